@@ -1,0 +1,70 @@
+"""Every error cnnbench raises on purpose, each with the exit code the command line ends with.
+
+A message says what happened, where, and what to do. Only `cnnbench.cli` prints them.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The one table of exit codes, the same for every command."""
+
+    DONE = 0
+    FINDING = 1
+    """A regression was confirmed, or an audit disagrees."""
+    USAGE = 2
+    """Wrong usage or invalid input: an unknown name, a broken file, a directory that cannot be written."""
+    UNFIT = 3
+    """Not comparable, or the machine is unfit for measuring."""
+    INCONCLUSIVE = 4
+    JOB_FAILED = 5
+    """A job failed or is missing."""
+    INTERRUPTED = 130
+
+
+class CnnbenchError(Exception):
+    """Base of all errors raised on purpose; `exit_code` is what the process ends with."""
+
+    exit_code: ExitCode = ExitCode.USAGE
+
+
+class UsageError(CnnbenchError):
+    """A flag, an environment variable or a name on the command line that makes no sense."""
+
+
+class SuiteError(CnnbenchError):
+    """A suite file is missing or wrong; the message lists every mistake in it, one a line."""
+
+
+class WorkloadError(CnnbenchError):
+    """No workload of that name, or one that cannot do what was asked of it."""
+
+
+class DataError(CnnbenchError):
+    """A data file is missing, truncated, corrupt or not the one its name promises."""
+
+
+class LedgerError(CnnbenchError):
+    """A ledger cannot be read, written, locked or understood."""
+
+
+class DeviceError(CnnbenchError):
+    """A device was asked for that is not there, or is there and cannot be used."""
+
+    exit_code = ExitCode.UNFIT
+
+
+class ComparisonError(CnnbenchError):
+    """Two things were to be compared that do not measure the same work."""
+
+    exit_code = ExitCode.UNFIT
+
+
+class UnsupportedError(CnnbenchError):
+    """This device or build of torch cannot do this job; recorded as `unsupported`, with the reason."""
+
+
+class DivergedError(CnnbenchError):
+    """The loss became NaN or did not fall; recorded as `diverged`."""

@@ -1,0 +1,377 @@
+"""The words of the pipeline: what a job is, what a worker measured, what a ledger holds.
+
+All values are frozen, in SI base units, with the unit in the name; unknown is None. Nothing derived is stored:
+speed-up, FLOP/s, MFU and intervals are computed from these when they are read. A ledger (`results/<machine>/<run>.jsonl`)
+is one `RunHeader` line followed by `Record` lines, each carrying the SHA-256 of the line before it.
+
+Versions. `SCHEMA` counts changes of shape, each with an entry in `UPGRADES`; `PROTOCOL` counts changes of a timing rule,
+and records of two protocols never share a row.
+  schema 1: first published.
+  protocol 1: first published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = 1
+PROTOCOL = 1
+
+Division = Literal["reference", "tuned"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+Layout = Literal["nchw", "nhwc"]
+Order = Literal["sequential", "shuffled"]
+Split = Literal["train-55000", "train-60000"]
+DataKind = Literal["mnist", "synthetic", "random"]
+Loader = Literal["resident", "dataloader"]
+Clock = Literal["steady", "job"]
+Allocator = Literal["held", "system"]
+Status = Literal[
+    "ok", "oom", "timeout", "hang", "crashed", "unsupported", "diverged", "interrupted", "invalid"
+]
+DeviceKind = Literal["cpu", "cuda", "rocm", "mps", "xpu"]
+
+
+class Frozen(BaseModel):
+    """A value: immutable, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Job(Frozen):
+    """One process's work, complete: the same job on the same machine does the same thing.
+
+    A `steady` job times `blocks` blocks of `block_steps` optimiser steps after `warmup_steps`; a `job` job times
+    `epochs` x `steps_per_epoch` steps in one piece, evaluations included. For a steady job `epochs` and
+    `steps_per_epoch` say which whole job its step time is projected to. A GEMM job's step is one product.
+    """
+
+    workload: str
+    workload_version: int
+    division: Division = "reference"
+    precision: Precision = "fp32"
+    layout: Layout = "nchw"
+    batch_size: int = 128
+    optimizer: str | None = None
+    init: str | None = None
+    size: int | None = Field(default=None, description="side of a GEMM's square operands")
+
+    data: DataKind = "mnist"
+    split: Split | None = None
+    order: Order = "sequential"
+    loader: Loader = "resident"
+    loader_workers: int = 0
+
+    clock: Clock = "steady"
+    warmup_steps: int = 20
+    block_steps: int = 10
+    blocks: int = 15
+    epochs: int | None = None
+    steps_per_epoch: int | None = None
+    extra_forwards: int = Field(default=0, description="further forward passes without gradient in each step")
+    epoch_eval_images: int = Field(default=0, description="random test images evaluated after each epoch")
+    stop_when_all_right: bool = False
+    final_evaluation: bool = True
+
+    device: str = "cpu"
+    threads: int | None = Field(default=None, description="intra-op CPU threads; None on accelerators = the default")
+    allocator: Allocator = "held"
+
+    seed: int = 0
+    round: int = 0
+
+    @property
+    def work_key(self) -> str:
+        """What is computed and how it is timed, whatever the device: rows divide one another only where this is equal."""
+        return _canonical(self, _WORK_FIELDS)
+
+    @property
+    def row_key(self) -> str:
+        """`work_key` and where it ran: the repeats of one row share this and differ in seed and round."""
+        return _canonical(self, (*_WORK_FIELDS, "device", "threads", "allocator"))
+
+    @property
+    def label(self) -> str:
+        """Short text for progress lines, such as `mnist-cnn b128 fp32 on cpu, round 1`."""
+        what = f"{self.workload} {self.size}" if self.size is not None else f"{self.workload} b{self.batch_size}"
+        return f"{what} {self.precision} on {self.device}, round {self.round + 1}"
+
+    @property
+    def job_steps(self) -> int | None:
+        """Optimiser steps of the whole job (lecture: 100 x 429 = 42,900); None where there is no such job."""
+        if self.epochs is None or self.steps_per_epoch is None:
+            return None
+        return self.epochs * self.steps_per_epoch
+
+
+_PLACE_FIELDS = ("device", "threads", "allocator", "seed", "round")
+_WORK_FIELDS = tuple(name for name in Job.model_fields if name not in _PLACE_FIELDS)
+
+
+def _canonical(job: Job, fields: tuple[str, ...]) -> str:
+    return json.dumps({name: getattr(job, name) for name in fields}, separators=(",", ":"), sort_keys=True)
+
+
+class Device(Frozen):
+    """A processor as found on a machine. `id` is what `--device` takes: `cpu`, `cuda:0`."""
+
+    id: str
+    kind: DeviceKind
+    name: str
+    uuid: str | None = None
+    memory_bytes: int | None = None
+    capability: str | None = Field(default=None, description="compute capability such as 9.0, or gfx target")
+    multiprocessors: int | None = None
+    max_clock_hertz: float | None = None
+    power_limit_watts: float | None = None
+    ecc: bool | None = None
+    mig: bool | None = None
+    driver: str | None = None
+    usable: bool = True
+    unusable_reason: str | None = None
+
+
+class Machine(Frozen):
+    """The fingerprint: what a result depends on and a reader must know. No host name: ledgers are published."""
+
+    id: str = Field(description="slug and short hash of the stable fields; names the folder under results/")
+    cpu_name: str
+    cpu_vendor: str | None = None
+    cpu_family: int | None = None
+    cpu_model: int | None = None
+    cpu_stepping: int | None = None
+    cpu_isa: tuple[str, ...] = ()
+    cpu_max_clock_hertz: float | None = Field(default=None, description="maximum (boost) clock the system reports")
+    cores_physical: int | None = None
+    cores_logical: int
+    cores_allowed: int = Field(description="cores this process may use: affinity and cgroup quota, rounded down, >= 1")
+    cgroup_cpu_limit: float | None = Field(default=None, description="CPU quota over period, in cores")
+    memory_bytes: int
+    memory_limit_bytes: int | None = Field(default=None, description="cgroup limit, where below the RAM")
+    hypervisor: str | None = None
+    governor: str | None = None
+    turbo: bool | None = None
+    swap_bytes: int | None = None
+    os: str
+    kernel: str
+    libc: str | None = None
+    devices: tuple[Device, ...] = ()
+
+
+class Software(Frozen):
+    """The versions a result depends on, as the probe process saw them."""
+
+    cnnbench: str
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    python: str
+    torch: str
+    torch_build: str = Field(description="cpu, cuda 13.0, rocm 6.4")
+    cudnn: str | None = None
+    blas: str | None = None
+    onednn: str | None = None
+    cpu_capability: str | None = None
+    numpy: str
+
+
+class Evaluation(Frozen):
+    """Accuracy on test images at one point: after an epoch on a sample, or at the end on all of them."""
+
+    after_steps: int
+    images: int
+    correct: int
+    seconds: float
+
+
+class Memory(Frozen):
+    """High-water marks of the training part, never polls. `host_method` says how the host's was read."""
+
+    host_peak_bytes: int | None = None
+    host_before_bytes: int | None = Field(default=None, description="resident size when the high-water mark was reset")
+    host_method: str | None = None
+    device_allocated_peak_bytes: int | None = None
+    device_reserved_peak_bytes: int | None = None
+    device_used_bytes: int | None = Field(default=None, description="NVML, this process where it can be told, by UUID")
+
+
+class Canary(Frozen):
+    """Whether synchronise really waits: time must follow the work, and agree with reading a result back."""
+
+    passed: bool
+    side: int
+    launches: int
+    small_seconds: float
+    large_seconds: float
+    growth: float = Field(description="large over small; work grows 8x, at least 4x must show")
+    sync_seconds: float
+    readback_seconds: float
+    copy_seconds: float
+    rounds: int
+    reason: str | None = None
+
+
+class Telemetry(Frozen):
+    """The machine's state at one moment; `missing` says why a sensor is absent."""
+
+    load_1min: float | None = None
+    steal_seconds: float | None = Field(default=None, description="counter since boot, all cores")
+    cpu_pressure_seconds: float | None = Field(default=None, description="counter: /proc/pressure/cpu some total")
+    cgroup_throttled_seconds: float | None = None
+    cpu_clock_hertz: float | None = None
+    package_energy_joules: float | None = Field(default=None, description="RAPL counter, unwrapped per package, summed")
+    device_clock_hertz: float | None = None
+    device_memory_clock_hertz: float | None = None
+    device_temperature_celsius: float | None = None
+    device_power_watts: float | None = None
+    device_power_limit_watts: float | None = None
+    device_energy_joules: float | None = Field(default=None, description="NVML total-energy counter")
+    device_throttle_reasons: tuple[str, ...] | None = None
+    device_used_bytes: int | None = None
+    device_other_processes: int | None = None
+    missing: dict[str, str] = Field(default_factory=dict)
+
+
+class Trial(Frozen):
+    """What one process measured, raw.
+
+    `block_seconds[i]` is the wall time of block i, `steps_per_block` optimiser steps each (one epoch each under the
+    job clock, evaluations left out); device synchronised at both ends.
+    """
+
+    block_seconds: tuple[float, ...]
+    steps_per_block: int
+    steps: int = Field(description="timed optimiser steps done")
+    images: int = Field(description="images the sampler handed out in the timed steps, counted by the sampler")
+    warmup_seconds: tuple[float, ...] = Field(default=(), description="each warm-up step, synchronised")
+    job_seconds: float | None = Field(default=None, description="the job clock, evaluations included")
+    job_evaluation_seconds: float | None = Field(default=None, description="of which prescribed evaluations")
+    progress_written: bool | None = None
+    cold_start_seconds: float | None = Field(default=None, description="spawn to the first synchronised step")
+    phases: dict[str, float] = Field(default_factory=dict, description="seconds of each part before the timed region")
+    first_losses: tuple[float, ...] = Field(default=(), description="of the warm-up's steps, read outside timing")
+    final_loss: float | None = None
+    epoch_evaluations: tuple[Evaluation, ...] = ()
+    stopped_early: bool = False
+    test: Evaluation | None = None
+    accuracy_data: DataKind | None = None
+    parameters: int | None = Field(default=None, description="counted on the built network")
+    parameter_bytes: int | None = None
+    operators_per_step: int | None = None
+    minor_faults: int | None = Field(default=None, description="page faults without I/O during the timed region")
+    cpu_seconds: float | None = Field(default=None, description="CPU time of the process in the timed region")
+    memory: Memory = Memory()
+    canary: Canary | None = None
+    floors: dict[str, float] = Field(default_factory=dict, description="measured floors: see engine.floors")
+    telemetry_before: Telemetry | None = None
+    telemetry_after: Telemetry | None = None
+    telemetry_idle: Telemetry | None = Field(default=None, description="start of the idle window, where energy is asked")
+    window_seconds: float | None = Field(default=None, description="wall time between the two telemetry readings")
+    window_steps: int | None = None
+    idle_seconds: float | None = None
+    settings: dict[str, str] = Field(default_factory=dict, description="effective settings as torch reports them")
+
+
+class Outcome(Frozen):
+    """How a process ended. Everything but `ok` has a message; none of them enters a mean."""
+
+    status: Status
+    message: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    stderr_tail: str | None = None
+    trial: Trial | None = None
+
+
+class Record(Frozen):
+    """One line of a ledger: one process, its job and its outcome."""
+
+    kind: Literal["record"] = "record"
+    schema_version: int = SCHEMA
+    protocol: int = PROTOCOL
+    run_id: str
+    machine_id: str
+    index: int = Field(description="place in the run's plan")
+    attempt: int = Field(default=1, description="> 1 where a resumed run repeats an interrupted job")
+    started_at: str
+    process_seconds: float = Field(description="the worker's lifetime by the parent's clock")
+    parent_cpu_seconds: float | None = Field(default=None, description="CPU the parent used meanwhile")
+    environment: dict[str, str] = Field(default_factory=dict, description="variables the runner set for the worker")
+    job: Job
+    outcome: Outcome
+    prev: str | None = Field(default=None, description="SHA-256 of the line before this one")
+
+
+class RunHeader(Frozen):
+    """First line of a ledger: the machine, the software and the whole plan."""
+
+    kind: Literal["run"] = "run"
+    schema_version: int = SCHEMA
+    protocol: int = PROTOCOL
+    run_id: str
+    created_at: str
+    suites: dict[str, str] = Field(description="suite name to SHA-256 of its file")
+    seed: int
+    options: dict[str, str] = Field(default_factory=dict, description="command-line choices that shaped the plan")
+    machine: Machine
+    software: Software
+    plan: tuple[Job, ...]
+
+
+class ReferenceRow(Frozen):
+    """A result published elsewhere, never mixed into local speed-ups."""
+
+    kind: Literal["reference"] = "reference"
+    schema_version: int = SCHEMA
+    source: str
+    year: int
+    processor: str
+    device_kind: DeviceKind
+    printed_flops_per_second: float | None
+    printed_flops_text: str | None
+    job_seconds: float | None
+    printed_speedup: float | None
+    theoretical_note: str | None = None
+    job_images: int | None = Field(default=None, description="assumed: the source does not say what was timed")
+    job_flops: int | None = None
+    note: str | None = None
+
+
+class Envelope(Frozen):
+    """What the runner writes to a worker's standard input: the job and where to answer."""
+
+    job: Job
+    outcome_path: str
+    progress_fd: int | None = None
+    parent_pid: int
+    spawn_monotonic_ns: int
+    data_dir: str | None = None
+    device_uuid: str | None = None
+    energy: bool = False
+    memory_limit_bytes: int | None = None
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""`UPGRADES[n]` turns a line of schema n into one of schema n + 1."""
+
+
+def upgrade(line: dict[str, Any]) -> dict[str, Any]:
+    """The line in today's schema. Raises ValueError for a line of a later schema, or of one no upgrade leads from."""
+    version = line.get("schema_version")
+    if not isinstance(version, int) or version > SCHEMA:
+        raise ValueError(f"schema {version!r} is newer than this cnnbench reads ({SCHEMA}); upgrade cnnbench")
+    while version < SCHEMA:
+        if version not in UPGRADES:
+            raise ValueError(f"schema {version} is too old: no upgrade leads from it")
+        line = UPGRADES[version](line)
+        version += 1
+    return line
+
+
+def digest(text: str) -> str:
+    """SHA-256 of the text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,66 @@
+"""Numbers to text: the one place where SI values become what people read. Unknown is `n/a`, everywhere."""
+
+from __future__ import annotations
+
+NOT_AVAILABLE = "n/a"
+
+
+def duration(seconds: float | None) -> str:
+    """Clock time as h:mm:ss, rounded to the second (6331 -> `1:45:31`); under ten minutes with a tenth (327 -> `0:05:27.0`)."""
+    if seconds is None:
+        return NOT_AVAILABLE
+    if seconds < 600:
+        tenths = round(seconds * 10)
+        minutes, rest = divmod(tenths, 600)
+        return f"0:{minutes:02d}:{rest // 10:02d}.{rest % 10}"
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+
+
+def short_seconds(seconds: float | None) -> str:
+    """A duration with the prefix that suits it: `43.1 ms`, `5.2 us`, `12.0 s`."""
+    if seconds is None:
+        return NOT_AVAILABLE
+    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if abs(seconds) >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+def giga(flops_per_second: float | None) -> str:
+    """A rate in GFLOP/s without its unit: four significant figures, thousands separated (`66,908`)."""
+    if flops_per_second is None:
+        return NOT_AVAILABLE
+    value = flops_per_second / 1e9
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def data_size(size: int | None) -> str:
+    """Bytes with a binary prefix: `1.2 GiB`, `227 KiB`."""
+    if size is None:
+        return NOT_AVAILABLE
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1024 or unit == "TiB":
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.3g} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable")
+
+
+def count(value: float | None) -> str:
+    """A whole number with separators, `1,378,698`."""
+    return NOT_AVAILABLE if value is None else f"{value:,.0f}"
+
+
+def ratio(value: float | None) -> str:
+    """A speed-up: `19.36x`, `0.98x`, `264x`."""
+    if value is None:
+        return NOT_AVAILABLE
+    return f"{value:.0f}x" if value >= 100 else f"{value:.2f}x"
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """A fraction as percent: 0.992 -> `99.20 %`."""
+    return NOT_AVAILABLE if fraction is None else f"{100 * fraction:.{digits}f} %"
