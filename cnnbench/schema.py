@@ -31,9 +31,7 @@ DataKind = Literal["mnist", "synthetic", "random"]
 Loader = Literal["resident", "dataloader"]
 Clock = Literal["steady", "job"]
 Allocator = Literal["held", "system"]
-Status = Literal[
-    "ok", "oom", "timeout", "hang", "crashed", "unsupported", "diverged", "interrupted", "invalid"
-]
+Status = Literal["ok", "oom", "timeout", "hang", "crashed", "unsupported", "diverged", "interrupted", "invalid"]
 DeviceKind = Literal["cpu", "cuda", "rocm", "mps", "xpu"]
 
 
@@ -236,6 +234,18 @@ class Telemetry(Frozen):
     missing: dict[str, str] = Field(default_factory=dict)
 
 
+class Energy(Frozen):
+    """Raw readings of one energy counter around the timed steps (extended to at least 10 s) and around an idle wait."""
+
+    source: str = Field(description="nvml-total-energy or rapl-package")
+    tick_seconds: float = Field(description="the counter's update interval: half of it at either end is uncertain")
+    window_seconds: float
+    window_steps: int
+    window_joules: float
+    idle_seconds: float
+    idle_joules: float
+
+
 class Trial(Frozen):
     """What one process measured, raw.
 
@@ -269,10 +279,7 @@ class Trial(Frozen):
     floors: dict[str, float] = Field(default_factory=dict, description="measured floors: see engine.floors")
     telemetry_before: Telemetry | None = None
     telemetry_after: Telemetry | None = None
-    telemetry_idle: Telemetry | None = Field(default=None, description="start of the idle window, where energy is asked")
-    window_seconds: float | None = Field(default=None, description="wall time between the two telemetry readings")
-    window_steps: int | None = None
-    idle_seconds: float | None = None
+    energy: Energy | None = None
     settings: dict[str, str] = Field(default_factory=dict, description="effective settings as torch reports them")
 
 

@@ -1,1 +1,20 @@
-"""placeholder"""
+"""The processors work runs on: one file a vendor, found without torch, attached inside a worker."""
+
+from __future__ import annotations
+
+from cnnbench.devices.base import Attached, Backend, Found
+from cnnbench.devices.cpu import CpuBackend
+from cnnbench.devices.cuda import CudaBackend
+from cnnbench.errors import DeviceError
+
+__all__ = ["Attached", "Backend", "Found", "backend"]
+
+_BACKENDS: dict[str, Backend] = {"cpu": CpuBackend(), "cuda": CudaBackend()}
+
+
+def backend(device_id: str) -> Backend:
+    """The vendor of a device such as `cpu` or `cuda:0`. Raises DeviceError with the kinds there are."""
+    kind = device_id.partition(":")[0]
+    if kind not in _BACKENDS:
+        raise DeviceError(f"device {device_id!r}: {kind!r} is not one of {', '.join(_BACKENDS)}")
+    return _BACKENDS[kind]

@@ -1,1 +1,56 @@
-"""placeholder"""
+"""What can be timed: one file a workload, found by name; other packages add theirs by the entry point `cnnbench.workloads`."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from cnnbench.errors import WorkloadError
+from cnnbench.schema import Job
+from cnnbench.workloads import flops, gemm, mnist_cnn
+from cnnbench.workloads.base import Workload
+
+__all__ = ["Workload", "flops_per_step", "get", "names"]
+
+_OWN: tuple[Workload, ...] = (gemm.WORKLOAD, mnist_cnn.WORKLOAD)
+
+
+@cache
+def _registry() -> dict[str, Workload]:
+    found = {workload.name: workload for workload in _OWN}
+    for point in entry_points(group="cnnbench.workloads"):
+        workload = point.load()
+        if not isinstance(workload, Workload):
+            raise WorkloadError(
+                f"entry point {point.value!r}: expected a cnnbench.workloads.Workload, got {type(workload).__name__}"
+            )
+        if workload.name in found:
+            raise WorkloadError(f"entry point {point.value!r}: a workload named {workload.name!r} exists already")
+        found[workload.name] = workload
+    return found
+
+
+def names() -> tuple[str, ...]:
+    """The names of all workloads, sorted."""
+    return tuple(sorted(_registry()))
+
+
+def get(name: str) -> Workload:
+    """The workload of that name. Raises WorkloadError with the names there are."""
+    try:
+        return _registry()[name]
+    except KeyError:
+        raise WorkloadError(f"workload {name!r} is not one of {', '.join(names())}") from None
+
+
+def flops_per_step(job: Job) -> int:
+    """Model FLOPs of one timed step: batch x training FLOPs an image, plus forward passes the job prescribes on top;
+    for a GEMM 2 x side^3. Raises WorkloadError for an unknown workload or a GEMM without a side.
+    """
+    workload = get(job.workload)
+    if workload.kind == "gemm":
+        if job.size is None:
+            raise WorkloadError("a gemm job needs a size, the side of its operands")
+        return flops.gemm_flops(job.size)
+    per_image = workload.flops_training_per_image + job.extra_forwards * workload.flops_forward_per_image
+    return job.batch_size * per_image

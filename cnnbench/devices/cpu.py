@@ -1,0 +1,61 @@
+"""The CPU: work is done when the call returns, so there is nothing to synchronise and no allocator of its own."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from cnnbench.devices.base import Found
+from cnnbench.schema import Device, DeviceKind, Precision
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CpuDevice:
+    """The CPU with its intra-op threads set."""
+
+    kind: DeviceKind = "cpu"
+
+    @property
+    def device(self) -> torch.device:
+        """`torch.device("cpu")`."""
+        import torch
+
+        return torch.device("cpu")
+
+    def synchronize(self) -> None:
+        """Nothing is queued; the canary checks that this is true."""
+
+    def reset_peaks(self) -> None:
+        """The host's high-water mark is the process's, see engine.memory."""
+
+    def peaks(self) -> tuple[int | None, int | None]:
+        """No allocator of its own."""
+        return None, None
+
+    def unsupported(self, precision: Precision) -> str | None:
+        """TF32 is a tensor-core format; float16 arithmetic on CPUs is emulated and would measure the emulation."""
+        if precision == "tf32":
+            return "tf32 is a format of NVIDIA tensor cores; a CPU has fp32 and bf16"
+        if precision == "fp16":
+            return "fp16 on a CPU is mostly emulated; use bf16 or fp32"
+        return None
+
+
+class CpuBackend:
+    """Always there."""
+
+    kind: DeviceKind = "cpu"
+
+    def find(self) -> Found:
+        """The one CPU device; its name in full stands in the machine's fingerprint."""
+        return Found((Device(id="cpu", kind="cpu", name=platform.processor() or platform.machine()),))
+
+    def attach(self, *, threads: int | None) -> CpuDevice:
+        """Set torch's intra-op threads; None leaves torch's own choice."""
+        import torch
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return CpuDevice()

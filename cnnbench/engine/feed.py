@@ -1,0 +1,147 @@
+"""Batches of training images, in order or shuffled, from a tensor on the device or through a DataLoader.
+
+The sampler counts what it hands out: the identity gate holds that count against steps x batch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from cnnbench.data import Dataset
+from cnnbench.errors import WorkloadError
+from cnnbench.schema import Job
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Images `(batch, 1, 28, 28)` float32 in [0, 1] and labels `(batch,)` int64, on the device."""
+
+
+class Feed(Protocol):
+    """Endless batches; epochs restart at the first image (or a new permutation), the last partial batch is dropped."""
+
+    images_drawn: int
+
+    def draw(self) -> Batch:
+        """The next batch."""
+        ...
+
+    def restart(self) -> None:
+        """Back to the first batch of the first epoch, the same permutations again, the count at zero."""
+        ...
+
+
+def to_tensors(images: object, labels: object, device: torch.device) -> Batch:
+    """uint8 `(n, 28, 28)` arrays to float32 `(n, 1, 28, 28)` in [0, 1] and int64 labels on the device."""
+    pixels = torch.as_tensor(images).to(device).unsqueeze(1).to(torch.float32).div_(255.0)
+    return pixels, torch.as_tensor(labels).to(device).to(torch.int64)
+
+
+class ResidentFeed:
+    """All images as one float32 tensor on the device; a batch is a slice (in order) or an index (shuffled)."""
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, *, batch_size: int, shuffled: bool, seed: int) -> None:
+        self._images, self._labels = images, labels
+        self._batch_size, self._shuffled, self._seed = batch_size, shuffled, seed
+        self._limit = len(labels) // batch_size * batch_size
+        if self._limit == 0:
+            raise WorkloadError(f"batch_size {batch_size} is larger than the {len(labels)} training images")
+        self.restart()
+
+    def restart(self) -> None:
+        """Back to the first batch of the first epoch."""
+        self.images_drawn = 0
+        self._generator = torch.Generator().manual_seed(self._seed)
+        self._start_epoch()
+
+    def _start_epoch(self) -> None:
+        self._position = 0
+        if self._shuffled:
+            self._permutation = torch.randperm(len(self._labels), generator=self._generator).to(self._labels.device)
+
+    def draw(self) -> Batch:
+        """The next batch; starts the next epoch where the full batches of this one are used up."""
+        if self._position >= self._limit:
+            self._start_epoch()
+        begin, end = self._position, self._position + self._batch_size
+        self._position = end
+        if self._shuffled:
+            chosen = self._permutation[begin:end]
+            batch = self._images[chosen], self._labels[chosen]
+        else:
+            batch = self._images[begin:end], self._labels[begin:end]
+        self.images_drawn += batch[1].shape[0]
+        return batch
+
+
+class LoaderFeed:
+    """torch's DataLoader over host tensors, pinned and copied to the device for accelerators."""
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        batch_size: int,
+        shuffled: bool,
+        seed: int,
+        workers: int,
+        device: torch.device,
+    ) -> None:
+        self._device, self._seed = device, seed
+        self._generator = torch.Generator()
+        self._loader: DataLoader[Batch] = DataLoader(
+            TensorDataset(images, labels),  # type: ignore[arg-type]
+            batch_size=batch_size,
+            shuffle=shuffled,
+            drop_last=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+            generator=self._generator,
+            worker_init_fn=die_with_parent_process if workers else None,
+        )
+        if len(self._loader) == 0:
+            raise WorkloadError(f"batch_size {batch_size} is larger than the {len(labels)} training images")
+        self.restart()
+
+    def restart(self) -> None:
+        """Back to the first batch of the first epoch."""
+        self.images_drawn = 0
+        self._generator.manual_seed(self._seed)
+        self._batches: Iterator[Batch] = iter(self._loader)
+
+    def draw(self) -> Batch:
+        """The next batch, on the device."""
+        try:
+            images, labels = next(self._batches)
+        except StopIteration:
+            self._batches = iter(self._loader)
+            images, labels = next(self._batches)
+        self.images_drawn += labels.shape[0]
+        return images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+
+
+def make_feed(job: Job, dataset: Dataset, device: torch.device) -> Feed:
+    """The feed the job asks for."""
+    shuffled = job.order == "shuffled"
+    if job.loader == "dataloader":
+        images, labels = to_tensors(dataset.train_images, dataset.train_labels, torch.device("cpu"))
+        return LoaderFeed(
+            images, labels, batch_size=job.batch_size, shuffled=shuffled, seed=job.seed, workers=job.loader_workers, device=device
+        )
+    images, labels = to_tensors(dataset.train_images, dataset.train_labels, device)
+    return ResidentFeed(images, labels, batch_size=job.batch_size, shuffled=shuffled, seed=job.seed)
+
+
+def die_with_parent_process(_: int = 0) -> None:
+    """Ask the kernel to kill this process when its parent dies (Linux; elsewhere nothing happens)."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG = 1, linux/prctl.h
+    except (OSError, AttributeError):
+        return

@@ -1,0 +1,147 @@
+"""The reference training step: plain eager PyTorch, the same on every device, so that devices compare."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from cnnbench.engine.feed import Feed, make_feed, to_tensors
+from cnnbench.engine.optim import make_optimizer, reset_state
+from cnnbench.data import Dataset
+from cnnbench.errors import UnsupportedError, WorkloadError
+from cnnbench.schema import Job
+from cnnbench.workloads import Workload
+
+EVALUATION_BATCH = 500
+
+
+class Timed(Protocol):
+    """What the clocks time: a step, repeated."""
+
+    def step(self) -> None:
+        """One optimiser step (or one product); queued or done, never synchronised here."""
+        ...
+
+    def reset(self) -> None:
+        """Back to the state before the first step, so that warm-up leaves no trace in the result."""
+        ...
+
+    def loss(self) -> float | None:
+        """Loss of the last step; synchronises, so it is never called between start and stop."""
+        ...
+
+    @property
+    def images_drawn(self) -> int:
+        """Images handed out since the last reset."""
+        ...
+
+
+class Training:
+    """One network, its optimiser and its batches."""
+
+    def __init__(self, job: Job, workload: Workload, dataset: Dataset, device: torch.device) -> None:
+        _check(job, workload)
+        self._device, self._seed, self._extra_forwards = device, job.seed, job.extra_forwards
+        self.network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
+        self._start = [parameter.detach().clone() for parameter in self.network.parameters()]
+        self._optimizer = make_optimizer(job.optimizer or "", self.network.parameters())
+        self._feed: Feed = make_feed(job, dataset, device)
+        self._last_loss: torch.Tensor | None = None
+        self._test = to_tensors(dataset.test_images, dataset.test_labels, device)
+        self._sample_generator = torch.Generator()
+        self.reset()
+
+    def step(self) -> None:
+        """Draw, forward, backward, update; then the further forward passes the job prescribes, dropout on as in training."""
+        images, labels = self._feed.draw()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = cross_entropy(self.network(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        if self._extra_forwards:
+            with torch.no_grad():
+                for _ in range(self._extra_forwards):
+                    self.network(images)
+        self._last_loss = loss
+
+    def reset(self) -> None:
+        """First weights, first optimiser state, first batch, first random numbers."""
+        with torch.no_grad():
+            for parameter, start in zip(self.network.parameters(), self._start, strict=True):
+                parameter.copy_(start)
+        reset_state(self._optimizer)
+        self._feed.restart()
+        self._sample_generator.manual_seed(self._seed + 1)
+        torch.manual_seed(self._seed)
+        self.network.train()
+
+    def loss(self) -> float | None:
+        """Loss of the last step."""
+        return None if self._last_loss is None else float(self._last_loss.detach().item())
+
+    @property
+    def images_drawn(self) -> int:
+        """Images the sampler handed out since the last reset."""
+        return self._feed.images_drawn
+
+    @property
+    def parameters(self) -> int:
+        """Trainable values, counted on the network."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def count_correct(self, images: int | None = None) -> tuple[int, int]:
+        """(correct, of) on `images` random test images, or on all of them in order; dropout off, training mode restored."""
+        inputs, labels = self._test
+        if images is not None:
+            chosen = torch.randperm(len(labels), generator=self._sample_generator)[:images].to(self._device)
+            inputs, labels = inputs[chosen], labels[chosen]
+        self.network.eval()
+        correct = torch.zeros((), dtype=torch.int64, device=self._device)
+        with torch.no_grad():
+            for begin in range(0, len(labels), EVALUATION_BATCH):
+                end = begin + EVALUATION_BATCH
+                correct += (self.network(inputs[begin:end]).argmax(1) == labels[begin:end]).sum()
+        self.network.train()
+        return int(correct.item()), len(labels)
+
+
+class Products:
+    """The GEMM workload: one product of random square operands into a result that is there already."""
+
+    images_drawn = 0
+
+    def __init__(self, job: Job, device: torch.device) -> None:
+        if job.size is None:
+            raise WorkloadError("a gemm job needs a size, the side of its operands")
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.precision, torch.float32)
+        generator = torch.Generator().manual_seed(job.seed)
+        shape = (job.size, job.size)
+        self._left = torch.randn(shape, generator=generator).to(device, dtype)
+        self._right = torch.randn(shape, generator=generator).to(device, dtype)
+        self._out = torch.empty(shape, device=device, dtype=dtype)
+
+    def step(self) -> None:
+        """One product."""
+        torch.mm(self._left, self._right, out=self._out)
+
+    def reset(self) -> None:
+        """A product leaves nothing behind."""
+
+    def loss(self) -> float | None:
+        """A product has none."""
+        return None
+
+
+def _check(job: Job, workload: Workload) -> None:
+    if job.division != "reference":
+        raise UnsupportedError(f"division {job.division!r}: {workload.name} has only the reference division so far")
+    if job.layout != "nchw":
+        raise UnsupportedError(f"layout {job.layout!r}: the reference division trains in nchw")
+    if job.precision not in ("fp32", "tf32"):
+        raise UnsupportedError(f"precision {job.precision!r}: training in the reference division is fp32 or tf32")
+    if job.optimizer not in workload.optimizers:
+        raise WorkloadError(f"optimizer {job.optimizer!r} is not one of {', '.join(workload.optimizers)}")
+    if job.batch_size < 1:
+        raise WorkloadError(f"batch_size {job.batch_size} is below 1")

@@ -1,0 +1,62 @@
+"""Optimisers by name, with the lecture's constants, and their state put back to the start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from cnnbench.errors import WorkloadError
+
+LEARNING_RATE = 1e-3
+DECAY = 0.9
+EPSILON = 1e-10
+
+
+class RmspropTf1(torch.optim.Optimizer):
+    """RMSProp as TensorFlow 1 computed it: the mean square starts at 1 and epsilon stands inside the square root.
+
+    ms <- decay ms + (1 - decay) g^2;  w <- w - lr g / sqrt(ms + eps). torch.optim.RMSprop starts at 0 and divides by
+    sqrt(ms) + eps. Written with torch's multi-tensor operations, as torch's own default implementation is.
+    """
+
+    def __init__(
+        self, params: Iterable[torch.nn.Parameter], lr: float = LEARNING_RATE, decay: float = DECAY, eps: float = EPSILON
+    ) -> None:
+        super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One update from the gradients present; parameters without one stay."""
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            gradients = [p.grad for p in weights]
+            for weight in weights:
+                if "square_avg" not in self.state[weight]:
+                    self.state[weight]["square_avg"] = torch.ones_like(weight)
+            squares = [self.state[weight]["square_avg"] for weight in weights]
+            torch._foreach_mul_(squares, group["decay"])
+            torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - group["decay"])
+            denominators = torch._foreach_add(squares, group["eps"])
+            torch._foreach_sqrt_(denominators)
+            torch._foreach_addcdiv_(weights, gradients, denominators, -group["lr"])
+
+
+def make_optimizer(name: str, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser of that name with the lecture's constants. Raises WorkloadError for a name it does not know."""
+    if name == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr=LEARNING_RATE, alpha=DECAY, eps=EPSILON)
+    if name == "rmsprop-tf1":
+        return RmspropTf1(parameters)
+    raise WorkloadError(f"optimizer {name!r} is not one of rmsprop, rmsprop-tf1")
+
+
+def reset_state(optimizer: torch.optim.Optimizer) -> None:
+    """Put every state tensor back to its first value in place, so that nothing has to be allocated again."""
+    start = 1.0 if isinstance(optimizer, RmspropTf1) else 0.0
+    for state in optimizer.state.values():
+        values: dict[str, Any] = state
+        for value in values.values():
+            if isinstance(value, torch.Tensor):
+                value.fill_(start)

@@ -1,0 +1,55 @@
+"""The label is verified: set the float32 modes by torch's one new API, record them, and measure the rounding itself.
+
+torch's defaults let cuDNN convolutions use TF32 while matrix products do not. Here both follow the job, through
+`torch.backends.*.fp32_precision` only (mixing it with the older flags raises), and `verify` holds the result against
+float64: TF32 and bfloat16 keep 10 and 7 bits of fraction, float32 23, so their errors lie orders of magnitude apart.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import conv2d
+
+from cnnbench.schema import Precision
+
+FP32_ERROR_LIMIT = 2e-5
+"""Largest |error| over the largest |value| of a 256-term float32 sum is about 1e-6; TF32 gives about 3e-4, bf16 3e-3."""
+
+
+def _switches() -> dict[str, object]:
+    backends = torch.backends
+    return {
+        "cuda.matmul": backends.cuda.matmul,
+        "cudnn.conv": backends.cudnn.conv,
+        "cudnn.rnn": backends.cudnn.rnn,
+        "mkldnn.matmul": backends.mkldnn.matmul,
+        "mkldnn.conv": backends.mkldnn.conv,
+    }
+
+
+def apply(precision: Precision) -> dict[str, str]:
+    """Set every float32 mode to the job's and return the effective values as torch reports them."""
+    for name, switch in _switches().items():
+        wanted = "tf32" if precision == "tf32" and name.startswith("cu") else "ieee"
+        switch.fp32_precision = wanted  # type: ignore[attr-defined]
+    return {f"fp32_precision.{name}": str(getattr(switch, "fp32_precision", "n/a")) for name, switch in _switches().items()}
+
+
+def verify(device: torch.device) -> dict[str, float]:
+    """Relative error of a float32 product and of a float32 convolution on the device against float64 on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(256, 256, generator=generator) for _ in range(2))
+    images = torch.randn(8, 32, 14, 14, generator=generator)
+    kernels = torch.randn(64, 32, 3, 3, generator=generator)
+    exact_product = left.double() @ right.double()
+    exact_maps = conv2d(images.double(), kernels.double(), padding=1)
+    product = left.to(device) @ right.to(device)
+    maps = conv2d(images.to(device), kernels.to(device), padding=1)
+    return {
+        "matmul_error": _error(product, exact_product),
+        "conv_error": _error(maps, exact_maps),
+    }
+
+
+def _error(got: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((got.cpu().double() - exact).abs().max() / exact.abs().max())

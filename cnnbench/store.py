@@ -1,0 +1,257 @@
+"""The ledger: append, load, upgrade, survive a torn last line.
+
+A run owns one file, `results/<machine_id>/<run_id>.jsonl`: created once and never rewritten, one JSON line for the run
+and one for each process, on disk (fsync) before the next process starts. Two runs never share a file. The writer holds
+an exclusive lock (flock) on it, and every worker inherits the locked descriptor, so the lock is free only when the run
+*and* its last worker are gone: that is what `--resume` asks for. Each line carries the SHA-256 of the line before it,
+so a careless edit shows (not a forgery: whoever rewrites a whole file can rewrite the digests too).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from cnnbench.errors import LedgerError
+from cnnbench.schema import Record, ReferenceRow, RunHeader, digest, upgrade
+
+_Line = TypeVar("_Line", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """One run as read back. `problems` names every line that could not be used and every break of the digest chain."""
+
+    path: Path
+    header: RunHeader
+    records: tuple[Record, ...]
+    problems: tuple[str, ...] = ()
+    final_digest: str = ""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything found under some paths."""
+
+    ledgers: tuple[Ledger, ...]
+    references: tuple[ReferenceRow, ...]
+    problems: tuple[str, ...]
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """UTC date and time with four random hexadecimal digits, so that names sort by time and two starts never collide."""
+    moment = now or datetime.now(UTC)
+    return f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def reference_dir() -> Path:
+    """Folder of the shipped reference rows: in the installed package, else in the source tree."""
+    package = Path(__file__).parent
+    shipped = package / "_shipped" / "reference"
+    return shipped if shipped.is_dir() else package.parent / "results" / "reference"
+
+
+@dataclass
+class Writer:
+    """The one writer of a ledger, holding its lock until closed."""
+
+    path: Path
+    descriptor: int
+    last_digest: str | None = None
+    _closed: bool = field(default=False, repr=False)
+
+    def append(self, line: BaseModel) -> str:
+        """Write one line and bring it to disk; returns its text. Raises LedgerError (disk full, say), leaving no part of it."""
+        update = {"prev": self.last_digest} if isinstance(line, Record) else {}
+        text = line.model_copy(update=update).model_dump_json()
+        data = text.encode() + b"\n"
+        size = os.fstat(self.descriptor).st_size
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(self.descriptor, data[written:])
+            os.fsync(self.descriptor)
+        except OSError as error:
+            os.ftruncate(self.descriptor, size)
+            raise LedgerError(
+                f"{self.path}: cannot append a record: {error.strerror}; free space there and --resume"
+            ) from error
+        self.last_digest = digest(text)
+        return text
+
+    def close(self) -> None:
+        """Release the lock; a worker still alive keeps its own share of it."""
+        if not self._closed:
+            self._closed = True
+            os.close(self.descriptor)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def create(directory: Path, header: RunHeader) -> Writer:
+    """A new ledger `directory/<machine_id>/<run_id>.jsonl` with its header line. Raises LedgerError if it cannot be made."""
+    path = directory / header.machine.id / f"{header.run_id}.jsonl"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise LedgerError(
+            f"{path}: cannot write results there: {error.strerror}; choose another place with -o DIR"
+        ) from error
+    writer = Writer(path, descriptor)
+    _lock(writer)
+    writer.append(header)
+    return writer
+
+
+def reopen(path: Path) -> tuple[Writer, Ledger]:
+    """The ledger and a writer to go on with it. A torn last line is closed off, not removed.
+
+    Raises LedgerError where another run, or a worker of an earlier one, still holds it, or it cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot resume: {error.strerror}") from error
+    writer = Writer(path, descriptor)
+    try:
+        _lock(writer)
+        ledger = load(path)
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            os.write(descriptor, b"\n")
+    except BaseException:
+        writer.close()
+        raise
+    writer.last_digest = ledger.final_digest
+    return writer, ledger
+
+
+def _lock(writer: Writer) -> None:
+    try:
+        fcntl.flock(writer.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        writer.close()
+        raise LedgerError(
+            f"{writer.path}: this run or one of its workers is still alive; wait for it or end it, then --resume"
+        ) from error
+
+
+def load(path: Path) -> Ledger:
+    """Read one ledger. Lines that cannot be used become `problems`; raises LedgerError if there is no usable header."""
+    problems: list[str] = []
+    header: RunHeader | None = None
+    records: list[Record] = []
+    previous: str | None = None
+    for number, text, complete in _lines(path):
+        raw = _parse(text)
+        where = f"{path}:{number}"
+        if raw is None:
+            why = "torn last line: one record lost" if not complete else "not a JSON line: one record lost"
+            problems.append(f"{where}: {why}")
+        elif raw.get("kind") == "run":
+            header = _validate(RunHeader, raw, where, problems)
+        elif raw.get("kind") == "record":
+            record = _validate(Record, raw, where, problems)
+            if record is not None:
+                if record.prev != previous:
+                    problems.append(f"{where}: digest chain broken: the line before it was changed, added or removed")
+                records.append(record)
+        else:
+            problems.append(f"{where}: neither a run nor a record: kind {raw.get('kind')!r}")
+        previous = digest(text)
+    if header is None:
+        detail = f" ({problems[0]})" if problems else ""
+        raise LedgerError(f"{path}: not a cnnbench ledger: no readable run header{detail}")
+    return Ledger(path, header, tuple(records), tuple(problems), previous or "")
+
+
+def load_tree(paths: Sequence[Path]) -> Loaded:
+    """Every ledger and reference row under the paths (files, or directories searched for *.jsonl), in a fixed order.
+
+    A file that is no ledger becomes a problem; a path that does not exist raises LedgerError.
+    """
+    ledgers: list[Ledger] = []
+    references: list[ReferenceRow] = []
+    problems: list[str] = []
+    for path in sorted({file for root in paths for file in _files(root)}):
+        try:
+            if _is_reference(path):
+                references.extend(load_references(path))
+            else:
+                ledger = load(path)
+                ledgers.append(ledger)
+                problems.extend(ledger.problems)
+        except LedgerError as error:
+            problems.append(str(error))
+    return Loaded(tuple(ledgers), tuple(references), tuple(problems))
+
+
+def load_references(path: Path) -> tuple[ReferenceRow, ...]:
+    """The reference rows of one file. Raises LedgerError at the first line that is none."""
+    rows: list[ReferenceRow] = []
+    for number, text, _ in _lines(path):
+        problems: list[str] = []
+        row = _validate(ReferenceRow, _parse(text) or {}, f"{path}:{number}", problems)
+        if row is None:
+            raise LedgerError(problems[0])
+        rows.append(row)
+    return tuple(rows)
+
+
+def _files(root: Path) -> list[Path]:
+    if root.is_dir():
+        return [path for path in root.rglob("*.jsonl") if path.is_file()]
+    if not root.exists():
+        raise LedgerError(f"{root}: no such file or directory; measure first with `cnnbench run quick`")
+    return [root]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
+    """Line number, text and whether the line was ended; blank lines are passed over."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot read: {error.strerror}") from error
+    parts = content.split(b"\n")
+    for number, part in enumerate(parts, start=1):
+        if part:
+            yield number, part.decode(errors="replace"), number < len(parts)
+
+
+def _is_reference(path: Path) -> bool:
+    for _, text, _ in _lines(path):
+        return (_parse(text) or {}).get("kind") == "reference"
+    return False
+
+
+def _parse(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _validate(model: type[_Line], raw: dict[str, Any], where: str, problems: list[str]) -> _Line | None:
+    try:
+        return model.model_validate(upgrade(raw))
+    except ValidationError as error:
+        first = error.errors()[0]
+        problems.append(f"{where}: field {'.'.join(map(str, first['loc']))}: {first['msg']}")
+    except ValueError as error:
+        problems.append(f"{where}: {error}")
+    return None

@@ -1,0 +1,170 @@
+"""Layer shapes in, integer counts out: parameters, activations, FLOPs, without torch.
+
+One multiply-accumulate is 2 FLOPs. As in the lecture (and in torch's FlopCounterMode) only convolutions and matrix
+products count: activation functions, pooling, dropout, the loss and the optimiser are left out, together under 1 % of
+the arithmetic of the lecture's CNN though not of its time. Training = forward + gradients of the weights + gradients of
+the inputs; the first layer with weights needs no input gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+FLOAT32_BYTES = 4
+
+Shape = tuple[int, ...]
+"""Shape of one example without the batch: `(channels, height, width)` or `(features,)`."""
+
+
+def output_side(i: int, f: int, s: int = 1, p: int = 0) -> int:
+    """Side of a convolution's or pooling's output: floor((i - f + 2p) / s) + 1 (the lecture's formula)."""
+    return (i - f + 2 * p) // s + 1
+
+
+def same_side(i: int, s: int) -> int:
+    """Side of the output under SAME padding: ceil(i / s); 28 -> 14 -> 7 -> 4 with stride 2."""
+    return -(-i // s)
+
+
+@dataclass(frozen=True)
+class Conv2d:
+    """Convolution of square side, stride 1, SAME padding (odd side)."""
+
+    out_channels: int
+    side: int = 3
+    bias: bool = False
+
+    def output(self, shape: Shape) -> Shape:
+        """`(channels, h, w)` -> `(out_channels, h, w)`."""
+        return (self.out_channels, *shape[1:])
+
+    def parameters(self, shape: Shape) -> int:
+        """Weights (and biases) of the layer for this input shape."""
+        return self.out_channels * (shape[0] * self.side**2 + self.bias)
+
+    def macs(self, shape: Shape) -> int:
+        """Multiply-accumulates of one example's forward pass."""
+        return self.out_channels * shape[0] * self.side**2 * shape[1] * shape[2]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Fully connected layer."""
+
+    out_features: int
+    bias: bool = False
+
+    def output(self, shape: Shape) -> Shape:
+        """`(features,)` -> `(out_features,)`."""
+        return (self.out_features,)
+
+    def parameters(self, shape: Shape) -> int:
+        """Weights (and biases) of the layer for this input shape."""
+        return self.out_features * (prod(shape) + self.bias)
+
+    def macs(self, shape: Shape) -> int:
+        """Multiply-accumulates of one example's forward pass."""
+        return self.out_features * prod(shape)
+
+
+@dataclass(frozen=True)
+class MaxPool2d:
+    """2x2 maximum, stride 2, SAME padding (an odd side is padded on the right and bottom only)."""
+
+    side: int = 2
+
+    def output(self, shape: Shape) -> Shape:
+        """`(channels, h, w)` -> `(channels, ceil(h/2), ceil(w/2))`."""
+        return (shape[0], same_side(shape[1], self.side), same_side(shape[2], self.side))
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """`(channels, h, w)` -> `(channels*h*w,)`; a view, so it stores nothing."""
+
+    def output(self, shape: Shape) -> Shape:
+        """The number of values, as one axis."""
+        return (prod(shape),)
+
+
+@dataclass(frozen=True)
+class Relu:
+    """Rectifier; counted in place, so it stores no activations of its own (as on the lecture's memory slide)."""
+
+    def output(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout that keeps each value with probability `keep`; the mask is not counted as an activation."""
+
+    keep: float
+
+    def output(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape
+
+
+Layer = Conv2d | Dense | MaxPool2d | Flatten | Relu | Dropout
+Weighted = (Conv2d, Dense)
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """One layer's figures for one example."""
+
+    layer: Layer
+    input: Shape
+    output: Shape
+    parameters: int
+    forward_flops: int
+    training_flops: int
+    activations: int
+    """Values this layer writes that the lecture's memory slide counts: outputs of convolutions, pools, dense layers."""
+
+
+def count_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[LayerCount, ...]:
+    """The figures of every layer, in order."""
+    counts: list[LayerCount] = []
+    shape, first = input_shape, True
+    for layer in layers:
+        output = layer.output(shape)
+        parameters = forward = training = 0
+        if isinstance(layer, Weighted):
+            parameters = layer.parameters(shape)
+            forward = 2 * layer.macs(shape)
+            training = forward * (2 if first else 3)
+            first = False
+        stores = isinstance(layer, (*Weighted, MaxPool2d))
+        counts.append(LayerCount(layer, shape, output, parameters, forward, training, prod(output) if stores else 0))
+        shape = output
+    return tuple(counts)
+
+
+def parameters(layers: Sequence[Layer], input_shape: Shape) -> int:
+    """Trainable values of the network (mnist-cnn: 1,378,698)."""
+    return sum(c.parameters for c in count_layers(layers, input_shape))
+
+
+def forward_flops(layers: Sequence[Layer], input_shape: Shape) -> int:
+    """FLOPs of one example's forward pass (mnist-cnn: 17,474,772)."""
+    return sum(c.forward_flops for c in count_layers(layers, input_shape))
+
+
+def training_flops(layers: Sequence[Layer], input_shape: Shape) -> int:
+    """FLOPs of one example's training step (mnist-cnn: 51,972,732 = 3 x forward - 451,584)."""
+    return sum(c.training_flops for c in count_layers(layers, input_shape))
+
+
+def activations(layers: Sequence[Layer], input_shape: Shape) -> int:
+    """Values of one example kept by the forward pass, the input included (mnist-cnn: 56,779 = 227,116 bytes)."""
+    return prod(input_shape) + sum(c.activations for c in count_layers(layers, input_shape))
+
+
+def gemm_flops(side: int) -> int:
+    """FLOPs of one product of two square matrices: 2 x side^3."""
+    return 2 * side**3
