@@ -5,8 +5,6 @@ The sampler counts what it hands out: the identity gate holds that count against
 
 from __future__ import annotations
 
-import ctypes
-import signal
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -14,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from cnnbench.data import Dataset
+from cnnbench.engine.orphan import die_with_parent_process
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
 
@@ -44,7 +43,9 @@ def to_tensors(images: object, labels: object, device: torch.device) -> Batch:
 class ResidentFeed:
     """All images as one float32 tensor on the device; a batch is a slice (in order) or an index (shuffled)."""
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor, *, batch_size: int, shuffled: bool, seed: int) -> None:
+    def __init__(
+        self, images: torch.Tensor, labels: torch.Tensor, *, batch_size: int, shuffled: bool, seed: int
+    ) -> None:
         self._images, self._labels = images, labels
         self._batch_size, self._shuffled, self._seed = batch_size, shuffled, seed
         self._limit = len(labels) // batch_size * batch_size
@@ -103,7 +104,7 @@ class LoaderFeed:
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
             generator=self._generator,
-            worker_init_fn=die_with_parent_process if workers else None,
+            worker_init_fn=_guard if workers else None,
         )
         if len(self._loader) == 0:
             raise WorkloadError(f"batch_size {batch_size} is larger than the {len(labels)} training images")
@@ -132,16 +133,17 @@ def make_feed(job: Job, dataset: Dataset, device: torch.device) -> Feed:
     if job.loader == "dataloader":
         images, labels = to_tensors(dataset.train_images, dataset.train_labels, torch.device("cpu"))
         return LoaderFeed(
-            images, labels, batch_size=job.batch_size, shuffled=shuffled, seed=job.seed, workers=job.loader_workers, device=device
+            images,
+            labels,
+            batch_size=job.batch_size,
+            shuffled=shuffled,
+            seed=job.seed,
+            workers=job.loader_workers,
+            device=device,
         )
     images, labels = to_tensors(dataset.train_images, dataset.train_labels, device)
     return ResidentFeed(images, labels, batch_size=job.batch_size, shuffled=shuffled, seed=job.seed)
 
 
-def die_with_parent_process(_: int = 0) -> None:
-    """Ask the kernel to kill this process when its parent dies (Linux; elsewhere nothing happens)."""
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG = 1, linux/prctl.h
-    except (OSError, AttributeError):
-        return
+def _guard(_: int) -> None:
+    die_with_parent_process()

@@ -7,9 +7,9 @@ from typing import Protocol
 import torch
 from torch.nn.functional import cross_entropy
 
+from cnnbench.data import Dataset
 from cnnbench.engine.feed import Feed, make_feed, to_tensors
 from cnnbench.engine.optim import make_optimizer, reset_state
-from cnnbench.data import Dataset
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload

@@ -127,10 +127,10 @@ def time_job(
             mark = clock()
             evaluation_ns += mark - end
             steps = len(epoch_seconds) * steps_per_epoch
-            evaluations.append(Evaluation(after_steps=steps, images=images, correct=correct, seconds=(mark - end) * NANO))
+            evaluations.append(
+                Evaluation(after_steps=steps, images=images, correct=correct, seconds=(mark - end) * NANO)
+            )
             if stop_when_all_right and correct == images:
                 stopped = len(epoch_seconds) < epochs
                 break
-    return JobTiming(
-        (mark - job_start) * NANO, evaluation_ns * NANO, tuple(epoch_seconds), tuple(evaluations), stopped
-    )
+    return JobTiming((mark - job_start) * NANO, evaluation_ns * NANO, tuple(epoch_seconds), tuple(evaluations), stopped)

@@ -22,7 +22,11 @@ class RmspropTf1(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[torch.nn.Parameter], lr: float = LEARNING_RATE, decay: float = DECAY, eps: float = EPSILON
+        self,
+        params: Iterable[torch.nn.Parameter],
+        lr: float = LEARNING_RATE,
+        decay: float = DECAY,
+        eps: float = EPSILON,
     ) -> None:
         super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
 

@@ -7,6 +7,8 @@ float64: TF32 and bfloat16 keep 10 and 7 bits of fraction, float32 23, so their 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.nn.functional import conv2d
 
@@ -16,8 +18,8 @@ FP32_ERROR_LIMIT = 2e-5
 """Largest |error| over the largest |value| of a 256-term float32 sum is about 1e-6; TF32 gives about 3e-4, bf16 3e-3."""
 
 
-def _switches() -> dict[str, object]:
-    backends = torch.backends
+def _switches() -> dict[str, Any]:
+    backends: Any = torch.backends  # torch's stubs lack the new precision objects
     return {
         "cuda.matmul": backends.cuda.matmul,
         "cudnn.conv": backends.cudnn.conv,
@@ -31,8 +33,10 @@ def apply(precision: Precision) -> dict[str, str]:
     """Set every float32 mode to the job's and return the effective values as torch reports them."""
     for name, switch in _switches().items():
         wanted = "tf32" if precision == "tf32" and name.startswith("cu") else "ieee"
-        switch.fp32_precision = wanted  # type: ignore[attr-defined]
-    return {f"fp32_precision.{name}": str(getattr(switch, "fp32_precision", "n/a")) for name, switch in _switches().items()}
+        switch.fp32_precision = wanted
+    return {
+        f"fp32_precision.{name}": str(getattr(switch, "fp32_precision", "n/a")) for name, switch in _switches().items()
+    }
 
 
 def verify(device: torch.device) -> dict[str, float]:

@@ -1,0 +1,127 @@
+"""The sync canary: does synchronise really wait? Asked in every worker through the same clock and calls as the timing.
+
+Two questions. (1) The same number of launches, of products of side s and 2s: eight times the work, so the synchronised
+time must grow at least fourfold. (Repeating launches would prove nothing: launch time grows with their number too.)
+(2) Time to synchronise against time to read one element of the result back to the host: reading cannot lie, so
+synchronise must not return earlier than that, within 10 % and the copy's own latency. Times are the best of
+interleaved rounds, at least 5, and more while the answer is still no: noise only ever adds time, so an honest device
+passes sooner or later and a lying one never does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+from cnnbench.engine.measure import NANO, Clock
+from cnnbench.schema import Canary
+
+LAUNCHES = 4
+GROWTH_REQUIRED = 4.0
+AGREEMENT = 0.10
+ROUNDS_LEAST = 5
+ROUNDS_MOST = 60
+ENOUGH_NS = 1_000_000
+"""The small product's launches should take about a millisecond, so that work outweighs the launches themselves."""
+SIDES = (256, 512, 1024, 2048, 4096)
+
+
+class Probe(Protocol):
+    """What the canary needs of a device; a test gives one that lies."""
+
+    def launch(self, side: int) -> None:
+        """Queue one product of square matrices of that side."""
+        ...
+
+    def synchronize(self) -> None:
+        """The synchronise under test."""
+        ...
+
+    def read_back(self) -> None:
+        """Bring one element of the last product to the host."""
+        ...
+
+
+class TorchProbe:
+    """Products on a real device."""
+
+    def __init__(self, device: torch.device, synchronize: Callable[[], None]) -> None:
+        self._device, self.synchronize = device, synchronize
+        self._operands: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._result = torch.zeros(1, 1, device=device)
+
+    def launch(self, side: int) -> None:
+        """Queue one product."""
+        if side not in self._operands:
+            matrix = torch.randn(side, side, device=self._device)
+            self._operands[side] = (matrix, torch.empty_like(matrix))
+        matrix, out = self._operands[side]
+        torch.mm(matrix, matrix, out=out)
+        self._result = out
+
+    def read_back(self) -> None:
+        """Copy one element to the host; waits for the result whatever synchronise does."""
+        self._result[0, 0].item()
+
+
+def sing(probe: Probe, *, clock: Clock = time.perf_counter_ns) -> Canary:
+    """Run the canary. Never raises for a failed answer: `passed` and `reason` say it."""
+    side = _choose_side(probe, clock)
+    best = dict.fromkeys(("small", "large", "readback", "copy"), 2**62)
+    rounds = 0
+    reason: str | None = "not run"
+    while reason is not None and rounds < ROUNDS_MOST:
+        for _ in range(ROUNDS_LEAST):
+            best["small"] = min(best["small"], _timed(probe, side, probe.synchronize, clock))
+            best["large"] = min(best["large"], _timed(probe, 2 * side, probe.synchronize, clock))
+            best["readback"] = min(best["readback"], _timed(probe, 2 * side, probe.read_back, clock))
+            start = clock()
+            probe.read_back()  # nothing is pending: the copy's own latency
+            best["copy"] = min(best["copy"], clock() - start)
+        rounds += ROUNDS_LEAST
+        reason = _complaint(best)
+    return Canary(
+        passed=reason is None,
+        side=side,
+        launches=LAUNCHES,
+        small_seconds=best["small"] * NANO,
+        large_seconds=best["large"] * NANO,
+        growth=best["large"] / max(best["small"], 1),
+        sync_seconds=best["large"] * NANO,
+        readback_seconds=best["readback"] * NANO,
+        copy_seconds=best["copy"] * NANO,
+        rounds=rounds,
+        reason=reason,
+    )
+
+
+def _choose_side(probe: Probe, clock: Clock) -> int:
+    for side in SIDES[:-1]:
+        for candidate in (side, 2 * side):
+            probe.launch(candidate)
+        probe.read_back()
+        if min(_timed(probe, side, probe.read_back, clock) for _ in range(2)) >= ENOUGH_NS:
+            return side
+    return SIDES[-1]
+
+
+def _timed(probe: Probe, side: int, end: Callable[[], None], clock: Clock) -> int:
+    probe.read_back()  # start from an idle device, whatever synchronise does
+    start = clock()
+    for _ in range(LAUNCHES):
+        probe.launch(side)
+    end()
+    return clock() - start
+
+
+def _complaint(best: dict[str, int]) -> str | None:
+    growth = best["large"] / max(best["small"], 1)
+    if growth < GROWTH_REQUIRED:
+        return f"8 times the work took only {growth:.2f} times as long: synchronise does not wait"
+    if best["large"] < (1 - AGREEMENT) * best["readback"] - best["copy"]:
+        share = best["large"] / best["readback"]
+        return f"synchronise returned after {share:.0%} of the time it took to read the result back"
+    return None

@@ -1,0 +1,302 @@
+"""One trial from attach to result: the order in which a worker does things, and what stands inside which clock.
+
+attach -> data -> build -> first step (cold start ends) -> canary and precision check -> warm-up -> reset to the start ->
+marks and telemetry -> TIMED REGION -> marks and telemetry -> test accuracy -> operator count and floors.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cnnbench import data, workloads
+from cnnbench.devices import Attached, backend, telemetry
+from cnnbench.engine import canary, floors, memory, precision
+from cnnbench.engine.loop import Products, Timed, Training
+from cnnbench.engine.measure import NANO, JobTiming, Report, collector_off, time_blocks, time_job, warm_up
+from cnnbench.engine.progress import Progress
+from cnnbench.errors import UnsupportedError, WorkloadError
+from cnnbench.schema import Energy, Envelope, Evaluation, Job, Memory, Outcome, Telemetry, Trial
+
+ENERGY_WINDOW_SECONDS = 10.0
+"""NVML's total-energy counter ticks about every 0.1 s, so half a tick at either end is 1 % of this window."""
+ENERGY_IDLE_SECONDS = 5.0
+LEARNING_STEPS = 100
+"""A loss is expected below its first value after this many steps; fewer prove nothing."""
+
+
+class _Phases:
+    """Seconds of each part before the timed region, by one monotonic clock shared with the parent."""
+
+    def __init__(self, spawned_ns: int, started_ns: int) -> None:
+        self.seconds: dict[str, float] = {"interpreter": (started_ns - spawned_ns) * NANO}
+        self._spawned_ns, self._mark_ns = spawned_ns, started_ns
+
+    def end(self, name: str) -> None:
+        now = time.monotonic_ns()
+        self.seconds[name] = (now - self._mark_ns) * NANO
+        self._mark_ns = now
+
+    def since_spawn(self) -> float:
+        return (self._mark_ns - self._spawned_ns) * NANO
+
+
+@dataclass(frozen=True)
+class _Usage:
+    minor_faults: int
+    cpu_seconds: float
+
+    @staticmethod
+    def now() -> _Usage:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return _Usage(usage.ru_minflt, usage.ru_utime + usage.ru_stime)
+
+
+def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Outcome:
+    """The whole trial. Raises UnsupportedError, DivergedError and whatever the work raises; see engine.worker."""
+    job = envelope.job
+    phases = _Phases(envelope.spawn_monotonic_ns, started_ns)
+    phases.end("import")
+    progress.phase("attach")
+    attached = backend(job.device).attach(threads=job.threads)
+    settings = _settings(job, attached)
+    phases.end("attach")
+
+    timed = _build(envelope, attached, progress, phases)
+    progress.phase("first step")
+    timed.step()
+    attached.synchronize()
+    phases.end("first_step")
+    cold_start = phases.since_spawn()
+
+    progress.phase("canary")
+    bird = canary.sing(canary.TorchProbe(attached.device, attached.synchronize))
+    errors = precision.verify(attached.device)
+    settings |= {name: f"{value:.2e}" for name, value in errors.items()}
+    phases.end("canary")
+
+    progress.phase("warm-up")
+    first_losses: list[float] = []
+    timed.reset()
+    warm = warm_up(timed.step, attached.synchronize, job.warmup_steps, after_step=_note_loss(timed, first_losses))
+    timed.reset()
+    attached.synchronize()
+
+    idle = _idle_energy(envelope, progress)
+    attached.reset_peaks()
+    mark = memory.reset_host_peak()
+    before, usage = telemetry.sample(envelope.device_uuid), _Usage.now()
+    timing = _time(job, timed, attached, progress)
+    spent, after = _Usage.now(), telemetry.sample(envelope.device_uuid)
+    allocated, reserved = attached.peaks()
+    host_peak = memory.host_peak_bytes()
+    images, final_loss = timed.images_drawn, timed.loss()
+    steps = len(timing.epoch_seconds) * _steps_per_block(job)
+
+    progress.phase("evaluation")
+    test = _evaluate(job, timed, steps)
+    energy = _energy(idle, job, timed, attached, envelope.device_uuid)
+    trial = Trial(
+        block_seconds=timing.epoch_seconds,
+        steps_per_block=_steps_per_block(job),
+        steps=steps,
+        images=images,
+        warmup_seconds=warm,
+        job_seconds=timing.job_seconds if job.clock == "job" else None,
+        job_evaluation_seconds=timing.evaluation_seconds if job.clock == "job" else None,
+        progress_written=progress.wanted,
+        cold_start_seconds=cold_start,
+        phases=phases.seconds,
+        first_losses=tuple(first_losses[:5]),
+        final_loss=final_loss if final_loss is not None and math.isfinite(final_loss) else None,
+        epoch_evaluations=timing.evaluations,
+        stopped_early=timing.stopped_early,
+        test=test,
+        accuracy_data=job.data if test is not None else None,
+        parameters=timed.parameters if isinstance(timed, Training) else None,
+        parameter_bytes=4 * timed.parameters if isinstance(timed, Training) else None,
+        operators_per_step=floors.count_operators(timed.step),
+        minor_faults=spent.minor_faults - usage.minor_faults,
+        cpu_seconds=spent.cpu_seconds - usage.cpu_seconds,
+        memory=Memory(
+            host_peak_bytes=host_peak,
+            host_before_bytes=mark.before_bytes,
+            host_method=mark.method,
+            device_allocated_peak_bytes=allocated,
+            device_reserved_peak_bytes=reserved,
+            device_used_bytes=after.device_used_bytes,
+        ),
+        canary=bird,
+        floors=floors.measure_floors(attached),
+        telemetry_before=before,
+        telemetry_after=after,
+        energy=energy,
+        settings=settings,
+    )
+    return _judge(job, trial, first_losses, final_loss, errors)
+
+
+def _settings(job: Job, attached: Attached) -> dict[str, str]:
+    reason = attached.unsupported(job.precision)
+    if reason is not None:
+        raise UnsupportedError(reason)
+    torch.manual_seed(job.seed)
+    return {
+        **precision.apply(job.precision),
+        "threads": str(torch.get_num_threads()),
+        "interop_threads": str(torch.get_num_interop_threads()),
+        "gc": "off in the timed region",
+        "cudnn.benchmark": str(torch.backends.cudnn.benchmark),
+        "cudnn.deterministic": str(torch.backends.cudnn.deterministic),
+        "affinity": ",".join(map(str, sorted(os.sched_getaffinity(0)))) if hasattr(os, "sched_getaffinity") else "n/a",
+    }
+
+
+def _build(envelope: Envelope, attached: Attached, progress: Progress, phases: _Phases) -> Timed:
+    job = envelope.job
+    workload = workloads.get(job.workload)
+    if workload.version != job.workload_version:
+        raise WorkloadError(
+            f"{workload.name} is version {workload.version} here, the job asks for {job.workload_version}"
+        )
+    if workload.kind == "gemm":
+        products = Products(job, attached.device)
+        attached.synchronize()
+        phases.end("build")
+        return products
+    progress.phase("data")
+    directory = None if envelope.data_dir is None else Path(envelope.data_dir)
+    if job.data == "random" or job.split is None:
+        raise WorkloadError(f"{workload.name} trains on mnist or synthetic digits and needs a split")
+    dataset = data.load(job.data, job.split, directory)
+    phases.end("data")
+    progress.phase("build")
+    training = Training(job, workload, dataset, attached.device)
+    attached.synchronize()
+    phases.end("build")
+    return training
+
+
+def _note_loss(timed: Timed, losses: list[float]) -> Callable[[], None]:
+    def note() -> None:
+        loss = timed.loss()
+        if loss is not None:
+            losses.append(loss)
+
+    return note
+
+
+def _steps_per_block(job: Job) -> int:
+    return job.block_steps if job.clock == "steady" else job.steps_per_epoch or 0
+
+
+def _time(job: Job, timed: Timed, attached: Attached, progress: Progress) -> JobTiming:
+    """The timed region, by the clock the job names; a steady job's blocks come back as `epoch_seconds`."""
+    report: Report | None = progress.count if progress.wanted else None
+    if job.clock == "steady":
+        progress.phase("timed", job.blocks * job.block_steps)
+        with collector_off():
+            blocks = time_blocks(
+                timed.step, attached.synchronize, blocks=job.blocks, steps_per_block=job.block_steps, report=report
+            )
+        return JobTiming(sum(blocks), 0.0, blocks, (), False)
+    if job.epochs is None or job.steps_per_epoch is None or not isinstance(timed, Training):
+        raise WorkloadError("the job clock needs a training workload, epochs and steps_per_epoch")
+    progress.phase("timed", job.epochs * job.steps_per_epoch)
+    images = job.epoch_eval_images
+    with collector_off():
+        return time_job(
+            timed.step,
+            attached.synchronize,
+            epochs=job.epochs,
+            steps_per_epoch=job.steps_per_epoch,
+            evaluate=(lambda: timed.count_correct(images)) if images else None,
+            stop_when_all_right=job.stop_when_all_right,
+            report=report,
+        )
+
+
+def _evaluate(job: Job, timed: Timed, steps: int) -> Evaluation | None:
+    if not job.final_evaluation or not isinstance(timed, Training):
+        return None
+    start = time.perf_counter_ns()
+    correct, images = timed.count_correct()
+    seconds = (time.perf_counter_ns() - start) * NANO
+    return Evaluation(after_steps=steps, images=images, correct=correct, seconds=seconds)
+
+
+def _counter(reading: Telemetry) -> tuple[str, float] | None:
+    if reading.device_energy_joules is not None:
+        return "nvml-total-energy", reading.device_energy_joules
+    if reading.package_energy_joules is not None:
+        return "rapl-package", reading.package_energy_joules
+    return None
+
+
+def _idle_energy(envelope: Envelope, progress: Progress) -> tuple[float, float] | None:
+    """(joules, seconds) of an idle wait, or None where energy was not asked for or no counter is readable."""
+    if not envelope.energy:
+        return None
+    progress.phase("idle power")
+    start, first = time.monotonic_ns(), _counter(telemetry.sample(envelope.device_uuid))
+    if first is None:
+        return None
+    time.sleep(ENERGY_IDLE_SECONDS)
+    last = _counter(telemetry.sample(envelope.device_uuid))
+    seconds = (time.monotonic_ns() - start) * NANO
+    return None if last is None or last[1] < first[1] else (last[1] - first[1], seconds)
+
+
+def _energy(
+    idle: tuple[float, float] | None, job: Job, timed: Timed, attached: Attached, uuid: str | None
+) -> Energy | None:
+    """Energy of a window of further steps, at least 10 s long, after the timed region so that it disturbs nothing."""
+    if idle is None:
+        return None
+    first = _counter(telemetry.sample(uuid))
+    start, steps = time.monotonic_ns(), 0
+    while (time.monotonic_ns() - start) * NANO < ENERGY_WINDOW_SECONDS:
+        for _ in range(job.block_steps):
+            timed.step()
+        attached.synchronize()
+        steps += job.block_steps
+    seconds = (time.monotonic_ns() - start) * NANO
+    last = _counter(telemetry.sample(uuid))
+    if first is None or last is None or last[1] < first[1]:
+        return None
+    return Energy(
+        source=first[0],
+        tick_seconds=0.1 if first[0] == "nvml-total-energy" else 0.001,
+        window_seconds=seconds,
+        window_steps=steps,
+        window_joules=last[1] - first[1],
+        idle_seconds=idle[1],
+        idle_joules=idle[0],
+    )
+
+
+def _judge(job: Job, trial: Trial, first: list[float], final: float | None, errors: dict[str, float]) -> Outcome:
+    """Typed verdict on a finished trial; its raw times are kept whatever the verdict."""
+    if trial.canary is not None and not trial.canary.passed:
+        return Outcome(status="invalid", message=f"sync canary: {trial.canary.reason}", trial=trial)
+    worst = max(errors.values())
+    if job.precision == "fp32" and worst > precision.FP32_ERROR_LIMIT:
+        return Outcome(
+            status="invalid",
+            message=f"not float32: relative error {worst:.1e} is that of a shorter format",
+            trial=trial,
+        )
+    if final is not None:
+        if not math.isfinite(final):
+            return Outcome(status="diverged", message=f"the loss is {final} after {trial.steps} steps", trial=trial)
+        if trial.steps >= LEARNING_STEPS and first and final >= first[0]:
+            message = f"the loss did not fall: {first[0]:.3f} at first, {final:.3f} after {trial.steps} steps"
+            return Outcome(status="diverged", message=message, trial=trial)
+    return Outcome(status="ok", trial=trial)

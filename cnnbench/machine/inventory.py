@@ -1,0 +1,142 @@
+"""What is here, asked of everyone who knows: NVML lists the GPUs present, torch (in a process of its own) those it can
+use, /proc the rest. A GPU that is present and cannot be used is kept with the reason, never dropped in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnbench.devices import nvml
+from cnnbench.errors import DeviceError
+from cnnbench.machine.fingerprint import cpu_device, fingerprint
+from cnnbench.schema import Device, Machine, Software
+
+PROBE_TIMEOUT_SECONDS = 180.0
+HIDDEN = "hidden by CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The machine with its devices (unusable ones marked), the software, and why NVML gave no list if it gave none."""
+
+    machine: Machine
+    software: Software
+    nvml_reason: str | None
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """Every device, the CPU first."""
+        return self.machine.devices
+
+
+def take_inventory(*, visible_devices: str | None = None, python: str = sys.executable) -> Inventory:
+    """Ask all of them. `visible_devices` is the user's CUDA_VISIBLE_DEVICES. Raises DeviceError if torch does not start."""
+    listed = nvml.list_gpus()
+    software, usable = probe_torch(python)
+    gpus = reconcile(listed.devices, usable, software, visible_devices)
+    machine = fingerprint((cpu_device(), *gpus))
+    return Inventory(machine, software.model_copy(update=_git_state()), listed.reason)
+
+
+def probe_torch(python: str = sys.executable) -> tuple[Software, tuple[Device, ...]]:
+    """torch's own answer, from a process that is gone again. Raises DeviceError with the last line it printed."""
+    command = [python, "-m", "cnnbench.engine.probe"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise DeviceError(
+            f"torch did not start within {PROBE_TIMEOUT_SECONDS:.0f} s; try `python -c 'import torch'`"
+        ) from error
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DeviceError(f"torch does not start here: {last}; reinstall it (`pip install torch`), see README")
+    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    return Software(**answer["software"]), tuple(Device(**device) for device in answer["devices"])
+
+
+def reconcile(
+    present: Sequence[Device], usable: Sequence[Device], software: Software, visible_devices: str | None = None
+) -> tuple[Device, ...]:
+    """NVML's GPUs with what torch says of each (by UUID), then those only torch knows (ROCm, MIG instances)."""
+    by_uuid = {device.uuid: device for device in usable if device.uuid is not None}
+    merged: list[Device] = []
+    for gpu in present:
+        seen = by_uuid.pop(gpu.uuid, None)
+        if seen is None:
+            merged.append(
+                gpu.model_copy(update={"usable": False, "unusable_reason": _why_not(gpu, software, visible_devices)})
+            )
+        else:
+            merged.append(
+                gpu.model_copy(update={"multiprocessors": seen.multiprocessors, "capability": seen.capability})
+            )
+    taken = {device.id for device in merged}
+    for device in usable:
+        if device.uuid is None or device.uuid in by_uuid:
+            fresh = device.id if device.id not in taken else f"cuda:{len(taken)}"
+            taken.add(fresh)
+            merged.append(device.model_copy(update={"id": fresh}))
+    return tuple(merged)
+
+
+def _why_not(gpu: Device, software: Software, visible_devices: str | None) -> str:
+    if visible_devices is not None:
+        return HIDDEN
+    if gpu.mig:
+        return "it is split by MIG; torch sees its instances, not the whole"
+    if software.torch_build == "cpu":
+        return f"torch {software.torch} is a CPU build; install a CUDA build (see README)"
+    driver = gpu.driver or "of unknown version"
+    return f"torch {software.torch} ({software.torch_build}) cannot use it; its driver {driver} may be too old"
+
+
+def select(devices: Sequence[Device], wanted: str) -> tuple[Device, ...]:
+    """The devices `--device` names: `auto`, `all`, or a list such as `cpu,cuda:0`; `cuda` means every GPU.
+
+    `auto` is the CPU and every GPU, and raises DeviceError where a GPU is present that torch cannot use (unless the
+    user hid it); `all` takes that one too, its jobs ending as `unsupported`. Raises DeviceError for one not there.
+    """
+    shown = [device for device in devices if device.unusable_reason != HIDDEN]
+    if wanted == "all":
+        return tuple(shown)
+    if wanted == "auto":
+        broken = [f"{device.id} ({device.name}): {device.unusable_reason}" for device in shown if not device.usable]
+        if broken:
+            raise DeviceError(
+                "a GPU is present that torch cannot use, so `auto` will not quietly measure the CPU alone:\n  "
+                + "\n  ".join(broken)
+                + "\nmake it usable, or say `--device cpu`"
+            )
+        return tuple(shown)
+    chosen: list[Device] = []
+    for name in (part.strip() for part in wanted.split(",")):
+        matches = [
+            device for device in devices if device.id == name or (name == "cuda" and device.id.startswith("cuda:"))
+        ]
+        if not matches:
+            known = ", ".join(f"{device.id} ({device.name})" for device in devices)
+            raise DeviceError(f"device {name!r} is not here; there are: {known}")
+        chosen.extend(device for device in matches if device not in chosen)
+    return tuple(chosen)
+
+
+def _git_state() -> dict[str, str | bool]:
+    """Commit of the cnnbench checkout and whether it was changed; nothing for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return {}
+    answers = []
+    for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return {}
+        answers.append(done.stdout.strip())
+    return {"git_commit": answers[0], "git_dirty": bool(answers[1])}

@@ -1,0 +1,246 @@
+"""One worker from spawn to outcome. The parent sleeps in the kernel on the progress pipe while the child works.
+
+However the child ends there is an outcome: its own, read from a file, or one typed here (crashed with its signal and
+the end of its stderr, timeout, hang, out of memory where the kernel's killer says so). Ends of time and interrupts end
+the whole process tree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import ValidationError
+
+from cnnbench.schema import Envelope, Job, Outcome
+
+WORKER = (sys.executable, "-m", "cnnbench.engine.worker")
+HELD_ALLOCATOR = {
+    # glibc gives freed tensors back to the kernel and faults them in anew every step, 5-10 % that differ between
+    # identical processes. These keep what was freed: no mmap under 1 GiB, no trim under 4 GiB, grow by 256 MiB.
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+STDERR_TAIL_CHARACTERS = 2000
+GRACE_SECONDS = 5.0
+
+OnProgress = Callable[[dict[str, Any]], None]
+"""Given each message of the worker: `phase` where one begins, `done` and `total` timed steps."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to give a worker up: too long altogether, or too long without a word."""
+
+    timeout_seconds: float | None = None
+    hang_seconds: float = 600.0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Everything about one start that is not the job."""
+
+    data_dir: Path | None = None
+    device_uuid: str | None = None
+    energy: bool = False
+    memory_limit_bytes: int | None = None
+    limits: Limits = Limits()
+    progress: bool = True
+    inherit: tuple[int, ...] = ()
+    """Descriptors the worker holds open while it lives: the ledger's lock."""
+    command: Sequence[str] = WORKER
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A worker that is gone: its outcome, its lifetime by this process's clock, what this process spent meanwhile."""
+
+    outcome: Outcome
+    process_seconds: float
+    parent_cpu_seconds: float
+    environment: dict[str, str]
+
+
+def environment_for(job: Job, device_uuid: str | None) -> dict[str, str]:
+    """The variables set for a job's worker; recorded with its result."""
+    chosen = dict(HELD_ALLOCATOR) if job.allocator == "held" else {}
+    if job.threads is not None:
+        chosen |= {"OMP_NUM_THREADS": str(job.threads), "MKL_NUM_THREADS": str(job.threads)}
+    if device_uuid is not None:
+        chosen["CUDA_VISIBLE_DEVICES"] = device_uuid
+    elif job.device == "cpu":
+        chosen["CUDA_VISIBLE_DEVICES"] = ""
+    return chosen
+
+
+def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: None) -> Ended:
+    """Run one job in a fresh process and return when its whole tree is gone. KeyboardInterrupt ends the tree and passes on."""
+    chosen = environment_for(job, options.device_uuid)
+    with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, contextlib.ExitStack() as stack:
+        outcome_path = Path(folder) / "outcome.json"
+        read_end, write_end = os.pipe()
+        stack.callback(os.close, read_end)
+        stderr = stack.enter_context(open(Path(folder) / "stderr", "w+b"))
+        started, cpu = time.monotonic_ns(), time.process_time()
+        envelope = Envelope(
+            job=job,
+            outcome_path=str(outcome_path),
+            progress_fd=write_end if options.progress else None,
+            parent_pid=os.getpid(),
+            spawn_monotonic_ns=started,
+            data_dir=None if options.data_dir is None else str(options.data_dir),
+            device_uuid=options.device_uuid,
+            energy=options.energy,
+            memory_limit_bytes=options.memory_limit_bytes,
+        )
+        oom_kills = _oom_kills()
+        process = subprocess.Popen(
+            list(options.command),
+            stdin=subprocess.PIPE,
+            stdout=stderr,
+            stderr=stderr,
+            env={**_inherited(os.environ), **chosen},
+            pass_fds=(write_end, *options.inherit),
+            start_new_session=True,
+        )
+        os.close(write_end)
+        try:
+            _hand_over(process, envelope)
+            given_up = _wait(process, read_end, started, options.limits, on_progress)
+        finally:
+            end_tree(process.pid)
+            code = process.wait()
+        seconds = (time.monotonic_ns() - started) * 1e-9
+        outcome = given_up or _outcome(outcome_path, code, _oom_kills() > oom_kills)
+        if outcome.status != "ok":
+            outcome = outcome.model_copy(update={"stderr_tail": _tail(stderr)})
+        return Ended(outcome, seconds, time.process_time() - cpu, chosen)
+
+
+def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """The user's environment less what would silently change the measurement; recorded choices replace it."""
+    dropped = {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONPROFILEIMPORTTIME", *HELD_ALLOCATOR}
+    return {name: value for name, value in environ.items() if name not in dropped}
+
+
+def _hand_over(process: subprocess.Popen[bytes], envelope: Envelope) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # a worker that died at once is typed by its exit
+        process.stdin.write(envelope.model_dump_json().encode())
+        process.stdin.close()
+
+
+def _wait(
+    process: subprocess.Popen[bytes], pipe: int, started_ns: int, limits: Limits, on_progress: OnProgress
+) -> Outcome | None:
+    """Sleep until the worker ends (None) or a limit is passed (the outcome); hand on its messages."""
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+        selector.register(pipe, selectors.EVENT_READ)
+        ended = _exit_descriptor(process.pid)
+        if ended is not None:
+            stack.callback(os.close, ended)
+            selector.register(ended, selectors.EVENT_READ)
+        last_word, pending = time.monotonic_ns(), b""
+        while True:
+            now = time.monotonic_ns()
+            alive, silent = (now - started_ns) * 1e-9, (now - last_word) * 1e-9
+            if limits.timeout_seconds is not None and alive >= limits.timeout_seconds:
+                return Outcome(status="timeout", message=f"ended after {alive:.0f} s, its limit; raise --timeout")
+            if silent >= limits.hang_seconds:
+                return Outcome(status="hang", message=f"no progress for {silent:.0f} s; ended")
+            left = limits.hang_seconds - silent
+            if limits.timeout_seconds is not None:
+                left = min(left, limits.timeout_seconds - alive)
+            events = selector.select(left)
+            if any(key.fd == pipe for key, _ in events):
+                chunk = os.read(pipe, 65536)
+                if not chunk and ended is None:
+                    return None
+                if not chunk:
+                    selector.unregister(pipe)
+                *lines, pending = (pending + chunk).split(b"\n")
+                if chunk:
+                    last_word = time.monotonic_ns()
+                for message in _messages(lines):
+                    on_progress(message)
+            elif events:
+                return None
+
+
+def _messages(lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        with contextlib.suppress(ValueError):  # a worker's junk on the pipe is no message
+            message = json.loads(line)
+            if isinstance(message, dict):
+                yield message
+
+
+def _exit_descriptor(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process ends (Linux); elsewhere the pipe's end of file tells."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def end_tree(pid: int) -> None:
+    """Kill the process, its process group (it leads one) and every descendant that left the group."""
+    family: list[psutil.Process] = []
+    with contextlib.suppress(psutil.Error):
+        family = psutil.Process(pid).children(recursive=True)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    for member in family:
+        with contextlib.suppress(psutil.Error):
+            member.kill()
+    psutil.wait_procs(family, timeout=GRACE_SECONDS)
+
+
+def _outcome(path: Path, code: int, oom_killed: bool) -> Outcome:
+    killed_by = -code if code < 0 else None
+    if killed_by is not None:
+        name = signal.Signals(killed_by).name
+        if killed_by == signal.SIGKILL and oom_killed:
+            message = "killed by the kernel's out-of-memory killer; lower batch_size or free memory"
+            return Outcome(status="oom", message=message, signal=killed_by)
+        return Outcome(status="crashed", message=f"the worker was ended by {name}", signal=killed_by)
+    try:
+        outcome = Outcome.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return Outcome(status="crashed", message=f"the worker exited with {code} and left no outcome", exit_code=code)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        return Outcome(status="crashed", message=f"the worker's outcome cannot be read: {problem}", exit_code=code)
+    return outcome.model_copy(update={"exit_code": code})
+
+
+def _tail(stream: Any) -> str | None:
+    stream.flush()
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - STDERR_TAIL_CHARACTERS))
+    text = stream.read().decode(errors="replace").strip()
+    return text or None
+
+
+def _oom_kills() -> int:
+    """Processes the kernel's out-of-memory killer ended since boot; 0 where it does not say."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
