@@ -1,0 +1,56 @@
+"""The machine's state at one moment, taken at the ends of a timed region and never inside it.
+
+Enters: a GPU's UUID, or None for the CPU alone. Leaves: a `schema.Telemetry` in which what could not be read is None
+with a line in `missing`. Taking it costs a few milliseconds, and no broken sensor can raise or hang it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cnnbench.devices import host, nvml
+from cnnbench.schema import Telemetry
+
+PROC = Path("/proc")
+SYS = Path("/sys")
+
+
+def sample(
+    uuid: str | None, *, proc: Path = PROC, sys: Path = SYS, timeout_seconds: float = 2.0, library: Any = None
+) -> Telemetry:
+    """Load, stolen and throttled time, clock and energy of the host, and of the GPU with this UUID where one is given.
+
+    `library` stands in for `pynvml`. Never raises; a GPU that does not answer costs `timeout_seconds`, once a process.
+    """
+    values: dict[str, object] = {}
+    missing: dict[str, str] = {}
+    for name, read in _host_sensors(proc, sys).items():
+        try:
+            values[name] = read()
+        except (host.MissingSensor, OSError, ValueError) as error:
+            missing[name] = str(error)
+    if uuid is not None:
+        reading = nvml.read_gpu(uuid, timeout_seconds, library=library, proc=proc)
+        values.update(reading.values)
+        missing.update(reading.missing)
+    return Telemetry.model_validate({**values, "missing": missing})
+
+
+def _host_sensors(proc: Path, sys: Path) -> dict[str, Callable[[], float]]:
+    return {
+        "load_1min": lambda: host.load_1min(proc),
+        "steal_seconds": lambda: host.steal_seconds(proc),
+        "cpu_pressure_seconds": lambda: host.cpu_pressure_seconds(proc),
+        "cgroup_throttled_seconds": lambda: host.cgroup_throttled_seconds(proc, sys),
+        "cpu_clock_hertz": lambda: host.cpu_clock_hertz(proc, sys),
+        "package_energy_joules": lambda: _rapl(sys).read_joules(),
+    }
+
+
+@functools.cache
+def _rapl(sys: Path) -> host.RaplCounter:
+    """One counter a process, since it must remember its last reading to see a wrap."""
+    return host.RaplCounter(sys)

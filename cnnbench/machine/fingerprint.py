@@ -1,0 +1,258 @@
+"""Which machine a result belongs to: processor, cores and memory allowed, and what may disturb or fake its speed.
+
+Enters: /proc and /sys (arguments, so that tests lay out trees of their own) and the accelerators found elsewhere.
+Leaves: a `schema.Machine` whose id names the folder under results/, and a `schema.Device` for the CPU. Linux is read
+directly, in milliseconds; other systems through sysctl and psutil, and py-cpuinfo (about a second: it starts processes)
+only where neither names the processor.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnnbench.devices import host
+from cnnbench.machine import processor
+from cnnbench.machine.processor import Processor
+from cnnbench.schema import Device, Machine
+
+PROC = Path("/proc")
+SYS = Path("/sys")
+
+_HYPERVISORS = (
+    ("kvm", "KVM"), ("qemu", "QEMU/KVM"), ("amazon ec2", "Amazon EC2"), ("google", "Google Compute Engine"),
+    ("vmware", "VMware"), ("virtualbox", "VirtualBox"), ("innotek", "VirtualBox"), ("xen", "Xen"), ("bochs", "Bochs"),
+    ("parallels", "Parallels"), ("openstack", "OpenStack"), ("virtual machine", "Microsoft Hyper-V"),
+    ("apple virtualization", "Apple Virtualization"),
+)  # fmt: skip
+"""Words of the DMI vendor and product (as systemd-detect-virt reads them), first match, and what they stand for."""
+
+_BOOST_DRIVERS = frozenset(
+    {"intel_pstate", "intel_cpufreq", "amd-pstate", "amd-pstate-epp", "apple-cpufreq", "cpufreq-dt", "scmi"}
+)
+"""cpufreq drivers whose `cpuinfo_max_freq` is the boost clock; acpi-cpufreq's may be the base clock."""
+
+
+def cpu_device(*, proc: Path = PROC, sys: Path = SYS) -> Device:
+    """The CPU as a device to run on; its memory is the RAM this process may use."""
+    found = _processor(proc)
+    ram = _memory_bytes(proc)
+    limit = host.cgroup_memory_limit(proc, sys)
+    return Device(
+        id="cpu",
+        kind="cpu",
+        name=found.name,
+        memory_bytes=ram if limit is None else min(ram, limit),
+        max_clock_hertz=_max_clock_hertz(sys),
+    )
+
+
+def fingerprint(
+    devices: Sequence[Device], *, proc: Path = PROC, sys: Path = SYS, affinity: frozenset[int] | None = None
+) -> Machine:
+    """The machine with these devices. `affinity` stands in for the cores the scheduler allows this process.
+
+    The id hashes what a result depends on and no update changes: clocks of the moment, host name, load, kernel, driver
+    and serial numbers are left out, so two machines bought alike share an id.
+    """
+    found = _processor(proc)
+    logical = found.cores_logical or os.cpu_count() or 1
+    quota = host.cgroup_cpu_limit(proc, sys)
+    ram = _memory_bytes(proc)
+    limit = host.cgroup_memory_limit(proc, sys)
+    machine = Machine(
+        id="",
+        cpu_name=found.name,
+        cpu_vendor=found.vendor,
+        cpu_family=found.family,
+        cpu_model=found.model,
+        cpu_stepping=found.stepping,
+        cpu_isa=found.isa,
+        cpu_max_clock_hertz=_max_clock_hertz(sys),
+        cores_physical=found.cores_physical or _cores_by_topology(sys),
+        cores_logical=logical,
+        cores_allowed=_cores_allowed(logical, quota, host.cgroup_cpus(proc, sys), affinity),
+        cgroup_cpu_limit=quota,
+        memory_bytes=ram,
+        memory_limit_bytes=limit if limit is not None and limit < ram else None,
+        hypervisor=_hypervisor(found, proc, sys),
+        governor=_governor(sys),
+        turbo=_turbo(sys),
+        swap_bytes=_swap_bytes(proc),
+        os=_os_name(),
+        kernel=platform.release(),
+        libc=_libc(),
+        devices=tuple(devices),
+    )
+    return machine.model_copy(update={"id": _identity(machine)})
+
+
+def _identity(machine: Machine) -> str:
+    """`amd-ryzen-9-7950x+nvidia-geforce-rtx-4090-1a2b3c4d`: slugs, then eight digits of SHA-256 over the stable fields."""
+    accelerators = [device for device in machine.devices if device.kind != "cpu"]
+    stable = {
+        "cpu": [machine.cpu_vendor, machine.cpu_name, machine.cpu_family, machine.cpu_model, machine.cpu_stepping],
+        "isa": sorted(machine.cpu_isa),
+        "cores": [machine.cores_physical, machine.cores_logical, machine.cores_allowed],
+        "memory_gib": round(machine.memory_bytes / 2**30),
+        "hypervisor": machine.hypervisor,
+        "system": [platform.system(), platform.machine()],
+        "devices": sorted([d.kind, d.name, d.memory_bytes or 0, bool(d.mig)] for d in accelerators),
+    }
+    text = json.dumps(stable, sort_keys=True, separators=(",", ":"))
+    names = [slug(machine.cpu_name)]
+    if accelerators:
+        many = f"{len(accelerators)}x-" if len(accelerators) > 1 else ""
+        names.append(many + slug(accelerators[0].name))
+    return f"{'+'.join(names)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def slug(name: str) -> str:
+    """A product name as part of a folder's: `Intel(R) Core(TM) i7-4790K CPU @ 4.00GHz` is `intel-core-i7-4790k`."""
+    plain = re.sub(r"\((r|tm|c)\)|@.*|\b(cpu|processor)\b|\b\d+-core\b", " ", name.lower())
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "unknown"
+
+
+def _processor(proc: Path) -> Processor:
+    text = "\n".join(_lines(proc / "cpuinfo"))
+    found = processor.from_cpuinfo(text) if text else None
+    return found if found is not None else _foreign_processor()
+
+
+@functools.cache
+def _foreign_processor() -> Processor:
+    """The processor where /proc/cpuinfo does not name it: by sysctl on macOS, else by py-cpuinfo."""
+    try:
+        import psutil
+
+        physical, logical = psutil.cpu_count(logical=False), psutil.cpu_count()
+    except (ImportError, OSError):
+        physical, logical = None, os.cpu_count()
+    name = _sysctl("machdep.cpu.brand_string") if platform.system() == "Darwin" else None
+    if name is not None:
+        isa = ("neon",) if platform.machine() == "arm64" else ()
+        return Processor(name=name, vendor=name.split()[0], isa=isa, cores_physical=physical, cores_logical=logical)
+    return processor.from_py_cpuinfo(physical, logical)
+
+
+def _sysctl(key: str) -> str | None:
+    try:
+        done = subprocess.run(["sysctl", "-n", key], capture_output=True, text=True, timeout=2, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _cores_allowed(
+    logical: int, quota: float | None, cpuset: frozenset[int] | None, affinity: frozenset[int] | None
+) -> int:
+    """Logical cores in affinity and cpuset both, no more than the quota rounded down, at least one."""
+    if affinity is None:
+        affinity = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    sets = [cores for cores in (affinity, cpuset) if cores is not None]
+    count = len(frozenset.intersection(*sets)) if sets else logical
+    return max(1, min(count, logical, logical if quota is None else int(quota)))
+
+
+def _cores_by_topology(sys: Path) -> int | None:
+    """Physical cores as sets of sibling threads, where /proc/cpuinfo does not number them (ARM)."""
+    paths = (sys / "devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list")
+    return len({_line(path) for path in paths} - {""}) or None
+
+
+def _memory_bytes(proc: Path) -> int:
+    total = _meminfo(proc, "MemTotal")
+    if total is None:
+        import psutil
+
+        total = int(psutil.virtual_memory().total)
+    return total
+
+
+def _swap_bytes(proc: Path) -> int | None:
+    return _meminfo(proc, "SwapTotal")
+
+
+def _meminfo(proc: Path, key: str) -> int | None:
+    for line in _lines(proc / "meminfo"):
+        match = re.match(rf"{key}:\s+(\d+) kB", line)
+        if match is not None:
+            return int(match[1]) * 1024
+    return None
+
+
+def _hypervisor(found: Processor, proc: Path, sys: Path) -> str | None:
+    """The hypervisor's name; None on bare metal.
+
+    The CPU's own flag decides where there is one (a cloud's bare-metal machines carry the cloud's name in DMI too); on
+    ARM, which has none, the DMI words or the device tree do.
+    """
+    if "microsoft" in _line(proc / "sys/kernel/osrelease").lower():
+        return "Microsoft Hyper-V (WSL2)"
+    kind = _line(sys / "hypervisor/type")
+    if found.virtual is False and not kind:
+        return None
+    dmi = " ".join(_line(sys / "class/dmi/id" / name) for name in ("sys_vendor", "product_name", "bios_vendor")).lower()
+    named = next((label for word, label in _HYPERVISORS if word in dmi), None)
+    tree = _line(proc / "device-tree/hypervisor/compatible").strip("\0")
+    if found.virtual is None and "metal" in dmi:
+        return None
+    return named or kind or tree or ("a hypervisor without a name" if found.virtual else None)
+
+
+def _governor(sys: Path) -> str | None:
+    """The cpufreq governor; several, sorted and joined by a comma, where cores differ."""
+    paths = (sys / "devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
+    return ", ".join(sorted({_line(path) for path in paths} - {""})) or None
+
+
+def _turbo(sys: Path) -> bool | None:
+    no_turbo = _line(sys / "devices/system/cpu/intel_pstate/no_turbo")
+    boost = _line(sys / "devices/system/cpu/cpufreq/boost")
+    if no_turbo in {"0", "1"}:
+        return no_turbo == "0"
+    return boost == "1" if boost in {"0", "1"} else None
+
+
+def _max_clock_hertz(sys: Path) -> float | None:
+    """The highest boost clock cpufreq reports for any core; None where only a base or a virtual clock can be read."""
+    clocks = []
+    for directory in (sys / "devices/system/cpu").glob("cpu[0-9]*/cpufreq"):
+        kilohertz = _line(directory / "cpuinfo_max_freq")
+        if _line(directory / "scaling_driver") in _BOOST_DRIVERS and kilohertz.isdigit() and int(kilohertz) > 0:
+            clocks.append(int(kilohertz) * 1e3)
+    return max(clocks, default=None)
+
+
+def _os_name() -> str:
+    try:
+        distribution = platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        distribution = platform.mac_ver()[0]
+    return f"{platform.system()} {platform.machine()}{', ' if distribution else ''}{distribution}"
+
+
+def _libc() -> str | None:
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return host.read_text(path).splitlines()
+    except host.MissingSensor:
+        return []
+
+
+def _line(path: Path) -> str:
+    """The file's first line, or an empty text where it cannot be read."""
+    return next(iter(_lines(path)), "")
