@@ -1,1 +1,24 @@
-"""placeholder"""
+"""The digits: MNIST, found, verified or downloaded, or procedural ones for a machine that cannot get it.
+
+The command line asks `resolve` once which digits a run uses; each worker then calls `load` with the answer and gets
+verified uint8 arrays. Nothing here prints or reads an environment variable, and numpy is the only heavy import.
+"""
+
+from cnnbench.data.dataset import Dataset, load
+from cnnbench.data.download import MIRRORS, DataUnavailableError, fetch
+from cnnbench.data.locate import Found, Origin, Resolved, default_cache_dir, find, list_candidates, resolve
+
+__all__ = [
+    "MIRRORS",
+    "DataUnavailableError",
+    "Dataset",
+    "Found",
+    "Origin",
+    "Resolved",
+    "default_cache_dir",
+    "fetch",
+    "find",
+    "list_candidates",
+    "load",
+    "resolve",
+]

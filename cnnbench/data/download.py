@@ -1,0 +1,231 @@
+"""Getting MNIST: four gzipped files from public mirrors into a directory, each verified by contents before it is kept.
+
+A file that is already there and right is left alone, one that is there and wrong is never overwritten (Fashion-MNIST
+has the same file names). A download goes to a temporary file in the same directory, is verified, and only then takes
+its name, so that no interruption leaves a file that looks complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from cnnbench.data import mnist
+from cnnbench.errors import DataError
+
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+"""PyTorch's mirror (torchvision.datasets.MNIST) and the Common Visual Data Foundation's (TensorFlow Datasets)."""
+
+ROUNDS = 2
+"""Times each mirror is tried for a file."""
+ANSWER_SECONDS = 4.0
+"""For a mirror to answer, name lookup and every address included, and for each read after that. A firewall that
+swallows packets costs 2 rounds x 2 mirrors x 4 s + 1 s pause = 17 s."""
+PAUSE_SECONDS = 1.0
+READ_BYTES = 1 << 16
+LARGEST_BYTES = 1 << 24
+"""Of an archive. The largest true one has 9.9 MB; whatever serves more is not a mirror."""
+
+
+class DataUnavailableError(DataError):
+    """MNIST is not on this machine and could not be brought to it; nothing that was found is wrong."""
+
+
+class Response(Protocol):
+    """What an opener gives: `headers` may know `Content-Length`; `read` gives b"" at the end."""
+
+    @property
+    def headers(self) -> Headers: ...  # noqa: D102
+
+    def read(self, amount: int, /) -> bytes: ...  # noqa: D102
+
+    def close(self) -> None: ...  # noqa: D102
+
+
+class Headers(Protocol):
+    """The part of a message's headers that is used here."""
+
+    def get(self, name: str, /) -> str | None: ...  # noqa: D102
+
+
+Opener = Callable[[str, float], Response]
+"""Opens a URL with a timeout in seconds for each network operation; raises OSError or HTTPException."""
+Progress = Callable[[str, int, int | None], None]
+"""Called with a file's name, the bytes that have come and the bytes expected (None where the mirror does not say)."""
+
+
+def open_url(url: str, timeout_seconds: float) -> Response:
+    """The default opener: urllib, with the proxies that its documentation names."""
+    request = urllib.request.Request(url, headers={"User-Agent": "cnnbench"})
+    response: Response = urllib.request.urlopen(request, timeout=timeout_seconds)
+    return response
+
+
+def fetch(
+    directory: Path,
+    *,
+    on_progress: Progress | None = None,
+    mirrors: Sequence[str] = MIRRORS,
+    opener: Opener = open_url,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Bring the files that the directory lacks; afterwards it holds MNIST, verified.
+
+    Raises DataUnavailableError where no mirror gives a file (after 17 s where nothing answers; there is no limit while
+    bytes flow) or the directory cannot be written, DataError where a file already there is not MNIST's.
+    """
+    lacking = [file for file in mnist.FILES if not _holds(directory, file)]
+    if not lacking:
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for file in lacking:
+            _fetch_file(directory, file, on_progress or _ignore, mirrors, opener, pause)
+    except OSError as error:
+        raise DataUnavailableError(
+            f"{directory}: MNIST cannot be kept here ({error.strerror or error}); "
+            "name a directory that can be written with --data-dir"
+        ) from error
+
+
+def _ignore(name: str, done_bytes: int, total_bytes: int | None) -> None:
+    """Progress that nobody watches."""
+
+
+def _holds(directory: Path, file: mnist.IdxFile) -> bool:
+    path = mnist.locate_file(directory, file)
+    if path is None:
+        return False
+    mnist.read_verified(path, file)
+    return True
+
+
+def _fetch_file(
+    directory: Path,
+    file: mnist.IdxFile,
+    on_progress: Progress,
+    mirrors: Sequence[str],
+    opener: Opener,
+    pause: Callable[[float], None],
+) -> None:
+    """Try the mirrors in turn; what went wrong with each is in the error's text."""
+    failures = []
+    for attempt in range(ROUNDS * len(mirrors)):
+        if attempt and attempt % len(mirrors) == 0:
+            pause(PAUSE_SECONDS)
+        url = f"{mirrors[attempt % len(mirrors)]}{file.name}.gz"
+        with _temporary(directory, file.name) as (path, archive):
+            try:
+                _download(url, file.name, archive, on_progress, opener)
+                mnist.read_verified(path, file)
+            except (_MirrorError, DataError) as error:
+                failures.append(f"{url}: {_reason(error, path)}")
+                continue
+            _keep(path, directory / f"{file.name}.gz")
+            return
+    raise DataUnavailableError(
+        f"{file.name}.gz: could not be downloaded ({'; '.join(dict.fromkeys(failures))}); connect to the network and "
+        "run `cnnbench data fetch`, or name a directory that holds MNIST's four IDX files with --data-dir"
+    )
+
+
+class _MirrorError(Exception):
+    """This mirror failed; the next may do better."""
+
+
+def _reason(error: Exception, temporary: Path) -> str:
+    """Why a mirror failed; of contents that are wrong without the name and the remedy, which are for a file that stays."""
+    return str(error).removeprefix(f"{temporary}: ").partition("; delete or move")[0]
+
+
+@contextlib.contextmanager
+def _temporary(directory: Path, name: str) -> Iterator[tuple[Path, BinaryIO]]:
+    """An open file in the directory that is gone afterwards, unless it was renamed."""
+    descriptor, text = tempfile.mkstemp(dir=directory, prefix=f".{name}.", suffix=".gz")
+    path = Path(text)
+    try:
+        with os.fdopen(descriptor, "wb") as archive:
+            yield path, archive
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _download(url: str, name: str, archive: BinaryIO, on_progress: Progress, opener: Opener) -> None:
+    """Write what the URL gives, down to the disk. Raises _MirrorError for whatever the network or the mirror did."""
+    done_bytes = 0
+    with contextlib.closing(_open_in_time(opener, url)) as response:
+        total_bytes = _content_length(response)
+        on_progress(name, 0, total_bytes)
+        while piece := _read_piece(response):
+            done_bytes += len(piece)
+            if done_bytes > LARGEST_BYTES:
+                raise _MirrorError(f"gives more than {LARGEST_BYTES:,} bytes, which no MNIST file has")
+            archive.write(piece)
+            on_progress(name, done_bytes, total_bytes)
+    archive.flush()
+    os.fsync(archive.fileno())
+
+
+def _open_in_time(opener: Opener, url: str) -> Response:
+    """The response, or _MirrorError after `ANSWER_SECONDS`.
+
+    A socket's timeout does not cover the name lookup and counts anew for each address of a name, so the opener runs in
+    a thread that is left behind when it is late; a response that comes after all is closed.
+    """
+    answer: queue.SimpleQueue[Response | Exception] = queue.SimpleQueue()
+    late = threading.Event()
+
+    def ask() -> None:
+        try:
+            response = opener(url, ANSWER_SECONDS)
+        except (OSError, HTTPException, ValueError) as error:
+            answer.put(error)
+            return
+        if late.is_set():
+            response.close()
+        answer.put(response)
+
+    threading.Thread(target=ask, name="cnnbench-mirror", daemon=True).start()
+    try:
+        response = answer.get(timeout=ANSWER_SECONDS)
+    except queue.Empty:
+        late.set()
+        raise _MirrorError(f"no answer within {ANSWER_SECONDS:g} s") from None
+    if isinstance(response, Exception):
+        raise _MirrorError(str(response) or type(response).__name__) from response
+    return response
+
+
+def _read_piece(response: Response) -> bytes:
+    try:
+        return response.read(READ_BYTES)
+    except (OSError, HTTPException) as error:
+        raise _MirrorError(f"broke off: {str(error) or type(error).__name__}") from error
+
+
+def _content_length(response: Response) -> int | None:
+    text = response.headers.get("Content-Length")
+    return int(text) if text is not None and text.isdecimal() else None
+
+
+def _keep(path: Path, final: Path) -> None:
+    """Give the verified file its name, readable for all as a downloaded file is, and make the name last."""
+    path.chmod(0o644)
+    path.replace(final)
+    directory = os.open(final.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,154 @@
+"""MNIST's four IDX files: what each must hold, and reading one so that nothing but MNIST comes out.
+
+A directory holds the files plain or gzipped, under their usual names. What leaves is the array of one file, after its
+size, its header and the SHA-256 of its decompressed contents were checked, in that order, so that a message can say
+what is wrong. The archive is not checked: the same contents are in circulation in different gzip wrappers.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnbench.errors import DataError
+
+UNSIGNED_BYTE = 0x08
+"""The IDX type code of unsigned bytes; the magic number is this shifted by 8 bits, plus the number of dimensions."""
+
+
+@dataclass(frozen=True)
+class IdxFile:
+    """One of the four files: its name without `.gz`, the array's shape, the SHA-256 of its decompressed contents."""
+
+    name: str
+    shape: tuple[int, ...]
+    sha256: str
+
+    @property
+    def header_bytes(self) -> bytes:
+        """The magic number and the dimensions, big-endian, 4 bytes each."""
+        return b"".join(number.to_bytes(4, "big") for number in (UNSIGNED_BYTE << 8 | len(self.shape), *self.shape))
+
+    @property
+    def size(self) -> int:
+        """Bytes of the decompressed file."""
+        return len(self.header_bytes) + prod(self.shape)
+
+
+TRAIN_IMAGES = IdxFile(
+    "train-images-idx3-ubyte",
+    (60_000, 28, 28),
+    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+)
+TRAIN_LABELS = IdxFile(
+    "train-labels-idx1-ubyte", (60_000,), "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
+)
+TEST_IMAGES = IdxFile(
+    "t10k-images-idx3-ubyte", (10_000, 28, 28), "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
+)
+TEST_LABELS = IdxFile(
+    "t10k-labels-idx1-ubyte", (10_000,), "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
+)
+FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+
+
+def locate_file(directory: Path, file: IdxFile) -> Path | None:
+    """Where the file lies in the directory, plain before gzipped; None where neither is there.
+
+    Raises DataError where the directory cannot be looked into, or is no directory.
+    """
+    try:
+        if directory.exists() and not directory.is_dir():
+            raise DataError(f"{directory}: is a file, not a directory of MNIST's IDX files; name the directory")
+        for path in (directory / file.name, directory / f"{file.name}.gz"):
+            if path.exists():
+                return path
+    except OSError as error:
+        raise DataError(f"{directory}: cannot be read ({error.strerror}); check its permissions") from error
+    return None
+
+
+def missing_files(directory: Path) -> list[str]:
+    """Names of the files that the directory lacks, plain and gzipped."""
+    return [file.name for file in FILES if locate_file(directory, file) is None]
+
+
+def read_file(directory: Path, file: IdxFile) -> bytes:
+    """The verified contents of the file, header included.
+
+    Raises DataError, naming file and remedy, for a file that is missing, unreadable, truncated, or not MNIST's.
+    """
+    path = locate_file(directory, file)
+    if path is None:
+        raise DataError(f"{directory}: has no {file.name} or {file.name}.gz; {remedy(directory)}")
+    return read_verified(path, file)
+
+
+def read_verified(path: Path, file: IdxFile) -> bytes:
+    """The verified contents of the file at this path, decompressed where its name ends in `.gz`; DataError as above."""
+    try:
+        contents = _read_contents(path, file.size + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise _wrong(path, f"is truncated or corrupt: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check that it is a file you may read") from error
+    _check(path, file, contents)
+    return contents
+
+
+def parse(contents: bytes, file: IdxFile) -> npt.NDArray[np.uint8]:
+    """The array of verified contents: uint8, a read-only view."""
+    return np.frombuffer(contents, dtype=np.uint8, offset=len(file.header_bytes)).reshape(file.shape)
+
+
+def verify(directory: Path) -> None:
+    """Return when all four files are there and are MNIST's; else DataError as `read_file`."""
+    for file in FILES:
+        read_file(directory, file)
+
+
+def remedy(directory: Path) -> str:
+    """What a person types to get the files into the directory."""
+    return f"run `cnnbench data fetch --data-dir {directory}`"
+
+
+def _read_contents(path: Path, limit: int) -> bytes:
+    """At most `limit` decompressed bytes, so that a hostile archive cannot fill the memory."""
+    if path.suffix != ".gz":
+        with path.open("rb") as plain:
+            return plain.read(limit)
+    with gzip.open(path, "rb") as unpacked:
+        return unpacked.read(limit)  # past the end of a right file, which is where gzip compares its checksum
+
+
+def _check(path: Path, file: IdxFile, contents: bytes) -> None:
+    if not contents:
+        raise _wrong(path, "is empty")
+    header = file.header_bytes
+    if contents[:4] != header[:4]:
+        raise _wrong(path, f"has the magic number 0x{contents[:4].hex()}, not the 0x{header[:4].hex()} of its kind")
+    if contents[: len(header)] != header[: len(contents)]:
+        dimensions = [int.from_bytes(contents[at : at + 4], "big") for at in range(4, len(header), 4)]
+        raise _wrong(path, f"has the dimensions {dimensions}, not {list(file.shape)}")
+    if len(contents) < file.size:
+        raise _wrong(path, f"is truncated: {len(contents):,} bytes of {file.size:,} after decompression")
+    if len(contents) > file.size:
+        raise _wrong(path, f"is longer than the {file.size:,} bytes it should have after decompression")
+    found = hashlib.sha256(contents).hexdigest()
+    if found != file.sha256:
+        raise _wrong(
+            path,
+            f"is not MNIST's {file.name}: SHA-256 of its contents {found}, not {file.sha256} "
+            "(damaged, or another data set under the same file names)",
+        )
+
+
+def _wrong(path: Path, what: str) -> DataError:
+    return DataError(f"{path}: {what}; delete or move this file, then {remedy(path.parent)}")
