@@ -4,7 +4,7 @@ Two questions. (1) The same number of launches, of products of side s and 2s: ei
 time must grow at least fourfold. (Repeating launches would prove nothing: launch time grows with their number too.)
 (2) Time to synchronise against time to read one element of the result back to the host: reading cannot lie, so
 synchronise must not return earlier than that, within 10 % and the copy's own latency. Times are the best of
-interleaved rounds, at least 5, and more while the answer is still no: noise only ever adds time, so an honest device
+interleaved rounds, at least 5, and more while the answer is still no: minima of ever more rounds converge, so an honest device
 passes sooner or later and a lying one never does.
 """
 
@@ -23,7 +23,7 @@ LAUNCHES = 4
 GROWTH_REQUIRED = 4.0
 AGREEMENT = 0.10
 ROUNDS_LEAST = 5
-ROUNDS_MOST = 60
+ROUNDS_MOST = 240
 ENOUGH_NS = 1_000_000
 """The small product's launches should take about a millisecond, so that work outweighs the launches themselves."""
 SIDES = (256, 512, 1024, 2048, 4096)

@@ -1,0 +1,186 @@
+"""The ledger keeps what it was given: torn lines, two writers, a full disk, a lock that outlives the writer."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cnnbench import store
+from cnnbench.errors import LedgerError
+from cnnbench.schema import SCHEMA, Job, Machine, Outcome, Record, RunHeader, Software, digest
+
+MACHINE = Machine(
+    id="box-1", cpu_name="Box", cores_logical=2, cores_allowed=2, memory_bytes=2**33, os="Linux", kernel="6"
+)
+SOFTWARE = Software(cnnbench="0", python="3", torch="2", torch_build="cpu", numpy="2")
+JOB = Job(workload="gemm", workload_version=1, size=8)
+
+
+def header(run_id: str = "run-a", jobs: int = 3) -> RunHeader:
+    plan = tuple(JOB.model_copy(update={"round": n, "seed": n}) for n in range(jobs))
+    return RunHeader(
+        run_id=run_id, created_at="2026-01-01T00:00:00+00:00", suites={"s": "0"}, seed=1, machine=MACHINE,
+        software=SOFTWARE, plan=plan,
+    )  # fmt: skip
+
+
+def record(index: int, run_id: str = "run-a", **changes: object) -> Record:
+    return Record(
+        run_id=run_id, machine_id="box-1", index=index, started_at="2026-01-01T00:00:00+00:00", process_seconds=1.0,
+        job=JOB, outcome=Outcome(status="ok"), **changes,
+    )  # fmt: skip
+
+
+def write(directory: Path, records: int = 3) -> Path:
+    with store.create(directory, header()) as writer:
+        for index in range(records):
+            writer.append(record(index))
+        return writer.path
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    assert path == tmp_path / "box-1" / "run-a.jsonl"
+    ledger = store.load(path)
+    assert ledger.header == header()
+    assert [r.index for r in ledger.records] == [0, 1, 2]
+    assert ledger.problems == ()
+    assert ledger.final_digest == digest(path.read_text().splitlines()[-1])
+
+
+@pytest.mark.parametrize("cut", [1, 40, 200])
+def test_a_torn_last_line_costs_that_line_and_says_so(tmp_path: Path, cut: int) -> None:
+    """However much of it is left; and the run goes on after it."""
+    path = write(tmp_path)
+    whole = path.read_bytes()
+    last = whole.rstrip(b"\n").rfind(b"\n") + 1
+    path.write_bytes(whole[: last + cut])
+    ledger = store.load(path)
+    assert [r.index for r in ledger.records] == [0, 1]
+    assert len(ledger.problems) == 1
+    assert "torn last line" in ledger.problems[0]
+    writer, _ = store.reopen(path)
+    with writer:
+        writer.append(record(2))
+    again = store.load(path)
+    assert [r.index for r in again.records] == [0, 1, 2]
+    assert not any("digest" in problem for problem in again.problems)
+    assert whole[:last] in path.read_bytes()
+
+
+@pytest.mark.parametrize("line", [0, 1, 2])
+def test_a_changed_or_missing_line_breaks_the_chain(tmp_path: Path, line: int) -> None:
+    """Each record carries the digest of the line before it; header included."""
+    path = write(tmp_path)
+    lines = path.read_text().splitlines()
+    edited = [*lines[:line], lines[line].replace("2026", "2027", 1), *lines[line + 1 :]]
+    path.write_text("\n".join(edited) + "\n")
+    assert any("digest chain broken" in problem for problem in store.load(path).problems)
+    if line:
+        path.write_text("\n".join([*lines[:line], *lines[line + 1 :]]) + "\n")
+        assert any("digest chain broken" in problem for problem in store.load(path).problems)
+
+
+def _append_many(directory: Path, run_id: str) -> None:
+    with store.create(directory, header(run_id)) as writer:
+        for index in range(50):
+            writer.append(record(index, run_id))
+
+
+def test_two_runs_at_once_neither_mix_nor_lose_lines(tmp_path: Path) -> None:
+    names = [f"run-{n}" for n in range(4)]
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_append_many, args=(tmp_path, name)) for name in names]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    loaded = store.load_tree([tmp_path])
+    assert loaded.problems == ()
+    assert {ledger.header.run_id: len(ledger.records) for ledger in loaded.ledgers} == dict.fromkeys(names, 50)
+    assert all(r.run_id == ledger.header.run_id for ledger in loaded.ledgers for r in ledger.records)
+
+
+def test_run_ids_of_one_second_differ() -> None:
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    ids = {store.new_run_id(now) for _ in range(20)}
+    assert len(ids) > 15
+    assert all(i.startswith("20260102T030405Z-") for i in ids)
+
+
+def test_a_second_writer_is_refused_while_the_first_or_its_worker_lives(tmp_path: Path) -> None:
+    """The lock is inherited: it is free only when the last holder is gone."""
+    writer = store.create(tmp_path, header())
+    with pytest.raises(LedgerError, match="still alive"):
+        store.reopen(writer.path)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, pass_fds=(writer.descriptor,)
+    )
+    writer.close()
+    with pytest.raises(LedgerError, match="still alive"):
+        store.reopen(writer.path)
+    assert worker.stdin is not None
+    worker.stdin.close()
+    worker.wait()
+    store.reopen(writer.path)[0].close()
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_no_half_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes 30 bytes more and then no more."""
+    writer = store.create(tmp_path, header())
+    writer.append(record(0))
+    before, real, calls = writer.path.read_bytes(), os.write, []
+
+    def full(descriptor: int, data: bytes) -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            return real(descriptor, data[:30])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with writer, pytest.raises(LedgerError, match="No space left"):
+        writer.append(record(1))
+    assert writer.path.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(LedgerError, match=r"choose another place with -o DIR"):
+        store.create(blocked, header())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no readable run header"),
+        (b"\x00\xff\xfe\n", "not a JSON line"),
+        (b'{"kind": "run"}\n', "newer than this cnnbench"),
+        (f'{{"kind": "run", "schema_version": {SCHEMA + 1}}}\n'.encode(), "newer than this cnnbench"),
+        (f'{{"kind": "run", "schema_version": {SCHEMA}}}\n'.encode(), "field run_id"),
+    ],
+)
+def test_what_is_no_ledger_is_said_and_the_others_are_read(tmp_path: Path, content: bytes, words: str) -> None:
+    good = write(tmp_path)
+    bad = tmp_path / "bad.jsonl"
+    bad.write_bytes(content)
+    with pytest.raises(LedgerError, match=words):
+        store.load(bad)
+    loaded = store.load_tree([tmp_path])
+    assert [ledger.path for ledger in loaded.ledgers] == [good]
+    assert len(loaded.problems) == 1
+    assert str(bad) in loaded.problems[0]
+
+
+def test_a_path_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="no such file"):
+        store.load_tree([tmp_path / "nothing"])
