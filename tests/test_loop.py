@@ -121,10 +121,12 @@ def test_accuracy_counts_every_test_image_and_restores_training_mode() -> None:
 
 def test_extra_forwards_change_time_and_not_the_first_update() -> None:
     """They run without gradient, after the update."""
-    plain, extra = training(), training(extra_forwards=2)
-    plain.step()
-    extra.step()
-    for a, b in zip(plain.network.parameters(), extra.network.parameters(), strict=True):
+    networks = []
+    for forwards in (0, 2):
+        run = training(extra_forwards=forwards)
+        run.step()
+        networks.append(run.network)
+    for a, b in zip(*(network.parameters() for network in networks), strict=True):
         assert torch.equal(a, b)
 
 

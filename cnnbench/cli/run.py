@@ -1,0 +1,319 @@
+"""`cnnbench run`: suites and the machine to a plan, the plan to records, the records to the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnbench.errors import ExitCode, LedgerError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cnnbench.data import Resolved
+    from cnnbench.machine.inventory import Inventory
+    from cnnbench.plan.suite import Suite
+    from cnnbench.runner.run import Todo
+    from cnnbench.schema import Job, Record, RunHeader
+    from cnnbench.store import Writer
+
+EXPORTS = {"json": "json", "csv": "csv", "markdown": "markdown"}
+
+
+@click.command()
+@click.argument("suites", nargs=-1, required=True, metavar="SUITE...")
+@click.option(
+    "-d",
+    "--device",
+    default="auto",
+    show_default=True,
+    envvar="CNNBENCH_DEVICE",
+    show_envvar=True,
+    help="auto (the CPU and every usable GPU), all, or a list such as cpu,cuda:0.",
+)
+@click.option(
+    "-k", "name_filter", metavar="FILTER", help="Only jobs whose text contains FILTER (`not FILTER` for the rest)."
+)
+@click.option("-r", "--repeats", type=click.IntRange(min=1), help="Processes a job, instead of the suite's number.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Seed of the plan's order and of every job. [default: random, recorded]"
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: the cores this process may use]")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Limit for each process."
+)
+@click.option(
+    "--project", is_flag=True, help="Project whole jobs from steady steps instead of running them to the end."
+)
+@click.option("--energy", is_flag=True, help="Measure energy too, where a counter is readable (adds 15 s a process).")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    envvar="CNNBENCH_DATA",
+    show_envvar=True,
+    help="Directory of MNIST's four files.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results"),
+    envvar="CNNBENCH_RESULTS",
+    show_envvar=True,
+    show_default=True,
+    help="Results directory.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the newest unfinished run of these suites, repeating nothing.")
+@click.option("--run-id", metavar="ID", help="With --resume: this run rather than the newest.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first job that is not ok.")
+@click.option("--no-progress", is_flag=True, help="Workers write no progress (shows what progress costs).")
+@click.option("--dry-run", "--list", "dry_run", is_flag=True, help="Print the plan and measure nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan or the results as JSON.")
+@click.option(
+    "--export-json",
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
+    help="Also write the table as JSON (- for stdout).",
+)
+@click.option("--export-csv", type=click.Path(allow_dash=True), metavar="FILE", help="Also write the table as CSV.")
+@click.option(
+    "--export-markdown", type=click.Path(allow_dash=True), metavar="FILE", help="Also write the table as Markdown."
+)
+@click.pass_context
+def run(context: click.Context, suites: tuple[str, ...], **options: Any) -> None:
+    """Measure the jobs of each SUITE (a shipped name such as quick, or a TOML file) and print their table.
+
+    Every result is saved in the results directory before the next job starts; Ctrl-C keeps what was measured.
+    """
+    from rich.console import Console
+
+    from cnnbench.machine.inventory import take_inventory
+    from cnnbench.plan.suite import find_suite, load_suite
+
+    console = Console(stderr=True, soft_wrap=True)
+    verbosity = _verbosity(context)
+    if options["run_id"] and not options["resume"]:
+        raise UsageError("--run-id names a run to go on with; it needs --resume")
+    loaded = [load_suite(find_suite(name)) for name in suites]
+    inventory = take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if options["dry_run"]:
+        header, _ = _new_header(loaded, inventory, options, console, download=False)
+        _print_plan(header.plan, as_json=options["as_json"])
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    writer, header, todo, digits = _open(loaded, inventory, options, console)
+    with writer:
+        if verbosity >= 0:
+            _announce(console, header, todo, writer.path)
+        records = _measure(writer, header, todo, digits, options, console, verbosity)
+    _report(writer.path, options, verbosity)
+    failed = [record for record in records if record.outcome.status != "ok"]
+    missing = len(todo) - len(records)
+    if failed or missing:
+        console.print(
+            f"{len(failed)} of {len(todo)} jobs failed, {missing} not started; see `cnnbench show {writer.path}`"
+        )
+        context.exit(ExitCode.JOB_FAILED)
+
+
+def _verbosity(context: click.Context) -> int:
+    parameters = context.find_root().params
+    return int(parameters.get("verbose") or 0) - int(parameters.get("quiet") or 0)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _open(
+    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console
+) -> tuple[Writer, RunHeader, tuple[Todo, ...], Resolved | None]:
+    """The ledger to write, and what is to be done; a new run or the rest of an old one."""
+    from cnnbench import store
+    from cnnbench.runner.run import find_unfinished, remaining
+
+    digests = {suite.name: suite.digest for suite in loaded}
+    if not options["resume"]:
+        header, digits = _new_header(loaded, inventory, options, console, download=True)
+        if not header.plan:
+            raise UsageError(f"no job is left to run: -k {options['name_filter']!r} matches none of the plan's")
+        return store.create(options["output"], header), header, remaining(header, ()), digits
+    found = find_unfinished(options["output"], inventory.machine.id, digests, options["run_id"])
+    writer, ledger = store.reopen(found.path)
+    for problem in ledger.problems:
+        console.print(f"warning: {problem}", highlight=False, markup=False)
+    try:
+        digits = _digits_for(ledger.header.plan, options)
+    except BaseException:
+        writer.close()
+        raise
+    return writer, ledger.header, remaining(ledger.header, ledger.records), digits
+
+
+def _new_header(
+    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console, *, download: bool
+) -> tuple[RunHeader, Resolved | None]:
+    from cnnbench.machine.inventory import select
+    from cnnbench.plan.matrix import make_plan
+    from cnnbench.schema import RunHeader
+    from cnnbench.store import new_run_id
+
+    seed = options["seed"] if options["seed"] is not None else secrets.randbelow(2**31)
+    devices = select(inventory.devices, options["device"])
+    digits = _resolve(loaded, options, console, download=download)
+    plan = make_plan(
+        loaded,
+        inventory.machine,
+        devices,
+        data_kind=digits.kind if digits else "mnist",
+        seed=seed,
+        repeats=options["repeats"],
+        threads=options["threads"],
+        name_filter=options["name_filter"],
+        project=options["project"],
+    )
+    shaping = ("device", "name_filter", "repeats", "threads", "project", "energy", "timeout", "no_progress")
+    header = RunHeader(
+        run_id=new_run_id(),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        suites={suite.name: suite.digest for suite in loaded},
+        seed=seed,
+        options={name: str(options[name]) for name in shaping if options[name] not in (None, False)},
+        machine=inventory.machine,
+        software=inventory.software,
+        plan=plan,
+    )
+    return header, digits
+
+
+def _resolve(loaded: Sequence[Suite], options: dict[str, Any], console: Console, *, download: bool) -> Resolved | None:
+    """Which digits this run trains on, said loudly where they are not MNIST; None where no suite needs any."""
+    from cnnbench import workloads
+    from cnnbench.cli.data import show_download
+    from cnnbench.data import default_cache_dir, resolve
+
+    kinds = {
+        kind
+        for suite in loaded
+        for spec in suite.jobs
+        if workloads.get(spec.workload).kind == "training"
+        for kind in spec.data_kinds
+    }
+    if not kinds - {"synthetic"}:
+        return None if not kinds else resolve("synthetic", data_dir=None, env_dir=None, cache_dir=Path())
+    with show_download(console, quiet=not console.is_terminal) as on_progress:
+        digits = resolve(
+            "mnist" if "mnist" in kinds else "auto",
+            data_dir=options["data_dir"],
+            env_dir=None,
+            cache_dir=default_cache_dir(os.environ),
+            on_progress=on_progress,
+            download=download,
+        )
+    if digits.note:
+        console.print(f"WARNING: {digits.note}", style="bold yellow", highlight=False, markup=False)
+    return digits
+
+
+def _digits_for(plan: Sequence[Job], options: dict[str, Any]) -> Resolved | None:
+    """The digits a resumed plan was made with, found again."""
+    from cnnbench.data import default_cache_dir, resolve
+
+    kinds = {job.data for job in plan if job.data != "random"}
+    if not kinds:
+        return None
+    kind = "mnist" if "mnist" in kinds else "synthetic"
+    return resolve(kind, data_dir=options["data_dir"], env_dir=None, cache_dir=default_cache_dir(os.environ))
+
+
+def _measure(
+    writer: Writer,
+    header: RunHeader,
+    todo: tuple[Todo, ...],
+    digits: Resolved | None,
+    options: dict[str, Any],
+    console: Console,
+    verbosity: int,
+) -> tuple[Record, ...]:
+    from cnnbench.cli.progress import Display
+    from cnnbench.runner.launch import Launch, Limits
+    from cnnbench.runner.run import execute
+
+    display = Display(console, verbosity)
+    display.plan([item.job.row_key for item in todo])
+    launch = Launch(
+        data_dir=digits.directory if digits else None,
+        energy=options["energy"],
+        limits=Limits(timeout_seconds=options["timeout"]),
+        progress=not options["no_progress"],
+    )
+    try:
+        return execute(writer, header, todo, launch, display, fail_fast=options["fail_fast"])
+    except KeyboardInterrupt:
+        display.close()
+        again = " ".join(["cnnbench run", *header.suites, "--resume"])
+        console.print(f"interrupted; what was measured is in {writer.path}; go on with `{again}`", highlight=False)
+        raise
+    finally:
+        display.close()
+
+
+def _announce(console: Console, header: RunHeader, todo: Sequence[Todo], path: Path) -> None:
+    machine, software = header.machine, header.software
+    names = ", ".join(sorted({f"{device.id} ({device.name})" for device in machine.devices}))
+    lines = (
+        f"machine   {machine.id}: {machine.cpu_name}, {machine.cores_allowed} cores allowed; {names}",
+        f"software  torch {software.torch} ({software.torch_build}), Python {software.python}",
+        f"plan      {len(todo)} of {len(header.plan)} jobs, seed {header.seed}, one process each",
+        f"ledger    {path}",
+    )
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+
+
+def _print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([job.model_dump() for job in plan], indent=2))
+        return
+    for index, job in enumerate(plan, start=1):
+        clock = (
+            f"{job.blocks} x {job.block_steps} steps"
+            if job.clock == "steady"
+            else f"{job.epochs} x {job.steps_per_epoch} steps"
+        )
+        click.echo(f"{index:3d}  {job.label}: {job.clock} clock, {clock}, data {job.data}")
+
+
+def _report(path: Path, options: dict[str, Any], verbosity: int) -> None:
+    """Print this run's table and write the exports asked for."""
+    from cnnbench.cli.show import report_paths, terminal_width
+    from cnnbench.report import text
+
+    report = report_paths([path])
+    for name, format_ in EXPORTS.items():
+        target = options[f"export_{name}"]
+        if target is None:
+            continue
+        rendered = text.render(report, format_)  # type: ignore[arg-type]
+        if target == "-":
+            click.echo(rendered, nl=False)
+            continue
+        try:
+            Path(target).write_text(rendered, encoding="utf-8")
+        except OSError as error:
+            raise LedgerError(f"--export-{name} {target}: {error.strerror}; the results are in {path}") from error
+    to_stdout = any(options[f"export_{name}"] == "-" for name in EXPORTS)
+    if options["as_json"] and not to_stdout:
+        click.echo(text.render(report, "json"), nl=False)
+    elif verbosity >= 0 and not to_stdout:
+        click.echo(text.render(report, "table", width=terminal_width(), color=sys.stdout.isatty()), nl=False)
