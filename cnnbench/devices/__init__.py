@@ -5,11 +5,18 @@ from __future__ import annotations
 from cnnbench.devices.base import Attached, Backend, Found
 from cnnbench.devices.cpu import CpuBackend
 from cnnbench.devices.cuda import CudaBackend
+from cnnbench.devices.mps import MpsBackend
+from cnnbench.devices.xpu import XpuBackend
 from cnnbench.errors import DeviceError
 
 __all__ = ["Attached", "Backend", "Found", "backend"]
 
-_BACKENDS: dict[str, Backend] = {"cpu": CpuBackend(), "cuda": CudaBackend()}
+_BACKENDS: dict[str, Backend] = {
+    "cpu": CpuBackend(),
+    "cuda": CudaBackend(),
+    "mps": MpsBackend(),
+    "xpu": XpuBackend(),
+}
 
 
 def backend(device_id: str) -> Backend:

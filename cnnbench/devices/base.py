@@ -59,6 +59,10 @@ class Backend(Protocol):
         """The vendor's devices, without importing torch, in well under a second."""
         ...
 
+    def environment(self, device: Device) -> dict[str, str]:
+        """Variables that make a worker see this device alone, as its vendor's first."""
+        ...
+
     def attach(self, *, threads: int | None) -> Attached:
         """Take the device in this process. Raises DeviceError if torch cannot use it."""
         ...

@@ -52,6 +52,10 @@ class CpuBackend:
         """The one CPU device; its name in full stands in the machine's fingerprint."""
         return Found((Device(id="cpu", kind="cpu", name=platform.processor() or platform.machine()),))
 
+    def environment(self, device: Device) -> dict[str, str]:
+        """No GPU is visible, so none can be used by accident."""
+        return {"CUDA_VISIBLE_DEVICES": ""}
+
     def attach(self, *, threads: int | None) -> CpuDevice:
         """Set torch's intra-op threads; None leaves torch's own choice."""
         import torch

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cnnbench.devices import nvml
 from cnnbench.devices.base import Found
 from cnnbench.errors import DeviceError
-from cnnbench.schema import DeviceKind, Precision
+from cnnbench.schema import Device, DeviceKind, Precision
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +73,13 @@ class CudaBackend:
         """NVML's list; AMD's GPUs are found by the torch probe alone."""
         result = nvml.list_gpus()
         return Found(result.devices, result.reason)
+
+    def environment(self, device: Device) -> dict[str, str]:
+        """By UUID on NVIDIA, so that order and other variables do not matter; by index on ROCm."""
+        index = device.id.partition(":")[2]
+        if device.kind == "rocm":
+            return {"HIP_VISIBLE_DEVICES": index}
+        return {"CUDA_VISIBLE_DEVICES": device.uuid or index}
 
     def attach(self, *, threads: int | None) -> CudaDevice:
         """Make the context. Raises DeviceError with torch's reason where torch cannot use the GPU."""

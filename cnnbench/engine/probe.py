@@ -31,7 +31,7 @@ def look() -> tuple[Software, tuple[Device, ...]]:
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
         numpy=numpy.__version__,
     )
-    return software, _cuda_devices()
+    return software, (*_cuda_devices(), *_mps_devices(), *_xpu_devices())
 
 
 def _build() -> str:
@@ -75,6 +75,23 @@ def _cuda_devices() -> tuple[Device, ...]:
                 multiprocessors=properties.multi_processor_count,
             )
         )
+    return tuple(devices)
+
+
+def _mps_devices() -> tuple[Device, ...]:
+    if not torch.backends.mps.is_available():
+        return ()
+    return (Device(id="mps", kind="mps", name=f"{platform.processor() or 'Apple'} GPU"),)
+
+
+def _xpu_devices() -> tuple[Device, ...]:
+    if not hasattr(torch, "xpu") or not torch.xpu.is_available():
+        return ()
+    devices = []
+    for index in range(torch.xpu.device_count()):
+        properties = torch.xpu.get_device_properties(index)
+        memory = getattr(properties, "total_memory", None)
+        devices.append(Device(id=f"xpu:{index}", kind="xpu", name=properties.name, memory_bytes=memory))
     return tuple(devices)
 
 

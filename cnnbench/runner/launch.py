@@ -24,7 +24,8 @@ from typing import Any
 import psutil
 from pydantic import ValidationError
 
-from cnnbench.schema import Envelope, Job, Outcome
+from cnnbench.devices import backend
+from cnnbench.schema import Device, Envelope, Job, Outcome
 
 WORKER = (sys.executable, "-m", "cnnbench.engine.worker")
 HELD_ALLOCATOR = {
@@ -54,7 +55,8 @@ class Launch:
     """Everything about one start that is not the job."""
 
     data_dir: Path | None = None
-    device_uuid: str | None = None
+    device: Device | None = None
+    """The device as found; None takes whatever `job.device` names, for a caller that knows nothing of it."""
     energy: bool = False
     memory_limit_bytes: int | None = None
     limits: Limits = Limits()
@@ -74,21 +76,19 @@ class Ended:
     environment: dict[str, str]
 
 
-def environment_for(job: Job, device_uuid: str | None) -> dict[str, str]:
+def environment_for(job: Job, device: Device | None) -> dict[str, str]:
     """The variables set for a job's worker; recorded with its result."""
     chosen = dict(HELD_ALLOCATOR) if job.allocator == "held" else {}
     if job.threads is not None:
         chosen |= {"OMP_NUM_THREADS": str(job.threads), "MKL_NUM_THREADS": str(job.threads)}
-    if device_uuid is not None:
-        chosen["CUDA_VISIBLE_DEVICES"] = device_uuid
-    elif job.device == "cpu":
-        chosen["CUDA_VISIBLE_DEVICES"] = ""
+    if device is not None:
+        chosen |= backend(device.id).environment(device)
     return chosen
 
 
 def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: None) -> Ended:
     """Run one job in a fresh process and return when its whole tree is gone. KeyboardInterrupt ends the tree and passes on."""
-    chosen = environment_for(job, options.device_uuid)
+    chosen = environment_for(job, options.device)
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, contextlib.ExitStack() as stack:
         outcome_path = Path(folder) / "outcome.json"
         read_end, write_end = os.pipe()
@@ -102,7 +102,7 @@ def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: 
             parent_pid=os.getpid(),
             spawn_monotonic_ns=started,
             data_dir=None if options.data_dir is None else str(options.data_dir),
-            device_uuid=options.device_uuid,
+            device_uuid=None if options.device is None else options.device.uuid,
             energy=options.energy,
             memory_limit_bytes=options.memory_limit_bytes,
         )

@@ -74,10 +74,10 @@ def execute(
     ok is the last. Raises LedgerError when a record cannot be written; the record is then saved elsewhere and named.
     """
     done: list[Record] = []
-    uuids = {device.id: device.uuid for device in header.machine.devices}
+    devices = {device.id: device for device in header.machine.devices}
     for position, item in enumerate(todo):
         watcher.begins(item, position, len(todo))
-        here = replace(options, device_uuid=uuids.get(item.job.device), inherit=(writer.descriptor,))
+        here = replace(options, device=devices.get(item.job.device), inherit=(writer.descriptor,))
         started_at, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic_ns()
         interrupt: KeyboardInterrupt | None = None
         try:
