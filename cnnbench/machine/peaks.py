@@ -1,0 +1,218 @@
+"""Theoretical peaks: what a processor could do in a second if nothing ever waited.
+
+Enters: a device, its machine, a precision. Leaves: a `Peak`, dense FLOP/s with the arithmetic and its source, or None
+with the reason. A product is looked up by its exact name, never guessed from a similar one. `theoretical` uses the
+rated clock and is the denominator of MFU; `upper_bound` uses the highest clock the device reports and is what the
+physics gate holds a matrix product against. Neither knows of power limits: sustained rates lie below both.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from cnnbench.errors import UsageError
+from cnnbench.machine.chips import CHIPS, Chip
+from cnnbench.machine.cpus import NAMED_CPUS, NamedCpu, find_core
+from cnnbench.schema import Device, Machine, Precision
+
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class Peak:
+    """FLOP/s with where they come from; `flops_per_second` None goes with a `reason`.
+
+    `formula` is the product in words, `clock_hertz` its last factor (None where the maker publishes only the result).
+    """
+
+    flops_per_second: float | None
+    formula: str = ""
+    clock_hertz: float | None = None
+    source: str = ""
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Override:
+    """A user's own figure for a product and precision, with the source they must name."""
+
+    product: str
+    dtype: str
+    flops_per_second: float
+    source: str
+
+
+def theoretical(device: Device, machine: Machine, precision: str, override: Path | None = None) -> Peak:
+    """The dense peak at the rated clock; for a CPU, of the cores this process may use at their maximum boost clock.
+
+    `override` is a TOML file whose matching entry goes before the tables. Raises UsageError when it is wrong.
+    """
+    names = {device.name, machine.cpu_name} if device.kind == "cpu" else {device.name, plain_name(device.name)}
+    for entry in read_overrides(override) if override is not None else ():
+        if entry.product in names and entry.dtype == precision:
+            return Peak(entry.flops_per_second, "given by the user", None, f"{override}: {entry.source}")
+    if device.kind == "cpu":
+        return _cpu_peak(machine, precision, named_allowed=True)
+    chip, reason = _find_chip(device)
+    return Peak(None, reason=reason) if chip is None else _rated(chip, precision)
+
+
+def upper_bound(device: Device, machine: Machine, precision: str) -> Peak:
+    """The dense peak at the maximum clock the device reports (or the rated one, where that is higher).
+
+    No matrix product can beat it. None where the device reports no maximum clock: a guess would call honest runs
+    invalid.
+    """
+    if device.kind == "cpu":
+        return _cpu_peak(machine, precision, named_allowed=False)
+    chip, reason = _find_chip(device)
+    if chip is None:
+        return Peak(None, reason=reason)
+    rate, units = chip.rates.get(precision), chip.units or device.multiprocessors
+    if rate is None or units is None:
+        return Peak(None, reason=_no_rate(chip, precision))
+    if device.max_clock_hertz is None:
+        return Peak(None, reason=f"{device.name} does not report its maximum clock")
+    rated = _rated(chip, precision)
+    clock = max(device.max_clock_hertz, rated.clock_hertz or 0.0)
+    bound = units * rate * clock
+    return Peak(
+        max(bound, rated.flops_per_second or 0.0), _product(units, chip, rate, clock, "maximum"), clock, chip.source
+    )
+
+
+def by_name(product: str, precision: str = "fp32") -> Peak:
+    """The peak of a product by its name alone, such as a row of the lecture's table; a CPU's at its rated clock."""
+    named = _named_cpu(product)
+    if named is not None:
+        return _named_peak(named, precision)
+    chip, reason = _find_chip(Device(id="named", kind="cuda", name=product))
+    return Peak(None, reason=reason) if chip is None else _rated(chip, precision)
+
+
+def plain_name(name: str) -> str:
+    """The product without the maker's name, which newer drivers put before it: `NVIDIA H200` is `H200`."""
+    return name.removeprefix("NVIDIA ").strip()
+
+
+def read_overrides(path: Path) -> tuple[Override, ...]:
+    """The `[[peak]]` entries (product, dtype, gflops, source) of a TOML file. Raises UsageError with every mistake."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror}); name a TOML file with [[peak]] entries"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not TOML: {error}") from error
+    tables = document.pop("peak", [])
+    mistakes = [f"{path}: unknown key {key!r}; the file holds [[peak]] entries" for key in document]
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        tables, mistakes = [], [*mistakes, f"{path}: peak must be a list of tables; write [[peak]]"]
+    entries = []
+    for number, table in enumerate(tables, 1):
+        wrong = _mistakes(table)
+        mistakes += [f"{path}: [[peak]] {number}: {text}" for text in wrong]
+        if not wrong:
+            entries.append(Override(table["product"], table["dtype"], table["gflops"] * 1e9, table["source"]))
+    if mistakes:
+        raise UsageError("\n".join(mistakes))
+    return tuple(entries)
+
+
+def _mistakes(table: dict[str, object]) -> list[str]:
+    found = [f"unknown key {key!r}" for key in table if key not in {"product", "dtype", "gflops", "source"}]
+    for key in ("product", "source"):
+        if not isinstance(table.get(key), str) or not table[key]:
+            found.append(f"{key} must be a text that is not empty")
+    if table.get("dtype") not in PRECISIONS:
+        found.append(f"dtype {table.get('dtype')!r} is not one of {', '.join(PRECISIONS)}")
+    rate = table.get("gflops")
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
+        found.append(f"gflops {rate!r} is not a positive number")
+    return found
+
+
+def _find_chip(device: Device) -> tuple[Chip | None, str | None]:
+    """The table's entry for this device, or None and the reason. Two cards of one name differ in multiprocessors."""
+    if device.mig:
+        return None, f"{device.name} is in MIG mode: an instance has only a part of the chip"
+    if device.kind not in {"cuda", "rocm"}:
+        return None, f"no sourced peak for {device.kind} devices"
+    plain = plain_name(device.name)
+    chips = [chip for chip in CHIPS if plain in chip.names or device.name in chip.names]
+    if not chips:
+        return None, f"{device.name} is not in the table of peaks"
+    if device.multiprocessors is not None:
+        matching = [chip for chip in chips if chip.units in {None, device.multiprocessors}]
+        if not matching:
+            known = " or ".join(str(chip.units) for chip in chips)
+            return (
+                None,
+                f"{device.name} shows {device.multiprocessors} multiprocessors, the product in the table {known}",
+            )
+        return matching[0], None
+    if len(chips) > 1:
+        known = " and ".join(str(chip.units) for chip in chips)
+        return None, f"{device.name} was sold with {known} multiprocessors, and this one's are unknown"
+    return chips[0], None
+
+
+def _rated(chip: Chip, precision: str) -> Peak:
+    if precision in chip.published:
+        return Peak(chip.published[precision], "published by the maker", None, chip.source)
+    rate = chip.rates.get(precision)
+    if rate is None or chip.clock is None or chip.units is None:
+        return Peak(None, reason=_no_rate(chip, precision))
+    tensor = precision != "fp32" and chip.tensor_clock is not None
+    clock = round((chip.tensor_clock if tensor and chip.tensor_clock else chip.clock) * 1e9)
+    return Peak(
+        float(chip.units * rate * clock),
+        _product(chip.units, chip, rate, clock, chip.clock_kind),
+        float(clock),
+        chip.source,
+    )
+
+
+def _no_rate(chip: Chip, precision: str) -> str:
+    return f"{chip.names[0]} has no {precision} unit with float32 accumulation, or none with a sourced rate"
+
+
+def _product(units: int, chip: Chip, rate: int, clock_hertz: float, kind: str) -> str:
+    unit = "CUs" if chip.names[0].startswith("AMD") else "SMs"
+    return f"{units} {unit} x {rate} FLOP/clk x {clock_hertz / 1e9:.3f} GHz ({kind})"
+
+
+def _cpu_peak(machine: Machine, precision: str, *, named_allowed: bool) -> Peak:
+    core, reason = find_core(machine)
+    named = _named_cpu(machine.cpu_name)
+    if machine.cpu_max_clock_hertz is None and named is not None and named_allowed:
+        return _named_peak(named, precision, machine.cores_allowed)
+    if core is None:
+        return Peak(None, reason=reason)
+    rate = core.rate(precision, machine.cpu_isa)
+    if rate is None:
+        return Peak(None, reason=f"no sourced {precision} rate for {core.name} with the instructions this system shows")
+    if machine.cpu_max_clock_hertz is None:
+        return Peak(None, reason="the system shows no maximum boost clock (virtual machine, or base clock only)")
+    if machine.cores_physical is None:
+        return Peak(None, reason="the number of physical cores is unknown")
+    cores, clock = min(machine.cores_physical, machine.cores_allowed), machine.cpu_max_clock_hertz
+    formula = f"{cores} cores x {rate} FLOP/clk x {clock / 1e9:.3f} GHz (maximum boost)"
+    return Peak(cores * rate * clock, formula, clock, f"{core.name}: {core.source}; clock from cpufreq")
+
+
+def _named_cpu(product: str) -> NamedCpu | None:
+    return next((named for named in NAMED_CPUS if product in named.names), None)
+
+
+def _named_peak(named: NamedCpu, precision: str, cores_allowed: int | None = None) -> Peak:
+    rate = named.core.rate(precision, named.isa)
+    if rate is None:
+        return Peak(None, reason=f"no sourced {precision} rate for {named.core.name}")
+    cores = named.cores if cores_allowed is None else min(named.cores, cores_allowed)
+    formula = f"{cores} cores x {rate} FLOP/clk x {named.clock:.3f} GHz ({named.clock_kind})"
+    return Peak(cores * rate * named.clock * 1e9, formula, named.clock * 1e9, f"{named.source}; {named.core.source}")
