@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO, Protocol
+from urllib.error import URLError
 
 from cnnbench.data import mnist
 from cnnbench.errors import DataError
@@ -125,13 +126,13 @@ def _fetch_file(
     for attempt in range(ROUNDS * len(mirrors)):
         if attempt and attempt % len(mirrors) == 0:
             pause(PAUSE_SECONDS)
-        url = f"{mirrors[attempt % len(mirrors)]}{file.name}.gz"
+        mirror = mirrors[attempt % len(mirrors)]
         with _temporary(directory, file.name) as (path, archive):
             try:
-                _download(url, file.name, archive, on_progress, opener)
+                _download(f"{mirror}{file.name}.gz", file.name, archive, on_progress, opener)
                 mnist.read_verified(path, file)
             except (_MirrorError, DataError) as error:
-                failures.append(f"{url}: {_reason(error, path)}")
+                failures.append(f"{mirror}: {_reason(error, path)}")
                 continue
             _keep(path, directory / f"{file.name}.gz")
             return
@@ -204,7 +205,8 @@ def _open_in_time(opener: Opener, url: str) -> Response:
         late.set()
         raise _MirrorError(f"no answer within {ANSWER_SECONDS:g} s") from None
     if isinstance(response, Exception):
-        raise _MirrorError(str(response) or type(response).__name__) from response
+        cause = response.reason if type(response) is URLError else response
+        raise _MirrorError(str(cause) or type(cause).__name__) from response
     return response
 
 
