@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 NOT_AVAILABLE = "n/a"
 
 
@@ -9,8 +11,8 @@ def duration(seconds: float | None) -> str:
     """Clock time as h:mm:ss, rounded to the second (6331 -> `1:45:31`); under ten minutes with a tenth (327 -> `0:05:27.0`)."""
     if seconds is None:
         return NOT_AVAILABLE
-    if seconds < 600:
-        tenths = round(seconds * 10)
+    tenths = round(seconds * 10)
+    if tenths < 6000:
         minutes, rest = divmod(tenths, 600)
         return f"0:{minutes:02d}:{rest // 10:02d}.{rest % 10}"
     whole = round(seconds)
@@ -21,8 +23,10 @@ def short_seconds(seconds: float | None) -> str:
     """A duration with the prefix that suits it: `43.1 ms`, `5.2 us`, `12.0 s`."""
     if seconds is None:
         return NOT_AVAILABLE
+    if abs(seconds) >= 999.5:
+        return f"{seconds:,.0f} s"
     for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
-        if abs(seconds) >= scale:
+        if abs(seconds) >= 0.9995 * scale:  # 999.7 us rounds to 1 ms, not to 1e+03 us
             return f"{seconds / scale:.3g} {unit}"
     return f"{seconds / 1e-9:.3g} ns"
 
@@ -32,9 +36,9 @@ def giga(flops_per_second: float | None) -> str:
     if flops_per_second is None:
         return NOT_AVAILABLE
     value = flops_per_second / 1e9
-    if value >= 1000:
+    if value >= 999.95:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.3g}"
 
 
 def data_size(size: int | None) -> str:
@@ -54,11 +58,31 @@ def count(value: float | None) -> str:
     return NOT_AVAILABLE if value is None else f"{value:,.0f}"
 
 
+def rate(per_second: float | None) -> str:
+    """A rate such as images/s without its unit: whole from 100 up (`1,912`), three significant figures below."""
+    if per_second is None:
+        return NOT_AVAILABLE
+    return f"{per_second:,.0f}" if per_second >= 99.95 else f"{per_second:.3g}"
+
+
 def ratio(value: float | None) -> str:
-    """A speed-up: `19.36x`, `0.98x`, `264x`."""
+    """A speed-up: `19.36x`, `0.98x`, `264x`, `0.0042x`."""
     if value is None:
         return NOT_AVAILABLE
-    return f"{value:.0f}x" if value >= 100 else f"{value:.2f}x"
+    if value < 0.0995:
+        return f"{value:.2g}x"
+    return f"{value:.0f}x" if value >= 99.995 else f"{value:.2f}x"
+
+
+def span(low: float, high: float, text: Callable[[float | None], str]) -> str:
+    """An interval, what both ends share said once: `0.98–1.04x`, `97.20–97.80 %`, `0:48:41–0:56:20`, `0:00:41.6–44.8`."""
+    lower, upper = text(low), text(high)
+    if ":" in lower and lower.rpartition(":")[0] == upper.rpartition(":")[0]:
+        upper = upper.rpartition(":")[2]
+    for unit in (" %", "x"):
+        if lower.endswith(unit) and upper.endswith(unit):
+            lower = lower.removesuffix(unit)
+    return f"{lower}–{upper}"
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
