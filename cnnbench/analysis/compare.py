@@ -1,0 +1,173 @@
+"""Processes in, rows out: the repeats of one job on one processor become estimates, and rows of equal work are divided.
+
+A row holds one run's processes of one job on one processor. Its speed-up is the CPU baseline's time over its own, where
+the baseline is the fastest CPU row of the *same work* on the *same machine*; without one there is no speed-up, never one
+against something else. The one exception says so in its name: the ratio to a published reference, where the whole job has
+the same images and FLOPs. Only `ok` processes enter a mean; all others are counted in `Row.outcomes`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from cnnbench.analysis import stats
+from cnnbench.analysis.frame import NOT_RUN, Process, step_flops
+from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup, build
+from cnnbench.analysis.stats import Estimate
+from cnnbench.machine.peaks import theoretical
+from cnnbench.schema import Job, Precision, ReferenceRow
+
+__all__ = ["Accuracy", "Comparison", "PeakOf", "Reference", "Row", "Speedup", "compare", "is_reference_job"]
+
+_PRECISIONS = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A published row with what can be derived from it."""
+
+    published: ReferenceRow
+    flops_per_second: float | None
+    """The assumed job's FLOPs over the published time."""
+    speedup: float | None
+    """The source's own CPU's time over this row's."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows, in an order that does not depend on the records'."""
+
+    rows: tuple[Row, ...]
+    references: tuple[Reference, ...]
+    reference_baseline: ReferenceRow | None
+
+
+def compare(
+    processes: Iterable[Process],
+    references: Sequence[ReferenceRow] = (),
+    *,
+    peak_of: PeakOf = theoretical,
+    all_runs: bool = False,
+) -> Comparison:
+    """Rows with their speed-ups. Of several runs of one row the newest with a finished process stands, unless `all_runs`.
+
+    Runs are not pooled: processes of two days share neither rounds nor the machine's state, and their mean would hide it.
+    """
+    groups: dict[tuple[str, str, int, str], list[Process]] = {}
+    for process in processes:
+        groups.setdefault((process.machine_id, process.row_key, process.protocol, process.run_id), []).append(process)
+    baseline = reference_baseline(references)
+    rows: list[Row] = []
+    for members, others in _shown(groups, all_runs):
+        row = build(members, peak_of)
+        versus, reason = _versus_reference(row, baseline)
+        missing = dict(row.missing) if reason is None else {**row.missing, "versus_reference": reason}
+        rows.append(dataclasses.replace(row, versus_reference=versus, missing=missing, other_runs=others))
+    cpus: dict[tuple[str, str, int], list[Row]] = {}
+    for row in rows:
+        if row.device.kind == "cpu" and row.costs:
+            cpus.setdefault(_same_work(row), []).append(row)
+    divided = [_with_speedup(row, cpus.get(_same_work(row), []), all_runs) for row in rows]
+    return Comparison(tuple(sorted(divided, key=_order)), _references(references, baseline), baseline)
+
+
+def reference_baseline(references: Sequence[ReferenceRow]) -> ReferenceRow | None:
+    """The published CPU that others are compared with: the slowest CPU with a time."""
+    timed = [
+        (row.job_seconds, row.processor, row) for row in references if row.device_kind == "cpu" and row.job_seconds
+    ]
+    return max(timed, key=lambda item: item[:2])[2] if timed else None
+
+
+def is_reference_job(job: Job, reference: ReferenceRow) -> bool:
+    """Whether the whole job is the one the reference is assumed to have timed: equal images and equal model FLOPs."""
+    steps, flops = job.job_steps, step_flops(job)
+    if steps is None or flops is None or job.stop_when_all_right:
+        return False
+    return steps * job.batch_size == reference.job_images and steps * flops == reference.job_flops
+
+
+def _shown(
+    groups: Mapping[tuple[str, str, int, str], list[Process]], all_runs: bool
+) -> list[tuple[list[Process], int]]:
+    """The groups to show, each with how many runs of its row stand behind it. A run that only planned the row, or was
+    interrupted in it, does not displace one that finished a process.
+    """
+    if all_runs:
+        return [(members, 0) for _, members in sorted(groups.items())]
+    by_row: dict[tuple[str, str], dict[str, list[list[Process]]]] = {}
+    for (machine_id, row_key, _, run_id), members in sorted(groups.items()):
+        by_row.setdefault((machine_id, row_key), {}).setdefault(run_id, []).append(members)
+    chosen: list[tuple[list[Process], int]] = []
+    for runs in by_row.values():
+        newest = max(runs.values(), key=lambda protocols: max(_age(members) for members in protocols))
+        chosen.extend((members, len(runs) - 1) for members in newest)
+    return chosen
+
+
+def _age(members: Sequence[Process]) -> tuple[bool, str, str]:
+    finished = any(process.status not in (NOT_RUN, "interrupted") for process in members)
+    return finished, members[0].run.created_at, members[0].run_id
+
+
+def _versus_reference(row: Row, baseline: ReferenceRow | None) -> tuple[Estimate | None, str | None]:
+    if baseline is None or baseline.job_seconds is None or row.job.workload == "gemm":
+        return None, None
+    if not is_reference_job(row.job, baseline):
+        return None, f"not the job that the {baseline.processor} is assumed to have done"
+    return (None if row.job_seconds is None else row.job_seconds.inverse_of(baseline.job_seconds)), None
+
+
+def _same_work(row: Row) -> tuple[str, str, int]:
+    """What two rows must share before one divides the other."""
+    return row.machine.id, row.work_key, row.protocol
+
+
+def _with_speedup(row: Row, cpus: Sequence[Row], all_runs: bool) -> Row:
+    """The row against the fastest of the CPU rows of the same work; where every run is listed, of its own run first."""
+    if not row.costs:
+        return row
+    own = [cpu for cpu in cpus if cpu.run_id == row.run_id] if all_runs else []
+    base = min(own or cpus, key=_speed, default=None)
+    if base is None:
+        reason = "no CPU row of the same work on the same machine"
+        return dataclasses.replace(row, missing={**row.missing, "speedup": reason})
+    speedup = Speedup(
+        ratio=stats.ratio(base.costs, row.costs),
+        baseline=base.device,
+        baseline_threads=base.job.threads,
+        baseline_torch=base.software.torch,
+        is_baseline=base is row,
+    )
+    return dataclasses.replace(row, speedup=speedup)
+
+
+def _speed(row: Row) -> tuple[float, str, str]:
+    return stats.geometric(list(row.costs.values())).value, row.job.row_key, row.run_id
+
+
+def _references(references: Sequence[ReferenceRow], baseline: ReferenceRow | None) -> tuple[Reference, ...]:
+    base = None if baseline is None else baseline.job_seconds
+    found = []
+    for row in dict.fromkeys(references):
+        seconds = row.job_seconds
+        found.append(
+            Reference(
+                published=row,
+                flops_per_second=None if not seconds or row.job_flops is None else row.job_flops / seconds,
+                speedup=None if not seconds or base is None else base / seconds,
+            )
+        )
+    return tuple(found)
+
+
+def _order(row: Row) -> tuple[object, ...]:
+    """CPU first and slowest first, as in the lecture's table; ties by name, so that the order is total."""
+    seconds = row.step_seconds.value if row.step_seconds else 0.0
+    return (
+        *(row.machine.cpu_name, row.machine.id, row.device.kind != "cpu", _PRECISIONS.index(row.job.precision)),
+        *(row.job.size or 0, -seconds, row.job.row_key, row.protocol, row.created_at, row.run_id),
+    )

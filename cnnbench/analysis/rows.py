@@ -1,0 +1,212 @@
+"""The repeats of one job on one processor in one run, as one row of estimates; a figure it lacks has its reason.
+
+Only `ok` processes enter a mean; all others are counted in `Row.outcomes`. What needs other rows (speed-ups) is left
+empty here: `compare` fills it in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cnnbench.analysis import stats
+from cnnbench.analysis.frame import Figures, JobKind, Process, job_kind
+from cnnbench.analysis.stats import Estimate
+from cnnbench.machine.peaks import Peak
+from cnnbench.schema import DataKind, Device, Job, Machine, Software
+
+PROJECTION_PROCESSES = 3
+PROJECTION_STEPS = 100
+"""A projection rests on 3 processes of 100 steady steps each, or on 3 epochs of one process: design rule of protocol 1."""
+PROJECTION_EPOCHS = 3
+
+PeakOf = Callable[[Device, Machine, str], Peak]
+"""Theoretical dense peak of a device at a precision: `machine.peaks.theoretical`, or a test's own."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of test images right, with how many steps of training it is after and on which data."""
+
+    share: Estimate
+    images: int
+    after_steps: tuple[int, int]
+    """Fewest and most steps over the processes; they differ only where a job may stop early."""
+    data: DataKind
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """The baseline's time over the row's own, with whom it is divided by."""
+
+    ratio: Estimate
+    baseline: Device
+    baseline_threads: int | None
+    baseline_torch: str
+    is_baseline: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: one job on one processor in one run. A figure that is None has its reason in `missing`."""
+
+    machine: Machine
+    device: Device
+    software: Software
+    job: Job
+    work_key: str
+    protocol: int
+    run_id: str
+    created_at: str
+    outcomes: Mapping[str, int]
+    """Processes by how they ended, `not run` included; they add up to what was planned."""
+    failures: tuple[str, ...]
+    costs: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    """Seconds of the same work by (run, round): what speed-ups divide."""
+    step_seconds: Estimate | None = None
+    images_per_second: Estimate | None = None
+    flops_per_second: Estimate | None = None
+    peak_flops_per_second: float | None = None
+    peak_origin: str | None = None
+    job_kind: JobKind | None = None
+    job_seconds: Estimate | None = None
+    timed_steps: int | None = None
+    host_peak_bytes: int | None = None
+    device_peak_bytes: int | None = None
+    accuracy: Accuracy | None = None
+    speedup: Speedup | None = None
+    versus_reference: Estimate | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
+    other_runs: int = 0
+    """Runs of the same row that are not shown."""
+
+    @property
+    def ok(self) -> int:
+        """Processes that ended well: the n of every estimate of the row."""
+        return self.outcomes.get("ok", 0)
+
+
+def build(members: Sequence[Process], peak_of: PeakOf) -> Row:
+    """The row of these processes: repeats of one job, all of one run and one protocol."""
+    members = sorted(members, key=lambda process: (process.job.round, process.index, process.attempt))
+    first = members[0]
+    good = [(process, process.figures) for process in members if process.status == "ok" and process.figures]
+    peak = peak_of(first.device, first.machine, first.job.precision)
+    row = Row(
+        machine=first.machine,
+        device=first.device,
+        software=first.software,
+        job=first.job,
+        work_key=first.work_key,
+        protocol=first.protocol,
+        run_id=first.run_id,
+        created_at=first.run.created_at,
+        outcomes=dict(sorted(Counter(process.status for process in members).items())),
+        failures=_failures(members),
+        peak_flops_per_second=peak.flops_per_second,
+        peak_origin="; ".join(part for part in (peak.formula, peak.source) if part) or None,
+        job_kind=job_kind(first.job),
+        missing={} if peak.flops_per_second is not None else {"peak": peak.reason or "not known"},
+    )
+    return _with_figures(row, good)
+
+
+def _failures(members: Sequence[Process]) -> tuple[str, ...]:
+    """Each way of failing once, with the rounds it happened in: `oom in round 3: ...`."""
+    rounds: dict[tuple[str, str], list[int]] = {}
+    for process in members:
+        message = process.message if process.status != "ok" else None
+        if process.status == "ok" and process.figures is None:
+            message = "no usable time was recorded"
+        if message:
+            rounds.setdefault((process.status, message), []).append(process.job.round + 1)
+    return tuple(
+        f"{status} in round{'s' if len(where) > 1 else ''} {', '.join(map(str, where))}: {message}"
+        for (status, message), where in rounds.items()
+    )
+
+
+def _with_figures(row: Row, good: Sequence[tuple[Process, Figures]]) -> Row:
+    figures = [each for _, each in good]
+    missing = dict(row.missing)
+    if not figures:
+        return row
+    rates = [each.flops_per_second for each in figures if each.flops_per_second is not None]
+    if not rates:
+        missing["flops"] = f"FLOPs of {row.job.workload} version {row.job.workload_version} are not known here"
+    images = [each.images_per_second for each in figures if each.images_per_second is not None]
+    job_seconds, why_no_job = _job_seconds(row.job, figures)
+    accuracy, why_no_accuracy = _accuracy(row.job, figures)
+    host = [each.host_peak_bytes for each in figures if each.host_peak_bytes is not None]
+    device = [each.device_peak_bytes for each in figures if each.device_peak_bytes is not None]
+    on_cpu = row.device.kind == "cpu"
+    reasons = {
+        "job": why_no_job,
+        "accuracy": why_no_accuracy,
+        "host_peak": None if host else "no high-water mark could be read on that system",
+        "device_peak": None
+        if device
+        else "a CPU's memory is the host's"
+        if on_cpu
+        else "its allocator reports no peak",
+    }
+    missing |= {figure: reason for figure, reason in reasons.items() if reason is not None}
+    return dataclasses.replace(
+        row,
+        costs=_costs(row.job, good),
+        step_seconds=stats.geometric([each.step_seconds for each in figures]),
+        images_per_second=stats.geometric(images) if images else None,
+        flops_per_second=stats.geometric(rates) if rates else None,
+        job_seconds=job_seconds,
+        timed_steps=min(each.steps for each in figures),
+        host_peak_bytes=max(host, default=None),
+        device_peak_bytes=max(device, default=None),
+        accuracy=accuracy,
+        missing=missing,
+    )
+
+
+def _costs(job: Job, good: Sequence[tuple[Process, Figures]]) -> dict[tuple[str, int], float]:
+    """The job clock where the job is a fixed number of steps, else the mean step (a job that may stop early is not)."""
+    whole = job.clock == "job" and not job.stop_when_all_right
+    by_round: dict[tuple[str, int], list[float]] = {}
+    for process, figures in good:
+        cost = figures.job_seconds if whole else figures.step_seconds
+        if cost is not None:
+            by_round.setdefault((process.run_id, process.job.round), []).append(cost)
+    return {key: stats.geometric(costs).value for key, costs in by_round.items()}
+
+
+def _job_seconds(job: Job, figures: Sequence[Figures]) -> tuple[Estimate | None, str | None]:
+    seconds = [each.job_seconds for each in figures if each.job_seconds is not None]
+    if not seconds:
+        return None, "no job clock was recorded" if job.clock == "job" else "a rate, not a job of fixed length"
+    if job.clock == "job":
+        return stats.geometric(seconds), None
+    enough = [each for each in figures if each.steps >= PROJECTION_STEPS]
+    epochs = min(each.steps for each in figures) / (job.steps_per_epoch or 1)
+    if len(enough) < PROJECTION_PROCESSES and epochs < PROJECTION_EPOCHS:
+        return None, (
+            f"a projection needs {PROJECTION_PROCESSES} processes of {PROJECTION_STEPS} steady steps, there are "
+            f"{len(figures)} of {min(each.steps for each in figures)}"
+        )
+    return stats.geometric(seconds), None
+
+
+def _accuracy(job: Job, figures: Sequence[Figures]) -> tuple[Accuracy | None, str | None]:
+    tests = [(each.test, each.accuracy_data) for each in figures if each.test is not None and each.test.images > 0]
+    if not tests:
+        return None, "no final evaluation was asked for" if not job.final_evaluation else "no evaluation was recorded"
+    data = {kind for _, kind in tests}
+    if len(data) > 1 or len({test.images for test, _ in tests}) > 1:
+        return None, "the processes were evaluated on different images"
+    wrong = [f"{test.correct} of {test.images}" for test, _ in tests if not 0 <= test.correct <= test.images]
+    if wrong:
+        return None, f"the record says {wrong[0]} images were right"
+    shares = [test.correct / test.images for test, _ in tests]
+    first = tests[0][0]
+    share = stats.wilson(first.correct, first.images) if len(tests) == 1 else stats.mean_share(shares)
+    after = [test.after_steps for test, _ in tests]
+    return Accuracy(share, first.images, (min(after), max(after)), data.pop() or job.data), None

@@ -1,0 +1,146 @@
+"""Intervals between processes: a few measured values in, an estimate with its 95 % interval and its n out.
+
+The unit of replication is a process, so n is a handful. Times and rates are averaged on the log scale (their geometric
+mean), because their errors are ratios: an interval of A over B is then exactly the inverse of B over A's. With one or
+two processes there is no interval, rather than a wide or a borrowed one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from scipy.special import ndtri, stdtrit
+
+CONFIDENCE = 0.95
+Key = TypeVar("Key", bound=Hashable)
+MINIMUM_FOR_INTERVAL = 3
+"""Processes (or pairs) needed before an interval is drawn: with 2 the t-quantile is 12.7 and the bar says nothing."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `n` processes in the unit of its input, and its interval; `low` and `high` are None below n = 3."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+    def scaled(self, factor: float) -> Estimate:
+        """The same estimate in another unit or times a known constant. `factor` must be positive."""
+        low, high = _map_bounds(self, lambda bound: bound * factor)
+        return Estimate(self.value * factor, low, high, self.n)
+
+    def inverse_of(self, numerator: float) -> Estimate:
+        """`numerator` divided by this estimate, the numerator taken as exact: FLOPs over seconds, 6331 s over ours."""
+        high, low = _map_bounds(self, lambda bound: numerator / bound)
+        return Estimate(numerator / self.value, low, high, self.n)
+
+
+def geometric(values: Sequence[float]) -> Estimate:
+    """Geometric mean of positive values with the t-interval of the mean log. Raises ValueError for no or non-positive ones."""
+    mean, half = _mean_and_half(_logs(values))
+    return _from_log(mean, half, len(values))
+
+
+def paired_ratio(numerator: Mapping[Key, float], denominator: Mapping[Key, float]) -> Estimate | None:
+    """Numerator over denominator, paired by key (the round both ran in): t-interval of the mean log ratio; n counts pairs.
+
+    None where no key is common. Keys that only one side has are left out: they have nothing to be compared with.
+    """
+    common = sorted(numerator.keys() & denominator.keys(), key=repr)
+    if not common:
+        return None
+    logs = [math.log(numerator[key]) - math.log(denominator[key]) for key in common]
+    mean, half = _mean_and_half(logs)
+    return _from_log(mean, half, len(common))
+
+
+def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
+    """Ratio of geometric means with Welch's interval on the logs; n is the smaller side, no interval where that is below 3.
+
+    Degrees of freedom by Welch and Satterthwaite (B. L. Welch, Biometrika 34, 1947).
+    """
+    first, second = _logs(numerator), _logs(denominator)
+    n = min(len(first), len(second))
+    difference = math.fsum(first) / len(first) - math.fsum(second) / len(second)
+    if n < MINIMUM_FOR_INTERVAL:
+        return _from_log(difference, None, n)
+    a, b = _variance(first) / len(first), _variance(second) / len(second)
+    if a + b == 0:
+        return _from_log(difference, 0.0, n)
+    degrees = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
+    return _from_log(difference, _quantile(degrees) * math.sqrt(a + b), n)
+
+
+def ratio(numerator: Mapping[Key, float], denominator: Mapping[Key, float]) -> Estimate:
+    """Numerator over denominator in the strongest way the data allow: paired from three pairs up, else Welch from three
+    processes a side, else the pairs or the means alone without an interval.
+    """
+    paired = paired_ratio(numerator, denominator)
+    if paired is not None and paired.n >= MINIMUM_FOR_INTERVAL:
+        return paired
+    unpaired = unpaired_ratio(list(numerator.values()), list(denominator.values()))
+    return unpaired if paired is None or unpaired.low is not None else paired
+
+
+def wilson(successes: int, trials: int) -> Estimate:
+    """Share of successes with Wilson's score interval (E. B. Wilson, JASA 22, 1927); n is 1: it is one process's accuracy.
+
+    It speaks of the test images' sampling only; how much another seed would change is not in it.
+    """
+    if not 0 <= successes <= trials or trials == 0:
+        raise ValueError(f"{successes} of {trials} is not a share")
+    z = float(ndtri(0.5 + CONFIDENCE / 2))
+    share, shrink = successes / trials, 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / shrink
+    half = z / shrink * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), 1)
+
+
+def mean_share(shares: Sequence[float]) -> Estimate:
+    """Mean of accuracies over processes with its t-interval, clipped to [0, 1]."""
+    if not shares or not all(0 <= share <= 1 for share in shares):
+        raise ValueError("expected at least one share between 0 and 1")
+    mean, half = _mean_and_half(sorted(shares))
+    if half is None:
+        return Estimate(mean, None, None, len(shares))
+    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), len(shares))
+
+
+def _logs(values: Sequence[float]) -> list[float]:
+    if not values or not all(value > 0 and math.isfinite(value) for value in values):
+        raise ValueError("expected at least one value, all of them positive and finite")
+    return [math.log(value) for value in sorted(values)]
+
+
+def _variance(values: Sequence[float]) -> float:
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+
+
+def _quantile(degrees: float) -> float:
+    return float(stdtrit(degrees, 0.5 + CONFIDENCE / 2))
+
+
+def _mean_and_half(values: Sequence[float]) -> tuple[float, float | None]:
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n < MINIMUM_FOR_INTERVAL:
+        return mean, None
+    return mean, _quantile(n - 1) * math.sqrt(_variance(values) / n)
+
+
+def _from_log(mean: float, half: float | None, n: int) -> Estimate:
+    if half is None:
+        return Estimate(math.exp(mean), None, None, n)
+    return Estimate(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n)
+
+
+def _map_bounds(estimate: Estimate, change: Callable[[float], float]) -> tuple[float | None, float | None]:
+    if estimate.low is None or estimate.high is None:
+        return None, None
+    return change(estimate.low), change(estimate.high)
