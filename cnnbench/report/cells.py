@@ -1,0 +1,212 @@
+"""One row's figures as cells: text for the reader, raw SI values with the unit in their name for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from cnnbench import units
+from cnnbench.analysis.compare import Accuracy, Reference, Row
+from cnnbench.analysis.frame import NOT_RUN
+from cnnbench.analysis.stats import Estimate
+from cnnbench.report import labels
+from cnnbench.report.model import Cell, Value
+from cnnbench.schema import digest
+
+Text = Callable[[float | None], str]
+NONE = Cell(units.NOT_AVAILABLE)
+EMPTY = Cell("")
+
+
+def values(key: str, estimate: Estimate | None) -> dict[str, Value]:
+    """The estimate's raw values: `key`, `key_low`, `key_high`, `key_n`; all None where there is none."""
+    if estimate is None:
+        return {key: None, f"{key}_low": None, f"{key}_high": None, f"{key}_n": None}
+    return {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high, f"{key}_n": estimate.n}
+
+
+def interval(estimate: Estimate, text: Text) -> tuple[str, ...]:
+    """The interval as text; nothing where there is none."""
+    if estimate.low is None or estimate.high is None:
+        return ()
+    return (units.span(estimate.low, estimate.high, text),)
+
+
+def processor(row: Row, *, several_machines: bool, all_runs: bool) -> Cell:
+    """The processor with its place on the machine; the machine and the run where several are shown."""
+    details = [labels.place(row.job)]
+    details += [row.machine.id] if several_machines else []
+    details += [f"run {row.run_id}"] if all_runs else []
+    identity: dict[str, Value] = {
+        "processor": row.device.name,
+        "device": row.job.device,
+        "threads": row.job.threads,
+        "allocator": row.job.allocator,
+        "machine_id": row.machine.id,
+        "run_id": row.run_id,
+        "torch": f"{row.software.torch} ({row.software.torch_build})",
+        "workload": row.job.workload,
+        "division": row.job.division,
+        "batch_size": row.job.batch_size,
+        "clock": row.job.clock,
+        "work_key_sha256": digest(row.work_key),
+        "protocol": row.protocol,
+        "year": None,
+        "source": None,
+    }
+    return Cell(labels.processor(row.device), tuple(details), identity)
+
+
+def precision(row: Row) -> Cell:
+    """The precision asked for."""
+    return Cell(row.job.precision, (), {"precision": row.job.precision})
+
+
+def size(row: Row) -> Cell:
+    """Side of a GEMM's operands."""
+    return Cell(units.count(row.job.size), (), {"size": row.job.size})
+
+
+def peak(row: Row) -> Cell:
+    """The theoretical dense peak."""
+    value = row.peak_flops_per_second
+    raw: dict[str, Value] = {"peak_flops_per_second": value, "peak_kind": "theoretical", "peak_origin": row.peak_origin}
+    return Cell(units.giga(value), (), raw)
+
+
+def achieved(row: Row, *, with_interval: bool = False) -> Cell:
+    """Model FLOPs over time."""
+    estimate = row.flops_per_second
+    raw = values("achieved_flops_per_second", estimate)
+    if estimate is None:
+        return Cell(units.NOT_AVAILABLE, (), raw)
+    details = (*interval(estimate, units.giga), f"n={estimate.n}") if with_interval else ()
+    return Cell(units.giga(estimate.value), details, raw)
+
+
+def job_time(row: Row) -> Cell:
+    """The whole job's time; a projected one is marked with ~ and the word."""
+    raw: Mapping[str, Value] = {**values("job_seconds", row.job_seconds), "job_kind": row.job_kind}
+    if row.job_seconds is None:
+        return Cell(units.NOT_AVAILABLE, (), raw)
+    mark = "~" if row.job_kind == "projected" else ""
+    details = (*interval(row.job_seconds, units.duration), f"{row.job_kind}, n={row.job_seconds.n}")
+    return Cell(mark + units.duration(row.job_seconds.value), details, raw)
+
+
+def speedup(row: Row) -> Cell:
+    """The baseline's time over this row's."""
+    found = row.speedup
+    raw: dict[str, Value] = values("speedup", None if found is None else found.ratio)
+    if found is None:
+        return Cell(units.NOT_AVAILABLE, (), {**raw, "baseline": None})
+    raw["baseline"] = baseline(row)
+    if found.is_baseline:
+        return Cell(units.ratio(found.ratio.value), ("baseline", f"n={found.ratio.n}"), raw)
+    details = (*interval(found.ratio, units.ratio), f"n={found.ratio.n}")
+    return Cell(units.ratio(found.ratio.value), details, raw)
+
+
+def baseline(row: Row) -> str | None:
+    """The baseline's name, `AMD EPYC, 2 threads`; None where there is none."""
+    found = row.speedup
+    if found is None:
+        return None
+    threads = "" if found.baseline_threads is None else f", {found.baseline_threads} threads"
+    return labels.processor(found.baseline) + threads
+
+
+def versus(row: Row) -> Cell:
+    """The published CPU's time over this row's, where the whole job is the same."""
+    found = row.versus_reference
+    raw = values("speedup_over_reference", found)
+    if found is None:
+        return Cell(units.NOT_AVAILABLE, (), raw)
+    mark = "~" if row.job_kind == "projected" else ""
+    details = (*interval(found, units.ratio), f"n={found.n}")
+    return Cell(mark + units.ratio(found.value), details, raw)
+
+
+def images(row: Row) -> Cell:
+    """Training images a second in the timed steps."""
+    found = row.images_per_second
+    return Cell(units.rate(None if found is None else found.value), (), values("images_per_second", found))
+
+
+def host_peak(row: Row) -> Cell:
+    """Largest host high-water mark of the row's processes."""
+    return Cell(units.data_size(row.host_peak_bytes), (), {"host_peak_bytes": row.host_peak_bytes})
+
+
+def device_peak(row: Row) -> Cell:
+    """Largest allocator peak on the device of the row's processes."""
+    return Cell(units.data_size(row.device_peak_bytes), (), {"device_peak_bytes": row.device_peak_bytes})
+
+
+def accuracy(row: Row) -> Cell:
+    """Share of test images right, its interval, after how many steps, and loudly if the digits are synthetic."""
+    found = row.accuracy
+    if found is None:
+        raw = {**values("test_accuracy", None), "accuracy_after_steps": None, "accuracy_data": None}
+        return Cell(units.NOT_AVAILABLE, (), raw)
+    after = _after(found)
+    synthetic = ("SYNTHETIC digits",) if found.data == "synthetic" else ()
+    details = (*interval(found.share, units.percent), f"after {after} steps", *synthetic)
+    raw = {**values("test_accuracy", found.share), "accuracy_after_steps": found.after_steps[1]}
+    return Cell(units.percent(found.share.value), details, {**raw, "accuracy_data": found.data})
+
+
+def _after(found: Accuracy) -> str:
+    fewest, most = found.after_steps
+    return units.count(most) if fewest == most else f"{units.count(fewest)} to {units.count(most)}"
+
+
+def outcome(row: Row) -> Cell:
+    """How the processes ended: `ok 3/3`, `oom 1 of 3`."""
+    total = sum(row.outcomes.values())
+    known = sorted(row.outcomes.items(), key=lambda item: (item[0] == NOT_RUN, item[0]))
+    others = [f"{status} {n} of {total}" for status, n in known if status != "ok"]
+    parts = ([f"ok {row.ok}/{total}"] if row.ok else []) + others
+    raw: dict[str, Value] = {"processes": total, "processes_ok": row.ok, "outcome": ", ".join(parts)}
+    return Cell(parts[0], tuple(parts[1:]), raw)
+
+
+def reference(found: Reference) -> dict[str, Cell]:
+    """A published row's cells by column; columns it has nothing for are left to the caller."""
+    row = found.published
+    identity: dict[str, Value] = {"processor": row.processor, "year": row.year, "source": row.source}
+    printed = {
+        "peak_flops_per_second": row.printed_flops_per_second,
+        "peak_kind": None if row.printed_flops_per_second is None else "printed",
+    }
+    exact = {key: None if value is None else Estimate(value, None, None, 1) for key, value in _derived(found).items()}
+    return {
+        "processor": Cell(row.processor, (), identity),
+        "peak": Cell(
+            units.giga(row.printed_flops_per_second),
+            (),
+            {**printed, "printed_flops": row.printed_flops_text},
+        ),
+        "achieved": Cell(
+            units.giga(found.flops_per_second),
+            (),
+            values("achieved_flops_per_second", exact["achieved"]),
+        ),
+        "job": Cell(
+            units.duration(row.job_seconds).removesuffix(".0"),
+            (),
+            {**values("job_seconds", exact["job"]), "job_kind": "published"},
+        ),
+        "versus": Cell(
+            units.ratio(found.speedup),
+            (),
+            {**values("speedup_over_reference", exact["versus"]), "printed_speedup": row.printed_speedup},
+        ),
+    }
+
+
+def _derived(found: Reference) -> dict[str, float | None]:
+    return {
+        "achieved": found.flops_per_second,
+        "job": found.published.job_seconds,
+        "versus": found.speedup,
+    }

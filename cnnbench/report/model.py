@@ -1,0 +1,79 @@
+"""The table as a value, without any format: what a renderer gets and all it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Value = str | int | float | bool | None
+NoteKind = Literal["clock", "rule", "warning", "missing", "reference", "run", "problem"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """One line under a table."""
+
+    kind: NoteKind
+    text: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's heading, and how soon it goes where there is no room: 1 never, the highest number first."""
+
+    key: str
+    title: str
+    unit: str
+    priority: int
+    align: Literal["left", "right"] = "right"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure as text with what must stand beside it (interval, n, `projected`), and its raw values in SI units by name."""
+
+    text: str
+    details: tuple[str, ...] = ()
+    values: Mapping[str, Value] | None = None
+
+    @property
+    def one_line(self) -> str:
+        """The cell where there is only one line: `0:51:25 (0:50:02–0:52:50; projected, n=3)`."""
+        return f"{self.text} ({'; '.join(self.details)})" if self.details else self.text
+
+
+@dataclass(frozen=True)
+class Line:
+    """A table's row: one cell a column, and what a reader of this row alone must know."""
+
+    cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()
+    kind: Literal["measured", "reference", "failed"] = "measured"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of the same work under one heading; rows of different groups do not compare."""
+
+    title: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table. Its clock rule is one line and always printed."""
+
+    key: str
+    title: str
+    clock: str
+    columns: tuple[Column, ...]
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The tables and the notes that stand under them."""
+
+    tables: tuple[Table, ...]
+    notes: tuple[Note, ...]

@@ -1,0 +1,200 @@
+"""What stands under the tables: the rules the figures follow, why some are n/a, and what a reader must not overlook."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from cnnbench import units
+from cnnbench.analysis.compare import Comparison, Reference, Row
+from cnnbench.report import cells, labels
+from cnnbench.report.model import Note
+from cnnbench.schema import PROTOCOL, ReferenceRow
+
+CLOCKS = {
+    "job": "job, first batch drawn to last step synchronised, data and evaluations inside, build and compile outside",
+    "steady": "steady state, blocks of steps after warm-up, data inside, device synchronised at both ends",
+}
+GEMM_CLOCK = "blocks of products after warm-up, device synchronised at both ends; one product is 2 x size^3 FLOP"
+
+FIGURES = {
+    "peak": "theoretical FLOP/s",
+    "flops": "achieved FLOP/s",
+    "job": "time of the job",
+    "speedup": "speed-up",
+    "versus_reference": "speed-up over the published CPU",
+    "host_peak": "host peak",
+    "device_peak": "device peak",
+    "accuracy": "test accuracy",
+}
+_GEMM_FIGURES = ("peak", "flops")
+
+
+def of_row(row: Row) -> tuple[str, ...]:
+    """What a reader of this row alone must know."""
+    notes = [f"{FIGURES[figure]} n/a: {reason}" for figure, reason in _missing(row)]
+    if row.job_kind == "projected" and row.job_seconds is not None:
+        notes.append("time of the job is projected, not measured")
+    if row.accuracy is not None and row.accuracy.data == "synthetic":
+        notes.append("accuracy is on synthetic digits")
+    if row.speedup is not None and row.speedup.baseline_torch != row.software.torch:
+        notes.append(f"the baseline ran under torch {row.speedup.baseline_torch}, this row under {row.software.torch}")
+    return (*notes, *row.failures)
+
+
+def under(comparison: Comparison, references: Sequence[Reference], problems: Iterable[str]) -> tuple[Note, ...]:
+    """All notes in the order they are printed: what could mislead first, then rules, gaps, sources, conditions."""
+    rows = comparison.rows
+    return tuple(
+        dict.fromkeys(
+            (
+                *_warnings(rows),
+                *_rules(rows, comparison),
+                *_gaps(rows),
+                *_published(references),
+                *_runs(rows),
+                *(Note("problem", text) for text in sorted(set(problems))),
+            )
+        )
+    )
+
+
+def _warnings(rows: Sequence[Row]) -> list[Note]:
+    notes: list[Note] = []
+    if any(row.job.data == "synthetic" for row in rows):
+        notes.append(
+            Note(
+                "warning",
+                "SYNTHETIC DATA: the digits were made by a procedure, they are not MNIST. Times are the real work's; "
+                "accuracies compare with no others. For MNIST: cnnbench data fetch.",
+            )
+        )
+    for row in rows:
+        name = f"{labels.processor(row.device)}, {row.job.workload} {row.job.precision}"
+        notes.extend(Note("warning", f"{name}: {failure}") for failure in row.failures)
+        baseline = row.speedup
+        if baseline is not None and baseline.baseline_torch != row.software.torch:
+            notes.append(
+                Note("warning", f"{name}: torch {row.software.torch}, its baseline torch {baseline.baseline_torch}")
+            )
+    few = sorted({row.ok for row in rows if 0 < row.ok < 3})
+    if few:
+        counts = " or ".join(map(str, few))
+        text = f"Rows with n={counts} have no interval between processes: what another would say is unknown."
+        notes.append(Note("warning", text))
+    if any(row.protocol != PROTOCOL for row in rows):
+        notes.append(
+            Note("warning", "Rows of another protocol (timing rule) stand apart and do not compare with these.")
+        )
+    return notes
+
+
+def _rules(rows: Sequence[Row], comparison: Comparison) -> list[Note]:
+    notes: list[Note] = []
+    training = [row for row in rows if row.job.workload != "gemm"]
+    if any(row.job_kind == "projected" and row.job_seconds is not None for row in training):
+        notes.append(
+            Note("rule", "~ is projected, not measured: mean steady step x steps of the job, no evaluations in it.")
+        )
+    baselines = sorted({name for row in training if (name := cells.baseline(row)) is not None})
+    if baselines:
+        text = f"Speed-up: time of the CPU baseline ({'; '.join(baselines)}) over the row's, same work, same machine"
+        notes.append(Note("rule", f"{text}; paired by round where both ran in it."))
+    published = comparison.reference_baseline
+    if published is not None and any(row.versus_reference is not None for row in training):
+        seconds = units.count(published.job_seconds)
+        notes.append(
+            Note(
+                "rule",
+                f"Over the {published.processor}: its published {seconds} s over the row's time of the same job (assumed: "
+                f"the source does not say what was timed); {published.year}'s software, one run, taken as exact.",
+            )
+        )
+    for row in rows:
+        if row.peak_flops_per_second is not None and row.peak_origin is not None:
+            name = f"{labels.processor(row.device)} {row.job.precision}"
+            notes.append(Note("rule", f"Theoretical, {name}: {row.peak_origin}."))
+    if any(row.ok >= 3 for row in rows):
+        notes.append(
+            Note("rule", "Intervals: 95 %, Student's t between fresh processes (n), on logs for times and ratios.")
+        )
+    if any(row.accuracy is not None and row.ok == 1 for row in training):
+        notes.append(Note("rule", "Accuracy of one process: Wilson's interval, for the choice of test images alone."))
+    return notes
+
+
+def _gaps(rows: Sequence[Row]) -> list[Note]:
+    """Each reason once, with the processors it holds for."""
+    who: dict[tuple[str, str], dict[str, None]] = {}
+    for row in rows:
+        for gap in _missing(row):
+            who.setdefault(gap, {})[f"{labels.processor(row.device)} {row.job.precision}"] = None
+    return [
+        Note("missing", f"n/a, {FIGURES[figure]}: {reason} ({_listed(list(names))}).")
+        for (figure, reason), names in who.items()
+    ]
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return "; ".join(names[:most]) + more
+
+
+def _missing(row: Row) -> list[tuple[str, str]]:
+    shown = _GEMM_FIGURES if row.job.workload == "gemm" else tuple(FIGURES)
+    return [(figure, row.missing[figure]) for figure in shown if figure in row.missing]
+
+
+def _published(references: Sequence[Reference]) -> list[Note]:
+    """The published rows' notes; a clause that several rows share is said once."""
+    if not references:
+        return []
+    clauses = {found.published.processor: (found.published.note or "").split("; ") for found in references}
+    shared = [clause for clause, n in Counter(c for each in clauses.values() for c in each if c).items() if n > 1]
+    notes = [
+        Note("reference", f"{references[0].published.year}: {'; '.join((references[0].published.source, *shared))}.")
+    ]
+    for found in references:
+        row = found.published
+        parts = [
+            *_as_printed(row),
+            *(clause for clause in clauses[row.processor] if clause not in shared),
+            row.theoretical_note,
+        ]
+        notes.append(Note("reference", f"{row.processor}: {'; '.join(part for part in parts if part)}."))
+    return notes
+
+
+def _as_printed(row: ReferenceRow) -> tuple[str, ...]:
+    """What stands on the slide, where it differs from the figure shown."""
+    flops, speedup = row.printed_flops_per_second, row.printed_speedup
+    plain = None if flops is None else f"{flops / 1e9:g} GFLOPS"
+    texts = [] if row.printed_flops_text in (None, plain) else [f'"{row.printed_flops_text}"']
+    texts += [] if speedup in (None, 1) else [f"{speedup:g}x"]
+    return (f"printed {' and '.join(texts)}",) if texts else ()
+
+
+def _runs(rows: Sequence[Row]) -> list[Note]:
+    notes: list[Note] = []
+    for row in sorted(rows, key=lambda each: (each.machine.id, each.created_at, each.run_id)):
+        software, machine = row.software, row.machine
+        commit = "" if software.git_commit is None else f" at {software.git_commit[:10]}"
+        dirty = " with local changes" if software.git_dirty else ""
+        notes.append(
+            Note(
+                "run",
+                f"Run {row.run_id} on {machine.id}: {machine.cores_allowed} of {machine.cores_logical} cores allowed, "
+                f"torch {software.torch} ({software.torch_build}), Python {software.python}, cnnbench "
+                f"{software.cnnbench}{commit}{dirty}.",
+            )
+        )
+    hidden = [row.other_runs for row in rows if row.other_runs]
+    if hidden:
+        rows_text = "1 row has" if len(hidden) == 1 else f"{len(hidden)} rows have"
+        notes.append(
+            Note(
+                "run",
+                f"{rows_text} other runs too ({sum(hidden)} in all), not pooled and not shown: --all-runs lists each.",
+            )
+        )
+    return notes

@@ -1,0 +1,127 @@
+"""Comparison in, report out: the training table in the shape of the lecture's, and the GEMM ceiling in one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from cnnbench import units
+from cnnbench.analysis.compare import Comparison, Reference, Row
+from cnnbench.report import cells, labels, notes
+from cnnbench.report.model import Cell, Column, Group, Line, Report, Table
+from cnnbench.schema import PROTOCOL, ReferenceRow
+
+Cells = dict[str, Callable[[Row], Cell]]
+
+
+def build(
+    comparison: Comparison,
+    *,
+    with_references: bool = False,
+    all_runs: bool = False,
+    problems: Iterable[str] = (),
+) -> Report:
+    """The report of these rows; published rows first where asked for. The same rows in any order give an equal report."""
+    references = comparison.references if with_references else ()
+    training = [row for row in comparison.rows if row.job.workload != "gemm"]
+    gemm = [row for row in comparison.rows if row.job.workload == "gemm"]
+    several = len({row.machine.id for row in comparison.rows}) > 1
+
+    def processor(row: Row) -> Cell:
+        return cells.processor(row, several_machines=several, all_runs=all_runs)
+
+    tables = []
+    if training or references:
+        tables.append(_training(processor, training, references, comparison.reference_baseline))
+    if gemm:
+        tables.append(_gemm(processor, gemm))
+    return Report(tuple(tables), notes.under(comparison, references, problems))
+
+
+def _training(
+    processor: Callable[[Row], Cell],
+    rows: Sequence[Row],
+    references: Sequence[Reference],
+    baseline: ReferenceRow | None,
+) -> Table:
+    columns: list[tuple[Column, Callable[[Row], Cell]]] = [
+        (Column("processor", "processor", "", 1, "left"), processor),
+        (Column("precision", "preci-\nsion", "", 1, "left"), cells.precision),
+        (Column("peak", "theo-\nretical", "GFLOP/s", 7), cells.peak),
+        (Column("achieved", "achieved", "GFLOP/s", 4), cells.achieved),
+        (Column("job", "time of the job", "h:mm:ss", 1), cells.job_time),
+        (Column("speedup", "speed-up\nover CPU", "", 1), cells.speedup),
+        (Column("images", "images", "/s", 6), cells.images),
+        (Column("host_peak", "host\npeak", "", 8), cells.host_peak),
+        (Column("device_peak", "device\npeak", "", 9), cells.device_peak),
+        (Column("accuracy", "test\naccuracy", "", 5), cells.accuracy),
+        (Column("outcome", "outcome", "", 2, "left"), cells.outcome),
+    ]
+    if baseline is not None and (references or any(row.versus_reference is not None for row in rows)):
+        title = f"over {baseline.year}'s\n{baseline.processor.split()[-1]}"
+        columns.insert(6, (Column("versus", title, "", 3), cells.versus))
+    groups = _groups(rows, [cell for _, cell in columns])
+    if references:
+        lines = tuple(_reference_line(found, [column for column, _ in columns]) for found in references)
+        groups = (Group(_reference_title(references), lines), *groups)
+    heading = "Training: the same job on every processor"
+    clocks = sorted({row.job.clock for row in rows})
+    clock = "; ".join(notes.CLOCKS[name] for name in clocks) or "as published"
+    return Table("training", heading, clock, tuple(column for column, _ in columns), groups)
+
+
+def _gemm(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:
+    def achieved(row: Row) -> Cell:
+        return cells.achieved(row, with_interval=True)
+
+    def ceiling(row: Row) -> Cell:
+        return Cell("ceiling" if id(row) in best else "", (), {"is_ceiling": id(row) in best})
+
+    best = {id(row) for row in _ceilings(rows)}
+    columns: list[tuple[Column, Callable[[Row], Cell]]] = [
+        (Column("processor", "processor", "", 1, "left"), processor),
+        (Column("precision", "preci-\nsion", "", 1, "left"), cells.precision),
+        (Column("size", "size", "", 1), cells.size),
+        (Column("achieved", "measured", "GFLOP/s", 1), achieved),
+        (Column("ceiling", "", "", 1, "left"), ceiling),
+        (Column("peak", "theo-\nretical", "GFLOP/s", 4), cells.peak),
+        (Column("outcome", "outcome", "", 2, "left"), cells.outcome),
+    ]
+    groups = _groups(rows, [cell for _, cell in columns])
+    heading = "Ceiling: what bare matrix products reach"
+    return Table("gemm", heading, notes.GEMM_CLOCK, tuple(column for column, _ in columns), groups)
+
+
+def _ceilings(rows: Sequence[Row]) -> list[Row]:
+    """The fastest size of each processor, thread count and precision."""
+    best: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        key = (row.machine.id, row.run_id, row.protocol, row.job.precision, labels.place(row.job))
+        rate = row.flops_per_second
+        held = best[key].flops_per_second if key in best else None
+        if rate is not None and (held is None or rate.value > held.value):
+            best[key] = row
+    return list(best.values())
+
+
+def _groups(rows: Sequence[Row], columns: Sequence[Callable[[Row], Cell]]) -> tuple[Group, ...]:
+    """Rows of the same work together: whole jobs that were measured first, then projections, then rates."""
+    by_title: dict[tuple[int, str], list[Line]] = {}
+    for row in rows:
+        protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
+        place = {"measured": 0, "projected": 1, None: 2}[row.job_kind]
+        line = Line(tuple(cell(row) for cell in columns), notes.of_row(row), "measured" if row.ok else "failed")
+        by_title.setdefault((place, labels.work(row.job) + protocol), []).append(line)
+    return tuple(Group(title, tuple(lines)) for (_, title), lines in sorted(by_title.items(), key=lambda item: item[0]))
+
+
+def _reference_line(found: Reference, columns: Sequence[Column]) -> Line:
+    known = cells.reference(found)
+    row = found.published
+    note = tuple(part for part in (row.note, row.theoretical_note) if part)
+    return Line(tuple(known.get(column.key, cells.EMPTY) for column in columns), note, "reference")
+
+
+def _reference_title(references: Sequence[Reference]) -> str:
+    images = next((found.published.job_images for found in references if found.published.job_images), None)
+    job = "" if images is None else f" · the job is assumed: {units.count(images)} images"
+    return f"{references[0].published.year}, the lecture's table · FLOPS as printed{job}"

@@ -1,0 +1,111 @@
+"""A report as text: for a terminal, as Markdown, as CSV, as JSON. Every figure of the report is in each of them, except
+that a narrow terminal loses the least important columns, and says which.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from typing import Literal
+
+from cnnbench import __version__
+from cnnbench.report import terminal
+from cnnbench.report.model import Group, Line, Report, Table, Value
+
+Format = Literal["table", "markdown", "csv", "json"]
+
+
+def render(report: Report, format: Format, *, width: int | None = None, color: bool = False) -> str:
+    """The report as text ending in a newline. `width` and `color` are for `table`; None is as wide as it needs."""
+    if format == "table":
+        return terminal.render(report, width=width, color=color)
+    formats: dict[Format, Callable[[Report], str]] = {"markdown": markdown, "csv": comma_separated, "json": as_json}
+    return formats[format](report)
+
+
+def markdown(report: Report) -> str:
+    """GitHub's tables, one a group, with the notes as a list."""
+    parts: list[str] = []
+    for table in report.tables:
+        parts += [f"## {table.title}", ""]
+        for group in table.groups:
+            parts += [f"**{_escape(group.title)}**", "", *_markdown_table(table, group), ""]
+        parts += [f"Clock: {_escape(table.clock)}.", ""]
+    parts += [f"- {_escape(note.text)}" for note in report.notes]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _markdown_table(table: Table, group: Group) -> list[str]:
+    titles = [" ".join(_joined(column.title).split()) for column in table.columns]
+    heads = [
+        f"{title} [{column.unit}]" if column.unit else title
+        for title, column in zip(titles, table.columns, strict=True)
+    ]
+    rules = ["---" if column.align == "left" else "---:" for column in table.columns]
+    body = [[_escape(cell.one_line) for cell in line.cells] for line in group.lines]
+    return [f"| {' | '.join(cells)} |" for cells in (heads, rules, *body)]
+
+
+def _joined(title: str) -> str:
+    return title.replace("-\n", "").replace("\n", " ")
+
+
+def _escape(text: str) -> str:
+    for character in "\\|*_~<>`":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def comma_separated(report: Report) -> str:
+    """One line a row, raw SI values and the printed texts side by side; notes of the row and of the report in columns."""
+    rows = [
+        {
+            "table": table.key,
+            "group": group.title,
+            **flat(table, line),
+            "row_notes": "; ".join(line.notes),
+            "clock_rule": table.clock,
+            "report_notes": " ".join(note.text for note in report.notes),
+        }
+        for table in report.tables
+        for group in table.groups
+        for line in group.lines
+    ]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    ends: list[str] = [name for name in ("row_notes", "clock_rule", "report_notes") if name in names]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [name for name in names if name not in ends] + ends, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def as_json(report: Report) -> str:
+    """Everything as one object; keys carry units, unknown is null."""
+    tables = [
+        {
+            "key": table.key,
+            "title": table.title,
+            "clock_rule": table.clock,
+            "rows": [
+                {"group": group.title, "kind": line.kind, **flat(table, line), "notes": list(line.notes)}
+                for group in table.groups
+                for line in group.lines
+            ],
+        }
+        for table in report.tables
+    ]
+    notes = [{"kind": note.kind, "text": note.text} for note in report.notes]
+    document = {"cnnbench": __version__, "tables": tables, "notes": notes}
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def flat(table: Table, line: Line) -> dict[str, Value]:
+    """A row's raw values by name, and each column's printed text as `<column>_text`."""
+    row: dict[str, Value] = {}
+    for column, cell in zip(table.columns, line.cells, strict=True):
+        row |= cell.values or {}
+        row[f"{column.key}_text"] = cell.one_line
+    return row
