@@ -1,0 +1,356 @@
+"""What is wrong with this machine for benchmarking, and what to do about it.
+
+`look_around` asks (load, swap, compiler, the GPUs' state); `examine` judges, a pure function of what was asked. Each
+check answers with findings: `ok`, `note` (know it when comparing), `warning` (numbers will suffer), `unfit` (a run would
+be worthless). What could not be read gives no finding: the fingerprint and the telemetry already say so.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cnnbench.devices import host
+from cnnbench.devices.nvml import SLOWED, NvmlResult
+from cnnbench.devices.telemetry import sample
+from cnnbench.schema import Device, Frozen, Machine, Software, Telemetry
+from cnnbench.units import data_size, percent
+
+Severity = Literal["ok", "note", "warning", "unfit"]
+
+IDLE_LOAD_PER_CORE = 0.1
+"""A judgement: above it more than a tenth of the cores are busy with something else."""
+
+HIGH_STEAL = 0.01
+"""A hundredth of the time given to other guests is a hundredth of every figure."""
+
+LITTLE_MEMORY_BYTES = 2 << 30
+TOO_LITTLE_MEMORY_BYTES = 1 << 29
+"""A judgement: torch alone takes hundreds of MiB before the first batch, and a large batch that much again."""
+
+SWAP_NOTICED_BYTES = 64 << 20
+"""Long-idle pages of other programs may well be swapped out; more than this says that memory ran short."""
+
+HOT_CELSIUS = 85.0
+"""A judgement: this hot before any work, a GPU will slow down under it; the throttle reasons say when it does."""
+
+COMPILERS = ("g++", "clang++", "c++")
+
+
+class Finding(Frozen):
+    """One thing seen: what, with a number, and what to do (empty where all is well)."""
+
+    code: str
+    severity: Severity
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is asked for the doctor alone. `steal_share` is the part of all CPU time since boot taken by other guests."""
+
+    load_1min: float | None = None
+    steal_share: float | None = None
+    swap_used_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    compiler: str | None = None
+    gpu_states: Mapping[str, Telemetry] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Patient:
+    machine: Machine
+    software: Software | None
+    gpus: NvmlResult
+    torch_gpus: Sequence[Device] | None
+    surroundings: Surroundings
+
+
+def look_around(
+    gpus: NvmlResult,
+    *,
+    proc: Path = Path("/proc"),
+    sys: Path = Path("/sys"),
+    which: Callable[[str], str | None] = shutil.which,
+    library: Any = None,
+) -> Surroundings:
+    """Ask for what `examine` needs beside the fingerprint: milliseconds, and a time limit a GPU. Never raises."""
+    state = sample(None, proc=proc, sys=sys)
+    memory = {key: _meminfo(proc, key) for key in ("MemAvailable", "SwapTotal", "SwapFree")}
+    total, free = memory["SwapTotal"], memory["SwapFree"]
+    return Surroundings(
+        load_1min=state.load_1min,
+        steal_share=_steal_share(proc),
+        swap_used_bytes=None if total is None or free is None else total - free,
+        memory_available_bytes=memory["MemAvailable"],
+        compiler=next((path for name in COMPILERS if (path := which(name)) is not None), None),
+        gpu_states={gpu.id: sample(gpu.uuid, proc=proc, sys=sys, library=library) for gpu in gpus.devices if gpu.uuid},
+    )
+
+
+def examine(
+    machine: Machine,
+    software: Software | None,
+    gpus: NvmlResult,
+    torch_gpus: Sequence[Device] | None,
+    surroundings: Surroundings,
+) -> tuple[Finding, ...]:
+    """Every finding, the gravest first, otherwise in the order of the checks.
+
+    `software` is None where torch could not be started; `torch_gpus` are the GPUs torch can use, None where unknown.
+    """
+    patient = _Patient(machine, software, gpus, torch_gpus, surroundings)
+    found = [finding for check in _CHECKS for finding in check(patient)]
+    ranks = ("unfit", "warning", "note", "ok")
+    return tuple(sorted(found, key=lambda finding: ranks.index(finding.severity)))
+
+
+def is_unfit(findings: Sequence[Finding]) -> bool:
+    """Whether a run here would be worthless (exit code 3)."""
+    return any(finding.severity == "unfit" for finding in findings)
+
+
+def _torch(patient: _Patient) -> Iterator[Finding]:
+    software, gpus = patient.software, patient.gpus.devices
+    if software is None:
+        yield Finding(
+            code="torch", severity="unfit", message="torch could not be started: 0 jobs can run",
+            remedy="Install torch as README says, then run `cnnbench doctor` again",
+        )  # fmt: skip
+        return
+    if patient.torch_gpus is not None:
+        usable = {_plain(device.uuid) for device in patient.torch_gpus}
+        unused = [gpu for gpu in gpus if _plain(gpu.uuid) not in usable and not _hidden(patient.machine, gpu)]
+        if unused:
+            yield _unused(patient, software, unused)
+            return
+    yield Finding(code="torch", severity="ok", message=f"torch {software.torch} ({software.torch_build}) runs")
+
+
+def _unused(patient: _Patient, software: Software, unused: Sequence[Device]) -> Finding:
+    """Why torch cannot use these GPUs, in the order in which the causes exclude one another."""
+    build, driver = software.torch_build, patient.gpus.driver_cuda
+    seen = f"{len(unused)} of {len(patient.gpus.devices)} GPUs ({unused[0].name}) cannot be used by torch"
+    if build.startswith("cpu"):
+        return Finding(
+            code="torch-cpu-build", severity="unfit", message=f"{seen} {software.torch}: it is a CPU build",
+            remedy="Install a CUDA build of torch, or run with `--device cpu` on purpose",
+        )  # fmt: skip
+    wanted = re.search(r"cuda (\d+)", build)
+    if wanted is not None and driver is not None and int(wanted[1]) > int(driver.partition(".")[0]):
+        return Finding(
+            code="driver-too-old", severity="unfit",
+            message=f"{seen}: it is built for {build}, driver {unused[0].driver} supports CUDA {driver} at most",
+            remedy=f"Update the NVIDIA driver, or install a torch built for CUDA {driver.partition('.')[0]}",
+        )  # fmt: skip
+    why = unused[0].unusable_reason or f"torch {software.torch} ({build}) does not list it"
+    return Finding(
+        code="gpu-unusable", severity="unfit", message=f"{seen}: {why}",
+        remedy="Check `nvidia-smi` and the capabilities this torch was built for, or run with `--device cpu` on purpose",
+    )  # fmt: skip
+
+
+def _plain(uuid: str | None) -> str:
+    """torch writes the UUID without NVML's prefix."""
+    return (uuid or "unknown").removeprefix("GPU-").lower()
+
+
+def _hidden(machine: Machine, gpu: Device) -> bool:
+    """Whether the user took this GPU out of sight: their wish, no fault."""
+    twins = (device for device in machine.devices if device.uuid is not None and device.uuid == gpu.uuid)
+    return any("CUDA_VISIBLE_DEVICES" in (device.unusable_reason or "") for device in twins)
+
+
+def _nvml(patient: _Patient) -> Iterator[Finding]:
+    count = sum(device.kind == "cuda" for device in patient.torch_gpus or ())
+    if patient.gpus.reason is not None and count:
+        yield Finding(
+            code="nvml", severity="warning",
+            message=f"clocks, power and throttling of {count} GPUs cannot be read: {patient.gpus.reason}",
+            remedy="Make NVML readable (the driver's libnvidia-ml, permission for this user)",
+        )  # fmt: skip
+
+
+def _load(patient: _Patient) -> Iterator[Finding]:
+    load, cores = patient.surroundings.load_1min, patient.machine.cores_logical
+    if load is None:
+        return
+    message = f"load average {load:.2f} on {cores} cores"
+    if load <= IDLE_LOAD_PER_CORE * cores:
+        yield Finding(code="load", severity="ok", message=message)
+        return
+    yield Finding(
+        code="load", severity="unfit" if load >= cores else "warning", message=f"{message}: other work is running",
+        remedy="Stop the other work, and wait a minute for the average to fall",
+    )  # fmt: skip
+
+
+def _quota(patient: _Patient) -> Iterator[Finding]:
+    limit, cores = patient.machine.cgroup_cpu_limit, patient.machine.cores_logical
+    if limit is None or limit >= cores:
+        yield Finding(code="cgroup", severity="ok", message=f"no CPU quota below the {cores} cores")
+        return
+    yield Finding(
+        code="cgroup", severity="unfit" if limit < 1 else "warning",
+        message=f"a control group allows {limit:g} of {cores} cores and stops the process when they are used up",
+        remedy="Raise the quota to whole cores, or pin cores (cpuset) in place of a quota",
+    )  # fmt: skip
+
+
+def _memory(patient: _Patient) -> Iterator[Finding]:
+    available, limit = patient.surroundings.memory_available_bytes, patient.machine.memory_limit_bytes
+    if available is None:
+        return
+    usable = available if limit is None else min(available, limit)
+    message = f"{data_size(usable)} of memory can be used"
+    if usable >= LITTLE_MEMORY_BYTES:
+        yield Finding(code="memory", severity="ok", message=message)
+        return
+    yield Finding(
+        code="memory", severity="unfit" if usable < TOO_LITTLE_MEMORY_BYTES else "warning", message=message,
+        remedy="Close other programs, raise the memory limit, or run smaller batches",
+    )  # fmt: skip
+
+
+def _swap(patient: _Patient) -> Iterator[Finding]:
+    used = patient.surroundings.swap_used_bytes
+    if used is not None and used > SWAP_NOTICED_BYTES:
+        yield Finding(
+            code="swap", severity="warning", message=f"{data_size(used)} of swap is in use: memory ran short",
+            remedy="Close other programs, then turn swap off and on again (swapoff -a, swapon -a)",
+        )  # fmt: skip
+    elif used is not None:
+        yield Finding(code="swap", severity="ok", message=f"{data_size(used)} of swap in use")
+
+
+def _governor(patient: _Patient) -> Iterator[Finding]:
+    governor, cores = patient.machine.governor, patient.machine.cores_logical
+    if governor == "performance":
+        yield Finding(code="governor", severity="ok", message=f"governor performance on {cores} cores")
+    elif governor is not None:
+        yield Finding(
+            code="governor", severity="warning", message=f"governor {governor} on {cores} cores: the clock follows the load",
+            remedy="Set the governor: cpupower frequency-set -g performance",
+        )  # fmt: skip
+
+
+def _turbo(patient: _Patient) -> Iterator[Finding]:
+    turbo, clock = patient.machine.turbo, patient.machine.cpu_max_clock_hertz
+    if turbo:
+        top = "" if clock is None else f", up to {clock / 1e9:.2f} GHz"
+        yield Finding(
+            code="turbo", severity="note", message=f"turbo is on{top}: the clock depends on heat and on 1 or many cores",
+            remedy="Leave it on for peak speed; turn it off to compare small changes",
+        )  # fmt: skip
+    elif turbo is False:
+        yield Finding(
+            code="turbo", severity="note", message=f"turbo is off on {patient.machine.cores_logical} cores: steadier, and slower than the product can be",
+            remedy="Turn it on for peak speed, and say so beside the result",
+        )  # fmt: skip
+
+
+def _virtual(patient: _Patient) -> Iterator[Finding]:
+    steal, hypervisor = patient.surroundings.steal_share, patient.machine.hypervisor
+    if steal is not None and steal > HIGH_STEAL:
+        yield Finding(
+            code="steal", severity="warning", message=f"other guests took {percent(steal)} of the CPU time since boot",
+            remedy="Use a machine or an instance type with cores of its own",
+        )  # fmt: skip
+    if hypervisor is not None:
+        share = "" if steal is None else f", {percent(steal)} of CPU time stolen since boot"
+        yield Finding(
+            code="hypervisor", severity="note", message=f"a virtual machine on {hypervisor}{share}; clocks are nominal",
+            remedy="Compare with results of the same instance type only",
+        )  # fmt: skip
+
+
+def _compiler(patient: _Patient) -> Iterator[Finding]:
+    if patient.surroundings.compiler is None:
+        yield Finding(
+            code="compiler", severity="note",
+            message=f"none of {len(COMPILERS)} C++ compilers found ({', '.join(COMPILERS)}): no torch.compile on the CPU",
+            remedy="Install g++ or clang++ to run compiled modes",
+        )  # fmt: skip
+    else:
+        yield Finding(code="compiler", severity="ok", message=f"C++ compiler {patient.surroundings.compiler}")
+
+
+def _gpus(patient: _Patient) -> Iterator[Finding]:
+    for gpu in patient.gpus.devices:
+        if _hidden(patient.machine, gpu):
+            continue
+        found = [*_gpu_settings(gpu, patient.gpus.persistence.get(gpu.id))]
+        state = patient.surroundings.gpu_states.get(gpu.id)
+        if state is not None:
+            found += _gpu_state(gpu, state)
+        if not found:
+            found = [Finding(code="gpu", severity="ok", message=f"{gpu.id} {gpu.name}: nothing found")]
+        yield from found
+
+
+def _gpu_settings(gpu: Device, persistence: bool | None) -> Iterator[Finding]:
+    if persistence is False:
+        yield Finding(
+            code="persistence", severity="note", message=f"{gpu.id}: persistence mode is off; each cold start loads the driver",
+            remedy="Turn it on: nvidia-smi -pm 1",
+        )  # fmt: skip
+    if gpu.ecc is False:
+        yield Finding(
+            code="ecc", severity="note", message=f"{gpu.id}: ECC is off; memory and its speed differ from a card with ECC",
+            remedy="Turn it on (nvidia-smi -e 1), or compare only with results without ECC",
+        )  # fmt: skip
+    if gpu.mig:
+        yield Finding(
+            code="mig", severity="warning", message=f"{gpu.id}: MIG mode is on; an instance is a part of the chip",
+            remedy="Compare with the same MIG profile only, or turn MIG off",
+        )  # fmt: skip
+
+
+def _gpu_state(gpu: Device, state: Telemetry) -> Iterator[Finding]:
+    slowed = [reason for reason in state.device_throttle_reasons or () if reason in SLOWED]
+    if slowed:
+        yield Finding(
+            code="throttled", severity="warning", message=f"{gpu.id}: slowed by {', '.join(slowed)} before any work",
+            remedy="Check cooling, power supply and power limit",
+        )  # fmt: skip
+    heat = state.device_temperature_celsius
+    if heat is not None and heat >= HOT_CELSIUS:
+        yield Finding(
+            code="heat", severity="warning", message=f"{gpu.id}: {heat:.0f} degrees Celsius before any work",
+            remedy="Let it cool down, and check the airflow",
+        )  # fmt: skip
+    if state.device_other_processes:
+        used = data_size(state.device_used_bytes)
+        yield Finding(
+            code="gpu-shared", severity="warning",
+            message=f"{gpu.id}: {state.device_other_processes} other compute processes, {used} of memory in use",
+            remedy="Stop them, or wait until they are done",
+        )  # fmt: skip
+
+
+_CHECKS: tuple[Callable[[_Patient], Iterator[Finding]], ...] = (
+    _torch, _nvml, _load, _quota, _memory, _swap, _governor, _turbo, _virtual, _compiler, _gpus,
+)  # fmt: skip
+
+
+def _steal_share(proc: Path) -> float | None:
+    """Steal over all columns of /proc/stat; guest time (fields 9 and 10) is counted in user time already."""
+    try:
+        columns = [int(text) for text in host.read_text(proc / "stat").partition("\n")[0].split()[1:9]]
+    except (host.MissingSensor, ValueError):
+        return None
+    total = sum(columns)
+    return columns[7] / total if len(columns) == 8 and total > 0 else None
+
+
+def _meminfo(proc: Path, key: str) -> int | None:
+    try:
+        match = re.search(rf"^{key}:\s+(\d+) kB", host.read_text(proc / "meminfo"), re.MULTILINE)
+    except host.MissingSensor:
+        return None
+    return None if match is None else int(match[1]) * 1024
