@@ -87,6 +87,14 @@ def test_a_hidden_gpu_is_the_users_wish() -> None:
     assert faults(examine(machine(devices=(hidden,)), software(), ONE_GPU, [], QUIET)) == {}
 
 
+def test_a_gpu_split_by_mig_is_not_called_unusable() -> None:
+    """torch lists the instance under a UUID of its own; the finding is `mig`."""
+    split = GPU.model_copy(update={"mig": True})
+    gpus = nvml.NvmlResult(devices=(split,), persistence={"cuda:0": True}, driver_cuda="13.0")
+    instance = GPU.model_copy(update={"uuid": "MIG-cc"})
+    assert faults(examine(machine(), software(), gpus, [instance], QUIET)) == {"mig": "warning"}
+
+
 def test_torch_that_does_not_start_is_unfit() -> None:
     """Without torch nothing can be measured."""
     assert faults(examine(machine(), None, ONE_GPU, None, QUIET)) == {"torch": "unfit"}
@@ -151,7 +159,8 @@ def test_every_fault_has_a_number_and_a_remedy_and_the_gravest_stand_first() -> 
     ill = machine(governor="powersave", turbo=True, cgroup_cpu_limit=0.5, hypervisor="KVM")
     state = Telemetry(device_throttle_reasons=("power cap",), device_temperature_celsius=91, device_other_processes=1)
     around = Surroundings(9.0, 0.2, 1 << 30, 1 << 28, None, {"cuda:0": state})
-    odd = nvml.NvmlResult(devices=(GPU.model_copy(update={"ecc": False, "mig": True}),), persistence={"cuda:0": False})
+    split, whole = (GPU.model_copy(update={"ecc": False, "mig": True}), GPU.model_copy(update={"id": "cuda:1"}))
+    odd = nvml.NvmlResult(devices=(split, whole), persistence={"cuda:0": False})
     findings = examine(ill, software("cpu"), odd, [], around)
     bad = [finding for finding in findings if finding.severity != "ok"]
     assert len(bad) == 16

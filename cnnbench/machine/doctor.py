@@ -125,7 +125,7 @@ def _torch(patient: _Patient) -> Iterator[Finding]:
         return
     if patient.torch_gpus is not None:
         usable = {_plain(device.uuid) for device in patient.torch_gpus}
-        unused = [gpu for gpu in gpus if _plain(gpu.uuid) not in usable and not _hidden(patient.machine, gpu)]
+        unused = [gpu for gpu in gpus if _plain(gpu.uuid) not in usable and not _excused(patient.machine, gpu)]
         if unused:
             yield _unused(patient, software, unused)
             return
@@ -158,6 +158,11 @@ def _unused(patient: _Patient, software: Software, unused: Sequence[Device]) -> 
 def _plain(uuid: str | None) -> str:
     """torch writes the UUID without NVML's prefix."""
     return (uuid or "unknown").removeprefix("GPU-").lower()
+
+
+def _excused(machine: Machine, gpu: Device) -> bool:
+    """Hidden by the user, or split by MIG: torch lists the instances under UUIDs of their own, never the whole."""
+    return bool(gpu.mig) or _hidden(machine, gpu)
 
 
 def _hidden(machine: Machine, gpu: Device) -> bool:
@@ -240,7 +245,7 @@ def _governor(patient: _Patient) -> Iterator[Finding]:
 
 
 def _turbo(patient: _Patient) -> Iterator[Finding]:
-    turbo, clock = patient.machine.turbo, patient.machine.cpu_max_clock_hertz
+    turbo, clock, cores = patient.machine.turbo, patient.machine.cpu_max_clock_hertz, patient.machine.cores_logical
     if turbo:
         top = "" if clock is None else f", up to {clock / 1e9:.2f} GHz"
         yield Finding(
@@ -249,7 +254,7 @@ def _turbo(patient: _Patient) -> Iterator[Finding]:
         )  # fmt: skip
     elif turbo is False:
         yield Finding(
-            code="turbo", severity="note", message=f"turbo is off on {patient.machine.cores_logical} cores: steadier, and slower than the product can be",
+            code="turbo", severity="note", message=f"turbo is off on {cores} cores: steadier and slower",
             remedy="Turn it on for peak speed, and say so beside the result",
         )  # fmt: skip
 
