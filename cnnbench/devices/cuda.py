@@ -92,5 +92,5 @@ class CudaBackend:
         if threads is not None:
             torch.set_num_threads(threads)
         torch.cuda.set_device(0)
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         return CudaDevice()

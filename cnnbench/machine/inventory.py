@@ -66,7 +66,7 @@ def reconcile(
     by_uuid = {device.uuid: device for device in usable if device.uuid is not None}
     merged: list[Device] = []
     for gpu in present:
-        seen = by_uuid.pop(gpu.uuid, None)
+        seen = by_uuid.pop(gpu.uuid or "", None)
         if seen is None:
             merged.append(
                 gpu.model_copy(update={"usable": False, "unusable_reason": _why_not(gpu, software, visible_devices)})

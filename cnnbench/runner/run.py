@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from cnnbench import gates
 from cnnbench.errors import LedgerError
 from cnnbench.runner.launch import Ended, Launch, launch
-from cnnbench.schema import Job, Outcome, Record, RunHeader
+from cnnbench.schema import Device, Job, Machine, Outcome, Record, RunHeader
 from cnnbench.store import Ledger, Writer, load
 
 
@@ -96,16 +97,23 @@ def execute(
             parent_cpu_seconds=ended.parent_cpu_seconds,
             environment=ended.environment,
             job=item.job,
-            outcome=ended.outcome,
+            outcome=_gated(item.job, ended, here.device, header.machine),
         )
         _put_on_disk(writer, record)
         watcher.ends(record)
         if interrupt is not None:
             raise interrupt
         done.append(record)
-        if fail_fast and ended.outcome.status != "ok":
+        if fail_fast and record.outcome.status != "ok":
             break
     return tuple(done)
+
+
+def _gated(job: Job, ended: Ended, device: Device | None, machine: Machine) -> Outcome:
+    trial = ended.outcome.trial
+    if trial is None:
+        return ended.outcome
+    return gates.judge(ended.outcome, gates.check(job, trial, ended.process_seconds, device, machine))
 
 
 def _put_on_disk(writer: Writer, record: Record) -> None:

@@ -1,0 +1,106 @@
+"""What cannot be: the identity gate and the physics gate, held over every record when it is written and when it is read.
+
+Identities join only *independent* measurements (the sampler's count against steps x batch, blocks against the job
+clock against the parent's own clock, the network's parameters against the closed form). Physics: no GEMM beats its
+device's peak at the highest clock the device reports. A convolution may honestly do so (Winograd's algorithm saves
+multiplications), so it is doubted above the bound and invalid only above four times the bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cnnbench import units, workloads
+from cnnbench.errors import WorkloadError
+from cnnbench.machine import peaks
+from cnnbench.schema import Device, Job, Machine, Outcome, Trial
+
+CONVOLUTION_FACTOR = 4.0
+"""Winograd F(4x4, 3x3) saves a factor 4 of a 3x3 convolution's multiplications, the most any library uses."""
+CLOCK_TOLERANCE = 1.001
+"""Two monotonic clocks of one machine; what they may disagree by in relative terms."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One thing that cannot be (`invalid`), or is hard to believe (`doubt`)."""
+
+    gate: Literal["identity", "physics"]
+    severity: Literal["invalid", "doubt"]
+    message: str
+
+
+def check(
+    job: Job, trial: Trial, process_seconds: float, device: Device | None, machine: Machine
+) -> tuple[Violation, ...]:
+    """Every violation of one trial; empty for a sound one."""
+    impossible = [Violation("identity", "invalid", text) for text in _broken_identities(job, trial, process_seconds)]
+    physics = None if impossible or device is None else _physics(job, trial, device, machine)
+    return (*impossible, *((physics,) if physics else ()))
+
+
+def judge(outcome: Outcome, violations: tuple[Violation, ...]) -> Outcome:
+    """The outcome with status `invalid` where a gate closed; its trial, raw, is kept."""
+    closed = [violation for violation in violations if violation.severity == "invalid"]
+    if outcome.status != "ok" or not closed:
+        return outcome
+    message = "; ".join(f"{violation.gate} gate: {violation.message}" for violation in closed)
+    return outcome.model_copy(update={"status": "invalid", "message": message})
+
+
+def _broken_identities(job: Job, trial: Trial, process_seconds: float) -> list[str]:
+    broken: list[str] = []
+    blocks, timed = len(trial.block_seconds), sum(trial.block_seconds)
+    if trial.steps != blocks * trial.steps_per_block:
+        broken.append(f"{blocks} blocks of {trial.steps_per_block} steps are not the {trial.steps} steps reported")
+    planned = job.job_steps if job.clock == "job" else job.blocks * job.block_steps
+    if planned is not None and trial.steps != planned and not trial.stopped_early:
+        broken.append(f"{trial.steps} steps were timed, the job asks for {planned}")
+    if any(seconds <= 0 for seconds in trial.block_seconds):
+        broken.append("a block took no time or less")
+    if timed > process_seconds * CLOCK_TOLERANCE:
+        broken.append(f"blocks add up to {timed:.3f} s, the whole process lived {process_seconds:.3f} s")
+    if trial.job_seconds is not None:
+        parts = timed + (trial.job_evaluation_seconds or 0.0)
+        if parts > trial.job_seconds * CLOCK_TOLERANCE:
+            broken.append(
+                f"blocks and evaluations add up to {parts:.3f} s, the job clock says {trial.job_seconds:.3f} s"
+            )
+        if trial.job_seconds > process_seconds * CLOCK_TOLERANCE:
+            broken.append(f"the job clock says {trial.job_seconds:.3f} s, the process lived {process_seconds:.3f} s")
+    for evaluation in (*trial.epoch_evaluations, *((trial.test,) if trial.test else ())):
+        if not 0 <= evaluation.correct <= evaluation.images:
+            broken.append(f"{evaluation.correct} of {evaluation.images} test images cannot be right")
+    return broken + _broken_counts(job, trial)
+
+
+def _broken_counts(job: Job, trial: Trial) -> list[str]:
+    try:
+        workload = workloads.get(job.workload)
+    except WorkloadError:
+        return []  # another package's workload, not installed where this is read: nothing to hold it against
+    if workload.kind != "training":
+        return []
+    broken = []
+    if trial.images != trial.steps * job.batch_size:
+        expected = trial.steps * job.batch_size
+        broken.append(f"the sampler handed out {trial.images:,} images, steps x batch is {expected:,}")
+    if workload.version == job.workload_version and trial.parameters not in (None, workload.parameters):
+        broken.append(f"the network has {trial.parameters:,} parameters, its layers give {workload.parameters:,}")
+    return broken
+
+
+def _physics(job: Job, trial: Trial, device: Device, machine: Machine) -> Violation | None:
+    """The fastest block against the bound; None where there is no bound or it holds."""
+    bound = peaks.upper_bound(device, machine, job.precision).flops_per_second
+    if bound is None or not trial.block_seconds or job.workload not in workloads.names():
+        return None
+    rate = workloads.flops_per_step(job) * trial.steps_per_block / min(trial.block_seconds)
+    if rate <= bound:
+        return None
+    convolves = any(isinstance(layer, workloads.flops.Conv2d) for layer in workloads.get(job.workload).layers)
+    against = f"{units.giga(rate)} GFLOP/s in the fastest block, the bound at maximum clock is {units.giga(bound)}"
+    if convolves and rate <= CONVOLUTION_FACTOR * bound:
+        return Violation("physics", "doubt", f"{against}: a reduced-multiplication convolution, or a wrong clock")
+    return Violation("physics", "invalid", against)

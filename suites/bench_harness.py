@@ -1,0 +1,191 @@
+"""What the harness itself costs, with its bars: `pytest suites/bench_harness.py --benchmark-only`.
+
+Bars stand here and not in the tests: a timed test on a busy machine cries wolf. Ratios are taken interleaved inside
+one process with the allocator held, as docs of the regression check say why.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cnnbench.engine.measure import time_blocks, time_job
+from cnnbench.runner.launch import HELD_ALLOCATOR, Launch, launch
+from cnnbench.schema import Job
+
+STEPS = 20_000
+NO_OP_BAR_SECONDS = 5e-6
+PATH_BAR = 1.02
+HELP_BAR_SECONDS = 0.2
+SHOW_RECORDS, SHOW_BAR_SECONDS, SHOW_BAR_BYTES = 10_000, 10.0, 500e6
+PARENT_BAR_SHARE = 0.01
+
+
+def nothing() -> None:
+    """A step without work."""
+
+
+@pytest.mark.parametrize("clock", ["steady", "job"])
+def test_the_timed_loop_around_a_no_op_step(benchmark, clock: str) -> None:  # type: ignore[no-untyped-def]
+    """(a) At most 5 microseconds a step, the progress report's clock reading included."""
+    from cnnbench.engine.progress import Progress
+
+    read_end, write_end = os.pipe()
+    progress = Progress(write_end)
+
+    def run() -> None:
+        if clock == "steady":
+            time_blocks(nothing, nothing, blocks=STEPS // 10, steps_per_block=10, report=progress.count)
+        else:
+            time_job(nothing, nothing, epochs=10, steps_per_epoch=STEPS // 10, report=progress.count)
+
+    benchmark.pedantic(run, rounds=10, warmup_rounds=1)
+    os.close(read_end)
+    os.close(write_end)
+    per_step = benchmark.stats.stats.median / STEPS
+    benchmark.extra_info["seconds_per_step"] = per_step
+    assert per_step <= NO_OP_BAR_SECONDS
+
+
+def test_the_whole_worker_path_against_a_bare_loop(benchmark) -> None:  # type: ignore[no-untyped-def]
+    """(b) Telemetry, progress and block records on, against a hand-written loop, alternating: upper bound <= 1.02."""
+    environment = {**os.environ, **HELD_ALLOCATOR}
+    result: dict[str, float] = {}
+
+    def run() -> None:
+        done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        result.update(json.loads(done.stdout))
+
+    benchmark.pedantic(run, rounds=1)
+    benchmark.extra_info |= result
+    assert result["ratio_high"] <= PATH_BAR
+
+
+def test_help_starts_fast(benchmark) -> None:  # type: ignore[no-untyped-def]
+    """`cnnbench --help` in under 0.2 s (the best of the rounds: another process's load is not ours)."""
+    command = [sys.executable, "-m", "cnnbench", "--help"]
+    benchmark.pedantic(lambda: subprocess.run(command, capture_output=True, check=True), rounds=10, warmup_rounds=1)
+    assert benchmark.stats.stats.min < HELP_BAR_SECONDS
+
+
+def test_show_over_ten_thousand_records(benchmark, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Under 10 s and 500 MB, from a cold process."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from builders import write_many  # type: ignore[import-not-found]
+
+    write_many(tmp_path, SHOW_RECORDS)
+    program = (
+        "import sys; from cnnbench.__main__ import main\n"
+        "sys.argv = ['cnnbench', 'show', sys.argv[1], '--format', 'json']\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "status = open('/proc/self/status').read(); print(status.split('VmHWM:')[1].split()[0], file=sys.stderr)"
+    )
+    peak: list[int] = []
+
+    def run() -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+        )
+        peak.append(int(done.stderr.split()[-1]) * 1024)
+
+    benchmark.pedantic(run, rounds=2)
+    benchmark.extra_info["peak_bytes"] = max(peak)
+    assert benchmark.stats.stats.min < SHOW_BAR_SECONDS
+    assert max(peak) < SHOW_BAR_BYTES
+
+
+def test_the_parent_sleeps_while_a_job_runs(benchmark) -> None:  # type: ignore[no-untyped-def]
+    """The runner uses under 1 % of a core."""
+    job = Job(workload="gemm", workload_version=1, data="random", size=1024, blocks=60, block_steps=10, warmup_steps=3)
+    shares: list[float] = []
+
+    def run() -> None:
+        ended = launch(job, Launch())
+        assert ended.outcome.status == "ok", ended.outcome
+        shares.append(ended.parent_cpu_seconds / ended.process_seconds)
+
+    benchmark.pedantic(run, rounds=2)
+    benchmark.extra_info["parent_core_share"] = max(shares)
+    assert max(shares) < PARENT_BAR_SHARE
+
+
+def alternate(rounds: int = 60, steps: int = 4) -> dict[str, float]:
+    """Ratio harness / bare of interleaved turns of the same network, its t-interval on logs; the first step of a turn re-warms
+    the caches and is dropped on both sides.
+    """
+    import torch
+    from bench_step import CNN, random_digits
+    from scipy import stats
+    from torch.nn.functional import cross_entropy
+
+    from cnnbench.devices import telemetry
+    from cnnbench.engine.loop import Training
+    from cnnbench.engine.progress import Progress
+
+    data = random_digits()
+    job = Job(
+        workload=CNN.name, workload_version=CNN.version, optimizer="rmsprop", init=CNN.default_init, data="synthetic",
+        split="train-60000",
+    )  # fmt: skip
+    training = Training(job, CNN, data, torch.device("cpu"))
+    net = CNN.build(CNN.default_init or "", torch.Generator().manual_seed(0))
+    optimizer = torch.optim.RMSprop(net.parameters(), lr=1e-3, alpha=0.9, eps=1e-10)
+    images = torch.from_numpy(data.train_images).unsqueeze(1).float() / 255
+    labels = torch.from_numpy(data.train_labels).long()
+    position = 0
+
+    def bare() -> float:
+        nonlocal position
+        elapsed = 0.0
+        for turn in range(steps + 1):
+            start = time.perf_counter()
+            x, y = images[position : position + 128], labels[position : position + 128]
+            position = (position + 128) % 5120
+            optimizer.zero_grad(set_to_none=True)
+            loss = cross_entropy(net(x), y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            elapsed += (time.perf_counter() - start) if turn else 0.0
+        return elapsed
+
+    read_end, write_end = os.pipe()
+    progress = Progress(write_end)
+
+    def harness() -> float:
+        training.step()
+        start = time.perf_counter()
+        time_blocks(training.step, lambda: None, blocks=1, steps_per_block=steps, report=progress.count)
+        return time.perf_counter() - start
+
+    for _ in range(3):
+        bare(), harness()
+    logs = []
+    telemetry.sample(None)
+    for _ in range(rounds):
+        first_bare = random.random() < 0.5
+        a, b = (bare(), harness()) if first_bare else (harness(), bare())
+        logs.append(math.log(b / a) if first_bare else math.log(a / b))
+    telemetry.sample(None)
+    os.close(read_end)
+    mean = sum(logs) / rounds
+    spread = stats.sem(logs) * stats.t.ppf(0.975, rounds - 1)
+    return {
+        "ratio": math.exp(mean),
+        "ratio_low": math.exp(mean - spread),
+        "ratio_high": math.exp(mean + spread),
+        "rounds": rounds,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(alternate()))  # noqa: T201
