@@ -70,6 +70,8 @@ def compare(
     for row in rows:
         if row.device.kind == "cpu" and row.costs:
             cpus.setdefault(_same_work(row), []).append(row)
+    for same in cpus.values():
+        same.sort(key=_speed)
     divided = [_with_speedup(row, cpus.get(_same_work(row), []), all_runs) for row in rows]
     return Comparison(tuple(sorted(divided, key=_order)), _references(references, baseline), baseline)
 
@@ -127,11 +129,11 @@ def _same_work(row: Row) -> tuple[str, str, int]:
 
 
 def _with_speedup(row: Row, cpus: Sequence[Row], all_runs: bool) -> Row:
-    """The row against the fastest of the CPU rows of the same work; where every run is listed, of its own run first."""
+    """The row against the first of the CPU rows of the same work, fastest first; where all runs are listed, of its own run."""
     if not row.costs:
         return row
     own = [cpu for cpu in cpus if cpu.run_id == row.run_id] if all_runs else []
-    base = min(own or cpus, key=_speed, default=None)
+    base = next(iter(own or cpus), None)
     if base is None:
         reason = "no CPU row of the same work on the same machine"
         return dataclasses.replace(row, missing={**row.missing, "speedup": reason})
@@ -146,7 +148,7 @@ def _with_speedup(row: Row, cpus: Sequence[Row], all_runs: bool) -> Row:
 
 
 def _speed(row: Row) -> tuple[float, str, str]:
-    return stats.geometric(list(row.costs.values())).value, row.job.row_key, row.run_id
+    return stats.geometric(list(row.costs.values())).value, row.row_key, row.run_id
 
 
 def _references(references: Sequence[ReferenceRow], baseline: ReferenceRow | None) -> tuple[Reference, ...]:
@@ -169,5 +171,5 @@ def _order(row: Row) -> tuple[object, ...]:
     seconds = row.step_seconds.value if row.step_seconds else 0.0
     return (
         *(row.machine.cpu_name, row.machine.id, row.device.kind != "cpu", _PRECISIONS.index(row.job.precision)),
-        *(row.job.size or 0, -seconds, row.job.row_key, row.protocol, row.created_at, row.run_id),
+        *(row.job.size or 0, -seconds, row.row_key, row.protocol, row.created_at, row.run_id),
     )

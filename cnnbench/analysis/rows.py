@@ -57,6 +57,7 @@ class Row:
     software: Software
     job: Job
     work_key: str
+    row_key: str
     protocol: int
     run_id: str
     created_at: str
@@ -100,6 +101,7 @@ def build(members: Sequence[Process], peak_of: PeakOf) -> Row:
         software=first.software,
         job=first.job,
         work_key=first.work_key,
+        row_key=first.row_key,
         protocol=first.protocol,
         run_id=first.run_id,
         created_at=first.run.created_at,

@@ -66,6 +66,13 @@ def size(row: Row) -> Cell:
     return Cell(units.count(row.job.size), (), {"size": row.job.size})
 
 
+def products(row: Row) -> Cell:
+    """How a GEMM was timed: `10 x 2 after 3` is 10 blocks of 2 products after 3 of warm-up."""
+    job = row.job
+    raw: dict[str, Value] = {"blocks": job.blocks, "block_steps": job.block_steps, "warmup_steps": job.warmup_steps}
+    return Cell(f"{job.blocks} x {job.block_steps} after {job.warmup_steps}", (), raw)
+
+
 def peak(row: Row) -> Cell:
     """The theoretical dense peak."""
     value = row.peak_flops_per_second

@@ -24,7 +24,9 @@ def place(job: Job) -> str:
 
 
 def work(job: Job) -> str:
-    """Everything of the job's work key but what has a column of its own (precision, a GEMM's size), usual choices left out."""
+    """Everything of the job's work key but what has a column of its own (precision; a GEMM's size and blocks), usual choices
+    left out.
+    """
     if job.workload == "gemm":
         head: tuple[str, ...] = (f"gemm v{job.workload_version}", "square matrices of random values")
     else:
@@ -48,8 +50,9 @@ def _length(job: Job) -> tuple[str, ...]:
         whole = f"{job.epochs} x {job.steps_per_epoch} = {units.count(job.job_steps)} steps"
     if job.clock == "job":
         return (f"{whole or 'no fixed length'}, measured",)
-    unit = "products" if job.workload == "gemm" else "steps"
-    blocks = f"{job.blocks} blocks of {job.block_steps} {unit} after {job.warmup_steps} warm-up"
+    if job.workload == "gemm":
+        return () if whole is None else (whole,)
+    blocks = f"{job.blocks} blocks of {job.block_steps} steps after {job.warmup_steps} warm-up"
     return (blocks,) if whole is None else (f"{whole}, projected from {blocks}",)
 
 

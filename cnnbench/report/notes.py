@@ -116,7 +116,10 @@ def _rules(rows: Sequence[Row], comparison: Comparison) -> list[Note]:
             notes.append(Note("rule", f"Theoretical, {name}: {row.peak_origin}."))
     if any(row.ok >= 3 for row in rows):
         notes.append(
-            Note("rule", "Intervals: 95 %, Student's t between fresh processes (n), on logs for times and ratios.")
+            Note(
+                "rule",
+                "Intervals: 95 %, Student's t between fresh processes (n), on logs for times and ratios; json and csv have them all.",
+            )
         )
     if any(row.accuracy is not None and row.ok == 1 for row in training):
         notes.append(Note("rule", "Accuracy of one process: Wilson's interval, for the choice of test images alone."))

@@ -84,6 +84,7 @@ def _gemm(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:
         (Column("achieved", "measured", "GFLOP/s", 1), achieved),
         (Column("ceiling", "", "", 1, "left"), ceiling),
         (Column("peak", "theo-\nretical", "GFLOP/s", 4), cells.peak),
+        (Column("products", "blocks x products\nafter warm-up", "", 5), cells.products),
         (Column("outcome", "outcome", "", 2, "left"), cells.outcome),
     ]
     groups = _groups(rows, [cell for _, cell in columns])
@@ -95,7 +96,7 @@ def _ceilings(rows: Sequence[Row]) -> list[Row]:
     """The fastest size of each processor, thread count and precision."""
     best: dict[tuple[object, ...], Row] = {}
     for row in rows:
-        key = (row.machine.id, row.run_id, row.protocol, row.job.precision, labels.place(row.job))
+        key = (row.machine.id, row.protocol, row.job.precision, labels.place(row.job))
         rate = row.flops_per_second
         held = best[key].flops_per_second if key in best else None
         if rate is not None and (held is None or rate.value > held.value):
