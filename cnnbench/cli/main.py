@@ -1,0 +1,189 @@
+"""The `cnnbench` command: which commands there are, and how every error becomes one message and an exit code.
+
+Commands are imported when they are called, so `cnnbench --help` needs click alone. A flag beats its environment
+variable (`CNNBENCH_<COMMAND>_<OPTION>`, or the one its help names), which beats the default. Data goes to standard
+output, messages to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import click
+
+from cnnbench import __version__
+from cnnbench.errors import CnnbenchError, ExitCode
+
+INTERNAL_ERROR = 70
+"""An error in cnnbench itself, sysexits' EX_SOFTWARE: 1 is a finding and 2 the caller's mistake, so neither will do."""
+BROKEN_PIPE = 141
+"""Whoever read our output left (`| head`): 128 + SIGPIPE, as a shell reports it of any program. Not 0: jobs may have failed."""
+REPORT = "run again with -v for the traceback, and report it with the command"
+
+
+class Lazy(NamedTuple):
+    """A command that is imported when it is called: `module:attribute`, and its line in the list of commands."""
+
+    target: str
+    short_help: str
+
+
+COMMANDS: dict[str, Lazy] = {
+    "run": Lazy("cnnbench.cli.run:run", "Measure the jobs of a suite and print their table."),
+    "show": Lazy("cnnbench.cli.show:show", "Print the table of results measured before."),
+    "list": Lazy("cnnbench.cli.catalog:list_command", "List the suites and workloads there are."),
+    "validate": Lazy("cnnbench.cli.catalog:validate", "Check suite files, naming every mistake."),
+    "data": Lazy("cnnbench.cli.data:data", "Fetch, verify and find MNIST."),
+}
+
+
+@dataclass
+class Loudness:
+    """How often -v was given less how often -q, filled in while the command line is read."""
+
+    level: int = 0
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are listed without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command and give it `-v` and `-q`, so that they may stand before or after its name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        if not any(parameter.name == "verbose" for parameter in command.params):
+            command.params += [_loudness("-v", "--verbose", _SAY_MORE), _loudness("-q", "--quiet", _SAY_LESS)]
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it; a name that is not there is answered with the nearest, or with all there are."""
+        if args[0] in COMMANDS or args[0].startswith("-"):
+            return super().resolve_command(ctx, args)
+        import difflib
+
+        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(COMMANDS)}"
+        raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.short_help) for name, command in COMMANDS.items()])
+
+
+_SAY_MORE = "Say more; shows tracebacks."
+_SAY_LESS = "Say only what went wrong."
+
+
+def _loudness(short: str, long: str, help_text: str) -> click.Option:
+    return click.Option(
+        [short, long], count=True, expose_value=False, allow_from_autoenv=False, callback=_add_to_root, help=help_text
+    )
+
+
+def _add_to_root(context: click.Context, parameter: click.Parameter, value: int) -> None:
+    name = str(parameter.name)
+    root = context.find_root()
+    root.params[name] = int(root.params.get(name) or 0) + value
+    _remember(root)
+
+
+def _remember(root: click.Context) -> None:
+    """Keep the level where `run_cli` finds it after the context is gone."""
+    if isinstance(root.obj, Loudness):
+        root.obj.level = verbosity(root)
+
+
+def verbosity(context: click.Context) -> int:
+    """How often -v was given less how often -q."""
+    parameters = context.find_root().params
+    return int(parameters.get("verbose") or 0) - int(parameters.get("quiet") or 0)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CNNBENCH"},
+    epilog="An option's environment variable is CNNBENCH_<COMMAND>_<OPTION>, such as CNNBENCH_RUN_SEED; the flag beats it.",
+)
+@click.version_option(__version__, prog_name="cnnbench", message="%(prog)s %(version)s")
+@click.option("-v", "--verbose", count=True, help=_SAY_MORE)
+@click.option("-q", "--quiet", count=True, help=_SAY_LESS)
+@click.pass_context
+def cli(context: click.Context, verbose: int, quiet: int) -> None:
+    """Time the training of a small MNIST CNN on every processor present, and say how far to believe the result.
+
+    Begin with `cnnbench run quick`.
+    """
+    _remember(context)
+
+
+def run_cli(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (this process's where None is given) and return its exit code; nothing is raised."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        code = _exit_code(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more as it ends, and would complain; let it flush into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        return _say(_describe(error), ExitCode.USAGE)
+    return code
+
+
+def _exit_code(arguments: Sequence[str]) -> int:
+    loudness = Loudness()
+    try:
+        result = cli.main(list(arguments), prog_name="cnnbench", standalone_mode=False, obj=loudness)
+    except click.exceptions.NoArgsIsHelpError as error:
+        return _say(error.format_message(), ExitCode.USAGE, prefix="")
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx is not None else "cnnbench"
+        return _say(f"{error.format_message()}\ntry `{where} --help`", ExitCode.USAGE)
+    except click.ClickException as error:
+        return _say(error.format_message(), ExitCode.USAGE)
+    except CnnbenchError as error:
+        _show_traceback(loudness)
+        return _say(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _say("interrupted", ExitCode.INTERRUPTED, prefix="")
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _show_traceback(loudness)
+        return _say(_describe(error), ExitCode.USAGE)
+    except Exception as error:  # the one broad door of the command line
+        _show_traceback(loudness)
+        return _say(f"internal error, {type(error).__name__}: {error}; {REPORT}", INTERNAL_ERROR)
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _describe(error: OSError) -> str:
+    """`results/x: Read-only file system; choose another place or make room`."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}; check that the place exists, may be written and has room"
+
+
+def _say(message: str, code: int, *, prefix: str = "error: ") -> int:
+    click.echo(f"{prefix}{message}", err=True)
+    return int(code)
+
+
+def _show_traceback(loudness: Loudness) -> None:
+    if loudness.level > 0:
+        traceback.print_exc()

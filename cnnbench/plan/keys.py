@@ -1,0 +1,221 @@
+"""What a `[[job]]` table of a suite may say: every key with its choices or range, and which combinations make sense.
+
+The choices are read from `schema.Job`, so a suite can say what a job can be and nothing else. Values come in as TOML
+gives them and leave as plain scalars, by device kind; mistakes leave as text, all of them, never as an exception.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, get_args
+
+from cnnbench.schema import Allocator, Clock, DeviceKind, Division, Job, Layout, Loader, Order, Precision, Split
+from cnnbench.workloads import Workload
+
+Scalar = str | int | bool
+Cell = Mapping[str, Scalar | None]
+"""One combination of values: every key of a job, its default where the suite is silent."""
+Choices = Mapping[str, tuple[Scalar, ...]]
+"""The values of one key by device kind, `gpu` (any kind but cpu) or `any`."""
+
+AUTO = "auto"
+"""For `threads` all cores allowed; for `data` MNIST where it can be had, else synthetic digits."""
+DataChoice = Literal["auto", "mnist", "synthetic"]
+ANY, GPU = "any", "gpu"
+KINDS: tuple[DeviceKind, ...] = get_args(DeviceKind)
+SPLIT_IMAGES = {"train-55000": 55_000, "train-60000": 60_000}
+MOST_IMAGES = max(SPLIT_IMAGES.values())
+TEST_IMAGES = 10_000
+MOST_CELLS = 10_000
+"""More combinations than this in one job are a slip, not a plan: at 4 s a process they would take half a day."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key: a choice of words, a whole number in a range, or true/false. `axis` says that it may take several values."""
+
+    words: tuple[str, ...] = ()
+    low: int | None = None
+    high: int | None = None
+    boolean: bool = False
+    axis: bool = True
+
+    def complaint(self, value: object) -> str | None:
+        """What is wrong with the value, to be read after `key value`, or None."""
+        if self.boolean:
+            return None if isinstance(value, bool) else "must be true or false"
+        if isinstance(value, str) and value in self.words:
+            return None
+        if self.low is None or self.high is None:
+            return f"is not one of {', '.join(self.words)}"
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if whole and self.low <= value <= self.high:  # type: ignore[operator]
+            return None
+        other = "".join(f" or {word!r}" for word in self.words)
+        return f"must be a whole number from {self.low} to {self.high}{other}"
+
+
+def _number(low: int, high: int, *words: str) -> Key:
+    return Key(words=words, low=low, high=high)
+
+
+KEYS: Mapping[str, Key] = {
+    "workload": Key(axis=False),
+    "division": Key(get_args(Division)),
+    "precision": Key(get_args(Precision)),
+    "layout": Key(get_args(Layout)),
+    "batch_size": _number(1, MOST_IMAGES),
+    "optimizer": Key(),
+    "init": Key(),
+    "size": _number(1, 65_536),
+    "data": Key(get_args(DataChoice)),
+    "split": Key(get_args(Split)),
+    "order": Key(get_args(Order)),
+    "loader": Key(get_args(Loader)),
+    "loader_workers": _number(0, 256),
+    "clock": Key(get_args(Clock), axis=False),
+    "warmup_steps": _number(0, 100_000),
+    "block_steps": _number(1, 1_000_000),
+    "blocks": _number(1, 100_000),
+    "epochs": _number(1, 100_000),
+    "steps_per_epoch": _number(1, MOST_IMAGES),
+    "extra_forwards": _number(0, 100),
+    "epoch_eval_images": _number(0, TEST_IMAGES),
+    "stop_when_all_right": Key(boolean=True),
+    "final_evaluation": Key(boolean=True),
+    "threads": _number(1, 4096, AUTO),
+    "allocator": Key(get_args(Allocator)),
+}
+"""In the order in which combinations are unfolded. The words of `optimizer` and `init` are the workload's."""
+
+GEMM_KEYS = (
+    *("workload", "division", "precision", "size", "clock"),
+    *("warmup_steps", "block_steps", "blocks", "threads", "allocator"),
+)
+"""A product has no data, no optimiser and no epochs."""
+FROM_ELSEWHERE = {
+    "device": "devices are chosen by --device; values by device kind are a table, { cpu = 1, gpu = 2 }",
+    "seed": "the seed is the suite's (above the first [[job]]) or --seed",
+    "round": "rounds are counted by `repeats` (above the first [[job]])",
+    "repeats": "`repeats` belongs above the first [[job]] and holds for all of them",
+    "workload_version": "the version is that of the workload installed",
+}
+
+
+def keys_for(workload: Workload) -> dict[str, Key]:
+    """The keys that make sense for the workload, with its own optimizers and inits as choices."""
+    if workload.kind == "gemm":
+        return {name: Key(("steady",), axis=False) if name == "clock" else KEYS[name] for name in GEMM_KEYS}
+    own = {"optimizer": Key(workload.optimizers), "init": Key(workload.inits)}
+    return {name: own.get(name, key) for name, key in KEYS.items() if name != "size"}
+
+
+def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]]:
+    """A value, a list of values, or a table of either by device kind; and what is wrong with it."""
+    if not isinstance(value, dict):
+        values, problems = _read_values(name, key, value)
+        return {ANY: values}, problems
+    if not key.axis:
+        return {}, [f"{name} takes one value, the same on every device"]
+    if not value:
+        return {}, [f"{name} is an empty table; give a value for {', '.join((*KINDS, GPU))}"]
+    choices: dict[str, tuple[Scalar, ...]] = {}
+    problems = []
+    for kind, inner in value.items():
+        if kind not in (*KINDS, GPU):
+            known = ", ".join((*KINDS, GPU))
+            problems.append(f"{name}.{shown(kind, bare=True)} is not a device kind; choose from {known}")
+            continue
+        choices[kind], more = _read_values(f"{name}.{kind}", key, inner)
+        problems += more
+    return choices, problems
+
+
+def _read_values(name: str, key: Key, value: object) -> tuple[tuple[Scalar, ...], list[str]]:
+    if isinstance(value, list) and not key.axis:
+        return (), [f"{name} takes one value, not a list"]
+    given: Sequence[object] = value if isinstance(value, list) else [value]
+    if not given:
+        return (), [f"{name} is an empty list; give at least one value, or leave the key out"]
+    problems = [f"{name} {shown(each)} {wrong}" for each in given if (wrong := key.complaint(each)) is not None]
+    good = tuple(each for each in given if isinstance(each, (str, int)) and key.complaint(each) is None)
+    return tuple(dict.fromkeys(good)), problems
+
+
+def choices_on(choices: Choices, kind: DeviceKind) -> tuple[Scalar, ...] | None:
+    """The values that hold on a device kind: its own, for rocm cuda's, `gpu`'s, or the same everywhere; None if silent."""
+    wider = {"cpu": (), "rocm": ("cuda", GPU)}.get(kind, (GPU,))
+    for name in (kind, *wider, ANY):
+        if name in choices:
+            return choices[name]
+    return None
+
+
+def default(name: str, workload: Workload) -> Scalar | None:
+    """What a key is where the suite says nothing."""
+    if workload.kind == "gemm" and name == "final_evaluation":
+        return False
+    own: dict[str, Scalar | None] = {
+        "threads": AUTO,
+        "optimizer": workload.default_optimizer,
+        "init": workload.default_init,
+        "data": AUTO if workload.kind == "training" else "random",
+        "split": "train-55000" if workload.kind == "training" else None,
+    }
+    if name in own:
+        return own[name]
+    value: Scalar | None = Job.model_fields[name].default
+    return value
+
+
+def full_batches(cell: Cell) -> int:
+    """Full batches of one epoch: training images of the split over the batch size (55,000 / 128 -> 429)."""
+    return SPLIT_IMAGES[str(cell["split"])] // int(cell["batch_size"] or 1)
+
+
+def contradictions(cell: Cell) -> list[str]:
+    """What in one combination of values cannot be, each with both values named."""
+    if cell["workload"] == "gemm":
+        return []
+    found: list[str] = []
+    batch, split, most = cell["batch_size"], cell["split"], full_batches(cell)
+    steps, epochs, clock = cell["steps_per_epoch"], cell["epochs"], cell["clock"]
+    if most == 0:
+        found.append(f"batch_size {batch} is more than the images of split {split!r}")
+    elif steps is not None and int(steps) > most:
+        found.append(f"steps_per_epoch {steps} is more than the {most} full batches of {batch} in split {split!r}")
+    if clock == "job" and epochs is None:
+        found.append("clock 'job' needs epochs, the length of the job")
+    elif steps is not None and epochs is None:
+        found.append(f"steps_per_epoch {steps} needs epochs: the job is epochs x steps_per_epoch")
+    if cell["epoch_eval_images"] and clock != "job":
+        found.append(f"epoch_eval_images {cell['epoch_eval_images']} needs clock 'job': steady steps have no epochs")
+    if cell["stop_when_all_right"] and not cell["epoch_eval_images"]:
+        found.append("stop_when_all_right true needs epoch_eval_images, the sample that is to be all right")
+    if cell["loader_workers"] and cell["loader"] != "dataloader":
+        found.append(f"loader_workers {cell['loader_workers']} needs loader 'dataloader', not {cell['loader']!r}")
+    return found
+
+
+def shown(value: object, *, bare: bool = False) -> str:
+    """A value as the suite's author wrote it, shortened where it is long."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value) if bare else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def unknown(word: str, known: Sequence[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What to say of a key that is not one: where it belongs, else the nearest one, else all there are."""
+    if word in elsewhere:
+        return f"unknown key {shown(word)}; {elsewhere[word]}"
+    return f"unknown key {shown(word)}{nearest(word, known) or '; choose from ' + ', '.join(known)}"
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`; did you mean 'precision'?` where a known word is near, else nothing."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,137 @@
+"""Suites x devices to jobs, in the order in which they run. Pure: same suites, machine, options and seed, same plan.
+
+A plan walks rounds. Each round runs every cell (a suite's combination of values on a device) once, in an order of its
+own drawn from the seed, so drift of the machine falls on all cells alike. All cells of a round share one seed, so what
+is compared within a round starts from the same weights and sees the same batches; every round has a different one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from cnnbench import workloads
+from cnnbench.errors import UsageError
+from cnnbench.plan.keys import ANY, AUTO, Cell
+from cnnbench.plan.suite import Suite
+from cnnbench.schema import DataKind, Device, Job, Machine
+
+PROJECTION_PROCESSES = 3
+PROJECTION_STEPS = 100
+"""A whole job may be projected from at least 3 processes of at least 100 steady steps each: a rule of protocol 1."""
+SEEDS = 2**31
+
+
+def make_plan(
+    suites: Sequence[Suite],
+    machine: Machine,
+    devices: Sequence[Device],
+    *,
+    data_kind: DataKind | Callable[[], DataKind],
+    seed: int,
+    repeats: int | None = None,
+    threads: int | None = None,
+    name_filter: str | None = None,
+    project: bool = False,
+) -> tuple[Job, ...]:
+    """The jobs of all suites on the devices, round after round; a cell that two suites share is planned once.
+
+    `repeats` stands for every suite's own number of rounds. `threads` holds on the CPU; without it a job takes what its
+    suite says, else all cores allowed. `project` turns jobs of the job clock into steady ones of the same length. A cell
+    its device cannot do is planned too: its worker says why not. Raises UsageError for a filter that is not one, or a
+    projection from too few rounds.
+    """
+    if project and repeats is not None and repeats < PROJECTION_PROCESSES:
+        raise UsageError(f"--project needs at least {PROJECTION_PROCESSES} processes a job, not --repeats {repeats}")
+    wanted = compile_filter(name_filter)
+    rounds_of: dict[Job, int] = {}
+    for suite in suites:
+        rounds = _rounds(suite, repeats, project)
+        for device in devices:
+            for cell in suite.cells(device.kind):
+                job = _make_job(cell, device, machine, data_kind, threads)
+                if project and job.clock == "job":
+                    job = projected(job)
+                if wanted(describe(job)):
+                    rounds_of[job] = max(rounds, rounds_of.get(job, 0))
+    return _interleave(rounds_of, seed)
+
+
+def projected(job: Job) -> Job:
+    """The steady job that the whole job's time is projected from: same work a step, at least 100 timed steps.
+
+    Evaluations after epochs and the early stop are left out: the projection is of all epochs, training alone.
+    """
+    blocks = max(job.blocks, -(-PROJECTION_STEPS // job.block_steps))
+    return job.model_copy(
+        update={"clock": "steady", "blocks": blocks, "epoch_eval_images": 0, "stop_when_all_right": False}
+    )
+
+
+def round_seeds(seed: int, rounds: int) -> tuple[int, ...]:
+    """One seed a round, all different, below 2^31; the first n do not depend on how many follow."""
+    source = random.Random(f"cnnbench seeds {seed}")
+    seeds: dict[int, None] = {}
+    while len(seeds) < rounds:
+        seeds[source.randrange(SEEDS)] = None
+    return tuple(seeds)
+
+
+def describe(job: Job) -> str:
+    """What `-k` looks in: `mnist-cnn b128 fp32 on cpu`, then every key as key=value."""
+    values = job.model_dump(exclude={"seed", "round"}, exclude_none=True)
+    return " ".join((job.label.rpartition(",")[0], *(f"{name}={value}" for name, value in values.items()))).lower()
+
+
+def compile_filter(expression: str | None) -> Callable[[str], bool]:
+    """A test for `describe`'s text: substrings joined by `and`, `or`, `not` (`not` binds tightest, then `and`).
+
+    Raises UsageError where an operator lacks its text.
+    """
+    if expression is None:
+        return lambda text: True
+    alternatives = [
+        [_term(term, expression) for term in part.split(" and ")]
+        for part in " ".join(expression.lower().split()).split(" or ")
+    ]
+    return lambda text: any(all((word in text) != negated for word, negated in terms) for terms in alternatives)
+
+
+def _term(term: str, expression: str) -> tuple[str, bool]:
+    words, negated = term.strip(), False
+    while words.startswith("not "):
+        words, negated = words.removeprefix("not ").strip(), not negated
+    if not words or words in ("and", "or", "not"):
+        raise UsageError(f"-k {expression!r}: write text to look for, joined by `and`, `or`, `not`")
+    return words, negated
+
+
+def _rounds(suite: Suite, repeats: int | None, project: bool) -> int:
+    if repeats is not None:
+        return repeats
+    whole = any("job" in spec.choices.get("clock", {}).get(ANY, ()) for spec in suite.jobs)
+    return max(suite.repeats, PROJECTION_PROCESSES) if project and whole else suite.repeats
+
+
+def _make_job(
+    cell: Cell, device: Device, machine: Machine, data_kind: DataKind | Callable[[], DataKind], threads: int | None
+) -> Job:
+    values = dict(cell)
+    if device.kind == "cpu":
+        suite_threads = machine.cores_allowed if cell["threads"] == AUTO else cell["threads"]
+        values["threads"] = suite_threads if threads is None else threads
+    elif cell["threads"] == AUTO:
+        values["threads"] = None
+    if cell["data"] == AUTO:
+        values["data"] = data_kind() if callable(data_kind) else data_kind
+    version = workloads.get(str(cell["workload"])).version
+    return Job.model_validate({**values, "workload_version": version, "device": device.id})
+
+
+def _interleave(rounds_of: dict[Job, int], seed: int) -> tuple[Job, ...]:
+    plan: list[Job] = []
+    for number, round_seed in enumerate(round_seeds(seed, max(rounds_of.values(), default=0))):
+        cells = [job for job, rounds in rounds_of.items() if rounds > number]
+        random.Random(f"cnnbench order {seed} {number}").shuffle(cells)
+        plan += [job.model_copy(update={"seed": round_seed, "round": number}) for job in cells]
+    return tuple(plan)

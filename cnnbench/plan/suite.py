@@ -1,0 +1,268 @@
+"""Suites: TOML files that say what to time. In goes a name or a path, out comes a `Suite`, or every mistake at once.
+
+```toml
+description = "One line."
+repeats = 3                                       # fresh processes of each job, the unit of replication
+seed = 1                                          # optional; else drawn at random and recorded
+
+[[job]]
+workload = "gemm"
+precision = ["fp32", "bf16"]                      # a list is an axis: each value makes a job of its own
+size = { cpu = [1024, 2048], gpu = [4096, 8192] } # and may differ by device kind
+```
+
+In a table by kind, `gpu` is every kind but the CPU, `cuda` serves `rocm` too, and a kind left out has the key's
+default; where there is none (a GEMM's size) the job is not planned there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnbench import workloads
+from cnnbench.errors import SuiteError, WorkloadError
+from cnnbench.plan import keys
+from cnnbench.plan.keys import ANY, FROM_ELSEWHERE, KEYS, KINDS, Cell, Choices, Key, Scalar, nearest, shown
+from cnnbench.schema import DeviceKind
+from cnnbench.workloads import Workload
+
+LARGEST_FILE_BYTES = 1_000_000
+TOP_KEYS: Mapping[str, Key] = {"repeats": Key(low=1, high=1000), "seed": Key(low=0, high=2**31 - 1)}
+TEXT_KEYS = ("name", "description")
+DEFAULT_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One `[[job]]` table, checked: which values each key takes."""
+
+    place: str
+    workload: str
+    choices: Mapping[str, Choices]
+
+    @property
+    def data_kinds(self) -> tuple[str, ...]:
+        """The values of `data`, over all device kinds (`auto` where the suite says nothing); none for a GEMM."""
+        workload = workloads.get(self.workload)
+        if workload.kind == "gemm":
+            return ()
+        return tuple(dict.fromkeys(str(value) for kind in KINDS for value in self._values("data", kind, workload)))
+
+    def cells(self, kind: DeviceKind) -> tuple[Cell, ...]:
+        """Every combination of the values that hold on a device kind, each once.
+
+        A plain `threads` is about the CPU; an accelerator has its own number only from a table that names its kind.
+        """
+        workload = workloads.get(self.workload)
+        axes = {name: self._values(name, kind, workload) for name in KEYS}
+        if workload.kind == "gemm" and axes["size"] == (None,):
+            return ()
+        combinations = (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
+        found = [_with_epoch(cell, workload) for cell in combinations]
+        return tuple({tuple(cell.values()): cell for cell in found}.values())
+
+    def count(self, kind: DeviceKind) -> int:
+        """Combinations on a device kind before doubles are left out, without unfolding them."""
+        workload = workloads.get(self.workload)
+        return math.prod(len(self._values(name, kind, workload)) for name in KEYS)
+
+    def _values(self, name: str, kind: DeviceKind, workload: Workload) -> tuple[Scalar | None, ...]:
+        if name == "workload":
+            return (self.workload,)
+        choices = self.choices.get(name, {})
+        if name == "threads" and kind != "cpu":
+            choices = {where: values for where, values in choices.items() if where != ANY}
+        chosen = keys.choices_on(choices, kind)
+        return (keys.default(name, workload),) if chosen is None else chosen
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite file, checked."""
+
+    name: str
+    description: str
+    path: Path
+    digest: str
+    """SHA-256 of the file's bytes."""
+    repeats: int
+    seed: int | None
+    jobs: tuple[JobSpec, ...]
+
+    def cells(self, kind: DeviceKind) -> tuple[Cell, ...]:
+        """The combinations of all jobs on a device kind, each once."""
+        found = [cell for job in self.jobs for cell in job.cells(kind)]
+        return tuple({tuple(cell.values()): cell for cell in found}.values())
+
+
+def suites_dir() -> Path:
+    """Where the shipped suites are: inside the installed package, else in the source tree beside it."""
+    package = Path(__file__).resolve().parents[1]
+    shipped = package / "_shipped" / "suites"
+    return shipped if shipped.is_dir() else package.parent / "suites"
+
+
+def suite_names() -> tuple[str, ...]:
+    """The shipped suites, sorted."""
+    return tuple(sorted(path.stem for path in suites_dir().glob("*.toml")))
+
+
+def find_suite(name_or_path: str | Path) -> Path:
+    """The file of a shipped suite, or the path itself where it is one. Raises SuiteError with the names there are."""
+    text = str(name_or_path)
+    if text in suite_names():
+        return suites_dir() / f"{text}.toml"
+    path = Path(name_or_path)
+    if path.exists() or len(path.parts) > 1 or path.suffix == ".toml":
+        return path
+    names = suite_names()
+    raise SuiteError(
+        f"no suite {text!r}; there are {', '.join(names)}, or give the path of a TOML file{nearest(text, names)}"
+    )
+
+
+def load_suite(path: Path) -> Suite:
+    """The suite in a file. Raises SuiteError with every mistake in it, one a line."""
+    content = _read(path)
+    try:
+        table = tomllib.loads(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
+    except RecursionError as error:
+        raise SuiteError(f"{path}: not a suite: its values are nested too deep") from error
+    except ValueError as error:  # TOMLDecodeError with line and column, or an integer of thousands of digits
+        raise SuiteError(f"{path}: not TOML: {error}") from error
+    problems: list[str] = []
+    top = _read_top(table, problems)
+    jobs = _read_jobs(table.get("job"), problems)
+    if problems:
+        raise SuiteError("\n".join(f"{path}: {problem}" for problem in problems))
+    return Suite(
+        name=top.get("name", path.stem),
+        description=top.get("description", ""),
+        path=path,
+        digest=hashlib.sha256(content).hexdigest(),
+        repeats=top.get("repeats", DEFAULT_REPEATS),
+        seed=top.get("seed"),
+        jobs=jobs,
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise SuiteError(f"{path}: a directory; give one suite file, such as {path / 'quick.toml'}")
+        if path.exists() and not path.is_file():
+            raise SuiteError(f"{path}: not a regular file")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        names = ", ".join(suite_names())
+        raise SuiteError(f"{path}: no such file; shipped suites are {names}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise SuiteError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(content) > LARGEST_FILE_BYTES:
+        raise SuiteError(f"{path}: larger than {LARGEST_FILE_BYTES:,} bytes; a suite is a page of text")
+    return content
+
+
+def _read_top(table: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    known = (*TEXT_KEYS, *TOP_KEYS, "job")
+    for name in table:
+        if name not in known:
+            problems.append(keys.unknown(name, known, dict.fromkeys(KEYS, "it belongs under [[job]]")))
+    for name in TEXT_KEYS:
+        value = table.get(name, "-")
+        if not isinstance(value, str) or not value.strip():
+            problems.append(f"{name} {shown(value)} must be a text")
+    for name, key in TOP_KEYS.items():
+        if name in table and (wrong := key.complaint(table[name])) is not None:
+            problems.append(f"{name} {shown(table[name])} {wrong}")
+    return {name: table[name] for name in (*TEXT_KEYS, *TOP_KEYS) if name in table}
+
+
+def _read_jobs(value: object, problems: list[str]) -> tuple[JobSpec, ...]:
+    if value is None or value == []:
+        problems.append("no [[job]]; a suite needs at least one")
+        return ()
+    if not isinstance(value, list):
+        problems.append("job must be a list of tables: write [[job]], with two brackets")
+        return ()
+    specs: list[JobSpec] = []
+    for number, table in enumerate(value, start=1):
+        place = f"[[job]] {number}"
+        if not isinstance(table, dict):
+            problems.append(f"{place}: must be a table, not {shown(table)}")
+            continue
+        spec, wrong = _read_job(place, table)
+        problems += [f"{place}: {each}" for each in wrong]
+        if spec is not None:
+            specs.append(spec)
+    return tuple(specs)
+
+
+def _read_job(place: str, table: Mapping[str, Any]) -> tuple[JobSpec | None, list[str]]:
+    try:
+        workload = workloads.get(_name_of(table))
+    except WorkloadError as error:
+        return None, [str(error), *_problems_of(table, KEYS, None)[1]]
+    known = keys.keys_for(workload)
+    choices, problems = _problems_of(table, known, workload)
+    spec = JobSpec(place, workload.name, choices)
+    if workload.kind == "gemm" and "size" not in table:
+        problems.append(f"{workload.name} needs size, the side of its square operands")
+    if not problems:
+        problems = _contradictions(spec)
+    return spec, problems
+
+
+def _name_of(table: Mapping[str, Any]) -> str:
+    if "workload" not in table:
+        raise WorkloadError(f"workload is missing; choose from {', '.join(workloads.names())}")
+    name = table["workload"]
+    if not isinstance(name, str):
+        raise WorkloadError(f"workload {shown(name)} must be one name of {', '.join(workloads.names())}")
+    return name
+
+
+def _problems_of(
+    table: Mapping[str, Any], known: Mapping[str, Key], workload: Workload | None
+) -> tuple[dict[str, Choices], list[str]]:
+    """The choices of every known key, and the mistakes; without a workload its own words are not judged."""
+    choices: dict[str, Choices] = {}
+    problems: list[str] = []
+    for name, value in table.items():
+        if name == "workload" or (workload is None and name in ("optimizer", "init")):
+            continue
+        if name in known:
+            choices[name], more = keys.read_choices(name, known[name], value)
+            problems += more
+        elif name in KEYS and workload is not None:
+            problems.append(f"{name} {shown(value)}: {workload.name} takes no {name}")
+        else:
+            problems.append(keys.unknown(name, tuple(known), FROM_ELSEWHERE))
+    return choices, problems
+
+
+def _contradictions(spec: JobSpec) -> list[str]:
+    found: list[str] = []
+    for kind in KINDS:
+        if (count := spec.count(kind)) > keys.MOST_CELLS:
+            return [f"{count:,} combinations on {kind}; a job may unfold into {keys.MOST_CELLS:,} at most"]
+        for cell in spec.cells(kind):
+            found += keys.contradictions(cell)
+    return list(dict.fromkeys(found))
+
+
+def _with_epoch(cell: dict[str, Scalar | None], workload: Workload) -> dict[str, Scalar | None]:
+    """The cell with `steps_per_epoch` filled in where only `epochs` is given: every full batch of the split."""
+    if workload.kind == "training" and cell["epochs"] is not None and cell["steps_per_epoch"] is None:
+        cell["steps_per_epoch"] = keys.full_batches(cell)
+    return cell
