@@ -118,7 +118,7 @@ def _rules(rows: Sequence[Row], comparison: Comparison) -> list[Note]:
         notes.append(
             Note(
                 "rule",
-                "Intervals: 95 %, Student's t between fresh processes (n), on logs for times and ratios; json and csv have them all.",
+                "Intervals: 95 %, Student's t between fresh processes (n), on logs for times and ratios; all in json, csv.",
             )
         )
     if any(row.accuracy is not None and row.ok == 1 for row in training):
