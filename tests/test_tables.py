@@ -151,6 +151,11 @@ def test_a_torn_line_is_said(form):
     )
 
 
+def test_many_problems_are_counted_rather_than_listed():
+    notes = [note.text for note in report(problems=[f"run.jsonl:{n}: odd" for n in range(1000)]).notes]
+    assert (len(notes), notes[-1]) == (21, "... and 980 more problems in these files.")
+
+
 def test_other_runs_of_a_row_are_said():
     run, again = a_bit_of_everything(), a_bit_of_everything()
     again = b.ledger(again.records, run_id="r2", machine=b.machine(gpus=[b.GPU]), created_at="2027-01-01")

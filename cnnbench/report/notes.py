@@ -27,6 +27,7 @@ FIGURES = {
     "device_peak": "device peak",
     "accuracy": "test accuracy",
 }
+MOST_PROBLEMS = 20
 _GEMM_FIGURES = ("peak", "flops")
 
 
@@ -53,7 +54,7 @@ def under(comparison: Comparison, references: Sequence[Reference], problems: Ite
                 *_gaps(rows),
                 *_published(references),
                 *_runs(rows),
-                *(Note("problem", text) for text in sorted(set(problems))),
+                *_problems(sorted(set(problems))),
             )
         )
     )
@@ -165,6 +166,14 @@ def _published(references: Sequence[Reference]) -> list[Note]:
             row.theoretical_note,
         ]
         notes.append(Note("reference", f"{row.processor}: {'; '.join(part for part in parts if part)}."))
+    return notes
+
+
+def _problems(problems: Sequence[str]) -> list[Note]:
+    """The first ones and how many more: a damaged ledger has one a line, and they would bury the rest."""
+    notes = [Note("problem", text) for text in problems[:MOST_PROBLEMS]]
+    if len(problems) > MOST_PROBLEMS:
+        notes.append(Note("problem", f"... and {len(problems) - MOST_PROBLEMS} more problems in these files."))
     return notes
 
 
