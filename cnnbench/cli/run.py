@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cnnbench.machine.inventory import Inventory
     from cnnbench.plan.suite import Suite
     from cnnbench.runner.run import Todo
-    from cnnbench.schema import Job, Record, RunHeader
+    from cnnbench.schema import DataKind, Job, Record, RunHeader
     from cnnbench.store import Writer
 
 EXPORTS = {"json": "json", "csv": "csv", "markdown": "markdown"}
@@ -90,32 +90,36 @@ EXPORTS = {"json": "json", "csv": "csv", "markdown": "markdown"}
     "--export-markdown", type=click.Path(allow_dash=True), metavar="FILE", help="Also write the table as Markdown."
 )
 @click.pass_context
-def run(context: click.Context, suites: tuple[str, ...], **options: Any) -> None:
+def run(context: click.Context, /, suites: tuple[str, ...], **options: Any) -> None:
     """Measure the jobs of each SUITE (a shipped name such as quick, or a TOML file) and print their table.
 
     Every result is saved in the results directory before the next job starts; Ctrl-C keeps what was measured.
     """
     from rich.console import Console
 
+    from cnnbench.cli.data import split_by_origin
+    from cnnbench.cli.main import verbosity as verbosity_of
     from cnnbench.machine.inventory import take_inventory
     from cnnbench.plan.suite import find_suite, load_suite
 
     console = Console(stderr=True, soft_wrap=True)
-    verbosity = _verbosity(context)
+    verbosity = verbosity_of(context)
+    options["data_dir"], options["env_dir"] = split_by_origin(context, options["data_dir"])
     if options["run_id"] and not options["resume"]:
         raise UsageError("--run-id names a run to go on with; it needs --resume")
     loaded = [load_suite(find_suite(name)) for name in suites]
     inventory = take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
+    digits = _Digits(options, console, download=not options["dry_run"])
     if options["dry_run"]:
-        header, _ = _new_header(loaded, inventory, options, console, download=False)
+        header = _new_header(loaded, inventory, options, digits)
         _print_plan(header.plan, as_json=options["as_json"])
         return
     signal.signal(signal.SIGTERM, _interrupt)
-    writer, header, todo, digits = _open(loaded, inventory, options, console)
+    writer, header, todo, directory = _open(loaded, inventory, options, console, digits)
     with writer:
         if verbosity >= 0:
             _announce(console, header, todo, writer.path)
-        records = _measure(writer, header, todo, digits, options, console, verbosity)
+        records = _measure(writer, header, todo, directory, options, console, verbosity)
     _report(writer.path, options, verbosity)
     failed = [record for record in records if record.outcome.status != "ok"]
     missing = len(todo) - len(records)
@@ -126,43 +130,38 @@ def run(context: click.Context, suites: tuple[str, ...], **options: Any) -> None
         context.exit(ExitCode.JOB_FAILED)
 
 
-def _verbosity(context: click.Context) -> int:
-    parameters = context.find_root().params
-    return int(parameters.get("verbose") or 0) - int(parameters.get("quiet") or 0)
-
-
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
 def _open(
-    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console
-) -> tuple[Writer, RunHeader, tuple[Todo, ...], Resolved | None]:
+    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console, digits: _Digits
+) -> tuple[Writer, RunHeader, tuple[Todo, ...], Path | None]:
     """The ledger to write, and what is to be done; a new run or the rest of an old one."""
     from cnnbench import store
     from cnnbench.runner.run import find_unfinished, remaining
 
     digests = {suite.name: suite.digest for suite in loaded}
     if not options["resume"]:
-        header, digits = _new_header(loaded, inventory, options, console, download=True)
+        header = _new_header(loaded, inventory, options, digits)
         if not header.plan:
             raise UsageError(f"no job is left to run: -k {options['name_filter']!r} matches none of the plan's")
-        return store.create(options["output"], header), header, remaining(header, ()), digits
+        directory = digits.directory_for(header.plan)
+        return store.create(options["output"], header), header, remaining(header, ()), directory
     found = find_unfinished(options["output"], inventory.machine.id, digests, options["run_id"])
     writer, ledger = store.reopen(found.path)
     for problem in ledger.problems:
         console.print(f"warning: {problem}", highlight=False, markup=False)
     try:
-        digits = _digits_for(ledger.header.plan, options)
+        directory = digits.directory_for(ledger.header.plan)
     except BaseException:
         writer.close()
         raise
-    return writer, ledger.header, remaining(ledger.header, ledger.records), digits
+    return writer, ledger.header, remaining(ledger.header, ledger.records), directory
 
 
-def _new_header(
-    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console, *, download: bool
-) -> tuple[RunHeader, Resolved | None]:
+def _new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], digits: _Digits) -> RunHeader:
+    """The plan and all it rests on."""
     from cnnbench.machine.inventory import select
     from cnnbench.plan.matrix import make_plan
     from cnnbench.schema import RunHeader
@@ -170,12 +169,11 @@ def _new_header(
 
     seed = options["seed"] if options["seed"] is not None else secrets.randbelow(2**31)
     devices = select(inventory.devices, options["device"])
-    digits = _resolve(loaded, options, console, download=download)
     plan = make_plan(
         loaded,
         inventory.machine,
         devices,
-        data_kind=digits.kind if digits else "mnist",
+        data_kind=digits.kind,
         seed=seed,
         repeats=options["repeats"],
         threads=options["threads"],
@@ -183,7 +181,7 @@ def _new_header(
         project=options["project"],
     )
     shaping = ("device", "name_filter", "repeats", "threads", "project", "energy", "timeout", "no_progress")
-    header = RunHeader(
+    return RunHeader(
         run_id=new_run_id(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         suites={suite.name: suite.digest for suite in loaded},
@@ -193,54 +191,53 @@ def _new_header(
         software=inventory.software,
         plan=plan,
     )
-    return header, digits
 
 
-def _resolve(loaded: Sequence[Suite], options: dict[str, Any], console: Console, *, download: bool) -> Resolved | None:
-    """Which digits this run trains on, said loudly where they are not MNIST; None where no suite needs any."""
-    from cnnbench import workloads
-    from cnnbench.cli.data import show_download
-    from cnnbench.data import default_cache_dir, resolve
+class _Digits:
+    """Which digits this run trains on: asked at most once, when the plan first needs any."""
 
-    kinds = {
-        kind
-        for suite in loaded
-        for spec in suite.jobs
-        if workloads.get(spec.workload).kind == "training"
-        for kind in spec.data_kinds
-    }
-    if not kinds - {"synthetic"}:
-        return None if not kinds else resolve("synthetic", data_dir=None, env_dir=None, cache_dir=Path())
-    with show_download(console, quiet=not console.is_terminal) as on_progress:
-        digits = resolve(
-            "mnist" if "mnist" in kinds else "auto",
-            data_dir=options["data_dir"],
-            env_dir=None,
-            cache_dir=default_cache_dir(os.environ),
-            on_progress=on_progress,
-            download=download,
-        )
-    if digits.note:
-        console.print(f"WARNING: {digits.note}", style="bold yellow", highlight=False, markup=False)
-    return digits
+    def __init__(self, options: dict[str, Any], console: Console, *, download: bool) -> None:
+        self._options, self._console, self._download = options, console, download
+        self._resolved: Resolved | None = None
 
+    def kind(self) -> DataKind:
+        """For a suite's `data = "auto"`: MNIST where it is or can be had, else synthetic, said loudly."""
+        return self._resolve("auto").kind
 
-def _digits_for(plan: Sequence[Job], options: dict[str, Any]) -> Resolved | None:
-    """The digits a resumed plan was made with, found again."""
-    from cnnbench.data import default_cache_dir, resolve
+    def directory_for(self, plan: Sequence[Job]) -> Path | None:
+        """Where the plan's MNIST lies; None where it trains on none. Raises DataError where it is not to be had."""
+        if not any(job.data == "mnist" for job in plan):
+            return None
+        if self._resolved is None or self._resolved.kind != "mnist":
+            self._resolved = None
+            self._resolve("mnist")
+        return self._resolved.directory if self._resolved else None
 
-    kinds = {job.data for job in plan if job.data != "random"}
-    if not kinds:
-        return None
-    kind = "mnist" if "mnist" in kinds else "synthetic"
-    return resolve(kind, data_dir=options["data_dir"], env_dir=None, cache_dir=default_cache_dir(os.environ))
+    def _resolve(self, kind: Literal["auto", "mnist"]) -> Resolved:
+        from cnnbench.cli.data import show_download
+        from cnnbench.data import default_cache_dir, resolve
+
+        if self._resolved is None:
+            with show_download(self._console, quiet=not self._download) as on_progress:
+                self._resolved = resolve(
+                    kind,
+                    data_dir=self._options["data_dir"],
+                    env_dir=self._options["env_dir"],
+                    cache_dir=default_cache_dir(os.environ),
+                    on_progress=on_progress,
+                    download=self._download,
+                )
+            if self._resolved.note:
+                note = f"WARNING: {self._resolved.note}"
+                self._console.print(note, style="bold yellow", highlight=False, markup=False)
+        return self._resolved
 
 
 def _measure(
     writer: Writer,
     header: RunHeader,
     todo: tuple[Todo, ...],
-    digits: Resolved | None,
+    directory: Path | None,
     options: dict[str, Any],
     console: Console,
     verbosity: int,
@@ -252,7 +249,7 @@ def _measure(
     display = Display(console, verbosity)
     display.plan([item.job.row_key for item in todo])
     launch = Launch(
-        data_dir=digits.directory if digits else None,
+        data_dir=directory,
         energy=options["energy"],
         limits=Limits(timeout_seconds=options["timeout"]),
         progress=not options["no_progress"],

@@ -17,12 +17,16 @@ from cnnbench.engine.measure import NANO, Clock
 
 LAUNCHES = 200
 COPY_BYTES = 64 * 2**20
+DRAWS = 10
 ROUNDS = 5
 
 
-def measure_floors(attached: Attached, *, clock: Clock = time.perf_counter_ns) -> dict[str, float]:
+def measure_floors(
+    attached: Attached, draw: Callable[[], object] | None = None, *, clock: Clock = time.perf_counter_ns
+) -> dict[str, float]:
     """`launch_seconds` (one element-wise operator on one value, amortised over a queue of 200), `sync_seconds` (an idle
-    synchronise) and `copy_bytes_per_second` (read plus written, 64 MiB device to device), each the best of 5.
+    synchronise), `copy_bytes_per_second` (read plus written, 64 MiB device to device) and, where there are batches to
+    draw, `draw_seconds` (one batch, nothing done with it), each the best of 5.
     """
     device = attached.device
     one = torch.zeros(1, device=device)
@@ -41,11 +45,14 @@ def measure_floors(attached: Attached, *, clock: Clock = time.perf_counter_ns) -
         return shortest * NANO / repeats
 
     target.copy_(source)
-    return {
+    floors = {
         "launch_seconds": best(lambda: one.add_(1.0), LAUNCHES),
         "sync_seconds": best(lambda: None, 1),
         "copy_bytes_per_second": 2 * COPY_BYTES / best(lambda: target.copy_(source), 3),
     }
+    if draw is not None:
+        floors["draw_seconds"] = best(draw, DRAWS)
+    return floors
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from cnnbench.data import Dataset
-from cnnbench.engine.feed import Feed, make_feed, to_tensors
+from cnnbench.engine.feed import Batch, Feed, make_feed, to_tensors
 from cnnbench.engine.optim import make_optimizer, reset_state
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
@@ -80,6 +80,10 @@ class Training:
     def loss(self) -> float | None:
         """Loss of the last step."""
         return None if self._last_loss is None else float(self._last_loss.detach().item())
+
+    def draw(self) -> Batch:
+        """The next batch and nothing else, to learn what drawing alone costs."""
+        return self._feed.draw()
 
     @property
     def images_drawn(self) -> int:

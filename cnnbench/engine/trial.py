@@ -134,7 +134,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
             device_used_bytes=after.device_used_bytes,
         ),
         canary=bird,
-        floors=floors.measure_floors(attached),
+        floors=floors.measure_floors(attached, timed.draw if isinstance(timed, Training) else None),
         telemetry_before=before,
         telemetry_after=after,
         energy=energy,
