@@ -85,7 +85,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, command.short_help) for name, command in COMMANDS.items()])
 
 
-_SAY_MORE = "Say more; shows tracebacks."
+_SAY_MORE = "Say more; -v shows internal errors' tracebacks, -vv all."
 _SAY_LESS = "Say only what went wrong."
 
 
@@ -158,14 +158,14 @@ def _exit_code(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         return _say(error.format_message(), ExitCode.USAGE)
     except CnnbenchError as error:
-        _show_traceback(loudness)
+        _show_traceback(loudness, from_level=2)
         return _say(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _say("interrupted", ExitCode.INTERRUPTED, prefix="")
     except BrokenPipeError:
         raise
     except OSError as error:
-        _show_traceback(loudness)
+        _show_traceback(loudness, from_level=2)
         return _say(_describe(error), ExitCode.USAGE)
     except Exception as error:  # the one broad door of the command line
         _show_traceback(loudness)
@@ -184,6 +184,7 @@ def _say(message: str, code: int, *, prefix: str = "error: ") -> int:
     return int(code)
 
 
-def _show_traceback(loudness: Loudness) -> None:
-    if loudness.level > 0:
+def _show_traceback(loudness: Loudness, *, from_level: int = 1) -> None:
+    """An error raised on purpose says enough by itself: its traceback takes -vv."""
+    if loudness.level >= from_level:
         traceback.print_exc()

@@ -1,0 +1,328 @@
+"""All the set-up from a fresh clone with nothing but Python, pip and git: `python3 -m cnnbench.bootstrap quick`.
+
+Standard library only, since nothing is installed yet. It makes `.venv` in the clone (unless it already runs inside a
+virtual environment), installs the build of torch that suits this machine, then cnnbench, and goes on with the command:
+`quick` measures and shows the table, `test` passes the tests, `setup` stops here. A second time it finds all done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+OLDEST_PYTHON = (3, 11)
+OLDEST_TORCH = (2, 9)
+TESTED = "torch==2.13.0"
+WHEELS = "https://download.pytorch.org/whl"
+"""PyTorch's own index of builds (https://pytorch.org/get-started): `cpu`, `cu126`, `rocm7.2` and so on stand below it."""
+PROBE = ("--timeout", "4", "--retries", "0")
+PROBE_SECONDS = 20
+"""Whether that index answers is asked once, shortly, whatever PIP_DEFAULT_TIMEOUT says: if not, seconds are lost."""
+PATIENCE = ("--timeout", "15", "--retries", "2")
+CUDA_13_DRIVER = 580
+"""CUDA 13 needs NVIDIA's driver R580 or later, and compute capability 7.5 or later (Turing)."""
+CUDA_13_CAPABILITY = (7, 5)
+BLACKWELL = (10, 0)
+"""Not in builds for CUDA 12.6; those for 12.8 have it, and ended with torch 2.11 (pytorch issue 178665)."""
+CUDA_SIZE = "about 3 GB"
+STAMP = "cnnbench-bootstrap.json"
+SHOW_ANYWAY = (0, 5)
+"""Exit codes of `run` after which there is a table to show: all done, or some job failed."""
+
+
+class BootstrapError(Exception):
+    """The set-up cannot go on; the message says what to do."""
+
+
+class Facts(NamedTuple):
+    """What the choice of a torch build rests on."""
+
+    platform: str
+    torch: str | None = None
+    """Version installed, such as `2.13.0+cpu`."""
+    torch_build: str | None = None
+    """`cpu`, `cuda 13.0` or `rocm 7.2`."""
+    nvidia: bool = False
+    amd: bool = False
+    capabilities: tuple[tuple[int, ...], ...] = ()
+    driver: int | None = None
+    """First number of NVIDIA's driver version."""
+
+
+class Attempt(NamedTuple):
+    """One way to install torch: what it is, pip's arguments, and the index that must answer first, if any."""
+
+    what: str
+    arguments: tuple[str, ...]
+    ask_first: str | None = None
+
+
+def choose_torch(facts: Facts) -> tuple[Attempt, ...]:
+    """The ways to install torch, best first; none where a good one is installed."""
+    if facts.torch is not None and version_tuple(facts.torch)[:2] >= OLDEST_TORCH:
+        return ()
+    configured = Attempt("the build of the configured index", (TESTED,))
+    if facts.platform != "linux":
+        return (configured,)
+    if facts.nvidia:
+        return (*_older_cuda(facts), Attempt("the CUDA build of the configured index", (TESTED,)))
+    if facts.amd:
+        return (_from_wheels("the ROCm build", "rocm7.2", TESTED), configured)
+    return (_from_wheels("the CPU build, no GPU found", "cpu", TESTED), configured)
+
+
+def _older_cuda(facts: Facts) -> tuple[Attempt, ...]:
+    """A build for CUDA 12 where the GPU or its driver is too old for CUDA 13."""
+    old_gpu = any(capability < CUDA_13_CAPABILITY for capability in facts.capabilities)
+    old_driver = facts.driver is not None and facts.driver < CUDA_13_DRIVER
+    if not old_gpu and not old_driver:
+        return ()
+    why = "for GPUs before compute capability 7.5" if old_gpu else f"for driver {facts.driver}"
+    if not old_gpu and any(capability >= BLACKWELL for capability in facts.capabilities):
+        return (_from_wheels(f"the CUDA 12.8 build {why}", "cu128", "torch>=2.9,<2.12"),)
+    return (_from_wheels(f"the CUDA 12.6 build {why}", "cu126", "torch>=2.9,<2.15"),)
+
+
+def _from_wheels(what: str, name: str, requirement: str) -> Attempt:
+    index = f"{WHEELS}/{name}"
+    return Attempt(f"{what} ({index})", ("--index-url", index, *PATIENCE, requirement), index)
+
+
+def remark(facts: Facts) -> str:
+    """A line on the torch there now: its build, and what is odd about it on this machine."""
+    line = f"torch {facts.torch}, build: {facts.torch_build}"
+    build = facts.torch_build or ""
+    if build.startswith("cuda") and not facts.nvidia:
+        line += (
+            f"\nwarning: a CUDA build ({CUDA_SIZE}) though no NVIDIA GPU was found; it works, the CPU build is smaller"
+        )
+    if build == "cpu" and (facts.nvidia or facts.amd):
+        line += "\nwarning: a CPU build though a GPU was found; `pip uninstall torch` and run this again to use the GPU"
+    return line
+
+
+def version_tuple(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: `2.13.0+cpu` -> (2, 13, 0)."""
+    numbers = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(number) for number in numbers.group().split(".")) if numbers else ()
+
+
+def parse_nvidia_smi(text: str) -> tuple[tuple[tuple[int, ...], ...], int | None]:
+    """Compute capabilities and the driver's first number from lines such as `9.0, 580.65.06`."""
+    capabilities, driver = [], None
+    for line in text.splitlines():
+        capability, _, version = (part.strip() for part in line.partition(","))
+        if version_tuple(capability):
+            capabilities.append(version_tuple(capability))
+        if version_tuple(version):
+            driver = version_tuple(version)[0]
+    return tuple(capabilities), driver
+
+
+def find_gpus() -> Facts:
+    """The facts about GPUs, without torch: nvidia-smi, the device files, the driver's version file."""
+    capabilities: tuple[tuple[int, ...], ...] = ()
+    driver: int | None = None
+    query = ("nvidia-smi", "--query-gpu=compute_cap,driver_version", "--format=csv,noheader")
+    answer = _ask(query) if shutil.which("nvidia-smi") else None
+    if answer is not None:
+        capabilities, driver = parse_nvidia_smi(answer)
+    nvidia = bool(capabilities) or any(Path("/dev").glob("nvidia[0-9]*"))
+    version_file = Path("/proc/driver/nvidia/version")
+    if nvidia and driver is None and version_file.exists():
+        found = re.search(r"\b(\d{3,})\.\d+", version_file.read_text(errors="replace"))
+        driver = int(found.group(1)) if found else None
+    return Facts(sys.platform, None, None, nvidia, Path("/dev/kfd").exists(), capabilities, driver)
+
+
+_INSTALLED = """
+import importlib.metadata, importlib.util, json, pathlib, runpy, sys
+found = {"python": sys.version_info[:2], "torch": None, "build": None, "cnnbench": None}
+try:
+    found["torch"] = importlib.metadata.version("torch")
+    build = runpy.run_path(str(pathlib.Path(importlib.util.find_spec("torch").origin).parent / "version.py"))
+    cuda, hip = build.get("cuda"), build.get("hip")
+    found["build"] = f"cuda {cuda}" if cuda else f"rocm {hip}" if hip else "cpu"
+except Exception:
+    pass
+spec = importlib.util.find_spec("cnnbench")
+found["cnnbench"] = spec and spec.origin
+print(json.dumps(found))
+"""
+
+
+def _facts(python: Path, gpus: Facts) -> tuple[Facts, str | None]:
+    """The facts with the torch this Python has, and where its cnnbench is; torch is not imported."""
+    answer = _ask((str(python), "-I", "-c", _INSTALLED))
+    if answer is None:
+        raise BootstrapError(f"{python} does not run; remove its environment and try again")
+    found = json.loads(answer)
+    if tuple(found["python"]) < OLDEST_PYTHON:
+        raise BootstrapError(
+            f"{python} is Python {found['python'][0]}.{found['python'][1]}; cnnbench needs 3.11 or later"
+        )
+    return gpus._replace(torch=found["torch"], torch_build=found["build"]), found["cnnbench"]
+
+
+def set_up(root: Path, extras: Sequence[str]) -> Path:
+    """Make everything ready and return the environment's Python. Raises BootstrapError."""
+    python, prefix = _environment(root)
+    facts, origin = _facts(python, find_gpus())
+    stamp, wanted = prefix / STAMP, _stamp(root, extras)
+    here = origin is not None and Path(origin).resolve().is_relative_to(root)
+    if here and not choose_torch(facts) and _is_stamped(stamp, wanted):
+        _tell(remark(facts))
+        return python
+    _need_pip(python)
+    attempts = choose_torch(facts)
+    if attempts:
+        _install_torch(python, attempts)
+        facts, _ = _facts(python, facts)
+    _tell(remark(facts))
+    target = f"{root}[{','.join(extras)}]" if extras else str(root)
+    _tell(f"installing cnnbench from {root}")
+    if _pip(python, "install", "--editable", target) != 0:
+        raise BootstrapError("pip could not install cnnbench (its message is above); is the package index reachable?")
+    stamp.write_text(json.dumps(wanted))
+    return python
+
+
+def _environment(root: Path) -> tuple[Path, Path]:
+    """This virtual environment, or `.venv` in the clone, made if it does not work."""
+    if sys.prefix != sys.base_prefix:
+        return Path(sys.executable), Path(sys.prefix)
+    prefix = root / ".venv"
+    python = prefix / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not python.exists() or _ask((str(python), "-c", "pass")) is None:
+        _tell(f"making {prefix}")
+        made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(prefix)], stdout=sys.stderr, check=False)
+        if made.returncode != 0:
+            raise BootstrapError(
+                "this Python cannot make virtual environments; install its venv module (Debian, Ubuntu: "
+                "`apt install python3-venv`), or run this from inside an environment you made"
+            )
+    return python, prefix
+
+
+def _need_pip(python: Path) -> None:
+    if _ask((str(python), "-m", "pip", "--version")) is not None:
+        return
+    if _ask((str(python), "-m", "ensurepip")) is None:
+        raise BootstrapError(
+            f"{python} has no pip; install it (`{python} -m ensurepip`, Debian, Ubuntu: `apt install python3-pip`), "
+            "or set up with uv (see README)"
+        )
+
+
+def _install_torch(python: Path, attempts: Sequence[Attempt]) -> None:
+    for attempt in attempts:
+        if attempt.ask_first is not None and not _answers(python, attempt.ask_first):
+            _tell(
+                f"warning: {attempt.ask_first} does not answer; going on without it, which may bring {CUDA_SIZE} of CUDA"
+            )
+            continue
+        _tell(f"installing torch: {attempt.what}")
+        if _pip(python, "install", *attempt.arguments) == 0:
+            return
+    raise BootstrapError("pip could not install torch (its message is above); is the package index reachable?")
+
+
+def _answers(python: Path, index: str) -> bool:
+    """Asked through pip, so that its proxies and certificates hold; other places the user configured may not answer for it."""
+    command = (str(python), "-m", "pip", "index", "versions", "torch", "--index-url", index, *PROBE)
+    alone = {**os.environ, "PIP_EXTRA_INDEX_URL": index, "PIP_FIND_LINKS": os.devnull}
+    return _ask(command, PROBE_SECONDS, alone) is not None
+
+
+def _stamp(root: Path, extras: Sequence[str]) -> dict[str, object]:
+    project = hashlib.sha256((root / "pyproject.toml").read_bytes()).hexdigest()
+    return {"root": str(root), "project": project, "extras": sorted(extras)}
+
+
+def _is_stamped(stamp: Path, wanted: dict[str, object]) -> bool:
+    """Whether this state of the project was installed here, with at least these extras."""
+    try:
+        had = json.loads(stamp.read_text())
+        return bool(
+            all(had[name] == wanted[name] for name in ("root", "project")) and {*had["extras"]} >= {*wanted["extras"]}  # type: ignore[misc]
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _pip(python: Path, *arguments: str) -> int:
+    quiet = ("--disable-pip-version-check", "--no-input")
+    return subprocess.run([str(python), "-m", "pip", *quiet, *arguments], stdout=sys.stderr, check=False).returncode
+
+
+def _ask(command: Sequence[str], seconds: float = 60, environment: Mapping[str, str] | None = None) -> str | None:
+    """What a command prints, None where it fails or takes too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _call(command: Sequence[str], root: Path) -> int:
+    """Run to the end and give the exit code. Ctrl-C reaches the child as well, which ends by itself and in order."""
+    with subprocess.Popen(command, cwd=root) as process:
+        while True:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                continue
+            return code if code >= 0 else 128 - code
+
+
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _go_on(command: str, rest: Sequence[str], python: Path, root: Path) -> int:
+    if command == "test":
+        return _call([str(python), "-m", "pytest", *rest], root)
+    if command == "setup":
+        _tell(f"ready: {python.parent / 'cnnbench'} run quick")
+        return 0
+    code = _call([str(python), "-m", "cnnbench", "run", "quick", *rest], root)
+    if code not in SHOW_ANYWAY:
+        return code
+    shown = _call([str(python), "-m", "cnnbench", "show", "--with-lecture", "--last"], root)
+    return code or shown
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: that of the command, 2 where the set-up cannot go on."""
+    if sys.version_info < OLDEST_PYTHON:
+        _tell(f"error: cnnbench needs Python 3.11 or later, this is {sys.version.split()[0]} ({sys.executable})")
+        return 2
+    parser = argparse.ArgumentParser(prog="python3 -m cnnbench.bootstrap", description="Set up cnnbench, then go on.")
+    parser.add_argument("command", choices=("quick", "test", "setup"), help="measure; run the tests; only set up")
+    chosen, rest = parser.parse_known_args(arguments)
+    root = Path(__file__).resolve().parents[1]
+    try:
+        if not (root / "pyproject.toml").is_file():
+            raise BootstrapError(
+                f"{root} is not a clone of cnnbench; it is installed already: run `cnnbench run quick`"
+            )
+        python = set_up(root, ("test",) if chosen.command == "test" else ())
+    except BootstrapError as error:
+        _tell(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return _go_on(chosen.command, rest, python, root)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
