@@ -8,6 +8,7 @@ multiplications), so it is doubted above the bound and invalid only above four t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,8 +58,8 @@ def _broken_identities(job: Job, trial: Trial, process_seconds: float) -> list[s
     planned = job.job_steps if job.clock == "job" else job.blocks * job.block_steps
     if planned is not None and trial.steps != planned and not trial.stopped_early:
         broken.append(f"{trial.steps} steps were timed, the job asks for {planned}")
-    if any(seconds <= 0 for seconds in trial.block_seconds):
-        broken.append("a block took no time or less")
+    if any(not 0 < seconds < math.inf for seconds in trial.block_seconds):
+        broken.append("a block's time is not a positive number of seconds")
     if timed > process_seconds * CLOCK_TOLERANCE:
         broken.append(f"blocks add up to {timed:.3f} s, the whole process lived {process_seconds:.3f} s")
     if trial.job_seconds is not None:

@@ -131,7 +131,7 @@ def record(
         attempt=attempt,
         protocol=protocol,
         started_at="2026-03-01T12:00:00Z",
-        process_seconds=1000.0,
+        process_seconds=1e6,
         job=job,
         outcome=outcome,
     )

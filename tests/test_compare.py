@@ -282,7 +282,7 @@ def test_a_job_that_may_stop_early_is_divided_by_steps_not_by_its_length():
     job = b.cnn_job(clock="job", stop_when_all_right=True, epoch_eval_images=200)
     run = b.ledger(
         [
-            b.record(job, 0.01, index=0, job_seconds=100.0),
+            b.record(job, 0.01, index=0, job_seconds=500.0),
             b.record(job.model_copy(update={"device": "cuda:0", "threads": None}), 0.001, index=1, job_seconds=50.0),
         ],
         machine=b.machine(gpus=[b.GPU]),
@@ -341,14 +341,16 @@ def test_a_time_that_cannot_be_gives_no_figure_and_says_so(lie):
     records = [*b.repeats(b.cnn_job(), [0.01, 0.01]), b.record(b.cnn_job(round=2), index=2, **lie)]
     row = only(rows_of(b.ledger(records)), "cpu")
     assert row.step_seconds.n == 2
-    assert row.failures == ("ok in round 3: no usable time was recorded",)
+    assert row.outcomes == {"invalid": 1, "ok": 2}
+    assert row.failures[0].startswith("invalid in round 3: identity gate")
 
 
-def test_more_right_answers_than_images_are_no_accuracy():
+def test_more_right_answers_than_images_make_a_record_invalid():
     lie = Evaluation(after_steps=150, images=10, correct=11, seconds=1.0)
     row = only(rows_of(b.ledger([b.record(b.cnn_job(), test=lie)])), "cpu")
     assert row.accuracy is None
-    assert "11 of 10" in row.missing["accuracy"]
+    assert row.outcomes == {"invalid": 1}
+    assert "11 of 10" in row.failures[0]
 
 
 def test_every_figure_that_is_missing_has_its_reason():

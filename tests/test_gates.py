@@ -31,7 +31,7 @@ def test_a_sound_trial_passes() -> None:
         ({"images": 5119}, "handed out 5,119 images, steps x batch is 5,120"),
         ({"steps": 41}, "not the 41 steps reported"),
         ({"block_seconds": (1.0,) * 3, "steps": 30, "images": 3840}, "the job asks for 40"),
-        ({"block_seconds": (1.0, 1.0, 1.0, 0.0)}, "no time or less"),
+        ({"block_seconds": (1.0, 1.0, 1.0, 0.0)}, "not a positive number"),
         ({"block_seconds": (1.0, 1.0, 1.0, 8.0)}, "the whole process lived 10.000 s"),
         ({"parameters": 1}, "its layers give 1,378,698"),
         ({"test": Evaluation(after_steps=1, images=10, correct=11, seconds=1)}, "11 of 10 test images"),

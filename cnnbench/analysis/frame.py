@@ -16,9 +16,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from cnnbench import workloads
+from cnnbench import gates, workloads
+from cnnbench.analysis import doubts
+from cnnbench.analysis.doubts import Doubt
 from cnnbench.errors import WorkloadError
-from cnnbench.schema import DataKind, Device, Evaluation, Job, Machine, Record, RunHeader, Software, Status, Trial
+from cnnbench.schema import (
+    DataKind,
+    Device,
+    Evaluation,
+    Job,
+    Machine,
+    Outcome,
+    Record,
+    RunHeader,
+    Software,
+    Status,
+    Trial,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +78,7 @@ class Process:
     status: Status | Literal["not run"]
     message: str | None
     figures: Figures | None
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def run_id(self) -> str:
@@ -133,7 +148,7 @@ def _of_run(ledger: Ledger) -> list[Process]:
 
 
 def _of_record(header: RunHeader, record: Record) -> Process:
-    outcome = record.outcome
+    outcome = _gated(header, record)
     trial = outcome.trial if outcome.status == "ok" else None
     return Process(
         run=header,
@@ -147,7 +162,18 @@ def _of_record(header: RunHeader, record: Record) -> Process:
         status=outcome.status,
         message=outcome.message,
         figures=None if trial is None else figures(record.job, trial),
+        doubts=() if trial is None else doubts.of_record(header, record),
     )
+
+
+def _gated(header: RunHeader, record: Record) -> Outcome:
+    """The outcome as the gates see it today: what was written before a gate learned something is judged again."""
+    trial = record.outcome.trial
+    if trial is None or record.outcome.status != "ok":
+        return record.outcome
+    device = next((each for each in header.machine.devices if each.id == record.job.device), None)
+    found = gates.check(record.job, trial, record.process_seconds, device, header.machine)
+    return gates.judge(record.outcome, found)
 
 
 def _not_run(header: RunHeader, index: int, job: Job) -> Process:

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cnnbench.analysis import stats
+from cnnbench.analysis import doubts, stats
+from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.frame import Figures, JobKind, Process, job_kind
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine.peaks import Peak
@@ -80,6 +81,7 @@ class Row:
     speedup: Speedup | None = None
     versus_reference: Estimate | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[Doubt, ...] = ()
     other_runs: int = 0
     """Runs of the same row that are not shown."""
 
@@ -112,7 +114,8 @@ def build(members: Sequence[Process], peak_of: PeakOf) -> Row:
         job_kind=job_kind(first.job),
         missing={} if peak.flops_per_second is not None else {"peak": peak.reason or "not known"},
     )
-    return _with_figures(row, good)
+    doubted = doubts.of_row(len(good), [process.doubts for process, _ in good])
+    return dataclasses.replace(_with_figures(row, good), doubts=doubted)
 
 
 def _failures(members: Sequence[Process]) -> tuple[str, ...]:

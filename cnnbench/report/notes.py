@@ -34,13 +34,11 @@ _GEMM_FIGURES = ("peak", "flops")
 def of_row(row: Row) -> tuple[str, ...]:
     """What a reader of this row alone must know."""
     notes = [f"{FIGURES[figure]} n/a: {reason}" for figure, reason in _missing(row)]
-    if row.job_kind == "projected" and row.job_seconds is not None:
-        notes.append("time of the job is projected, not measured")
     if row.accuracy is not None and row.accuracy.data == "synthetic":
         notes.append("accuracy is on synthetic digits")
     if row.speedup is not None and row.speedup.baseline_torch != row.software.torch:
         notes.append(f"the baseline ran under torch {row.speedup.baseline_torch}, this row under {row.software.torch}")
-    return (*notes, *row.failures)
+    return (*notes, *(f"doubt: {doubt.message}" for doubt in row.doubts), *row.failures)
 
 
 def under(comparison: Comparison, references: Sequence[Reference], problems: Iterable[str]) -> tuple[Note, ...]:
@@ -50,6 +48,7 @@ def under(comparison: Comparison, references: Sequence[Reference], problems: Ite
         dict.fromkeys(
             (
                 *_warnings(rows),
+                *_doubts(rows),
                 *_rules(rows, comparison),
                 *_gaps(rows),
                 *_published(references),
@@ -78,16 +77,25 @@ def _warnings(rows: Sequence[Row]) -> list[Note]:
             notes.append(
                 Note("warning", f"{name}: torch {row.software.torch}, its baseline torch {baseline.baseline_torch}")
             )
-    few = sorted({row.ok for row in rows if 0 < row.ok < 3})
-    if few:
-        counts = " or ".join(map(str, few))
-        text = f"Rows with n={counts} have no interval between processes: what another would say is unknown."
-        notes.append(Note("warning", text))
     if any(row.protocol != PROTOCOL for row in rows):
         notes.append(
             Note("warning", "Rows of another protocol (timing rule) stand apart and do not compare with these.")
         )
     return notes
+
+
+def _doubts(rows: Sequence[Row]) -> list[Note]:
+    """Each doubt once, with the rows it is about; a row is named by its processor, workload and precision."""
+    who: dict[tuple[str, str], dict[str, None]] = {}
+    for row in rows:
+        size = "" if row.job.size is None else f" {row.job.size}"
+        name = f"{labels.processor(row.device)} {row.job.workload}{size} {row.job.precision}"
+        for doubt in row.doubts:
+            who.setdefault((doubt.message, doubt.remedy), {})[name] = None
+    return [
+        Note("doubt", f"Doubt ({_listed(list(names))}): {message}. {remedy}")
+        for (message, remedy), names in who.items()
+    ]
 
 
 def _rules(rows: Sequence[Row], comparison: Comparison) -> list[Note]:

@@ -1,0 +1,258 @@
+"""Reasons to believe a figure less: a closed list, each with a number and a remedy that starts with a verb.
+
+A doubt never changes a figure and never hides one; it stands under every table and in every export. `of_record` looks
+at one process, `of_row` at the repeats together. To add one, write a function here and put it in `CHECKS`.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cnnbench import gates, units, workloads
+from cnnbench.devices.nvml import SLOWED
+from cnnbench.devices.sensors import counter_growth
+from cnnbench.schema import Device, Job, Machine, Record, RunHeader, Telemetry, Trial
+
+PROCESSES_WANTED = 3
+HALVES_APART = 0.05
+"""First against second half of the timed blocks: 5 % is the regression check's default tolerance."""
+HALF_BLOCKS_LEAST = 4
+HALVES_SIGMAS = 3.0
+STEAL_SHARE = 0.01
+PRESSURE_SHARE = 0.05
+THROTTLED_SHARE = 0.01
+FAULTS_PER_STEP = 500
+"""Page faults a step with the allocator held are below 100; let go they are 2,000 to 12,000 and cost 5-10 %."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """One reason; `code` is stable, `message` has a number, `remedy` starts with a verb."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One process that ended well, with all there is to know about it."""
+
+    job: Job
+    trial: Trial
+    process_seconds: float
+    device: Device | None
+    machine: Machine
+
+    @property
+    def timed_seconds(self) -> float:
+        """Sum of the blocks."""
+        return sum(self.trial.block_seconds)
+
+
+Check = Callable[[Case], Doubt | None]
+
+
+def of_record(header: RunHeader, record: Record) -> tuple[Doubt, ...]:
+    """The doubts about one process; none about one that measured nothing."""
+    trial = record.outcome.trial
+    if trial is None or not trial.block_seconds or not math.isfinite(sum(trial.block_seconds)):
+        return ()
+    device = next((d for d in header.machine.devices if d.id == record.job.device), None)
+    case = Case(record.job, trial, record.process_seconds, device, header.machine)
+    return tuple(doubt for check in CHECKS if (doubt := check(case)) is not None)
+
+
+def of_row(processes: int, per_process: Sequence[Sequence[Doubt]]) -> tuple[Doubt, ...]:
+    """The row's doubts: too few processes, then each process's, once a code, with how many processes share it."""
+    found: list[Doubt] = []
+    if 0 < processes < PROCESSES_WANTED:
+        found.append(
+            Doubt(
+                "few-processes",
+                f"n={processes}: what another process would say is unknown",
+                f"Repeat with at least {PROCESSES_WANTED} processes (-r {PROCESSES_WANTED}).",
+            )
+        )
+    by_code: dict[str, list[Doubt]] = {}
+    for doubts in per_process:
+        for doubt in doubts:
+            by_code.setdefault(doubt.code, []).append(doubt)
+    for code, doubts in by_code.items():
+        share = "" if len(doubts) == processes else f" (in {len(doubts)} of {processes} processes)"
+        found.append(Doubt(code, doubts[0].message + share, doubts[0].remedy))
+    return tuple(found)
+
+
+def _halves(case: Case) -> tuple[float, float] | None:
+    """(second half over first half - 1, its standard error) of the medians of the timed blocks, or None for too few."""
+    blocks = case.trial.block_seconds
+    half = len(blocks) // 2
+    if half < HALF_BLOCKS_LEAST:
+        return None
+    first, second = blocks[:half], blocks[-half:]
+    middle = statistics.median(first)
+    spread = math.hypot(statistics.stdev(first), statistics.stdev(second)) / math.sqrt(half)
+    # A median's standard error is 1.25 times the mean's for normal noise.
+    return statistics.median(second) / middle - 1, 1.25 * spread / middle
+
+
+def warm_up_not_over(case: Case) -> Doubt | None:
+    """The first half slower than the second, by more than noise."""
+    halves = _halves(case)
+    if halves is None or halves[0] > -HALVES_APART or -halves[0] < HALVES_SIGMAS * halves[1]:
+        return None
+    return Doubt(
+        "warm-up",
+        f"the first half of the timed blocks is {-halves[0]:.0%} slower than the second: warm-up was not over",
+        "Raise warm-up steps in the suite.",
+    )
+
+
+def drift(case: Case) -> Doubt | None:
+    """The second half slower than the first, by more than noise."""
+    halves = _halves(case)
+    if halves is None or halves[0] < HALVES_APART or halves[0] < HALVES_SIGMAS * halves[1]:
+        return None
+    return Doubt(
+        "drift",
+        f"the second half of the timed blocks is {halves[0]:.0%} slower than the first",
+        "Look for heat or another load, and run again.",
+    )
+
+
+def _grown(case: Case, read: Callable[[Telemetry], float | None]) -> float | None:
+    before, after = case.trial.telemetry_before, case.trial.telemetry_after
+    if before is None or after is None:
+        return None
+    return counter_growth(read(before), read(after)).value
+
+
+def throttled(case: Case) -> Doubt | None:
+    """The GPU slowed itself, or the cgroup stopped the process."""
+    words: set[str] = set()
+    for reading in (case.trial.telemetry_before, case.trial.telemetry_after):
+        words |= set((reading.device_throttle_reasons if reading else None) or ()) & SLOWED
+    if words:
+        text = f"{len(words)} throttle reason{'s' if len(words) > 1 else ''} during timing: {', '.join(sorted(words))}"
+        return Doubt("throttled", text, "Improve cooling or raise the power limit, and run again.")
+    stopped = _grown(case, lambda reading: reading.cgroup_throttled_seconds)
+    if stopped is not None and stopped > THROTTLED_SHARE * case.timed_seconds:
+        share = stopped / case.timed_seconds
+        return Doubt(
+            "throttled", f"the cgroup's CPU quota stopped threads for {share:.0%} of the time", "Raise the CPU quota."
+        )
+    return None
+
+
+def other_load(case: Case) -> Doubt | None:
+    """Someone else used the processor: stolen time, waiting for a core, other processes on the GPU."""
+    after = case.trial.telemetry_after
+    if after is not None and after.device_other_processes:
+        text = f"{after.device_other_processes} other processes used the GPU"
+        return Doubt("other-load", text, "End them and run again.")
+    cores = max(1, case.machine.cores_allowed)
+    stolen = _grown(case, lambda reading: reading.steal_seconds)
+    if stolen is not None and stolen > STEAL_SHARE * case.timed_seconds * cores:
+        share = stolen / (case.timed_seconds * cores)
+        return Doubt(
+            "other-load", f"the hypervisor gave {share:.1%} of the CPU's time to others", "Use a dedicated host."
+        )
+    waited = _grown(case, lambda reading: reading.cpu_pressure_seconds)
+    if waited is not None and waited > PRESSURE_SHARE * case.timed_seconds:
+        share = waited / case.timed_seconds
+        text = f"threads waited for a core {share:.0%} of the time (CPU pressure)"
+        return Doubt("other-load", text, "Stop other programs and run again.")
+    return None
+
+
+def too_many_threads(case: Case) -> Doubt | None:
+    """More threads than cores this process may use."""
+    threads, allowed = case.job.threads, case.machine.cores_allowed
+    if case.job.device != "cpu" or threads is None or threads <= allowed:
+        return None
+    return Doubt("cores", f"{threads} threads on {allowed} allowed cores", "Lower --threads, or allow more cores.")
+
+
+def hypervisor(case: Case) -> Doubt | None:
+    """A virtual machine's neighbours cannot be seen."""
+    if case.machine.hypervisor is None or case.job.device != "cpu":
+        return None
+    text = f"virtual machine ({case.machine.hypervisor}): its {case.machine.cores_allowed} cores have neighbours that cannot be seen"
+    return Doubt("hypervisor", text, "Compare only rows of one run, or measure on bare metal.")
+
+
+def governor(case: Case) -> Doubt | None:
+    """A governor that lets the clock sink."""
+    name = case.machine.governor
+    if name in (None, "performance") or case.job.device != "cpu":
+        return None
+    text = f"CPU frequency governor {name} on {case.machine.cores_allowed} cores"
+    return Doubt("governor", text, "Set it to performance (cpupower frequency-set -g performance).")
+
+
+def page_faults(case: Case) -> Doubt | None:
+    """Memory taken from the kernel anew in every step."""
+    faults = case.trial.minor_faults
+    if faults is None or not case.trial.steps or faults / case.trial.steps <= FAULTS_PER_STEP:
+        return None
+    text = f"{faults / case.trial.steps:,.0f} page faults a step; identical processes differ by 5-10 % so"
+    return Doubt("page-faults", text, 'Hold the allocator (allocator = "held", the default).')
+
+
+def synthetic(case: Case) -> Doubt | None:
+    """Accuracy on digits that are not MNIST."""
+    if case.job.data != "synthetic" or case.trial.test is None:
+        return None
+    text = f"accuracy is on {case.trial.test.images:,} synthetic digits, not MNIST"
+    return Doubt("synthetic", text, "Fetch MNIST (cnnbench data fetch) and run again.")
+
+
+def projected(case: Case) -> Doubt | None:
+    """The job's time is computed from a few of its steps."""
+    whole = case.job.job_steps
+    if case.job.clock != "steady" or whole is None or case.trial.steps >= whole:
+        return None
+    text = f"the job's {whole:,} steps are projected from {case.trial.steps:,} timed ones a process"
+    return Doubt("projected", text, "Run the whole job (cnnbench run lecture) to measure it.")
+
+
+def above_peak(case: Case) -> Doubt | None:
+    """Faster than the device's bound, within what a convolution may do."""
+    found = gates.check(case.job, case.trial, case.process_seconds, case.device, case.machine)
+    doubted = [violation.message for violation in found if violation.severity == "doubt"]
+    return Doubt("above-peak", doubted[0], "Check the clock and the canary before believing it.") if doubted else None
+
+
+def low_accuracy(case: Case) -> Doubt | None:
+    """Trained long enough and still below the workload's band."""
+    test = case.trial.test
+    if test is None or case.job.data != "mnist" or case.job.workload not in workloads.names() or not test.images:
+        return None
+    workload = workloads.get(case.job.workload)
+    if workload.accuracy_band is None or test.after_steps < (workload.accuracy_band_steps or 0):
+        return None
+    share, low = test.correct / test.images, workload.accuracy_band[0]
+    if share >= low:
+        return None
+    text = f"accuracy {units.percent(share)} after {test.after_steps:,} steps, {units.percent(low)} or more is expected"
+    return Doubt("low-accuracy", text, "Check optimiser and initialisation: speed without learning is worth nothing.")
+
+
+CHECKS: tuple[Check, ...] = (
+    warm_up_not_over,
+    drift,
+    throttled,
+    other_load,
+    too_many_threads,
+    hypervisor,
+    governor,
+    page_faults,
+    synthetic,
+    projected,
+    above_peak,
+    low_accuracy,
+)
