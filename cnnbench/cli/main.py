@@ -37,8 +37,11 @@ class Lazy(NamedTuple):
 COMMANDS: dict[str, Lazy] = {
     "run": Lazy("cnnbench.cli.run:run", "Measure the jobs of a suite and print their table."),
     "show": Lazy("cnnbench.cli.show:show", "Print the table of results measured before."),
+    "devices": Lazy("cnnbench.cli.machine:devices", "Show each processor with its theoretical and measured peaks."),
+    "doctor": Lazy("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
     "list": Lazy("cnnbench.cli.catalog:list_command", "List the suites and workloads there are."),
     "validate": Lazy("cnnbench.cli.catalog:validate", "Check suite files, naming every mistake."),
+    "schema": Lazy("cnnbench.cli.machine:schema", "Print the JSON schema of what cnnbench writes."),
     "data": Lazy("cnnbench.cli.data:data", "Fetch, verify and find MNIST."),
 }
 
@@ -149,7 +152,11 @@ def run_cli(arguments: Sequence[str] | None = None) -> int:
 def _exit_code(arguments: Sequence[str]) -> int:
     loudness = Loudness()
     try:
-        result = cli.main(list(arguments), prog_name="cnnbench", standalone_mode=False, obj=loudness)
+        # Not cli.main(): it ends a broken pipe with 1, which here means a finding.
+        with cli.make_context("cnnbench", list(arguments), obj=loudness) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as error:
+        return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         return _say(error.format_message(), ExitCode.USAGE, prefix="")
     except click.UsageError as error:
@@ -170,7 +177,7 @@ def _exit_code(arguments: Sequence[str]) -> int:
     except Exception as error:  # the one broad door of the command line
         _show_traceback(loudness)
         return _say(f"internal error, {type(error).__name__}: {error}; {REPORT}", INTERNAL_ERROR)
-    return result if isinstance(result, int) else ExitCode.DONE
+    return ExitCode.DONE
 
 
 def _describe(error: OSError) -> str:

@@ -18,6 +18,7 @@ import torch
 
 from cnnbench import data, workloads
 from cnnbench.devices import Attached, backend, telemetry
+from cnnbench.devices.sensors import energy_between
 from cnnbench.engine import canary, floors, memory, precision
 from cnnbench.engine.loop import Products, Timed, Training
 from cnnbench.engine.measure import NANO, JobTiming, Report, collector_off, time_blocks, time_job, warm_up
@@ -251,7 +252,8 @@ def _idle_energy(envelope: Envelope, progress: Progress) -> tuple[float, float] 
     time.sleep(ENERGY_IDLE_SECONDS)
     last = _counter(telemetry.sample(envelope.device_uuid))
     seconds = (time.monotonic_ns() - start) * NANO
-    return None if last is None or last[1] < first[1] else (last[1] - first[1], seconds)
+    joules = energy_between(first[1], last[1] if last else None, seconds).value
+    return None if joules is None else (joules, seconds)
 
 
 def _energy(
@@ -269,14 +271,15 @@ def _energy(
         steps += job.block_steps
     seconds = (time.monotonic_ns() - start) * NANO
     last = _counter(telemetry.sample(uuid))
-    if first is None or last is None or last[1] < first[1]:
+    joules = energy_between(first[1] if first else None, last[1] if last else None, seconds).value
+    if first is None or joules is None:
         return None
     return Energy(
         source=first[0],
         tick_seconds=0.1 if first[0] == "nvml-total-energy" else 0.001,
         window_seconds=seconds,
         window_steps=steps,
-        window_joules=last[1] - first[1],
+        window_joules=joules,
         idle_seconds=idle[1],
         idle_joules=idle[0],
     )

@@ -22,11 +22,12 @@ HIDDEN = "hidden by CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True)
 class Inventory:
-    """The machine with its devices (unusable ones marked), the software, and why NVML gave no list if it gave none."""
+    """The machine with its devices (unusable ones marked), the software, and the two lists the devices were merged from."""
 
     machine: Machine
     software: Software
-    nvml_reason: str | None
+    nvml: nvml.NvmlResult
+    torch_devices: tuple[Device, ...]
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -40,7 +41,7 @@ def take_inventory(*, visible_devices: str | None = None, python: str = sys.exec
     software, usable = probe_torch(python)
     gpus = reconcile(listed.devices, usable, software, visible_devices)
     machine = fingerprint((cpu_device(), *gpus))
-    return Inventory(machine, software.model_copy(update=_git_state()), listed.reason)
+    return Inventory(machine, software.model_copy(update=_git_state()), listed, usable)
 
 
 def probe_torch(python: str = sys.executable) -> tuple[Software, tuple[Device, ...]]:

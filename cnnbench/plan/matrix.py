@@ -91,19 +91,27 @@ def compile_filter(expression: str | None) -> Callable[[str], bool]:
     if expression is None:
         return lambda text: True
     alternatives = [
-        [_term(term, expression) for term in part.split(" and ")]
-        for part in " ".join(expression.lower().split()).split(" or ")
+        [_term(words, expression) for words in _split(part, "and")] for part in _split(expression.lower().split(), "or")
     ]
-    return lambda text: any(all((word in text) != negated for word, negated in terms) for terms in alternatives)
+    return lambda text: any(all((sought in text) != negated for sought, negated in terms) for terms in alternatives)
 
 
-def _term(term: str, expression: str) -> tuple[str, bool]:
-    words, negated = term.strip(), False
-    while words.startswith("not "):
-        words, negated = words.removeprefix("not ").strip(), not negated
-    if not words or words in ("and", "or", "not"):
+def _split(words: Sequence[str], operator: str) -> list[list[str]]:
+    parts: list[list[str]] = [[]]
+    for word in words:
+        if word == operator:
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return parts
+
+
+def _term(words: list[str], expression: str) -> tuple[str, bool]:
+    negated = words[:1] == ["not"]
+    sought = words[negated:]
+    if not sought or "not" in sought:
         raise UsageError(f"-k {expression!r}: write text to look for, joined by `and`, `or`, `not`")
-    return words, negated
+    return " ".join(sought), negated
 
 
 def _rounds(suite: Suite, repeats: int | None, project: bool) -> int:
