@@ -386,3 +386,22 @@ def test_the_frame_has_a_row_a_process_and_its_missing_values_are_missing():
     assert table["step_seconds"].tolist()[:2] == pytest.approx([0.01, 0.02])
     assert table["step_seconds"].isna().tolist() == [False, False, True]
     assert table["test_correct"].dropna().tolist() == [9_700, 9_700]
+
+
+def test_a_rows_ceiling_is_the_best_gemm_of_its_own_device_and_precision():
+    """Not another device's, precision's or thread count's; MFU needs a theoretical peak, the share of the ceiling does not."""
+    run = b.ledger(
+        [
+            b.record(b.cnn_job(), 0.1, index=0),
+            b.record(b.gemm_job(1024), 2 * 1024**3 / 100e9, index=1),
+            b.record(b.gemm_job(2048), 2 * 2048**3 / 200e9, index=2),
+            b.record(b.gemm_job(2048, precision="bf16"), 2 * 2048**3 / 900e9, index=3),
+            b.record(b.gemm_job(2048, threads=1), 2 * 2048**3 / 800e9, index=4),
+        ],
+        machine=b.machine(),
+    )
+    row = next(row for row in rows_of(run) if row.job.workload == "mnist-cnn")
+    assert row.ceiling_flops_per_second == pytest.approx(200e9)
+    assert row.of_ceiling == pytest.approx(128 * 51_972_732 / 0.1 / 200e9)
+    assert row.mfu is None
+    assert row.bound.verdict == "nearest: compute"

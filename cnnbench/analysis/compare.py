@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from cnnbench.analysis import stats
+from cnnbench.analysis.bound import bound
 from cnnbench.analysis.frame import NOT_RUN, Process, step_flops
 from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup, build
 from cnnbench.analysis.stats import Estimate
@@ -66,6 +67,7 @@ def compare(
         versus, reason = _versus_reference(row, baseline)
         missing = dict(row.missing) if reason is None else {**row.missing, "versus_reference": reason}
         rows.append(dataclasses.replace(row, versus_reference=versus, missing=missing, other_runs=others))
+    rows = _with_ceilings(rows)
     cpus: dict[tuple[str, str, int], list[Row]] = {}
     for row in rows:
         if row.device.kind == "cpu" and row.costs:
@@ -126,6 +128,32 @@ def _versus_reference(row: Row, baseline: ReferenceRow | None) -> tuple[Estimate
 def _same_work(row: Row) -> tuple[str, str, int]:
     """What two rows must share before one divides the other."""
     return row.machine.id, row.work_key, row.protocol
+
+
+def ceiling_key(row: Row) -> tuple[object, ...]:
+    """What a GEMM and a row must share before the GEMM is the row's ceiling."""
+    job = row.job
+    return (row.machine.id, job.device, job.precision, job.threads, job.allocator, row.protocol, row.software.torch)
+
+
+def _with_ceilings(rows: Sequence[Row]) -> list[Row]:
+    """Every training row with the best GEMM of its device, and with the floors of its step."""
+    best: dict[tuple[object, ...], float] = {}
+    for row in rows:
+        if row.job.workload == "gemm" and row.flops_per_second is not None:
+            key = ceiling_key(row)
+            best[key] = max(best.get(key, 0.0), row.flops_per_second.value)
+    return [_with_ceiling(row, best.get(ceiling_key(row))) for row in rows]
+
+
+def _with_ceiling(row: Row, ceiling: float | None) -> Row:
+    if row.job.workload == "gemm" or row.step_seconds is None:
+        return row
+    missing = dict(row.missing)
+    if ceiling is None:
+        missing["ceiling"] = "no GEMM was measured on this device at this precision, thread count and torch"
+    found = bound(row.job, row.step_seconds.value, row.floors, row.operators_per_step, ceiling)
+    return dataclasses.replace(row, ceiling_flops_per_second=ceiling, bound=found, missing=missing)
 
 
 def _with_speedup(row: Row, cpus: Sequence[Row], all_runs: bool) -> Row:

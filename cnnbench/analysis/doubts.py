@@ -181,7 +181,7 @@ def hypervisor(case: Case) -> Doubt | None:
     """A virtual machine's neighbours cannot be seen."""
     if case.machine.hypervisor is None or case.job.device != "cpu":
         return None
-    text = f"virtual machine ({case.machine.hypervisor}): {case.machine.cores_allowed} cores beside neighbours that cannot be seen"
+    text = f"virtual machine ({case.machine.hypervisor}): {case.machine.cores_allowed} cores among neighbours nobody can see"
     return Doubt("hypervisor", text, "Compare only rows of one run, or measure on bare metal.")
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -61,6 +61,8 @@ class Figures:
     test: Evaluation | None
     accuracy_data: DataKind | None
     stopped_early: bool
+    operators_per_step: int | None = None
+    floors: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +215,8 @@ def figures(job: Job, trial: Trial) -> Figures | None:
         test=trial.test,
         accuracy_data=trial.accuracy_data,
         stopped_early=trial.stopped_early,
+        operators_per_step=trial.operators_per_step,
+        floors=trial.floors,
     )
 
 
@@ -243,7 +247,7 @@ def to_frame(found: Sequence[Process]) -> pd.DataFrame:
     """The processes as a frame, one row each; unknown figures are missing values, the job's fields stand as `job_...`."""
     import pandas as pd
 
-    columns = [field.name for field in dataclasses.fields(Figures) if field.name != "test"]
+    columns = [each.name for each in dataclasses.fields(Figures) if each.name not in ("test", "floors")]
     rows = [_flat(process, columns) for process in found]
     return pd.DataFrame(rows, columns=list(_flat_names(columns)))
 

@@ -7,11 +7,13 @@ empty here: `compare` fills it in.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cnnbench.analysis import doubts, stats
+from cnnbench.analysis.bound import Bound
 from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.frame import Figures, JobKind, Process, job_kind
 from cnnbench.analysis.stats import Estimate
@@ -72,6 +74,11 @@ class Row:
     flops_per_second: Estimate | None = None
     peak_flops_per_second: float | None = None
     peak_origin: str | None = None
+    ceiling_flops_per_second: float | None = None
+    """Measured peak: the best GEMM of the same device, precision and threads; `compare` fills it in."""
+    bound: Bound | None = None
+    operators_per_step: int | None = None
+    floors: Mapping[str, float] = field(default_factory=dict)
     job_kind: JobKind | None = None
     job_seconds: Estimate | None = None
     timed_steps: int | None = None
@@ -84,6 +91,20 @@ class Row:
     doubts: tuple[Doubt, ...] = ()
     other_runs: int = 0
     """Runs of the same row that are not shown."""
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOPs utilisation: achieved over theoretical dense peak."""
+        if self.flops_per_second is None or not self.peak_flops_per_second:
+            return None
+        return self.flops_per_second.value / self.peak_flops_per_second
+
+    @property
+    def of_ceiling(self) -> float | None:
+        """Achieved over measured peak."""
+        if self.flops_per_second is None or not self.ceiling_flops_per_second:
+            return None
+        return self.flops_per_second.value / self.ceiling_flops_per_second
 
     @property
     def ok(self) -> int:
@@ -170,7 +191,15 @@ def _with_figures(row: Row, good: Sequence[tuple[Process, Figures]]) -> Row:
         device_peak_bytes=max(device, default=None),
         accuracy=accuracy,
         missing=missing,
+        operators_per_step=figures[0].operators_per_step,
+        floors=_median_floors([each.floors for each in figures]),
     )
+
+
+def _median_floors(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each floor's median over the processes that measured it."""
+    names = dict.fromkeys(name for floors in found for name in floors)
+    return {name: statistics.median(floors[name] for floors in found if name in floors) for name in names}
 
 
 def _costs(job: Job, good: Sequence[tuple[Process, Figures]]) -> dict[tuple[str, int], float]:

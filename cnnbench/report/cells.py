@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from cnnbench import units
+from cnnbench.analysis.bound import Kind
 from cnnbench.analysis.compare import Accuracy, Reference, Row
 from cnnbench.analysis.frame import NOT_RUN
 from cnnbench.analysis.stats import Estimate
@@ -78,6 +79,46 @@ def peak(row: Row) -> Cell:
     value = row.peak_flops_per_second
     raw: dict[str, Value] = {"peak_flops_per_second": value, "peak_kind": "theoretical", "peak_origin": row.peak_origin}
     return Cell(units.giga(value), (), raw)
+
+
+def ceiling(row: Row) -> Cell:
+    """The measured peak: the best matrix product of the same device, precision and threads."""
+    value = row.ceiling_flops_per_second
+    return Cell(units.giga(value), (), {"measured_peak_flops_per_second": value})
+
+
+def utilisation(row: Row) -> Cell:
+    """MFU: achieved over the theoretical dense peak."""
+    return Cell(units.percent(row.mfu, 1), (), {"mfu": row.mfu})
+
+
+def share_of_ceiling(row: Row) -> Cell:
+    """Achieved over the measured peak."""
+    return Cell(units.percent(row.of_ceiling, 0), (), {"share_of_measured_peak": row.of_ceiling})
+
+
+def step(row: Row) -> Cell:
+    """Mean seconds of a timed step."""
+    estimate = row.step_seconds
+    return Cell(units.short_seconds(None if estimate is None else estimate.value), (), values("step_seconds", estimate))
+
+
+def verdict(row: Row) -> Cell:
+    """What binds the step."""
+    text = units.NOT_AVAILABLE if row.bound is None else row.bound.verdict
+    return Cell(text, (), {"verdict": text})
+
+
+def floor(row: Row, kind: Kind) -> Cell:
+    """One floor: its time, and how many times faster it would allow."""
+    found = None if row.bound is None else row.bound.floor(kind)
+    raw: dict[str, Value] = {
+        f"{kind}_floor_seconds": None if found is None else found.seconds,
+        f"{kind}_floor_allows": None if found is None else found.allows,
+    }
+    if found is None:
+        return Cell(units.NOT_AVAILABLE, (), raw)
+    return Cell(units.short_seconds(found.seconds), (f"allows {units.ratio(found.allows)}",), raw)
 
 
 def achieved(row: Row, *, with_interval: bool = False) -> Cell:

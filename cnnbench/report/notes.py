@@ -16,8 +16,13 @@ CLOCKS = {
     "steady": "steady state, blocks of steps after warm-up, data inside, device synchronised at both ends",
 }
 GEMM_CLOCK = "blocks of products after warm-up, device synchronised at both ends; one product is 2 x size^3 FLOP"
+BOUND_CLOCK = (
+    "floors are the best of 5 in the same process: operators x smallest operator, bytes moved at copy speed, FLOPs at the "
+    "best GEMM, one batch drawn"
+)
 
 FIGURES = {
+    "ceiling": "measured peak",
     "peak": "theoretical FLOP/s",
     "flops": "achieved FLOP/s",
     "job": "time of the job",

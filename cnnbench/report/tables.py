@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from cnnbench import units
+from cnnbench.analysis.bound import Kind
 from cnnbench.analysis.compare import Comparison, Reference, Row
 from cnnbench.report import cells, labels, notes
 from cnnbench.report.model import Cell, Column, Group, Line, Report, Table
@@ -32,6 +33,8 @@ def build(
     tables = []
     if training or references:
         tables.append(_training(processor, training, references, comparison.reference_baseline))
+    if any(row.bound is not None and row.bound.floors for row in training):
+        tables.append(_bounds(processor, training))
     if gemm:
         tables.append(_gemm(processor, gemm))
     return Report(tuple(tables), notes.under(comparison, references, problems))
@@ -47,7 +50,10 @@ def _training(
         (Column("processor", "processor", "", 1, "left"), processor),
         (Column("precision", "preci-\nsion", "", 1, "left"), cells.precision),
         (Column("peak", "theo-\nretical", "GFLOP/s", 7), cells.peak),
+        (Column("ceiling", "measured\npeak", "GFLOP/s", 8), cells.ceiling),
         (Column("achieved", "achieved", "GFLOP/s", 4), cells.achieved),
+        (Column("mfu", "MFU", "theor.", 10), cells.utilisation),
+        (Column("of_ceiling", "of peak", "measured", 7), cells.share_of_ceiling),
         (Column("job", "time of the job", "h:mm:ss", 1), cells.job_time),
         (Column("speedup", "speed-up\nover CPU", "", 1), cells.speedup),
         (Column("images", "images", "/s", 6), cells.images),
@@ -58,7 +64,7 @@ def _training(
     ]
     if baseline is not None and (references or any(row.versus_reference is not None for row in rows)):
         title = f"over {baseline.year}'s\n{baseline.processor.split()[-1]}"
-        columns.insert(6, (Column("versus", title, "", 3), cells.versus))
+        columns.insert(9, (Column("versus", title, "", 3), cells.versus))
     groups = _groups(rows, [cell for _, cell in columns])
     if references:
         lines = tuple(_reference_line(found, [column for column, _ in columns]) for found in references)
@@ -67,6 +73,25 @@ def _training(
     clocks = sorted({row.job.clock for row in rows})
     clock = "; ".join(notes.CLOCKS[name] for name in clocks) or "as published"
     return Table("training", heading, clock, tuple(column for column, _ in columns), groups)
+
+
+def _bounds(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:
+    def floor_cell(kind: Kind) -> Callable[[Row], Cell]:
+        return lambda row: cells.floor(row, kind)
+
+    columns: list[tuple[Column, Callable[[Row], Cell]]] = [
+        (Column("processor", "processor", "", 1, "left"), processor),
+        (Column("precision", "preci-\nsion", "", 2, "left"), cells.precision),
+        (Column("step", "one step", "", 1), cells.step),
+        (Column("verdict", "what binds", "", 1, "left"), cells.verdict),
+        (Column("compute", "compute\nfloor", "", 1), floor_cell("compute")),
+        (Column("bandwidth", "bandwidth\nfloor", "", 3), floor_cell("bandwidth")),
+        (Column("launch", "launch\nfloor", "", 3), floor_cell("launch")),
+        (Column("input", "input\nfloor", "", 4), floor_cell("input")),
+    ]
+    groups = _groups(rows, [cell for _, cell in columns])
+    heading = "Why not N times faster: one step against the floors measured beside it"
+    return Table("bounds", heading, notes.BOUND_CLOCK, tuple(column for column, _ in columns), groups)
 
 
 def _gemm(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:
