@@ -7,6 +7,7 @@ output, messages to standard error.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 import sys
@@ -65,9 +66,9 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name].target.partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        if not any(parameter.name == "verbose" for parameter in command.params):
-            command.params += [_loudness("-v", "--verbose", _SAY_MORE), _loudness("-q", "--quiet", _SAY_LESS)]
+        command: click.Command = copy.copy(getattr(importlib.import_module(module), attribute))
+        loudness = (_loudness("-v", "--verbose", _SAY_MORE), _loudness("-q", "--quiet", _SAY_LESS))
+        command.params = [*command.params, *loudness]  # of the copy: the command as its module has it stays as it is
         return command
 
     def resolve_command(
