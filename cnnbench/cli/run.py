@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -104,6 +105,7 @@ def run(context: click.Context, /, suites: tuple[str, ...], **options: Any) -> N
 
     console = Console(stderr=True, soft_wrap=True)
     verbosity = verbosity_of(context)
+    options["suites"] = suites
     options["data_dir"], options["env_dir"] = split_by_origin(context, options["data_dir"])
     if options["run_id"] and not options["resume"]:
         raise UsageError("--run-id names a run to go on with; it needs --resume")
@@ -258,8 +260,8 @@ def _measure(
         return execute(writer, header, todo, launch, display, fail_fast=options["fail_fast"])
     except KeyboardInterrupt:
         display.close()
-        again = " ".join(["cnnbench run", *header.suites, "--resume"])
-        console.print(f"interrupted; what was measured is in {writer.path}; go on with `{again}`", highlight=False)
+        again = shlex.join(["cnnbench", "run", *options["suites"], "-o", str(options["output"]), "--resume"])
+        console.print(f"what was measured is in {writer.path}; go on with `{again}`", highlight=False, markup=False)
         raise
     finally:
         display.close()
