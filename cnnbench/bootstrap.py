@@ -273,9 +273,9 @@ def _ask(command: Sequence[str], seconds: float = 60, environment: Mapping[str, 
     return done.stdout if done.returncode == 0 else None
 
 
-def _call(command: Sequence[str], root: Path) -> int:
+def _call(command: Sequence[str], root: Path, *, silent: bool = False) -> int:
     """Run to the end and give the exit code. Ctrl-C reaches the child as well, which ends by itself and in order."""
-    with subprocess.Popen(command, cwd=root) as process:
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL if silent else None) as process:
         while True:
             try:
                 code = process.wait()
@@ -294,7 +294,8 @@ def _go_on(command: str, rest: Sequence[str], python: Path, root: Path) -> int:
     if command == "setup":
         _tell(f"ready: {python.parent / 'cnnbench'} run quick")
         return 0
-    code = _call([str(python), "-m", "cnnbench", "run", "quick", *rest], root)
+    run = [str(python), "-m", "cnnbench", "run", "quick", *rest]
+    code = _call(run, root, silent=not rest)  # its table is part of the one that `show` prints next
     if code not in SHOW_ANYWAY:
         return code
     shown = _call([str(python), "-m", "cnnbench", "show", "--with-lecture", "--last"], root)

@@ -205,7 +205,7 @@ def test_quick_runs_then_shows_and_passes_the_exit_code_on(
 ) -> None:
     seen: list[list[str]] = []
 
-    def call(command: list[str], root: Path) -> int:
+    def call(command: list[str], root: Path, *, silent: bool = False) -> int:
         seen.append(command)
         return run_code if "run" in command else show_code
 
