@@ -31,6 +31,16 @@ def short_seconds(seconds: float | None) -> str:
     return f"{seconds / 1e-9:.3g} ns"
 
 
+def joules(value: float | None) -> str:
+    """Energy with the prefix that suits it: `12.3 mJ`, `4.5 kJ`."""
+    if value is None:
+        return NOT_AVAILABLE
+    for scale, unit in ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ")):
+        if abs(value) >= 0.9995 * scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value / 1e-9:.3g} nJ"
+
+
 def giga(flops_per_second: float | None) -> str:
     """A rate in GFLOP/s without its unit: four significant figures, thousands separated (`66,908`)."""
     if flops_per_second is None:

@@ -405,3 +405,9 @@ def test_a_rows_ceiling_is_the_best_gemm_of_its_own_device_and_precision():
     assert row.of_ceiling == pytest.approx(128 * 51_972_732 / 0.1 / 200e9)
     assert row.mfu is None
     assert row.bound.verdict == "nearest: compute"
+
+
+def test_a_step_faster_than_the_bare_products_is_doubted():
+    run = b.ledger([b.record(b.cnn_job(), 0.01, index=0), b.record(b.gemm_job(512), 2 * 512**3 / 100e9, index=1)])
+    row = next(row for row in rows_of(run) if row.job.workload == "mnist-cnn")
+    assert "above-ceiling" in {doubt.code for doubt in row.doubts}

@@ -100,3 +100,10 @@ def test_a_gemm_and_a_trial_without_time_do_no_harm() -> None:
     assert codes(gemm_job()) == set()
     assert doubts.of_record(header(), record(WHOLE, block_seconds=())) == ()
     assert trial(WHOLE).steps == 150
+
+
+def test_tf32_that_is_as_exact_as_float32_is_doubted() -> None:
+    job = WHOLE.model_copy(update={"precision": "tf32"})
+    assert codes(job, settings={"matmul_error": "4.00e-07"}) == {"precision"}
+    assert codes(job, settings={"matmul_error": "3.00e-04"}) == set()
+    assert codes(WHOLE, settings={"matmul_error": "4.00e-07"}) == set()

@@ -135,6 +135,45 @@ def test_the_same_seed_trains_to_the_same_loss(tmp_path: Path) -> None:
     assert first.test == second.test.model_copy(update={"seconds": first.test.seconds})  # type: ignore[union-attr]
 
 
+NOTEBOOK = """
+description = "the notebook's recipe, very short"
+repeats = 1
+[[job]]
+workload = "mnist-cnn"
+clock = "job"
+data = "synthetic"
+order = "shuffled"
+batch_size = 16
+epochs = 3
+steps_per_epoch = 8
+extra_forwards = 2
+epoch_eval_images = 20
+stop_when_all_right = true
+loader = "dataloader"
+"""
+
+
+def test_a_whole_job_is_timed_in_one_piece_and_can_be_projected_instead(tmp_path: Path) -> None:
+    """Epochs + evaluations <= job clock <= process; with --project the same job has no evaluations and no clock of its own."""
+    path = tmp_path / "notebook.toml"
+    path.write_text(NOTEBOOK)
+    done = cnnbench("run", path, "-d", "cpu", "-o", tmp_path / "whole", "--json")
+    assert done.returncode == 0, done.stderr
+    (record,) = only_ledger(tmp_path / "whole").records
+    trial = record.outcome.trial
+    assert trial is not None
+    assert trial.job_seconds is not None
+    assert trial.job_evaluation_seconds is not None
+    assert sum(trial.block_seconds) + trial.job_evaluation_seconds <= trial.job_seconds * 1.001
+    assert trial.job_seconds < record.process_seconds
+    assert [evaluation.images for evaluation in trial.epoch_evaluations] == [20] * len(trial.block_seconds)
+    assert trial.images == trial.steps * 16
+    done = cnnbench("run", path, "-d", "cpu", "-o", tmp_path / "short", "--project", "--dry-run", "--json")
+    jobs = [Job.model_validate(each) for each in json.loads(done.stdout)]
+    assert len(jobs) == 3
+    assert {(job.clock, job.epoch_eval_images, job.job_steps) for job in jobs} == {("steady", 0, 24)}
+
+
 def test_kill_9_of_the_parent_leaves_no_worker_and_resume_does_each_job_once(suite: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     parent = start(suite, results)

@@ -180,3 +180,16 @@ def test_a_jobs_text_names_its_keys_but_neither_round_nor_seed() -> None:
 
 def test_no_devices_no_jobs() -> None:
     assert plan("quick", devices=()) == ()
+
+
+def test_a_sweep_of_threads_with_auto_ends_at_the_cores_allowed(tmp_path: Path) -> None:
+    """On 6 cores: 1, 2, 4 and auto (6); a single count above them is planned as it stands, for the doubt to say so."""
+
+    def planned(threads: str) -> list[int | None]:
+        text = f'description = "t"\nrepeats = 1\n[[job]]\nworkload = "gemm"\nsize = 64\nthreads = {threads}\n'
+        jobs = make_plan([suite(tmp_path, text)], machine(cores_allowed=6), [CPU], data_kind="mnist", seed=0)
+        return sorted((job.threads for job in jobs), key=lambda threads: threads or 0)
+
+    assert planned('["auto", 1, 2, 4, 8, 16]') == [1, 2, 4, 6]
+    assert planned("8") == [8]
+    assert planned("[1, 8]") == [1, 8]

@@ -15,6 +15,7 @@ from typing import get_args
 
 from cnnbench.analysis import stats
 from cnnbench.analysis.bound import bound
+from cnnbench.analysis.doubts import above_ceiling
 from cnnbench.analysis.frame import NOT_RUN, Process, step_flops
 from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup, build
 from cnnbench.analysis.stats import Estimate
@@ -152,8 +153,10 @@ def _with_ceiling(row: Row, ceiling: float | None) -> Row:
     missing = dict(row.missing)
     if ceiling is None:
         missing["ceiling"] = "no GEMM was measured on this device at this precision, thread count and torch"
+    over = None if ceiling is None or row.flops_per_second is None else row.flops_per_second.value / ceiling
+    doubted = (*row.doubts, *((above_ceiling(over),) if over is not None and over > 1 else ()))
     found = bound(row.job, row.step_seconds.value, row.floors, row.operators_per_step, ceiling)
-    return dataclasses.replace(row, ceiling_flops_per_second=ceiling, bound=found, missing=missing)
+    return dataclasses.replace(row, ceiling_flops_per_second=ceiling, bound=found, missing=missing, doubts=doubted)
 
 
 def _with_speedup(row: Row, cpus: Sequence[Row], all_runs: bool) -> Row:

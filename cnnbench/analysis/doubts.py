@@ -24,6 +24,8 @@ HALVES_SIGMAS = 3.0
 STEAL_SHARE = 0.01
 PRESSURE_SHARE = 0.05
 THROTTLED_SHARE = 0.01
+FP32_ERROR = 2e-5
+"""Relative error of a 256-term product: about 1e-6 in float32, 3e-4 in TF32."""
 FAULTS_PER_STEP = 500
 """Page faults a step with the allocator held are below 100; let go they are 2,000 to 12,000 and cost 5-10 %."""
 
@@ -227,6 +229,21 @@ def above_peak(case: Case) -> Doubt | None:
     return Doubt("above-peak", doubted[0], "Check the clock and the canary before believing it.") if doubted else None
 
 
+def above_ceiling(share: float) -> Doubt:
+    """A whole training step faster than the bare products of its device (asked by `compare`, which sees both)."""
+    text = f"the step reaches {share:.0%} of the best matrix product measured on its device"
+    return Doubt("above-ceiling", text, "Measure the products again, in the same run.")
+
+
+def precision_not_seen(case: Case) -> Doubt | None:
+    """TF32 was asked for and the arithmetic is as exact as float32."""
+    error = case.trial.settings.get("matmul_error")
+    if case.job.precision != "tf32" or error is None or float(error) > FP32_ERROR:
+        return None
+    text = f"labelled tf32, but a product's relative error is {error}, that of float32"
+    return Doubt("precision", text, "Call it fp32, or find out why tensor cores were not used.")
+
+
 def low_accuracy(case: Case) -> Doubt | None:
     """Trained long enough and still below the workload's band."""
     test = case.trial.test
@@ -254,5 +271,6 @@ CHECKS: tuple[Check, ...] = (
     synthetic,
     projected,
     above_peak,
+    precision_not_seen,
     low_accuracy,
 )

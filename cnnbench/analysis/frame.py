@@ -23,9 +23,11 @@ from cnnbench.errors import WorkloadError
 from cnnbench.schema import (
     DataKind,
     Device,
+    Energy,
     Evaluation,
     Job,
     Machine,
+    Memory,
     Outcome,
     Record,
     RunHeader,
@@ -63,6 +65,10 @@ class Figures:
     stopped_early: bool
     operators_per_step: int | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
+    energy: Energy | None = None
+    energy_missing: str | None = None
+    cold_start_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +223,20 @@ def figures(job: Job, trial: Trial) -> Figures | None:
         stopped_early=trial.stopped_early,
         operators_per_step=trial.operators_per_step,
         floors=trial.floors,
+        memory=trial.memory,
+        energy=trial.energy,
+        energy_missing=_why_no_energy(job, trial),
+        cold_start_seconds=trial.cold_start_seconds,
     )
+
+
+def _why_no_energy(job: Job, trial: Trial) -> str | None:
+    """Why there is no energy: its sensor's own reason, else that it was not asked for."""
+    if trial.energy is not None:
+        return None
+    sensor = "package_energy_joules" if job.device == "cpu" else "device_energy_joules"
+    reading = trial.telemetry_before
+    return (reading.missing.get(sensor) if reading else None) or "not asked for (run with --energy)"
 
 
 def step_flops(job: Job) -> int | None:
@@ -247,7 +266,11 @@ def to_frame(found: Sequence[Process]) -> pd.DataFrame:
     """The processes as a frame, one row each; unknown figures are missing values, the job's fields stand as `job_...`."""
     import pandas as pd
 
-    columns = [each.name for each in dataclasses.fields(Figures) if each.name not in ("test", "floors")]
+    columns = [
+        each.name
+        for each in dataclasses.fields(Figures)
+        if each.name not in ("test", "floors", "memory", "energy", "energy_missing")
+    ]
     rows = [_flat(process, columns) for process in found]
     return pd.DataFrame(rows, columns=list(_flat_names(columns)))
 

@@ -16,6 +16,7 @@ from cnnbench.analysis import doubts, stats
 from cnnbench.analysis.bound import Bound
 from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.frame import Figures, JobKind, Process, job_kind
+from cnnbench.analysis.resources import EnergyUse, energy_use
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine.peaks import Peak
 from cnnbench.schema import DataKind, Device, Job, Machine, Software
@@ -84,6 +85,10 @@ class Row:
     timed_steps: int | None = None
     host_peak_bytes: int | None = None
     device_peak_bytes: int | None = None
+    device_reserved_bytes: int | None = None
+    device_used_bytes: int | None = None
+    energy: EnergyUse | None = None
+    cold_start_seconds: Estimate | None = None
     accuracy: Accuracy | None = None
     speedup: Speedup | None = None
     versus_reference: Estimate | None = None
@@ -167,10 +172,12 @@ def _with_figures(row: Row, good: Sequence[tuple[Process, Figures]]) -> Row:
     accuracy, why_no_accuracy = _accuracy(row.job, figures)
     host = [each.host_peak_bytes for each in figures if each.host_peak_bytes is not None]
     device = [each.device_peak_bytes for each in figures if each.device_peak_bytes is not None]
+    cold = [each.cold_start_seconds for each in figures if each.cold_start_seconds]
     on_cpu = row.device.kind == "cpu"
     reasons = {
         "job": why_no_job,
         "accuracy": why_no_accuracy,
+        "energy": next((each.energy_missing for each in figures if each.energy_missing), None),
         "host_peak": None if host else "no high-water mark could be read on that system",
         "device_peak": None
         if device
@@ -189,11 +196,19 @@ def _with_figures(row: Row, good: Sequence[tuple[Process, Figures]]) -> Row:
         timed_steps=min(each.steps for each in figures),
         host_peak_bytes=max(host, default=None),
         device_peak_bytes=max(device, default=None),
+        device_reserved_bytes=_largest([each.memory.device_reserved_peak_bytes for each in figures]),
+        device_used_bytes=_largest([each.memory.device_used_bytes for each in figures]),
+        energy=energy_use([each.energy for each in figures if each.energy], row.job.batch_size),
+        cold_start_seconds=stats.geometric(cold) if cold else None,
         accuracy=accuracy,
         missing=missing,
         operators_per_step=figures[0].operators_per_step,
         floors=_median_floors([each.floors for each in figures]),
     )
+
+
+def _largest(values: Sequence[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _median_floors(found: Sequence[Mapping[str, float]]) -> dict[str, float]:

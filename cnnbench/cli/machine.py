@@ -81,7 +81,9 @@ def _report(inventory: Inventory, kept: tuple[MeasuredPeak, ...]) -> DevicesRepo
     return DevicesReport(machine=inventory.machine, devices=views)
 
 
-def _view(device: Device, machine: Machine, precision: Precision, kept: tuple[MeasuredPeak, ...], torch: str) -> PeakView:
+def _view(
+    device: Device, machine: Machine, precision: Precision, kept: tuple[MeasuredPeak, ...], torch: str
+) -> PeakView:
     from cnnbench.machine import measured, peaks
 
     theory = peaks.theoretical(device, machine, precision)

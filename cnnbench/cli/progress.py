@@ -1,4 +1,5 @@
 """What a person sees while jobs run: a line a job, and on a terminal one live line, redrawn only when a worker speaks.
+In a log a long job adds a line every five minutes.
 
 There is no refresh timer: between messages (at most one a second) this process sleeps, so that it does not disturb
 what is being timed. Everything goes to standard error.
@@ -15,6 +16,9 @@ from cnnbench import units
 from cnnbench.runner.run import Todo
 from cnnbench.schema import Record
 
+LINE_EVERY_SECONDS = 300.0
+"""Where there is no terminal (a log), a long job says this often how far it is."""
+
 
 class Display:
     """Shows a run on a console; verbosity below 0 says nothing but failures."""
@@ -26,6 +30,7 @@ class Display:
         self._queue: list[str] = []
         self._phase, self._phase_started = "", 0.0
         self._prefix = ""
+        self._next_line = 0.0
         self._line_shown = False
 
     def plan(self, keys: list[str]) -> None:
@@ -36,6 +41,7 @@ class Display:
         """A job starts."""
         self._prefix = f"[{position + 1}/{of}] {todo.job.label}"
         self._phase, self._phase_started = "start", time.monotonic()
+        self._next_line = time.monotonic() + LINE_EVERY_SECONDS
         self._draw("start")
 
     def hears(self, message: dict[str, Any]) -> None:
@@ -51,6 +57,9 @@ class Display:
         else:
             text = self._phase
         self._draw(text)
+        if not self._live and self._verbosity >= 0 and done and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + LINE_EVERY_SECONDS
+            self._console.print(f"{self._prefix}: {text}", highlight=False, markup=False)
 
     def ends(self, record: Record) -> None:
         """A job is on disk."""

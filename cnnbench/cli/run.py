@@ -169,7 +169,7 @@ def _new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str
     from cnnbench.schema import RunHeader
     from cnnbench.store import new_run_id
 
-    seed = options["seed"] if options["seed"] is not None else secrets.randbelow(2**31)
+    seed = _seed(loaded, options["seed"])
     devices = select(inventory.devices, options["device"])
     plan = make_plan(
         loaded,
@@ -193,6 +193,17 @@ def _new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str
         software=inventory.software,
         plan=plan,
     )
+
+
+def _seed(loaded: Sequence[Suite], wanted: int | None) -> int:
+    """The flag's, else the one the suites name, else a random one. Raises UsageError where two suites name different ones."""
+    named = {suite.seed for suite in loaded if suite.seed is not None}
+    if wanted is not None:
+        return wanted
+    if len(named) > 1:
+        seeds = ", ".join(map(str, sorted(named)))
+        raise UsageError(f"the suites name different seeds ({seeds}); choose one with --seed, or run them one by one")
+    return named.pop() if named else secrets.randbelow(2**31)
 
 
 class _Digits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -30,6 +31,14 @@ DEFAULT_RESULTS = Path("results")
 @click.option("--run", "run_id", metavar="ID", help="Only this run (its id or the id's beginning).")
 @click.option("--last", is_flag=True, help="Only the newest run.")
 @click.option("--all-runs", is_flag=True, help="Every run of a row, not just the newest.")
+@click.option(
+    "--only", type=click.Choice(["training", "resources", "bounds", "gemm"]), help="One table instead of all."
+)
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Put the Markdown between the lines <!-- table: ... --> and <!-- table end --> of this page.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
 def show(
     paths: tuple[Path, ...],
@@ -39,6 +48,8 @@ def show(
     run_id: str | None,
     last: bool,
     all_runs: bool,
+    only: str | None,
+    into: Path | None,
     output: Path | None,
 ) -> None:
     """Print the table of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else ./results).
@@ -48,8 +59,17 @@ def show(
     from cnnbench.report import text
 
     report = report_paths(
-        paths, with_lecture=with_lecture, machine_id=machine_id, run_id=run_id, last=last, all_runs=all_runs
+        paths,
+        with_lecture=with_lecture,
+        machine_id=machine_id,
+        run_id=run_id,
+        last=last,
+        all_runs=all_runs,
+        only=only,
     )
+    if into is not None:
+        _put_into(into, text.render(report, "markdown"))
+        return
     if output is not None:
         _save(output, text.render(report, format_))
         click.echo(f"wrote {output}", err=True)
@@ -65,6 +85,7 @@ def report_paths(
     run_id: str | None = None,
     last: bool = False,
     all_runs: bool = False,
+    only: str | None = None,
 ) -> Report:
     """The report of the ledgers under the paths, or of the default results where there are none.
 
@@ -86,7 +107,14 @@ def report_paths(
     processes, doubles = frame.processes(ledgers)
     comparison = compare.compare(processes, references, all_runs=all_runs)
     problems = (*loaded.problems, *shipped.problems, *doubles)
-    return tables.build(comparison, with_references=with_lecture, all_runs=all_runs, problems=problems)
+    return tables.build(
+        comparison,
+        with_references=with_lecture,
+        all_runs=all_runs,
+        problems=problems,
+        digests={ledger.header.run_id: ledger.final_digest for ledger in ledgers},
+        only=only,
+    )
 
 
 def _default_results() -> Path:
@@ -129,6 +157,16 @@ def _printable(text: str) -> str:
     """The text in what the output can encode: an en dash becomes ? rather than a traceback."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, errors="replace").decode(encoding)
+
+
+def _put_into(page: Path, table: str) -> None:
+    """Replace what stands between the page's two marks. Raises UsageError where they are not there exactly once."""
+    text = page.read_text(encoding="utf-8")
+    parts = re.split(r"(?m)^(<!-- table: .* -->\n|<!-- table end -->$)", text)
+    if len(parts) != 5 or not parts[1].startswith("<!-- table: ") or parts[3] != "<!-- table end -->":
+        raise UsageError(f"{page}: needs one line `<!-- table: ... -->` and below it one `<!-- table end -->`")
+    _save(page, "".join((parts[0], parts[1], table, parts[3], parts[4])))
+    click.echo(f"wrote the table into {page}", err=True)
 
 
 def _save(path: Path, text: str) -> None:

@@ -48,7 +48,7 @@ def make_plan(
     for suite in suites:
         rounds = _rounds(suite, repeats, project)
         for device in devices:
-            for cell in suite.cells(device.kind):
+            for cell in _up_to_auto(suite.cells(device.kind), device, machine):
                 job = _make_job(cell, device, machine, data_kind, threads)
                 if project and job.clock == "job":
                     job = projected(job)
@@ -119,6 +119,22 @@ def _rounds(suite: Suite, repeats: int | None, project: bool) -> int:
         return repeats
     whole = any("job" in spec.choices.get("clock", {}).get(ANY, ()) for spec in suite.jobs)
     return max(suite.repeats, PROJECTION_PROCESSES) if project and whole else suite.repeats
+
+
+def _up_to_auto(cells: Sequence[Cell], device: Device, machine: Machine) -> list[Cell]:
+    """Thread counts swept together with `auto` end at the cores allowed: above them threads only wait for each other."""
+
+    def rest(cell: Cell) -> tuple[object, ...]:
+        return tuple(value for name, value in cell.items() if name != "threads")
+
+    swept = {rest(cell) for cell in cells if cell["threads"] == AUTO}
+    if device.kind != "cpu":
+        return list(cells)
+    return [
+        cell
+        for cell in cells
+        if cell["threads"] == AUTO or rest(cell) not in swept or int(cell["threads"] or 0) <= machine.cores_allowed
+    ]
 
 
 def _make_job(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cnnbench import units
+from cnnbench import units, workloads
 from cnnbench.analysis.bound import Kind
 from cnnbench.analysis.compare import Accuracy, Reference, Row
 from cnnbench.analysis.frame import NOT_RUN
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import labels
 from cnnbench.report.model import Cell, Value
-from cnnbench.schema import digest
+from cnnbench.schema import Job, digest
+from cnnbench.workloads import Workload
 
 Text = Callable[[float | None], str]
 NONE = Cell(units.NOT_AVAILABLE)
@@ -188,6 +189,58 @@ def host_peak(row: Row) -> Cell:
 def device_peak(row: Row) -> Cell:
     """Largest allocator peak on the device of the row's processes."""
     return Cell(units.data_size(row.device_peak_bytes), (), {"device_peak_bytes": row.device_peak_bytes})
+
+
+def device_reserved(row: Row) -> Cell:
+    """Largest reserved bytes of the device's caching allocator."""
+    value = row.device_reserved_bytes
+    return Cell(units.data_size(value), (), {"device_reserved_bytes": value})
+
+
+def device_used(row: Row) -> Cell:
+    """Device memory in use by NVML, by UUID, right after the timed steps."""
+    value = row.device_used_bytes
+    return Cell(units.data_size(value), (), {"device_used_bytes": value})
+
+
+def activations(row: Row) -> Cell:
+    """Analytic: float32 bytes of one image's forward activations, the input included."""
+    workload = workload_of(row.job)
+    value = None if workload is None else workload.activation_bytes_per_image
+    return Cell(units.data_size(value), (), {"activation_bytes_per_image": value})
+
+
+def parameters(row: Row) -> Cell:
+    """Analytic: float32 bytes of the parameters."""
+    workload = workload_of(row.job)
+    value = None if workload is None else workload.parameter_bytes
+    return Cell(units.data_size(value), (), {"parameter_bytes": value})
+
+
+def cold_start(row: Row) -> Cell:
+    """Spawn of the process to its first synchronised step."""
+    found = row.cold_start_seconds
+    return Cell(units.short_seconds(None if found is None else found.value), (), values("cold_start_seconds", found))
+
+
+def energy(row: Row) -> Cell:
+    """Joules an image: gross, and idle-subtracted beside it with the counter and its uncertainty."""
+    found = row.energy
+    raw = values("energy_joules_per_image", None if found is None else found.gross_joules)
+    if found is None:
+        return Cell(units.NOT_AVAILABLE, (), {**raw, "net_energy_joules_per_image": None, "mean_power_watts": None})
+    net = "net n/a" if found.net_joules is None else f"net {units.joules(found.net_joules)}"
+    details = (net, f"{found.watts:.0f} W", f"±{units.percent(found.uncertainty, 1)} by {found.source}")
+    raw |= {"net_energy_joules_per_image": found.net_joules, "mean_power_watts": found.watts}
+    return Cell(units.joules(found.gross_joules.value), details, raw)
+
+
+def workload_of(job: Job) -> Workload | None:
+    """The job's workload, where it is known here in the version that ran."""
+    if job.workload not in workloads.names():
+        return None
+    workload = workloads.get(job.workload)
+    return workload if workload.version == job.workload_version else None
 
 
 def accuracy(row: Row) -> Cell:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cnnbench import units
 from cnnbench.analysis.compare import Comparison, Reference, Row
@@ -16,6 +16,10 @@ CLOCKS = {
     "steady": "steady state, blocks of steps after warm-up, data inside, device synchronised at both ends",
 }
 GEMM_CLOCK = "blocks of products after warm-up, device synchronised at both ends; one product is 2 x size^3 FLOP"
+RESOURCE_CLOCK = (
+    "memory marks are of the timed steps alone, process and data included; activations are one image's forward pass; energy "
+    "is a window of at least 10 s of further steps; cold start is process spawn to first step"
+)
 BOUND_CLOCK = (
     "floors are the best of 5 in the same process: operators x smallest operator, bytes moved at copy speed, FLOPs at the "
     "best GEMM, one batch drawn"
@@ -29,8 +33,9 @@ FIGURES = {
     "speedup": "speed-up",
     "versus_reference": "speed-up over the published CPU",
     "host_peak": "host peak",
-    "device_peak": "device peak",
+    "device_peak": "device memory",
     "accuracy": "test accuracy",
+    "energy": "energy",
 }
 MOST_PROBLEMS = 20
 _GEMM_FIGURES = ("peak", "flops")
@@ -46,7 +51,9 @@ def of_row(row: Row) -> tuple[str, ...]:
     return (*notes, *(f"doubt: {doubt.message}" for doubt in row.doubts), *row.failures)
 
 
-def under(comparison: Comparison, references: Sequence[Reference], problems: Iterable[str]) -> tuple[Note, ...]:
+def under(
+    comparison: Comparison, references: Sequence[Reference], problems: Iterable[str], digests: Mapping[str, str]
+) -> tuple[Note, ...]:
     """All notes in the order they are printed: what could mislead first, then rules, gaps, sources, conditions."""
     rows = comparison.rows
     return tuple(
@@ -58,6 +65,7 @@ def under(comparison: Comparison, references: Sequence[Reference], problems: Ite
                 *_gaps(rows),
                 *_published(references),
                 *_runs(rows),
+                *_ledgers(rows, digests),
                 *_problems(sorted(set(problems))),
             )
         )
@@ -197,6 +205,15 @@ def _as_printed(row: ReferenceRow) -> tuple[str, ...]:
     texts = [] if row.printed_flops_text in (None, plain) else [f'"{row.printed_flops_text}"']
     texts += [] if speedup in (None, 1) else [f"{speedup:g}x"]
     return (f"printed {' and '.join(texts)}",) if texts else ()
+
+
+def _ledgers(rows: Sequence[Row], digests: Mapping[str, str]) -> list[Note]:
+    """Where each ledger ended when this was made: what `cnnbench audit` holds the ledger against."""
+    return [
+        Note("run", f"Ledger {row.machine.id}/{row.run_id} sha256:{digests[row.run_id][:16]}")
+        for row in sorted(rows, key=lambda each: (each.machine.id, each.run_id))
+        if row.run_id in digests
+    ]
 
 
 def _runs(rows: Sequence[Row]) -> list[Note]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cnnbench import units
 from cnnbench.analysis.bound import Kind
@@ -20,8 +20,13 @@ def build(
     with_references: bool = False,
     all_runs: bool = False,
     problems: Iterable[str] = (),
+    digests: Mapping[str, str] | None = None,
+    only: str | None = None,
 ) -> Report:
-    """The report of these rows; published rows first where asked for. The same rows in any order give an equal report."""
+    """The report of these rows; published rows first where asked for. The same rows in any order give an equal report.
+
+    `digests` are the final digests of the ledgers by run; `only` keeps one table (training, bounds or gemm).
+    """
     references = comparison.references if with_references else ()
     training = [row for row in comparison.rows if row.job.workload != "gemm"]
     gemm = [row for row in comparison.rows if row.job.workload == "gemm"]
@@ -33,11 +38,14 @@ def build(
     tables = []
     if training or references:
         tables.append(_training(processor, training, references, comparison.reference_baseline))
+    if any(row.ok for row in training):
+        tables.append(_resources(processor, [row for row in training if row.ok]))
     if any(row.bound is not None and row.bound.floors for row in training):
         tables.append(_bounds(processor, training))
     if gemm:
         tables.append(_gemm(processor, gemm))
-    return Report(tuple(tables), notes.under(comparison, references, problems))
+    kept = tuple(table for table in tables if only in (None, table.key))
+    return Report(kept, notes.under(comparison, references, problems, digests or {}))
 
 
 def _training(
@@ -73,6 +81,24 @@ def _training(
     clocks = sorted({row.job.clock for row in rows})
     clock = "; ".join(notes.CLOCKS[name] for name in clocks) or "as published"
     return Table("training", heading, clock, tuple(column for column, _ in columns), groups)
+
+
+def _resources(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:
+    columns: list[tuple[Column, Callable[[Row], Cell]]] = [
+        (Column("processor", "processor", "", 1, "left"), processor),
+        (Column("precision", "preci-\nsion", "", 3, "left"), cells.precision),
+        (Column("host_peak", "host\npeak", "", 1), cells.host_peak),
+        (Column("device_peak", "device\npeak", "", 1), cells.device_peak),
+        (Column("device_reserved", "device\nreserved", "", 4), cells.device_reserved),
+        (Column("device_used", "device\nused", "", 5), cells.device_used),
+        (Column("activations", "activations\nan image", "", 2), cells.activations),
+        (Column("parameters", "para-\nmeters", "", 2), cells.parameters),
+        (Column("energy", "energy\nan image", "", 1), cells.energy),
+        (Column("cold_start", "cold\nstart", "", 3), cells.cold_start),
+    ]
+    groups = _groups(rows, [cell for _, cell in columns])
+    heading = "Memory, energy and cold start: high-water marks, what the layers alone need, what the counter says"
+    return Table("resources", heading, notes.RESOURCE_CLOCK, tuple(column for column, _ in columns), groups)
 
 
 def _bounds(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:

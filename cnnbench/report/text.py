@@ -13,6 +13,9 @@ from typing import Literal
 from cnnbench import __version__
 from cnnbench.report import terminal
 from cnnbench.report.model import Group, Line, Report, Table, Value
+from cnnbench.schema import digest
+
+PAGE_DIGEST = "<!-- cnnbench page sha256:"
 
 Format = Literal["table", "markdown", "csv", "json"]
 
@@ -26,7 +29,7 @@ def render(report: Report, format: Format, *, width: int | None = None, color: b
 
 
 def markdown(report: Report) -> str:
-    """GitHub's tables, one a group, with the notes as a list."""
+    """GitHub's tables, one a group, with the notes as a list; the last line holds the digest of all above, for the audit."""
     parts: list[str] = []
     for table in report.tables:
         parts += [f"## {table.title}", ""]
@@ -34,7 +37,10 @@ def markdown(report: Report) -> str:
             parts += [f"**{_escape(group.title)}**", "", *_markdown_table(table, group), ""]
         parts += [f"Clock: {_escape(table.clock)}.", ""]
     parts += [f"- {_escape(note.text)}" for note in report.notes]
-    return "\n".join(parts).rstrip("\n") + "\n"
+    if not parts:
+        return "\n"
+    page = "\n".join(parts).rstrip("\n") + "\n"
+    return f"{page}\n{PAGE_DIGEST}{digest(page)} -->\n"
 
 
 def _markdown_table(table: Table, group: Group) -> list[str]:

@@ -28,6 +28,8 @@ WORKLOAD = Workload(
     classes=10,
     optimizers=("rmsprop", "rmsprop-tf1"),
     inits=(TRUNCATED, NORMAL),
+    # From ten epochs on. The lecture's whole job ended at 99.31 % (results/, suite lecture); the band leaves room for
+    # seeds on both sides, and what falls below it has not learnt what the reference learns.
     accuracy_band=(0.985, 0.997),
     accuracy_band_steps=4290,
 )

@@ -1,0 +1,38 @@
+"""Energy per image from raw counters, in closed form."""
+
+from __future__ import annotations
+
+import pytest
+
+from cnnbench.analysis.resources import energy_use
+from cnnbench.schema import Energy
+
+
+def window(joules: float, idle_watts: float = 100.0) -> Energy:
+    """10 s of 1,000 steps beside 5 s of idling."""
+    return Energy(
+        source="nvml-total-energy", tick_seconds=0.1, window_seconds=10.0, window_steps=1000, window_joules=joules,
+        idle_seconds=5.0, idle_joules=5 * idle_watts,
+    )  # fmt: skip
+
+
+def test_gross_and_net_are_the_closed_forms() -> None:
+    """3,000 J over 128,000 images; 100 W idle for 10 s is 1,000 J of them; a tick of 0.1 s in 10 s is 1 %."""
+    use = energy_use([window(3000.0)] * 3, 128)
+    assert use is not None
+    assert use.gross_joules.value == pytest.approx(3000 / 128_000)
+    assert use.gross_joules.n == 3
+    assert use.net_joules == pytest.approx(2000 / 128_000)
+    assert use.watts == pytest.approx(300)
+    assert use.uncertainty == pytest.approx(0.01)
+
+
+def test_an_idle_machine_that_took_as_much_leaves_no_net() -> None:
+    use = energy_use([window(900.0)], 128)
+    assert use is not None
+    assert use.net_joules is None
+    assert use.gross_joules.low is None
+
+
+def test_without_a_reading_there_is_no_energy() -> None:
+    assert energy_use([], 128) is None
