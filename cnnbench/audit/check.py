@@ -204,7 +204,8 @@ def _table(page: Path, table: PrintedTable, raw: _Raw) -> tuple[int, list[Disagr
             continue
         checked += len(figures)
         compared = [list(_compare(where, figures, wanted)) for wanted in candidates]
-        found.extend(min(compared, key=lambda wrong: len(wrong)))
+        nearest: list[Disagreement] = min(compared, key=len)
+        found.extend(nearest)
     return checked, found
 
 
