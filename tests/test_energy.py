@@ -1,0 +1,56 @@
+"""The energy window against a fake counter: long enough, gross and idle apart, silent where the counter lies or is absent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from cnnbench.devices import backend
+from cnnbench.engine import trial
+from cnnbench.engine.loop import Products
+from cnnbench.engine.progress import Progress
+from cnnbench.schema import Envelope, Job, Telemetry
+
+JOB = Job(workload="gemm", workload_version=1, size=16, data="random", block_steps=5)
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "ENERGY_WINDOW_SECONDS", 0.2)
+    monkeypatch.setattr(trial, "ENERGY_IDLE_SECONDS", 0.1)
+
+
+def envelope(*, energy: bool = True) -> Envelope:
+    return Envelope(job=JOB, outcome_path="x", parent_pid=1, spawn_monotonic_ns=0, energy=energy)
+
+
+def measure(monkeypatch: pytest.MonkeyPatch, counter: Callable[[], float | None]) -> object:
+    monkeypatch.setattr(trial.telemetry, "sample", lambda uuid: Telemetry(package_energy_joules=counter()))
+    idle = trial._idle_energy(envelope(), Progress(None))
+    products = Products(JOB, torch.device("cpu"))
+    return trial._energy(idle, JOB, products, backend("cpu").attach(threads=None), None)
+
+
+def test_a_counter_of_fifty_watts_is_read_as_fifty_watts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a window at least as long as asked, in whole blocks of steps; idling by the same counter."""
+    found = measure(monkeypatch, lambda: 50 * time.monotonic())
+    assert found is not None
+    assert found.source == "rapl-package"  # type: ignore[attr-defined]
+    assert found.window_seconds >= 0.2  # type: ignore[attr-defined]
+    assert found.window_joules / found.window_seconds == pytest.approx(50, rel=0.1)  # type: ignore[attr-defined]
+    assert found.idle_joules / found.idle_seconds == pytest.approx(50, rel=0.1)  # type: ignore[attr-defined]
+    assert found.window_steps % JOB.block_steps == 0  # type: ignore[attr-defined]
+
+
+def test_a_counter_that_is_reset_or_absent_gives_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measure(monkeypatch, lambda: 1e6 - 50 * time.monotonic()) is None
+    assert measure(monkeypatch, lambda: None) is None
+
+
+def test_energy_not_asked_for_costs_no_wait() -> None:
+    start = time.monotonic()
+    assert trial._idle_energy(envelope(energy=False), Progress(None)) is None
+    assert time.monotonic() - start < 0.05
