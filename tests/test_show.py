@@ -153,3 +153,13 @@ def test_a_report_of_one_ledger_is_what_a_run_prints(results):
     report = report_paths([results / b.MACHINE_ID / "r2.jsonl"])
     assert [table.key for table in report.tables] == ["training", "resources"]
     assert [line.kind for table in report.tables for group in table.groups for line in group.lines] == ["measured"] * 2
+
+
+def test_a_gemm_above_its_devices_peak_is_shown_as_invalid(tmp_path):
+    """Written before the gate knew better, judged again when read: 8192 cubed in 1 ms is 16 times an H200's float32."""
+    h200 = b.GPU.model_copy(update={"name": "NVIDIA H200", "max_clock_hertz": 1.98e9, "multiprocessors": 132})
+    records = b.repeats(b.gemm_job(8192, device="cuda:0"), [1e-3, 3e-2])
+    b.write(tmp_path, b.ledger(records, machine=b.machine(gpus=[h200])))
+    shown = call(tmp_path, "--format", "markdown").output
+    assert "ok 1/2 (invalid 1 of 2)" in shown
+    assert "physics gate" in shown
