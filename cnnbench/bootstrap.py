@@ -152,7 +152,7 @@ try:
     build = runpy.run_path(str(pathlib.Path(importlib.util.find_spec("torch").origin).parent / "version.py"))
     cuda, hip = build.get("cuda"), build.get("hip")
     found["build"] = f"cuda {cuda}" if cuda else f"rocm {hip}" if hip else "cpu"
-except Exception:
+except Exception:  # a torch that is missing or too broken to be read, in whatever way, is installed anew
     pass
 spec = importlib.util.find_spec("cnnbench")
 found["cnnbench"] = spec and spec.origin
