@@ -63,7 +63,7 @@ def under(
                 *_doubts(rows),
                 *_rules(rows, comparison),
                 *_gaps(rows),
-                *_published(references),
+                *published(references),
                 *_runs(rows),
                 *_ledgers(rows, digests),
                 *_problems(sorted(set(problems))),
@@ -170,7 +170,7 @@ def _missing(row: Row) -> list[tuple[str, str]]:
     return [(figure, row.missing[figure]) for figure in shown if figure in row.missing]
 
 
-def _published(references: Sequence[Reference]) -> list[Note]:
+def published(references: Sequence[Reference]) -> list[Note]:
     """The published rows' notes; a clause that several rows share is said once."""
     if not references:
         return []
