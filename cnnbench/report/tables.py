@@ -9,6 +9,8 @@ from cnnbench.analysis.bound import Kind
 from cnnbench.analysis.compare import Comparison, Reference, Row
 from cnnbench.report import cells, labels, notes
 from cnnbench.report.model import Cell, Column, Group, Line, Report, Table
+from cnnbench.report.published import reference_cells
+from cnnbench.report.safe import plain
 from cnnbench.schema import PROTOCOL, ReferenceRow
 
 Cells = dict[str, Callable[[Row], Cell]]
@@ -71,7 +73,7 @@ def _training(
         (Column("outcome", "outcome", "", 2, "left"), cells.outcome),
     ]
     if baseline is not None and (references or any(row.versus_reference is not None for row in rows)):
-        title = f"over {baseline.year}'s\n{baseline.processor.split()[-1]}"
+        title = f"over {baseline.year}'s\n{plain(baseline.processor).rpartition(' ')[2]}"
         columns.insert(9, (Column("versus", title, "", 3), cells.versus))
     groups = _groups(rows, [cell for _, cell in columns])
     if references:
@@ -167,7 +169,7 @@ def _groups(rows: Sequence[Row], columns: Sequence[Callable[[Row], Cell]]) -> tu
 
 
 def _reference_line(found: Reference, columns: Sequence[Column]) -> Line:
-    known = cells.reference(found)
+    known = reference_cells(found)
     row = found.published
     note = tuple(part for part in (row.note, row.theoretical_note) if part)
     return Line(tuple(known.get(column.key, cells.EMPTY) for column in columns), note, "reference")
