@@ -65,3 +65,11 @@ def test_quiet_says_nothing_of_what_went_well() -> None:
     shown.hears({"phase": "timed", "done": 5, "total": 10})
     shown.ends(record(cnn_job()))
     assert out.getvalue() == ""
+
+
+def test_what_a_worker_says_does_not_steer_the_terminal() -> None:
+    shown, out = display(terminal=False, verbosity=1)
+    shown.begins(Todo(0, 1, cnn_job()), 0, 1)
+    failed = record(cnn_job(), status="oom", message="\x1b[2J3 GiB\n\ttoo much")
+    shown.ends(failed.model_copy(update={"outcome": failed.outcome.model_copy(update={"stderr_tail": "\x1b[31ma\nb"})}))
+    assert "OOM: \ufffd[2J3 GiB too much\n\ufffd[31ma\nb\n" in out.getvalue()

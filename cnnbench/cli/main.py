@@ -20,6 +20,7 @@ import click
 
 from cnnbench import __version__
 from cnnbench.errors import CnnbenchError, ExitCode
+from cnnbench.report.safe import printable
 
 INTERNAL_ERROR = 70
 """An error in cnnbench itself, sysexits' EX_SOFTWARE: 1 is a finding and 2 the caller's mistake, so neither will do."""
@@ -189,7 +190,7 @@ def _describe(error: OSError) -> str:
 
 
 def _say(message: str, code: int, *, prefix: str = "error: ") -> int:
-    click.echo(f"{prefix}{message}", err=True)
+    click.echo(printable(f"{prefix}{message}"), err=True)
     return int(code)
 
 

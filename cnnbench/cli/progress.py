@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from cnnbench import units
+from cnnbench.report.safe import plain, printable
 from cnnbench.runner.run import Todo
 from cnnbench.schema import Record
 
@@ -72,11 +73,10 @@ class Display:
             if self._verbosity >= 0:
                 self._console.print(f"{self._prefix}: {_summary(record)}", highlight=False, markup=False)
             return
-        self._console.print(
-            f"{self._prefix}: {outcome.status.upper()}: {outcome.message}", highlight=False, markup=False
-        )
+        message = plain(outcome.message or "no message")
+        self._console.print(f"{self._prefix}: {outcome.status.upper()}: {message}", highlight=False, markup=False)
         if self._verbosity > 0 and outcome.stderr_tail:
-            self._console.print(outcome.stderr_tail, highlight=False, markup=False)
+            self._console.print(printable(outcome.stderr_tail), highlight=False, markup=False)
 
     def close(self) -> None:
         """Leave no half-drawn line behind."""

@@ -10,6 +10,8 @@ from cnnbench.analysis.bound import Kind
 from cnnbench.analysis.compare import Comparison, Reference, Row
 from cnnbench.report import cells, labels, notes
 from cnnbench.report.model import Cell, Column, Group, Line, Report, Table
+from cnnbench.report.published import reference_cells
+from cnnbench.report.safe import plain
 from cnnbench.schema import PROTOCOL, ReferenceRow
 
 Cells = dict[str, Callable[[Row], Cell]]
@@ -119,7 +121,7 @@ def _thin_group(group: Group, most: int) -> Group:
 
 
 def _over(baseline: ReferenceRow) -> str:
-    return f"over {baseline.year}'s\n{baseline.processor.split()[-1]}"
+    return f"over {baseline.year}'s\n{plain(baseline.processor).rpartition(' ')[2]}"
 
 
 def _training(
@@ -243,7 +245,7 @@ def _groups(rows: Sequence[Row], columns: Sequence[Callable[[Row], Cell]]) -> tu
 
 
 def _reference_line(found: Reference, columns: Sequence[Column]) -> Line:
-    known = cells.reference(found)
+    known = reference_cells(found)
     row = found.published
     note = tuple(part for part in (row.note, row.theoretical_note) if part)
     return Line(tuple(known.get(column.key, cells.EMPTY) for column in columns), note, "reference")
