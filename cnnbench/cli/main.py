@@ -40,6 +40,7 @@ COMMANDS: dict[str, Lazy] = {
     "show": Lazy("cnnbench.cli.show:show", "Print the table of results measured before."),
     "devices": Lazy("cnnbench.cli.machine:devices", "Show each processor with its theoretical and measured peaks."),
     "doctor": Lazy("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
+    "merge": Lazy("cnnbench.cli.merge:merge", "Bring the ledgers of many machines into one tree."),
     "audit": Lazy("cnnbench.cli.audit:audit", "Re-derive every printed figure from the raw records."),
     "list": Lazy("cnnbench.cli.catalog:list_command", "List the suites and workloads there are."),
     "validate": Lazy("cnnbench.cli.catalog:validate", "Check suite files, naming every mistake."),
