@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from cnnbench.cli import completion
 from cnnbench.errors import ExitCode, LedgerError, UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ EXPORTS = {"json": "json", "csv": "csv", "markdown": "markdown"}
 
 
 @click.command()
-@click.argument("suites", nargs=-1, required=True, metavar="SUITE...")
+@click.argument("suites", nargs=-1, required=True, metavar="SUITE...", shell_complete=completion.suites)
 @click.option(
     "-d",
     "--device",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cnnbench.cli import completion
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,8 +28,20 @@ DEFAULT_RESULTS = Path("results")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--format", "format_", type=click.Choice(["table", "markdown", "csv", "json"]), default="table")
 @click.option("--with-lecture", is_flag=True, help="Show the lecture's rows of 2017 above the measured ones.")
-@click.option("--machine", "machine_id", metavar="ID", help="Only this machine (its id or the id's beginning).")
-@click.option("--run", "run_id", metavar="ID", help="Only this run (its id or the id's beginning).")
+@click.option(
+    "--machine",
+    "machine_id",
+    metavar="ID",
+    shell_complete=completion.machines,
+    help="Only this machine (its id or the id's beginning).",
+)
+@click.option(
+    "--run",
+    "run_id",
+    metavar="ID",
+    shell_complete=completion.runs,
+    help="Only this run (its id or the id's beginning).",
+)
 @click.option("--last", is_flag=True, help="Only the newest run.")
 @click.option("--all-runs", is_flag=True, help="Every run of a row, not just the newest.")
 @click.option(
