@@ -17,8 +17,7 @@ from markupsafe import Markup
 from cnnbench import __version__
 from cnnbench.report import pages, pictures, safe
 from cnnbench.report.model import Cell, Chart, Column, Page
-from cnnbench.report.text import PAGE_DIGEST
-from cnnbench.schema import digest
+from cnnbench.report.text import sealed
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_LINES = 300
@@ -29,7 +28,7 @@ FILTER_FROM = 6
 
 def render(page: Page, *, static: bool) -> str:
     """The page, ending in the digest of itself, for the audit. `static` draws the charts; else the reader's browser does."""
-    page = pages.thin(page, MOST_LINES)
+    page = pages.for_readers(page, MOST_LINES)
     text = (
         _environment()
         .get_template("page.html")
@@ -49,8 +48,7 @@ def render(page: Page, *, static: bool) -> str:
             payloads={chart.key: Markup(pictures.payload(chart)) for chart in page.charts},
         )
     )
-    text = text.strip() + "\n"
-    return f"{text}\n{PAGE_DIGEST}{digest(text)} -->\n"
+    return sealed(text.strip())
 
 
 @cache

@@ -31,14 +31,22 @@ def markdown(report: Report) -> str:
     """GitHub's tables, one a group, with the notes as a list; the last line holds the digest of all above, for the audit."""
     parts: list[str] = []
     for table in report.tables:
-        parts += [f"## {safe.markdown(table.title)}", ""]
-        for group in table.groups:
-            parts += [f"**{safe.markdown(group.title)}**", "", *_markdown_table(table, group), ""]
-        parts += [f"Clock: {safe.markdown(table.clock)}.", ""]
+        parts += [f"## {safe.markdown(table.title)}", "", *markdown_groups(table)]
     parts += [f"- {safe.markdown(note.text)}" for note in report.notes]
-    if not parts:
-        return "\n"
-    page = "\n".join(parts).rstrip("\n") + "\n"
+    return sealed("\n".join(parts)) if parts else "\n"
+
+
+def markdown_groups(table: Table) -> list[str]:
+    """The lines of a table: each group under its title, then the clock rule."""
+    parts: list[str] = []
+    for group in table.groups:
+        parts += [f"**{safe.markdown(group.title)}**", "", *_markdown_table(table, group), ""]
+    return [*parts, f"Clock: {safe.markdown(table.clock)}.", ""] if table.clock else parts
+
+
+def sealed(text: str) -> str:
+    """The text ending in a line with the digest of all above it."""
+    page = text.rstrip("\n") + "\n"
     return f"{page}\n{PAGE_DIGEST}{digest(page)} -->\n"
 
 
