@@ -87,10 +87,8 @@ def difference(path: Path, wanted: str | bytes) -> str | None:
     ours = _comparable(wanted).splitlines()
     if there == ours:
         return None
-    line = next(
-        (n for n, pair in enumerate(zip(there, ours, strict=False), 1) if pair[0] != pair[1]),
-        min(len(there), len(ours)) + 1,
-    )
+    shorter = min(len(there), len(ours))
+    line = next((n for n in range(shorter) if there[n] != ours[n]), shorter) + 1
     return f"differs from line {line} on"
 
 

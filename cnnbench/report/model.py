@@ -134,5 +134,5 @@ class Page:
 
     @property
     def report(self) -> Report:
-        """The tables and notes alone, for the formats that have no sections."""
-        return Report(self.tables, self.notes)
+        """The tables of figures and the notes alone, for the formats that have no sections."""
+        return Report(tuple(table for table in self.tables if table.key != "method"), self.notes)

@@ -6,12 +6,12 @@ A section whose records do not exist is left out. Nothing here knows a format.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from cnnbench import units
-from cnnbench.analysis.compare import Reference, Row
+from cnnbench.analysis.compare import Row
 from cnnbench.report import cells, cost, machines, method, notes, tables
 from cnnbench.report.charts import flops, learning, noise, resources, speed, sweeps
 from cnnbench.report.charts.material import Material
@@ -75,7 +75,7 @@ def _full(
             "Every row",
             "Rows divide one another only within a group: the same work, timed the same way.",
             [speed.over_cpu(material)],
-            [_narrowed(by_key.get("training"))],
+            [by_key.get("training")],
         ),
         _section(
             "why",
@@ -133,32 +133,6 @@ def _section(
     return Section(key, title, lead, drawn, kept, tuple(said)) if drawn or kept or said else None
 
 
-IN_RESOURCES = {"host_peak", "device_peak"}
-
-
-def _narrowed(table: Table | None) -> Table | None:
-    """The table without what the page's table of resources has too, and without columns that say n/a in every row."""
-    if table is None:
-        return None
-    lines = [line for group in table.groups for line in group.lines]
-    empty = [all(line.cells[n].text in ("", units.NOT_AVAILABLE) for line in lines) for n in range(len(table.columns))]
-    kept = [n for n, column in enumerate(table.columns) if column.key not in IN_RESOURCES and not empty[n]]
-    gone = [
-        " ".join(column.title.replace("-\n", "").split())
-        for n, column in enumerate(table.columns)
-        if empty[n] and column.key not in IN_RESOURCES
-    ]
-    groups = tuple(
-        dataclasses.replace(
-            group,
-            lines=tuple(dataclasses.replace(line, cells=tuple(line.cells[n] for n in kept)) for line in group.lines),
-        )
-        for group in table.groups
-    )
-    clock = table.clock + (f"; n/a in every row: {', '.join(gone)}" if gone else "")
-    return dataclasses.replace(table, columns=tuple(table.columns[n] for n in kept), groups=groups, clock=clock)
-
-
 def _then_and_now(material: Material, processor: Callable[[Row], Cell]) -> Section | None:
     """The lecture's table with the measured rows of the same job under it, and its two charts."""
     comparison = material.comparison
@@ -205,19 +179,49 @@ def warnings(page: Page) -> tuple[Note, ...]:
     return tuple(note for note in page.notes if note.kind == "warning")
 
 
-def thin(page: Page, most: int) -> Page:
-    """The page with at most about `most` lines a table, for a reader's eyes; the files keep all.
+def for_readers(page: Page, most: int) -> Page:
+    """The page as people read it: tables without empty columns and with at most about `most` lines; the files keep all.
 
-    Of each group the first lines stay (slowest first, as tables are ordered), a sample of the middle, the last, and those
-    that failed; the group's title says how many it has.
+    Of each long group the first lines stay (slowest first, as tables are ordered), the last, and evenly some between; the
+    group's title says how many it has.
     """
+    has_resources = any(table.key == "resources" for table in page.tables)
+
+    def shown(table: Table) -> Table:
+        elsewhere = IN_RESOURCES if has_resources and table.key == "training" else set()
+        return tables.thin(_narrowed(table, elsewhere), most)
+
     sections = tuple(
-        dataclasses.replace(section, tables=tuple(tables.thin(table, most) for table in section.tables))
+        dataclasses.replace(section, tables=tuple(shown(table) for table in section.tables))
         for section in page.sections
     )
     return dataclasses.replace(page, sections=sections)
 
 
-def references_shown(references: Iterable[Reference], template: Template) -> tuple[Reference, ...]:
-    """The published rows a template shows: none where two sides are compared."""
-    return () if template == "compare" else tuple(references)
+IN_RESOURCES = {"host_peak", "device_peak"}
+"""Columns that the page's table of resources has too."""
+
+
+def _narrowed(table: Table, elsewhere: set[str]) -> Table:
+    """The table without the columns that are elsewhere, and without those that say n/a in every row, which are named."""
+    lines = [line for group in table.groups for line in group.lines]
+    silent = {"", units.NOT_AVAILABLE}
+    empty = [
+        bool(lines) and {line.cells[n].text for line in lines} <= silent and table.columns[n].priority > 1
+        for n in range(len(table.columns))
+    ]
+    kept = [n for n, column in enumerate(table.columns) if column.key not in elsewhere and not empty[n]]
+    gone = [
+        " ".join(column.title.replace("-\n", "").split())
+        for n, column in enumerate(table.columns)
+        if empty[n] and column.key not in elsewhere
+    ]
+    groups = tuple(
+        dataclasses.replace(
+            group,
+            lines=tuple(dataclasses.replace(line, cells=tuple(line.cells[n] for n in kept)) for line in group.lines),
+        )
+        for group in table.groups
+    )
+    clock = table.clock + (f"; n/a in every row: {', '.join(name for name in gone if name)}" if any(gone) else "")
+    return dataclasses.replace(table, columns=tuple(table.columns[n] for n in kept), groups=groups, clock=clock)
