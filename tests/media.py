@@ -13,15 +13,15 @@ from cmarkgfm.cmark import Options
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What must reach no terminal, page or sheet raw: controls but line ends and tabs, direction overrides, half characters."""
 _COMMANDS = {
-    **{"textbackslash": "\\", "textasciicircum": "^", "textasciitilde": "~", "textbar": "|", "textless": "<"},
+    **{"textbackslash": "\\", "textasciicircum": "^", "textbar": "|", "textless": "<"},
     **{"textgreater": ">", "textasciigrave": "`", "textquotesingle": "'", "textendash": "–", "textemdash": "—"},
     **{"textquoteleft": "‘", "textquoteright": "’", "textquotedblleft": "“", "textquotedblright": "”"},
-    **{"ldots": "…", "textperiodcentered": "·", "textdegree": "°", "textregistered": "®", "texttrademark": "™"},
+    **{"ldots": "…", "textdegree": "°", "textregistered": "®", "texttrademark": "™"},
     **{"textcopyright": "©", "allowbreak": ""},
 }
 _MATHS = {
     **{r"\times": "×", r"\pm": "±", r"\mu": "µ", r"\geq": "≥", r"\leq": "≤", r"\approx": "≈", r"\to": "→"},
-    **{r"\surd": "√", "-": "−"},
+    **{r"\surd": "√", r"\cdot": "·", r"\sim": "~", "-": "−"},
 }
 _TOKEN = re.compile(
     r"\\texttt\{\\char(?P<code>\d+)\}|\\ensuremath\{(?P<maths>[^{}]+)\}|\\textsuperscript\{(?P<power>[23])\}"
