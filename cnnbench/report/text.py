@@ -5,6 +5,7 @@ that a narrow terminal loses the least important columns, and says which. What t
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from collections.abc import Callable
 from typing import Literal
@@ -90,12 +91,11 @@ def comma_separated(report: Report) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, [name for name in names if name not in ends] + ends, lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    shown = functools.cache(safe.csv)  # the report's notes stand in every row
+    writer.writerows(
+        {name: shown(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
+    )
     return out.getvalue()
-
-
-def _cell(value: Value) -> Value:
-    return safe.csv(value) if isinstance(value, str) else value
 
 
 def as_json(report: Report) -> str:
