@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cnnbench import units
@@ -156,14 +157,22 @@ def _ceilings(rows: Sequence[Row]) -> list[Row]:
 
 
 def _groups(rows: Sequence[Row], columns: Sequence[Callable[[Row], Cell]]) -> tuple[Group, ...]:
-    """Rows of the same work together: whole jobs that were measured first, then projections, then rates."""
+    """Rows of the same work together: whole jobs that were measured first, then projections, then rates; batch 128 before
+    batch 1024.
+    """
     by_title: dict[tuple[int, str], list[Line]] = {}
     for row in rows:
         protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
         place = {"measured": 0, "projected": 1, None: 2}[row.job_kind]
         line = Line(tuple(cell(row) for cell in columns), notes.of_row(row), "measured" if row.ok else "failed")
         by_title.setdefault((place, labels.work(row.job) + protocol), []).append(line)
-    return tuple(Group(title, tuple(lines)) for (_, title), lines in sorted(by_title.items(), key=lambda item: item[0]))
+
+    def order(item: tuple[tuple[int, str], list[Line]]) -> tuple[object, ...]:
+        (place, title), _ = item
+        parts = [int(part) if odd % 2 else part for odd, part in enumerate(re.split(r"(\d+)", title))]
+        return (place, parts, title)
+
+    return tuple(Group(title, tuple(lines)) for (_, title), lines in sorted(by_title.items(), key=order))
 
 
 def _reference_line(found: Reference, columns: Sequence[Column]) -> Line:
