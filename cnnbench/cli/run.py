@@ -106,7 +106,7 @@ def run(context: click.Context, /, suites: tuple[str, ...], **options: Any) -> N
     console = Console(stderr=True, soft_wrap=True)
     verbosity = verbosity_of(context)
     options["suites"] = suites
-    options["data_dir"], options["env_dir"] = split_by_origin(context, options["data_dir"])
+    options["directories"] = split_by_origin(context, options["data_dir"])
     if options["run_id"] and not options["resume"]:
         raise UsageError("--run-id names a run to go on with; it needs --resume")
     loaded = [load_suite(find_suite(name)) for name in suites]
@@ -234,8 +234,7 @@ class _Digits:
             with show_download(self._console, quiet=not self._download) as on_progress:
                 self._resolved = resolve(
                     kind,
-                    data_dir=self._options["data_dir"],
-                    env_dir=self._options["env_dir"],
+                    **self._options["directories"],
                     cache_dir=default_cache_dir(os.environ),
                     on_progress=on_progress,
                     download=self._download,
