@@ -110,18 +110,26 @@ def resolve(
     found = find(list_candidates(data_dir, env_dir, cache_dir, settings_dir))
     if found is not None:
         return Resolved("mnist", found.directory)
-    try:
-        if not download:
+    if not download:
+        if kind == "mnist":
             raise DataUnavailableError(
                 f"{cache_dir}: MNIST is not there and was not to be downloaded; "
                 "run `cnnbench data fetch`, or name a directory that holds it with --data-dir"
             )
+        return Resolved("synthetic", None, _NOT_TRIED.format(cache_dir))
+    try:
         fetch(cache_dir, on_progress=on_progress)
     except DataUnavailableError as error:
         if kind == "mnist":
             raise
         return Resolved("synthetic", None, _explain(error))
     return Resolved("mnist", cache_dir)
+
+
+_NOT_TRIED = (
+    "MNIST is not in {} and nothing is downloaded for a plan, so it is shown with SYNTHETIC digits; a run downloads MNIST "
+    "first (so does `cnnbench data fetch`), and trains on synthetic digits only where it cannot."
+)
 
 
 def _explain(error: DataUnavailableError) -> str:
