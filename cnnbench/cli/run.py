@@ -258,8 +258,7 @@ def _measure(
     from cnnbench.runner.launch import Launch, Limits
     from cnnbench.runner.run import execute
 
-    display = Display(console, verbosity)
-    display.plan([item.job.row_key for item in todo])
+    display = Display(console, verbosity, todo, header.plan)
     launch = Launch(
         data_dir=directory,
         energy=options["energy"],
@@ -291,16 +290,19 @@ def _announce(console: Console, header: RunHeader, todo: Sequence[Todo], path: P
 
 
 def _print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
+    from cnnbench.cli.progress import namer
+
     if as_json:
         click.echo(json.dumps([job.model_dump() for job in plan], indent=2))
         return
+    name = namer(plan)
     for index, job in enumerate(plan, start=1):
         clock = (
             f"{job.blocks} x {job.block_steps} steps"
             if job.clock == "steady"
             else f"{job.epochs} x {job.steps_per_epoch} steps"
         )
-        click.echo(f"{index:3d}  {job.label}: {job.clock} clock, {clock}, data {job.data}")
+        click.echo(f"{index:3d}  {name(job)}: {job.clock} clock, {clock}, data {job.data}")
 
 
 def _report(path: Path, options: dict[str, Any], verbosity: int) -> None:
