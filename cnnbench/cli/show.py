@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cnnbench.cli import output as out
+from cnnbench.cli.sources import default_results
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from cnnbench.report.model import Report
     from cnnbench.report.text import Format
     from cnnbench.store import Ledger
-
-DEFAULT_RESULTS = Path("results")
 
 
 @click.command()
@@ -70,11 +67,7 @@ def show(
     if into is not None:
         _put_into(into, text.render(report, "markdown"))
         return
-    if output is not None:
-        _save(output, text.render(report, format_))
-        click.echo(f"wrote {output}", err=True)
-        return
-    click.echo(_printable(text.render(report, format_, width=terminal_width(), color=sys.stdout.isatty())), nl=False)
+    out.emit(report, format_, output)
 
 
 def report_paths(
@@ -95,7 +88,7 @@ def report_paths(
     from cnnbench.analysis import compare, frame
     from cnnbench.report import tables
 
-    roots = list(paths) or [_default_results()]
+    roots = list(paths) or [default_results()]
     loaded = store.load_tree(roots)
     shipped = store.load_tree([store.reference_dir()])
     references = tuple(dict.fromkeys((*shipped.references, *loaded.references)))
@@ -115,16 +108,6 @@ def report_paths(
         digests={ledger.header.run_id: ledger.final_digest for ledger in ledgers},
         only=only,
     )
-
-
-def _default_results() -> Path:
-    """The results directory by the environment, else ./results. Raises UsageError where it is not there."""
-    named = os.environ.get("CNNBENCH_RESULTS")
-    path = Path(named) if named else DEFAULT_RESULTS
-    if not path.exists():
-        origin = "CNNBENCH_RESULTS names it" if named else "name a path or set CNNBENCH_RESULTS"
-        raise UsageError(f"no results directory {path} ({origin}); measure first with `cnnbench run quick`")
-    return path
 
 
 def _select(ledgers: Sequence[Ledger], machine_id: str | None, run_id: str | None, last: bool) -> list[Ledger]:
@@ -147,30 +130,11 @@ def _select(ledgers: Sequence[Ledger], machine_id: str | None, run_id: str | Non
     return chosen
 
 
-def terminal_width() -> int | None:
-    """COLUMNS, else the terminal's width; None (all columns) where the output is neither."""
-    columns = shutil.get_terminal_size(fallback=(0, 0)).columns
-    return columns or None
-
-
-def _printable(text: str) -> str:
-    """The text in what the output can encode: an en dash becomes ? rather than a traceback."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return text.encode(encoding, errors="replace").decode(encoding)
-
-
 def _put_into(page: Path, table: str) -> None:
     """Replace what stands between the page's two marks. Raises UsageError where they are not there exactly once."""
     text = page.read_text(encoding="utf-8")
     parts = re.split(r"(?m)^(<!-- table: .* -->\n|<!-- table end -->$)", text)
     if len(parts) != 5 or not parts[1].startswith("<!-- table: ") or parts[3] != "<!-- table end -->":
         raise UsageError(f"{page}: needs one line `<!-- table: ... -->` and below it one `<!-- table end -->`")
-    _save(page, "".join((parts[0], parts[1], table, parts[3], parts[4])))
+    out.save(page, "".join((parts[0], parts[1], table, parts[3], parts[4])))
     click.echo(f"wrote the table into {page}", err=True)
-
-
-def _save(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot write: {error.strerror}; choose another file with -o") from error
