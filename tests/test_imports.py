@@ -161,6 +161,7 @@ LIGHT = {"torch", "pandas", "numpy", "scipy"}
         (["validate", "nosuch"], LIGHT | {"rich"}),
         (["run", "--help"], LIGHT),
         (["show", "--help"], LIGHT),
+        (["compare", "--help"], LIGHT),
         (["data", "--help"], LIGHT),
     ],
     ids=" ".join,

@@ -63,10 +63,11 @@ def under(
                 *_doubts(rows),
                 *_rules(rows, comparison),
                 *_gaps(rows),
-                *_published(references),
-                *_runs(rows),
-                *_ledgers(rows, digests),
-                *_problems(sorted(set(problems))),
+                *of_published(references),
+                *of_runs(rows),
+                *_hidden(rows),
+                *of_ledgers(rows, digests),
+                *of_problems(sorted(set(problems))),
             )
         )
     )
@@ -106,8 +107,7 @@ def _doubts(rows: Sequence[Row]) -> list[Note]:
         for doubt in row.doubts:
             who.setdefault((doubt.message, doubt.remedy), {})[name] = None
     return [
-        Note("doubt", f"Doubt ({_listed(list(names))}): {message}. {remedy}")
-        for (message, remedy), names in who.items()
+        Note("doubt", f"Doubt ({listed(list(names))}): {message}. {remedy}") for (message, remedy), names in who.items()
     ]
 
 
@@ -155,12 +155,13 @@ def _gaps(rows: Sequence[Row]) -> list[Note]:
         for gap in _missing(row):
             who.setdefault(gap, {})[f"{labels.processor(row.device)} {row.job.precision}"] = None
     return [
-        Note("missing", f"n/a, {FIGURES[figure]}: {reason} ({_listed(list(names))}).")
+        Note("missing", f"n/a, {FIGURES[figure]}: {reason} ({listed(list(names))}).")
         for (figure, reason), names in who.items()
     ]
 
 
-def _listed(names: Sequence[str], most: int = 4) -> str:
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """The first names and how many more."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return "; ".join(names[:most]) + more
 
@@ -170,7 +171,7 @@ def _missing(row: Row) -> list[tuple[str, str]]:
     return [(figure, row.missing[figure]) for figure in shown if figure in row.missing]
 
 
-def _published(references: Sequence[Reference]) -> list[Note]:
+def of_published(references: Sequence[Reference]) -> list[Note]:
     """The published rows' notes; a clause that several rows share is said once."""
     if not references:
         return []
@@ -190,7 +191,7 @@ def _published(references: Sequence[Reference]) -> list[Note]:
     return notes
 
 
-def _problems(problems: Sequence[str]) -> list[Note]:
+def of_problems(problems: Sequence[str]) -> list[Note]:
     """The first ones and how many more: a damaged ledger has one a line, and they would bury the rest."""
     notes = [Note("problem", text) for text in problems[:MOST_PROBLEMS]]
     if len(problems) > MOST_PROBLEMS:
@@ -207,7 +208,7 @@ def _as_printed(row: ReferenceRow) -> tuple[str, ...]:
     return (f"printed {' and '.join(texts)}",) if texts else ()
 
 
-def _ledgers(rows: Sequence[Row], digests: Mapping[str, str]) -> list[Note]:
+def of_ledgers(rows: Sequence[Row], digests: Mapping[str, str]) -> list[Note]:
     """Where each ledger ended when this was made: what `cnnbench audit` holds the ledger against."""
     return [
         Note("run", f"Ledger {row.machine.id}/{row.run_id} sha256:{digests[row.run_id][:16]}")
@@ -216,7 +217,8 @@ def _ledgers(rows: Sequence[Row], digests: Mapping[str, str]) -> list[Note]:
     ]
 
 
-def _runs(rows: Sequence[Row]) -> list[Note]:
+def of_runs(rows: Sequence[Row]) -> list[Note]:
+    """The conditions of each run the rows are of, one line a run."""
     notes: list[Note] = []
     for row in sorted(rows, key=lambda each: (each.machine.id, each.created_at, each.run_id)):
         software, machine = row.software, row.machine
@@ -230,13 +232,13 @@ def _runs(rows: Sequence[Row]) -> list[Note]:
                 f"{software.cnnbench}{commit}{dirty}.",
             )
         )
+    return list(dict.fromkeys(notes))
+
+
+def _hidden(rows: Sequence[Row]) -> list[Note]:
     hidden = [row.other_runs for row in rows if row.other_runs]
-    if hidden:
-        rows_text = "1 row has" if len(hidden) == 1 else f"{len(hidden)} rows have"
-        notes.append(
-            Note(
-                "run",
-                f"{rows_text} other runs too ({sum(hidden)} in all), not pooled and not shown: --all-runs lists each.",
-            )
-        )
-    return notes
+    if not hidden:
+        return []
+    have = "1 row has" if len(hidden) == 1 else f"{len(hidden)} rows have"
+    text = f"{have} other runs too ({sum(hidden)} in all), not pooled and not shown: --all-runs lists each."
+    return [Note("run", text)]
