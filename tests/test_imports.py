@@ -162,6 +162,7 @@ LIGHT = {"torch", "pandas", "numpy", "scipy"}
         (["validate", "nosuch"], LIGHT | {"rich"}),
         (["run", "--help"], LIGHT),
         (["show", "--help"], LIGHT),
+        (["compare", "--help"], LIGHT),
         (["data", "--help"], LIGHT),
     ],
     ids=" ".join,

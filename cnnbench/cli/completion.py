@@ -100,7 +100,7 @@ def _ledgers(context: click.Context) -> list[Path]:
 
     The PATHS are in `context.args` where the line ends with an option that still lacks its value: click stops there.
     """
-    from cnnbench.cli.show import DEFAULT_RESULTS
+    from cnnbench.cli.sources import DEFAULT_RESULTS
 
     named = context.params.get("paths") or [Path(each) for each in context.args]
     roots = named or [Path(os.environ.get("CNNBENCH_RESULTS") or DEFAULT_RESULTS)]

@@ -308,7 +308,8 @@ def _print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
 
 def _report(path: Path, options: dict[str, Any], verbosity: int) -> None:
     """Print this run's table and write the exports asked for."""
-    from cnnbench.cli.show import report_paths, terminal_width
+    from cnnbench.cli.output import terminal_width
+    from cnnbench.cli.show import report_paths
     from cnnbench.report import text
 
     report = report_paths([path])

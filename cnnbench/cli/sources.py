@@ -42,6 +42,10 @@ class _Chosen:
     wanted: Callable[[Job], bool] = field(default=lambda job: True)
 
 
+class _NoSide(UsageError):
+    """One name that stands for nothing; gathered into one error."""
+
+
 def default_results() -> Path:
     """The results directory by the environment, else ./results. Raises UsageError where it is not there."""
     named = os.environ.get("CNNBENCH_RESULTS")
@@ -77,10 +81,6 @@ def sides(names: Sequence[str], results: Path | None = None) -> list[Source]:
     if complaints:
         raise UsageError("\n".join((*complaints, *(_there_are(known) if known is not None else ()))))
     return found
-
-
-class _NoSide(UsageError):
-    """One name that stands for nothing; gathered into one error."""
 
 
 def _source(name: str, chosen: _Chosen) -> Source:

@@ -15,10 +15,17 @@ from cnnbench.report.model import Cell, Column, Line, Note, Report, Table
 
 GAPS = (2, 1)
 """Blank columns between two columns of a table: comfortable, and where columns would be lost otherwise, tight."""
-MOST = {"processor": 24, "outcome": 11}
+MOST = {"processor": 24, "outcome": 11, "new": 24, "base": 24, "reason": 40}
 """Widest a column gets before it wraps: a CPU's name has up to 50 characters; `unsupported` and `interrupted` have 11."""
 _STYLES = {"measured": "", "reference": "cyan", "failed": "red"}
-_NOTE_STYLES = {"warning": "bold yellow", "problem": "bold red", "missing": "dim", "reference": "dim", "run": "dim"}
+_NOTE_STYLES = {
+    "summary": "bold",
+    "warning": "bold yellow",
+    "problem": "bold red",
+    "missing": "dim",
+    "reference": "dim",
+    "run": "dim",
+}
 
 
 def render(report: Report, *, width: int | None, color: bool) -> str:
