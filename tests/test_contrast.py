@@ -9,75 +9,19 @@ import builders as b
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from side_builders import OPPOSITE, cnn, only, peak_of, run, same_numbers, side, some_rows
 
-from cnnbench import store
 from cnnbench.analysis import frame, pairs, stats
 from cnnbench.analysis.compare import compare
 from cnnbench.analysis.contrast import Side, contrast
 from cnnbench.analysis.pairs import PLACE_FIELDS, Difference
 from cnnbench.analysis.stats import Estimate
-from cnnbench.machine.peaks import Peak
 from cnnbench.schema import Evaluation
-
-LECTURE = store.load_references(store.reference_dir() / "lecture-2017.jsonl")
-OPPOSITE = {"FASTER": "SLOWER", "SLOWER": "FASTER", "SAME": "SAME", "UNCLEAR": "UNCLEAR", None: None}
-JOBS = {
-    "cnn": b.cnn_job(),
-    "cnn, 2 threads": b.cnn_job(threads=2),
-    "cnn, gpu": b.cnn_job(device="cuda:0"),
-    "lecture": b.lecture_job(),
-    "cnn, bf16": b.cnn_job(precision="bf16"),
-    "gemm": b.gemm_job(1024),
-    "gemm, larger": b.gemm_job(2048),
-}
-seconds = st.floats(1e-3, 10)
-rounds = st.lists(seconds, min_size=1, max_size=5)
-some_rows = st.dictionaries(st.sampled_from(sorted(JOBS)), rounds, min_size=1)
-
-
-def peak_of(device, machine, precision):
-    return Peak(None, reason="a test's device")
-
-
-def side(*ledgers, references=()):
-    processes, _ = frame.processes(ledgers)
-    found = compare(processes, references, peak_of=peak_of)
-    return Side("a test", found.rows, found.references)
-
-
-PUBLISHED = side(references=LECTURE)
-
-
-def run(times, run_id="r1", **options):
-    """A run with a row for each job of `times`, a process a value."""
-    records = []
-    for name, values in times.items():
-        records += b.repeats(JOBS[name], values, start=len(records))
-    return b.ledger(records, run_id=run_id, **({"machine": b.machine(gpus=[b.GPU])} | options))
-
-
-def cnn(*values, run_id="r1", **options):
-    return run({"cnn": values}, run_id, **options)
-
-
-def only(found):
-    assert len(found.pairs) == 1
-    return found.pairs[0]
 
 
 def divided(*values, tolerance=0.05):
     base, new = (side(cnn(*each, run_id=f"r{index}")) for index, each in enumerate(values))
     return only(contrast(base, new, tolerance))
-
-
-def same_numbers(forward, backward):
-    """One is the other's inverse, the bounds change places."""
-    assert forward.n == backward.n
-    assert forward.value == pytest.approx(1 / backward.value, rel=1e-9)
-    assert (forward.low is None) == (backward.low is None)
-    if forward.low is not None:
-        assert math.log(forward.low) == pytest.approx(-math.log(backward.high), abs=1e-9)
-        assert math.log(forward.high) == pytest.approx(-math.log(backward.low), abs=1e-9)
 
 
 @given(base=some_rows, new=some_rows, run_id=st.sampled_from(["r1", "r2"]), tolerance=st.floats(0, 0.5))
@@ -309,57 +253,3 @@ def test_accuracies_whose_intervals_are_apart_are_said(right, worse):
     tested = Evaluation(after_steps=150, images=10_000, correct=right, seconds=1.0)
     new = b.ledger([b.record(b.cnn_job(), test=tested)], run_id="r2")
     assert only(contrast(side(cnn(0.01)), side(new))).learns_worse == worse
-
-
-def test_then_and_now_by_hand():
-    """42,900 steps at 10 ms are 429 s: 6331 / 429 = 14.76 for the i7, 327 / 429 = 0.762 for the GTX-1080; bounds likewise."""
-    now = side(cnn(0.0099, 0.01, 0.0101), references=LECTURE)
-    found = contrast(PUBLISHED, now)
-    ratios = {pair.base.published.processor: pair for pair in found.pairs}
-    assert sorted(ratios) == ["AWS EC2 K520", "GTX-1080", "GTX-970", "Intel i7-4790K"]
-    assert ratios["Intel i7-4790K"].ratio == now.rows[0].versus_reference
-    assert ratios["GTX-1080"].ratio.value == pytest.approx(327 / 429, rel=1e-3)
-    assert (ratios["Intel i7-4790K"].verdict, ratios["GTX-1080"].verdict) == ("FASTER", "SLOWER")
-    assert [(each.side, each.entry.published.processor, each.why) for each in found.unpaired] == [
-        ("base", "GTX-745", "no-published-time")
-    ]
-    assert found.summaries[0].mean is None
-
-
-@given(times=some_rows, tolerance=st.floats(0, 0.5))
-def test_then_and_now_swapped_is_inverted(times, tolerance):
-    now = side(run(times))
-    forward, backward = contrast(PUBLISHED, now, tolerance), contrast(now, PUBLISHED, tolerance)
-    assert len(forward.pairs) == len(backward.pairs)
-    for one, other in zip(forward.pairs, backward.pairs, strict=True):
-        same_numbers(one.ratio, other.ratio)
-        assert one.verdict == OPPOSITE[other.verdict]
-        assert (one.base, one.new) == (other.new, other.base)
-
-
-def test_only_the_published_job_stands_against_a_published_time():
-    """Another batch size, a product, a projection from too little and a failed row are listed, each with why."""
-    failed = b.record(b.lecture_job(), index=7, status="oom")
-    records = [
-        *b.repeats(b.cnn_job(), [0.01] * 3),
-        *b.repeats(b.cnn_job(batch_size=64), [0.01], start=3),
-        *b.repeats(b.gemm_job(), [0.01], start=4),
-        *b.repeats(b.cnn_job(blocks=9), [0.01], start=5),
-        failed,
-    ]
-    found = contrast(PUBLISHED, side(b.ledger(records)))
-    assert {id(pair.new) for pair in found.pairs} == {id(found.pairs[0].new)}
-    assert len(found.pairs) == 4
-    whys = {(each.entry.job.workload, each.why) for each in found.unpaired if each.side == "new"}
-    assert whys == {
-        ("mnist-cnn", "other-job"),
-        ("gemm", "other-job"),
-        ("mnist-cnn", "no-job-time"),
-        ("mnist-cnn", "failed"),
-    }
-
-
-def test_published_rows_beside_measured_ones_take_no_part():
-    mixed = side(cnn(0.01, 0.01, 0.01), references=LECTURE)
-    assert len(contrast(mixed, mixed).pairs) == 1
-    assert contrast(PUBLISHED, PUBLISHED).pairs == ()
