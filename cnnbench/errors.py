@@ -13,14 +13,14 @@ class ExitCode(IntEnum):
 
     DONE = 0
     FINDING = 1
-    """A regression was confirmed, or an audit disagrees."""
+    """A regression was confirmed, an audit disagrees, or two copies of a run differ."""
     USAGE = 2
     """Wrong usage or invalid input: an unknown name, a broken file, a directory that cannot be written."""
     UNFIT = 3
     """Not comparable, or the machine is unfit for measuring."""
     INCONCLUSIVE = 4
     JOB_FAILED = 5
-    """A job failed or is missing."""
+    """A job failed or is missing; for `merge`, a run that still goes on was left out."""
     INTERRUPTED = 130
 
 

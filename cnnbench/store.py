@@ -152,12 +152,17 @@ def _lock(writer: Writer) -> None:
 
 def load(path: Path) -> Ledger:
     """Read one ledger. Lines that cannot be used become `problems`; raises LedgerError if there is no usable header."""
+    return parse(path, _read(path))
+
+
+def parse(path: Path, content: bytes) -> Ledger:
+    """`load` for a file whose bytes were read already; the path only names them in messages."""
     problems: list[str] = []
     header: RunHeader | None = None
     records: list[Record] = []
     previous: str | None = None
-    for number, text, complete in _lines(path):
-        raw = _parse(text)
+    for number, text, complete in _lines(content):
+        raw = parse_line(text)
         where = f"{path}:{number}"
         if raw is None:
             why = "torn last line: one record lost" if not complete else "not a JSON line: one record lost"
@@ -189,10 +194,11 @@ def load_tree(paths: Sequence[Path]) -> Loaded:
     problems: list[str] = []
     for path in sorted({file for root in paths for file in _files(root)}):
         try:
-            if _is_reference(path):
-                references.extend(load_references(path))
+            content = _read(path)
+            if is_reference(content):
+                references.extend(parse_references(path, content))
             else:
-                ledger = load(path)
+                ledger = parse(path, content)
                 ledgers.append(ledger)
                 problems.extend(ledger.problems)
         except LedgerError as error:
@@ -202,10 +208,15 @@ def load_tree(paths: Sequence[Path]) -> Loaded:
 
 def load_references(path: Path) -> tuple[ReferenceRow, ...]:
     """The reference rows of one file. Raises LedgerError at the first line that is none."""
+    return parse_references(path, _read(path))
+
+
+def parse_references(path: Path, content: bytes) -> tuple[ReferenceRow, ...]:
+    """`load_references` for a file whose bytes were read already."""
     rows: list[ReferenceRow] = []
-    for number, text, _ in _lines(path):
+    for number, text, _ in _lines(content):
         problems: list[str] = []
-        row = _validate(ReferenceRow, _parse(text) or {}, f"{path}:{number}", problems)
+        row = _validate(ReferenceRow, parse_line(text) or {}, f"{path}:{number}", problems)
         if row is None:
             raise LedgerError(problems[0])
         rows.append(row)
@@ -220,28 +231,33 @@ def _files(root: Path) -> list[Path]:
     return [root]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
-    """Line number, text and whether the line was ended; blank lines are passed over."""
+def _read(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise LedgerError(f"{path}: cannot read: {error.strerror}") from error
+
+
+def _lines(content: bytes) -> Iterator[tuple[int, str, bool]]:
+    """Line number, text and whether the line was ended; blank lines are passed over."""
     parts = content.split(b"\n")
     for number, part in enumerate(parts, start=1):
         if part:
             yield number, part.decode(errors="replace"), number < len(parts)
 
 
-def _is_reference(path: Path) -> bool:
-    for _, text, _ in _lines(path):
-        return (_parse(text) or {}).get("kind") == "reference"
+def is_reference(content: bytes) -> bool:
+    """Whether the first line is a published row rather than a run's header."""
+    for _, text, _ in _lines(content):
+        return (parse_line(text) or {}).get("kind") == "reference"
     return False
 
 
-def _parse(text: str) -> dict[str, Any] | None:
+def parse_line(text: str) -> dict[str, Any] | None:
+    """The JSON object of a line; None where it is none, torn for instance."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # RecursionError: junk nested deeper than any line of ours
         return None
     return value if isinstance(value, dict) else None
 

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +26,9 @@ STEPS = 20_000
 NO_OP_BAR_SECONDS = 5e-6
 PATH_BAR = 1.02
 HELP_BAR_SECONDS = 0.2
-SHOW_RECORDS, SHOW_BAR_SECONDS, SHOW_BAR_BYTES = 10_000, 10.0, 500e6
+RECORDS = 10_000
+SHOW_BAR_SECONDS, SHOW_BAR_BYTES = 10.0, 500e6
+MERGE_BAR_SECONDS = 10.0
 PARENT_BAR_SHARE = 0.01
 
 
@@ -81,11 +84,7 @@ def test_help_starts_fast(benchmark) -> None:  # type: ignore[no-untyped-def]
 
 def test_show_over_ten_thousand_records(benchmark, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Under 10 s and 500 MB, from a cold process."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    import builders as b  # type: ignore[import-not-found]
-
-    for number in range(SHOW_RECORDS // 100):
-        b.write(tmp_path, b.ledger(b.repeats(b.cnn_job(), [0.01] * 100), run_id=f"20260301T120000Z-{number:04x}"))
+    write_ledgers(tmp_path, RECORDS // 100)
     program = (
         "import sys; from cnnbench.__main__ import main\n"
         "sys.argv = ['cnnbench', 'show', sys.argv[1], '--format', 'json']\n"
@@ -105,6 +104,32 @@ def test_show_over_ten_thousand_records(benchmark, tmp_path: Path) -> None:  # t
     benchmark.extra_info["peak_bytes"] = max(peak)
     assert benchmark.stats.stats.min < SHOW_BAR_SECONDS
     assert max(peak) < SHOW_BAR_BYTES
+
+
+def test_merge_of_ten_thousand_records(benchmark, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Under 10 s, from a cold process: a hundred ledgers of ten machines into an empty tree, each on disk (fsync)."""
+    machines = [tmp_path / f"machine-{number}" for number in range(10)]
+    for number, folder in enumerate(machines):
+        write_ledgers(folder, RECORDS // 1000, machine_id=f"testbox-{number}")
+    command = [sys.executable, "-m", "cnnbench", "merge", *map(str, machines), "-o", str(tmp_path / "results")]
+
+    def run() -> None:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert f"100 ledgers brought, 0 already there, 0 longer, 0 conflicts; {RECORDS:,} records" in done.stdout
+
+    benchmark.pedantic(run, setup=lambda: shutil.rmtree(tmp_path / "results", ignore_errors=True), rounds=3)
+    assert benchmark.stats.stats.min < MERGE_BAR_SECONDS
+
+
+def write_ledgers(directory: Path, ledgers: int, machine_id: str = "testbox-0a1b") -> None:
+    """Runs of a hundred records each, made by the tests' own builders."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    import builders as b  # type: ignore[import-not-found]
+
+    for number in range(ledgers):
+        records = b.repeats(b.cnn_job(), [0.01] * 100)
+        run = b.ledger(records, run_id=f"20260301T120000Z-{number:04x}", machine=b.machine(machine_id))
+        b.write(directory, run)
 
 
 def test_the_parent_sleeps_while_a_job_runs(benchmark) -> None:  # type: ignore[no-untyped-def]

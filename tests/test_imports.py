@@ -16,7 +16,7 @@ import cnnbench
 
 PACKAGE = Path(cnnbench.__file__).parent
 ROOMS = (
-    *("errors", "units", "schema", "workloads", "data", "devices", "machine", "gates", "plan", "store"),
+    *("errors", "units", "schema", "workloads", "data", "devices", "machine", "gates", "plan", "store", "merge"),
     *("engine", "runner", "analysis", "audit", "gate", "report", "cli", "__main__"),
 )
 """From the ground up: a room imports only rooms before it."""
@@ -25,7 +25,8 @@ APART = {
     "data": {"workloads", "units"},
     "devices": {"data", "workloads", "units"},
     "plan": {"data", "devices", "gates"},
-    "engine": {"machine", "gates", "plan", "store"},
+    "merge": {"units", "workloads", "data", "devices", "machine", "gates", "plan"},
+    "engine": {"machine", "gates", "plan", "store", "merge"},
     "runner": {"engine", "data"},
     "analysis": {"engine", "runner", "plan", "data"},
     "audit": {"engine", "runner", "plan", "data", "analysis"},
@@ -161,6 +162,7 @@ LIGHT = {"torch", "pandas", "numpy", "scipy"}
         (["validate", "nosuch"], LIGHT | {"rich"}),
         (["run", "--help"], LIGHT),
         (["show", "--help"], LIGHT),
+        (["compare", "--help"], LIGHT),
         (["data", "--help"], LIGHT),
     ],
     ids=" ".join,

@@ -287,3 +287,12 @@ def test_a_jobs_time_left_is_its_own_pace_and_what_its_kind_took_after() -> None
 def test_model_flops_of_the_live_line_are_the_workloads() -> None:
     assert progress._flops(gemm_job(1024)) == workloads.flops_per_step(gemm_job(1024)) == 2 * 1024**3
     assert progress._flops(gemm_job(8, workload="elsewhere")) is None
+
+
+def test_what_a_worker_says_does_not_steer_the_terminal(watch) -> None:
+    log = watch([cnn_job()], terminal=False, verbosity=1)
+    log.begin()
+    failed = record(cnn_job(), status="oom", message="\x1b[2J3 GiB\n\ttoo much")
+    tail = failed.outcome.model_copy(update={"stderr_tail": "\x1b[31ma\nb"})
+    log.display.ends(failed.model_copy(update={"outcome": tail}))
+    assert "OOM: \ufffd[2J3 GiB too much\n\ufffd[31ma\nb\n" in log.out.getvalue()

@@ -10,7 +10,7 @@ import builders as b
 import pytest
 
 from cnnbench import store
-from cnnbench.cli.main import COMMANDS, Lazy, run_cli
+from cnnbench.cli.main import run_cli
 from cnnbench.devices.nvml import NvmlResult
 from cnnbench.errors import ExitCode, LedgerError
 from cnnbench.machine import inventory
@@ -69,17 +69,16 @@ def test_a_run_that_went_well_says_what_is_saved_and_what_to_do_next(run) -> Non
     path = ledger().path
     assert code == 0
     assert "Ceiling" in out
-    blank, done, *rest = err[-5:]
+    blank, done, *rest = err[-6:]
     assert blank == ""
     assert done.startswith("done      3 of 3 jobs ok, in 0:0")
-    assert rest == [f"ledger    3 records in {path}", "exported  t.csv, t.md", f"next      cnnbench show {path}"]
+    assert rest == [
+        f"ledger    3 records in {path}",
+        "exported  t.csv, t.md",
+        f"next      cnnbench show {path}",
+        f"          cnnbench report {path} -o report.html",
+    ]
     assert Path("t.md").read_text().startswith("## ")
-
-
-def test_the_report_is_named_where_there_is_such_a_command(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(COMMANDS, "report", Lazy("x:y", "Report."))
-    _, _, err = run("ok", "ok", "ok")
-    assert err[-1] == f"          cnnbench report {ledger().path} -o report.html"
 
 
 def test_failures_are_said_again_at_the_end_with_what_resume_does_not_do(run) -> None:
@@ -99,7 +98,7 @@ def test_an_interrupted_run_names_what_is_saved_and_the_command_that_goes_on(run
     """Word for word: the command said is run, and does the rest."""
     code, out, err = run("ok", "ctrl-c", more=("--timeout", "60", "--no-progress"))
     assert (code, out) == (ExitCode.INTERRUPTED, "")
-    stopped, saved, going_on, show, last = err[-5:]
+    stopped, saved, going_on, show, _, last = err[-6:]
     assert stopped.startswith("stopped   1 of 3 jobs ok, 2 missing, in ")
     assert saved == f"ledger    2 records in {ledger().path}"
     assert going_on == "next      cnnbench run s.toml -o results --timeout 60.0 --no-progress --resume"

@@ -11,6 +11,7 @@ from pathlib import Path
 import builders as b
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
 import cnnbench
 from cnnbench.cli.main import COMMANDS, Lazy, cli, run_cli
@@ -240,6 +241,24 @@ def test_help_stays_light_with_settings(tmp_path, arguments):
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(cnnbench.__file__).parents[1])}
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, env=environment)
+
+
+def test_the_shell_completes_from_the_results_of_the_settings(tmp_path, monkeypatch):
+    """And from ./results where the settings are wrong or left aside: completing a word is no time for an error."""
+
+    def offered() -> list[str]:
+        found = ShellComplete(cli, {}, "cnnbench", "_CNNBENCH_COMPLETE").get_completions(["show", "--machine"], "")
+        return [item.value for item in found]
+
+    b.write(tmp_path / "measured", b.ledger(b.repeats(b.cnn_job(), [0.01] * 3)))
+    b.write(Path("results"), b.ledger(b.repeats(b.cnn_job(), [0.01]), machine=b.machine("here")))
+    (tmp_path / "cnnbench.toml").write_text("results = 'measured'\n")
+    assert offered() == [b.MACHINE_ID]
+    (tmp_path / "cnnbench.toml").write_text("results = ")
+    assert offered() == ["here"]
+    (tmp_path / "cnnbench.toml").write_text("results = 'measured'\n")
+    monkeypatch.setenv("CNNBENCH_NO_SETTINGS", "1")
+    assert offered() == ["here"]
 
 
 def test_no_settings_are_no_settings():

@@ -164,6 +164,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     [
         (b"", "no readable run header"),
         (b"\x00\xff\xfe\n", "not a JSON line"),
+        (b"[" * 100_000 + b"\n", "not a JSON line"),
         (b'{"kind": "run"}\n', "newer than this cnnbench"),
         (f'{{"kind": "run", "schema_version": {SCHEMA + 1}}}\n'.encode(), "newer than this cnnbench"),
         (f'{{"kind": "run", "schema_version": {SCHEMA}}}\n'.encode(), "field run_id"),

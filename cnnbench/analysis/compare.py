@@ -19,6 +19,7 @@ from cnnbench.analysis.doubts import above_ceiling
 from cnnbench.analysis.frame import NOT_RUN, Process, step_flops
 from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup, build
 from cnnbench.analysis.stats import Estimate
+from cnnbench.errors import ComparisonError
 from cnnbench.machine.peaks import theoretical
 from cnnbench.schema import Job, Precision, ReferenceRow
 
@@ -53,30 +54,49 @@ def compare(
     *,
     peak_of: PeakOf = theoretical,
     all_runs: bool = False,
+    baseline: str | None = None,
 ) -> Comparison:
     """Rows with their speed-ups. Of several runs of one row the newest with a finished process stands, unless `all_runs`.
 
     Runs are not pooled: processes of two days share neither rounds nor the machine's state, and their mean would hide it.
+    `baseline` is a key MACHINE[/DEVICE[/THREADS]]: speed-ups are then over the fastest row of the same work there, from
+    whatever machine, instead of over the CPU of the row's own machine. Raises ComparisonError where no row is there.
     """
     groups: dict[tuple[str, str, int, str], list[Process]] = {}
     for process in processes:
         groups.setdefault((process.machine_id, process.row_key, process.protocol, process.run_id), []).append(process)
-    baseline = reference_baseline(references)
+    published = reference_baseline(references)
     rows: list[Row] = []
     for members, others in _shown(groups, all_runs):
         row = build(members, peak_of)
-        versus, reason = _versus_reference(row, baseline)
+        versus, reason = _versus_reference(row, published)
         missing = dict(row.missing) if reason is None else {**row.missing, "versus_reference": reason}
         rows.append(dataclasses.replace(row, versus_reference=versus, missing=missing, other_runs=others))
     rows = _with_ceilings(rows)
-    cpus: dict[tuple[str, str, int], list[Row]] = {}
+    bases: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        if row.device.kind == "cpu" and row.costs:
-            cpus.setdefault(_same_work(row), []).append(row)
-    for same in cpus.values():
+        if row.costs and _can_be_baseline(row, baseline):
+            bases.setdefault(_same_work(row, baseline), []).append(row)
+    if baseline is not None and not bases:
+        places = ", ".join(sorted({place_key(row) for row in rows})) or "none"
+        raise ComparisonError(f"--baseline {baseline}: no row of that machine and device; there are: {places}")
+    for same in bases.values():
         same.sort(key=_speed)
-    divided = [_with_speedup(row, cpus.get(_same_work(row), []), all_runs) for row in rows]
-    return Comparison(tuple(sorted(divided, key=_order)), _references(references, baseline), baseline)
+    divided = [_with_speedup(row, bases.get(_same_work(row, baseline), []), all_runs, baseline) for row in rows]
+    return Comparison(tuple(sorted(divided, key=_order)), _references(references, published), published)
+
+
+def place_key(row: Row) -> str:
+    """The row's place as `--baseline` takes it: machine, device and, on a CPU, threads."""
+    threads = "" if row.job.threads is None else f"/{row.job.threads}"
+    return f"{row.machine.id}/{row.job.device}{threads}"
+
+
+def _can_be_baseline(row: Row, baseline: str | None) -> bool:
+    """The CPU, or what the key names: whole parts of it, so that `box/cpu/1` is not `box/cpu/16`."""
+    if baseline is None:
+        return row.device.kind == "cpu"
+    return f"{place_key(row)}/".startswith(f"{baseline.rstrip('/')}/")
 
 
 def reference_baseline(references: Sequence[ReferenceRow]) -> ReferenceRow | None:
@@ -126,9 +146,9 @@ def _versus_reference(row: Row, baseline: ReferenceRow | None) -> tuple[Estimate
     return (None if row.job_seconds is None else row.job_seconds.inverse_of(baseline.job_seconds)), None
 
 
-def _same_work(row: Row) -> tuple[str, str, int]:
-    """What two rows must share before one divides the other."""
-    return row.machine.id, row.work_key, row.protocol
+def _same_work(row: Row, baseline: str | None) -> tuple[object, ...]:
+    """What two rows must share before one divides the other; the machine too, unless a baseline was named."""
+    return None if baseline is not None else row.machine.id, row.work_key, row.protocol
 
 
 def ceiling_key(row: Row) -> tuple[object, ...]:
@@ -159,14 +179,16 @@ def _with_ceiling(row: Row, ceiling: float | None) -> Row:
     return dataclasses.replace(row, ceiling_flops_per_second=ceiling, bound=found, missing=missing, doubts=doubted)
 
 
-def _with_speedup(row: Row, cpus: Sequence[Row], all_runs: bool) -> Row:
-    """The row against the first of the CPU rows of the same work, fastest first; where all runs are listed, of its own run."""
+def _with_speedup(row: Row, cpus: Sequence[Row], all_runs: bool, baseline: str | None) -> Row:
+    """The row against the first of the baselines of the same work, fastest first; where all runs are listed, of its own run."""
     if not row.costs:
         return row
     own = [cpu for cpu in cpus if cpu.run_id == row.run_id] if all_runs else []
     base = next(iter(own or cpus), None)
     if base is None:
-        reason = "no CPU row of the same work on the same machine"
+        reason = (
+            f"no row of the same work at {baseline}" if baseline else "no CPU row of the same work on the same machine"
+        )
         return dataclasses.replace(row, missing={**row.missing, "speedup": reason})
     speedup = Speedup(
         ratio=stats.ratio(base.costs, row.costs),

@@ -44,6 +44,8 @@ KINDS: dict[str, Kind] = {
 """Every column of figures by its heading, and how its cells are printed. A column that is not here is words."""
 WORDS = {"outcome", "blocks x products after warm-up"}
 """Columns of words with numbers in them, held letter by letter."""
+SHOWN = 400
+"""A page shows at least so many characters of a name before it cuts it."""
 PAGES = {".md", ".html", ".htm"}
 
 
@@ -81,7 +83,7 @@ def audit(paths: Sequence[Path], references: Sequence[ReferenceRow]) -> Audited:
             checked, wrong = _table(page, table, raw)
             cells += checked
             found.extend(wrong)
-        found.extend(_digests(page, text, loaded.ledgers))
+        found.extend(_digests(page, printed.unescape(text), loaded.ledgers))
         found.extend(_own_digest(page, text))
     records = sum(len(ledger.records) for ledger in loaded.ledgers)
     return Audited(len(loaded.ledgers), records, cells, tuple(found))
@@ -232,7 +234,14 @@ def _could_be(row: RawRow, name: str, place: str) -> bool:
     job, device = row.job, row.device
     full = device.name if device is not None else row.header.machine.cpu_name
     threads = "" if job.threads is None else f"{job.threads} thread"
-    return all(word in full for word in name.split()) and job.device in place and threads in place
+    known = all(word.removesuffix("…") in _as_shown(full) for word in name.split())
+    return known and _as_shown(job.device)[:SHOWN] in place and threads in place
+
+
+def _as_shown(text: str) -> str:
+    """A record's text as a page can show it: blanks folded, U+FFFD for controls, direction overrides and half characters."""
+    folded = re.sub(r"[^\S\x1c-\x1f]+", " ", text)
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", folded).strip(" ")
 
 
 def _compare_words(where: str, column: str, text: str, wanted: Wanted) -> Iterator[Disagreement]:

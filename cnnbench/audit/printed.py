@@ -109,17 +109,18 @@ def _markdown(text: str) -> Iterator[PrintedTable]:
                 yield current
             current = None
             continue
-        cells = [_unescape(cell).strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        cells = [unescape(cell).strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
         if current is None:
             current = PrintedTable(number, [_heading(cell) for cell in cells])
-        elif not all(re.fullmatch(r":?-+:?", cell) for cell in cells):
+        elif not re.fullmatch(r"\|(\s*:?-+:?\s*\|)+\s*", line):
             current.rows.append((number, cells))
     if current is not None and current.rows:
         yield current
 
 
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([\\|*_~<>`])", r"\1", text)
+def unescape(text: str) -> str:
+    """What GitHub shows of the text: a backslash before punctuation, comments and the tags around a dollar go."""
+    return re.sub(r"\\([!-/:-@\[-`{-~])|<!-- -->|</?span>", r"\1", text)
 
 
 def _heading(text: str) -> str:

@@ -22,6 +22,7 @@ def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> 
     """
     from cnnbench import store
     from cnnbench.audit import audit as check
+    from cnnbench.report.safe import plain
 
     result = check(paths, store.load_tree([store.reference_dir()]).references)
     if as_json:
@@ -30,7 +31,7 @@ def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> 
         click.echo(json.dumps({**counts, "disagreements": found}, indent=2))
     else:
         for each in result.disagreements:
-            click.echo(f"{each.where}: {each.what}")
+            click.echo(plain(f"{each.where}: {each.what}", None))
         verdict = f"{len(result.disagreements)} disagreements" if result.disagreements else "all agree"
         click.echo(f"{result.ledgers} ledgers, {result.records} records, {result.cells} printed cells: {verdict}")
     if result.disagreements:

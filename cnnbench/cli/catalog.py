@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cnnbench import units, workloads
+from cnnbench.cli import completion
 from cnnbench.errors import ExitCode, SuiteError
 from cnnbench.plan.suite import Suite, find_suite, load_suite, suite_names
 from cnnbench.schema import DeviceKind
@@ -37,7 +38,7 @@ def list_command(kind: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("suites", nargs=-1, required=True, metavar="SUITE...")
+@click.argument("suites", nargs=-1, required=True, metavar="SUITE...", shell_complete=completion.suites)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, the mistakes too.")
 @click.pass_context
 def validate(context: click.Context, suites: tuple[str, ...], as_json: bool) -> None:

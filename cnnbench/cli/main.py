@@ -14,17 +14,23 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from cnnbench import __version__
 from cnnbench.errors import CnnbenchError, ExitCode
+from cnnbench.report.safe import printable
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 INTERNAL_ERROR = 70
 """An error in cnnbench itself, sysexits' EX_SOFTWARE: 1 is a finding and 2 the caller's mistake, so neither will do."""
 BROKEN_PIPE = 141
 """Whoever read our output left (`| head`): 128 + SIGPIPE, as a shell reports it of any program. Not 0: jobs may have failed."""
+COMPLETE = "_CNNBENCH_COMPLETE"
+"""Set by the shell's script (`cnnbench completion`) where it asks for words instead of running a command."""
 REPORT = "run again with -v for the traceback, and report it with the command"
 
 
@@ -38,13 +44,17 @@ class Lazy(NamedTuple):
 COMMANDS: dict[str, Lazy] = {
     "run": Lazy("cnnbench.cli.run:run", "Measure the jobs of a suite and print their table."),
     "show": Lazy("cnnbench.cli.show:show", "Print the table of results measured before."),
+    "report": Lazy("cnnbench.cli.report:report", "Make a page, document or tables of results, with charts."),
+    "compare": Lazy("cnnbench.cli.compare:compare", "Divide the times of two machines, runs or ledgers, row by row."),
     "devices": Lazy("cnnbench.cli.machine:devices", "Show each processor with its theoretical and measured peaks."),
     "doctor": Lazy("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
+    "merge": Lazy("cnnbench.cli.merge:merge", "Bring the ledgers of many machines into one tree."),
     "audit": Lazy("cnnbench.cli.audit:audit", "Re-derive every printed figure from the raw records."),
     "list": Lazy("cnnbench.cli.catalog:list_command", "List the suites and workloads there are."),
     "validate": Lazy("cnnbench.cli.catalog:validate", "Check suite files, naming every mistake."),
     "schema": Lazy("cnnbench.cli.machine:schema", "Print the JSON schema of what cnnbench writes."),
     "data": Lazy("cnnbench.cli.data:data", "Fetch, verify and find MNIST."),
+    "completion": Lazy("cnnbench.cli.completion:completion", "Print the script that completes words in your shell."),
 }
 
 
@@ -76,13 +86,21 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does it; a name that is not there is answered with the nearest, or with all there are."""
-        if args[0] in COMMANDS or args[0].startswith("-"):
+        if args[0] in COMMANDS or args[0].startswith("-") or ctx.resilient_parsing:  # resilient: the shell completes
             return super().resolve_command(ctx, args)
         import difflib
 
         near = difflib.get_close_matches(args[0], COMMANDS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(COMMANDS)}"
         raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin so, from the table alone, and the options."""
+        from click.shell_completion import CompletionItem
+
+        lines = {name: command.short_help for name, command in COMMANDS.items() if name.startswith(incomplete)}
+        found = [CompletionItem(name, help=line) for name, line in lines.items()]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands from the table alone."""
@@ -164,6 +182,10 @@ def run_cli(arguments: Sequence[str] | None = None) -> int:
 def _exit_code(arguments: Sequence[str]) -> int:
     loudness = Loudness()
     try:
+        if request := os.environ.get(COMPLETE):
+            from cnnbench.cli.completion import answer
+
+            return answer(cli, request)
         # Not cli.main(): it ends a broken pipe with 1, which here means a finding.
         with cli.make_context("cnnbench", list(arguments), obj=loudness) as context:
             cli.invoke(context)
@@ -199,7 +221,7 @@ def _describe(error: OSError) -> str:
 
 
 def _say(message: str, code: int, *, prefix: str = "error: ") -> int:
-    click.echo(f"{prefix}{message}", err=True)
+    click.echo(printable(f"{prefix}{message}"), err=True)
     return int(code)
 
 

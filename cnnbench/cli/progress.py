@@ -24,6 +24,7 @@ from rich.text import Text
 from cnnbench import units, workloads
 from cnnbench.cli.pace import Outlook, Pace, Stage
 from cnnbench.errors import WorkloadError
+from cnnbench.report.safe import plain, printable
 from cnnbench.runner.run import Todo
 from cnnbench.schema import Job, Record
 
@@ -136,7 +137,7 @@ class Display:
         self._failed += outcome.status != "interrupted"
         self._say(Text(f"{self._prefix}: ").append(verdict(record), style=FAILURE))
         if self._verbosity > 0 and outcome.stderr_tail:
-            self._console.print(Text(outcome.stderr_tail), highlight=False)
+            self._console.print(Text(printable(outcome.stderr_tail)), highlight=False)
 
     def close(self) -> None:
         """Leave no half-drawn line behind."""
@@ -202,7 +203,7 @@ class Display:
 
 def verdict(record: Record) -> str:
     """How a job failed: `CRASHED: the worker was ended by SIGKILL`."""
-    return f"{record.outcome.status.upper()}: {record.outcome.message}"
+    return f"{record.outcome.status.upper()}: {plain(record.outcome.message or 'no message')}"
 
 
 def _flops(job: Job) -> int | None:

@@ -39,6 +39,7 @@ def open_run(
 ) -> Opened:
     """The ledger to write, and what is to be done; a new run or the rest of an old one."""
     from cnnbench import store
+    from cnnbench.report.safe import plain
     from cnnbench.runner.run import find_unfinished, remaining
 
     digests = {suite.name: suite.digest for suite in loaded}
@@ -51,7 +52,7 @@ def open_run(
     found = find_unfinished(options["output"], inventory.machine.id, digests, options["run_id"])
     writer, ledger = store.reopen(found.path)
     for problem in ledger.problems:
-        console.print(f"warning: {problem}", highlight=False, markup=False)
+        console.print(f"warning: {plain(problem)}", highlight=False, markup=False)
     try:
         directory = digits.directory_for(ledger.header.plan)
     except BaseException:

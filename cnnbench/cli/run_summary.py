@@ -48,7 +48,8 @@ def announce(console: Console, header: RunHeader, todo: Sequence[Todo], path: Pa
 
 def report(path: Path, options: dict[str, Any], verbosity: int) -> tuple[str, ...]:
     """Print this run's table and write the exports asked for; returns the files written."""
-    from cnnbench.cli.show import report_paths, terminal_width
+    from cnnbench.cli.output import terminal_width
+    from cnnbench.cli.show import report_paths
     from cnnbench.report import text
 
     found = report_paths([path])
@@ -130,13 +131,9 @@ class Summary:
         return f"{', '.join(parts)}, {f'{spent} this time' if self._resumed else f'in {spent}'}"
 
     def _next(self, *, going_on: bool) -> list[str]:
-        from cnnbench.cli.main import COMMANDS
-
-        commands = [self._again] if going_on else []
-        commands.append(shlex.join(["cnnbench", "show", str(self._path)]))
-        if "report" in COMMANDS:
-            commands.append(shlex.join(["cnnbench", "report", str(self._path), "-o", "report.html"]))
-        return commands
+        show = shlex.join(["cnnbench", "show", str(self._path)])
+        report = shlex.join(["cnnbench", "report", str(self._path), "-o", "report.html"])
+        return [*([self._again] if going_on else []), show, report]
 
 
 def _failures(ledger: Ledger) -> list[str]:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 
 from cnnbench import units, workloads
 from cnnbench.analysis.bound import Kind
-from cnnbench.analysis.compare import Accuracy, Reference, Row
+from cnnbench.analysis.compare import Accuracy, Row
 from cnnbench.analysis.frame import NOT_RUN
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import labels
 from cnnbench.report.model import Cell, Value
+from cnnbench.report.safe import plain
 from cnnbench.schema import Job, digest
 from cnnbench.workloads import Workload
 
@@ -36,8 +37,8 @@ def interval(estimate: Estimate, text: Text) -> tuple[str, ...]:
 def processor(row: Row, *, several_machines: bool, all_runs: bool) -> Cell:
     """The processor with its place on the machine; the machine and the run where several are shown."""
     details = [labels.place(row.job)]
-    details += [row.machine.id] if several_machines else []
-    details += [f"run {row.run_id}"] if all_runs else []
+    details += [plain(row.machine.id)] if several_machines else []
+    details += [f"run {plain(row.run_id)}"] if all_runs else []
     identity: dict[str, Value] = {
         "processor": row.device.name,
         "device": row.job.device,
@@ -231,7 +232,7 @@ def energy(row: Row) -> Cell:
     if found is None:
         return Cell(units.NOT_AVAILABLE, (), {**raw, "net_energy_joules_per_image": None, "mean_power_watts": None})
     net = "net n/a" if found.net_joules is None else f"net {units.joules(found.net_joules)}"
-    details = (net, f"{found.watts:.0f} W", f"±{units.percent(found.uncertainty, 1)} by {found.source}")
+    details = (net, f"{found.watts:.0f} W", f"±{units.percent(found.uncertainty, 1)} by {plain(found.source)}")
     raw |= {"net_energy_joules_per_image": found.net_joules, "mean_power_watts": found.watts}
     return Cell(units.joules(found.gross_joules.value), details, raw)
 
@@ -270,45 +271,3 @@ def outcome(row: Row) -> Cell:
     parts = ([f"ok {row.ok}/{total}"] if row.ok else []) + others
     raw: dict[str, Value] = {"processes": total, "processes_ok": row.ok, "outcome": ", ".join(parts)}
     return Cell(parts[0], tuple(parts[1:]), raw)
-
-
-def reference(found: Reference) -> dict[str, Cell]:
-    """A published row's cells by column; columns it has nothing for are left to the caller."""
-    row = found.published
-    identity: dict[str, Value] = {"processor": row.processor, "year": row.year, "source": row.source}
-    printed = {
-        "peak_flops_per_second": row.printed_flops_per_second,
-        "peak_kind": None if row.printed_flops_per_second is None else "printed",
-    }
-    exact = {key: None if value is None else Estimate(value, None, None, 1) for key, value in _derived(found).items()}
-    return {
-        "processor": Cell(row.processor, (), identity),
-        "peak": Cell(
-            units.giga(row.printed_flops_per_second),
-            (),
-            {**printed, "printed_flops": row.printed_flops_text},
-        ),
-        "achieved": Cell(
-            units.giga(found.flops_per_second),
-            (),
-            values("achieved_flops_per_second", exact["achieved"]),
-        ),
-        "job": Cell(
-            units.duration(row.job_seconds).removesuffix(".0"),
-            (),
-            {**values("job_seconds", exact["job"]), "job_kind": "published"},
-        ),
-        "versus": Cell(
-            units.ratio(found.speedup),
-            (),
-            {**values("speedup_over_reference", exact["versus"]), "printed_speedup": row.printed_speedup},
-        ),
-    }
-
-
-def _derived(found: Reference) -> dict[str, float | None]:
-    return {
-        "achieved": found.flops_per_second,
-        "job": found.published.job_seconds,
-        "versus": found.speedup,
-    }

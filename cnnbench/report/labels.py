@@ -1,10 +1,13 @@
-"""Jobs and processors in words. Two jobs that are different work never get the same words: a table groups rows by them."""
+"""Jobs and processors in words. Two jobs that are different work never get the same words: a table groups rows by them.
+Names that no one ever gave a processor or a workload, longer than `safe.LONGEST`, are cut.
+"""
 
 from __future__ import annotations
 
 import re
 
 from cnnbench import units
+from cnnbench.report.safe import plain
 from cnnbench.schema import Device, Job
 
 _NOISE = re.compile(r"\((?:R|TM|C)\)|\b\d+-Core\b|\bProcessor\b|\bCPU @ [\d.]+ ?GHz", re.IGNORECASE)
@@ -13,14 +16,14 @@ _DATA = {"mnist": "MNIST", "synthetic": "SYNTHETIC digits", "random": "random da
 
 def processor(device: Device) -> str:
     """The name people use: without trade marks, core count and the word Processor."""
-    return " ".join(_NOISE.sub(" ", device.name).split()) or device.name
+    return plain(_NOISE.sub(" ", device.name)) or plain(device.name)
 
 
 def place(job: Job) -> str:
     """Where on the machine: `cpu, 2 threads`, `cuda:0`; the allocator where it was not held."""
     threads = () if job.threads is None else (f"{job.threads} thread{'' if job.threads == 1 else 's'}",)
     allocator = () if job.allocator == "held" else (f"{job.allocator} allocator",)
-    return ", ".join((job.device, *threads, *allocator))
+    return ", ".join((plain(job.device), *threads, *allocator))
 
 
 def work(job: Job) -> str:
@@ -30,12 +33,12 @@ def work(job: Job) -> str:
     if job.workload == "gemm":
         head: tuple[str, ...] = (f"gemm v{job.workload_version}", "square matrices of random values")
     else:
-        head = (f"{job.workload} v{job.workload_version}", f"batch {job.batch_size}", _training(job), _data(job))
+        head = (f"{plain(job.workload)} v{job.workload_version}", f"batch {job.batch_size}", _training(job), _data(job))
     return " · ".join((*head, *_length(job), *_unusual(job)))
 
 
 def _training(job: Job) -> str:
-    return " ".join(name for name in (job.optimizer, job.init) if name is not None) or "no optimiser"
+    return " ".join(plain(name) for name in (job.optimizer, job.init) if name is not None) or "no optimiser"
 
 
 def _data(job: Job) -> str:

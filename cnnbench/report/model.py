@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Value = str | int | float | bool | None
-NoteKind = Literal["clock", "rule", "warning", "doubt", "missing", "reference", "run", "problem"]
+NoteKind = Literal["summary", "clock", "rule", "warning", "doubt", "missing", "reference", "run", "problem"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class Group:
     title: str
     lines: tuple[Line, ...]
 
+    @property
+    def size(self) -> int:
+        """How many rows it has."""
+        return len(self.lines)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -77,3 +82,57 @@ class Report:
 
     tables: tuple[Table, ...]
     notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture as data and a drawing of it, twice: for a wide page and for a narrow one (a phone).
+
+    `data` is what the chart shows, one flat value a mark, raw SI values with the unit in their name; both Vega-Lite
+    specifications draw the data set named `rows`, which is this. `alt` says in words what the picture shows.
+    """
+
+    key: str
+    title: str
+    alt: str
+    caption: str
+    data: tuple[Mapping[str, Value], ...]
+    wide: Mapping[str, object]
+    narrow: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page with its anchor `key`: a sentence that says what to see, then charts, tables, notes."""
+
+    key: str
+    title: str
+    lead: str = ""
+    charts: tuple[Chart, ...] = ()
+    tables: tuple[Table, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole report: what it claims in one or two sentences, its sections, and the notes under all tables."""
+
+    title: str
+    claim: tuple[str, ...]
+    sections: tuple[Section, ...]
+    notes: tuple[Note, ...]
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All tables in the order of the page."""
+        return tuple(table for section in self.sections for table in section.tables)
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """All charts in the order of the page."""
+        return tuple(chart for section in self.sections for chart in section.charts)
+
+    @property
+    def report(self) -> Report:
+        """The tables of figures and the notes alone, for the formats that have no sections."""
+        return Report(tuple(table for table in self.tables if table.key != "method"), self.notes)

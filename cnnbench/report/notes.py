@@ -9,6 +9,7 @@ from cnnbench import units
 from cnnbench.analysis.compare import Comparison, Reference, Row
 from cnnbench.report import cells, labels
 from cnnbench.report.model import Note
+from cnnbench.report.safe import plain
 from cnnbench.schema import PROTOCOL, ReferenceRow
 
 CLOCKS = {
@@ -43,12 +44,13 @@ _GEMM_FIGURES = ("peak", "flops")
 
 def of_row(row: Row) -> tuple[str, ...]:
     """What a reader of this row alone must know."""
-    notes = [f"{FIGURES[figure]} n/a: {reason}" for figure, reason in _missing(row)]
+    notes = [f"{FIGURES[figure]} n/a: {plain(reason)}" for figure, reason in _missing(row)]
     if row.accuracy is not None and row.accuracy.data == "synthetic":
         notes.append("accuracy is on synthetic digits")
     if row.speedup is not None and row.speedup.baseline_torch != row.software.torch:
-        notes.append(f"the baseline ran under torch {row.speedup.baseline_torch}, this row under {row.software.torch}")
-    return (*notes, *(f"doubt: {doubt.message}" for doubt in row.doubts), *row.failures)
+        torch, own = plain(row.speedup.baseline_torch), plain(row.software.torch)
+        notes.append(f"the baseline ran under torch {torch}, this row under {own}")
+    return (*notes, *(f"doubt: {plain(doubt.message)}" for doubt in row.doubts), *map(plain, row.failures))
 
 
 def under(
@@ -63,10 +65,11 @@ def under(
                 *_doubts(rows),
                 *_rules(rows, comparison),
                 *_gaps(rows),
-                *_published(references),
-                *_runs(rows),
-                *_ledgers(rows, digests),
-                *_problems(sorted(set(problems))),
+                *of_published(references),
+                *of_runs(rows),
+                *_hidden(rows),
+                *of_ledgers(rows, digests),
+                *of_problems(sorted(set(problems))),
             )
         )
     )
@@ -83,13 +86,12 @@ def _warnings(rows: Sequence[Row]) -> list[Note]:
             )
         )
     for row in rows:
-        name = f"{labels.processor(row.device)}, {row.job.workload} {row.job.precision}"
-        notes.extend(Note("warning", f"{name}: {failure}") for failure in row.failures)
+        name = f"{labels.processor(row.device)}, {plain(row.job.workload)} {row.job.precision}"
+        notes.extend(Note("warning", f"{name}: {plain(failure)}") for failure in row.failures)
         baseline = row.speedup
         if baseline is not None and baseline.baseline_torch != row.software.torch:
-            notes.append(
-                Note("warning", f"{name}: torch {row.software.torch}, its baseline torch {baseline.baseline_torch}")
-            )
+            torch, other = plain(row.software.torch), plain(baseline.baseline_torch)
+            notes.append(Note("warning", f"{name}: torch {torch}, its baseline torch {other}"))
     if any(row.protocol != PROTOCOL for row in rows):
         notes.append(
             Note("warning", "Rows of another protocol (timing rule) stand apart and do not compare with these.")
@@ -102,11 +104,11 @@ def _doubts(rows: Sequence[Row]) -> list[Note]:
     who: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
         size = "" if row.job.size is None else f" {row.job.size}"
-        name = f"{labels.processor(row.device)} {row.job.workload}{size} {row.job.precision}"
+        name = f"{labels.processor(row.device)} {plain(row.job.workload)}{size} {row.job.precision}"
         for doubt in row.doubts:
             who.setdefault((doubt.message, doubt.remedy), {})[name] = None
     return [
-        Note("doubt", f"Doubt ({_listed(list(names))}): {message}. {remedy}")
+        Note("doubt", f"Doubt ({listed(list(names))}): {plain(message)}. {remedy}")
         for (message, remedy), names in who.items()
     ]
 
@@ -128,14 +130,14 @@ def _rules(rows: Sequence[Row], comparison: Comparison) -> list[Note]:
         notes.append(
             Note(
                 "rule",
-                f"Over the {published.processor}: its published {seconds} s over the row's time of the same job (assumed: "
+                f"Over the {plain(published.processor)}: its published {seconds} s over the row's time of the same job (assumed: "
                 f"the source does not say what was timed); {published.year}'s software, one run, taken as exact.",
             )
         )
     for row in rows:
         if row.peak_flops_per_second is not None and row.peak_origin is not None:
             name = f"{labels.processor(row.device)} {row.job.precision}"
-            notes.append(Note("rule", f"Theoretical, {name}: {row.peak_origin}."))
+            notes.append(Note("rule", f"Theoretical, {name}: {plain(row.peak_origin)}."))
     if any(row.ok >= 3 for row in rows):
         notes.append(
             Note(
@@ -155,12 +157,13 @@ def _gaps(rows: Sequence[Row]) -> list[Note]:
         for gap in _missing(row):
             who.setdefault(gap, {})[f"{labels.processor(row.device)} {row.job.precision}"] = None
     return [
-        Note("missing", f"n/a, {FIGURES[figure]}: {reason} ({_listed(list(names))}).")
+        Note("missing", f"n/a, {FIGURES[figure]}: {plain(reason)} ({listed(list(names))}).")
         for (figure, reason), names in who.items()
     ]
 
 
-def _listed(names: Sequence[str], most: int = 4) -> str:
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """The first names and how many more."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return "; ".join(names[:most]) + more
 
@@ -170,15 +173,14 @@ def _missing(row: Row) -> list[tuple[str, str]]:
     return [(figure, row.missing[figure]) for figure in shown if figure in row.missing]
 
 
-def _published(references: Sequence[Reference]) -> list[Note]:
+def of_published(references: Sequence[Reference]) -> list[Note]:
     """The published rows' notes; a clause that several rows share is said once."""
     if not references:
         return []
     clauses = {found.published.processor: (found.published.note or "").split("; ") for found in references}
     shared = [clause for clause, n in Counter(c for each in clauses.values() for c in each if c).items() if n > 1]
-    notes = [
-        Note("reference", f"{references[0].published.year}: {'; '.join((references[0].published.source, *shared))}.")
-    ]
+    source = "; ".join(map(plain, (references[0].published.source, *shared)))
+    notes = [Note("reference", f"{references[0].published.year}: {source}.")]
     for found in references:
         row = found.published
         parts = [
@@ -186,13 +188,14 @@ def _published(references: Sequence[Reference]) -> list[Note]:
             *(clause for clause in clauses[row.processor] if clause not in shared),
             row.theoretical_note,
         ]
-        notes.append(Note("reference", f"{row.processor}: {'; '.join(part for part in parts if part)}."))
+        said = "; ".join(plain(part) for part in parts if part)
+        notes.append(Note("reference", f"{plain(row.processor)}: {said}."))
     return notes
 
 
-def _problems(problems: Sequence[str]) -> list[Note]:
+def of_problems(problems: Sequence[str]) -> list[Note]:
     """The first ones and how many more: a damaged ledger has one a line, and they would bury the rest."""
-    notes = [Note("problem", text) for text in problems[:MOST_PROBLEMS]]
+    notes = [Note("problem", plain(text)) for text in problems[:MOST_PROBLEMS]]
     if len(problems) > MOST_PROBLEMS:
         notes.append(Note("problem", f"... and {len(problems) - MOST_PROBLEMS} more problems in these files."))
     return notes
@@ -201,22 +204,23 @@ def _problems(problems: Sequence[str]) -> list[Note]:
 def _as_printed(row: ReferenceRow) -> tuple[str, ...]:
     """What stands on the slide, where it differs from the figure shown."""
     flops, speedup = row.printed_flops_per_second, row.printed_speedup
-    plain = None if flops is None else f"{flops / 1e9:g} GFLOPS"
-    texts = [] if row.printed_flops_text in (None, plain) else [f'"{row.printed_flops_text}"']
+    same = None if flops is None else f"{flops / 1e9:g} GFLOPS"
+    texts = [] if row.printed_flops_text in (None, same) else [f'"{row.printed_flops_text}"']
     texts += [] if speedup in (None, 1) else [f"{speedup:g}x"]
     return (f"printed {' and '.join(texts)}",) if texts else ()
 
 
-def _ledgers(rows: Sequence[Row], digests: Mapping[str, str]) -> list[Note]:
+def of_ledgers(rows: Sequence[Row], digests: Mapping[str, str]) -> list[Note]:
     """Where each ledger ended when this was made: what `cnnbench audit` holds the ledger against."""
     return [
-        Note("run", f"Ledger {row.machine.id}/{row.run_id} sha256:{digests[row.run_id][:16]}")
+        Note("run", f"Ledger {plain(row.machine.id)}/{plain(row.run_id)} sha256:{digests[row.run_id][:16]}")
         for row in sorted(rows, key=lambda each: (each.machine.id, each.run_id))
         if row.run_id in digests
     ]
 
 
-def _runs(rows: Sequence[Row]) -> list[Note]:
+def of_runs(rows: Sequence[Row]) -> list[Note]:
+    """The conditions of each run the rows are of, one line a run."""
     notes: list[Note] = []
     for row in sorted(rows, key=lambda each: (each.machine.id, each.created_at, each.run_id)):
         software, machine = row.software, row.machine
@@ -225,18 +229,18 @@ def _runs(rows: Sequence[Row]) -> list[Note]:
         notes.append(
             Note(
                 "run",
-                f"Run {row.run_id} on {machine.id}: {machine.cores_allowed} of {machine.cores_logical} cores allowed, "
-                f"torch {software.torch} ({software.torch_build}), Python {software.python}, cnnbench "
-                f"{software.cnnbench}{commit}{dirty}.",
+                f"Run {plain(row.run_id)} on {plain(machine.id)}: {machine.cores_allowed} of {machine.cores_logical} cores "
+                f"allowed, torch {plain(software.torch)} ({plain(software.torch_build)}), Python {plain(software.python)}, "
+                f"cnnbench {plain(software.cnnbench)}{commit}{dirty}.",
             )
         )
+    return list(dict.fromkeys(notes))
+
+
+def _hidden(rows: Sequence[Row]) -> list[Note]:
     hidden = [row.other_runs for row in rows if row.other_runs]
-    if hidden:
-        rows_text = "1 row has" if len(hidden) == 1 else f"{len(hidden)} rows have"
-        notes.append(
-            Note(
-                "run",
-                f"{rows_text} other runs too ({sum(hidden)} in all), not pooled and not shown: --all-runs lists each.",
-            )
-        )
-    return notes
+    if not hidden:
+        return []
+    have = "1 row has" if len(hidden) == 1 else f"{len(hidden)} rows have"
+    text = f"{have} other runs too ({sum(hidden)} in all), not pooled and not shown: --all-runs lists each."
+    return [Note("run", text)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cnnbench import units
@@ -10,6 +10,8 @@ from cnnbench.analysis.bound import Kind
 from cnnbench.analysis.compare import Comparison, Reference, Row
 from cnnbench.report import cells, labels, notes
 from cnnbench.report.model import Cell, Column, Group, Line, Report, Table
+from cnnbench.report.published import reference_cells
+from cnnbench.report.safe import plain
 from cnnbench.schema import PROTOCOL, ReferenceRow
 
 Cells = dict[str, Callable[[Row], Cell]]
@@ -29,24 +31,97 @@ def build(
     `digests` are the final digests of the ledgers by run; `only` keeps one table (training, bounds or gemm).
     """
     references = comparison.references if with_references else ()
-    training = [row for row in comparison.rows if row.job.workload != "gemm"]
-    gemm = [row for row in comparison.rows if row.job.workload == "gemm"]
     several = len({row.machine.id for row in comparison.rows}) > 1
 
     def processor(row: Row) -> Cell:
         return cells.processor(row, several_machines=several, all_runs=all_runs)
 
+    found = all_tables(comparison, processor, references=references)
+    kept = tuple(table for table in found if only in (None, table.key))
+    return Report(kept, notes.under(comparison, references, problems, digests or {}))
+
+
+def all_tables(
+    comparison: Comparison,
+    processor: Callable[[Row], Cell],
+    baseline_key: str | None = None,
+    references: Sequence[Reference] = (),
+) -> list[Table]:
+    """The tables that these rows have, in order: training, resources, bounds, gemm."""
+    training = [row for row in comparison.rows if row.job.workload != "gemm"]
+    gemm = [row for row in comparison.rows if row.job.workload == "gemm"]
     tables = []
     if training or references:
-        tables.append(_training(processor, training, references, comparison.reference_baseline))
+        tables.append(_training(processor, training, references, comparison.reference_baseline, baseline_key))
     if any(row.ok for row in training):
         tables.append(_resources(processor, [row for row in training if row.ok]))
     if any(row.bound is not None and row.bound.floors for row in training):
         tables.append(_bounds(processor, training))
     if gemm:
         tables.append(_gemm(processor, gemm))
-    kept = tuple(table for table in tables if only in (None, table.key))
-    return Report(kept, notes.under(comparison, references, problems, digests or {}))
+    return tables
+
+
+def lecture(
+    processor: Callable[[Row], Cell],
+    rows: Sequence[Row],
+    references: Sequence[Reference],
+    baseline: ReferenceRow | None,
+) -> Table | None:
+    """The lecture's table with the measured rows of its job under it, few columns; all training rows where none is of it."""
+    same = [row for row in rows if row.versus_reference is not None] or [row for row in rows if row.ok]
+    if not same and not references:
+        return None
+
+    def named(row: Row) -> Cell:
+        cell = processor(row)
+        timed = "whole job" if row.job.clock == "job" else f"{units.count(row.timed_steps)} steps timed"
+        batch = () if row.versus_reference is not None else (f"{row.job.workload}, batch {row.job.batch_size}",)
+        return dataclasses.replace(cell, details=(*cell.details, *batch, timed))
+
+    columns: list[tuple[Column, Callable[[Row], Cell]]] = [
+        (Column("processor", "processor", "", 1, "left"), named),
+        (Column("peak", "theo-\nretical", "GFLOP/s", 3), cells.peak),
+        (Column("ceiling", "measured\npeak", "GFLOP/s", 4), cells.ceiling),
+        (Column("achieved", "achieved", "GFLOP/s", 2), cells.achieved),
+        (Column("job", "time of the job", "h:mm:ss", 1), cells.job_time),
+        (Column("speedup", "speed-up\nover CPU", "", 2), cells.speedup),
+    ]
+    if baseline is not None:
+        columns.append((Column("versus", _over(baseline), "", 1), cells.versus))
+    lines = [_reference_line(found, [column for column, _ in columns]) for found in references]
+    lines += [Line(tuple(cell(row) for _, cell in columns), notes.of_row(row)) for row in same]
+    title = _reference_title(references) if references else "Measured here"
+    clocks = "; ".join(notes.CLOCKS[name] for name in sorted({row.job.clock for row in same})) or "as published"
+    group = Group(title + (" · ours below" if same and references else ""), tuple(lines))
+    return Table(
+        "lecture", "The lecture's table, then and now", clocks, tuple(column for column, _ in columns), (group,)
+    )
+
+
+def thin(table: Table, most: int) -> Table:
+    """The table with at most about `most` lines: of each group that is too long the first, the last and evenly some between."""
+    total = sum(len(group.lines) for group in table.groups)
+    if total <= most:
+        return table
+    groups = table.groups[:most]
+    share = max(3, most // len(groups))
+    kept = tuple(_thin_group(group, share) for group in groups)
+    more = f" · {len(table.groups) - len(groups)} more groups in the files" if len(table.groups) > len(groups) else ""
+    return dataclasses.replace(table, groups=(*kept[:-1], dataclasses.replace(kept[-1], title=kept[-1].title + more)))
+
+
+def _thin_group(group: Group, most: int) -> Group:
+    lines = group.lines
+    if len(lines) <= most:
+        return group
+    kept = sorted({round(n * (len(lines) - 1) / (most - 1)) for n in range(most)})
+    title = f"{group.title} · {len(kept)} of {units.count(len(lines))} rows, the others in the CSV, JSON and ledgers"
+    return Group(title, tuple(lines[n] for n in kept))
+
+
+def _over(baseline: ReferenceRow) -> str:
+    return f"over {baseline.year}'s\n{plain(baseline.processor).rpartition(' ')[2]}"
 
 
 def _training(
@@ -54,7 +129,9 @@ def _training(
     rows: Sequence[Row],
     references: Sequence[Reference],
     baseline: ReferenceRow | None,
+    baseline_key: str | None,
 ) -> Table:
+    over_whom = "CPU" if baseline_key is None else baseline_key
     columns: list[tuple[Column, Callable[[Row], Cell]]] = [
         (Column("processor", "processor", "", 1, "left"), processor),
         (Column("precision", "preci-\nsion", "", 1, "left"), cells.precision),
@@ -64,7 +141,7 @@ def _training(
         (Column("mfu", "MFU", "theor.", 10), cells.utilisation),
         (Column("of_ceiling", "of peak", "measured", 7), cells.share_of_ceiling),
         (Column("job", "time of the job", "h:mm:ss", 1), cells.job_time),
-        (Column("speedup", "speed-up\nover CPU", "", 1), cells.speedup),
+        (Column("speedup", f"speed-up\nover {over_whom}", "", 1), cells.speedup),
         (Column("images", "images", "/s", 6), cells.images),
         (Column("host_peak", "host\npeak", "", 8), cells.host_peak),
         (Column("device_peak", "device\npeak", "", 9), cells.device_peak),
@@ -72,8 +149,7 @@ def _training(
         (Column("outcome", "outcome", "", 2, "left"), cells.outcome),
     ]
     if baseline is not None and (references or any(row.versus_reference is not None for row in rows)):
-        title = f"over {baseline.year}'s\n{baseline.processor.split()[-1]}"
-        columns.insert(9, (Column("versus", title, "", 3), cells.versus))
+        columns.insert(9, (Column("versus", _over(baseline), "", 3), cells.versus))
     groups = _groups(rows, [cell for _, cell in columns])
     if references:
         lines = tuple(_reference_line(found, [column for column, _ in columns]) for found in references)
@@ -157,26 +233,19 @@ def _ceilings(rows: Sequence[Row]) -> list[Row]:
 
 
 def _groups(rows: Sequence[Row], columns: Sequence[Callable[[Row], Cell]]) -> tuple[Group, ...]:
-    """Rows of the same work together: whole jobs that were measured first, then projections, then rates; batch 128 before
-    batch 1024.
-    """
-    by_title: dict[tuple[int, str], list[Line]] = {}
+    """Rows of the same work together: whole jobs that were measured first, then projections, then rates."""
+    by_title: dict[tuple[int, str, int, str], list[Line]] = {}
     for row in rows:
         protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
         place = {"measured": 0, "projected": 1, None: 2}[row.job_kind]
         line = Line(tuple(cell(row) for cell in columns), notes.of_row(row), "measured" if row.ok else "failed")
-        by_title.setdefault((place, labels.work(row.job) + protocol), []).append(line)
-
-    def order(item: tuple[tuple[int, str], list[Line]]) -> tuple[object, ...]:
-        (place, title), _ = item
-        parts = [int(part) if odd % 2 else part for odd, part in enumerate(re.split(r"(\d+)", title))]
-        return (place, parts, title)
-
-    return tuple(Group(title, tuple(lines)) for (_, title), lines in sorted(by_title.items(), key=order))
+        key = (place, row.job.workload, row.job.batch_size, labels.work(row.job) + protocol)
+        by_title.setdefault(key, []).append(line)
+    return tuple(Group(key[-1], tuple(lines)) for key, lines in sorted(by_title.items(), key=lambda item: item[0]))
 
 
 def _reference_line(found: Reference, columns: Sequence[Column]) -> Line:
-    known = cells.reference(found)
+    known = reference_cells(found)
     row = found.published
     note = tuple(part for part in (row.note, row.theoretical_note) if part)
     return Line(tuple(known.get(column.key, cells.EMPTY) for column in columns), note, "reference")

@@ -10,14 +10,22 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from cnnbench.report import safe
 from cnnbench.report.model import Cell, Column, Line, Note, Report, Table
 
 GAPS = (2, 1)
 """Blank columns between two columns of a table: comfortable, and where columns would be lost otherwise, tight."""
-MOST = {"processor": 24, "outcome": 11}
+MOST = {"processor": 24, "outcome": 11, "new": 24, "base": 24, "reason": 40}
 """Widest a column gets before it wraps: a CPU's name has up to 50 characters; `unsupported` and `interrupted` have 11."""
 _STYLES = {"measured": "", "reference": "cyan", "failed": "red"}
-_NOTE_STYLES = {"warning": "bold yellow", "problem": "bold red", "missing": "dim", "reference": "dim", "run": "dim"}
+_NOTE_STYLES = {
+    "summary": "bold",
+    "warning": "bold yellow",
+    "problem": "bold red",
+    "missing": "dim",
+    "reference": "dim",
+    "run": "dim",
+}
 
 
 def render(report: Report, *, width: int | None, color: bool) -> str:
@@ -59,26 +67,26 @@ class _Layout:
 def _print_table(console: Console, table: Table, room: int) -> None:
     layout = _fitting(table, room)
     rule = Text("─" * min(room, layout.width), style="dim")
-    console.print(Text(table.title, style="bold"))
+    console.print(_text(table.title, "bold"))
     heading = layout.grid()
     heading.add_row(*(Text(_heading(column), style="bold") for column in layout.columns))
     console.print(heading)
     for group in table.groups:
         console.print(rule)
-        console.print(Text(group.title, style="bold"))
+        console.print(_text(group.title, "bold"))
         rows = layout.grid()
         for line in group.lines:
             cells = zip(table.columns, line.cells, strict=True)
             rows.add_row(*(_cell(line, cell) for column, cell in cells if column in layout.columns))
         console.print(rows)
     console.print(rule)
-    console.print(Text(f"Clock: {table.clock}."))
+    console.print(_text(f"Clock: {table.clock}."))
     left_out = [_flat(column.title) for column in table.columns if column not in layout.columns]
     if left_out:
         least = _total(_widths(table), GAPS[-1])
         them = "it" if len(left_out) == 1 else "them"
         text = f"Left out at {room} columns: {', '.join(left_out)}. A terminal of {least} columns shows {them}"
-        console.print(Text(f"{text}, and so does --format markdown, csv or json.", style="yellow"))
+        console.print(_text(f"{text}, and so does --format markdown, latex, csv or json.", "yellow"))
     console.print()
 
 
@@ -88,7 +96,7 @@ def _widths(table: Table) -> list[int]:
         lines = _heading(column).split("\n")
         for group in table.groups:
             for line in group.lines:
-                lines += [line.cells[index].text, *line.cells[index].details]
+                lines += map(_shown, (line.cells[index].text, *line.cells[index].details))
         widest = max(len(text) for text in lines)
         widths.append(min(widest, MOST.get(column.key, widest)))
     return widths
@@ -114,7 +122,7 @@ def _fitting(table: Table, room: int) -> _Layout:
 
 
 def _heading(column: Column) -> str:
-    return f"{column.title}\n{column.unit}" if column.unit else column.title
+    return safe.printable(f"{column.title}\n{column.unit}" if column.unit else column.title)
 
 
 def _flat(title: str) -> str:
@@ -122,10 +130,19 @@ def _flat(title: str) -> str:
 
 
 def _cell(line: Line, cell: Cell) -> Text:
-    text = Text(cell.text, style=_STYLES[line.kind])
+    text = _text(cell.text, _STYLES[line.kind])
     for detail in cell.details:
-        text.append(f"\n{detail}", style="dim")
+        text.append(f"\n{_shown(detail)}", style="dim")
     return text
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(_shown(text), style=style)
+
+
+def _shown(text: str) -> str:
+    """The text as it may reach a terminal: a record's words must neither clear it nor colour it."""
+    return safe.plain(text, longest=None)
 
 
 def _print_note(console: Console, note: Note) -> None:
@@ -133,5 +150,5 @@ def _print_note(console: Console, note: Note) -> None:
     item.add_column(width=1)
     item.add_column(width=max(10, console.width - 2))
     style = _NOTE_STYLES.get(note.kind, "")
-    item.add_row(Text("-", style=style), Text(note.text, style=style))
+    item.add_row(Text("-", style=style), _text(note.text, style))
     console.print(item)

@@ -1,17 +1,16 @@
 """A report as text: for a terminal, as Markdown, as CSV, as JSON. Every figure of the report is in each of them, except
-that a narrow terminal loses the least important columns, and says which.
+that a narrow terminal loses the least important columns, and says which. What the records say goes through `safe`.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable
 from typing import Literal
 
 from cnnbench import __version__
-from cnnbench.report import terminal
+from cnnbench.report import safe, terminal
 from cnnbench.report.model import Group, Line, Report, Table, Value
 from cnnbench.schema import digest
 
@@ -32,36 +31,38 @@ def markdown(report: Report) -> str:
     """GitHub's tables, one a group, with the notes as a list; the last line holds the digest of all above, for the audit."""
     parts: list[str] = []
     for table in report.tables:
-        parts += [f"## {table.title}", ""]
-        for group in table.groups:
-            parts += [f"**{_escape(group.title)}**", "", *_markdown_table(table, group), ""]
-        parts += [f"Clock: {_escape(table.clock)}.", ""]
-    parts += [f"- {_escape(note.text)}" for note in report.notes]
-    if not parts:
-        return "\n"
-    page = "\n".join(parts).rstrip("\n") + "\n"
+        parts += [f"## {safe.markdown(table.title)}", "", *markdown_groups(table)]
+    parts += [f"- {safe.markdown(note.text)}" for note in report.notes]
+    return sealed("\n".join(parts)) if parts else "\n"
+
+
+def markdown_groups(table: Table) -> list[str]:
+    """The lines of a table: each group under its title, then the clock rule."""
+    parts: list[str] = []
+    for group in table.groups:
+        parts += [f"**{safe.markdown(group.title)}**", "", *_markdown_table(table, group), ""]
+    return [*parts, f"Clock: {safe.markdown(table.clock)}.", ""] if table.clock else parts
+
+
+def sealed(text: str) -> str:
+    """The text ending in a line with the digest of all above it."""
+    page = text.rstrip("\n") + "\n"
     return f"{page}\n{PAGE_DIGEST}{digest(page)} -->\n"
 
 
 def _markdown_table(table: Table, group: Group) -> list[str]:
-    titles = [" ".join(_joined(column.title).split()) for column in table.columns]
+    titles = [safe.markdown(_joined(column.title)) for column in table.columns]
     heads = [
         f"{title} [{column.unit}]" if column.unit else title
         for title, column in zip(titles, table.columns, strict=True)
     ]
     rules = ["---" if column.align == "left" else "---:" for column in table.columns]
-    body = [[_escape(cell.one_line) for cell in line.cells] for line in group.lines]
+    body = [[safe.markdown(cell.one_line) for cell in line.cells] for line in group.lines]
     return [f"| {' | '.join(cells)} |" for cells in (heads, rules, *body)]
 
 
 def _joined(title: str) -> str:
     return title.replace("-\n", "").replace("\n", " ")
-
-
-def _escape(text: str) -> str:
-    for character in "\\|*_~<>`":
-        text = text.replace(character, "\\" + character)
-    return text
 
 
 def comma_separated(report: Report) -> str:
@@ -84,8 +85,12 @@ def comma_separated(report: Report) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, [name for name in names if name not in ends] + ends, lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     return out.getvalue()
+
+
+def _cell(value: Value) -> Value:
+    return safe.csv(value) if isinstance(value, str) else value
 
 
 def as_json(report: Report) -> str:
@@ -105,7 +110,7 @@ def as_json(report: Report) -> str:
     ]
     notes = [{"kind": note.kind, "text": note.text} for note in report.notes]
     document = {"cnnbench": __version__, "tables": tables, "notes": notes}
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return safe.as_json(document, indent=2) + "\n"
 
 
 def flat(table: Table, line: Line) -> dict[str, Value]:

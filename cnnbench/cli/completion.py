@@ -1,0 +1,125 @@
+"""`cnnbench completion`, and what the shell's script asks back: the words that may stand where the cursor is.
+
+The script sets `_CNNBENCH_COMPLETE` and calls cnnbench, which answers from the options' own words, the shipped suites and
+the names of files, and starts nothing: neither torch nor pandas, and no ledger is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class, shell_complete
+
+from cnnbench.cli.main import COMPLETE
+from cnnbench.errors import UsageError
+
+SHELLS = ("bash", "zsh", "fish")
+WORDS = ("COMP_WORDS", "COMP_CWORD")
+"""What the script sets besides: the words so far, and which of them is being typed."""
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(context: click.Context, /, shell: str) -> None:
+    """Print the script that makes SHELL complete commands, options, suites, machines and runs.
+
+    \b
+    bash:  mkdir -p ~/.local/share/bash-completion/completions
+           cnnbench completion bash > ~/.local/share/bash-completion/completions/cnnbench
+           (without the package bash-completion: source <(cnnbench completion bash) in ~/.bashrc)
+    zsh:   mkdir -p ~/.zfunc
+           cnnbench completion zsh > ~/.zfunc/_cnnbench
+           and in ~/.zshrc: fpath+=(~/.zfunc); autoload -Uz compinit && compinit
+    fish:  mkdir -p ~/.config/fish/completions
+           cnnbench completion fish > ~/.config/fish/completions/cnnbench.fish
+
+    It holds in every shell opened from then on.
+    """
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise UsageError(f"this version of click completes nothing for {shell}; upgrade click")
+    click.echo(kind(context.find_root().command, {}, "cnnbench", COMPLETE).source(), nl=False)
+
+
+def answer(command: click.Command, request: str) -> int:
+    """Answer the shell's script, whose `request` is such as `bash_complete`; returns the exit code.
+
+    Raises UsageError where the variable was set by something else.
+    """
+    shell, _, what = request.partition("_")
+    if shell not in SHELLS or what not in ("complete", "source"):
+        choices = ", ".join(f"{each}_complete" for each in SHELLS)
+        raise UsageError(f"{COMPLETE}={request}: not one of {choices}; unset it to run commands")
+    missing = [name for name in WORDS if what == "complete" and name not in os.environ]
+    if missing:
+        raise UsageError(f"{COMPLETE}={request} without {' and '.join(missing)}; unset it to run commands")
+    return shell_complete(command, {}, "cnnbench", COMPLETE, request)
+
+
+def suites(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The shipped suites and the TOML files that begin so; folders only where none does.
+
+    Not both: bash would drop the names for the folders, and has no way to leave out the space after some of them.
+    """
+    from cnnbench.plan.suite import suite_names
+
+    names = [name for name in suite_names() if name.startswith(incomplete)]
+    found = [CompletionItem(each) for each in (*names, *_toml_files(incomplete))]
+    return found or [CompletionItem(incomplete, type="dir")]
+
+
+def _toml_files(incomplete: str) -> list[str]:
+    """Paths as they would be typed."""
+    folder, slash, start = incomplete.rpartition("/")
+    try:
+        place = Path(folder + slash).expanduser()
+        names = sorted(each.name for each in place.glob("*.toml") if each.is_file())
+    except (OSError, RuntimeError):  # RuntimeError: the home of nobody
+        return []
+    return [folder + slash + name for name in names if name.startswith(start) and (start or name[0] != ".")]
+
+
+def machines(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The ids of machines there are results of."""
+    found = {path.parent.name for path in _ledgers(context)}
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
+def runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The ids of runs there are results of; of the machine alone that `--machine` names before."""
+    machine = context.params.get("machine_id") or ""
+    found = {path.stem for path in _ledgers(context) if path.parent.name.startswith(machine)}
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
+def _ledgers(context: click.Context) -> list[Path]:
+    """Every `<machine>/<run>.jsonl` under the PATHS named before, or under the default results.
+
+    The PATHS are in `context.args` where the line ends with an option that still lacks its value: click stops there.
+    """
+    named = context.params.get("paths") or [Path(each) for each in context.args]
+    roots = named or [_default_results(context)]
+    found = [
+        path.absolute()
+        for root in roots
+        for path in ([root] if root.is_file() else [*root.glob("*.jsonl"), *root.glob("*/*.jsonl")])
+    ]
+    return [path for path in found if path.parent.name != "reference"]
+
+
+def _default_results(context: click.Context) -> Path:
+    """By the environment, else by the settings where they are good, else ./results."""
+    from cnnbench.cli.settings import RESULTS_VARIABLE, load
+    from cnnbench.cli.sources import DEFAULT_RESULTS
+
+    if named := os.environ.get(RESULTS_VARIABLE):
+        return Path(named)
+    root = context.find_root()
+    if isinstance(root.command, click.Group) and not root.params.get("no_settings"):
+        with contextlib.suppress(UsageError):  # the command itself will say what is wrong
+            return load(root.command, Path.cwd()).results or DEFAULT_RESULTS
+    return DEFAULT_RESULTS

@@ -1,0 +1,81 @@
+"""From paths on the command line to compared rows: what `show` and `report` both start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from cnnbench.analysis.compare import Comparison
+    from cnnbench.store import Ledger
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The ledgers chosen, their rows compared, and every line or file that could not be used."""
+
+    ledgers: tuple[Ledger, ...]
+    comparison: Comparison
+    problems: tuple[str, ...]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Final digest of each ledger by run."""
+        return {ledger.header.run_id: ledger.final_digest for ledger in self.ledgers}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the ledgers, by the flags of the same names."""
+
+    machine_id: str | None = None
+    run_id: str | None = None
+    last: bool = False
+    all_runs: bool = False
+    baseline: str | None = None
+
+
+def gather(roots: Sequence[Path], selection: Selection, *, references_suffice: bool) -> Gathered:
+    """The rows of the ledgers under the roots, with the published ones that ship and those found there.
+
+    Raises UsageError where there is nothing to show, LedgerError where a path does not exist, ComparisonError where the
+    baseline asked for is none of the rows. `references_suffice`: published rows alone are something to show.
+    """
+    from cnnbench import store
+    from cnnbench.analysis import compare, frame
+
+    loaded = store.load_tree(roots)
+    shipped = store.load_tree([store.reference_dir()])
+    references = tuple(dict.fromkeys((*shipped.references, *loaded.references)))
+    if not loaded.ledgers and not (references_suffice and references):
+        reasons = "".join(f"\n  {problem}" for problem in loaded.problems)
+        where = ", ".join(map(str, roots))
+        raise UsageError(f"no results in {where}; measure first with `cnnbench run quick`{reasons}")
+    ledgers = select(loaded.ledgers, selection)
+    processes, doubles = frame.processes(ledgers)
+    comparison = compare.compare(processes, references, all_runs=selection.all_runs, baseline=selection.baseline)
+    return Gathered(tuple(ledgers), comparison, (*loaded.problems, *shipped.problems, *doubles))
+
+
+def select(ledgers: Sequence[Ledger], selection: Selection) -> list[Ledger]:
+    """The ledgers asked for. Raises UsageError, with those there are, where a name fits none."""
+    chosen = list(ledgers)
+    if selection.machine_id is not None:
+        chosen = [each for each in chosen if each.header.machine.id.startswith(selection.machine_id)]
+        if not chosen:
+            known = sorted({each.header.machine.id for each in ledgers})
+            raise UsageError(f"--machine {selection.machine_id}: no such machine; there are: {', '.join(known)}")
+    if selection.run_id is not None:
+        among = chosen
+        chosen = [each for each in among if each.header.run_id.startswith(selection.run_id)]
+        if not chosen:
+            known = sorted({each.header.run_id for each in among})
+            raise UsageError(f"--run {selection.run_id}: no such run; there are: {', '.join(known)}")
+    if selection.last and chosen:
+        newest = max((each.header.created_at, each.header.run_id) for each in chosen)
+        chosen = [each for each in chosen if (each.header.created_at, each.header.run_id) == newest]
+    return chosen

@@ -1,0 +1,245 @@
+"""`cnnbench report`: the ledgers as a page, a document, tables for other programs, or a folder of all of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnbench.cli import completion
+from cnnbench.cli.compare import share
+from cnnbench.cli.gather import Selection, gather
+from cnnbench.cli.output import save
+from cnnbench.cli.sources import default_results
+from cnnbench.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from cnnbench.report.cost import Price
+    from cnnbench.report.files import Stale
+    from cnnbench.report.model import Page
+
+OPEN, CLOSE = "<!-- table: ", "<!-- table end -->"
+
+
+@click.command()
+@click.argument("paths", nargs=-1)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE|DIR",
+    help="FILE.html, .md, .tex, .csv or .json; or a folder, which gets all of them and the charts.",
+)
+@click.option(
+    "--template",
+    type=click.Choice(["full", "lecture", "compare"]),
+    default="full",
+    show_default=True,
+    help="All there is; the lecture's table alone; or two sides (give BASE NEW instead of PATHS, as for compare).",
+)
+@click.option("--title", help="The page's title.")
+@click.option(
+    "--baseline",
+    metavar="KEY",
+    help="Speed-ups over the rows of MACHINE[/DEVICE[/THREADS]] instead of over each machine's own CPU.",
+)
+@click.option("--static", is_flag=True, help="Charts as SVG alone: no script draws them, nothing bundled.")
+@click.option(
+    "--price-per-hour",
+    "prices",
+    multiple=True,
+    metavar="[KEY=]PRICE",
+    help="Cost of the job at that price an hour; KEY is MACHINE[/DEVICE], without it the price holds for all.",
+)
+@click.option("--currency", default="", help="What the prices are in, such as USD.")
+@click.option(
+    "--tolerance",
+    callback=share,
+    default="5%",
+    show_default=True,
+    metavar="SHARE",
+    help="With --template compare: what counts as the same.",
+)
+@click.option(
+    "--machine",
+    "machine_id",
+    metavar="ID",
+    shell_complete=completion.machines,
+    help="Only this machine (its id or the id's beginning).",
+)
+@click.option(
+    "--run",
+    "run_id",
+    metavar="ID",
+    shell_complete=completion.runs,
+    help="Only this run (its id or the id's beginning).",
+)
+@click.option("--last", is_flag=True, help="Only the newest run.")
+@click.option("--all-runs", is_flag=True, help="Every run of a row, not just the newest.")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="With a folder: also put claim, table and picture between the lines <!-- table: ... --> and <!-- table end --> "
+    "of this Markdown page.",
+)
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 where what is there is not what these ledgers give.")
+@click.pass_context
+def report(context: click.Context, /, paths: tuple[str, ...], **options: Any) -> None:
+    """Make a report of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
+    else ./results).
+
+    One HTML file holds everything it needs and asks nothing of a network. Of several runs of one row the newest is shown.
+    """
+    ending = _ending(options["output"])
+    if options["into"] is not None and ending is not None:
+        raise UsageError(
+            f"--into {options['into']} links to the charts of a folder; give -o DIR, not {options['output']}"
+        )
+    page = _page(paths, options["template"], options)
+    wanted = _wanted(page, ending, options)
+    if options["into"] is not None:
+        first = page if options["template"] == "lecture" else _page(paths, "lecture", options)
+        wanted[options["into"]] = _filled(options["into"], first, options["output"])
+    root = options["output"] if ending is None else None
+    if options["check"]:
+        _say_stale(context, _stale(root, wanted))
+        return
+    _write(root, wanted)
+
+
+def _ending(output: Path) -> str | None:
+    """The kind of file, None for a folder. Raises UsageError for a kind there is none of."""
+    from cnnbench.report.files import ENDINGS
+
+    suffix = output.suffix.removeprefix(".").lower()
+    if output.is_dir() or not suffix:
+        return None
+    if suffix not in ENDINGS:
+        raise UsageError(f"-o {output}: no such format; choose FILE.{', FILE.'.join(ENDINGS)}, or a folder")
+    return suffix
+
+
+def _page(paths: Sequence[str], template: str, options: Mapping[str, Any]) -> Page:
+    """The page of these results. Raises UsageError, LedgerError or ComparisonError as `gather` and `compare` do."""
+    from cnnbench.report import pages
+    from cnnbench.report.charts import material
+
+    if template == "compare":
+        return _compared(paths, options)
+    selection = Selection(
+        options["machine_id"], options["run_id"], options["last"], options["all_runs"], options["baseline"]
+    )
+    roots = [Path(path) for path in paths] or [default_results()]
+    gathered = gather(roots, selection, references_suffice=True)
+    request = pages.Request(
+        template=template,  # type: ignore[arg-type]
+        title=options["title"],
+        all_runs=options["all_runs"],
+        baseline_key=options["baseline"],
+        prices=_prices(options["prices"]),
+        currency=options["currency"],
+        problems=gathered.problems,
+        digests=gathered.digests,
+    )
+    found = gathered.comparison
+    return pages.build(material.gather(found, gathered.ledgers, found.references), request)
+
+
+def _compared(names: Sequence[str], options: Mapping[str, Any]) -> Page:
+    """The page of two sides. Raises UsageError and ComparisonError as `cnnbench compare` does."""
+    from cnnbench.cli.compare import report_of
+    from cnnbench.cli.sources import sides
+    from cnnbench.report import pages
+
+    if len(names) != 2:
+        raise UsageError(f"--template compare takes two sides, BASE and NEW; {len(names)} given")
+    if options["into"] is not None:
+        raise UsageError("--into takes the lecture's table, which --template compare does not have")
+    base, new = sides(names)
+    compared = report_of(base, new, options["tolerance"])
+    return pages.of_two_sides(
+        compared, (*base.side.rows, *new.side.rows), options["title"] or f"{names[1]} against {names[0]}"
+    )
+
+
+def _prices(given: Sequence[str]) -> tuple[Price, ...]:
+    """`2.5` or `box/cuda:0=2.5`. Raises UsageError for anything else."""
+    from cnnbench.report.cost import Price
+
+    found = []
+    for text in given:
+        key, _, number = text.rpartition("=")
+        try:
+            price = float(number)
+        except ValueError:
+            price = -1.0
+        if not 0 <= price < float("inf"):
+            raise UsageError(f"--price-per-hour {text}: {number!r} is no price; give PRICE or MACHINE[/DEVICE]=PRICE")
+        found.append(Price(key, price))
+    return tuple(found)
+
+
+def _wanted(page: Page, ending: str | None, options: Mapping[str, Any]) -> dict[Path, str | bytes]:
+    from cnnbench.report import files
+
+    if ending is not None:
+        return {options["output"]: files.one(page, ending, static=options["static"])}  # type: ignore[arg-type]
+    made = files.folder(page, static=options["static"])
+    return {options["output"] / name: content for name, content in made.items()}
+
+
+def _filled(target: Path, page: Page, folder: Path) -> str:
+    """The Markdown page with the first screen between its marks. Raises UsageError where they are not there exactly once."""
+    from cnnbench.report import document, files
+
+    def link(path: Path) -> str:
+        return Path(os.path.relpath(path, target.parent)).as_posix()
+
+    text = target.read_text(encoding="utf-8")
+    parts = re.split(rf"(?m)^({re.escape(OPEN)}.*-->\n|{re.escape(CLOSE)}$)", text)
+    if len(parts) != 5 or not parts[1].startswith(OPEN) or parts[3] != CLOSE:
+        raise UsageError(f"{target}: needs one line `{OPEN}... -->` and below it one `{CLOSE}`")
+    made = document.first_screen(page, charts_at=link(folder / files.CHARTS), rest_at=link(folder / files.DOCUMENT))
+    return "".join((parts[0], parts[1], made, parts[3], parts[4]))
+
+
+def _stale(root: Path | None, wanted: Mapping[Path, str | bytes]) -> list[Stale]:
+    from cnnbench.report import files
+
+    inside = {} if root is None else {str(p.relative_to(root)): c for p, c in wanted.items() if p.is_relative_to(root)}
+    single = {path: content for path, content in wanted.items() if root is None or not path.is_relative_to(root)}
+    found = [] if root is None else files.stale(root, inside)
+    return [*found, *(files.Stale(path, why) for path, text in single.items() if (why := files.difference(path, text)))]
+
+
+def _say_stale(context: click.Context, found: Sequence[Stale]) -> None:
+    for each in found:
+        click.echo(f"{each.path}: {each.why}")
+    if found:
+        click.echo(f"{len(found)} not current: run the same command without --check", err=True)
+        context.exit(ExitCode.FINDING)
+    click.echo("all current", err=True)
+
+
+def _write(root: Path | None, wanted: Mapping[Path, str | bytes]) -> None:
+    for path, content in wanted.items():
+        save(path, content, make_folder=root is not None)
+        click.echo(f"wrote {path}", err=True)
+    for path in _gone(root, wanted):
+        path.unlink()
+        click.echo(f"removed {path}: no chart of this report any more", err=True)
+
+
+def _gone(root: Path | None, wanted: Mapping[Path, str | bytes]) -> list[Path]:
+    """Charts of ours (they carry their data) that this report no longer has."""
+    from cnnbench.report import files, pictures
+
+    if root is None:
+        return []
+    found = sorted(path for path in (root / files.CHARTS).glob("*.svg") if path not in wanted)
+    return [path for path in found if pictures.stored_digest(path.read_text(encoding="utf-8", errors="replace"))]

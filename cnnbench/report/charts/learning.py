@@ -1,0 +1,127 @@
+"""Accuracy over time: the evaluations a whole job prescribes, against its own clock, with the final one on all images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cnnbench import units
+from cnnbench.analysis import stats
+from cnnbench.analysis.compare import Row
+from cnnbench.report.charts import theme
+from cnnbench.report.charts.material import (
+    Material,
+    axis_labels,
+    identity,
+    number,
+    one_line,
+    row_lines,
+)
+from cnnbench.report.model import Chart, Value
+from cnnbench.schema import Record, Trial
+
+Datum = dict[str, Value]
+MOST_CURVES = 6
+MOST_POINTS = 200
+"""Of one curve; longer ones are thinned evenly, the last point kept."""
+
+
+def learning(material: Material) -> Chart | None:
+    """A curve a process; the slowest and the fastest rows are not distinguished: the first few in the table's order."""
+    rows = [row for row in material.training if any(trial.epoch_evaluations for _, trial in material.trials(row))]
+    curves = [(row, *pair) for row in rows for pair in material.trials(row) if pair[1].epoch_evaluations]
+    shown = curves[:MOST_CURVES]
+    if not shown:
+        return None
+    names = [(*row_lines(row), f"process {record.job.round + 1}") for row, record, _ in shown]
+    series = [one_line(label) for label in axis_labels(names)]
+    data = [
+        datum
+        for (row, record, trial), name in zip(shown, series, strict=True)
+        for datum in _curve(row, record, trial, name)
+    ]
+    return _draw(data, series, len(curves) - len(shown))
+
+
+def _curve(row: Row, record: Record, trial: Trial, series: str) -> list[Datum]:
+    """Seconds on the job clock (evaluations so far included) and share of the sample right after each epoch."""
+    found: list[Datum] = []
+    clock = 0.0
+    own = {**identity(row), "index": record.index, "series": series}
+    for block, evaluation in zip(trial.block_seconds, trial.epoch_evaluations, strict=False):
+        clock += block + evaluation.seconds
+        found.append(
+            {
+                **own,
+                **{"kind": "sample after an epoch", "minutes": clock / 60, "after_steps": evaluation.after_steps},
+                **{"images": evaluation.images, "accuracy": evaluation.correct / evaluation.images},
+            }
+        )
+    thinned = [*found[: -1 : max(1, -(-len(found) // MOST_POINTS))], *found[-1:]]
+    if trial.test is not None and trial.test.images:
+        share = stats.wilson(trial.test.correct, trial.test.images)
+        thinned.append(
+            {
+                **own,
+                **{"kind": "all test images at the end", "minutes": clock / 60, "after_steps": trial.test.after_steps},
+                **{"images": trial.test.images, "accuracy": share.value},
+                **{"accuracy_low": share.low, "accuracy_high": share.high},
+            }
+        )
+    return thinned
+
+
+def _draw(data: list[Datum], series: list[str], left_out: int) -> Chart:
+    import altair as alt
+
+    shares = [number(datum, "accuracy") for datum in data]
+    floor = max(0.0, min(shares) - 0.01)
+    kinds = list(dict.fromkeys(str(datum["kind"]) for datum in data))
+    several = len(series) > 1
+
+    def draw(layout: theme.Layout) -> Any:
+        width = layout.width + (layout.label_limit - 60 if layout.narrow else 0)
+        base = alt.Chart(alt.NamedData("rows"), width=width, height=260).encode(
+            x=alt.X("minutes:Q", title="minutes on the job clock", axis=alt.Axis(gridOpacity=0.7, format=",~r")),
+            y=alt.Y(
+                "accuracy:Q",
+                title="test accuracy",
+                scale=alt.Scale(domain=[floor, 1], nice=False),
+                axis=alt.Axis(format=".1%", gridOpacity=0.7),
+            ),
+            color=alt.Color(
+                "series:N",
+                scale=alt.Scale(domain=series, range=list(theme.SERIES)),
+                legend=alt.Legend(columns=1) if several else None,
+            ),
+        )
+        key = alt.Legend(**theme.legend(kinds, layout))
+        line = base.transform_filter(alt.datum.kind == kinds[0]).mark_line(strokeWidth=1.5, opacity=0.6, aria=False)
+        points = base.encode(
+            shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"]), legend=key),
+            tooltip=[
+                *(alt.Tooltip(f"{name}:N") for name in ("series", "kind")),
+                alt.Tooltip("minutes:Q", format=",.4~g"),
+                alt.Tooltip("accuracy:Q", format=".2%"),
+                alt.Tooltip("images:Q", title="test images", format=",d"),
+                alt.Tooltip("after_steps:Q", title="after steps", format=",d"),
+            ],
+        )
+        samples = points.transform_filter(alt.datum.kind == kinds[0]).mark_point(filled=True, size=22, opacity=1)
+        final = points.transform_filter(alt.datum.kind != kinds[0]).mark_point(filled=True, size=160, opacity=1)
+        return alt.layer(line, samples, final)
+
+    sizes = sorted({int(str(datum["images"])) for datum in data if datum["kind"] == kinds[0]})
+    final = [f"{d['series']}: {units.percent(number(d, 'accuracy'))} at the end" for d in data if d["kind"] != kinds[0]]
+    more = f" {left_out} further processes are left out." if left_out else ""
+    caption = (
+        f"The job's own evaluations are on samples of {' or '.join(map(units.count, sizes))} random test images, so a single "
+        f"point moves by about {units.percent(_sampling(sizes[0]), 1)} by chance alone: a sample that is all right is no 100 %."
+        + more
+    )
+    title = "Accuracy over time"
+    return theme.make("learning", title, f"{title}. {'; '.join(final)}.", caption, data, draw)
+
+
+def _sampling(images: int) -> float:
+    """Half a 95 % interval of a share near 99 % on so many images."""
+    return float(1.96 * (0.99 * 0.01 / images) ** 0.5)

@@ -1,0 +1,162 @@
+"""How much faster: over the published CPU, and over the CPU beside it, both on a log scale with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cnnbench import units
+from cnnbench.analysis.compare import Row
+from cnnbench.analysis.stats import Estimate
+from cnnbench.report import cells
+from cnnbench.report.charts import theme
+from cnnbench.report.charts.material import (
+    MOST_MARKS,
+    Material,
+    axis_labels,
+    identity,
+    number,
+    one_line,
+    reference_identity,
+    reference_lines,
+    row_lines,
+)
+from cnnbench.report.model import Chart, Value
+
+Datum = dict[str, Value]
+PROJECTED = "projected from timed steps"
+
+
+def over_reference(material: Material) -> Chart | None:
+    """The lecture's chart: its own rows in grey, every measured row of the same job beside them."""
+    base = material.comparison.reference_baseline
+    rows = [row for row in material.training if row.versus_reference is not None]
+    if base is None or not (rows or material.references):
+        return None
+    published = [found for found in material.references if found.speedup is not None]
+    data: list[Datum] = [
+        {
+            **reference_identity(found),
+            "kind": theme.PUBLISHED,
+            "text": units.ratio(found.speedup),
+            **cells.values("speedup_over_reference", Estimate(found.speedup or 0.0, None, None, 1)),
+        }
+        for found in published
+    ]
+    shown = fastest(rows, lambda row: row.versus_reference)
+    data += [
+        {
+            **identity(row),
+            "kind": f"{theme.MEASURED}, whole job" if row.job_kind == "measured" else PROJECTED,
+            "text": cells.versus(row).text,
+            **cells.values("speedup_over_reference", row.versus_reference),
+        }
+        for row in shown
+    ]
+    names = [*map(reference_lines, published), *map(row_lines, shown)]
+    _name(data, names)
+    data.sort(key=lambda datum: (number(datum, "speedup_over_reference"), str(datum["label"])))
+    title = f"Speed-up over the {base.processor} of {base.year}, the same training job"
+    caption = (
+        f"Times the speed of the {base.processor} (its published {units.count(base.job_seconds)} s; the job is assumed, "
+        f"since the source does not say what was timed). Bars: 95 % interval between fresh processes, from three on."
+    )
+    return _points("speedup", title, caption + _left_out(rows, shown), data, "speedup_over_reference")
+
+
+def over_cpu(material: Material) -> Chart | None:
+    """Every row against the CPU row of the same work; only where a row is not its own baseline."""
+    rows = [row for row in material.training if row.speedup is not None]
+    if not any(row.speedup is not None and not row.speedup.is_baseline for row in rows):
+        return None
+    wanted = {row.work_key for row in rows if row.speedup is not None and not row.speedup.is_baseline}
+    rows = [row for row in rows if row.work_key in wanted]
+    shown = fastest(rows, lambda row: row.speedup.ratio if row.speedup else None)
+    data: list[Datum] = [
+        {
+            **identity(row),
+            "kind": "baseline" if row.speedup is not None and row.speedup.is_baseline else theme.MEASURED,
+            "text": cells.speedup(row).text,
+            "baseline": cells.baseline(row),
+            **cells.values("speedup", row.speedup.ratio if row.speedup else None),
+        }
+        for row in shown
+    ]
+    _name(data, [row_lines(row, batch=True) for row in shown])
+    data.sort(key=lambda datum: (number(datum, "speedup"), str(datum["label"])))
+    names = sorted({str(datum["baseline"]) for datum in data})
+    title = "Speed-up over the CPU baseline"
+    caption = f"Same work, over the fastest CPU row ({'; '.join(names[:4])}). Bars: 95 % interval between processes."
+    return _points("speedup-cpu", title, caption + _left_out(rows, shown), data, "speedup")
+
+
+def fastest(rows: Sequence[Row], of: Callable[[Row], Estimate | None], most: int = MOST_MARKS) -> list[Row]:
+    """The rows with the largest estimates, `most` of them."""
+    known = [(found.value, row.row_key, row) for row in rows if (found := of(row)) is not None]
+    return [row for _, _, row in sorted(known, key=lambda item: (-item[0], item[1]))[:most]]
+
+
+def _left_out(rows: Sequence[Row], shown: Sequence[Row]) -> str:
+    more = len(rows) - len(shown)
+    return f" The fastest {len(shown)} of {len(rows)} rows are drawn; all are in the tables' files." if more > 0 else ""
+
+
+def _name(data: list[Datum], names: Sequence[Sequence[str]]) -> None:
+    for datum, label in zip(data, axis_labels(names), strict=True):
+        datum["label"] = label
+
+
+def _points(key: str, title: str, caption: str, data: list[Datum], value: str) -> Chart:
+    """A point a row on a log axis, its interval as a bar, its value in words."""
+    import altair as alt
+
+    order = [str(datum["label"]) for datum in data]
+    kinds = list(dict.fromkeys(str(datum["kind"]) for datum in data))
+    colours = {theme.PUBLISHED: theme.GREY, "baseline": theme.GREY, PROJECTED: theme.ORANGE}
+    for datum in data:
+        datum["edge"] = max(1.0, number(datum, value), *_ends([datum], value))
+
+    def draw(layout: theme.Layout) -> Any:
+        scale = theme.log_scale([1.0, *_ends(data, value)], above=2.7 if layout.narrow else 1.5)
+        base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=theme.height(len(data), layout)).encode(
+            y=alt.Y("label:N", sort=order, axis=alt.Axis(**theme.label_axis(layout))),
+            color=alt.Color(
+                "kind:N",
+                scale=alt.Scale(domain=kinds, range=[colours.get(kind, theme.BLUE) for kind in kinds]),
+                legend=alt.Legend(**theme.legend(kinds, layout)),
+            ),
+        )
+        axis = alt.Axis(**theme.log_axis(scale, layout, "times the speed (log scale)"))
+
+        def x(field: str) -> alt.X:
+            return alt.X(f"{field}:Q", scale=alt.Scale(**scale), axis=axis)
+
+        stems = base.mark_rule(strokeWidth=2, opacity=0.35, aria=False).encode(x=x(value), x2=alt.datum(1))
+        bars = base.mark_rule(strokeWidth=7, opacity=0.4, aria=False).encode(x=x(f"{value}_low"), x2=f"{value}_high:Q")
+        points = base.mark_point(filled=True, size=110, opacity=1).encode(
+            x=x(value),
+            shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds), legend=alt.Legend(**theme.legend(kinds, layout))),
+            tooltip=[
+                *(alt.Tooltip(f"{name}:N") for name in ("processor", "place", "kind")),
+                alt.Tooltip(f"{value}:Q", title="times the speed", format=".6g"),
+                alt.Tooltip(f"{value}_low:Q", title="95 % from", format=".6g"),
+                alt.Tooltip(f"{value}_high:Q", title="to", format=".6g"),
+                alt.Tooltip(f"{value}_n:Q", title="processes (n)"),
+                alt.Tooltip("work:N"),
+            ],
+        )
+        words = base.mark_text(align="left", dx=10, aria=False).encode(
+            x=x("edge"), text="text:N", color=alt.value(theme.INK)
+        )
+        layers = [stems, points, words]
+        if any(datum[f"{value}_low"] is not None for datum in data):
+            layers.insert(1, bars.transform_filter(f"isValid(datum.{value}_low)"))
+        return alt.layer(*layers)
+
+    said = "; ".join(f"{one_line(d['label'])} {d['text']}" for d in data)
+    return theme.make(key, title, f"{title}, on a log scale: {said}.", caption, data, draw)
+
+
+def _ends(data: Sequence[Datum], value: str) -> list[float]:
+    names = (value, f"{value}_low", f"{value}_high")
+    return [float(number) for datum in data for name in names if isinstance(number := datum[name], (int, float))]

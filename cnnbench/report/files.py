@@ -1,0 +1,98 @@
+"""A page as files: which there are, what is in each, and whether those on disk are current.
+
+Text is compared byte by byte. Drawings are not, because fonts and renderer move their lines: a drawing is current when
+the digest of its data is. So a page with drawings inside is compared with each of them replaced by that digest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cnnbench.report import document, html, latex, pictures, text
+from cnnbench.report.model import Page
+
+Ending = Literal["html", "md", "tex", "csv", "json"]
+ENDINGS: tuple[Ending, ...] = ("html", "md", "tex", "csv", "json")
+CHARTS = "charts"
+INDEX, DOCUMENT = "index.html", "report.md"
+_DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
+_SEAL = re.compile(rf"{re.escape(text.PAGE_DIGEST)}[0-9a-f]{{64}} -->")
+
+
+def one(page: Page, ending: Ending, *, static: bool) -> str:
+    """The page as one file of that kind."""
+    if ending == "html":
+        return html.render(page, static=static)
+    if ending == "md":
+        return document.markdown(page, charts_at=None)
+    if ending == "tex":
+        return latex.render(page.report)
+    return text.render(page.report, "csv" if ending == "csv" else "json")
+
+
+def folder(page: Page, *, static: bool) -> dict[str, str | bytes]:
+    """Every file of a folder by its name in it: page, document, tables, and the charts as SVG.
+
+    Where not `static` the page is the interactive one, and each chart is there as PNG and as Vega-Lite specification too.
+    """
+    files: dict[str, str | bytes] = {
+        INDEX: html.render(page, static=static),
+        DOCUMENT: document.markdown(page, charts_at=CHARTS),
+        "report.csv": text.comma_separated(page.report),
+        "report.json": text.as_json(page.report),
+        "report.tex": latex.render(page.report),
+    }
+    for chart in page.charts:
+        files[f"{CHARTS}/{pictures.file_name(chart)}"] = pictures.svg(chart)
+        if not static:
+            files[f"{CHARTS}/{pictures.file_name(chart, 'png')}"] = pictures.png(chart)
+            files[f"{CHARTS}/{pictures.file_name(chart, 'vl.json')}"] = pictures.specification(chart)
+    return files
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A file that is not what it should be, and why."""
+
+    path: Path
+    why: str
+
+
+def stale(root: Path, wanted: Mapping[str, str | bytes]) -> list[Stale]:
+    """The files under the root that are missing, differ, or that this page no longer has."""
+    found = [
+        Stale(root / name, why) for name, content in sorted(wanted.items()) if (why := difference(root / name, content))
+    ]
+    charts = root / CHARTS
+    known = {root / name for name in wanted}
+    extra = sorted(path for path in charts.glob("*") if path not in known) if charts.is_dir() else []
+    return [*found, *(Stale(path, "no chart of this report") for path in extra)]
+
+
+def difference(path: Path, wanted: str | bytes) -> str | None:
+    """Why the file is not current; None where it is."""
+    if not path.is_file():
+        return "is not there"
+    if path.suffix in (".svg", ".png"):
+        picture = path.read_bytes() if isinstance(wanted, bytes) else path.read_text(encoding="utf-8")
+        same = pictures.stored_digest(picture) == pictures.stored_digest(wanted)
+        return None if same else "shows other data"
+    if isinstance(wanted, bytes):
+        return None if path.read_bytes() == wanted else "differs"
+    there = _comparable(path.read_text(encoding="utf-8")).splitlines()
+    ours = _comparable(wanted).splitlines()
+    if there == ours:
+        return None
+    shorter = min(len(there), len(ours))
+    line = next((n for n in range(shorter) if there[n] != ours[n]), shorter) + 1
+    return f"differs from line {line} on"
+
+
+def _comparable(page: str) -> str:
+    """The text without drawings; where it has some, without its seal too, which covers them."""
+    bare, drawings = _DRAWING.subn("<svg>", page)
+    return _SEAL.sub("", bare) if drawings else bare

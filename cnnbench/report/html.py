@@ -1,0 +1,109 @@
+"""A page as one HTML file that needs nothing else: no network, no fonts, no files beside it.
+
+Two kinds: *static*, its charts drawn as SVG, and *interactive*, with Vega inside and tooltips. Both have tables that sort
+and filter, light and dark colours, a layout for phones and one for paper. A content security policy forbids every request,
+so a page that wanted one would show it. All text from records passes the template's escaping; data in scripts is JSON with
+every character escaped that could end a script.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from cnnbench import __version__
+from cnnbench.report import pages, pictures, safe
+from cnnbench.report.model import Cell, Chart, Column, Page
+from cnnbench.report.text import sealed
+
+TEMPLATES = Path(__file__).parent / "templates"
+MOST_LINES = 300
+"""Lines of one table in a page: more are no longer read, and make it slow; the CSV, JSON and ledgers have all."""
+FILTER_FROM = 6
+"""Rows of a table from which it gets a filter."""
+
+
+def render(page: Page, *, static: bool) -> str:
+    """The page, ending in the digest of itself, for the audit. `static` draws the charts; else the reader's browser does."""
+    page = pages.for_readers(page, MOST_LINES)
+    text = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            page=page,
+            warnings=pages.warnings(page),
+            static=static,
+            version=__version__,
+            style=Markup(_style()),
+            script=Markup(_file("page.js")),
+            filter_from=FILTER_FROM,
+            chart_script=None if static else Markup(_file("charts.js")),
+            vega=None if static else Markup(_vega()),
+            licence=None if static else _file("vega-licence.txt"),
+            drawings={chart.key: _drawings(chart) for chart in page.charts} if static else {},
+            specifications={} if static else {chart.key: _specifications(chart) for chart in page.charts},
+            payloads={chart.key: Markup(pictures.payload(chart)) for chart in page.charts},
+        )
+    )
+    return sealed(text.strip())
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["heading"] = heading
+    environment.filters["plain"] = safe.plain
+    environment.filters["sort_key"] = sort_key
+    return environment
+
+
+def heading(column: Column) -> str:
+    """A column's title in one line, as Markdown prints it: what the audit knows it by."""
+    return " ".join(column.title.replace("-\n", "").split())
+
+
+def sort_key(cell: Cell, column: Column) -> str:
+    """What a cell sorts by: its raw number where the column has one of its own, else its text."""
+    for value in (cell.values or {}).values():
+        if column.align == "right" and isinstance(value, int | float) and not isinstance(value, bool):
+            return repr(float(value))
+    return "" if cell.text in ("", "n/a") else cell.text
+
+
+def _drawings(chart: Chart) -> tuple[Markup, Markup]:
+    """The chart for wide and for narrow pages."""
+    return Markup(pictures.inline_svg(chart)), Markup(pictures.inline_svg(chart, narrow=True))
+
+
+def _specifications(chart: Chart) -> Markup:
+    """Both specifications without their data, which stands in the page once."""
+    bare = [{key: value for key, value in spec.items() if key != "datasets"} for spec in (chart.wide, chart.narrow)]
+    return Markup(safe.json_in_html({"wide": bare[0], "narrow": bare[1]}))
+
+
+def _style() -> str:
+    dark = "\n".join(pictures.dark_rules(".chart svg"))
+    return _file("page.css") + f"\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+
+
+@cache
+def _file(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+@cache
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, from the package that draws the static charts."""
+    import vl_convert
+
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return bundle.replace("</script", "<\\/script")

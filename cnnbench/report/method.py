@@ -1,0 +1,78 @@
+"""How each figure came about: the clocks, and from which raw fields every column can be derived again by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cnnbench.analysis.compare import Row
+from cnnbench.report import notes
+from cnnbench.report.model import Cell, Column, Group, Line, Note, Table
+
+FORMULAS: dict[str, tuple[str, str]] = {
+    "theoretical": (
+        "machine/peaks: cores or SMs x FLOP a clock x rated clock, dense, for the row's precision",
+        "header.machine.devices",
+    ),
+    "measured peak": ("largest rate of the gemm rows of the same device, precision, threads and torch", "gemm records"),
+    "achieved": (
+        "model FLOPs of a step / mean seconds of a step; geometric mean over processes",
+        "block_seconds, steps",
+    ),
+    "MFU": ("achieved / theoretical", ""),
+    "of peak": ("achieved / measured peak", ""),
+    "time of the job": (
+        "job clock: job_seconds; projected: sum(block_seconds) / steps x epochs x steps_per_epoch; geometric mean",
+        "job_seconds or block_seconds, steps, epochs, steps_per_epoch",
+    ),
+    "speed-up over CPU": (
+        "baseline's seconds / row's seconds, by round where both ran in it (else Welch on the logs)",
+        "as for the time",
+    ),
+    "over": ("published seconds / time of the job", "results/reference: job_seconds"),
+    "images": ("images / sum(block_seconds)", "images, block_seconds"),
+    "host peak": ("largest over processes", "memory.host_peak_bytes"),
+    "device peak": ("largest over processes", "memory.device_allocated_peak_bytes"),
+    "test accuracy": ("test.correct / test.images; mean over processes", "test"),
+    "energy an image": (
+        "window_joules / (window_steps x batch_size); net takes off idle_joules / idle_seconds x window_seconds",
+        "energy",
+    ),
+    "cold start": ("geometric mean over processes", "cold_start_seconds"),
+    "one step": ("sum(block_seconds) / steps; geometric mean over processes", "block_seconds, steps"),
+    "floors": (
+        "compute: FLOPs / measured peak; bandwidth: (5 x activations x batch + 8 x parameters) bytes / copy speed; launch: "
+        "operators x smallest operator; input: drawing one batch",
+        "floors, operators_per_step",
+    ),
+    "interval": ("mean of the logs ± Student's t(n - 1) x standard deviation / sqrt(n), from n = 3", ""),
+}
+"""By column heading: formula in words, and the fields of `Trial` (see `cnnbench schema`) it is made of."""
+
+
+def table() -> Table:
+    """A line a column: how it is derived, and from which fields of a record."""
+    columns = (
+        Column("figure", "figure", "", 1, "left"),
+        Column("formula", "how to derive it", "", 1, "left"),
+        Column("fields", "from the record's fields", "", 1, "left"),
+    )
+    lines = tuple(
+        Line((Cell(name, (), {"figure": name}), Cell(formula, (), {"formula": formula}), Cell(fields)))
+        for name, (formula, fields) in FORMULAS.items()
+    )
+    return Table("method", "How to derive each figure again", "", columns, (Group("Formulas", lines),))
+
+
+def clock_notes(rows: Iterable[Row]) -> tuple[Note, ...]:
+    """The clock rules of the rows shown, and what holds for all of them."""
+    clocks = sorted({row.job.clock for row in rows})
+    found = [Note("clock", f"Clock: {notes.CLOCKS[name]}.") for name in clocks]
+    return (
+        *found,
+        Note(
+            "rule",
+            "n counts fresh processes, never steps: steps inside one process are not independent. Jobs ran in shuffled, "
+            "interleaved rounds with the seed in the ledger; warm-up steps are run and undone; the allocator is held, and "
+            "every worker first proved that its synchronise waits.",
+        ),
+    )

@@ -1,0 +1,238 @@
+"""A whole page out of the comparison: which sections a template has, each with its charts, tables and notes.
+
+A section whose records do not exist is left out. Nothing here knows a format.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cnnbench import units
+from cnnbench.analysis.compare import Row
+from cnnbench.report import cells, cost, machines, method, notes, tables
+from cnnbench.report.charts import flops, learning, noise, resources, speed, sweeps
+from cnnbench.report.charts.material import Material
+from cnnbench.report.claim import claim
+from cnnbench.report.model import Cell, Chart, Note, Page, Report, Section, Table
+
+Template = Literal["lecture", "full"]
+TITLE = "The lecture's CNN, then and now"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the reader asked for, beside the rows."""
+
+    template: Template = "full"
+    title: str | None = None
+    all_runs: bool = False
+    baseline_key: str | None = None
+    prices: tuple[cost.Price, ...] = ()
+    currency: str = ""
+    problems: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Final digest of each ledger by run."""
+
+
+def build(material: Material, request: Request) -> Page:
+    """The page of these rows. The same rows in any order give an equal page."""
+    rows = material.comparison.rows
+    under = notes.under(material.comparison, material.references, request.problems, request.digests)
+    several = len({row.machine.id for row in rows}) > 1
+
+    def processor(row: Row) -> Cell:
+        return cells.processor(row, several_machines=several, all_runs=request.all_runs)
+
+    makers: dict[Template, Callable[[], list[Section | None]]] = {
+        "lecture": lambda: [
+            _then_and_now(material, processor),
+            _doubts(under),
+            _method(rows, under),
+            _files(under),
+        ],
+        "full": lambda: _full(material, request, under, processor),
+    }
+    sections = tuple(section for section in makers[request.template]() if section is not None)
+    return Page(request.title or TITLE, claim(material.comparison), sections, under)
+
+
+def of_two_sides(compared: Report, rows: Sequence[Row], title: str) -> Page:
+    """The page of a comparison of two sides: what it comes to, row by row, what else differs, and the machines of both."""
+    summary = tuple(note.text for note in compared.notes if note.kind == "summary")
+    others = [note for note in compared.notes if note.kind in ("rule", "missing", "reference", "problem")]
+    sections = (
+        Section("compare", "Row by row", "", (), compared.tables, tuple(others)),
+        _doubts(compared.notes),
+        _machines(rows),
+        _files(compared.notes),
+    )
+    kept = tuple(section for section in sections if section is not None)
+    return Page(title, summary or ("Nothing could be summed up: no two rows have an interval.",), kept, compared.notes)
+
+
+def _full(
+    material: Material, request: Request, under: Sequence[Note], processor: Callable[[Row], Cell]
+) -> list[Section | None]:
+    rows = material.comparison.rows
+    by_key = {table.key: table for table in tables.all_tables(material.comparison, processor, request.baseline_key)}
+    costs = cost.table(processor, material.training, request.prices, request.currency)
+    return [
+        _then_and_now(material, processor),
+        _section(
+            "training",
+            "Every row",
+            "Rows divide one another only within a group: the same work, timed the same way.",
+            [speed.over_cpu(material)],
+            [by_key.get("training")],
+        ),
+        _section(
+            "why",
+            "Why not N times faster",
+            "Each step against the floors measured beside it; the largest floor is what binds.",
+            [flops.roofline(material), sweeps.ladder(material)],
+            [by_key.get("bounds"), by_key.get("gemm")],
+        ),
+        _section(
+            "sweeps",
+            "Threads and batch sizes",
+            "One thing varied, all else equal.",
+            [sweeps.threads(material), sweeps.batches(material)],
+            [],
+        ),
+        _section(
+            "resources",
+            "Memory, energy, cost",
+            "High-water marks, never polls; energy only where a counter could be read.",
+            [resources.memory(material), resources.energy(material)],
+            [by_key.get("resources"), costs],
+        ),
+        _section(
+            "learning",
+            "Accuracy over time",
+            "Speed without learning is worth nothing.",
+            [learning.learning(material)],
+            [],
+        ),
+        _section(
+            "noise",
+            "How sure",
+            "What another process, or another minute, would have said.",
+            [noise.noise(material)],
+            [],
+        ),
+        _doubts(under),
+        _machines(rows),
+        _method(rows, under),
+        _files(under),
+    ]
+
+
+def _section(
+    key: str,
+    title: str,
+    lead: str,
+    charts: Sequence[Chart | None],
+    found: Sequence[Table | None],
+    said: Sequence[Note] = (),
+) -> Section | None:
+    """The section of what exists; None where nothing does."""
+    drawn = tuple(chart for chart in charts if chart is not None)
+    kept = tuple(table for table in found if table is not None)
+    return Section(key, title, lead, drawn, kept, tuple(said)) if drawn or kept or said else None
+
+
+def _then_and_now(material: Material, processor: Callable[[Row], Cell]) -> Section | None:
+    """The lecture's table with the measured rows of the same job under it, and its two charts."""
+    comparison = material.comparison
+    table = tables.lecture(processor, material.training, material.references, comparison.reference_baseline)
+    lead = flops.the_point(material.references)
+    charts = [speed.over_reference(material), flops.peak_against_achieved(material)]
+    said = notes.of_published(material.references)
+    return _section("lecture", "Then and now", lead, charts, [table], said)
+
+
+def _doubts(under: Sequence[Note]) -> Section | None:
+    doubted = [note for note in under if note.kind in ("doubt", "problem")]
+    lead = "Reasons to believe a figure less, each with what to do about it. A doubt never changes a figure."
+    return _section("doubts", "Doubts", lead, [], [], doubted)
+
+
+def _machines(rows: Sequence[Row]) -> Section | None:
+    return _section("machines", "Machines", "What the results depend on.", [], [machines.table(rows)])
+
+
+def _method(rows: Sequence[Row], under: Sequence[Note]) -> Section | None:
+    if not rows:
+        return None
+    said = [*method.clock_notes(rows), *(note for note in under if note.kind in ("rule", "missing"))]
+    return _section("method", "How it was timed, and how to derive it again", "", [], [method.table()], said)
+
+
+def _files(under: Sequence[Note]) -> Section | None:
+    said = [note for note in under if note.kind == "run"]
+    if not said:
+        return None
+    return _section(
+        "files", "Raw files", "Everything above is made of these ledgers and nothing else.", [], [], [*said, AUDIT]
+    )
+
+
+AUDIT = Note(
+    "rule", "`cnnbench audit RESULTS PAGE` derives every figure on a page again, with other code, and compares."
+)
+
+
+def warnings(page: Page) -> tuple[Note, ...]:
+    """What stands above everything else: what could mislead."""
+    return tuple(note for note in page.notes if note.kind == "warning")
+
+
+def for_readers(page: Page, most: int) -> Page:
+    """The page as people read it: tables without empty columns and with at most about `most` lines; the files keep all.
+
+    Of each long group the first lines stay (slowest first, as tables are ordered), the last, and evenly some between; the
+    group's title says how many it has.
+    """
+    has_resources = any(table.key == "resources" for table in page.tables)
+
+    def shown(table: Table) -> Table:
+        elsewhere = IN_RESOURCES if has_resources and table.key == "training" else set()
+        return tables.thin(_narrowed(table, elsewhere), most)
+
+    sections = tuple(
+        dataclasses.replace(section, tables=tuple(shown(table) for table in section.tables))
+        for section in page.sections
+    )
+    return dataclasses.replace(page, sections=sections)
+
+
+IN_RESOURCES = {"host_peak", "device_peak"}
+"""Columns that the page's table of resources has too."""
+
+
+def _narrowed(table: Table, elsewhere: set[str]) -> Table:
+    """The table without the columns that are elsewhere, and without those that say n/a in every row, which are named."""
+    lines = [line for group in table.groups for line in group.lines]
+    silent = {"", units.NOT_AVAILABLE}
+    empty = [
+        bool(lines) and {line.cells[n].text for line in lines} <= silent and table.columns[n].priority > 1
+        for n in range(len(table.columns))
+    ]
+    kept = [n for n, column in enumerate(table.columns) if column.key not in elsewhere and not empty[n]]
+    gone = [
+        " ".join(column.title.replace("-\n", "").split())
+        for n, column in enumerate(table.columns)
+        if empty[n] and column.key not in elsewhere
+    ]
+    groups = tuple(
+        dataclasses.replace(
+            group,
+            lines=tuple(dataclasses.replace(line, cells=tuple(line.cells[n] for n in kept)) for line in group.lines),
+        )
+        for group in table.groups
+    )
+    clock = table.clock + (f"; n/a in every row: {', '.join(name for name in gone if name)}" if any(gone) else "")
+    return dataclasses.replace(table, columns=tuple(table.columns[n] for n in kept), groups=groups, clock=clock)

@@ -1,0 +1,110 @@
+"""Names and error texts as what they are, data: for each medium, the form in which it shows them as text.
+
+A ledger may come from anywhere. A processor in it may be called `<script>`, `=HYPERLINK(...)` or ten screens of control
+characters, and must do no more on a terminal, a page, a sheet or in a typesetter than stand there. Every function here
+takes any text whatever and raises nothing; those for one medium put the text on one line and leave its length alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+LONGEST = 500
+"""Characters of one text that are shown: a processor's name has up to 50, an error message is one sentence or two."""
+UNSHOWN = "\N{REPLACEMENT CHARACTER}"
+_STEERING = r"\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+"""DEL and C1 controls, overrides and isolates of the writing direction, halves of a character."""
+_STEERS = re.compile(rf"[\x00-\x08\x0b-\x1f\u2028\u2029{_STEERING}]")
+_BLANK = re.compile(r"[^\S\x1c-\x1f]+")
+"""Unicode's white space, but not the four separators that are control characters too."""
+
+
+def printable(text: str) -> str:
+    """The text with its line ends, tabs and blanks, and U+FFFD for each character that steers a terminal or the eye."""
+    return _STEERS.sub(UNSHOWN, text)
+
+
+def plain(text: str, longest: int | None = LONGEST) -> str:
+    """The text on one line, runs of white space as one blank, `printable`, cut to `longest` characters with an ellipsis."""
+    line = printable(_BLANK.sub(" ", text)).strip(" ")
+    return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+_BREAK = "<!-- -->"
+"""Shows nothing. A backslash does not stop GitHub from linking what follows an @: it looks at the text after rendering."""
+_MARKDOWN = (
+    (re.compile(r"[\\`*_~<>|\[\]&#]|!(?=\[)"), r"\\\g<0>"),
+    (re.compile(r"\$"), "<span>$</span>"),  # GitHub's manual for a dollar that is no formula's
+    (re.compile(r"(?i)(?<=:)(?=//)|(?<=www)(?=\.)|(?<=@)(?=[^\W_])"), _BREAK),
+    (re.compile(r"(?<=:)(?=[0-9_+\\-]*[a-z][a-z0-9_+\\-]*:)"), _BREAK),  # :name: would become a picture
+    (re.compile(r"^((?=[-+=]+(?: |$))|\d{1,9}(?=[.)](?: |$)))"), r"\1\\"),  # a list's mark, or a line under a heading
+)
+
+
+def markdown(text: str) -> str:
+    """The text so that GitHub shows it as it is, in a paragraph, a list or a table's cell: no mark-up, link, mention or
+    formula. What cannot matter is not escaped.
+    """
+    line = plain(text, None)
+    for pattern, replacement in _MARKDOWN:
+        line = pattern.sub(replacement, line)
+    return line
+
+
+_LATEX_ALWAYS = {
+    **{character: f"\\{character}" for character in "{}$&%#_"},
+    **{"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "|": r"\textbar{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "`": r"\textasciigrave{}"},
+    **{'"': r"\texttt{\char34}"},  # \textquotedbl stops pdflatex in its default font encoding
+    **{"[": "{[}", "]": "{]}"},  # after \\ and \item a bracket opens an option
+    **{"–": r"\textendash{}", "—": r"\textemdash{}", "\u2011": r"\mbox{-}", "…": r"\ldots{}"},
+    **{"‘": r"\textquoteleft{}", "’": r"\textquoteright{}", "“": r"\textquotedblleft{}", "”": r"\textquotedblright{}"},
+    **{"×": r"\ensuremath{\times}", "±": r"\ensuremath{\pm}", "µ": r"\ensuremath{\mu}", "μ": r"\ensuremath{\mu}"},
+    **{"≥": r"\ensuremath{\geq}", "≤": r"\ensuremath{\leq}", "≈": r"\ensuremath{\approx}", "→": r"\ensuremath{\to}"},
+    **{"²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "°": r"\textdegree{}", "√": r"\ensuremath{\surd}"},
+    **{"·": r"\textperiodcentered{}", "−": r"\ensuremath{-}"},
+    **{"®": r"\textregistered{}", "™": r"\texttrademark{}", "©": r"\textcopyright{}", UNSHOWN: "?"},
+}
+_LATEX_SOMEWHERE = {"*": "{*}", "-": "-{}", ",": ",{}", "'": r"\textquotesingle{}"}
+_LATEX_COMMANDS = _LATEX_ALWAYS | _LATEX_SOMEWHERE
+_LATEX = re.compile(
+    r"^\*|-(?=-)|,(?=,)"  # \\* is a command too; -- and ,, are ligatures
+    r"|(?<![^\W_])'|'(?![^\W_])"  # an apostrophe stays
+    rf"|[{re.escape(''.join(_LATEX_ALWAYS))}]"
+)
+
+
+def latex(text: str) -> str:
+    """The text for LaTeX: what is a command, a ligature or unknown to pdflatex there, as a command that shows it.
+
+    Other letters than ASCII's stay: pdflatex knows Latin ones; those of other scripts need lualatex or xelatex.
+    """
+    return _LATEX.sub(lambda found: _LATEX_COMMANDS[found.group()], plain(text, None))
+
+
+_FORMULA = re.compile(r"[\s\"'\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[ \"']*[\t\r]")
+"""How a cell begins that a spreadsheet calculates (OWASP, "CSV Injection"), full-width forms of = + - @ included."""
+
+
+def csv(text: str) -> str:
+    """The text as a cell that a spreadsheet shows: behind a ' where it would calculate it. Numbers are not for here."""
+    return ("'" if _FORMULA.match(text) else "") + plain(text, None)
+
+
+_JSON_RAW = re.compile(rf"[\u2028\u2029{_STEERING}]")
+
+
+def as_json(value: object, indent: int | None = None) -> str:
+    """JSON, readable and complete: what would steer a terminal is in it as \\uXXXX. Raises ValueError for inf and nan."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return _JSON_RAW.sub(_code, text)
+
+
+def json_in_html(value: object) -> str:
+    """JSON for a <script> element: nothing in it ends the element or begins a comment. Raises ValueError for inf and nan."""
+    return re.sub(r"[<>&]", _code, as_json(value))
+
+
+def _code(found: re.Match[str]) -> str:
+    return f"\\u{ord(found.group()):04x}"
