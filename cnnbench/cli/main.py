@@ -41,6 +41,7 @@ COMMANDS: dict[str, Lazy] = {
     "devices": Lazy("cnnbench.cli.machine:devices", "Show each processor with its theoretical and measured peaks."),
     "doctor": Lazy("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
     "audit": Lazy("cnnbench.cli.audit:audit", "Re-derive every printed figure from the raw records."),
+    "proof": Lazy("cnnbench.cli.proof:proof", "Measure how often the regression check errs, by simulation."),
     "list": Lazy("cnnbench.cli.catalog:list_command", "List the suites and workloads there are."),
     "validate": Lazy("cnnbench.cli.catalog:validate", "Check suite files, naming every mistake."),
     "schema": Lazy("cnnbench.cli.machine:schema", "Print the JSON schema of what cnnbench writes."),
