@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import builders as b
 import pytest
@@ -84,3 +85,12 @@ def test_training_rows_of_ledgers_become_traces(tmp_path):
     result = CliRunner().invoke(command, ["--checks", "100", "--traces", str(tmp_path)])
     assert "trace 1: mnist-cnn b128 on cpu, threads 8, 3 processes of 15 blocks of 10 steps, run r1." in result.stdout
     assert "trace 2" not in result.stdout
+
+
+def test_the_published_page_is_whole():
+    """Of 20,000 checks, with its targets met; its counts lie beside it."""
+    page = Path(__file__).parents[1] / "docs" / "gate-proof.md"
+    counts = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    assert counts["checks"] == 20_000
+    assert all(target["met"] for target in counts["targets"])
+    assert [each["wanted"] in page.read_text(encoding="utf-8") for each in counts["targets"]] == [True] * 3
