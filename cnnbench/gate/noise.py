@@ -18,8 +18,9 @@ from cnnbench.gate.signflip import Floats
 
 STEP_SECONDS = 0.05
 START_SECONDS = 10.0
-"""From one process's last step to the next one's first timed step: start, import and warm-up. Both as measured for
-mnist-cnn at batch 128 on a 2-core virtual machine, roughly; they matter for drift alone."""
+"""From one process's last step to the next one's first timed step: start, import, warm-up and evaluation. Round figures:
+mnist-cnn at batch 128 on a 2-core virtual machine took 0.08 s a step and 7 to 9 s besides. They matter for drift alone,
+and for how many steps the other tools take in their second or tenth of a second."""
 Logs = NDArray[np.float32]
 
 
