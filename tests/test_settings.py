@@ -46,6 +46,7 @@ def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(COMMANDS, "tell", Lazy(f"{__name__}:tell", "Tell."))
     monkeypatch.setitem(COMMANDS, "nest", Lazy(f"{__name__}:nest", "Nest."))
     monkeypatch.delenv("CNNBENCH_NO_SETTINGS", raising=False)
+    monkeypatch.delenv("CNNBENCH_DATA", raising=False)
     (tmp_path / "inner").mkdir()
     monkeypatch.chdir(tmp_path / "inner")
 
@@ -270,11 +271,13 @@ def test_every_option_of_every_command_can_be_set(tmp_path):
 
     def value_of(option: click.Option) -> object:
         kind = option.type
-        for number, value in ((click.types.BoolParamType, True), (click.types.IntParamType, 1)):
-            if isinstance(kind, number):
-                return value
-        if isinstance(kind, click.types.FloatParamType):
-            return 1.5
+        if isinstance(kind, click.types.BoolParamType):
+            return True
+        if isinstance(kind, click.IntRange | click.FloatRange):
+            low, high = kind.min, kind.max  # inside the range, whether or not its ends are
+            return 1 + (low or 0) if high is None else low if low is not None and not kind.min_open else high / 2
+        if isinstance(kind, click.types.IntParamType | click.types.FloatParamType):
+            return 1
         if isinstance(kind, click.Choice):
             return str(next(iter(kind.choices)))
         return str(tmp_path / "pyproject.toml") if isinstance(kind, click.Path) and kind.file_okay else "."
