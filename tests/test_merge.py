@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench import merge as merging
 from cnnbench import store
 from cnnbench.cli.main import run_cli
 from cnnbench.errors import ExitCode, LedgerError
 from cnnbench.merge import Merged, merge
+from cnnbench.merge import tree as merging
 from cnnbench.schema import SCHEMA, digest
 from cnnbench.store import load_tree, reference_dir
 
@@ -496,13 +496,13 @@ def test_interrupted_or_out_of_space_it_cleans_up(
 def test_what_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another merge, or a run, may write at the target between the look and the copy."""
     put(tmp_path / "usb" / "r1.jsonl", content())
-    target, real = tmp_path / "results" / "box" / "r1.jsonl", merging._write
+    target, real = tmp_path / "results" / "box" / "r1.jsonl", merging.write
 
     def late(path: Path, data: bytes, before: bytes | None) -> None:
         put(target, b"somebody else's")
         real(path, data, before)
 
-    monkeypatch.setattr(merging, "_write", late)
+    monkeypatch.setattr(merging, "write", late)
     merged = merge([tmp_path / "usb"], tmp_path / "results")
     assert (statuses(merged), target.read_bytes()) == (["refused"], b"somebody else's")
     assert "merge again" in notes(merged)
