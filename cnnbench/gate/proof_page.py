@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnnbench import units
+from cnnbench.errors import LedgerError
 from cnnbench.gate.noise import MODELS, START_SECONDS, STEP_SECONDS
 from cnnbench.gate.peers import PEERS
 from cnnbench.gate.proof import EFFECTS, SUITE_JOBS, PeerRates, Power, Proof
@@ -15,13 +17,34 @@ from cnnbench.gate.simulate import STEPS, Ended, Share
 OURS = "cnnbench"
 
 
-def to_json(proof: Proof) -> dict[str, Any]:
-    """All counts, as nested plain values."""
-    return asdict(proof)
+class Picture(NamedTuple):
+    """The figure of false alarms: its file beside the page, what it shows in words, and what to know to read it."""
+
+    file: str
+    alt: str
+    caption: str
 
 
-def render(proof: Proof, command: str) -> str:
-    """The page; `command` is what makes it."""
+def to_json(proof: Proof, command: str) -> dict[str, Any]:
+    """All counts, as nested plain values; `command` is what made them."""
+    return {"command": command, **asdict(proof)}
+
+
+def from_json(text: str) -> tuple[Proof, str]:
+    """The proof and its command again, the other way round. Raises LedgerError for a text that is none."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        counts = json.loads(text)
+        command = counts.pop("command")
+        proof = TypeAdapter(Proof).validate_python(counts)
+    except (ValueError, AttributeError, KeyError, TypeError, ValidationError) as error:
+        raise LedgerError(f"no counts of `cnnbench proof`, {type(error).__name__}: {error}") from error
+    return proof, str(command)
+
+
+def render(proof: Proof, command: str, picture: Picture | None = None) -> str:
+    """The page; `command` is what made its counts."""
     parts = [
         "# How often the regression check errs",
         f"Made by `{command}`; do not edit. {_conditions(proof)}",
@@ -35,6 +58,7 @@ def render(proof: Proof, command: str) -> str:
         _reading_text(),
         "## False alarms: six jobs, nothing changed",
         "Share of checks that report a slowdown of any job. Ours: alarms, and the 95 % upper bound of their share.",
+        *([] if picture is None else [f"![{picture.alt}]({picture.file})", picture.caption]),
         _suite_table(proof),
         *_single_tables(proof),
         "## Ours in detail",
