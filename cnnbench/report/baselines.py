@@ -11,7 +11,7 @@ from cnnbench.analysis.prediction import LEAST_RUNS
 from cnnbench.gate.baseline import Baseline, StoredRow, StoredRun
 from cnnbench.gate.judge import EXACT, Judged, Judgement, Standing, accuracy_band, step_range
 from cnnbench.gate.verdict import STEP_METRIC
-from cnnbench.report import labels
+from cnnbench.report import cells, labels
 from cnnbench.report.model import Cell, Column, Group, Line, Note, Report, Table, Value
 from cnnbench.report.safe import plain
 from cnnbench.schema import Job, digest
@@ -48,8 +48,8 @@ def _judged_notes(found: Judgement, problems: Iterable[str]) -> tuple[Note, ...]
     if ranges:
         chance = units.percent(1 - 0.95**ranges, 0)
         text = (
-            f"A stored range of times holds 95 % of next runs (Student's t prediction interval on logs, n counts runs): of "
-            f"{ranges} such ranges at least one is missed by chance in about {chance} of runs."
+            "A stored range of times holds 95 % of next runs (Student's t prediction interval on logs, n counts runs); this "
+            f"run has {ranges}, of which by chance one or more would be missed in about {chance} of runs."
         )
         notes.append(Note("rule", text))
     notes.append(Note("rule", "Counts and bytes are exact; the accuracy band holds 99.8 % of next runs."))
@@ -68,10 +68,10 @@ def _judged_line(found: Judged) -> Line:
     shown = units.NOT_AVAILABLE
     if expected is not None:
         exact = expected.low == expected.high
-        shown = text(expected.low) if exact else units.span(expected.low, expected.high, text)
+        shown = text(expected.low) if exact else _span(expected.low, expected.high, text)
     runs = None if expected is None or not expected.runs else expected.runs
     note = plain(found.note)
-    cells = (
+    shown_cells = (
         Cell(found.metric, (), {"metric": found.metric, **_identity(found.job)}),
         Cell(text(found.value), (), {"value": found.value}),
         Cell(shown, (), raw),
@@ -80,22 +80,19 @@ def _judged_line(found: Judged) -> Line:
         Cell(note, (), {"note": note}),
     )
     bad = found.standing in (Standing.CHANGED, Standing.MISSING, Standing.NOT_COMPARABLE)
-    return Line(cells, kind="failed" if bad else "measured")
+    return Line(shown_cells, kind="failed" if bad else "measured")
 
 
 def _texts(metric: str) -> Callable[[float | None], str]:
     if metric == STEP_METRIC:
-        return _milliseconds
+        return cells.step_text
     if metric == "accuracy":
         return units.percent
     return units.count
 
 
-def _milliseconds(seconds: float | None) -> str:
-    """A step to four figures: two of a range of a few percent would read alike with three."""
-    if seconds is None:
-        return units.NOT_AVAILABLE
-    return f"{seconds * 1e3:,.4g} ms" if seconds < 10 else f"{seconds:,.4g} s"
+def _span(low: float, high: float, text: Callable[[float | None], str]) -> str:
+    return cells.step_span(low, high) if text is cells.step_text else units.span(low, high, text)
 
 
 def _title(job: Job) -> str:
@@ -104,7 +101,7 @@ def _title(job: Job) -> str:
 
 def _work(job: Job) -> str:
     size = "" if job.size is None else f" · side {units.count(job.size)}"
-    return f"{labels.work(job)} · {job.precision}{size}"
+    return f"{job.precision} · {labels.work(job)}{size}"
 
 
 def _identity(job: Job) -> dict[str, Value]:
@@ -231,7 +228,7 @@ def _row_line(row: StoredRow) -> Line:
         (
             Cell(labels.place(row.job), (), _identity(row.job)),
             Cell(str(len(row.runs)), (f"{len(processes)} processes",), {"runs": len(row.runs)}),
-            _range_cell("median_step_seconds", None if step is None else (step.low, step.high), _milliseconds),
+            _range_cell("median_step_seconds", None if step is None else (step.low, step.high), cells.step_text),
             *(
                 _range_cell(name.replace(" ", "_"), (values[0], values[-1]) if values else None, units.count)
                 for name, values in zip(EXACT, exact, strict=True)
@@ -244,7 +241,7 @@ def _row_line(row: StoredRow) -> Line:
 def _range_cell(key: str, ends: tuple[float, float] | None, text: Callable[[float | None], str]) -> Cell:
     if ends is None:
         return Cell(units.NOT_AVAILABLE, (), {f"{key}_low": None, f"{key}_high": None})
-    words = text(ends[0]) if ends[0] == ends[1] else units.span(*ends, text)
+    words = text(ends[0]) if ends[0] == ends[1] else _span(*ends, text)
     return Cell(words, (), {f"{key}_low": ends[0], f"{key}_high": ends[1]})
 
 
