@@ -164,6 +164,8 @@ LIGHT = {"torch", "pandas", "numpy", "scipy"}
         (["show", "--help"], LIGHT),
         (["compare", "--help"], LIGHT),
         (["data", "--help"], LIGHT),
+        (["baseline", "save", "--help"], LIGHT),
+        (["history", "--help"], LIGHT),
     ],
     ids=" ".join,
 )

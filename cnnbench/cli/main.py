@@ -50,6 +50,10 @@ COMMANDS: dict[str, Lazy] = {
     "doctor": Lazy("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
     "merge": Lazy("cnnbench.cli.merge:merge", "Bring the ledgers of many machines into one tree."),
     "audit": Lazy("cnnbench.cli.audit:audit", "Re-derive every printed figure from the raw records."),
+    "history": Lazy("cnnbench.cli.history:history", "Show each row over all recorded runs, as a table or a picture."),
+    "baseline": Lazy(
+        "cnnbench.cli.baseline:baseline", "Store figures of runs under a name, and hold later runs to them."
+    ),
     "proof": Lazy("cnnbench.cli.proof:proof", "Measure how often the regression check errs, by simulation."),
     "list": Lazy("cnnbench.cli.catalog:list_command", "List the suites and workloads there are."),
     "validate": Lazy("cnnbench.cli.catalog:validate", "Check suite files, naming every mistake."),

@@ -6,4 +6,6 @@ for any drift, autocorrelation or bursts. `plan` says after how many blocks to l
 d's so far into a verdict or a wish for more, `guards` says which blocks count, `words` says the verdict in words. Nothing
 here starts a process or reads a file. `noise`, `peers`, `simulate` and `proof` measure how often the check errs, and
 how often the rules of other tools do.
+
+Beside the check stands a cheap screen: `baseline` stores figures of recorded runs, `judge` holds a later run against them.
 """

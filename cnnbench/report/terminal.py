@@ -80,7 +80,8 @@ def _print_table(console: Console, table: Table, room: int) -> None:
             rows.add_row(*(_cell(line, cell) for column, cell in cells if column in layout.columns))
         console.print(rows)
     console.print(rule)
-    console.print(_text(f"Clock: {table.clock}."))
+    if table.clock:
+        console.print(_text(f"Clock: {table.clock}."))
     left_out = [_flat(column.title) for column in table.columns if column not in layout.columns]
     if left_out:
         least = _total(_widths(table), GAPS[-1])
