@@ -9,9 +9,9 @@ import sys
 
 import builders as b
 import pytest
-import reports
 from click.testing import CliRunner
 
+import reports
 from cnnbench.cli.main import cli
 from cnnbench.errors import ExitCode
 

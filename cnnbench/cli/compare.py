@@ -37,7 +37,7 @@ def share(context: click.Context, parameter: click.Parameter, value: str) -> flo
     "--results",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where names are looked up (default: $CNNBENCH_RESULTS, else ./results).",
+    help="Where names are looked up (default: $CNNBENCH_RESULTS, else the settings, else ./results).",
 )
 @click.option(
     "--tolerance",

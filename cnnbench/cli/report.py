@@ -90,7 +90,8 @@ OPEN, CLOSE = "<!-- table: ", "<!-- table end -->"
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 where what is there is not what these ledgers give.")
 @click.pass_context
 def report(context: click.Context, /, paths: tuple[str, ...], **options: Any) -> None:
-    """Make a report of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else ./results).
+    """Make a report of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
+    else ./results).
 
     One HTML file holds everything it needs and asks nothing of a network. Of several runs of one row the newest is shown.
     """

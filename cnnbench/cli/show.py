@@ -53,7 +53,8 @@ def show(
     only: str | None,
     output: Path | None,
 ) -> None:
-    """Print the table of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else ./results).
+    """Print the table of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
+    else ./results).
 
     Of several runs of the same job on the same processor the newest is shown.
     """

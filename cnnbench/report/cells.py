@@ -161,7 +161,8 @@ def baseline(row: Row) -> str | None:
     found = row.speedup
     if found is None:
         return None
-    threads = "" if found.baseline_threads is None else f", {found.baseline_threads} threads"
+    count = found.baseline_threads
+    threads = "" if count is None else f", {count} thread{'' if count == 1 else 's'}"
     return labels.processor(found.baseline) + threads
 
 
