@@ -96,8 +96,13 @@ class Job(Frozen):
     @property
     def label(self) -> str:
         """Short text for progress lines, such as `mnist-cnn b128 fp32 on cpu, round 1`."""
+        return self.label_with(threads=False)
+
+    def label_with(self, *, threads: bool) -> str:
+        """The label, with the thread count in it where wanted and known: `... on cpu, 2 threads, round 1`."""
         what = f"{self.workload} {self.size}" if self.size is not None else f"{self.workload} b{self.batch_size}"
-        return f"{what} {self.precision} on {self.device}, round {self.round + 1}"
+        count = f", {self.threads} thread{'' if self.threads == 1 else 's'}" if threads and self.threads else ""
+        return f"{what} {self.precision} on {self.device}{count}, round {self.round + 1}"
 
     @property
     def job_steps(self) -> int | None:

@@ -76,12 +76,12 @@ def rate(per_second: float | None) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """A speed-up: `19.36x`, `0.98x`, `264x`, `0.0042x`."""
+    """A speed-up: `19.36x`, `0.98x`, `264x`, `43,442x`, `0.0042x`."""
     if value is None:
         return NOT_AVAILABLE
     if value < 0.0995:
         return f"{value:.2g}x"
-    return f"{value:.0f}x" if value >= 99.995 else f"{value:.2f}x"
+    return f"{value:,.0f}x" if value >= 99.995 else f"{value:.2f}x"
 
 
 def span(low: float, high: float, text: Callable[[float | None], str]) -> str:

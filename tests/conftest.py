@@ -1,4 +1,6 @@
-"""What holds for every test: no CNNBENCH_* settings from outside, examples that repeat, GPUs only where there are."""
+"""What holds for every test: no settings from outside (neither CNNBENCH_* nor files), examples that repeat, GPUs only where
+there are.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ def _no_personal_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("CNNBENCH_") and name != "CNNBENCH_DATA":
             monkeypatch.delenv(name)
+    monkeypatch.setenv("CNNBENCH_NO_SETTINGS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 import builders as b
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cnnbench.audit import audit, printed
+from cnnbench import units
+from cnnbench.audit import audit, printed, raw
 from cnnbench.cli.main import cli
 from cnnbench.cli.show import report_paths
 from cnnbench.errors import UsageError
@@ -146,6 +149,7 @@ def test_html_tables_are_read_like_markdown(tmp_path: Path) -> None:
         ("giga", "66,908", 66_908e9, None, None, None),
         ("size", "1.5 GiB", 1.5 * 2**30, None, None, None),
         ("time", "215 us (allows 315x)", 215e-6, None, None, None),
+        ("ratio", "43,442x (41,007–46,021x; n=3)", 43_442, 41_007, 46_021, 3),
     ],
 )
 def test_cells_are_read_back(kind: str, text_: str, value: float, low: float, high: float, n: int) -> None:
@@ -156,6 +160,12 @@ def test_cells_are_read_back(kind: str, text_: str, value: float, low: float, hi
     assert (cell.high.value if cell.high else None) == pytest.approx(high)
     assert cell.n == n
     assert printed.read(kind, "n/a").number is None  # type: ignore[arg-type]
+
+
+@given(st.floats(1e-4, 1e7))
+def test_the_audits_own_ratio_reads_as_the_printed_one(value: float) -> None:
+    """Written twice, so held together: a floor that allows 0.05x or 43,442x must not look like an edit."""
+    assert raw._ratio(value) == units.ratio(value)
 
 
 def test_the_command_exits_1_at_a_disagreement_and_0_without(tmp_path: Path) -> None:

@@ -260,7 +260,10 @@ def test_without_leave_to_download_no_mirror_is_asked(tmp_path, monkeypatch, kin
         with pytest.raises(data.DataUnavailableError, match="was not to be downloaded"):
             resolve(kind, monkeypatch, mirrors, tmp_path, download=False)
     else:
-        assert resolve(kind, monkeypatch, mirrors, tmp_path, download=False).kind == "synthetic"
+        resolved = resolve(kind, monkeypatch, mirrors, tmp_path, download=False)
+        assert resolved.kind == "synthetic"
+        assert "could not be had" not in resolved.note, "it was not tried"
+        assert str(tmp_path) in resolved.note
     assert mirrors.urls == []
 
 

@@ -50,6 +50,7 @@ def test_synchronise_and_peaks_are_the_vendors_own(kind: str, monkeypatch: pytes
         empty_cache=lambda: calls.append("empty"),
         reset_peak_memory_stats=lambda: calls.append("reset"),
         max_memory_allocated=lambda: 10,
+        memory_allocated=lambda: 7,
         max_memory_reserved=lambda: 20,
         get_device_capability=lambda: (7, 5),
     )
@@ -58,7 +59,10 @@ def test_synchronise_and_peaks_are_the_vendors_own(kind: str, monkeypatch: pytes
     device.reset_peaks()
     device.synchronize()
     assert calls == ["set 0", "empty", "reset", "synchronize"]
+    calls.clear()
     assert device.peaks() == (10, 20)
+    assert device.allocated_bytes() == 7
+    assert calls == [], "memory is read without waiting for the device"
     assert device.device == torch.device(kind, 0)
     assert "tf32" in (device.unsupported("tf32") or "")
     assert device.unsupported("fp32") is None
@@ -69,11 +73,14 @@ def test_mps_waits_by_its_own_call_and_claims_no_peak(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.mps, "synchronize", lambda: calls.append("synchronize"))
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: calls.append("empty"))
+    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 7)
     device = backend("mps").attach(threads=None)
     device.reset_peaks()
     device.synchronize()
+    assert device.allocated_bytes() == 7
     assert calls == ["empty", "synchronize"]
     assert device.peaks() == (None, None)
+    assert backend("cpu").attach(threads=None).allocated_bytes() is None
 
 
 CPU = Device(id="cpu", kind="cpu", name="Box")

@@ -162,7 +162,10 @@ LIGHT = {"torch", "pandas", "numpy", "scipy"}
         (["validate", "nosuch"], LIGHT | {"rich"}),
         (["run", "--help"], LIGHT),
         (["show", "--help"], LIGHT),
+        (["compare", "--help"], LIGHT),
         (["data", "--help"], LIGHT),
+        (["baseline", "save", "--help"], LIGHT),
+        (["history", "--help"], LIGHT),
     ],
     ids=" ".join,
 )

@@ -129,7 +129,7 @@ def test_the_width_is_columns(results):
 
 
 def test_an_output_that_cannot_write_a_dash_writes_something():
-    code = "import click; from cnnbench.cli import show; click.echo(show._printable('0.9–1.1x'))"
+    code = "import click; from cnnbench.cli import output; click.echo(output.printable('0.9–1.1x'))"
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=True
     )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from table_builders import a_bit_of_everything, lines_of, report
 
 from cnnbench.report import labels, terminal, text
+from cnnbench.report.model import Report
 from cnnbench.schema import Device, Evaluation, Job
 
 
@@ -45,6 +46,14 @@ def test_a_projected_time_is_marked_and_a_measured_one_is_not():
 def test_projected_and_measured_jobs_stand_in_groups_of_their_own():
     titles = [group.title for group in report(a_bit_of_everything()).tables[0].groups]
     assert [("measured" in title, "projected" in title) for title in titles] == [(True, False), (False, True)]
+
+
+def test_groups_stand_in_the_order_of_their_numbers():
+    """128 before 1024, though as text 1024 comes first."""
+    jobs = [b.cnn_job(batch_size=batch, epochs=None, steps_per_epoch=None) for batch in (1024, 64, 256, 128)]
+    found = report(b.ledger([b.record(job, index=index) for index, job in enumerate(jobs)]))
+    titles = [group.title for group in found.tables[0].groups]
+    assert [int(title.split("batch ")[1].split(" ")[0]) for title in titles] == [64, 128, 256, 1024]
 
 
 def test_an_outcome_says_how_many_of_how_many():
@@ -95,6 +104,16 @@ def test_no_line_is_wider_than_the_terminal_and_what_is_left_out_is_named(width)
         assert "--format markdown" in " ".join(rendered.split())
     if width >= 200:
         assert "Left out" not in rendered
+
+
+def test_room_left_by_a_column_that_went_stands_between_those_that_stayed():
+    """Two blanks where they fit, and the hint speaks of one column as one."""
+    (table,) = (each for each in report(a_bit_of_everything()).tables if each.key == "gemm")
+    needed = terminal.natural_width(table) - (len(table.columns) - 1)
+    assert terminal._fitting(table, needed).gap == 1
+    assert terminal._fitting(table, needed - 1).gap == 2
+    rendered = text.render(Report((table,), ()), "table", width=needed - 1)
+    assert f"A terminal of {needed} columns shows it, and so" in " ".join(rendered.split())
 
 
 def test_the_most_important_columns_stay_the_longest():

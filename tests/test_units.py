@@ -92,7 +92,15 @@ def test_rates_keep_three_figures(value, text):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(19.3609, "19.36x"), (1, "1.00x"), (264.4, "264x"), (99.996, "100x"), (0.0042, "0.0042x")]
+    ("value", "text"),
+    [
+        (19.3609, "19.36x"),
+        (1, "1.00x"),
+        (264.4, "264x"),
+        (99.996, "100x"),
+        (43_442.4, "43,442x"),
+        (0.0042, "0.0042x"),
+    ],
 )
 def test_ratios(value, text):
     assert units.ratio(value) == text

@@ -65,6 +65,8 @@ class Figures:
     accuracy_data: DataKind | None
     stopped_early: bool
     operators_per_step: int | None = None
+    parameters: int | None = None
+    """Counted on the built network."""
     floors: Mapping[str, float] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
     energy: Energy | None = None
@@ -223,6 +225,7 @@ def figures(job: Job, trial: Trial) -> Figures | None:
         accuracy_data=trial.accuracy_data,
         stopped_early=trial.stopped_early,
         operators_per_step=trial.operators_per_step,
+        parameters=trial.parameters,
         floors=trial.floors,
         memory=trial.memory,
         energy=trial.energy if counted(trial.energy) else None,

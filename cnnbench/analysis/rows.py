@@ -217,9 +217,14 @@ def _median_floors(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: statistics.median(floors[name] for floors in found if name in floors) for name in names}
 
 
+def is_whole_job(job: Job) -> bool:
+    """Whether `Row.costs` are seconds of the whole job, rather than of a step: one that may stop early has no fixed length."""
+    return job.clock == "job" and not job.stop_when_all_right
+
+
 def _costs(job: Job, good: Sequence[tuple[Process, Figures]]) -> dict[tuple[str, int], float]:
-    """The job clock where the job is a fixed number of steps, else the mean step (a job that may stop early is not)."""
-    whole = job.clock == "job" and not job.stop_when_all_right
+    """The job clock where the job is a fixed number of steps, else the mean step."""
+    whole = is_whole_job(job)
     by_round: dict[tuple[str, int], list[float]] = {}
     for process, figures in good:
         cost = figures.job_seconds if whole else figures.step_seconds

@@ -87,14 +87,14 @@ def ratio(numerator: Mapping[Key, float], denominator: Mapping[Key, float]) -> E
     return unpaired if paired is None or unpaired.low is not None else paired
 
 
-def wilson(successes: int, trials: int) -> Estimate:
+def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Estimate:
     """Share of successes with Wilson's score interval (E. B. Wilson, JASA 22, 1927); n is 1: it is one process's accuracy.
 
     It speaks of the test images' sampling only; how much another seed would change is not in it.
     """
     if not 0 <= successes <= trials or trials == 0:
         raise ValueError(f"{successes} of {trials} is not a share")
-    z = float(ndtri(0.5 + CONFIDENCE / 2))
+    z = float(ndtri(0.5 + confidence / 2))
     share, shrink = successes / trials, 1 + z * z / trials
     centre = (share + z * z / (2 * trials)) / shrink
     half = z / shrink * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)

@@ -162,7 +162,9 @@ def parts(row: RawRow, figures: dict[str, Figure | None]) -> dict[str, tuple[str
 
 
 def _ratio(value: float) -> str:
-    return f"{value:.0f}x" if value >= 99.995 else f"{value:.2f}x"
+    if value < 0.0995:
+        return f"{value:.2g}x"
+    return f"{value:.2f}x" if value < 99.995 else f"{value:,.0f}x"
 
 
 def expected_reference(row: ReferenceRow, baseline: ReferenceRow | None) -> dict[str, Figure | None]:

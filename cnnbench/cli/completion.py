@@ -6,6 +6,7 @@ the names of files, and starts nothing: neither torch nor pandas, and no ledger 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -100,13 +101,25 @@ def _ledgers(context: click.Context) -> list[Path]:
 
     The PATHS are in `context.args` where the line ends with an option that still lacks its value: click stops there.
     """
-    from cnnbench.cli.show import DEFAULT_RESULTS
-
     named = context.params.get("paths") or [Path(each) for each in context.args]
-    roots = named or [Path(os.environ.get("CNNBENCH_RESULTS") or DEFAULT_RESULTS)]
+    roots = named or [_default_results(context)]
     found = [
         path.absolute()
         for root in roots
         for path in ([root] if root.is_file() else [*root.glob("*.jsonl"), *root.glob("*/*.jsonl")])
     ]
     return [path for path in found if path.parent.name != "reference"]
+
+
+def _default_results(context: click.Context) -> Path:
+    """By the environment, else by the settings where they are good, else ./results."""
+    from cnnbench.cli.settings import RESULTS_VARIABLE, load
+    from cnnbench.cli.sources import DEFAULT_RESULTS
+
+    if named := os.environ.get(RESULTS_VARIABLE):
+        return Path(named)
+    root = context.find_root()
+    if isinstance(root.command, click.Group) and not root.params.get("no_settings"):
+        with contextlib.suppress(UsageError):  # the command itself will say what is wrong
+            return load(root.command, Path.cwd()).results or DEFAULT_RESULTS
+    return DEFAULT_RESULTS

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 from click.core import ParameterSource
@@ -25,7 +25,7 @@ data_dir_option = click.option(
     show_envvar=True,
     help="Directory of MNIST's four IDX files.  [default: the user's cache]",
 )
-"""`--data-dir`, which beats CNNBENCH_DATA, which beats the user's cache."""
+"""`--data-dir`, which beats CNNBENCH_DATA, which beats the settings, which beat the user's cache."""
 
 
 @click.group("data")
@@ -65,11 +65,10 @@ def verify_command(data_dir: Path | None) -> None:
 @data_dir_option
 @click.pass_context
 def where_command(context: click.Context, data_dir: Path | None) -> None:
-    """Print the directory a run would take MNIST from, and where its name came from (flag, env or cache)."""
+    """Print the directory a run would take MNIST from, and where its name came from (flag, env, settings or cache)."""
     from cnnbench.data import DataUnavailableError, find, list_candidates
 
-    data_dir, env_dir = split_by_origin(context, data_dir)
-    candidates = list_candidates(data_dir, env_dir, _cache_dir())
+    candidates = list_candidates(**split_by_origin(context, data_dir), cache_dir=_cache_dir())
     found = find(candidates)
     if found is None:
         raise DataUnavailableError(
@@ -79,11 +78,23 @@ def where_command(context: click.Context, data_dir: Path | None) -> None:
     click.echo(f"{found.directory}\t{found.origin}")
 
 
-def split_by_origin(context: click.Context, data_dir: Path | None) -> tuple[Path | None, Path | None]:
-    """The value of `data_dir_option` as (from the flag, from CNNBENCH_DATA); at most one is not None."""
-    if context.get_parameter_source("data_dir") is ParameterSource.ENVIRONMENT:
-        return None, data_dir
-    return data_dir, None
+class Directories(TypedDict):
+    """The value of `data_dir_option` by who named it; at most one is not None."""
+
+    data_dir: Path | None
+    env_dir: Path | None
+    settings_dir: Path | None
+
+
+def split_by_origin(context: click.Context, data_dir: Path | None) -> Directories:
+    """The value of `data_dir_option` under the name of where it came from: flag, CNNBENCH_DATA or settings."""
+    source = context.get_parameter_source("data_dir")
+    named: Directories = {"data_dir": None, "env_dir": None, "settings_dir": None}
+    if source is ParameterSource.ENVIRONMENT:
+        return {**named, "env_dir": data_dir}
+    if source is ParameterSource.DEFAULT_MAP:
+        return {**named, "settings_dir": data_dir}
+    return {**named, "data_dir": data_dir}
 
 
 @contextmanager

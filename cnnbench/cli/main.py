@@ -1,8 +1,8 @@
 """The `cnnbench` command: which commands there are, and how every error becomes one message and an exit code.
 
 Commands are imported when they are called, so `cnnbench --help` needs click alone. A flag beats its environment
-variable (`CNNBENCH_<COMMAND>_<OPTION>`, or the one its help names), which beats the default. Data goes to standard
-output, messages to standard error.
+variable (`CNNBENCH_<COMMAND>_<OPTION>`, or the one its help names), which beats the settings (see `cli.settings`), which
+beat the default. Data goes to standard output, messages to standard error.
 """
 
 from __future__ import annotations
@@ -45,10 +45,16 @@ COMMANDS: dict[str, Lazy] = {
     "run": Lazy("cnnbench.cli.run:run", "Measure the jobs of a suite and print their table."),
     "show": Lazy("cnnbench.cli.show:show", "Print the table of results measured before."),
     "report": Lazy("cnnbench.cli.report:report", "Make a page, document or tables of results, with charts."),
+    "compare": Lazy("cnnbench.cli.compare:compare", "Divide the times of two machines, runs or ledgers, row by row."),
     "devices": Lazy("cnnbench.cli.machine:devices", "Show each processor with its theoretical and measured peaks."),
     "doctor": Lazy("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
     "merge": Lazy("cnnbench.cli.merge:merge", "Bring the ledgers of many machines into one tree."),
     "audit": Lazy("cnnbench.cli.audit:audit", "Re-derive every printed figure from the raw records."),
+    "history": Lazy("cnnbench.cli.history:history", "Show each row over all recorded runs, as a table or a picture."),
+    "baseline": Lazy(
+        "cnnbench.cli.baseline:baseline", "Store figures of runs under a name, and hold later runs to them."
+    ),
+    "proof": Lazy("cnnbench.cli.proof:proof", "Measure how often the regression check errs, by simulation."),
     "list": Lazy("cnnbench.cli.catalog:list_command", "List the suites and workloads there are."),
     "validate": Lazy("cnnbench.cli.catalog:validate", "Check suite files, naming every mistake."),
     "schema": Lazy("cnnbench.cli.machine:schema", "Print the JSON schema of what cnnbench writes."),
@@ -139,18 +145,28 @@ def verbosity(context: click.Context) -> int:
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CNNBENCH"},
-    epilog="An option's environment variable is CNNBENCH_<COMMAND>_<OPTION>, such as CNNBENCH_RUN_SEED; the flag beats it.",
+    epilog="An option's environment variable is CNNBENCH_<COMMAND>_<OPTION>, such as CNNBENCH_RUN_SEED. Options may also "
+    "stand in cnnbench.toml, or in pyproject.toml under [tool.cnnbench.<command>], in this folder or one above it. A flag "
+    "beats the variable, which beats the file.",
 )
 @click.version_option(__version__, prog_name="cnnbench", message="%(prog)s %(version)s")
 @click.option("-v", "--verbose", count=True, help=_SAY_MORE)
 @click.option("-q", "--quiet", count=True, help=_SAY_LESS)
+@click.option(
+    "--no-settings", is_flag=True, help="Ignore cnnbench.toml and pyproject.toml (or CNNBENCH_NO_SETTINGS=1)."
+)
 @click.pass_context
-def cli(context: click.Context, verbose: int, quiet: int) -> None:
+def cli(context: click.Context, verbose: int, quiet: int, no_settings: bool) -> None:
     """Time the training of a small MNIST CNN on every processor present, and say how far to believe the result.
 
     Begin with `cnnbench run quick`.
     """
     _remember(context)
+    if not no_settings:
+        from cnnbench.cli.settings import defaults_of
+
+        # A mapping that reads the files when a command first asks it; click looks things up in it and never writes.
+        context.default_map = defaults_of(cli)  # type: ignore[assignment]
 
 
 def run_cli(arguments: Sequence[str] | None = None) -> int:

@@ -127,9 +127,7 @@ def _many(number: int, one: str) -> str:
 
 
 def _hint(results: Path) -> str:
-    from cnnbench.cli.main import COMMANDS
-
-    return f"now: cnnbench report {results} -o report.html" if "report" in COMMANDS else f"now: cnnbench show {results}"
+    return f"now: cnnbench report {results} -o report.html"
 
 
 def _say(text: str, *, err: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 from pathlib import Path
@@ -40,21 +41,19 @@ def printable(text: str) -> str:
     return text.encode(encoding, errors="replace").decode(encoding)
 
 
-def save(path: Path, content: str | bytes) -> None:
-    """Write the file whole, making its folder; what was there stays until all is written. Raises UsageError where that
-    cannot be done.
-    """
+def save(path: Path, content: str | bytes, *, make_folder: bool = False) -> None:
+    """Write the file whole: what was there stays until all of the new is written. Raises UsageError where it cannot be."""
     special = path.exists() and not path.is_file()  # /dev/stdout, a pipe: nothing to replace
-    temporary = path if special else path.with_name(f".{path.name}.part")
+    target = path if special else path.with_name(f".{path.name}.part")
+    data = content.encode() if isinstance(content, str) else content
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            temporary.write_bytes(content)
-        else:
-            temporary.write_text(content, encoding="utf-8")
-        if not special:
-            temporary.replace(path)
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        if target != path:
+            target.replace(path)
     except OSError as error:
-        if not special:
-            temporary.unlink(missing_ok=True)
+        if target != path:
+            with contextlib.suppress(OSError):
+                target.unlink(missing_ok=True)
         raise UsageError(f"{path}: cannot write: {error.strerror}; choose another place with -o") from error

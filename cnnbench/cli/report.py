@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cnnbench.cli import completion
+from cnnbench.cli.compare import share
 from cnnbench.cli.gather import Selection, gather
 from cnnbench.cli.output import save
 from cnnbench.cli.sources import default_results
@@ -18,7 +20,7 @@ from cnnbench.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from cnnbench.report.cost import Price
     from cnnbench.report.files import Stale
-    from cnnbench.report.model import Page, Section
+    from cnnbench.report.model import Page
 
 OPEN, CLOSE = "<!-- table: ", "<!-- table end -->"
 
@@ -55,9 +57,28 @@ OPEN, CLOSE = "<!-- table: ", "<!-- table end -->"
     help="Cost of the job at that price an hour; KEY is MACHINE[/DEVICE], without it the price holds for all.",
 )
 @click.option("--currency", default="", help="What the prices are in, such as USD.")
-@click.option("--tolerance", default="5%", show_default=True, help="With --template compare: what counts as the same.")
-@click.option("--machine", "machine_id", metavar="ID", help="Only this machine (its id or the id's beginning).")
-@click.option("--run", "run_id", metavar="ID", help="Only this run (its id or the id's beginning).")
+@click.option(
+    "--tolerance",
+    callback=share,
+    default="5%",
+    show_default=True,
+    metavar="SHARE",
+    help="With --template compare: what counts as the same.",
+)
+@click.option(
+    "--machine",
+    "machine_id",
+    metavar="ID",
+    shell_complete=completion.machines,
+    help="Only this machine (its id or the id's beginning).",
+)
+@click.option(
+    "--run",
+    "run_id",
+    metavar="ID",
+    shell_complete=completion.runs,
+    help="Only this run (its id or the id's beginning).",
+)
 @click.option("--last", is_flag=True, help="Only the newest run.")
 @click.option("--all-runs", is_flag=True, help="Every run of a row, not just the newest.")
 @click.option(
@@ -69,7 +90,8 @@ OPEN, CLOSE = "<!-- table: ", "<!-- table end -->"
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 where what is there is not what these ledgers give.")
 @click.pass_context
 def report(context: click.Context, /, paths: tuple[str, ...], **options: Any) -> None:
-    """Make a report of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else ./results).
+    """Make a report of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
+    else ./results).
 
     One HTML file holds everything it needs and asks nothing of a network. Of several runs of one row the newest is shown.
     """
@@ -107,16 +129,13 @@ def _page(paths: Sequence[str], template: str, options: Mapping[str, Any]) -> Pa
     from cnnbench.report import pages
     from cnnbench.report.charts import material
 
-    comparison, roots = None, [Path(path) for path in paths]
     if template == "compare":
-        if len(paths) != 2:
-            raise UsageError(f"--template compare takes two sides, BASE and NEW; {len(paths)} given")
-        comparison, roots = _sides(paths, options["tolerance"])
+        return _compared(paths, options)
     selection = Selection(
         options["machine_id"], options["run_id"], options["last"], options["all_runs"], options["baseline"]
     )
-    gathered = gather(roots or [default_results()], selection, references_suffice=True)
-    references = () if template == "compare" else gathered.comparison.references
+    roots = [Path(path) for path in paths] or [default_results()]
+    gathered = gather(roots, selection, references_suffice=True)
     request = pages.Request(
         template=template,  # type: ignore[arg-type]
         title=options["title"],
@@ -126,13 +145,26 @@ def _page(paths: Sequence[str], template: str, options: Mapping[str, Any]) -> Pa
         currency=options["currency"],
         problems=gathered.problems,
         digests=gathered.digests,
-        comparison=comparison,
     )
-    return pages.build(material.gather(gathered.comparison, gathered.ledgers, references), request)
+    found = gathered.comparison
+    return pages.build(material.gather(found, gathered.ledgers, found.references), request)
 
 
-def _sides(names: Sequence[str], tolerance: str) -> tuple[Section, list[Path]]:
-    raise NotImplementedError
+def _compared(names: Sequence[str], options: Mapping[str, Any]) -> Page:
+    """The page of two sides. Raises UsageError and ComparisonError as `cnnbench compare` does."""
+    from cnnbench.cli.compare import report_of
+    from cnnbench.cli.sources import sides
+    from cnnbench.report import pages
+
+    if len(names) != 2:
+        raise UsageError(f"--template compare takes two sides, BASE and NEW; {len(names)} given")
+    if options["into"] is not None:
+        raise UsageError("--into takes the lecture's table, which --template compare does not have")
+    base, new = sides(names)
+    compared = report_of(base, new, options["tolerance"])
+    return pages.of_two_sides(
+        compared, (*base.side.rows, *new.side.rows), options["title"] or f"{names[1]} against {names[0]}"
+    )
 
 
 def _prices(given: Sequence[str]) -> tuple[Price, ...]:
@@ -196,7 +228,7 @@ def _say_stale(context: click.Context, found: Sequence[Stale]) -> None:
 
 def _write(root: Path | None, wanted: Mapping[Path, str | bytes]) -> None:
     for path, content in wanted.items():
-        save(path, content)
+        save(path, content, make_folder=root is not None)
         click.echo(f"wrote {path}", err=True)
     for path in _gone(root, wanted):
         path.unlink()

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import secrets
-import shlex
 import signal
-import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,14 +16,8 @@ from cnnbench.errors import ExitCode, LedgerError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cnnbench.data import Resolved
-    from cnnbench.machine.inventory import Inventory
-    from cnnbench.plan.suite import Suite
-    from cnnbench.runner.run import Todo
-    from cnnbench.schema import DataKind, Job, Record, RunHeader
-    from cnnbench.store import Writer
-
-EXPORTS = {"json": "json", "csv": "csv", "markdown": "markdown", "latex": "latex"}
+    from cnnbench.cli.run_plan import Opened
+    from cnnbench.schema import Record
 
 
 @click.command()
@@ -100,6 +89,7 @@ def run(context: click.Context, /, suites: tuple[str, ...], **options: Any) -> N
     """
     from rich.console import Console
 
+    from cnnbench.cli import run_plan, run_summary
     from cnnbench.cli.data import split_by_origin
     from cnnbench.cli.main import verbosity as verbosity_of
     from cnnbench.machine.inventory import take_inventory
@@ -107,30 +97,31 @@ def run(context: click.Context, /, suites: tuple[str, ...], **options: Any) -> N
 
     console = Console(stderr=True, soft_wrap=True)
     verbosity = verbosity_of(context)
-    options["suites"] = suites
-    options["data_dir"], options["env_dir"] = split_by_origin(context, options["data_dir"])
+    options["directories"] = split_by_origin(context, options["data_dir"])
     if options["run_id"] and not options["resume"]:
         raise UsageError("--run-id names a run to go on with; it needs --resume")
     loaded = [load_suite(find_suite(name)) for name in suites]
     inventory = take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
-    digits = _Digits(options, console, download=not options["dry_run"])
+    digits = run_plan.Digits(options, console, download=not options["dry_run"])
     if options["dry_run"]:
-        header = _new_header(loaded, inventory, options, digits)
-        _print_plan(header.plan, as_json=options["as_json"])
+        header = run_plan.new_header(loaded, inventory, options, digits)
+        run_plan.print_plan(header.plan, as_json=options["as_json"])
         return
     signal.signal(signal.SIGTERM, _interrupt)
-    writer, header, todo, directory = _open(loaded, inventory, options, console, digits)
-    with writer:
-        if verbosity >= 0:
-            _announce(console, header, todo, writer.path)
-        records = _measure(writer, header, todo, directory, options, console, verbosity)
-    _report(writer.path, options, verbosity)
-    failed = [record for record in records if record.outcome.status != "ok"]
-    missing = len(todo) - len(records)
-    if failed or missing:
-        console.print(
-            f"{len(failed)} of {len(todo)} jobs failed, {missing} not started; see `cnnbench show {writer.path}`"
-        )
+    opened = run_plan.open_run(loaded, inventory, options, console, digits)
+    summary = run_summary.Summary(console, context, opened.writer.path, verbosity)
+    try:
+        with opened.writer:
+            if verbosity >= 0:
+                run_summary.announce(console, opened.header, opened.todo, opened.writer.path)
+            records = _measure(opened, options, console, verbosity)
+    except (KeyboardInterrupt, LedgerError):
+        with contextlib.suppress(LedgerError):  # a ledger that cannot even be read has said so already
+            summary.say(interrupted=True)
+        raise
+    summary.measured()
+    summary.say(run_summary.report(opened.writer.path, options, verbosity))
+    if len(records) < len(opened.todo) or any(record.outcome.status != "ok" for record in records):
         context.exit(ExitCode.JOB_FAILED)
 
 
@@ -138,195 +129,19 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _open(
-    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console, digits: _Digits
-) -> tuple[Writer, RunHeader, tuple[Todo, ...], Path | None]:
-    """The ledger to write, and what is to be done; a new run or the rest of an old one."""
-    from cnnbench import store
-    from cnnbench.report.safe import plain
-    from cnnbench.runner.run import find_unfinished, remaining
-
-    digests = {suite.name: suite.digest for suite in loaded}
-    if not options["resume"]:
-        header = _new_header(loaded, inventory, options, digits)
-        if not header.plan:
-            raise UsageError(f"no job is left to run: -k {options['name_filter']!r} matches none of the plan's")
-        directory = digits.directory_for(header.plan)
-        return store.create(options["output"], header), header, remaining(header, ()), directory
-    found = find_unfinished(options["output"], inventory.machine.id, digests, options["run_id"])
-    writer, ledger = store.reopen(found.path)
-    for problem in ledger.problems:
-        console.print(f"warning: {plain(problem)}", highlight=False, markup=False)
-    try:
-        directory = digits.directory_for(ledger.header.plan)
-    except BaseException:
-        writer.close()
-        raise
-    return writer, ledger.header, remaining(ledger.header, ledger.records), directory
-
-
-def _new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], digits: _Digits) -> RunHeader:
-    """The plan and all it rests on."""
-    from cnnbench.machine.inventory import select
-    from cnnbench.plan.matrix import make_plan
-    from cnnbench.schema import RunHeader
-    from cnnbench.store import new_run_id
-
-    seed = _seed(loaded, options["seed"])
-    devices = select(inventory.devices, options["device"])
-    plan = make_plan(
-        loaded,
-        inventory.machine,
-        devices,
-        data_kind=digits.kind,
-        seed=seed,
-        repeats=options["repeats"],
-        threads=options["threads"],
-        name_filter=options["name_filter"],
-        project=options["project"],
-    )
-    shaping = ("device", "name_filter", "repeats", "threads", "project", "energy", "timeout", "no_progress")
-    return RunHeader(
-        run_id=new_run_id(),
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        suites={suite.name: suite.digest for suite in loaded},
-        seed=seed,
-        options={name: str(options[name]) for name in shaping if options[name] not in (None, False)},
-        machine=inventory.machine,
-        software=inventory.software,
-        plan=plan,
-    )
-
-
-def _seed(loaded: Sequence[Suite], wanted: int | None) -> int:
-    """The flag's, else the one the suites name, else a random one. Raises UsageError where two suites name different ones."""
-    named = {suite.seed for suite in loaded if suite.seed is not None}
-    if wanted is not None:
-        return wanted
-    if len(named) > 1:
-        seeds = ", ".join(map(str, sorted(named)))
-        raise UsageError(f"the suites name different seeds ({seeds}); choose one with --seed, or run them one by one")
-    return named.pop() if named else secrets.randbelow(2**31)
-
-
-class _Digits:
-    """Which digits this run trains on: asked at most once, when the plan first needs any."""
-
-    def __init__(self, options: dict[str, Any], console: Console, *, download: bool) -> None:
-        self._options, self._console, self._download = options, console, download
-        self._resolved: Resolved | None = None
-
-    def kind(self) -> DataKind:
-        """For a suite's `data = "auto"`: MNIST where it is or can be had, else synthetic, said loudly."""
-        return self._resolve("auto").kind
-
-    def directory_for(self, plan: Sequence[Job]) -> Path | None:
-        """Where the plan's MNIST lies; None where it trains on none. Raises DataError where it is not to be had."""
-        if not any(job.data == "mnist" for job in plan):
-            return None
-        if self._resolved is None or self._resolved.kind != "mnist":
-            self._resolved = None
-            self._resolve("mnist")
-        return self._resolved.directory if self._resolved else None
-
-    def _resolve(self, kind: Literal["auto", "mnist"]) -> Resolved:
-        from cnnbench.cli.data import show_download
-        from cnnbench.data import default_cache_dir, resolve
-
-        if self._resolved is None:
-            with show_download(self._console, quiet=not self._download) as on_progress:
-                self._resolved = resolve(
-                    kind,
-                    data_dir=self._options["data_dir"],
-                    env_dir=self._options["env_dir"],
-                    cache_dir=default_cache_dir(os.environ),
-                    on_progress=on_progress,
-                    download=self._download,
-                )
-            if self._resolved.note:
-                note = f"WARNING: {self._resolved.note}"
-                self._console.print(note, style="bold yellow", highlight=False, markup=False)
-        return self._resolved
-
-
-def _measure(
-    writer: Writer,
-    header: RunHeader,
-    todo: tuple[Todo, ...],
-    directory: Path | None,
-    options: dict[str, Any],
-    console: Console,
-    verbosity: int,
-) -> tuple[Record, ...]:
+def _measure(opened: Opened, options: dict[str, Any], console: Console, verbosity: int) -> tuple[Record, ...]:
     from cnnbench.cli.progress import Display
     from cnnbench.runner.launch import Launch, Limits
     from cnnbench.runner.run import execute
 
-    display = Display(console, verbosity)
-    display.plan([item.job.row_key for item in todo])
+    display = Display(console, verbosity, opened.todo, opened.header.plan)
     launch = Launch(
-        data_dir=directory,
+        data_dir=opened.data_dir,
         energy=options["energy"],
         limits=Limits(timeout_seconds=options["timeout"]),
         progress=not options["no_progress"],
     )
     try:
-        return execute(writer, header, todo, launch, display, fail_fast=options["fail_fast"])
-    except KeyboardInterrupt:
-        display.close()
-        again = shlex.join(["cnnbench", "run", *options["suites"], "-o", str(options["output"]), "--resume"])
-        console.print(f"what was measured is in {writer.path}; go on with `{again}`", highlight=False, markup=False)
-        raise
+        return execute(opened.writer, opened.header, opened.todo, launch, display, fail_fast=options["fail_fast"])
     finally:
         display.close()
-
-
-def _announce(console: Console, header: RunHeader, todo: Sequence[Todo], path: Path) -> None:
-    machine, software = header.machine, header.software
-    names = ", ".join(sorted({f"{device.id} ({device.name})" for device in machine.devices}))
-    lines = (
-        f"machine   {machine.id}: {machine.cpu_name}, {machine.cores_allowed} cores allowed; {names}",
-        f"software  torch {software.torch} ({software.torch_build}), Python {software.python}",
-        f"plan      {len(todo)} of {len(header.plan)} jobs, seed {header.seed}, one process each",
-        f"ledger    {path}",
-    )
-    for line in lines:
-        console.print(line, highlight=False, markup=False)
-
-
-def _print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps([job.model_dump() for job in plan], indent=2))
-        return
-    for index, job in enumerate(plan, start=1):
-        clock = (
-            f"{job.blocks} x {job.block_steps} steps"
-            if job.clock == "steady"
-            else f"{job.epochs} x {job.steps_per_epoch} steps"
-        )
-        click.echo(f"{index:3d}  {job.label}: {job.clock} clock, {clock}, data {job.data}")
-
-
-def _report(path: Path, options: dict[str, Any], verbosity: int) -> None:
-    """Print this run's table and write the exports asked for."""
-    from cnnbench.cli.show import report_paths, terminal_width
-    from cnnbench.report import text
-
-    report = report_paths([path])
-    for name, format_ in EXPORTS.items():
-        target = options[f"export_{name}"]
-        if target is None:
-            continue
-        rendered = text.render(report, format_)  # type: ignore[arg-type]
-        if target == "-":
-            click.echo(rendered, nl=False)
-            continue
-        try:
-            Path(target).write_text(rendered, encoding="utf-8")
-        except OSError as error:
-            raise LedgerError(f"--export-{name} {target}: {error.strerror}; the results are in {path}") from error
-    to_stdout = any(options[f"export_{name}"] == "-" for name in EXPORTS)
-    if options["as_json"] and not to_stdout:
-        click.echo(text.render(report, "json"), nl=False)
-    elif verbosity >= 0 and not to_stdout:
-        click.echo(text.render(report, "table", width=terminal_width(), color=sys.stdout.isatty()), nl=False)

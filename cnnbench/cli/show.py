@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from cnnbench.cli import completion
-from cnnbench.errors import UsageError
+from cnnbench.cli import output as out
+from cnnbench.cli.sources import default_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnnbench.report.model import Report
     from cnnbench.report.text import Format
-    from cnnbench.store import Ledger
-
-DEFAULT_RESULTS = Path("results")
 
 
 @click.command()
@@ -47,11 +41,6 @@ DEFAULT_RESULTS = Path("results")
 @click.option(
     "--only", type=click.Choice(["training", "resources", "bounds", "gemm"]), help="One table instead of all."
 )
-@click.option(
-    "--into",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Put the Markdown between the lines <!-- table: ... --> and <!-- table end --> of this page.",
-)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
 def show(
     paths: tuple[Path, ...],
@@ -62,15 +51,13 @@ def show(
     last: bool,
     all_runs: bool,
     only: str | None,
-    into: Path | None,
     output: Path | None,
 ) -> None:
-    """Print the table of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else ./results).
+    """Print the table of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
+    else ./results).
 
     Of several runs of the same job on the same processor the newest is shown.
     """
-    from cnnbench.report import text
-
     report = report_paths(
         paths,
         with_lecture=with_lecture,
@@ -80,14 +67,7 @@ def show(
         all_runs=all_runs,
         only=only,
     )
-    if into is not None:
-        _put_into(into, text.render(report, "markdown"))
-        return
-    if output is not None:
-        _save(output, text.render(report, format_))
-        click.echo(f"wrote {output}", err=True)
-        return
-    click.echo(_printable(text.render(report, format_, width=terminal_width(), color=sys.stdout.isatty())), nl=False)
+    out.emit(report, format_, output)
 
 
 def report_paths(
@@ -104,86 +84,16 @@ def report_paths(
 
     Raises UsageError where there is nothing to show, LedgerError where a path does not exist.
     """
-    from cnnbench import store
-    from cnnbench.analysis import compare, frame
+    from cnnbench.cli.gather import Selection, gather
     from cnnbench.report import tables
 
-    roots = list(paths) or [_default_results()]
-    loaded = store.load_tree(roots)
-    shipped = store.load_tree([store.reference_dir()])
-    references = tuple(dict.fromkeys((*shipped.references, *loaded.references)))
-    if not loaded.ledgers and not (with_lecture and references):
-        reasons = "".join(f"\n  {problem}" for problem in loaded.problems)
-        where = ", ".join(map(str, roots))
-        raise UsageError(f"no results in {where}; measure first with `cnnbench run quick`{reasons}")
-    ledgers = _select(loaded.ledgers, machine_id, run_id, last)
-    processes, doubles = frame.processes(ledgers)
-    comparison = compare.compare(processes, references, all_runs=all_runs)
-    problems = (*loaded.problems, *shipped.problems, *doubles)
+    selection = Selection(machine_id, run_id, last, all_runs)
+    gathered = gather(list(paths) or [default_results()], selection, references_suffice=with_lecture)
     return tables.build(
-        comparison,
+        gathered.comparison,
         with_references=with_lecture,
         all_runs=all_runs,
-        problems=problems,
-        digests={ledger.header.run_id: ledger.final_digest for ledger in ledgers},
+        problems=gathered.problems,
+        digests=gathered.digests,
         only=only,
     )
-
-
-def _default_results() -> Path:
-    """The results directory by the environment, else ./results. Raises UsageError where it is not there."""
-    named = os.environ.get("CNNBENCH_RESULTS")
-    path = Path(named) if named else DEFAULT_RESULTS
-    if not path.exists():
-        origin = "CNNBENCH_RESULTS names it" if named else "name a path or set CNNBENCH_RESULTS"
-        raise UsageError(f"no results directory {path} ({origin}); measure first with `cnnbench run quick`")
-    return path
-
-
-def _select(ledgers: Sequence[Ledger], machine_id: str | None, run_id: str | None, last: bool) -> list[Ledger]:
-    """The ledgers asked for. Raises UsageError, with those there are, where a name fits none."""
-    chosen = list(ledgers)
-    if machine_id is not None:
-        chosen = [each for each in chosen if each.header.machine.id.startswith(machine_id)]
-        if not chosen:
-            known = sorted({each.header.machine.id for each in ledgers})
-            raise UsageError(f"--machine {machine_id}: no such machine; there are: {', '.join(known)}")
-    if run_id is not None:
-        among = chosen
-        chosen = [each for each in among if each.header.run_id.startswith(run_id)]
-        if not chosen:
-            known = sorted({each.header.run_id for each in among})
-            raise UsageError(f"--run {run_id}: no such run; there are: {', '.join(known)}")
-    if last and chosen:
-        newest = max((each.header.created_at, each.header.run_id) for each in chosen)
-        chosen = [each for each in chosen if (each.header.created_at, each.header.run_id) == newest]
-    return chosen
-
-
-def terminal_width() -> int | None:
-    """COLUMNS, else the terminal's width; None (all columns) where the output is neither."""
-    columns = shutil.get_terminal_size(fallback=(0, 0)).columns
-    return columns or None
-
-
-def _printable(text: str) -> str:
-    """The text in what the output can encode: an en dash becomes ? rather than a traceback."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return text.encode(encoding, errors="replace").decode(encoding)
-
-
-def _put_into(page: Path, table: str) -> None:
-    """Replace what stands between the page's two marks. Raises UsageError where they are not there exactly once."""
-    text = page.read_text(encoding="utf-8")
-    parts = re.split(r"(?m)^(<!-- table: .* -->\n|<!-- table end -->$)", text)
-    if len(parts) != 5 or not parts[1].startswith("<!-- table: ") or parts[3] != "<!-- table end -->":
-        raise UsageError(f"{page}: needs one line `<!-- table: ... -->` and below it one `<!-- table end -->`")
-    _save(page, "".join((parts[0], parts[1], table, parts[3], parts[4])))
-    click.echo(f"wrote the table into {page}", err=True)
-
-
-def _save(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot write: {error.strerror}; choose another file with -o") from error

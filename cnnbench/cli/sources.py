@@ -42,12 +42,22 @@ class _Chosen:
     wanted: Callable[[Job], bool] = field(default=lambda job: True)
 
 
+class _NoSide(UsageError):
+    """One name that stands for nothing; gathered into one error."""
+
+
 def default_results() -> Path:
-    """The results directory by the environment, else ./results. Raises UsageError where it is not there."""
-    named = os.environ.get("CNNBENCH_RESULTS")
-    path = Path(named) if named else DEFAULT_RESULTS
+    """The results directory by the environment, else by the settings, else ./results. Raises UsageError where it is not there."""
+    from cnnbench.cli.settings import RESULTS_VARIABLE, results_directory
+
+    named = os.environ.get(RESULTS_VARIABLE)
+    by_settings = None if named else results_directory()
+    path, origin = DEFAULT_RESULTS, f"name a path or set {RESULTS_VARIABLE}"
+    if named:
+        path, origin = Path(named), f"{RESULTS_VARIABLE} names it"
+    elif by_settings is not None:
+        path, origin = by_settings[0], f"{by_settings[1]} names it"
     if not path.exists():
-        origin = "CNNBENCH_RESULTS names it" if named else "name a path or set CNNBENCH_RESULTS"
         raise UsageError(f"no results directory {path} ({origin}); measure first with `cnnbench run quick`")
     return path
 
@@ -77,10 +87,6 @@ def sides(names: Sequence[str], results: Path | None = None) -> list[Source]:
     if complaints:
         raise UsageError("\n".join((*complaints, *(_there_are(known) if known is not None else ()))))
     return found
-
-
-class _NoSide(UsageError):
-    """One name that stands for nothing; gathered into one error."""
 
 
 def _source(name: str, chosen: _Chosen) -> Source:

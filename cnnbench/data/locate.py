@@ -1,6 +1,6 @@
 """Which digits this run uses: look in the directories in order, else download, else say loudly that they are drawn.
 
-What was named on purpose (`--data-dir`, `CNNBENCH_DATA`) must hold MNIST; only the user's cache may be empty. A wrong
+What was named on purpose (`--data-dir`, `CNNBENCH_DATA`, settings) must hold MNIST; only the user's cache may be empty. A wrong
 file is an error wherever it lies: nothing falls back from it.
 """
 
@@ -16,10 +16,15 @@ from cnnbench.data import mnist
 from cnnbench.data.download import DataUnavailableError, Progress, fetch
 from cnnbench.errors import DataError
 
-Origin = Literal["flag", "env", "cache"]
-"""Where a directory's name came from: `--data-dir`, `CNNBENCH_DATA`, or the user's cache."""
+Origin = Literal["flag", "env", "settings", "cache"]
+"""Where a directory's name came from: `--data-dir`, `CNNBENCH_DATA`, a settings file, or the user's cache."""
 
-NAMED_BY: dict[Origin, str] = {"flag": "--data-dir", "env": "CNNBENCH_DATA", "cache": "the user's cache"}
+NAMED_BY: dict[Origin, str] = {
+    "flag": "--data-dir",
+    "env": "CNNBENCH_DATA",
+    "settings": "data-dir in the settings",
+    "cache": "the user's cache",
+}
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,16 @@ def default_cache_dir(environ: Mapping[str, str], platform: str = sys.platform) 
     return cache / "cnnbench" / "mnist"
 
 
-def list_candidates(data_dir: Path | None, env_dir: Path | None, cache_dir: Path) -> list[tuple[Origin, Path]]:
+def list_candidates(
+    data_dir: Path | None, env_dir: Path | None, cache_dir: Path, settings_dir: Path | None = None
+) -> list[tuple[Origin, Path]]:
     """The directories to search, first the one that wins."""
-    candidates: list[tuple[Origin, Path | None]] = [("flag", data_dir), ("env", env_dir), ("cache", cache_dir)]
+    candidates: list[tuple[Origin, Path | None]] = [
+        ("flag", data_dir),
+        ("env", env_dir),
+        ("settings", settings_dir),
+        ("cache", cache_dir),
+    ]
     return [(origin, directory) for origin, directory in candidates if directory is not None]
 
 
@@ -85,6 +97,7 @@ def resolve(
     data_dir: Path | None,
     env_dir: Path | None,
     cache_dir: Path,
+    settings_dir: Path | None = None,
     on_progress: Progress | None = None,
     download: bool = True,
 ) -> Resolved:
@@ -94,21 +107,29 @@ def resolve(
     """
     if kind == "synthetic":
         return Resolved("synthetic", None)
-    found = find(list_candidates(data_dir, env_dir, cache_dir))
+    found = find(list_candidates(data_dir, env_dir, cache_dir, settings_dir))
     if found is not None:
         return Resolved("mnist", found.directory)
-    try:
-        if not download:
+    if not download:
+        if kind == "mnist":
             raise DataUnavailableError(
                 f"{cache_dir}: MNIST is not there and was not to be downloaded; "
                 "run `cnnbench data fetch`, or name a directory that holds it with --data-dir"
             )
+        return Resolved("synthetic", None, _NOT_TRIED.format(cache_dir))
+    try:
         fetch(cache_dir, on_progress=on_progress)
     except DataUnavailableError as error:
         if kind == "mnist":
             raise
         return Resolved("synthetic", None, _explain(error))
     return Resolved("mnist", cache_dir)
+
+
+_NOT_TRIED = (
+    "MNIST is not in {} and nothing is downloaded for a plan, so it is shown with SYNTHETIC digits; a run downloads MNIST "
+    "first (so does `cnnbench data fetch`), and trains on synthetic digits only where it cannot."
+)
 
 
 def _explain(error: DataUnavailableError) -> str:

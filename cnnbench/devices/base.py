@@ -45,6 +45,10 @@ class Attached(Protocol):
         """Highest allocated and reserved bytes since `reset_peaks`; None where the device has no allocator of its own."""
         ...
 
+    def allocated_bytes(self) -> int | None:
+        """Bytes the allocator has handed out now, by its own books: never synchronises, never asks the driver."""
+        ...
+
     def unsupported(self, precision: Precision) -> str | None:
         """Why this device cannot compute in `precision`, or None if it can."""
         ...

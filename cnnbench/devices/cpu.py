@@ -34,6 +34,10 @@ class CpuDevice:
         """No allocator of its own."""
         return None, None
 
+    def allocated_bytes(self) -> int | None:
+        """No allocator of its own."""
+        return None
+
     def unsupported(self, precision: Precision) -> str | None:
         """TF32 is a tensor-core format; float16 arithmetic on CPUs is emulated and would measure the emulation."""
         if precision == "tf32":

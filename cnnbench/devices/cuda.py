@@ -51,6 +51,12 @@ class CudaDevice:
 
         return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
 
+    def allocated_bytes(self) -> int | None:
+        """The caching allocator's own count."""
+        import torch
+
+        return torch.cuda.memory_allocated()
+
     def unsupported(self, precision: Precision) -> str | None:
         """TF32 and bf16 need compute capability 8.0 on NVIDIA; fp32 and fp16 run everywhere."""
         import torch

@@ -45,6 +45,12 @@ class MpsDevice:
         """Unknown: torch.mps tells the present, not the highest; polling would disturb and miss it."""
         return None, None
 
+    def allocated_bytes(self) -> int | None:
+        """The allocator's own count, cached blocks left out."""
+        import torch
+
+        return torch.mps.current_allocated_memory()
+
     def unsupported(self, precision: Precision) -> str | None:
         """TF32 is NVIDIA's."""
         return "tf32 is a format of NVIDIA tensor cores" if precision == "tf32" else None

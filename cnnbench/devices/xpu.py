@@ -46,6 +46,12 @@ class XpuDevice:
 
         return torch.xpu.max_memory_allocated(), torch.xpu.max_memory_reserved()
 
+    def allocated_bytes(self) -> int | None:
+        """The caching allocator's own count."""
+        import torch
+
+        return torch.xpu.memory_allocated()
+
     def unsupported(self, precision: Precision) -> str | None:
         """TF32 is NVIDIA's."""
         return "tf32 is a format of NVIDIA tensor cores" if precision == "tf32" else None

@@ -1,11 +1,12 @@
-"""The host's high-water mark of the timed part.
+"""The host's high-water mark of the timed part, and for progress what is resident this moment.
 
-VmHWM from /proc/self/status, reset through /proc/self/clear_refs. Not `ru_maxrss`: it is inherited through fork and
+The mark is VmHWM from /proc/self/status, reset through /proc/self/clear_refs. Not `ru_maxrss`: it is inherited through fork and
 exec, so a small child of a large parent reports the parent's peak.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,14 @@ def reset_host_peak(proc: Path = Path("/proc/self")) -> HostMark:
 def host_peak_bytes(proc: Path = Path("/proc/self")) -> int | None:
     """Highest resident size since the mark was reset; None where there is no /proc."""
     return _status_bytes("VmHWM", proc)
+
+
+def resident_bytes(proc: Path = Path("/proc/self")) -> int | None:
+    """Resident bytes now, one short line read (statm, second field, in pages); None where there is no /proc."""
+    try:
+        return int((proc / "statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _status_bytes(key: str, proc: Path) -> int | None:

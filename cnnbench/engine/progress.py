@@ -1,5 +1,7 @@
-"""Messages from a worker to its parent: a phase begins, so many timed steps are done. Never more than one a second
-while steps are counted, and only between steps or blocks, so that progress does not disturb what it reports.
+"""Messages from a worker to its parent: a phase begins, so many timed steps are done, and what memory is held then.
+
+Never more than one a second while steps are counted, and only between steps or blocks, so that progress does not disturb
+what it reports. Memory is read when a message goes and at no other time: two small reads that wait for no device.
 """
 
 from __future__ import annotations
@@ -8,6 +10,9 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Callable
+
+from cnnbench.engine.memory import resident_bytes
 
 INTERVAL_NS = 1_000_000_000
 
@@ -19,11 +24,16 @@ class Progress:
         self._descriptor = descriptor
         self._due_ns = 0
         self._total = 0
+        self._sizes: dict[str, Callable[[], int | None]] = {"host_bytes": resident_bytes}
 
     @property
     def wanted(self) -> bool:
         """Whether anyone reads."""
         return self._descriptor is not None
+
+    def watch(self, allocated_bytes: Callable[[], int | None]) -> None:
+        """From now on tell the device's allocated bytes too; the call must not synchronise (see devices.base.Attached)."""
+        self._sizes["device_bytes"] = allocated_bytes
 
     def phase(self, name: str, total: int = 0) -> None:
         """Tell that a phase begins; `total` timed steps will be counted in it."""
@@ -38,7 +48,9 @@ class Progress:
             self._send({"done": done, "total": self._total})
 
     def _send(self, message: dict[str, object]) -> None:
-        if self._descriptor is not None:
-            # A reader that is gone or slow must not hold up the work; the parent's death is noticed elsewhere.
-            with contextlib.suppress(OSError):
-                os.write(self._descriptor, json.dumps(message).encode() + b"\n")
+        if self._descriptor is None:
+            return
+        sizes = {name: size for name, read in self._sizes.items() if (size := read()) is not None}
+        # A reader that is gone or slow must not hold up the work; the parent's death is noticed elsewhere.
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, json.dumps(message | sizes).encode() + b"\n")

@@ -67,6 +67,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
     phases.end("import")
     progress.phase("attach")
     attached = backend(job.device).attach(threads=job.threads)
+    progress.watch(attached.allocated_bytes)
     settings = _settings(job, attached)
     phases.end("attach")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Value = str | int | float | bool | None
-NoteKind = Literal["clock", "rule", "warning", "doubt", "missing", "reference", "run", "problem"]
+NoteKind = Literal["summary", "clock", "rule", "warning", "doubt", "missing", "reference", "run", "problem"]
 
 
 @dataclass(frozen=True)

@@ -65,10 +65,11 @@ def under(
                 *_doubts(rows),
                 *_rules(rows, comparison),
                 *_gaps(rows),
-                *published(references),
-                *_runs(rows),
-                *_ledgers(rows, digests),
-                *_problems(sorted(set(problems))),
+                *of_published(references),
+                *of_runs(rows),
+                *_hidden(rows),
+                *of_ledgers(rows, digests),
+                *of_problems(sorted(set(problems))),
             )
         )
     )
@@ -107,7 +108,7 @@ def _doubts(rows: Sequence[Row]) -> list[Note]:
         for doubt in row.doubts:
             who.setdefault((doubt.message, doubt.remedy), {})[name] = None
     return [
-        Note("doubt", f"Doubt ({_listed(list(names))}): {plain(message)}. {remedy}")
+        Note("doubt", f"Doubt ({listed(list(names))}): {plain(message)}. {remedy}")
         for (message, remedy), names in who.items()
     ]
 
@@ -156,12 +157,13 @@ def _gaps(rows: Sequence[Row]) -> list[Note]:
         for gap in _missing(row):
             who.setdefault(gap, {})[f"{labels.processor(row.device)} {row.job.precision}"] = None
     return [
-        Note("missing", f"n/a, {FIGURES[figure]}: {plain(reason)} ({_listed(list(names))}).")
+        Note("missing", f"n/a, {FIGURES[figure]}: {plain(reason)} ({listed(list(names))}).")
         for (figure, reason), names in who.items()
     ]
 
 
-def _listed(names: Sequence[str], most: int = 4) -> str:
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """The first names and how many more."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return "; ".join(names[:most]) + more
 
@@ -171,7 +173,7 @@ def _missing(row: Row) -> list[tuple[str, str]]:
     return [(figure, row.missing[figure]) for figure in shown if figure in row.missing]
 
 
-def published(references: Sequence[Reference]) -> list[Note]:
+def of_published(references: Sequence[Reference]) -> list[Note]:
     """The published rows' notes; a clause that several rows share is said once."""
     if not references:
         return []
@@ -191,7 +193,7 @@ def published(references: Sequence[Reference]) -> list[Note]:
     return notes
 
 
-def _problems(problems: Sequence[str]) -> list[Note]:
+def of_problems(problems: Sequence[str]) -> list[Note]:
     """The first ones and how many more: a damaged ledger has one a line, and they would bury the rest."""
     notes = [Note("problem", plain(text)) for text in problems[:MOST_PROBLEMS]]
     if len(problems) > MOST_PROBLEMS:
@@ -208,7 +210,7 @@ def _as_printed(row: ReferenceRow) -> tuple[str, ...]:
     return (f"printed {' and '.join(texts)}",) if texts else ()
 
 
-def _ledgers(rows: Sequence[Row], digests: Mapping[str, str]) -> list[Note]:
+def of_ledgers(rows: Sequence[Row], digests: Mapping[str, str]) -> list[Note]:
     """Where each ledger ended when this was made: what `cnnbench audit` holds the ledger against."""
     return [
         Note("run", f"Ledger {plain(row.machine.id)}/{plain(row.run_id)} sha256:{digests[row.run_id][:16]}")
@@ -217,7 +219,8 @@ def _ledgers(rows: Sequence[Row], digests: Mapping[str, str]) -> list[Note]:
     ]
 
 
-def _runs(rows: Sequence[Row]) -> list[Note]:
+def of_runs(rows: Sequence[Row]) -> list[Note]:
+    """The conditions of each run the rows are of, one line a run."""
     notes: list[Note] = []
     for row in sorted(rows, key=lambda each: (each.machine.id, each.created_at, each.run_id)):
         software, machine = row.software, row.machine
@@ -231,13 +234,13 @@ def _runs(rows: Sequence[Row]) -> list[Note]:
                 f"cnnbench {plain(software.cnnbench)}{commit}{dirty}.",
             )
         )
+    return list(dict.fromkeys(notes))
+
+
+def _hidden(rows: Sequence[Row]) -> list[Note]:
     hidden = [row.other_runs for row in rows if row.other_runs]
-    if hidden:
-        rows_text = "1 row has" if len(hidden) == 1 else f"{len(hidden)} rows have"
-        notes.append(
-            Note(
-                "run",
-                f"{rows_text} other runs too ({sum(hidden)} in all), not pooled and not shown: --all-runs lists each.",
-            )
-        )
-    return notes
+    if not hidden:
+        return []
+    have = "1 row has" if len(hidden) == 1 else f"{len(hidden)} rows have"
+    text = f"{have} other runs too ({sum(hidden)} in all), not pooled and not shown: --all-runs lists each."
+    return [Note("run", text)]

@@ -13,12 +13,12 @@ from typing import Literal
 from cnnbench import units
 from cnnbench.analysis.compare import Row
 from cnnbench.report import cells, cost, machines, method, notes, tables
-from cnnbench.report.charts import flops, learning, noise, resources, speed, sweeps
+from cnnbench.report.charts import flops, learning, noise, resources, roofline, speed, sweeps
 from cnnbench.report.charts.material import Material
 from cnnbench.report.claim import claim
-from cnnbench.report.model import Cell, Chart, Note, Page, Section, Table
+from cnnbench.report.model import Cell, Chart, Note, Page, Report, Section, Table
 
-Template = Literal["lecture", "full", "compare"]
+Template = Literal["lecture", "full"]
 TITLE = "The lecture's CNN, then and now"
 
 
@@ -35,8 +35,6 @@ class Request:
     problems: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     """Final digest of each ledger by run."""
-    comparison: Section | None = None
-    """The section of template `compare`: two sides, row by row."""
 
 
 def build(material: Material, request: Request) -> Page:
@@ -56,10 +54,23 @@ def build(material: Material, request: Request) -> Page:
             _files(under),
         ],
         "full": lambda: _full(material, request, under, processor),
-        "compare": lambda: [request.comparison, _doubts(under), _machines(rows), _method(rows, under), _files(under)],
     }
     sections = tuple(section for section in makers[request.template]() if section is not None)
     return Page(request.title or TITLE, claim(material.comparison), sections, under)
+
+
+def of_two_sides(compared: Report, rows: Sequence[Row], title: str) -> Page:
+    """The page of a comparison of two sides: what it comes to, row by row, what else differs, and the machines of both."""
+    summary = tuple(note.text for note in compared.notes if note.kind == "summary")
+    others = [note for note in compared.notes if note.kind in ("rule", "missing", "reference", "problem")]
+    sections = (
+        Section("compare", "Row by row", "", (), compared.tables, tuple(others)),
+        _doubts(compared.notes),
+        _machines(rows),
+        _files(compared.notes),
+    )
+    kept = tuple(section for section in sections if section is not None)
+    return Page(title, summary or ("Nothing could be summed up: no two rows have an interval.",), kept, compared.notes)
 
 
 def _full(
@@ -81,7 +92,7 @@ def _full(
             "why",
             "Why not N times faster",
             "Each step against the floors measured beside it; the largest floor is what binds.",
-            [flops.roofline(material), sweeps.ladder(material)],
+            [roofline.roofline(material), sweeps.ladder(material)],
             [by_key.get("bounds"), by_key.get("gemm")],
         ),
         _section(
@@ -139,7 +150,7 @@ def _then_and_now(material: Material, processor: Callable[[Row], Cell]) -> Secti
     table = tables.lecture(processor, material.training, material.references, comparison.reference_baseline)
     lead = flops.the_point(material.references)
     charts = [speed.over_reference(material), flops.peak_against_achieved(material)]
-    said = notes.published(material.references)
+    said = notes.of_published(material.references)
     return _section("lecture", "Then and now", lead, charts, [table], said)
 
 

@@ -92,6 +92,30 @@ def csv(text: str) -> str:
     return ("'" if _FORMULA.match(text) else "") + plain(text, None)
 
 
+_NOT_XML = re.compile(r"[\ufffe\uffff]")
+"""What XML 1.0 has no place for, not even escaped, and `plain` lets pass: section 2.2, Char."""
+
+
+def xml(text: str) -> str:
+    """The text on one line without a character that XML cannot hold; < & and quotes are for who writes the element."""
+    return _NOT_XML.sub(UNSHOWN, plain(text, None))
+
+
+_COMMAND_DATA: dict[str, str | int | None] = {"%": "%25", "\r": "%0D", "\n": "%0A"}
+_COMMAND_PROPERTY: dict[str, str | int | None] = {**_COMMAND_DATA, ":": "%3A", ",": "%2C"}
+"""GitHub's own escapes: `escapeData` and `escapeProperty` of actions/toolkit, packages/core/src/command.ts."""
+
+
+def command_data(text: str) -> str:
+    """The text as the message of a workflow command of GitHub's (`::error::MESSAGE`): it stays one line and one command."""
+    return plain(text, None).translate(str.maketrans(_COMMAND_DATA))
+
+
+def command_property(text: str) -> str:
+    """The text as a property of a workflow command (`::error title=TEXT::`): it ends neither the property nor the list."""
+    return plain(text, None).translate(str.maketrans(_COMMAND_PROPERTY))
+
+
 _JSON_RAW = re.compile(rf"[\u2028\u2029{_STEERING}]")
 
 

@@ -15,10 +15,17 @@ from cnnbench.report.model import Cell, Column, Line, Note, Report, Table
 
 GAPS = (2, 1)
 """Blank columns between two columns of a table: comfortable, and where columns would be lost otherwise, tight."""
-MOST = {"processor": 24, "outcome": 11}
+MOST = {"processor": 24, "outcome": 11, "new": 24, "base": 24, "reason": 40}
 """Widest a column gets before it wraps: a CPU's name has up to 50 characters; `unsupported` and `interrupted` have 11."""
 _STYLES = {"measured": "", "reference": "cyan", "failed": "red"}
-_NOTE_STYLES = {"warning": "bold yellow", "problem": "bold red", "missing": "dim", "reference": "dim", "run": "dim"}
+_NOTE_STYLES = {
+    "summary": "bold",
+    "warning": "bold yellow",
+    "problem": "bold red",
+    "missing": "dim",
+    "reference": "dim",
+    "run": "dim",
+}
 
 
 def render(report: Report, *, width: int | None, color: bool) -> str:
@@ -73,11 +80,13 @@ def _print_table(console: Console, table: Table, room: int) -> None:
             rows.add_row(*(_cell(line, cell) for column, cell in cells if column in layout.columns))
         console.print(rows)
     console.print(rule)
-    console.print(_text(f"Clock: {table.clock}."))
+    if table.clock:
+        console.print(_text(f"Clock: {table.clock}."))
     left_out = [_flat(column.title) for column in table.columns if column not in layout.columns]
     if left_out:
         least = _total(_widths(table), GAPS[-1])
-        text = f"Left out at {room} columns: {', '.join(left_out)}. A terminal of {least} columns shows them"
+        them = "it" if len(left_out) == 1 else "them"
+        text = f"Left out at {room} columns: {', '.join(left_out)}. A terminal of {least} columns shows {them}"
         console.print(_text(f"{text}, and so does --format markdown, latex, csv or json.", "yellow"))
     console.print()
 
@@ -99,15 +108,18 @@ def _total(widths: Sequence[int], gap: int) -> int:
 
 
 def _fitting(table: Table, room: int) -> _Layout:
-    """The columns that fit, the highest priority number going first; priority 1 stays even where nothing fits."""
+    """The columns that fit, the highest priority number going first; priority 1 stays even where nothing fits. What is
+    left of the room goes between them.
+    """
     shown = list(zip(table.columns, _widths(table), strict=True))
-    gap = GAPS[0] if _total([width for _, width in shown], GAPS[0]) <= room else GAPS[-1]
-    while _total([width for _, width in shown], gap) > room:
+    while _total([width for _, width in shown], GAPS[-1]) > room:
         last = max(shown, key=lambda item: item[0].priority)
         if last[0].priority == 1:
             break
         shown.remove(last)
-    return _Layout(tuple(column for column, _ in shown), tuple(width for _, width in shown), gap)
+    widths = tuple(width for _, width in shown)
+    gap = next((gap for gap in GAPS if _total(widths, gap) <= room), GAPS[-1])
+    return _Layout(tuple(column for column, _ in shown), widths, gap)
 
 
 def _heading(column: Column) -> str:

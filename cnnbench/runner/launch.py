@@ -39,7 +39,8 @@ STDERR_TAIL_CHARACTERS = 2000
 GRACE_SECONDS = 5.0
 
 OnProgress = Callable[[dict[str, Any]], None]
-"""Given each message of the worker: `phase` where one begins, `done` and `total` timed steps."""
+"""Given each message of the worker: `phase` where one begins, `done` and `total` timed steps, `host_bytes` and
+`device_bytes` held then, where they can be read."""
 
 
 @dataclass(frozen=True)

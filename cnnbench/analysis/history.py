@@ -1,0 +1,111 @@
+"""One row over all its recorded runs: a series of points, oldest first, each against the run before it.
+
+Enter the processes of any runs; leaves a series for each row, machine and timing rule: different work, machines and
+protocols never share one. A point's step time is the median over a process's blocks (stalls leave it alone), then the
+geometric mean over the run's processes. Runs are divided by Welch's interval, since two runs share no rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cnnbench.analysis import stats
+from cnnbench.analysis.conditions import Conditions, conditions, differences
+from cnnbench.analysis.frame import Process
+from cnnbench.analysis.pairs import Difference
+from cnnbench.analysis.prediction import Prediction, mean_log, next_run
+from cnnbench.analysis.rows import PeakOf, Row, build
+from cnnbench.analysis.stats import Estimate
+from cnnbench.machine.peaks import theoretical
+from cnnbench.schema import Job
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of the row. What has no time, because every process failed, has no `step`."""
+
+    row: Row
+    conditions: Conditions
+    steps: tuple[float, ...]
+    """Median step seconds of each process that ended well, by round."""
+    step: Estimate | None
+    change: Estimate | None = None
+    """This run's step over that of the newest run before it that has one; above 1 is slower."""
+    changed: tuple[Difference, ...] = ()
+    """What of the conditions, or which version of cnnbench, is another than in the run before."""
+    stretch: int = 0
+    """Counts the changes of conditions so far: only points of one stretch are joined."""
+    predicted: Prediction | None = None
+    """Where this run should fall, from the earlier runs under its conditions; None below 8 of them."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One row on one machine under one timing rule. `next` is where a further run like the last one should fall."""
+
+    job: Job
+    machine_id: str
+    protocol: int
+    points: tuple[Point, ...]
+    next: Prediction | None = None
+
+
+def history(processes: Iterable[Process], peak_of: PeakOf = theoretical) -> tuple[Series, ...]:
+    """Every row's series, in an order that does not depend on the processes'."""
+    groups: dict[tuple[str, str, int], dict[str, list[Process]]] = {}
+    for process in processes:
+        runs = groups.setdefault((process.machine_id, process.row_key, process.protocol), {})
+        runs.setdefault(process.run_id, []).append(process)
+    found = [_series(list(runs.values()), peak_of) for runs in groups.values()]
+    return tuple(sorted(found, key=_order))
+
+
+def _series(runs: Sequence[list[Process]], peak_of: PeakOf) -> Series:
+    points: list[Point] = []
+    for members in sorted(runs, key=lambda members: (members[0].run.created_at, members[0].run_id)):
+        points.append(_point(members, peak_of, points))
+    last = points[-1]
+    job = last.row.job.model_copy(update={"seed": 0, "round": 0})
+    following = next_run(_alike(points, last.conditions), len(last.steps) or None)
+    return Series(job, last.conditions.machine_id, last.conditions.protocol, tuple(points), following)
+
+
+def _point(members: list[Process], peak_of: PeakOf, before: Sequence[Point]) -> Point:
+    members = sorted(members, key=lambda each: (each.job.round, each.index, each.attempt))
+    row, here = build(members, peak_of), conditions(members[0])
+    medians = [each.figures.median_step_seconds for each in members if each.status == "ok" and each.figures]
+    steps = tuple(each for each in medians if each > 0)
+    timed = next((point for point in reversed(before) if point.steps), None)
+    return Point(
+        row=row,
+        conditions=here,
+        steps=steps,
+        step=stats.geometric(steps) if steps else None,
+        change=stats.unpaired_ratio(steps, timed.steps) if steps and timed is not None else None,
+        changed=_changed(before[-1], row, here) if before else (),
+        stretch=before[-1].stretch + (before[-1].conditions != here) if before else 0,
+        predicted=next_run(_alike(before, here), len(steps)) if steps else None,
+    )
+
+
+def _changed(before: Point, row: Row, here: Conditions) -> tuple[Difference, ...]:
+    versions = (before.row.software.cnnbench, row.software.cnnbench)
+    own = () if versions[0] == versions[1] else (Difference("cnnbench", *versions),)
+    return (*differences(before.conditions, here), *own)
+
+
+def _alike(points: Sequence[Point], here: Conditions) -> list[tuple[float, ...]]:
+    """The step times of the runs under these conditions."""
+    return [point.steps for point in points if point.steps and point.conditions == here]
+
+
+def geometric_of(point: Point, processes: int) -> float:
+    """The point's step from its first `processes` processes: what its prediction was made for."""
+    return stats.geometric(point.steps[:processes]).value
+
+
+def _order(series: Series) -> tuple[object, ...]:
+    job = series.job
+    slowest = max((mean_log(point.steps) for point in series.points if point.steps), default=0.0)
+    return (job.workload == "gemm", series.machine_id, job.size or 0, -slowest, job.row_key, series.protocol)

@@ -1,0 +1,208 @@
+"""`cnnbench baseline`: figures of recorded runs stored under a name, and later runs held against them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from cnnbench.cli import completion, shelf
+from cnnbench.cli import output as out
+from cnnbench.cli.gather import Selection, select
+from cnnbench.errors import ExitCode, UsageError
+from cnnbench.report.text import Format
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnnbench.store import Ledger
+
+Option = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def _options(*options: Option) -> Option:
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+_results: Option = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The tree baselines are kept in (default: $CNNBENCH_RESULTS, else ./results).",
+)
+_machine: Option = click.option(
+    "--machine",
+    "machine_id",
+    metavar="ID",
+    shell_complete=completion.machines,
+    help="Only this machine (its id or the id's beginning).",
+)
+_written = _options(
+    click.option("--format", "format_", type=click.Choice(get_args(Format)), default="table"),
+    click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead."),
+)
+
+
+@click.group("baseline")
+def baseline() -> None:
+    """Store figures of recorded runs under a name, and hold later runs against them.
+
+    A cheap screen before `cnnbench check`: times are held against a prediction interval over 8 stored runs or more, counts
+    and bytes exactly. A baseline changes only by `save --replace`, never by itself.
+    """
+
+
+@baseline.command("save")
+@click.argument("name")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--run", "run_ids", metavar="ID", multiple=True, shell_complete=completion.runs,
+    help="Only this run (its id or the id's beginning); may be given several times.",
+)  # fmt: skip
+@_machine
+@click.option("--replace", is_flag=True, help="Save over a baseline of that name.")
+@_results
+def save_command(
+    name: str,
+    paths: tuple[Path, ...],
+    run_ids: tuple[str, ...],
+    machine_id: str | None,
+    replace: bool,
+    results: Path | None,
+) -> None:
+    """Store the runs under PATHS (default: the results) as baseline NAME.
+
+    Of each row the runs under its newest run's conditions (machine, torch, driver, timing rule) are kept.
+    """
+    from cnnbench.analysis import frame
+    from cnnbench.gate.baseline import check_name, make
+
+    check_name(name)
+    place = shelf.results_folder(results)
+    ledgers = _ledgers(paths or (place,))
+    chosen = select(ledgers, Selection(machine_id))
+    if run_ids:
+        found = [each for run_id in run_ids for each in select(chosen, Selection(run_id=run_id))]
+        chosen = list({each.header.run_id: each for each in found}.values())
+    processes, problems = frame.processes(chosen)
+    digests = {each.header.run_id: each.final_digest for each in chosen}
+    made, left_out = make(name, processes, digests, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    path = shelf.put(place, made, replace=replace)
+    for line in (*problems, *left_out):
+        click.echo(out.printable(line), err=True)
+    click.echo(out.printable(_saved(path, [len(row.runs) for row in made.rows], len(made.runs))))
+
+
+def _saved(path: Path, runs_of: Sequence[int], runs: int) -> str:
+    from cnnbench.analysis.prediction import LEAST_RUNS
+
+    enough = sum(each >= LEAST_RUNS for each in runs_of)
+    return (
+        f"{path}: {runs} run{'' if runs == 1 else 's'}, {len(runs_of)} row{'' if len(runs_of) == 1 else 's'}; "
+        f"{enough} with the {LEAST_RUNS} runs that times are judged from"
+    )
+
+
+@baseline.command("list")
+@_machine
+@_results
+@_written
+def list_command(machine_id: str | None, results: Path | None, format_: Format, output: Path | None) -> None:
+    """List the baselines there are."""
+    from cnnbench.report import baselines
+
+    files = shelf.paths(shelf.results_folder(results), machine_id=machine_id)
+    out.emit(baselines.listed(shelf.shelved(files)), format_, output)
+
+
+@baseline.command("show")
+@click.argument("name")
+@_machine
+@_results
+@_written
+def show_command(name: str, machine_id: str | None, results: Path | None, format_: Format, output: Path | None) -> None:
+    """Show what baseline NAME expects of the next run, and whether the ledgers it was made of are still there."""
+    from cnnbench.report import baselines
+
+    place = shelf.results_folder(results)
+    found = shelf.get(shelf.find(place, name, machine_id))
+    out.emit(baselines.shown(found, shelf.ledger_states(place, found)), format_, output)
+
+
+@baseline.command("rm")
+@click.argument("name")
+@_machine
+@_results
+def rm_command(name: str, machine_id: str | None, results: Path | None) -> None:
+    """Remove baseline NAME; the ledgers stay."""
+    path = shelf.find(shelf.results_folder(results), name, machine_id)
+    shelf.remove(path)
+    click.echo(out.printable(f"removed {path}"))
+
+
+@baseline.command("judge")
+@click.argument("name")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--run", "run_id", metavar="ID", shell_complete=completion.runs,
+    help="The run to judge instead of the newest (its id or the id's beginning).",
+)  # fmt: skip
+@_machine
+@click.option(
+    "--inconclusive", type=click.Choice(["fail", "warn"]), default="fail", show_default=True,
+    help="Whether too few stored runs end with exit 4, or with 0.",
+)  # fmt: skip
+@_results
+@_written
+@click.pass_context
+def judge_command(
+    context: click.Context,
+    /,
+    name: str,
+    paths: tuple[Path, ...],
+    run_id: str | None,
+    machine_id: str | None,
+    inconclusive: str,
+    results: Path | None,
+    format_: Format,
+    output: Path | None,
+) -> None:
+    """Hold the newest run under PATHS (default: the results) against baseline NAME of its machine.
+
+    Exit 1 if a deterministic metric changed, 3 if the conditions are others, 5 if a record is missing, 4 if there are too
+    few stored runs. A suspicious time alone is exit 0: it asks for `cnnbench check --base`.
+    """
+    from cnnbench.analysis import frame
+    from cnnbench.gate.baseline import check_name, describe_run
+    from cnnbench.gate.judge import judge
+    from cnnbench.report import baselines
+
+    check_name(name)
+    place = shelf.results_folder(results)
+    (ledger,) = select(_ledgers(paths or (place,)), Selection(machine_id, run_id, last=True))[:1]
+    found = shelf.get(shelf.find_for(place, name, ledger.header.machine.id))
+    processes, _ = frame.processes([ledger])
+    judgement = judge(found, describe_run(ledger.header, ledger.final_digest), processes)
+    out.emit(baselines.judged(judgement, ledger.problems), format_, output)
+    code = judgement.exit_code
+    context.exit(ExitCode.DONE if code is ExitCode.INCONCLUSIVE and inconclusive == "warn" else code)
+
+
+def _ledgers(paths: Sequence[Path]) -> Sequence[Ledger]:
+    """Every ledger under the paths. Raises UsageError, with what could not be read, where there is none."""
+    from cnnbench import store
+
+    loaded = store.load_tree(paths)
+    if not loaded.ledgers:
+        reasons = "".join(f"\n  {problem}" for problem in loaded.problems)
+        where = ", ".join(map(str, paths))
+        raise UsageError(f"no results in {where}; measure first with `cnnbench run quick`{reasons}")
+    return loaded.ledgers

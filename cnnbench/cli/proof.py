@@ -1,0 +1,135 @@
+"""`cnnbench proof`: how often the regression check errs, and what it sees, by simulation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from cnnbench.cli.output import save
+from cnnbench.errors import ExitCode, LedgerError, UsageError
+
+if TYPE_CHECKING:
+    from cnnbench.gate.noise import Trace
+    from cnnbench.gate.proof import Proof
+    from cnnbench.schema import Record
+
+LEAST_PROCESSES = 3
+LEAST_BLOCKS = 10
+"""Of a row of the ledgers, to be replayed as a trace."""
+
+
+@click.command()
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of all simulated noise.")
+@click.option(
+    "--checks", type=click.IntRange(min=100), default=20_000, show_default=True, help="Simulated checks of each case."
+)
+@click.option(
+    "--traces",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Replay the training rows of these ledgers too, each with 3 processes or more.",
+)
+@click.option(
+    "--from",
+    "counts",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE.json",
+    help="Simulate nothing: make the page of counts written before.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the page there, and beside it the counts as .json and the figure as .svg.",
+)  # fmt: skip
+@click.pass_context
+def proof(
+    context: click.Context,
+    /,
+    seed: int,
+    checks: int,
+    traces: tuple[Path, ...],
+    counts: Path | None,
+    output: Path | None,
+) -> None:
+    """Simulate the regression check and other tools' rules on noisy machines; print false-alarm rates and power.
+
+    Exit 1 if a target is missed.
+    """
+    from cnnbench.gate.proof import prove
+    from cnnbench.gate.proof_page import render
+
+    if output is not None and output.suffix in (".json", ".svg"):
+        raise UsageError(f"{output}: counts and figure go beside the page; name the page, such as gate-proof.md")
+    if counts is not None:
+        _refuse_simulation(context)
+        result, command = _read(counts)
+    else:
+        command = _command(seed, checks, traces, output)
+        result = prove(seed, checks, _traces(traces), lambda name: click.echo(f"simulating: {name}", err=True))
+    if output is None:
+        click.echo(render(result, command), nl=False)
+    else:
+        for path, content in _files(result, command, output).items():
+            save(path, content)
+    if not all(target.met for target in result.targets):
+        context.exit(ExitCode.FINDING)
+
+
+def _refuse_simulation(context: click.Context) -> None:
+    """Raise UsageError where --from comes with what only a simulation takes."""
+    for name in ("seed", "checks", "traces"):
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            raise UsageError(f"--from reads counts and simulates nothing: leave out --{name}")
+
+
+def _read(path: Path) -> tuple[Proof, str]:
+    from cnnbench.gate.proof_page import from_json
+
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except (LedgerError, UnicodeDecodeError) as error:
+        raise LedgerError(f"{path}: {error}; give a .json that `cnnbench proof -o` wrote") from error
+
+
+def _files(result: Proof, command: str, page: Path) -> Mapping[Path, str]:
+    """The page and what lies beside it, by path."""
+    from cnnbench.gate.proof_page import Picture, render, to_json
+    from cnnbench.report import pictures
+    from cnnbench.report.charts.proof import false_alarms
+
+    chart, figure = false_alarms(result), page.with_suffix(".svg")
+    return {
+        page: render(result, command, Picture(figure.name, chart.alt, chart.caption)),
+        page.with_suffix(".json"): json.dumps(to_json(result, command), indent=1) + "\n",
+        figure: pictures.svg(chart),
+    }
+
+
+def _command(seed: int, checks: int, traces: tuple[Path, ...], output: Path | None) -> str:
+    words = ["cnnbench proof", f"--seed {seed}", f"--checks {checks}", *(f"--traces {path}" for path in traces)]
+    return " ".join([*words, *([f"-o {output}"] if output is not None else [])])
+
+
+def _traces(paths: tuple[Path, ...]) -> tuple[Trace, ...]:
+    from cnnbench import store
+    from cnnbench.gate.noise import make_trace
+
+    found: list[Trace] = []
+    for ledger in store.load_tree(paths).ledgers if paths else ():
+        rows: dict[str, list[Record]] = {}
+        for record in ledger.records:
+            if record.outcome.status == "ok" and record.outcome.trial is not None and record.job.optimizer is not None:
+                rows.setdefault(record.job.row_key, []).append(record)
+        for records in rows.values():
+            blocks = [list(each.outcome.trial.block_seconds) for each in records if each.outcome.trial is not None]
+            if len(blocks) >= LEAST_PROCESSES and min(map(len, blocks)) >= LEAST_BLOCKS:
+                job = records[0].job
+                what = f"{job.workload} b{job.batch_size} on {job.device}, threads {job.threads or 'as default'}"
+                size = f"{len(blocks)} processes of {min(map(len, blocks))} blocks of {job.block_steps} steps"
+                name = f"trace {len(found) + 1}"
+                found.append(make_trace(name, blocks, f"{what}, {size}, run {ledger.header.run_id}"))
+    return tuple(found)

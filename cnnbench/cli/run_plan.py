@@ -1,0 +1,161 @@
+"""What a run will do: suites, machine and options to a plan and the ledger it is written to, new or gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import click
+
+from cnnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cnnbench.data import Resolved
+    from cnnbench.machine.inventory import Inventory
+    from cnnbench.plan.suite import Suite
+    from cnnbench.runner.run import Todo
+    from cnnbench.schema import DataKind, Job, RunHeader
+    from cnnbench.store import Writer
+
+
+class Opened(NamedTuple):
+    """A run about to be measured: its ledger, open; its header; what is to be done; where its MNIST lies, if it needs any."""
+
+    writer: Writer
+    header: RunHeader
+    todo: tuple[Todo, ...]
+    data_dir: Path | None
+
+
+def open_run(
+    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console, digits: Digits
+) -> Opened:
+    """The ledger to write, and what is to be done; a new run or the rest of an old one."""
+    from cnnbench import store
+    from cnnbench.report.safe import plain
+    from cnnbench.runner.run import find_unfinished, remaining
+
+    digests = {suite.name: suite.digest for suite in loaded}
+    if not options["resume"]:
+        header = new_header(loaded, inventory, options, digits)
+        if not header.plan:
+            raise UsageError(f"no job is left to run: -k {options['name_filter']!r} matches none of the plan's")
+        directory = digits.directory_for(header.plan)
+        return Opened(store.create(options["output"], header), header, remaining(header, ()), directory)
+    found = find_unfinished(options["output"], inventory.machine.id, digests, options["run_id"])
+    writer, ledger = store.reopen(found.path)
+    for problem in ledger.problems:
+        console.print(f"warning: {plain(problem)}", highlight=False, markup=False)
+    try:
+        directory = digits.directory_for(ledger.header.plan)
+    except BaseException:
+        writer.close()
+        raise
+    return Opened(writer, ledger.header, remaining(ledger.header, ledger.records), directory)
+
+
+def new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], digits: Digits) -> RunHeader:
+    """The plan and all it rests on."""
+    from cnnbench.machine.inventory import select
+    from cnnbench.plan.matrix import make_plan
+    from cnnbench.schema import RunHeader
+    from cnnbench.store import new_run_id
+
+    seed = _seed(loaded, options["seed"])
+    devices = select(inventory.devices, options["device"])
+    plan = make_plan(
+        loaded,
+        inventory.machine,
+        devices,
+        data_kind=digits.kind,
+        seed=seed,
+        repeats=options["repeats"],
+        threads=options["threads"],
+        name_filter=options["name_filter"],
+        project=options["project"],
+    )
+    shaping = ("device", "name_filter", "repeats", "threads", "project", "energy", "timeout", "no_progress")
+    return RunHeader(
+        run_id=new_run_id(),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        suites={suite.name: suite.digest for suite in loaded},
+        seed=seed,
+        options={name: str(options[name]) for name in shaping if options[name] not in (None, False)},
+        machine=inventory.machine,
+        software=inventory.software,
+        plan=plan,
+    )
+
+
+def _seed(loaded: Sequence[Suite], wanted: int | None) -> int:
+    """The flag's, else the one the suites name, else a random one. Raises UsageError where two suites name different ones."""
+    named = {suite.seed for suite in loaded if suite.seed is not None}
+    if wanted is not None:
+        return wanted
+    if len(named) > 1:
+        seeds = ", ".join(map(str, sorted(named)))
+        raise UsageError(f"the suites name different seeds ({seeds}); choose one with --seed, or run them one by one")
+    return named.pop() if named else secrets.randbelow(2**31)
+
+
+class Digits:
+    """Which digits this run trains on: asked at most once, when the plan first needs any."""
+
+    def __init__(self, options: dict[str, Any], console: Console, *, download: bool) -> None:
+        self._options, self._console, self._download = options, console, download
+        self._resolved: Resolved | None = None
+
+    def kind(self) -> DataKind:
+        """For a suite's `data = "auto"`: MNIST where it is or can be had, else synthetic, said loudly."""
+        return self._resolve("auto").kind
+
+    def directory_for(self, plan: Sequence[Job]) -> Path | None:
+        """Where the plan's MNIST lies; None where it trains on none. Raises DataError where it is not to be had."""
+        if not any(job.data == "mnist" for job in plan):
+            return None
+        if self._resolved is None or self._resolved.kind != "mnist":
+            self._resolved = None
+            self._resolve("mnist")
+        return self._resolved.directory if self._resolved else None
+
+    def _resolve(self, kind: Literal["auto", "mnist"]) -> Resolved:
+        from cnnbench.cli.data import show_download
+        from cnnbench.data import default_cache_dir, resolve
+
+        if self._resolved is None:
+            with show_download(self._console, quiet=not self._download) as on_progress:
+                self._resolved = resolve(
+                    kind,
+                    **self._options["directories"],
+                    cache_dir=default_cache_dir(os.environ),
+                    on_progress=on_progress,
+                    download=self._download,
+                )
+            if self._resolved.note:
+                note = f"WARNING: {self._resolved.note}"
+                self._console.print(note, style="bold yellow", highlight=False, markup=False)
+        return self._resolved
+
+
+def print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
+    """The plan on standard output, a line a job, or as JSON."""
+    from cnnbench.cli.progress import namer
+
+    if as_json:
+        click.echo(json.dumps([job.model_dump() for job in plan], indent=2))
+        return
+    name = namer(plan)
+    for index, job in enumerate(plan, start=1):
+        clock = (
+            f"{job.blocks} x {job.block_steps} steps"
+            if job.clock == "steady"
+            else f"{job.epochs} x {job.steps_per_epoch} steps"
+        )
+        click.echo(f"{index:3d}  {name(job)}: {job.clock} clock, {clock}, data {job.data}")

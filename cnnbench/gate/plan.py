@@ -1,0 +1,198 @@
+"""The sequential plan: after how many blocks to look, how strictly, and what the plan can see.
+
+Enters a plan (the defaults are the check's) and differences d = log(head / base); leave what one look says of them. All
+functions take many series at once, blocks along the last axis, so that a live check and a simulation of 20,000 run the
+same lines.
+
+At a look with n blocks a series *passes* where the one-sided 97.5 % upper bound of d is below log(1 + tolerance), is
+*improved* where that bound is below -log(1 + tolerance), and *suspect* where d is above log(1 + tolerance), not merely
+above 0, at the level of that look. A suspicion is confirmed or not by fresh blocks. A false alarm needs both, and they
+are independent: at most the looks' alphas summed, times the alpha of the confirmation, for each series.
+
+Four looks at 97.5 % each: a slowdown of exactly the tolerance passes in about 5 % of checks of one job (simulated for
+normal d: 5.0 %), and ends inconclusive in nearly all others.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnbench.errors import UsageError
+from cnnbench.gate.signflip import Counts, Floats, critical, tail, walsh
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the first `blocks` blocks; without a level for suspicion it can only pass."""
+
+    blocks: int
+    suspect_alpha: float | None = None
+
+
+LOOKS = (Look(6), Look(8, 0.004), Look(12, 0.003), Look(16, 0.003))
+"""Together 0.01 a series. W- may be 0, 5 and 16; 6 blocks could not reach 0.004, since 2^-6 is 0.016."""
+MOST_TOLERANCE = 1.0
+"""A slowdown by a factor 2: who tolerates more needs no statistics."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was settled before the first block: `tolerance` as a fraction of base's time, levels, looks."""
+
+    tolerance: float = 0.05
+    looks: tuple[Look, ...] = LOOKS
+    pass_alpha: float = 0.025
+    confirm_blocks: int = 10
+    confirm_alpha: float = 0.007
+    """W- of 10 fresh blocks at most 4: 7 of 1024 sign vectors, 0.0068."""
+    power: float = 0.8
+    """Of the minimum detectable effect."""
+
+    @property
+    def log_tolerance(self) -> float:
+        """log(1 + tolerance), what d is held against; faster is measured by the same factor, so the arms may be swapped."""
+        return math.log1p(self.tolerance)
+
+    @property
+    def most_blocks(self) -> int:
+        """Blocks of the last look."""
+        return self.looks[-1].blocks
+
+    def false_alarm_bound(self, series: int) -> float:
+        """Most probable share of checks of that many gated series that alarm where nothing is slower than the tolerance.
+
+        The sum of the attained levels (not the nominal ones), by Bonferroni over looks and series: for any noise.
+        """
+        suspected = sum(
+            _attained(look.blocks, look.suspect_alpha) for look in self.looks if look.suspect_alpha is not None
+        )
+        return series * suspected * _attained(self.confirm_blocks, self.confirm_alpha)
+
+
+class LookFlags(NamedTuple):
+    """What one look says of each series; never passes and suspects at once."""
+
+    passes: Flags
+    improves: Flags
+    suspects: Flags
+
+
+class Screened(NamedTuple):
+    """How the screening of many checks ended; shapes (checks,), suspects (checks, series)."""
+
+    blocks: Counts
+    passed: Flags
+    improved: Flags
+    suspects: Flags
+
+
+def make_plan(tolerance: float, max_blocks: int | None = None) -> Plan:
+    """The check's plan for a tolerance (a fraction), without the looks after `max_blocks` blocks.
+
+    The levels stay what they are, so a plan cut short sees less but errs no more often. Raises UsageError.
+    """
+    if not 0 < tolerance <= MOST_TOLERANCE:
+        raise UsageError(f"tolerance {tolerance:g} is not above 0 and at most {MOST_TOLERANCE:g}: 0.05 is 5 %")
+    looks = tuple(look for look in LOOKS if max_blocks is None or look.blocks <= max_blocks)
+    if not looks:
+        raise UsageError(f"at most {max_blocks} blocks: the first look takes {LOOKS[0].blocks}, give at least as many")
+    return Plan(tolerance=tolerance, looks=looks)
+
+
+def look_at(d: Floats, look: Look, plan: Plan) -> LookFlags:
+    """What this look says of d, shape (..., at least look.blocks); blocks after the look are not read."""
+    averages = walsh(d[..., : look.blocks])
+
+    def bound_below(t: float) -> Flags:
+        return _few(averages >= t, look.blocks, plan.pass_alpha)
+
+    suspects = (
+        np.zeros(averages.shape[:-1], dtype=np.bool_)
+        if look.suspect_alpha is None
+        else _few(averages <= plan.log_tolerance, look.blocks, look.suspect_alpha)
+    )
+    return LookFlags(bound_below(plan.log_tolerance), bound_below(-plan.log_tolerance), suspects)
+
+
+def confirms(d: Floats, plan: Plan) -> Flags:
+    """Whether fresh blocks, shape (..., at least plan.confirm_blocks), lie above the tolerance too."""
+    fresh = d[..., : plan.confirm_blocks]
+    return _few(walsh(fresh) <= plan.log_tolerance, plan.confirm_blocks, plan.confirm_alpha)
+
+
+def screen(d: Floats, plan: Plan) -> Screened:
+    """Many checks at once: d of shape (checks, series, plan.most_blocks), each to the end of its screening.
+
+    A check ends at the first look where a series is suspect or all series pass.
+    """
+    checks = len(d)
+    ended = Screened(
+        np.full(checks, plan.most_blocks, dtype=np.intp),
+        np.zeros(checks, dtype=np.bool_),
+        np.zeros(checks, dtype=np.bool_),
+        np.zeros(d.shape[:-1], dtype=np.bool_),
+    )
+    going = np.arange(checks)
+    for look in plan.looks:
+        flags = look_at(d[going], look, plan)
+        passes = flags.passes.all(axis=-1)
+        stops = passes | flags.suspects.any(axis=-1)
+        ended.blocks[going[stops]] = look.blocks
+        ended.passed[going] = passes
+        ended.improved[going] = passes & flags.improves.any(axis=-1)
+        ended.suspects[going] = flags.suspects
+        going = going[~stops]
+    return ended
+
+
+def detectable(spread: float, plan: Plan) -> float | None:
+    """Minimum detectable effect, a log ratio: the slowdown that this plan ends REGRESSED with probability `plan.power`.
+
+    For normal d of standard deviation `spread`: log(1 + tolerance) + z x spread, where z depends on the plan alone (1.35
+    for the whole plan at 80 %: `detectable_excess`). None for a plan cut so short that it cannot suspect.
+    """
+    excess = detectable_excess(plan)
+    return None if excess is None else plan.log_tolerance + excess * spread
+
+
+def detectable_excess(plan: Plan) -> float | None:
+    """How far above the tolerance, in standard deviations of d, a slowdown is confirmed with probability `plan.power`.
+
+    Simulated, since looks and confirmation together have no closed form: 10,000 checks of normal d with a fixed seed,
+    bisected, which leaves a standard error of 0.01. The tests depend on (d - tolerance) / spread alone.
+    """
+    return _simulated_excess(replace(plan, tolerance=0.0))
+
+
+@cache
+def _simulated_excess(unit: Plan) -> float | None:
+    if all(look.suspect_alpha is None for look in unit.looks):
+        return None
+    rng = np.random.default_rng(20_000)
+    first = rng.standard_normal((10_000, 1, unit.most_blocks))
+    fresh = rng.standard_normal((10_000, unit.confirm_blocks))
+    low, high = 0.0, 16.0
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        found = screen(first + middle, unit).suspects[:, 0] & confirms(fresh + middle, unit)
+        low, high = (low, middle) if found.mean() >= unit.power else (middle, high)
+    return high
+
+
+def _few(counted: Flags, blocks: int, alpha: float) -> Flags:
+    """Whether so few Walsh averages lie on the wrong side that the signed-rank test at `alpha` claims the other."""
+    limit = critical(blocks, alpha)
+    return np.asarray(np.count_nonzero(counted, axis=-1) <= (-1 if limit is None else limit))
+
+
+def _attained(blocks: int, alpha: float) -> float:
+    limit = critical(blocks, alpha)
+    return 0.0 if limit is None else tail(blocks, limit)

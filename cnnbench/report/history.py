@@ -1,0 +1,165 @@
+"""Rows over all recorded runs as a table, oldest first, and as a page with the chart above it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from cnnbench import units
+from cnnbench.analysis.history import Point, Series, geometric_of
+from cnnbench.analysis.pairs import Difference
+from cnnbench.analysis.prediction import LEAST_RUNS, side
+from cnnbench.report import cells, labels
+from cnnbench.report.baselines import STEP_CLOCK, commit_cell
+from cnnbench.report.model import Cell, Chart, Column, Group, Line, Note, Page, Report, Section, Table, Value
+from cnnbench.report.safe import plain
+from cnnbench.schema import PROTOCOL, digest
+
+SIDES = {-1: "faster than predicted", 0: "as predicted", 1: "slower than predicted"}
+
+
+def build(found: Sequence[Series], problems: Iterable[str] = ()) -> Report:
+    """A table with a group a row. The same runs in any order give an equal report."""
+    several = len({series.machine_id for series in found}) > 1
+    columns = (
+        Column("measured", "measured", "", 1, "left"),
+        Column("commit", "commit", "", 3, "left"),
+        Column("torch", "torch", "", 4, "left"),
+        Column("step", "median step", "", 1),
+        Column("change", "against the\nrun before", "", 1),
+        Column("predicted", "predicted from\nthe runs before", "", 2),
+        Column("accuracy", "test\naccuracy", "", 5),
+        Column("outcome", "outcome", "", 6, "left"),
+        Column("changed", "what changed", "", 2, "left"),
+    )
+    groups = tuple(Group(title(series, several), tuple(map(_line, series.points))) for series in found)
+    table = Table("history", "Recorded runs, oldest first", STEP_CLOCK, columns, groups)
+    return Report((table,), _notes(found, problems))
+
+
+def title(series: Series, several_machines: bool) -> str:
+    """The row in words: where it ran, what it did, and the timing rule where it is not today's."""
+    job = series.job
+    machine = (plain(series.machine_id),) if several_machines else ()
+    size = () if job.size is None else (f"side {units.count(job.size)}",)
+    protocol = () if series.protocol == PROTOCOL else (f"protocol {series.protocol}",)
+    return " · ".join((*machine, labels.place(job), job.precision, labels.work(job), *size, *protocol))
+
+
+def _notes(found: Sequence[Series], problems: Iterable[str]) -> tuple[Note, ...]:
+    runs = {point.row.run_id for series in found for point in series.points}
+    outside = sum(_side(point) in (-1, 1) for series in found for point in series.points)
+    judged = sum(_side(point) is not None for series in found for point in series.points)
+    summary = f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {len(found)} row{'' if len(found) == 1 else 's'}"
+    if judged:
+        summary += f"; {outside} of {judged} times outside what the runs before predict, 5 % are by chance"
+    rules = (
+        "A change is this run's step over the last one's, above 0 slower, with Welch's 95 % interval between processes; it "
+        "does not know the machine's drift from one run to the next, which `cnnbench check` cancels.",
+        f"Predicted: the range of 95 % of next runs, from {LEAST_RUNS} earlier runs on under the same conditions (Student's t "
+        "on logs, n counts runs).",
+    )
+    return (
+        Note("summary", f"{summary}."),
+        *(Note("rule", rule) for rule in rules),
+        *(Note("problem", plain(problem)) for problem in problems),
+    )
+
+
+def _line(point: Point) -> Line:
+    row = point.row
+    identity: dict[str, Value] = {
+        "created_at": row.created_at,
+        "run_id": row.run_id,
+        "machine_id": row.machine.id,
+        "device": row.job.device,
+        "threads": row.job.threads,
+        "workload": row.job.workload,
+        "batch_size": row.job.batch_size,
+        "size": row.job.size,
+        "precision": row.job.precision,
+        "row_key_sha256": digest(row.row_key),
+        "protocol": row.protocol,
+    }
+    torch = f"{row.software.torch} ({row.software.torch_build})"
+    changed = changes(point.changed)
+    return Line(
+        (
+            Cell(plain(row.created_at), (), identity),
+            commit_cell(row.software.cnnbench, row.software.git_commit, row.software.git_dirty),
+            Cell(plain(torch), (), {"torch": torch}),
+            _step(point),
+            _change(point),
+            _predicted(point),
+            cells.accuracy(row),
+            cells.outcome(row),
+            Cell(changed, (), {"changed": changed}),
+        ),
+        row.failures,
+        "measured" if point.step is not None else "failed",
+    )
+
+
+def changes(found: Sequence[Difference]) -> str:
+    """`torch 2.12.0 to 2.13.0, driver 550 to 570`; empty where nothing changed."""
+    return ", ".join(f"{each.field} {_known(each.base)} to {_known(each.new)}" for each in found)
+
+
+def _known(value: object) -> str:
+    return units.NOT_AVAILABLE if value is None else plain(str(value))
+
+
+def _step(point: Point) -> Cell:
+    found = point.step
+    raw = cells.values("median_step_seconds", found)
+    if found is None:
+        return Cell(units.NOT_AVAILABLE, (), raw)
+    span = () if found.low is None or found.high is None else (cells.step_span(found.low, found.high),)
+    return Cell(cells.step_text(found.value), (*span, f"n={found.n}"), raw)
+
+
+def _change(point: Point) -> Cell:
+    found = point.change
+    raw = cells.values("step_ratio_to_run_before", found)
+    if found is None:
+        return Cell("", (), raw)
+    span = () if found.low is None or found.high is None else (f"{signed(found.low)} to {signed(found.high)} %",)
+    return Cell(f"{signed(found.value)} %", (*span, f"n={found.n}"), raw)
+
+
+def signed(ratio: float) -> str:
+    """A ratio as a change in percent with its sign: 1.023 is `+2.3`."""
+    text = f"{100 * (ratio - 1):+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def _side(point: Point) -> int | None:
+    if point.predicted is None:
+        return None
+    return side(geometric_of(point, point.predicted.processes), point.predicted)
+
+
+def verdict(point: Point) -> str | None:
+    """Where the run fell against its prediction; None where nothing was predicted."""
+    found = _side(point)
+    return None if found is None else SIDES[found]
+
+
+def _predicted(point: Point) -> Cell:
+    found, said = point.predicted, verdict(point)
+    raw: dict[str, Value] = {
+        "predicted_low_seconds": None if found is None else found.low,
+        "predicted_high_seconds": None if found is None else found.high,
+        "predicted_from_runs": None if found is None else found.runs,
+        "predicted_verdict": said,
+    }
+    if found is None or said is None:
+        return Cell("", (), raw)
+    return Cell(said.removesuffix(" than predicted"), (cells.step_span(found.low, found.high), f"n={found.runs}"), raw)
+
+
+def page(report: Report, chart: Chart | None) -> Page:
+    """The report with the chart above its table."""
+    charts = () if chart is None else (chart,)
+    section = Section("history", "Over recorded runs", "", charts, report.tables)
+    claim = tuple(note.text for note in report.notes if note.kind == "summary")
+    return Page("cnnbench history", claim, (section,), report.notes)

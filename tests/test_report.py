@@ -1,0 +1,266 @@
+"""The command `report`: files and folders, what is current, the first screen of a page, and everything it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import builders as b
+import pytest
+from click.testing import CliRunner
+
+import reports
+from cnnbench.cli.main import cli
+from cnnbench.errors import ExitCode
+
+MARKED = "# Title\n\n<!-- table: made by a command -->\nold\n<!-- table end -->\n\nrest\n"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return reports.write(tmp_path_factory.mktemp("results"))
+
+
+def call(*arguments):
+    return CliRunner().invoke(cli, ["report", *(str(each) for each in arguments)], catch_exceptions=True)
+
+
+def done(*arguments):
+    result = call(*arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result
+
+
+@pytest.fixture(scope="module")
+def folder(results, tmp_path_factory):
+    made = tmp_path_factory.mktemp("made")
+    done(results, "-o", made, "--static")
+    return made
+
+
+def test_every_figure_of_the_tables_is_in_every_format(results, folder):
+    """The golden law: what one format prints, all print."""
+    page = reports.page()
+    texts = {name: (folder / name).read_text() for name in ("report.csv", "report.json", "report.tex", "report.md")}
+    texts["index.html"] = re.sub(
+        r"<svg.*?</svg>|<script.*?</script>", "", (folder / "index.html").read_text(), flags=re.DOTALL
+    )
+    figures = {
+        cell.text.replace("~", "")
+        for table in page.tables
+        if table.key not in ("method", "machines")
+        for group in table.groups
+        for line in group.lines
+        for cell in line.cells
+        if re.search(r"\d", cell.text) and not cell.text.startswith("Test CPU")
+    }
+    assert len(figures) > 60
+    for name, text in texts.items():
+        plain = text.replace("\\", "").replace("{}", "").replace("textendash", "–")
+        assert [figure for figure in sorted(figures) if figure not in plain] == [], name
+
+
+def test_a_folder_has_the_page_the_document_the_tables_and_the_charts(folder):
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    charts = {f"charts/{chart.key}.svg" for chart in reports.page().charts}
+    assert names == {"index.html", "report.md", "report.csv", "report.json", "report.tex", *charts}
+
+
+def test_the_whole_folder_has_pictures_and_specifications_too(results, tmp_path):
+    done(results, "-o", tmp_path / "new")
+    assert (tmp_path / "new/charts/speedup.png").read_bytes().startswith(b"\x89PNG")
+    spec = json.loads((tmp_path / "new/charts/speedup.vl.json").read_text())
+    assert spec["$schema"].startswith("https://vega.github.io/schema/vega-lite/")
+
+
+class TestCurrent:
+    """--check writes nothing and finds each file that is not what the ledgers give."""
+
+    def check(self, results, made):
+        return call(results, "-o", made, "--static", "--check")
+
+    def test_what_was_just_made_is_current(self, results, folder):
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        assert self.check(results, folder).exit_code == 0
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+    @pytest.mark.parametrize("name", ["report.md", "report.csv", "report.json", "report.tex", "index.html"])
+    def test_one_changed_digit_in_a_text_is_found(self, results, tmp_path, name):
+        done(results, "-o", tmp_path, "--static")
+        path = tmp_path / name
+        text = path.read_text()
+        place = text.index("19.36") + 1
+        path.write_text(f"{text[:place]}8{text[place + 1 :]}")
+        result = self.check(results, tmp_path)
+        assert result.exit_code == ExitCode.FINDING
+        assert f"{path}: differs from line" in result.output
+
+    def test_a_picture_of_other_data_a_missing_one_and_one_too_many_are_found(self, results, tmp_path):
+        done(results, "-o", tmp_path, "--static")
+        charts = tmp_path / "charts"
+        (charts / "speedup.svg").write_text((charts / "flops.svg").read_text())
+        (charts / "noise.svg").unlink()
+        (charts / "old.svg").write_text("<svg/>")
+        result = self.check(results, tmp_path)
+        assert result.exit_code == ExitCode.FINDING
+        assert "speedup.svg: shows other data" in result.output
+        assert "noise.svg: is not there" in result.output
+        assert "old.svg: no chart of this report" in result.output
+
+    def test_a_picture_drawn_by_another_renderer_from_the_same_data_is_current(self, results, tmp_path):
+        """Fonts and versions move lines; only the data counts."""
+        done(results, "-o", tmp_path, "--static")
+        for path in (tmp_path / "charts/speedup.svg", tmp_path / "index.html"):
+            path.write_text(path.read_text().replace('stroke-width="1"', 'stroke-width="2"'))
+        assert self.check(results, tmp_path).exit_code == 0
+
+    def test_a_further_run_makes_everything_stale(self, results, tmp_path):
+        done(results, "-o", tmp_path / "made", "--static")
+        more = reports.write(tmp_path / "results")
+        again = b.ledger(b.repeats(b.cnn_job(), [0.06] * 3), run_id="20260401T120000Z-0001", created_at="2026-04-01")
+        b.write(more, again)
+        result = self.check(more, tmp_path / "made")
+        assert result.exit_code == ExitCode.FINDING
+        for name in ("index.html", "report.md", "charts/speedup.svg"):
+            assert name in result.output
+
+    def test_making_it_again_takes_away_charts_that_are_gone(self, results, tmp_path):
+        done(results, "-o", tmp_path / "made", "--static")
+        (tmp_path / "made/charts/mine.svg").write_text("<svg/>")
+        only = reports.write(tmp_path / "less", [b.ledger(b.repeats(b.gemm_job(), [0.01] * 3))])
+        done(only, "-o", tmp_path / "made", "--static")
+        left = {path.name for path in (tmp_path / "made/charts").iterdir()}
+        assert "learning.svg" not in left
+        assert "mine.svg" in left
+
+
+class TestInto:
+    """The first screen of a page, between its marks."""
+
+    def test_claim_table_and_picture_stand_between_the_marks(self, results, tmp_path):
+        page = tmp_path / "README.md"
+        page.write_text(MARKED)
+        done(results, "-o", tmp_path / "docs/reports", "--static", "--into", page)
+        text = page.read_text()
+        assert text.startswith("# Title\n\n<!-- table: made by a command -->\n**")
+        assert text.endswith("<!-- table end -->\n\nrest\n")
+        assert "](docs/reports/charts/speedup.svg)" in text
+        assert "](docs/reports/report.md)" in text
+        assert "| GTX-1080 | 8,990 |" in text
+        assert "old" not in text.split("<!-- table end")[0].split("-->\n")[1]
+
+    def test_check_covers_it(self, results, tmp_path):
+        page = tmp_path / "README.md"
+        page.write_text(MARKED)
+        arguments = (results, "-o", tmp_path / "reports", "--static", "--into", page)
+        done(*arguments)
+        assert call(*arguments, "--check").exit_code == 0
+        page.write_text(page.read_text().replace("19.36x", "19.37x"))
+        result = call(*arguments, "--check")
+        assert result.exit_code == ExitCode.FINDING
+        assert f"{page}: differs from line" in result.output
+
+    @pytest.mark.parametrize("text", ["no marks", MARKED + MARKED, MARKED.replace("<!-- table end -->", "")])
+    def test_a_page_without_its_two_marks_is_refused_and_left_alone(self, results, tmp_path, text):
+        page = tmp_path / "README.md"
+        page.write_text(text)
+        result = call(results, "-o", tmp_path / "reports", "--into", page)
+        assert result.exit_code != 0
+        assert "needs one line `<!-- table: " in str(result.exception)
+        assert page.read_text() == text
+        assert not (tmp_path / "reports").exists()
+
+
+class TestBaseline:
+    """Speed-ups over what the reader names, across machines."""
+
+    def speedups(self, results, tmp_path, key):
+        done(results, "-o", tmp_path / "x.json", "--baseline", key)
+        rows = next(t for t in json.loads((tmp_path / "x.json").read_text())["tables"] if t["key"] == "training")[
+            "rows"
+        ]
+        return {
+            (row["machine_id"], row["device"], row["threads"]): row["speedup"]
+            for row in rows
+            if row["batch_size"] == 128 and row["precision"] == "fp32" and row["clock"] == "steady"
+        }
+
+    def test_a_over_b_inverts_b_over_a(self, results, tmp_path):
+        here, there = (b.MACHINE_ID, "cuda:0", None), ("gpubox-9f9f", "cuda:0", None)
+        one = self.speedups(results, tmp_path, f"{b.MACHINE_ID}/cuda:0")[there]
+        other = self.speedups(results, tmp_path, "gpubox-9f9f/cuda:0")[here]
+        assert one > 1
+        assert one * other == pytest.approx(1)
+
+    def test_it_is_one_for_the_baseline_itself(self, results, tmp_path):
+        found = self.speedups(results, tmp_path, f"{b.MACHINE_ID}/cpu/1")
+        assert found[b.MACHINE_ID, "cpu", 1] == 1
+        assert found["gpubox-9f9f", "cpu", 8] > 1
+
+    def test_a_thread_count_is_not_the_beginning_of_another(self, results, tmp_path):
+        """box/cpu/1 is not box/cpu/16."""
+        result = call(results, "-o", tmp_path / "x.md", "--baseline", "gpubox-9f9f/cpu/1")
+        assert getattr(result.exception, "exit_code", None) == ExitCode.UNFIT
+        assert "gpubox-9f9f/cpu/8" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-o", "x.pdf"], "choose FILE.html"),
+        (["-o", "x.html", "--into", "README.md"], "--into README.md links to the charts of a folder"),
+        (["-o", "x.html", "--price-per-hour", "free"], "'free' is no price"),
+        (["-o", "x.html", "--price-per-hour", "box=-1"], "'-1' is no price"),
+        (["-o", "x.html", "--price-per-hour", "nan"], "'nan' is no price"),
+        (["-o", "x.html", "--template", "compare"], "takes two sides, BASE and NEW; 1 given"),
+        (["-o", "x.html", "--machine", "nosuch"], "no such machine"),
+        (["-o", "x.html", "--baseline", "nosuch"], "no row of that machine and device"),
+    ],
+)
+def test_a_mistake_is_one_clear_error_and_nothing_is_written(results, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text(MARKED)
+    result = call(results, *arguments)
+    assert said in str(result.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_without_an_output_it_says_what_is_needed(results):
+    result = call(results)
+    assert result.exit_code == ExitCode.USAGE
+    assert "-o" in result.output
+
+
+def test_a_place_that_cannot_be_written_is_named(results, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = call(results, "-o", tmp_path / "file" / "x.html")
+    assert "cannot write" in str(result.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_published_rows_alone_make_a_page(tmp_path):
+    from cnnbench import store
+
+    done(store.reference_dir(), "-o", tmp_path / "x.html", "--static")
+    assert "Nothing was measured here" in (tmp_path / "x.html").read_text()
+
+
+def test_two_sides_make_a_page_of_ratios(results, tmp_path):
+    base, new = results / b.MACHINE_ID, results / "gpubox-9f9f"
+    done(base, new, "-o", tmp_path / "x.html", "--template", "compare", "--static")
+    text = (tmp_path / "x.html").read_text()
+    assert "FASTER" in text
+    assert "differs" in text
+
+
+def test_a_report_needs_no_torch_and_no_network(results, tmp_path):
+    code = (
+        "import socket, sys; socket.socket.connect = lambda *_: sys.exit('asked for a network');"
+        "from cnnbench.cli.main import run_cli; code = run_cli(sys.argv[1:]);"
+        "sys.exit('torch was imported' if 'torch' in sys.modules else code)"
+    )
+    command = [sys.executable, "-c", code, "report", str(results), "-o", str(tmp_path / "x.html")]
+    subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / "x.html").stat().st_size < 3_000_000

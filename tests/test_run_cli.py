@@ -1,0 +1,162 @@
+"""`cnnbench run` from command line to last word, with faked workers on a faked machine: what is said, saved and done next."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from pathlib import Path
+
+import builders as b
+import pytest
+
+from cnnbench import store
+from cnnbench.cli.main import run_cli
+from cnnbench.devices.nvml import NvmlResult
+from cnnbench.errors import ExitCode, LedgerError
+from cnnbench.machine import inventory
+from cnnbench.runner import run as room
+from cnnbench.runner.launch import Ended
+from cnnbench.schema import Job, Outcome
+
+SUITE = """
+description = "three jobs"
+repeats = 3
+[[job]]
+workload = "gemm"
+size = 256
+"""
+STATUSES: list[str] = []
+
+
+def launch(job: Job, options: object, on_progress: object) -> Ended:
+    status = STATUSES.pop(0)
+    if status == "ctrl-c":
+        raise KeyboardInterrupt
+    if status == "ok":
+        return Ended(Outcome(status="ok", trial=b.trial(job)), 100.0, 0.0, {})
+    return Ended(Outcome(status=status, message="a worker of a test"), 1.0, 0.0, {})  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _faked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = inventory.Inventory(b.machine(), b.software(), NvmlResult(), ())
+    monkeypatch.setattr(inventory, "take_inventory", lambda **_: found)
+    monkeypatch.setattr(room, "execute", functools.partial(room.execute, launcher=launch))
+    (tmp_path / "s.toml").write_text(SUITE)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]):
+    """Run with workers that end so; returns exit code, standard output and the lines of standard error."""
+
+    def run_(*statuses: str, more: tuple[str, ...] = (), before: tuple[str, ...] = ()):
+        STATUSES[:] = statuses
+        code = run_cli([*before, "run", "s.toml", "-o", "results", *more])
+        out, err = capsys.readouterr()
+        return code, out, err.splitlines()
+
+    return run_
+
+
+def ledger() -> store.Ledger:
+    (path,) = Path("results").rglob("*.jsonl")
+    return store.load(path)
+
+
+def test_a_run_that_went_well_says_what_is_saved_and_what_to_do_next(run) -> None:
+    code, out, err = run("ok", "ok", "ok", more=("--export-csv", "t.csv", "--export-markdown", "t.md"))
+    path = ledger().path
+    assert code == 0
+    assert "Ceiling" in out
+    blank, done, *rest = err[-6:]
+    assert blank == ""
+    assert done.startswith("done      3 of 3 jobs ok, in 0:0")
+    assert rest == [
+        f"ledger    3 records in {path}",
+        "exported  t.csv, t.md",
+        f"next      cnnbench show {path}",
+        f"          cnnbench report {path} -o report.html",
+    ]
+    assert Path("t.md").read_text().startswith("## ")
+
+
+def test_failures_are_said_again_at_the_end_with_what_resume_does_not_do(run) -> None:
+    code, _, err = run("ok", "crashed", "oom")
+    assert code == ExitCode.JOB_FAILED
+    tail = err[err.index("") + 1 :]
+    assert tail[0].startswith("done      1 of 3 jobs ok, 2 failed, in ")
+    assert tail[1:3] == [
+        "failed    gemm 256 fp32 on cpu, round 2: CRASHED: a worker of a test",
+        "          gemm 256 fp32 on cpu, round 3: OOM: a worker of a test",
+    ]
+    assert "--resume does not repeat them" in tail[3]
+    assert not any(line.endswith("--resume") for line in tail)
+
+
+def test_an_interrupted_run_names_what_is_saved_and_the_command_that_goes_on(run) -> None:
+    """Word for word: the command said is run, and does the rest."""
+    code, out, err = run("ok", "ctrl-c", more=("--timeout", "60", "--no-progress"))
+    assert (code, out) == (ExitCode.INTERRUPTED, "")
+    stopped, saved, going_on, show, _, last = err[-6:]
+    assert stopped.startswith("stopped   1 of 3 jobs ok, 2 missing, in ")
+    assert saved == f"ledger    2 records in {ledger().path}"
+    assert going_on == "next      cnnbench run s.toml -o results --timeout 60.0 --no-progress --resume"
+    assert show.strip() == f"cnnbench show {ledger().path}"
+    assert last == "interrupted"
+    STATUSES[:] = ["ok", "ok"]
+    assert run_cli(shlex.split(going_on.removeprefix("next"))[1:]) == 0
+    assert [record.outcome.status for record in ledger().records] == ["ok", "interrupted", "ok", "ok"]
+
+
+def test_a_run_gone_on_with_counts_the_whole_plan(run) -> None:
+    run("crashed", "ok", "ctrl-c")
+    code, _, err = run("ok", more=("--resume",))
+    assert code == 0, "what failed before is not this command's"
+    (done,) = (line for line in err if line.startswith("done"))
+    assert done.startswith("done      2 of 3 jobs ok, 1 failed, 0:0")
+    assert done.endswith(" this time")
+
+
+def test_fail_fast_names_what_is_missing_and_how_to_go_on(run) -> None:
+    code, _, err = run("crashed", more=("--fail-fast",))
+    assert code == ExitCode.JOB_FAILED
+    assert any(line.startswith("done      0 of 3 jobs ok, 1 failed, 2 missing") for line in err)
+    assert "next      cnnbench run s.toml -o results --resume" in err
+
+
+def test_quiet_says_only_what_went_wrong(run) -> None:
+    assert run("ok", "ok", "ok", more=("-q",)) == (0, "", [])
+    _, _, err = run("ok", "oom", "ok", before=("-q",))
+    assert err == ["[2/3] gemm 256 fp32 on cpu, round 2: OOM: a worker of a test"]
+    _, _, err = run("ok", "ctrl-c", before=("--no-settings",), more=("-q",))
+    again = "cnnbench --no-settings run s.toml -o results --resume"
+    assert err[-2:] == [f"2 of the plan's jobs are left; go on with {again}", "interrupted"]
+
+
+def test_a_full_disk_says_what_is_saved_and_where_the_last_record_is(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = store.Writer.append
+
+    def append(self: store.Writer, record: object) -> object:
+        if STATUSES:
+            return real(self, record)  # type: ignore[arg-type]
+        raise LedgerError("disk full")
+
+    monkeypatch.setattr(store.Writer, "append", append)
+    code, _, err = run("ok", "ok")
+    assert code == ExitCode.USAGE
+    assert any(line.startswith("ledger    1 record in ") for line in err)
+    assert err[-2].startswith("error: disk full")
+    rescued = Path(err[-1].split("saved as ")[1])
+    rescued.unlink()
+
+
+def test_a_dry_run_names_thread_counts_where_the_plan_has_several(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s.toml").write_text(SUITE + "threads = [1, 2]\n")
+    assert run_cli(["run", "s.toml", "--dry-run", "-r", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert [line.split("  ")[-1].split(": ")[0] for line in sorted(out.splitlines(), key=lambda line: line[5:])] == [
+        "gemm 256 fp32 on cpu, 1 thread, round 1",
+        "gemm 256 fp32 on cpu, 2 threads, round 1",
+    ]

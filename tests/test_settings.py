@@ -1,0 +1,308 @@
+"""Settings files: whom they give what, who beats whom, and that a mistake is said once, in whole, and never by --help."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import builders as b
+import click
+import pytest
+from click.shell_completion import ShellComplete
+
+import cnnbench
+from cnnbench.cli.main import COMMANDS, Lazy, cli, run_cli
+from cnnbench.cli.settings import defaults_of, load
+from cnnbench.errors import ExitCode, UsageError
+
+
+@click.command()
+@click.option("--how-many", type=click.IntRange(min=1), default=1)
+@click.option("--share", type=float, default=0.5)
+@click.option("--colour/--no-colour", default=False)
+@click.option("--kind", type=click.Choice(["plain", "fancy"]), default="plain")
+@click.option("--word", "words", multiple=True)
+@click.option("-k", "letter")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("results"), envvar="CNNBENCH_RESULTS")
+@click.option("--page", type=click.Path(allow_dash=True))
+def tell(**values: object) -> None:
+    """Print what was understood."""
+    click.echo(json.dumps(values, default=str))
+
+
+@click.group()
+def nest() -> None:
+    """Hold a command."""
+
+
+nest.add_command(tell, "tell")
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(COMMANDS, "tell", Lazy(f"{__name__}:tell", "Tell."))
+    monkeypatch.setitem(COMMANDS, "nest", Lazy(f"{__name__}:nest", "Nest."))
+    monkeypatch.delenv("CNNBENCH_NO_SETTINGS", raising=False)
+    monkeypatch.delenv("CNNBENCH_DATA", raising=False)
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]):
+    def tell_(*arguments: str):
+        code = run_cli(list(arguments) or ["tell"])
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        return json.loads(out)
+
+    return tell_
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]):
+    def refuse(*arguments: str) -> str:
+        assert run_cli(list(arguments) or ["tell"]) == ExitCode.USAGE
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "Traceback" not in err
+        return err
+
+    return refuse
+
+
+def test_each_kind_of_option_takes_its_kind_of_value(tmp_path, told):
+    """Numbers, words, true and false, lists; - or _ in a name; a letter where there is no name."""
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.cnnbench.tell]\nhow_many = 3\nshare = 1\ncolour = true\nkind = 'fancy'\nword = ['a', 'b']\nk = 'x'\n"
+    )
+    found = told()
+    expected = {"how_many": 3, "share": 1.0, "colour": True, "kind": "fancy", "words": ["a", "b"], "letter": "x"}
+    assert {name: found[name] for name in expected} == expected
+    (tmp_path / "pyproject.toml").write_text("[tool.cnnbench.nest.tell]\nhow-many = 4\n")
+    assert told("nest", "tell")["how_many"] == 4
+    assert told()["how_many"] == 1
+
+
+def test_a_flag_beats_its_variable_which_beats_the_settings_which_beat_the_default(tmp_path, told, monkeypatch):
+    assert told()["how_many"] == 1
+    (tmp_path / "cnnbench.toml").write_text("results = 'of-the-file'\n[tell]\nhow-many = 2\n")
+    assert told()["how_many"] == 2
+    assert told()["output"] == str(tmp_path / "of-the-file")
+    monkeypatch.setenv("CNNBENCH_TELL_HOW_MANY", "3")
+    monkeypatch.setenv("CNNBENCH_RESULTS", "of-the-variable")
+    assert told()["how_many"] == 3
+    assert told()["output"] == "of-the-variable"
+    assert told("tell", "--how-many", "4", "-o", "of-the-flag")["how_many"] == 4
+    assert told("tell", "-o", "of-the-flag")["output"] == "of-the-flag"
+
+
+def test_the_nearest_file_counts_and_of_two_in_one_folder_cnnbench_toml(tmp_path, told):
+    """A pyproject.toml without a word on cnnbench is somebody else's and passed over."""
+    (tmp_path / "pyproject.toml").write_text("[tool.cnnbench.tell]\nhow-many = 2\nshare = 0.25\n")
+    (tmp_path / "inner" / "pyproject.toml").write_text("[tool.other]\nx = 1\n")
+    assert told()["how_many"] == 2
+    (tmp_path / "cnnbench.toml").write_text("[tell]\nhow-many = 3\n")
+    assert (told()["how_many"], told()["share"]) == (3, 0.5)
+    (tmp_path / "inner" / "pyproject.toml").write_text("[tool.cnnbench]\n")
+    assert told()["how_many"] == 1
+
+
+def test_a_relative_path_is_relative_to_the_file(tmp_path, told):
+    (tmp_path / "cnnbench.toml").write_text("[tell]\noutput = 'here'\npage = '-'\n")
+    assert told()["output"] == str(tmp_path / "here")
+    assert told()["page"] == "-"
+    (tmp_path / "cnnbench.toml").write_text("[tell]\noutput = '/there'\npage = '~/x'\n")
+    assert told()["output"] == "/there"
+    assert told()["page"] == str(Path.home() / "x")
+
+
+def test_a_commands_own_directory_beats_the_results_of_all(tmp_path, told):
+    (tmp_path / "cnnbench.toml").write_text("results = 'all'\n[tell]\noutput = 'own'\n")
+    assert told()["output"] == str(tmp_path / "own")
+
+
+def test_every_command_with_a_results_directory_has_the_settings(tmp_path):
+    """Whatever stands in COMMANDS: an option that CNNBENCH_RESULTS gives is found by that alone."""
+    (tmp_path / "cnnbench.toml").write_text("results = 'r'\n")
+    found = defaults_of(cli)
+    assert found["tell"]["output"] == found["run"]["output"] == str(tmp_path / "r")
+    assert "device" not in found["run"]
+    assert dict(found["tell"]) == {"output": str(tmp_path / "r")}
+
+
+def test_show_looks_where_the_settings_say(tmp_path, capsys, monkeypatch):
+    b.write(tmp_path / "measured", b.ledger(b.repeats(b.cnn_job(), [0.01] * 3)))
+    (tmp_path / "cnnbench.toml").write_text("results = 'measured'\n[show]\nformat = 'json'\n")
+    assert run_cli(["show"]) == 0
+    assert json.loads(capsys.readouterr().out)["tables"][0]["rows"][0]["run_id"] == b.RUN_ID
+    monkeypatch.setenv("CNNBENCH_RESULTS", "nowhere")
+    assert run_cli(["show"]) == ExitCode.USAGE
+    assert "no results directory nowhere (CNNBENCH_RESULTS names it)" in capsys.readouterr().err
+    monkeypatch.delenv("CNNBENCH_RESULTS")
+    (tmp_path / "cnnbench.toml").write_text("results = 'nosuch'\n")
+    assert run_cli(["show"]) == ExitCode.USAGE
+    assert f"{tmp_path / 'nosuch'} ({tmp_path / 'cnnbench.toml'} names it)" in capsys.readouterr().err
+    assert run_cli(["--no-settings", "show"]) == ExitCode.USAGE
+    assert "no results directory results (" in capsys.readouterr().err
+
+
+def test_a_data_directory_of_the_settings_is_said_to_be_theirs(tmp_path, capsys):
+    (tmp_path / "cnnbench.toml").write_text("[data.where]\ndata-dir = 'digits'\n")
+    assert run_cli(["data", "where"]) == ExitCode.USAGE
+    assert f"{tmp_path / 'digits'} (data-dir in the settings): does not hold MNIST" in capsys.readouterr().err
+
+
+MISTAKES = """
+results = 3
+reslts = "x"
+show = "markdown"
+[tell]
+how-many = 0
+how_many = 2
+share = "half"
+colour = "yes"
+kind = "fany"
+word = "a"
+k = ["x"]
+clour = true
+nothing-like-it = 1
+[rnu]
+x = 1
+[nest]
+tel = {}
+"""
+
+
+def test_every_mistake_is_said_at_once_with_file_key_value_and_the_nearest_good_name(tmp_path, refused):
+    path = tmp_path / "pyproject.toml"
+    path.write_text(MISTAKES.replace("\nresults", "\n[tool.cnnbench]\nresults").replace("[tell]", "[tool.cnnbench.tell]")
+                    .replace("[rnu]", "[tool.cnnbench.rnu]").replace("[nest]", "[tool.cnnbench.nest]"))  # fmt: skip
+    first, *rest = refused().removeprefix("error: ").splitlines()
+    choices = "how-many, share, colour, kind, word, k, output, page"
+    assert [line.removeprefix(f"{path}: ") for line in (first, *rest)] == [
+        "[tool.cnnbench] results 3 must be text, a directory",
+        "[tool.cnnbench] reslts 'x': no such command; did you mean 'results'?",
+        "[tool.cnnbench] show 'markdown' must be a table, [tool.cnnbench.show]",
+        "[tool.cnnbench.tell] how-many 0 will not do: 0 is not in the range x>=1",
+        "[tool.cnnbench.tell] share 'half' must be a number",
+        "[tool.cnnbench.tell] colour 'yes' must be true or false",
+        "[tool.cnnbench.tell] kind 'fany' is not one of plain, fancy; did you mean 'fancy'?",
+        "[tool.cnnbench.tell] word 'a' must be a list",
+        "[tool.cnnbench.tell] k ['x'] must be text",
+        "[tool.cnnbench.tell] clour true: no such option; did you mean 'colour'?",
+        f"[tool.cnnbench.tell] nothing-like-it 1: no such option; choose from {choices}",
+        "[tool.cnnbench] rnu: no such command; did you mean 'run'?",
+        "[tool.cnnbench.nest] tel: no such command; did you mean 'tell'?",
+        "`cnnbench --no-settings ...` leaves it aside",
+    ]
+
+
+def test_one_option_given_in_two_spellings_is_a_mistake(tmp_path, refused):
+    (tmp_path / "cnnbench.toml").write_text("[tell]\nhow-many = 1\nhow_many = 2\n")
+    assert "[tell] how_many 2: the same option stands there twice" in refused()
+
+
+@pytest.mark.parametrize("content", [b"[tell\n", b"\xff\xfe", b"x = " + b"[" * 5000])
+def test_what_is_no_toml_is_one_error(tmp_path, refused, content):
+    (tmp_path / "cnnbench.toml").write_bytes(content)
+    error = refused()
+    assert error.startswith(f"error: {tmp_path / 'cnnbench.toml'}: not TOML: ")
+    assert "--no-settings" in error
+
+
+@pytest.mark.parametrize("content", ["[tell", "[tell]\nclour = true\n"])
+def test_help_and_version_never_fail_for_a_mistake_and_settings_can_be_left_aside(
+    tmp_path, told, capsys, monkeypatch, content
+):
+    (tmp_path / "cnnbench.toml").write_text(content)
+    for arguments in (["--help"], ["--version"], ["tell", "--help"], ["run", "--help"], ["nest", "tell", "--help"]):
+        assert run_cli(arguments) == 0, arguments
+    capsys.readouterr()
+    assert told("--no-settings", "tell")["how_many"] == 1
+    monkeypatch.setenv("CNNBENCH_NO_SETTINGS", "1")
+    assert told()["how_many"] == 1
+
+
+def test_a_command_without_options_reads_nothing(tmp_path, capsys):
+    """A completion script in a shell's start-up must not break over a settings file."""
+    (tmp_path / "cnnbench.toml").write_text("[tell")
+    assert run_cli(["schema", "run"]) == 0
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]], ids=" ".join)
+def test_help_stays_light_with_settings(tmp_path, arguments):
+    (tmp_path / "cnnbench.toml").write_text("results = 'r'\n[run]\ndevice = 'cpu'\n[list]\njson = true\n")
+    code = (
+        "import sys; from cnnbench.cli.main import run_cli; code = run_cli(sys.argv[1:]);"
+        "assert code == 0 and not {'torch', 'pandas', 'numpy', 'scipy', 'rich'} & set(sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(cnnbench.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, env=environment)
+
+
+def test_the_shell_completes_from_the_results_of_the_settings(tmp_path, monkeypatch):
+    """And from ./results where the settings are wrong or left aside: completing a word is no time for an error."""
+
+    def offered() -> list[str]:
+        found = ShellComplete(cli, {}, "cnnbench", "_CNNBENCH_COMPLETE").get_completions(["show", "--machine"], "")
+        return [item.value for item in found]
+
+    b.write(tmp_path / "measured", b.ledger(b.repeats(b.cnn_job(), [0.01] * 3)))
+    b.write(Path("results"), b.ledger(b.repeats(b.cnn_job(), [0.01]), machine=b.machine("here")))
+    (tmp_path / "cnnbench.toml").write_text("results = 'measured'\n")
+    assert offered() == [b.MACHINE_ID]
+    (tmp_path / "cnnbench.toml").write_text("results = ")
+    assert offered() == ["here"]
+    (tmp_path / "cnnbench.toml").write_text("results = 'measured'\n")
+    monkeypatch.setenv("CNNBENCH_NO_SETTINGS", "1")
+    assert offered() == ["here"]
+
+
+def test_no_settings_are_no_settings():
+    assert load(cli, Path("/nonexistent")).values == {}
+
+
+def test_every_option_of_every_command_can_be_set(tmp_path):
+    """Whatever COMMANDS holds: a value of the right kind under each option's own name is taken."""
+
+    def value_of(option: click.Option) -> object:
+        kind = option.type
+        if isinstance(kind, click.types.BoolParamType):
+            return True
+        if isinstance(kind, click.IntRange | click.FloatRange):
+            low, high = kind.min, kind.max  # inside the range, whether or not its ends are
+            return 1 + (low or 0) if high is None else low if low is not None and not kind.min_open else high / 2
+        if isinstance(kind, click.types.IntParamType | click.types.FloatParamType):
+            return 1
+        if isinstance(kind, click.Choice):
+            return str(next(iter(kind.choices)))
+        return str(tmp_path / "pyproject.toml") if isinstance(kind, click.Path) and kind.file_okay else "."
+
+    def lines(command: click.Command, heading: str) -> list[str]:
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            inner = [(name, command.get_command(context, name)) for name in command.list_commands(context)]
+            return [line for name, each in inner if each for line in lines(each, f"{heading}.{name}")]
+        options = [each for each in command.params if isinstance(each, click.Option) and each.expose_value]
+        found = [f"[{heading}]"]
+        for option in options:
+            name = next((each for each in option.opts if each.startswith("--")), option.opts[0]).lstrip("-")
+            value = value_of(option)
+            several = option.multiple or option.nargs != 1
+            found.append(f"{name} = {json.dumps([value] if several else value)}")
+        return found
+
+    (tmp_path / "pyproject.toml").write_text("\n".join(lines(cli, "tool.cnnbench")) + "\n")
+    settings = load(cli, tmp_path)
+    assert settings.of(("run",))["name_filter"] == "."
+    assert len(settings.of(("run",))) > 15
+
+
+def test_a_mistake_in_a_file_that_cannot_be_checked_further_names_the_table(tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[tool]\ncnnbench = 3\n")
+    with pytest.raises(UsageError, match=r"must be a table, \[tool.cnnbench\]"):
+        load(cli, tmp_path)
