@@ -13,21 +13,12 @@ from pathlib import Path
 import hostile
 import pytest
 from media import COMMANDS, STEERING, github, read_latex, seen
+from ways import SHOWN, shown
 
 from cnnbench.audit import audit
 from cnnbench.cli.main import run_cli
 from cnnbench.store import load_references, reference_dir
 
-SHOWN = {
-    "table": ["show", "--format", "table"],
-    "markdown": ["show", "--format", "markdown"],
-    "latex": ["show", "--format", "latex"],
-    "csv": ["show", "--format", "csv"],
-    "json": ["show", "--format", "json"],
-    "md page": ["report", "-o", "page.md"],
-    "html page": ["report", "-o", "page.html"],
-}
-"""Every way to show a ledger; what goes into a file is read from there."""
 Check = Callable[[str, str], None]
 
 
@@ -106,14 +97,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     return tmp_path
-
-
-def shown(form: str, ledgers: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    arguments = SHOWN[form]
-    assert run_cli([*arguments, str(ledgers)]) == 0
-    said = capsys.readouterr()
-    assert not STEERING.search(said.err)
-    return Path(arguments[-1]).read_text(encoding="utf-8") if "-o" in arguments else said.out
 
 
 @pytest.mark.parametrize("form", SHOWN)
