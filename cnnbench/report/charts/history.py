@@ -133,7 +133,7 @@ def _panel(name: str, panel: int, data: Sequence[Datum], kinds: Sequence[str], l
     base = (
         alt.Chart(
             alt.NamedData("rows"),
-            width=layout.width + (layout.label_limit - 60 if layout.narrow else 0),
+            width=layout.whole,
             height=170,
             title=_heading(name, layout),
         )
