@@ -18,7 +18,7 @@ from cnnbench.report.model import Chart, Value
 from cnnbench.schema import digest
 
 Datum = dict[str, Value]
-MOST_PANELS = 12
+MOST_PANELS = 8
 MOST_CHANGES = 12
 """Changes that the caption spells out; the table has all."""
 NOT_PREDICTED = "too few runs before it"
