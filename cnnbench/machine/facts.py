@@ -50,10 +50,7 @@ def look(environment: Mapping[str, str]) -> dict[str, Any]:
 def describe(
     machine: Machine, *, python: str, torch: str | None, environment: Mapping[str, str] | None
 ) -> dict[str, Any]:
-    """The facts of a machine as JSON values; `environment` is None where it is not known."""
-    known = None
-    if environment is not None:
-        known = {name: environment[name] for name in VARIABLES if name in environment}
+    """The facts of a machine as JSON values; without `environment` where that is not known (None)."""
     return {
         "machine_id": machine.id,
         "cpu": machine.cpu_name,
@@ -68,7 +65,11 @@ def describe(
         "devices": [_device(device) for device in machine.devices],
         "python": python,
         "torch": torch,
-        "environment": known,
+        **(
+            {}
+            if environment is None
+            else {"environment": {name: environment[name] for name in VARIABLES if name in environment}}
+        ),
     }
 
 
