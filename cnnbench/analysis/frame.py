@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from cnnbench import gates, workloads
 from cnnbench.analysis import doubts
 from cnnbench.analysis.doubts import Doubt
+from cnnbench.analysis.resources import counted
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import (
     DataKind,
@@ -216,7 +217,7 @@ def figures(job: Job, trial: Trial) -> Figures | None:
         step_seconds=step_seconds,
         median_step_seconds=statistics.median(trial.block_seconds) / trial.steps_per_block,
         images_per_second=trial.images / total if trial.images > 0 else None,
-        flops_per_second=None if flops is None else flops / step_seconds,
+        flops_per_second=None if flops is None or flops <= 0 else flops / step_seconds,
         job_seconds=job_seconds if job_seconds is not None and 0 < job_seconds < math.inf else None,
         host_peak_bytes=trial.memory.host_peak_bytes,
         device_peak_bytes=trial.memory.device_allocated_peak_bytes,
@@ -227,16 +228,16 @@ def figures(job: Job, trial: Trial) -> Figures | None:
         parameters=trial.parameters,
         floors=trial.floors,
         memory=trial.memory,
-        energy=trial.energy,
+        energy=trial.energy if counted(trial.energy) else None,
         energy_missing=_why_no_energy(job, trial),
         cold_start_seconds=trial.cold_start_seconds,
     )
 
 
 def _why_no_energy(job: Job, trial: Trial) -> str | None:
-    """Why there is no energy: its sensor's own reason, else that it was not asked for."""
+    """Why there is no energy: its counter stood still, its sensor's own reason, else that it was not asked for."""
     if trial.energy is not None:
-        return None
+        return None if counted(trial.energy) else f"{trial.energy.source} did not count"
     sensor = "package_energy_joules" if job.device == "cpu" else "device_energy_joules"
     reading = trial.telemetry_before
     return (reading.missing.get(sensor) if reading else None) or "not asked for (run with --energy)"
