@@ -270,30 +270,28 @@ def to_frame(found: Sequence[Process]) -> pd.DataFrame:
     """The processes as a frame, one row each; unknown figures are missing values, the job's fields stand as `job_...`."""
     import pandas as pd
 
-    columns = [
-        each.name
-        for each in dataclasses.fields(Figures)
-        if each.name not in ("test", "floors", "memory", "energy", "energy_missing")
-    ]
-    rows = [_flat(process, columns) for process in found]
-    return pd.DataFrame(rows, columns=list(_flat_names(columns)))
+    return pd.DataFrame(flat_rows(found), columns=list(COLUMNS))
+
+
+def flat_rows(found: Sequence[Process]) -> list[dict[str, object]]:
+    """What `to_frame` is made of: a row a process, its values by the names in `COLUMNS`, None where unknown."""
+    return [_flat(process) for process in found]
 
 
 _IDENTITY = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")
 _JOB = ("workload", "division", "precision", "batch_size", "size", "device", "threads", "round", "seed")
 _TEST = ("test_correct", "test_images", "test_after_steps")
+_NOT_FLAT = ("test", "floors", "memory", "energy", "energy_missing")
+_FIGURES = tuple(each.name for each in dataclasses.fields(Figures) if each.name not in _NOT_FLAT)
+COLUMNS = (*_IDENTITY, *(f"job_{name}" for name in _JOB), "processor", "torch", *_FIGURES, *_TEST)
 
 
-def _flat_names(columns: Sequence[str]) -> tuple[str, ...]:
-    return (*_IDENTITY, *(f"job_{name}" for name in _JOB), "processor", "torch", *columns, *_TEST)
-
-
-def _flat(process: Process, columns: Sequence[str]) -> dict[str, object]:
+def _flat(process: Process) -> dict[str, object]:
     row: dict[str, object] = {name: getattr(process, name) for name in _IDENTITY}
     row |= {f"job_{name}": getattr(process.job, name) for name in _JOB}
     row |= {"processor": process.device.name, "torch": process.software.torch}
     figures = process.figures
-    row |= {name: getattr(figures, name, None) for name in columns}
+    row |= {name: getattr(figures, name, None) for name in _FIGURES}
     test = None if figures is None else figures.test
     row |= {name: getattr(test, name.removeprefix("test_"), None) for name in _TEST}
     return row

@@ -49,6 +49,8 @@ COMMANDS: dict[str, Lazy] = {
     "devices": Lazy("cnnbench.cli.machine:devices", "Show each processor with its theoretical and measured peaks."),
     "doctor": Lazy("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
     "merge": Lazy("cnnbench.cli.merge:merge", "Bring the ledgers of many machines into one tree."),
+    "ingest": Lazy("cnnbench.cli.ingest:ingest", "Read pytest-benchmark's files as a table, CSV or JSON."),
+    "export": Lazy("cnnbench.cli.export:export", "Write results in the formats of other tools, or CSV."),
     "audit": Lazy("cnnbench.cli.audit:audit", "Re-derive every printed figure from the raw records."),
     "history": Lazy("cnnbench.cli.history:history", "Show each row over all recorded runs, as a table or a picture."),
     "baseline": Lazy(

@@ -170,15 +170,18 @@ def reference_lines(found: Reference) -> tuple[str, str, str]:
     return found.published.processor, "published", str(found.published.year)
 
 
+LABEL_LINES = 4
+
+
 def axis_labels(names: Sequence[Sequence[str]]) -> list[str]:
-    """A label a row: its lines, then a counter that the axis does not show.
+    """A label a row: its lines, four of them with blank ones at the end, then a counter that the axis does not show.
 
     Vega-Lite makes one place of equal labels, so rows that read alike need something to tell them apart.
     """
     seen: dict[tuple[str, ...], int] = {}
     made = []
     for lines in names:
-        words = tuple(" ".join(line.split()) for line in lines)
+        words = tuple(" ".join(line.split()) for line in (*lines, *[""] * (LABEL_LINES - len(lines))))
         count = seen[words] = seen.get(words, 0) + 1
         made.append("\n".join((*words, str(count))))
     return made
