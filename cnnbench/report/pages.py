@@ -180,9 +180,7 @@ def _files(under: Sequence[Note]) -> Section | None:
     )
 
 
-AUDIT = Note(
-    "rule", "`cnnbench audit RESULTS PAGE` derives every figure on a page again, with other code, and compares."
-)
+AUDIT = Note("rule", "cnnbench audit RESULTS PAGE derives every figure on a page again, with other code, and compares.")
 
 
 def warnings(page: Page) -> tuple[Note, ...]:

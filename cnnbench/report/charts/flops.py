@@ -38,7 +38,8 @@ def peak_against_achieved(material: Material) -> Chart | None:
     marks = [*map(_published, published), *map(_measured, rows)]
     order = axis_labels(names)
     data = [{**datum, "label": label} for label, group in zip(order, marks, strict=True) for datum in group]
-    return _dumbbells(data, order, left_out(len(rows), len(same or material.training), "rows", "The fastest"))
+    known = sum(row.flops_per_second is not None for row in same or material.training)
+    return _dumbbells(data, order, left_out(len(rows), known, "rows", "The fastest"))
 
 
 def the_point(references: tuple[Reference, ...]) -> str:
