@@ -50,6 +50,11 @@ COMMANDS: dict[str, Lazy] = {
     "doctor": Lazy("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
     "merge": Lazy("cnnbench.cli.merge:merge", "Bring the ledgers of many machines into one tree."),
     "audit": Lazy("cnnbench.cli.audit:audit", "Re-derive every printed figure from the raw records."),
+    "check": Lazy("cnnbench.cli.check:check", "Hold two revisions, environments or settings against each other."),
+    "calibrate": Lazy(
+        "cnnbench.cli.calibrate:calibrate", "Measure this machine's noise for a suite, and what shows in it."
+    ),
+    "selftest": Lazy("cnnbench.cli.selftest:selftest", "Inject real work and see the regression check find it."),
     "proof": Lazy("cnnbench.cli.proof:proof", "Measure how often the regression check errs, by simulation."),
     "list": Lazy("cnnbench.cli.catalog:list_command", "List the suites and workloads there are."),
     "validate": Lazy("cnnbench.cli.catalog:validate", "Check suite files, naming every mistake."),

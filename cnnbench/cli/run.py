@@ -112,7 +112,7 @@ def run(context: click.Context, /, suites: tuple[str, ...], **options: Any) -> N
         raise UsageError("--run-id names a run to go on with; it needs --resume")
     loaded = [load_suite(find_suite(name)) for name in suites]
     inventory = take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
-    digits = _Digits(options, console, download=not options["dry_run"])
+    digits = Digits(options, console, download=not options["dry_run"])
     if options["dry_run"]:
         header = _new_header(loaded, inventory, options, digits)
         _print_plan(header.plan, as_json=options["as_json"])
@@ -138,7 +138,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _open(
-    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console, digits: _Digits
+    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console, digits: Digits
 ) -> tuple[Writer, RunHeader, tuple[Todo, ...], Path | None]:
     """The ledger to write, and what is to be done; a new run or the rest of an old one."""
     from cnnbench import store
@@ -164,7 +164,7 @@ def _open(
     return writer, ledger.header, remaining(ledger.header, ledger.records), directory
 
 
-def _new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], digits: _Digits) -> RunHeader:
+def _new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], digits: Digits) -> RunHeader:
     """The plan and all it rests on."""
     from cnnbench.machine.inventory import select
     from cnnbench.plan.matrix import make_plan
@@ -208,7 +208,7 @@ def _seed(loaded: Sequence[Suite], wanted: int | None) -> int:
     return named.pop() if named else secrets.randbelow(2**31)
 
 
-class _Digits:
+class Digits:
     """Which digits this run trains on: asked at most once, when the plan first needs any."""
 
     def __init__(self, options: dict[str, Any], console: Console, *, download: bool) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cnnbench.devices import telemetry
-from cnnbench.pairing import ARMS, Arm, Block, Failed, Hello, JobRun, Mode, Setup, Span, StageName, Turn, other
+from cnnbench.pairing import ARMS, Arm, Block, Failed, Hello, JobRun, Mode, Setup, Share, Span, StageName, Turn, other
 from cnnbench.runner.arms import ArmError, ArmProcess, Start
 from cnnbench.schema import Job, Telemetry
 
@@ -115,6 +115,19 @@ def greet(start: Starter, starting: Callable[[Start], ArmProcess] = ArmProcess) 
     """Start both arms, hear who they are, and end them. Raises ArmError where one cannot start or does not understand."""
     with _alive(Coins("base", (), {}), ARMS, start, starting, heard=False) as arms:
         return {arm: process.hello() for arm, process in arms.items()}
+
+
+def find_shares(
+    design: Design, start: Starter, share: float, starting: Callable[[Start], ArmProcess] = ArmProcess
+) -> dict[int, Share]:
+    """For each job the work that makes its step longer by `share`, found once so that all blocks do the same. ArmError."""
+    found: dict[int, Share] = {}
+    with _alive(Coins("head", (), {}), ("head",), start, starting) as arms:
+        arms["head"].set_up(design.setup("head"))
+        for job in sorted(design.jobs["head"]):
+            arms["head"].build(job)
+            found[job] = arms["head"].share(share)
+    return found
 
 
 @contextlib.contextmanager
