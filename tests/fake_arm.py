@@ -41,14 +41,15 @@ def main(role: str | None) -> None:
     answer(hello={"spoken": 1, "package": package, "software": SOFTWARE})
     setup: dict[str, dict[str, dict[str, object]]] = {}
     job: dict[str, object] = {}
-    mode, steps = "1.0", 0
+    mode, steps, job_number = "1.0", 0, 0
     for line in lines:
         message = json.loads(line)
         if "do" not in message:
             setup = message
             continue
         if message["do"] == "build":
-            job = setup["jobs"][str(message["job"])]
+            job_number = message["job"]
+            job = setup["jobs"][str(job_number)]
             own = role or ("head" if job["threads"] == 1 else "base")
             mode = os.environ.get(f"FAKE_{own.upper()}", "1.0")
             log("build", own)
@@ -63,10 +64,13 @@ def main(role: str | None) -> None:
             if mode == "junk":
                 os.write(answer_fd, b"{{{ not an answer\n")
             steps += message["steps"]
-            seconds = STEP_SECONDS * factor(mode)
+            again = float(setup.get("again", {}).get(str(job_number), 0)) * float(os.environ.get("FAKE_SHARE", "0"))  # type: ignore[arg-type]
+            seconds = STEP_SECONDS * factor(mode) * (1 + again)
             time.sleep(float(os.environ.get("FAKE_SLEEP", "0")))
             log("turn", own, "ends")
             answer(turn={"step_seconds": [seconds] * (message["steps"] - 1), "control_seconds": 0.001})
+        elif message["do"] == "share":
+            answer(share={"again": message["share"], "measured": message["share"]})
         elif message["do"] == "finish":
             answer(work=work(job, steps, mode))
         elif message["do"] == "end":

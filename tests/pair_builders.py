@@ -99,7 +99,7 @@ def block(
         wall_seconds=wall_seconds,
         first="base",
         job_order=tuple(jobs),
-        orders={job: "bh" * (ROUNDS // 2) for job in jobs},
+        orders=dict.fromkeys(jobs, "bh" * (ROUNDS // 2)),
         base={job: run(0.01) for job in jobs} if sound else {},
         head={job: run(0.01 * math.exp(by_job[job]), **(head_work or {})) for job in jobs} if sound else {},
         spans={"both": span(steal_seconds)} if sound else {},

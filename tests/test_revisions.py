@@ -91,9 +91,14 @@ def test_arms_sit_in_folders_of_equal_length_and_change_places(repository: Repos
 def test_nothing_is_left_after_an_error(repository: Repository, tmp_path: Path) -> None:
     before, cache = trees(repository), tmp_path / "cache"
     revisions = {"base": resolve(repository, "base", "HEAD~1")}
-    with pytest.raises(RuntimeError), open_places(cache, repository, revisions):  # type: ignore[arg-type]
-        assert trees(repository) != before
-        raise RuntimeError
+
+    def fail() -> None:
+        with open_places(cache, repository, revisions):  # type: ignore[arg-type]
+            assert trees(repository) != before
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert trees(repository) == before
     assert list(cache.iterdir()) == []
     gone = {"base": Revision("gone", "0" * 40)}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from cnnbench.gate.observe import control_ratio, median_ratio
+from cnnbench.gate.guards import reason_to_drop
+from cnnbench.gate.observe import control_ratio, median_ratio, state_of
 from cnnbench.report.safe import plain
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def block_line(header: CheckHeader, block: Block) -> str:
         parts.append(f"{header.names[job]} {100 * math.expm1(median_ratio(*pair, header.mode)):+.2f} %")
         control.append(control_ratio(*pair, header.mode))
     parts.append(f"control {100 * math.expm1(statistics.median(control)):+.2f} %")
-    return ", ".join([*parts, f"{block.wall_seconds:.0f} s"])
+    line = ", ".join([*parts, f"{block.wall_seconds:.0f} s"])
+    reason = None if header.limits is None else reason_to_drop(state_of(header, block), header.limits.limits())
+    return line if reason is None else f"{line}; DROPPED: {reason}"
 
 
 def announce(console: Console, header: CheckHeader, lines: Sequence[str] = ()) -> None:

@@ -82,6 +82,8 @@ def check(context: click.Context, /, **options: Any) -> None:
     """
     if options["replay"] is not None:
         context.exit(_replay(options["replay"], options["output"]))
+    if options["suite"] is None:
+        raise UsageError("no suite; name one, such as gate")
     from rich.console import Console
 
     from cnnbench.cli.main import verbosity as verbosity_of
@@ -257,8 +259,6 @@ def _reopened(options: Mapping[str, Any]) -> tuple[Path, Journal, CheckHeader, t
 
     path = options["output"]
     if path is None:
-        if options["suite"] is None:
-            raise UsageError("--resume needs SUITE, or -o FILE of the check to go on with")
         stem = Path(options["suite"]).stem
         parts = sorted((cache_folder() / "checks").glob(f"{stem}-*.json.part"), key=os.path.getmtime)
         if not parts:
