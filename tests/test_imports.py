@@ -16,7 +16,20 @@ import cnnbench
 
 PACKAGE = Path(cnnbench.__file__).parent
 ROOMS = (
-    *("errors", "units", "schema", "workloads", "data", "devices", "machine", "gates", "plan", "store", "merge"),
+    *(
+        "errors",
+        "units",
+        "schema",
+        "pairing",
+        "workloads",
+        "data",
+        "devices",
+        "machine",
+        "gates",
+        "plan",
+        "store",
+        "merge",
+    ),
     *("engine", "runner", "analysis", "audit", "gate", "report", "cli", "pytest_plugin", "__main__"),
 )
 """From the ground up: a room imports only rooms before it."""

@@ -56,6 +56,11 @@ COMMANDS: dict[str, Lazy] = {
     "baseline": Lazy(
         "cnnbench.cli.baseline:baseline", "Store figures of runs under a name, and hold later runs to them."
     ),
+    "check": Lazy("cnnbench.cli.check:check", "Hold two revisions, environments or settings against each other."),
+    "calibrate": Lazy(
+        "cnnbench.cli.calibrate:calibrate", "Measure this machine's noise for a suite, and what shows in it."
+    ),
+    "selftest": Lazy("cnnbench.cli.selftest:selftest", "Inject real work and see the regression check find it."),
     "proof": Lazy("cnnbench.cli.proof:proof", "Measure how often the regression check errs, by simulation."),
     "list": Lazy("cnnbench.cli.catalog:list_command", "List the suites and workloads there are."),
     "validate": Lazy("cnnbench.cli.catalog:validate", "Check suite files, naming every mistake."),
