@@ -112,7 +112,7 @@ def survey(
     if len(devices) != 1 or not devices[0].usable:
         raise UsageError(f"--device {options['device']}: one usable device at a time takes part in a paired check")
     given = dict(options)
-    given["data_dir"], given["env_dir"] = split_by_origin(context, options["data_dir"])
+    given["directories"] = split_by_origin(context, options["data_dir"])
     digits = Digits(given, console, download=True)
     if old is not None:
         jobs = tuple(old.jobs.values())
