@@ -21,6 +21,7 @@ from cnnbench.cli.pairs import (
     wishes_again,
     wishes_of,
 )
+from cnnbench.cli.surfaces import check_endings, emit, surface_options
 from cnnbench.errors import ComparisonError, LedgerError, UsageError
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ TITLES = {"incomparable": "INCOMPARABLE", "unfit": "UNFIT", "failed": "FAILED"}
 @click.option(
     "--replay", type=click.Path(path_type=Path, dir_okay=False), help="Decide anew from a record; measures nothing."
 )
+@surface_options
 @click.pass_context
 def check(context: click.Context, /, **options: Any) -> None:
     """Hold head against base on the jobs of SUITE: pass, improved, regressed or inconclusive, never by a single number.
@@ -80,8 +82,9 @@ def check(context: click.Context, /, **options: Any) -> None:
     Blocks of two fresh processes are measured until a look decides. Every block is saved before the next one starts.
     Exit 0 passed or improved, 1 regressed, 3 not comparable, 4 inconclusive, 5 a worker failed.
     """
+    check_endings(options)
     if options["replay"] is not None:
-        context.exit(_replay(options["replay"], options["output"]))
+        context.exit(_replay(options))
     if options["suite"] is None:
         raise UsageError("no suite; name one, such as gate")
     from rich.console import Console
@@ -97,17 +100,19 @@ def check(context: click.Context, /, **options: Any) -> None:
         if going is not None:
             going[1].close()
     recording.save(path, record)
-    print_record(record)
+    print_record(record, err=options["github"])
     if verbosity >= 0:
         console.print(f"record    {path}", highlight=False, markup=False)
+    emit(record, path, options)
     context.exit(record.ending.exit_code)
 
 
-def _replay(path: Path, output: Path | None) -> int:
+def _replay(options: Mapping[str, Any]) -> int:
     """The verdict of a record, decided anew; written again where asked for. Raises LedgerError where it is another one."""
     from cnnbench.gate import recording
     from cnnbench.gate.drive import replay
 
+    path, output = options["replay"], options["output"]
     old = recording.load(path)
     record = replay(old) if old.header.purpose != "calibrate" else old
     if record.ending != old.ending:
@@ -116,18 +121,21 @@ def _replay(path: Path, output: Path | None) -> int:
         )
     if output is not None:
         recording.save(output, record)
-    print_record(record)
+    print_record(record, err=options["github"])
+    emit(record, path, options)
     return record.ending.exit_code
 
 
-def print_record(record: CheckRecord) -> None:
-    """How a check ended, on standard output: the verdict in words, or the reason why there is none."""
+def print_record(record: CheckRecord, *, err: bool = False) -> None:
+    """How a check ended, in words, or the reason why there is no verdict. On standard output; with `err` on standard error,
+    since GitHub obeys what stands on the other.
+    """
     from cnnbench.cli.output import printable
 
     ending = record.ending
     lines = ending.lines if ending.problem is None else (f"{TITLES[ending.outcome]}: {ending.problem}",)
     for line in lines:
-        click.echo(printable(line))
+        click.echo(printable(line), err=err)
 
 
 def _measure(

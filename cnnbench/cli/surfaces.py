@@ -1,0 +1,124 @@
+"""A check's record on every surface asked for: Markdown, JUnit, GitHub's summary and annotations, a forest plot."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cnnbench.cli.output import save
+from cnnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from cnnbench.gate.recording import ArmSide, CheckRecord
+    from cnnbench.gate.surfaces import Meta
+    from cnnbench.gate.verdict import Verdict
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+FILES = ("markdown", "junit", "plot")
+
+
+def surface_options(command: _Command) -> _Command:
+    """`--markdown`, `--junit`, `--plot` and `--github` for a command that ends with a record."""
+    file = click.Path(path_type=Path, dir_okay=False)
+    for option in (
+        click.option("--github", is_flag=True, help="Annotations on standard output, the table in the job's summary."),
+        click.option("--plot", type=file, metavar="FILE.svg|png", help="A forest plot of the ratios."),
+        click.option("--junit", type=file, metavar="FILE.xml", help="A test case a job and metric; failed: regressed."),
+        click.option("--markdown", type=file, metavar="FILE.md", help="The verdict as a table with its conditions."),
+    ):
+        command = option(command)
+    return command
+
+
+def check_endings(options: Mapping[str, Any]) -> None:
+    """Raise UsageError for a plot of a kind there is none of, before anything is measured."""
+    plot = options["plot"]
+    if plot is not None and plot.suffix not in (".svg", ".png"):
+        raise UsageError(f"--plot {plot}: a plot is FILE.svg or FILE.png")
+
+
+def emit(record: CheckRecord, path: Path | None, options: Mapping[str, Any]) -> None:
+    """Write what was asked for. Where there is no verdict, the reason stands as missing jobs."""
+    if not (options["github"] or any(options[name] is not None for name in FILES)):
+        return
+    from cnnbench.gate.course import verdict_of
+    from cnnbench.report import checks, junit
+
+    verdict = verdict_of(record) or _no_verdict(record)
+    meta = _meta(record, verdict, path, options)
+    if options["markdown"] is not None:
+        save(options["markdown"], checks.markdown(verdict, meta))
+    if options["junit"] is not None:
+        save(options["junit"], junit.render(verdict, meta))
+    if options["plot"] is not None:
+        save(options["plot"], _plot(verdict, meta, options["plot"].suffix))
+    if options["github"]:
+        for line in checks.workflow_commands(verdict, meta):
+            click.echo(line)
+        _append_summary(checks.job_summary(verdict, meta))
+
+
+def _no_verdict(record: CheckRecord) -> Verdict:
+    """An inconclusive verdict without findings: what there is to say stands in the meta's `missing`."""
+    from cnnbench.gate.verdict import Decision, Verdict
+
+    return Verdict(Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan.plan())
+
+
+def _plot(verdict: Verdict, meta: Meta, ending: str) -> str | bytes:
+    from cnnbench.report import pictures
+    from cnnbench.report.charts.forest import forest
+
+    chart = forest(verdict, meta)
+    return pictures.png(chart) if ending == ".png" else pictures.svg(chart)
+
+
+def _append_summary(text: str) -> None:
+    """Into the file that GitHub names; nothing where it names none (a run elsewhere)."""
+    named = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not named:
+        return
+    try:
+        with Path(named).open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"GITHUB_STEP_SUMMARY {named}: cannot write: {error.strerror}") from error
+
+
+def _meta(record: CheckRecord, verdict: Verdict, path: Path | None, options: Mapping[str, Any]) -> Meta:
+    from cnnbench.gate.guards import Dropped
+    from cnnbench.gate.observe import controls
+    from cnnbench.gate.surfaces import Meta
+
+    header, ending = record.header, record.ending
+    sound = [block for block in record.blocks if block.failure is None]
+    seen = {finding.series.job for finding in verdict.findings}
+    why = ending.problem or "no observation"
+    notes = [*ending.notes, *([header.advisory] if header.advisory else [])]
+    return Meta(
+        title=f"cnnbench check {header.suite}",
+        suite=header.suite,
+        base=header.base.label,
+        head=header.head.label,
+        machine_id=header.machine.id,
+        base_software=_software(header.base),
+        head_software=_software(header.head),
+        seed=header.seed,
+        started_at=header.created_at,
+        minutes=sum(block.wall_seconds for block in record.blocks) / 60,
+        controls={job: statistics.median(ratios) for job, ratios in controls(header, sound).items()},
+        blocks_measured=len(record.blocks),
+        dropped=tuple(Dropped(number, reason) for number, reason in sorted(ending.dropped.items())),
+        missing={name: why for name in header.names.values() if name not in seen},
+        files=tuple(str(each) for each in (path, *(options[name] for name in FILES)) if each is not None),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _software(side: ArmSide) -> str:
+    return f"torch {side.software.torch}, Python {side.software.python}"
