@@ -6,10 +6,11 @@ marks and telemetry -> TIMED REGION -> marks and telemetry -> test accuracy -> o
 
 from __future__ import annotations
 
+import itertools
 import math
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
         progress_written=progress.wanted,
         cold_start_seconds=cold_start,
         phases=phases.seconds,
-        first_losses=tuple(first_losses[:5]),
+        first_losses=finite_losses(first_losses[:5]),
         final_loss=final_loss if final_loss is not None and math.isfinite(final_loss) else None,
         epoch_evaluations=timing.evaluations,
         stopped_early=timing.stopped_early,
@@ -241,6 +242,11 @@ def _energy(
         idle_seconds=idle[1],
         idle_joules=idle[0],
     )
+
+
+def finite_losses(losses: Sequence[float]) -> tuple[float, ...]:
+    """The losses before the first that is no number: a record holds none, and the outcome's message says that it came."""
+    return tuple(itertools.takewhile(math.isfinite, losses))
 
 
 def _judge(job: Job, trial: Trial, first: list[float], final: float | None, errors: dict[str, float]) -> Outcome:
