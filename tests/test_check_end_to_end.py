@@ -198,6 +198,20 @@ def test_two_commits_that_differ_in_one_workload_are_told_apart_and_no_other_job
     assert git(toy, "worktree", "list").count("\n") == 0
 
 
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "cnnbench.engine.turns" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def is_gone(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True
+
+
 def test_kill_9_leaves_no_process_and_the_next_start_no_worktree(tmp_path: Path) -> None:
     toy = toy_repository(tmp_path / "toy")
     (tmp_path / "toy.toml").write_text(TOY_SUITE)
@@ -209,12 +223,11 @@ def test_kill_9_leaves_no_process_and_the_next_start_no_worktree(tmp_path: Path)
         assert time.monotonic() < deadline
         assert parent.poll() is None
         time.sleep(0.1)
-        children = psutil.Process(parent.pid).children(recursive=True)
-        family = [each for each in children if "cnnbench.engine.turns" in " ".join(each.cmdline())]
+        family = [each for each in psutil.Process(parent.pid).children(recursive=True) if is_worker(each)]
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     deadline = time.monotonic() + 5
-    while any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in family):
+    while not all(map(is_gone, family)):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.05)
     assert git(toy, "worktree", "list").count("\n") == 2

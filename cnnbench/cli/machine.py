@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cnnbench.machine.measured import DevicesReport, MeasuredPeak, PeakView
     from cnnbench.schema import Device, Machine, Precision
 
-SCHEMAS = ("devices", "doctor", "record", "run")
+SCHEMAS = ("check", "devices", "doctor", "noise", "record", "run")
 MARKS = {"ok": "ok     ", "note": "note   ", "warning": "WARNING", "unfit": "UNFIT  "}
 
 
@@ -165,7 +165,8 @@ def doctor(context: click.Context, /, as_json: bool) -> None:
 @click.command()
 @click.argument("name", type=click.Choice(SCHEMAS), required=False)
 def schema(name: str | None) -> None:
-    """Print the JSON schema of NAME: devices and doctor (their --json), record and run (a ledger's lines)."""
+    """Print the JSON schema of NAME: devices and doctor (their --json), record and run (a ledger's lines), check and noise
+    (what `check -o` and `calibrate` write)."""
     if name is None:
         raise UsageError(f"which schema? one of {', '.join(SCHEMAS)}")
     click.echo(json.dumps(_schema(name), indent=2))
@@ -174,11 +175,19 @@ def schema(name: str | None) -> None:
 def _schema(name: str) -> dict[str, object]:
     from pydantic import TypeAdapter
 
+    from cnnbench.gate.profile import NoiseProfile
+    from cnnbench.gate.recording import CheckRecord
     from cnnbench.machine.doctor import Finding
     from cnnbench.machine.measured import DevicesReport
     from cnnbench.schema import Record, RunHeader
 
     if name == "doctor":
         return TypeAdapter(list[Finding]).json_schema()
-    models: dict[str, type[BaseModel]] = {"devices": DevicesReport, "record": Record, "run": RunHeader}
+    models: dict[str, type[BaseModel]] = {
+        "check": CheckRecord,
+        "devices": DevicesReport,
+        "noise": NoiseProfile,
+        "record": Record,
+        "run": RunHeader,
+    }
     return models[name].model_json_schema()
