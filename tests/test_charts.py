@@ -173,6 +173,17 @@ class TestPictures:
         assert pictures.specification(again) == pictures.specification(charts[key])
 
 
+def test_small_values_are_drawn_in_full():
+    """Places in a drawing are rounded to a thousandth of a pixel; the words in it are not places."""
+    page = reports.page(baseline="gpubox-9f9f/cuda:0")
+    chart = next(chart for chart in page.charts if chart.key == "speedup-cpu")
+    texts = [datum["text"] for datum in chart.data]
+    assert "0.0074x" in texts
+    for narrow in (False, True):
+        drawn = [each.text for each in ET.fromstring(pictures.svg(chart, narrow=narrow)).iter() if each.text]
+        assert [text for text in texts if text not in drawn] == []
+
+
 def test_one_changed_figure_changes_the_digest(charts):
     import dataclasses
 
