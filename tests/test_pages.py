@@ -141,6 +141,11 @@ class TestCost:
         assert rows["gpubox-9f9f", "cpu", 8][3].text == "1"
         assert rows[b.MACHINE_ID, "cuda:0", None][3].text == "n/a"
 
+    def test_a_price_is_printed_as_it_was_given(self):
+        """Not rounded like a figure: whoever reads the table can multiply it out."""
+        rows = self.rows(prices=(cost.Price("", 1234.5678),))
+        assert {cells[3].text for cells in rows.values()} == {"1,234.5678"}
+
     def test_energy_of_the_job_is_watts_times_its_time(self):
         """250 W for a window of 1.02 ms steps, scaled to the job's 42,900."""
         cell = self.rows()[b.MACHINE_ID, "cuda:0", None][2]
