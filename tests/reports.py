@@ -94,5 +94,5 @@ def page(
     comparison = compare.compare(processes, REFERENCES if references else (), baseline=baseline)
     return pages.build(
         material.gather(comparison, found, comparison.references),
-        pages.Request(baseline_key=baseline, **request),  # type: ignore[arg-type]
+        pages.Request(**request),  # type: ignore[arg-type]
     )
