@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import reports
 from cnnbench.report import pictures
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.material import axis_labels, one_line
+from cnnbench.report.charts.material import axis_labels, one_line, series_names
 from cnnbench.report.charts.noise import quantiles
 
 
@@ -137,6 +137,39 @@ def test_log_ticks_lie_within_the_scale_in_order_and_fit(low, factor):
         assert 1 <= len(ticks) <= 12
         assert ticks == sorted(set(ticks))
         assert scale["domain"][0] <= ticks[0] <= ticks[-1] <= scale["domain"][1]
+
+
+def test_machines_with_the_same_processor_have_lines_of_their_own():
+    """Perfect scaling is from each machine's own smallest count, and no line joins the points of two machines."""
+    ledgers = [
+        b.ledger(
+            [
+                *b.repeats(b.cnn_job(threads=1), [0.4 * slower] * 3),
+                *b.repeats(b.cnn_job(threads=2), [0.25] * 3, start=3),
+                b.record(b.lecture_job(), 0.06, index=6, epoch_evaluations=reports.curve(100, 429)),
+            ],
+            run_id=f"2026030{slower}T120000Z-0001",
+            machine=b.machine(f"box-{slower}"),
+        )
+        for slower in (1, 2)
+    ]
+    charts = {chart.key: chart for chart in reports.page(ledgers).charts}
+    for key in ("threads", "learning"):
+        owners = {(datum["series"], datum["machine"]) for datum in charts[key].data}
+        assert len(owners) == len({series for series, _ in owners}) == 2
+    for name in {datum["series"] for datum in charts["threads"].data}:
+        one, two = sorted(marks(charts["threads"], series=name), key=lambda datum: datum["varied"])
+        assert two["ideal"] == pytest.approx(2 * one["images_per_second"])
+
+
+def test_lines_that_read_alike_get_machine_run_and_number_as_far_as_they_need_them():
+    first, second = (
+        reports.compare.compare(reports.frame.processes([ledger])[0]).rows[0] for ledger in reports.everything()[1:]
+    )
+    assert series_names([("a",), ("b",)], [first, second]) == ["a", "b"]
+    assert series_names([("a",), ("a",)], [first, second]) == ["a, testbox-0a1b", "a, gpubox-9f9f"]
+    same = f"a, testbox-0a1b, {first.run_id}"
+    assert series_names([("a",), ("a",)], [first, first]) == [f"{same}, number 1", f"{same}, number 2"]
 
 
 def test_rows_that_read_alike_keep_places_of_their_own():

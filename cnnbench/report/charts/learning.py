@@ -10,11 +10,10 @@ from cnnbench.analysis.compare import Row
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.material import (
     Material,
-    axis_labels,
     identity,
     number,
-    one_line,
     row_lines,
+    series_names,
 )
 from cnnbench.report.model import Chart, Value
 from cnnbench.schema import Record, Trial
@@ -33,7 +32,7 @@ def learning(material: Material) -> Chart | None:
     if not shown:
         return None
     names = [(*row_lines(row), f"process {record.job.round + 1}") for row, record, _ in shown]
-    series = [one_line(label) for label in axis_labels(names)]
+    series = series_names(names, [row for row, _, _ in shown])
     data = [
         datum
         for (row, record, trial), name in zip(shown, series, strict=True)

@@ -9,6 +9,7 @@ from cnnbench import units
 from cnnbench.analysis.compare import Comparison, Reference, Row
 from cnnbench.report import labels
 from cnnbench.report.model import Value
+from cnnbench.report.safe import plain
 from cnnbench.schema import Record, Trial, digest
 from cnnbench.store import Ledger
 
@@ -123,6 +124,21 @@ def axis_labels(names: Sequence[Sequence[str]]) -> list[str]:
         count = seen[words] = seen.get(words, 0) + 1
         made.append("\n".join((*words, str(count))))
     return made
+
+
+def series_names(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str]:
+    """A name a line of a chart, in one line; those that read alike get their machine, then their run, then a number.
+
+    Marks of one name are joined by one line, so two machines with the same processor need something to tell them apart.
+    """
+    made = [one_line(label) for label in axis_labels(names)]
+    made = _told_apart(made, [plain(row.machine.id) for row in rows])
+    made = _told_apart(made, [plain(row.run_id) for row in rows])
+    return _told_apart(made, [f"number {made[:n].count(name) + 1}" for n, name in enumerate(made)])
+
+
+def _told_apart(names: Sequence[str], further: Sequence[str]) -> list[str]:
+    return [f"{name}, {more}" if names.count(name) > 1 else name for name, more in zip(names, further, strict=True)]
 
 
 def one_line(label: object) -> str:

@@ -17,6 +17,7 @@ from cnnbench.report.charts.material import (
     number,
     one_line,
     row_lines,
+    series_names,
 )
 from cnnbench.report.model import Chart, Value
 
@@ -75,8 +76,7 @@ def _sweep(
         return None
     names = [(labels.processor(rows[0].device), _fixed(rows[0], varied)) for rows in swept]
     data: list[Datum] = []
-    for rows, label in zip(swept, axis_labels(names), strict=True):
-        series = one_line(label)
+    for rows, series in zip(swept, series_names(names, [rows[0] for rows in swept]), strict=True):
         rows = sorted(rows, key=lambda row: value(row) or 0)
         first = rows[0].images_per_second
         for row in rows:
