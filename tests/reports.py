@@ -85,11 +85,13 @@ def write(directory: Path, ledgers: Sequence[Ledger] | None = None) -> Path:
     return directory
 
 
-def page(ledgers: Sequence[Ledger] | None = None, *, references: bool = True, **request: object) -> Page:
+def page(
+    ledgers: Sequence[Ledger] | None = None, *, references: bool = True, baseline: str | None = None, **request: object
+) -> Page:
     """The page of these ledgers."""
     found = everything() if ledgers is None else list(ledgers)
     processes, _ = frame.processes(found)
-    comparison = compare.compare(processes, REFERENCES if references else ())
+    comparison = compare.compare(processes, REFERENCES if references else (), baseline=baseline)
     return pages.build(
         material.gather(comparison, found, comparison.references),
         pages.Request(**request),  # type: ignore[arg-type]

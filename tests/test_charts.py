@@ -139,6 +139,29 @@ def test_log_ticks_lie_within_the_scale_in_order_and_fit(low, factor):
         assert scale["domain"][0] <= ticks[0] <= ticks[-1] <= scale["domain"][1]
 
 
+def test_machines_with_the_same_processor_have_lines_of_their_own():
+    """Perfect scaling is from each machine's own smallest count, and no line joins the points of two machines."""
+    ledgers = [
+        b.ledger(
+            [
+                *b.repeats(b.cnn_job(threads=1), [0.4 * slower] * 3),
+                *b.repeats(b.cnn_job(threads=2), [0.25] * 3, start=3),
+                b.record(b.lecture_job(), 0.06, index=6, epoch_evaluations=reports.curve(100, 429)),
+            ],
+            run_id=f"2026030{slower}T120000Z-0001",
+            machine=b.machine(f"box-{slower}"),
+        )
+        for slower in (1, 2)
+    ]
+    charts = {chart.key: chart for chart in reports.page(ledgers).charts}
+    for key in ("threads", "learning"):
+        owners = {(datum["series"], datum["machine"]) for datum in charts[key].data}
+        assert len(owners) == len({series for series, _ in owners}) == 2
+    for name in {datum["series"] for datum in charts["threads"].data}:
+        one, two = sorted(marks(charts["threads"], series=name), key=lambda datum: datum["varied"])
+        assert two["ideal"] == pytest.approx(2 * one["images_per_second"])
+
+
 def test_rows_that_read_alike_keep_places_of_their_own():
     made = axis_labels([("a", "b"), ("a", "b"), ("a", "c")])
     assert len(set(made)) == 3
@@ -186,6 +209,17 @@ def test_small_ticks_are_drawn_as_they_are():
         raw = ET.fromstring(vl_convert.vegalite_to_svg(dict(layout)))
         assert texts == {"".join(each.itertext()) for each in raw.iter("{http://www.w3.org/2000/svg}text")}
         assert "0.00005" in texts
+
+
+def test_small_values_are_drawn_in_full():
+    """Places in a drawing are rounded to a thousandth of a pixel; the words in it are not places."""
+    page = reports.page(baseline="gpubox-9f9f/cuda:0")
+    chart = next(chart for chart in page.charts if chart.key == "speedup-cpu")
+    texts = [datum["text"] for datum in chart.data]
+    assert "0.0074x" in texts
+    for narrow in (False, True):
+        drawn = [each.text for each in ET.fromstring(pictures.svg(chart, narrow=narrow)).iter() if each.text]
+        assert [text for text in texts if text not in drawn] == []
 
 
 def test_one_changed_figure_changes_the_digest(charts):

@@ -110,6 +110,28 @@ class TestClaim:
         assert "–" not in page.claim[0]
 
 
+class TestBaseline:
+    """Where a baseline is asked for, nothing on the page says that a speed-up is over a CPU."""
+
+    KEY = "gpubox-9f9f/cuda:0"
+
+    def test_headings_claim_chart_and_rule_name_it(self):
+        page = reports.page(baseline=self.KEY)
+        headings = {" ".join(column.title.split()) for table in page.tables for column in table.columns}
+        assert f"speed-up over {self.KEY}" in headings
+        assert "speed-up over CPU" not in headings
+        chart = next(chart for chart in page.charts if chart.key == "speedup-cpu")
+        assert self.KEY in chart.title
+        assert f"{self.KEY} (NVIDIA Testla T9)" in chart.caption
+        assert any(note.text.startswith(f"Speed-up: time of {self.KEY} (NVIDIA Testla T9)") for note in page.notes)
+        said = " ".join(page.claim) + " ".join(note.text for note in page.notes if note.kind == "rule")
+        assert "CPU b" not in said + chart.title + chart.caption
+
+    def test_the_claim_is_over_it(self):
+        page = reports.page(baseline="gpubox-9f9f/cpu/8")
+        assert "as fast as gpubox-9f9f/cpu/8 (Test CPU 9000, 8 threads)." in page.claim[0]
+
+
 class TestCost:
     """Price x time of the job; the longest key that fits decides."""
 
@@ -140,6 +162,11 @@ class TestCost:
         assert rows["gpubox-9f9f", "cuda:0", None][3].text == "3"
         assert rows["gpubox-9f9f", "cpu", 8][3].text == "1"
         assert rows[b.MACHINE_ID, "cuda:0", None][3].text == "n/a"
+
+    def test_a_price_is_printed_as_it_was_given(self):
+        """Not rounded like a figure: whoever reads the table can multiply it out."""
+        rows = self.rows(prices=(cost.Price("", 1234.5678),))
+        assert {cells[3].text for cells in rows.values()} == {"1,234.5678"}
 
     def test_energy_of_the_job_is_watts_times_its_time(self):
         """250 W for a window of 1.02 ms steps, scaled to the job's 42,900."""

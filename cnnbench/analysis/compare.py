@@ -46,6 +46,8 @@ class Comparison:
     rows: tuple[Row, ...]
     references: tuple[Reference, ...]
     reference_baseline: ReferenceRow | None
+    baseline: str | None = None
+    """The key that speed-ups are over; None: each machine's own CPU."""
 
 
 def compare(
@@ -83,7 +85,7 @@ def compare(
     for same in bases.values():
         same.sort(key=_speed)
     divided = [_with_speedup(row, bases.get(_same_work(row, baseline), []), all_runs, baseline) for row in rows]
-    return Comparison(tuple(sorted(divided, key=_order)), _references(references, published), published)
+    return Comparison(tuple(sorted(divided, key=_order)), _references(references, published), published, baseline)
 
 
 def place_key(row: Row) -> str:

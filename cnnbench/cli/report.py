@@ -140,7 +140,6 @@ def _page(paths: Sequence[str], template: str, options: Mapping[str, Any]) -> Pa
         template=template,  # type: ignore[arg-type]
         title=options["title"],
         all_runs=options["all_runs"],
-        baseline_key=options["baseline"],
         prices=_prices(options["prices"]),
         currency=options["currency"],
         problems=gathered.problems,

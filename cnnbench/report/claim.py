@@ -41,7 +41,7 @@ def _training(rows: Sequence[Row], comparison: Comparison) -> tuple[str, ...]:
     best = _headline(rows)
     return tuple(
         sentence
-        for sentence in (_over_cpu(best), _over_published(best, comparison), _why(best))
+        for sentence in (_over_baseline(best, comparison), _over_published(best, comparison), _why(best))
         if sentence is not None
     )
 
@@ -67,12 +67,13 @@ def _evidence(row: Row) -> tuple[bool, int]:
     return sure, row.ok * (row.timed_steps or 0)
 
 
-def _over_cpu(row: Row) -> str | None:
+def _over_baseline(row: Row, comparison: Comparison) -> str | None:
     found = row.speedup
     if found is None or found.is_baseline:
         return None
+    whom = comparison.baseline or "the CPU beside it"
     return (
-        f"{_name(row)} trains {row.job.workload} {_with_details(cells.speedup(row))} as fast as the CPU beside it "
+        f"{_name(row)} trains {row.job.workload} {_with_details(cells.speedup(row))} as fast as {whom} "
         f"({cells.baseline(row)})."
     )
 

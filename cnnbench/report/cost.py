@@ -63,7 +63,7 @@ def _energy(row: Row) -> Cell:
 
 def _price(row: Row, prices: Sequence[Price]) -> Cell:
     price = price_of(row, prices)
-    return Cell(units.NOT_AVAILABLE if price is None else f"{price:,.4g}", (), {"price_per_hour": price})
+    return Cell(units.NOT_AVAILABLE if price is None else f"{price:,.12g}", (), {"price_per_hour": price})
 
 
 def _cost(row: Row, prices: Sequence[Price]) -> Cell:

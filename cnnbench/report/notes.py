@@ -122,7 +122,9 @@ def _rules(rows: Sequence[Row], comparison: Comparison) -> list[Note]:
         )
     baselines = sorted({name for row in training if (name := cells.baseline(row)) is not None})
     if baselines:
-        text = f"Speed-up: time of the CPU baseline ({'; '.join(baselines)}) over the row's, same work, same machine"
+        key, names = comparison.baseline, "; ".join(baselines)
+        whom = f"the CPU baseline ({names})" if key is None else f"{plain(key)} ({names})"
+        text = f"Speed-up: time of {whom} over the row's, same work{', same machine' if key is None else ''}"
         notes.append(Note("rule", f"{text}; paired by round where both ran in it."))
     published = comparison.reference_baseline
     if published is not None and any(row.versus_reference is not None for row in training):

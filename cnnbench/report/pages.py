@@ -29,7 +29,6 @@ class Request:
     template: Template = "full"
     title: str | None = None
     all_runs: bool = False
-    baseline_key: str | None = None
     prices: tuple[cost.Price, ...] = ()
     currency: str = ""
     problems: tuple[str, ...] = ()
@@ -77,7 +76,7 @@ def _full(
     material: Material, request: Request, under: Sequence[Note], processor: Callable[[Row], Cell]
 ) -> list[Section | None]:
     rows = material.comparison.rows
-    by_key = {table.key: table for table in tables.all_tables(material.comparison, processor, request.baseline_key)}
+    by_key = {table.key: table for table in tables.all_tables(material.comparison, processor)}
     costs = cost.table(processor, material.training, request.prices, request.currency)
     return [
         _then_and_now(material, processor),
@@ -147,7 +146,7 @@ def _section(
 def _then_and_now(material: Material, processor: Callable[[Row], Cell]) -> Section | None:
     """The lecture's table with the measured rows of the same job under it, and its two charts."""
     comparison = material.comparison
-    table = tables.lecture(processor, material.training, material.references, comparison.reference_baseline)
+    table = tables.lecture(processor, material.training, material.references, comparison)
     lead = flops.the_point(material.references)
     charts = [speed.over_reference(material), flops.peak_against_achieved(material)]
     said = notes.of_published(material.references)

@@ -44,7 +44,6 @@ def build(
 def all_tables(
     comparison: Comparison,
     processor: Callable[[Row], Cell],
-    baseline_key: str | None = None,
     references: Sequence[Reference] = (),
 ) -> list[Table]:
     """The tables that these rows have, in order: training, resources, bounds, gemm."""
@@ -52,7 +51,7 @@ def all_tables(
     gemm = [row for row in comparison.rows if row.job.workload == "gemm"]
     tables = []
     if training or references:
-        tables.append(_training(processor, training, references, comparison.reference_baseline, baseline_key))
+        tables.append(_training(processor, training, references, comparison))
     if any(row.ok for row in training):
         tables.append(_resources(processor, [row for row in training if row.ok]))
     if any(row.bound is not None and row.bound.floors for row in training):
@@ -66,7 +65,7 @@ def lecture(
     processor: Callable[[Row], Cell],
     rows: Sequence[Row],
     references: Sequence[Reference],
-    baseline: ReferenceRow | None,
+    comparison: Comparison,
 ) -> Table | None:
     """The lecture's table with the measured rows of its job under it, few columns; all training rows where none is of it."""
     same = [row for row in rows if row.versus_reference is not None] or [row for row in rows if row.ok]
@@ -85,10 +84,10 @@ def lecture(
         (Column("ceiling", "measured\npeak", "GFLOP/s", 4), cells.ceiling),
         (Column("achieved", "achieved", "GFLOP/s", 2), cells.achieved),
         (Column("job", "time of the job", "h:mm:ss", 1), cells.job_time),
-        (Column("speedup", "speed-up\nover CPU", "", 2), cells.speedup),
+        (Column("speedup", f"speed-up\nover {comparison.baseline or 'CPU'}", "", 2), cells.speedup),
     ]
-    if baseline is not None:
-        columns.append((Column("versus", _over(baseline), "", 1), cells.versus))
+    if comparison.reference_baseline is not None:
+        columns.append((Column("versus", _over(comparison.reference_baseline), "", 1), cells.versus))
     lines = [_reference_line(found, [column for column, _ in columns]) for found in references]
     lines += [Line(tuple(cell(row) for _, cell in columns), notes.of_row(row)) for row in same]
     title = _reference_title(references) if references else "Measured here"
@@ -128,10 +127,9 @@ def _training(
     processor: Callable[[Row], Cell],
     rows: Sequence[Row],
     references: Sequence[Reference],
-    baseline: ReferenceRow | None,
-    baseline_key: str | None,
+    comparison: Comparison,
 ) -> Table:
-    over_whom = "CPU" if baseline_key is None else baseline_key
+    baseline = comparison.reference_baseline
     columns: list[tuple[Column, Callable[[Row], Cell]]] = [
         (Column("processor", "processor", "", 1, "left"), processor),
         (Column("precision", "preci-\nsion", "", 1, "left"), cells.precision),
@@ -141,7 +139,7 @@ def _training(
         (Column("mfu", "MFU", "theor.", 10), cells.utilisation),
         (Column("of_ceiling", "of peak", "measured", 7), cells.share_of_ceiling),
         (Column("job", "time of the job", "h:mm:ss", 1), cells.job_time),
-        (Column("speedup", f"speed-up\nover {over_whom}", "", 1), cells.speedup),
+        (Column("speedup", f"speed-up\nover {comparison.baseline or 'CPU'}", "", 1), cells.speedup),
         (Column("images", "images", "/s", 6), cells.images),
         (Column("host_peak", "host\npeak", "", 8), cells.host_peak),
         (Column("device_peak", "device\npeak", "", 9), cells.device_peak),

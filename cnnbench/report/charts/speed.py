@@ -71,7 +71,7 @@ def over_reference(material: Material) -> Chart | None:
 
 
 def over_cpu(material: Material) -> Chart | None:
-    """Every row against the CPU row of the same work; only where a row is not its own baseline."""
+    """Every row against the CPU row of the same work, or the baseline asked for; only where a row is not its own."""
     rows = [row for row in material.training if row.speedup is not None]
     if not any(row.speedup is not None and not row.speedup.is_baseline for row in rows):
         return None
@@ -91,8 +91,10 @@ def over_cpu(material: Material) -> Chart | None:
     _name(data, row_names(shown, batch=True))
     data.sort(key=lambda datum: (number(datum, "speedup"), str(datum["label"])))
     names = sorted({str(datum["baseline"]) for datum in data})
-    title = "Speed-up over the CPU baseline"
-    caption = f"Same work, over the fastest CPU row ({'; '.join(names[:4])}). Bars: 95 % interval between processes."
+    key = material.comparison.baseline
+    title = f"Speed-up over {key or 'the CPU baseline'}"
+    whom = "CPU row" if key is None else f"row of {key}"
+    caption = f"Same work, over the fastest {whom} ({'; '.join(names[:4])}). Bars: 95 % interval between processes."
     return _points(
         "speedup-cpu", title, caption + left_out(len(shown), len(rows), "rows", "The fastest"), data, "speedup"
     )
