@@ -37,7 +37,10 @@ def learning(material: Material) -> Chart | None:
         return None
     names = row_names([row for row, _, _ in shown])
     series = series_names(
-        [(*name, f"process {record.job.round + 1}") for name, (_, record, _) in zip(names, shown, strict=True)]
+        [
+            (*name[:2], name[3], f"process {record.job.round + 1}")
+            for name, (_, record, _) in zip(names, shown, strict=True)
+        ]
     )
     data = [
         datum

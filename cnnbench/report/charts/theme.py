@@ -82,7 +82,7 @@ def _finish(draw: Draw, layout: Layout, data: Sequence[Mapping[str, Value]]) -> 
         },
         legend={
             **{"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 12},
-            "labelLimit": layout.width + (0 if layout.narrow else layout.label_limit),
+            "labelLimit": layout.whole + (22 if layout.narrow else 60),
             **{"orient": "top", "direction": "horizontal", "title": None, "symbolSize": 90, "columns": 2},
             **{"symbolBaseFillColor": MUTED, "symbolBaseStrokeColor": MUTED},
         },

@@ -1,10 +1,15 @@
 "use strict";
 // Tables sort within a group, because rows of different groups do not compare; a filter hides rows and empty groups.
+// What needs a script is made by it: without one a heading is no button, and there is no filter.
 for (const table of document.querySelectorAll(".scroll table")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
-    const button = head.querySelector("button");
-    if (!button) return;
+    const title = head.querySelector(".title");
+    if (!title) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = title.textContent;
+    title.replaceWith(button);
     button.addEventListener("click", () => {
       const up = head.getAttribute("aria-sort") !== "ascending";
       heads.forEach((each) => each.removeAttribute("aria-sort"));
@@ -27,6 +32,7 @@ for (const table of document.querySelectorAll(".scroll table")) {
 for (const input of document.querySelectorAll("input[data-filter]")) {
   const table = document.getElementById(input.dataset.filter);
   const count = input.parentElement.querySelector(".count");
+  input.parentElement.hidden = false;
   input.addEventListener("input", () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0, all = 0;
