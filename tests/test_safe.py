@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from media import STEERING, github, read_latex, seen
 
-from cnnbench.audit import printed
+from cnnbench.audit import pages
 from cnnbench.report import safe
 
 MARKS = st.sampled_from([*"\\`*_~<>|[]()!&#@$:./-+=\"'{}^%;,?ax1 \n\t", "http://", "www.", "é", "–", "…", "漢"])
@@ -102,10 +102,10 @@ def test_githubs_own_parser_shows_the_text_and_nothing_else(place: str, text: st
 @given(TEXTS)
 def test_the_audits_reader_undoes_what_was_escaped(text: str) -> None:
     """It shares no code with the printer."""
-    assert printed.unescape(safe.markdown(text)) == safe.plain(text, None)
+    assert pages.unescape(safe.markdown(text)) == safe.plain(text, None)
     cells = f"| processor | n |\n| --- | ---: |\n| {safe.markdown(text)} | {safe.markdown(text)} |\n"
-    ((_, row),) = next(printed.tables(cells)).rows
-    assert row == [safe.plain(text, None)] * 2
+    (row,) = next(pages.tables(cells)).rows
+    assert row.cells == (safe.plain(text, None),) * 2
 
 
 @given(text=TEXTS)

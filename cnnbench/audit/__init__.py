@@ -4,6 +4,7 @@ This room imports neither `analysis` nor `report`. It finds accidents and carele
 pages; it does not find a forger, who can rewrite a whole ledger with its digests and print the table anew.
 """
 
-from cnnbench.audit.check import Disagreement, audit
+from cnnbench.audit.check import audit
+from cnnbench.audit.documents import Disagreement
 
 __all__ = ["Disagreement", "audit"]

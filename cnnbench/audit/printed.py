@@ -1,14 +1,12 @@
-"""Printed text back to numbers: a page's tables, and a cell's value, interval and n with how finely they were printed."""
+"""Printed text back to numbers: a cell's value, interval, n and whatever else it says, with how finely each was printed."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
+from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["giga", "duration", "ratio", "percent", "size", "time", "energy", "number"]
+Kind = Literal["giga", "duration", "ratio", "percent", "size", "time", "energy", "number", "watts", "clock"]
 
 SCALES = {
     "giga": {"": 1e9},
@@ -18,10 +16,13 @@ SCALES = {
     "time": {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0},
     "energy": {"nJ": 1e-9, "uJ": 1e-6, "mJ": 1e-3, "J": 1.0, "kJ": 1e3},
     "number": {"": 1.0},
+    "watts": {"W": 1.0},
+    "clock": {"GHz": 1e9},
 }
-_INTERVAL = re.compile(r"([\d.,:]+)\s*–\s*([\d.,:]+)")
-_N = re.compile(r"\bn=(\d+)")
-_NUMBER = re.compile(r"[\d.,]+(?:e[+-]?\d+)?")
+NUMBER = r"\d[\d.,]*(?:e[+-]?\d+)?"
+_NUMBER = re.compile(NUMBER)
+_INTERVAL = re.compile(rf"((?:\d+:)*{NUMBER})–((?:\d+:)*{NUMBER})(?: ?[%x])?")
+_N = re.compile(r"n=(\d+)")
 
 
 @dataclass(frozen=True)
@@ -38,128 +39,61 @@ class Number:
 
 @dataclass(frozen=True)
 class Printed:
-    """A cell read back; `number` is None where it says n/a or nothing."""
+    """A cell read back; `number` is None where it says n/a or nothing. `marked`: a ~ stands before it."""
 
     text: str
     number: Number | None
     low: Number | None = None
     high: Number | None = None
     n: int | None = None
-
-
-@dataclass
-class PrintedTable:
-    """A table of a page: where it begins, its headings without units, its rows of cell texts."""
-
-    line: int
-    headings: list[str] = field(default_factory=list)
-    rows: list[tuple[int, list[str]]] = field(default_factory=list)
+    beside: tuple[str, ...] = ()
+    """What stands in the brackets besides interval and n."""
+    marked: bool = False
 
 
 def read(kind: Kind, text: str) -> Printed:
     """The cell's numbers. Raises ValueError for text that is no figure of that kind."""
     main, _, details = text.strip().partition(" (")
-    main = main.lstrip("~").strip()
+    parts = re.split(r"; |, (?=n=)", details.removesuffix(")")) if details else []
+    marked, main = main.startswith("~"), main.removeprefix("~").strip()
     if main in ("", "n/a"):
-        return Printed(text, None)
-    found = _INTERVAL.search(details)
+        return Printed(text, None, beside=tuple(parts), marked=marked)
     low = high = None
-    if found is not None:
-        first, second = found.groups()
-        if kind == "duration" and ":" not in second:  # 0:00:41.6–44.8
-            second = f"{first.rpartition(':')[0]}:{second}"
-        unit = re.sub(r"[\d.,:]", "", main).strip()
-        low, high = (_number(kind, f"{end} {unit}") for end in (first, second))
-    n = _N.search(details)
-    return Printed(text, _number(kind, main), low, high, int(n.group(1)) if n else None)
+    n: int | None = None
+    beside: list[str] = []
+    for part in parts:
+        if (found := _INTERVAL.fullmatch(part)) and low is None:
+            low, high = _ends(kind, main, *found.groups())
+        elif (counted := _N.fullmatch(part)) and n is None:
+            n = int(counted.group(1))
+        else:
+            beside.append(part)
+    return Printed(text, number(kind, main), low, high, n, tuple(beside), marked)
 
 
-def _number(kind: Kind, text: str) -> Number:
+def _ends(kind: Kind, main: str, first: str, second: str) -> tuple[Number, Number]:
+    """Both ends of an interval in the unit of the figure; `0:00:41.6–44.8` says what both share once."""
+    if kind == "duration":
+        second = second if ":" in second else f"{first.rpartition(':')[0]}:{second}"
+        return number(kind, first), number(kind, second)
+    unit = _NUMBER.sub("", main, count=1).strip()
+    return number(kind, f"{first} {unit}"), number(kind, f"{second} {unit}")
+
+
+def number(kind: Kind, text: str) -> Number:
+    """One number with its unit. Raises ValueError for anything else, of another unit for instance."""
     if kind == "duration":
         hours, minutes, seconds = text.strip().split(":")
         decimals = len(seconds.partition(".")[2])
         return Number(int(hours) * 3600 + int(minutes) * 60 + float(seconds), 0.5 * 10.0**-decimals)
-    found = _NUMBER.search(text)
+    found = _NUMBER.match(text.strip())
     if found is None:
         raise ValueError(f"{text!r} is no number")
-    digits, unit = found.group().rstrip(".,"), text[found.end() :].strip()
+    digits, unit = found.group().rstrip(".,"), text.strip()[found.end() :].strip()
     scales = SCALES[kind]
     if unit not in scales:
         raise ValueError(f"{text!r}: the unit {unit!r} is not one of {', '.join(scales)}")
-    plain = digits.replace(",", "")
-    exponent = int(plain.partition("e")[2] or 0)
-    decimals = len(plain.partition("e")[0].partition(".")[2])
-    return Number(float(plain) * scales[unit], 0.5 * 10.0 ** (exponent - decimals) * scales[unit])
-
-
-def tables(text: str) -> Iterator[PrintedTable]:
-    """Every table of a Markdown or HTML page."""
-    if re.search(r"<table[\s>]", text):
-        reader = _Html()
-        reader.feed(text)
-        yield from reader.tables
-    yield from _markdown(text)
-
-
-def _markdown(text: str) -> Iterator[PrintedTable]:
-    current: PrintedTable | None = None
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.startswith("|"):
-            if current is not None and current.rows:
-                yield current
-            current = None
-            continue
-        cells = [unescape(cell).strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if current is None:
-            current = PrintedTable(number, [_heading(cell) for cell in cells])
-        elif not re.fullmatch(r"\|(\s*:?-+:?\s*\|)+\s*", line):
-            current.rows.append((number, cells))
-    if current is not None and current.rows:
-        yield current
-
-
-def unescape(text: str) -> str:
-    """What GitHub shows of the text: a backslash before punctuation, comments and the tags around a dollar go."""
-    return re.sub(r"\\([!-/:-@\[-`{-~])|<!-- -->|</?span>", r"\1", text)
-
-
-def _heading(text: str) -> str:
-    return text.partition(" [")[0].strip()
-
-
-class _Html(HTMLParser):
-    """Collects tables; a `<th>` in the first row is a heading."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tables: list[PrintedTable] = []
-        self._cells: list[str] | None = None
-        self._text: list[str] | None = None
-        self._row_line = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """A table, row or cell begins."""
-        if tag == "table":
-            self.tables.append(PrintedTable(self.getpos()[0]))
-        elif tag == "tr":
-            self._cells, self._row_line = [], self.getpos()[0]
-        elif tag in ("td", "th"):
-            self._text = []
-
-    def handle_data(self, data: str) -> None:
-        """Text inside a cell."""
-        if self._text is not None:
-            self._text.append(data)
-
-    def handle_endtag(self, tag: str) -> None:
-        """A cell or row ends."""
-        if tag in ("td", "th") and self._text is not None and self._cells is not None:
-            self._cells.append(" ".join("".join(self._text).split()))
-            self._text = None
-        elif tag == "tr" and self._cells and self.tables:
-            table = self.tables[-1]
-            if not table.headings:
-                table.headings = [_heading(cell) for cell in self._cells]
-            else:
-                table.rows.append((self._row_line, self._cells))
-            self._cells = None
+    bare = digits.replace(",", "")
+    mantissa, _, exponent = bare.partition("e")
+    finest = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+    return Number(float(bare) * scales[unit], 0.5 * finest * scales[unit])

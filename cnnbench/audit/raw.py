@@ -1,71 +1,177 @@
-"""From raw records to what a table should say, written a second time and on purpose not shared with what printed it.
+"""Raw records as rows: the processes of one job in one run, which runs a page speaks of, and what a row may be called.
 
-Each figure is a value with its interval and n, in SI units, under the heading it is printed under.
+Written a second time and on purpose not shared with what printed the page.
 """
 
 from __future__ import annotations
 
-import math
-import statistics
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from scipy.special import ndtri, stdtrit
-
-from cnnbench import workloads
+from cnnbench import gates, workloads
+from cnnbench.audit.intervals import Cost
 from cnnbench.errors import WorkloadError
-from cnnbench.machine import peaks
-from cnnbench.schema import Device, Job, Record, ReferenceRow, RunHeader, Trial
+from cnnbench.schema import Device, Job, Record, RunHeader, Trial, digest
 from cnnbench.store import Ledger
+from cnnbench.workloads import Workload
 
-Cost = dict[tuple[str, int], float]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """What should be printed."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A row as it should be printed: figures by heading, words by heading, and parts that a cell must contain."""
-
-    figures: dict[str, Figure | None]
-    words: dict[str, str]
-    parts: dict[str, tuple[str, ...]]
+SHOWN = 400
+"""A page shows at least so many characters of a name before it cuts it."""
 
 
 @dataclass(frozen=True)
 class RawRow:
-    """The records of one job on one device in one run."""
+    """The records of one job on one device in one run, as the gates judge them, and how many were never started."""
 
     header: RunHeader
+    job: Job
+    protocol: int
     records: tuple[Record, ...]
+    unstarted: int = 0
 
-    @property
-    def job(self) -> Job:
-        """The job they repeat."""
-        return self.records[0].job
-
-    @property
+    @cached_property
     def device(self) -> Device | None:
         """As the run's fingerprint lists it."""
         return next((each for each in self.header.machine.devices if each.id == self.job.device), None)
 
     @property
+    def full_name(self) -> str:
+        """The processor as its system calls it."""
+        if self.device is not None:
+            return self.device.name
+        return self.header.machine.cpu_name if self.on_cpu else self.job.device
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it ran on the CPU."""
+        return self.job.device == "cpu" if self.device is None else self.device.kind == "cpu"
+
+    @cached_property
+    def row_key(self) -> str:
+        """What its repeats share."""
+        return self.job.row_key
+
+    @cached_property
+    def work_key(self) -> str:
+        """What is computed, wherever."""
+        return self.job.work_key
+
+    @cached_property
+    def mark(self) -> tuple[str, str]:
+        """How a chart names it: run, and the beginning of the row key's digest."""
+        return self.header.run_id, digest(self.row_key)[:12]
+
+    @cached_property
     def trials(self) -> tuple[tuple[Record, Trial], ...]:
         """Those that ended well, by round."""
         good = [(r, r.outcome.trial) for r in self.records if r.outcome.status == "ok" and r.outcome.trial]
-        return tuple(sorted(good, key=lambda pair: pair[0].job.round))
+        return tuple(sorted(good, key=lambda pair: (pair[0].job.round, pair[0].index)))
 
+    @cached_property
     def steps(self) -> list[float]:
         """Mean seconds of a step, one value a process."""
         return [sum(trial.block_seconds) / trial.steps for _, trial in self.trials]
+
+    @cached_property
+    def costs(self) -> Cost:
+        """What a speed-up divides: the job clock of a job of fixed length, else the mean step."""
+        whole = self.job.clock == "job" and not self.job.stop_when_all_right
+        costs: dict[tuple[str, int], float] = {}
+        for record, trial in self.trials:
+            seconds = trial.job_seconds if whole else sum(trial.block_seconds) / trial.steps
+            if seconds:
+                costs[record.run_id, record.job.round] = seconds
+        return costs
+
+    @cached_property
+    def workload(self) -> Workload | None:
+        """Its workload, where it is known here in the version that ran."""
+        try:
+            found = workloads.get(self.job.workload)
+        except WorkloadError:
+            return None
+        return found if found.version == self.job.workload_version else None
+
+    @cached_property
+    def flops(self) -> int | None:
+        """Model FLOPs of a step."""
+        try:
+            found = 0 if self.workload is None else workloads.flops_per_step(self.job)
+            return found if found > 0 else None
+        except WorkloadError:
+            return None
+
+    @property
+    def projected(self) -> bool:
+        """Whether the time of the whole job is projected from steps."""
+        return self.job.clock != "job"
+
+    @property
+    def timed_steps(self) -> int:
+        """Fewest timed steps of its processes."""
+        return min((trial.steps for _, trial in self.trials), default=0)
+
+    @cached_property
+    def place(self) -> str:
+        """Where on the machine, in words: `cpu, 2 threads`."""
+        threads = self.job.threads
+        words = shown(self.job.device)
+        words += "" if threads is None else f", {threads} thread" + ("s" if threads != 1 else "")
+        return words if self.job.allocator == "held" else f"{words}, {self.job.allocator} allocator"
+
+    @cached_property
+    def key(self) -> str:
+        """As a baseline is asked for: machine, device, threads."""
+        threads = "" if self.job.threads is None else f"/{self.job.threads}"
+        return f"{self.header.machine.id}/{self.job.device}{threads}"
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        job = self.job
+        timed = "whole job" if job.clock == "job" else f"{self.timed_steps:,} steps timed"
+        further = (
+            _cut(shown(self.header.machine.id)),
+            f"run {_cut(shown(self.header.run_id))}",
+            f"{_cut(shown(job.workload))}, batch {job.batch_size}",
+            timed,
+        )
+        return re.compile(rf"(.+) \({_cut(self.place)}{''.join(f'(?:; {each})?' for each in further)}\)")
+
+    def printed_as(self, cell: str) -> bool:
+        """Whether a row whose first cell is this can be this one: name, place, and what else is said of it."""
+        found = self._pattern.fullmatch(cell)
+        return found is not None and called(self.full_name, found.group(1))
+
+
+def _cut(text: str) -> str:
+    """A pattern for the text, whole or cut where a page may cut it."""
+    return re.escape(text) if len(text) <= SHOWN else rf"{re.escape(text[:SHOWN])}[^;]*"
+
+
+def shown(text: str) -> str:
+    """A record's text as a page can show it: blanks folded, U+FFFD for controls, direction overrides and half characters."""
+    folded = re.sub(r"[^\S\x1c-\x1f]+", " ", text)
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", folded).strip(" ")
+
+
+def called(full: str, name: str) -> bool:
+    """Whether a processor may be called so: all words of the name are in the full one, in this order, the last maybe cut."""
+    text, start = shown(full), 0
+    for word in name.split():
+        bare = word.removesuffix("…")
+        start = text.find(bare, start)
+        if start < 0:
+            return False
+        start += len(bare)
+    return bool(name.strip())
+
+
+def same_text(said: str, text: str) -> bool:
+    """Whether a page that says this means this text of a record."""
+    right = shown(text)
+    return said == right or (len(right) > SHOWN and said.endswith("…") and right.startswith(said[:-1]))
 
 
 def rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
@@ -79,270 +185,36 @@ def rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
                 last[record.index] = record
         by_key: dict[tuple[str, int], list[Record]] = {}
         for record in last.values():
-            by_key.setdefault((record.job.row_key, record.protocol), []).append(record)
-        found.extend(RawRow(ledger.header, tuple(records)) for records in by_key.values())
+            by_key.setdefault((record.job.row_key, record.protocol), []).append(_judged(ledger.header, record))
+        unstarted: dict[tuple[str, int], list[Job]] = {}
+        for index, job in enumerate(ledger.header.plan):
+            if index not in last:
+                unstarted.setdefault((job.row_key, ledger.header.protocol), []).append(job)
+        for key in dict.fromkeys((*by_key, *unstarted)):
+            records, never = by_key.get(key, []), unstarted.get(key, [])
+            job = records[0].job if records else never[0]
+            found.append(RawRow(ledger.header, job, key[1], tuple(records), len(never)))
     return found
+
+
+def _judged(header: RunHeader, record: Record) -> Record:
+    """The record as today's gates see it: one that cannot be is none that ended well."""
+    trial = record.outcome.trial
+    if record.outcome.status != "ok" or trial is None:
+        return record
+    device = next((each for each in header.machine.devices if each.id == record.job.device), None)
+    violations = gates.check(record.job, trial, record.process_seconds, device, header.machine)
+    outcome = gates.judge(record.outcome, violations)
+    return record if outcome is record.outcome else record.model_copy(update={"outcome": outcome})
 
 
 def newest(found: Sequence[RawRow]) -> list[RawRow]:
     """Of several runs of a row the newest with a finished process, as a table shows it."""
-    best: dict[tuple[str, str], RawRow] = {}
-    for row in sorted(found, key=lambda each: (bool(each.trials), each.header.created_at, each.header.run_id)):
-        best[row.header.machine.id, row.job.row_key] = row
-    return list(best.values())
 
+    def finished(row: RawRow) -> bool:
+        return any(record.outcome.status != "interrupted" for record in row.records)
 
-def expected(row: RawRow, shown: Sequence[RawRow], baseline: ReferenceRow | None) -> dict[str, Figure | None]:
-    """Every figure of the row by heading; None where the table should say n/a."""
-    figures: dict[str, Figure | None] = {"theoretical": _plain(_theoretical(row)), "size": _plain(row.job.size)}
-    if not row.trials:
-        return figures
-    flops = _flops(row.job)
-    rate = None if flops is None else _geometric([flops / step for step in row.steps()])
-    ceiling = _ceiling(row, shown)
-    figures |= {
-        "achieved": rate,
-        "measured": rate,
-        "measured peak": _plain(ceiling),
-        "MFU": _plain(_share(rate, _theoretical(row))),
-        "of peak": _plain(_share(rate, ceiling)),
-        "time of the job": _job_time(row),
-        "speed-up over CPU": _speedup(row, shown),
-        "over": _over(row, baseline),
-        "images": _geometric([t.images / sum(t.block_seconds) for _, t in row.trials if t.images]),
-        "host peak": _plain(_largest([t.memory.host_peak_bytes for _, t in row.trials])),
-        "device peak": _plain(_largest([t.memory.device_allocated_peak_bytes for _, t in row.trials])),
-        "test accuracy": _accuracy(row),
-        "device reserved": _plain(_largest([t.memory.device_reserved_peak_bytes for _, t in row.trials])),
-        "device used": _plain(_largest([t.memory.device_used_bytes for _, t in row.trials])),
-        **_analytic(row.job),
-        "energy an image": _geometric(
-            [
-                e.window_joules / (e.window_steps * row.job.batch_size)
-                for _, t in row.trials
-                if (e := t.energy) and min(e.window_joules, e.window_steps, e.window_seconds, e.idle_seconds) > 1e-9
-            ]
-        ),
-        "cold start": _geometric([t.cold_start_seconds for _, t in row.trials if t.cold_start_seconds]),
-        "one step": _geometric(row.steps()),
-        **_floors(row, ceiling),
-    }
-    return figures
-
-
-def words(row: RawRow) -> dict[str, str]:
-    """The cells that are words, letter by letter."""
-    planned = sum(job.row_key == row.job.row_key for job in row.header.plan)
-    statuses = [record.outcome.status for record in row.records]
-    good = statuses.count("ok")
-    said = [f"ok {good}/{planned}"] if good else []
-    said += [f"{name} {statuses.count(name)} of {planned}" for name in sorted(set(statuses)) if name != "ok"]
-    said += [f"not run {planned - len(statuses)} of {planned}"] if planned > len(statuses) else []
-    job = row.job
-    return {
-        "outcome": said[0] if len(said) == 1 else f"{said[0]} ({'; '.join(said[1:])})",
-        "blocks x products after warm-up": f"{job.blocks} x {job.block_steps} after {job.warmup_steps}",
-    }
-
-
-def parts(row: RawRow, figures: dict[str, Figure | None]) -> dict[str, tuple[str, ...]]:
-    """What must stand beside a figure: after how many steps, projected or measured, what a floor would allow."""
-    found: dict[str, tuple[str, ...]] = {}
-    after = sorted({trial.test.after_steps for _, trial in row.trials if trial.test})
-    if after:
-        spread = f"{after[0]:,}" if len(after) == 1 else f"{after[0]:,} to {after[-1]:,}"
-        synthetic = ("SYNTHETIC",) if row.job.data == "synthetic" else ()
-        found["test accuracy"] = (f"after {spread} steps", *synthetic)
-    found["time of the job"] = ("measured",) if row.job.clock == "job" else ("projected", "~")
-    step = figures.get("one step")
-    for name, floor in figures.items():
-        if name.endswith(" floor") and floor is not None and step is not None:
-            found[name] = (f"allows {_ratio(step.value / floor.value)}",)
-    return found
-
-
-def _ratio(value: float) -> str:
-    if value < 0.0995:
-        return f"{value:.2g}x"
-    return f"{value:.2f}x" if value < 99.995 else f"{value:,.0f}x"
-
-
-def expected_reference(row: ReferenceRow, baseline: ReferenceRow | None) -> dict[str, Figure | None]:
-    """A published row's figures by heading."""
-    seconds, base = row.job_seconds, baseline.job_seconds if baseline else None
-    return {
-        "theoretical": _plain(row.printed_flops_per_second),
-        "achieved": None if not seconds or row.job_flops is None else Figure(row.job_flops / seconds),
-        "time of the job": _plain(seconds),
-        "over": None if not seconds or not base else Figure(base / seconds),
-    }
-
-
-def _plain(value: float | None) -> Figure | None:
-    return None if value is None else Figure(value)
-
-
-def _largest(values: Sequence[int | None]) -> int | None:
-    return max((value for value in values if value is not None), default=None)
-
-
-def _share(rate: Figure | None, whole: float | None) -> float | None:
-    return None if rate is None or not whole else rate.value / whole
-
-
-def _flops(job: Job) -> int | None:
-    try:
-        flops = workloads.flops_per_step(job) if workloads.get(job.workload).version == job.workload_version else 0
-        return flops if flops > 0 else None
-    except WorkloadError:
-        return None
-
-
-def _geometric(values: Sequence[float]) -> Figure | None:
-    if not values:
-        return None
-    logs = [math.log(value) for value in values]
-    return _from_logs(logs, len(values))
-
-
-def _from_logs(logs: Sequence[float], n: int) -> Figure:
-    mean = statistics.fmean(logs)
-    if n < 3:
-        return Figure(math.exp(mean), n=n)
-    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(logs) / math.sqrt(n)
-    return Figure(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n)
-
-
-def _analytic(job: Job) -> dict[str, Figure | None]:
-    if job.workload not in workloads.names() or workloads.get(job.workload).version != job.workload_version:
-        return {}
-    workload = workloads.get(job.workload)
-    return {
-        "activations an image": Figure(workload.activation_bytes_per_image),
-        "parameters": Figure(workload.parameter_bytes),
-    }
-
-
-def _theoretical(row: RawRow) -> float | None:
-    if row.device is None:
-        return None
-    return peaks.theoretical(row.device, row.header.machine, row.job.precision).flops_per_second
-
-
-def _job_time(row: RawRow) -> Figure | None:
-    job, trials = row.job, [trial for _, trial in row.trials]
-    if job.clock == "job":
-        return _geometric([trial.job_seconds for trial in trials if trial.job_seconds])
-    whole = job.job_steps
-    long_enough = sum(trial.steps >= 100 for trial in trials) >= 3
-    if whole is None or not (long_enough or min(t.steps for t in trials) >= 3 * (job.steps_per_epoch or 1)):
-        return None
-    return _geometric([step * whole for step in row.steps()])
-
-
-def _over(row: RawRow, baseline: ReferenceRow | None) -> Figure | None:
-    time, job, flops = _job_time(row), row.job, _flops(row.job)
-    if baseline is None or not baseline.job_seconds or time is None or flops is None or job.job_steps is None:
-        return None
-    same = job.job_steps * job.batch_size == baseline.job_images and job.job_steps * flops == baseline.job_flops
-    if not same or job.stop_when_all_right:
-        return None
-    low = None if time.high is None else baseline.job_seconds / time.high
-    high = None if time.low is None else baseline.job_seconds / time.low
-    return Figure(baseline.job_seconds / time.value, low, high, time.n)
-
-
-def _cost(row: RawRow) -> Cost:
-    whole = row.job.clock == "job" and not row.job.stop_when_all_right
-    costs: Cost = {}
-    for record, trial in row.trials:
-        seconds = trial.job_seconds if whole else sum(trial.block_seconds) / trial.steps
-        if seconds:
-            costs[record.run_id, record.job.round] = seconds
-    return costs
-
-
-def _speedup(row: RawRow, shown: Sequence[RawRow]) -> Figure | None:
-    def mean(costs: Cost) -> float:
-        return statistics.fmean(math.log(cost) for cost in costs.values())
-
-    same = [
-        _cost(each)
-        for each in shown
-        if each.job.device == "cpu"
-        and each.job.work_key == row.job.work_key
-        and each.header.machine.id == row.header.machine.id
-        and each.records[0].protocol == row.records[0].protocol
-    ]
-    bases = sorted((costs for costs in same if costs), key=mean)
-    own = _cost(row)
-    if not bases or not own:
-        return None
-    base = bases[0]
-    pairs = [math.log(base[key] / own[key]) for key in sorted(own.keys() & base.keys())]
-    if len(pairs) >= 3:
-        return _from_logs(pairs, len(pairs))
-    return _welch(base, own, pairs)
-
-
-def _welch(base: Cost, own: Cost, pairs: Sequence[float]) -> Figure:
-    first, second = ([math.log(value) for value in costs.values()] for costs in (base, own))
-    n = min(len(first), len(second))
-    if n < 3:
-        if pairs:
-            return _from_logs(pairs, len(pairs))
-        return Figure(math.exp(statistics.fmean(first) - statistics.fmean(second)), n=n)
-    a, b = statistics.variance(first) / len(first), statistics.variance(second) / len(second)
-    degrees = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
-    middle, half = statistics.fmean(first) - statistics.fmean(second), float(stdtrit(degrees, 0.975)) * math.sqrt(a + b)
-    return Figure(math.exp(middle), math.exp(middle - half), math.exp(middle + half), n)
-
-
-def _accuracy(row: RawRow) -> Figure | None:
-    tests = [trial.test for _, trial in row.trials if trial.test is not None]
-    if not tests:
-        return None
-    shares = [test.correct / test.images for test in tests]
-    mean = statistics.fmean(shares)
-    if len(tests) == 1:
-        z, images = float(ndtri(0.975)), tests[0].images
-        centre = (mean + z * z / (2 * images)) / (1 + z * z / images)
-        half = z * math.sqrt(mean * (1 - mean) / images + z * z / (4 * images**2)) / (1 + z * z / images)
-        return Figure(mean, centre - half, centre + half)
-    if len(tests) < 3:
-        return Figure(mean)
-    half = float(stdtrit(len(tests) - 1, 0.975)) * statistics.stdev(shares) / math.sqrt(len(tests))
-    return Figure(mean, max(0.0, mean - half), min(1.0, mean + half))
-
-
-def _ceiling(row: RawRow, shown: Sequence[RawRow]) -> float | None:
-    def place(each: RawRow) -> tuple[object, ...]:
-        job = each.job
-        where = (each.header.machine.id, each.header.software.torch, each.records[0].protocol)
-        return (*where, job.device, job.precision, job.threads, job.allocator)
-
-    rates = []
-    for each in shown:
-        flops = _flops(each.job)
-        if each.job.workload == "gemm" and each.trials and flops and place(each) == place(row):
-            rates.append(flops / math.exp(statistics.fmean(math.log(step) for step in each.steps())))
-    return max(rates, default=None)
-
-
-def _floors(row: RawRow, ceiling: float | None) -> dict[str, Figure | None]:
-    if row.job.workload not in workloads.names() or workloads.get(row.job.workload).kind != "training":
-        return {}
-    names = {name for _, trial in row.trials for name in trial.floors}
-    median = {name: statistics.median([t.floors[name] for _, t in row.trials if name in t.floors]) for name in names}
-    workload, first = workloads.get(row.job.workload), row.trials[0][1]
-    moved = 5 * row.job.batch_size * workload.activation_bytes_per_image + 8 * workload.parameter_bytes
-    launch, copy = median.get("launch_seconds"), median.get("copy_bytes_per_second")
-    flops = _flops(row.job)
-    return {
-        "compute floor": None if not ceiling or flops is None else Figure(flops / ceiling),
-        "bandwidth floor": None if not copy else Figure(moved / copy),
-        "launch floor": None
-        if launch is None or not first.operators_per_step
-        else Figure(first.operators_per_step * launch),
-        "input floor": _plain(median.get("draw_seconds")),
-    }
+    best: dict[tuple[str, str], str] = {}
+    for row in sorted(found, key=lambda each: (finished(each), each.header.created_at, each.header.run_id)):
+        best[row.header.machine.id, row.row_key] = row.header.run_id
+    return [row for row in found if best[row.header.machine.id, row.row_key] == row.header.run_id]

@@ -15,7 +15,8 @@ from cnnbench.errors import ExitCode
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> None:
-    """Re-derive every figure printed in the pages (Markdown, HTML) under PATHS from the ledgers under PATHS.
+    """Re-derive every figure in the pages (Markdown, HTML), charts (SVG, PNG) and tables (CSV, JSON) under PATHS from the
+    ledgers under PATHS.
 
     Also holds each ledger against itself: digest chain, plan, seeds, identities, physics. Exit 1 if anything disagrees.
     This finds accidents and careless edits, not a forger.
@@ -27,12 +28,23 @@ def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> 
     result = check(paths, store.load_tree([store.reference_dir()]).references)
     if as_json:
         found = [{"where": each.where, "what": each.what} for each in result.disagreements]
-        counts = {"ledgers": result.ledgers, "records": result.records, "cells": result.cells}
+        counts = {
+            "ledgers": result.ledgers,
+            "records": result.records,
+            "cells": result.cells,
+            "marks": result.marks,
+            "tables_passed_over": result.passed_over,
+        }
         click.echo(json.dumps({**counts, "disagreements": found}, indent=2))
     else:
         for each in result.disagreements:
             click.echo(plain(f"{each.where}: {each.what}", None))
         verdict = f"{len(result.disagreements)} disagreements" if result.disagreements else "all agree"
-        click.echo(f"{result.ledgers} ledgers, {result.records} records, {result.cells} printed cells: {verdict}")
+        looked_at = (
+            f"{result.ledgers} ledgers, {result.records} records, {result.cells} cells, {result.marks} marks of charts"
+        )
+        click.echo(f"{looked_at}: {verdict}")
+        if result.passed_over:
+            click.echo(f"tables of other kinds, which there are no rules for, passed over: {result.passed_over}")
     if result.disagreements:
         context.exit(ExitCode.FINDING)

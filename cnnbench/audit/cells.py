@@ -1,0 +1,162 @@
+"""One printed cell against what it should say: number, interval, n, the mark of a projection, all that stands beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cnnbench.audit import printed
+from cnnbench.audit.intervals import Figure, Said
+from cnnbench.audit.printed import Kind, Number, Printed
+from cnnbench.audit.views import Wanted
+
+KINDS: dict[str, Kind] = {
+    "theoretical": "giga",
+    "measured peak": "giga",
+    "achieved": "giga",
+    "measured": "giga",
+    "MFU": "percent",
+    "of peak": "percent",
+    "time of the job": "duration",
+    "speed-up": "ratio",
+    "over": "ratio",
+    "images": "number",
+    "host peak": "size",
+    "device peak": "size",
+    "test accuracy": "percent",
+    "device reserved": "size",
+    "device used": "size",
+    "activations an image": "size",
+    "parameters": "size",
+    "energy an image": "energy",
+    "energy of the job": "energy",
+    "price an hour": "number",
+    "cost of the job": "number",
+    "cold start": "time",
+    "size": "number",
+    "one step": "time",
+    "compute floor": "time",
+    "bandwidth floor": "time",
+    "launch floor": "time",
+    "input floor": "time",
+}
+"""Every column of figures by its heading, and how its cells are printed."""
+WORDS = {"precision", "outcome", "blocks x products after warm-up", "what binds", "mark"}
+"""Columns of words, held letter by letter; `mark` is the column without a heading."""
+NAMES = {"processor"}
+"""Columns that say which row it is."""
+SECONDS_AN_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell read once, however many rows it is held against; what it sorts by where the page sorts."""
+
+    column: str
+    text: str
+    read: Printed | None
+    """None for words."""
+    key: str | None = None
+
+
+def column(heading: str) -> str | None:
+    """The rule for a column by its heading; None where there is none."""
+    if heading in ("", "mark"):
+        return "mark"
+    for start in ("speed-up over ", "over "):
+        if heading.startswith(start):
+            return start.removesuffix(" ").removesuffix(" over")
+    return heading if heading in KINDS or heading in WORDS or heading in NAMES else None
+
+
+def read(name: str, text: str, key: str | None = None) -> Cell:
+    """The cell of that column. Raises ValueError where it is none such."""
+    return Cell(name, text, printed.read(KINDS[name], text) if name in KINDS else None, key)
+
+
+def wrong(cell: Cell, wanted: Wanted) -> Iterator[str]:
+    """What in the cell is not what the row should say."""
+    name, said = cell.column, cell.read
+    if said is None:
+        right = wanted.words.get(name, "")
+        if cell.text.strip() != right:
+            yield f"{name}: printed {cell.text!r}, from the records it is {right!r}"
+        if cell.key and not sorts_by(cell.key, right):
+            yield f"{name}: sorts by {cell.key!r}, from the records it is {right!r}"
+        return
+    figure = wanted.figures.get(name)
+    for message in _wrong_figure(said, figure):
+        yield f"{name}: printed {cell.text!r}, {message}"
+    if cell.key and (figure is None or not _same(cell.key, figure.value)):
+        yield f"{name}: sorts by {cell.key}, from the records it is {figure.value if figure else 'unknown'!r}"
+
+
+def sorts_by(key: str, text: str) -> bool:
+    """Whether words in a column can sort by this: by themselves without what stands in brackets, or by their first number."""
+    first = re.match(r"\d+", text)
+    return text == key or text.startswith(f"{key} (") or (first is not None and _same(key, float(first.group())))
+
+
+def _same(key: str, value: float) -> bool:
+    try:
+        return close(float(key), value)
+    except ValueError:
+        return False
+
+
+def close(said: float, value: float) -> bool:
+    """Equal but for the order of a sum."""
+    return abs(said - value) <= 1e-9 * max(abs(value), abs(said))
+
+
+def _wrong_figure(said: Printed, figure: Figure | None) -> Iterator[str]:
+    if said.number is None or figure is None:
+        if (said.number is None) != (figure is None):
+            yield "from the records it is " + ("unknown" if figure is None else f"{figure.value:.6g}")
+        return
+    for part, number, value in (
+        ("", said.number, figure.value),
+        ("lower end: ", said.low, figure.low),
+        ("upper end: ", said.high, figure.high),
+    ):
+        if number is not None and (value is None or not number.fits(value)):
+            yield f"{part}from the records it is {_say(value, number)}"
+    if said.n is not None and figure.n is not None and said.n != figure.n:
+        yield f"there are n={figure.n} processes"
+    if said.marked != figure.projected:
+        yield f"it is {'projected and lacks' if figure.projected else 'not projected and has'} the mark ~"
+    yield from _wrong_beside(list(said.beside), figure.beside)
+
+
+def _wrong_beside(left: list[str], wanted: tuple[str | Said, ...]) -> Iterator[str]:
+    """What must stand beside a figure, and what there is no rule for."""
+    for want in wanted:
+        words = want if isinstance(want, str) else want.words
+        pattern = re.compile(re.escape(words).replace(r"\{\}", "(.+)"))
+        part = next((part for part in left if pattern.fullmatch(part)), None)
+        if part is None:
+            yield f"it should say {words!r}"
+            continue
+        left.remove(part)
+        if isinstance(want, Said):
+            found = pattern.fullmatch(part)
+            yield from _wrong_said(want, found.group(1) if found else "")
+    for part in left:
+        yield f"no rule to check {part!r}"
+
+
+def _wrong_said(want: Said, text: str) -> Iterator[str]:
+    try:
+        number = printed.number(want.kind, text)
+    except ValueError as error:
+        yield str(error)
+        return
+    if not number.fits(want.value):
+        yield f"{text!r} should be {want.value:.6g}"
+
+
+def _say(value: float | None, number: Number) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:.6g} (in SI units; printed to within {number.tolerance:.1g})"

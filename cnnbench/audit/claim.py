@@ -1,0 +1,104 @@
+"""What a page says first, in sentences: each number there must be one of the row that the claim is about."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from cnnbench.audit import cells, phrases
+from cnnbench.audit.raw import RawRow, called, shown
+from cnnbench.audit.views import View, Wanted
+
+_BRACKETS = r"(?: \([^()]*\))?"
+_FIGURES: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("time of the job", re.compile(rf"\bin (~?\d+:\d\d:[\d.]+{_BRACKETS})")),
+    ("over", re.compile(rf"(~?[\d.,]+x{_BRACKETS}) the speed of ")),
+    ("speed-up", re.compile(rf"([\d.,]+(?:e-\d+)?x{_BRACKETS}) as fast as ")),
+    ("of peak", re.compile(r"\breaches ([\d.]+ %) of the best")),
+    ("achieved", re.compile(rf"\breaches ([\d.,e+]+) GFLOP/s({_BRACKETS})")),
+    ("one step", re.compile(r"\btakes ([\d.,]+ \w+) for a training step")),
+    ("what binds", re.compile(r"What binds the step: ([^;]+);")),
+)
+"""Where a figure stands in a claim, by the heading it has in the tables."""
+_BASE = re.compile(r" as fast as (.+?) \((.+?)(?:, (\d+) threads?)?\)\.(?= |$)")
+_SIDE = re.compile(r" of side ([\d,]+)")
+_POINT = re.compile(r"(\d+) times the FLOPS, (\d+) times the speed: .* for the (.+) against its CPU")
+BESIDE = "the CPU beside it"
+
+
+def check(text: str, view: View) -> list[str]:
+    """What of a claim is not so."""
+    if text.startswith("No process ended well: "):
+        return list(_wrong_ends(text, view))
+    rows = [(row, name) for row in view.shown if (name := _name(text, row)) is not None]
+    if rows:
+        return min((list(_wrong(text, view, view.wanted(row), name)) for row, name in rows), key=len)
+    nobody = ["is about no row of the records"] if " trains " in text or " takes " in text else []
+    return nobody + list(phrases.unknown(text))
+
+
+def _name(text: str, row: RawRow) -> str | None:
+    """The beginning of the text that names the row, `AMD EPYC (cpu, 2 threads)`."""
+    end = text.find(f" ({row.place}) ")
+    name = text[:end]
+    return f"{name} ({row.place})" if end > 0 and called(row.full_name, name) else None
+
+
+def _wrong(text: str, view: View, wanted: Wanted, name: str) -> Iterator[str]:
+    row = wanted.row
+    if not isinstance(row, RawRow):
+        return
+    rest = text.replace(name, " ")
+    for column, pattern in _FIGURES:
+        found = pattern.search(rest)
+        if found is None:
+            continue
+        try:
+            yield from cells.wrong(cells.read(column, "".join(found.groups())), wanted)
+        except ValueError as error:
+            yield f"{column}: {error}"
+        rest = rest.replace(found.group(1), " ", 1)
+        if found.lastindex == 2:
+            rest = rest.replace(found.group(2), " ", 1)
+    if base := _BASE.search(rest):
+        yield from _wrong_base(base, view, wanted.base)
+        rest = f"{rest[: base.start()]} {rest[base.end() :]}"
+    if (side := _SIDE.search(rest)) and side.group(1) == f"{row.job.size:,}":
+        rest = rest.replace(side.group(), " ", 1)
+    if view.published is not None:
+        rest = phrases.without(rest, (f"{view.published.year}'s {view.published.processor}",))
+    yield from phrases.wrong_of(rest, row)
+
+
+def _wrong_base(said: re.Match[str], view: View, base: RawRow | None) -> Iterator[str]:
+    whom, name, threads = said.groups()
+    if whom != (view.scope.baseline or BESIDE):
+        yield f"is over {whom!r}, the page's speed-ups are over {view.scope.baseline or BESIDE!r}"
+    if base is None or not called(base.full_name, name) or threads != (base.job.threads and str(base.job.threads)):
+        yield f"its baseline is not {name!r} with {threads} threads"
+
+
+def _wrong_ends(text: str, view: View) -> Iterator[str]:
+    """`No process ended well: 3 oom, 1 not run.`"""
+    ended = Counter(record.outcome.status for row in view.shown for record in row.records)
+    right = dict(ended) | {"not run": sum(row.unstarted for row in view.shown)}
+    said = {name: int(n) for n, name in re.findall(r"(\d+) ([a-z ]+?)(?=[,.])", text)}
+    if said != {name: n for name, n in right.items() if n}:
+        yield f"counts {said}, from the records it is {right}"
+
+
+def wrong_point(prose: str, view: View) -> Iterator[str]:
+    """The lecture's point, `264 times the FLOPS, 19 times the speed`, against the published rows."""
+    for said in _POINT.finditer(prose):
+        flops, speed, name = said.groups()
+        rows = {shown(row.processor): row for row in view.references}
+        row, base = rows.get(name), view.published
+        if row is None or base is None or not (row.job_seconds and base.job_seconds):
+            yield f"no published row is {name!r}"
+        elif not row.printed_flops_per_second or not base.printed_flops_per_second:
+            yield f"no FLOPS are printed for {name!r}"
+        else:
+            right = (row.printed_flops_per_second / base.printed_flops_per_second, base.job_seconds / row.job_seconds)
+            if (flops, speed) != tuple(f"{each:.0f}" for each in right):
+                yield f"{said.group(0)[:60]!r}: from the published rows it is {right[0]:.1f} and {right[1]:.1f}"

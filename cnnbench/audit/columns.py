@@ -1,0 +1,199 @@
+"""The columns of CSV and JSON files: `<key>_text` is what is printed, and beside it stand raw values by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from cnnbench.audit import figures
+from cnnbench.audit.checks import is_base
+from cnnbench.audit.intervals import Figure, Said
+from cnnbench.audit.raw import RawRow, same_text
+from cnnbench.audit.views import Wanted
+from cnnbench.machine import peaks
+from cnnbench.schema import ReferenceRow, digest
+
+Value = str | int | float | bool | None
+
+HEADINGS: Mapping[str, str] = {
+    "precision": "precision",
+    "peak": "theoretical",
+    "ceiling": "measured peak",
+    "achieved": "achieved",
+    "mfu": "MFU",
+    "of_ceiling": "of peak",
+    "job": "time of the job",
+    "speedup": "speed-up",
+    "versus": "over",
+    "images": "images",
+    "host_peak": "host peak",
+    "device_peak": "device peak",
+    "accuracy": "test accuracy",
+    "outcome": "outcome",
+    "device_reserved": "device reserved",
+    "device_used": "device used",
+    "activations": "activations an image",
+    "parameters": "parameters",
+    "energy": "energy an image",
+    "cold_start": "cold start",
+    "step": "one step",
+    "verdict": "what binds",
+    "compute": "compute floor",
+    "bandwidth": "bandwidth floor",
+    "launch": "launch floor",
+    "input": "input floor",
+    "size": "size",
+    "products": "blocks x products after warm-up",
+    "job_energy": "energy of the job",
+    "price": "price an hour",
+    "cost": "cost of the job",
+}
+"""Each column's heading on a page."""
+ESTIMATES: Mapping[str, str] = {
+    "achieved": "achieved_flops_per_second",
+    "job": "job_seconds",
+    "speedup": "speedup",
+    "versus": "speedup_over_reference",
+    "images": "images_per_second",
+    "accuracy": "test_accuracy",
+    "energy": "energy_joules_per_image",
+    "cold_start": "cold_start_seconds",
+    "step": "step_seconds",
+    "job_energy": "job_energy_joules",
+    "cost": "job_cost",
+}
+"""Raw values with their ends and n."""
+EXACT: Mapping[str, str] = {
+    "peak": "peak_flops_per_second",
+    "ceiling": "measured_peak_flops_per_second",
+    "mfu": "mfu",
+    "of_ceiling": "share_of_measured_peak",
+    "host_peak": "host_peak_bytes",
+    "device_peak": "device_peak_bytes",
+    "device_reserved": "device_reserved_bytes",
+    "device_used": "device_used_bytes",
+    "activations": "activation_bytes_per_image",
+    "parameters": "parameter_bytes",
+    "size": "size",
+    "price": "price_per_hour",
+    **{kind: f"{kind}_floor_seconds" for kind in ("compute", "bandwidth", "launch", "input")},
+}
+"""Raw values without."""
+OTHERS: Mapping[str, tuple[str, ...]] = {
+    "processor": (
+        *("processor", "device", "threads", "allocator", "machine_id", "run_id", "torch", "workload", "division"),
+        *("batch_size", "clock", "work_key_sha256", "protocol", "year", "source"),
+    ),
+    "precision": ("precision",),
+    "peak": ("peak_kind", "peak_origin", "printed_flops"),
+    "job": ("job_kind",),
+    "speedup": ("baseline",),
+    "versus": ("printed_speedup",),
+    "accuracy": ("accuracy_after_steps", "accuracy_data"),
+    "outcome": ("processes", "processes_ok", "outcome"),
+    "energy": ("net_energy_joules_per_image", "mean_power_watts"),
+    "verdict": ("verdict",),
+    "products": ("blocks", "block_steps", "warmup_steps"),
+    **{kind: (f"{kind}_floor_allows",) for kind in ("compute", "bandwidth", "launch", "input")},
+}
+"""What else stands beside a column: which row it is, and values that are no estimate."""
+_ENDS = ("", "_low", "_high", "_n")
+
+
+def key_of(name: str, table: str) -> str | None:
+    """The column that a name belongs to; None where there is no rule for it."""
+    if name == "is_ceiling":
+        return "ceiling" if table == "gemm" else None
+    return _owners().get(name)
+
+
+@cache
+def _owners() -> dict[str, str]:
+    owners = {f"{key}_text": key for key in (*HEADINGS, "processor")}
+    owners |= {f"{name}{end}": key for key, name in ESTIMATES.items() for end in _ENDS}
+    owners |= {name: key for key, name in EXACT.items()}
+    return owners | {name: key for key, names in OTHERS.items() for name in names}
+
+
+def heading(key: str, table: str) -> str:
+    """What the column is headed on a page; among products the column of the ceiling is a mark."""
+    return "mark" if (key, table) == ("ceiling", "gemm") else HEADINGS[key]
+
+
+def raw(key: str, table: str, wanted: Wanted) -> dict[str, Value]:
+    """The raw values of the column by name, None where unknown."""
+    if (key, table) == ("ceiling", "gemm"):
+        return {"is_ceiling": wanted.words["mark"] != ""}
+    figure = wanted.figures.get(HEADINGS.get(key, ""))
+    found: dict[str, Value] = {}
+    if key in EXACT:
+        found[EXACT[key]] = None if figure is None else figure.value
+    if key in ESTIMATES:
+        ends = (None,) * 4 if figure is None else (figure.value, figure.low, figure.high, figure.n)
+        found |= {f"{ESTIMATES[key]}{end}": value for end, value in zip(_ENDS, ends, strict=True)}
+    if isinstance(wanted.row, ReferenceRow):
+        others = _of_published(key, wanted.row)
+    else:
+        others = _of_measured(key, wanted, wanted.row, figure)
+    return found | dict(zip(OTHERS.get(key, ()), others, strict=True))
+
+
+def _of_published(key: str, row: ReferenceRow) -> tuple[Value, ...]:
+    known: dict[str, tuple[Value, ...]] = {
+        "processor": (row.processor, *(None,) * 12, row.year, row.source),
+        "peak": ("printed" if row.printed_flops_per_second is not None else None, None, row.printed_flops_text),
+        "job": ("published",),
+        "versus": (row.printed_speedup,),
+    }
+    return known.get(key, (None,) * len(OTHERS.get(key, ())))
+
+
+def _of_measured(key: str, wanted: Wanted, row: RawRow, figure: Figure | None) -> tuple[Value, ...]:
+    job, software = row.job, row.header.software
+    after = [trial.test.after_steps for _, trial in row.trials if trial.test]
+    data = next((trial.accuracy_data for _, trial in row.trials if trial.test), None) or job.data
+    outcome = wanted.words["outcome"]
+    kind = "measured" if not row.projected else "projected" if job.job_steps is not None else None
+    beside = figure.beside[0] if figure is not None and figure.beside else None
+    known: dict[str, tuple[Value, ...]] = {
+        "processor": (
+            *(row.full_name, job.device, job.threads, job.allocator, row.header.machine.id, row.header.run_id),
+            *(f"{software.torch} ({software.torch_build})", job.workload, job.division, job.batch_size, job.clock),
+            *(digest(row.work_key), row.protocol, None, None),
+        ),
+        "precision": (job.precision,),
+        "peak": ("theoretical", _origin(row), None),
+        "job": (kind,),
+        "speedup": (None if wanted.base is None else wanted.base.full_name,),
+        "versus": (None,),
+        "accuracy": (max(after), data) if after and figure is not None else (None, None),
+        "outcome": (
+            *(len(row.records) + row.unstarted, len(row.trials)),
+            outcome.replace(" (", ", ", 1).replace("; ", ", ").removesuffix(")"),
+        ),
+        "energy": (figures.net_joules(row), figures.watts(row)),
+        "verdict": (wanted.words["what binds"],),
+        "products": (job.blocks, job.block_steps, job.warmup_steps),
+        **dict.fromkeys(
+            ("compute", "bandwidth", "launch", "input"), (beside.value if isinstance(beside, Said) else None,)
+        ),
+    }
+    return known.get(key, ())
+
+
+def _origin(row: RawRow) -> str | None:
+    """The arithmetic and the source of a theoretical peak."""
+    if row.device is None:
+        return None
+    peak = peaks.theoretical(row.device, row.header.machine, row.job.precision)
+    return "; ".join(part for part in (peak.formula, peak.source) if part) or None
+
+
+def same_words(said: str, value: str) -> bool:
+    """Whether a file that says this means this text, of which a CSV file's reader may have taken a ' away."""
+    return said == value or same_text(said, value) or same_text(f"'{said}", value)
+
+
+def is_baseline(wanted: Wanted, said: object) -> bool:
+    """Whether the file names the row's baseline."""
+    return is_base(wanted.base, said)

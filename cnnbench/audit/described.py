@@ -1,0 +1,97 @@
+"""A chart in words, as a screen reader says it: names and numbers of its marks, in their order, and no other number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from cnnbench.audit import phrases
+from cnnbench.audit.checks import Mark
+from cnnbench.audit.phrases import Token
+from cnnbench.audit.views import View
+
+MOST_STEPS, MOST_POINTS = 12, 20
+"""Of a roofline and of a sweep only so many marks are put into words."""
+Tokens = Iterator[Token]
+
+
+def wrong(key: str, marks: Sequence[Mark], title: str, words: str, view: View) -> list[str]:
+    """What title and description say that the marks do not."""
+    found = [f"its title {each}" for each in phrases.unknown(phrases.without(title, _names(view)))]
+    tokens: list[Token] = [title] if title and words.startswith(title) else []
+    if key in _TOKENS:
+        tokens += _TOKENS[key](marks)
+    return found + [f"in words it {each}" for each in phrases.wrong_in_order(words, tokens)]
+
+
+def _names(view: View) -> Iterator[str]:
+    """What a title may name: the published CPU and its year, and places that speed-ups can be over."""
+    if view.published is not None:
+        yield view.published.processor
+        yield str(view.published.year)
+    yield from sorted(view.places, key=len, reverse=True)
+
+
+def _label(mark: Mark) -> str:
+    """The lines of a label without its counter."""
+    return ", ".join(line for line in str(mark["label"]).split("\n")[:-1] if line)
+
+
+def _texts(marks: Sequence[Mark]) -> Tokens:
+    for mark in marks:
+        yield _label(mark)
+        yield str(mark["text"])
+
+
+def _rates(marks: Sequence[Mark]) -> Tokens:
+    for label in dict.fromkeys(str(mark["label"]) for mark in marks):
+        row = [mark for mark in marks if mark["label"] == label]
+        yield _label(row[0])
+        for mark in row:
+            yield str(mark["kind"])
+            yield str(mark["text"])
+
+
+def _steps(marks: Sequence[Mark]) -> Tokens:
+    for mark in [mark for mark in marks if mark["kind"] == "training step"][:MOST_STEPS]:
+        yield str(mark["name"])
+        yield str(mark["roof"])
+        yield "number", mark["gflops_per_second"]
+        yield "number", mark["intensity_flops_per_byte"]
+
+
+def _points(marks: Sequence[Mark]) -> Tokens:
+    for mark in marks[:MOST_POINTS]:
+        yield str(mark["series"])
+        yield "number", mark["varied"]
+        yield "number", mark["images_per_second"]
+
+
+def _finals(marks: Sequence[Mark]) -> Tokens:
+    for mark in marks:
+        if "accuracy_low" in mark:
+            yield str(mark["series"])
+            yield "percent", mark["accuracy"]
+
+
+def _spreads(marks: Sequence[Mark]) -> Tokens:
+    for label in dict.fromkeys(str(mark["label"]) for mark in marks):
+        row = [mark for mark in marks if mark["label"] == label]
+        yield _label(row[0])
+        yield "percent", abs(min(mark["block_p05"] for mark in row) - 1)
+        yield "percent", abs(max(mark["block_p95"] for mark in row) - 1)
+        yield "number", len(row)
+
+
+_TOKENS: Mapping[str, Callable[[Sequence[Mark]], Tokens]] = {
+    "speedup": _texts,
+    "speedup-cpu": _texts,
+    "ladder": _texts,
+    "memory": _texts,
+    "energy": _texts,
+    "flops": _rates,
+    "roofline": _steps,
+    "threads": _points,
+    "batches": _points,
+    "learning": _finals,
+    "noise": _spreads,
+}

@@ -1,0 +1,248 @@
+"""From a raw row to what should be said of it, under the heading it is printed under: in SI units, with interval and n."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+from cnnbench.audit import intervals
+from cnnbench.audit.intervals import Figure, Said, geometric, plain
+from cnnbench.audit.raw import RawRow, shown
+from cnnbench.machine import peaks
+from cnnbench.schema import Energy, ReferenceRow
+
+Figures = Mapping[str, Figure | None]
+
+
+def of(
+    row: RawRow, base: RawRow | None, ceiling: float | None, published: ReferenceRow | None
+) -> dict[str, Figure | None]:
+    """Every figure of the row by heading; None where a page should say n/a.
+
+    `base` is the row that its speed-up is over, `ceiling` the best product's FLOP/s, `published` the published CPU.
+    """
+    peak = _theoretical(row)
+    found: dict[str, Figure | None] = {"theoretical": plain(peak), "size": plain(row.job.size)}
+    if not row.trials:
+        return found
+    trials = [trial for _, trial in row.trials]
+    memory = [trial.memory for trial in trials]
+    achieved, time = rate(row), _job_time(row)
+    return found | {
+        "achieved": achieved,
+        "measured": achieved,
+        "measured peak": plain(ceiling),
+        "MFU": plain(_share(achieved, peak)),
+        "of peak": plain(_share(achieved, ceiling)),
+        "time of the job": time,
+        "speed-up": _speedup(row, base),
+        "over": _over(row, time, published),
+        "images": geometric([t.images / sum(t.block_seconds) for t in trials if t.images]),
+        "host peak": plain(_largest([each.host_peak_bytes for each in memory])),
+        "device peak": plain(_largest([each.device_allocated_peak_bytes for each in memory])),
+        "test accuracy": _accuracy(row),
+        "device reserved": plain(_largest([each.device_reserved_peak_bytes for each in memory])),
+        "device used": plain(_largest([each.device_used_bytes for each in memory])),
+        "activations an image": plain(row.workload.activation_bytes_per_image if row.workload else None),
+        "parameters": plain(row.workload.parameter_bytes if row.workload else None),
+        "energy an image": energy(row),
+        "energy of the job": _job_energy(row),
+        "cold start": geometric([t.cold_start_seconds for t in trials if t.cold_start_seconds]),
+        "one step": geometric(row.steps),
+        **_floors(row, ceiling),
+    }
+
+
+def words(row: RawRow, found: Figures, best: float | None) -> dict[str, str]:
+    """The cells that are words, letter by letter; `best` is the best product's rate beside which the row may be marked."""
+    job, achieved = row.job, found.get("achieved")
+    is_best = job.workload == "gemm" and achieved is not None and best is not None and achieved.value >= best
+    return {
+        "precision": job.precision,
+        "outcome": _outcome(row),
+        "blocks x products after warm-up": f"{job.blocks} x {job.block_steps} after {job.warmup_steps}",
+        "what binds": _verdict(found),
+        "mark": "ceiling" if is_best else "",
+    }
+
+
+def rate(row: RawRow) -> Figure | None:
+    """Model FLOPs over time."""
+    return None if row.flops is None else geometric([row.flops / step for step in row.steps])
+
+
+def place_of(row: RawRow) -> tuple[object, ...]:
+    """What a product and a row share where the one is the other's ceiling."""
+    job = row.job
+    where = (row.header.machine.id, row.header.software.torch, row.protocol)
+    return (*where, job.device, job.precision, job.threads, job.allocator)
+
+
+def best_among(row: RawRow) -> tuple[object, ...]:
+    """What products share of which a table marks the fastest."""
+    return (row.header.machine.id, row.protocol, row.job.precision, row.place)
+
+
+def _outcome(row: RawRow) -> str:
+    statuses = [record.outcome.status for record in row.records]
+    planned, good = len(statuses) + row.unstarted, statuses.count("ok")
+    said = [f"ok {good}/{planned}"] if good else []
+    said += [f"{name} {statuses.count(name)} of {planned}" for name in sorted(set(statuses)) if name != "ok"]
+    said += [f"not run {row.unstarted} of {planned}"] if row.unstarted else []
+    return said[0] if len(said) == 1 else f"{said[0]} ({'; '.join(said[1:])})"
+
+
+def _verdict(found: Figures) -> str:
+    step = found.get("one step")
+    floors = [(floor.value, name) for name, floor in found.items() if name.endswith(" floor") and floor is not None]
+    if step is None or not floors:
+        return "n/a"
+    seconds, name = max(floors, key=lambda each: each[0])
+    kind = name.removesuffix(" floor")
+    return f"{kind}-bound" if seconds >= 0.5 * step.value else f"nearest: {kind}"
+
+
+def _largest(values: Sequence[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _share(achieved: Figure | None, whole: float | None) -> float | None:
+    return None if achieved is None or not whole else achieved.value / whole
+
+
+def _theoretical(row: RawRow) -> float | None:
+    if row.device is None:
+        return None
+    return peaks.theoretical(row.device, row.header.machine, row.job.precision).flops_per_second
+
+
+def _job_time(row: RawRow) -> Figure | None:
+    job, trials = row.job, [trial for _, trial in row.trials]
+    if not row.projected:
+        found = geometric([trial.job_seconds for trial in trials if trial.job_seconds])
+        return None if found is None else found.told("measured")
+    whole = job.job_steps
+    long_enough = sum(trial.steps >= 100 for trial in trials) >= 3
+    if whole is None or not (long_enough or row.timed_steps >= 3 * (job.steps_per_epoch or 1)):
+        return None
+    found = geometric([step * whole for step in row.steps])
+    return None if found is None else found.told("projected", projected=True)
+
+
+def _over(row: RawRow, time: Figure | None, published: ReferenceRow | None) -> Figure | None:
+    job = row.job
+    if published is None or not published.job_seconds or time is None or row.flops is None or job.job_steps is None:
+        return None
+    images, flops = job.job_steps * job.batch_size, job.job_steps * row.flops
+    if (images, flops) != (published.job_images, published.job_flops) or job.stop_when_all_right:
+        return None
+    return time.under(published.job_seconds)
+
+
+def _speedup(row: RawRow, base: RawRow | None) -> Figure | None:
+    if base is None:
+        return None
+    found = intervals.ratio(base.costs, row.costs)
+    return found.told("baseline") if base is row else found
+
+
+def _accuracy(row: RawRow) -> Figure | None:
+    tests = [(trial.test, trial.accuracy_data) for _, trial in row.trials if trial.test and trial.test.images > 0]
+    if not tests or len({(test.images, data) for test, data in tests}) > 1:
+        return None
+    first, kind = tests[0]
+    if len(tests) == 1:
+        found = intervals.wilson(first.correct, first.images)
+    else:
+        found = intervals.mean_share([test.correct / test.images for test, _ in tests])
+    after = sorted({test.after_steps for test, _ in tests})
+    steps: list[str | Said] = [Said("after {} steps", "number", after[0])]
+    if len(after) > 1:
+        steps = [f"after {after[0]:,} to {after[-1]:,} steps"]
+    return found.told(*steps, *(("SYNTHETIC digits",) if (kind or row.job.data) == "synthetic" else ()))
+
+
+def energy(row: RawRow) -> Figure | None:
+    """Joules an image with the net figure, the mean power and the counter's own uncertainty beside it."""
+    found = _windows(row)
+    gross = geometric([each.window_joules / (each.window_steps * row.job.batch_size) for each in found])
+    if gross is None:
+        return None
+    net, power = net_joules(row), watts(row)
+    uncertain = max(each.tick_seconds / each.window_seconds for each in found)
+    return gross.told(
+        "net n/a" if net is None else Said("net {}", "energy", net),
+        Said("{} W", "number", power or 0.0),
+        Said(f"±{{}} by {shown(found[0].source)}", "percent", uncertain),
+    )
+
+
+def net_joules(row: RawRow) -> float | None:
+    """Joules an image without what idling takes; None where that is all."""
+    found = [
+        (each.window_joules - each.idle_joules / each.idle_seconds * each.window_seconds)
+        / (each.window_steps * row.job.batch_size)
+        for each in _windows(row)
+    ]
+    mean = statistics.fmean(found) if found else 0.0
+    return mean if mean > 0 else None
+
+
+def watts(row: RawRow) -> float | None:
+    """Mean power in the energy windows of the row's processes."""
+    found = [each.window_joules / each.window_seconds for each in _windows(row)]
+    return statistics.fmean(found) if found else None
+
+
+STILL = 1e-9
+"""A counter or a window of no more than this measured nothing."""
+
+
+def _windows(row: RawRow) -> list[Energy]:
+    """The windows that measured something; a counter that stood still did not."""
+    return [
+        each
+        for _, trial in row.trials
+        if (each := trial.energy)
+        and min(each.window_joules, each.window_steps, each.window_seconds, each.idle_seconds) > STILL
+    ]
+
+
+def _job_energy(row: RawRow) -> Figure | None:
+    image, steps = energy(row), row.job.job_steps
+    return None if image is None or steps is None else image.times(steps * row.job.batch_size)
+
+
+def _floors(row: RawRow, ceiling: float | None) -> dict[str, Figure | None]:
+    if row.workload is None or row.workload.kind != "training":
+        return {}
+    median, moved, operators = floors_of(row), bytes_moved(row), row.trials[0][1].operators_per_step
+    launch, copy = median.get("launch_seconds"), median.get("copy_bytes_per_second")
+    seconds = {
+        "compute": None if not ceiling or row.flops is None else row.flops / ceiling,
+        "bandwidth": None if not copy or moved is None else moved / copy,
+        "launch": None if launch is None or operators is None else operators * launch,
+        "input": median.get("draw_seconds"),
+    }
+    step = statistics.fmean(map(math.log, row.steps))
+    return {
+        f"{name} floor": None
+        if not floor
+        else Figure(floor, beside=(Said("allows {}", "ratio", math.exp(step) / floor),))
+        for name, floor in seconds.items()
+    }
+
+
+def floors_of(row: RawRow) -> dict[str, float]:
+    """Each measured floor's median over the processes that measured it."""
+    names = {name for _, trial in row.trials for name in trial.floors}
+    return {name: statistics.median(t.floors[name] for _, t in row.trials if name in t.floors) for name in names}
+
+
+def bytes_moved(row: RawRow) -> int | None:
+    """Bytes that a training step must move at least: each activation five times, each parameter eight."""
+    if row.workload is None or row.workload.kind != "training":
+        return None
+    activations = 5 * row.job.batch_size * row.workload.activation_bytes_per_image
+    return activations + 8 * row.workload.parameter_bytes

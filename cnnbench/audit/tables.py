@@ -1,0 +1,158 @@
+"""Tables of a page against the records: each row is held against the raw row it can be that it departs least from."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cnnbench.audit import cells, machines
+from cnnbench.audit.cells import Cell
+from cnnbench.audit.intervals import Figure
+from cnnbench.audit.pages import PrintedRow, PrintedTable
+from cnnbench.audit.views import View, Wanted
+from cnnbench.schema import ReferenceRow
+
+METHOD = "figure"
+"""First heading of the table of formulas, which has no figures."""
+_PUBLISHED = re.compile(r"(\d{4}), the lecture's table.*?(?:: ([\d,]+) images)?(?: · ours below)?")
+_SHORTENED = re.compile(r" · (?:(\d+) of ([\d,]+) rows, the others in .*|\d+ more groups in the files)$")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How many figures were looked at, and what is wrong, each with the line it stands on."""
+
+    figures: int
+    wrong: tuple[tuple[int, str], ...]
+
+
+def check(table: PrintedTable, view: View) -> Checked | None:
+    """The table against the records; None where it is of a kind that there are no rules for."""
+    if "processor" in table.headings:
+        return _processors(table, view)
+    if table.headings[:1] == [METHOD]:
+        return Checked(0, ())
+    if machines.is_one(table.headings):
+        return Checked(*machines.check(table, view))
+    return None
+
+
+def _processors(table: PrintedTable, view: View) -> Checked:
+    columns = [cells.column(heading) for heading in table.headings]
+    wrong = [
+        (table.line, f"no rule to check column {heading!r}")
+        for heading, name in zip(table.headings, columns, strict=True)
+        if name is None
+    ]
+    wrong += [(table.line, message) for heading in table.headings for message in _wrong_heading(heading, view)]
+    figures = 0
+    for group, rows in _groups(table.rows):
+        wrong += [(rows[0].line, message) for message in wrong_title(group, rows, view)]
+        for row in rows:
+            found, messages = _row(row, columns, view)
+            figures += found
+            wrong += [(row.line, message) for message in messages]
+    return Checked(figures, tuple(wrong))
+
+
+def _wrong_heading(heading: str, view: View) -> Iterator[str]:
+    """`over 2017's i7-4790K` is over the published CPU, and `speed-up over box/cpu` over what the page is over."""
+    over, published = heading.removeprefix("over "), view.published
+    if over != heading:
+        right = "" if published is None else f"{published.year}'s {published.processor.rpartition(' ')[2]}"
+        if over != right:
+            yield f"the column is over {over!r}, the published CPU is {right!r}"
+
+
+def _groups(rows: Sequence[PrintedRow]) -> Iterator[tuple[str, list[PrintedRow]]]:
+    by_title: dict[str, list[PrintedRow]] = {}
+    for row in rows:
+        by_title.setdefault(row.group, []).append(row)
+    yield from by_title.items()
+
+
+def _row(row: PrintedRow, columns: Sequence[str | None], view: View) -> tuple[int, list[str]]:
+    """How many cells were held against the records, and what is wrong in the row."""
+    if len(row.cells) != len(columns):
+        return 0, [f"{len(row.cells)} cells under {len(columns)} headings"]
+    keys = row.keys or (None,) * len(columns)
+    name = row.cells[columns.index("processor")]
+    read, wrong = [], []
+    for column, text, key in zip(columns, row.cells, keys, strict=True):
+        if column is None or column in cells.NAMES:
+            if key and not cells.sorts_by(key, text):
+                wrong.append(f"{text!r} sorts by {key!r}")
+            continue
+        try:
+            read.append(cells.read(column, text, key))
+        except ValueError as error:
+            wrong.append(f"{column}: {error}")
+    candidates = view.printed_as(name)
+    if not candidates:
+        return 0, [*wrong, f"no raw record is a row {name!r}"]
+    same = [each for each in candidates if not wrong_work(row.group, each, view)]
+    return len(read), wrong + nearest(read, same or candidates)
+
+
+def nearest(read: Sequence[Cell], candidates: Sequence[Wanted]) -> list[str]:
+    """What is wrong with the row as the candidate that fits best."""
+    best: list[str] | None = None
+    for wanted in candidates:
+        found: list[str] = []
+        for message in _wrong(read, wanted):
+            found.append(message)
+            if best is not None and len(found) >= len(best):
+                break
+        else:
+            best = found
+        if not best:
+            break
+    return best or []
+
+
+def _wrong(read: Sequence[Cell], wanted: Wanted) -> Iterator[str]:
+    price = next((cell.read for cell in read if cell.column == "price an hour" and cell.read), None)
+    if price is not None:
+        wanted = with_price(wanted, None if price.number is None else price.number.value)
+    for cell in read:
+        yield from cells.wrong(cell, wanted)
+
+
+def with_price(wanted: Wanted, an_hour: float | None) -> Wanted:
+    """The row with the cost of its job at a price that only the page knows."""
+    time = wanted.figures.get("time of the job")
+    cost = None if an_hour is None or time is None else time.times(an_hour / cells.SECONDS_AN_HOUR)
+    given = None if an_hour is None else Figure(an_hour)
+    return dataclasses.replace(wanted, figures=wanted.figures | {"price an hour": given, "cost of the job": cost})
+
+
+def bare_title(group: str) -> str:
+    """A group's title without what is said of rows that are left out."""
+    return _SHORTENED.sub("", group)
+
+
+def wrong_work(group: str, wanted: Wanted, view: View) -> tuple[str, ...]:
+    """What the title of a group says that this row's job is not."""
+    title = bare_title(group)
+    if isinstance(wanted.row, ReferenceRow) or _PUBLISHED.fullmatch(title):
+        return ()
+    return view.wrong_words(title, wanted.row)
+
+
+def wrong_title(group: str, rows: Sequence[PrintedRow], view: View) -> Iterator[str]:
+    """What is wrong in the title itself: numbers of no job here, rows counted wrong, another published job."""
+    shortened = _SHORTENED.search(group)
+    if shortened and shortened.group(1) and int(shortened.group(1)) != len(rows):
+        yield f"the title counts {shortened.group(1)} rows, there are {len(rows)}"
+    title = bare_title(group)
+    if published := _PUBLISHED.fullmatch(title):
+        year, images = published.groups()
+        years = {str(row.year) for row in view.references}
+        known = {None, *(str(row.job_images) for row in view.references)}
+        if year not in years or (images and images.replace(",", "")) not in known:
+            yield f"the title {title!r} is of no published job"
+        return
+    for message in min((view.wrong_words(title, row) for row in view.rows), key=len, default=()):
+        yield f"the title {title!r} {message}"

@@ -1,0 +1,164 @@
+"""The rows of a page's runs and what it should say of each. One `View` a page: a figure can depend on which runs the page is
+made of, on whether it lists every run, and on whom its speed-ups are over.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from cnnbench.audit import figures, intervals, phrases
+from cnnbench.audit.intervals import Figure, plain
+from cnnbench.audit.raw import RawRow, newest, shown
+from cnnbench.schema import ReferenceRow, RunHeader
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a page says it is made of: these runs (None: it does not say), all of them or the newest, over which baseline."""
+
+    runs: frozenset[str] | None = None
+    all_runs: bool = False
+    baseline: str | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A row as it should be printed: figures by heading, words by heading."""
+
+    row: RawRow | ReferenceRow
+    figures: dict[str, Figure | None]
+    words: dict[str, str] = field(default_factory=dict)
+    base: RawRow | None = None
+    """What its speed-up is over."""
+
+
+class View:
+    """The rows of a page's runs, and what each should say, worked out once."""
+
+    def __init__(self, every: Sequence[RawRow], references: Sequence[ReferenceRow], scope: Scope) -> None:
+        self.scope, self.references = scope, tuple(dict.fromkeys(references))
+        self.rows = [row for row in every if scope.runs is None or row.header.run_id in scope.runs]
+        self.shown = self.rows if scope.all_runs else newest(self.rows)
+        cpus = [row for row in references if row.device_kind == "cpu" and row.job_seconds]
+        self.published = max(cpus, key=lambda row: (row.job_seconds or 0.0, row.processor), default=None)
+        self._wanted: dict[int, Wanted] = {}
+        self._printed_as: dict[str, list[RawRow]] = {}
+        self._words: dict[tuple[str, str, str], tuple[str, ...]] = {}
+
+    def wanted(self, row: RawRow) -> Wanted:
+        """What should be said of a raw row."""
+        if id(row) not in self._wanted:
+            base, ceiling = self.base_of(row), None
+            if row.job.workload != "gemm":
+                ceiling = self._ceilings.get(figures.place_of(row))
+            found = figures.of(row, base, ceiling, self.published)
+            best = self._best.get(figures.best_among(row))
+            self._wanted[id(row)] = Wanted(row, found, figures.words(row, found, best), base)
+        return self._wanted[id(row)]
+
+    def printed_as(self, cell: str) -> list[Wanted]:
+        """What a row that begins with this cell should say: as a published row, or as any raw row it can be."""
+        if named := [row for row in self.references if shown(row.processor) == cell]:
+            return [self.of_published(row) for row in named]
+        if cell not in self._printed_as:
+            told = self.rows if self.scope.runs is None else self.shown
+            self._printed_as[cell] = [row for row in told if row.printed_as(cell)]
+        return [self.wanted(row) for row in self._printed_as[cell]]
+
+    def wrong_words(self, text: str, row: RawRow) -> tuple[str, ...]:
+        """What a text about the row's work says that is not so."""
+        key = (text, *row.mark)
+        if key not in self._words:
+            self._words[key] = tuple(phrases.wrong_of(text, row))
+        return self._words[key]
+
+    @cached_property
+    def by_mark(self) -> dict[tuple[str, str], list[RawRow]]:
+        """Rows by how charts name them."""
+        found: dict[tuple[str, str], list[RawRow]] = {}
+        for row in self.rows:
+            found.setdefault(row.mark, []).append(row)
+        return found
+
+    @cached_property
+    def by_run(self) -> dict[str, list[RawRow]]:
+        """Rows by run."""
+        found: dict[str, list[RawRow]] = {}
+        for row in self.rows:
+            found.setdefault(row.header.run_id, []).append(row)
+        return found
+
+    @cached_property
+    def machines(self) -> dict[str, RunHeader]:
+        """The newest shown run of each machine."""
+        ordered = sorted((row.header for row in self.shown), key=lambda each: (each.created_at, each.run_id))
+        return {header.machine.id: header for header in ordered}
+
+    def of_published(self, row: ReferenceRow) -> Wanted:
+        """A published row's figures."""
+        seconds, base = row.job_seconds, self.published.job_seconds if self.published else None
+        found = {
+            "theoretical": plain(row.printed_flops_per_second),
+            "achieved": None if not seconds or row.job_flops is None else Figure(row.job_flops / seconds, n=1),
+            "time of the job": None if seconds is None else Figure(seconds, n=1),
+            "over": None if not seconds or not base else Figure(base / seconds, n=1),
+        }
+        return Wanted(row, found)
+
+    @cached_property
+    def _bases(self) -> dict[tuple[object, ...], list[RawRow]]:
+        """Whom rows are divided by, fastest first."""
+        key, found = self.scope.baseline, dict[tuple[object, ...], list[RawRow]]()
+        for row in self.shown:
+            fits = row.on_cpu if key is None else f"{row.key}/".startswith(f"{key.rstrip('/')}/")
+            if fits and row.costs:
+                found.setdefault(self._work(row), []).append(row)
+        for same in found.values():
+            same.sort(
+                key=lambda row: (statistics.fmean(map(math.log, row.costs.values())), row.row_key, row.header.run_id)
+            )
+        return found
+
+    def _work(self, row: RawRow) -> tuple[object, ...]:
+        machine = row.header.machine.id if self.scope.baseline is None else None
+        return machine, row.work_key, row.protocol
+
+    def base_of(self, row: RawRow) -> RawRow | None:
+        """The row that its speed-up is over; where every run is listed, of its own run if there is one."""
+        if not row.costs:
+            return None
+        bases = self._bases.get(self._work(row), [])
+        own = [base for base in bases if self.scope.all_runs and base.header.run_id == row.header.run_id]
+        return next(iter(own or bases), None)
+
+    @cached_property
+    def _ceilings(self) -> dict[tuple[object, ...], float]:
+        """The best product's rate at each place."""
+        return self._rates(figures.place_of)
+
+    @cached_property
+    def _best(self) -> dict[tuple[object, ...], float]:
+        """The best product's rate among those of which a table marks one."""
+        return self._rates(figures.best_among)
+
+    def _rates(self, of: Callable[[RawRow], tuple[object, ...]]) -> dict[tuple[object, ...], float]:
+        found: dict[tuple[object, ...], float] = {}
+        for row in self.shown:
+            rate = figures.rate(row) if row.job.workload == "gemm" else None
+            if rate is not None:
+                found[of(row)] = max(found.get(of(row), 0.0), rate.value)
+        return found
+
+    @cached_property
+    def places(self) -> frozenset[str]:
+        """Every key that a baseline can be asked for by: a machine, a device of it, a thread count there."""
+        return frozenset("/".join(row.key.split("/")[:parts]) for row in self.shown for parts in (1, 2, 3))
+
+    def divides(self, row: RawRow, value: float) -> bool:
+        """Whether this is the row's speed-up here."""
+        base = self.base_of(row)
+        return base is not None and abs(intervals.ratio(base.costs, row.costs).value - value) <= 1e-9 * abs(value)
