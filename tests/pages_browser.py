@@ -19,6 +19,7 @@ from typing import Any
 
 import pages_records
 import pytest
+from media import STEERING as STEERING
 
 import reports
 from cnnbench.report import html
@@ -184,6 +185,35 @@ def overlaps(chart: dict[str, Any], slack: float = 2.0) -> list[str]:
             down = min(a["bottom"], b["bottom"]) - max(a["top"], b["top"])
             if across > slack and down > slack:
                 found.append(f"{chart['name']}: {a['text']!r} on {b['text']!r} by {across:.0f} x {down:.0f}")
+    return found
+
+
+MARK = """([x, y]) => {
+  const item = document.elementFromPoint(x, y)?.__data__;
+  return item?.tooltip ? item.datum : null;
+}"""
+"""What the mark at a place stands for, where it has a tooltip."""
+
+
+def hovered(page: Any, key: str, most: int) -> list[tuple[dict[str, Any], dict[str, str]]]:
+    """Up to so many marks of a chart hovered: what the mark stands for, and its tooltip's lines."""
+    page.locator(f"#chart-{key}").scroll_into_view_if_needed()
+    boxes = page.evaluate(
+        """(key) => [...document.querySelectorAll(`#chart-${key} svg .role-mark path`)].map((path) => {
+        const box = path.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; })""",
+        key,
+    )
+    found = []
+    for x, y in boxes:
+        if not 0 < y < 900 or (datum := page.evaluate(MARK, [x, y])) is None or len(found) >= most:
+            continue
+        page.mouse.move(x, y)
+        page.wait_for_selector("#vg-tooltip-element.visible")
+        lines = page.evaluate(
+            "[...document.querySelectorAll('#vg-tooltip-element tr')].map((row) => [...row.cells].map((c) => c.textContent))"
+        )
+        found.append((datum, {name.removesuffix(":"): value for name, value in lines}))
+        page.mouse.move(1, 1)
     return found
 
 

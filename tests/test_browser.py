@@ -18,10 +18,6 @@ IN_SIGHT = """(id) => {
   const box = document.getElementById(id).getBoundingClientRect();
   return box.top < 900 && box.bottom > 0;
 }"""
-MARK = """([x, y]) => {
-  const item = document.elementFromPoint(x, y)?.__data__;
-  return item?.tooltip ? item.datum : null;
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -153,34 +149,12 @@ def test_a_filter_shows_the_rows_with_all_its_words_and_counts_them(opened, kind
     assert seen.nothing()
 
 
-def hovered(page, key, most):
-    """Up to so many marks of a chart hovered: what the mark stands for, and its tooltip's lines."""
-    page.locator(f"#chart-{key}").scroll_into_view_if_needed()
-    boxes = page.evaluate(
-        """(key) => [...document.querySelectorAll(`#chart-${key} svg .role-mark path`)].map((path) => {
-        const box = path.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; })""",
-        key,
-    )
-    found = []
-    for x, y in boxes:
-        if not 0 < y < 900 or (datum := page.evaluate(MARK, [x, y])) is None or len(found) >= most:
-            continue
-        page.mouse.move(x, y)
-        page.wait_for_selector("#vg-tooltip-element.visible")
-        lines = page.evaluate(
-            "[...document.querySelectorAll('#vg-tooltip-element tr')].map((row) => [...row.cells].map((c) => c.textContent))"
-        )
-        found.append((datum, {name.removesuffix(":"): value for name, value in lines}))
-        page.mouse.move(1, 1)
-    return found
-
-
 @pytest.mark.parametrize("key", ["speedup", "speedup-cpu"])
 def test_a_tooltip_shows_the_exact_figure_and_its_interval(opened, key):
     """Six digits of the raw value, both ends of its interval, and n."""
     page, seen = opened("interactive", width=1280)
     value = {"speedup": "speedup_over_reference", "speedup-cpu": "speedup"}[key]
-    found = [pair for pair in hovered(page, key, 12) if pair[0][f"{value}_low"] is not None]
+    found = [pair for pair in browsers.hovered(page, key, 12) if pair[0][f"{value}_low"] is not None]
     assert len(found) >= 3
     for datum, lines in found:
         for name, field in (("times the speed", ""), ("95 % from", "_low"), ("to", "_high")):
@@ -193,7 +167,7 @@ def test_a_tooltip_shows_the_exact_figure_and_its_interval(opened, key):
 def test_every_chart_has_tooltips(opened):
     page, seen = opened("interactive")
     for chart in browsers.page_of("everything").charts:
-        found = hovered(page, chart.key, 2)
+        found = browsers.hovered(page, chart.key, 2)
         assert found, chart.key
         assert all(len(lines) >= 3 and all(lines.values()) for _, lines in found), (chart.key, found)
     assert seen.nothing()
