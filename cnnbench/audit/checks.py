@@ -108,7 +108,8 @@ def label_of(marked: Marked, *further: str) -> Check:
         rest = ", ".join(line for line in lines[:-1] if line)
         if isinstance(marked.wanted.row, ReferenceRow):
             return rest == f"published, {marked.wanted.row.year}"
-        return not list(phrases.wrong_of(rest, marked.wanted.row, further))
+        header = marked.wanted.row.header
+        return not list(phrases.wrong_of(rest, marked.wanted.row, (header.machine.id, header.run_id, *further)))
 
     return check
 

@@ -56,7 +56,8 @@ def _wrong_axis(marks: Sequence[Mark], texts: Sequence[Text]) -> Iterator[str]:
         yield f"{len(said)} rows are labelled, there are {len(labels)}"
     for lines, label in zip(said, labels, strict=False):
         first, *rest = [line for line in label.split("\n")[:-1] if line.strip()]
-        if not any(_same_lines(lines, right) for right in ((first, ", ".join(rest)), (first, *rest))):
+        ways = ((first, ", ".join(rest)), (first, *rest), (first, ", ".join(rest[:2]), *rest[2:]))
+        if not any(_same_lines(lines, right) for right in ways):
             yield f"a row is labelled {' / '.join(lines)!r}, it is {' / '.join((first, *rest))!r}"
 
 
