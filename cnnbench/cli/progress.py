@@ -60,17 +60,18 @@ def _joined(parts: Sequence[Part]) -> Text:
     return Text(", ").join([Text(part.text, style=part.style) for part in parts])
 
 
-def hanging(console: Console, text: Text, indent: int) -> Text:
+def hanging(console: Console, text: Text, indent: int, *, before: int = 0) -> Text:
     """The text wrapped between words on a terminal, all lines but the first indented; a long word, such as a path, stays
-    whole, so that it can be copied. In a log it stays one line.
+    whole, so that it can be copied. `before` columns of the first line are taken. In a log it stays one line.
     """
     if not console.is_terminal:
         return text
     breaks: list[int] = []
-    start = 0
+    start, taken = 0, before
     for word in re.finditer(r"\S+", text.plain):
-        if word.end() - start > console.width - indent and word.start() > start:
-            breaks.append(start := word.start())
+        if word.end() - start > console.width - taken and word.start() > start:
+            breaks.append(word.start())
+            start, taken = word.start(), indent
     lines = text.divide(breaks)
     for line in lines:
         line.rstrip()
