@@ -226,8 +226,8 @@ def test_a_long_line_wraps_between_words_on_a_terminal_and_not_in_a_log() -> Non
 
 
 @pytest.mark.parametrize("width", range(60, 110, 7))
-def test_a_job_that_went_well_is_one_line_on_any_terminal(watch, width: int) -> None:
-    """What does not fit is left out whole, not wrapped."""
+def test_a_job_that_went_well_is_one_line_where_its_step_time_fits(watch, width: int) -> None:
+    """What does not fit is left out whole; the step time stays, wrapped where it must be."""
     screen = watch([cnn_job()], terminal=True, width=width)
     screen.begin()
     screen.display.ends(record(cnn_job()))
@@ -235,6 +235,10 @@ def test_a_job_that_went_well_is_one_line_on_any_terminal(watch, width: int) -> 
     assert line.startswith("[1/1] mnist-cnn b128 fp32 on cpu, round 1: 10 ms a step")
     assert len(line) <= width
     assert last == ""
+    narrow = watch([cnn_job()], terminal=True, width=50)
+    narrow.begin()
+    narrow.display.ends(record(cnn_job()))
+    assert narrow.kept() == ["[1/1] mnist-cnn b128 fp32 on cpu, round 1: 10 ms a", "      step", ""]
 
 
 def test_quiet_says_nothing_of_what_went_well(watch) -> None:

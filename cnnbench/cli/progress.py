@@ -44,13 +44,17 @@ class Part(NamedTuple):
     style: str = ""
 
 
-def fitted(parts: Sequence[Part], room: int | None) -> list[Part]:
-    """The parts that fit, in their order; None is room enough. Those of rank 0 are cut between words, never in a number."""
+def chosen(parts: Sequence[Part], room: int | None) -> list[Part]:
+    """The parts in their order, as few left out as fit; None is room enough. Those of rank 0 stay whether they fit or not."""
     shown = [part for part in parts if part.text]
-    if room is None:
-        return shown
-    while len(_joined(shown)) > room and any(part.rank for part in shown):
+    while room is not None and len(_joined(shown)) > room and any(part.rank for part in shown):
         shown.remove(max(shown, key=lambda part: part.rank))
+    return shown
+
+
+def fitted(parts: Sequence[Part], room: int) -> list[Part]:
+    """As `chosen`, and what still does not fit is cut between words, never in a number."""
+    shown = chosen(parts, room)
     if len(_joined(shown)) > room:
         return [Part(_joined(shown).plain[: max(0, room + 1)].rpartition(" ")[0].rstrip(" ,"))]
     return shown
@@ -122,7 +126,7 @@ class Display:
         self._draw()
         if not self._live and self._verbosity >= 0 and done and now >= self._next_line:
             self._next_line = now + LINE_EVERY_SECONDS
-            figures, overview = (_joined(fitted(parts, None)) for parts in (self._figures(), self._overview()))
+            figures, overview = (_joined(chosen(parts, None)) for parts in (self._figures(), self._overview()))
             self._say(Text(f"{self._prefix}: {figures}{'; ' if overview else ''}{overview}"))
 
     def ends(self, record: Record) -> None:
@@ -133,7 +137,7 @@ class Display:
         if outcome.status == "ok":
             if self._verbosity >= 0:
                 room = self._console.width - len(self._prefix) - 2 if self._live else None
-                self._say(Text(f"{self._prefix}: {_joined(fitted(_summary(record), room))}"))
+                self._say(Text(f"{self._prefix}: {_joined(chosen(_summary(record), room))}"))
             return
         self._failed += outcome.status != "interrupted"
         self._say(Text(f"{self._prefix}: ").append(verdict(record), style=FAILURE))
