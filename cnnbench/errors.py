@@ -62,6 +62,18 @@ class ComparisonError(CnnbenchError):
     exit_code = ExitCode.UNFIT
 
 
+class UnfitError(CnnbenchError):
+    """The machine disturbs measurements too much, or too often, for a result to be had."""
+
+    exit_code = ExitCode.UNFIT
+
+
+class WorkerError(CnnbenchError):
+    """A worker process failed, and trying again did not help."""
+
+    exit_code = ExitCode.JOB_FAILED
+
+
 class UnsupportedError(CnnbenchError):
     """This device or build of torch cannot do this job; recorded as `unsupported`, with the reason."""
 

@@ -19,6 +19,8 @@ from cnnbench.schema import Device, Job, Machine, Outcome, Trial
 
 CONVOLUTION_FACTOR = 4.0
 """Winograd F(4x4, 3x3) saves a factor 4 of a 3x3 convolution's multiplications, the most any library uses."""
+CLOCK_TICK = 1e-9
+"""Seconds: what the clock counts in, so that no block is shorter."""
 CLOCK_TOLERANCE = 1.001
 """Two monotonic clocks of one machine; what they may disagree by in relative terms."""
 
@@ -58,8 +60,10 @@ def _broken_identities(job: Job, trial: Trial, process_seconds: float) -> list[s
     planned = job.job_steps if job.clock == "job" else job.blocks * job.block_steps
     if planned is not None and trial.steps != planned and not trial.stopped_early:
         broken.append(f"{trial.steps} steps were timed, the job asks for {planned}")
-    if any(not 0 < seconds < math.inf for seconds in trial.block_seconds):
+    if any(not CLOCK_TICK <= seconds < math.inf for seconds in trial.block_seconds):
         broken.append("a block's time is not a positive number of seconds")
+    if trial.cold_start_seconds is not None and trial.cold_start_seconds < 0:
+        broken.append(f"the first step was over {-trial.cold_start_seconds:.3f} s before the process began")
     if timed > process_seconds * CLOCK_TOLERANCE:
         broken.append(f"blocks add up to {timed:.3f} s, the whole process lived {process_seconds:.3f} s")
     if trial.job_seconds is not None:
@@ -71,7 +75,7 @@ def _broken_identities(job: Job, trial: Trial, process_seconds: float) -> list[s
         if trial.job_seconds > process_seconds * CLOCK_TOLERANCE:
             broken.append(f"the job clock says {trial.job_seconds:.3f} s, the process lived {process_seconds:.3f} s")
     for evaluation in (*trial.epoch_evaluations, *((trial.test,) if trial.test else ())):
-        if not 0 <= evaluation.correct <= evaluation.images:
+        if not 0 <= evaluation.correct <= evaluation.images or not evaluation.images:
             broken.append(f"{evaluation.correct} of {evaluation.images} test images cannot be right")
     return broken + _broken_counts(job, trial)
 

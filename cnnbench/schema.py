@@ -372,14 +372,17 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 
 def upgrade(line: dict[str, Any]) -> dict[str, Any]:
-    """The line in today's schema. Raises ValueError for a line of a later schema, or of one no upgrade leads from."""
+    """The line in today's schema. Raises ValueError for a line of a later schema, of one no upgrade leads from, or broken."""
     version = line.get("schema_version")
     if not isinstance(version, int) or version > SCHEMA:
         raise ValueError(f"schema {version!r} is newer than this cnnbench reads ({SCHEMA}); upgrade cnnbench")
     while version < SCHEMA:
         if version not in UPGRADES:
             raise ValueError(f"schema {version} is too old: no upgrade leads from it")
-        line = UPGRADES[version](line)
+        try:
+            line = UPGRADES[version](line)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a line of schema {version}: {type(error).__name__} {error}") from error
         version += 1
     return line
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -254,12 +255,31 @@ def is_reference(content: bytes) -> bool:
 
 
 def parse_line(text: str) -> dict[str, Any] | None:
-    """The JSON object of a line; None where it is none, torn for instance."""
+    """The JSON object of a line; None where it is none, torn for instance, or with a number that is none of ours: NaN, inf, an
+    integer of more than 63 bits. Half a character (`\\ud800`), which no file could hold as text, becomes U+FFFD.
+    """
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+        if "\\ud" in text.lower():
+            whole = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            value = json.loads(whole)
     except (ValueError, RecursionError):  # RecursionError: junk nested deeper than any line of ours
         return None
     return value if isinstance(value, dict) else None
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if abs(value) >= 2**63:
+        raise ValueError(f"{text} is no count of anything")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number")
+    return value
 
 
 def _validate(model: type[_Line], raw: dict[str, Any], where: str, problems: list[str]) -> _Line | None:

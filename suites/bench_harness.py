@@ -152,14 +152,14 @@ def alternate(rounds: int = 60, steps: int = 4) -> dict[str, float]:
     the caches and is dropped on both sides.
     """
     import torch
-    from bench_step import CNN, random_digits
+    from pieces import CNN, random_digits
     from scipy import stats
     from torch.nn.functional import cross_entropy
 
     from cnnbench.engine.loop import Training
     from cnnbench.engine.progress import Progress
 
-    data = random_digits()
+    data = random_digits(5120)
     job = Job(
         workload=CNN.name, workload_version=CNN.version, optimizer="rmsprop", init=CNN.default_init, data="synthetic",
         split="train-60000",

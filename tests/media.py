@@ -12,16 +12,16 @@ from cmarkgfm.cmark import Options
 
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What must reach no terminal, page or sheet raw: controls but line ends and tabs, direction overrides, half characters."""
-_COMMANDS = {
-    **{"textbackslash": "\\", "textasciicircum": "^", "textasciitilde": "~", "textbar": "|", "textless": "<"},
+COMMANDS = {
+    **{"textbackslash": "\\", "textasciicircum": "^", "textbar": "|", "textless": "<"},
     **{"textgreater": ">", "textasciigrave": "`", "textquotesingle": "'", "textendash": "–", "textemdash": "—"},
     **{"textquoteleft": "‘", "textquoteright": "’", "textquotedblleft": "“", "textquotedblright": "”"},
-    **{"ldots": "…", "textperiodcentered": "·", "textdegree": "°", "textregistered": "®", "texttrademark": "™"},
+    **{"ldots": "…", "textdegree": "°", "textregistered": "®", "texttrademark": "™"},
     **{"textcopyright": "©", "allowbreak": ""},
 }
 _MATHS = {
     **{r"\times": "×", r"\pm": "±", r"\mu": "µ", r"\geq": "≥", r"\leq": "≤", r"\approx": "≈", r"\to": "→"},
-    **{r"\surd": "√", "-": "−"},
+    **{r"\surd": "√", r"\cdot": "·", r"\sim": "~", "-": "−"},
 }
 _TOKEN = re.compile(
     r"\\texttt\{\\char(?P<code>\d+)\}|\\ensuremath\{(?P<maths>[^{}]+)\}|\\textsuperscript\{(?P<power>[23])\}"
@@ -51,9 +51,9 @@ def read_latex(source: str, *, strict: bool = True) -> str:
         kind, text = str(found.lastgroup), found.group(str(found.lastgroup))
         assert kind != "bad" or not strict, f"{text!r} in {source!r}"
         known = {"code": lambda digits: chr(int(digits)), "maths": _MATHS.get, "power": {"2": "²", "3": "³"}.get}
-        if kind == "command" and text not in _COMMANDS:
+        if kind == "command" and text not in COMMANDS:
             assert not strict, f"unknown command {text!r}"
             continue
-        known["command"] = _COMMANDS.get
+        known["command"] = COMMANDS.get
         parts.append(known[kind](text) if kind in known else text)
     return "".join(map(str, parts))

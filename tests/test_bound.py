@@ -49,3 +49,9 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert bound(JOB, 1e-3, {}, None, None).floors == ()
     assert bound(JOB, 1e-3, {}, None, None).verdict == "n/a"
     assert [floor.kind for floor in bound(gemm_job(), 1e-3, {}, None, 1e12).floors] == ["compute"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-320, 1e308])
+def test_a_floor_that_says_nothing_is_none(seconds: float) -> None:
+    found = bound(JOB, 1e-3, {"launch_seconds": seconds, "draw_seconds": seconds}, 85, 50e12)
+    assert [floor.kind for floor in found.floors] == ["compute"]

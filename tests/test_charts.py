@@ -173,6 +173,21 @@ class TestPictures:
         assert pictures.specification(again) == pictures.specification(charts[key])
 
 
+def test_small_ticks_are_drawn_as_they_are():
+    """Coordinates are rounded to a thousandth of a pixel, figures are not."""
+    import vl_convert
+
+    frugal = b.repeats(b.cnn_job(device="cuda:0"), [0.0005] * 3, energy=reports.energy(2e-5))  # 0.04 mJ an image
+    page = reports.page([b.ledger(frugal, machine=b.machine(gpus=[b.GPU]))])
+    chart = next(chart for chart in page.charts if chart.key == "energy")
+    for layout in (chart.wide, chart.narrow):
+        drawn = pictures.inline_svg(chart, narrow=layout is chart.narrow)
+        texts = {"".join(each.itertext()) for each in ET.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")}
+        raw = ET.fromstring(vl_convert.vegalite_to_svg(dict(layout)))
+        assert texts == {"".join(each.itertext()) for each in raw.iter("{http://www.w3.org/2000/svg}text")}
+        assert "0.00005" in texts
+
+
 def test_one_changed_figure_changes_the_digest(charts):
     import dataclasses
 

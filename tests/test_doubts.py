@@ -105,5 +105,6 @@ def test_a_gemm_and_a_trial_without_time_do_no_harm() -> None:
 def test_tf32_that_is_as_exact_as_float32_is_doubted() -> None:
     job = WHOLE.model_copy(update={"precision": "tf32"})
     assert codes(job, settings={"matmul_error": "4.00e-07"}) == {"precision"}
+    assert codes(job, settings={"matmul_error": "no number"}) == set()
     assert codes(job, settings={"matmul_error": "3.00e-04"}) == set()
     assert codes(WHOLE, settings={"matmul_error": "4.00e-07"}) == set()

@@ -32,9 +32,12 @@ def test_a_sound_trial_passes() -> None:
         ({"steps": 41}, "not the 41 steps reported"),
         ({"block_seconds": (1.0,) * 3, "steps": 30, "images": 3840}, "the job asks for 40"),
         ({"block_seconds": (1.0, 1.0, 1.0, 0.0)}, "not a positive number"),
+        ({"block_seconds": (1.0, 1.0, 1.0, 1e-320)}, "not a positive number"),
+        ({"cold_start_seconds": -1.0}, "over 1.000 s before the process began"),
         ({"block_seconds": (1.0, 1.0, 1.0, 8.0)}, "the whole process lived 10.000 s"),
         ({"parameters": 1}, "its layers give 1,378,698"),
         ({"test": Evaluation(after_steps=1, images=10, correct=11, seconds=1)}, "11 of 10 test images"),
+        ({"test": Evaluation(after_steps=1, images=0, correct=0, seconds=1)}, "0 of 0 test images"),
     ],
 )
 def test_each_broken_identity_is_named(changes: dict[str, object], words: str) -> None:

@@ -16,8 +16,21 @@ import cnnbench
 
 PACKAGE = Path(cnnbench.__file__).parent
 ROOMS = (
-    *("errors", "units", "schema", "workloads", "data", "devices", "machine", "gates", "plan", "store", "merge"),
-    *("engine", "runner", "analysis", "audit", "gate", "report", "cli", "__main__"),
+    *(
+        "errors",
+        "units",
+        "schema",
+        "pairing",
+        "workloads",
+        "data",
+        "devices",
+        "machine",
+        "gates",
+        "plan",
+        "store",
+        "merge",
+    ),
+    *("engine", "runner", "analysis", "audit", "gate", "report", "cli", "pytest_plugin", "__main__"),
 )
 """From the ground up: a room imports only rooms before it."""
 APART = {
@@ -33,8 +46,11 @@ APART = {
     "gate": {"engine", "data"},
     "report": {"engine", "runner", "plan", "data", "audit"},
     "cli": {"engine"},
+    "pytest_plugin": {"plan", "store", "merge", "gates", "data", "runner", "analysis", "audit", "gate", "cli"},
+    "__main__": {"pytest_plugin"},
 }
-"""Rooms below that are none of a room's business; nobody imports the torch wing: it is started as a process."""
+"""Rooms below that are none of a room's business; nobody imports the torch wing: it is started as a process. But for the
+pytest plugin, in a function: whoever times torch in a test has it in that process already."""
 TORCH_ROOMS = {"engine", "workloads", "devices"}
 PANDAS_ROOMS = {"analysis", "report"}
 
@@ -114,6 +130,15 @@ def test_torch_is_imported_in_the_engine_and_within_functions_of_workloads_and_d
     assert {room(each.module) for each in torch if each.at_start} == {"engine"}
 
 
+def test_the_pytest_plugin_loads_pytest_alone() -> None:
+    """It is imported in every pytest run of whoever installed cnnbench."""
+    own = [each.name for each in IMPORTS if each.module == "pytest_plugin" and each.at_start]
+    assert {room(name) for name in own} <= {"__future__", "pytest", *sys.stdlib_module_names}
+    code = "import pytest, sys; before = set(sys.modules); import cnnbench.pytest_plugin; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"cnnbench", "cnnbench.pytest_plugin"}
+
+
 def test_pandas_is_imported_in_the_reading_wing_alone() -> None:
     assert {room(each.module) for each in IMPORTS if room(each.name) == "pandas"} <= PANDAS_ROOMS
 
@@ -124,7 +149,7 @@ def test_the_bootstrap_needs_the_standard_library_alone() -> None:
 
 
 def test_the_environment_is_read_in_the_command_line_and_written_by_the_launcher() -> None:
-    allowed = {"bootstrap", "runner.launch"}
+    allowed = {"bootstrap", "runner.launch", "pytest_plugin"}  # the plugin's command line is pytest's
     users = {
         module
         for module, tree in sources()

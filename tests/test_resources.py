@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from builders import cnn_job, trial
 
-from cnnbench.analysis.resources import energy_use
+from cnnbench.analysis.frame import figures
+from cnnbench.analysis.resources import counted, energy_use
 from cnnbench.schema import Energy
 
 
@@ -36,3 +38,15 @@ def test_an_idle_machine_that_took_as_much_leaves_no_net() -> None:
 
 def test_without_a_reading_there_is_no_energy() -> None:
     assert energy_use([], 128) is None
+
+
+@pytest.mark.parametrize("field", ["window_joules", "window_steps", "window_seconds", "idle_seconds"])
+def test_a_counter_that_stood_still_gives_no_energy_and_says_so(field: str) -> None:
+    """There is nothing to divide, or nothing to divide by."""
+    job, still = cnn_job(), window(3000.0).model_copy(update={field: 0})
+    assert counted(window(3000.0))
+    assert not counted(still)
+    found = figures(job, trial(job, energy=still))
+    assert found is not None
+    assert found.energy is None
+    assert found.energy_missing == "nvml-total-energy did not count"

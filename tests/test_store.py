@@ -165,6 +165,9 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         (b"", "no readable run header"),
         (b"\x00\xff\xfe\n", "not a JSON line"),
         (b"[" * 100_000 + b"\n", "not a JSON line"),
+        (b'{"kind": "run", "seed": NaN}\n', "not a JSON line"),
+        (b'{"kind": "run", "seed": 1e999}\n', "not a JSON line"),
+        (b'{"kind": "run", "seed": ' + b"9" * 19 + b"}\n", "not a JSON line"),
         (b'{"kind": "run"}\n', "newer than this cnnbench"),
         (f'{{"kind": "run", "schema_version": {SCHEMA + 1}}}\n'.encode(), "newer than this cnnbench"),
         (f'{{"kind": "run", "schema_version": {SCHEMA}}}\n'.encode(), "field run_id"),
@@ -185,3 +188,9 @@ def test_what_is_no_ledger_is_said_and_the_others_are_read(tmp_path: Path, conte
 def test_a_path_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="no such file"):
         store.load_tree([tmp_path / "nothing"])
+
+
+def test_half_a_character_is_read_as_one_that_can_be_written() -> None:
+    """Whole ones, and a backslash that only looks like one, stay."""
+    line = r'{"a": "\ud83d\ude00 \ud83d \\ud800"}'
+    assert store.parse_line(line) == {"a": "\N{GRINNING FACE} \N{REPLACEMENT CHARACTER} \\ud800"}

@@ -23,6 +23,8 @@ ACTIVATION_MOVES = 5
 """Each activation is written and read once forward, read once backward, and its gradient written and read once."""
 PARAMETER_MOVES = 8
 """Weights are read forward and backward, gradients written and read, weight and mean square each read and written."""
+FARTHEST = 1e12
+"""Times a floor may be away from its step and say something: a nanosecond is a millionth of a millionth of 17 minutes."""
 EXPLAINED = 0.5
 """Above it the floor binds; below it no floor explains the step, and the kernels themselves are far from their limits."""
 
@@ -81,6 +83,7 @@ def bound(
     if "draw_seconds" in measured:
         seconds["input"] = measured["draw_seconds"]
     floors = [Floor(kind, floor, floor / step_seconds) for kind, floor in seconds.items()]
+    floors = [floor for floor in floors if 1 / FARTHEST < floor.share < FARTHEST]
     return Bound(step_seconds, tuple(sorted(floors, key=lambda floor: -floor.seconds)))
 
 

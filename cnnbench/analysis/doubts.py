@@ -238,10 +238,18 @@ def above_ceiling(share: float) -> Doubt:
 def precision_not_seen(case: Case) -> Doubt | None:
     """TF32 was asked for and the arithmetic is as exact as float32."""
     error = case.trial.settings.get("matmul_error")
-    if case.job.precision != "tf32" or error is None or float(error) > FP32_ERROR:
+    if case.job.precision != "tf32" or error is None or not _as_number(error) <= FP32_ERROR:
         return None
     text = f"labelled tf32, but a product's relative error is {error}, that of float32"
     return Doubt("precision", text, "Call it fp32, or find out why tensor cores were not used.")
+
+
+def _as_number(setting: str) -> float:
+    """A setting is text; one that is no number is none we wrote, and NaN is neither small nor large."""
+    try:
+        return float(setting)
+    except ValueError:
+        return math.nan
 
 
 def low_accuracy(case: Case) -> Doubt | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from cnnbench import gates, workloads
 from cnnbench.analysis import doubts
 from cnnbench.analysis.doubts import Doubt
+from cnnbench.analysis.resources import counted
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import (
     DataKind,
@@ -216,7 +217,7 @@ def figures(job: Job, trial: Trial) -> Figures | None:
         step_seconds=step_seconds,
         median_step_seconds=statistics.median(trial.block_seconds) / trial.steps_per_block,
         images_per_second=trial.images / total if trial.images > 0 else None,
-        flops_per_second=None if flops is None else flops / step_seconds,
+        flops_per_second=None if flops is None or flops <= 0 else flops / step_seconds,
         job_seconds=job_seconds if job_seconds is not None and 0 < job_seconds < math.inf else None,
         host_peak_bytes=trial.memory.host_peak_bytes,
         device_peak_bytes=trial.memory.device_allocated_peak_bytes,
@@ -227,16 +228,16 @@ def figures(job: Job, trial: Trial) -> Figures | None:
         parameters=trial.parameters,
         floors=trial.floors,
         memory=trial.memory,
-        energy=trial.energy,
+        energy=trial.energy if counted(trial.energy) else None,
         energy_missing=_why_no_energy(job, trial),
         cold_start_seconds=trial.cold_start_seconds,
     )
 
 
 def _why_no_energy(job: Job, trial: Trial) -> str | None:
-    """Why there is no energy: its sensor's own reason, else that it was not asked for."""
+    """Why there is no energy: its counter stood still, its sensor's own reason, else that it was not asked for."""
     if trial.energy is not None:
-        return None
+        return None if counted(trial.energy) else f"{trial.energy.source} did not count"
     sensor = "package_energy_joules" if job.device == "cpu" else "device_energy_joules"
     reading = trial.telemetry_before
     return (reading.missing.get(sensor) if reading else None) or "not asked for (run with --energy)"
@@ -269,30 +270,28 @@ def to_frame(found: Sequence[Process]) -> pd.DataFrame:
     """The processes as a frame, one row each; unknown figures are missing values, the job's fields stand as `job_...`."""
     import pandas as pd
 
-    columns = [
-        each.name
-        for each in dataclasses.fields(Figures)
-        if each.name not in ("test", "floors", "memory", "energy", "energy_missing")
-    ]
-    rows = [_flat(process, columns) for process in found]
-    return pd.DataFrame(rows, columns=list(_flat_names(columns)))
+    return pd.DataFrame(flat_rows(found), columns=list(COLUMNS))
+
+
+def flat_rows(found: Sequence[Process]) -> list[dict[str, object]]:
+    """What `to_frame` is made of: a row a process, its values by the names in `COLUMNS`, None where unknown."""
+    return [_flat(process) for process in found]
 
 
 _IDENTITY = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")
 _JOB = ("workload", "division", "precision", "batch_size", "size", "device", "threads", "round", "seed")
 _TEST = ("test_correct", "test_images", "test_after_steps")
+_NOT_FLAT = ("test", "floors", "memory", "energy", "energy_missing")
+_FIGURES = tuple(each.name for each in dataclasses.fields(Figures) if each.name not in _NOT_FLAT)
+COLUMNS = (*_IDENTITY, *(f"job_{name}" for name in _JOB), "processor", "torch", *_FIGURES, *_TEST)
 
 
-def _flat_names(columns: Sequence[str]) -> tuple[str, ...]:
-    return (*_IDENTITY, *(f"job_{name}" for name in _JOB), "processor", "torch", *columns, *_TEST)
-
-
-def _flat(process: Process, columns: Sequence[str]) -> dict[str, object]:
+def _flat(process: Process) -> dict[str, object]:
     row: dict[str, object] = {name: getattr(process, name) for name in _IDENTITY}
     row |= {f"job_{name}": getattr(process.job, name) for name in _JOB}
     row |= {"processor": process.device.name, "torch": process.software.torch}
     figures = process.figures
-    row |= {name: getattr(figures, name, None) for name in columns}
+    row |= {name: getattr(figures, name, None) for name in _FIGURES}
     test = None if figures is None else figures.test
     row |= {name: getattr(test, name.removeprefix("test_"), None) for name in _TEST}
     return row

@@ -22,6 +22,17 @@ class EnergyUse:
     source: str
 
 
+LEAST = 1e-9
+"""Joules or seconds below which a counter or a clock has said nothing: both count in millionths at best."""
+
+
+def counted(energy: Energy | None) -> bool:
+    """Whether there are joules, steps and seconds to divide; in some virtual machines the counter stands still."""
+    if energy is None:
+        return False
+    return min(energy.window_joules, energy.window_steps, energy.window_seconds, energy.idle_seconds) > LEAST
+
+
 def energy_use(found: Sequence[Energy], batch_size: int) -> EnergyUse | None:
     """What the processes that measured energy say; None where none did.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from cnnbench import gates, store
@@ -238,6 +239,7 @@ def _could_be(row: RawRow, name: str, place: str) -> bool:
     return known and _as_shown(job.device)[:SHOWN] in place and threads in place
 
 
+@lru_cache(maxsize=1024)
 def _as_shown(text: str) -> str:
     """A record's text as a page can show it: blanks folded, U+FFFD for controls, direction overrides and half characters."""
     folded = re.sub(r"[^\S\x1c-\x1f]+", " ", text)

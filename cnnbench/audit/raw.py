@@ -117,7 +117,11 @@ def expected(row: RawRow, shown: Sequence[RawRow], baseline: ReferenceRow | None
         "device used": _plain(_largest([t.memory.device_used_bytes for _, t in row.trials])),
         **_analytic(row.job),
         "energy an image": _geometric(
-            [t.energy.window_joules / (t.energy.window_steps * row.job.batch_size) for _, t in row.trials if t.energy]
+            [
+                e.window_joules / (e.window_steps * row.job.batch_size)
+                for _, t in row.trials
+                if (e := t.energy) and min(e.window_joules, e.window_steps, e.window_seconds, e.idle_seconds) > 1e-9
+            ]
         ),
         "cold start": _geometric([t.cold_start_seconds for _, t in row.trials if t.cold_start_seconds]),
         "one step": _geometric(row.steps()),
@@ -188,7 +192,8 @@ def _share(rate: Figure | None, whole: float | None) -> float | None:
 
 def _flops(job: Job) -> int | None:
     try:
-        return workloads.flops_per_step(job) if workloads.get(job.workload).version == job.workload_version else None
+        flops = workloads.flops_per_step(job) if workloads.get(job.workload).version == job.workload_version else 0
+        return flops if flops > 0 else None
     except WorkloadError:
         return None
 

@@ -47,7 +47,7 @@ def share(context: click.Context, parameter: click.Parameter, value: str) -> flo
     metavar="SHARE",
     help="Two times are the SAME where the whole interval of their ratio lies within this.",
 )
-@click.option("--format", "format_", type=click.Choice(["table", "markdown", "csv", "json"]), default="table")
+@click.option("--format", "format_", type=click.Choice(["table", "markdown", "latex", "csv", "json"]), default="table")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
 def compare(base: str, new: str, results: Path | None, tolerance: float, format_: Format, output: Path | None) -> None:
     """Divide the times of BASE by those of NEW, row by row: above 1, NEW is faster.

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from cnnbench.store import Ledger
 
 
+MOST_REASONS = 12
+"""Files and lines that a refusal names before it counts the rest."""
+
+
 @dataclass(frozen=True)
 class Gathered:
     """The ledgers chosen, their rows compared, and every line or file that could not be used."""
@@ -51,14 +55,26 @@ def gather(roots: Sequence[Path], selection: Selection, *, references_suffice: b
     loaded = store.load_tree(roots)
     shipped = store.load_tree([store.reference_dir()])
     references = tuple(dict.fromkeys((*shipped.references, *loaded.references)))
-    if not loaded.ledgers and not (references_suffice and references):
-        reasons = "".join(f"\n  {problem}" for problem in loaded.problems)
-        where = ", ".join(map(str, roots))
-        raise UsageError(f"no results in {where}; measure first with `cnnbench run quick`{reasons}")
+    suffice = references_suffice and bool(references)
+    if not loaded.ledgers and not suffice:
+        raise _nothing(roots, loaded.problems)
     ledgers = select(loaded.ledgers, selection)
     processes, doubles = frame.processes(ledgers)
+    if not processes and not suffice:
+        runs = [f"{ledger.path}: a run that planned no job and measured none" for ledger in ledgers]
+        raise _nothing(roots, (*loaded.problems, *runs))
     comparison = compare.compare(processes, references, all_runs=selection.all_runs, baseline=selection.baseline)
     return Gathered(tuple(ledgers), comparison, (*loaded.problems, *shipped.problems, *doubles))
+
+
+def _nothing(roots: Sequence[Path], problems: Sequence[str]) -> UsageError:
+    """No results there, the first reasons one a line, and what to do."""
+    from cnnbench.report.safe import plain
+
+    reasons = [plain(problem) for problem in problems[:MOST_REASONS]]
+    reasons += [f"and {len(problems) - MOST_REASONS} more"] if len(problems) > MOST_REASONS else []
+    where = ", ".join(map(str, roots))
+    return UsageError("\n  ".join((f"no results in {where}; measure first with `cnnbench run quick`", *reasons)))
 
 
 def select(ledgers: Sequence[Ledger], selection: Selection) -> list[Ledger]:

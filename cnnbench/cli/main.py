@@ -49,11 +49,18 @@ COMMANDS: dict[str, Lazy] = {
     "devices": Lazy("cnnbench.cli.machine:devices", "Show each processor with its theoretical and measured peaks."),
     "doctor": Lazy("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
     "merge": Lazy("cnnbench.cli.merge:merge", "Bring the ledgers of many machines into one tree."),
+    "ingest": Lazy("cnnbench.cli.ingest:ingest", "Read pytest-benchmark's files as a table, CSV or JSON."),
+    "export": Lazy("cnnbench.cli.export:export", "Write results in the formats of other tools, or CSV."),
     "audit": Lazy("cnnbench.cli.audit:audit", "Re-derive every printed figure from the raw records."),
     "history": Lazy("cnnbench.cli.history:history", "Show each row over all recorded runs, as a table or a picture."),
     "baseline": Lazy(
         "cnnbench.cli.baseline:baseline", "Store figures of runs under a name, and hold later runs to them."
     ),
+    "check": Lazy("cnnbench.cli.check:check", "Hold two revisions, environments or settings against each other."),
+    "calibrate": Lazy(
+        "cnnbench.cli.calibrate:calibrate", "Measure this machine's noise for a suite, and what shows in it."
+    ),
+    "selftest": Lazy("cnnbench.cli.selftest:selftest", "Inject real work and see the regression check find it."),
     "proof": Lazy("cnnbench.cli.proof:proof", "Measure how often the regression check errs, by simulation."),
     "list": Lazy("cnnbench.cli.catalog:list_command", "List the suites and workloads there are."),
     "validate": Lazy("cnnbench.cli.catalog:validate", "Check suite files, naming every mistake."),

@@ -80,6 +80,7 @@ if TYPE_CHECKING:
 @click.option(
     "--export-markdown", type=click.Path(allow_dash=True), metavar="FILE", help="Also write the table as Markdown."
 )
+@click.option("--export-latex", type=click.Path(allow_dash=True), metavar="FILE", help="Also write the table as LaTeX.")
 @click.pass_context
 def run(context: click.Context, /, suites: tuple[str, ...], **options: Any) -> None:
     """Measure the jobs of each SUITE (a shipped name such as quick, or a TOML file) and print their table.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cnnbench.schema import RunHeader
     from cnnbench.store import Ledger
 
-EXPORTS = {"json": "json", "csv": "csv", "markdown": "markdown"}
+EXPORTS = {"json": "json", "csv": "csv", "markdown": "markdown", "latex": "latex"}
 NOT_IN_THE_LEDGER = ("data_dir", "timeout", "energy", "no_progress")
 """Options that hold for the processes and not for the plan: the command that goes on must give them again."""
 MOST_FAILURES = 8

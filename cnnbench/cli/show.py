@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--format", "format_", type=click.Choice(["table", "markdown", "csv", "json"]), default="table")
+@click.option("--format", "format_", type=click.Choice(["table", "markdown", "latex", "csv", "json"]), default="table")
 @click.option("--with-lecture", is_flag=True, help="Show the lecture's rows of 2017 above the measured ones.")
 @click.option(
     "--machine",

@@ -130,6 +130,14 @@ class Products:
         """One product."""
         torch.mm(self._left, self._right, out=self._out)
 
+    def repeat(self, amount: float) -> None:
+        """`amount` of the product again: whole ones, then a part of its rows."""
+        whole, part = divmod(amount, 1.0)
+        for _ in range(int(whole)):
+            self.step()
+        if rows := round(part * len(self._left)):
+            torch.mm(self._left[:rows], self._right, out=self._out[:rows])
+
     def reset(self) -> None:
         """A product leaves nothing behind."""
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 from cnnbench.schema import Evaluation
 
@@ -54,6 +55,37 @@ def warm_up(
         if after_step is not None:
             after_step()
     return tuple(seconds)
+
+
+def time_turn(
+    step: Callable[[], None],
+    synchronize: Callable[[], None],
+    steps: int,
+    *,
+    each_step: bool,
+    clock: Clock = time.perf_counter_ns,
+) -> tuple[float, ...]:
+    """One turn of a paired measurement: the first step warms the caches that the other arm filled, the rest is timed.
+
+    Seconds of each kept step where `each_step` is true; else, where steps are queued and a synchronisation after each
+    would change them, the mean of all in one value. To whole nanoseconds, the clock's own resolution.
+    """
+    step()
+    synchronize()
+    kept = steps - 1
+    if not each_step:
+        start = clock()
+        for _ in range(kept):
+            step()
+        synchronize()
+        return (round((clock() - start) * NANO / kept, 9),)
+    marks = [0] * steps
+    marks[0] = clock()
+    for number in range(kept):
+        step()
+        synchronize()
+        marks[number + 1] = clock()
+    return tuple(round((end - start) * NANO, 9) for start, end in pairwise(marks))
 
 
 def time_blocks(

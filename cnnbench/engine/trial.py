@@ -7,23 +7,20 @@ marks and telemetry -> TIMED REGION -> marks and telemetry -> test accuracy -> o
 from __future__ import annotations
 
 import math
-import os
 import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from cnnbench import data, workloads
 from cnnbench.devices import Attached, backend, telemetry
 from cnnbench.devices.sensors import energy_between
 from cnnbench.engine import canary, floors, memory, precision
-from cnnbench.engine.loop import Products, Timed, Training
+from cnnbench.engine.build import apply_settings, build
+from cnnbench.engine.loop import Timed, Training
 from cnnbench.engine.measure import NANO, JobTiming, Report, collector_off, time_blocks, time_job, warm_up
 from cnnbench.engine.progress import Progress
-from cnnbench.errors import UnsupportedError, WorkloadError
+from cnnbench.errors import WorkloadError
 from cnnbench.schema import Energy, Envelope, Evaluation, Job, Memory, Outcome, Telemetry, Trial
 
 ENERGY_WINDOW_SECONDS = 10.0
@@ -68,10 +65,11 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
     progress.phase("attach")
     attached = backend(job.device).attach(threads=job.threads)
     progress.watch(attached.allocated_bytes)
-    settings = _settings(job, attached)
+    settings = apply_settings(job, attached)
     phases.end("attach")
 
-    timed = _build(envelope, attached, progress, phases)
+    directory = None if envelope.data_dir is None else Path(envelope.data_dir)
+    timed = build(job, directory, attached, begin=progress.phase, end=phases.end)
     progress.phase("first step")
     timed.step()
     attached.synchronize()
@@ -143,47 +141,6 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
         settings=settings,
     )
     return _judge(job, trial, first_losses, final_loss, errors)
-
-
-def _settings(job: Job, attached: Attached) -> dict[str, str]:
-    reason = attached.unsupported(job.precision)
-    if reason is not None:
-        raise UnsupportedError(reason)
-    torch.manual_seed(job.seed)
-    return {
-        **precision.apply(job.precision),
-        "threads": str(torch.get_num_threads()),
-        "interop_threads": str(torch.get_num_interop_threads()),
-        "gc": "off in the timed region",
-        "cudnn.benchmark": str(torch.backends.cudnn.benchmark),
-        "cudnn.deterministic": str(torch.backends.cudnn.deterministic),
-        "affinity": ",".join(map(str, sorted(os.sched_getaffinity(0)))) if hasattr(os, "sched_getaffinity") else "n/a",
-    }
-
-
-def _build(envelope: Envelope, attached: Attached, progress: Progress, phases: _Phases) -> Timed:
-    job = envelope.job
-    workload = workloads.get(job.workload)
-    if workload.version != job.workload_version:
-        raise WorkloadError(
-            f"{workload.name} is version {workload.version} here, the job asks for {job.workload_version}"
-        )
-    if workload.kind == "gemm":
-        products = Products(job, attached.device)
-        attached.synchronize()
-        phases.end("build")
-        return products
-    progress.phase("data")
-    directory = None if envelope.data_dir is None else Path(envelope.data_dir)
-    if job.data == "random" or job.split is None:
-        raise WorkloadError(f"{workload.name} trains on mnist or synthetic digits and needs a split")
-    dataset = data.load(job.data, job.split, directory)
-    phases.end("data")
-    progress.phase("build")
-    training = Training(job, workload, dataset, attached.device)
-    attached.synchronize()
-    phases.end("build")
-    return training
 
 
 def _note_loss(timed: Timed, losses: list[float]) -> Callable[[], None]:

@@ -56,10 +56,11 @@ def run(envelope: Envelope, progress: Progress) -> Outcome:
         return Outcome(status="crashed", message=f"{type(error).__name__}: {error}")
     except Exception as error:  # noqa: BLE001  the one broad door of the worker: what is unforeseen becomes a record
         traceback.print_exc()
-        return Outcome(status=_status_of(error), message=f"{type(error).__name__}: {str(error).splitlines()[0][:500]}")
+        return Outcome(status=status_of(error), message=f"{type(error).__name__}: {str(error).splitlines()[0][:500]}")
 
 
-def _status_of(error: Exception) -> Status:
+def status_of(error: Exception) -> Status:
+    """Out of memory, by torch's and the allocators' own words, or crashed."""
     text = str(error)
     memory = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
     if isinstance(error, MemoryError) or any(words in text.lower() for words in memory):

@@ -41,8 +41,11 @@ def judged(found: Judgement, problems: Iterable[str] = ()) -> Report:
 def _judged_notes(found: Judgement, problems: Iterable[str]) -> tuple[Note, ...]:
     counts = Counter(each.standing for each in found.findings)
     said = ", ".join(f"{counts[standing]} {standing}" for standing in Standing if counts[standing])
-    ranges = sum(each.metric == STEP_METRIC and each.expected is not None for each in found.findings)
+    ranges = sum(each.metric == STEP_METRIC and each.expected is not None and not each.note for each in found.findings)
     notes = [Note("summary", f"{said or 'nothing to judge'}. Stored are {_contents(found.baseline)}.")]
+    if found.run.run_id in {run.run_id for run in found.baseline.runs}:
+        own = "The run is one of the baseline's own: its times were accepted when it was saved, and are not judged."
+        notes.append(Note("warning", own))
     if found.advice is not None:
         notes.append(Note("warning", f"A suspicion alone fails nothing. {plain(found.advice, None)}."))
     if ranges:

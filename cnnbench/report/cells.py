@@ -110,7 +110,8 @@ def step_text(seconds: float | None) -> str:
     if seconds is None:
         return units.NOT_AVAILABLE
     scale, unit = next((each for each in _STEP_UNITS if seconds >= each[0]), _STEP_UNITS[-1])
-    return f"{seconds / scale:#,.4g}".rstrip(".") + f" {unit}"
+    value = seconds / scale
+    return f"{value:,.0f} {unit}" if value >= 999.95 else f"{value:#.4g} {unit}"
 
 
 def step_span(low: float, high: float) -> str:

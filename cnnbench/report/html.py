@@ -22,24 +22,33 @@ from cnnbench.report.text import sealed
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_LINES = 300
 """Lines of one table in a page: more are no longer read, and make it slow; the CSV, JSON and ledgers have all."""
+MOST_WARNINGS = 5
+"""Warnings that stand above everything else; more are folded up below them, so that the page still begins on its first screen."""
 FILTER_FROM = 6
 """Rows of a table from which it gets a filter."""
+LONG_FROM = 15
+"""Rows of a table from which it scrolls in a frame of its own, its headings staying in sight: the next section is then
+within reach, on a phone too.
+"""
 
 
 def render(page: Page, *, static: bool) -> str:
     """The page, ending in the digest of itself, for the audit. `static` draws the charts; else the reader's browser does."""
     page = pages.for_readers(page, MOST_LINES)
+    static = static or not page.charts
     text = (
         _environment()
         .get_template("page.html")
         .render(
             page=page,
             warnings=pages.warnings(page),
+            most_warnings=MOST_WARNINGS,
             static=static,
             version=__version__,
             style=Markup(_style()),
             script=Markup(_file("page.js")),
             filter_from=FILTER_FROM,
+            long_from=LONG_FROM,
             chart_script=None if static else Markup(_file("charts.js")),
             vega=None if static else Markup(_vega()),
             licence=None if static else _file("vega-licence.txt"),

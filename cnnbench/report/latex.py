@@ -45,14 +45,15 @@ def render(report: Report) -> str:
 def _table(table: Table) -> Iterator[str]:
     wide = _width(table) > WIDE
     yield r"\begin{landscape}" if wide else r"\bigskip"
-    yield rf"{{\raggedright\noindent\large\bfseries {_words(table.title)}\par}}"
+    yield rf"{{\raggedright\noindent\large\bfseries {_words(table.title)}\par}}\nobreak"
     for group in table.groups:
         for number, rows in enumerate(_parts(group)):
             more = " (continued)" if number else ""
             yield ""
             yield rf"\medskip{{\raggedright\noindent\footnotesize\bfseries {_words(group.title)}{more}\par}}\nobreak\smallskip"
             yield from _tabular(table.columns, rows)
-    yield rf"\medskip{{\raggedright\noindent\footnotesize Clock: {_words(table.clock)}.\par}}"
+    if table.clock:
+        yield rf"\medskip{{\raggedright\noindent\footnotesize Clock: {_words(table.clock)}.\par}}"
     if wide:
         yield r"\end{landscape}"
 
@@ -104,8 +105,9 @@ def _heading(column: Column) -> list[str]:
     return [*column.title.split("\n"), *((column.unit,) if column.unit else ())]
 
 
-def _height(line: Line) -> int:
-    return max(len(_cell(cell)) for cell in line.cells)
+def _height(line: Line) -> float:
+    """In rows of text, with the space after it."""
+    return max(len(_cell(cell)) for cell in line.cells) + 0.5
 
 
 def _width(table: Table) -> int:

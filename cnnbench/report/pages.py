@@ -13,7 +13,7 @@ from typing import Literal
 from cnnbench import units
 from cnnbench.analysis.compare import Row
 from cnnbench.report import cells, cost, machines, method, notes, tables
-from cnnbench.report.charts import flops, learning, noise, resources, speed, sweeps
+from cnnbench.report.charts import flops, learning, noise, resources, roofline, speed, sweeps
 from cnnbench.report.charts.material import Material
 from cnnbench.report.claim import claim
 from cnnbench.report.model import Cell, Chart, Note, Page, Report, Section, Table
@@ -92,7 +92,7 @@ def _full(
             "why",
             "Why not N times faster",
             "Each step against the floors measured beside it; the largest floor is what binds.",
-            [flops.roofline(material), sweeps.ladder(material)],
+            [roofline.roofline(material), sweeps.ladder(material)],
             [by_key.get("bounds"), by_key.get("gemm")],
         ),
         _section(
@@ -180,9 +180,7 @@ def _files(under: Sequence[Note]) -> Section | None:
     )
 
 
-AUDIT = Note(
-    "rule", "`cnnbench audit RESULTS PAGE` derives every figure on a page again, with other code, and compares."
-)
+AUDIT = Note("rule", "cnnbench audit RESULTS PAGE derives every figure on a page again, with other code, and compares.")
 
 
 def warnings(page: Page) -> tuple[Note, ...]:

@@ -23,7 +23,7 @@ PNG_SCALE = 2
 """Pixels a unit: sharp on a dense screen and on paper."""
 _METADATA = re.compile(r'<metadata id="cnnbench-data">(.*?)</metadata>', re.DOTALL)
 _PNG_KEY = b"cnnbench"
-_DIGITS = re.compile(r"\d+\.\d{4,}")
+_TAG, _DIGITS = re.compile(r"<[^>]*>"), re.compile(r"\d+\.\d{4,}")
 
 
 def data_text(chart: Chart) -> str:
@@ -58,7 +58,7 @@ def inline_svg(chart: Chart, *, narrow: bool = False) -> str:
 
     spec = dict(chart.narrow if narrow else chart.wide)
     drawn: str = vl_convert.vegalite_to_svg(spec)
-    drawn = _DIGITS.sub(lambda found: f"{float(found.group()):.3f}".rstrip("0").rstrip("."), drawn)
+    drawn = _TAG.sub(lambda tag: _DIGITS.sub(_rounded, tag.group()), drawn)
     start = drawn.index(">")
     head, body = drawn[:start], drawn[start + 1 :]
     name = f"{chart.key}-{'narrow' if narrow else 'wide'}"
@@ -67,6 +67,11 @@ def inline_svg(chart: Chart, *, narrow: bool = False) -> str:
         f'{head} role="img" aria-labelledby="{name}-title {name}-desc">'
         f'<title id="{name}-title">{_xml(chart.title)}</title><desc id="{name}-desc">{_xml(chart.alt)}</desc>{body}'
     )
+
+
+def _rounded(found: re.Match[str]) -> str:
+    """A coordinate to a thousandth of a pixel. Words are left alone: a tick of 0.0005 is no 0.001."""
+    return f"{float(found.group()):.3f}".rstrip("0").rstrip(".")
 
 
 def _unlabelled(body: str) -> str:

@@ -1,29 +1,35 @@
-"""A report as text: for a terminal, as Markdown, as CSV, as JSON. Every figure of the report is in each of them, except
+"""A report as text: for a terminal, as Markdown, LaTeX, CSV, JSON. Every figure of the report is in each of them, except
 that a narrow terminal loses the least important columns, and says which. What the records say goes through `safe`.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from collections.abc import Callable
 from typing import Literal
 
 from cnnbench import __version__
-from cnnbench.report import safe, terminal
+from cnnbench.report import latex, safe, terminal
 from cnnbench.report.model import Group, Line, Report, Table, Value
 from cnnbench.schema import digest
 
 PAGE_DIGEST = "<!-- cnnbench page sha256:"
 
-Format = Literal["table", "markdown", "csv", "json"]
+Format = Literal["table", "markdown", "latex", "csv", "json"]
 
 
 def render(report: Report, format: Format, *, width: int | None = None, color: bool = False) -> str:
     """The report as text ending in a newline. `width` and `color` are for `table`; None is as wide as it needs."""
     if format == "table":
         return terminal.render(report, width=width, color=color)
-    formats: dict[Format, Callable[[Report], str]] = {"markdown": markdown, "csv": comma_separated, "json": as_json}
+    formats: dict[Format, Callable[[Report], str]] = {
+        "markdown": markdown,
+        "latex": latex.render,
+        "csv": comma_separated,
+        "json": as_json,
+    }
     return formats[format](report)
 
 
@@ -85,12 +91,11 @@ def comma_separated(report: Report) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, [name for name in names if name not in ends] + ends, lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    shown = functools.cache(safe.csv)  # the report's notes stand in every row
+    writer.writerows(
+        {name: shown(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
+    )
     return out.getvalue()
-
-
-def _cell(value: Value) -> Value:
-    return safe.csv(value) if isinstance(value, str) else value
 
 
 def as_json(report: Report) -> str:

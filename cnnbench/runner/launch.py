@@ -107,13 +107,13 @@ def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: 
             energy=options.energy,
             memory_limit_bytes=options.memory_limit_bytes,
         )
-        oom_kills = _oom_kills()
+        oom_kills = oom_kills_so_far()
         process = subprocess.Popen(
             list(options.command),
             stdin=subprocess.PIPE,
             stdout=stderr,
             stderr=stderr,
-            env={**_inherited(os.environ), **chosen},
+            env=whole_environment(chosen),
             pass_fds=(write_end, *options.inherit),
             start_new_session=True,
         )
@@ -125,10 +125,28 @@ def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: 
             end_tree(process.pid)
             code = process.wait()
         seconds = (time.monotonic_ns() - started) * 1e-9
-        outcome = given_up or _outcome(outcome_path, code, _oom_kills() > oom_kills)
+        outcome = given_up or _outcome(outcome_path, code, oom_kills_so_far() > oom_kills)
         if outcome.status != "ok":
-            outcome = outcome.model_copy(update={"stderr_tail": _tail(stderr)})
+            outcome = outcome.model_copy(update={"stderr_tail": tail_of(stderr)})
         return Ended(outcome, seconds, time.process_time() - cpu, chosen)
+
+
+def paired_environment(jobs: Sequence[Job], device: Device | None, folders: Sequence[Path]) -> dict[str, str]:
+    """The variables set for an arm's worker, which does all jobs in turn; `folders` are searched for packages first.
+
+    The threads are the most that a job asks for; each job then sets its own. Strings hash alike in both arms.
+    """
+    chosen = environment_for(jobs[0], device)
+    threads = [job.threads for job in jobs if job.threads is not None]
+    if threads:
+        chosen |= {name: str(max(threads)) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    search = [*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return chosen | {"PYTHONPATH": os.pathsep.join(search), "PYTHONHASHSEED": "0"}
+
+
+def whole_environment(chosen: Mapping[str, str]) -> dict[str, str]:
+    """All of a worker's environment: the user's, less what would disturb, and what was chosen."""
+    return {**_inherited(os.environ), **chosen}
 
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
@@ -150,7 +168,7 @@ def _wait(
     """Sleep until the worker ends (None) or a limit is passed (the outcome); hand on its messages."""
     with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
         selector.register(pipe, selectors.EVENT_READ)
-        ended = _exit_descriptor(process.pid)
+        ended = exit_descriptor(process.pid)
         if ended is not None:
             stack.callback(os.close, ended)
             selector.register(ended, selectors.EVENT_READ)
@@ -189,7 +207,7 @@ def _messages(lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
                 yield message
 
 
-def _exit_descriptor(pid: int) -> int | None:
+def exit_descriptor(pid: int) -> int | None:
     """A descriptor that becomes readable when the process ends (Linux); elsewhere the pipe's end of file tells."""
     if not hasattr(os, "pidfd_open"):
         return None
@@ -230,7 +248,8 @@ def _outcome(path: Path, code: int, oom_killed: bool) -> Outcome:
     return outcome.model_copy(update={"exit_code": code})
 
 
-def _tail(stream: Any) -> str | None:
+def tail_of(stream: Any) -> str | None:
+    """The end of what a worker printed; None where it printed nothing."""
     stream.flush()
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - STDERR_TAIL_CHARACTERS))
@@ -238,7 +257,7 @@ def _tail(stream: Any) -> str | None:
     return text or None
 
 
-def _oom_kills() -> int:
+def oom_kills_so_far() -> int:
     """Processes the kernel's out-of-memory killer ended since boot; 0 where it does not say."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text().splitlines():

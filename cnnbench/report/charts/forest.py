@@ -100,15 +100,15 @@ def _marks(finding: Finding, meta: Meta, found: str) -> list[Datum]:
 def _draw(data: Sequence[Datum], verdict: Verdict, found: str, layout: theme.Layout) -> Any:
     import altair as alt
 
-    order = list(dict.fromkeys(str(datum["label"]) for datum in data))
+    rows = theme.Rows(tuple(dict.fromkeys(str(datum["label"]) for datum in data)))
     looks = {**_LOOKS, found: (theme.PURPLE, _BAR), CONTROL: (theme.GREY, "cross")}
     kinds = [kind for kind in looks if any(datum["kind"] == kind for datum in data)]
     colours, shapes = ([looks[kind][place] for kind in kinds] for place in (0, 1))
     legend = alt.Legend(symbolOpacity=1, columns=1 if layout.narrow else 2)
-    size: dict[str, Any] = {"width": layout.width, "height": theme.height(len(order), layout)}
+    size: dict[str, Any] = {"width": layout.width, "height": rows.height(layout)}
     x = _axis(data, verdict, layout)
     base = alt.Chart(alt.NamedData("rows"), **size).encode(
-        y=alt.Y("label:N", sort=order, axis=alt.Axis(**theme.label_axis(layout))),
+        y=rows.y(layout, bars=False),
         color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=colours), legend=legend),
     )
     known = base.transform_filter("isValid(datum.ratio_low) && isValid(datum.ratio_high)")

@@ -18,7 +18,7 @@ from cnnbench.report.model import Chart, Value
 from cnnbench.schema import digest
 
 Datum = dict[str, Value]
-MOST_PANELS = 12
+MOST_PANELS = 8
 MOST_CHANGES = 12
 """Changes that the caption spells out; the table has all."""
 NOT_PREDICTED = "too few runs before it"
@@ -133,7 +133,7 @@ def _panel(name: str, panel: int, data: Sequence[Datum], kinds: Sequence[str], l
     base = (
         alt.Chart(
             alt.NamedData("rows"),
-            width=layout.width + (layout.label_limit - 60 if layout.narrow else 0),
+            width=layout.whole,
             height=170,
             title=_heading(name, layout),
         )

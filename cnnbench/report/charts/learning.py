@@ -10,18 +10,21 @@ from cnnbench.analysis.compare import Row
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.material import (
     Material,
-    axis_labels,
     identity,
+    left_out,
     number,
-    one_line,
-    row_lines,
+    row_names,
+    series_names,
+    spread,
 )
 from cnnbench.report.model import Chart, Value
 from cnnbench.schema import Record, Trial
 
 Datum = dict[str, Value]
 MOST_CURVES = 6
-MOST_POINTS = 200
+LOG_FROM = 8
+"""Slowest job over the fastest from which a linear axis would press the fast ones together."""
+MOST_POINTS = 100
 """Of one curve; longer ones are thinned evenly, the last point kept."""
 
 
@@ -29,17 +32,19 @@ def learning(material: Material) -> Chart | None:
     """A curve a process; the slowest and the fastest rows are not distinguished: the first few in the table's order."""
     rows = [row for row in material.training if any(trial.epoch_evaluations for _, trial in material.trials(row))]
     curves = [(row, *pair) for row in rows for pair in material.trials(row) if pair[1].epoch_evaluations]
-    shown = curves[:MOST_CURVES]
+    shown = spread(curves, lambda curve: (curve[0].device.name, curve[0].job.precision))[:MOST_CURVES]
     if not shown:
         return None
-    names = [(*row_lines(row), f"process {record.job.round + 1}") for row, record, _ in shown]
-    series = [one_line(label) for label in axis_labels(names)]
+    names = row_names([row for row, _, _ in shown])
+    series = series_names(
+        [(*name, f"process {record.job.round + 1}") for name, (_, record, _) in zip(names, shown, strict=True)]
+    )
     data = [
         datum
         for (row, record, trial), name in zip(shown, series, strict=True)
         for datum in _curve(row, record, trial, name)
     ]
-    return _draw(data, series, len(curves) - len(shown))
+    return _draw(data, series, left_out(len(shown), len(curves), "processes", "The most different"))
 
 
 def _curve(row: Row, record: Record, trial: Trial, series: str) -> list[Datum]:
@@ -70,18 +75,23 @@ def _curve(row: Row, record: Record, trial: Trial, series: str) -> list[Datum]:
     return thinned
 
 
-def _draw(data: list[Datum], series: list[str], left_out: int) -> Chart:
+def _draw(data: list[Datum], series: list[str], more: str) -> Chart:
     import altair as alt
 
     shares = [number(datum, "accuracy") for datum in data]
     floor = max(0.0, min(shares) - 0.01)
     kinds = list(dict.fromkeys(str(datum["kind"]) for datum in data))
     several = len(series) > 1
+    minutes = [number(datum, "minutes") for datum in data]
+    ends = [max(number(d, "minutes") for d in data if d["series"] == name) for name in series]
+    apart = max(ends) > LOG_FROM * min(ends)
+    clock = f"minutes on the job clock{' (log scale)' if apart else ''}"
 
     def draw(layout: theme.Layout) -> Any:
-        width = layout.width + (layout.label_limit - 60 if layout.narrow else 0)
-        base = alt.Chart(alt.NamedData("rows"), width=width, height=260).encode(
-            x=alt.X("minutes:Q", title="minutes on the job clock", axis=alt.Axis(gridOpacity=0.7, format=",~r")),
+        scale = theme.log_scale(minutes) if apart else {}
+        axis = theme.log_axis(scale, layout, clock, layout.whole) if apart else {"format": ",~r", "gridOpacity": 0.7}
+        base = alt.Chart(alt.NamedData("rows"), width=layout.whole, height=260).encode(
+            x=alt.X("minutes:Q", title=clock, scale=alt.Scale(**scale), axis=alt.Axis(**axis)),
             y=alt.Y(
                 "accuracy:Q",
                 title="test accuracy",
@@ -112,7 +122,6 @@ def _draw(data: list[Datum], series: list[str], left_out: int) -> Chart:
 
     sizes = sorted({int(str(datum["images"])) for datum in data if datum["kind"] == kinds[0]})
     final = [f"{d['series']}: {units.percent(number(d, 'accuracy'))} at the end" for d in data if d["kind"] != kinds[0]]
-    more = f" {left_out} further processes are left out." if left_out else ""
     caption = (
         f"The job's own evaluations are on samples of {' or '.join(map(units.count, sizes))} random test images, so a single "
         f"point moves by about {units.percent(_sampling(sizes[0]), 1)} by chance alone: a sample that is all right is no 100 %."

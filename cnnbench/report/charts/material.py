@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from cnnbench import units
 from cnnbench.analysis.compare import Comparison, Reference, Row
-from cnnbench.report import labels
+from cnnbench.report import labels, safe
 from cnnbench.report.model import Value
 from cnnbench.schema import Record, Trial, digest
 from cnnbench.store import Ledger
 
+Item = TypeVar("Item")
 KEY_CHARACTERS = 12
 """Of a row key's SHA-256: enough to tell the rows of one run apart."""
+LONGEST_ID = 40
 MOST_MARKS = 40
 """Rows a chart shows at the most: beyond it labels no longer fit a page; which are left out is said in the caption."""
 
@@ -94,16 +97,72 @@ def reference_identity(found: Reference) -> dict[str, Value]:
     }
 
 
-def row_lines(row: Row, *, batch: bool = False) -> tuple[str, str, str]:
-    """A row's label in three lines: the processor, its place on the machine, what was timed."""
-    where = [labels.place(row.job).removeprefix("cpu, ")]
-    where += [row.job.precision] if row.job.precision != "fp32" else []
-    if row.job.workload == "gemm":
-        what = [f"gemm {units.count(row.job.size)}"]
+def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, str, str, str]]:
+    """Each row's label in four lines: processor, place on the machine, what was timed, and what tells rows apart."""
+    names = [_row_lines(row, batch=batch) for row in rows]
+    return [(*name, apart) for name, apart in zip(names, tell_apart(names, rows), strict=True)]
+
+
+def _row_lines(row: Row, *, batch: bool) -> tuple[str, str, str]:
+    job = row.job
+    where = [labels.place(job).removeprefix("cpu, "), *([job.precision] if job.precision != "fp32" else [])]
+    where += [job.layout] if job.layout != "nchw" else []
+    where += [job.division] if job.division != "reference" else []
+    where += [f"{job.loader}, {job.loader_workers} workers"] if job.loader != "resident" else []
+    if job.workload == "gemm":
+        what = [f"gemm {units.count(job.size)}"]
     else:
-        what = [f"batch {row.job.batch_size}"] if batch else []
-        what += ["whole job" if row.job.clock == "job" else f"{units.count(row.timed_steps)} steps"]
+        what = [f"batch {job.batch_size}"] if batch else []
+        what += ["whole job" if job.clock == "job" else f"{units.count(row.timed_steps)} steps"]
     return labels.processor(row.device), ", ".join(where), ", ".join(what)
+
+
+def tell_apart(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str]:
+    """What must stand beside each name where rows of several machines, or of several runs, would read alike: the machine,
+    or the run. For all of them or, where none needs it, for none.
+    """
+    ways: tuple[Callable[[Row], str], ...] = (_machine, _run)
+    for words in ways:
+        places: dict[tuple[str, ...], set[str]] = {}
+        for name, row in zip(names, rows, strict=True):
+            places.setdefault(tuple(name), set()).add(words(row))
+        if any(len(found) > 1 for found in places.values()):
+            return [words(row) for row in rows]
+    return ["" for _ in rows]
+
+
+def _machine(row: Row) -> str:
+    return safe.plain(row.machine.id, LONGEST_ID)
+
+
+def _run(row: Row) -> str:
+    return safe.plain(row.run_id, LONGEST_ID)
+
+
+def series_names(names: Sequence[Sequence[str]]) -> list[str]:
+    """Each name in one line, no two alike: a line a series, never two processors in one line."""
+    seen: dict[str, int] = {}
+    made = []
+    for words in names:
+        text = ", ".join(word for word in words if word)
+        count = seen[text] = seen.get(text, 0) + 1
+        made.append(text if count == 1 else f"{text} ({count})")
+    return made
+
+
+def spread(items: Sequence[Item], kind: Callable[[Item], object]) -> list[Item]:
+    """The items so that the first few are of as many kinds as possible: the first of each kind, then the second of each."""
+    seen: dict[object, int] = {}
+    turns = []
+    for place, item in enumerate(items):
+        turn = seen[kind(item)] = seen.get(kind(item), 0) + 1
+        turns.append((turn, place, item))
+    return [item for _, _, item in sorted(turns, key=lambda each: each[:2])]
+
+
+def left_out(shown: int, all_of: int, what: str, which: str) -> str:
+    """A caption's last sentence where not all are drawn; nothing where all are."""
+    return f" {which} {shown} of {all_of} {what} are drawn; all are in the tables' files." if shown < all_of else ""
 
 
 def reference_lines(found: Reference) -> tuple[str, str, str]:
@@ -111,15 +170,18 @@ def reference_lines(found: Reference) -> tuple[str, str, str]:
     return found.published.processor, "published", str(found.published.year)
 
 
+LABEL_LINES = 4
+
+
 def axis_labels(names: Sequence[Sequence[str]]) -> list[str]:
-    """A label a row: its lines, then a counter that the axis does not show.
+    """A label a row: its lines, four of them with blank ones at the end, then a counter that the axis does not show.
 
     Vega-Lite makes one place of equal labels, so rows that read alike need something to tell them apart.
     """
     seen: dict[tuple[str, ...], int] = {}
     made = []
     for lines in names:
-        words = tuple(" ".join(line.split()) for line in lines)
+        words = tuple(" ".join(line.split()) for line in (*lines, *[""] * (LABEL_LINES - len(lines))))
         count = seen[words] = seen.get(words, 0) + 1
         made.append("\n".join((*words, str(count))))
     return made

@@ -102,7 +102,7 @@ def _draw(data: Sequence[Datum], plan: Plan, layout: theme.Layout) -> Any:
         scale=alt.Scale(domain=[0, 1.05 * slowest], nice=False),
         axis=alt.Axis(**percent),
     )
-    width = layout.width + (layout.label_limit - 40 if not layout.narrow else 80)
+    width = layout.whole
     base = alt.Chart(alt.NamedData("rows"), width=width, height=280)
     limits = base.transform_filter(alt.datum.role == LIMIT)
     rules = limits.mark_rule(color=theme.MUTED, strokeDash=[4, 4], aria=False).encode(y=y)

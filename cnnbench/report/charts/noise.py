@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +15,13 @@ from cnnbench.report.charts.material import (
     identity,
     number,
     one_line,
-    row_lines,
+    row_names,
 )
 from cnnbench.report.model import Chart, Value
 
 Datum = dict[str, Value]
+LINE_PIXELS = 7
+"""From one process's line to the next."""
 MOST_PROCESSES = 90
 """Processes drawn at the most, those of the noisiest rows first: more lines than this cannot be told apart."""
 
@@ -36,11 +39,9 @@ def noise(material: Material) -> Chart | None:
         shown.append(row)
     if not shown:
         return None
-    names = [row_lines(row, batch=True) for row in shown]
+    names = axis_labels(row_names(shown, batch=True))
     data = [
-        {**datum, "label": label}
-        for row, label in zip(shown, axis_labels(names), strict=True)
-        for datum in _blocks(material, row)
+        {**datum, "label": label} for row, label in zip(shown, names, strict=True) for datum in _blocks(material, row)
     ]
     return _lines(data, len(rows) - len(shown))
 
@@ -89,16 +90,16 @@ def _lines(data: list[Datum], left_out: int) -> Chart:
     import altair as alt
 
     order = list(dict.fromkeys(str(datum["label"]) for datum in data))
+    most = max(Counter(str(datum["label"]) for datum in data).values())
+    rows = theme.Rows(tuple(order), mark=min(60, max(theme.MARK, most * LINE_PIXELS)))
     ends = [number(datum, name) for datum in data for name in ("block_p05", "block_p95")]
 
     def draw(layout: theme.Layout) -> Any:
-        base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=theme.height(len(order), layout)).encode(
-            y=alt.Y(
-                "label:N", sort=order, axis=alt.Axis(**theme.label_axis(layout)), scale=alt.Scale(paddingInner=0.4)
-            ),
+        base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=rows.height(layout)).encode(
+            y=rows.y(layout, bars=True),
             yOffset=alt.YOffset("round:O"),
         )
-        axis = alt.Axis(format="+.0%", gridOpacity=0.7, tickCount=4 if layout.narrow else 9, labelExpr=_SIGNED)
+        axis = alt.Axis(format="+.0%", gridOpacity=0.7, tickCount=4 if layout.narrow else 6, labelExpr=_SIGNED)
         scale = alt.Scale(domain=[min(0.95, *ends), max(1.05, *ends)], nice=False)
         x = alt.X("block_p05:Q", title="block time against the mean", scale=scale, axis=axis)
         spans = base.mark_rule(strokeWidth=2.5, opacity=0.5, color=theme.BLUE, aria=False).encode(x=x, x2="block_p95:Q")

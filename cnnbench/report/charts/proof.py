@@ -75,11 +75,11 @@ def _draw(data: Sequence[Datum], floor: float, bound: float, layout: theme.Layou
     kinds = list(dict.fromkeys(str(datum["kind"]) for datum in data))
     looks = dict(zip([model.name for model in MODELS], LOOKS, strict=True))
     chosen = [looks.get(kind, (theme.MUTED, "triangle-right")) for kind in kinds]
-    size: dict[str, Any] = {"width": layout.width, "height": ROW[layout.narrow] * len(rules)}
+    size: dict[str, Any] = {"width": 200 if layout.narrow else 480, "height": ROW[layout.narrow] * len(rules)}
     scale = alt.Scale(type="log", domain=[floor / 1.6, 1], nice=False)
     ticks = [floor, *(share for share in (1e-4, 1e-3, 1e-2, 1e-1, 1) if share > 2 * floor)]
     axis = alt.Axis(
-        title="share of checks with a false alarm (log scale)",
+        title="checks with a false alarm (log)" if layout.narrow else "share of checks with a false alarm (log scale)",
         values=ticks,
         labelExpr=f"datum.value < {1.01 * floor} ? 'none' : format(100 * datum.value, '~r') + ' %'",
     )
@@ -87,7 +87,7 @@ def _draw(data: Sequence[Datum], floor: float, bound: float, layout: theme.Layou
     columns = list(dict.fromkeys(str(datum["noise"]) for datum in data))
     names: dict[str, Any] = {
         "title": None,
-        "labelLimit": layout.label_limit,
+        "labelLimit": 140 if layout.narrow else 230,
         "labelColor": theme.INK,
         "domain": False,
         "ticks": False,

@@ -13,9 +13,10 @@ from cnnbench.report.charts.material import (
     Material,
     axis_labels,
     identity,
+    left_out,
     number,
     one_line,
-    row_lines,
+    row_names,
 )
 from cnnbench.report.model import Chart, Value
 
@@ -24,6 +25,8 @@ MARK, ANALYTIC = "measured high-water mark", "analytic: what the layers need"
 PARAMETER_COPIES = 3
 """Weights, gradients, and RMSProp's mean square of each."""
 MIB = 2**20
+TWO_BARS = 30
+"""Pixels that two bars with a line of text each need."""
 
 
 def memory(material: Material) -> Chart | None:
@@ -32,8 +35,8 @@ def memory(material: Material) -> Chart | None:
     known.sort(key=lambda pair: (pair[0].job.batch_size, pair[0].device.kind, pair[1], pair[0].row_key))
     shown = known[:: max(1, -(-len(known) // MOST_MARKS))]
     data: list[Datum] = []
-    names = [row_lines(row, batch=True) for row, _ in shown]
-    for (row, mark), label in zip(shown, axis_labels(names), strict=True):
+    names = axis_labels(row_names([row for row, _ in shown], batch=True))
+    for (row, mark), label in zip(shown, names, strict=True):
         need = _needed(row)
         found = [(MARK, mark)] + ([] if need is None else [(ANALYTIC, need)])
         data += [
@@ -44,7 +47,7 @@ def memory(material: Material) -> Chart | None:
             }
             for kind, value in found
         ]
-    return _bars(data) if data else None
+    return _bars(data, left_out(len(shown), len(known), "rows", "Evenly some,")) if data else None
 
 
 def _mark(row: Row) -> int | None:
@@ -59,24 +62,23 @@ def _needed(row: Row) -> int | None:
     return row.job.batch_size * workload.activation_bytes_per_image + PARAMETER_COPIES * workload.parameter_bytes
 
 
-def _bars(data: list[Datum]) -> Chart:
+def _bars(data: list[Datum], more: str) -> Chart:
     import altair as alt
 
-    order = list(dict.fromkeys(str(datum["label"]) for datum in data))
+    rows = theme.Rows(tuple(dict.fromkeys(str(datum["label"]) for datum in data)), mark=TWO_BARS)
     kinds = [kind for kind in (MARK, ANALYTIC) if any(datum["kind"] == kind for datum in data)]
     most = max(number(datum, "mib") for datum in data)
 
     def draw(layout: theme.Layout) -> Any:
-        base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=theme.height(len(order), layout)).encode(
-            y=alt.Y(
-                "label:N", sort=order, axis=alt.Axis(**theme.label_axis(layout)), scale=alt.Scale(paddingInner=0.35)
-            ),
+        words = theme.room_for(str(datum["text"]) for datum in data)
+        base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=rows.height(layout)).encode(
+            y=rows.y(layout, bars=True),
             yOffset=alt.YOffset("kind:N", sort=kinds),
             x=alt.X(
                 "mib:Q",
                 title="MiB",
-                scale=alt.Scale(domain=[0, most * (1.5 if layout.narrow else 1.15)], nice=False),
-                axis=alt.Axis(format=",~r", tickCount=4 if layout.narrow else 8, gridOpacity=0.7),
+                scale=alt.Scale(domain=theme.linear_with_room(most, layout.width, after=words), nice=False),
+                axis=alt.Axis(format=",~r", tickCount=4 if layout.narrow else 6, gridOpacity=0.7),
             ),
         )
         bars = base.mark_bar().encode(
@@ -91,14 +93,14 @@ def _bars(data: list[Datum]) -> Chart:
                 alt.Tooltip("work:N"),
             ],
         )
-        words = base.mark_text(align="left", dx=5, aria=False).encode(text="text:N", color=alt.value(theme.MUTED))
-        return alt.layer(bars, words)
+        figures = base.mark_text(align="left", dx=5, aria=False).encode(text="text:N", color=alt.value(theme.MUTED))
+        return alt.layer(bars, figures)
 
     said = [f"{one_line(d['label'])}: {d['text']} {str(d['kind']).partition(':')[0]}" for d in data]
     caption = (
         "Measured: on a GPU the allocator's peak; on a CPU the whole process, interpreter, libraries and data included, so "
         "that only its growth over batch sizes compares with the analytic figure. Analytic: one batch's forward activations "
-        "in float32, and weights, gradients and mean squares once each."
+        "in float32, and weights, gradients and mean squares once each." + more
     )
     title = "Memory, measured against what the layers need"
     return theme.make("memory", title, f"{title}. {'; '.join(said)}.", caption, data, draw)
@@ -106,36 +108,35 @@ def _bars(data: list[Datum]) -> Chart:
 
 def energy(material: Material) -> Chart | None:
     """Joules an image, gross; only where a counter was read."""
-    rows = [row for row in material.training if row.energy is not None][:MOST_MARKS]
-    names = [row_lines(row, batch=True) for row in rows]
+    every = [row for row in material.training if row.energy is not None]
+    rows = every[:: max(1, -(-len(every) // MOST_MARKS))]
+    names = axis_labels(row_names(rows, batch=True))
     data: list[Datum] = [
         {
             **identity(row),
             **{"label": label, "text": units.joules(row.energy.gross_joules.value), "watts": row.energy.watts},
             **cells.values("energy_joules_per_image", row.energy.gross_joules),
         }
-        for row, label in zip(rows, axis_labels(names), strict=True)
+        for row, label in zip(rows, names, strict=True)
         if row.energy is not None
     ]
-    return _energy_points(data) if data else None
+    return _energy_points(data, left_out(len(rows), len(every), "rows", "Evenly some,")) if data else None
 
 
-def _energy_points(data: list[Datum]) -> Chart:
+def _energy_points(data: list[Datum], more: str) -> Chart:
     import altair as alt
 
     value = "energy_joules_per_image"
-    order = [str(datum["label"]) for datum in data]
+    rows = theme.Rows(tuple(str(datum["label"]) for datum in data))
     values = [number(datum, value) for datum in data]
 
     def draw(layout: theme.Layout) -> Any:
-        scale = theme.log_scale(values, below=1.6, above=3 if layout.narrow else 1.8)
-        base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=theme.height(len(data), layout)).encode(
-            y=alt.Y("label:N", sort=order, axis=alt.Axis(**theme.label_axis(layout))),
-            x=alt.X(
-                f"{value}:Q",
-                scale=alt.Scale(**scale),
-                axis=alt.Axis(**theme.log_axis(scale, layout, "joules an image, gross (log scale)")),
-            ),
+        words = theme.room_for(str(datum["text"]) for datum in data)
+        scale = theme.log_scale_with_room(values, layout.width, before=12, after=words)
+        axis = theme.log_axis(scale, layout, "joules an image, gross (log scale)", layout.width)
+        base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=rows.height(layout)).encode(
+            y=rows.y(layout, bars=False),
+            x=alt.X(f"{value}:Q", scale=alt.Scale(**scale), axis=alt.Axis(**axis)),
         )
         points = base.mark_point(filled=True, size=110, opacity=1, color=theme.GREEN).encode(
             tooltip=[
@@ -145,9 +146,9 @@ def _energy_points(data: list[Datum]) -> Chart:
                 alt.Tooltip(f"{value}_n:Q", title="processes (n)"),
             ]
         )
-        words = base.mark_text(align="left", dx=10, aria=False).encode(text="text:N", color=alt.value(theme.INK))
-        return alt.layer(points, words)
+        figures = base.mark_text(align="left", dx=10, aria=False).encode(text="text:N", color=alt.value(theme.INK))
+        return alt.layer(points, figures)
 
     said = "; ".join(f"{one_line(d['label'])} {d['text']}" for d in data)
-    caption = "From the counter named in the table, over a window of at least 10 s; idle power is in it."
+    caption = "From the counter named in the table, over a window of at least 10 s; idle power is in it." + more
     return theme.make("energy", "Energy an image", f"Energy an image: {said}.", caption, data, draw)

@@ -15,11 +15,12 @@ from cnnbench.report.charts.material import (
     Material,
     axis_labels,
     identity,
+    left_out,
     number,
     one_line,
     reference_identity,
     reference_lines,
-    row_lines,
+    row_names,
 )
 from cnnbench.report.model import Chart, Value
 
@@ -53,15 +54,20 @@ def over_reference(material: Material) -> Chart | None:
         }
         for row in shown
     ]
-    names = [*map(reference_lines, published), *map(row_lines, shown)]
-    _name(data, names)
+    _name(data, [*map(reference_lines, published), *row_names(shown)])
     data.sort(key=lambda datum: (number(datum, "speedup_over_reference"), str(datum["label"])))
     title = f"Speed-up over the {base.processor} of {base.year}, the same training job"
     caption = (
         f"Times the speed of the {base.processor} (its published {units.count(base.job_seconds)} s; the job is assumed, "
         f"since the source does not say what was timed). Bars: 95 % interval between fresh processes, from three on."
     )
-    return _points("speedup", title, caption + _left_out(rows, shown), data, "speedup_over_reference")
+    return _points(
+        "speedup",
+        title,
+        caption + left_out(len(shown), len(rows), "rows", "The fastest"),
+        data,
+        "speedup_over_reference",
+    )
 
 
 def over_cpu(material: Material) -> Chart | None:
@@ -82,23 +88,20 @@ def over_cpu(material: Material) -> Chart | None:
         }
         for row in shown
     ]
-    _name(data, [row_lines(row, batch=True) for row in shown])
+    _name(data, row_names(shown, batch=True))
     data.sort(key=lambda datum: (number(datum, "speedup"), str(datum["label"])))
     names = sorted({str(datum["baseline"]) for datum in data})
     title = "Speed-up over the CPU baseline"
     caption = f"Same work, over the fastest CPU row ({'; '.join(names[:4])}). Bars: 95 % interval between processes."
-    return _points("speedup-cpu", title, caption + _left_out(rows, shown), data, "speedup")
+    return _points(
+        "speedup-cpu", title, caption + left_out(len(shown), len(rows), "rows", "The fastest"), data, "speedup"
+    )
 
 
 def fastest(rows: Sequence[Row], of: Callable[[Row], Estimate | None], most: int = MOST_MARKS) -> list[Row]:
     """The rows with the largest estimates, `most` of them."""
     known = [(found.value, row.row_key, row) for row in rows if (found := of(row)) is not None]
     return [row for _, _, row in sorted(known, key=lambda item: (-item[0], item[1]))[:most]]
-
-
-def _left_out(rows: Sequence[Row], shown: Sequence[Row]) -> str:
-    more = len(rows) - len(shown)
-    return f" The fastest {len(shown)} of {len(rows)} rows are drawn; all are in the tables' files." if more > 0 else ""
 
 
 def _name(data: list[Datum], names: Sequence[Sequence[str]]) -> None:
@@ -110,23 +113,24 @@ def _points(key: str, title: str, caption: str, data: list[Datum], value: str) -
     """A point a row on a log axis, its interval as a bar, its value in words."""
     import altair as alt
 
-    order = [str(datum["label"]) for datum in data]
+    rows = theme.Rows(tuple(str(datum["label"]) for datum in data))
     kinds = list(dict.fromkeys(str(datum["kind"]) for datum in data))
     colours = {theme.PUBLISHED: theme.GREY, "baseline": theme.GREY, PROJECTED: theme.ORANGE}
     for datum in data:
         datum["edge"] = max(1.0, number(datum, value), *_ends([datum], value))
 
     def draw(layout: theme.Layout) -> Any:
-        scale = theme.log_scale([1.0, *_ends(data, value)], above=2.7 if layout.narrow else 1.5)
-        base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=theme.height(len(data), layout)).encode(
-            y=alt.Y("label:N", sort=order, axis=alt.Axis(**theme.label_axis(layout))),
+        words = theme.room_for(str(datum["text"]) for datum in data)
+        scale = theme.log_scale_with_room([1.0, *_ends(data, value)], layout.width, before=10, after=words)
+        base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=rows.height(layout)).encode(
+            y=rows.y(layout, bars=False),
             color=alt.Color(
                 "kind:N",
                 scale=alt.Scale(domain=kinds, range=[colours.get(kind, theme.BLUE) for kind in kinds]),
                 legend=alt.Legend(**theme.legend(kinds, layout)),
             ),
         )
-        axis = alt.Axis(**theme.log_axis(scale, layout, "times the speed (log scale)"))
+        axis = alt.Axis(**theme.log_axis(scale, layout, "times the speed (log scale)", layout.width))
 
         def x(field: str) -> alt.X:
             return alt.X(f"{field}:Q", scale=alt.Scale(**scale), axis=axis)
@@ -145,10 +149,10 @@ def _points(key: str, title: str, caption: str, data: list[Datum], value: str) -
                 alt.Tooltip("work:N"),
             ],
         )
-        words = base.mark_text(align="left", dx=10, aria=False).encode(
+        figures = base.mark_text(align="left", dx=10, aria=False).encode(
             x=x("edge"), text="text:N", color=alt.value(theme.INK)
         )
-        layers = [stems, points, words]
+        layers = [stems, points, figures]
         if any(datum[f"{value}_low"] is not None for datum in data):
             layers.insert(1, bars.transform_filter(f"isValid(datum.{value}_low)"))
         return alt.layer(*layers)

@@ -14,14 +14,20 @@ from cnnbench.report.charts.material import (
     Material,
     axis_labels,
     identity,
+    left_out,
     number,
     one_line,
-    row_lines,
+    row_names,
+    series_names,
+    spread,
+    tell_apart,
 )
 from cnnbench.report.model import Chart, Value
 
 Datum = dict[str, Value]
 MOST_SERIES = 6
+LOG_FROM = 20
+"""Greatest rate over the least from which a linear axis would press the slow ones flat."""
 RUNG_FIELDS = ("division", "precision", "layout", "loader")
 
 
@@ -70,13 +76,15 @@ def _sweep(
         if row.images_per_second is not None and value(row) is not None:
             job = row.job.model_copy(update={"seed": 0, "round": 0} | dict.fromkeys(varied, 0))
             sets.setdefault(f"{row.machine.id} {row.protocol} {row.run_id} {job.model_dump_json()}", []).append(row)
-    swept = [rows for _, rows in sorted(sets.items()) if len({value(row) for row in rows}) > 1][:MOST_SERIES]
-    if not swept:
+    swept = [rows for _, rows in sorted(sets.items()) if len({value(row) for row in rows}) > 1]
+    shown = spread(swept, lambda rows: (rows[0].device.name, rows[0].job.precision))[:MOST_SERIES]
+    if not shown:
         return None
-    names = [(labels.processor(rows[0].device), _fixed(rows[0], varied)) for rows in swept]
+    several = len({rows[0].job.workload for rows in shown}) > 1
+    names = [(labels.processor(rows[0].device), _fixed(rows[0], varied, several)) for rows in shown]
+    apart = tell_apart(names, [rows[0] for rows in shown])
     data: list[Datum] = []
-    for rows, label in zip(swept, axis_labels(names), strict=True):
-        series = one_line(label)
+    for rows, series in zip(shown, series_names([(*n, m) for n, m in zip(names, apart, strict=True)]), strict=True):
         rows = sorted(rows, key=lambda row: value(row) or 0)
         first = rows[0].images_per_second
         for row in rows:
@@ -85,13 +93,17 @@ def _sweep(
             if ideal and first is not None:
                 found["ideal"] = first.value * (value(row) or 1) / (value(rows[0]) or 1)
             data.append(found)
+    caption += left_out(len(shown), len(swept), "series", "The most different")
     return _lines(key, title, axis, caption, data, ideal=ideal)
 
 
-def _fixed(row: Row, varied: tuple[str, ...]) -> str:
-    parts = [row.job.workload, row.job.precision]
-    parts += [] if "threads" in varied or row.job.threads is None else [labels.place(row.job)]
-    parts += [] if "batch_size" in varied else [f"batch {row.job.batch_size}"]
+def _fixed(row: Row, varied: tuple[str, ...], several: bool) -> str:
+    """What all rows of a line share, usual choices left out."""
+    job = row.job
+    parts = [job.workload] if several else []
+    parts += [] if "threads" in varied else [labels.place(job).removeprefix("cpu, ")]
+    parts += [str(getattr(job, name)) for name, usual in _FLAT.items() if getattr(job, name) != usual]
+    parts += [] if "batch_size" in varied else [f"batch {job.batch_size}"]
     return ", ".join(parts)
 
 
@@ -100,15 +112,17 @@ def _lines(key: str, title: str, axis: str, caption: str, data: list[Datum], *, 
 
     series = list(dict.fromkeys(str(datum["series"]) for datum in data))
     values = sorted({int(str(datum["varied"])) for datum in data})
+    rates = [number(datum, name) for datum in data for name in ("images_per_second", "ideal") if name in datum]
+    apart = max(rates) > LOG_FROM * min(rates) and not ideal
+    rate = f"images a second{' (log scale)' if apart else ''}"
 
     def draw(layout: theme.Layout) -> Any:
-        width = layout.width + (layout.label_limit - 60 if layout.narrow else 0)
-        base = alt.Chart(alt.NamedData("rows"), width=width, height=240).encode(
+        base = alt.Chart(alt.NamedData("rows"), width=layout.whole, height=240).encode(
             x=alt.X(
                 "varied:Q",
                 title=f"{axis} (log scale)",
                 scale=alt.Scale(type="log", base=2, domain=[values[0] / 1.1, values[-1] * 1.1], nice=False),
-                axis=alt.Axis(values=values, format=",d", gridOpacity=0.7),
+                axis=alt.Axis(values=values, format=",d", gridOpacity=0.7, labelOverlap="greedy", labelSeparation=6),
             ),
             color=alt.Color(
                 "series:N",
@@ -116,12 +130,12 @@ def _lines(key: str, title: str, axis: str, caption: str, data: list[Datum], *, 
                 legend=alt.Legend(columns=1, symbolOpacity=1),
             ),
         )
-        y = alt.Y(
-            "images_per_second:Q", title="images a second", scale=alt.Scale(zero=True), axis=alt.Axis(gridOpacity=0.7)
-        )
+        log = theme.log_scale(rates)
+        y_axis = theme.log_axis(log, layout, rate) if apart else {"title": rate, "gridOpacity": 0.7}
+        y = alt.Y("images_per_second:Q", scale=alt.Scale(**(log if apart else {"zero": True})), axis=alt.Axis(**y_axis))
         line = base.mark_line(strokeWidth=2, aria=False).encode(y=y)
         bars = base.mark_rule(strokeWidth=6, opacity=0.35, aria=False).encode(
-            y=alt.Y("images_per_second_low:Q", title="images a second"), y2="images_per_second_high:Q"
+            y=alt.Y("images_per_second_low:Q", title=rate), y2="images_per_second_high:Q"
         )
         points = base.mark_point(filled=True, size=90, opacity=1).encode(
             y=y,
@@ -157,10 +171,11 @@ def ladder(material: Material) -> Chart | None:
             job = row.job.model_copy(update={"seed": 0, "round": 0} | _FLAT)
             sets.setdefault(f"{row.machine.id} {row.protocol} {row.run_id} {job.model_dump_json()}", []).append(row)
     rungs = [rows for _, rows in sorted(sets.items()) if len({_rung(row) for row in rows}) > 1]
-    rows = [row for rows in rungs for row in sorted(rows, key=_step, reverse=True)][:MOST_MARKS]
+    every = [row for rows in rungs for row in sorted(rows, key=_step, reverse=True)]
+    rows = every[:MOST_MARKS]
     if not rows:
         return None
-    names = [(*row_lines(row, batch=True), _rung(row)) for row in rows]
+    names = row_names(rows, batch=True)
     data: list[Datum] = [
         {
             **identity(row),
@@ -169,10 +184,12 @@ def ladder(material: Material) -> Chart | None:
         }
         for row, label in zip(rows, axis_labels(names), strict=True)
     ]
-    return _rungs(data)
+    return _rungs(data, left_out(len(rows), len(every), "rows", "The first"))
 
 
-_FLAT: dict[str, Any] = {"division": "reference", "precision": "fp32", "layout": "nchw", "loader": "resident"}
+_FLAT: dict[str, Any] = {
+    **{"division": "reference", "precision": "fp32", "layout": "nchw", "loader": "resident", "loader_workers": 0},
+}
 
 
 def _rung(row: Row) -> str:
@@ -183,21 +200,20 @@ def _step(row: Row) -> float:
     return row.step_seconds.value if row.step_seconds is not None else 0.0
 
 
-def _rungs(data: Sequence[Datum]) -> Chart:
+def _rungs(data: Sequence[Datum], more: str) -> Chart:
     import altair as alt
 
-    order = [str(datum["label"]) for datum in data]
+    rows = theme.Rows(tuple(str(datum["label"]) for datum in data))
+    most = max(number(datum, "milliseconds") for datum in data)
 
     def draw(layout: theme.Layout) -> Any:
-        most = max(number(datum, "milliseconds") for datum in data)
-        base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=theme.height(len(data), layout)).encode(
-            y=alt.Y(
-                "label:N", sort=order, axis=alt.Axis(**theme.label_axis(layout)), scale=alt.Scale(paddingInner=0.35)
-            ),
+        words = theme.room_for(str(datum["text"]) for datum in data)
+        base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=rows.height(layout)).encode(
+            y=rows.y(layout, bars=True),
             x=alt.X(
                 "milliseconds:Q",
                 title="ms a step",
-                scale=alt.Scale(domain=[0, most * (1.5 if layout.narrow else 1.15)], nice=False),
+                scale=alt.Scale(domain=theme.linear_with_room(most, layout.width, after=words), nice=False),
                 axis=alt.Axis(gridOpacity=0.7, tickCount=4 if layout.narrow else 8),
             ),
         )
@@ -209,9 +225,12 @@ def _rungs(data: Sequence[Datum]) -> Chart:
                 alt.Tooltip("work:N"),
             ]
         )
-        words = base.mark_text(align="left", dx=5, aria=False).encode(text="text:N", color=alt.value(theme.INK))
-        return alt.layer(bars, words)
+        figures = base.mark_text(align="left", dx=5, aria=False).encode(text="text:N", color=alt.value(theme.INK))
+        return alt.layer(bars, figures)
 
     said = "; ".join(f"{one_line(d['label'])} {d['text']}" for d in data)
-    caption = "The same network, batch and data; division, precision, layout and loader as named. Shorter is faster."
+    caption = (
+        "The same network, batch and data; division, precision, layout and loader as named (none named: reference, fp32, "
+        "nchw, resident). Shorter is faster." + more
+    )
     return theme.make("ladder", "The ladder: one step, rung by rung", f"Time of a step: {said}.", caption, data, draw)

@@ -8,7 +8,7 @@ except the grid and the two greys, which carry no information that is not writte
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,19 +36,29 @@ PUBLISHED, MEASURED = "published in 2017", "measured"
 
 @dataclass(frozen=True)
 class Layout:
-    """How much room a drawing has, in pixels: the plot without its labels, and the widest label."""
+    """How much room a drawing has, in pixels: the plot of rows and the widest label beside it, or, where it is narrow, above
+    each row; and the plot of a chart without row labels.
+    """
 
     width: int
     label_limit: int
+    whole: int
     narrow: bool
 
 
-WIDE = Layout(width=560, label_limit=230, narrow=False)
-NARROW = Layout(width=205, label_limit=125, narrow=True)
-"""Together with its labels and ticks at most 358 pixels: a phone of 390 less the page's margins."""
+WIDE = Layout(width=350, label_limit=230, whole=520, narrow=False)
+"""With labels at most 604 pixels: two stand side by side on a page 1,280 wide, unscaled."""
+NARROW = Layout(width=322, label_limit=318, whole=278, narrow=True)
+"""With padding at most 358 pixels: a phone of 390 less the page's margins."""
 
 LINE = 14
 """Pixels from line to line of a label."""
+CHARACTER = 6.5
+"""Pixels that a character of 12-pixel text takes at the most, on the average over a figure or a name."""
+LABEL_CHARACTER = 5.5
+"""The same of a label, mostly lower case: if it takes more its end is cut."""
+MARK = 16
+"""Pixels that a row's marks are high."""
 
 Draw = Callable[[Layout], Any]
 """From a layout to an Altair chart over the data set named `rows`."""
@@ -56,11 +66,12 @@ Draw = Callable[[Layout], Any]
 
 def make(key: str, title: str, alt: str, caption: str, data: Sequence[Mapping[str, Value]], draw: Draw) -> Chart:
     """The chart drawn in both layouts; its specification depends on the data alone."""
-    return Chart(key, title, alt, caption, tuple(data), _finish(draw(WIDE), data), _finish(draw(NARROW), data))
+    return Chart(key, title, alt, caption, tuple(data), _finish(draw, WIDE, data), _finish(draw, NARROW, data))
 
 
-def _finish(chart: Any, data: Sequence[Mapping[str, Value]]) -> dict[str, object]:
-    drawn: dict[str, object] = chart.configure(
+def _finish(draw: Draw, layout: Layout, data: Sequence[Mapping[str, Value]]) -> dict[str, object]:
+    chart = draw(layout)
+    drawn: dict[str, Any] = chart.configure(
         background="transparent",
         font=FONT,
         padding={"left": 4, "right": 12, "top": 4, "bottom": 4},
@@ -70,43 +81,75 @@ def _finish(chart: Any, data: Sequence[Mapping[str, Value]]) -> dict[str, object
             **{"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 8},
         },
         legend={
-            **{"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 12, "labelLimit": 320},
+            **{"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 12},
+            "labelLimit": layout.width + (0 if layout.narrow else layout.label_limit),
             **{"orient": "top", "direction": "horizontal", "title": None, "symbolSize": 90, "columns": 2},
             **{"symbolBaseFillColor": MUTED, "symbolBaseStrokeColor": MUTED},
         },
         text={"color": INK, "fontSize": 12, "font": FONT},
     ).to_dict()
+    drawn["config"]["legend"]["layout"] = {"top": {"direction": "vertical", "anchor": "start", "margin": 4}}
     drawn["data"] = {"name": "rows"}
     drawn["datasets"] = {"rows": [dict(each) for each in data]}
     return drawn
 
 
-_LINES = "split(datum.label, '\\n')"
+_PARTS = "split(datum.label, '\\n')"
 
 
-def label_axis(layout: Layout) -> dict[str, Any]:
-    """The axis of row labels: the first line, and the rest beside one another below it, or where it is narrow one below the
-    other. The last part of a label, its counter, is not shown.
-    """
-    below = f"slice({_LINES}, 1, -1)"
-    return {
-        "title": None,
-        "labelLimit": layout.label_limit,
-        "labelExpr": f"slice({_LINES}, 0, -1)" if layout.narrow else f"[{_LINES}[0], join({below}, ', ')]",
-        "labelLineHeight": LINE,
-        "ticks": False,
-        "domain": False,
-        "labelPadding": 8,
-        "grid": False,
-        "labelColor": INK,
-        "labelOffset": -LINE if layout.narrow else -LINE / 2,
-        "minExtent": layout.label_limit if layout.narrow else 0,
-    }
+@dataclass(frozen=True)
+class Rows:
+    """Rows on a chart's vertical axis in their order, each with a label (`material.axis_labels`) and marks `mark` high."""
 
+    order: tuple[str, ...]
+    mark: int = MARK
 
-def height(rows: int, layout: Layout) -> int:
-    """Pixels for that many rows of labels: of two lines, or where it is narrow three."""
-    return rows * (3 if layout.narrow else 2) * LINE + (rows + 1) * 10
+    def label(self, layout: Layout) -> tuple[str, int]:
+        """A Vega expression for the label's lines, and how many there are: the processor, then its place and what was timed
+        in one line where every row's fit in it, then what tells rows apart that read alike. Its counter is not shown.
+        """
+        parts = [label.split("\n")[:-1] for label in self.order]
+        room = int(layout.label_limit / LABEL_CHARACTER)
+        joined = all(len(", ".join(each[1:3])) <= room for each in parts)
+        lines = [
+            f"{_PARTS}[0]",
+            *([f"join(slice({_PARTS}, 1, 3), ', ')"] if joined else [f"{_PARTS}[1]", f"{_PARTS}[2]"]),
+        ]
+        lines += [f"{_PARTS}[3]"] if any("".join(each[3:]) for each in parts) else []
+        return f"[{', '.join(lines)}]", len(lines)
+
+    def step(self, layout: Layout) -> int:
+        """Pixels from row to row: label and marks beside each other, or one above the other."""
+        words = self.label(layout)[1] * LINE
+        return words + self.mark + 10 if layout.narrow else max(words, self.mark) + 10
+
+    def height(self, layout: Layout) -> int:
+        """Pixels of the plot."""
+        return len(self.order) * self.step(layout)
+
+    def y(self, layout: Layout, *, bars: bool) -> Any:
+        """The axis. `bars` are as high as the marks; points stand in the middle of their row."""
+        import altair as alt
+
+        expression, lines = self.label(layout)
+        above = self.mark / 2 + LINE / 2 + 1 if layout.narrow else -LINE / 2 * (lines - 1)
+        axis = alt.Axis(
+            title=None,
+            labelExpr=expression,
+            labelLimit=layout.label_limit,
+            labelLineHeight=LINE,
+            labelColor=INK,
+            labelAlign="left" if layout.narrow else "right",
+            labelPadding=0 if layout.narrow else 8,
+            labelOffset=-above - LINE * (lines - 1) if layout.narrow else above,
+            labelOverlap=False,
+            ticks=False,
+            domain=False,
+            grid=False,
+        )
+        y = alt.Y("label:N", sort=list(self.order), axis=axis)
+        between = 1 - self.mark / self.step(layout)
+        return y.scale(paddingInner=between, paddingOuter=between / 2) if bars else y
 
 
 def log_scale(values: Sequence[float], *, below: float = 1.25, above: float = 1.25) -> dict[str, Any]:
@@ -114,25 +157,60 @@ def log_scale(values: Sequence[float], *, below: float = 1.25, above: float = 1.
     return {"type": "log", "domain": [min(values) / below, max(values) * above], "nice": False}
 
 
-def log_ticks(scale: Mapping[str, Any], layout: Layout) -> list[float]:
-    """Ticks at 1, 2, 5 times powers of ten within the scale, or at the powers alone where those would not fit."""
+def room_for(texts: Iterable[str]) -> float:
+    """Pixels that the longest of these takes beside its mark."""
+    return 14 + CHARACTER * max((len(text) for text in texts), default=0)
+
+
+def log_scale_with_room(
+    values: Sequence[float], width: float, *, before: float = 8, after: float = 8
+) -> dict[str, Any]:
+    """A log scale of `width` pixels with so many of them free before the least value and after the greatest; at least four
+    times from end to end, so that it has two ticks.
+    """
+    low, high = math.log10(min(values)), math.log10(max(values))
+    span = max((high - low) * width / max(width - before - after, width / 4), math.log10(4))
+    slack = span - (high - low)
+    start = low - slack * before / (before + after)
+    return {"type": "log", "domain": [10**start, 10 ** (start + span)], "nice": False}
+
+
+def log_ticks(scale: Mapping[str, Any], layout: Layout, width: float | None = None) -> list[float]:
+    """Ticks at 1, 2, 5 times powers of ten within the scale, or at the powers alone where those would not fit: on an axis
+    `width` pixels long their numbers side by side.
+    """
     low, high = scale["domain"]
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     most = 6 if layout.narrow else 12
-    for steps in ((1, 2, 5), (1,)):
-        ticks = [float(f"{step}e{exponent}") for exponent in exponents for step in steps]
-        within = [tick for tick in ticks if low <= tick <= high]
-        if len(within) <= most:
-            return within
-    return within[:: math.ceil(len(within) / most)]
+    every: list[list[float]] = [[float(f"{n}e{e}") for e in exponents for n in steps] for steps in ((1, 2, 5), (1,))]
+    found = [[tick for tick in ticks if low <= tick <= high] for ticks in every]
+    choices = [found[0], *(found[1][::skip] for skip in range(1, len(found[1]) + 1))]
+    fitting = (each for each in choices if 0 < len(each) <= most and (width is None or _beside(each, scale, width)))
+    return next(fitting, found[0][:1])
 
 
-def log_axis(scale: Mapping[str, Any], layout: Layout, title: str) -> dict[str, Any]:
+def _beside(ticks: Sequence[float], scale: Mapping[str, Any], width: float) -> bool:
+    """Whether the ticks' numbers have room side by side."""
+    low, high = scale["domain"]
+    places = [width * math.log(tick / low) / math.log(high / low) for tick in ticks]
+    halves = [CHARACTER * len(f"{tick:,.15g}") / 2 for tick in ticks]
+    pairs = zip(places, places[1:], halves, halves[1:], strict=False)
+    return all(b - a > half_a + half_b + 6 for a, b, half_a, half_b in pairs)
+
+
+def log_axis(scale: Mapping[str, Any], layout: Layout, title: str, width: float | None = None) -> dict[str, Any]:
     """The axis of a log scale: plain numbers at its ticks."""
-    return {"title": title, "values": log_ticks(scale, layout), "format": ",~r", "gridOpacity": 0.7}
+    ticks = log_ticks(scale, layout, width)
+    return {"title": title, "values": ticks, "format": ",~r", "gridOpacity": 0.7, "labelOverlap": False}
+
+
+def linear_with_room(most: float, width: float, *, after: float) -> list[float]:
+    """The ends of a linear scale from 0 with so many pixels free after the greatest value."""
+    return [0.0, most * width / (width - after) or 1.0]
 
 
 def legend(kinds: Sequence[str], layout: Layout) -> dict[str, Any]:
-    """The legend of a few kinds: in one line on a wide page, one below the other on a narrow one."""
-    columns = 1 if layout.narrow else len(kinds)
+    """The legend of a few kinds: as many beside one another as have room above the plot."""
+    widest = 24 + LABEL_CHARACTER * max(len(kind) for kind in kinds)
+    columns = max(1, min(len(kinds), int(layout.width / widest)))
     return {"columns": columns, "symbolOpacity": 1, "symbolStrokeWidth": 2}

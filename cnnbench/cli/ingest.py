@@ -1,0 +1,42 @@
+"""`cnnbench ingest`: what pytest-benchmark measured, in cnnbench's columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cnnbench.cli import output as out
+from cnnbench.errors import UsageError
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write all columns to a file that ends in .csv or .json instead of printing a table.",
+)
+def ingest(files: tuple[Path, ...], output: Path | None) -> None:
+    """Read pytest-benchmark's JSON (`--benchmark-json FILE`, or a run it saved) as a table, CSV or JSON.
+
+    A file is one process, n=1, whatever rounds it has. It becomes no ledger: neither `compare` nor any table of results
+    mixes it with processes that cnnbench measured.
+    """
+    from cnnbench.analysis.ingest import read
+    from cnnbench.report import ingested, safe
+
+    writers = {".csv": ingested.as_csv, ".json": ingested.as_json}
+    if output is not None and output.suffix not in writers:
+        raise UsageError(f"{output}: the ending says the format; end it in .csv or .json")
+    if output in files:
+        raise UsageError(f"{output}: that is the file to be read; choose another name with -o")
+    found, problems = read(files)
+    if output is None:
+        out.emit(ingested.build(found, problems), "table", None)
+        return
+    for line in problems:
+        click.echo(safe.plain(line), err=True)
+    out.save(output, writers[output.suffix](found))
+    click.echo(f"wrote {output}", err=True)

@@ -1,0 +1,241 @@
+"""`cnnbench selftest`: the whole check against itself, with real work injected, to see that it finds what it should."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from cnnbench.cli.check import find_profile, plan_of
+from cnnbench.cli.pairs import (
+    Ground,
+    alike,
+    cache_folder,
+    make_header,
+    open_workers,
+    pair_options,
+    read_percent,
+    survey,
+)
+from cnnbench.errors import ExitCode, UsageError, WorkerError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cnnbench.gate.prepare import Workers
+    from cnnbench.gate.recording import CheckHeader, CheckRecord
+    from cnnbench.pairing import Share
+
+MOST_SHARE = 2.0
+
+
+class Tested(NamedTuple):
+    """One check of the test: how much work was injected, what was expected, and how it ended."""
+
+    share: float
+    measured_share: float
+    expected: str
+    record: CheckRecord
+    path: Path
+
+    @property
+    def holds(self) -> bool:
+        """Whether the check did what is demanded: no alarm for nothing, an alarm for twice the tolerance or more."""
+        outcome = self.record.ending.outcome
+        if outcome not in ("pass", "improved", "regressed", "inconclusive"):
+            return False
+        if self.share == 0:
+            return outcome != "regressed"
+        return outcome == "regressed" if self.expected == "regressed" else True
+
+
+@click.command()
+@pair_options
+@click.option(
+    "--inject", default="0,10", show_default=True, metavar="PERCENTS", help="How much longer a step is to take."
+)
+@click.option(
+    "--tau", default="5%", show_default=True, metavar="PERCENT", help="Slowdown tolerated, or auto (calibrated)."
+)
+@click.option("--max-blocks", type=click.IntRange(min=1), help="Blocks of the first stage at most.  [default: 16]")
+@click.option("--profile", type=click.Path(path_type=Path, dir_okay=False), help="The noise profile to use.")
+@click.option("--no-profile", is_flag=True, help="Use no noise profile.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the records.  [default: the cache]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@click.pass_context
+def selftest(context: click.Context, /, **options: Any) -> None:
+    """Check SUITE (default gate) against itself, once for each injected share of real work, and print what came of it.
+
+    The work is part of the step itself, run again inside the timed region of head. Nothing injected must not be
+    REGRESSED, twice the tolerance or more must be; the tolerance itself is expected INCONCLUSIVE. Exit 1 if one fails.
+    """
+    from rich.console import Console
+
+    from cnnbench.cli.main import verbosity as verbosity_of
+
+    options["suite"] = options["suite"] or "gate"
+    shares = _shares(options["inject"])
+    console, verbosity = Console(stderr=True, soft_wrap=True), verbosity_of(context)
+    ground = survey(context, options, console)
+    tested = _run(ground, shares, options, console, verbosity)
+    if as_json := options["as_json"]:
+        click.echo(json.dumps([_values(each) for each in tested], indent=1))
+    for line in () if as_json else table(tested):
+        click.echo(line)
+    if not all(each.holds for each in tested):
+        context.exit(ExitCode.FINDING)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    shares = tuple(read_percent(part, "--inject") for part in text.split(","))
+    wrong = [share for share in shares if not 0 <= share <= MOST_SHARE]
+    if wrong:
+        raise UsageError(f"--inject {text!r}: from 0 to {100 * MOST_SHARE:.0f} %")
+    return shares
+
+
+def _run(
+    ground: Ground, shares: tuple[float, ...], options: dict[str, Any], console: Console, verbosity: int
+) -> list[Tested]:
+    from cnnbench.cli.blocks import announce
+    from cnnbench.gate.prepare import introduce, pair_jobs
+
+    pair = pair_jobs(ground.jobs, {}, {}, ground.inventory.machine.cores_allowed)
+    profile, note = find_profile(ground, options)
+    plan = plan_of(options, profile)
+    wishes, tested = alike(), []
+    with open_workers(ground, wishes, pair) as workers:
+        sides = introduce(workers, wishes)
+        for number, share in enumerate(shares):
+            header = make_header(ground, pair, sides, plan, options, profile, purpose="selftest")
+            found = _find(header, workers, ground, share)
+            header = header.model_copy(
+                update={
+                    "seed": (header.seed + number) % 2**31,
+                    "again": {"head": {job: each.again for job, each in found.items()}} if share else {},
+                }
+            )
+            if verbosity >= 0:
+                announce(console, header, (note, f"injected  {100 * share:g} % of the step, again"))
+            tested.append(_check(header, workers, ground, share, found, options, console, verbosity))
+    return tested
+
+
+def _find(header: CheckHeader, workers: Workers, ground: Ground, share: float) -> dict[int, Share]:
+    """The work to run again, by job. Raises WorkerError where none takes so long, or the worker fails."""
+    from cnnbench.gate.prepare import design_of
+    from cnnbench.runner.arms import ArmError
+    from cnnbench.runner.paired import find_shares
+
+    if not share:
+        return {}
+    try:
+        return find_shares(design_of(header, ground.data_dir, ground.device.uuid), workers.start, share)
+    except ArmError as error:
+        raise WorkerError(f"the work to inject cannot be found: {error.failed.message}") from error
+
+
+def _check(
+    header: CheckHeader,
+    workers: Workers,
+    ground: Ground,
+    share: float,
+    found: dict[int, Share],
+    options: dict[str, Any],
+    console: Console,
+    verbosity: int,
+) -> Tested:
+    from cnnbench.cli.blocks import PairDisplay
+    from cnnbench.gate import recording
+    from cnnbench.gate.drive import drive
+    from cnnbench.gate.prepare import design_of
+    from cnnbench.runner.paired import measure_block
+
+    design = design_of(header, ground.data_dir, ground.device.uuid)
+    folder = options["output"] or cache_folder() / "checks"
+    path = folder / f"selftest-{header.suite}-{100 * share:g}-{header.check_id}.json"
+    with recording.begin(path, header) as journal:
+        record = drive(
+            journal,
+            header,
+            (),
+            lambda number, stage, jobs: measure_block(design, workers.start, number, stage, jobs),
+            PairDisplay(console, verbosity, f"{100 * share:g} %: "),
+        )
+    recording.save(path, record)
+    measured = max((each.measured for each in found.values()), default=0.0)
+    return Tested(share, measured, _expected(share, header.plan.tolerance), record, path)
+
+
+def _expected(share: float, tolerance: float) -> str:
+    if share == 0:
+        return "not regressed"
+    return "regressed" if share >= 2 * tolerance - 1e-9 else "inconclusive, likely"
+
+
+def spread_of(record: CheckRecord) -> float | None:
+    """sigma_d of the noisiest job over the blocks of the first stage; None for fewer than two."""
+    from cnnbench.gate.observe import observe
+
+    header = record.header
+    counted = [
+        block
+        for block in record.blocks
+        if block.failure is None and block.stage == "screening" and block.number not in record.ending.dropped
+    ]
+    if len(counted) < 2:
+        return None
+    found = observe(header, counted, tuple(sorted(header.jobs)))
+    return max(statistics.stdev(d) for series, d in found.items() if series.gated)
+
+
+def _values(each: Tested) -> dict[str, Any]:
+    record = each.record
+    return {
+        "injected": each.share,
+        "injected_as_measured": each.measured_share,
+        "tolerance": record.header.plan.tolerance,
+        "expected": each.expected,
+        "outcome": record.ending.outcome,
+        "holds": each.holds,
+        "blocks": len(record.blocks),
+        "dropped": len(record.ending.dropped),
+        "sigma_d": spread_of(record),
+        "minutes": sum(block.wall_seconds for block in record.blocks) / 60,
+        "lines": list(record.ending.lines),
+        "problem": record.ending.problem,
+        "record": str(each.path),
+    }
+
+
+def table(tested: list[Tested]) -> list[str]:
+    """The checks as a Markdown table, and their verdicts in words below it."""
+    rows = [
+        "| injected | tolerance | expected | outcome | holds | sigma_d | blocks | minutes |",
+        "| ---: | ---: | --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    for values in map(_values, tested):
+        spread = "n/a" if values["sigma_d"] is None else f"{100 * values['sigma_d']:.2f} %"
+        cells = (
+            f"{100 * values['injected']:g} %",
+            f"{100 * values['tolerance']:g} %",
+            values["expected"],
+            values["outcome"],
+            "yes" if values["holds"] else "NO",
+            spread,
+            f"{values['blocks']}",
+            f"{values['minutes']:.1f}",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    for each in tested:
+        words = each.record.ending.lines or (each.record.ending.problem or "no reason given",)
+        rows += ["", f"{100 * each.share:g} %: {words[0]}", *words[1:]]
+    return rows

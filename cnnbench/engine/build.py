@@ -1,0 +1,68 @@
+"""From a job to what its clock times: settings applied and read back, data loaded, network built on the device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from cnnbench import data, workloads
+from cnnbench.devices import Attached
+from cnnbench.engine import precision
+from cnnbench.engine.loop import Products, Timed, Training
+from cnnbench.errors import UnsupportedError, WorkloadError
+from cnnbench.schema import Job
+
+
+def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
+    """Set precision and seed by the job; the effective settings as torch reports them. Raises UnsupportedError."""
+    reason = attached.unsupported(job.precision)
+    if reason is not None:
+        raise UnsupportedError(reason)
+    torch.manual_seed(job.seed)
+    return {
+        **precision.apply(job.precision),
+        "threads": str(torch.get_num_threads()),
+        "interop_threads": str(torch.get_num_interop_threads()),
+        "gc": "off in the timed region",
+        "cudnn.benchmark": str(torch.backends.cudnn.benchmark),
+        "cudnn.deterministic": str(torch.backends.cudnn.deterministic),
+        "affinity": ",".join(map(str, sorted(os.sched_getaffinity(0)))) if hasattr(os, "sched_getaffinity") else "n/a",
+    }
+
+
+def _ignore(name: str) -> None:
+    """Nobody listens."""
+
+
+def build(
+    job: Job,
+    data_dir: Path | None,
+    attached: Attached,
+    *,
+    begin: Callable[[str], None] = _ignore,
+    end: Callable[[str], None] = _ignore,
+) -> Timed:
+    """The job's step, ready; `begin` and `end` are told of the phases `data` and `build`. Raises WorkloadError, DataError."""
+    workload = workloads.get(job.workload)
+    if workload.version != job.workload_version:
+        raise WorkloadError(
+            f"{workload.name} is version {workload.version} here, the job asks for {job.workload_version}"
+        )
+    if workload.kind == "gemm":
+        products = Products(job, attached.device)
+        attached.synchronize()
+        end("build")
+        return products
+    begin("data")
+    if job.data == "random" or job.split is None:
+        raise WorkloadError(f"{workload.name} trains on mnist or synthetic digits and needs a split")
+    dataset = data.load(job.data, job.split, data_dir)
+    end("data")
+    begin("build")
+    training = Training(job, workload, dataset, attached.device)
+    attached.synchronize()
+    end("build")
+    return training

@@ -1,0 +1,63 @@
+"""What an arm did, counted and digested outside all timing, so that two arms can be held to equal work."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+from torch import nn
+
+from cnnbench import workloads
+from cnnbench.engine.loop import Timed, Training
+from cnnbench.errors import DivergedError
+from cnnbench.pairing import WorkDone
+from cnnbench.schema import Job
+
+FIRST_LOSSES = 5
+
+
+def first_losses(timed: Timed) -> tuple[float, ...] | None:
+    """Losses of the first steps with dropout off, state put back after; None where there is no loss. Raises DivergedError."""
+    if not isinstance(timed, Training):
+        return None
+    timed.reset()
+    for module in timed.network.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+    losses: list[float] = []
+    for _ in range(FIRST_LOSSES):
+        timed.step()
+        loss = timed.loss()
+        if loss is None or not math.isfinite(loss):
+            raise DivergedError(f"the loss is {loss} after {len(losses) + 1} steps")
+        losses.append(loss)
+    timed.reset()
+    return tuple(losses)
+
+
+def work_done(job: Job, timed: Timed, steps: int, losses: tuple[float, ...] | None, minor_faults: int) -> WorkDone:
+    """The counters after `steps` steps. Winds the feed back and draws its batches once more, for their digest."""
+    images, final_loss = timed.images_drawn, timed.loss()
+    finite = final_loss is not None and math.isfinite(final_loss)
+    training = isinstance(timed, Training)
+    return WorkDone(
+        images=images,
+        batches=images // job.batch_size if training else 0,
+        order_digest=_order(timed, steps) if isinstance(timed, Training) else "",
+        parameters=timed.parameters if isinstance(timed, Training) else 0,
+        flops=steps * workloads.flops_per_step(job),
+        optimizer_steps=steps if training else 0,
+        precision=job.precision,
+        first_losses=losses,
+        final_loss=final_loss if finite else None,
+        minor_faults=minor_faults,
+    )
+
+
+def _order(training: Training, steps: int) -> str:
+    training.reset()
+    hashed = hashlib.sha256()
+    for _ in range(steps):
+        _, labels = training.draw()
+        hashed.update(labels.cpu().numpy().tobytes())
+    return hashed.hexdigest()

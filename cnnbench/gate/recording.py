@@ -1,0 +1,283 @@
+"""A check on disk: a journal that grows by a line a block while it runs, and the whole record once it has ended.
+
+The journal (`FILE.part`, JSON lines: the header, then blocks, each on disk before the next begins) is what `--resume`
+goes on with. The record (`FILE`, one JSON document) holds the same header and blocks, raw, and how the check ended.
+The ending is derived from the rest by `gate.course`, so a replay writes the same bytes, or the record was edited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import Field, ValidationError
+
+from cnnbench import store
+from cnnbench.errors import LedgerError
+from cnnbench.gate.guards import Limits
+from cnnbench.gate.plan import Look, Plan
+from cnnbench.gate.verdict import Finding, Verdict
+from cnnbench.pairing import Arm, Block, Mode
+from cnnbench.schema import Frozen, Job, Machine, Software
+
+RECORD = 1
+"""Changes of the record's shape. 1: first published."""
+Metric = Literal["median", "mean"]
+OnInconclusive = Literal["fail", "warn"]
+
+
+class ArmSide(Frozen):
+    """What one arm is: its code, its Python, its settings, and what its worker said it runs on."""
+
+    label: str
+    python: str
+    ref: str | None = None
+    commit: str | None = None
+    settings: dict[str, str] = Field(default_factory=dict)
+    software: Software
+    environment: dict[str, str] = Field(description="variables set for its worker, folders' own names left out")
+
+
+class PlanSide(Frozen):
+    """`gate.plan.Plan`, as numbers."""
+
+    tolerance: float
+    looks: tuple[tuple[int, float | None], ...]
+    pass_alpha: float
+    confirm_blocks: int
+    confirm_alpha: float
+    power: float
+
+    @staticmethod
+    def of(plan: Plan) -> PlanSide:
+        """As it is stored."""
+        looks = tuple((look.blocks, look.suspect_alpha) for look in plan.looks)
+        return PlanSide(**{**asdict(plan), "looks": looks})
+
+    def plan(self) -> Plan:
+        """As it is used."""
+        return Plan(**{**self.model_dump(), "looks": tuple(Look(blocks, alpha) for blocks, alpha in self.looks)})
+
+
+class LimitsSide(Frozen):
+    """`gate.guards.Limits`: the rule that drops blocks, declared before the first; None where none may be dropped."""
+
+    cores: int
+    steal_share: float
+    pressure_share: float
+    throttled_share: float
+    control_band: float | None = None
+
+    @staticmethod
+    def of(limits: Limits) -> LimitsSide:
+        """As it is stored."""
+        return LimitsSide(**asdict(limits))
+
+    def limits(self) -> Limits:
+        """As it is used."""
+        return Limits(**self.model_dump())
+
+
+class CheckHeader(Frozen):
+    """Everything settled before the first block."""
+
+    kind: Literal["check"] = "check"
+    record_version: int = RECORD
+    check_id: str
+    created_at: str
+    cnnbench: str
+    suite: str
+    suite_digest: str
+    machine: Machine
+    base: ArmSide
+    head: ArmSide
+    jobs: dict[int, Job] = Field(description="base's; head's differ by what `declared` names")
+    head_jobs: dict[int, Job]
+    names: dict[int, str] = Field(description="of the jobs, as the verdict calls them")
+    declared: tuple[str, ...] = Field(default=(), description="keys in which the arms differ on purpose: not compared")
+    mode: Mode = "turns"
+    rounds: int
+    steps_per_turn: int
+    metric: Metric = "median"
+    seed: int
+    plan: PlanSide
+    limits: LimitsSide | None
+    max_minutes: float | None = None
+    final_loss_bands: dict[int, float] = Field(default_factory=dict, description="calibrated, by job")
+    profile: str | None = Field(default=None, description="SHA-256 of the noise profile used")
+    advisory: str | None = Field(default=None, description="why nothing can be demanded here, where that is so")
+    on_inconclusive: OnInconclusive = "fail"
+    again: dict[Arm, dict[int, float]] = Field(default_factory=dict, description="work injected on purpose (selftest)")
+    purpose: Literal["check", "calibrate", "selftest"] = "check"
+
+
+class Ending(Frozen):
+    """How it ended; everything in it follows from header and blocks. Log ratios, as in `gate.verdict`."""
+
+    outcome: Literal["pass", "improved", "regressed", "inconclusive", "incomparable", "unfit", "failed", "calibrated"]
+    exit_code: int
+    problem: str | None = Field(default=None, description="in words, where there is no verdict")
+    notes: tuple[str, ...] = ()
+    lines: tuple[str, ...] = Field(default=(), description="the verdict in words")
+    verdict: dict[str, Any] | None = Field(default=None, description="gate.verdict.Verdict less the plan")
+    dropped: dict[int, str] = Field(default_factory=dict, description="block number to why it does not count")
+
+
+class CheckRecord(Frozen):
+    """The whole check in one document."""
+
+    header: CheckHeader
+    blocks: tuple[Block, ...]
+    ending: Ending
+
+
+def finding_values(finding: Finding) -> dict[str, Any]:
+    """A finding as plain values."""
+    return asdict(finding)
+
+
+def verdict_values(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain values; the plan stands in the header."""
+    return {
+        "decision": str(verdict.decision),
+        "blocks": verdict.blocks,
+        "findings": [finding_values(finding) for finding in verdict.findings],
+    }
+
+
+class Journal:
+    """The one writer of a check that is going on; holds the file's lock until closed."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._writer = store.Writer(path, descriptor)
+
+    def append(self, line: CheckHeader | Block) -> None:
+        """Write one line and bring it to disk. Raises LedgerError, leaving no part of it."""
+        self._writer.append(line)
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._writer.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def journal_of(path: Path) -> Path:
+    """`check.json.part`, beside the record it becomes."""
+    return path.with_name(f"{path.name}.part")
+
+
+def begin(path: Path, header: CheckHeader) -> Journal:
+    """A new journal for the record `path`. Raises LedgerError where one is there already, or it cannot be written."""
+    part = journal_of(path)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(part, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError as error:
+        raise LedgerError(f"{part}: an unfinished check is there; go on with --resume, or delete it") from error
+    except OSError as error:
+        raise LedgerError(f"{part}: cannot be written: {error.strerror}; choose another place with -o") from error
+    journal = _locked(part, descriptor)
+    journal.append(header)
+    return journal
+
+
+def reopen(path: Path) -> tuple[Journal, CheckHeader, tuple[Block, ...]]:
+    """The journal of the record `path`, to go on with. Raises LedgerError where there is none or it is still going on."""
+    part = journal_of(path)
+    try:
+        descriptor = os.open(part, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except OSError as error:
+        raise LedgerError(
+            f"{part}: no unfinished check to resume ({error.strerror}); start it without --resume"
+        ) from error
+    journal = _locked(part, descriptor)
+    try:
+        content = part.read_bytes()
+        whole, _, torn = content.rpartition(b"\n")
+        if torn:  # the block that was being written when the power went; it is measured again
+            os.ftruncate(descriptor, len(content) - len(torn))
+        header, blocks = _parse(part, whole.splitlines())
+    except BaseException:
+        journal.close()
+        raise
+    return journal, header, blocks
+
+
+def _locked(path: Path, descriptor: int) -> Journal:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise LedgerError(f"{path}: this check is still going on; wait for it or end it") from error
+    return Journal(path, descriptor)
+
+
+def _parse(path: Path, lines: Sequence[bytes]) -> tuple[CheckHeader, tuple[Block, ...]]:
+    if not lines:
+        raise LedgerError(f"{path}: empty; delete the file and start anew")
+    header, *blocks = (
+        _read_line(CheckHeader if number == 1 else Block, line, f"{path}:{number}")
+        for number, line in enumerate(lines, start=1)
+    )
+    return cast(CheckHeader, header), cast(tuple[Block, ...], tuple(blocks))
+
+
+def _read_line(model: type[CheckHeader] | type[Block], line: bytes, where: str) -> CheckHeader | Block:
+    try:
+        return model.model_validate_json(line)
+    except ValidationError as error:
+        raise LedgerError(f"{where}: {_first(error)}; delete the file and start anew") from error
+
+
+def save(path: Path, record: CheckRecord) -> None:
+    """Write the record whole, on disk before its name is there, then remove the journal. Raises LedgerError."""
+    partial = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(to_bytes(record))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot be written: {error.strerror}; choose another place with -o") from error
+    with contextlib.suppress(OSError):
+        journal_of(path).unlink()
+
+
+def to_bytes(record: CheckRecord) -> bytes:
+    """The document: a header to read, then a line a block."""
+    head, ending = (part.model_dump_json(indent=1) for part in (record.header, record.ending))
+    blocks = ",\n".join(block.model_dump_json() for block in record.blocks)
+    return f'{{"header": {head},\n"blocks": [\n{blocks}\n],\n"ending": {ending}}}\n'.encode()
+
+
+def load(path: Path) -> CheckRecord:
+    """A record read back. Raises LedgerError, with the first field that is wrong."""
+    try:
+        return CheckRecord.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise LedgerError(f"{path}: not the record of a check: {_first(error)}") from error
+
+
+def jobs_of(header: CheckHeader) -> Mapping[Arm, Mapping[int, Job]]:
+    """The jobs of each arm."""
+    return {"base": header.jobs, "head": header.head_jobs}
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"

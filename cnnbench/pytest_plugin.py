@@ -1,0 +1,158 @@
+"""The pytest plugin: the fixture `cnnbench`, and for pytest-benchmark what machine a saved run is of.
+
+It needs pytest-benchmark for both, and does nothing in a run that does not use it. A run uses it where a test calls the
+fixture, where `--cnnbench-facts` is given, and where it is compared with a saved run that did. Then `machine_info` gets
+the machine's facts under the key `cnnbench` (processor, cores, accelerators, torch, thread and allocator variables) and
+loses the clocks of the moment, so that the same machine is the same in every run. Importing this loads pytest alone.
+
+There is no hook for commit_info: pytest-benchmark's own says all that a reader needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+if TYPE_CHECKING:
+    from cnnbench.engine.bench import Benchmark
+
+T = TypeVar("T")
+NEEDS = "the fixture cnnbench needs pytest-benchmark (pip install pytest-benchmark), enabled in this run"
+UNKNOWN = "it holds no facts of cnnbench: save it again with --cnnbench-facts, or with a test that uses the fixture"
+USED = "cnnbench.engine.bench"
+"""The module that times for the fixture: loaded where a test used it."""
+KEY = "cnnbench"
+"""`machine.facts.KEY`, here so that a run without the facts loads nothing for them."""
+
+
+class Timer:
+    """What the fixture `cnnbench` gives: call it once, with the work to be timed."""
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        self.benchmark = benchmark
+
+    def __call__(
+        self,
+        work: Callable[[], T],
+        *,
+        device: str,
+        calls: int = 1,
+        rounds: int = 8,
+        warmup_rounds: int = 2,
+        flops: int | None = None,
+        images: int | None = None,
+    ) -> T:
+        """Time `work` on `device` and return what its last call gave: `cnnbench.engine.bench.measure`, which says all."""
+        from cnnbench.engine.bench import measure
+
+        return measure(
+            self.benchmark,
+            work,
+            device=device,
+            calls=calls,
+            rounds=rounds,
+            warmup_rounds=warmup_rounds,
+            flops=flops,
+            images=images,
+        )
+
+    @property
+    def extra_info(self) -> dict[str, Any]:
+        """pytest-benchmark's `extra_info` of this test, saved with its times."""
+        return self.benchmark.extra_info
+
+
+class _Fixture:
+    @pytest.fixture(name="cnnbench")
+    def timer(self, benchmark: Benchmark) -> Timer:
+        """Time work of this test under pytest-benchmark, device synchronised, FLOP/s, images/s and memory in extra_info.
+
+        Example::
+
+            def test_product(cnnbench):
+                a = torch.randn(512, 512)
+                cnnbench(lambda: a @ a, device="cpu", calls=10, flops=2 * 512**3)
+        """
+        return Timer(benchmark)
+
+
+class _NoFixture:
+    @pytest.fixture(name="cnnbench")
+    def timer(self) -> Timer:
+        """Skips the test: pytest-benchmark, which it needs, is not there."""
+        pytest.skip(NEEDS)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Two options; neither changes anything unless pytest-benchmark saves or compares."""
+    group = parser.getgroup("cnnbench")
+    group.addoption(
+        "--cnnbench-facts",
+        action="store_true",
+        help="Put cnnbench's facts of the machine into pytest-benchmark's machine_info, whatever the tests use.",
+    )
+    group.addoption(
+        "--cnnbench-other-machine",
+        choices=["warn", "fail"],
+        default="warn",
+        help="What to do where --benchmark-compare meets a run of another machine, torch or thread setting (warn).",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Offer the fixture, or its stand-in that skips where pytest-benchmark is not in this run."""
+    there = config.getoption("benchmark_only", None) is not None
+    config.pluginmanager.register(_Fixture() if there else _NoFixture(), "cnnbench-fixture")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """Add the facts where the run uses cnnbench."""
+    if config.getoption("cnnbench_facts") or USED in sys.modules:
+        _complete(machine_info)
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: Mapping[str, Any]
+) -> None:
+    """Say in words how this machine differs from the saved run's; `--cnnbench-other-machine fail` ends the run there.
+
+    Before pytest-benchmark's own hook, which prints both objects whole where they differ in anything.
+    """
+    saved = compared_benchmark.get("machine_info")
+    there = saved.get(KEY) if isinstance(saved, Mapping) else None
+    if there is None and not config.getoption("cnnbench_facts"):
+        return
+    _complete(machine_info)
+    lines = _differences(machine_info[KEY], there)
+    if not lines:
+        return
+    text = "compared with a run of another machine or set-up:\n" + "\n".join(f"  {line}" for line in lines)
+    if config.getoption("cnnbench_other_machine") == "fail":
+        raise pytest.UsageError(f"{text}\ncompare runs of one machine, or use --cnnbench-other-machine warn")
+    config.issue_config_time_warning(pytest.PytestWarning(text), stacklevel=2)
+
+
+def _differences(here: Mapping[str, Any], there: object) -> list[str]:
+    from cnnbench.machine.facts import differences
+    from cnnbench.report.safe import plain
+
+    if not isinstance(there, Mapping):
+        return [UNKNOWN]
+    return [plain(line) for line in differences(here, there)]
+
+
+def _complete(machine_info: dict[str, Any]) -> None:
+    """Facts in, clocks of the moment out; a second time it changes nothing."""
+    from cnnbench.machine import facts
+
+    machine_info.setdefault(facts.KEY, facts.look(os.environ))
+    cpu = machine_info.get("cpu")
+    if isinstance(cpu, dict):
+        for name in [name for name in cpu if name.startswith("hz_")]:
+            del cpu[name]

@@ -1,0 +1,205 @@
+"""Where each arm's code comes from: two folders of equal path length, exchanged by a coin, and nothing left behind.
+
+An arm is a git revision (a worktree of its own), the working tree as it is now (a commit of it that belongs to no branch,
+so that editing goes on meanwhile), or the cnnbench that runs this. A check's folder under the cache holds a lock while
+its process lives; what is found there without one is of a process that was killed, and is removed at the next start.
+
+A repository need not be cnnbench's own: where it holds no `cnnbench` folder the arms run this one, with the repository's
+packages (a workload of yours, say) found before any installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnbench.errors import UsageError, WorkerError
+from cnnbench.pairing import ARMS, Arm, other
+
+WORKING_TREE = "working tree"
+LOCK = "lock"
+GIT_SECONDS = 300.0
+AUTHOR = ("-c", "user.name=cnnbench", "-c", "user.email=cnnbench@localhost")
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A commit as it was asked for: `text` is the ref, or WORKING_TREE."""
+
+    text: str
+    commit: str
+
+    @property
+    def label(self) -> str:
+        """`v1.2 (3f2a91c04d)`; a commit named by itself stands alone."""
+        if self.commit.startswith(self.text):
+            return self.text[:10]
+        return f"{self.text} ({self.commit[:10]})"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A git repository and the folder of it that is tested, `prefix` below its top."""
+
+    top: Path
+    prefix: str
+
+
+def find_repository(folder: Path) -> Repository:
+    """The repository a folder belongs to. Raises UsageError where there is none, or no git."""
+    try:
+        top = _git(folder, "rev-parse", "--show-toplevel")
+        return Repository(Path(top), _git(folder, "rev-parse", "--show-prefix"))
+    except subprocess.CalledProcessError as error:
+        raise UsageError(f"{folder}: not in a git repository, so no revision can be checked; go into one") from error
+
+
+def resolve(repository: Repository, arm: Arm, ref: str) -> Revision:
+    """The commit a ref names. Raises UsageError for one that is none."""
+    try:
+        return Revision(
+            ref, _git(repository.top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        )
+    except subprocess.CalledProcessError as error:
+        hint = "; a shallow clone may lack it: git fetch --unshallow" if _shallow(repository) else ""
+        raise UsageError(f"--{arm} {ref!r} is no revision of {repository.top}{hint}") from error
+
+
+def snapshot(repository: Repository, scratch: Path) -> Revision:
+    """The working tree as it is, untracked files that git does not ignore included; HEAD itself where nothing changed."""
+    top, index = repository.top, scratch / "index"
+    try:
+        head = _git(top, "rev-parse", "--verify", "HEAD")
+        if not _git(top, "status", "--porcelain"):
+            return Revision(WORKING_TREE, head)
+        own_index = ("env", f"GIT_INDEX_FILE={index}")
+        _git(top, "read-tree", "HEAD", before=own_index)
+        _git(top, "add", "--all", before=own_index)
+        tree = _git(top, "write-tree", before=own_index)
+        commit = _git(top, *AUTHOR, "commit-tree", tree, "-p", head, "-m", "working tree of a cnnbench check")
+    except subprocess.CalledProcessError as error:
+        raise UsageError(f"{top}: its working tree cannot be read: {_last_line(error)}") from error
+    finally:
+        index.unlink(missing_ok=True)
+    return Revision(WORKING_TREE, commit)
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of a check. `own` finds the cnnbench that runs this, where an arm's folder holds none."""
+
+    root: Path
+    own: Path
+
+    def exchange(self, first: Arm) -> None:
+        """Let the first folder be that arm's and the second the other's."""
+        for number, arm in enumerate((first, other(first))):
+            link, fresh = self.slot(number), self.root / f"new{number}"
+            fresh.symlink_to(self.root / arm, target_is_directory=True)
+            fresh.replace(link)
+
+    def slot(self, number: int) -> Path:
+        """The path that arms find their packages under: equal in length, whichever of them sits there."""
+        return self.root / f"slot{number}"
+
+    def folders(self, arm: Arm, first: Arm) -> tuple[Path, ...]:
+        """Where the arm looks for packages, first to last."""
+        slot = self.slot(0 if arm == first else 1)
+        return slot, slot / "src", self.own
+
+
+@contextlib.contextmanager
+def open_places(cache: Path, repository: Repository | None, revisions: Mapping[Arm, Revision]) -> Iterator[Places]:
+    """The folders, made and removed again; arms without a revision run this cnnbench. Raises WorkerError from git.
+
+    Folders that a killed check left are removed first.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    sweep(cache)
+    root = cache / secrets.token_hex(4)
+    root.mkdir()
+    with contextlib.ExitStack() as stack:
+        lock = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        stack.callback(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        top = None if repository is None else str(repository.top)
+        os.write(lock, json.dumps({"repository": top}).encode())
+        stack.callback(_remove, root, top)
+        own = root / "own"
+        own.mkdir()
+        (own / "cnnbench").symlink_to(Path(__file__).resolve().parents[1], target_is_directory=True)
+        for arm in ARMS:
+            _fill(root, arm, repository, revisions.get(arm), own)
+        places = Places(root, own)
+        places.exchange("base")
+        yield places
+
+
+def sweep(cache: Path) -> None:
+    """Remove what killed checks left: every folder whose lock nobody holds."""
+    for root in sorted(path for path in cache.iterdir() if path.is_dir()) if cache.is_dir() else ():
+        with contextlib.suppress(OSError):
+            lock = os.open(root / LOCK, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with contextlib.suppress(ValueError):
+                    content = json.loads((root / LOCK).read_text() or "{}")
+                    _remove(root, content.get("repository"))
+                    continue
+                _remove(root, None)
+            finally:
+                os.close(lock)
+
+
+def _fill(root: Path, arm: Arm, repository: Repository | None, revision: Revision | None, own: Path) -> None:
+    """`root/arm`, a link to what the arm's packages are found in."""
+    if repository is None or revision is None:
+        (root / arm).symlink_to(own, target_is_directory=True)
+        return
+    tree = root / f"tree-{arm}"
+    try:
+        _git(repository.top, "worktree", "add", "--detach", "--force", str(tree), revision.commit)
+    except subprocess.CalledProcessError as error:
+        raise WorkerError(f"{arm} {revision.label}: git cannot check it out: {_last_line(error)}") from error
+    (root / arm).symlink_to(tree / repository.prefix, target_is_directory=True)
+
+
+def _remove(root: Path, repository: str | None) -> None:
+    if repository is not None and Path(repository).is_dir():
+        for tree in root.glob("tree-*"):
+            with contextlib.suppress(subprocess.SubprocessError, OSError):
+                _git(Path(repository), "worktree", "remove", "--force", "--force", str(tree))
+    shutil.rmtree(root, ignore_errors=True)
+    if repository is not None and Path(repository).is_dir():
+        with contextlib.suppress(subprocess.SubprocessError, OSError):
+            _git(Path(repository), "worktree", "prune")
+
+
+def _shallow(repository: Repository) -> bool:
+    with contextlib.suppress(subprocess.SubprocessError):
+        return _git(repository.top, "rev-parse", "--is-shallow-repository") == "true"
+    return False
+
+
+def _git(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> str:
+    """What git answers. Raises CalledProcessError, or UsageError where there is no git."""
+    command = [*before, "git", "-C", str(folder), "-c", "core.hooksPath=/dev/null", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)
+    except FileNotFoundError as error:
+        raise UsageError(
+            "git is not installed, and revisions need it; compare with --base-python or --base-set"
+        ) from error
+    return done.stdout.strip()
+
+
+def _last_line(error: subprocess.CalledProcessError) -> str:
+    return (str(error.stderr).strip().splitlines() or ["git gave no reason"])[-1]

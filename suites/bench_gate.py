@@ -1,0 +1,59 @@
+"""What the regression check's arithmetic costs, with its bar: it must be nothing beside a single pair of processes."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from cnnbench.gate import signflip
+from cnnbench.gate.decide import decide
+from cnnbench.gate.plan import Plan, detectable
+from cnnbench.gate.verdict import Decision, Screening, Series, Verdict
+
+JOBS, BLOCKS = 10, 16
+DECISION_BAR_SECONDS = 0.1
+NOISE = 0.01
+
+
+def differences(shift: float) -> dict[Series, list[float]]:
+    """d of 16 blocks of 10 jobs, as if each head were slower by `shift`."""
+    rng = np.random.default_rng(1)
+    return {Series(f"job-{job}/cpu"): list(rng.normal(shift, NOISE, BLOCKS)) for job in range(JOBS)}
+
+
+def test_decide_for_ten_jobs_and_sixteen_blocks(benchmark) -> None:  # type: ignore[no-untyped-def]
+    """Under 0.1 s at its dearest: a slowdown of exactly the tolerance, which takes all four looks."""
+    plan = Plan()
+    observations = differences(plan.log_tolerance)
+    detectable(NOISE, plan)  # simulated once a process, and timed below
+
+    answer = benchmark.pedantic(lambda: decide(observations, Screening(), plan), rounds=20, warmup_rounds=2)
+    assert isinstance(answer, Verdict)
+    assert (answer.decision, answer.blocks) == (Decision.INCONCLUSIVE, BLOCKS)
+    if benchmark.enabled:
+        assert benchmark.stats["median"] < DECISION_BAR_SECONDS
+
+
+def test_signed_rank_of_sixteen_blocks(benchmark) -> None:  # type: ignore[no-untyped-def]
+    """One series: p-value, estimate and exact interval."""
+    d = np.asarray(next(iter(differences(0.0).values())))
+
+    def test() -> tuple[float, float, tuple[float, float] | None]:
+        return signflip.p_above(d), signflip.hodges_lehmann(d), signflip.interval(d)
+
+    _, estimate, interval = benchmark.pedantic(test, rounds=50, warmup_rounds=2)
+    assert interval is not None
+    assert interval[0] <= estimate <= interval[1]
+
+
+def test_minimum_detectable_effect(benchmark) -> None:  # type: ignore[no-untyped-def]
+    """The simulation behind it, which a process pays once for each plan: a new plan each round."""
+    powers = itertools.count(1)  # 0.8 itself may be known from another benchmark
+
+    def simulate() -> float | None:
+        return detectable(NOISE, Plan(power=0.8 + 1e-9 * next(powers)))
+
+    found = benchmark.pedantic(simulate, rounds=3)
+    assert found is not None
+    assert found > Plan().log_tolerance
