@@ -55,7 +55,7 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
         (["cnnbench", "run", "quick", "mine/"], ["mine/a.toml", "mine/b.toml"]),
         (["cnnbench", "validate", "lec"], ["lecture", "lecture-notebook"]),
         (["cnnbench", "run", "--dry"], ["--dry-run"]),
-        (["cnnbench", "show", "--format", ""], ["table", "markdown", "csv", "json"]),
+        (["cnnbench", "show", "--format", ""], ["table", "markdown", "latex", "csv", "json"]),
         (["cnnbench", "show", "--machine", ""], ["box-1", "other"]),
         (["cnnbench", "show", "--machine", "other", "--run", ""], ["20260303-r3"]),
         (["cnnbench", "completion", ""], ["bash", "zsh", "fish"]),

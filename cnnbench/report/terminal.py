@@ -87,7 +87,7 @@ def _print_table(console: Console, table: Table, room: int) -> None:
         least = _total(_widths(table), GAPS[-1])
         them = "it" if len(left_out) == 1 else "them"
         text = f"Left out at {room} columns: {', '.join(left_out)}. A terminal of {least} columns shows {them}"
-        console.print(_text(f"{text}, and so does --format markdown, csv or json.", "yellow"))
+        console.print(_text(f"{text}, and so does --format markdown, latex, csv or json.", "yellow"))
     console.print()
 
 
