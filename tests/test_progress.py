@@ -220,6 +220,25 @@ def test_a_long_line_wraps_between_words_on_a_terminal_and_not_in_a_log() -> Non
     for terminal, lines in ((True, ["gone:", f"   {path}", "   is not there and", "   so on"]), (False, [text.plain])):
         console = Console(file=io.StringIO(), force_terminal=terminal, width=20)
         assert progress.hanging(console, text, 3).plain.split("\n") == lines
+    console = Console(file=io.StringIO(), force_terminal=True, width=20)
+    assert progress.hanging(console, Text("twenty columns are 1 x"), 3).plain == "twenty columns are 1\n   x"
+    assert progress.hanging(console, Text("twenty columns are 1 x"), 3, before=3).plain == "twenty columns\n   are 1 x"
+
+
+@pytest.mark.parametrize("width", range(60, 110, 7))
+def test_a_job_that_went_well_is_one_line_where_its_step_time_fits(watch, width: int) -> None:
+    """What does not fit is left out whole; the step time stays, wrapped where it must be."""
+    screen = watch([cnn_job()], terminal=True, width=width)
+    screen.begin()
+    screen.display.ends(record(cnn_job()))
+    (line, last) = screen.kept()
+    assert line.startswith("[1/1] mnist-cnn b128 fp32 on cpu, round 1: 10 ms a step")
+    assert len(line) <= width
+    assert last == ""
+    narrow = watch([cnn_job()], terminal=True, width=50)
+    narrow.begin()
+    narrow.display.ends(record(cnn_job()))
+    assert narrow.kept() == ["[1/1] mnist-cnn b128 fp32 on cpu, round 1: 10 ms a", "      step", ""]
 
 
 def test_quiet_says_nothing_of_what_went_well(watch) -> None:

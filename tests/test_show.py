@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -126,6 +127,9 @@ def test_the_width_is_columns(results):
     narrow = call(results, "--with-lecture", COLUMNS="80").stdout
     assert max(map(len, narrow.splitlines())) <= 80
     assert "Left out at 80 columns" in narrow
+    (named,) = set(re.findall(r"--format ([a-z, ]+)\.", " ".join(narrow.split())))
+    (choices,) = (each.type.choices for each in show.params if each.name == "format_")
+    assert set(re.split(", | or ", named)) == set(choices) - {"table"}, "what the hint names, the command takes"
 
 
 def test_an_output_that_cannot_write_a_dash_writes_something():

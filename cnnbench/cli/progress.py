@@ -44,13 +44,17 @@ class Part(NamedTuple):
     style: str = ""
 
 
-def fitted(parts: Sequence[Part], room: int | None) -> list[Part]:
-    """The parts that fit, in their order; None is room enough. Those of rank 0 are cut between words, never in a number."""
+def chosen(parts: Sequence[Part], room: int | None) -> list[Part]:
+    """The parts in their order, as few left out as fit; None is room enough. Those of rank 0 stay whether they fit or not."""
     shown = [part for part in parts if part.text]
-    if room is None:
-        return shown
-    while len(_joined(shown)) > room and any(part.rank for part in shown):
+    while room is not None and len(_joined(shown)) > room and any(part.rank for part in shown):
         shown.remove(max(shown, key=lambda part: part.rank))
+    return shown
+
+
+def fitted(parts: Sequence[Part], room: int) -> list[Part]:
+    """As `chosen`, and what still does not fit is cut between words, never in a number."""
+    shown = chosen(parts, room)
     if len(_joined(shown)) > room:
         return [Part(_joined(shown).plain[: max(0, room + 1)].rpartition(" ")[0].rstrip(" ,"))]
     return shown
@@ -60,17 +64,18 @@ def _joined(parts: Sequence[Part]) -> Text:
     return Text(", ").join([Text(part.text, style=part.style) for part in parts])
 
 
-def hanging(console: Console, text: Text, indent: int) -> Text:
+def hanging(console: Console, text: Text, indent: int, *, before: int = 0) -> Text:
     """The text wrapped between words on a terminal, all lines but the first indented; a long word, such as a path, stays
-    whole, so that it can be copied. In a log it stays one line.
+    whole, so that it can be copied. `before` columns of the first line are taken. In a log it stays one line.
     """
     if not console.is_terminal:
         return text
     breaks: list[int] = []
-    start = 0
+    start, taken = 0, before
     for word in re.finditer(r"\S+", text.plain):
-        if word.end() - start > console.width - indent and word.start() > start:
-            breaks.append(start := word.start())
+        if word.end() - start > console.width - taken and word.start() > start:
+            breaks.append(word.start())
+            start, taken = word.start(), indent
     lines = text.divide(breaks)
     for line in lines:
         line.rstrip()
@@ -121,7 +126,7 @@ class Display:
         self._draw()
         if not self._live and self._verbosity >= 0 and done and now >= self._next_line:
             self._next_line = now + LINE_EVERY_SECONDS
-            figures, overview = (_joined(fitted(parts, None)) for parts in (self._figures(), self._overview()))
+            figures, overview = (_joined(chosen(parts, None)) for parts in (self._figures(), self._overview()))
             self._say(Text(f"{self._prefix}: {figures}{'; ' if overview else ''}{overview}"))
 
     def ends(self, record: Record) -> None:
@@ -132,7 +137,7 @@ class Display:
         if outcome.status == "ok":
             if self._verbosity >= 0:
                 room = self._console.width - len(self._prefix) - 2 if self._live else None
-                self._say(Text(f"{self._prefix}: {_joined(fitted(_summary(record), room))}"))
+                self._say(Text(f"{self._prefix}: {_joined(chosen(_summary(record), room))}"))
             return
         self._failed += outcome.status != "interrupted"
         self._say(Text(f"{self._prefix}: ").append(verdict(record), style=FAILURE))

@@ -166,9 +166,8 @@ def _line(console: Console, what: str, text: str, style: str = "") -> None:
 
     from cnnbench.cli.progress import hanging
 
-    console.print(
-        Text(f"{what:<{INDENT}}").append_text(hanging(console, Text(text, style=style), INDENT)), highlight=False
-    )
+    wrapped = hanging(console, Text(text, style=style), INDENT, before=INDENT)
+    console.print(Text(f"{what:<{INDENT}}").append_text(wrapped), highlight=False)
 
 
 def _command(console: Console, what: str, command: str) -> None:
