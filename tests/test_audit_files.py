@@ -100,4 +100,6 @@ def test_the_digests_that_they_name_are_the_ledgers(made: Made) -> None:
 
 def test_a_broken_file_of_ours_is_named_and_others_are_left_alone(made: Made) -> None:
     assert any("cannot be read" in each for each in made.findings({JSON: made.text(JSON)[:-9]}))
+    twice = made.text(JSON).replace('"machine_1": "', '"machine_0": "', 1)
+    assert any("a name stands twice" in each for each in made.findings({JSON: twice}))
     assert made.findings({"package.json": "{}", "broken.json": "{", "list.json": "[1]", "x.csv": "a,b\n1,2\n"}) == []

@@ -14,11 +14,12 @@ from cnnbench.audit import cells, columns, machines, tables
 from cnnbench.audit.raw import RawRow, shown
 from cnnbench.audit.tables import Checked
 from cnnbench.audit.views import View, Wanted
-from cnnbench.schema import ReferenceRow, digest
+from cnnbench.schema import ReferenceRow
 
 META = {"kind", "notes", "row_notes", "clock_rule", "report_notes"}
 """What is said about a line and its table in prose, or in a word that its figures repeat."""
 _OURS = re.compile(r'\s*\{\s*"cnnbench":')
+IDENTITY = ("run_id", "work_key_sha256", "protocol", "device", "threads", "allocator")
 _MACHINE = re.compile(r"machine_(\d+)")
 
 
@@ -53,7 +54,7 @@ def comma_separated(text: str) -> list[Line] | None:
 def as_json(text: str) -> list[Line] | None:
     """The rows of a JSON file, by number; None where it is none of ours. Raises ValueError where it was and is broken."""
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_each_once)
     except ValueError:
         if _OURS.match(text):
             raise
@@ -68,6 +69,14 @@ def as_json(text: str) -> list[Line] | None:
                 found.append(Line(len(found) + 1, table["key"], said.pop("group", ""), said))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it has no tables of rows: {error!r}") from error
+    return found
+
+
+def _each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of which no name stands twice: a reader would see the last alone."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a name stands twice among {', '.join(list(found)[:4])}, ...")
     return found
 
 
@@ -103,12 +112,7 @@ def _row(line: Line, view: View) -> RawRow | ReferenceRow | None:
     if line.run is None:
         named = [row for row in view.references if same(said.get("processor"), row.processor)]
         return next((row for row in named if same(said.get("year"), row.year)), None)
-    for row in view.by_run.get(line.run, ()):
-        place = {"device": row.job.device, "threads": row.job.threads, "allocator": row.job.allocator}
-        work = {"work_key_sha256": digest(row.work_key), "protocol": row.protocol}
-        if all(same(said.get(name), value) for name, value in {**work, **place}.items()):
-            return row
-    return None
+    return view.by_identity.get(tuple(str(said.get(name, "")) for name in IDENTITY))
 
 
 def same(said: object, value: object) -> bool:
@@ -132,7 +136,8 @@ def _wrong(line: Line, view: View) -> Iterator[str]:
         return
     if isinstance(row, RawRow):
         wanted = tables.with_price(view.wanted(row), _number(line.said.get("price_per_hour")))
-        yield from (f"its group {each}" for each in tables.wrong_work(line.group, wanted, view))
+        if not tables.fits(line.group, row, view):
+            yield f"its group is {line.group!r}, which is other work"
     else:
         wanted = view.of_published(row)
     keys = {columns.key_of(name, line.table) for name in line.said}

@@ -10,7 +10,7 @@ from pathlib import Path
 SEAL = re.compile(r"(?m)^<!-- cnnbench page sha256:([0-9a-f]{64}) -->$")
 OPEN = re.compile(r"(?m)^<!-- table: .*$")
 """The mark that a generated part of a page begins with."""
-_RUN = re.compile(r"\bLedger [^\n/]*/([^\s/]+) sha256:([0-9a-f]*)")
+_RUN = re.compile(r"Ledger [^\n/]*/([^\s/]+) sha256:([0-9a-f]*)")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 
 from cnnbench.audit import printed
 from cnnbench.audit.printed import Kind
@@ -43,16 +44,24 @@ def _blocks(job: Job) -> tuple[int, int]:
 
 def wrong_of(text: str, row: RawRow, names: Iterable[str] = ()) -> Iterator[str]:
     """What the text says of the row that is not so, and each number that no rule accounts for. Names may have any."""
-    job, rest = row.job, without(text, names)
-    for pattern, values in PHRASES:
-        found = pattern.search(rest)
-        if found is None:
-            continue
+    job = row.job
+    phrases, rest = _taken_apart(without(text, names))
+    for said, numbers, values in phrases:
         right = tuple(str(value) for value in values(row))
-        if tuple(each.replace(",", "") for each in found.groups()) != right:
-            yield f"says {found.group()!r}, from the records it is {', '.join(right)}"
-        rest = f"{rest[: found.start()]} {rest[found.end() :]}"
+        if numbers != right:
+            yield f"says {said!r}, from the records it is {', '.join(right)}"
     yield from unknown(without(rest, (job.device, job.workload, job.optimizer or "", job.init or "", job.precision)))
+
+
+@lru_cache(maxsize=4096)
+def _taken_apart(text: str) -> tuple[tuple[tuple[str, tuple[str, ...], Values], ...], str]:
+    """Its phrases, each with its numbers and what they must be, and what is left of it."""
+    found = []
+    for pattern, values in PHRASES:
+        if phrase := pattern.search(text):
+            found.append((phrase.group(), tuple(each.replace(",", "") for each in phrase.groups()), values))
+            text = f"{text[: phrase.start()]} {text[phrase.end() :]}"
+    return tuple(found), text
 
 
 def without(text: str, names: Iterable[str]) -> str:

@@ -6,9 +6,10 @@ Written a second time and on purpose not shared with what printed the page.
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from cnnbench import gates, workloads
 from cnnbench.audit.intervals import Cost
@@ -64,6 +65,19 @@ class RawRow:
         return self.header.run_id, digest(self.row_key)[:12]
 
     @cached_property
+    def identity(self) -> tuple[str, ...]:
+        """How a table file names it, as text."""
+        job = self.job
+        place = (job.device, "" if job.threads is None else str(job.threads), job.allocator)
+        return (self.header.run_id, digest(self.work_key), str(self.protocol), *place)
+
+    @cached_property
+    def numbers(self) -> frozenset[str]:
+        """Every number that can be said of its job: words with another one are not about it."""
+        values = (*self.job.model_dump().values(), self.job.job_steps, self.protocol, self.timed_steps)
+        return numbers_in(" ".join(str(value) for value in values))
+
+    @cached_property
     def trials(self) -> tuple[tuple[Record, Trial], ...]:
         """Those that ended well, by round."""
         good = [(r, r.outcome.trial) for r in self.records if r.outcome.status == "ok" and r.outcome.trial]
@@ -78,12 +92,12 @@ class RawRow:
     def costs(self) -> Cost:
         """What a speed-up divides: the job clock of a job of fixed length, else the mean step."""
         whole = self.job.clock == "job" and not self.job.stop_when_all_right
-        costs: dict[tuple[str, int], float] = {}
+        costs: dict[tuple[str, int], list[float]] = {}
         for record, trial in self.trials:
             seconds = trial.job_seconds if whole else sum(trial.block_seconds) / trial.steps
             if seconds:
-                costs[record.run_id, record.job.round] = seconds
-        return costs
+                costs.setdefault((record.run_id, record.job.round), []).append(seconds)
+        return {key: statistics.geometric_mean(found) for key, found in costs.items()}
 
     @cached_property
     def workload(self) -> Workload | None:
@@ -150,10 +164,16 @@ def _cut(text: str) -> str:
     return re.escape(text) if len(text) <= SHOWN else rf"{re.escape(text[:SHOWN])}[^;]*"
 
 
+@lru_cache(maxsize=4096)
 def shown(text: str) -> str:
     """A record's text as a page can show it: blanks folded, U+FFFD for controls, direction overrides and half characters."""
     folded = re.sub(r"[^\S\x1c-\x1f]+", " ", text)
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", folded).strip(" ")
+
+
+def numbers_in(text: str) -> frozenset[str]:
+    """Every number in a text, without separators."""
+    return frozenset(each.rstrip(".,").replace(",", "") for each in re.findall(r"\d[\d.,]*", text))
 
 
 def called(full: str, name: str) -> bool:

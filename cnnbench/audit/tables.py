@@ -11,8 +11,8 @@ from cnnbench.audit import cells, machines
 from cnnbench.audit.cells import Cell
 from cnnbench.audit.intervals import Figure
 from cnnbench.audit.pages import PrintedRow, PrintedTable
+from cnnbench.audit.raw import RawRow
 from cnnbench.audit.views import View, Wanted
-from cnnbench.schema import ReferenceRow
 
 METHOD = "figure"
 """First heading of the table of formulas, which has no figures."""
@@ -92,7 +92,8 @@ def _row(row: PrintedRow, columns: Sequence[str | None], view: View) -> tuple[in
     candidates = view.printed_as(name)
     if not candidates:
         return 0, [*wrong, f"no raw record is a row {name!r}"]
-    same = [each for each in candidates if not wrong_work(row.group, each, view)]
+    fitting = _fitting(row.group, view)
+    same = [each for each in candidates if fitting is None or id(each.row) in fitting]
     return len(read), wrong + nearest(read, same or candidates)
 
 
@@ -133,12 +134,16 @@ def bare_title(group: str) -> str:
     return _SHORTENED.sub("", group)
 
 
-def wrong_work(group: str, wanted: Wanted, view: View) -> tuple[str, ...]:
-    """What the title of a group says that this row's job is not."""
+def _fitting(group: str, view: View) -> frozenset[int] | None:
+    """The rows, by `id`, whose work the title of this group can be of; None where it is of no work."""
     title = bare_title(group)
-    if isinstance(wanted.row, ReferenceRow) or _PUBLISHED.fullmatch(title):
-        return ()
-    return view.wrong_words(title, wanted.row)
+    return None if _PUBLISHED.fullmatch(title) else view.fitting(title)
+
+
+def fits(group: str, row: RawRow, view: View) -> bool:
+    """Whether a row can stand under the title of this group."""
+    fitting = _fitting(group, view)
+    return fitting is None or id(row) in fitting
 
 
 def wrong_title(group: str, rows: Sequence[PrintedRow], view: View) -> Iterator[str]:
@@ -154,5 +159,6 @@ def wrong_title(group: str, rows: Sequence[PrintedRow], view: View) -> Iterator[
         if year not in years or (images and images.replace(",", "")) not in known:
             yield f"the title {title!r} is of no published job"
         return
-    for message in min((view.wrong_words(title, row) for row in view.rows), key=len, default=()):
-        yield f"the title {title!r} {message}"
+    if not view.fitting(title):
+        least = min((view.wrong_words(title, row) for row in view.rows), key=len, default=())
+        yield from (f"the title {title!r} {message}" for message in least)

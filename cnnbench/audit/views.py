@@ -12,7 +12,7 @@ from functools import cached_property
 
 from cnnbench.audit import figures, intervals, phrases
 from cnnbench.audit.intervals import Figure, plain
-from cnnbench.audit.raw import RawRow, newest, shown
+from cnnbench.audit.raw import RawRow, newest, numbers_in, shown
 from cnnbench.schema import ReferenceRow, RunHeader
 
 
@@ -46,8 +46,9 @@ class View:
         cpus = [row for row in references if row.device_kind == "cpu" and row.job_seconds]
         self.published = max(cpus, key=lambda row: (row.job_seconds or 0.0, row.processor), default=None)
         self._wanted: dict[int, Wanted] = {}
-        self._printed_as: dict[str, list[RawRow]] = {}
+        self._printed_as: dict[str, list[Wanted]] = {}
         self._words: dict[tuple[str, str, str], tuple[str, ...]] = {}
+        self._fitting: dict[str, frozenset[int]] = {}
 
     def wanted(self, row: RawRow) -> Wanted:
         """What should be said of a raw row."""
@@ -66,8 +67,8 @@ class View:
             return [self.of_published(row) for row in named]
         if cell not in self._printed_as:
             told = self.rows if self.scope.runs is None else self.shown
-            self._printed_as[cell] = [row for row in told if row.printed_as(cell)]
-        return [self.wanted(row) for row in self._printed_as[cell]]
+            self._printed_as[cell] = [self.wanted(row) for row in told if row.printed_as(cell)]
+        return self._printed_as[cell]
 
     def wrong_words(self, text: str, row: RawRow) -> tuple[str, ...]:
         """What a text about the row's work says that is not so."""
@@ -75,6 +76,14 @@ class View:
         if key not in self._words:
             self._words[key] = tuple(phrases.wrong_of(text, row))
         return self._words[key]
+
+    def fitting(self, title: str) -> frozenset[int]:
+        """The rows, by `id`, whose work a title can be of."""
+        if title not in self._fitting:
+            numbers = numbers_in(title)
+            near = (each for each in self.rows if numbers <= each.numbers)
+            self._fitting[title] = frozenset(id(each) for each in near if not self.wrong_words(title, each))
+        return self._fitting[title]
 
     @cached_property
     def by_mark(self) -> dict[tuple[str, str], list[RawRow]]:
@@ -85,12 +94,9 @@ class View:
         return found
 
     @cached_property
-    def by_run(self) -> dict[str, list[RawRow]]:
-        """Rows by run."""
-        found: dict[str, list[RawRow]] = {}
-        for row in self.rows:
-            found.setdefault(row.header.run_id, []).append(row)
-        return found
+    def by_identity(self) -> dict[tuple[str, ...], RawRow]:
+        """Rows by how table files name them."""
+        return {row.identity: row for row in self.rows}
 
     @cached_property
     def machines(self) -> dict[str, RunHeader]:
