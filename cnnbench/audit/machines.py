@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from cnnbench.audit import printed
 from cnnbench.audit.pages import PrintedRow, PrintedTable
 from cnnbench.audit.printed import Kind
-from cnnbench.audit.raw import called, same_text
+from cnnbench.audit.raw import called, same_text, shown
 from cnnbench.audit.views import View
 from cnnbench.schema import Device, RunHeader
 
@@ -69,10 +69,10 @@ def _accelerator(device: Device) -> str:
     parts = ["(.+?)"]
     parts += [] if device.memory_bytes is None else ["([^,;]+)"]
     parts += [] if device.power_limit_watts is None else ["([^,;]+) limit"]
-    parts += [] if device.driver is None else [re.escape(f"driver {device.driver}")]
+    parts += [] if device.driver is None else [re.escape(shown(f"driver {device.driver}"))]
     parts += ["MIG"] if device.mig else []
     parts += [] if device.ecc is None else [f"ECC {'on' if device.ecc else 'off'}"]
-    parts += [] if device.usable else [re.escape(f"not usable: {device.unusable_reason}")]
+    parts += [] if device.usable else [re.escape(shown(f"not usable: {device.unusable_reason}"))]
     return ", ".join(parts)
 
 

@@ -30,7 +30,7 @@ class Checked:
 
 def check(table: PrintedTable, view: View) -> Checked | None:
     """The table against the records; None where it is of a kind that there are no rules for."""
-    if "processor" in table.headings:
+    if table.headings[:1] == ["processor"]:
         return _processors(table, view)
     if table.headings[:1] == [METHOD]:
         return Checked(0, ())
