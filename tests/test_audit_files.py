@@ -6,9 +6,16 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
+import builders as b
 import pytest
 from audits import FOLDER, Made, priced
+from click.testing import CliRunner
+
+import reports
+from cnnbench.audit import audit
+from cnnbench.cli.main import cli
 
 CSV, JSON = f"{FOLDER}/report.csv", f"{FOLDER}/report.json"
 PROSE = {"row_notes", "report_notes", "clock_rule", "notes", "kind"}
@@ -88,6 +95,15 @@ def test_a_line_of_no_row_and_a_published_row_of_another_name_are_named(made: Ma
     for name in ("run_id", "work_key_sha256", "device", "processor"):
         changed = [{**row, name: f"{row[name]}0" if row["table"] == "lecture" else row[name]} for row in rows]
         assert any("no raw record is row" in each for each in made.findings({CSV: written(names, changed)}))
+
+
+def test_a_baseline_of_one_thread_is_named_so_and_another_count_is_none(tmp_path: Path) -> None:
+    rows = [*b.repeats(b.cnn_job(threads=1), [0.02] * 3), *b.repeats(b.cnn_job(threads=2), [0.03] * 3, start=3)]
+    results, made = reports.write(tmp_path / "results", [b.ledger(rows)]), tmp_path / "made.csv"
+    assert CliRunner().invoke(cli, ["report", str(results), "-o", str(made)]).exit_code == 0
+    assert audit([tmp_path], reports.REFERENCES).disagreements == ()
+    made.write_text(made.read_text().replace('9000, 1 thread"', '9000, 2 threads"', 1))
+    assert any("baseline is" in each.what for each in audit([tmp_path], reports.REFERENCES).disagreements)
 
 
 def test_the_digests_that_they_name_are_the_ledgers(made: Made) -> None:

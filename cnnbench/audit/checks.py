@@ -136,5 +136,6 @@ def is_base(base: RawRow | None, said: Any) -> bool:
     """Whether the words name the baseline: `AMD EPYC, 2 threads`."""
     if base is None or not isinstance(said, str):
         return base is None and said is None
-    threads = "" if base.job.threads is None else f", {base.job.threads} threads"
+    n = base.job.threads
+    threads = "" if n is None else f", {n} thread" if n == 1 else f", {n} threads"
     return said.endswith(threads) and called(base.full_name, said.removesuffix(threads))
