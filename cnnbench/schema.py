@@ -7,6 +7,8 @@ is one `RunHeader` line followed by `Record` lines, each carrying the SHA-256 of
 Versions. `SCHEMA` counts changes of shape, each with an entry in `UPGRADES`; `PROTOCOL` counts changes of a timing rule,
 and records of two protocols never share a row.
   schema 1: first published.
+  schema 2: a job may be inference, compiled, have another pooling or activation, or run until a target accuracy; a trial
+    may have a part before the timed steps that is timed too (pre-training); an outcome may be `missed`.
   protocol 1: first published.
 """
 
@@ -19,7 +21,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA = 1
+SCHEMA = 2
 PROTOCOL = 1
 
 Division = Literal["reference", "tuned"]
@@ -29,10 +31,17 @@ Order = Literal["sequential", "shuffled"]
 Split = Literal["train-55000", "train-60000"]
 DataKind = Literal["mnist", "synthetic", "random"]
 Loader = Literal["resident", "dataloader"]
-Clock = Literal["steady", "job"]
+Clock = Literal["steady", "job", "accuracy"]
+Task = Literal["training", "inference"]
+Execution = Literal["eager", "compiled"]
+Pool = Literal["max", "average"]
+Activation = Literal["relu", "sigmoid"]
 Allocator = Literal["held", "system"]
-Status = Literal["ok", "oom", "timeout", "hang", "crashed", "unsupported", "diverged", "interrupted", "invalid"]
+Status = Literal[
+    "ok", "oom", "timeout", "hang", "crashed", "unsupported", "diverged", "missed", "interrupted", "invalid"
+]
 DeviceKind = Literal["cpu", "cuda", "rocm", "mps", "xpu"]
+SPLIT_IMAGES = {"train-55000": 55_000, "train-60000": 60_000}
 
 
 class Frozen(BaseModel):
@@ -46,7 +55,8 @@ class Job(Frozen):
 
     A `steady` job times `blocks` blocks of `block_steps` optimiser steps after `warmup_steps`; a `job` job times
     `epochs` x `steps_per_epoch` steps in one piece, evaluations included. For a steady job `epochs` and
-    `steps_per_epoch` say which whole job its step time is projected to. A GEMM job's step is one product.
+    `steps_per_epoch` say which whole job its step time is projected to. An `accuracy` job trains until `target` of all
+    test images are right, looking every `evaluate_every` steps, for `epochs` at most. A GEMM job's step is one product.
     """
 
     workload: str
@@ -54,9 +64,13 @@ class Job(Frozen):
     division: Division = "reference"
     precision: Precision = "fp32"
     layout: Layout = "nchw"
+    task: Task = "training"
+    execution: Execution = "eager"
     batch_size: int = 128
     optimizer: str | None = None
     init: str | None = None
+    pool: Pool | None = Field(default=None, description="in place of the workload's own pooling")
+    activation: Activation | None = Field(default=None, description="in place of the workload's own function")
     size: int | None = Field(default=None, description="side of a GEMM's square operands")
 
     data: DataKind = "mnist"
@@ -75,6 +89,8 @@ class Job(Frozen):
     epoch_eval_images: int = Field(default=0, description="random test images evaluated after each epoch")
     stop_when_all_right: bool = False
     final_evaluation: bool = True
+    target: float | None = Field(default=None, description="accuracy clock: share of test images to be right")
+    evaluate_every: int | None = Field(default=None, description="accuracy clock: steps between evaluations")
 
     device: str = "cpu"
     threads: int | None = Field(default=None, description="intra-op CPU threads; None on accelerators = the default")
@@ -101,8 +117,26 @@ class Job(Frozen):
     def label_with(self, *, threads: bool) -> str:
         """The label, with the thread count in it where wanted and known: `... on cpu, 2 threads, round 1`."""
         what = f"{self.workload} {self.size}" if self.size is not None else f"{self.workload} b{self.batch_size}"
+        what = " ".join((what, *self.variations))
         count = f", {self.threads} thread{'' if self.threads == 1 else 's'}" if threads and self.threads else ""
         return f"{what} {self.precision} on {self.device}{count}, round {self.round + 1}"
+
+    @property
+    def variations(self) -> tuple[str, ...]:
+        """What makes the job another than the plain one, in words: `inference`, `nhwc`, `compiled`, `to 99 %`."""
+        plain = Job.model_fields
+        words = [str(getattr(self, name)) for name in ("task", "layout", "execution") if getattr(self, name) != plain[name].default]
+        words += [f"{each} pooling" for each in (self.pool,) if each]
+        words += [each for each in (self.activation,) if each]
+        if self.target is not None:
+            words.append(f"to {100 * self.target:g} %")
+        return tuple(words)
+
+    @property
+    def full_epoch(self) -> int | None:
+        """Full batches of one epoch of the split; None without a split."""
+        images = SPLIT_IMAGES.get(self.split or "")
+        return None if images is None else images // self.batch_size
 
     @property
     def job_steps(self) -> int | None:
@@ -112,12 +146,19 @@ class Job(Frozen):
         return self.epochs * self.steps_per_epoch
 
 
+LATER: dict[str, Any] = {
+    name: Job.model_fields[name].default
+    for name in ("task", "execution", "pool", "activation", "target", "evaluate_every")
+}
+"""Fields that came after schema 1, at their defaults: left out of a key there, so that keys of older jobs stay theirs."""
 _PLACE_FIELDS = ("device", "threads", "allocator", "seed", "round")
 _WORK_FIELDS = tuple(name for name in Job.model_fields if name not in _PLACE_FIELDS)
 
 
 def _canonical(job: Job, fields: tuple[str, ...]) -> str:
-    return json.dumps({name: getattr(job, name) for name in fields}, separators=(",", ":"), sort_keys=True)
+    values = {name: getattr(job, name) for name in fields}
+    kept = {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
+    return json.dumps(kept, separators=(",", ":"), sort_keys=True)
 
 
 class Device(Frozen):
@@ -265,6 +306,9 @@ class Trial(Frozen):
     warmup_seconds: tuple[float, ...] = Field(default=(), description="each warm-up step, synchronised")
     job_seconds: float | None = Field(default=None, description="the job clock, evaluations included")
     job_evaluation_seconds: float | None = Field(default=None, description="of which prescribed evaluations")
+    pretraining_seconds: float | None = Field(default=None, description="of which pre-training, before the first block")
+    pretraining_steps: int | None = None
+    losses: tuple[float, ...] = Field(default=(), description="of each block's last step, read after the timed region")
     progress_written: bool | None = None
     cold_start_seconds: float | None = Field(default=None, description="spawn to the first synchronised step")
     phases: dict[str, float] = Field(default_factory=dict, description="seconds of each part before the timed region")
@@ -367,7 +411,11 @@ class Envelope(Frozen):
     memory_limit_bytes: int | None = None
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+def _same(line: dict[str, Any]) -> dict[str, Any]:
+    return line
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _same}
 """`UPGRADES[n]` turns a line of schema n into one of schema n + 1."""
 
 

@@ -257,14 +257,23 @@ def low_accuracy(case: Case) -> Doubt | None:
     test = case.trial.test
     if test is None or case.job.data != "mnist" or case.job.workload not in workloads.names() or not test.images:
         return None
-    workload = workloads.get(case.job.workload)
-    if workload.accuracy_band is None or test.after_steps < (workload.accuracy_band_steps or 0):
+    band = band_of(case.job, test.after_steps)
+    if band is None:
         return None
-    share, low = test.correct / test.images, workload.accuracy_band[0]
+    share, low = test.correct / test.images, band.low
     if share >= low:
         return None
     text = f"accuracy {units.percent(share)} after {test.after_steps:,} steps, {units.percent(low)} or more is expected"
     return Doubt("low-accuracy", text, "Check optimiser and initialisation: speed without learning is worth nothing.")
+
+
+def band_of(job: Job, steps: int) -> workloads.Band | None:
+    """The accuracy to expect of a job after so many steps; None where it is not a recipe that was calibrated."""
+    workload = workloads.get(job.workload)
+    own = (job.optimizer, job.init) == (workload.default_optimizer, workload.default_init)
+    if not own or job.pool not in (None, workload.pool) or job.activation not in (None, workload.activation):
+        return None
+    return next((band for band in workload.bands if band.holds_for(steps, job.batch_size)), None)
 
 
 CHECKS: tuple[Check, ...] = (

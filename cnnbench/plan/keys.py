@@ -12,10 +12,27 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, get_args
 
-from cnnbench.schema import Allocator, Clock, DeviceKind, Division, Job, Layout, Loader, Order, Precision, Split
+from cnnbench import workloads
+from cnnbench.schema import (
+    SPLIT_IMAGES,
+    Activation,
+    Allocator,
+    Clock,
+    DeviceKind,
+    Division,
+    Execution,
+    Job,
+    Layout,
+    Loader,
+    Order,
+    Pool,
+    Precision,
+    Split,
+    Task,
+)
 from cnnbench.workloads import Workload
 
-Scalar = str | int | bool
+Scalar = str | int | bool | float
 Cell = Mapping[str, Scalar | None]
 """One combination of values: every key of a job, its default where the suite is silent."""
 Choices = Mapping[str, tuple[Scalar, ...]]
@@ -26,7 +43,6 @@ AUTO = "auto"
 DataChoice = Literal["auto", "mnist", "synthetic"]
 ANY, GPU = "any", "gpu"
 KINDS: tuple[DeviceKind, ...] = get_args(DeviceKind)
-SPLIT_IMAGES = {"train-55000": 55_000, "train-60000": 60_000}
 MOST_IMAGES = max(SPLIT_IMAGES.values())
 TEST_IMAGES = 10_000
 MOST_CELLS = 10_000
@@ -35,18 +51,25 @@ MOST_CELLS = 10_000
 
 @dataclass(frozen=True)
 class Key:
-    """One key: a choice of words, a whole number in a range, or true/false. `axis` says that it may take several values."""
+    """One key: a choice of words, a number in a range (whole, or a `share` between 0 and 1), or true/false.
+
+    `axis` says that it may take several values.
+    """
 
     words: tuple[str, ...] = ()
     low: int | None = None
     high: int | None = None
     boolean: bool = False
+    share: bool = False
     axis: bool = True
 
     def complaint(self, value: object) -> str | None:
         """What is wrong with the value, to be read after `key value`, or None."""
         if self.boolean:
             return None if isinstance(value, bool) else "must be true or false"
+        if self.share:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            return None if number and 0 < value <= 1 else "must be a number above 0 and up to 1, such as 0.99"  # type: ignore[operator]
         if isinstance(value, str) and value in self.words:
             return None
         if self.low is None or self.high is None:
@@ -67,9 +90,13 @@ KEYS: Mapping[str, Key] = {
     "division": Key(get_args(Division)),
     "precision": Key(get_args(Precision)),
     "layout": Key(get_args(Layout)),
+    "task": Key(get_args(Task)),
+    "execution": Key(get_args(Execution)),
     "batch_size": _number(1, MOST_IMAGES),
     "optimizer": Key(),
     "init": Key(),
+    "pool": Key(get_args(Pool)),
+    "activation": Key(get_args(Activation)),
     "size": _number(1, 65_536),
     "data": Key(get_args(DataChoice)),
     "split": Key(get_args(Split)),
@@ -86,6 +113,8 @@ KEYS: Mapping[str, Key] = {
     "epoch_eval_images": _number(0, TEST_IMAGES),
     "stop_when_all_right": Key(boolean=True),
     "final_evaluation": Key(boolean=True),
+    "target": Key(share=True),
+    "evaluate_every": _number(1, 1_000_000),
     "threads": _number(1, 4096, AUTO),
     "allocator": Key(get_args(Allocator)),
 }
@@ -105,12 +134,30 @@ FROM_ELSEWHERE = {
 }
 
 
+RANDOM_KEYS = (
+    *("workload", "division", "precision", "layout", "task", "execution", "batch_size", "optimizer", "init"),
+    *("pool", "activation", "clock", "warmup_steps", "block_steps", "blocks", "extra_forwards", "threads", "allocator"),
+)
+"""Random images have no order, no epochs, and nothing to be right about."""
+
+
 def keys_for(workload: Workload) -> dict[str, Key]:
     """The keys that make sense for the workload, with its own optimizers and inits as choices."""
+    steady = Key(("steady",), axis=False)
     if workload.kind == "gemm":
-        return {name: Key(("steady",), axis=False) if name == "clock" else KEYS[name] for name in GEMM_KEYS}
+        return {name: steady if name == "clock" else KEYS[name] for name in GEMM_KEYS}
     own = {"optimizer": Key(workload.optimizers), "init": Key(workload.inits)}
-    return {name: own.get(name, key) for name, key in KEYS.items() if name != "size"}
+    absent = {"size"}
+    if workload.dataset == "random":
+        absent |= set(KEYS) - set(RANDOM_KEYS)
+        own["clock"] = steady
+    if workload.pool is None:
+        absent.add("pool")
+    if workload.activation is None:
+        absent.add("activation")
+    if not workload.convolves:
+        own["layout"] = Key(("nchw",))
+    return {name: own.get(name, key) for name, key in KEYS.items() if name not in absent}
 
 
 def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]]:
@@ -141,7 +188,7 @@ def _read_values(name: str, key: Key, value: object) -> tuple[tuple[Scalar, ...]
     if not given:
         return (), [f"{name} is an empty list; give at least one value, or leave the key out"]
     problems = [f"{name} {shown(each)} {wrong}" for each in given if (wrong := key.complaint(each)) is not None]
-    good = tuple(each for each in given if isinstance(each, (str, int)) and key.complaint(each) is None)
+    good = tuple(each for each in given if isinstance(each, (str, int, float)) and key.complaint(each) is None)
     return tuple(dict.fromkeys(good)), problems
 
 
@@ -156,14 +203,15 @@ def choices_on(choices: Choices, kind: DeviceKind) -> tuple[Scalar, ...] | None:
 
 def default(name: str, workload: Workload) -> Scalar | None:
     """What a key is where the suite says nothing."""
-    if workload.kind == "gemm" and name == "final_evaluation":
+    digits = workload.kind == "training" and workload.dataset == "mnist"
+    if not digits and name == "final_evaluation":
         return False
     own: dict[str, Scalar | None] = {
         "threads": AUTO,
         "optimizer": workload.default_optimizer,
         "init": workload.default_init,
-        "data": AUTO if workload.kind == "training" else "random",
-        "split": "train-55000" if workload.kind == "training" else None,
+        "data": AUTO if digits else "random",
+        "split": "train-55000" if digits else None,
     }
     if name in own:
         return own[name]
@@ -176,27 +224,72 @@ def full_batches(cell: Cell) -> int:
     return SPLIT_IMAGES[str(cell["split"])] // int(cell["batch_size"] or 1)
 
 
+def completed(cell: dict[str, Scalar | None], workload: Workload) -> dict[str, Scalar | None]:
+    """The cell with what follows from the rest filled in: the steps of an epoch, and what inference has none of."""
+    if cell["task"] == "inference":
+        cell |= {"optimizer": None, "final_evaluation": False}
+    digits = workload.kind == "training" and workload.dataset == "mnist"
+    if digits and cell["epochs"] is not None and cell["steps_per_epoch"] is None:
+        cell["steps_per_epoch"] = full_batches(cell)
+    if cell["clock"] == "accuracy":
+        cell["evaluate_every"] = cell["evaluate_every"] or cell["steps_per_epoch"]
+        cell["final_evaluation"] = False
+    return cell
+
+
 def contradictions(cell: Cell) -> list[str]:
     """What in one combination of values cannot be, each with both values named."""
     if cell["workload"] == "gemm":
         return []
-    found: list[str] = []
+    found = _of_task(cell) + _of_clock(cell)
+    if cell["loader_workers"] and cell["loader"] != "dataloader":
+        found.append(f"loader_workers {cell['loader_workers']} needs loader 'dataloader', not {cell['loader']!r}")
+    if cell["split"] is None:
+        return found
     batch, split, most = cell["batch_size"], cell["split"], full_batches(cell)
-    steps, epochs, clock = cell["steps_per_epoch"], cell["epochs"], cell["clock"]
+    steps, epochs = cell["steps_per_epoch"], cell["epochs"]
     if most == 0:
         found.append(f"batch_size {batch} is more than the images of split {split!r}")
     elif steps is not None and int(steps) > most:
         found.append(f"steps_per_epoch {steps} is more than the {most} full batches of {batch} in split {split!r}")
-    if clock == "job" and epochs is None:
-        found.append("clock 'job' needs epochs, the length of the job")
-    elif steps is not None and epochs is None:
+    if steps is not None and epochs is None:
         found.append(f"steps_per_epoch {steps} needs epochs: the job is epochs x steps_per_epoch")
+    return found
+
+
+def _of_task(cell: Cell) -> list[str]:
+    """What inference cannot have."""
+    if cell["task"] != "inference":
+        return []
+    found = []
+    if cell["clock"] != "steady":
+        found.append(f"task 'inference' needs clock 'steady', not {cell['clock']!r}: nothing is learned")
+    if cell["extra_forwards"]:
+        found.append(f"extra_forwards {cell['extra_forwards']} makes no sense with task 'inference', which is forward only")
+    return found
+
+
+def _of_clock(cell: Cell) -> list[str]:
+    """What a clock needs, and what belongs to another."""
+    found = []
+    clock, epochs, every = cell["clock"], cell["epochs"], cell["evaluate_every"]
+    if clock in ("job", "accuracy") and epochs is None:
+        limit = "the length of the job" if clock == "job" else "the most it trains"
+        found.append(f"clock {clock!r} needs epochs, {limit}")
+    if clock == "accuracy" and cell["target"] is None:
+        found.append("clock 'accuracy' needs target, the share of test images to be right, such as 0.99")
+    for name in ("target", "evaluate_every"):
+        if cell[name] is not None and clock != "accuracy":
+            found.append(f"{name} {cell[name]} needs clock 'accuracy', not {clock!r}")
+    steps = cell["steps_per_epoch"]
+    if clock == "accuracy" and epochs and steps and every and int(every) > int(epochs) * int(steps):
+        found.append(f"evaluate_every {every} is more than the {int(epochs) * int(steps)} steps of {epochs} epochs")
     if cell["epoch_eval_images"] and clock != "job":
         found.append(f"epoch_eval_images {cell['epoch_eval_images']} needs clock 'job': steady steps have no epochs")
     if cell["stop_when_all_right"] and not cell["epoch_eval_images"]:
         found.append("stop_when_all_right true needs epoch_eval_images, the sample that is to be all right")
-    if cell["loader_workers"] and cell["loader"] != "dataloader":
-        found.append(f"loader_workers {cell['loader_workers']} needs loader 'dataloader', not {cell['loader']!r}")
+    if clock == "steady" and workloads.get(str(cell["workload"])).pretraining is not None:
+        found.append(f"clock 'steady': {cell['workload']} has two phases; use clock 'job' or 'accuracy', which time both")
     return found
 
 

@@ -51,7 +51,7 @@ class JobSpec:
     def data_kinds(self) -> tuple[str, ...]:
         """The values of `data`, over all device kinds (`auto` where the suite says nothing); none for a GEMM."""
         workload = workloads.get(self.workload)
-        if workload.kind == "gemm":
+        if workload.kind == "gemm" or workload.dataset == "random":
             return ()
         return tuple(dict.fromkeys(str(value) for kind in KINDS for value in self._values("data", kind, workload)))
 
@@ -65,7 +65,7 @@ class JobSpec:
         if workload.kind == "gemm" and axes["size"] == (None,):
             return ()
         combinations = (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
-        found = [_with_epoch(cell, workload) for cell in combinations]
+        found = [keys.completed(cell, workload) for cell in combinations]
         return tuple({tuple(cell.values()): cell for cell in found}.values())
 
     def count(self, kind: DeviceKind) -> int:
@@ -259,10 +259,3 @@ def _contradictions(spec: JobSpec) -> list[str]:
         for cell in spec.cells(kind):
             found += keys.contradictions(cell)
     return list(dict.fromkeys(found))
-
-
-def _with_epoch(cell: dict[str, Scalar | None], workload: Workload) -> dict[str, Scalar | None]:
-    """The cell with `steps_per_epoch` filled in where only `epochs` is given: every full batch of the split."""
-    if workload.kind == "training" and cell["epochs"] is not None and cell["steps_per_epoch"] is None:
-        cell["steps_per_epoch"] = keys.full_batches(cell)
-    return cell

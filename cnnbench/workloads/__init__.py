@@ -7,12 +7,17 @@ from importlib.metadata import entry_points
 
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
-from cnnbench.workloads import flops, gemm, mnist_cnn
-from cnnbench.workloads.base import Workload
+from cnnbench.workloads import flops, gemm, mlp, mnist_cnn, vgg16
+from cnnbench.workloads.base import Band, Workload
 
-__all__ = ["Workload", "flops_per_step", "get", "names"]
+__all__ = ["Band", "Workload", "flops_per_step", "get", "names", "pretraining_flops", "pretraining_steps"]
 
-_OWN: tuple[Workload, ...] = (gemm.WORKLOAD, mnist_cnn.WORKLOAD)
+_OWN: tuple[Workload, ...] = (
+    gemm.WORKLOAD,
+    *mlp.WORKLOADS,
+    *(mnist_cnn.WORKLOAD, mnist_cnn.WORKLOAD_2048),
+    vgg16.WORKLOAD,
+)
 
 
 @cache
@@ -44,13 +49,32 @@ def get(name: str) -> Workload:
 
 
 def flops_per_step(job: Job) -> int:
-    """Model FLOPs of one timed step: batch x training FLOPs an image, plus forward passes the job prescribes on top;
-    for a GEMM 2 x side^3. Raises WorkloadError for an unknown workload or a GEMM without a side.
+    """Model FLOPs of one timed step: batch x training FLOPs an image, plus forward passes the job prescribes on top; for
+    inference batch x forward FLOPs; for a GEMM 2 x side^3. Raises WorkloadError for an unknown workload or a GEMM
+    without a side.
     """
     workload = get(job.workload)
     if workload.kind == "gemm":
         if job.size is None:
             raise WorkloadError("a gemm job needs a size, the side of its operands")
         return flops.gemm_flops(job.size)
+    if job.task == "inference":
+        return job.batch_size * workload.flops_forward_per_image
     per_image = workload.flops_training_per_image + job.extra_forwards * workload.flops_forward_per_image
     return job.batch_size * per_image
+
+
+def pretraining_steps(job: Job) -> int:
+    """Steps of pre-training before the job's own, all hidden layers together; 0 for most workloads, or without epochs."""
+    workload = get(job.workload)
+    if workload.pretraining is None or job.full_epoch is None:
+        return 0
+    return len(workload.hidden) * workload.pretraining.epochs * job.full_epoch
+
+
+def pretraining_flops(job: Job) -> int:
+    """Model FLOPs of those steps."""
+    workload = get(job.workload)
+    if workload.pretraining is None or job.full_epoch is None:
+        return 0
+    return job.batch_size * workload.pretraining.epochs * job.full_epoch * sum(workload.flops_pretraining_per_image)

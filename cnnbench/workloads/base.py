@@ -1,4 +1,4 @@
-"""What a workload gives: layers (they build the network *and* the counts), its data's shape, its choices.
+"""What a workload gives: layers (they build the network *and* the counts), its data's shape, its choices, its recipe.
 
 A workload is a value; nothing here imports torch until a network is built. Raise `version` whenever the mathematics
 changes: it is part of every job's key, so results of two versions never share a row.
@@ -6,7 +6,8 @@ changes: it is part of every job's key, so results of two versions never share a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from cnnbench.errors import WorkloadError
@@ -19,6 +20,54 @@ TRUNCATED = "truncated-0.1"
 """Normal, standard deviation 0.1, cut at two standard deviations: what the lecture's slides and notebook use."""
 NORMAL = "normal-0.01"
 """Plain normal, standard deviation 0.01: what the lecture's timed script used."""
+NORMAL_TENTH = "normal-0.1"
+"""Plain normal, standard deviation 0.1."""
+NORMAL_UNIT = "normal-1"
+"""Plain normal, standard deviation 1: what TensorFlow 1's `random_normal` draws where no spread is named."""
+XAVIER = "xavier"
+"""Glorot's uniform, limit sqrt(6 / (fan in + fan out)); biases 0."""
+INITS = (TRUNCATED, NORMAL, NORMAL_TENTH, NORMAL_UNIT, XAVIER)
+_NORMALS = {NORMAL: 0.01, NORMAL_TENTH: 0.1, NORMAL_UNIT: 1.0}
+
+OPTIMIZERS = ("sgd", "momentum", "rmsprop", "rmsprop-tf1", "adam")
+"""Every update rule there is, by name; a workload lists those it may be trained with, its own first."""
+LEARNING_RATES: Mapping[str, float] = {"sgd": 0.1, "momentum": 0.01, "rmsprop": 1e-3, "rmsprop-tf1": 1e-3, "adam": 1e-3}
+"""Where a workload names no other."""
+
+Pool = Literal["max", "average"]
+Activation = Literal["relu", "sigmoid"]
+
+
+@dataclass(frozen=True)
+class Band:
+    """Test accuracy to expect of one recipe on MNIST's 10,000 test images: mean +- 4 standard deviations over seeds.
+
+    It holds for exactly this many optimiser steps (`at_least`: or more) of this batch, with the workload's own
+    optimiser, initialisation, pooling and activation.
+    """
+
+    steps: int
+    batch_size: int
+    low: float
+    high: float
+    at_least: bool = False
+
+    def holds_for(self, steps: int, batch_size: int) -> bool:
+        """Whether a training of so many steps of this batch is the recipe."""
+        enough = steps >= self.steps if self.at_least else steps == self.steps
+        return enough and batch_size == self.batch_size
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Greedy layer-wise pre-training of the hidden dense layers as autoencoders, before the network is fine-tuned.
+
+    Hidden layer k, with the layers below it fixed, learns for `epochs` epochs to give back what it is given: its own
+    weights and activation as the encoder, a linear decoder that is thrown away after, mean squared error, Adam.
+    """
+
+    epochs: int
+    learning_rate: float = 1e-3
 
 
 @dataclass(frozen=True)
@@ -34,9 +83,12 @@ class Workload:
     classes: int = 0
     optimizers: tuple[str, ...] = ()
     inits: tuple[str, ...] = ()
-    accuracy_band: tuple[float, float] | None = None
-    """Test accuracy expected on MNIST after the steps in `accuracy_band_steps` or more."""
-    accuracy_band_steps: int | None = None
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
+    """Of an optimiser, where it is not `LEARNING_RATES`'."""
+    dataset: Literal["mnist", "random"] = "mnist"
+    """`random`: standard normal images of `input_shape` and random labels, made on the device."""
+    pretraining: Pretraining | None = None
+    bands: tuple[Band, ...] = ()
 
     @property
     def default_optimizer(self) -> str | None:
@@ -47,6 +99,39 @@ class Workload:
     def default_init(self) -> str | None:
         """The first of `inits`, None for a GEMM."""
         return self.inits[0] if self.inits else None
+
+    @property
+    def pool(self) -> Pool | None:
+        """Its own pooling, None where it has none."""
+        kinds: dict[type, Pool] = {flops.MaxPool2d: "max", flops.AvgPool2d: "average"}
+        return next((kinds[type(layer)] for layer in self.layers if type(layer) in kinds), None)
+
+    @property
+    def activation(self) -> Activation | None:
+        """Its own activation function, None where it has none."""
+        kinds: dict[type, Activation] = {flops.Relu: "relu", flops.Sigmoid: "sigmoid"}
+        return next((kinds[type(layer)] for layer in self.layers if type(layer) in kinds), None)
+
+    @property
+    def convolves(self) -> bool:
+        """Whether it has convolutions."""
+        return any(isinstance(layer, flops.Conv2d) for layer in self.layers)
+
+    def varied(self, pool: str | None = None, activation: str | None = None) -> Workload:
+        """The same network with another pooling or activation; None leaves its own. Counts stay what they are."""
+        layers = self.layers
+        if pool is not None:
+            layers = tuple(_POOLS[pool](each.side) if isinstance(each, flops.Pools) else each for each in layers)
+        if activation is not None:
+            layers = tuple(_ACTIVATIONS[activation]() if isinstance(each, flops.Activations) else each for each in layers)
+        return replace(self, layers=layers)
+
+    def learning_rate(self, optimizer: str) -> float:
+        """What the optimiser starts with. Raises WorkloadError for one it does not know."""
+        try:
+            return self.learning_rates.get(optimizer, LEARNING_RATES[optimizer])
+        except KeyError:
+            raise WorkloadError(f"optimizer {optimizer!r} is not one of {', '.join(OPTIMIZERS)}") from None
 
     @property
     def parameters(self) -> int:
@@ -62,6 +147,21 @@ class Workload:
     def flops_training_per_image(self) -> int:
         """FLOPs of one image's training step."""
         return flops.training_flops(self.layers, self.input_shape)
+
+    @property
+    def hidden(self) -> tuple[flops.Dense, ...]:
+        """The dense layers before the last: what pre-training trains one by one."""
+        return tuple(layer for layer in self.layers if isinstance(layer, flops.Dense))[:-1]
+
+    @property
+    def flops_pretraining_per_image(self) -> tuple[int, ...]:
+        """FLOPs of one image's step of pre-training, a value a hidden layer; none without pre-training."""
+        if self.pretraining is None:
+            return ()
+        features = 1
+        for side in self.input_shape:
+            features *= side
+        return flops.autoencoder_flops(self.hidden, features)
 
     @property
     def activation_bytes_per_image(self) -> int:
@@ -82,6 +182,10 @@ class Workload:
         return net
 
 
+_POOLS: Mapping[str, type[flops.MaxPool2d | flops.AvgPool2d]] = {"max": flops.MaxPool2d, "average": flops.AvgPool2d}
+_ACTIVATIONS: Mapping[str, type[flops.Relu | flops.Sigmoid]] = {"relu": flops.Relu, "sigmoid": flops.Sigmoid}
+
+
 def build_network(layers: tuple[flops.Layer, ...], input_shape: flops.Shape) -> torch.nn.Sequential:
     """The layers as plain torch modules, weights as torch leaves them."""
     from torch import nn
@@ -95,10 +199,14 @@ def build_network(layers: tuple[flops.Layer, ...], input_shape: flops.Shape) -> 
                 modules.append(nn.Linear(count.input[0], out_features, bias=bias))
             case flops.MaxPool2d(side):
                 modules.append(nn.MaxPool2d(side, side, ceil_mode=True))
+            case flops.AvgPool2d(side):
+                modules.append(nn.AvgPool2d(side, side, ceil_mode=True, count_include_pad=False))
             case flops.Flatten():
                 modules.append(nn.Flatten())
             case flops.Relu():
                 modules.append(nn.ReLU())
+            case flops.Sigmoid():
+                modules.append(nn.Sigmoid())
             case flops.Dropout(keep):
                 modules.append(nn.Dropout(1.0 - keep))
     return nn.Sequential(*modules)
@@ -111,7 +219,11 @@ def initialise(net: torch.nn.Module, init: str, generator: torch.Generator) -> N
     for parameter in net.parameters():
         if init == TRUNCATED:
             nn.init.trunc_normal_(parameter, std=0.1, a=-0.2, b=0.2, generator=generator)
-        elif init == NORMAL:
-            nn.init.normal_(parameter, std=0.01, generator=generator)
+        elif init in _NORMALS:
+            nn.init.normal_(parameter, std=_NORMALS[init], generator=generator)
+        elif init == XAVIER and parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter, generator=generator)
+        elif init == XAVIER:
+            nn.init.zeros_(parameter)
         else:
-            raise WorkloadError(f"init {init!r} is not one of {TRUNCATED}, {NORMAL}")
+            raise WorkloadError(f"init {init!r} is not one of {', '.join(INITS)}")

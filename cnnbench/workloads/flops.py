@@ -81,6 +81,17 @@ class MaxPool2d:
 
 
 @dataclass(frozen=True)
+class AvgPool2d:
+    """2x2 mean, stride 2, SAME padding: at an odd edge the mean is over the values there are, as in TensorFlow."""
+
+    side: int = 2
+
+    def output(self, shape: Shape) -> Shape:
+        """`(channels, h, w)` -> `(channels, ceil(h/2), ceil(w/2))`."""
+        return (shape[0], same_side(shape[1], self.side), same_side(shape[2], self.side))
+
+
+@dataclass(frozen=True)
 class Flatten:
     """`(channels, h, w)` -> `(channels*h*w,)`; a view, so it stores nothing."""
 
@@ -99,6 +110,15 @@ class Relu:
 
 
 @dataclass(frozen=True)
+class Sigmoid:
+    """Logistic function; counted in place, as the rectifier is."""
+
+    def output(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape
+
+
+@dataclass(frozen=True)
 class Dropout:
     """Dropout that keeps each value with probability `keep`; the mask is not counted as an activation."""
 
@@ -109,8 +129,10 @@ class Dropout:
         return shape
 
 
-Layer = Conv2d | Dense | MaxPool2d | Flatten | Relu | Dropout
+Layer = Conv2d | Dense | MaxPool2d | AvgPool2d | Flatten | Relu | Sigmoid | Dropout
 Weighted = (Conv2d, Dense)
+Pools = (MaxPool2d, AvgPool2d)
+Activations = (Relu, Sigmoid)
 
 
 @dataclass(frozen=True)
@@ -139,7 +161,7 @@ def count_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[LayerCoun
             forward = 2 * layer.macs(shape)
             training = forward * (2 if first else 3)
             first = False
-        stores = isinstance(layer, (*Weighted, MaxPool2d))
+        stores = isinstance(layer, (*Weighted, *Pools))
         counts.append(LayerCount(layer, shape, output, parameters, forward, training, prod(output) if stores else 0))
         shape = output
     return tuple(counts)
@@ -163,6 +185,22 @@ def training_flops(layers: Sequence[Layer], input_shape: Shape) -> int:
 def activations(layers: Sequence[Layer], input_shape: Shape) -> int:
     """Values of one example kept by the forward pass, the input included (mnist-cnn: 56,779 = 227,116 bytes)."""
     return prod(input_shape) + sum(c.activations for c in count_layers(layers, input_shape))
+
+
+def autoencoder_flops(layers: Sequence[Dense], features: int) -> tuple[int, ...]:
+    """FLOPs of one example's step of greedy pre-training, a value a layer: layer k learns to give back what it is given.
+
+    The layers below run forward only. Then, with a inputs and h outputs, encoder and decoder cost 2ah each forward, the
+    gradients of both weights and of the code 2ah each: 10ah. (784-256: 2,007,040.)
+    """
+    found: list[int] = []
+    below = 0
+    for layer in layers:
+        product = features * layer.out_features
+        found.append(below + 10 * product)
+        below += 2 * product
+        features = layer.out_features
+    return tuple(found)
 
 
 def gemm_flops(side: int) -> int:
