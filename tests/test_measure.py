@@ -99,7 +99,7 @@ def test_the_notebooks_stop_ends_the_job_at_the_first_all_right_evaluation() -> 
         epochs=3,
         steps_per_epoch=2,
         evaluate=lambda: next(answers),
-        stop_when_all_right=True,
+        stop=lambda correct, images: correct == images,
         clock=fake.clock,
     )
     assert timing.stopped_early

@@ -44,7 +44,28 @@ class CpuDevice:
             return "tf32 is a format of NVIDIA tensor cores; a CPU has fp32 and bf16"
         if precision == "fp16":
             return "fp16 on a CPU is mostly emulated; use bf16 or fp32"
+        if precision == "bf16" and not _has_bf16():
+            return "bf16 needs AVX512-BF16, AMX or Arm's BF16: without them a convolution is emulated, several times slower"
         return None
+
+
+def _has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; torch's own word where it has one."""
+    import torch
+
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        if getattr(torch.cpu, name, lambda: False)():
+            return True
+    return platform.machine().lower() in ("aarch64", "arm64") and _arm_bf16()
+
+
+def _arm_bf16() -> bool:
+    """The flag of Arm's bfloat16 instructions, where the kernel lists flags."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return any("bf16" in line.split() for line in file if line.startswith("Features"))
+    except OSError:
+        return False
 
 
 class CpuBackend:

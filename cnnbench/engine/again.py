@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 
-from cnnbench.engine.loop import Products, Timed, Training
+from cnnbench.engine.loop import Networked, Products, Timed
 from cnnbench.engine.measure import Clock
 from cnnbench.errors import WorkloadError
 
@@ -29,7 +29,7 @@ def make_again(timed: Timed, amount: float) -> Callable[[], None]:
     """What each step runs besides, `amount` batches' worth; nothing for 0."""
     if amount <= 0:
         return lambda: None
-    if isinstance(timed, Training):
+    if isinstance(timed, Networked):
         return _forwards(timed, amount)
     if isinstance(timed, Products):
         return lambda: timed.repeat(amount)
@@ -72,7 +72,7 @@ def _measure(
     return statistics.median(both) / statistics.median(alone) - 1.0
 
 
-def _forwards(training: Training, amount: float) -> Callable[[], None]:
+def _forwards(training: Networked, amount: float) -> Callable[[], None]:
     images, _ = training.draw()
     training.reset()
     shared = {id(parameter): parameter for parameter in training.network.parameters()}

@@ -11,7 +11,7 @@ import torch
 from cnnbench import data, workloads
 from cnnbench.devices import Attached
 from cnnbench.engine import precision
-from cnnbench.engine.loop import Products, Timed, Training
+from cnnbench.engine.loop import Inference, Networked, Products, Timed, Training
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
 
@@ -45,7 +45,7 @@ def build(
     begin: Callable[[str], None] = _ignore,
     end: Callable[[str], None] = _ignore,
 ) -> Timed:
-    """The job's step, ready; `begin` and `end` are told of the phases `data` and `build`. Raises WorkloadError, DataError."""
+    """The job's step, ready; `begin` and `end` are told of the phases `data`, `build`, `compile`. Raises WorkloadError, DataError."""
     workload = workloads.get(job.workload)
     if workload.version != job.workload_version:
         raise WorkloadError(
@@ -57,12 +57,20 @@ def build(
         end("build")
         return products
     begin("data")
-    if job.data == "random" or job.split is None:
-        raise WorkloadError(f"{workload.name} trains on mnist or synthetic digits and needs a split")
-    dataset = data.load(job.data, job.split, data_dir)
+    dataset = None
+    if workload.dataset == "mnist":
+        if job.data == "random" or job.split is None:
+            raise WorkloadError(f"{workload.name} trains on mnist or synthetic digits and needs a split")
+        dataset = data.load(job.data, job.split, data_dir)
     end("data")
     begin("build")
-    training = Training(job, workload, dataset, attached.device)
+    kind = Inference if job.task == "inference" else Training
+    network: Networked = kind(job, workload, dataset, attached.device)
     attached.synchronize()
     end("build")
-    return training
+    if job.execution == "compiled":
+        begin("compile")
+        network.compile()
+        attached.synchronize()
+        end("compile")
+    return network

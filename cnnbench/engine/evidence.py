@@ -8,7 +8,7 @@ import math
 from torch import nn
 
 from cnnbench import workloads
-from cnnbench.engine.loop import Timed, Training
+from cnnbench.engine.loop import Networked, Timed, Training
 from cnnbench.errors import DivergedError
 from cnnbench.pairing import WorkDone
 from cnnbench.schema import Job
@@ -18,7 +18,7 @@ FIRST_LOSSES = 5
 
 def first_losses(timed: Timed) -> tuple[float, ...] | None:
     """Losses of the first steps with dropout off, state put back after; None where there is no loss. Raises DivergedError."""
-    if not isinstance(timed, Training):
+    if not isinstance(timed, Networked):
         return None
     timed.reset()
     for module in timed.network.modules():
@@ -39,12 +39,12 @@ def work_done(job: Job, timed: Timed, steps: int, losses: tuple[float, ...] | No
     """The counters after `steps` steps. Winds the feed back and draws its batches once more, for their digest."""
     images, final_loss = timed.images_drawn, timed.loss()
     finite = final_loss is not None and math.isfinite(final_loss)
-    training = isinstance(timed, Training)
+    networked, training = isinstance(timed, Networked), isinstance(timed, Training)
     return WorkDone(
         images=images,
-        batches=images // job.batch_size if training else 0,
-        order_digest=_order(timed, steps) if isinstance(timed, Training) else "",
-        parameters=timed.parameters if isinstance(timed, Training) else 0,
+        batches=images // job.batch_size if networked else 0,
+        order_digest=_order(timed, steps) if isinstance(timed, Networked) else "",
+        parameters=timed.parameters if isinstance(timed, Networked) else 0,
         flops=steps * workloads.flops_per_step(job),
         optimizer_steps=steps if training else 0,
         precision=job.precision,
@@ -54,7 +54,7 @@ def work_done(job: Job, timed: Timed, steps: int, losses: tuple[float, ...] | No
     )
 
 
-def _order(training: Training, steps: int) -> str:
+def _order(training: Networked, steps: int) -> str:
     training.reset()
     hashed = hashlib.sha256()
     for _ in range(steps):

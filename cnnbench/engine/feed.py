@@ -20,6 +20,10 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 """Images `(batch, 1, 28, 28)` float32 in [0, 1] and labels `(batch,)` int64, on the device."""
 
 
+RANDOM_BATCHES = 2
+"""Distinct batches of a random workload: enough that none is trained on twice in a row, few enough for a small memory."""
+
+
 class Feed(Protocol):
     """Endless batches; epochs restart at the first image (or a new permutation), the last partial batch is dropped."""
 
@@ -127,8 +131,37 @@ class LoaderFeed:
         return images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
 
 
+class RandomFeed:
+    """Standard normal images and random labels, made once, resident on the device, handed out in turn."""
+
+    def __init__(
+        self, shape: tuple[int, ...], classes: int, device: torch.device, *, batch_size: int, layout: str, seed: int
+    ) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
+        self._batches = [
+            (
+                torch.randn((batch_size, *shape), generator=generator).to(device, memory_format=memory),
+                torch.randint(classes, (batch_size,), generator=generator).to(device),
+            )
+            for _ in range(RANDOM_BATCHES)
+        ]
+        self.restart()
+
+    def restart(self) -> None:
+        """Back to the first batch."""
+        self.images_drawn = self._turn = 0
+
+    def draw(self) -> Batch:
+        """The next batch."""
+        images, labels = self._batches[self._turn % RANDOM_BATCHES]
+        self._turn += 1
+        self.images_drawn += labels.shape[0]
+        return images, labels
+
+
 def make_feed(job: Job, dataset: Dataset, device: torch.device) -> Feed:
-    """The feed the job asks for."""
+    """The feed the job asks for. A digit has one channel, which lies in memory alike in either layout."""
     shuffled = job.order == "shuffled"
     if job.loader == "dataloader":
         images, labels = to_tensors(dataset.train_images, dataset.train_labels, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""The reference training step: plain eager PyTorch, the same on every device, so that devices compare."""
+"""The reference step, training or inference: plain PyTorch, the same on every device, so that devices compare."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from cnnbench.data import Dataset
-from cnnbench.engine.feed import Batch, Feed, make_feed, to_tensors
+from cnnbench.engine.feed import Batch, Feed, RandomFeed, make_feed, to_tensors
+from cnnbench.engine.modes import Mode
 from cnnbench.engine.optim import make_optimizer, reset_state
+from cnnbench.engine.pretrain import LayerwisePretraining
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload
@@ -41,15 +43,39 @@ class Timed(Protocol):
 class Training:
     """One network, its optimiser and its batches."""
 
-    def __init__(self, job: Job, workload: Workload, dataset: Dataset, device: torch.device) -> None:
+    def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
         _check(job, workload)
         self._device, self._seed, self._extra_forwards = device, job.seed, job.extra_forwards
-        self.network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
+        workload = workload.varied(job.pool, job.activation)
+        network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
+        self.mode = Mode(job, network, device)
+        self.network = self.mode.network
         self._start = [parameter.detach().clone() for parameter in self.network.parameters()]
-        self._optimizer = make_optimizer(job.optimizer or "", self.network.parameters())
-        self._feed: Feed = make_feed(job, dataset, device)
+        self._test: Batch | None = None
+        if dataset is None:
+            self._feed: Feed = RandomFeed(
+                workload.input_shape,
+                workload.classes,
+                device,
+                batch_size=job.batch_size,
+                layout=job.layout,
+                seed=job.seed,
+            )
+        else:
+            self._feed = make_feed(job, dataset, device)
+            self._test = to_tensors(dataset.test_images, dataset.test_labels, device)
+        rate = workload.learning_rate(job.optimizer or "")
+        self._optimizer = make_optimizer(job.optimizer or "", self.network.parameters(), rate)
+        self.pretrain: LayerwisePretraining | None = None
+        if workload.pretraining is not None and dataset is not None:
+            self.pretrain = LayerwisePretraining(
+                workload.pretraining,
+                self.network,
+                make_feed(job, dataset, device),
+                steps_per_epoch=job.full_epoch or 0,
+                seed=job.seed,
+            )
         self._last_loss: torch.Tensor | None = None
-        self._test = to_tensors(dataset.test_images, dataset.test_labels, device)
         self._sample_generator = torch.Generator()
         self.reset()
 
@@ -57,13 +83,12 @@ class Training:
         """Draw, forward, backward, update; then the further forward passes the job prescribes, dropout on as in training."""
         images, labels = self._feed.draw()
         self._optimizer.zero_grad(set_to_none=True)
-        loss = cross_entropy(self.network(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+        loss = self.mode.loss(images, labels)
+        self.mode.update(loss, self._optimizer)
         if self._extra_forwards:
             with torch.no_grad():
                 for _ in range(self._extra_forwards):
-                    self.network(images)
+                    self.mode.logits(images)
         self._last_loss = loss
 
     def reset(self) -> None:
@@ -72,14 +97,25 @@ class Training:
             for parameter, start in zip(self.network.parameters(), self._start, strict=True):
                 parameter.copy_(start)
         reset_state(self._optimizer)
+        self.mode.reset()
         self._feed.restart()
         self._sample_generator.manual_seed(self._seed + 1)
         torch.manual_seed(self._seed)
         self.network.train()
 
+    def compile(self) -> None:
+        """Compile the network's forward and backward. Raises UnsupportedError where that fails."""
+        images, labels = self._feed.draw()
+        self.mode.compile(images, labels, training=True)
+        self.reset()
+
     def loss(self) -> float | None:
         """Loss of the last step."""
         return None if self._last_loss is None else float(self._last_loss.detach().item())
+
+    def last_loss(self) -> torch.Tensor | None:
+        """The same as it lies on the device, for reading later: nothing waits for it."""
+        return None if self._last_loss is None else self._last_loss.detach()
 
     def draw(self) -> Batch:
         """The next batch and nothing else, to learn what drawing alone costs."""
@@ -95,20 +131,81 @@ class Training:
         """Trainable values, counted on the network."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
+    @property
+    def has_test_images(self) -> bool:
+        """Whether there is anything to be right about."""
+        return self._test is not None
+
     def count_correct(self, images: int | None = None) -> tuple[int, int]:
-        """(correct, of) on `images` random test images, or on all of them in order; dropout off, training mode restored."""
+        """(correct, of) on `images` random test images, or on all of them in order; dropout off, training mode restored.
+
+        Computed as the training is, but never compiled: another batch would be another compilation inside a clock.
+        """
+        if self._test is None:
+            raise WorkloadError("random images have no right answers")
         inputs, labels = self._test
-        if images is not None:
+        if images is not None and images < len(labels):
             chosen = torch.randperm(len(labels), generator=self._sample_generator)[:images].to(self._device)
             inputs, labels = inputs[chosen], labels[chosen]
         self.network.eval()
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
-        with torch.no_grad():
+        with torch.no_grad(), self.mode.autocast():
             for begin in range(0, len(labels), EVALUATION_BATCH):
                 end = begin + EVALUATION_BATCH
                 correct += (self.network(inputs[begin:end]).argmax(1) == labels[begin:end]).sum()
         self.network.train()
         return int(correct.item()), len(labels)
+
+
+class Inference:
+    """One network and its batches, forward only: dropout off, no gradients."""
+
+    def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
+        self._training = Training(job.model_copy(update={"optimizer": workload.default_optimizer}), workload, dataset, device)
+        self.network, self.mode = self._training.network, self._training.mode
+        self._last: Batch | None = None
+        self.reset()
+
+    def step(self) -> None:
+        """Draw, forward."""
+        images, labels = self._training.draw()
+        with torch.inference_mode():
+            self._last = self.mode.logits(images), labels
+
+    def reset(self) -> None:
+        """The first batch again."""
+        self._training.reset()
+        self.network.eval()
+
+    def compile(self) -> None:
+        """Compile the network's forward. Raises UnsupportedError where that fails."""
+        images, labels = self._training.draw()
+        self.mode.compile(images, labels, training=False)
+        self.reset()
+
+    def loss(self) -> float | None:
+        """Cross-entropy of the last batch, to hold two ways of computing it against each other."""
+        if self._last is None:
+            return None
+        logits, labels = self._last
+        return float(cross_entropy(logits.float(), labels).item())
+
+    def draw(self) -> Batch:
+        """The next batch and nothing else."""
+        return self._training.draw()
+
+    @property
+    def images_drawn(self) -> int:
+        """Images the sampler handed out since the last reset."""
+        return self._training.images_drawn
+
+    @property
+    def parameters(self) -> int:
+        """Values of the network."""
+        return self._training.parameters
+
+
+Networked = Training | Inference
 
 
 class Products:
@@ -149,10 +246,8 @@ class Products:
 def _check(job: Job, workload: Workload) -> None:
     if job.division != "reference":
         raise UnsupportedError(f"division {job.division!r}: {workload.name} has only the reference division so far")
-    if job.layout != "nchw":
-        raise UnsupportedError(f"layout {job.layout!r}: the reference division trains in nchw")
-    if job.precision not in ("fp32", "tf32"):
-        raise UnsupportedError(f"precision {job.precision!r}: training in the reference division is fp32 or tf32")
+    if job.layout == "nhwc" and not workload.convolves:
+        raise UnsupportedError(f"layout 'nhwc': {workload.name} has no convolutions, so its data have no channels to put last")
     if job.optimizer not in workload.optimizers:
         raise WorkloadError(f"optimizer {job.optimizer!r} is not one of {', '.join(workload.optimizers)}")
     if job.batch_size < 1:

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from cnnbench.errors import WorkloadError
+from cnnbench.workloads.base import OPTIMIZERS
 
 LEARNING_RATE = 1e-3
 DECAY = 0.9
 EPSILON = 1e-10
+MOMENTUM = 0.9
 
 
 class RmspropTf1(torch.optim.Optimizer):
@@ -47,17 +49,29 @@ class RmspropTf1(torch.optim.Optimizer):
             torch._foreach_addcdiv_(weights, gradients, denominators, -group["lr"])
 
 
-def make_optimizer(name: str, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser of that name with the lecture's constants. Raises WorkloadError for a name it does not know."""
-    if name == "rmsprop":
-        return torch.optim.RMSprop(parameters, lr=LEARNING_RATE, alpha=DECAY, eps=EPSILON)
-    if name == "rmsprop-tf1":
-        return RmspropTf1(parameters)
-    raise WorkloadError(f"optimizer {name!r} is not one of rmsprop, rmsprop-tf1")
+def make_optimizer(
+    name: str, parameters: Iterable[torch.nn.Parameter], learning_rate: float = LEARNING_RATE
+) -> torch.optim.Optimizer:
+    """The optimiser of that name, RMSProp with the lecture's constants. Raises WorkloadError for a name it does not know."""
+    match name:
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=learning_rate)
+        case "momentum":
+            return torch.optim.SGD(parameters, lr=learning_rate, momentum=MOMENTUM)
+        case "rmsprop":
+            return torch.optim.RMSprop(parameters, lr=learning_rate, alpha=DECAY, eps=EPSILON)
+        case "rmsprop-tf1":
+            return RmspropTf1(parameters, lr=learning_rate)
+        case "adam":
+            return torch.optim.Adam(parameters, lr=learning_rate)
+    raise WorkloadError(f"optimizer {name!r} is not one of {', '.join(OPTIMIZERS)}")
 
 
 def reset_state(optimizer: torch.optim.Optimizer) -> None:
-    """Put every state tensor back to its first value in place, so that nothing has to be allocated again."""
+    """Put every state tensor back to its first value in place, so that nothing has to be allocated again.
+
+    A momentum buffer of zeros is where torch's first step would begin too: it starts the buffer at the first gradient.
+    """
     start = 1.0 if isinstance(optimizer, RmspropTf1) else 0.0
     for state in optimizer.state.values():
         values: dict[str, Any] = state

@@ -7,6 +7,7 @@ float64: TF32 and bfloat16 keep 10 and 7 bits of fraction, float32 23, so their 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch.nn.functional import conv2d
 
 from cnnbench.schema import Precision
 
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What autocast computes forward passes in."""
 FP32_ERROR_LIMIT = 2e-5
 """Largest |error| over the largest |value| of a 256-term float32 sum is about 1e-6; TF32 gives about 3e-4, bf16 3e-3."""
 
@@ -39,20 +42,32 @@ def apply(precision: Precision) -> dict[str, str]:
     }
 
 
-def verify(device: torch.device) -> dict[str, float]:
-    """Relative error of a float32 product and of a float32 convolution on the device against float64 on the CPU."""
+def verify(device: torch.device, precision: Precision = "fp32") -> dict[str, float]:
+    """Relative error of a product and of a convolution, as the precision computes them, against float64 on the CPU."""
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(256, 256, generator=generator) for _ in range(2))
     images = torch.randn(8, 32, 14, 14, generator=generator)
     kernels = torch.randn(64, 32, 3, 3, generator=generator)
     exact_product = left.double() @ right.double()
     exact_maps = conv2d(images.double(), kernels.double(), padding=1)
-    product = left.to(device) @ right.to(device)
-    maps = conv2d(images.to(device), kernels.to(device), padding=1)
+    half = HALVES.get(precision)
+    with nullcontext() if half is None else torch.autocast(device.type, dtype=half):
+        product = left.to(device) @ right.to(device)
+        maps = conv2d(images.to(device), kernels.to(device), padding=1)
     return {
         "matmul_error": _error(product, exact_product),
         "conv_error": _error(maps, exact_maps),
     }
+
+
+def mislabelled(precision: Precision, errors: dict[str, float]) -> str | None:
+    """Why these errors are not those of the precision: a longer format called short, or a shorter one called float32."""
+    worst, best = max(errors.values()), min(errors.values())
+    if precision == "fp32" and worst > FP32_ERROR_LIMIT:
+        return f"not float32: relative error {worst:.1e} is that of a shorter format"
+    if precision in HALVES and best < FP32_ERROR_LIMIT:
+        return f"not {precision}: relative error {best:.1e} is that of float32"
+    return None
 
 
 def _error(got: torch.Tensor, exact: torch.Tensor) -> float:

@@ -14,11 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from cnnbench import units, workloads
 from cnnbench.devices import Attached, backend, telemetry
 from cnnbench.devices.sensors import energy_between
 from cnnbench.engine import canary, floors, memory, precision
 from cnnbench.engine.build import apply_settings, build
-from cnnbench.engine.loop import Timed, Training
+from cnnbench.engine.loop import Networked, Timed, Training
 from cnnbench.engine.measure import NANO, JobTiming, Report, collector_off, time_blocks, time_job, warm_up
 from cnnbench.engine.progress import Progress
 from cnnbench.errors import WorkloadError
@@ -27,6 +30,10 @@ from cnnbench.schema import Energy, Envelope, Evaluation, Job, Memory, Outcome, 
 ENERGY_WINDOW_SECONDS = 10.0
 """NVML's total-energy counter ticks about every 0.1 s, so half a tick at either end is 1 % of this window."""
 ENERGY_IDLE_SECONDS = 5.0
+RANDOM_LOSS_BAND = 0.25
+"""How far from ln(classes), relatively, the first loss of a freshly drawn network may be."""
+ALL_IMAGES = 10_000
+"""The accuracy clock looks at every test image."""
 LEARNING_STEPS = 100
 """A loss is expected below its first value after this many steps; fewer prove nothing."""
 
@@ -79,7 +86,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
 
     progress.phase("canary")
     bird = canary.sing(canary.TorchProbe(attached.device, attached.synchronize))
-    errors = precision.verify(attached.device)
+    errors = precision.verify(attached.device, job.precision)
     settings |= {name: f"{value:.2e}" for name, value in errors.items()}
     phases.end("canary")
 
@@ -94,7 +101,8 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
     attached.reset_peaks()
     mark = memory.reset_host_peak()
     before, usage = telemetry.sample(envelope.device_uuid), _Usage.now()
-    timing = _time(job, timed, attached, progress)
+    losses: list[torch.Tensor] = []
+    timing = _time(job, timed, attached, progress, losses)
     spent, after = _Usage.now(), telemetry.sample(envelope.device_uuid)
     allocated, reserved = attached.peaks()
     host_peak = memory.host_peak_bytes()
@@ -102,7 +110,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
     steps = len(timing.epoch_seconds) * _steps_per_block(job)
 
     progress.phase("evaluation")
-    test = _evaluate(job, timed, steps)
+    test = timing.evaluations[-1] if job.clock == "accuracy" else _evaluate(job, timed, steps)
     energy = _energy(idle, job, timed, attached, envelope.device_uuid)
     trial = Trial(
         block_seconds=timing.epoch_seconds,
@@ -110,8 +118,11 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
         steps=steps,
         images=images,
         warmup_seconds=warm,
-        job_seconds=timing.job_seconds if job.clock == "job" else None,
-        job_evaluation_seconds=timing.evaluation_seconds if job.clock == "job" else None,
+        job_seconds=None if job.clock == "steady" else timing.job_seconds,
+        job_evaluation_seconds=None if job.clock == "steady" else timing.evaluation_seconds,
+        pretraining_seconds=timing.before_seconds if timing.before_steps else None,
+        pretraining_steps=timing.before_steps or None,
+        losses=finite_losses([float(loss) for loss in losses]),
         progress_written=progress.wanted,
         cold_start_seconds=cold_start,
         phases=phases.seconds,
@@ -121,9 +132,9 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
         stopped_early=timing.stopped_early,
         test=test,
         accuracy_data=job.data if test is not None else None,
-        parameters=timed.parameters if isinstance(timed, Training) else None,
-        parameter_bytes=4 * timed.parameters if isinstance(timed, Training) else None,
-        operators_per_step=floors.count_operators(timed.step),
+        parameters=timed.parameters if isinstance(timed, Networked) else None,
+        parameter_bytes=4 * timed.parameters if isinstance(timed, Networked) else None,
+        operators_per_step=None if job.execution == "compiled" else floors.count_operators(timed.step),
         minor_faults=spent.minor_faults - usage.minor_faults,
         cpu_seconds=spent.cpu_seconds - usage.cpu_seconds,
         memory=Memory(
@@ -135,7 +146,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
             device_used_bytes=after.device_used_bytes,
         ),
         canary=bird,
-        floors=floors.measure_floors(attached, timed.draw if isinstance(timed, Training) else None),
+        floors=floors.measure_floors(attached, timed.draw if isinstance(timed, Networked) else None),
         telemetry_before=before,
         telemetry_after=after,
         energy=energy,
@@ -154,37 +165,73 @@ def _note_loss(timed: Timed, losses: list[float]) -> Callable[[], None]:
 
 
 def _steps_per_block(job: Job) -> int:
-    return job.block_steps if job.clock == "steady" else job.steps_per_epoch or 0
+    return {"steady": job.block_steps, "job": job.steps_per_epoch, "accuracy": job.evaluate_every}[job.clock] or 0
 
 
-def _time(job: Job, timed: Timed, attached: Attached, progress: Progress) -> JobTiming:
+def _time(
+    job: Job, timed: Timed, attached: Attached, progress: Progress, losses: list[torch.Tensor]
+) -> JobTiming:
     """The timed region, by the clock the job names; a steady job's blocks come back as `epoch_seconds`."""
     report: Report | None = progress.count if progress.wanted else None
+    note = _keep_loss(timed, losses)
     if job.clock == "steady":
         progress.phase("timed", job.blocks * job.block_steps)
         with collector_off():
             blocks = time_blocks(
-                timed.step, attached.synchronize, blocks=job.blocks, steps_per_block=job.block_steps, report=report
+                timed.step,
+                attached.synchronize,
+                blocks=job.blocks,
+                steps_per_block=job.block_steps,
+                after_block=note,
+                report=report,
             )
         return JobTiming(sum(blocks), 0.0, blocks, (), False)
     if job.epochs is None or job.steps_per_epoch is None or not isinstance(timed, Training):
-        raise WorkloadError("the job clock needs a training workload, epochs and steps_per_epoch")
-    progress.phase("timed", job.epochs * job.steps_per_epoch)
-    images = job.epoch_eval_images
+        raise WorkloadError(f"clock {job.clock!r} needs a training workload, epochs and steps_per_epoch")
+    length, images, stop = job.epochs, job.epoch_eval_images, _all_right if job.stop_when_all_right else None
+    if job.clock == "accuracy":
+        if job.target is None or not job.evaluate_every:
+            raise WorkloadError("clock 'accuracy' needs target and evaluate_every")
+        length, images, stop = job.epochs * job.steps_per_epoch // job.evaluate_every, ALL_IMAGES, _reached(job.target)
+    steps = _steps_per_block(job)
+    progress.phase("timed", length * steps)
     with collector_off():
         return time_job(
             timed.step,
             attached.synchronize,
-            epochs=job.epochs,
-            steps_per_epoch=job.steps_per_epoch,
+            epochs=length,
+            steps_per_epoch=steps,
             evaluate=(lambda: timed.count_correct(images)) if images else None,
-            stop_when_all_right=job.stop_when_all_right,
+            stop=stop,
+            before=timed.pretrain,
+            after_epoch=note,
             report=report,
         )
 
 
+def _all_right(correct: int, images: int) -> bool:
+    return correct == images
+
+
+def _reached(target: float) -> Callable[[int, int], bool]:
+    return lambda correct, images: correct >= target * images
+
+
+def _keep_loss(timed: Timed, losses: list[torch.Tensor]) -> Callable[[], None] | None:
+    """Notes a block's last loss as it lies on the device: read when the clock has stopped."""
+    if not isinstance(timed, Training):
+        return None
+
+    def keep() -> None:
+        loss = timed.last_loss()
+        if loss is not None:
+            losses.append(loss)
+
+    return keep
+
+
 def _evaluate(job: Job, timed: Timed, steps: int) -> Evaluation | None:
-    if not job.final_evaluation or not isinstance(timed, Training):
+    if not job.final_evaluation or not isinstance(timed, Training) or not timed.has_test_images:
         return None
     start = time.perf_counter_ns()
     correct, images = timed.count_correct()
@@ -253,17 +300,30 @@ def _judge(job: Job, trial: Trial, first: list[float], final: float | None, erro
     """Typed verdict on a finished trial; its raw times are kept whatever the verdict."""
     if trial.canary is not None and not trial.canary.passed:
         return Outcome(status="invalid", message=f"sync canary: {trial.canary.reason}", trial=trial)
-    worst = max(errors.values())
-    if job.precision == "fp32" and worst > precision.FP32_ERROR_LIMIT:
-        return Outcome(
-            status="invalid",
-            message=f"not float32: relative error {worst:.1e} is that of a shorter format",
-            trial=trial,
-        )
-    if final is not None:
-        if not math.isfinite(final):
-            return Outcome(status="diverged", message=f"the loss is {final} after {trial.steps} steps", trial=trial)
-        if trial.steps >= LEARNING_STEPS and first and final >= first[0]:
-            message = f"the loss did not fall: {first[0]:.3f} at first, {final:.3f} after {trial.steps} steps"
-            return Outcome(status="diverged", message=message, trial=trial)
+    if (wrong := precision.mislabelled(job.precision, errors)) is not None:
+        return Outcome(status="invalid", message=wrong, trial=trial)
+    if final is not None and not math.isfinite(final):
+        return Outcome(status="diverged", message=f"the loss is {final} after {trial.steps} steps", trial=trial)
+    if final is not None and job.task == "training" and (wrong := _unlearned(job, trial, first, final)) is not None:
+        return Outcome(status="diverged", message=wrong, trial=trial)
+    if job.target is not None and trial.test is not None and trial.test.correct < job.target * trial.test.images:
+        return Outcome(status="missed", message=_missed(job, job.target, trial.test), trial=trial)
     return Outcome(status="ok", trial=trial)
+
+
+def _unlearned(job: Job, trial: Trial, first: list[float], final: float) -> str | None:
+    """What the losses say against the training: random images begin near ln(classes), digits must be learned."""
+    workload = workloads.get(job.workload)
+    if workload.dataset == "random":
+        guess = math.log(workload.classes)
+        if first and abs(first[0] - guess) > RANDOM_LOSS_BAND * guess:
+            return f"the first loss is {first[0]:.3f}; guessing among {workload.classes} classes gives {guess:.3f}"
+        return None
+    if trial.steps >= LEARNING_STEPS and first and final >= first[0]:
+        return f"the loss did not fall: {first[0]:.3f} at first, {final:.3f} after {trial.steps} steps"
+    return None
+
+
+def _missed(job: Job, target: float, test: Evaluation) -> str:
+    share = units.percent(test.correct / test.images, 2)
+    return f"{share} after {test.after_steps:,} steps ({job.epochs} epochs, the limit); the target is {units.percent(target, 2)}"

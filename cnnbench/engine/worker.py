@@ -40,7 +40,20 @@ def _watch_parent(parent_pid: int) -> None:
 
 
 def run(envelope: Envelope, progress: Progress) -> Outcome:
-    """Do the job; every failure of the work itself comes back as a typed outcome."""
+    """Do the job; every failure of the work itself comes back as a typed outcome, one of memory with the size that fits."""
+    outcome = _attempt(envelope, progress)
+    if outcome.status != "oom":
+        return outcome
+    progress.phase("looking for the size that fits")
+    try:  # here, where the failed attempt's frames and their tensors are gone
+        from cnnbench.engine.fit import advice
+
+        return outcome.model_copy(update={"message": f"{outcome.message}; {advice(envelope)}"})
+    except Exception:  # noqa: BLE001  no memory even for that: the outcome stands as it is
+        return outcome
+
+
+def _attempt(envelope: Envelope, progress: Progress) -> Outcome:
     try:
         if envelope.memory_limit_bytes is not None:
             resource.setrlimit(resource.RLIMIT_AS, (envelope.memory_limit_bytes, envelope.memory_limit_bytes))

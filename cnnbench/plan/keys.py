@@ -39,7 +39,8 @@ Choices = Mapping[str, tuple[Scalar, ...]]
 """The values of one key by device kind, `gpu` (any kind but cpu) or `any`."""
 
 AUTO = "auto"
-"""For `threads` all cores allowed; for `data` MNIST where it can be had, else synthetic digits."""
+"""For `threads` all cores allowed; for `data` MNIST where it can be had, else synthetic digits; for `batch_size` of random
+images what fits the device's memory."""
 DataChoice = Literal["auto", "mnist", "synthetic"]
 ANY, GPU = "any", "gpu"
 KINDS: tuple[DeviceKind, ...] = get_args(DeviceKind)
@@ -150,7 +151,7 @@ def keys_for(workload: Workload) -> dict[str, Key]:
     absent = {"size"}
     if workload.dataset == "random":
         absent |= set(KEYS) - set(RANDOM_KEYS)
-        own["clock"] = steady
+        own |= {"clock": steady, "batch_size": _number(1, MOST_IMAGES, AUTO)}
     if workload.pool is None:
         absent.add("pool")
     if workload.activation is None:

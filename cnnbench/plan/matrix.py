@@ -37,7 +37,8 @@ def make_plan(
     """The jobs of all suites on the devices, round after round; a cell that two suites share is planned once.
 
     `repeats` stands for every suite's own number of rounds. `threads` holds on the CPU; without it a job takes what its
-    suite says, else all cores allowed. `project` turns jobs of the job clock into steady ones of the same length. A cell
+    suite says, else all cores allowed. `project` turns jobs of the job clock into steady ones of the same length (not one with
+    pre-training: its two phases have different steps). A cell
     its device cannot do is planned too: its worker says why not. Raises UsageError for a filter that is not one, or a
     projection from too few rounds.
     """
@@ -50,7 +51,7 @@ def make_plan(
         for device in devices:
             for cell in _up_to_auto(suite.cells(device.kind), device, machine):
                 job = _make_job(cell, device, machine, data_kind, threads)
-                if project and job.clock == "job":
+                if project and job.clock == "job" and workloads.get(job.workload).pretraining is None:
                     job = projected(job)
                 if wanted(describe(job)):
                     rounds_of[job] = max(rounds, rounds_of.get(job, 0))
@@ -149,7 +150,11 @@ def _make_job(
     if cell["data"] == AUTO:
         values["data"] = data_kind() if callable(data_kind) else data_kind
     version = workloads.get(str(cell["workload"])).version
-    return Job.model_validate({**values, "workload_version": version, "device": device.id})
+    values |= {"workload_version": version, "device": device.id}
+    if cell["batch_size"] == AUTO:
+        memory = device.memory_bytes or min(machine.memory_bytes, machine.memory_limit_bytes or machine.memory_bytes)
+        values["batch_size"] = workloads.batch_that_fits(Job.model_validate(values | {"batch_size": 1}), memory, most=512)
+    return Job.model_validate(values)
 
 
 def _interleave(rounds_of: dict[Job, int], seed: int) -> tuple[Job, ...]:

@@ -24,7 +24,9 @@ from typing import Any
 import psutil
 from pydantic import ValidationError
 
+from cnnbench import workloads
 from cnnbench.devices import backend
+from cnnbench.errors import WorkloadError
 from cnnbench.schema import Device, Envelope, Job, Outcome
 
 WORKER = (sys.executable, "-m", "cnnbench.engine.worker")
@@ -125,7 +127,7 @@ def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: 
             end_tree(process.pid)
             code = process.wait()
         seconds = (time.monotonic_ns() - started) * 1e-9
-        outcome = given_up or _outcome(outcome_path, code, oom_kills_so_far() > oom_kills)
+        outcome = given_up or _outcome(outcome_path, code, oom_kills_so_far() > oom_kills, job)
         if outcome.status != "ok":
             outcome = outcome.model_copy(update={"stderr_tail": tail_of(stderr)})
         return Ended(outcome, seconds, time.process_time() - cpu, chosen)
@@ -230,12 +232,12 @@ def end_tree(pid: int) -> None:
     psutil.wait_procs(family, timeout=GRACE_SECONDS)
 
 
-def _outcome(path: Path, code: int, oom_killed: bool) -> Outcome:
+def _outcome(path: Path, code: int, oom_killed: bool, job: Job) -> Outcome:
     killed_by = -code if code < 0 else None
     if killed_by is not None:
         name = signal.Signals(killed_by).name
         if killed_by == signal.SIGKILL and oom_killed:
-            message = "killed by the kernel's out-of-memory killer; lower batch_size or free memory"
+            message = f"killed by the kernel's out-of-memory killer; {_smaller(job)}"
             return Outcome(status="oom", message=message, signal=killed_by)
         return Outcome(status="crashed", message=f"the worker was ended by {name}", signal=killed_by)
     try:
@@ -246,6 +248,16 @@ def _outcome(path: Path, code: int, oom_killed: bool) -> Outcome:
         problem = error.errors()[0]["msg"]
         return Outcome(status="crashed", message=f"the worker's outcome cannot be read: {problem}", exit_code=code)
     return outcome.model_copy(update={"exit_code": code})
+
+
+def _smaller(job: Job) -> str:
+    """What to try after the kernel's verdict: the batch that fits what is free now, by the closed form."""
+    free = psutil.virtual_memory().available
+    with contextlib.suppress(WorkloadError):
+        if job.size is None:
+            fits = min(workloads.batch_that_fits(job, free), max(1, job.batch_size // 2))
+            return f"batch_size {fits} would fit by the closed form"
+    return "lower the size or free memory"
 
 
 def tail_of(stream: Any) -> str | None:

@@ -10,7 +10,17 @@ from cnnbench.schema import Job
 from cnnbench.workloads import flops, gemm, mlp, mnist_cnn, vgg16
 from cnnbench.workloads.base import Band, Workload
 
-__all__ = ["Band", "Workload", "flops_per_step", "get", "names", "pretraining_flops", "pretraining_steps"]
+__all__ = [
+    "Band",
+    "Workload",
+    "batch_that_fits",
+    "flops_per_step",
+    "get",
+    "names",
+    "pretraining_flops",
+    "pretraining_steps",
+    "step_bytes",
+]
 
 _OWN: tuple[Workload, ...] = (
     gemm.WORKLOAD,
@@ -78,3 +88,30 @@ def pretraining_flops(job: Job) -> int:
     if workload.pretraining is None or job.full_epoch is None:
         return 0
     return job.batch_size * workload.pretraining.epochs * job.full_epoch * sum(workload.flops_pretraining_per_image)
+
+
+HALF_BYTES = 2
+COPIES = 4
+"""Of the parameters in training: weights, gradients, and up to two values of optimiser state."""
+
+
+def step_bytes(job: Job) -> int:
+    """Memory of one step by the closed form, bytes: activations twice (with their gradients; inference: the two largest
+    neighbours, taken as all of them once), and parameters. A lower bound: libraries' workspaces come on top.
+    """
+    workload = get(job.workload)
+    if workload.kind == "gemm":
+        return 3 * (job.size or 0) ** 2 * (flops.FLOAT32_BYTES if job.precision in ("fp32", "tf32") else HALF_BYTES)
+    training = job.task == "training"
+    activations = workload.activation_bytes_per_image * (2 if training else 1)
+    if job.precision in ("bf16", "fp16"):
+        activations //= 2
+    return job.batch_size * activations + workload.parameter_bytes * (COPIES if training else 1)
+
+
+def batch_that_fits(job: Job, memory_bytes: int, *, most: int = 4096) -> int:
+    """The largest power of two up to `most` whose step takes at most half of the memory by the closed form; at least 1."""
+    batch = most
+    while batch > 1 and step_bytes(job.model_copy(update={"batch_size": batch})) > memory_bytes // 2:
+        batch //= 2
+    return batch

@@ -1,0 +1,52 @@
+"""After a job ran out of memory: the largest batch (or matrix) that would have fitted, found by trying."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import torch
+
+from cnnbench.devices import backend
+from cnnbench.engine.build import apply_settings, build
+from cnnbench.schema import Envelope, Job
+
+
+def largest_that_fits(envelope: Envelope) -> int | None:
+    """Half the batch (of a GEMM the side), a quarter and so on: the first that does a step; None if not even 1 does.
+
+    Tried in this process, which has run out once, so what is found is not above what a fresh one could do.
+    """
+    job = envelope.job
+    key = "batch_size" if job.size is None else "size"
+    value = getattr(job, key) // 2
+    while value >= 1:
+        if _fits(job.model_copy(update={key: value, "execution": "eager"}), envelope.data_dir):
+            return int(value)
+        value //= 2
+    return None
+
+
+def _fits(job: Job, data_dir: str | None) -> bool:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        attached = backend(job.device).attach(threads=job.threads)
+        apply_settings(job, attached)
+        timed = build(job, None if data_dir is None else Path(data_dir), attached)
+        timed.step()
+        timed.step()
+        attached.synchronize()
+    except Exception:  # noqa: BLE001  whatever stops a step, this size is not one that fits
+        return False
+    return True
+
+
+def advice(envelope: Envelope) -> str:
+    """What to say after an out-of-memory message."""
+    name = "batch_size" if envelope.job.size is None else "size"
+    found = largest_that_fits(envelope)
+    if found is None:
+        return f"not even {name} 1 fits: free memory, or take a smaller network"
+    return f"{name} {found} fits (tried in the same process)"

@@ -1,0 +1,75 @@
+"""Out of memory says which size fits: in the worker by trying, in the parent by the closed form."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from cnnbench.engine import fit, worker
+from cnnbench.engine.progress import Progress
+from cnnbench.runner import launch
+from cnnbench.schema import Envelope, Job, Outcome
+
+
+def envelope(job: Job) -> Envelope:
+    return Envelope(job=job, outcome_path="/dev/null", parent_pid=os.getppid(), spawn_monotonic_ns=0)
+
+
+def cnn(batch: int) -> Job:
+    return Job(
+        workload="mnist-cnn", workload_version=1, batch_size=batch, optimizer="rmsprop", init="truncated-0.1",
+        data="synthetic", split="train-55000",
+    )  # fmt: skip
+
+
+def test_halves_are_tried_until_one_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def fits(job: Job, data_dir: str | None) -> bool:
+        tried.append(job.batch_size)
+        return job.batch_size <= 100
+
+    monkeypatch.setattr(fit, "_fits", fits)
+    assert fit.advice(envelope(cnn(1000))) == "batch_size 62 fits (tried in the same process)"
+    assert tried == [500, 250, 125, 62]
+
+
+def test_where_nothing_fits_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "_fits", lambda job, data_dir: False)
+    assert "not even batch_size 1" in fit.advice(envelope(cnn(8)))
+
+
+def test_a_size_that_really_works_fits() -> None:
+    """The real step, on a small product; one of a side that cannot be allocated does not."""
+    job = Job(workload="gemm", workload_version=1, size=64, data="random")
+    assert fit._fits(job, None)
+    assert not fit._fits(job.model_copy(update={"size": 10**7}), None)
+
+
+def test_the_workers_message_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_attempt", lambda envelope, progress: Outcome(status="oom", message="out of memory"))
+    monkeypatch.setattr(fit, "_fits", lambda job, data_dir: job.batch_size <= 4)
+    assert worker.run(envelope(cnn(16)), Progress(None)).message == "out of memory; batch_size 4 fits (tried in the same process)"
+
+
+def test_a_search_that_fails_leaves_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(envelope: Envelope) -> str:
+        raise MemoryError
+
+    monkeypatch.setattr(worker, "_attempt", lambda envelope, progress: Outcome(status="oom", message="out of memory"))
+    monkeypatch.setattr(fit, "advice", broken)
+    assert worker.run(envelope(cnn(16)), Progress(None)).message == "out of memory"
+
+
+def test_the_kernels_killer_is_answered_with_the_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Free:
+        available = 2**30
+
+    monkeypatch.setattr(launch.psutil, "virtual_memory", lambda: Free)
+    outcome = launch._outcome(Path("/nowhere"), -signal.SIGKILL, True, cnn(8192))
+    assert outcome.status == "oom"
+    assert outcome.message is not None
+    assert "batch_size 1024 would fit by the closed form" in outcome.message

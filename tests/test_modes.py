@@ -1,0 +1,191 @@
+"""Every way of computing a step: it learns, it is what its label says, and warm-up leaves no trace."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_loop import CPU, dataset, job
+
+from cnnbench import workloads
+from cnnbench.engine import precision
+from cnnbench.engine.evidence import first_losses, work_done
+from cnnbench.engine.loop import Inference, Training
+from cnnbench.engine.modes import Mode
+from cnnbench.errors import UnsupportedError
+
+MODES = [
+    {"precision": "bf16"},
+    {"precision": "fp16"},
+    {"layout": "nhwc"},
+    {"precision": "bf16", "layout": "nhwc"},
+    {"pool": "average"},
+    {"activation": "sigmoid", "init": "xavier"},
+    {"optimizer": "sgd"},
+    {"optimizer": "momentum"},
+    {"optimizer": "adam"},
+]
+
+
+def training(name: str = "mnist-cnn", **changes: object) -> Training:
+    workload = workloads.get(name)
+    known = {"workload": name, "optimizer": workload.default_optimizer, "init": workload.default_init}
+    return Training(job(**(known | changes)), workload, dataset(), CPU)
+
+
+def weights(run: Training) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in run.network.parameters()])
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: "-".join(map(str, mode.values())))
+def test_the_loss_falls_in_every_mode(mode: dict[str, object]) -> None:
+    """Mean of the last ten losses below the mean of the first ten."""
+    run = training(**mode)
+    losses = []
+    for _ in range(60):
+        run.step()
+        losses.append(run.loss() or 0.0)
+    assert sum(losses[-10:]) < sum(losses[:10])
+
+
+@pytest.mark.parametrize("name", ["softmax", "mlp-1", "mlp-5", "mlp-5-xavier-dropout", "mnist-cnn-2048"])
+def test_the_loss_falls_in_every_network(name: str) -> None:
+    run = training(name)
+    losses = []
+    for _ in range(80):
+        run.step()
+        losses.append(run.loss() or 0.0)
+    assert sum(losses[-10:]) < sum(losses[:10])
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: "-".join(map(str, mode.values())))
+def test_warm_up_leaves_no_trace_in_any_mode(mode: dict[str, object]) -> None:
+    """The loss scale and a momentum buffer go back too."""
+    ends = []
+    for warm_steps in (0, 5):
+        run = training(**mode)
+        for _ in range(warm_steps):
+            run.step()
+        run.reset()
+        for _ in range(3):
+            run.step()
+        ends.append(weights(run))
+    assert torch.equal(*ends)
+
+
+def test_channels_last_is_the_same_mathematics() -> None:
+    """Same weights, same batch, dropout off: the logits agree to float32's rounding."""
+    plain, last = training(), training(layout="nhwc")
+    images, _ = plain.draw()
+    for run in (plain, last):
+        run.network.eval()
+    torch.testing.assert_close(last.mode.logits(images), plain.mode.logits(images), rtol=1e-4, atol=1e-5)
+    assert last.network[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("name", "format_"), [("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "float16")])
+def test_the_format_is_the_labels(name: str, format_: str) -> None:
+    run = training(precision=name)
+    images, _ = run.draw()
+    assert run.mode.effective_format(images) == f"torch.{format_}"
+    assert {parameter.dtype for parameter in run.network.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
+def test_the_rounding_is_measured_and_a_wrong_label_named(name: str) -> None:
+    errors = precision.verify(CPU, name)
+    assert precision.mislabelled(name, errors) is None
+    wrong = "bf16" if name == "fp32" else "fp32"
+    assert "not " in (precision.mislabelled(wrong, errors) or "")
+
+
+def test_fp16_scales_the_loss() -> None:
+    """A gradient far below float16's smallest number survives."""
+    run = training(precision="fp16")
+    assert run.mode._scaler.get_scale() == 2.0**16
+    run.step()
+    assert all(parameter.grad is not None and torch.isfinite(parameter.grad).all() for parameter in run.network.parameters())
+
+
+def test_inference_is_forward_only() -> None:
+    """No gradient, no update, dropout off, batches in order, a loss to compare by."""
+    run = Inference(job(task="inference", optimizer=None), workloads.get("mnist-cnn"), dataset(), CPU)
+    before = [p.detach().clone() for p in run.network.parameters()]
+    for _ in range(3):
+        run.step()
+    assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, run.network.parameters(), strict=True))
+    assert not run.network.training
+    assert run.images_drawn == 3 * 32
+    first = run.loss()
+    run.reset()
+    for _ in range(3):
+        run.step()
+    assert run.loss() == first
+
+
+def test_inference_gives_evidence_of_equal_work() -> None:
+    it = job(task="inference", optimizer=None)
+    run = Inference(it, workloads.get("mnist-cnn"), dataset(), CPU)
+    losses = first_losses(run)
+    for _ in range(4):
+        run.step()
+    done = work_done(it, run, 4, losses, 0)
+    assert losses is not None
+    assert len(losses) == 5
+    assert (done.images, done.optimizer_steps, done.flops) == (4 * 32, 0, 4 * 32 * 17_474_772)
+
+
+def test_a_compiler_that_fails_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(network: torch.nn.Module) -> object:
+        def forward(images: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no C++ compiler was found\nmore lines")
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(UnsupportedError, match=r"torch\.compile failed: RuntimeError: no C\+\+ compiler was found$"):
+        training(execution="compiled").compile()
+
+
+def test_the_compiled_network_is_what_steps_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a compiler that only counts: forward goes through it, evaluation does not, and compiling leaves no trace."""
+    calls = []
+
+    def counting(network: torch.nn.Module) -> object:
+        def forward(images: torch.Tensor) -> torch.Tensor:
+            calls.append(len(images))
+            return network(images)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", counting)
+    compiled, plain = training(), training()
+    compiled.compile()
+    assert calls == [32]
+    for run in (compiled, plain):
+        run.step()
+    assert calls == [32, 32]
+    compiled.count_correct()
+    assert len(calls) == 2
+    assert torch.equal(weights(compiled), weights(plain))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["training", "inference"])
+def test_the_real_compiler(task: str) -> None:
+    """Dropout off, compiled and eager agree."""
+    kind = Training if task == "training" else Inference
+    it = job(task=task, execution="compiled")
+    run = kind(it, workloads.get("mlp-1").varied(), dataset(), CPU) if task == "x" else kind(
+        it.model_copy(update={"workload": "mlp-1", "optimizer": "adam", "init": "normal-0.1"}),
+        workloads.get("mlp-1"), dataset(), CPU,
+    )  # fmt: skip
+    run.compile()
+    images, _ = run.draw()
+    torch.testing.assert_close(run.mode.logits(images), run.network(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_mode_of_plain_float32_adds_nothing() -> None:
+    network = torch.nn.Linear(3, 2)
+    mode = Mode(job(), network, CPU)
+    images = torch.randn(4, 3)
+    assert torch.equal(mode.logits(images), network(images))
