@@ -48,7 +48,6 @@ class Setup(Frozen):
     data_dir: str | None = None
     device_uuid: str | None = None
 
-
     @field_serializer("jobs")
     def _words_of_old(self, jobs: dict[int, Job]) -> dict[int, dict[str, Any]]:
         """Jobs without the fields that came later, where these are at their defaults: an older arm knows the rest."""

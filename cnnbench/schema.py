@@ -124,10 +124,10 @@ class Job(Frozen):
     @property
     def variations(self) -> tuple[str, ...]:
         """What makes the job another than the plain one, in words: `inference`, `nhwc`, `compiled`, `to 99 %`."""
-        plain = Job.model_fields
-        words = [str(getattr(self, name)) for name in ("task", "layout", "execution") if getattr(self, name) != plain[name].default]
-        words += [f"{each} pooling" for each in (self.pool,) if each]
-        words += [each for each in (self.activation,) if each]
+        modes = {name: str(getattr(self, name)) for name in ("task", "layout", "execution")}
+        words = [word for name, word in modes.items() if word != Job.model_fields[name].default]
+        words += [f"{self.pool} pooling"] if self.pool else []
+        words += [self.activation] if self.activation else []
         if self.target is not None:
             words.append(f"to {100 * self.target:g} %")
         return tuple(words)

@@ -52,7 +52,10 @@ def test_a_size_that_really_works_fits() -> None:
 def test_the_workers_message_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_attempt", lambda envelope, progress: Outcome(status="oom", message="out of memory"))
     monkeypatch.setattr(fit, "_fits", lambda job, data_dir: job.batch_size <= 4)
-    assert worker.run(envelope(cnn(16)), Progress(None)).message == "out of memory; batch_size 4 fits (tried in the same process)"
+    assert (
+        worker.run(envelope(cnn(16)), Progress(None)).message
+        == "out of memory; batch_size 4 fits (tried in the same process)"
+    )
 
 
 def test_a_search_that_fails_leaves_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,10 @@ def build(
     begin: Callable[[str], None] = _ignore,
     end: Callable[[str], None] = _ignore,
 ) -> Timed:
-    """The job's step, ready; `begin` and `end` are told of the phases `data`, `build`, `compile`. Raises WorkloadError, DataError."""
+    """The job's step, ready; `begin` and `end` are told of the phases `data`, `build`, `compile`.
+
+    Raises WorkloadError, DataError, and UnsupportedError for what the device or its compiler cannot do.
+    """
     workload = workloads.get(job.workload)
     if workload.version != job.workload_version:
         raise WorkloadError(

@@ -161,7 +161,9 @@ class Inference:
     """One network and its batches, forward only: dropout off, no gradients."""
 
     def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
-        self._training = Training(job.model_copy(update={"optimizer": workload.default_optimizer}), workload, dataset, device)
+        self._training = Training(
+            job.model_copy(update={"optimizer": workload.default_optimizer}), workload, dataset, device
+        )
         self.network, self.mode = self._training.network, self._training.mode
         self._last: Batch | None = None
         self.reset()
@@ -247,7 +249,9 @@ def _check(job: Job, workload: Workload) -> None:
     if job.division != "reference":
         raise UnsupportedError(f"division {job.division!r}: {workload.name} has only the reference division so far")
     if job.layout == "nhwc" and not workload.convolves:
-        raise UnsupportedError(f"layout 'nhwc': {workload.name} has no convolutions, so its data have no channels to put last")
+        raise UnsupportedError(
+            f"layout 'nhwc': {workload.name} has no convolutions, so its data have no channels to put last"
+        )
     if job.optimizer not in workload.optimizers:
         raise WorkloadError(f"optimizer {job.optimizer!r} is not one of {', '.join(workload.optimizers)}")
     if job.batch_size < 1:

@@ -145,8 +145,8 @@ def time_job(
 
     `evaluate` gives (correct, images) after each epoch, and the job ends where `stop` of these is true: under the
     accuracy clock an epoch is the steps between two evaluations. `before` is work of the job ahead of its epochs
-    (pre-training) and gives the steps it took. `after_epoch` notes a loss without waiting for it. `report` is called after every step and costs what it costs
-    inside the job clock (shown to be under 0.5 % by a run without it).
+    (pre-training) and gives the steps it took. `after_epoch` notes a loss without waiting for it. `report` is called
+    after every step and costs what it costs inside the job clock (shown to be under 0.5 % by a run without it).
     """
     epoch_seconds: list[float] = []
     evaluations: list[Evaluation] = []

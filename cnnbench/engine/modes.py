@@ -30,7 +30,9 @@ class Mode:
         self.network = network.to(memory_format=torch.channels_last) if job.layout == "nhwc" else network  # type: ignore[call-overload]
         self._forward: Callable[[torch.Tensor], torch.Tensor] = self.network
         self._device, self._half = device, HALVES.get(job.precision)
-        self._scaler: Any = torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE) if job.precision == "fp16" else None
+        self._scaler: Any = (
+            torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE) if job.precision == "fp16" else None
+        )
         self._first_scale = None if self._scaler is None else self._scaler.state_dict()
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:

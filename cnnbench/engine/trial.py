@@ -168,9 +168,7 @@ def _steps_per_block(job: Job) -> int:
     return {"steady": job.block_steps, "job": job.steps_per_epoch, "accuracy": job.evaluate_every}[job.clock] or 0
 
 
-def _time(
-    job: Job, timed: Timed, attached: Attached, progress: Progress, losses: list[torch.Tensor]
-) -> JobTiming:
+def _time(job: Job, timed: Timed, attached: Attached, progress: Progress, losses: list[torch.Tensor]) -> JobTiming:
     """The timed region, by the clock the job names; a steady job's blocks come back as `epoch_seconds`."""
     report: Report | None = progress.count if progress.wanted else None
     note = _keep_loss(timed, losses)

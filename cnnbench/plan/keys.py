@@ -266,7 +266,9 @@ def _of_task(cell: Cell) -> list[str]:
     if cell["clock"] != "steady":
         found.append(f"task 'inference' needs clock 'steady', not {cell['clock']!r}: nothing is learned")
     if cell["extra_forwards"]:
-        found.append(f"extra_forwards {cell['extra_forwards']} makes no sense with task 'inference', which is forward only")
+        found.append(
+            f"extra_forwards {cell['extra_forwards']} makes no sense with task 'inference', which is forward only"
+        )
     return found
 
 
@@ -290,7 +292,9 @@ def _of_clock(cell: Cell) -> list[str]:
     if cell["stop_when_all_right"] and not cell["epoch_eval_images"]:
         found.append("stop_when_all_right true needs epoch_eval_images, the sample that is to be all right")
     if clock == "steady" and workloads.get(str(cell["workload"])).pretraining is not None:
-        found.append(f"clock 'steady': {cell['workload']} has two phases; use clock 'job' or 'accuracy', which time both")
+        found.append(
+            f"clock 'steady': {cell['workload']} has two phases; use clock 'job' or 'accuracy', which time both"
+        )
     return found
 
 

@@ -153,7 +153,9 @@ def _make_job(
     values |= {"workload_version": version, "device": device.id}
     if cell["batch_size"] == AUTO:
         memory = device.memory_bytes or min(machine.memory_bytes, machine.memory_limit_bytes or machine.memory_bytes)
-        values["batch_size"] = workloads.batch_that_fits(Job.model_validate(values | {"batch_size": 1}), memory, most=512)
+        values["batch_size"] = workloads.batch_that_fits(
+            Job.model_validate(values | {"batch_size": 1}), memory, most=512
+        )
     return Job.model_validate(values)
 
 

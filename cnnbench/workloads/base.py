@@ -123,7 +123,9 @@ class Workload:
         if pool is not None:
             layers = tuple(_POOLS[pool](each.side) if isinstance(each, flops.Pools) else each for each in layers)
         if activation is not None:
-            layers = tuple(_ACTIVATIONS[activation]() if isinstance(each, flops.Activations) else each for each in layers)
+            layers = tuple(
+                _ACTIVATIONS[activation]() if isinstance(each, flops.Activations) else each for each in layers
+            )
         return replace(self, layers=layers)
 
     def learning_rate(self, optimizer: str) -> float:
