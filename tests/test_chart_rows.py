@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import altair as alt
 import builders as b
 import pages_records as records
 import pytest
@@ -96,6 +97,16 @@ def test_labels_of_one_chart_have_as_many_lines_as_the_longest_needs():
     lines = {len(names): theme.Rows(tuple(axis_labels(names))).label(theme.WIDE)[1] for names in (short, long)}
     assert lines == {1: 2, 2: 3}
     assert theme.Rows(tuple(axis_labels(apart))).label(theme.WIDE)[1] == 3
+
+
+@pytest.mark.parametrize("layout", ["wide", "narrow"])
+def test_every_specification_is_valid_vega_lite(layout):
+    """By Altair's schema; the legends' layout is Vega's own, of which Vega-Lite's schema says nothing."""
+    for chart in reports.page(records.everything()).charts:
+        spec = dict(getattr(chart, layout))
+        config = dict(spec["config"])
+        config["legend"] = {name: value for name, value in config["legend"].items() if name != "layout"}
+        alt.Chart.from_dict({**spec, "config": config}, validate=True).to_dict(validate=True)
 
 
 def test_what_is_not_drawn_is_counted():
