@@ -1,7 +1,8 @@
 """An arm's worker with made-up times: `python fake_arm.py [ROLE]`, the messages of `cnnbench.pairing` as the real one.
 
 Its role is head where a job has one thread, else base, unless it is named. What it does comes from FAKE_BASE or FAKE_HEAD:
-a factor for its steps, or a way to misbehave. With FAKE_LOG every event is written there with its time.
+a factor for its steps, or a way to misbehave; where the revision it runs holds a file `fake-arm`, from that: a line a workload,
+such as `gemm 1.2`. With FAKE_LOG every event is written there with its time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import cnnbench
 
-SOFTWARE = {"cnnbench": "0", "python": "3.11.9", "torch": "2.13.0", "torch_build": "cpu", "numpy": "2.3.0"}
+TORCH = os.environ.get("FAKE_TORCH", "2.13.0")
+SOFTWARE = {"cnnbench": "0", "python": "3.11.9", "torch": TORCH, "torch_build": "cpu", "numpy": "2.3.0"}
 STEP_SECONDS = 0.01
 
 
@@ -33,6 +35,7 @@ def main(role: str | None) -> None:
         os.write(answer_fd, json.dumps(message).encode() + b"\n")
 
     log("start")
+    modes = modes_of_revision()
     if os.environ.get("FAKE_BOTH") == "old":
         sys.exit(f"{sys.executable}: No module named cnnbench.engine.turns")
     if os.environ.get("FAKE_BOTH") == "broken":
@@ -50,8 +53,8 @@ def main(role: str | None) -> None:
         if message["do"] == "build":
             job_number = message["job"]
             job = setup["jobs"][str(job_number)]
-            own = role or ("head" if job["threads"] == 1 else "base")
-            mode = os.environ.get(f"FAKE_{own.upper()}", "1.0")
+            own = role or ("head" if job.get("threads") == 1 else "base")
+            mode = modes.get(str(job["workload"]), os.environ.get(f"FAKE_{own.upper()}", "1.0"))
             log("build", own)
             if mode == "unsupported":
                 answer(failed={"status": "unsupported", "message": "cannot do this"})
@@ -77,6 +80,12 @@ def main(role: str | None) -> None:
             log("end")
             return
     log("orphan")
+
+
+def modes_of_revision() -> dict[str, str]:
+    """By workload; none where the arm's folder, the first that packages are found in, holds no such file."""
+    path = Path(os.environ.get("PYTHONPATH", "").split(os.pathsep)[0]) / "fake-arm"
+    return dict(line.split() for line in path.read_text().splitlines()) if path.is_file() else {}
 
 
 def factor(mode: str) -> float:
@@ -106,13 +115,13 @@ def misbehave(mode: str) -> None:
 def work(job: dict[str, object], steps: int, mode: str) -> dict[str, object]:
     less = 1 if mode == "less-work" else 0
     return {
-        "images": (steps - less) * int(str(job["batch_size"])),
+        "images": (steps - less) * int(str(job.get("batch_size", 128))),
         "batches": steps - less,
         "order_digest": "order",
         "parameters": 10,
         "flops": 1000 * steps,
         "optimizer_steps": steps,
-        "precision": job["precision"],
+        "precision": job.get("precision", "fp32"),
         "first_losses": [2.3, 2.2, 2.1, 2.0, 1.9],
         "final_loss": 0.5,
     }

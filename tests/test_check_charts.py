@@ -6,6 +6,7 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -116,11 +117,19 @@ def test_the_curve_is_the_detectable_effect_of_each_budget_and_the_jobs_lie_on_t
     for datum in data:
         if datum["role"] == "curve":
             budget = make_plan(0.05, int(re.search(r"\d+", datum["name"]).group()))
-            effect = detectable(math.log1p(datum["spread"]), budget)
+            effect = detectable(datum["spread"], budget)
             assert datum["slowdown"] == pytest.approx(math.expm1(effect))
     jobs = {datum["name"]: datum["slowdown"] for datum in data if datum["role"] == "job"}
     assert jobs == {job: pytest.approx(math.expm1(detectable(spread, PLAN))) for job, spread in SPREADS.items()}
     assert [datum["slowdown"] for datum in data if datum["role"] == "limit"] == [0.05, 0.1]
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+def test_no_two_ticks_of_an_axis_of_the_curve_read_the_same(narrow):
+    """Half percents are not rounded: each label stands at most once on each of the two axes."""
+    said = [word for word in words(pictures.svg(CHARTS["mde"], narrow=narrow)) if re.fullmatch(r"[\d.]+%", word)]
+    assert len(said) > 6
+    assert max(Counter(said).values()) <= 2
 
 
 def test_more_blocks_see_smaller_slowdowns():

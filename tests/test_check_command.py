@@ -82,6 +82,25 @@ def test_every_ending_has_its_exit_code_and_its_record(
     assert list((tmp_path / "cache" / "cnnbench" / "arms").iterdir()) == []
 
 
+def test_a_replay_keeps_the_bytes_of_a_record_that_an_older_version_wrote(
+    command: Command, suite: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A field that jobs have had only since is not there and does not come; an edited verdict is no replay."""
+    path, again = tmp_path / "check.json", tmp_path / "again.json"
+    assert command("check", suite, *SETTINGS, *SHORT, "-o", path) == 0
+    old = path.read_text().replace('\n   "division": "reference",', "")
+    assert '"division"' not in old
+    path.write_text(old)
+    assert command("check", "--replay", path, "-o", again) == 0
+    assert again.read_text() == old
+    path.write_text(json.dumps(json.loads(old)))
+    assert command("check", "--replay", path, "-o", again) == 0
+    assert recording.load(again) == recording.load(path)
+    path.write_text(old.replace('"outcome": "pass"', '"outcome": "improved"'))
+    assert command("check", "--replay", path, "-o", again) == 2
+    assert "lead to another ending than it holds" in capfd.readouterr().err
+
+
 def test_a_worker_that_crashes_once_costs_a_block_and_one_that_always_does_ends_the_check(
     command: Command, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,10 +123,12 @@ def test_an_arm_that_cannot_take_part_ends_the_check_before_it_begins(
     assert words in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda sent: sent.name)
 def test_ctrl_c_keeps_every_block_and_resume_goes_on(
-    command: Command, suite: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    sent: signal.Signals, command: Command, suite: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    """SIGTERM, as a cancelled CI job gets it, does the same."""
     monkeypatch.setenv("FAKE_SLEEP", "0.05")
     path = tmp_path / "check.json"
     part = recording.journal_of(path)
@@ -116,7 +137,7 @@ def test_ctrl_c_keeps_every_block_and_resume_goes_on(
         deadline = time.monotonic() + 60
         while not (part.exists() and part.read_text().count("\n") >= 3) and time.monotonic() < deadline:
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), sent)
 
     threading.Thread(target=interrupt).start()
     assert command("check", suite, *SETTINGS, *SHORT, "-o", path) == 130
@@ -132,7 +153,7 @@ def test_ctrl_c_keeps_every_block_and_resume_goes_on(
     assert "no unfinished check" in capfd.readouterr().err
 
 
-def test_resume_is_refused_on_another_machine_and_for_another_suite(
+def test_resume_is_refused_on_another_machine_with_other_software_and_for_another_suite(
     command: Command, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "check.json"
@@ -144,6 +165,13 @@ def test_resume_is_refused_on_another_machine_and_for_another_suite(
     assert command("check", suite, "--resume", "-o", path) == 3
     assert "suite one changed" in capfd.readouterr().err
     suite.write_text(SUITE)
+    with monkeypatch.context() as changed:
+        changed.setenv("FAKE_TORCH", "2.14.0")
+        assert command("check", suite, "--resume", "-o", path) == 3
+        assert (
+            "base: its software changed since the first block (torch: 2.13.0 then, 2.14.0 now)"
+            in capfd.readouterr().err
+        )
     there = inventory.Inventory(machine("other"), software(), NvmlResult((), None), ())
     monkeypatch.setattr(inventory, "take_inventory", lambda **_: there)
     assert command("check", suite, "--resume", "-o", path) == 3
@@ -197,10 +225,21 @@ def test_calibrate_stores_a_profile_that_check_uses_and_shows(
     assert record.header.limits is not None
     assert record.header.limits.control_band == made.control_band
     assert f"noise     {path}" in capfd.readouterr().err
-    path.write_text(made.model_copy(update={"expires_at": made.created_at}).model_dump_json())
-    assert command(*check) == 3
-    assert "expired" in capfd.readouterr().err
+    refused = (
+        ({"expires_at": "2026-03-01T12:00:00+00:00"}, "expired on 2026-03-01"),
+        ({"machine_id": "other-1f2e"}, f"the noise of another machine, other-1f2e; this is {machine().id}"),
+        ({"suite_digest": "0" * 64}, "of the suite one before it was changed"),
+    )
+    for change, words in refused:
+        path.write_text(made.model_copy(update=change).model_dump_json())
+        assert command(*check) == 3
+        assert command(*check, "--profile", path) == 3
+        said = capfd.readouterr().err
+        assert said.count(words) == said.count("--no-profile") == 2, said
     assert command(*check, "--no-profile", "-o", tmp_path / "without.json") == 0
+    path.write_text(made.model_copy(update={"jobs": {"gemm/cpu": made.jobs["mnist-cnn/cpu"]}}).model_dump_json())
+    assert command(*check, "-o", tmp_path / "unknown.json") == 0
+    assert "knows nothing of mnist-cnn/cpu: not used" in capfd.readouterr().err
 
 
 def test_selftest_demands_no_alarm_for_nothing_and_one_for_twice_the_tolerance(

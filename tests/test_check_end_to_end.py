@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from builders import machine
+from junitparser import Failure, JUnitXml
 from pair_builders import Quiet, side
 from test_revisions import git
 
@@ -21,7 +22,7 @@ from cnnbench.gate.drive import drive
 from cnnbench.gate.plan import Look, Plan
 from cnnbench.gate.prepare import Workers, introduce, pair_jobs
 from cnnbench.gate.recording import CheckHeader, CheckRecord, PlanSide
-from cnnbench.gate.verdict import Decision
+from cnnbench.gate.verdict import GEOMETRIC_MEAN, Decision
 from cnnbench.pairing import Arm
 from cnnbench.runner.paired import Design, find_shares, measure_block
 from cnnbench.runner.revisions import find_repository, open_places
@@ -165,10 +166,10 @@ SPARE = ("--rounds", 6, "--steps-per-turn", 3, "--keep-disturbed", "--no-profile
 
 
 def test_two_commits_that_differ_in_one_workload_are_told_apart_and_no_other_job_is_named(tmp_path: Path) -> None:
-    """Several times the work in `toy`, none in the product: REGRESSED for toy (and the mean over jobs), nothing else."""
+    """Several times the work in `toy`, none in the product: REGRESSED for toy (and the mean over both), for no other job."""
     toy = toy_repository(tmp_path / "toy")
     (tmp_path / "toy.toml").write_text(TOY_SUITE)
-    path = tmp_path / "check.json"
+    path, junit = tmp_path / "check.json", tmp_path / "check.xml"
     arguments = (
         "check",
         tmp_path / "toy.toml",
@@ -181,6 +182,8 @@ def test_two_commits_that_differ_in_one_workload_are_told_apart_and_no_other_job
         *SPARE,
         "-o",
         path,
+        "--junit",
+        junit,
     )
     done = subprocess.run(
         command(*arguments),
@@ -193,8 +196,10 @@ def test_two_commits_that_differ_in_one_workload_are_told_apart_and_no_other_job
     assert done.returncode == 1, done.stdout + done.stderr
     findings = recording.load(path).ending.verdict["findings"]  # type: ignore[index]
     regressed = {each["series"]["job"] for each in findings if each["decision"] == "regressed"}
-    assert "toy/cpu" in regressed
-    assert "gemm/cpu" not in regressed
+    assert regressed - {GEOMETRIC_MEAN} == {"toy/cpu"}
+    suites = JUnitXml.fromfile(str(junit))
+    failing = {each.name for each in suites for case in each if any(isinstance(r, Failure) for r in case.result)}
+    assert failing == {f"{job}: median step" for job in regressed}
     assert git(toy, "worktree", "list").count("\n") == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from cnnbench.pairing import Arm, Block, other
+from cnnbench.pairing import Arm, Block, Setup, other
 from cnnbench.runner.arms import ArmError, ArmProcess, Start
 from cnnbench.runner.paired import Design, greet, measure_block, throw
 from cnnbench.schema import Job, Telemetry
@@ -163,6 +164,31 @@ def test_an_arm_that_cannot_take_part_says_why_before_any_work(
         greet(start)
     assert caught.value.failed.status == status
     assert ("older" in caught.value.failed.message) == (mode == "old")
+
+
+class Told(ArmProcess):
+    """A fake arm that is told its jobs as any other; what was written to it is kept."""
+
+    def __init__(self, start: Start) -> None:
+        self.lines: list[str] = []
+        super().__init__(start)
+
+    def _write(self, line: str) -> None:
+        self.lines.append(line)
+        super()._write(line)
+
+
+def test_an_arm_is_told_only_what_is_not_usual_so_that_an_older_one_understands_it() -> None:
+    """A key that jobs have got since is at its default in every job that does not use it."""
+    told = Told(start("base", "base"))
+    try:
+        told.set_up(Setup(jobs={0: JOBS[1].model_copy(update={"threads": 1})}))
+        told.hello()
+    finally:
+        told.close()
+    setup = json.loads(told.lines[1])
+    assert setup == {"jobs": {"0": {"workload": "gemm", "workload_version": 1, "size": 8, "threads": 1}}}
+    assert Setup.model_validate(setup).jobs[0].precision == "fp32"
 
 
 def test_a_program_that_is_not_there_is_an_arm_that_failed() -> None:

@@ -108,3 +108,17 @@ def test_the_profile_in_words_says_what_would_be_found() -> None:
         "0 regressed, 1000 passed",
     ):
         assert words in lines
+
+
+def test_the_profile_in_words_has_the_figures_of_the_profile() -> None:
+    """Tolerances and slowdowns are fractions, spreads of d its standard deviation: none is turned into another."""
+    made = profile()
+    lines = "\n".join(profile_lines(made))
+    for words in (
+        f"sigma_d {100 * made.worst_spread:.2f} % ",
+        f"as low as {100 * made.recommended_tolerance:.1f} % (3 sigma_d)",
+        "a third of 5.0 %",
+        f"at most 16 blocks: a slowdown of {100 * (made.detectable[-1].effect or 0):.2f} % is found in 80 % of checks at 5.0 %",
+        "fresh signs, 10.0 % slower: 1000 regressed",
+    ):
+        assert words in lines

@@ -158,8 +158,14 @@ def rm_command(name: str, machine_id: str | None, results: Path | None) -> None:
 @_machine
 @click.option(
     "--inconclusive", type=click.Choice(["fail", "warn"]), default="fail", show_default=True,
-    help="Whether too few stored runs end with exit 4, or with 0.",
+    help="Whether too few stored runs, or a check that cannot tell, end with exit 4 or with 0.",
 )  # fmt: skip
+@click.option(
+    "--check/--no-check", "check", default=True, help="Settle suspicious times by the paired check.  [default: check]"
+)
+@click.option(
+    "--suite", metavar="SUITE", shell_complete=completion.suites, help="The suite of that check.  [default: the run's]"
+)
 @_results
 @_written
 @click.pass_context
@@ -171,6 +177,8 @@ def judge_command(
     run_id: str | None,
     machine_id: str | None,
     inconclusive: str,
+    check: bool,
+    suite: str | None,
     results: Path | None,
     format_: Format,
     output: Path | None,
@@ -178,11 +186,12 @@ def judge_command(
     """Hold the newest run under PATHS (default: the results) against baseline NAME of its machine.
 
     Exit 1 if a deterministic metric changed, 3 if the conditions are others, 5 if a record is missing, 4 if there are too
-    few stored runs. A suspicious time alone is exit 0: it asks for `cnnbench check --base`.
+    few stored runs. A suspicious time alone fails nothing: it starts `cnnbench check` of both commits for the suspicious
+    rows, whose verdict counts as it does there (1, 3, 4, 5). Where that cannot be, a warning says why.
     """
     from cnnbench.analysis import frame
     from cnnbench.gate.baseline import check_name, describe_run
-    from cnnbench.gate.judge import judge
+    from cnnbench.gate.judge import gravest, judge
     from cnnbench.report import baselines
 
     check_name(name)
@@ -193,7 +202,13 @@ def judge_command(
     judgement = judge(found, describe_run(ledger.header, ledger.final_digest), processes)
     out.emit(baselines.judged(judgement, ledger.problems), format_, output)
     code = judgement.exit_code
-    context.exit(ExitCode.DONE if code is ExitCode.INCONCLUSIVE and inconclusive == "warn" else code)
+    own = ExitCode.DONE if code is ExitCode.INCONCLUSIVE and inconclusive == "warn" else code
+    if not check or not judgement.suspicious:
+        context.exit(own)
+    from cnnbench.cli.settle import Terms, settle
+
+    terms = Terms(place, suite, inconclusive, verdict_to_stderr=output is None and format_ != "table")
+    context.exit(gravest((own, settle(context, judgement, ledger.header, terms))))
 
 
 def _ledgers(paths: Sequence[Path]) -> Sequence[Ledger]:

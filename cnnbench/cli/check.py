@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import shlex
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cnnbench.cli.calibrated import find_profile, plan_of
 from cnnbench.cli.pairs import (
     Ground,
     cache_folder,
     make_header,
     open_workers,
     pair_options,
-    read_percent,
     survey,
     wishes_again,
     wishes_of,
@@ -30,12 +30,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cnnbench.cli.blocks import PairDisplay
-    from cnnbench.gate.plan import Plan
     from cnnbench.gate.prepare import Pair, Workers
-    from cnnbench.gate.profile import NoiseProfile
     from cnnbench.gate.recording import CheckHeader, CheckRecord, Journal
     from cnnbench.pairing import Block
 
+Narrow = Callable[[Ground], Ground]
 TITLES = {"incomparable": "INCOMPARABLE", "unfit": "UNFIT", "failed": "FAILED"}
 
 
@@ -87,6 +86,17 @@ def check(context: click.Context, /, **options: Any) -> None:
         context.exit(_replay(options))
     if options["suite"] is None:
         raise UsageError("no suite; name one, such as gate")
+    context.exit(measured(context, options).ending.exit_code)
+
+
+def measured(
+    context: click.Context, options: dict[str, Any], narrow: Narrow = lambda ground: ground, *, err: bool = False
+) -> CheckRecord:
+    """Measure to the end and put it everywhere it is asked for: the record, the words, each surface.
+
+    `narrow` may leave jobs of the ground out, or refuse it by an error. With `err` the words go to standard error. Raises
+    what hinders a check from beginning; one that has begun ends with a record, or with KeyboardInterrupt.
+    """
     from rich.console import Console
 
     from cnnbench.cli.main import verbosity as verbosity_of
@@ -95,16 +105,16 @@ def check(context: click.Context, /, **options: Any) -> None:
     console, verbosity = Console(stderr=True, soft_wrap=True), verbosity_of(context)
     going = _reopened(options) if options["resume"] else None
     try:
-        path, record = _measure(context, options, console, verbosity, going)
+        path, record = _measure(context, options, console, verbosity, going, narrow)
     finally:
         if going is not None:
             going[1].close()
     recording.save(path, record)
-    print_record(record, err=options["github"])
+    print_record(record, err=err or options["github"])
     if verbosity >= 0:
         console.print(f"record    {path}", highlight=False, markup=False)
     emit(record, path, options)
-    context.exit(record.ending.exit_code)
+    return record
 
 
 def _replay(options: Mapping[str, Any]) -> int:
@@ -120,7 +130,7 @@ def _replay(options: Mapping[str, Any]) -> int:
             f"{path}: its blocks lead to another ending than it holds; it was edited, or made by another cnnbench"
         )
     if output is not None:
-        recording.save(output, record)
+        recording.write(output, recording.with_ending(path.read_bytes(), record))
     print_record(record, err=options["github"])
     emit(record, path, options)
     return record.ending.exit_code
@@ -139,7 +149,7 @@ def print_record(record: CheckRecord, *, err: bool = False) -> None:
 
 
 def _measure(
-    context: click.Context, options: dict[str, Any], console: Console, verbosity: int, going: Any
+    context: click.Context, options: dict[str, Any], console: Console, verbosity: int, going: Any, narrow: Narrow
 ) -> tuple[Path, CheckRecord]:
     from cnnbench.cli.blocks import PairDisplay, announce
     from cnnbench.gate import recording
@@ -149,7 +159,7 @@ def _measure(
     if old is not None:
         options = {**options, "device": old.jobs[min(old.jobs)].device}
     wishes = wishes_of(options) if old is None else wishes_again(old)
-    ground = survey(context, options, console, old)
+    ground = narrow(survey(context, options, console, old))
     if old is None:
         cores = ground.inventory.machine.cores_allowed
         pair = pair_jobs(ground.jobs, wishes["base"].settings, wishes["head"].settings, cores)
@@ -226,36 +236,6 @@ def _new_header(
     if advisory is not None:
         lines.append(f"ADVISORY  {advisory}")
     return header, tuple(lines)
-
-
-def plan_of(options: Mapping[str, Any], profile: NoiseProfile | None) -> Plan:
-    """The plan for the tolerance asked for; `auto` is the profile's. Raises UsageError."""
-    from cnnbench.gate.plan import make_plan
-
-    if options["tau"] != "auto":
-        return make_plan(read_percent(options["tau"], "--tau"), options["max_blocks"])
-    if profile is None:
-        raise UsageError(
-            "--tau auto needs a noise profile of this machine; run `cnnbench calibrate`, or give a percentage"
-        )
-    return make_plan(profile.recommended_tolerance, options["max_blocks"])
-
-
-def find_profile(ground: Ground, options: Mapping[str, Any]) -> tuple[NoiseProfile | None, str]:
-    """The noise profile that holds here, if any, and what to say of it. Raises ComparisonError for one that does not fit."""
-    from cnnbench.gate.profile import load_profile, profile_path
-
-    path = options["profile"] or profile_path(options["results"], ground.inventory.machine.id, ground.suite.name)
-    if options["no_profile"] or (options["profile"] is None and not path.exists()):
-        how = f"`cnnbench calibrate {options['suite']}` tells what can be seen here, and in how many blocks"
-        return None, f"noise     not calibrated: {how}"
-    profile = load_profile(path, ground.inventory.machine, ground.suite.digest, datetime.now(UTC))
-    mode = "sequential" if options["sequential"] else "turns"
-    if profile.mode != mode or profile.device != ground.device.id:
-        return None, f"noise     {path} is of another way of measuring ({profile.mode}, {profile.device}): not used"
-    spread = f"d spreads by {100 * profile.worst_spread:.2f} % over {profile.blocks} blocks"
-    until = f"from {profile.created_at[:10]}, holds to {profile.expires_at[:10]}"
-    return profile, f"noise     {path}: {spread}; {until}"
 
 
 def _default_path(header: CheckHeader) -> Path:

@@ -108,7 +108,7 @@ def _series(
 
 def _drawn(report: Report, series: Sequence[Series], output: Path) -> str | bytes:
     from cnnbench.report import history as tables
-    from cnnbench.report import html, pictures
+    from cnnbench.report import html
     from cnnbench.report.charts.history import history as chart_of
 
     chart = chart_of(series)
@@ -118,4 +118,4 @@ def _drawn(report: Report, series: Sequence[Series], output: Path) -> str | byte
         raise UsageError(
             f"-o {output}: no row was timed in two runs, so there is nothing to draw; the table has what there is"
         )
-    return pictures.png(chart) if output.suffix.lower() == ".png" else pictures.svg(chart)
+    return out.draw(chart, output.suffix.lower())

@@ -13,7 +13,7 @@ import click
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from cnnbench.report.model import Report
+    from cnnbench.report.model import Chart, Report
     from cnnbench.report.text import Format
 
 
@@ -39,6 +39,13 @@ def printable(text: str) -> str:
     """The text in what the output can encode: an en dash becomes ? rather than a traceback."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, errors="replace").decode(encoding)
+
+
+def draw(chart: Chart, ending: str) -> str | bytes:
+    """The picture for a file of that ending: a PNG for `.png`, else an SVG."""
+    from cnnbench.report import pictures
+
+    return pictures.png(chart) if ending == ".png" else pictures.svg(chart)
 
 
 def save(path: Path, content: str | bytes, *, make_folder: bool = False) -> None:

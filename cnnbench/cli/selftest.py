@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from cnnbench.cli.check import find_profile, plan_of
+from cnnbench.cli.calibrated import find_profile, plan_of
 from cnnbench.cli.pairs import (
     Ground,
     alike,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cnnbench.cli.output import save
+from cnnbench.cli.output import draw, save
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,12 +22,18 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 FILES = ("markdown", "junit", "plot")
 
 
+def plot_option(shown: str) -> Callable[[_Command], _Command]:
+    """`--plot`, with what the picture shows; `check_endings` holds it to the kinds there are."""
+    file = click.Path(path_type=Path, dir_okay=False)
+    return click.option("--plot", type=file, metavar="FILE.svg|png", help=shown)
+
+
 def surface_options(command: _Command) -> _Command:
     """`--markdown`, `--junit`, `--plot` and `--github` for a command that ends with a record."""
     file = click.Path(path_type=Path, dir_okay=False)
     for option in (
         click.option("--github", is_flag=True, help="Annotations on standard output, the table in the job's summary."),
-        click.option("--plot", type=file, metavar="FILE.svg|png", help="A forest plot of the ratios."),
+        plot_option("A forest plot of the ratios."),
         click.option("--junit", type=file, metavar="FILE.xml", help="A test case a job and metric; failed: regressed."),
         click.option("--markdown", type=file, metavar="FILE.md", help="The verdict as a table with its conditions."),
     ):
@@ -56,7 +62,9 @@ def emit(record: CheckRecord, path: Path | None, options: Mapping[str, Any]) -> 
     if options["junit"] is not None:
         save(options["junit"], junit.render(verdict, meta))
     if options["plot"] is not None:
-        save(options["plot"], _plot(verdict, meta, options["plot"].suffix))
+        from cnnbench.report.charts.forest import forest
+
+        save(options["plot"], draw(forest(verdict, meta), options["plot"].suffix))
     if options["github"]:
         for line in checks.workflow_commands(verdict, meta):
             click.echo(line)
@@ -68,14 +76,6 @@ def _no_verdict(record: CheckRecord) -> Verdict:
     from cnnbench.gate.verdict import Decision, Verdict
 
     return Verdict(Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan.plan())
-
-
-def _plot(verdict: Verdict, meta: Meta, ending: str) -> str | bytes:
-    from cnnbench.report import pictures
-    from cnnbench.report.charts.forest import forest
-
-    chart = forest(verdict, meta)
-    return pictures.png(chart) if ending == ".png" else pictures.svg(chart)
 
 
 def _append_summary(text: str) -> None:

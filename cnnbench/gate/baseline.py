@@ -27,6 +27,7 @@ from cnnbench.schema import DataKind, Frozen, Job, RunHeader, digest
 
 LONGEST_NAME = 64
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
+_COMMIT = re.compile("[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 class StoredProcess(Frozen):
@@ -74,8 +75,9 @@ class StoredRun(Frozen):
 
     @property
     def clean_commit(self) -> str | None:
-        """The commit that is what ran; None where there is none, or files were changed since it."""
-        return self.git_commit if self.git_commit and not self.git_dirty else None
+        """The commit that is what ran; None where there is none, or files were changed since it. A name is no commit."""
+        named = self.git_commit or ""
+        return named if _COMMIT.fullmatch(named) and not self.git_dirty else None
 
 
 class Baseline(Frozen):

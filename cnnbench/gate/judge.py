@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -49,7 +49,7 @@ _CODES = (
     (Standing.MISSING, ExitCode.JOB_FAILED),
     (Standing.TOO_FEW, ExitCode.INCONCLUSIVE),
 )
-"""The first that occurs decides. Suspicions do not: they are settled by the paired check."""
+"""The first that occurs decides. Suspicions do not: the paired check settles them, where it can be made."""
 
 
 @dataclass(frozen=True)
@@ -87,26 +87,52 @@ class Judgement:
     def exit_code(self) -> ExitCode:
         """1 changed, 3 not comparable, 5 missing, 4 too few runs, in this order; 0 within, or merely suspicious."""
         standings = {found.standing for found in self.findings}
-        return next((code for standing, code in _CODES if standing in standings), ExitCode.DONE)
+        return gravest(code for standing, code in _CODES if standing in standings)
 
     @property
-    def advice(self) -> str | None:
-        """What settles a suspicion; None where there is none."""
-        if not any(found.standing in SUSPICIONS for found in self.findings):
-            return None
-        base = self.baseline.newest.clean_commit
+    def suspicious(self) -> tuple[Job, ...]:
+        """The rows whose time asks for the paired check, their seed and round 0."""
+        return tuple(found.job for found in self.findings if found.standing in SUSPICIONS)
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why the run's code cannot be measured beside the baseline's, as far as the records tell; None where it may be."""
+        base, head = self.baseline.newest.clean_commit, self.run.clean_commit
         if base is None:
             return (
                 "The stored runs name no commit without local changes, so there is no base to measure against: this is a "
                 "warning. Measure again; save a baseline from a clean commit to have it settled"
             )
-        if base == self.run.clean_commit:
+        if base == head:
             return (
                 "The code is the baseline's own commit, so the machine changed or had a bad hour, or it is one of the 2.5 % on "
                 "each side: see `cnnbench doctor`, and measure again"
             )
-        suite = shlex.quote(self.run.suites[0]) if len(self.run.suites) == 1 else "SUITE"
-        return f"Measure both commits side by side: `cnnbench check {suite} --base {shlex.quote(base[:12])}`"
+        if head is None:
+            return (
+                "The run was of code that no commit holds, so it cannot be measured again as it was: this is a warning. "
+                f"`cnnbench check {self._suite} --base {base[:12]}` measures the working tree as it is now"
+            )
+        return None
+
+    @property
+    def advice(self) -> str | None:
+        """What settles a suspicion; None where there is none."""
+        if not self.suspicious:
+            return None
+        base, head = self.baseline.newest.clean_commit or "", self.run.clean_commit or ""
+        command = f"cnnbench check {self._suite} --base {base[:12]} --head {head[:12]}"
+        return self.obstacle or f"Both commits measured side by side settle it: `{command}`"
+
+    @property
+    def _suite(self) -> str:
+        return shlex.quote(self.run.suites[0]) if len(self.run.suites) == 1 else "SUITE"
+
+
+def gravest(codes: Iterable[ExitCode]) -> ExitCode:
+    """The code that several findings end with together: the first of 1, 3, 5, 4 that is among them, else 0."""
+    known = set(codes)
+    return next((code for _, code in _CODES if code in known), ExitCode.DONE)
 
 
 def judge(baseline: Baseline, run: StoredRun, processes: Sequence[Process]) -> Judgement:

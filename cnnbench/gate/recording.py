@@ -27,6 +27,7 @@ from cnnbench.schema import Frozen, Job, Machine, Software
 
 RECORD = 1
 """Changes of the record's shape. 1: first published."""
+_BEFORE_ENDING = '],\n"ending": '
 Metric = Literal["median", "mean"]
 OnInconclusive = Literal["fail", "warn"]
 
@@ -242,25 +243,41 @@ def _read_line(model: type[CheckHeader] | type[Block], line: bytes, where: str) 
 
 def save(path: Path, record: CheckRecord) -> None:
     """Write the record whole, on disk before its name is there, then remove the journal. Raises LedgerError."""
+    write(path, to_bytes(record))
+    with contextlib.suppress(OSError):
+        journal_of(path).unlink()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a document whole, on disk before its name is there. Raises LedgerError."""
     partial = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            file.write(to_bytes(record))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
         raise LedgerError(f"{path}: cannot be written: {error.strerror}; choose another place with -o") from error
-    with contextlib.suppress(OSError):
-        journal_of(path).unlink()
 
 
 def to_bytes(record: CheckRecord) -> bytes:
     """The document: a header to read, then a line a block."""
     head, ending = (part.model_dump_json(indent=1) for part in (record.header, record.ending))
     blocks = ",\n".join(block.model_dump_json() for block in record.blocks)
-    return f'{{"header": {head},\n"blocks": [\n{blocks}\n],\n"ending": {ending}}}\n'.encode()
+    return f'{{"header": {head},\n"blocks": [\n{blocks}\n{_BEFORE_ENDING}{ending}}}\n'.encode()
+
+
+def with_ending(content: bytes, record: CheckRecord) -> bytes:
+    """The document `content` with the record's ending in place of its own; one in another layout is written anew.
+
+    Header and blocks stay byte for byte, whichever version wrote them: a field that jobs have got since is not added.
+    """
+    before, mark, _ = content.rpartition(_BEFORE_ENDING.encode())
+    if not mark:
+        return to_bytes(record)
+    return before + mark + record.ending.model_dump_json(indent=1).encode() + b"}\n"
 
 
 def load(path: Path) -> CheckRecord:

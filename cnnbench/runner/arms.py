@@ -89,9 +89,12 @@ class ArmProcess:
 
     def send(self, message: BaseModel) -> None:
         """Write one message. Raises ArmError where nobody is there to read it."""
+        self._write(message.model_dump_json())
+
+    def _write(self, line: str) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(message.model_dump_json().encode() + b"\n")
+            self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
         except (BrokenPipeError, ValueError):
             raise ArmError(self._ended()) from None
@@ -121,8 +124,8 @@ class ArmProcess:
         return self._expect(self._receive().work, "work")
 
     def set_up(self, setup: Setup) -> None:
-        """Tell the jobs of the block."""
-        self.send(setup)
+        """Tell the jobs of the block; what is at its default is left out, since an older arm does not know later fields."""
+        self._write(setup.model_dump_json(exclude_defaults=True))
 
     def close(self) -> None:
         """End the process and all it started."""

@@ -17,7 +17,7 @@ from cnnbench.report.model import Chart, Value
 Datum = dict[str, Value]
 CURVE, JOB, LIMIT = "curve", "job", "limit"
 POINTS = 13
-"""Of a curve: nearly straight, since only d's logarithm is."""
+"""Of a curve: nearly straight, since only its logarithm is."""
 DASHES = ([1, 0], [6, 3], [2, 3])
 SHAPES = ("circle", "diamond", "square", "triangle-up", "triangle-down")
 """Of the jobs in turn; with the colours of `theme.SERIES` thirty look different."""
@@ -25,7 +25,7 @@ LONGEST_NAME = 40
 
 
 def detectable_curve(spreads: Mapping[str, float], plan: Plan) -> Chart:
-    """`spreads` are the calibrated standard deviations of d by job. A line a budget, a mark a job at the whole budget.
+    """`spreads` are the calibrated standard deviations of d, a log, by job. A line a budget, a mark a job at the whole one.
 
     Raises ValueError where the plan is cut too short to suspect anything.
     """
@@ -73,15 +73,14 @@ def _jobs(spreads: Mapping[str, float], plan: Plan) -> list[Datum]:
 
 def _limits(plan: Plan, widest: float) -> list[Datum]:
     lines = (("the tolerance", plan.tolerance), ("twice the tolerance", 2 * plan.tolerance))
-    end = math.expm1(widest)
     return [
-        {"role": LIMIT, "name": name, "spread": end, "slowdown": slowdown, "text": name} for name, slowdown in lines
+        {"role": LIMIT, "name": name, "spread": widest, "slowdown": slowdown, "text": name} for name, slowdown in lines
     ]
 
 
 def _point(spread: float, plan: Plan) -> Datum:
     effect = detectable(spread, plan)
-    return {"spread": math.expm1(spread), "slowdown": None if effect is None else math.expm1(effect)}
+    return {"spread": spread, "slowdown": None if effect is None else math.expm1(effect)}
 
 
 def _draw(data: Sequence[Datum], plan: Plan, layout: theme.Layout) -> Any:
@@ -89,7 +88,7 @@ def _draw(data: Sequence[Datum], plan: Plan, layout: theme.Layout) -> Any:
 
     names = list(dict.fromkeys(str(datum["name"]) for datum in data if datum["role"] == CURVE))
     slowest = max(number(datum, "slowdown") for datum in data)
-    percent: dict[str, Any] = {"format": ".0%", "gridOpacity": 0.7, "tickCount": 5 if layout.narrow else 8}
+    percent: dict[str, Any] = {"format": ".1~%", "gridOpacity": 0.7, "tickCount": 5 if layout.narrow else 8}
     x = alt.X(
         "spread:Q",
         title="spread of d between pairs of processes",

@@ -1,0 +1,96 @@
+"""Options in the page about the check and in the workflows: every one is the program's, and every one of `check` is there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+
+from cnnbench.cli.check import check
+from cnnbench.cli.main import COMMANDS, cli
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "regression-check.md"
+SOURCES = (PAGE, ROOT / "docs" / "github-actions.yml", ROOT / ".github" / "workflows" / "perf.yml")
+INVOCATION = re.compile(r"\bcnnbench ([a-z]+)([^`#\n]*)")
+FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+
+
+class Invocation(NamedTuple):
+    """A command line of cnnbench found in a text: the names of its commands, and its options."""
+
+    path: tuple[str, ...]
+    flags: tuple[str, ...]
+
+
+def invocations(path: Path) -> Iterator[Invocation]:
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    for name, rest in INVOCATION.findall(text):
+        if name in COMMANDS:
+            words = rest.split()
+            names = (name, *words[:1]) if isinstance(command_of((name,)), click.Group) else (name,)
+            yield Invocation(names, tuple(FLAG.findall(rest)))
+
+
+def command_of(path: tuple[str, ...]) -> click.Command:
+    """The real command, as the program finds it."""
+    found: click.Command = cli
+    context = click.Context(cli)
+    for name in path:
+        assert isinstance(found, click.Group)
+        inner = found.get_command(context, name)
+        assert inner is not None, f"no command {' '.join(path)}"
+        found = inner
+    return found
+
+
+def flags_of(command: click.Command) -> set[str]:
+    """Every spelling of every option, those of a group's commands too."""
+    own = {
+        flag for each in command.params if isinstance(each, click.Option) for flag in (*each.opts, *each.secondary_opts)
+    }
+    inner = command.commands.values() if isinstance(command, click.Group) else ()
+    return own.union(*map(flags_of, inner))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_every_command_line_has_options_that_its_command_takes(path: Path) -> None:
+    found = list(invocations(path))
+    assert any(each.flags for each in found)
+    wrong = [(each.path, flag) for each in found for flag in each.flags if flag not in flags_of(command_of(each.path))]
+    assert wrong == []
+
+
+def test_a_wrong_option_would_be_found(tmp_path: Path) -> None:
+    """Continued lines, options of a group's command and short ones are seen; code of other programs is not."""
+    path = tmp_path / "x.md"
+    path.write_text(
+        "`cnnbench check gate --basis x \\\n  -o y` pip --no\n\n    cnnbench baseline judge main --no-chekc # --x\n"
+    )
+    assert list(invocations(path)) == [
+        Invocation(("check",), ("--basis", "-o")),
+        Invocation(("baseline", "judge"), ("--no-chekc",)),
+    ]
+    assert "--basis" not in flags_of(command_of(("check",)))
+    assert "--no-chekc" not in flags_of(command_of(("baseline", "judge")))
+
+
+def test_every_option_that_the_page_names_is_one_of_the_commands_it_is_about() -> None:
+    about = ("check", "calibrate", "selftest", "baseline", "history")
+    known = set().union(*(flags_of(command_of((name,))) for name in about))
+    spans = re.findall(r"`([^`\n]+)`", PAGE.read_text(encoding="utf-8"))
+    named = {flag for span in spans for flag in FLAG.findall(span)}
+    assert {"--resume", "--tau", "--plot", "--no-check", "-k"} <= named
+    assert sorted(named - known) == []
+
+
+def test_the_table_has_every_option_of_check_and_no_other() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    section = page.partition("\n## Options\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    named = {flag for row in rows for flag in FLAG.findall(row)}
+    assert named == flags_of(check)
