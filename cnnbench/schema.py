@@ -42,6 +42,8 @@ Status = Literal[
 ]
 DeviceKind = Literal["cpu", "cuda", "rocm", "mps", "xpu"]
 SPLIT_IMAGES = {"train-55000": 55_000, "train-60000": 60_000}
+BOARD_NOTE = "tensorboard"
+"""The setting of a trial that says what of its TensorBoard run could not be written; absent where all was, or none was asked."""
 
 
 class Frozen(BaseModel):
@@ -409,6 +411,9 @@ class Envelope(Frozen):
     device_uuid: str | None = None
     energy: bool = False
     memory_limit_bytes: int | None = None
+    tensorboard_dir: str | None = Field(default=None, description="folder of this job's TensorBoard run; None writes none")
+    machine: Machine | None = Field(default=None, description="only with tensorboard_dir, to be shown there")
+    software: Software | None = Field(default=None, description="only with tensorboard_dir, to be shown there")
 
 
 def _same(line: dict[str, Any]) -> dict[str, Any]:

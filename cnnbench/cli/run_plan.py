@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import secrets
@@ -142,6 +143,26 @@ class Digits:
                 note = f"WARNING: {self._resolved.note}"
                 self._console.print(note, style="bold yellow", highlight=False, markup=False)
         return self._resolved
+
+
+def board_root(wanted: Path, *, make: bool) -> Path:
+    """The folder below which workers write TensorBoard runs, absolute, made where wanted.
+
+    Raises UsageError where the package that writes them is not installed, or the folder cannot be made or written.
+    """
+    found = importlib.util.find_spec("tensorboard")
+    if found is None or found.origin is None:  # without origin: a mere folder of that name on the path
+        raise UsageError("--tensorboard needs the package tensorboard, which is not installed: pip install tensorboard")
+    if make:
+        try:
+            wanted.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"--tensorboard {wanted}: cannot be made: {error.strerror}; choose another place"
+            ) from error
+        if not os.access(wanted, os.W_OK | os.X_OK):
+            raise UsageError(f"--tensorboard {wanted}: cannot be written; choose another place")
+    return wanted.resolve()
 
 
 def print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
