@@ -55,6 +55,7 @@ def open_run(
     for problem in ledger.problems:
         console.print(f"warning: {plain(problem)}", highlight=False, markup=False)
     try:
+        _same_workloads(ledger.header)
         directory = digits.directory_for(ledger.header.plan)
     except BaseException:
         writer.close()
@@ -62,8 +63,21 @@ def open_run(
     return Opened(writer, ledger.header, remaining(ledger.header, ledger.records), directory)
 
 
+def _same_workloads(header: RunHeader) -> None:
+    """Raises UsageError where a workload is another now than when the run was planned."""
+    from cnnbench import workloads
+
+    for job in header.plan:
+        now, source = workloads.get(job.workload), workloads.source_of(job.workload)
+        if now.version != job.workload_version:
+            raise UsageError(
+                f"{job.workload} ({source}) changed since run {header.run_id} began; start one without --resume"
+            )
+
+
 def new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], digits: Digits) -> RunHeader:
     """The plan and all it rests on."""
+    from cnnbench import workloads
     from cnnbench.machine.inventory import select
     from cnnbench.plan.matrix import make_plan
     from cnnbench.schema import RunHeader
@@ -92,6 +106,7 @@ def new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str,
         machine=inventory.machine,
         software=inventory.software,
         plan=plan,
+        workloads=workloads.describe(job.workload for job in plan),
     )
 
 

@@ -189,7 +189,7 @@ def _write_hyperparameters(writer: Any, job: Job, trial: Trial) -> None:
     from torch.utils.tensorboard.summary import hparams
 
     parameters = job.model_dump(exclude_none=True)
-    for summary in hparams(parameters, final_metrics(job, trial)):
+    for summary in hparams(parameters, final_metrics(job, trial)):  # type: ignore[no-untyped-call]
         writer.file_writer.add_summary(summary)
 
 

@@ -19,7 +19,7 @@ import torch
 from cnnbench import units, workloads
 from cnnbench.devices import Attached, backend, telemetry
 from cnnbench.devices.sensors import energy_between
-from cnnbench.engine import board, canary, floors, memory, precision
+from cnnbench.engine import board, canary, floors, memory, own, precision
 from cnnbench.engine.build import apply_settings, build
 from cnnbench.engine.loop import Networked, Timed, Training
 from cnnbench.engine.measure import NANO, JobTiming, Report, collector_off, time_blocks, time_job, warm_up
@@ -69,6 +69,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
     """The whole trial. Raises UnsupportedError, DivergedError and whatever the work raises; see engine.worker."""
     job = envelope.job
     phases = _Phases(envelope.spawn_monotonic_ns, started_ns)
+    own.admit(envelope)
     phases.end("import")
     progress.phase("attach")
     attached = backend(job.device).attach(threads=job.threads)
@@ -88,6 +89,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
     bird = canary.sing(canary.TorchProbe(attached.device, attached.synchronize))
     errors = precision.verify(attached.device, job.precision)
     settings |= {name: f"{value:.2e}" for name, value in errors.items()}
+    settings |= own.verify(job, timed)
     phases.end("canary")
 
     progress.phase("warm-up")

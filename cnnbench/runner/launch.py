@@ -111,6 +111,7 @@ def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: 
             device_uuid=None if options.device is None else options.device.uuid,
             energy=options.energy,
             memory_limit_bytes=options.memory_limit_bytes,
+            workload_file=None if (file := workloads.file_of(job.workload)) is None else file.text,
             tensorboard_dir=None if options.board is None else str(options.board.directory),
             machine=None if options.board is None else options.board.machine,
             software=None if options.board is None else options.board.software,
