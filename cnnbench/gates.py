@@ -82,7 +82,7 @@ def _broken_identities(job: Job, trial: Trial, process_seconds: float) -> list[s
 
 def _broken_counts(job: Job, trial: Trial) -> list[str]:
     try:
-        workload = workloads.get(job.workload)
+        workload = workloads.get(job.workload, job.workload_version)
     except WorkloadError:
         return []  # another package's workload, not installed where this is read: nothing to hold it against
     if workload.kind != "training":
@@ -104,7 +104,7 @@ def _physics(job: Job, trial: Trial, device: Device, machine: Machine) -> Violat
     rate = workloads.flops_per_step(job) * trial.steps_per_block / min(trial.block_seconds)
     if rate <= bound:
         return None
-    convolves = any(isinstance(layer, workloads.flops.Conv2d) for layer in workloads.get(job.workload).layers)
+    convolves = workloads.get(job.workload, job.workload_version).convolves
     against = f"{units.giga(rate)} GFLOP/s in the fastest block, the bound at maximum clock is {units.giga(bound)}"
     if convolves and rate <= CONVOLUTION_FACTOR * bound:
         return Violation("physics", "doubt", f"{against}: a reduced-multiplication convolution, or a wrong clock")

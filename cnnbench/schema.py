@@ -42,6 +42,8 @@ Status = Literal[
 ]
 DeviceKind = Literal["cpu", "cuda", "rocm", "mps", "xpu"]
 SPLIT_IMAGES = {"train-55000": 55_000, "train-60000": 60_000}
+BOARD_NOTE = "tensorboard"
+"""The setting of a trial that says what of its TensorBoard run could not be written; absent where all was, or none was asked."""
 
 
 class Frozen(BaseModel):
@@ -362,6 +364,23 @@ class Record(Frozen):
     prev: str | None = Field(default=None, description="SHA-256 of the line before this one")
 
 
+class WorkloadFacts(Frozen):
+    """A workload that is not cnnbench's own, for a reader who does not have it: its counts are those every figure rests on."""
+
+    version: int
+    title: str
+    dataset: Literal["mnist", "random"] = "mnist"
+    input_shape: tuple[int, ...]
+    classes: int
+    parameters: int
+    flops_forward_per_image: int
+    flops_training_per_image: int
+    activations_per_image: int
+    convolves: bool = True
+    source: str = Field(description="the file's name, or the package with its version")
+    sha256: str | None = Field(default=None, description="of the file; None for a package")
+
+
 class RunHeader(Frozen):
     """First line of a ledger: the machine, the software and the whole plan."""
 
@@ -376,6 +395,7 @@ class RunHeader(Frozen):
     machine: Machine
     software: Software
     plan: tuple[Job, ...]
+    workloads: dict[str, WorkloadFacts] = Field(default_factory=dict, description="of the plan, those not cnnbench's own")
 
 
 class ReferenceRow(Frozen):
@@ -409,6 +429,10 @@ class Envelope(Frozen):
     device_uuid: str | None = None
     energy: bool = False
     memory_limit_bytes: int | None = None
+    workload_file: str | None = Field(default=None, description="`path:value` of a workload in a file of the user's")
+    tensorboard_dir: str | None = Field(default=None, description="folder of this job's TensorBoard run; None writes none")
+    machine: Machine | None = Field(default=None, description="only with tensorboard_dir, to be shown there")
+    software: Software | None = Field(default=None, description="only with tensorboard_dir, to be shown there")
 
 
 def _same(line: dict[str, Any]) -> dict[str, Any]:

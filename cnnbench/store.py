@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from cnnbench import workloads
 from cnnbench.errors import LedgerError
 from cnnbench.schema import Record, ReferenceRow, RunHeader, digest, upgrade
 
@@ -152,7 +153,10 @@ def _lock(writer: Writer) -> None:
 
 
 def load(path: Path) -> Ledger:
-    """Read one ledger. Lines that cannot be used become `problems`; raises LedgerError if there is no usable header."""
+    """Read one ledger. Lines that cannot be used become `problems`; raises LedgerError if there is no usable header.
+
+    The workloads described in its header are known from then on, so that its records can be understood (`workloads.learn`).
+    """
     return parse(path, _read(path))
 
 
@@ -182,6 +186,7 @@ def parse(path: Path, content: bytes) -> Ledger:
     if header is None:
         detail = f" ({problems[0]})" if problems else ""
         raise LedgerError(f"{path}: not a cnnbench ledger: no readable run header{detail}")
+    workloads.learn(header.workloads)
     return Ledger(path, header, tuple(records), tuple(problems), previous or "")
 
 

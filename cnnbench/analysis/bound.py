@@ -90,7 +90,7 @@ def bound(
 def bytes_per_step(job: Job) -> int | None:
     """Bytes a float32 training step must move at least, by the counts above; None for a GEMM or an unknown workload."""
     try:
-        workload = workloads.get(job.workload)
+        workload = workloads.get(job.workload, job.workload_version)
     except WorkloadError:
         return None
     if workload.kind != "training":

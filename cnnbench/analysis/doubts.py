@@ -269,7 +269,7 @@ def low_accuracy(case: Case) -> Doubt | None:
 
 def band_of(job: Job, steps: int) -> workloads.Band | None:
     """The accuracy to expect of a job after so many steps; None where it is not a recipe that was calibrated."""
-    workload = workloads.get(job.workload)
+    workload = workloads.get(job.workload, job.workload_version)
     own = (job.optimizer, job.init) == (workload.default_optimizer, workload.default_init)
     if not own or job.pool not in (None, workload.pool) or job.activation not in (None, workload.activation):
         return None

@@ -251,7 +251,7 @@ def step_flops(job: Job) -> int | None:
 @lru_cache(maxsize=1024)
 def _step_flops(workload: str, version: int, size: int | None, batch_size: int, extra_forwards: int) -> int | None:
     try:
-        if workloads.get(workload).version != version:
+        if workloads.get(workload, version).version != version:
             return None
         return workloads.flops_per_step(
             Job(

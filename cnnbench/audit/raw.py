@@ -103,7 +103,7 @@ class RawRow:
     def workload(self) -> Workload | None:
         """Its workload, where it is known here in the version that ran."""
         try:
-            found = workloads.get(self.job.workload)
+            found = workloads.get(self.job.workload, self.job.workload_version)
         except WorkloadError:
             return None
         return found if found.version == self.job.workload_version else None

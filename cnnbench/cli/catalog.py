@@ -45,6 +45,7 @@ def validate(context: click.Context, suites: tuple[str, ...], as_json: bool) -> 
     """Check each SUITE (a shipped name or a TOML file); every mistake is named with its file, key and choices."""
     results: list[dict[str, Any]] = []
     for name in suites:
+        workloads.forget_files()  # each suite by itself: two may have files with a workload of one name
         try:
             results.append({"suite": name, "ok": True, **_describe_suite(load_suite(find_suite(name))), "errors": []})
         except SuiteError as error:
@@ -79,6 +80,7 @@ def _describe_workload(workload: workloads.Workload) -> dict[str, Any]:
         "name": workload.name,
         "version": workload.version,
         "description": workload.title,
+        "source": workloads.source_of(workload.name),
         "kind": workload.kind,
         "optimizers": list(workload.optimizers),
         "inits": list(workload.inits),
@@ -94,7 +96,8 @@ def _line(entry: dict[str, Any]) -> str:
     if entry["parameters"] is None:
         return str(entry["description"])
     parameters, flops = units.count(entry["parameters"]), units.count(entry["flops_training_per_image"])
-    return f"{entry['description']} ({parameters} parameters, {flops} FLOPs a training image)"
+    source = "" if entry["source"] == "cnnbench" else f"; from {entry['source']}"
+    return f"{entry['description']} ({parameters} parameters, {flops} FLOPs a training image{source})"
 
 
 def _size(entry: dict[str, Any]) -> str:

@@ -96,6 +96,7 @@ def survey(
     context: click.Context, options: Mapping[str, Any], console: Console, old: CheckHeader | None = None
 ) -> Ground:
     """Find out all that does not depend on the arms. A check that goes on keeps the jobs and the seed of its header."""
+    from cnnbench import workloads
     from cnnbench.cli.data import split_by_origin
     from cnnbench.cli.run_plan import Digits
     from cnnbench.gate.observe import name_jobs
@@ -107,6 +108,12 @@ def survey(
         raise UsageError("no suite; name one, such as gate")
     signal.signal(signal.SIGTERM, _interrupt)
     suite = load_suite(find_suite(options["suite"]))
+    for job in suite.jobs:
+        if (file := workloads.file_of(job.workload)) is not None:
+            raise UsageError(
+                f"{suite.path}: {job.place}: workload {file.path.name}: a paired check knows workloads by name alone, since "
+                "each arm has its own; make it a package (docs/own-workload.md)"
+            )
     inventory = take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
     devices = select(inventory.devices, options["device"])
     if len(devices) != 1 or not devices[0].usable:

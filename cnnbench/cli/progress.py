@@ -26,11 +26,11 @@ from cnnbench.cli.pace import Outlook, Pace, Stage
 from cnnbench.errors import WorkloadError
 from cnnbench.report.safe import plain, printable
 from cnnbench.runner.run import Todo
-from cnnbench.schema import Job, Record
+from cnnbench.schema import BOARD_NOTE, Job, Record
 
 LINE_EVERY_SECONDS = 300.0
 """Where there is no terminal (a log), a long job says this often how far it is."""
-FAILURE = "bold red"
+FAILURE, WARNING = "bold red", "bold yellow"
 BESIDE, BELOW = " | ", "  "
 """Between the job's name and the plan's figures; before the job's, on the line below."""
 HANG = 6
@@ -133,6 +133,7 @@ class Display:
         """A job is on disk."""
         self._outlook.ends(record.job, record.process_seconds, self._stage().since_timed)
         self._wipe()
+        self._warn(record)
         outcome = record.outcome
         if outcome.status == "ok":
             if self._verbosity >= 0:
@@ -143,6 +144,13 @@ class Display:
         self._say(Text(f"{self._prefix}: ").append(verdict(record), style=FAILURE))
         if self._verbosity > 0 and outcome.stderr_tail:
             self._console.print(Text(printable(outcome.stderr_tail)), highlight=False)
+
+    def _warn(self, record: Record) -> None:
+        """What was measured is saved, its TensorBoard run is not, or not whole."""
+        note = record.outcome.trial.settings.get(BOARD_NOTE) if record.outcome.trial is not None else None
+        if note is not None:
+            text = f"warning: TensorBoard run: {plain(note)}; the record is saved all the same"
+            self._say(Text(f"{self._prefix}: ").append(text, style=WARNING))
 
     def close(self) -> None:
         """Leave no half-drawn line behind."""

@@ -64,6 +64,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Results directory.",
 )
+@click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Also write a TensorBoard run of each process below DIR, after it has measured.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the newest unfinished run of these suites, repeating nothing.")
 @click.option("--run-id", metavar="ID", help="With --resume: this run rather than the newest.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first job that is not ok.")
@@ -101,6 +107,8 @@ def run(context: click.Context, /, suites: tuple[str, ...], **options: Any) -> N
     if options["run_id"] and not options["resume"]:
         raise UsageError("--run-id names a run to go on with; it needs --resume")
     loaded = [load_suite(find_suite(name)) for name in suites]
+    if options["tensorboard"] is not None:
+        options["tensorboard"] = run_plan.board_root(options["tensorboard"], make=not options["dry_run"])
     inventory = take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
     digits = run_plan.Digits(options, console, download=not options["dry_run"])
     if options["dry_run"]:
@@ -142,6 +150,14 @@ def _measure(opened: Opened, options: dict[str, Any], console: Console, verbosit
         progress=not options["no_progress"],
     )
     try:
-        return execute(opened.writer, opened.header, opened.todo, launch, display, fail_fast=options["fail_fast"])
+        return execute(
+            opened.writer,
+            opened.header,
+            opened.todo,
+            launch,
+            display,
+            fail_fast=options["fail_fast"],
+            boards=options["tensorboard"],
+        )
     finally:
         display.close()

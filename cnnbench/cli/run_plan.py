@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import secrets
@@ -54,6 +55,7 @@ def open_run(
     for problem in ledger.problems:
         console.print(f"warning: {plain(problem)}", highlight=False, markup=False)
     try:
+        _same_workloads(ledger.header)
         directory = digits.directory_for(ledger.header.plan)
     except BaseException:
         writer.close()
@@ -61,8 +63,21 @@ def open_run(
     return Opened(writer, ledger.header, remaining(ledger.header, ledger.records), directory)
 
 
+def _same_workloads(header: RunHeader) -> None:
+    """Raises UsageError where a workload is another now than when the run was planned."""
+    from cnnbench import workloads
+
+    for job in header.plan:
+        now, source = workloads.get(job.workload), workloads.source_of(job.workload)
+        if now.version != job.workload_version:
+            raise UsageError(
+                f"{job.workload} ({source}) changed since run {header.run_id} began; start one without --resume"
+            )
+
+
 def new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], digits: Digits) -> RunHeader:
     """The plan and all it rests on."""
+    from cnnbench import workloads
     from cnnbench.machine.inventory import select
     from cnnbench.plan.matrix import make_plan
     from cnnbench.schema import RunHeader
@@ -91,6 +106,7 @@ def new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str,
         machine=inventory.machine,
         software=inventory.software,
         plan=plan,
+        workloads=workloads.describe(job.workload for job in plan),
     )
 
 
@@ -142,6 +158,26 @@ class Digits:
                 note = f"WARNING: {self._resolved.note}"
                 self._console.print(note, style="bold yellow", highlight=False, markup=False)
         return self._resolved
+
+
+def board_root(wanted: Path, *, make: bool) -> Path:
+    """The folder below which workers write TensorBoard runs, absolute, made where wanted.
+
+    Raises UsageError where the package that writes them is not installed, or the folder cannot be made or written.
+    """
+    found = importlib.util.find_spec("tensorboard")
+    if found is None or found.origin is None:  # without origin: a mere folder of that name on the path
+        raise UsageError("--tensorboard needs the package tensorboard, which is not installed: pip install tensorboard")
+    if make:
+        try:
+            wanted.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"--tensorboard {wanted}: cannot be made: {error.strerror}; choose another place"
+            ) from error
+        if not os.access(wanted, os.W_OK | os.X_OK):
+            raise UsageError(f"--tensorboard {wanted}: cannot be written; choose another place")
+    return wanted.resolve()
 
 
 def print_plan(plan: Sequence[Job], *, as_json: bool) -> None:

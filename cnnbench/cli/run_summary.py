@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cnnbench.store import Ledger
 
 EXPORTS = {"json": "json", "csv": "csv", "markdown": "markdown", "latex": "latex"}
-NOT_IN_THE_LEDGER = ("data_dir", "timeout", "energy", "no_progress")
+NOT_IN_THE_LEDGER = ("data_dir", "timeout", "energy", "no_progress", "tensorboard")
 """Options that hold for the processes and not for the plan: the command that goes on must give them again."""
 MOST_FAILURES = 8
 INDENT = 10
@@ -81,6 +81,7 @@ class Summary:
     def __init__(self, console: Console, context: click.Context, path: Path, verbosity: int) -> None:
         self._console, self._path, self._verbosity = console, path, verbosity
         self._again, self._resumed = _again(context), bool(context.params["resume"])
+        self._boards: Path | None = context.params["tensorboard"]
         self._began = time.monotonic()
         self._spent: float | None = None
 
@@ -133,7 +134,8 @@ class Summary:
     def _next(self, *, going_on: bool) -> list[str]:
         show = shlex.join(["cnnbench", "show", str(self._path)])
         report = shlex.join(["cnnbench", "report", str(self._path), "-o", "report.html"])
-        return [*([self._again] if going_on else []), show, report]
+        boards = [] if self._boards is None else [shlex.join(["tensorboard", "--logdir", str(self._boards)])]
+        return [*([self._again] if going_on else []), show, report, *boards]
 
 
 def _failures(ledger: Ledger) -> list[str]:

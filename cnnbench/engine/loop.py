@@ -50,7 +50,7 @@ class Training:
         network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
         self.mode = Mode(job, network, device)
         self.network = self.mode.network
-        self._start = [parameter.detach().clone() for parameter in self.network.parameters()]
+        self._start = [each.detach().clone() for each in self._state()]
         self._test: Batch | None = None
         if dataset is None:
             self._feed: Feed = RandomFeed(
@@ -94,14 +94,18 @@ class Training:
     def reset(self) -> None:
         """First weights, first optimiser state, first batch, first random numbers."""
         with torch.no_grad():
-            for parameter, start in zip(self.network.parameters(), self._start, strict=True):
-                parameter.copy_(start)
+            for each, start in zip(self._state(), self._start, strict=True):
+                each.copy_(start)
         reset_state(self._optimizer)
         self.mode.reset()
         self._feed.restart()
         self._sample_generator.manual_seed(self._seed + 1)
         torch.manual_seed(self._seed)
         self.network.train()
+
+    def _state(self) -> list[torch.Tensor]:
+        """What a step changes in the network: parameters, and buffers such as a normalisation's running mean."""
+        return [*self.network.parameters(), *self.network.buffers()]
 
     def compile(self) -> None:
         """Compile the network's forward and backward. Raises UnsupportedError where that fails."""

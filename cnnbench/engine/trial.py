@@ -1,7 +1,7 @@
 """One trial from attach to result: the order in which a worker does things, and what stands inside which clock.
 
 attach -> data -> build -> first step (cold start ends) -> canary and precision check -> warm-up -> reset to the start ->
-marks and telemetry -> TIMED REGION -> marks and telemetry -> test accuracy -> operator count and floors.
+marks and telemetry -> TIMED REGION -> marks and telemetry -> test accuracy -> operator count and floors -> TensorBoard.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from cnnbench import units, workloads
 from cnnbench.devices import Attached, backend, telemetry
 from cnnbench.devices.sensors import energy_between
-from cnnbench.engine import canary, floors, memory, precision
+from cnnbench.engine import board, canary, floors, memory, own, precision
 from cnnbench.engine.build import apply_settings, build
 from cnnbench.engine.loop import Networked, Timed, Training
 from cnnbench.engine.measure import NANO, JobTiming, Report, collector_off, time_blocks, time_job, warm_up
@@ -69,6 +69,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
     """The whole trial. Raises UnsupportedError, DivergedError and whatever the work raises; see engine.worker."""
     job = envelope.job
     phases = _Phases(envelope.spawn_monotonic_ns, started_ns)
+    own.admit(envelope)
     phases.end("import")
     progress.phase("attach")
     attached = backend(job.device).attach(threads=job.threads)
@@ -88,6 +89,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
     bird = canary.sing(canary.TorchProbe(attached.device, attached.synchronize))
     errors = precision.verify(attached.device, job.precision)
     settings |= {name: f"{value:.2e}" for name, value in errors.items()}
+    settings |= own.verify(job, timed)
     phases.end("canary")
 
     progress.phase("warm-up")
@@ -109,6 +111,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
     images, final_loss = timed.images_drawn, timed.loss()
     steps = len(timing.epoch_seconds) * _steps_per_block(job)
 
+    trained: board.Weights = {} if envelope.tensorboard_dir is None else board.weights_of(timed)
     progress.phase("evaluation")
     test = timing.evaluations[-1] if job.clock == "accuracy" else _evaluate(job, timed, steps)
     energy = _energy(idle, job, timed, attached, envelope.device_uuid)
@@ -152,6 +155,9 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
         energy=energy,
         settings=settings,
     )
+    if envelope.tensorboard_dir is not None:
+        progress.phase("tensorboard")
+        trial = board.with_board(envelope, timed, trial, trained)
     return _judge(job, trial, first_losses, final_loss, errors)
 
 

@@ -129,7 +129,10 @@ def find_suite(name_or_path: str | Path) -> Path:
 
 
 def load_suite(path: Path) -> Suite:
-    """The suite in a file. Raises SuiteError with every mistake in it, one a line."""
+    """The suite in a file. Raises SuiteError with every mistake in it, one a line.
+
+    A workload given as a Python file, relative to the suite, is run and known by its name from then on.
+    """
     content = _read(path)
     try:
         table = tomllib.loads(content.decode("utf-8"))
@@ -141,7 +144,7 @@ def load_suite(path: Path) -> Suite:
         raise SuiteError(f"{path}: not TOML: {error}") from error
     problems: list[str] = []
     top = _read_top(table, problems)
-    jobs = _read_jobs(table.get("job"), problems)
+    jobs = _read_jobs(table.get("job"), path.parent, problems)
     if problems:
         raise SuiteError("\n".join(f"{path}: {problem}" for problem in problems))
     return Suite(
@@ -188,7 +191,7 @@ def _read_top(table: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     return {name: table[name] for name in (*TEXT_KEYS, *TOP_KEYS) if name in table}
 
 
-def _read_jobs(value: object, problems: list[str]) -> tuple[JobSpec, ...]:
+def _read_jobs(value: object, folder: Path, problems: list[str]) -> tuple[JobSpec, ...]:
     if value is None or value == []:
         problems.append("no [[job]]; a suite needs at least one")
         return ()
@@ -201,16 +204,16 @@ def _read_jobs(value: object, problems: list[str]) -> tuple[JobSpec, ...]:
         if not isinstance(table, dict):
             problems.append(f"{place}: must be a table, not {shown(table)}")
             continue
-        spec, wrong = _read_job(place, table)
+        spec, wrong = _read_job(place, table, folder)
         problems += [f"{place}: {each}" for each in wrong]
         if spec is not None:
             specs.append(spec)
     return tuple(specs)
 
 
-def _read_job(place: str, table: Mapping[str, Any]) -> tuple[JobSpec | None, list[str]]:
+def _read_job(place: str, table: Mapping[str, Any], folder: Path) -> tuple[JobSpec | None, list[str]]:
     try:
-        workload = workloads.get(_name_of(table))
+        workload = workloads.find(_name_of(table), folder)
     except WorkloadError as error:
         return None, [str(error), *_problems_of(table, KEYS, None)[1]]
     known = keys.keys_for(workload)

@@ -260,7 +260,7 @@ def workload_of(job: Job) -> Workload | None:
     """The job's workload, where it is known here in the version that ran."""
     if job.workload not in workloads.names():
         return None
-    workload = workloads.get(job.workload)
+    workload = workloads.get(job.workload, job.workload_version)
     return workload if workload.version == job.workload_version else None
 
 

@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from cnnbench import workloads
 from cnnbench.devices import backend
 from cnnbench.errors import WorkloadError
+from cnnbench.runner.boards import Board
 from cnnbench.schema import Device, Envelope, Job, Outcome
 
 WORKER = (sys.executable, "-m", "cnnbench.engine.worker")
@@ -62,6 +63,8 @@ class Launch:
     """The device as found; None takes whatever `job.device` names, for a caller that knows nothing of it."""
     energy: bool = False
     memory_limit_bytes: int | None = None
+    board: Board | None = None
+    """The TensorBoard run that the worker is to write."""
     limits: Limits = Limits()
     progress: bool = True
     inherit: tuple[int, ...] = ()
@@ -108,6 +111,10 @@ def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: 
             device_uuid=None if options.device is None else options.device.uuid,
             energy=options.energy,
             memory_limit_bytes=options.memory_limit_bytes,
+            workload_file=None if (file := workloads.file_of(job.workload)) is None else file.text,
+            tensorboard_dir=None if options.board is None else str(options.board.directory),
+            machine=None if options.board is None else options.board.machine,
+            software=None if options.board is None else options.board.software,
         )
         oom_kills = oom_kills_so_far()
         process = subprocess.Popen(

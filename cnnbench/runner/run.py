@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from cnnbench import gates
 from cnnbench.errors import LedgerError
+from cnnbench.runner.boards import board_of
 from cnnbench.runner.launch import Ended, Launch, launch
 from cnnbench.schema import Device, Job, Machine, Outcome, Record, RunHeader
 from cnnbench.store import Ledger, Writer, load
@@ -67,18 +68,21 @@ def execute(
     watcher: Watcher,
     *,
     fail_fast: bool = False,
+    boards: Path | None = None,
     launcher: Launcher = launch,
 ) -> tuple[Record, ...]:
     """Run what is left of a plan; every record is on disk before the next job starts.
 
     KeyboardInterrupt records the job it hit as `interrupted` and passes on. With `fail_fast` the first job that is not
-    ok is the last. Raises LedgerError when a record cannot be written; the record is then saved elsewhere and named.
+    ok is the last. Below `boards` each worker writes a TensorBoard run. Raises LedgerError when a record cannot be written;
+    the record is then saved elsewhere and named.
     """
     done: list[Record] = []
     devices = {device.id: device for device in header.machine.devices}
     for position, item in enumerate(todo):
         watcher.begins(item, position, len(todo))
-        here = replace(options, device=devices.get(item.job.device), inherit=(writer.descriptor,))
+        board = None if boards is None else board_of(boards, header, item.job)
+        here = replace(options, device=devices.get(item.job.device), inherit=(writer.descriptor,), board=board)
         started_at, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic_ns()
         interrupt: KeyboardInterrupt | None = None
         try:

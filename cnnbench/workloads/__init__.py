@@ -1,61 +1,49 @@
-"""What can be timed: one file a workload, found by name; other packages add theirs by the entry point `cnnbench.workloads`."""
+"""What can be timed: one file a workload, found by name; other packages add theirs by the entry point `cnnbench.workloads`,
+and a suite may name a Python file of the user's (`registry`).
+"""
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.metadata import entry_points
-
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
-from cnnbench.workloads import flops, gemm, mlp, mnist_cnn, vgg16
-from cnnbench.workloads.base import Band, Workload
+from cnnbench.workloads import flops
+from cnnbench.workloads.base import OWN, Band, Counts, Workload
+from cnnbench.workloads.counting import count_network
+from cnnbench.workloads.registry import (
+    add_file,
+    describe,
+    file_of,
+    find,
+    forget_files,
+    get,
+    is_own,
+    learn,
+    names,
+    source_of,
+)
 
 __all__ = [
+    "OWN",
     "Band",
+    "Counts",
     "Workload",
+    "add_file",
     "batch_that_fits",
+    "count_network",
+    "describe",
+    "file_of",
+    "find",
     "flops_per_step",
+    "forget_files",
     "get",
+    "is_own",
+    "learn",
     "names",
     "pretraining_flops",
     "pretraining_steps",
+    "source_of",
     "step_bytes",
 ]
-
-_OWN: tuple[Workload, ...] = (
-    gemm.WORKLOAD,
-    *mlp.WORKLOADS,
-    *(mnist_cnn.WORKLOAD, mnist_cnn.WORKLOAD_2048),
-    vgg16.WORKLOAD,
-)
-
-
-@cache
-def _registry() -> dict[str, Workload]:
-    found = {workload.name: workload for workload in _OWN}
-    for point in entry_points(group="cnnbench.workloads"):
-        workload = point.load()
-        if not isinstance(workload, Workload):
-            raise WorkloadError(
-                f"entry point {point.value!r}: expected a cnnbench.workloads.Workload, got {type(workload).__name__}"
-            )
-        if workload.name in found:
-            raise WorkloadError(f"entry point {point.value!r}: a workload named {workload.name!r} exists already")
-        found[workload.name] = workload
-    return found
-
-
-def names() -> tuple[str, ...]:
-    """The names of all workloads, sorted."""
-    return tuple(sorted(_registry()))
-
-
-def get(name: str) -> Workload:
-    """The workload of that name. Raises WorkloadError with the names there are."""
-    try:
-        return _registry()[name]
-    except KeyError:
-        raise WorkloadError(f"workload {name!r} is not one of {', '.join(names())}") from None
 
 
 def flops_per_step(job: Job) -> int:
@@ -63,7 +51,7 @@ def flops_per_step(job: Job) -> int:
     inference batch x forward FLOPs; for a GEMM 2 x side^3. Raises WorkloadError for an unknown workload or a GEMM
     without a side.
     """
-    workload = get(job.workload)
+    workload = get(job.workload, job.workload_version)
     if workload.kind == "gemm":
         if job.size is None:
             raise WorkloadError("a gemm job needs a size, the side of its operands")
@@ -76,7 +64,7 @@ def flops_per_step(job: Job) -> int:
 
 def pretraining_steps(job: Job) -> int:
     """Steps of pre-training before the job's own, all hidden layers together; 0 for most workloads, or without epochs."""
-    workload = get(job.workload)
+    workload = get(job.workload, job.workload_version)
     if workload.pretraining is None or job.full_epoch is None:
         return 0
     return len(workload.hidden) * workload.pretraining.epochs * job.full_epoch
@@ -84,7 +72,7 @@ def pretraining_steps(job: Job) -> int:
 
 def pretraining_flops(job: Job) -> int:
     """Model FLOPs of those steps."""
-    workload = get(job.workload)
+    workload = get(job.workload, job.workload_version)
     if workload.pretraining is None or job.full_epoch is None:
         return 0
     return job.batch_size * workload.pretraining.epochs * job.full_epoch * sum(workload.flops_pretraining_per_image)
@@ -99,7 +87,7 @@ def step_bytes(job: Job) -> int:
     """Memory of one step by the closed form, bytes: activations twice (with their gradients; inference: the two largest
     neighbours, taken as all of them once), and parameters. A lower bound: libraries' workspaces come on top.
     """
-    workload = get(job.workload)
+    workload = get(job.workload, job.workload_version)
     if workload.kind == "gemm":
         return 3 * (job.size or 0) ** 2 * (flops.FLOAT32_BYTES if job.precision in ("fp32", "tf32") else HALF_BYTES)
     training = job.task == "training"

@@ -6,7 +6,7 @@ changes: it is part of every job's key, so results of two versions never share a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +26,8 @@ NORMAL_UNIT = "normal-1"
 """Plain normal, standard deviation 1: what TensorFlow 1's `random_normal` draws where no spread is named."""
 XAVIER = "xavier"
 """Glorot's uniform, limit sqrt(6 / (fan in + fan out)); biases 0."""
+OWN = "own"
+"""What the network'"'"'s modules draw themselves when they are made: of a network given as torch modules, none of ours."""
 INITS = (TRUNCATED, NORMAL, NORMAL_TENTH, NORMAL_UNIT, XAVIER)
 _NORMALS = {NORMAL: 0.01, NORMAL_TENTH: 0.1, NORMAL_UNIT: 1.0}
 
@@ -71,6 +73,24 @@ class Pretraining:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """What a network given as torch modules says of itself; `engine.own` holds it against torch before anything is timed.
+
+    One multiply-accumulate is 2 FLOPs, and only convolutions and matrix products count (see `flops`).
+    """
+
+    parameters: int
+    forward: int
+    """FLOPs of one image's forward pass."""
+    training: int
+    """FLOPs of one image's training step: forward and the gradients of weights and inputs, none of the image itself."""
+    activations: int
+    """Values of one image kept by the forward pass, the input included. The one count that torch cannot check."""
+    convolves: bool = True
+    """Whether there are convolutions: libraries may do those with fewer multiplications than are counted."""
+
+
+@dataclass(frozen=True)
 class Workload:
     """A training job's network, or (kind `gemm`) the bare matrix product that serves as a ceiling."""
 
@@ -89,6 +109,9 @@ class Workload:
     """`random`: standard normal images of `input_shape` and random labels, made on the device."""
     pretraining: Pretraining | None = None
     bands: tuple[Band, ...] = ()
+    network: Callable[[], torch.nn.Module] | None = None
+    """In place of `layers`: makes the network out of plain torch modules. Its counts are `declared`."""
+    declared: Counts | None = None
 
     @property
     def default_optimizer(self) -> str | None:
@@ -115,6 +138,8 @@ class Workload:
     @property
     def convolves(self) -> bool:
         """Whether it has convolutions."""
+        if self.declared is not None:
+            return self.declared.convolves
         return any(isinstance(layer, flops.Conv2d) for layer in self.layers)
 
     def varied(self, pool: str | None = None, activation: str | None = None) -> Workload:
@@ -138,17 +163,17 @@ class Workload:
     @property
     def parameters(self) -> int:
         """Trainable values."""
-        return flops.parameters(self.layers, self.input_shape)
+        return self.declared.parameters if self.declared else flops.parameters(self.layers, self.input_shape)
 
     @property
     def flops_forward_per_image(self) -> int:
         """FLOPs of one image's forward pass."""
-        return flops.forward_flops(self.layers, self.input_shape)
+        return self.declared.forward if self.declared else flops.forward_flops(self.layers, self.input_shape)
 
     @property
     def flops_training_per_image(self) -> int:
         """FLOPs of one image's training step."""
-        return flops.training_flops(self.layers, self.input_shape)
+        return self.declared.training if self.declared else flops.training_flops(self.layers, self.input_shape)
 
     @property
     def hidden(self) -> tuple[flops.Dense, ...]:
@@ -168,20 +193,36 @@ class Workload:
     @property
     def activation_bytes_per_image(self) -> int:
         """float32 bytes of the forward pass's activations, the input included."""
-        return flops.FLOAT32_BYTES * flops.activations(self.layers, self.input_shape)
+        values = self.declared.activations if self.declared else flops.activations(self.layers, self.input_shape)
+        return flops.FLOAT32_BYTES * values
 
     @property
     def parameter_bytes(self) -> int:
         """float32 bytes of the parameters."""
         return flops.FLOAT32_BYTES * self.parameters
 
-    def build(self, init: str, generator: torch.Generator) -> torch.nn.Sequential:
+    def build(self, init: str, generator: torch.Generator) -> torch.nn.Module:
         """The network on the CPU in float32, its weights drawn from `generator`. Input `(batch, *input_shape)`, output
-        `(batch, classes)` logits.
+        `(batch, classes)` logits. Raises WorkloadError for an init it does not know, or without layers and network.
         """
-        net = build_network(self.layers, self.input_shape)
-        initialise(net, init, generator)
+        import torch
+
+        with torch.random.fork_rng(devices=()):  # what modules draw when they are made comes from torch's own generator
+            torch.manual_seed(generator.initial_seed())
+            net = self.make()
+        if init != OWN:
+            initialise(net, init, generator)
         return net
+
+    def make(self) -> torch.nn.Module:
+        """The network with the weights its modules draw themselves. Raises WorkloadError without layers and network."""
+        if self.network is not None:
+            return self.network()
+        if not self.layers:
+            raise WorkloadError(
+                f"{self.name} is known from a ledger only; install its package, or name its file in the suite"
+            )
+        return build_network(self.layers, self.input_shape)
 
 
 _POOLS: Mapping[str, type[flops.MaxPool2d | flops.AvgPool2d]] = {"max": flops.MaxPool2d, "average": flops.AvgPool2d}
