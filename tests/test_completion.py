@@ -59,6 +59,8 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
         (["cnnbench", "show", "--machine", ""], ["box-1", "other"]),
         (["cnnbench", "show", "--machine", "other", "--run", ""], ["20260303-r3"]),
         (["cnnbench", "completion", ""], ["bash", "zsh", "fish"]),
+        (["cnnbench", "explain", "mnist"], ["mnist-cnn", "mnist-cnn-2048"]),
+        (["cnnbench", "explain", "--compare", "mlp-1", "vg"], ["vgg16"]),
         (["cnnbench", "nosuch", "x"], []),
     ],
     ids=" ".join,
@@ -192,6 +194,7 @@ def test_a_request_no_script_makes_is_one_error(
         ("cnnbench validate ", HEAVY),
         ("cnnbench show --machine ", HEAVY | {"pydantic"}),
         ("cnnbench show --run ", HEAVY | {"pydantic"}),
+        ("cnnbench explain ", HEAVY),
     ],
 )
 def test_completing_loads_nothing_heavy(tmp_path: Path, line: str, absent: set[str]) -> None:

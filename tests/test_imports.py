@@ -191,6 +191,10 @@ LIGHT = {"torch", "pandas", "numpy", "scipy"}
         (["data", "--help"], LIGHT),
         (["baseline", "save", "--help"], LIGHT),
         (["history", "--help"], LIGHT),
+        (["explain", "mnist-cnn"], LIGHT),
+        (["explain", "mnist-cnn-2048", "--slide", "--format", "markdown"], LIGHT),
+        (["explain", "vgg16", "--format", "json"], LIGHT | {"rich"}),
+        (["outsize", "-i", "5", "-f", "4", "-p", "2"], LIGHT | {"rich"}),
     ],
     ids=" ".join,
 )

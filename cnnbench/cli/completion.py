@@ -83,6 +83,13 @@ def _toml_files(incomplete: str) -> list[str]:
     return [folder + slash + name for name in names if name.startswith(start) and (start or name[0] != ".")]
 
 
+def workload_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The workloads that begin so, those of other packages too."""
+    from cnnbench import workloads
+
+    return [name for name in workloads.names() if name.startswith(incomplete)]
+
+
 def machines(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """The ids of machines there are results of."""
     found = {path.parent.name for path in _ledgers(context)}

@@ -62,6 +62,8 @@ COMMANDS: dict[str, Lazy] = {
     ),
     "selftest": Lazy("cnnbench.cli.selftest:selftest", "Inject real work and see the regression check find it."),
     "proof": Lazy("cnnbench.cli.proof:proof", "Measure how often the regression check errs, by simulation."),
+    "explain": Lazy("cnnbench.cli.explain:explain", "Work out a network layer by layer, or beside its slide."),
+    "outsize": Lazy("cnnbench.cli.explain:outsize", "Work out the output size of a convolution or pooling."),
     "list": Lazy("cnnbench.cli.catalog:list_command", "List the suites and workloads there are."),
     "validate": Lazy("cnnbench.cli.catalog:validate", "Check suite files, naming every mistake."),
     "schema": Lazy("cnnbench.cli.machine:schema", "Print the JSON schema of what cnnbench writes."),

@@ -48,18 +48,31 @@ class _NoSide(UsageError):
 
 def default_results() -> Path:
     """The results directory by the environment, else by the settings, else ./results. Raises UsageError where it is not there."""
+    path, origin = _default()
+    if not path.exists():
+        from cnnbench.cli.settings import RESULTS_VARIABLE
+
+        said = origin or f"name a path or set {RESULTS_VARIABLE}"
+        raise UsageError(f"no results directory {path} ({said}); measure first with `cnnbench run quick`")
+    return path
+
+
+def results_or_none() -> Path | None:
+    """The same where results are not needed: None where nothing names a directory and ./results is not there."""
+    path, origin = _default()
+    return default_results() if origin or path.exists() else None
+
+
+def _default() -> tuple[Path, str | None]:
+    """The directory and what names it; None where it is only the default."""
     from cnnbench.cli.settings import RESULTS_VARIABLE, results_directory
 
-    named = os.environ.get(RESULTS_VARIABLE)
-    by_settings = None if named else results_directory()
-    path, origin = DEFAULT_RESULTS, f"name a path or set {RESULTS_VARIABLE}"
-    if named:
-        path, origin = Path(named), f"{RESULTS_VARIABLE} names it"
-    elif by_settings is not None:
-        path, origin = by_settings[0], f"{by_settings[1]} names it"
-    if not path.exists():
-        raise UsageError(f"no results directory {path} ({origin}); measure first with `cnnbench run quick`")
-    return path
+    if named := os.environ.get(RESULTS_VARIABLE):
+        return Path(named), f"{RESULTS_VARIABLE} names it"
+    by_settings = results_directory()
+    if by_settings is not None:
+        return by_settings[0], f"{by_settings[1]} names it"
+    return DEFAULT_RESULTS, None
 
 
 def sides(names: Sequence[str], results: Path | None = None) -> list[Source]:

@@ -17,6 +17,8 @@ GAPS = (2, 1)
 """Blank columns between two columns of a table: comfortable, and where columns would be lost otherwise, tight."""
 MOST = {"processor": 24, "outcome": 11, "new": 24, "base": 24, "reason": 40}
 """Widest a column gets before it wraps: a CPU's name has up to 50 characters; `unsupported` and `interrupted` have 11."""
+OTHERS = "markdown, latex, csv or json"
+"""The formats of most commands that have no width."""
 _STYLES = {"measured": "", "reference": "cyan", "failed": "red"}
 _NOTE_STYLES = {
     "summary": "bold",
@@ -28,13 +30,16 @@ _NOTE_STYLES = {
 }
 
 
-def render(report: Report, *, width: int | None, color: bool) -> str:
-    """The report as text of at most `width` columns, where it can; None is as wide as it needs."""
+def render(report: Report, *, width: int | None, color: bool, others: str = OTHERS) -> str:
+    """The report as text of at most `width` columns, where it can; None is as wide as it needs.
+
+    `others` are the command's other formats, which are named where columns are left out.
+    """
     room = width if width is not None else max([natural_width(table) for table in report.tables], default=80)
     out = io.StringIO()
     console = Console(file=out, width=room, force_terminal=color, highlight=False, emoji=False, markup=False)
     for table in report.tables:
-        _print_table(console, table, room)
+        _print_table(console, table, room, others)
     for note in report.notes:
         _print_note(console, note)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
@@ -64,7 +69,7 @@ class _Layout:
         return grid
 
 
-def _print_table(console: Console, table: Table, room: int) -> None:
+def _print_table(console: Console, table: Table, room: int, others: str) -> None:
     layout = _fitting(table, room)
     rule = Text("─" * min(room, layout.width), style="dim")
     console.print(_text(table.title, "bold"))
@@ -87,7 +92,7 @@ def _print_table(console: Console, table: Table, room: int) -> None:
         least = _total(_widths(table), GAPS[-1])
         them = "it" if len(left_out) == 1 else "them"
         text = f"Left out at {room} columns: {', '.join(left_out)}. A terminal of {least} columns shows {them}"
-        console.print(_text(f"{text}, and so does --format markdown, latex, csv or json.", "yellow"))
+        console.print(_text(f"{text}, and so does --format {others}.", "yellow"))
     console.print()
 
 

@@ -1,0 +1,150 @@
+"""Networks side by side: accuracy against activations, parameters and FLOPs, and what the lecture's conclusion says of two.
+
+Contenders go in, a report and a document for JSON come out. What is unknown is `n/a`, with what to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cnnbench import __version__, units
+from cnnbench.analysis.tradeoff import QUANTITIES, Best, Contender, printed_memory_ratio
+from cnnbench.report.explain import COUNTED, STORED
+from cnnbench.report.model import Cell, Column, Group, Line, Note, Report, Table
+from cnnbench.workloads import flops
+from cnnbench.workloads.slides import ACCURACIES, CONCLUDED, CONCLUSION, SLIDES
+
+COLUMNS = (
+    Column("workload", "workload", "", 1, "left"),
+    Column("accuracy", "accuracy", "best", 1),
+    Column("slide_accuracy", "slide", "printed", 4),
+    Column("activations", "activations", "values", 1),
+    Column("parameters", "parameters", "values", 1),
+    Column("forward_flops", "forward", "FLOPs", 2),
+    Column("training_flops", "training", "FLOPs", 3),
+)
+
+
+def report(contenders: Sequence[Contender], missing: Mapping[str, str], problems: Sequence[str] = ()) -> Report:
+    """The table and its notes. `missing` says of each workload without an accuracy what to run for one."""
+    base = contenders[0].workload.name
+    lines = tuple(
+        Line((Cell(each.workload.name), _accuracy(each.best), Cell(_printed(each)), *_counts(each, base)))
+        for each in contenders
+    )
+    what = f"of one example; below each figure its ratio to {base}'s"
+    table = Table("tradeoff", "Accuracy against cost", "", COLUMNS, (Group(what, lines),))
+    notes = [
+        Note("missing", f"{each.workload.name}: accuracy {units.NOT_AVAILABLE} ({missing[each.workload.name]})")
+        for each in contenders
+        if each.best is None
+    ]
+    notes += [Note("problem", text) for text in problems]
+    notes += [Note("warning", text) for text in conclusion(contenders)]
+    if any(each.workload.name in ACCURACIES for each in contenders):
+        notes.append(Note("reference", _SLIDE))
+    if any(each.best for each in contenders):
+        notes.append(Note("rule", _BEST))
+    return Report((table,), (*notes, Note("rule", COUNTED), Note("rule", STORED)))
+
+
+_SLIDE = (
+    "The slide's accuracies are as printed. Its 100 % is where the published notebook stops: 200 random test images all "
+    "right; that is a rule for stopping, and no accuracy on the 10,000."
+)
+_BEST = (
+    "Accuracy is the best recorded on all test images of MNIST, whatever the batch, optimiser and number of steps; the "
+    "interval is Wilson's, of the test images' sampling alone."
+)
+
+
+def _accuracy(best: Best | None) -> Cell:
+    if best is None:
+        return Cell(units.NOT_AVAILABLE, ("not measured",))
+    share = best.share
+    details: list[str] = []
+    if share.low is not None and share.high is not None:
+        details.append(units.span(share.low, share.high, units.percent))
+    return Cell(
+        units.percent(share.value),
+        (*details, f"best of {units.count(best.processes)}", f"{units.count(best.test.after_steps)} steps"),
+    )
+
+
+def _printed(contender: Contender) -> str:
+    return ACCURACIES.get(contender.workload.name, units.NOT_AVAILABLE)
+
+
+def _counts(contender: Contender, base: str) -> tuple[Cell, ...]:
+    is_base = contender.workload.name == base
+    return tuple(
+        Cell(units.count(contender.counts[name]), () if is_base else (units.ratio(contender.ratios[name]),))
+        for name in QUANTITIES
+    )
+
+
+def conclusion(contenders: Sequence[Contender]) -> tuple[str, ...]:
+    """What the lecture's concluding slide says of its two networks and why it is wrong; nothing unless the first is its
+    MLP and its CNN is among the others.
+    """
+    small, large = CONCLUDED
+    other = next((each for each in contenders if each.workload.name == large), None)
+    memory, parameters = SLIDES[small].activation_bytes, SLIDES[large].parameters
+    if contenders[0].workload.name != small or other is None or memory is None:
+        return ()
+    activations, trained, forward, training = (units.ratio(other.ratios[name]) for name in QUANTITIES)
+    return (
+        f'The concluding slide says of {large} against {small}: "{CONCLUSION}". The 5 seems to be {parameters.text} / '
+        f"{memory.text} = {units.ratio(printed_memory_ratio())}: the CNN's weights in values, some of them forgotten, over "
+        "the MLP's memory in bytes, most of it weights. Those are two units, and two different things.",
+        f"Rightly, {large} has {activations} the activations and {trained} the parameters of {small}, and takes "
+        f"{forward} the FLOPs forward and {training} training.",
+    )
+
+
+def document(
+    contenders: Sequence[Contender], missing: Mapping[str, str], problems: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The same figures as one object; ratios are to the first workload."""
+    said = conclusion(contenders)
+    return {
+        "cnnbench": __version__,
+        "base": contenders[0].workload.name,
+        "workloads": [_document(each, missing) for each in contenders],
+        "conclusion": None
+        if not said
+        else {
+            "printed": CONCLUSION,
+            "printed_memory_ratio": printed_memory_ratio(),
+            "why_wrong": list(said),
+        },
+        "counted": [COUNTED, STORED],
+        "problems": list(problems),
+    }
+
+
+def _document(contender: Contender, missing: Mapping[str, str]) -> dict[str, Any]:
+    best, counts, name = contender.best, contender.counts, contender.workload.name
+    accuracy = None
+    if best is not None:
+        accuracy = {
+            "share": best.share.value,
+            "low": best.share.low,
+            "high": best.share.high,
+            "images": best.test.images,
+            "after_steps": best.test.after_steps,
+            "best_of_processes": best.processes,
+            "machine": best.machine_id,
+            "run": best.run_id,
+        }
+    return {
+        "workload": name,
+        "accuracy": accuracy,
+        "accuracy_missing": None if best is not None else missing[name],
+        "slide_accuracy": ACCURACIES.get(name),
+        **counts,
+        "activation_bytes": flops.FLOAT32_BYTES * counts["activations"],
+        "parameter_bytes": flops.FLOAT32_BYTES * counts["parameters"],
+        "ratios": dict(contender.ratios),
+    }
