@@ -46,8 +46,11 @@ class _NoSide(UsageError):
     """One name that stands for nothing; gathered into one error."""
 
 
-def default_results() -> Path:
-    """The results directory by the environment, else by the settings, else ./results. Raises UsageError where it is not there."""
+def default_results(command: str = "cnnbench run quick") -> Path:
+    """The results directory by the environment, else by the settings, else ./results.
+
+    Raises UsageError where it is not there; `command` is what would make one.
+    """
     from cnnbench.cli.settings import RESULTS_VARIABLE, results_directory
 
     named = os.environ.get(RESULTS_VARIABLE)
@@ -58,7 +61,7 @@ def default_results() -> Path:
     elif by_settings is not None:
         path, origin = by_settings[0], f"{by_settings[1]} names it"
     if not path.exists():
-        raise UsageError(f"no results directory {path} ({origin}); measure first with `cnnbench run quick`")
+        raise UsageError(f"no results directory {path} ({origin}); measure first with `{command}`")
     return path
 
 
