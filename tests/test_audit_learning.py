@@ -169,7 +169,11 @@ def test_one_value_changed_in_the_json_is_named(name: str) -> None:
         ("stopping0.md", "(its last; never all right)", ""),
         ("stopping0.md", "| accuracy on all 10,000 |", "| accuracy on all 1,000 |"),
         ("stopping0.md", "Test CPU 9000 (cpu, 8 threads) · fp32", "Best CPU 9001 (cpu, 8 threads) · fp32"),
-        ("stopping0.md", "on Test CPU 9000 (cpu, 8 threads), by", "on Test CPU 9000 (cpu, 9 threads), by"),
+        (
+            "stopping0.md",
+            "on Test CPU 9000 (cpu, 8 threads; mnist-cnn, batch 125)",
+            "on Test CPU 9000 (cpu, 8 threads; mnist-cnn, batch 126)",
+        ),
         ("closed.md", "a network right on 9,700 of 10,000", "a network right on 9,701 of 10,000"),
     ],
 )

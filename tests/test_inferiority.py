@@ -59,7 +59,7 @@ def test_swapping_the_sides_turns_the_difference_round(first, second):
 
 @given(counts, st.floats(0.1, 100))
 def test_a_mode_that_computes_the_same_learns_as_well(right, margin):
-    """Equal bit by bit, as resident batches and a DataLoader's are: no spread, no doubt."""
+    """Equal on every seed: no spread, no doubt."""
     assert verdict(difference(by_seed(right), by_seed(right)), margin) == "learns as well"
 
 

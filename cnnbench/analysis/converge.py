@@ -152,7 +152,7 @@ def _try(row: Row, plain: Sequence[Row], margin: float) -> Convergence | Unteste
     sides = [_side(each) for each in plain]
     reference = max(sides, key=lambda side: _nearness(side, row.run_id))
     if min(mode.seeds, reference.seeds) < SEEDS:
-        return Untested(row, f"{mode.seeds} seeds, the plain row {reference.seeds}; {SEEDS} of each are needed")
+        return Untested(row, f"seeds: {mode.seeds}, of the plain row {reference.seeds}; {SEEDS} of each are needed")
     return _test(mode, reference, margin)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cnnbench import units
@@ -12,6 +13,7 @@ from cnnbench.analysis.stats import Estimate
 from cnnbench.analysis.stopping import Epoch, Prediction, Stop
 from cnnbench.report import cells, labels, notes
 from cnnbench.report.model import Cell, Column, Group, Line, Note, Report, Table, Value
+from cnnbench.report.safe import plain
 from cnnbench.schema import PROTOCOL
 
 Processor = Callable[[Row], Cell]
@@ -30,7 +32,7 @@ def build(
     """The report of these rows: a conclusion a row, the tables, and the conditions. It has no table where `tables` has none."""
     found = stopping.predictions(rows, sample)
     shown = [*(each.row for each in found), *(each.row for each in stopping.stops(rows))]
-    said = [Note("summary", conclusion(each.epochs, sample, f"on {processor(each.row).one_line}")) for each in found]
+    said = [Note("summary", conclusion(each.epochs, sample, _on(each.row, processor))) for each in found]
     under = (*notes.of_runs(shown), *notes.of_ledgers(shown, digests or {}), *notes.of_problems(sorted(set(problems))))
     return Report(tuple(tables(rows, processor, sample)), tuple(dict.fromkeys((*said, *rules(sample), *under))))
 
@@ -67,10 +69,17 @@ def conclusion(epochs: Sequence[Epoch], sample: int, where: str) -> str:
     return f"{rule}, {where}, {'; '.join(clauses)}."
 
 
+def _on(row: Row, processor: Processor) -> str:
+    """`on AMD EPYC (cpu, 2 threads; mnist-cnn, batch 125)`."""
+    cell = processor(row)
+    job = f"{plain(row.job.workload)}, batch {row.job.batch_size}"
+    return f"on {dataclasses.replace(cell, details=(*cell.details, job)).one_line}"
+
+
 def lead(rows: Sequence[Row], processor: Processor) -> str:
     """The conclusion about the first row, for a page; nothing where there is none."""
     found = stopping.predictions(rows)
-    return conclusion(found[0].epochs, found[0].sample, f"on {processor(found[0].row).one_line}") if found else ""
+    return conclusion(found[0].epochs, found[0].sample, _on(found[0].row, processor)) if found else ""
 
 
 def rules(sample: int = stopping.SAMPLE) -> tuple[Note, ...]:
