@@ -98,3 +98,24 @@ def span(low: float, high: float, text: Callable[[float | None], str]) -> str:
 def percent(fraction: float | None, digits: int = 2) -> str:
     """A fraction as percent: 0.992 -> `99.20 %`."""
     return NOT_AVAILABLE if fraction is None else f"{100 * fraction:.{digits}f} %"
+
+
+def chance(share: float | None) -> str:
+    """A probability as percent, never rounded to certainty: `19.73 %`, `<0.01 %`, `>99.99 %`; 0 and 1 are printed as such."""
+    text = percent(share)
+    if share is not None and share > 0 and text == percent(0.0):
+        return "<0.01 %"
+    return ">99.99 %" if share is not None and share < 1 and text == percent(1.0) else text
+
+
+def points(share: float | None, *, signed: bool = True) -> str:
+    """A difference of two shares in percentage points: -0.00031 -> `-0.031 pp`; a size without sign, `0.100 pp`."""
+    if share is None:
+        return NOT_AVAILABLE
+    value = round(100 * share, 3) + 0.0  # -0.0 has a sign and no meaning
+    return f"{value:+.3f} pp" if signed else f"{value:.3f} pp"
+
+
+def points_span(low: float, high: float) -> str:
+    """An interval of differences, the unit said once: `-0.070 to +0.008 pp`."""
+    return f"{points(low).removesuffix(' pp')} to {points(high)}"

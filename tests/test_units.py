@@ -18,6 +18,8 @@ from cnnbench import units
         units.data_size,
         units.count,
         units.rate,
+        units.chance,
+        units.points,
         units.ratio,
         units.percent,
     ],
@@ -119,3 +121,31 @@ def test_ratios(value, text):
 )
 def test_a_span_says_once_what_both_ends_share(low, high, text, span):
     assert units.span(low, high, text) == span
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.19735, "19.73 %"),
+        (0.0, "0.00 %"),
+        (1.0, "100.00 %"),
+        (4e-5, "<0.01 %"),
+        (1e-300, "<0.01 %"),
+        (0.99997, ">99.99 %"),
+        (0.9999, "99.99 %"),
+    ],
+)
+def test_a_chance_is_never_rounded_to_certainty(share, text):
+    assert units.chance(share) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(-0.00031, "-0.031 pp"), (0.001, "+0.100 pp"), (-1e-9, "+0.000 pp"), (0.0, "+0.000 pp")]
+)
+def test_differences_of_shares_are_points_with_a_sign(share, text):
+    assert units.points(share) == text
+
+
+def test_a_size_in_points_has_no_sign_and_a_span_its_unit_once():
+    assert units.points(0.001, signed=False) == "0.100 pp"
+    assert units.points_span(-0.0007, 0.00008) == "-0.070 to +0.008 pp"

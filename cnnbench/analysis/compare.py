@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from cnnbench.analysis import stats
+from cnnbench.analysis import converge, stats
 from cnnbench.analysis.bound import bound
 from cnnbench.analysis.doubts import above_ceiling
 from cnnbench.analysis.frame import NOT_RUN, Process, step_flops
@@ -74,7 +74,7 @@ def compare(
         versus, reason = _versus_reference(row, published)
         missing = dict(row.missing) if reason is None else {**row.missing, "versus_reference": reason}
         rows.append(dataclasses.replace(row, versus_reference=versus, missing=missing, other_runs=others))
-    rows = _with_ceilings(rows)
+    rows = converge.doubted(_with_ceilings(rows))
     bases: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         if row.costs and _can_be_baseline(row, baseline):

@@ -235,6 +235,11 @@ def above_ceiling(share: float) -> Doubt:
     return Doubt("above-ceiling", text, "Measure the products again, in the same run.")
 
 
+def learns_worse(text: str) -> Doubt:
+    """A mode that buys its speed with worse learning (asked by `converge`, which sees the plain mode too)."""
+    return Doubt("learns-worse", text, "Claim no speed with it; `cnnbench converge` has the test.")
+
+
 def precision_not_seen(case: Case) -> Doubt | None:
     """TF32 was asked for and the arithmetic is as exact as float32."""
     error = case.trial.settings.get("matmul_error")

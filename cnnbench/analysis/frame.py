@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from cnnbench import gates, workloads
 from cnnbench.analysis import doubts
 from cnnbench.analysis.doubts import Doubt
+from cnnbench.analysis.learned import Learned, learned_of
 from cnnbench.analysis.resources import counted
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import (
@@ -90,6 +91,7 @@ class Process:
     message: str | None
     figures: Figures | None
     doubts: tuple[Doubt, ...] = ()
+    learned: Learned | None = None
 
     @property
     def run_id(self) -> str:
@@ -174,6 +176,7 @@ def _of_record(header: RunHeader, record: Record) -> Process:
         message=outcome.message,
         figures=None if trial is None else figures(record.job, trial),
         doubts=() if trial is None else doubts.of_record(header, record),
+        learned=learned_of(record.job, outcome),
     )
 
 

@@ -16,6 +16,7 @@ from cnnbench.analysis import doubts, stats
 from cnnbench.analysis.bound import Bound
 from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.frame import Figures, JobKind, Process, job_kind
+from cnnbench.analysis.learned import Learned
 from cnnbench.analysis.resources import EnergyUse, energy_use
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine.peaks import Peak
@@ -90,6 +91,8 @@ class Row:
     energy: EnergyUse | None = None
     cold_start_seconds: Estimate | None = None
     accuracy: Accuracy | None = None
+    learned: tuple[Learned, ...] = ()
+    """Each process that trained, by round: what questions about single seeds are asked of."""
     speedup: Speedup | None = None
     versus_reference: Estimate | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -135,6 +138,7 @@ def build(members: Sequence[Process], peak_of: PeakOf) -> Row:
         created_at=first.run.created_at,
         outcomes=dict(sorted(Counter(process.status for process in members).items())),
         failures=_failures(members),
+        learned=tuple(process.learned for process in members if process.learned is not None),
         peak_flops_per_second=peak.flops_per_second,
         peak_origin="; ".join(part for part in (peak.formula, peak.source) if part) or None,
         job_kind=job_kind(first.job),

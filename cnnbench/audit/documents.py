@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnbench.audit import charts, claim, files, pages, raw, tables, web
+from cnnbench.audit import charts, claim, files, pages, raw, stopping, tables, web
 from cnnbench.audit.pages import Chart, Page
 from cnnbench.audit.raw import RawRow
 from cnnbench.audit.tables import Checked
@@ -153,6 +153,7 @@ def _page(path: Path, text: str, evidence: Evidence, findings: Findings, others:
             if drawn.stored and own != [(each.title, each.description) for each in drawn.drawings]:
                 findings.say(f"{path}:{picture.line}", [f"describes {picture.target} otherwise than it does itself"])
     findings.say(path, claim.wrong_point(page.prose, view))
+    findings.say(path, stopping.wrong_conclusions(page.prose, view))
     findings.say(path, _wrong_digests(page.runs, evidence))
     for begin, seal in pages.parts(text):
         if digest(text[begin : seal.start() - 1]) != seal.group(1):

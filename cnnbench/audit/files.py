@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench.audit import cells, columns, machines, tables
+from cnnbench.audit import cells, columns, converging, expected, machines, stopping, tables
 from cnnbench.audit.raw import RawRow, shown
 from cnnbench.audit.tables import Checked
 from cnnbench.audit.views import View, Wanted
@@ -93,6 +93,8 @@ def check(lines: Sequence[Line], view: View) -> Checked | None:
     first = lines[0]
     if {"fact", "machine_id"} & first.said.keys() and "processor" not in first.said:
         found = [(line, list(_wrong_machines(line, view))) for line in lines]
+    elif first.table in (*stopping.TABLES, converging.TABLE):
+        found = [(line, list(_wrong_learning(line, view))) for line in lines]
     elif "processor" in first.said:
         found = [(line, list(_wrong(line, view))) for line in lines]
         found += [(line, list(tables.wrong_title(line.group, (), view))) for line in _each_group(lines)]
@@ -175,6 +177,20 @@ def _wrong_column(line: Line, key: str, wanted: Wanted, view: View) -> Iterator[
         yield from cells.wrong(cells.read(columns.heading(key, line.table), text), wanted)
     except ValueError as error:
         yield f"{key}_text: {error}"
+
+
+def _wrong_learning(line: Line, view: View) -> Iterator[str]:
+    """A line of the lecture's stopping rule, or of a mode against the plain one."""
+    named = _row(line, view) if line.run is not None else None
+    row = named if isinstance(named, RawRow) else None
+    if line.table == converging.TABLE:
+        line_of = converging.of_line(line.said, tables.bare_title(line.group), row, view)
+    else:
+        line_of = stopping.of_line(line.said, line.table, row, view)
+    if line_of is None:
+        yield f"no raw record gives such a line of run {line.run}"
+    else:
+        yield from expected.wrong_line(line.said, line_of, same)
 
 
 def _wrong_machines(line: Line, view: View) -> Iterator[str]:

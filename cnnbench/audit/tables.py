@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cnnbench.audit import cells, machines
+from cnnbench.audit import cells, converging, machines, stopping
 from cnnbench.audit.cells import Cell
 from cnnbench.audit.intervals import Figure
 from cnnbench.audit.pages import PrintedRow, PrintedTable
@@ -36,6 +36,11 @@ def check(table: PrintedTable, view: View) -> Checked | None:
         return Checked(0, ())
     if machines.is_one(table.headings):
         return Checked(*machines.check(table, view))
+    groups = [(bare_title(title), rows) for title, rows in _groups(table.rows)]
+    if stopping.is_one(table.headings):
+        return Checked(*stopping.check(table.headings, groups, view))
+    if converging.is_one(table.headings):
+        return Checked(*converging.check(table.headings, groups, view))
     return None
 
 

@@ -46,6 +46,8 @@ COMMANDS: dict[str, Lazy] = {
     "show": Lazy("cnnbench.cli.show:show", "Print the table of results measured before."),
     "report": Lazy("cnnbench.cli.report:report", "Make a page, document or tables of results, with charts."),
     "compare": Lazy("cnnbench.cli.compare:compare", "Divide the times of two machines, runs or ledgers, row by row."),
+    "stopping": Lazy("cnnbench.cli.learning:stopping", "Say what the lecture's 100 % means, epoch by epoch."),
+    "converge": Lazy("cnnbench.cli.learning:converge", "Test whether each faster mode learns as well."),
     "devices": Lazy("cnnbench.cli.machine:devices", "Show each processor with its theoretical and measured peaks."),
     "doctor": Lazy("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
     "merge": Lazy("cnnbench.cli.merge:merge", "Bring the ledgers of many machines into one tree."),

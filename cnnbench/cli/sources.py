@@ -46,14 +46,17 @@ class _NoSide(UsageError):
     """One name that stands for nothing; gathered into one error."""
 
 
-def default_results() -> Path:
-    """The results directory by the environment, else by the settings, else ./results. Raises UsageError where it is not there."""
+def default_results(command: str = "cnnbench run quick") -> Path:
+    """The results directory by the environment, else by the settings, else ./results.
+
+    Raises UsageError where it is not there; `command` is what would make one.
+    """
     path, origin = _default()
     if not path.exists():
         from cnnbench.cli.settings import RESULTS_VARIABLE
 
         said = origin or f"name a path or set {RESULTS_VARIABLE}"
-        raise UsageError(f"no results directory {path} ({said}); measure first with `cnnbench run quick`")
+        raise UsageError(f"no results directory {path} ({said}); measure first with `{command}`")
     return path
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from cnnbench import units
 from cnnbench.analysis.compare import Row
-from cnnbench.report import cells, cost, machines, method, notes, tables
+from cnnbench.report import cells, converge, cost, machines, method, notes, stopping, tables
 from cnnbench.report.charts import flops, learning, noise, resources, roofline, speed, sweeps
 from cnnbench.report.charts.material import Material
 from cnnbench.report.claim import claim
@@ -115,6 +115,8 @@ def _full(
             [learning.learning(material)],
             [],
         ),
+        _stopping(material.training, processor),
+        _convergence(material.training, processor),
         _section(
             "noise",
             "How sure",
@@ -151,6 +153,23 @@ def _then_and_now(material: Material, processor: Callable[[Row], Cell]) -> Secti
     charts = [speed.over_reference(material), flops.peak_against_achieved(material)]
     said = notes.of_published(material.references)
     return _section("lecture", "Then and now", lead, charts, [table], said)
+
+
+def _stopping(rows: Sequence[Row], processor: Callable[[Row], Cell]) -> Section | None:
+    """The lecture's stopping rule; left out where no row looked at all test images after every epoch."""
+    found = stopping.tables(rows, processor)
+    if not found:
+        return None
+    return _section("stopping", 'What "100 %" means', stopping.lead(rows, processor), [], found, stopping.rules())
+
+
+def _convergence(rows: Sequence[Row], processor: Callable[[Row], Cell]) -> Section | None:
+    """The modes that could be tested."""
+    found = converge.table(rows, processor)
+    if found is None:
+        return None
+    lead = "A mode may not buy speed with worse learning: one that does is doubted wherever its row stands."
+    return _section("convergence", "Whether the faster modes learn as well", lead, [], [found], converge.RULES)
 
 
 def _doubts(under: Sequence[Note]) -> Section | None:

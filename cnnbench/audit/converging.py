@@ -1,0 +1,226 @@
+"""Modes against the plain one derived again: which rows learn the same, their difference over seeds, and the verdict."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from scipy.special import stdtrit
+
+from cnnbench.audit import columns, expected
+from cnnbench.audit.expected import Expected, Found, Line, Value
+from cnnbench.audit.pages import PrintedRow
+from cnnbench.audit.raw import RawRow
+from cnnbench.audit.stopping import IMAGES, titled
+from cnnbench.audit.views import View
+from cnnbench.schema import Job
+
+TABLE = "convergence"
+"""Its key in table files."""
+SEEDS, MOST_SEEDS = 5, 1000
+CONVOLUTIONAL, OTHER = 0.001, 0.002
+PLAIN = {
+    **{"division": "reference", "precision": "fp32", "layout": "nchw", "execution": "eager"},
+    **{"loader": "resident", "loader_workers": 0},
+}
+_NOT_LEARNED = {*PLAIN, "warmup_steps", "blocks", "block_steps", "epoch_eval_images", "seed", "round"}
+"""Fields that do not change what is learned."""
+_ASKED = re.compile(r" · a loss of ([\d.]+) pp allowed$")
+_POINTS = 100
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Mode less plain in images, with its bounds and what they rest on."""
+
+    value: float
+    low: float
+    high: float
+    medians: float
+    paired: bool
+    variance: float
+    freedom: float
+
+
+def is_one(headings: Sequence[str]) -> bool:
+    """Whether a page's table with these headings is one of modes."""
+    return headings[:1] == ["mode"] and headings[-1:] == ["the mode"]
+
+
+def check(headings: Sequence[str], groups: Sequence[tuple[str, Sequence[PrintedRow]]], view: View) -> Found:
+    """A page's table of modes: each group's title is of the plain row."""
+
+    def candidates(title: str) -> list[Line]:
+        asked = _ASKED.search(title)
+        margin = float(asked.group(1)) / _POINTS if asked else None
+        return [partial(_beside, row, view, margin) for row in titled(_ASKED.sub("", title), view)]
+
+    return expected.check(headings, groups, candidates)
+
+
+def of_line(said: Mapping[str, object], group: str, row: RawRow | None, view: View) -> Sequence[Expected] | None:
+    """What a line of a table file should say; None where the records have no such line."""
+    asked = _ASKED.search(group)
+    plain = None if row is None else _plain_of(row, view)
+    if row is None or plain is None or plain not in titled(_ASKED.sub("", group), view):
+        return None
+    return _line(row, plain, view, float(asked.group(1)) / _POINTS if asked else None)
+
+
+def _beside(plain: RawRow, view: View, margin: float | None, words: str) -> list[Expected] | None:
+    """The line of the mode in these words that is held against this plain row."""
+    for row in view.shown:
+        if _words(row.job) == words and _plain_of(row, view) is plain:
+            return _line(row, plain, view, margin)
+    return None
+
+
+def _words(job: Job) -> str:
+    workers = {"loader": f"{job.loader}, {job.loader_workers} workers"}
+    said = {"precision": job.precision, "layout": job.layout, "execution": job.execution, **workers}
+    said["division"] = f"{job.division} division"
+    differs = {name for name, plain in PLAIN.items() if getattr(job, name) != plain}
+    return ", ".join(text for name, text in said.items() if name in differs or f"{name}_workers" in differs)
+
+
+def _plain_of(row: RawRow, view: View) -> RawRow | None:
+    """The plain row of the same learning in the same place: of the same run, else of the newest."""
+    if not _words(row.job) or not _ends_tested(row.job):
+        return None
+    work = _learns(row)
+    found = [each for each in view.shown if not _words(each.job) and _ends_tested(each.job) and _learns(each) == work]
+
+    def nearness(each: RawRow) -> tuple[object, ...]:
+        seeds, header = sum(_seeds(each)), each.header
+        return (
+            *(header.run_id == row.header.run_id, seeds >= SEEDS, header.created_at, header.run_id),
+            *(seeds, each.row_key),
+        )
+
+    plain = max(found, key=nearness, default=None)
+    enough = plain is not None and min(sum(_seeds(row)), sum(_seeds(plain))) >= SEEDS
+    return plain if enough else None
+
+
+def _ends_tested(job: Job) -> bool:
+    return job.clock != "accuracy" and job.final_evaluation and not job.stop_when_all_right
+
+
+def _learns(row: RawRow) -> tuple[object, ...]:
+    job = row.job
+    left_out = _NOT_LEARNED | ({"epochs", "steps_per_epoch"} if job.clock == "steady" else set())
+    steps = job.blocks * job.block_steps if job.clock == "steady" else job.job_steps
+    fields = sorted(job.model_dump(exclude=left_out).items())
+    return row.header.machine.id, row.protocol, steps, tuple(fields)
+
+
+def _right(row: RawRow) -> dict[int, int]:
+    """Test images right at the end by seed, of the processes that learned."""
+    tests = {record.job.seed: trial.test for record, trial in row.trials}
+    return {seed: test.correct for seed, test in tests.items() if test is not None and test.images == IMAGES}
+
+
+def _failed(row: RawRow) -> int:
+    return sum(record.outcome.status in ("diverged", "missed") for record in row.records)
+
+
+def _seeds(row: RawRow) -> tuple[int, int]:
+    return len(_right(row)), _failed(row)
+
+
+def _compared(mode: Mapping[int, int], plain: Mapping[int, int]) -> _Compared | None:
+    if min(len(mode), len(plain)) < 2:
+        return None
+    medians = statistics.median(mode.values()) - statistics.median(plain.values())
+    value = statistics.fmean(mode.values()) - statistics.fmean(plain.values())
+    if set(mode) == set(plain):
+        spread = statistics.stdev([mode[seed] - plain[seed] for seed in mode])
+        half = float(stdtrit(len(mode) - 1, 0.95)) * spread / math.sqrt(len(mode))
+        return _Compared(value, value - half, value + half, medians, True, spread**2, 1.0)
+    a, b = (statistics.stdev(side.values()) ** 2 for side in (mode, plain))
+    x, y = a / len(mode), b / len(plain)
+    if not x + y:
+        return _Compared(value, value, value, medians, False, 0.0, 2.0)
+    degrees = (x + y) ** 2 / (x**2 / (len(mode) - 1) + y**2 / (len(plain) - 1))
+    half = float(stdtrit(degrees, 0.95)) * math.sqrt(x + y)
+    return _Compared(value, value - half, value + half, medians, False, a + b, (a + b) ** 2 / (a**2 + b**2))
+
+
+def _needed(found: _Compared, loss: float) -> int | None:
+    for n in range(3, MOST_SEEDS + 1):
+        degrees = (n - 1) * found.freedom
+        reach = float(stdtrit(degrees, 0.95)) + float(stdtrit(degrees, 0.8))
+        if reach * math.sqrt(found.variance / n) < abs(found.value + loss):
+            return n
+    return None
+
+
+def _line(row: RawRow, plain: RawRow, view: View, asked: float | None) -> list[Expected]:
+    margin = asked if asked is not None else OTHER if row.workload and not row.workload.convolves else CONVOLUTIONAL
+    mode, other = _right(row), _right(plain)
+    found = _compared(mode, other)
+    paired = found is not None and found.paired
+    failed, plain_failed = _failed(row), _failed(plain)
+    beside = [*(["the same"] if paired else []), *([f"{failed} did not"] if failed else [])]
+    beside += [f"{plain_failed} of the plain did not"] if plain_failed else []
+    counts: dict[str, Value] = {"seeds": len(mode), "plain_seeds": len(other), "paired": paired, "failed": failed}
+    counts["plain_failed"] = plain_failed
+    text = f"{len(mode)} and {len(other)}" + (f" ({'; '.join(beside)})" if beside else "")
+    name = _words(row.job)
+    identity = {"mode": name, **columns.raw("processor", "", view.wanted(row))}
+    loss: dict[str, Value] = {"loss_allowed": margin}
+    return [
+        Expected("mode", "mode", name, (), identity),
+        Expected("seeds", "seeds that learned", text, (), counts),
+        _accuracy("mode_accuracy", "test accuracy", mode),
+        _accuracy("plain_accuracy", "of the plain mode", other),
+        *_differences(found),
+        Expected("margin", "loss allowed", "{} pp", ((_POINTS * margin, 3),), loss),
+        _verdict(found, margin * IMAGES, failed, plain_failed),
+    ]
+
+
+def _accuracy(key: str, heading: str, right: Mapping[int, int]) -> Expected:
+    mean = statistics.fmean(right.values()) / IMAGES if right else None
+    spread = statistics.stdev(right.values()) / IMAGES if len(right) > 1 else None
+    values: dict[str, Value] = {key: mean, f"{key}_sd": spread}
+    if mean is None:
+        return Expected(key, heading, "n/a", (), values)
+    if spread is None:
+        return Expected(key, heading, "{} %", ((100 * mean, 3),), values)
+    return Expected(key, heading, "{} % (SD {} pp)", ((100 * mean, 3), (_POINTS * spread, 3)), values)
+
+
+def _differences(found: _Compared | None) -> Iterator[Expected]:
+    ends = (None,) * 4 if found is None else (found.value, found.low, found.high, found.medians)
+    value, low, high, medians = (None if each is None else each / IMAGES for each in ends)
+    means: dict[str, Value] = {"difference": value, "difference_low": low, "difference_high": high}
+    numbers = tuple((_POINTS * each, 3) for each in (value, low, high) if each is not None)
+    yield Expected("difference", "difference of means", "{} pp ({} to {} pp)" if numbers else "n/a", numbers, means)
+    middle = () if medians is None else ((_POINTS * medians, 3),)
+    template = "{} pp" if middle else "n/a"
+    yield Expected("of_medians", "of medians", template, middle, {"difference_of_medians": medians})
+
+
+def _verdict(found: _Compared | None, loss: float, failed: int, plain_failed: int) -> Expected:
+    """The verdict, with the rule on seeds that do not learn before the bounds."""
+    by_rule = failed > 0 or found is None
+    template = said = "undecided"
+    needed: int | None = None
+    if by_rule or found is None:
+        said = "learns worse" if failed and not plain_failed else said
+        template = f"{said} (by the seeds that did not learn)"
+    elif found.low > -loss:
+        template = said = "learns as well"
+    elif found.high < -loss:
+        template = said = "learns worse"
+    else:
+        needed = _needed(found, loss)
+        told = f"more than {MOST_SEEDS:,}" if needed is None else f"about {needed:,}"
+        template = f"undecided ({told} seeds would tell)"
+    values: dict[str, Value] = {"verdict": said, "by_rule": by_rule, "seeds_to_decide": needed}
+    return Expected("verdict", "the mode", template, (), values)

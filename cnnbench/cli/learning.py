@@ -1,0 +1,204 @@
+"""`cnnbench stopping` and `cnnbench converge`: what accuracies are worth, the lecture's "100 %" and a faster mode's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cnnbench.cli import completion
+from cnnbench.cli import output as out
+from cnnbench.cli.gather import MOST_REASONS, Gathered, Selection, gather
+from cnnbench.cli.sources import default_results
+from cnnbench.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from cnnbench.analysis.rows import Row
+    from cnnbench.report.model import Cell
+    from cnnbench.report.text import Format
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+MOST_EPOCHS = 1000
+
+
+def _a_number(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """NaN is in no range and outside none."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter(f"{value} is no number", context, parameter)
+    return value
+
+
+def _choosing(command: _Command) -> _Command:
+    """The arguments and options that say which records, and where the table goes."""
+    for option in reversed(
+        (
+            click.argument("paths", nargs=-1, type=click.Path(path_type=Path)),
+            click.option(
+                "--format",
+                "format_",
+                type=click.Choice(["table", "markdown", "latex", "csv", "json"]),
+                default="table",
+            ),
+            click.option(
+                "--machine",
+                "machine_id",
+                metavar="ID",
+                shell_complete=completion.machines,
+                help="Only this machine (its id or the id's beginning).",
+            ),
+            click.option(
+                "--run",
+                "run_id",
+                metavar="ID",
+                shell_complete=completion.runs,
+                help="Only this run (its id or the id's beginning).",
+            ),
+            click.option("--last", is_flag=True, help="Only the newest run."),
+            click.option(
+                "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_choosing
+@click.option(
+    "--sample",
+    type=click.IntRange(1, 10_000),
+    default=200,
+    show_default=True,
+    help="Test images drawn after each epoch.",
+)
+@click.option(
+    "--accuracy",
+    type=click.FloatRange(0, 1),
+    callback=_a_number,
+    metavar="SHARE",
+    help="Of no records, but of a network of this true accuracy, such as 0.992.",
+)
+@click.option(
+    "--epochs", type=click.IntRange(1, MOST_EPOCHS), help="With --accuracy: how many are drawn after.  [default: 20]"
+)
+def stopping(
+    paths: tuple[Path, ...],
+    format_: Format,
+    machine_id: str | None,
+    run_id: str | None,
+    last: bool,
+    output: Path | None,
+    sample: int,
+    accuracy: float | None,
+    epochs: int | None,
+) -> None:
+    """Say what the lecture's "100 %" means: it stops training as soon as 200 random test images are all right.
+
+    From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results) that looked at all 10,000
+    test images after every epoch: the true accuracy by epoch, the chance that a sample is all right, and the chance of having
+    stopped by then. Beside it, where runs that follow the rule are there, when they stopped and how good they were then.
+    """
+    from cnnbench.report import stopping as tables
+
+    selection = Selection(machine_id, run_id, last)
+    if accuracy is not None:
+        if paths or selection != Selection():
+            raise UsageError(
+                "--accuracy is the closed form, made of no records; leave out PATHS, --machine, --run, --last"
+            )
+        out.emit(tables.of_accuracy(accuracy, epochs or 20, sample), format_, output)
+        return
+    if epochs is not None:
+        raise UsageError(f"--epochs {epochs} needs --accuracy; of records all epochs are shown")
+    found = _found(paths, selection, "cnnbench run lecture-stopping")
+    report = tables.build(
+        found.comparison.rows,
+        _processor(found.comparison.rows),
+        sample=sample,
+        problems=found.problems,
+        digests=found.digests,
+    )
+    if not report.tables:
+        raise _nothing(
+            "no process that looked at all 10,000 test images after every epoch",
+            "make some with `cnnbench run lecture-stopping`, or give --accuracy",
+            paths,
+            found.problems,
+        )
+    out.emit(report, format_, output)
+
+
+@click.command()
+@_choosing
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 100, min_open=True),
+    callback=_a_number,
+    metavar="POINTS",
+    help="Loss of accuracy that is allowed, in percentage points.  [default: 0.1 with convolutions, 0.2 without]",
+)
+@click.pass_context
+def converge(
+    context: click.Context,
+    /,
+    paths: tuple[Path, ...],
+    format_: Format,
+    machine_id: str | None,
+    run_id: str | None,
+    last: bool,
+    output: Path | None,
+    margin: float | None,
+) -> None:
+    """Test whether each mode (precision, layout, compiled, DataLoader, tuned) learns as well as the plain one.
+
+    From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results): rows of the same job in the
+    same place with at least 5 seeds each, by their accuracy on all 10,000 test images. Exit 1 where a mode learns worse, 4
+    where none does and one is undecided.
+    """
+    from cnnbench.analysis.converge import against_plain
+    from cnnbench.report import converge as tables
+
+    found = _found(paths, Selection(machine_id, run_id, last), _REMEDY)
+    rows, share = found.comparison.rows, None if margin is None else margin / 100
+    processor = _processor(rows)
+    report = tables.build(rows, processor, margin=share, problems=found.problems, digests=found.digests)
+    tested, untested = against_plain(rows, share)
+    if not tested:
+        why = (*(note.text for note in tables.of_untested(untested, processor)), *found.problems)
+        raise _nothing("no mode that could be tested", f"measure modes beside the plain one: {_REMEDY}", paths, why)
+    out.emit(report, format_, output)
+    verdicts = {each.verdict for each in tested}
+    if "learns worse" in verdicts:
+        context.exit(ExitCode.FINDING)
+    if "undecided" in verdicts:
+        context.exit(ExitCode.INCONCLUSIVE)
+
+
+_REMEDY = "cnnbench run ladder --repeats 10"
+
+
+def _found(paths: Sequence[Path], selection: Selection, command: str) -> Gathered:
+    """The rows chosen, maybe none. Raises UsageError where there is no results directory, or a name fits nothing."""
+    roots = list(paths) or [default_results(command)]
+    return gather(roots, selection, references_suffice=True)
+
+
+def _nothing(what: str, remedy: str, paths: Sequence[Path], problems: Sequence[str]) -> UsageError:
+    """What is not there, the first reasons one a line, and what to do."""
+    from cnnbench.report.safe import plain
+
+    where = ", ".join(map(str, paths)) or "the results"
+    reasons = [plain(problem) for problem in problems[:MOST_REASONS]]
+    reasons += [f"and {len(problems) - MOST_REASONS} more"] if len(problems) > MOST_REASONS else []
+    return UsageError("\n  ".join((f"{what} in {where}; {remedy}", *reasons)))
+
+
+def _processor(rows: Sequence[Row]) -> Callable[[Row], Cell]:
+    from cnnbench.report import cells
+
+    several = len({row.machine.id for row in rows}) > 1
+    return lambda row: cells.processor(row, several_machines=several, all_runs=False)

@@ -1,0 +1,167 @@
+"""Modes held against the plain row of the same job, over seeds: whether each learns as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from cnnbench import units
+from cnnbench.analysis import converge
+from cnnbench.analysis.converge import Convergence, Side, Untested
+from cnnbench.analysis.inferiority import MOST_SEEDS
+from cnnbench.analysis.rows import Row
+from cnnbench.report import notes
+from cnnbench.report.model import Cell, Column, Group, Line, Note, Report, Table, Value
+from cnnbench.report.stopping import Processor, title
+from cnnbench.schema import Job
+
+RULES = (
+    Note(
+        "rule",
+        "Difference: mean test accuracy of the mode less that of the plain mode (fp32, nchw, eager, resident, reference "
+        "division) of the same job in the same place, in percentage points (pp), with both one-sided 95 % bounds: Student's t "
+        "on the differences where both have the same seeds, else Welch's. One image of the 10,000 is 0.010 pp.",
+    ),
+    Note(
+        "rule",
+        "Learns as well: the lower bound is above minus the margin. Learns worse: the upper bound is below it, or a seed of "
+        "the mode diverged and none of the plain mode's did. Undecided: neither; the seeds said are a side's, for a decision "
+        "with a chance of 80 %, were difference and spread as they seem.",
+    ),
+)
+
+
+def build(
+    rows: Sequence[Row],
+    processor: Processor,
+    *,
+    margin: float | None = None,
+    problems: Iterable[str] = (),
+    digests: Mapping[str, str] | None = None,
+) -> Report:
+    """The report of these rows: the verdicts counted, the table, the rules, what could not be tested, and the conditions.
+
+    `margin` is a share; None is each workload's own. There is no table where nothing could be tested.
+    """
+    tested, untested = converge.against_plain(rows, margin)
+    table = _table(tested, processor, margin)
+    shown = [row for each in tested for row in (each.mode.row, each.plain.row)]
+    under = (*notes.of_runs(shown), *notes.of_ledgers(shown, digests or {}), *notes.of_problems(sorted(set(problems))))
+    said = (*_summary(tested), *RULES, *of_untested(untested, processor), *under)
+    return Report(() if table is None else (table,), tuple(dict.fromkeys(said)))
+
+
+def table(rows: Sequence[Row], processor: Processor) -> Table | None:
+    """The table of what could be tested; None where nothing could."""
+    return _table(converge.against_plain(rows)[0], processor, None)
+
+
+def of_untested(untested: Sequence[Untested], processor: Processor) -> list[Note]:
+    """Each mode that could not be tested, and why."""
+    return [
+        Note("missing", f"Not tested, {mode_words(each.row.job)} of {title(each.row, processor)}: {each.reason}.")
+        for each in untested
+    ]
+
+
+def mode_words(job: Job) -> str:
+    """How the job is computed, where that is not the plain way: `bf16, nhwc, compiled`."""
+    plain = {name: Job.model_fields[name].default for name in converge.MODE}
+    words = {
+        "precision": job.precision,
+        "layout": job.layout,
+        "execution": job.execution,
+        "loader": f"{job.loader}, {job.loader_workers} workers",
+        "division": f"{job.division} division",
+    }
+    differs = {name for name, default in plain.items() if getattr(job, name) != default}
+    if "loader_workers" in differs:
+        differs.add("loader")
+    return ", ".join(text for name, text in words.items() if name in differs)
+
+
+def _summary(tested: Sequence[Convergence]) -> list[Note]:
+    verdicts = [each.verdict for each in tested]
+    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)]
+    modes = "1 mode" if len(tested) == 1 else f"{len(tested)} modes"
+    return [Note("summary", f"Of {modes}: {', '.join(counts)}.")] if tested else []
+
+
+def _table(tested: Sequence[Convergence], processor: Processor, margin: float | None) -> Table | None:
+    if not tested:
+        return None
+
+    def mode(each: Convergence) -> Cell:
+        words = mode_words(each.mode.row.job)
+        return Cell(words, (), {"mode": words, **(processor(each.mode.row).values or {})})
+
+    columns: list[tuple[Column, Callable[[Convergence], Cell]]] = [
+        (Column("mode", "mode", "", 1, "left"), mode),
+        (Column("seeds", "seeds that\nlearned", "", 2), _seeds),
+        (Column("mode_accuracy", "test\naccuracy", "", 3), lambda each: _accuracy("mode", each.mode)),
+        (Column("plain_accuracy", "of the\nplain mode", "", 4), lambda each: _accuracy("plain", each.plain)),
+        (Column("difference", "difference\nof means", "", 1), _difference),
+        (Column("of_medians", "of medians", "", 5), _of_medians),
+        (Column("margin", "loss\nallowed", "", 4), _margin),
+        (Column("verdict", "the mode", "", 1, "left"), _verdict),
+    ]
+    asked = "" if margin is None else f" · a loss of {units.points(margin, signed=False)} allowed"
+    by_title: dict[str, list[Line]] = {}
+    for each in tested:
+        line = Line(tuple(cell(each) for _, cell in columns))
+        by_title.setdefault(title(each.plain.row, processor) + asked, []).append(line)
+    groups = tuple(Group(name, tuple(lines)) for name, lines in by_title.items())
+    heading = "Whether each mode learns as well as the plain one"
+    return Table("convergence", heading, "", tuple(column for column, _ in columns), groups)
+
+
+def _seeds(each: Convergence) -> Cell:
+    mode, plain = each.mode, each.plain
+    paired = each.difference is not None and each.difference.paired
+    failed = (f"{mode.failed} did not",) if mode.failed else ()
+    theirs = (f"{plain.failed} of the plain did not",) if plain.failed else ()
+    values: dict[str, Value] = {
+        "seeds": len(mode.right),
+        "plain_seeds": len(plain.right),
+        "paired": paired,
+        "failed": mode.failed,
+        "plain_failed": plain.failed,
+    }
+    text = f"{len(mode.right)} and {len(plain.right)}"
+    return Cell(text, (*(("the same",) if paired else ()), *failed, *theirs), values)
+
+
+def _accuracy(name: str, side: Side) -> Cell:
+    values: dict[str, Value] = {f"{name}_accuracy": side.accuracy, f"{name}_accuracy_sd": side.spread}
+    details = () if side.spread is None else (f"SD {units.points(side.spread, signed=False)}",)
+    return Cell(units.percent(side.accuracy, 3), details, values)
+
+
+def _difference(each: Convergence) -> Cell:
+    found = each.difference
+    if found is None:
+        return Cell(units.NOT_AVAILABLE, (), dict.fromkeys(("difference", "difference_low", "difference_high")))
+    values: dict[str, Value] = {
+        "difference": found.value,
+        "difference_low": found.low,
+        "difference_high": found.high,
+    }
+    return Cell(units.points(found.value), (units.points_span(found.low, found.high),), values)
+
+
+def _of_medians(each: Convergence) -> Cell:
+    return Cell(units.points(each.of_medians), (), {"difference_of_medians": each.of_medians})
+
+
+def _margin(each: Convergence) -> Cell:
+    return Cell(units.points(each.margin, signed=False), (), {"loss_allowed": each.margin})
+
+
+def _verdict(each: Convergence) -> Cell:
+    values: dict[str, Value] = {"verdict": each.verdict, "by_rule": each.by_rule, "seeds_to_decide": each.needed}
+    details: tuple[str, ...] = ()
+    if each.by_rule:
+        details = ("by the seeds that did not learn",)
+    elif each.verdict == "undecided":
+        needed = f"more than {units.count(MOST_SEEDS)}" if each.needed is None else f"about {units.count(each.needed)}"
+        details = (f"{needed} seeds would tell",)
+    return Cell(each.verdict, details, values)
