@@ -220,10 +220,11 @@ def rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
 def _judged(header: RunHeader, record: Record) -> Record:
     """The record as today's gates see it: one that cannot be is none that ended well."""
     trial = record.outcome.trial
-    if record.outcome.status != "ok" or trial is None:
+    if record.outcome.status not in gates.JUDGED or trial is None:
         return record
     device = next((each for each in header.machine.devices if each.id == record.job.device), None)
-    violations = gates.check(record.job, trial, record.process_seconds, device, header.machine)
+    status = record.outcome.status
+    violations = gates.check(record.job, trial, record.process_seconds, device, header.machine, status)
     outcome = gates.judge(record.outcome, violations)
     return record if outcome is record.outcome else record.model_copy(update={"outcome": outcome})
 

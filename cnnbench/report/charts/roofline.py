@@ -8,7 +8,7 @@ from typing import Any
 from cnnbench import units
 from cnnbench.analysis.bound import bytes_per_step
 from cnnbench.analysis.compare import Row
-from cnnbench.analysis.frame import step_flops
+from cnnbench.analysis.figures import step_flops
 from cnnbench.report import cells, labels
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.material import (
