@@ -51,27 +51,31 @@ def race(job: Job) -> str:
 
 def mode(job: Job) -> str:
     """How a step is computed and the network trained: `bf16, nhwc, compiled, adam xavier`."""
-    return ", ".join((rung(job), _training(job), *_shape(job)))
+    return ", ".join((rung(job), _training(job), *network(job)))
 
 
 def short(job: Job, *, size: bool = False) -> str:
     """The job in a few words, for a sentence about its row: `mnist-cnn nhwc compiled bf16`. With `size` a GEMM's side too."""
     number = (str(job.size),) if size and job.size is not None else ()
-    return " ".join((plain(job.workload), *number, *_apart(job), job.precision))
+    return " ".join((plain(job.workload), *number, *apart(job), job.precision))
 
 
 def way(job: Job) -> tuple[str, ...]:
     """What makes the job another than the plain one of its workload and batch, in words; nothing for the plain one."""
-    return (*_apart(job), *(() if job.precision == "fp32" else (job.precision,)))
+    return (*apart(job), *(() if job.precision == "fp32" else (job.precision,)))
 
 
-def _apart(job: Job) -> tuple[str, ...]:
+def apart(job: Job) -> tuple[str, ...]:
+    """The same without the precision: variations, optimiser, loader, division."""
+    division = () if job.division == "reference" else (job.division,)
+    return (*job.variations, *optimizer(job), *_loader(job), *division)
+
+
+def optimizer(job: Job) -> tuple[str, ...]:
+    """The optimiser where it is not the workload's own."""
     known = job.workload in workloads.names()
     usual = workloads.get(job.workload).default_optimizer if known else None
-    optimizer = () if job.optimizer in (None, usual) or not known else (plain(str(job.optimizer)),)
-    loader = () if job.loader == "resident" else (job.loader,)
-    division = () if job.division == "reference" else (job.division,)
-    return (*job.variations, *optimizer, *loader, *division)
+    return () if job.optimizer in (None, usual) or not known else (plain(str(job.optimizer)),)
 
 
 PLAIN_STEP: dict[str, Any] = {
@@ -130,7 +134,7 @@ def _division(job: Job) -> tuple[str, ...]:
     return () if job.division == "reference" else (f"{job.division} division",)
 
 
-def _shape(job: Job) -> tuple[str, ...]:
+def network(job: Job) -> tuple[str, ...]:
     """What of the network is not its own."""
     pool = () if job.pool is None else (f"{job.pool} pooling",)
     return (*pool, *(() if job.activation is None else (job.activation,)))
@@ -144,7 +148,7 @@ def _unusual(job: Job) -> tuple[str, ...]:
         job.task: job.task != "training",
         job.layout: job.layout != "nchw",
         job.execution: job.execution != "eager",
-        **dict.fromkeys(_shape(job), True),
+        **dict.fromkeys(network(job), True),
         f"{job.loader}, {job.loader_workers} workers": job.loader != "resident" or job.loader_workers != 0,
         f"{job.extra_forwards} further forward passes a step": job.extra_forwards != 0,
         f"{job.epoch_eval_images} test images after each epoch": job.epoch_eval_images != 0,

@@ -164,12 +164,12 @@ def _slowest(row: Row) -> Cell:
 
 
 def _reached(row: Row, seed: Crossing) -> Cell:
-    return Cell("reached" if seed.reached else "missed", (), {"reached_target": seed.reached})
+    raw: dict[str, Value] = {"reached_target": seed.reached, "clock_seconds": seed.clock_seconds}
+    return Cell("reached" if seed.reached else "missed", (), raw)
 
 
 def _seconds(row: Row, seed: Crossing) -> Cell:
-    raw: dict[str, Value] = {"seconds_to_target": seed.seconds, "clock_seconds": seed.clock_seconds}
-    return Cell(units.number(seed.seconds), (), raw)
+    return Cell(units.number(seed.seconds), (), {"seconds_to_target": seed.seconds})
 
 
 def _seed_steps(row: Row, seed: Crossing) -> Cell:
@@ -182,7 +182,8 @@ def _seed_epochs(row: Row, seed: Crossing) -> Cell:
 
 def _last(row: Row, seed: Crossing) -> Cell:
     share = seed.last.correct / seed.last.images
-    return Cell(units.percent(share), (), {"last_correct": seed.last.correct, "last_images": seed.last.images})
+    raw: dict[str, Value] = {"last_accuracy": share, "last_correct": seed.last.correct, "last_images": seed.last.images}
+    return Cell(units.percent(share), (), raw)
 
 
 def pretraining(row: Row) -> Cell:
@@ -220,8 +221,8 @@ def rules(rows: Sequence[Row]) -> list[Note]:
 
 
 def _of_pretraining(rows: Sequence[Row]) -> list[str]:
-    """That FLOP/s are of the fine-tuning, and what the whole job comes to."""
-    found = []
+    """That FLOP/s are of the fine-tuning, and what a whole job of fixed length comes to; once a network and batch."""
+    found: dict[str, str] = {}
     for row in rows:
         before, step, whole = pretraining_flops(row.job), step_flops(row.job), job_flops(row.job)
         if row.pretraining_seconds is None or before is None or step is None:
@@ -231,5 +232,6 @@ def _of_pretraining(rows: Sequence[Row]) -> list[str]:
             f"fine-tuning. Pre-training is {units.giga(before)} GFLOP, a step after it {units.giga(step)} GFLOP"
         )
         fixed = whole is not None and row.job.clock == "job" and not row.job.stop_when_all_right
-        found.append(text + (f", the whole job {units.giga(whole)} GFLOP." if fixed else "."))
-    return list(dict.fromkeys(found))
+        length = f", the whole job of {units.count(row.job.job_steps)} steps {units.giga(whole)} GFLOP" if fixed else ""
+        found[text] = length or found.get(text, "")
+    return [f"{text}{length}." for text, length in found.items()]
