@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
     """Not comparable, or the machine is unfit for measuring."""
     INCONCLUSIVE = 4
     JOB_FAILED = 5
-    """A job failed or is missing; for `merge`, a run that still goes on was left out."""
+    """A job failed, missed its target or is missing; for `merge`, a run that still goes on was left out."""
     INTERRUPTED = 130
 
 

@@ -15,8 +15,10 @@ from typing import Literal
 from cnnbench import units, workloads
 from cnnbench.errors import WorkloadError
 from cnnbench.machine import peaks
-from cnnbench.schema import Device, Job, Machine, Outcome, Trial
+from cnnbench.schema import Device, Job, Machine, Outcome, Status, Trial
 
+JUDGED: tuple[Status, ...] = ("ok", "missed")
+"""Outcomes that say something of their trial, so that it is held against what cannot be."""
 CONVOLUTION_FACTOR = 4.0
 """Winograd F(4x4, 3x3) saves a factor 4 of a 3x3 convolution's multiplications, the most any library uses."""
 CLOCK_TICK = 1e-9
@@ -35,10 +37,11 @@ class Violation:
 
 
 def check(
-    job: Job, trial: Trial, process_seconds: float, device: Device | None, machine: Machine
+    job: Job, trial: Trial, process_seconds: float, device: Device | None, machine: Machine, status: Status = "ok"
 ) -> tuple[Violation, ...]:
-    """Every violation of one trial; empty for a sound one."""
-    impossible = [Violation("identity", "invalid", text) for text in _broken_identities(job, trial, process_seconds)]
+    """Every violation of one trial; empty for a sound one. `status` is what the worker said: `ok` or `missed`."""
+    broken = [*_broken_identities(job, trial, process_seconds), *_broken_target(job, trial, status)]
+    impossible = [Violation("identity", "invalid", text) for text in broken]
     physics = None if impossible or device is None else _physics(job, trial, device, machine)
     return (*impossible, *((physics,) if physics else ()))
 
@@ -46,7 +49,7 @@ def check(
 def judge(outcome: Outcome, violations: tuple[Violation, ...]) -> Outcome:
     """The outcome with status `invalid` where a gate closed; its trial, raw, is kept."""
     closed = [violation for violation in violations if violation.severity == "invalid"]
-    if outcome.status != "ok" or not closed:
+    if outcome.status not in JUDGED or not closed:
         return outcome
     message = "; ".join(f"{violation.gate} gate: {violation.message}" for violation in closed)
     return outcome.model_copy(update={"status": "invalid", "message": message})
@@ -57,7 +60,7 @@ def _broken_identities(job: Job, trial: Trial, process_seconds: float) -> list[s
     blocks, timed = len(trial.block_seconds), sum(trial.block_seconds)
     if trial.steps != blocks * trial.steps_per_block:
         broken.append(f"{blocks} blocks of {trial.steps_per_block} steps are not the {trial.steps} steps reported")
-    planned = job.job_steps if job.clock == "job" else job.blocks * job.block_steps
+    planned = {"job": job.job_steps, "steady": job.blocks * job.block_steps}.get(job.clock)
     if planned is not None and trial.steps != planned and not trial.stopped_early:
         broken.append(f"{trial.steps} steps were timed, the job asks for {planned}")
     if any(not CLOCK_TICK <= seconds < math.inf for seconds in trial.block_seconds):
@@ -67,17 +70,55 @@ def _broken_identities(job: Job, trial: Trial, process_seconds: float) -> list[s
     if timed > process_seconds * CLOCK_TOLERANCE:
         broken.append(f"blocks add up to {timed:.3f} s, the whole process lived {process_seconds:.3f} s")
     if trial.job_seconds is not None:
-        parts = timed + (trial.job_evaluation_seconds or 0.0)
+        before = trial.pretraining_seconds or 0.0
+        parts = before + timed + _evaluation_seconds(job, trial)
         if parts > trial.job_seconds * CLOCK_TOLERANCE:
-            broken.append(
-                f"blocks and evaluations add up to {parts:.3f} s, the job clock says {trial.job_seconds:.3f} s"
-            )
+            names = "pre-training, blocks and evaluations" if before else "blocks and evaluations"
+            broken.append(f"{names} add up to {parts:.3f} s, the job clock says {trial.job_seconds:.3f} s")
         if trial.job_seconds > process_seconds * CLOCK_TOLERANCE:
             broken.append(f"the job clock says {trial.job_seconds:.3f} s, the process lived {process_seconds:.3f} s")
     for evaluation in (*trial.epoch_evaluations, *((trial.test,) if trial.test else ())):
         if not 0 <= evaluation.correct <= evaluation.images or not evaluation.images:
             broken.append(f"{evaluation.correct} of {evaluation.images} test images cannot be right")
     return broken + _broken_counts(job, trial)
+
+
+def _evaluation_seconds(job: Job, trial: Trial) -> float:
+    """Seconds of the evaluations that the clock prescribes; the accuracy clock times each of them."""
+    told = trial.job_evaluation_seconds or 0.0
+    return max(told, sum(each.seconds for each in trial.epoch_evaluations)) if job.clock == "accuracy" else told
+
+
+def _broken_target(job: Job, trial: Trial, status: Status) -> list[str]:
+    """The accuracy clock: an evaluation of the same images after every block, up to the first that reaches the target."""
+    target, every, limit = job.target, job.evaluate_every, job.job_steps
+    if job.clock != "accuracy" or target is None or not every:
+        return []
+    evaluations, blocks = trial.epoch_evaluations, len(trial.block_seconds)
+    if not evaluations:
+        return ["the accuracy clock ran without an evaluation"]
+    broken: list[str] = []
+    if trial.job_seconds is None:
+        broken.append("the accuracy clock recorded no time")
+    after = [each.after_steps for each in evaluations]
+    if trial.steps_per_block != every or after != [every * (n + 1) for n in range(blocks)]:
+        broken.append(f"{len(evaluations)} evaluations, the last after {after[-1]} steps, are not one every {every}")
+    if len({each.images for each in evaluations}) > 1:
+        broken.append("the evaluations are of different numbers of images")
+    if limit is not None and trial.steps > limit:
+        broken.append(f"{trial.steps} steps were timed, the epoch limit is {limit}")
+    early = next((n for n, each in enumerate(evaluations[:-1], start=1) if each.reaches(target)), None)
+    if early is not None:
+        broken.append(f"evaluation {early} of {len(evaluations)} reached the target, and training went on")
+    reached, last = evaluations[-1].reaches(target), evaluations[-1]
+    if reached != (status == "ok"):
+        share = f"{last.correct} of {last.images} right against a target of {target:g}"
+        broken.append(f"the last evaluation has {share}, the outcome says {status}")
+    elif not reached and limit is not None and trial.steps != limit // every * every:
+        broken.append(f"the target was missed after {trial.steps} steps, the epoch limit is {limit}")
+    if trial.test is not None and trial.test != last:
+        broken.append(f"the accuracy, {trial.test.correct} right, is not the last evaluation's, {last.correct} right")
+    return broken
 
 
 def _broken_counts(job: Job, trial: Trial) -> list[str]:
@@ -91,8 +132,13 @@ def _broken_counts(job: Job, trial: Trial) -> list[str]:
     if trial.images != trial.steps * job.batch_size:
         expected = trial.steps * job.batch_size
         broken.append(f"the sampler handed out {trial.images:,} images, steps x batch is {expected:,}")
-    if workload.version == job.workload_version and trial.parameters not in (None, workload.parameters):
+    if workload.version != job.workload_version:
+        return broken
+    if trial.parameters not in (None, workload.parameters):
         broken.append(f"the network has {trial.parameters:,} parameters, its layers give {workload.parameters:,}")
+    before = workloads.pretraining_steps(job)
+    if job.clock != "steady" and (trial.pretraining_steps or 0) != before:
+        broken.append(f"{trial.pretraining_steps or 0:,} steps of pre-training were done, the job asks for {before:,}")
     return broken
 
 

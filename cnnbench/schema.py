@@ -233,6 +233,10 @@ class Evaluation(Frozen):
     correct: int
     seconds: float
 
+    def reaches(self, target: float) -> bool:
+        """Whether this share of the images, or more, is right; a millionth of an image is the rounding of the product."""
+        return self.correct >= target * self.images - 1e-6
+
 
 class Memory(Frozen):
     """High-water marks of the training part, never polls. `host_method` says how the host's was read."""

@@ -95,6 +95,18 @@ def span(low: float, high: float, text: Callable[[float | None], str]) -> str:
     return f"{lower}–{upper}"
 
 
+def exact_percent(fraction: float) -> str:
+    """A share that somebody chose, with as many digits as it has: 0.99 -> `99 %`, 0.985 -> `98.5 %`."""
+    return f"{100 * fraction:g} %"
+
+
+def number(value: float | None) -> str:
+    """A number whose unit stands elsewhere: three significant figures (`35.2`), whole and with separators from 1,000 up."""
+    if value is None:
+        return NOT_AVAILABLE
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
+
+
 def percent(fraction: float | None, digits: int = 2) -> str:
     """A fraction as percent: 0.992 -> `99.20 %`."""
     return NOT_AVAILABLE if fraction is None else f"{100 * fraction:.{digits}f} %"

@@ -72,6 +72,58 @@ def lecture_job(**fields: Any) -> Job:
     return cnn_job(**({"clock": "job", "init": "normal-0.01", "epoch_eval_images": 256} | fields))
 
 
+def target_job(target: float = 0.99, **fields: Any) -> Job:
+    """Training until so many of the 10,000 test images are right, looked at after each of 20 epochs of 429 steps at most."""
+    known: dict[str, Any] = {
+        "clock": "accuracy",
+        "target": target,
+        "epochs": 20,
+        "evaluate_every": LECTURE_STEPS_PER_EPOCH,
+    }
+    return cnn_job(**(known | {"final_evaluation": False} | fields))
+
+
+def crossing(
+    job: Job, after: int | None, step_seconds: float = 0.01, *, evaluation_seconds: float = 1.0, **fields: Any
+) -> Record:
+    """A process that first reached the target at evaluation number `after`; None: at none of those there are.
+
+    Evaluations have 9,000 right, then one more each time, and at the crossing exactly as many as the target asks for. The
+    clock adds up: after x (evaluate_every x step_seconds + evaluation_seconds), and pre-training where `fields` has it.
+    """
+    every, images = job.evaluate_every or 1, 10_000
+    most = (job.job_steps or 0) // every
+    blocks = after or most
+    right = [9_000 + n for n in range(blocks)]
+    if after is not None:
+        right[-1] = round((job.target or 1.0) * images)
+    evaluations = tuple(
+        Evaluation(after_steps=(n + 1) * every, images=images, correct=correct, seconds=evaluation_seconds)
+        for n, correct in enumerate(right)
+    )
+    known: dict[str, Any] = {
+        "epoch_evaluations": evaluations,
+        "test": evaluations[-1],
+        "accuracy_data": job.data,
+        "job_seconds": blocks * (every * step_seconds + evaluation_seconds)
+        + (fields.get("pretraining_seconds") or 0.0),
+        "job_evaluation_seconds": blocks * evaluation_seconds,
+        "stopped_early": after is not None and after < most,
+    }
+    status: Status = "missed" if after is None else "ok"
+    message = f"{right[-1]} of {images} right after {blocks * every} steps, the limit"
+    return record(job, step_seconds, status=status, message=message, blocks=blocks, **(known | fields))
+
+
+def crossings(job: Job, after: Sequence[int | None], *, start: int = 0, **fields: Any) -> list[Record]:
+    """One process a value, in rounds 0, 1, 2..., with seeds and indices of their own."""
+    jobs = [job.model_copy(update={"round": n, "seed": start + n}) for n in range(len(after))]
+    return [
+        crossing(own, each, **fields).model_copy(update={"index": start + n})
+        for n, (own, each) in enumerate(zip(jobs, after, strict=True))
+    ]
+
+
 def gemm_job(size: int = 1024, **fields: Any) -> Job:
     """A matrix product of that side."""
     known: dict[str, Any] = {"workload": "gemm", "workload_version": 1, "data": "random", "final_evaluation": False}
@@ -79,9 +131,14 @@ def gemm_job(size: int = 1024, **fields: Any) -> Job:
     return Job(**(known | {"size": size, "threads": threads} | fields))
 
 
-def trial(job: Job, step_seconds: float = 0.01, **fields: Any) -> Trial:
-    """A trial whose every timed step took `step_seconds`; under the job clock evaluations added nothing."""
-    if job.clock == "job":
+def trial(job: Job, step_seconds: float = 0.01, *, blocks: int | None = None, **fields: Any) -> Trial:
+    """A trial whose every timed step took `step_seconds`; under the job clock evaluations added nothing.
+
+    Under the accuracy clock there are as many `blocks` as evaluations (`crossing` adds those).
+    """
+    if job.clock == "accuracy":
+        blocks, steps_per_block = blocks or 1, job.evaluate_every or 1
+    elif job.clock == "job":
         blocks, steps_per_block = job.epochs or 1, job.steps_per_epoch or 1
     else:
         blocks, steps_per_block = job.blocks, job.block_steps
@@ -117,12 +174,13 @@ def record(
     message: str | None = None,
     **trial_fields: Any,
 ) -> Record:
-    """One process; a failed one has no trial."""
+    """One process; a failed one has no trial, one that missed its target has."""
     ok = status == "ok"
+    measured = ok or (status == "missed" and job.clock == "accuracy")
     outcome = Outcome(
         status=status,
         message=None if ok else message or f"the {status} of a test",
-        trial=trial(job, step_seconds, **trial_fields) if ok else None,
+        trial=trial(job, step_seconds, **trial_fields) if measured else None,
     )
     return Record(
         run_id=run_id,

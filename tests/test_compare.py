@@ -120,7 +120,7 @@ def test_short_processes_do_not_project():
 
 
 @pytest.mark.parametrize(
-    "status", ["oom", "timeout", "hang", "crashed", "unsupported", "diverged", "interrupted", "invalid"]
+    "status", ["oom", "timeout", "hang", "crashed", "unsupported", "diverged", "missed", "interrupted", "invalid"]
 )
 def test_a_failed_process_is_counted_and_enters_no_mean(status):
     good = b.repeats(b.cnn_job(), [0.01, 0.01])

@@ -18,6 +18,7 @@ ALL = [
     "lecture",
     "training",
     "why",
+    "ladder",
     "sweeps",
     "resources",
     "learning",

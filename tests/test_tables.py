@@ -163,10 +163,19 @@ CHANGES = {
     "epoch_eval_images": 256,
     "stop_when_all_right": True,
     "final_evaluation": False,
+    "task": "inference",
+    "execution": "compiled",
+    "pool": "average",
+    "activation": "sigmoid",
+    "target": 0.98,
+    "evaluate_every": 100,
 }
 
 
-@pytest.mark.parametrize("base", [b.cnn_job(), b.lecture_job(), b.gemm_job()], ids=["steady", "job", "gemm"])
+BASES = {"steady": b.cnn_job(), "job": b.lecture_job(), "gemm": b.gemm_job(), "accuracy": b.target_job()}
+
+
+@pytest.mark.parametrize("base", BASES.values(), ids=BASES)
 @given(field=st.sampled_from(sorted(CHANGES)))
 def test_other_work_never_reads_the_same(base, field):
     """Each field of the work key, changed alone, changes the group's heading (a GEMM's size and blocks have columns)."""

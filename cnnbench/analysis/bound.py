@@ -19,10 +19,14 @@ from cnnbench.schema import Job
 
 Kind = Literal["launch", "bandwidth", "compute", "input"]
 
-ACTIVATION_MOVES = 5
-"""Each activation is written and read once forward, read once backward, and its gradient written and read once."""
-PARAMETER_MOVES = 8
-"""Weights are read forward and backward, gradients written and read, weight and mean square each read and written."""
+ACTIVATION_MOVES, ACTIVATION_MOVES_FORWARD = 5, 2
+"""Each activation is written and read once forward, read once backward, and its gradient written and read once. Inference is
+forward alone.
+"""
+PARAMETER_MOVES, PARAMETER_MOVES_FORWARD = 8, 1
+"""Weights are read forward and backward, gradients written and read, weight and mean square each read and written; inference
+reads the weights.
+"""
 FARTHEST = 1e12
 """Times a floor may be away from its step and say something: a nanosecond is a millionth of a millionth of 17 minutes."""
 EXPLAINED = 0.5
@@ -88,15 +92,17 @@ def bound(
 
 
 def bytes_per_step(job: Job) -> int | None:
-    """Bytes a float32 training step must move at least, by the counts above; None for a GEMM or an unknown workload."""
+    """Bytes a float32 step must move at least, by the counts above; None for a GEMM or an unknown workload."""
     try:
         workload = workloads.get(job.workload, job.workload_version)
     except WorkloadError:
         return None
     if workload.kind != "training":
         return None
-    activations = ACTIVATION_MOVES * job.batch_size * workload.activation_bytes_per_image
-    return activations + PARAMETER_MOVES * workload.parameter_bytes
+    activations = job.batch_size * workload.activation_bytes_per_image
+    if job.task == "inference":
+        return ACTIVATION_MOVES_FORWARD * activations + PARAMETER_MOVES_FORWARD * workload.parameter_bytes
+    return ACTIVATION_MOVES * activations + PARAMETER_MOVES * workload.parameter_bytes
 
 
 def _flops(job: Job) -> int | None:

@@ -16,7 +16,8 @@ from typing import get_args
 from cnnbench.analysis import converge, stats
 from cnnbench.analysis.bound import bound
 from cnnbench.analysis.doubts import above_ceiling
-from cnnbench.analysis.frame import NOT_RUN, Process, step_flops
+from cnnbench.analysis.figures import job_flops
+from cnnbench.analysis.frame import NOT_RUN, Process
 from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup, build
 from cnnbench.analysis.stats import Estimate
 from cnnbench.errors import ComparisonError
@@ -111,10 +112,10 @@ def reference_baseline(references: Sequence[ReferenceRow]) -> ReferenceRow | Non
 
 def is_reference_job(job: Job, reference: ReferenceRow) -> bool:
     """Whether the whole job is the one the reference is assumed to have timed: equal images and equal model FLOPs."""
-    steps, flops = job.job_steps, step_flops(job)
-    if steps is None or flops is None or job.stop_when_all_right:
+    steps, flops = job.job_steps, job_flops(job)
+    if steps is None or flops is None or job.stop_when_all_right or job.clock == "accuracy":
         return False
-    return steps * job.batch_size == reference.job_images and steps * flops == reference.job_flops
+    return steps * job.batch_size == reference.job_images and flops == reference.job_flops
 
 
 def _shown(

@@ -1,42 +1,25 @@
-"""Records in, one flat value a process out: the raw blocks reduced to the few figures that every table is made of.
+"""Records in, one flat value a process out, with the few figures (`figures`) that every table is made of.
 
 `processes` gives them as plain values in which unknown is None (what `compare` works on); `to_frame` gives the same as a
 pandas frame, one row a process, for charts and exports. Only an `ok` process has figures: what a failed one measured
-before it failed stays in the ledger. A job that was planned and never started is there too, as `not run`, so that the
-number planned equals the number shown.
+before it failed stays in the ledger. One that missed its target has none either, but says so (`Process.crossing`). A job
+that was planned and never started is there too, as `not run`, so that the number planned equals the number shown.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cnnbench import gates, workloads
+from cnnbench import gates
 from cnnbench.analysis import doubts
 from cnnbench.analysis.doubts import Doubt
+from cnnbench.analysis.figures import Figures, figures, job_kind
 from cnnbench.analysis.learned import Learned, learned_of
-from cnnbench.analysis.resources import counted
-from cnnbench.errors import WorkloadError
-from cnnbench.schema import (
-    DataKind,
-    Device,
-    Energy,
-    Evaluation,
-    Job,
-    Machine,
-    Memory,
-    Outcome,
-    Record,
-    RunHeader,
-    Software,
-    Status,
-    Trial,
-)
+from cnnbench.analysis.target import Crossing, crossing
+from cnnbench.schema import Device, Job, Machine, Outcome, Record, RunHeader, Software, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,35 +27,6 @@ if TYPE_CHECKING:
     from cnnbench.store import Ledger
 
 NOT_RUN: Literal["not run"] = "not run"
-JobKind = Literal["measured", "projected"]
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What one `ok` process says, in SI units; None where it did not measure it."""
-
-    steps: int
-    step_seconds: float
-    """Mean over all timed steps: the blocks' sum over their steps."""
-    median_step_seconds: float
-    """Median of the blocks' means: stalls leave it alone."""
-    images_per_second: float | None
-    flops_per_second: float | None
-    job_seconds: float | None
-    """The job clock where it ran; else the mean step times the job's steps, evaluations not included."""
-    host_peak_bytes: int | None
-    device_peak_bytes: int | None
-    test: Evaluation | None
-    accuracy_data: DataKind | None
-    stopped_early: bool
-    operators_per_step: int | None = None
-    parameters: int | None = None
-    """Counted on the built network."""
-    floors: Mapping[str, float] = field(default_factory=dict)
-    memory: Memory = field(default_factory=Memory)
-    energy: Energy | None = None
-    energy_missing: str | None = None
-    cold_start_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +46,8 @@ class Process:
     figures: Figures | None
     doubts: tuple[Doubt, ...] = ()
     learned: Learned | None = None
+    crossing: Crossing | None = None
+    """What its seed says about the target, missed ones too; None where the job has none."""
 
     @property
     def run_id(self) -> str:
@@ -116,13 +72,6 @@ class Process:
                 return device
         name = self.run.machine.cpu_name if self.job.device == "cpu" else self.job.device
         return Device(id=self.job.device, kind="cpu" if self.job.device == "cpu" else "cuda", name=name)
-
-
-def job_kind(job: Job) -> JobKind | None:
-    """Whether the job's whole time is measured or projected from steady steps; None where there is no whole job."""
-    if job.clock == "job":
-        return "measured"
-    return "projected" if job.job_steps is not None else None
 
 
 def processes(ledgers: Iterable[Ledger]) -> tuple[tuple[Process, ...], tuple[str, ...]]:
@@ -177,16 +126,18 @@ def _of_record(header: RunHeader, record: Record) -> Process:
         figures=None if trial is None else figures(record.job, trial),
         doubts=() if trial is None else doubts.of_record(header, record),
         learned=learned_of(record.job, outcome),
+        crossing=crossing(record.job, record.index, outcome),
     )
 
 
 def _gated(header: RunHeader, record: Record) -> Outcome:
     """The outcome as the gates see it today: what was written before a gate learned something is judged again."""
     trial = record.outcome.trial
-    if trial is None or record.outcome.status != "ok":
+    if trial is None or record.outcome.status not in gates.JUDGED:
         return record.outcome
     device = next((each for each in header.machine.devices if each.id == record.job.device), None)
-    found = gates.check(record.job, trial, record.process_seconds, device, header.machine)
+    status = record.outcome.status
+    found = gates.check(record.job, trial, record.process_seconds, device, header.machine, status)
     return gates.judge(record.outcome, found)
 
 
@@ -206,69 +157,6 @@ def _not_run(header: RunHeader, index: int, job: Job) -> Process:
     )
 
 
-def figures(job: Job, trial: Trial) -> Figures | None:
-    """The process's figures from its raw blocks; None where no time was recorded, for then nothing can be divided by it."""
-    total = sum(trial.block_seconds)
-    if not (total > 0 and math.isfinite(total) and trial.steps > 0):
-        return None
-    step_seconds = total / trial.steps
-    flops = step_flops(job)
-    projected = None if job.job_steps is None else step_seconds * job.job_steps
-    job_seconds = trial.job_seconds if job.clock == "job" else projected
-    return Figures(
-        steps=trial.steps,
-        step_seconds=step_seconds,
-        median_step_seconds=statistics.median(trial.block_seconds) / trial.steps_per_block,
-        images_per_second=trial.images / total if trial.images > 0 else None,
-        flops_per_second=None if flops is None or flops <= 0 else flops / step_seconds,
-        job_seconds=job_seconds if job_seconds is not None and 0 < job_seconds < math.inf else None,
-        host_peak_bytes=trial.memory.host_peak_bytes,
-        device_peak_bytes=trial.memory.device_allocated_peak_bytes,
-        test=trial.test,
-        accuracy_data=trial.accuracy_data,
-        stopped_early=trial.stopped_early,
-        operators_per_step=trial.operators_per_step,
-        parameters=trial.parameters,
-        floors=trial.floors,
-        memory=trial.memory,
-        energy=trial.energy if counted(trial.energy) else None,
-        energy_missing=_why_no_energy(job, trial),
-        cold_start_seconds=trial.cold_start_seconds,
-    )
-
-
-def _why_no_energy(job: Job, trial: Trial) -> str | None:
-    """Why there is no energy: its counter stood still, its sensor's own reason, else that it was not asked for."""
-    if trial.energy is not None:
-        return None if counted(trial.energy) else f"{trial.energy.source} did not count"
-    sensor = "package_energy_joules" if job.device == "cpu" else "device_energy_joules"
-    reading = trial.telemetry_before
-    return (reading.missing.get(sensor) if reading else None) or "not asked for (run with --energy)"
-
-
-def step_flops(job: Job) -> int | None:
-    """Model FLOPs of one step; None for a workload, or a version of one, that is not known here."""
-    return _step_flops(job.workload, job.workload_version, job.size, job.batch_size, job.extra_forwards)
-
-
-@lru_cache(maxsize=1024)
-def _step_flops(workload: str, version: int, size: int | None, batch_size: int, extra_forwards: int) -> int | None:
-    try:
-        if workloads.get(workload, version).version != version:
-            return None
-        return workloads.flops_per_step(
-            Job(
-                workload=workload,
-                workload_version=version,
-                size=size,
-                batch_size=batch_size,
-                extra_forwards=extra_forwards,
-            )
-        )
-    except WorkloadError:
-        return None
-
-
 def to_frame(found: Sequence[Process]) -> pd.DataFrame:
     """The processes as a frame, one row each; unknown figures are missing values, the job's fields stand as `job_...`."""
     import pandas as pd
@@ -282,19 +170,28 @@ def flat_rows(found: Sequence[Process]) -> list[dict[str, object]]:
 
 
 _IDENTITY = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")
-_JOB = ("workload", "division", "precision", "batch_size", "size", "device", "threads", "round", "seed")
+_JOB = (
+    *("workload", "division", "precision", "batch_size", "size", "device", "threads", "round", "seed", "clock", "task"),
+    *("layout", "execution", "loader", "optimizer", "init", "pool", "activation", "target", "evaluate_every"),
+)
 _TEST = ("test_correct", "test_images", "test_after_steps")
 _NOT_FLAT = ("test", "floors", "memory", "energy", "energy_missing")
 _FIGURES = tuple(each.name for each in dataclasses.fields(Figures) if each.name not in _NOT_FLAT)
-COLUMNS = (*_IDENTITY, *(f"job_{name}" for name in _JOB), "processor", "torch", *_FIGURES, *_TEST)
+COLUMNS = (
+    *(*_IDENTITY, *(f"job_{name}" for name in _JOB), "processor", "torch", *_FIGURES, *_TEST),
+    *("job_kind", "reached_target", "seconds_to_limit"),
+)
 
 
 def _flat(process: Process) -> dict[str, object]:
     row: dict[str, object] = {name: getattr(process, name) for name in _IDENTITY}
     row |= {f"job_{name}": getattr(process.job, name) for name in _JOB}
     row |= {"processor": process.device.name, "torch": process.software.torch}
-    figures = process.figures
-    row |= {name: getattr(figures, name, None) for name in _FIGURES}
-    test = None if figures is None else figures.test
+    own, way = process.figures, process.crossing
+    row |= {name: getattr(own, name, None) for name in _FIGURES}
+    test = None if own is None else own.test
     row |= {name: getattr(test, name.removeprefix("test_"), None) for name in _TEST}
+    row["job_kind"] = job_kind(process.job)
+    row["reached_target"] = None if way is None else way.reached
+    row["seconds_to_limit"] = None if way is None or way.reached else way.clock_seconds
     return row

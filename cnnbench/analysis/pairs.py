@@ -168,8 +168,9 @@ def _differences(base: Row, new: Row) -> tuple[Difference, ...]:
 
 
 def _learns_worse(base: Row, new: Row) -> SideName | None:
+    """The side whose accuracy interval lies below the other's; of rows to a target neither, as both stopped there."""
     a, b = base.accuracy, new.accuracy
-    if a is None or b is None or a.data != b.data:
+    if a is None or b is None or a.data != b.data or base.job.clock == "accuracy":
         return None
     if a.share.low is None or a.share.high is None or b.share.low is None or b.share.high is None:
         return None

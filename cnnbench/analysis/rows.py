@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from cnnbench.analysis import doubts, stats
 from cnnbench.analysis.bound import Bound
 from cnnbench.analysis.doubts import Doubt
-from cnnbench.analysis.frame import Figures, JobKind, Process, job_kind
+from cnnbench.analysis.figures import Figures, JobKind, job_kind
+from cnnbench.analysis.frame import Process
 from cnnbench.analysis.learned import Learned
 from cnnbench.analysis.resources import EnergyUse, energy_use
 from cnnbench.analysis.stats import Estimate
+from cnnbench.analysis.target import ToTarget, to_target
 from cnnbench.machine.peaks import Peak
 from cnnbench.schema import DataKind, Device, Job, Machine, Software
 
@@ -69,6 +71,8 @@ class Row:
     outcomes: Mapping[str, int]
     """Processes by how they ended, `not run` included; they add up to what was planned."""
     failures: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
+    """What the processes that did not end well said, each once, by round."""
     costs: Mapping[tuple[str, int], float] = field(default_factory=dict)
     """Seconds of the same work by (run, round): what speed-ups divide."""
     step_seconds: Estimate | None = None
@@ -83,6 +87,11 @@ class Row:
     floors: Mapping[str, float] = field(default_factory=dict)
     job_kind: JobKind | None = None
     job_seconds: Estimate | None = None
+    """Of the whole job, measured or projected. A job to a target is of no fixed length, so it has none but `to_target`."""
+    to_target: ToTarget | None = None
+    pretraining_seconds: Estimate | None = None
+    """Of the job's time, before the first timed step; its FLOPs are not in `flops_per_second`."""
+    pretraining_flops_per_second: Estimate | None = None
     timed_steps: int | None = None
     host_peak_bytes: int | None = None
     device_peak_bytes: int | None = None
@@ -126,6 +135,8 @@ def build(members: Sequence[Process], peak_of: PeakOf) -> Row:
     first = members[0]
     good = [(process, process.figures) for process in members if process.status == "ok" and process.figures]
     peak = peak_of(first.device, first.machine, first.job.precision)
+    seeds = to_target(first.job, [process.crossing for process in members if process.crossing is not None])
+    missing = {} if peak.flops_per_second is not None else {"peak": peak.reason or "not known"}
     row = Row(
         machine=first.machine,
         device=first.device,
@@ -139,10 +150,12 @@ def build(members: Sequence[Process], peak_of: PeakOf) -> Row:
         outcomes=dict(sorted(Counter(process.status for process in members).items())),
         failures=_failures(members),
         learned=tuple(process.learned for process in members if process.learned is not None),
+        reasons=tuple(dict.fromkeys(each.message for each in members if each.status != "ok" and each.message)),
         peak_flops_per_second=peak.flops_per_second,
         peak_origin="; ".join(part for part in (peak.formula, peak.source) if part) or None,
         job_kind=job_kind(first.job),
-        missing={} if peak.flops_per_second is not None else {"peak": peak.reason or "not known"},
+        to_target=seeds,
+        missing=missing | _missing_of_target(seeds),
     )
     doubted = doubts.of_row(len(good), [process.doubts for process, _ in good])
     return dataclasses.replace(_with_figures(row, good), doubts=doubted)
@@ -177,6 +190,8 @@ def _with_figures(row: Row, good: Sequence[tuple[Process, Figures]]) -> Row:
     host = [each.host_peak_bytes for each in figures if each.host_peak_bytes is not None]
     device = [each.device_peak_bytes for each in figures if each.device_peak_bytes is not None]
     cold = [each.cold_start_seconds for each in figures if each.cold_start_seconds]
+    before = [each.pretraining_seconds for each in figures if each.pretraining_seconds]
+    before_rates = [each.pretraining_flops_per_second for each in figures if each.pretraining_flops_per_second]
     on_cpu = row.device.kind == "cpu"
     reasons = {
         "job": why_no_job,
@@ -204,11 +219,24 @@ def _with_figures(row: Row, good: Sequence[tuple[Process, Figures]]) -> Row:
         device_used_bytes=_largest([each.memory.device_used_bytes for each in figures]),
         energy=energy_use([each.energy for each in figures if each.energy], row.job.batch_size),
         cold_start_seconds=stats.geometric(cold) if cold else None,
+        pretraining_seconds=stats.geometric(before) if before else None,
+        pretraining_flops_per_second=stats.geometric(before_rates) if before_rates else None,
         accuracy=accuracy,
         missing=missing,
         operators_per_step=figures[0].operators_per_step,
         floors=_median_floors([each.floors for each in figures]),
     )
+
+
+def _missing_of_target(seeds: ToTarget | None) -> dict[str, str]:
+    """Why there is no mean, or no median, of the time to accuracy."""
+    if seeds is None or not seeds.missed:
+        return {}
+    many = f"{len(seeds.missed)} of {len(seeds.crossings)} seeds missed the target"
+    found = {"to_target_mean": f"{many}: their time is not known, and a mean of the others would leave it out"}
+    if seeds.seconds.value is None:
+        found["to_target_median"] = f"{many}: the middle one is beyond the epoch limit"
+    return found
 
 
 def _largest(values: Sequence[int | None]) -> int | None:
@@ -222,7 +250,9 @@ def _median_floors(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def is_whole_job(job: Job) -> bool:
-    """Whether `Row.costs` are seconds of the whole job, rather than of a step: one that may stop early has no fixed length."""
+    """Whether `Row.costs` are seconds of the whole job, rather than of a step: one that may stop early has no fixed length,
+    nor has one that trains to a target, where chance in the seed decides how many steps it takes.
+    """
     return job.clock == "job" and not job.stop_when_all_right
 
 
@@ -238,6 +268,8 @@ def _costs(job: Job, good: Sequence[tuple[Process, Figures]]) -> dict[tuple[str,
 
 
 def _job_seconds(job: Job, figures: Sequence[Figures]) -> tuple[Estimate | None, str | None]:
+    if job.clock == "accuracy":
+        return None, "a job to a target has no fixed length; what it took is its time to accuracy"
     seconds = [each.job_seconds for each in figures if each.job_seconds is not None]
     if not seconds:
         return None, "no job clock was recorded" if job.clock == "job" else "a rate, not a job of fixed length"

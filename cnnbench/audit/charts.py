@@ -73,7 +73,9 @@ def rows_of(mark: Mark, view: View) -> list[Wanted]:
 
 def _wrong_mark(data: Data, mark: Mark, view: View) -> Sequence[str]:
     if data.key == "roofline" and mark.get("kind") == "roof":
-        steps = [each for each in data.marks if each.get("kind") == "training step" and each["roof"] == mark["roof"]]
+        steps = [
+            each for each in data.marks if str(each.get("kind")).endswith(" step") and each["roof"] == mark["roof"]
+        ]
         under = [wanted for each in steps for wanted in rows_of(each, view)]
         return list(_wrong_fields(mark, marks.roof(mark, under), under[0] if under else None))
     candidates = rows_of(mark, view)

@@ -17,7 +17,7 @@ _FIGURES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("speed-up", re.compile(rf"([\d.,]+(?:e-\d+)?x{_BRACKETS}) as fast as ")),
     ("of peak", re.compile(r"\breaches ([\d.]+ %) of the best")),
     ("achieved", re.compile(rf"\breaches ([\d.,e+]+) GFLOP/s({_BRACKETS})")),
-    ("one step", re.compile(r"\btakes ([\d.,]+ \w+) for a training step")),
+    ("one step", re.compile(r"\btakes ([\d.,]+ \w+) for an? \w+ step")),
     ("what binds", re.compile(r"What binds the step: ([^;]+);")),
 )
 """Where a figure stands in a claim, by the heading it has in the tables."""
@@ -29,12 +29,13 @@ BESIDE = "the CPU beside it"
 
 def check(text: str, view: View) -> list[str]:
     """What of a claim is not so."""
-    if text.startswith("No process ended well: "):
+    if text.startswith(("No process ended well: ", "No process reached its target: ")):
         return list(_wrong_ends(text, view))
     rows = [(row, name) for row in view.shown if (name := _name(text, row)) is not None]
     if rows:
         return min((list(_wrong(text, view, view.wanted(row), name)) for row, name in rows), key=len)
-    nobody = ["is about no row of the records"] if " trains " in text or " takes " in text else []
+    verbs = (" trains ", " runs ", " takes ")
+    nobody = ["is about no row of the records"] if any(verb in text for verb in verbs) else []
     return nobody + list(phrases.unknown(text))
 
 

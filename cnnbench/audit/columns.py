@@ -47,6 +47,26 @@ HEADINGS: Mapping[str, str] = {
     "job_energy": "energy of the job",
     "price": "price an hour",
     "cost": "cost of the job",
+    "pretraining": "pretraining",
+    "mode": "mode",
+    "target": "target",
+    "seeds": "seeds that reached it",
+    "median": "median time",
+    "mean": "mean time",
+    "fastest": "fastest",
+    "slowest": "slowest",
+    "median_steps": "median steps",
+    "median_epochs": "median epochs",
+    "seed": "seed",
+    "reached": "ended",
+    "seconds": "time to target",
+    "steps": "steps",
+    "epochs": "epochs",
+    "last": "last accuracy",
+    "rung": "rung",
+    "over_before": "speed over the one before",
+    "over_first": "speed over the first",
+    "why_not": "why not",
 }
 """Each column's heading on a page."""
 ESTIMATES: Mapping[str, str] = {
@@ -61,6 +81,12 @@ ESTIMATES: Mapping[str, str] = {
     "step": "step_seconds",
     "job_energy": "job_energy_joules",
     "cost": "job_cost",
+    "pretraining": "pretraining_seconds",
+    "median": "median_seconds_to_target",
+    "median_steps": "median_steps_to_target",
+    "median_epochs": "median_epochs_to_target",
+    "over_before": "speed_over_rung_before",
+    "over_first": "speed_over_first_rung",
 }
 """Raw values with their ends and n."""
 EXACT: Mapping[str, str] = {
@@ -76,13 +102,24 @@ EXACT: Mapping[str, str] = {
     "parameters": "parameter_bytes",
     "size": "size",
     "price": "price_per_hour",
+    **{name: f"{name}_seconds_to_target" for name in ("mean", "fastest", "slowest")},
+    "seed": "seed",
+    "seconds": "seconds_to_target",
+    "steps": "steps_to_target",
+    "epochs": "epochs_to_target",
+    "last": "last_accuracy",
     **{kind: f"{kind}_floor_seconds" for kind in ("compute", "bandwidth", "launch", "input")},
 }
 """Raw values without."""
+MODES = (
+    *("task", "layout", "execution", "loader", "loader_workers", "optimizer", "init", "pool", "activation"),
+    *("target", "evaluate_every"),
+)
+"""Fields of the job that a file has beside a row where one of its rows is computed another way than the plain one."""
 OTHERS: Mapping[str, tuple[str, ...]] = {
     "processor": (
         *("processor", "device", "threads", "allocator", "machine_id", "run_id", "torch", "workload", "division"),
-        *("batch_size", "clock", "work_key_sha256", "protocol", "year", "source"),
+        *("batch_size", "clock", "work_key_sha256", "protocol", "year", "source", *MODES),
     ),
     "precision": ("precision",),
     "peak": ("peak_kind", "peak_origin", "printed_flops"),
@@ -94,6 +131,13 @@ OTHERS: Mapping[str, tuple[str, ...]] = {
     "energy": ("net_energy_joules_per_image", "mean_power_watts"),
     "verdict": ("verdict",),
     "products": ("blocks", "block_steps", "warmup_steps"),
+    "pretraining": ("pretraining_flops_per_second",),
+    "mode": ("mode_precision",),
+    "seeds": ("seeds", "seeds_reached", "seeds_missed"),
+    "reached": ("reached_target", "clock_seconds"),
+    "steps": ("evaluations",),
+    "last": ("last_correct", "last_images"),
+    "rung": ("rung_precision",),
     **{kind: (f"{kind}_floor_allows",) for kind in ("compute", "bandwidth", "launch", "input")},
 }
 """What else stands beside a column: which row it is, and values that are no estimate."""
@@ -140,7 +184,7 @@ def raw(key: str, table: str, wanted: Wanted) -> dict[str, Value]:
 
 def _of_published(key: str, row: ReferenceRow) -> tuple[Value, ...]:
     known: dict[str, tuple[Value, ...]] = {
-        "processor": (row.processor, *(None,) * 12, row.year, row.source),
+        "processor": (row.processor, *(None,) * 12, row.year, row.source, *(None,) * len(MODES)),
         "peak": ("printed" if row.printed_flops_per_second is not None else None, None, row.printed_flops_text),
         "job": ("published",),
         "versus": (row.printed_speedup,),
@@ -153,13 +197,15 @@ def _of_measured(key: str, wanted: Wanted, row: RawRow, figure: Figure | None) -
     after = [trial.test.after_steps for _, trial in row.trials if trial.test]
     data = next((trial.accuracy_data for _, trial in row.trials if trial.test), None) or job.data
     outcome = wanted.words["outcome"]
-    kind = "measured" if not row.projected else "projected" if job.job_steps is not None else None
+    whole = "projected" if job.job_steps is not None else None
+    kind = {"job": "measured", "accuracy": "to target", "steady": whole}[job.clock]
+    ends = [record.outcome.status for record in row.records]
     beside = figure.beside[0] if figure is not None and figure.beside else None
     known: dict[str, tuple[Value, ...]] = {
         "processor": (
             *(row.full_name, job.device, job.threads, job.allocator, row.header.machine.id, row.header.run_id),
             *(f"{software.torch} ({software.torch_build})", job.workload, job.division, job.batch_size, job.clock),
-            *(digest(row.work_key), row.protocol, None, None),
+            *(digest(row.work_key), row.protocol, None, None, *(getattr(job, name) for name in MODES)),
         ),
         "precision": (job.precision,),
         "peak": ("theoretical", _origin(row), None),
@@ -174,6 +220,11 @@ def _of_measured(key: str, wanted: Wanted, row: RawRow, figure: Figure | None) -
         "energy": (figures.net_joules(row), figures.watts(row)),
         "verdict": (wanted.words["what binds"],),
         "products": (job.blocks, job.block_steps, job.warmup_steps),
+        "pretraining": (figures.pretraining_rate(row),),
+        "mode": (job.precision,),
+        "rung": (job.precision,),
+        "seeds": (len(ends) + row.unstarted, ends.count("ok"), ends.count("missed")),
+        **{name: tuple(wanted.beside.get(each) for each in OTHERS[name]) for name in ("reached", "steps", "last")},
         **dict.fromkeys(
             ("compute", "bandwidth", "launch", "input"), (beside.value if isinstance(beside, Said) else None,)
         ),

@@ -52,7 +52,7 @@ def _rates(marks: Sequence[Mark]) -> Tokens:
 
 
 def _steps(marks: Sequence[Mark]) -> Tokens:
-    for mark in [mark for mark in marks if mark["kind"] == "training step"][:MOST_STEPS]:
+    for mark in [mark for mark in marks if str(mark["kind"]).endswith(" step")][:MOST_STEPS]:
         yield str(mark["name"])
         yield str(mark["roof"])
         yield "number", mark["gflops_per_second"]

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+from cnnbench import workloads
 from cnnbench.audit import intervals
 from cnnbench.audit.intervals import Figure, Said, geometric, plain
 from cnnbench.audit.raw import RawRow, shown
@@ -49,6 +50,7 @@ def of(
         "energy an image": energy(row),
         "energy of the job": _job_energy(row),
         "cold start": geometric([t.cold_start_seconds for t in trials if t.cold_start_seconds]),
+        "pretraining": _pretraining(row),
         "one step": geometric(row.steps),
         **_floors(row, ceiling),
     }
@@ -119,6 +121,8 @@ def _theoretical(row: RawRow) -> float | None:
 
 def _job_time(row: RawRow) -> Figure | None:
     job, trials = row.job, [trial for _, trial in row.trials]
+    if job.clock == "accuracy":
+        return None
     if not row.projected:
         found = geometric([trial.job_seconds for trial in trials if trial.job_seconds])
         return None if found is None else found.told("measured")
@@ -134,10 +138,27 @@ def _over(row: RawRow, time: Figure | None, published: ReferenceRow | None) -> F
     job = row.job
     if published is None or not published.job_seconds or time is None or row.flops is None or job.job_steps is None:
         return None
-    images, flops = job.job_steps * job.batch_size, job.job_steps * row.flops
+    images, flops = job.job_steps * job.batch_size, job.job_steps * row.flops + workloads.pretraining_flops(job)
     if (images, flops) != (published.job_images, published.job_flops) or job.stop_when_all_right:
         return None
     return time.under(published.job_seconds)
+
+
+def _pretraining(row: RawRow) -> Figure | None:
+    """What came before the first step, with its own FLOP/s beside it."""
+    found = geometric([trial.pretraining_seconds for _, trial in row.trials if trial.pretraining_seconds])
+    speed = pretraining_rate(row)
+    if found is None or speed is None:
+        return found
+    return found.told(Said("{} GFLOP/s", "giga", speed))
+
+
+def pretraining_rate(row: RawRow) -> float | None:
+    """Model FLOPs of pre-training over its seconds."""
+    flops = 0 if row.workload is None else workloads.pretraining_flops(row.job)
+    seconds = [trial.pretraining_seconds for _, trial in row.trials if trial.pretraining_seconds]
+    found = geometric([flops / each for each in seconds])
+    return None if found is None else found.value
 
 
 def _speedup(row: RawRow, base: RawRow | None) -> Figure | None:
@@ -211,6 +232,8 @@ def _windows(row: RawRow) -> list[Energy]:
 
 def _job_energy(row: RawRow) -> Figure | None:
     image, steps = energy(row), row.job.job_steps
+    if any(trial.pretraining_seconds for _, trial in row.trials):
+        return None  # the counter was read around steps of the fine-tuning alone
     return None if image is None or steps is None else image.times(steps * row.job.batch_size)
 
 
@@ -241,8 +264,11 @@ def floors_of(row: RawRow) -> dict[str, float]:
 
 
 def bytes_moved(row: RawRow) -> int | None:
-    """Bytes that a training step must move at least: each activation five times, each parameter eight."""
+    """Bytes that a step must move at least: in training each activation five times, each parameter eight; in inference two
+    times and once.
+    """
     if row.workload is None or row.workload.kind != "training":
         return None
-    activations = 5 * row.job.batch_size * row.workload.activation_bytes_per_image
-    return activations + 8 * row.workload.parameter_bytes
+    activations = row.job.batch_size * row.workload.activation_bytes_per_image
+    moves = (2, 1) if row.job.task == "inference" else (5, 8)
+    return moves[0] * activations + moves[1] * row.workload.parameter_bytes

@@ -138,6 +138,7 @@ def _wrong(line: Line, view: View) -> Iterator[str]:
         return
     if isinstance(row, RawRow):
         wanted = tables.with_price(view.wanted(row), _number(line.said.get("price_per_hour")))
+        wanted = tables.with_seed(wanted, _number(line.said.get("seed")))
         if not tables.fits(line.group, row, view):
             yield f"its group is {line.group!r}, which is other work"
     else:
@@ -160,6 +161,8 @@ def _number(said: object) -> float | None:
 def _wrong_column(line: Line, key: str, wanted: Wanted, view: View) -> Iterator[str]:
     """Raw values and printed text of one column."""
     for name, value in columns.raw(key, line.table, wanted).items():
+        if name in columns.MODES and "task" not in line.said:
+            continue  # a file of rows that are all computed the plain way says nothing of it
         said = line.said.get(name)
         if name == "baseline" and wanted.base is not None:
             right = columns.is_baseline(wanted, said)

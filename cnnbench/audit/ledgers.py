@@ -38,12 +38,13 @@ def check(ledger: store.Ledger) -> Iterator[Found]:
 
 def _impossible(header: RunHeader, record: Record) -> Iterator[str]:
     trial, job = record.outcome.trial, record.job
-    if record.outcome.status != "ok":
+    if record.outcome.status not in gates.JUDGED:
         return
     if trial is None:
-        yield "it is ok and measured nothing"
+        yield f"it is {record.outcome.status} and measured nothing"
         return
     device = next((each for each in header.machine.devices if each.id == job.device), None)
-    for violation in gates.check(job, trial, record.process_seconds, device, header.machine):
+    found = gates.check(job, trial, record.process_seconds, device, header.machine, record.outcome.status)
+    for violation in found:
         if violation.severity == "invalid":
             yield f"{violation.gate} gate: {violation.message}"

@@ -157,7 +157,7 @@ def _ladder(marked: Marked) -> Fields | None:
     row, step = marked.row, marked.figure("one step")
     if row is None or step is None:
         return None
-    rung = f"{row.job.division}, {row.job.precision}, {row.job.layout}, {row.job.loader}"
+    rung = f"{row.job.division}, {row.job.precision}, {row.job.layout}, {row.job.execution}, {row.job.loader}"
     return {
         "rung": equals(rung),
         "label": label_of(marked, rung),
@@ -175,7 +175,7 @@ def _memory(marked: Marked) -> Fields | None:
     value = None if peak is None else peak.value
     if marked.kind.startswith("analytic"):
         value = None
-        if row.workload is not None:
+        if row.workload is not None and row.job.task == "training":
             images = row.job.batch_size * row.workload.activation_bytes_per_image
             value = images + 3 * row.workload.parameter_bytes
     if value is None:
@@ -199,13 +199,13 @@ def _energy(marked: Marked) -> Fields | None:
 
 
 def _process(marked: Marked) -> tuple[Record, Trial] | None:
-    """The row's process at that place in the plan."""
-    trials = () if marked.row is None else marked.row.trials
+    """The row's process at that place in the plan, one that missed its target too."""
+    trials = () if marked.row is None else marked.row.attempts
     return next((pair for pair in trials if pair[0].index == marked.mark.get("index")), None)
 
 
 def _learning(marked: Marked) -> Fields | None:
-    """An evaluation after an epoch, or the final one at the end of the clock."""
+    """An evaluation after an epoch or on the way to a target, or the final one at the end of the clock."""
     found = _process(marked)
     if found is None:
         return None
@@ -217,11 +217,12 @@ def _learning(marked: Marked) -> Fields | None:
     test, until = next(((each, n) for each, n in evaluations if each and each.after_steps == after), (None, 0))
     if test is None:
         return None
+    before = trial.pretraining_seconds or 0.0
     share = intervals.wilson(test.correct, test.images)
     return {
         **{"kind": wordless, "index": equals(record.index), "after_steps": equals(test.after_steps)},
         "series": words_of(marked, f"process {record.job.round + 1}"),
-        "minutes": equals(sum(block + each.seconds for block, each in epochs[:until]) / 60),
+        "minutes": equals((before + sum(block + each.seconds for block, each in epochs[:until])) / 60),
         "images": equals(test.images),
         "accuracy": equals(share.value),
         **({"accuracy_low": equals(share.low), "accuracy_high": equals(share.high)} if final else {}),

@@ -19,6 +19,8 @@ _SEVERAL: tuple[tuple[str, Values], ...] = (
     (rf"{N} blocks of {N} steps after {N} warm-up", lambda row: (row.job.blocks, *_blocks(row.job))),
     (rf"warm-up {N}, blocks {N} x {N}", lambda row: (row.job.warmup_steps, row.job.blocks, row.job.block_steps)),
     (r"\bepochs (\S+) x (\S+)", lambda row: (row.job.epochs, row.job.steps_per_epoch)),
+    (r"\bto ([\d.]+) %", lambda row: (f"{100 * row.job.target:g}" if row.job.target else None,)),
+    (rf"\bevery {N} steps", lambda row: (row.job.evaluate_every,)),
 )
 _SINGLE: tuple[tuple[str, Values], ...] = (
     (rf"{N} test images after each epoch", lambda row: (row.job.epoch_eval_images,)),

@@ -75,12 +75,19 @@ class RawRow:
     def numbers(self) -> frozenset[str]:
         """Every number that can be said of its job: words with another one are not about it."""
         values = (*self.job.model_dump().values(), self.job.job_steps, self.protocol, self.timed_steps)
-        return numbers_in(" ".join(str(value) for value in values))
+        percent = () if self.job.target is None else (f"{100 * self.job.target:g}",)
+        return numbers_in(" ".join(map(str, (*values, *percent))))
 
     @cached_property
     def trials(self) -> tuple[tuple[Record, Trial], ...]:
         """Those that ended well, by round."""
-        good = [(r, r.outcome.trial) for r in self.records if r.outcome.status == "ok" and r.outcome.trial]
+        return tuple(pair for pair in self.attempts if pair[0].outcome.status == "ok")
+
+    @cached_property
+    def attempts(self) -> tuple[tuple[Record, Trial], ...]:
+        """Those, and the ones that missed their target, by round."""
+        ends = gates.JUDGED
+        good = [(r, r.outcome.trial) for r in self.records if r.outcome.status in ends and r.outcome.trial]
         return tuple(sorted(good, key=lambda pair: (pair[0].job.round, pair[0].index)))
 
     @cached_property
@@ -120,12 +127,26 @@ class RawRow:
     @property
     def projected(self) -> bool:
         """Whether the time of the whole job is projected from steps."""
-        return self.job.clock != "job"
+        return self.job.clock == "steady"
 
     @property
     def timed_steps(self) -> int:
         """Fewest timed steps of its processes."""
         return min((trial.steps for _, trial in self.trials), default=0)
+
+    @cached_property
+    def way(self) -> tuple[str, ...]:
+        """How it departs from the plain job of its network and batch, in words."""
+        job = self.job
+        words = list(job.variations)
+        known = job.workload in workloads.names()
+        if known and job.optimizer not in (None, workloads.get(job.workload).default_optimizer):
+            words.append(shown(str(job.optimizer)))
+        if (job.loader, job.loader_workers) != ("resident", 0):
+            words.append(f"{job.loader}, {job.loader_workers} workers")
+        if job.division != "reference":
+            words.append(job.division)
+        return (*words, *((job.precision,) if job.precision != "fp32" else ()))
 
     @cached_property
     def place(self) -> str:
@@ -149,6 +170,7 @@ class RawRow:
             _cut(shown(self.header.machine.id)),
             f"run {_cut(shown(self.header.run_id))}",
             f"{_cut(shown(job.workload))}, batch {job.batch_size}",
+            re.escape(", ".join(self.way)) or "(?!)",
             timed,
         )
         return re.compile(rf"(.+) \({_cut(self.place)}{''.join(f'(?:; {each})?' for each in further)}\)")
@@ -220,10 +242,11 @@ def rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
 def _judged(header: RunHeader, record: Record) -> Record:
     """The record as today's gates see it: one that cannot be is none that ended well."""
     trial = record.outcome.trial
-    if record.outcome.status != "ok" or trial is None:
+    if record.outcome.status not in gates.JUDGED or trial is None:
         return record
     device = next((each for each in header.machine.devices if each.id == record.job.device), None)
-    violations = gates.check(record.job, trial, record.process_seconds, device, header.machine)
+    status = record.outcome.status
+    violations = gates.check(record.job, trial, record.process_seconds, device, header.machine, status)
     outcome = gates.judge(record.outcome, violations)
     return record if outcome is record.outcome else record.model_copy(update={"outcome": outcome})
 

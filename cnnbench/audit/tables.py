@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cnnbench.audit import cells, converging, machines, stopping
+from cnnbench.audit import cells, converging, machines, stopping, targets
 from cnnbench.audit.cells import Cell
 from cnnbench.audit.intervals import Figure
 from cnnbench.audit.pages import PrintedRow, PrintedTable
@@ -122,6 +122,9 @@ def _wrong(read: Sequence[Cell], wanted: Wanted) -> Iterator[str]:
     price = next((cell.read for cell in read if cell.column == "price an hour" and cell.read), None)
     if price is not None:
         wanted = with_price(wanted, None if price.number is None else price.number.value)
+    seed = next((cell.read for cell in read if cell.column == "seed" and cell.read), None)
+    if seed is not None:
+        wanted = with_seed(wanted, None if seed.number is None else seed.number.value)
     for cell in read:
         yield from cells.wrong(cell, wanted)
 
@@ -132,6 +135,16 @@ def with_price(wanted: Wanted, an_hour: float | None) -> Wanted:
     cost = None if an_hour is None or time is None else time.times(an_hour / cells.SECONDS_AN_HOUR)
     given = None if an_hour is None else Figure(an_hour)
     return dataclasses.replace(wanted, figures=wanted.figures | {"price an hour": given, "cost of the job": cost})
+
+
+def with_seed(wanted: Wanted, seed: float | None) -> Wanted:
+    """The row as one of its seeds, which only the page names."""
+    found = targets.of_seed(wanted.row, seed) if isinstance(wanted.row, RawRow) and seed is not None else None
+    if found is None:
+        return wanted
+    return dataclasses.replace(
+        wanted, figures=wanted.figures | found.figures, words=wanted.words | found.words, beside=found.beside
+    )
 
 
 def bare_title(group: str) -> str:

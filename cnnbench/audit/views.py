@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from cnnbench.audit import figures, intervals, phrases
+from cnnbench.audit import figures, intervals, ladders, phrases, targets
 from cnnbench.audit.intervals import Figure, plain
 from cnnbench.audit.raw import RawRow, newest, numbers_in, shown
 from cnnbench.schema import ReferenceRow, RunHeader
@@ -34,6 +34,8 @@ class Wanted:
     words: dict[str, str] = field(default_factory=dict)
     base: RawRow | None = None
     """What its speed-up is over."""
+    beside: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    """Raw values of files that are none of a row but of one of its seeds."""
 
 
 class View:
@@ -56,9 +58,10 @@ class View:
             base, ceiling = self.base_of(row), None
             if row.job.workload != "gemm":
                 ceiling = self._ceilings.get(figures.place_of(row))
-            found = figures.of(row, base, ceiling, self.published)
+            found = figures.of(row, base, ceiling, self.published) | targets.of(row) | self._rungs.get(id(row), {})
             best = self._best.get(figures.best_among(row))
-            self._wanted[id(row)] = Wanted(row, found, figures.words(row, found, best), base)
+            words = figures.words(row, found, best) | targets.words(row)
+            self._wanted[id(row)] = Wanted(row, found, words, base)
         return self._wanted[id(row)]
 
     def printed_as(self, cell: str) -> list[Wanted]:
@@ -150,6 +153,11 @@ class View:
     def _best(self) -> dict[tuple[object, ...], float]:
         """The best product's rate among those of which a table marks one."""
         return self._rates(figures.best_among)
+
+    @cached_property
+    def _rungs(self) -> dict[int, dict[str, Figure | None]]:
+        """Each rung of a ladder against the one before and the first, by the `id` of its row."""
+        return ladders.figures(self.shown)
 
     def _rates(self, of: Callable[[RawRow], tuple[object, ...]]) -> dict[tuple[object, ...], float]:
         found: dict[tuple[object, ...], float] = {}

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -83,9 +83,37 @@ def hanging(console: Console, text: Text, indent: int, *, before: int = 0) -> Te
 
 
 def namer(plan: Sequence[Job]) -> Callable[[Job], str]:
-    """What to call the plan's jobs: their label, with the thread count in it where the plan has several."""
+    """What to call the plan's jobs: their label, with the thread count in it where the plan has several, and what tells jobs
+    apart whose labels are alike: `mnist-cnn b128 fp32 on cpu, dataloader, round 1`.
+    """
     several = len({job.threads for job in plan} - {None}) > 1
-    return lambda job: job.label_with(threads=several)
+    by_label: dict[str, dict[str, Job]] = {}
+    for job in plan:
+        label = job.label_with(threads=several).rpartition(",")[0]
+        by_label.setdefault(label, {})[job.row_key] = job
+    apart = {key: words for alike in by_label.values() for key, words in _apart(alike).items()}
+
+    def name(job: Job) -> str:
+        head, comma, last = job.label_with(threads=several).rpartition(",")
+        return ", ".join((head, *apart.get(job.row_key, ()))) + comma + last
+
+    return name
+
+
+APART = ("loader", "optimizer", "init", "clock", "division", "loader_workers", "order", "split", "data", "epochs")
+"""What may tell jobs apart whose labels are alike, in the order in which it is tried."""
+
+
+def _apart(alike: Mapping[str, Job]) -> dict[str, tuple[str, ...]]:
+    """The first fields that tell the jobs apart, by row key; nothing for one job alone."""
+    chosen: list[str] = []
+    for field in APART:
+        seen = {tuple(getattr(job, name) for name in chosen) for job in alike.values()}
+        if len(seen) == len(alike):
+            break
+        if len({getattr(job, field) for job in alike.values()}) > 1:
+            chosen.append(field)
+    return {key: tuple(str(getattr(job, name)) for name in chosen) for key, job in alike.items()}
 
 
 class Display:
@@ -96,7 +124,7 @@ class Display:
         self._live = console.is_terminal and not console.is_dumb_terminal and verbosity >= 0
         self._name, self._outlook = namer(plan), Outlook([each.job for each in todo])
         self._began = self._job_began = self._next_line = time.monotonic()
-        self._prefix, self._phase, self._failed = "", "", 0
+        self._prefix, self._phase, self._failed, self._missed = "", "", 0, 0
         self._pace: Pace | None = None
         self._timed_ended: float | None = None
         self._flops: int | None = None
@@ -140,7 +168,8 @@ class Display:
                 room = self._console.width - len(self._prefix) - 2 if self._live else None
                 self._say(Text(f"{self._prefix}: {_joined(chosen(_summary(record), room))}"))
             return
-        self._failed += outcome.status != "interrupted"
+        self._failed += outcome.status not in ("interrupted", "missed")
+        self._missed += outcome.status == "missed"
         self._say(Text(f"{self._prefix}: ").append(verdict(record), style=FAILURE))
         if self._verbosity > 0 and outcome.stderr_tail:
             self._console.print(Text(printable(outcome.stderr_tail)), highlight=False)
@@ -183,6 +212,7 @@ class Display:
         left = self._outlook.plan_left(self._stage())
         return [
             Part(f"{self._failed} failed" if self._failed else "", 1, FAILURE),
+            Part(f"{self._missed} missed the target" if self._missed else "", 1, FAILURE),
             Part(f"plan {clock(time.monotonic() - self._began)}", 3),
             Part("" if left is None else f"{left.mark}{clock(left.seconds)} left", 2),
         ]
@@ -241,7 +271,8 @@ def _summary(record: Record) -> list[Part]:
     step = sum(trial.block_seconds) / trial.steps
     parts = [Part(f"{units.short_seconds(step)} a step")]
     if trial.job_seconds is not None:
-        parts.append(Part(f"job {units.duration(trial.job_seconds)}", 1))
+        what = "target reached in" if record.job.clock == "accuracy" else "job"
+        parts.append(Part(f"{what} {units.duration(trial.job_seconds)}", 1))
     if trial.test is not None:
         share = trial.test.correct / trial.test.images
         parts.append(Part(f"{units.percent(share)} right after {trial.test.after_steps:,} steps", 3))

@@ -192,6 +192,6 @@ def print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
         clock = (
             f"{job.blocks} x {job.block_steps} steps"
             if job.clock == "steady"
-            else f"{job.epochs} x {job.steps_per_epoch} steps"
+            else f"{'at most ' if job.clock == 'accuracy' else ''}{job.epochs} x {job.steps_per_epoch} steps"
         )
         click.echo(f"{index:3d}  {name(job)}: {job.clock} clock, {clock}, data {job.data}")

@@ -103,8 +103,10 @@ class Summary:
             return
         if not interrupted:
             self._console.print()  # between the table and this
-        _line(self._console, "stopped" if interrupted else "done", self._counts(ledger, len(failed), missing))
-        self._say_failures(failed)
+        missed = sum(record.outcome.status == "missed" for record in ledger.records)
+        counts = self._counts(ledger, len(failed) - missed, missed, missing)
+        _line(self._console, "stopped" if interrupted else "done", counts)
+        self._say_failures(failed, "missed" if missed == len(failed) else "failed")
         records = f"{len(ledger.records)} record{'' if len(ledger.records) == 1 else 's'}"
         _line(self._console, "ledger", f"{records} in {self._path}")
         if exported:
@@ -112,21 +114,22 @@ class Summary:
         for number, command in enumerate(self._next(going_on=missing > 0)):
             _command(self._console, "" if number else "next", command)
 
-    def _say_failures(self, failed: Sequence[str]) -> None:
+    def _say_failures(self, failed: Sequence[str], heading: str) -> None:
         for number, text in enumerate(failed[:MOST_FAILURES]):
-            _line(self._console, "" if number else "failed", text, style="bold red")
+            _line(self._console, "" if number else heading, text, style="bold red")
         if failed:
             more = f"{len(failed) - MOST_FAILURES} more; " if len(failed) > MOST_FAILURES else ""
             hint = "--resume does not repeat them; a new run with -v shows the end of their output"
             _line(self._console, "", more + hint)
 
-    def _counts(self, ledger: Ledger, failed: int, missing: int) -> str:
-        """`7 of 9 jobs ok, 1 failed, 1 missing, in 2:41`; of a run gone on with, the time since then."""
+    def _counts(self, ledger: Ledger, failed: int, missed: int, missing: int) -> str:
+        """`6 of 9 jobs ok, 1 failed, 1 missed the target, 1 missing, in 2:41`; of a run gone on with, the time since then."""
         from cnnbench.cli.progress import clock
 
         planned = len(ledger.header.plan)
-        parts = [f"{planned - failed - missing} of {planned} job{'' if planned == 1 else 's'} ok"]
+        parts = [f"{planned - failed - missed - missing} of {planned} job{'' if planned == 1 else 's'} ok"]
         parts += [f"{failed} failed"] if failed else []
+        parts += [f"{missed} missed the target"] if missed else []
         parts += [f"{missing} missing"] if missing else []
         spent = clock(time.monotonic() - self._began if self._spent is None else self._spent)
         return f"{', '.join(parts)}, {f'{spent} this time' if self._resumed else f'in {spent}'}"

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 @click.option("--last", is_flag=True, help="Only the newest run.")
 @click.option("--all-runs", is_flag=True, help="Every run of a row, not just the newest.")
 @click.option(
-    "--only", type=click.Choice(["training", "resources", "bounds", "gemm"]), help="One table instead of all."
+    "--only",
+    type=click.Choice(["training", "resources", "tta", "seeds", "bounds", "ladder", "gemm"]),
+    help="One table instead of all.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
 def show(

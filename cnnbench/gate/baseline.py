@@ -20,7 +20,8 @@ from pydantic import Field, ValidationError
 
 from cnnbench import store
 from cnnbench.analysis.conditions import Conditions, conditions, differences, volatile
-from cnnbench.analysis.frame import Process, step_flops
+from cnnbench.analysis.figures import step_flops
+from cnnbench.analysis.frame import Process
 from cnnbench.analysis.pairs import Difference
 from cnnbench.errors import LedgerError, UsageError
 from cnnbench.schema import DataKind, Frozen, Job, RunHeader, digest
@@ -108,12 +109,14 @@ def check_name(name: str) -> str:
 
 
 def stored(process: Process) -> StoredProcess | None:
-    """What a baseline keeps of a process; None where it did not end well or has no time."""
+    """What a baseline keeps of a process; None where it did not end well or has no time. The accuracy of a job to a target is
+    the target's, reached by construction, and is not kept.
+    """
     figures = process.figures
     if process.status != "ok" or figures is None or not 0 < figures.median_step_seconds < math.inf:
         return None
     test = figures.test if figures.test is not None and 0 <= figures.test.correct <= figures.test.images else None
-    test = test if test is not None and test.images > 0 else None
+    test = test if test is not None and test.images > 0 and process.job.clock != "accuracy" else None
     return StoredProcess(
         round=process.job.round,
         median_step_seconds=figures.median_step_seconds,

@@ -66,8 +66,9 @@ def pair_jobs(jobs: Sequence[Job], base: Settings, head: Settings, cores: int) -
         raise UsageError("no job is left to check: -k matches none of the suite's")
     ordered = sorted(jobs, key=describe)
     for job in ordered:
-        if job.clock == "job":
-            raise UsageError(f"{job.label}: clock 'job' is one piece and takes no turns; check a suite of steady jobs")
+        if job.clock != "steady":
+            what = f"{job.label}: clock {job.clock!r} is one piece and takes no turns"
+            raise UsageError(f"{what}; check a suite of steady jobs")
     sides = [_with_settings(ordered, settings, cores) for settings in (base, head)]
     for side in sides:
         if len({job.allocator for job in side}) > 1:

@@ -9,7 +9,7 @@ from cnnbench.analysis.bound import Kind
 from cnnbench.analysis.compare import Accuracy, Row
 from cnnbench.analysis.frame import NOT_RUN
 from cnnbench.analysis.stats import Estimate
-from cnnbench.report import labels
+from cnnbench.report import labels, modes
 from cnnbench.report.model import Cell, Value
 from cnnbench.report.safe import plain
 from cnnbench.schema import Job, digest
@@ -34,8 +34,10 @@ def interval(estimate: Estimate, text: Text) -> tuple[str, ...]:
     return (units.span(estimate.low, estimate.high, text),)
 
 
-def processor(row: Row, *, several_machines: bool, all_runs: bool) -> Cell:
-    """The processor with its place on the machine; the machine and the run where several are shown."""
+def processor(row: Row, *, several_machines: bool, all_runs: bool, told: bool = False) -> Cell:
+    """The processor with its place on the machine; the machine and the run where several are shown. `told` puts the fields
+    of `modes.FIELDS` beside it as raw values.
+    """
     details = [labels.place(row.job)]
     details += [plain(row.machine.id)] if several_machines else []
     details += [f"run {plain(row.run_id)}"] if all_runs else []
@@ -56,7 +58,7 @@ def processor(row: Row, *, several_machines: bool, all_runs: bool) -> Cell:
         "year": None,
         "source": None,
     }
-    return Cell(labels.processor(row.device), tuple(details), identity)
+    return Cell(labels.processor(row.device), tuple(details), identity | (modes.values(row.job) if told else {}))
 
 
 def precision(row: Row) -> Cell:

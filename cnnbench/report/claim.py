@@ -17,7 +17,8 @@ from cnnbench.report.model import Cell
 def claim(comparison: Comparison) -> tuple[str, ...]:
     """One to three sentences; the best that the rows allow, down to "no process ended well"."""
     rows = [row for row in comparison.rows if row.ok]
-    training = [row for row in rows if row.job.workload != "gemm" and row.costs]
+    steps = [row for row in rows if row.job.workload != "gemm" and row.costs]
+    training = [row for row in steps if row.job.task == "training"] or steps
     if training:
         return _training(training, comparison)
     products = [row for row in rows if row.flops_per_second is not None]
@@ -33,7 +34,8 @@ def claim(comparison: Comparison) -> tuple[str, ...]:
         for row in comparison.rows:
             for status, n in row.outcomes.items():
                 ended[status] = ended.get(status, 0) + n
-        return (f"No process ended well: {', '.join(f'{n} {status}' for status, n in sorted(ended.items()))}.",)
+        none = "reached its target" if "missed" in ended else "ended well"
+        return (f"No process {none}: {', '.join(f'{n} {status}' for status, n in sorted(ended.items()))}.",)
     return ("Nothing was measured here: only published rows are shown.",)
 
 
@@ -72,8 +74,9 @@ def _over_baseline(row: Row, comparison: Comparison) -> str | None:
     if found is None or found.is_baseline:
         return None
     whom = comparison.baseline or "the CPU beside it"
+    verb = "trains" if row.job.task == "training" else "runs"
     return (
-        f"{_name(row)} trains {row.job.workload} {_with_details(cells.speedup(row))} as fast as {whom} "
+        f"{_name(row)} {verb} {_job(row)} {_with_details(cells.speedup(row))} as fast as {whom} "
         f"({cells.baseline(row)})."
     )
 
@@ -85,12 +88,13 @@ def _over_published(row: Row, comparison: Comparison) -> str | None:
         if row.speedup is not None and not row.speedup.is_baseline:
             return None
         return (
-            f"{_name(row)} takes {step.text} for a training step of {row.job.workload} at batch {row.job.batch_size}."
+            f"{_name(row)} takes {step.text} for {_A[row.job.task]} step of {_job(row)} at batch {row.job.batch_size}."
         )
     job = cells.job_time(row)
     ratio = cells.versus(row)
+    network = " ".join(("the lecture's CNN", *labels.way(row.job)))
     return (
-        f"{_name(row)} trains the lecture's CNN in {job.text} ({'; '.join(job.details)}): {_with_details(ratio)} the speed of "
+        f"{_name(row)} trains {network} in {job.text} ({'; '.join(job.details)}): {_with_details(ratio)} the speed of "
         f"{base.year}'s {base.processor}."
     )
 
@@ -108,6 +112,14 @@ def _with_details(cell: Cell) -> str:
 
 def _name(row: Row) -> str:
     return f"{labels.processor(row.device)} ({labels.place(row.job)})"
+
+
+def _job(row: Row) -> str:
+    """The network, and in which way it is another than the plain one."""
+    return " ".join((row.job.workload, *labels.way(row.job)))
+
+
+_A = {"training": "a training", "inference": "an inference"}
 
 
 def _value(estimate: Estimate | None) -> float:

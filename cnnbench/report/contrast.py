@@ -10,7 +10,7 @@ from cnnbench.analysis.contrast import TOLERANCE, Contrast, Side, Unpaired, cont
 from cnnbench.analysis.pairs import Entry, Pair, SideName
 from cnnbench.analysis.rows import Row
 from cnnbench.errors import ComparisonError
-from cnnbench.report import cells, contrast_notes, labels, notes
+from cnnbench.report import cells, contrast_notes, labels, modes, notes
 from cnnbench.report.contrast_notes import shown_seconds
 from cnnbench.report.model import Cell, Column, Group, Line, Report, Table, Value
 from cnnbench.report.published import reference_cells
@@ -120,10 +120,10 @@ def _lone(each: Unpaired, columns: Sequence[Callable[[Unpaired], Cell]]) -> Line
 
 
 def _groups(lines: Iterable[tuple[Row, Line]]) -> tuple[Group, ...]:
-    """Lines of the same work together: measured jobs, projected ones, rates, then products."""
+    """Lines of the same work together: measured jobs, those to a target, projected ones, rates, then products."""
     by_title: dict[tuple[int, str], list[Line]] = {}
     for row, line in lines:
-        place = 3 if kind_of(row) == "gemm" else {"measured": 0, "projected": 1, None: 2}[row.job_kind]
+        place = 4 if kind_of(row) == "gemm" else {"measured": 0, "to target": 1, "projected": 2, None: 3}[row.job_kind]
         protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
         by_title.setdefault((place, labels.work(row.job) + protocol), []).append(line)
     return tuple(Group(title, tuple(found)) for (_, title), found in sorted(by_title.items(), key=lambda item: item[0]))
@@ -161,6 +161,7 @@ def _work(row: Row) -> Cell:
         "clock": job.clock,
         "work_key_sha256": digest(row.work_key),
         "protocol": row.protocol,
+        **modes.values(job),
     }
     return Cell(job.precision, (), raw)
 

@@ -141,7 +141,7 @@ def _where(entry: Entry) -> str:
 
 def _short(row: Row) -> str:
     what = f"b{row.job.batch_size}" if row.job.size is None else str(row.job.size)
-    return f"{row.job.workload} {what} {row.job.precision}"
+    return " ".join((row.job.workload, what, *labels.apart(row.job), row.job.precision))
 
 
 def _summary(found: Summary) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cnnbench import units
 from cnnbench.analysis.compare import Row
-from cnnbench.report import cells
+from cnnbench.report import cells, labels
 from cnnbench.report.model import Cell, Column, Group, Line, Table, Value
+from cnnbench.report.safe import plain
 
 SECONDS_AN_HOUR = 3600
 
@@ -46,16 +48,24 @@ def table(
         Column("price", "price\nan hour", currency, 1),
         Column("cost", "cost\nof the job", currency, 1),
     )
+    several = len({(row.job.workload, row.job.batch_size, labels.way(row.job)) for row in kept}) > 1
+
+    def named(row: Row) -> Cell:
+        """The processor, and the job where the table has several."""
+        cell, way = processor(row), labels.way(row.job)
+        job = (f"{plain(row.job.workload)}, batch {row.job.batch_size}", *((", ".join(way),) if way else ()))
+        return dataclasses.replace(cell, details=(*cell.details, *(job if several else ())))
+
     lines = tuple(
-        Line((processor(row), cells.job_time(row), _energy(row), _price(row, prices), _cost(row, prices)))
-        for row in kept
+        Line((named(row), cells.job_time(row), _energy(row), _price(row, prices), _cost(row, prices))) for row in kept
     )
     clock = "energy is joules an image, gross, times the job's images; cost is the time of the job at the price an hour given"
     return Table("cost", "Energy and cost of the job", clock, columns, (Group("The whole job of each row", lines),))
 
 
 def _energy(row: Row) -> Cell:
-    steps = row.job.job_steps
+    """Joules of the whole job; n/a where a part of it is no step of those the counter was read around: pre-training."""
+    steps = None if row.pretraining_seconds is not None else row.job.job_steps
     joules = None if row.energy is None or steps is None else row.energy.gross_joules.scaled(steps * row.job.batch_size)
     raw: dict[str, Value] = cells.values("job_energy_joules", joules)
     return Cell(units.joules(None if joules is None else joules.value), (), raw)

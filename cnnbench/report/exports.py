@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnbench import __version__
-from cnnbench.analysis.frame import COLUMNS, Process, flat_rows, step_flops
+from cnnbench.analysis.figures import step_flops
+from cnnbench.analysis.frame import COLUMNS, Process, flat_rows
 from cnnbench.machine import facts
 from cnnbench.report import rounds, safe
 from cnnbench.schema import Job, RunHeader, digest

@@ -5,8 +5,9 @@ Names that no one ever gave a processor or a workload, longer than `safe.LONGEST
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from cnnbench import units
+from cnnbench import units, workloads
 from cnnbench.report.safe import plain
 from cnnbench.schema import Device, Job
 
@@ -30,10 +31,66 @@ def work(job: Job) -> str:
     """Everything of the job's work key but what has a column of its own (precision; a GEMM's size and blocks), usual choices
     left out.
     """
+    return _described(job, (_training(job),))
+
+
+def setting(job: Job) -> str:
+    """The work without the way a step is computed: what the rungs of a ladder share. `rung` says the rest."""
+    return work(job.model_copy(update=PLAIN_STEP))
+
+
+def rung(job: Job) -> str:
+    """How a step is computed: `fp32, nchw, eager`, with loader and division where they are not the usual ones."""
+    return ", ".join((job.precision, job.layout, job.execution, *_loader(job), *_division(job)))
+
+
+def race(job: Job) -> str:
+    """The work without the way it is computed and trained: what all trainings to one target share. `mode` says the rest."""
+    return _described(job.model_copy(update=PLAIN_STEP | {"pool": None, "activation": None}), ())
+
+
+def mode(job: Job) -> str:
+    """How a step is computed and the network trained: `bf16, nhwc, compiled, adam xavier`."""
+    return ", ".join((rung(job), _training(job), *network(job)))
+
+
+def short(job: Job, *, size: bool = False) -> str:
+    """The job in a few words, for a sentence about its row: `mnist-cnn nhwc compiled bf16`. With `size` a GEMM's side too."""
+    number = (str(job.size),) if size and job.size is not None else ()
+    return " ".join((plain(job.workload), *number, *apart(job), job.precision))
+
+
+def way(job: Job) -> tuple[str, ...]:
+    """What makes the job another than the plain one of its workload and batch, in words; nothing for the plain one."""
+    return (*apart(job), *(() if job.precision == "fp32" else (job.precision,)))
+
+
+def apart(job: Job) -> tuple[str, ...]:
+    """The same without the precision: variations, optimiser, loader, division."""
+    division = () if job.division == "reference" else (job.division,)
+    return (*job.variations, *optimizer(job), *_loader(job), *division)
+
+
+def optimizer(job: Job) -> tuple[str, ...]:
+    """The optimiser where it is not the workload's own."""
+    known = job.workload in workloads.names()
+    usual = workloads.get(job.workload).default_optimizer if known else None
+    return () if job.optimizer in (None, usual) or not known else (plain(str(job.optimizer)),)
+
+
+PLAIN_STEP: dict[str, Any] = {
+    **{"division": "reference", "precision": "fp32", "layout": "nchw", "execution": "eager"},
+    **{"loader": "resident", "loader_workers": 0},
+}
+"""The fields of `rung` at the reference's values."""
+
+
+def _described(job: Job, training: tuple[str, ...]) -> str:
     if job.workload == "gemm":
         head: tuple[str, ...] = (f"gemm v{job.workload_version}", "square matrices of random values")
     else:
-        head = (f"{plain(job.workload)} v{job.workload_version}", f"batch {job.batch_size}", _training(job), _data(job))
+        name = f"{plain(job.workload)} v{job.workload_version}"
+        head = (name, f"batch {job.batch_size}", *training, _data(job))
     return " · ".join((*head, *_length(job), *_unusual(job)))
 
 
@@ -53,10 +110,34 @@ def _length(job: Job) -> tuple[str, ...]:
         whole = f"{job.epochs} x {job.steps_per_epoch} = {units.count(job.job_steps)} steps"
     if job.clock == "job":
         return (f"{whole or 'no fixed length'}, measured",)
+    if job.clock == "accuracy":
+        return (*_target(job), "no epoch limit" if whole is None else f"at most {whole}")
     if job.workload == "gemm":
         return () if whole is None else (whole,)
     blocks = f"{job.blocks} blocks of {job.block_steps} steps after {job.warmup_steps} warm-up"
     return (blocks,) if whole is None else (f"{whole}, projected from {blocks}",)
+
+
+def _target(job: Job) -> tuple[str, ...]:
+    """`to 99 % of test images, evaluated every 429 steps`; under another clock it says what it is none of."""
+    target = "no target" if job.target is None else f"to {units.exact_percent(job.target)} of test images"
+    return (target, "never evaluated" if job.evaluate_every is None else f"evaluated every {job.evaluate_every} steps")
+
+
+def _loader(job: Job) -> tuple[str, ...]:
+    if job.loader == "resident" and job.loader_workers == 0:
+        return ()
+    return (f"{job.loader}, {job.loader_workers} workers",)
+
+
+def _division(job: Job) -> tuple[str, ...]:
+    return () if job.division == "reference" else (f"{job.division} division",)
+
+
+def network(job: Job) -> tuple[str, ...]:
+    """What of the network is not its own."""
+    pool = () if job.pool is None else (f"{job.pool} pooling",)
+    return (*pool, *(() if job.activation is None else (job.activation,)))
 
 
 def _unusual(job: Job) -> tuple[str, ...]:
@@ -64,21 +145,25 @@ def _unusual(job: Job) -> tuple[str, ...]:
     gemm = job.workload == "gemm"
     found = {
         f"{job.division} division": job.division != "reference",
+        job.task: job.task != "training",
         job.layout: job.layout != "nchw",
+        job.execution: job.execution != "eager",
+        **dict.fromkeys(network(job), True),
         f"{job.loader}, {job.loader_workers} workers": job.loader != "resident" or job.loader_workers != 0,
         f"{job.extra_forwards} further forward passes a step": job.extra_forwards != 0,
         f"{job.epoch_eval_images} test images after each epoch": job.epoch_eval_images != 0,
         "stops when all of them are right": job.stop_when_all_right,
-        "no final evaluation": not (job.final_evaluation or gemm),
-        "final evaluation": job.final_evaluation and gemm,
+        "no final evaluation": not (job.final_evaluation or gemm or job.clock == "accuracy"),
+        "final evaluation": job.final_evaluation and (gemm or job.clock == "accuracy"),
         f"batch {job.batch_size}": gemm and job.batch_size != _DEFAULT_BATCH,
         f"epochs {job.epochs} x {job.steps_per_epoch}": job.job_steps is None
         and (job.epochs, job.steps_per_epoch) != (None, None),
         f"size {job.size}": not gemm and job.size is not None,
         f"{_training(job)}, {_data(job)}": gemm
         and (job.optimizer, job.init, job.split, job.data, job.order) != (None, None, None, "random", "sequential"),
-        f"warm-up {job.warmup_steps}, blocks {job.blocks} x {job.block_steps}": job.clock == "job"
+        f"warm-up {job.warmup_steps}, blocks {job.blocks} x {job.block_steps}": job.clock != "steady"
         and (job.warmup_steps, job.blocks, job.block_steps) != _BLOCKS,
+        ", ".join(_target(job)): job.clock != "accuracy" and (job.target, job.evaluate_every) != (None, None),
     }
     return tuple(text for text, shown in found.items() if shown)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cnnbench.analysis.compare import Row
 from cnnbench.report import notes
@@ -49,8 +49,37 @@ FORMULAS: dict[str, tuple[str, str]] = {
 """By column heading: formula in words, and the fields of `Trial` (see `cnnbench schema`) it is made of."""
 
 
-def table() -> Table:
-    """A line a column: how it is derived, and from which fields of a record."""
+MORE: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "pretraining": {
+        "pretraining": (
+            "seconds before the first step, geometric mean over processes; FLOP/s: its model FLOPs over them",
+            "pretraining_seconds",
+        ),
+    },
+    "median": {
+        "time to target": (
+            "job_seconds of a process whose last evaluation has correct >= target x images; median over seeds, a missed one as "
+            "infinite; interval: r-th smallest to r-th largest, the largest r with 2 x P(Binomial(n, 1/2) < r) <= 5 %",
+            "job_seconds, epoch_evaluations, target",
+        ),
+        "median steps, epochs": ("steps, and steps / steps_per_epoch, likewise", "steps, steps_per_epoch"),
+    },
+    "over_first": {
+        "speed over a rung": (
+            "that rung's seconds of a step (of the job under the job clock) / the row's, by round where both ran in it (else "
+            "Welch on the logs)",
+            "block_seconds, steps or job_seconds",
+        ),
+    },
+}
+"""The same for columns that not every report has, by the column's key."""
+
+
+def table(shown: Iterable[str] = ()) -> Table:
+    """A line a column: how it is derived, and from which fields of a record; of the columns in `MORE` those that are `shown`."""
+    formulas, known = dict(FORMULAS), set(shown)
+    for key, found in MORE.items():
+        formulas |= found if key in known else {}
     columns = (
         Column("figure", "figure", "", 1, "left"),
         Column("formula", "how to derive it", "", 1, "left"),
@@ -58,7 +87,7 @@ def table() -> Table:
     )
     lines = tuple(
         Line((Cell(name, (), {"figure": name}), Cell(formula, (), {"formula": formula}), Cell(fields)))
-        for name, (formula, fields) in FORMULAS.items()
+        for name, (formula, fields) in formulas.items()
     )
     return Table("method", "How to derive each figure again", "", columns, (Group("Formulas", lines),))
 

@@ -74,6 +74,8 @@ class Table:
     clock: str
     columns: tuple[Column, ...]
     groups: tuple[Group, ...]
+    folded: bool = False
+    """Long, and a detail of the table before it: a page folds it up, a terminal leaves it out where it is not alone."""
 
 
 @dataclass(frozen=True)

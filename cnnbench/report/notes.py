@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cnnbench import units
 from cnnbench.analysis.compare import Comparison, Reference, Row
-from cnnbench.report import cells, labels
+from cnnbench.report import cells, labels, target
 from cnnbench.report.model import Note
 from cnnbench.report.safe import plain
 from cnnbench.schema import PROTOCOL, ReferenceRow
 
 CLOCKS = {
+    "accuracy": "time to accuracy, first crossing: first batch drawn to the end of the first evaluation on all test images that "
+    "reaches the target, every evaluation counted, build and compile outside",
     "job": "job, first batch drawn to last step synchronised, data and evaluations inside, build and compile outside",
     "steady": "steady state, blocks of steps after warm-up, data inside, device synchronised at both ends",
 }
@@ -37,6 +39,8 @@ FIGURES = {
     "device_peak": "device memory",
     "accuracy": "test accuracy",
     "energy": "energy",
+    "to_target_median": "median time to accuracy",
+    "to_target_mean": "mean and slowest time to accuracy",
 }
 MOST_PROBLEMS = 20
 _GEMM_FIGURES = ("peak", "flops")
@@ -86,7 +90,7 @@ def _warnings(rows: Sequence[Row]) -> list[Note]:
             )
         )
     for row in rows:
-        name = f"{labels.processor(row.device)}, {plain(row.job.workload)} {row.job.precision}"
+        name = f"{labels.processor(row.device)}, {labels.short(row.job)}"
         notes.extend(Note("warning", f"{name}: {plain(failure)}") for failure in row.failures)
         baseline = row.speedup
         if baseline is not None and baseline.baseline_torch != row.software.torch:
@@ -100,11 +104,10 @@ def _warnings(rows: Sequence[Row]) -> list[Note]:
 
 
 def _doubts(rows: Sequence[Row]) -> list[Note]:
-    """Each doubt once, with the rows it is about; a row is named by its processor, workload and precision."""
+    """Each doubt once, with the rows it is about; a row is named by its processor and its job in short."""
     who: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
-        size = "" if row.job.size is None else f" {row.job.size}"
-        name = f"{labels.processor(row.device)} {plain(row.job.workload)}{size} {row.job.precision}"
+        name = f"{labels.processor(row.device)} {labels.short(row.job, size=True)}"
         for doubt in row.doubts:
             who.setdefault((doubt.message, doubt.remedy), {})[name] = None
     return [
@@ -120,6 +123,7 @@ def _rules(rows: Sequence[Row], comparison: Comparison) -> list[Note]:
         notes.append(
             Note("rule", "~ is projected, not measured: mean steady step x steps of the job, no evaluations in it.")
         )
+    notes += target.rules(training)
     baselines = sorted({name for row in training if (name := cells.baseline(row)) is not None})
     if baselines:
         key, names = comparison.baseline, "; ".join(baselines)

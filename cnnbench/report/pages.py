@@ -6,13 +6,13 @@ A section whose records do not exist is left out. Nothing here knows a format.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from cnnbench import units
 from cnnbench.analysis.compare import Row
-from cnnbench.report import cells, converge, cost, machines, method, notes, stopping, tables
+from cnnbench.report import cells, converge, cost, machines, method, modes, notes, stopping, tables
 from cnnbench.report.charts import flops, learning, noise, resources, roofline, speed, sweeps
 from cnnbench.report.charts.material import Material
 from cnnbench.report.claim import claim
@@ -41,15 +41,16 @@ def build(material: Material, request: Request) -> Page:
     rows = material.comparison.rows
     under = notes.under(material.comparison, material.references, request.problems, request.digests)
     several = len({row.machine.id for row in rows}) > 1
+    told = modes.told(rows)
 
     def processor(row: Row) -> Cell:
-        return cells.processor(row, several_machines=several, all_runs=request.all_runs)
+        return cells.processor(row, several_machines=several, all_runs=request.all_runs, told=told)
 
     makers: dict[Template, Callable[[], list[Section | None]]] = {
         "lecture": lambda: [
             _then_and_now(material, processor),
             _doubts(under),
-            _method(rows, under),
+            _method(rows, under, ()),
             _files(under),
         ],
         "full": lambda: _full(material, request, under, processor),
@@ -91,8 +92,15 @@ def _full(
             "why",
             "Why not N times faster",
             "Each step against the floors measured beside it; the largest floor is what binds.",
-            [roofline.roofline(material), sweeps.ladder(material)],
+            [roofline.roofline(material)],
             [by_key.get("bounds"), by_key.get("gemm")],
+        ),
+        _section(
+            "ladder",
+            "The ladder",
+            "The same work on the same device, computed another way on each rung: what layout, number format and compiler bring.",
+            [sweeps.ladder(material)],
+            [by_key.get("ladder")],
         ),
         _section(
             "sweeps",
@@ -113,7 +121,7 @@ def _full(
             "Accuracy over time",
             "Speed without learning is worth nothing.",
             [learning.learning(material)],
-            [],
+            [by_key.get("tta"), by_key.get("seeds")],
         ),
         _stopping(material.training, processor),
         _convergence(material.training, processor),
@@ -126,7 +134,7 @@ def _full(
         ),
         _doubts(under),
         _machines(rows),
-        _method(rows, under),
+        _method(rows, under, [column.key for table in by_key.values() for column in table.columns]),
         _files(under),
     ]
 
@@ -182,11 +190,11 @@ def _machines(rows: Sequence[Row]) -> Section | None:
     return _section("machines", "Machines", "What the results depend on.", [], [machines.table(rows)])
 
 
-def _method(rows: Sequence[Row], under: Sequence[Note]) -> Section | None:
+def _method(rows: Sequence[Row], under: Sequence[Note], shown: Iterable[str]) -> Section | None:
     if not rows:
         return None
     said = [*method.clock_notes(rows), *(note for note in under if note.kind in ("rule", "missing"))]
-    return _section("method", "How it was timed, and how to derive it again", "", [], [method.table()], said)
+    return _section("method", "How it was timed, and how to derive it again", "", [], [method.table(shown)], said)
 
 
 def _files(under: Sequence[Note]) -> Section | None:

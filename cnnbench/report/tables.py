@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from cnnbench import units
 from cnnbench.analysis.bound import Kind
 from cnnbench.analysis.compare import Comparison, Reference, Row
-from cnnbench.report import cells, labels, notes
+from cnnbench.report import cells, labels, ladder, modes, notes, target
 from cnnbench.report.model import Cell, Column, Group, Line, Report, Table
 from cnnbench.report.published import reference_cells
 from cnnbench.report.safe import plain
@@ -28,13 +28,14 @@ def build(
 ) -> Report:
     """The report of these rows; published rows first where asked for. The same rows in any order give an equal report.
 
-    `digests` are the final digests of the ledgers by run; `only` keeps one table (training, bounds or gemm).
+    `digests` are the final digests of the ledgers by run; `only` keeps one table, by its key.
     """
     references = comparison.references if with_references else ()
     several = len({row.machine.id for row in comparison.rows}) > 1
+    told = modes.told(comparison.rows)
 
     def processor(row: Row) -> Cell:
-        return cells.processor(row, several_machines=several, all_runs=all_runs)
+        return cells.processor(row, several_machines=several, all_runs=all_runs, told=told)
 
     found = all_tables(comparison, processor, references=references)
     kept = tuple(table for table in found if only in (None, table.key))
@@ -46,7 +47,7 @@ def all_tables(
     processor: Callable[[Row], Cell],
     references: Sequence[Reference] = (),
 ) -> list[Table]:
-    """The tables that these rows have, in order: training, resources, bounds, gemm."""
+    """The tables that these rows have, in order: training, resources, tta, seeds, bounds, ladder, gemm."""
     training = [row for row in comparison.rows if row.job.workload != "gemm"]
     gemm = [row for row in comparison.rows if row.job.workload == "gemm"]
     tables = []
@@ -54,8 +55,10 @@ def all_tables(
         tables.append(_training(processor, training, references, comparison))
     if any(row.ok for row in training):
         tables.append(_resources(processor, [row for row in training if row.ok]))
+    tables += target.tables(processor, training)
     if any(row.bound is not None and row.bound.floors for row in training):
         tables.append(_bounds(processor, training))
+    tables += ladder.tables(processor, comparison.rows)
     if gemm:
         tables.append(_gemm(processor, gemm))
     return tables
@@ -76,7 +79,8 @@ def lecture(
         cell = processor(row)
         timed = "whole job" if row.job.clock == "job" else f"{units.count(row.timed_steps)} steps timed"
         batch = () if row.versus_reference is not None else (f"{row.job.workload}, batch {row.job.batch_size}",)
-        return dataclasses.replace(cell, details=(*cell.details, *batch, timed))
+        way = labels.way(row.job)
+        return dataclasses.replace(cell, details=(*cell.details, *batch, *((", ".join(way),) if way else ()), timed))
 
     columns: list[tuple[Column, Callable[[Row], Cell]]] = [
         (Column("processor", "processor", "", 1, "left"), named),
@@ -148,11 +152,14 @@ def _training(
     ]
     if baseline is not None and (references or any(row.versus_reference is not None for row in rows)):
         columns.insert(9, (Column("versus", _over(baseline), "", 3), cells.versus))
+    if any(row.pretraining_seconds is not None for row in rows):
+        columns.insert(8, (Column("pretraining", "pre-\ntraining", "", 3), target.pretraining))
     groups = _groups(rows, [cell for _, cell in columns])
     if references:
         lines = tuple(_reference_line(found, [column for column, _ in columns]) for found in references)
         groups = (Group(_reference_title(references), lines), *groups)
-    heading = "Training: the same job on every processor"
+    what = "Training and inference" if any(row.job.task == "inference" for row in rows) else "Training"
+    heading = f"{what}: the same job on every processor"
     clocks = sorted({row.job.clock for row in rows})
     clock = "; ".join(notes.CLOCKS[name] for name in clocks) or "as published"
     return Table("training", heading, clock, tuple(column for column, _ in columns), groups)
@@ -231,11 +238,11 @@ def _ceilings(rows: Sequence[Row]) -> list[Row]:
 
 
 def _groups(rows: Sequence[Row], columns: Sequence[Callable[[Row], Cell]]) -> tuple[Group, ...]:
-    """Rows of the same work together: whole jobs that were measured first, then projections, then rates."""
+    """Rows of the same work together: whole jobs that were measured first, trainings to a target, projections, then rates."""
     by_title: dict[tuple[int, str, int, str], list[Line]] = {}
     for row in rows:
         protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
-        place = {"measured": 0, "projected": 1, None: 2}[row.job_kind]
+        place = {"measured": 0, "to target": 1, "projected": 2, None: 3}[row.job_kind]
         line = Line(tuple(cell(row) for cell in columns), notes.of_row(row), "measured" if row.ok else "failed")
         key = (place, row.job.workload, row.job.batch_size, labels.work(row.job) + protocol)
         by_title.setdefault(key, []).append(line)

@@ -38,8 +38,14 @@ def render(report: Report, *, width: int | None, color: bool, others: str = OTHE
     room = width if width is not None else max([natural_width(table) for table in report.tables], default=80)
     out = io.StringIO()
     console = Console(file=out, width=room, force_terminal=color, highlight=False, emoji=False, markup=False)
+    folded = [table for table in report.tables if table.folded and len(report.tables) > 1]
     for table in report.tables:
+        if table in folded:
+            continue
         _print_table(console, table, room, others)
+    for table in folded:
+        where = f"`cnnbench show --only {table.key}` shows it, and so does --format markdown, latex, csv or json"
+        console.print(_text(f"{table.title}: {where}.", "dim"))
     for note in report.notes:
         _print_note(console, note)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"

@@ -117,7 +117,8 @@ def _gated(job: Job, ended: Ended, device: Device | None, machine: Machine) -> O
     trial = ended.outcome.trial
     if trial is None:
         return ended.outcome
-    return gates.judge(ended.outcome, gates.check(job, trial, ended.process_seconds, device, machine))
+    status = ended.outcome.status
+    return gates.judge(ended.outcome, gates.check(job, trial, ended.process_seconds, device, machine, status))
 
 
 def _put_on_disk(writer: Writer, record: Record) -> None:

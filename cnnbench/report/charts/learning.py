@@ -1,4 +1,6 @@
-"""Accuracy over time: the evaluations a whole job prescribes, against its own clock, with the final one on all images."""
+"""Accuracy over time: the evaluations a whole job prescribes, against its own clock, with the final one on all images; for a
+training to a target every evaluation, a line a seed, those that missed it too.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +28,22 @@ LOG_FROM = 8
 """Slowest job over the fastest from which a linear axis would press the fast ones together."""
 MOST_POINTS = 100
 """Of one curve; longer ones are thinned evenly, the last point kept."""
+SAMPLE, WHOLE, FINAL = "sample after an epoch", "every test image, on the way to a target", "all test images at the end"
+_SHAPES = {SAMPLE: "circle", WHOLE: "square", FINAL: "diamond"}
 
 
 def learning(material: Material) -> Chart | None:
     """A curve a process; the slowest and the fastest rows are not distinguished: the first few in the table's order."""
-    rows = [row for row in material.training if any(trial.epoch_evaluations for _, trial in material.trials(row))]
-    curves = [(row, *pair) for row in rows for pair in material.trials(row) if pair[1].epoch_evaluations]
-    shown = spread(curves, lambda curve: (curve[0].device.name, curve[0].job.precision))[:MOST_CURVES]
+    curves = [(row, *pair) for row in material.training for pair in material.attempts(row) if pair[1].epoch_evaluations]
+    shown = spread(curves, lambda curve: _kind(curve[0]))[:MOST_CURVES]
     if not shown:
         return None
     names = row_names([row for row, _, _ in shown])
+    several = len({row.job.workload for row, _, _ in shown}) > 1
     series = series_names(
         [
-            (*name[:2], name[3], f"process {record.job.round + 1}")
-            for name, (_, record, _) in zip(names, shown, strict=True)
+            (*name[:2], *_aim(row, several), name[3], f"process {record.job.round + 1}")
+            for name, (row, record, _) in zip(names, shown, strict=True)
         ]
     )
     data = [
@@ -50,17 +54,28 @@ def learning(material: Material) -> Chart | None:
     return _draw(data, series, left_out(len(shown), len(curves), "processes", "The most different"))
 
 
+def _kind(row: Row) -> tuple[object, ...]:
+    return row.device.name, row.job.precision, row.job.workload, row.job.target
+
+
+def _aim(row: Row, several: bool) -> tuple[str, ...]:
+    """The network where the chart has several, and the target where the row has one."""
+    network = (row.job.workload,) if several else ()
+    return (*network, *(() if row.job.target is None else (f"to {units.exact_percent(row.job.target)}",)))
+
+
 def _curve(row: Row, record: Record, trial: Trial, series: str) -> list[Datum]:
-    """Seconds on the job clock (evaluations so far included) and share of the sample right after each epoch."""
+    """Seconds on the job clock (pre-training and evaluations so far included) and share right at each evaluation."""
     found: list[Datum] = []
-    clock = 0.0
+    clock = trial.pretraining_seconds or 0.0
+    kind = WHOLE if row.job.clock == "accuracy" else SAMPLE
     own = {**identity(row), "index": record.index, "series": series}
     for block, evaluation in zip(trial.block_seconds, trial.epoch_evaluations, strict=False):
         clock += block + evaluation.seconds
         found.append(
             {
                 **own,
-                **{"kind": "sample after an epoch", "minutes": clock / 60, "after_steps": evaluation.after_steps},
+                **{"kind": kind, "minutes": clock / 60, "after_steps": evaluation.after_steps},
                 **{"images": evaluation.images, "accuracy": evaluation.correct / evaluation.images},
             }
         )
@@ -70,7 +85,7 @@ def _curve(row: Row, record: Record, trial: Trial, series: str) -> list[Datum]:
         thinned.append(
             {
                 **own,
-                **{"kind": "all test images at the end", "minutes": clock / 60, "after_steps": trial.test.after_steps},
+                **{"kind": FINAL, "minutes": clock / 60, "after_steps": trial.test.after_steps},
                 **{"images": trial.test.images, "accuracy": share.value},
                 **{"accuracy_low": share.low, "accuracy_high": share.high},
             }
@@ -84,6 +99,7 @@ def _draw(data: list[Datum], series: list[str], more: str) -> Chart:
     shares = [number(datum, "accuracy") for datum in data]
     floor = max(0.0, min(shares) - 0.01)
     kinds = list(dict.fromkeys(str(datum["kind"]) for datum in data))
+    kinds.sort(key=lambda kind: kind == FINAL)
     several = len(series) > 1
     minutes = [number(datum, "minutes") for datum in data]
     ends = [max(number(d, "minutes") for d in data if d["series"] == name) for name in series]
@@ -108,9 +124,11 @@ def _draw(data: list[Datum], series: list[str], more: str) -> Chart:
             ),
         )
         key = alt.Legend(**theme.legend(kinds, layout))
-        line = base.transform_filter(alt.datum.kind == kinds[0]).mark_line(strokeWidth=1.5, opacity=0.6, aria=False)
+        line = base.transform_filter(on_the_way).mark_line(strokeWidth=1.5, opacity=0.6, aria=False)
         points = base.encode(
-            shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"]), legend=key),
+            shape=alt.Shape(
+                "kind:N", scale=alt.Scale(domain=kinds, range=[_SHAPES[kind] for kind in kinds]), legend=key
+            ),
             tooltip=[
                 *(alt.Tooltip(f"{name}:N") for name in ("series", "kind")),
                 alt.Tooltip("minutes:Q", format=",.4~g"),
@@ -119,19 +137,35 @@ def _draw(data: list[Datum], series: list[str], more: str) -> Chart:
                 alt.Tooltip("after_steps:Q", title="after steps", format=",d"),
             ],
         )
-        samples = points.transform_filter(alt.datum.kind == kinds[0]).mark_point(filled=True, size=22, opacity=1)
-        final = points.transform_filter(alt.datum.kind != kinds[0]).mark_point(filled=True, size=160, opacity=1)
+        samples = points.transform_filter(on_the_way).mark_point(filled=True, size=22, opacity=1)
+        final = points.transform_filter(at_the_end).mark_point(filled=True, size=160, opacity=1)
         return alt.layer(line, samples, final)
 
-    sizes = sorted({int(str(datum["images"])) for datum in data if datum["kind"] == kinds[0]})
-    final = [f"{d['series']}: {units.percent(number(d, 'accuracy'))} at the end" for d in data if d["kind"] != kinds[0]]
-    caption = (
-        f"The job's own evaluations are on samples of {' or '.join(map(units.count, sizes))} random test images, so a single "
-        f"point moves by about {units.percent(_sampling(sizes[0]), 1)} by chance alone: a sample that is all right is no 100 %."
-        + more
-    )
+    if len(kinds) > 2:
+        on_the_way, at_the_end = alt.datum.kind != FINAL, alt.datum.kind == FINAL
+    else:
+        on_the_way, at_the_end = alt.datum.kind == kinds[0], alt.datum.kind != kinds[0]
+    final = [f"{d['series']}: {units.percent(number(d, 'accuracy'))} at the end" for d in data if d["kind"] == FINAL]
     title = "Accuracy over time"
-    return theme.make("learning", title, f"{title}. {'; '.join(final)}.", caption, data, draw)
+    return theme.make("learning", title, f"{title}. {'; '.join(final)}.", f"{_caption(data)}{more}", data, draw)
+
+
+def _caption(data: list[Datum]) -> str:
+    """What a point is: one of a sample moves by chance, one on the way to a target is what stops its training."""
+    said = []
+    sizes = sorted({int(str(datum["images"])) for datum in data if datum["kind"] == SAMPLE})
+    if sizes:
+        said.append(
+            f"The job's own evaluations are on samples of {' or '.join(map(units.count, sizes))} random test images, so a "
+            f"single point moves by about {units.percent(_sampling(sizes[0]), 1)} by chance alone: a sample that is all right "
+            "is no 100 %."
+        )
+    if any(datum["kind"] == WHOLE for datum in data):
+        said.append(
+            "On the way to a target every evaluation is of all test images and counts in the time; a line ends where the "
+            "target was first reached, or at its epoch limit."
+        )
+    return " ".join(said)
 
 
 def _sampling(images: int) -> float:

@@ -41,10 +41,14 @@ class Material:
 
     def trials(self, row: Row) -> list[tuple[Record, Trial]]:
         """The row's processes that ended well, by round."""
+        return [(record, trial) for record, trial in self.attempts(row) if record.outcome.status == "ok"]
+
+    def attempts(self, row: Row) -> list[tuple[Record, Trial]]:
+        """Those, and the ones that missed their target, by round."""
         found = [
             (record, record.outcome.trial)
             for record in self.records.get((row.run_id, row.row_key), ())
-            if record.outcome.status == "ok" and record.outcome.trial is not None
+            if record.outcome.status in ("ok", "missed") and record.outcome.trial is not None
         ]
         return sorted(found, key=lambda pair: (pair[0].job.round, pair[0].index))
 
@@ -99,29 +103,34 @@ def reference_identity(found: Reference) -> dict[str, Value]:
 
 def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, str, str, str]]:
     """Each row's label in four lines: processor, place on the machine, what was timed, and what tells rows apart."""
-    names = [_row_lines(row, batch=batch) for row in rows]
+    several = len({row.job.workload for row in rows} - {"gemm"}) > 1
+    names = [_row_lines(row, batch=batch, workload=several) for row in rows]
     return [(*name, apart) for name, apart in zip(names, tell_apart(names, rows), strict=True)]
 
 
-def _row_lines(row: Row, *, batch: bool) -> tuple[str, str, str]:
+def _row_lines(row: Row, *, batch: bool, workload: bool) -> tuple[str, str, str]:
     job = row.job
     where = [labels.place(job).removeprefix("cpu, "), *([job.precision] if job.precision != "fp32" else [])]
     where += [job.layout] if job.layout != "nchw" else []
     where += [job.division] if job.division != "reference" else []
     where += [f"{job.loader}, {job.loader_workers} workers"] if job.loader != "resident" else []
+    where += [job.task] if job.task != "training" else []
+    where += [job.execution] if job.execution != "eager" else []
+    where += [*labels.network(job), *labels.optimizer(job)]
     if job.workload == "gemm":
         what = [f"gemm {units.count(job.size)}"]
     else:
-        what = [f"batch {job.batch_size}"] if batch else []
-        what += ["whole job" if job.clock == "job" else f"{units.count(row.timed_steps)} steps"]
+        what = [safe.plain(job.workload, LONGEST_ID)] if workload else []
+        what += [f"batch {job.batch_size}"] if batch else []
+        what += [_timed(row)]
     return labels.processor(row.device), ", ".join(where), ", ".join(what)
 
 
 def tell_apart(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str]:
-    """What must stand beside each name where rows of several machines, or of several runs, would read alike: the machine,
-    or the run. For all of them or, where none needs it, for none.
+    """What must stand beside each name where rows of several machines, or of several runs, would read alike: the machine, the
+    run, or else what they were trained from and on. For all of them or, where none needs it, for none.
     """
-    ways: tuple[Callable[[Row], str], ...] = (_machine, _run)
+    ways: tuple[Callable[[Row], str], ...] = (_machine, _run, _init, _order)
     for words in ways:
         places: dict[tuple[str, ...], set[str]] = {}
         for name, row in zip(names, rows, strict=True):
@@ -131,12 +140,28 @@ def tell_apart(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str]
     return ["" for _ in rows]
 
 
+def _timed(row: Row) -> str:
+    """What was timed: the whole job, the way to a target, or so many steps."""
+    job = row.job
+    if job.clock == "accuracy" and job.target is not None:
+        return f"to {units.exact_percent(job.target)}"
+    return "whole job" if job.clock == "job" else f"{units.count(row.timed_steps)} steps"
+
+
 def _machine(row: Row) -> str:
     return safe.plain(row.machine.id, LONGEST_ID)
 
 
 def _run(row: Row) -> str:
     return safe.plain(row.run_id, LONGEST_ID)
+
+
+def _init(row: Row) -> str:
+    return safe.plain(str(row.job.init), LONGEST_ID)
+
+
+def _order(row: Row) -> str:
+    return row.job.order
 
 
 def series_names(names: Sequence[Sequence[str]]) -> list[str]:

@@ -57,7 +57,7 @@ def _mark(row: Row) -> int | None:
 
 def _needed(row: Row) -> int | None:
     workload = cells.workload_of(row.job)
-    if workload is None or row.job.precision not in ("fp32", "tf32"):
+    if workload is None or row.job.precision not in ("fp32", "tf32") or row.job.task == "inference":
         return None
     return row.job.batch_size * workload.activation_bytes_per_image + PARAMETER_COPIES * workload.parameter_bytes
 

@@ -8,7 +8,7 @@ from typing import Any
 from cnnbench import units
 from cnnbench.analysis.bound import bytes_per_step
 from cnnbench.analysis.compare import Row
-from cnnbench.analysis.frame import step_flops
+from cnnbench.analysis.figures import step_flops
 from cnnbench.report import cells, labels
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.material import (
@@ -25,6 +25,8 @@ from cnnbench.report.model import Chart, Value
 Datum = dict[str, Value]
 Place = tuple[str, ...]
 MOST_ROOFS = 6
+STEPS = ("training step", "inference step")
+_SHAPES = {STEPS[0]: "circle", STEPS[1]: "triangle-up", "matrix product": "square"}
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 
 
@@ -90,10 +92,15 @@ def _point(row: Row, place: str) -> Datum | None:
     verdict = "n/a" if row.bound is None else row.bound.verdict
     return {
         **identity(row),
-        **{"kind": "training step", "roof": place, "name": f"{row.job.workload}, batch {row.job.batch_size}"},
+        **{"kind": f"{row.job.task} step", "roof": place, "name": _name(row)},
         **{"intensity_flops_per_byte": flops / moved, "gflops_per_second": row.flops_per_second.value / 1e9},
         **{"verdict": verdict, **cells.values("achieved_flops_per_second", row.flops_per_second)},
     }
+
+
+def _name(row: Row) -> str:
+    """`mnist-cnn nhwc, batch 128`; the precision is the roof's."""
+    return f"{' '.join((row.job.workload, *labels.apart(row.job)))}, batch {row.job.batch_size}"
 
 
 def _product(row: Row, place: str) -> Datum:
@@ -113,7 +120,7 @@ def _draw(data: list[Datum], places: list[str], more: str) -> Chart:
 
     xs = [number(datum, "intensity_flops_per_byte") for datum in data]
     ys = [number(datum, "gflops_per_second") for datum in data]
-    kinds = [kind for kind in ("training step", "matrix product") if any(d["kind"] == kind for d in data)]
+    kinds = [kind for kind in _SHAPES if any(d["kind"] == kind for d in data)]
 
     def draw(layout: theme.Layout) -> Any:
         x_scale, y_scale = theme.log_scale(xs, below=1, above=1), theme.log_scale(ys, below=1.3, above=1.5)
@@ -142,7 +149,7 @@ def _draw(data: list[Datum], places: list[str], more: str) -> Chart:
             .encode(
                 shape=alt.Shape(
                     "kind:N",
-                    scale=alt.Scale(domain=kinds, range=["circle", "square"]),
+                    scale=alt.Scale(domain=kinds, range=[_SHAPES[kind] for kind in kinds]),
                     legend=alt.Legend(**theme.legend(kinds, layout)),
                 ),
                 tooltip=[
@@ -159,13 +166,15 @@ def _draw(data: list[Datum], places: list[str], more: str) -> Chart:
         f"{d['name']} on {d['roof']} reaches {number(d, 'gflops_per_second'):.4g} GFLOP/s at "
         f"{number(d, 'intensity_flops_per_byte'):.3g} FLOP a byte"
         for d in data
-        if d["kind"] == "training step"
+        if d["kind"] in STEPS
     ]
     caption = (
         "The slope is the measured copy bandwidth, the level the best matrix product measured on the same device. A training "
         "step's bytes are the least it must move (each activation five times, each parameter eight), so its point lies as far "
-        "right as it can: below the roof by what the kernels leave unused." + more
+        "right as it can: below the roof by what the kernels leave unused."
     )
+    caption += " An inference step moves activations twice and parameters once." if STEPS[1] in kinds else ""
+    caption += more
     alt_text = f"Roofline on log scales: {'; '.join(said[:12])}."
     return theme.make(
         "roofline", "Roofline: how far each step is from what its device can do", alt_text, caption, data, draw

@@ -28,7 +28,7 @@ Datum = dict[str, Value]
 MOST_SERIES = 6
 LOG_FROM = 20
 """Greatest rate over the least from which a linear axis would press the slow ones flat."""
-RUNG_FIELDS = ("division", "precision", "layout", "loader")
+RUNG_FIELDS = ("division", "precision", "layout", "execution", "loader")
 
 
 def threads(material: Material) -> Chart | None:
@@ -103,7 +103,10 @@ def _fixed(row: Row, varied: tuple[str, ...], several: bool) -> str:
     parts = [job.workload] if several else []
     parts += [] if "threads" in varied else [labels.place(job).removeprefix("cpu, ")]
     parts += [str(getattr(job, name)) for name, usual in _FLAT.items() if getattr(job, name) != usual]
+    parts += [job.task] if job.task != "training" else []
+    parts += [*labels.network(job), *labels.optimizer(job)]
     parts += [] if "batch_size" in varied else [f"batch {job.batch_size}"]
+    parts += [f"to {units.exact_percent(job.target)}"] if job.target is not None else []
     return ", ".join(parts)
 
 
@@ -164,7 +167,7 @@ def _lines(key: str, title: str, axis: str, caption: str, data: list[Datum], *, 
 
 
 def ladder(material: Material) -> Chart | None:
-    """Rungs side by side: rows that differ only in division, precision, layout or loader, as time of one step."""
+    """Rungs side by side: rows that differ only in division, precision, layout, execution or loader, as time of one step."""
     sets: dict[str, list[Row]] = {}
     for row in material.training:
         if row.step_seconds is not None:
@@ -188,7 +191,8 @@ def ladder(material: Material) -> Chart | None:
 
 
 _FLAT: dict[str, Any] = {
-    **{"division": "reference", "precision": "fp32", "layout": "nchw", "loader": "resident", "loader_workers": 0},
+    **{"division": "reference", "precision": "fp32", "layout": "nchw", "execution": "eager"},
+    **{"loader": "resident", "loader_workers": 0},
 }
 
 
@@ -230,7 +234,7 @@ def _rungs(data: Sequence[Datum], more: str) -> Chart:
 
     said = "; ".join(f"{one_line(d['label'])} {d['text']}" for d in data)
     caption = (
-        "The same network, batch and data; division, precision, layout and loader as named (none named: reference, fp32, "
-        "nchw, resident). Shorter is faster." + more
+        "The same network, batch and data; division, precision, layout, execution and loader as named (none named: reference, "
+        "fp32, nchw, eager, resident). Shorter is faster." + more
     )
     return theme.make("ladder", "The ladder: one step, rung by rung", f"Time of a step: {said}.", caption, data, draw)

@@ -1,0 +1,78 @@
+"""The ladder as a table: one network on one device, how much each way of computing the same step brings over the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cnnbench import units
+from cnnbench.analysis.compare import Row
+from cnnbench.analysis.ladder import Rung, ladders
+from cnnbench.analysis.stats import Estimate
+from cnnbench.report import cells, labels
+from cnnbench.report.model import Cell, Column, Group, Line, Table
+from cnnbench.report.safe import plain
+from cnnbench.schema import PROTOCOL
+
+KEY = "ladder"
+CLOCK = (
+    "times of rows of different precision are divided here on purpose, to show what each rung brings, and nowhere else; ratios "
+    "are of a step (of the whole job where it was measured), paired by round where both ran in it; rungs in a fixed order: "
+    "division, precision (fp32, tf32, bf16, fp16), layout, execution, loader; of peak is of the measured peak of the rung's own "
+    "precision"
+)
+
+
+def tables(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> list[Table]:
+    """The table, a group a ladder; none where no run has two rungs of one."""
+    found = ladders(rows)
+    if not found:
+        return []
+    columns: list[tuple[Column, Callable[[Rung], Cell]]] = [
+        (Column("processor", "processor", "", 1, "left"), lambda each: processor(each.row)),
+        (Column("rung", "rung", "", 1, "left"), _rung),
+        (Column("step", "one step", "", 1), lambda each: cells.step(each.row)),
+        (
+            Column("over_before", "speed over\nthe one before", "", 2),
+            lambda each: _ratio("over_before", each.over_before),
+        ),
+        (Column("over_first", "speed over\nthe first", "", 1), lambda each: _ratio("over_first", each.over_first)),
+        (Column("of_ceiling", "of peak", "measured", 3), lambda each: cells.share_of_ceiling(each.row)),
+        (Column("accuracy", "test\naccuracy", "", 4), lambda each: cells.accuracy(each.row)),
+        (Column("outcome", "outcome", "", 3, "left"), lambda each: cells.outcome(each.row)),
+        (Column("why_not", "why not", "", 2, "left"), lambda each: Cell(why_not(each.row))),
+    ]
+    groups = tuple(
+        Group(
+            _title(rungs[0].row),
+            tuple(
+                Line(tuple(cell(rung) for _, cell in columns), (), "measured" if rung.row.costs else "failed")
+                for rung in rungs
+            ),
+        )
+        for rungs in found
+    )
+    title = "The ladder: the same work on the same device, computed another way on each rung"
+    return [Table(KEY, title, CLOCK, tuple(column for column, _ in columns), groups)]
+
+
+def _title(row: Row) -> str:
+    """The work without what rungs differ in, and where."""
+    protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
+    return f"{labels.setting(row.job)} · on {labels.place(row.job)}{protocol}"
+
+
+def _rung(rung: Rung) -> Cell:
+    return Cell(labels.rung(rung.row.job), (), {"rung_precision": rung.row.job.precision})
+
+
+def _ratio(key: str, found: Estimate | None) -> Cell:
+    name = {"over_before": "speed_over_rung_before", "over_first": "speed_over_first_rung"}[key]
+    raw = cells.values(name, found)
+    if found is None:
+        return Cell(units.NOT_AVAILABLE, (), raw)
+    return Cell(units.ratio(found.value), (*cells.interval(found, units.ratio), f"n={found.n}"), raw)
+
+
+def why_not(row: Row) -> str:
+    """Why a rung has no time, in the words of its processes; empty where it has one."""
+    return "" if row.costs else plain("; ".join(row.reasons))
