@@ -399,7 +399,9 @@ class RunHeader(Frozen):
     machine: Machine
     software: Software
     plan: tuple[Job, ...]
-    workloads: dict[str, WorkloadFacts] = Field(default_factory=dict, description="of the plan, those not cnnbench's own")
+    workloads: dict[str, WorkloadFacts] = Field(
+        default_factory=dict, description="of the plan, those not cnnbench's own"
+    )
 
 
 class ReferenceRow(Frozen):
@@ -434,7 +436,9 @@ class Envelope(Frozen):
     energy: bool = False
     memory_limit_bytes: int | None = None
     workload_file: str | None = Field(default=None, description="`path:value` of a workload in a file of the user's")
-    tensorboard_dir: str | None = Field(default=None, description="folder of this job's TensorBoard run; None writes none")
+    tensorboard_dir: str | None = Field(
+        default=None, description="folder of this job's TensorBoard run; None writes none"
+    )
     machine: Machine | None = Field(default=None, description="only with tensorboard_dir, to be shown there")
     software: Software | None = Field(default=None, description="only with tensorboard_dir, to be shown there")
 

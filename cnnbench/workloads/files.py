@@ -73,9 +73,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             source = file.read(LARGEST_FILE_BYTES + 1)
     except FileNotFoundError as error:
-        raise WorkloadError(
-            f"{path}: no such file (a path in a suite is relative to the suite)"
-        ) from error
+        raise WorkloadError(f"{path}: no such file (a path in a suite is relative to the suite)") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise WorkloadError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(source) > LARGEST_FILE_BYTES:
