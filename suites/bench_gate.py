@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import numpy as np
 
@@ -23,16 +24,18 @@ def differences(shift: float) -> dict[Series, list[float]]:
 
 
 def test_decide_for_ten_jobs_and_sixteen_blocks(benchmark) -> None:  # type: ignore[no-untyped-def]
-    """Under 0.1 s at its dearest: a slowdown of exactly the tolerance, which takes all four looks."""
+    """Under 0.1 s at its dearest: a slowdown of exactly the tolerance, which takes all four looks. The first call too."""
     plan = Plan()
     observations = differences(plan.log_tolerance)
-    detectable(NOISE, plan)  # simulated once a process, and timed below
-
+    began = time.perf_counter()
+    decide(observations, Screening(), plan)
+    first_seconds = time.perf_counter() - began
     answer = benchmark.pedantic(lambda: decide(observations, Screening(), plan), rounds=20, warmup_rounds=2)
     assert isinstance(answer, Verdict)
     assert (answer.decision, answer.blocks) == (Decision.INCONCLUSIVE, BLOCKS)
     if benchmark.enabled:
         assert benchmark.stats["median"] < DECISION_BAR_SECONDS
+        assert first_seconds < DECISION_BAR_SECONDS
 
 
 def test_signed_rank_of_sixteen_blocks(benchmark) -> None:  # type: ignore[no-untyped-def]
@@ -48,7 +51,7 @@ def test_signed_rank_of_sixteen_blocks(benchmark) -> None:  # type: ignore[no-un
 
 
 def test_minimum_detectable_effect(benchmark) -> None:  # type: ignore[no-untyped-def]
-    """The simulation behind it, which a process pays once for each plan: a new plan each round."""
+    """The simulation behind it, which a process pays once for each plan that is not the shipped one: a new plan each round."""
     powers = itertools.count(1)  # 0.8 itself may be known from another benchmark
 
     def simulate() -> float | None:

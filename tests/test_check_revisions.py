@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,8 @@ from revision_builders import BROKEN, SAME, SUITE, git, repository, worktrees
 from test_check_command import SHORT, command, log  # noqa: F401 (fixtures)
 from test_paired import FAKE, ROOT, alive, events
 
-from cnnbench.gate import recording
+from cnnbench.gate import prepare, recording
+from cnnbench.runner.arms import MODULE
 
 Command = Callable[..., int]
 SLOWER = "mnist-cnn 1.0\ngemm 1.08\n"
@@ -128,6 +131,44 @@ def test_a_base_that_does_not_start_ends_the_check_with_its_last_line(
     assert "does not start: the worker exited with 1: ImportError: deliberate: no such symbol" in said
     assert not (tmp_path / "check.json").exists()
     assert (worktrees(folder), left_behind(tmp_path)) == (0, [])
+
+
+def test_a_base_from_before_the_paired_measurement_is_not_comparable(
+    toy: Callable[..., Path], pair: Path, command: Command, tmp_path: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The real command finds no such module in base's package, and never this one's in its place."""
+    monkeypatch.setattr(prepare, "MODULE", MODULE)
+    folder = toy({"cnnbench/__init__.py": "", "cnnbench/engine/__init__.py": ""}, SAME)
+    assert command("check", pair, "--base", "HEAD~1", "--head", "HEAD", *SHORT) == 3
+    said = capfd.readouterr().err
+    assert "error: base (HEAD~1 (" in said
+    assert "its cnnbench is older than the paired measurement" in said
+    assert (worktrees(folder), left_behind(tmp_path)) == (0, [])
+
+
+def test_an_interrupt_leaves_no_worktree(
+    toy: Callable[..., Path], pair: Path, command: Command, tmp_path: Path, log: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    folder = toy(SAME, SLOWER)
+    monkeypatch.setenv("FAKE_SLEEP", "0.02")
+    path = tmp_path / "check.json"
+    part = recording.journal_of(path)
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 60
+        while not (part.exists() and part.read_bytes().count(b"\n") >= 2) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    assert command("check", pair, "--base", "HEAD~1", "--head", "HEAD", *SHORT, "-o", path) == 130
+    assert f"go on with `cnnbench check {pair} --resume -o {path}`" in capfd.readouterr().err
+    assert not any(alive(event.pid) for event in events(log))
+    assert (worktrees(folder), left_behind(tmp_path)) == (0, [])
+    monkeypatch.setenv("FAKE_SLEEP", "0")
+    assert command("check", pair, "--resume", "-o", path) == 1
 
 
 def test_a_worker_that_crashes_in_one_commit_ends_the_check_and_leaves_nothing(

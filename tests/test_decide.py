@@ -224,6 +224,15 @@ def test_at_a_single_look_the_detectable_effect_has_a_closed_form():
     assert plans.detectable(0.01, single) == pytest.approx(TAU + 0.01 * closed, abs=3e-4)
 
 
+def test_what_the_shipped_plan_detects_is_written_down_and_as_simulated(monkeypatch):
+    """Of every length and at any tolerance, and no process simulates it again; of another plan it does."""
+    simulated = {n: plans._simulated_excess(replace(make_plan(0.05, n), tolerance=0.0)) for n in (6, 8, 12, 16)}
+    monkeypatch.setattr(plans, "_simulated_excess", lambda unit: -1.0)
+    assert {n: plans.detectable_excess(make_plan(0.03, n)) for n in simulated} == simulated
+    assert plans.detectable_excess(replace(PLAN, power=0.9)) == -1.0
+    assert plans.detectable_excess(replace(PLAN, looks=PLAN.looks[1:])) == -1.0
+
+
 def test_the_detectable_effect_is_found_as_often_as_said():
     """An independent seed: 80 % of 5,000 checks, the whole plan."""
     rng = np.random.default_rng(6)
