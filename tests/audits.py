@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import modes_records
 from click.testing import CliRunner
 
 import reports
@@ -17,6 +18,7 @@ from cnnbench.audit import documents
 from cnnbench.audit.documents import Evidence
 from cnnbench.cli.main import cli
 from cnnbench.schema import digest
+from cnnbench.store import Ledger
 
 FOLDER = "report"
 BASELINE = "gpubox-9f9f/cpu/8"
@@ -28,10 +30,10 @@ _DATA = re.compile(r'\{"chart":"([^"]*)","sha256":"[0-9a-f]{64}","rows":(.*?)\}(
 class Made:
     """The files of reports of that tree by name, and the evidence they are held against."""
 
-    def __init__(self, *options: str, outputs: Sequence[str]) -> None:
+    def __init__(self, *options: str, outputs: Sequence[str], ledgers: Sequence[Ledger] | None = None) -> None:
         with TemporaryDirectory() as place:
             directory = Path(place)
-            results = reports.write(directory / "results")
+            results = reports.write(directory / "results", ledgers)
             (directory / "README.md").write_text(README)
             for output in outputs:
                 into = ["--into", str(directory / "README.md"), "--static"] if output == FOLDER else []
@@ -63,6 +65,12 @@ def priced() -> Made:
 def over_another() -> Made:
     """Page, document and tables with speed-ups over another machine's CPU."""
     return Made("--baseline", BASELINE, outputs=["page.html", "page.md", "page.csv", "page.json"])
+
+
+@cache
+def varied() -> Made:
+    """A folder of rows computed and trained in every way: seeds to a target, pre-training, inference, a ladder."""
+    return Made(outputs=[FOLDER], ledgers=[modes_records.targets(), modes_records.ladder()])
 
 
 def resealed(text: str) -> str:

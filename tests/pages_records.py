@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import builders as b
+import modes_records
 
 from cnnbench.schema import Device, Energy, Evaluation, Job, Machine, Memory, Record
 from cnnbench.store import Ledger
@@ -244,6 +245,11 @@ def hostile() -> list[Ledger]:
         header = header.model_copy(update={"suites": {text: "0" * 64}, "options": {text: text}})
         found.append(Ledger(run.ledger().path, header, run.ledger(software=header.software).records))
     return found
+
+
+def modes() -> list[Ledger]:
+    """Seeds to a target, some missed, pre-training, inference, and a ladder with rungs the device cannot do."""
+    return [modes_records.targets(), modes_records.ladder()]
 
 
 def nothing_measured() -> list[Ledger]:

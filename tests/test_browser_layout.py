@@ -15,7 +15,10 @@ from cnnbench.cli.main import cli
 
 pytestmark = pytest.mark.slow
 BOTH = pytest.mark.parametrize("kind", browsers.KINDS)
-TREES = ("everything", "many_machines", "one_record", "only_failures", "only_products", "nothing_measured", "hostile")
+TREES = (
+    *("everything", "modes", "many_machines", "one_record", "only_failures", "only_products", "nothing_measured"),
+    "hostile",
+)
 WIDTH = "[document.documentElement.scrollWidth, window.innerWidth]"
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 ENOUGH_CONTRAST = 4.5

@@ -160,3 +160,15 @@ def test_a_dry_run_names_thread_counts_where_the_plan_has_several(capsys: pytest
         "gemm 256 fp32 on cpu, 1 thread, round 1",
         "gemm 256 fp32 on cpu, 2 threads, round 1",
     ]
+
+
+def test_a_missed_target_is_no_crash_and_no_success(run) -> None:
+    """It ends as other jobs do that are not ok, and is counted under its own name."""
+    code, _, err = run("ok", "missed", "crashed")
+    assert code == ExitCode.JOB_FAILED
+    tail = err[err.index("") + 1 :]
+    assert tail[0].startswith("done      1 of 3 jobs ok, 1 failed, 1 missed the target, in ")
+    assert tail[1] == "failed    gemm 256 fp32 on cpu, round 2: MISSED: a worker of a test"
+    code, _, err = run("ok", "missed", "ok", more=("-o", "others"))
+    assert code == ExitCode.JOB_FAILED
+    assert any(line.startswith("missed    gemm 256 fp32 on cpu, round 2: MISSED") for line in err)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from cnnbench import units
 from cnnbench.analysis.compare import Row
 from cnnbench.analysis.ladder import Rung, ladders
-from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells, labels
 from cnnbench.report.model import Cell, Column, Group, Line, Table
 from cnnbench.report.safe import plain
@@ -33,9 +32,9 @@ def tables(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> list[Table]
         (Column("step", "one step", "", 1), lambda each: cells.step(each.row)),
         (
             Column("over_before", "speed over\nthe one before", "", 2),
-            lambda each: _ratio("over_before", each.over_before),
+            lambda each: _ratio(each, "speed_over_rung_before"),
         ),
-        (Column("over_first", "speed over\nthe first", "", 1), lambda each: _ratio("over_first", each.over_first)),
+        (Column("over_first", "speed over\nthe first", "", 1), lambda each: _ratio(each, "speed_over_first_rung")),
         (Column("of_ceiling", "of peak", "measured", 3), lambda each: cells.share_of_ceiling(each.row)),
         (Column("accuracy", "test\naccuracy", "", 4), lambda each: cells.accuracy(each.row)),
         (Column("outcome", "outcome", "", 3, "left"), lambda each: cells.outcome(each.row)),
@@ -65,11 +64,12 @@ def _rung(rung: Rung) -> Cell:
     return Cell(labels.rung(rung.row.job), (), {"rung_precision": rung.row.job.precision})
 
 
-def _ratio(key: str, found: Estimate | None) -> Cell:
-    name = {"over_before": "speed_over_rung_before", "over_first": "speed_over_first_rung"}[key]
-    raw = cells.values(name, found)
+def _ratio(rung: Rung, key: str) -> Cell:
+    """Empty where there is nothing to divide by: on the first rung."""
+    found = rung.over_first if key == "speed_over_first_rung" else rung.over_before
+    raw = cells.values(key, found)
     if found is None:
-        return Cell(units.NOT_AVAILABLE, (), raw)
+        return Cell("" if rung.row.costs else units.NOT_AVAILABLE, (), raw)
     return Cell(units.ratio(found.value), (*cells.interval(found, units.ratio), f"n={found.n}"), raw)
 
 

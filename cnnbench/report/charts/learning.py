@@ -4,11 +4,13 @@ training to a target every evaluation, a line a seed, those that missed it too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cnnbench import units
 from cnnbench.analysis import stats
 from cnnbench.analysis.compare import Row
+from cnnbench.report import labels
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.material import (
     Material,
@@ -38,14 +40,7 @@ def learning(material: Material) -> Chart | None:
     shown = spread(curves, lambda curve: _kind(curve[0]))[:MOST_CURVES]
     if not shown:
         return None
-    names = row_names([row for row, _, _ in shown])
-    several = len({row.job.workload for row, _, _ in shown}) > 1
-    series = series_names(
-        [
-            (*name[:2], *_aim(row, several), name[3], f"process {record.job.round + 1}")
-            for name, (row, record, _) in zip(names, shown, strict=True)
-        ]
-    )
+    series = series_names(_words([row for row, _, _ in shown], [record for _, record, _ in shown]))
     data = [
         datum
         for (row, record, trial), name in zip(shown, series, strict=True)
@@ -56,6 +51,21 @@ def learning(material: Material) -> Chart | None:
 
 def _kind(row: Row) -> tuple[object, ...]:
     return row.device.name, row.job.precision, row.job.workload, row.job.target
+
+
+def _words(rows: Sequence[Row], records: Sequence[Record]) -> list[tuple[str, ...]]:
+    """What each curve is called. Where there are networks or targets to name, what all share goes unsaid: there is no room."""
+    several = len({row.job.workload for row in rows}) > 1
+    aims = [_aim(row, several) for row in rows]
+    places = {(row.machine.id, labels.processor(row.device), labels.place(row.job)) for row in rows}
+    made = []
+    for row, record, aim, name in zip(rows, records, aims, row_names(rows), strict=True):
+        where = name[:2]
+        if any(aims) and len(places) == 1:
+            own = name[1].removeprefix(labels.place(row.job).removeprefix("cpu, "))
+            where = ("", own.removeprefix(", "))
+        made.append((*where, *aim, name[3], f"process {record.job.round + 1}"))
+    return made
 
 
 def _aim(row: Row, several: bool) -> tuple[str, ...]:
