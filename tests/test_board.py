@@ -138,7 +138,7 @@ def test_time_to_accuracy_is_there_where_the_target_was_reached(tmp_path: Path) 
         Evaluation(after_steps=50 * n, images=10_000, correct=correct, seconds=1.0)
         for n, correct in enumerate(right, 1)
     )
-    fields = {"epoch_evaluations": evaluations, "test": evaluations[-1], "job_seconds": 10.0}
+    fields = {"epoch_evaluations": evaluations, "test": evaluations[-1], "job_seconds": 10.0, "blocks": 3}
     found, *_ = written(tmp_path / "reached", job, **fields)
     assert scalars(found, "accuracy/test") == near([(50, 0.9), (100, 0.95), (150, 0.975)])
     assert scalars(found, "final/time_to_accuracy_seconds") == [(150, 10.0)]

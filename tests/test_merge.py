@@ -333,7 +333,7 @@ def test_a_machine_may_not_call_itself_reference(tmp_path: Path) -> None:
         (b"\xff\xfe\0\n", "not a JSON line"),
         (b"[" * 100_000, "no readable run header"),
         (content()[:100], "torn last line"),
-        (content(seconds=()).replace(b'"schema_version":1', b'"schema_version":%d' % (SCHEMA + 1)), "upgrade cnnbench"),
+        (content(seconds=()).replace(b'"schema_version":%d' % SCHEMA, b'"schema_version":%d' % (SCHEMA + 1)), "upgrade cnnbench"),
         (b"".join(content().splitlines(keepends=True)[1:]), "neither a run nor a record|no readable run header"),
         (content("r1") + content("r2"), "not one run: line 5 is another header"),
         (content("r1") * 2, "not one run"),
@@ -364,7 +364,7 @@ def test_a_broken_copy_does_not_hide_a_good_one(tmp_path: Path) -> None:
 def test_broken_chains_and_newer_records_are_named_and_copied_as_they_are(tmp_path: Path) -> None:
     lines = run_lines()
     chain = put(tmp_path / "usb" / "a.jsonl", "".join(f"{line}\n" for line in (lines[0], *lines[2:])).encode())
-    newer = lines[1].replace('"schema_version":1', f'"schema_version":{SCHEMA + 1}')
+    newer = lines[1].replace(f'"schema_version":{SCHEMA}', f'"schema_version":{SCHEMA + 1}')
     put(tmp_path / "usb" / "b.jsonl", "\n".join([*run_lines("r2", seconds=()), newer, ""]).encode())
     merged = merge([tmp_path / "usb"], tmp_path / "results")
     assert statuses(merged) == ["brought", "brought"]

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from cnnbench import store, workloads
-from cnnbench.analysis import frame
+from cnnbench.analysis import figures, frame
 from cnnbench.cli.main import run_cli
 from cnnbench.data import Dataset
 from cnnbench.devices.nvml import NvmlResult
@@ -84,7 +84,7 @@ def _nothing_known_before_or_after() -> Iterator[None]:
         workloads.forget_files()
         registry._DESCRIBED.clear()
         REGISTRY.cache_clear()
-        frame._step_flops.cache_clear()
+        figures._step_flops.cache_clear()
 
     forget()
     yield
@@ -504,7 +504,7 @@ def test_a_ledger_is_understood_where_the_file_is_not(faked: Path) -> None:
     assert run_cli(["run", "s.toml", "-d", "cpu", "-o", "r", "-r", "1"]) in (0, 5)
     workloads.forget_files()
     registry._DESCRIBED.clear()
-    frame._step_flops.cache_clear()
+    figures._step_flops.cache_clear()
     assert "my-net" not in workloads.names()
     ledgers = [store.load(path) for path in sorted((faked / "r").rglob("*.jsonl"))]
     first = next(each for each in ledgers if each.header.workloads["my-net"].parameters == 15_898)
@@ -515,9 +515,9 @@ def test_a_ledger_is_understood_where_the_file_is_not(faked: Path) -> None:
     assert facts.version == int((facts.sha256 or "")[:8], 16)
     assert "/" not in facts.source
     processes, _ = frame.processes([first])
-    figures = processes[0].figures
-    assert figures is not None
-    assert figures.flops_per_second == pytest.approx(50 * (2 * convolution + 3 * dense) / 0.01)
+    found = processes[0].figures
+    assert found is not None
+    assert found.flops_per_second == pytest.approx(50 * (2 * convolution + 3 * dense) / 0.01)
     versions = {each.header.workloads["my-net"].version for each in ledgers}
     assert len(versions) == 2
     assert {workloads.get("my-net", version).version for version in versions} == versions
