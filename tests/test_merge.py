@@ -333,7 +333,10 @@ def test_a_machine_may_not_call_itself_reference(tmp_path: Path) -> None:
         (b"\xff\xfe\0\n", "not a JSON line"),
         (b"[" * 100_000, "no readable run header"),
         (content()[:100], "torn last line"),
-        (content(seconds=()).replace(b'"schema_version":%d' % SCHEMA, b'"schema_version":%d' % (SCHEMA + 1)), "upgrade cnnbench"),
+        (
+            content(seconds=()).replace(b'"schema_version":%d' % SCHEMA, b'"schema_version":%d' % (SCHEMA + 1)),
+            "upgrade cnnbench",
+        ),
         (b"".join(content().splitlines(keepends=True)[1:]), "neither a run nor a record|no readable run header"),
         (content("r1") + content("r2"), "not one run: line 5 is another header"),
         (content("r1") * 2, "not one run"),
