@@ -11,11 +11,11 @@ any work.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, field_serializer
+from pydantic import Field
 
-from cnnbench.schema import LATER, Frozen, Job, Precision, Software, Status, Telemetry
+from cnnbench.schema import Frozen, Job, Precision, Software, Status, Telemetry
 
 SPOKEN = 1
 Arm = Literal["base", "head"]
@@ -47,18 +47,6 @@ class Setup(Frozen):
     again: dict[int, float] = Field(default_factory=dict)
     data_dir: str | None = None
     device_uuid: str | None = None
-
-    @field_serializer("jobs")
-    def _words_of_old(self, jobs: dict[int, Job]) -> dict[int, dict[str, Any]]:
-        """Jobs without the fields that came later, where these are at their defaults: an older arm knows the rest."""
-        return {
-            number: {
-                name: value
-                for name, value in job.model_dump(mode="json").items()
-                if name not in LATER or value != LATER[name]
-            }
-            for number, job in jobs.items()
-        }
 
 
 class Ask(Frozen):

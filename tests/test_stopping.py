@@ -111,9 +111,13 @@ class TestRecords:
         assert found.epochs == stopping.by_epoch(lb.CURVES)
 
     def test_an_accuracy_job_that_looks_every_epoch_serves_too_and_a_missed_target_is_no_reason_to_leave_it_out(self):
-        job = lb.notebook_job(clock="accuracy", target=0.9999, evaluate_every=440, final_evaluation=False)
+        job = lb.notebook_job(clock="accuracy", target=0.9999, evaluate_every=440, final_evaluation=False, epochs=4)
         record = b.record(
             job,
+            blocks=4,
+            job_seconds=90.0,
+            job_evaluation_seconds=8.0,
+            test=lb.evaluations(lb.CURVES[0])[-1],
             block_seconds=(20.0,) * 4,
             steps_per_block=440,
             steps=1760,

@@ -70,7 +70,8 @@ def check(
     for title, rows in groups:
         figures += sum(len(row.cells) for row in rows)
         ways = [list(_wrong(headings, rows, line)) for line in candidates(title)]
-        wrong += min(ways, key=len) if ways else [(rows[0].line, f"no raw record can be what is titled {title!r}")]
+        nothing = [(rows[0].line, f"no raw record can be what is titled {title!r}")]
+        wrong += min(ways, key=lambda way: sum(1 for _ in way), default=nothing)
     return figures, tuple(wrong)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from cnnbench.data import Dataset
@@ -67,7 +68,7 @@ class Training:
         rate = workload.learning_rate(job.optimizer or "")
         self._optimizer = make_optimizer(job.optimizer or "", self.network.parameters(), rate)
         self.pretrain: LayerwisePretraining | None = None
-        if workload.pretraining is not None and dataset is not None:
+        if workload.pretraining is not None and dataset is not None and isinstance(self.network, nn.Sequential):
             self.pretrain = LayerwisePretraining(
                 workload.pretraining,
                 self.network,

@@ -76,7 +76,7 @@ class Mode:
             if training:
                 with self.autocast():
                     loss = cross_entropy(forward(images), labels)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 self.network.zero_grad(set_to_none=True)
             else:
                 with torch.inference_mode(), self.autocast():

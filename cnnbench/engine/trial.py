@@ -192,7 +192,8 @@ def _time(job: Job, timed: Timed, attached: Attached, progress: Progress, losses
         return JobTiming(sum(blocks), 0.0, blocks, (), False)
     if job.epochs is None or job.steps_per_epoch is None or not isinstance(timed, Training):
         raise WorkloadError(f"clock {job.clock!r} needs a training workload, epochs and steps_per_epoch")
-    length, images, stop = job.epochs, job.epoch_eval_images, _all_right if job.stop_when_all_right else None
+    length, images = job.epochs, job.epoch_eval_images
+    stop: Callable[[int, int], bool] | None = _all_right if job.stop_when_all_right else None
     if job.clock == "accuracy":
         if job.target is None or not job.evaluate_every:
             raise WorkloadError("clock 'accuracy' needs target and evaluate_every")
