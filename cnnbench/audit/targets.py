@@ -60,7 +60,7 @@ def words(row: RawRow) -> dict[str, str]:
     """The cells that are words: how it is computed and trained, its target, how many seeds reached it; why a rung failed."""
     job = row.job
     usual = (job.loader, job.loader_workers) == ("resident", 0)
-    step = [job.precision, job.layout, job.execution]
+    step: list[str] = [job.precision, job.layout, job.execution]
     step += [] if usual else [f"{job.loader}, {job.loader_workers} workers"]
     step += [] if job.division == "reference" else [f"{job.division} division"]
     training = " ".join(shown(name) for name in (job.optimizer, job.init) if name) or "no optimiser"
