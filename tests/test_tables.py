@@ -185,6 +185,15 @@ def test_other_work_never_reads_the_same(base, field):
         assert labels.work(changed) != labels.work(base)
 
 
+@pytest.mark.parametrize("field", [*sorted(CHANGES), "precision"])
+def test_a_race_with_its_mode_and_a_setting_with_its_rung_never_read_the_same(field):
+    """What the tables of time to accuracy and of the ladder say in two places is all of the work, but seed and place."""
+    base = b.target_job()
+    changed = base.model_copy(update={field: CHANGES.get(field, "bf16")})
+    for title, words in ((labels.race, labels.mode), (labels.setting, labels.rung)):
+        assert changed == base or (title(changed), words(changed)) != (title(base), words(base))
+
+
 def test_the_fields_above_are_all_of_the_work_key():
     places = {"device", "threads", "allocator", "seed", "round", "precision"}
     assert set(CHANGES) == set(Job.model_fields) - places
