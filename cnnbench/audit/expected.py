@@ -69,9 +69,12 @@ def check(
     wrong: list[tuple[int, str]] = []
     for title, rows in groups:
         figures += sum(len(row.cells) for row in rows)
-        ways = [list(_wrong(headings, rows, line)) for line in candidates(title)]
-        nothing = [(rows[0].line, f"no raw record can be what is titled {title!r}")]
-        wrong += min(ways, key=lambda way: sum(1 for _ in way), default=nothing)
+        ways: list[list[tuple[int, str]]] = [list(_wrong(headings, rows, line)) for line in candidates(title)]
+        if ways:
+            best = min(ways, key=len)
+            wrong += best
+        else:
+            wrong.append((rows[0].line, f"no raw record can be what is titled {title!r}"))
     return figures, tuple(wrong)
 
 
