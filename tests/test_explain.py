@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -227,3 +228,17 @@ def test_a_network_of_another_package_is_explained_as_ours_are(
         *("floor((10 - 5 + 2*2) / 1) + 1 = 10", "ceil(10 / 3) = 4"),
     ]
     assert "theirs" in refused(capsys, "explain", "theirs", "--slide")
+
+
+def test_a_file_of_the_users_is_explained_and_torch_modules_have_their_totals(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The examples of docs/own-workload.md: layers one by one, or what the network declares of itself."""
+    folder = Path(__file__).parents[1] / "examples" / "own_workload"
+    assert run_cli(["explain", str(folder / "my_net.py"), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["workload"] == "my-net"
+    assert run_cli(["explain", str(folder / "cnnbench_lenet5.py")]) == 0
+    said = capsys.readouterr().out
+    assert "torch modules, as declared" in said
+    assert "61,706 parameters: weights and biases, not told apart" in said
+    workloads.forget_files()

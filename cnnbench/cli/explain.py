@@ -46,8 +46,8 @@ def explain(
 ) -> None:
     """Work out a WORKLOAD layer by layer: output shapes, activations, weights, biases, bytes, FLOPs forward and training.
 
-    `cnnbench list workloads` has the names. Nothing is measured; only --compare reads results, for the best accuracy
-    recorded of each workload.
+    `cnnbench list workloads` has the names; a Python file with a workload in it, which is run, will do too. Nothing is
+    measured; only --compare reads results, for the best accuracy recorded of each workload.
     """
     if slide and compare:
         raise UsageError("--slide is of one workload and --compare of several: choose one of them")
@@ -70,12 +70,13 @@ def _emit(report: Report, document: object, format_: Format, output: Path | None
 
 
 def _explained(name: str, *, slide: bool) -> tuple[Report, dict[str, Any]]:
-    found = explained.explain(workloads.get(name))
+    workload = workloads.find(name)
+    found = explained.explain(workload)
     if not slide:
         return words.explained(found), words.document(found)
     from cnnbench.report import slide as beside
 
-    printed = slides.slide_of(name)
+    printed = slides.slide_of(workload.name)
     also = None if printed.also is None else explained.explain(workloads.get(printed.also))
     return beside.report(found, printed, also), {**words.document(found), "slide": beside.document(found, printed)}
 
@@ -83,7 +84,7 @@ def _explained(name: str, *, slide: bool) -> tuple[Report, dict[str, Any]]:
 def _compared(names: Sequence[str], results: Path | None) -> tuple[Report, dict[str, Any]]:
     if len(set(names)) != len(names) or len(names) < 2:
         raise UsageError("--compare takes two or more different workloads, such as mlp-1 mnist-cnn-2048")
-    chosen = [workloads.get(name) for name in names]
+    chosen = [workloads.find(name) for name in names]
     for workload in chosen:
         explained.explain(workload)  # refuses a GEMM before any ledger is read
     from cnnbench.analysis import tradeoff

@@ -61,8 +61,8 @@ def explained(found: Explained) -> Report:
     notes = [
         Note(
             "summary",
-            f"{units.count(total.parameters)} parameters: {units.count(total.weights)} weights and "
-            f"{units.count(total.biases)} biases, {units.count(total.parameter_bytes)} bytes in float32.",
+            f"{units.count(total.parameters)} parameters: {_kinds(found)}, {units.count(total.parameter_bytes)} bytes in "
+            "float32.",
         ),
         Note("rule", COUNTED),
         Note("rule", STORED),
@@ -115,6 +115,12 @@ _FIGURES: Sequence[tuple[Column, Callable[[ExplainedLayer], int]]] = (
     (Column("forward_flops", "forward", "FLOPs", 2), lambda layer: layer.forward_flops),
     (Column("training_flops", "training", "FLOPs", 3), lambda layer: layer.training_flops),
 )
+
+
+def _kinds(found: Explained) -> str:
+    if found.workload.declared is not None:
+        return "weights and biases, not told apart in a network of torch modules"
+    return f"{units.count(found.total.weights)} weights and {units.count(found.total.biases)} biases"
 
 
 def _layers(found: Explained) -> Table:

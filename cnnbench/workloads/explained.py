@@ -11,7 +11,7 @@ from math import prod
 
 from cnnbench.errors import WorkloadError
 from cnnbench.workloads import flops
-from cnnbench.workloads.base import Workload
+from cnnbench.workloads.base import Counts, Workload
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,24 @@ def explain(workload: Workload) -> Explained:
         )
     shape = workload.input_shape
     rows = [ExplainedLayer("input", shape, (), prod(shape), 0, 0, 0, 0)]
+    if workload.declared is not None:
+        rows.append(_declared(workload, workload.declared))
     rows += [_explained(count) for count in flops.count_layers(workload.layers, shape)]
     return Explained(workload, tuple(rows), _pretraining(workload))
+
+
+def _declared(workload: Workload, counts: Counts) -> ExplainedLayer:
+    """A network of torch modules in one row: what it declares of itself, biases among the weights."""
+    return ExplainedLayer(
+        label="torch modules, as declared",
+        output=(workload.classes,),
+        sides=(),
+        activations=counts.activations - prod(workload.input_shape),
+        weights=counts.parameters,
+        biases=0,
+        forward_flops=counts.forward,
+        training_flops=counts.training,
+    )
 
 
 def _explained(count: flops.LayerCount) -> ExplainedLayer:
