@@ -207,7 +207,7 @@ def wishes_again(header: CheckHeader) -> dict[Arm, ArmWish]:
 
     def wish(side: ArmSide) -> ArmWish:
         revision = None if side.commit is None else Revision(side.ref or side.commit, side.commit)
-        return ArmWish(side.python, revision, side.settings)
+        return ArmWish(side.python or sys.executable, revision, side.settings)
 
     return {"base": wish(header.base), "head": wish(header.head)}
 

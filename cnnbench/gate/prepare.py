@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,7 @@ def _side(workers: Workers, arm: Arm, wish: ArmWish, hello: Hello) -> ArmSide:
     environment = paired_environment(list(workers.jobs[arm].values()), workers.device, ())
     return ArmSide(
         label=_label(wish),
-        python=wish.python,
+        python="" if wish.python == sys.executable else wish.python,
         ref=None if wish.revision is None else wish.revision.text,
         commit=None if wish.revision is None else wish.revision.commit,
         settings=dict(wish.settings),
@@ -168,7 +169,8 @@ def _check_package(places: Places, arm: Arm, wish: ArmWish, package: Path) -> No
 def _label(wish: ArmWish) -> str:
     parts = [wish.revision.label] if wish.revision is not None else []
     parts += [f"{key}={value}" for key, value in wish.settings.items()]
-    return ", ".join(parts) or f"Python {wish.python}"
+    own = wish.python == sys.executable
+    return ", ".join(parts) or ("this Python" if own else f"Python {wish.python}")
 
 
 def design_of(header: CheckHeader, data_dir: Path | None, device_uuid: str | None) -> Design:
