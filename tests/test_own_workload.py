@@ -623,9 +623,7 @@ def test_the_example_package_is_installed_listed_and_benchmarked(tmp_path: Path)
     assert (facts.source, facts.sha256, facts.flops_training_per_image) == ("cnnbench-lenet5 1.0.0", None, 2_263_920)
     without = command("show", results, "--format", "json")
     assert without.returncode == 0, without.stderr
-    here, there = json.loads(without.stdout), json.loads(done.stdout)
-    apart = [note for note in (*here.pop("notes"), *there.pop("notes")) if "lenet" in note["text"]]
-    assert here == there, apart
+    assert json.loads(without.stdout) == json.loads(done.stdout)
 
 
 @pytest.mark.slow
