@@ -139,8 +139,8 @@ class RawRow:
         """How it departs from the plain job of its network and batch, in words."""
         job = self.job
         words = list(job.variations)
-        known = job.workload in workloads.names()
-        if known and job.optimizer not in (None, workloads.get(job.workload).default_optimizer):
+        usual = workloads.get(job.workload).default_optimizer if job.workload in workloads.names() else None
+        if usual is not None and job.optimizer not in (None, usual):
             words.append(shown(str(job.optimizer)))
         if (job.loader, job.loader_workers) != ("resident", 0):
             words.append(f"{job.loader}, {job.loader_workers} workers")

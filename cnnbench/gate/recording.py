@@ -36,7 +36,9 @@ class ArmSide(Frozen):
     """What one arm is: its code, its Python, its settings, and what its worker said it runs on."""
 
     label: str
-    python: str = Field(description="as it was asked for; empty: the one that ran the check, whose path is nobody's business")
+    python: str = Field(
+        description="as it was asked for; empty: the one that ran the check, whose path is nobody's business"
+    )
     ref: str | None = None
     commit: str | None = None
     settings: dict[str, str] = Field(default_factory=dict)

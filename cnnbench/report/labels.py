@@ -72,10 +72,9 @@ def apart(job: Job) -> tuple[str, ...]:
 
 
 def optimizer(job: Job) -> tuple[str, ...]:
-    """The optimiser where it is not the workload's own."""
-    known = job.workload in workloads.names()
-    usual = workloads.get(job.workload).default_optimizer if known else None
-    return () if job.optimizer in (None, usual) or not known else (plain(str(job.optimizer)),)
+    """The optimiser where it is not the workload's own; nothing where that is unknown (only a ledger describes it)."""
+    usual = workloads.get(job.workload).default_optimizer if job.workload in workloads.names() else None
+    return () if usual is None or job.optimizer in (None, usual) else (plain(str(job.optimizer)),)
 
 
 PLAIN_STEP: dict[str, Any] = {
