@@ -83,6 +83,14 @@ def test_a_bug_shows_its_traceback_with_v_before_or_after_the_command(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_a_second_interrupt_while_the_first_is_answered_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def impatient(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shell.click, "echo", impatient)
+    assert run_cli(["fail", "interrupt"]) == ExitCode.INTERRUPTED
+
+
 def test_an_error_raised_on_purpose_shows_its_traceback_only_with_vv(capsys: pytest.CaptureFixture[str]) -> None:
     run_cli(["-v", "fail", "suite"])
     assert "Traceback" not in capsys.readouterr().err

@@ -242,7 +242,7 @@ class TestCommand:
         for arguments in ([], [few]):
             error = call(*arguments, CNNBENCH_RESULTS=None).exception
             assert isinstance(error, UsageError)
-            assert "cnnbench run ladder --repeats 10" in str(error)
+            assert "cnnbench run convergence" in str(error)
         assert "seeds: 3, of the plain row 5; 5 of each are needed" in str(error)
 
     def test_a_page_has_the_table_where_modes_could_be_tested(self):

@@ -147,10 +147,12 @@ def test_every_workload_names_only_rules_there_are() -> None:
 
 
 def test_a_band_holds_for_its_recipe() -> None:
-    exact, longer = Band(100, 128, 0.9, 1.0), Band(100, 128, 0.9, 1.0, at_least=True)
-    assert [exact.holds_for(steps, 128) for steps in (99, 100, 101)] == [False, True, False]
-    assert [longer.holds_for(steps, 128) for steps in (99, 100, 101)] == [False, True, True]
-    assert not longer.holds_for(100, 64)
+    exact, longer = Band(100, 128, 0.9, 1.0, order="shuffled"), Band(100, 128, 0.9, 1.0, at_least=True)
+    assert [exact.holds_for(steps, 128, "shuffled") for steps in (99, 100, 101)] == [False, True, False]
+    assert [longer.holds_for(steps, 128, "shuffled") for steps in (99, 100, 101)] == [False, True, True]
+    assert not longer.holds_for(100, 64, "shuffled")
+    assert longer.holds_for(100, 128, "sequential")
+    assert not exact.holds_for(100, 128, "sequential")
 
 
 def test_the_batch_that_fits_shrinks_with_the_memory() -> None:

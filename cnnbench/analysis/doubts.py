@@ -257,19 +257,26 @@ def _as_number(setting: str) -> float:
         return math.nan
 
 
-def low_accuracy(case: Case) -> Doubt | None:
-    """Trained long enough and still below the workload's band."""
+def outside_band(case: Case) -> Doubt | None:
+    """Trained as its recipe says, and not as good as its seeds are; or better than any of them."""
     test = case.trial.test
     if test is None or case.job.data != "mnist" or case.job.workload not in workloads.names() or not test.images:
         return None
     band = band_of(case.job, test.after_steps)
     if band is None:
         return None
-    share, low = test.correct / test.images, band.low
-    if share >= low:
-        return None
-    text = f"accuracy {units.percent(share)} after {test.after_steps:,} steps, {units.percent(low)} or more is expected"
-    return Doubt("low-accuracy", text, "Check optimiser and initialisation: speed without learning is worth nothing.")
+    share = test.correct / test.images
+    got = f"accuracy {units.percent(share)} after {test.after_steps:,} steps"
+    if share < band.low:
+        text = f"{got}, {units.percent(band.low)} or more is expected"
+        remedy = "Check optimiser and initialisation: speed without learning is worth nothing."
+        return Doubt("low-accuracy", text, remedy)
+    if share > band.high:
+        text = f"{got}, {units.percent(band.high)} or less is expected"
+        return Doubt(
+            "high-accuracy", text, "Check that no test image was trained on, and that the recipe is the workload's."
+        )
+    return None
 
 
 def band_of(job: Job, steps: int) -> workloads.Band | None:
@@ -278,7 +285,7 @@ def band_of(job: Job, steps: int) -> workloads.Band | None:
     own = (job.optimizer, job.init) == (workload.default_optimizer, workload.default_init)
     if not own or job.pool not in (None, workload.pool) or job.activation not in (None, workload.activation):
         return None
-    return next((band for band in workload.bands if band.holds_for(steps, job.batch_size)), None)
+    return next((band for band in workload.bands if band.holds_for(steps, job.batch_size, job.order)), None)
 
 
 CHECKS: tuple[Check, ...] = (
@@ -294,5 +301,5 @@ CHECKS: tuple[Check, ...] = (
     projected,
     above_peak,
     precision_not_seen,
-    low_accuracy,
+    outside_band,
 )

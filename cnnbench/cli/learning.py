@@ -1,4 +1,4 @@
-"""`cnnbench stopping` and `cnnbench converge`: what accuracies are worth, the lecture's "100 %" and a faster mode's."""
+"""`cnnbench stopping`, `bands` and `converge`: what accuracies are worth; the lecture's "100 %", a recipe's, a mode's."""
 
 from __future__ import annotations
 
@@ -178,7 +178,53 @@ def converge(
         context.exit(ExitCode.INCONCLUSIVE)
 
 
-_REMEDY = "cnnbench run ladder --repeats 10"
+_REMEDY = "cnnbench run convergence"
+
+
+@click.command()
+@_choosing
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.json",
+    help="Also write every seed's own count, with the bands they make.",
+)
+@click.pass_context
+def bands(
+    context: click.Context,
+    /,
+    paths: tuple[Path, ...],
+    format_: Format,
+    machine_id: str | None,
+    run_id: str | None,
+    last: bool,
+    output: Path | None,
+    record: Path | None,
+) -> None:
+    """Say what test accuracy each recipe ends with: mean and spread over seeds, and the band of 4 standard deviations.
+
+    From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). Ten seeds or more make a
+    band. Rows whose workload has a band already are held to it, seed by seed: exit 1 where a seed lies outside.
+    """
+    from cnnbench.analysis.bands import spreads, to_text
+    from cnnbench.report import bands as tables
+
+    found = _found(paths, Selection(machine_id, run_id, last), "cnnbench run models")
+    made, left_out = spreads(found.comparison.rows)
+    problems = (*left_out, *found.problems)
+    if not made:
+        raise _nothing(
+            "no row that trained on MNIST and looked at all test images",
+            "measure some with `cnnbench run models`",
+            paths,
+            problems,
+        )
+    if record is not None:
+        out.save(record, to_text(made, found.digests))
+    report = tables.build(made, _processor(found.comparison.rows), problems=problems, digests=found.digests)
+    out.emit(report, format_, output)
+    if any(each.outside or (each.known is not None and each.failed) for each in made):
+        context.exit(ExitCode.FINDING)
 
 
 def _found(paths: Sequence[Path], selection: Selection, command: str) -> Gathered:

@@ -47,6 +47,7 @@ COMMANDS: dict[str, Lazy] = {
     "report": Lazy("cnnbench.cli.report:report", "Make a page, document or tables of results, with charts."),
     "compare": Lazy("cnnbench.cli.compare:compare", "Divide the times of two machines, runs or ledgers, row by row."),
     "stopping": Lazy("cnnbench.cli.learning:stopping", "Say what the lecture's 100 % means, epoch by epoch."),
+    "bands": Lazy("cnnbench.cli.learning:bands", "Say what accuracy a recipe ends with, over seeds."),
     "converge": Lazy("cnnbench.cli.learning:converge", "Test whether each faster mode learns as well."),
     "devices": Lazy("cnnbench.cli.machine:devices", "Show each processor with its theoretical and measured peaks."),
     "doctor": Lazy("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
@@ -192,6 +193,8 @@ def run_cli(arguments: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except OSError as error:
         return _say(_describe(error), ExitCode.USAGE)
+    except KeyboardInterrupt:  # a second Ctrl-C, while the first was being answered
+        return ExitCode.INTERRUPTED
     return code
 
 

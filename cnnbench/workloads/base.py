@@ -44,8 +44,8 @@ Activation = Literal["relu", "sigmoid"]
 class Band:
     """Test accuracy to expect of one recipe on MNIST's 10,000 test images: mean +- 4 standard deviations over seeds.
 
-    It holds for exactly this many optimiser steps (`at_least`: or more) of this batch, with the workload's own
-    optimiser, initialisation, pooling and activation.
+    It holds for exactly this many optimiser steps (`at_least`: or more) of this batch, in this order of the images (None:
+    any), with the workload's own optimiser, initialisation, pooling and activation.
     """
 
     steps: int
@@ -53,11 +53,12 @@ class Band:
     low: float
     high: float
     at_least: bool = False
+    order: Literal["sequential", "shuffled"] | None = None
 
-    def holds_for(self, steps: int, batch_size: int) -> bool:
-        """Whether a training of so many steps of this batch is the recipe."""
+    def holds_for(self, steps: int, batch_size: int, order: str) -> bool:
+        """Whether a training of so many steps of this batch in this order is the recipe."""
         enough = steps >= self.steps if self.at_least else steps == self.steps
-        return enough and batch_size == self.batch_size
+        return enough and batch_size == self.batch_size and self.order in (None, order)
 
 
 @dataclass(frozen=True)
