@@ -15,12 +15,17 @@ from typing import Literal
 from cnnbench import units, workloads
 from cnnbench.errors import WorkloadError
 from cnnbench.machine import peaks
-from cnnbench.schema import Device, Job, Machine, Outcome, Status, Trial
+from cnnbench.schema import TUNED_ERROR, Device, Job, Machine, Outcome, Status, Trial
 
 JUDGED: tuple[Status, ...] = ("ok", "missed")
 """Outcomes that say something of their trial, so that it is held against what cannot be."""
 CONVOLUTION_FACTOR = 4.0
 """Winograd F(4x4, 3x3) saves a factor 4 of a 3x3 convolution's multiplications, the most any library uses."""
+TUNED_TOLERANCE = {"fp32": 1e-2, "tf32": 2e-2, "bf16": 0.2, "fp16": 0.05}
+"""Rounding alone is far below (1e-6 in fp32); but where two of the four values a maximum is taken of are equal but for rounding,
+the gradient takes the other way, and each such case is up to a thousandth. Wrong mathematics is tenths."""
+ZEROS_FACTOR = 8.0
+"""The tuned division leaves out products with zeros: four of five pixels of a digit, nine of ten gradients of a convolution."""
 CLOCK_TICK = 1e-9
 """Seconds: what the clock counts in, so that no block is shorter."""
 CLOCK_TOLERANCE = 1.001
@@ -41,6 +46,7 @@ def check(
 ) -> tuple[Violation, ...]:
     """Every violation of one trial; empty for a sound one. `status` is what the worker said: `ok` or `missed`."""
     broken = [*_broken_identities(job, trial, process_seconds), *_broken_target(job, trial, status)]
+    broken += _other_mathematics(job, trial)
     impossible = [Violation("identity", "invalid", text) for text in broken]
     physics = None if impossible or device is None else _physics(job, trial, device, machine)
     return (*impossible, *((physics,) if physics else ()))
@@ -121,6 +127,20 @@ def _broken_target(job: Job, trial: Trial, status: Status) -> list[str]:
     return broken
 
 
+def _other_mathematics(job: Job, trial: Trial) -> list[str]:
+    """The tuned division computes what the reference does, and each process has shown it."""
+    if job.division != "tuned":
+        return []
+    text, most = trial.settings.get(TUNED_ERROR, ""), TUNED_TOLERANCE[job.precision]
+    try:
+        error = float(text)
+    except ValueError:
+        return ["the tuned step was not held against the reference's"]
+    if error <= most:  # false of NaN too
+        return []
+    return [f"the tuned step's gradients are off by {error:.1e}, at most {most:.0e} is rounding"]
+
+
 def _broken_counts(job: Job, trial: Trial) -> list[str]:
     try:
         workload = workloads.get(job.workload, job.workload_version)
@@ -150,8 +170,14 @@ def _physics(job: Job, trial: Trial, device: Device, machine: Machine) -> Violat
     rate = workloads.flops_per_step(job) * trial.steps_per_block / min(trial.block_seconds)
     if rate <= bound:
         return None
+    if job.division == "tuned" and rate <= ZEROS_FACTOR * bound:
+        return Violation("physics", "doubt", f"{_against(rate, bound)}: products with zeros left out, or a wrong clock")
     convolves = workloads.get(job.workload, job.workload_version).convolves
-    against = f"{units.giga(rate)} GFLOP/s in the fastest block, the bound at maximum clock is {units.giga(bound)}"
+    against = _against(rate, bound)
     if convolves and rate <= CONVOLUTION_FACTOR * bound:
         return Violation("physics", "doubt", f"{against}: a reduced-multiplication convolution, or a wrong clock")
     return Violation("physics", "invalid", against)
+
+
+def _against(rate: float, bound: float) -> str:
+    return f"{units.giga(rate)} GFLOP/s in the fastest block, the bound at maximum clock is {units.giga(bound)}"

@@ -33,7 +33,7 @@ DataKind = Literal["mnist", "synthetic", "random"]
 Loader = Literal["resident", "dataloader"]
 Clock = Literal["steady", "job", "accuracy"]
 Task = Literal["training", "inference"]
-Execution = Literal["eager", "compiled"]
+Execution = Literal["eager", "compiled", "auto", "fused", "native"]
 Pool = Literal["max", "average"]
 Activation = Literal["relu", "sigmoid"]
 Allocator = Literal["held", "system"]
@@ -42,6 +42,8 @@ Status = Literal[
 ]
 DeviceKind = Literal["cpu", "cuda", "rocm", "mps", "xpu"]
 SPLIT_IMAGES = {"train-55000": 55_000, "train-60000": 60_000}
+TUNED_ERROR = "tuned_gradient_error"
+"""The setting of a tuned trial that says how far its gradients are from float64's, relative; see `engine.tuned`."""
 BOARD_NOTE = "tensorboard"
 """The setting of a trial that says what of its TensorBoard run could not be written; absent where all was, or none was asked."""
 

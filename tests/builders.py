@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.schema import (
+    TUNED_ERROR,
     Device,
     Evaluation,
     Job,
@@ -176,6 +177,8 @@ def record(
 ) -> Record:
     """One process; a failed one has no trial, one that missed its target has."""
     ok = status == "ok"
+    if job.division == "tuned":
+        trial_fields = {"settings": {TUNED_ERROR: "1e-06"}} | trial_fields
     measured = ok or (status == "missed" and job.clock == "accuracy")
     outcome = Outcome(
         status=status,

@@ -10,7 +10,7 @@ from cnnbench import workloads
 from cnnbench.data import Dataset
 from cnnbench.engine.feed import make_feed
 from cnnbench.engine.loop import Products, Training
-from cnnbench.errors import UnsupportedError, WorkloadError
+from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
 
 CPU = torch.device("cpu")
@@ -145,7 +145,6 @@ def test_seeds_differ_and_repeat() -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"division": "tuned"}, UnsupportedError, "reference division"),
         ({"optimizer": "lion"}, WorkloadError, "optimizer 'lion'"),
         ({"batch_size": 10_000}, WorkloadError, "larger than the 640"),
     ],

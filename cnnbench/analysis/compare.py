@@ -177,7 +177,7 @@ def _with_ceiling(row: Row, ceiling: float | None) -> Row:
     if ceiling is None:
         missing["ceiling"] = "no GEMM was measured on this device at this precision, thread count and torch"
     over = None if ceiling is None or row.flops_per_second is None else row.flops_per_second.value / ceiling
-    doubted = (*row.doubts, *((above_ceiling(over),) if over is not None and over > 1 else ()))
+    doubted = (*row.doubts, *((above_ceiling(over, row.job.division),) if over is not None and over > 1 else ()))
     found = bound(row.job, row.step_seconds.value, row.floors, row.operators_per_step, ceiling)
     return dataclasses.replace(row, ceiling_flops_per_second=ceiling, bound=found, missing=missing, doubts=doubted)
 

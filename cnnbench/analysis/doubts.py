@@ -229,8 +229,11 @@ def above_peak(case: Case) -> Doubt | None:
     return Doubt("above-peak", doubted[0], "Check the clock and the canary before believing it.") if doubted else None
 
 
-def above_ceiling(share: float) -> Doubt:
+def above_ceiling(share: float, division: str = "reference") -> Doubt:
     """A whole training step faster than the bare products of its device (asked by `compare`, which sees both)."""
+    if division == "tuned":
+        text = f"the model's FLOPs come to {share:.0%} of the best matrix product: products with zeros are left out"
+        return Doubt("zeros-left-out", text, "Read its FLOP/s as the model's arithmetic a second, not as the device's.")
     text = f"the step reaches {share:.0%} of the best matrix product measured on its device"
     return Doubt("above-ceiling", text, "Measure the products again, in the same run.")
 

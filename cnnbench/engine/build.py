@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 
 from cnnbench import data, workloads
+from cnnbench.data import Dataset
 from cnnbench.devices import Attached
-from cnnbench.engine import precision
+from cnnbench.engine import precision, tuned
 from cnnbench.engine.loop import Inference, Networked, Products, Timed, Training
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
+from cnnbench.workloads import Workload
 
 
 def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
@@ -67,8 +69,7 @@ def build(
         dataset = data.load(job.data, job.split, data_dir)
     end("data")
     begin("build")
-    kind = Inference if job.task == "inference" else Training
-    network: Networked = kind(job, workload, dataset, attached.device)
+    network = _network(job, workload, dataset, attached.device)
     attached.synchronize()
     end("build")
     if job.execution == "compiled":
@@ -77,3 +78,11 @@ def build(
         attached.synchronize()
         end("compile")
     return network
+
+
+def _network(job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> Networked:
+    if job.division == "tuned":
+        if job.task == "inference":
+            raise UnsupportedError("the tuned division trains; inference is the reference division's")
+        return tuned.make(job, workload, dataset, device)
+    return (Inference if job.task == "inference" else Training)(job, workload, dataset, device)

@@ -48,8 +48,10 @@ class Training:
         _check(job, workload)
         self._device, self._seed, self._extra_forwards = device, job.seed, job.extra_forwards
         workload = workload.varied(job.pool, job.activation)
+        self.notes: dict[str, str] = {}
+        """What the record's settings should say of how this was built."""
         network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
-        self.mode = Mode(job, network, device)
+        self.mode = Mode(job, self._arranged(network), device)
         self.network = self.mode.network
         self._start = [each.detach().clone() for each in self._state()]
         self._test: Batch | None = None
@@ -103,6 +105,20 @@ class Training:
         self._sample_generator.manual_seed(self._seed + 1)
         torch.manual_seed(self._seed)
         self.network.train()
+
+    def _arranged(self, network: nn.Module) -> nn.Module:
+        """The network as it is; a tuned rung may put the same modules in another order."""
+        return network
+
+    def gradients(self, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        """Of every parameter for one batch, dropout off: to hold ways of computing them against each other."""
+        self.network.eval()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.mode.loss(images, labels).backward()  # type: ignore[no-untyped-call]
+        found = [each.grad.clone() for each in self.network.parameters() if each.grad is not None]
+        self._optimizer.zero_grad(set_to_none=True)
+        self.network.train()
+        return found
 
     def _state(self) -> list[torch.Tensor]:
         """What a step changes in the network: parameters, and buffers such as a normalisation's running mean."""
@@ -251,8 +267,6 @@ class Products:
 
 
 def _check(job: Job, workload: Workload) -> None:
-    if job.division != "reference":
-        raise UnsupportedError(f"division {job.division!r}: {workload.name} has only the reference division so far")
     if job.layout == "nhwc" and not workload.convolves:
         raise UnsupportedError(
             f"layout 'nhwc': {workload.name} has no convolutions, so its data have no channels to put last"

@@ -79,6 +79,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
 
     directory = None if envelope.data_dir is None else Path(envelope.data_dir)
     timed = build(job, directory, attached, begin=progress.phase, end=phases.end)
+    settings |= timed.notes if isinstance(timed, Training) else {}
     progress.phase("first step")
     timed.step()
     attached.synchronize()

@@ -46,6 +46,7 @@ ANY, GPU = "any", "gpu"
 KINDS: tuple[DeviceKind, ...] = get_args(DeviceKind)
 MOST_IMAGES = max(SPLIT_IMAGES.values())
 TEST_IMAGES = 10_000
+REFERENCE_EXECUTIONS = ("eager", "compiled")
 MOST_CELLS = 10_000
 """More combinations than this in one job are a slip, not a plan: at 4 s a process they would take half a day."""
 
@@ -232,6 +233,8 @@ def completed(cell: dict[str, Scalar | None], workload: Workload) -> dict[str, S
     digits = workload.kind == "training" and workload.dataset == "mnist"
     if digits and cell["epochs"] is not None and cell["steps_per_epoch"] is None:
         cell["steps_per_epoch"] = full_batches(cell)
+    if cell.get("division") == "tuned" and cell.get("execution") == "eager":
+        cell["execution"] = "auto"  # the suite is silent: the fastest rung
     if cell["clock"] == "accuracy":
         cell["evaluate_every"] = cell["evaluate_every"] or cell["steps_per_epoch"]
         cell["final_evaluation"] = False
@@ -242,7 +245,7 @@ def contradictions(cell: Cell) -> list[str]:
     """What in one combination of values cannot be, each with both values named."""
     if cell["workload"] == "gemm":
         return []
-    found = _of_task(cell) + _of_clock(cell)
+    found = _of_task(cell) + _of_clock(cell) + _of_division(cell)
     if cell["loader_workers"] and cell["loader"] != "dataloader":
         found.append(f"loader_workers {cell['loader_workers']} needs loader 'dataloader', not {cell['loader']!r}")
     if cell["split"] is None:
@@ -269,6 +272,23 @@ def _of_task(cell: Cell) -> list[str]:
         found.append(
             f"extra_forwards {cell['extra_forwards']} makes no sense with task 'inference', which is forward only"
         )
+    return found
+
+
+def _of_division(cell: Cell) -> list[str]:
+    """Which ways of executing belong to which division."""
+    division, execution = cell["division"], cell["execution"]
+    if division != "tuned":
+        if execution in REFERENCE_EXECUTIONS:
+            return []
+        return [f"execution {execution!r} is a rung of division 'tuned', not of {division!r}"]
+    found = []
+    if execution in REFERENCE_EXECUTIONS:
+        found.append(f"execution {execution!r} is the reference division's; division 'tuned' has auto, fused, native")
+    if cell["layout"] != "nchw":
+        found.append(f"layout {cell['layout']!r} cannot be chosen in division 'tuned': each rung has its own")
+    if cell["task"] == "inference":
+        found.append("task 'inference' needs division 'reference': the tuned division trains")
     return found
 
 

@@ -1,0 +1,64 @@
+"""The native rung as a training: batches, weights, evaluation as the reference has them, the step by the kernels."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from cnnbench.data import Dataset
+from cnnbench.engine.loop import Training
+from cnnbench.engine.tuned import native
+from cnnbench.engine.tuned.stages import stages_of
+from cnnbench.engine.tuned.step import NativeStep
+from cnnbench.errors import UnsupportedError
+from cnnbench.schema import Job
+from cnnbench.workloads import Workload
+
+
+class NativeTraining(Training):
+    """float32 on a CPU. Raises UnsupportedError with the reason for what the kernels cannot do."""
+
+    _native: NativeStep | None = None
+
+    def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
+        if device.type != "cpu":
+            raise UnsupportedError(f"native kernels run on CPUs, not on {device.type}")
+        if job.precision != "fp32":
+            raise UnsupportedError(f"native kernels compute in fp32, not in {job.precision}")
+        if dataset is None:
+            raise UnsupportedError("native kernels train on digits")
+        kernels = native.load()
+        varied = workload.varied(job.pool, job.activation)
+        stages = stages_of(varied.layers, varied.input_shape, kernels.lanes)
+        super().__init__(job, workload, dataset, device)
+        network = self.network
+        if not isinstance(network, nn.Sequential):
+            raise UnsupportedError("native kernels need a network of known layers")
+        rate = workload.learning_rate(job.optimizer or "")
+        self._native = NativeStep(
+            kernels, stages, network, job.batch_size, optimizer=job.optimizer or "", rate=rate, seed=job.seed
+        )
+        self.reset()
+
+    def step(self) -> None:
+        """Draw, and the whole step in the kernels."""
+        assert self._native is not None
+        images, labels = self._feed.draw()
+        loss = self._native.step(images, labels)
+        for _ in range(self._extra_forwards):
+            self._native.forward(images)
+        self._last_loss = torch.tensor(loss)
+
+    def reset(self) -> None:
+        """As the reference's, and the kernels' own random numbers and optimiser state."""
+        super().reset()
+        if self._native is not None:
+            self._native.reset()
+
+    def gradients(self, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        """Of every parameter in its own shape, dropout off."""
+        assert self._native is not None
+        self._native.forward(images, dropout=False)
+        self._native.loss(labels)
+        self._native.backward(images)
+        return [self._native.flat.gradient(parameter).clone() for parameter in self.network.parameters()]
