@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
+from pathlib import Path
 
 import builders as b
 import learning_builders as lb
@@ -148,3 +149,33 @@ class TestCommand:
         assert isinstance(error, UsageError)
         assert "cnnbench run models" in str(error)
         assert "until it is good enough" in str(error)
+
+
+RECORDINGS = sorted(Path(__file__).parents[1].glob("results/*/seeds/*.json"))
+
+
+def recorded_recipes():
+    for path in RECORDINGS:
+        yield from json.loads(path.read_text())["recipes"]
+
+
+def test_the_bands_of_the_workloads_are_those_of_the_recorded_seeds():
+    """A constant in the code is what the committed counts make, neither rounded nor remembered."""
+    recipes = {(each["workload"], each["steps"]): each for each in recorded_recipes()}
+    assert recipes
+    of_code = {
+        (name, band.steps): band
+        for name in workloads.names()
+        for band in workloads.get(name).bands
+        if not band.at_least
+    }
+    assert of_code.keys() == recipes.keys()
+    for key, band in of_code.items():
+        recipe = recipes[key]
+        right = tuple(recipe["right_by_seed"].values())
+        assert len(right) >= bands.SEEDS
+        assert band == bands.make_band(recipe["steps"], recipe["batch_size"], recipe["order"], right)
+        own = workloads.get(recipe["workload"])
+        assert (recipe["workload_version"], recipe["optimizer"], recipe["init"]) == (
+            own.version, own.default_optimizer, own.default_init,
+        )  # fmt: skip

@@ -11,7 +11,7 @@ softmax, Adam 0.01 for one hidden layer, Adam 0.001 with Xavier and dropout (kee
 
 from __future__ import annotations
 
-from cnnbench.workloads.base import NORMAL, NORMAL_TENTH, NORMAL_UNIT, TRUNCATED, XAVIER, Pretraining, Workload
+from cnnbench.workloads.base import NORMAL, NORMAL_TENTH, NORMAL_UNIT, TRUNCATED, XAVIER, Band, Pretraining, Workload
 from cnnbench.workloads.flops import Dense, Dropout, Flatten, Layer, Relu
 
 HIDDEN = 256
@@ -38,6 +38,7 @@ SOFTMAX = Workload(
     optimizers=("sgd", "momentum", "rmsprop", "rmsprop-tf1", "adam"),
     inits=_INITS,
     learning_rates={"sgd": 0.01},
+    bands=(Band(8_250, 100, 0.9005, 0.9094, order="shuffled"),),
 )
 MLP_1 = Workload(
     name="mlp-1",
@@ -49,6 +50,7 @@ MLP_1 = Workload(
     classes=10,
     optimizers=_ADAM,
     inits=_INITS,
+    bands=(Band(8_250, 100, 0.9751, 0.9833, order="shuffled"),),
 )
 MLP_5 = Workload(
     name="mlp-5",
@@ -60,6 +62,7 @@ MLP_5 = Workload(
     classes=10,
     optimizers=_ADAM,
     inits=_INITS,
+    bands=(Band(8_250, 100, 0.9692, 0.9877, order="shuffled"),),
 )
 MLP_5_XAVIER_DROPOUT = Workload(
     name="mlp-5-xavier-dropout",
@@ -71,6 +74,7 @@ MLP_5_XAVIER_DROPOUT = Workload(
     classes=10,
     optimizers=_ADAM,
     inits=(XAVIER, *(init for init in _INITS if init != XAVIER)),
+    bands=(Band(8_250, 100, 0.974, 0.9882, order="shuffled"),),
 )
 MLP_5_PRETRAINED = Workload(
     name="mlp-5-pretrained",
@@ -83,5 +87,6 @@ MLP_5_PRETRAINED = Workload(
     optimizers=_ADAM,
     inits=(XAVIER, *(init for init in _INITS if init != XAVIER)),
     pretraining=Pretraining(epochs=2),
+    bands=(Band(8_250, 100, 0.9673, 0.9881, order="shuffled"),),
 )
 WORKLOADS = (SOFTMAX, MLP_1, MLP_5, MLP_5_XAVIER_DROPOUT, MLP_5_PRETRAINED)
