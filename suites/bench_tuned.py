@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -62,7 +63,7 @@ def turns(name: str) -> dict[str, float]:
 
     device = torch.device("cpu")
     folder = os.environ.get("CNNBENCH_DATA")
-    digits = data.load("mnist", "train-55000", folder) if folder else random_digits(5120)
+    digits = data.load("mnist", "train-55000", Path(folder)) if folder else random_digits(5120)
     workload = workloads.get(name)
     job = Job(
         workload=name, workload_version=workload.version, optimizer=workload.default_optimizer, init=workload.default_init,
