@@ -228,3 +228,15 @@ def test_many_machines_stand_a_line_each_and_what_they_share_is_said_once():
     assert [column.key for column in table.columns] == ["machine", "cores allowed"]
     assert len(table.groups[0].lines) == 9
     assert "torch 2.13.0" in table.groups[0].title
+
+
+def test_what_a_device_cannot_do_is_said_below_and_what_failed_above():
+    """A rung without tensor cores is an answer; a process that crashed could mislead."""
+    plain = b.repeats(b.cnn_job(), [0.08] * 3)
+    cannot = [b.record(b.cnn_job(precision="tf32", round=n), index=3 + n, status="unsupported") for n in range(3)]
+    crashed = [b.record(b.cnn_job(layout="nhwc", round=n), index=6 + n, status="crashed") for n in range(3)]
+    page = reports.page([b.ledger([*plain, *cannot, *crashed])])
+    above = [note.text for note in pages.warnings(page)]
+    assert len(above) == 1
+    assert "nhwc" in above[0]
+    assert any(note.kind == "missing" and "tf32: unsupported in rounds 1, 2, 3" in note.text for note in page.notes)

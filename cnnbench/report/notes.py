@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from cnnbench import units
 from cnnbench.analysis.compare import Comparison, Reference, Row
 from cnnbench.report import cells, labels, target
-from cnnbench.report.model import Note
+from cnnbench.report.model import Note, NoteKind
 from cnnbench.report.safe import plain
 from cnnbench.schema import PROTOCOL, ReferenceRow
 
@@ -91,7 +91,9 @@ def _warnings(rows: Sequence[Row]) -> list[Note]:
         )
     for row in rows:
         name = f"{labels.processor(row.device)}, {labels.short(row.job)}"
-        notes.extend(Note("warning", f"{name}: {plain(failure)}") for failure in row.failures)
+        # What a device cannot do is an answer; it misleads nobody, and stands with the figures that are n/a.
+        kind: NoteKind = "missing" if set(row.outcomes) <= {"unsupported"} else "warning"
+        notes.extend(Note(kind, f"{name}: {plain(failure)}") for failure in row.failures)
         baseline = row.speedup
         if baseline is not None and baseline.baseline_torch != row.software.torch:
             torch, other = plain(row.software.torch), plain(baseline.baseline_torch)
