@@ -60,7 +60,6 @@ def stages_of(layers: tuple[flops.Layer, ...], input_shape: flops.Shape, lanes: 
     left = list(flops.count_layers(layers, input_shape))
     convolutions: list[ConvStage] = []
     dense: list[DenseStage] = []
-    flat = len(input_shape) == 1
 
     def take(*kinds: type) -> flops.LayerCount | None:
         return left.pop(0) if left and isinstance(left[0].layer, kinds) else None
@@ -83,7 +82,7 @@ def stages_of(layers: tuple[flops.Layer, ...], input_shape: flops.Shape, lanes: 
         convolutions.append(ConvStage(channels, height, layer.out_channels, keep_of(take(flops.Dropout))))
         if flat:
             break
-    flat = take(flops.Flatten) is not None or flat
+    take(flops.Flatten)
     while (found := take(flops.Dense)) is not None:
         layer, features = found.layer, found.input[0]
         assert isinstance(layer, flops.Dense)
