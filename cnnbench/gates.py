@@ -22,10 +22,11 @@ JUDGED: tuple[Status, ...] = ("ok", "missed")
 CONVOLUTION_FACTOR = 4.0
 """Winograd F(4x4, 3x3) saves a factor 4 of a 3x3 convolution's multiplications, the most any library uses."""
 TUNED_TOLERANCE = {"fp32": 1e-2, "tf32": 2e-2, "bf16": 0.2, "fp16": 0.05}
-"""Rounding alone is far below (1e-6 in fp32); but where two of the four values a maximum is taken of are equal but for rounding,
-the gradient takes the other way, and each such case is up to a thousandth. Wrong mathematics is tenths."""
+"""A judgement, not a measurement. Rounding alone is far below (`tests/test_tuned.py` holds fp32 to 2e-5); but where two of the
+four values a maximum is taken of are equal but for rounding, the gradient takes the other way."""
 ZEROS_FACTOR = 8.0
-"""The tuned division leaves out products with zeros: four of five pixels of a digit, nine of ten gradients of a convolution."""
+"""The tuned division leaves out products with zeros (black pixels, gradients beside a maximum); more than this is a wrong clock.
+A judgement: the most seen is 1.4 times the best product."""
 CLOCK_TICK = 1e-9
 """Seconds: what the clock counts in, so that no block is shorter."""
 CLOCK_TOLERANCE = 1.001

@@ -21,7 +21,8 @@ from cnnbench.workloads import Band
 SEEDS = 10
 """A band is not made of fewer."""
 WIDTH = 4
-"""Standard deviations to either side: of normal seeds one in 16,000 lies outside, of ten seeds' estimate one in some 300."""
+"""Standard deviations to either side: of normal seeds one in 16,000 lies outside; of a new seed,
+mean and spread estimated from ten, one in about 240 (Student's t)."""
 FORMAT = 1
 _RECIPE = ("workload", "workload_version", "batch_size", "optimizer", "init", "pool", "activation", "split", "order")
 

@@ -4,7 +4,7 @@
 // convolution's result: two rows of it live in a scratch that fits the first-level cache, are pooled, rectified and thinned
 // there, and only the pooled quarter leaves, with the place of each maximum. Backward, the gradient of the convolution's
 // result is therefore zero but for one place in four, and of these only where the maximum was above zero and was not
-// dropped: about one in ten. Both backward convolutions walk over those places alone. Same sums, zeros left out.
+// dropped. Both backward convolutions walk over those places alone. Same sums, zeros left out.
 //
 // Layouts: activations NHWC with a border of zeros one wide; conv weights [out][ky][kx][in] (torch's channels_last) as
 // parameters, [ky][kx][in][out] as packed for the forward pass. Numbers are float32. Vectors are those of the compiler,
