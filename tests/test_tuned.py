@@ -20,8 +20,9 @@ from cnnbench.engine import tuned
 from cnnbench.engine.loop import Training
 from cnnbench.engine.optim import make_optimizer
 from cnnbench.engine.tuned import native
+from cnnbench.engine.tuned.flat import Flat, Update
 from cnnbench.engine.tuned.stages import stages_of
-from cnnbench.engine.tuned.step import Flat, NativeStep, Update
+from cnnbench.engine.tuned.step import NativeStep
 from cnnbench.errors import UnsupportedError
 from cnnbench.plan.suite import load_suite
 from cnnbench.schema import TUNED_ERROR, Job

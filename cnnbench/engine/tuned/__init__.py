@@ -1,7 +1,7 @@
 """The tuned division: the same mathematics as the reference, as fast as the device does it, chosen from named rungs.
 
 A rung is one way to compute the step, named in `job.execution`: `fused` is torch's own operations in a better order,
-`native` the kernels of `kernels.cpp`. With `auto` every rung that the device can do is timed for some steps and the fastest is
+`native` the kernels of `kernels/`. With `auto` every rung that the device can do is timed for some steps and the fastest is
 taken; which it was, and what the others took or why they cannot, goes into the record. Each rung's gradients are held
 against float64 in every process before anything is timed.
 """

@@ -23,7 +23,8 @@ import torch
 from cnnbench.data import default_cache_dir
 from cnnbench.errors import DataError, UnsupportedError
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCE = Path(__file__).with_name("kernels") / "kernels.cpp"
+"""Includes the headers beside it."""
 FLAGS = (
     *("-O3", "-march=native", "-std=c++17", "-fPIC", "-fopenmp"),
     # Sums may be taken in another order, as every library's are; NaN and infinity stay what they are, so a training that
@@ -49,21 +50,31 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
     "rmsprop": (_POINTER,) * 3 + (_LONG,) + (_FLOAT,) * 3,
     "adam": (_POINTER,) * 4 + (_LONG,) + (_FLOAT,) * 6,
     "vector_lanes": (),
+    "knows_bf16": (),
 }
+_BOTH = ("first_forward", "stage_forward", "stage_backward", "dense_finish", "dense_backward")
+"""Of these there is one more, with `_bf16` after its name, where the processor multiplies bfloat16."""
 
 
 class Kernels:
-    """The functions of `kernels.cpp` by their names without `cnnbench_`; tensors are given by `data_ptr()`."""
+    """The functions of `kernels/kernels.cpp` by their names without `cnnbench_`; tensors are given by `data_ptr()`."""
 
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
         for name, arguments in _SIGNATURES.items():
-            function = getattr(self._library, f"cnnbench_{name}")
-            function.argtypes = arguments
-            function.restype = ctypes.c_float if name == "cross_entropy" else ctypes.c_int
-            setattr(self, name, function)
+            self._bind(name, arguments)
         self.lanes = int(self._library.cnnbench_vector_lanes())
         """float32 values in one vector."""
+        self.bf16 = bool(self._library.cnnbench_knows_bf16())
+        """Whether the functions in `_bf16` are there."""
+        for name in _BOTH if self.bf16 else ():
+            self._bind(f"{name}_bf16", _SIGNATURES[name])
+
+    def _bind(self, name: str, arguments: tuple[type, ...]) -> None:
+        function = getattr(self._library, f"cnnbench_{name}")
+        function.argtypes = arguments
+        function.restype = ctypes.c_float if name == "cross_entropy" else ctypes.c_int
+        setattr(self, name, function)
 
     def __getattr__(self, name: str) -> ctypes._FuncPointer:
         raise AttributeError(name)  # set in __init__; this tells the type checker that names are looked up
@@ -113,7 +124,9 @@ def _runtime() -> Path:
 
 
 def _key(compiler: str, runtime: Path) -> str:
-    digest = hashlib.sha256(SOURCE.read_bytes())
+    digest = hashlib.sha256()
+    for each in (SOURCE, *sorted(SOURCE.parent.glob("*.h"))):
+        digest.update(each.read_bytes())
     digest.update("\0".join((*FLAGS, compiler, _version(compiler), str(runtime), _processor())).encode())
     return digest.hexdigest()[:20]
 

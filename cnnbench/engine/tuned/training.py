@@ -16,18 +16,24 @@ from cnnbench.workloads import Workload
 
 
 class NativeTraining(Training):
-    """float32 on a CPU. Raises UnsupportedError with the reason for what the kernels cannot do."""
+    """On a CPU, float32, or bfloat16 where the processor multiplies it.
+
+    Raises UnsupportedError with the reason for what the kernels cannot do.
+    """
 
     _native: NativeStep | None = None
 
     def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
         if device.type != "cpu":
             raise UnsupportedError(f"native kernels run on CPUs, not on {device.type}")
-        if job.precision != "fp32":
-            raise UnsupportedError(f"native kernels compute in fp32, not in {job.precision}")
+        if job.precision not in ("fp32", "bf16"):
+            raise UnsupportedError(f"native kernels compute in fp32 and bf16, not in {job.precision}")
         if dataset is None:
             raise UnsupportedError("native kernels train on digits")
         kernels = native.load()
+        half = job.precision == "bf16"
+        if half and not kernels.bf16:
+            raise UnsupportedError("native kernels compute in bf16 on processors with AVX512-BF16 only")
         varied = workload.varied(job.pool, job.activation)
         stages = stages_of(varied.layers, varied.input_shape, kernels.lanes)
         super().__init__(job, workload, dataset, device)
@@ -36,7 +42,14 @@ class NativeTraining(Training):
             raise UnsupportedError("native kernels need a network of known layers")
         rate = workload.learning_rate(job.optimizer or "")
         self._native = NativeStep(
-            kernels, stages, network, job.batch_size, optimizer=job.optimizer or "", rate=rate, seed=job.seed
+            kernels,
+            stages,
+            network,
+            job.batch_size,
+            optimizer=job.optimizer or "",
+            rate=rate,
+            seed=job.seed,
+            half=half,
         )
         self.reset()
 

@@ -1,0 +1,187 @@
+"""The stages of the native step with their buffers: forward and backward of one layer group each, by the kernels.
+
+In bf16 activations between stages, and the operands of every product but the first layer's, are bfloat16; sums, the gradients
+of weights and those of activations between convolutions are float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from cnnbench.engine.tuned.flat import Flat
+from cnnbench.engine.tuned.native import Kernels
+from cnnbench.engine.tuned.stages import ConvStage
+from cnnbench.errors import UnsupportedError
+
+
+class Dropout:
+    """Of one layer: what the kernels take for keeping with probability `keep`."""
+
+    def __init__(self, keep: float) -> None:
+        self.threshold = 0 if keep >= 1.0 else round(keep * 2**32)
+        self.scale = 1.0 if keep >= 1.0 else 1.0 / keep
+
+
+NO_DROPOUT = Dropout(1.0)
+
+
+class Conv:
+    """One convolution stage; the `first` takes bare images, the `last` leaves flat rows, others a border of zeros."""
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        stage: ConvStage,
+        module: nn.Conv2d,
+        flat: Flat,
+        batch: int,
+        *,
+        first: bool,
+        last: bool,
+        half: bool,
+    ) -> None:
+        self._kernels, self._stage, self._batch, self._first, self._last = kernels, stage, batch, first, last
+        self.dropout = Dropout(stage.keep)
+        side, channels = stage.pooled, stage.out_channels
+        weights, self._gradient = flat.stored(module.weight)
+        # The first stage has one channel, too little for products of pairs: its products are float32 in both arithmetics.
+        self._weights = flat.rounded(module.weight) if half and not first else weights
+        self._words = self._weights.numel() * self._weights.element_size() // 4 // channels
+        self._packed = torch.empty(self._weights.numel(), dtype=self._weights.dtype)
+        shape = (batch, channels * side * side) if last else (batch, side + 2, side + 2, channels)
+        self.out = torch.zeros(shape, dtype=torch.bfloat16 if half else torch.float32)
+        self.back = torch.zeros(shape)
+        self._places = torch.zeros(batch, side, side, channels, dtype=torch.uint8)
+        self._threads = torch.get_num_threads()
+        self._sums = torch.empty(self._threads, channels, 9, stage.channels)
+        self._first_forward = kernels.first_forward_bf16 if half else kernels.first_forward
+        self._stage_forward = kernels.stage_forward_bf16 if half else kernels.stage_forward
+        self._stage_backward = kernels.stage_backward_bf16 if half else kernels.stage_backward
+
+    def forward(self, given: torch.Tensor, seed: int, drop: Dropout) -> torch.Tensor:
+        """`(batch, ...)` in and out, in the arithmetic's own type."""
+        stage = self._stage
+        self._kernels.pack(self._weights.data_ptr(), self._packed.data_ptr(), stage.out_channels, self._words)
+        where = (given.data_ptr(), self._packed.data_ptr(), self.out.data_ptr(), self._places.data_ptr())
+        size = (self._batch, stage.side, stage.side)
+        random = (seed, drop.threshold, drop.scale)
+        if self._first:
+            _expect(self._first_forward(*where, *size, stage.out_channels, *random))
+        else:
+            padded = int(not self._last)
+            _expect(self._stage_forward(*where, *size, stage.channels, stage.out_channels, padded, *random))
+        return self.out
+
+    def backward(self, given: torch.Tensor, back: torch.Tensor | None, drop: Dropout) -> None:
+        """From `self.back`: the weights' gradient, and the gradient of what was given into `back`."""
+        stage = self._stage
+        of = (self.back.data_ptr(), self._places.data_ptr(), given.data_ptr())
+        gradient, sums = self._gradient.data_ptr(), self._sums.data_ptr()
+        size = (self._batch, stage.side, stage.side)
+        how = (drop.scale, self._threads)
+        if self._first or back is None:
+            _expect(self._kernels.first_backward(*of, gradient, sums, *size, stage.out_channels, *how))
+            return
+        into = (self._weights.data_ptr(), gradient, back.data_ptr(), sums)
+        _expect(self._stage_backward(*of, *into, *size, stage.channels, stage.out_channels, int(not self._last), *how))
+
+
+class Dense:
+    """One dense layer, with ReLU and dropout but for the logits (`keep` None)."""
+
+    def __init__(
+        self, kernels: Kernels, module: nn.Linear, flat: Flat, batch: int, keep: float | None, *, half: bool
+    ) -> None:
+        self._batch, self._finished = batch, keep is not None
+        self.dropout = NO_DROPOUT if keep is None else Dropout(keep)
+        weights, self._gradient = flat.stored(module.weight)
+        self._weights = flat.rounded(module.weight) if half else weights
+        bias = module._parameters["bias"]  # the type checker believes that a Linear always has one
+        self._bias: torch.Tensor | None = None
+        self._bias_gradient: torch.Tensor | None = None
+        self._offset: torch.Tensor | None = None
+        if bias is not None:
+            self._bias, self._bias_gradient = flat.stored(bias)
+            self._offset = flat.rounded(bias) if half else self._bias
+        dtype = torch.bfloat16 if half else torch.float32
+        self.out = torch.zeros(batch, module.out_features, dtype=dtype)
+        self.back = torch.zeros_like(self.out)
+        self._product = torch.empty(self._weights.shape, dtype=dtype) if half else self._gradient
+        self._given_back = torch.empty(batch, module.in_features, dtype=dtype) if half else None
+        self._finish = kernels.dense_finish_bf16 if half else kernels.dense_finish
+        self._unfinish = kernels.dense_backward_bf16 if half else kernels.dense_backward
+
+    def forward(self, given: torch.Tensor, seed: int, drop: Dropout) -> torch.Tensor:
+        """`(batch, features)` to `(batch, out_features)`."""
+        given = given.to(self.out.dtype)
+        if self._finished or self._offset is None:
+            torch.mm(given, self._weights.t(), out=self.out)
+        else:
+            torch.addmm(self._offset, given, self._weights.t(), out=self.out)
+        if self._finished:
+            bias = None if self._bias is None else self._bias.data_ptr()
+            size = (self._batch, self.out.shape[1])
+            self._finish(self.out.data_ptr(), bias, *size, seed, drop.threshold, drop.scale)
+        return self.out
+
+    def backward(self, given: torch.Tensor, back: torch.Tensor | None, drop: Dropout) -> None:
+        """From `self.back`: the parameters' gradients, and the gradient of what was given into `back` where wanted."""
+        if self._finished:
+            self._unfinish(self.back.data_ptr(), self.out.data_ptr(), self._batch, self.out.shape[1], drop.scale)
+        torch.mm(self.back.t(), given.to(self.back.dtype), out=self._product)
+        if self._product is not self._gradient:
+            self._gradient.copy_(self._product)
+        if self._bias_gradient is not None:
+            torch.sum(self.back, 0, dtype=torch.float32, out=self._bias_gradient)
+        if back is None:
+            return
+        into = back if self._given_back is None or back.dtype == self._given_back.dtype else self._given_back
+        torch.mm(self.back, self._weights, out=into)
+        if into is not back:
+            back.copy_(into)
+
+
+class SparseDense:
+    """A first dense layer, given the images themselves, of which most values are zero; float32 in both arithmetics."""
+
+    def __init__(self, kernels: Kernels, module: nn.Linear, flat: Flat, batch: int, keep: float, *, half: bool) -> None:
+        self._kernels, self._batch = kernels, batch
+        self.dropout = Dropout(keep)
+        self._weights, self._gradient = flat.stored(module.weight)
+        bias = module._parameters["bias"]
+        self._bias: torch.Tensor | None = None
+        self._bias_gradient: torch.Tensor | None = None
+        if bias is not None:
+            self._bias, self._bias_gradient = flat.stored(bias)
+        self._out, self._back = torch.zeros(batch, module.out_features), torch.zeros(batch, module.out_features)
+        self.out = self._out.bfloat16() if half else self._out
+        self.back = self._back.bfloat16() if half else self._back
+
+    def forward(self, given: torch.Tensor, seed: int, drop: Dropout) -> torch.Tensor:
+        """`(batch, features)` to `(batch, out_features)`."""
+        k, out = self._kernels, self._out
+        where = (given.data_ptr(), self._weights.data_ptr(), out.data_ptr())
+        _expect(k.sparse_forward(*where, self._batch, *self._weights.shape))
+        bias = None if self._bias is None else self._bias.data_ptr()
+        k.dense_finish(out.data_ptr(), bias, self._batch, out.shape[1], seed, drop.threshold, drop.scale)
+        if self.out is not out:
+            self.out.copy_(out)
+        return self.out
+
+    def backward(self, given: torch.Tensor, back: torch.Tensor | None, drop: Dropout) -> None:
+        """From `self.back`: the parameters' gradients; nothing lies before this layer."""
+        assert back is None
+        k = self._kernels
+        if self.back is not self._back:
+            self._back.copy_(self.back)
+        k.dense_backward(self._back.data_ptr(), self._out.data_ptr(), self._batch, self._out.shape[1], drop.scale)
+        where = (self._back.data_ptr(), given.data_ptr(), self._gradient.data_ptr())
+        _expect(k.sparse_backward(*where, self._batch, *self._weights.shape))
+        if self._bias_gradient is not None:
+            torch.sum(self._back, 0, out=self._bias_gradient)
+
+
+def _expect(code: int) -> None:
+    if code:
+        raise UnsupportedError("native kernels refused a shape that was planned for them")
