@@ -67,7 +67,7 @@ def _broken_identities(job: Job, trial: Trial, process_seconds: float) -> list[s
     blocks, timed = len(trial.block_seconds), sum(trial.block_seconds)
     if trial.steps != blocks * trial.steps_per_block:
         broken.append(f"{blocks} blocks of {trial.steps_per_block} steps are not the {trial.steps} steps reported")
-    planned = {"job": job.job_steps, "steady": job.blocks * job.block_steps}.get(job.clock)
+    planned = job.job_steps if job.timed_whole else job.blocks * job.block_steps if job.clock == "steady" else None
     if planned is not None and trial.steps != planned and not trial.stopped_early:
         broken.append(f"{trial.steps} steps were timed, the job asks for {planned}")
     if any(not CLOCK_TICK <= seconds < math.inf for seconds in trial.block_seconds):
@@ -130,7 +130,7 @@ def _broken_target(job: Job, trial: Trial, status: Status) -> list[str]:
 
 def _other_mathematics(job: Job, trial: Trial) -> list[str]:
     """The tuned division computes what the reference does, and each process has shown it."""
-    if job.division != "tuned":
+    if job.division == "reference":
         return []
     text, most = trial.settings.get(TUNED_ERROR, ""), TUNED_TOLERANCE[job.precision]
     try:
@@ -171,7 +171,7 @@ def _physics(job: Job, trial: Trial, device: Device, machine: Machine) -> Violat
     rate = workloads.flops_per_step(job) * trial.steps_per_block / min(trial.block_seconds)
     if rate <= bound:
         return None
-    if job.division == "tuned" and rate <= ZEROS_FACTOR * bound:
+    if job.division != "reference" and rate <= ZEROS_FACTOR * bound:
         return Violation("physics", "doubt", f"{_against(rate, bound)}: products with zeros left out, or a wrong clock")
     convolves = workloads.get(job.workload, job.workload_version).convolves
     against = _against(rate, bound)

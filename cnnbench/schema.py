@@ -8,7 +8,8 @@ Versions. `SCHEMA` counts changes of shape, each with an entry in `UPGRADES`; `P
 and records of two protocols never share a row.
   schema 1: first published.
   schema 2: a job may be inference, compiled, have another pooling or activation, or run until a target accuracy; a trial
-    may have a part before the timed steps that is timed too (pre-training); an outcome may be `missed`.
+    may have a part before the timed steps that is timed too (pre-training); an outcome may be `missed`. Later, with
+    nothing changed for older records: the rungs of the tuned division; the open division, its recipes and their clock.
   protocol 1: first published.
 """
 
@@ -24,14 +25,14 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA = 2
 PROTOCOL = 1
 
-Division = Literal["reference", "tuned"]
+Division = Literal["reference", "tuned", "open"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Layout = Literal["nchw", "nhwc"]
 Order = Literal["sequential", "shuffled"]
 Split = Literal["train-55000", "train-60000"]
 DataKind = Literal["mnist", "synthetic", "random"]
 Loader = Literal["resident", "dataloader"]
-Clock = Literal["steady", "job", "accuracy"]
+Clock = Literal["steady", "job", "accuracy", "recipe"]
 Task = Literal["training", "inference"]
 Execution = Literal["eager", "compiled", "auto", "fused", "native"]
 Pool = Literal["max", "average"]
@@ -60,7 +61,8 @@ class Job(Frozen):
     A `steady` job times `blocks` blocks of `block_steps` optimiser steps after `warmup_steps`; a `job` job times
     `epochs` x `steps_per_epoch` steps in one piece, evaluations included. For a steady job `epochs` and
     `steps_per_epoch` say which whole job its step time is projected to. An `accuracy` job trains until `target` of all
-    test images are right, looking every `evaluate_every` steps, for `epochs` at most. A GEMM job's step is one product.
+    test images are right, looking every `evaluate_every` steps, for `epochs` at most. A `recipe` job opens the decompressed,
+    verified digits, trains by a fixed recipe and looks at all test images once, all of it timed. A GEMM's step is one product.
     """
 
     workload: str
@@ -93,8 +95,11 @@ class Job(Frozen):
     epoch_eval_images: int = Field(default=0, description="random test images evaluated after each epoch")
     stop_when_all_right: bool = False
     final_evaluation: bool = True
-    target: float | None = Field(default=None, description="accuracy clock: share of test images to be right")
+    target: float | None = Field(
+        default=None, description="accuracy and recipe clocks: share of test images to be right"
+    )
     evaluate_every: int | None = Field(default=None, description="accuracy clock: steps between evaluations")
+    recipe: str | None = Field(default=None, description="open division: the name of its fixed recipe")
 
     device: str = "cpu"
     threads: int | None = Field(default=None, description="intra-op CPU threads; None on accelerators = the default")
@@ -132,9 +137,16 @@ class Job(Frozen):
         words = [word for name, word in modes.items() if word != Job.model_fields[name].default]
         words += [f"{self.pool} pooling"] if self.pool else []
         words += [self.activation] if self.activation else []
-        if self.target is not None:
+        if self.recipe is not None:
+            words.append(self.recipe)
+        elif self.target is not None:
             words.append(f"to {100 * self.target:g} %")
         return tuple(words)
+
+    @property
+    def timed_whole(self) -> bool:
+        """Whether the clock times a job of a length fixed beforehand, in one piece."""
+        return self.clock in ("job", "recipe")
 
     @property
     def full_epoch(self) -> int | None:
@@ -152,7 +164,7 @@ class Job(Frozen):
 
 LATER: dict[str, Any] = {
     name: Job.model_fields[name].default
-    for name in ("task", "execution", "pool", "activation", "target", "evaluate_every")
+    for name in ("task", "execution", "pool", "activation", "target", "evaluate_every", "recipe")
 }
 """Fields that came after schema 1, at their defaults: left out of a key there, so that keys of older jobs stay theirs."""
 _PLACE_FIELDS = ("device", "threads", "allocator", "seed", "round")

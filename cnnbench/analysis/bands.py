@@ -85,6 +85,10 @@ def spreads(rows: Sequence[Row]) -> tuple[list[Spread], list[str]]:
         if row.job.data != "mnist":
             if row.learned:
                 left_out.append(f"{row.job.workload}: on {row.job.data} data an accuracy compares with nothing")
+        elif row.job.division == "open":
+            left_out.append(
+                f"{row.job.workload}: recipe {row.job.recipe} of the open division is no workload's own training"
+            )
         elif row.job.clock == "accuracy" or row.job.stop_when_all_right:
             left_out.append(f"{row.job.workload}: it trains until it is good enough, so its accuracy says nothing")
         elif len(ends) == 1:

@@ -231,7 +231,7 @@ def above_peak(case: Case) -> Doubt | None:
 
 def above_ceiling(share: float, division: str = "reference") -> Doubt:
     """A whole training step faster than the bare products of its device (asked by `compare`, which sees both)."""
-    if division == "tuned":
+    if division != "reference":
         text = f"the model's FLOPs come to {share:.0%} of the best matrix product: products with zeros are left out"
         return Doubt("zeros-left-out", text, "Read its FLOP/s as the model's arithmetic a second, not as the device's.")
     text = f"the step reaches {share:.0%} of the best matrix product measured on its device"
@@ -286,7 +286,12 @@ def band_of(job: Job, steps: int) -> workloads.Band | None:
     """The accuracy to expect of a job after so many steps; None where it is not a recipe that was calibrated."""
     workload = workloads.get(job.workload, job.workload_version)
     own = (job.optimizer, job.init) == (workload.default_optimizer, workload.default_init)
-    if not own or job.pool not in (None, workload.pool) or job.activation not in (None, workload.activation):
+    if (
+        not own
+        or job.division == "open"
+        or job.pool not in (None, workload.pool)
+        or job.activation not in (None, workload.activation)
+    ):
         return None
     return next((band for band in workload.bands if band.holds_for(steps, job.batch_size, job.order)), None)
 

@@ -54,7 +54,7 @@ def job_kind(job: Job) -> JobKind | None:
     """Whether the job's whole time is measured, projected from steady steps, or as long as its target took; None where
     there is no whole job.
     """
-    if job.clock == "job":
+    if job.timed_whole:
         return "measured"
     if job.clock == "accuracy":
         return "to target"

@@ -253,7 +253,7 @@ def is_whole_job(job: Job) -> bool:
     """Whether `Row.costs` are seconds of the whole job, rather than of a step: one that may stop early has no fixed length,
     nor has one that trains to a target, where chance in the seed decides how many steps it takes.
     """
-    return job.clock == "job" and not job.stop_when_all_right
+    return job.timed_whole and not job.stop_when_all_right
 
 
 def _costs(job: Job, good: Sequence[tuple[Process, Figures]]) -> dict[tuple[str, int], float]:
@@ -272,8 +272,8 @@ def _job_seconds(job: Job, figures: Sequence[Figures]) -> tuple[Estimate | None,
         return None, "a job to a target has no fixed length; what it took is its time to accuracy"
     seconds = [each.job_seconds for each in figures if each.job_seconds is not None]
     if not seconds:
-        return None, "no job clock was recorded" if job.clock == "job" else "a rate, not a job of fixed length"
-    if job.clock == "job":
+        return None, "no job clock was recorded" if job.timed_whole else "a rate, not a job of fixed length"
+    if job.timed_whole:
         return stats.geometric(seconds), None
     enough = [each for each in figures if each.steps >= PROJECTION_STEPS]
     epochs = min(each.steps for each in figures) / (job.steps_per_epoch or 1)

@@ -198,7 +198,7 @@ def _of_measured(key: str, wanted: Wanted, row: RawRow, figure: Figure | None) -
     data = next((trial.accuracy_data for _, trial in row.trials if trial.test), None) or job.data
     outcome = wanted.words["outcome"]
     whole = "projected" if job.job_steps is not None else None
-    kind = {"job": "measured", "accuracy": "to target", "steady": whole}[job.clock]
+    kind = {"job": "measured", "recipe": "measured", "accuracy": "to target", "steady": whole}[job.clock]
     ends = [record.outcome.status for record in row.records]
     beside = figure.beside[0] if figure is not None and figure.beside else None
     known: dict[str, tuple[Value, ...]] = {

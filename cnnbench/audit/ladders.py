@@ -10,7 +10,7 @@ from cnnbench.audit.intervals import Figure
 from cnnbench.audit.raw import RawRow
 
 ORDER: Mapping[str, Sequence[str]] = {
-    "division": ("reference", "tuned"),
+    "division": ("reference", "tuned", "open"),
     "precision": ("fp32", "tf32", "bf16", "fp16"),
     "layout": ("nchw", "nhwc"),
     "execution": ("eager", "compiled", "auto", "fused", "native"),

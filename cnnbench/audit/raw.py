@@ -98,7 +98,7 @@ class RawRow:
     @cached_property
     def costs(self) -> Cost:
         """What a speed-up divides: the job clock of a job of fixed length, else the mean step."""
-        whole = self.job.clock == "job" and not self.job.stop_when_all_right
+        whole = self.job.clock in ("job", "recipe") and not self.job.stop_when_all_right
         costs: dict[tuple[str, int], list[float]] = {}
         for record, trial in self.trials:
             seconds = trial.job_seconds if whole else sum(trial.block_seconds) / trial.steps
@@ -165,7 +165,7 @@ class RawRow:
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         job = self.job
-        timed = "whole job" if job.clock == "job" else f"{self.timed_steps:,} steps timed"
+        timed = "whole job" if job.clock in ("job", "recipe") else f"{self.timed_steps:,} steps timed"
         further = (
             _cut(shown(self.header.machine.id)),
             f"run {_cut(shown(self.header.run_id))}",

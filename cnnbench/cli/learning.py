@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from cnnbench.cli import completion
 from cnnbench.cli import output as out
-from cnnbench.cli.gather import MOST_REASONS, Gathered, Selection, gather
-from cnnbench.cli.sources import default_results
+from cnnbench.cli.chosen import choosing, found_in, nothing, processor_of
+from cnnbench.cli.gather import Selection
 from cnnbench.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from cnnbench.analysis.rows import Row
-    from cnnbench.report.model import Cell
     from cnnbench.report.text import Format
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 MOST_EPOCHS = 1000
 
 
@@ -31,43 +26,8 @@ def _a_number(context: click.Context, parameter: click.Parameter, value: float |
     return value
 
 
-def _choosing(command: _Command) -> _Command:
-    """The arguments and options that say which records, and where the table goes."""
-    for option in reversed(
-        (
-            click.argument("paths", nargs=-1, type=click.Path(path_type=Path)),
-            click.option(
-                "--format",
-                "format_",
-                type=click.Choice(["table", "markdown", "latex", "csv", "json"]),
-                default="table",
-            ),
-            click.option(
-                "--machine",
-                "machine_id",
-                metavar="ID",
-                shell_complete=completion.machines,
-                help="Only this machine (its id or the id's beginning).",
-            ),
-            click.option(
-                "--run",
-                "run_id",
-                metavar="ID",
-                shell_complete=completion.runs,
-                help="Only this run (its id or the id's beginning).",
-            ),
-            click.option("--last", is_flag=True, help="Only the newest run."),
-            click.option(
-                "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead."
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
 @click.command()
-@_choosing
+@choosing
 @click.option(
     "--sample",
     type=click.IntRange(1, 10_000),
@@ -114,16 +74,16 @@ def stopping(
         return
     if epochs is not None:
         raise UsageError(f"--epochs {epochs} needs --accuracy; of records all epochs are shown")
-    found = _found(paths, selection, "cnnbench run lecture-stopping")
+    found = found_in(paths, selection, "cnnbench run lecture-stopping")
     report = tables.build(
         found.comparison.rows,
-        _processor(found.comparison.rows),
+        processor_of(found.comparison.rows),
         sample=sample,
         problems=found.problems,
         digests=found.digests,
     )
     if not report.tables:
-        raise _nothing(
+        raise nothing(
             "no process that looked at all 10,000 test images after every epoch",
             "make some with `cnnbench run lecture-stopping`, or give --accuracy",
             paths,
@@ -133,7 +93,7 @@ def stopping(
 
 
 @click.command()
-@_choosing
+@choosing
 @click.option(
     "--margin",
     type=click.FloatRange(0, 100, min_open=True),
@@ -162,14 +122,14 @@ def converge(
     from cnnbench.analysis.converge import against_plain
     from cnnbench.report import converge as tables
 
-    found = _found(paths, Selection(machine_id, run_id, last), _REMEDY)
+    found = found_in(paths, Selection(machine_id, run_id, last), _REMEDY)
     rows, share = found.comparison.rows, None if margin is None else margin / 100
-    processor = _processor(rows)
+    processor = processor_of(rows)
     report = tables.build(rows, processor, margin=share, problems=found.problems, digests=found.digests)
     tested, untested = against_plain(rows, share)
     if not tested:
         why = (*(note.text for note in tables.of_untested(untested, processor)), *found.problems)
-        raise _nothing("no mode that could be tested", f"measure modes beside the plain one: {_REMEDY}", paths, why)
+        raise nothing("no mode that could be tested", f"measure modes beside the plain one: {_REMEDY}", paths, why)
     out.emit(report, format_, output)
     verdicts = {each.verdict for each in tested}
     if "learns worse" in verdicts:
@@ -182,7 +142,7 @@ _REMEDY = "cnnbench run convergence"
 
 
 @click.command()
-@_choosing
+@choosing
 @click.option(
     "--record",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -209,11 +169,11 @@ def bands(
     from cnnbench.analysis.bands import spreads, to_text
     from cnnbench.report import bands as tables
 
-    found = _found(paths, Selection(machine_id, run_id, last), "cnnbench run models")
+    found = found_in(paths, Selection(machine_id, run_id, last), "cnnbench run models")
     made, left_out = spreads(found.comparison.rows)
     problems = (*left_out, *found.problems)
     if not made:
-        raise _nothing(
+        raise nothing(
             "no row that trained on MNIST and looked at all test images",
             "measure some with `cnnbench run models`",
             paths,
@@ -221,30 +181,7 @@ def bands(
         )
     if record is not None:
         out.save(record, to_text(made, found.digests))
-    report = tables.build(made, _processor(found.comparison.rows), problems=problems, digests=found.digests)
+    report = tables.build(made, processor_of(found.comparison.rows), problems=problems, digests=found.digests)
     out.emit(report, format_, output)
     if any(each.outside or (each.known is not None and each.failed) for each in made):
         context.exit(ExitCode.FINDING)
-
-
-def _found(paths: Sequence[Path], selection: Selection, command: str) -> Gathered:
-    """The rows chosen, maybe none. Raises UsageError where there is no results directory, or a name fits nothing."""
-    roots = list(paths) or [default_results(command)]
-    return gather(roots, selection, references_suffice=True)
-
-
-def _nothing(what: str, remedy: str, paths: Sequence[Path], problems: Sequence[str]) -> UsageError:
-    """What is not there, the first reasons one a line, and what to do."""
-    from cnnbench.report.safe import plain
-
-    where = ", ".join(map(str, paths)) or "the results"
-    reasons = [plain(problem) for problem in problems[:MOST_REASONS]]
-    reasons += [f"and {len(problems) - MOST_REASONS} more"] if len(problems) > MOST_REASONS else []
-    return UsageError("\n  ".join((f"{what} in {where}; {remedy}", *reasons)))
-
-
-def _processor(rows: Sequence[Row]) -> Callable[[Row], Cell]:
-    from cnnbench.report import cells
-
-    several = len({row.machine.id for row in rows}) > 1
-    return lambda row: cells.processor(row, several_machines=several, all_runs=False)

@@ -49,6 +49,7 @@ COMMANDS: dict[str, Lazy] = {
     "stopping": Lazy("cnnbench.cli.learning:stopping", "Say what the lecture's 100 % means, epoch by epoch."),
     "bands": Lazy("cnnbench.cli.learning:bands", "Say what accuracy a recipe ends with, over seeds."),
     "converge": Lazy("cnnbench.cli.learning:converge", "Test whether each faster mode learns as well."),
+    "claims": Lazy("cnnbench.cli.claims:claims", "Say whether the open class keeps its claims."),
     "devices": Lazy("cnnbench.cli.machine:devices", "Show each processor with its theoretical and measured peaks."),
     "doctor": Lazy("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
     "merge": Lazy("cnnbench.cli.merge:merge", "Bring the ledgers of many machines into one tree."),

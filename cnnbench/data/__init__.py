@@ -4,7 +4,7 @@ The command line asks `resolve` once which digits a run uses; each worker then c
 verified uint8 arrays. Nothing here prints or reads an environment variable, and numpy is the only heavy import.
 """
 
-from cnnbench.data.dataset import Dataset, load
+from cnnbench.data.dataset import Dataset, load, reopen, unpack
 from cnnbench.data.download import MIRRORS, DataUnavailableError, fetch
 from cnnbench.data.locate import Found, Origin, Resolved, default_cache_dir, find, list_candidates, resolve
 
@@ -20,5 +20,7 @@ __all__ = [
     "find",
     "list_candidates",
     "load",
+    "reopen",
     "resolve",
+    "unpack",
 ]

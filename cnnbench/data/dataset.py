@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +58,26 @@ def load(kind: DataKind, split: Split, directory: Path | None) -> Dataset:
         _read_array(directory, mnist.TEST_LABELS),
         str(directory),
     )
+
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def unpack(dataset: Dataset) -> IO[bytes]:
+    """The verified digits, decompressed, in a file without a name that goes with the process: what `reopen` reads."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process lives
+    for name in ARRAYS:
+        np.save(file, getattr(dataset, name), allow_pickle=False)
+    file.flush()
+    return file
+
+
+def reopen(file: IO[bytes], like: Dataset) -> Dataset:
+    """The digits that `unpack` wrote of `like`, read from the file's beginning."""
+    file.seek(0)
+    content = io.BytesIO(file.read())
+    arrays = {name: np.load(content, allow_pickle=False) for name in ARRAYS}
+    return Dataset(like.kind, **arrays, source=like.source)
 
 
 def _first_training_image(split: Split) -> int:

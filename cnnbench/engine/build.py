@@ -15,7 +15,7 @@ from cnnbench.engine import precision, tuned
 from cnnbench.engine.loop import Inference, Networked, Products, Timed, Training
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
-from cnnbench.workloads import Workload
+from cnnbench.workloads import Workload, recipes
 
 
 def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
@@ -81,8 +81,10 @@ def build(
 
 
 def _network(job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> Networked:
-    if job.division == "tuned":
+    if job.division != "reference":
         if job.task == "inference":
-            raise UnsupportedError("the tuned division trains; inference is the reference division's")
+            raise UnsupportedError(f"the {job.division} division trains; inference is the reference division's")
+        if job.recipe is not None:
+            workload = recipes.get(job.recipe).applied(workload)
         return tuned.make(job, workload, dataset, device)
     return (Inference if job.task == "inference" else Training)(job, workload, dataset, device)

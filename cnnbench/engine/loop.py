@@ -46,8 +46,9 @@ class Training:
 
     def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
         _check(job, workload)
-        self._device, self._seed, self._extra_forwards = device, job.seed, job.extra_forwards
+        self._job, self._device, self._seed, self._extra_forwards = job, device, job.seed, job.extra_forwards
         workload = workload.varied(job.pool, job.activation)
+        self.dataset = dataset
         self.notes: dict[str, str] = {}
         """What the record's settings should say of how this was built."""
         network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
@@ -106,6 +107,17 @@ class Training:
         torch.manual_seed(self._seed)
         self.network.train()
 
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the steps to come."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
+    def open(self, dataset: Dataset) -> None:
+        """Train and test on these digits from their first image on, with nothing kept of those before."""
+        self.dataset = dataset
+        self._feed = make_feed(self._job, dataset, self._device)
+        self._test = to_tensors(dataset.test_images, dataset.test_labels, self._device)
+
     def _arranged(self, network: nn.Module) -> nn.Module:
         """The network as it is; a tuned rung may put the same modules in another order."""
         return network
@@ -162,12 +174,7 @@ class Training:
 
         Computed as the training is, but never compiled: another batch would be another compilation inside a clock.
         """
-        if self._test is None:
-            raise WorkloadError("random images have no right answers")
-        inputs, labels = self._test
-        if images is not None and images < len(labels):
-            chosen = torch.randperm(len(labels), generator=self._sample_generator)[:images].to(self._device)
-            inputs, labels = inputs[chosen], labels[chosen]
+        inputs, labels = self._drawn_for_test(images)
         self.network.eval()
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
         with torch.no_grad(), self.mode.autocast():
@@ -176,6 +183,15 @@ class Training:
                 correct += (self.network(inputs[begin:end]).argmax(1) == labels[begin:end]).sum()
         self.network.train()
         return int(correct.item()), len(labels)
+
+    def _drawn_for_test(self, images: int | None) -> Batch:
+        if self._test is None:
+            raise WorkloadError("random images have no right answers")
+        inputs, labels = self._test
+        if images is None or images >= len(labels):
+            return self._test
+        chosen = torch.randperm(len(labels), generator=self._sample_generator)[:images].to(self._device)
+        return inputs[chosen], labels[chosen]
 
 
 class Inference:

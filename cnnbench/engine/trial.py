@@ -24,6 +24,7 @@ from cnnbench.engine.build import apply_settings, build
 from cnnbench.engine.loop import Networked, Timed, Training
 from cnnbench.engine.measure import NANO, JobTiming, Report, collector_off, time_blocks, time_job, warm_up
 from cnnbench.engine.progress import Progress
+from cnnbench.engine.tuned.recipe import ByRecipe
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Energy, Envelope, Evaluation, Job, Memory, Outcome, Telemetry, Trial
 
@@ -33,7 +34,8 @@ ENERGY_IDLE_SECONDS = 5.0
 RANDOM_LOSS_BAND = 0.25
 """How far from ln(classes), relatively, the first loss of a freshly drawn network may be."""
 ALL_IMAGES = 10_000
-"""The accuracy clock looks at every test image."""
+LOOKING = ("accuracy", "recipe")
+"""Clocks that look at every test image themselves."""
 LEARNING_STEPS = 100
 """A loss is expected below its first value after this many steps; fewer prove nothing."""
 
@@ -114,7 +116,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
 
     trained: board.Weights = {} if envelope.tensorboard_dir is None else board.weights_of(timed)
     progress.phase("evaluation")
-    test = timing.evaluations[-1] if job.clock == "accuracy" else _evaluate(job, timed, steps)
+    test = timing.evaluations[-1] if job.clock in LOOKING else _evaluate(job, timed, steps)
     energy = _energy(idle, job, timed, attached, envelope.device_uuid)
     trial = Trial(
         block_seconds=timing.epoch_seconds,
@@ -172,7 +174,7 @@ def _note_loss(timed: Timed, losses: list[float]) -> Callable[[], None]:
 
 
 def _steps_per_block(job: Job) -> int:
-    return {"steady": job.block_steps, "job": job.steps_per_epoch, "accuracy": job.evaluate_every}[job.clock] or 0
+    return {"steady": job.block_steps, "accuracy": job.evaluate_every}.get(job.clock, job.steps_per_epoch) or 0
 
 
 def _time(job: Job, timed: Timed, attached: Attached, progress: Progress, losses: list[torch.Tensor]) -> JobTiming:
@@ -199,17 +201,22 @@ def _time(job: Job, timed: Timed, attached: Attached, progress: Progress, losses
         if job.target is None or not job.evaluate_every:
             raise WorkloadError("clock 'accuracy' needs target and evaluate_every")
         length, images, stop = job.epochs * job.steps_per_epoch // job.evaluate_every, ALL_IMAGES, _reached(job.target)
+    step: Callable[[], None] = timed.step
+    before: Callable[[], int] | None = timed.pretrain
+    if job.clock == "recipe":
+        by_recipe = ByRecipe(job, timed)
+        step, before, images = by_recipe.step, by_recipe.open, ALL_IMAGES
     steps = _steps_per_block(job)
     progress.phase("timed", length * steps)
     with collector_off():
         return time_job(
-            timed.step,
+            step,
             attached.synchronize,
             epochs=length,
             steps_per_epoch=steps,
             evaluate=(lambda: timed.count_correct(images)) if images else None,
             stop=stop,
-            before=timed.pretrain,
+            before=before,
             after_epoch=note,
             report=report,
         )
@@ -315,7 +322,12 @@ def _judge(job: Job, trial: Trial, first: list[float], final: float | None, erro
         return Outcome(status="diverged", message=f"the loss is {final} after {trial.steps} steps", trial=trial)
     if final is not None and job.task == "training" and (wrong := _unlearned(job, trial, first, final)) is not None:
         return Outcome(status="diverged", message=wrong, trial=trial)
-    if job.target is not None and trial.test is not None and trial.test.correct < job.target * trial.test.images:
+    if (
+        job.clock == "accuracy"
+        and job.target is not None
+        and trial.test is not None
+        and trial.test.correct < job.target * trial.test.images
+    ):
         return Outcome(status="missed", message=_missed(job, job.target, trial.test), trial=trial)
     return Outcome(status="ok", trial=trial)
 

@@ -30,7 +30,7 @@ from cnnbench.schema import (
     Split,
     Task,
 )
-from cnnbench.workloads import Workload
+from cnnbench.workloads import Workload, recipes
 
 Scalar = str | int | bool | float
 Cell = Mapping[str, Scalar | None]
@@ -117,6 +117,7 @@ KEYS: Mapping[str, Key] = {
     "final_evaluation": Key(boolean=True),
     "target": Key(share=True),
     "evaluate_every": _number(1, 1_000_000),
+    "recipe": Key(tuple(recipes.RECIPES)),
     "threads": _number(1, 4096, AUTO),
     "allocator": Key(get_args(Allocator)),
 }
@@ -150,6 +151,8 @@ def keys_for(workload: Workload) -> dict[str, Key]:
         return {name: steady if name == "clock" else KEYS[name] for name in GEMM_KEYS}
     own = {"optimizer": Key(workload.optimizers), "init": Key(workload.inits)}
     absent = {"size"}
+    if not recipes.of_workload(workload.name):
+        absent.add("recipe")
     if workload.dataset == "random":
         absent |= set(KEYS) - set(RANDOM_KEYS)
         own |= {"clock": steady, "batch_size": _number(1, MOST_IMAGES, AUTO)}
@@ -230,10 +233,12 @@ def completed(cell: dict[str, Scalar | None], workload: Workload) -> dict[str, S
     """The cell with what follows from the rest filled in: the steps of an epoch, and what inference has none of."""
     if cell["task"] == "inference":
         cell |= {"optimizer": None, "final_evaluation": False}
+    if cell.get("division") == "open":
+        _follow_recipe(cell, workload)
     digits = workload.kind == "training" and workload.dataset == "mnist"
     if digits and cell["epochs"] is not None and cell["steps_per_epoch"] is None:
         cell["steps_per_epoch"] = full_batches(cell)
-    if cell.get("division") == "tuned" and cell.get("execution") == "eager":
+    if cell.get("division") in ("tuned", "open") and cell.get("execution") == "eager":
         cell["execution"] = "auto"  # the suite is silent: the fastest rung
     if cell["clock"] == "accuracy":
         cell["evaluate_every"] = cell["evaluate_every"] or cell["steps_per_epoch"]
@@ -241,11 +246,23 @@ def completed(cell: dict[str, Scalar | None], workload: Workload) -> dict[str, S
     return cell
 
 
+def _follow_recipe(cell: dict[str, Scalar | None], workload: Workload) -> None:
+    """What the recipe decides, wherever the suite is silent; a value of the suite's own is for `contradictions` to name."""
+    known = recipes.of_workload(workload.name)
+    if cell.get("recipe") is None and known:
+        cell["recipe"] = known[0]
+    if (name := cell.get("recipe")) is None or str(name) not in known:
+        return
+    for field, value in recipes.get(str(name)).fixed.items():
+        if cell[field] == default(field, workload):
+            cell[field] = value
+
+
 def contradictions(cell: Cell) -> list[str]:
     """What in one combination of values cannot be, each with both values named."""
     if cell["workload"] == "gemm":
         return []
-    found = _of_task(cell) + _of_clock(cell) + _of_division(cell)
+    found = _of_task(cell) + _of_clock(cell) + _of_division(cell) + _of_recipe(cell)
     if cell["loader_workers"] and cell["loader"] != "dataloader":
         found.append(f"loader_workers {cell['loader_workers']} needs loader 'dataloader', not {cell['loader']!r}")
     if cell["split"] is None:
@@ -278,18 +295,39 @@ def _of_task(cell: Cell) -> list[str]:
 def _of_division(cell: Cell) -> list[str]:
     """Which ways of executing belong to which division."""
     division, execution = cell["division"], cell["execution"]
-    if division != "tuned":
+    if division == "reference":
         if execution in REFERENCE_EXECUTIONS:
             return []
         return [f"execution {execution!r} is a rung of division 'tuned', not of {division!r}"]
     found = []
     if execution in REFERENCE_EXECUTIONS:
-        found.append(f"execution {execution!r} is the reference division's; division 'tuned' has auto, fused, native")
+        found.append(
+            f"execution {execution!r} is the reference division's; division {division!r} has auto, fused, native"
+        )
     if cell["layout"] != "nchw":
-        found.append(f"layout {cell['layout']!r} cannot be chosen in division 'tuned': each rung has its own")
+        found.append(f"layout {cell['layout']!r} cannot be chosen in division {division!r}: each rung has its own")
     if cell["task"] == "inference":
-        found.append("task 'inference' needs division 'reference': the tuned division trains")
+        found.append(f"task 'inference' needs division 'reference': the {division} division trains")
     return found
+
+
+def _of_recipe(cell: Cell) -> list[str]:
+    """The open division follows a recipe, whole, and no other division does."""
+    name, division, workload = cell.get("recipe"), cell["division"], cell["workload"]
+    if division != "open":
+        found = [f"recipe {name!r} needs division 'open', not {division!r}"] if name is not None else []
+        return [*found, "clock 'recipe' needs division 'open'"] if cell["clock"] == "recipe" else found
+    known = recipes.of_workload(str(workload))
+    if not known:
+        return [f"division 'open' has no recipe for {workload}"]
+    if str(name) not in known:
+        return [f"recipe {name!r} is not for {workload}; there is {', '.join(known)}"]
+    fixed = recipes.get(str(name)).fixed
+    return [
+        f"{field} {shown(cell[field])} is not the recipe's: {name} has {shown(value)}; leave it out"
+        for field, value in fixed.items()
+        if cell[field] != value
+    ]
 
 
 def _of_clock(cell: Cell) -> list[str]:
@@ -302,7 +340,7 @@ def _of_clock(cell: Cell) -> list[str]:
     if clock == "accuracy" and cell["target"] is None:
         found.append("clock 'accuracy' needs target, the share of test images to be right, such as 0.99")
     for name in ("target", "evaluate_every"):
-        if cell[name] is not None and clock != "accuracy":
+        if cell[name] is not None and clock != "accuracy" and not (name == "target" and cell["division"] == "open"):
             found.append(f"{name} {cell[name]} needs clock 'accuracy', not {clock!r}")
     steps = cell["steps_per_epoch"]
     if clock == "accuracy" and epochs and steps and every and int(every) > int(epochs) * int(steps):

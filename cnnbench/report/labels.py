@@ -109,6 +109,8 @@ def _length(job: Job) -> tuple[str, ...]:
         whole = f"{job.epochs} x {job.steps_per_epoch} = {units.count(job.job_steps)} steps"
     if job.clock == "job":
         return (f"{whole or 'no fixed length'}, measured",)
+    if job.clock == "recipe":
+        return (f"recipe {job.recipe}", f"{whole or 'no fixed length'} and one evaluation, measured")
     if job.clock == "accuracy":
         return (*_target(job), "no epoch limit" if whole is None else f"at most {whole}")
     if job.workload == "gemm":
@@ -162,7 +164,9 @@ def _unusual(job: Job) -> tuple[str, ...]:
         and (job.optimizer, job.init, job.split, job.data, job.order) != (None, None, None, "random", "sequential"),
         f"warm-up {job.warmup_steps}, blocks {job.blocks} x {job.block_steps}": job.clock != "steady"
         and (job.warmup_steps, job.blocks, job.block_steps) != _BLOCKS,
-        ", ".join(_target(job)): job.clock != "accuracy" and (job.target, job.evaluate_every) != (None, None),
+        f"recipe {job.recipe}": job.clock != "recipe" and job.recipe is not None,
+        ", ".join(_target(job)): job.clock not in ("accuracy", "recipe")
+        and (job.target, job.evaluate_every) != (None, None),
     }
     return tuple(text for text, shown in found.items() if shown)
 

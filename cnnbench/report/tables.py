@@ -77,7 +77,7 @@ def lecture(
 
     def named(row: Row) -> Cell:
         cell = processor(row)
-        timed = "whole job" if row.job.clock == "job" else f"{units.count(row.timed_steps)} steps timed"
+        timed = "whole job" if row.job.timed_whole else f"{units.count(row.timed_steps)} steps timed"
         batch = () if row.versus_reference is not None else (f"{row.job.workload}, batch {row.job.batch_size}",)
         way = labels.way(row.job)
         return dataclasses.replace(cell, details=(*cell.details, *batch, *((", ".join(way),) if way else ()), timed))

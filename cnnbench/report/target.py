@@ -231,7 +231,7 @@ def _of_pretraining(rows: Sequence[Row]) -> list[str]:
             f"{plain(row.job.workload)} is pre-trained first, inside its clock: FLOP/s, MFU, images and the step are of the "
             f"fine-tuning. Pre-training is {units.giga(before)} GFLOP, a step after it {units.giga(step)} GFLOP"
         )
-        fixed = whole is not None and row.job.clock == "job" and not row.job.stop_when_all_right
+        fixed = whole is not None and row.job.timed_whole and not row.job.stop_when_all_right
         length = f", the whole job of {units.count(row.job.job_steps)} steps {units.giga(whole)} GFLOP" if fixed else ""
         found[text] = length or found.get(text, "")
     return [f"{text}{length}." for text, length in found.items()]

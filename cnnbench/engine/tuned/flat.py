@@ -71,7 +71,7 @@ class Update:
     def __init__(self, name: str, kernels: Kernels, flat: Flat, rate: float) -> None:
         if name not in ("sgd", "momentum", "rmsprop", "rmsprop-tf1", "adam"):
             raise UnsupportedError(f"native kernels do not know the optimiser {name!r}")
-        self._name, self._kernels, self._flat, self._rate = name, kernels, flat, rate
+        self._name, self._kernels, self._flat, self.rate = name, kernels, flat, rate
         self._first = torch.zeros_like(flat.weights) if name in ("momentum", "adam") else torch.empty(0)
         self._second = torch.zeros_like(flat.weights) if name in ("rmsprop", "rmsprop-tf1", "adam") else torch.empty(0)
         self.reset()
@@ -88,21 +88,21 @@ class Update:
         self._steps += 1
         match self._name:
             case "sgd":
-                weights.add_(gradients, alpha=-self._rate)
+                weights.add_(gradients, alpha=-self.rate)
             case "momentum":
                 self._first.mul_(MOMENTUM).add_(gradients)
-                weights.add_(self._first, alpha=-self._rate)
+                weights.add_(self._first, alpha=-self.rate)
             case "rmsprop":
                 self._kernels.rmsprop(
-                    weights.data_ptr(), gradients.data_ptr(), self._second.data_ptr(), weights.numel(), self._rate, DECAY, EPSILON
+                    weights.data_ptr(), gradients.data_ptr(), self._second.data_ptr(), weights.numel(), self.rate, DECAY, EPSILON
                 )  # fmt: skip
             case "rmsprop-tf1":
                 self._second.mul_(DECAY).addcmul_(gradients, gradients, value=1.0 - DECAY)
-                weights.addcdiv_(gradients, (self._second + EPSILON).sqrt_(), value=-self._rate)
+                weights.addcdiv_(gradients, (self._second + EPSILON).sqrt_(), value=-self.rate)
             case "adam":
                 beta1, beta2 = ADAM_BETAS
                 self._kernels.adam(
                     weights.data_ptr(), gradients.data_ptr(), self._first.data_ptr(), self._second.data_ptr(),
-                    weights.numel(), self._rate, beta1, beta2, ADAM_EPSILON,
+                    weights.numel(), self.rate, beta1, beta2, ADAM_EPSILON,
                     1.0 - beta1**self._steps, 1.0 - beta2**self._steps,
                 )  # fmt: skip

@@ -64,6 +64,10 @@ class NativeStep:
         self._drawn, self._dropped = 0, True
         self._update.reset()
 
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the updates to come."""
+        self._update.rate = rate
+
     def step(self, images: torch.Tensor, labels: torch.Tensor) -> float:
         """One optimiser step; the mean cross-entropy before it."""
         self.forward(images)

@@ -40,6 +40,7 @@ class NativeTraining(Training):
         network = self.network
         if not isinstance(network, nn.Sequential):
             raise UnsupportedError("native kernels need a network of known layers")
+        self._batch = job.batch_size
         rate = workload.learning_rate(job.optimizer or "")
         self._native = NativeStep(
             kernels,
@@ -61,6 +62,24 @@ class NativeTraining(Training):
         for _ in range(self._extra_forwards):
             self._native.forward(images)
         self._last_loss = torch.tensor(loss)
+
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the steps to come."""
+        assert self._native is not None
+        self._native.set_rate(rate)
+
+    def count_correct(self, images: int | None = None) -> tuple[int, int]:
+        """As the reference's, by the kernels: batches of the training's size, the last filled up with its first image."""
+        assert self._native is not None
+        inputs, labels = self._drawn_for_test(images)
+        batch, correct = self._batch, 0
+        for begin in range(0, len(labels), batch):
+            part, truth = inputs[begin : begin + batch], labels[begin : begin + batch]
+            if (missing := batch - len(part)) > 0:
+                part = torch.cat((part, part[:1].expand(missing, *part.shape[1:])))
+            logits = self._native.forward(part.contiguous(), dropout=False)[: len(truth)]
+            correct += int((logits.argmax(1) == truth).sum())
+        return correct, len(labels)
 
     def reset(self) -> None:
         """As the reference's, and the kernels' own random numbers and optimiser state."""

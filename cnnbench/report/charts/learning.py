@@ -78,7 +78,7 @@ def _curve(row: Row, record: Record, trial: Trial, series: str) -> list[Datum]:
     """Seconds on the job clock (pre-training and evaluations so far included) and share right at each evaluation."""
     found: list[Datum] = []
     clock = trial.pretraining_seconds or 0.0
-    kind = WHOLE if row.job.clock == "accuracy" else SAMPLE
+    kind = WHOLE if row.job.clock in ("accuracy", "recipe") else SAMPLE
     own = {**identity(row), "index": record.index, "series": series}
     for block, evaluation in zip(trial.block_seconds, trial.epoch_evaluations, strict=False):
         clock += block + evaluation.seconds

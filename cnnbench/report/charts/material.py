@@ -145,7 +145,7 @@ def _timed(row: Row) -> str:
     job = row.job
     if job.clock == "accuracy" and job.target is not None:
         return f"to {units.exact_percent(job.target)}"
-    return "whole job" if job.clock == "job" else f"{units.count(row.timed_steps)} steps"
+    return "whole job" if job.timed_whole else f"{units.count(row.timed_steps)} steps"
 
 
 def _machine(row: Row) -> str:

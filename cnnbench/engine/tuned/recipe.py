@@ -1,0 +1,30 @@
+"""A fixed recipe under its clock: the digits opened, every step at the rate that the recipe has for it, one evaluation."""
+
+from __future__ import annotations
+
+from cnnbench import data
+from cnnbench.engine.loop import Training
+from cnnbench.errors import WorkloadError
+from cnnbench.schema import Job
+from cnnbench.workloads import recipes
+
+
+class ByRecipe:
+    """What the clock calls for a training in the open division: `open` before the first step, then `step` again and again."""
+
+    def __init__(self, job: Job, training: Training) -> None:
+        if job.recipe is None or training.dataset is None:
+            raise WorkloadError("the recipe clock needs a recipe, and digits")
+        self._recipe, self._training, self._done = recipes.get(job.recipe), training, 0
+        self._like, self._file = training.dataset, data.unpack(training.dataset)
+
+    def open(self) -> int:
+        """Read the decompressed, verified digits and make them the training's; no step is one of them."""
+        self._training.open(data.reopen(self._file, self._like))
+        return 0
+
+    def step(self) -> None:
+        """One step at its own rate."""
+        self._training.set_rate(self._recipe.rate(self._done))
+        self._done += 1
+        self._training.step()

@@ -1,0 +1,103 @@
+"""Fixed recipes of the open class: how to get one network to a target accuracy in as little time as can be.
+
+Free to choose are optimiser, schedule, batch, initialisation and dropout; the network is the workload's. A recipe is fixed before
+the seeds are drawn, so its claim is about the mean of many seeds and never about the best. Change nothing in a recipe that was
+measured: give the changed one a name of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from cnnbench.errors import WorkloadError
+from cnnbench.schema import Split
+from cnnbench.workloads.base import Workload
+from cnnbench.workloads.flops import Dropout
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training, complete but for the precision and the device."""
+
+    name: str
+    workload: str
+    target: float
+    """Share of all test images that the mean over seeds is claimed to reach."""
+    steps: int
+    """Of one pass over shuffled images, or of a part of one."""
+    batch_size: int
+    split: Split
+    optimizer: str
+    init: str
+    peak_rate: float
+    warmup_share: float
+    """Of the steps, with a rate that rises in a straight line to its peak, and then falls to `end_share` of it."""
+    end_share: float
+    keep: float
+    """Probability that dropout keeps a value, in every place where the network drops some."""
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        done = (step + 1) / self.steps
+        if done < self.warmup_share:
+            return self.peak_rate * done / self.warmup_share
+        fallen = (done - self.warmup_share) / (1.0 - self.warmup_share)
+        return self.peak_rate * (1.0 - (1.0 - self.end_share) * fallen)
+
+    def applied(self, workload: Workload) -> Workload:
+        """The workload's network with this recipe's dropout. Raises WorkloadError for another workload."""
+        if workload.name != self.workload:
+            raise WorkloadError(f"recipe {self.name!r} is for {self.workload}, not for {workload.name}")
+        layers = tuple(Dropout(self.keep) if isinstance(each, Dropout) else each for each in workload.layers)
+        return replace(workload, layers=layers)
+
+    @property
+    def fixed(self) -> Mapping[str, str | int | float]:
+        """The fields of a job that the recipe decides."""
+        return {
+            "clock": "recipe",
+            "target": self.target,
+            "epochs": 1,
+            "steps_per_epoch": self.steps,
+            "batch_size": self.batch_size,
+            "split": self.split,
+            "order": "shuffled",
+            "optimizer": self.optimizer,
+            "init": self.init,
+            "final_evaluation": True,
+        }
+
+
+RECIPES: Mapping[str, Recipe] = {
+    each.name: each
+    for each in (
+        Recipe(
+            name="cnn-99-adam",
+            workload="mnist-cnn",
+            target=0.99,
+            steps=690,
+            batch_size=64,
+            split="train-60000",
+            optimizer="adam",
+            init="xavier",
+            peak_rate=4e-3,
+            warmup_share=0.2,
+            end_share=0.02,
+            keep=1.0,
+        ),
+    )
+}
+
+
+def of_workload(name: str) -> tuple[str, ...]:
+    """Names of the recipes for a workload, its first the one that a silent suite takes."""
+    return tuple(each.name for each in RECIPES.values() if each.workload == name)
+
+
+def get(name: str) -> Recipe:
+    """A recipe by name. Raises WorkloadError naming all."""
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise WorkloadError(f"no recipe {name!r}; there are {', '.join(RECIPES)}") from None
