@@ -138,7 +138,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
         accuracy_data=job.data if test is not None else None,
         parameters=timed.parameters if isinstance(timed, Networked) else None,
         parameter_bytes=4 * timed.parameters if isinstance(timed, Networked) else None,
-        operators_per_step=None if job.execution == "compiled" else floors.count_operators(timed.step),
+        operators_per_step=floors.count_operators(timed.step) if _dispatches(job, timed) else None,
         minor_faults=spent.minor_faults - usage.minor_faults,
         cpu_seconds=spent.cpu_seconds - usage.cpu_seconds,
         memory=Memory(
@@ -160,6 +160,10 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
         progress.phase("tensorboard")
         trial = board.with_board(envelope, timed, trial, trained)
     return _judge(job, trial, first_losses, final_loss, errors)
+
+
+def _dispatches(job: Job, timed: Timed) -> bool:
+    return job.execution != "compiled" and (not isinstance(timed, Training) or timed.dispatches)
 
 
 def _note_loss(timed: Timed, losses: list[float]) -> Callable[[], None]:
@@ -185,6 +189,7 @@ def _time(job: Job, timed: Timed, attached: Attached, progress: Progress, losses
             blocks = time_blocks(
                 timed.step,
                 attached.synchronize,
+                steps=timed.steps if isinstance(timed, Training) else None,
                 blocks=job.blocks,
                 steps_per_block=job.block_steps,
                 after_block=note,
@@ -207,6 +212,8 @@ def _time(job: Job, timed: Timed, attached: Attached, progress: Progress, losses
             attached.synchronize,
             epochs=length,
             steps_per_epoch=steps,
+            steps=timed.steps,
+            at_once=timed.at_once,
             evaluate=(lambda: timed.count_correct(images)) if images else None,
             stop=stop,
             before=timed.pretrain,
@@ -280,8 +287,11 @@ def _energy(
     first = _counter(telemetry.sample(uuid))
     start, steps = time.monotonic_ns(), 0
     while (time.monotonic_ns() - start) * NANO < ENERGY_WINDOW_SECONDS:
-        for _ in range(job.block_steps):
-            timed.step()
+        if isinstance(timed, Training):
+            timed.steps(job.block_steps)
+        else:
+            for _ in range(job.block_steps):
+                timed.step()
         attached.synchronize()
         steps += job.block_steps
     seconds = (time.monotonic_ns() - start) * NANO
