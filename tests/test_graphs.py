@@ -147,7 +147,7 @@ class TestSameMathematics:
             assert run.images_drawn == 3 * 32
         assert torch.equal(*ends)
 
-    @pytest.mark.parametrize("images", [None, 64])
+    @pytest.mark.parametrize("images", [None, 64, 10_000])
     def test_evaluation_is_the_references(self, images: int | None, recorders: list[FakeRecorder]) -> None:
         """The same count with the same weights: of all test images, and of the sample that the job prescribes."""
         own = workloads.get("mlp-1")

@@ -150,7 +150,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
             device_used_bytes=after.device_used_bytes,
         ),
         canary=bird,
-        floors=floors.measure_floors(attached, timed.draw if isinstance(timed, Networked) else None),
+        floors=floors.measure_floors(attached, _drawing(timed)),
         telemetry_before=before,
         telemetry_after=after,
         energy=energy,
@@ -164,6 +164,13 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
 
 def _dispatches(job: Job, timed: Timed) -> bool:
     return job.execution != "compiled" and (not isinstance(timed, Training) or timed.dispatches)
+
+
+def _drawing(timed: Timed) -> Callable[[], object] | None:
+    """Drawing a batch by itself; None where it is recorded with the step, which drawing it alone is no part of."""
+    if isinstance(timed, Training) and not timed.dispatches:
+        return None
+    return timed.draw if isinstance(timed, Networked) else None
 
 
 def _note_loss(timed: Timed, losses: list[float]) -> Callable[[], None]:

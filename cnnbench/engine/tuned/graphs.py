@@ -1,9 +1,9 @@
 """The tuned step for GPUs: batch, forward, loss, backward and update recorded once, and replayed many steps a launch.
 
-A step of a small network is dozens of kernels of a few microseconds, and launching them one by one takes longer than they do.
-Recorded, they are one launch; a graph of several steps makes an epoch a few launches, between which the host waits for
-nothing. Evaluation is recorded too. The network is the reference's with pooling before ReLU and channels last;
-`compiled-graph` has forward, loss and backward compiled by torch before they are recorded.
+A step of a small network is dozens of small kernels, and launching them one by one can take longer than they do. Recorded,
+they are one launch; a graph of several steps makes an epoch a few launches, between which the host waits for nothing.
+Evaluation is recorded too. The network is the reference's with pooling before ReLU and channels last; `compiled-graph` has
+forward, loss and backward compiled by torch before they are recorded.
 """
 
 from __future__ import annotations
@@ -166,7 +166,8 @@ class CompiledGraphTraining(GraphTraining):
         def loss_of(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             return cross_entropy(network(images), labels)
 
-        self._compiled = torch.compile(loss_of, mode=self.compiler_mode)
+        # One shape a training: the small batch of the gradient check must not make the compiler think that sizes vary.
+        self._compiled = torch.compile(loss_of, mode=self.compiler_mode, dynamic=False)
         self._loss_of = self._compiled_loss
 
     def _compiled_loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
