@@ -62,14 +62,12 @@ class GraphTraining(Training):
         for steps in {1, self.at_once}:
             self._feed.prepare(steps)
         self._warm(lambda: self._work(1), WARM_STEPS)
-        one = self._recorder.record(lambda: self._work(1))
+        one = self._record(lambda: self._work(1))
         self._replay = self._replay_many = one
         if self.at_once > 1:
-            self._recorder.warm(lambda: self._work(self.at_once), 1)
-            self._replay_many = self._recorder.record(lambda: self._work(self.at_once))
-        self._optimizer.zero_grad(
-            set_to_none=True
-        )  # gradients lie in the graphs' memory and are none of anybody else's
+            self._warm(lambda: self._work(self.at_once), 1)
+            self._replay_many = self._record(lambda: self._work(self.at_once))
+        self._optimizer.zero_grad(set_to_none=True)
         if self._test is not None:
             for images in dict.fromkeys(self._samples):
                 found = _Evaluation(self, self._test, images)
@@ -117,7 +115,7 @@ class GraphTraining(Training):
 
         self.network.eval()
         self._warm(work, WARM_STEPS)
-        replay = self._recorder.record(work)
+        replay = self._record(work)
         replay()
         found = [each.grad.clone() for each in self.network.parameters() if each.grad is not None]
         self._optimizer.zero_grad(set_to_none=True)
@@ -141,6 +139,11 @@ class GraphTraining(Training):
 
     def _warm(self, work: Work, times: int) -> None:
         self._recorder.warm(work, times)
+
+    def _record(self, work: Work) -> Work:
+        """Gradients of before lie elsewhere: those of the recording are made in the graph's own memory."""
+        self._optimizer.zero_grad(set_to_none=True)
+        return self._recorder.record(work)
 
     def _arranged(self, network: nn.Module) -> nn.Module:
         """torch's dropout stays: on a GPU it is one kernel, whose random numbers are new in each replay."""
