@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -359,6 +360,25 @@ class TestFallback:
         assert run.notes[tuned.RUNG] in ("graph", "fused")
         assert "compiled-graph: torch.compile failed: RuntimeError: no triton here" in run.notes[tuned.TRIED]
         assert "and more" not in run.notes[tuned.TRIED]
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler needs g++ on a CPU")
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_torchs_real_compiler_takes_the_loss_and_its_backward(
+        self, monkeypatch: pytest.MonkeyPatch, precision: str
+    ) -> None:
+        """Compiled for this CPU and run step by step: what is recorded on a GPU."""
+
+        class StepByStep(FakeRecorder):
+            def record(self, work: Callable[[], None]) -> Callable[[], None]:
+                return work
+
+        monkeypatch.setattr(graphs, "make_recorder", lambda device: StepByStep())
+        own = workloads.get("mlp-1")
+        run = tuned.make(job(own.name, "compiled-graph", precision=precision), own, digits(), CPU)
+        assert float(run.notes[TUNED_ERROR]) < {"fp32": ROUNDING, "bf16": 0.2}[precision]
+        run.steps(60)
+        assert run.count_correct()[0] > 150
 
     @pytest.fixture
     def on_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """Batches put together on the device by operators alone, so that putting them together can be recorded with the step.
 
-Images, labels, the epoch's order and the position in it lie on the device. A replay moves the position on by itself, so
-nothing has to be told to it. The host only knows how many steps it has asked for: where an epoch ends it draws the next order,
-with the reference's own generator, so that both train on the same batches, and queues its copy.
+Images, labels, the epoch's order and the number of images handed out lie on the device. Where in the order the next batch
+begins follows from that number, which a replay raises by itself, so nothing has to be told to it. The host only knows how
+many steps it has asked for: where an epoch ends it draws the next order, with the reference's own generator, so that both
+train on the same batches, and queues its copy.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ class DeviceFeed:
         device, limit = labels.device, self._epoch * batch_size
         self._order = torch.arange(limit, device=device)
         self._position = torch.zeros((), dtype=torch.int64, device=device)
-        self._handed_out = torch.zeros((), dtype=torch.int64, device=device)
         self._offsets: dict[int, torch.Tensor] = {}
         self.restart()
 
@@ -46,7 +46,6 @@ class DeviceFeed:
         """Back to the first batch of the first epoch, the same orders again, the count at zero."""
         self._generator = torch.Generator().manual_seed(self._seed)
         self._position.zero_()
-        self._handed_out.zero_()
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
@@ -81,8 +80,7 @@ class DeviceFeed:
         at = (self._offsets[steps] + self._position).remainder_(len(self._order))
         chosen = self._order.index_select(0, at)
         images, labels = self._images.index_select(0, chosen), self._labels.index_select(0, chosen)
-        self._position.add_(len(labels)).remainder_(len(self._order))
-        self._handed_out.add_(len(labels))
+        self._position.add_(len(labels))
         if self._nhwc:
             images = images.permute(0, 3, 1, 2)
         size = self._batch_size
@@ -97,7 +95,7 @@ class DeviceFeed:
     @property
     def images_drawn(self) -> int:
         """Images handed out since the last restart, counted on the device where they are gathered; waits for it."""
-        return int(self._handed_out.item())
+        return int(self._position.item())
 
 
 def device_feed(job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> DeviceFeed:
