@@ -7,7 +7,7 @@ import gc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.engine.measure import collector_off, time_blocks, time_job, warm_up
+from cnnbench.engine.measure import collector_off, time_blocks, time_job, time_turn, warm_up
 
 
 class FakeTime:
@@ -117,3 +117,38 @@ def test_the_garbage_collector_is_off_inside_and_as_before_outside() -> None:
         except KeyError:
             assert gc.isenabled() is before
     gc.enable()
+
+
+@given(steps=st.integers(1, 30), at_once=st.integers(1, 12))
+def test_steps_in_one_call_are_as_many_and_take_as_long(steps: int, at_once: int) -> None:
+    """Whatever is done in a call: the same times, the same steps, each reported once, none more than asked for in a call."""
+    fake, calls, told = FakeTime(step_ns=10), [], []
+
+    def many(count: int) -> None:
+        calls.append(count)
+        for _ in range(count):
+            fake.step()
+
+    timing = time_job(
+        fake.step, fake.synchronize, epochs=2, steps_per_epoch=steps, steps=many, at_once=at_once, report=told.append,
+        clock=fake.clock,
+    )  # fmt: skip
+    assert [round(s * 1e9) for s in timing.epoch_seconds] == [10 * steps] * 2
+    assert (sum(calls), max(calls), fake.steps) == (2 * steps, min(at_once, steps), 2 * steps)
+    assert told[-1] == 2 * steps
+    blocks = time_blocks(
+        fake.step, fake.synchronize, blocks=3, steps_per_block=steps, steps=many, clock=fake.clock
+    )  # fmt: skip
+    assert blocks == (steps * 10 * 1e-9,) * 3
+    assert calls[-3:] == [steps] * 3
+
+
+def test_a_turn_of_queued_steps_is_one_call_after_the_first_step() -> None:
+    fake, calls = FakeTime(step_ns=10), []
+
+    def many(count: int) -> None:
+        calls.append(count)
+        fake.pending += 10 * count
+
+    assert time_turn(fake.step, fake.synchronize, 9, each_step=False, many=many, clock=fake.clock) == (1e-8,)
+    assert (fake.steps, calls) == (1, [8])

@@ -82,7 +82,7 @@ def native_step(network: torch.nn.Sequential, workload: workloads.Workload, batc
 @needs_native
 class TestSameMathematics:
     @pytest.mark.parametrize("name", NETWORKS)
-    @pytest.mark.parametrize("rung", list(tuned.RUNGS))
+    @pytest.mark.parametrize("rung", tuned.ON_CPU)
     def test_gradients_are_those_of_float64(self, name: str, rung: str) -> None:
         error = tuned.gradient_error(job(name, rung), workloads.get(name), digits(), CPU, rung)
         assert error < ROUNDING
@@ -152,7 +152,7 @@ class TestSameMathematics:
             fast.step()
             assert fast.loss() == pytest.approx(reference.loss(), rel=2e-3)
 
-    @pytest.mark.parametrize("rung", list(tuned.RUNGS))
+    @pytest.mark.parametrize("rung", tuned.ON_CPU)
     @pytest.mark.parametrize("name", ["mnist-cnn", "mlp-5-xavier-dropout"])
     def test_it_learns_and_evaluates_with_the_networks_own_weights(self, name: str, rung: str) -> None:
         run = training(name, rung)
@@ -163,7 +163,7 @@ class TestSameMathematics:
         assert images == 200
         assert correct > max(first, 150)
 
-    @pytest.mark.parametrize("rung", list(tuned.RUNGS))
+    @pytest.mark.parametrize("rung", tuned.ON_CPU)
     def test_warm_up_leaves_no_trace(self, rung: str) -> None:
         ends = []
         for warm_steps in (0, 5):
@@ -289,7 +289,7 @@ class TestChoice:
     def test_auto_takes_a_rung_and_says_what_the_others_took(self) -> None:
         run = training(execution="auto")
         assert run.notes[tuned.RUNG] in tuned.RUNGS
-        assert all(f"{name} " in run.notes[tuned.TRIED] for name in tuned.RUNGS)
+        assert all(f"{name} " in run.notes[tuned.TRIED] for name in tuned.ON_CPU)
         assert float(run.notes[TUNED_ERROR]) < ROUNDING
 
     def test_without_a_compiler_the_next_rung_runs_and_the_record_says_why(
@@ -381,6 +381,12 @@ class TestPlan:
             ('division = "tuned"\nexecution = "compiled"', "execution 'compiled' is the reference division's"),
             ('division = "tuned"\nlayout = "nhwc"', "layout 'nhwc' cannot be chosen in division 'tuned'"),
             ('division = "tuned"\ntask = "inference"', "task 'inference' needs division 'reference'"),
+            ('division = "tuned"\nexecution = "graph"\nprecision = "fp16"', "execution 'graph' cannot be fp16"),
+            (
+                'division = "tuned"\nexecution = "graph"\nloader = "dataloader"',
+                "execution 'graph' needs loader 'resident'",
+            ),
+            ('execution = "compiled-graph"', "execution 'compiled-graph' is a rung of division 'tuned'"),
         ],
     )
     def test_what_cannot_be_is_named_before_anything_runs(self, tmp_path: Path, text: str, said: str) -> None:

@@ -13,7 +13,7 @@ ORDER: Mapping[str, Sequence[str]] = {
     "division": ("reference", "tuned", "open"),
     "precision": ("fp32", "tf32", "bf16", "fp16"),
     "layout": ("nchw", "nhwc"),
-    "execution": ("eager", "compiled", "auto", "fused", "native"),
+    "execution": ("eager", "compiled", "auto", "fused", "native", "graph", "compiled-graph"),
     "loader": ("resident", "dataloader"),
 }
 BEFORE, FIRST = "speed over the one before", "speed over the first"

@@ -27,7 +27,10 @@ RANDOM_BATCHES = 2
 class Feed(Protocol):
     """Endless batches; epochs restart at the first image (or a new permutation), the last partial batch is dropped."""
 
-    images_drawn: int
+    @property
+    def images_drawn(self) -> int:
+        """Images handed out since the last restart."""
+        ...
 
     def draw(self) -> Batch:
         """The next batch."""

@@ -20,8 +20,9 @@ def largest_that_fits(envelope: Envelope) -> int | None:
     job = envelope.job
     key = "batch_size" if job.size is None else "size"
     value = getattr(job, key) // 2
+    plain = "fused" if job.division == "tuned" else "eager"  # what is compiled or recorded holds about as much
     while value >= 1:
-        if _fits(job.model_copy(update={key: value, "execution": "eager"}), envelope.data_dir):
+        if _fits(job.model_copy(update={key: value, "execution": plain}), envelope.data_dir):
             return int(value)
         value //= 2
     return None

@@ -44,11 +44,16 @@ class Timed(Protocol):
 class Training:
     """One network, its optimiser and its batches."""
 
+    at_once = 1
+    """Steps that one launch can do, see `steps`."""
+    dispatches = True
+    """Whether a step dispatches its operators one by one, so that counting them says something."""
+
     def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
         _check(job, workload)
         self._job, self._device, self._seed, self._extra_forwards = job, device, job.seed, job.extra_forwards
         workload = workload.varied(job.pool, job.activation)
-        self.dataset = dataset
+        self._workload, self.dataset = workload, dataset
         self.notes: dict[str, str] = {}
         """What the record's settings should say of how this was built."""
         network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
@@ -56,20 +61,10 @@ class Training:
         self.network = self.mode.network
         self._start = [each.detach().clone() for each in self._state()]
         self._test: Batch | None = None
-        if dataset is None:
-            self._feed: Feed = RandomFeed(
-                workload.input_shape,
-                workload.classes,
-                device,
-                batch_size=job.batch_size,
-                layout=job.layout,
-                seed=job.seed,
-            )
-        else:
-            self._feed = make_feed(job, dataset, device)
+        self._feed: Feed = self._make_feed(job, workload, dataset)
+        if dataset is not None:
             self._test = to_tensors(dataset.test_images, dataset.test_labels, device)
-        rate = workload.learning_rate(job.optimizer or "")
-        self._optimizer = make_optimizer(job.optimizer or "", self.network.parameters(), rate)
+        self._optimizer = self._make_optimizer(job.optimizer or "", workload.learning_rate(job.optimizer or ""))
         self.pretrain: LayerwisePretraining | None = None
         if workload.pretraining is not None and dataset is not None and isinstance(self.network, nn.Sequential):
             self.pretrain = LayerwisePretraining(
@@ -95,6 +90,14 @@ class Training:
                     self.mode.logits(images)
         self._last_loss = loss
 
+    def steps(self, count: int) -> None:
+        """`count` steps; a rung that can do several in one launch does."""
+        for _ in range(count):
+            self.step()
+
+    def prepare(self) -> None:
+        """What is done once before the first step; nothing here. Raises UnsupportedError where a rung cannot be had after all."""
+
     def reset(self) -> None:
         """First weights, first optimiser state, first batch, first random numbers."""
         with torch.no_grad():
@@ -115,8 +118,25 @@ class Training:
     def open(self, dataset: Dataset) -> None:
         """Train and test on these digits from their first image on, with nothing kept of those before."""
         self.dataset = dataset
-        self._feed = make_feed(self._job, dataset, self._device)
+        self._feed = self._make_feed(self._job, self._workload, dataset)
         self._test = to_tensors(dataset.test_images, dataset.test_labels, self._device)
+
+    def _make_feed(self, job: Job, workload: Workload, dataset: Dataset | None) -> Feed:
+        """Where batches come from; a tuned rung may have another way to the same ones."""
+        if dataset is not None:
+            return make_feed(job, dataset, self._device)
+        return RandomFeed(
+            workload.input_shape,
+            workload.classes,
+            self._device,
+            batch_size=job.batch_size,
+            layout=job.layout,
+            seed=job.seed,
+        )
+
+    def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:
+        """The update rule; a tuned rung may compute the same one otherwise."""
+        return make_optimizer(name, self.network.parameters(), rate)
 
     def _arranged(self, network: nn.Module) -> nn.Module:
         """The network as it is; a tuned rung may put the same modules in another order."""

@@ -19,6 +19,8 @@ from cnnbench.schema import Evaluation
 NANO = 1e-9
 Clock = Callable[[], int]
 """Monotonic nanoseconds."""
+Steps = Callable[[int], None]
+"""Does that many steps; as one step, queued or done and never synchronised."""
 Report = Callable[[int], None]
 """Told how many timed steps are done; keeps to one message a second by itself."""
 
@@ -63,20 +65,21 @@ def time_turn(
     steps: int,
     *,
     each_step: bool,
+    many: Steps | None = None,
     clock: Clock = time.perf_counter_ns,
 ) -> tuple[float, ...]:
     """One turn of a paired measurement: the first step warms the caches that the other arm filled, the rest is timed.
 
     Seconds of each kept step where `each_step` is true; else, where steps are queued and a synchronisation after each
-    would change them, the mean of all in one value. To whole nanoseconds, the clock's own resolution.
+    would change them, the mean of all in one value; there `many`, where given, does them in one call. To whole
+    nanoseconds, the clock's own resolution.
     """
     step()
     synchronize()
     kept = steps - 1
     if not each_step:
         start = clock()
-        for _ in range(kept):
-            step()
+        (many or _one_by_one(step))(kept)
         synchronize()
         return (round((clock() - start) * NANO / kept, 9),)
     marks = [0] * steps
@@ -94,17 +97,21 @@ def time_blocks(
     *,
     blocks: int,
     steps_per_block: int,
+    steps: Steps | None = None,
     after_block: Callable[[], None] | None = None,
     report: Report | None = None,
     clock: Clock = time.perf_counter_ns,
 ) -> tuple[float, ...]:
-    """The steady-state clock: seconds of each block, from an idle device to an idle device. The rest runs between blocks."""
+    """The steady-state clock: seconds of each block, from an idle device to an idle device. The rest runs between blocks.
+
+    `steps`, where given, does a block's steps in one call, in place of a call of `step` each.
+    """
     seconds = [0.0] * blocks
+    run = steps or _one_by_one(step)
     synchronize()
     for block in range(blocks):
         start = clock()
-        for _ in range(steps_per_block):
-            step()
+        run(steps_per_block)
         synchronize()
         seconds[block] = (clock() - start) * NANO
         if after_block is not None:
@@ -112,6 +119,14 @@ def time_blocks(
         if report is not None:
             report((block + 1) * steps_per_block)
     return tuple(seconds)
+
+
+def _one_by_one(step: Callable[[], None]) -> Steps:
+    def steps(count: int) -> None:
+        for _ in range(count):
+            step()
+
+    return steps
 
 
 @dataclass(frozen=True)
@@ -134,6 +149,8 @@ def time_job(
     *,
     epochs: int,
     steps_per_epoch: int,
+    steps: Steps | None = None,
+    at_once: int = 1,
     evaluate: Callable[[], tuple[int, int]] | None = None,
     stop: Callable[[int, int], bool] | None = None,
     before: Callable[[], int] | None = None,
@@ -146,8 +163,10 @@ def time_job(
     `evaluate` gives (correct, images) after each epoch, and the job ends where `stop` of these is true: under the
     accuracy clock an epoch is the steps between two evaluations. `before` is work of the job ahead of its epochs
     (pre-training) and gives the steps it took. `after_epoch` notes a loss without waiting for it. `report` is called
-    after every step and costs what it costs inside the job clock (shown to be under 0.5 % by a run without it).
+    after every step and costs what it costs inside the job clock (shown to be under 0.5 % by a run without it). `steps`,
+    where given, does up to `at_once` steps in one call, in place of a call of `step` each, and is reported after.
     """
+    run = steps or _one_by_one(step)
     epoch_seconds: list[float] = []
     evaluations: list[Evaluation] = []
     evaluation_ns = done = 0
@@ -161,10 +180,11 @@ def time_job(
         mark = clock()
     begun = mark
     for _ in range(epochs):
-        for _ in range(steps_per_epoch):
-            step()
+        for begin in range(0, steps_per_epoch, at_once):
+            count = min(at_once, steps_per_epoch - begin)
+            run(count)
             if report is not None:
-                done += 1
+                done += count
                 report(done)
         synchronize()
         end = clock()
@@ -176,9 +196,9 @@ def time_job(
             correct, images = evaluate()
             mark = clock()
             evaluation_ns += mark - end
-            steps = len(epoch_seconds) * steps_per_epoch
+            after = len(epoch_seconds) * steps_per_epoch
             evaluations.append(
-                Evaluation(after_steps=steps, images=images, correct=correct, seconds=(mark - end) * NANO)
+                Evaluation(after_steps=after, images=images, correct=correct, seconds=(mark - end) * NANO)
             )
             if stop is not None and stop(correct, images):
                 stopped = len(epoch_seconds) < epochs

@@ -34,12 +34,14 @@ class Mode:
             torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE) if job.precision == "fp16" else None
         )
         self._first_scale = None if self._scaler is None else self._scaler.state_dict()
+        self.weight_cache = True
+        """Whether autocast keeps a weight's short copy for its next use; not where the step is recorded."""
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Where forward and loss are computed."""
         if self._half is None:
             return contextlib.nullcontext()
-        return torch.autocast(self._device.type, dtype=self._half)
+        return torch.autocast(self._device.type, dtype=self._half, cache_enabled=self.weight_cache)
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy of one batch."""

@@ -67,6 +67,29 @@ def make_optimizer(
     raise WorkloadError(f"optimizer {name!r} is not one of {', '.join(OPTIMIZERS)}")
 
 
+def make_recordable(
+    name: str, parameters: Iterable[torch.nn.Parameter], learning_rate: float = LEARNING_RATE
+) -> torch.optim.Optimizer:
+    """The same rules in as few operators as torch has, state on the device and never read by the host: fit to be recorded.
+
+    Raises WorkloadError as `make_optimizer` does.
+    """
+    weights = list(parameters)
+    on_gpu = bool(weights) and weights[0].device.type == "cuda"  # torch refuses `capturable` anywhere else
+    match name:
+        case "sgd":
+            return torch.optim.SGD(weights, lr=learning_rate, fused=True)
+        case "momentum":
+            return torch.optim.SGD(weights, lr=learning_rate, momentum=MOMENTUM, fused=True)
+        case "rmsprop":
+            return torch.optim.RMSprop(
+                weights, lr=learning_rate, alpha=DECAY, eps=EPSILON, foreach=on_gpu, capturable=on_gpu
+            )
+        case "adam":
+            return torch.optim.Adam(weights, lr=learning_rate, fused=True, capturable=on_gpu)
+    return make_optimizer(name, weights, learning_rate)
+
+
 def reset_state(optimizer: torch.optim.Optimizer) -> None:
     """Put every state tensor back to its first value in place, so that nothing has to be allocated again.
 

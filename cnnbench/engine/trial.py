@@ -140,7 +140,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
         accuracy_data=job.data if test is not None else None,
         parameters=timed.parameters if isinstance(timed, Networked) else None,
         parameter_bytes=4 * timed.parameters if isinstance(timed, Networked) else None,
-        operators_per_step=None if job.execution == "compiled" else floors.count_operators(timed.step),
+        operators_per_step=floors.count_operators(timed.step) if _dispatches(job, timed) else None,
         minor_faults=spent.minor_faults - usage.minor_faults,
         cpu_seconds=spent.cpu_seconds - usage.cpu_seconds,
         memory=Memory(
@@ -152,7 +152,7 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
             device_used_bytes=after.device_used_bytes,
         ),
         canary=bird,
-        floors=floors.measure_floors(attached, timed.draw if isinstance(timed, Networked) else None),
+        floors=floors.measure_floors(attached, _drawing(timed)),
         telemetry_before=before,
         telemetry_after=after,
         energy=energy,
@@ -162,6 +162,17 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
         progress.phase("tensorboard")
         trial = board.with_board(envelope, timed, trial, trained)
     return _judge(job, trial, first_losses, final_loss, errors)
+
+
+def _dispatches(job: Job, timed: Timed) -> bool:
+    return job.execution != "compiled" and (not isinstance(timed, Training) or timed.dispatches)
+
+
+def _drawing(timed: Timed) -> Callable[[], object] | None:
+    """Drawing a batch by itself; None where it is recorded with the step, which drawing it alone is no part of."""
+    if isinstance(timed, Training) and not timed.dispatches:
+        return None
+    return timed.draw if isinstance(timed, Networked) else None
 
 
 def _note_loss(timed: Timed, losses: list[float]) -> Callable[[], None]:
@@ -187,6 +198,7 @@ def _time(job: Job, timed: Timed, attached: Attached, progress: Progress, losses
             blocks = time_blocks(
                 timed.step,
                 attached.synchronize,
+                steps=timed.steps if isinstance(timed, Training) else None,
                 blocks=job.blocks,
                 steps_per_block=job.block_steps,
                 after_block=note,
@@ -201,19 +213,21 @@ def _time(job: Job, timed: Timed, attached: Attached, progress: Progress, losses
         if job.target is None or not job.evaluate_every:
             raise WorkloadError("clock 'accuracy' needs target and evaluate_every")
         length, images, stop = job.epochs * job.steps_per_epoch // job.evaluate_every, ALL_IMAGES, _reached(job.target)
-    step: Callable[[], None] = timed.step
+    training: Training | ByRecipe = timed
     before: Callable[[], int] | None = timed.pretrain
     if job.clock == "recipe":
-        by_recipe = ByRecipe(job, timed)
-        step, before, images = by_recipe.step, by_recipe.open, ALL_IMAGES
+        training = by_recipe = ByRecipe(job, timed)
+        before, images = by_recipe.open, ALL_IMAGES
     steps = _steps_per_block(job)
     progress.phase("timed", length * steps)
     with collector_off():
         return time_job(
-            step,
+            training.step,
             attached.synchronize,
             epochs=length,
             steps_per_epoch=steps,
+            steps=training.steps,
+            at_once=training.at_once,
             evaluate=(lambda: timed.count_correct(images)) if images else None,
             stop=stop,
             before=before,
@@ -287,8 +301,11 @@ def _energy(
     first = _counter(telemetry.sample(uuid))
     start, steps = time.monotonic_ns(), 0
     while (time.monotonic_ns() - start) * NANO < ENERGY_WINDOW_SECONDS:
-        for _ in range(job.block_steps):
-            timed.step()
+        if isinstance(timed, Training):
+            timed.steps(job.block_steps)
+        else:
+            for _ in range(job.block_steps):
+                timed.step()
         attached.synchronize()
         steps += job.block_steps
     seconds = (time.monotonic_ns() - start) * NANO

@@ -47,6 +47,7 @@ class _Bench:
         from cnnbench.engine.again import make_again
         from cnnbench.engine.build import apply_settings, build
         from cnnbench.engine.evidence import first_losses
+        from cnnbench.engine.loop import Training
         from cnnbench.engine.measure import collector_off, warm_up
 
         self._job = job = setup.jobs[number]
@@ -54,7 +55,9 @@ class _Bench:
         apply_settings(job, self._attached)
         self._timed = build(job, None if setup.data_dir is None else Path(setup.data_dir), self._attached)
         self._first_losses = first_losses(self._timed)
-        self._step = self._with(make_again(self._timed, setup.again.get(number, 0.0)))
+        amount = setup.again.get(number, 0.0)
+        self._step = self._with(make_again(self._timed, amount))
+        self._many = self._timed.steps if isinstance(self._timed, Training) and not amount else None
         warm_up(self._step, self._attached.synchronize, job.warmup_steps)
         self._timed.reset()
         self._attached.synchronize()
@@ -77,7 +80,7 @@ class _Bench:
         from cnnbench.engine.measure import time_turn
 
         each = self._attached.kind == "cpu"
-        seconds = time_turn(self._step, self._attached.synchronize, steps, each_step=each)
+        seconds = time_turn(self._step, self._attached.synchronize, steps, each_step=each, many=self._many)
         self._steps += steps
         return Turn(step_seconds=seconds, control_seconds=control_loop())
 

@@ -47,6 +47,8 @@ KINDS: tuple[DeviceKind, ...] = get_args(DeviceKind)
 MOST_IMAGES = max(SPLIT_IMAGES.values())
 TEST_IMAGES = 10_000
 REFERENCE_EXECUTIONS = ("eager", "compiled")
+RECORDED = ("graph", "compiled-graph")
+"""Rungs whose step is recorded: nothing in it may come from the host."""
 MOST_CELLS = 10_000
 """More combinations than this in one job are a slip, not a plan: at 4 s a process they would take half a day."""
 
@@ -301,13 +303,18 @@ def _of_division(cell: Cell) -> list[str]:
         return [f"execution {execution!r} is a rung of division 'tuned', not of {division!r}"]
     found = []
     if execution in REFERENCE_EXECUTIONS:
-        found.append(
-            f"execution {execution!r} is the reference division's; division {division!r} has auto, fused, native"
-        )
+        rungs = ", ".join(word for word in get_args(Execution) if word not in REFERENCE_EXECUTIONS)
+        found.append(f"execution {execution!r} is the reference division's; division {division!r} has {rungs}")
     if cell["layout"] != "nchw":
         found.append(f"layout {cell['layout']!r} cannot be chosen in division {division!r}: each rung has its own")
     if cell["task"] == "inference":
         found.append(f"task 'inference' needs division 'reference': the {division} division trains")
+    if execution in RECORDED and cell["loader"] == "dataloader":
+        found.append(f"execution {execution!r} needs loader 'resident': batches of a loader come from the host")
+    if execution in RECORDED and division == "open":
+        found.append(f"execution {execution!r} cannot follow a recipe: its rate changes from step to step")
+    if execution in RECORDED and cell["precision"] == "fp16":
+        found.append(f"execution {execution!r} cannot be fp16: its loss scale is decided on the host after each step")
     return found
 
 

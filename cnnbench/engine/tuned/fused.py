@@ -33,11 +33,13 @@ class BulkDropout(nn.Module):
         return x * mask.as_strided(x.shape, x.stride())
 
 
-def arranged(network: nn.Module) -> nn.Module:
-    """The same modules, ReLU and max pooling swapped, dropout in bulk; anything but a plain sequence stays as it is."""
+def arranged(network: nn.Module, *, bulk: bool = True) -> nn.Module:
+    """The same modules, ReLU and max pooling swapped, dropout in bulk or torch's; all but a plain sequence stays as it is."""
     if not isinstance(network, nn.Sequential):
         return network
-    modules: list[nn.Module] = [BulkDropout(each.p) if isinstance(each, nn.Dropout) else each for each in network]
+    modules: list[nn.Module] = [
+        BulkDropout(each.p) if bulk and isinstance(each, nn.Dropout) else each for each in network
+    ]
     for at, (first, second) in enumerate(itertools.pairwise(list(modules))):
         if isinstance(first, nn.ReLU) and isinstance(second, nn.MaxPool2d):
             modules[at], modules[at + 1] = second, first

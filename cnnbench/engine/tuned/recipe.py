@@ -10,7 +10,10 @@ from cnnbench.workloads import recipes
 
 
 class ByRecipe:
-    """What the clock calls for a training in the open division: `open` before the first step, then `step` again and again."""
+    """What the clock calls for a training in the open division: `open` before the first step, then steps."""
+
+    at_once = 1
+    """Steps that one launch can do: each has a rate of its own."""
 
     def __init__(self, job: Job, training: Training) -> None:
         if job.recipe is None or training.dataset is None:
@@ -22,6 +25,11 @@ class ByRecipe:
         """Read the decompressed, verified digits and make them the training's; no step is one of them."""
         self._training.open(data.reopen(self._file, self._like))
         return 0
+
+    def steps(self, count: int) -> None:
+        """So many steps."""
+        for _ in range(count):
+            self.step()
 
     def step(self) -> None:
         """One step at its own rate."""

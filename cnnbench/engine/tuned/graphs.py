@@ -1,0 +1,228 @@
+"""The tuned step for GPUs: batch, forward, loss, backward and update recorded once, and replayed many steps a launch.
+
+A step of a small network is dozens of small kernels, and launching them one by one can take longer than they do. Recorded,
+they are one launch; a graph of several steps makes an epoch a few launches, between which the host waits for nothing.
+Evaluation is recorded too. The network is the reference's with pooling before ReLU and channels last; `compiled-graph` has
+forward, loss and backward compiled by torch before they are recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from cnnbench.data import Dataset
+from cnnbench.devices import graphs
+from cnnbench.devices.graphs import Work
+from cnnbench.engine.feed import Feed
+from cnnbench.engine.loop import EVALUATION_BATCH, Training
+from cnnbench.engine.optim import make_recordable
+from cnnbench.engine.tuned.fused import arranged
+from cnnbench.engine.tuned.resident import DeviceFeed, device_feed, upload
+from cnnbench.errors import UnsupportedError
+from cnnbench.schema import Job
+from cnnbench.workloads import Workload
+
+WARM_STEPS = 3
+"""torch asks for three or more: algorithms are chosen, optimiser state is made, the allocator has settled."""
+MOST_STEPS = 64
+"""Of one graph: enough that launches cost nothing, few enough to be recorded in a moment."""
+PER_LAUNCH = "steps_per_launch"
+"""The setting of a record that says how many steps one launch does."""
+
+make_recorder = graphs.recorder
+
+
+class GraphTraining(Training):
+    """Raises UnsupportedError with the reason where the device has no graphs, or the job cannot be recorded."""
+
+    dispatches = False
+
+    def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
+        if job.precision == "fp16":
+            raise UnsupportedError("fp16 cannot be recorded: its loss scale is decided on the host after each step")
+        if job.loader != "resident":
+            raise UnsupportedError(f"loader {job.loader!r} cannot be recorded: its batches come from the host")
+        if job.clock == "recipe":
+            raise UnsupportedError("a recipe cannot be recorded: its rate changes from step to step")
+        self._recorder = make_recorder(device)
+        self._replay: Work | None = None
+        self._evaluations: dict[int, _Evaluation] = {}
+        self._samples = (None, job.epoch_eval_images or None)
+        super().__init__(job, workload, dataset, device)
+        self.mode.weight_cache = False
+        self._loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self._plain_loss
+        self._kept_loss = torch.zeros((), device=device)
+        self.at_once = steps_at_once(job)
+        self.notes |= {PER_LAUNCH: str(self.at_once), "cudnn.benchmark": "True in the recorded step"}
+
+    def prepare(self) -> None:
+        """Warm up and record: one step, several, and the evaluations that the job prescribes. Ends at the first weights."""
+        for steps in {1, self.at_once}:
+            self._feed.prepare(steps)
+        self._warm(lambda: self._work(1), WARM_STEPS)
+        one = self._record(lambda: self._work(1))
+        self._replay = self._replay_many = one
+        if self.at_once > 1:
+            self._warm(lambda: self._work(self.at_once), 1)
+            self._replay_many = self._record(lambda: self._work(self.at_once))
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._test is not None:
+            for images in dict.fromkeys(self._samples):
+                found = _Evaluation(self, self._test, images)
+                self._evaluations[found.size] = found
+        self.reset()
+        self.steps(self.at_once + 1)  # the first replay of a graph also brings it to the device
+        self.reset()
+
+    def steps(self, count: int) -> None:
+        """Queue `count` steps in as few launches as the order of the epoch allows."""
+        if self._replay is None:
+            self.prepare()
+        assert self._replay is not None
+        while count > 0:
+            queued = self._feed.take(count)
+            many, single = divmod(queued, self.at_once)
+            for _ in range(many):
+                self._replay_many()
+            for _ in range(single):
+                self._replay()
+            count -= queued
+        self._last_loss = self._kept_loss
+
+    def step(self) -> None:
+        """One step in a launch of its own."""
+        self.steps(1)
+
+    def last_loss(self) -> torch.Tensor | None:
+        """A copy: the next replay writes the next loss in the same place."""
+        return None if self._last_loss is None else self._last_loss.clone()
+
+    def count_correct(self, images: int | None = None) -> tuple[int, int]:
+        """As the reference counts, replayed; a size that the job does not prescribe is counted as the reference does it."""
+        all_images = 0 if self._test is None else len(self._test[1])
+        size = all_images if images is None else min(images, all_images)
+        found = self._evaluations.get(size)
+        return super().count_correct(images) if found is None else (found.count(self._sample_generator), size)
+
+    def gradients(self, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        """Of every parameter for one batch, dropout off, out of a recording as the step's are."""
+
+        def work() -> None:
+            self._optimizer.zero_grad(set_to_none=True)
+            self._loss_of(images, labels).backward()  # type: ignore[no-untyped-call]
+
+        self.network.eval()
+        self._warm(work, WARM_STEPS)
+        replay = self._record(work)
+        replay()
+        found = [each.grad.clone() for each in self.network.parameters() if each.grad is not None]
+        self._optimizer.zero_grad(set_to_none=True)
+        self.network.train()
+        return found
+
+    def _work(self, steps: int) -> None:
+        """What is recorded: `steps` whole steps, and the last one's loss kept."""
+        for images, labels in self._feed.batches(steps):
+            self._optimizer.zero_grad(set_to_none=True)
+            loss = self._loss_of(images, labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+            with torch.no_grad():
+                for _ in range(self._extra_forwards):
+                    self.mode.logits(images)
+        self._kept_loss.copy_(loss.detach())
+
+    def _plain_loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return self.mode.loss(images, labels)
+
+    def _warm(self, work: Work, times: int) -> None:
+        self._recorder.warm(work, times)
+
+    def _record(self, work: Work) -> Work:
+        """Gradients of before lie elsewhere: those of the recording are made in the graph's own memory."""
+        self._optimizer.zero_grad(set_to_none=True)
+        return self._recorder.record(work)
+
+    def _arranged(self, network: nn.Module) -> nn.Module:
+        """torch's dropout stays: on a GPU it is one kernel, whose random numbers are new in each replay."""
+        return arranged(network, bulk=False)
+
+    def _make_feed(self, job: Job, workload: Workload, dataset: Dataset | None) -> Feed:
+        self._feed: DeviceFeed = device_feed(job, workload, dataset, self._device)
+        return self._feed
+
+    def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:
+        return make_recordable(name, self.network.parameters(), rate)
+
+
+class CompiledGraphTraining(GraphTraining):
+    """The same, forward, loss and backward compiled by torch, its own graphs off: the whole step is recorded here."""
+
+    compiler_mode = "max-autotune-no-cudagraphs"
+
+    def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
+        super().__init__(job, workload, dataset, device)
+        network = self.network
+
+        def loss_of(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return cross_entropy(network(images), labels)
+
+        # One shape a training: the small batch of the gradient check must not make the compiler think that sizes vary.
+        self._compiled = torch.compile(loss_of, mode=self.compiler_mode, dynamic=False)
+        self._loss_of = self._compiled_loss
+
+    def _compiled_loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        with self.mode.autocast():
+            return self._compiled(images, labels)
+
+    def _warm(self, work: Work, times: int) -> None:
+        """The first warm-up compiles: a compiler's failure is a reason, never a crash."""
+        try:
+            super()._warm(work, times)
+        except Exception as error:
+            if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+                raise
+            raise UnsupportedError(f"torch.compile failed: {graphs.said(error)}") from error
+
+
+class _Evaluation:
+    """The right answers among all test images in order, or among a sample of `images`, recorded."""
+
+    def __init__(self, training: GraphTraining, test: tuple[torch.Tensor, torch.Tensor], images: int | None) -> None:
+        inputs, labels = test
+        whole = len(labels)
+        self.size = whole if images is None else min(images, whole)
+        self._of = whole
+        self._correct = torch.zeros((), dtype=torch.int64, device=labels.device)
+        self._chosen = torch.arange(self.size, device=labels.device)
+        network, mode = training.network, training.mode
+
+        def work() -> None:
+            self._correct.zero_()
+            with torch.no_grad(), mode.autocast():
+                for begin in range(0, self.size, EVALUATION_BATCH):
+                    chosen = self._chosen[begin : begin + EVALUATION_BATCH]
+                    answers = network(inputs.index_select(0, chosen)).argmax(1)
+                    self._correct.add_((answers == labels.index_select(0, chosen)).sum())
+
+        network.eval()
+        training._recorder.warm(work, WARM_STEPS)
+        self._replay = training._recorder.record(work)
+        network.train()
+
+    def count(self, generator: torch.Generator) -> int:
+        """Right answers now; a sample is drawn as the reference draws it. Waits for the device."""
+        if self.size < self._of:
+            upload(self._chosen, torch.randperm(self._of, generator=generator)[: self.size])
+        self._replay()
+        return int(self._correct.item())
+
+
+def steps_at_once(job: Job) -> int:
+    """Steps of one graph: the largest divisor, up to `MOST_STEPS`, of the steps between two looks of the job's clock."""
+    block = {"steady": job.block_steps, "job": job.steps_per_epoch, "accuracy": job.evaluate_every}[job.clock] or 1
+    return max(each for each in range(1, MOST_STEPS + 1) if block % each == 0)
