@@ -21,6 +21,7 @@ ROOMS = (
         "units",
         "schema",
         "pairing",
+        "profiling",
         "workloads",
         "data",
         "devices",

@@ -15,6 +15,7 @@ import resource  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
 import traceback  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from cnnbench.engine.orphan import die_with_parent_process  # noqa: E402
@@ -54,13 +55,21 @@ def run(envelope: Envelope, progress: Progress) -> Outcome:
 
 
 def _attempt(envelope: Envelope, progress: Progress) -> Outcome:
-    try:
+    def work() -> Outcome:
         if envelope.memory_limit_bytes is not None:
             resource.setrlimit(resource.RLIMIT_AS, (envelope.memory_limit_bytes, envelope.memory_limit_bytes))
         progress.phase("import torch")
         from cnnbench.engine.trial import measure_trial
 
         return measure_trial(envelope, progress, _STARTED_NS)
+
+    return typed(work)
+
+
+def typed(work: Callable[[], Outcome]) -> Outcome:
+    """The outcome of the work, or the one that says how it failed."""
+    try:
+        return work()
     except (UnsupportedError, DeviceError) as error:
         return Outcome(status="unsupported", message=str(error))
     except DivergedError as error:
@@ -81,11 +90,11 @@ def status_of(error: Exception) -> Status:
     return "crashed"
 
 
-def main() -> None:
-    """Read the envelope, work, write the outcome beside its final name and rename it."""
+def serve(work: Callable[[Envelope, Progress], Outcome]) -> None:
+    """Read the envelope, work, write the outcome beside its final name and rename it; the process ends here."""
     envelope = Envelope.model_validate_json(sys.stdin.buffer.read())
     outlive_no_parent(envelope.parent_pid)
-    outcome = run(envelope, Progress(envelope.progress_fd))
+    outcome = work(envelope, Progress(envelope.progress_fd))
     target = Path(envelope.outcome_path)
     partial = target.with_suffix(".partial")
     partial.write_text(outcome.model_dump_json())
@@ -93,6 +102,11 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # the outcome is on disk; interpreter shutdown has nothing left to do and can hang in a driver
+
+
+def main() -> None:
+    """Measure one job."""
+    serve(run)
 
 
 if __name__ == "__main__":
