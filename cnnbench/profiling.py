@@ -57,6 +57,9 @@ class Breakdown(Frozen):
 
     view: View
     step_seconds: float
+    """The mean, which is what parts add up to."""
+    each_seconds: tuple[float, ...]
+    """Of each step; on an accelerator, where steps are queued, the mean alone."""
     groups: tuple[Part, ...]
     phases: tuple[Part, ...]
     operators: tuple[Operator, ...]
@@ -70,11 +73,11 @@ class Profile(Frozen):
     """One rung's profile."""
 
     plain_seconds: tuple[float, ...]
-    """Seconds of a step before the profiler was there: each step, or on accelerators the mean of each block of steps."""
+    """Seconds of a step without the profiler, half before it and half after: each step, on accelerators each block's mean."""
     profiled_steps: int
     breakdown: Breakdown
-    rung: str | None = None
-    """The tuned rung that ran."""
+    tuned_rung: str | None = None
+    """The one that ran, where the job left it open."""
     notes: tuple[str, ...] = ()
 
 
@@ -89,7 +92,7 @@ class Rung(Frozen):
     """One way to compute a job's step on one device."""
 
     name: str
-    """`reference`, `reference compiled`, or a tuned rung such as `native`."""
+    """`reference`, `reference nhwc compiled`, or a tuned rung such as `native`."""
     job: Job
 
     @property

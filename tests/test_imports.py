@@ -190,6 +190,8 @@ LIGHT = {"torch", "pandas", "numpy", "scipy"}
         (["run", "--help"], LIGHT),
         (["show", "--help"], LIGHT),
         (["compare", "--help"], LIGHT),
+        (["profile", "--help"], LIGHT),
+        (["profile", "nosuch"], LIGHT),
         (["data", "--help"], LIGHT),
         (["baseline", "save", "--help"], LIGHT),
         (["history", "--help"], LIGHT),

@@ -119,4 +119,5 @@ def _suite(workload: Workload, values: Mapping[str, Scalar]) -> Suite:
 def _name(job: Job) -> str:
     if job.division == "tuned":
         return job.execution
-    return "reference" if job.execution == "eager" else f"reference {job.execution}"
+    words = ("nhwc" if job.layout == "nhwc" else "", "" if job.execution == "eager" else job.execution)
+    return " ".join(filter(None, ("reference", *words)))

@@ -16,8 +16,14 @@ Format = Literal["table", "markdown", "json"]
 LONGEST_NAME = 60
 """Characters of an operator's name in a table: a kernel of a template library has hundreds. JSON has them all."""
 NO_MEASUREMENT = (
-    "A profile is no measurement: only `a step` was timed without the profiler, in one process and through no gate; nothing "
-    "of this is kept in results/ or enters a table of speeds. `cnnbench run` measures."
+    "A profile is no measurement: only the plain steps were timed without the profiler, in one process and through no gate; "
+    "nothing of this is kept in results/ or enters a table of speeds. Measure with cnnbench run."
+)
+DISTURBED = 2.0
+"""Longest over shortest plain step; on a quiet machine they differ by a few percent."""
+COST_RULE = (
+    "The profiler's cost is unseen where the profiled step took no longer than the longest plain one. Parts add up to the mean "
+    "of the profiled steps."
 )
 HOST_RULE = (
     "Times of operators are their own, under the profiler, without what they call. Python and gaps: the rest of the step, "
@@ -83,8 +89,16 @@ def plain_step(profile: Profile) -> float:
 
 
 def profilers_cost(profile: Profile) -> float:
-    """How much longer the step took under the profiler, as a share of the plain step."""
-    return profile.breakdown.step_seconds / plain_step(profile) - 1.0
+    """How much longer the median step took under the profiler, as a share of the plain one."""
+    return statistics.median(profile.breakdown.each_seconds) / plain_step(profile) - 1.0
+
+
+def _cost_text(profile: Profile) -> str:
+    """A cost that plain steps differ by among themselves is none that was seen."""
+    profiled = statistics.median(profile.breakdown.each_seconds)
+    if profiled <= max(profile.plain_seconds):
+        return "unseen"
+    return f"{100 * profilers_cost(profile):+.0f} %"
 
 
 def _described(shown: Profiled) -> dict[str, Any]:
@@ -101,7 +115,7 @@ def _described(shown: Profiled) -> dict[str, Any]:
         return found
     return found | {
         "plain_step_seconds": plain_step(profile),
-        "profiled_step_seconds": profile.breakdown.step_seconds,
+        "profiled_step_seconds": statistics.median(profile.breakdown.each_seconds),
         "profilers_cost_share": profilers_cost(profile),
         **profile.model_dump(mode="json"),
     }
@@ -111,6 +125,7 @@ def _overview(heading: str, profiles: Sequence[tuple[Rung, Profile]]) -> Table:
     columns = (
         Column("rung", "rung", "", 1, "left"),
         Column("plain", "a step", "ms", 1),
+        Column("spread", "all plain\nsteps", "ms", 2),
         Column("profiled", "under the\nprofiler", "ms", 1),
         Column("cost", "profiler's\ncost", "", 1),
         Column("longest", "longest kind of work", "", 1, "left"),
@@ -123,19 +138,20 @@ def _overview(heading: str, profiles: Sequence[tuple[Rung, Profile]]) -> Table:
         cells = (
             _label(rung, profile),
             _ms(plain_step(profile)),
-            _ms(breakdown.step_seconds),
-            f"{100 * profilers_cost(profile):+.0f} %",
+            f"{_ms(min(profile.plain_seconds))}–{_ms(max(profile.plain_seconds))}",
+            _ms(statistics.median(breakdown.each_seconds)),
+            _cost_text(profile),
             f"{longest.name} {_share(longest.share)}",
             _share(sum(part.share for part in breakdown.groups if _nothing(part))),
         )
         lines.append(Line(tuple(map(Cell, cells))))
     return Table(
-        "rungs", f"{heading}: rungs", "", columns, (Rows("median step, and the same steps profiled", tuple(lines)),)
+        "rungs", f"{heading}: rungs", "", columns, (Rows("median step without the profiler and with it", tuple(lines)),)
     )
 
 
 def _label(rung: Rung, profile: Profile) -> str:
-    return rung.name if profile.rung in (None, rung.name) else f"{rung.name}: {profile.rung}"
+    return rung.name if profile.tuned_rung in (None, rung.name) else f"{rung.name}: {profile.tuned_rung}"
 
 
 def _nothing(part: Part) -> bool:
@@ -199,6 +215,7 @@ def _notes(shown: Sequence[Profiled]) -> list[Note]:
     breakdowns = [each.profile.breakdown for each in found if each.profile is not None]
     views = {each.view for each in breakdowns}
     notes = [Note("rule", text) for view, text in (("host", HOST_RULE), ("device", DEVICE_RULE)) if view in views]
+    notes += [Note("rule", COST_RULE)] if found else []
     if any(operator.name.startswith("native::") for each in breakdowns for operator in each.operators):
         notes.append(Note("rule", NATIVE_RULE))
     if any(workloads.get(each.rung.job.workload).pretraining is not None for each in found):
@@ -216,8 +233,17 @@ def _notes(shown: Sequence[Profiled]) -> list[Note]:
 def _told(profile: Profile | None) -> tuple[str, ...]:
     if profile is None:
         return ()
-    idle = _idle_text(profile.breakdown)
-    return (*profile.notes, *((idle,) if idle else ()))
+    return (*profile.notes, *filter(None, (_idle_text(profile.breakdown), _busy_text(profile))))
+
+
+def _busy_text(profile: Profile) -> str | None:
+    """Steps of one kind that differ so much were disturbed, and so were the profiled ones."""
+    shortest, longest = min(profile.plain_seconds), max(profile.plain_seconds)
+    if longest < DISTURBED * shortest:
+        return None
+    return (
+        f"plain steps took {_ms(shortest)} to {_ms(longest)} ms: the machine is busy, so profile again when it is quiet"
+    )
 
 
 def _idle_text(breakdown: Breakdown) -> str | None:

@@ -68,6 +68,7 @@ def of_host(spans: Sequence[Span]) -> Breakdown:
     return Breakdown(
         view="host",
         step_seconds=whole / len(steps),
+        each_seconds=tuple(step.seconds for step in steps),
         groups=_parts(groups, whole / len(steps), GROUPS),
         phases=_parts(phases, whole / len(steps), PHASES),
         operators=operators,
@@ -97,6 +98,7 @@ def of_device(spans: Sequence[Span], intervals: Sequence[Interval]) -> Breakdown
     return Breakdown(
         view="device",
         step_seconds=whole / steps,
+        each_seconds=(whole / steps,),
         groups=_parts(groups, whole / steps, GROUPS),
         phases=tuple(part for part in parts if part.seconds > 0),
         operators=operators,

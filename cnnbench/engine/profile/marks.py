@@ -16,7 +16,7 @@ from torch.profiler import record_function
 from cnnbench.engine.loop import Inference, Timed, Training
 from cnnbench.engine.profile.breakdown import MARK
 from cnnbench.engine.profile.groups import NATIVE
-from cnnbench.engine.tuned import native
+from cnnbench.engine.tuned.native import Kernels
 from cnnbench.engine.tuned.training import NativeTraining
 from cnnbench.profiling import Phase
 
@@ -28,7 +28,8 @@ def marked(timed: Timed) -> Iterator[None]:
         for owner, attribute, phase in _places(timed):
             stack.enter_context(_named(owner, attribute, f"{MARK}{phase}"))
         if isinstance(timed, NativeTraining):
-            kernels = native.load()  # the same object that the step calls
+            assert timed._native is not None
+            kernels = timed._native._kernels
             for name in _functions(kernels):
                 stack.enter_context(_named(kernels, name, f"{NATIVE}{name}"))
         yield
@@ -62,7 +63,7 @@ def _places(timed: Timed) -> list[tuple[Any, str, Phase]]:
     ]
 
 
-def _functions(kernels: native.Kernels) -> list[str]:
+def _functions(kernels: Kernels) -> list[str]:
     return [name for name, each in vars(kernels).items() if callable(each)]
 
 

@@ -1,4 +1,5 @@
-"""One profile from attach to answer: the step built as for a measurement, timed plainly first, then run under the profiler.
+"""One profile from attach to answer: the step built as for a measurement, timed plainly, run under the profiler,
+and timed plainly again.
 
 Every time here is for reading a profile and none for a table of speeds: there is no canary and no gate.
 """
@@ -26,7 +27,7 @@ from cnnbench.schema import Envelope, Outcome
 
 ACTIVITIES = {"cuda": ProfilerActivity.CUDA, "xpu": ProfilerActivity.XPU}
 """By the kind of device attached (ROCm is torch's cuda); torch's profiler sees no others."""
-PLAIN_BLOCKS = 5
+PLAIN_BLOCKS = 3
 """On accelerators, where only a block of steps can be timed without changing it."""
 MICRO = 1e-6
 _HOST: Any = torch.autograd.DeviceType.CPU  # type: ignore[attr-defined]
@@ -45,9 +46,13 @@ def profile_job(envelope: Envelope, progress: Progress, request: Request) -> Out
     progress.phase("warm-up")
     warm_up(timed.step, attached.synchronize, job.warmup_steps)
     progress.phase("without the profiler")
-    plain = plain_seconds(timed, attached, job.block_steps)
+    before = plain_seconds(timed, attached, job.block_steps)
     progress.phase("with the profiler")
     recorded = record(timed, attached, job.block_steps)
+    progress.phase(
+        "without the profiler again"
+    )  # so that a machine that slows down does not look like the profiler's cost
+    plain = before + plain_seconds(timed, attached, job.block_steps)
     breakdown, notes = taken_apart(recorded, attached.kind)
     if request.trace_path is not None:
         progress.phase("trace")
@@ -56,7 +61,7 @@ def profile_job(envelope: Envelope, progress: Progress, request: Request) -> Out
         plain_seconds=plain,
         profiled_steps=job.block_steps,
         breakdown=breakdown,
-        rung=timed.notes.get(tuned.RUNG) if isinstance(timed, Training) else None,
+        tuned_rung=timed.notes.get(tuned.RUNG) if isinstance(timed, Training) else None,
         notes=notes,
     )
     Path(request.answer_path).write_text(answer.model_dump_json())
@@ -64,8 +69,8 @@ def profile_job(envelope: Envelope, progress: Progress, request: Request) -> Out
 
 
 def plain_seconds(timed: Timed, attached: Attached, steps: int) -> tuple[float, ...]:
-    """Seconds of each of `steps` steps on a CPU; elsewhere a step's mean in each of a few blocks, which queue their steps."""
-    blocks, length = (steps, 1) if attached.kind == "cpu" else (PLAIN_BLOCKS, steps)
+    """Seconds of each of half as many steps on a CPU; elsewhere a step's mean in each of a few blocks of `steps` queued ones."""
+    blocks, length = (-(-steps // 2), 1) if attached.kind == "cpu" else (PLAIN_BLOCKS, steps)
     with collector_off():
         found = time_blocks(timed.step, attached.synchronize, blocks=blocks, steps_per_block=length)
     return tuple(seconds / length for seconds in found)
