@@ -109,6 +109,7 @@ def _described(shown: Profiled) -> dict[str, Any]:
         "environment": shown.environment,
         "status": outcome.status,
         "message": outcome.message,
+        "stderr_tail": outcome.stderr_tail,
         "trace": shown.trace,
     }
     if profile is None:
