@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,8 +36,8 @@ def step_spans(begin: float = 0.0) -> list[Span]:
 
 
 def event(
-    name: str, begin: float, end: float, *, parent: Any = None, own: float = 0.0, device: float = 0.0, on_device: bool = False,
-    annotation: bool = False,
+    name: str, begin: float, end: float, *, parent: Any = None, own: float = 0.0,
+    kernels: Sequence[tuple[str, float]] = (), on_device: bool = False, annotation: bool = False,
 ) -> Any:  # fmt: skip
     """What of torch's FunctionEvent is read; microseconds."""
     return SimpleNamespace(
@@ -44,38 +45,34 @@ def event(
         time_range=SimpleNamespace(start=begin, end=end),
         cpu_parent=parent,
         self_cpu_time_total=own,
-        self_device_time_total=device,
+        kernels=[SimpleNamespace(name=kernel, duration=duration) for kernel, duration in kernels],
         device_type=DeviceType.CUDA if on_device else DeviceType.CPU,
         is_user_annotation=annotation,
     )
 
 
-def gpu_events() -> list[Any]:
-    """Two steps of 100 us each on a GPU: convolutions 60, copies 20, backward in autograd's own thread 40, so 80 us idle."""
+def gpu_events(*, recorded: bool = False) -> list[Any]:
+    """Two steps of 100 us each on a GPU: convolutions 60, copies 20, backward in autograd's own thread 40, so 80 us idle.
+
+    `recorded`: the same kernels replayed, queued by no operator.
+    """
     steps = event(ALL, 0, 200, annotation=True)
-    found = [
-        event("cnnbench::not counted", -500, -1, annotation=True),
-        event("warm", -400, -300, on_device=True),
-        steps,
-    ]
+    first = event("cnnbench::not counted", -500, -1, annotation=True)
+    found = [first, event("warm", -400, -300, on_device=True), steps]
+
+    def operator(name: str, begin: float, parent: Any, kernel: str, seconds: float) -> Any:
+        return event(name, begin, begin + 1, parent=parent, kernels=() if recorded else [(kernel, seconds)])
+
     for begin in (0.0, 10.0):
         step = event(STEP, begin, begin + 10, parent=steps, annotation=True)
         forward = event("cnnbench::forward", begin, begin + 5, parent=step, annotation=True)
-        found += [
-            step,
-            forward,
-            event("aten::cudnn_convolution", begin, begin + 3, parent=forward, device=30.0),
-            event("aten::copy_", begin + 3, begin + 4, parent=forward, device=10.0),
-        ]
+        found += [step, forward, operator("aten::cudnn_convolution", begin, forward, "sm90_conv_kernel", 30)]
+        found.append(operator("aten::copy_", begin + 3, forward, "Memcpy DtoD", 10))
     around = event("autograd::engine::evaluate_function: ConvolutionBackward0", 20, 30)
-    found.append(event("aten::convolution_backward", 20, 25, parent=around, device=40.0))
-    kernels = [
-        ("wgrad_kernel", 120, 160),
-        ("sm90_conv_kernel", 0, 30),
-        ("sm90_conv_kernel", 30, 60),
-        ("Memcpy DtoD", 60, 80),
-    ]
-    found += [event(name, begin, end, on_device=True) for name, begin, end in kernels]
+    found.append(operator("aten::convolution_backward", 20, around, "wgrad_kernel", 40))
+    ran = [("wgrad_kernel", 120, 160), ("sm90_conv_kernel", 0, 30), ("sm90_conv_kernel", 30, 60)]
+    ran += [("Memcpy DtoD", 60, 70), ("Memcpy DtoD", 70, 80)]
+    found += [event(name, begin, end, on_device=True) for name, begin, end in ran]
     return [*found, event(STEP, 0, 200, on_device=True, annotation=True)]
 
 

@@ -15,6 +15,7 @@ from cnnbench.cli.main import run_cli
 from cnnbench.devices.nvml import NvmlResult
 from cnnbench.errors import ExitCode
 from cnnbench.machine import inventory
+from cnnbench.plan.rungs import TUNED_RUNGS
 from cnnbench.profiling import Profiled
 from cnnbench.runner import profiles
 
@@ -28,11 +29,12 @@ def test_every_rung_is_profiled_and_nothing_is_kept(
     monkeypatch.chdir(tmp_path)
     assert run_cli(["profile", "mlp-1", *SMALL, "--trace", "traces", "--format", "json", "-q"]) == ExitCode.DONE
     rungs = {each["rung"]: each for each in json.loads(capsys.readouterr().out)["rungs"]}
-    assert list(rungs) == ["reference", "fused", "native"]
-    for name, found in rungs.items():
-        if name == "native" and not available():
-            assert found["status"] == "unsupported"
-            continue
+    assert list(rungs) == ["reference", *TUNED_RUNGS]
+    profiled = {"reference", "fused", *(["native"] if available() else [])}
+    assert profiled == {name for name, found in rungs.items() if found["status"] == "ok"}
+    assert all(found["message"] for name, found in rungs.items() if name not in profiled)
+    for name in profiled:
+        found = rungs[name]
         assert found["profiled_steps"] == 3
         assert sum(part["share"] for part in found["breakdown"]["groups"]) == pytest.approx(1.0)
         assert found["environment"]["MALLOC_TRIM_THRESHOLD_"] == "4294967296"
@@ -101,11 +103,11 @@ def test_mistakes_are_one_error_each(
 def test_a_rung_the_device_cannot_do_is_named_and_one_that_fails_is_a_failure(
     answered: Callable[..., None], capsys: pytest.CaptureFixture[str], last: Profiled, code: ExitCode
 ) -> None:
-    answered(p.profiled("reference"), p.profiled("fused"), last)
+    answered(p.profiled("reference"), *(p.profiled(name) for name in TUNED_RUNGS[1:]), last)
     assert run_cli(["profile", "mnist-cnn", *SMALL]) == code
     out, err = capsys.readouterr()
     assert f"native on cpu: {last.outcome.status}: {last.outcome.message}" in " ".join(out.split())
-    assert err.count("profiling mnist-cnn b16 fp32 on cpu, 1 thread: ") == 3
+    assert err.count("profiling mnist-cnn b16 fp32 on cpu, 1 thread: ") == 1 + len(TUNED_RUNGS)
 
 
 def test_where_nothing_could_be_profiled_the_reason_is_all_there_is(

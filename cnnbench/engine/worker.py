@@ -17,6 +17,7 @@ import threading  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import NoReturn  # noqa: E402
 
 from cnnbench.engine.orphan import die_with_parent_process  # noqa: E402
 from cnnbench.engine.progress import Progress  # noqa: E402
@@ -55,21 +56,22 @@ def run(envelope: Envelope, progress: Progress) -> Outcome:
 
 
 def _attempt(envelope: Envelope, progress: Progress) -> Outcome:
-    def work() -> Outcome:
+    return attempt(envelope, lambda: _measure(envelope, progress))
+
+
+def _measure(envelope: Envelope, progress: Progress) -> Outcome:
+    progress.phase("import torch")
+    from cnnbench.engine.trial import measure_trial
+
+    return measure_trial(envelope, progress, _STARTED_NS)
+
+
+def attempt(envelope: Envelope, measure: Callable[[], Outcome]) -> Outcome:
+    """What `measure` returns, or what it raised as a typed outcome."""
+    try:
         if envelope.memory_limit_bytes is not None:
             resource.setrlimit(resource.RLIMIT_AS, (envelope.memory_limit_bytes, envelope.memory_limit_bytes))
-        progress.phase("import torch")
-        from cnnbench.engine.trial import measure_trial
-
-        return measure_trial(envelope, progress, _STARTED_NS)
-
-    return typed(work)
-
-
-def typed(work: Callable[[], Outcome]) -> Outcome:
-    """The outcome of the work, or the one that says how it failed."""
-    try:
-        return work()
+        return measure()
     except (UnsupportedError, DeviceError) as error:
         return Outcome(status="unsupported", message=str(error))
     except DivergedError as error:
@@ -90,23 +92,22 @@ def status_of(error: Exception) -> Status:
     return "crashed"
 
 
-def serve(work: Callable[[Envelope, Progress], Outcome]) -> None:
-    """Read the envelope, work, write the outcome beside its final name and rename it; the process ends here."""
+def main() -> None:
+    """Read the envelope, work, write the outcome beside its final name and rename it."""
     envelope = Envelope.model_validate_json(sys.stdin.buffer.read())
     outlive_no_parent(envelope.parent_pid)
-    outcome = work(envelope, Progress(envelope.progress_fd))
-    target = Path(envelope.outcome_path)
+    outcome = run(envelope, Progress(envelope.progress_fd))
+    leave(Path(envelope.outcome_path), outcome)
+
+
+def leave(target: Path, outcome: Outcome, code: int = 0) -> NoReturn:
+    """Write the outcome, whole or not at all, and end the process."""
     partial = target.with_suffix(".partial")
     partial.write_text(outcome.model_dump_json())
     partial.replace(target)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # the outcome is on disk; interpreter shutdown has nothing left to do and can hang in a driver
-
-
-def main() -> None:
-    """Measure one job."""
-    serve(run)
+    os._exit(code)  # the outcome is on disk; interpreter shutdown has nothing left to do and can hang in a driver
 
 
 if __name__ == "__main__":

@@ -70,7 +70,8 @@ def rungs(
     """Device by device, the plainest rung first.
 
     Settings that name no division and no execution ask for the reference and, of a network that trains on digits, for every
-    tuned rung; `division = tuned` alone for every tuned rung. Raises UsageError for settings that contradict one another.
+    tuned rung; `division = tuned` alone for every tuned rung. Raises UsageError for settings that contradict one another; where
+    they contradict some rungs only, the workers of those say so.
     """
     length: dict[str, Scalar] = {"block_steps": steps, "warmup_steps": warmup_steps, "final_evaluation": False}
     if workload.kind == "gemm" or workload.dataset == "random":
@@ -79,18 +80,21 @@ def rungs(
         length |= {"clock": "job", "epochs": 1}
     found: list[Rung] = []
     for device in devices:
-        for division, execution in _wanted(workload, settings):
+        wanted = _wanted(workload, settings)
+        impossible: list[str] = []
+        for division, execution in wanted:
             chosen = dict(settings) | length
             if division == "tuned" and "division" not in settings and "execution" not in settings:
                 chosen.pop("layout", None)  # each tuned rung has its own
             chosen |= {"division": division} if division else {}
             chosen |= {"execution": execution} if execution else {}
             suite = _suite(workload, chosen)
-            for cell in suite.cells(device.kind):
-                if wrong := contradictions(cell):
-                    raise UsageError("; ".join(wrong))
+            wrong = [each for cell in suite.cells(device.kind) for each in contradictions(cell)]
+            impossible += ["; ".join(wrong)] if wrong else []
             planned = make_plan([suite], machine, [device], data_kind=data_kind, seed=0, repeats=1, threads=threads)
             found += [Rung(name=_name(job), job=job) for job in planned]
+        if len(impossible) == len(wanted):
+            raise UsageError(impossible[0])
     if not found:
         raise UsageError(f"{workload.name} needs --set size=N, the side of its square operands")
     return tuple(found)

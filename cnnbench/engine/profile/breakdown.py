@@ -34,8 +34,8 @@ class Span:
     end: float
     self_seconds: float
     parents: tuple[str, ...] = ()
-    device_seconds: float = 0.0
-    """Of the kernels that it queued itself."""
+    kernels: tuple[tuple[str, float], ...] = ()
+    """What it queued itself, by name with seconds."""
     annotation: bool = False
     """A name that somebody gave to a part of the program: no operator, its self time is Python's."""
 
@@ -43,6 +43,11 @@ class Span:
     def seconds(self) -> float:
         """How long it lasted, what it called included."""
         return self.end - self.begin
+
+    @property
+    def device_seconds(self) -> float:
+        """Of the kernels that it queued itself."""
+        return sum(seconds for _, seconds in self.kernels)
 
 
 @dataclass(frozen=True)
@@ -85,15 +90,18 @@ def of_device(spans: Sequence[Span], intervals: Sequence[Interval]) -> Breakdown
     if window is None or not steps or window.seconds <= 0:
         raise WorkloadError("the profiler saw no step")
     whole = window.seconds
-    inside = [each for each in spans if window.begin <= each.begin < window.end and each.device_seconds > 0]
-    operators = _operators(((span, span.device_seconds) for span in inside if not _is_mark(span.name)), steps, whole)
+    inside = [
+        each for each in spans if window.begin <= each.begin < window.end and each.kernels and not _is_mark(each.name)
+    ]
+    ran = [each for each in intervals if window.begin <= each.begin < window.end]
+    timed = [*((span, span.device_seconds) for span in inside), *_nobodys(ran, inside)]
+    operators = _operators(timed, steps, whole)
     groups = _sums(operators)
     idle = max(0.0, whole / steps - sum(groups.values()))
     groups["device idle"] = idle
     phases: dict[str, float] = defaultdict(float)
     for operator in operators:
         phases[operator.phase] += operator.seconds
-    ran = [each for each in intervals if window.begin <= each.begin < window.end]
     parts = (*_parts(phases, whole / steps, PHASES), Part(name="device idle", seconds=idle, share=idle * steps / whole))
     return Breakdown(
         view="device",
@@ -145,6 +153,21 @@ def _operators(timed: Iterable[tuple[Span, float]], steps: int, whole: float) ->
         for key, taken in seconds.items()
     ]  # fmt: skip
     return tuple(sorted(found, key=lambda each: (-each.seconds, each.name, each.phase)))
+
+
+def _nobodys(ran: Sequence[Interval], operators: Sequence[Span]) -> list[tuple[Span, float]]:
+    """Kernels that no operator queued, as in the replay of a recorded graph: each stands for itself."""
+    known: dict[str, int] = defaultdict(int)
+    for span in operators:
+        for name, _ in span.kernels:
+            known[name] += 1
+    found = []
+    for each in ran:
+        if known[each.name]:
+            known[each.name] -= 1
+        else:
+            found.append((Span(each.name, each.begin, each.end, 0.0), each.end - each.begin))
+    return found
 
 
 def _kernels(ran: Sequence[Interval], steps: int, whole: float) -> tuple[Operator, ...]:

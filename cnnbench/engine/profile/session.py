@@ -132,7 +132,7 @@ def _span(event: Any) -> Span:
         end=event.time_range.end * MICRO,
         self_seconds=event.self_cpu_time_total * MICRO,
         parents=tuple(reversed(parents)),
-        device_seconds=event.self_device_time_total * MICRO,
+        kernels=tuple((kernel.name, kernel.duration * MICRO) for kernel in event.kernels),
         annotation=_is_annotation(event) and not event.name.startswith(NATIVE),
     )
 

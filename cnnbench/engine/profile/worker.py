@@ -6,9 +6,10 @@ Its outcome carries no trial: what it found goes to the place that the request n
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from cnnbench.engine.progress import Progress
-from cnnbench.engine.worker import serve, typed
+from cnnbench.engine.worker import attempt, leave, outlive_no_parent
 from cnnbench.profiling import Request
 from cnnbench.schema import Envelope, Outcome
 
@@ -16,14 +17,17 @@ from cnnbench.schema import Envelope, Outcome
 def main() -> None:
     """Profile one job."""
     request = Request.model_validate_json(sys.argv[1])
+    envelope = Envelope.model_validate_json(sys.stdin.buffer.read())
+    outlive_no_parent(envelope.parent_pid)
+    progress = Progress(envelope.progress_fd)
 
-    def work(envelope: Envelope, progress: Progress) -> Outcome:
+    def work() -> Outcome:
         progress.phase("import torch")
         from cnnbench.engine.profile.session import profile_job
 
         return profile_job(envelope, progress, request)
 
-    serve(lambda envelope, progress: typed(lambda: work(envelope, progress)))
+    leave(Path(envelope.outcome_path), attempt(envelope, work))
 
 
 if __name__ == "__main__":
