@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cnnbench.machine.inventory import take_inventory
+from cnnbench.profiling import Rung
 from cnnbench.runner.launch import Launch, launch
+from cnnbench.runner.profiles import profile
 from cnnbench.schema import Device, Job, Outcome
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
@@ -59,3 +61,21 @@ def test_nvmls_energy_counter_moves(gpu: Device) -> None:
         pytest.skip("no energy counter on this GPU")
     assert energy.window_seconds >= 10
     assert energy.window_joules / energy.window_seconds > energy.idle_joules / energy.idle_seconds
+
+
+def test_a_profile_is_of_the_devices_time_and_of_its_kernels(gpu: Device) -> None:
+    """Convolutions take some of it, launch gaps the rest; parts add up to the step."""
+    job = Job(
+        workload="mnist-cnn", workload_version=1, optimizer="rmsprop", init="truncated-0.1", data="synthetic",
+        split="train-60000", device=gpu.id, warmup_steps=5, block_steps=10,
+    )  # fmt: skip
+    found = profile(Rung(name="reference", job=job), Launch(device=gpu), None)
+    assert found.profile is not None, found.outcome
+    breakdown = found.profile.breakdown
+    assert breakdown.view == "device"
+    assert sum(part.share for part in breakdown.groups) == pytest.approx(1.0, abs=0.02)
+    assert {"convolution", "matrix product", "optimiser", "device idle"} <= {part.name for part in breakdown.groups}
+    assert {"forward", "backward", "optimiser"} <= {part.name for part in breakdown.phases}
+    assert breakdown.kernels
+    assert breakdown.device_idle_share is not None
+    assert 0 <= breakdown.device_idle_share < 1

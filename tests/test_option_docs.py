@@ -1,4 +1,4 @@
-"""Options in the page about the check and in the workflows: every one is the program's, and every one of `check` is there."""
+"""Options in the pages about check and profile and in the workflows: all are the program's, and all of `check` are there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from cnnbench.cli.main import COMMANDS, cli
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "regression-check.md"
-SOURCES = (PAGE, ROOT / "docs" / "github-actions.yml", ROOT / ".github" / "workflows" / "perf.yml")
+OTHERS = ("docs/github-actions.yml", ".github/workflows/perf.yml", "docs/profile.md")
+SOURCES = (PAGE, *(ROOT / name for name in OTHERS))
 INVOCATION = re.compile(r"\bcnnbench ([a-z]+)([^`#\n]*)")
 FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
@@ -94,3 +95,10 @@ def test_the_table_has_every_option_of_check_and_no_other() -> None:
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     named = {flag for row in rows for flag in FLAG.findall(row)}
     assert named == flags_of(check)
+
+
+def test_the_page_about_profiles_has_every_option_that_shapes_one_and_none_that_is_not_there() -> None:
+    page = (ROOT / "docs" / "profile.md").read_text(encoding="utf-8")
+    named = {flag for span in re.findall(r"`([^`\n]+)`", page) for flag in FLAG.findall(span)}
+    assert {"--set", "--steps", "--warmup", "--top", "--trace", "--device"} <= named
+    assert sorted(named - flags_of(command_of(("profile",))) - {"--base-set"}) == []

@@ -66,6 +66,7 @@ COMMANDS: dict[str, Lazy] = {
     ),
     "selftest": Lazy("cnnbench.cli.selftest:selftest", "Inject real work and see the regression check find it."),
     "proof": Lazy("cnnbench.cli.proof:proof", "Measure how often the regression check errs, by simulation."),
+    "profile": Lazy("cnnbench.cli.profile:profile", "Show where a training step's time goes, rung by rung."),
     "explain": Lazy("cnnbench.cli.explain:explain", "Work out a network layer by layer, or beside its slide."),
     "outsize": Lazy("cnnbench.cli.explain:outsize", "Work out the output size of a convolution or pooling."),
     "list": Lazy("cnnbench.cli.catalog:list_command", "List the suites and workloads there are."),

@@ -1,0 +1,200 @@
+"""From what a profiler saw to a step taken apart. Pure: spans of the host and intervals of the device in, a Breakdown out.
+
+On the host operators nest, and each has its self time: its own less that of what it calls. What the operators of a step
+leave of it is Python's, the kernels' callers' or nobody's: `python and gaps`. On an accelerator the host only queues; there
+each operator has the time of the kernels it queued, and what they leave of the steps is `device idle`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from cnnbench.engine.profile.groups import group_of
+from cnnbench.errors import WorkloadError
+from cnnbench.profiling import Breakdown, Group, Operator, Part, Phase
+
+MARK = "cnnbench::"
+"""Begins the names of our own marks, which are no operators."""
+ALL, STEP = f"{MARK}steps", f"{MARK}step"
+PHASES: tuple[Phase, ...] = get_args(Phase)
+GROUPS: tuple[Group, ...] = get_args(Group)
+_BACKWARD = ("autograd::engine", "torch::autograd")
+"""Around what autograd runs, in a thread of its own on accelerators, where none of our marks is."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Something that ran on the host, in seconds of the profiler's clock; `parents` are around it, the outermost first."""
+
+    name: str
+    begin: float
+    end: float
+    self_seconds: float
+    parents: tuple[str, ...] = ()
+    kernels: tuple[tuple[str, float], ...] = ()
+    """What it queued itself, by name with seconds."""
+    annotation: bool = False
+    """A name that somebody gave to a part of the program: no operator, its self time is Python's."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasted, what it called included."""
+        return self.end - self.begin
+
+    @property
+    def device_seconds(self) -> float:
+        """Of the kernels that it queued itself."""
+        return sum(seconds for _, seconds in self.kernels)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A kernel, a copy or a fill on the device."""
+
+    name: str
+    begin: float
+    end: float
+
+
+def of_host(spans: Sequence[Span]) -> Breakdown:
+    """The host's time. Raises WorkloadError where no step was seen."""
+    steps = [span for span in spans if span.name == STEP]
+    whole = sum(step.seconds for step in steps)
+    if not steps or whole <= 0:
+        raise WorkloadError("the profiler saw no step")
+    inside = [span for span in spans if STEP in span.parents and not _is_mark(span.name) and not span.annotation]
+    operators = _operators(((span, span.self_seconds) for span in inside), len(steps), whole)
+    groups = _sums(operators)
+    groups["python and gaps"] = max(0.0, whole / len(steps) - sum(groups.values()))
+    phases = _host_phases([span for span in spans if STEP in span.parents and _is_mark(span.name)], whole, len(steps))
+    return Breakdown(
+        view="host",
+        step_seconds=whole / len(steps),
+        each_seconds=tuple(step.seconds for step in steps),
+        groups=_parts(groups, whole / len(steps), GROUPS),
+        phases=_parts(phases, whole / len(steps), PHASES),
+        operators=operators,
+    )
+
+
+def of_device(spans: Sequence[Span], intervals: Sequence[Interval]) -> Breakdown:
+    """The device's time in the steps, which were queued one after the other and waited for at their end.
+
+    Raises WorkloadError where no step was seen.
+    """
+    window = next((span for span in spans if span.name == ALL), None)
+    steps = sum(span.name == STEP for span in spans)
+    if window is None or not steps or window.seconds <= 0:
+        raise WorkloadError("the profiler saw no step")
+    whole = window.seconds
+    inside = [
+        each for each in spans if window.begin <= each.begin < window.end and each.kernels and not _is_mark(each.name)
+    ]
+    ran = [each for each in intervals if window.begin <= each.begin < window.end]
+    timed = [*((span, span.device_seconds) for span in inside), *_nobodys(ran, inside)]
+    operators = _operators(timed, steps, whole)
+    groups = _sums(operators)
+    idle = max(0.0, whole / steps - sum(groups.values()))
+    groups["device idle"] = idle
+    phases: dict[str, float] = defaultdict(float)
+    for operator in operators:
+        phases[operator.phase] += operator.seconds
+    parts = (*_parts(phases, whole / steps, PHASES), Part(name="device idle", seconds=idle, share=idle * steps / whole))
+    return Breakdown(
+        view="device",
+        step_seconds=whole / steps,
+        each_seconds=(whole / steps,),
+        groups=_parts(groups, whole / steps, GROUPS),
+        phases=tuple(part for part in parts if part.seconds > 0),
+        operators=operators,
+        kernels=_kernels(ran, steps, whole),
+        device_idle_share=max(0.0, 1.0 - covered(ran) / whole),
+    )
+
+
+def covered(intervals: Iterable[Interval]) -> float:
+    """Seconds in which at least one of them ran."""
+    total, reached = 0.0, float("-inf")
+    for each in sorted(intervals, key=lambda interval: interval.begin):
+        total += max(0.0, each.end - max(each.begin, reached))
+        reached = max(reached, each.end)
+    return total
+
+
+def phase_of(parents: Sequence[str]) -> Phase:
+    """The innermost phase around something; autograd's is the backward pass."""
+    for name in reversed(parents):
+        if name.startswith(_BACKWARD):
+            return "backward"
+        for phase in PHASES:
+            if name == f"{MARK}{phase}":
+                return phase
+    return "between"
+
+
+def _is_mark(name: str) -> bool:
+    return name.startswith(MARK)
+
+
+def _operators(timed: Iterable[tuple[Span, float]], steps: int, whole: float) -> tuple[Operator, ...]:
+    """One for each name, group and phase, the longest first."""
+    seconds: dict[tuple[str, Group, Phase], float] = defaultdict(float)
+    calls: dict[tuple[str, Group, Phase], int] = defaultdict(int)
+    for span, taken in timed:
+        phase = phase_of((*span.parents, span.name))
+        key = span.name, group_of(span.name, phase, span.parents), phase
+        seconds[key] += taken
+        calls[key] += 1
+    found = [
+        Operator(name=key[0], group=key[1], phase=key[2], seconds=taken / steps, share=taken / whole, calls=calls[key] / steps)
+        for key, taken in seconds.items()
+    ]  # fmt: skip
+    return tuple(sorted(found, key=lambda each: (-each.seconds, each.name, each.phase)))
+
+
+def _nobodys(ran: Sequence[Interval], operators: Sequence[Span]) -> list[tuple[Span, float]]:
+    """Kernels that no operator queued, as in the replay of a recorded graph: each stands for itself."""
+    known: dict[str, int] = defaultdict(int)
+    for span in operators:
+        for name, _ in span.kernels:
+            known[name] += 1
+    found = []
+    for each in ran:
+        if known[each.name]:
+            known[each.name] -= 1
+        else:
+            found.append((Span(each.name, each.begin, each.end, 0.0), each.end - each.begin))
+    return found
+
+
+def _kernels(ran: Sequence[Interval], steps: int, whole: float) -> tuple[Operator, ...]:
+    spans = [Span(each.name, each.begin, each.end, 0.0) for each in ran]
+    return _operators(((span, span.seconds) for span in spans), steps, whole)
+
+
+def _sums(operators: Sequence[Operator]) -> dict[str, float]:
+    sums: dict[str, float] = defaultdict(float)
+    for operator in operators:
+        sums[operator.group] += operator.seconds
+    return sums
+
+
+def _host_phases(marks: Sequence[Span], whole: float, steps: int) -> dict[str, float]:
+    """Each phase less the phases inside it, such as the optimiser's step inside an update."""
+    phases: dict[str, float] = defaultdict(float)
+    for mark in marks:
+        phases[mark.name.removeprefix(MARK)] += mark.seconds / steps
+        around = phase_of(mark.parents)
+        if around != "between":
+            phases[around] -= mark.seconds / steps
+    phases["between"] = max(0.0, whole / steps - sum(phases.values()))
+    return phases
+
+
+def _parts(seconds: dict[str, float], step: float, order: Sequence[str]) -> tuple[Part, ...]:
+    return tuple(
+        Part(name=name, seconds=seconds[name], share=seconds[name] / step) for name in order if seconds.get(name)
+    )

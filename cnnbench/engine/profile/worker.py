@@ -1,0 +1,34 @@
+"""A profiling worker: a worker that takes its job from its input as any other, and a request from its command line.
+
+Its outcome carries no trial: what it found goes to the place that the request names.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from cnnbench.engine.progress import Progress
+from cnnbench.engine.worker import attempt, leave, outlive_no_parent
+from cnnbench.profiling import Request
+from cnnbench.schema import Envelope, Outcome
+
+
+def main() -> None:
+    """Profile one job."""
+    request = Request.model_validate_json(sys.argv[1])
+    envelope = Envelope.model_validate_json(sys.stdin.buffer.read())
+    outlive_no_parent(envelope.parent_pid)
+    progress = Progress(envelope.progress_fd)
+
+    def work() -> Outcome:
+        progress.phase("import torch")
+        from cnnbench.engine.profile.session import profile_job
+
+        return profile_job(envelope, progress, request)
+
+    leave(Path(envelope.outcome_path), attempt(envelope, work))
+
+
+if __name__ == "__main__":
+    main()

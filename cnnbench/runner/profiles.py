@@ -1,0 +1,45 @@
+"""One rung's profile: a worker started, limited and watched as one that measures is, which answers with a profile instead."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from cnnbench.profiling import Profile, Profiled, Request, Rung
+from cnnbench.runner.launch import Launch, OnProgress, launch
+from cnnbench.schema import Outcome
+
+PROFILER: Sequence[str] = (sys.executable, "-m", "cnnbench.engine.profile.worker")
+
+
+def profile(
+    rung: Rung,
+    options: Launch,
+    trace: Path | None,
+    on_progress: OnProgress = lambda message: None,
+    command: Sequence[str] = PROFILER,
+) -> Profiled:
+    """Profile one rung in a fresh process, allocator and threads set as in measurements; write a Chrome trace where wanted."""
+    with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
+        answer = Path(folder) / "profile.json"
+        request = Request(answer_path=str(answer), trace_path=None if trace is None else str(trace))
+        ended = launch(rung.job, replace(options, command=(*command, request.model_dump_json())), on_progress)
+        outcome, found = ended.outcome, None
+        if outcome.status == "ok":
+            try:
+                found = Profile.model_validate_json(answer.read_bytes())
+            except (OSError, ValidationError) as error:
+                message = f"the profiling worker's answer cannot be read: {type(error).__name__}"
+                outcome = Outcome(status="crashed", message=message, stderr_tail=outcome.stderr_tail)
+        return Profiled(
+            rung=rung,
+            outcome=outcome,
+            profile=found,
+            trace=None if found is None else request.trace_path,
+            environment=ended.environment,
+        )
