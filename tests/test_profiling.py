@@ -154,8 +154,20 @@ class TestRealStep:
         kernels = {each.name for each in found.operators if each.name.startswith("native::")}
         assert bool(kernels) == (rung == "native")
         if rung == "native":
-            assert {"native::cross_entropy"} < kernels
+            stages = ("first_forward", "first_backward", "stage_forward", "stage_backward", "rmsprop")
+            layers = stages if name == "mnist-cnn" else ("dense_finish", "adam")
+            assert {f"native::{each}" for each in (*layers, "cross_entropy")} <= kernels
             assert not any(each.name.startswith("autograd") for each in found.operators)
+
+
+@needs_native
+def test_a_kernel_that_a_layer_took_for_itself_is_seen_too() -> None:
+    step = timed("mlp-1", "native")
+    layer, kernels = step._native.dense[0], step._native._kernels  # type: ignore[attr-defined]
+    layer.own = kernels.dense_finish
+    with marked(step):
+        assert layer.own.__wrapped__ is kernels.dense_finish.__wrapped__
+    assert layer.own is kernels.dense_finish
 
 
 @pytest.mark.parametrize("rung", ["reference", "native"])

@@ -16,7 +16,7 @@ from torch.profiler import record_function
 from cnnbench.engine.loop import Inference, Timed, Training
 from cnnbench.engine.profile.breakdown import MARK
 from cnnbench.engine.profile.groups import NATIVE
-from cnnbench.engine.tuned.native import Kernels
+from cnnbench.engine.tuned.step import NativeStep
 from cnnbench.engine.tuned.training import NativeTraining
 from cnnbench.profiling import Phase
 
@@ -29,9 +29,8 @@ def marked(timed: Timed) -> Iterator[None]:
             stack.enter_context(_named(owner, attribute, f"{MARK}{phase}"))
         if isinstance(timed, NativeTraining):
             assert timed._native is not None
-            kernels = timed._native._kernels
-            for name in _functions(kernels):
-                stack.enter_context(_named(kernels, name, f"{NATIVE}{name}"))
+            for owner, attribute, name in _kernels(timed._native):
+                stack.enter_context(_named(owner, attribute, f"{NATIVE}{name}"))
         yield
 
 
@@ -63,8 +62,16 @@ def _places(timed: Timed) -> list[tuple[Any, str, Phase]]:
     ]
 
 
-def _functions(kernels: Kernels) -> list[str]:
-    return [name for name, each in vars(kernels).items() if callable(each)]
+def _kernels(step: NativeStep) -> list[tuple[Any, str, str]]:
+    """Wherever the step keeps a kernel, with its name: in the library's object, and in layers that took theirs from it."""
+    names = {id(each): name for name, each in vars(step._kernels).items() if callable(each)}
+    owners = (step._kernels, step, step._update, *step.convolutions, *step.dense)
+    return [
+        (owner, attribute, names[id(each)])
+        for owner in owners
+        for attribute, each in vars(owner).items()
+        if id(each) in names
+    ]
 
 
 @contextlib.contextmanager
