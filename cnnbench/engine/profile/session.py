@@ -72,7 +72,13 @@ def plain_seconds(timed: Timed, attached: Attached, steps: int) -> tuple[float, 
     """Seconds of each of half as many steps on a CPU; elsewhere a step's mean in each of a few blocks of `steps` queued ones."""
     blocks, length = (-(-steps // 2), 1) if attached.kind == "cpu" else (PLAIN_BLOCKS, steps)
     with collector_off():
-        found = time_blocks(timed.step, attached.synchronize, blocks=blocks, steps_per_block=length)
+        found = time_blocks(
+            timed.step,
+            attached.synchronize,
+            steps=timed.steps if isinstance(timed, Training) else None,
+            blocks=blocks,
+            steps_per_block=length,
+        )
     return tuple(seconds / length for seconds in found)
 
 

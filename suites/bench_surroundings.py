@@ -1,0 +1,111 @@
+"""What surrounds a step and is not the step: allocators, huge pages, thread placement. `pytest suites/bench_surroundings.py
+--benchmark-only`.
+
+Fresh processes take turns, one a surrounding and round, in a random order; each times the reference step and the tuned one of
+the CNN. Ratios are of the medians over rounds, over the surrounding that cnnbench itself uses. There are no bars: what does not
+pay is a result too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from cnnbench.runner.launch import HELD_ALLOCATOR
+
+BATCH = 128
+ROUNDS = 8
+WARM, STEPS = 10, 30
+HELD = "held"
+_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
+
+
+def surroundings() -> dict[str, Mapping[str, str]]:
+    """Environments by name; another allocator only where its library lies where distributions put it."""
+    found: dict[str, Mapping[str, str]] = {
+        HELD: HELD_ALLOCATOR,
+        "system": {},
+        "held, huge pages": {**HELD_ALLOCATOR, "GLIBC_TUNABLES": _with_huge_pages()},
+        "held, bound threads": {**HELD_ALLOCATOR, "OMP_PROC_BIND": "close", "OMP_PLACES": "cores"},
+    }
+    for name in ("libjemalloc.so.2", "libtcmalloc_minimal.so.4"):
+        path = next((Path(folder) / name for folder in _LIBRARIES if (Path(folder) / name).exists()), None)
+        if path is not None:
+            found[name.partition(".")[0].removeprefix("lib")] = {"LD_PRELOAD": str(path)}
+    return found
+
+
+def _with_huge_pages() -> str:
+    held = HELD_ALLOCATOR.get("GLIBC_TUNABLES", "")
+    return ":".join(each for each in (held, "glibc.malloc.hugetlb=1") if each)
+
+
+def test_surroundings(benchmark) -> None:  # type: ignore[no-untyped-def]
+    """Every surrounding's step over that of the held allocator, reference and tuned."""
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in surroundings()}
+
+    def run() -> None:
+        coin = random.Random(0)
+        for _ in range(ROUNDS):
+            for name in coin.sample(list(times), len(times)):
+                environment = {**os.environ, **surroundings()[name]}
+                done = subprocess.run(
+                    [sys.executable, __file__], env=environment, capture_output=True, text=True, check=False
+                )
+                assert done.returncode == 0, done.stderr
+                times[name].append(json.loads(done.stdout))
+
+    benchmark.pedantic(run, rounds=1)
+    for step in ("reference", "tuned"):
+        held = statistics.median(each[step] for each in times[HELD])
+        benchmark.extra_info |= {f"{step}, held, ms": 1e3 * held} | {
+            f"{step}, {name} over held": statistics.median(each[step] for each in found) / held
+            for name, found in times.items()
+            if name != HELD
+        }
+
+
+def steps() -> dict[str, float]:
+    """Median seconds of a step, reference and tuned."""
+    import torch
+    from pieces import random_digits
+
+    from cnnbench import data, workloads
+    from cnnbench.engine import tuned
+    from cnnbench.engine.loop import Training
+    from cnnbench.schema import Job
+
+    folder = os.environ.get("CNNBENCH_DATA")
+    digits = data.load("mnist", "train-55000", Path(folder)) if folder else random_digits(5120)
+    workload, device = workloads.get("mnist-cnn"), torch.device("cpu")
+    job = Job(
+        workload=workload.name, workload_version=workload.version, optimizer=workload.default_optimizer,
+        init=workload.default_init, split="train-55000", batch_size=BATCH,
+    )  # fmt: skip
+    tuned_job = job.model_copy(update={"division": "tuned", "execution": "auto"})
+    made = {
+        "reference": Training(job, workload, digits, device),
+        "tuned": tuned.make(tuned_job, workload, digits, device),
+    }
+    return {name: _median(training) for name, training in made.items()}
+
+
+def _median(training) -> float:  # type: ignore[no-untyped-def]
+    found = []
+    for number in range(WARM + STEPS):
+        begin = time.perf_counter()
+        training.step()
+        if number >= WARM:
+            found.append(time.perf_counter() - begin)
+    return statistics.median(found)
+
+
+if __name__ == "__main__":
+    print(json.dumps(steps()))  # noqa: T201
