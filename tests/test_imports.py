@@ -200,7 +200,7 @@ LIGHT = {"torch", "pandas", "numpy", "scipy"}
         (["explain", "vgg16", "--format", "json"], LIGHT | {"rich"}),
         (["outsize", "-i", "5", "-f", "4", "-p", "2"], LIGHT | {"rich"}),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(sorted(value) if isinstance(value, set) else value),
 )
 def test_a_command_that_measures_nothing_loads_nothing_heavy(arguments: list[str], absent: set[str]) -> None:
     code = (
