@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from cnnbench.data import Dataset
-from cnnbench.engine.feed import Batch, Feed, RandomFeed, make_feed, to_tensors
+from cnnbench.engine.feed import WHOLE, Batch, Feed, RandomFeed, Share, make_feed, to_tensors
 from cnnbench.engine.modes import Mode
 from cnnbench.engine.optim import make_optimizer, reset_state
 from cnnbench.engine.pretrain import LayerwisePretraining
@@ -44,7 +44,9 @@ class Timed(Protocol):
 class Training:
     """One network, its optimiser and its batches."""
 
-    def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
+    def __init__(
+        self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, share: Share = WHOLE
+    ) -> None:
         _check(job, workload)
         self._device, self._seed, self._extra_forwards = device, job.seed, job.extra_forwards
         workload = workload.varied(job.pool, job.activation)
@@ -63,9 +65,10 @@ class Training:
                 batch_size=job.batch_size,
                 layout=job.layout,
                 seed=job.seed,
+                share=share,
             )
         else:
-            self._feed = make_feed(job, dataset, device)
+            self._feed = make_feed(job, dataset, device, share)
             self._test = to_tensors(dataset.test_images, dataset.test_labels, device)
         rate = workload.learning_rate(job.optimizer or "")
         self._optimizer = make_optimizer(job.optimizer or "", self.network.parameters(), rate)

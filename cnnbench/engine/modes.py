@@ -35,6 +35,10 @@ class Mode:
         )
         self._first_scale = None if self._scaler is None else self._scaler.state_dict()
 
+    def call(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """From now on the network is called through this: a wrapper of it."""
+        self._forward = forward
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Where forward and loss are computed."""
         if self._half is None:

@@ -1,5 +1,7 @@
 """A worker: one process, one job in on standard input, one outcome out into a file, progress on a pipe.
 
+A job of several processes is done by ranks that this one starts and watches (`launcher`); each of them is a `rank`.
+
 Everything that can go wrong inside becomes a typed outcome; what kills the process itself (signals, the kernel's
 out-of-memory killer) is typed by the parent, `runner.launch`.
 """
@@ -15,7 +17,9 @@ import resource  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
 import traceback  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import NoReturn  # noqa: E402
 
 from cnnbench.engine.orphan import die_with_parent_process  # noqa: E402
 from cnnbench.engine.progress import Progress  # noqa: E402
@@ -54,13 +58,26 @@ def run(envelope: Envelope, progress: Progress) -> Outcome:
 
 
 def _attempt(envelope: Envelope, progress: Progress) -> Outcome:
+    return attempt(envelope, lambda: _measure(envelope, progress))
+
+
+def _measure(envelope: Envelope, progress: Progress) -> Outcome:
+    progress.phase("import torch")
+    if envelope.job.processes > 1:
+        from cnnbench.engine.launcher import measure_together
+
+        return measure_together(envelope, progress, _STARTED_NS)
+    from cnnbench.engine.trial import measure_trial
+
+    return measure_trial(envelope, progress, _STARTED_NS)
+
+
+def attempt(envelope: Envelope, measure: Callable[[], Outcome]) -> Outcome:
+    """What `measure` returns, or what it raised as a typed outcome."""
     try:
         if envelope.memory_limit_bytes is not None:
             resource.setrlimit(resource.RLIMIT_AS, (envelope.memory_limit_bytes, envelope.memory_limit_bytes))
-        progress.phase("import torch")
-        from cnnbench.engine.trial import measure_trial
-
-        return measure_trial(envelope, progress, _STARTED_NS)
+        return measure()
     except (UnsupportedError, DeviceError) as error:
         return Outcome(status="unsupported", message=str(error))
     except DivergedError as error:
@@ -86,13 +103,17 @@ def main() -> None:
     envelope = Envelope.model_validate_json(sys.stdin.buffer.read())
     outlive_no_parent(envelope.parent_pid)
     outcome = run(envelope, Progress(envelope.progress_fd))
-    target = Path(envelope.outcome_path)
+    leave(Path(envelope.outcome_path), outcome)
+
+
+def leave(target: Path, outcome: Outcome, code: int = 0) -> NoReturn:
+    """Write the outcome, whole or not at all, and end the process."""
     partial = target.with_suffix(".partial")
     partial.write_text(outcome.model_dump_json())
     partial.replace(target)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # the outcome is on disk; interpreter shutdown has nothing left to do and can hang in a driver
+    os._exit(code)  # the outcome is on disk; interpreter shutdown has nothing left to do and can hang in a driver
 
 
 if __name__ == "__main__":
