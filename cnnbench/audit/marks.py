@@ -176,7 +176,7 @@ def _memory(marked: Marked) -> Fields | None:
     if marked.kind.startswith("analytic"):
         value = None
         if row.workload is not None and row.job.task == "training":
-            images = row.job.batch_size * row.workload.activation_bytes_per_image
+            images = row.job.batch_size // row.job.world * row.workload.activation_bytes_per_image
             value = images + 3 * row.workload.parameter_bytes
     if value is None:
         return None

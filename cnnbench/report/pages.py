@@ -103,6 +103,13 @@ def _full(
             [by_key.get("ladder")],
         ),
         _section(
+            "scaling",
+            "More than one device",
+            "One job dealt out to ranks, against one process: the same batch shared (strong) or the same batch on each (weak).",
+            [],
+            [by_key.get("scaling")],
+        ),
+        _section(
             "sweeps",
             "Threads and batch sizes",
             "One thing varied, all else equal.",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from cnnbench import units
 from cnnbench.analysis.bound import Kind
 from cnnbench.analysis.compare import Comparison, Reference, Row
-from cnnbench.report import cells, labels, ladder, modes, notes, target
+from cnnbench.report import cells, labels, ladder, modes, notes, scaling, target
 from cnnbench.report.model import Cell, Column, Group, Line, Report, Table
 from cnnbench.report.published import reference_cells
 from cnnbench.report.safe import plain
@@ -47,7 +47,7 @@ def all_tables(
     processor: Callable[[Row], Cell],
     references: Sequence[Reference] = (),
 ) -> list[Table]:
-    """The tables that these rows have, in order: training, resources, tta, seeds, bounds, ladder, gemm."""
+    """The tables that these rows have, in order: training, resources, tta, seeds, bounds, ladder, scaling, gemm."""
     training = [row for row in comparison.rows if row.job.workload != "gemm"]
     gemm = [row for row in comparison.rows if row.job.workload == "gemm"]
     tables = []
@@ -57,8 +57,9 @@ def all_tables(
         tables.append(_resources(processor, [row for row in training if row.ok]))
     tables += target.tables(processor, training)
     if any(row.bound is not None and row.bound.floors for row in training):
-        tables.append(_bounds(processor, training))
+        tables.append(_bounds(processor, [row for row in training if row.job.processes == 1]))
     tables += ladder.tables(processor, comparison.rows)
+    tables += scaling.tables(processor, comparison.rows)
     if gemm:
         tables.append(_gemm(processor, gemm))
     return tables
