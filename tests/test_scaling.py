@@ -8,7 +8,7 @@ import random
 import builders as b
 import pytest
 import scaling_records
-from audits import Made
+from audits import Made, resealed
 from click.testing import CliRunner
 
 import reports
@@ -147,3 +147,25 @@ def test_show_has_it_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
     assert done.exit_code == 0, done.output
     assert "Scaling: one job on more than one device" in done.output
     assert "weak: mnist-cnn v1 · 128 a rank" in done.output
+
+
+def test_the_chart_has_a_line_a_kind_of_scaling_and_the_audit_knows_each_point() -> None:
+    """Ranks strong and weak, threads of one process; the dashed ideal is the first point's rate a processor."""
+    (chart,) = [each for each in reports.page([LEDGER], references=False).charts if each.key == "scaling"]
+    series = {str(datum["series"]) for datum in chart.data}
+    assert {name.split(", ")[2] for name in series} == {"strong", "weak", "one process"}
+    for name in series:
+        first, *others = [datum for datum in chart.data if datum["series"] == name]
+        assert first["ideal"] == first["images_per_second"]
+        assert others
+        for each in others:
+            assert each["ideal"] == pytest.approx(first["ideal"] * each["varied"] / first["varied"])  # type: ignore[operator]
+
+
+def test_a_point_of_the_chart_that_is_moved_is_found() -> None:
+    made = Made(outputs=["page.html"], ledgers=[LEDGER])
+    text = made.text("page.html")
+    start = text.index('{"chart":"scaling"')
+    place = text.index('"ideal":', start) + len('"ideal":')
+    moved = resealed(f"{text[:place]}9{text[place:]}")
+    assert any("chart scaling" in found and "ideal" in found for found in made.findings({"page.html": moved}))
