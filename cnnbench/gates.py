@@ -150,10 +150,10 @@ def _broken_ranks(job: Job, trial: Trial) -> list[str]:
     if not ranks:
         return []
     broken = []
-    share = trial.steps * job.rank_batch
+    share = trial.steps * job.rank_batch if job.world > 1 else trial.images
     if wrong := [rank for rank in ranks if rank.images != share]:
-        images = f"{wrong[0].images:,} images, its share is {share:,}"
-        broken.append(f"the sampler of {what[:-1]} {wrong[0].rank} handed out {images}" if job.world > 1 else images)
+        name = f"{'rank' if job.world > 1 else 'copy'} {wrong[0].rank}"
+        broken.append(f"the sampler of {name} handed out {wrong[0].images:,} images, its share is {share:,}")
     if any(len(rank.block_seconds) != len(trial.block_seconds) for rank in ranks):
         return [*broken, f"{what} timed different numbers of blocks"]
     if job.world == 1:

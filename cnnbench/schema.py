@@ -340,7 +340,7 @@ class Rank(Frozen):
 
     rank: int
     node: int = 0
-    place: str = Field(description="`cuda:1`, or the cores it was held to: `cores 0,1`")
+    place: str = Field(description="`cuda:1` as its machine calls it, or the cores it was held to: `cores 0,1`")
     block_seconds: tuple[float, ...]
     images: int
     cold_start_seconds: float | None = None
@@ -504,6 +504,7 @@ class Envelope(Frozen):
     device_uuids: tuple[str | None, ...] = Field(
         default=(), description="of several processes: each one's on this node"
     )
+    device_ids: tuple[str, ...] = Field(default=(), description="the same devices as the machine calls them")
     rendezvous: Rendezvous | None = None
     launcher_ns: int | None = Field(default=None, description="of a rank: when its launcher began, by the same clock")
     energy: bool = False

@@ -136,6 +136,20 @@ def test_a_job_of_two_ranks_adds_up_and_says_what_the_exchange_costs() -> None:
     assert "communication" in phases
 
 
+def test_copies_are_timed_each_by_itself_and_share_no_core() -> None:
+    """Each draws whole batches; the record shows the slowest, with all of them in it."""
+    job = JOB.model_copy(update={"world": 1, "scaling": None, "copies": 2})
+    ended = run(job)
+    trial = ended.outcome.trial
+    assert ended.outcome.status == "ok", ended.outcome
+    assert trial is not None
+    assert trial.images == job.batch_size * trial.steps == trial.ranks[0].images == trial.ranks[1].images
+    assert trial.block_seconds == max((rank.block_seconds for rank in trial.ranks), key=sum)
+    assert trial.communication is None
+    assert len({rank.place for rank in trial.ranks}) == 2
+    assert gates.check(job, trial, ended.process_seconds, None, None) == ()  # type: ignore[arg-type]
+
+
 def test_a_rank_that_is_killed_is_named_and_leaves_nobody_behind() -> None:
     """The others fall over because of it; the record names the one that a signal ended."""
     killed: list[int] = []

@@ -171,7 +171,7 @@ def _with_ceilings(rows: Sequence[Row]) -> list[Row]:
     """Every training row with the best GEMM of its device, and with the floors of its step."""
     best: dict[tuple[object, ...], float] = {}
     for row in rows:
-        if row.job.workload == "gemm" and row.flops_per_second is not None:
+        if row.job.workload == "gemm" and row.flops_per_second is not None and row.job.copies == 1:
             key = ceiling_key(row)
             best[key] = max(best.get(key, 0.0), row.flops_per_second.value)
     return [_with_ceiling(row, best.get(ceiling_key(row))) for row in rows]

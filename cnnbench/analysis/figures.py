@@ -52,6 +52,8 @@ class Figures:
     """Of ranks: a step with the exchange of gradients over one without, both timed in turn."""
     launch_seconds: float | None = None
     """Of several processes: of the cold start, from the launcher's start until they had met."""
+    copy_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Of copies: each one's mean step, by its place."""
 
 
 def job_kind(job: Job) -> JobKind | None:
@@ -97,7 +99,14 @@ def figures(job: Job, trial: Trial) -> Figures | None:
         pretraining_flops_per_second=_pretraining_rate(job, trial),
         exchange_ratio=exchange_ratio(trial),
         launch_seconds=launch_seconds(trial),
+        copy_seconds={} if job.copies == 1 else copy_seconds(trial),
     )
+
+
+def copy_seconds(trial: Trial) -> dict[str, float]:
+    """Each copy's mean step, by its place; none that has no time."""
+    found = {f"{rank.place}": sum(rank.block_seconds) / trial.steps for rank in trial.ranks}
+    return {place: seconds for place, seconds in found.items() if 0 < seconds < math.inf}
 
 
 def exchange_ratio(trial: Trial) -> float | None:

@@ -175,7 +175,7 @@ _JOB = (
     *("layout", "execution", "loader", "optimizer", "init", "pool", "activation", "target", "evaluate_every"),
 )
 _TEST = ("test_correct", "test_images", "test_after_steps")
-_NOT_FLAT = ("test", "floors", "memory", "energy", "energy_missing")
+_NOT_FLAT = ("test", "floors", "memory", "energy", "energy_missing", "copy_seconds")
 _FIGURES = tuple(each.name for each in dataclasses.fields(Figures) if each.name not in _NOT_FLAT)
 COLUMNS = (
     *(*_IDENTITY, *(f"job_{name}" for name in _JOB), "processor", "torch", *_FIGURES, *_TEST),

@@ -104,6 +104,8 @@ class Row:
     """Of ranks: a step with the exchange of gradients over one without it."""
     launch_seconds: Estimate | None = None
     """Of several processes: the part of the cold start in which they were started and met."""
+    copies: tuple[Mapping[str, float], ...] = ()
+    """Of copies: each one's mean step by its place, a mapping a launch."""
     accuracy: Accuracy | None = None
     learned: tuple[Learned, ...] = ()
     """Each process that trained, by round: what questions about single seeds are asked of."""
@@ -230,6 +232,7 @@ def _with_figures(row: Row, good: Sequence[tuple[Process, Figures]]) -> Row:
         cold_start_seconds=stats.geometric(cold) if cold else None,
         exchange=stats.geometric(exchanges) if exchanges else None,
         launch_seconds=stats.geometric(launches) if launches else None,
+        copies=tuple(each.copy_seconds for each in figures if each.copy_seconds),
         pretraining_seconds=stats.geometric(before) if before else None,
         pretraining_flops_per_second=stats.geometric(before_rates) if before_rates else None,
         accuracy=accuracy,

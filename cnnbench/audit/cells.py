@@ -59,11 +59,14 @@ KINDS: dict[str, Kind] = {
     "efficiency": "percent",
     "exchange": "percent",
     "launch": "time",
+    "copies": "number",
+    "median copy": "time",
+    "slowest over median": "ratio",
 }
 """Every column of figures by its heading, and how its cells are printed."""
 WORDS = {
     *("precision", "outcome", "blocks x products after warm-up", "what binds", "mark"),
-    *("mode", "target", "seeds that reached it", "ended", "rung", "why not", "scaling"),
+    *("mode", "target", "seeds that reached it", "ended", "rung", "why not", "scaling", "slowest copy"),
 }
 """Columns of words, held letter by letter; `mark` is the column without a heading."""
 NAMES = {"processor"}

@@ -72,6 +72,10 @@ HEADINGS: Mapping[str, str] = {
     "efficiency": "efficiency",
     "exchange": "exchange",
     "started": "launch",
+    "copies": "copies",
+    "median_copy": "median copy",
+    "slowest_copy": "slowest copy",
+    "over_median": "slowest over median",
 }
 """Each column's heading on a page."""
 ESTIMATES: Mapping[str, str] = {
@@ -96,6 +100,8 @@ ESTIMATES: Mapping[str, str] = {
     "efficiency": "scaling_efficiency",
     "exchange": "exchange_share",
     "started": "launch_seconds",
+    "median_copy": "median_copy_seconds",
+    "over_median": "slowest_over_median",
 }
 """Raw values with their ends and n."""
 EXACT: Mapping[str, str] = {
@@ -117,6 +123,7 @@ EXACT: Mapping[str, str] = {
     "steps": "steps_to_target",
     "epochs": "epochs_to_target",
     "last": "last_accuracy",
+    "copies": "copies",
     **{kind: f"{kind}_floor_seconds" for kind in ("compute", "bandwidth", "launch", "input")},
 }
 """Raw values without."""
@@ -148,6 +155,7 @@ OTHERS: Mapping[str, tuple[str, ...]] = {
     "last": ("last_correct", "last_images"),
     "rung": ("rung_precision",),
     "scaling": ("scaling", "world", "nodes"),
+    "slowest_copy": ("slowest_copy",),
     **{kind: (f"{kind}_floor_allows",) for kind in ("compute", "bandwidth", "launch", "input")},
 }
 """What else stands beside a column: which row it is, and values that are no estimate."""
@@ -234,6 +242,7 @@ def _of_measured(key: str, wanted: Wanted, row: RawRow, figure: Figure | None) -
         "mode": (job.precision,),
         "rung": (job.precision,),
         "scaling": (job.scaling, job.world, job.nodes),
+        "slowest_copy": (wanted.words["slowest copy"],),
         "seeds": (len(ends) + row.unstarted, ends.count("ok"), ends.count("missed")),
         **{name: tuple(wanted.beside.get(each) for each in OTHERS[name]) for name in ("reached", "steps", "last")},
         **dict.fromkeys(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from cnnbench.audit import figures, intervals, ladders, phrases, scalings, targets
+from cnnbench.audit import copied, figures, intervals, ladders, phrases, scalings, targets
 from cnnbench.audit.intervals import Figure, plain
 from cnnbench.audit.raw import RawRow, newest, numbers_in, shown
 from cnnbench.schema import ReferenceRow, RunHeader
@@ -60,9 +60,9 @@ class View:
                 ceiling = self._ceilings.get(figures.place_of(row))
                 ceiling = ceiling and ceiling * figures.devices(row)
             found = figures.of(row, base, ceiling, self.published) | targets.of(row) | self._rungs.get(id(row), {})
-            found |= self._scaled.get(id(row), {})
+            found |= self._scaled.get(id(row), {}) | copied.figures(row)
             best = self._best.get(figures.best_among(row))
-            words = figures.words(row, found, best) | targets.words(row) | scalings.words(row)
+            words = figures.words(row, found, best) | targets.words(row) | scalings.words(row) | copied.words(row)
             self._wanted[id(row)] = Wanted(row, found, words, base)
         return self._wanted[id(row)]
 
@@ -169,7 +169,7 @@ class View:
     def _rates(self, of: Callable[[RawRow], tuple[object, ...]]) -> dict[tuple[object, ...], float]:
         found: dict[tuple[object, ...], float] = {}
         for row in self.shown:
-            rate = figures.rate(row) if row.job.workload == "gemm" else None
+            rate = figures.rate(row) if row.job.workload == "gemm" and row.job.copies == 1 else None
             if rate is not None:
                 found[of(row)] = max(found.get(of(row), 0.0), rate.value)
         return found

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from cnnbench.schema import Record
 
 
+def _copies(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    if value in (None, "all") or (value.isdecimal() and int(value) >= 2):
+        return value
+    raise click.BadParameter(f"{value!r} is neither 'all' nor a number from 2 on", context, option)
+
+
 @click.command()
 @click.argument("suites", nargs=-1, required=True, metavar="SUITE...", shell_complete=completion.suites)
 @click.option(
@@ -44,6 +50,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--project", is_flag=True, help="Project whole jobs from steady steps instead of running them to the end."
+)
+@click.option(
+    "--copies",
+    callback=_copies,
+    metavar="N|all",
+    help="Each job as N copies at once, one a GPU (all: every GPU of a kind) or one a group of cores: which one is slow?",
 )
 @click.option("--energy", is_flag=True, help="Measure energy too, where a counter is readable (adds 15 s a process).")
 @click.option(

@@ -95,8 +95,9 @@ def new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str,
         threads=options["threads"],
         name_filter=options["name_filter"],
         project=options["project"],
+        copies=options["copies"],
     )
-    shaping = ("device", "name_filter", "repeats", "threads", "project", "energy", "timeout", "no_progress")
+    shaping = ("device", "name_filter", "repeats", "threads", "project", "copies", "energy", "timeout", "no_progress")
     return RunHeader(
         run_id=new_run_id(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -47,9 +47,12 @@ def do(envelope: Envelope, folder: Path, local: int) -> None:
     """The whole of it; ends the process."""
     job = envelope.job
     here = job.processes // job.nodes
-    place = f"{job.device.partition(':')[0]}:{local}"
     if job.device == "cpu":
         place = cores.hold(local, here) or "cpu"
+    else:
+        place = (
+            envelope.device_ids[local] if local < len(envelope.device_ids) else f"{job.device} and on, number {local}"
+        )
     progress = Progress(os.open(folder / PIPE, os.O_WRONLY) if local == 0 and envelope.progress_fd else None)
     meeting = _Meeting(local, place)
 

@@ -34,6 +34,7 @@ def make_plan(
     threads: int | None = None,
     name_filter: str | None = None,
     project: bool = False,
+    copies: str | None = None,
 ) -> tuple[Job, ...]:
     """The jobs of all suites on the devices, round after round; a cell that two suites share is planned once.
 
@@ -41,7 +42,9 @@ def make_plan(
     suite says, else all cores allowed. `project` turns jobs of the job clock into steady ones of the same length (not one with
     pre-training: its two phases have different steps). A cell
     its device cannot do is planned too: its worker says why not. A `world` swept together with `all` ends at what there is.
-    Raises UsageError for a filter that is not one, a projection from too few rounds, or more ranks than there is room for.
+    `copies` (a number or `all`) plans every job as so many copies at once, on devices or cores of their own, and none of several
+    ranks. Raises UsageError for a filter that is not one, a projection from too few rounds, or more processes than there is
+    room for.
     """
     if project and repeats is not None and repeats < PROJECTION_PROCESSES:
         raise UsageError(f"--project needs at least {PROJECTION_PROCESSES} processes a job, not --repeats {repeats}")
@@ -53,6 +56,10 @@ def make_plan(
             room = worlds.room(device, devices, machine)
             for cell, swept in _with_worlds(_up_to_auto(suite.cells(device.kind), device, machine), room):
                 job = _make_job(cell, device, machine, data_kind, threads)
+                if copies is not None and (room == 0 or job.world > 1):
+                    continue
+                if copies is not None and wanted(describe(job)):
+                    job = _copied(job, cell, copies, room, machine, threads)
                 if job.world > 1 and (why := worlds.too_many(job, room, machine)) is not None:
                     if not swept and wanted(describe(job)):
                         raise UsageError(
@@ -160,6 +167,20 @@ def _with_worlds(cells: Sequence[Cell], room: int) -> list[tuple[Cell, bool]]:
         if room == 0 and cell["world"] != 1:
             continue
         found.append(({**cell, "world": room} if cell["world"] == EVERY else cell, rest(cell) in swept))
+    return found
+
+
+def _copied(job: Job, cell: Cell, copies: str, room: int, machine: Machine, threads: int | None) -> Job:
+    """The job as several copies at once. Raises UsageError where there is no room for two, or its clock is not `steady`."""
+    said = threads if threads is not None else None if cell["threads"] == AUTO else int(cell["threads"] or 1)
+    count, each = worlds.copies_here(copies, job, room, machine, said)
+    found = job.model_copy(update={"copies": count, "threads": each})
+    if found.clock != "steady":
+        raise UsageError(f"--copies {copies}: {job.label} is timed by the {job.clock} clock; copies need steady steps")
+    if count < 2:
+        raise UsageError(f"--copies {copies}: {job.device} has room for one copy; choose other devices with --device")
+    if (why := worlds.too_many(found, room, machine)) is not None:
+        raise UsageError(f"--copies {copies}: {why}")
     return found
 
 

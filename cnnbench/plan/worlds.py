@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from cnnbench.schema import Device, Job, Machine
 
+ALL = "all"
 TOGETHER = ("cpu", "cuda", "rocm")
 """Kinds of which several can work on one job: gloo and NCCL (RCCL) exchange their gradients."""
 
@@ -41,6 +42,19 @@ def members(job: Job, devices: Sequence[Device]) -> tuple[Device, ...]:
     if lead is None or lead.kind == "cpu":
         return ()
     return alike(lead, devices)[: job.processes // job.nodes]
+
+
+def copies_here(wanted: str, job: Job, room: int, machine: Machine, threads: int | None) -> tuple[int, int | None]:
+    """(copies, threads of each) for `--copies`: of `all` one on each GPU of the kind, on a CPU one on each group of cores.
+
+    `threads` are those that were asked for; else a CPU's copy has a core, or its share of the cores where the number is given.
+    """
+    if job.device != "cpu":
+        return (room if wanted == ALL else int(wanted)), job.threads
+    if wanted == ALL:
+        each = threads or 1
+        return max(1, machine.cores_allowed // each), each
+    return int(wanted), threads or max(1, machine.cores_allowed // int(wanted))
 
 
 def too_many(job: Job, room: int, machine: Machine) -> str | None:

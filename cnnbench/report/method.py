@@ -71,6 +71,13 @@ MORE: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "block_seconds, steps or job_seconds",
         ),
     },
+    "over_median": {
+        "slowest over median": (
+            "of the copies' mean steps (sum(block_seconds) / steps) the slowest copy's over the median in each launch; geometric "
+            "mean over launches; the slowest is the copy with the largest geometric mean",
+            "ranks",
+        ),
+    },
     "efficiency": {
         "scaled, efficiency": (
             "seconds of a step of one process with the fewest threads / the row's, times the row's batch_size over that one's, "

@@ -107,7 +107,7 @@ def _full(
             "More than one device",
             "One job dealt out to ranks, against one process: the same batch shared (strong) or the same batch on each (weak).",
             [scaling.scaling(material)],
-            [by_key.get("scaling")],
+            [by_key.get("scaling"), by_key.get("copies")],
         ),
         _section(
             "sweeps",

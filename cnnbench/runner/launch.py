@@ -115,6 +115,7 @@ def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: 
             data_dir=None if options.data_dir is None else str(options.data_dir),
             device_uuid=None if options.device is None else options.device.uuid,
             device_uuids=tuple(device.uuid for device in options.devices),
+            device_ids=tuple(device.id for device in options.devices),
             rendezvous=options.rendezvous,
             energy=options.energy,
             memory_limit_bytes=options.memory_limit_bytes,
