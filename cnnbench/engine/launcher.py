@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,6 +30,7 @@ TAIL_CHARACTERS = 2000
 MONITOR_SECONDS = 0.25
 """How often the launcher looks whether a rank has ended: two system calls a rank, from the core of rank 0."""
 JOIN_SECONDS = 60
+AGAIN_SECONDS = 0.5
 ALONE = Rendezvous(endpoint="127.0.0.1:0", seconds=JOIN_SECONDS)
 """One machine meets itself, on a free port."""
 ENDED_BY_US = ("SIGTERM",)
@@ -47,15 +49,34 @@ def measure_together(envelope: Envelope, progress: Progress, started_ns: int) ->
     progress.phase("launch")
     meeting = envelope.rendezvous or ALONE
     try:
-        elastic_launch(_config(job, here, meeting, folder), sys.executable)(
-            *("-m", "cnnbench.engine.rank", str(folder), macros.local_rank)
-        )
+        _launch(_config(job, here, meeting, folder), folder, meeting)
     except ChildFailedError as error:
         return _failure(job, error.failures, folder)
     except (RendezvousTimeoutError, RendezvousConnectionError) as error:
         return Outcome(status="timeout", message=_not_met(job, meeting, error))
     outcomes = [Outcome.model_validate_json(line) for line in (folder / ALL).read_text().splitlines()]
-    return combine(job, outcomes)
+    return combine(job, outcomes, _numbers(folder, here))
+
+
+def _launch(config: LaunchConfig, folder: Path, meeting: Rendezvous) -> None:
+    """Start the ranks and wait for them. A machine that is not the first tries again until the first one is there: between two
+    jobs the first is away for a moment.
+    """
+    deadline = time.monotonic() + meeting.seconds
+    while True:
+        try:
+            elastic_launch(config, sys.executable)(*("-m", "cnnbench.engine.rank", str(folder), macros.local_rank))
+            return
+        except RendezvousConnectionError:
+            if meeting.node_rank == 0 or time.monotonic() >= deadline:
+                raise
+            time.sleep(AGAIN_SECONDS)
+
+
+def _numbers(folder: Path, here: int) -> list[int]:
+    """The ranks of this machine by their numbers among all: torch numbers machines in an order of its own."""
+    own = [Outcome.model_validate_json((folder / OWN.format(local)).read_bytes()).trial for local in range(here)]
+    return [trial.ranks[0].rank for trial in own if trial is not None]
 
 
 def _of_rank(envelope: Envelope, local: int, started_ns: int) -> Envelope:
@@ -116,8 +137,10 @@ def _relay(path: Path, descriptor: int) -> None:
 
 def _not_met(job: Job, meeting: Rendezvous, error: RendezvousError) -> str:
     reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-    who = f"{job.nodes} nodes did not meet" if job.nodes > 1 else "the launcher did not come up"
-    return f"{who} at {meeting.endpoint} within {meeting.seconds} s: {reason}; start the same command on every node"
+    if job.nodes == 1:
+        return f"torch's launcher did not come up within {meeting.seconds} s: {reason}"
+    who = f"{job.nodes} nodes did not meet at {meeting.endpoint} within {meeting.seconds} s"
+    return f"{who}: {reason}; start the same command on every node, each with its --node-rank"
 
 
 def _failure(job: Job, failures: Mapping[int, ProcessFailure], folder: Path) -> Outcome:

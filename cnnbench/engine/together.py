@@ -8,16 +8,18 @@ decides how the job ended.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from cnnbench.schema import Communication, Energy, Job, Memory, Outcome, Telemetry, Trial
 
 
-def combine(job: Job, outcomes: Sequence[Outcome]) -> Outcome:
-    """One outcome of all, in order of ranks; each has a trial."""
+def combine(job: Job, outcomes: Sequence[Outcome], here: Collection[int] = ()) -> Outcome:
+    """One outcome of all, in order of ranks; each has a trial. `here` are the ranks of this machine, all if none is named: how
+    long another one waited to be met is no part of this one's cold start.
+    """
     trials = [outcome.trial for outcome in outcomes if outcome.trial is not None]
-    trial = _of_ranks(trials) if job.world > 1 else _slowest(trials)
+    trial = _of_ranks(trials, here or range(len(trials))) if job.world > 1 else _slowest(trials)
     worst = next((n for n, outcome in enumerate(outcomes) if outcome.status != "ok"), None)
     if worst is None:
         return Outcome(status="ok", trial=trial)
@@ -32,10 +34,10 @@ def _slowest(trials: Sequence[Trial]) -> Trial:
     return slowest.model_copy(update={"ranks": tuple(rank for trial in trials for rank in trial.ranks)})
 
 
-def _of_ranks(trials: Sequence[Trial]) -> Trial:
+def _of_ranks(trials: Sequence[Trial], here: Collection[int]) -> Trial:
     """The trial of the whole job."""
     first = trials[0]
-    last = max(trials, key=lambda trial: trial.cold_start_seconds or 0.0)
+    last = max((trials[rank] for rank in here), key=lambda trial: trial.cold_start_seconds or 0.0)
     update: dict[str, Any] = {
         "block_seconds": _most_each(trial.block_seconds for trial in trials),
         "images": sum(trial.images for trial in trials),

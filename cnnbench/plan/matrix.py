@@ -35,6 +35,7 @@ def make_plan(
     name_filter: str | None = None,
     project: bool = False,
     copies: str | None = None,
+    nodes: int = 1,
 ) -> tuple[Job, ...]:
     """The jobs of all suites on the devices, round after round; a cell that two suites share is planned once.
 
@@ -43,8 +44,8 @@ def make_plan(
     pre-training: its two phases have different steps). A cell
     its device cannot do is planned too: its worker says why not. A `world` swept together with `all` ends at what there is.
     `copies` (a number or `all`) plans every job as so many copies at once, on devices or cores of their own, and none of several
-    ranks. Raises UsageError for a filter that is not one, a projection from too few rounds, or more processes than there is
-    room for.
+    ranks. With `nodes` a job of several ranks has as many on each of so many machines like this one.
+    Raises UsageError for a filter that is not one, a projection from too few rounds, or more processes than there is room for.
     """
     if project and repeats is not None and repeats < PROJECTION_PROCESSES:
         raise UsageError(f"--project needs at least {PROJECTION_PROCESSES} processes a job, not --repeats {repeats}")
@@ -54,8 +55,8 @@ def make_plan(
         rounds = _rounds(suite, repeats, project)
         for device in devices:
             room = worlds.room(device, devices, machine)
-            for cell, swept in _with_worlds(_up_to_auto(suite.cells(device.kind), device, machine), room):
-                job = _make_job(cell, device, machine, data_kind, threads)
+            for cell, swept in _with_worlds(_up_to_auto(suite.cells(device.kind), device, machine), room * nodes):
+                job = _make_job(cell, device, machine, data_kind, threads, nodes)
                 if copies is not None and (room == 0 or job.world > 1):
                     continue
                 if copies is not None and wanted(describe(job)):
@@ -185,15 +186,22 @@ def _copied(job: Job, cell: Cell, copies: str, room: int, machine: Machine, thre
 
 
 def _make_job(
-    cell: Cell, device: Device, machine: Machine, data_kind: DataKind | Callable[[], DataKind], threads: int | None
+    cell: Cell,
+    device: Device,
+    machine: Machine,
+    data_kind: DataKind | Callable[[], DataKind],
+    threads: int | None,
+    nodes: int,
 ) -> Job:
     values = dict(cell)
     world = int(cell["world"] or 1)
+    nodes = nodes if world > 1 else 1
+    values["nodes"] = nodes
     values["scaling"] = None if world == 1 else cell["scaling"] or "strong"
     if values["scaling"] == "weak":
         values["batch_size"] = int(cell["batch_size"] or 1) * world
     if device.kind == "cpu":
-        suite_threads = max(1, machine.cores_allowed // world) if cell["threads"] == AUTO else cell["threads"]
+        suite_threads = max(1, machine.cores_allowed * nodes // world) if cell["threads"] == AUTO else cell["threads"]
         values["threads"] = suite_threads if threads is None else threads
     elif cell["threads"] == AUTO:
         values["threads"] = None
