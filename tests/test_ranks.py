@@ -185,6 +185,20 @@ def test_ranks_die_with_the_worker_that_started_them() -> None:
     assert gone(pids)
 
 
+def test_the_end_of_time_ends_all_ranks() -> None:
+    """They lead sessions of their own, and still go with the worker."""
+    pids: list[int] = []
+
+    def note(message: dict[str, Any]) -> None:
+        if message.get("phase") == "timed" and not pids:
+            pids.extend(ranks_of(os.getpid()).values())
+
+    outcome = run(JOB.model_copy(update={"blocks": 100_000}), note, timeout_seconds=20.0).outcome
+    assert outcome.status == "timeout"
+    assert len(pids) == 2
+    assert gone(pids)
+
+
 def test_what_a_rank_says_of_its_failure_is_the_records_word() -> None:
     """A failure that has a type keeps it, with the rank that had it first."""
     outcome = run(JOB.model_copy(update={"precision": "tf32"})).outcome

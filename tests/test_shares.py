@@ -8,10 +8,11 @@ import builders as b
 import pytest
 import torch
 
-from cnnbench import data, gates
-from cnnbench.engine import cores
+from cnnbench import gates
+from cnnbench.engine import cores, team
 from cnnbench.engine.feed import WHOLE, Batch, Feed, LoaderFeed, RandomFeed, ResidentFeed, Share
 from cnnbench.engine.together import combine
+from cnnbench.errors import UnsupportedError
 from cnnbench.schema import Canary, Communication, Energy, Job, Memory, Outcome, Rank, Telemetry, Trial
 
 CPU = torch.device("cpu")
@@ -49,10 +50,8 @@ def test_the_shares_of_a_batch_put_together_are_the_batch_that_one_process_draws
             each.restart()
 
 
-def test_a_share_of_real_batches_is_a_slice_and_no_copy() -> None:
-    """In order, a batch is a view of the resident images: a rank's as one process's."""
-    dataset = data.load("synthetic", "train-55000", None)
-    assert dataset.train_images.shape[0] == 55_000
+def test_a_share_of_a_batch_in_order_is_a_view_and_no_copy() -> None:
+    """Of the resident images: a rank's as one process's."""
     part = ResidentFeed(IMAGES, LABELS, batch_size=12, shuffled=False, seed=0, share=Share(1, 2)).draw()[0]
     assert part.data_ptr() == IMAGES[6:].data_ptr()
 
@@ -79,6 +78,35 @@ def test_packages_are_not_mixed_and_without_a_kernels_word_numbers_decide(tmp_pa
     assert cores.dealt({5, 9, 7}, 3, sys=tmp_path / "none") == [[5], [7], [9]]
     with pytest.raises(ValueError, match="4 processes need 4 cores, this process may use 3"):
         cores.dealt({5, 9, 7}, 4, sys=tmp_path / "none")
+
+
+def test_ranks_on_gpus_exchange_through_nccl_and_wait_through_gloo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by its own card; torch's calls are faked, for there is no card here."""
+    calls: list[tuple[str, object]] = []
+
+    def init(backend: str, **options: object) -> None:
+        calls.append((backend, options.get("device_id")))
+
+    monkeypatch.setattr(team.distributed, "is_nccl_available", lambda: True)
+    monkeypatch.setattr(team.distributed, "init_process_group", init)
+    monkeypatch.setattr(team.distributed, "new_group", lambda backend, timeout: f"group of {backend}")
+    monkeypatch.setattr(team.distributed, "get_rank", lambda: 3)
+    monkeypatch.setattr(team.distributed, "get_world_size", lambda: 4)
+    job = b.cnn_job(device="cuda:0", world=4, nodes=2, scaling="strong")
+    ranks = team.join(job, 1, "cuda:5")
+    assert calls == [("nccl", torch.device("cuda", 1))]
+    assert (ranks.rank, ranks.local, ranks.world, ranks.control) == (3, 1, 4, "group of gloo")
+    assert ranks.share == Share(3, 4)
+    (own,) = ranks.account(rank_trial(3, (1.0,)), "ab").ranks
+    assert (own.rank, own.node, own.place) == (3, 1, "cuda:5")
+    copies = team.join(job.model_copy(update={"world": 1, "nodes": 1, "copies": 4}), 1, "cuda:5")
+    assert calls[1:] == [("gloo", None)], "copies exchange nothing"
+    assert copies.share == WHOLE
+    monkeypatch.setattr(team.distributed, "is_nccl_available", lambda: False)
+    with pytest.raises(UnsupportedError, match="without NCCL"):
+        team.join(job, 1, "cuda:5")
+    with pytest.raises(UnsupportedError, match="4 processes on xpu"):
+        team.join(job.model_copy(update={"device": "xpu:0"}), 0, "xpu:0")
 
 
 JOB = b.cnn_job(world=2, scaling="strong", threads=1, blocks=3, block_steps=10, batch_size=128, final_evaluation=False)

@@ -9,6 +9,7 @@ import builders as b
 import pytest
 
 from cnnbench.errors import SuiteError, UsageError
+from cnnbench.gate.prepare import pair_jobs
 from cnnbench.plan import worlds
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import load_suite
@@ -161,3 +162,11 @@ def test_ranks_are_in_the_words_of_a_job() -> None:
     assert len(works) == 4
     assert "2 ranks" in labels.work(job)
     assert "weak scaling · 128 a rank" in labels.work(job)
+
+
+def test_an_arm_of_the_regression_check_is_one_process() -> None:
+    """Ranks cannot take turns inside it, so such a job is refused before anything runs, with the way to leave it out."""
+    ranks = b.cnn_job(world=2, scaling="strong", threads=1)
+    with pytest.raises(UsageError, match="2 ranks strong fp32 on cpu, round 1: an arm is one process"):
+        pair_jobs([ranks], {}, {}, 8)
+    assert pair_jobs([b.cnn_job()], {}, {}, 8).base

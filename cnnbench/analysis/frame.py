@@ -173,6 +173,7 @@ _IDENTITY = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "
 _JOB = (
     *("workload", "division", "precision", "batch_size", "size", "device", "threads", "round", "seed", "clock", "task"),
     *("layout", "execution", "loader", "optimizer", "init", "pool", "activation", "target", "evaluate_every"),
+    *("world", "scaling", "nodes", "copies"),
 )
 _TEST = ("test_correct", "test_images", "test_after_steps")
 _NOT_FLAT = ("test", "floors", "memory", "energy", "energy_missing", "copy_seconds")
