@@ -49,7 +49,7 @@ def check(
 ) -> tuple[Violation, ...]:
     """Every violation of one trial; empty for a sound one. `status` is what the worker said: `ok` or `missed`."""
     broken = [*_broken_identities(job, trial, process_seconds), *_broken_target(job, trial, status)]
-    broken += _other_mathematics(job, trial)
+    broken += [*_other_mathematics(job, trial), *_broken_ranks(job, trial)]
     impossible = [Violation("identity", "invalid", text) for text in broken]
     physics = None if impossible or device is None else _physics(job, trial, device, machine)
     return (*impossible, *((physics,) if physics else ()))
@@ -157,6 +157,31 @@ def tuned_tolerance(job: Job) -> float:
     return TUNED_TOLERANCE[job.precision] * max(1.0, layers / TUNED_LAYERS)
 
 
+def _broken_ranks(job: Job, trial: Trial) -> list[str]:
+    """Processes of one job add up: each is there once, did all blocks, drew its share, and ranks hold the same weights."""
+    ranks, what = trial.ranks, "ranks" if job.world > 1 else "copies"
+    if [rank.rank for rank in ranks] != list(range(job.processes) if job.processes > 1 else ()):
+        return [f"{len(ranks)} {what} reported, the job has {job.processes if job.processes > 1 else 'none'}"]
+    if not ranks:
+        return []
+    broken = []
+    share = trial.steps * job.rank_batch if job.world > 1 else trial.images
+    if wrong := [rank for rank in ranks if rank.images != share]:
+        name = f"{'rank' if job.world > 1 else 'copy'} {wrong[0].rank}"
+        broken.append(f"the sampler of {name} handed out {wrong[0].images:,} images, its share is {share:,}")
+    if any(len(rank.block_seconds) != len(trial.block_seconds) for rank in ranks):
+        return [*broken, f"{what} timed different numbers of blocks"]
+    if job.world == 1:
+        if trial.block_seconds != max((rank.block_seconds for rank in ranks), key=sum):
+            broken.append("the blocks are not the slowest copy's")
+        return broken
+    if trial.block_seconds != tuple(max(each) for each in zip(*(rank.block_seconds for rank in ranks), strict=True)):
+        broken.append("the blocks are not as long as on the slowest rank")
+    if len({rank.weights for rank in ranks}) != 1:
+        broken.append("the ranks hold different weights after the timed steps")
+    return broken
+
+
 def _broken_counts(job: Job, trial: Trial) -> list[str]:
     try:
         workload = workloads.get(job.workload, job.workload_version)
@@ -183,6 +208,7 @@ def _physics(job: Job, trial: Trial, device: Device, machine: Machine) -> Violat
     bound = peaks.upper_bound(device, machine, job.precision).flops_per_second
     if bound is None or not trial.block_seconds or job.workload not in workloads.names():
         return None
+    bound *= devices_of(job)
     rate = workloads.flops_per_step(job) * trial.steps_per_block / min(trial.block_seconds)
     if rate <= bound:
         return None
@@ -193,6 +219,11 @@ def _physics(job: Job, trial: Trial, device: Device, machine: Machine) -> Violat
     if convolves and rate <= CONVOLUTION_FACTOR * bound:
         return Violation("physics", "doubt", f"{against}: a reduced-multiplication convolution, or a wrong clock")
     return Violation("physics", "invalid", against)
+
+
+def devices_of(job: Job) -> int:
+    """Processors that a job's FLOP/s are of: a GPU a rank; of a CPU the one that all ranks share."""
+    return job.world if job.device != "cpu" else job.nodes
 
 
 def _against(rate: float, bound: float) -> str:

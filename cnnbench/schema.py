@@ -8,8 +8,9 @@ Versions. `SCHEMA` counts changes of shape, each with an entry in `UPGRADES`; `P
 and records of two protocols never share a row.
   schema 1: first published.
   schema 2: a job may be inference, compiled, have another pooling or activation, or run until a target accuracy; a trial
-    may have a part before the timed steps that is timed too (pre-training); an outcome may be `missed`. Later, with
-    nothing changed for older records: the rungs of the tuned division; the open division, its recipes and their clock.
+    may have a part before the timed steps that is timed too (pre-training); an outcome may be `missed`.
+  schema 3: a job may be data-parallel (world, scaling, nodes) or run as concurrent copies; its trial then has `ranks`. A job may
+    be one of the open division, by a recipe under the recipe clock, or on one of the tuned division's rungs.
   protocol 1: first published.
 """
 
@@ -22,7 +23,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA = 2
+SCHEMA = 3
 PROTOCOL = 1
 
 Division = Literal["reference", "tuned", "open"]
@@ -38,6 +39,7 @@ Execution = Literal["eager", "compiled", "auto", "fused", "native", "graph", "co
 Pool = Literal["max", "average"]
 Activation = Literal["relu", "sigmoid"]
 Allocator = Literal["held", "system"]
+Scaling = Literal["strong", "weak"]
 Status = Literal[
     "ok", "oom", "timeout", "hang", "crashed", "unsupported", "diverged", "missed", "interrupted", "invalid"
 ]
@@ -63,6 +65,10 @@ class Job(Frozen):
     `steps_per_epoch` say which whole job its step time is projected to. An `accuracy` job trains until `target` of all
     test images are right, looking every `evaluate_every` steps, for `epochs` at most. A `recipe` job opens the decompressed,
     verified digits, trains by a fixed recipe and looks at all test images once, all of it timed. A GEMM's step is one product.
+
+    Of `world` ranks each takes its share of `batch_size`, the whole step's batch, on the device itself and those like it
+    after it, or on cores of its own with `threads` each. With `scaling` strong the batch is the suite's, with weak the suite's
+    times the ranks.
     """
 
     workload: str
@@ -101,6 +107,11 @@ class Job(Frozen):
     evaluate_every: int | None = Field(default=None, description="accuracy clock: steps between evaluations")
     recipe: str | None = Field(default=None, description="open division: the name of its fixed recipe")
 
+    world: int = Field(default=1, ge=1, description="ranks of one data-parallel job; 1: one process, without DDP")
+    scaling: Scaling | None = Field(default=None, description="of several ranks: what the suite's batch size is of")
+    nodes: int = Field(default=1, ge=1, description="machines that the ranks are on, as many on each")
+    copies: int = Field(default=1, ge=1, description="the same job on so many devices or groups of cores at once")
+
     device: str = "cpu"
     threads: int | None = Field(default=None, description="intra-op CPU threads; None on accelerators = the default")
     allocator: Allocator = "held"
@@ -137,6 +148,9 @@ class Job(Frozen):
         words = [word for name, word in modes.items() if word != Job.model_fields[name].default]
         words += [f"{self.pool} pooling"] if self.pool else []
         words += [self.activation] if self.activation else []
+        words += [f"{self.world} ranks {self.scaling}"] if self.world > 1 else []
+        words += [f"{self.nodes} nodes"] if self.nodes > 1 else []
+        words += [f"{self.copies} copies"] if self.copies > 1 else []
         if self.recipe is not None:
             words.append(self.recipe)
         elif self.target is not None:
@@ -147,6 +161,16 @@ class Job(Frozen):
     def timed_whole(self) -> bool:
         """Whether the clock times a job of a length fixed beforehand, in one piece."""
         return self.clock in ("job", "recipe")
+
+    @property
+    def processes(self) -> int:
+        """Processes that work at the same time: ranks, or copies."""
+        return self.world * self.copies
+
+    @property
+    def rank_batch(self) -> int:
+        """Images of a step on one device."""
+        return self.batch_size // self.world
 
     @property
     def full_epoch(self) -> int | None:
@@ -164,7 +188,10 @@ class Job(Frozen):
 
 LATER: dict[str, Any] = {
     name: Job.model_fields[name].default
-    for name in ("task", "execution", "pool", "activation", "target", "evaluate_every", "recipe")
+    for name in (
+        *("task", "execution", "pool", "activation", "target", "evaluate_every", "recipe"),
+        *("world", "scaling", "nodes", "copies"),
+    )
 }
 """Fields that came after schema 1, at their defaults: left out of a key there, so that keys of older jobs stay theirs."""
 _PLACE_FIELDS = ("device", "threads", "allocator", "seed", "round")
@@ -312,8 +339,36 @@ class Energy(Frozen):
     idle_joules: float
 
 
+class Communication(Frozen):
+    """Blocks of steps in turn with and without the gradients' exchange between ranks (DDP's `no_sync`), in seconds."""
+
+    steps_per_block: int
+    with_seconds: tuple[float, ...]
+    without_seconds: tuple[float, ...]
+
+
+class Rank(Frozen):
+    """What one of several processes of a job measured: a rank, or a copy. Blocks begin and end with all ranks of a job."""
+
+    rank: int
+    node: int = 0
+    place: str = Field(description="`cuda:1` as its machine calls it, or the cores it was held to: `cores 0,1`")
+    block_seconds: tuple[float, ...]
+    images: int
+    cold_start_seconds: float | None = None
+    minor_faults: int | None = None
+    cpu_seconds: float | None = None
+    memory: Memory = Memory()
+    energy: Energy | None = None
+    communication: Communication | None = None
+    weights: str | None = Field(default=None, description="digest of the parameters after the timed steps")
+
+
 class Trial(Frozen):
-    """What one process measured, raw.
+    """What one process measured, raw; or several at once, which are in `ranks`.
+
+    Of ranks a block is as long as on the slowest, images and energy are their sum, memory is the rank's that took most, and
+    what is the same on all is rank 0's. Of copies it is the slowest copy's, whole.
 
     `block_seconds[i]` is the wall time of block i, `steps_per_block` optimiser steps each (one epoch each under the
     job clock, evaluations left out); device synchronised at both ends.
@@ -349,6 +404,8 @@ class Trial(Frozen):
     telemetry_before: Telemetry | None = None
     telemetry_after: Telemetry | None = None
     energy: Energy | None = None
+    ranks: tuple[Rank, ...] = ()
+    communication: Communication | None = Field(default=None, description="of ranks: each block as long as the slowest")
     settings: dict[str, str] = Field(default_factory=dict, description="effective settings as torch reports them")
 
 
@@ -437,6 +494,15 @@ class ReferenceRow(Frozen):
     note: str | None = None
 
 
+class Rendezvous(Frozen):
+    """Where the launchers of one data-parallel job meet. One machine alone meets itself on a free port of its own."""
+
+    endpoint: str = Field(description="HOST:PORT of the first node")
+    node_rank: int = 0
+    name: str = Field(default="", description="of the job: launchers of two different jobs never meet")
+    seconds: int = Field(description="how long to wait for the others")
+
+
 class Envelope(Frozen):
     """What the runner writes to a worker's standard input: the job and where to answer."""
 
@@ -447,6 +513,12 @@ class Envelope(Frozen):
     spawn_monotonic_ns: int
     data_dir: str | None = None
     device_uuid: str | None = None
+    device_uuids: tuple[str | None, ...] = Field(
+        default=(), description="of several processes: each one's on this node"
+    )
+    device_ids: tuple[str, ...] = Field(default=(), description="the same devices as the machine calls them")
+    rendezvous: Rendezvous | None = None
+    launcher_ns: int | None = Field(default=None, description="of a rank: when its launcher began, by the same clock")
     energy: bool = False
     memory_limit_bytes: int | None = None
     workload_file: str | None = Field(default=None, description="`path:value` of a workload in a file of the user's")
@@ -461,7 +533,7 @@ def _same(line: dict[str, Any]) -> dict[str, Any]:
     return line
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _same}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _same, 2: _same}
 """`UPGRADES[n]` turns a line of schema n into one of schema n + 1."""
 
 

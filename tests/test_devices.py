@@ -68,6 +68,14 @@ def test_synchronise_and_peaks_are_the_vendors_own(kind: str, monkeypatch: pytes
     assert device.unsupported("fp32") is None
 
 
+def test_of_several_visible_gpus_each_process_takes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    fake = SimpleNamespace(is_available=lambda: True, set_device=taken.append, init=lambda: None)
+    monkeypatch.setattr(torch, "cuda", fake)
+    assert backend("cuda:0").attach(threads=None, index=3).device == torch.device("cuda", 3)
+    assert taken == [3]
+
+
 def test_mps_waits_by_its_own_call_and_claims_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)

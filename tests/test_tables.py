@@ -169,6 +169,10 @@ CHANGES = {
     "activation": "sigmoid",
     "target": 0.98,
     "evaluate_every": 100,
+    "world": 2,
+    "scaling": "weak",
+    "nodes": 2,
+    "copies": 2,
 }
 
 

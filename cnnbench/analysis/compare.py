@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from cnnbench import gates
 from cnnbench.analysis import converge, stats
 from cnnbench.analysis.bound import bound
 from cnnbench.analysis.doubts import above_ceiling
@@ -27,6 +28,7 @@ from cnnbench.schema import Job, Precision, ReferenceRow
 __all__ = ["Accuracy", "Comparison", "PeakOf", "Reference", "Row", "Speedup", "compare", "is_reference_job"]
 
 _PRECISIONS = get_args(Precision)
+SEVERAL = "several processes at once: what they bring over one is in the table of scaling or of copies"
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,11 @@ def place_key(row: Row) -> str:
 
 
 def _can_be_baseline(row: Row, baseline: str | None) -> bool:
-    """The CPU, or what the key names: whole parts of it, so that `box/cpu/1` is not `box/cpu/16`."""
+    """The CPU, or what the key names: whole parts of it, so that `box/cpu/1` is not `box/cpu/16`. Of one process: what
+    several bring is `scaling`'s question.
+    """
+    if row.job.processes > 1:
+        return False
     if baseline is None:
         return row.device.kind == "cpu"
     return f"{place_key(row)}/".startswith(f"{baseline.rstrip('/')}/")
@@ -157,14 +163,15 @@ def _same_work(row: Row, baseline: str | None) -> tuple[object, ...]:
 def ceiling_key(row: Row) -> tuple[object, ...]:
     """What a GEMM and a row must share before the GEMM is the row's ceiling."""
     job = row.job
-    return (row.machine.id, job.device, job.precision, job.threads, job.allocator, row.protocol, row.software.torch)
+    threads = None if job.threads is None else job.threads * (job.world // job.nodes)
+    return (row.machine.id, job.device, job.precision, threads, job.allocator, row.protocol, row.software.torch)
 
 
 def _with_ceilings(rows: Sequence[Row]) -> list[Row]:
     """Every training row with the best GEMM of its device, and with the floors of its step."""
     best: dict[tuple[object, ...], float] = {}
     for row in rows:
-        if row.job.workload == "gemm" and row.flops_per_second is not None:
+        if row.job.workload == "gemm" and row.flops_per_second is not None and row.job.copies == 1:
             key = ceiling_key(row)
             best[key] = max(best.get(key, 0.0), row.flops_per_second.value)
     return [_with_ceiling(row, best.get(ceiling_key(row))) for row in rows]
@@ -173,12 +180,15 @@ def _with_ceilings(rows: Sequence[Row]) -> list[Row]:
 def _with_ceiling(row: Row, ceiling: float | None) -> Row:
     if row.job.workload == "gemm" or row.step_seconds is None:
         return row
+    if ceiling is not None:
+        ceiling *= gates.devices_of(row.job)
     missing = dict(row.missing)
     if ceiling is None:
         missing["ceiling"] = "no GEMM was measured on this device at this precision, thread count and torch"
     over = None if ceiling is None or row.flops_per_second is None else row.flops_per_second.value / ceiling
     doubted = (*row.doubts, *((above_ceiling(over, row.job.division),) if over is not None and over > 1 else ()))
-    found = bound(row.job, row.step_seconds.value, row.floors, row.operators_per_step, ceiling)
+    alone = row.job.processes == 1  # floors are one process's, and say nothing of waiting for others
+    found = bound(row.job, row.step_seconds.value, row.floors, row.operators_per_step, ceiling) if alone else None
     return dataclasses.replace(row, ceiling_flops_per_second=ceiling, bound=found, missing=missing, doubts=doubted)
 
 
@@ -188,6 +198,8 @@ def _with_speedup(row: Row, cpus: Sequence[Row], all_runs: bool, baseline: str |
         return row
     own = [cpu for cpu in cpus if cpu.run_id == row.run_id] if all_runs else []
     base = next(iter(own or cpus), None)
+    if row.job.processes > 1:
+        return dataclasses.replace(row, missing={**row.missing, "speedup": SEVERAL})
     if base is None:
         reason = (
             f"no row of the same work at {baseline}" if baseline else "no CPU row of the same work on the same machine"

@@ -173,8 +173,10 @@ def other_load(case: Case) -> Doubt | None:
 
 def too_many_threads(case: Case) -> Doubt | None:
     """More threads than cores this process may use."""
-    threads, allowed = case.job.threads, case.machine.cores_allowed
-    if case.job.device != "cpu" or threads is None or threads <= allowed:
+    if case.job.device != "cpu" or case.job.threads is None:
+        return None
+    threads, allowed = case.job.threads * case.job.processes // case.job.nodes, case.machine.cores_allowed
+    if threads <= allowed:
         return None
     return Doubt("cores", f"{threads} threads on {allowed} allowed cores", "Lower --threads, or allow more cores.")
 

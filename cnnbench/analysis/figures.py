@@ -48,6 +48,12 @@ class Figures:
     pretraining_seconds: float | None = None
     """Of the job clock, before the first timed step: what pre-training took."""
     pretraining_flops_per_second: float | None = None
+    exchange_ratio: float | None = None
+    """Of ranks: a step with the exchange of gradients over one without, both timed in turn."""
+    launch_seconds: float | None = None
+    """Of several processes: of the cold start, from the launcher's start until they had met."""
+    copy_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Of copies: each one's mean step, by its place."""
 
 
 def job_kind(job: Job) -> JobKind | None:
@@ -91,7 +97,32 @@ def figures(job: Job, trial: Trial) -> Figures | None:
         cold_start_seconds=trial.cold_start_seconds,
         pretraining_seconds=trial.pretraining_seconds or None,
         pretraining_flops_per_second=_pretraining_rate(job, trial),
+        exchange_ratio=exchange_ratio(trial),
+        launch_seconds=launch_seconds(trial),
+        copy_seconds={} if job.copies == 1 else copy_seconds(trial),
     )
+
+
+def copy_seconds(trial: Trial) -> dict[str, float]:
+    """Each copy's mean step, by its place; none that has no time."""
+    found = {f"{rank.place}": sum(rank.block_seconds) / trial.steps for rank in trial.ranks}
+    return {place: seconds for place, seconds in found.items() if 0 < seconds < math.inf}
+
+
+def exchange_ratio(trial: Trial) -> float | None:
+    """Time of all blocks with the exchange over that of as many without; None where there was none, or no time."""
+    blocks = trial.communication
+    if blocks is None or len(blocks.with_seconds) != len(blocks.without_seconds):
+        return None
+    sharing, alone = sum(blocks.with_seconds), sum(blocks.without_seconds)
+    return sharing / alone if 0 < sharing < math.inf and 0 < alone < math.inf else None
+
+
+def launch_seconds(trial: Trial) -> float | None:
+    """What several processes took to be started and to meet; None of one."""
+    parts = [trial.phases[name] for name in ("launch", "join") if name in trial.phases]
+    total = sum(parts)
+    return total if parts and 0 < total < math.inf else None
 
 
 def _why_no_energy(job: Job, trial: Trial) -> str | None:

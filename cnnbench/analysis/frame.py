@@ -173,9 +173,10 @@ _IDENTITY = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "
 _JOB = (
     *("workload", "division", "precision", "batch_size", "size", "device", "threads", "round", "seed", "clock", "task"),
     *("layout", "execution", "loader", "optimizer", "init", "pool", "activation", "target", "evaluate_every"),
+    *("world", "scaling", "nodes", "copies"),
 )
 _TEST = ("test_correct", "test_images", "test_after_steps")
-_NOT_FLAT = ("test", "floors", "memory", "energy", "energy_missing")
+_NOT_FLAT = ("test", "floors", "memory", "energy", "energy_missing", "copy_seconds")
 _FIGURES = tuple(each.name for each in dataclasses.fields(Figures) if each.name not in _NOT_FLAT)
 COLUMNS = (
     *(*_IDENTITY, *(f"job_{name}" for name in _JOB), "processor", "torch", *_FIGURES, *_TEST),

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cnnbench import gates
 from cnnbench.analysis import doubts, stats
 from cnnbench.analysis.bound import Bound
 from cnnbench.analysis.doubts import Doubt
@@ -99,6 +100,12 @@ class Row:
     device_used_bytes: int | None = None
     energy: EnergyUse | None = None
     cold_start_seconds: Estimate | None = None
+    exchange: Estimate | None = None
+    """Of ranks: a step with the exchange of gradients over one without it."""
+    launch_seconds: Estimate | None = None
+    """Of several processes: the part of the cold start in which they were started and met."""
+    copies: tuple[Mapping[str, float], ...] = ()
+    """Of copies: each one's mean step by its place, a mapping a launch."""
     accuracy: Accuracy | None = None
     learned: tuple[Learned, ...] = ()
     """Each process that trained, by round: what questions about single seeds are asked of."""
@@ -151,7 +158,9 @@ def build(members: Sequence[Process], peak_of: PeakOf) -> Row:
         failures=_failures(members),
         learned=tuple(process.learned for process in members if process.learned is not None),
         reasons=tuple(dict.fromkeys(each.message for each in members if each.status != "ok" and each.message)),
-        peak_flops_per_second=peak.flops_per_second,
+        peak_flops_per_second=None
+        if peak.flops_per_second is None
+        else peak.flops_per_second * gates.devices_of(first.job),
         peak_origin="; ".join(part for part in (peak.formula, peak.source) if part) or None,
         job_kind=job_kind(first.job),
         to_target=seeds,
@@ -190,6 +199,8 @@ def _with_figures(row: Row, good: Sequence[tuple[Process, Figures]]) -> Row:
     host = [each.host_peak_bytes for each in figures if each.host_peak_bytes is not None]
     device = [each.device_peak_bytes for each in figures if each.device_peak_bytes is not None]
     cold = [each.cold_start_seconds for each in figures if each.cold_start_seconds]
+    exchanges = [each.exchange_ratio for each in figures if each.exchange_ratio]
+    launches = [each.launch_seconds for each in figures if each.launch_seconds]
     before = [each.pretraining_seconds for each in figures if each.pretraining_seconds]
     before_rates = [each.pretraining_flops_per_second for each in figures if each.pretraining_flops_per_second]
     on_cpu = row.device.kind == "cpu"
@@ -219,6 +230,9 @@ def _with_figures(row: Row, good: Sequence[tuple[Process, Figures]]) -> Row:
         device_used_bytes=_largest([each.memory.device_used_bytes for each in figures]),
         energy=energy_use([each.energy for each in figures if each.energy], row.job.batch_size),
         cold_start_seconds=stats.geometric(cold) if cold else None,
+        exchange=stats.geometric(exchanges) if exchanges else None,
+        launch_seconds=stats.geometric(launches) if launches else None,
+        copies=tuple(each.copy_seconds for each in figures if each.copy_seconds),
         pretraining_seconds=stats.geometric(before) if before else None,
         pretraining_flops_per_second=stats.geometric(before_rates) if before_rates else None,
         accuracy=accuracy,

@@ -55,11 +55,18 @@ KINDS: dict[str, Kind] = {
     "last accuracy": "percent",
     "speed over the one before": "ratio",
     "speed over the first": "ratio",
+    "scaled": "ratio",
+    "efficiency": "percent",
+    "exchange": "percent",
+    "launch": "time",
+    "copies": "number",
+    "median copy": "time",
+    "slowest over median": "ratio",
 }
 """Every column of figures by its heading, and how its cells are printed."""
 WORDS = {
     *("precision", "outcome", "blocks x products after warm-up", "what binds", "mark"),
-    *("mode", "target", "seeds that reached it", "ended", "rung", "why not"),
+    *("mode", "target", "seeds that reached it", "ended", "rung", "why not", "scaling", "slowest copy"),
 }
 """Columns of words, held letter by letter; `mark` is the column without a heading."""
 NAMES = {"processor"}

@@ -67,6 +67,15 @@ HEADINGS: Mapping[str, str] = {
     "over_before": "speed over the one before",
     "over_first": "speed over the first",
     "why_not": "why not",
+    "scaling": "scaling",
+    "scaled": "scaled",
+    "efficiency": "efficiency",
+    "exchange": "exchange",
+    "started": "launch",
+    "copies": "copies",
+    "median_copy": "median copy",
+    "slowest_copy": "slowest copy",
+    "over_median": "slowest over median",
 }
 """Each column's heading on a page."""
 ESTIMATES: Mapping[str, str] = {
@@ -87,6 +96,12 @@ ESTIMATES: Mapping[str, str] = {
     "median_epochs": "median_epochs_to_target",
     "over_before": "speed_over_rung_before",
     "over_first": "speed_over_first_rung",
+    "scaled": "scaling_speedup",
+    "efficiency": "scaling_efficiency",
+    "exchange": "exchange_share",
+    "started": "launch_seconds",
+    "median_copy": "median_copy_seconds",
+    "over_median": "slowest_over_median",
 }
 """Raw values with their ends and n."""
 EXACT: Mapping[str, str] = {
@@ -108,6 +123,7 @@ EXACT: Mapping[str, str] = {
     "steps": "steps_to_target",
     "epochs": "epochs_to_target",
     "last": "last_accuracy",
+    "copies": "copies",
     **{kind: f"{kind}_floor_seconds" for kind in ("compute", "bandwidth", "launch", "input")},
 }
 """Raw values without."""
@@ -138,6 +154,8 @@ OTHERS: Mapping[str, tuple[str, ...]] = {
     "steps": ("evaluations",),
     "last": ("last_correct", "last_images"),
     "rung": ("rung_precision",),
+    "scaling": ("scaling", "world", "nodes"),
+    "slowest_copy": ("slowest_copy",),
     **{kind: (f"{kind}_floor_allows",) for kind in ("compute", "bandwidth", "launch", "input")},
 }
 """What else stands beside a column: which row it is, and values that are no estimate."""
@@ -223,6 +241,8 @@ def _of_measured(key: str, wanted: Wanted, row: RawRow, figure: Figure | None) -
         "pretraining": (figures.pretraining_rate(row),),
         "mode": (job.precision,),
         "rung": (job.precision,),
+        "scaling": (job.scaling, job.world, job.nodes),
+        "slowest_copy": (wanted.words["slowest copy"],),
         "seeds": (len(ends) + row.unstarted, ends.count("ok"), ends.count("missed")),
         **{name: tuple(wanted.beside.get(each) for each in OTHERS[name]) for name in ("reached", "steps", "last")},
         **dict.fromkeys(

@@ -92,6 +92,7 @@ _TOKENS: Mapping[str, Callable[[Sequence[Mark]], Tokens]] = {
     "roofline": _steps,
     "threads": _points,
     "batches": _points,
+    "scaling": _points,
     "learning": _finals,
     "noise": _spreads,
 }

@@ -49,6 +49,10 @@ def of(
         "parameters": plain(row.workload.parameter_bytes if row.workload else None),
         "energy an image": energy(row),
         "energy of the job": _job_energy(row),
+        "exchange": _exchange(row),
+        "launch": geometric(
+            [s for _, t in row.trials if (s := t.phases.get("launch", 0.0) + t.phases.get("join", 0.0)) > 0]
+        ),
         "cold start": geometric([t.cold_start_seconds for t in trials if t.cold_start_seconds]),
         "pretraining": _pretraining(row),
         "one step": geometric(row.steps),
@@ -78,7 +82,13 @@ def place_of(row: RawRow) -> tuple[object, ...]:
     """What a product and a row share where the one is the other's ceiling."""
     job = row.job
     where = (row.header.machine.id, row.header.software.torch, row.protocol)
-    return (*where, job.device, job.precision, job.threads, job.allocator)
+    threads = job.threads and job.threads * job.world // job.nodes
+    return (*where, job.device, job.precision, threads, job.allocator)
+
+
+def devices(row: RawRow) -> int:
+    """Processors that its FLOP/s are of: all ranks of a machine share its CPU, but each has a GPU of its own."""
+    return row.job.nodes if row.job.device == "cpu" else row.job.world
 
 
 def best_among(row: RawRow) -> tuple[object, ...]:
@@ -116,7 +126,20 @@ def _share(achieved: Figure | None, whole: float | None) -> float | None:
 def _theoretical(row: RawRow) -> float | None:
     if row.device is None:
         return None
-    return peaks.theoretical(row.device, row.header.machine, row.job.precision).flops_per_second
+    peak = peaks.theoretical(row.device, row.header.machine, row.job.precision).flops_per_second
+    return None if peak is None else peak * devices(row)
+
+
+def _exchange(row: RawRow) -> Figure | None:
+    """The share of a step that is the exchange of gradients: none of it negative, which noise can make it."""
+    found = [t.communication for _, t in row.trials if t.communication]
+    ratio = geometric([sum(each.with_seconds) / sum(each.without_seconds) for each in found])
+    if ratio is None:
+        return None
+    value, low, high = (
+        None if each is None else max(0.0, 1 - 1 / each) for each in (ratio.value, ratio.low, ratio.high)
+    )
+    return Figure(value or 0.0, low, high, ratio.n)
 
 
 def _job_time(row: RawRow) -> Figure | None:
@@ -238,7 +261,7 @@ def _job_energy(row: RawRow) -> Figure | None:
 
 
 def _floors(row: RawRow, ceiling: float | None) -> dict[str, Figure | None]:
-    if row.workload is None or row.workload.kind != "training":
+    if row.workload is None or row.workload.kind != "training" or row.job.world * row.job.copies > 1:
         return {}
     median, moved, operators = floors_of(row), bytes_moved(row), row.trials[0][1].operators_per_step
     launch, copy = median.get("launch_seconds"), median.get("copy_bytes_per_second")

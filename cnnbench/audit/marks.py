@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cnnbench.audit import figures, intervals
+from cnnbench.audit import figures, intervals, scalings
 from cnnbench.audit.checks import (
     Check,
     Fields,
@@ -149,6 +149,17 @@ def _threads(marked: Marked) -> Fields | None:
     return {**fields, "ideal": equals(first["images_per_second"] * threads / first["varied"])}
 
 
+def _scaling(marked: Marked) -> Fields | None:
+    """Beside it what the fewest processors of its series would give if each further one gave as much."""
+    used = scalings.cores(marked.row) if marked.row else None
+    fields = _images(marked, used)
+    if fields is None or not used:
+        return None
+    series = [each for each in marked.every if each.get("series") == marked.mark.get("series")]
+    first = min(series, key=lambda each: each["varied"])
+    return {**fields, "ideal": equals(first["images_per_second"] * used / first["varied"])}
+
+
 def _batches(marked: Marked) -> Fields | None:
     return _images(marked, marked.row.job.batch_size if marked.row else None)
 
@@ -176,7 +187,7 @@ def _memory(marked: Marked) -> Fields | None:
     if marked.kind.startswith("analytic"):
         value = None
         if row.workload is not None and row.job.task == "training":
-            images = row.job.batch_size * row.workload.activation_bytes_per_image
+            images = row.job.batch_size // row.job.world * row.workload.activation_bytes_per_image
             value = images + 3 * row.workload.parameter_bytes
     if value is None:
         return None
@@ -250,6 +261,7 @@ RULES: Mapping[str, Rule] = {
     "roofline": _roofline,
     "threads": _threads,
     "batches": _batches,
+    "scaling": _scaling,
     "ladder": _ladder,
     "memory": _memory,
     "energy": _energy,

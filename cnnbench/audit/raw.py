@@ -74,9 +74,10 @@ class RawRow:
     @cached_property
     def numbers(self) -> frozenset[str]:
         """Every number that can be said of its job: words with another one are not about it."""
-        values = (*self.job.model_dump().values(), self.job.job_steps, self.protocol, self.timed_steps)
+        job = self.job
+        values = (*job.model_dump().values(), job.job_steps, self.protocol, self.timed_steps)
         percent = () if self.job.target is None else (f"{100 * self.job.target:g}",)
-        return numbers_in(" ".join(map(str, (*values, *percent))))
+        return numbers_in(" ".join(map(str, (*values, *percent, job.batch_size // job.world))))
 
     @cached_property
     def trials(self) -> tuple[tuple[Record, Trial], ...]:
@@ -153,6 +154,9 @@ class RawRow:
         """Where on the machine, in words: `cpu, 2 threads`."""
         threads = self.job.threads
         words = shown(self.job.device)
+        for what in ("world", "copies", "nodes"):
+            count = getattr(self.job, what)
+            words += f", {count} {'ranks' if what == 'world' else what}" if count > 1 else ""
         words += "" if threads is None else f", {threads} thread" + ("s" if threads != 1 else "")
         return words if self.job.allocator == "held" else f"{words}, {self.job.allocator} allocator"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from cnnbench.audit import figures, intervals, ladders, phrases, targets
+from cnnbench.audit import copied, figures, intervals, ladders, phrases, scalings, targets
 from cnnbench.audit.intervals import Figure, plain
 from cnnbench.audit.raw import RawRow, newest, numbers_in, shown
 from cnnbench.schema import ReferenceRow, RunHeader
@@ -58,9 +58,11 @@ class View:
             base, ceiling = self.base_of(row), None
             if row.job.workload != "gemm":
                 ceiling = self._ceilings.get(figures.place_of(row))
+                ceiling = ceiling and ceiling * figures.devices(row)
             found = figures.of(row, base, ceiling, self.published) | targets.of(row) | self._rungs.get(id(row), {})
+            found |= self._scaled.get(id(row), {}) | copied.figures(row)
             best = self._best.get(figures.best_among(row))
-            words = figures.words(row, found, best) | targets.words(row)
+            words = figures.words(row, found, best) | targets.words(row) | scalings.words(row) | copied.words(row)
             self._wanted[id(row)] = Wanted(row, found, words, base)
         return self._wanted[id(row)]
 
@@ -124,7 +126,7 @@ class View:
         key, found = self.scope.baseline, dict[tuple[object, ...], list[RawRow]]()
         for row in self.shown:
             fits = row.on_cpu if key is None else f"{row.key}/".startswith(f"{key.rstrip('/')}/")
-            if fits and row.costs:
+            if fits and row.costs and row.job.world * row.job.copies == 1:
                 found.setdefault(self._work(row), []).append(row)
         for same in found.values():
             same.sort(
@@ -138,7 +140,7 @@ class View:
 
     def base_of(self, row: RawRow) -> RawRow | None:
         """The row that its speed-up is over; where every run is listed, of its own run if there is one."""
-        if not row.costs:
+        if not row.costs or row.job.world * row.job.copies > 1:
             return None
         bases = self._bases.get(self._work(row), [])
         own = [base for base in bases if self.scope.all_runs and base.header.run_id == row.header.run_id]
@@ -159,10 +161,15 @@ class View:
         """Each rung of a ladder against the one before and the first, by the `id` of its row."""
         return ladders.figures(self.shown)
 
+    @cached_property
+    def _scaled(self) -> dict[int, dict[str, Figure | None]]:
+        """Each row of one job on several ranks against one process, by the `id` of the row."""
+        return scalings.figures(self.shown)
+
     def _rates(self, of: Callable[[RawRow], tuple[object, ...]]) -> dict[tuple[object, ...], float]:
         found: dict[tuple[object, ...], float] = {}
         for row in self.shown:
-            rate = figures.rate(row) if row.job.workload == "gemm" else None
+            rate = figures.rate(row) if row.job.workload == "gemm" and row.job.copies == 1 else None
             if rate is not None:
                 found[of(row)] = max(found.get(of(row), 0.0), rate.value)
         return found

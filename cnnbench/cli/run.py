@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from cnnbench.schema import Record
 
 
+def _copies(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    if value in (None, "all") or (value.isdecimal() and int(value) >= 2):
+        return value
+    raise click.BadParameter(f"{value!r} is neither 'all' nor a number from 2 on", context, option)
+
+
 @click.command()
 @click.argument("suites", nargs=-1, required=True, metavar="SUITE...", shell_complete=completion.suites)
 @click.option(
@@ -44,6 +50,31 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--project", is_flag=True, help="Project whole jobs from steady steps instead of running them to the end."
+)
+@click.option(
+    "--copies",
+    callback=_copies,
+    metavar="N|all",
+    help="Each job as N copies at once, one a GPU (all: every GPU of a kind) or one a group of cores: which one is slow?",
+)
+@click.option(
+    "--nodes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Machines that jobs of several ranks are dealt out to; start the same command on each.",
+)
+@click.option(
+    "--node-rank", type=click.IntRange(min=0), default=0, show_default=True, help="Which of them this one is."
+)
+@click.option("--rdzv", metavar="HOST:PORT", help="Where they meet: a free port of machine 0, as the others reach it.")
+@click.option(
+    "--rdzv-timeout",
+    type=click.IntRange(min=1),
+    metavar="SECONDS",
+    default=600,
+    show_default=True,
+    help="How long a machine waits for the others, at every job.",
 )
 @click.option("--energy", is_flag=True, help="Measure energy too, where a counter is readable (adds 15 s a process).")
 @click.option(
@@ -95,7 +126,7 @@ def run(context: click.Context, /, suites: tuple[str, ...], **options: Any) -> N
     """
     from rich.console import Console
 
-    from cnnbench.cli import run_plan, run_summary
+    from cnnbench.cli import run_nodes, run_plan, run_summary
     from cnnbench.cli.data import split_by_origin
     from cnnbench.cli.main import verbosity as verbosity_of
     from cnnbench.machine.inventory import take_inventory
@@ -104,6 +135,7 @@ def run(context: click.Context, /, suites: tuple[str, ...], **options: Any) -> N
     console = Console(stderr=True, soft_wrap=True)
     verbosity = verbosity_of(context)
     options["directories"] = split_by_origin(context, options["data_dir"])
+    options["meeting"] = run_nodes.meeting(options)
     if options["run_id"] and not options["resume"]:
         raise UsageError("--run-id names a run to go on with; it needs --resume")
     loaded = [load_suite(find_suite(name)) for name in suites]
@@ -116,6 +148,8 @@ def run(context: click.Context, /, suites: tuple[str, ...], **options: Any) -> N
         run_plan.print_plan(header.plan, as_json=options["as_json"])
         return
     signal.signal(signal.SIGTERM, _interrupt)
+    if options["node_rank"] > 0:
+        context.exit(run_nodes.take_part(loaded, inventory, options, console, digits))
     opened = run_plan.open_run(loaded, inventory, options, console, digits)
     summary = run_summary.Summary(console, context, opened.writer.path, verbosity)
     try:
@@ -142,11 +176,13 @@ def _measure(opened: Opened, options: dict[str, Any], console: Console, verbosit
     from cnnbench.runner.launch import Launch, Limits
     from cnnbench.runner.run import execute
 
+    patience = Limits.hang_seconds + (options["rdzv_timeout"] if options["nodes"] > 1 else 0)
     display = Display(console, verbosity, opened.todo, opened.header.plan)
     launch = Launch(
         data_dir=opened.data_dir,
+        rendezvous=options["meeting"],
         energy=options["energy"],
-        limits=Limits(timeout_seconds=options["timeout"]),
+        limits=Limits(timeout_seconds=options["timeout"], hang_seconds=patience),
         progress=not options["no_progress"],
     )
     try:

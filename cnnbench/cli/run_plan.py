@@ -83,6 +83,10 @@ def new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str,
     from cnnbench.schema import RunHeader
     from cnnbench.store import new_run_id
 
+    if options["nodes"] > 1 and options["seed"] is None and all(suite.seed is None for suite in loaded):
+        raise UsageError(
+            f"--nodes {options['nodes']} needs --seed, the same on every machine, so that all make the same plan"
+        )
     seed = _seed(loaded, options["seed"])
     devices = select(inventory.devices, options["device"])
     plan = make_plan(
@@ -95,14 +99,31 @@ def new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str,
         threads=options["threads"],
         name_filter=options["name_filter"],
         project=options["project"],
+        copies=options["copies"],
+        nodes=options["nodes"],
     )
-    shaping = ("device", "name_filter", "repeats", "threads", "project", "energy", "timeout", "no_progress")
+    shaping = (
+        "device",
+        "name_filter",
+        "repeats",
+        "threads",
+        "project",
+        "copies",
+        "nodes",
+        "energy",
+        "timeout",
+        "no_progress",
+    )
     return RunHeader(
         run_id=new_run_id(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         suites={suite.name: suite.digest for suite in loaded},
         seed=seed,
-        options={name: str(options[name]) for name in shaping if options[name] not in (None, False)},
+        options={
+            name: str(options[name])
+            for name in shaping
+            if options[name] not in (None, False) and (name, options[name]) != ("nodes", 1)
+        },
         machine=inventory.machine,
         software=inventory.software,
         plan=plan,

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--all-runs", is_flag=True, help="Every run of a row, not just the newest.")
 @click.option(
     "--only",
-    type=click.Choice(["training", "resources", "tta", "seeds", "bounds", "ladder", "gemm"]),
+    type=click.Choice(["training", "resources", "tta", "seeds", "bounds", "ladder", "scaling", "copies", "gemm"]),
     help="One table instead of all.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")

@@ -67,6 +67,6 @@ class Backend(Protocol):
         """Variables that make a worker see this device alone, as its vendor's first."""
         ...
 
-    def attach(self, *, threads: int | None) -> Attached:
-        """Take the device in this process. Raises DeviceError if torch cannot use it."""
+    def attach(self, *, threads: int | None, index: int = 0) -> Attached:
+        """Take the device in this process, of several visible ones this one. Raises DeviceError if torch cannot use it."""
         ...

@@ -81,8 +81,8 @@ class CpuBackend:
         """No GPU is visible, so none can be used by accident."""
         return {"CUDA_VISIBLE_DEVICES": ""}
 
-    def attach(self, *, threads: int | None) -> CpuDevice:
-        """Set torch's intra-op threads; None leaves torch's own choice."""
+    def attach(self, *, threads: int | None, index: int = 0) -> CpuDevice:
+        """Set torch's intra-op threads; None leaves torch's own choice. There is one CPU, whatever the index."""
         import torch
 
         if threads is not None:

@@ -1,7 +1,7 @@
 """NVIDIA GPUs through CUDA, and AMD GPUs through ROCm, which torch shows under the same names.
 
 Devices are found through NVML (no torch) and chosen by UUID: the runner sets CUDA_VISIBLE_DEVICES to it, so the worker
-always sees exactly one device and calls it `cuda:0`.
+always sees exactly one device and calls it `cuda:0`. The processes of one job see all of its devices; each takes its own.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ TENSOR_FLOAT_CAPABILITY = (8, 0)
 
 
 class CudaDevice:
-    """The one visible GPU."""
+    """The one visible GPU, or of several the one of this index."""
 
     kind: DeviceKind = "cuda"
+
+    def __init__(self, index: int = 0) -> None:
+        self._index = index
 
     @property
     def device(self) -> torch.device:
         """`torch.device("cuda:0")`."""
         import torch
 
-        return torch.device("cuda", 0)
+        return torch.device("cuda", self._index)
 
     def synchronize(self) -> None:
         """Wait for every stream of the device."""
@@ -87,7 +90,7 @@ class CudaBackend:
             return {"HIP_VISIBLE_DEVICES": index}
         return {"CUDA_VISIBLE_DEVICES": device.uuid or index}
 
-    def attach(self, *, threads: int | None) -> CudaDevice:
+    def attach(self, *, threads: int | None, index: int = 0) -> CudaDevice:
         """Make the context. Raises DeviceError with torch's reason where torch cannot use the GPU."""
         import torch
 
@@ -97,6 +100,6 @@ class CudaBackend:
             raise DeviceError(f"torch {torch.__version__} cannot use the GPU: {why}")
         if threads is not None:
             torch.set_num_threads(threads)
-        torch.cuda.set_device(0)
+        torch.cuda.set_device(index)
         torch.cuda.init()  # type: ignore[no-untyped-call]
-        return CudaDevice()
+        return CudaDevice(index)

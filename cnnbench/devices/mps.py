@@ -71,7 +71,7 @@ class MpsBackend:
         """There is only one."""
         return {}
 
-    def attach(self, *, threads: int | None) -> MpsDevice:
+    def attach(self, *, threads: int | None, index: int = 0) -> MpsDevice:
         """Raises DeviceError where torch was not built with Metal or the system is too old for it."""
         import torch
 

@@ -70,7 +70,7 @@ class XpuBackend:
         """By index, through the level-zero driver's mask."""
         return {"ZE_AFFINITY_MASK": device.id.partition(":")[2]}
 
-    def attach(self, *, threads: int | None) -> XpuDevice:
+    def attach(self, *, threads: int | None, index: int = 0) -> XpuDevice:
         """Raises DeviceError where this torch has no XPU or none is visible."""
         import torch
 

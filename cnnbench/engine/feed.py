@@ -1,15 +1,17 @@
 """Batches of training images, in order or shuffled, from a tensor on the device or through a DataLoader.
 
-The sampler counts what it hands out: the identity gate holds that count against steps x batch.
+The sampler counts what it hands out: the identity gate holds that count against steps x batch. Of several ranks each is handed
+its share of the very batch that one process would draw.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 
 from cnnbench.data import Dataset
 from cnnbench.engine.orphan import die_with_parent_process
@@ -22,6 +24,22 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 RANDOM_BATCHES = 2
 """Distinct batches of a random workload: enough that none is trained on twice in a row, few enough for a small memory."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch is handed out: of `of` equal parts in order number `part`; the whole by default."""
+
+    part: int = 0
+    of: int = 1
+
+    def within(self, begin: int, batch_size: int) -> slice:
+        """Where the part lies of a batch that begins there."""
+        size = batch_size // self.of
+        return slice(begin + self.part * size, begin + (self.part + 1) * size)
+
+
+WHOLE = Share()
 
 
 class Feed(Protocol):
@@ -51,9 +69,16 @@ class ResidentFeed:
     """All images as one float32 tensor on the device; a batch is a slice (in order) or an index (shuffled)."""
 
     def __init__(
-        self, images: torch.Tensor, labels: torch.Tensor, *, batch_size: int, shuffled: bool, seed: int
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        batch_size: int,
+        shuffled: bool,
+        seed: int,
+        share: Share = WHOLE,
     ) -> None:
-        self._images, self._labels = images, labels
+        self._images, self._labels, self._share = images, labels, share
         self._batch_size, self._shuffled, self._seed = batch_size, shuffled, seed
         self._limit = len(labels) // batch_size * batch_size
         if self._limit == 0:
@@ -75,13 +100,13 @@ class ResidentFeed:
         """The next batch; starts the next epoch where the full batches of this one are used up."""
         if self._position >= self._limit:
             self._start_epoch()
-        begin, end = self._position, self._position + self._batch_size
-        self._position = end
+        part = self._share.within(self._position, self._batch_size)
+        self._position += self._batch_size
         if self._shuffled:
-            chosen = self._permutation[begin:end]
+            chosen = self._permutation[part]
             batch = self._images[chosen], self._labels[chosen]
         else:
-            batch = self._images[begin:end], self._labels[begin:end]
+            batch = self._images[part], self._labels[part]
         self.images_drawn += batch[1].shape[0]
         return batch
 
@@ -99,14 +124,15 @@ class LoaderFeed:
         seed: int,
         workers: int,
         device: torch.device,
+        share: Share = WHOLE,
     ) -> None:
         self._device, self._seed = device, seed
         self._generator = torch.Generator()
+        dataset: Any = TensorDataset(images, labels)
+        whole = {"batch_size": batch_size, "shuffle": shuffled, "drop_last": True}
         self._loader: DataLoader[Batch] = DataLoader(
-            TensorDataset(images, labels),  # type: ignore[arg-type]
-            batch_size=batch_size,
-            shuffle=shuffled,
-            drop_last=True,
+            dataset,
+            **(whole if share.of == 1 else {"batch_sampler": self._shares(dataset, batch_size, shuffled, share)}),
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
@@ -116,6 +142,11 @@ class LoaderFeed:
         if len(self._loader) == 0:
             raise WorkloadError(f"batch_size {batch_size} is larger than the {len(labels)} training images")
         self.restart()
+
+    def _shares(self, dataset: Any, batch_size: int, shuffled: bool, share: Share) -> _Shares:
+        """The sampler that DataLoader makes of the same arguments, by the same generator, but one share of each batch."""
+        order = RandomSampler(dataset, generator=self._generator) if shuffled else SequentialSampler(dataset)
+        return _Shares(BatchSampler(order, batch_size, drop_last=True), batch_size, share)
 
     def restart(self) -> None:
         """Back to the first batch of the first epoch."""
@@ -134,18 +165,40 @@ class LoaderFeed:
         return images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
 
 
+class _Shares:
+    """Of every batch of a sampler one share."""
+
+    def __init__(self, batches: BatchSampler, batch_size: int, share: Share) -> None:
+        self._batches, self._part = batches, share.within(0, batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (batch[self._part] for batch in self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+
 class RandomFeed:
     """Standard normal images and random labels, made once, resident on the device, handed out in turn."""
 
     def __init__(
-        self, shape: tuple[int, ...], classes: int, device: torch.device, *, batch_size: int, layout: str, seed: int
+        self,
+        shape: tuple[int, ...],
+        classes: int,
+        device: torch.device,
+        *,
+        batch_size: int,
+        layout: str,
+        seed: int,
+        share: Share = WHOLE,
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
         memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
+        part = share.within(0, batch_size)
         self._batches = [
             (
-                torch.randn((batch_size, *shape), generator=generator).to(device, memory_format=memory),
-                torch.randint(classes, (batch_size,), generator=generator).to(device),
+                torch.randn((batch_size, *shape), generator=generator)[part].to(device, memory_format=memory),
+                torch.randint(classes, (batch_size,), generator=generator)[part].to(device),
             )
             for _ in range(RANDOM_BATCHES)
         ]
@@ -163,7 +216,7 @@ class RandomFeed:
         return images, labels
 
 
-def make_feed(job: Job, dataset: Dataset, device: torch.device) -> Feed:
+def make_feed(job: Job, dataset: Dataset, device: torch.device, share: Share = WHOLE) -> Feed:
     """The feed the job asks for. A digit has one channel, which lies in memory alike in either layout."""
     shuffled = job.order == "shuffled"
     if job.loader == "dataloader":
@@ -176,9 +229,10 @@ def make_feed(job: Job, dataset: Dataset, device: torch.device) -> Feed:
             seed=job.seed,
             workers=job.loader_workers,
             device=device,
+            share=share,
         )
     images, labels = to_tensors(dataset.train_images, dataset.train_labels, device)
-    return ResidentFeed(images, labels, batch_size=job.batch_size, shuffled=shuffled, seed=job.seed)
+    return ResidentFeed(images, labels, batch_size=job.batch_size, shuffled=shuffled, seed=job.seed, share=share)
 
 
 def _guard(_: int) -> None:

@@ -13,11 +13,15 @@ from cnnbench.schema import Envelope, Job
 
 
 def largest_that_fits(envelope: Envelope) -> int | None:
-    """Half the batch (of a GEMM the side), a quarter and so on: the first that does a step; None if not even 1 does.
+    """Half the batch (of a GEMM the side, of several ranks each one's share), a quarter and so on: the first that does a step;
+    None if not even 1 does.
 
     Tried in this process, which has run out once, so what is found is not above what a fresh one could do.
     """
     job = envelope.job
+    if job.processes > 1:  # one of them, alone
+        alone = {"world": 1, "scaling": None, "nodes": 1, "copies": 1, "batch_size": job.rank_batch}
+        job = job.model_copy(update=alone)
     key = "batch_size" if job.size is None else "size"
     value = getattr(job, key) // 2
     plain = "fused" if job.division == "tuned" else "eager"  # what is compiled or recorded holds about as much
@@ -47,6 +51,7 @@ def _fits(job: Job, data_dir: str | None) -> bool:
 def advice(envelope: Envelope) -> str:
     """What to say after an out-of-memory message."""
     name = "batch_size" if envelope.job.size is None else "size"
+    name += " a rank" if envelope.job.world > 1 else ""
     found = largest_that_fits(envelope)
     if found is None:
         return f"not even {name} 1 fits: free memory, or take a smaller network"

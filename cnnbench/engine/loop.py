@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from cnnbench.data import Dataset
-from cnnbench.engine.feed import Batch, Feed, RandomFeed, make_feed, to_tensors
+from cnnbench.engine.feed import WHOLE, Batch, Feed, RandomFeed, Share, make_feed, to_tensors
 from cnnbench.engine.modes import Mode
 from cnnbench.engine.optim import make_optimizer, reset_state
 from cnnbench.engine.pretrain import LayerwisePretraining
@@ -49,11 +49,13 @@ class Training:
     dispatches = True
     """Whether a step dispatches its operators one by one, so that counting them says something."""
 
-    def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
+    def __init__(
+        self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, share: Share = WHOLE
+    ) -> None:
         _check(job, workload)
         self._job, self._device, self._seed, self._extra_forwards = job, device, job.seed, job.extra_forwards
         workload = workload.varied(job.pool, job.activation)
-        self._workload, self.dataset = workload, dataset
+        self._workload, self._share, self.dataset = workload, share, dataset
         self.notes: dict[str, str] = {}
         """What the record's settings should say of how this was built."""
         network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
@@ -124,7 +126,7 @@ class Training:
     def _make_feed(self, job: Job, workload: Workload, dataset: Dataset | None) -> Feed:
         """Where batches come from; a tuned rung may have another way to the same ones."""
         if dataset is not None:
-            return make_feed(job, dataset, self._device)
+            return make_feed(job, dataset, self._device, self._share)
         return RandomFeed(
             workload.input_shape,
             workload.classes,
@@ -132,6 +134,7 @@ class Training:
             batch_size=job.batch_size,
             layout=job.layout,
             seed=job.seed,
+            share=self._share,
         )
 
     def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:

@@ -37,6 +37,10 @@ class Mode:
         self.weight_cache = True
         """Whether autocast keeps a weight's short copy for its next use; not where the step is recorded."""
 
+    def call(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """From now on the network is called through this: a wrapper of it."""
+        self._forward = forward
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Where forward and loss are computed."""
         if self._half is None:

@@ -2,6 +2,7 @@
 
 attach -> data -> build -> first step (cold start ends) -> canary and precision check -> warm-up -> reset to the start ->
 marks and telemetry -> TIMED REGION -> marks and telemetry -> test accuracy -> operator count and floors -> TensorBoard.
+Of several processes that do a job together each goes through all of this, and `Team` keeps them in step.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from cnnbench.engine.build import apply_settings, build
 from cnnbench.engine.loop import Networked, Timed, Training
 from cnnbench.engine.measure import NANO, JobTiming, Report, collector_off, time_blocks, time_job, warm_up
 from cnnbench.engine.progress import Progress
+from cnnbench.engine.replica import Replica, communication
+from cnnbench.engine.team import SOLO, Team
 from cnnbench.engine.tuned.recipe import ByRecipe
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Energy, Envelope, Evaluation, Job, Memory, Outcome, Telemetry, Trial
@@ -43,8 +46,11 @@ LEARNING_STEPS = 100
 class _Phases:
     """Seconds of each part before the timed region, by one monotonic clock shared with the parent."""
 
-    def __init__(self, spawned_ns: int, started_ns: int) -> None:
-        self.seconds: dict[str, float] = {"interpreter": (started_ns - spawned_ns) * NANO}
+    def __init__(self, spawned_ns: int, started_ns: int, launcher_ns: int | None = None) -> None:
+        first = started_ns if launcher_ns is None else launcher_ns
+        self.seconds: dict[str, float] = {"interpreter": (first - spawned_ns) * NANO}
+        if launcher_ns is not None:  # between them: torch's launcher imported, the launchers met, the ranks started
+            self.seconds["launch"] = (started_ns - launcher_ns) * NANO
         self._spawned_ns, self._mark_ns = spawned_ns, started_ns
 
     def end(self, name: str) -> None:
@@ -67,24 +73,33 @@ class _Usage:
         return _Usage(usage.ru_minflt, usage.ru_utime + usage.ru_stime)
 
 
-def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Outcome:
-    """The whole trial. Raises UnsupportedError, DivergedError and whatever the work raises; see engine.worker."""
-    job = envelope.job
-    phases = _Phases(envelope.spawn_monotonic_ns, started_ns)
+def measure_trial(
+    envelope: Envelope, progress: Progress, started_ns: int, join: Callable[[Job], Team] | None = None
+) -> Outcome:
+    """The whole trial; of several processes `join` meets the others. Raises UnsupportedError, DivergedError and whatever the
+    work raises; see engine.worker.
+    """
+    job, team = envelope.job, SOLO
+    phases = _Phases(envelope.spawn_monotonic_ns, started_ns, envelope.launcher_ns)
     own.admit(envelope)
     phases.end("import")
+    if join is not None:
+        progress.phase("join")
+        team = join(job)
+        phases.end("join")
     progress.phase("attach")
-    attached = backend(job.device).attach(threads=job.threads)
+    attached = backend(job.device).attach(threads=job.threads, index=team.local)
+    synchronize = team.synchronizer(attached)
     progress.watch(attached.allocated_bytes)
     settings = apply_settings(job, attached)
     phases.end("attach")
 
     directory = None if envelope.data_dir is None else Path(envelope.data_dir)
-    timed = build(job, directory, attached, begin=progress.phase, end=phases.end)
+    timed = build(job, directory, attached, team=team, begin=progress.phase, end=phases.end)
     settings |= timed.notes if isinstance(timed, Training) else {}
     progress.phase("first step")
     timed.step()
-    attached.synchronize()
+    synchronize()
     phases.end("first_step")
     cold_start = phases.since_spawn()
 
@@ -98,26 +113,32 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
     progress.phase("warm-up")
     first_losses: list[float] = []
     timed.reset()
-    warm = warm_up(timed.step, attached.synchronize, job.warmup_steps, after_step=_note_loss(timed, first_losses))
+    warm = warm_up(timed.step, synchronize, job.warmup_steps, after_step=_note_loss(timed, first_losses))
     timed.reset()
-    attached.synchronize()
+    synchronize()
 
     idle = _idle_energy(envelope, progress)
     attached.reset_peaks()
     mark = memory.reset_host_peak()
     before, usage = telemetry.sample(envelope.device_uuid), _Usage.now()
     losses: list[torch.Tensor] = []
-    timing = _time(job, timed, attached, progress, losses)
+    team.wait()
+    timing = _time(job, timed, attached, progress, losses, team)
+    team.wait()
     spent, after = _Usage.now(), telemetry.sample(envelope.device_uuid)
     allocated, reserved = attached.peaks()
     host_peak = memory.host_peak_bytes()
-    images, final_loss = timed.images_drawn, timed.loss()
+    images, final_loss, weights = timed.images_drawn, timed.loss(), team.digest(timed)
     steps = len(timing.epoch_seconds) * _steps_per_block(job)
 
     trained: board.Weights = {} if envelope.tensorboard_dir is None else board.weights_of(timed)
     progress.phase("evaluation")
     test = timing.evaluations[-1] if job.clock in LOOKING else _evaluate(job, timed, steps)
-    energy = _energy(idle, job, timed, attached, envelope.device_uuid)
+    energy = _energy(idle, job, timed, attached, envelope.device_uuid, team)
+    exchange = None
+    if isinstance(timed, Replica):
+        progress.phase("communication")
+        exchange = communication(timed, synchronize, job.block_steps)
     trial = Trial(
         block_seconds=timing.epoch_seconds,
         steps_per_block=_steps_per_block(job),
@@ -156,8 +177,10 @@ def measure_trial(envelope: Envelope, progress: Progress, started_ns: int) -> Ou
         telemetry_before=before,
         telemetry_after=after,
         energy=energy,
+        communication=exchange,
         settings=settings,
     )
+    trial = team.account(trial, weights)
     if envelope.tensorboard_dir is not None:
         progress.phase("tensorboard")
         trial = board.with_board(envelope, timed, trial, trained)
@@ -188,16 +211,18 @@ def _steps_per_block(job: Job) -> int:
     return {"steady": job.block_steps, "accuracy": job.evaluate_every}.get(job.clock, job.steps_per_epoch) or 0
 
 
-def _time(job: Job, timed: Timed, attached: Attached, progress: Progress, losses: list[torch.Tensor]) -> JobTiming:
+def _time(
+    job: Job, timed: Timed, attached: Attached, progress: Progress, losses: list[torch.Tensor], team: Team = SOLO
+) -> JobTiming:
     """The timed region, by the clock the job names; a steady job's blocks come back as `epoch_seconds`."""
     report: Report | None = progress.count if progress.wanted else None
-    note = _keep_loss(timed, losses)
+    note, synchronize = _keep_loss(timed, losses), team.synchronizer(attached)
     if job.clock == "steady":
         progress.phase("timed", job.blocks * job.block_steps)
         with collector_off():
             blocks = time_blocks(
                 timed.step,
-                attached.synchronize,
+                synchronize,
                 steps=timed.steps if isinstance(timed, Training) else None,
                 blocks=job.blocks,
                 steps_per_block=job.block_steps,
@@ -223,7 +248,7 @@ def _time(job: Job, timed: Timed, attached: Attached, progress: Progress, losses
     with collector_off():
         return time_job(
             training.step,
-            attached.synchronize,
+            synchronize,
             epochs=length,
             steps_per_epoch=steps,
             steps=training.steps,
@@ -293,20 +318,25 @@ def _idle_energy(envelope: Envelope, progress: Progress) -> tuple[float, float] 
 
 
 def _energy(
-    idle: tuple[float, float] | None, job: Job, timed: Timed, attached: Attached, uuid: str | None
+    idle: tuple[float, float] | None,
+    job: Job,
+    timed: Timed,
+    attached: Attached,
+    uuid: str | None,
+    team: Team = SOLO,
 ) -> Energy | None:
     """Energy of a window of further steps, at least 10 s long, after the timed region so that it disturbs nothing."""
     if idle is None:
         return None
     first = _counter(telemetry.sample(uuid))
     start, steps = time.monotonic_ns(), 0
-    while (time.monotonic_ns() - start) * NANO < ENERGY_WINDOW_SECONDS:
+    while team.agree((time.monotonic_ns() - start) * NANO < ENERGY_WINDOW_SECONDS):
         if isinstance(timed, Training):
             timed.steps(job.block_steps)
         else:
             for _ in range(job.block_steps):
                 timed.step()
-        attached.synchronize()
+        team.synchronizer(attached)()
         steps += job.block_steps
     seconds = (time.monotonic_ns() - start) * NANO
     last = _counter(telemetry.sample(uuid))

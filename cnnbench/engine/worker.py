@@ -1,5 +1,7 @@
 """A worker: one process, one job in on standard input, one outcome out into a file, progress on a pipe.
 
+A job of several processes is done by ranks that this one starts and watches (`launcher`); each of them is a `rank`.
+
 Everything that can go wrong inside becomes a typed outcome; what kills the process itself (signals, the kernel's
 out-of-memory killer) is typed by the parent, `runner.launch`.
 """
@@ -61,6 +63,10 @@ def _attempt(envelope: Envelope, progress: Progress) -> Outcome:
 
 def _measure(envelope: Envelope, progress: Progress) -> Outcome:
     progress.phase("import torch")
+    if envelope.job.processes > 1:
+        from cnnbench.engine.launcher import measure_together
+
+        return measure_together(envelope, progress, _STARTED_NS)
     from cnnbench.engine.trial import measure_trial
 
     return measure_trial(envelope, progress, _STARTED_NS)

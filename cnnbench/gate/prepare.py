@@ -70,6 +70,8 @@ def pair_jobs(jobs: Sequence[Job], base: Settings, head: Settings, cores: int) -
         if job.clock != "steady":
             what = f"{job.label}: clock {job.clock!r} is one piece and takes no turns"
             raise UsageError(f"{what}; check a suite of steady jobs")
+        if job.processes > 1:
+            raise UsageError(f"{job.label}: an arm is one process; leave jobs of several out with -k 'not ranks'")
     sides = [_with_settings(ordered, settings, cores) for settings in (base, head)]
     for side in sides:
         if len({job.allocator for job in side}) > 1:

@@ -27,6 +27,7 @@ from cnnbench.schema import (
     Order,
     Pool,
     Precision,
+    Scaling,
     Split,
     Task,
 )
@@ -41,6 +42,8 @@ Choices = Mapping[str, tuple[Scalar, ...]]
 AUTO = "auto"
 """For `threads` all cores allowed; for `data` MNIST where it can be had, else synthetic digits; for `batch_size` of random
 images what fits the device's memory."""
+EVERY = "all"
+"""For `world` as many ranks as there are devices of the kind, or cores."""
 DataChoice = Literal["auto", "mnist", "synthetic"]
 ANY, GPU = "any", "gpu"
 KINDS: tuple[DeviceKind, ...] = get_args(DeviceKind)
@@ -122,6 +125,8 @@ KEYS: Mapping[str, Key] = {
     "recipe": Key(tuple(recipes.RECIPES)),
     "threads": _number(1, 4096, AUTO),
     "allocator": Key(get_args(Allocator)),
+    "world": _number(1, 65_536, EVERY),
+    "scaling": Key(get_args(Scaling)),
 }
 """In the order in which combinations are unfolded. The words of `optimizer` and `init` are the workload's."""
 
@@ -142,6 +147,7 @@ FROM_ELSEWHERE = {
 RANDOM_KEYS = (
     *("workload", "division", "precision", "layout", "task", "execution", "batch_size", "optimizer", "init"),
     *("pool", "activation", "clock", "warmup_steps", "block_steps", "blocks", "extra_forwards", "threads", "allocator"),
+    *("world", "scaling"),
 )
 """Random images have no order, no epochs, and nothing to be right about."""
 
@@ -242,6 +248,8 @@ def completed(cell: dict[str, Scalar | None], workload: Workload) -> dict[str, S
         cell["steps_per_epoch"] = full_batches(cell)
     if cell.get("division") in ("tuned", "open") and cell.get("execution") == "eager":
         cell["execution"] = "auto"  # the suite is silent: the fastest rung
+    if cell["world"] == 1:
+        cell["scaling"] = None
     if cell["clock"] == "accuracy":
         cell["evaluate_every"] = cell["evaluate_every"] or cell["steps_per_epoch"]
         cell["final_evaluation"] = False
@@ -264,7 +272,7 @@ def contradictions(cell: Cell) -> list[str]:
     """What in one combination of values cannot be, each with both values named."""
     if cell["workload"] == "gemm":
         return []
-    found = _of_task(cell) + _of_clock(cell) + _of_division(cell) + _of_recipe(cell)
+    found = _of_task(cell) + _of_clock(cell) + _of_division(cell) + _of_recipe(cell) + _of_world(cell)
     if cell["loader_workers"] and cell["loader"] != "dataloader":
         found.append(f"loader_workers {cell['loader_workers']} needs loader 'dataloader', not {cell['loader']!r}")
     if cell["split"] is None:
@@ -335,6 +343,23 @@ def _of_recipe(cell: Cell) -> list[str]:
         for field, value in fixed.items()
         if cell[field] != value
     ]
+
+
+def _of_world(cell: Cell) -> list[str]:
+    """What several ranks cannot do."""
+    world, scaling = cell["world"], cell["scaling"]
+    if world == 1:
+        return []
+    several = f"world {world!r}"
+    usual = {"clock": "steady", "division": "reference", "task": "training", "execution": "eager"}
+    found = [
+        f"{several} needs {name} {value!r}, not {cell[name]!r}" for name, value in usual.items() if cell[name] != value
+    ]
+    if cell["batch_size"] == AUTO:
+        found.append(f"{several} needs a batch_size in numbers, to be dealt out to the ranks")
+    if scaling == "weak" and cell["epochs"] is not None:
+        found.append("scaling 'weak' has no whole job: with more ranks an epoch has fewer steps; leave epochs out")
+    return found
 
 
 def _of_clock(cell: Cell) -> list[str]:

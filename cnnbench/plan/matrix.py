@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 from cnnbench import workloads
 from cnnbench.errors import UsageError
-from cnnbench.plan.keys import ANY, AUTO, Cell
+from cnnbench.plan import worlds
+from cnnbench.plan.keys import ANY, AUTO, EVERY, Cell
 from cnnbench.plan.suite import Suite
 from cnnbench.schema import DataKind, Device, Job, Machine
 
@@ -33,14 +34,18 @@ def make_plan(
     threads: int | None = None,
     name_filter: str | None = None,
     project: bool = False,
+    copies: str | None = None,
+    nodes: int = 1,
 ) -> tuple[Job, ...]:
     """The jobs of all suites on the devices, round after round; a cell that two suites share is planned once.
 
     `repeats` stands for every suite's own number of rounds. `threads` holds on the CPU; without it a job takes what its
     suite says, else all cores allowed. `project` turns jobs of the job clock into steady ones of the same length (not one with
     pre-training: its two phases have different steps). A cell
-    its device cannot do is planned too: its worker says why not. Raises UsageError for a filter that is not one, or a
-    projection from too few rounds.
+    its device cannot do is planned too: its worker says why not. A `world` swept together with `all` ends at what there is.
+    `copies` (a number or `all`) plans every job as so many copies at once, on devices or cores of their own, and none of several
+    ranks. With `nodes` a job of several ranks has as many on each of so many machines like this one.
+    Raises UsageError for a filter that is not one, a projection from too few rounds, or more processes than there is room for.
     """
     if project and repeats is not None and repeats < PROJECTION_PROCESSES:
         raise UsageError(f"--project needs at least {PROJECTION_PROCESSES} processes a job, not --repeats {repeats}")
@@ -49,8 +54,19 @@ def make_plan(
     for suite in suites:
         rounds = _rounds(suite, repeats, project)
         for device in devices:
-            for cell in _up_to_auto(suite.cells(device.kind), device, machine):
-                job = _make_job(cell, device, machine, data_kind, threads)
+            room = worlds.room(device, devices, machine)
+            for cell, swept in _with_worlds(_up_to_auto(suite.cells(device.kind), device, machine), room * nodes):
+                job = _make_job(cell, device, machine, data_kind, threads, nodes)
+                if copies is not None and (room == 0 or job.world > 1):
+                    continue
+                if copies is not None and wanted(describe(job)):
+                    job = _copied(job, cell, copies, room, machine, threads)
+                if job.world > 1 and (why := worlds.too_many(job, room, machine)) is not None:
+                    if not swept and wanted(describe(job)):
+                        raise UsageError(
+                            f"{suite.name}: {why}; ask for fewer, or sweep world with {EVERY!r}, which ends there"
+                        )
+                    continue
                 if project and job.clock == "job" and workloads.get(job.workload).pretraining is None:
                     job = projected(job)
                 if wanted(describe(job)):
@@ -138,12 +154,54 @@ def _up_to_auto(cells: Sequence[Cell], device: Device, machine: Machine) -> list
     ]
 
 
+def _with_worlds(cells: Sequence[Cell], room: int) -> list[tuple[Cell, bool]]:
+    """The cells with `all` as a number, each with whether it was swept together with `all`; of several ranks none where the
+    device is another's to be planned for.
+    """
+
+    def rest(cell: Cell) -> tuple[object, ...]:
+        return tuple(value for name, value in cell.items() if name != "world")
+
+    swept = {rest(cell) for cell in cells if cell["world"] == EVERY}
+    found: list[tuple[Cell, bool]] = []
+    for cell in cells:
+        if room == 0 and cell["world"] != 1:
+            continue
+        found.append(({**cell, "world": room} if cell["world"] == EVERY else cell, rest(cell) in swept))
+    return found
+
+
+def _copied(job: Job, cell: Cell, copies: str, room: int, machine: Machine, threads: int | None) -> Job:
+    """The job as several copies at once. Raises UsageError where there is no room for two, or its clock is not `steady`."""
+    said = threads if threads is not None else None if cell["threads"] == AUTO else int(cell["threads"] or 1)
+    count, each = worlds.copies_here(copies, job, room, machine, said)
+    found = job.model_copy(update={"copies": count, "threads": each})
+    if found.clock != "steady":
+        raise UsageError(f"--copies {copies}: {job.label} is timed by the {job.clock} clock; copies need steady steps")
+    if count < 2:
+        raise UsageError(f"--copies {copies}: {job.device} has room for one copy; choose other devices with --device")
+    if (why := worlds.too_many(found, room, machine)) is not None:
+        raise UsageError(f"--copies {copies}: {why}")
+    return found
+
+
 def _make_job(
-    cell: Cell, device: Device, machine: Machine, data_kind: DataKind | Callable[[], DataKind], threads: int | None
+    cell: Cell,
+    device: Device,
+    machine: Machine,
+    data_kind: DataKind | Callable[[], DataKind],
+    threads: int | None,
+    nodes: int,
 ) -> Job:
     values = dict(cell)
+    world = int(cell["world"] or 1)
+    nodes = nodes if world > 1 else 1
+    values["nodes"] = nodes
+    values["scaling"] = None if world == 1 else cell["scaling"] or "strong"
+    if values["scaling"] == "weak":
+        values["batch_size"] = int(cell["batch_size"] or 1) * world
     if device.kind == "cpu":
-        suite_threads = machine.cores_allowed if cell["threads"] == AUTO else cell["threads"]
+        suite_threads = max(1, machine.cores_allowed * nodes // world) if cell["threads"] == AUTO else cell["threads"]
         values["threads"] = suite_threads if threads is None else threads
     elif cell["threads"] == AUTO:
         values["threads"] = None

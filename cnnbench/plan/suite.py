@@ -221,6 +221,8 @@ def _read_job(place: str, table: Mapping[str, Any], folder: Path) -> tuple[JobSp
     spec = JobSpec(place, workload.name, choices)
     if workload.kind == "gemm" and "size" not in table:
         problems.append(f"{workload.name} needs size, the side of its square operands")
+    if "scaling" in table and "world" not in table:
+        problems.append(f"scaling {shown(table['scaling'])} needs world, the ranks that the batch is dealt out to")
     if not problems:
         problems = _contradictions(spec)
     return spec, problems

@@ -21,10 +21,18 @@ def processor(device: Device) -> str:
 
 
 def place(job: Job) -> str:
-    """Where on the machine: `cpu, 2 threads`, `cuda:0`; the allocator where it was not held."""
+    """Where on the machine: `cpu, 2 threads`, `cuda:0`, of several processes `cpu, 2 ranks, 1 thread`; the allocator where it was
+    not held.
+    """
     threads = () if job.threads is None else (f"{job.threads} thread{'' if job.threads == 1 else 's'}",)
     allocator = () if job.allocator == "held" else (f"{job.allocator} allocator",)
-    return ", ".join((plain(job.device), *threads, *allocator))
+    return ", ".join((plain(job.device), *together(job), *threads, *allocator))
+
+
+def together(job: Job) -> tuple[str, ...]:
+    """The processes of the job, where it has several: `4 ranks`, `2 nodes`."""
+    counts = {"ranks": job.world, "copies": job.copies, "nodes": job.nodes}
+    return tuple(f"{count} {what}" for what, count in counts.items() if count > 1)
 
 
 def work(job: Job) -> str:
@@ -150,6 +158,9 @@ def _unusual(job: Job) -> tuple[str, ...]:
         job.layout: job.layout != "nchw",
         job.execution: job.execution != "eager",
         **dict.fromkeys(network(job), True),
+        **dict.fromkeys(together(job), True),
+        f"{job.scaling} scaling": job.scaling is not None,
+        f"{job.rank_batch} a rank": job.world > 1,
         f"{job.loader}, {job.loader_workers} workers": job.loader != "resident" or job.loader_workers != 0,
         f"{job.extra_forwards} further forward passes a step": job.extra_forwards != 0,
         f"{job.epoch_eval_images} test images after each epoch": job.epoch_eval_images != 0,

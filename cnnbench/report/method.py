@@ -71,6 +71,26 @@ MORE: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "block_seconds, steps or job_seconds",
         ),
     },
+    "over_median": {
+        "slowest over median": (
+            "of the copies' mean steps (sum(block_seconds) / steps) the slowest copy's over the median in each launch; geometric "
+            "mean over launches; the slowest is the copy with the largest geometric mean",
+            "ranks",
+        ),
+    },
+    "efficiency": {
+        "scaled, efficiency": (
+            "seconds of a step of one process with the fewest threads / the row's, times the row's batch_size over that one's, "
+            "by round where both ran in it (else Welch on the logs); efficiency: times the base's processors over the row's "
+            "(on a CPU world x threads, else world)",
+            "block_seconds, steps, batch_size, world, threads",
+        ),
+        "exchange": (
+            "1 - sum(without_seconds) / sum(with_seconds), from the geometric mean of the quotients over processes; none below 0",
+            "communication",
+        ),
+        "launch": ("launch + join, geometric mean over processes", "phases"),
+    },
 }
 """The same for columns that not every report has, by the column's key."""
 

@@ -13,7 +13,7 @@ from typing import Literal
 from cnnbench import units
 from cnnbench.analysis.compare import Row
 from cnnbench.report import cells, converge, cost, machines, method, modes, notes, stopping, tables
-from cnnbench.report.charts import flops, learning, noise, resources, roofline, speed, sweeps
+from cnnbench.report.charts import flops, learning, noise, resources, roofline, scaling, speed, sweeps
 from cnnbench.report.charts.material import Material
 from cnnbench.report.claim import claim
 from cnnbench.report.model import Cell, Chart, Note, Page, Report, Section, Table
@@ -101,6 +101,13 @@ def _full(
             "The same work on the same device, computed another way on each rung: what layout, number format and compiler bring.",
             [sweeps.ladder(material)],
             [by_key.get("ladder")],
+        ),
+        _section(
+            "scaling",
+            "More than one device",
+            "One job dealt out to ranks, against one process: the same batch shared (strong) or the same batch on each (weak).",
+            [scaling.scaling(material)],
+            [by_key.get("scaling"), by_key.get("copies")],
         ),
         _section(
             "sweeps",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from cnnbench import units
 from cnnbench.analysis.bound import Kind
 from cnnbench.analysis.compare import Comparison, Reference, Row
-from cnnbench.report import cells, labels, ladder, modes, notes, target
+from cnnbench.report import cells, copies, labels, ladder, modes, notes, scaling, target
 from cnnbench.report.model import Cell, Column, Group, Line, Report, Table
 from cnnbench.report.published import reference_cells
 from cnnbench.report.safe import plain
@@ -47,7 +47,9 @@ def all_tables(
     processor: Callable[[Row], Cell],
     references: Sequence[Reference] = (),
 ) -> list[Table]:
-    """The tables that these rows have, in order: training, resources, tta, seeds, bounds, ladder, gemm."""
+    """The tables that these rows have, in order: training, resources, tta, seeds, bounds, ladder, scaling, copies,
+    gemm.
+    """
     training = [row for row in comparison.rows if row.job.workload != "gemm"]
     gemm = [row for row in comparison.rows if row.job.workload == "gemm"]
     tables = []
@@ -57,8 +59,10 @@ def all_tables(
         tables.append(_resources(processor, [row for row in training if row.ok]))
     tables += target.tables(processor, training)
     if any(row.bound is not None and row.bound.floors for row in training):
-        tables.append(_bounds(processor, training))
+        tables.append(_bounds(processor, [row for row in training if row.job.processes == 1]))
     tables += ladder.tables(processor, comparison.rows)
+    tables += scaling.tables(processor, comparison.rows)
+    tables += copies.tables(processor, comparison.rows)
     if gemm:
         tables.append(_gemm(processor, gemm))
     return tables
@@ -232,7 +236,7 @@ def _ceilings(rows: Sequence[Row]) -> list[Row]:
         key = (row.machine.id, row.protocol, row.job.precision, labels.place(row.job))
         rate = row.flops_per_second
         held = best[key].flops_per_second if key in best else None
-        if rate is not None and (held is None or rate.value > held.value):
+        if row.job.copies == 1 and rate is not None and (held is None or rate.value > held.value):
             best[key] = row
     return list(best.values())
 

@@ -28,7 +28,7 @@ from cnnbench import workloads
 from cnnbench.devices import backend
 from cnnbench.errors import WorkloadError
 from cnnbench.runner.boards import Board
-from cnnbench.schema import Device, Envelope, Job, Outcome
+from cnnbench.schema import Device, Envelope, Job, Outcome, Rendezvous
 
 WORKER = (sys.executable, "-m", "cnnbench.engine.worker")
 HELD_ALLOCATOR = {
@@ -61,6 +61,10 @@ class Launch:
     data_dir: Path | None = None
     device: Device | None = None
     """The device as found; None takes whatever `job.device` names, for a caller that knows nothing of it."""
+    devices: tuple[Device, ...] = ()
+    """Of a job of several processes each one's, where they are not on the CPU."""
+    rendezvous: Rendezvous | None = None
+    """Where the launchers of a job on several machines meet."""
     energy: bool = False
     memory_limit_bytes: int | None = None
     board: Board | None = None
@@ -82,19 +86,20 @@ class Ended:
     environment: dict[str, str]
 
 
-def environment_for(job: Job, device: Device | None) -> dict[str, str]:
-    """The variables set for a job's worker; recorded with its result."""
+def environment_for(job: Job, device: Device | None, devices: Sequence[Device] = ()) -> dict[str, str]:
+    """The variables set for a job's worker; recorded with its result. Several `devices` are all seen, in this order."""
     chosen = dict(HELD_ALLOCATOR) if job.allocator == "held" else {}
     if job.threads is not None:
         chosen |= {"OMP_NUM_THREADS": str(job.threads), "MKL_NUM_THREADS": str(job.threads)}
     if device is not None:
-        chosen |= backend(device.id).environment(device)
+        each = [backend(device.id).environment(one) for one in devices or (device,)]
+        chosen |= {name: ",".join(values[name] for values in each) for name in each[0]}
     return chosen
 
 
 def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: None) -> Ended:
     """Run one job in a fresh process and return when its whole tree is gone. KeyboardInterrupt ends the tree and passes on."""
-    chosen = environment_for(job, options.device)
+    chosen = environment_for(job, options.device, options.devices)
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, contextlib.ExitStack() as stack:
         outcome_path = Path(folder) / "outcome.json"
         read_end, write_end = os.pipe()
@@ -109,6 +114,9 @@ def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: 
             spawn_monotonic_ns=started,
             data_dir=None if options.data_dir is None else str(options.data_dir),
             device_uuid=None if options.device is None else options.device.uuid,
+            device_uuids=tuple(device.uuid for device in options.devices),
+            device_ids=tuple(device.id for device in options.devices),
+            rendezvous=options.rendezvous,
             energy=options.energy,
             memory_limit_bytes=options.memory_limit_bytes,
             workload_file=None if (file := workloads.file_of(job.workload)) is None else file.text,
@@ -135,7 +143,7 @@ def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: 
             code = process.wait()
         seconds = (time.monotonic_ns() - started) * 1e-9
         outcome = given_up or _outcome(outcome_path, code, oom_kills_so_far() > oom_kills, job)
-        if outcome.status != "ok":
+        if outcome.status != "ok" and outcome.stderr_tail is None:
             outcome = outcome.model_copy(update={"stderr_tail": tail_of(stderr)})
         return Ended(outcome, seconds, time.process_time() - cpu, chosen)
 

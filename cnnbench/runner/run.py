@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 from cnnbench import gates
 from cnnbench.errors import LedgerError
+from cnnbench.machine.inventory import select
+from cnnbench.plan import worlds
 from cnnbench.runner.boards import board_of
 from cnnbench.runner.launch import Ended, Launch, launch
-from cnnbench.schema import Device, Job, Machine, Outcome, Record, RunHeader
+from cnnbench.schema import Device, Job, Machine, Outcome, Record, Rendezvous, RunHeader, digest
 from cnnbench.store import Ledger, Writer, load
 
 
@@ -82,7 +84,10 @@ def execute(
     for position, item in enumerate(todo):
         watcher.begins(item, position, len(todo))
         board = None if boards is None else board_of(boards, header, item.job)
-        here = replace(options, device=devices.get(item.job.device), inherit=(writer.descriptor,), board=board)
+        device = devices.get(item.job.device)
+        here = replace(options, device=device, inherit=(writer.descriptor,), board=board)
+        if item.job.processes > 1:
+            here = replace(here, devices=members_of(item.job, header), rendezvous=meeting_of(item, options.rendezvous))
         started_at, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic_ns()
         interrupt: KeyboardInterrupt | None = None
         try:
@@ -111,6 +116,18 @@ def execute(
         if fail_fast and record.outcome.status != "ok":
             break
     return tuple(done)
+
+
+def meeting_of(item: Todo, meeting: Rendezvous | None) -> Rendezvous | None:
+    """Where the launchers of this job meet, by a name that no other job has; None where all are on one machine."""
+    if meeting is None or item.job.nodes == 1:
+        return None
+    return meeting.model_copy(update={"name": f"{item.index}-{digest(item.job.model_dump_json())[:16]}"})
+
+
+def members_of(job: Job, header: RunHeader) -> tuple[Device, ...]:
+    """The devices of the job's processes, of those that the run was to use."""
+    return worlds.members(job, select(header.machine.devices, header.options.get("device", "auto")))
 
 
 def _gated(job: Job, ended: Ended, device: Device | None, machine: Machine) -> Outcome:

@@ -59,7 +59,7 @@ def _needed(row: Row) -> int | None:
     workload = cells.workload_of(row.job)
     if workload is None or row.job.precision not in ("fp32", "tf32") or row.job.task == "inference":
         return None
-    return row.job.batch_size * workload.activation_bytes_per_image + PARAMETER_COPIES * workload.parameter_bytes
+    return row.job.rank_batch * workload.activation_bytes_per_image + PARAMETER_COPIES * workload.parameter_bytes
 
 
 def _bars(data: list[Datum], more: str) -> Chart:

@@ -33,7 +33,9 @@ BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 def roofline(material: Material) -> Chart | None:
     """Roofs from the measured copy bandwidth and the best GEMM; each workload's point at its intensity and rate."""
     roofed = [
-        row for row in material.training if row.ceiling_flops_per_second and _bandwidth(row) and row.flops_per_second
+        row
+        for row in material.training
+        if row.job.processes == 1 and row.ceiling_flops_per_second and _bandwidth(row) and row.flops_per_second
     ]
     by_place: dict[Place, list[Row]] = {}
     for row in roofed:

@@ -94,7 +94,7 @@ def _sweep(
                 found["ideal"] = first.value * (value(row) or 1) / (value(rows[0]) or 1)
             data.append(found)
     caption += left_out(len(shown), len(swept), "series", "The most different")
-    return _lines(key, title, axis, caption, data, ideal=ideal)
+    return lines(key, title, axis, caption, data, ideal=ideal)
 
 
 def _fixed(row: Row, varied: tuple[str, ...], several: bool) -> str:
@@ -110,7 +110,8 @@ def _fixed(row: Row, varied: tuple[str, ...], several: bool) -> str:
     return ", ".join(parts)
 
 
-def _lines(key: str, title: str, axis: str, caption: str, data: list[Datum], *, ideal: bool) -> Chart:
+def lines(key: str, title: str, axis: str, caption: str, data: list[Datum], *, ideal: bool) -> Chart:
+    """Images a second over what is varied, a line a series; `ideal` draws what each series has of that name, dashed."""
     import altair as alt
 
     series = list(dict.fromkeys(str(datum["series"]) for datum in data))

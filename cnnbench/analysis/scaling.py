@@ -1,0 +1,86 @@
+"""What more ranks bring: rows of one run in which the same job is done by one process and dealt out to several.
+
+Enter the rows of a comparison; leave sets of two kinds. `strong`: the batch is the same for all, so a step is the same work.
+`weak`: the batch on each rank is, so a step of n ranks is n times the work. In both stand the rows of one process, of the CPU
+at every thread count, and all are held against the one that used the fewest cores. Speed is images a second; efficiency is
+speed over the processors used, those of the base being one. Ranks are the axis here, so rows of different keys are divided.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from cnnbench.analysis import stats
+from cnnbench.analysis.rows import Row
+from cnnbench.analysis.stats import Estimate
+from cnnbench.schema import Job, Scaling
+
+VARIED = ("world", "scaling", "nodes", "threads", "batch_size")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row against the base of its set; None where either was not measured."""
+
+    row: Row
+    speedup: Estimate | None
+    """Its images a second over the base's."""
+    efficiency: Estimate | None
+    """The speed-up over how many times the base's processors it used."""
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A set: how the batch is dealt out, the batch of one process, and its rows, fewest processors first."""
+
+    scaling: Scaling
+    base_batch: int
+    steps: tuple[Step, ...]
+
+
+def scaled(rows: Sequence[Row]) -> tuple[Scaled, ...]:
+    """Every set with a row of several ranks, in an order that does not depend on the rows'."""
+    sets: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if row.job.workload == "gemm" or row.job.copies > 1:
+            continue
+        for scaling in get_args(Scaling):
+            if row.job.scaling in (None, scaling):
+                sets.setdefault(_shared(row, scaling), []).append(row)
+    found = []
+    for (*_, batch, scaling), members in sorted(sets.items()):
+        if any(row.job.world > 1 for row in members):
+            found.append(Scaled(scaling, int(batch), _steps(sorted(members, key=_place))))  # type: ignore[arg-type]
+    return tuple(found)
+
+
+def processors(job: Job) -> int:
+    """Cores that compute on a CPU, GPUs elsewhere."""
+    return job.world * (job.threads or 1 if job.device == "cpu" else 1)
+
+
+def _shared(row: Row, scaling: str) -> tuple[str, ...]:
+    """What the rows of a set share: run, protocol, and the job but for what is varied."""
+    own = {name: value for name, value in json.loads(row.row_key).items() if name not in VARIED}
+    batch = row.job.rank_batch if scaling == "weak" else row.job.batch_size
+    where = (row.job.workload, row.machine.id, row.run_id, str(row.protocol), json.dumps(own))
+    return (*where, f"{batch:09}", scaling)
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    return processors(row.job), row.job.world, row.job.nodes, row.row_key
+
+
+def _steps(rows: Sequence[Row]) -> tuple[Step, ...]:
+    base = next((row for row in rows if row.job.world == 1 and row.costs), None)
+    return tuple(_step(row, base) for row in rows)
+
+
+def _step(row: Row, base: Row | None) -> Step:
+    if base is None or not row.costs:
+        return Step(row, None, None)
+    speedup = stats.ratio(base.costs, row.costs).scaled(row.job.batch_size / base.job.batch_size)
+    return Step(row, speedup, speedup.scaled(processors(base.job) / processors(row.job)))

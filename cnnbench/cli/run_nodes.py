@@ -1,0 +1,78 @@
+"""A run on several machines: the first of them runs the plan and writes the ledger, the others take part in its jobs of ranks.
+
+Every machine is given the same suites, options and seed, so all make the same plan and meet job by job. Two that plan different
+jobs never meet: each job's meeting has a name of its own, and who waits in vain gets a typed timeout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cnnbench.cli.run_plan import Digits
+    from cnnbench.machine.inventory import Inventory
+    from cnnbench.plan.suite import Suite
+    from cnnbench.schema import Rendezvous
+
+
+def meeting(options: dict[str, Any]) -> Rendezvous | None:
+    """Where the machines meet; None of one alone. Raises UsageError for options that do not make a meeting."""
+    from cnnbench.schema import Rendezvous
+
+    nodes, rank, endpoint = options["nodes"], options["node_rank"], options["rdzv"]
+    if nodes == 1:
+        if rank or endpoint:
+            raise UsageError("--node-rank and --rdzv are for several machines; say how many with --nodes")
+        return None
+    if endpoint is None:
+        raise UsageError(f"--nodes {nodes} needs --rdzv HOST:PORT, where the machines meet: a free port of machine 0")
+    host, _, port = endpoint.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UsageError(f"--rdzv {endpoint}: write HOST:PORT with a port from 1 to 65535, such as 10.0.0.1:29400")
+    if rank >= nodes:
+        raise UsageError(f"--node-rank {rank}: of {nodes} machines the ranks are 0 to {nodes - 1}")
+    if options["copies"]:
+        raise UsageError(f"--copies {options['copies']} are one machine's; leave --nodes out")
+    if options["resume"]:
+        raise UsageError("--resume cannot go on with a run of several machines: the others do not know what is left")
+    return Rendezvous(endpoint=endpoint, node_rank=rank, seconds=options["rdzv_timeout"])
+
+
+def take_part(
+    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console, digits: Digits
+) -> ExitCode:
+    """Do this machine's part of every job that is on several; nothing is recorded here, for machine 0 records it all."""
+    from cnnbench.cli.progress import namer
+    from cnnbench.cli.run_plan import new_header
+    from cnnbench.report.safe import plain
+    from cnnbench.runner.launch import Launch, Limits, launch
+    from cnnbench.runner.run import meeting_of, members_of, remaining
+
+    header = new_header(loaded, inventory, options, digits)
+    todo = [item for item in remaining(header, ()) if item.job.nodes > 1]
+    directory, name, failed = digits.directory_for(header.plan), namer(header.plan), 0
+    devices = {device.id: device for device in header.machine.devices}
+    where = f"machine {options['node_rank']} of {options['nodes']}, {len(todo)} jobs; machine 0 records them"
+    console.print(where, highlight=False, markup=False)
+    for number, item in enumerate(todo, start=1):
+        seconds = options["rdzv_timeout"]
+        limits = Limits(timeout_seconds=options["timeout"], hang_seconds=Limits.hang_seconds + seconds)
+        here = Launch(
+            data_dir=directory,
+            device=devices.get(item.job.device),
+            devices=members_of(item.job, header),
+            rendezvous=meeting_of(item, options["meeting"]),
+            energy=options["energy"],
+            limits=limits,
+            progress=not options["no_progress"],
+        )
+        outcome = launch(item.job, here).outcome
+        failed += outcome.status != "ok"
+        said = "took part" if outcome.status == "ok" else f"{outcome.status.upper()}: {plain(outcome.message or '')}"
+        console.print(f"[{number}/{len(todo)}] {name(item.job)}: {said}", highlight=False, markup=False)
+    return ExitCode.JOB_FAILED if failed else ExitCode.DONE

@@ -1,0 +1,111 @@
+"""What several processes of one job measured, as one trial.
+
+Of ranks: a block is as long as on the slowest, images and energy are added up, memory is the rank's that took most, and what is
+the same on all is rank 0's. Of copies: the slowest copy's trial, whole, with all of them in `ranks`. One that did not end well
+decides how the job ended.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+from cnnbench.schema import Communication, Energy, Job, Memory, Outcome, Telemetry, Trial
+
+
+def combine(job: Job, outcomes: Sequence[Outcome], here: Collection[int] = ()) -> Outcome:
+    """One outcome of all, in order of ranks; each has a trial. `here` are the ranks of this machine, all if none is named: how
+    long another one waited to be met is no part of this one's cold start.
+    """
+    trials = [outcome.trial for outcome in outcomes if outcome.trial is not None]
+    trial = _of_ranks(trials, here or range(len(trials))) if job.world > 1 else _slowest(trials)
+    worst = next((n for n, outcome in enumerate(outcomes) if outcome.status != "ok"), None)
+    if worst is None:
+        return Outcome(status="ok", trial=trial)
+    name = f"{'rank' if job.world > 1 else 'copy'} {worst} of {job.processes}"
+    found = outcomes[worst]
+    return found.model_copy(update={"message": f"{name}: {found.message}", "trial": trial})
+
+
+def _slowest(trials: Sequence[Trial]) -> Trial:
+    """The slowest copy's, with what every copy has to say."""
+    slowest = max(trials, key=lambda trial: sum(trial.block_seconds))
+    return slowest.model_copy(update={"ranks": tuple(rank for trial in trials for rank in trial.ranks)})
+
+
+def _of_ranks(trials: Sequence[Trial], here: Collection[int]) -> Trial:
+    """The trial of the whole job."""
+    first = trials[0]
+    last = max((trials[rank] for rank in here), key=lambda trial: trial.cold_start_seconds or 0.0)
+    update: dict[str, Any] = {
+        "block_seconds": _most_each(trial.block_seconds for trial in trials),
+        "images": sum(trial.images for trial in trials),
+        "warmup_seconds": _most_each(trial.warmup_seconds for trial in trials),
+        "losses": tuple(statistics.fmean(each) for each in zip(*(trial.losses for trial in trials), strict=False)),
+        "cold_start_seconds": last.cold_start_seconds,
+        "phases": last.phases,
+        "minor_faults": _most(trial.minor_faults for trial in trials),
+        "cpu_seconds": sum(trial.cpu_seconds or 0.0 for trial in trials),
+        "memory": _memory([trial.memory for trial in trials]),
+        "telemetry_after": _telemetry([trial.telemetry_after for trial in trials]),
+        "energy": _energy([trial.energy for trial in trials if trial.energy is not None]),
+        "ranks": tuple(rank for trial in trials for rank in trial.ranks),
+        "communication": _communication([trial.communication for trial in trials if trial.communication is not None]),
+        "canary": next((each.canary for each in trials if each.canary and not each.canary.passed), first.canary),
+        "settings": first.settings | {"affinity": "; ".join(trial.settings.get("affinity", "n/a") for trial in trials)},
+    }
+    return first.model_copy(update=update)
+
+
+def _most_each(found: Iterable[Sequence[float]]) -> tuple[float, ...]:
+    return tuple(max(each) for each in zip(*found, strict=True))
+
+
+def _most(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _memory(found: Sequence[Memory]) -> Memory:
+    """Each mark of the rank that took most; how it was read is the same on all."""
+    read: dict[str, Callable[[Memory], int | None]] = {
+        "host_peak_bytes": lambda each: each.host_peak_bytes,
+        "host_before_bytes": lambda each: each.host_before_bytes,
+        "device_allocated_peak_bytes": lambda each: each.device_allocated_peak_bytes,
+        "device_reserved_peak_bytes": lambda each: each.device_reserved_peak_bytes,
+        "device_used_bytes": lambda each: each.device_used_bytes,
+    }
+    return found[0].model_copy(update={name: _most(map(value, found)) for name, value in read.items()})
+
+
+def _telemetry(found: Sequence[Telemetry | None]) -> Telemetry | None:
+    """Rank 0's, with every device's reasons for having slowed itself."""
+    first = found[0]
+    reasons = dict.fromkeys(reason for each in found if each for reason in each.device_throttle_reasons or ())
+    if first is None or not reasons:
+        return first
+    return first.model_copy(update={"device_throttle_reasons": tuple(reasons)})
+
+
+def _energy(found: Sequence[Energy]) -> Energy | None:
+    """Added up over devices. A package's counter is everyone's: each rank read the same joules, so one is taken.
+
+    The window is rank 0's: ranks agree on its steps and wait for one another at its end.
+    """
+    if not found or found[0].source == "rapl-package":
+        return found[0] if found else None
+    together = {
+        "window_joules": sum(each.window_joules for each in found),
+        "idle_joules": sum(each.idle_joules * found[0].idle_seconds / each.idle_seconds for each in found),
+    }
+    return found[0].model_copy(update=together)
+
+
+def _communication(found: Sequence[Communication]) -> Communication | None:
+    if not found:
+        return None
+    return Communication(
+        steps_per_block=found[0].steps_per_block,
+        with_seconds=_most_each(each.with_seconds for each in found),
+        without_seconds=_most_each(each.without_seconds for each in found),
+    )

@@ -1,0 +1,149 @@
+"""A job on two machines: here two runners on the loopback, which meet, measure together and are refused what cannot be."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import builders as b
+import pytest
+from click.testing import CliRunner
+
+from cnnbench import gates, workloads
+from cnnbench.cli.main import cli
+from cnnbench.errors import UsageError
+from cnnbench.plan.matrix import make_plan
+from cnnbench.plan.suite import load_suite
+from cnnbench.runner.launch import Ended, Launch, Limits, launch
+from cnnbench.runner.run import Todo, meeting_of
+from cnnbench.schema import Job, Rendezvous
+
+MLP = workloads.get("mlp-1")
+JOB = Job(
+    workload="mlp-1",
+    workload_version=MLP.version,
+    optimizer=MLP.default_optimizer,
+    init=MLP.default_init,
+    data="synthetic",
+    split="train-55000",
+    batch_size=64,
+    warmup_steps=2,
+    block_steps=4,
+    blocks=3,
+    threads=1,
+    world=2,
+    scaling="strong",
+    nodes=2,
+    final_evaluation=False,
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def node(rank: int, port: int, seconds: int, name: str = "test", job: Job = JOB) -> Ended:
+    meeting = Rendezvous(endpoint=f"127.0.0.1:{port}", node_rank=rank, name=name, seconds=seconds)
+    return launch(job, Launch(rendezvous=meeting, limits=Limits(timeout_seconds=120.0)))
+
+
+def at_once(*work: Callable[[], Ended]) -> list[Ended]:
+    found: dict[int, Ended] = {}
+    threads = [threading.Thread(target=lambda n=n, do=do: found.update({n: do()})) for n, do in enumerate(work)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [found[n] for n in range(len(work))]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two ranks need two cores")
+def test_two_machines_do_one_job_and_each_knows_the_whole_of_it() -> None:
+    """The second begins first and waits for the first to be there; both end with the same figures, but for the start."""
+    port = free_port()
+
+    def late() -> Ended:
+        time.sleep(2)
+        return node(0, port, 60)
+
+    first, second = at_once(late, lambda: node(1, port, 60))
+    for ended in (first, second):
+        assert ended.outcome.status == "ok", ended.outcome
+        trial = ended.outcome.trial
+        assert trial is not None
+        assert trial.images == JOB.batch_size * trial.steps
+        assert sorted(rank.node for rank in trial.ranks) == [0, 1]
+        assert gates.check(JOB, trial, ended.process_seconds, None, None) == ()  # type: ignore[arg-type]
+        assert trial.cold_start_seconds is not None
+        assert trial.cold_start_seconds < ended.process_seconds
+    assert first.outcome.trial.block_seconds == second.outcome.trial.block_seconds  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_meeting_that_nobody_comes_to_is_a_timeout(rank: int) -> None:
+    """Whether this machine is the meeting place or looks for it."""
+    outcome = node(rank, free_port(), 3).outcome
+    assert outcome.status == "timeout", outcome
+    assert "2 nodes did not meet at 127.0.0.1:" in (outcome.message or "")
+    assert "within 3 s" in (outcome.message or "")
+
+
+def plan(folder: Path, text: str, nodes: int, cores: int = 4) -> tuple[Job, ...]:
+    path = folder / "x.toml"
+    path.write_text(f'repeats = 1\n[[job]]\nworkload = "mnist-cnn"\nbatch_size = 120\n{text}')
+    machine = b.machine(cores_allowed=cores)
+    return make_plan([load_suite(path)], machine, (b.CPU,), data_kind="mnist", seed=1, nodes=nodes)
+
+
+def test_all_is_of_all_machines_and_ranks_are_as_many_on_each(tmp_path: Path) -> None:
+    """One process is on one machine; three ranks are not on two."""
+    jobs = plan(tmp_path, 'world = [1, 2, 3, 4, "all"]\n', nodes=2)
+    assert {(job.world, job.nodes, job.threads) for job in jobs} == {(1, 1, 4), (2, 2, 4), (4, 2, 2), (8, 2, 1)}
+    with pytest.raises(UsageError, match="3 ranks cannot be dealt out evenly over 2 nodes"):
+        plan(tmp_path, "world = 3\n", nodes=2)
+    with pytest.raises(UsageError, match="6 ranks on cpu need 6 cores, this process may use 4"):
+        plan(tmp_path, "world = 12\n", nodes=2)
+
+
+def test_only_jobs_on_several_machines_meet_and_no_two_by_the_same_name() -> None:
+    meeting = Rendezvous(endpoint="10.0.0.1:29400", seconds=10)
+    assert meeting_of(Todo(0, 1, JOB.model_copy(update={"nodes": 1})), meeting) is None
+    assert meeting_of(Todo(0, 1, JOB), None) is None
+    found = [meeting_of(Todo(n, 1, job), meeting) for n in (0, 1) for job in (JOB, JOB.model_copy(update={"seed": 5}))]
+    assert len({each.name for each in found if each}) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--nodes", "2"], "--nodes 2 needs --rdzv HOST:PORT"),
+        (["--rdzv", "10.0.0.1:29400"], "say how many with --nodes"),
+        (["--node-rank", "1"], "say how many with --nodes"),
+        (["--nodes", "2", "--rdzv", "10.0.0.1"], "write HOST:PORT"),
+        (["--nodes", "2", "--rdzv", "10.0.0.1:0"], "write HOST:PORT"),
+        (["--nodes", "2", "--rdzv", "10.0.0.1:29400", "--node-rank", "2"], "the ranks are 0 to 1"),
+        (["--nodes", "2", "--rdzv", "10.0.0.1:29400", "--resume"], "--resume cannot go on"),
+        (["--nodes", "2", "--rdzv", "10.0.0.1:29400", "--copies", "all"], "are one machine's"),
+        (["--nodes", "2", "--rdzv", "10.0.0.1:29400"], "needs --seed, the same on every machine"),
+    ],
+)
+def test_options_that_make_no_meeting_are_refused(
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnnbench.machine import inventory
+
+    known: Any = inventory.Inventory(b.machine(), b.software(), None, ())  # type: ignore[arg-type]
+    monkeypatch.setattr(inventory, "take_inventory", lambda **options: known)
+    done = CliRunner().invoke(cli, ["run", "quick", "--dry-run", *arguments])
+    said = str(done.exception) + done.output
+    assert words in said
+    assert done.exit_code != 0
