@@ -74,6 +74,12 @@ class WorkerError(CnnbenchError):
     exit_code = ExitCode.JOB_FAILED
 
 
+class FleetError(CnnbenchError):
+    """Slurm, or a node, did not do what was asked of it; the message has its own words."""
+
+    exit_code = ExitCode.JOB_FAILED
+
+
 class UnsupportedError(CnnbenchError):
     """This device or build of torch cannot do this job; recorded as `unsupported`, with the reason."""
 
