@@ -61,7 +61,7 @@ class View:
     def active(self) -> bool:
         """Whether Slurm still has a job for it."""
         last = self.cell.last
-        return last is not None and last.job_id is not None and not _over(last, None)
+        return last is not None and last.job_id is not None and not _over(last)
 
 
 def views(folder: Path, fleet: Fleet) -> tuple[View, ...]:
@@ -89,20 +89,21 @@ def view(place: Path, cell: Cell) -> View:
     if last.refused is not None or last.job_id is None:
         why = last.refused or "it is not known whether its job was submitted"
         return so("failed", Outcome(status="interrupted", message=f"node {cell.node}: {why}; {AGAIN}"))
-    ended = _facts(node.end_path(place, last.job_id))
-    if not _over(last, ended):
+    if not _over(last):
         waits = last.said is None or last.said.state in slurm.WAITING
         return so("waiting" if waits else "running")
-    return so("failed", _why(place, cell, last, last.said or Said(state=slurm.UNKNOWN), ended))
+    return so("failed", _why(place, cell, last, last.said or Said(state=slurm.UNKNOWN)))
 
 
-def _over(last: Attempt, ended: dict[str, Any] | None) -> bool:
-    return ended is not None or (last.said is not None and last.said.state in slurm.ENDED)
+def _over(last: Attempt) -> bool:
+    """By Slurm alone: while it still cleans up after a job, it does not say yet how the job ended."""
+    return last.said is not None and last.said.state in slurm.ENDED
 
 
-def _why(place: Path, cell: Cell, last: Attempt, said: Said, ended: dict[str, Any] | None) -> Outcome:
+def _why(place: Path, cell: Cell, last: Attempt, said: Said) -> Outcome:
     """Why a job ended before its run did."""
     assert last.job_id is not None
+    ended = _facts(node.end_path(place, last.job_id))
     token = _facts(node.token_path(place, last.job_id))
     where = (token or {}).get("node") or said.node or cell.node
     status = _BY_STATE.get(said.state, "crashed")

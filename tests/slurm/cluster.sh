@@ -73,7 +73,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000
 MpiDefault=none
-ReturnToService=2
+ReturnToService=1
 KillWait=10
 SlurmdTimeout=10
 InactiveLimit=0
