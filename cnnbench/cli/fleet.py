@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnbench.cli import completion
+from cnnbench.cli.fleet_report import report
 from cnnbench.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _collect(context: click.Context, folder: Path, results: Path, *, wait: bool,
             click.echo(f"{entry.status}: {'; '.join(entry.notes)}", err=True)
     new = merged.count("brought", "longer", kind="run")
     click.echo(f"{new} ledgers brought to {results}; {merged.records:,} records of this fleet there", err=True)
-    click.echo(f"now: cnnbench show {results}", err=True)
+    click.echo(f"now: cnnbench show {results}; cnnbench fleet report {results}", err=True)
     context.exit(merged.exit_code or code)
 
 
@@ -224,3 +225,6 @@ def _document(made: Fleet, found: Sequence[View]) -> dict[str, Any]:
             for view in found
         ],
     }
+
+
+fleet.add_command(report)
