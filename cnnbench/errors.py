@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
 
     DONE = 0
     FINDING = 1
-    """A regression was confirmed, an audit disagrees, two copies of a run differ, a mode learns worse, or a node is an outlier."""
+    """A regression was confirmed, an audit disagrees, copies of a run differ, a mode learns worse, or a node is an outlier."""
     USAGE = 2
     """Wrong usage or invalid input: an unknown name, a broken file, a directory that cannot be written."""
     UNFIT = 3
