@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import builders as b
@@ -143,6 +144,30 @@ def test_a_controller_that_is_silent_is_no_end_of_a_job(
     assert "squeue: slurm_load_jobs error: Unable to contact slurm controller" in capsys.readouterr().err
     (cluster.folder / "silent").unlink()
     assert seen(results)["n1"].standing == "waiting"
+
+
+def test_waiting_outlasts_a_controller_that_is_silent(
+    cluster: Cluster, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Slurm goes silent, then the job has ended: one warning, each change said once, and the records are there."""
+    run(results, "--nodes", "1")
+    begins(results, "n1", "17")
+    cluster.queue("17|PENDING||Resources")
+
+    def later(seconds: float) -> None:
+        if not (cluster.folder / "silent").exists():
+            cluster.silent("Unable to contact slurm controller\n")
+            return
+        (cluster.folder / "silent").unlink()
+        measures(results, "n1", done=3)
+        cluster.queue("17|COMPLETED|n1|None")
+
+    monkeypatch.setattr(time, "sleep", later)
+    assert run_cli(["fleet", "collect", "--wait", "-o", str(results)]) == ExitCode.DONE
+    said = capsys.readouterr().err
+    assert said.count("n1: waiting Slurm: pending (Resources)") == 1
+    assert said.count("Unable to contact slurm controller; still waiting") == 1
+    assert "n1: done" in said
 
 
 def test_a_results_directory_that_is_not_shared_is_said(cluster: Cluster, results: Path) -> None:

@@ -214,10 +214,10 @@ def test_a_node_that_failed_is_never_silently_missing(tmp_path: Path, capsys: py
 def test_folders_of_hosts_are_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Results fetched by ssh, a folder a host: the folders given are the nodes."""
     for ledger in [*good(5), node(6, 0.2)]:
-        b.write(tmp_path / f"host{name_of(ledger.header.run_id)}", ledger)
+        b.write(tmp_path / f"{name_of(ledger.header.run_id)}.cluster.org", ledger)
     paths = [str(path) for path in sorted(tmp_path.iterdir())]
     assert run_cli(["fleet", "report", *paths]) == ExitCode.FINDING
-    assert "outliers: hostn6." in capsys.readouterr().out
+    assert "outliers: n6.cluster.org." in capsys.readouterr().out
 
 
 def test_runs_without_a_node_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

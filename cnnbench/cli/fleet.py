@@ -13,7 +13,7 @@ import click
 
 from cnnbench.cli import completion
 from cnnbench.cli.fleet_report import report
-from cnnbench.errors import ExitCode
+from cnnbench.errors import ExitCode, FleetError
 
 if TYPE_CHECKING:
     from cnnbench.fleet.cells import View
@@ -150,12 +150,11 @@ def collect_command(
 
 
 def _collect(context: click.Context, folder: Path, results: Path, *, wait: bool, poll: float, as_json: bool) -> None:
-    from cnnbench.fleet import cells, collect
+    from cnnbench.fleet import collect
 
     made = collect.refresh(folder)
-    while wait and any(view.standing in ("waiting", "running") for view in cells.views(folder, made)):
-        time.sleep(poll)
-        made = collect.refresh(folder)
+    if wait:
+        made = _wait_for(folder, made, poll)
     found, merged, problems = collect.collect(folder, made, results=results)
     _print(made, found, as_json=as_json)
     for problem in problems:
@@ -171,6 +170,27 @@ def _collect(context: click.Context, folder: Path, results: Path, *, wait: bool,
     click.echo(f"{new} ledgers brought to {results}; {merged.records:,} records of this fleet there", err=True)
     click.echo(f"now: cnnbench show {results}; cnnbench fleet report {results}", err=True)
     context.exit(merged.exit_code or code)
+
+
+def _wait_for(folder: Path, made: Fleet, poll: float) -> Fleet:
+    """The fleet once none of its jobs waits or runs; meanwhile a line for each change. Slurm may be silent for a while."""
+    from cnnbench.fleet import cells, collect
+
+    told: dict[str, str] = {}
+    while True:
+        found = cells.views(folder, made)
+        for view in found:
+            text = " ".join(filter(None, (view.standing, _said(view))))
+            if told.get(view.node) != text:
+                click.echo(f"{view.node}: {text}", err=True)
+            told[view.node] = text
+        if not any(view.standing in ("waiting", "running") for view in found):
+            return made
+        time.sleep(poll)
+        try:
+            made = collect.refresh(folder)
+        except FleetError as error:
+            click.echo(f"warning: {error}; still waiting", err=True)
 
 
 def _exit_code(found: Sequence[View]) -> int:

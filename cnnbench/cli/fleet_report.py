@@ -63,7 +63,7 @@ def node_names(ledgers: Sequence[Ledger], roots: Sequence[Path]) -> tuple[dict[s
         if run_id in by_fleet:
             names[run_id] = by_fleet[run_id]
         elif len(roots) > 1 and root is not None:
-            names[run_id] = root.stem
+            names[run_id] = root.name if root.is_dir() else root.stem
         else:
             names[run_id] = f"run {run_id}"
             unnamed += 1
