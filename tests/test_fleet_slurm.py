@@ -67,6 +67,7 @@ def conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _on_it(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_CONF", str(conf))
+    monkeypatch.setenv("PATH", "/usr/sbin:/sbin", prepend=os.pathsep)
     monkeypatch.setenv("PYTHONPATH", str(Path(cnnbench.__file__).parents[1]), prepend=os.pathsep)
 
 
@@ -79,6 +80,11 @@ def look(results: Path) -> View:
     folder = state.find(results)
     (view,) = views(folder, refresh(folder))
     return view
+
+
+def node_is(name: str, *words: str) -> None:
+    """Tell Slurm what a node's state is."""
+    subprocess.run(["scontrol", "update", f"NodeName={name}", *words], check=True, timeout=60)
 
 
 def until(happens: Callable[[], bool], what: str) -> None:
@@ -164,11 +170,7 @@ def test_a_node_that_fails_and_comes_back(tmp_path: Path, capsys: pytest.Capture
     )
     until(begun(results), "the first process")
     name = look(results).node
-
-    def node_is(*words: str) -> None:
-        subprocess.run(["scontrol", "update", f"NodeName={name}", *words], check=True, timeout=60)
-
-    node_is("State=DOWN", "Reason=a-fan-failed")
+    node_is(name, "State=DOWN", "Reason=a-fan-failed")
     try:
         until(lambda: look(results).standing == "failed" and not runs_of(results), "the end of the job")
         outcome = look(results).outcome
@@ -182,10 +184,36 @@ def test_a_node_that_fails_and_comes_back(tmp_path: Path, capsys: pytest.Capture
         assert fleet(results, "run", "--resume") == ExitCode.JOB_FAILED
         assert "a-fan-failed" in capsys.readouterr().out
     finally:
-        node_is("State=RESUME")
+        node_is(name, "State=RESUME")
     until(lambda: fleet(results, "run", "--resume") == ExitCode.DONE, "the node")
     assert fleet(results, "cancel") == ExitCode.DONE
     until(lambda: not runs_of(results), "the end of the cancelled job")
+
+
+def test_a_results_directory_that_a_node_does_not_share(tmp_path: Path, conf: Path) -> None:
+    """The node's daemon sees an empty folder where ours has the results: a mount of its own, as on a node without the share."""
+    apart = f"mount --make-rprivate / && mount -t tmpfs none {tmp_path} && exec slurmd -N n2"
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no mount namespaces in this container")
+    results, pid = tmp_path / "results", conf.parent / "run" / "slurmd-n2.pid"
+
+    def restarted(command: list[str]) -> None:
+        psutil.Process(int(pid.read_text())).terminate()
+        until(lambda: not pid.exists(), "the end of slurmd")
+        subprocess.run(command, check=True, timeout=60, capture_output=True)
+        until(pid.exists, "slurmd")
+
+    node_is("n1", "State=DRAIN", "Reason=the-other-one")
+    restarted(["unshare", "-m", "sh", "-c", apart])
+    try:
+        assert fleet(results, "run", "quick", "-p", "main", "--nodes", "1", "--run-options", "-k gemm") == ExitCode.DONE
+        until(lambda: look(results).standing == "failed", "the end of the job")
+        view = look(results)
+        assert view.node == "n2"
+        assert "not shared with the node" in str(view.outcome)
+    finally:
+        restarted(["slurmd", "-N", "n2"])
+        node_is("n1", "State=RESUME")
 
 
 def test_slurm_says_no_in_its_own_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
