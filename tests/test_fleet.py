@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import builders as b
 import pytest
@@ -162,7 +164,7 @@ def test_waiting_outlasts_a_controller_that_is_silent(
         measures(results, "n1", done=3)
         cluster.queue("17|COMPLETED|n1|None")
 
-    monkeypatch.setattr(time, "sleep", later)
+    monkeypatch.setattr("cnnbench.cli.fleet.time", SimpleNamespace(sleep=later))  # subprocess sleeps too
     assert run_cli(["fleet", "collect", "--wait", "-o", str(results)]) == ExitCode.DONE
     said = capsys.readouterr().err
     assert said.count("n1: waiting Slurm: pending (Resources)") == 1
@@ -218,6 +220,17 @@ def test_a_run_that_recorded_its_own_end_gets_no_second_record(cluster: Cluster,
     assert len(store.load(path).records) == 1
 
 
+def test_a_run_killed_outright_has_its_process_written_down_for_it(cluster: Cluster, results: Path) -> None:
+    """By the kernel for want of memory, say: the job outlives it and says how it ended."""
+    run(results, "--nodes", "1")
+    begins(results, "n1", "17")
+    path = measures(results, "n1", done=1)
+    ends(results, "n1", "17", -9)
+    cluster.queue("17|FAILED|n1|NonZeroExitCode")
+    run_cli(["fleet", "collect", "-o", str(results)])
+    assert [(r.index, r.outcome.status) for r in store.load(path).records] == [(0, "ok"), (1, "interrupted")]
+
+
 def test_a_run_that_is_still_alive_is_left_alone(
     cluster: Cluster, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -245,6 +258,35 @@ def test_a_resume_submits_only_what_is_missing(cluster: Cluster, results: Path) 
     assert "#SBATCH --time=600" in cluster.script(21)
 
 
+def test_two_resumes_at_once_submit_a_node_once(
+    cluster: Cluster, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second one submits between what the first one read and what it does."""
+    run(results, "--nodes", "1")
+    cluster.queue("17|TIMEOUT|n1|TimeLimit")
+    asked, again = slurm.nodes, ["fleet", "run", "--resume", "-o", str(results)]
+
+    def meanwhile(partition: str) -> tuple[slurm.Node, ...]:
+        monkeypatch.setattr(slurm, "nodes", asked)
+        assert run_cli(again) == ExitCode.DONE
+        return asked(partition)
+
+    monkeypatch.setattr(slurm, "nodes", meanwhile)
+    assert run_cli(again) == ExitCode.USAGE
+    assert "another command submits" in capsys.readouterr().err
+    assert cluster.submitted == 2
+
+
+def test_a_dry_resume_writes_nothing(cluster: Cluster, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(results, "--nodes", "1")
+    begins(results, "n1", "17")
+    path = measures(results, "n1", done=1)
+    cluster.queue("17|NODE_FAIL|n1|NodeDown")
+    assert run_cli(["fleet", "run", "--resume", "--dry-run", "-o", str(results)]) == ExitCode.DONE
+    assert "#SBATCH --nodelist=n1" in capsys.readouterr().out
+    assert (len(store.load(path).records), cluster.submitted, results.exists()) == (1, 1, False)
+
+
 def test_cancel_ends_what_is_not_over(cluster: Cluster, results: Path) -> None:
     run(results, "--each-node")
     cluster.queue("17|COMPLETED|n1|None", "18|RUNNING|n2|None")
@@ -268,11 +310,12 @@ def test_a_job_that_slurm_refuses_is_on_record_in_its_own_words(
     assert "#SBATCH --nodelist=n1" in cluster.script(18)
 
 
-def test_a_node_that_is_down_is_on_record_and_not_submitted(cluster: Cluster, results: Path) -> None:
-    cluster.nodes(sinfo_line("n1"), sinfo_line("n2", "down*", reason="Not responding"))
+@pytest.mark.parametrize("down", ["down*", "down", "idle*", "drained", "draining", "maint"])
+def test_a_node_that_is_down_is_on_record_and_not_submitted(cluster: Cluster, results: Path, down: str) -> None:
+    cluster.nodes(sinfo_line("n1"), sinfo_line("n2", down, reason="Not responding"))
     assert run(results, "--each-node") == ExitCode.JOB_FAILED
     assert cluster.submitted == 1
-    assert "node n2: Slurm has it as down* (Not responding)" in str(seen(results)["n2"].outcome)
+    assert f"node n2: Slurm has it as {down} (Not responding)" in str(seen(results)["n2"].outcome)
     assert run_cli(["fleet", "run", "--resume", "-o", str(results)]) == ExitCode.JOB_FAILED
     assert cluster.submitted == 1
     cluster.nodes(sinfo_line("n1"), sinfo_line("n2"))
@@ -402,15 +445,20 @@ def test_a_broken_state_is_one_clear_error(tmp_path: Path, text: str) -> None:
         state.read(tmp_path)
 
 
-def test_the_state_is_written_whole_or_not_at_all(cluster: Cluster, results: Path) -> None:
+def test_the_state_is_written_whole_or_not_at_all(
+    cluster: Cluster, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full as the new state goes there: the old one stands, and nothing lies about."""
     run(results, "--nodes", "1")
     folder = only_fleet(results)
     before = (folder / state.FILE).read_bytes()
-    folder.chmod(0o500)
-    try:
-        state.write(folder, state.read(folder))
-    except UsageError:
-        assert (folder / state.FILE).read_bytes() == before  # but root may write anywhere
-    finally:
-        folder.chmod(0o700)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    fleet = state.read(folder).model_copy(update={"suites": ("other",)})
+    with pytest.raises(UsageError, match="No space left on device"):
+        state.write(folder, fleet)
+    assert (folder / state.FILE).read_bytes() == before
     assert sorted(path.name for path in folder.iterdir()) == [state.FILE, state.LOCK, "n1"]

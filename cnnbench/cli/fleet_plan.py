@@ -69,7 +69,7 @@ def resumed_fleet(
     context: click.Context, suites: tuple[str, ...], results: Path, options: dict[str, Any]
 ) -> tuple[Path, Fleet, list[str]]:
     """The fleet to go on with, cut-off processes written down, and the nodes that lack something and have no job."""
-    from cnnbench.fleet import collect, slurm, state, submit
+    from cnnbench.fleet import cells, collect, slurm, state, submit
 
     given = {"constraint", "gres", "count", "each_node", "run_options"}
     asked = sorted(name for name in given if options[name])
@@ -82,9 +82,11 @@ def resumed_fleet(
         raise UsageError(
             f"fleet {was.fleet_id} runs {' '.join(was.suites)}, not {' '.join(suites)}; name it with --fleet"
         )
-    found, _, problems = collect.collect(folder, was)
-    for problem in problems:
-        click.echo(f"warning: {problem}", err=True)
+    found = cells.views(folder, was)
+    if not options["dry_run"]:
+        found, _, problems = collect.collect(folder, was, results=results)
+        for problem in problems:
+            click.echo(f"warning: {problem}", err=True)
     explicit = context.get_parameter_source("exclusive") == click.core.ParameterSource.COMMANDLINE
     new = {
         "partition": options["partition"],
@@ -112,11 +114,20 @@ def resumed_fleet(
 
 
 def submit_jobs(folder: Path, made: Fleet, names: Sequence[str]) -> int:
-    """Submit the nodes' jobs, each on record before the next; returns how many nodes got none."""
+    """Submit the nodes' jobs, each on record before the next; returns how many nodes got none.
+
+    Raises UsageError where another command has submitted one of them meanwhile.
+    """
     from cnnbench.fleet import state, submit
 
     refused = 0
     with state.locked(folder):
+        if (folder / state.FILE).exists():
+            there = {cell.node: len(cell.attempts) for cell in state.read(folder).cells}
+            if any(there.get(cell.node) != len(cell.attempts) for cell in made.cells if cell.node in names):
+                raise UsageError(
+                    f"{folder}: another command submits this fleet's jobs; look with `cnnbench fleet status`"
+                )
         state.write(folder, made)
         for cell in made.cells:
             last = cell.last
