@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
 
     DONE = 0
     FINDING = 1
-    """A regression was confirmed, an audit disagrees, two copies of a run differ, or a mode learns worse."""
+    """A regression was confirmed, an audit disagrees, copies of a run differ, a mode learns worse, or a node is an outlier."""
     USAGE = 2
     """Wrong usage or invalid input: an unknown name, a broken file, a directory that cannot be written."""
     UNFIT = 3
@@ -70,6 +70,12 @@ class UnfitError(CnnbenchError):
 
 class WorkerError(CnnbenchError):
     """A worker process failed, and trying again did not help."""
+
+    exit_code = ExitCode.JOB_FAILED
+
+
+class FleetError(CnnbenchError):
+    """Slurm, or a node, did not do what was asked of it; the message has its own words."""
 
     exit_code = ExitCode.JOB_FAILED
 

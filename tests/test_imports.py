@@ -31,7 +31,7 @@ ROOMS = (
         "store",
         "merge",
     ),
-    *("engine", "runner", "analysis", "audit", "gate", "report", "cli", "pytest_plugin", "__main__"),
+    *("engine", "runner", "fleet", "analysis", "audit", "gate", "report", "cli", "pytest_plugin", "__main__"),
 )
 """From the ground up: a room imports only rooms before it."""
 APART = {
@@ -42,12 +42,13 @@ APART = {
     "merge": {"units", "workloads", "data", "devices", "machine", "gates", "plan"},
     "engine": {"machine", "gates", "plan", "store", "merge"},
     "runner": {"engine", "data"},
-    "analysis": {"engine", "runner", "plan", "data"},
-    "audit": {"engine", "runner", "plan", "data", "analysis"},
-    "gate": {"engine", "data"},
-    "report": {"engine", "runner", "plan", "data", "audit"},
+    "fleet": {"engine", "plan", "data", "devices", "machine", "gates"},
+    "analysis": {"engine", "runner", "fleet", "plan", "data"},
+    "audit": {"engine", "runner", "fleet", "plan", "data", "analysis"},
+    "gate": {"engine", "data", "fleet"},
+    "report": {"engine", "runner", "fleet", "plan", "data", "audit"},
     "cli": {"engine"},
-    "pytest_plugin": {"plan", "store", "merge", "gates", "data", "runner", "analysis", "audit", "gate", "cli"},
+    "pytest_plugin": {"plan", "store", "merge", "gates", "data", "runner", "fleet", "analysis", "audit", "gate", "cli"},
     "__main__": {"pytest_plugin"},
 }
 """Rooms below that are none of a room's business; nobody imports the torch wing: it is started as a process. But for the
@@ -140,6 +141,13 @@ def test_the_pytest_plugin_loads_pytest_alone() -> None:
     assert set(done.stdout.split()) <= {"cnnbench", "cnnbench.pytest_plugin"}
 
 
+def test_submitit_is_imported_where_a_fleet_needs_it() -> None:
+    """It is an optional dependency: nothing but submitting a job may ask for it."""
+    submitit = [each for each in IMPORTS if room(each.name) == "submitit"]
+    assert {each.module for each in submitit} == {"fleet.submit", "fleet.node"}
+    assert not any(each.at_start for each in submitit)
+
+
 def test_pandas_is_imported_in_the_reading_wing_alone() -> None:
     assert {room(each.module) for each in IMPORTS if room(each.name) == "pandas"} <= PANDAS_ROOMS
 
@@ -175,7 +183,7 @@ def test_every_module_says_what_it_is_for() -> None:
     assert [module for module, tree in sources() if not ast.get_docstring(tree)] == []
 
 
-LIGHT = {"torch", "pandas", "numpy", "scipy"}
+LIGHT = {"torch", "pandas", "numpy", "scipy", "submitit"}
 
 
 @pytest.mark.parametrize(
@@ -193,6 +201,8 @@ LIGHT = {"torch", "pandas", "numpy", "scipy"}
         (["profile", "--help"], LIGHT),
         (["profile", "nosuch"], LIGHT),
         (["data", "--help"], LIGHT),
+        (["fleet", "--help"], LIGHT | {"pydantic", "rich", "psutil"}),
+        (["fleet", "run", "--help"], LIGHT | {"pydantic", "rich", "psutil"}),
         (["baseline", "save", "--help"], LIGHT),
         (["history", "--help"], LIGHT),
         (["explain", "mnist-cnn"], LIGHT),

@@ -339,6 +339,10 @@ def test_a_machine_may_not_call_itself_reference(tmp_path: Path) -> None:
         ),
         (b"".join(content().splitlines(keepends=True)[1:]), "neither a run nor a record|no readable run header"),
         (content("r1") + content("r2"), "not one run: line 5 is another header"),
+        (
+            content("r1") + content("r2").replace(b'"kind":"run"', b'"kind":"\\u0072un"'),
+            "not one run: line 5 is another header",
+        ),
         (content("r1") * 2, "not one run"),
         (SHIPPED.replace(b'"year":2017', b'"year":"long ago"', 1), "field year"),
         (SHIPPED + b"junk\n", "rows.jsonl:6: "),

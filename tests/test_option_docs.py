@@ -58,7 +58,7 @@ def flags_of(command: click.Command) -> set[str]:
     return own.union(*map(flags_of, inner))
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*SOURCES, ROOT / "docs" / "fleet.md"], ids=lambda path: path.name)
 def test_every_command_line_has_options_that_its_command_takes(path: Path) -> None:
     found = list(invocations(path))
     assert any(each.flags for each in found)

@@ -52,6 +52,7 @@ COMMANDS: dict[str, Lazy] = {
     "claims": Lazy("cnnbench.cli.claims:claims", "Say whether the open class keeps its claims."),
     "devices": Lazy("cnnbench.cli.machine:devices", "Show each processor with its theoretical and measured peaks."),
     "doctor": Lazy("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
+    "fleet": Lazy("cnnbench.cli.fleet:fleet", "Run suites on the nodes of a Slurm cluster, one table of all."),
     "merge": Lazy("cnnbench.cli.merge:merge", "Bring the ledgers of many machines into one tree."),
     "ingest": Lazy("cnnbench.cli.ingest:ingest", "Read pytest-benchmark's files as a table, CSV or JSON."),
     "export": Lazy("cnnbench.cli.export:export", "Write results in the formats of other tools, or CSV."),

@@ -1,0 +1,181 @@
+"""What `cnnbench fleet run` submits: a new fleet from options and the cluster, or the rest of an old one; and submitting it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from cnnbench.fleet.state import Fleet
+
+
+def new_fleet(suites: tuple[str, ...], results: Path, options: dict[str, Any]) -> tuple[Path, Fleet, list[str]]:
+    """A fleet that is not submitted yet, and the nodes to submit; those that are down come with their refusal."""
+    from datetime import UTC, datetime
+
+    from cnnbench.fleet import choose, slurm, state, submit
+    from cnnbench.store import new_run_id
+
+    if not suites:
+        raise UsageError("which suites? name at least one, as in `cnnbench fleet run quick --partition P`")
+    if options["partition"] is None:
+        raise UsageError("on which nodes? give --partition P (`sinfo -s` lists them)")
+    if options["count"] is not None and options["each_node"]:
+        raise UsageError("--nodes takes so many nodes, --each-node every one; give one of them")
+    if options["fleet_id"] is not None:
+        raise UsageError("--fleet names a fleet to go on with; it needs --resume")
+    more = _more(options["more"])
+    request = state.Request(
+        partition=options["partition"],
+        constraint=options["constraint"],
+        gres=options["gres"],
+        exclusive=options["exclusive"],
+        minutes=submit.minutes(options["time_limit"] or "2:00:00"),
+        more=more,
+    )
+    whole = tuple(_findable(name) for name in suites)
+    run_options = _run_options(suites, options["run_options"])
+    slurm.require()
+    chosen = choose.choose(
+        slurm.nodes(options["partition"]),
+        constraint=options["constraint"],
+        gres=options["gres"],
+        count=options["count"],
+        each=options["each_node"],
+    )
+    fleet_id = new_run_id()
+    made = state.Fleet(
+        fleet_id=fleet_id,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        results=str(results.resolve()),
+        suites=whole,
+        run_options=run_options,
+        request=request,
+        cells=tuple(
+            state.Cell(node=each.name, kind=each.kind, attempts=(submit.refuse(each),) if each.why_not else ())
+            for each in chosen
+        ),
+    )
+    return state.root_of(results) / fleet_id, made, [each.name for each in chosen if each.why_not is None]
+
+
+def resumed_fleet(
+    context: click.Context, suites: tuple[str, ...], results: Path, options: dict[str, Any]
+) -> tuple[Path, Fleet, list[str]]:
+    """The fleet to go on with, cut-off processes written down, and the nodes that lack something and have no job."""
+    from cnnbench.fleet import cells, collect, slurm, state, submit
+
+    given = {"constraint", "gres", "count", "each_node", "run_options"}
+    asked = sorted(name for name in given if options[name])
+    if asked:
+        raise UsageError(f"--resume submits what the fleet lacks as it was asked for; leave out {', '.join(asked)}")
+    slurm.require()
+    folder = state.find(results, options["fleet_id"])
+    was = collect.refresh(folder)
+    if suites and tuple(map(_findable, suites)) != was.suites:
+        raise UsageError(
+            f"fleet {was.fleet_id} runs {' '.join(was.suites)}, not {' '.join(suites)}; name it with --fleet"
+        )
+    found = cells.views(folder, was)
+    if not options["dry_run"]:
+        found, _, problems = collect.collect(folder, was, results=results)
+        for problem in problems:
+            click.echo(f"warning: {problem}", err=True)
+    explicit = context.get_parameter_source("exclusive") == click.core.ParameterSource.COMMANDLINE
+    new = {
+        "partition": options["partition"],
+        "minutes": submit.minutes(options["time_limit"]) if options["time_limit"] else None,
+        "more": {**was.request.more, **_more(options["more"])},
+        "exclusive": options["exclusive"] if explicit else None,
+    }
+    request = was.request.model_copy(update={name: value for name, value in new.items() if value is not None})
+    now = {each.name: each for each in slurm.nodes(request.partition)}
+    missing = collect.missing(found)
+    made = was.model_copy(update={"request": request})
+    changed, names = {}, []
+    for cell in was.cells:
+        if cell.node in missing:
+            there = now.get(cell.node)
+            if there is None or there.why_not is not None:
+                gone = there or slurm.Node(cell.node, "gone", 0, 0, (), (), f"no node of {request.partition}")
+                changed[cell.node] = (*cell.attempts, submit.refuse(gone))
+            else:
+                names.append(cell.node)
+    made = made.with_attempts(changed)
+    if not missing:
+        click.echo(f"fleet {was.fleet_id} lacks nothing that is not under way", err=True)
+    return folder, made, names
+
+
+def submit_jobs(folder: Path, made: Fleet, names: Sequence[str]) -> int:
+    """Submit the nodes' jobs, each on record before the next; returns how many nodes got none.
+
+    Raises UsageError where another command has submitted one of them meanwhile.
+    """
+    from cnnbench.fleet import state, submit
+
+    refused = 0
+    with state.locked(folder):
+        if (folder / state.FILE).exists():
+            there = {cell.node: len(cell.attempts) for cell in state.read(folder).cells}
+            if any(there.get(cell.node) != len(cell.attempts) for cell in made.cells if cell.node in names):
+                raise UsageError(
+                    f"{folder}: another command submits this fleet's jobs; look with `cnnbench fleet status`"
+                )
+        state.write(folder, made)
+        for cell in made.cells:
+            last = cell.last
+            if cell.node in names:
+                attempt = submit.submit(folder, made, cell.node)
+                made = made.with_attempts({cell.node: (*cell.attempts, attempt)})
+                state.write(folder, made)
+                refused += attempt.refused is not None
+                click.echo(f"{cell.node}: {attempt.refused or f'job {attempt.job_id}'}")
+            elif last is not None and last.refused is not None:
+                refused += 1
+                click.echo(f"{cell.node}: {last.refused}")
+    jobs = f"{len(names)} job{'' if len(names) == 1 else 's'}"
+    click.echo(f"fleet {made.fleet_id}: {jobs} to submit, {refused} of {len(made.cells)} nodes refused", err=True)
+    return refused
+
+
+def _more(given: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for each in given:
+        name, _, value = each.lstrip("-").partition("=")
+        if not name:
+            raise UsageError(f"--sbatch {each!r}: not NAME or NAME=VALUE, such as account=lab")
+        found[name] = value
+    return found
+
+
+def _findable(name: str) -> str:
+    """The suite's name, or its file's whole path: a node's job begins in another folder. Raises SuiteError."""
+    from cnnbench.plan.suite import find_suite, load_suite, suite_names
+
+    load_suite(find_suite(name))
+    return name if name in suite_names() and not Path(name).exists() else str(find_suite(name).resolve())
+
+
+def _run_options(suites: Sequence[str], text: str | None) -> tuple[str, ...]:
+    """The options as words. Raises UsageError for what `cnnbench run` would not take, or what is the fleet's to say."""
+    from cnnbench.cli.run import run
+
+    words = tuple(shlex.split(text or ""))
+    try:
+        context = run.make_context("run", [*suites, *words], resilient_parsing=False)
+    except click.UsageError as error:
+        raise UsageError(f"--run-options {text!r}: {error.format_message()}") from error
+    ours = {"output", "resume", "run_id", "dry_run", "as_json"}
+    given = [
+        name for name in sorted(ours) if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+    ]
+    if given or context.params["suites"] != tuple(suites):
+        raise UsageError(f"--run-options {text!r}: {', '.join(given) or 'further suites'} are not for these options")
+    return words

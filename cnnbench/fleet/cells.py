@@ -1,0 +1,173 @@
+"""How each node did, worked out anew whenever it is asked: from what Slurm last said of its job and from what lies in its folder.
+
+A run that has a final record for every job of its plan is done, whatever Slurm thinks of it. Else the newest job counts: it
+waits, it runs, or it ended too early, and then there is an outcome with the node, Slurm's state and its reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cnnbench.fleet import node, slurm
+from cnnbench.fleet.state import Attempt, Cell, Fleet, Said
+from cnnbench.runner.run import remaining
+from cnnbench.schema import Outcome, Status
+from cnnbench.store import Ledger
+
+Standing = Literal["waiting", "running", "done", "failed"]
+_BY_STATE: dict[str, Status] = {
+    "TIMEOUT": "timeout",
+    "DEADLINE": "timeout",
+    "OUT_OF_MEMORY": "oom",
+    "CANCELLED": "interrupted",
+    "PREEMPTED": "interrupted",
+    "REVOKED": "interrupted",
+}
+"""What an early end was, by Slurm's state; any other is a crash: of the node, of the job, or of nobody knows what."""
+AGAIN = "`cnnbench fleet run --resume` goes on"
+LONGEST_WORDS = 300
+
+
+@dataclass(frozen=True)
+class View:
+    """One node of a fleet as it is now."""
+
+    cell: Cell
+    standing: Standing
+    outcome: Outcome | None
+    """Why it failed; None for every other standing."""
+    ledger: Ledger | None
+    finished: int
+    """Jobs of the plan with a final record, failed ones too."""
+    planned: int | None
+    statuses: dict[str, int]
+    """Final records by how they ended."""
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+        return self.cell.node
+
+    @property
+    def not_ok(self) -> int:
+        """Jobs of the plan that ended, but not well."""
+        return sum(many for status, many in self.statuses.items() if status != "ok")
+
+    @property
+    def active(self) -> bool:
+        """Whether Slurm still has a job for it."""
+        last = self.cell.last
+        return last is not None and last.job_id is not None and not _over(last)
+
+
+def views(folder: Path, fleet: Fleet) -> tuple[View, ...]:
+    """Every node of the fleet as it is now."""
+    return tuple(view(folder / cell.node, cell) for cell in fleet.cells)
+
+
+def view(place: Path, cell: Cell) -> View:
+    """One node, by its folder."""
+    ledger = node.newest_ledger(place)
+    todo = () if ledger is None else remaining(ledger.header, ledger.records)
+    final = [] if ledger is None else [each for each in ledger.records if each.outcome.status != "interrupted"]
+    statuses: dict[str, int] = dict(Counter(str(each.outcome.status) for each in final))
+    planned = None if ledger is None else len(ledger.header.plan)
+    finished = 0 if ledger is None else len(ledger.header.plan) - len(todo)
+
+    def so(standing: Standing, outcome: Outcome | None = None) -> View:
+        return View(cell, standing, outcome, ledger, finished, planned, statuses)
+
+    last = cell.last
+    if ledger is not None and not todo:
+        return so("done")
+    if last is None:
+        return so("failed", Outcome(status="interrupted", message=f"node {cell.node}: nothing was submitted; {AGAIN}"))
+    if last.refused is not None or last.job_id is None:
+        why = last.refused or "it is not known whether its job was submitted"
+        return so("failed", Outcome(status="interrupted", message=f"node {cell.node}: {why}; {AGAIN}"))
+    if not _over(last):
+        waits = last.said is None or last.said.state in slurm.WAITING
+        return so("waiting" if waits else "running")
+    return so("failed", _why(place, cell, last, last.said or Said(state=slurm.UNKNOWN)))
+
+
+def _over(last: Attempt) -> bool:
+    """By Slurm alone: while it still cleans up after a job, it does not say yet how the job ended."""
+    return last.said is not None and last.said.state in slurm.ENDED
+
+
+def _why(place: Path, cell: Cell, last: Attempt, said: Said) -> Outcome:
+    """Why a job ended before its run did."""
+    assert last.job_id is not None
+    ended = _facts(node.end_path(place, last.job_id))
+    token = _facts(node.token_path(place, last.job_id))
+    where = (token or {}).get("node") or said.node or cell.node
+    status = _BY_STATE.get(said.state, "crashed")
+    if ended is not None:
+        code = ended.get("exit_code")
+        words = _last_words(node.log_path(place, last.job_id))
+        told = f"`cnnbench run` ended with {code}" + (f": {words}" if words else "")
+        status = "interrupted" if code == 130 and status == "crashed" else status
+    elif token is not None:
+        told = "it began and was ended from outside"
+    elif status == "interrupted" and said.node is None:
+        told = "it was ended before it began"
+    elif said.state in ("NODE_FAIL", "BOOT_FAIL"):
+        told = "it never began"
+    else:
+        told = _never_began(place, last.job_id)
+    message = f"node {where}: Slurm job {last.job_id} {_in_words(said)}: {told}; {AGAIN}"
+    return Outcome(status=status, message=message)
+
+
+def _in_words(said: Said) -> str:
+    if said.state == slurm.UNKNOWN:
+        return "is no longer known to Slurm"
+    parts = [each for each in (said.reason, said.exit_code and f"exit {said.exit_code}") if each]
+    return f"ended as {said.state}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _never_began(place: Path, job_id: str) -> str:
+    """No token: where Slurm's own log of the job can be read, Python did not come that far; else the folder is not shared."""
+    logs = sorted((place / node.SLURM_FOLDER).glob(f"{job_id}_*_log.*"))
+    if not logs:
+        return (
+            f"neither its token nor its log is in {place}: that folder is not shared with the node (or is slow to show new "
+            "files: ask again in a minute); choose a results directory on a file system that all nodes share"
+        )
+    words = next(filter(None, map(_last_words, reversed(logs))), "")
+    return f"it did not come as far as `cnnbench run`; see {logs[0].parent}" + (f": {words}" if words else "")
+
+
+def _last_words(path: Path) -> str:
+    """The last line of a log that says something; empty where there is none."""
+    try:
+        lines = path.read_bytes()[-4000:].decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    said = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in said if line.startswith("error:")]
+    return (errors or said or [""])[-1][:LONGEST_WORDS]
+
+
+def under_way(place: Path, job_id: str) -> int | None:
+    """How many lines the node's ledger had when this job began; None where `cnnbench run` never began or came to its own end,
+    so that no process was cut off unrecorded.
+    """
+    token, ended = _facts(node.token_path(place, job_id)), _facts(node.end_path(place, job_id))
+    if token is None or (ended is not None and int(ended.get("exit_code", 0)) >= 0):  # below 0: killed by a signal
+        return None
+    lines = token.get("lines")
+    return lines if isinstance(lines, int) else 0
+
+
+def _facts(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

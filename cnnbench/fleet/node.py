@@ -1,0 +1,72 @@
+"""What runs on a node: a token that it came that far, `cnnbench run`, and how that ended. submitit pickles `run_here` by name.
+
+The token is also how a results directory that is not shared shows: a job that ended and left none where it should be.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cnnbench.errors import LedgerError
+from cnnbench.store import Ledger, load
+
+RESULTS = "results"
+SLURM_FOLDER = "slurm"
+"""submitit's: the job's script, its pickle, and what the job wrote before and after `cnnbench run`."""
+
+
+def token_path(place: Path, job_id: str) -> Path:
+    """Written by the job as its first act: `{"node", "at", "lines"}`, lines of the ledger it goes on with."""
+    return place / f"started-{job_id}.json"
+
+
+def end_path(place: Path, job_id: str) -> Path:
+    """Written as its last: `{"exit_code", "at"}` of `cnnbench run`."""
+    return place / f"ended-{job_id}.json"
+
+
+def log_path(place: Path, job_id: str) -> Path:
+    """What `cnnbench run` printed."""
+    return place / f"run-{job_id}.log"
+
+
+def newest_ledger(place: Path) -> Ledger | None:
+    """The node's newest run; None where none has begun, or none so far that its plan is on disk."""
+    for path in sorted((place / RESULTS).glob("*/*.jsonl"), key=lambda path: path.name, reverse=True):
+        with suppress(LedgerError):
+            return load(path)
+    return None
+
+
+def run_here(place: str, suites: Sequence[str], options: Sequence[str]) -> int:
+    """Run the suites on this node into its folder, going on with a run that is there; returns the exit code."""
+    import submitit
+
+    environment = submitit.JobEnvironment()
+    return work(Path(place), environment.job_id, environment.hostnames[0], suites, options)
+
+
+def work(place: Path, job_id: str, node: str, suites: Sequence[str], options: Sequence[str]) -> int:
+    """`run_here` for a job whose id and node are known."""
+    begun = newest_ledger(place)
+    lines = 0 if begun is None else begun.path.read_bytes().count(b"\n")
+    _say(token_path(place, job_id), node=node, lines=lines)
+    again = [] if begun is None else ["--resume", "--run-id", begun.header.run_id]
+    command = [sys.executable, "-m", "cnnbench", "run", *suites, "-o", str(place / RESULTS), *options, *again]
+    with log_path(place, job_id).open("ab") as log:
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
+    _say(end_path(place, job_id), exit_code=code)
+    return code
+
+
+def _say(path: Path, **facts: object) -> None:
+    """Whole or not at all: somebody may be looking."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(facts | {"at": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n")
+    part.replace(path)

@@ -1,0 +1,105 @@
+"""A job for a node, submitted through submitit (an optional dependency: the group `fleet`), and the script it hands to sbatch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cnnbench.errors import UsageError
+from cnnbench.fleet import node, slurm
+from cnnbench.fleet.state import Attempt, Fleet
+
+_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
+
+
+def minutes(text: str) -> int:
+    """Slurm's time (`90`, `1:30:00`, `2-0`, `1-12:30`) in minutes, seconds rounded up. Raises UsageError for anything else."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"--time {text!r}: not minutes, [hours:]minutes:seconds or days-hours[:minutes[:seconds]]")
+    parts = [int(each or 0) for each in match.group("first", "second", "third")]
+    if match["days"] is not None:
+        seconds = ((int(match["days"]) * 24 + parts[0]) * 60 + parts[1]) * 60 + parts[2]
+    elif match["third"] is not None:
+        seconds = (parts[0] * 60 + parts[1]) * 60 + parts[2]
+    else:
+        seconds = parts[0] * 60 + parts[1]
+    if seconds <= 0:
+        raise UsageError(f"--time {text}: no time at all")
+    return -(-seconds // 60)
+
+
+def require() -> None:
+    """Raises UsageError where submitit is not installed."""
+    _submitit()
+
+
+def script(folder: Path, fleet: Fleet, name: str) -> str:
+    """What sbatch would be given for this node. Raises UsageError where submitit is missing."""
+    executor = _executor(folder, fleet, name)
+    text: str = executor._make_submission_file_text(executor._submitit_command_str, "dry-run")
+    return text
+
+
+def submit(folder: Path, fleet: Fleet, name: str) -> Attempt:
+    """Submit this node's job; where Slurm refuses it, why. Raises UsageError where submitit is missing."""
+    submitit = _submitit()
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    executor = _executor(folder, fleet, name)
+    place = folder / name
+    try:
+        (place / node.SLURM_FOLDER).mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stderr(io.StringIO()):  # it prints what it then raises
+            job = executor.submit(node.run_here, str(place), fleet.suites, fleet.run_options)
+    except submitit.core.utils.FailedJobError as error:
+        words = "; ".join(line.removeprefix("sbatch: error: ") for line in str(error).splitlines() if line.strip())
+        return Attempt(submitted_at=now, refused=f"sbatch refused: {words or 'it says not why'}")
+    except OSError as error:
+        raise UsageError(f"{place}: cannot write: {error.strerror}; choose another place with -o DIR") from error
+    return Attempt(submitted_at=now, job_id=str(job.job_id), said=None)
+
+
+def refuse(why: slurm.Node) -> Attempt:
+    """Nothing submitted for a node that takes no jobs: it would wait for ever."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Attempt(submitted_at=now, refused=f"Slurm has it as {why.why_not}; nothing was submitted")
+
+
+def _submitit() -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise UsageError(
+            "fleets are submitted through the package submitit, which is not installed: pip install 'cnnbench[fleet]'"
+        ) from error
+    return submitit
+
+
+def _executor(folder: Path, fleet: Fleet, name: str) -> Any:
+    """One whole node, once: a measurement is not to be started again behind its back, and `--resume` is there for that.
+
+    Without srun: the batch step has all of the allocation, and nothing binds it to a core. bash is to outlive a SIGTERM, so
+    that `cnnbench run`, which gets it too, has time to record what was interrupted.
+    """
+    executor = _submitit().SlurmExecutor(folder=folder / name / node.SLURM_FOLDER)
+    asked = fleet.request
+    more: dict[str, object] = {"no-requeue": True} | ({"mem": "0"} if asked.exclusive else {})
+    executor.update_parameters(
+        job_name=f"cnnbench-{name}",
+        partition=asked.partition,
+        nodelist=name,
+        nodes=1,
+        constraint=asked.constraint,
+        gres=asked.gres,
+        exclusive=True if asked.exclusive else None,
+        time=asked.minutes,
+        setup=["trap : TERM"],
+        use_srun=False,
+        wckey=None,
+        additional_parameters=more | {key: value or True for key, value in asked.more.items()},
+    )
+    return executor

@@ -1,0 +1,232 @@
+"""Many made-up nodes: which are named as outliers, how often a good one is, and what the table says of each kind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import random
+from pathlib import Path
+
+import builders as b
+import pytest
+
+from cnnbench.analysis import frame, nodes
+from cnnbench.analysis.nodes import Alike, Unit
+from cnnbench.cli.main import run_cli
+from cnnbench.errors import ExitCode
+from cnnbench.fleet import state
+from cnnbench.fleet.node import RESULTS
+from cnnbench.report import fleet as reporting
+from cnnbench.report import text
+from cnnbench.schema import Device, Job, Machine
+from cnnbench.store import Ledger
+
+AMD, INTEL = "AMD EPYC 7763 64-Core Processor", "Intel(R) Xeon(R) Platinum 8480+"
+
+
+def gpus(many: int, name: str = "NVIDIA A100") -> list[Device]:
+    return [b.GPU.model_copy(update={"id": f"cuda:{n}", "name": name, "uuid": f"GPU-{n}"}) for n in range(many)]
+
+
+def node(
+    number: int,
+    seconds: float,
+    *,
+    job: Job | None = None,
+    cpu: str = AMD,
+    cards: int = 0,
+    day: int = 1,
+    torch: str = "2.13.0",
+) -> Ledger:
+    """A node's run: three processes 1 % apart."""
+    records = b.repeats(job or b.cnn_job(), [seconds * 0.99, seconds, seconds * 1.01])
+    machine: Machine = b.machine(f"box-{cpu[:3].lower()}", cpu_name=cpu, gpus=gpus(cards))
+    return b.ledger(
+        records,
+        run_id=f"202603{day:02d}T120000Z-{number:04d}",
+        created_at=f"2026-03-{day:02d}T12:00:00Z",
+        machine=machine,
+        software=b.software(torch),
+    )
+
+
+def name_of(run_id: str) -> str:
+    return f"n{int(run_id[-4:])}"
+
+
+def alike(ledgers: list[Ledger]) -> tuple[Alike, ...]:
+    processes, _ = frame.processes(ledgers)
+    return nodes.alike(processes, name_of)
+
+
+def good(many: int, sd: float = 0.01, seed: int = 0) -> list[Ledger]:
+    draw = random.Random(seed)
+    return [node(n, 0.1 * math.exp(draw.gauss(0, sd))) for n in range(1, many + 1)]
+
+
+@pytest.mark.parametrize(("seconds", "ratio"), [(0.13, 1.3), (0.08, 0.8), (0.106, 1.06)])
+def test_the_one_bad_node_of_a_hundred_is_named(seconds: float, ratio: float) -> None:
+    (found,) = alike([*good(99), node(100, seconds)])
+    assert [each.unit.node for each in found.outliers] == ["n100"]
+    assert found.outliers[0].ratio == pytest.approx(ratio, rel=0.01)
+    assert found.spread == pytest.approx(0.01, rel=0.3)
+
+
+def test_a_third_of_the_nodes_may_be_bad_and_is_named() -> None:
+    bad = [node(100 + n, 0.2 + 0.01 * n) for n in range(10)]
+    (found,) = alike([*good(20), *bad])
+    assert {each.unit.node for each in found.outliers} == {f"n{100 + n}" for n in range(10)}
+
+
+def test_nodes_that_are_alike_to_a_thousandth_are_not_outliers_of_two_thousandths() -> None:
+    (found,) = alike([*good(20, sd=0.0001), node(100, 0.102)])
+    assert found.outliers == ()
+
+
+def test_where_all_others_agree_to_the_last_digit_there_is_no_number_of_sds() -> None:
+    (found,) = alike([*(node(n, 0.1) for n in range(1, 10)), node(10, 0.2)])
+    assert [(each.unit.node, each.robust_sds) for each in found.outliers] == [("n10", None)]
+
+
+@pytest.mark.parametrize("many", range(1, nodes.LEAST_NODES))
+def test_too_few_nodes_have_no_outlier(many: int) -> None:
+    ledgers = [*good(many - 1), node(50, 0.3)]
+    (found,) = alike(ledgers)
+    assert found.outliers == ()
+    assert any("too few to call one an outlier" in note.text for note in reporting.build([found]).notes)
+
+
+FALSE_ALARMS = {(5, 0.01): 0.005, (5, 0.03): 0.13, (20, 0.03): 0.12, (100, 0.03): 0.12}
+"""Nodes and their true spread: the largest share of 4,000 fleets of good nodes (normal log times) in which one may be named."""
+
+
+@pytest.mark.parametrize(("many", "sd"), FALSE_ALARMS)
+def test_how_often_a_fleet_of_good_nodes_has_an_outlier(many: int, sd: float) -> None:
+    """The bound is not far above what is so: half of it is exceeded, except where hardly anything is named."""
+    draw, whole = random.Random(1), alike(good(1))[0]
+    alarms = 0
+    for _ in range(4000):
+        made = (Unit(f"n{n}", b.CPU, math.exp(draw.gauss(0, sd)), 3, "r") for n in range(many))
+        units = tuple(sorted(made, key=lambda unit: unit.seconds))
+        alarms += bool(dataclasses.replace(whole, units=units).outliers)
+    bound = FALSE_ALARMS[many, sd]
+    assert alarms / 4000 <= bound
+    assert sd < 0.03 or alarms / 4000 >= bound / 2
+
+
+def test_only_equal_nodes_are_held_against_one_another() -> None:
+    """Two CPU models, a GPU or none, two builds of torch: four kinds, none with an outlier."""
+    ledgers = good(6)
+    ledgers += [node(10 + n, 0.05, cpu=INTEL) for n in range(6)]
+    ledgers += [node(20 + n, 0.2, cards=1) for n in range(6)]
+    ledgers += [node(30 + n, 0.3, torch="2.11.0") for n in range(6)]
+    found = alike(ledgers)
+    assert sorted(each.nodes for each in found) == [6, 6, 6, 6]
+    assert [each.outliers for each in found] == [()] * 4
+
+
+def test_the_bad_card_is_found_among_all_of_its_model() -> None:
+    """Two nodes of four GPUs each: eight processors of one kind, the slow one by its node and its number."""
+    ledgers = []
+    for number in (1, 2):
+        records = []
+        for card in range(4):
+            slow = 1.5 if (number, card) == (2, 3) else 1 + 0.001 * card
+            job = b.cnn_job(device=f"cuda:{card}")
+            records += b.repeats(job, [0.001 * slow] * 3, start=len(records))
+        run_id = f"20260301T120000Z-{number:04d}"
+        ledgers.append(b.ledger(records, run_id=run_id, machine=b.machine("box", gpus=gpus(4))))
+    (found,) = alike(ledgers)
+    assert (len(found.units), found.nodes) == (8, 2)
+    assert [(each.unit.node, each.unit.device.id) for each in found.outliers] == [("n2", "cuda:3")]
+    rows = json.loads(text.render(reporting.build([found]), "json"))["tables"][1]["rows"]
+    assert [(row["node"], row["device"], row["over_median"]) for row in rows] == [
+        ("n2", "cuda:3", pytest.approx(1.5, rel=0.01))
+    ]
+
+
+def test_of_several_runs_on_a_node_the_newest_counts() -> None:
+    (found,) = alike([*good(6), node(1, 0.2, day=2)])
+    assert found.nodes == 6
+    assert [each.unit.node for each in found.outliers] == ["n1"]
+
+
+def test_the_order_of_the_records_says_nothing() -> None:
+    ledgers = [*good(10), node(20, 0.2), *(node(30 + n, 0.05, cpu=INTEL) for n in range(5))]
+    report = text.render(reporting.build(alike(ledgers)), "json")
+    random.Random(0).shuffle(ledgers)
+    assert text.render(reporting.build(alike(ledgers)), "json") == report
+
+
+def test_kinds_stand_in_one_table_with_their_speeds() -> None:
+    """0.1 s a step of 128 images is 1,280 images/s; a kind twice as fast stands first, the other at half its speed."""
+    ledgers = [*(node(n, 0.1) for n in range(1, 4)), *(node(10 + n, 0.05, cpu=INTEL) for n in range(3))]
+    rows = json.loads(text.render(reporting.build(alike(ledgers)), "json"))["tables"][0]["rows"]
+    assert [row["processor"] for row in rows] == [INTEL, AMD]
+    assert [row["speed_over_fastest_kind"] for row in rows] == [1.0, pytest.approx(0.5)]
+    assert rows[1]["median_images_per_second"] == pytest.approx(1280)
+    assert [row["nodes"] for row in rows] == [3, 3]
+
+
+def fleet_of(results: Path, ledgers: list[Ledger]) -> None:
+    """The records in the results, and beside them the fleet that brought them: each run on its node."""
+    folder = state.root_of(results) / "20260301T120000Z-0001"
+    for ledger in ledgers:
+        b.write(results, ledger)
+        b.write(folder / name_of(ledger.header.run_id) / RESULTS, ledger)
+
+
+def failed_cells() -> tuple[state.Cell, ...]:
+    """One node whose job ran into its time limit, and one that is done."""
+    said = state.Said(state="TIMEOUT", node="n77", reason="TimeLimit")
+    attempt = state.Attempt(submitted_at="2026-03-01T12:00:00+00:00", job_id="17", said=said)
+    return (state.Cell(node="n77", kind="64 cores", attempts=(attempt,)),)
+
+
+def test_the_command_names_nodes_as_the_fleet_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = tmp_path / "results"
+    fleet_of(results, [*good(9), node(10, 0.2)])
+    assert run_cli(["fleet", "report", str(results)]) == ExitCode.FINDING
+    out = capsys.readouterr().out
+    assert "outliers: n10." in out
+    assert "n10" in out.split("Nodes far from their like")[1]
+    assert "no fleet" not in out
+
+
+def test_a_node_that_failed_is_never_silently_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = tmp_path / "results"
+    fleet_of(results, good(5))
+    folder = state.root_of(results) / "20260301T120000Z-0001"
+    request = state.Request(partition="main", minutes=10)
+    made = state.Fleet(
+        fleet_id=folder.name, created_at="", results="", suites=("quick",), request=request, cells=failed_cells()
+    )
+    state.write(folder, made)
+    assert run_cli(["fleet", "report", str(results), "--format", "json"]) == ExitCode.JOB_FAILED
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    problems = [note["text"] for note in notes if note["kind"] == "problem"]
+    assert len(problems) == 1
+    assert [word for word in ("timeout", "n77", "job 17", "TimeLimit") if word not in problems[0]] == []
+    assert "1 failed" in notes[0]["text"]
+
+
+def test_folders_of_hosts_are_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Results fetched by ssh, a folder a host: the folders given are the nodes."""
+    for ledger in [*good(5), node(6, 0.2)]:
+        b.write(tmp_path / f"{name_of(ledger.header.run_id)}.cluster.org", ledger)
+    paths = [str(path) for path in sorted(tmp_path.iterdir())]
+    assert run_cli(["fleet", "report", *paths]) == ExitCode.FINDING
+    assert "outliers: n6.cluster.org." in capsys.readouterr().out
+
+
+def test_runs_without_a_node_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for ledger in good(5):
+        b.write(tmp_path, ledger)
+    assert run_cli(["fleet", "report", str(tmp_path)]) == ExitCode.DONE
+    assert "5 runs belong to no fleet" in capsys.readouterr().out
+
+
+def test_nothing_to_report_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["fleet", "report", str(tmp_path)]) == ExitCode.USAGE
+    assert "no results of a node" in capsys.readouterr().err
