@@ -169,6 +169,7 @@ CHANGES = {
     "activation": "sigmoid",
     "target": 0.98,
     "evaluate_every": 100,
+    "recipe": "cnn-99-adam",
     "world": 2,
     "scaling": "weak",
     "nodes": 2,
