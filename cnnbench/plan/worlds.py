@@ -37,7 +37,7 @@ def room(device: Device, devices: Sequence[Device], machine: Machine) -> int:
 
 
 def members(job: Job, devices: Sequence[Device]) -> tuple[Device, ...]:
-    """The devices of this machine that the processes of a job run on, one each, the job's own first; of a CPU job none is named."""
+    """The devices of this machine that the processes of a job run on, the job's own first; of a CPU job none is named."""
     lead = next((device for device in devices if device.id == job.device), None)
     if lead is None or lead.kind == "cpu":
         return ()
