@@ -17,11 +17,13 @@ from click.testing import CliRunner
 from cnnbench import gates, workloads
 from cnnbench.cli.main import cli
 from cnnbench.errors import UsageError
+from cnnbench.machine import inventory
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import load_suite
+from cnnbench.runner import launch as launching
 from cnnbench.runner.launch import Ended, Launch, Limits, launch
 from cnnbench.runner.run import Todo, meeting_of
-from cnnbench.schema import Job, Rendezvous
+from cnnbench.schema import Job, Outcome, Rendezvous, Status
 
 MLP = workloads.get("mlp-1")
 JOB = Job(
@@ -122,6 +124,34 @@ def test_only_jobs_on_several_machines_meet_and_no_two_by_the_same_name() -> Non
     assert len({each.name for each in found if each}) == 4
 
 
+@pytest.mark.parametrize("status", ["ok", "timeout"])
+def test_a_further_machine_takes_part_in_jobs_of_ranks_and_records_nothing(
+    status: Status, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the names under which machine 0 meets; one job that did not end well is exit 5."""
+    seen: list[tuple[Job, Rendezvous | None]] = []
+
+    def fake(job: Job, options: Launch, *_: object) -> Ended:
+        seen.append((job, options.rendezvous))
+        return Ended(Outcome(status=status, message="nobody came"), 1.0, 0.0, {})
+
+    monkeypatch.setattr(launching, "launch", fake)
+    known = inventory.Inventory(b.machine(cores_allowed=2), b.software(), None, ())  # type: ignore[arg-type]
+    monkeypatch.setattr(inventory, "take_inventory", lambda **options: known)
+    suite = tmp_path / "s.toml"
+    suite.write_text('repeats = 2\n[[job]]\nworkload = "mlp-1"\ndata = "synthetic"\nworld = [1, 2, 4]\n')
+    words = ["run", str(suite), "--nodes", "2", "--node-rank", "1", "--rdzv", "10.0.0.1:29400", "--seed", "1"]
+    done = CliRunner().invoke(cli, [*words, "-o", str(tmp_path / "results")])
+    assert done.exit_code == (0 if status == "ok" else 5), done.output
+    assert [(job.world, job.nodes) for job, _ in seen] == [(job.world, 2) for job, _ in seen]
+    assert sorted(job.world for job, _ in seen) == [2, 2, 4, 4]
+    header = make_plan([load_suite(suite)], known.machine, known.devices, data_kind="mnist", seed=1, nodes=2)
+    mine = [meeting_of(Todo(n, 1, job), seen[0][1]) for n, job in enumerate(header) if job.nodes > 1]
+    assert [each and each.name for each in mine] == [each and each.name for _, each in seen]
+    assert not (tmp_path / "results").exists()
+    assert ("nobody came" in done.output) == (status != "ok")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -139,8 +169,6 @@ def test_only_jobs_on_several_machines_meet_and_no_two_by_the_same_name() -> Non
 def test_options_that_make_no_meeting_are_refused(
     arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cnnbench.machine import inventory
-
     known: Any = inventory.Inventory(b.machine(), b.software(), None, ())  # type: ignore[arg-type]
     monkeypatch.setattr(inventory, "take_inventory", lambda **options: known)
     done = CliRunner().invoke(cli, ["run", "quick", "--dry-run", *arguments])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import builders as b
@@ -9,11 +10,11 @@ import pytest
 import torch
 
 from cnnbench import gates
-from cnnbench.engine import cores, team
+from cnnbench.engine import cores, launcher, team
 from cnnbench.engine.feed import WHOLE, Batch, Feed, LoaderFeed, RandomFeed, ResidentFeed, Share
 from cnnbench.engine.together import combine
 from cnnbench.errors import UnsupportedError
-from cnnbench.schema import Canary, Communication, Energy, Job, Memory, Outcome, Rank, Telemetry, Trial
+from cnnbench.schema import Canary, Communication, Energy, Envelope, Job, Memory, Outcome, Rank, Telemetry, Trial
 
 CPU = torch.device("cpu")
 IMAGES = torch.arange(40.0).reshape(40, 1, 1, 1)
@@ -107,6 +108,18 @@ def test_ranks_on_gpus_exchange_through_nccl_and_wait_through_gloo(monkeypatch: 
         team.join(job, 1, "cuda:5")
     with pytest.raises(UnsupportedError, match="4 processes on xpu"):
         team.join(job.model_copy(update={"device": "xpu:0"}), 0, "xpu:0")
+
+
+def test_a_rank_is_told_its_own_card_and_only_the_first_writes_for_tensorboard() -> None:
+    given = Envelope(
+        job=b.cnn_job(device="cuda:0", world=2, scaling="strong"), outcome_path="x", parent_pid=1, spawn_monotonic_ns=5,
+        device_uuid="GPU-0", device_uuids=("GPU-0", "GPU-7"), tensorboard_dir="board",
+    )  # fmt: skip
+    first, second = (launcher._of_rank(given, local, 9) for local in (0, 1))
+    assert (first.device_uuid, second.device_uuid) == ("GPU-0", "GPU-7")
+    assert (first.tensorboard_dir, second.tensorboard_dir) == ("board", None)
+    assert {each.parent_pid for each in (first, second)} == {os.getpid()}
+    assert (second.spawn_monotonic_ns, second.launcher_ns) == (5, 9)
 
 
 JOB = b.cnn_job(world=2, scaling="strong", threads=1, blocks=3, block_steps=10, batch_size=128, final_evaluation=False)

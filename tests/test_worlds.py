@@ -15,6 +15,7 @@ from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import load_suite
 from cnnbench.report import labels
 from cnnbench.runner.launch import environment_for
+from cnnbench.runner.run import members_of
 from cnnbench.schema import Device, Job, Machine
 
 HEAD = 'repeats = 1\n[[job]]\nworkload = "mnist-cnn"\n'
@@ -115,6 +116,17 @@ def test_a_job_of_several_gpus_is_planned_once_and_on_equal_ones(tmp_path: Path)
     assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-0,GPU-2,GPU-4"
     with pytest.raises(UsageError, match="4 ranks on cuda:0 need as many devices of one name, there are 3"):
         plan(tmp_path, "world = 4\n", box(8, cards), cards)
+
+
+def test_each_process_gets_a_device_of_those_that_the_run_was_to_use() -> None:
+    """By UUID, for its telemetry, and by the machine's own name, for the record."""
+    cards = tuple(card(number) for number in range(4))
+    job = b.cnn_job(device="cuda:1", world=2, scaling="strong")
+    header = b.header(machine=box(8, cards)).model_copy(update={"options": {"device": "cuda:1,cuda:3"}})
+    devices = members_of(job, header)
+    assert [device.id for device in devices] == ["cuda:1", "cuda:3"]
+    assert [device.id for device in members_of(job, b.header(machine=box(8, cards)))] == ["cuda:1", "cuda:2"]
+    assert members_of(b.cnn_job(world=2, scaling="strong"), header) == ()
 
 
 def test_a_kind_of_device_that_nothing_exchanges_gradients_on_has_one_rank(tmp_path: Path) -> None:

@@ -66,6 +66,13 @@ def _points(marks: Sequence[Mark]) -> Tokens:
         yield "number", mark["images_per_second"]
 
 
+def _scaled(marks: Sequence[Mark]) -> Tokens:
+    for mark in marks[:MOST_POINTS]:
+        yield str(mark["series"])
+        yield "number", mark["varied"]
+        yield "ratio", mark["scaling_speedup"]
+
+
 def _finals(marks: Sequence[Mark]) -> Tokens:
     for mark in marks:
         if "accuracy_low" in mark:
@@ -92,7 +99,7 @@ _TOKENS: Mapping[str, Callable[[Sequence[Mark]], Tokens]] = {
     "roofline": _steps,
     "threads": _points,
     "batches": _points,
-    "scaling": _points,
+    "scaling": _scaled,
     "learning": _finals,
     "noise": _spreads,
 }

@@ -151,13 +151,17 @@ def _threads(marked: Marked) -> Fields | None:
 
 def _scaling(marked: Marked) -> Fields | None:
     """Beside it what the fewest processors of its series would give if each further one gave as much."""
-    used = scalings.cores(marked.row) if marked.row else None
-    fields = _images(marked, used)
-    if fields is None or not used:
+    speed = marked.figure(scalings.SPEED)
+    if marked.row is None or speed is None:
         return None
+    used = scalings.cores(marked.row)
     series = [each for each in marked.every if each.get("series") == marked.mark.get("series")]
     first = min(series, key=lambda each: each["varied"])
-    return {**fields, "ideal": equals(first["images_per_second"] * used / first["varied"])}
+    return {
+        **{"series": words_of(marked), "varied": equals(used)},
+        **estimate("scaling_speedup", speed),
+        "ideal": equals(first["scaling_speedup"] * used / first["varied"]),
+    }
 
 
 def _batches(marked: Marked) -> Fields | None:

@@ -156,7 +156,10 @@ def _failure(job: Job, failures: Mapping[int, ProcessFailure], folder: Path) -> 
         message = f"{name} exited with {first.exitcode} and left no outcome"
         return Outcome(status="crashed", message=message, exit_code=first.exitcode, stderr_tail=tail)
     outcome = Outcome.model_validate_json(own.read_bytes())
-    return outcome.model_copy(update={"message": f"{name}: {outcome.message}", "stderr_tail": tail, "trial": None})
+    message = f"{name}: {outcome.message}"
+    if job.nodes > 1 and outcome.status == "crashed":
+        message += "; a rank of another machine may have ended first: see what that one said"
+    return outcome.model_copy(update={"message": message, "stderr_tail": tail, "trial": None})
 
 
 def _order(failure: ProcessFailure, folder: Path) -> tuple[int, int]:

@@ -37,11 +37,12 @@ def room(device: Device, devices: Sequence[Device], machine: Machine) -> int:
 
 
 def members(job: Job, devices: Sequence[Device]) -> tuple[Device, ...]:
-    """The devices of this machine that the processes of a job run on, one each; of a CPU job none is named."""
+    """The devices of this machine that the processes of a job run on, the job's own first; of a CPU job none is named."""
     lead = next((device for device in devices if device.id == job.device), None)
     if lead is None or lead.kind == "cpu":
         return ()
-    return alike(lead, devices)[: job.processes // job.nodes]
+    same = alike(lead, devices)
+    return same[same.index(lead) :][: job.processes // job.nodes]
 
 
 def copies_here(wanted: str, job: Job, room: int, machine: Machine, threads: int | None) -> tuple[int, int | None]:

@@ -1,58 +1,61 @@
-"""One job on more and more processors: images a second of all, beside what it would be if each further one gave as much."""
+"""One job on more and more processors: its speed over one process, beside what it would be if each further one gave as much."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cnnbench.analysis.compare import Row
-from cnnbench.analysis.scaling import Scaled, processors, scaled
+from cnnbench import units
+from cnnbench.analysis.scaling import Scaled, Step, processors, scaled
 from cnnbench.report import cells, labels
 from cnnbench.report.charts.material import Material, identity, left_out, series_names, spread, tell_apart
-from cnnbench.report.charts.sweeps import MOST_SERIES, Datum, lines
+from cnnbench.report.charts.sweeps import MOST_SERIES, Datum, Measure, lines
 from cnnbench.report.model import Chart
 
 TITLE = "Scaling over processors"
 CAPTION = (
-    "Ranks of one job, on GPUs or on cores of their own, and threads of one process. Dashed: the first point's rate times the "
-    "processors. Strong: the batch is dealt out; weak: it is on each rank."
+    "Images a second over those of one process with the fewest threads: ranks of one job, on GPUs or on cores of their own, and "
+    "threads of one process. Dashed: as many times as fast as there are processors. Strong: the batch is dealt out; weak: it is "
+    "on each rank."
 )
+SPEED = Measure("scaling_speedup", "speed over one process", units.ratio)
 
 
 def scaling(material: Material) -> Chart | None:
     """A line a set of ranks, and one of the threads of one process; None where no job had several ranks."""
     every = [line for found in scaled(material.comparison.rows) for line in _lines_of(found)]
-    kept = [line for line in every if len({processors(row.job) for row in line[1]}) > 1]
-    shown = spread(kept, lambda line: (line[1][0].device.name, line[0][1]))[:MOST_SERIES]
+    kept = [line for line in every if len({processors(step.row.job) for step in line[1]}) > 1]
+    shown = spread(kept, lambda line: (line[1][0].row.device.name, line[0][1]))[:MOST_SERIES]
     if not shown:
         return None
-    apart = tell_apart([words for words, _ in shown], [rows[0] for _, rows in shown])
+    apart = tell_apart([words for words, _ in shown], [steps[0].row for _, steps in shown])
     names = series_names([(*words, more) for (words, _), more in zip(shown, apart, strict=True)])
     data: list[Datum] = []
-    for series, (_, rows) in zip(names, shown, strict=True):
-        first = rows[0].images_per_second
-        for row in rows:
-            found: Datum = {**identity(row), "series": series, "varied": processors(row.job)}
-            found |= cells.values("images_per_second", row.images_per_second)
+    for series, (_, steps) in zip(names, shown, strict=True):
+        first = steps[0].speedup
+        for step in steps:
+            used = processors(step.row.job)
+            found: Datum = {**identity(step.row), "series": series, "varied": used}
+            found |= cells.values(SPEED.name, step.speedup)
             if first is not None:
-                found["ideal"] = first.value * processors(row.job) / processors(rows[0].job)
+                found["ideal"] = first.value * used / processors(steps[0].row.job)
             data.append(found)
     more = left_out(len(shown), len(kept), "series", "The most different")
-    return lines("scaling", TITLE, "processors", CAPTION + more, data, ideal=True)
+    return lines("scaling", TITLE, "processors", CAPTION + more, data, ideal=True, measure=SPEED)
 
 
-def _lines_of(found: Scaled) -> Iterator[tuple[tuple[str, str, str], list[Row]]]:
-    """The ranks of a set from one process on, and once, where the batch is one process's, the thread counts of one."""
-    rows = [step.row for step in found.steps if step.row.images_per_second is not None]
-    alone = [row for row in rows if row.job.world == 1]
-    ranks = [row for row in rows if row.job.world > 1]
-    if not rows or not ranks:
+def _lines_of(found: Scaled) -> Iterator[tuple[tuple[str, str, str], list[Step]]]:
+    """The ranks of a set from one process on, a line a thread count, and once the thread counts of one process."""
+    steps = [step for step in found.steps if step.speedup is not None]
+    alone = [step for step in steps if step.row.job.world == 1]
+    ranks = [step for step in steps if step.row.job.world > 1]
+    if not ranks:
         return
-    name = (labels.processor(rows[0].device), rows[0].job.workload)
+    row = steps[0].row
     batch = f"{found.base_batch} a rank" if found.scaling == "weak" else f"batch {found.base_batch}"
-    each = {row.job.threads for row in ranks}
-    for threads in sorted(each, key=lambda value: value or 0):
-        same = [row for row in alone if row.job.threads == threads][:1]
-        line = same + [row for row in ranks if row.job.threads == threads]
-        yield (*name, f"{found.scaling}, {batch}"), sorted(line, key=lambda row: processors(row.job))
-    if found.scaling == "strong" and len({row.job.threads for row in alone}) > 1:
+    name = (labels.processor(row.device), row.job.workload)
+    for threads in sorted({step.row.job.threads for step in ranks}, key=lambda value: value or 0):
+        line = [step for step in alone if step.row.job.threads == threads][:1]
+        line += [step for step in ranks if step.row.job.threads == threads]
+        yield (*name, f"{found.scaling}, {batch}"), line
+    if found.scaling == "strong":
         yield (*name, f"one process, {batch}"), alone

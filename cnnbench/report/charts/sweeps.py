@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cnnbench import units
@@ -110,15 +111,29 @@ def _fixed(row: Row, varied: tuple[str, ...], several: bool) -> str:
     return ", ".join(parts)
 
 
-def lines(key: str, title: str, axis: str, caption: str, data: list[Datum], *, ideal: bool) -> Chart:
-    """Images a second over what is varied, a line a series; `ideal` draws what each series has of that name, dashed."""
+@dataclass(frozen=True)
+class Measure:
+    """What a line is of: the name of an estimate, its words on the axis, its value in a sentence."""
+
+    name: str
+    words: str
+    text: Callable[[float], str]
+
+
+IMAGES = Measure("images_per_second", "images a second", lambda value: f"{units.rate(value)} images a second")
+
+
+def lines(
+    key: str, title: str, axis: str, caption: str, data: list[Datum], *, ideal: bool, measure: Measure = IMAGES
+) -> Chart:
+    """The measure over what is varied, a line a series; `ideal` draws what each series has of that name, dashed."""
     import altair as alt
 
     series = list(dict.fromkeys(str(datum["series"]) for datum in data))
     values = sorted({int(str(datum["varied"])) for datum in data})
-    rates = [number(datum, name) for datum in data for name in ("images_per_second", "ideal") if name in datum]
+    rates = [number(datum, name) for datum in data for name in (measure.name, "ideal") if name in datum]
     apart = max(rates) > LOG_FROM * min(rates) and not ideal
-    rate = f"images a second{' (log scale)' if apart else ''}"
+    rate = f"{measure.words}{' (log scale)' if apart else ''}"
 
     def draw(layout: theme.Layout) -> Any:
         base = alt.Chart(alt.NamedData("rows"), width=layout.whole, height=240).encode(
@@ -136,33 +151,30 @@ def lines(key: str, title: str, axis: str, caption: str, data: list[Datum], *, i
         )
         log = theme.log_scale(rates)
         y_axis = theme.log_axis(log, layout, rate) if apart else {"title": rate, "gridOpacity": 0.7}
-        y = alt.Y("images_per_second:Q", scale=alt.Scale(**(log if apart else {"zero": True})), axis=alt.Axis(**y_axis))
+        y = alt.Y(f"{measure.name}:Q", scale=alt.Scale(**(log if apart else {"zero": True})), axis=alt.Axis(**y_axis))
         line = base.mark_line(strokeWidth=2, aria=False).encode(y=y)
         bars = base.mark_rule(strokeWidth=6, opacity=0.35, aria=False).encode(
-            y=alt.Y("images_per_second_low:Q", title=rate), y2="images_per_second_high:Q"
+            y=alt.Y(f"{measure.name}_low:Q", title=rate), y2=f"{measure.name}_high:Q"
         )
         points = base.mark_point(filled=True, size=90, opacity=1).encode(
             y=y,
             tooltip=[
                 *(alt.Tooltip(f"{name}:N") for name in ("processor", "place", "series")),
                 alt.Tooltip("varied:Q", title=axis, format=",d"),
-                alt.Tooltip("images_per_second:Q", title="images a second", format=",.6~g"),
-                alt.Tooltip("images_per_second_low:Q", title="95 % from", format=",.6~g"),
-                alt.Tooltip("images_per_second_high:Q", title="to", format=",.6~g"),
-                alt.Tooltip("images_per_second_n:Q", title="processes (n)"),
+                alt.Tooltip(f"{measure.name}:Q", title=measure.words, format=",.6~g"),
+                alt.Tooltip(f"{measure.name}_low:Q", title="95 % from", format=",.6~g"),
+                alt.Tooltip(f"{measure.name}_high:Q", title="to", format=",.6~g"),
+                alt.Tooltip(f"{measure.name}_n:Q", title="processes (n)"),
             ],
         )
         layers = [line, points]
-        if any(datum["images_per_second_low"] is not None for datum in data):
-            layers.insert(1, bars.transform_filter("isValid(datum.images_per_second_low)"))
+        if any(datum[f"{measure.name}_low"] is not None for datum in data):
+            layers.insert(1, bars.transform_filter(f"isValid(datum.{measure.name}_low)"))
         if ideal:
             layers.insert(0, base.mark_line(strokeDash=[5, 4], strokeWidth=1.5, aria=False).encode(y="ideal:Q"))
         return alt.layer(*layers)
 
-    said = [
-        f"{d['series']} at {axis} {d['varied']}: {units.rate(number(d, 'images_per_second'))} images a second"
-        for d in data
-    ]
+    said = [f"{d['series']} at {axis} {d['varied']}: {measure.text(number(d, measure.name))}" for d in data]
     bars_text = " Bars: 95 % interval between processes, from three on."
     return theme.make(key, title, f"{title}. {'; '.join(said[:20])}.", caption + bars_text, data, draw)
 
