@@ -14,7 +14,7 @@ from fake_graphs import FakeRecorder, NotPermittedError, nothing_waits
 from test_graph_trial import SANG
 from test_graphs import RECORDED, needs_gpu, recorders, weights  # noqa: F401  (a fixture)
 from test_open import open_job
-from test_tuned import CPU, digits, job
+from test_tuned import CPU, digits, job, needs_native
 
 from cnnbench import data, gates, workloads
 from cnnbench.data import Dataset
@@ -96,7 +96,7 @@ class TestRates:
         assert recorded.images_drawn == fused.images_drawn == STEPS * 20
 
     @pytest.mark.parametrize("optimizer", RULES)
-    @pytest.mark.parametrize("rung", ["graph", "fused"])
+    @pytest.mark.parametrize("rung", ["graph", "fused", pytest.param("native", marks=needs_native)])
     def test_a_step_at_rate_0_changes_nothing_and_any_other_does(
         self, small: recipes.Recipe, rung: str, optimizer: str
     ) -> None:
