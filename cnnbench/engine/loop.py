@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -77,6 +78,7 @@ class Training:
                 seed=job.seed,
             )
         self._last_loss: torch.Tensor | None = None
+        self._rates: Sequence[float] = ()
         self._sample_generator = torch.Generator()
         self.reset()
 
@@ -93,8 +95,11 @@ class Training:
         self._last_loss = loss
 
     def steps(self, count: int) -> None:
-        """`count` steps; a rung that can do several in one launch does."""
+        """`count` steps, each at its rate where there are rates to follow; a rung that can do several in one launch does."""
         for _ in range(count):
+            if self._rates:
+                self.set_rate(self._rates[min(self._followed, len(self._rates) - 1)])
+                self._followed += 1
             self.step()
 
     def prepare(self) -> None:
@@ -108,6 +113,7 @@ class Training:
         reset_state(self._optimizer)
         self.mode.reset()
         self._feed.restart()
+        self._followed = 0
         self._sample_generator.manual_seed(self._seed + 1)
         torch.manual_seed(self._seed)
         self.network.train()
@@ -116,6 +122,10 @@ class Training:
         """The learning rate of the steps to come."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
+
+    def follow(self, rates: Sequence[float]) -> None:
+        """The learning rate of each step that `steps` does, the first after a reset at the first; after the last it stays."""
+        self._rates, self._followed = tuple(rates), 0
 
     def open(self, dataset: Dataset) -> None:
         """Train and test on these digits from their first image on, with nothing kept of those before."""

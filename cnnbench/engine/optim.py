@@ -20,13 +20,17 @@ class RmspropTf1(torch.optim.Optimizer):
     """RMSProp as TensorFlow 1 computed it: the mean square starts at 1 and epsilon stands inside the square root.
 
     ms <- decay ms + (1 - decay) g^2;  w <- w - lr g / sqrt(ms + eps). torch.optim.RMSprop starts at 0 and divides by
-    sqrt(ms) + eps. Written with torch's multi-tensor operations, as torch's own default implementation is.
+    sqrt(ms) + eps. Written with torch's multi-tensor operations, as torch's own default implementation is. A rate that is a
+    tensor of no dimension on the weights' device is never read by the host.
     """
+
+    start = 1.0
+    """Of the mean square."""
 
     def __init__(
         self,
         params: Iterable[torch.nn.Parameter],
-        lr: float = LEARNING_RATE,
+        lr: float | torch.Tensor = LEARNING_RATE,
         decay: float = DECAY,
         eps: float = EPSILON,
     ) -> None:
@@ -40,13 +44,32 @@ class RmspropTf1(torch.optim.Optimizer):
             gradients = [p.grad for p in weights]
             for weight in weights:
                 if "square_avg" not in self.state[weight]:
-                    self.state[weight]["square_avg"] = torch.ones_like(weight)
+                    self.state[weight]["square_avg"] = torch.full_like(weight, self.start)
             squares = [self.state[weight]["square_avg"] for weight in weights]
             torch._foreach_mul_(squares, group["decay"])
             torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - group["decay"])
-            denominators = torch._foreach_add(squares, group["eps"])
-            torch._foreach_sqrt_(denominators)
-            torch._foreach_addcdiv_(weights, gradients, denominators, -group["lr"])
+            denominators = self._denominators(squares, group["eps"])
+            if isinstance(group["lr"], torch.Tensor):
+                torch._foreach_div_(denominators, -group["lr"])  # a rate of 0 makes them infinite, and the update 0
+                torch._foreach_addcdiv_(weights, gradients, denominators)
+            else:
+                torch._foreach_addcdiv_(weights, gradients, denominators, -group["lr"])
+
+    def _denominators(self, squares: list[torch.Tensor], eps: float) -> list[torch.Tensor]:
+        found = list(torch._foreach_add(squares, eps))
+        torch._foreach_sqrt_(found)
+        return found
+
+
+class RmspropOnDevice(RmspropTf1):
+    """torch.optim.RMSprop's rule with a rate on the device. torch's own can do that on accelerators only (`capturable`)."""
+
+    start = 0.0
+
+    def _denominators(self, squares: list[torch.Tensor], eps: float) -> list[torch.Tensor]:
+        found = list(torch._foreach_sqrt(squares))
+        torch._foreach_add_(found, eps)
+        return found
 
 
 def make_optimizer(
@@ -64,15 +87,16 @@ def make_optimizer(
             return RmspropTf1(parameters, lr=learning_rate)
         case "adam":
             return torch.optim.Adam(parameters, lr=learning_rate)
-    raise WorkloadError(f"optimizer {name!r} is not one of {', '.join(OPTIMIZERS)}")
+    raise _unknown(name)
 
 
 def make_recordable(
-    name: str, parameters: Iterable[torch.nn.Parameter], learning_rate: float = LEARNING_RATE
+    name: str, parameters: Iterable[torch.nn.Parameter], learning_rate: float | torch.Tensor = LEARNING_RATE
 ) -> torch.optim.Optimizer:
     """The same rules in as few operators as torch has, state on the device and never read by the host: fit to be recorded.
 
-    Raises WorkloadError as `make_optimizer` does.
+    A rate that is a tensor of no dimension lies on the weights' device: then each group's `lr` may be another such tensor in
+    each step. Raises WorkloadError as `make_optimizer` does.
     """
     weights = list(parameters)
     on_gpu = bool(weights) and weights[0].device.type == "cuda"  # torch refuses `capturable` anywhere else
@@ -81,13 +105,21 @@ def make_recordable(
             return torch.optim.SGD(weights, lr=learning_rate, fused=True)
         case "momentum":
             return torch.optim.SGD(weights, lr=learning_rate, momentum=MOMENTUM, fused=True)
+        case "rmsprop" if isinstance(learning_rate, torch.Tensor):
+            return RmspropOnDevice(weights, lr=learning_rate, decay=DECAY, eps=EPSILON)
         case "rmsprop":
             return torch.optim.RMSprop(
                 weights, lr=learning_rate, alpha=DECAY, eps=EPSILON, foreach=on_gpu, capturable=on_gpu
             )
         case "adam":
             return torch.optim.Adam(weights, lr=learning_rate, fused=True, capturable=on_gpu)
-    return make_optimizer(name, weights, learning_rate)
+        case "rmsprop-tf1":
+            return RmspropTf1(weights, lr=learning_rate)
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> WorkloadError:
+    return WorkloadError(f"optimizer {name!r} is not one of {', '.join(OPTIMIZERS)}")
 
 
 def reset_state(optimizer: torch.optim.Optimizer) -> None:
@@ -95,7 +127,7 @@ def reset_state(optimizer: torch.optim.Optimizer) -> None:
 
     A momentum buffer of zeros is where torch's first step would begin too: it starts the buffer at the first gradient.
     """
-    start = 1.0 if isinstance(optimizer, RmspropTf1) else 0.0
+    start = optimizer.start if isinstance(optimizer, RmspropTf1) else 0.0
     for state in optimizer.state.values():
         values: dict[str, Any] = state
         for value in values.values():

@@ -319,8 +319,6 @@ def _of_division(cell: Cell) -> list[str]:
         found.append(f"task 'inference' needs division 'reference': the {division} division trains")
     if execution in RECORDED and cell["loader"] == "dataloader":
         found.append(f"execution {execution!r} needs loader 'resident': batches of a loader come from the host")
-    if execution in RECORDED and division == "open":
-        found.append(f"execution {execution!r} cannot follow a recipe: its rate changes from step to step")
     if execution in RECORDED and cell["precision"] == "fp16":
         found.append(f"execution {execution!r} cannot be fp16: its loss scale is decided on the host after each step")
     return found

@@ -45,6 +45,11 @@ class Recipe:
         fallen = (done - self.warmup_share) / (1.0 - self.warmup_share)
         return self.peak_rate * (1.0 - (1.0 - self.end_share) * fallen)
 
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Learning rates of all steps."""
+        return tuple(self.rate(step) for step in range(self.steps))
+
     def applied(self, workload: Workload) -> Workload:
         """The workload's network with this recipe's dropout. Raises WorkloadError for another workload."""
         if workload.name != self.workload:

@@ -1,14 +1,15 @@
 """The tuned step for GPUs: batch, forward, loss, backward and update recorded once, and replayed many steps a launch.
 
 A step of a small network is dozens of small kernels, and launching them one by one can take longer than they do. Recorded,
-they are one launch; a graph of several steps makes an epoch a few launches, between which the host waits for nothing.
-Evaluation is recorded too. The network is the reference's with pooling before ReLU and channels last; `compiled-graph` has
-forward, loss and backward compiled by torch before they are recorded.
+they are one launch; a graph of several steps makes an epoch a few launches, between which the host waits for nothing. Under
+a recipe each step takes its learning rate from a table on the device. Evaluation is recorded too. The network is the
+reference's with pooling before ReLU and channels last; `compiled-graph` has forward, loss and backward compiled by torch
+before they are recorded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -21,8 +22,9 @@ from cnnbench.engine.feed import Feed
 from cnnbench.engine.loop import EVALUATION_BATCH, Training
 from cnnbench.engine.optim import make_recordable
 from cnnbench.engine.tuned.fused import arranged
-from cnnbench.engine.tuned.resident import DeviceFeed, device_feed, upload
-from cnnbench.errors import UnsupportedError
+from cnnbench.engine.tuned.rates import Rates
+from cnnbench.engine.tuned.resident import DeviceFeed, device_feed, upload, write_digits
+from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload
 
@@ -46,8 +48,7 @@ class GraphTraining(Training):
             raise UnsupportedError("fp16 cannot be recorded: its loss scale is decided on the host after each step")
         if job.loader != "resident":
             raise UnsupportedError(f"loader {job.loader!r} cannot be recorded: its batches come from the host")
-        if job.clock == "recipe":
-            raise UnsupportedError("a recipe cannot be recorded: its rate changes from step to step")
+        self._schedule: Rates | None = None
         self._recorder = make_recorder(device)
         self._replay: Work | None = None
         self._evaluations: dict[int, _Evaluation] = {}
@@ -97,6 +98,30 @@ class GraphTraining(Training):
         """One step in a launch of its own."""
         self.steps(1)
 
+    def reset(self) -> None:
+        """As the reference's, and the first rate again."""
+        super().reset()
+        if self._schedule is not None:
+            self._schedule.restart()
+
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the steps to come. Raises UnsupportedError but under a recipe: the rate is in the recording."""
+        self._changeable().fill(rate)
+
+    def follow(self, rates: Sequence[float]) -> None:
+        """As the reference does, by the table on the device; a single `step` takes its rate from there too."""
+        schedule = self._changeable()
+        schedule.write(rates)
+        schedule.restart()
+
+    def open(self, dataset: Dataset) -> None:
+        """As the reference's, into the tensors that the recording reads."""
+        if self._test is None:
+            raise WorkloadError("a training on random images has no place for digits")
+        write_digits(self._test, dataset.test_images, dataset.test_labels)
+        self._feed.refill(dataset.train_images, dataset.train_labels)
+        self.dataset = dataset
+
     def last_loss(self) -> torch.Tensor | None:
         """A copy: the next replay writes the next loss in the same place."""
         return None if self._last_loss is None else self._last_loss.clone()
@@ -126,10 +151,14 @@ class GraphTraining(Training):
 
     def _work(self, steps: int) -> None:
         """What is recorded: `steps` whole steps, and the last one's loss kept."""
-        for images, labels in self._feed.batches(steps):
+        rates = None if self._schedule is None else self._schedule.take(steps)
+        for number, (images, labels) in enumerate(self._feed.batches(steps)):
             self._optimizer.zero_grad(set_to_none=True)
             loss = self._loss_of(images, labels)
             loss.backward()  # type: ignore[no-untyped-call]
+            if rates is not None:
+                for group in self._optimizer.param_groups:
+                    group["lr"] = rates[number]
             self._optimizer.step()
             with torch.no_grad():
                 for _ in range(self._extra_forwards):
@@ -156,7 +185,18 @@ class GraphTraining(Training):
         return self._feed
 
     def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:
-        return make_recordable(name, self.network.parameters(), rate)
+        """Under a recipe the rates of its steps are in a table, which `follow` writes: until then all are the workload's."""
+        if self._job.clock != "recipe":
+            return make_recordable(name, self.network.parameters(), rate)
+        self._schedule = Rates(self._job.steps_per_epoch or 1, rate, self._device)
+        return make_recordable(name, self.network.parameters(), torch.tensor(rate, device=self._device))
+
+    def _changeable(self) -> Rates:
+        if self._schedule is None:
+            raise UnsupportedError(
+                "a recorded step keeps the learning rate that it was recorded with, but under a recipe"
+            )
+        return self._schedule
 
 
 class CompiledGraphTraining(GraphTraining):
@@ -224,5 +264,5 @@ class _Evaluation:
 
 def steps_at_once(job: Job) -> int:
     """Steps of one graph: the largest divisor, up to `MOST_STEPS`, of the steps between two looks of the job's clock."""
-    block = {"steady": job.block_steps, "job": job.steps_per_epoch, "accuracy": job.evaluate_every}[job.clock] or 1
+    block = {"steady": job.block_steps, "accuracy": job.evaluate_every}.get(job.clock, job.steps_per_epoch) or 1
     return max(each for each in range(1, MOST_STEPS + 1) if block % each == 0)

@@ -12,13 +12,13 @@ from cnnbench.workloads import recipes
 class ByRecipe:
     """What the clock calls for a training in the open division: `open` before the first step, then steps."""
 
-    at_once = 1
-    """Steps that one launch can do: each has a rate of its own."""
-
     def __init__(self, job: Job, training: Training) -> None:
         if job.recipe is None or training.dataset is None:
             raise WorkloadError("the recipe clock needs a recipe, and digits")
-        self._recipe, self._training, self._done = recipes.get(job.recipe), training, 0
+        self.at_once = training.at_once
+        """Steps that one launch can do."""
+        self._training = training
+        training.follow(recipes.get(job.recipe).rates)
         self._like, self._file = training.dataset, data.unpack(training.dataset)
 
     def open(self) -> int:
@@ -27,12 +27,9 @@ class ByRecipe:
         return 0
 
     def steps(self, count: int) -> None:
-        """So many steps."""
-        for _ in range(count):
-            self.step()
+        """So many steps, each at its own rate."""
+        self._training.steps(count)
 
     def step(self) -> None:
         """One step at its own rate."""
-        self._training.set_rate(self._recipe.rate(self._done))
-        self._done += 1
-        self._training.step()
+        self.steps(1)

@@ -42,6 +42,11 @@ class DeviceFeed:
         self._offsets: dict[int, torch.Tensor] = {}
         self.restart()
 
+    def refill(self, images: object, labels: object) -> None:
+        """Other digits, as `write_digits` takes them, from their first batch on."""
+        write_digits((self._images, self._labels), images, labels)
+        self.restart()
+
     def restart(self) -> None:
         """Back to the first batch of the first epoch, the same orders again, the count at zero."""
         self._generator = torch.Generator().manual_seed(self._seed)
@@ -111,6 +116,19 @@ def device_feed(job: Job, workload: Workload, dataset: Dataset | None, device: t
     drawn = [source.draw() for _ in range(RANDOM_BATCHES)]
     images, labels = (torch.cat(parts) for parts in zip(*drawn, strict=True))
     return DeviceFeed(images, labels, batch_size=job.batch_size, shuffled=False, seed=job.seed, nhwc=nhwc)
+
+
+def write_digits(into: Batch, images: object, labels: object) -> None:
+    """`to_tensors` of these uint8 arrays into tensors that a recording reads, whose addresses must stay.
+
+    Raises WorkloadError for another number or size of images.
+    """
+    pixels, digits = torch.as_tensor(images), torch.as_tensor(labels)
+    if pixels.numel() != into[0].numel() or digits.shape != into[1].shape:
+        given = f"{tuple(pixels.shape)} with {len(digits)} labels"
+        raise WorkloadError(f"images {given} do not fit where {tuple(into[0].shape)} were recorded")
+    into[0].copy_(pixels.to(into[0].device).view_as(into[0])).div_(255.0)
+    into[1].copy_(digits.to(into[1].device))
 
 
 def upload(target: torch.Tensor, values: torch.Tensor) -> None:
