@@ -159,14 +159,13 @@ def curved(**fields: Any) -> Ledger:
 
 
 def everything() -> list[Ledger]:
-    """Both kinds of rows of the stopping rule in one run, modes in another, and modes with loss curves in a third."""
+    """Both kinds of rows of the stopping rule in one run, and the modes in another."""
     records = looked_at()
     records += [stopped([190, 197, 200], 9906, start=len(records))]
     records += [stopped([199] * 20, 9931, start=len(records))]
     return [
         b.ledger(records, run_id="20260304T120000Z-0001", created_at="2026-03-04T12:00:00Z"),
         modes(run_id="20260305T120000Z-0001", created_at="2026-03-05T12:00:00Z"),
-        curved(run_id="20260306T120000Z-0001", created_at="2026-03-06T12:00:00Z"),
     ]
 
 
