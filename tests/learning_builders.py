@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from cnnbench.analysis.rows import Row
 from cnnbench.schema import Evaluation, Job, Record
 from cnnbench.store import Ledger
 
+Losses = tuple[float, ...]
 CURVES = ((9850, 9900, 9915, 9920), (9840, 9895, 9921, 9919), (9861, 9890, 9917, 9931))
 """Test images right after epochs 1 to 4 of three processes."""
 
@@ -108,6 +111,50 @@ def modes(**fields: Any) -> Ledger:
         (UNSURE, {"loader": "dataloader", "loader_workers": 2}),
     ):
         rows += trained(right, start=len(rows), **mode)
+    return b.ledger(rows, **fields)
+
+
+def losses(
+    seeds: Sequence[int], epochs: int = 3, *, stream: int = 0, ratios: Sequence[float] = ()
+) -> dict[int, Losses]:
+    """Losses that fall by half each epoch, by seed: a share of the noise is the seed's batches', the rest of this `stream`;
+    each epoch's then times its ratio.
+    """
+    found: dict[int, Losses] = {}
+    for seed in seeds:
+        batches, own = random.Random(seed), random.Random(1000 * stream + seed)
+        logs = [0.3 * batches.gauss(0, 1) + 0.1 * own.gauss(0, 1) - 0.7 * n for n in range(epochs)]
+        found[seed] = tuple(
+            math.exp(each) * ratio for each, ratio in zip(logs, [*ratios, *[1.0] * epochs], strict=False)
+        )
+    return found
+
+
+def with_losses(curves: Mapping[int, Losses], *, start: int = 0, epochs: int = 3, **fields: Any) -> list[Record]:
+    """A process a seed of whole jobs, with the loss of each epoch's last step."""
+    found = trained(
+        {seed: 9910 + seed % 5 for seed in curves}, start=start, clock="job", epochs=epochs, order="shuffled", **fields
+    )
+    return [
+        each.model_copy(update={"outcome": each.outcome.model_copy(update={"trial": trial})})
+        for each in found
+        if each.outcome.trial is not None
+        for trial in [each.outcome.trial.model_copy(update={"losses": curves[each.job.seed]})]
+    ]
+
+
+def curved(**fields: Any) -> Ledger:
+    """A plain row of eight seeds and modes of the same accuracy: with curves alike, with some higher, with other seeds and
+    lower ones, with too few seeds that have any.
+    """
+    rows = with_losses(losses(range(8)))
+    for curves, mode in (
+        (losses(range(8), stream=1), {"layout": "nhwc"}),
+        (losses(range(8), stream=2, ratios=(1.0, 1.6, 1.5)), {"precision": "bf16"}),
+        (losses(range(50, 57), stream=3, ratios=(0.3, 1.0, 0.4)), {"precision": "fp16"}),
+        ({seed: () if seed else each for seed, each in losses(range(5), stream=4).items()}, {"execution": "compiled"}),
+    ):
+        rows += with_losses(curves, start=len(rows), **mode)
     return b.ledger(rows, **fields)
 
 

@@ -29,7 +29,7 @@ TABLES = {"stopping", "stopped", "convergence"}
 
 
 class Made:
-    """Pages of the whole report, and what the two commands write, by name."""
+    """Pages of the whole report, and what the two commands write, by name; `curves` are of records of their own."""
 
     def __init__(self) -> None:
         with TemporaryDirectory() as place:
@@ -45,13 +45,21 @@ class Made:
                     assert CliRunner().invoke(cli, arguments).exit_code in (0, 1, 4)
                 arguments = ["stopping", *CLOSED, "--format", format_, "-o", str(root / f"closed.{name}")]
                 assert CliRunner().invoke(cli, arguments).exit_code == 0
+            whole_jobs = reports.write(root / "whole", [lb.curved()])
+            for name, format_ in (("md", "markdown"), ("csv", "csv"), ("json", "json")):
+                arguments = ["converge", str(whole_jobs), "--format", format_, "-o", str(root / f"curves.{name}")]
+                assert CliRunner().invoke(cli, arguments).exit_code == 0
+            arguments = ["report", str(whole_jobs), "-o", str(root / "curves.html"), "--static"]
+            assert CliRunner().invoke(cli, arguments).exit_code == 0
             found = [path for path in root.iterdir() if path.suffix in documents.KINDS]
             self.files = {path.name: documents.read(path) for path in sorted(found)}
             self.evidence = Evidence(store.load_tree([results]).ledgers, reports.REFERENCES)
+            self.of_curves = Evidence(store.load_tree([whole_jobs]).ledgers, reports.REFERENCES)
 
     def findings(self, name: str, text: str) -> list[str]:
         """What does not hold in that file, were this its text."""
-        return [each.what for each in documents.check({Path(name): text}, self.evidence).disagreements]
+        evidence = self.of_curves if name.startswith("curves") else self.evidence
+        return [each.what for each in documents.check({Path(name): text}, evidence).disagreements]
 
 
 @cache
@@ -60,11 +68,11 @@ def made() -> Made:
 
 
 def test_what_was_printed_agrees() -> None:
-    assert len(made().files) == 4 + 3 * 3 + 3
+    assert len(made().files) == 4 + 3 * 3 + 3 + 4
     assert {name: found for name, text in made().files.items() if (found := made().findings(name, text))} == {}
 
 
-@pytest.mark.parametrize("name", ["page.md", "stopping0.md", "converge0.md", "converge2.md", "closed.md"])
+@pytest.mark.parametrize("name", ["page.md", "stopping0.md", "converge0.md", "converge2.md", "closed.md", "curves.md"])
 def test_one_digit_changed_anywhere_in_the_tables_and_conclusions_of_a_document_is_named(name: str) -> None:
     """Cells, headings, titles of groups and the sentence, the page's own digest put right."""
     whole = made().files[name]
@@ -102,7 +110,9 @@ def test_one_digit_changed_in_a_page_s_cells_and_sort_keys_is_named() -> None:
     assert missed == []
 
 
-@pytest.mark.parametrize("name", ["page.csv", "stopping0.csv", "converge0.csv", "converge2.csv", "closed.csv"])
+@pytest.mark.parametrize(
+    "name", ["page.csv", "stopping0.csv", "converge0.csv", "converge2.csv", "closed.csv", "curves.csv"]
+)
 def test_one_digit_changed_in_any_column_of_the_csv_is_named(name: str) -> None:
     reader = csv.DictReader(io.StringIO(made().files[name]))
     names, rows = list(reader.fieldnames or ()), list(reader)
@@ -132,7 +142,7 @@ def written(names: list[str], rows: list[dict[str, str]]) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("name", ["page.json", "stopping0.json", "converge0.json", "closed.json"])
+@pytest.mark.parametrize("name", ["page.json", "stopping0.json", "converge0.json", "closed.json", "curves.json"])
 def test_one_value_changed_in_the_json_is_named(name: str) -> None:
     """Every number, word and truth of one line of each table, its absence, and a name that there is no rule for."""
     document = json.loads(made().files[name])
@@ -174,6 +184,9 @@ def test_one_value_changed_in_the_json_is_named(name: str) -> None:
             "on Test CPU 9000 (cpu, 8 threads; mnist-cnn, batch 125)",
             "on Test CPU 9000 (cpu, 8 threads; mnist-cnn, batch 126)",
         ),
+        ("curves.md", "higher in epochs 2 to 3", "lower in epochs 2 to 3"),
+        ("curves.md", "indistinguishable (", "differs ("),
+        ("curves.md", "too few seeds (1 and 8)", "no losses"),
         ("closed.md", "a network right on 9,700 of 10,000", "a network right on 9,701 of 10,000"),
     ],
 )

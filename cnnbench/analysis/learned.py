@@ -1,7 +1,7 @@
 """What one process learned: how it ended, and how many test images were right after how many steps.
 
 Questions about learning need each seed's own figures; a row of a table has their mean. One `Learned` is made of each
-process that trained, whether it ended well, diverged, or missed its target; `stopping` and `converge` read them.
+process that trained, whether it ended well, diverged, or missed its target; `stopping`, `converge` and `curves` read them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class Learned:
     """The final evaluation; None where there was none or the process diverged."""
     evaluations: tuple[Evaluation, ...]
     """Those on the way, in order; none of a process that diverged."""
+    losses: tuple[float, ...] = ()
+    """Of the last step of each block (of each epoch under the job clock); none of a process that diverged."""
 
     @property
     def failed(self) -> bool:
@@ -60,4 +62,5 @@ def learned_of(job: Job, outcome: Outcome) -> Learned | None:
         status=outcome.status,
         test=None if trial is None else trial.test,
         evaluations=() if trial is None else trial.epoch_evaluations,
+        losses=() if trial is None else trial.losses,
     )

@@ -11,7 +11,7 @@ from functools import partial
 
 from scipy.special import stdtrit
 
-from cnnbench.audit import columns, expected
+from cnnbench.audit import columns, expected, losses
 from cnnbench.audit.expected import Expected, Found, Line, Value
 from cnnbench.audit.pages import PrintedRow
 from cnnbench.audit.raw import RawRow
@@ -180,6 +180,7 @@ def _line(row: RawRow, plain: RawRow, view: View, asked: float | None) -> list[E
         _accuracy("plain_accuracy", "of the plain mode", other),
         *_differences(found),
         Expected("margin", "loss allowed", "{} pp", ((_POINTS * margin, 3),), loss),
+        losses.cell(losses.of(row), losses.of(plain)),
         _verdict(found, margin * IMAGES, failed, plain_failed),
     ]
 
