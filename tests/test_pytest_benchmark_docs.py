@@ -29,8 +29,8 @@ COMMANDS = {
 def execute(folder: Path, line: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     name, *arguments = shlex.split(line)
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
-    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"):  # a pytest of its own, whoever runs this one
-        environment.pop(name, None)
+    for outer in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"):  # a pytest of its own, whoever runs this one
+        environment.pop(outer, None)
     command = [sys.executable, *COMMANDS[name], *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0 or not check, f"{line}\n{done.stdout}{done.stderr}"

@@ -28,8 +28,8 @@ def run(folder: Path, *arguments: str, benchmark: bool = True) -> subprocess.Com
     plugins = [*(["-p", "pytest_benchmark.plugin"] if benchmark else []), "-p", "cnnbench.pytest_plugin"]
     package = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": package, "COLUMNS": "200"}
-    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"):  # a pytest of its own, whoever runs this one
-        environment.pop(name, None)
+    for outer in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"):  # a pytest of its own, whoever runs this one
+        environment.pop(outer, None)
     command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", *plugins, *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 

@@ -160,6 +160,11 @@ def _page(path: Path, text: str, evidence: Evidence, findings: Findings, others:
             line = text.count("\n", 0, begin) + 1
             changed = "the text from here to its digest was changed after it was generated"
             findings.say(f"{path}:{line}", [changed])
+    for mark in pages.MARK.finditer(text):
+        if not pages.SEAL.fullmatch(mark.group()):
+            findings.say(
+                f"{path}:{text.count(chr(10), 0, mark.start()) + 1}", ["the mark of the page's digest is broken"]
+            )
     return scope
 
 
