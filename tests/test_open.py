@@ -16,7 +16,9 @@ from test_tuned import CPU, digits, needs_native, training
 import reports
 from cnnbench import data, gates, workloads
 from cnnbench.analysis import claims
+from cnnbench.cli.audit import audit
 from cnnbench.cli.claims import claims as command
+from cnnbench.cli.report import report
 from cnnbench.engine import build, measure, tuned
 from cnnbench.engine.tuned.recipe import ByRecipe
 from cnnbench.errors import ExitCode, UsageError, WorkloadError
@@ -258,3 +260,14 @@ class TestClaims:
         error = CliRunner().invoke(command, [str(few)]).exception
         assert isinstance(error, UsageError)
         assert "cnnbench run open" in str(error)
+
+
+def test_a_page_of_a_recipe_says_what_it_is_and_the_audit_derives_it_again(tmp_path: Path) -> None:
+    results = reports.write(tmp_path / "results", [b.ledger(recorded(GOOD[:3]))])
+    page = tmp_path / "page.md"
+    assert CliRunner().invoke(report, [str(results), "-o", str(page)]).exit_code == 0
+    assert "recipe cnn-99-adam \u00b7 1 x 690 = 690 steps and one evaluation, measured" in page.read_text()
+    done = CliRunner().invoke(audit, [str(results), str(page)])
+    assert done.exit_code == 0, done.output
+    page.write_text(page.read_text().replace("1 x 690 = 690 steps", "1 x 691 = 691 steps"))
+    assert CliRunner().invoke(audit, [str(results), str(page)]).exit_code == ExitCode.FINDING

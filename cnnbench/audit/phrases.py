@@ -56,7 +56,8 @@ def wrong_of(text: str, row: RawRow, names: Iterable[str] = ()) -> Iterator[str]
         right = tuple(str(value) for value in values(row))
         if numbers != right:
             yield f"says {said!r}, from the records it is {', '.join(right)}"
-    yield from unknown(without(rest, (job.device, job.workload, job.optimizer or "", job.init or "", job.precision)))
+    own = (job.device, job.workload, job.recipe or "", job.optimizer or "", job.init or "", job.precision)
+    yield from unknown(without(rest, own))
 
 
 @lru_cache(maxsize=4096)
