@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from pathlib import Path
 from unittest.mock import patch
 
 import builders as b
@@ -26,6 +27,7 @@ from cnnbench.audit import audit, losses
 from cnnbench.cli.learning import converge as command
 from cnnbench.errors import ExitCode
 
+LEARNING = Path(__file__).parent.parent / "docs" / "learning.md"
 SIMULATED = 600
 
 
@@ -206,6 +208,18 @@ class TestHowOftenItErrs:
             ]
         share = sum(each.verdict == "differs" for each in found) / tries
         assert 0.66 < share < 0.92
+
+    @pytest.mark.parametrize(
+        ("seeds", "documented", "tries"), [(6, 2.2, 30), (10, 1.6, 20), (20, 1.4, 4), (30, 1.3, 2)]
+    )
+    def test_the_table_of_docs_learning(self, seeds, documented, tries):
+        """Three epochs, pairs, independent, a standard deviation of 0.5."""
+        stream, seen = random.Random(2), []
+        for _ in range(tries):
+            mode, plain = (side([[stream.gauss(0, 0.5) for _ in range(3)] for _ in range(seeds)]) for _ in range(2))
+            seen.append(compare(mode, plain).detectable)
+        assert math.exp(np.log(seen).mean()) == pytest.approx(documented, rel=0.07)
+        assert f"| {seeds} | {documented}x |" in LEARNING.read_text(encoding="utf-8")
 
     def test_many_seeds_are_relabelled_by_a_stated_stream(self):
         """10,000 of 2^20 and of C(24, 12): p is that of the normal approximation, and the same whenever it is asked."""
