@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
+from pathlib import Path
 from unittest.mock import patch
 
-import builders as b
 import learning_builders as lb
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
-import reports
 from cnnbench import units
 from cnnbench.analysis import curves
 from cnnbench.analysis.converge import against_plain
 from cnnbench.analysis.curves import FLOOR, by_seed, compare, enough
 from cnnbench.analysis.learned import Learned
-from cnnbench.audit import audit, losses
-from cnnbench.cli.learning import converge as command
-from cnnbench.errors import ExitCode
+from cnnbench.audit import losses
 
+LEARNING = Path(__file__).parent.parent / "docs" / "learning.md"
 SIMULATED = 600
 
 
@@ -207,6 +203,18 @@ class TestHowOftenItErrs:
         share = sum(each.verdict == "differs" for each in found) / tries
         assert 0.66 < share < 0.92
 
+    @pytest.mark.parametrize(
+        ("seeds", "documented", "tries"), [(6, 2.2, 30), (10, 1.6, 20), (20, 1.4, 4), (30, 1.3, 2)]
+    )
+    def test_the_table_of_docs_learning(self, seeds, documented, tries):
+        """Three epochs, pairs, independent, a standard deviation of 0.5."""
+        stream, seen = random.Random(2), []
+        for _ in range(tries):
+            mode, plain = (side([[stream.gauss(0, 0.5) for _ in range(3)] for _ in range(seeds)]) for _ in range(2))
+            seen.append(compare(mode, plain).detectable)
+        assert math.exp(np.log(seen).mean()) == pytest.approx(documented, rel=0.07)
+        assert f"| {seeds} | {documented}x |" in LEARNING.read_text(encoding="utf-8")
+
     def test_many_seeds_are_relabelled_by_a_stated_stream(self):
         """10,000 of 2^20 and of C(24, 12): p is that of the normal approximation, and the same whenever it is asked."""
         stream = random.Random(4)
@@ -247,52 +255,6 @@ def agree(mode, plain):
     assert theirs["loss_ratio_seen"] == (None if ours.detectable is None else pytest.approx(ours.detectable))
     spans = (units.whole_spans(ours.higher) or None, units.whole_spans(ours.lower) or None)
     assert (theirs["epochs_higher"], theirs["epochs_lower"]) == spans
-
-
-class TestCommand:
-    @pytest.fixture
-    def rows(self, tmp_path):
-        results = reports.write(tmp_path / "results", [lb.curved()])
-        done = CliRunner().invoke(command, [str(results), "--format", "json"])
-        assert done.exit_code == ExitCode.DONE  # one mode's loss is higher, its accuracy is not: a hint, no finding
-        return {row["mode"]: row for row in json.loads(done.stdout)["tables"][0]["rows"]}
-
-    def test_every_verdict_stands_beside_the_accuracy_s(self, rows):
-        told = {mode: (row["curve"], row["epochs_higher"], row["epochs_lower"]) for mode, row in rows.items()}
-        assert told == {
-            "nhwc": ("indistinguishable", None, None),
-            "bf16": ("differs", "2 to 3", None),
-            "fp16": ("differs", None, "1, 3"),
-            "compiled": ("too few seeds", None, None),
-        }
-        assert {row["verdict"] for row in rows.values()} == {"learns as well"}
-
-    def test_the_cell_says_p_the_ratio_and_what_it_would_see(self, rows):
-        assert rows["bf16"]["curve_text"] == "differs (higher in epochs 2 to 3; p=0.0078; 1.34x; would see 1.13x)"
-        assert rows["compiled"]["curve_text"] == "too few seeds (1 and 8)"
-
-    def test_a_curve_gives_no_doubt(self):
-        assert "learns-worse" not in {doubt.code for row in lb.rows_of(lb.curved()) for doubt in row.doubts}
-
-    def test_a_curve_that_differs_in_no_single_epoch_says_so(self, tmp_path):
-        """Eight pairs, each epoch's difference of the wrong sign in two others."""
-        stream = random.Random(0)
-        plain = dict.fromkeys(range(8), (0.5,) * 6)
-        for _ in range(400):
-            logs = {seed: [stream.gauss(0.45, 1) for _ in range(6)] for seed in range(8)}
-            with without_power():
-                found = compare(side(logs.values()), side([[0.0] * 6] * 8))
-            if found.verdict == "differs" and not (*found.higher, *found.lower):
-                break
-        else:
-            pytest.fail("no such curve was drawn")
-        mode = {seed: tuple(0.5 * math.exp(each) for each in curve) for seed, curve in logs.items()}
-        records = [*lb.with_losses(plain, epochs=6), *lb.with_losses(mode, start=8, epochs=6, layout="nhwc")]
-        results = reports.write(tmp_path / "results", [b.ledger(records)])
-        target = tmp_path / "table.md"
-        CliRunner().invoke(command, [str(results), "--format", "markdown", "-o", str(target)])
-        assert "differs (higher over all epochs, in none alone; p=0.0" in target.read_text()
-        assert audit([tmp_path], reports.REFERENCES).disagreements == ()
 
 
 @pytest.mark.parametrize(
