@@ -107,7 +107,7 @@ def _plain_of(row: RawRow, view: View) -> RawRow | None:
 
 
 def _ends_tested(job: Job) -> bool:
-    return job.clock != "accuracy" and job.final_evaluation and not job.stop_when_all_right
+    return job.clock in ("steady", "job") and job.final_evaluation and not job.stop_when_all_right
 
 
 def _learns(row: RawRow) -> tuple[object, ...]:
