@@ -224,9 +224,9 @@ def test_a_timeout_is_a_typed_record(suite: Path, tmp_path: Path) -> None:
 
 
 def test_too_little_memory_is_oom_not_crashed() -> None:
-    """Two operands and a result of 4 GB each under a limit of 9 GB of address space."""
-    job = Job(workload="gemm", workload_version=1, data="random", size=32_768, threads=1)
-    outcome = launch(job, Launch(memory_limit_bytes=9 * 10**9)).outcome
+    """Two operands and a result of 1.07 GB each under a limit of 2.7 GB of address space."""
+    job = Job(workload="gemm", workload_version=1, data="random", size=16_384, threads=1)
+    outcome = launch(job, Launch(memory_limit_bytes=27 * 10**8)).outcome
     assert outcome.status == "oom", outcome
 
 

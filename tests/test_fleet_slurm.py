@@ -5,6 +5,7 @@ Skipped where Slurm is not installed, and where this is not root; where CNNBENCH
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -112,8 +113,18 @@ def begun(results: Path, records: int = 0) -> Callable[[], bool]:
         runs = runs_of(results)
         if ledger is None or len(ledger.records) < records:
             return False
-        return any(WORKER in child.cmdline() for each in runs for child in each.children())
+        return any(WORKER in line for each in runs for line in command_lines(each))
 
+    return found
+
+
+def command_lines(parent: psutil.Process) -> list[list[str]]:
+    """Those of its children that are there now: one that ends while it is looked at is none."""
+    found = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in parent.children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one of these too
+                found.append(child.cmdline())
     return found
 
 
