@@ -36,7 +36,7 @@ _MULTIPLYING = r"mm|addmm|bmm|baddbmm|linear|matmul|_?scaled_mm|mkldnn_linear\w*
 _RULES = (
     # Native kernels are one pass over several layers: each counts where its products are.
     _rule("convolution", r"^native::.*(first|stage|conv|pack)"),
-    _rule("matrix product", r"^native::.*(sparse|product|gemm|mm)"),
+    _rule("matrix product", r"^native::.*(sparse|dense_\w+_tiles|product|gemm|mm)"),
     _rule("optimiser", r"^native::.*(rmsprop|adam|sgd|momentum|update)"),
     _rule("elementwise", r"^native::.*(dense|cross|loss|bias|relu)"),
     _rule("compiled code", r"compiledf|torch-compiled|inductor|triton|^## call"),

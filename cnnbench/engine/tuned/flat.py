@@ -16,16 +16,14 @@ ADAM_EPSILON = 1e-8
 class Flat:
     """The network's parameters and their gradients, each as views of one tensor.
 
-    Weights of convolutions lie as [out][ky][kx][in], those of the dense layer `transposed` as [in][out]. With `half` there is a
-    copy of the weights in bfloat16.
+    Weights of convolutions lie as [out][ky][kx][in], those of the dense layer `transposed` as [in][out].
     """
 
-    def __init__(self, network: nn.Module, transposed: nn.Linear | None = None, *, half: bool = False) -> None:
+    def __init__(self, network: nn.Module, transposed: nn.Linear | None = None) -> None:
         owners = [each for each in network if isinstance(each, (nn.Conv2d, nn.Linear))]  # type: ignore[attr-defined]
         parameters = [parameter for owner in owners for parameter in owner.parameters()]
         total = sum(parameter.numel() for parameter in parameters)
         self.weights, self.gradients = torch.empty(total), torch.zeros(total)
-        self._half = torch.empty(total, dtype=torch.bfloat16) if half else None
         self._stored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._rounded: dict[int, torch.Tensor] = {}
         self._order: dict[int, tuple[int, ...]] = {}
@@ -41,8 +39,6 @@ class Flat:
             weights, gradients = self.weights[begin:end].view(shape), self.gradients[begin:end].view(shape)
             weights.copy_(parameter.detach().permute(order))
             self._stored[id(parameter)] = weights, gradients
-            if self._half is not None:
-                self._rounded[id(parameter)] = self._half[begin:end].view(shape)
             self._order[id(parameter)] = tuple(order.index(each) for each in range(len(order)))
             parameter.data = weights.permute(self._order[id(parameter)])
             begin = end
@@ -52,13 +48,14 @@ class Flat:
         return self._stored[id(parameter)]
 
     def rounded(self, parameter: torch.Tensor) -> torch.Tensor:
-        """The weights in bfloat16 as the kernels take them, as of the last `refresh`."""
-        return self._rounded[id(parameter)]
+        """A copy of the weights in bfloat16 as the kernels take them, as of the last `refresh`."""
+        weights = self._stored[id(parameter)][0]
+        return self._rounded.setdefault(id(parameter), weights.to(torch.bfloat16))
 
     def refresh(self) -> None:
-        """Round the weights anew, where a copy in bfloat16 is kept."""
-        if self._half is not None:
-            self._half.copy_(self.weights)
+        """Round anew the weights of which there is a copy in bfloat16."""
+        for owner, rounded in self._rounded.items():
+            rounded.copy_(self._stored[owner][0])
 
     def gradient(self, parameter: nn.Parameter) -> torch.Tensor:
         """The gradient in the parameter's own shape: a view."""

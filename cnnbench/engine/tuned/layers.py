@@ -24,6 +24,10 @@ class Dropout:
 
 
 NO_DROPOUT = Dropout(1.0)
+TILED_SIDE = 7
+"""Smaller images are no work for tiles: a row of windows has less than a tile's 16 places."""
+TILED_INPUTS = 32
+"""Tiles take the inputs of a dense layer by so many."""
 
 
 class Conv:
@@ -49,6 +53,8 @@ class Conv:
         self._weights = flat.rounded(module.weight) if half and not first else weights
         self._words = self._weights.numel() * self._weights.element_size() // 4 // channels
         self._packed = torch.empty(self._weights.numel(), dtype=self._weights.dtype)
+        self.tiles = half and not first and kernels.tiles and stage.side >= TILED_SIDE
+        self._packed_back = torch.empty_like(self._packed) if self.tiles else self._weights
         shape = (batch, channels * side * side) if last else (batch, side + 2, side + 2, channels)
         self.out = torch.zeros(shape, dtype=torch.bfloat16 if half else torch.float32)
         self.back = torch.zeros(shape)
@@ -56,14 +62,19 @@ class Conv:
         self._threads = torch.get_num_threads()
         self._sums = torch.empty(self._threads, channels, 9, stage.channels)
         self._first_forward = kernels.first_forward_bf16 if half else kernels.first_forward
-        self._stage_forward = kernels.stage_forward_bf16 if half else kernels.stage_forward
-        self._stage_backward = kernels.stage_backward_bf16 if half else kernels.stage_backward
+        suffix = "_tiles" if self.tiles else "_bf16" if half else ""
+        self._stage_forward = getattr(kernels, f"stage_forward{suffix}")
+        self._stage_backward = getattr(kernels, f"stage_backward{suffix}")
 
     def forward(self, given: torch.Tensor, seed: int, drop: Dropout) -> torch.Tensor:
         """`(batch, ...)` in and out, in the arithmetic's own type."""
         stage = self._stage
-        self._kernels.pack(self._weights.data_ptr(), self._packed.data_ptr(), stage.out_channels, self._words)
-        where = (given.data_ptr(), self._packed.data_ptr(), self.out.data_ptr(), self._places.data_ptr())
+        weights, packed = self._weights.data_ptr(), self._packed.data_ptr()
+        if self.tiles:
+            self._kernels.pack_tiles(weights, packed, self._packed_back.data_ptr(), stage.channels, stage.out_channels)
+        else:
+            self._kernels.pack(weights, packed, stage.out_channels, self._words)
+        where = (given.data_ptr(), packed, self.out.data_ptr(), self._places.data_ptr())
         size = (self._batch, stage.side, stage.side)
         random = (seed, drop.threshold, drop.scale)
         if self._first:
@@ -83,42 +94,44 @@ class Conv:
         if self._first or back is None:
             _expect(self._kernels.first_backward(*of, gradient, sums, *size, stage.out_channels, *how))
             return
-        into = (self._weights.data_ptr(), gradient, back.data_ptr(), sums)
+        into = (self._packed_back.data_ptr(), gradient, back.data_ptr(), sums)
         _expect(self._stage_backward(*of, *into, *size, stage.channels, stage.out_channels, int(not self._last), *how))
 
 
 class Dense:
-    """One dense layer, with ReLU and dropout but for the logits (`keep` None)."""
+    """One dense layer, with ReLU and dropout but for the logits (`keep` None); the products are torch's."""
 
     def __init__(
         self, kernels: Kernels, module: nn.Linear, flat: Flat, batch: int, keep: float | None, *, half: bool
     ) -> None:
-        self._batch, self._finished = batch, keep is not None
+        self._kernels, self._batch, self._finished = kernels, batch, keep is not None
         self.dropout = NO_DROPOUT if keep is None else Dropout(keep)
-        weights, self._gradient = flat.stored(module.weight)
-        self._weights = flat.rounded(module.weight) if half else weights
         bias = module._parameters["bias"]  # the type checker believes that a Linear always has one
         self._bias: torch.Tensor | None = None
         self._bias_gradient: torch.Tensor | None = None
         self._offset: torch.Tensor | None = None
         if bias is not None:
             self._bias, self._bias_gradient = flat.stored(bias)
-            self._offset = flat.rounded(bias) if half else self._bias
-        dtype = torch.bfloat16 if half else torch.float32
-        self.out = torch.zeros(batch, module.out_features, dtype=dtype)
+            self._offset = flat.rounded(bias) if half and keep is None else self._bias
+        self.out = torch.zeros(batch, module.out_features, dtype=torch.bfloat16 if half else torch.float32)
         self.back = torch.zeros_like(self.out)
-        self._product = torch.empty(self._weights.shape, dtype=dtype) if half else self._gradient
-        self._given_back = torch.empty(batch, module.in_features, dtype=dtype) if half else None
         self._finish = kernels.dense_finish_bf16 if half else kernels.dense_finish
         self._unfinish = kernels.dense_backward_bf16 if half else kernels.dense_backward
+        self._weights, self._gradient = flat.stored(module.weight)
+        self._prepare(module, flat)
+
+    def _prepare(self, module: nn.Linear, flat: Flat) -> None:
+        """What the products need."""
+        dtype, self._product = self.out.dtype, self._gradient
+        self._given_back: torch.Tensor | None = None
+        if dtype != self._weights.dtype:
+            self._weights = flat.rounded(module.weight)
+            self._product = torch.empty(self._weights.shape, dtype=dtype)
+            self._given_back = torch.empty(self._batch, module.in_features, dtype=dtype)
 
     def forward(self, given: torch.Tensor, seed: int, drop: Dropout) -> torch.Tensor:
         """`(batch, features)` to `(batch, out_features)`."""
-        given = given.to(self.out.dtype)
-        if self._finished or self._offset is None:
-            torch.mm(given, self._weights.t(), out=self.out)
-        else:
-            torch.addmm(self._offset, given, self._weights.t(), out=self.out)
+        self._multiply(given.to(self.out.dtype))
         if self._finished:
             bias = None if self._bias is None else self._bias.data_ptr()
             size = (self._batch, self.out.shape[1])
@@ -129,16 +142,52 @@ class Dense:
         """From `self.back`: the parameters' gradients, and the gradient of what was given into `back` where wanted."""
         if self._finished:
             self._unfinish(self.back.data_ptr(), self.out.data_ptr(), self._batch, self.out.shape[1], drop.scale)
-        torch.mm(self.back.t(), given.to(self.back.dtype), out=self._product)
-        if self._product is not self._gradient:
-            self._gradient.copy_(self._product)
         if self._bias_gradient is not None:
             torch.sum(self.back, 0, dtype=torch.float32, out=self._bias_gradient)
+        self._multiply_back(given.to(self.back.dtype), back)
+
+    def _multiply(self, given: torch.Tensor) -> None:
+        if self._finished or self._offset is None:
+            torch.mm(given, self._weights.t(), out=self.out)
+        else:
+            torch.addmm(self._offset, given, self._weights.t(), out=self.out)
+
+    def _multiply_back(self, given: torch.Tensor, back: torch.Tensor | None) -> None:
+        torch.mm(self.back.t(), given, out=self._product)
+        if self._product is not self._gradient:
+            self._gradient.copy_(self._product)
         if back is None:
             return
         into = back if self._given_back is None or back.dtype == self._given_back.dtype else self._given_back
         torch.mm(self.back, self._weights, out=into)
         if into is not back:
+            back.copy_(into)
+
+
+class TiledDense(Dense):
+    """A dense layer with ReLU in bfloat16, its products by tiles; the weights are rounded as they are laid out."""
+
+    def _prepare(self, module: nn.Linear, flat: Flat) -> None:
+        self._size = (self._batch, module.in_features, module.out_features)
+        images, features, outputs = (-(-each // TILED_INPUTS) * TILED_INPUTS for each in self._size)
+        # Each laid out twice: for the forward pass and for the backward pass.
+        self._laid_weights, self._laid_given, self._laid_back = (
+            torch.empty(2 * each, dtype=torch.bfloat16)
+            for each in (outputs * features, images * features, images * outputs)
+        )
+        self._given_back = torch.empty(self._batch, module.in_features)
+
+    def _multiply(self, given: torch.Tensor) -> None:
+        where = (given.data_ptr(), self._weights.data_ptr(), self.out.data_ptr())
+        laid = (self._laid_weights.data_ptr(), self._laid_given.data_ptr())
+        _expect(self._kernels.dense_forward_tiles(*where, *laid, *self._size))
+
+    def _multiply_back(self, given: torch.Tensor, back: torch.Tensor | None) -> None:
+        into = back if back is None or back.dtype == torch.float32 else self._given_back
+        laid = (self._laid_weights.data_ptr(), self._laid_given.data_ptr(), self._laid_back.data_ptr())
+        to = (self._gradient.data_ptr(), None if into is None else into.data_ptr())
+        _expect(self._kernels.dense_backward_tiles(self.back.data_ptr(), *laid, *to, *self._size))
+        if back is not None and into is not None and into is not back:
             back.copy_(into)
 
 

@@ -51,9 +51,18 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
     "adam": (_POINTER,) * 4 + (_LONG,) + (_FLOAT,) * 6,
     "vector_lanes": (),
     "knows_bf16": (),
+    "knows_tiles": (),
 }
 _BOTH = ("first_forward", "stage_forward", "stage_backward", "dense_finish", "dense_backward")
 """Of these there is one more, with `_bf16` after its name, where the processor multiplies bfloat16."""
+_TILES: dict[str, tuple[type, ...]] = {
+    "pack_tiles": (_POINTER,) * 3 + (_LONG,) * 2,
+    "stage_forward_tiles": _SIGNATURES["stage_forward"],
+    "stage_backward_tiles": _SIGNATURES["stage_backward"],
+    "dense_forward_tiles": (_POINTER,) * 5 + (_LONG,) * 3,
+    "dense_backward_tiles": (_POINTER,) * 6 + (_LONG,) * 3,
+}
+"""These are there where the processor multiplies tiles of bfloat16 (Intel's AMX)."""
 
 
 class Kernels:
@@ -69,6 +78,10 @@ class Kernels:
         """Whether the functions in `_bf16` are there."""
         for name in _BOTH if self.bf16 else ():
             self._bind(f"{name}_bf16", _SIGNATURES[name])
+        self.tiles = bool(self._library.cnnbench_knows_tiles())
+        """Whether those in `_tiles` are there, and the system lends this process the registers."""
+        for name, arguments in _TILES.items() if self.tiles else ():
+            self._bind(name, arguments)
 
     def _bind(self, name: str, arguments: tuple[type, ...]) -> None:
         function = getattr(self._library, f"cnnbench_{name}")

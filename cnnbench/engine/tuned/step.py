@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cnnbench.engine.tuned.flat import Flat, Update
-from cnnbench.engine.tuned.layers import NO_DROPOUT, Conv, Dense, SparseDense
+from cnnbench.engine.tuned.layers import NO_DROPOUT, TILED_INPUTS, Conv, Dense, SparseDense, TiledDense
 from cnnbench.engine.tuned.native import Kernels
 from cnnbench.engine.tuned.stages import Stages
 
@@ -40,7 +40,7 @@ class NativeStep:
         linear = [each for each in network if isinstance(each, nn.Linear)]
         # A first dense layer takes the images themselves, of which most values are zero.
         sparse = not convolutions and bool(stages.dense) and stages.dense[0].out_features % kernels.lanes == 0
-        self.flat = Flat(network, linear[0] if sparse else None, half=half)
+        self.flat = Flat(network, linear[0] if sparse else None)
         last = len(convolutions) - 1
         self.convolutions = [
             Conv(kernels, stage, module, self.flat, batch, first=number == 0, last=number == last, half=half)
@@ -50,8 +50,13 @@ class NativeStep:
         for module, keep in zip(linear, [*(stage.keep for stage in stages.dense), None], strict=True):
             if sparse and not self.dense and keep is not None:
                 self.dense.append(SparseDense(kernels, module, self.flat, batch, keep, half=half))
-            else:
-                self.dense.append(Dense(kernels, module, self.flat, batch, keep, half=half))
+                continue
+            tiled = half and kernels.tiles and keep is not None and module.in_features % TILED_INPUTS == 0
+            self.dense.append((TiledDense if tiled else Dense)(kernels, module, self.flat, batch, keep, half=half))
+        self.tiled = any(each.tiles for each in self.convolutions) or any(
+            isinstance(each, TiledDense) for each in self.dense
+        )
+        """Whether products of bfloat16 go by tiles."""
         classes = stages.logits.out_features
         # Of float32 the last layer's own buffers; of bfloat16 copies of them, for the softmax is float32 in both.
         self._logits = torch.zeros(batch, classes) if half else self.dense[-1].out

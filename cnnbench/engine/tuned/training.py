@@ -14,6 +14,9 @@ from cnnbench.errors import UnsupportedError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload
 
+PRODUCTS = "tuned_products"
+"""Name in a record's settings: which of the processor's products the kernels took."""
+
 
 class NativeTraining(Training):
     """On a CPU, float32, or bfloat16 where the processor multiplies it.
@@ -52,6 +55,8 @@ class NativeTraining(Training):
             seed=job.seed,
             half=half,
         )
+        by = "tiles of bfloat16 (AMX)" if self._native.tiled else "pairs of bfloat16 (AVX512-BF16)"
+        self.notes[PRODUCTS] = by if half else f"vectors of {kernels.lanes} float32"
         self.reset()
 
     def step(self) -> None:

@@ -4,6 +4,7 @@
 // processor has it: products of bfloat16 pairs, summed in float32.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>

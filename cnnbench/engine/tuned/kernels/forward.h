@@ -73,52 +73,68 @@ static inline void finish(vf best, vi where, Random &random, const Dropout &drop
     std::memcpy(index, &bytes, V);
 }
 
-// in [N][H+2][W+2][C], packed weights [9][C][K], of bfloat16 [9][C/2][K][2] -> out, index [N][Hp][Wp][K]. `out` has a border
-// (padded = 1) of zeros that is never written, or is [N][K][Hp][Wp] (padded = 0), as torch flattens it.
+// Where a stage's output goes: out, index [N][Hp][Wp][K]. `out` has a border (padded = 1) of zeros that is never written, or is
+// [N][K][Hp][Wp] (padded = 0), as torch flattens it.
 template <class A>
-static void stage_forward(const typename A::Stored *given, const typename A::Stored *packed, typename A::Stored *out,
-                          uint8_t *index, long N, long H, long W, long channels, long K, int padded, uint64_t seed,
-                          const Dropout &drop) {
-    const long C = channels / A::STEP, Hp = (H + 1) / 2, Wp = (W + 1) / 2, row = (W + 2) * C;
+struct Pooled {
+    typename A::Stored *out;
+    uint8_t *index;
+    long H, W, K;
+    int padded;
+    Dropout drop;
+
+    // Pool one row of windows of KB channels. sums: KB floats a place, `pitch` places from one row to the next.
+    inline void row(const float *sums, long pitch, long n, long py, long kb, Random &random) const {
+        const long Hp = (H + 1) / 2, Wp = (W + 1) / 2;
+        const int rows = 2 * py + 1 < H ? 2 : 1;
+        for (long px = 0; px < Wp; px++) {
+            const int columns = 2 * px + 1 < W ? 2 : 1;
+            for (int v = 0; v < NV; v++) {
+                const float *at[4]; int code[4], count = 0;
+                for (int r = 0; r < rows; r++)
+                    for (int c = 0; c < columns; c++) {
+                        at[count] = sums + (r * pitch + 2 * px + c) * KB + v * V;
+                        code[count++] = 2 * r + c;
+                    }
+                vi where;
+                vf best = pooled(at, count, code, where);
+                const long k = kb + v * V;
+                uint8_t *places = index + ((n * Hp + py) * Wp + px) * K + k;
+                if (padded) {
+                    const long pixel = (n * (Hp + 2) + py + 1) * (Wp + 2) + px + 1;
+                    finish<A>(best, where, random, drop, out + pixel * K + k, places);
+                } else {
+                    typename A::Stored lane[V];
+                    finish<A>(best, where, random, drop, lane, places);
+                    for (int i = 0; i < V; i++) out[((n * K + k + i) * Hp + py) * Wp + px] = lane[i];
+                }
+            }
+        }
+    }
+};
+
+// in [N][H+2][W+2][C], packed weights [9][C][K], of bfloat16 [9][C/2][K][2].
+template <class A>
+static void stage_forward(const typename A::Stored *given, const typename A::Stored *packed, long N, long channels,
+                          uint64_t seed, const Pooled<A> &to) {
+    const long H = to.H, W = to.W, K = to.K, C = channels / A::STEP, row = (W + 2) * C;
     const typename A::Word *in = (const typename A::Word *)given, *w = (const typename A::Word *)packed;
 #pragma omp parallel
     {
-        float *scratch = new (std::align_val_t(64)) float[2 * W * KB];
+        float *sums = new (std::align_val_t(64)) float[2 * W * KB];
 #pragma omp for schedule(static)
         for (long n = 0; n < N; n++) {
             Random random(seed, (uint64_t)n);
             const typename A::Word *image = in + n * (H + 2) * row;
             for (long kb = 0; kb < K; kb += KB)
-                for (long py = 0; py < Hp; py++) {
+                for (long py = 0; py < (H + 1) / 2; py++) {
                     const int rows = 2 * py + 1 < H ? 2 : 1;
                     for (int r = 0; r < rows; r++)
-                        conv_row<A>(image + (2 * py + r) * row, row, W, C, w + kb, K, scratch + r * W * KB);
-                    for (long px = 0; px < Wp; px++) {
-                        const int columns = 2 * px + 1 < W ? 2 : 1;
-                        for (int v = 0; v < NV; v++) {
-                            const float *at[4]; int code[4], count = 0;
-                            for (int r = 0; r < rows; r++)
-                                for (int c = 0; c < columns; c++) {
-                                    at[count] = scratch + (r * W + 2 * px + c) * KB + v * V;
-                                    code[count++] = 2 * r + c;
-                                }
-                            vi where;
-                            vf best = pooled(at, count, code, where);
-                            const long k = kb + v * V;
-                            uint8_t *places = index + ((n * Hp + py) * Wp + px) * K + k;
-                            if (padded) {
-                                const long pixel = (n * (Hp + 2) + py + 1) * (Wp + 2) + px + 1;
-                                finish<A>(best, where, random, drop, out + pixel * K + k, places);
-                            } else {
-                                typename A::Stored lane[V];
-                                finish<A>(best, where, random, drop, lane, places);
-                                for (int i = 0; i < V; i++) out[((n * K + k + i) * Hp + py) * Wp + px] = lane[i];
-                            }
-                        }
-                    }
+                        conv_row<A>(image + (2 * py + r) * row, row, W, C, w + kb, K, sums + r * W * KB);
+                    to.row(sums, W, n, py, kb, random);
                 }
         }
-        operator delete[](scratch, std::align_val_t(64));
+        operator delete[](sums, std::align_val_t(64));
     }
 }
 

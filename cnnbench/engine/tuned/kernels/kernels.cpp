@@ -11,6 +11,7 @@
 //
 // Functions without a suffix compute in float32. Those in _bf16 hold activations and weights in bfloat16 and sum in float32; the
 // gradients of activations between convolutions, of weights, the optimiser and the first layer's products are float32 in both.
+// Those in _tiles do as those in _bf16, by tile products, with the zeros.
 // Those that return int return 0, or 1 for a shape they do not know.
 
 #include "common.h"
@@ -18,13 +19,15 @@
 #include "backward.h"
 #include "dense.h"
 #include "forward.h"
+#include "tiled_dense.h"
+#include "tiled_stage.h"
 #include "update.h"
 
 #define CNNBENCH_EXPORT(suffix, A) \
     extern "C" int cnnbench_stage_forward##suffix(const A::Stored *in, const A::Stored *w, A::Stored *out, uint8_t *index, long N, \
                                                   long H, long W, long C, long K, int padded, uint64_t seed, uint32_t threshold, \
                                                   float scale) { \
-        stage_forward<A>(in, w, out, index, N, H, W, C, K, padded, seed, Dropout{threshold, scale}); \
+        stage_forward<A>(in, w, N, C, seed, Pooled<A>{out, index, H, W, K, padded, Dropout{threshold, scale}}); \
         return 0; \
     } \
     extern "C" int cnnbench_first_forward##suffix(const float *images, const float *w, A::Stored *out, uint8_t *index, long N, \
@@ -49,6 +52,29 @@ CNNBENCH_EXPORT(, Float32)
 CNNBENCH_EXPORT(_bf16, Bfloat16)
 #endif
 
+#ifdef CNNBENCH_TILES
+extern "C" int cnnbench_stage_forward_tiles(const uint16_t *in, const uint16_t *w, uint16_t *out, uint8_t *index, long N, long H,
+                                            long W, long C, long K, int padded, uint64_t seed, uint32_t threshold, float scale) {
+    return tile_forward(in, w, N, C, seed, Pooled<Bfloat16>{out, index, H, W, K, padded, Dropout{threshold, scale}});
+}
+extern "C" int cnnbench_stage_backward_tiles(const float *gradient, const uint8_t *index, const uint16_t *in, const uint16_t *w,
+                                             float *gradient_w, float *gradient_in, float *sums, long N, long H, long W, long C,
+                                             long K, int padded, float scale, int threads) {
+    return tile_backward(gradient, index, in, w, gradient_w, gradient_in, sums, N, H, W, C, K, padded, scale, threads);
+}
+extern "C" void cnnbench_pack_tiles(const uint16_t *w, uint16_t *forward, uint16_t *backward, long C, long K) {
+    pack_tiles(w, forward, backward, C, K);
+}
+extern "C" int cnnbench_dense_forward_tiles(const uint16_t *x, const float *w, uint16_t *out, uint16_t *weights, uint16_t *laid,
+                                            long N, long F, long M) {
+    return tiled_dense_forward(x, w, out, weights, laid, N, F, M);
+}
+extern "C" int cnnbench_dense_backward_tiles(const uint16_t *gradient, const uint16_t *weights, const uint16_t *laid,
+                                             uint16_t *room, float *gradient_w, float *back, long N, long F, long M) {
+    return tiled_dense_backward(gradient, weights, laid, room, gradient_w, back, N, F, M);
+}
+#endif
+
 extern "C" int cnnbench_first_backward(const float *gradient, const uint8_t *index, const float *images, float *gradient_w,
                                        float *sums, long N, long H, long W, long K, float scale, int threads) {
     return first_backward_of(gradient, index, images, gradient_w, sums, N, H, W, K, scale, threads);
@@ -64,6 +90,15 @@ extern "C" void cnnbench_pack(const uint32_t *w, uint32_t *packed, long K, long 
 }
 
 extern "C" int cnnbench_vector_lanes() { return V; }
+
+// 1 where the processor has tiles, and lends them to this process.
+extern "C" int cnnbench_knows_tiles() {
+#ifdef CNNBENCH_TILES
+    return tiles_granted();
+#else
+    return 0;
+#endif
+}
 
 extern "C" int cnnbench_knows_bf16() {
 #ifdef CNNBENCH_BF16
