@@ -125,6 +125,16 @@ def crossings(job: Job, after: Sequence[int | None], *, start: int = 0, **fields
     ]
 
 
+def ranks_job(**fields: Any) -> Job:
+    """Two ranks of a small network, strong, a few steps: to be really run."""
+    known: dict[str, Any] = {
+        "workload": "mlp-1", "workload_version": 1, "optimizer": "adam", "init": "normal-0.1", "data": "synthetic",
+        "split": "train-55000", "batch_size": 64, "warmup_steps": 2, "block_steps": 4, "blocks": 3, "threads": 1,
+        "world": 2, "scaling": "strong", "final_evaluation": False,
+    }  # fmt: skip
+    return Job.model_validate(known | fields)
+
+
 def gemm_job(size: int = 1024, **fields: Any) -> Job:
     """A matrix product of that side."""
     known: dict[str, Any] = {"workload": "gemm", "workload_version": 1, "data": "random", "final_evaluation": False}

@@ -53,7 +53,7 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
         (["cnnbench", "val"], ["validate"]),
         (["cnnbench", "run", ""], [*suite_names(), "my.toml"]),
         (["cnnbench", "run", "quick", "mine/"], ["mine/a.toml", "mine/b.toml"]),
-        (["cnnbench", "validate", "lec"], ["lecture", "lecture-notebook", "lecture-stopping"]),
+        (["cnnbench", "validate", "lec"], ["lecture", "lecture-notebook", "lecture-stopping", "lecture-tuned"]),
         (["cnnbench", "run", "--dry"], ["--dry-run"]),
         (["cnnbench", "show", "--format", ""], ["table", "markdown", "latex", "csv", "json"]),
         (["cnnbench", "show", "--machine", ""], ["box-1", "other"]),

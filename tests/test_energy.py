@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cnnbench.devices import backend
-from cnnbench.engine import trial
+from cnnbench.engine import energy
 from cnnbench.engine.loop import Products
 from cnnbench.engine.progress import Progress
 from cnnbench.schema import Envelope, Job, Telemetry
@@ -19,8 +19,8 @@ JOB = Job(workload="gemm", workload_version=1, size=16, data="random", block_ste
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "ENERGY_WINDOW_SECONDS", 0.2)
-    monkeypatch.setattr(trial, "ENERGY_IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(energy, "ENERGY_WINDOW_SECONDS", 0.2)
+    monkeypatch.setattr(energy, "ENERGY_IDLE_SECONDS", 0.1)
 
 
 def envelope(*, energy: bool = True) -> Envelope:
@@ -28,10 +28,10 @@ def envelope(*, energy: bool = True) -> Envelope:
 
 
 def measure(monkeypatch: pytest.MonkeyPatch, counter: Callable[[], float | None]) -> object:
-    monkeypatch.setattr(trial.telemetry, "sample", lambda uuid: Telemetry(package_energy_joules=counter()))
-    idle = trial._idle_energy(envelope(), Progress(None))
+    monkeypatch.setattr(energy.telemetry, "sample", lambda uuid: Telemetry(package_energy_joules=counter()))
+    idle = energy.idle_energy(envelope(), Progress(None))
     products = Products(JOB, torch.device("cpu"))
-    return trial._energy(idle, JOB, products, backend("cpu").attach(threads=None), None)
+    return energy.steps_energy(idle, JOB, products, backend("cpu").attach(threads=None), None)
 
 
 def test_a_counter_of_fifty_watts_is_read_as_fifty_watts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,5 +52,5 @@ def test_a_counter_that_is_reset_or_absent_gives_no_energy(monkeypatch: pytest.M
 
 def test_energy_not_asked_for_costs_no_wait() -> None:
     start = time.monotonic()
-    assert trial._idle_energy(envelope(energy=False), Progress(None)) is None
+    assert energy.idle_energy(envelope(energy=False), Progress(None)) is None
     assert time.monotonic() - start < 0.05

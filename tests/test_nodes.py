@@ -14,7 +14,7 @@ import builders as b
 import pytest
 from click.testing import CliRunner
 
-from cnnbench import gates, workloads
+from cnnbench import gates
 from cnnbench.cli.main import cli
 from cnnbench.errors import UsageError
 from cnnbench.machine import inventory
@@ -25,24 +25,7 @@ from cnnbench.runner.launch import Ended, Launch, Limits, launch
 from cnnbench.runner.run import Todo, meeting_of
 from cnnbench.schema import Job, Outcome, Rendezvous, Status
 
-MLP = workloads.get("mlp-1")
-JOB = Job(
-    workload="mlp-1",
-    workload_version=MLP.version,
-    optimizer=MLP.default_optimizer,
-    init=MLP.default_init,
-    data="synthetic",
-    split="train-55000",
-    batch_size=64,
-    warmup_steps=2,
-    block_steps=4,
-    blocks=3,
-    threads=1,
-    world=2,
-    scaling="strong",
-    nodes=2,
-    final_evaluation=False,
-)
+JOB = b.ranks_job(nodes=2)
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import builders as b
 import psutil
 import pytest
 import ranks_script
@@ -23,23 +24,7 @@ from cnnbench.runner.launch import Ended, Launch, Limits, launch
 from cnnbench.schema import Job
 
 SCRIPT = Path(ranks_script.__file__)
-MLP = workloads.get("mlp-1")
-JOB = Job(
-    workload="mlp-1",
-    workload_version=MLP.version,
-    optimizer=MLP.default_optimizer,
-    init=MLP.default_init,
-    data="synthetic",
-    split="train-55000",
-    batch_size=64,
-    warmup_steps=2,
-    block_steps=4,
-    blocks=3,
-    threads=1,
-    world=2,
-    scaling="strong",
-    final_evaluation=False,
-)
+JOB = b.ranks_job()
 TWO_CORES = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two ranks need two cores")
 pytestmark = [pytest.mark.slow, TWO_CORES]
 

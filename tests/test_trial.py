@@ -6,7 +6,7 @@ import math
 
 import builders as b
 
-from cnnbench.engine.trial import finite_losses
+from cnnbench.engine.verdict import finite_losses
 from cnnbench.schema import Outcome
 
 

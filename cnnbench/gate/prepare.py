@@ -12,7 +12,8 @@ from cnnbench.errors import ComparisonError, UsageError, WorkerError
 from cnnbench.gate.observe import WAIVED
 from cnnbench.gate.recording import ArmSide, CheckHeader, jobs_of
 from cnnbench.pairing import ARMS, SPOKEN, Arm, Hello
-from cnnbench.plan.keys import AUTO, KEYS, contradictions, keys_for, nearest
+from cnnbench.plan.combinations import contradictions
+from cnnbench.plan.keys import AUTO, KEYS, keys_for, nearest
 from cnnbench.plan.matrix import describe
 from cnnbench.runner.arms import MODULE, ArmError, Start
 from cnnbench.runner.launch import paired_environment

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import get_args
 
 from cnnbench.errors import UsageError
-from cnnbench.plan.keys import ANY, AUTO, KEYS, REFERENCE_EXECUTIONS, Scalar, contradictions, keys_for, nearest
+from cnnbench.plan.combinations import REFERENCE_EXECUTIONS, contradictions
+from cnnbench.plan.keys import ANY, AUTO, KEYS, Scalar, keys_for, nearest
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import JobSpec, Suite
 from cnnbench.profiling import Rung

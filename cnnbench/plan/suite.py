@@ -28,7 +28,7 @@ from typing import Any
 
 from cnnbench import workloads
 from cnnbench.errors import SuiteError, WorkloadError
-from cnnbench.plan import keys
+from cnnbench.plan import combinations, keys
 from cnnbench.plan.keys import ANY, FROM_ELSEWHERE, KEYS, KINDS, Cell, Choices, Key, Scalar, nearest, shown
 from cnnbench.schema import DeviceKind
 from cnnbench.workloads import Workload
@@ -64,8 +64,8 @@ class JobSpec:
         axes = {name: self._values(name, kind, workload) for name in KEYS}
         if workload.kind == "gemm" and axes["size"] == (None,):
             return ()
-        combinations = (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
-        found = [keys.completed(cell, workload) for cell in combinations]
+        unfolded = (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
+        found = [combinations.completed(cell, workload) for cell in unfolded]
         return tuple({tuple(cell.values()): cell for cell in found}.values())
 
     def count(self, kind: DeviceKind) -> int:
@@ -262,5 +262,5 @@ def _contradictions(spec: JobSpec) -> list[str]:
         if (count := spec.count(kind)) > keys.MOST_CELLS:
             return [f"{count:,} combinations on {kind}; a job may unfold into {keys.MOST_CELLS:,} at most"]
         for cell in spec.cells(kind):
-            found += keys.contradictions(cell)
+            found += combinations.contradictions(cell)
     return list(dict.fromkeys(found))

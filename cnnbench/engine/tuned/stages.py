@@ -92,7 +92,9 @@ def stages_of(layers: tuple[flops.Layer, ...], input_shape: flops.Shape, lanes: 
             raise _cannot("a dense layer without ReLU after it")
         dense.append(DenseStage(features, layer.out_features, layer.bias, keep_of(take(flops.Dropout))))
     raise _cannot(
-        f"a layer {type(left[0].layer).__name__} where none is known" if left else "no dense layer at its end"
+        f"a layer {type(left[0].layer).__name__} where none is known"
+        if left
+        else "a network without a dense layer at its end"
     )
 
 

@@ -1,0 +1,77 @@
+"""Energy of a step: a counter read around further steps after the timed ones, and around an idle wait before."""
+
+from __future__ import annotations
+
+import time
+
+from cnnbench.devices import Attached, telemetry
+from cnnbench.devices.sensors import energy_between
+from cnnbench.engine.loop import Timed, Training
+from cnnbench.engine.measure import NANO
+from cnnbench.engine.progress import Progress
+from cnnbench.engine.team import SOLO, Team
+from cnnbench.schema import Energy, Envelope, Job, Telemetry
+
+ENERGY_WINDOW_SECONDS = 10.0
+"""NVML's total-energy counter ticks about every 0.1 s, so half a tick at either end is 1 % of this window."""
+ENERGY_IDLE_SECONDS = 5.0
+
+
+def _counter(reading: Telemetry) -> tuple[str, float] | None:
+    if reading.device_energy_joules is not None:
+        return "nvml-total-energy", reading.device_energy_joules
+    if reading.package_energy_joules is not None:
+        return "rapl-package", reading.package_energy_joules
+    return None
+
+
+def idle_energy(envelope: Envelope, progress: Progress) -> tuple[float, float] | None:
+    """(joules, seconds) of an idle wait, or None where energy was not asked for or no counter is readable."""
+    if not envelope.energy:
+        return None
+    progress.phase("idle power")
+    start, first = time.monotonic_ns(), _counter(telemetry.sample(envelope.device_uuid))
+    if first is None:
+        return None
+    time.sleep(ENERGY_IDLE_SECONDS)
+    last = _counter(telemetry.sample(envelope.device_uuid))
+    seconds = (time.monotonic_ns() - start) * NANO
+    joules = energy_between(first[1], last[1] if last else None, seconds).value
+    return None if joules is None else (joules, seconds)
+
+
+def steps_energy(
+    idle: tuple[float, float] | None,
+    job: Job,
+    timed: Timed,
+    attached: Attached,
+    uuid: str | None,
+    team: Team = SOLO,
+) -> Energy | None:
+    """Energy of a window of further steps, at least 10 s long, after the timed region so that it disturbs nothing."""
+    if idle is None:
+        return None
+    first = _counter(telemetry.sample(uuid))
+    start, steps = time.monotonic_ns(), 0
+    while team.agree((time.monotonic_ns() - start) * NANO < ENERGY_WINDOW_SECONDS):
+        if isinstance(timed, Training):
+            timed.steps(job.block_steps)
+        else:
+            for _ in range(job.block_steps):
+                timed.step()
+        team.synchronizer(attached)()
+        steps += job.block_steps
+    seconds = (time.monotonic_ns() - start) * NANO
+    last = _counter(telemetry.sample(uuid))
+    joules = energy_between(first[1] if first else None, last[1] if last else None, seconds).value
+    if first is None or joules is None:
+        return None
+    return Energy(
+        source=first[0],
+        tick_seconds=0.1 if first[0] == "nvml-total-energy" else 0.001,
+        window_seconds=seconds,
+        window_steps=steps,
+        window_joules=joules,
+        idle_seconds=idle[1],
+        idle_joules=idle[0],
+    )
