@@ -16,16 +16,12 @@ from cnnbench import units, workloads
 from cnnbench.errors import WorkloadError
 from cnnbench.machine import peaks
 from cnnbench.schema import TUNED_ERROR, Device, Job, Machine, Outcome, Status, Trial
+from cnnbench.workloads.rounding import tuned_tolerance
 
 JUDGED: tuple[Status, ...] = ("ok", "missed")
 """Outcomes that say something of their trial, so that it is held against what cannot be."""
 CONVOLUTION_FACTOR = 4.0
 """Winograd F(4x4, 3x3) saves a factor 4 of a 3x3 convolution's multiplications, the most any library uses."""
-TUNED_TOLERANCE = {"fp32": 1e-2, "tf32": 2e-2, "bf16": 0.2, "fp16": 0.05}
-"""A judgement, not a measurement. Rounding alone is far below (`tests/test_tuned.py` holds fp32 to 2e-5); but where two of the
-four values a maximum is taken of are equal but for rounding, the gradient takes the other way. Of a network of up to
-`TUNED_LAYERS` layers with weights; a deeper one's may err by as much more as it has more (not in fp32)."""
-TUNED_LAYERS = 5
 ZEROS_FACTOR = 8.0
 """The tuned division leaves out products with zeros (black pixels, gradients beside a maximum); more than this is a wrong clock.
 A judgement: the most seen is 1.4 times the best product."""
@@ -142,19 +138,6 @@ def _other_mathematics(job: Job, trial: Trial) -> list[str]:
     if error <= most:  # false of NaN too
         return []
     return [f"the tuned step's gradients are off by {error:.1e}, at most {most:.0e} is rounding"]
-
-
-def tuned_tolerance(job: Job) -> float:
-    """The largest relative error of a tuned step's gradients that is rounding, by format and depth.
-
-    Depth counts in the formats shorter than float32 alone: the reference's own gradients of VGG-16's first layer are off by
-    more than twice the bf16 figure (`tests/test_graphs_depth.py` computes them).
-    """
-    layers = 0
-    if job.precision != "fp32" and job.workload in workloads.names():
-        known = workloads.get(job.workload, job.workload_version).layers
-        layers = sum(isinstance(layer, workloads.flops.Conv2d | workloads.flops.Dense) for layer in known)
-    return TUNED_TOLERANCE[job.precision] * max(1.0, layers / TUNED_LAYERS)
 
 
 def _broken_ranks(job: Job, trial: Trial) -> list[str]:

@@ -187,6 +187,7 @@ def test_wrong_usage_is_one_clear_error_each(command: Command, suite: Path, capf
         ((suite, "--base-set", "thread=1"), 2, "did you mean 'threads'"),
         ((suite, "--base-set", "threads"), 2, "write key=value"),
         ((suite, "--base-set", "threads=0"), 2, "must be a whole number"),
+        ((suite, "--base-set", "threads=--5"), 2, "must be a whole number"),
         ((suite, "--base-python", "/no/such"), 2, "no program that can be run"),
         ((suite, *SETTINGS, "--tau", "0.05"), 2, "for 5 % write 5%"),
         ((suite, *SETTINGS, "--tau", "wide"), 2, "write a percentage"),

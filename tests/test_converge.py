@@ -156,6 +156,19 @@ class TestWhatIsHeldAgainstWhat:
         mode = lb.trained(lb.EQUAL, start=5, precision="bf16", **whole, epoch_eval_images=0)
         assert only(reference, mode).verdict == "learns as well"
 
+    @pytest.mark.parametrize(("status", "named"), [("crashed", True), ("unsupported", False)])
+    def test_a_mode_of_which_no_seed_ended_is_named(self, status, named):
+        """But for what the device cannot do, which says nothing of learning."""
+        reference = lb.trained(lb.PLAIN)
+        job = reference[0].job.model_copy(update={"precision": "bf16"})
+        failed = [
+            b.record(job.model_copy(update={"round": n}), index=5 + n, status=status, message="it did")
+            for n in range(5)
+        ]
+        tested, untested = against_plain(lb.rows_of([*reference, *failed]))
+        assert tested == []
+        assert [each.reason for each in untested] == (["no seed came to an end"] if named else [])
+
     def test_fewer_than_five_seeds_of_either_side_are_too_few(self):
         tested, (left,) = self.held(plain_and(lb.EQUAL[:4]))
         assert tested == []

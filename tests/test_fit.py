@@ -42,6 +42,21 @@ def test_where_nothing_fits_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not even batch_size 1" in fit.advice(envelope(cnn(8)))
 
 
+def test_of_a_recipe_no_smaller_batch_is_advised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch is the recipe's: another would be another recipe."""
+    monkeypatch.setattr(fit, "_fits", lambda job, data_dir: True)
+    job = cnn(64).model_copy(update={"division": "open", "execution": "auto", "recipe": "cnn-99-adam"})
+    assert fit.advice(envelope(job)) == "the batch is the recipe's (64): free memory"
+
+
+def test_of_the_tuned_division_the_rung_that_every_device_has_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(fit, "_fits", lambda job, data_dir: bool(seen.append(job.execution)) or True)
+    fit.largest_that_fits(envelope(cnn(64).model_copy(update={"division": "tuned", "execution": "graph"})))
+    fit.largest_that_fits(envelope(cnn(64).model_copy(update={"execution": "compiled"})))
+    assert seen == ["fused", "eager"]
+
+
 def test_a_size_that_really_works_fits() -> None:
     """The real step, on a small product; one of a side that cannot be allocated does not."""
     job = Job(workload="gemm", workload_version=1, size=64, data="random")

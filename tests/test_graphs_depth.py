@@ -7,7 +7,8 @@ import test_graphs
 import torch
 from torch.nn.functional import cross_entropy
 
-from cnnbench import gates, workloads
+from cnnbench import workloads
+from cnnbench.workloads import rounding
 
 CPU = torch.device("cpu")
 
@@ -15,10 +16,10 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(("name", "factor"), [("mnist-cnn", 1.0), ("softmax", 1.0), ("vgg16", 16 / 5)])
 def test_tolerance_grows_with_depth_and_in_short_formats_alone(name: str, factor: float) -> None:
     job = test_graphs.small_job().model_copy(update={"workload": name})
-    assert gates.tuned_tolerance(job) == gates.TUNED_TOLERANCE["fp32"]
+    assert rounding.tuned_tolerance(job) == rounding.TUNED_TOLERANCE["fp32"]
     for precision in ("tf32", "bf16"):
         short = job.model_copy(update={"precision": precision})
-        assert gates.tuned_tolerance(short) == pytest.approx(factor * gates.TUNED_TOLERANCE[precision])
+        assert rounding.tuned_tolerance(short) == pytest.approx(factor * rounding.TUNED_TOLERANCE[precision])
 
 
 @pytest.mark.slow
@@ -36,4 +37,4 @@ def test_vgg16_in_bf16_is_off_by_more_than_a_shallow_network_may_be() -> None:
         for mine, true in zip(networks[0].parameters(), networks[1].parameters(), strict=True)
     )
     job = test_graphs.small_job().model_copy(update={"precision": "bf16"})
-    assert gates.TUNED_TOLERANCE["bf16"] < worst < gates.tuned_tolerance(job)
+    assert rounding.TUNED_TOLERANCE["bf16"] < worst < rounding.tuned_tolerance(job)

@@ -240,6 +240,13 @@ class TestClaims:
         found = self.claim(GOOD, diverged=1)
         assert (found.verdict, found.lost, found.diverged) == ("fails", 1, 1)
 
+    def test_a_planned_seed_that_did_not_end_leaves_it_open(self) -> None:
+        """Stopping at a good moment would choose the seeds."""
+        planned = recorded([*GOOD, 9910])
+        (found,) = claims.claims(lb.rows_of(b.ledger(planned[:-1], unstarted=[planned[-1].job])))
+        assert found.lower_bound >= 0.99
+        assert (found.verdict, found.lost) == ("too few seeds", 1)
+
     def test_other_divisions_claim_nothing(self) -> None:
         assert claims.claims(lb.rows_of(lb.trained(GOOD))) == []
 

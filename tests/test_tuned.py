@@ -103,6 +103,42 @@ class TestSameMathematics:
             got = step.flat.gradient(parameter)
             assert torch.linalg.vector_norm(got - true.grad) <= ROUNDING * torch.linalg.vector_norm(true.grad)
 
+    def test_a_single_convolution_is_refused_with_the_reason(self) -> None:
+        """It would be the first, which writes a border, and the last, which leaves flat rows."""
+        layers = (flops.Conv2d(32), flops.Relu(), flops.MaxPool2d(), flops.Flatten(), flops.Dense(10))
+        with pytest.raises(UnsupportedError, match="do not know a single convolution"):
+            stages_of(layers, (1, 28, 28), native.load().lanes)
+
+    def test_gradients_that_are_not_numbers_are_no_small_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of a rung asked for by name the record says nan, which the gate refuses; `auto` takes the next, and says why."""
+
+        def wrong(self: Training, *_: torch.Tensor) -> list[torch.Tensor]:
+            return [torch.full_like(each, math.nan) for each in self.network.parameters()]
+
+        monkeypatch.setattr(tuned.NativeTraining, "gradients", wrong)
+        run = training()
+        assert run.notes[TUNED_ERROR] == "nan"
+        chosen = training(execution="auto")
+        assert chosen.notes[tuned.RUNG] == "fused"
+        assert "native: its gradients are off by nan, allowed are" in chosen.notes[tuned.TRIED]
+
+    @pytest.mark.parametrize("rung", tuned.ON_CPU)
+    def test_dropout_can_be_held_still(self, rung: str) -> None:
+        """As a paired check does to compare the first losses of two arms: equal weights and batches then give equal losses."""
+        found = []
+        for seed in (5, 6):
+            run = training(execution=rung, init="normal-0.01")
+            run.still()
+            torch.manual_seed(seed)
+            if isinstance(run, tuned.NativeTraining):
+                run._native._seed = seed
+            run.step()
+            found.append(run.loss())
+            run.reset()
+            run.step()
+            assert run.loss() != found[-1]
+        assert found[0] == pytest.approx(found[1], rel=1e-6)
+
     @pytest.mark.parametrize("side", [27, 28])
     def test_of_sides_that_pooling_does_not_divide(self, side: int) -> None:
         """27 -> 14 -> 7: every stage but one has a window that hangs over the edge."""

@@ -16,7 +16,7 @@ from cnnbench.engine.tuned import native
 from cnnbench.engine.tuned.stages import stages_of
 from cnnbench.engine.tuned.step import NativeStep
 from cnnbench.errors import UnsupportedError
-from cnnbench.gates import TUNED_TOLERANCE
+from cnnbench.workloads.rounding import TUNED_TOLERANCE
 
 ROUNDED_GRADIENTS = 1e-2
 """Of kernels against float64 with the same roundings forward; what is left is the rounding of gradients, 2^-9 each."""

@@ -1,8 +1,8 @@
 """What a fixed recipe of the open class may claim: the mean accuracy over its seeds, and the mean time it takes.
 
 Rows enter; a `Claim` a row of the open division leaves. The claim is about the mean of at least `SEEDS` seeds: it holds where
-the one-sided lower 95 % bound of their mean accuracy (Student's t) is the target or more. Every seed counts; one that diverged
-has no accuracy that could be averaged, so no claim holds with it.
+the one-sided lower 95 % bound of their mean accuracy (Student's t) is the target or more. Every planned seed counts; one that
+diverged has no accuracy that could be averaged, so no claim holds with it, and one that did not end leaves the claim open.
 """
 
 from __future__ import annotations
@@ -85,10 +85,12 @@ class Claim:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """`fails` where a seed diverged too: its accuracy is no number that could be averaged."""
+        """`fails` where a seed diverged too: its accuracy is no number that could be averaged. A planned seed that did not end
+        leaves the claim open: who could stop when the mean looks good would choose the seeds.
+        """
         if self.diverged:
             return "fails"
-        if len(self.right) < SEEDS or self.lower_bound is None:
+        if self.lost or len(self.right) < SEEDS or self.lower_bound is None:
             return "too few seeds"
         return "holds" if self.lower_bound >= self.target else "fails"
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from cnnbench import units, workloads
 from cnnbench.analysis.doubts import Doubt, learns_worse
+from cnnbench.analysis.frame import NOT_RUN
 from cnnbench.analysis.inferiority import LEAST_SEEDS, Difference, Verdict, difference, seeds_to_decide, verdict
 from cnnbench.analysis.learned import TEST_IMAGES
 from cnnbench.analysis.rows import Row
@@ -31,6 +32,9 @@ MARGIN_CONVOLUTIONAL = 0.001
 / 10,000) = 0.0009. A smaller loss could not be told from another test set."""
 MARGIN = 0.002
 """The same of networks without convolutions, which reach 92 to 98 %: there it is 0.0027 to 0.0014."""
+NO_SEED = "no seed came to an end"
+_NOT_TRIED = {"unsupported", NOT_RUN}
+"""Ends of a process that say nothing of a mode's learning, nor that anything went wrong."""
 MODE = ("division", "precision", "layout", "execution", "loader", "loader_workers")
 """Fields of a job that say how it is computed and not what is learned."""
 _TIMING = {"warmup_steps": 0, "blocks": 1, "block_steps": 1, "epoch_eval_images": 0}
@@ -99,7 +103,11 @@ def against_plain(rows: Sequence[Row], margin: float | None = None) -> tuple[lis
     tested: list[Convergence] = []
     untested: list[Untested] = []
     for row in rows:
-        if not _ends_tested(row.job) or is_plain(row.job) or not row.learned:
+        if not _ends_tested(row.job) or is_plain(row.job):
+            continue
+        if not row.learned:
+            if set(row.outcomes) - _NOT_TRIED:
+                untested.append(Untested(row, NO_SEED))
             continue
         found = _try(row, plain.get(_learns(row), []), margin_of(row.job) if margin is None else margin)
         if isinstance(found, Convergence):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 
-from torch import nn
-
 from cnnbench import workloads
 from cnnbench.engine.loop import Networked, Timed, Training
 from cnnbench.errors import DivergedError
@@ -21,9 +19,7 @@ def first_losses(timed: Timed) -> tuple[float, ...] | None:
     if not isinstance(timed, Networked):
         return None
     timed.reset()
-    for module in timed.network.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.eval()
+    timed.still()
     losses: list[float] = []
     for _ in range(FIRST_LOSSES):
         timed.step()

@@ -24,7 +24,7 @@ def largest_that_fits(envelope: Envelope) -> int | None:
         job = job.model_copy(update=alone)
     key = "batch_size" if job.size is None else "size"
     value = getattr(job, key) // 2
-    plain = "fused" if job.division == "tuned" else "eager"  # what is compiled or recorded holds about as much
+    plain = "eager" if job.division == "reference" else "fused"  # what is compiled or recorded holds about as much
     while value >= 1:
         if _fits(job.model_copy(update={key: value, "execution": plain}), envelope.data_dir):
             return int(value)
@@ -50,6 +50,8 @@ def _fits(job: Job, data_dir: str | None) -> bool:
 
 def advice(envelope: Envelope) -> str:
     """What to say after an out-of-memory message."""
+    if envelope.job.recipe is not None:
+        return f"the batch is the recipe's ({envelope.job.batch_size}): free memory"
     name = "batch_size" if envelope.job.size is None else "size"
     name += " a rank" if envelope.job.world > 1 else ""
     found = largest_that_fits(envelope)

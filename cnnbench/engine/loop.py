@@ -118,6 +118,12 @@ class Training:
         torch.manual_seed(self._seed)
         self.network.train()
 
+    def still(self) -> None:
+        """Dropout off until the next reset, so that two ways of computing a step can be held against each other."""
+        for module in self.network.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.eval()
+
     def set_rate(self, rate: float) -> None:
         """The learning rate of the steps to come."""
         for group in self._optimizer.param_groups:
@@ -243,6 +249,9 @@ class Inference:
         images, labels = self._training.draw()
         with torch.inference_mode():
             self._last = self.mode.logits(images), labels
+
+    def still(self) -> None:
+        """Dropout is off."""
 
     def reset(self) -> None:
         """The first batch again."""

@@ -13,7 +13,7 @@ from cnnbench.gate.observe import WAIVED
 from cnnbench.gate.recording import ArmSide, CheckHeader, jobs_of
 from cnnbench.pairing import ARMS, SPOKEN, Arm, Hello
 from cnnbench.plan.combinations import contradictions
-from cnnbench.plan.keys import AUTO, KEYS, keys_for, nearest
+from cnnbench.plan.keys import AUTO, KEYS, is_whole, keys_for, nearest
 from cnnbench.plan.matrix import describe
 from cnnbench.runner.arms import MODULE, ArmError, Start
 from cnnbench.runner.launch import paired_environment
@@ -101,7 +101,7 @@ def _set(job: Job, key: str, text: str, cores: int) -> Job:
     value: str | int | bool = text
     if rule.boolean:
         value = {"true": True, "false": False}.get(text, text)
-    elif text.lstrip("-").isdigit() and rule.low is not None:
+    elif rule.low is not None and is_whole(text):
         value = int(text)
     if (wrong := rule.complaint(value)) is not None:
         raise UsageError(f"{key} {text!r} {wrong}")

@@ -7,6 +7,7 @@ gives them and leave as plain scalars, by device kind; mistakes leave as text, a
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -231,6 +232,11 @@ def default(name: str, workload: Workload) -> Scalar | None:
 def full_batches(cell: Cell) -> int:
     """Full batches of one epoch: training images of the split over the batch size (55,000 / 128 -> 429)."""
     return SPLIT_IMAGES[str(cell["split"])] // int(cell["batch_size"] or 1)
+
+
+def is_whole(text: str) -> bool:
+    """Whether the text is a whole number of a size that anything counts in, in ASCII digits."""
+    return re.fullmatch(r"-?[0-9]{1,18}", text) is not None
 
 
 def shown(value: object, *, bare: bool = False) -> str:

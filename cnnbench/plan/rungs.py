@@ -12,7 +12,7 @@ from typing import get_args
 
 from cnnbench.errors import UsageError
 from cnnbench.plan.combinations import REFERENCE_EXECUTIONS, contradictions
-from cnnbench.plan.keys import ANY, AUTO, KEYS, Scalar, keys_for, nearest
+from cnnbench.plan.keys import ANY, AUTO, KEYS, Scalar, is_whole, keys_for, nearest
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import JobSpec, Suite
 from cnnbench.profiling import Rung
@@ -50,7 +50,7 @@ def settings_of(texts: Sequence[str], workload: Workload) -> dict[str, Scalar]:
             raise UsageError(
                 f"--set: no key {name!r}{nearest(name, tuple(known)) or '; choose from ' + ', '.join(known)}"
             )
-        number = known[name].low is not None and value.lstrip("-").isdigit()
+        number = known[name].low is not None and is_whole(value)
         found[name] = int(value) if number else value
         if (wrong := known[name].complaint(found[name])) is not None:
             raise UsageError(f"--set {name}: {value!r} {wrong}")
@@ -75,7 +75,7 @@ def rungs(
     they contradict some rungs only, the workers of those say so.
     """
     length: dict[str, Scalar] = {"block_steps": steps, "warmup_steps": warmup_steps, "final_evaluation": False}
-    if workload.kind == "gemm" or workload.dataset == "random":
+    if workload.kind == "gemm" or workload.dataset == "random" or settings.get("division") == "open":
         del length["final_evaluation"]
     if workload.pretraining is not None:
         length |= {"clock": "job", "epochs": 1}
@@ -122,7 +122,7 @@ def _suite(workload: Workload, values: Mapping[str, Scalar]) -> Suite:
 
 
 def _name(job: Job) -> str:
-    if job.division == "tuned":
+    if job.division != "reference":
         return job.execution
     words = ("nhwc" if job.layout == "nhwc" else "", "" if job.execution == "eager" else job.execution)
     return " ".join(filter(None, ("reference", *words)))

@@ -135,7 +135,8 @@ def _overview(heading: str, profiles: Sequence[tuple[Rung, Profile]]) -> Table:
     lines = []
     for rung, profile in profiles:
         breakdown = profile.breakdown
-        longest = max((part for part in breakdown.groups if not _nothing(part)), key=lambda part: part.seconds)
+        work = [part for part in breakdown.groups if not _nothing(part)] or list(breakdown.groups)
+        longest = max(work, key=lambda part: part.seconds)
         cells = (
             _label(rung, profile),
             _ms(plain_step(profile)),

@@ -9,6 +9,7 @@ process before it is timed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -20,8 +21,10 @@ from cnnbench.engine.tuned import autotune
 from cnnbench.engine.tuned.fused import FusedTraining
 from cnnbench.engine.tuned.graphs import CompiledGraphTraining, GraphTraining
 from cnnbench.engine.tuned.training import NativeTraining
+from cnnbench.errors import UnsupportedError
 from cnnbench.schema import TUNED_ERROR, Job
 from cnnbench.workloads import Workload
+from cnnbench.workloads.rounding import tuned_tolerance
 
 RUNGS: Mapping[str, type[Training]] = {
     "native": NativeTraining,
@@ -44,16 +47,19 @@ def rungs_of(device: torch.device) -> tuple[str, ...]:
 
 def make(job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> Training:
     """The rung that the job names, or the fastest. Raises UnsupportedError where none can be had, with every reason."""
+    auto = job.execution == "auto"
 
     def build(name: str) -> Training:
         error = gradient_error(job, workload, dataset, device, name)
+        if auto and not error <= tuned_tolerance(job):  # false of NaN too; a rung asked for by name is the gate's
+            raise UnsupportedError(f"its gradients are off by {error:.1e}, allowed are {tuned_tolerance(job):.0e}")
         training = RUNGS[name](_plain(job, name, workload), workload, dataset, device)
         training.prepare()
         training.notes[TUNED_ERROR] = f"{error:.2e}"
         return training
 
-    auto = job.execution == "auto"
     choice = autotune.choose(rungs_of(device) if auto else (job.execution,), build)
+    autotune.release()  # those that lost, and those that were only checked, so that they are in no memory mark
     training = choice.training
     training.notes[RUNG] = choice.name
     if auto:
@@ -82,7 +88,10 @@ def gradient_error(job: Job, workload: Workload, dataset: Dataset | None, device
     for got, true in zip(rung.gradients(images, labels), oracle.parameters(), strict=True):
         assert true.grad is not None
         error, size = torch.linalg.vector_norm(got.double() - true.grad), torch.linalg.vector_norm(true.grad)
-        worst = max(worst, float(error / size) if size else float(error))
+        off = float(error / size) if size else float(error)
+        if math.isnan(off):  # which max() would lose
+            return off
+        worst = max(worst, off)
     return worst
 
 

@@ -14,11 +14,11 @@ from torch import nn
 from cnnbench.engine.loop import Training
 
 
-class BulkDropout(nn.Module):
+class BulkDropout(nn.modules.dropout._DropoutNd):
     """Dropout whose mask compares 32 random bits a value with keep x 2^32: exact to 2^-32."""
 
     def __init__(self, drop: float) -> None:
-        super().__init__()
+        super().__init__(p=drop)
         self.drop = drop
         self._below = round((1.0 - drop) * 2**32) - 2**31
 

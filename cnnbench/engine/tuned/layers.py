@@ -1,7 +1,7 @@
 """The stages of the native step with their buffers: forward and backward of one layer group each, by the kernels.
 
 In bf16 activations between stages, and the operands of every product but the first layer's, are bfloat16; sums, the gradients
-of weights and those of activations between convolutions are float32.
+of convolutions' weights and those of activations between convolutions are float32; torch's products leave bfloat16.
 """
 
 from __future__ import annotations

@@ -82,6 +82,8 @@ def stages_of(layers: tuple[flops.Layer, ...], input_shape: flops.Shape, lanes: 
         convolutions.append(ConvStage(channels, height, layer.out_channels, keep_of(take(flops.Dropout))))
         if flat:
             break
+    if len(convolutions) == 1:
+        raise _cannot("a single convolution, which would be first and last")
     take(flops.Flatten)
     while (found := take(flops.Dense)) is not None:
         layer, features = found.layer, found.input[0]

@@ -73,9 +73,9 @@ class NativeStep:
         """The learning rate of the updates to come."""
         self._update.rate = rate
 
-    def step(self, images: torch.Tensor, labels: torch.Tensor) -> float:
+    def step(self, images: torch.Tensor, labels: torch.Tensor, *, dropout: bool = True) -> float:
         """One optimiser step; the mean cross-entropy before it."""
-        self.forward(images)
+        self.forward(images, dropout=dropout)
         loss = self.loss(labels)
         self.backward(images)
         self._update.step()

@@ -25,6 +25,7 @@ class NativeTraining(Training):
     """
 
     _native: NativeStep | None = None
+    _still = False
 
     def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
         if device.type != "cpu":
@@ -63,10 +64,14 @@ class NativeTraining(Training):
         """Draw, and the whole step in the kernels."""
         assert self._native is not None
         images, labels = self._feed.draw()
-        loss = self._native.step(images, labels)
+        loss = self._native.step(images, labels, dropout=not self._still)
         for _ in range(self._extra_forwards):
             self._native.forward(images)
         self._last_loss = torch.tensor(loss)
+
+    def still(self) -> None:
+        """As the reference's: the kernels drop whatever the modules say."""
+        self._still = True
 
     def set_rate(self, rate: float) -> None:
         """The learning rate of the steps to come."""
@@ -89,6 +94,7 @@ class NativeTraining(Training):
     def reset(self) -> None:
         """As the reference's, and the kernels' own random numbers and optimiser state."""
         super().reset()
+        self._still = False
         if self._native is not None:
             self._native.reset()
 
