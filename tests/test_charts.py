@@ -8,13 +8,14 @@ import statistics
 import xml.etree.ElementTree as ET
 
 import builders as b
+import learning_builders as lb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import reports
 from cnnbench.report import pictures
-from cnnbench.report.charts import theme
+from cnnbench.report.charts import resources, theme
 from cnnbench.report.charts.material import axis_labels, one_line
 from cnnbench.report.charts.noise import quantiles
 
@@ -91,6 +92,13 @@ def test_memory_stands_beside_what_the_layers_need(charts):
         "measured high-water mark": 300 * 2**20,
         "analytic: what the layers need": 128 * 227_116 + 3 * 4 * 1_378_698,
     }
+
+
+@pytest.mark.parametrize(("optimizer", "copies"), [("sgd", 2), ("momentum", 3), ("adam", 4)])
+def test_memory_is_that_of_the_rows_own_optimiser(optimizer, copies):
+    """Weights, gradients, and what the rule keeps of each weight."""
+    row = lb.rows_of([b.record(b.cnn_job(optimizer=optimizer))])[0]
+    assert resources._needed(row) == 128 * 227_116 + copies * 4 * 1_378_698
 
 
 def test_the_learning_curve_runs_on_the_jobs_own_clock(charts):

@@ -81,6 +81,13 @@ def test_what_the_figure_rests_on_is_doubted() -> None:
     assert codes(WHOLE, minor_faults=150 * 20) == set()
 
 
+@pytest.mark.parametrize(("allocator", "remedy"), [("held", "held already"), ("system", "Hold the allocator")])
+def test_of_page_faults_what_is_advised_is_not_done_already(allocator: str, remedy: str) -> None:
+    records = [record(WHOLE.model_copy(update={"allocator": allocator}), minor_faults=150 * 2_000)]
+    (found,) = doubts.of_record(header(records, machine=machine(gpus=[GPU])), records[0])
+    assert remedy in found.remedy
+
+
 def test_accuracy_is_judged_only_after_enough_training() -> None:
     late = {"test": Evaluation(after_steps=42_900, images=10_000, correct=9_700, seconds=1)}
     early = {"test": Evaluation(after_steps=150, images=10_000, correct=9_000, seconds=1)}

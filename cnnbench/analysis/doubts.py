@@ -204,6 +204,9 @@ def page_faults(case: Case) -> Doubt | None:
     if faults is None or not case.trial.steps or faults / case.trial.steps <= FAULTS_PER_STEP:
         return None
     text = f"{faults / case.trial.steps:,.0f} page faults a step; identical processes differ by 5-10 % so"
+    if case.job.allocator == "held":
+        remedy = "The allocator is held already: a smaller batch, or resident batches, take less memory anew."
+        return Doubt("page-faults", text, remedy)
     return Doubt("page-faults", text, 'Hold the allocator (allocator = "held", the default).')
 
 

@@ -26,6 +26,8 @@ from cnnbench.schema import Record, ReferenceRow, Trial
 Rule = Callable[[Marked], Fields | None]
 """None where the records have no such figure of that row."""
 GIGA, MIB = 1e9, 2**20
+KEPT = {"sgd": 0, "momentum": 1, "rmsprop": 1, "rmsprop-tf1": 1, "adam": 2}
+"""What an update rule keeps beside each weight and its gradient."""
 
 
 def _ratio(marked: Marked, name: str, heading: str) -> dict[str, Check] | None:
@@ -192,7 +194,7 @@ def _memory(marked: Marked) -> Fields | None:
         value = None
         if row.workload is not None and row.job.task == "training":
             images = row.job.batch_size // row.job.world * row.workload.activation_bytes_per_image
-            value = images + 3 * row.workload.parameter_bytes
+            value = images + (2 + KEPT[row.job.optimizer or ""]) * row.workload.parameter_bytes
     if value is None:
         return None
     return {

@@ -22,8 +22,8 @@ from cnnbench.report.model import Chart, Value
 
 Datum = dict[str, Value]
 MARK, ANALYTIC = "measured high-water mark", "analytic: what the layers need"
-PARAMETER_COPIES = 3
-"""Weights, gradients, and RMSProp's mean square of each."""
+STATE_COPIES = {"sgd": 0, "momentum": 1, "rmsprop": 1, "rmsprop-tf1": 1, "adam": 2}
+"""Values that the optimiser keeps of each weight."""
 MIB = 2**20
 TWO_BARS = 30
 """Pixels that two bars with a line of text each need."""
@@ -59,7 +59,10 @@ def _needed(row: Row) -> int | None:
     workload = cells.workload_of(row.job)
     if workload is None or row.job.precision not in ("fp32", "tf32") or row.job.task == "inference":
         return None
-    return row.job.rank_batch * workload.activation_bytes_per_image + PARAMETER_COPIES * workload.parameter_bytes
+    state = STATE_COPIES.get(row.job.optimizer or "")
+    if state is None:
+        return None
+    return row.job.rank_batch * workload.activation_bytes_per_image + (2 + state) * workload.parameter_bytes
 
 
 def _bars(data: list[Datum], more: str) -> Chart:
@@ -100,7 +103,7 @@ def _bars(data: list[Datum], more: str) -> Chart:
     caption = (
         "Measured: on a GPU the allocator's peak; on a CPU the whole process, interpreter, libraries and data included, so "
         "that only its growth over batch sizes compares with the analytic figure. Analytic: one batch's forward activations "
-        "in float32, and weights, gradients and mean squares once each." + more
+        "in float32, and weights, gradients and the optimiser's state once each." + more
     )
     title = "Memory, measured against what the layers need"
     return theme.make("memory", title, f"{title}. {'; '.join(said)}.", caption, data, draw)
