@@ -15,6 +15,7 @@ import math
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,9 +51,11 @@ class Loaded:
 
 
 def new_run_id(now: datetime | None = None) -> str:
-    """UTC date and time with four random hexadecimal digits, so that names sort by time and two starts never collide."""
+    """UTC date and time with eight random hexadecimal digits: names sort by time, and of 100 runs begun in one second two share
+    one once in 870,000 times (100 x 99 / 2 / 2^32). Equal nodes share a folder, so it is the id alone that tells them apart.
+    """
     moment = now or datetime.now(UTC)
-    return f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    return f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
 def reference_dir() -> Path:
@@ -84,9 +87,11 @@ class Writer:
             os.fsync(self.descriptor)
         except OSError as error:
             os.ftruncate(self.descriptor, size)
-            raise LedgerError(
-                f"{self.path}: cannot append a record: {error.strerror}; free space there and --resume"
-            ) from error
+            if isinstance(line, Record):
+                cannot, remedy = "append a record", "free space there and --resume"
+            else:
+                cannot, remedy = "write results there", "choose another place with -o DIR"
+            raise LedgerError(f"{self.path}: cannot {cannot}: {error.strerror}; {remedy}") from error
         self.last_digest = digest(text)
         return text
 
@@ -104,7 +109,9 @@ class Writer:
 
 
 def create(directory: Path, header: RunHeader) -> Writer:
-    """A new ledger `directory/<machine_id>/<run_id>.jsonl` with its header line. Raises LedgerError if it cannot be made."""
+    """A new ledger `directory/<machine_id>/<run_id>.jsonl` with its header line. Raises LedgerError if it cannot be made; then no
+    part of it is left.
+    """
     path = directory / header.machine.id / f"{header.run_id}.jsonl"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,8 +121,13 @@ def create(directory: Path, header: RunHeader) -> Writer:
             f"{path}: cannot write results there: {error.strerror}; choose another place with -o DIR"
         ) from error
     writer = Writer(path, descriptor)
-    _lock(writer)
-    writer.append(header)
+    try:
+        _lock(writer)
+        writer.append(header)
+    except BaseException:
+        with writer, suppress(OSError):
+            path.unlink()
+        raise
     return writer
 
 
@@ -143,12 +155,16 @@ def reopen(path: Path) -> tuple[Writer, Ledger]:
 
 
 def _lock(writer: Writer) -> None:
+    """Raises LedgerError where somebody holds the lock, or where the file system has none (some mounts of NFS and Lustre)."""
     try:
         fcntl.flock(writer.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        writer.close()
+    except BlockingIOError as error:
         raise LedgerError(
             f"{writer.path}: this run or one of its workers is still alive; wait for it or end it, then --resume"
+        ) from error
+    except OSError as error:
+        raise LedgerError(
+            f"{writer.path}: cannot be locked: {error.strerror}; choose a file system with locks (flock) with -o DIR"
         ) from error
 
 

@@ -10,6 +10,7 @@ import pytest
 from cnnbench import store, workloads
 from cnnbench.analysis import frame
 from cnnbench.analysis.compare import compare, is_reference_job
+from cnnbench.audit import raw
 from cnnbench.machine.peaks import Peak
 from cnnbench.schema import Evaluation
 
@@ -225,6 +226,15 @@ def test_a_run_found_twice_counts_once():
     processes, problems = frame.processes([run, run])
     assert len(processes) == 3
     assert problems == (f"run {b.RUN_ID} is in 2 files; counted once, from the longest",)
+
+
+def test_two_machines_runs_of_one_id_both_count():
+    """Ids were short once (four random digits), and two machines may have begun in the same second. The audit sees both too."""
+    runs = [b.ledger(b.repeats(b.cnn_job(), [0.01] * 3), machine=b.machine(name)) for name in ("box-1", "box-2")]
+    processes, problems = frame.processes(runs)
+    assert sorted({each.machine_id for each in processes}) == ["box-1", "box-2"]
+    assert (len(processes), problems) == (6, ())
+    assert sorted(row.header.machine.id for row in raw.rows(runs)) == ["box-1", "box-2"]
 
 
 def test_the_lectures_table_recomputes():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -111,8 +113,8 @@ def test_two_runs_at_once_neither_mix_nor_lose_lines(tmp_path: Path) -> None:
 def test_run_ids_of_one_second_differ() -> None:
     now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     ids = {store.new_run_id(now) for _ in range(20)}
-    assert len(ids) > 15
-    assert all(i.startswith("20260102T030405Z-") for i in ids)
+    assert len(ids) == 20
+    assert all(re.fullmatch(r"20260102T030405Z-[0-9a-f]{8}", each) for each in ids)  # 32 random bits: see its docstring
 
 
 def test_a_second_writer_is_refused_while_the_first_or_its_worker_lives(tmp_path: Path) -> None:
@@ -150,6 +152,45 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_half_line(
     with writer, pytest.raises(LedgerError, match="No space left"):
         writer.append(record(1))
     assert writer.path.read_bytes() == before
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def test_a_ledger_that_cannot_be_begun_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full as its header goes there: no empty file, which every reader would complain of, and nothing held open."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = open_files()
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(LedgerError, match="cannot write results there: No space left on device; choose another place"):
+        store.create(tmp_path, header())
+    monkeypatch.undo()
+    assert list((tmp_path / "box-1").iterdir()) == []
+    assert open_files() == before
+
+
+def test_a_file_system_without_locks_is_called_that_and_no_live_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a new run and for one gone on with, which stays as it was."""
+    path = write(tmp_path / "there")
+    content, before = path.read_bytes(), open_files()
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    for begin in (lambda: store.create(tmp_path / "new", header()), lambda: store.reopen(path)):
+        with pytest.raises(LedgerError, match="cannot be locked: No locks available; choose a file system") as caught:
+            begin()
+        assert "alive" not in str(caught.value)
+    assert list((tmp_path / "new" / "box-1").iterdir()) == []
+    assert path.read_bytes() == content
+    assert open_files() == before
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -78,14 +78,14 @@ def processes(ledgers: Iterable[Ledger]) -> tuple[tuple[Process, ...], tuple[str
     """One value a process, in an order that does not depend on the files', and what was odd on the way.
 
     An interrupted process that a resumed run repeated is left out in favour of the later attempt. A run found in two
-    files counts once.
+    files counts once; the same id on another machine is another run.
     """
-    by_run: dict[str, list[Ledger]] = {}
+    by_run: dict[tuple[str, str], list[Ledger]] = {}
     for ledger in ledgers:
-        by_run.setdefault(ledger.header.run_id, []).append(ledger)
+        by_run.setdefault((ledger.header.run_id, ledger.header.machine.id), []).append(ledger)
     found: list[Process] = []
     problems: list[str] = []
-    for run_id, copies in sorted(by_run.items()):
+    for (run_id, _), copies in sorted(by_run.items()):
         copies.sort(key=lambda ledger: (-len(ledger.records), str(ledger.path)))
         if len(copies) > 1:
             problems.append(f"run {run_id} is in {len(copies)} files; counted once, from the longest")

@@ -222,7 +222,8 @@ def same_text(said: str, text: str) -> bool:
 
 def rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
     """All rows; a run found twice counts once, an interrupted attempt only where no later one followed."""
-    runs = {ledger.header.run_id: ledger for ledger in sorted(ledgers, key=lambda each: len(each.records))}
+    shortest_first = sorted(ledgers, key=lambda each: len(each.records))
+    runs = {(ledger.header.run_id, ledger.header.machine.id): ledger for ledger in shortest_first}
     found: list[RawRow] = []
     for ledger in runs.values():
         last: dict[int, Record] = {}
