@@ -268,9 +268,10 @@ def test_a_live_run_of_this_tree_is_there_and_not_replaced(tmp_path: Path) -> No
         assert statuses(merge([tmp_path / "results"], tmp_path / "results")) == ["there"]
         header = writer.path.read_bytes()
         put(tmp_path / "usb" / "copy.jsonl", header + b'{"kind":"record"}\n')
-        merged = merge([tmp_path / "usb"], tmp_path / "results")
-        assert statuses(merged) == ["alive"]
-        assert writer.path.read_bytes() == header
+        for dry_run in (True, False):
+            merged = merge([tmp_path / "usb"], tmp_path / "results", dry_run=dry_run)
+            assert (statuses(merged), merged.exit_code) == (["alive"], ExitCode.JOB_FAILED)
+            assert writer.path.read_bytes() == header
 
 
 def test_a_file_system_without_locks_is_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

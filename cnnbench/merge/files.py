@@ -76,6 +76,16 @@ def write(target: Path, content: bytes, before: bytes | None) -> None:
     _sync_folder(target.parent)
 
 
+def look(target: Path, before: bytes | None) -> None:
+    """Raises what `write` would for what is at the target now: ChangedError, AliveError or LedgerError. Writes nothing."""
+    if before is not None:
+        try:
+            with _replaceable(target, before):
+                pass
+        except OSError as error:
+            raise LedgerError(f"{target}: cannot read: {error.strerror}") from error
+
+
 def _put_new(temporary: Path, target: Path) -> None:
     try:
         target.hardlink_to(temporary)  # fails where there is something, which a rename would overwrite
@@ -91,11 +101,18 @@ def _put_new(temporary: Path, target: Path) -> None:
 
 
 def _put_over(temporary: Path, target: Path, before: bytes) -> None:
+    with _replaceable(target, before):
+        temporary.replace(target)
+
+
+@contextmanager
+def _replaceable(target: Path, before: bytes) -> Iterator[None]:
+    """Nobody goes on with the file meanwhile, and it is what it was. Raises AliveError or ChangedError."""
     with target.open("rb") as file:
         _hold(target, file)
         if file.read() != before or not os.path.samestat(os.fstat(file.fileno()), target.stat()):
             raise ChangedError(f"{target}: changed while merging; merge again")
-        temporary.replace(target)
+        yield
 
 
 def _sync_folder(folder: Path) -> None:

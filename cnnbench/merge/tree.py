@@ -19,7 +19,7 @@ from typing import NamedTuple
 from cnnbench import store
 from cnnbench.errors import LedgerError
 from cnnbench.merge.copies import digest_of, gather_copies, weigh
-from cnnbench.merge.files import first_line, read, write
+from cnnbench.merge.files import first_line, look, read, write
 from cnnbench.merge.outcome import AliveError, ChangedError, Entry, Kind, Merged, left_out_entry
 
 REFERENCE = "reference"
@@ -38,8 +38,9 @@ class _Place(NamedTuple):
 def merge(sources: Sequence[Path], results: Path, *, dry_run: bool = False) -> Merged:
     """Bring every ledger and every file of published rows under the sources into the tree `results`.
 
-    With `dry_run` nothing is written and the answer is the same. Raises LedgerError where a source does not exist, before
-    anything is written; and where a file cannot be written, with what was brought until then whole and in its place.
+    With `dry_run` nothing is written and the answer is the same: live runs are asked after too. Raises LedgerError where a
+    source does not exist, before anything is written; and where a file cannot be written, with what was brought until then
+    whole and in its place.
     """
     files, unusable, empty = _find(sources)
     tree = results.resolve()
@@ -127,9 +128,12 @@ def _settle(
         return left_out
     chosen, entry = weigh(place.kind, target, copies, published)
     if entry.status in ("brought", "longer"):
+        before = next((copy.content for copy in copies if copy.in_place), None)
         try:
-            if not dry_run:
-                write(target, chosen.content, next((copy.content for copy in copies if copy.in_place), None))
+            if dry_run:
+                look(target, before)
+            else:
+                write(target, chosen.content, before)
         except (AliveError, ChangedError) as error:
             return [*left_out, left_out_entry(error, entry.sources, place.kind, target)]
         if place.kind == "reference":
