@@ -7,8 +7,8 @@ taken as logarithms, because what goes wrong with a node multiplies its times.
 The rule, declared before anything is looked at: an outlier is `ROBUST_SDS` robust standard deviations (1.4826 times the median
 absolute deviation, which a few bad nodes leave alone) from the median *and* at least `LEAST_SHARE` from it, among at least
 `LEAST_NODES`. 3.5 is the cut of Iglewicz and Hoaglin, "How to Detect and Handle Outliers" (1993); the second condition keeps
-nodes that are alike to a thousandth from being called bad for two thousandths. How often it names a good node:
-`tests/test_fleet_report.py`.
+nodes that are alike to a thousandth from being called bad for two thousandths. How often it names a good node in one row, and
+so in a table of several: docs/fleet.md, held by `tests/test_fleet_report.py`.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Alike:
     """Of one of them."""
     device: Device
     torch: str
+    protocol: int
     units: tuple[Unit, ...]
     """By seconds, fastest first."""
 
@@ -106,13 +107,13 @@ def kind(machine: Machine) -> tuple[str, ...]:
     return (machine.cpu_name, *sorted(device.name for device in machine.devices if device.kind != "cpu"))
 
 
-def alike(processes: Iterable[Process], node_of: Callable[[str], str]) -> tuple[Alike, ...]:
+def alike(processes: Iterable[Process], node_of: Callable[[Process], str]) -> tuple[Alike, ...]:
     """Every piece of work on every kind of node, in an order that does not depend on the records'.
 
-    `node_of` gives a run's node by its id. Of several runs of the same work on a node the newest with a finished process
-    counts. Records of two protocols or two builds of torch are not alike.
+    `node_of` gives the node that a process ran on. Of several runs of the same work on a node the newest with a finished
+    process counts. Records of two protocols or two builds of torch are not alike.
     """
-    groups: dict[tuple[object, ...], dict[tuple[str, str], dict[tuple[str, str], list[Process]]]] = {}
+    groups: dict[tuple[object, ...], dict[tuple[str, str], dict[tuple[str, str, str], list[Process]]]] = {}
     for each in processes:
         if each.status != "ok" or each.figures is None or not _seconds(each):
             continue
@@ -120,15 +121,15 @@ def alike(processes: Iterable[Process], node_of: Callable[[str], str]) -> tuple[
         job = each.job
         key: tuple[object, ...]
         key = (each.work_key, kind(each.machine), each.device.name, job.threads, job.allocator, each.protocol, torch)
-        unit = (node_of(each.run_id), job.device)
+        unit = (node_of(each), job.device)
         runs = groups.setdefault(key, {}).setdefault(unit, {})
-        runs.setdefault((each.run.created_at, each.run_id), []).append(each)
+        runs.setdefault((each.run.created_at, each.run_id, each.machine.id), []).append(each)
     found = []
     for key, units in groups.items():
         newest = {unit: runs[max(runs)] for unit, runs in units.items()}
         first = min(newest.items())[1][0]
         made = sorted((_unit(node, members) for (node, _), members in newest.items()), key=_by_seconds)
-        found.append(Alike(first.job, first.machine, first.device, str(key[-1]), tuple(made)))
+        found.append(Alike(first.job, first.machine, first.device, str(key[-1]), first.protocol, tuple(made)))
     return tuple(sorted(found, key=_order))
 
 
@@ -150,4 +151,5 @@ def _by_seconds(unit: Unit) -> tuple[float, str, str]:
 
 def _order(each: Alike) -> tuple[object, ...]:
     job = each.job
-    return (job.work_key, each.median_seconds, each.device.name, job.threads or 0, kind(each.machine), each.torch)
+    place = (each.device.name, job.threads or 0, kind(each.machine), each.torch, each.protocol)
+    return (job.work_key, each.median_seconds, *place)

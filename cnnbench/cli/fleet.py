@@ -219,7 +219,7 @@ def _said(view: View) -> str:
     if view.outcome is not None:
         return f"{view.outcome.status}: {view.outcome.message}"
     if view.not_ok:
-        return ", ".join(f"{many} {status}" for status, many in sorted(view.statuses.items()) if status != "ok")
+        return view.bad_jobs
     said = view.cell.last.said if view.cell.last is not None else None
     return f"Slurm: {said.state.lower()} ({said.reason})" if said and said.reason and view.standing != "done" else ""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -15,6 +16,17 @@ from cnnbench.errors import ExitCode, FleetError, UsageError
 if TYPE_CHECKING:
     from cnnbench.report.text import Format
     from cnnbench.store import Ledger
+
+Run = tuple[str, str]
+"""A run's machine and its id: together they are its place in a results tree."""
+
+
+class Named(NamedTuple):
+    """Which node each run is of; the runs of each host that has a folder of its own; how many runs are their own node."""
+
+    names: dict[Run, str]
+    hosts: dict[str, list[Ledger]]
+    unnamed: int
 
 
 @click.command("report")
@@ -27,7 +39,7 @@ def report(context: click.Context, /, paths: tuple[Path, ...], format_: Format, 
 
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A run's node is the one the
     fleet ran it on; where no fleet did and several PATHS are given, the path (a folder a host); else the run itself. Exit 1
-    where there is an outlier, 5 where a node of the newest fleet failed.
+    where there is an outlier, 5 where a node of the newest fleet failed or a job on one did, or a job of a host's newest run.
     """
     from cnnbench import store
     from cnnbench.analysis import frame, nodes
@@ -35,15 +47,18 @@ def report(context: click.Context, /, paths: tuple[Path, ...], format_: Format, 
 
     roots = list(paths) or [default_results("cnnbench fleet collect")]
     loaded = store.load_tree(roots)
-    names, unnamed = node_names(loaded.ledgers, roots)
+    named = node_names(loaded.ledgers, roots)
     processes, doubles = frame.processes(loaded.ledgers)
-    found = nodes.alike(processes, names.__getitem__)
+    found = nodes.alike(processes, lambda each: named.names[each.machine.id, each.run_id])
+    hosts = sorted(named.hosts.items())
     failed = [text for root in roots for text in failures(root)]
+    failed += [text for name, own in hosts if (text := bad_host(name, own))]
     if not found and not failed:
         raise UsageError(
             f"no results of a node in {', '.join(map(str, roots))}; bring them with `cnnbench fleet collect`"
         )
-    warnings = [f"{unnamed} runs belong to no fleet: each counts as a node of its own"] if unnamed else []
+    warnings = [f"{named.unnamed} runs belong to no fleet: each counts as a node of its own"] if named.unnamed else []
+    warnings += [text for name, own in hosts if (text := crowd(name, own))]
     made = tables.build(found, failed=failed, warnings=warnings, problems=(*loaded.problems, *doubles))
     out.emit(made, format_, output)
     if any(each.outliers for each in found):
@@ -51,27 +66,72 @@ def report(context: click.Context, /, paths: tuple[Path, ...], format_: Format, 
     context.exit(ExitCode.JOB_FAILED if failed else ExitCode.DONE)
 
 
-def node_names(ledgers: Sequence[Ledger], roots: Sequence[Path]) -> tuple[dict[str, str], int]:
-    """Each run's node, and how many runs are their own for want of a better name."""
+def node_names(ledgers: Sequence[Ledger], roots: Sequence[Path]) -> Named:
+    """Each run's node: by its fleet, else by the path that it lies under where several are given, else its own."""
     from cnnbench.fleet.collect import runs_of
 
-    by_fleet = {run_id: node for root in roots for run_id, node in runs_of(root).items()}
-    names, unnamed = {}, 0
-    for ledger in ledgers:
-        run_id = ledger.header.run_id
-        root = next((root for root in roots if ledger.path.is_relative_to(root)), None)
-        if run_id in by_fleet:
-            names[run_id] = by_fleet[run_id]
-        elif len(roots) > 1 and root is not None:
-            names[run_id] = root.name if root.is_dir() else root.stem
+    by_fleet = {run: node for root in roots for run, node in runs_of(root).items()}
+    by_path = path_names(roots)
+    several = len(set(by_path.values())) > 1
+    names: dict[Run, str] = {}
+    hosts: dict[str, list[Ledger]] = {}
+    unnamed = 0
+    for run, ledger in longest(ledgers).items():
+        above = [root for root in by_path if ledger.path.is_relative_to(root)] if several else []
+        if run in by_fleet:
+            names[run] = by_fleet[run]
+        elif above:
+            names[run] = by_path[max(above, key=lambda root: len(root.parts))]
+            hosts.setdefault(names[run], []).append(ledger)
         else:
-            names[run_id] = f"run {run_id}"
+            names[run] = f"run {ledger.header.run_id}"
             unnamed += 1
-    return names, unnamed
+    return Named(names, hosts, unnamed)
+
+
+def longest(ledgers: Sequence[Ledger]) -> dict[Run, Ledger]:
+    """Every run once: of its copies the one with most records."""
+    ordered = sorted(ledgers, key=lambda ledger: (-len(ledger.records), str(ledger.path)))
+    return {(ledger.header.machine.id, ledger.header.run_id): ledger for ledger in reversed(ordered)}
+
+
+def path_names(roots: Sequence[Path]) -> dict[Path, str]:
+    """A name for each path: its last part (`.` has one too), or all of it where two share that."""
+    whole = {root: root.resolve() for root in roots}
+    short = {path: path.stem if path.is_file() else path.name for path in whole.values()}
+    many = Counter(short.values())
+    return {root: short[path] if many[short[path]] == 1 else str(path) for root, path in whole.items()}
+
+
+def crowd(name: str, own: Sequence[Ledger]) -> str | None:
+    """What speaks against one host having measured all that lies in its folder; None where nothing does."""
+    from cnnbench.runner.run import remaining
+
+    remedy = "if it holds several hosts, give the folder of each"
+    machines = {ledger.header.machine.id for ledger in own}
+    if len(machines) > 1:
+        return f"{name}: runs of {len(machines)} machines lie there and count as one node; {remedy}"
+    plans = [ledger.header.plan for ledger in own if not remaining(ledger.header, ledger.records)]
+    same = Counter(row for plan in plans for row in {job.row_key for job in plan})
+    most = max(same.values(), default=1)
+    if most == 1:
+        return None
+    return f"{name}: {most} complete runs of the same work lie there and count as one node, by the newest; {remedy}"
+
+
+def bad_host(name: str, own: Sequence[Ledger]) -> str | None:
+    """What failed of a host's newest run: it may be in no row. None where nothing did."""
+    from cnnbench.fleet import cells
+
+    newest = max(own, key=lambda ledger: (ledger.header.created_at, ledger.header.run_id))
+    bad = cells.bad_jobs(cells.statuses_of(newest))
+    return f"node {name}: {bad}" if bad else None
 
 
 def failures(results: Path) -> list[str]:
-    """What became of the nodes of the newest fleet that failed, as far as was known when somebody last asked Slurm."""
+    """What became of the nodes of the newest fleet that failed, as far as was known when somebody last asked Slurm, and of those
+    that are done but for jobs that failed.
+    """
     from cnnbench.fleet import cells, state
 
     try:
@@ -81,4 +141,5 @@ def failures(results: Path) -> list[str]:
         return []
     except FleetError as error:
         return [str(error)]
-    return [f"{view.outcome.status}: {view.outcome.message}" for view in found if view.outcome is not None]
+    failed = [f"{view.outcome.status}: {view.outcome.message}" for view in found if view.outcome is not None]
+    return failed + [f"node {view.node}: {view.bad_jobs}" for view in found if view.standing == "done" and view.not_ok]

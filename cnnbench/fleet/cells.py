@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -58,6 +59,11 @@ class View:
         return sum(many for status, many in self.statuses.items() if status != "ok")
 
     @property
+    def bad_jobs(self) -> str:
+        """The same by how they ended: `1 crashed, 3 oom`."""
+        return bad_jobs(self.statuses)
+
+    @property
     def active(self) -> bool:
         """Whether Slurm still has a job for it."""
         last = self.cell.last
@@ -73,8 +79,7 @@ def view(place: Path, cell: Cell) -> View:
     """One node, by its folder."""
     ledger = node.newest_ledger(place)
     todo = () if ledger is None else remaining(ledger.header, ledger.records)
-    final = [] if ledger is None else [each for each in ledger.records if each.outcome.status != "interrupted"]
-    statuses: dict[str, int] = dict(Counter(str(each.outcome.status) for each in final))
+    statuses = {} if ledger is None else statuses_of(ledger)
     planned = None if ledger is None else len(ledger.header.plan)
     finished = 0 if ledger is None else len(ledger.header.plan) - len(todo)
 
@@ -93,6 +98,25 @@ def view(place: Path, cell: Cell) -> View:
         waits = last.said is None or last.said.state in slurm.WAITING
         return so("waiting" if waits else "running")
     return so("failed", _why(place, cell, last, last.said or Said(state=slurm.UNKNOWN)))
+
+
+def statuses_of(ledger: Ledger) -> dict[str, int]:
+    """The run's final records by how they ended."""
+    return dict(Counter(each.outcome.status for each in ledger.records if each.outcome.status != "interrupted"))
+
+
+def bad_jobs(statuses: Mapping[str, int]) -> str:
+    """Those that did not end well: `1 crashed, 3 oom`; empty where all did."""
+    return ", ".join(f"{many} {status}" for status, many in sorted(statuses.items()) if status != "ok")
+
+
+def unsure(name: str) -> str:
+    """Of a node for which sbatch was asked and its answer was lost: the user was faster, or the disk full."""
+    job = node.job_name(name)
+    return (
+        f"it is not known whether its job was submitted: `squeue --me --name {job}` would show it; end it (`scancel`) "
+        "before another one"
+    )
 
 
 def _over(last: Attempt) -> bool:

@@ -115,9 +115,9 @@ def missing(found: Sequence[View]) -> list[str]:
     return [view.node for view in found if view.standing == "failed"]
 
 
-def runs_of(results: Path) -> dict[str, str]:
-    """Which node each run was measured on, by run id, from all fleets of a results tree."""
-    found: dict[str, str] = {}
+def runs_of(results: Path) -> dict[tuple[str, str], str]:
+    """Which node each run was measured on, by machine id and run id, from all fleets of a results tree."""
+    found: dict[tuple[str, str], str] = {}
     for ledger in sorted(state.root_of(results).glob(f"*/*/{node.RESULTS}/*/*.jsonl")):
-        found[ledger.stem] = ledger.parents[2].name
+        found[ledger.parent.name, ledger.stem] = ledger.parents[2].name
     return found

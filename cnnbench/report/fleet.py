@@ -10,6 +10,7 @@ from cnnbench.analysis.nodes import Alike, Outlier
 from cnnbench.report import labels, notes
 from cnnbench.report.model import Cell, Column, Group, Line, Note, Report, Table
 from cnnbench.report.safe import plain
+from cnnbench.schema import PROTOCOL
 
 RULE = Note(
     "rule",
@@ -59,7 +60,8 @@ def _kinds(found: Sequence[Alike]) -> Table:
         job = each.job
         size = () if job.size is None else (f"{units.count(job.size)} x {units.count(job.size)}",)
         timed = "time of the whole job" if each.whole else "time of a step"
-        title = " · ".join((labels.work(job), *size, job.precision, timed))
+        rule = () if each.protocol == PROTOCOL else (f"protocol {each.protocol}",)
+        title = " · ".join((labels.work(job), *size, job.precision, timed, *rule))
         groups.setdefault(title, []).append(Line(tuple(cell(each) for _, cell in columns)))
     clocks = "; ".join(notes.CLOCKS[name] for name in sorted({each.job.clock for each in found}))
     return Table(
@@ -171,7 +173,8 @@ def _rate(each: Alike) -> Cell:
 
 
 def _relative(each: Alike, found: Sequence[Alike]) -> Cell:
-    best = min(other.median_seconds for other in found if other.job.work_key == each.job.work_key)
+    same = [other for other in found if (other.job.work_key, other.protocol) == (each.job.work_key, each.protocol)]
+    best = min(other.median_seconds for other in same)
     return Cell(units.ratio(best / each.median_seconds), (), {"speed_over_fastest_kind": best / each.median_seconds})
 
 
