@@ -15,13 +15,17 @@ from cnnbench.schema import Record
 
 SCRIPTS = {
     "sinfo": 'case "$*" in *"-p main "*) cat nodes;; *-N*) ;; *) echo main; echo gpu;; esac',
-    "squeue": "[ ! -e silent ] || { cat silent >&2; exit 1; }\ncat queue",
-    "sacct": "[ -e accounts ] || { echo 'Slurm accounting storage is disabled' >&2; exit 1; }\ncat accounts",
+    "squeue": """[ ! -e silent ] || { cat silent >&2; exit 1; }
+case "$*" in *"-a "*) cat queue;; *) [ -e hidden ] || cat queue;; esac""",
+    "sacct": """[ ! -e unaccounted ] || { cat unaccounted >&2; exit 1; }
+[ -e accounts ] || { echo 'Slurm accounting storage is disabled' >&2; exit 1; }
+cat accounts""",
     "scancel": 'echo "$@" >> cancelled',
     "srun": "exit 1",
     "sbatch": """script="$1"; name=$(sed -n 's/^#SBATCH --nodelist=//p' "$script")
 [ ! -e "refuse-$name" ] || { cat "refuse-$name" >&2; exit 1; }
 id=$(($(cat last) + 1)); echo $id > last; cp "$script" "job-$id.sh"; echo "$id|PENDING||Priority" >> queue
+[ ! -e mumbling ] || { echo "Thank you"; exit; }
 echo "Submitted batch job $id\"""",
 }
 SBATCH_REFUSES = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)\n"
@@ -43,7 +47,25 @@ class Cluster:
         (self.folder / "accounts").write_text("".join(f"{line}\n" for line in lines))
 
     def silent(self, words: str) -> None:
+        """The controller does not answer."""
         (self.folder / "silent").write_text(words)
+
+    def speaks(self) -> None:
+        """The controller and the accounting answer again."""
+        for name in ("silent", "unaccounted"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def unaccounted(self, words: str) -> None:
+        """The accounting does not answer."""
+        (self.folder / "unaccounted").write_text(words)
+
+    def hide(self) -> None:
+        """The partition is hidden: squeue shows its jobs to those who ask for all."""
+        (self.folder / "hidden").touch()
+
+    def mumble(self) -> None:
+        """sbatch takes the job and answers without its id."""
+        (self.folder / "mumbling").touch()
 
     def refuse(self, name: str, words: str = SBATCH_REFUSES) -> None:
         (self.folder / f"refuse-{name}").write_text(words)

@@ -75,7 +75,8 @@ def fleet() -> None:
 def run_command(context: click.Context, /, suites: tuple[str, ...], results: Path, **options: Any) -> None:
     """Submit a job for each node that runs each SUITE there (a shipped name, or a TOML file that the nodes can read).
 
-    Exit 0 once submitted; 5 where Slurm refused a job (with --wait: or a node, or a job on it, failed).
+    Exit 0 once submitted; 5 where Slurm refused a job (with --wait: or a node, or a job on it, failed; else what `cnnbench
+    merge` would exit with).
     """
     from cnnbench.cli.fleet_plan import new_fleet, resumed_fleet, submit_jobs
     from cnnbench.fleet import submit
@@ -152,9 +153,7 @@ def collect_command(
 def _collect(context: click.Context, folder: Path, results: Path, *, wait: bool, poll: float, as_json: bool) -> None:
     from cnnbench.fleet import collect
 
-    made = collect.refresh(folder)
-    if wait:
-        made = _wait_for(folder, made, poll)
+    made = _wait_for(folder, poll) if wait else collect.refresh(folder)
     found, merged, problems = collect.collect(folder, made, results=results)
     _print(made, found, as_json=as_json)
     for problem in problems:
@@ -169,28 +168,33 @@ def _collect(context: click.Context, folder: Path, results: Path, *, wait: bool,
     new = merged.count("brought", "longer", kind="run")
     click.echo(f"{new} ledgers brought to {results}; {merged.records:,} records of this fleet there", err=True)
     click.echo(f"now: cnnbench show {results}; cnnbench fleet report {results}", err=True)
-    context.exit(merged.exit_code or code)
+    context.exit(code or merged.exit_code)
 
 
-def _wait_for(folder: Path, made: Fleet, poll: float) -> Fleet:
-    """The fleet once none of its jobs waits or runs; meanwhile a line for each change. Slurm may be silent for a while."""
-    from cnnbench.fleet import cells, collect
+def _wait_for(folder: Path, poll: float) -> Fleet:
+    """The fleet once none of its jobs waits or runs; meanwhile a line for each change. Slurm may be silent for a while, from the
+    first question on: what was known goes on to hold, but a failure, which may be one that Slurm would explain.
+    """
+    from cnnbench.fleet import cells, collect, state
 
     told: dict[str, str] = {}
+    made = state.read(folder)
     while True:
+        unsettled = ["waiting", "running"]
+        try:
+            made = collect.refresh(folder)
+        except FleetError as error:
+            unsettled.append("failed")
+            click.echo(f"warning: {error}; still waiting", err=True)
         found = cells.views(folder, made)
         for view in found:
             text = " ".join(filter(None, (view.standing, _said(view))))
             if told.get(view.node) != text:
                 click.echo(f"{view.node}: {text}", err=True)
             told[view.node] = text
-        if not any(view.standing in ("waiting", "running") for view in found):
+        if not any(view.standing in unsettled for view in found):
             return made
         time.sleep(poll)
-        try:
-            made = collect.refresh(folder)
-        except FleetError as error:
-            click.echo(f"warning: {error}; still waiting", err=True)
 
 
 def _exit_code(found: Sequence[View]) -> int:

@@ -40,9 +40,10 @@ def refresh(folder: Path) -> Fleet:
 
 
 def _asks(cell: Cell) -> bool:
-    """Whether Slurm may have something new to say of the node's job."""
+    """Whether Slurm may have something new to say of the node's job; one it does not know now, its accounting may know later."""
     last = cell.last
-    return last is not None and last.job_id is not None and (last.said is None or last.said.state not in slurm.ENDED)
+    over = slurm.ENDED - {slurm.UNKNOWN}
+    return last is not None and last.job_id is not None and (last.said is None or last.said.state not in over)
 
 
 def close_off(folder: Path, view: View) -> bool:

@@ -16,11 +16,13 @@ from cnnbench.errors import FleetError, UsageError
 from cnnbench.fleet.state import Said
 
 UNKNOWN = "UNKNOWN"
+NO_ACCOUNTING = "slurm accounting storage is disabled"
+"""What sacct says where there is none, in small letters: some versions write SLURM."""
 ENDED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED"}
     | {"TIMEOUT", UNKNOWN}
 )
-"""States a job does not leave again (JOB STATE CODES in squeue's manual)."""
+"""States a job does not leave again (JOB STATE CODES in squeue's manual), and the one of a job that nobody knows now."""
 WAITING = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 )
@@ -112,12 +114,15 @@ def _several(text: str) -> tuple[str, ...]:
 
 
 def states(job_ids: Iterable[str]) -> dict[str, Said]:
-    """What Slurm says of each job now. Raises FleetError where its controller does not answer: then nothing is known."""
+    """What Slurm says of each job now, those in hidden partitions too.
+
+    Raises FleetError where its controller, or its accounting, does not answer: then nothing is known.
+    """
     wanted = set(job_ids)
     found: dict[str, Said] = {}
     if not wanted:
         return found
-    for line in _ask("squeue", "-h", "--me", "-t", "all", "-o", "%i|%T|%N|%r").splitlines():
+    for line in _ask("squeue", "-h", "-a", "--me", "-t", "all", "-o", "%i|%T|%N|%r").splitlines():
         job_id, state, node, reason = (*line.split("|", 3), "", "", "")[:4]
         if job_id in wanted:
             found[job_id] = Said(state=state.strip(), node=_word(node), reason=_word(reason))
@@ -127,14 +132,16 @@ def states(job_ids: Iterable[str]) -> dict[str, Said]:
 
 
 def _accounted(job_ids: set[str]) -> dict[str, Said]:
-    """The jobs that the accounting knows; none where there is no accounting."""
+    """The jobs that the accounting knows; none where there is no accounting. Raises FleetError where it does not answer."""
     if not job_ids or shutil.which("sacct") is None:
         return {}
     fields = "JobIDRaw,State,NodeList,ExitCode,Reason"
     try:
         answer = _ask("sacct", "-n", "-P", "-X", "-j", ",".join(sorted(job_ids)), "-o", fields)
-    except FleetError:
-        return {}
+    except FleetError as error:
+        if NO_ACCOUNTING in str(error).lower():
+            return {}
+        raise
     found = {}
     for line in answer.splitlines():
         job_id, state, node, exit_code, reason = (*line.split("|", 4), "", "", "", "", "")[:5]
