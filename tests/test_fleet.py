@@ -64,14 +64,22 @@ def test_a_dry_run_prints_the_scripts_and_leaves_nothing(
     assert not state.root_of(results).exists()
 
 
-def test_what_a_node_runs_goes_on_with_a_run_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The token comes first, the exit code last; a second job resumes the run by its id."""
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\nls "$(dirname "$0")"/n1/started-17.json && echo "$@"\nexit 5\n')
+def node_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str) -> Path:
+    """A folder, and a Python: its `cnnbench devices` does what `machine` says, its `cnnbench run` tells what it was given."""
+    python, there = tmp_path / "python", tmp_path / "n1"
+    python.write_text(
+        f"#!/bin/sh\ncase \"$*\" in *'devices --json') {machine}; exit;; esac\n"
+        'ls "$(dirname "$0")"/n1/started-17.json && echo "$@"\nexit 5\n'
+    )
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    there = tmp_path / "n1"
     there.mkdir()
+    return there
+
+
+def test_what_a_node_runs_goes_on_with_a_run_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token comes first, the exit code last; a second job resumes the run by its id."""
+    there = node_on(tmp_path, monkeypatch, f"""echo '{{"machine": {{"id": "{b.MACHINE_ID}"}}}}'""")
     assert node.work(there, "17", "n1", ["quick"], ["-r", "3"]) == 5
     assert json.loads(node.end_path(there, "17").read_text())["exit_code"] == 5
     first = node.log_path(there, "17").read_text()
@@ -80,6 +88,28 @@ def test_what_a_node_runs_goes_on_with_a_run_that_is_there(tmp_path: Path, monke
     node.work(there, "18", "n1", ["quick"], [])
     assert node.log_path(there, "18").read_text().endswith("--resume --run-id 20260301T120000Z-aaaa\n")
     assert json.loads(node.token_path(there, "18").read_text())["lines"] == 1
+
+
+def test_a_node_that_is_another_machine_now_begins_a_new_run_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`cnnbench run --resume` looks among the runs of this machine, so it would fail with every job, for ever."""
+    there = node_on(tmp_path, monkeypatch, """echo '{"machine": {"id": "testbox-ffff"}}'""")
+    b.write(there / node.RESULTS, b.ledger([], run_id="20260301T120000Z-aaaa", unstarted=[b.cnn_job()]))
+    node.work(there, "17", "n1", ["quick"], [])
+    log = node.log_path(there, "17").read_text()
+    assert "--resume" not in log
+    assert f"was begun on {b.MACHINE_ID}, and this node is testbox-ffff now: a new run begins\n" in log
+    assert json.loads(node.token_path(there, "17").read_text())["lines"] == 0
+
+
+def test_where_a_node_cannot_say_which_machine_it_is_the_run_is_to_say_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = node_on(tmp_path, monkeypatch, "echo 'error: torch does not start here' >&2")
+    b.write(there / node.RESULTS, b.ledger([], run_id="20260301T120000Z-aaaa", unstarted=[b.cnn_job()]))
+    node.work(there, "17", "n1", ["quick"], [])
+    assert node.log_path(there, "17").read_text().endswith("--resume --run-id 20260301T120000Z-aaaa\n")
 
 
 def test_the_records_of_all_nodes_come_into_one_tree(cluster: Cluster, results: Path) -> None:
@@ -137,6 +167,44 @@ def test_the_accounting_knows_what_the_queue_forgot(cluster: Cluster, results: P
     assert (outcome.status, "exit 0:15" in str(outcome.message)) == ("interrupted", True)
 
 
+def test_an_accounting_that_is_silent_is_no_end_of_a_job(
+    cluster: Cluster, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The queue forgot the job while the data base was away: nothing is known until that is back."""
+    run(results, "--nodes", "1")
+    begins(results, "n1", "17")
+    cluster.queue()
+    cluster.unaccounted("sacct: error: Problem talking to the database: Connection refused\n")
+    assert run_cli(["fleet", "status", "-o", str(results)]) == ExitCode.JOB_FAILED
+    assert "Problem talking to the database: Connection refused" in capsys.readouterr().err
+    last = state.read(only_fleet(results)).cells[0].last
+    assert last is not None
+    assert last.said is None
+    cluster.speaks()
+    cluster.accounts("17|TIMEOUT|n1|0:0|TimeLimit")
+    outcome = seen(results)["n1"].outcome
+    assert outcome is not None
+    assert outcome.status == "timeout"
+
+
+def test_a_job_that_nobody_knew_is_asked_after_again(cluster: Cluster, results: Path) -> None:
+    """Not known is no end: the accounting may learn of the job later."""
+    run(results, "--nodes", "1")
+    begins(results, "n1", "17")
+    cluster.queue()
+    assert "no longer known to Slurm" in str(seen(results)["n1"].outcome)
+    cluster.accounts("17|TIMEOUT|n1|0:0|TimeLimit")
+    outcome = seen(results)["n1"].outcome
+    assert outcome is not None
+    assert (outcome.status, "TIMEOUT" in str(outcome.message)) == ("timeout", True)
+
+
+def test_a_job_in_a_hidden_partition_is_seen(cluster: Cluster, results: Path) -> None:
+    run(results, "--nodes", "1")
+    cluster.hide()
+    assert seen(results)["n1"].standing == "waiting"
+
+
 def test_a_controller_that_is_silent_is_no_end_of_a_job(
     cluster: Cluster, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,7 +212,7 @@ def test_a_controller_that_is_silent_is_no_end_of_a_job(
     cluster.silent("slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n")
     assert run_cli(["fleet", "status", "-o", str(results)]) == ExitCode.JOB_FAILED
     assert "squeue: slurm_load_jobs error: Unable to contact slurm controller" in capsys.readouterr().err
-    (cluster.folder / "silent").unlink()
+    cluster.speaks()
     assert seen(results)["n1"].standing == "waiting"
 
 
@@ -160,7 +228,7 @@ def test_waiting_outlasts_a_controller_that_is_silent(
         if not (cluster.folder / "silent").exists():
             cluster.silent("Unable to contact slurm controller\n")
             return
-        (cluster.folder / "silent").unlink()
+        cluster.speaks()
         measures(results, "n1", done=3)
         cluster.queue("17|COMPLETED|n1|None")
 
@@ -170,6 +238,33 @@ def test_waiting_outlasts_a_controller_that_is_silent(
     assert said.count("n1: waiting Slurm: pending (Resources)") == 1
     assert said.count("Unable to contact slurm controller; still waiting") == 1
     assert "n1: done" in said
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_waiting_begins_with_a_controller_that_is_silent(
+    cluster: Cluster,
+    results: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    known: bool,
+) -> None:
+    """At the first question, whether nothing was known of the job or that Slurm had forgotten it."""
+    run(results, "--nodes", "1")
+    begins(results, "n1", "17")
+    cluster.queue()
+    if known:
+        assert seen(results)["n1"].standing == "failed"
+    cluster.silent("Unable to contact slurm controller\n")
+
+    def later(seconds: float) -> None:
+        cluster.speaks()
+        cluster.accounts("17|TIMEOUT|n1|0:0|TimeLimit")
+
+    monkeypatch.setattr("cnnbench.cli.fleet.time", SimpleNamespace(sleep=later))
+    assert run_cli(["fleet", "collect", "--wait", "-o", str(results)]) == ExitCode.JOB_FAILED
+    out, err = capsys.readouterr()
+    assert err.count("Unable to contact slurm controller; still waiting") == 1
+    assert "timeout: node n1: Slurm job 17 ended as TIMEOUT" in out
 
 
 def test_a_results_directory_that_is_not_shared_is_said(cluster: Cluster, results: Path) -> None:
@@ -246,6 +341,22 @@ def test_a_run_that_is_still_alive_is_left_alone(
     assert len(store.load(path).records) == 1
 
 
+@pytest.mark.parametrize(("done", "code"), [(1, ExitCode.JOB_FAILED), (3, ExitCode.FINDING)])
+def test_a_node_that_failed_outweighs_copies_that_differ(
+    cluster: Cluster, results: Path, capsys: pytest.CaptureFixture[str], done: int, code: ExitCode
+) -> None:
+    """`fleet collect` exits 5 where a node failed, and as `cnnbench merge` does where none did."""
+    run(results, "--nodes", "1")
+    begins(results, "n1", "17")
+    path = measures(results, "n1", done=done)
+    other = results / path.parent.name / path.name
+    other.parent.mkdir(parents=True)
+    other.write_text(path.read_text().replace('"attempt":1', '"attempt":2'))
+    cluster.queue("17|TIMEOUT|n1|TimeLimit")
+    assert run_cli(["fleet", "collect", "-o", str(results)]) == code
+    assert "conflict: " in capsys.readouterr().err
+
+
 def test_a_resume_submits_only_what_is_missing(cluster: Cluster, results: Path) -> None:
     cluster.nodes(*(sinfo_line(f"n{number}") for number in range(1, 5)))
     run(results, "--each-node")
@@ -308,6 +419,45 @@ def test_a_job_that_slurm_refuses_is_on_record_in_its_own_words(
     cluster.accept("n1")
     assert run_cli(["fleet", "run", "--resume", "-o", str(results)]) == ExitCode.DONE
     assert "#SBATCH --nodelist=n1" in cluster.script(18)
+
+
+@pytest.mark.parametrize(
+    ("lost", "code"),
+    [(KeyboardInterrupt(), ExitCode.INTERRUPTED), (OSError(errno.ENOSPC, "No space left"), ExitCode.USAGE)],
+    ids=["Ctrl-C", "disk full"],
+)
+def test_a_job_whose_id_is_lost_is_not_taken_for_none(
+    cluster: Cluster, results: Path, monkeypatch: pytest.MonkeyPatch, lost: BaseException, code: ExitCode
+) -> None:
+    """sbatch has answered when submitit moves its script to where the job's id is in the name."""
+
+    def lose(*_: object, **__: object) -> None:
+        raise lost
+
+    with monkeypatch.context() as patch:
+        patch.setattr("submitit.core.utils.JobPaths.move_temporary_file", lose)
+        assert run(results, "--each-node") == code
+    assert cluster.submitted == 1
+    found = seen(results)
+    assert [len(view.cell.attempts) for view in found.values()] == [1, 0]
+    assert "it is not known whether its job was submitted: `squeue --me --name cnnbench-n1`" in str(found["n1"].outcome)
+    assert "#SBATCH --job-name=cnnbench-n1\n" in cluster.script(17)
+    assert "nothing was submitted" in str(found["n2"].outcome)
+    assert run_cli(["fleet", "run", "--resume", "-o", str(results)]) == ExitCode.DONE
+    assert cluster.submitted == 3
+
+
+def test_an_answer_of_sbatch_without_an_id_is_not_taken_for_a_refusal(
+    cluster: Cluster, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other nodes are submitted all the same."""
+    cluster.mumble()
+    assert run(results, "--each-node") == ExitCode.JOB_FAILED
+    assert cluster.submitted == 2
+    out, err = capsys.readouterr()
+    assert "n1: it is not known whether its job was submitted" in out
+    assert "2 jobs to submit, 0 of 2 nodes refused, 2 not known" in err
+    assert run_cli(["fleet", "status", "-o", str(results)]) == ExitCode.JOB_FAILED
 
 
 @pytest.mark.parametrize("down", ["down*", "down", "idle*", "drained", "draining", "maint"])
@@ -400,6 +550,10 @@ WRONG = [
     (["run", "quick", "-p", "main", "--nodes", "1", "--each-node"], ["one of them"]),
     (["run", "quick", "-p", "main", "--run-options", "--nosuch"], ["--run-options", "--nosuch"]),
     (["run", "quick", "-p", "main", "--run-options", "-o elsewhere"], ["output"]),
+    (["run", "quick", "-p", "main", "--run-options", "-k 'gemm"], ["--run-options", "No closing quotation"]),
+    (["run", "quick", "-p", "main", "--run-options", "--help"], ["--run-options '--help'", "No such option"]),
+    (["run", "quick", "-p", "main", "--run-options", "--nodes 2 --rdzv a:1"], ["nodes, rdzv are not for these"]),
+    (["run", "quick", "-p", "main", "--run-options", "--node-rank 1"], ["node_rank are not for these"]),
     (["run", "--resume"], ["no fleet there"]),
     (["status"], ["no fleet there"]),
     (["cancel"], ["no fleet there"]),

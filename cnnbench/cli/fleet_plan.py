@@ -114,13 +114,13 @@ def resumed_fleet(
 
 
 def submit_jobs(folder: Path, made: Fleet, names: Sequence[str]) -> int:
-    """Submit the nodes' jobs, each on record before the next; returns how many nodes got none.
+    """Submit the nodes' jobs, each on record before sbatch is asked and again with its answer; returns how many have no job's id.
 
     Raises UsageError where another command has submitted one of them meanwhile.
     """
-    from cnnbench.fleet import state, submit
+    from cnnbench.fleet import cells, state, submit
 
-    refused = 0
+    refused = unsure = 0
     with state.locked(folder):
         if (folder / state.FILE).exists():
             there = {cell.node: len(cell.attempts) for cell in state.read(folder).cells}
@@ -132,17 +132,23 @@ def submit_jobs(folder: Path, made: Fleet, names: Sequence[str]) -> int:
         for cell in made.cells:
             last = cell.last
             if cell.node in names:
-                attempt = submit.submit(folder, made, cell.node)
+                attempt = submit.attempt()
+                made = made.with_attempts({cell.node: (*cell.attempts, attempt)})
+                state.write(folder, made)
+                attempt = submit.submit(folder, made, cell.node, attempt)
                 made = made.with_attempts({cell.node: (*cell.attempts, attempt)})
                 state.write(folder, made)
                 refused += attempt.refused is not None
-                click.echo(f"{cell.node}: {attempt.refused or f'job {attempt.job_id}'}")
+                unsure += attempt.refused is None and attempt.job_id is None
+                job = f"job {attempt.job_id}" if attempt.job_id is not None else cells.unsure(cell.node)
+                click.echo(f"{cell.node}: {attempt.refused or job}")
             elif last is not None and last.refused is not None:
                 refused += 1
                 click.echo(f"{cell.node}: {last.refused}")
     jobs = f"{len(names)} job{'' if len(names) == 1 else 's'}"
-    click.echo(f"fleet {made.fleet_id}: {jobs} to submit, {refused} of {len(made.cells)} nodes refused", err=True)
-    return refused
+    lost = f", {unsure} not known" if unsure else ""
+    click.echo(f"fleet {made.fleet_id}: {jobs} to submit, {refused} of {len(made.cells)} nodes refused{lost}", err=True)
+    return refused + unsure
 
 
 def _more(given: Sequence[str]) -> dict[str, str]:
@@ -167,12 +173,15 @@ def _run_options(suites: Sequence[str], text: str | None) -> tuple[str, ...]:
     """The options as words. Raises UsageError for what `cnnbench run` would not take, or what is the fleet's to say."""
     from cnnbench.cli.run import run
 
-    words = tuple(shlex.split(text or ""))
     try:
-        context = run.make_context("run", [*suites, *words], resilient_parsing=False)
+        words = tuple(shlex.split(text or ""))
+    except ValueError as error:
+        raise UsageError(f"--run-options {text!r}: {error}; write it as a shell would read it") from error
+    try:  # no --help: it would print run's and end this command well
+        context = run.make_context("run", [*suites, *words], help_option_names=[])
     except click.UsageError as error:
         raise UsageError(f"--run-options {text!r}: {error.format_message()}") from error
-    ours = {"output", "resume", "run_id", "dry_run", "as_json"}
+    ours = {"output", "resume", "run_id", "dry_run", "as_json", "nodes", "node_rank", "rdzv", "rdzv_timeout"}
     given = [
         name for name in sorted(ours) if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
     ]

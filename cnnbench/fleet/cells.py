@@ -92,7 +92,7 @@ def view(place: Path, cell: Cell) -> View:
     if last is None:
         return so("failed", Outcome(status="interrupted", message=f"node {cell.node}: nothing was submitted; {AGAIN}"))
     if last.refused is not None or last.job_id is None:
-        why = last.refused or "it is not known whether its job was submitted"
+        why = last.refused or unsure(cell.node)
         return so("failed", Outcome(status="interrupted", message=f"node {cell.node}: {why}; {AGAIN}"))
     if not _over(last):
         waits = last.said is None or last.said.state in slurm.WAITING

@@ -21,6 +21,11 @@ SLURM_FOLDER = "slurm"
 """submitit's: the job's script, its pickle, and what the job wrote before and after `cnnbench run`."""
 
 
+def job_name(name: str) -> str:
+    """What Slurm shows a node's job as."""
+    return f"cnnbench-{name}"
+
+
 def token_path(place: Path, job_id: str) -> Path:
     """Written by the job as its first act: `{"node", "at", "lines"}`, lines of the ledger it goes on with."""
     return place / f"started-{job_id}.json"
@@ -45,7 +50,7 @@ def newest_ledger(place: Path) -> Ledger | None:
 
 
 def run_here(place: str, suites: Sequence[str], options: Sequence[str]) -> int:
-    """Run the suites on this node into its folder, going on with a run that is there; returns the exit code."""
+    """Run the suites on this node into its folder, going on with this machine's run that is there; returns the exit code."""
     import submitit
 
     environment = submitit.JobEnvironment()
@@ -53,16 +58,44 @@ def run_here(place: str, suites: Sequence[str], options: Sequence[str]) -> int:
 
 
 def work(place: Path, job_id: str, node: str, suites: Sequence[str], options: Sequence[str]) -> int:
-    """`run_here` for a job whose id and node are known."""
+    """`run_here` for a job whose id and node are known.
+
+    A run is one machine's: where the node has another fingerprint than when its run began (more memory, fewer cores for the
+    job, a GPU less), a new run begins, and the log says so.
+    """
     begun = newest_ledger(place)
     lines = 0 if begun is None else begun.path.read_bytes().count(b"\n")
-    _say(token_path(place, job_id), node=node, lines=lines)
-    again = [] if begun is None else ["--resume", "--run-id", begun.header.run_id]
+    _say(token_path(place, job_id), node=node, lines=lines)  # before anything that takes time
+    anew = None if begun is None else _why_anew(begun)
+    if anew is not None:
+        _say(token_path(place, job_id), node=node, lines=0)
+    again = [] if begun is None or anew is not None else ["--resume", "--run-id", begun.header.run_id]
     command = [sys.executable, "-m", "cnnbench", "run", *suites, "-o", str(place / RESULTS), *options, *again]
     with log_path(place, job_id).open("ab") as log:
+        if anew is not None:
+            log.write(f"{anew}\n".encode())
+            log.flush()
         code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
     _say(end_path(place, job_id), exit_code=code)
     return code
+
+
+def _why_anew(begun: Ledger) -> str | None:
+    """Why the run cannot be gone on with here; None where it can, or where that cannot be found out: then the run will say."""
+    was, now = begun.path.parent.name, _machine_id()
+    if now is None or now == was:
+        return None
+    return f"run {begun.header.run_id} was begun on {was}, and this node is {now} now: a new run begins"
+
+
+def _machine_id() -> str | None:
+    """This machine's id, found as `cnnbench run` finds it: the GPUs that torch can use are part of it."""
+    command = [sys.executable, "-m", "cnnbench", "--no-settings", "devices", "--json"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    try:
+        return str(json.loads(done.stdout)["machine"]["id"])
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def _say(path: Path, **facts: object) -> None:

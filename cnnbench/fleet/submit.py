@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,28 +46,42 @@ def script(folder: Path, fleet: Fleet, name: str) -> str:
     return text
 
 
-def submit(folder: Path, fleet: Fleet, name: str) -> Attempt:
-    """Submit this node's job; where Slurm refuses it, why. Raises UsageError where submitit is missing."""
+def attempt() -> Attempt:
+    """What is to be on record before sbatch is asked: a job whose id is lost is then one that is not known, not none at all."""
+    return Attempt(submitted_at=_now())
+
+
+def submit(folder: Path, fleet: Fleet, name: str, begun: Attempt) -> Attempt:
+    """Submit this node's job: the attempt with its id, or with why Slurm refused it; as it was where sbatch said neither.
+
+    Raises UsageError where submitit is missing, or where its files cannot be written (sbatch may have been asked by then).
+    """
     submitit = _submitit()
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     executor = _executor(folder, fleet, name)
     place = folder / name
     try:
         (place / node.SLURM_FOLDER).mkdir(parents=True, exist_ok=True)
         with contextlib.redirect_stderr(io.StringIO()):  # it prints what it then raises
             job = executor.submit(node.run_here, str(place), fleet.suites, fleet.run_options)
+    except submitit.core.utils.FailedSubmissionError:  # sbatch took the job and said something that has no id in it
+        return begun
     except submitit.core.utils.FailedJobError as error:
+        if not isinstance(error.__cause__, subprocess.CalledProcessError):  # sbatch was not heard to the end
+            return begun
         words = "; ".join(line.removeprefix("sbatch: error: ") for line in str(error).splitlines() if line.strip())
-        return Attempt(submitted_at=now, refused=f"sbatch refused: {words or 'it says not why'}")
+        return begun.model_copy(update={"refused": f"sbatch refused: {words or 'it says not why'}"})
     except OSError as error:
         raise UsageError(f"{place}: cannot write: {error.strerror}; choose another place with -o DIR") from error
-    return Attempt(submitted_at=now, job_id=str(job.job_id), said=None)
+    return begun.model_copy(update={"job_id": str(job.job_id)})
 
 
 def refuse(why: slurm.Node) -> Attempt:
     """Nothing submitted for a node that takes no jobs: it would wait for ever."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Attempt(submitted_at=now, refused=f"Slurm has it as {why.why_not}; nothing was submitted")
+    return Attempt(submitted_at=_now(), refused=f"Slurm has it as {why.why_not}; nothing was submitted")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _submitit() -> Any:
@@ -89,7 +104,7 @@ def _executor(folder: Path, fleet: Fleet, name: str) -> Any:
     asked = fleet.request
     more: dict[str, object] = {"no-requeue": True} | ({"mem": "0"} if asked.exclusive else {})
     executor.update_parameters(
-        job_name=f"cnnbench-{name}",
+        job_name=node.job_name(name),
         partition=asked.partition,
         nodelist=name,
         nodes=1,
