@@ -73,6 +73,22 @@ def test_the_workers_message_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (MemoryError(), "oom", "MemoryError"),
+        (AssertionError(), "crashed", "AssertionError"),
+        (RuntimeError("out of memory\nat a place"), "oom", "RuntimeError: out of memory"),
+    ],
+)
+def test_an_error_of_no_words_is_typed_like_any_other(error: Exception, status: str, message: str) -> None:
+    def broken() -> Outcome:
+        raise error
+
+    found = worker.attempt(envelope(cnn(16)), broken)
+    assert (found.status, found.message) == (status, message)
+
+
 def test_a_search_that_fails_leaves_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(envelope: Envelope) -> str:
         raise MemoryError

@@ -86,7 +86,8 @@ def attempt(envelope: Envelope, measure: Callable[[], Outcome]) -> Outcome:
         return Outcome(status="crashed", message=f"{type(error).__name__}: {error}")
     except Exception as error:  # noqa: BLE001  the one broad door of the worker: what is unforeseen becomes a record
         traceback.print_exc()
-        return Outcome(status=status_of(error), message=f"{type(error).__name__}: {str(error).splitlines()[0][:500]}")
+        first = next(iter(str(error).splitlines()), "")[:500]  # some have no text, MemoryError among them
+        return Outcome(status=status_of(error), message=f"{type(error).__name__}: {first}".removesuffix(": "))
 
 
 def status_of(error: Exception) -> Status:
