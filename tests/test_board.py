@@ -123,6 +123,13 @@ def test_scalars_are_the_records(tmp_path: Path) -> None:
         assert scalars(found, tag) == near(points), tag
 
 
+def test_ranks_have_the_images_of_all_of_them_in_a_second() -> None:
+    """The first one writes, which drew a half of every batch."""
+    job = CNN.model_copy(update={"world": 2, "scaling": "strong"})
+    trial = b.trial(job, **MEASURED, images=150 * 50)
+    assert board.final_metrics(job, trial)["final/images_per_second"] == pytest.approx(15_000 / 7)
+
+
 def test_the_relative_axis_shows_seconds_of_training(tmp_path: Path) -> None:
     """Wall times of points lie as far apart as the blocks took, whenever they were written."""
     found, trial, _, _ = written(tmp_path / "run")

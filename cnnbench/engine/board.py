@@ -84,13 +84,15 @@ def write_board(
 
 
 def final_metrics(job: Job, trial: Trial) -> dict[str, float]:
-    """The trial in a few figures, by tag, SI base units; what was not measured is left out."""
+    """The trial in a few figures, by tag, SI base units; what was not measured is left out. Of ranks, which each draw a share of
+    the batch, images are those of all.
+    """
     seconds, flops = sum(trial.block_seconds), workloads.flops_per_step(job)
     found: dict[str, float | None] = {
         "final/loss": trial.final_loss,
         "final/test_accuracy": _share(trial.test),
         "final/step_seconds": seconds / trial.steps,
-        "final/images_per_second": trial.images / seconds if trial.images else None,
+        "final/images_per_second": job.batch_size * trial.steps / seconds if trial.images else None,
         "final/flops_per_second": flops * trial.steps / seconds,
         "final/time_to_accuracy_seconds": trial.job_seconds if reached(job, trial) else None,
     }
