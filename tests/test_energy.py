@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cnnbench.devices import backend
-from cnnbench.engine import energy
+from cnnbench.engine import energy, team
 from cnnbench.engine.loop import Products
 from cnnbench.engine.progress import Progress
 from cnnbench.schema import Envelope, Job, Telemetry
@@ -54,3 +54,26 @@ def test_energy_not_asked_for_costs_no_wait() -> None:
     start = time.monotonic()
     assert energy.idle_energy(envelope(energy=False), Progress(None)) is None
     assert time.monotonic() - start < 0.05
+
+
+@pytest.mark.parametrize(("mine", "others"), [((1.0, 0.1), ""), (None, "yes"), (None, "")])
+def test_ranks_do_the_window_together_or_not_at_all(
+    mine: tuple[float, float] | None, others: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has no idle reading says so before the others wait for it in a step: nothing else is exchanged."""
+    said: list[str] = []
+
+    def exchange(texts: list[str], own: str, group: object) -> None:
+        said.append(own)
+        texts[:] = [own, others]
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a rank waits for others that have left")
+
+    monkeypatch.setattr(team.distributed, "all_gather_object", exchange)
+    monkeypatch.setattr(team.distributed, "broadcast", never)
+    monkeypatch.setattr(team.distributed, "barrier", never)
+    monkeypatch.setattr(energy.telemetry, "sample", lambda uuid: Telemetry(package_energy_joules=50.0))
+    products, ranks = Products(JOB, torch.device("cpu")), team.Ranks(rank=0, world=2)
+    assert energy.steps_energy(mine, JOB, products, backend("cpu").attach(threads=None), None, ranks) is None
+    assert said == ["yes" if mine else ""]

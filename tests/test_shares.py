@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from cnnbench import gates
+from cnnbench.analysis.figures import figures
 from cnnbench.engine import cores, launcher, team
 from cnnbench.engine.feed import WHOLE, Batch, Feed, LoaderFeed, RandomFeed, ResidentFeed, Share
 from cnnbench.engine.together import combine
@@ -182,6 +183,64 @@ def test_energy_of_devices_is_added_up_and_of_a_shared_package_is_not() -> None:
 
     assert of("nvml-total-energy") == 2000.0
     assert of("rapl-package") == 1000.0
+
+
+def reading(joules: float, source: str = "rapl-package") -> Energy:
+    return Energy(
+        source=source, tick_seconds=0.001, window_seconds=10.0, window_steps=100, window_joules=joules, idle_seconds=5.0,
+        idle_joules=50.0,
+    )  # fmt: skip
+
+
+def test_energy_of_packages_is_added_up_over_machines() -> None:
+    """Four ranks on two machines, where each rank read the joules of its machine: images are everyone's, so joules are too."""
+    job = JOB.model_copy(update={"world": 4, "nodes": 2})
+    trials = [rank_trial(n, (1.0,) * 3, job, energy=reading(1000.0 + 500 * (n // 2))) for n in range(4)]
+    trials = [
+        each.model_copy(update={"ranks": (each.ranks[0].model_copy(update={"node": n // 2}),)})
+        for n, each in enumerate(trials)
+    ]
+    outcome = combine(job, [Outcome(status="ok", trial=each) for each in trials])
+    assert outcome.trial is not None
+    assert outcome.trial.energy is not None
+    assert outcome.trial.energy.window_joules == 2500.0
+    assert outcome.trial.energy.idle_joules == 100.0
+
+
+@pytest.mark.parametrize("second", [None, reading(1000.0, "rapl-package")])
+def test_energy_of_some_ranks_is_not_the_jobs(second: Energy | None) -> None:
+    """The joules of one over the images of both would be too few; a reading of another kind is of other things."""
+    first, other = rank_trial(0, (1.0,) * 3, energy=reading(1000.0, "nvml-total-energy")), rank_trial(1, (1.0,) * 3)
+    ranks = tuple(
+        each.ranks[0].model_copy(update={"energy": energy}) for each, energy in ((first, first.energy), (other, second))
+    )
+    first, other = first.model_copy(update={"ranks": ranks[:1]}), other.model_copy(update={"ranks": ranks[1:]})
+    trial = together(first, other.model_copy(update={"energy": second}))
+    assert trial.energy is None
+    found = figures(JOB, trial)
+    assert found is not None
+    count = 1 if second is None else 2
+    assert found.energy_missing == f"{count} of 2 processes have a reading, or they are of different kinds"
+
+
+@pytest.mark.parametrize("source", ["rapl-package", "nvml-total-energy"])
+def test_a_package_that_copies_share_says_nothing_of_one_of_them(source: str) -> None:
+    """Each read the joules of all. A card's counter is the copy's own."""
+    job = JOB.model_copy(update={"world": 1, "scaling": None, "copies": 2})
+    trials = [rank_trial(n, (1.0 + n,) * 3, job, energy=reading(1000.0 + n, source)) for n in (0, 1)]
+    trials = [
+        each.model_copy(update={"ranks": (each.ranks[0].model_copy(update={"energy": each.energy}),)})
+        for each in trials
+    ]
+    trial = together(*trials, job)
+    found = figures(job, trial)
+    assert found is not None
+    if source == "rapl-package":
+        assert (trial.energy, found.energy) == (None, None)
+        assert found.energy_missing == "rapl-package counts all copies together"
+    else:
+        assert trial.energy == trials[1].energy
+        assert found.energy_missing is None
 
 
 def test_one_devices_throttling_and_one_devices_canary_are_the_jobs() -> None:

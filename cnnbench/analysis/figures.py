@@ -12,7 +12,7 @@ from typing import Literal
 from cnnbench import workloads
 from cnnbench.analysis.resources import counted
 from cnnbench.errors import WorkloadError
-from cnnbench.schema import DataKind, Energy, Evaluation, Job, Memory, Task, Trial
+from cnnbench.schema import PACKAGE_COUNTER, DataKind, Energy, Evaluation, Job, Memory, Task, Trial
 
 JobKind = Literal["measured", "projected", "to target"]
 
@@ -126,9 +126,16 @@ def launch_seconds(trial: Trial) -> float | None:
 
 
 def _why_no_energy(job: Job, trial: Trial) -> str | None:
-    """Why there is no energy: its counter stood still, its sensor's own reason, else that it was not asked for."""
+    """Why there is no energy: its counter stood still, what several processes read does not make one figure, its sensor's own
+    reason, else that it was not asked for.
+    """
     if trial.energy is not None:
         return None if counted(trial.energy) else f"{trial.energy.source} did not count"
+    read = [rank.energy.source for rank in trial.ranks if rank.energy is not None]
+    if job.copies > 1 and PACKAGE_COUNTER in read:
+        return f"{PACKAGE_COUNTER} counts all copies together"
+    if read:
+        return f"{len(read)} of {job.processes} processes have a reading, or they are of different kinds"
     sensor = "package_energy_joules" if job.device == "cpu" else "device_energy_joules"
     reading = trial.telemetry_before
     return (reading.missing.get(sensor) if reading else None) or "not asked for (run with --energy)"

@@ -10,7 +10,7 @@ from cnnbench.engine.loop import Timed, Training
 from cnnbench.engine.measure import NANO
 from cnnbench.engine.progress import Progress
 from cnnbench.engine.team import SOLO, Team
-from cnnbench.schema import Energy, Envelope, Job, Telemetry
+from cnnbench.schema import PACKAGE_COUNTER, Energy, Envelope, Job, Telemetry
 
 ENERGY_WINDOW_SECONDS = 10.0
 """NVML's total-energy counter ticks about every 0.1 s, so half a tick at either end is 1 % of this window."""
@@ -21,7 +21,7 @@ def _counter(reading: Telemetry) -> tuple[str, float] | None:
     if reading.device_energy_joules is not None:
         return "nvml-total-energy", reading.device_energy_joules
     if reading.package_energy_joules is not None:
-        return "rapl-package", reading.package_energy_joules
+        return PACKAGE_COUNTER, reading.package_energy_joules
     return None
 
 
@@ -48,8 +48,11 @@ def steps_energy(
     uuid: str | None,
     team: Team = SOLO,
 ) -> Energy | None:
-    """Energy of a window of further steps, at least 10 s long, after the timed region so that it disturbs nothing."""
-    if idle is None:
+    """Energy of a window of further steps, at least 10 s long, after the timed region so that it disturbs nothing.
+
+    Of ranks all do the window or none: its steps are done together.
+    """
+    if not team.everyone(idle is not None) or idle is None:
         return None
     first = _counter(telemetry.sample(uuid))
     start, steps = time.monotonic_ns(), 0

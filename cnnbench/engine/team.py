@@ -58,6 +58,10 @@ class Team:
         """The first one's word, on all."""
         return yes
 
+    def everyone(self, yes: bool) -> bool:
+        """Whether all that step together say yes, on each of them."""
+        return yes
+
     def gather(self, text: str) -> list[str]:
         """The texts of all, in order, on all."""
         return [text]
@@ -130,6 +134,10 @@ class Ranks(Copies):
         word = torch.tensor([int(yes)])
         distributed.broadcast(word, src=0, group=self.control)
         return bool(word.item())
+
+    def everyone(self, yes: bool) -> bool:
+        """Every rank's word."""
+        return "" not in self.gather("yes" if yes else "")
 
     def digest(self, timed: Timed) -> str | None:
         """The same bytes give the same digest."""

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from cnnbench.schema import Communication, Energy, Job, Memory, Outcome, Telemetry, Trial
+from cnnbench.schema import PACKAGE_COUNTER, Communication, Energy, Job, Memory, Outcome, Telemetry, Trial
 
 
 def combine(job: Job, outcomes: Sequence[Outcome], here: Collection[int] = ()) -> Outcome:
@@ -29,9 +29,12 @@ def combine(job: Job, outcomes: Sequence[Outcome], here: Collection[int] = ()) -
 
 
 def _slowest(trials: Sequence[Trial]) -> Trial:
-    """The slowest copy's, with what every copy has to say."""
+    """The slowest copy's, with what every copy has to say. A package's counter is of all copies: none of it is one copy's own."""
     slowest = max(trials, key=lambda trial: sum(trial.block_seconds))
-    return slowest.model_copy(update={"ranks": tuple(rank for trial in trials for rank in trial.ranks)})
+    update: dict[str, Any] = {"ranks": tuple(rank for trial in trials for rank in trial.ranks)}
+    if slowest.energy is not None and slowest.energy.source == PACKAGE_COUNTER:
+        update["energy"] = None
+    return slowest.model_copy(update=update)
 
 
 def _of_ranks(trials: Sequence[Trial], here: Collection[int]) -> Trial:
@@ -49,7 +52,7 @@ def _of_ranks(trials: Sequence[Trial], here: Collection[int]) -> Trial:
         "cpu_seconds": sum(trial.cpu_seconds or 0.0 for trial in trials),
         "memory": _memory([trial.memory for trial in trials]),
         "telemetry_after": _telemetry([trial.telemetry_after for trial in trials]),
-        "energy": _energy([trial.energy for trial in trials if trial.energy is not None]),
+        "energy": _energy(trials),
         "ranks": tuple(rank for trial in trials for rank in trial.ranks),
         "communication": _communication([trial.communication for trial in trials if trial.communication is not None]),
         "canary": next((each.canary for each in trials if each.canary and not each.canary.passed), first.canary),
@@ -87,18 +90,23 @@ def _telemetry(found: Sequence[Telemetry | None]) -> Telemetry | None:
     return first.model_copy(update={"device_throttle_reasons": tuple(reasons)})
 
 
-def _energy(found: Sequence[Energy]) -> Energy | None:
-    """Added up over devices. A package's counter is everyone's: each rank read the same joules, so one is taken.
+def _energy(trials: Sequence[Trial]) -> Energy | None:
+    """Added up over devices. A package's counter is a machine's: each of its ranks read the same joules, so one is taken.
 
-    The window is rank 0's: ranks agree on its steps and wait for one another at its end.
+    The window is rank 0's: ranks agree on its steps and wait for one another at its end. None where a rank has no reading, or
+    another kind of it: the joules of some over the images of all would be too few.
     """
-    if not found or found[0].source == "rapl-package":
-        return found[0] if found else None
+    read = [trial.energy for trial in trials if trial.energy is not None]
+    if len(read) < len(trials) or len({each.source for each in read}) != 1:
+        return None
+    if read[0].source == PACKAGE_COUNTER:
+        nodes = [trial.ranks[0].node for trial in trials]
+        read = [each for number, each in enumerate(read) if number == nodes.index(nodes[number])]
     together = {
-        "window_joules": sum(each.window_joules for each in found),
-        "idle_joules": sum(each.idle_joules * found[0].idle_seconds / each.idle_seconds for each in found),
+        "window_joules": sum(each.window_joules for each in read),
+        "idle_joules": sum(each.idle_joules * read[0].idle_seconds / each.idle_seconds for each in read),
     }
-    return found[0].model_copy(update=together)
+    return read[0].model_copy(update=together)
 
 
 def _communication(found: Sequence[Communication]) -> Communication | None:

@@ -16,6 +16,7 @@ and records of two protocols never share a row.
 
 from cnnbench.schema.base import Frozen
 from cnnbench.schema.envelope import (
+    MET,
     Envelope,
     Rendezvous,
 )
@@ -57,6 +58,7 @@ from cnnbench.schema.machine import (
 )
 from cnnbench.schema.trial import (
     BOARD_NOTE,
+    PACKAGE_COUNTER,
     TUNED_ERROR,
     Canary,
     Communication,
@@ -73,6 +75,8 @@ from cnnbench.schema.trial import (
 __all__ = [
     "BOARD_NOTE",
     "LATER",
+    "MET",
+    "PACKAGE_COUNTER",
     "PROTOCOL",
     "SCHEMA",
     "SPLIT_IMAGES",

@@ -8,6 +8,9 @@ from cnnbench.schema.base import Frozen
 from cnnbench.schema.job import Job
 from cnnbench.schema.machine import Machine, Software
 
+MET = "met"
+"""File beside the outcome: the launcher of several processes makes it when all machines have met, just before the ranks start."""
+
 
 class Rendezvous(Frozen):
     """Where the launchers of one data-parallel job meet. One machine alone meets itself on a free port of its own."""

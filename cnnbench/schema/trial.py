@@ -16,6 +16,8 @@ TUNED_ERROR = "tuned_gradient_error"
 """The setting of a tuned trial that says how far its gradients are from float64's, relative; see `engine.tuned`."""
 BOARD_NOTE = "tensorboard"
 """The setting of a trial that says what of its TensorBoard run could not be written; absent where all was, or none was asked."""
+PACKAGE_COUNTER = "rapl-package"
+"""The source of energy that is a whole machine's, whichever process reads it."""
 
 
 class Evaluation(Frozen):
