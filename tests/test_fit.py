@@ -107,3 +107,31 @@ def test_the_kernels_killer_is_answered_with_the_closed_form(monkeypatch: pytest
     assert outcome.status == "oom"
     assert outcome.message is not None
     assert "batch_size 1024 would fit by the closed form" in outcome.message
+
+
+@pytest.mark.parametrize("oom_killed", [True, False])
+def test_the_kernels_killer_takes_a_rank_and_the_job_is_out_of_memory(
+    oom_killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its launcher lives, exits 0 and says which; the batch is a rank's, in half of the memory, and no exit code is made up."""
+
+    class Free:
+        available = 2**31
+
+    monkeypatch.setattr(launch.psutil, "virtual_memory", lambda: Free)
+    path, message = tmp_path / "outcome.json", "rank 1 of 2 was ended by SIGKILL"
+    path.write_text(Outcome(status="crashed", message=message, signal=signal.SIGKILL).model_dump_json())
+    ranks = cnn(8192).model_copy(update={"world": 2, "scaling": "strong"})
+    outcome = launch._outcome(path, 0, oom_killed, ranks)
+    assert (outcome.signal, outcome.exit_code) == (signal.SIGKILL, None)
+    assert outcome.status == ("oom" if oom_killed else "crashed")
+    ending = ", the kernel's out-of-memory killer; batch_size 1024 a rank would fit by the closed form"
+    assert outcome.message == message + (ending if oom_killed else "")
+
+
+def test_the_exit_code_is_that_of_the_rank_that_failed(tmp_path: Path) -> None:
+    """Where it says none, the worker's own."""
+    path, ranks = tmp_path / "outcome.json", cnn(64).model_copy(update={"world": 2, "scaling": "strong"})
+    for code in (3, None):
+        path.write_text(Outcome(status="crashed", message="rank 1 of 2", exit_code=code).model_dump_json())
+        assert launch._outcome(path, 0, True, ranks).exit_code == (code or 0)

@@ -262,16 +262,24 @@ def _outcome(path: Path, code: int, oom_killed: bool, job: Job) -> Outcome:
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
         return Outcome(status="crashed", message=f"the worker's outcome cannot be read: {problem}", exit_code=code)
-    return outcome.model_copy(update={"exit_code": code})
+    if outcome.status == "crashed" and outcome.signal == signal.SIGKILL and oom_killed:
+        # The killer took a rank, or a copy.
+        message = f"{outcome.message}, the kernel's out-of-memory killer; {_smaller(job)}"
+        return outcome.model_copy(update={"status": "oom", "message": message})
+    if outcome.exit_code is None and outcome.signal is None:  # else they are of the rank that failed
+        return outcome.model_copy(update={"exit_code": code})
+    return outcome
 
 
 def _smaller(job: Job) -> str:
-    """What to try after the kernel's verdict: the batch that fits what is free now, by the closed form."""
-    free = psutil.virtual_memory().available
+    """What to try after the kernel's verdict: the batch that fits what is free now, by the closed form; of several processes
+    each one's, in its part of the machine's memory.
+    """
+    free = psutil.virtual_memory().available // (job.processes // job.nodes)
     with contextlib.suppress(WorkloadError):
         if job.size is None:
-            fits = min(workloads.batch_that_fits(job, free), max(1, job.batch_size // 2))
-            return f"batch_size {fits} would fit by the closed form"
+            fits = min(workloads.batch_that_fits(job, free), max(1, job.rank_batch // 2))
+            return f"batch_size {fits}{' a rank' if job.world > 1 else ''} would fit by the closed form"
     return "lower the size or free memory"
 
 
