@@ -7,6 +7,7 @@ together, or how the first of them to fail did, by name.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import sys
@@ -15,16 +16,16 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsDest, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError, RendezvousError, RendezvousTimeoutError
+from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError, RendezvousError
 from torch.distributed.elastic.utils.api import macros
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cnnbench.engine.progress import Progress
 from cnnbench.engine.rank import ALL, ENVELOPE, OWN, PIPE
 from cnnbench.engine.together import combine
-from cnnbench.schema import Envelope, Job, Outcome, Rendezvous
+from cnnbench.schema import MET, Envelope, Job, Outcome, Rendezvous
 
 TAIL_CHARACTERS = 2000
 MONITOR_SECONDS = 0.25
@@ -47,20 +48,33 @@ def measure_together(envelope: Envelope, progress: Progress, started_ns: int) ->
     if envelope.progress_fd is not None:
         _relay(folder / PIPE, envelope.progress_fd)
     progress.phase("launch")
-    meeting = envelope.rendezvous or ALONE
+    meeting, met = envelope.rendezvous or ALONE, Path(envelope.outcome_path).with_name(MET)
     try:
-        _launch(_config(job, here, meeting, folder), folder, meeting)
+        _launch(_config(job, here, meeting, _Logs(folder, met)), folder, meeting, met)
     except ChildFailedError as error:
         return _failure(job, error.failures, folder)
-    except (RendezvousTimeoutError, RendezvousConnectionError) as error:
-        return Outcome(status="timeout", message=_not_met(job, meeting, error))
+    except RendezvousError as error:
+        return _lost(meeting, folder, error) if met.exists() else _not_met(job, meeting, error)
     outcomes = [Outcome.model_validate_json(line) for line in (folder / ALL).read_text().splitlines()]
     return combine(job, outcomes, _numbers(folder, here))
 
 
-def _launch(config: LaunchConfig, folder: Path, meeting: Rendezvous) -> None:
+class _Logs(DefaultLogsSpecs):
+    """Where ranks print to. torch asks for it between the meeting and the start of the ranks: from then on all have `met`."""
+
+    def __init__(self, folder: Path, met: Path) -> None:
+        super().__init__(log_dir=str(folder), redirects=Std.ALL)
+        self._met = met
+
+    def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
+        """By torch's own rule, once a start."""
+        self._met.touch()
+        return super().reify(envs)
+
+
+def _launch(config: LaunchConfig, folder: Path, meeting: Rendezvous, met: Path) -> None:
     """Start the ranks and wait for them. A machine that is not the first tries again until the first one is there: between two
-    jobs the first is away for a moment.
+    jobs the first is away for a moment. Once they have met there is no second try: the first one's next meeting has another name.
     """
     deadline = time.monotonic() + meeting.seconds
     while True:
@@ -68,7 +82,7 @@ def _launch(config: LaunchConfig, folder: Path, meeting: Rendezvous) -> None:
             elastic_launch(config, sys.executable)(*("-m", "cnnbench.engine.rank", str(folder), macros.local_rank))
             return
         except RendezvousConnectionError:
-            if meeting.node_rank == 0 or time.monotonic() >= deadline:
+            if met.exists() or meeting.node_rank == 0 or time.monotonic() >= deadline:
                 raise
             time.sleep(AGAIN_SECONDS)
 
@@ -86,7 +100,7 @@ def _of_rank(envelope: Envelope, local: int, started_ns: int) -> Envelope:
     return envelope.model_copy(update=update if local == 0 else update | {"tensorboard_dir": None})
 
 
-def _config(job: Job, here: int, meeting: Rendezvous, folder: Path) -> LaunchConfig:
+def _config(job: Job, here: int, meeting: Rendezvous, logs: _Logs) -> LaunchConfig:
     """No rank is started anew: a job that lost one has lost its measurement."""
     return LaunchConfig(
         min_nodes=job.nodes,
@@ -103,20 +117,33 @@ def _config(job: Job, here: int, meeting: Rendezvous, folder: Path) -> LaunchCon
         max_restarts=0,
         monitor_interval=MONITOR_SECONDS,
         local_addr=_address_towards(meeting.endpoint),
-        logs_specs=DefaultLogsSpecs(log_dir=str(folder), redirects=Std.ALL),
+        logs_specs=logs,
     )
 
 
 def _address_towards(endpoint: str) -> str | None:
-    """This machine's address on the way to the meeting place: what the others can reach it by, without asking any name server."""
+    """This machine's address on the way to the meeting place: what the others can reach it by, without asking any name server.
+
+    None, which leaves it to torch and this machine's name, where the way cannot be told: also where a name that is not
+    localhost's leads to this machine's own loopback (Debian's 127.0.1.1), for there each of the others would find itself.
+    """
     host = endpoint.rpartition(":")[0].strip("[]")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
             probe.connect(address)  # sends nothing
-            return str(probe.getsockname()[0])
-    except OSError:
+            found = str(probe.getsockname()[0])
+    except (OSError, UnicodeError):  # no such host; no host can have that name
         return None
+    return None if _loops_back(found) and not (host == "localhost" or _loops_back(host)) else found
+
+
+def _loops_back(host: str) -> bool:
+    """Whether it is an address, and one that every machine has for itself."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def _relay(path: Path, descriptor: int) -> None:
@@ -135,12 +162,27 @@ def _relay(path: Path, descriptor: int) -> None:
     threading.Thread(target=hand_on, daemon=True).start()
 
 
-def _not_met(job: Job, meeting: Rendezvous, error: RendezvousError) -> str:
-    reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+def _not_met(job: Job, meeting: Rendezvous, error: RendezvousError) -> Outcome:
+    """No rank was started. Only the first machine listens, and where it cannot, torch says so at once."""
+    cause = error.__cause__ or error
+    reason = next(iter(str(cause).strip().splitlines()), "")[:300] or type(cause).__name__
     if job.nodes == 1:
-        return f"torch's launcher did not come up within {meeting.seconds} s: {reason}"
+        message = f"torch's launcher did not come up within {meeting.seconds} s: {reason}"
+        return Outcome(status="timeout", message=message)
+    if meeting.node_rank == 0 and isinstance(error, RendezvousConnectionError):
+        message = f"cannot listen at {meeting.endpoint}: {reason}; choose a free port of this machine with --rdzv"
+        return Outcome(status="crashed", message=message)
     who = f"{job.nodes} nodes did not meet at {meeting.endpoint} within {meeting.seconds} s"
-    return f"{who}: {reason}; start the same command on every node, each with its --node-rank"
+    message = f"{who}: {reason}; start the same command on every node, each with its --node-rank"
+    return Outcome(status="timeout", message=message)
+
+
+def _lost(meeting: Rendezvous, folder: Path, error: RendezvousError) -> Outcome:
+    """Ranks were at work when their launcher lost the others: they are ended, and it is not a meeting that failed."""
+    message = "machine 0 was lost while the job ran; see what it said there"
+    if meeting.node_rank == 0:
+        message = f"torch's launcher failed while the job ran: {type(error).__name__}"
+    return Outcome(status="crashed", message=message, stderr_tail=_tail(folder, 0))
 
 
 def _failure(job: Job, failures: Mapping[int, ProcessFailure], folder: Path) -> Outcome:

@@ -43,16 +43,17 @@ class _Meeting:
         return self.team
 
 
+def take_place(envelope: Envelope, local: int) -> str:
+    """What this process has to itself, by a name that no other on this machine has: its device, or the cores it now holds to."""
+    job = envelope.job
+    if job.device == "cpu":
+        return cores.hold(local, job.processes // job.nodes) or f"cpu, number {local}"
+    return envelope.device_ids[local] if local < len(envelope.device_ids) else f"{job.device} and on, number {local}"
+
+
 def do(envelope: Envelope, folder: Path, local: int) -> None:
     """The whole of it; ends the process."""
-    job = envelope.job
-    here = job.processes // job.nodes
-    if job.device == "cpu":
-        place = cores.hold(local, here) or "cpu"
-    else:
-        place = (
-            envelope.device_ids[local] if local < len(envelope.device_ids) else f"{job.device} and on, number {local}"
-        )
+    place = take_place(envelope, local)
     progress = Progress(os.open(folder / PIPE, os.O_WRONLY) if local == 0 and envelope.progress_fd else None)
     meeting = _Meeting(local, place)
 
