@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from cnnbench import gates
 from cnnbench.cli.main import cli
+from cnnbench.cli.run_nodes import after_alone
 from cnnbench.errors import UsageError
 from cnnbench.machine import inventory
 from cnnbench.plan.matrix import make_plan
@@ -133,6 +134,72 @@ def test_a_further_machine_takes_part_in_jobs_of_ranks_and_records_nothing(
     assert [each and each.name for each in mine] == [each and each.name for _, each in seen]
     assert not (tmp_path / "results").exists()
     assert ("nobody came" in done.output) == (status != "ok")
+
+
+def suite_of(*jobs: str, folder: Path) -> str:
+    path = folder / "s.toml"
+    path.write_text(
+        "repeats = 1\n" + "".join(f'[[job]]\nworkload = "mlp-1"\ndata = "synthetic"\n{job}\n' for job in jobs)
+    )
+    return str(path)
+
+
+def taking_part(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, suite: str, outcome: Outcome, *more: str, met: bool
+) -> tuple[str, int, list[Launch]]:
+    """What machine 1 says, its exit code and how it started its workers, which all end so."""
+    seen: list[Launch] = []
+
+    def fake(job: Job, options: Launch, *_: object) -> Ended:
+        seen.append(options)
+        return Ended(outcome, 1.0, 0.0, {}, met)
+
+    monkeypatch.setattr(launching, "launch", fake)
+    known = inventory.Inventory(b.machine(cores_allowed=4), b.software(), None, ())  # type: ignore[arg-type]
+    monkeypatch.setattr(inventory, "take_inventory", lambda **options: known)
+    words = ["run", suite, "--nodes", "2", "--node-rank", "1", "--rdzv", "10.0.0.1:29400", "--seed", "1", *more]
+    done = CliRunner().invoke(cli, words)
+    return done.output, done.exit_code, seen
+
+
+@pytest.mark.parametrize("met", [True, False])
+def test_a_machine_that_missed_a_meeting_stops_and_says_so(
+    met: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a job behind for good. One whose job failed after all had met is in step, and goes on."""
+    suite = suite_of("world = [2, 4, 8]", folder=tmp_path)
+    late = Outcome(status="timeout", message="nobody came")
+    said, code, seen = taking_part(tmp_path, monkeypatch, suite, late, met=met)
+    assert code == 5
+    assert len(seen) == (3 if met else 1)
+    assert ("out of step with machine 0; start all again; 2 jobs are left undone" in said) == (not met)
+
+
+def test_a_further_machine_sits_through_what_machine_0_does_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each such job before a meeting it waits as long again, or as that job may take where that is longer; none of it is
+    taken from the time that its own job may take.
+    """
+    suite = suite_of("world = [1, 2, 4]", folder=tmp_path)
+    ok = Outcome(status="ok")
+    more = ("--rdzv-timeout", "100", "-r", "4")
+    _, _, seen = taking_part(tmp_path, monkeypatch, suite, ok, *more, met=True)
+    known = b.machine(cores_allowed=4)
+    plan = make_plan([load_suite(Path(suite))], known, known.devices, data_kind="mnist", seed=1, repeats=4, nodes=2)
+    before = [alone for _, alone in after_alone(Todo(n, 1, job) for n, job in enumerate(plan))]
+    assert sum(before) >= 1
+    assert [each.rendezvous.seconds for each in seen if each.rendezvous] == [100 * (1 + alone) for alone in before]
+    assert [each.limits.hang_seconds for each in seen] == [Limits.hang_seconds + 100 * (1 + alone) for alone in before]
+    assert {each.limits.timeout_seconds for each in seen} == {None}
+    _, _, seen = taking_part(tmp_path, monkeypatch, suite, ok, *more, "--timeout", "300.5", met=True)
+    assert [each.rendezvous.seconds for each in seen if each.rendezvous] == [100 + 301 * alone for alone in before]
+    assert [each.limits.timeout_seconds for each in seen] == [300.5 + 301 * alone for alone in before]
+
+
+def test_jobs_of_machine_0_alone_are_counted_up_to_the_meeting_after_them() -> None:
+    plan = [Todo(n, 1, JOB.model_copy(update={"nodes": nodes})) for n, nodes in enumerate((1, 1, 2, 2, 1, 2, 1))]
+    assert [(item.index, alone) for item, alone in after_alone(plan)] == [(2, 2), (3, 0), (5, 1)]
 
 
 @pytest.mark.parametrize(

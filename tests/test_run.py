@@ -95,6 +95,33 @@ def test_fail_fast_stops_after_the_first_failure(tmp_path: Path) -> None:
     assert [r.outcome.status for r in done] == ["oom"]
 
 
+def test_after_a_meeting_that_failed_jobs_on_several_machines_are_not_started_and_recorded_so(tmp_path: Path) -> None:
+    """The machines may be a job apart for good, and each further wait in vain costs minutes. Jobs of one machine go on, and so
+    do all after a job that timed out when the machines had met.
+    """
+    jobs = [
+        job.model_copy(update={"nodes": nodes})
+        for job, nodes in zip(header(jobs=6).plan, (2, 2, 1, 2, 1, 2), strict=True)
+    ]
+    plan = header().model_copy(update={"plan": tuple(jobs)})
+    answers = [("timeout", True), ("timeout", False), ("ok", True), ("ok", True)]
+    started: list[int] = []
+
+    def launch(job: Job, options: Launch, on_progress: object) -> Ended:
+        started.append(job.round)
+        status, met = answers.pop(0)
+        return Ended(Outcome(status=status, message="after 9 s"), 1.0, 0.0, {}, met)  # type: ignore[arg-type]
+
+    with store.create(tmp_path, plan) as writer:
+        done = execute(writer, plan, remaining(plan, ()), Launch(), Quiet(), launcher=launch)
+    assert started == [0, 1, 2, 4]
+    assert [record.outcome.status for record in done] == ["timeout", "timeout", "ok", "timeout", "ok", "timeout"]
+    apart = "not started: out of step with the other machines since job 2 of the plan"
+    apart += "; start the same command on all of them again"
+    assert [record.outcome.message for record in done] == ["after 9 s"] * 3 + [apart, "after 9 s", apart]
+    assert remaining(plan, store.load(writer.path).records) == ()
+
+
 def test_a_record_that_cannot_be_written_is_saved_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was measured is not lost with the disk."""
     with store.create(tmp_path, header()) as writer:

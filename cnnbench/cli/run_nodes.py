@@ -1,12 +1,14 @@
 """A run on several machines: the first of them runs the plan and writes the ledger, the others take part in its jobs of ranks.
 
 Every machine is given the same suites, options and seed, so all make the same plan and meet job by job. Two that plan different
-jobs never meet: each job's meeting has a name of its own, and who waits in vain gets a typed timeout.
+jobs never meet: each job's meeting has a name of its own, and who waits in vain gets a typed timeout. After one that did not come
+about two machines may be a job apart for good, so each of them starts no further job on several.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import ExitCode, UsageError
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from cnnbench.cli.run_plan import Digits
     from cnnbench.machine.inventory import Inventory
     from cnnbench.plan.suite import Suite
+    from cnnbench.runner.run import Todo
     from cnnbench.schema import Rendezvous
 
 
@@ -46,7 +49,9 @@ def meeting(options: dict[str, Any]) -> Rendezvous | None:
 def take_part(
     loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console, digits: Digits
 ) -> ExitCode:
-    """Do this machine's part of every job that is on several; nothing is recorded here, for machine 0 records it all."""
+    """Do this machine's part of every job that is on several, until a meeting fails; nothing is recorded here, for machine 0
+    records it all.
+    """
     from cnnbench.cli.progress import namer
     from cnnbench.cli.run_plan import new_header
     from cnnbench.report.safe import plain
@@ -54,25 +59,45 @@ def take_part(
     from cnnbench.runner.run import meeting_of, members_of, remaining
 
     header = new_header(loaded, inventory, options, digits)
-    todo = [item for item in remaining(header, ()) if item.job.nodes > 1]
+    todo = list(after_alone(remaining(header, ())))
     directory, name, failed = digits.directory_for(header.plan), namer(header.plan), 0
     devices = {device.id: device for device in header.machine.devices}
     where = f"machine {options['node_rank']} of {options['nodes']}, {len(todo)} jobs; machine 0 records them"
     console.print(where, highlight=False, markup=False)
-    for number, item in enumerate(todo, start=1):
-        seconds = options["rdzv_timeout"]
-        limits = Limits(timeout_seconds=options["timeout"], hang_seconds=Limits.hang_seconds + seconds)
+    for number, (item, alone) in enumerate(todo, start=1):
+        sitting = alone * max(options["rdzv_timeout"], math.ceil(options["timeout"] or 0))
+        meeting = options["meeting"].model_copy(update={"seconds": options["rdzv_timeout"] + sitting})
+        limits = Limits(
+            timeout_seconds=None if options["timeout"] is None else options["timeout"] + sitting,
+            hang_seconds=Limits.hang_seconds + meeting.seconds,
+        )
         here = Launch(
             data_dir=directory,
             device=devices.get(item.job.device),
             devices=members_of(item.job, header),
-            rendezvous=meeting_of(item, options["meeting"]),
+            rendezvous=meeting_of(item, meeting),
             energy=options["energy"],
             limits=limits,
             progress=not options["no_progress"],
         )
-        outcome = launch(item.job, here).outcome
+        ended = launch(item.job, here)
+        outcome = ended.outcome
         failed += outcome.status != "ok"
         said = "took part" if outcome.status == "ok" else f"{outcome.status.upper()}: {plain(outcome.message or '')}"
         console.print(f"[{number}/{len(todo)}] {name(item.job)}: {said}", highlight=False, markup=False)
+        if not ended.met:
+            left = f"; {len(todo) - number} jobs are left undone" if number < len(todo) else ""
+            console.print(f"out of step with machine 0; start all again{left}", highlight=False, markup=False)
+            break
     return ExitCode.JOB_FAILED if failed else ExitCode.DONE
+
+
+def after_alone(plan: Iterable[Todo]) -> Iterator[tuple[Todo, int]]:
+    """The jobs on several machines, each with how many machine 0 does alone before it: the others sit through those."""
+    alone = 0
+    for item in plan:
+        if item.job.nodes == 1:
+            alone += 1
+            continue
+        yield item, alone
+        alone = 0

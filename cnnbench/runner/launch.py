@@ -28,7 +28,7 @@ from cnnbench import workloads
 from cnnbench.devices import backend
 from cnnbench.errors import WorkloadError
 from cnnbench.runner.boards import Board
-from cnnbench.schema import Device, Envelope, Job, Outcome, Rendezvous
+from cnnbench.schema import MET, Device, Envelope, Job, Outcome, Rendezvous
 
 WORKER = (sys.executable, "-m", "cnnbench.engine.worker")
 HELD_ALLOCATOR = {
@@ -84,6 +84,8 @@ class Ended:
     process_seconds: float
     parent_cpu_seconds: float
     environment: dict[str, str]
+    met: bool = True
+    """Of a job on several machines: whether they met. Those that did not may be a job apart from now on."""
 
 
 def environment_for(job: Job, device: Device | None, devices: Sequence[Device] = ()) -> dict[str, str]:
@@ -145,7 +147,8 @@ def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: 
         outcome = given_up or _outcome(outcome_path, code, oom_kills_so_far() > oom_kills, job)
         if outcome.status != "ok" and outcome.stderr_tail is None:
             outcome = outcome.model_copy(update={"stderr_tail": tail_of(stderr)})
-        return Ended(outcome, seconds, time.process_time() - cpu, chosen)
+        met = job.nodes == 1 or outcome_path.with_name(MET).exists()
+        return Ended(outcome, seconds, time.process_time() - cpu, chosen, met)
 
 
 def paired_environment(jobs: Sequence[Job], device: Device | None, folders: Sequence[Path]) -> dict[str, str]:

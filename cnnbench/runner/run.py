@@ -76,10 +76,12 @@ def execute(
     """Run what is left of a plan; every record is on disk before the next job starts.
 
     KeyboardInterrupt records the job it hit as `interrupted` and passes on. With `fail_fast` the first job that is not
-    ok is the last. Below `boards` each worker writes a TensorBoard run. Raises LedgerError when a record cannot be written;
-    the record is then saved elsewhere and named.
+    ok is the last. After machines that did not meet no further job on several is started; each is a `timeout` that says so.
+    Below `boards` each worker writes a TensorBoard run. Raises LedgerError when a record cannot be written; the record is then
+    saved elsewhere and named.
     """
     done: list[Record] = []
+    apart: str | None = None
     devices = {device.id: device for device in header.machine.devices}
     for position, item in enumerate(todo):
         watcher.begins(item, position, len(todo))
@@ -91,7 +93,7 @@ def execute(
         started_at, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic_ns()
         interrupt: KeyboardInterrupt | None = None
         try:
-            ended = launcher(item.job, here, watcher.hears)
+            ended = _not_started(apart) if apart and item.job.nodes > 1 else launcher(item.job, here, watcher.hears)
         except KeyboardInterrupt as error:
             interrupt = error
             outcome = Outcome(status="interrupted", message="interrupted by the user; go on with --resume")
@@ -112,10 +114,20 @@ def execute(
         watcher.ends(record)
         if interrupt is not None:
             raise interrupt
+        if not ended.met and apart is None:
+            apart = f"job {item.index + 1} of the plan"
         done.append(record)
         if fail_fast and record.outcome.status != "ok":
             break
     return tuple(done)
+
+
+def _not_started(apart: str) -> Ended:
+    """A job on several machines, after one for which they did not meet: they may be a job apart, and then never meet again."""
+    message = (
+        f"not started: out of step with the other machines since {apart}; start the same command on all of them again"
+    )
+    return Ended(Outcome(status="timeout", message=message), 0.0, 0.0, {})
 
 
 def meeting_of(item: Todo, meeting: Rendezvous | None) -> Rendezvous | None:
