@@ -16,6 +16,8 @@ def main(mode: str) -> None:
     outcome = Path(envelope["outcome_path"])
 
     def say(**message: object) -> None:
+        if envelope["progress_fd"] is None:
+            return
         os.write(envelope["progress_fd"], json.dumps(message).encode() + b"\n")
 
     say(phase="fake")
@@ -39,6 +41,12 @@ def main(mode: str) -> None:
             os.kill(os.getpid(), signal.SIGSEGV)
         case "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "met":
+            outcome.with_name("met").touch()
+            outcome.write_text('{"status": "ok"}')
+        case "pause":
+            time.sleep(1)
+            outcome.write_text('{"status": "ok"}')
         case "silent":
             time.sleep(600)
         case "busy":

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -66,6 +67,23 @@ def test_silence_is_a_hang_and_slowness_a_timeout() -> None:
     slow = launch(JOB, options("busy", hang_seconds=5, timeout_seconds=1.0))
     assert slow.outcome.status == "timeout"
     assert slow.process_seconds < 4
+
+
+def test_a_worker_that_was_told_to_write_no_progress_is_never_silent() -> None:
+    """It has no pipe to be heard on: only a limit of time ends it."""
+    paused = replace(options("pause", hang_seconds=0.2), progress=False)
+    assert launch(JOB, paused).outcome.status == "ok"
+    silent = replace(options("silent", hang_seconds=0.2, timeout_seconds=1.0), progress=False)
+    assert launch(JOB, silent).outcome.status == "timeout"
+
+
+def test_machines_have_met_where_the_launcher_left_its_mark() -> None:
+    """However their job ended; one machine alone has nobody to miss."""
+    several = JOB.model_copy(update={"nodes": 2})
+    assert launch(several, options("met")).met
+    assert not launch(several, options("ok")).met
+    assert not launch(several, options("silent", timeout_seconds=0.5)).met
+    assert launch(JOB, options("ok")).met
 
 
 def test_the_end_of_time_ends_the_whole_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,11 @@ def _copies(context: click.Context, option: click.Parameter, value: str | None) 
 @click.option("--resume", is_flag=True, help="Go on with the newest unfinished run of these suites, repeating nothing.")
 @click.option("--run-id", metavar="ID", help="With --resume: this run rather than the newest.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first job that is not ok.")
-@click.option("--no-progress", is_flag=True, help="Workers write no progress (shows what progress costs).")
+@click.option(
+    "--no-progress",
+    is_flag=True,
+    help="Workers write no progress (shows what progress costs); none is taken for hanging then.",
+)
 @click.option("--dry-run", "--list", "dry_run", is_flag=True, help="Print the plan and measure nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan or the results as JSON.")
 @click.option(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import selectors
 import signal
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ OnProgress = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Limits:
-    """When to give a worker up: too long altogether, or too long without a word."""
+    """When to give a worker up: too long altogether, or too long without a word. One that writes no progress is never silent."""
 
     timeout_seconds: float | None = None
     hang_seconds: float = 600.0
@@ -102,6 +103,7 @@ def environment_for(job: Job, device: Device | None, devices: Sequence[Device] =
 def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: None) -> Ended:
     """Run one job in a fresh process and return when its whole tree is gone. KeyboardInterrupt ends the tree and passes on."""
     chosen = environment_for(job, options.device, options.devices)
+    limits = options.limits if options.progress else replace(options.limits, hang_seconds=math.inf)
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, contextlib.ExitStack() as stack:
         outcome_path = Path(folder) / "outcome.json"
         read_end, write_end = os.pipe()
@@ -139,7 +141,7 @@ def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: 
         os.close(write_end)
         try:
             _hand_over(process, envelope)
-            given_up = _wait(process, read_end, started, options.limits, on_progress)
+            given_up = _wait(process, read_end, started, limits, on_progress)
         finally:
             end_tree(process.pid)
             code = process.wait()
@@ -203,7 +205,7 @@ def _wait(
             left = limits.hang_seconds - silent
             if limits.timeout_seconds is not None:
                 left = min(left, limits.timeout_seconds - alive)
-            events = selector.select(left)
+            events = selector.select(None if left == math.inf else left)
             if any(key.fd == pipe for key, _ in events):
                 chunk = os.read(pipe, 65536)
                 if not chunk and ended is None:
