@@ -21,7 +21,7 @@ from pathlib import Path
 from cnnbench.runner.launch import HELD_ALLOCATOR
 
 BATCH = 128
-ROUNDS = 8
+ROUNDS = 4
 WARM, STEPS = 10, 30
 HELD = "held"
 _LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
