@@ -10,8 +10,8 @@ import torch
 from torch import distributed
 
 from cnnbench import data, workloads
-from cnnbench.engine.replica import Replica
-from cnnbench.engine.team import Ranks, join
+from cnnbench.engine.distributed.ddp import DdpTraining
+from cnnbench.engine.distributed.group import Ranks, join
 from cnnbench.schema import Job
 
 JOB = Job(
@@ -32,31 +32,31 @@ JOB = Job(
 STEPS = 3
 
 
-def gradients(replica: Replica) -> list[torch.Tensor]:
-    """Of its share of the next batch, dropout off, averaged over ranks by the backward pass itself."""
-    return replica.gradients(*replica.draw())
+def gradients(training: DdpTraining) -> list[torch.Tensor]:
+    """Compute them on its shard of the next batch, dropout off; the backward pass itself averages them over ranks."""
+    return training.gradients(*training.draw())
 
 
 def main(folder: Path, local: int) -> None:
     torch.set_num_threads(1)
-    team = join(JOB, local, f"cores {local}")
-    assert isinstance(team, Ranks)
+    group = join(JOB, local, f"cores {local}")
+    assert isinstance(group, Ranks)
     dataset = data.load("synthetic", "train-55000", None)
-    replica = Replica(JOB, workloads.get(JOB.workload), dataset, torch.device("cpu"), team)
-    found: dict[str, Any] = {"gradients": gradients(replica)}
-    replica.reset()
+    training = DdpTraining(JOB, workloads.get(JOB.workload), dataset, torch.device("cpu"), group)
+    found: dict[str, Any] = {"gradients": gradients(training)}
+    training.reset()
     found["masks"] = torch.rand(4)
-    replica.reset()
+    training.reset()
     for _ in range(STEPS):
-        replica.step()
-    found["images"] = replica.images_drawn
-    found["digests"] = team.gather(str(team.digest(replica)))
-    replica.exchanging = False
-    replica.step()
-    found["apart"] = team.gather(str(team.digest(replica)))
-    replica.reset()
-    found["again"] = team.gather(str(team.digest(replica)))
-    found["word"] = team.agree(local == 0)
+        training.step()
+    found["images"] = training.images_drawn
+    found["digests"] = group.all_gather(str(group.weights_digest(training)))
+    training.sync_gradients = False
+    training.step()
+    found["apart"] = group.all_gather(str(group.weights_digest(training)))
+    training.reset()
+    found["again"] = group.all_gather(str(group.weights_digest(training)))
+    found["word"] = group.broadcast_flag(local == 0)
     torch.save(found, folder / f"found-{local}.pt")
     distributed.destroy_process_group()
 

@@ -14,6 +14,7 @@ import pytest
 from cnnbench import __version__, workloads
 from cnnbench.cli import main as shell
 from cnnbench.cli.main import BROKEN_PIPE, COMMANDS, INTERNAL_ERROR, Lazy, run_cli
+from cnnbench.cli.verbosity import verbosity
 from cnnbench.errors import DeviceError, ExitCode, LedgerError, SuiteError
 from cnnbench.plan.suite import suite_names
 
@@ -42,7 +43,7 @@ def fail(what: str) -> None:
 @click.pass_context
 def leave(context: click.Context, code: int, number: int) -> None:
     """Print what was understood and exit with a code."""
-    click.echo(json.dumps([number, shell.verbosity(context)]))
+    click.echo(json.dumps([number, verbosity(context)]))
     context.exit(code)
 
 

@@ -14,7 +14,8 @@ import builders as b
 import pytest
 
 import cnnbench
-from cnnbench.cli.main import COMMANDS, COMPLETE, run_cli
+from cnnbench.cli.completion import COMPLETE
+from cnnbench.cli.main import COMMANDS, run_cli
 from cnnbench.errors import ExitCode
 from cnnbench.plan.suite import suite_names
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from cnnbench.devices import backend
-from cnnbench.engine import energy, team
+from cnnbench.engine import energy
+from cnnbench.engine.distributed import group
 from cnnbench.engine.loop import Products
 from cnnbench.engine.progress import Progress
 from cnnbench.schema import Envelope, Job, Telemetry
@@ -70,10 +71,10 @@ def test_ranks_do_the_window_together_or_not_at_all(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("a rank waits for others that have left")
 
-    monkeypatch.setattr(team.distributed, "all_gather_object", exchange)
-    monkeypatch.setattr(team.distributed, "broadcast", never)
-    monkeypatch.setattr(team.distributed, "barrier", never)
+    monkeypatch.setattr(group.distributed, "all_gather_object", exchange)
+    monkeypatch.setattr(group.distributed, "broadcast", never)
+    monkeypatch.setattr(group.distributed, "barrier", never)
     monkeypatch.setattr(energy.telemetry, "sample", lambda uuid: Telemetry(package_energy_joules=50.0))
-    products, ranks = Products(JOB, torch.device("cpu")), team.Ranks(rank=0, world=2)
+    products, ranks = Products(JOB, torch.device("cpu")), group.Ranks(rank=0, world=2)
     assert energy.steps_energy(mine, JOB, products, backend("cpu").attach(threads=None), None, ranks) is None
     assert said == ["yes" if mine else ""]

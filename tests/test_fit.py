@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench.engine import fit, worker
+from cnnbench.engine import fit, process, worker
 from cnnbench.engine.progress import Progress
 from cnnbench.runner import launch
 from cnnbench.schema import Envelope, Job, Outcome
@@ -85,7 +85,7 @@ def test_an_error_of_no_words_is_typed_like_any_other(error: Exception, status: 
     def broken() -> Outcome:
         raise error
 
-    found = worker.attempt(envelope(cnn(16)), broken)
+    found = process.run_typed(envelope(cnn(16)), broken)
     assert (found.status, found.message) == (status, message)
 
 

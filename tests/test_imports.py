@@ -3,127 +3,186 @@
 from __future__ import annotations
 
 import ast
+import graphlib
+import itertools
 import json
+import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from import_graph import Graph, Import, build_graph, describe, find_circles, read_sources, walk_imports
 
 import cnnbench
 
 PACKAGE = Path(cnnbench.__file__).parent
 ROOMS = (
-    *(
-        "errors",
-        "units",
-        "schema",
-        "pairing",
-        "profiling",
-        "workloads",
-        "data",
-        "devices",
-        "machine",
-        "gates",
-        "plan",
-        "store",
-        "merge",
-    ),
-    *("engine", "runner", "fleet", "analysis", "audit", "gate", "report", "cli", "pytest_plugin", "__main__"),
+    *("errors", "units"),
+    "schema",
+    *("pairing", "profiling"),
+    *("workloads", "data", "devices", "machine"),
+    # What a stored record names, and what it cannot be, is the workloads' and the machine's to say: both come after them.
+    *("store", "gates"),
+    *("plan", "merge"),  # merging is done to stored ledgers, and a fleet merges what its nodes bring
+    "engine",
+    "runner",
+    "analysis",
+    "gate",  # before the report, which prints its verdicts and draws its noise
+    "report",
+    "audit",  # after the report only so that nothing printed can import what checks it: it imports neither (APART)
+    "fleet",
+    "pytest_plugin",
+    "cli",
+    "__main__",
 )
-"""From the ground up: a room imports only rooms before it."""
+"""From the ground up: a room imports only rooms before it. Not in it is `bootstrap`, which runs before any of them can."""
 APART = {
     "workloads": {"units"},
     "data": {"workloads", "units"},
     "devices": {"data", "workloads", "units"},
-    "plan": {"data", "devices", "gates"},
+    "gates": {"store"},
+    "plan": {"data", "devices", "gates", "store"},
     "merge": {"units", "workloads", "data", "devices", "machine", "gates", "plan"},
     "engine": {"machine", "gates", "plan", "store", "merge"},
     "runner": {"engine", "data"},
-    "fleet": {"engine", "plan", "data", "devices", "machine", "gates"},
-    "analysis": {"engine", "runner", "fleet", "plan", "data"},
-    "audit": {"engine", "runner", "fleet", "plan", "data", "analysis"},
-    "gate": {"engine", "data", "fleet"},
-    "report": {"engine", "runner", "fleet", "plan", "data", "audit"},
-    "cli": {"engine"},
-    "pytest_plugin": {"plan", "store", "merge", "gates", "data", "runner", "fleet", "analysis", "audit", "gate", "cli"},
+    "analysis": {"engine", "runner", "plan", "data"},
+    "gate": {"engine", "data"},
+    "report": {"engine", "runner", "plan", "data"},
+    "audit": {"engine", "runner", "plan", "data", "analysis", "gate", "report"},
+    "fleet": {"engine", "plan", "data", "devices", "machine", "gates", "analysis", "gate", "report", "audit"},
+    "pytest_plugin": {"plan", "store", "merge", "gates", "data", "runner", "fleet", "analysis", "audit", "gate"},
+    "cli": {"engine", "pytest_plugin"},
     "__main__": {"pytest_plugin"},
 }
 """Rooms below that are none of a room's business; nobody imports the torch wing: it is started as a process. But for the
 pytest plugin, in a function: whoever times torch in a test has it in that process already."""
 TORCH_ROOMS = {"engine", "workloads", "devices"}
 PANDAS_ROOMS = {"analysis", "report"}
-
-
-class Import(NamedTuple):
-    """One name imported; `at_start` where importing the module runs it (so not in a function or for the type checker)."""
-
-    module: str
-    name: str
-    at_start: bool
-
-
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        if "_shipped" not in path.parts:
-            module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-            yield module, ast.parse(path.read_text(encoding="utf-8"), str(path))
-
-
-def walk_imports(module: str, node: ast.AST, at_start: bool = True) -> Iterator[Import]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import):
-            yield from (Import(module, alias.name, at_start) for alias in child.names)
-        elif isinstance(child, ast.ImportFrom):
-            assert child.level == 0, f"{module}: relative import"
-            yield from (Import(module, f"{child.module}.{alias.name}", at_start) for alias in child.names)
-        elif isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
-            continue
-        else:
-            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            yield from walk_imports(module, child, at_start and not inside)
+SOURCES = read_sources(PACKAGE)
+ALL_IMPORTS = [each for module, tree in SOURCES.items() for each in walk_imports(module, tree)]
+"""Those for the type checker too, which nobody runs: for the order and for circles they count all the same."""
+IMPORTS = [each for each in ALL_IMPORTS if each.when != "for types"]
+OWN = [each for each in ALL_IMPORTS if each.name.startswith("cnnbench.") and not each.name.endswith(".__version__")]
 
 
 def room(module: str) -> str:
     return module.partition(".")[0]
 
 
-IMPORTS = [each for module, tree in sources() for each in walk_imports(module, tree)]
-OWN = [each for each in IMPORTS if each.name.startswith("cnnbench.") and not each.name.endswith(".__version__")]
+def part(module: str) -> str:
+    """The package inside a room that the module is in, else the module: `engine.tuned` of all in it, and `engine.trial`."""
+    inside = ".".join(module.split(".")[:2])
+    return inside if any(each.startswith(f"{inside}.") for each in SOURCES) else module
 
 
 def test_every_room_has_its_place_in_the_order() -> None:
-    assert {room(module) for module, _ in sources()} - {"__init__", "bootstrap"} <= set(ROOMS)
+    assert {room(module) for module in SOURCES} - {"__init__", "bootstrap"} == set(ROOMS)
+    assert set(APART) | set().union(*APART.values()) <= set(ROOMS)
 
 
 def test_a_room_imports_only_rooms_below_it() -> None:
+    """In its functions too, and for the type checker."""
+
     def below(each: Import) -> bool:
         own, other = room(each.module), room(each.name.removeprefix("cnnbench."))
         return own == other or (ROOMS.index(other) < ROOMS.index(own) and other not in APART.get(own, set()))
 
+    assert any(not each.at_start for each in OWN)
     assert [each for each in OWN if not below(each)] == []
 
 
-def test_modules_import_each_other_in_no_circle() -> None:
-    modules = {f"cnnbench.{module}" for module, _ in sources()}
-    graph: dict[str, set[str]] = {}
-    for each in OWN:
-        target = each.name if each.name in modules else each.name.rpartition(".")[0]
-        if each.at_start and target != f"cnnbench.{each.module}":
-            graph.setdefault(f"cnnbench.{each.module}", set()).add(target)
+@pytest.mark.parametrize("unit", [str, part], ids=["modules", "packages inside rooms"])
+def test_modules_import_each_other_in_no_circle(unit: Callable[[str], str]) -> None:
+    """In their functions too; and a package inside a room (`engine/tuned`) lies wholly above or below each module outside it."""
+    graph = build_graph(OWN, SOURCES.keys(), unit)
+    assert [describe(graph, circle) for circle in find_circles(graph)] == []
 
-    def visit(module: str, path: tuple[str, ...]) -> None:
-        assert module not in path, " -> ".join((*path, module))
-        if module not in done:
-            for other in graph.get(module, ()):
-                visit(other, (*path, module))
-            done.add(module)
 
-    done: set[str] = set()
-    for module in sorted(graph):
-        visit(module, ())
+def made_up(sources: dict[str, str], unit: Callable[[str], str] = str) -> Graph:
+    imports = [each for module, text in sources.items() for each in walk_imports(module, ast.parse(text))]
+    return build_graph(imports, sources.keys(), unit)
+
+
+@pytest.mark.parametrize(
+    ("back", "when"),
+    [
+        ("from cnnbench.room.a import x", "at start"),
+        ("def f():\n    from cnnbench.room.a import x", "in a function"),
+        ("class C:\n    async def f(self):\n        def g():\n            import cnnbench.room.a", "in a function"),
+        ("try:\n    from cnnbench.room import a\nexcept ImportError:\n    pass", "at start"),
+        ("if TYPE_CHECKING:\n    from cnnbench.room.a import x", "for types"),
+        ("LAZY = {'a': 'cnnbench.room.a:x'}", "in a function"),
+    ],
+)
+def test_a_planted_circle_is_found_and_told_line_by_line(back: str, when: str) -> None:
+    """Whichever way its last import is written; without that import there is none."""
+    sources = {
+        "room": "",
+        "room.a": "def f():\n    from cnnbench.room import b",
+        "room.b": "\nfrom cnnbench.other.c import x",
+        "room.d": "from cnnbench.room import a",
+        "other": "",
+        "other.c": back,
+    }
+    graph = made_up(sources)
+    (circle,) = find_circles(graph)
+    assert describe(graph, circle).splitlines() == [
+        "a circle:",
+        f"  other.c:{back.count(chr(10), 0, back.index('cnnbench')) + 1} imports room.a ({when})",
+        "  room.a:2 imports room.b (in a function)",
+        "  room.b:2 imports other.c (at start)",
+    ]
+    assert find_circles(made_up(sources | {"other.c": "import os"})) == []
+
+
+def test_importing_a_module_imports_the_package_around_it() -> None:
+    """It runs the package's `__init__`; of a package that both are in that has happened."""
+    sources = {"a": "from cnnbench.b import x", "b": "", "a.d": "from cnnbench.a import e", "a.e": ""}
+    assert find_circles(made_up(sources)) == []
+    assert find_circles(made_up(sources | {"b": "import cnnbench.a.d"})) == [("a", "b")]
+
+
+def test_a_module_between_two_of_a_package_closes_a_circle_of_the_package() -> None:
+    """No module imports itself that way, but there is no reading the package before the module, nor after it."""
+    sources = {
+        "engine": "",
+        "engine.tuned": "",
+        "engine.tuned.low": "",
+        "engine.mid": "from cnnbench.engine.tuned import low",
+        "engine.tuned.high": "from cnnbench.engine import mid",
+    }
+    assert find_circles(made_up(sources)) == []
+    assert find_circles(made_up(sources, part)) == [("engine.mid", "engine.tuned")]
+
+
+def random_graph(seed: int) -> Graph:
+    coin, names = random.Random(seed), "abcdefgh"
+    graph: dict[str, dict[str, Import]] = {}
+    for one, other in coin.sample([*itertools.permutations(names, 2)], coin.randrange(3, 14)):
+        graph.setdefault(one, {})[other] = Import(one, other, 1, "at start")
+    return graph
+
+
+def has_an_order(graph: Graph) -> bool:
+    """By the standard library's sorting."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError:
+        return False
+    return True
+
+
+def test_a_graph_has_a_circle_where_the_standard_library_finds_no_order_for_it() -> None:
+    """In 500 random graphs, about half of which have one; every step of a circle is an import."""
+    graphs = [random_graph(seed) for seed in range(500)]
+    found = [find_circles(graph) for graph in graphs]
+    assert [circles == [] for circles in found] == [has_an_order(graph) for graph in graphs]
+    assert 0.25 < sum(circles == [] for circles in found) / len(graphs) < 0.75
+    for graph, circles in zip(graphs, found, strict=True):
+        for circle in circles:
+            assert all(other in graph[one] for one, other in itertools.pairwise((*circle, circle[0])))
 
 
 def test_torch_is_imported_in_the_engine_and_within_functions_of_workloads_and_devices() -> None:
@@ -162,7 +221,7 @@ def test_the_environment_is_read_in_the_command_line_and_written_by_the_launcher
     allowed = {"bootstrap", "runner.launch", "pytest_plugin", "engine.tuned.native"}
     users = {
         module
-        for module, tree in sources()
+        for module, tree in SOURCES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv", "os.putenv")
     }
@@ -172,7 +231,7 @@ def test_the_environment_is_read_in_the_command_line_and_written_by_the_launcher
 def test_only_the_command_line_prints() -> None:
     users = {
         module
-        for module, tree in sources()
+        for module, tree in SOURCES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }
@@ -180,7 +239,7 @@ def test_only_the_command_line_prints() -> None:
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    assert [module for module, tree in sources() if not ast.get_docstring(tree)] == []
+    assert [module for module, tree in SOURCES.items() if not ast.get_docstring(tree)] == []
 
 
 LIGHT = {"torch", "pandas", "numpy", "scipy", "submitit"}

@@ -17,9 +17,9 @@ from torch.distributed.elastic.rendezvous.api import (
 )
 from torch.distributed.launcher.api import LaunchConfig
 
-from cnnbench.engine import launcher, rank
+from cnnbench.engine.distributed import launcher, rank
 from cnnbench.engine.progress import Progress
-from cnnbench.schema import MET, Envelope, Job, Outcome, Rendezvous
+from cnnbench.schema import RENDEZVOUS_DONE, Envelope, Job, Outcome, Rendezvous
 
 JOB = b.ranks_job(nodes=2)
 
@@ -32,7 +32,7 @@ def envelope(folder: Path, rank: int = 1, port: int = 29400, job: Job = JOB, sec
 
 
 def measure(given: Envelope) -> Outcome:
-    return launcher.measure_together(given, Progress(None), 0)
+    return launcher.run_ranks(given, Progress(None), 0)
 
 
 def faked(monkeypatch: pytest.MonkeyPatch, *answers: RendezvousError | None, starts: bool = False) -> list[str]:
@@ -51,13 +51,13 @@ def faked(monkeypatch: pytest.MonkeyPatch, *answers: RendezvousError | None, sta
             if answer is not None:
                 raise answer
             measured = Outcome(status="ok", trial=b.trial(JOB)).model_dump_json()
-            (Path(words[2]) / rank.ALL).write_text("\n".join([measured] * 2))
-            (Path(words[2]) / rank.OWN.format(0)).write_text(Outcome(status="ok").model_dump_json())
+            (Path(words[2]) / rank.OUTCOMES_FILE).write_text("\n".join([measured] * 2))
+            (Path(words[2]) / rank.OUTCOME_FILE.format(0)).write_text(Outcome(status="ok").model_dump_json())
 
         return launch
 
     monkeypatch.setattr(launcher, "elastic_launch", elastic_launch)
-    monkeypatch.setattr(launcher, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(launcher, "RETRY_SECONDS", 0.01)
     return tries
 
 
@@ -76,7 +76,7 @@ def test_a_further_machine_gives_up_when_its_time_is_over(tmp_path: Path, monkey
     assert outcome.status == "timeout"
     assert (outcome.message or "").startswith("2 nodes did not meet at 127.0.0.1:29400 within 0 s: refused; start")
     assert tries == ["test"]
-    assert not (tmp_path / MET).exists()
+    assert not (tmp_path / RENDEZVOUS_DONE).exists()
 
 
 @pytest.mark.parametrize("error", [RendezvousTimeoutError(), RendezvousClosedError()])
@@ -98,7 +98,7 @@ def test_a_machine_0_that_goes_while_ranks_work_is_a_crash_and_not_waited_for(
     outcome = measure(envelope(tmp_path))
     assert (outcome.status, tries) == ("crashed", ["test"])
     assert outcome.message == "machine 0 was lost while the job ran; see what it said there"
-    assert (tmp_path / MET).exists()
+    assert (tmp_path / RENDEZVOUS_DONE).exists()
 
 
 def test_a_port_that_is_taken_is_said_at_once(tmp_path: Path) -> None:
@@ -147,4 +147,5 @@ def test_each_process_without_cores_of_its_own_still_has_a_place_of_its_own(
     """Where the system deals out no cores (macOS): tables tell copies apart by their places."""
     monkeypatch.delattr(os, "sched_setaffinity", raising=False)
     given = envelope(tmp_path, job=b.ranks_job(world=1, scaling=None, copies=3))
-    assert [rank.take_place(given, local) for local in range(3)] == ["cpu, number 0", "cpu, number 1", "cpu, number 2"]
+    places = [rank.claim_device(given, local) for local in range(3)]
+    assert places == ["cpu, number 0", "cpu, number 1", "cpu, number 2"]

@@ -87,7 +87,7 @@ def ranks_of(parent: int) -> dict[int, int]:
     found = {}
     for child in psutil.Process(parent).children(recursive=True):
         words = child.cmdline()
-        if "cnnbench.engine.rank" in words:
+        if "cnnbench.engine.worker" in words[:-2]:  # followed by FOLDER and N; the launcher itself has neither
             found[int(words[-1])] = child.pid
     return found
 

@@ -11,9 +11,10 @@ import torch
 
 from cnnbench import gates
 from cnnbench.analysis.figures import figures
-from cnnbench.engine import cores, launcher, team
+from cnnbench.engine import cores
+from cnnbench.engine.distributed import group, launcher
+from cnnbench.engine.distributed.reduce import reduce_outcomes
 from cnnbench.engine.feed import WHOLE, Batch, Feed, LoaderFeed, RandomFeed, ResidentFeed, Share
-from cnnbench.engine.together import combine
 from cnnbench.errors import UnsupportedError
 from cnnbench.schema import Canary, Communication, Energy, Envelope, Job, Memory, Outcome, Rank, Telemetry, Trial
 
@@ -89,26 +90,26 @@ def test_ranks_on_gpus_exchange_through_nccl_and_wait_through_gloo(monkeypatch: 
     def init(backend: str, **options: object) -> None:
         calls.append((backend, options.get("device_id")))
 
-    monkeypatch.setattr(team.distributed, "is_nccl_available", lambda: True)
-    monkeypatch.setattr(team.distributed, "init_process_group", init)
-    monkeypatch.setattr(team.distributed, "new_group", lambda backend, timeout: f"group of {backend}")
-    monkeypatch.setattr(team.distributed, "get_rank", lambda: 3)
-    monkeypatch.setattr(team.distributed, "get_world_size", lambda: 4)
+    monkeypatch.setattr(group.distributed, "is_nccl_available", lambda: True)
+    monkeypatch.setattr(group.distributed, "init_process_group", init)
+    monkeypatch.setattr(group.distributed, "new_group", lambda backend, timeout: f"group of {backend}")
+    monkeypatch.setattr(group.distributed, "get_rank", lambda: 3)
+    monkeypatch.setattr(group.distributed, "get_world_size", lambda: 4)
     job = b.cnn_job(device="cuda:0", world=4, nodes=2, scaling="strong")
-    ranks = team.join(job, 1, "cuda:5")
+    ranks = group.join(job, 1, "cuda:5")
     assert calls == [("nccl", torch.device("cuda", 1))]
     assert (ranks.rank, ranks.local, ranks.world, ranks.control) == (3, 1, 4, "group of gloo")
     assert ranks.share == Share(3, 4)
-    (own,) = ranks.account(rank_trial(3, (1.0,)), "ab").ranks
+    (own,) = ranks.with_rank_record(rank_trial(3, (1.0,)), "ab").ranks
     assert (own.rank, own.node, own.place) == (3, 1, "cuda:5")
-    copies = team.join(job.model_copy(update={"world": 1, "nodes": 1, "copies": 4}), 1, "cuda:5")
+    copies = group.join(job.model_copy(update={"world": 1, "nodes": 1, "copies": 4}), 1, "cuda:5")
     assert calls[1:] == [("gloo", None)], "copies exchange nothing"
     assert copies.share == WHOLE
-    monkeypatch.setattr(team.distributed, "is_nccl_available", lambda: False)
+    monkeypatch.setattr(group.distributed, "is_nccl_available", lambda: False)
     with pytest.raises(UnsupportedError, match="without NCCL"):
-        team.join(job, 1, "cuda:5")
+        group.join(job, 1, "cuda:5")
     with pytest.raises(UnsupportedError, match="4 processes on xpu"):
-        team.join(job.model_copy(update={"device": "xpu:0"}), 0, "xpu:0")
+        group.join(job.model_copy(update={"device": "xpu:0"}), 0, "xpu:0")
 
 
 def test_a_rank_is_told_its_own_card_and_only_the_first_writes_for_tensorboard() -> None:
@@ -116,7 +117,7 @@ def test_a_rank_is_told_its_own_card_and_only_the_first_writes_for_tensorboard()
         job=b.cnn_job(device="cuda:0", world=2, scaling="strong"), outcome_path="x", parent_pid=1, spawn_monotonic_ns=5,
         device_uuid="GPU-0", device_uuids=("GPU-0", "GPU-7"), tensorboard_dir="board",
     )  # fmt: skip
-    first, second = (launcher._of_rank(given, local, 9) for local in (0, 1))
+    first, second = (launcher._rank_envelope(given, local, 9) for local in (0, 1))
     assert (first.device_uuid, second.device_uuid) == ("GPU-0", "GPU-7")
     assert (first.tensorboard_dir, second.tensorboard_dir) == ("board", None)
     assert {each.parent_pid for each in (first, second)} == {os.getpid()}
@@ -148,7 +149,7 @@ def rank_trial(rank: int, blocks: tuple[float, ...], job: Job = JOB, **fields: o
 
 
 def together(first: Trial, second: Trial, job: Job = JOB) -> Trial:
-    outcome = combine(job, [Outcome(status="ok", trial=first), Outcome(status="ok", trial=second)])
+    outcome = reduce_outcomes(job, [Outcome(status="ok", trial=first), Outcome(status="ok", trial=second)])
     assert outcome.status == "ok"
     assert outcome.trial is not None
     return outcome.trial
@@ -200,7 +201,7 @@ def test_energy_of_packages_is_added_up_over_machines() -> None:
         each.model_copy(update={"ranks": (each.ranks[0].model_copy(update={"node": n // 2}),)})
         for n, each in enumerate(trials)
     ]
-    outcome = combine(job, [Outcome(status="ok", trial=each) for each in trials])
+    outcome = reduce_outcomes(job, [Outcome(status="ok", trial=each) for each in trials])
     assert outcome.trial is not None
     assert outcome.trial.energy is not None
     assert outcome.trial.energy.window_joules == 2500.0
@@ -278,7 +279,7 @@ def test_of_copies_the_slowest_is_shown_whole() -> None:
 
 def test_a_rank_that_did_not_end_well_decides_how_the_job_ended() -> None:
     second = Outcome(status="diverged", message="the loss is nan", trial=rank_trial(1, (1.0,) * 3))
-    found = combine(JOB, [Outcome(status="ok", trial=rank_trial(0, (1.0,) * 3)), second])
+    found = reduce_outcomes(JOB, [Outcome(status="ok", trial=rank_trial(0, (1.0,) * 3)), second])
     assert (found.status, found.message) == ("diverged", "rank 1 of 2: the loss is nan")
 
 

@@ -87,8 +87,8 @@ def calibrate(context: click.Context, /, **options: Any) -> None:
     check_endings(options)
     from rich.console import Console
 
-    from cnnbench.cli.main import verbosity as verbosity_of
     from cnnbench.cli.output import draw, save
+    from cnnbench.cli.verbosity import verbosity as verbosity_of
     from cnnbench.gate.calibration import profile_of
 
     console = Console(stderr=True, soft_wrap=True)

@@ -99,7 +99,7 @@ def measured(
     """
     from rich.console import Console
 
-    from cnnbench.cli.main import verbosity as verbosity_of
+    from cnnbench.cli.verbosity import verbosity as verbosity_of
     from cnnbench.gate import recording
 
     console, verbosity = Console(stderr=True, soft_wrap=True), verbosity_of(context)

@@ -13,9 +13,10 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, get_completion_class, shell_complete
 
-from cnnbench.cli.main import COMPLETE
 from cnnbench.errors import UsageError
 
+COMPLETE = "_CNNBENCH_COMPLETE"
+"""Set by the shell's script where it asks for words instead of running a command."""
 SHELLS = ("bash", "zsh", "fish")
 WORDS = ("COMP_WORDS", "COMP_CWORD")
 """What the script sets besides: the words so far, and which of them is being typed."""

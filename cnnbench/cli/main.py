@@ -13,12 +13,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from cnnbench import __version__
+from cnnbench.cli import verbosity
+from cnnbench.cli.completion import COMPLETE, answer
+from cnnbench.cli.verbosity import SAY_LESS, SAY_MORE, Verbosity
 from cnnbench.errors import CnnbenchError, ExitCode
 from cnnbench.report.safe import printable
 
@@ -29,8 +31,6 @@ INTERNAL_ERROR = 70
 """An error in cnnbench itself, sysexits' EX_SOFTWARE: 1 is a finding and 2 the caller's mistake, so neither will do."""
 BROKEN_PIPE = 141
 """Whoever read our output left (`| head`): 128 + SIGPIPE, as a shell reports it of any program. Not 0: jobs may have failed."""
-COMPLETE = "_CNNBENCH_COMPLETE"
-"""Set by the shell's script (`cnnbench completion`) where it asks for words instead of running a command."""
 REPORT = "run again with -v for the traceback, and report it with the command"
 
 
@@ -78,13 +78,6 @@ COMMANDS: dict[str, Lazy] = {
 }
 
 
-@dataclass
-class Loudness:
-    """How often -v was given less how often -q, filled in while the command line is read."""
-
-    level: int = 0
-
-
 class LazyGroup(click.Group):
     """A group whose commands are listed without importing them."""
 
@@ -98,8 +91,8 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = COMMANDS[cmd_name].target.partition(":")
         command: click.Command = copy.copy(getattr(importlib.import_module(module), attribute))
-        loudness = (_loudness("-v", "--verbose", _SAY_MORE), _loudness("-q", "--quiet", _SAY_LESS))
-        command.params = [*command.params, *loudness]  # of the copy: the command as its module has it stays as it is
+        # On the copy: the command as its module has it stays as it is.
+        command.params = [*command.params, *verbosity.make_options()]
         return command
 
     def resolve_command(
@@ -128,35 +121,6 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, command.short_help) for name, command in COMMANDS.items()])
 
 
-_SAY_MORE = "Say more; -v shows internal errors' tracebacks, -vv all."
-_SAY_LESS = "Say only what went wrong."
-
-
-def _loudness(short: str, long: str, help_text: str) -> click.Option:
-    return click.Option(
-        [short, long], count=True, expose_value=False, allow_from_autoenv=False, callback=_add_to_root, help=help_text
-    )
-
-
-def _add_to_root(context: click.Context, parameter: click.Parameter, value: int) -> None:
-    name = str(parameter.name)
-    root = context.find_root()
-    root.params[name] = int(root.params.get(name) or 0) + value
-    _remember(root)
-
-
-def _remember(root: click.Context) -> None:
-    """Keep the level where `run_cli` finds it after the context is gone."""
-    if isinstance(root.obj, Loudness):
-        root.obj.level = verbosity(root)
-
-
-def verbosity(context: click.Context) -> int:
-    """How often -v was given less how often -q."""
-    parameters = context.find_root().params
-    return int(parameters.get("verbose") or 0) - int(parameters.get("quiet") or 0)
-
-
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CNNBENCH"},
@@ -165,8 +129,8 @@ def verbosity(context: click.Context) -> int:
     "beats the variable, which beats the file.",
 )
 @click.version_option(__version__, prog_name="cnnbench", message="%(prog)s %(version)s")
-@click.option("-v", "--verbose", count=True, help=_SAY_MORE)
-@click.option("-q", "--quiet", count=True, help=_SAY_LESS)
+@click.option("-v", "--verbose", count=True, help=SAY_MORE)
+@click.option("-q", "--quiet", count=True, help=SAY_LESS)
 @click.option(
     "--no-settings", is_flag=True, help="Ignore cnnbench.toml and pyproject.toml (or CNNBENCH_NO_SETTINGS=1)."
 )
@@ -176,7 +140,7 @@ def cli(context: click.Context, verbose: int, quiet: int, no_settings: bool) -> 
 
     Begin with `cnnbench run quick`.
     """
-    _remember(context)
+    verbosity.remember(context)
     if not no_settings:
         from cnnbench.cli.settings import defaults_of
 
@@ -202,14 +166,12 @@ def run_cli(arguments: Sequence[str] | None = None) -> int:
 
 
 def _exit_code(arguments: Sequence[str]) -> int:
-    loudness = Loudness()
+    counted = Verbosity()
     try:
         if request := os.environ.get(COMPLETE):
-            from cnnbench.cli.completion import answer
-
             return answer(cli, request)
         # Not cli.main(): it ends a broken pipe with 1, which here means a finding.
-        with cli.make_context("cnnbench", list(arguments), obj=loudness) as context:
+        with cli.make_context("cnnbench", list(arguments), obj=counted) as context:
             cli.invoke(context)
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -221,17 +183,17 @@ def _exit_code(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         return _say(error.format_message(), ExitCode.USAGE)
     except CnnbenchError as error:
-        _show_traceback(loudness, from_level=2)
+        _show_traceback(counted, from_level=2)
         return _say(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _say("interrupted", ExitCode.INTERRUPTED, prefix="")
     except BrokenPipeError:
         raise
     except OSError as error:
-        _show_traceback(loudness, from_level=2)
+        _show_traceback(counted, from_level=2)
         return _say(_describe(error), ExitCode.USAGE)
     except Exception as error:  # the one broad door of the command line
-        _show_traceback(loudness)
+        _show_traceback(counted)
         return _say(f"internal error, {type(error).__name__}: {error}; {REPORT}", INTERNAL_ERROR)
     return ExitCode.DONE
 
@@ -247,7 +209,7 @@ def _say(message: str, code: int, *, prefix: str = "error: ") -> int:
     return int(code)
 
 
-def _show_traceback(loudness: Loudness, *, from_level: int = 1) -> None:
+def _show_traceback(counted: Verbosity, *, from_level: int = 1) -> None:
     """An error raised on purpose says enough by itself: its traceback takes -vv."""
-    if loudness.level >= from_level:
+    if counted.level >= from_level:
         traceback.print_exc()

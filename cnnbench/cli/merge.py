@@ -40,7 +40,7 @@ def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dr
     exit code is 1. Exit 2 where a file was left out because it is no ledger, cannot be read or has no place in the tree,
     5 where a ledger was left out because its run is still going on; the rest is merged all the same.
     """
-    from cnnbench.cli.main import verbosity
+    from cnnbench.cli.verbosity import verbosity
     from cnnbench.merge import merge as merge_trees
 
     merged = merge_trees(sources, output, dry_run=dry_run)

@@ -82,7 +82,7 @@ def profile(context: click.Context, /, name: str, **options: Any) -> None:
     from rich.console import Console
 
     from cnnbench import workloads
-    from cnnbench.cli.main import verbosity
+    from cnnbench.cli.verbosity import verbosity
     from cnnbench.machine.inventory import take_inventory
     from cnnbench.plan import rungs as planning
     from cnnbench.report import profile as words

@@ -132,7 +132,7 @@ def run(context: click.Context, /, suites: tuple[str, ...], **options: Any) -> N
 
     from cnnbench.cli import run_nodes, run_plan, run_summary
     from cnnbench.cli.data import split_by_origin
-    from cnnbench.cli.main import verbosity as verbosity_of
+    from cnnbench.cli.verbosity import verbosity as verbosity_of
     from cnnbench.machine.inventory import take_inventory
     from cnnbench.plan.suite import find_suite, load_suite
 

@@ -79,7 +79,7 @@ def selftest(context: click.Context, /, **options: Any) -> None:
     """
     from rich.console import Console
 
-    from cnnbench.cli.main import verbosity as verbosity_of
+    from cnnbench.cli.verbosity import verbosity as verbosity_of
 
     options["suite"] = options["suite"] or "gate"
     shares = _shares(options["inject"])

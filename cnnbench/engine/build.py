@@ -12,9 +12,9 @@ from cnnbench import data, workloads
 from cnnbench.data import Dataset
 from cnnbench.devices import Attached
 from cnnbench.engine import precision, tuned
+from cnnbench.engine.distributed.ddp import DdpTraining
+from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
 from cnnbench.engine.loop import Inference, Networked, Products, Timed, Training
-from cnnbench.engine.replica import Replica
-from cnnbench.engine.team import SOLO, Team
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload, recipes
@@ -46,7 +46,7 @@ def build(
     data_dir: Path | None,
     attached: Attached,
     *,
-    team: Team = SOLO,
+    group: ProcessGroup = SINGLE,
     begin: Callable[[str], None] = _ignore,
     end: Callable[[str], None] = _ignore,
 ) -> Timed:
@@ -72,7 +72,7 @@ def build(
         dataset = data.load(job.data, job.split, data_dir)
     end("data")
     begin("build")
-    network = _network(job, workload, dataset, attached.device, team)
+    network = _network(job, workload, dataset, attached.device, group)
     attached.synchronize()
     end("build")
     if job.execution == "compiled":
@@ -83,9 +83,11 @@ def build(
     return network
 
 
-def _network(job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, team: Team) -> Networked:
+def _network(
+    job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, group: ProcessGroup
+) -> Networked:
     if job.world > 1:
-        return Replica(job, workload, dataset, device, team)
+        return DdpTraining(job, workload, dataset, device, group)
     if job.division != "reference":
         if job.task == "inference":
             raise UnsupportedError(f"the {job.division} division trains; inference is the reference division's")

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 
 from cnnbench.devices import Attached
+from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
 from cnnbench.engine.loop import Timed, Training
 from cnnbench.engine.measure import JobTiming, Report, collector_off, time_blocks, time_job
 from cnnbench.engine.progress import Progress
-from cnnbench.engine.team import SOLO, Team
 from cnnbench.engine.tuned.recipe import ByRecipe
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Evaluation, Job
@@ -24,11 +24,16 @@ def steps_per_block(job: Job) -> int:
 
 
 def timed_region(
-    job: Job, timed: Timed, attached: Attached, progress: Progress, losses: list[torch.Tensor], team: Team = SOLO
+    job: Job,
+    timed: Timed,
+    attached: Attached,
+    progress: Progress,
+    losses: list[torch.Tensor],
+    group: ProcessGroup = SINGLE,
 ) -> JobTiming:
     """Time it, by the clock the job names; a steady job's blocks come back as `epoch_seconds`."""
     report: Report | None = progress.count if progress.wanted else None
-    note, synchronize = _keep_loss(timed, losses), team.synchronizer(attached)
+    note, synchronize = _keep_loss(timed, losses), group.synchronizer(attached)
     if job.clock == "steady":
         progress.phase("timed", job.blocks * job.block_steps)
         with collector_off():

@@ -6,10 +6,10 @@ import time
 
 from cnnbench.devices import Attached, telemetry
 from cnnbench.devices.sensors import energy_between
+from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
 from cnnbench.engine.loop import Timed, Training
 from cnnbench.engine.measure import NANO
 from cnnbench.engine.progress import Progress
-from cnnbench.engine.team import SOLO, Team
 from cnnbench.schema import PACKAGE_COUNTER, Energy, Envelope, Job, Telemetry
 
 ENERGY_WINDOW_SECONDS = 10.0
@@ -46,23 +46,23 @@ def steps_energy(
     timed: Timed,
     attached: Attached,
     uuid: str | None,
-    team: Team = SOLO,
+    group: ProcessGroup = SINGLE,
 ) -> Energy | None:
     """Energy of a window of further steps, at least 10 s long, after the timed region so that it disturbs nothing.
 
     Of ranks all do the window or none: its steps are done together.
     """
-    if not team.everyone(idle is not None) or idle is None:
+    if not group.all_true(idle is not None) or idle is None:
         return None
     first = _counter(telemetry.sample(uuid))
     start, steps = time.monotonic_ns(), 0
-    while team.agree((time.monotonic_ns() - start) * NANO < ENERGY_WINDOW_SECONDS):
+    while group.broadcast_flag((time.monotonic_ns() - start) * NANO < ENERGY_WINDOW_SECONDS):
         if isinstance(timed, Training):
             timed.steps(job.block_steps)
         else:
             for _ in range(job.block_steps):
                 timed.step()
-        team.synchronizer(attached)()
+        group.synchronizer(attached)()
         steps += job.block_steps
     seconds = (time.monotonic_ns() - start) * NANO
     last = _counter(telemetry.sample(uuid))

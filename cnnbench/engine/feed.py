@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 
 from cnnbench.data import Dataset
-from cnnbench.engine.orphan import die_with_parent_process
+from cnnbench.engine.process import die_with_parent_process
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
 

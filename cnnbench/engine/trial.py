@@ -2,7 +2,7 @@
 
 attach -> data -> build -> first step (cold start ends) -> canary and precision check -> warm-up -> reset to the start ->
 marks and telemetry -> TIMED REGION -> marks and telemetry -> test accuracy -> operator count and floors -> TensorBoard.
-Of several processes that do a job together each goes through all of this, and `Team` keeps them in step.
+Where several processes do a job together each goes through all of this, and `ProcessGroup` keeps them in step.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from cnnbench.devices import backend, telemetry
 from cnnbench.engine import board, canary, floors, memory, own, precision
 from cnnbench.engine.build import apply_settings, build
 from cnnbench.engine.clocks import steps_per_block, timed_region
+from cnnbench.engine.distributed.ddp import DdpTraining, measure_allreduce
+from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
 from cnnbench.engine.energy import idle_energy, steps_energy
 from cnnbench.engine.loop import Networked, Timed, Training
 from cnnbench.engine.measure import NANO, warm_up
 from cnnbench.engine.progress import Progress
-from cnnbench.engine.replica import Replica, communication
-from cnnbench.engine.team import SOLO, Team
 from cnnbench.engine.verdict import finite_losses, judge
 from cnnbench.schema import Envelope, Evaluation, Job, Memory, Outcome, Trial
 
@@ -64,28 +64,28 @@ class _Usage:
 
 
 def measure_trial(
-    envelope: Envelope, progress: Progress, started_ns: int, join: Callable[[Job], Team] | None = None
+    envelope: Envelope, progress: Progress, started_ns: int, join: Callable[[Job], ProcessGroup] | None = None
 ) -> Outcome:
-    """The whole trial; of several processes `join` meets the others. Raises UnsupportedError, DivergedError and whatever the
-    work raises; see engine.worker.
+    """The whole trial; of several processes `join` joins the others. Raises UnsupportedError, DivergedError and whatever the
+    work raises; see engine.process.
     """
-    job, team = envelope.job, SOLO
+    job, group = envelope.job, SINGLE
     phases = _Phases(envelope.spawn_monotonic_ns, started_ns, envelope.launcher_ns)
     own.admit(envelope)
     phases.end("import")
     if join is not None:
         progress.phase("join")
-        team = join(job)
+        group = join(job)
         phases.end("join")
     progress.phase("attach")
-    attached = backend(job.device).attach(threads=job.threads, index=team.local)
-    synchronize = team.synchronizer(attached)
+    attached = backend(job.device).attach(threads=job.threads, index=group.local)
+    synchronize = group.synchronizer(attached)
     progress.watch(attached.allocated_bytes)
     settings = apply_settings(job, attached)
     phases.end("attach")
 
     directory = None if envelope.data_dir is None else Path(envelope.data_dir)
-    timed = build(job, directory, attached, team=team, begin=progress.phase, end=phases.end)
+    timed = build(job, directory, attached, group=group, begin=progress.phase, end=phases.end)
     settings |= timed.notes if isinstance(timed, Training) else {}
     progress.phase("first step")
     timed.step()
@@ -112,23 +112,23 @@ def measure_trial(
     mark = memory.reset_host_peak()
     before, usage = telemetry.sample(envelope.device_uuid), _Usage.now()
     losses: list[torch.Tensor] = []
-    team.wait()
-    timing = timed_region(job, timed, attached, progress, losses, team)
-    team.wait()
+    group.barrier()
+    timing = timed_region(job, timed, attached, progress, losses, group)
+    group.barrier()
     spent, after = _Usage.now(), telemetry.sample(envelope.device_uuid)
     allocated, reserved = attached.peaks()
     host_peak = memory.host_peak_bytes()
-    images, final_loss, weights = timed.images_drawn, timed.loss(), team.digest(timed)
+    images, final_loss, weights = timed.images_drawn, timed.loss(), group.weights_digest(timed)
     steps = len(timing.epoch_seconds) * steps_per_block(job)
 
     trained: board.Weights = {} if envelope.tensorboard_dir is None else board.weights_of(timed)
     progress.phase("evaluation")
     test = timing.evaluations[-1] if job.clock in LOOKING else _evaluate(job, timed, steps)
-    energy = steps_energy(idle, job, timed, attached, envelope.device_uuid, team)
+    energy = steps_energy(idle, job, timed, attached, envelope.device_uuid, group)
     exchange = None
-    if isinstance(timed, Replica):
+    if isinstance(timed, DdpTraining):
         progress.phase("communication")
-        exchange = communication(timed, synchronize, job.block_steps)
+        exchange = measure_allreduce(timed, synchronize, job.block_steps)
     trial = Trial(
         block_seconds=timing.epoch_seconds,
         steps_per_block=steps_per_block(job),
@@ -170,7 +170,7 @@ def measure_trial(
         communication=exchange,
         settings=settings,
     )
-    trial = team.account(trial, weights)
+    trial = group.with_rank_record(trial, weights)
     if envelope.tensorboard_dir is not None:
         progress.phase("tensorboard")
         trial = board.with_board(envelope, timed, trial, trained)

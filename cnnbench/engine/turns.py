@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cnnbench.engine.worker import outlive_no_parent, status_of
+from cnnbench.engine.process import exit_with_parent, status_of
 from cnnbench.errors import DataError, DeviceError, DivergedError, UnsupportedError, WorkloadError
 from cnnbench.pairing import SPOKEN, Answer, Ask, Failed, Greeting, Hello, Setup, Share, Turn
 
@@ -157,7 +157,7 @@ def main() -> None:
     """Greet, work, go."""
     lines = iter(sys.stdin.buffer.readline, b"")
     greeting = Greeting.model_validate_json(next(lines))
-    outlive_no_parent(greeting.parent_pid)
+    exit_with_parent(greeting.parent_pid)
 
     def answer(message: Answer) -> None:
         os.write(greeting.answer_fd, message.model_dump_json(exclude_none=True).encode() + b"\n")

@@ -1,8 +1,9 @@
 """A worker: one process, one job in on standard input, one outcome out into a file, progress on a pipe.
 
-A job of several processes is done by ranks that this one starts and watches (`launcher`); each of them is a `rank`.
+A job of several processes is done by ranks, which this one starts and watches (`distributed.launcher`). They are workers too:
+each is started with a folder and its number on this machine, and finds its job there (`distributed.rank`).
 
-Everything that can go wrong inside becomes a typed outcome; what kills the process itself (signals, the kernel's
+Everything that can go wrong inside becomes a typed outcome (`process`); what kills the process itself (signals, the kernel's
 out-of-memory killer) is typed by the parent, `runner.launch`.
 """
 
@@ -10,37 +11,18 @@ from __future__ import annotations
 
 import time
 
-_STARTED_NS = time.monotonic_ns()  # before torch is imported: cold start is told apart into its parts
+_STARTED_NS = time.monotonic_ns()  # before torch is imported: cold start is broken down into its parts
 
-import os  # noqa: E402
-import resource  # noqa: E402
 import sys  # noqa: E402
-import threading  # noqa: E402
-import traceback  # noqa: E402
-from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import NoReturn  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
 
-from cnnbench.engine.orphan import die_with_parent_process  # noqa: E402
+from cnnbench.engine.process import exit_with_parent, run_typed, write_outcome_and_exit  # noqa: E402
 from cnnbench.engine.progress import Progress  # noqa: E402
-from cnnbench.errors import DataError, DeviceError, DivergedError, UnsupportedError, WorkloadError  # noqa: E402
-from cnnbench.schema import Envelope, Outcome, Status  # noqa: E402
+from cnnbench.schema import Envelope, Outcome  # noqa: E402
 
-PARENT_CHECK_SECONDS = 0.5
-
-
-def outlive_no_parent(parent_pid: int) -> None:
-    """End this process when the parent dies: by the kernel where it offers that (Linux), else by looking twice a second."""
-    if not die_with_parent_process():
-        threading.Thread(target=_watch_parent, args=(parent_pid,), daemon=True).start()
-    if os.getppid() != parent_pid:
-        os._exit(1)
-
-
-def _watch_parent(parent_pid: int) -> None:
-    while os.getppid() == parent_pid:
-        time.sleep(PARENT_CHECK_SECONDS)
-    os._exit(1)
+if TYPE_CHECKING:
+    from cnnbench.engine.distributed.rank import JoinGroup
 
 
 def run(envelope: Envelope, progress: Progress) -> Outcome:
@@ -53,68 +35,41 @@ def run(envelope: Envelope, progress: Progress) -> Outcome:
         from cnnbench.engine.fit import advice
 
         return outcome.model_copy(update={"message": f"{outcome.message}; {advice(envelope)}"})
-    except Exception:  # noqa: BLE001  no memory even for that: the outcome stands as it is
+    except Exception:  # noqa: BLE001  no memory even for that: the outcome is returned as it is
         return outcome
 
 
 def _attempt(envelope: Envelope, progress: Progress) -> Outcome:
-    return attempt(envelope, lambda: _measure(envelope, progress))
+    return run_typed(envelope, lambda: _measure(envelope, progress))
 
 
 def _measure(envelope: Envelope, progress: Progress) -> Outcome:
+    if envelope.job.processes == 1:
+        return _measure_one(envelope, progress)
     progress.phase("import torch")
-    if envelope.job.processes > 1:
-        from cnnbench.engine.launcher import measure_together
+    from cnnbench.engine.distributed.launcher import run_ranks
 
-        return measure_together(envelope, progress, _STARTED_NS)
+    return run_ranks(envelope, progress, _STARTED_NS)
+
+
+def _measure_one(envelope: Envelope, progress: Progress, join: JoinGroup | None = None) -> Outcome:
+    """Measure the trial in this process, which is the job's only one or a rank that `join`s the others."""
+    progress.phase("import torch")
     from cnnbench.engine.trial import measure_trial
 
-    return measure_trial(envelope, progress, _STARTED_NS)
-
-
-def attempt(envelope: Envelope, measure: Callable[[], Outcome]) -> Outcome:
-    """What `measure` returns, or what it raised as a typed outcome."""
-    try:
-        if envelope.memory_limit_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (envelope.memory_limit_bytes, envelope.memory_limit_bytes))
-        return measure()
-    except (UnsupportedError, DeviceError) as error:
-        return Outcome(status="unsupported", message=str(error))
-    except DivergedError as error:
-        return Outcome(status="diverged", message=str(error))
-    except (WorkloadError, DataError) as error:
-        return Outcome(status="crashed", message=f"{type(error).__name__}: {error}")
-    except Exception as error:  # noqa: BLE001  the one broad door of the worker: what is unforeseen becomes a record
-        traceback.print_exc()
-        first = next(iter(str(error).splitlines()), "")[:500]  # some have no text, MemoryError among them
-        return Outcome(status=status_of(error), message=f"{type(error).__name__}: {first}".removesuffix(": "))
-
-
-def status_of(error: Exception) -> Status:
-    """Out of memory, by torch's and the allocators' own words, or crashed."""
-    text = str(error)
-    memory = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
-    if isinstance(error, MemoryError) or any(words in text.lower() for words in memory):
-        return "oom"
-    return "crashed"
+    return measure_trial(envelope, progress, _STARTED_NS, join)
 
 
 def main() -> None:
-    """Read the envelope, work, write the outcome beside its final name and rename it."""
+    """Do the job on standard input; with two arguments, FOLDER and N, a rank's part of the job in that folder."""
+    if len(sys.argv) > 1:
+        from cnnbench.engine.distributed import rank
+
+        rank.run(Path(sys.argv[1]), int(sys.argv[2]), _measure_one)
     envelope = Envelope.model_validate_json(sys.stdin.buffer.read())
-    outlive_no_parent(envelope.parent_pid)
+    exit_with_parent(envelope.parent_pid)
     outcome = run(envelope, Progress(envelope.progress_fd))
-    leave(Path(envelope.outcome_path), outcome)
-
-
-def leave(target: Path, outcome: Outcome, code: int = 0) -> NoReturn:
-    """Write the outcome, whole or not at all, and end the process."""
-    partial = target.with_suffix(".partial")
-    partial.write_text(outcome.model_dump_json())
-    partial.replace(target)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # the outcome is on disk; interpreter shutdown has nothing left to do and can hang in a driver
+    write_outcome_and_exit(Path(envelope.outcome_path), outcome)
 
 
 if __name__ == "__main__":

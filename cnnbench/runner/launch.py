@@ -29,7 +29,7 @@ from cnnbench import workloads
 from cnnbench.devices import backend
 from cnnbench.errors import WorkloadError
 from cnnbench.runner.boards import Board
-from cnnbench.schema import MET, Device, Envelope, Job, Outcome, Rendezvous
+from cnnbench.schema import RENDEZVOUS_DONE, Device, Envelope, Job, Outcome, Rendezvous
 
 WORKER = (sys.executable, "-m", "cnnbench.engine.worker")
 HELD_ALLOCATOR = {
@@ -149,7 +149,7 @@ def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: 
         outcome = given_up or _outcome(outcome_path, code, oom_kills_so_far() > oom_kills, job)
         if outcome.status != "ok" and outcome.stderr_tail is None:
             outcome = outcome.model_copy(update={"stderr_tail": tail_of(stderr)})
-        met = job.nodes == 1 or outcome_path.with_name(MET).exists()
+        met = job.nodes == 1 or outcome_path.with_name(RENDEZVOUS_DONE).exists()
         return Ended(outcome, seconds, time.process_time() - cpu, chosen, met)
 
 

@@ -15,11 +15,7 @@ and records of two protocols never share a row.
 """
 
 from cnnbench.schema.base import Frozen
-from cnnbench.schema.envelope import (
-    MET,
-    Envelope,
-    Rendezvous,
-)
+from cnnbench.schema.envelope import RENDEZVOUS_DONE, Envelope, Rendezvous
 from cnnbench.schema.job import (
     LATER,
     SPLIT_IMAGES,
@@ -75,9 +71,9 @@ from cnnbench.schema.trial import (
 __all__ = [
     "BOARD_NOTE",
     "LATER",
-    "MET",
     "PACKAGE_COUNTER",
     "PROTOCOL",
+    "RENDEZVOUS_DONE",
     "SCHEMA",
     "SPLIT_IMAGES",
     "TUNED_ERROR",

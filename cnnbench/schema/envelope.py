@@ -8,8 +8,8 @@ from cnnbench.schema.base import Frozen
 from cnnbench.schema.job import Job
 from cnnbench.schema.machine import Machine, Software
 
-MET = "met"
-"""File beside the outcome: the launcher of several processes makes it when all machines have met, just before the ranks start."""
+RENDEZVOUS_DONE = "rendezvous-done"
+"""File beside the outcome: a launcher of several processes makes it when all machines are there, just before the ranks start."""
 
 
 class Rendezvous(Frozen):

@@ -36,7 +36,7 @@ _HOST: Any = torch.autograd.DeviceType.CPU  # type: ignore[attr-defined]
 def profile_job(envelope: Envelope, progress: Progress, request: Request) -> Outcome:
     """Profile the job's step and write the answer (and the trace) where the request says.
 
-    `block_steps` steps of the job are profiled after `warmup_steps`. Raises what the work raises; see engine.worker.
+    `block_steps` steps of the job are profiled after `warmup_steps`. Raises what the work raises; see engine.process.
     """
     job = envelope.job
     own.admit(envelope)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from cnnbench.engine.process import exit_with_parent, run_typed, write_outcome_and_exit
 from cnnbench.engine.progress import Progress
-from cnnbench.engine.worker import attempt, leave, outlive_no_parent
 from cnnbench.profiling import Request
 from cnnbench.schema import Envelope, Outcome
 
@@ -18,7 +18,7 @@ def main() -> None:
     """Profile one job."""
     request = Request.model_validate_json(sys.argv[1])
     envelope = Envelope.model_validate_json(sys.stdin.buffer.read())
-    outlive_no_parent(envelope.parent_pid)
+    exit_with_parent(envelope.parent_pid)
     progress = Progress(envelope.progress_fd)
 
     def work() -> Outcome:
@@ -27,7 +27,7 @@ def main() -> None:
 
         return profile_job(envelope, progress, request)
 
-    leave(Path(envelope.outcome_path), attempt(envelope, work))
+    write_outcome_and_exit(Path(envelope.outcome_path), run_typed(envelope, work))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch
 
 from cnnbench.devices.graphs import RecordingError, said
 from cnnbench.engine.loop import Training
-from cnnbench.engine.worker import status_of
+from cnnbench.engine.process import status_of
 from cnnbench.errors import UnsupportedError
 
 ROUNDS, STEPS, WARM = 5, 3, 3

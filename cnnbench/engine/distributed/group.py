@@ -1,8 +1,8 @@
-"""The processes that do one job together: none beside this one, the ranks of a data-parallel job, or concurrent copies.
+"""The processes that do one job together: this one alone, the ranks of a data-parallel job, or concurrent copies.
 
-A trial asks its team to wait for all, to agree on what only a clock can decide, and for its part of every batch. Alone that
-costs nothing, so one process is timed exactly as it was before there were teams. Ranks wait for one another at both ends of a
-block; copies only before the timed steps and after them, for each is timed by itself.
+A trial asks its process group to wait for all, to agree on what only a clock can decide, and for its shard of every batch. For a
+single process all of that does nothing, so it is timed as if there were no groups. Ranks wait for one another at both ends of
+a block; copies only before the timed steps and after them, for each is timed by itself.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from cnnbench.errors import UnsupportedError
 from cnnbench.schema import Job, Rank, Trial
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
-"""Who exchanges gradients, by the kind in the device's name. Waiting and agreeing always go through gloo, on the host."""
-PATIENCE = timedelta(minutes=30)
+"""What exchanges gradients, by the kind in the device's name. Barriers and flags always go through gloo, on the host."""
+TIMEOUT = timedelta(minutes=30)
 """For one exchange: torch's own default. A job that makes no progress is ended long before by its runner."""
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """This process alone; `Ranks` and `Copies` are several."""
 
     rank: int = 0
@@ -38,62 +38,62 @@ class Team:
     world: int = 1
     nodes: int = 1
     place: str = ""
-    """Its device, or the cores it is held to."""
+    """Its device, or the cores it is pinned to."""
     control: Any = None
-    """The process group that waits and agrees."""
+    """torch's process group for barriers and flags."""
 
     @property
     def share(self) -> Share:
-        """This process's part of every batch."""
+        """This process's shard of every batch."""
         return WHOLE
 
     def synchronizer(self, attached: Attached) -> Callable[[], None]:
-        """What ends a block: the device is idle, and of ranks every other one too."""
+        """Return what ends a block: it waits until the device is idle; of ranks, until every device is."""
         return attached.synchronize
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Return when all have come here."""
 
-    def agree(self, yes: bool) -> bool:
-        """The first one's word, on all."""
-        return yes
+    def broadcast_flag(self, flag: bool) -> bool:
+        """Return rank 0's flag, on all."""
+        return flag
 
-    def everyone(self, yes: bool) -> bool:
-        """Whether all that step together say yes, on each of them."""
-        return yes
+    def all_true(self, flag: bool) -> bool:
+        """Return on each whether the flag is true on all that step together."""
+        return flag
 
-    def gather(self, text: str) -> list[str]:
-        """The texts of all, in order, on all."""
+    def all_gather(self, text: str) -> list[str]:
+        """Return the texts of all, in order, on all."""
         return [text]
 
-    def digest(self, timed: Timed) -> str | None:
-        """Of the parameters as they are now, to hold ranks against one another; None where there is nobody to compare with."""
+    def weights_digest(self, timed: Timed) -> str | None:
+        """Hash the parameters as they are now, to compare ranks with one another; None where there is nothing to compare."""
         return None
 
-    def account(self, trial: Trial, weights: str | None) -> Trial:
-        """The trial with what this process has to say for itself."""
+    def with_rank_record(self, trial: Trial, weights: str | None) -> Trial:
+        """Return the trial with this rank's own figures in `ranks`; of a single process, the trial."""
         return trial
 
 
-SOLO = Team()
+SINGLE = ProcessGroup()
 
 
 @dataclass(frozen=True)
-class Copies(Team):
+class Copies(ProcessGroup):
     """Processes that do the same job at the same time, each whole, on devices or cores of their own."""
 
-    def wait(self) -> None:
-        """All are here."""
+    def barrier(self) -> None:
+        """Return when all have come here."""
         distributed.barrier(group=self.control)
 
-    def gather(self, text: str) -> list[str]:
-        """By torch's own pickled exchange."""
+    def all_gather(self, text: str) -> list[str]:
+        """Return the texts of all by torch's own pickled exchange."""
         texts: list[Any] = [None] * self.world
         distributed.all_gather_object(texts, text, group=self.control)
         return texts
 
-    def account(self, trial: Trial, weights: str | None) -> Trial:
-        """What the others will not know of it."""
+    def with_rank_record(self, trial: Trial, weights: str | None) -> Trial:
+        """Add what only this process knows of itself."""
         own = Rank(
             rank=self.rank,
             node=self.rank * self.nodes // self.world,
@@ -117,30 +117,30 @@ class Ranks(Copies):
 
     @property
     def share(self) -> Share:
-        """Each an equal part, in order, so that together they have the batch that one process would draw."""
+        """An equal part for each, in order, so that together they have the batch that one process would draw."""
         return Share(self.rank, self.world)
 
     def synchronizer(self, attached: Attached) -> Callable[[], None]:
-        """Its device is idle, then all others' are: a block is as long as on the slowest."""
+        """Wait for the own device, then for all others: a block is as long as on the slowest."""
 
         def idle_everywhere() -> None:
             attached.synchronize()
-            self.wait()
+            self.barrier()
 
         return idle_everywhere
 
-    def agree(self, yes: bool) -> bool:
-        """Rank 0's word."""
-        word = torch.tensor([int(yes)])
-        distributed.broadcast(word, src=0, group=self.control)
-        return bool(word.item())
+    def broadcast_flag(self, flag: bool) -> bool:
+        """Return rank 0's flag, on all."""
+        sent = torch.tensor([int(flag)])
+        distributed.broadcast(sent, src=0, group=self.control)
+        return bool(sent.item())
 
-    def everyone(self, yes: bool) -> bool:
-        """Every rank's word."""
-        return "" not in self.gather("yes" if yes else "")
+    def all_true(self, flag: bool) -> bool:
+        """Return on each whether the flag is true on all."""
+        return "" not in self.all_gather("yes" if flag else "")
 
-    def digest(self, timed: Timed) -> str | None:
-        """The same bytes give the same digest."""
+    def weights_digest(self, timed: Timed) -> str | None:
+        """Hash the parameters' bytes; None of what has none."""
         if not isinstance(timed, Training):
             return None
         hashed = hashlib.sha256()
@@ -149,8 +149,8 @@ class Ranks(Copies):
         return hashed.hexdigest()[:16]
 
 
-def join(job: Job, local: int, place: str) -> Team:
-    """Meet the others through torch's process group, whose address the launcher left in the environment.
+def join(job: Job, local: int, place: str) -> ProcessGroup:
+    """Join the others through torch's process group, whose address the launcher left in the environment.
 
     Raises UnsupportedError where nothing exchanges gradients on this kind of device.
     """
@@ -166,11 +166,11 @@ def join(job: Job, local: int, place: str) -> Team:
                 f"torch {torch.__version__} was built without NCCL, which exchanges gradients of GPUs"
             )
         device = torch.device("cuda", local)
-        distributed.init_process_group("nccl", timeout=PATIENCE, device_id=device)
-        control = distributed.new_group(backend="gloo", timeout=PATIENCE)
+        distributed.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
+        control = distributed.new_group(backend="gloo", timeout=TIMEOUT)
     else:
-        distributed.init_process_group("gloo", timeout=PATIENCE)
+        distributed.init_process_group("gloo", timeout=TIMEOUT)
         control = distributed.group.WORLD
-    team = Ranks if job.world > 1 else Copies
+    group = Ranks if job.world > 1 else Copies
     rank, world = distributed.get_rank(), distributed.get_world_size()
-    return team(rank=rank, local=local, world=world, nodes=job.nodes, place=place, control=control)
+    return group(rank=rank, local=local, world=world, nodes=job.nodes, place=place, control=control)

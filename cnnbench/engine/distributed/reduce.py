@@ -1,7 +1,7 @@
 """What several processes of one job measured, as one trial.
 
-Of ranks: a block is as long as on the slowest, images and energy are added up, memory is the rank's that took most, and what is
-the same on all is rank 0's. Of copies: the slowest copy's trial, whole, with all of them in `ranks`. One that did not end well
+Ranks: a block is as long as on the slowest, images and energy are added up, memory is the rank's that took most, and what is
+the same on all is rank 0's. Copies: the slowest copy's trial, whole, with all of them in `ranks`. One that did not end well
 decides how the job ended.
 """
 
@@ -14,12 +14,14 @@ from typing import Any
 from cnnbench.schema import PACKAGE_COUNTER, Communication, Energy, Job, Memory, Outcome, Telemetry, Trial
 
 
-def combine(job: Job, outcomes: Sequence[Outcome], here: Collection[int] = ()) -> Outcome:
-    """One outcome of all, in order of ranks; each has a trial. `here` are the ranks of this machine, all if none is named: how
-    long another one waited to be met is no part of this one's cold start.
+def reduce_outcomes(job: Job, outcomes: Sequence[Outcome], local_ranks: Collection[int] = ()) -> Outcome:
+    """Reduce the ranks' outcomes, in order of ranks and each with a trial, to one.
+
+    `local_ranks` are this machine's, all if none is named: the cold start is theirs, without the time that other machines
+    waited for the rendezvous.
     """
     trials = [outcome.trial for outcome in outcomes if outcome.trial is not None]
-    trial = _of_ranks(trials, here or range(len(trials))) if job.world > 1 else _slowest(trials)
+    trial = _reduce_ranks(trials, local_ranks or range(len(trials))) if job.world > 1 else _reduce_copies(trials)
     worst = next((n for n, outcome in enumerate(outcomes) if outcome.status != "ok"), None)
     if worst is None:
         return Outcome(status="ok", trial=trial)
@@ -28,8 +30,8 @@ def combine(job: Job, outcomes: Sequence[Outcome], here: Collection[int] = ()) -
     return found.model_copy(update={"message": f"{name}: {found.message}", "trial": trial})
 
 
-def _slowest(trials: Sequence[Trial]) -> Trial:
-    """The slowest copy's, with what every copy has to say. A package's counter is of all copies: none of it is one copy's own."""
+def _reduce_copies(trials: Sequence[Trial]) -> Trial:
+    """Take the slowest copy's trial, with every copy's own figures. A package's counter counts all copies, so no copy has it."""
     slowest = max(trials, key=lambda trial: sum(trial.block_seconds))
     update: dict[str, Any] = {"ranks": tuple(rank for trial in trials for rank in trial.ranks)}
     if slowest.energy is not None and slowest.energy.source == PACKAGE_COUNTER:
@@ -37,40 +39,42 @@ def _slowest(trials: Sequence[Trial]) -> Trial:
     return slowest.model_copy(update=update)
 
 
-def _of_ranks(trials: Sequence[Trial], here: Collection[int]) -> Trial:
-    """The trial of the whole job."""
+def _reduce_ranks(trials: Sequence[Trial], local_ranks: Collection[int]) -> Trial:
+    """Make the trial of the whole job."""
     first = trials[0]
-    last = max((trials[rank] for rank in here), key=lambda trial: trial.cold_start_seconds or 0.0)
+    last = max((trials[rank] for rank in local_ranks), key=lambda trial: trial.cold_start_seconds or 0.0)
     update: dict[str, Any] = {
-        "block_seconds": _most_each(trial.block_seconds for trial in trials),
+        "block_seconds": _max_each(trial.block_seconds for trial in trials),
         "images": sum(trial.images for trial in trials),
-        "warmup_seconds": _most_each(trial.warmup_seconds for trial in trials),
+        "warmup_seconds": _max_each(trial.warmup_seconds for trial in trials),
         "losses": tuple(statistics.fmean(each) for each in zip(*(trial.losses for trial in trials), strict=False)),
         "cold_start_seconds": last.cold_start_seconds,
         "phases": last.phases,
-        "minor_faults": _most(trial.minor_faults for trial in trials),
+        "minor_faults": _max(trial.minor_faults for trial in trials),
         "cpu_seconds": sum(trial.cpu_seconds or 0.0 for trial in trials),
-        "memory": _memory([trial.memory for trial in trials]),
-        "telemetry_after": _telemetry([trial.telemetry_after for trial in trials]),
-        "energy": _energy(trials),
+        "memory": _reduce_memory([trial.memory for trial in trials]),
+        "telemetry_after": _reduce_telemetry([trial.telemetry_after for trial in trials]),
+        "energy": _reduce_energy(trials),
         "ranks": tuple(rank for trial in trials for rank in trial.ranks),
-        "communication": _communication([trial.communication for trial in trials if trial.communication is not None]),
+        "communication": _reduce_communication(
+            [each.communication for each in trials if each.communication is not None]
+        ),
         "canary": next((each.canary for each in trials if each.canary and not each.canary.passed), first.canary),
         "settings": first.settings | {"affinity": "; ".join(trial.settings.get("affinity", "n/a") for trial in trials)},
     }
     return first.model_copy(update=update)
 
 
-def _most_each(found: Iterable[Sequence[float]]) -> tuple[float, ...]:
+def _max_each(found: Iterable[Sequence[float]]) -> tuple[float, ...]:
     return tuple(max(each) for each in zip(*found, strict=True))
 
 
-def _most(values: Iterable[int | None]) -> int | None:
+def _max(values: Iterable[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _memory(found: Sequence[Memory]) -> Memory:
-    """Each mark of the rank that took most; how it was read is the same on all."""
+def _reduce_memory(found: Sequence[Memory]) -> Memory:
+    """Take each mark from the rank that took most; how it was read is the same on all."""
     read: dict[str, Callable[[Memory], int | None]] = {
         "host_peak_bytes": lambda each: each.host_peak_bytes,
         "host_before_bytes": lambda each: each.host_before_bytes,
@@ -78,11 +82,11 @@ def _memory(found: Sequence[Memory]) -> Memory:
         "device_reserved_peak_bytes": lambda each: each.device_reserved_peak_bytes,
         "device_used_bytes": lambda each: each.device_used_bytes,
     }
-    return found[0].model_copy(update={name: _most(map(value, found)) for name, value in read.items()})
+    return found[0].model_copy(update={name: _max(map(value, found)) for name, value in read.items()})
 
 
-def _telemetry(found: Sequence[Telemetry | None]) -> Telemetry | None:
-    """Rank 0's, with every device's reasons for having slowed itself."""
+def _reduce_telemetry(found: Sequence[Telemetry | None]) -> Telemetry | None:
+    """Take rank 0's, with every device's reasons for having slowed itself."""
     first = found[0]
     reasons = dict.fromkeys(reason for each in found if each for reason in each.device_throttle_reasons or ())
     if first is None or not reasons:
@@ -90,8 +94,8 @@ def _telemetry(found: Sequence[Telemetry | None]) -> Telemetry | None:
     return first.model_copy(update={"device_throttle_reasons": tuple(reasons)})
 
 
-def _energy(trials: Sequence[Trial]) -> Energy | None:
-    """Added up over devices. A package's counter is a machine's: each of its ranks read the same joules, so one is taken.
+def _reduce_energy(trials: Sequence[Trial]) -> Energy | None:
+    """Add up energy over devices; of a package's counter, whose joules all ranks of a machine read, take one per machine.
 
     The window is rank 0's: ranks agree on its steps and wait for one another at its end. None where a rank has no reading, or
     another kind of it: the joules of some over the images of all would be too few.
@@ -109,11 +113,11 @@ def _energy(trials: Sequence[Trial]) -> Energy | None:
     return read[0].model_copy(update=together)
 
 
-def _communication(found: Sequence[Communication]) -> Communication | None:
+def _reduce_communication(found: Sequence[Communication]) -> Communication | None:
     if not found:
         return None
     return Communication(
         steps_per_block=found[0].steps_per_block,
-        with_seconds=_most_each(each.with_seconds for each in found),
-        without_seconds=_most_each(each.without_seconds for each in found),
+        with_seconds=_max_each(each.with_seconds for each in found),
+        without_seconds=_max_each(each.without_seconds for each in found),
     )

@@ -1,0 +1,224 @@
+"""Several processes for one job, through torchrun's own machinery: its elastic launch starts, watches and ends the ranks.
+
+This runs in the worker that the runner started, so what the runner does to a worker (its limits of time, its end) it does to all
+ranks: each dies with the launcher. In goes an envelope whose job has several processes, out comes one outcome: what they
+measured together, or how the first of them to fail did, by name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsDest, Std
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError, RendezvousError
+from torch.distributed.elastic.utils.api import macros
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from cnnbench.engine.distributed.rank import ENVELOPE_FILE, OUTCOME_FILE, OUTCOMES_FILE, PROGRESS_PIPE
+from cnnbench.engine.distributed.reduce import reduce_outcomes
+from cnnbench.engine.progress import Progress
+from cnnbench.schema import RENDEZVOUS_DONE, Envelope, Job, Outcome, Rendezvous
+
+WORKER = ("-m", "cnnbench.engine.worker")
+"""A rank is a worker that is given a folder and its number there: started, not imported, for the worker imports this module."""
+TAIL_CHARACTERS = 2000
+MONITOR_SECONDS = 0.25
+"""How often the launcher checks whether a rank has ended: two system calls per rank, from the core of rank 0."""
+JOIN_SECONDS = 60
+RETRY_SECONDS = 0.5
+SINGLE_NODE = Rendezvous(endpoint="127.0.0.1:0", seconds=JOIN_SECONDS)
+"""One machine alone: on a free port of its own."""
+ENDED_BY_US = ("SIGTERM",)
+
+
+def run_ranks(envelope: Envelope, progress: Progress, started_ns: int) -> Outcome:
+    """Start this machine's ranks and return what all ranks measured, as one trial; or the first failure."""
+    job, folder = envelope.job, Path(envelope.outcome_path).parent / "ranks"
+    folder.mkdir()
+    here = job.processes // job.nodes
+    for local in range(here):
+        text = _rank_envelope(envelope, local, started_ns).model_dump_json()
+        (folder / ENVELOPE_FILE.format(local)).write_text(text)
+    if envelope.progress_fd is not None:
+        _relay(folder / PROGRESS_PIPE, envelope.progress_fd)
+    progress.phase("launch")
+    rendezvous, done = envelope.rendezvous or SINGLE_NODE, Path(envelope.outcome_path).with_name(RENDEZVOUS_DONE)
+    try:
+        _launch(_config(job, here, rendezvous, _Logs(folder, done)), folder, rendezvous, done)
+    except ChildFailedError as error:
+        return _failure(job, error.failures, folder)
+    except RendezvousError as error:
+        if done.exists():
+            return _lost_rendezvous(rendezvous, folder, error)
+        return _rendezvous_failed(job, rendezvous, error)
+    outcomes = [Outcome.model_validate_json(line) for line in (folder / OUTCOMES_FILE).read_text().splitlines()]
+    return reduce_outcomes(job, outcomes, _local_ranks(folder, here))
+
+
+class _Logs(DefaultLogsSpecs):
+    """Where ranks print to. torch asks for it between the rendezvous and the start of the ranks: this marks it as done."""
+
+    def __init__(self, folder: Path, done: Path) -> None:
+        super().__init__(log_dir=str(folder), redirects=Std.ALL)
+        self._done = done
+
+    def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
+        """Mark the rendezvous as done, then answer as torch does; called once per start of the ranks."""
+        self._done.touch()
+        return super().reify(envs)
+
+
+def _launch(config: LaunchConfig, folder: Path, rendezvous: Rendezvous, done: Path) -> None:
+    """Start the ranks and wait for them.
+
+    A machine that is not the first tries again until the first one is there: between two jobs the first is away for a moment.
+    Once the rendezvous is done there is no second try: the first one's next rendezvous has another name.
+    """
+    deadline = time.monotonic() + rendezvous.seconds
+    while True:
+        try:
+            elastic_launch(config, sys.executable)(*WORKER, str(folder), macros.local_rank)
+            return
+        except RendezvousConnectionError:
+            if done.exists() or rendezvous.node_rank == 0 or time.monotonic() >= deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
+
+
+def _local_ranks(folder: Path, here: int) -> list[int]:
+    """Read which ranks, of all, ran on this machine: torch numbers machines in an order of its own."""
+    files = [folder / OUTCOME_FILE.format(local) for local in range(here)]
+    own = [Outcome.model_validate_json(file.read_bytes()).trial for file in files]
+    return [trial.ranks[0].rank for trial in own if trial is not None]
+
+
+def _rank_envelope(envelope: Envelope, local: int, started_ns: int) -> Envelope:
+    """Make the envelope of one rank: its own device, this process as its parent, and only the first writes for TensorBoard."""
+    own = envelope.device_uuids[local] if local < len(envelope.device_uuids) else envelope.device_uuid
+    update = {"device_uuid": own, "parent_pid": os.getpid(), "launcher_ns": started_ns}
+    return envelope.model_copy(update=update if local == 0 else update | {"tensorboard_dir": None})
+
+
+def _config(job: Job, here: int, rendezvous: Rendezvous, logs: _Logs) -> LaunchConfig:
+    """Describe the launch to torch."""
+    return LaunchConfig(
+        min_nodes=job.nodes,
+        max_nodes=job.nodes,
+        nproc_per_node=here,
+        run_id=rendezvous.name or "cnnbench",
+        rdzv_backend="c10d",
+        rdzv_endpoint=rendezvous.endpoint,
+        rdzv_configs={
+            "join_timeout": rendezvous.seconds,
+            "read_timeout": rendezvous.seconds,
+            "is_host": rendezvous.node_rank == 0,
+        },
+        max_restarts=0,  # a job that lost a rank has lost its measurement
+        monitor_interval=MONITOR_SECONDS,
+        local_addr=_address_towards(rendezvous.endpoint),
+        logs_specs=logs,
+    )
+
+
+def _address_towards(endpoint: str) -> str | None:
+    """Find this machine's address on the way to the endpoint: what the others can reach it by, without asking a name server.
+
+    None, which leaves it to torch and this machine's name, where the way cannot be found: also where a name that is not
+    localhost's leads to this machine's own loopback (Debian's 127.0.1.1), for there each of the others would find itself.
+    """
+    host = endpoint.rpartition(":")[0].strip("[]")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(address)  # sends nothing
+            found = str(probe.getsockname()[0])
+    except (OSError, UnicodeError):  # no such host; no host can have that name
+        return None
+    return None if _loops_back(found) and not (host == "localhost" or _loops_back(host)) else found
+
+
+def _loops_back(host: str) -> bool:
+    """Tell whether the host is an address, and one that every machine has for itself."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _relay(path: Path, descriptor: int) -> None:
+    """Forward what the first rank writes into `path` to the runner, which reads the descriptor that only this process has."""
+    os.mkfifo(path)
+    # Opened for both, so that neither end waits for the other to open.
+    source = os.open(path, os.O_RDWR)
+
+    def forward() -> None:
+        while chunk := os.read(source, 65536):
+            try:
+                os.write(descriptor, chunk)
+            except OSError:  # a reader that is gone must not hold up the work
+                return
+
+    threading.Thread(target=forward, daemon=True).start()
+
+
+def _rendezvous_failed(job: Job, rendezvous: Rendezvous, error: RendezvousError) -> Outcome:
+    """Say why no rank was started. Only the first machine listens, and where it cannot, torch reports it at once."""
+    cause = error.__cause__ or error
+    reason = next(iter(str(cause).strip().splitlines()), "")[:300] or type(cause).__name__
+    if job.nodes == 1:
+        message = f"torch's launcher did not come up within {rendezvous.seconds} s: {reason}"
+        return Outcome(status="timeout", message=message)
+    if rendezvous.node_rank == 0 and isinstance(error, RendezvousConnectionError):
+        message = f"cannot listen at {rendezvous.endpoint}: {reason}; choose a free port of this machine with --rdzv"
+        return Outcome(status="crashed", message=message)
+    who = f"{job.nodes} nodes did not meet at {rendezvous.endpoint} within {rendezvous.seconds} s"
+    message = f"{who}: {reason}; start the same command on every node, each with its --node-rank"
+    return Outcome(status="timeout", message=message)
+
+
+def _lost_rendezvous(rendezvous: Rendezvous, folder: Path, error: RendezvousError) -> Outcome:
+    """Say that this launcher lost the others while its ranks were at work, which are ended: a crash, not a failed rendezvous."""
+    message = "machine 0 was lost while the job ran; see what it said there"
+    if rendezvous.node_rank == 0:
+        message = f"torch's launcher failed while the job ran: {type(error).__name__}"
+    return Outcome(status="crashed", message=message, stderr_tail=_log_tail(folder, 0))
+
+
+def _failure(job: Job, failures: Mapping[int, ProcessFailure], folder: Path) -> Outcome:
+    """Name the first rank that failed: one that a signal ended comes before one that fell over because of it."""
+    number, first = min(failures.items(), key=lambda each: _failure_order(each[1], folder))
+    name = f"{'rank' if job.world > 1 else 'copy'} {number} of {job.processes}"
+    tail = _log_tail(folder, first.local_rank)
+    if first.exitcode < 0:
+        message = f"{name} was ended by {first.signal_name()}"
+        return Outcome(status="crashed", message=message, signal=-first.exitcode, stderr_tail=tail)
+    own = folder / OUTCOME_FILE.format(first.local_rank)
+    if not own.exists():
+        message = f"{name} exited with {first.exitcode} and left no outcome"
+        return Outcome(status="crashed", message=message, exit_code=first.exitcode, stderr_tail=tail)
+    outcome = Outcome.model_validate_json(own.read_bytes())
+    message = f"{name}: {outcome.message}"
+    if job.nodes > 1 and outcome.status == "crashed":
+        message += "; a rank of another machine may have ended first: see what that one said"
+    return outcome.model_copy(update={"message": message, "stderr_tail": tail, "trial": None})
+
+
+def _failure_order(failure: ProcessFailure, folder: Path) -> tuple[int, int]:
+    if failure.exitcode < 0:
+        return (2 if failure.signal_name() in ENDED_BY_US else 0), failure.local_rank
+    own = folder / OUTCOME_FILE.format(failure.local_rank)
+    return (1, own.stat().st_mtime_ns) if own.exists() else (0, failure.local_rank)
+
+
+def _log_tail(folder: Path, local: int) -> str | None:
+    """Read the end of what the rank printed."""
+    texts = [path.read_text(errors="replace") for path in sorted(folder.glob(f"**/{local}/std*.log"))]
+    return "\n".join(text.strip() for text in texts if text.strip())[-TAIL_CHARACTERS:] or None
