@@ -42,7 +42,7 @@ def main(mode: str) -> None:
         case "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         case "met":
-            outcome.with_name("met").touch()
+            outcome.with_name("rendezvous-done").touch()
             outcome.write_text('{"status": "ok"}')
         case "pause":
             time.sleep(1)

@@ -7,6 +7,7 @@ import graphlib
 import itertools
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,6 +81,15 @@ def part(module: str) -> str:
 def test_every_room_has_its_place_in_the_order() -> None:
     assert {room(module) for module in SOURCES} - {"__init__", "bootstrap"} == set(ROOMS)
     assert set(APART) | set().union(*APART.values()) <= set(ROOMS)
+
+
+def test_the_readmes_tree_lists_the_rooms_in_their_order() -> None:
+    """It says so above the list."""
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
+    tree = re.search(r"a room imports only rooms above it in this list\n(.*?)  bootstrap\.py ", readme, re.DOTALL)
+    assert tree is not None
+    listed = re.findall(r"(\w+)(?:/|\.py) ", re.sub(r"   .*", "  ", tree[1], flags=re.MULTILINE))
+    assert (*listed, "__main__") == ROOMS
 
 
 def test_a_room_imports_only_rooms_below_it() -> None:
