@@ -56,11 +56,16 @@ class Bound:
 
     @property
     def verdict(self) -> str:
-        """`compute-bound`, or `nearest: compute` where not even the highest floor explains half of the step."""
+        """`compute-bound`, or `nearest: compute` where not even the highest floor explains half of the step.
+
+        Without a measured peak the compute floor is unknown and could be the nearest, so none is named.
+        """
         if not self.floors:
             return "n/a"
         highest = self.floors[0]
-        return f"{highest.kind}-bound" if highest.share >= EXPLAINED else f"nearest: {highest.kind}"
+        if highest.share >= EXPLAINED:
+            return f"{highest.kind}-bound"
+        return "n/a" if self.floor("compute") is None else f"nearest: {highest.kind}"
 
     def floor(self, kind: Kind) -> Floor | None:
         """The floor of that kind; None where it was not measured."""
