@@ -58,14 +58,12 @@ class Bound:
     def verdict(self) -> str:
         """`compute-bound`, or `nearest: compute` where not even the highest floor explains half of the step.
 
-        Without a measured peak the compute floor is unknown and could be the nearest, so none is named.
+        Without a measured peak the compute floor is unknown and could be the highest, so there is no verdict.
         """
-        if not self.floors:
+        if self.floor("compute") is None:
             return "n/a"
         highest = self.floors[0]
-        if highest.share >= EXPLAINED:
-            return f"{highest.kind}-bound"
-        return "n/a" if self.floor("compute") is None else f"nearest: {highest.kind}"
+        return f"{highest.kind}-bound" if highest.share >= EXPLAINED else f"nearest: {highest.kind}"
 
     def floor(self, kind: Kind) -> Floor | None:
         """The floor of that kind; None where it was not measured."""

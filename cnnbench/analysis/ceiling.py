@@ -20,8 +20,8 @@ from cnnbench.analysis.stats import Estimate
 MOST_SPREAD = 1.5
 """Fastest over slowest process of the best product. Beyond it their mean describes none of them."""
 NO_PRODUCT = (
-    "this run has no GEMM of the same device, precision, threads and allocator; name a suite that has one in the same "
-    "`cnnbench run` (quick: fp32, ladder: every precision)"
+    "no GEMM of the same device, precision, threads and allocator in this run; add a suite that has one to the command (as "
+    "in cnnbench run tta quick; ladder has every precision)"
 )
 
 Key = tuple[Hashable, ...]

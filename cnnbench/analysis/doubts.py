@@ -246,7 +246,9 @@ def above_ceiling(share: float, division: str = "reference") -> Doubt:
 def ceiling_spread(product: Job, times: float) -> Doubt:
     """Doubt a measured peak whose own processes differ (asked by `ceiling`, which sees the products beside the row)."""
     name = f"size {units.count(product.size)}, {product.precision}"
-    text = f"the processes of the best matrix product ({name}) differ by {units.ratio(times)}: nothing is a share of it"
+    text = (
+        f"the processes of the best matrix product ({name}) differ by {units.ratio(times)}: no row is compared with it"
+    )
     return Doubt("ceiling-spread", text, "Stop other programs and measure the products again, in the same run.")
 
 

@@ -12,13 +12,13 @@ from cnnbench.audit.raw import RawRow
 
 MOST_APART = 1.5
 ABSENT = (
-    "this run has no GEMM of the same device, precision, threads and allocator; name a suite that has one in the same "
-    "`cnnbench run` (quick: fp32, ladder: every precision)"
+    "no GEMM of the same device, precision, threads and allocator in this run; add a suite that has one to the command (as "
+    "in cnnbench run tta quick; ladder has every precision)"
 )
 _REASON = re.compile(r"(?:n/a, )?measured peak, of peak, compute floor(?: n/a)?: ")
 _DOUBT = re.compile(r"the processes of the best matrix product ")
 _PAGE_DOUBT = re.compile(
-    r"(?m)^.*?Doubt \(.*\): (the processes of the best matrix product .*?: nothing is a share of it)\."
+    r"(?m)^.*?Doubt \(.*\): (the processes of the best matrix product .*?: no row is compared with it)\."
 )
 _NOTED = re.compile(r"n/a, measured peak, of peak|(?m:^- Ledger )")
 """A page with any of these has the notes of all its rows."""
@@ -89,7 +89,7 @@ def doubt(row: RawRow, best: BestProduct | None) -> str | None:
     if best is None or best.usable or not row.trials or (row.job.workload == "gemm" and row is not best.row):
         return None
     name = f"size {best.row.job.size:,}, {best.row.job.precision}"
-    return f"the processes of the best matrix product ({name}) differ by {best.apart:.2f}x: nothing is a share of it"
+    return f"the processes of the best matrix product ({name}) differ by {best.apart:.2f}x: no row is compared with it"
 
 
 def wrong_notes(notes: str, row: RawRow, best: BestProduct | None) -> Iterator[str]:

@@ -98,13 +98,11 @@ def _outcome(row: RawRow) -> str:
 def _verdict(found: Figures) -> str:
     step = found.get("one step")
     floors = [(floor.value, name) for name, floor in found.items() if name.endswith(" floor") and floor is not None]
-    if step is None or not floors:
+    if step is None or found.get("compute floor") is None:
         return "n/a"
     seconds, name = max(floors, key=lambda each: each[0])
     kind = name.removesuffix(" floor")
-    if seconds >= 0.5 * step.value:
-        return f"{kind}-bound"
-    return f"nearest: {kind}" if found.get("compute floor") is not None else "n/a"
+    return f"{kind}-bound" if seconds >= 0.5 * step.value else f"nearest: {kind}"
 
 
 def _largest(values: Sequence[int | None]) -> int | None:

@@ -44,8 +44,8 @@ FORMULAS: dict[str, tuple[str, str]] = {
     "cold start": ("geometric mean over processes", "cold_start_seconds"),
     "one step": ("sum(block_seconds) / steps; geometric mean over processes", "block_seconds, steps"),
     "floors": (
-        "compute: FLOPs / measured peak; bandwidth: (5 x activations x batch + 8 x parameters) bytes / copy speed; launch: "
-        "operators x smallest operator; input: drawing one batch",
+        "compute: FLOPs / measured peak, without which nothing is said to bind; bandwidth: (5 x activations x batch + 8 x "
+        "parameters) bytes / copy speed; launch: operators x smallest operator; input: drawing one batch",
         "floors, operators_per_step",
     ),
     "interval": ("mean of the logs ± Student's t(n - 1) x standard deviation / sqrt(n), from n = 3", ""),

@@ -27,7 +27,7 @@ RESOURCE_CLOCK = (
 )
 BOUND_CLOCK = (
     "floors are the best of 5 in the same process: operators x smallest operator, bytes moved at copy speed, FLOPs at the "
-    "best GEMM of the same run, one batch drawn"
+    "best GEMM of the same run, one batch drawn; without that GEMM the highest floor is unknown, so nothing is said to bind"
 )
 
 FIGURES = {
