@@ -20,8 +20,6 @@ _DOUBT = re.compile(r"the processes of the best matrix product ")
 _PAGE_DOUBT = re.compile(
     r"(?m)^.*?Doubt \(.*\): (the processes of the best matrix product .*?: no row is compared with it)\."
 )
-_NOTED = re.compile(r"n/a, measured peak, of peak|(?m:^- Ledger )")
-"""A page with any of these has the notes of all its rows."""
 _PAGE_REASON = re.compile(r"n/a, measured peak, of peak, compute floor: (.+) \([^()]*(?:\([^()]*\)[^()]*)*\)\.")
 
 
@@ -102,16 +100,16 @@ def wrong_notes(notes: str, row: RawRow, best: BestProduct | None) -> Iterator[s
             yield f"its notes say {notes[found.start() :][:120]!r}, from the records its measured peak has no such {what}"
 
 
-def wrong_page(prose: str, found: Sequence[tuple[RawRow, BestProduct | None]]) -> Iterator[str]:
-    """Reasons and doubts under the tables of a page against those that its rows have."""
+def wrong_page(notes: str, found: Sequence[tuple[RawRow, BestProduct | None]], complete: bool) -> Iterator[str]:
+    """Reasons and doubts under the tables of a page against those that its rows have; all of them if it is `complete`."""
     reasons = {text for row, best in found if (text := reason(row, best)) is not None}
     doubts = {text for row, best in found if (text := doubt(row, best)) is not None}
     for what, said, right in (
-        ("reason", set(_PAGE_REASON.findall(prose)), reasons),
-        ("doubt", set(_PAGE_DOUBT.findall(prose)), doubts),
+        ("reason", set(_PAGE_REASON.findall(notes)), reasons),
+        ("doubt", set(_PAGE_DOUBT.findall(notes)), doubts),
     ):
         yield from (f"gives the {what} {each!r}, from the records no row has it" for each in sorted(said - right))
-        if _NOTED.search(prose):
+        if complete:
             yield from (f"lacks the {what} {each!r} of a measured peak" for each in sorted(right - said))
 
 

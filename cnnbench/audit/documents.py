@@ -154,7 +154,7 @@ def _page(path: Path, text: str, evidence: Evidence, findings: Findings, others:
                 findings.say(f"{path}:{picture.line}", [f"describes {picture.target} otherwise than it does itself"])
     findings.say(path, claim.wrong_point(page.prose, view))
     findings.say(path, stopping.wrong_conclusions(page.prose, view))
-    findings.say(path, ceilings.wrong_page(page.notes, [(row, view.products.best(row)) for row in view.shown]))
+    findings.say(path, _wrong_peaks(page, view))
     findings.say(path, _wrong_digests(page.runs, evidence))
     for begin, seal in pages.parts(text):
         if digest(text[begin : seal.start() - 1]) != seal.group(1):
@@ -167,6 +167,13 @@ def _page(path: Path, text: str, evidence: Evidence, findings: Findings, others:
                 f"{path}:{text.count(chr(10), 0, mark.start()) + 1}", ["the mark of the page's digest is broken"]
             )
     return scope
+
+
+def _wrong_peaks(page: Page, view: View) -> Iterable[str]:
+    """Notes on measured peaks; a page with shares of them and with the list of ledgers has the notes of all its rows."""
+    shares = any("of peak" in table.headings for table in page.tables)
+    best = [(row, view.products.best(row)) for row in view.shown]
+    return ceilings.wrong_page(page.notes, best, complete=shares and "\n- Ledger " in page.notes)
 
 
 def _scope_of(page: Page, evidence: Evidence) -> Scope:
