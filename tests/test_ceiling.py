@@ -271,3 +271,14 @@ def test_the_audit_finds_a_share_without_its_interval() -> None:
     start = line.index(f"| {cell} (") + len(f"| {cell}")
     bare = line[:start] + line[line.index(")", start) + 1 :]
     assert any("without its interval" in each for each in made.findings({"page.md": page.replace(line, bare, 1)}))
+
+
+def test_a_share_without_an_interval_is_the_achieved_rate_over_the_peak_beside_it() -> None:
+    """One process of training, three of the product: the rate of one round's product is not the peak that is printed."""
+    records = b.repeats(b.cnn_job(), STEPS[:1]) + b.repeats(
+        b.gemm_job(2048), product_seconds(2048, (190.0, 140.0, 145.0)), start=1
+    )
+    row = next(row for row in comparison(b.ledger(records)).rows if row.job.workload == "mnist-cnn")
+    assert row.flops_per_second is not None
+    assert row.ceiling_flops_per_second is not None
+    assert share(row) == pytest.approx(row.flops_per_second.value / row.ceiling_flops_per_second.value)

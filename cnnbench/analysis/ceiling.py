@@ -110,7 +110,7 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
 def _with_share(row: Row, product: Row) -> Row:
     devices, rate = gates.devices_of(row.job), product.flops_per_second
     ceiling = None if rate is None else rate.scaled(devices)
-    share = stats.ratio(row.rates, product.rates).scaled(1 / devices) if row.rates else None
+    share = _share(row.rates, product.rates).scaled(1 / devices) if row.rates else None
     doubted = row.doubts
     if share is not None and share.value > 1:
         doubted = (*doubted, above_ceiling(share.value, row.job.division))
@@ -118,6 +118,12 @@ def _with_share(row: Row, product: Row) -> Row:
         row, ceiling_flops_per_second=ceiling, ceiling_run_id=product.run_id, of_ceiling=share, doubts=doubted
     )
     return _with_floors(row, ceiling)
+
+
+def _share(rates: Mapping[tuple[str, int], float], peak: Mapping[tuple[str, int], float]) -> Estimate:
+    """Divide by round where that gives an interval, else the means: one pair alone is not what the columns beside it say."""
+    found = stats.ratio(rates, peak)
+    return stats.unpaired_ratio(list(rates.values()), list(peak.values())) if found.low is None else found
 
 
 def _with_floors(row: Row, ceiling: Estimate | None = None) -> Row:

@@ -69,7 +69,13 @@ def share(row: RawRow, product: RawRow, devices: int) -> Figure | None:
     """Achieved over measured peak: a product's seconds over the row's, times the FLOPs of both the other way round."""
     if not row.flops or not product.flops:
         return None
-    return intervals.ratio(product.step_costs, row.step_costs).times(row.flops / product.flops / devices)
+    found = intervals.ratio(product.step_costs, row.step_costs)
+    if found.low is None:  # too few of a side for an interval: the means alone
+        ours, theirs = (geometric(list(each.step_costs.values())) for each in (row, product))
+        if ours is None or theirs is None:
+            return None
+        found = Figure(theirs.value / ours.value, n=min(len(row.step_costs), len(product.step_costs)))
+    return found.times(row.flops / product.flops / devices)
 
 
 def reason(row: RawRow, best: BestProduct | None) -> str | None:
