@@ -51,6 +51,14 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert [floor.kind for floor in bound(gemm_job(), 1e-3, {}, None, 1e12).floors] == ["compute"]
 
 
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_without_a_measured_peak_there_is_no_verdict(share: float) -> None:
+    """The launch floor of 85 x 5 us is the highest of those known; the unknown compute floor may be higher."""
+    found = bound(JOB, 425e-6 / share, FLOORS, 85, None)
+    assert found.floors[0].kind == "launch"
+    assert found.verdict == "n/a"
+
+
 @pytest.mark.parametrize("seconds", [0.0, 1e-320, 1e308])
 def test_a_floor_that_says_nothing_is_none(seconds: float) -> None:
     found = bound(JOB, 1e-3, {"launch_seconds": seconds, "draw_seconds": seconds}, 85, 50e12)

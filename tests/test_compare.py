@@ -411,8 +411,8 @@ def test_a_rows_ceiling_is_the_best_gemm_of_its_own_device_and_precision():
         machine=b.machine(),
     )
     row = next(row for row in rows_of(run) if row.job.workload == "mnist-cnn")
-    assert row.ceiling_flops_per_second == pytest.approx(200e9)
-    assert row.of_ceiling == pytest.approx(128 * 51_972_732 / 0.1 / 200e9)
+    assert row.ceiling_flops_per_second.value == pytest.approx(200e9)
+    assert row.of_ceiling.value == pytest.approx(128 * 51_972_732 / 0.1 / 200e9)
     assert row.mfu is None
     assert row.bound.verdict == "nearest: compute"
 

@@ -11,7 +11,7 @@ import pytest
 from fakes_machine import i7_cpuinfo, lay_out, quiet_proc
 
 from cnnbench.machine import processor
-from cnnbench.machine.fingerprint import cpu_device, fingerprint, slug
+from cnnbench.machine.fingerprint import boot_id, cpu_device, fingerprint, slug
 from cnnbench.schema import Device, Machine
 
 EIGHT = frozenset(range(8))
@@ -199,3 +199,13 @@ def test_without_proc_the_cpu_still_has_a_name(tmp_path: Path, monkeypatch: pyte
     assert (found.name, found.isa, found.cores_physical) == ("Some CPU", ("avx2",), 4)
     monkeypatch.setitem(sys.modules, "cpuinfo", None)
     assert processor.from_py_cpuinfo(4, 8).name == "unknown CPU"
+
+
+def test_the_boot_is_the_kernels_random_id_and_unknown_where_there_is_none(tmp_path: Path) -> None:
+    """It is beside the fingerprint: the machine and its id are the same in every boot."""
+    text = "0d9c5a54-8ad0-4e4c-a5b9-2f6d0f6d3a51"
+    proc = lay_out(tmp_path / "proc", {"sys/kernel/random/boot_id": f"{text}\n"})
+    assert boot_id(proc=proc) == text
+    assert boot_id(proc=tmp_path / "nowhere") is None
+    one, other = take(tmp_path / "a"), take(tmp_path / "b", **{"sys/kernel/random/boot_id": text})
+    assert one == other

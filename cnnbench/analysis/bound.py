@@ -56,8 +56,11 @@ class Bound:
 
     @property
     def verdict(self) -> str:
-        """`compute-bound`, or `nearest: compute` where not even the highest floor explains half of the step."""
-        if not self.floors:
+        """`compute-bound`, or `nearest: compute` where not even the highest floor explains half of the step.
+
+        Without a measured peak the compute floor is unknown and could be the highest, so there is no verdict.
+        """
+        if self.floor("compute") is None:
             return "n/a"
         highest = self.floors[0]
         return f"{highest.kind}-bound" if highest.share >= EXPLAINED else f"nearest: {highest.kind}"

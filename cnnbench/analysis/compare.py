@@ -13,10 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from cnnbench import gates
 from cnnbench.analysis import converge, stats
-from cnnbench.analysis.bound import bound
-from cnnbench.analysis.doubts import above_ceiling
+from cnnbench.analysis.ceiling import with_ceilings
 from cnnbench.analysis.figures import job_flops
 from cnnbench.analysis.frame import NOT_RUN, Process
 from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup, build
@@ -77,7 +75,7 @@ def compare(
         versus, reason = _versus_reference(row, published)
         missing = dict(row.missing) if reason is None else {**row.missing, "versus_reference": reason}
         rows.append(dataclasses.replace(row, versus_reference=versus, missing=missing, other_runs=others))
-    rows = converge.doubted(_with_ceilings(rows))
+    rows = converge.doubted(with_ceilings(rows, _products(groups.values(), peak_of)))
     bases: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         if row.costs and _can_be_baseline(row, baseline):
@@ -160,36 +158,9 @@ def _same_work(row: Row, baseline: str | None) -> tuple[object, ...]:
     return None if baseline is not None else row.machine.id, row.work_key, row.protocol
 
 
-def ceiling_key(row: Row) -> tuple[object, ...]:
-    """What a GEMM and a row must share before the GEMM is the row's ceiling."""
-    job = row.job
-    threads = None if job.threads is None else job.threads * (job.world // job.nodes)
-    return (row.machine.id, job.device, job.precision, threads, job.allocator, row.protocol, row.software.torch)
-
-
-def _with_ceilings(rows: Sequence[Row]) -> list[Row]:
-    """Every training row with the best GEMM of its device, and with the floors of its step."""
-    best: dict[tuple[object, ...], float] = {}
-    for row in rows:
-        if row.job.workload == "gemm" and row.flops_per_second is not None and row.job.copies == 1:
-            key = ceiling_key(row)
-            best[key] = max(best.get(key, 0.0), row.flops_per_second.value)
-    return [_with_ceiling(row, best.get(ceiling_key(row))) for row in rows]
-
-
-def _with_ceiling(row: Row, ceiling: float | None) -> Row:
-    if row.job.workload == "gemm" or row.step_seconds is None:
-        return row
-    if ceiling is not None:
-        ceiling *= gates.devices_of(row.job)
-    missing = dict(row.missing)
-    if ceiling is None:
-        missing["ceiling"] = "no GEMM was measured on this device at this precision, thread count and torch"
-    over = None if ceiling is None or row.flops_per_second is None else row.flops_per_second.value / ceiling
-    doubted = (*row.doubts, *((above_ceiling(over, row.job.division),) if over is not None and over > 1 else ()))
-    alone = row.job.processes == 1  # floors are one process's, and say nothing of waiting for others
-    found = bound(row.job, row.step_seconds.value, row.floors, row.operators_per_step, ceiling) if alone else None
-    return dataclasses.replace(row, ceiling_flops_per_second=ceiling, bound=found, missing=missing, doubts=doubted)
+def _products(groups: Iterable[list[Process]], peak_of: PeakOf) -> list[Row]:
+    """The matrix products of all runs, also of those that a newer run hides."""
+    return [build(members, peak_of) for members in groups if members[0].job.workload == "gemm"]
 
 
 def _with_speedup(row: Row, cpus: Sequence[Row], all_runs: bool, baseline: str | None) -> Row:

@@ -243,6 +243,15 @@ def above_ceiling(share: float, division: str = "reference") -> Doubt:
     return Doubt("above-ceiling", text, "Measure the products again, in the same run.")
 
 
+def ceiling_spread(product: Job, times: float) -> Doubt:
+    """Doubt a measured peak whose own processes differ (asked by `ceiling`, which sees the products beside the row)."""
+    name = f"size {units.count(product.size)}, {product.precision}"
+    text = (
+        f"the processes of the best matrix product ({name}) differ by {units.ratio(times)}: no row is compared with it"
+    )
+    return Doubt("ceiling-spread", text, "Stop other programs and measure the products again, in the same run.")
+
+
 def learns_worse(text: str) -> Doubt:
     """A mode that buys its speed with worse learning (asked by `converge`, which sees the plain mode too)."""
     return Doubt("learns-worse", text, "Claim no speed with it; `cnnbench converge` has the test.")

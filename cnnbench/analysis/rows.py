@@ -69,6 +69,8 @@ class Row:
     protocol: int
     run_id: str
     created_at: str
+    boot_id: str | None
+    """The boot in which the run began; None where it was not recorded."""
     outcomes: Mapping[str, int]
     """Processes by how they ended, `not run` included; they add up to what was planned."""
     failures: tuple[str, ...]
@@ -76,13 +78,21 @@ class Row:
     """What the processes that did not end well said, each once, by round."""
     costs: Mapping[tuple[str, int], float] = field(default_factory=dict)
     """Seconds of the same work by (run, round): what speed-ups divide."""
+    rates: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    """Model FLOP/s by (run, round): what shares of the measured peak divide."""
     step_seconds: Estimate | None = None
     images_per_second: Estimate | None = None
     flops_per_second: Estimate | None = None
     peak_flops_per_second: float | None = None
     peak_origin: str | None = None
-    ceiling_flops_per_second: float | None = None
-    """Measured peak: the best GEMM of the same device, precision and threads; `compare` fills it in."""
+    ceiling_flops_per_second: Estimate | None = None
+    """Measured peak: the best matrix product of the same run, else of the same boot; `ceiling` fills it in."""
+    ceiling_run_id: str | None = None
+    """The run in which that product was measured."""
+    of_ceiling: Estimate | None = None
+    """Achieved over measured peak."""
+    is_ceiling: bool = False
+    """Whether the row is a matrix product and the measured peak of its own run."""
     bound: Bound | None = None
     operators_per_step: int | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
@@ -124,13 +134,6 @@ class Row:
         return self.flops_per_second.value / self.peak_flops_per_second
 
     @property
-    def of_ceiling(self) -> float | None:
-        """Achieved over measured peak."""
-        if self.flops_per_second is None or not self.ceiling_flops_per_second:
-            return None
-        return self.flops_per_second.value / self.ceiling_flops_per_second
-
-    @property
     def ok(self) -> int:
         """Processes that ended well: the n of every estimate of the row."""
         return self.outcomes.get("ok", 0)
@@ -154,6 +157,7 @@ def build(members: Sequence[Process], peak_of: PeakOf) -> Row:
         protocol=first.protocol,
         run_id=first.run_id,
         created_at=first.run.created_at,
+        boot_id=first.run.boot_id,
         outcomes=dict(sorted(Counter(process.status for process in members).items())),
         failures=_failures(members),
         learned=tuple(process.learned for process in members if process.learned is not None),
@@ -219,6 +223,7 @@ def _with_figures(row: Row, good: Sequence[tuple[Process, Figures]]) -> Row:
     return dataclasses.replace(
         row,
         costs=_costs(row.job, good),
+        rates=_rates(good),
         step_seconds=stats.geometric([each.step_seconds for each in figures]),
         images_per_second=stats.geometric(images) if images else None,
         flops_per_second=stats.geometric(rates) if rates else None,
@@ -279,6 +284,15 @@ def _costs(job: Job, good: Sequence[tuple[Process, Figures]]) -> dict[tuple[str,
         if cost is not None:
             by_round.setdefault((process.run_id, process.job.round), []).append(cost)
     return {key: stats.geometric(costs).value for key, costs in by_round.items()}
+
+
+def _rates(good: Sequence[tuple[Process, Figures]]) -> dict[tuple[str, int], float]:
+    """Collect model FLOP/s by (run, round) from the processes whose FLOPs are known."""
+    by_round: dict[tuple[str, int], list[float]] = {}
+    for process, figures in good:
+        if figures.flops_per_second is not None:
+            by_round.setdefault((process.run_id, process.job.round), []).append(figures.flops_per_second)
+    return {key: stats.geometric(rates).value for key, rates in by_round.items()}
 
 
 def _job_seconds(job: Job, figures: Sequence[Figures]) -> tuple[Estimate | None, str | None]:

@@ -69,6 +69,8 @@ WORDS = {
     *("mode", "target", "seeds that reached it", "ended", "rung", "why not", "scaling", "slowest copy"),
 }
 """Columns of words, held letter by letter; `mark` is the column without a heading."""
+WITH_INTERVAL = {"of peak"}
+"""Columns that print n always, and the interval where there is one."""
 NAMES = {"processor"}
 """Columns that say which row it is."""
 SECONDS_AN_HOUR = 3600
@@ -111,6 +113,8 @@ def wrong(cell: Cell, wanted: Wanted) -> Iterator[str]:
             yield f"{name}: sorts by {cell.key!r}, from the records it is {right!r}"
         return
     figure = wanted.figures.get(name)
+    if name in WITH_INTERVAL and said.number and figure and None in (said.n, said.low or figure.low is None or None):
+        yield f"{name}: printed {cell.text!r} without its interval or n"
     for message in _wrong_figure(said, figure):
         yield f"{name}: printed {cell.text!r}, {message}"
     if cell.key and (figure is None or not _same(cell.key, figure.value)):

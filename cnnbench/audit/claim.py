@@ -15,13 +15,14 @@ _FIGURES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("time of the job", re.compile(rf"\bin (~?\d+:\d\d:[\d.]+{_BRACKETS})")),
     ("over", re.compile(rf"(~?[\d.,]+x{_BRACKETS}) the speed of ")),
     ("speed-up", re.compile(rf"([\d.,]+(?:e-\d+)?x{_BRACKETS}) as fast as ")),
-    ("of peak", re.compile(r"\breaches ([\d.]+ %) of the best")),
+    ("of peak", re.compile(rf"\breaches ([\d.,]+ %{_BRACKETS}) of the best")),
     ("achieved", re.compile(rf"\breaches ([\d.,e+]+) GFLOP/s({_BRACKETS})")),
     ("one step", re.compile(r"\btakes ([\d.,]+ \w+) for an? \w+ step")),
     ("what binds", re.compile(r"What binds the step: ([^;]+);")),
 )
 """Where a figure stands in a claim, by the heading it has in the tables."""
 _BASE = re.compile(r" as fast as (.+?) \((.+?)(?:, (\d+) threads?)?\)\.(?= |$)")
+_ORIGIN = re.compile(r" of the best matrix product on the same cores(?: in the same (\w+))?")
 _SIDE = re.compile(r" of side ([\d,]+)")
 _POINT = re.compile(r"(\d+) times the FLOPS, (\d+) times the speed: .* for the (.+) against its CPU")
 BESIDE = "the CPU beside it"
@@ -51,6 +52,7 @@ def _wrong(text: str, view: View, wanted: Wanted, name: str) -> Iterator[str]:
     if not isinstance(row, RawRow):
         return
     rest = text.replace(name, " ")
+    yield from _wrong_origin(rest, row, wanted.product)
     for column, pattern in _FIGURES:
         found = pattern.search(rest)
         if found is None:
@@ -70,6 +72,16 @@ def _wrong(text: str, view: View, wanted: Wanted, name: str) -> Iterator[str]:
     if view.published is not None:
         rest = phrases.without(rest, (f"{view.published.year}'s {view.published.processor}",))
     yield from phrases.wrong_of(rest, row)
+
+
+def _wrong_origin(text: str, row: RawRow, product: RawRow | None) -> Iterator[str]:
+    """`of the best matrix product of the same run`: or of the same boot only."""
+    said = _ORIGIN.search(text)
+    if said is None:
+        return
+    right = "no product" if product is None else "run" if product.header.run_id == row.header.run_id else "boot"
+    if said.group(1) != right:
+        yield f"compares with a product of the same {said.group(1)}, from the records it is {right}"
 
 
 def _wrong_base(said: re.Match[str], view: View, base: RawRow | None) -> Iterator[str]:

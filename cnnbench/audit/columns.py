@@ -79,6 +79,8 @@ HEADINGS: Mapping[str, str] = {
 }
 """Each column's heading on a page."""
 ESTIMATES: Mapping[str, str] = {
+    "ceiling": "measured_peak_flops_per_second",
+    "of_ceiling": "share_of_measured_peak",
     "achieved": "achieved_flops_per_second",
     "job": "job_seconds",
     "speedup": "speedup",
@@ -106,9 +108,7 @@ ESTIMATES: Mapping[str, str] = {
 """Raw values with their ends and n."""
 EXACT: Mapping[str, str] = {
     "peak": "peak_flops_per_second",
-    "ceiling": "measured_peak_flops_per_second",
     "mfu": "mfu",
-    "of_ceiling": "share_of_measured_peak",
     "host_peak": "host_peak_bytes",
     "device_peak": "device_peak_bytes",
     "device_reserved": "device_reserved_bytes",
@@ -139,6 +139,7 @@ OTHERS: Mapping[str, tuple[str, ...]] = {
     ),
     "precision": ("precision",),
     "peak": ("peak_kind", "peak_origin", "printed_flops"),
+    "ceiling": ("measured_peak_run_id",),
     "job": ("job_kind",),
     "speedup": ("baseline",),
     "versus": ("printed_speedup",),
@@ -227,6 +228,7 @@ def _of_measured(key: str, wanted: Wanted, row: RawRow, figure: Figure | None) -
         ),
         "precision": (job.precision,),
         "peak": ("theoretical", _origin(row), None),
+        "ceiling": (None if wanted.product is None else wanted.product.header.run_id,),
         "job": (kind,),
         "speedup": (None if wanted.base is None else wanted.base.full_name,),
         "versus": (None,),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnbench.audit import charts, claim, files, pages, raw, stopping, tables, web
+from cnnbench.audit import ceilings, charts, claim, files, pages, raw, stopping, tables, web
 from cnnbench.audit.pages import Chart, Page
 from cnnbench.audit.raw import RawRow
 from cnnbench.audit.tables import Checked
@@ -154,6 +154,7 @@ def _page(path: Path, text: str, evidence: Evidence, findings: Findings, others:
                 findings.say(f"{path}:{picture.line}", [f"describes {picture.target} otherwise than it does itself"])
     findings.say(path, claim.wrong_point(page.prose, view))
     findings.say(path, stopping.wrong_conclusions(page.prose, view))
+    findings.say(path, _wrong_peaks(page, view))
     findings.say(path, _wrong_digests(page.runs, evidence))
     for begin, seal in pages.parts(text):
         if digest(text[begin : seal.start() - 1]) != seal.group(1):
@@ -166,6 +167,13 @@ def _page(path: Path, text: str, evidence: Evidence, findings: Findings, others:
                 f"{path}:{text.count(chr(10), 0, mark.start()) + 1}", ["the mark of the page's digest is broken"]
             )
     return scope
+
+
+def _wrong_peaks(page: Page, view: View) -> Iterable[str]:
+    """Notes on measured peaks; a page with shares of them and with the list of ledgers has the notes of all its rows."""
+    shares = any("of peak" in table.headings for table in page.tables)
+    best = [(row, view.products.best(row)) for row in view.shown]
+    return ceilings.wrong_page(page.notes, best, complete=shares and "\n- Ledger " in page.notes)
 
 
 def _scope_of(page: Page, evidence: Evidence) -> Scope:
@@ -204,7 +212,8 @@ def _table_file(path: Path, text: str, evidence: Evidence, findings: Findings) -
     if not lines:
         return
     told = any(_RUN_TOLD.search(str(line.said.get("processor_text", ""))) for line in lines)
-    scope = Scope(frozenset(line.run for line in lines if line.run) or None, told)
+    named = {run for run, _ in pages.runs_of(text) if run in evidence.ledgers}
+    scope = Scope(frozenset(named | {line.run for line in lines if line.run}) or None, told)
     view = evidence.over(scope, list(files.speedups(lines, evidence.view(scope))))
     by_table: dict[str, list[files.Line]] = {}
     for line in lines:

@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from cnnbench import workloads
-from cnnbench.audit import intervals
+from cnnbench.audit import ceilings, intervals
+from cnnbench.audit.ceilings import BestProduct
 from cnnbench.audit.intervals import Figure, Said, geometric, plain
 from cnnbench.audit.raw import RawRow, shown
 from cnnbench.machine import peaks
@@ -17,11 +18,11 @@ Figures = Mapping[str, Figure | None]
 
 
 def of(
-    row: RawRow, base: RawRow | None, ceiling: float | None, published: ReferenceRow | None
+    row: RawRow, base: RawRow | None, product: RawRow | None, published: ReferenceRow | None
 ) -> dict[str, Figure | None]:
     """Every figure of the row by heading; None where a page should say n/a.
 
-    `base` is the row that its speed-up is over, `ceiling` the best product's FLOP/s, `published` the published CPU.
+    `base` is the row that its speed-up is over, `product` the row of its measured peak, `published` the published CPU.
     """
     peak = _theoretical(row)
     found: dict[str, Figure | None] = {"theoretical": plain(peak), "size": plain(row.job.size)}
@@ -30,12 +31,14 @@ def of(
     trials = [trial for _, trial in row.trials]
     memory = [trial.memory for trial in trials]
     achieved, time = rate(row), _job_time(row)
+    top = None if product is None else rate(product)
+    ceiling = None if top is None else top.times(devices(row))
     return found | {
         "achieved": achieved,
         "measured": achieved,
-        "measured peak": plain(ceiling),
+        "measured peak": ceiling,
         "MFU": plain(_share(achieved, peak)),
-        "of peak": plain(_share(achieved, ceiling)),
+        "of peak": None if product is None else ceilings.share(row, product, devices(row)),
         "time of the job": time,
         "speed-up": _speedup(row, base),
         "over": _over(row, time, published),
@@ -56,14 +59,14 @@ def of(
         "cold start": geometric([t.cold_start_seconds for t in trials if t.cold_start_seconds]),
         "pretraining": _pretraining(row),
         "one step": geometric(row.steps),
-        **_floors(row, ceiling),
+        **_floors(row, None if ceiling is None else ceiling.value),
     }
 
 
-def words(row: RawRow, found: Figures, best: float | None) -> dict[str, str]:
-    """The cells that are words, letter by letter; `best` is the best product's rate beside which the row may be marked."""
-    job, achieved = row.job, found.get("achieved")
-    is_best = job.workload == "gemm" and achieved is not None and best is not None and achieved.value >= best
+def words(row: RawRow, found: Figures, best: BestProduct | None) -> dict[str, str]:
+    """The cells that are words, letter by letter; `best` is the best product of the row's run."""
+    job = row.job
+    is_best = job.workload == "gemm" and best is not None and best.usable and best.row is row
     return {
         "precision": job.precision,
         "outcome": _outcome(row),
@@ -78,22 +81,9 @@ def rate(row: RawRow) -> Figure | None:
     return None if row.flops is None else geometric([row.flops / step for step in row.steps])
 
 
-def place_of(row: RawRow) -> tuple[object, ...]:
-    """What a product and a row share where the one is the other's ceiling."""
-    job = row.job
-    where = (row.header.machine.id, row.header.software.torch, row.protocol)
-    threads = job.threads and job.threads * job.world // job.nodes
-    return (*where, job.device, job.precision, threads, job.allocator)
-
-
 def devices(row: RawRow) -> int:
     """Processors that its FLOP/s are of: all ranks of a machine share its CPU, but each has a GPU of its own."""
     return row.job.nodes if row.job.device == "cpu" else row.job.world
-
-
-def best_among(row: RawRow) -> tuple[object, ...]:
-    """What products share of which a table marks the fastest."""
-    return (row.header.machine.id, row.protocol, row.job.precision, row.place)
 
 
 def _outcome(row: RawRow) -> str:
@@ -108,7 +98,7 @@ def _outcome(row: RawRow) -> str:
 def _verdict(found: Figures) -> str:
     step = found.get("one step")
     floors = [(floor.value, name) for name, floor in found.items() if name.endswith(" floor") and floor is not None]
-    if step is None or not floors:
+    if step is None or found.get("compute floor") is None:
         return "n/a"
     seconds, name = max(floors, key=lambda each: each[0])
     kind = name.removesuffix(" floor")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cnnbench.audit import cells, columns, converging, expected, machines, stopping, tables
+from cnnbench.audit import ceilings, cells, columns, converging, expected, machines, stopping, tables
 from cnnbench.audit.raw import RawRow, shown
 from cnnbench.audit.tables import Checked
 from cnnbench.audit.views import View, Wanted
@@ -18,6 +18,8 @@ from cnnbench.schema import ReferenceRow
 
 META = {"kind", "notes", "row_notes", "clock_rule", "report_notes"}
 """What is said about a line and its table in prose, or in a word that its figures repeat."""
+NOTED = {"training", "lecture", "resources", "bounds", "gemm"}
+"""Tables whose lines have all notes of their rows."""
 _OURS = re.compile(r'\s*\{\s*"cnnbench":')
 IDENTITY = ("run_id", "work_key_sha256", "protocol", "device", "threads", "allocator")
 _MACHINE = re.compile(r"machine_(\d+)")
@@ -31,6 +33,8 @@ class Line:
     table: str
     group: str
     said: Mapping[str, Any]
+    notes: str = ""
+    """What it says in prose of its own row."""
 
     @property
     def run(self) -> str | None:
@@ -47,7 +51,7 @@ def comma_separated(text: str) -> list[Line] | None:
     for row in reader:
         table, group = row.pop("table") or "", row.pop("group") or ""
         said = {name: value.removeprefix("'") for name, value in row.items() if value and name not in META}
-        found.append(Line(reader.line_num, table, group, said))
+        found.append(Line(reader.line_num, table, group, said, row.get("row_notes") or ""))
     return found
 
 
@@ -66,7 +70,8 @@ def as_json(text: str) -> list[Line] | None:
         for table in document["tables"]:
             for row in table["rows"]:
                 said = {name: value for name, value in row.items() if value not in (None, "") and name not in META}
-                found.append(Line(len(found) + 1, table["key"], said.pop("group", ""), said))
+                notes = "; ".join(map(str, row.get("notes") or ()))
+                found.append(Line(len(found) + 1, table["key"], said.pop("group", ""), said, notes))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it has no tables of rows: {error!r}") from error
     return found
@@ -139,6 +144,8 @@ def _wrong(line: Line, view: View) -> Iterator[str]:
     if isinstance(row, RawRow):
         wanted = tables.with_price(view.wanted(row), _number(line.said.get("price_per_hour")))
         wanted = tables.with_seed(wanted, _number(line.said.get("seed")))
+        if line.table in NOTED:
+            yield from ceilings.wrong_notes(line.notes, row, view.products.best(row))
         if not tables.fits(line.group, row, view):
             yield f"its group is {line.group!r}, which is other work"
     else:

@@ -118,6 +118,8 @@ def roof(mark: Mark, rows: Sequence[Wanted]) -> Fields | None:
     raw = [each.row for each in rows if isinstance(each.row, RawRow)]
     ceilings = [figure.value for each in rows if (figure := each.figures.get("measured peak"))]
     slopes = [copy for row in raw if (copy := figures.floors_of(row).get("copy_bytes_per_second"))]
+    if len({each.product.header.run_id for each in rows if each.product is not None}) > 1:
+        return None  # steps of several runs have no roof in common
     if not ceilings or not slopes or mark.get("order") not in (0, 1, 2):
         return None
     ceiling, ridge = max(ceilings), max(ceilings) / max(slopes)

@@ -87,6 +87,8 @@ class Page:
     """Runs that the page says it is made of, with the beginning of each ledger's final digest."""
     prose: str = ""
     """The text of a Markdown page as its reader sees it; of an HTML page its lead sentences."""
+    notes: str = ""
+    """The notes under its tables, one a line."""
 
 
 def heading(text: str) -> str:
@@ -108,6 +110,7 @@ def markdown(path: Path, text: str) -> Page:
     """A Markdown page."""
     prose = unescape(text)
     page = Page(path, list(tables(text)), list(_claims(text)), runs=runs_of(prose), prose=prose)
+    page.notes = "\n".join(line for line in prose.splitlines() if line.startswith("- "))
     for found in re.finditer(r"(?m)(?:^\*\*(.+)\*\*\n\n)?^!\[(.*)\]\(([^()]+)\)$", text):
         title, words, target = (unescape(part or "") for part in found.groups())
         page.pictures.append(Picture(text.count("\n", 0, found.end()) + 1, title, words, target))

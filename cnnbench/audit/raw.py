@@ -108,6 +108,14 @@ class RawRow:
         return {key: statistics.geometric_mean(found) for key, found in costs.items()}
 
     @cached_property
+    def step_costs(self) -> Cost:
+        """Mean seconds of a step by run and round."""
+        costs: dict[tuple[str, int], list[float]] = {}
+        for record, trial in self.trials:
+            costs.setdefault((record.run_id, record.job.round), []).append(sum(trial.block_seconds) / trial.steps)
+        return {key: statistics.geometric_mean(found) for key, found in costs.items()}
+
+    @cached_property
     def workload(self) -> Workload | None:
         """Its workload, where it is known here in the version that ran."""
         try:

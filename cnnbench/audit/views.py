@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from cnnbench.audit import copied, figures, intervals, ladders, phrases, scalings, targets
+from cnnbench.audit.ceilings import Products
 from cnnbench.audit.intervals import Figure, plain
 from cnnbench.audit.raw import RawRow, newest, numbers_in, shown
 from cnnbench.schema import ReferenceRow, RunHeader
@@ -34,6 +35,8 @@ class Wanted:
     words: dict[str, str] = field(default_factory=dict)
     base: RawRow | None = None
     """What its speed-up is over."""
+    product: RawRow | None = None
+    """The row of its measured peak."""
     beside: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     """Raw values of files that are none of a row but of one of its seeds."""
 
@@ -55,15 +58,13 @@ class View:
     def wanted(self, row: RawRow) -> Wanted:
         """What should be said of a raw row."""
         if id(row) not in self._wanted:
-            base, ceiling = self.base_of(row), None
-            if row.job.workload != "gemm":
-                ceiling = self._ceilings.get(figures.place_of(row))
-                ceiling = ceiling and ceiling * figures.devices(row)
-            found = figures.of(row, base, ceiling, self.published) | targets.of(row) | self._rungs.get(id(row), {})
+            base, best = self.base_of(row), self.products.best(row)
+            compared = best is not None and best.usable and row.trials and row.job.workload != "gemm"
+            product = best.row if best is not None and compared else None
+            found = figures.of(row, base, product, self.published) | targets.of(row) | self._rungs.get(id(row), {})
             found |= self._scaled.get(id(row), {}) | copied.figures(row)
-            best = self._best.get(figures.best_among(row))
             words = figures.words(row, found, best) | targets.words(row) | scalings.words(row) | copied.words(row)
-            self._wanted[id(row)] = Wanted(row, found, words, base)
+            self._wanted[id(row)] = Wanted(row, found, words, base, product)
         return self._wanted[id(row)]
 
     def printed_as(self, cell: str) -> list[Wanted]:
@@ -147,14 +148,9 @@ class View:
         return next(iter(own or bases), None)
 
     @cached_property
-    def _ceilings(self) -> dict[tuple[object, ...], float]:
-        """The best product's rate at each place."""
-        return self._rates(figures.place_of)
-
-    @cached_property
-    def _best(self) -> dict[tuple[object, ...], float]:
-        """The best product's rate among those of which a table marks one."""
-        return self._rates(figures.best_among)
+    def products(self) -> Products:
+        """The matrix products of all runs of the page, also of those that a newer run hides."""
+        return Products(self.rows)
 
     @cached_property
     def _rungs(self) -> dict[int, dict[str, Figure | None]]:
@@ -165,14 +161,6 @@ class View:
     def _scaled(self) -> dict[int, dict[str, Figure | None]]:
         """Each row of one job on several ranks against one process, by the `id` of the row."""
         return scalings.figures(self.shown)
-
-    def _rates(self, of: Callable[[RawRow], tuple[object, ...]]) -> dict[tuple[object, ...], float]:
-        found: dict[tuple[object, ...], float] = {}
-        for row in self.shown:
-            rate = figures.rate(row) if row.job.workload == "gemm" and row.job.copies == 1 else None
-            if rate is not None:
-                found[of(row)] = max(found.get(of(row), 0.0), rate.value)
-        return found
 
     @cached_property
     def places(self) -> frozenset[str]:

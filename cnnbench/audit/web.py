@@ -21,6 +21,7 @@ def html(path: Path, text: str) -> Page:
     reader = _Reader(Page(path))
     reader.feed(text)
     reader.close()
+    reader.page.notes = "\n".join(f"- {' '.join(note.split())}" for note in reader.notes)
     reader.page.runs = runs_of("\n".join(reader.notes))
     return reader.page
 

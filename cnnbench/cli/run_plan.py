@@ -78,6 +78,7 @@ def _same_workloads(header: RunHeader) -> None:
 def new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], digits: Digits) -> RunHeader:
     """The plan and all it rests on."""
     from cnnbench import workloads
+    from cnnbench.machine.fingerprint import boot_id
     from cnnbench.machine.inventory import select
     from cnnbench.plan.matrix import make_plan
     from cnnbench.schema import RunHeader
@@ -117,6 +118,7 @@ def new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str,
     return RunHeader(
         run_id=new_run_id(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        boot_id=boot_id(),
         suites={suite.name: suite.digest for suite in loaded},
         seed=seed,
         options={

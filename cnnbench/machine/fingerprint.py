@@ -94,6 +94,11 @@ def fingerprint(
     return machine.model_copy(update={"id": _identity(machine)})
 
 
+def boot_id(*, proc: Path = PROC) -> str | None:
+    """Read the random id that the kernel drew when it booted; None on systems that have none."""
+    return _line(proc / "sys/kernel/random/boot_id").strip() or None
+
+
 def _identity(machine: Machine) -> str:
     """`amd-ryzen-9-7950x+nvidia-geforce-rtx-4090-1a2b3c4d`: slugs, then eight digits of SHA-256 over the stable fields."""
     accelerators = [device for device in machine.devices if device.kind != "cpu"]

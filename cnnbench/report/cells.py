@@ -86,9 +86,10 @@ def peak(row: Row) -> Cell:
 
 
 def ceiling(row: Row) -> Cell:
-    """The measured peak: the best matrix product of the same device, precision and threads."""
-    value = row.ceiling_flops_per_second
-    return Cell(units.giga(value), (), {"measured_peak_flops_per_second": value})
+    """The measured peak: the best matrix product of the same run, device, precision and threads."""
+    estimate = row.ceiling_flops_per_second
+    raw = values("measured_peak_flops_per_second", estimate) | {"measured_peak_run_id": row.ceiling_run_id}
+    return Cell(units.giga(None if estimate is None else estimate.value), (), raw)
 
 
 def utilisation(row: Row) -> Cell:
@@ -98,7 +99,15 @@ def utilisation(row: Row) -> Cell:
 
 def share_of_ceiling(row: Row) -> Cell:
     """Achieved over the measured peak."""
-    return Cell(units.percent(row.of_ceiling, 0), (), {"share_of_measured_peak": row.of_ceiling})
+    found = row.of_ceiling
+    raw = values("share_of_measured_peak", found)
+    if found is None:
+        return Cell(units.NOT_AVAILABLE, (), raw)
+    return Cell(_whole_percent(found.value), (*interval(found, _whole_percent), f"n={found.n}"), raw)
+
+
+def _whole_percent(share: float | None) -> str:
+    return units.percent(share, 0)
 
 
 def step(row: Row) -> Cell:

@@ -102,8 +102,12 @@ def _over_published(row: Row, comparison: Comparison) -> str | None:
 def _why(row: Row) -> str | None:
     if row.bound is None or not row.bound.floors or row.of_ceiling is None:
         return None
-    share = cells.share_of_ceiling(row).text
-    return f"What binds the step: {row.bound.verdict}; it reaches {share} of the best matrix product on the same cores."
+    share = _with_details(cells.share_of_ceiling(row))
+    where = "run" if row.ceiling_run_id == row.run_id else "boot"
+    return (
+        f"What binds the step: {row.bound.verdict}; it reaches {share} of the best matrix product on the same cores in "
+        f"the same {where}."
+    )
 
 
 def _with_details(cell: Cell) -> str:

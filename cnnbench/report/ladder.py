@@ -17,7 +17,7 @@ CLOCK = (
     "times of rows of different precision are divided here on purpose, to show what each rung brings, and nowhere else; ratios "
     "are of a step (of the whole job where it was measured), paired by round where both ran in it; rungs in a fixed order: "
     "division, precision (fp32, tf32, bf16, fp16), layout, execution, loader; of peak is of the measured peak of the rung's own "
-    "precision"
+    "run and precision"
 )
 
 

@@ -13,13 +13,17 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "machine/peaks: cores or SMs x FLOP a clock x rated clock, dense, for the row's precision",
         "header.machine.devices",
     ),
-    "measured peak": ("largest rate of the gemm rows of the same device, precision, threads and torch", "gemm records"),
+    "measured peak": (
+        "geometric mean over processes of the gemm size with the largest, of the same run (else of the same boot_id and "
+        "machine), device, precision, threads and allocator; none if its processes differ by more than 1.5x",
+        "gemm records, header.boot_id",
+    ),
     "achieved": (
         "model FLOPs of a step / mean seconds of a step; geometric mean over processes",
         "block_seconds, steps",
     ),
     "MFU": ("achieved / theoretical", ""),
-    "of peak": ("achieved / measured peak", ""),
+    "of peak": ("achieved / measured peak, by round where both ran in it (else Welch on the logs)", "as for both"),
     "time of the job": (
         "job clock: job_seconds; projected: sum(block_seconds) / steps x epochs x steps_per_epoch; geometric mean",
         "job_seconds or block_seconds, steps, epochs, steps_per_epoch",
@@ -40,8 +44,8 @@ FORMULAS: dict[str, tuple[str, str]] = {
     "cold start": ("geometric mean over processes", "cold_start_seconds"),
     "one step": ("sum(block_seconds) / steps; geometric mean over processes", "block_seconds, steps"),
     "floors": (
-        "compute: FLOPs / measured peak; bandwidth: (5 x activations x batch + 8 x parameters) bytes / copy speed; launch: "
-        "operators x smallest operator; input: drawing one batch",
+        "compute: FLOPs / measured peak, without which nothing is said to bind; bandwidth: (5 x activations x batch + 8 x "
+        "parameters) bytes / copy speed; launch: operators x smallest operator; input: drawing one batch",
         "floors, operators_per_step",
     ),
     "interval": ("mean of the logs ± Student's t(n - 1) x standard deviation / sqrt(n), from n = 3", ""),

@@ -27,11 +27,11 @@ RESOURCE_CLOCK = (
 )
 BOUND_CLOCK = (
     "floors are the best of 5 in the same process: operators x smallest operator, bytes moved at copy speed, FLOPs at the "
-    "best GEMM, one batch drawn"
+    "best GEMM of the same run, one batch drawn; without that GEMM the highest floor is unknown, so nothing is said to bind"
 )
 
 FIGURES = {
-    "ceiling": "measured peak",
+    "ceiling": "measured peak, of peak, compute floor",
     "peak": "theoretical FLOP/s",
     "flops": "achieved FLOP/s",
     "job": "time of the job",
@@ -221,11 +221,15 @@ def _as_printed(row: ReferenceRow) -> tuple[str, ...]:
 
 
 def of_ledgers(rows: Sequence[Row], digests: Mapping[str, str]) -> list[Note]:
-    """Where each ledger ended when this was made: what `cnnbench audit` holds the ledger against."""
+    """Where each ledger ended when this was made: what `cnnbench audit` holds the ledger against.
+
+    A run that has no row here is listed too if a row's measured peak is from it.
+    """
+    runs = {(row.machine.id, run) for row in rows for run in (row.run_id, row.ceiling_run_id) if run is not None}
     return [
-        Note("run", f"Ledger {plain(row.machine.id)}/{plain(row.run_id)} sha256:{digests[row.run_id][:16]}")
-        for row in sorted(rows, key=lambda each: (each.machine.id, each.run_id))
-        if row.run_id in digests
+        Note("run", f"Ledger {plain(machine)}/{plain(run)} sha256:{digests[run][:16]}")
+        for machine, run in sorted(runs)
+        if run in digests
     ]
 
 

@@ -211,9 +211,8 @@ def _gemm(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:
         return cells.achieved(row, with_interval=True)
 
     def ceiling(row: Row) -> Cell:
-        return Cell("ceiling" if id(row) in best else "", (), {"is_ceiling": id(row) in best})
+        return Cell("ceiling" if row.is_ceiling else "", (), {"is_ceiling": row.is_ceiling})
 
-    best = {id(row) for row in _ceilings(rows)}
     columns: list[tuple[Column, Callable[[Row], Cell]]] = [
         (Column("processor", "processor", "", 1, "left"), processor),
         (Column("precision", "preci-\nsion", "", 1, "left"), cells.precision),
@@ -227,18 +226,6 @@ def _gemm(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:
     groups = _groups(rows, [cell for _, cell in columns])
     heading = "Ceiling: what bare matrix products reach"
     return Table("gemm", heading, notes.GEMM_CLOCK, tuple(column for column, _ in columns), groups)
-
-
-def _ceilings(rows: Sequence[Row]) -> list[Row]:
-    """The fastest size of each processor, thread count and precision."""
-    best: dict[tuple[object, ...], Row] = {}
-    for row in rows:
-        key = (row.machine.id, row.protocol, row.job.precision, labels.place(row.job))
-        rate = row.flops_per_second
-        held = best[key].flops_per_second if key in best else None
-        if row.job.copies == 1 and rate is not None and (held is None or rate.value > held.value):
-            best[key] = row
-    return list(best.values())
 
 
 def _groups(rows: Sequence[Row], columns: Sequence[Callable[[Row], Cell]]) -> tuple[Group, ...]:

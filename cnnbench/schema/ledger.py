@@ -13,7 +13,7 @@ from cnnbench.schema.job import Job
 from cnnbench.schema.machine import DeviceKind, Machine, Software
 from cnnbench.schema.trial import Outcome
 
-SCHEMA = 3
+SCHEMA = 4
 PROTOCOL = 1
 
 
@@ -61,6 +61,9 @@ class RunHeader(Frozen):
     protocol: int = PROTOCOL
     run_id: str
     created_at: str
+    boot_id: str | None = Field(
+        default=None, description="the kernel's random id of the boot in which the run began; None where there is none"
+    )
     suites: dict[str, str] = Field(description="suite name to SHA-256 of its file")
     seed: int
     options: dict[str, str] = Field(default_factory=dict, description="command-line choices that shaped the plan")
@@ -95,7 +98,7 @@ def _same(line: dict[str, Any]) -> dict[str, Any]:
     return line
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _same, 2: _same}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _same, 2: _same, 3: _same}
 """`UPGRADES[n]` turns a line of schema n into one of schema n + 1."""
 
 

@@ -73,7 +73,7 @@ def _measured(row: Row) -> list[Datum]:
     achieved = None if row.flops_per_second is None else row.flops_per_second.value
     known = [
         (THEORETICAL, row.peak_flops_per_second),
-        (CEILING, row.ceiling_flops_per_second),
+        (CEILING, None if row.ceiling_flops_per_second is None else row.ceiling_flops_per_second.value),
         (ACHIEVED, achieved),
     ]
     return [

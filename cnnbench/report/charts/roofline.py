@@ -40,7 +40,7 @@ def roofline(material: Material) -> Chart | None:
     by_place: dict[Place, list[Row]] = {}
     for row in roofed:
         by_place.setdefault(_place(row), []).append(row)
-    places = spread(sorted(by_place, key=lambda place: (-_height(by_place[place]), place)), lambda place: place[2:])
+    places = spread(sorted(by_place, key=lambda place: (-_height(by_place[place]), place)), lambda place: place[3:])
     shown = places[:MOST_ROOFS]
     if not shown:
         return None
@@ -63,13 +63,13 @@ def _bandwidth(row: Row) -> float | None:
 
 
 def _place(row: Row) -> Place:
-    """What has a roof of its own; machines of a kind differ in the first two alone, machine and device."""
-    job = row.job
-    return row.machine.id, job.device, row.device.name, f"{row.device.kind} {job.threads}", job.precision
+    """What has a roof of its own; processors of a kind differ in the first three alone: machine, device and run."""
+    job, run = row.job, row.ceiling_run_id or row.run_id
+    return row.machine.id, job.device, run, row.device.name, f"{row.device.kind} {job.threads}", job.precision
 
 
 def _height(rows: Sequence[Row]) -> float:
-    return max(row.ceiling_flops_per_second or 0.0 for row in rows)
+    return max(row.ceiling_flops_per_second.value for row in rows if row.ceiling_flops_per_second)
 
 
 def _roof(place: str, rows: list[Row]) -> list[Datum]:
@@ -171,9 +171,9 @@ def _draw(data: list[Datum], places: list[str], more: str) -> Chart:
         if d["kind"] in STEPS
     ]
     caption = (
-        "The slope is the measured copy bandwidth, the level the best matrix product measured on the same device. A training "
-        "step's bytes are the least it must move (each activation five times, each parameter eight), so its point lies as far "
-        "right as it can: below the roof by what the kernels leave unused."
+        "The slope is the measured copy bandwidth, the level the best matrix product measured on the same device in the same "
+        "run. A training step's bytes are the least it must move (each activation five times, each parameter eight), so its "
+        "point lies as far right as it can: below the roof by what the kernels leave unused."
     )
     caption += " An inference step moves activations twice and parameters once." if STEPS[1] in kinds else ""
     caption += more
