@@ -31,7 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,7 +59,7 @@ LEAST_PAIRS = 10
 MOST_PAIRS = signflip.MOST
 MINUTES = 12.0
 WORKER_SECONDS = 600.0
-ROUNDS, STEPS_PER_TURN = 30, 10
+ROUNDS, STEPS_PER_TURN = 16, 5
 WORKER_MODULES = ("worker",)
 PAIRED_MODULES = ("paired_worker", "turns")
 """Files of cnnbench/engine, the newest name first: a revision is started by the first that it has."""
@@ -188,17 +188,12 @@ def measure_pairs(
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Two revisions, checked out, and how to measure a pair of them."""
-
-    workers: Workers
-    seed: int
-    worker_job: Job
-    data_dir: Path | None
+class NamedWorkers(Workers):
+    """The check's workers, each started by the name that the module has in its own revision."""
 
     def command(self, arm: Arm, modules: Sequence[str]) -> tuple[str, ...]:
-        """Return the command that starts a worker of the arm, by the newest module name that its checkout has."""
-        engine = self.workers.places.root / arm / "cnnbench" / "engine"
+        """Return the command that starts the first of these modules that the arm's checkout has."""
+        engine = self.places.root / arm / "cnnbench" / "engine"
         name = next((each for each in modules if (engine / f"{each}.py").exists()), None)
         if name is None:
             raise ComparisonError(f"{arm}: its cnnbench/engine has none of {', '.join(modules)}: it cannot be compared")
@@ -206,8 +201,17 @@ class Bench:
 
     def start(self, arm: Arm, first: Arm) -> Start:
         """Return how to start the arm's paired worker."""
-        start = self.workers.start(arm, first)
-        return Start(arm, self.command(arm, PAIRED_MODULES), start.environment, start.folder)
+        return replace(super().start(arm, first), command=self.command(arm, PAIRED_MODULES))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Two revisions, checked out, and how to measure a pair of them."""
+
+    workers: NamedWorkers
+    seed: int
+    worker_job: Job
+    data_dir: Path | None
 
     def measure_turns(self, number: int) -> Pair:
         """Measure a block of turns of two living workers. Raises WorkerError, ComparisonError."""
@@ -219,7 +223,9 @@ class Bench:
             timed[start.arm] = TimedArm(start)
             return timed[start.arm]
 
-        block = measure_block(design, self.start, number, "screening", tuple(design.jobs["base"]), starting=starting)
+        block = measure_block(
+            design, self.workers.start, number, "screening", tuple(design.jobs["base"]), starting=starting
+        )
         if block.failure is not None:
             raise WorkerError(f"{block.failure.arm}: {block.failure.status}: {block.failure.message}")
         for job in block.base:
@@ -238,7 +244,9 @@ class Bench:
             self.workers.places.exchange(first)
             folders = self.workers.places.folders(arm, first)
             environment = whole_environment(paired_environment([self.worker_job], None, folders))
-            ran[arm] = run_worker(arm, self.command(arm, WORKER_MODULES), environment, self.worker_job, self.data_dir)
+            ran[arm] = run_worker(
+                arm, self.workers.command(arm, WORKER_MODULES), environment, self.worker_job, self.data_dir
+            )
         base, head = ran["base"], ran["head"]
         require_equal_work(self.worker_job.label, base.work, head.work)
         ratios = {"worker path": math.log(head.wall_seconds / base.wall_seconds),
@@ -399,7 +407,7 @@ def open_bench(arguments: argparse.Namespace) -> Iterator[tuple[Bench, dict[str,
     turn_jobs, worker_job = jobs_of(arguments.threads, "synthetic" if arguments.data_dir is None else "mnist")
     cache = default_cache_dir(os.environ).parent / "arms"  # the check's own: it removes what a killed run left there
     with revisions.open_places(cache, repository, found) as places:
-        workers = Workers(places, dict.fromkeys(ARMS, sys.executable), dict.fromkeys(ARMS, turn_jobs), None)
+        workers = NamedWorkers(places, dict.fromkeys(ARMS, sys.executable), dict.fromkeys(ARMS, turn_jobs), None)
         sides = introduce(workers, {arm: ArmWish(sys.executable, found[arm], {}) for arm in ARMS})
         about: dict[str, Any] = {arm: {"label": side.label, "commit": side.commit, "software": side.software.model_dump()}
                  for arm, side in sides.items()}  # fmt: skip
@@ -457,6 +465,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write every pair's raw times as JSON")
     found = parser.parse_args(arguments)
     found.seed = random.SystemRandom().randrange(2**31) if found.seed is None else found.seed
+    if found.data_dir is not None:
+        found.data_dir = found.data_dir.resolve()  # workers are started in folders of their own
     return found
 
 
