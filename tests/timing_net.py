@@ -459,7 +459,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=None, metavar="N",
                         help="seed for the random order of the two revisions  [default: random, saved]")  # fmt: skip
     parser.add_argument("--threads", type=_count(1024), default=1, metavar="N",
-                        help="CPU threads  [default: 1, where Python's share of a step shows most]")  # fmt: skip
+                        help="CPU threads  [default: 1]")  # fmt: skip
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("CNNBENCH_DATA"), metavar="DIR",
                         help="directory of MNIST's four files  [default: CNNBENCH_DATA, else synthetic digits]")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write every pair's raw times as JSON")
