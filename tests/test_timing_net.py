@@ -310,13 +310,14 @@ def test_wrong_options_are_refused(wrong: list[str], capsys: pytest.CaptureFixtu
 
 @pytest.mark.slow
 def test_a_revision_and_itself_are_measured_with_real_workers(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two pairs of each kind give no exact interval: inconclusive, never passed. All times are there, nothing is left behind."""
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():
         pytest.skip("not a git checkout: there are no revisions")
     before = worktrees(root)
+    monkeypatch.setattr(timing_net, "ROUNDS", 3)
     output = tmp_path / "net.json"
     assert (
         timing_net.main(["--base", "HEAD", "--head", "HEAD", "--pairs", "2", "--minutes", "60", "-o", str(output)]) == 4
