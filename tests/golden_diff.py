@@ -225,7 +225,7 @@ class _Markup(html.parser.HTMLParser):
 
 
 @dataclass
-class Exception_:
+class Exemption:
     """A declared difference: outputs by glob, places by pattern, what the old value becomes, and why."""
 
     reason: str
@@ -244,7 +244,7 @@ class Exception_:
         )
 
 
-def load_exceptions(path: Path) -> list[Exception_]:
+def load_exceptions(path: Path) -> list[Exemption]:
     """Read the declared exceptions; none where there is no such file. Raises ValueError for one without a reason."""
     if not path.exists():
         return []
@@ -256,10 +256,10 @@ def load_exceptions(path: Path) -> list[Exception_]:
             raise ValueError(f"{path}: an exception without a reason: {table}")
         if "new" in table and not table.get("old"):
             raise ValueError(f"{path}: an exception with `new` and without the `old` that it replaces: {table}")
-    return [Exception_(**table) for table in tables]
+    return [Exemption(**table) for table in tables]
 
 
-def undeclared(found: Sequence[Difference], exceptions: Sequence[Exception_]) -> list[Difference]:
+def undeclared(found: Sequence[Difference], exceptions: Sequence[Exemption]) -> list[Difference]:
     """Return the differences that no exception explains, and count what each exception explained.
 
     Those with `new` rewrite the old value, all that apply one after the other; the result must be the new value.
@@ -267,7 +267,7 @@ def undeclared(found: Sequence[Difference], exceptions: Sequence[Exception_]) ->
     return [each for each in found if not _declared(each, exceptions)]
 
 
-def _declared(found: Difference, exceptions: Sequence[Exception_]) -> bool:
+def _declared(found: Difference, exceptions: Sequence[Exemption]) -> bool:
     applied, text = [], found.old
     for each in exceptions:
         if not each.covers(found):

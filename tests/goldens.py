@@ -183,10 +183,10 @@ def _environment(work: Path) -> dict[str, str]:
 def _run(work: Path, chosen: Sequence[Case], options: Options) -> None:
     """Run the cases, the longest first, through one process that forks for each."""
     (work / "home").mkdir()
+    times = work / "times.txt"
     environment = _environment(work)
     translate = _Translator(environment, work)
     jobs = []
-    (WORK / "times.txt").write_text("")
     for case in sorted(chosen, key=lambda case: -case.weight * len(case.steps)):
         folder = work / "cases" / case.name
         folder.mkdir(parents=True)
@@ -195,10 +195,13 @@ def _run(work: Path, chosen: Sequence[Case], options: Options) -> None:
         for name, text in case.files.items():
             (folder / name).write_text(text)
         steps = [{"arguments": translate(each.arguments), "suffix": each.suffix} for each in case.steps]
-        jobs.append({"folder": str(folder), "steps": steps, "times": str(WORK / "times.txt")})
+        jobs.append({"folder": str(folder), "steps": steps, "times": str(times)})
     asked = json.dumps({"tree": str(work / "tree"), "jobs": jobs, "at_once": options.jobs, "fresh": options.fresh})
     command = [sys.executable, str(Path(__file__).resolve()), "serve"]
-    subprocess.run(command, input=asked, text=True, env=environment, cwd=work, check=True)
+    if subprocess.run(command, input=asked, text=True, env=environment, cwd=work, check=False).returncode:
+        raise SystemExit("a case could not be run; nothing was recorded")
+    spent = [float(line.split()[0]) for line in times.read_text().splitlines()]
+    print(f"{len(jobs)} cases, {len(spent)} commands, {sum(spent):.0f} s of CPU time", file=sys.stderr)
 
 
 class _Translator:
@@ -262,17 +265,18 @@ def serve() -> int:
     for name in PRELOADED if not asked["fresh"] else ():
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    running: set[int] = set()
+    running, broken = 0, 0
     for job in asked["jobs"]:
-        while len(running) >= asked["at_once"]:
-            running.discard(os.wait()[0])
+        if running >= asked["at_once"]:
+            broken += os.wait()[1] != 0
+            running -= 1
         child = os.fork()
         if child == 0:
             _leave(lambda: _run_job(job, asked["fresh"]))  # noqa: B023 (called at once)
-        running.add(child)
-    while running:
-        running.discard(os.wait()[0])
-    return 0
+        running += 1
+    for _ in range(running):
+        broken += os.wait()[1] != 0
+    return 1 if broken else 0
 
 
 def _leave(act: Callable[[], Any]) -> None:
