@@ -28,7 +28,10 @@ class Difference:
     new: str
 
     def __str__(self) -> str:
-        return f"{self.output}: {self.place}: {_short(self.old)} -> {_short(self.new)}"
+        """Show both values, of long ones the part around the first character that differs."""
+        same = next((n for n, (a, b) in enumerate(zip(self.old, self.new, strict=False)) if a != b), 0)
+        one, other = (_around(text, same) for text in (self.old, self.new))
+        return f"{self.output}: {self.place}: {one} -> {other}"
 
 
 @dataclass(frozen=True)
@@ -284,5 +287,9 @@ def _declared(found: Difference, exceptions: Sequence[Exemption]) -> bool:
     return True
 
 
-def _short(text: str, most: int = 160) -> str:
-    return repr(text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}")
+def _around(text: str, place: int, most: int = 160) -> str:
+    if len(text) <= most:
+        return repr(text)
+    begin = max(0, min(place - most // 2, len(text) - most))
+    cut = text[begin : begin + most]
+    return repr(f"{'... ' if begin else ''}{cut}{' ...' if begin + most < len(text) else ''}")

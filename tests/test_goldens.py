@@ -49,6 +49,14 @@ def test_a_page_is_compared_by_cell_and_by_embedded_data() -> None:
     assert (data.place, data.old, data.new) == ("script data-speed 0.rows[0].seconds", "1.0", "1.25")
 
 
+def test_of_long_values_the_part_that_differs_is_printed() -> None:
+    old, new = f"{'a' * 500}1.25 s{'b' * 500}", f"{'a' * 500}1.75 s{'b' * 500}"
+    printed = str(Difference("a.md", "line 1", old, new))
+    assert "1.25 s" in printed
+    assert "1.75 s" in printed
+    assert len(printed) < 400
+
+
 def test_a_drawing_whose_words_are_equal_and_lines_are_not_differs_too() -> None:
     old, new = b'<svg><path d="M0 1"/><text>cnn</text></svg>', b'<svg><path d="M0 2"/><text>cnn</text></svg>'
     (found,) = differences("a.svg", old, new)
