@@ -154,7 +154,7 @@ def _comparisons(inputs: Path, frozen: Path) -> Iterator[Case]:
         yield Case(f"compare/{name}", steps, links, cheap=name == "sides")
     links = {"old": frozen / "sides" / "old", "new": frozen / "sides" / "new"}
     whole = Step(("report", "old", "new", "--template", "compare", "--static", "-o", "page"))
-    yield Case("compare/page", (whole, Step(("audit", "--json", "old", "new", "page"), "json")), links, weight=3)
+    yield Case("compare/page", (whole,), links, weight=10)
     prices = ("--price-per-hour", "2.5", "--price-per-hour", "gpubox-9f9f=12.34567", "--currency", "USD")
     links = {"results": frozen / "report" / "results"}
     over = ("--baseline", "gpubox-9f9f/cpu/8")
@@ -186,9 +186,7 @@ def _exports(inputs: Path, frozen: Path) -> Iterator[Case]:
         yield Case(
             f"{name}/exports",
             (
-                Step(("export", "results", "--to", "pytest-benchmark", "--last", "-o", "theirs.json")),
-                Step(("ingest", "theirs.json", "-o", "read.csv")),
-                Step(("ingest", "theirs.json")),
+                Step(("export", "results", "--to", "pytest-benchmark", "--last"), "json"),
                 Step(("export", "results", "--to", "github-action-benchmark", "--last"), "json"),
             ),
             {"results": folders[name]},
@@ -198,6 +196,9 @@ def _exports(inputs: Path, frozen: Path) -> Iterator[Case]:
             (Step(("merge", "results", "-o", "merged", "--json"), "json"), step("show", "merged", form="json")),
             {"results": folders[name]},
         )
+    theirs = {path.name: path for path in sorted((frozen / "theirs").glob("*.json"))}
+    steps = (Step(("ingest", *theirs)), *(Step(("ingest", *theirs, "-o", f"read.{form}")) for form in ("csv", "json")))
+    yield Case("theirs/ingest", steps, theirs)
     judged = tuple(step("baseline judge", "main", "results", form=form) for form in ("table", "json"))
     shown = tuple(step("baseline show", "main", form=form) for form in TABLES)
     steps = (step("baseline list", form="csv"), *shown, *judged)

@@ -64,6 +64,7 @@ def builders() -> dict[str, Callable[[Path], object]]:
         "history": _history,
         "sides": _sides,
         "checks": _checks,
+        "theirs": _theirs,
     }
 
 
@@ -116,6 +117,15 @@ def _sides(folder: Path) -> None:
 
     reports.write(folder / "old", [side_builders.old_run()])
     reports.write(folder / "new", [side_builders.new_run()])
+
+
+def _theirs(folder: Path) -> None:
+    """Write a file of each shape that pytest-benchmark wrote."""
+    import test_ingest
+
+    folder.mkdir()
+    for make in (test_ingest.version_2, test_ingest.version_3, test_ingest.version_5):
+        test_ingest.write(folder / f"{make.__name__}.json", make())
 
 
 def _checks(folder: Path) -> None:
