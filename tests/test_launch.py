@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
+import processes
 import pytest
 
 from cnnbench.runner.launch import HELD_ALLOCATOR, Launch, Limits, environment_for, launch
@@ -91,7 +91,7 @@ def test_the_end_of_time_ends_the_whole_tree(tmp_path: Path, monkeypatch: pytest
     pids = tmp_path / "pids"
     monkeypatch.setenv("FAKE_PIDS", str(pids))
     assert launch(JOB, options("children", timeout_seconds=3.0)).outcome.status == "timeout"
-    assert not any(_alive(int(pid)) for pid in pids.read_text().split())
+    assert not any(processes.lives(int(pid)) for pid in pids.read_text().split())
 
 
 def test_an_interrupt_ends_the_tree_and_passes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_an_interrupt_ends_the_tree_and_passes_on(tmp_path: Path, monkeypatch: p
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         launch(JOB, options("children"))
-    assert not any(_alive(int(pid)) for pid in pids.read_text().split())
+    assert not any(processes.lives(int(pid)) for pid in pids.read_text().split())
 
 
 def test_the_parent_sleeps_while_the_worker_works() -> None:
@@ -138,10 +138,3 @@ def test_a_gpu_is_chosen_by_uuid_and_a_cpu_job_sees_none() -> None:
     assert environment_for(JOB, amd)["HIP_VISIBLE_DEVICES"] == "1"
     xpu = Device(id="xpu:2", kind="xpu", name="GPU")
     assert environment_for(JOB, xpu)["ZE_AFFINITY_MASK"] == "2"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

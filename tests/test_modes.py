@@ -180,7 +180,7 @@ def test_the_compiled_network_is_what_steps_call(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(weights(compiled), weights(plain))
 
 
-@pytest.mark.slow
+@pytest.mark.slow("compilers")
 @pytest.mark.parametrize("task", ["training", "inference"])
 def test_the_real_compiler(task: str) -> None:
     """Compiled and eager agree on a network without dropout."""
