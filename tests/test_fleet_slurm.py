@@ -34,7 +34,7 @@ REQUIRED = os.environ.get("CNNBENCH_SLURM") == "required"
 """Read here, at import: no test sees settings from outside (`conftest`)."""
 SCRIPT = Path(__file__).parent / "slurm" / "cluster.sh"
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 240.0
 WORKER = "cnnbench.engine.worker"
 
 

@@ -135,7 +135,7 @@ def test_an_arm_that_does_not_answer_hangs(log: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("FAKE_BASE", "hang")
     design = Design(jobs={"base": JOBS, "head": JOBS}, seed=5, rounds=2, steps_per_turn=2)
     measured = measure_block(
-        design, lambda arm, first: start(arm, first, hang_seconds=1.0), 0, "screening", (0,), sample=Telemetry
+        design, lambda arm, first: start(arm, first, hang_seconds=3.0), 0, "screening", (0,), sample=Telemetry
     )
     assert measured.failure is not None
     assert (measured.failure.arm, measured.failure.status) == ("base", "hang")
