@@ -5,6 +5,7 @@ where there are, no child process left behind, and slow tests only where they ar
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -38,6 +39,12 @@ def _no_child_left_behind() -> Iterator[None]:
     yield
     if new := processes.children() - before:
         pytest.fail(f"left behind: {'; '.join(map(processes.describe, sorted(new)))}")
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, which tests send: a script's shell starts what runs in the background with it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -67,15 +67,32 @@ def test_leaves_a_zombie():
 """
 
 
-def run(folder: Path, text: str, *words: str, ini: str = "") -> subprocess.CompletedProcess[str]:
+INTERRUPTED = """
+import os, signal, subprocess, sys, time
+import pytest
+
+
+def test_this_process_hears_it():
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+
+def test_what_it_starts_hears_it():
+    code = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGINT
+"""
+
+
+def run(folder: Path, text: str, *words: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """Run a file of tests, in a tree that has this one's hooks."""
     (folder / "tests").mkdir(exist_ok=True)
     for name in ("conftest.py", "left_out.py", "processes.py"):
         shutil.copy(TESTS / name, folder / "tests")
     (folder / "tests" / "test_it.py").write_text(text)
     markers = "markers =\n  slow(kind): why\n  gpu: why\n"
-    (folder / "pytest.ini").write_text(f"[pytest]\ntestpaths = tests\naddopts = --strict-markers\n{markers}{ini}")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", *words]
+    (folder / "pytest.ini").write_text(f"[pytest]\ntestpaths = tests\naddopts = --strict-markers\n{markers}")
+    command = [*before, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", *words]
     found = {**os.environ, "PYTEST_ADDOPTS": ""}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=found, timeout=300, check=False)
 
@@ -115,6 +132,13 @@ def test_a_test_that_leaves_a_process_fails_and_no_other(tmp_path: Path) -> None
     assert errors == {"test_leaves_one_that_lives", "test_leaves_a_zombie"}, done.stdout
     assert "(sleeping) sleep 60" in done.stdout
     assert "(zombie)" in done.stdout
+
+
+@pytest.mark.parametrize("spread", [(), ("-n", "1")], ids=["one process", "xdist"])
+def test_a_run_in_the_background_of_a_script_hears_ctrl_c(tmp_path: Path, spread: tuple[str, ...]) -> None:
+    """A shell without job control starts such a process with the signal ignored."""
+    done = run(tmp_path, INTERRUPTED, *spread, before=("bash", "-c", "trap '' INT; exec \"$@\"", "bash"))
+    assert "2 passed" in done.stdout, done.stdout
 
 
 def test_a_run_of_the_whole_tree_leaves_out_at_most_one_test_in_twenty(request: pytest.FixtureRequest) -> None:
