@@ -9,6 +9,7 @@ Further words are for `cnnbench run quick`, or for pytest.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -199,6 +200,21 @@ def set_up(root: Path, extras: Sequence[str]) -> Path:
     return python
 
 
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Wait until no other set-up of this clone is under way."""
+    with (root / "pyproject.toml").open() as held:
+        with contextlib.suppress(ImportError, OSError):  # Windows, or a file system without locks
+            import fcntl
+
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _tell(f"waiting for another set-up of {root}")
+                fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
 def _environment(root: Path) -> tuple[Path, Path]:
     """This virtual environment, or `.venv` in the clone, made if it does not work."""
     if sys.prefix != sys.base_prefix:
@@ -346,7 +362,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise BootstrapError(
                 f"{root} is not a clone of cnnbench; it is installed already: run `cnnbench run quick`"
             )
-        python = set_up(root, ("test",) if chosen.command == "test" else ())
+        with _alone(root):
+            python = set_up(root, ("test",) if chosen.command == "test" else ())
     except BootstrapError as error:
         _tell(f"error: {error}")
         return 2

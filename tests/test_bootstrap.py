@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections import namedtuple
 from pathlib import Path
 
@@ -187,6 +188,22 @@ def test_pip_that_fails_is_one_error_with_exit_code_2(
 
 def _refuse(*_: object) -> Path:
     raise bootstrap.BootstrapError("no way")
+
+
+def test_of_two_set_ups_of_a_clone_at_once_the_second_waits(
+    here: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(bootstrap, "__file__", str(tmp_path / "cnnbench" / "bootstrap.py"))
+    monkeypatch.setattr(bootstrap, "set_up", lambda *_: order.append("second") or Path("python"))
+    with bootstrap._alone(tmp_path):
+        second = threading.Thread(target=bootstrap.main, args=(["setup"],))
+        second.start()
+        second.join(0.3)
+        order.append("first")
+    second.join()
+    assert order == ["first", "second"]
+    assert f"waiting for another set-up of {tmp_path}" in capsys.readouterr().err
 
 
 def test_a_python_that_is_too_old_is_told_so(
