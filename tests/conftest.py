@@ -5,7 +5,9 @@ where there are, no child process left behind, and slow tests only where they ar
 from __future__ import annotations
 
 import os
+import random
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -60,6 +62,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if counted.left_out and slow:
         items[:] = [item for item in items if not left_out.is_slow(item)]
         config.hook.pytest_deselected(items=slow)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Seed every global generator, before fixtures too: whatever ran before, a test draws the same numbers."""
+    random.seed(0)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(0)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(0)
 
 
 def _skip_without_gpu(items: list[pytest.Item]) -> None:

@@ -138,9 +138,12 @@ def test_quick_on_a_node_cancelled_killed_resumed_and_one_table(
 
     assert fleet(results, "run", "--resume") == ExitCode.DONE
     until(begun(results, records=1), "the first process of the resumed run")
-    for each in runs_of(results):
+    runs = runs_of(results)
+    workers = [worker.pid for each in runs for worker in processes.descendants(each.pid, WORKER)]
+    for each in runs:
         with contextlib.suppress(psutil.Error):  # it may end on its own first
             each.kill()
+    until(lambda: not any(map(processes.lives, workers)), "the end of the workers, which hold the ledger's lock")
     until(lambda: look(results).standing == "failed", "the end of what was killed")
     outcome = look(results).outcome
     assert outcome is not None
