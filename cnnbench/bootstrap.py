@@ -3,11 +3,13 @@
 Standard library only, since nothing is installed yet. It makes `.venv` in the clone (unless it already runs inside a
 virtual environment), installs the build of torch that suits this machine, then cnnbench, and goes on with the command:
 `quick` measures and shows the table, `test` passes the tests, `setup` stops here. A second time it finds all done.
+Further words are for `cnnbench run quick`, or for pytest.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +37,8 @@ BLACKWELL = (10, 0)
 """Not in builds for CUDA 12.6; those for 12.8 have it, and ended with torch 2.11 (pytorch issue 178665)."""
 CUDA_SIZE = "about 3 GB"
 STAMP = "cnnbench-bootstrap.json"
+TEST_BYTES = 3 << 29
+"""Memory for each process of tests: 1.5 GiB."""
 SHOW_ANYWAY = (0, 5)
 """Exit codes of `run` after which there is a table to show: all done, or some job failed."""
 
@@ -196,6 +200,21 @@ def set_up(root: Path, extras: Sequence[str]) -> Path:
     return python
 
 
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Wait until no other set-up of this clone is under way."""
+    with (root / "pyproject.toml").open() as held:
+        with contextlib.suppress(ImportError, OSError):  # Windows, or a file system without locks
+            import fcntl
+
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _tell(f"waiting for another set-up of {root}")
+                fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
 def _environment(root: Path) -> tuple[Path, Path]:
     """This virtual environment, or `.venv` in the clone, made if it does not work."""
     if sys.prefix != sys.base_prefix:
@@ -273,9 +292,12 @@ def _ask(command: Sequence[str], seconds: float = 60, environment: Mapping[str, 
     return done.stdout if done.returncode == 0 else None
 
 
-def _call(command: Sequence[str], root: Path, *, silent: bool = False) -> int:
+def _call(
+    command: Sequence[str], root: Path, *, silent: bool = False, environment: Mapping[str, str] | None = None
+) -> int:
     """Run to the end and give the exit code. Ctrl-C reaches the child as well, which ends by itself and in order."""
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL if silent else None) as process:
+    stdout = subprocess.DEVNULL if silent else None
+    with subprocess.Popen(command, cwd=root, stdout=stdout, env=environment) as process:
         while True:
             try:
                 code = process.wait()
@@ -288,9 +310,28 @@ def _tell(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def allowed_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _process_count() -> int:
+    """Return one process of tests per core, as far as the memory goes."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(allowed_cores(), memory // TEST_BYTES))
+
+
+def _test(rest: Sequence[str], python: Path, root: Path) -> int:
+    """Run the tests on all cores, unless the words for pytest (the last wins) say otherwise."""
+    spread = ("-n", str(_process_count()), "--dist", "worksteal")
+    # One thread per process, and one that sleeps while it waits: threads that spin would take each other's core.
+    environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **os.environ}
+    return _call([str(python), "-m", "pytest", *spread, *rest], root, environment=environment)
+
+
 def _go_on(command: str, rest: Sequence[str], python: Path, root: Path) -> int:
     if command == "test":
-        return _call([str(python), "-m", "pytest", *rest], root)
+        return _test(rest, python, root)
     if command == "setup":
         _tell(f"ready: {python.parent / 'cnnbench'} run quick")
         return 0
@@ -307,7 +348,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.version_info < OLDEST_PYTHON:
         _tell(f"error: cnnbench needs Python 3.11 or later, this is {sys.version.split()[0]} ({sys.executable})")
         return 2
-    parser = argparse.ArgumentParser(prog="python3 -m cnnbench.bootstrap", description="Set up cnnbench, then go on.")
+    parser = argparse.ArgumentParser(
+        prog="python3 -m cnnbench.bootstrap",
+        description="Set up cnnbench, then go on.",
+        epilog="Further words go to `cnnbench run quick`, or to pytest: `test --all` runs the slow tests too, "
+        "`test -n 0` uses one process instead of one a core, `test -k WORD` or `test FILE` runs some.",
+    )
     parser.add_argument("command", choices=("quick", "test", "setup"), help="measure; run the tests; only set up")
     chosen, rest = parser.parse_known_args(arguments)
     root = Path(__file__).resolve().parents[1]
@@ -316,7 +362,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise BootstrapError(
                 f"{root} is not a clone of cnnbench; it is installed already: run `cnnbench run quick`"
             )
-        python = set_up(root, ("test",) if chosen.command == "test" else ())
+        with _alone(root):
+            python = set_up(root, ("test",) if chosen.command == "test" else ())
     except BootstrapError as error:
         _tell(f"error: {error}")
         return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import builders as b
@@ -85,10 +86,17 @@ def write(directory: Path, ledgers: Sequence[Ledger] | None = None) -> Path:
     return directory
 
 
+@cache
+def _page_of_everything(references: bool, baseline: str | None) -> Page:
+    return page(everything(), references=references, baseline=baseline)
+
+
 def page(
     ledgers: Sequence[Ledger] | None = None, *, references: bool = True, baseline: str | None = None, **request: object
 ) -> Page:
-    """The page of these ledgers."""
+    """The page of these ledgers; of the tree that has everything where none are given, made once for all tests."""
+    if ledgers is None and not request:
+        return _page_of_everything(references, baseline)
     found = everything() if ledgers is None else list(ledgers)
     processes, _ = frame.processes(found)
     comparison = compare.compare(processes, REFERENCES if references else (), baseline=baseline)

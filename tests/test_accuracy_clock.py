@@ -57,7 +57,7 @@ def timed(job: Job, losses: list) -> JobTiming:
     return timed_region(job, run, attached, QUIET, losses)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("whole trainings")
 def test_a_real_network_reaches_it() -> None:
     """Procedural digits, one hidden layer: it stops early, on all test images, and keeps a loss a block."""
     losses: list = []
@@ -70,7 +70,7 @@ def test_a_real_network_reaches_it() -> None:
     assert len(losses) == len(timing.epoch_seconds) == len(timing.evaluations)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("whole trainings")
 def test_one_that_cannot_reach_it_stops_at_its_limit() -> None:
     """Every image right is out of reach in two looks."""
     job = accuracy_job(target=1.0, epochs=1)

@@ -117,7 +117,7 @@ REFUSALS: dict[str, tuple[Make, str]] = {
 
 
 TABLES = [form for form, arguments in SHOWN.items() if arguments[0] == "show"]
-PAGED = [pytest.param("html page", marks=pytest.mark.slow)]
+PAGED = [pytest.param("html page", marks=pytest.mark.slow("pages with charts"))]
 """Whole pages draw charts, a second each; the others are made of the same."""
 
 

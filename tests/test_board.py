@@ -376,7 +376,7 @@ def test_a_place_that_cannot_be_made_is_named_before_anything_runs(
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("real workers")
 def test_real_workers_leave_a_run_each_that_equals_their_record(suite: Path, tmp_path: Path) -> None:
     """Measured by the command line; every scalar is the ledger's, and the record knows nothing of the run. A trial that a
     loaded machine makes invalid has its run too."""
@@ -413,7 +413,7 @@ def test_real_workers_leave_a_run_each_that_equals_their_record(suite: Path, tmp
             assert (end.sum, end.sum_squares) != (start.sum, start.sum_squares)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("real workers")
 def test_a_run_that_a_worker_cannot_write_is_a_warning_and_the_job_stays_ok(suite: Path, tmp_path: Path) -> None:
     """Its folder's name is longer than a file system takes, which only the worker finds out."""
     boards, results = tmp_path / "boards", tmp_path / "results"

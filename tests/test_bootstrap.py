@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from collections import namedtuple
 from pathlib import Path
 
@@ -188,6 +190,22 @@ def _refuse(*_: object) -> Path:
     raise bootstrap.BootstrapError("no way")
 
 
+def test_of_two_set_ups_of_a_clone_at_once_the_second_waits(
+    here: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(bootstrap, "__file__", str(tmp_path / "cnnbench" / "bootstrap.py"))
+    monkeypatch.setattr(bootstrap, "set_up", lambda *_: order.append("second") or Path("python"))
+    with bootstrap._alone(tmp_path):
+        second = threading.Thread(target=bootstrap.main, args=(["setup"],))
+        second.start()
+        second.join(0.3)
+        order.append("first")
+    second.join()
+    assert order == ["first", "second"]
+    assert f"waiting for another set-up of {tmp_path}" in capsys.readouterr().err
+
+
 def test_a_python_that_is_too_old_is_told_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,6 +235,41 @@ def test_quick_runs_then_shows_and_passes_the_exit_code_on(
     assert all(command[:5] == ["python", "-m", "cnnbench", "show", "--with-lecture"] for command in seen[1:])
 
 
+def words_and_environment(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[list[str], dict[str, str]]:
+    """pytest's words for these words of the user, and its environment."""
+    seen: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(bootstrap, "set_up", lambda *_: Path("python"))
+    monkeypatch.setattr(bootstrap, "_call", lambda command, root, environment: seen.append((command, environment)))
+    bootstrap.main(["test", *words])
+    return seen[0]
+
+
+def test_tests_run_in_a_process_a_core_of_one_sleeping_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "allowed_cores", lambda: 3)
+    monkeypatch.setattr(bootstrap, "TEST_BYTES", 1)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    command, environment = words_and_environment(monkeypatch)
+    assert command == ["python", "-m", "pytest", "-n", "3", "--dist", "worksteal"]
+    assert (environment["OMP_NUM_THREADS"], environment["OMP_WAIT_POLICY"]) == ("1", "passive")
+    assert environment["PATH"] == os.environ["PATH"]
+
+
+def test_little_memory_means_fewer_processes_and_never_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "allowed_cores", lambda: 64)
+    for gibibytes, processes in ((1, "1"), (4, "2"), (1024, "64")):
+        pages = {"SC_PHYS_PAGES": gibibytes << 18, "SC_PAGE_SIZE": 4096}
+        monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+        assert words_and_environment(monkeypatch)[0][4] == processes
+
+
+def test_further_words_come_last_where_they_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--all", "-n", "0", "-k", "junk", "tests/test_suite.py"]
+    assert words_and_environment(monkeypatch, *words)[0][-len(words) :] == words
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert words_and_environment(monkeypatch)[1]["OMP_NUM_THREADS"] == "2"
+
+
 def test_a_command_that_dies_of_a_signal_ends_as_a_shell_would_say(tmp_path: Path) -> None:
     assert bootstrap._call([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], tmp_path) == 137
     assert bootstrap._call([sys.executable, "-c", "raise SystemExit(5)"], tmp_path) == 5
@@ -229,3 +282,4 @@ def test_it_starts_without_any_package() -> None:
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "{quick,test,setup}" in done.stdout
+    assert "--all" in done.stdout

@@ -7,7 +7,7 @@ import math
 import pages_browser as browsers
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("browser")
 BOTH = pytest.mark.parametrize("kind", browsers.KINDS)
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'{}; img-src data:"
 TABLE = """(id) => [...document.getElementById(id).tBodies].map((body) => [...body.rows].slice(1).map((row) => ({

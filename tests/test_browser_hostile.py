@@ -12,7 +12,7 @@ import pytest
 import reports
 from cnnbench.report import html, pages, pictures, safe
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("browser")
 BOTH = pytest.mark.parametrize("kind", browsers.KINDS)
 FOREIGN = """() => [...document.querySelectorAll("*")].filter((element) =>
   ["IMG", "IFRAME", "OBJECT", "EMBED", "BASE", "foreignObject"].includes(element.tagName)

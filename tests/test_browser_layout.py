@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from cnnbench.cli.main import cli
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("browser")
 BOTH = pytest.mark.parametrize("kind", browsers.KINDS)
 TREES = (
     *("everything", "modes", "many_machines", "one_record", "only_failures", "only_products", "nothing_measured"),

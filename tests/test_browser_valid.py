@@ -17,7 +17,7 @@ import pytest
 
 from cnnbench.report import pictures
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("browser")
 TREES = ("everything", "modes", "many_machines", "one_record", "only_failures", "nothing_measured", "hostile")
 RULES = {"root": True, "extends": ["html-validate:standard"], "rules": {"long-title": "off"}}
 """The WHATWG's rules and accessibility's; a title is as long as the reader wants it."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from builders import machine, software
+from interrupts import interrupt_in_a_turn
 from pair_builders import block, header
 from test_check_command import SETTINGS, SHORT, SUITE, command, log, suite  # noqa: F401 (fixtures)
 
@@ -115,20 +112,14 @@ def test_what_cannot_be_read_is_one_clear_error_each(
 
 
 def test_an_interrupted_calibration_goes_on_with_the_blocks_it_has_and_only_with_the_same(
-    command: Command, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    command: Command, suite: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,  # noqa: F811
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("FAKE_SLEEP", "0.05")
     path = tmp_path / "noise.json"
     part = recording.journal_of(tmp_path / "noise-blocks.json")
 
-    def interrupt() -> None:
-        deadline = time.monotonic() + 60
-        while not (part.exists() and part.read_text().count("\n") >= 3) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt).start()
+    interrupt_in_a_turn(part, log, 2)
     start = ("calibrate", suite, *BLOCKS, "-o", path)
     assert command(*start, *SHORT) == 130
     assert "--resume" in capfd.readouterr().err

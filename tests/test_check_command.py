@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from builders import machine, software
-from test_paired import FAKE, alive, events
+from interrupts import interrupt_in_a_turn
+from processes import lives
+from test_paired import FAKE, events
 
 from cnnbench.cli.main import run_cli
 from cnnbench.devices import telemetry
@@ -133,16 +132,10 @@ def test_ctrl_c_keeps_every_block_and_resume_goes_on(
     path = tmp_path / "check.json"
     part = recording.journal_of(path)
 
-    def interrupt() -> None:
-        deadline = time.monotonic() + 60
-        while not (part.exists() and part.read_text().count("\n") >= 3) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        os.kill(os.getpid(), sent)
-
-    threading.Thread(target=interrupt).start()
+    interrupt_in_a_turn(part, log, 2, sent)
     assert command("check", suite, *SETTINGS, *SHORT, "-o", path) == 130
     assert "--resume" in capfd.readouterr().err
-    assert not any(alive(event.pid) for event in events(log))
+    assert not any(lives(event.pid) for event in events(log))
     assert not path.exists()
     before = part.read_bytes()
     assert command("check", suite, "--resume", "-o", path) == 0

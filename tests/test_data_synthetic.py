@@ -106,7 +106,7 @@ def test_drawing_needs_numpy_alone():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("whole trainings")
 def test_the_lecture_cnn_learns_synthetic_digits():
     """At least 97 % of held-out digits right within 300 steps (38,400 images, 0.7 epochs) of the reference loop.
 

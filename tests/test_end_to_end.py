@@ -10,15 +10,16 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
+import processes
 import pytest
+from psutil import Process
 
 from cnnbench import store
 from cnnbench.runner.launch import Launch, launch
 from cnnbench.runner.run import remaining
 from cnnbench.schema import Job
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("real workers")
 
 SUITE = """
 description = "three short jobs"
@@ -72,13 +73,9 @@ def wait_for(condition: object, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def workers(parent: subprocess.Popen[str]) -> list[psutil.Process]:
+def workers(parent: subprocess.Popen[str]) -> list[Process]:
     """The parent's living worker processes."""
-    try:
-        children = psutil.Process(parent.pid).children(recursive=True)
-        return [child for child in children if "cnnbench.engine.worker" in " ".join(child.cmdline())]
-    except psutil.NoSuchProcess:
-        return []
+    return processes.descendants(parent.pid, "cnnbench.engine.worker")
 
 
 def start(suite: Path, results: Path, *more: object) -> subprocess.Popen[str]:
@@ -181,7 +178,7 @@ def test_kill_9_of_the_parent_leaves_no_worker_and_resume_does_each_job_once(sui
     (worker,) = workers(parent)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, seconds=2)
+    wait_for(lambda: not processes.lives(worker.pid), seconds=30)
     again = cnnbench("run", suite, "-d", "cpu", "-o", results, "--resume")
     assert again.returncode == 0, again.stderr
     ledger = only_ledger(results)

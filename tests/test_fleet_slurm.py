@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import processes
 import psutil
 import pytest
 
@@ -27,13 +28,13 @@ from cnnbench.fleet.cells import View, views
 from cnnbench.fleet.collect import refresh
 from cnnbench.fleet.node import newest_ledger
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("Slurm")
 
 REQUIRED = os.environ.get("CNNBENCH_SLURM") == "required"
 """Read here, at import: no test sees settings from outside (`conftest`)."""
 SCRIPT = Path(__file__).parent / "slurm" / "cluster.sh"
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 240.0
 WORKER = "cnnbench.engine.worker"
 
 
@@ -98,11 +99,8 @@ def until(happens: Callable[[], bool], what: str) -> None:
 def runs_of(results: Path) -> list[psutil.Process]:
     """The `cnnbench run` processes of the fleet's nodes, not their workers."""
     place = str(state.root_of(results))
-    return [
-        each
-        for each in psutil.process_iter(["cmdline"])
-        if any(place in word for word in each.info["cmdline"] or ()) and "run" in (each.info["cmdline"] or ())
-    ]
+    lines = [(each, processes.command_line(each)) for each in psutil.process_iter()]
+    return [each for each, words in lines if any(place in word for word in words) and "run" in words]
 
 
 def begun(results: Path, records: int = 0) -> Callable[[], bool]:
@@ -113,18 +111,8 @@ def begun(results: Path, records: int = 0) -> Callable[[], bool]:
         runs = runs_of(results)
         if ledger is None or len(ledger.records) < records:
             return False
-        return any(WORKER in line for each in runs for line in command_lines(each))
+        return any(processes.descendants(each.pid, WORKER, recursive=False) for each in runs)
 
-    return found
-
-
-def command_lines(parent: psutil.Process) -> list[list[str]]:
-    """Those of its children that are there now: one that ends while it is looked at is none."""
-    found = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for child in parent.children():
-            with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one of these too
-                found.append(child.cmdline())
     return found
 
 
@@ -150,8 +138,12 @@ def test_quick_on_a_node_cancelled_killed_resumed_and_one_table(
 
     assert fleet(results, "run", "--resume") == ExitCode.DONE
     until(begun(results, records=1), "the first process of the resumed run")
-    for each in runs_of(results):
-        each.kill()
+    runs = runs_of(results)
+    workers = [worker.pid for each in runs for worker in processes.descendants(each.pid, WORKER)]
+    for each in runs:
+        with contextlib.suppress(psutil.Error):  # it may end on its own first
+            each.kill()
+    until(lambda: not any(map(processes.lives, workers)), "the end of the workers, which hold the ledger's lock")
     until(lambda: look(results).standing == "failed", "the end of what was killed")
     outcome = look(results).outcome
     assert outcome is not None

@@ -10,7 +10,7 @@ from cnnbench.runner.launch import Launch, launch
 from cnnbench.runner.profiles import profile
 from cnnbench.schema import Device, Job, Outcome
 
-pytestmark = [pytest.mark.gpu, pytest.mark.slow]
+pytestmark = [pytest.mark.gpu, pytest.mark.slow("GPU")]
 
 
 @pytest.fixture(scope="module")

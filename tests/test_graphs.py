@@ -361,7 +361,7 @@ class TestFallback:
         assert "compiled-graph: torch.compile failed: RuntimeError: no triton here" in run.notes[tuned.TRIED]
         assert "and more" not in run.notes[tuned.TRIED]
 
-    @pytest.mark.slow
+    @pytest.mark.slow("compilers")
     @pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler needs g++ on a CPU")
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_torchs_real_compiler_takes_the_loss_and_its_backward(

@@ -22,7 +22,7 @@ def test_tolerance_grows_with_depth_and_in_short_formats_alone(name: str, factor
         assert rounding.tuned_tolerance(short) == pytest.approx(factor * rounding.TUNED_TOLERANCE[precision])
 
 
-@pytest.mark.slow
+@pytest.mark.slow("whole trainings")
 def test_vgg16_in_bf16_is_off_by_more_than_a_shallow_network_may_be() -> None:
     """The reference's own gradients of two images against float64."""
     own = workloads.get("vgg16")

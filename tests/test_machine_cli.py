@@ -24,7 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
+@pytest.mark.slow("measured peaks")
 @pytest.mark.parametrize("name", ["devices", "doctor"])
 def test_json_is_what_the_published_schema_says(name: str, home: Path) -> None:
     """The schema printed is the model's that reads the answer back, unknown fields forbidden."""

@@ -176,12 +176,12 @@ def test_slugs_are_short_and_safe_in_a_path(name: str, expected: str) -> None:
 
 
 def test_this_machine_is_read_quickly_and_without_heavy_imports() -> None:
-    """The real fingerprint imports neither torch, pandas nor cpuinfo where Linux names the CPU, in under half a second."""
+    """The real fingerprint imports neither torch, pandas nor cpuinfo where Linux names the CPU, in half a second of its own."""
     if processor.from_cpuinfo(Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "") is None:
         pytest.skip("this system has no /proc/cpuinfo that names the CPU")
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert fingerprint([cpu_device()]).cores_allowed >= 1
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
     code = (
         "import sys; from cnnbench.machine.fingerprint import cpu_device, fingerprint; fingerprint([cpu_device()]);"
         "print([name for name in ('torch', 'pandas', 'cpuinfo', 'pynvml') if name in sys.modules])"

@@ -15,7 +15,7 @@ from cnnbench.schema import Job
 BATCHES = (128, 512, 1024, 2048)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("real workers")
 def test_the_peak_rises_with_the_batch_by_one_to_four_times_the_activations() -> None:
     """Linear in the batch (R^2 > 0.95). Above 1: activations are kept for the backward pass. Below 4: gradients, ReLU
     masks, dropout masks and oneDNN's reordered copies are the rest; parameters and the data set are in the intercept.

@@ -50,7 +50,7 @@ def at_once(*work: Callable[[], Ended]) -> list[Ended]:
     return [found[n] for n in range(len(work))]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("real workers")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two ranks need two cores")
 def test_two_machines_do_one_job_and_each_knows_the_whole_of_it() -> None:
     """The second begins first and waits for the first to be there; both end with the same figures, but for the start."""
@@ -73,7 +73,7 @@ def test_two_machines_do_one_job_and_each_knows_the_whole_of_it() -> None:
     assert first.outcome.trial.block_seconds == second.outcome.trial.block_seconds  # type: ignore[union-attr]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("real workers")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_meeting_that_nobody_comes_to_is_a_timeout(rank: int) -> None:
     """Whether this machine is the meeting place or looks for it."""

@@ -594,7 +594,7 @@ block_steps = 5
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow("real workers")
 def test_the_example_package_is_installed_listed_and_benchmarked(tmp_path: Path) -> None:
     """pip builds it offline with the back end that is there; its figures are found again where it is not installed."""
     site, source = tmp_path / "site", tmp_path / "source"
@@ -626,7 +626,7 @@ def test_the_example_package_is_installed_listed_and_benchmarked(tmp_path: Path)
     assert json.loads(without.stdout) == json.loads(done.stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("real workers")
 def test_a_file_is_benchmarked_and_a_wrong_declaration_ends_its_job(tmp_path: Path) -> None:
     """The worker runs the file too; what it declares wrongly is a crashed job with both figures, exit 5."""
     shutil.copy(EXAMPLE / "my_net.py", tmp_path / "my_net.py")

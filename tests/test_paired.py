@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 import pytest
+from processes import lives
 
 from cnnbench.pairing import Arm, Block, Setup, other
 from cnnbench.runner.arms import ArmError, ArmProcess, Start
@@ -52,13 +52,6 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def events(path: Path) -> list[Event]:
     split = [line.split() for line in path.read_text().splitlines()]
     return sorted(Event(float(at), int(pid), tuple(words)) for at, pid, *words in split)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_the_coins_are_fair_independent_and_the_same_when_thrown_again() -> None:
@@ -102,7 +95,7 @@ def test_a_block_has_every_round_of_both_arms_and_both_are_gone(log: Path, monke
         assert measured.head[job].step_seconds == ((0.015, 0.015),) * 8
         assert measured.head[job].work.images == 8 * 3 * JOBS[job].batch_size
     assert set(measured.spans) == {"both"}
-    assert not any(alive(event.pid) for event in events(log))
+    assert not any(lives(event.pid) for event in events(log))
 
 
 def test_one_after_the_other_means_that_the_first_is_gone_before_the_second_starts(log: Path) -> None:
@@ -135,18 +128,18 @@ def test_a_failure_in_one_arm_is_an_invalid_block_with_the_arm_named(
     assert words in measured.failure.message
     assert not measured.base
     assert not measured.head
-    assert not any(alive(event.pid) for event in events(log))
+    assert not any(lives(event.pid) for event in events(log))
 
 
 def test_an_arm_that_does_not_answer_hangs(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_BASE", "hang")
     design = Design(jobs={"base": JOBS, "head": JOBS}, seed=5, rounds=2, steps_per_turn=2)
     measured = measure_block(
-        design, lambda arm, first: start(arm, first, hang_seconds=1.0), 0, "screening", (0,), sample=Telemetry
+        design, lambda arm, first: start(arm, first, hang_seconds=3.0), 0, "screening", (0,), sample=Telemetry
     )
     assert measured.failure is not None
     assert (measured.failure.arm, measured.failure.status) == ("base", "hang")
-    assert not any(alive(event.pid) for event in events(log))
+    assert not any(lives(event.pid) for event in events(log))
 
 
 def test_what_a_library_prints_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +202,7 @@ def test_an_interrupt_ends_both_and_passes_on(log: Path, monkeypatch: pytest.Mon
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         block()
-    assert not any(alive(event.pid) for event in events(log))
+    assert not any(lives(event.pid) for event in events(log))
 
 
 def test_kill_9_of_the_parent_ends_the_workers(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,6 +219,6 @@ def test_kill_9_of_the_parent_ends_the_workers(log: Path, monkeypatch: pytest.Mo
     parent.wait()
     pids = {event.pid for event in events(log)}
     deadline = time.monotonic() + 10
-    while any(alive(pid) for pid in pids):
+    while any(lives(pid) for pid in pids):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.02)

@@ -22,7 +22,7 @@ from cnnbench.runner import profiles
 SMALL = ["-d", "cpu", "--threads", "1", "--steps", "3", "--warmup", "1", "-s", "data=synthetic", "-s", "batch_size=16"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("real workers")
 def test_every_rung_is_profiled_and_nothing_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import builders as b
+import processes
 import psutil
 import pytest
 import ranks_script
@@ -26,7 +27,7 @@ from cnnbench.schema import Job
 SCRIPT = Path(ranks_script.__file__)
 JOB = b.ranks_job()
 TWO_CORES = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two ranks need two cores")
-pytestmark = [pytest.mark.slow, TWO_CORES]
+pytestmark = [pytest.mark.slow("real workers"), TWO_CORES]
 
 
 @pytest.fixture(scope="module")
@@ -84,18 +85,20 @@ def run(job: Job = JOB, hears: Callable[[dict[str, Any]], None] = lambda message
 
 def ranks_of(parent: int) -> dict[int, int]:
     """The ranks below a process: number to pid."""
-    found = {}
-    for child in psutil.Process(parent).children(recursive=True):
-        words = child.cmdline()
-        if "cnnbench.engine.worker" in words[:-2]:  # followed by FOLDER and N; the launcher itself has neither
-            found[int(words[-1])] = child.pid
-    return found
+    below = processes.descendants(parent, "cnnbench.engine.worker")
+    found = [(processes.command_line(each), each.pid) for each in below]
+    return {int(words[-1]): pid for words, pid in found if words[-1:] and words[-1].isdigit()}  # the launcher has no number
 
 
-def gone(pids: list[int], seconds: float = 3.0) -> bool:
+def worker_of(rank: int) -> int:
+    """The child of this process that started the rank; a browser's driver may be another child."""
+    return next(each.pid for each in psutil.Process(rank).parents() if each.ppid() == os.getpid())
+
+
+def gone(pids: list[int], seconds: float = 30.0) -> bool:
     """Whether none of them is left, or soon."""
     deadline = time.monotonic() + seconds
-    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+    while any(map(processes.lives, pids)):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
@@ -163,8 +166,7 @@ def test_ranks_die_with_the_worker_that_started_them() -> None:
     def kill(message: dict[str, Any]) -> None:
         if message.get("phase") == "timed" and not pids:
             pids.extend(ranks_of(os.getpid()).values())
-            (worker,) = (child.pid for child in psutil.Process().children())
-            os.kill(worker, signal.SIGKILL)
+            os.kill(worker_of(pids[0]), signal.SIGKILL)
 
     outcome = run(JOB.model_copy(update={"blocks": 100_000}), kill).outcome
     assert (outcome.status, outcome.signal) == ("crashed", signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -38,6 +39,12 @@ def folder(results, tmp_path_factory):
     made = tmp_path_factory.mktemp("made")
     done(results, "-o", made, "--static")
     return made
+
+
+@pytest.fixture
+def copied(folder, tmp_path):
+    """A copy of that folder, to be changed."""
+    return shutil.copytree(folder, tmp_path / "copied")
 
 
 def test_every_figure_of_the_tables_is_in_every_format(results, folder):
@@ -87,51 +94,46 @@ class TestCurrent:
         assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
     @pytest.mark.parametrize("name", ["report.md", "report.csv", "report.json", "report.tex", "index.html"])
-    def test_one_changed_digit_in_a_text_is_found(self, results, tmp_path, name):
-        done(results, "-o", tmp_path, "--static")
-        path = tmp_path / name
+    def test_one_changed_digit_in_a_text_is_found(self, results, copied, name):
+        path = copied / name
         text = path.read_text()
         place = text.index("19.36") + 1
         path.write_text(f"{text[:place]}8{text[place + 1 :]}")
-        result = self.check(results, tmp_path)
+        result = self.check(results, copied)
         assert result.exit_code == ExitCode.FINDING
         assert f"{path}: differs from line" in result.output
 
-    def test_a_picture_of_other_data_a_missing_one_and_one_too_many_are_found(self, results, tmp_path):
-        done(results, "-o", tmp_path, "--static")
-        charts = tmp_path / "charts"
+    def test_a_picture_of_other_data_a_missing_one_and_one_too_many_are_found(self, results, copied):
+        charts = copied / "charts"
         (charts / "speedup.svg").write_text((charts / "flops.svg").read_text())
         (charts / "noise.svg").unlink()
         (charts / "old.svg").write_text("<svg/>")
-        result = self.check(results, tmp_path)
+        result = self.check(results, copied)
         assert result.exit_code == ExitCode.FINDING
         assert "speedup.svg: shows other data" in result.output
         assert "noise.svg: is not there" in result.output
         assert "old.svg: no chart of this report" in result.output
 
-    def test_a_picture_drawn_by_another_renderer_from_the_same_data_is_current(self, results, tmp_path):
+    def test_a_picture_drawn_by_another_renderer_from_the_same_data_is_current(self, results, copied):
         """Fonts and versions move lines; only the data counts."""
-        done(results, "-o", tmp_path, "--static")
-        for path in (tmp_path / "charts/speedup.svg", tmp_path / "index.html"):
+        for path in (copied / "charts/speedup.svg", copied / "index.html"):
             path.write_text(path.read_text().replace('stroke-width="1"', 'stroke-width="2"'))
-        assert self.check(results, tmp_path).exit_code == 0
+        assert self.check(results, copied).exit_code == 0
 
-    def test_a_further_run_makes_everything_stale(self, results, tmp_path):
-        done(results, "-o", tmp_path / "made", "--static")
+    def test_a_further_run_makes_everything_stale(self, folder, tmp_path):
         more = reports.write(tmp_path / "results")
         again = b.ledger(b.repeats(b.cnn_job(), [0.06] * 3), run_id="20260401T120000Z-0001", created_at="2026-04-01")
         b.write(more, again)
-        result = self.check(more, tmp_path / "made")
+        result = self.check(more, folder)
         assert result.exit_code == ExitCode.FINDING
         for name in ("index.html", "report.md", "charts/speedup.svg"):
             assert name in result.output
 
-    def test_making_it_again_takes_away_charts_that_are_gone(self, results, tmp_path):
-        done(results, "-o", tmp_path / "made", "--static")
-        (tmp_path / "made/charts/mine.svg").write_text("<svg/>")
+    def test_making_it_again_takes_away_charts_that_are_gone(self, copied, tmp_path):
+        (copied / "charts/mine.svg").write_text("<svg/>")
         only = reports.write(tmp_path / "less", [b.ledger(b.repeats(b.gemm_job(), [0.01] * 3))])
-        done(only, "-o", tmp_path / "made", "--static")
-        left = {path.name for path in (tmp_path / "made/charts").iterdir()}
+        done(only, "-o", copied, "--static")
+        left = {path.name for path in (copied / "charts").iterdir()}
         assert "learning.svg" not in left
         assert "mine.svg" in left
 

@@ -51,12 +51,12 @@ def test_junk_in_proc_is_missing_not_an_error(tmp_path: Path, junk: str) -> None
 
 
 def test_a_sample_of_this_machine_is_cheap() -> None:
-    """The best of five readings of the real /proc and /sys takes under 20 ms."""
+    """The best of five readings of the real /proc and /sys takes under 20 ms of its own."""
     seconds = []
     for _ in range(5):
-        begun = time.perf_counter()
+        begun = time.process_time()
         sample(None)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.process_time() - begun)
     assert min(seconds) < 0.02
 
 

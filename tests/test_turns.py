@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 import torch
 
 from cnnbench import workloads
-from cnnbench.data import load
+from cnnbench.data import Dataset, load
 from cnnbench.engine.again import find_share, make_again
 from cnnbench.engine.evidence import first_losses, work_done
 from cnnbench.engine.loop import Products, Training
@@ -107,9 +108,15 @@ def test_nothing_can_be_asked_of_a_job_not_built() -> None:
         served(Ask(do="turn", steps=2))
 
 
+@cache
+def digits() -> Dataset:
+    """Drawn once for all trainings, which only read them."""
+    return load("synthetic", "train-60000", None)
+
+
 def training(**changes: object) -> Training:
     job = CNN.model_copy(update=changes)
-    return Training(job, workloads.get("mnist-cnn"), load("synthetic", "train-60000", None), CPU)
+    return Training(job, workloads.get("mnist-cnn"), digits(), CPU)
 
 
 def test_the_first_losses_know_no_dropout_and_leave_no_trace() -> None:

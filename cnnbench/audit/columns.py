@@ -212,6 +212,8 @@ def _of_published(key: str, row: ReferenceRow) -> tuple[Value, ...]:
 
 
 def _of_measured(key: str, wanted: Wanted, row: RawRow, figure: Figure | None) -> tuple[Value, ...]:
+    if key not in OTHERS:  # most columns: nothing below is needed
+        return ()
     job, software = row.job, row.header.software
     after = [trial.test.after_steps for _, trial in row.trials if trial.test]
     data = next((trial.accuracy_data for _, trial in row.trials if trial.test), None) or job.data

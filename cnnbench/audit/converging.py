@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from scipy.special import stdtrit
 
 from cnnbench.audit import columns, expected, losses
@@ -151,12 +152,11 @@ def _compared(mode: Mapping[int, int], plain: Mapping[int, int]) -> _Compared | 
 
 
 def _needed(found: _Compared, loss: float) -> int | None:
-    for n in range(3, MOST_SEEDS + 1):
-        degrees = (n - 1) * found.freedom
-        reach = float(stdtrit(degrees, 0.95)) + float(stdtrit(degrees, 0.8))
-        if reach * math.sqrt(found.variance / n) < abs(found.value + loss):
-            return n
-    return None
+    numbers = np.arange(3, MOST_SEEDS + 1)
+    degrees = (numbers - 1) * found.freedom
+    reach = stdtrit(degrees, 0.95) + stdtrit(degrees, 0.8)
+    enough = numbers[reach * np.sqrt(found.variance / numbers) < abs(found.value + loss)]
+    return int(enough[0]) if len(enough) else None
 
 
 def _line(row: RawRow, plain: RawRow, view: View, asked: float | None) -> list[Expected]:

@@ -100,11 +100,12 @@ def report(context: click.Context, /, paths: tuple[str, ...], **options: Any) ->
         raise UsageError(
             f"--into {options['into']} links to the charts of a folder; give -o DIR, not {options['output']}"
         )
+    around = None if options["into"] is None else _around_marks(options["into"])  # refused before anything is drawn
     page = _page(paths, options["template"], options)
     wanted = _wanted(page, ending, options)
-    if options["into"] is not None:
+    if around is not None:
         first = page if options["template"] == "lecture" else _page(paths, "lecture", options)
-        wanted[options["into"]] = _filled(options["into"], first, options["output"])
+        wanted[options["into"]] = _filled(around, options["into"], first, options["output"])
     root = options["output"] if ending is None else None
     if options["check"]:
         _say_stale(context, _stale(root, wanted))
@@ -192,19 +193,23 @@ def _wanted(page: Page, ending: str | None, options: Mapping[str, Any]) -> dict[
     return {options["output"] / name: content for name, content in made.items()}
 
 
-def _filled(target: Path, page: Page, folder: Path) -> str:
-    """The Markdown page with the first screen between its marks. Raises UsageError where they are not there exactly once."""
+def _around_marks(target: Path) -> tuple[str, str]:
+    """Split the Markdown page at its two marks, which stay. Raises UsageError where they are not there exactly once."""
+    parts = re.split(rf"(?m)^({re.escape(OPEN)}.*-->\n|{re.escape(CLOSE)}$)", target.read_text(encoding="utf-8"))
+    if len(parts) != 5 or not parts[1].startswith(OPEN) or parts[3] != CLOSE:
+        raise UsageError(f"{target}: needs one line `{OPEN}... -->` and below it one `{CLOSE}`")
+    return parts[0] + parts[1], parts[3] + parts[4]
+
+
+def _filled(around: tuple[str, str], target: Path, page: Page, folder: Path) -> str:
+    """Put the first screen between the marks of the Markdown page `target`."""
     from cnnbench.report import document, files
 
     def link(path: Path) -> str:
         return Path(os.path.relpath(path, target.parent)).as_posix()
 
-    text = target.read_text(encoding="utf-8")
-    parts = re.split(rf"(?m)^({re.escape(OPEN)}.*-->\n|{re.escape(CLOSE)}$)", text)
-    if len(parts) != 5 or not parts[1].startswith(OPEN) or parts[3] != CLOSE:
-        raise UsageError(f"{target}: needs one line `{OPEN}... -->` and below it one `{CLOSE}`")
     made = document.first_screen(page, charts_at=link(folder / files.CHARTS), rest_at=link(folder / files.DOCUMENT))
-    return "".join((parts[0], parts[1], made, parts[3], parts[4]))
+    return made.join(around)
 
 
 def _stale(root: Path | None, wanted: Mapping[Path, str | bytes]) -> list[Stale]:

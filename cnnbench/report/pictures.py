@@ -13,6 +13,7 @@ import re
 import struct
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from cnnbench.report.charts.theme import DARK
@@ -54,10 +55,7 @@ def svg(chart: Chart, *, narrow: bool = False) -> str:
 
 def inline_svg(chart: Chart, *, narrow: bool = False) -> str:
     """The drawing to be put into a page: an image with a name and a description, no colours but the theme's."""
-    import vl_convert
-
-    spec = dict(chart.narrow if narrow else chart.wide)
-    drawn: str = vl_convert.vegalite_to_svg(spec)
+    drawn = _draw(json.dumps(chart.narrow if narrow else chart.wide))
     drawn = _TAG.sub(lambda tag: _DIGITS.sub(_rounded, tag.group()), drawn)
     start = drawn.index(">")
     head, body = drawn[:start], drawn[start + 1 :]
@@ -67,6 +65,15 @@ def inline_svg(chart: Chart, *, narrow: bool = False) -> str:
         f'{head} role="img" aria-labelledby="{name}-title {name}-desc">'
         f'<title id="{name}-title">{_xml(chart.title)}</title><desc id="{name}-desc">{_xml(chart.alt)}</desc>{body}'
     )
+
+
+@lru_cache(maxsize=128)
+def _draw(specification: str) -> str:
+    """Draw a Vega-Lite specification as SVG, once: a folder's file and its page show the same drawing."""
+    import vl_convert
+
+    drawn: str = vl_convert.vegalite_to_svg(specification)
+    return drawn
 
 
 def _rounded(found: re.Match[str]) -> str:

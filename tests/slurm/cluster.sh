@@ -94,7 +94,7 @@ for node in "${nodes[@]}"; do
   mkdir -p "$folder/state/$node"
   slurmd -N "$node" 2> "$folder/log/slurmd-$node.start"
 done
-for _ in $(seq 100); do
+for _ in $(seq 300); do
   [[ "$(sinfo -h -N -o %t 2> /dev/null | sort | uniq -c | tr -s ' ')" == " ${#nodes[@]} idle" ]] && exit 0
   sleep 0.2
 done
