@@ -26,10 +26,10 @@ OLDEST_TORCH = (2, 9)
 TESTED = "torch==2.13.0"
 WHEELS = "https://download.pytorch.org/whl"
 """PyTorch's own index of builds (https://pytorch.org/get-started): `cpu`, `cu126`, `rocm7.2` and so on stand below it."""
-PROBE = ("--timeout", "4", "--retries", "0")
+PROBE_TIMEOUTS = ("--timeout", "4", "--retries", "0")
 PROBE_SECONDS = 20
 """Whether that index answers is asked once, shortly, whatever PIP_DEFAULT_TIMEOUT says: if not, seconds are lost."""
-PATIENCE = ("--timeout", "15", "--retries", "2")
+PIP_TIMEOUTS = ("--timeout", "15", "--retries", "2")
 CUDA_13_DRIVER = 580
 """CUDA 13 needs NVIDIA's driver R580 or later, and compute capability 7.5 or later (Turing)."""
 CUDA_13_CAPABILITY = (7, 5)
@@ -78,13 +78,13 @@ def choose_torch(facts: Facts) -> tuple[Attempt, ...]:
     if facts.platform != "linux":
         return (configured,)
     if facts.nvidia:
-        return (*_older_cuda(facts), Attempt("the CUDA build of the configured index", (TESTED,)))
+        return (*_choose_older_cuda(facts), Attempt("the CUDA build of the configured index", (TESTED,)))
     if facts.amd:
-        return (_from_wheels("the ROCm build", "rocm7.2", TESTED), configured)
-    return (_from_wheels("the CPU build, no GPU found", "cpu", TESTED), configured)
+        return (_make_wheel_attempt("the ROCm build", "rocm7.2", TESTED), configured)
+    return (_make_wheel_attempt("the CPU build, no GPU found", "cpu", TESTED), configured)
 
 
-def _older_cuda(facts: Facts) -> tuple[Attempt, ...]:
+def _choose_older_cuda(facts: Facts) -> tuple[Attempt, ...]:
     """A build for CUDA 12 where the GPU or its driver is too old for CUDA 13."""
     old_gpu = any(capability < CUDA_13_CAPABILITY for capability in facts.capabilities)
     old_driver = facts.driver is not None and facts.driver < CUDA_13_DRIVER
@@ -92,16 +92,16 @@ def _older_cuda(facts: Facts) -> tuple[Attempt, ...]:
         return ()
     why = "for GPUs before compute capability 7.5" if old_gpu else f"for driver {facts.driver}"
     if not old_gpu and any(capability >= BLACKWELL for capability in facts.capabilities):
-        return (_from_wheels(f"the CUDA 12.8 build {why}", "cu128", "torch>=2.9,<2.12"),)
-    return (_from_wheels(f"the CUDA 12.6 build {why}", "cu126", "torch>=2.9,<2.15"),)
+        return (_make_wheel_attempt(f"the CUDA 12.8 build {why}", "cu128", "torch>=2.9,<2.12"),)
+    return (_make_wheel_attempt(f"the CUDA 12.6 build {why}", "cu126", "torch>=2.9,<2.15"),)
 
 
-def _from_wheels(what: str, name: str, requirement: str) -> Attempt:
+def _make_wheel_attempt(what: str, name: str, requirement: str) -> Attempt:
     index = f"{WHEELS}/{name}"
-    return Attempt(f"{what} ({index})", ("--index-url", index, *PATIENCE, requirement), index)
+    return Attempt(f"{what} ({index})", ("--index-url", index, *PIP_TIMEOUTS, requirement), index)
 
 
-def remark(facts: Facts) -> str:
+def describe_torch(facts: Facts) -> str:
     """A line on the torch there now: its build, and what is odd about it on this machine."""
     line = f"torch {facts.torch}, build: {facts.torch_build}"
     build = facts.torch_build or ""
@@ -184,16 +184,16 @@ def set_up(root: Path, extras: Sequence[str]) -> Path:
     stamp, wanted = prefix / STAMP, _stamp(root, extras)
     here = origin is not None and Path(origin).resolve().is_relative_to(root)
     if here and not choose_torch(facts) and _is_stamped(stamp, wanted):
-        _tell(remark(facts))
+        _print_message(describe_torch(facts))
         return python
-    _need_pip(python)
+    _ensure_pip(python)
     attempts = choose_torch(facts)
     if attempts:
         _install_torch(python, attempts)
         facts, _ = _facts(python, facts)
-    _tell(remark(facts))
+    _print_message(describe_torch(facts))
     target = f"{root}[{','.join(extras)}]" if extras else str(root)
-    _tell(f"installing cnnbench from {root}")
+    _print_message(f"installing cnnbench from {root}")
     if _pip(python, "install", "--editable", target) != 0:
         raise BootstrapError("pip could not install cnnbench (its message is above); is the package index reachable?")
     stamp.write_text(json.dumps(wanted))
@@ -210,7 +210,7 @@ def _alone(root: Path) -> Iterator[None]:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                _tell(f"waiting for another set-up of {root}")
+                _print_message(f"waiting for another set-up of {root}")
                 fcntl.flock(held, fcntl.LOCK_EX)
         yield
 
@@ -222,7 +222,7 @@ def _environment(root: Path) -> tuple[Path, Path]:
     prefix = root / ".venv"
     python = prefix / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not python.exists() or _ask((str(python), "-c", "pass")) is None:
-        _tell(f"making {prefix}")
+        _print_message(f"making {prefix}")
         made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(prefix)], stdout=sys.stderr, check=False)
         if made.returncode != 0:
             raise BootstrapError(
@@ -232,7 +232,7 @@ def _environment(root: Path) -> tuple[Path, Path]:
     return python, prefix
 
 
-def _need_pip(python: Path) -> None:
+def _ensure_pip(python: Path) -> None:
     if _ask((str(python), "-m", "pip", "--version")) is not None:
         return
     if _ask((str(python), "-m", "ensurepip")) is None:
@@ -244,20 +244,20 @@ def _need_pip(python: Path) -> None:
 
 def _install_torch(python: Path, attempts: Sequence[Attempt]) -> None:
     for attempt in attempts:
-        if attempt.ask_first is not None and not _answers(python, attempt.ask_first):
-            _tell(
+        if attempt.ask_first is not None and not _index_answers(python, attempt.ask_first):
+            _print_message(
                 f"warning: {attempt.ask_first} does not answer; going on without it, which may bring {CUDA_SIZE} of CUDA"
             )
             continue
-        _tell(f"installing torch: {attempt.what}")
+        _print_message(f"installing torch: {attempt.what}")
         if _pip(python, "install", *attempt.arguments) == 0:
             return
     raise BootstrapError("pip could not install torch (its message is above); is the package index reachable?")
 
 
-def _answers(python: Path, index: str) -> bool:
+def _index_answers(python: Path, index: str) -> bool:
     """Asked through pip, so that its proxies and certificates hold; other places the user configured may not answer for it."""
-    command = (str(python), "-m", "pip", "index", "versions", "torch", "--index-url", index, *PROBE)
+    command = (str(python), "-m", "pip", "index", "versions", "torch", "--index-url", index, *PROBE_TIMEOUTS)
     alone = {**os.environ, "PIP_EXTRA_INDEX_URL": index, "PIP_FIND_LINKS": os.devnull}
     return _ask(command, PROBE_SECONDS, alone) is not None
 
@@ -306,7 +306,7 @@ def _call(
             return code if code >= 0 else 128 - code
 
 
-def _tell(message: str) -> None:
+def _print_message(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
@@ -329,11 +329,11 @@ def _test(rest: Sequence[str], python: Path, root: Path) -> int:
     return _call([str(python), "-m", "pytest", *spread, *rest], root, environment=environment)
 
 
-def _go_on(command: str, rest: Sequence[str], python: Path, root: Path) -> int:
+def _run_cnnbench(command: str, rest: Sequence[str], python: Path, root: Path) -> int:
     if command == "test":
         return _test(rest, python, root)
     if command == "setup":
-        _tell(f"ready: {python.parent / 'cnnbench'} run quick")
+        _print_message(f"ready: {python.parent / 'cnnbench'} run quick")
         return 0
     run = [str(python), "-m", "cnnbench", "run", "quick", *rest]
     code = _call(run, root, silent=not rest)  # its table is part of the one that `show` prints next
@@ -346,7 +346,9 @@ def _go_on(command: str, rest: Sequence[str], python: Path, root: Path) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: that of the command, 2 where the set-up cannot go on."""
     if sys.version_info < OLDEST_PYTHON:
-        _tell(f"error: cnnbench needs Python 3.11 or later, this is {sys.version.split()[0]} ({sys.executable})")
+        _print_message(
+            f"error: cnnbench needs Python 3.11 or later, this is {sys.version.split()[0]} ({sys.executable})"
+        )
         return 2
     parser = argparse.ArgumentParser(
         prog="python3 -m cnnbench.bootstrap",
@@ -365,11 +367,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _alone(root):
             python = set_up(root, ("test",) if chosen.command == "test" else ())
     except BootstrapError as error:
-        _tell(f"error: {error}")
+        _print_message(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         return 130
-    return _go_on(chosen.command, rest, python, root)
+    return _run_cnnbench(chosen.command, rest, python, root)
 
 
 if __name__ == "__main__":

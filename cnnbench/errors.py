@@ -74,7 +74,7 @@ class WorkerError(CnnbenchError):
     exit_code = ExitCode.JOB_FAILED
 
 
-class FleetError(CnnbenchError):
+class ClusterError(CnnbenchError):
     """Slurm, or a node, did not do what was asked of it; the message has its own words."""
 
     exit_code = ExitCode.JOB_FAILED

@@ -18,15 +18,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from cnnbench.engine.bench import Benchmark
+    from cnnbench.engine.pytest_timer import Benchmark
 
 T = TypeVar("T")
-NEEDS = "the fixture cnnbench needs pytest-benchmark (pip install pytest-benchmark), enabled in this run"
-UNKNOWN = "it holds no facts of cnnbench: save it again with --cnnbench-facts, or with a test that uses the fixture"
-USED = "cnnbench.engine.bench"
+NEEDS_PYTEST_BENCHMARK = (
+    "the fixture cnnbench needs pytest-benchmark (pip install pytest-benchmark), enabled in this run"
+)
+UNKNOWN_MACHINE = (
+    "it holds no facts of cnnbench: save it again with --cnnbench-facts, or with a test that uses the fixture"
+)
+TIMER_MODULE = "cnnbench.engine.pytest_timer"
 """The module that times for the fixture: loaded where a test used it."""
 KEY = "cnnbench"
-"""`machine.facts.KEY`, here so that a run without the facts loads nothing for them."""
+"""`machine.machine_facts.KEY`, here so that a run without the facts loads nothing for them."""
 
 
 class Timer:
@@ -46,8 +50,8 @@ class Timer:
         flops: int | None = None,
         images: int | None = None,
     ) -> T:
-        """Time `work` on `device` and return what its last call gave: `cnnbench.engine.bench.measure`, which says all."""
-        from cnnbench.engine.bench import measure
+        """Time `work` on `device` and return what its last call gave: `cnnbench.engine.pytest_timer.measure`, which says all."""
+        from cnnbench.engine.pytest_timer import measure
 
         return measure(
             self.benchmark,
@@ -84,7 +88,7 @@ class _NoFixture:
     @pytest.fixture(name="cnnbench")
     def timer(self) -> Timer:
         """Skips the test: pytest-benchmark, which it needs, is not there."""
-        pytest.skip(NEEDS)
+        pytest.skip(NEEDS_PYTEST_BENCHMARK)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -112,8 +116,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """Add the facts where the run uses cnnbench."""
-    if config.getoption("cnnbench_facts") or USED in sys.modules:
-        _complete(machine_info)
+    if config.getoption("cnnbench_facts") or TIMER_MODULE in sys.modules:
+        _add_facts(machine_info)
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
@@ -128,8 +132,8 @@ def pytest_benchmark_compare_machine_info(
     there = saved.get(KEY) if isinstance(saved, Mapping) else None
     if there is None and not config.getoption("cnnbench_facts"):
         return
-    _complete(machine_info)
-    lines = _differences(machine_info[KEY], there)
+    _add_facts(machine_info)
+    lines = _list_differences(machine_info[KEY], there)
     if not lines:
         return
     text = "compared with a run of another machine or set-up:\n" + "\n".join(f"  {line}" for line in lines)
@@ -138,20 +142,20 @@ def pytest_benchmark_compare_machine_info(
     config.issue_config_time_warning(pytest.PytestWarning(text), stacklevel=2)
 
 
-def _differences(here: Mapping[str, Any], there: object) -> list[str]:
-    from cnnbench.machine.facts import differences
-    from cnnbench.report.safe import plain
+def _list_differences(here: Mapping[str, Any], there: object) -> list[str]:
+    from cnnbench.machine.machine_facts import list_differences
+    from cnnbench.report.escaping import plain
 
     if not isinstance(there, Mapping):
-        return [UNKNOWN]
-    return [plain(line) for line in differences(here, there)]
+        return [UNKNOWN_MACHINE]
+    return [plain(line) for line in list_differences(here, there)]
 
 
-def _complete(machine_info: dict[str, Any]) -> None:
+def _add_facts(machine_info: dict[str, Any]) -> None:
     """Facts in, clocks of the moment out; a second time it changes nothing."""
-    from cnnbench.machine import facts
+    from cnnbench.machine import machine_facts
 
-    machine_info.setdefault(facts.KEY, facts.look(os.environ))
+    machine_info.setdefault(machine_facts.KEY, machine_facts.collect_facts(os.environ))
     cpu = machine_info.get("cpu")
     if isinstance(cpu, dict):
         for name in [name for name in cpu if name.startswith("hz_")]:

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 from cnnbench import workloads
 from cnnbench.errors import LedgerError
-from cnnbench.schema import Record, ReferenceRow, RunHeader, digest, upgrade
+from cnnbench.schema import PublishedRow, Record, RunHeader, digest, upgrade
 
 _Line = TypeVar("_Line", bound=BaseModel)
 
@@ -42,11 +42,11 @@ class Ledger:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedLedgers:
     """Everything found under some paths."""
 
     ledgers: tuple[Ledger, ...]
-    references: tuple[ReferenceRow, ...]
+    published_rows: tuple[PublishedRow, ...]
     problems: tuple[str, ...]
 
 
@@ -58,7 +58,7 @@ def new_run_id(now: datetime | None = None) -> str:
     return f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
-def reference_dir() -> Path:
+def find_published_dir() -> Path:
     """Folder of the shipped reference rows: in the installed package, else in the source tree."""
     package = Path(__file__).parent
     shipped = package / "_shipped" / "reference"
@@ -171,7 +171,8 @@ def _lock(writer: Writer) -> None:
 def load(path: Path) -> Ledger:
     """Read one ledger. Lines that cannot be used become `problems`; raises LedgerError if there is no usable header.
 
-    The workloads described in its header are known from then on, so that its records can be understood (`workloads.learn`).
+    The workloads described in its header are known from then on, so that its records can be understood; see
+    `workloads.register_from_ledger`.
     """
     return parse(path, _read(path))
 
@@ -202,43 +203,43 @@ def parse(path: Path, content: bytes) -> Ledger:
     if header is None:
         detail = f" ({problems[0]})" if problems else ""
         raise LedgerError(f"{path}: not a cnnbench ledger: no readable run header{detail}")
-    workloads.learn(header.workloads)
+    workloads.register_from_ledger(header.workloads)
     return Ledger(path, header, tuple(records), tuple(problems), previous or "")
 
 
-def load_tree(paths: Sequence[Path]) -> Loaded:
+def load_tree(paths: Sequence[Path]) -> LoadedLedgers:
     """Every ledger and reference row under the paths (files, or directories searched for *.jsonl), in a fixed order.
 
     A file that is no ledger becomes a problem; a path that does not exist raises LedgerError.
     """
     ledgers: list[Ledger] = []
-    references: list[ReferenceRow] = []
+    references: list[PublishedRow] = []
     problems: list[str] = []
     for path in sorted({file for root in paths for file in _files(root)}):
         try:
             content = _read(path)
-            if is_reference(content):
-                references.extend(parse_references(path, content))
+            if is_published_row(content):
+                references.extend(parse_published_rows(path, content))
             else:
                 ledger = parse(path, content)
                 ledgers.append(ledger)
                 problems.extend(ledger.problems)
         except LedgerError as error:
             problems.append(str(error))
-    return Loaded(tuple(ledgers), tuple(references), tuple(problems))
+    return LoadedLedgers(tuple(ledgers), tuple(references), tuple(problems))
 
 
-def load_references(path: Path) -> tuple[ReferenceRow, ...]:
+def load_published_rows(path: Path) -> tuple[PublishedRow, ...]:
     """The reference rows of one file. Raises LedgerError at the first line that is none."""
-    return parse_references(path, _read(path))
+    return parse_published_rows(path, _read(path))
 
 
-def parse_references(path: Path, content: bytes) -> tuple[ReferenceRow, ...]:
-    """`load_references` for a file whose bytes were read already."""
-    rows: list[ReferenceRow] = []
+def parse_published_rows(path: Path, content: bytes) -> tuple[PublishedRow, ...]:
+    """`load_published_rows` for a file whose bytes were read already."""
+    rows: list[PublishedRow] = []
     for number, text, _ in _lines(content):
         problems: list[str] = []
-        row = _validate(ReferenceRow, parse_line(text) or {}, f"{path}:{number}", problems)
+        row = _validate(PublishedRow, parse_line(text) or {}, f"{path}:{number}", problems)
         if row is None:
             raise LedgerError(problems[0])
         rows.append(row)
@@ -268,7 +269,7 @@ def _lines(content: bytes) -> Iterator[tuple[int, str, bool]]:
             yield number, part.decode(errors="replace"), number < len(parts)
 
 
-def is_reference(content: bytes) -> bool:
+def is_published_row(content: bytes) -> bool:
     """Whether the first line is a published row rather than a run's header."""
     for _, text, _ in _lines(content):
         return (parse_line(text) or {}).get("kind") == "reference"
@@ -280,7 +281,7 @@ def parse_line(text: str) -> dict[str, Any] | None:
     integer of more than 63 bits. Half a character (`\\ud800`), which no file could hold as text, becomes U+FFFD.
     """
     try:
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+        value = json.loads(text, parse_constant=_parse_finite, parse_float=_parse_finite, parse_int=_parse_whole)
         if "\\ud" in text.lower():
             whole = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
             value = json.loads(whole)
@@ -289,14 +290,14 @@ def parse_line(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _whole(text: str) -> int:
+def _parse_whole(text: str) -> int:
     value = int(text)
     if abs(value) >= 2**63:
         raise ValueError(f"{text} is no count of anything")
     return value
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text} is no number")

@@ -7,8 +7,8 @@ from pieces import BATCH, DEVICES, EPOCH_STEPS, cnn_job, random_digits
 
 from cnnbench.data import synthetic
 from cnnbench.devices import backend
-from cnnbench.engine.bench import measure
-from cnnbench.engine.feed import make_feed
+from cnnbench.engine.batches import make_batches
+from cnnbench.engine.pytest_timer import measure
 from cnnbench.schema import Loader, Order
 
 DIGITS = 1_000
@@ -19,7 +19,9 @@ DIGITS = 1_000
 @pytest.mark.parametrize("device", DEVICES)
 def test_draw_a_batch(benchmark, device: str, loader: Loader, order: Order) -> None:  # type: ignore[no-untyped-def]
     """128 images from the tensor on the device, or through a DataLoader in this process; a round is an epoch."""
-    feed = make_feed(cnn_job(device, loader, order=order), random_digits(), backend(device).attach(threads=None).device)
+    feed = make_batches(
+        cnn_job(device, loader, order=order), random_digits(), backend(device).attach(threads=None).device
+    )
     images, _ = measure(benchmark, feed.draw, device=device, calls=EPOCH_STEPS, images=BATCH)
     assert images.shape == (BATCH, 1, 28, 28)
 

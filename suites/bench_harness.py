@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench.engine.measure import time_blocks, time_job
-from cnnbench.runner.launch import HELD_ALLOCATOR, Launch, launch
+from cnnbench.engine.timing import time_blocks, time_job
+from cnnbench.runner.launch import HELD_ALLOCATOR, LaunchOptions, launch
 from cnnbench.schema import Job
 
 STEPS = 20_000
@@ -41,14 +41,14 @@ def nothing() -> None:
 @pytest.mark.parametrize("clock", ["steady", "job"])
 def test_the_timed_loop_around_a_no_op_step(benchmark, clock: str) -> None:  # type: ignore[no-untyped-def]
     """(a) At most 5 microseconds a step, the progress report's clock reading included."""
-    from cnnbench.engine.progress import Progress
+    from cnnbench.engine.progress import ProgressWriter
 
     read_end, write_end = os.pipe()
-    progress = Progress(write_end)
+    progress = ProgressWriter(write_end)
 
     def run() -> None:
         if clock == "steady":
-            time_blocks(nothing, nothing, blocks=STEPS // 10, steps_per_block=10, report=progress.count)
+            time_blocks(nothing, nothing, blocks=STEPS // 10, steps_per_block=10, on_steps=progress.count)
         else:
             time_job(nothing, nothing, epochs=10, steps_per_epoch=STEPS // 10, report=progress.count)
 
@@ -142,7 +142,7 @@ def test_the_parent_sleeps_while_a_job_runs(benchmark) -> None:  # type: ignore[
     shares: list[float] = []
 
     def run() -> None:
-        ended = launch(job, Launch())
+        ended = launch(job, LaunchOptions())
         assert ended.outcome.status == "ok", ended.outcome
         shares.append(ended.parent_cpu_seconds / ended.process_seconds)
 
@@ -161,9 +161,9 @@ def alternate(name: str, rounds: int = 60) -> dict[str, float]:
     from torch.nn.functional import cross_entropy
 
     from cnnbench import workloads
-    from cnnbench.engine.loop import Training
     from cnnbench.engine.optim import make_optimizer
-    from cnnbench.engine.progress import Progress
+    from cnnbench.engine.progress import ProgressWriter
+    from cnnbench.engine.training import Training
 
     data, steps = random_digits(5120), TURN_STEPS[name]
     workload = workloads.get(name)
@@ -194,12 +194,12 @@ def alternate(name: str, rounds: int = 60) -> dict[str, float]:
         return elapsed
 
     read_end, write_end = os.pipe()
-    progress = Progress(write_end)
+    progress = ProgressWriter(write_end)
 
     def harness() -> float:
         training.step()
         start = time.perf_counter()
-        time_blocks(training.step, lambda: None, blocks=1, steps_per_block=steps, report=progress.count)
+        time_blocks(training.step, lambda: None, blocks=1, steps_per_block=steps, on_steps=progress.count)
         return time.perf_counter() - start
 
     for _ in range(3):

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from cnnbench.devices import backend
-from cnnbench.engine.bench import measure
 from cnnbench.engine.optim import make_optimizer
+from cnnbench.engine.pytest_timer import measure
 from cnnbench.workloads import flops
 from cnnbench.workloads.base import build_network
 

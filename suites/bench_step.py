@@ -7,8 +7,8 @@ from pieces import BATCH, CNN, DEVICES, EPOCH_STEPS, cnn_job, random_digits
 
 from cnnbench import workloads
 from cnnbench.devices import backend
-from cnnbench.engine.bench import measure
-from cnnbench.engine.loop import Products, Training
+from cnnbench.engine.pytest_timer import measure
+from cnnbench.engine.training import GemmStep, Training
 from cnnbench.schema import Job, Loader
 
 
@@ -28,5 +28,5 @@ def test_training_step(benchmark, device: str, loader: Loader) -> None:  # type:
 def test_gemm(benchmark, device: str, size: int) -> None:  # type: ignore[no-untyped-def]
     """The arithmetic ceiling."""
     job = Job(workload="gemm", workload_version=1, size=size, data="random", device=device)
-    products = Products(job, backend(device).attach(threads=None).device)
+    products = GemmStep(job, backend(device).attach(threads=None).device)
     measure(benchmark, products.step, device=device, calls=EPOCH_STEPS, flops=workloads.flops_per_step(job))

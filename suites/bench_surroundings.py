@@ -79,7 +79,7 @@ def steps() -> dict[str, float]:
 
     from cnnbench import data, workloads
     from cnnbench.engine import tuned
-    from cnnbench.engine.loop import Training
+    from cnnbench.engine.training import Training
     from cnnbench.schema import Job
 
     folder = os.environ.get("CNNBENCH_DATA")

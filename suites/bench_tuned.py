@@ -59,7 +59,7 @@ def turns(name: str, precision: str) -> dict[str, float]:
 
     from cnnbench import data, workloads
     from cnnbench.engine import tuned
-    from cnnbench.engine.loop import Products, Training
+    from cnnbench.engine.training import GemmStep, Training
     from cnnbench.errors import UnsupportedError
     from cnnbench.schema import Job
 
@@ -75,14 +75,14 @@ def turns(name: str, precision: str) -> dict[str, float]:
     for kind in dict.fromkeys(("fp32", precision)):
         plain = job.model_copy(update={"division": "reference", "precision": kind})
         steps[f"reference {kind}"] = Training(plain, workload, digits, device).step
-    for rung in tuned.RUNGS:
+    for rung in tuned.VARIANTS:
         try:
             steps[rung] = tuned.make(job.model_copy(update={"execution": rung}), workload, digits, device).step
         except UnsupportedError as error:
             print(f"{rung}: {error}", file=sys.stderr)  # noqa: T201
     for size in GEMM_SIZES:
         product = Job(workload="gemm", workload_version=1, size=size, data="random", precision=precision)
-        steps[f"gemm {size}"] = Products(product, device).step
+        steps[f"gemm {size}"] = GemmStep(product, device).step
     seconds: dict[str, list[float]] = {what: [] for what in steps}
     coin = random.Random(0)
     for turn in range(ROUNDS + 1):
@@ -95,7 +95,7 @@ def turns(name: str, precision: str) -> dict[str, float]:
             if turn:
                 seconds[what].append((time.perf_counter() - begin) / count)
     medians = {what: statistics.median(values) for what, values in seconds.items()}
-    rungs = [what for what in medians if what in tuned.RUNGS]
+    rungs = [what for what in medians if what in tuned.VARIANTS]
     fastest = min(rungs, key=lambda what: medians[what])
     ceiling = max(2 * size**3 / medians[f"gemm {size}"] for size in GEMM_SIZES)
     rate = workloads.flops_per_step(job) / medians[fastest]

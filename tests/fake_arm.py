@@ -1,4 +1,4 @@
-"""An arm's worker with made-up times: `python fake_arm.py [ROLE]`, the messages of `cnnbench.pairing` as the real one.
+"""An arm's worker with made-up times: `python fake_arm.py [ROLE]`, the messages of `cnnbench.paired_protocol` as the real one.
 
 Its role is head where a job has one thread, else base, unless it is named. What it does comes from FAKE_BASE or FAKE_HEAD:
 a factor for its steps, or a way to misbehave; where the revision it runs holds a file `fake-arm`, from that: a line a workload,

@@ -10,7 +10,7 @@ from typing import Any
 import builders as b
 import pytest
 
-from cnnbench.fleet import node, state
+from cnnbench.cluster import node_job, state
 from cnnbench.schema import Record
 
 SCRIPTS = {
@@ -119,14 +119,14 @@ def place(results: Path, name: str) -> Path:
 
 def begins(results: Path, name: str, job_id: str, **facts: Any) -> None:
     """What a job on the node writes first."""
-    path = node.token_path(place(results, name), job_id)
+    path = node_job.token_path(place(results, name), job_id)
     path.write_text(json.dumps({"node": name, "lines": 0, "at": "2026-03-01T12:00:00+00:00"} | facts))
 
 
 def ends(results: Path, name: str, job_id: str, exit_code: int = 0, log: str = "") -> None:
     """What it writes last."""
-    node.log_path(place(results, name), job_id).write_text(log)
-    node.end_path(place(results, name), job_id).write_text(json.dumps({"exit_code": exit_code}))
+    node_job.log_path(place(results, name), job_id).write_text(log)
+    node_job.end_path(place(results, name), job_id).write_text(json.dumps({"exit_code": exit_code}))
 
 
 def measures(
@@ -137,4 +137,4 @@ def measures(
     found = records or [b.record(job, 0.01, index=n) for n, job in enumerate(jobs[:done])]
     suffix = name.encode().hex()[-4:]
     ledger = b.ledger(found, run_id=f"2026030{run}T120000Z-{suffix}", unstarted=jobs[done:])
-    return b.write(place(results, name) / node.RESULTS, ledger)
+    return b.write(place(results, name) / node_job.RESULTS, ledger)

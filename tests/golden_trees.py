@@ -20,30 +20,35 @@ ARCHIVE = Path(__file__).parent / "golden" / "trees.tar.xz"
 def builders() -> dict[str, Callable[[Path], object]]:
     """Return what writes each tree into a folder, by the tree's name."""
     import builders as b
-    import hostile
+    import hostile_ledgers
     import learning_builders
-    import modes_records
     import pages_records
+    import report_builders
     import scaling_records
     import table_builders
-    import test_copies
-    import test_fleet_report
-    import test_open
-
-    import reports
+    import test_cluster_report
+    import test_concurrent
+    import test_open_division
+    import variant_records
 
     def ledgers(make: Callable[[], Sequence[Any]]) -> Callable[[Path], object]:
-        return lambda folder: reports.write(folder / "results", make())
+        return lambda folder: report_builders.write(folder / "results", make())
 
     def claims() -> Sequence[Any]:
         return [
-            b.ledger(test_open.recorded(right), run_id=f"2026030{n}T120000Z-0001", created_at=f"2026-03-0{n}T12:00:00Z")
-            for n, right in enumerate((test_open.GOOD, [9899, 9901] * 15, test_open.GOOD[:3]), start=1)
+            b.ledger(
+                test_open_division.recorded(right),
+                run_id=f"2026030{n}T120000Z-0001",
+                created_at=f"2026-03-0{n}T12:00:00Z",
+            )
+            for n, right in enumerate(
+                (test_open_division.GOOD, [9899, 9901] * 15, test_open_division.GOOD[:3]), start=1
+            )
         ]
 
     return {
         "everything": ledgers(pages_records.everything),
-        "report": ledgers(reports.everything),
+        "report": ledgers(report_builders.everything),
         "bit": ledgers(lambda: [table_builders.a_bit_of_everything()]),
         "machines": ledgers(pages_records.many_machines),
         "modes": ledgers(pages_records.modes),
@@ -51,15 +56,17 @@ def builders() -> dict[str, Callable[[Path], object]]:
         "failures": ledgers(pages_records.only_failures),
         "products": ledgers(pages_records.only_products),
         "ranks": ledgers(lambda: [scaling_records.ledger()]),
-        "copies": ledgers(lambda: [test_copies.ledger()]),
+        "copies": ledgers(lambda: [test_concurrent.ledger()]),
         "learning": ledgers(lambda: [*learning_builders.everything(), learning_builders.curved(run_id="curved")]),
-        "ladder": ledgers(lambda: [modes_records.ladder(), scaling_records.ledger()]),
+        "ladder": ledgers(lambda: [variant_records.ladder(), scaling_records.ledger()]),
         "claims": ledgers(claims),
-        "nodes": ledgers(lambda: [*test_fleet_report.good(11), test_fleet_report.node(12, 0.13)]),
+        "nodes": ledgers(lambda: [*test_cluster_report.good(11), test_cluster_report.node(12, 0.13)]),
         "hostile-pages": ledgers(pages_records.hostile),
-        "hostile": lambda folder: hostile.write_all(folder / "results", hostile.TEXTS.values()),
-        "hostile-files": lambda folder: hostile.write_all(folder / "results", hostile.TEXTS.values(), named=False),
-        "older": lambda folder: _older(folder / "results", reports.everything()),
+        "hostile": lambda folder: hostile_ledgers.write_all(folder / "results", hostile_ledgers.TEXTS.values()),
+        "hostile-files": lambda folder: hostile_ledgers.write_all(
+            folder / "results", hostile_ledgers.TEXTS.values(), named=False
+        ),
+        "older": lambda folder: _older(folder / "results", report_builders.everything()),
         "bad": _bad,
         "history": _history,
         "sides": _sides,
@@ -96,13 +103,13 @@ def _bad(folder: Path) -> None:
 
 def _history(folder: Path) -> None:
     """Write ten runs, the last half as fast again as the others, and a saved baseline of the first nine."""
+    import report_builders
     import run_builders
 
-    import reports
-    from cnnbench.gate.baseline import to_text
+    from cnnbench.regression.saved_baseline import to_text
 
     runs = run_builders.runs()
-    reports.write(folder / "results", [*runs[:9], run_builders.run(10, 0.015)])
+    report_builders.write(folder / "results", [*runs[:9], run_builders.run(10, 0.015)])
     saved = run_builders.saved(runs[:9])
     path = folder / "results" / runs[0].header.machine.id / "baselines" / "main.json"
     path.parent.mkdir(parents=True)
@@ -111,35 +118,34 @@ def _history(folder: Path) -> None:
 
 def _sides(folder: Path) -> None:
     """Write two runs to be compared, each in a folder of its own."""
+    import report_builders
     import side_builders
 
-    import reports
-
-    reports.write(folder / "old", [side_builders.old_run()])
-    reports.write(folder / "new", [side_builders.new_run()])
+    report_builders.write(folder / "old", [side_builders.old_run()])
+    report_builders.write(folder / "new", [side_builders.new_run()])
 
 
 def _theirs(folder: Path) -> None:
     """Write a file of each shape that pytest-benchmark wrote."""
-    import test_ingest
+    import test_pytest_benchmark
 
     folder.mkdir()
-    for make in (test_ingest.version_2, test_ingest.version_3, test_ingest.version_5):
-        test_ingest.write(folder / f"{make.__name__}.json", make())
+    for make in (test_pytest_benchmark.version_2, test_pytest_benchmark.version_3, test_pytest_benchmark.version_5):
+        test_pytest_benchmark.write(folder / f"{make.__name__}.json", make())
 
 
 def _checks(folder: Path) -> None:
     """Write a record for each way that a check can end, from pairs with a chosen slowdown and spread."""
     import pair_builders as p
 
-    from cnnbench.gate import recording
-    from cnnbench.gate.course import conclude
-    from cnnbench.gate.drive import wanted
+    from cnnbench.regression import check_record
+    from cnnbench.regression.loop import find_next_block
+    from cnnbench.regression.sequential import conclude
 
     def run(true: Mapping[int, float], spread: float = 0.005, **fields: Any) -> Any:
         header, blocks = p.header(**fields), []
         measure = p.measurer(true, spread)
-        while (wish := wanted(header, blocks)) is not None:
+        while (wish := find_next_block(header, blocks)) is not None:
             blocks.append(measure(len(blocks), wish.stage, wish.jobs))
         return conclude(header, blocks)
 
@@ -156,7 +162,7 @@ def _checks(folder: Path) -> None:
         "other-work": conclude(p.header(), other),
         "disturbed": conclude(p.header(), disturbed),
     }.items():
-        recording.save(folder / f"{name}.json", record)
+        check_record.save_record(folder / f"{name}.json", record)
 
 
 def frozen() -> dict[str, bytes]:

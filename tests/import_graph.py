@@ -112,7 +112,7 @@ def _shortest_circle(graph: Graph, start: str) -> tuple[str, ...]:
 
 
 def describe(graph: Graph, circle: tuple[str, ...]) -> str:
-    """Write the circle as one line per import, such as `engine.worker:67 imports engine.fit (in a function)`."""
+    """Write the circle as one line per import, such as `engine.worker:67 imports engine.oom (in a function)`."""
     pairs = zip(circle, (*circle[1:], circle[0]), strict=True)
     lines = [(graph[one][other], other) for one, other in pairs]
     return "\n".join(["a circle:", *(f"  {each.module}:{each.line} imports {to} ({each.when})" for each, to in lines)])

@@ -9,7 +9,7 @@ from typing import Any
 
 import builders as b
 
-from cnnbench.analysis import compare, frame
+from cnnbench.analysis import process_table, speedup
 from cnnbench.analysis.rows import Row
 from cnnbench.schema import Evaluation, Job, Record
 from cnnbench.store import Ledger
@@ -172,4 +172,4 @@ def everything() -> list[Ledger]:
 def rows_of(*ledgers: Ledger | Sequence[Record]) -> tuple[Row, ...]:
     """The compared rows of ledgers, or of records as ledgers."""
     found = [each if isinstance(each, Ledger) else b.ledger(each, run_id=f"run-{n}") for n, each in enumerate(ledgers)]
-    return compare.compare(frame.processes(found)[0]).rows
+    return speedup.compute_speedups(process_table.read_processes(found)[0]).rows

@@ -19,9 +19,8 @@ from typing import Any
 
 import pages_records
 import pytest
-from media import STEERING as STEERING
+import report_builders
 
-import reports
 from cnnbench.report import html
 from cnnbench.report.model import Page
 
@@ -106,7 +105,7 @@ def _folder() -> Path:
 @cache
 def page_of(tree: str) -> Page:
     """The page of the records that `pages_records` has under this name, references included."""
-    return reports.page(getattr(pages_records, tree)())
+    return report_builders.page(getattr(pages_records, tree)())
 
 
 @cache

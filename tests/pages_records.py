@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import builders as b
-import modes_records
+import variant_records
 
 from cnnbench.schema import Device, Energy, Evaluation, Job, Machine, Memory, Record
 from cnnbench.store import Ledger
@@ -249,7 +249,7 @@ def hostile() -> list[Ledger]:
 
 def modes() -> list[Ledger]:
     """Seeds to a target, some missed, pre-training, inference, and a ladder with rungs the device cannot do."""
-    return [modes_records.targets(), modes_records.ladder()]
+    return [variant_records.targets(), variant_records.ladder()]
 
 
 def nothing_measured() -> list[Ledger]:

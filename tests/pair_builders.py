@@ -9,10 +9,10 @@ from typing import Any
 
 from builders import cnn_job, gemm_job, machine, software
 
-from cnnbench.gate.guards import Limits
-from cnnbench.gate.plan import make_plan
-from cnnbench.gate.recording import ArmSide, CheckHeader, LimitsSide, PlanSide
-from cnnbench.pairing import Arm, Block, Failed, JobRun, Span, StageName, WorkDone
+from cnnbench.paired_protocol import Arm, JobRun, PairRecord, PhaseName, Span, WorkDone, WorkerFailure
+from cnnbench.regression.check_record import ArmRecord, CheckHeader, LimitsRecord, PlanRecord
+from cnnbench.regression.design import make_check_plan
+from cnnbench.regression.exclusion import DropLimits
 from cnnbench.schema import Job, Telemetry
 
 ROUNDS = 6
@@ -20,8 +20,8 @@ JOBS: dict[int, Job] = {0: cnn_job(threads=2), 1: gemm_job(64, threads=2)}
 NAMES = {0: "mnist-cnn/cpu", 1: "gemm/cpu"}
 
 
-def side(**fields: Any) -> ArmSide:
-    return ArmSide(**({"label": "this", "python": "python", "software": software(), "environment": {}} | fields))
+def side(**fields: Any) -> ArmRecord:
+    return ArmRecord(**({"label": "this", "python": "python", "software": software(), "environment": {}} | fields))
 
 
 def header(tolerance: float = 0.05, max_blocks: int | None = None, **fields: Any) -> CheckHeader:
@@ -30,7 +30,7 @@ def header(tolerance: float = 0.05, max_blocks: int | None = None, **fields: Any
         "check_id": "c1",
         "created_at": "2026-03-01T12:00:00+00:00",
         "cnnbench": "0.1.0",
-        "suite": "gate",
+        "suite": "regression",
         "suite_digest": "0" * 64,
         "machine": machine(),
         "base": side(),
@@ -41,8 +41,8 @@ def header(tolerance: float = 0.05, max_blocks: int | None = None, **fields: Any
         "rounds": ROUNDS,
         "steps_per_turn": 3,
         "seed": 1,
-        "plan": PlanSide.of(make_plan(tolerance, max_blocks)),
-        "limits": LimitsSide.of(Limits(cores=2)),
+        "plan": PlanRecord.from_plan(make_check_plan(tolerance, max_blocks)),
+        "limits": LimitsRecord.from_limits(DropLimits(cores=2)),
     }
     return CheckHeader(**(known | fields))
 
@@ -82,17 +82,17 @@ def block(
     number: int,
     d: float | Mapping[int, float] = 0.0,
     *,
-    stage: StageName = "screening",
+    stage: PhaseName = "screening",
     jobs: Sequence[int] = (0, 1),
     steal_seconds: float = 0.0,
-    failure: Failed | None = None,
+    failure: WorkerFailure | None = None,
     wall_seconds: float = 20.0,
     head_work: Mapping[str, Any] | None = None,
-) -> Block:
+) -> PairRecord:
     """A block whose d is the one given, of every job or by job."""
     by_job = d if isinstance(d, Mapping) else dict.fromkeys(jobs, d)
     sound = failure is None
-    return Block(
+    return PairRecord(
         number=number,
         stage=stage,
         started_at="2026-03-01T12:00:00+00:00",
@@ -107,15 +107,15 @@ def block(
     )
 
 
-def crash(arm: Arm = "head", status: str = "crashed") -> Failed:
-    return Failed(status=status, message="the worker was ended by SIGSEGV", arm=arm)  # type: ignore[arg-type]
+def crash(arm: Arm = "head", status: str = "crashed") -> WorkerFailure:
+    return WorkerFailure(status=status, message="the worker was ended by SIGSEGV", arm=arm)  # type: ignore[arg-type]
 
 
-def measurer(true: Mapping[int, float], spread: float = 0.005, seed: int = 0) -> Callable[..., Block]:
+def measurer(true: Mapping[int, float], spread: float = 0.005, seed: int = 0) -> Callable[..., PairRecord]:
     """Measures blocks of normal d about the true log ratio of each job."""
     source = random.Random(seed)
 
-    def measure(number: int, stage: StageName, jobs: tuple[int, ...]) -> Block:
+    def measure(number: int, stage: PhaseName, jobs: tuple[int, ...]) -> PairRecord:
         return block(number, {job: source.gauss(true[job], spread) for job in jobs}, stage=stage, jobs=jobs)
 
     return measure
@@ -127,7 +127,7 @@ class Quiet:
     def __init__(self) -> None:
         self.stages: list[str] = []
 
-    def begins(self, number: int, wish: Any) -> None:
+    def on_start(self, number: int, wish: Any) -> None:
         self.stages.append(wish.stage)
 
-    def ends(self, header: CheckHeader, block: Block) -> None: ...
+    def on_finish(self, header: CheckHeader, block: PairRecord) -> None: ...

@@ -8,21 +8,21 @@ from typing import Any
 
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
-from cnnbench.engine.profile.breakdown import ALL, STEP, Span, of_host
-from cnnbench.profiling import Profile, Profiled, Rung
+from cnnbench.engine.profile.breakdown import ALL_STEPS, STEP, HostSpan, break_down_host
+from cnnbench.profile_model import Profile, ProfileJob, ProfileResult
 from cnnbench.schema import Outcome
 
 
-def step_spans(begin: float = 0.0) -> list[Span]:
+def step_spans(begin: float = 0.0) -> list[HostSpan]:
     """A step of 10 s: 1 draw (0.5 in an operator), 4 forward (3 in a convolution), 4 backward of which 2 in an optimiser."""
     forward, update = "cnnbench::forward", "cnnbench::backward"
     optimiser = "cnnbench::optimiser"
 
-    def span(name: str, start: float, seconds: float, own: float, *parents: str) -> Span:
-        return Span(name, begin + start, begin + start + seconds, own, (ALL, STEP, *parents))
+    def span(name: str, start: float, seconds: float, own: float, *parents: str) -> HostSpan:
+        return HostSpan(name, begin + start, begin + start + seconds, own, (ALL_STEPS, STEP, *parents))
 
     return [
-        Span(STEP, begin, begin + 10, 1.0, (ALL,)),
+        HostSpan(STEP, begin, begin + 10, 1.0, (ALL_STEPS,)),
         span("cnnbench::draw", 0, 1, 0.5),
         span("aten::slice", 0, 0.5, 0.5, "cnnbench::draw"),
         span(forward, 1, 4, 1.0),
@@ -56,7 +56,7 @@ def gpu_events(*, recorded: bool = False) -> list[Any]:
 
     `recorded`: the same kernels replayed, queued by no operator.
     """
-    steps = event(ALL, 0, 200, annotation=True)
+    steps = event(ALL_STEPS, 0, 200, annotation=True)
     first = event("cnnbench::not counted", -500, -1, annotation=True)
     found = [first, event("warm", -400, -300, on_device=True), steps]
 
@@ -76,18 +76,20 @@ def gpu_events(*, recorded: bool = False) -> list[Any]:
     return [*found, event(STEP, 0, 200, on_device=True, annotation=True)]
 
 
-def rung(name: str = "reference", **fields: object) -> Rung:
+def rung(name: str = "reference", **fields: object) -> ProfileJob:
     import builders as b
 
-    return Rung(name=name, job=b.cnn_job(threads=2, batch_size=16, **fields))
+    return ProfileJob(name=name, job=b.cnn_job(threads=2, batch_size=16, **fields))
 
 
-def profiled(name: str = "reference", **fields: object) -> Profiled:
+def profiled(name: str = "reference", **fields: object) -> ProfileResult:
     """A rung whose plain step takes 8 s, under the profiler 10."""
-    found = Profile(plain_seconds=(7.0, 8.0, 9.0), profiled_steps=1, breakdown=of_host(step_spans()))
-    return Profiled(rung=rung(name, **fields), outcome=Outcome(status="ok"), profile=found, trace=None, environment={})
+    found = Profile(plain_seconds=(7.0, 8.0, 9.0), profiled_steps=1, breakdown=break_down_host(step_spans()))
+    return ProfileResult(
+        rung=rung(name, **fields), outcome=Outcome(status="ok"), profile=found, trace=None, environment={}
+    )
 
 
-def failed(name: str, status: str = "unsupported", message: str = "no compiler") -> Profiled:
+def failed(name: str, status: str = "unsupported", message: str = "no compiler") -> ProfileResult:
     outcome = Outcome.model_validate({"status": status, "message": message})
-    return Profiled(rung=rung(name), outcome=outcome, profile=None, trace=None, environment={})
+    return ProfileResult(rung=rung(name), outcome=outcome, profile=None, trace=None, environment={})

@@ -7,9 +7,9 @@ from typing import Any
 
 import builders as b
 
-from cnnbench.analysis import frame
-from cnnbench.gate.baseline import Baseline, describe_run, make
-from cnnbench.gate.judge import Judgement, judge
+from cnnbench.analysis import process_table
+from cnnbench.regression.saved_baseline import SavedBaseline, describe_run, make_baseline
+from cnnbench.regression.screen import ScreeningResult, screen_run
 from cnnbench.schema import Evaluation, Job
 from cnnbench.store import Ledger
 
@@ -57,19 +57,19 @@ def runs(steps: Sequence[float] = STEPS, **fields: Any) -> list[Ledger]:
     return [run(number, seconds, **fields) for number, seconds in enumerate(steps, start=1)]
 
 
-def saved(ledgers: Sequence[Ledger], name: str = "main") -> Baseline:
+def saved(ledgers: Sequence[Ledger], name: str = "main") -> SavedBaseline:
     """The baseline of these runs."""
-    processes, _ = frame.processes(ledgers)
+    processes, _ = process_table.read_processes(ledgers)
     digests = {each.header.run_id: each.final_digest for each in ledgers}
-    return make(name, processes, digests, "2026-04-01T00:00:00Z")[0]
+    return make_baseline(name, processes, digests, "2026-04-01T00:00:00Z")[0]
 
 
-def held(baseline: Baseline, ledger: Ledger) -> Judgement:
+def held(baseline: SavedBaseline, ledger: Ledger) -> ScreeningResult:
     """The run against the baseline."""
-    processes, _ = frame.processes([ledger])
-    return judge(baseline, describe_run(ledger.header, ledger.final_digest), processes)
+    processes, _ = process_table.read_processes([ledger])
+    return screen_run(baseline, describe_run(ledger.header, ledger.final_digest), processes)
 
 
-def standings(judgement: Judgement) -> dict[str, str]:
+def standings(judgement: ScreeningResult) -> dict[str, str]:
     """The verdict of each metric; for judgements of one row."""
-    return {found.metric: found.standing.value for found in judgement.findings}
+    return {found.metric: found.status.value for found in judgement.findings}

@@ -1,4 +1,4 @@
-"""Sides for tests of `contrast`: runs by job and times, and two runs of one machine that differ in all that matters."""
+"""Sides for tests of `comparison`: runs by job and times, and two runs of one machine that differ in all that matters."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from hypothesis import strategies as st
 
 from cnnbench import store
-from cnnbench.analysis import frame
-from cnnbench.analysis.compare import compare
-from cnnbench.analysis.contrast import Side
+from cnnbench.analysis import process_table
+from cnnbench.analysis.comparison import ComparisonSide
+from cnnbench.analysis.speedup import compute_speedups
 from cnnbench.machine.peaks import Peak
 from cnnbench.schema import Evaluation
 
-LECTURE = store.load_references(store.reference_dir() / "lecture-2017.jsonl")
+LECTURE = store.load_published_rows(store.find_published_dir() / "lecture-2017.jsonl")
 OPPOSITE = {"FASTER": "SLOWER", "SLOWER": "FASTER", "SAME": "SAME", "UNCLEAR": "UNCLEAR", None: None}
 JOBS = {
     "cnn": b.cnn_job(),
@@ -37,9 +37,9 @@ def peak_of(device, machine, precision):
 
 
 def side(*ledgers, name="a test", references=()):
-    processes, _ = frame.processes(ledgers)
-    found = compare(processes, references, peak_of=peak_of)
-    return Side(name, found.rows, found.references)
+    processes, _ = process_table.read_processes(ledgers)
+    found = compute_speedups(processes, references, peak_of=peak_of)
+    return ComparisonSide(name, found.rows, found.published_rows)
 
 
 PUBLISHED = side(references=LECTURE)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import builders as b
 
 from cnnbench import store
-from cnnbench.analysis import frame
-from cnnbench.analysis.compare import compare
+from cnnbench.analysis import process_table
+from cnnbench.analysis.speedup import compute_speedups
 from cnnbench.machine.peaks import Peak
 from cnnbench.report import tables
 
-LECTURE = store.load_references(store.reference_dir() / "lecture-2017.jsonl")
+LECTURE = store.load_published_rows(store.find_published_dir() / "lecture-2017.jsonl")
 
 
 def peak_of(device, machine, precision):
@@ -20,9 +20,9 @@ def peak_of(device, machine, precision):
 
 
 def report(*ledgers, with_references=False, all_runs=False, problems=()):
-    processes, doubles = frame.processes(ledgers)
-    comparison = compare(processes, LECTURE, peak_of=peak_of, all_runs=all_runs)
-    return tables.build(comparison, with_references=with_references, all_runs=all_runs, problems=(*problems, *doubles))
+    processes, doubles = process_table.read_processes(ledgers)
+    comparison = compute_speedups(processes, LECTURE, peak_of=peak_of, all_runs=all_runs)
+    return tables.build(comparison, with_published=with_references, all_runs=all_runs, problems=(*problems, *doubles))
 
 
 def a_bit_of_everything(data="mnist"):

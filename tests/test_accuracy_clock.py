@@ -6,13 +6,13 @@ import pytest
 
 from cnnbench.devices import backend
 from cnnbench.engine.build import build
-from cnnbench.engine.clocks import reached, timed_region
-from cnnbench.engine.measure import JobTiming, time_job
-from cnnbench.engine.progress import Progress
-from cnnbench.engine.verdict import judge
+from cnnbench.engine.outcome import classify
+from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.timed_region import make_target_test, time_region
+from cnnbench.engine.timing import JobTiming, time_job
 from cnnbench.schema import Evaluation, Job
 
-QUIET = Progress(None)
+QUIET = ProgressWriter(None)
 
 
 def accuracy_job(**changes: object) -> Job:
@@ -37,7 +37,7 @@ def test_it_stops_at_the_first_evaluation_that_reaches_the_target() -> None:
         epochs=9,
         steps_per_epoch=5,
         evaluate=lambda: (tick(2), (next(right), 100))[1],
-        stop=reached(0.9),
+        stop=make_target_test(0.9),
         clock=lambda: now[0],
     )
     assert timing.stopped_early
@@ -48,13 +48,13 @@ def test_it_stops_at_the_first_evaluation_that_reaches_the_target() -> None:
 
 @pytest.mark.parametrize(("correct", "enough"), [(9899, False), (9900, True), (9901, True)])
 def test_the_target_is_reached_at_it_and_not_below(correct: int, enough: bool) -> None:
-    assert reached(0.99)(correct, 10_000) is enough
+    assert make_target_test(0.99)(correct, 10_000) is enough
 
 
 def timed(job: Job, losses: list) -> JobTiming:
     attached = backend("cpu").attach(threads=1)
     run = build(job, None, attached)
-    return timed_region(job, run, attached, QUIET, losses)
+    return time_region(job, run, attached, QUIET, losses)
 
 
 @pytest.mark.slow("whole trainings")
@@ -85,7 +85,7 @@ def test_a_miss_is_typed_and_keeps_its_trial() -> None:
     job = accuracy_job(target=0.99)
     test = Evaluation(after_steps=2200, images=10_000, correct=9_870, seconds=1.0)
     record = b.trial(b.cnn_job(), test=test, first_losses=(2.3,), final_loss=0.1)
-    outcome = judge(job, record, [2.3], 0.1, {"matmul_error": 1e-7, "conv_error": 1e-7})
+    outcome = classify(job, record, [2.3], 0.1, {"matmul_error": 1e-7, "conv_error": 1e-7})
     assert outcome.status == "missed"
     assert outcome.trial is record
     assert outcome.message == "98.70 % after 2,200 steps (4 epochs, the limit); the target is 99.00 %"
@@ -97,5 +97,5 @@ def test_random_images_begin_near_guessing(first: float, status: str) -> None:
     import builders as b
 
     job = Job(workload="vgg16", workload_version=1, batch_size=2, data="random", final_evaluation=False)
-    outcome = judge(job, b.trial(job), [first], 6.5, {"matmul_error": 1e-7, "conv_error": 1e-7})
+    outcome = classify(job, b.trial(job), [first], 6.5, {"matmul_error": 1e-7, "conv_error": 1e-7})
     assert outcome.status == status

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cnnbench.devices.graphs import RecordingError
+from cnnbench.devices.cuda_graphs import RecordingError
 from cnnbench.engine.tuned import autotune
 from cnnbench.errors import UnsupportedError
 
@@ -18,8 +18,8 @@ class Rung:
 
     held, now = 0, 0.0
 
-    def __init__(self, name: str, seconds: float = 0.0, at_once: int = 1) -> None:
-        self.name, self.at_once, self._seconds, self.done = name, at_once, seconds, 0
+    def __init__(self, name: str, seconds: float = 0.0, steps_per_launch: int = 1) -> None:
+        self.name, self.steps_per_launch, self._seconds, self.done = name, steps_per_launch, seconds, 0
         Rung.held += 1
 
     def __del__(self) -> None:
@@ -47,11 +47,11 @@ SECONDS = {"graph": 0.001, "compiled-graph": 0.003, "fused": 0.006}
 
 
 def build(name: str) -> Rung:
-    return Rung(name, SECONDS[name], at_once=4 if "graph" in name else 1)
+    return Rung(name, SECONDS[name], steps_per_launch=4 if "graph" in name else 1)
 
 
 def test_the_fastest_is_taken_and_a_launch_of_several_steps_is_timed_by_the_step() -> None:
-    choice = autotune.choose(NAMES, build)
+    choice = autotune.choose_variant(NAMES, build)
     assert choice.name == "graph"
     assert choice.seconds == pytest.approx(SECONDS)
     assert set(choice.seconds) == set(NAMES)
@@ -66,7 +66,7 @@ def test_what_does_not_fit_beside_the_others_is_tried_alone() -> None:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return build(name)
 
-    choice = autotune.choose(NAMES, tight)
+    choice = autotune.choose_variant(NAMES, tight)
     assert choice.name == choice.training.name == "graph"
     assert set(choice.seconds) == set(NAMES)
     assert choice.reasons == {}
@@ -78,7 +78,7 @@ def test_a_rung_that_never_fits_is_left_out_with_its_reason() -> None:
             raise MemoryError("a pool of its own")
         return build(name)
 
-    choice = autotune.choose(NAMES, tight)
+    choice = autotune.choose_variant(NAMES, tight)
     assert choice.name == "compiled-graph"
     assert choice.reasons == {"graph": "out of memory: MemoryError: a pool of its own"}
 
@@ -90,7 +90,7 @@ def test_where_none_fits_the_job_is_out_of_memory_and_not_unsupported() -> None:
         raise RuntimeError("CUDA out of memory")
 
     with pytest.raises(MemoryError, match=r"graph: out of memory.*compiled-graph: no compiler.*fused: out of memory"):
-        autotune.choose(NAMES, none)
+        autotune.choose_variant(NAMES, none)
 
 
 def test_after_a_recording_that_failed_what_was_built_before_is_built_again() -> None:
@@ -103,7 +103,7 @@ def test_after_a_recording_that_failed_what_was_built_before_is_built_again() ->
             raise RecordingError("the step could not be recorded")
         return build(name)
 
-    choice = autotune.choose(NAMES, third_fails)
+    choice = autotune.choose_variant(NAMES, third_fails)
     assert built == ["graph", "compiled-graph", "graph", "fused"]
     assert choice.reasons == {"compiled-graph": "the step could not be recorded"}
     assert Rung.held == 1
@@ -114,7 +114,7 @@ def test_other_failures_are_nobodys_reason() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        autotune.choose(NAMES, broken)
+        autotune.choose_variant(NAMES, broken)
 
 
 def test_where_none_can_be_had_every_reason_is_given() -> None:
@@ -122,6 +122,6 @@ def test_where_none_can_be_had_every_reason_is_given() -> None:
         raise UnsupportedError(f"no {name}")
 
     with pytest.raises(UnsupportedError, match=r"no graph; no compiled-graph; no fused"):
-        autotune.choose(NAMES, none)
+        autotune.choose_variant(NAMES, none)
     with pytest.raises(UnsupportedError, match=r"^no fused$"):
-        autotune.choose(("fused",), none)
+        autotune.choose_variant(("fused",), none)

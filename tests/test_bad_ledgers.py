@@ -9,8 +9,8 @@ from typing import Any
 
 import builders as b
 import pytest
-from media import read_latex
-from ways import SHOWN, attempted
+from format_readers import read_latex
+from ledger_formats import SHOWN, attempted
 
 from cnnbench import schema
 from cnnbench.store import Ledger

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cnnbench import bootstrap
-from cnnbench.bootstrap import Facts, choose_torch, parse_nvidia_smi, remark, version_tuple
+from cnnbench.bootstrap import Facts, choose_torch, describe_torch, parse_nvidia_smi, version_tuple
 
 LINUX = Facts("linux")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -82,11 +82,11 @@ def test_a_torch_that_is_new_enough_is_kept(torch: str | None, kept: bool) -> No
 
 def test_the_build_is_always_said_and_what_is_odd_about_it() -> None:
     cpu, cuda = LINUX._replace(torch="2.13.0+cpu", torch_build="cpu"), LINUX._replace(torch_build="cuda 13.0")
-    assert remark(cpu) == "torch 2.13.0+cpu, build: cpu"
-    assert "about 3 GB" in remark(cuda)
-    assert "build: cuda 13.0" in remark(cuda)
-    assert "warning" not in remark(cuda._replace(nvidia=True))
-    assert "a CPU build though a GPU was found" in remark(cpu._replace(nvidia=True))
+    assert describe_torch(cpu) == "torch 2.13.0+cpu, build: cpu"
+    assert "about 3 GB" in describe_torch(cuda)
+    assert "build: cuda 13.0" in describe_torch(cuda)
+    assert "warning" not in describe_torch(cuda._replace(nvidia=True))
+    assert "a CPU build though a GPU was found" in describe_torch(cpu._replace(nvidia=True))
 
 
 def test_versions_and_nvidia_smis_answer_are_read() -> None:

@@ -8,9 +8,9 @@ import xml.etree.ElementTree as ET
 import pages_browser as browsers
 import pages_records as records
 import pytest
+import report_builders
 
-import reports
-from cnnbench.report import html, pages, pictures, safe
+from cnnbench.report import chart_images, escaping, html, sections
 
 pytestmark = pytest.mark.slow("browser")
 BOTH = pytest.mark.parametrize("kind", browsers.KINDS)
@@ -33,7 +33,7 @@ def browser():
 
 def plain(text, longest=200):
     """How a page shows a text, as much of it as a machine's id or a label keeps."""
-    return safe.plain(text)[:longest].rstrip("…")
+    return escaping.plain(text)[:longest].rstrip("…")
 
 
 @BOTH
@@ -71,7 +71,7 @@ def test_tooltips_show_names_as_text(browser):
                     "[...document.querySelectorAll('#vg-tooltip-element *')].map((each) => each.tagName)"
                 )
                 assert set(inside) <= {"TABLE", "TBODY", "TR", "TD"}, inside
-        assert len(names & {safe.plain(text) for text in records.HOSTILE}) >= 8, "most of them were hovered"
+        assert len(names & {escaping.plain(text) for text in records.HOSTILE}) >= 8, "most of them were hovered"
         assert page.evaluate(FOREIGN) == []
         assert seen.nothing()
 
@@ -93,11 +93,11 @@ def test_nothing_happens_when_hostile_tables_are_sorted_and_filtered(browser, ki
     "title", [*records.HOSTILE, "</title><script>alert(12)</script>"], ids=range(len(records.HOSTILE) + 1)
 )
 def test_a_title_is_text_too(browser, title, tmp_path):
-    made = dataclasses.replace(reports.page([], title=title), sections=())
+    made = dataclasses.replace(report_builders.page([], title=title), sections=())
     path = tmp_path / "page.html"
     path.write_text(html.render(made, static=True), encoding="utf-8")
     with browsers.opened(browser, path) as (page, seen):
-        assert page.title() == page.locator("h1").text_content() == safe.plain(title)
+        assert page.title() == page.locator("h1").text_content() == escaping.plain(title)
         assert page.evaluate(FOREIGN) == []
         assert seen.nothing()
 
@@ -106,8 +106,8 @@ def test_a_title_is_text_too(browser, title, tmp_path):
 def test_a_picture_opened_on_its_own_does_nothing(browser, key, tmp_path):
     """The SVG file: well-formed, no script in it, none run, nothing asked for."""
     chart = next(chart for chart in browsers.page_of("hostile").charts if chart.key == key)
-    path = tmp_path / pictures.file_name(chart)
-    path.write_text(pictures.svg(chart), encoding="utf-8")
+    path = tmp_path / chart_images.file_name(chart)
+    path.write_text(chart_images.svg(chart), encoding="utf-8")
     tags = {each.tag.rpartition("}")[2] for each in ET.parse(path).iter()}
     assert tags <= {
         "svg",
@@ -135,4 +135,4 @@ def test_every_hostile_name_reaches_a_picture():
     """Else the tests above would prove little."""
     drawn = "".join(str(datum.get("processor")) for chart in browsers.page_of("hostile").charts for datum in chart.data)
     assert [text for text in records.HOSTILE if plain(text, 60) not in drawn] == []
-    assert pages.warnings(browsers.page_of("hostile"))
+    assert sections.warnings(browsers.page_of("hostile"))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pages_browser as browsers
 import pytest
 
-from cnnbench.report import pictures
+from cnnbench.report import chart_images
 
 pytestmark = pytest.mark.slow("browser")
 TREES = ("everything", "modes", "many_machines", "one_record", "only_failures", "nothing_measured", "hostile")
@@ -77,7 +77,7 @@ def test_a_mistake_would_be_found(modules, tmp_path):
 
 def test_pictures_are_well_formed():
     for chart in browsers.page_of("hostile").charts:
-        root = ET.fromstring(pictures.svg(chart))
+        root = ET.fromstring(chart_images.svg(chart))
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         names = [each.get("id") for each in root.iter() if each.get("id")]
         assert len(names) == len(set(names))

@@ -11,13 +11,13 @@ from interrupts import interrupt_in_a_turn
 from pair_builders import block, header
 from test_check_command import SETTINGS, SHORT, SUITE, command, log, suite  # noqa: F401 (fixtures)
 
-from cnnbench.cli.calibrate import curve
+from cnnbench.cli.calibrate import make_curve
 from cnnbench.devices.nvml import NvmlResult
-from cnnbench.gate import recording
-from cnnbench.gate.calibration import conclude_calibration
-from cnnbench.gate.profile import NoiseProfile
 from cnnbench.machine import inventory
-from cnnbench.report import pictures
+from cnnbench.regression import check_record
+from cnnbench.regression.calibration import conclude_calibration
+from cnnbench.regression.noise_profile import NoiseProfile
+from cnnbench.report import chart_images
 
 Command = Callable[..., int]
 BLOCKS = ("--blocks", 6)
@@ -34,9 +34,9 @@ def measured(command: Command, suite: Path, tmp_path: Path, capfd: pytest.Captur
 
 def test_the_picture_shows_the_profiles_jobs_at_its_tolerance(measured: Path) -> None:
     made = NoiseProfile.model_validate_json(measured.read_bytes())
-    chart = curve(made)
+    chart = make_curve(made)
     assert [datum["name"] for datum in chart.data if datum["role"] == "job"] == list(made.jobs)
-    assert pictures.stored_digest(measured.with_name("noise.svg").read_text()) == pictures.data_digest(chart)
+    assert chart_images.stored_digest(measured.with_name("noise.svg").read_text()) == chart_images.data_digest(chart)
 
 
 def test_a_recording_gives_the_same_profile_and_picture_bytes_whenever_it_is_read(
@@ -86,9 +86,9 @@ def test_what_cannot_be_read_is_one_clear_error_each(
     check, short, undated = (tmp_path / f"{name}.json" for name in ("check", "short", "undated"))
     assert command("check", suite, *SETTINGS, *SHORT, "-o", check) == 0
     calibration = header(purpose="calibrate")
-    recording.save(short, conclude_calibration(calibration, [block(number) for number in range(5)]))
+    check_record.save_record(short, conclude_calibration(calibration, [block(number) for number in range(5)]))
     odd = [block(number).model_copy(update={"started_at": "today"}) for number in range(6)]
-    recording.save(undated, conclude_calibration(calibration, odd))
+    check_record.save_record(undated, conclude_calibration(calibration, odd))
     blocks = measured.with_name("noise-blocks.json")
     cases = [
         (("--from", check), "the record of a check, not of `cnnbench calibrate`"),
@@ -117,7 +117,7 @@ def test_an_interrupted_calibration_goes_on_with_the_blocks_it_has_and_only_with
 ) -> None:  # fmt: skip
     monkeypatch.setenv("FAKE_SLEEP", "0.05")
     path = tmp_path / "noise.json"
-    part = recording.journal_of(tmp_path / "noise-blocks.json")
+    part = check_record.journal_path(tmp_path / "noise-blocks.json")
 
     interrupt_in_a_turn(part, log, 2)
     start = ("calibrate", suite, *BLOCKS, "-o", path)
@@ -146,6 +146,8 @@ def test_an_interrupted_calibration_goes_on_with_the_blocks_it_has_and_only_with
         code, said = refused()
         assert (code, "this machine is other" in said) == (3, True)
     assert command(*start, "--resume") == 0
-    saved = [each.model_dump_json().encode() for each in recording.load(tmp_path / "noise-blocks.json").blocks]
+    saved = [
+        each.model_dump_json().encode() for each in check_record.load_record(tmp_path / "noise-blocks.json").blocks
+    ]
     assert saved[: len(kept)] == kept
     assert len(saved) == 6

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from cnnbench.engine.canary import sing
+from cnnbench.engine.canary import run
 
 LAUNCH_NS = 5_000
 
@@ -41,14 +41,14 @@ class FakeDevice:
 
 def test_a_device_whose_synchronise_does_nothing_never_passes() -> None:
     """1,000 of 1,000 with the synchronise removed, under 30 % noise."""
-    results = [sing(d, clock=d.clock) for d in (FakeDevice(synchronizes=False, noise=0.3, seed=s) for s in range(1000))]
+    results = [run(d, clock=d.clock) for d in (FakeDevice(synchronizes=False, noise=0.3, seed=s) for s in range(1000))]
     assert not any(canary.passed for canary in results)
     assert all("synchronise" in (canary.reason or "") for canary in results)
 
 
 def test_an_honest_device_always_passes() -> None:
     """1,000 of 1,000 with the synchronise restored, under the same noise."""
-    results = [sing(d, clock=d.clock) for d in (FakeDevice(synchronizes=True, noise=0.3, seed=s) for s in range(1000))]
+    results = [run(d, clock=d.clock) for d in (FakeDevice(synchronizes=True, noise=0.3, seed=s) for s in range(1000))]
     assert [canary.reason for canary in results if not canary.passed] == []
 
 
@@ -61,7 +61,7 @@ def test_a_synchronise_that_waits_for_a_part_of_the_work_fails(share: float) -> 
             self.now += max(0.0, self._free_at - self.now) * share
 
     device = Partial(synchronizes=True)
-    canary = sing(device, clock=device.clock)
+    canary = run(device, clock=device.clock)
     assert not canary.passed
     assert "read the result back" in (canary.reason or "")
 
@@ -69,7 +69,7 @@ def test_a_synchronise_that_waits_for_a_part_of_the_work_fails(share: float) -> 
 def test_the_figures_are_the_ones_measured() -> None:
     """Without noise, growth of a compute-bound device is the work's: eightfold, less the launches."""
     device = FakeDevice(synchronizes=True)
-    canary = sing(device, clock=device.clock)
+    canary = run(device, clock=device.clock)
     assert canary.passed
     assert 7.5 < canary.growth < 8.0
     assert canary.copy_seconds == pytest.approx(10e-6)

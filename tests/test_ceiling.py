@@ -10,14 +10,14 @@ from pathlib import Path
 
 import builders as b
 import pytest
-from audits import Made
+import report_builders
+from audit_builders import Made
 
-import reports
 from cnnbench import store
-from cnnbench.analysis import ceiling, compare, frame
+from cnnbench.analysis import ceiling, process_table, speedup
 from cnnbench.analysis.rows import Row
 from cnnbench.report import tables, text
-from cnnbench.report.claim import claim
+from cnnbench.report.headline import write_headline
 from cnnbench.schema import RunHeader
 from cnnbench.store import Ledger
 
@@ -37,7 +37,7 @@ def product_seconds(size: int, gflops: Sequence[float]) -> list[float]:
 
 def run(number: int, gflops: Sequence[float] = (), *, training: bool = True, **header: object) -> Ledger:
     """A run of one machine id: the lecture's CNN, and a product of side 2,048 at these rates beside one that is slower."""
-    records = b.repeats(b.cnn_job(), STEPS, **reports.MEASURED) if training else []
+    records = b.repeats(b.cnn_job(), STEPS, **report_builders.MEASURED) if training else []
     if gflops:
         records += b.repeats(b.gemm_job(2048), product_seconds(2048, gflops), start=len(records))
         records += b.repeats(b.gemm_job(1024), product_seconds(1024, [each / 2 for each in gflops]), start=len(records))
@@ -46,9 +46,9 @@ def run(number: int, gflops: Sequence[float] = (), *, training: bool = True, **h
     return Ledger(made.path, RunHeader.model_validate(made.header.model_dump() | header), made.records)
 
 
-def comparison(*ledgers: Ledger, all_runs: bool = True) -> compare.Comparison:
-    processes, _ = frame.processes(ledgers)
-    return compare.compare(processes, all_runs=all_runs)
+def comparison(*ledgers: Ledger, all_runs: bool = True) -> speedup.Comparison:
+    processes, _ = process_table.read_processes(ledgers)
+    return speedup.compute_speedups(processes, all_runs=all_runs)
 
 
 def trained(*ledgers: Ledger, all_runs: bool = True) -> dict[str, Row]:
@@ -62,8 +62,8 @@ def mean(values: Sequence[float]) -> float:
 
 
 def share(row: Row) -> float:
-    assert row.of_ceiling is not None
-    return row.of_ceiling.value
+    assert row.ceiling_share is not None
+    return row.ceiling_share.value
 
 
 def test_each_row_is_a_share_of_the_product_of_its_own_run() -> None:
@@ -87,8 +87,8 @@ def test_the_committed_headline_row_reaches_52_percent_of_its_own_run() -> None:
     """Recomputed apart from this code: run 4b57 reaches 52 % of 162.8 GFLOP/s, not 44 % of another machine's 191.2."""
     folder = RESULTS / "amd-epyc-74ec4b79"
     ledgers = store.load_tree([folder]).ledgers
-    processes, _ = frame.processes(ledgers)
-    rows = [row for row in compare.compare(processes).rows if row.job.workload == "mnist-cnn"]
+    processes, _ = process_table.read_processes(ledgers)
+    rows = [row for row in speedup.compute_speedups(processes).rows if row.job.workload == "mnist-cnn"]
     (row,) = [row for row in rows if row.run_id.endswith("4b57") and row.job.job_steps == 42_900]
     assert row.ceiling_flops_per_second is not None
     assert row.ceiling_flops_per_second.value / 1e9 == pytest.approx(162.8, abs=0.05)
@@ -98,19 +98,19 @@ def test_the_committed_headline_row_reaches_52_percent_of_its_own_run() -> None:
 def test_a_run_without_a_product_has_no_share_and_says_what_to_run() -> None:
     rows = trained(run(1), run(2, (190.0, 200.0, 210.0)))
     alone = rows["1"]
-    assert (alone.of_ceiling, alone.ceiling_flops_per_second, alone.ceiling_run_id) == (None, None, None)
+    assert (alone.ceiling_share, alone.ceiling_flops_per_second, alone.ceiling_run_id) == (None, None, None)
     assert "add a suite that has one to the command (as in cnnbench run " in alone.missing["ceiling"]
-    assert alone.bound is not None
-    assert alone.bound.floor("compute") is None
+    assert alone.bottleneck is not None
+    assert alone.bottleneck.floor("compute") is None
 
 
 def test_runs_of_one_boot_of_one_host_share_their_products() -> None:
     rows = trained(run(1, boot_id=BOOT), run(2, (190.0, 200.0, 210.0), boot_id=BOOT))
     assert share(rows["1"]) == pytest.approx(share(rows["2"]))
     assert rows["1"].ceiling_run_id == rows["2"].run_id
-    assert claim(comparison(run(1, boot_id=BOOT), run(2, (200.0,), training=False, boot_id=BOOT)))[-1].endswith(
-        "in the same boot."
-    )
+    assert write_headline(comparison(run(1, boot_id=BOOT), run(2, (200.0,), training=False, boot_id=BOOT)))[
+        -1
+    ].endswith("in the same boot.")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_runs_of_one_boot_of_one_host_share_their_products() -> None:
 def test_runs_that_are_not_known_to_be_of_one_boot_share_nothing(
     here: dict[str, object], there: dict[str, object]
 ) -> None:
-    assert trained(run(1, **here), run(2, (190.0, 200.0, 210.0), **there))["1"].of_ceiling is None
+    assert trained(run(1, **here), run(2, (190.0, 200.0, 210.0), **there))["1"].ceiling_share is None
 
 
 def test_the_interval_of_a_share_is_students_t_on_the_log_ratio_of_each_round() -> None:
@@ -134,7 +134,7 @@ def test_the_interval_of_a_share_is_students_t_on_the_log_ratio_of_each_round() 
     logs = [math.log(FLOPS / step / (rate * 1e9)) for step, rate in zip(STEPS, rates, strict=True)]
     middle = sum(logs) / 3
     half = T_2 * math.sqrt(sum((each - middle) ** 2 for each in logs) / 2 / 3)
-    found = trained(run(1, rates))["1"].of_ceiling
+    found = trained(run(1, rates))["1"].ceiling_share
     assert found is not None
     assert (found.value, found.low, found.high) == pytest.approx(
         (math.exp(middle), math.exp(middle - half), math.exp(middle + half))
@@ -147,7 +147,7 @@ def test_the_interval_across_runs_of_one_boot_is_welchs() -> None:
     rates = [200.0 * each / STEPS[0] for each in STEPS]
     logs = [math.log(each) for each in STEPS]
     variance = sum((each - sum(logs) / 3) ** 2 for each in logs) / 2
-    found = trained(run(1, boot_id=BOOT), run(2, rates, training=False, boot_id=BOOT))["1"].of_ceiling
+    found = trained(run(1, boot_id=BOOT), run(2, rates, training=False, boot_id=BOOT))["1"].ceiling_share
     assert found is not None
     assert found.low is not None
     assert math.log(found.value / found.low) == pytest.approx(2.7764451052 * math.sqrt(2 * variance / 3))
@@ -155,7 +155,7 @@ def test_the_interval_across_runs_of_one_boot_is_welchs() -> None:
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_two_processes_have_a_share_and_no_interval(n: int) -> None:
-    found = trained(run(1, (150.0, 160.0)[:n]))["1"].of_ceiling
+    found = trained(run(1, (150.0, 160.0)[:n]))["1"].ceiling_share
     assert found is not None
     assert (found.low, found.high, found.n) == (None, None, n)
 
@@ -170,11 +170,11 @@ def test_a_product_whose_processes_differ_by_more_than_half_is_no_peak(slowest: 
     for each in (row, best):
         assert ("ceiling-spread" in {doubt.code for doubt in each.doubts}) is doubted
     assert "ceiling-spread" not in {doubt.code for doubt in other.doubts}
-    assert (row.of_ceiling is None) is (row.ceiling_flops_per_second is None) is doubted
+    assert (row.ceiling_share is None) is (row.ceiling_flops_per_second is None) is doubted
     assert (best.is_ceiling, other.is_ceiling) == (not doubted, False)
-    assert row.bound is not None
-    assert (row.bound.floor("compute") is None) is doubted
-    assert (row.bound.verdict == "n/a") is doubted
+    assert row.bottleneck is not None
+    assert (row.bottleneck.floor("compute") is None) is doubted
+    assert (row.bottleneck.summary == "n/a") is doubted
     if doubted:
         assert "size 2,048, differ by 1.51x, more than 1.5x" in row.missing["ceiling"]
 
@@ -197,10 +197,10 @@ def test_the_table_marks_the_best_product_of_each_run() -> None:
 def test_every_format_prints_the_interval_of_a_share() -> None:
     found = comparison(run(1, (150.0, 160.0, 155.0)))
     (row,) = [row for row in found.rows if row.job.workload == "mnist-cnn"]
-    assert row.of_ceiling is not None
-    assert row.of_ceiling.low is not None
-    assert row.of_ceiling.high is not None
-    low, high = (f"{100 * each:.0f}" for each in (row.of_ceiling.low, row.of_ceiling.high))
+    assert row.ceiling_share is not None
+    assert row.ceiling_share.low is not None
+    assert row.ceiling_share.high is not None
+    low, high = (f"{100 * each:.0f}" for each in (row.ceiling_share.low, row.ceiling_share.high))
     report = tables.build(found)
     printed = {name: text.render(report, name, width=220) for name in ("table", "markdown", "latex", "csv", "json")}
     for name, page in printed.items():
@@ -208,9 +208,9 @@ def test_every_format_prints_the_interval_of_a_share() -> None:
         assert f"{low}{dash}{high}" in page, name
     lines = list(csv.DictReader(io.StringIO(printed["csv"])))
     (line,) = [line for line in lines if line["table"] == "training"]
-    assert float(line["share_of_measured_peak_low"]) == pytest.approx(row.of_ceiling.low)
+    assert float(line["share_of_measured_peak_low"]) == pytest.approx(row.ceiling_share.low)
     assert line["measured_peak_run_id"] == row.run_id
-    assert f"({low}–{high} %; n=3) of the best matrix product" in claim(found)[-1]
+    assert f"({low}–{high} %; n=3) of the best matrix product" in write_headline(found)[-1]
 
 
 LEDGERS = (run(1, (150.0, 160.0, 155.0)), run(2, (190.0, 200.0, 210.0), training=False), run(3, training=False))
@@ -265,8 +265,8 @@ def test_the_audit_finds_a_share_without_its_interval() -> None:
     made = Made(outputs=["page.md"], ledgers=[LEDGERS[0]])
     page = made.text("page.md")
     (row,) = trained(LEDGERS[0]).values()
-    assert row.of_ceiling is not None
-    cell = f"{100 * row.of_ceiling.value:.0f} %"
+    assert row.ceiling_share is not None
+    cell = f"{100 * row.ceiling_share.value:.0f} %"
     line = next(line for line in page.splitlines() if line.startswith("| ") and f"| {cell} (" in line)
     start = line.index(f"| {cell} (") + len(f"| {cell}")
     bare = line[:start] + line[line.index(")", start) + 1 :]

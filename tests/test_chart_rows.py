@@ -6,16 +6,16 @@ import altair as alt
 import builders as b
 import pages_records as records
 import pytest
+import report_builders
 from hypothesis import given
 from hypothesis import strategies as st
 
-import reports
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.material import axis_labels, one_line, series_names, spread
+from cnnbench.report.charts.chart_data import axis_labels, mix_kinds, one_line, series_names
 
 
 def chart(ledgers, key):
-    return next(chart for chart in reports.page(ledgers).charts if chart.key == key)
+    return next(chart for chart in report_builders.page(ledgers).charts if chart.key == key)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def twins():
         for device in run.machine.devices:
             records.measure(run, device, whole=True)
         ledgers.append(run.ledger())
-    return reports.page(ledgers)
+    return report_builders.page(ledgers)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_series_never_share_a_name():
 @given(st.lists(st.integers(0, 5), max_size=40))
 def test_the_first_few_are_as_different_as_can_be_and_none_is_lost(kinds):
     items = list(enumerate(kinds))
-    found = spread(items, lambda item: item[1])
+    found = mix_kinds(items, lambda item: item[1])
     assert sorted(found) == items
     first = found[: len(set(kinds))]
     assert len({kind for _, kind in first}) == len(first)
@@ -102,7 +102,7 @@ def test_labels_of_one_chart_have_as_many_lines_as_the_longest_needs():
 @pytest.mark.parametrize("layout", ["wide", "narrow"])
 def test_every_specification_is_valid_vega_lite(layout):
     """By Altair's schema; the legends' layout is Vega's own, of which Vega-Lite's schema says nothing."""
-    for chart in reports.page(records.everything()).charts:
+    for chart in report_builders.page(records.everything()).charts:
         spec = dict(getattr(chart, layout))
         config = dict(spec["config"])
         config["legend"] = {name: value for name, value in config["legend"].items() if name != "layout"}
@@ -111,7 +111,7 @@ def test_every_specification_is_valid_vega_lite(layout):
 
 def test_what_is_not_drawn_is_counted():
     """Thirteen kinds of row on three machines of five processors are more than charts have room for."""
-    page = reports.page(records.many_machines())
+    page = report_builders.page(records.many_machines())
     captions = {chart.key: chart.caption for chart in page.charts}
     for key in ("speedup", "flops", "speedup-cpu", "memory", "energy", "roofline", "batches"):
         assert " are drawn; all are in the tables' files." in captions[key], key

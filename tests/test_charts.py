@@ -10,25 +10,25 @@ import xml.etree.ElementTree as ET
 import builders as b
 import learning_builders as lb
 import pytest
+import report_builders
 from hypothesis import given
 from hypothesis import strategies as st
 
-import reports
-from cnnbench.report import pictures
-from cnnbench.report.charts import resources, theme
-from cnnbench.report.charts.material import axis_labels, one_line
+from cnnbench.report import chart_images
+from cnnbench.report.charts import memory_and_energy, theme
+from cnnbench.report.charts.chart_data import axis_labels, one_line
 from cnnbench.report.charts.noise import quantiles
 
 
 @pytest.fixture(scope="module")
 def charts():
-    return {chart.key: chart for chart in reports.page().charts}
+    return {chart.key: chart for chart in report_builders.page().charts}
 
 
 @pytest.fixture(scope="module")
 def again():
     """The same charts, made another time."""
-    return {chart.key: chart for chart in reports.page(reports.everything()).charts}
+    return {chart.key: chart for chart in report_builders.page(report_builders.everything()).charts}
 
 
 def marks(chart, **fields):
@@ -45,7 +45,7 @@ def test_the_lectures_speed_ups_are_the_quotients_of_its_times(charts):
 def test_a_measured_row_stands_beside_them_with_its_interval(charts):
     """6,331 s over the geometric mean step x 42,900; three processes, so an interval."""
     (datum,) = marks(charts["speedup"], machine=b.MACHINE_ID, place="cuda:0", precision="fp32")
-    step = statistics.geometric_mean(reports.GPU_STEPS)
+    step = statistics.geometric_mean(report_builders.GPU_STEPS)
     assert datum["speedup_over_reference"] == pytest.approx(6331 / (step * 42_900))
     assert datum["speedup_over_reference_low"] < datum["speedup_over_reference"] < datum["speedup_over_reference_high"]
     assert datum["speedup_over_reference_n"] == 3
@@ -54,7 +54,7 @@ def test_a_measured_row_stands_beside_them_with_its_interval(charts):
 def test_speed_ups_over_the_cpu_take_the_fastest_cpu_of_the_same_work(charts):
     (datum,) = marks(charts["speedup-cpu"], machine=b.MACHINE_ID, place="cpu, 1 thread")
     ratio = math.exp(
-        statistics.fmean(math.log(a / c) for a, c in zip(reports.CPU_STEPS, [0.41, 0.42, 0.43], strict=True))
+        statistics.fmean(math.log(a / c) for a, c in zip(report_builders.CPU_STEPS, [0.41, 0.42, 0.43], strict=True))
     )
     assert datum["speedup"] == pytest.approx(ratio)
 
@@ -73,7 +73,7 @@ def test_the_roof_is_the_copy_speed_up_to_the_best_product(charts):
     left, ridge, right = ((datum["intensity_flops_per_byte"], datum["gflops_per_second"]) for datum in roof)
     peak = 2 * 2048**3 / statistics.geometric_mean([0.0913, 0.0955, 0.0921]) / 1e9
     assert ridge[1] == right[1] == pytest.approx(peak)
-    assert ridge[1] / ridge[0] == pytest.approx(reports.FLOORS["copy_bytes_per_second"] / 1e9)
+    assert ridge[1] / ridge[0] == pytest.approx(report_builders.FLOORS["copy_bytes_per_second"] / 1e9)
     assert left[1] / left[0] == pytest.approx(ridge[1] / ridge[0])
 
 
@@ -104,7 +104,7 @@ def test_memory_stands_beside_what_the_layers_need(charts):
 def test_memory_is_that_of_the_rows_own_optimiser(optimizer, copies):
     """Weights, gradients, and what the rule keeps of each weight."""
     row = lb.rows_of([b.record(b.cnn_job(optimizer=optimizer))])[0]
-    assert resources._needed(row) == 128 * 227_116 + copies * 4 * 1_378_698
+    assert memory_and_energy._needed(row) == 128 * 227_116 + copies * 4 * 1_378_698
 
 
 def test_the_learning_curve_runs_on_the_jobs_own_clock(charts):
@@ -128,11 +128,11 @@ def test_rungs_differ_in_nothing_but_how_the_step_is_computed(charts):
 
 def test_block_percentiles_are_against_the_rows_mean(charts):
     """All blocks of a process take the same time here, so its three percentiles are its step over the row's mean."""
-    mean = statistics.geometric_mean(reports.CPU_STEPS)
+    mean = statistics.geometric_mean(report_builders.CPU_STEPS)
     own = [d for d in marks(charts["noise"], machine=b.MACHINE_ID, place="cpu, 8 threads") if "15 blocks" in d["work"]]
     own = [datum for datum in own if "batch 128" in datum["work"]]
     for name in ("block_p05", "block_p50", "block_p95"):
-        assert [datum[name] for datum in own] == pytest.approx([step / mean for step in reports.CPU_STEPS])
+        assert [datum[name] for datum in own] == pytest.approx([step / mean for step in report_builders.CPU_STEPS])
 
 
 @given(st.lists(st.floats(1e-6, 1e3), min_size=2, max_size=200))
@@ -160,14 +160,14 @@ def test_machines_with_the_same_processor_have_lines_of_their_own():
             [
                 *b.repeats(b.cnn_job(threads=1), [0.4 * slower] * 3),
                 *b.repeats(b.cnn_job(threads=2), [0.25] * 3, start=3),
-                b.record(b.lecture_job(), 0.06, index=6, epoch_evaluations=reports.curve(100, 429)),
+                b.record(b.lecture_job(), 0.06, index=6, epoch_evaluations=report_builders.curve(100, 429)),
             ],
             run_id=f"2026030{slower}T120000Z-0001",
             machine=b.machine(f"box-{slower}"),
         )
         for slower in (1, 2)
     ]
-    charts = {chart.key: chart for chart in reports.page(ledgers).charts}
+    charts = {chart.key: chart for chart in report_builders.page(ledgers).charts}
     for key in ("threads", "learning"):
         owners = {(datum["series"], datum["machine"]) for datum in charts[key].data}
         assert len(owners) == len({series for series, _ in owners}) == 2
@@ -182,42 +182,44 @@ def test_rows_that_read_alike_keep_places_of_their_own():
     assert [one_line(label) for label in made] == ["a, b", "a, b", "a, c"]
 
 
-@pytest.mark.parametrize("key", [chart.key for chart in reports.page().charts])
+@pytest.mark.parametrize("key", [chart.key for chart in report_builders.page().charts])
 class TestPictures:
     """Each picture carries its data and the digest of it, in both forms, and is well-formed."""
 
     def test_an_svg_says_what_it_shows(self, charts, key):
         chart = charts[key]
-        picture = pictures.svg(chart)
+        picture = chart_images.svg(chart)
         root = ET.fromstring(picture)
         space = "{http://www.w3.org/2000/svg}"
         assert root.find(f"{space}title").text == chart.title
         assert root.find(f"{space}desc").text == chart.alt
         stored = json.loads(root.find(f"{space}metadata").text)
         assert stored["rows"] == [dict(datum) for datum in chart.data]
-        assert stored["sha256"] == pictures.data_digest(chart) == pictures.stored_digest(picture)
+        assert stored["sha256"] == chart_images.data_digest(chart) == chart_images.stored_digest(picture)
 
     def test_no_word_is_drawn_in_a_colour_that_the_dark_page_does_not_know(self, charts, key):
-        root = ET.fromstring(pictures.svg(charts[key]))
+        root = ET.fromstring(chart_images.svg(charts[key]))
         fills = {each.get("fill") for each in root.iter("{http://www.w3.org/2000/svg}text")}
         assert fills <= set(theme.DARK)
 
     def test_a_png_carries_the_same_digest(self, charts, key):
-        assert pictures.stored_digest(pictures.png(charts[key])) == pictures.data_digest(charts[key])
+        assert chart_images.stored_digest(chart_images.png(charts[key])) == chart_images.data_digest(charts[key])
 
     def test_its_specification_is_always_the_same(self, charts, again, key):
-        assert pictures.specification(again[key]) == pictures.specification(charts[key])
+        assert chart_images.specification(again[key]) == chart_images.specification(charts[key])
 
 
 def test_small_ticks_are_drawn_as_they_are():
     """Coordinates are rounded to a thousandth of a pixel, figures are not."""
     import vl_convert
 
-    frugal = b.repeats(b.cnn_job(device="cuda:0"), [0.0005] * 3, energy=reports.energy(2e-5))  # 0.04 mJ an image
-    page = reports.page([b.ledger(frugal, machine=b.machine(gpus=[b.GPU]))])
+    frugal = b.repeats(
+        b.cnn_job(device="cuda:0"), [0.0005] * 3, energy=report_builders.energy(2e-5)
+    )  # 0.04 mJ an image
+    page = report_builders.page([b.ledger(frugal, machine=b.machine(gpus=[b.GPU]))])
     chart = next(chart for chart in page.charts if chart.key == "energy")
     for layout in (chart.wide, chart.narrow):
-        drawn = pictures.inline_svg(chart, narrow=layout is chart.narrow)
+        drawn = chart_images.inline_svg(chart, narrow=layout is chart.narrow)
         texts = {"".join(each.itertext()) for each in ET.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")}
         raw = ET.fromstring(vl_convert.vegalite_to_svg(dict(layout)))
         assert texts == {"".join(each.itertext()) for each in raw.iter("{http://www.w3.org/2000/svg}text")}
@@ -226,12 +228,12 @@ def test_small_ticks_are_drawn_as_they_are():
 
 def test_small_values_are_drawn_in_full():
     """Places in a drawing are rounded to a thousandth of a pixel; the words in it are not places."""
-    page = reports.page(baseline="gpubox-9f9f/cuda:0")
+    page = report_builders.page(baseline="gpubox-9f9f/cuda:0")
     chart = next(chart for chart in page.charts if chart.key == "speedup-cpu")
     texts = [datum["text"] for datum in chart.data]
     assert "0.0074x" in texts
     for narrow in (False, True):
-        drawn = [each.text for each in ET.fromstring(pictures.svg(chart, narrow=narrow)).iter() if each.text]
+        drawn = [each.text for each in ET.fromstring(chart_images.svg(chart, narrow=narrow)).iter() if each.text]
         assert [text for text in texts if text not in drawn] == []
 
 
@@ -240,9 +242,9 @@ def test_one_changed_figure_changes_the_digest(charts):
 
     chart = charts["speedup"]
     changed = ({**chart.data[0], "speedup_over_reference": 1.0000001}, *chart.data[1:])
-    assert pictures.data_digest(dataclasses.replace(chart, data=changed)) != pictures.data_digest(chart)
+    assert chart_images.data_digest(dataclasses.replace(chart, data=changed)) != chart_images.data_digest(chart)
 
 
 def test_a_picture_of_somebody_else_has_no_digest():
-    assert pictures.stored_digest("<svg/>") is None
-    assert pictures.stored_digest(b"\x89PNG") is None
+    assert chart_images.stored_digest("<svg/>") is None
+    assert chart_images.stored_digest(b"\x89PNG") is None

@@ -10,24 +10,24 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import verdicts
+import verdict_builders
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.gate.decide import replay
-from cnnbench.gate.plan import Plan, detectable, make_plan
-from cnnbench.gate.proof_page import from_json
-from cnnbench.gate.verdict import Series
-from cnnbench.report import pictures
+from cnnbench.regression.decision import replay_decision
+from cnnbench.regression.design import CheckPlan, compute_detectable_effect, make_check_plan
+from cnnbench.regression.study_page import from_json
+from cnnbench.regression.verdict import MetricSeries
+from cnnbench.report import chart_images
 from cnnbench.report.charts import theme
+from cnnbench.report.charts.detectable_effect import detectable_curve
+from cnnbench.report.charts.false_alarms import false_alarms
 from cnnbench.report.charts.forest import CONTROL, forest, ratio_ticks
-from cnnbench.report.charts.mde import detectable_curve
-from cnnbench.report.charts.proof import false_alarms
 
-PLAN = Plan()
-MIXED, META = verdicts.mixed(), verdicts.meta()
+PLAN = CheckPlan()
+MIXED, META = verdict_builders.mixed(), verdict_builders.meta()
 SPREADS = {"a": 0.01, "b": 0.03}
-PROOF, _ = from_json((Path(__file__).parents[1] / "docs" / "gate-proof.json").read_text(encoding="utf-8"))
+PROOF, _ = from_json((Path(__file__).parents[1] / "docs" / "studies" / "false-alarms.json").read_text(encoding="utf-8"))
 CHARTS = {
     "forest": forest(MIXED, META),
     "mde": detectable_curve(SPREADS, PLAN),
@@ -58,7 +58,7 @@ def test_each_series_has_its_ratio_interval_control_and_what_would_be_found():
 
 @pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 def test_a_decision_is_written_and_not_only_coloured(narrow):
-    said = " ".join(words(pictures.svg(CHARTS["forest"], narrow=narrow)))
+    said = " ".join(words(chart_images.svg(CHARTS["forest"], narrow=narrow)))
     for finding in MIXED.findings:
         assert finding.decision.value.upper() in said
     assert "+9.0 % [8.6, 9.4]" in said
@@ -77,8 +77,8 @@ def test_the_band_is_the_tolerance_either_way():
 
 
 def test_of_many_series_the_slowest_are_drawn_and_the_caption_says_so():
-    jobs = {Series(f"job {n}"): verdicts.differences(1 - n / 1000) for n in range(60)}
-    chart = forest(replay(jobs, {}, PLAN), META)
+    jobs = {MetricSeries(f"job {n}"): verdict_builders.differences(1 - n / 1000) for n in range(60)}
+    chart = forest(replay_decision(jobs, {}, PLAN), META)
     drawn = {datum["series"] for datum in chart.data}
     assert len(drawn) == 40
     assert {"job 0", "job 38"} <= drawn
@@ -87,15 +87,15 @@ def test_of_many_series_the_slowest_are_drawn_and_the_caption_says_so():
 
 @pytest.mark.parametrize("name", ["a\nb", "\x00\x1b[2J\ud800", "</svg><script>", "'; x", "x" * 3000, ""])
 def test_a_name_is_only_drawn(name):
-    verdict = verdicts.mixed((name, "fast", "noisy", "same"))
-    picture = pictures.svg(forest(verdict, verdicts.meta(title=name, head=name)))
+    verdict = verdict_builders.mixed((name, "fast", "noisy", "same"))
+    picture = chart_images.svg(forest(verdict, verdict_builders.meta(title=name, head=name)))
     tags = {each.tag.rpartition("}")[2] for each in ET.fromstring(picture).iter()}
     assert "script" not in tags
 
 
 def test_an_extreme_verdict_can_be_drawn():
-    verdict = replay({Series("a"): verdicts.differences(1e-6, 60.0)}, {}, make_plan(1.0))
-    assert pictures.png(forest(verdict, META))[:4] == b"\x89PNG"
+    verdict = replay_decision({MetricSeries("a"): verdict_builders.differences(1e-6, 60.0)}, {}, make_check_plan(1.0))
+    assert chart_images.png(forest(verdict, META))[:4] == b"\x89PNG"
 
 
 @given(st.floats(1e-6, 0.985), st.floats(1.015, 1e6), st.sampled_from([5, 10]))
@@ -116,18 +116,20 @@ def test_the_curve_is_the_detectable_effect_of_each_budget_and_the_jobs_lie_on_t
     data = CHARTS["mde"].data
     for datum in data:
         if datum["role"] == "curve":
-            budget = make_plan(0.05, int(re.search(r"\d+", datum["name"]).group()))
-            effect = detectable(datum["spread"], budget)
+            budget = make_check_plan(0.05, int(re.search(r"\d+", datum["name"]).group()))
+            effect = compute_detectable_effect(datum["spread"], budget)
             assert datum["slowdown"] == pytest.approx(math.expm1(effect))
     jobs = {datum["name"]: datum["slowdown"] for datum in data if datum["role"] == "job"}
-    assert jobs == {job: pytest.approx(math.expm1(detectable(spread, PLAN))) for job, spread in SPREADS.items()}
+    assert jobs == {
+        job: pytest.approx(math.expm1(compute_detectable_effect(spread, PLAN))) for job, spread in SPREADS.items()
+    }
     assert [datum["slowdown"] for datum in data if datum["role"] == "limit"] == [0.05, 0.1]
 
 
 @pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 def test_no_two_ticks_of_an_axis_of_the_curve_read_the_same(narrow):
     """Half percents are not rounded: each label stands at most once on each of the two axes."""
-    said = [word for word in words(pictures.svg(CHARTS["mde"], narrow=narrow)) if re.fullmatch(r"[\d.]+%", word)]
+    said = [word for word in words(chart_images.svg(CHARTS["mde"], narrow=narrow)) if re.fullmatch(r"[\d.]+%", word)]
     assert len(said) > 6
     assert max(Counter(said).values()) <= 2
 
@@ -139,11 +141,11 @@ def test_more_blocks_see_smaller_slowdowns():
 
 def test_a_plan_that_cannot_suspect_has_no_curve():
     with pytest.raises(ValueError, match="6 blocks"):
-        detectable_curve(SPREADS, make_plan(0.05, 6))
+        detectable_curve(SPREADS, make_check_plan(0.05, 6))
 
 
 def test_a_curve_can_be_drawn_before_anything_is_calibrated():
-    assert "the tolerance" in words(pictures.svg(detectable_curve({}, PLAN)))
+    assert "the tolerance" in words(chart_images.svg(detectable_curve({}, PLAN)))
 
 
 def test_every_rule_has_a_mark_in_every_noise():
@@ -160,18 +162,18 @@ def test_every_rule_has_a_mark_in_every_noise():
 class TestPictures:
     def test_a_picture_carries_its_data_in_both_forms(self, key):
         chart = CHARTS[key]
-        picture = pictures.svg(chart)
+        picture = chart_images.svg(chart)
         stored = json.loads(ET.fromstring(picture).find("{http://www.w3.org/2000/svg}metadata").text)
         assert stored["rows"] == [dict(datum) for datum in chart.data]
-        digest = pictures.data_digest(chart)
-        assert pictures.stored_digest(picture) == pictures.stored_digest(pictures.png(chart)) == digest
+        digest = chart_images.data_digest(chart)
+        assert chart_images.stored_digest(picture) == chart_images.stored_digest(chart_images.png(chart)) == digest
 
     def test_no_word_is_drawn_in_a_colour_that_the_dark_page_does_not_know(self, key):
         for narrow in (False, True):
-            root = ET.fromstring(pictures.svg(CHARTS[key], narrow=narrow))
+            root = ET.fromstring(chart_images.svg(CHARTS[key], narrow=narrow))
             texts = root.iter("{http://www.w3.org/2000/svg}text")
             assert {each.get("fill") for each in texts} <= set(theme.DARK)
 
     def test_the_narrow_drawing_fits_a_phone(self, key):
-        width = float(ET.fromstring(pictures.svg(CHARTS[key], narrow=True)).get("width"))
+        width = float(ET.fromstring(chart_images.svg(CHARTS[key], narrow=True)).get("width"))
         assert width <= 366

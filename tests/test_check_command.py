@@ -16,9 +16,9 @@ from test_paired import FAKE, events
 from cnnbench.cli.main import run_cli
 from cnnbench.devices import telemetry
 from cnnbench.devices.nvml import NvmlResult
-from cnnbench.gate import prepare, recording
-from cnnbench.gate.profile import NoiseProfile
 from cnnbench.machine import inventory
+from cnnbench.regression import arms, check_record
+from cnnbench.regression.noise_profile import NoiseProfile
 from cnnbench.schema import Telemetry
 
 SUITE = """
@@ -49,7 +49,7 @@ def command(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> Comma
     """Runs cnnbench with fake workers, on a machine that has one CPU, in a folder of its own."""
     here = inventory.Inventory(machine(), software(), NvmlResult((), None), ())
     monkeypatch.setattr(inventory, "take_inventory", lambda **_: here)
-    monkeypatch.setattr(prepare, "MODULE", (str(FAKE),))
+    monkeypatch.setattr(arms, "MODULE", (str(FAKE),))
     monkeypatch.setattr(telemetry, "sample", lambda uuid: Telemetry())  # the load of whatever runs the tests
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
@@ -94,7 +94,7 @@ def test_a_replay_keeps_the_bytes_of_a_record_that_an_older_version_wrote(
     assert again.read_text() == old
     path.write_text(json.dumps(json.loads(old)))
     assert command("check", "--replay", path, "-o", again) == 0
-    assert recording.load(again) == recording.load(path)
+    assert check_record.load_record(again) == check_record.load_record(path)
     path.write_text(old.replace('"outcome": "pass"', '"outcome": "improved"'))
     assert command("check", "--replay", path, "-o", again) == 2
     assert "lead to another ending than it holds" in capfd.readouterr().err
@@ -105,7 +105,7 @@ def test_a_worker_that_crashes_once_costs_a_block_and_one_that_always_does_ends_
 ) -> None:
     monkeypatch.setenv("FAKE_HEAD", "crash-once")
     assert command("check", suite, *SETTINGS, *SHORT, "-o", tmp_path / "once.json") == 0
-    blocks = recording.load(tmp_path / "once.json").blocks
+    blocks = check_record.load_record(tmp_path / "once.json").blocks
     assert [block.failure is not None for block in blocks] == [True] + [False] * 6
     monkeypatch.setenv("FAKE_HEAD", "crash")
     assert command("check", suite, *SETTINGS, *SHORT, "-o", tmp_path / "always.json") == 5
@@ -130,7 +130,7 @@ def test_ctrl_c_keeps_every_block_and_resume_goes_on(
     """SIGTERM, as a cancelled CI job gets it, does the same."""
     monkeypatch.setenv("FAKE_SLEEP", "0.05")
     path = tmp_path / "check.json"
-    part = recording.journal_of(path)
+    part = check_record.journal_path(path)
 
     interrupt_in_a_turn(part, log, 2, sent)
     assert command("check", suite, *SETTINGS, *SHORT, "-o", path) == 130
@@ -139,7 +139,7 @@ def test_ctrl_c_keeps_every_block_and_resume_goes_on(
     assert not path.exists()
     before = part.read_bytes()
     assert command("check", suite, "--resume", "-o", path) == 0
-    saved = [block.model_dump_json().encode() for block in recording.load(path).blocks]
+    saved = [block.model_dump_json().encode() for block in check_record.load_record(path).blocks]
     assert before.splitlines()[1:] == saved[: before.count(b"\n") - 1]
     assert len(saved) == 6
     assert command("check", suite, "--resume", "-o", path) == 2
@@ -151,8 +151,8 @@ def test_resume_is_refused_on_another_machine_with_other_software_and_for_anothe
 ) -> None:
     path = tmp_path / "check.json"
     assert command("check", suite, *SETTINGS, *SHORT, "-o", path) == 0
-    record = recording.load(path)
-    with recording.begin(path, record.header) as journal:
+    record = check_record.load_record(path)
+    with check_record.begin_journal(path, record.header) as journal:
         journal.append(record.blocks[0])
     suite.write_text(SUITE + "warmup_steps = 3\n")
     assert command("check", suite, "--resume", "-o", path) == 3
@@ -208,12 +208,12 @@ def test_calibrate_stores_a_profile_that_check_uses_and_shows(
     path = tmp_path / "results" / machine().id / "noise" / "one.json"
     made = NoiseProfile.model_validate_json(path.read_bytes())
     assert (made.blocks, made.rounds, made.steps_per_turn) == (6, 2, 2)
-    raw = recording.load(path.with_name("one-blocks.json"))
+    raw = check_record.load_record(path.with_name("one-blocks.json"))
     assert (len(raw.blocks), raw.ending.outcome) == (6, "calibrated")
     capfd.readouterr()
     check = ("check", suite, *SETTINGS, "--seed", 1, *results)
     assert command(*check, "-o", tmp_path / "check.json", "--tau", "auto") == 0
-    record = recording.load(tmp_path / "check.json")
+    record = check_record.load_record(tmp_path / "check.json")
     assert (record.header.rounds, record.header.profile) == (2, made.digest)
     assert record.header.plan.tolerance == made.recommended_tolerance
     assert record.header.limits is not None

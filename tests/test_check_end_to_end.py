@@ -17,15 +17,15 @@ from junitparser import Failure, JUnitXml
 from pair_builders import Quiet, side
 from test_revisions import git
 
-from cnnbench.gate import recording
-from cnnbench.gate.drive import drive
-from cnnbench.gate.plan import Look, Plan
-from cnnbench.gate.prepare import Workers, introduce, pair_jobs
-from cnnbench.gate.recording import CheckHeader, CheckRecord, PlanSide
-from cnnbench.gate.verdict import GEOMETRIC_MEAN, Decision
-from cnnbench.pairing import Arm
-from cnnbench.runner.paired import Design, find_shares, measure_block
-from cnnbench.runner.revisions import find_repository, open_places
+from cnnbench.paired_protocol import Arm
+from cnnbench.regression import check_record
+from cnnbench.regression.arms import Workers, identify_arms, pair_jobs
+from cnnbench.regression.check_record import CheckHeader, CheckRecord, PlanRecord
+from cnnbench.regression.design import CheckPlan, Look
+from cnnbench.regression.loop import run_check
+from cnnbench.regression.verdict import GEOMETRIC_MEAN, Decision
+from cnnbench.runner.paired import PairDesign, calibrate_injections, measure_pair
+from cnnbench.runner.revisions import find_repository, open_checkouts
 from cnnbench.schema import Job
 
 pytestmark = pytest.mark.slow("real workers")
@@ -35,7 +35,7 @@ JOB = Job(
     workload="mnist-cnn", workload_version=1, batch_size=16, optimizer="rmsprop", init="truncated-0.1",
     data="synthetic", split="train-60000", threads=1, warmup_steps=2, final_evaluation=False,
 )  # fmt: skip
-SHORT = Plan(tolerance=0.1, looks=(Look(4, 0.07),), pass_alpha=0.07, confirm_blocks=4, confirm_alpha=0.07)
+SHORT = CheckPlan(tolerance=0.1, looks=(Look(4, 0.07),), pass_alpha=0.07, confirm_blocks=4, confirm_alpha=0.07)
 """Four blocks all above the tolerance are suspect (1 of 16), four fresh ones confirm; a machine under load will do."""
 
 
@@ -55,7 +55,7 @@ def header(again: dict[Arm, dict[int, float]]) -> CheckHeader:
         rounds=12,
         steps_per_turn=4,
         seed=1,
-        plan=PlanSide.of(SHORT),
+        plan=PlanRecord.from_plan(SHORT),
         limits=None,
         again=again,
     )
@@ -64,19 +64,19 @@ def header(again: dict[Arm, dict[int, float]]) -> CheckHeader:
 def checked(tmp_path: Path, share: float) -> CheckRecord:
     """A check of this cnnbench against itself, with that share of head's step run again."""
     jobs = {"base": {0: JOB}, "head": {0: JOB}}
-    with open_places(tmp_path / "arms", None, {}) as places:
+    with open_checkouts(tmp_path / "arms", None, {}) as places:
         pythons = {"base": sys.executable, "head": sys.executable}
         workers = Workers(places, pythons, jobs, None)  # type: ignore[arg-type]
-        plain = Design(jobs=jobs, seed=1, rounds=12, steps_per_turn=4)  # type: ignore[arg-type]
-        again = find_shares(plain, workers.start, share)[0].again if share else 0.0
-        design = Design(jobs=jobs, seed=1, rounds=12, steps_per_turn=4, again={"head": {0: again}})  # type: ignore[arg-type]
+        plain = PairDesign(jobs=jobs, seed=1, rounds=12, steps_per_turn=4)  # type: ignore[arg-type]
+        again = calibrate_injections(plain, workers.start, share)[0].again if share else 0.0
+        design = PairDesign(jobs=jobs, seed=1, rounds=12, steps_per_turn=4, injected={"head": {0: again}})  # type: ignore[arg-type]
         start = header({"head": {0: again}} if share else {})
-        with recording.begin(tmp_path / "check.json", start) as journal:
-            return drive(
+        with check_record.begin_journal(tmp_path / "check.json", start) as journal:
+            return run_check(
                 journal,
                 start,
                 (),
-                lambda number, stage, jobs: measure_block(design, workers.start, number, stage, jobs),
+                lambda number, stage, jobs: measure_pair(design, workers.start, number, stage, jobs),
                 Quiet(),
             )
 
@@ -194,7 +194,7 @@ def test_two_commits_that_differ_in_one_workload_are_told_apart_and_no_other_job
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr
-    findings = recording.load(path).ending.verdict["findings"]  # type: ignore[index]
+    findings = check_record.load_record(path).ending.verdict["findings"]  # type: ignore[index]
     regressed = {each["series"]["job"] for each in findings if each["decision"] == "regressed"}
     assert regressed - {GEOMETRIC_MEAN} == {"toy/cpu"}
     suites = JUnitXml.fromfile(str(junit))
@@ -210,7 +210,7 @@ def test_kill_9_leaves_no_process_and_the_next_start_no_worktree(tmp_path: Path)
     arguments = ("check", tmp_path / "toy.toml", "--base", "HEAD~1", "--head", "HEAD", *SPARE, "-o", path)
     parent = subprocess.Popen(command(*arguments), cwd=toy, env=environment(toy, cache), stderr=subprocess.PIPE)
     deadline, family = time.monotonic() + 240, []
-    while not (len(family) == 2 and recording.journal_of(path).exists()):
+    while not (len(family) == 2 and check_record.journal_path(path).exists()):
         assert time.monotonic() < deadline
         assert parent.poll() is None
         time.sleep(0.1)
@@ -222,19 +222,19 @@ def test_kill_9_leaves_no_process_and_the_next_start_no_worktree(tmp_path: Path)
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.05)
     assert git(toy, "worktree", "list").count("\n") == 2
-    with open_places(cache / "cnnbench" / "arms", find_repository(toy), {}):
+    with open_checkouts(cache / "cnnbench" / "arms", find_repository(toy), {}):
         assert git(toy, "worktree", "list").count("\n") == 0
 
 
 def test_both_arms_run_this_package_where_no_revision_is_named(tmp_path: Path) -> None:
     """And say so themselves: what they imported, and on which torch."""
-    from cnnbench.gate.prepare import ArmWish
+    from cnnbench.regression.arms import ArmSpec
 
     pair = pair_jobs([JOB], {}, {"threads": "1"}, 2)
     assert pair.declared == ()
-    wishes: dict[Arm, ArmWish] = {arm: ArmWish(sys.executable, None, {}) for arm in ("base", "head")}
-    with open_places(tmp_path / "arms", None, {}) as places:
+    wishes: dict[Arm, ArmSpec] = {arm: ArmSpec(sys.executable, None, {}) for arm in ("base", "head")}
+    with open_checkouts(tmp_path / "arms", None, {}) as places:
         pythons: dict[Arm, str] = {"base": sys.executable, "head": sys.executable}
-        sides = introduce(Workers(places, pythons, {"base": pair.base, "head": pair.head}, None), wishes)
+        sides = identify_arms(Workers(places, pythons, {"base": pair.base, "head": pair.head}, None), wishes)
     assert sides["base"].software == sides["head"].software
     assert "MALLOC_TRIM_THRESHOLD_" in sides["base"].environment

@@ -17,8 +17,8 @@ from revision_builders import BROKEN, SAME, SUITE, git, repository, worktrees
 from test_check_command import SHORT, command, log  # noqa: F401 (fixtures)
 from test_paired import FAKE, ROOT, events
 
-from cnnbench.gate import prepare, recording
-from cnnbench.runner.arms import MODULE
+from cnnbench.regression import arms, check_record
+from cnnbench.runner.arm_process import MODULE
 
 Command = Callable[..., int]
 SLOWER = "mnist-cnn 1.0\ngemm 1.08\n"
@@ -29,13 +29,13 @@ from builders import machine, software
 from cnnbench.cli.main import run_cli
 from cnnbench.devices import telemetry
 from cnnbench.devices.nvml import NvmlResult
-from cnnbench.gate import prepare
+from cnnbench.regression import arms
 from cnnbench.machine import inventory
 from cnnbench.schema import Telemetry
 
 here = inventory.Inventory(machine(), software(), NvmlResult((), None), ())
 inventory.take_inventory = lambda **_: here
-prepare.MODULE = (sys.argv[1],)
+arms.MODULE = (sys.argv[1],)
 telemetry.sample = lambda uuid: Telemetry()
 sys.exit(run_cli(sys.argv[2:]))
 """
@@ -74,7 +74,7 @@ def test_two_commits_that_differ_in_one_job_name_that_job_and_no_other(
     folder = toy(SAME, SLOWER)
     path, junit = tmp_path / "check.json", tmp_path / "check.xml"
     assert command("check", pair, "--base", "HEAD~1", "--head", "HEAD", *SHORT, "-o", path, "--junit", junit) == 1
-    findings = recording.load(path).ending.verdict["findings"]  # type: ignore[index]
+    findings = check_record.load_record(path).ending.verdict["findings"]  # type: ignore[index]
     regressed = [each["series"]["job"] for each in findings if each["decision"] == "regressed"]
     assert regressed == ["gemm/cpu"]
     confirmed = [line.partition(":")[0] for line in capfd.readouterr().out.splitlines() if "confirmed" in line]
@@ -138,7 +138,7 @@ def test_a_base_from_before_the_paired_measurement_is_not_comparable(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """The real command finds no such module in base's package, and never this one's in its place."""
-    monkeypatch.setattr(prepare, "MODULE", MODULE)
+    monkeypatch.setattr(arms, "MODULE", MODULE)
     folder = toy({"cnnbench/__init__.py": "", "cnnbench/engine/__init__.py": ""}, SAME)
     assert command("check", pair, "--base", "HEAD~1", "--head", "HEAD", *SHORT) == 3
     said = capfd.readouterr().err
@@ -154,7 +154,7 @@ def test_an_interrupt_leaves_no_worktree(
     folder = toy(SAME, SLOWER)
     monkeypatch.setenv("FAKE_SLEEP", "0.05")
     path = tmp_path / "check.json"
-    part = recording.journal_of(path)
+    part = check_record.journal_path(path)
 
     interrupt_in_a_turn(part, log, 1)
     assert command("check", pair, "--base", "HEAD~1", "--head", "HEAD", *SHORT, "-o", path) == 130
@@ -183,7 +183,7 @@ def test_after_kill_9_the_next_start_cleans_up_and_resume_goes_on(
     """The blocks measured before are the first of the verdict's, byte for byte."""
     folder = toy(SAME, {"fake-arm": SAME, "README": "changed"})
     path = tmp_path / "check.json"
-    part = recording.journal_of(path)
+    part = check_record.journal_path(path)
     monkeypatch.setenv("FAKE_SLEEP", "0.02")
     search = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     words = ["check", pair, "--base", "HEAD~1", "--head", "HEAD", *SHORT, "-o", path]
@@ -207,7 +207,7 @@ def test_after_kill_9_the_next_start_cleans_up_and_resume_goes_on(
     monkeypatch.setenv("FAKE_SLEEP", "0")
     assert command("check", pair, "--resume", "-o", path) == 0
     assert f"resumed   after {len(kept)} blocks" in capfd.readouterr().err
-    saved = [each.model_dump_json().encode() + b"\n" for each in recording.load(path).blocks]
+    saved = [each.model_dump_json().encode() + b"\n" for each in check_record.load_record(path).blocks]
     assert (saved[: len(kept)], len(saved)) == (kept, 6)
     assert (worktrees(folder), left_behind(tmp_path)) == (0, [])
 

@@ -13,7 +13,7 @@ import pytest
 
 from cnnbench import __version__, workloads
 from cnnbench.cli import main as shell
-from cnnbench.cli.main import BROKEN_PIPE, COMMANDS, INTERNAL_ERROR, Lazy, run_cli
+from cnnbench.cli.main import BROKEN_PIPE, COMMANDS, INTERNAL_ERROR, LazyCommand, run_cli
 from cnnbench.cli.verbosity import verbosity
 from cnnbench.errors import DeviceError, ExitCode, LedgerError, SuiteError
 from cnnbench.plan.suite import suite_names
@@ -49,8 +49,8 @@ def leave(context: click.Context, code: int, number: int) -> None:
 
 @pytest.fixture(autouse=True)
 def _more_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(COMMANDS, "fail", Lazy(f"{__name__}:fail", "Raise."))
-    monkeypatch.setitem(COMMANDS, "exit", Lazy(f"{__name__}:leave", "Exit."))
+    monkeypatch.setitem(COMMANDS, "fail", LazyCommand(f"{__name__}:fail", "Raise."))
+    monkeypatch.setitem(COMMANDS, "exit", LazyCommand(f"{__name__}:leave", "Exit."))
 
 
 @pytest.mark.parametrize(

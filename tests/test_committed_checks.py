@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from cnnbench.cli.calibrate import curve
+from cnnbench.cli.calibrate import make_curve
 from cnnbench.cli.main import run_cli
-from cnnbench.gate import recording
-from cnnbench.gate.calibration import profile_of
-from cnnbench.gate.profile import NoiseProfile
-from cnnbench.report import pictures
+from cnnbench.regression import check_record
+from cnnbench.regression.calibration import profile_recording
+from cnnbench.regression.noise_profile import NoiseProfile
+from cnnbench.report import chart_images
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -46,7 +46,7 @@ def test_a_committed_verdict_replays_to_the_same_words_bytes_and_exit_code(
     path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Twice, and against the verdict that the file holds."""
-    stored = recording.load(path).ending
+    stored = check_record.load_record(path).ending
     said = set()
     for name in ("first.json", "second.json"):
         assert run_cli(["check", "--replay", str(path), "-o", str(tmp_path / name)]) == stored.exit_code
@@ -62,8 +62,8 @@ def test_a_committed_profile_follows_from_its_blocks(path: Path) -> None:
     """In all but the dates, which --expires shapes; floats to 12 digits, since their last ones are the library's."""
     beside = path.with_name(f"{path.name.removesuffix('-blocks.json')}.json")
     stored = NoiseProfile.model_validate_json(beside.read_bytes())
-    record = recording.load(path)
-    made = profile_of(record.header, record.blocks, 30)
+    record = check_record.load_record(path)
+    made = profile_recording(record.header, record.blocks, 30)
     dates = {"created_at", "expires_at"}
     assert rounded(made.model_dump(exclude=dates)) == rounded(stored.model_dump(exclude=dates))
 
@@ -71,21 +71,21 @@ def test_a_committed_profile_follows_from_its_blocks(path: Path) -> None:
 @each(BLOCKS, "recording of a calibration under results/*/noise")
 def test_checks_replayed_from_a_committed_recording_never_regress(path: Path) -> None:
     """1,000 unchanged checks drawn from its blocks with fresh signs."""
-    record = recording.load(path)
-    unchanged = profile_of(record.header, record.blocks, 30).replayed[0]
+    record = check_record.load_record(path)
+    unchanged = profile_recording(record.header, record.blocks, 30).replayed[0]
     assert (unchanged.effect, unchanged.checks, unchanged.regressed) == (0.0, 1000, 0)
 
 
 @each(PICTURES, "picture of a calibration under docs")
 def test_a_committed_picture_shows_a_committed_recording(path: Path) -> None:
     """The data it carries are those of one of them, at the tolerance that was recorded."""
-    records = map(recording.load, BLOCKS)
+    records = map(check_record.load_record, BLOCKS)
     digests = {
-        pictures.data_digest(curve(profile_of(record.header, record.blocks, 30))): name
+        chart_images.data_digest(make_curve(profile_recording(record.header, record.blocks, 30))): name
         for name, record in zip(BLOCKS, records, strict=True)
     }
     content = path.read_bytes() if path.suffix == ".png" else path.read_text(encoding="utf-8")
-    assert pictures.stored_digest(content) in digests
+    assert chart_images.stored_digest(content) in digests
 
 
 def rounded(value: Any) -> Any:

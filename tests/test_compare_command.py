@@ -14,7 +14,7 @@ from side_builders import LECTURE, compared, new_run, old_run
 from cnnbench import store
 from cnnbench.cli.compare import compare
 from cnnbench.cli.main import run_cli
-from cnnbench.cli.sources import sides
+from cnnbench.cli.sides import load_sides
 from cnnbench.errors import ExitCode, UsageError
 
 
@@ -62,7 +62,7 @@ def test_a_machine_or_a_run_is_named_by_its_id_or_its_beginning(results, name, r
     ],
 )
 def test_a_key_is_a_machine_a_device_and_perhaps_its_threads(results, key, places):
-    (source,) = sides([key], results)
+    (source,) = load_sides([key], results)
     assert {(row.machine.id, row.job.device, row.job.threads) for row in source.side.rows} == {
         ("box-0a1b", *place) for place in places
     }
@@ -126,7 +126,7 @@ def test_another_tolerance_is_refused(results, said):
 
 def test_a_side_may_be_the_published_rows_by_path_or_name(results):
     b.write(results, b.ledger(b.repeats(b.lecture_job(), [0.01] * 3), run_id="r9", machine=b.machine("lecturer")))
-    by_path, by_name = (as_json(results, name, "lecturer") for name in (store.reference_dir(), "reference"))
+    by_path, by_name = (as_json(results, name, "lecturer") for name in (store.find_published_dir(), "reference"))
     assert [row["ratio"] for row in compared(by_path)] == [row["ratio"] for row in compared(by_name)]
     forward = {row["base_processor"]: row["ratio"] for row in compared(by_name)}
     backward = {row["new_processor"]: row["ratio"] for row in compared(as_json(results, "lecturer", "reference"))}
@@ -143,7 +143,7 @@ def test_the_exit_code_is_0_for_any_verdict_and_3_where_nothing_can_be_divided(r
 
 def test_published_rows_beside_measured_ones_are_said_to_take_no_part(results):
     (results / "reference").mkdir()
-    shipped = store.reference_dir() / "lecture-2017.jsonl"
+    shipped = store.find_published_dir() / "lecture-2017.jsonl"
     (results / "reference" / shipped.name).write_text(shipped.read_text())
     notes = as_json(results, results, "boxer")["notes"]
     assert any("5 published rows of base take no part" in note["text"] for note in notes)
@@ -165,7 +165,7 @@ def test_output_goes_to_a_file_whole(results, tmp_path):
 
 def test_a_page_of_it_passes_the_audit(results, tmp_path):
     """The ledgers' digests and the page's own hold; its figures are of two rows each and none of the audit's."""
-    from cnnbench.audit import audit
+    from cnnbench.verify import audit
 
     page = tmp_path / "page.md"
     call(results, "20260301", "20260401", "--format", "markdown", "-o", page)

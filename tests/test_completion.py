@@ -14,7 +14,7 @@ import builders as b
 import pytest
 
 import cnnbench
-from cnnbench.cli.completion import COMPLETE
+from cnnbench.cli.completion import COMPLETE_VARIABLE
 from cnnbench.cli.main import COMMANDS, run_cli
 from cnnbench.errors import ExitCode
 from cnnbench.plan.suite import suite_names
@@ -84,7 +84,7 @@ def ask(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shell: str, line: str, current: str
 ) -> list[str]:
     """The lines of the answer; zsh gives the number of the word at the cursor, fish the word itself."""
-    monkeypatch.setenv(COMPLETE, f"{shell}_complete")
+    monkeypatch.setenv(COMPLETE_VARIABLE, f"{shell}_complete")
     monkeypatch.setenv("COMP_WORDS", line)
     monkeypatch.setenv("COMP_CWORD", current)
     assert run_cli([]) == ExitCode.DONE
@@ -117,7 +117,7 @@ def test_as_fish_asks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 def test_the_script_asks_for_what_the_command_answers(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["completion", shell]) == ExitCode.DONE
     out, err = capsys.readouterr()
-    assert f"{COMPLETE}={shell}_complete" in out
+    assert f"{COMPLETE_VARIABLE}={shell}_complete" in out
     assert err == ""
 
 
@@ -179,11 +179,11 @@ def test_a_shell_nobody_knows_is_wrong_usage(shell: str, capsys: pytest.CaptureF
 def test_a_request_no_script_makes_is_one_error(
     request_: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(COMPLETE, request_)
+    monkeypatch.setenv(COMPLETE_VARIABLE, request_)
     assert run_cli(["list"]) == ExitCode.USAGE
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith(f"error: {COMPLETE}={request_}")
+    assert err.startswith(f"error: {COMPLETE_VARIABLE}={request_}")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_completing_loads_nothing_heavy(tmp_path: Path, line: str, absent: set[s
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})), file=sys.stderr)"
     )
     place = str(len(line.split()) - (not line.endswith(" ")))
-    asked = environment(tmp_path, **{COMPLETE: "bash_complete", "COMP_WORDS": line, "COMP_CWORD": place})
+    asked = environment(tmp_path, **{COMPLETE_VARIABLE: "bash_complete", "COMP_WORDS": line, "COMP_CWORD": place})
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=asked, check=True)
     assert done.stdout.strip()
     assert set(json.loads(done.stderr.splitlines()[-1])) & absent == set()

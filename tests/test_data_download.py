@@ -14,7 +14,7 @@ import pytest
 from data_builders import CONTENTS, install_small_set, small_contents
 
 from cnnbench import data
-from cnnbench.data import download, locate, mnist
+from cnnbench.data import download, mnist, source
 from cnnbench.errors import DataError
 
 MIRRORS = ("https://one.test/", "https://two.test/")
@@ -223,9 +223,9 @@ def test_two_fetches_at_once_leave_one_right_set(tmp_path):
     mnist.verify(tmp_path)
 
 
-def resolve(kind, monkeypatch, opener: Mirrors, cache: Path, **more) -> data.Resolved:
+def resolve(kind, monkeypatch, opener: Mirrors, cache: Path, **more) -> data.ResolvedData:
     monkeypatch.setattr(
-        locate, "fetch", lambda directory, *, on_progress=None: fetch(directory, opener, on_progress=on_progress)
+        source, "fetch", lambda directory, *, on_progress=None: fetch(directory, opener, on_progress=on_progress)
     )
     return data.resolve(kind, **{"data_dir": None, "env_dir": None, "cache_dir": cache, **more})
 
@@ -233,8 +233,8 @@ def resolve(kind, monkeypatch, opener: Mirrors, cache: Path, **more) -> data.Res
 @pytest.mark.parametrize("kind", ["auto", "mnist"])
 def test_an_empty_cache_is_filled_once_and_used_after(tmp_path, monkeypatch, kind):
     mirrors = Mirrors(serve)
-    assert resolve(kind, monkeypatch, mirrors, tmp_path) == data.Resolved("mnist", tmp_path, None)
-    assert resolve(kind, monkeypatch, mirrors, tmp_path, download=False) == data.Resolved("mnist", tmp_path, None)
+    assert resolve(kind, monkeypatch, mirrors, tmp_path) == data.ResolvedData("mnist", tmp_path, None)
+    assert resolve(kind, monkeypatch, mirrors, tmp_path, download=False) == data.ResolvedData("mnist", tmp_path, None)
     assert len(mirrors.urls) == 4
 
 
@@ -276,5 +276,5 @@ def test_a_named_directory_without_mnist_is_never_filled_or_replaced(tmp_path, m
 def test_synthetic_looks_nowhere(tmp_path, monkeypatch):
     (tmp_path / "train-images-idx3-ubyte").write_text("junk")
     mirrors = Mirrors(serve)
-    assert resolve("synthetic", monkeypatch, mirrors, tmp_path) == data.Resolved("synthetic", None, None)
+    assert resolve("synthetic", monkeypatch, mirrors, tmp_path) == data.ResolvedData("synthetic", None, None)
     assert mirrors.urls == []

@@ -213,9 +213,9 @@ def test_an_unreadable_file_is_an_error(folder, monkeypatch):
 
 def test_the_first_directory_named_wins(folder, tmp_path_factory):
     absent = tmp_path_factory.mktemp("empty")
-    assert data.find([("flag", folder), ("env", absent)]) == data.Found("flag", folder)
-    assert data.find(data.list_candidates(None, folder, absent)) == data.Found("env", folder)
-    assert data.find(data.list_candidates(None, None, folder)) == data.Found("cache", folder)
+    assert data.find([("flag", folder), ("env", absent)]) == data.MnistDirectory("flag", folder)
+    assert data.find(data.list_candidates(None, folder, absent)) == data.MnistDirectory("env", folder)
+    assert data.find(data.list_candidates(None, None, folder)) == data.MnistDirectory("cache", folder)
     with pytest.raises(DataError, match="--data-dir"):
         data.find(data.list_candidates(absent, folder, folder))
 

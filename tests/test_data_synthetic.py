@@ -13,7 +13,7 @@ import torch
 from cnnbench import data, workloads
 from cnnbench.data import synthetic
 from cnnbench.data.dataset import VALIDATION_IMAGES
-from cnnbench.engine.loop import Training
+from cnnbench.engine.training import Training
 from cnnbench.schema import Job
 
 SHA256 = {1: "874f4748e54372295d7ddd429b1b0f7861d86d297b957652da35dc616d8dae2f"}

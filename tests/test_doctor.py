@@ -8,7 +8,7 @@ import pytest
 from fakes_machine import FakeNvml, h200, quiet_proc
 
 from cnnbench.devices import nvml
-from cnnbench.machine.doctor import Finding, Surroundings, examine, is_unfit, look_around
+from cnnbench.machine.doctor import DoctorFinding, HostState, diagnose, is_unfit, probe_host
 from cnnbench.schema import Device, Machine, Software, Telemetry
 
 GPU = Device(
@@ -16,7 +16,7 @@ GPU = Device(
 )  # fmt: skip
 NO_GPUS = nvml.NvmlResult(reason="NVML: NVML Shared Library Not Found")
 ONE_GPU = nvml.NvmlResult(devices=(GPU,), persistence={"cuda:0": True}, driver_cuda="13.0")
-QUIET = Surroundings(
+QUIET = HostState(
     load_1min=0.1, steal_share=0.0, swap_used_bytes=0, memory_available_bytes=8 << 30, compiler="/usr/bin/g++",
     gpu_states={"cuda:0": Telemetry(device_throttle_reasons=("idle",), device_temperature_celsius=30)},
 )  # fmt: skip
@@ -34,19 +34,19 @@ def software(build: str = "cuda 13.0") -> Software:
     return Software(cnnbench="0", python="3.11", torch="2.13.0", torch_build=build, numpy="2")
 
 
-def faults(findings: tuple[Finding, ...]) -> dict[str, str]:
+def faults(findings: tuple[DoctorFinding, ...]) -> dict[str, str]:
     """Code to severity, of everything but `ok`."""
     return {finding.code: finding.severity for finding in findings if finding.severity != "ok"}
 
 
-def surroundings(**fields: object) -> Surroundings:
-    return Surroundings(**{**vars(QUIET), **fields})  # type: ignore[arg-type]
+def surroundings(**fields: object) -> HostState:
+    return HostState(**{**vars(QUIET), **fields})  # type: ignore[arg-type]
 
 
 def test_a_healthy_machine_is_not_accused() -> None:
     """Idle, bare metal, torch sees the GPU under NVML's UUID without its prefix: nothing but ok."""
     seen = [GPU.model_copy(update={"uuid": "aa"})]
-    findings = examine(machine(), software(), ONE_GPU, seen, QUIET)
+    findings = diagnose(machine(), software(), ONE_GPU, seen, QUIET)
     assert faults(findings) == {}
     assert {"torch", "load", "gpu"} <= {finding.code for finding in findings}
     assert not is_unfit(findings)
@@ -54,7 +54,7 @@ def test_a_healthy_machine_is_not_accused() -> None:
 
 def test_a_machine_without_a_gpu_is_not_accused_of_it() -> None:
     """No NVML and a CPU build of torch is a fine CPU machine."""
-    assert faults(examine(machine(devices=()), software("cpu"), NO_GPUS, [], QUIET)) == {}
+    assert faults(diagnose(machine(devices=()), software("cpu"), NO_GPUS, [], QUIET)) == {}
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_machine_without_a_gpu_is_not_accused_of_it() -> None:
 def test_a_gpu_torch_cannot_use_makes_the_machine_unfit(build: str, driver_cuda: str, code: str) -> None:
     """CPU build, old driver, or unknown: each its own code, never a silent fall back to the CPU."""
     gpus = nvml.NvmlResult(devices=(GPU,), persistence={"cuda:0": True}, driver_cuda=driver_cuda)
-    findings = examine(machine(), software(build), gpus, [], QUIET)
+    findings = diagnose(machine(), software(build), gpus, [], QUIET)
     assert faults(findings) == {code: "unfit"}
     assert is_unfit(findings)
     assert findings[0].message.startswith("1 of 1 GPUs (NVIDIA H200)")
@@ -78,13 +78,13 @@ def test_one_of_two_gpus_missing_in_torch_is_seen() -> None:
     """The lists are compared by UUID, not by length alone."""
     other = GPU.model_copy(update={"id": "cuda:1", "uuid": "GPU-bb"})
     gpus = nvml.NvmlResult(devices=(GPU, other), driver_cuda="13.0")
-    assert faults(examine(machine(), software(), gpus, [GPU], QUIET)) == {"gpu-unusable": "unfit"}
+    assert faults(diagnose(machine(), software(), gpus, [GPU], QUIET)) == {"gpu-unusable": "unfit"}
 
 
 def test_a_hidden_gpu_is_the_users_wish() -> None:
     """CUDA_VISIBLE_DEVICES is no fault."""
     hidden = GPU.model_copy(update={"usable": False, "unusable_reason": "hidden by CUDA_VISIBLE_DEVICES"})
-    assert faults(examine(machine(devices=(hidden,)), software(), ONE_GPU, [], QUIET)) == {}
+    assert faults(diagnose(machine(devices=(hidden,)), software(), ONE_GPU, [], QUIET)) == {}
 
 
 def test_a_gpu_split_by_mig_is_not_called_unusable() -> None:
@@ -92,12 +92,12 @@ def test_a_gpu_split_by_mig_is_not_called_unusable() -> None:
     split = GPU.model_copy(update={"mig": True})
     gpus = nvml.NvmlResult(devices=(split,), persistence={"cuda:0": True}, driver_cuda="13.0")
     instance = GPU.model_copy(update={"uuid": "MIG-cc"})
-    assert faults(examine(machine(), software(), gpus, [instance], QUIET)) == {"mig": "warning"}
+    assert faults(diagnose(machine(), software(), gpus, [instance], QUIET)) == {"mig": "warning"}
 
 
 def test_torch_that_does_not_start_is_unfit() -> None:
     """Without torch nothing can be measured."""
-    assert faults(examine(machine(), None, ONE_GPU, None, QUIET)) == {"torch": "unfit"}
+    assert faults(diagnose(machine(), None, ONE_GPU, None, QUIET)) == {"torch": "unfit"}
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_torch_that_does_not_start_is_unfit() -> None:
 )
 def test_each_disturbance_gives_its_finding(fields: dict[str, object], expected: dict[str, str]) -> None:
     """One change, one finding; what cannot be read gives none."""
-    assert faults(examine(machine(), software(), ONE_GPU, [GPU], surroundings(**fields))) == expected
+    assert faults(diagnose(machine(), software(), ONE_GPU, [GPU], surroundings(**fields))) == expected
 
 
 @pytest.mark.parametrize(
@@ -138,30 +138,30 @@ def test_each_disturbance_gives_its_finding(fields: dict[str, object], expected:
 )
 def test_each_setting_of_the_machine_gives_its_finding(fields: dict[str, object], expected: dict[str, str]) -> None:
     """One setting, one finding."""
-    assert faults(examine(machine(**fields), software(), ONE_GPU, [GPU], QUIET)) == expected
+    assert faults(diagnose(machine(**fields), software(), ONE_GPU, [GPU], QUIET)) == expected
 
 
 def test_gpu_settings_give_their_findings() -> None:
     """Persistence off, ECC off and MIG on are said of the GPU that has them."""
     odd = GPU.model_copy(update={"ecc": False, "mig": True})
     gpus = nvml.NvmlResult(devices=(odd,), persistence={"cuda:0": False})
-    findings = examine(machine(), software(), gpus, [odd], QUIET)
+    findings = diagnose(machine(), software(), gpus, [odd], QUIET)
     assert faults(findings) == {"persistence": "note", "ecc": "note", "mig": "warning"}
 
 
 def test_torch_with_gpus_but_without_nvml_is_warned() -> None:
     """Then no throttling would ever be seen."""
-    assert faults(examine(machine(), software(), NO_GPUS, [GPU], QUIET)) == {"nvml": "warning"}
+    assert faults(diagnose(machine(), software(), NO_GPUS, [GPU], QUIET)) == {"nvml": "warning"}
 
 
 def test_every_fault_has_a_number_and_a_remedy_and_the_gravest_stand_first() -> None:
     """A message without a number or a remedy without a verb helps nobody."""
     ill = machine(governor="powersave", turbo=True, cgroup_cpu_limit=0.5, hypervisor="KVM")
     state = Telemetry(device_throttle_reasons=("power cap",), device_temperature_celsius=91, device_other_processes=1)
-    around = Surroundings(9.0, 0.2, 1 << 30, 1 << 28, None, {"cuda:0": state})
+    around = HostState(9.0, 0.2, 1 << 30, 1 << 28, None, {"cuda:0": state})
     split, whole = (GPU.model_copy(update={"ecc": False, "mig": True}), GPU.model_copy(update={"id": "cuda:1"}))
     odd = nvml.NvmlResult(devices=(split, whole), persistence={"cuda:0": False})
-    findings = examine(ill, software("cpu"), odd, [], around)
+    findings = diagnose(ill, software("cpu"), odd, [], around)
     bad = [finding for finding in findings if finding.severity != "ok"]
     assert len(bad) == 16
     for finding in bad:
@@ -177,12 +177,12 @@ def test_looking_around_reads_and_does_not_judge(tmp_path: Path) -> None:
     """Load, steal, swap and memory from /proc, the compiler from the path, each GPU's state from NVML."""
     proc = quiet_proc(tmp_path)
     library = FakeNvml(h200(Temperature=44))
-    found = look_around(
+    found = probe_host(
         nvml.list_gpus(library=library), proc=proc, sys=tmp_path, which=lambda name: None, library=library
     )
     assert found.load_1min == 0.25
     assert found.steal_share == pytest.approx(300 / 9450)
     assert (found.swap_used_bytes, found.memory_available_bytes, found.compiler) == (0, 15_000_000 * 1024, None)
     assert found.gpu_states["cuda:0"].device_temperature_celsius == 44
-    empty = look_around(NO_GPUS, proc=tmp_path / "none", sys=tmp_path)
+    empty = probe_host(NO_GPUS, proc=tmp_path / "none", sys=tmp_path)
     assert (empty.load_1min, empty.steal_share, empty.swap_used_bytes, empty.memory_available_bytes) == (None,) * 4

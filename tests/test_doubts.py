@@ -13,7 +13,7 @@ WHOLE = cnn_job(epochs=None, steps_per_epoch=None)
 
 def codes(job: Job, where: Machine | None = None, **fields: object) -> set[str]:
     records = [record(job, **fields)]
-    found = doubts.of_record(header(records, machine=where or machine(gpus=[GPU])), records[0])
+    found = doubts.find_record_doubts(header(records, machine=where or machine(gpus=[GPU])), records[0])
     for doubt in found:
         assert any(character.isdigit() for character in doubt.message), doubt
         assert doubt.remedy.split()[0].istitle()
@@ -84,7 +84,7 @@ def test_what_the_figure_rests_on_is_doubted() -> None:
 @pytest.mark.parametrize(("allocator", "remedy"), [("held", "held already"), ("system", "Hold the allocator")])
 def test_of_page_faults_what_is_advised_is_not_done_already(allocator: str, remedy: str) -> None:
     records = [record(WHOLE.model_copy(update={"allocator": allocator}), minor_faults=150 * 2_000)]
-    (found,) = doubts.of_record(header(records, machine=machine(gpus=[GPU])), records[0])
+    (found,) = doubts.find_record_doubts(header(records, machine=machine(gpus=[GPU])), records[0])
     assert remedy in found.remedy
 
 
@@ -97,15 +97,15 @@ def test_accuracy_is_judged_only_after_enough_training() -> None:
 
 def test_a_row_counts_its_processes_and_says_a_doubt_once() -> None:
     one = doubts.Doubt("drift", "1 % slower", "Look.")
-    assert [d.code for d in doubts.of_row(2, [[], []])] == ["few-processes"]
-    assert doubts.of_row(3, [[one], [], [one]])[0].message == "1 % slower (in 2 of 3 processes)"
-    assert doubts.of_row(3, [[one]] * 3) == (one,)
-    assert doubts.of_row(0, []) == ()
+    assert [d.code for d in doubts.merge_row_doubts(2, [[], []])] == ["few-processes"]
+    assert doubts.merge_row_doubts(3, [[one], [], [one]])[0].message == "1 % slower (in 2 of 3 processes)"
+    assert doubts.merge_row_doubts(3, [[one]] * 3) == (one,)
+    assert doubts.merge_row_doubts(0, []) == ()
 
 
 def test_a_gemm_and_a_trial_without_time_do_no_harm() -> None:
     assert codes(gemm_job()) == set()
-    assert doubts.of_record(header(), record(WHOLE, block_seconds=())) == ()
+    assert doubts.find_record_doubts(header(), record(WHOLE, block_seconds=())) == ()
     assert trial(WHOLE).steps == 150
 
 

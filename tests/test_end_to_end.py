@@ -15,8 +15,8 @@ import pytest
 from psutil import Process
 
 from cnnbench import store
-from cnnbench.runner.launch import Launch, launch
-from cnnbench.runner.run import remaining
+from cnnbench.runner.launch import LaunchOptions, launch
+from cnnbench.runner.run import list_pending_jobs
 from cnnbench.schema import Job
 
 pytestmark = pytest.mark.slow("real workers")
@@ -123,7 +123,7 @@ def test_the_same_seed_trains_to_the_same_loss(tmp_path: Path) -> None:
         workload="mnist-cnn", workload_version=1, batch_size=32, optimizer="rmsprop", init="truncated-0.1",
         data="synthetic", split="train-60000", threads=1, warmup_steps=1, blocks=2, block_steps=5, seed=3,
     )  # fmt: skip
-    outcomes = [launch(job.model_copy(update={"warmup_steps": n}), Launch()).outcome for n in (1, 4)]
+    outcomes = [launch(job.model_copy(update={"warmup_steps": n}), LaunchOptions()).outcome for n in (1, 4)]
     assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
     first, second = (outcome.trial for outcome in outcomes)
     assert first is not None
@@ -211,7 +211,7 @@ def test_ctrl_c_keeps_what_was_measured_and_exits_130(suite: Path, tmp_path: Pat
     assert "Traceback" not in messages
     ledger = only_ledger(results)
     assert [record.outcome.status for record in ledger.records] == ["ok", "interrupted"]
-    assert len(remaining(ledger.header, ledger.records)) == 2
+    assert len(list_pending_jobs(ledger.header, ledger.records)) == 2
 
 
 def test_a_timeout_is_a_typed_record(suite: Path, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_timeout_is_a_typed_record(suite: Path, tmp_path: Path) -> None:
 def test_too_little_memory_is_oom_not_crashed() -> None:
     """Two operands and a result of 1.07 GB each under a limit of 2.7 GB of address space."""
     job = Job(workload="gemm", workload_version=1, data="random", size=16_384, threads=1)
-    outcome = launch(job, Launch(memory_limit_bytes=27 * 10**8)).outcome
+    outcome = launch(job, LaunchOptions(memory_limit_bytes=27 * 10**8)).outcome
     assert outcome.status == "oom", outcome
 
 
@@ -240,7 +240,7 @@ def test_what_a_worker_cannot_do_is_typed(changes: dict[str, object], status: st
     job = Job(workload="gemm", workload_version=1, data="random", size=64).model_copy(update=changes)
     if job.device != "cpu" and _gpu_here():
         pytest.skip("a usable GPU is here, so this job would succeed")
-    outcome = launch(job, Launch()).outcome
+    outcome = launch(job, LaunchOptions()).outcome
     assert (outcome.status, words in (outcome.message or "")) == (status, True), outcome
 
 

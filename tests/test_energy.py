@@ -10,9 +10,9 @@ import torch
 from cnnbench.devices import backend
 from cnnbench.engine import energy
 from cnnbench.engine.distributed import group
-from cnnbench.engine.loop import Products
-from cnnbench.engine.progress import Progress
-from cnnbench.schema import Envelope, Job, Telemetry
+from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.training import GemmStep
+from cnnbench.schema import Job, Telemetry, WorkerInput
 
 JOB = Job(workload="gemm", workload_version=1, size=16, data="random", block_steps=5)
 
@@ -39,14 +39,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def envelope(*, energy: bool = True) -> Envelope:
-    return Envelope(job=JOB, outcome_path="x", parent_pid=1, spawn_monotonic_ns=0, energy=energy)
+def envelope(*, energy: bool = True) -> WorkerInput:
+    return WorkerInput(job=JOB, outcome_path="x", parent_pid=1, spawn_monotonic_ns=0, energy=energy)
 
 
 def measure(monkeypatch: pytest.MonkeyPatch, counter: Callable[[], float | None]) -> object:
     monkeypatch.setattr(energy.telemetry, "sample", lambda uuid: Telemetry(package_energy_joules=counter()))
-    idle = energy.idle_energy(envelope(), Progress(None))
-    products = Products(JOB, torch.device("cpu"))
+    idle = energy.idle_energy(envelope(), ProgressWriter(None))
+    products = GemmStep(JOB, torch.device("cpu"))
     return energy.steps_energy(idle, JOB, products, backend("cpu").attach(threads=None), None)
 
 
@@ -68,7 +68,7 @@ def test_a_counter_that_is_reset_or_absent_gives_no_energy(monkeypatch: pytest.M
 
 
 def test_energy_not_asked_for_costs_no_wait(clock: Clock) -> None:
-    assert energy.idle_energy(envelope(energy=False), Progress(None)) is None
+    assert energy.idle_energy(envelope(energy=False), ProgressWriter(None)) is None
     assert clock.slept == 0
 
 
@@ -90,6 +90,6 @@ def test_ranks_do_the_window_together_or_not_at_all(
     monkeypatch.setattr(group.distributed, "broadcast", never)
     monkeypatch.setattr(group.distributed, "barrier", never)
     monkeypatch.setattr(energy.telemetry, "sample", lambda uuid: Telemetry(package_energy_joules=50.0))
-    products, ranks = Products(JOB, torch.device("cpu")), group.Ranks(rank=0, world=2)
+    products, ranks = GemmStep(JOB, torch.device("cpu")), group.Ranks(rank=0, world=2)
     assert energy.steps_energy(mine, JOB, products, backend("cpu").attach(threads=None), None, ranks) is None
     assert said == ["yes" if mine else ""]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from media import github, read_latex, seen
+from format_readers import github, read_latex, seen
 from said import as_json, printed, refused
 from test_latex import compiled, needs_pdflatex
 
@@ -18,7 +18,7 @@ from cnnbench import workloads
 from cnnbench.cli.main import run_cli
 from cnnbench.errors import ExitCode
 from cnnbench.report import explain as words
-from cnnbench.workloads import explained, flops, registry
+from cnnbench.workloads import explanation, flops, registry
 from cnnbench.workloads.base import Workload, build_network
 
 TRAINING = [w for w in map(workloads.get, workloads.names()) if w.kind == "training"]
@@ -78,7 +78,7 @@ def test_the_lectures_cnn_in_bytes(capsys: pytest.CaptureFixture[str]) -> None:
 @every_network
 def test_every_row_is_a_layer_as_counted_and_as_torch_has_it(workload: Workload) -> None:
     """One row a layer after the input; counts are `count_layers`'; weights, biases and shapes are torch's modules'."""
-    found = explained.explain(workload)
+    found = explanation.explain(workload)
     counts = flops.count_layers(workload.layers, workload.input_shape)
     with torch.device("meta"):
         net = build_network(workload.layers, workload.input_shape)
@@ -95,7 +95,7 @@ def test_every_row_is_a_layer_as_counted_and_as_torch_has_it(workload: Workload)
 
 @every_network
 def test_the_rows_add_up_to_the_totals(workload: Workload) -> None:
-    found = explained.explain(workload)
+    found = explanation.explain(workload)
     assert found.total.activation_bytes == workload.activation_bytes_per_image
     assert found.total.parameters == workload.parameters
     assert found.total.forward_flops == workload.flops_forward_per_image
@@ -107,7 +107,7 @@ def test_the_rows_add_up_to_the_totals(workload: Workload) -> None:
 @every_network
 def test_the_sides_lead_to_the_shapes(workload: Workload) -> None:
     """Every convolution and pool says how its side follows, and it follows."""
-    found = explained.explain(workload)
+    found = explanation.explain(workload)
     for layer, row in zip(workload.layers, found.layers[1:], strict=True):
         has_sides = isinstance(layer, (flops.Conv2d, *flops.Pools))
         assert bool(row.sides) == has_sides
@@ -116,9 +116,9 @@ def test_the_sides_lead_to_the_shapes(workload: Workload) -> None:
 
 def test_a_picture_that_is_no_square_has_two_sides() -> None:
     oblong = replace(workloads.get("mnist-cnn"), name="oblong", input_shape=(1, 28, 20))
-    pools = [layer for layer in explained.explain(oblong).layers if layer.label == "max pool 2x2"]
+    pools = [layer for layer in explanation.explain(oblong).layers if layer.label == "max pool 2x2"]
     assert [[side.output for side in pool.sides] for pool in pools] == [[14, 10], [7, 5], [4, 3]]
-    table = words.explained(explained.explain(oblong)).tables[1]
+    table = words.build(explanation.explain(oblong)).tables[1]
     assert [line.cells[0].text for line in table.groups[0].lines][:2] == [
         "conv 3x3, 32, height",
         "conv 3x3, 32, width",
@@ -181,8 +181,8 @@ def test_every_format_has_every_layer(workload: Workload, capsys: pytest.Capture
 
 def test_a_name_with_mark_up_is_shown_as_text() -> None:
     odd = replace(workloads.get("mnist-cnn"), name="<b>|x", title="$y$ \\input{z} [w](http://v)")
-    found = explained.explain(odd)
-    report, document = words.explained(found), words.document(found)
+    found = explanation.explain(odd)
+    report, document = words.build(found), words.document(found)
     page = github(words.render(report, document, "markdown"))
     assert "<b>" not in page
     assert "<a " not in page

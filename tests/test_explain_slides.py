@@ -9,7 +9,7 @@ from pathlib import Path
 
 import builders as b
 import pytest
-from media import github, seen
+from format_readers import github, seen
 from said import as_json, printed, refused
 
 import cnnbench
@@ -18,8 +18,8 @@ from cnnbench.cli.main import run_cli
 from cnnbench.errors import ExitCode
 from cnnbench.report import slide as beside
 from cnnbench.schema import Evaluation, Job, Record
-from cnnbench.workloads import explained
-from cnnbench.workloads.slides import CONCLUDED, SLIDES, Slide
+from cnnbench.workloads import explanation
+from cnnbench.workloads.lecture_slides import CONCLUSION_WORKLOADS, SLIDES, Slide
 
 MEMORY_SLIDE = [
     ("input 28x28x1", "784", "784", "0", "0"),
@@ -91,17 +91,17 @@ def test_the_reasons_have_the_figures(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize("slide", SLIDES.values(), ids=lambda slide: slide.workload)
 def test_what_has_a_reason_is_wrong_and_nothing_else(slide: Slide) -> None:
     """A figure shortened to thousands is right where the right one has so many whole thousands."""
-    for row in beside.rows(explained.explain(workloads.get(slide.workload)), slide):
-        for held in row.held:
+    for row in beside.rows(explanation.explain(workloads.get(slide.workload)), slide):
+        for held in row.figures:
             if held.printed is not None:
                 shortened = held.printed.text.endswith("k")
                 right = held.right // 1000 * 1000 if shortened else held.right
-                assert (held.printed.value != right) == held.printed.wrong, held
+                assert (held.printed.value != right) == held.printed.is_erratum, held
 
 
 def test_the_printed_totals_are_the_sums_of_what_is_printed() -> None:
     """4,216,800 is the slide's own sum, and 805,992 its own four times (784 + 784*256 + 10)."""
-    small, large = (SLIDES[name] for name in CONCLUDED)
+    small, large = (SLIDES[name] for name in CONCLUSION_WORKLOADS)
     assert sum(row.parameters.value for row in large.rows) == large.parameters.value == 4_216_800
     assert small.activation_bytes is not None
     assert 4 * sum(row.activations.value for row in small.rows) == small.activation_bytes.value == 805_992

@@ -19,10 +19,10 @@ from pytest_benchmark.logger import Logger
 from pytest_benchmark.stats import Stats
 from pytest_benchmark.storage.file import FileStorage
 
-from cnnbench.analysis import frame
+from cnnbench.analysis import process_table
 from cnnbench.cli.export import export
 from cnnbench.errors import UsageError
-from cnnbench.report import exports, rounds
+from cnnbench.report import exports, pytest_benchmark_stats
 from cnnbench.schema import Job
 
 SECONDS = [0.02, 0.024, 0.021]
@@ -34,14 +34,14 @@ def test_statistics_are_those_of_pytest_benchmark(seconds):
     oracle = Stats()
     for each in seconds:
         oracle.update(each)
-    found = rounds.summarise(seconds)
+    found = pytest_benchmark_stats.summarise(seconds)
     assert list(found) == list(oracle.fields)
     assert found == {**oracle.as_dict(), "total": pytest.approx(oracle.total), "ops": pytest.approx(oracle.ops)}
 
 
 def test_no_rounds_have_no_statistics():
     with pytest.raises(ValueError, match="no rounds"):
-        rounds.summarise([])
+        pytest_benchmark_stats.summarise([])
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def results(tmp_path, run):
 
 
 def processes(*ledgers):
-    return frame.processes(ledgers)[0]
+    return process_table.read_processes(ledgers)[0]
 
 
 def call(*arguments):
@@ -150,20 +150,20 @@ class TestNames:
 
     @given(jobs, jobs)
     def test_two_jobs_share_a_name_exactly_where_they_share_a_row(self, first, second):
-        same = exports.name_of(first, 1) == exports.name_of(second, 1)
+        same = exports.job_name(first, 1) == exports.job_name(second, 1)
         assert same == (first.row_key == second.row_key)
 
     def test_a_name_depends_on_the_job_alone_and_on_the_protocol(self, run):
         """So a chart of one name over commits never joins two timing rules."""
-        names = [each.name for each in exports.series(processes(run))]
+        names = [each.name for each in exports.group_jobs(processes(run))]
         alone = b.ledger(b.repeats(b.cnn_job(), [0.5]), run_id="another")
-        assert [each.name for each in exports.series(processes(alone))] == [names[1]]
-        assert exports.name_of(b.cnn_job(), 1) != exports.name_of(b.cnn_job(), 2)
+        assert [each.name for each in exports.group_jobs(processes(alone))] == [names[1]]
+        assert exports.job_name(b.cnn_job(), 1) != exports.job_name(b.cnn_job(), 2)
 
     def test_a_hostile_name_stays_on_a_line_and_is_still_its_own(self):
         jobs = [b.cnn_job(workload=f"a\x1b[31m{tail}", seed=n) for n, tail in enumerate(["\n", "\t"])]
         ledger = b.ledger([b.record(job, index=n) for n, job in enumerate(jobs)])
-        names = [each.name for each in exports.series(processes(ledger))]
+        names = [each.name for each in exports.group_jobs(processes(ledger))]
         assert len(set(names)) == 2
         assert not re.search(r"[\x00-\x1f]", "".join(names))
 

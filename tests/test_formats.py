@@ -11,7 +11,7 @@ from typing import get_args
 
 import builders as b
 import pytest
-from media import github, read_latex, seen
+from format_readers import github, read_latex, seen
 from table_builders import a_bit_of_everything, lines_of, report
 
 from cnnbench.cli.show import show

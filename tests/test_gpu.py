@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cnnbench.machine.inventory import take_inventory
-from cnnbench.profiling import Rung
-from cnnbench.runner.launch import Launch, launch
-from cnnbench.runner.profiles import profile
+from cnnbench.profile_model import ProfileJob
+from cnnbench.runner.launch import LaunchOptions, launch
+from cnnbench.runner.profiles import run_profile
 from cnnbench.schema import Device, Job, Outcome
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow("GPU")]
@@ -23,7 +23,7 @@ def outcome(gpu: Device, **changes: object) -> Outcome:
         workload="mnist-cnn", workload_version=1, optimizer="rmsprop", init="truncated-0.1", data="synthetic",
         split="train-60000", device=gpu.id, blocks=5, block_steps=20,
     ).model_copy(update=changes)  # fmt: skip
-    return launch(job, Launch(device=gpu)).outcome
+    return launch(job, LaunchOptions(device=gpu)).outcome
 
 
 def test_training_is_measured_with_an_honest_synchronise_and_its_memory(gpu: Device) -> None:
@@ -54,7 +54,7 @@ def test_fp32_is_fp32_and_tf32_is_not(gpu: Device) -> None:
 def test_nvmls_energy_counter_moves(gpu: Device) -> None:
     """Ten seconds of work take more than ten seconds of idling."""
     job = Job(workload="gemm", workload_version=1, size=4096, data="random", device=gpu.id, final_evaluation=False)
-    found = launch(job, Launch(device=gpu, energy=True)).outcome
+    found = launch(job, LaunchOptions(device=gpu, energy=True)).outcome
     assert found.trial is not None
     energy = found.trial.energy
     if energy is None:
@@ -69,7 +69,7 @@ def test_a_profile_is_of_the_devices_time_and_of_its_kernels(gpu: Device) -> Non
         workload="mnist-cnn", workload_version=1, optimizer="rmsprop", init="truncated-0.1", data="synthetic",
         split="train-60000", device=gpu.id, warmup_steps=5, block_steps=10,
     )  # fmt: skip
-    found = profile(Rung(name="reference", job=job), Launch(device=gpu), None)
+    found = run_profile(ProfileJob(name="reference", job=job), LaunchOptions(device=gpu), None)
     assert found.profile is not None, found.outcome
     breakdown = found.profile.breakdown
     assert breakdown.view == "device"

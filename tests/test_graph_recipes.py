@@ -10,22 +10,22 @@ import builders as b
 import numpy as np
 import pytest
 import torch
-from fake_graphs import FakeRecorder, NotPermittedError, nothing_waits
+from fake_graph_recorder import FakeRecorder, NotPermittedError, nothing_waits
+from test_graph_training import RECORDED, needs_gpu, recorders, weights  # noqa: F401  (a fixture)
 from test_graph_trial import SANG
-from test_graphs import RECORDED, needs_gpu, recorders, weights  # noqa: F401  (a fixture)
-from test_open import open_job
+from test_open_division import open_job
 from test_tuned import CPU, digits, job, needs_native
 
-from cnnbench import data, gates, workloads
+from cnnbench import data, validity, workloads
 from cnnbench.data import Dataset
 from cnnbench.engine import canary, tuned, worker
-from cnnbench.engine.loop import Training
-from cnnbench.engine.progress import Progress
-from cnnbench.engine.tuned import graphs
-from cnnbench.engine.tuned.recipe import ByRecipe
+from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.training import Training
+from cnnbench.engine.tuned import graph_training
+from cnnbench.engine.tuned.recipe_clock import RecipeSteps
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.plan.suite import load_suite
-from cnnbench.schema import TUNED_ERROR, Envelope
+from cnnbench.schema import TUNED_ERROR, WorkerInput
 from cnnbench.workloads import flops, recipes
 
 STEPS = 12
@@ -58,7 +58,7 @@ def run(
 ) -> Training:
     """A training of this recipe, its rates not yet told."""
     asked = open_job(recipe, execution=rung)
-    return tuned.make(asked, recipe.applied(own or workloads.get(recipe.workload)), dataset or digits(), device)
+    return tuned.make(asked, recipe.apply_dropout(own or workloads.get(recipe.workload)), dataset or digits(), device)
 
 
 def other_digits() -> Dataset:
@@ -88,7 +88,7 @@ class TestRates:
         recorded, fused, constant = run(recipe, "graph"), run(recipe, "fused"), run(recipe, "fused")
         mean = sum(recipe.rates) / STEPS
         for each, rates in ((recorded, recipe.rates), (fused, recipe.rates), (constant, [mean] * STEPS)):
-            each.follow(rates)
+            each.set_lr_schedule(rates)
             each.steps(STEPS)
         far = off(weights(constant), weights(fused))
         assert far > 1e-5
@@ -104,7 +104,7 @@ class TestRates:
         recipes.RECIPES["small"] = recipe  # type: ignore[index]
         training = run(recipe, rung)
         rates = [0.0, 1e-3, 0.0, 0.0, 1e-2, *[0.0] * (STEPS - 5)]
-        training.follow(rates)
+        training.set_lr_schedule(rates)
         changed = []
         for _ in rates:
             before = weights(training)
@@ -118,8 +118,8 @@ class TestRates:
         ends = []
         for single in (False, True):
             training = run(small, rung)
-            assert training.at_once == STEPS
-            training.follow(small.rates)
+            assert training.steps_per_launch == STEPS
+            training.set_lr_schedule(small.rates)
             for count in [1] * STEPS if single else [STEPS]:
                 training.steps(count)
             ends.append(weights(training))
@@ -130,7 +130,7 @@ class TestRates:
         ends = []
         for warm in (0, 5):
             training = run(small, rung)
-            training.follow(small.rates)
+            training.set_lr_schedule(small.rates)
             training.steps(warm)
             training.reset()
             training.steps(3)
@@ -140,7 +140,7 @@ class TestRates:
     @pytest.mark.parametrize("rung", ["graph", "fused"])
     def test_after_the_last_step_its_rate_stays(self, small: recipes.Recipe, rung: str) -> None:
         training = run(small, rung)
-        training.follow([0.0] * (STEPS - 1) + [1e-3])
+        training.set_lr_schedule([0.0] * (STEPS - 1) + [1e-3])
         training.steps(STEPS)
         before = weights(training)
         training.steps(1)
@@ -149,15 +149,15 @@ class TestRates:
     def test_one_rate_for_all_can_be_set_too(self, small: recipes.Recipe) -> None:
         training = run(small, "graph")
         before = weights(training)
-        training.set_rate(0.0)
+        training.set_lr(0.0)
         training.steps(2)
         assert torch.equal(before, weights(training))
 
     def test_a_recipe_of_another_length_and_a_job_without_one_are_refused(self, small: recipes.Recipe) -> None:
         with pytest.raises(WorkloadError, match="3 rates for a recording of 12 steps"):
-            run(small, "graph").follow([0.1] * 3)
+            run(small, "graph").set_lr_schedule([0.1] * 3)
         plain = tuned.make(job("mlp-1", "graph", block_steps=2), workloads.get("mlp-1"), digits(), CPU)
-        for change in (lambda: plain.set_rate(0.1), lambda: plain.follow([0.1])):
+        for change in (lambda: plain.set_lr(0.1), lambda: plain.set_lr_schedule([0.1])):
             with pytest.raises(UnsupportedError, match="keeps the learning rate"):
                 change()
 
@@ -167,7 +167,7 @@ class TestRates:
         recorders: list[FakeRecorder],  # noqa: F811
     ) -> None:
         training = run(small, "graph")
-        by_recipe = ByRecipe(open_job(small, execution="graph"), training)
+        by_recipe = RecipeSteps(open_job(small, execution="graph"), training)
         before = list(recorders[-1].replays)
         with nothing_waits():
             by_recipe.steps(STEPS)
@@ -185,7 +185,7 @@ class TestRates:
     def test_the_longest_graph_divides_the_recipe(self) -> None:
         asked = open_job(recipes.get("cnn-99-adam"))
         assert asked.steps_per_epoch == 690
-        assert graphs.steps_at_once(asked) == 46
+        assert graph_training.choose_steps_per_launch(asked) == 46
 
 
 @pytest.mark.usefixtures("recorders")
@@ -199,10 +199,10 @@ class TestOpenedDigits:
         from_start = run(recipe, "graph", other_digits(), own=own)
         opened.steps(3)
         opened.reset()
-        opened.open(other_digits())
+        opened.replace_dataset(other_digits())
         results = []
         for each in (opened, from_start, before):
-            each.follow(recipe.rates)
+            each.set_lr_schedule(recipe.rates)
             each.steps(4)
             results.append((weights(each), each.count_correct(10_000), each.images_drawn))
         assert torch.equal(results[0][0], results[1][0])
@@ -215,7 +215,7 @@ class TestOpenedDigits:
         training.steps(STEPS)
         known, found = digits(), []
         for label in range(10):
-            training.open(dataclasses.replace(known, test_labels=np.full_like(known.test_labels, label)))
+            training.replace_dataset(dataclasses.replace(known, test_labels=np.full_like(known.test_labels, label)))
             right, of = training.count_correct(10_000)
             found.append(right)
         assert sum(found) == of == 200
@@ -226,40 +226,42 @@ class TestOpenedDigits:
 
         def places() -> list[int]:
             assert training._test is not None
-            feed = training._feed
+            feed = training._batches
             return [each.data_ptr() for each in (*training._test, feed._images, feed._labels, feed._order)]  # type: ignore[attr-defined]
 
         before = places()
-        training.open(other_digits())
+        training.replace_dataset(other_digits())
         assert places() == before
 
     def test_digits_of_another_number_are_refused(self, small: recipes.Recipe) -> None:
         training = run(small, "graph")
         for given in (digits(300), digits(320, 100)):
             with pytest.raises(WorkloadError, match="do not fit where"):
-                training.open(given)
+                training.replace_dataset(given)
 
 
 @pytest.mark.usefixtures("recorders")
 class TestWhole:
     def test_a_trial_under_the_recipe_clock(self, small: recipes.Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(data, "load", lambda *_: digits())
-        monkeypatch.setattr(canary, "sing", lambda probe: SANG)
+        monkeypatch.setattr(canary, "run", lambda probe: SANG)
         asked = open_job(small, execution="graph", warmup_steps=2)
-        envelope = Envelope(job=asked, outcome_path="x", parent_pid=os.getpid(), spawn_monotonic_ns=time.monotonic_ns())
-        found = worker.run(envelope, Progress(None))
+        envelope = WorkerInput(
+            job=asked, outcome_path="x", parent_pid=os.getpid(), spawn_monotonic_ns=time.monotonic_ns()
+        )
+        found = worker.run(envelope, ProgressWriter(None))
         assert found.status == "ok", found.message
         trial = found.trial
         assert trial is not None
         assert (trial.steps, trial.images, len(trial.block_seconds)) == (STEPS, STEPS * 20, 1)
-        assert trial.settings[tuned.RUNG] == "graph"
-        assert trial.settings[graphs.PER_LAUNCH] == str(STEPS)
+        assert trial.settings[tuned.VARIANT_SETTING] == "graph"
+        assert trial.settings[graph_training.STEPS_PER_LAUNCH_SETTING] == str(STEPS)
         assert float(trial.settings[TUNED_ERROR]) < 2e-5
         assert trial.test is not None
         assert (trial.test.after_steps, trial.test.images) == (STEPS, 200)
-        assert gates.check(asked, trial, 1e6, None, b.machine(), found.status) == ()
+        assert validity.find_violations(asked, trial, 1e6, None, b.machine(), found.status) == ()
         fused = run(small, "fused")
-        fused.follow(small.rates)
+        fused.set_lr_schedule(small.rates)
         fused.steps(STEPS)
         assert trial.final_loss == pytest.approx(fused.loss(), rel=1e-3)
 
@@ -269,7 +271,7 @@ class TestWhole:
         path.write_text(
             f'description = "d"\n[[job]]\nworkload = "mnist-cnn"\ndivision = "open"\nexecution = "{rung}"\n'
         )
-        (cell,) = load_suite(path).cells("cuda")
+        (cell,) = load_suite(path).combinations("cuda")
         assert (cell["execution"], cell["clock"]) == (rung, "recipe")
 
 
@@ -286,10 +288,10 @@ class TestOnTheDevice:
         recipe = dataclasses.replace(small, optimizer=optimizer)
         recipes.RECIPES["small"] = recipe  # type: ignore[index]
         recorded, fused = (run(recipe, each, device=self.CUDA) for each in (rung, "fused"))
-        recorded.open(other_digits())
-        fused.open(other_digits())
+        recorded.replace_dataset(other_digits())
+        fused.replace_dataset(other_digits())
         for each in (recorded, fused):
-            each.follow(recipe.rates)
+            each.set_lr_schedule(recipe.rates)
             each.steps(STEPS)
         torch.testing.assert_close(weights(recorded), weights(fused), rtol=1e-3, atol=1e-4)
         assert abs(recorded.count_correct()[0] - fused.count_correct()[0]) <= 2
@@ -300,7 +302,7 @@ class TestOnTheDevice:
         recipes.RECIPES["small"] = recipe  # type: ignore[index]
         training = run(recipe, "graph", device=self.CUDA)
         rates = [0.0, 1e-3, 0.0, 0.0, 1e-2, *[0.0] * (STEPS - 5)]
-        training.follow(rates)
+        training.set_lr_schedule(rates)
         for rate in rates:
             before = weights(training)
             training.steps(1)
@@ -308,8 +310,8 @@ class TestOnTheDevice:
 
     def test_a_whole_recipe_waits_for_nothing(self, small: recipes.Recipe) -> None:
         training = run(small, "graph", device=self.CUDA)
-        by_recipe = ByRecipe(open_job(small, execution="graph"), training)
-        by_recipe.open()
+        by_recipe = RecipeSteps(open_job(small, execution="graph"), training)
+        by_recipe.read_dataset()
         torch.cuda.set_sync_debug_mode("error")
         try:
             by_recipe.steps(STEPS)

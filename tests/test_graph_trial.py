@@ -8,14 +8,14 @@ import time
 import builders as b
 import pytest
 import torch
-from fake_graphs import FakeRecorder
+from fake_graph_recorder import FakeRecorder
 from test_tuned import digits, job
 
-from cnnbench import data, gates
+from cnnbench import data, validity
 from cnnbench.engine import canary, tuned, worker
-from cnnbench.engine.progress import Progress
-from cnnbench.engine.tuned import graphs
-from cnnbench.schema import TUNED_ERROR, Canary, Envelope, Outcome
+from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.tuned import graph_training
+from cnnbench.schema import TUNED_ERROR, Canary, Outcome, WorkerInput
 
 SANG = Canary(
     passed=True, side=256, launches=4, small_seconds=1.0, large_seconds=8.0, growth=8.0, sync_seconds=8.0,
@@ -23,16 +23,16 @@ SANG = Canary(
 )  # fmt: skip
 
 
-def outcome(monkeypatch: pytest.MonkeyPatch, **fields: object) -> tuple[Outcome, Envelope]:
+def outcome(monkeypatch: pytest.MonkeyPatch, **fields: object) -> tuple[Outcome, WorkerInput]:
     monkeypatch.setattr(data, "load", lambda *_: digits())
     monkeypatch.setattr(
-        canary, "sing", lambda probe: SANG
+        canary, "run", lambda probe: SANG
     )  # on a busy machine it takes its time, and is not what is tested
     asked = job("mlp-1", "graph", warmup_steps=2, **fields)
-    envelope = Envelope(
+    envelope = WorkerInput(
         job=asked, outcome_path="x", parent_pid=os.getpid(), spawn_monotonic_ns=time.monotonic_ns()
     )  # fmt: skip
-    return worker.run(envelope, Progress(None)), envelope
+    return worker.run(envelope, ProgressWriter(None)), envelope
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def outcome(monkeypatch: pytest.MonkeyPatch, **fields: object) -> tuple[Outcome,
 def test_every_clock_runs_it_and_no_gate_closes(
     monkeypatch: pytest.MonkeyPatch, clock: dict[str, object], blocks: list[int], evaluations: int
 ) -> None:
-    monkeypatch.setattr(graphs, "make_recorder", lambda device: FakeRecorder())
+    monkeypatch.setattr(graph_training, "make_recorder", lambda device: FakeRecorder())
     found, envelope = outcome(monkeypatch, order="shuffled", **clock)
     assert found.status == "ok", found.message
     trial = found.trial
@@ -56,12 +56,12 @@ def test_every_clock_runs_it_and_no_gate_closes(
     assert trial.images == trial.steps * 32
     assert trial.test is not None
     assert trial.test.images == 200
-    assert trial.settings[tuned.RUNG] == "graph"
+    assert trial.settings[tuned.VARIANT_SETTING] == "graph"
     assert float(trial.settings[TUNED_ERROR]) < 2e-5
-    assert int(trial.settings[graphs.PER_LAUNCH]) > 1
+    assert int(trial.settings[graph_training.STEPS_PER_LAUNCH_SETTING]) > 1
     assert trial.operators_per_step is None
     assert "draw_seconds" not in trial.floors
-    assert gates.check(envelope.job, trial, 1e6, None, b.machine(), found.status) == ()
+    assert validity.find_violations(envelope.job, trial, 1e6, None, b.machine(), found.status) == ()
 
 
 def test_on_a_cpu_it_is_unsupported_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,19 +14,19 @@ import pytest
 import run_builders as r
 from click.testing import CliRunner
 
-from cnnbench.analysis import frame, stats
-from cnnbench.analysis.history import history
-from cnnbench.analysis.prediction import next_run
+from cnnbench.analysis import process_table, stats
+from cnnbench.analysis.history import build_history
+from cnnbench.analysis.prediction_interval import predict_next_run
 from cnnbench.cli.history import history as command
 from cnnbench.errors import CnnbenchError, ExitCode
-from cnnbench.report import cells, pictures
+from cnnbench.report import cells, chart_images
 from cnnbench.report.charts.history import MOST_PANELS
 from cnnbench.report.charts.history import history as chart_of
-from cnnbench.report.history import changes
+from cnnbench.report.history import describe_changes
 
 
 def series_of(ledgers):
-    return history(frame.processes(ledgers)[0])
+    return build_history(process_table.read_processes(ledgers)[0])
 
 
 def test_points_are_oldest_first_and_each_divides_by_the_one_before():
@@ -49,8 +49,8 @@ def test_points_are_oldest_first_and_each_divides_by_the_one_before():
 def test_the_ninth_run_is_the_first_with_a_prediction_and_it_is_of_the_eight_before():
     (series,) = series_of(r.runs())
     assert [point.predicted is not None for point in series.points] == [False] * 8 + [True] * 2
-    assert series.points[8].predicted == next_run([point.steps for point in series.points[:8]], 3)
-    assert series.next == next_run([point.steps for point in series.points], 3)
+    assert series.points[8].predicted == predict_next_run([point.steps for point in series.points[:8]], 3)
+    assert series.next == predict_next_run([point.steps for point in series.points], 3)
 
 
 def test_work_machines_and_protocols_are_series_of_their_own():
@@ -72,18 +72,18 @@ def test_work_machines_and_protocols_are_series_of_their_own():
 def test_other_conditions_are_named_not_joined_and_not_predicted_from():
     ledgers = [*r.runs(r.STEPS[:8]), r.run(9, 0.01, software={"torch": "2.14.0"}), r.run(10, 0.01)]
     (series,) = series_of(ledgers)
-    assert [changes(point.changed) for point in series.points[8:]] == [
+    assert [describe_changes(point.changed) for point in series.points[8:]] == [
         "torch 2.13.0 to 2.14.0",
         "torch 2.14.0 to 2.13.0",
     ]
     assert [point.stretch for point in series.points[7:]] == [0, 1, 2]
     assert series.points[8].predicted is None
-    assert series.points[9].predicted == next_run([point.steps for point in series.points[:8]], 3)
+    assert series.points[9].predicted == predict_next_run([point.steps for point in series.points[:8]], 3)
 
 
 def test_a_new_version_of_cnnbench_is_named_and_joined():
     (series,) = series_of([r.run(1, 0.01), r.run(2, 0.01, software={"cnnbench": "0.2.0"})])
-    assert changes(series.points[1].changed) == "cnnbench 0.1.0 to 0.2.0"
+    assert describe_changes(series.points[1].changed) == "cnnbench 0.1.0 to 0.2.0"
     assert series.points[1].stretch == 0
 
 
@@ -186,8 +186,8 @@ def test_a_picture_a_page_and_a_table_by_the_files_ending(results, tmp_path):
     ET.fromstring(svg)
     chart = chart_of(series_of(b_ledgers(results)))
     assert chart is not None
-    assert pictures.stored_digest(svg) == pictures.stored_digest((tmp_path / "out.png").read_bytes())
-    assert pictures.stored_digest(svg) == pictures.data_digest(chart)
+    assert chart_images.stored_digest(svg) == chart_images.stored_digest((tmp_path / "out.png").read_bytes())
+    assert chart_images.stored_digest(svg) == chart_images.data_digest(chart)
     assert "<svg" in (tmp_path / "out.html").read_text()
     assert (tmp_path / "out.md").read_text().startswith("## Recorded runs")
     assert (tmp_path / "out.csv").read_text().startswith("table,")

@@ -22,18 +22,18 @@ PACKAGE = Path(cnnbench.__file__).parent
 ROOMS = (
     *("errors", "units"),
     "schema",
-    *("pairing", "profiling"),
+    *("paired_protocol", "profile_model"),
     *("workloads", "data", "devices", "machine"),
     # What a stored record names, and what it cannot be, is the workloads' and the machine's to say: both come after them.
-    *("store", "gates"),
-    *("plan", "merge"),  # merging is done to stored ledgers, and a fleet merges what its nodes bring
+    *("store", "validity"),
+    *("plan", "merge"),  # merging is done to stored ledgers, and a cluster run merges what its nodes bring
     "engine",
     "runner",
     "analysis",
-    "gate",  # before the report, which prints its verdicts and draws its noise
+    "regression",  # before the report, which prints its verdicts and draws its noise
     "report",
-    "audit",  # after the report only so that nothing printed can import what checks it: it imports neither (APART)
-    "fleet",
+    "verify",  # after the report only so that nothing printed can import what checks it: it imports neither (APART)
+    "cluster",
     "pytest_plugin",
     "cli",
     "__main__",
@@ -43,17 +43,39 @@ APART = {
     "workloads": {"units"},
     "data": {"workloads", "units"},
     "devices": {"data", "workloads", "units"},
-    "gates": {"store"},
-    "plan": {"data", "devices", "gates", "store"},
-    "merge": {"units", "workloads", "data", "devices", "machine", "gates", "plan"},
-    "engine": {"machine", "gates", "plan", "store", "merge"},
+    "validity": {"store"},
+    "plan": {"data", "devices", "validity", "store"},
+    "merge": {"units", "workloads", "data", "devices", "machine", "validity", "plan"},
+    "engine": {"machine", "validity", "plan", "store", "merge"},
     "runner": {"engine", "data"},
     "analysis": {"engine", "runner", "plan", "data"},
-    "gate": {"engine", "data"},
+    "regression": {"engine", "data"},
     "report": {"engine", "runner", "plan", "data"},
-    "audit": {"engine", "runner", "plan", "data", "analysis", "gate", "report"},
-    "fleet": {"engine", "plan", "data", "devices", "machine", "gates", "analysis", "gate", "report", "audit"},
-    "pytest_plugin": {"plan", "store", "merge", "gates", "data", "runner", "fleet", "analysis", "audit", "gate"},
+    "verify": {"engine", "runner", "plan", "data", "analysis", "regression", "report"},
+    "cluster": {
+        "engine",
+        "plan",
+        "data",
+        "devices",
+        "machine",
+        "validity",
+        "analysis",
+        "regression",
+        "report",
+        "verify",
+    },
+    "pytest_plugin": {
+        "plan",
+        "store",
+        "merge",
+        "validity",
+        "data",
+        "runner",
+        "cluster",
+        "analysis",
+        "verify",
+        "regression",
+    },
     "cli": {"engine", "pytest_plugin"},
     "__main__": {"pytest_plugin"},
 }
@@ -213,7 +235,7 @@ def test_the_pytest_plugin_loads_pytest_alone() -> None:
 def test_submitit_is_imported_where_a_fleet_needs_it() -> None:
     """It is an optional dependency: nothing but submitting a job may ask for it."""
     submitit = [each for each in IMPORTS if room(each.name) == "submitit"]
-    assert {each.module for each in submitit} == {"fleet.submit", "fleet.node"}
+    assert {each.module for each in submitit} == {"cluster.submit", "cluster.node_job"}
     assert not any(each.at_start for each in submitit)
 
 

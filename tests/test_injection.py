@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import hostile
+import hostile_ledgers
 import pytest
-from media import COMMANDS, STEERING, github, read_latex, seen
-from ways import SHOWN, shown
+from format_readers import COMMANDS, STEERING, github, read_latex, seen
+from ledger_formats import SHOWN, shown
 
-from cnnbench.audit import audit
 from cnnbench.cli.main import run_cli
-from cnnbench.store import load_references, reference_dir
+from cnnbench.store import find_published_dir, load_published_rows
+from cnnbench.verify import audit
 
 Check = Callable[[str, str], None]
 
@@ -26,7 +26,7 @@ def as_page(page: str, decent: str) -> None:
     """The tags of a page whose names are decent, and each text among what is seen."""
     assert tags(page) == tags(decent)
     visible = seen(re.sub(r"(?s)<(script|style)\b.*?</\1>", "", page))
-    for text in hostile.TEXTS.values():
+    for text in hostile_ledgers.TEXTS.values():
         wanted = STEERING.sub("\ufffd", re.sub(r"[^\S\x1c-\x1f]+", " ", text)).strip()
         assert wanted[:200] in visible
 
@@ -74,7 +74,7 @@ def as_sheet(page: str, decent: str) -> None:
 def as_json(page: str, decent: str) -> None:
     """The name whole, for machines; half a character was none when the ledger was read."""
     names = {row["processor"] for table in json.loads(page)["tables"] for row in table["rows"]}
-    assert names >= {text.replace("\ud800", "\ufffd") for text in hostile.TEXTS.values()}
+    assert names >= {text.replace("\ud800", "\ufffd") for text in hostile_ledgers.TEXTS.values()}
 
 
 def as_terminal(page: str, decent: str) -> None:
@@ -104,8 +104,12 @@ def test_every_format_shows_the_words_of_a_ledger_as_text(
     form: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Against the page of as many ledgers whose names are decent."""
-    decent = shown(form, hostile.write_all(here / "decent", [f"Decent {n}" for n in range(len(hostile.TEXTS))]), capsys)
-    page = shown(form, hostile.write_all(here / "hostile", hostile.TEXTS.values()), capsys)
+    decent = shown(
+        form,
+        hostile_ledgers.write_all(here / "decent", [f"Decent {n}" for n in range(len(hostile_ledgers.TEXTS))]),
+        capsys,
+    )
+    page = shown(form, hostile_ledgers.write_all(here / "hostile", hostile_ledgers.TEXTS.values()), capsys)
     assert not STEERING.search(page)
     CHECKS[form](page, decent)
 
@@ -126,8 +130,8 @@ def test_a_message_that_quotes_a_ledger_steers_nothing(
     arguments: list[str], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("ansi", "lines", "direction", "half a character"):
-        text = hostile.TEXTS[name]
-        ledger = hostile.write(here / "ledger.jsonl", text)
+        text = hostile_ledgers.TEXTS[name]
+        ledger = hostile_ledgers.write(here / "ledger.jsonl", text)
         broken = here / "broken.jsonl"
         broken.write_text(json.dumps({"kind": text}) + "\n" + json.dumps({"kind": "run", "schema_version": 1, text: 1}))
         places = {"LEDGER": str(ledger), "BROKEN": str(broken)}
@@ -138,14 +142,14 @@ def test_a_message_that_quotes_a_ledger_steers_nothing(
 
 
 PAGES = ("markdown", "md page")
-REFERENCES = load_references(reference_dir() / "lecture-2017.jsonl")
+REFERENCES = load_published_rows(find_published_dir() / "lecture-2017.jsonl")
 
 
 @pytest.mark.parametrize("form", PAGES)
 def test_the_audit_agrees_with_a_page_of_any_names(form: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ledgers = hostile.write_all(here / "results", hostile.TEXTS.values(), named=False)
+    ledgers = hostile_ledgers.write_all(here / "results", hostile_ledgers.TEXTS.values(), named=False)
     page = here / "page.md"
     page.write_text(shown(form, ledgers, capsys))
     result = audit([ledgers, page], REFERENCES)
     assert result.disagreements == ()
-    assert result.cells > 50 * len(hostile.TEXTS)
+    assert result.cells > 50 * len(hostile_ledgers.TEXTS)

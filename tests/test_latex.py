@@ -12,7 +12,7 @@ import pytest
 from table_builders import a_bit_of_everything, report
 
 from cnnbench.report import latex
-from cnnbench.report.model import Cell, Column, Group, Line, Note, Report, Table
+from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table
 
 DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs,graphicx,pdflscape}
@@ -36,7 +36,7 @@ def compiled(directory: Path, source: str) -> str:
 def table_of(texts: list[str], *, clock: str = "c", columns: int = 3) -> Report:
     made = tuple(Column(f"c{n}", f"head\n{n}", "s", 1, "left" if n == 0 else "right") for n in range(columns))
     lines = tuple(Line(tuple(Cell(text, (text,)) for _ in made)) for text in texts)
-    return Report((Table("t", "Title", clock, made, (Group("group", lines),)),), (Note("rule", "a note"),))
+    return Report((Table("t", "Title", clock, made, (RowGroup("group", lines),)),), (Note("rule", "a note"),))
 
 
 def test_every_group_is_a_table_of_booktabs_rules_whose_rows_have_a_cell_a_column() -> None:

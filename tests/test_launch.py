@@ -14,15 +14,15 @@ from pathlib import Path
 import processes
 import pytest
 
-from cnnbench.runner.launch import HELD_ALLOCATOR, Launch, Limits, environment_for, launch
+from cnnbench.runner.launch import HELD_ALLOCATOR, LaunchOptions, WorkerLimits, build_environment, launch
 from cnnbench.schema import Device, Job
 
 FAKE = Path(__file__).with_name("fake_worker.py")
 JOB = Job(workload="gemm", workload_version=1, size=8, threads=2)
 
 
-def options(mode: str, **limits: float) -> Launch:
-    return Launch(command=(sys.executable, str(FAKE), mode), limits=Limits(**limits))
+def options(mode: str, **limits: float) -> LaunchOptions:
+    return LaunchOptions(command=(sys.executable, str(FAKE), mode), limits=WorkerLimits(**limits))
 
 
 @pytest.mark.parametrize("mode", ["ok", "junk-on-stdout", "junk-on-pipe"])
@@ -135,9 +135,9 @@ def test_the_workers_environment_is_the_jobs_and_is_recorded(monkeypatch: pytest
 def test_a_gpu_is_chosen_by_uuid_and_a_cpu_job_sees_none() -> None:
     cpu = Device(id="cpu", kind="cpu", name="Box")
     gpu = Device(id="cuda:1", kind="cuda", name="GPU", uuid="GPU-1f")
-    assert environment_for(JOB, cpu)["CUDA_VISIBLE_DEVICES"] == ""
-    assert environment_for(JOB, gpu)["CUDA_VISIBLE_DEVICES"] == "GPU-1f"
+    assert build_environment(JOB, cpu)["CUDA_VISIBLE_DEVICES"] == ""
+    assert build_environment(JOB, gpu)["CUDA_VISIBLE_DEVICES"] == "GPU-1f"
     amd = Device(id="cuda:1", kind="rocm", name="GPU", uuid="whatever")
-    assert environment_for(JOB, amd)["HIP_VISIBLE_DEVICES"] == "1"
+    assert build_environment(JOB, amd)["HIP_VISIBLE_DEVICES"] == "1"
     xpu = Device(id="xpu:2", kind="xpu", name="GPU")
-    assert environment_for(JOB, xpu)["ZE_AFFINITY_MASK"] == "2"
+    assert build_environment(JOB, xpu)["ZE_AFFINITY_MASK"] == "2"

@@ -18,21 +18,21 @@ from torch.distributed.elastic.rendezvous.api import (
 from torch.distributed.launcher.api import LaunchConfig
 
 from cnnbench.engine.distributed import launcher, rank
-from cnnbench.engine.progress import Progress
-from cnnbench.schema import RENDEZVOUS_DONE, Envelope, Job, Outcome, Rendezvous
+from cnnbench.engine.progress import ProgressWriter
+from cnnbench.schema import RENDEZVOUS_DONE, Job, Outcome, Rendezvous, WorkerInput
 
 JOB = b.ranks_job(nodes=2)
 
 
-def envelope(folder: Path, rank: int = 1, port: int = 29400, job: Job = JOB, seconds: int = 60) -> Envelope:
+def envelope(folder: Path, rank: int = 1, port: int = 29400, job: Job = JOB, seconds: int = 60) -> WorkerInput:
     meeting = Rendezvous(endpoint=f"127.0.0.1:{port}", node_rank=rank, name="test", seconds=seconds)
-    return Envelope(
+    return WorkerInput(
         job=job, outcome_path=str(folder / "outcome.json"), parent_pid=os.getpid(), spawn_monotonic_ns=0, rendezvous=meeting
     )  # fmt: skip
 
 
-def measure(given: Envelope) -> Outcome:
-    return launcher.run_ranks(given, Progress(None), 0)
+def measure(given: WorkerInput) -> Outcome:
+    return launcher.run_ranks(given, ProgressWriter(None), 0)
 
 
 def faked(monkeypatch: pytest.MonkeyPatch, *answers: RendezvousError | None, starts: bool = False) -> list[str]:

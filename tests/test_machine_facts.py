@@ -8,22 +8,22 @@ import sys
 
 import builders as b
 
-from cnnbench.machine.facts import describe, differences, look
+from cnnbench.machine.machine_facts import collect_facts, describe_machine, list_differences
 
 
 def facts(machine=None, *, python="3.11.9", torch="2.13.0+cpu", environment=None):
-    return describe(machine or b.machine(), python=python, torch=torch, environment=environment or {})
+    return describe_machine(machine or b.machine(), python=python, torch=torch, environment=environment or {})
 
 
 def test_two_looks_at_a_machine_are_equal_and_plain_json():
-    first = look({"OMP_NUM_THREADS": "2"})
-    assert first == look({"OMP_NUM_THREADS": "2"}) == json.loads(json.dumps(first))
+    first = collect_facts({"OMP_NUM_THREADS": "2"})
+    assert first == collect_facts({"OMP_NUM_THREADS": "2"}) == json.loads(json.dumps(first))
     assert first["devices"][0]["id"] == "cpu"
     assert first["environment"] == {"OMP_NUM_THREADS": "2"}
 
 
 def test_looking_does_not_load_torch():
-    code = "import sys; from cnnbench.machine.facts import look; look({}); print('torch' in sys.modules)"
+    code = "import sys; from cnnbench.machine import machine_facts as m; m.collect_facts({}); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
@@ -35,13 +35,13 @@ def test_nothing_that_changes_from_run_to_run_is_in_them():
 
 
 def test_a_machine_does_not_differ_from_itself():
-    assert differences(facts(), json.loads(json.dumps(facts()))) == ()
+    assert list_differences(facts(), json.loads(json.dumps(facts()))) == ()
 
 
 def test_each_difference_is_a_line_of_words():
     gpu = b.GPU.model_copy(update={"driver": "580.65", "power_limit_watts": 350.0})
     there = facts(b.machine("b", cores_allowed=64, gpus=[gpu]), torch="2.9.0", environment={"OMP_NUM_THREADS": "1"})
-    assert differences(facts(), there) == (
+    assert list_differences(facts(), there) == (
         "cores allowed: 8 here, 64 there",
         "accelerators: cpu here, cpu; cuda:0 NVIDIA Testla T1, driver 580.65, 350 W there",
         "torch: 2.13.0+cpu here, 2.9.0 there",
@@ -50,5 +50,7 @@ def test_each_difference_is_a_line_of_words():
 
 
 def test_what_one_side_does_not_know_is_no_difference_and_another_id_alone_is_one():
-    assert differences(facts(), {"machine_id": b.MACHINE_ID, "python": "3.11.9"}) == ()
-    assert differences(facts(), facts() | {"machine_id": "other-1"}) == ("machine: testbox-0a1b here, other-1 there",)
+    assert list_differences(facts(), {"machine_id": b.MACHINE_ID, "python": "3.11.9"}) == ()
+    assert list_differences(facts(), facts() | {"machine_id": "other-1"}) == (
+        "machine: testbox-0a1b here, other-1 there",
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fakes_machine import i7_cpuinfo, lay_out, quiet_proc
 
-from cnnbench.machine import processor
+from cnnbench.machine import cpuinfo
 from cnnbench.machine.fingerprint import boot_id, cpu_device, fingerprint, slug
 from cnnbench.schema import Device, Machine
 
@@ -151,7 +151,7 @@ def test_arm_cores_are_named_from_their_numbers(tmp_path: Path) -> None:
 
 def test_an_unknown_arm_core_shows_its_number() -> None:
     """Never a similar core's name."""
-    found = processor.from_cpuinfo("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xfff\n")
+    found = cpuinfo.parse_cpuinfo("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xfff\n")
     assert found is not None
     assert found.name == "ARM part 0xfff"
 
@@ -177,7 +177,7 @@ def test_slugs_are_short_and_safe_in_a_path(name: str, expected: str) -> None:
 
 def test_this_machine_is_read_quickly_and_without_heavy_imports() -> None:
     """The real fingerprint imports neither torch, pandas nor cpuinfo where Linux names the CPU, in half a second of its own."""
-    if processor.from_cpuinfo(Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "") is None:
+    if cpuinfo.parse_cpuinfo(Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "") is None:
         pytest.skip("this system has no /proc/cpuinfo that names the CPU")
     begun = time.process_time()
     assert fingerprint([cpu_device()]).cores_allowed >= 1
@@ -195,10 +195,10 @@ def test_without_proc_the_cpu_still_has_a_name(tmp_path: Path, monkeypatch: pyte
     fake = type(sys)("cpuinfo")
     monkeypatch.setattr(fake, "get_cpu_info", lambda: {"brand_raw": "Some CPU", "flags": ["avx2"]}, raising=False)
     monkeypatch.setitem(sys.modules, "cpuinfo", fake)
-    found = processor.from_py_cpuinfo(4, 8)
+    found = cpuinfo.read_py_cpuinfo(4, 8)
     assert (found.name, found.isa, found.cores_physical) == ("Some CPU", ("avx2",), 4)
     monkeypatch.setitem(sys.modules, "cpuinfo", None)
-    assert processor.from_py_cpuinfo(4, 8).name == "unknown CPU"
+    assert cpuinfo.read_py_cpuinfo(4, 8).name == "unknown CPU"
 
 
 def test_the_boot_is_the_kernels_random_id_and_unknown_where_there_is_none(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.errors import UsageError
-from cnnbench.plan.matrix import describe, make_plan, round_seeds
+from cnnbench.plan.matrix import describe_job, make_plan, round_seeds
 from cnnbench.plan.suite import Suite, find_suite, load_suite, suite_names
 from cnnbench.schema import Job
 
@@ -172,10 +172,10 @@ def test_a_filter_that_lacks_a_text_is_an_error(expression: str) -> None:
 
 def test_a_jobs_text_names_its_keys_but_neither_round_nor_seed() -> None:
     first, *_ = plan("lecture", devices=[CPU])
-    assert describe(first).startswith("mnist-cnn b128 fp32 on cpu workload=mnist-cnn ")
-    assert "order=sequential" in describe(first)
-    assert "seed=" not in describe(first)
-    assert "round" not in describe(first)
+    assert describe_job(first).startswith("mnist-cnn b128 fp32 on cpu workload=mnist-cnn ")
+    assert "order=sequential" in describe_job(first)
+    assert "seed=" not in describe_job(first)
+    assert "round" not in describe_job(first)
 
 
 def test_no_devices_no_jobs() -> None:

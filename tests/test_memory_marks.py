@@ -9,7 +9,7 @@ import pytest
 
 from cnnbench import workloads
 from cnnbench.engine import memory
-from cnnbench.runner.launch import Launch, launch
+from cnnbench.runner.launch import LaunchOptions, launch
 from cnnbench.schema import Job
 
 BATCHES = (128, 512, 1024, 2048)
@@ -27,7 +27,7 @@ def test_the_peak_rises_with_the_batch_by_one_to_four_times_the_activations() ->
             split="train-60000", batch_size=batch, threads=2, warmup_steps=1, blocks=2, block_steps=1,
             final_evaluation=False,
         )  # fmt: skip
-        outcome = launch(job, Launch()).outcome
+        outcome = launch(job, LaunchOptions()).outcome
         assert outcome.trial is not None, outcome
         peaks.append(outcome.trial.memory.host_peak_bytes)
     slope, intercept = np.polyfit(BATCHES, peaks, 1)

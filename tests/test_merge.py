@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from cnnbench import store
 from cnnbench.cli.main import run_cli
 from cnnbench.errors import ExitCode, LedgerError
-from cnnbench.merge import Merged, merge
+from cnnbench.merge import MergeResult, merge
 from cnnbench.merge import tree as merging
 from cnnbench.schema import SCHEMA, digest
-from cnnbench.store import load_tree, reference_dir
+from cnnbench.store import find_published_dir, load_tree
 
-SHIPPED = (reference_dir() / "lecture-2017.jsonl").read_bytes()
+SHIPPED = (find_published_dir() / "lecture-2017.jsonl").read_bytes()
 
 
 def run_lines(
@@ -51,11 +51,11 @@ def tree(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-def statuses(merged: Merged) -> list[str]:
+def statuses(merged: MergeResult) -> list[str]:
     return [entry.status for entry in merged.entries]
 
 
-def notes(merged: Merged) -> str:
+def notes(merged: MergeResult) -> str:
     return "\n".join(note for entry in merged.entries for note in entry.notes)
 
 
@@ -94,7 +94,7 @@ def test_the_merged_tree_holds_the_union_of_the_records(farm: list[Path], tmp_pa
     assert {r.model_dump_json() for each in together.ledgers for r in each.records} == {
         r.model_dump_json() for each in apart.ledgers for r in each.records
     }
-    assert together.references == apart.references
+    assert together.published_rows == apart.published_rows
     assert together.problems == ()
 
 

@@ -6,26 +6,26 @@ import json
 from typing import get_args
 
 import builders as b
-import modes_records as modes
 import pytest
+import report_builders
 import run_builders as r
+import variant_records as modes
 from click.testing import CliRunner
 
-import reports
 from cnnbench import schema
-from cnnbench.analysis import compare, frame
-from cnnbench.analysis.contrast import Side, contrast
-from cnnbench.analysis.history import history
+from cnnbench.analysis import process_table, speedup
+from cnnbench.analysis.comparison import ComparisonSide, compare_sides
+from cnnbench.analysis.history import build_history
 from cnnbench.cli import progress
 from cnnbench.cli.main import cli
 from cnnbench.errors import UsageError
-from cnnbench.gate.baseline import stored
-from cnnbench.gate.prepare import pair_jobs
+from cnnbench.regression.arms import pair_jobs
+from cnnbench.regression.saved_baseline import make_saved_process
 from cnnbench.report import exports
 
 
 def processes_of(*ledgers):
-    found, _ = frame.processes(ledgers)
+    found, _ = process_table.read_processes(ledgers)
     return found
 
 
@@ -33,13 +33,13 @@ def test_it_is_a_status_of_the_schema_and_no_other_status_has_a_crossing():
     assert "missed" in get_args(schema.Status)
     for status in set(get_args(schema.Status)) - {"ok", "missed"}:
         (process,) = processes_of(b.ledger([b.record(b.target_job(), status=status)]))
-        assert process.crossing is None
+        assert process.seed_result is None
 
 
 def test_a_baseline_stores_no_missed_process_and_no_accuracy_that_was_the_target():
     reached, missed = processes_of(b.ledger(b.crossings(b.target_job(), [3, None])))
-    kept = stored(reached)
-    assert stored(missed) is None
+    kept = make_saved_process(reached)
+    assert make_saved_process(missed) is None
     assert (kept.test_correct, kept.test_images) == (None, None)
     assert kept.step_seconds == pytest.approx(0.01)
 
@@ -52,20 +52,20 @@ def test_a_run_held_against_a_baseline_names_what_it_missed():
     later = b.ledger(b.crossings(b.target_job(), [3, None, 4]), run_id="later", created_at="2026-04-01T12:00:00Z")
     judgement = r.held(r.saved(ledgers), later)
     (records,) = [found for found in judgement.findings if found.metric == "records"]
-    assert records.standing == "missing"
+    assert records.status == "missing"
     assert records.note.startswith("1 missed: 9019 of 10000 right")
     assert {found.metric for found in judgement.findings} & {"accuracy"} == set()
 
 
 def test_the_history_of_a_row_counts_it_and_keeps_its_step_out():
-    (series,) = history(processes_of(b.ledger(b.crossings(b.target_job(), [3, None, 4]))))
+    (series,) = build_history(processes_of(b.ledger(b.crossings(b.target_job(), [3, None, 4]))))
     assert series.points[0].row.outcomes == {"missed": 1, "ok": 2}
     assert len(series.points[0].steps) == 2
 
 
 def test_exports_leave_it_out_by_name():
     found = processes_of(b.ledger(b.crossings(b.target_job(), [3, None, 4])))
-    (line,) = exports.left_out(found)
+    (line,) = exports.list_left_out(found)
     assert "1 of 3 processes left out (missed 1); the rest is there" in line
     header, *rows = exports.tidy_csv(found).splitlines()
     assert len(rows) == 3
@@ -80,10 +80,10 @@ def test_accuracies_at_which_training_stopped_make_no_side_learn_worse():
         for record in b.crossings(b.target_job(), [3, 3, 3])
     ]
     sides = [
-        Side(name, compare.compare(processes_of(b.ledger(records, run_id=name))).rows)
+        ComparisonSide(name, speedup.compute_speedups(processes_of(b.ledger(records, run_id=name))).rows)
         for name, records in (("base", fine), ("new", higher))
     ]
-    (pair,) = contrast(*sides).pairs
+    (pair,) = compare_sides(*sides).pairs
     assert (pair.learns_worse, pair.seconds_of) == (None, "step")
     assert pair.ratio.value == pytest.approx(1.0)
 
@@ -101,7 +101,7 @@ def test_a_training_to_a_target_takes_no_turns_in_a_paired_check():
 
 def test_jobs_that_read_alike_are_told_apart_by_what_differs():
     plain, loader, adam = b.cnn_job(), b.cnn_job(loader="dataloader"), b.cnn_job(batch_size=64, optimizer="adam")
-    names = progress.namer([plain, loader, adam, b.target_job()])
+    names = progress.make_job_namer([plain, loader, adam, b.target_job()])
     assert names(plain) == "mnist-cnn b128 fp32 on cpu, resident, round 1"
     assert names(loader) == "mnist-cnn b128 fp32 on cpu, dataloader, round 1"
     assert names(adam) == "mnist-cnn b64 fp32 on cpu, round 1"
@@ -109,7 +109,7 @@ def test_jobs_that_read_alike_are_told_apart_by_what_differs():
 
 
 def test_a_page_warns_of_it_and_says_it_in_every_table(tmp_path):
-    results = reports.write(tmp_path / "results", [modes.targets()])
+    results = report_builders.write(tmp_path / "results", [modes.targets()])
     done = CliRunner().invoke(cli, ["show", str(results), "--format", "json"])
     document = json.loads(done.output)
     warned = [note["text"] for note in document["notes"] if note["kind"] == "warning"]

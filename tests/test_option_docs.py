@@ -70,7 +70,7 @@ def test_a_wrong_option_would_be_found(tmp_path: Path) -> None:
     """Continued lines, options of a group's command and short ones are seen; code of other programs is not."""
     path = tmp_path / "x.md"
     path.write_text(
-        "`cnnbench check gate --basis x \\\n  -o y` pip --no\n\n    cnnbench baseline judge main --no-chekc # --x\n"
+        "`cnnbench check regression --basis x \\\n  -o y` pip --no\n\n    cnnbench baseline judge main --no-chekc # --x\n"
     )
     assert list(invocations(path)) == [
         Invocation(("check",), ("--basis", "-o")),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from said import printed, refused
 
 from cnnbench.errors import WorkloadError
-from cnnbench.workloads import explained
+from cnnbench.workloads import explanation
 
 sides = st.integers(min_value=1, max_value=300)
 
@@ -20,17 +20,17 @@ def test_a_side_counts_the_positions_of_the_filter(i: int, f: int, s: int, p: in
     """o is how often the filter fits, counted; what it never reaches is less than a stride."""
     if i + 2 * p < f:
         with pytest.raises(WorkloadError, match="does not fit"):
-            explained.padded_side(i, f, s, p)
+            explanation.padded_side(i, f, s, p)
         return
-    side = explained.padded_side(i, f, s, p)
+    side = explanation.padded_side(i, f, s, p)
     assert side.output == len(range(0, i + 2 * p - f + 1, s))
-    assert 0 <= side.unseen < s
+    assert 0 <= side.unreached < s
 
 
 @given(i=sides, f=sides, s=sides)
 def test_same_padding_is_just_enough(i: int, f: int, s: int) -> None:
     """ceil(i / s) positions fit into the padded input, with one value less of padding they do not; right has the more."""
-    side = explained.same_side(i, f, s)
+    side = explanation.same_side(i, f, s)
     assert side.output == len(range(0, i, s))
     padding = side.before + side.after
     reach = (side.output - 1) * s + f

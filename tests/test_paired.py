@@ -15,9 +15,9 @@ from typing import NamedTuple
 import pytest
 from processes import lives
 
-from cnnbench.pairing import Arm, Block, Setup, other
-from cnnbench.runner.arms import ArmError, ArmProcess, Start
-from cnnbench.runner.paired import Design, greet, measure_block, throw
+from cnnbench.paired_protocol import Arm, PairRecord, Setup, other_arm
+from cnnbench.runner.arm_process import ArmCommand, ArmError, ArmProcess
+from cnnbench.runner.paired import PairDesign, draw_coins, measure_pair, perform_handshakes
 from cnnbench.schema import Job, Telemetry
 
 FAKE = Path(__file__).with_name("fake_arm.py")
@@ -31,15 +31,15 @@ class Event(NamedTuple):
     words: tuple[str, ...]
 
 
-def start(arm: Arm, first: Arm, **more: float) -> Start:
+def start(arm: Arm, first: Arm, **more: float) -> ArmCommand:
     search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return Start(arm, (sys.executable, str(FAKE), arm), {"PYTHONPATH": search}, ROOT, **more)
+    return ArmCommand(arm, (sys.executable, str(FAKE), arm), {"PYTHONPATH": search}, ROOT, **more)
 
 
-def block(mode: str = "turns", **changes: object) -> Block:
-    design = Design(jobs={"base": JOBS, "head": JOBS}, seed=5, mode=mode, rounds=8, steps_per_turn=3)  # type: ignore[arg-type]
+def block(mode: str = "turns", **changes: object) -> PairRecord:
+    design = PairDesign(jobs={"base": JOBS, "head": JOBS}, seed=5, schedule=mode, rounds=8, steps_per_turn=3)  # type: ignore[arg-type]
     more = {"sample": Telemetry, **changes}
-    return measure_block(design, start, 0, "screening", (0, 1), **more)  # type: ignore[arg-type]
+    return measure_pair(design, start, 0, "screening", (0, 1), **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def events(path: Path) -> list[Event]:
 
 def test_the_coins_are_fair_independent_and_the_same_when_thrown_again() -> None:
     """Within 5 standard deviations of a half over 2,000 blocks: who is first, who has the first turn, and both together."""
-    thrown = [throw(1, number, (0, 1), 10) for number in range(2000)]
-    assert thrown == [throw(1, number, (1, 0), 10) for number in range(2000)]
+    thrown = [draw_coins(1, number, (0, 1), 10) for number in range(2000)]
+    assert thrown == [draw_coins(1, number, (1, 0), 10) for number in range(2000)]
     first = [coins.first == "base" for coins in thrown]
     turn = [coins.orders[0][0] == "b" for coins in thrown]
     for heads in (sum(first), sum(turn), sum(a == b for a, b in zip(first, turn, strict=True))):
@@ -74,7 +74,7 @@ def test_turns_alternate_as_the_coin_says(log: Path) -> None:
     for job in measured.job_order:
         for letter in measured.orders[job]:
             first: Arm = "base" if letter == "b" else "head"
-            expected += [first, other(first)]
+            expected += [first, other_arm(first)]
     assert begun == expected
     assert {len(set(order)) for order in measured.orders.values()} == {2}, "the seed should give both orders"
 
@@ -133,8 +133,8 @@ def test_a_failure_in_one_arm_is_an_invalid_block_with_the_arm_named(
 
 def test_an_arm_that_does_not_answer_hangs(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_BASE", "hang")
-    design = Design(jobs={"base": JOBS, "head": JOBS}, seed=5, rounds=2, steps_per_turn=2)
-    measured = measure_block(
+    design = PairDesign(jobs={"base": JOBS, "head": JOBS}, seed=5, rounds=2, steps_per_turn=2)
+    measured = measure_pair(
         design, lambda arm, first: start(arm, first, hang_seconds=3.0), 0, "screening", (0,), sample=Telemetry
     )
     assert measured.failure is not None
@@ -154,7 +154,7 @@ def test_an_arm_that_cannot_take_part_says_why_before_any_work(
     """An older cnnbench lacks the module; a base that does not build ends with its traceback's last line."""
     monkeypatch.setenv("FAKE_BOTH", mode)
     with pytest.raises(ArmError) as caught:
-        greet(start)
+        perform_handshakes(start)
     assert caught.value.failed.status == status
     assert ("older" in caught.value.failed.message) == (mode == "old")
 
@@ -162,7 +162,7 @@ def test_an_arm_that_cannot_take_part_says_why_before_any_work(
 class Told(ArmProcess):
     """A fake arm that is told its jobs as any other; what was written to it is kept."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: ArmCommand) -> None:
         self.lines: list[str] = []
         super().__init__(start)
 
@@ -175,8 +175,8 @@ def test_an_arm_is_told_only_what_is_not_usual_so_that_an_older_one_understands_
     """A key that jobs have got since is at its default in every job that does not use it."""
     told = Told(start("base", "base"))
     try:
-        told.set_up(Setup(jobs={0: JOBS[1].model_copy(update={"threads": 1})}))
-        told.hello()
+        told.send_setup(Setup(jobs={0: JOBS[1].model_copy(update={"threads": 1})}))
+        told.receive_handshake()
     finally:
         told.close()
     setup = json.loads(told.lines[1])
@@ -186,7 +186,7 @@ def test_an_arm_is_told_only_what_is_not_usual_so_that_an_older_one_understands_
 
 def test_a_program_that_is_not_there_is_an_arm_that_failed() -> None:
     with pytest.raises(ArmError, match="cannot be started"):
-        ArmProcess(Start("base", ("/no/such/python",), {}, ROOT))
+        ArmProcess(ArmCommand("base", ("/no/such/python",), {}, ROOT))
 
 
 def test_an_interrupt_ends_both_and_passes_on(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from cnnbench.errors import UsageError
 from cnnbench.machine import peaks
-from cnnbench.machine.chips import CHIPS
-from cnnbench.machine.cpus import find_core
+from cnnbench.machine.cpu_specs import find_core
+from cnnbench.machine.gpu_specs import GPU_SPECS
 from cnnbench.schema import Device, Machine
 
 
@@ -52,7 +52,7 @@ CPU = Device(id="cpu", kind="cpu", name="any")
 )
 def test_the_specified_peaks_are_met(name: str, precision: str, gigaflops: float) -> None:
     """The lecture's GPUs and the H200, to the last digit of their GFLOP/s."""
-    peak = peaks.theoretical(gpu(name), machine(), precision)
+    peak = peaks.theoretical_peak(gpu(name), machine(), precision)
     assert peak.flops_per_second is not None
     assert peak.flops_per_second / 1e9 == pytest.approx(gigaflops, abs=0.51)
     assert peak.source
@@ -93,7 +93,7 @@ def test_the_specified_peaks_are_met(name: str, precision: str, gigaflops: float
 )
 def test_the_makers_printed_peaks_are_met(name: str, precision: str, teraflops: float) -> None:
     """The table's arithmetic gives the datasheet's or whitepaper's rounded TFLOP/s; one GPU of a board with two."""
-    peak = peaks.theoretical(gpu(name), machine(), precision)
+    peak = peaks.theoretical_peak(gpu(name), machine(), precision)
     assert peak.flops_per_second == pytest.approx(teraflops * 1e12, rel=5e-3)
 
 
@@ -107,10 +107,10 @@ def test_the_physics_gate_stands_at_the_maximum_clock() -> None:
 @pytest.mark.parametrize("precision", peaks.PRECISIONS)
 def test_no_peak_is_above_its_bound(precision: str) -> None:
     """Whatever clock a device reports, the rated peak stays below the gate."""
-    for chip in CHIPS:
+    for chip in GPU_SPECS:
         for clock in (0.5e9, 3.5e9):
             device = gpu(chip.names[0], max_clock_hertz=clock, multiprocessors=chip.units or 148)
-            rated = peaks.theoretical(device, machine(), precision).flops_per_second
+            rated = peaks.theoretical_peak(device, machine(), precision).flops_per_second
             bound = peaks.upper_bound(device, machine(), precision).flops_per_second
             assert (rated is None) == (bound is None)
             assert rated is None or bound is None or rated <= bound
@@ -129,7 +129,7 @@ def test_no_peak_is_above_its_bound(precision: str) -> None:
 )
 def test_a_similar_name_is_not_the_product(name: str) -> None:
     """Unknown is None with the name in the reason."""
-    peak = peaks.theoretical(gpu(name), machine(), "fp32")
+    peak = peaks.theoretical_peak(gpu(name), machine(), "fp32")
     assert peak.flops_per_second is None
     assert name in (peak.reason or "")
 
@@ -138,7 +138,7 @@ def test_one_name_two_cards_are_told_apart_by_multiprocessors() -> None:
     """RTX 3080: 68 multiprocessors with 10 GB, 70 with 12 GB; unknown is n/a, and so is any third count."""
     name = "NVIDIA GeForce RTX 3080"
     small, large, unknown, other = (
-        peaks.theoretical(gpu(name, multiprocessors=count), machine(), "fp32").flops_per_second
+        peaks.theoretical_peak(gpu(name, multiprocessors=count), machine(), "fp32").flops_per_second
         for count in (68, 70, None, 60)
     )
     assert small is not None
@@ -150,13 +150,13 @@ def test_one_name_two_cards_are_told_apart_by_multiprocessors() -> None:
 
 def test_a_mig_instance_has_no_whole_chips_peak() -> None:
     """A slice is not the chip."""
-    assert "MIG" in (peaks.theoretical(gpu("NVIDIA H200", mig=True), machine(), "bf16").reason or "")
+    assert "MIG" in (peaks.theoretical_peak(gpu("NVIDIA H200", mig=True), machine(), "bf16").reason or "")
 
 
 def test_a_precision_a_chip_lacks_is_unknown_not_zero() -> None:
     """Pascal has no bf16, Kepler no tf32, no CPU tf32."""
     for device, precision in ((gpu("GeForce GTX 1080"), "bf16"), (gpu("GRID K520"), "tf32"), (CPU, "tf32")):
-        peak = peaks.theoretical(device, machine(), precision)
+        peak = peaks.theoretical_peak(device, machine(), precision)
         assert peak.flops_per_second is None
         assert peak.reason
 
@@ -164,7 +164,7 @@ def test_a_precision_a_chip_lacks_is_unknown_not_zero() -> None:
 def test_every_entry_is_sourced_and_named_once() -> None:
     """No entry without a source; one name stands twice only where the multiprocessors tell the cards apart."""
     seen: set[tuple[str, int | None]] = set()
-    for chip in CHIPS:
+    for chip in GPU_SPECS:
         assert chip.source
         assert chip.rates["fp32"] > 0
         assert chip.published or chip.clock
@@ -176,7 +176,7 @@ def test_every_entry_is_sourced_and_named_once() -> None:
 
 def test_makers_figures_agree_with_the_multiprocessors() -> None:
     """A published rate asks for a clock between 0.9 and 2.2 GHz of the listed units, the same within 15 % at any precision."""
-    for chip in CHIPS:
+    for chip in GPU_SPECS:
         if chip.published and chip.units:
             clocks = [figure / (chip.units * chip.rates[precision]) for precision, figure in chip.published.items()]
             assert min(clocks) > 0.9e9
@@ -190,27 +190,27 @@ def test_makers_figures_agree_with_the_multiprocessors() -> None:
 )
 def test_the_lectures_rows_have_peaks_by_name(product: str, gigaflops: float) -> None:
     """cores x FLOP/clk x clock for each row of the lecture's table."""
-    assert (peaks.by_name(product).flops_per_second or 0) / 1e9 == pytest.approx(gigaflops, abs=0.51)
+    assert (peaks.peak_by_name(product).flops_per_second or 0) / 1e9 == pytest.approx(gigaflops, abs=0.51)
 
 
 def test_a_cpu_peak_is_cores_times_rate_times_boost() -> None:
     """Zen 4: 96 cores x 32 x 3.7 GHz; two threads of a core share its pipes."""
-    peak = peaks.theoretical(CPU, machine(), "fp32")
+    peak = peaks.theoretical_peak(CPU, machine(), "fp32")
     assert peak.flops_per_second == pytest.approx(96 * 32 * 3.7e9)
     assert "96 cores x 32" in peak.formula
 
 
 def test_half_the_cores_is_half_the_peak() -> None:
     """The peak is of the cores allowed."""
-    whole = peaks.theoretical(CPU, machine(), "fp32").flops_per_second
-    half = peaks.theoretical(CPU, machine(cores_allowed=48), "fp32").flops_per_second
+    whole = peaks.theoretical_peak(CPU, machine(), "fp32").flops_per_second
+    half = peaks.theoretical_peak(CPU, machine(cores_allowed=48), "fp32").flops_per_second
     assert whole is not None
     assert half == pytest.approx(whole / 2)
 
 
 def test_without_a_boost_clock_a_cpu_has_no_peak() -> None:
     """A virtual machine shows a nominal clock: n/a, with the reason."""
-    peak = peaks.theoretical(CPU, machine(cpu_max_clock_hertz=None), "fp32")
+    peak = peaks.theoretical_peak(CPU, machine(cpu_max_clock_hertz=None), "fp32")
     assert peak.flops_per_second is None
     assert "boost clock" in (peak.reason or "")
 
@@ -226,7 +226,7 @@ def test_a_named_cpu_stands_in_with_its_rated_clock_but_not_as_a_bound() -> None
         "cores_physical": 4,
         "cores_allowed": 8,
     }
-    assert peaks.theoretical(CPU, machine(**fields), "fp32").flops_per_second == 512e9
+    assert peaks.theoretical_peak(CPU, machine(**fields), "fp32").flops_per_second == 512e9
     assert peaks.upper_bound(CPU, machine(**fields), "fp32").flops_per_second is None
     fields["cpu_max_clock_hertz"] = 4.4e9
     assert peaks.upper_bound(CPU, machine(**fields), "fp32").flops_per_second == pytest.approx(4 * 32 * 4.4e9)
@@ -264,20 +264,22 @@ def test_float32_rates_by_family_and_model(
 def test_amx_gives_a_bf16_peak_only_where_the_flag_is_shown() -> None:
     """A tile product of 16 x 16 x 32 multiply-accumulates in 16 clocks: 1024 FLOPs a clock and core."""
     fields = {"cpu_vendor": "GenuineIntel", "cpu_family": 6, "cpu_model": 0x8F, "cores_physical": 1, "cores_allowed": 1}
-    with_flag = peaks.theoretical(CPU, machine(**fields, cpu_isa=("fma", "avx512f", "amx_bf16")), "bf16")
+    with_flag = peaks.theoretical_peak(CPU, machine(**fields, cpu_isa=("fma", "avx512f", "amx_bf16")), "bf16")
     assert with_flag.flops_per_second == pytest.approx(16 * 16 * 32 * 2 / 16 * 3.7e9)
-    assert peaks.theoretical(CPU, machine(**fields, cpu_isa=("fma", "avx512f")), "bf16").flops_per_second is None
+    assert peaks.theoretical_peak(CPU, machine(**fields, cpu_isa=("fma", "avx512f")), "bf16").flops_per_second is None
 
 
 def test_an_override_goes_before_the_tables_and_is_named(tmp_path: Path) -> None:
     """The user's figure is used with its file and source, for that product and precision alone."""
     path = tmp_path / "peaks.toml"
     path.write_text('[[peak]]\nproduct = "AMD EPYC 9654"\ndtype = "fp32"\ngflops = 1500.5\nsource = "our own sheet"\n')
-    peak = peaks.theoretical(CPU, machine(), "fp32", path)
+    peak = peaks.theoretical_peak(CPU, machine(), "fp32", path)
     assert peak.flops_per_second == pytest.approx(1500.5e9)
     assert "our own sheet" in peak.source
     assert "peaks.toml" in peak.source
-    assert peaks.theoretical(gpu("NVIDIA H200"), machine(), "fp32", path).flops_per_second == pytest.approx(66_908.16e9)
+    assert peaks.theoretical_peak(gpu("NVIDIA H200"), machine(), "fp32", path).flops_per_second == pytest.approx(
+        66_908.16e9
+    )
 
 
 def test_an_override_files_mistakes_are_named_all_at_once(tmp_path: Path) -> None:

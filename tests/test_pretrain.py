@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_loop import CPU, dataset, job
+from test_training import CPU, dataset, job
 
 from cnnbench import workloads
-from cnnbench.engine.feed import make_feed
-from cnnbench.engine.loop import Training
-from cnnbench.engine.measure import time_job
+from cnnbench.engine.batches import make_batches
 from cnnbench.engine.pretrain import LayerwisePretraining
+from cnnbench.engine.timing import time_job
+from cnnbench.engine.training import Training
 from cnnbench.errors import WorkloadError
 from cnnbench.workloads.base import Pretraining
 
@@ -23,7 +23,7 @@ def training() -> Training:
 
 
 def pretraining(run: Training, steps: int = 20) -> LayerwisePretraining:
-    feed = make_feed(job(batch_size=32), dataset(), CPU)
+    feed = make_batches(job(batch_size=32), dataset(), CPU)
     return LayerwisePretraining(Pretraining(1), run.network, feed, steps_per_epoch=steps, seed=3)
 
 
@@ -56,7 +56,7 @@ def test_it_is_repeated_exactly() -> None:
 def test_a_network_without_hidden_layers_has_nothing_to_pretrain() -> None:
     softmax = workloads.get("softmax").build("xavier", torch.Generator().manual_seed(0))
     with pytest.raises(WorkloadError, match="hidden"):
-        LayerwisePretraining(Pretraining(1), softmax, make_feed(job(), dataset(), CPU), steps_per_epoch=1, seed=0)
+        LayerwisePretraining(Pretraining(1), softmax, make_batches(job(), dataset(), CPU), steps_per_epoch=1, seed=0)
 
 
 def test_the_training_has_one_and_its_own_batches() -> None:
@@ -80,7 +80,7 @@ def test_the_job_clock_times_it_apart_and_inside() -> None:
         lambda: None,
         epochs=2,
         steps_per_epoch=3,
-        before=lambda: (tick(5), 40)[1],
+        pretrain=lambda: (tick(5), 40)[1],
         clock=lambda: now[0],
     )
     assert timing.before_seconds == pytest.approx(5.0)

@@ -15,8 +15,8 @@ from cnnbench.cli.main import run_cli
 from cnnbench.devices.nvml import NvmlResult
 from cnnbench.errors import ExitCode
 from cnnbench.machine import inventory
-from cnnbench.plan.rungs import TUNED_RUNGS
-from cnnbench.profiling import Profiled
+from cnnbench.plan.profile_jobs import TUNED_VARIANTS
+from cnnbench.profile_model import ProfileResult
 from cnnbench.runner import profiles
 
 SMALL = ["-d", "cpu", "--threads", "1", "--steps", "3", "--warmup", "1", "-s", "data=synthetic", "-s", "batch_size=16"]
@@ -29,7 +29,7 @@ def test_every_rung_is_profiled_and_nothing_is_kept(
     monkeypatch.chdir(tmp_path)
     assert run_cli(["profile", "mlp-1", *SMALL, "--trace", "traces", "--format", "json", "-q"]) == ExitCode.DONE
     rungs = {each["rung"]: each for each in json.loads(capsys.readouterr().out)["rungs"]}
-    assert list(rungs) == ["reference", *TUNED_RUNGS]
+    assert list(rungs) == ["reference", *TUNED_VARIANTS]
     profiled = {"reference", "fused", *(["native"] if available() else [])}
     assert profiled == {name for name, found in rungs.items() if found["status"] == "ok"}
     assert all(found["message"] for name, found in rungs.items() if name not in profiled)
@@ -56,9 +56,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def answered(monkeypatch: pytest.MonkeyPatch, machine: None) -> Callable[..., None]:
     """Workers that answer at once, rung by rung."""
 
-    def answer(*results: Profiled) -> None:
+    def answer(*results: ProfileResult) -> None:
         left = list(results)
-        monkeypatch.setattr(profiles, "profile", lambda rung, options, trace: left.pop(0))
+        monkeypatch.setattr(profiles, "run_profile", lambda rung, options, trace: left.pop(0))
 
     return answer
 
@@ -101,13 +101,13 @@ def test_mistakes_are_one_error_each(
     ],
 )
 def test_a_rung_the_device_cannot_do_is_named_and_one_that_fails_is_a_failure(
-    answered: Callable[..., None], capsys: pytest.CaptureFixture[str], last: Profiled, code: ExitCode
+    answered: Callable[..., None], capsys: pytest.CaptureFixture[str], last: ProfileResult, code: ExitCode
 ) -> None:
-    answered(p.profiled("reference"), *(p.profiled(name) for name in TUNED_RUNGS[1:]), last)
+    answered(p.profiled("reference"), *(p.profiled(name) for name in TUNED_VARIANTS[1:]), last)
     assert run_cli(["profile", "mnist-cnn", *SMALL]) == code
     out, err = capsys.readouterr()
     assert f"native on cpu: {last.outcome.status}: {last.outcome.message}" in " ".join(out.split())
-    assert err.count("profiling mnist-cnn b16 fp32 on cpu, 1 thread: ") == 1 + len(TUNED_RUNGS)
+    assert err.count("profiling mnist-cnn b16 fp32 on cpu, 1 thread: ") == 1 + len(TUNED_VARIANTS)
 
 
 def test_where_nothing_could_be_profiled_the_reason_is_all_there_is(

@@ -19,7 +19,7 @@ import sys
 
 def test_plain(benchmark):
     benchmark.pedantic(lambda: None, rounds=2)
-    assert not {"torch", "numpy", "pandas", "cnnbench.engine.bench"} & set(sys.modules)
+    assert not {"torch", "numpy", "pandas", "cnnbench.engine.pytest_timer"} & set(sys.modules)
 """
 
 

@@ -19,9 +19,9 @@ import torch
 from torch.distributed.elastic.utils.api import macros
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from cnnbench import data, gates, workloads
-from cnnbench.engine.loop import Training
-from cnnbench.runner.launch import Ended, Launch, Limits, launch
+from cnnbench import data, validity, workloads
+from cnnbench.engine.training import Training
+from cnnbench.runner.launch import LaunchOptions, WorkerExit, WorkerLimits, launch
 from cnnbench.schema import Job
 
 SCRIPT = Path(ranks_script.__file__)
@@ -79,15 +79,17 @@ def test_ranks_draw_dropout_masks_of_their_own_and_hear_the_first(found: list[di
     assert [rank["word"] for rank in found] == [True, True]
 
 
-def run(job: Job = JOB, hears: Callable[[dict[str, Any]], None] = lambda message: None, **limits: float) -> Ended:
-    return launch(job, Launch(limits=Limits(**{"timeout_seconds": 120.0} | limits)), hears)
+def run(job: Job = JOB, hears: Callable[[dict[str, Any]], None] = lambda message: None, **limits: float) -> WorkerExit:
+    return launch(job, LaunchOptions(limits=WorkerLimits(**{"timeout_seconds": 120.0} | limits)), hears)
 
 
 def ranks_of(parent: int) -> dict[int, int]:
     """The ranks below a process: number to pid."""
     below = processes.descendants(parent, "cnnbench.engine.worker")
     found = [(processes.command_line(each), each.pid) for each in below]
-    return {int(words[-1]): pid for words, pid in found if words[-1:] and words[-1].isdigit()}  # the launcher has no number
+    return {
+        int(words[-1]): pid for words, pid in found if words[-1:] and words[-1].isdigit()
+    }  # the launcher has no number
 
 
 def worker_of(rank: int) -> int:
@@ -114,7 +116,7 @@ def test_a_job_of_two_ranks_adds_up_and_says_what_the_exchange_costs() -> None:
     assert trial is not None
     assert trial.communication is not None
     assert trial.images == JOB.batch_size * trial.steps == sum(rank.images for rank in trial.ranks)
-    assert gates.check(JOB, trial, ended.process_seconds, None, None) == ()  # type: ignore[arg-type]
+    assert validity.find_violations(JOB, trial, ended.process_seconds, None, None) == ()  # type: ignore[arg-type]
     assert len(trial.communication.with_seconds) == len(trial.communication.without_seconds) >= 3
     cores = [set(rank.place.removeprefix("cores ").split(",")) for rank in trial.ranks]
     assert not cores[0] & cores[1]
@@ -138,7 +140,7 @@ def test_copies_are_timed_each_by_itself_and_share_no_core() -> None:
     assert trial.block_seconds == max((rank.block_seconds for rank in trial.ranks), key=sum)
     assert trial.communication is None
     assert len({rank.place for rank in trial.ranks}) == 2
-    assert gates.check(job, trial, ended.process_seconds, None, None) == ()  # type: ignore[arg-type]
+    assert validity.find_violations(job, trial, ended.process_seconds, None, None) == ()  # type: ignore[arg-type]
 
 
 def test_a_rank_that_is_killed_is_named_and_leaves_nobody_behind() -> None:

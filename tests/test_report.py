@@ -10,9 +10,9 @@ import sys
 
 import builders as b
 import pytest
+import report_builders
 from click.testing import CliRunner
 
-import reports
 from cnnbench.cli.main import cli
 from cnnbench.errors import ExitCode
 
@@ -21,7 +21,7 @@ MARKED = "# Title\n\n<!-- table: made by a command -->\nold\n<!-- table end -->\
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return reports.write(tmp_path_factory.mktemp("results"))
+    return report_builders.write(tmp_path_factory.mktemp("results"))
 
 
 def call(*arguments):
@@ -49,7 +49,7 @@ def copied(folder, tmp_path):
 
 def test_every_figure_of_the_tables_is_in_every_format(results, folder):
     """The golden law: what one format prints, all print."""
-    page = reports.page()
+    page = report_builders.page()
     texts = {name: (folder / name).read_text() for name in ("report.csv", "report.json", "report.tex", "report.md")}
     texts["index.html"] = re.sub(
         r"<svg.*?</svg>|<script.*?</script>", "", (folder / "index.html").read_text(), flags=re.DOTALL
@@ -71,7 +71,7 @@ def test_every_figure_of_the_tables_is_in_every_format(results, folder):
 
 def test_a_folder_has_the_page_the_document_the_tables_and_the_charts(folder):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    charts = {f"charts/{chart.key}.svg" for chart in reports.page().charts}
+    charts = {f"charts/{chart.key}.svg" for chart in report_builders.page().charts}
     assert names == {"index.html", "report.md", "report.csv", "report.json", "report.tex", *charts}
 
 
@@ -121,7 +121,7 @@ class TestCurrent:
         assert self.check(results, copied).exit_code == 0
 
     def test_a_further_run_makes_everything_stale(self, folder, tmp_path):
-        more = reports.write(tmp_path / "results")
+        more = report_builders.write(tmp_path / "results")
         again = b.ledger(b.repeats(b.cnn_job(), [0.06] * 3), run_id="20260401T120000Z-0001", created_at="2026-04-01")
         b.write(more, again)
         result = self.check(more, folder)
@@ -131,7 +131,7 @@ class TestCurrent:
 
     def test_making_it_again_takes_away_charts_that_are_gone(self, copied, tmp_path):
         (copied / "charts/mine.svg").write_text("<svg/>")
-        only = reports.write(tmp_path / "less", [b.ledger(b.repeats(b.gemm_job(), [0.01] * 3))])
+        only = report_builders.write(tmp_path / "less", [b.ledger(b.repeats(b.gemm_job(), [0.01] * 3))])
         done(only, "-o", copied, "--static")
         left = {path.name for path in (copied / "charts").iterdir()}
         assert "learning.svg" not in left
@@ -245,7 +245,7 @@ def test_a_place_that_cannot_be_written_is_named(results, tmp_path):
 def test_published_rows_alone_make_a_page(tmp_path):
     from cnnbench import store
 
-    done(store.reference_dir(), "-o", tmp_path / "x.html", "--static")
+    done(store.find_published_dir(), "-o", tmp_path / "x.html", "--static")
     assert "Nothing was measured here" in (tmp_path / "x.html").read_text()
 
 

@@ -16,10 +16,10 @@ from cnnbench.runner.revisions import (
     Repository,
     Revision,
     find_repository,
-    open_places,
+    open_checkouts,
+    remove_leftovers,
     resolve,
     snapshot,
-    sweep,
 )
 
 
@@ -75,14 +75,14 @@ def test_the_working_tree_is_taken_as_it_is_and_left_as_it_is(repository: Reposi
 
 def test_arms_sit_in_folders_of_equal_length_and_change_places(repository: Repository, tmp_path: Path) -> None:
     revisions = {"base": resolve(repository, "base", "HEAD~1"), "head": resolve(repository, "head", "HEAD")}
-    with open_places(tmp_path / "cache", repository, revisions) as places:  # type: ignore[arg-type]
+    with open_checkouts(tmp_path / "cache", repository, revisions) as places:  # type: ignore[arg-type]
         seen = {}
         for first in ("base", "head"):
-            places.exchange(first)
+            places.exchange_arms(first)
             for arm in ("base", "head"):
                 folder = places.folders(arm, first)[0]
                 seen[first, arm] = folder.name, (folder / "net.py").read_text()
-        assert len(str(places.slot(0))) == len(str(places.slot(1)))
+        assert len(str(places.slot_path(0))) == len(str(places.slot_path(1)))
     assert {text for (_, arm), (_, text) in seen.items() if arm == "base"} == {"one"}
     assert seen["base", "base"][0] == seen["head", "head"][0] == "slot0"
     assert seen["base", "head"][0] == seen["head", "base"][0] == "slot1"
@@ -93,7 +93,7 @@ def test_nothing_is_left_after_an_error(repository: Repository, tmp_path: Path) 
     revisions = {"base": resolve(repository, "base", "HEAD~1")}
 
     def fail() -> None:
-        with open_places(cache, repository, revisions):  # type: ignore[arg-type]
+        with open_checkouts(cache, repository, revisions):  # type: ignore[arg-type]
             assert trees(repository) != before
             raise RuntimeError
 
@@ -102,7 +102,7 @@ def test_nothing_is_left_after_an_error(repository: Repository, tmp_path: Path) 
     assert trees(repository) == before
     assert list(cache.iterdir()) == []
     gone = {"base": Revision("gone", "0" * 40)}
-    with pytest.raises(WorkerError, match="cannot check it out"), open_places(cache, repository, gone):  # type: ignore[arg-type]
+    with pytest.raises(WorkerError, match="cannot check it out"), open_checkouts(cache, repository, gone):  # type: ignore[arg-type]
         pass
     assert list(cache.iterdir()) == []
 
@@ -113,7 +113,7 @@ def test_what_a_killed_check_left_is_removed_at_the_next_start(repository: Repos
     code = (
         "import sys, time; from pathlib import Path; from cnnbench.runner.revisions import *;"
         "top, cache = map(Path, sys.argv[1:]); r = find_repository(top);"
-        "c = open_places(cache, r, {'base': resolve(r, 'base', 'HEAD~1')});"
+        "c = open_checkouts(cache, r, {'base': resolve(r, 'base', 'HEAD~1')});"
         "c.__enter__(); print('ready', flush=True); time.sleep(600)"
     )
     search = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
@@ -125,7 +125,7 @@ def test_what_a_killed_check_left_is_removed_at_the_next_start(repository: Repos
     assert killed.stdout is not None
     assert killed.stdout.readline() == b"ready\n"
     (root,) = cache.iterdir()
-    sweep(cache)
+    remove_leftovers(cache)
     assert (root / "base" / "net.py").read_text() == "one"
     killed.kill()
     killed.wait()
@@ -133,6 +133,6 @@ def test_what_a_killed_check_left_is_removed_at_the_next_start(repository: Repos
     assert trees(repository) != before
     deadline = time.monotonic() + 5
     while root.exists():
-        sweep(cache)
+        remove_leftovers(cache)
         assert time.monotonic() < deadline
     assert trees(repository) == before

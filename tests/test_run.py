@@ -12,8 +12,8 @@ from test_store import header, record
 
 from cnnbench import store
 from cnnbench.errors import LedgerError
-from cnnbench.runner.launch import Ended, Launch
-from cnnbench.runner.run import Todo, execute, find_unfinished, remaining
+from cnnbench.runner.launch import LaunchOptions, WorkerExit
+from cnnbench.runner.run import PendingJob, execute, find_unfinished, list_pending_jobs
 from cnnbench.schema import Job, Outcome, Record
 
 
@@ -23,24 +23,24 @@ class Quiet:
     def __init__(self) -> None:
         self.events: list[tuple[str, int]] = []
 
-    def begins(self, todo: Todo, position: int, of: int) -> None:
+    def on_start(self, todo: PendingJob, position: int, of: int) -> None:
         self.events.append(("begins", todo.index))
 
-    def hears(self, message: dict[str, Any]) -> None: ...
+    def on_message(self, message: dict[str, Any]) -> None: ...
 
-    def ends(self, record: Record) -> None:
+    def on_finish(self, record: Record) -> None:
         self.events.append(("ends", record.index))
 
 
-def launcher(*statuses: str) -> Callable[..., Ended]:
+def launcher(*statuses: str) -> Callable[..., WorkerExit]:
     """Answers with these outcomes in turn; `ctrl-c` interrupts."""
     queue = list(statuses)
 
-    def launch(job: Job, options: Launch, on_progress: object) -> Ended:
+    def launch(job: Job, options: LaunchOptions, on_progress: object) -> WorkerExit:
         status = queue.pop(0)
         if status == "ctrl-c":
             raise KeyboardInterrupt
-        return Ended(Outcome(status=status), 1.0, 0.0, {})  # type: ignore[arg-type]
+        return WorkerExit(Outcome(status=status), 1.0, 0.0, {})  # type: ignore[arg-type]
 
     return launch
 
@@ -50,7 +50,12 @@ def test_every_job_is_started_and_reported_once(tmp_path: Path) -> None:
     with store.create(tmp_path, header()) as writer:
         watcher = Quiet()
         done = execute(
-            writer, header(), remaining(header(), ()), Launch(), watcher, launcher=launcher("ok", "crashed", "ok")
+            writer,
+            header(),
+            list_pending_jobs(header(), ()),
+            LaunchOptions(),
+            watcher,
+            launcher=launcher("ok", "crashed", "ok"),
         )
         assert [r.outcome.status for r in done] == ["ok", "crashed", "ok"]
         assert [r.index for r in store.load(writer.path).records] == [0, 1, 2]
@@ -61,24 +66,31 @@ def test_a_record_is_on_disk_before_the_next_job_starts(tmp_path: Path) -> None:
     seen: list[int] = []
     with store.create(tmp_path, header()) as writer:
 
-        def launch(job: Job, options: Launch, on_progress: object) -> Ended:
+        def launch(job: Job, options: LaunchOptions, on_progress: object) -> WorkerExit:
             seen.append(len(store.load(writer.path).records))
             assert options.inherit == (writer.descriptor,)
-            return Ended(Outcome(status="ok"), 1.0, 0.0, {})
+            return WorkerExit(Outcome(status="ok"), 1.0, 0.0, {})
 
-        execute(writer, header(), remaining(header(), ()), Launch(), Quiet(), launcher=launch)
+        execute(writer, header(), list_pending_jobs(header(), ()), LaunchOptions(), Quiet(), launcher=launch)
     assert seen == [0, 1, 2]
 
 
 def test_an_interrupt_keeps_what_was_measured_and_resume_does_the_rest_once(tmp_path: Path) -> None:
     """Interrupted in the second of three: recorded as such, done again as attempt 2, nothing else repeated."""
     with store.create(tmp_path, header()) as writer, pytest.raises(KeyboardInterrupt):
-        execute(writer, header(), remaining(header(), ()), Launch(), Quiet(), launcher=launcher("ok", "ctrl-c"))
+        execute(
+            writer,
+            header(),
+            list_pending_jobs(header(), ()),
+            LaunchOptions(),
+            Quiet(),
+            launcher=launcher("ok", "ctrl-c"),
+        )
     writer, ledger = store.reopen(find_unfinished(tmp_path, "box-1", {"s": "0"}).path)
     with writer:
-        left = remaining(ledger.header, ledger.records)
+        left = list_pending_jobs(ledger.header, ledger.records)
         assert [(todo.index, todo.attempt) for todo in left] == [(1, 2), (2, 1)]
-        execute(writer, ledger.header, left, Launch(), Quiet(), launcher=launcher("ok", "ok"))
+        execute(writer, ledger.header, left, LaunchOptions(), Quiet(), launcher=launcher("ok", "ok"))
     records = store.load(writer.path).records
     assert [(r.index, r.attempt, r.outcome.status) for r in records] == [
         (0, 1, "ok"), (1, 1, "interrupted"), (1, 2, "ok"), (2, 1, "ok"),
@@ -90,7 +102,13 @@ def test_an_interrupt_keeps_what_was_measured_and_resume_does_the_rest_once(tmp_
 def test_fail_fast_stops_after_the_first_failure(tmp_path: Path) -> None:
     with store.create(tmp_path, header()) as writer:
         done = execute(
-            writer, header(), remaining(header(), ()), Launch(), Quiet(), fail_fast=True, launcher=launcher("oom")
+            writer,
+            header(),
+            list_pending_jobs(header(), ()),
+            LaunchOptions(),
+            Quiet(),
+            fail_fast=True,
+            launcher=launcher("oom"),
         )
     assert [r.outcome.status for r in done] == ["oom"]
 
@@ -107,19 +125,19 @@ def test_after_a_meeting_that_failed_jobs_on_several_machines_are_not_started_an
     answers = [("timeout", True), ("timeout", False), ("ok", True), ("ok", True)]
     started: list[int] = []
 
-    def launch(job: Job, options: Launch, on_progress: object) -> Ended:
+    def launch(job: Job, options: LaunchOptions, on_progress: object) -> WorkerExit:
         started.append(job.round)
         status, met = answers.pop(0)
-        return Ended(Outcome(status=status, message="after 9 s"), 1.0, 0.0, {}, met)  # type: ignore[arg-type]
+        return WorkerExit(Outcome(status=status, message="after 9 s"), 1.0, 0.0, {}, met)  # type: ignore[arg-type]
 
     with store.create(tmp_path, plan) as writer:
-        done = execute(writer, plan, remaining(plan, ()), Launch(), Quiet(), launcher=launch)
+        done = execute(writer, plan, list_pending_jobs(plan, ()), LaunchOptions(), Quiet(), launcher=launch)
     assert started == [0, 1, 2, 4]
     assert [record.outcome.status for record in done] == ["timeout", "timeout", "ok", "timeout", "ok", "timeout"]
     apart = "not started: out of step with the other machines since job 2 of the plan"
     apart += "; start the same command on all of them again"
     assert [record.outcome.message for record in done] == ["after 9 s"] * 3 + [apart, "after 9 s", apart]
-    assert remaining(plan, store.load(writer.path).records) == ()
+    assert list_pending_jobs(plan, store.load(writer.path).records) == ()
 
 
 def test_a_record_that_cannot_be_written_is_saved_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +149,9 @@ def test_a_record_that_cannot_be_written_is_saved_elsewhere(tmp_path: Path, monk
 
         monkeypatch.setattr(writer, "append", refuse)
         with pytest.raises(LedgerError, match=r"saved as (.*\.json)") as caught:
-            execute(writer, header(), remaining(header(), ()), Launch(), Quiet(), launcher=launcher("ok"))
+            execute(
+                writer, header(), list_pending_jobs(header(), ()), LaunchOptions(), Quiet(), launcher=launcher("ok")
+            )
     rescued = Path(str(caught.value).split("saved as ")[1])
     assert Record.model_validate(json.loads(rescued.read_text())).outcome.status == "ok"
     rescued.unlink()

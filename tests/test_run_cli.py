@@ -15,7 +15,7 @@ from cnnbench.devices.nvml import NvmlResult
 from cnnbench.errors import ExitCode, LedgerError
 from cnnbench.machine import inventory
 from cnnbench.runner import run as room
-from cnnbench.runner.launch import Ended
+from cnnbench.runner.launch import WorkerExit
 from cnnbench.schema import Job, Outcome
 
 SUITE = """
@@ -28,13 +28,13 @@ size = 256
 STATUSES: list[str] = []
 
 
-def launch(job: Job, options: object, on_progress: object) -> Ended:
+def launch(job: Job, options: object, on_progress: object) -> WorkerExit:
     status = STATUSES.pop(0)
     if status == "ctrl-c":
         raise KeyboardInterrupt
     if status == "ok":
-        return Ended(Outcome(status="ok", trial=b.trial(job)), 100.0, 0.0, {})
-    return Ended(Outcome(status=status, message="a worker of a test"), 1.0, 0.0, {})  # type: ignore[arg-type]
+        return WorkerExit(Outcome(status="ok", trial=b.trial(job)), 100.0, 0.0, {})
+    return WorkerExit(Outcome(status=status, message="a worker of a test"), 1.0, 0.0, {})  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)

@@ -7,14 +7,14 @@ import random
 
 import builders as b
 import pytest
+import report_builders
 import scaling_records
-from audits import Made, resealed
+from audit_builders import Made, resealed
 from click.testing import CliRunner
 
-import reports
-from cnnbench.analysis import compare, frame, stats
-from cnnbench.analysis.compare import Row
-from cnnbench.analysis.scaling import Scaled, scaled
+from cnnbench.analysis import process_table, speedup, stats
+from cnnbench.analysis.scaling import ScalingSet, find_scaling_sets
+from cnnbench.analysis.speedup import Row
 from cnnbench.cli.main import cli
 from cnnbench.machine.peaks import Peak
 from cnnbench.report import scaling, tables
@@ -25,34 +25,36 @@ LEDGER = scaling_records.ledger()
 
 
 def rows_of(*ledgers: Ledger) -> tuple[Row, ...]:
-    processes, _ = frame.processes(ledgers)
-    return compare.compare(processes).rows
+    processes, _ = process_table.read_processes(ledgers)
+    return speedup.compute_speedups(processes).rows
 
 
 ROWS = rows_of(LEDGER)
 
 
-def on(device: str, kind: str) -> Scaled:
-    (found,) = [each for each in scaled(ROWS) if (each.steps[0].row.job.device, each.scaling) == (device, kind)]
+def on(device: str, kind: str) -> ScalingSet:
+    (found,) = [
+        each for each in find_scaling_sets(ROWS) if (each.points[0].row.job.device, each.scaling) == (device, kind)
+    ]
     return found
 
 
 def table() -> Table:
-    processes, _ = frame.processes([LEDGER])
-    (found,) = tables.build(compare.compare(processes), only="scaling").tables
+    processes, _ = process_table.read_processes([LEDGER])
+    (found,) = tables.build(speedup.compute_speedups(processes), only="scaling").tables
     return found
 
 
 def test_a_set_holds_one_process_at_every_thread_count_and_the_ranks() -> None:
     """Fewest processors first; strong and weak apart, each with the rows of one process."""
-    told = [[(s.row.job.world, s.row.job.threads) for s in on("cpu", kind).steps] for kind in ("strong", "weak")]
+    told = [[(s.row.job.world, s.row.job.threads) for s in on("cpu", kind).points] for kind in ("strong", "weak")]
     assert told == [[(1, 1), (1, 2), (2, 1)]] * 2
-    assert [step.row.job.world for step in on("cuda:0", "strong").steps] == [1, 2, 4]
-    assert [step.row.job.world for step in on("cuda:0", "weak").steps] == [1, 4]
+    assert [step.row.job.world for step in on("cuda:0", "strong").points] == [1, 2, 4]
+    assert [step.row.job.world for step in on("cuda:0", "weak").points] == [1, 4]
 
 
 def test_strong_scaling_is_the_ratio_of_step_times_by_round() -> None:
-    one, threads, ranks = on("cpu", "strong").steps
+    one, threads, ranks = on("cpu", "strong").points
     assert one.speedup is not None
     assert ranks.speedup is not None
     assert threads.efficiency is not None
@@ -67,7 +69,7 @@ def test_strong_scaling_is_the_ratio_of_step_times_by_round() -> None:
 
 def test_weak_scaling_counts_the_images_of_all_ranks() -> None:
     """Four times the images in a quarter more time are 3.2 times the speed, efficiency 0.8."""
-    last = on("cuda:0", "weak").steps[-1]
+    last = on("cuda:0", "weak").points[-1]
     assert last.speedup is not None
     assert last.efficiency is not None
     assert last.speedup.value == pytest.approx(
@@ -80,7 +82,7 @@ def test_weak_scaling_counts_the_images_of_all_ranks() -> None:
 
 
 def test_what_failed_stands_in_its_place_without_a_figure() -> None:
-    lost = on("cuda:0", "strong").steps[-1]
+    lost = on("cuda:0", "strong").points[-1]
     assert (lost.speedup, lost.efficiency) == (None, None)
     text = json.dumps([[cell.one_line for cell in line.cells] for group in table().groups for line in group.lines])
     assert "crashed 1 of 1" in text
@@ -91,32 +93,34 @@ def test_an_ideal_job_is_fully_efficient_and_without_one_process_there_is_no_fig
     records = [
         each for n, job in enumerate(jobs) for each in scaling_records.repeats(job, [0.1 / job.world] * 3, 3 * n)
     ]
-    (found,) = [each for each in scaled(rows_of(b.ledger(records))) if each.scaling == "strong"]
-    assert [step.efficiency.value for step in found.steps if step.efficiency] == pytest.approx([1.0, 1.0])
-    (alone,) = scaled(rows_of(b.ledger([each.model_copy(update={"index": n}) for n, each in enumerate(records[3:])])))
-    assert [step.speedup for step in alone.steps] == [None]
+    (found,) = [each for each in find_scaling_sets(rows_of(b.ledger(records))) if each.scaling == "strong"]
+    assert [step.efficiency.value for step in found.points if step.efficiency] == pytest.approx([1.0, 1.0])
+    (alone,) = find_scaling_sets(
+        rows_of(b.ledger([each.model_copy(update={"index": n}) for n, each in enumerate(records[3:])]))
+    )
+    assert [step.speedup for step in alone.points] == [None]
 
 
 def test_the_order_of_the_records_changes_nothing() -> None:
     rows = list(ROWS)
     random.Random(1).shuffle(rows)
-    assert scaled(rows) == scaled(ROWS)
+    assert find_scaling_sets(rows) == find_scaling_sets(ROWS)
 
 
 def test_the_exchange_is_the_share_of_a_step_that_goes_without_it() -> None:
     """A tenth here; where noise makes a step without it the slower one, nothing rather than less than nothing."""
-    ranks = on("cpu", "strong").steps[-1].row
-    found = scaling.share(ranks.exchange)
+    ranks = on("cpu", "strong").points[-1].row
+    found = scaling.exchange_share(ranks.exchange)
     assert found is not None
     assert found.value == pytest.approx(0.1)
     slower = stats.geometric([0.98, 0.99, 0.985])
-    assert scaling.share(slower) == stats.Estimate(0.0, 0.0, 0.0, 3)
+    assert scaling.exchange_share(slower) == stats.Estimate(0.0, 0.0, 0.0, 3)
 
 
 def test_flops_and_peaks_are_of_all_devices_and_no_speed_up_over_a_cpu_is_claimed() -> None:
     """Two ranks of one thread are held against products of two threads; four GPUs against four peaks."""
-    processes, _ = frame.processes([LEDGER])
-    rows = compare.compare(processes, peak_of=lambda device, machine, precision: Peak(1e12)).rows
+    processes, _ = process_table.read_processes([LEDGER])
+    rows = speedup.compute_speedups(processes, peak_of=lambda device, machine, precision: Peak(1e12)).rows
     kept = [row for row in rows if row.job.workload != "gemm" and row.job.scaling != "weak"]
     by_world = {(row.job.device, row.job.world, row.job.threads): row for row in kept}
     ranks, threads = by_world["cpu", 2, 1], by_world["cpu", 1, 2]
@@ -126,7 +130,7 @@ def test_flops_and_peaks_are_of_all_devices_and_no_speed_up_over_a_cpu_is_claime
     assert threads.speedup is not None
     assert ranks.speedup is None
     assert "several processes" in ranks.missing["speedup"]
-    assert ranks.bound is None
+    assert ranks.bottleneck is None
 
 
 def test_show_prints_the_table_and_the_audit_derives_every_figure_again() -> None:
@@ -142,7 +146,7 @@ def test_show_prints_the_table_and_the_audit_derives_every_figure_again() -> Non
 
 
 def test_show_has_it_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
-    results = reports.write(tmp_path_factory.mktemp("scaling"), [LEDGER])
+    results = report_builders.write(tmp_path_factory.mktemp("scaling"), [LEDGER])
     done = CliRunner().invoke(cli, ["show", str(results), "--only", "scaling", "--format", "markdown"])
     assert done.exit_code == 0, done.output
     assert "Scaling: one job on more than one device" in done.output
@@ -151,7 +155,7 @@ def test_show_has_it_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def test_the_chart_has_a_line_a_kind_of_scaling_and_the_audit_knows_each_point() -> None:
     """Ranks strong and weak, threads of one process, all over the same process; dashed: as fast as there are processors."""
-    (chart,) = [each for each in reports.page([LEDGER], references=False).charts if each.key == "scaling"]
+    (chart,) = [each for each in report_builders.page([LEDGER], references=False).charts if each.key == "scaling"]
     series = {str(datum["series"]) for datum in chart.data}
     assert {name.split(", ")[2] for name in series} == {"strong", "weak", "one process"}
     for name in series:

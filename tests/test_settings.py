@@ -14,8 +14,8 @@ import pytest
 from click.shell_completion import ShellComplete
 
 import cnnbench
-from cnnbench.cli.main import COMMANDS, Lazy, cli, run_cli
-from cnnbench.cli.settings import defaults_of, load
+from cnnbench.cli.main import COMMANDS, LazyCommand, cli, run_cli
+from cnnbench.cli.settings import load_settings, make_defaults
 from cnnbench.errors import ExitCode, UsageError
 
 
@@ -43,8 +43,8 @@ nest.add_command(tell, "tell")
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(COMMANDS, "tell", Lazy(f"{__name__}:tell", "Tell."))
-    monkeypatch.setitem(COMMANDS, "nest", Lazy(f"{__name__}:nest", "Nest."))
+    monkeypatch.setitem(COMMANDS, "tell", LazyCommand(f"{__name__}:tell", "Tell."))
+    monkeypatch.setitem(COMMANDS, "nest", LazyCommand(f"{__name__}:nest", "Nest."))
     monkeypatch.delenv("CNNBENCH_NO_SETTINGS", raising=False)
     monkeypatch.delenv("CNNBENCH_DATA", raising=False)
     (tmp_path / "inner").mkdir()
@@ -128,7 +128,7 @@ def test_a_commands_own_directory_beats_the_results_of_all(tmp_path, told):
 def test_every_command_with_a_results_directory_has_the_settings(tmp_path):
     """Whatever stands in COMMANDS: an option that CNNBENCH_RESULTS gives is found by that alone."""
     (tmp_path / "cnnbench.toml").write_text("results = 'r'\n")
-    found = defaults_of(cli)
+    found = make_defaults(cli)
     assert found["tell"]["output"] == found["run"]["output"] == str(tmp_path / "r")
     assert "device" not in found["run"]
     assert dict(found["tell"]) == {"output": str(tmp_path / "r")}
@@ -263,7 +263,7 @@ def test_the_shell_completes_from_the_results_of_the_settings(tmp_path, monkeypa
 
 
 def test_no_settings_are_no_settings():
-    assert load(cli, Path("/nonexistent")).values == {}
+    assert load_settings(cli, Path("/nonexistent")).values == {}
 
 
 def test_every_option_of_every_command_can_be_set(tmp_path):
@@ -297,12 +297,12 @@ def test_every_option_of_every_command_can_be_set(tmp_path):
         return found
 
     (tmp_path / "pyproject.toml").write_text("\n".join(lines(cli, "tool.cnnbench")) + "\n")
-    settings = load(cli, tmp_path)
-    assert settings.of(("run",))["name_filter"] == "."
-    assert len(settings.of(("run",))) > 15
+    settings = load_settings(cli, tmp_path)
+    assert settings.for_command(("run",))["name_filter"] == "."
+    assert len(settings.for_command(("run",))) > 15
 
 
 def test_a_mistake_in_a_file_that_cannot_be_checked_further_names_the_table(tmp_path):
     (tmp_path / "pyproject.toml").write_text("[tool]\ncnnbench = 3\n")
     with pytest.raises(UsageError, match=r"must be a table, \[tool.cnnbench\]"):
-        load(cli, tmp_path)
+        load_settings(cli, tmp_path)

@@ -78,7 +78,7 @@ def test_a_folder_of_references_beside_the_ledgers_doubles_nothing(results):
     """results/reference lies in results, and the same rows ship with the package."""
     from cnnbench import store
 
-    shipped = (store.reference_dir() / "lecture-2017.jsonl").read_text()
+    shipped = (store.find_published_dir() / "lecture-2017.jsonl").read_text()
     (results / "reference").mkdir()
     (results / "reference" / "lecture-2017.jsonl").write_text(shipped)
     assert len(as_json(results, "--with-lecture")["tables"][0]["rows"]) == 5 + 2
@@ -147,7 +147,7 @@ def test_reading_needs_no_torch_and_naming_the_command_needs_no_pandas():
         "from cnnbench.cli import show\n"
         "assert not {'torch', 'pandas', 'scipy', 'rich'} & set(sys.modules)\n"
         "from cnnbench import store\n"
-        "show.report_paths([store.reference_dir()], with_lecture=True)\n"
+        "show.report_paths([store.find_published_dir()], with_lecture=True)\n"
         "assert not {'torch', 'pandas'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

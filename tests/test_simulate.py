@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnnbench.gate import simulate
-from cnnbench.gate.decide import replay
-from cnnbench.gate.noise import MODELS, Noise, log_steps, make_trace
-from cnnbench.gate.peers import PEERS
-from cnnbench.gate.plan import Plan
-from cnnbench.gate.simulate import Share, SimulatedMachine, run_checks, run_normal, run_peer
-from cnnbench.gate.verdict import Decision, Series
+from cnnbench.regression import simulate
+from cnnbench.regression.decision import replay_decision
+from cnnbench.regression.design import CheckPlan
+from cnnbench.regression.noise_models import NOISE_MODELS, NoiseModel, make_trace, simulate_log_steps
+from cnnbench.regression.other_tools import OTHER_TOOLS
+from cnnbench.regression.simulate import Proportion, SimulatedMachine, run_checks, run_normal, run_tool
+from cnnbench.regression.verdict import Decision, MetricSeries
 
-PLAN = Plan()
-STILL = Noise("still", process_sd=0.0, step_sd=0.0)
+PLAN = CheckPlan()
+STILL = NoiseModel("still", process_sd=0.0, step_sd=0.0)
 
 
 def rng(seed=1):
@@ -30,32 +30,34 @@ def starts(*shape):
 
 def test_steps_are_autoregressive_from_the_first_on():
     """Variance step_sd^2 everywhere, correlation rho^k over k steps; 4 standard errors of 40,000 processes."""
-    logs = log_steps(Noise("steps", process_sd=0.0), rng(), starts(40_000), 8)
+    logs = simulate_log_steps(NoiseModel("steps", process_sd=0.0), rng(), starts(40_000), 8)
     assert logs.std(axis=0) == pytest.approx(np.full(8, 0.03), rel=4 / math.sqrt(2 * 40_000))
     for lag in (1, 2, 3):
         assert np.corrcoef(logs[:, 0], logs[:, lag])[0, 1] == pytest.approx(0.6**lag, abs=4 / math.sqrt(40_000))
 
 
 def test_a_process_keeps_its_own_effect():
-    logs = log_steps(Noise("process", process_sd=0.015, step_sd=0.0), rng(), starts(40_000), 3)
+    logs = simulate_log_steps(NoiseModel("process", process_sd=0.015, step_sd=0.0), rng(), starts(40_000), 3)
     assert (logs == logs[:, :1]).all()
     assert logs[:, 0].std() == pytest.approx(0.015, rel=4 / math.sqrt(2 * 40_000))
 
 
 def test_modes_bursts_and_drift_are_as_declared():
-    modes = log_steps(Noise("modes", 0.0, step_sd=0.0, mode_gap=math.log(1.12)), rng(), starts(10_000), 1)
+    modes = simulate_log_steps(NoiseModel("modes", 0.0, step_sd=0.0, mode_gap=math.log(1.12)), rng(), starts(10_000), 1)
     assert np.unique(np.exp(modes).round(6)).tolist() == [1.0, pytest.approx(1.12)]
     assert np.mean(modes > 0) == pytest.approx(0.5, abs=0.02)
-    bursts = log_steps(Noise("bursts", 0.0, step_sd=0.0, burst_share=0.05), rng(), starts(10_000), 1)
+    bursts = simulate_log_steps(NoiseModel("bursts", 0.0, step_sd=0.0, burst_share=0.05), rng(), starts(10_000), 1)
     assert np.mean(bursts > 0) == pytest.approx(0.05, abs=0.009)
     assert np.exp(bursts.max()) == pytest.approx(1.3)
-    drift = log_steps(Noise("drift", 0.0, step_sd=0.0, drift_per_hour=0.05), rng(), np.array([0.0, 3600.0]), 1)
+    drift = simulate_log_steps(
+        NoiseModel("drift", 0.0, step_sd=0.0, drift_per_hour=0.05), rng(), np.array([0.0, 3600.0]), 1
+    )
     assert np.exp(drift[:, 0]).tolist() == [1.0, pytest.approx(1.05)]
 
 
 def test_a_trace_is_replayed_process_by_process_in_its_order():
     trace = make_trace("two", [[1.0, 2.0, 4.0], [8.0, 16.0, 32.0, 64.0]])
-    logs = log_steps(trace, rng(), starts(500), 3)
+    logs = simulate_log_steps(trace, rng(), starts(500), 3)
     steps = np.diff(logs, axis=1) / math.log(2)
     assert set(np.unique(steps.round(4))) == {1.0, -2.0}
     assert len(np.unique(logs[:, 0].round(4))) == 6
@@ -67,10 +69,10 @@ def test_a_trace_that_shows_nothing_is_refused(processes):
         make_trace("x", processes)
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+@pytest.mark.parametrize("model", NOISE_MODELS, ids=lambda model: model.name)
 def test_unchanged_work_has_no_direction(model):
     """The coin makes d symmetric whatever the noise, drift included: half above 0, within 4 standard errors."""
-    d = SimulatedMachine(model, rng()).differences(500, 2, 10)
+    d = SimulatedMachine(model, rng()).draw_differences(500, 2, 10)
     assert d.shape == (500, 2, 10)
     assert np.mean(d > 0) == pytest.approx(0.5, abs=4 * math.sqrt(0.25 / d.size))
 
@@ -83,18 +85,18 @@ def test_without_noise_every_rule_is_a_threshold():
 
 
 def test_the_counts_are_those_of_the_decision_itself():
-    """300 checks of two jobs at 8 %, each decided by `replay` from the same differences."""
-    machine, effect, jobs = Noise("x", process_sd=0.02), math.log(1.08), [Series("a"), Series("b")]
+    """300 checks of two jobs at 8 %, each decided by `replay_decision` from the same differences."""
+    machine, effect, jobs = NoiseModel("x", process_sd=0.02), math.log(1.08), [MetricSeries("a"), MetricSeries("b")]
     (counted,) = run_checks(SimulatedMachine(machine, rng(5)), PLAN, 300, 2, (0.08,))
     again = SimulatedMachine(machine, rng(5))
-    first = again.differences(300, 2, 16) + effect
-    fresh = iter(again.differences(counted.suspected, 2, 10) + effect)
+    first = again.draw_differences(300, 2, 16) + effect
+    fresh = iter(again.draw_differences(counted.suspected, 2, 10) + effect)
     ended = []
     for d in first:
         observed = dict(zip(jobs, d.tolist(), strict=True))
-        suspected = simulate.screen(simulate.with_mean(d[np.newaxis]), PLAN).suspects.any()
+        suspected = simulate.screen_checks(simulate.append_mean(d[np.newaxis]), PLAN).suspects.any()
         confirming = dict(zip(jobs, next(fresh).tolist(), strict=True)) if suspected else {}
-        ended.append(replay(observed, confirming, PLAN).decision)
+        ended.append(replay_decision(observed, confirming, PLAN).decision)
     assert ended.count(Decision.REGRESSED) == counted.regressed > 0
     assert ended.count(Decision.INCONCLUSIVE) == counted.inconclusive
     assert counted.passed + counted.regressed + counted.inconclusive == counted.checks
@@ -117,21 +119,21 @@ def test_unchanged_work_takes_six_blocks_or_eight():
 @pytest.mark.parametrize("hits", [0, 1, 4])
 def test_the_upper_bound_is_the_exact_one(hits):
     """Clopper and Pearson's, as scipy has it; none of 20,000 leaves 1 - 0.05^(1/20000)."""
-    share = Share(hits, 20_000)
+    share = Proportion(hits, 20_000)
     oracle = stats.binomtest(hits, 20_000, alternative="less").proportion_ci(0.95, method="exact").high
     assert share.upper == pytest.approx(oracle, rel=1e-9)
-    assert Share(0, 20_000).upper == pytest.approx(1 - 0.05 ** (1 / 20_000))
-    assert (Share(3, 3).upper, Share(1, 4).share) == (1.0, 0.25)
+    assert Proportion(0, 20_000).upper == pytest.approx(1 - 0.05 ** (1 / 20_000))
+    assert (Proportion(3, 3).upper, Proportion(1, 4).share) == (1.0, 0.25)
 
 
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+@pytest.mark.parametrize("peer", OTHER_TOOLS, ids=lambda peer: peer.name)
 def test_a_larger_slowdown_is_never_seen_less_often(peer):
     """The alarms only grow with the effect, and three times the time is seen by every rule."""
-    found = [each.mean() for each in run_peer(peer, MODELS[1], 300, (0.0, 0.02, 0.1, 2.0), rng())]
+    found = [each.mean() for each in run_tool(peer, NOISE_MODELS[1], 300, (0.0, 0.02, 0.1, 2.0), rng())]
     assert found == sorted(found)
     assert found[-1] > 0.99
 
 
 def test_the_same_seed_is_the_same_simulation():
-    one, other = (run_checks(SimulatedMachine(MODELS[2], rng(3)), PLAN, 50, 2, (0.0, 0.05)) for _ in range(2))
+    one, other = (run_checks(SimulatedMachine(NOISE_MODELS[2], rng(3)), PLAN, 50, 2, (0.0, 0.05)) for _ in range(2))
     assert one == other

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cnnbench import workloads
 from cnnbench.errors import SuiteError
-from cnnbench.plan import keys
+from cnnbench.plan import job_keys
 from cnnbench.plan.suite import Suite, find_suite, load_suite, suite_names
 
 AXES: dict[str, list[Any]] = {
@@ -68,7 +68,7 @@ axes = st.fixed_dictionaries(
 @given(axes)
 def test_lists_unfold_into_their_product_each_combination_once(folder: Path, chosen: dict[str, list[Any]]) -> None:
     job = "\n".join(f"{name} = {json.dumps(values)}" for name, values in chosen.items())
-    cells = load(folder, f'workload = "mnist-cnn"\n{job}').jobs[0].cells("cpu")
+    cells = load(folder, f'workload = "mnist-cnn"\n{job}').jobs[0].combinations("cpu")
     assert len(cells) == math.prod(map(len, chosen.values()))
     assert len({tuple(cell.items()) for cell in cells}) == len(cells)
     for name, values in chosen.items():
@@ -82,7 +82,7 @@ def test_one_value_and_a_list_of_it_and_a_table_of_it_are_the_same(
     value = json.dumps(data.draw(st.sampled_from(AXES[name])))
     forms = (value, f"[{value}]", f"[{value}, {value}]", f"{{ cpu = {value}, gpu = [{value}] }}")
     suites = [load(folder, f'workload = "mnist-cnn"\n{name} = {form}') for form in forms]
-    assert len({suite.jobs[0].cells("cpu").__repr__() for suite in suites}) == 1
+    assert len({suite.jobs[0].combinations("cpu").__repr__() for suite in suites}) == 1
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
@@ -96,7 +96,7 @@ def test_bytes_that_are_no_suite_raise_a_suite_error_and_nothing_else(folder: Pa
 leaves = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["cpu", "fp32"])
 )
-names = st.sampled_from([*keys.KEYS, *keys.FROM_ELSEWHERE, "name", "job", "cpu", "gpu"]) | st.text(max_size=8)
+names = st.sampled_from([*job_keys.KEYS, *job_keys.FROM_ELSEWHERE, "name", "job", "cpu", "gpu"]) | st.text(max_size=8)
 values = st.recursive(
     leaves,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
@@ -259,7 +259,7 @@ def test_a_place_that_holds_no_suite_says_which(tmp_path: Path) -> None:
 
 def test_a_name_nobody_knows_is_answered_with_the_names_there_are() -> None:
     with pytest.raises(
-        SuiteError, match=r"no suite 'quik'; there are batch, convergence, gate, .* did you mean 'quick'\?"
+        SuiteError, match=r"no suite 'quik'; there are batch, convergence, ladder, .* did you mean 'quick'\?"
     ):
         find_suite("quik")
 
@@ -279,8 +279,8 @@ def test_values_differ_by_device_kind_rocm_takes_cudas_and_a_kind_left_out_has_t
         tmp_path,
         'workload = "gemm"\nsize = { cpu = [64, 128], gpu = 256 }\nblocks = { cuda = 7, gpu = 8 }',
     ).jobs[0]
-    sides = {kind: [(cell["size"], cell["blocks"]) for cell in job.cells(kind)] for kind in keys.KINDS}
-    default = keys.default("blocks", workloads.get("gemm"))
+    sides = {kind: [(cell["size"], cell["blocks"]) for cell in job.combinations(kind)] for kind in job_keys.KINDS}
+    default = job_keys.default_value("blocks", workloads.get("gemm"))
     assert sides == {
         "cpu": [(64, default), (128, default)],
         "cuda": [(256, 7)],
@@ -288,20 +288,20 @@ def test_values_differ_by_device_kind_rocm_takes_cudas_and_a_kind_left_out_has_t
         "mps": [(256, 8)],
         "xpu": [(256, 8)],
     }
-    assert load(tmp_path, 'workload = "gemm"\nsize = { gpu = 256 }').jobs[0].cells("cpu") == ()
+    assert load(tmp_path, 'workload = "gemm"\nsize = { gpu = 256 }').jobs[0].combinations("cpu") == ()
 
 
 def test_a_thread_sweep_is_about_the_cpu(tmp_path: Path) -> None:
     job = load(tmp_path, 'workload = "mnist-cnn"\nthreads = [1, 2, 4]').jobs[0]
-    assert [cell["threads"] for cell in job.cells("cpu")] == [1, 2, 4]
-    assert [cell["threads"] for cell in job.cells("cuda")] == ["auto"]
+    assert [cell["threads"] for cell in job.combinations("cpu")] == [1, 2, 4]
+    assert [cell["threads"] for cell in job.combinations("cuda")] == ["auto"]
     named = load(tmp_path, 'workload = "mnist-cnn"\nthreads = { cpu = 1, cuda = [2, 3] }').jobs[0]
-    assert [cell["threads"] for cell in named.cells("cuda")] == [2, 3]
+    assert [cell["threads"] for cell in named.combinations("cuda")] == [2, 3]
 
 
 def test_epochs_alone_mean_all_full_batches_of_the_split(tmp_path: Path) -> None:
     job = load(tmp_path, 'workload = "mnist-cnn"\nepochs = 2\nbatch_size = [125, 128]').jobs[0]
-    assert [cell["steps_per_epoch"] for cell in job.cells("cpu")] == [440, 429]
+    assert [cell["steps_per_epoch"] for cell in job.combinations("cpu")] == [440, 429]
 
 
 def test_the_data_kinds_of_a_job_are_those_of_all_devices(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_a_shipped_suite_trains_the_same_work_on_every_device(name: str) -> None
     on_cpu, *on_others = (
         {
             tuple((name, value) for name, value in cell.items() if name != "threads")
-            for cell in suite.cells(kind)
+            for cell in suite.combinations(kind)
             if cell["workload"] != "gemm"
         }
         for kind in ("cpu", "cuda", "mps")
@@ -341,7 +341,7 @@ def test_a_shipped_suite_trains_the_same_work_on_every_device(name: str) -> None
 
 def test_the_shipped_suites_are_the_lectures_jobs() -> None:
     """Recipes of the lecture's two programs: 100 x 429 x 128 in order, and up to 20 x 440 x 125 shuffled."""
-    job = {name: load_suite(find_suite(name)).cells("cpu")[-1] for name in ("lecture", "lecture-notebook")}
+    job = {name: load_suite(find_suite(name)).combinations("cpu")[-1] for name in ("lecture", "lecture-notebook")}
     script, notebook = job["lecture"], job["lecture-notebook"]
     assert (script["epochs"], script["steps_per_epoch"], script["batch_size"]) == (100, 429, 128)
     assert (script["order"], script["init"], script["epoch_eval_images"]) == ("sequential", "normal-0.01", 256)
@@ -353,7 +353,7 @@ def test_the_shipped_suites_are_the_lectures_jobs() -> None:
 @pytest.mark.parametrize(("name", "steps"), [("quick", 150), ("standard", 429)])
 def test_a_projecting_suite_times_three_processes_of_enough_steps(name: str, steps: int) -> None:
     suite = load_suite(find_suite(name))
-    training = [cell for cell in suite.cells("cpu") if cell["workload"] == "mnist-cnn"]
+    training = [cell for cell in suite.combinations("cpu") if cell["workload"] == "mnist-cnn"]
     assert [int(cell["blocks"] or 0) * int(cell["block_steps"] or 0) for cell in training] == [steps]
     assert [(cell["epochs"], cell["steps_per_epoch"]) for cell in training] == [(100, 429)]
     assert suite.repeats >= 3

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from table_builders import a_bit_of_everything, lines_of, report
 
-from cnnbench.report import labels, terminal, text
+from cnnbench.report import naming, terminal, text
 from cnnbench.report.model import Report
 from cnnbench.schema import Device, Evaluation, Job
 
@@ -187,7 +187,7 @@ def test_other_work_never_reads_the_same(base, field):
     changed = base.model_copy(update={field: CHANGES[field]})
     in_columns = {"size", "blocks", "block_steps", "warmup_steps"} if base.workload == "gemm" else set()
     if changed.work_key != base.work_key and field not in in_columns:
-        assert labels.work(changed) != labels.work(base)
+        assert naming.work_label(changed) != naming.work_label(base)
 
 
 @pytest.mark.parametrize("field", [*sorted(CHANGES), "precision"])
@@ -195,7 +195,7 @@ def test_a_race_with_its_mode_and_a_setting_with_its_rung_never_read_the_same(fi
     """What the tables of time to accuracy and of the ladder say in two places is all of the work, but seed and place."""
     base = b.target_job()
     changed = base.model_copy(update={field: CHANGES.get(field, "bf16")})
-    for title, words in ((labels.race, labels.mode), (labels.setting, labels.rung)):
+    for title, words in ((naming.target_label, naming.variant_label), (naming.ablation_label, naming.step_label)):
         assert changed == base or (title(changed), words(changed)) != (title(base), words(base))
 
 
@@ -214,7 +214,7 @@ def test_the_fields_above_are_all_of_the_work_key():
     ],
 )
 def test_processors_have_the_names_people_use(name, short):
-    assert labels.processor(Device(id="cpu", kind="cpu", name=name)) == short
+    assert naming.processor_name(Device(id="cpu", kind="cpu", name=name)) == short
 
 
 def test_an_accuracy_says_after_how_many_steps():

@@ -11,8 +11,8 @@ from fakes_machine import i7_cpuinfo, lay_out, quiet_proc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.devices import host
-from cnnbench.devices.sensors import counter_growth, energy_between, plausible
+from cnnbench.devices import host_sensors
+from cnnbench.devices.plausibility import counter_growth, energy_between, require_plausible
 from cnnbench.devices.telemetry import sample
 
 
@@ -72,7 +72,7 @@ def test_cpufreq_goes_before_cpuinfo(tmp_path: Path) -> None:
     """Two cores at 4.4 and 4.2 GHz run at 4.3 on the mean."""
     clocks = {f"devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq": f"{khz}\n" for core, khz in
               ((0, 4_400_000), (1, 4_200_000))}  # fmt: skip
-    assert host.cpu_clock_hertz(quiet_proc(tmp_path / "proc"), lay_out(tmp_path / "sys", clocks)) == 4.3e9
+    assert host_sensors.cpu_clock_hertz(quiet_proc(tmp_path / "proc"), lay_out(tmp_path / "sys", clocks)) == 4.3e9
 
 
 V1 = {
@@ -107,24 +107,24 @@ def test_both_versions_of_control_groups_give_the_tightest_limits(
 ) -> None:
     """The limit of any level holds; `max`, -1 and nearly 2^63 are no limits."""
     proc, sys = quiet_proc(tmp_path / "proc", **{"self/cgroup": groups}), lay_out(tmp_path / "sys", tree)
-    assert host.cgroup_cpu_limit(proc, sys) == 1.5
-    assert host.cgroup_memory_limit(proc, sys) == 1 << 30
-    assert host.cgroup_cpus(proc, sys) == frozenset({0, 1, 2, 5})
-    assert host.cgroup_throttled_seconds(proc, sys) == (0.5 if "elsewhere" in groups else 2.5)
+    assert host_sensors.cgroup_cpu_limit(proc, sys) == 1.5
+    assert host_sensors.cgroup_memory_limit(proc, sys) == 1 << 30
+    assert host_sensors.cgroup_cpus(proc, sys) == frozenset({0, 1, 2, 5})
+    assert host_sensors.cgroup_throttled_seconds(proc, sys) == (0.5 if "elsewhere" in groups else 2.5)
 
 
 def test_both_versions_mounted_at_once_read_each_controller_where_it_is(tmp_path: Path) -> None:
     """A hybrid system: controllers in version 1, version 2 at `unified` without any."""
     tree = {**V1, "fs/cgroup/unified/cgroup.controllers": "", "fs/cgroup/unified/cpu.stat": "usage_usec 1\n"}
     proc = quiet_proc(tmp_path / "proc", **{"self/cgroup": "2:cpu,cpuacct:/job\n0::/\n"})
-    assert host.cgroup_throttled_seconds(proc, lay_out(tmp_path / "sys", tree)) == 2.5
+    assert host_sensors.cgroup_throttled_seconds(proc, lay_out(tmp_path / "sys", tree)) == 2.5
 
 
 @given(st.frozensets(st.integers(0, 300)))
 def test_cpu_lists_are_read_as_they_are_written(cores: frozenset[int]) -> None:
     """Any set, written as single cores or ranges, is read back."""
-    assert host.parse_cpu_list(",".join(map(str, sorted(cores)))) == cores
-    assert host.parse_cpu_list("3-x") == frozenset()
+    assert host_sensors.parse_cpu_list(",".join(map(str, sorted(cores)))) == cores
+    assert host_sensors.parse_cpu_list("3-x") == frozenset()
 
 
 class Rapl:
@@ -132,7 +132,7 @@ class Rapl:
 
     def __init__(self, root: Path, scope: float = 1000.0) -> None:
         self.root, self.scope, self.now = root, scope, 0.0
-        self.counter = host.RaplCounter(root, lambda: self.now)
+        self.counter = host_sensors.RaplCounter(root, lambda: self.now)
 
     def read(self, at: float, *energies: float) -> float:
         names = ("package-0", "package-1", "core", "psys")
@@ -157,7 +157,7 @@ def test_rapl_refuses_a_window_in_which_it_may_have_wrapped_unseen(tmp_path: Pat
     """A 1000 J counter read 2 s apart: at 1 kW it could have wrapped twice."""
     rapl = Rapl(tmp_path)
     rapl.read(0.0, 1, 1)
-    with pytest.raises(host.MissingSensor, match="wrapped unseen"):
+    with pytest.raises(host_sensors.MissingSensor, match="wrapped unseen"):
         rapl.read(2.0, 2, 2)
     assert rapl.read(2.5, 3, 3) == 6
 
@@ -166,14 +166,14 @@ def test_a_reset_rapl_counter_is_caught(tmp_path: Path) -> None:
     """From 500 to 1 J in half a second would be 1 kJ/s and more if it were a wrap: a reset."""
     rapl = Rapl(tmp_path, scope=262_143)
     rapl.read(0.0, 500, 1)
-    with pytest.raises(host.MissingSensor, match="reset"):
+    with pytest.raises(host_sensors.MissingSensor, match="reset"):
         rapl.read(0.5, 1, 2)
 
 
 def test_rapl_out_of_its_range_is_a_lie(tmp_path: Path) -> None:
     """Negative, or beyond the range it names."""
     for energy in (-5, 2000):
-        with pytest.raises(host.MissingSensor, match="outside its range"):
+        with pytest.raises(host_sensors.MissingSensor, match="outside its range"):
             Rapl(tmp_path).read(0.0, energy, 1)
 
 
@@ -199,4 +199,4 @@ def test_energy_must_flow_and_not_too_fast() -> None:
 def test_nan_is_never_plausible() -> None:
     """Every comparison with nan is false, and so is this one."""
     with pytest.raises(ValueError, match="nan"):
-        plausible(float("nan"), 0, 1, "W")
+        require_plausible(float("nan"), 0, 1, "W")

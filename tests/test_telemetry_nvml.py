@@ -25,7 +25,7 @@ def hang() -> Iterator[Hang]:
     call = Hang()
     yield call
     call.release.set()
-    for thread in nvml._stuck:
+    for thread in nvml._unanswered_calls:
         thread.join(5)
 
 

@@ -308,7 +308,7 @@ def test_wrong_options_are_refused(wrong: list[str], capsys: pytest.CaptureFixtu
     assert wrong[0] in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.slow("real workers")
 def test_a_revision_and_itself_are_measured_with_real_workers(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

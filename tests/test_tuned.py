@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from cnnbench import gates, workloads
+from cnnbench import validity, workloads
 from cnnbench.data import Dataset
 from cnnbench.engine import tuned
-from cnnbench.engine.loop import Training
 from cnnbench.engine.optim import make_optimizer
+from cnnbench.engine.training import Training
 from cnnbench.engine.tuned import native
-from cnnbench.engine.tuned.flat import Flat, Update
-from cnnbench.engine.tuned.stages import stages_of
-from cnnbench.engine.tuned.step import NativeStep
+from cnnbench.engine.tuned.flat_params import FlatOptimizer, FlatParameters
+from cnnbench.engine.tuned.native_stages import group_layers
+from cnnbench.engine.tuned.native_step import NativeStep
 from cnnbench.errors import UnsupportedError
 from cnnbench.plan.suite import load_suite
 from cnnbench.schema import TUNED_ERROR, Job
@@ -75,7 +75,7 @@ def training(name: str = "mnist-cnn", execution: str = "native", **fields: objec
 
 def native_step(network: torch.nn.Sequential, workload: workloads.Workload, batch: int, seed: int = 1) -> NativeStep:
     kernels = native.load()
-    stages = stages_of(workload.layers, workload.input_shape, kernels.lanes)
+    stages = group_layers(workload.layers, workload.input_shape, kernels.lanes)
     return NativeStep(kernels, stages, network, batch, optimizer="sgd", rate=0.1, seed=seed)
 
 
@@ -107,7 +107,7 @@ class TestSameMathematics:
         """It would be the first, which writes a border, and the last, which leaves flat rows."""
         layers = (flops.Conv2d(32), flops.Relu(), flops.MaxPool2d(), flops.Flatten(), flops.Dense(10))
         with pytest.raises(UnsupportedError, match="do not know a single convolution"):
-            stages_of(layers, (1, 28, 28), native.load().lanes)
+            group_layers(layers, (1, 28, 28), native.load().lanes)
 
     def test_gradients_that_are_not_numbers_are_no_small_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of a rung asked for by name the record says nan, which the gate refuses; `auto` takes the next, and says why."""
@@ -117,10 +117,10 @@ class TestSameMathematics:
 
         monkeypatch.setattr(tuned.NativeTraining, "gradients", wrong)
         run = training()
-        assert run.notes[TUNED_ERROR] == "nan"
+        assert run.recorded_settings[TUNED_ERROR] == "nan"
         chosen = training(execution="auto")
-        assert chosen.notes[tuned.RUNG] == "fused"
-        assert "native: its gradients are off by nan, allowed are" in chosen.notes[tuned.TRIED]
+        assert chosen.recorded_settings[tuned.VARIANT_SETTING] == "fused"
+        assert "native: its gradients are off by nan, allowed are" in chosen.recorded_settings[tuned.TRIED_SETTING]
 
     @pytest.mark.parametrize("rung", tuned.ON_CPU)
     def test_dropout_can_be_held_still(self, rung: str) -> None:
@@ -128,7 +128,7 @@ class TestSameMathematics:
         found = []
         for seed in (5, 6):
             run = training(execution=rung, init="normal-0.01")
-            run.still()
+            run.disable_dropout()
             torch.manual_seed(seed)
             if isinstance(run, tuned.NativeTraining):
                 run._native._seed = seed
@@ -165,8 +165,8 @@ class TestSameMathematics:
         network = torch.nn.Sequential(torch.nn.Linear(37, 11))
         twin = torch.nn.Sequential(torch.nn.Linear(37, 11))
         twin.load_state_dict(network.state_dict())
-        flat, optimizer = Flat(network), make_optimizer(name, twin.parameters(), 0.01)
-        update = Update(name, native.load(), flat, 0.01)
+        flat, optimizer = FlatParameters(network), make_optimizer(name, twin.parameters(), 0.01)
+        update = FlatOptimizer(name, native.load(), flat, 0.01)
         for _ in range(5):
             flat.gradients.normal_()
             for mine, theirs in zip(network.parameters(), twin.parameters(), strict=True):
@@ -324,9 +324,9 @@ class TestChoice:
     @needs_native
     def test_auto_takes_a_rung_and_says_what_the_others_took(self) -> None:
         run = training(execution="auto")
-        assert run.notes[tuned.RUNG] in tuned.RUNGS
-        assert all(f"{name} " in run.notes[tuned.TRIED] for name in tuned.ON_CPU)
-        assert float(run.notes[TUNED_ERROR]) < ROUNDING
+        assert run.recorded_settings[tuned.VARIANT_SETTING] in tuned.VARIANTS
+        assert all(f"{name} " in run.recorded_settings[tuned.TRIED_SETTING] for name in tuned.ON_CPU)
+        assert float(run.recorded_settings[TUNED_ERROR]) < ROUNDING
 
     def test_without_a_compiler_the_next_rung_runs_and_the_record_says_why(
         self, monkeypatch: pytest.MonkeyPatch
@@ -335,9 +335,10 @@ class TestChoice:
         native.load.cache_clear()
         try:
             run = training(execution="auto")
-            assert run.notes[tuned.RUNG] == "fused"
+            assert run.recorded_settings[tuned.VARIANT_SETTING] == "fused"
             assert (
-                "native: native kernels need a C++ compiler, no-such-compiler was not found" in run.notes[tuned.TRIED]
+                "native: native kernels need a C++ compiler, no-such-compiler was not found"
+                in run.recorded_settings[tuned.TRIED_SETTING]
             )
             with pytest.raises(UnsupportedError, match="need a C\\+\\+ compiler"):
                 training(execution="native")
@@ -346,9 +347,9 @@ class TestChoice:
 
     def test_a_network_that_no_kernel_knows_falls_back_with_the_layer_named(self) -> None:
         run = training(execution="auto", pool="average")
-        assert run.notes[tuned.RUNG] == "fused"
+        assert run.recorded_settings[tuned.VARIANT_SETTING] == "fused"
         if available():
-            assert "without max pooling of 2" in run.notes[tuned.TRIED]
+            assert "without max pooling of 2" in run.recorded_settings[tuned.TRIED_SETTING]
 
     def test_a_source_that_does_not_compile_is_a_reason(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         bad = tmp_path / "kernels.cpp"
@@ -438,7 +439,7 @@ class TestGate:
     def test_other_mathematics_is_invalid_and_never_fast(self, said: str | None, whole: bool) -> None:
         settings = {} if said is None else {TUNED_ERROR: said}
         record = b.record(b.cnn_job(division="tuned", execution="native"), 0.01, settings=settings)
-        found = gates.check(
+        found = validity.find_violations(
             record.job, record.outcome.trial, record.process_seconds, None, b.machine(), "ok"
         )  # fmt: skip
         assert (not found) is whole

@@ -13,10 +13,10 @@ from torch.nn.functional import cross_entropy
 from cnnbench import workloads
 from cnnbench.engine import tuned
 from cnnbench.engine.tuned import native
-from cnnbench.engine.tuned.stages import stages_of
-from cnnbench.engine.tuned.step import NativeStep
+from cnnbench.engine.tuned.native_stages import group_layers
+from cnnbench.engine.tuned.native_step import NativeStep
 from cnnbench.errors import UnsupportedError
-from cnnbench.workloads.rounding import TUNED_TOLERANCE
+from cnnbench.workloads.tolerance import TUNED_TOLERANCE
 
 ROUNDED_GRADIENTS = 1e-2
 """Of kernels against float64 with the same roundings forward; what is left is the rounding of gradients, 2^-9 each."""
@@ -72,7 +72,7 @@ def rounded_logits(network: nn.Sequential, images: torch.Tensor, lanes: int) -> 
 def step_of(name: str, batch: int, *, half: bool) -> tuple[NativeStep, nn.Sequential]:
     own, kernels = workloads.get(name), native.load()
     network = own.build(own.default_init or "", torch.Generator().manual_seed(7))
-    stages = stages_of(own.layers, own.input_shape, kernels.lanes)
+    stages = group_layers(own.layers, own.input_shape, kernels.lanes)
     return NativeStep(kernels, stages, network, batch, optimizer="sgd", rate=0.1, seed=1, half=half), network
 
 
@@ -155,8 +155,8 @@ class TestFallback:
         except UnsupportedError as error:
             pytest.skip(str(error))
         run = training(execution="auto", precision="bf16")
-        assert run.notes[tuned.RUNG] == "fused"
-        assert "processors with AVX512-BF16 only" in run.notes[tuned.TRIED]
+        assert run.recorded_settings[tuned.VARIANT_SETTING] == "fused"
+        assert "processors with AVX512-BF16 only" in run.recorded_settings[tuned.TRIED_SETTING]
 
     def test_fp16_is_refused_by_name(self) -> None:
         with pytest.raises(UnsupportedError, match=r"fp32 and bf16, not in fp16|compiler"):

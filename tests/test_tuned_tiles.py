@@ -14,10 +14,10 @@ from torch.nn.functional import cross_entropy
 
 from cnnbench import workloads
 from cnnbench.engine.tuned import native
-from cnnbench.engine.tuned.layers import TiledDense
-from cnnbench.engine.tuned.stages import stages_of
-from cnnbench.engine.tuned.step import NativeStep
-from cnnbench.engine.tuned.training import PRODUCTS
+from cnnbench.engine.tuned.layers import TiledNativeDense
+from cnnbench.engine.tuned.native_stages import group_layers
+from cnnbench.engine.tuned.native_step import NativeStep
+from cnnbench.engine.tuned.native_training import PRODUCTS
 from cnnbench.errors import UnsupportedError
 from cnnbench.workloads import flops
 
@@ -51,7 +51,7 @@ def network_of(side: int, hidden: int = 50) -> workloads.Workload:
 def step_of(own: workloads.Workload, batch: int, seed: int = 1) -> tuple[NativeStep, nn.Sequential]:
     kernels = native.load()
     network = own.build(own.default_init or "", torch.Generator().manual_seed(7))
-    stages = stages_of(own.layers, own.input_shape, kernels.lanes)
+    stages = group_layers(own.layers, own.input_shape, kernels.lanes)
     return NativeStep(
         kernels, stages, network, batch, optimizer="sgd", rate=0.1, seed=seed, half=True
     ), network  # fmt: skip
@@ -71,7 +71,7 @@ class TestSameMathematics:
         step, network = step_of(own, batch)
         assert step.tiled
         assert all(each.tiles for each in step.convolutions[1:])
-        assert isinstance(step.dense[0], TiledDense)
+        assert isinstance(step.dense[0], TiledNativeDense)
         step.forward(images, dropout=False)
         assert step.loss(labels) == pytest.approx(loss.item(), rel=2e-3)
         step.backward(images)
@@ -150,10 +150,10 @@ def test_torchs_own_products_by_tiles_are_right_before_and_after() -> None:
 
 
 def test_the_record_says_which_products_ran(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert training(precision="bf16").notes[PRODUCTS] == "tiles of bfloat16 (AMX)"
-    assert training().notes[PRODUCTS] == f"vectors of {native.load().lanes} float32"
+    assert training(precision="bf16").recorded_settings[PRODUCTS] == "tiles of bfloat16 (AMX)"
+    assert training().recorded_settings[PRODUCTS] == f"vectors of {native.load().lanes} float32"
     monkeypatch.setattr(native.load(), "tiles", False)
-    assert training(precision="bf16").notes[PRODUCTS] == "pairs of bfloat16 (AVX512-BF16)"
+    assert training(precision="bf16").recorded_settings[PRODUCTS] == "pairs of bfloat16 (AVX512-BF16)"
 
 
 def test_it_learns_as_the_vectors_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from cnnbench.engine import progress as room
 from cnnbench.engine.memory import resident_bytes
-from cnnbench.engine.progress import Progress
+from cnnbench.engine.progress import ProgressWriter
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def test_memory_is_read_when_a_message_goes_and_never_between(
     now = [0]
     reads: list[int] = []
     monkeypatch.setattr(room.time, "perf_counter_ns", lambda: now[0])
-    progress = Progress(pipe[1])
-    progress.watch(lambda: reads.append(1) or len(reads))  # type: ignore[func-returns-value]
+    progress = ProgressWriter(pipe[1])
+    progress.include_memory(lambda: reads.append(1) or len(reads))  # type: ignore[func-returns-value]
     progress.phase("timed", 1000)
     for done in range(1, 1001):
         now[0] += 2_500_000
@@ -53,8 +53,8 @@ def test_memory_is_read_when_a_message_goes_and_never_between(
 
 
 def test_what_cannot_be_read_is_left_out(pipe: tuple[int, int], tmp_path: Path) -> None:
-    progress = Progress(pipe[1])
-    progress.watch(lambda: None)
+    progress = ProgressWriter(pipe[1])
+    progress.include_memory(lambda: None)
     progress.phase("build")
     (message,) = said(pipe[0])
     assert "device_bytes" not in message
@@ -69,8 +69,8 @@ def test_nobody_who_reads_costs_nothing() -> None:
     def refuse() -> int:
         raise AssertionError("read")
 
-    progress = Progress(None)
-    progress.watch(refuse)
+    progress = ProgressWriter(None)
+    progress.include_memory(refuse)
     progress.phase("timed", 10)
     progress.count(10)
 

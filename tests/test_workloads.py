@@ -123,7 +123,7 @@ def test_inference_is_one_forward() -> None:
 @pytest.mark.parametrize("pool", ["max", "average"])
 @pytest.mark.parametrize("activation", ["relu", "sigmoid"])
 def test_another_pooling_or_activation_keeps_every_count(pool: str, activation: str) -> None:
-    varied = CNN.varied(pool, activation)
+    varied = CNN.with_variant(pool, activation)
     assert (varied.pool, varied.activation) == (pool, activation)
     for name in ("parameters", "flops_training_per_image", "activation_bytes_per_image"):
         assert getattr(varied, name) == getattr(CNN, name)

@@ -43,20 +43,20 @@ from scipy import stats  # noqa: E402
 from cnnbench import workloads  # noqa: E402
 from cnnbench.data import default_cache_dir  # noqa: E402
 from cnnbench.errors import CnnbenchError, ComparisonError, ExitCode, UsageError, WorkerError  # noqa: E402
-from cnnbench.gate import signflip  # noqa: E402
-from cnnbench.gate.observe import median_ratio  # noqa: E402
-from cnnbench.gate.prepare import ArmWish, Workers, introduce  # noqa: E402
-from cnnbench.pairing import ARMS, Arm, Block, Turn, other  # noqa: E402
+from cnnbench.paired_protocol import ARMS, Arm, PairRecord, Turn, other_arm  # noqa: E402
+from cnnbench.regression import signed_rank  # noqa: E402
+from cnnbench.regression.arms import ArmSpec, Workers, identify_arms  # noqa: E402
+from cnnbench.regression.differences import median_ratio  # noqa: E402
 from cnnbench.runner import revisions  # noqa: E402
-from cnnbench.runner.arms import ArmProcess, Start  # noqa: E402
-from cnnbench.runner.launch import end_tree, paired_environment, tail_of, whole_environment  # noqa: E402
-from cnnbench.runner.paired import Design, measure_block, throw  # noqa: E402
+from cnnbench.runner.arm_process import ArmCommand, ArmProcess  # noqa: E402
+from cnnbench.runner.launch import build_paired_environment, complete_environment, kill_tree, read_tail  # noqa: E402
+from cnnbench.runner.paired import PairDesign, draw_coins, measure_pair  # noqa: E402
 from cnnbench.schema import Job  # noqa: E402
 
 HALF_WIDTH = 0.02
 LEAST_PAIRS = 10
 """Six would give an interval; with ten, one pair that another program disturbed no longer sets its end."""
-MOST_PAIRS = signflip.MOST
+MOST_PAIRS = signed_rank.MAX_DIFFERENCES
 MINUTES = 12.0
 WORKER_SECONDS = 600.0
 ROUNDS, STEPS_PER_TURN = 16, 5
@@ -116,12 +116,12 @@ class Estimate:
 
 def estimate(figure: str, d: Sequence[float]) -> Estimate:
     """Estimate old / new from at least one d = log(new / old)."""
-    exact = signflip.interval(d)
+    exact = signed_rank.confidence_interval(d)
     student = student_interval(d)
     return Estimate(
         figure,
         len(d),
-        math.exp(-signflip.hodges_lehmann(d)),
+        math.exp(-signed_rank.hodges_lehmann(d)),
         None if exact is None else math.exp(-exact[1]),
         None if exact is None else math.exp(-exact[0]),
         None if student is None else math.exp(-student[1]),
@@ -199,7 +199,7 @@ class NamedWorkers(Workers):
             raise ComparisonError(f"{arm}: its cnnbench/engine has none of {', '.join(modules)}: it cannot be compared")
         return (sys.executable, "-P", "-m", f"cnnbench.engine.{name}")
 
-    def start(self, arm: Arm, first: Arm) -> Start:
+    def start(self, arm: Arm, first: Arm) -> ArmCommand:
         """Return how to start the arm's paired worker."""
         return replace(super().start(arm, first), command=self.command(arm, PAIRED_MODULES))
 
@@ -215,15 +215,15 @@ class Bench:
 
     def measure_turns(self, number: int) -> Pair:
         """Measure a block of turns of two living workers. Raises WorkerError, ComparisonError."""
-        design = Design(self.workers.jobs, self.seed, rounds=ROUNDS, steps_per_turn=STEPS_PER_TURN,
+        design = PairDesign(self.workers.jobs, self.seed, rounds=ROUNDS, steps_per_turn=STEPS_PER_TURN,
                         data_dir=None if self.data_dir is None else str(self.data_dir))  # fmt: skip
         timed: dict[Arm, TimedArm] = {}
 
-        def starting(start: Start) -> TimedArm:
+        def starting(start: ArmCommand) -> TimedArm:
             timed[start.arm] = TimedArm(start)
             return timed[start.arm]
 
-        block = measure_block(
+        block = measure_pair(
             design, self.workers.start, number, "screening", tuple(design.jobs["base"]), starting=starting
         )
         if block.failure is not None:
@@ -238,12 +238,12 @@ class Bench:
 
     def measure_workers(self, number: int) -> Pair:
         """Measure two whole workers, one after the other in the order of a coin. Raises WorkerError, ComparisonError."""
-        first = throw(self.seed, number, (), 0).first
+        first = draw_coins(self.seed, number, (), 0).first
         ran: dict[Arm, WorkerRun] = {}
-        for arm in (first, other(first)):
-            self.workers.places.exchange(first)
+        for arm in (first, other_arm(first)):
+            self.workers.places.exchange_arms(first)
             folders = self.workers.places.folders(arm, first)
-            environment = whole_environment(paired_environment([self.worker_job], None, folders))
+            environment = complete_environment(build_paired_environment([self.worker_job], None, folders))
             ran[arm] = run_worker(
                 arm, self.workers.command(arm, WORKER_MODULES), environment, self.worker_job, self.data_dir
             )
@@ -261,7 +261,7 @@ LOSSES = {"first_losses", "final_loss", "minor_faults"}
 class TimedArm(ArmProcess):
     """An arm whose turns are timed by the parent's clock too, from the grant to the answer."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: ArmCommand) -> None:
         super().__init__(start)
         self.turn_seconds: list[float] = []
 
@@ -273,14 +273,14 @@ class TimedArm(ArmProcess):
         return answer
 
 
-def turns_of(seconds: Sequence[float], block: Block) -> tuple[float, ...]:
+def turns_of(seconds: Sequence[float], block: PairRecord) -> tuple[float, ...]:
     """Select the CNN's turns from an arm's turns of all jobs, which came in the block's order."""
     rounds = len(block.orders[CNN])
     begin = block.job_order.index(CNN) * rounds
     return tuple(seconds[begin : begin + rounds])
 
 
-def ratios_of_block(block: Block, turns: Mapping[Arm, Sequence[float]]) -> dict[str, float]:
+def ratios_of_block(block: PairRecord, turns: Mapping[Arm, Sequence[float]]) -> dict[str, float]:
     """Compute d of each figure of a block: the median over its rounds, as the check does."""
     steps = {name: median_ratio(block.base[job], block.head[job], "turns") for name, job in STEP_FIGURES.items()}
     rounds = [math.log(head / base) for base, head in zip(turns["base"], turns["head"], strict=True)]
@@ -336,9 +336,9 @@ def run_worker(
             wait_for_exit(arm, process.pid)
             wall = (time.monotonic_ns() - started) * 1e-9
         finally:
-            end_tree(process.pid)
+            kill_tree(process.pid)
             process.wait()
-        return read_outcome(arm, path, wall, tail_of(printed))
+        return read_outcome(arm, path, wall, read_tail(printed))
 
 
 def wait_for_exit(arm: Arm, pid: int) -> None:
@@ -406,9 +406,9 @@ def open_bench(arguments: argparse.Namespace) -> Iterator[tuple[Bench, dict[str,
         found["head"] = revisions.resolve(repository, "head", arguments.head)
     turn_jobs, worker_job = jobs_of(arguments.threads, "synthetic" if arguments.data_dir is None else "mnist")
     cache = default_cache_dir(os.environ).parent / "arms"  # the check's own: it removes what a killed run left there
-    with revisions.open_places(cache, repository, found) as places:
+    with revisions.open_checkouts(cache, repository, found) as places:
         workers = NamedWorkers(places, dict.fromkeys(ARMS, sys.executable), dict.fromkeys(ARMS, turn_jobs), None)
-        sides = introduce(workers, {arm: ArmWish(sys.executable, found[arm], {}) for arm in ARMS})
+        sides = identify_arms(workers, {arm: ArmSpec(sys.executable, found[arm], {}) for arm in ARMS})
         about: dict[str, Any] = {arm: {"label": side.label, "commit": side.commit, "software": side.software.model_dump()}
                  for arm, side in sides.items()}  # fmt: skip
         yield Bench(workers, arguments.seed, worker_job, arguments.data_dir), about

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
-from cnnbench import gates, units
+from cnnbench import units, validity
 from cnnbench.analysis import stats
-from cnnbench.analysis.bound import bound
+from cnnbench.analysis.bottleneck import find_bottleneck
 from cnnbench.analysis.doubts import Doubt, above_ceiling, ceiling_spread
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
@@ -24,7 +24,7 @@ NO_PRODUCT = (
     "in cnnbench run tta quick; ladder has every precision)"
 )
 
-Key = tuple[Hashable, ...]
+PeakKey = tuple[Hashable, ...]
 
 
 def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
@@ -44,30 +44,30 @@ def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
     return found
 
 
-def spread(product: Row) -> float:
+def measure_spread(product: Row) -> float:
     """Divide the fastest process of a product by its slowest."""
     return max(product.rates.values()) / min(product.rates.values())
 
 
-def _place_key(row: Row) -> Key:
+def _place_key(row: Row) -> PeakKey:
     """What a product and a row share; all ranks of a machine together have as many threads as one product."""
     job = row.job
     threads = None if job.threads is None else job.threads * (job.world // job.nodes)
     return (row.machine.id, job.device, job.precision, threads, job.allocator, row.protocol, row.software.torch)
 
 
-def _run_key(row: Row) -> Key | None:
+def _run_key(row: Row) -> PeakKey | None:
     return (row.run_id, *_place_key(row))
 
 
-def _boot_key(row: Row) -> Key | None:
+def _boot_key(row: Row) -> PeakKey | None:
     """None where the boot is unknown: an unknown boot equals no other. The fingerprint guards against cloned machines."""
     return None if row.boot_id is None else (row.boot_id, row.machine, *_place_key(row))
 
 
-def _fastest(products: Sequence[Row], key_of: Callable[[Row], Key | None]) -> Mapping[Key | None, Row]:
+def _fastest(products: Sequence[Row], key_of: Callable[[Row], PeakKey | None]) -> Mapping[PeakKey | None, Row]:
     """Pick the best product of each key; rows without a key have none."""
-    best: dict[Key | None, Row] = {}
+    best: dict[PeakKey | None, Row] = {}
     for product in sorted(products, key=_rank):
         if (key := key_of(product)) is not None:
             best[key] = product
@@ -89,7 +89,7 @@ def _with_mark(row: Row, best: Row | None) -> Row:
 
 
 def _doubt(product: Row) -> Doubt | None:
-    times = spread(product)
+    times = measure_spread(product)
     return ceiling_spread(product.job, times) if times > MOST_SPREAD else None
 
 
@@ -100,7 +100,7 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
         return _with_floors(dataclasses.replace(row, missing={**row.missing, "ceiling": NO_PRODUCT}))
     doubt = _doubt(product)
     if doubt is not None:
-        size, times = units.count(product.job.size), units.ratio(spread(product))
+        size, times = units.count(product.job.size), units.ratio(measure_spread(product))
         reason = f"the processes of the best GEMM, size {size}, differ by {times}, more than {MOST_SPREAD}x"
         missing = {**row.missing, "ceiling": reason}
         return _with_floors(dataclasses.replace(row, missing=missing, doubts=(*row.doubts, doubt)))
@@ -108,14 +108,14 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
 
 
 def _with_share(row: Row, product: Row) -> Row:
-    devices, rate = gates.devices_of(row.job), product.flops_per_second
+    devices, rate = validity.devices_of(row.job), product.flops_per_second
     ceiling = None if rate is None else rate.scaled(devices)
     share = _share(row.rates, product.rates).scaled(1 / devices) if row.rates else None
     doubted = row.doubts
     if share is not None and share.value > 1:
         doubted = (*doubted, above_ceiling(share.value, row.job.division))
     row = dataclasses.replace(
-        row, ceiling_flops_per_second=ceiling, ceiling_run_id=product.run_id, of_ceiling=share, doubts=doubted
+        row, ceiling_flops_per_second=ceiling, ceiling_run_id=product.run_id, ceiling_share=share, doubts=doubted
     )
     return _with_floors(row, ceiling)
 
@@ -132,5 +132,5 @@ def _with_floors(row: Row, ceiling: Estimate | None = None) -> Row:
         return row
     rate = None if ceiling is None else ceiling.value
     return dataclasses.replace(
-        row, bound=bound(row.job, row.step_seconds.value, row.floors, row.operators_per_step, rate)
+        row, bottleneck=find_bottleneck(row.job, row.step_seconds.value, row.floors, row.operators_per_step, rate)
     )

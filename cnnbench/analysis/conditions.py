@@ -1,13 +1,13 @@
 """What must be equal before the times of two runs are one sample: the machine, the software that matters, the timing rule.
 
 cnnbench's own version and commit are not in it: they are what a check of runs is to judge. Kernel, libc and a device's
-serial number change by themselves, or with a machine bought alike; they are recorded (`volatile`) and hinder nothing.
+serial number change by themselves, or with a machine bought alike; they are recorded (`volatile_facts`) and hinder nothing.
 """
 
 from __future__ import annotations
 
-from cnnbench.analysis.frame import Process
-from cnnbench.analysis.pairs import Difference
+from cnnbench.analysis.process_table import Process
+from cnnbench.analysis.ratio import FieldDifference
 from cnnbench.schema import Frozen, RunHeader
 
 
@@ -32,7 +32,7 @@ class Conditions(Frozen):
     mig: bool | None = None
 
 
-def conditions(process: Process) -> Conditions:
+def read_conditions(process: Process) -> Conditions:
     """The conditions under which this process was measured."""
     machine, software, device = process.machine, process.software, process.device
     return Conditions(
@@ -54,13 +54,13 @@ def conditions(process: Process) -> Conditions:
     )
 
 
-def differences(base: Conditions, new: Conditions) -> tuple[Difference, ...]:
+def find_differences(base: Conditions, new: Conditions) -> tuple[FieldDifference, ...]:
     """Every field that is not equal, with both values."""
     pairs = ((name, getattr(base, name), getattr(new, name)) for name in Conditions.model_fields)
-    return tuple(Difference(name, its, ours) for name, its, ours in pairs if its != ours)
+    return tuple(FieldDifference(name, its, ours) for name, its, ours in pairs if its != ours)
 
 
-def volatile(run: RunHeader) -> dict[str, str]:
+def volatile_facts(run: RunHeader) -> dict[str, str]:
     """What is recorded beside the conditions and hinders no comparison: kernel, libc, the devices' serial numbers."""
     machine = run.machine
     serials = ", ".join(device.uuid for device in machine.devices if device.uuid)

@@ -1,7 +1,7 @@
 """Reasons to believe a figure less: a closed list, each with a number and a remedy that starts with a verb.
 
-A doubt never changes a figure and never hides one; it stands under every table and in every export. `of_record` looks
-at one process, `of_row` at the repeats together. To add one, write a function here and put it in `CHECKS`.
+A doubt never changes a figure and never hides one; it stands under every table and in every export. `find_record_doubts` looks
+at one process, `merge_row_doubts` at the repeats together. To add one, write a function here and put it in `CHECKS`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cnnbench import gates, units, workloads
+from cnnbench import units, validity, workloads
 from cnnbench.devices.nvml import SLOWED
-from cnnbench.devices.sensors import counter_growth
+from cnnbench.devices.plausibility import counter_growth
 from cnnbench.schema import Device, Job, Machine, Record, RunHeader, Telemetry, Trial
 
 PROCESSES_WANTED = 3
@@ -58,7 +58,7 @@ class Case:
 Check = Callable[[Case], Doubt | None]
 
 
-def of_record(header: RunHeader, record: Record) -> tuple[Doubt, ...]:
+def find_record_doubts(header: RunHeader, record: Record) -> tuple[Doubt, ...]:
     """The doubts about one process; none about one that measured nothing."""
     trial = record.outcome.trial
     if trial is None or not trial.block_seconds or not math.isfinite(sum(trial.block_seconds)):
@@ -68,7 +68,7 @@ def of_record(header: RunHeader, record: Record) -> tuple[Doubt, ...]:
     return tuple(doubt for check in CHECKS if (doubt := check(case)) is not None)
 
 
-def of_row(processes: int, per_process: Sequence[Sequence[Doubt]]) -> tuple[Doubt, ...]:
+def merge_row_doubts(processes: int, per_process: Sequence[Sequence[Doubt]]) -> tuple[Doubt, ...]:
     """The row's doubts: too few processes, then each process's, once a code, with how many processes share it."""
     found: list[Doubt] = []
     if 0 < processes < PROCESSES_WANTED:
@@ -89,7 +89,7 @@ def of_row(processes: int, per_process: Sequence[Sequence[Doubt]]) -> tuple[Doub
     return tuple(found)
 
 
-def _halves(case: Case) -> tuple[float, float] | None:
+def _compare_halves(case: Case) -> tuple[float, float] | None:
     """(second half over first half - 1, its standard error) of the medians of the timed blocks, or None for too few."""
     blocks = case.trial.block_seconds
     half = len(blocks) // 2
@@ -104,7 +104,7 @@ def _halves(case: Case) -> tuple[float, float] | None:
 
 def warm_up_not_over(case: Case) -> Doubt | None:
     """The first half slower than the second, by more than noise."""
-    halves = _halves(case)
+    halves = _compare_halves(case)
     if halves is None or halves[0] > -HALVES_APART or -halves[0] < HALVES_SIGMAS * halves[1]:
         return None
     return Doubt(
@@ -116,7 +116,7 @@ def warm_up_not_over(case: Case) -> Doubt | None:
 
 def drift(case: Case) -> Doubt | None:
     """The second half slower than the first, by more than noise."""
-    halves = _halves(case)
+    halves = _compare_halves(case)
     if halves is None or halves[0] < HALVES_APART or halves[0] < HALVES_SIGMAS * halves[1]:
         return None
     return Doubt(
@@ -126,7 +126,7 @@ def drift(case: Case) -> Doubt | None:
     )
 
 
-def _grown(case: Case, read: Callable[[Telemetry], float | None]) -> float | None:
+def _counter_growth(case: Case, read: Callable[[Telemetry], float | None]) -> float | None:
     before, after = case.trial.telemetry_before, case.trial.telemetry_after
     if before is None or after is None:
         return None
@@ -141,7 +141,7 @@ def throttled(case: Case) -> Doubt | None:
     if words:
         text = f"{len(words)} throttle reason{'s' if len(words) > 1 else ''} during timing: {', '.join(sorted(words))}"
         return Doubt("throttled", text, "Improve cooling or raise the power limit, and run again.")
-    stopped = _grown(case, lambda reading: reading.cgroup_throttled_seconds)
+    stopped = _counter_growth(case, lambda reading: reading.cgroup_throttled_seconds)
     if stopped is not None and stopped > THROTTLED_SHARE * case.timed_seconds:
         share = stopped / case.timed_seconds
         return Doubt(
@@ -157,13 +157,13 @@ def other_load(case: Case) -> Doubt | None:
         text = f"{after.device_other_processes} other processes used the GPU"
         return Doubt("other-load", text, "End them and run again.")
     cores = max(1, case.machine.cores_allowed)
-    stolen = _grown(case, lambda reading: reading.steal_seconds)
+    stolen = _counter_growth(case, lambda reading: reading.steal_seconds)
     if stolen is not None and stolen > STEAL_SHARE * case.timed_seconds * cores:
         share = stolen / (case.timed_seconds * cores)
         return Doubt(
             "other-load", f"the hypervisor gave {share:.1%} of the CPU's time to others", "Use a dedicated host."
         )
-    waited = _grown(case, lambda reading: reading.cpu_pressure_seconds)
+    waited = _counter_growth(case, lambda reading: reading.cpu_pressure_seconds)
     if waited is not None and waited > PRESSURE_SHARE * case.timed_seconds:
         share = waited / case.timed_seconds
         text = f"threads waited for a core {share:.0%} of the time (CPU pressure)"
@@ -229,7 +229,7 @@ def projected(case: Case) -> Doubt | None:
 
 def above_peak(case: Case) -> Doubt | None:
     """Faster than the device's bound, within what a convolution may do."""
-    found = gates.check(case.job, case.trial, case.process_seconds, case.device, case.machine)
+    found = validity.find_violations(case.job, case.trial, case.process_seconds, case.device, case.machine)
     doubted = [violation.message for violation in found if violation.severity == "doubt"]
     return Doubt("above-peak", doubted[0], "Check the clock and the canary before believing it.") if doubted else None
 
@@ -279,7 +279,7 @@ def outside_band(case: Case) -> Doubt | None:
     test = case.trial.test
     if test is None or case.job.data != "mnist" or case.job.workload not in workloads.names() or not test.images:
         return None
-    band = band_of(case.job, test.after_steps)
+    band = find_band(case.job, test.after_steps)
     if band is None:
         return None
     share = test.correct / test.images
@@ -296,7 +296,7 @@ def outside_band(case: Case) -> Doubt | None:
     return None
 
 
-def band_of(job: Job, steps: int) -> workloads.Band | None:
+def find_band(job: Job, steps: int) -> workloads.Band | None:
     """The accuracy to expect of a job after so many steps; None where it is not a recipe that was calibrated."""
     workload = workloads.get(job.workload, job.workload_version)
     own = (job.optimizer, job.init) == (workload.default_optimizer, workload.default_init)

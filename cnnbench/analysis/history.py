@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cnnbench.analysis import stats
-from cnnbench.analysis.conditions import Conditions, conditions, differences
-from cnnbench.analysis.frame import Process
-from cnnbench.analysis.pairs import Difference
-from cnnbench.analysis.prediction import Prediction, mean_log, next_run
-from cnnbench.analysis.rows import PeakOf, Row, build
+from cnnbench.analysis.conditions import Conditions, find_differences, read_conditions
+from cnnbench.analysis.prediction_interval import Prediction, mean_log, predict_next_run
+from cnnbench.analysis.process_table import Process
+from cnnbench.analysis.ratio import FieldDifference
+from cnnbench.analysis.rows import PeakOf, Row, build_row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.machine.peaks import theoretical
+from cnnbench.machine.peaks import theoretical_peak
 from cnnbench.schema import Job
 
 
@@ -32,7 +32,7 @@ class Point:
     step: Estimate | None
     change: Estimate | None = None
     """This run's step over that of the newest run before it that has one; above 1 is slower."""
-    changed: tuple[Difference, ...] = ()
+    changed: tuple[FieldDifference, ...] = ()
     """What of the conditions, or which version of cnnbench, is another than in the run before."""
     stretch: int = 0
     """Counts the changes of conditions so far: only points of one stretch are joined."""
@@ -51,7 +51,7 @@ class Series:
     next: Prediction | None = None
 
 
-def history(processes: Iterable[Process], peak_of: PeakOf = theoretical) -> tuple[Series, ...]:
+def build_history(processes: Iterable[Process], peak_of: PeakOf = theoretical_peak) -> tuple[Series, ...]:
     """Every row's series, in an order that does not depend on the processes'."""
     groups: dict[tuple[str, str, int], dict[str, list[Process]]] = {}
     for process in processes:
@@ -67,14 +67,14 @@ def _series(runs: Sequence[list[Process]], peak_of: PeakOf) -> Series:
         points.append(_point(members, peak_of, points))
     last = points[-1]
     job = last.row.job.model_copy(update={"seed": 0, "round": 0})
-    following = next_run(_alike(points, last.conditions), len(last.steps) or None)
+    following = predict_next_run(_comparable_steps(points, last.conditions), len(last.steps) or None)
     return Series(job, last.conditions.machine_id, last.conditions.protocol, tuple(points), following)
 
 
 def _point(members: list[Process], peak_of: PeakOf, before: Sequence[Point]) -> Point:
     members = sorted(members, key=lambda each: (each.job.round, each.index, each.attempt))
-    row, here = build(members, peak_of), conditions(members[0])
-    medians = [each.figures.median_step_seconds for each in members if each.status == "ok" and each.figures]
+    row, here = build_row(members, peak_of), read_conditions(members[0])
+    medians = [each.metrics.median_step_seconds for each in members if each.status == "ok" and each.metrics]
     steps = tuple(each for each in medians if each > 0)
     timed = next((point for point in reversed(before) if point.steps), None)
     return Point(
@@ -83,24 +83,24 @@ def _point(members: list[Process], peak_of: PeakOf, before: Sequence[Point]) -> 
         steps=steps,
         step=stats.geometric(steps) if steps else None,
         change=stats.unpaired_ratio(steps, timed.steps) if steps and timed is not None else None,
-        changed=_changed(before[-1], row, here) if before else (),
+        changed=_find_changes(before[-1], row, here) if before else (),
         stretch=before[-1].stretch + (before[-1].conditions != here) if before else 0,
-        predicted=next_run(_alike(before, here), len(steps)) if steps else None,
+        predicted=predict_next_run(_comparable_steps(before, here), len(steps)) if steps else None,
     )
 
 
-def _changed(before: Point, row: Row, here: Conditions) -> tuple[Difference, ...]:
+def _find_changes(before: Point, row: Row, here: Conditions) -> tuple[FieldDifference, ...]:
     versions = (before.row.software.cnnbench, row.software.cnnbench)
-    own = () if versions[0] == versions[1] else (Difference("cnnbench", *versions),)
-    return (*differences(before.conditions, here), *own)
+    own = () if versions[0] == versions[1] else (FieldDifference("cnnbench", *versions),)
+    return (*find_differences(before.conditions, here), *own)
 
 
-def _alike(points: Sequence[Point], here: Conditions) -> list[tuple[float, ...]]:
+def _comparable_steps(points: Sequence[Point], here: Conditions) -> list[tuple[float, ...]]:
     """The step times of the runs under these conditions."""
     return [point.steps for point in points if point.steps and point.conditions == here]
 
 
-def geometric_of(point: Point, processes: int) -> float:
+def estimate_first(point: Point, processes: int) -> float:
     """The point's step from its first `processes` processes: what its prediction was made for."""
     return stats.geometric(point.steps[:processes]).value
 

@@ -12,16 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cnnbench import gates
+from cnnbench import validity
 from cnnbench.analysis import doubts, stats
-from cnnbench.analysis.bound import Bound
+from cnnbench.analysis.bottleneck import Bottleneck
 from cnnbench.analysis.doubts import Doubt
-from cnnbench.analysis.figures import Figures, JobKind, job_kind
-from cnnbench.analysis.frame import Process
-from cnnbench.analysis.learned import Learned
-from cnnbench.analysis.resources import EnergyUse, energy_use
+from cnnbench.analysis.energy import EnergyUse, estimate_energy_use
+from cnnbench.analysis.metrics import JobKind, ProcessMetrics, job_kind
+from cnnbench.analysis.process_table import Process
 from cnnbench.analysis.stats import Estimate
-from cnnbench.analysis.target import ToTarget, to_target
+from cnnbench.analysis.time_to_accuracy import TimeToAccuracy, combine_seeds
+from cnnbench.analysis.training_outcome import TrainingOutcome
 from cnnbench.machine.peaks import Peak
 from cnnbench.schema import DataKind, Device, Job, Machine, Software
 
@@ -31,7 +31,7 @@ PROJECTION_STEPS = 100
 PROJECTION_EPOCHS = 3
 
 PeakOf = Callable[[Device, Machine, str], Peak]
-"""Theoretical dense peak of a device at a precision: `machine.peaks.theoretical`, or a test's own."""
+"""Theoretical dense peak of a device at a precision: `machine.peaks.theoretical_peak`, or a test's own."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,17 @@ class Row:
     """Measured peak: the best matrix product of the same run, else of the same boot; `ceiling` fills it in."""
     ceiling_run_id: str | None = None
     """The run in which that product was measured."""
-    of_ceiling: Estimate | None = None
+    ceiling_share: Estimate | None = None
     """Achieved over measured peak."""
     is_ceiling: bool = False
     """Whether the row is a matrix product and the measured peak of its own run."""
-    bound: Bound | None = None
+    bottleneck: Bottleneck | None = None
     operators_per_step: int | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
     job_kind: JobKind | None = None
     job_seconds: Estimate | None = None
-    """Of the whole job, measured or projected. A job to a target is of no fixed length, so it has none but `to_target`."""
-    to_target: ToTarget | None = None
+    """Of the whole job, measured or projected. A job to a target is of no fixed length, so it has none but `combine_seeds`."""
+    time_to_accuracy: TimeToAccuracy | None = None
     pretraining_seconds: Estimate | None = None
     """Of the job's time, before the first timed step; its FLOPs are not in `flops_per_second`."""
     pretraining_flops_per_second: Estimate | None = None
@@ -117,10 +117,10 @@ class Row:
     copies: tuple[Mapping[str, float], ...] = ()
     """Of copies: each one's mean step by its place, a mapping a launch."""
     accuracy: Accuracy | None = None
-    learned: tuple[Learned, ...] = ()
+    training_outcomes: tuple[TrainingOutcome, ...] = ()
     """Each process that trained, by round: what questions about single seeds are asked of."""
     speedup: Speedup | None = None
-    versus_reference: Estimate | None = None
+    speedup_over_published: Estimate | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
     doubts: tuple[Doubt, ...] = ()
     other_runs: int = 0
@@ -139,13 +139,13 @@ class Row:
         return self.outcomes.get("ok", 0)
 
 
-def build(members: Sequence[Process], peak_of: PeakOf) -> Row:
+def build_row(members: Sequence[Process], peak_of: PeakOf) -> Row:
     """The row of these processes: repeats of one job, all of one run and one protocol."""
     members = sorted(members, key=lambda process: (process.job.round, process.index, process.attempt))
     first = members[0]
-    good = [(process, process.figures) for process in members if process.status == "ok" and process.figures]
+    good = [(process, process.metrics) for process in members if process.status == "ok" and process.metrics]
     peak = peak_of(first.device, first.machine, first.job.precision)
-    seeds = to_target(first.job, [process.crossing for process in members if process.crossing is not None])
+    seeds = combine_seeds(first.job, [process.seed_result for process in members if process.seed_result is not None])
     missing = {} if peak.flops_per_second is not None else {"peak": peak.reason or "not known"}
     row = Row(
         machine=first.machine,
@@ -160,18 +160,20 @@ def build(members: Sequence[Process], peak_of: PeakOf) -> Row:
         boot_id=first.run.boot_id,
         outcomes=dict(sorted(Counter(process.status for process in members).items())),
         failures=_failures(members),
-        learned=tuple(process.learned for process in members if process.learned is not None),
+        training_outcomes=tuple(
+            process.training_outcome for process in members if process.training_outcome is not None
+        ),
         reasons=tuple(dict.fromkeys(each.message for each in members if each.status != "ok" and each.message)),
         peak_flops_per_second=None
         if peak.flops_per_second is None
-        else peak.flops_per_second * gates.devices_of(first.job),
+        else peak.flops_per_second * validity.devices_of(first.job),
         peak_origin="; ".join(part for part in (peak.formula, peak.source) if part) or None,
         job_kind=job_kind(first.job),
-        to_target=seeds,
-        missing=missing | _missing_of_target(seeds),
+        time_to_accuracy=seeds,
+        missing=missing | _explain_missing_target(seeds),
     )
-    doubted = doubts.of_row(len(good), [process.doubts for process, _ in good])
-    return dataclasses.replace(_with_figures(row, good), doubts=doubted)
+    doubted = doubts.merge_row_doubts(len(good), [process.doubts for process, _ in good])
+    return dataclasses.replace(_with_metrics(row, good), doubts=doubted)
 
 
 def _failures(members: Sequence[Process]) -> tuple[str, ...]:
@@ -179,7 +181,7 @@ def _failures(members: Sequence[Process]) -> tuple[str, ...]:
     rounds: dict[tuple[str, str], list[int]] = {}
     for process in members:
         message = process.message if process.status != "ok" else None
-        if process.status == "ok" and process.figures is None:
+        if process.status == "ok" and process.metrics is None:
             message = "no usable time was recorded"
         if message:
             rounds.setdefault((process.status, message), []).append(process.job.round + 1)
@@ -189,29 +191,29 @@ def _failures(members: Sequence[Process]) -> tuple[str, ...]:
     )
 
 
-def _with_figures(row: Row, good: Sequence[tuple[Process, Figures]]) -> Row:
-    figures = [each for _, each in good]
+def _with_metrics(row: Row, good: Sequence[tuple[Process, ProcessMetrics]]) -> Row:
+    metrics = [each for _, each in good]
     missing = dict(row.missing)
-    if not figures:
+    if not metrics:
         return row
-    rates = [each.flops_per_second for each in figures if each.flops_per_second is not None]
+    rates = [each.flops_per_second for each in metrics if each.flops_per_second is not None]
     if not rates:
         missing["flops"] = f"FLOPs of {row.job.workload} version {row.job.workload_version} are not known here"
-    images = [each.images_per_second for each in figures if each.images_per_second is not None]
-    job_seconds, why_no_job = _job_seconds(row.job, figures)
-    accuracy, why_no_accuracy = _accuracy(row.job, figures)
-    host = [each.host_peak_bytes for each in figures if each.host_peak_bytes is not None]
-    device = [each.device_peak_bytes for each in figures if each.device_peak_bytes is not None]
-    cold = [each.cold_start_seconds for each in figures if each.cold_start_seconds]
-    exchanges = [each.exchange_ratio for each in figures if each.exchange_ratio]
-    launches = [each.launch_seconds for each in figures if each.launch_seconds]
-    before = [each.pretraining_seconds for each in figures if each.pretraining_seconds]
-    before_rates = [each.pretraining_flops_per_second for each in figures if each.pretraining_flops_per_second]
+    images = [each.images_per_second for each in metrics if each.images_per_second is not None]
+    job_seconds, why_no_job = _job_seconds(row.job, metrics)
+    accuracy, why_no_accuracy = _accuracy(row.job, metrics)
+    host = [each.host_peak_bytes for each in metrics if each.host_peak_bytes is not None]
+    device = [each.device_peak_bytes for each in metrics if each.device_peak_bytes is not None]
+    cold = [each.cold_start_seconds for each in metrics if each.cold_start_seconds]
+    exchanges = [each.exchange_ratio for each in metrics if each.exchange_ratio]
+    launches = [each.launch_seconds for each in metrics if each.launch_seconds]
+    before = [each.pretraining_seconds for each in metrics if each.pretraining_seconds]
+    before_rates = [each.pretraining_flops_per_second for each in metrics if each.pretraining_flops_per_second]
     on_cpu = row.device.kind == "cpu"
     reasons = {
         "job": why_no_job,
         "accuracy": why_no_accuracy,
-        "energy": next((each.energy_missing for each in figures if each.energy_missing), None),
+        "energy": next((each.energy_missing for each in metrics if each.energy_missing), None),
         "host_peak": None if host else "no high-water mark could be read on that system",
         "device_peak": None
         if device
@@ -224,34 +226,34 @@ def _with_figures(row: Row, good: Sequence[tuple[Process, Figures]]) -> Row:
         row,
         costs=_costs(row.job, good),
         rates=_rates(good),
-        step_seconds=stats.geometric([each.step_seconds for each in figures]),
+        step_seconds=stats.geometric([each.step_seconds for each in metrics]),
         images_per_second=stats.geometric(images) if images else None,
         flops_per_second=stats.geometric(rates) if rates else None,
         job_seconds=job_seconds,
-        timed_steps=min(each.steps for each in figures),
+        timed_steps=min(each.steps for each in metrics),
         host_peak_bytes=max(host, default=None),
         device_peak_bytes=max(device, default=None),
-        device_reserved_bytes=_largest([each.memory.device_reserved_peak_bytes for each in figures]),
-        device_used_bytes=_largest([each.memory.device_used_bytes for each in figures]),
-        energy=energy_use([each.energy for each in figures if each.energy], row.job.batch_size),
+        device_reserved_bytes=_largest([each.memory.device_reserved_peak_bytes for each in metrics]),
+        device_used_bytes=_largest([each.memory.device_used_bytes for each in metrics]),
+        energy=estimate_energy_use([each.energy for each in metrics if each.energy], row.job.batch_size),
         cold_start_seconds=stats.geometric(cold) if cold else None,
         exchange=stats.geometric(exchanges) if exchanges else None,
         launch_seconds=stats.geometric(launches) if launches else None,
-        copies=tuple(each.copy_seconds for each in figures if each.copy_seconds),
+        copies=tuple(each.copy_seconds for each in metrics if each.copy_seconds),
         pretraining_seconds=stats.geometric(before) if before else None,
         pretraining_flops_per_second=stats.geometric(before_rates) if before_rates else None,
         accuracy=accuracy,
         missing=missing,
-        operators_per_step=figures[0].operators_per_step,
-        floors=_median_floors([each.floors for each in figures]),
+        operators_per_step=metrics[0].operators_per_step,
+        floors=_median_floors([each.floors for each in metrics]),
     )
 
 
-def _missing_of_target(seeds: ToTarget | None) -> dict[str, str]:
+def _explain_missing_target(seeds: TimeToAccuracy | None) -> dict[str, str]:
     """Why there is no mean, or no median, of the time to accuracy."""
     if seeds is None or not seeds.missed:
         return {}
-    many = f"{len(seeds.missed)} of {len(seeds.crossings)} seeds missed the target"
+    many = f"{len(seeds.missed)} of {len(seeds.seed_results)} seeds missed the target"
     found = {"to_target_mean": f"{many}: their time is not known, and a mean of the others would leave it out"}
     if seeds.seconds.value is None:
         found["to_target_median"] = f"{many}: the middle one is beyond the epoch limit"
@@ -275,18 +277,18 @@ def is_whole_job(job: Job) -> bool:
     return job.timed_whole and not job.stop_when_all_right
 
 
-def _costs(job: Job, good: Sequence[tuple[Process, Figures]]) -> dict[tuple[str, int], float]:
+def _costs(job: Job, good: Sequence[tuple[Process, ProcessMetrics]]) -> dict[tuple[str, int], float]:
     """The job clock where the job is a fixed number of steps, else the mean step."""
     whole = is_whole_job(job)
     by_round: dict[tuple[str, int], list[float]] = {}
-    for process, figures in good:
-        cost = figures.job_seconds if whole else figures.step_seconds
+    for process, metrics in good:
+        cost = metrics.job_seconds if whole else metrics.step_seconds
         if cost is not None:
             by_round.setdefault((process.run_id, process.job.round), []).append(cost)
     return {key: stats.geometric(costs).value for key, costs in by_round.items()}
 
 
-def _rates(good: Sequence[tuple[Process, Figures]]) -> dict[tuple[str, int], float]:
+def _rates(good: Sequence[tuple[Process, ProcessMetrics]]) -> dict[tuple[str, int], float]:
     """Collect model FLOP/s by (run, round) from the processes whose FLOPs are known."""
     by_round: dict[tuple[str, int], list[float]] = {}
     for process, figures in good:
@@ -295,26 +297,26 @@ def _rates(good: Sequence[tuple[Process, Figures]]) -> dict[tuple[str, int], flo
     return {key: stats.geometric(rates).value for key, rates in by_round.items()}
 
 
-def _job_seconds(job: Job, figures: Sequence[Figures]) -> tuple[Estimate | None, str | None]:
+def _job_seconds(job: Job, metrics: Sequence[ProcessMetrics]) -> tuple[Estimate | None, str | None]:
     if job.clock == "accuracy":
         return None, "a job to a target has no fixed length; what it took is its time to accuracy"
-    seconds = [each.job_seconds for each in figures if each.job_seconds is not None]
+    seconds = [each.job_seconds for each in metrics if each.job_seconds is not None]
     if not seconds:
         return None, "no job clock was recorded" if job.timed_whole else "a rate, not a job of fixed length"
     if job.timed_whole:
         return stats.geometric(seconds), None
-    enough = [each for each in figures if each.steps >= PROJECTION_STEPS]
-    epochs = min(each.steps for each in figures) / (job.steps_per_epoch or 1)
+    enough = [each for each in metrics if each.steps >= PROJECTION_STEPS]
+    epochs = min(each.steps for each in metrics) / (job.steps_per_epoch or 1)
     if len(enough) < PROJECTION_PROCESSES and epochs < PROJECTION_EPOCHS:
         return None, (
             f"a projection needs {PROJECTION_PROCESSES} processes of {PROJECTION_STEPS} steady steps, there are "
-            f"{len(figures)} of {min(each.steps for each in figures)}"
+            f"{len(metrics)} of {min(each.steps for each in metrics)}"
         )
     return stats.geometric(seconds), None
 
 
-def _accuracy(job: Job, figures: Sequence[Figures]) -> tuple[Accuracy | None, str | None]:
-    tests = [(each.test, each.accuracy_data) for each in figures if each.test is not None and each.test.images > 0]
+def _accuracy(job: Job, metrics: Sequence[ProcessMetrics]) -> tuple[Accuracy | None, str | None]:
+    tests = [(each.test, each.accuracy_data) for each in metrics if each.test is not None and each.test.images > 0]
     if not tests:
         return None, "no final evaluation was asked for" if not job.final_evaluation else "no evaluation was recorded"
     data = {kind for _, kind in tests}

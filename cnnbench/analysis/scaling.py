@@ -22,7 +22,7 @@ VARIED = ("world", "scaling", "nodes", "threads", "batch_size")
 
 
 @dataclass(frozen=True)
-class Step:
+class ScalingPoint:
     """One row against the base of its set; None where either was not measured."""
 
     row: Row
@@ -33,15 +33,15 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Scaled:
+class ScalingSet:
     """A set: how the batch is dealt out, the batch of one process, and its rows, fewest processors first."""
 
     scaling: Scaling
     base_batch: int
-    steps: tuple[Step, ...]
+    points: tuple[ScalingPoint, ...]
 
 
-def scaled(rows: Sequence[Row]) -> tuple[Scaled, ...]:
+def find_scaling_sets(rows: Sequence[Row]) -> tuple[ScalingSet, ...]:
     """Every set with a row of several ranks, in an order that does not depend on the rows'."""
     sets: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
@@ -49,20 +49,20 @@ def scaled(rows: Sequence[Row]) -> tuple[Scaled, ...]:
             continue
         for scaling in get_args(Scaling):
             if row.job.scaling in (None, scaling):
-                sets.setdefault(_shared(row, scaling), []).append(row)
+                sets.setdefault(_set_key(row, scaling), []).append(row)
     found = []
     for (*_, batch, scaling), members in sorted(sets.items()):
         if any(row.job.world > 1 for row in members):
-            found.append(Scaled(scaling, int(batch), _steps(sorted(members, key=_place))))  # type: ignore[arg-type]
+            found.append(ScalingSet(scaling, int(batch), _scaling_points(sorted(members, key=_set_position))))  # type: ignore[arg-type]
     return tuple(found)
 
 
-def processors(job: Job) -> int:
+def count_processors(job: Job) -> int:
     """Cores that compute on a CPU, GPUs elsewhere."""
     return job.world * (job.threads or 1 if job.device == "cpu" else 1)
 
 
-def _shared(row: Row, scaling: str) -> tuple[str, ...]:
+def _set_key(row: Row, scaling: str) -> tuple[str, ...]:
     """What the rows of a set share: run, protocol, and the job but for what is varied."""
     own = {name: value for name, value in json.loads(row.row_key).items() if name not in VARIED}
     batch = row.job.rank_batch if scaling == "weak" else row.job.batch_size
@@ -70,17 +70,17 @@ def _shared(row: Row, scaling: str) -> tuple[str, ...]:
     return (*where, f"{batch:09}", scaling)
 
 
-def _place(row: Row) -> tuple[object, ...]:
-    return processors(row.job), row.job.world, row.job.nodes, row.row_key
+def _set_position(row: Row) -> tuple[object, ...]:
+    return count_processors(row.job), row.job.world, row.job.nodes, row.row_key
 
 
-def _steps(rows: Sequence[Row]) -> tuple[Step, ...]:
+def _scaling_points(rows: Sequence[Row]) -> tuple[ScalingPoint, ...]:
     base = next((row for row in rows if row.job.world == 1 and row.costs), None)
-    return tuple(_step(row, base) for row in rows)
+    return tuple(_scaling_point(row, base) for row in rows)
 
 
-def _step(row: Row, base: Row | None) -> Step:
+def _scaling_point(row: Row, base: Row | None) -> ScalingPoint:
     if base is None or not row.costs:
-        return Step(row, None, None)
+        return ScalingPoint(row, None, None)
     speedup = stats.ratio(base.costs, row.costs).scaled(row.job.batch_size / base.job.batch_size)
-    return Step(row, speedup, speedup.scaled(processors(base.job) / processors(row.job)))
+    return ScalingPoint(row, speedup, speedup.scaled(count_processors(base.job) / count_processors(row.job)))

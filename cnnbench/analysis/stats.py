@@ -16,7 +16,7 @@ from typing import TypeVar
 from scipy.special import ndtri, stdtrit
 
 CONFIDENCE = 0.95
-Key = TypeVar("Key", bound=Hashable)
+RoundKey = TypeVar("RoundKey", bound=Hashable)
 MINIMUM_FOR_INTERVAL = 3
 """Processes (or pairs) needed before an interval is drawn: with 2 the t-quantile is 12.7 and the bar says nothing."""
 
@@ -47,7 +47,7 @@ def geometric(values: Sequence[float]) -> Estimate:
     return _from_log(mean, half, len(values))
 
 
-def paired_ratio(numerator: Mapping[Key, float], denominator: Mapping[Key, float]) -> Estimate | None:
+def paired_ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[RoundKey, float]) -> Estimate | None:
     """Numerator over denominator, paired by key (the round both ran in): t-interval of the mean log ratio; n counts pairs.
 
     None where no key is common. Keys that only one side has are left out: they have nothing to be compared with.
@@ -77,7 +77,7 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
     return _from_log(difference, _quantile(degrees) * math.sqrt(a + b), n)
 
 
-def ratio(numerator: Mapping[Key, float], denominator: Mapping[Key, float]) -> Estimate:
+def ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[RoundKey, float]) -> Estimate:
     """Numerator over denominator in the strongest way the data allow: paired from three pairs up, else Welch from three
     processes a side, else the pairs or the means alone without an interval.
     """
@@ -113,7 +113,7 @@ def mean_share(shares: Sequence[float]) -> Estimate:
 
 
 @dataclass(frozen=True)
-class Middle:
+class MedianEstimate:
     """A median of `n` values some of which may be infinite (a target never reached): None where it is infinite itself.
 
     `low` and `high` are the ends of its interval, None where infinite; from fewer than `MINIMUM_FOR_MEDIAN` values there
@@ -152,7 +152,7 @@ def median_rank(n: int, confidence: float = CONFIDENCE) -> int | None:
     return found
 
 
-def middle(values: Sequence[float | None]) -> Middle:
+def median_interval(values: Sequence[float | None]) -> MedianEstimate:
     """Median and its distribution-free interval; None among the values is one that is infinite, or larger than any other.
 
     Between two values, of which one is infinite, the median is infinite. Raises ValueError for no values.
@@ -164,7 +164,7 @@ def middle(values: Sequence[float | None]) -> Middle:
     ends = (math.inf, math.inf) if rank is None else (ordered[rank - 1], ordered[-rank])
     low, high = (end if math.isfinite(end) else None for end in ends)
     value = statistics.median(ordered)
-    return Middle(value if math.isfinite(value) else None, low, high, len(ordered))
+    return MedianEstimate(value if math.isfinite(value) else None, low, high, len(ordered))
 
 
 def _logs(values: Sequence[float]) -> list[float]:

@@ -10,18 +10,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cnnbench.analysis import stats
-from cnnbench.analysis.frame import Process
+from cnnbench.analysis.process_table import Process
 from cnnbench.analysis.stats import Estimate
 from cnnbench.schema import Evaluation
-from cnnbench.workloads import Workload, slides
-from cnnbench.workloads import explained as layers
+from cnnbench.workloads import Workload, lecture_slides
+from cnnbench.workloads import explanation as layers
 
 QUANTITIES = ("activations", "parameters", "forward_flops", "training_flops")
 """What is divided, of one example: values, values, FLOPs, FLOPs."""
 
 
 @dataclass(frozen=True)
-class Best:
+class BestAccuracy:
     """The best test accuracy among the processes recorded of a workload."""
 
     share: Estimate
@@ -38,14 +38,14 @@ class Contender:
     """One workload: its accuracy where one is recorded, its counts, and their ratios to the first workload's."""
 
     workload: Workload
-    best: Best | None
+    best: BestAccuracy | None
     counts: Mapping[str, int]
     """By the names in QUANTITIES."""
     ratios: Mapping[str, float | None]
     """Its counts over the first one's; None where that is 0."""
 
 
-def contenders(workloads: Iterable[Workload], processes: Iterable[Process]) -> tuple[Contender, ...]:
+def compare_workloads(workloads: Iterable[Workload], processes: Iterable[Process]) -> tuple[Contender, ...]:
     """One a workload, in their order. Raises WorkloadError for a GEMM, which has no layers."""
     known = tuple(processes)
     found: list[Contender] = []
@@ -54,37 +54,37 @@ def contenders(workloads: Iterable[Workload], processes: Iterable[Process]) -> t
         counts = {name: int(getattr(total, name)) for name in QUANTITIES}
         base = found[0].counts if found else counts
         ratios = {name: counts[name] / base[name] if base[name] else None for name in QUANTITIES}
-        found.append(Contender(workload, best(workload, known), counts, ratios))
+        found.append(Contender(workload, find_best_accuracy(workload, known), counts, ratios))
     return tuple(found)
 
 
-def best(workload: Workload, processes: Iterable[Process]) -> Best | None:
+def find_best_accuracy(workload: Workload, processes: Iterable[Process]) -> BestAccuracy | None:
     """The best accuracy on the real MNIST's test images; of this version of the workload, trained, with its own pooling
     and activation. None where no process that ended well has one.
     """
     found = [
-        (process, process.figures.test)
+        (process, process.metrics.test)
         for process in processes
-        if process.figures is not None and process.figures.test is not None and _is_of(process, workload)
+        if process.metrics is not None and process.metrics.test is not None and _ran_workload(process, workload)
     ]
     if not found:
         return None
     process, test = max(found, key=lambda each: (each[1].correct / each[1].images, each[0].run_id, -each[0].index))
-    return Best(stats.wilson(test.correct, test.images), test, len(found), process.machine_id, process.run_id)
+    return BestAccuracy(stats.wilson(test.correct, test.images), test, len(found), process.machine_id, process.run_id)
 
 
-def _is_of(process: Process, workload: Workload) -> bool:
-    job, figures = process.job, process.figures
+def _ran_workload(process: Process, workload: Workload) -> bool:
+    job, metrics = process.job, process.metrics
     return (
         (job.workload, job.workload_version) == (workload.name, workload.version)
         and (job.task, job.pool, job.activation) == ("training", None, None)
-        and figures is not None
-        and figures.accuracy_data == "mnist"
+        and metrics is not None
+        and metrics.accuracy_data == "mnist"
     )
 
 
 def printed_memory_ratio() -> float:
     """What the concluding slide's `memory x5` seems to be: 4,216,800 values over 805,992 bytes."""
-    small, large = (slides.SLIDES[name] for name in slides.CONCLUDED)
+    small, large = (lecture_slides.SLIDES[name] for name in lecture_slides.CONCLUSION_WORKLOADS)
     assert small.activation_bytes is not None
     return large.parameters.value / small.activation_bytes.value

@@ -22,10 +22,10 @@ def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> 
     This finds accidents and careless edits, not a forger.
     """
     from cnnbench import store
-    from cnnbench.audit import audit as check
-    from cnnbench.report.safe import plain
+    from cnnbench.report.escaping import plain
+    from cnnbench.verify import audit as check
 
-    result = check(paths, store.load_tree([store.reference_dir()]).references)
+    result = check(paths, store.load_tree([store.find_published_dir()]).published_rows)
     if as_json:
         found = [{"where": each.where, "what": each.what} for each in result.disagreements]
         counts = {
@@ -33,7 +33,7 @@ def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> 
             "records": result.records,
             "cells": result.cells,
             "marks": result.marks,
-            "tables_passed_over": result.passed_over,
+            "tables_passed_over": result.skipped,
         }
         click.echo(json.dumps({**counts, "disagreements": found}, indent=2))
     else:
@@ -44,7 +44,7 @@ def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> 
             f"{result.ledgers} ledgers, {result.records} records, {result.cells} cells, {result.marks} marks of charts"
         )
         click.echo(f"{looked_at}: {verdict}")
-        if result.passed_over:
-            click.echo(f"tables of other kinds, which there are no rules for, passed over: {result.passed_over}")
+        if result.skipped:
+            click.echo(f"tables of other kinds, which there are no rules for, passed over: {result.skipped}")
     if result.disagreements:
         context.exit(ExitCode.FINDING)

@@ -9,40 +9,40 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.core import ParameterSource
 
-from cnnbench.cli.pairs import (
-    Ground,
-    alike,
+from cnnbench.cli.check_outputs import plot_option, validate_extensions
+from cnnbench.cli.check_setup import (
+    CheckSetup,
     make_header,
-    open_workers,
+    make_same_code_arms,
     pair_options,
-    read_percent,
-    survey,
+    parse_percent,
+    prepare_check,
+    prepare_workers,
 )
-from cnnbench.cli.surfaces import check_endings, plot_option
 from cnnbench.errors import ComparisonError, LedgerError, UsageError
 from cnnbench.units import percent
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cnnbench.cli.blocks import PairDisplay
-    from cnnbench.gate.plan import Plan
-    from cnnbench.gate.prepare import Pair, Workers
-    from cnnbench.gate.profile import NoiseProfile
-    from cnnbench.gate.recording import CheckHeader, Journal
-    from cnnbench.pairing import Block
+    from cnnbench.cli.check_progress import CheckDisplay
+    from cnnbench.paired_protocol import PairRecord
+    from cnnbench.regression.arms import PairedJobs, Workers
+    from cnnbench.regression.check_record import CheckHeader, Journal
+    from cnnbench.regression.design import CheckPlan
+    from cnnbench.regression.noise_profile import NoiseProfile
     from cnnbench.report.model import Chart
 
-DEFAULT_TAU = "5%"
-OF_A_RECORDING = ("recorded", "tau", "expires", "output", "plot", "as_json")
+DEFAULT_TOLERANCE = "5%"
+OPTIONS_WITH_RECORDING = ("recorded", "tau", "expires", "output", "plot", "as_json")
 """Options that --from leaves to be given: all others say what is measured."""
 
 
-class Recorded(NamedTuple):
+class Recording(NamedTuple):
     """A recording; where its profile goes, if anywhere, and where its blocks are, if they were measured just now."""
 
     header: CheckHeader
-    blocks: tuple[Block, ...]
+    blocks: tuple[PairRecord, ...]
     profile_path: Path | None
     blocks_path: Path | None = None
 
@@ -58,7 +58,7 @@ class Recorded(NamedTuple):
 @click.option(
     "--tau",
     metavar="PERCENT",
-    help=f"Tolerance to say what is seen at.  [default: {DEFAULT_TAU}; with --from the recording's]",
+    help=f"Tolerance to say what is seen at.  [default: {DEFAULT_TOLERANCE}; with --from the recording's]",
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of both arms' jobs.")
 @click.option(
@@ -84,27 +84,27 @@ def calibrate(context: click.Context, /, **options: Any) -> None:
     The profile has the spread of d a job, within and between blocks, bands for the control loop and the final loss, the
     tolerance and rounds to take, and what would be found; the raw blocks are beside it as <suite>-blocks.json.
     """
-    check_endings(options)
+    validate_extensions(options)
     from rich.console import Console
 
-    from cnnbench.cli.output import draw, save
+    from cnnbench.cli.output import draw_chart, save_file
     from cnnbench.cli.verbosity import verbosity as verbosity_of
-    from cnnbench.gate.calibration import profile_of
+    from cnnbench.regression.calibration import profile_recording
 
     console = Console(stderr=True, soft_wrap=True)
     if options["recorded"] is not None:
-        found = _read(context, options)
+        found = _read_recording(context, options)
     else:
-        found = _record(context, options, console, verbosity_of(context))
-    profile = profile_of(found.header, found.blocks, options["expires"])
+        found = _measure_recording(context, options, console, verbosity_of(context))
+    profile = profile_recording(found.header, found.blocks, options["expires"])
     if found.profile_path is not None:
-        save(found.profile_path, profile.model_dump_json(indent=1) + "\n", make_folder=True)
+        save_file(found.profile_path, profile.model_dump_json(indent=1) + "\n", make_folder=True)
     if options["plot"] is not None:
-        save(options["plot"], draw(curve(profile), options["plot"].suffix))
+        save_file(options["plot"], draw_chart(make_curve(profile), options["plot"].suffix))
     if options["as_json"]:
         click.echo(profile.model_dump_json(indent=1))
     else:
-        for line in profile_lines(profile):
+        for line in format_profile(profile):
             click.echo(line)
     written = (("profile", found.profile_path), ("blocks", found.blocks_path), ("picture", options["plot"]))
     for name, path in written:
@@ -112,59 +112,59 @@ def calibrate(context: click.Context, /, **options: Any) -> None:
             console.print(f"{name:<9} {path}", highlight=False, markup=False)
 
 
-def _read(context: click.Context, options: dict[str, Any]) -> Recorded:
+def _read_recording(context: click.Context, options: dict[str, Any]) -> Recording:
     """The recording of --from. Raises UsageError for an option that only measuring takes, LedgerError for another record."""
-    from cnnbench.gate import recording
-    from cnnbench.gate.recording import PlanSide
+    from cnnbench.regression import check_record
+    from cnnbench.regression.check_record import PlanRecord
 
     for each in context.command.params:
         given = context.get_parameter_source(each.name or "") is ParameterSource.COMMANDLINE
-        if given and each.expose_value and each.name not in OF_A_RECORDING:
+        if given and each.expose_value and each.name not in OPTIONS_WITH_RECORDING:
             flag = each.opts[-1] if isinstance(each, click.Option) else each.human_readable_name
             raise UsageError(f"--from reads blocks and measures nothing: leave out {flag}")
     path = options["recorded"]
-    record = recording.load(path)
+    record = check_record.load_record(path)
     header = record.header
     if header.purpose != "calibrate":
         raise LedgerError(f"{path}: the record of a {header.purpose}, not of `cnnbench calibrate`: its arms may differ")
     if options["tau"] is not None:
-        header = header.model_copy(update={"plan": PlanSide.of(_plan(options["tau"]))})
-    return Recorded(header, record.blocks, options["output"])
+        header = header.model_copy(update={"plan": PlanRecord.from_plan(_make_plan(options["tau"]))})
+    return Recording(header, record.blocks, options["output"])
 
 
-def _record(context: click.Context, options: dict[str, Any], console: Console, verbosity: int) -> Recorded:
+def _measure_recording(context: click.Context, options: dict[str, Any], console: Console, verbosity: int) -> Recording:
     """Measure, and store the blocks. Raises WorkerError or UnfitError where they cannot be had."""
-    from cnnbench.cli.blocks import PairDisplay, announce
-    from cnnbench.gate import recording
-    from cnnbench.gate.calibration import conclude_calibration
-    from cnnbench.gate.prepare import introduce, pair_jobs, read_settings, same_software
-    from cnnbench.gate.profile import profile_path
+    from cnnbench.cli.check_progress import CheckDisplay, announce_check
+    from cnnbench.regression import check_record
+    from cnnbench.regression.arms import identify_arms, pair_jobs, read_settings, require_same_software
+    from cnnbench.regression.calibration import conclude_calibration
+    from cnnbench.regression.noise_profile import profile_path
 
-    ground = survey(context, options, console)
-    path = options["output"] or profile_path(options["results"], ground.inventory.machine.id, ground.suite.name)
+    setup = prepare_check(context, options, console)
+    path = options["output"] or profile_path(options["results"], setup.inventory.machine.id, setup.suite.name)
     raw = path.with_name(f"{path.stem}-blocks.json")
     settings = read_settings("base", options["settings"])
-    pair = pair_jobs(ground.jobs, settings, settings, ground.inventory.machine.cores_allowed)
-    plan, wishes = _plan(options["tau"] or DEFAULT_TAU), alike()
-    old = recording.reopen(raw) if options["resume"] else None
-    blocks: tuple[Block, ...] = () if old is None else old[2]
+    pair = pair_jobs(setup.jobs, settings, settings, setup.inventory.machine.cores_allowed)
+    plan, specs = _make_plan(options["tau"] or DEFAULT_TOLERANCE), make_same_code_arms()
+    old = check_record.reopen_journal(raw) if options["resume"] else None
+    blocks: tuple[PairRecord, ...] = () if old is None else old[2]
     try:
         if old is not None:
-            _hold_same(old[1], ground, pair)
-        with open_workers(ground, wishes, pair) as workers:
-            sides = introduce(workers, wishes)
+            _require_same_conditions(old[1], setup, pair)
+        with prepare_workers(setup, specs, pair) as workers:
+            sides = identify_arms(workers, specs)
             if old is None:
-                header = make_header(ground, pair, sides, plan, options, purpose="calibrate")
-                journal = recording.begin(raw, header)
+                header = make_header(setup, pair, sides, plan, options, purpose="calibrate")
+                journal = check_record.begin_journal(raw, header)
             else:
                 journal, header, _ = old
-                same_software(header, sides)
+                require_same_software(header, sides)
             if verbosity >= 0:
-                announce(console, header, () if old is None else (f"resumed   after {len(blocks)} blocks",))
+                announce_check(console, header, () if old is None else (f"resumed   after {len(blocks)} blocks",))
             with journal:
-                display = PairDisplay(console, verbosity)
+                display = CheckDisplay(console, verbosity)
                 try:
-                    blocks = _measure(journal, header, blocks, workers, ground, options["blocks"], display)
+                    blocks = _measure_blocks(journal, header, blocks, workers, setup, options["blocks"], display)
                 except KeyboardInterrupt:
                     kept = f"{journal.path} holds every block measured; go on with the same command and --resume"
                     console.print(kept, highlight=False, markup=False)
@@ -172,18 +172,18 @@ def _record(context: click.Context, options: dict[str, Any], console: Console, v
     finally:
         if old is not None:
             old[0].close()
-    recording.save(raw, conclude_calibration(header, blocks))
-    return Recorded(header, blocks, path, raw)
+    check_record.save_record(raw, conclude_calibration(header, blocks))
+    return Recording(header, blocks, path, raw)
 
 
-def _hold_same(old: CheckHeader, ground: Ground, pair: Pair) -> None:
+def _require_same_conditions(old: CheckHeader, setup: CheckSetup, pair: PairedJobs) -> None:
     """Raises ComparisonError where machine or suite changed since the first block, UsageError for other jobs."""
-    here = ground.inventory.machine.id
+    here = setup.inventory.machine.id
     if here != old.machine.id:
         raise ComparisonError(
             f"this machine is {here}, the calibration began on {old.machine.id}: start a new one here"
         )
-    if old.suite_digest != ground.suite.digest:
+    if old.suite_digest != setup.suite.digest:
         raise ComparisonError(f"the suite {old.suite} changed since the calibration began: start a new one")
     now, before = ([job.row_key for _, job in sorted(jobs.items())] for jobs in (pair.base, old.jobs))
     if now != before:
@@ -192,52 +192,52 @@ def _hold_same(old: CheckHeader, ground: Ground, pair: Pair) -> None:
         )
 
 
-def _measure(
+def _measure_blocks(
     journal: Journal,
     header: CheckHeader,
-    blocks: Sequence[Block],
+    blocks: Sequence[PairRecord],
     workers: Workers,
-    ground: Ground,
+    setup: CheckSetup,
     wanted: int,
-    display: PairDisplay,
-) -> tuple[Block, ...]:
-    from cnnbench.gate.calibration import counted_blocks
-    from cnnbench.gate.course import Next
-    from cnnbench.gate.prepare import design_of
-    from cnnbench.runner.paired import measure_block
+    display: CheckDisplay,
+) -> tuple[PairRecord, ...]:
+    from cnnbench.regression.arms import make_block_design
+    from cnnbench.regression.calibration import keep_counted_blocks
+    from cnnbench.regression.sequential import NextBlock
+    from cnnbench.runner.paired import measure_pair
 
     design, jobs, done = (
-        design_of(header, ground.data_dir, ground.device.uuid),
+        make_block_design(header, setup.data_dir, setup.device.uuid),
         tuple(sorted(header.jobs)),
         list(blocks),
     )
-    while (valid := len(counted_blocks(header, done))) < wanted:
-        display.begins(len(done), Next("screening", jobs, wanted, valid))
-        block = measure_block(design, workers.start, len(done), "screening", jobs)
+    while (valid := len(keep_counted_blocks(header, done))) < wanted:
+        display.on_start(len(done), NextBlock("screening", jobs, wanted, valid))
+        block = measure_pair(design, workers.start, len(done), "screening", jobs)
         journal.append(block)
         done.append(block)
-        display.ends(header, block)
+        display.on_finish(header, block)
     return tuple(done)
 
 
-def _plan(tau: str) -> Plan:
-    from cnnbench.gate.plan import make_plan
+def _make_plan(tolerance: str) -> CheckPlan:
+    from cnnbench.regression.design import make_check_plan
 
-    return make_plan(read_percent(tau, "--tau"))
+    return make_check_plan(parse_percent(tolerance, "--tau"))
 
 
-def curve(profile: NoiseProfile) -> Chart:
+def make_curve(profile: NoiseProfile) -> Chart:
     """The slowdown that a check at the profile's tolerance finds, over the spread of d, with the profile's jobs on it."""
-    from cnnbench.gate.plan import make_plan
-    from cnnbench.report.charts.mde import detectable_curve
+    from cnnbench.regression.design import make_check_plan
+    from cnnbench.report.charts.detectable_effect import detectable_curve
 
     spreads = {name: noise.spread for name, noise in profile.jobs.items()}
-    return detectable_curve(spreads, make_plan(profile.tolerance))
+    return detectable_curve(spreads, make_check_plan(profile.tolerance))
 
 
-def profile_lines(profile: NoiseProfile) -> list[str]:
+def format_profile(profile: NoiseProfile) -> list[str]:
     """The profile in words: a line a job, then what a check can see with it."""
-    lines = [_job_line(name, profile) for name in profile.jobs]
+    lines = [_format_job(name, profile) for name in profile.jobs]
     if profile.geometric_mean_spread is not None:
         lines.append(f"geometric mean: sigma_d {percent(profile.geometric_mean_spread)}")
     minutes = profile.wall_seconds / 60
@@ -263,7 +263,7 @@ def profile_lines(profile: NoiseProfile) -> list[str]:
     return lines
 
 
-def _job_line(name: str, profile: NoiseProfile) -> str:
+def _format_job(name: str, profile: NoiseProfile) -> str:
     noise = profile.jobs[name]
     text = f"{name}: sigma_d {percent(noise.spread)} (mean steps {percent(noise.mean_spread)})"
     if noise.within_error is not None and noise.between_spread is not None:

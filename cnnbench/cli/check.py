@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnbench.cli.calibrated import find_profile, plan_of
-from cnnbench.cli.pairs import (
-    Ground,
+from cnnbench.cli.check_options import choose_plan, find_noise_profile
+from cnnbench.cli.check_outputs import output_options, validate_extensions, write_outputs
+from cnnbench.cli.check_setup import (
+    CheckSetup,
     cache_folder,
     make_header,
-    open_workers,
     pair_options,
-    survey,
-    wishes_again,
-    wishes_of,
+    prepare_check,
+    prepare_workers,
+    read_recorded_arms,
+    read_requested_arms,
 )
-from cnnbench.cli.surfaces import check_endings, emit, surface_options
 from cnnbench.errors import ComparisonError, LedgerError, UsageError
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from cnnbench.cli.blocks import PairDisplay
-    from cnnbench.gate.prepare import Pair, Workers
-    from cnnbench.gate.recording import CheckHeader, CheckRecord, Journal
-    from cnnbench.pairing import Block
+    from cnnbench.cli.check_progress import CheckDisplay
+    from cnnbench.paired_protocol import PairRecord
+    from cnnbench.regression.arms import PairedJobs, Workers
+    from cnnbench.regression.check_record import CheckHeader, CheckRecord, Journal
 
-Narrow = Callable[[Ground], Ground]
+SetupFilter = Callable[[CheckSetup], CheckSetup]
 TITLES = {"incomparable": "INCOMPARABLE", "unfit": "UNFIT", "failed": "FAILED"}
 
 
@@ -73,7 +73,7 @@ TITLES = {"incomparable": "INCOMPARABLE", "unfit": "UNFIT", "failed": "FAILED"}
 @click.option(
     "--replay", type=click.Path(path_type=Path, dir_okay=False), help="Decide anew from a record; measures nothing."
 )
-@surface_options
+@output_options
 @click.pass_context
 def check(context: click.Context, /, **options: Any) -> None:
     """Hold head against base on the jobs of SUITE: pass, improved, regressed or inconclusive, never by a single number.
@@ -81,16 +81,16 @@ def check(context: click.Context, /, **options: Any) -> None:
     Blocks of two fresh processes are measured until a look decides. Every block is saved before the next one starts.
     Exit 0 passed or improved, 1 regressed, 3 not comparable, 4 inconclusive, 5 a worker failed.
     """
-    check_endings(options)
+    validate_extensions(options)
     if options["replay"] is not None:
         context.exit(_replay(options))
     if options["suite"] is None:
-        raise UsageError("no suite; name one, such as gate")
-    context.exit(measured(context, options).ending.exit_code)
+        raise UsageError("no suite; name one, such as regression")
+    context.exit(measure_check(context, options).ending.exit_code)
 
 
-def measured(
-    context: click.Context, options: dict[str, Any], narrow: Narrow = lambda ground: ground, *, err: bool = False
+def measure_check(
+    context: click.Context, options: dict[str, Any], narrow: SetupFilter = lambda setup: setup, *, err: bool = False
 ) -> CheckRecord:
     """Measure to the end and put it everywhere it is asked for: the record, the words, each surface.
 
@@ -100,39 +100,39 @@ def measured(
     from rich.console import Console
 
     from cnnbench.cli.verbosity import verbosity as verbosity_of
-    from cnnbench.gate import recording
+    from cnnbench.regression import check_record
 
     console, verbosity = Console(stderr=True, soft_wrap=True), verbosity_of(context)
-    going = _reopened(options) if options["resume"] else None
+    going = _reopen(options) if options["resume"] else None
     try:
         path, record = _measure(context, options, console, verbosity, going, narrow)
     finally:
         if going is not None:
             going[1].close()
-    recording.save(path, record)
+    check_record.save_record(path, record)
     print_record(record, err=err or options["github"])
     if verbosity >= 0:
         console.print(f"record    {path}", highlight=False, markup=False)
-    emit(record, path, options)
+    write_outputs(record, path, options)
     return record
 
 
 def _replay(options: Mapping[str, Any]) -> int:
     """The verdict of a record, decided anew; written again where asked for. Raises LedgerError where it is another one."""
-    from cnnbench.gate import recording
-    from cnnbench.gate.drive import replay
+    from cnnbench.regression import check_record
+    from cnnbench.regression.loop import replay_check
 
     path, output = options["replay"], options["output"]
-    old = recording.load(path)
-    record = replay(old) if old.header.purpose != "calibrate" else old
+    old = check_record.load_record(path)
+    record = replay_check(old) if old.header.purpose != "calibrate" else old
     if record.ending != old.ending:
         raise LedgerError(
             f"{path}: its blocks lead to another ending than it holds; it was edited, or made by another cnnbench"
         )
     if output is not None:
-        recording.write(output, recording.with_ending(path.read_bytes(), record))
+        check_record.write_document(output, check_record.replace_ending(path.read_bytes(), record))
     print_record(record, err=options["github"])
-    emit(record, path, options)
+    write_outputs(record, path, options)
     return record.ending.exit_code
 
 
@@ -149,38 +149,38 @@ def print_record(record: CheckRecord, *, err: bool = False) -> None:
 
 
 def _measure(
-    context: click.Context, options: dict[str, Any], console: Console, verbosity: int, going: Any, narrow: Narrow
+    context: click.Context, options: dict[str, Any], console: Console, verbosity: int, going: Any, narrow: SetupFilter
 ) -> tuple[Path, CheckRecord]:
-    from cnnbench.cli.blocks import PairDisplay, announce
-    from cnnbench.gate import recording
-    from cnnbench.gate.prepare import Pair, introduce, pair_jobs, same_software
+    from cnnbench.cli.check_progress import CheckDisplay, announce_check
+    from cnnbench.regression import check_record
+    from cnnbench.regression.arms import PairedJobs, identify_arms, pair_jobs, require_same_software
 
     old: CheckHeader | None = None if going is None else going[2]
     if old is not None:
         options = {**options, "device": old.jobs[min(old.jobs)].device}
-    wishes = wishes_of(options) if old is None else wishes_again(old)
-    ground = narrow(survey(context, options, console, old))
+    specs = read_requested_arms(options) if old is None else read_recorded_arms(old)
+    setup = narrow(prepare_check(context, options, console, old))
     if old is None:
-        cores = ground.inventory.machine.cores_allowed
-        pair = pair_jobs(ground.jobs, wishes["base"].settings, wishes["head"].settings, cores)
+        cores = setup.inventory.machine.cores_allowed
+        pair = pair_jobs(setup.jobs, specs["base"].settings, specs["head"].settings, cores)
     else:
-        _hold_same(old, ground)
-        pair = Pair(old.jobs, old.head_jobs, old.declared)
-    with open_workers(ground, wishes, pair) as workers:
-        sides = introduce(workers, wishes)
+        _require_same_conditions(old, setup)
+        pair = PairedJobs(old.jobs, old.head_jobs, old.declared)
+    with prepare_workers(setup, specs, pair) as workers:
+        sides = identify_arms(workers, specs)
         if going is None:
-            header, lines = _new_header(ground, pair, sides, options)
+            header, lines = _new_header(setup, pair, sides, options)
             path = options["output"] or _default_path(header)
-            journal, blocks = recording.begin(path, header), ()
+            journal, blocks = check_record.begin_journal(path, header), ()
         else:
             path, journal, header, blocks = going
-            same_software(header, sides)
+            require_same_software(header, sides)
             lines = (f"resumed   after {len(blocks)} blocks",)
         if verbosity >= 0:
-            announce(console, header, lines)
+            announce_check(console, header, lines)
         with journal:
             try:
-                return path, _drive(journal, header, blocks, workers, ground, PairDisplay(console, verbosity))
+                return path, _measure_blocks(journal, header, blocks, workers, setup, CheckDisplay(console, verbosity))
             except KeyboardInterrupt:
                 again = shlex.join(["cnnbench", "check", str(options["suite"]), "--resume", "-o", str(path)])
                 console.print(
@@ -189,39 +189,39 @@ def _measure(
                 raise
 
 
-def _drive(
+def _measure_blocks(
     journal: Journal,
     header: CheckHeader,
-    blocks: tuple[Block, ...],
+    blocks: tuple[PairRecord, ...],
     workers: Workers,
-    ground: Ground,
-    display: PairDisplay,
+    setup: CheckSetup,
+    display: CheckDisplay,
 ) -> CheckRecord:
-    from cnnbench.gate.drive import drive
-    from cnnbench.gate.prepare import design_of
-    from cnnbench.runner.paired import measure_block
+    from cnnbench.regression.arms import make_block_design
+    from cnnbench.regression.loop import run_check
+    from cnnbench.runner.paired import measure_pair
 
-    design = design_of(header, ground.data_dir, ground.device.uuid)
-    return drive(
+    design = make_block_design(header, setup.data_dir, setup.device.uuid)
+    return run_check(
         journal,
         header,
         blocks,
-        lambda number, stage, jobs: measure_block(design, workers.start, number, stage, jobs),
+        lambda number, stage, jobs: measure_pair(design, workers.start, number, stage, jobs),
         display,
     )
 
 
 def _new_header(
-    ground: Ground, pair: Pair, sides: Any, options: Mapping[str, Any]
+    setup: CheckSetup, pair: PairedJobs, sides: Any, options: Mapping[str, Any]
 ) -> tuple[CheckHeader, tuple[str, ...]]:
-    from cnnbench.gate.profile import cannot_see
+    from cnnbench.regression.noise_profile import explain_insensitivity
 
-    profile, note = find_profile(ground, options)
-    plan = plan_of(options, profile)
-    advisory = None if profile is None else cannot_see(profile, plan)
+    profile, note = find_noise_profile(setup, options)
+    plan = choose_plan(options, profile)
+    advisory = None if profile is None else explain_insensitivity(profile, plan)
     asked = options["inconclusive"]
     header = make_header(
-        ground,
+        setup,
         pair,
         sides,
         plan,
@@ -242,8 +242,8 @@ def _default_path(header: CheckHeader) -> Path:
     return cache_folder() / "checks" / f"{header.suite}-{header.check_id}.json"
 
 
-def _reopened(options: Mapping[str, Any]) -> tuple[Path, Journal, CheckHeader, tuple[Block, ...]]:
-    from cnnbench.gate import recording
+def _reopen(options: Mapping[str, Any]) -> tuple[Path, Journal, CheckHeader, tuple[PairRecord, ...]]:
+    from cnnbench.regression import check_record
 
     path = options["output"]
     if path is None:
@@ -254,13 +254,13 @@ def _reopened(options: Mapping[str, Any]) -> tuple[Path, Journal, CheckHeader, t
                 f"no unfinished check of {stem} in {cache_folder() / 'checks'}; start it without --resume"
             )
         path = parts[-1].with_suffix("")
-    return (path, *recording.reopen(path))
+    return (path, *check_record.reopen_journal(path))
 
 
-def _hold_same(old: CheckHeader, ground: Ground) -> None:
+def _require_same_conditions(old: CheckHeader, setup: CheckSetup) -> None:
     """Raises ComparisonError where the machine or the suite is no longer what the first blocks were measured on."""
-    here = ground.inventory.machine.id
+    here = setup.inventory.machine.id
     if here != old.machine.id:
         raise ComparisonError(f"this machine is {here}, the check began on {old.machine.id}: start a new one here")
-    if ground.suite.digest != old.suite_digest:
+    if setup.suite.digest != old.suite_digest:
         raise ComparisonError(f"the suite {old.suite} changed since the check began: start a new one")

@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING
 import click
 
 from cnnbench.cli import output as out
-from cnnbench.cli.sources import sides
+from cnnbench.cli.sides import load_sides
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnnbench.cli.sources import Source
+    from cnnbench.cli.sides import LoadedSide
     from cnnbench.report.model import Report
     from cnnbench.report.text import Format
 
 
-def share(context: click.Context, parameter: click.Parameter, value: str) -> float:
+def parse_tolerance(context: click.Context, parameter: click.Parameter, value: str) -> float:
     """`5%` or `0.05` as a fraction. A bare 5 could mean either, and is refused."""
     text = value.strip()
     try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        tolerance = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
+        tolerance = -1.0
+    if not 0 <= tolerance < 1:
         raise click.BadParameter(f"{value!r} is no share from 0 to below 1; write 5% or 0.05", context, parameter)
-    return share
+    return tolerance
 
 
 @click.command()
@@ -41,7 +41,7 @@ def share(context: click.Context, parameter: click.Parameter, value: str) -> flo
 )
 @click.option(
     "--tolerance",
-    callback=share,
+    callback=parse_tolerance,
     default="5%",
     show_default=True,
     metavar="SHARE",
@@ -58,7 +58,7 @@ def compare(base: str, new: str, results: Path | None, tolerance: float, format_
     Only equal work is divided. Of several runs of a row the newest counts. A verdict is of these measurements alone: the
     exit code is 0 whatever it is, and 3 where nothing can be divided.
     """
-    out.emit(report_sides((base, new), results=results, tolerance=tolerance), format_, output)
+    out.emit_report(report_sides((base, new), results=results, tolerance=tolerance), format_, output)
 
 
 def report_sides(names: Sequence[str], *, tolerance: float, results: Path | None = None) -> Report:
@@ -66,15 +66,15 @@ def report_sides(names: Sequence[str], *, tolerance: float, results: Path | None
 
     Raises UsageError for names that stand for nothing, ComparisonError where nothing can be divided.
     """
-    base, new = sides(names, results)
-    return report_of(base, new, tolerance)
+    base, new = load_sides(names, results)
+    return compare_sides(base, new, tolerance)
 
 
-def report_of(base: Source, new: Source, tolerance: float) -> Report:
+def compare_sides(base: LoadedSide, new: LoadedSide, tolerance: float) -> Report:
     """The report of two sides found. Raises ComparisonError where nothing can be divided."""
-    from cnnbench.report import contrast
+    from cnnbench.report import comparison
 
-    return contrast.build(
+    return comparison.build(
         base.side,
         new.side,
         tolerance=tolerance,

@@ -15,10 +15,10 @@ from click.shell_completion import CompletionItem, get_completion_class, shell_c
 
 from cnnbench.errors import UsageError
 
-COMPLETE = "_CNNBENCH_COMPLETE"
+COMPLETE_VARIABLE = "_CNNBENCH_COMPLETE"
 """Set by the shell's script where it asks for words instead of running a command."""
 SHELLS = ("bash", "zsh", "fish")
-WORDS = ("COMP_WORDS", "COMP_CWORD")
+SHELL_VARIABLES = ("COMP_WORDS", "COMP_CWORD")
 """What the script sets besides: the words so far, and which of them is being typed."""
 
 
@@ -43,10 +43,10 @@ def completion(context: click.Context, /, shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise UsageError(f"this version of click completes nothing for {shell}; upgrade click")
-    click.echo(kind(context.find_root().command, {}, "cnnbench", COMPLETE).source(), nl=False)
+    click.echo(kind(context.find_root().command, {}, "cnnbench", COMPLETE_VARIABLE).source(), nl=False)
 
 
-def answer(command: click.Command, request: str) -> int:
+def answer_shell(command: click.Command, request: str) -> int:
     """Answer the shell's script, whose `request` is such as `bash_complete`; returns the exit code.
 
     Raises UsageError where the variable was set by something else.
@@ -54,14 +54,14 @@ def answer(command: click.Command, request: str) -> int:
     shell, _, what = request.partition("_")
     if shell not in SHELLS or what not in ("complete", "source"):
         choices = ", ".join(f"{each}_complete" for each in SHELLS)
-        raise UsageError(f"{COMPLETE}={request}: not one of {choices}; unset it to run commands")
-    missing = [name for name in WORDS if what == "complete" and name not in os.environ]
+        raise UsageError(f"{COMPLETE_VARIABLE}={request}: not one of {choices}; unset it to run commands")
+    missing = [name for name in SHELL_VARIABLES if what == "complete" and name not in os.environ]
     if missing:
-        raise UsageError(f"{COMPLETE}={request} without {' and '.join(missing)}; unset it to run commands")
-    return shell_complete(command, {}, "cnnbench", COMPLETE, request)
+        raise UsageError(f"{COMPLETE_VARIABLE}={request} without {' and '.join(missing)}; unset it to run commands")
+    return shell_complete(command, {}, "cnnbench", COMPLETE_VARIABLE, request)
 
 
-def suites(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_suites(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The shipped suites and the TOML files that begin so; folders only where none does.
 
     Not both: bash would drop the names for the folders, and has no way to leave out the space after some of them.
@@ -69,11 +69,11 @@ def suites(context: click.Context, parameter: click.Parameter, incomplete: str) 
     from cnnbench.plan.suite import suite_names
 
     names = [name for name in suite_names() if name.startswith(incomplete)]
-    found = [CompletionItem(each) for each in (*names, *_toml_files(incomplete))]
+    found = [CompletionItem(each) for each in (*names, *_complete_toml_files(incomplete))]
     return found or [CompletionItem(incomplete, type="dir")]
 
 
-def _toml_files(incomplete: str) -> list[str]:
+def _complete_toml_files(incomplete: str) -> list[str]:
     """Paths as they would be typed."""
     folder, slash, start = incomplete.rpartition("/")
     try:
@@ -84,27 +84,27 @@ def _toml_files(incomplete: str) -> list[str]:
     return [folder + slash + name for name in names if name.startswith(start) and (start or name[0] != ".")]
 
 
-def workload_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_workloads(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """The workloads that begin so, those of other packages too."""
     from cnnbench import workloads
 
     return [name for name in workloads.names() if name.startswith(incomplete)]
 
 
-def machines(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_machines(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """The ids of machines there are results of."""
-    found = {path.parent.name for path in _ledgers(context)}
+    found = {path.parent.name for path in _find_ledgers(context)}
     return sorted(name for name in found if name.startswith(incomplete))
 
 
-def runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """The ids of runs there are results of; of the machine alone that `--machine` names before."""
     machine = context.params.get("machine_id") or ""
-    found = {path.stem for path in _ledgers(context) if path.parent.name.startswith(machine)}
+    found = {path.stem for path in _find_ledgers(context) if path.parent.name.startswith(machine)}
     return sorted(name for name in found if name.startswith(incomplete))
 
 
-def _ledgers(context: click.Context) -> list[Path]:
+def _find_ledgers(context: click.Context) -> list[Path]:
     """Every `<machine>/<run>.jsonl` under the PATHS named before, or under the default results.
 
     The PATHS are in `context.args` where the line ends with an option that still lacks its value: click stops there.
@@ -121,13 +121,13 @@ def _ledgers(context: click.Context) -> list[Path]:
 
 def _default_results(context: click.Context) -> Path:
     """By the environment, else by the settings where they are good, else ./results."""
-    from cnnbench.cli.settings import RESULTS_VARIABLE, load
-    from cnnbench.cli.sources import DEFAULT_RESULTS
+    from cnnbench.cli.settings import RESULTS_VARIABLE, load_settings
+    from cnnbench.cli.sides import DEFAULT_RESULTS
 
     if named := os.environ.get(RESULTS_VARIABLE):
         return Path(named)
     root = context.find_root()
     if isinstance(root.command, click.Group) and not root.params.get("no_settings"):
         with contextlib.suppress(UsageError):  # the command itself will say what is wrong
-            return load(root.command, Path.cwd()).results or DEFAULT_RESULTS
+            return load_settings(root.command, Path.cwd()).results or DEFAULT_RESULTS
     return DEFAULT_RESULTS

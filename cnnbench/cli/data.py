@@ -103,14 +103,14 @@ def show_download(console: Console, *, quiet: bool = False) -> Iterator[Callable
     if quiet:
         yield lambda name, done_bytes, total_bytes: None
     elif console.is_terminal:
-        with _bars(console) as on_progress:
+        with _show_bars(console) as on_progress:
             yield on_progress
     else:
-        yield _lines(console)
+        yield _print_lines(console)
 
 
 @contextmanager
-def _bars(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
+def _show_bars(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -125,7 +125,7 @@ def _bars(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
         yield update
 
 
-def _lines(console: Console) -> Callable[[str, int, int | None], None]:
+def _print_lines(console: Console) -> Callable[[str, int, int | None], None]:
     def update(name: str, done_bytes: int, total_bytes: int | None) -> None:
         if done_bytes == 0:
             console.print(f"downloading {name}", highlight=False, markup=False)

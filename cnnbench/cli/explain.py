@@ -13,22 +13,22 @@ from cnnbench import workloads
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
 from cnnbench.errors import UsageError
+from cnnbench.report import escaping
 from cnnbench.report import explain as words
-from cnnbench.report import safe
-from cnnbench.workloads import explained, slides
+from cnnbench.workloads import explanation, lecture_slides
 
 if TYPE_CHECKING:
-    from cnnbench.analysis.frame import Process
-    from cnnbench.report.explain import Format
+    from cnnbench.analysis.process_table import Process
+    from cnnbench.report.explain import ExplainFormat
     from cnnbench.report.model import Report
 
-LARGEST = 2**31 - 1
+MAX_SIDE = 2**31 - 1
 """The largest side `outsize` takes: what a tensor's side may be in any framework, and no more digits than a line has."""
-_SIDE = click.IntRange(min=1, max=LARGEST)
+_SIDE_TYPE = click.IntRange(min=1, max=MAX_SIDE)
 
 
 @click.command()
-@click.argument("names", metavar="WORKLOAD...", nargs=-1, required=True, shell_complete=completion.workload_names)
+@click.argument("names", metavar="WORKLOAD...", nargs=-1, required=True, shell_complete=completion.complete_workloads)
 @click.option("--format", "format_", type=click.Choice(["table", "markdown", "json", "latex"]), default="table")
 @click.option(
     "--slide", is_flag=True, help="What the lecture's slide prints beside what is right, each mistake marked."
@@ -42,7 +42,12 @@ _SIDE = click.IntRange(min=1, max=LARGEST)
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
 def explain(
-    names: tuple[str, ...], format_: Format, slide: bool, compare: bool, results: Path | None, output: Path | None
+    names: tuple[str, ...],
+    format_: ExplainFormat,
+    slide: bool,
+    compare: bool,
+    results: Path | None,
+    output: Path | None,
 ) -> None:
     """Work out a WORKLOAD layer by layer: output shapes, activations, weights, biases, bytes, FLOPs forward and training.
 
@@ -52,64 +57,64 @@ def explain(
     if slide and compare:
         raise UsageError("--slide is of one workload and --compare of several: choose one of them")
     if compare:
-        report, document = _compared(names, results)
+        report, document = _compare_several(names, results)
     elif len(names) == 1:
-        report, document = _explained(names[0], slide=slide)
+        report, document = _explain_one(names[0], slide=slide)
     else:
         raise UsageError(f"explain takes one workload, not {len(names)}; --compare puts several side by side")
-    _emit(report, document, format_, output)
+    _emit_document(report, document, format_, output)
 
 
-def _emit(report: Report, document: object, format_: Format, output: Path | None) -> None:
+def _emit_document(report: Report, document: object, format_: ExplainFormat, output: Path | None) -> None:
     if output is not None:
-        out.save(output, words.render(report, document, format_))
+        out.save_file(output, words.render(report, document, format_))
         click.echo(f"wrote {output}", err=True)
         return
     text = words.render(report, document, format_, width=out.terminal_width(), color=sys.stdout.isatty())
     click.echo(out.printable(text), nl=False)
 
 
-def _explained(name: str, *, slide: bool) -> tuple[Report, dict[str, Any]]:
+def _explain_one(name: str, *, slide: bool) -> tuple[Report, dict[str, Any]]:
     workload = workloads.find(name)
-    found = explained.explain(workload)
+    found = explanation.explain(workload)
     if not slide:
-        return words.explained(found), words.document(found)
+        return words.build(found), words.document(found)
     from cnnbench.report import slide as beside
 
-    printed = slides.slide_of(workload.name)
-    also = None if printed.also is None else explained.explain(workloads.get(printed.also))
+    printed = lecture_slides.slide_of(workload.name)
+    also = None if printed.also is None else explanation.explain(workloads.get(printed.also))
     return beside.report(found, printed, also), {**words.document(found), "slide": beside.document(found, printed)}
 
 
-def _compared(names: Sequence[str], results: Path | None) -> tuple[Report, dict[str, Any]]:
+def _compare_several(names: Sequence[str], results: Path | None) -> tuple[Report, dict[str, Any]]:
     if len(set(names)) != len(names) or len(names) < 2:
         raise UsageError("--compare takes two or more different workloads, such as mlp-1 mnist-cnn-2048")
     chosen = [workloads.find(name) for name in names]
     for workload in chosen:
-        explained.explain(workload)  # refuses a GEMM before any ledger is read
+        explanation.explain(workload)  # refuses a GEMM before any ledger is read
     from cnnbench.analysis import tradeoff
     from cnnbench.report import tradeoff as side_by_side
 
-    processes, problems = _recorded(results)
-    contenders = tradeoff.contenders(chosen, processes)
+    processes, problems = _load_processes(results)
+    contenders = tradeoff.compare_workloads(chosen, processes)
     missing = {each.workload.name: _how_to_measure(each.workload) for each in contenders if each.best is None}
     return side_by_side.report(contenders, missing, problems), side_by_side.document(contenders, missing, problems)
 
 
-def _recorded(results: Path | None) -> tuple[tuple[Process, ...], tuple[str, ...]]:
+def _load_processes(results: Path | None) -> tuple[tuple[Process, ...], tuple[str, ...]]:
     """Every process recorded there, and what was odd; none where no results directory was named and there is no ./results.
 
     Raises LedgerError or UsageError where the directory that a flag, the environment or the settings name is not there.
     """
     from cnnbench import store
-    from cnnbench.analysis import frame
-    from cnnbench.cli.sources import results_or_none
+    from cnnbench.analysis import process_table
+    from cnnbench.cli.sides import results_or_none
 
     place = results or results_or_none()
     if place is None:
         return (), ()
     loaded = store.load_tree([place])
-    processes, doubles = frame.processes(loaded.ledgers)
+    processes, doubles = process_table.read_processes(loaded.ledgers)
     return processes, (*loaded.problems, *doubles)
 
 
@@ -120,23 +125,27 @@ def _how_to_measure(workload: workloads.Workload) -> str:
     from cnnbench.plan.suite import find_suite, load_suite, suite_names
 
     for name in sorted(suite_names(), key=lambda each: (each != "models", each)):
-        cells = load_suite(find_suite(name)).cells("cpu")
+        cells = load_suite(find_suite(name)).combinations("cpu")
         if any(cell["workload"] == workload.name and cell["final_evaluation"] for cell in cells):
             return f"not measured here; run `cnnbench run {name}`"
     return "not measured here; run it in a suite of your own"
 
 
 @click.command()
-@click.option("-i", "--input", "input_", type=_SIDE, required=True, metavar="I", help="Side of the input.")
-@click.option("-f", "--filter", "filter_", type=_SIDE, required=True, metavar="F", help="Side of the filter or pool.")
+@click.option("-i", "--input", "input_", type=_SIDE_TYPE, required=True, metavar="I", help="Side of the input.")
+@click.option(
+    "-f", "--filter", "filter_", type=_SIDE_TYPE, required=True, metavar="F", help="Side of the filter or pool."
+)
 @click.option(
     "-p",
     "--padding",
-    type=click.IntRange(min=0, max=LARGEST),
+    type=click.IntRange(min=0, max=MAX_SIDE),
     metavar="P",
     help="Values added on each side of the input (default: 0).",
 )
-@click.option("-s", "--stride", type=_SIDE, default=1, show_default=True, metavar="S", help="How far the filter moves.")
+@click.option(
+    "-s", "--stride", type=_SIDE_TYPE, default=1, show_default=True, metavar="S", help="How far the filter moves."
+)
 @click.option("--same", is_flag=True, help="SAME padding instead: ceil(I / S), and the padding that takes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def outsize(input_: int, filter_: int, padding: int | None, stride: int, same: bool, as_json: bool) -> None:
@@ -144,11 +153,11 @@ def outsize(input_: int, filter_: int, padding: int | None, stride: int, same: b
     if same and padding is not None:
         raise UsageError("--same chooses the padding itself: leave out -p or --same")
     side = (
-        explained.same_side(input_, filter_, stride)
+        explanation.same_side(input_, filter_, stride)
         if same
-        else explained.padded_side(input_, filter_, stride, padding or 0)
+        else explanation.padded_side(input_, filter_, stride, padding or 0)
     )
     if as_json:
-        click.echo(safe.as_json(words.side_document(side), indent=2))
+        click.echo(escaping.as_json(words.side_document(side), indent=2))
         return
     click.echo("\n".join((str(side.output), *words.side_lines(side))))

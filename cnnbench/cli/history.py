@@ -10,18 +10,18 @@ import click
 
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
-from cnnbench.cli.gather import Selection, select
-from cnnbench.cli.sources import default_results
+from cnnbench.cli.load_results import Selection, select_ledgers
+from cnnbench.cli.sides import default_results
 from cnnbench.errors import UsageError
 from cnnbench.report.text import Format
 
 if TYPE_CHECKING:
-    from cnnbench.analysis.frame import Process
     from cnnbench.analysis.history import Series
+    from cnnbench.analysis.process_table import Process
     from cnnbench.report.model import Report
 
-PICTURES = (".svg", ".png", ".html")
-TEXTS: dict[str, str] = {".md": "markdown", ".csv": "csv", ".json": "json", ".tex": "latex"}
+CHART_ENDINGS = (".svg", ".png", ".html")
+TABLE_FORMATS: dict[str, str] = {".md": "markdown", ".csv": "csv", ".json": "json", ".tex": "latex"}
 
 
 @click.command()
@@ -34,7 +34,7 @@ TEXTS: dict[str, str] = {".md": "markdown", ".csv": "csv", ".json": "json", ".te
     "--machine",
     "machine_id",
     metavar="ID",
-    shell_complete=completion.machines,
+    shell_complete=completion.complete_machines,
     help="Only this machine (its id or the id's beginning).",
 )
 @click.option("--format", "format_", type=click.Choice(get_args(Format)), help="Of the table.  [default: table]")
@@ -56,33 +56,33 @@ def history(
     where the eight or more before it predict. Machines, work and timing rules are never mixed.
     """
     ending = "" if output is None else output.suffix.lower()
-    if ending in PICTURES and format_ is not None:
+    if ending in CHART_ENDINGS and format_ is not None:
         raise UsageError(f"-o {output} is a picture or page, --format {format_} a table; give one of them")
     from cnnbench.report import history as tables
 
-    series, problems = _series(list(paths) or [default_results()], name_filter, workloads, machine_id)
+    series, problems = _load_series(list(paths) or [default_results()], name_filter, workloads, machine_id)
     report = tables.build(series, problems)
-    if output is not None and ending in PICTURES:
-        out.save(output, _drawn(report, series, output))
+    if output is not None and ending in CHART_ENDINGS:
+        out.save_file(output, _draw(report, series, output))
         click.echo(f"wrote {output}", err=True)
         return
-    out.emit(report, format_ or _format_of(ending), output)
+    out.emit_report(report, format_ or _format_for_ending(ending), output)
 
 
-def _format_of(ending: str) -> Format:
+def _format_for_ending(ending: str) -> Format:
     """The format that a file's ending names, the terminal's for any other."""
     formats: tuple[Format, ...] = get_args(Format)
-    return next((name for name in formats if name == TEXTS.get(ending)), "table")
+    return next((name for name in formats if name == TABLE_FORMATS.get(ending)), "table")
 
 
-def _series(
+def _load_series(
     roots: Sequence[Path], name_filter: str | None, workloads: Sequence[str], machine_id: str | None
 ) -> tuple[Sequence[Series], tuple[str, ...]]:
     """The series asked for, and what could not be read. Raises UsageError, with what there is, where nothing is left."""
     from cnnbench import store
-    from cnnbench.analysis import frame
-    from cnnbench.analysis.history import history as over_runs
-    from cnnbench.plan.matrix import compile_filter, describe
+    from cnnbench.analysis import process_table
+    from cnnbench.analysis.history import build_history as over_runs
+    from cnnbench.plan.matrix import compile_filter, describe_job
 
     loaded = store.load_tree(roots)
     if not loaded.ledgers:
@@ -90,7 +90,7 @@ def _series(
         raise UsageError(
             f"no results in {', '.join(map(str, roots))}; measure first with `cnnbench run quick`{reasons}"
         )
-    processes, doubles = frame.processes(select(loaded.ledgers, Selection(machine_id)))
+    processes, doubles = process_table.read_processes(select_ledgers(loaded.ledgers, Selection(machine_id)))
     wanted = compile_filter(name_filter)
     there = sorted({process.job.workload for process in processes})
     unknown = [name for name in workloads if name not in there]
@@ -98,7 +98,7 @@ def _series(
         raise UsageError(f"--job {unknown[0]}: no such workload there; there are: {', '.join(there)}")
 
     def is_chosen(process: Process) -> bool:
-        return (not workloads or process.job.workload in workloads) and wanted(describe(process.job))
+        return (not workloads or process.job.workload in workloads) and wanted(describe_job(process.job))
 
     found = over_runs(filter(is_chosen, processes))
     if not found:
@@ -106,7 +106,7 @@ def _series(
     return found, (*loaded.problems, *doubles)
 
 
-def _drawn(report: Report, series: Sequence[Series], output: Path) -> str | bytes:
+def _draw(report: Report, series: Sequence[Series], output: Path) -> str | bytes:
     from cnnbench.report import history as tables
     from cnnbench.report import html
     from cnnbench.report.charts.history import history as chart_of
@@ -118,4 +118,4 @@ def _drawn(report: Report, series: Sequence[Series], output: Path) -> str | byte
         raise UsageError(
             f"-o {output}: no row was timed in two runs, so there is nothing to draw; the table has what there is"
         )
-    return out.draw(chart, output.suffix.lower())
+    return out.draw_chart(chart, output.suffix.lower())

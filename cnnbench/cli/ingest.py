@@ -24,19 +24,19 @@ def ingest(files: tuple[Path, ...], output: Path | None) -> None:
     A file is one process, n=1, whatever rounds it has. It becomes no ledger: neither `compare` nor any table of results
     mixes it with processes that cnnbench measured.
     """
-    from cnnbench.analysis.ingest import read
-    from cnnbench.report import ingested, safe
+    from cnnbench.analysis.pytest_benchmark import read_files
+    from cnnbench.report import escaping, pytest_benchmark_table
 
-    writers = {".csv": ingested.as_csv, ".json": ingested.as_json}
+    writers = {".csv": pytest_benchmark_table.as_csv, ".json": pytest_benchmark_table.as_json}
     if output is not None and output.suffix not in writers:
         raise UsageError(f"{output}: the ending says the format; end it in .csv or .json")
     if output in files:
         raise UsageError(f"{output}: that is the file to be read; choose another name with -o")
-    found, problems = read(files)
+    found, problems = read_files(files)
     if output is None:
-        out.emit(ingested.build(found, problems), "table", None)
+        out.emit_report(pytest_benchmark_table.build(found, problems), "table", None)
         return
     for line in problems:
-        click.echo(safe.plain(line), err=True)
-    out.save(output, writers[output.suffix](found))
+        click.echo(escaping.plain(line), err=True)
+    out.save_file(output, writers[output.suffix](found))
     click.echo(f"wrote {output}", err=True)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import click
 
 from cnnbench.cli import output as out
-from cnnbench.cli.chosen import choosing, found_in, nothing, processor_of
-from cnnbench.cli.gather import Selection
+from cnnbench.cli.load_results import Selection
+from cnnbench.cli.table_options import load_rows, no_results_error, processor_cell, result_options
 from cnnbench.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from cnnbench.report.text import Format
 
-MOST_EPOCHS = 1000
+MAX_EPOCHS = 1000
 
 
-def _a_number(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+def _reject_nan(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
     """NaN is in no range and outside none."""
     if value is not None and math.isnan(value):
         raise click.BadParameter(f"{value} is no number", context, parameter)
@@ -27,7 +27,7 @@ def _a_number(context: click.Context, parameter: click.Parameter, value: float |
 
 
 @click.command()
-@choosing
+@result_options
 @click.option(
     "--sample",
     type=click.IntRange(1, 10_000),
@@ -38,12 +38,12 @@ def _a_number(context: click.Context, parameter: click.Parameter, value: float |
 @click.option(
     "--accuracy",
     type=click.FloatRange(0, 1),
-    callback=_a_number,
+    callback=_reject_nan,
     metavar="SHARE",
     help="Of no records, but of a network of this true accuracy, such as 0.992.",
 )
 @click.option(
-    "--epochs", type=click.IntRange(1, MOST_EPOCHS), help="With --accuracy: how many are drawn after.  [default: 20]"
+    "--epochs", type=click.IntRange(1, MAX_EPOCHS), help="With --accuracy: how many are drawn after.  [default: 20]"
 )
 def stopping(
     paths: tuple[Path, ...],
@@ -62,7 +62,7 @@ def stopping(
     test images after every epoch: the true accuracy by epoch, the chance that a sample is all right, and the chance of having
     stopped by then. Beside it, where runs that follow the rule are there, when they stopped and how good they were then.
     """
-    from cnnbench.report import stopping as tables
+    from cnnbench.report import stopping_rule as tables
 
     selection = Selection(machine_id, run_id, last)
     if accuracy is not None:
@@ -70,34 +70,34 @@ def stopping(
             raise UsageError(
                 "--accuracy is the closed form, made of no records; leave out PATHS, --machine, --run, --last"
             )
-        out.emit(tables.of_accuracy(accuracy, epochs or 20, sample), format_, output)
+        out.emit_report(tables.build_from_accuracy(accuracy, epochs or 20, sample), format_, output)
         return
     if epochs is not None:
         raise UsageError(f"--epochs {epochs} needs --accuracy; of records all epochs are shown")
-    found = found_in(paths, selection, "cnnbench run lecture-stopping")
+    found = load_rows(paths, selection, "cnnbench run lecture-stopping")
     report = tables.build(
         found.comparison.rows,
-        processor_of(found.comparison.rows),
+        processor_cell(found.comparison.rows),
         sample=sample,
         problems=found.problems,
         digests=found.digests,
     )
     if not report.tables:
-        raise nothing(
+        raise no_results_error(
             "no process that looked at all 10,000 test images after every epoch",
             "make some with `cnnbench run lecture-stopping`, or give --accuracy",
             paths,
             found.problems,
         )
-    out.emit(report, format_, output)
+    out.emit_report(report, format_, output)
 
 
 @click.command()
-@choosing
+@result_options
 @click.option(
     "--margin",
     type=click.FloatRange(0, 100, min_open=True),
-    callback=_a_number,
+    callback=_reject_nan,
     metavar="POINTS",
     help="Loss of accuracy that is allowed, in percentage points.  [default: 0.1 with convolutions, 0.2 without]",
 )
@@ -119,18 +119,20 @@ def converge(
     same place with at least 5 seeds each, by their accuracy on all 10,000 test images. Exit 1 where a mode learns worse, 4
     where none does and one is undecided. Of whole jobs the loss curves are compared too; they change no exit code.
     """
-    from cnnbench.analysis.converge import against_plain
-    from cnnbench.report import converge as tables
+    from cnnbench.analysis.convergence import compare_with_plain
+    from cnnbench.report import convergence as tables
 
-    found = found_in(paths, Selection(machine_id, run_id, last), _REMEDY)
+    found = load_rows(paths, Selection(machine_id, run_id, last), _REMEDY)
     rows, share = found.comparison.rows, None if margin is None else margin / 100
-    processor = processor_of(rows)
+    processor = processor_cell(rows)
     report = tables.build(rows, processor, margin=share, problems=found.problems, digests=found.digests)
-    tested, untested = against_plain(rows, share)
+    tested, untested = compare_with_plain(rows, share)
     if not tested:
-        why = (*(note.text for note in tables.of_untested(untested, processor)), *found.problems)
-        raise nothing("no mode that could be tested", f"measure modes beside the plain one: {_REMEDY}", paths, why)
-    out.emit(report, format_, output)
+        why = (*(note.text for note in tables.list_untested(untested, processor)), *found.problems)
+        raise no_results_error(
+            "no mode that could be tested", f"measure modes beside the plain one: {_REMEDY}", paths, why
+        )
+    out.emit_report(report, format_, output)
     verdicts = {each.verdict for each in tested}
     if "learns worse" in verdicts:
         context.exit(ExitCode.FINDING)
@@ -142,7 +144,7 @@ _REMEDY = "cnnbench run convergence"
 
 
 @click.command()
-@choosing
+@result_options
 @click.option(
     "--record",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -166,22 +168,22 @@ def bands(
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). Ten seeds or more make a
     band. Rows whose workload has a band already are held to it, seed by seed: exit 1 where a seed lies outside.
     """
-    from cnnbench.analysis.bands import spreads, to_text
-    from cnnbench.report import bands as tables
+    from cnnbench.analysis.accuracy_bands import collect_spreads, to_json
+    from cnnbench.report import accuracy_bands as tables
 
-    found = found_in(paths, Selection(machine_id, run_id, last), "cnnbench run models")
-    made, left_out = spreads(found.comparison.rows)
+    found = load_rows(paths, Selection(machine_id, run_id, last), "cnnbench run models")
+    made, left_out = collect_spreads(found.comparison.rows)
     problems = (*left_out, *found.problems)
     if not made:
-        raise nothing(
+        raise no_results_error(
             "no row that trained on MNIST and looked at all test images",
             "measure some with `cnnbench run models`",
             paths,
             problems,
         )
     if record is not None:
-        out.save(record, to_text(made, found.digests))
-    report = tables.build(made, processor_of(found.comparison.rows), problems=problems, digests=found.digests)
-    out.emit(report, format_, output)
-    if any(each.outside or (each.known is not None and each.failed) for each in made):
+        out.save_file(record, to_json(made, found.digests))
+    report = tables.build(made, processor_cell(found.comparison.rows), problems=problems, digests=found.digests)
+    out.emit_report(report, format_, output)
+    if any(each.outside_seeds or (each.known_band is not None and each.failed) for each in made):
         context.exit(ExitCode.FINDING)

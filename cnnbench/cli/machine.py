@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from cnnbench.machine.inventory import Inventory
-    from cnnbench.machine.measured import DevicesReport, MeasuredPeak, PeakView
+    from cnnbench.machine.measured_peaks import DevicesReport, MeasuredPeak, PeakView
     from cnnbench.schema import Device, Machine, Precision
 
 SCHEMAS = ("check", "devices", "doctor", "noise", "record", "run")
@@ -31,14 +31,14 @@ MARKS = {"ok": "ok     ", "note": "note   ", "warning": "WARNING", "unfit": "UNF
 def devices(measure: bool, threads: int | None, as_json: bool) -> None:
     """Show each processor with its theoretical dense peak per precision and its measured one (GEMM), and the peak's age."""
     from cnnbench.data import default_cache_dir
-    from cnnbench.machine import measured
+    from cnnbench.machine import measured_peaks
     from cnnbench.machine.inventory import take_inventory
 
     inventory = take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
-    path = measured.cache_path(default_cache_dir(os.environ).parent, inventory.machine)
+    path = measured_peaks.cache_path(default_cache_dir(os.environ).parent, inventory.machine)
     if measure:
-        measured.write(path, _measure(inventory, threads))
-    report = _report(inventory, measured.read(path))
+        measured_peaks.write(path, _measure(inventory, threads))
+    report = _make_report(inventory, measured_peaks.read(path))
     if as_json:
         click.echo(report.model_dump_json(indent=2))
         return
@@ -46,15 +46,15 @@ def devices(measure: bool, threads: int | None, as_json: bool) -> None:
 
 
 def _measure(inventory: Inventory, threads: int | None) -> tuple[MeasuredPeak, ...]:
-    from cnnbench.machine import measured
-    from cnnbench.runner.launch import Launch, launch
+    from cnnbench.machine import measured_peaks
+    from cnnbench.runner.launch import LaunchOptions, launch
     from cnnbench.schema import Record
 
     records: list[Record] = []
     for device in (each for each in inventory.devices if each.usable):
-        for job in measured.sweep(device, inventory.machine, threads):
+        for job in measured_peaks.sweep(device, inventory.machine, threads):
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            ended = launch(job, Launch(device=device))
+            ended = launch(job, LaunchOptions(device=device))
             click.echo(f"{job.label}: {ended.outcome.status}", err=True)
             records.append(
                 Record(
@@ -62,17 +62,17 @@ def _measure(inventory: Inventory, threads: int | None) -> tuple[MeasuredPeak, .
                     process_seconds=ended.process_seconds, job=job, outcome=ended.outcome,
                 )
             )  # fmt: skip
-    return measured.best_of(records, inventory.software.torch)
+    return measured_peaks.select_best_peaks(records, inventory.software.torch)
 
 
-def _report(inventory: Inventory, kept: tuple[MeasuredPeak, ...]) -> DevicesReport:
-    from cnnbench.machine.measured import DevicesReport, DeviceView, precisions
+def _make_report(inventory: Inventory, kept: tuple[MeasuredPeak, ...]) -> DevicesReport:
+    from cnnbench.machine.measured_peaks import DevicesReport, DeviceView, precisions
 
     views = tuple(
         DeviceView(
             device=device,
             peaks=tuple(
-                _view(device, inventory.machine, precision, kept, inventory.software.torch)
+                _make_peak_view(device, inventory.machine, precision, kept, inventory.software.torch)
                 for precision in precisions(device, inventory.machine)
             ),
         )
@@ -81,14 +81,14 @@ def _report(inventory: Inventory, kept: tuple[MeasuredPeak, ...]) -> DevicesRepo
     return DevicesReport(machine=inventory.machine, devices=views)
 
 
-def _view(
+def _make_peak_view(
     device: Device, machine: Machine, precision: Precision, kept: tuple[MeasuredPeak, ...], torch: str
 ) -> PeakView:
-    from cnnbench.machine import measured, peaks
+    from cnnbench.machine import measured_peaks, peaks
 
-    theory = peaks.theoretical(device, machine, precision)
-    found = measured.newest(kept, device.id, precision, torch)
-    return measured.PeakView(
+    theory = peaks.theoretical_peak(device, machine, precision)
+    found = measured_peaks.select_newest(kept, device.id, precision, torch)
+    return measured_peaks.PeakView(
         precision=precision,
         theoretical_flops_per_second=theory.flops_per_second,
         theoretical_source="; ".join(part for part in (theory.formula, theory.source) if part) or None,
@@ -96,7 +96,7 @@ def _view(
         measured_flops_per_second=found.flops_per_second if found else None,
         measured_size=found.size if found else None,
         measured_threads=found.threads if found else None,
-        measured_age_seconds=measured.age_seconds(found, datetime.now(UTC)) if found else None,
+        measured_age_seconds=measured_peaks.age_seconds(found, datetime.now(UTC)) if found else None,
         measured_reason=None if found else f"not measured yet with torch {torch}: cnnbench devices --measure",
     )
 
@@ -118,12 +118,12 @@ def _print_devices(report: DevicesReport) -> None:
             click.echo(f"  {peak.precision}  {theory}  {found}")
             for name, text in (
                 ("theoretical", peak.theoretical_source or peak.theoretical_reason),
-                ("measured", _how(peak)),
+                ("measured", _describe_measurement(peak)),
             ):
                 click.echo(f"        {name}: {text}")
 
 
-def _how(peak: PeakView) -> str:
+def _describe_measurement(peak: PeakView) -> str:
     if peak.measured_age_seconds is None:
         return peak.measured_reason or "n/a"
     hours = peak.measured_age_seconds / 3600
@@ -138,7 +138,7 @@ def _how(peak: PeakView) -> str:
 def doctor(context: click.Context, /, as_json: bool) -> None:
     """Look for what spoils measurements here and say what to do; exit 3 where a run would be worthless."""
     from cnnbench.devices import nvml
-    from cnnbench.machine.doctor import examine, is_unfit, look_around
+    from cnnbench.machine.doctor import diagnose, is_unfit, probe_host
     from cnnbench.machine.fingerprint import cpu_device, fingerprint
     from cnnbench.machine.inventory import take_inventory
 
@@ -150,7 +150,7 @@ def doctor(context: click.Context, /, as_json: bool) -> None:
         click.echo(f"warning: {error}", err=True)
         gpus, software, torch_gpus = nvml.list_gpus(), None, None
         machine = fingerprint((cpu_device(), *gpus.devices))
-    findings = examine(machine, software, gpus, torch_gpus, look_around(gpus))
+    findings = diagnose(machine, software, gpus, torch_gpus, probe_host(gpus))
     if as_json:
         click.echo(json.dumps([finding.model_dump() for finding in findings], indent=2))
     else:
@@ -175,14 +175,14 @@ def schema(name: str | None) -> None:
 def _schema(name: str) -> dict[str, object]:
     from pydantic import TypeAdapter
 
-    from cnnbench.gate.profile import NoiseProfile
-    from cnnbench.gate.recording import CheckRecord
-    from cnnbench.machine.doctor import Finding
-    from cnnbench.machine.measured import DevicesReport
+    from cnnbench.machine.doctor import DoctorFinding
+    from cnnbench.machine.measured_peaks import DevicesReport
+    from cnnbench.regression.check_record import CheckRecord
+    from cnnbench.regression.noise_profile import NoiseProfile
     from cnnbench.schema import Record, RunHeader
 
     if name == "doctor":
-        return TypeAdapter(list[Finding]).json_schema()
+        return TypeAdapter(list[DoctorFinding]).json_schema()
     models: dict[str, type[BaseModel]] = {
         "check": CheckRecord,
         "devices": DevicesReport,

@@ -19,10 +19,10 @@ import click
 
 from cnnbench import __version__
 from cnnbench.cli import verbosity
-from cnnbench.cli.completion import COMPLETE, answer
+from cnnbench.cli.completion import COMPLETE_VARIABLE, answer_shell
 from cnnbench.cli.verbosity import SAY_LESS, SAY_MORE, Verbosity
 from cnnbench.errors import CnnbenchError, ExitCode
-from cnnbench.report.safe import printable
+from cnnbench.report.escaping import printable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -31,50 +31,62 @@ INTERNAL_ERROR = 70
 """An error in cnnbench itself, sysexits' EX_SOFTWARE: 1 is a finding and 2 the caller's mistake, so neither will do."""
 BROKEN_PIPE = 141
 """Whoever read our output left (`| head`): 128 + SIGPIPE, as a shell reports it of any program. Not 0: jobs may have failed."""
-REPORT = "run again with -v for the traceback, and report it with the command"
+REPORT_HINT = "run again with -v for the traceback, and report it with the command"
 
 
-class Lazy(NamedTuple):
+class LazyCommand(NamedTuple):
     """A command that is imported when it is called: `module:attribute`, and its line in the list of commands."""
 
     target: str
     short_help: str
 
 
-COMMANDS: dict[str, Lazy] = {
-    "run": Lazy("cnnbench.cli.run:run", "Measure the jobs of a suite and print their table."),
-    "show": Lazy("cnnbench.cli.show:show", "Print the table of results measured before."),
-    "report": Lazy("cnnbench.cli.report:report", "Make a page, document or tables of results, with charts."),
-    "compare": Lazy("cnnbench.cli.compare:compare", "Divide the times of two machines, runs or ledgers, row by row."),
-    "stopping": Lazy("cnnbench.cli.learning:stopping", "Say what the lecture's 100 % means, epoch by epoch."),
-    "bands": Lazy("cnnbench.cli.learning:bands", "Say what accuracy a recipe ends with, over seeds."),
-    "converge": Lazy("cnnbench.cli.learning:converge", "Test whether each faster mode learns as well."),
-    "claims": Lazy("cnnbench.cli.claims:claims", "Say whether the open class keeps its claims."),
-    "devices": Lazy("cnnbench.cli.machine:devices", "Show each processor with its theoretical and measured peaks."),
-    "doctor": Lazy("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
-    "fleet": Lazy("cnnbench.cli.fleet:fleet", "Run suites on the nodes of a Slurm cluster, one table of all."),
-    "merge": Lazy("cnnbench.cli.merge:merge", "Bring the ledgers of many machines into one tree."),
-    "ingest": Lazy("cnnbench.cli.ingest:ingest", "Read pytest-benchmark's files as a table, CSV or JSON."),
-    "export": Lazy("cnnbench.cli.export:export", "Write results in the formats of other tools, or CSV."),
-    "audit": Lazy("cnnbench.cli.audit:audit", "Re-derive every printed figure from the raw records."),
-    "history": Lazy("cnnbench.cli.history:history", "Show each row over all recorded runs, as a table or a picture."),
-    "baseline": Lazy(
+COMMANDS: dict[str, LazyCommand] = {
+    "run": LazyCommand("cnnbench.cli.run:run", "Measure the jobs of a suite and print their table."),
+    "show": LazyCommand("cnnbench.cli.show:show", "Print the table of results measured before."),
+    "report": LazyCommand("cnnbench.cli.report:report", "Make a page, document or tables of results, with charts."),
+    "compare": LazyCommand(
+        "cnnbench.cli.compare:compare", "Divide the times of two machines, runs or ledgers, row by row."
+    ),
+    "stopping": LazyCommand("cnnbench.cli.learning:stopping", "Say what the lecture's 100 % means, epoch by epoch."),
+    "bands": LazyCommand("cnnbench.cli.learning:bands", "Say what accuracy a recipe ends with, over seeds."),
+    "converge": LazyCommand("cnnbench.cli.learning:converge", "Test whether each faster mode learns as well."),
+    "claims": LazyCommand("cnnbench.cli.open_division:claims", "Say whether the open class keeps its claims."),
+    "devices": LazyCommand(
+        "cnnbench.cli.machine:devices", "Show each processor with its theoretical and measured peaks."
+    ),
+    "doctor": LazyCommand("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
+    "fleet": LazyCommand(
+        "cnnbench.cli.cluster:cluster", "Run suites on the nodes of a Slurm cluster, one table of all."
+    ),
+    "merge": LazyCommand("cnnbench.cli.merge:merge", "Bring the ledgers of many machines into one tree."),
+    "ingest": LazyCommand("cnnbench.cli.ingest:ingest", "Read pytest-benchmark's files as a table, CSV or JSON."),
+    "export": LazyCommand("cnnbench.cli.export:export", "Write results in the formats of other tools, or CSV."),
+    "audit": LazyCommand("cnnbench.cli.audit:audit", "Re-derive every printed figure from the raw records."),
+    "history": LazyCommand(
+        "cnnbench.cli.history:history", "Show each row over all recorded runs, as a table or a picture."
+    ),
+    "baseline": LazyCommand(
         "cnnbench.cli.baseline:baseline", "Store figures of runs under a name, and hold later runs to them."
     ),
-    "check": Lazy("cnnbench.cli.check:check", "Hold two revisions, environments or settings against each other."),
-    "calibrate": Lazy(
+    "check": LazyCommand(
+        "cnnbench.cli.check:check", "Hold two revisions, environments or settings against each other."
+    ),
+    "calibrate": LazyCommand(
         "cnnbench.cli.calibrate:calibrate", "Measure this machine's noise for a suite, and what shows in it."
     ),
-    "selftest": Lazy("cnnbench.cli.selftest:selftest", "Inject real work and see the regression check find it."),
-    "proof": Lazy("cnnbench.cli.proof:proof", "Measure how often the regression check errs, by simulation."),
-    "profile": Lazy("cnnbench.cli.profile:profile", "Show where a training step's time goes, rung by rung."),
-    "explain": Lazy("cnnbench.cli.explain:explain", "Work out a network layer by layer, or beside its slide."),
-    "outsize": Lazy("cnnbench.cli.explain:outsize", "Work out the output size of a convolution or pooling."),
-    "list": Lazy("cnnbench.cli.catalog:list_command", "List the suites and workloads there are."),
-    "validate": Lazy("cnnbench.cli.catalog:validate", "Check suite files, naming every mistake."),
-    "schema": Lazy("cnnbench.cli.machine:schema", "Print the JSON schema of what cnnbench writes."),
-    "data": Lazy("cnnbench.cli.data:data", "Fetch, verify and find MNIST."),
-    "completion": Lazy("cnnbench.cli.completion:completion", "Print the script that completes words in your shell."),
+    "selftest": LazyCommand("cnnbench.cli.selftest:selftest", "Inject real work and see the regression check find it."),
+    "proof": LazyCommand("cnnbench.cli.proof:proof", "Measure how often the regression check errs, by simulation."),
+    "profile": LazyCommand("cnnbench.cli.profile:profile", "Show where a training step's time goes, rung by rung."),
+    "explain": LazyCommand("cnnbench.cli.explain:explain", "Work out a network layer by layer, or beside its slide."),
+    "outsize": LazyCommand("cnnbench.cli.explain:outsize", "Work out the output size of a convolution or pooling."),
+    "list": LazyCommand("cnnbench.cli.list:list_command", "List the suites and workloads there are."),
+    "validate": LazyCommand("cnnbench.cli.list:validate", "Check suite files, naming every mistake."),
+    "schema": LazyCommand("cnnbench.cli.machine:schema", "Print the JSON schema of what cnnbench writes."),
+    "data": LazyCommand("cnnbench.cli.data:data", "Fetch, verify and find MNIST."),
+    "completion": LazyCommand(
+        "cnnbench.cli.completion:completion", "Print the script that completes words in your shell."
+    ),
 }
 
 
@@ -142,10 +154,10 @@ def cli(context: click.Context, verbose: int, quiet: int, no_settings: bool) -> 
     """
     verbosity.remember(context)
     if not no_settings:
-        from cnnbench.cli.settings import defaults_of
+        from cnnbench.cli.settings import make_defaults
 
         # A mapping that reads the files when a command first asks it; click looks things up in it and never writes.
-        context.default_map = defaults_of(cli)  # type: ignore[assignment]
+        context.default_map = make_defaults(cli)  # type: ignore[assignment]
 
 
 def run_cli(arguments: Sequence[str] | None = None) -> int:
@@ -159,7 +171,7 @@ def run_cli(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
-        return _say(_describe(error), ExitCode.USAGE)
+        return _print_error(_describe(error), ExitCode.USAGE)
     except KeyboardInterrupt:  # a second Ctrl-C, while the first was being answered
         return ExitCode.INTERRUPTED
     return code
@@ -168,33 +180,33 @@ def run_cli(arguments: Sequence[str] | None = None) -> int:
 def _exit_code(arguments: Sequence[str]) -> int:
     counted = Verbosity()
     try:
-        if request := os.environ.get(COMPLETE):
-            return answer(cli, request)
+        if request := os.environ.get(COMPLETE_VARIABLE):
+            return answer_shell(cli, request)
         # Not cli.main(): it ends a broken pipe with 1, which here means a finding.
         with cli.make_context("cnnbench", list(arguments), obj=counted) as context:
             cli.invoke(context)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        return _say(error.format_message(), ExitCode.USAGE, prefix="")
+        return _print_error(error.format_message(), ExitCode.USAGE, prefix="")
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "cnnbench"
-        return _say(f"{error.format_message()}\ntry `{where} --help`", ExitCode.USAGE)
+        return _print_error(f"{error.format_message()}\ntry `{where} --help`", ExitCode.USAGE)
     except click.ClickException as error:
-        return _say(error.format_message(), ExitCode.USAGE)
+        return _print_error(error.format_message(), ExitCode.USAGE)
     except CnnbenchError as error:
         _show_traceback(counted, from_level=2)
-        return _say(str(error), error.exit_code)
+        return _print_error(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        return _say("interrupted", ExitCode.INTERRUPTED, prefix="")
+        return _print_error("interrupted", ExitCode.INTERRUPTED, prefix="")
     except BrokenPipeError:
         raise
     except OSError as error:
         _show_traceback(counted, from_level=2)
-        return _say(_describe(error), ExitCode.USAGE)
+        return _print_error(_describe(error), ExitCode.USAGE)
     except Exception as error:  # the one broad door of the command line
         _show_traceback(counted)
-        return _say(f"internal error, {type(error).__name__}: {error}; {REPORT}", INTERNAL_ERROR)
+        return _print_error(f"internal error, {type(error).__name__}: {error}; {REPORT_HINT}", INTERNAL_ERROR)
     return ExitCode.DONE
 
 
@@ -204,7 +216,7 @@ def _describe(error: OSError) -> str:
     return f"{where}{error.strerror or error}; check that the place exists, may be written and has room"
 
 
-def _say(message: str, code: int, *, prefix: str = "error: ") -> int:
+def _print_error(message: str, code: int, *, prefix: str = "error: ") -> int:
     click.echo(printable(f"{prefix}{message}"), err=True)
     return int(code)
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from cnnbench.merge import Entry, Merged, Status
+    from cnnbench.merge import Entry, MergeResult, MergeStatus
 
-DONE: dict[Status, str] = {"brought": "brought", "longer": "longer", "there": "already there"}
-PLANNED: dict[Status, str] = {"brought": "to bring", "longer": "to replace by longer", "there": "already there"}
-LEFT_OUT: dict[Status, str] = {"conflict": "CONFLICT", "alive": "ALIVE", "refused": "REFUSED"}
+DONE: dict[MergeStatus, str] = {"brought": "brought", "longer": "longer", "there": "already there"}
+PLANNED: dict[MergeStatus, str] = {"brought": "to bring", "longer": "to replace by longer", "there": "already there"}
+LEFT_OUT: dict[MergeStatus, str] = {"conflict": "CONFLICT", "alive": "ALIVE", "refused": "REFUSED"}
 
 
 @click.command()
@@ -51,7 +51,7 @@ def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dr
     context.exit(merged.exit_code)
 
 
-def _document(merged: Merged, dry_run: bool) -> dict[str, Any]:
+def _document(merged: MergeResult, dry_run: bool) -> dict[str, Any]:
     return {
         "results": str(merged.results),
         "dry_run": dry_run,
@@ -74,63 +74,63 @@ def _entry(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _print(merged: Merged, dry_run: bool, loudness: int) -> None:
+def _print(merged: MergeResult, dry_run: bool, verbosity: int) -> None:
     """The outcome on standard output; on standard error what to know about it."""
     for path in merged.empty:
-        _say(f"warning: {path}: no *.jsonl under it", err=True)
+        _print_line(f"warning: {path}: no *.jsonl under it", err=True)
     for entry in merged.entries:
         for problem in entry.problems:
-            _say(f"warning: {problem}", err=True)
+            _print_line(f"warning: {problem}", err=True)
         if entry.status in LEFT_OUT:
-            _say(f"{LEFT_OUT[entry.status]}  {_why(entry)}")
-        elif loudness > 0 or (loudness == 0 and (entry.status != "there" or entry.notes)):
-            _say(f"{(PLANNED if dry_run else DONE)[entry.status]}  {_what(entry)}")
-    if loudness < 0:
+            _print_line(f"{LEFT_OUT[entry.status]}  {_explain_left_out(entry)}")
+        elif verbosity > 0 or (verbosity == 0 and (entry.status != "there" or entry.notes)):
+            _print_line(f"{(PLANNED if dry_run else DONE)[entry.status]}  {_describe_entry(entry)}")
+    if verbosity < 0:
         return
-    _say(_summary(merged, dry_run))
+    _print_line(_summary(merged, dry_run))
     if merged.records and not dry_run:
-        _say(_hint(merged.results), err=True)
+        _print_line(_next_command(merged.results), err=True)
 
 
-def _why(entry: Entry) -> str:
+def _explain_left_out(entry: Entry) -> str:
     why = "; ".join(entry.notes)
     if entry.status != "conflict":
         return why
     return f"{entry.target}: {why}; neither was overwritten; set the wrong one aside and merge again"
 
 
-def _what(entry: Entry) -> str:
+def _describe_entry(entry: Entry) -> str:
     one = {"run": "record", "reference": "row"}[entry.kind or "run"]
     origin = f" from {entry.sources[0]}" if entry.status != "there" else ""
     notes = "".join(f"; {note}" for note in entry.notes)
-    return f"{entry.target}: {_many(entry.records, one)}{origin}{notes}"
+    return f"{entry.target}: {_format_count(entry.records, one)}{origin}{notes}"
 
 
-def _summary(merged: Merged, dry_run: bool) -> str:
+def _summary(merged: MergeResult, dry_run: bool) -> str:
     """`3 ledgers brought, 2 already there, 1 longer, 0 conflicts; 120 records in all`, and what else there was."""
     brought = "to bring" if dry_run else "brought"
     parts = [
-        f"{_many(merged.count('brought', kind='run'), 'ledger')} {brought}",
+        f"{_format_count(merged.count('brought', kind='run'), 'ledger')} {brought}",
         f"{merged.count('there', kind='run')} already there",
         f"{merged.count('longer', kind='run')} longer",
-        _many(merged.count("conflict"), "conflict"),
+        _format_count(merged.count("conflict"), "conflict"),
     ]
     if left_out := merged.count("alive", "refused"):
         parts.append(f"{left_out} left out")
     if rows := merged.count("brought", "longer", kind="reference"):
-        parts.append(f"{_many(rows, 'file')} of published rows {brought}")
-    return f"{', '.join(parts)}; {_many(merged.records, 'record')} in all"
+        parts.append(f"{_format_count(rows, 'file')} of published rows {brought}")
+    return f"{', '.join(parts)}; {_format_count(merged.records, 'record')} in all"
 
 
-def _many(number: int, one: str) -> str:
+def _format_count(number: int, one: str) -> str:
     return f"{number:,} {one}{'' if number == 1 else 's'}"
 
 
-def _hint(results: Path) -> str:
+def _next_command(results: Path) -> str:
     return f"now: cnnbench report {results} -o report.html"
 
 
-def _say(text: str, *, err: bool = False) -> None:
+def _print_line(text: str, *, err: bool = False) -> None:
     """One line: names come out of other people's files and folders, so what is no letter is shown by its code."""
     shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
     encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from cnnbench.report.text import Format
 
 
-def emit(report: Report, format: Format, path: Path | None) -> None:
+def emit_report(report: Report, format: Format, path: Path | None) -> None:
     """Print the report, or write it to the path and say so. Raises UsageError where that cannot be written."""
     from cnnbench.report import text
 
     if path is not None:
-        save(path, text.render(report, format))
+        save_file(path, text.render(report, format))
         click.echo(f"wrote {path}", err=True)
         return
     rendered = text.render(report, format, width=terminal_width(), color=sys.stdout.isatty())
@@ -41,14 +41,14 @@ def printable(text: str) -> str:
     return text.encode(encoding, errors="replace").decode(encoding)
 
 
-def draw(chart: Chart, ending: str) -> str | bytes:
+def draw_chart(chart: Chart, ending: str) -> str | bytes:
     """The picture for a file of that ending: a PNG for `.png`, else an SVG."""
-    from cnnbench.report import pictures
+    from cnnbench.report import chart_images
 
-    return pictures.png(chart) if ending == ".png" else pictures.svg(chart)
+    return chart_images.png(chart) if ending == ".png" else chart_images.svg(chart)
 
 
-def save(path: Path, content: str | bytes, *, make_folder: bool = False) -> None:
+def save_file(path: Path, content: str | bytes, *, make_folder: bool = False) -> None:
     """Write the file whole: what was there stays until all of the new is written. Raises UsageError where it cannot be."""
     special = path.exists() and not path.is_file()  # /dev/stdout, a pipe: nothing to replace
     target = path if special else path.with_name(f".{path.name}.part")

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cnnbench.machine.inventory import Inventory
-    from cnnbench.profiling import Profiled, Rung
+    from cnnbench.profile_model import ProfileJob, ProfileResult
 
 
 @click.command()
-@click.argument("name", metavar="WORKLOAD", shell_complete=completion.workload_names)
+@click.argument("name", metavar="WORKLOAD", shell_complete=completion.complete_workloads)
 @click.option(
     "-s",
     "--set",
@@ -84,20 +84,20 @@ def profile(context: click.Context, /, name: str, **options: Any) -> None:
     from cnnbench import workloads
     from cnnbench.cli.verbosity import verbosity
     from cnnbench.machine.inventory import take_inventory
-    from cnnbench.plan import rungs as planning
+    from cnnbench.plan import profile_jobs as planning
     from cnnbench.report import profile as words
 
     workload = workloads.find(name)
-    settings = planning.settings_of(options["settings"], workload)
-    folder = None if options["trace"] is None else _folder(options["trace"])
+    settings = planning.parse_settings(options["settings"], workload)
+    folder = None if options["trace"] is None else _make_trace_folder(options["trace"])
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(stderr=True, soft_wrap=True)
     inventory = take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
-    rungs, directory = _planned(context, options, workload, settings, inventory, console)
-    shown = _profiled(rungs, inventory, directory, folder, console if verbosity(context) >= 0 else None)
+    variants, directory = _plan_profiles(context, options, workload, settings, inventory, console)
+    shown = _run_profiles(variants, inventory, directory, folder, console if verbosity(context) >= 0 else None)
     report, document, format_ = words.report(shown, options["top"]), words.document(shown), options["format_"]
     if options["output"] is not None:
-        out.save(options["output"], words.render(report, document, format_))
+        out.save_file(options["output"], words.render(report, document, format_))
         click.echo(f"wrote {options['output']}", err=True)
     else:
         text = words.render(report, document, format_, width=out.terminal_width(), color=sys.stdout.isatty())
@@ -111,7 +111,7 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _folder(wanted: Path) -> Path:
+def _make_trace_folder(wanted: Path) -> Path:
     """The traces' folder, made where it is not there. Raises UsageError where nothing can be written in it."""
     try:
         wanted.mkdir(parents=True, exist_ok=True)
@@ -122,52 +122,56 @@ def _folder(wanted: Path) -> Path:
     return wanted
 
 
-def _planned(
+def _plan_profiles(
     context: click.Context,
     options: dict[str, Any],
     workload: Any,
     settings: Any,
     inventory: Inventory,
     console: Console,
-) -> tuple[tuple[Rung, ...], Path | None]:
+) -> tuple[tuple[ProfileJob, ...], Path | None]:
     """The rungs, and where their MNIST lies. Raises UsageError, DeviceError, DataError."""
     from cnnbench.cli.data import split_by_origin
-    from cnnbench.cli.run_plan import Digits
+    from cnnbench.cli.run_plan import MnistSource
     from cnnbench.machine.inventory import select
-    from cnnbench.plan import rungs as planning
+    from cnnbench.plan import profile_jobs as planning
 
     given = {**options, "directories": split_by_origin(context, options["data_dir"])}
-    digits = Digits(given, console, download=True)
-    found = planning.rungs(
+    mnist_source = MnistSource(given, console, download=True)
+    found = planning.make_profile_jobs(
         workload,
         settings,
         inventory.machine,
         select(inventory.devices, options["device"]),
-        data_kind=digits.kind,
+        data_kind=mnist_source.kind,
         steps=options["steps"],
         warmup_steps=options["warmup"],
         threads=options["threads"],
     )
-    return found, digits.directory_for([each.job for each in found])
+    return found, mnist_source.directory_for([each.job for each in found])
 
 
-def _profiled(
-    rungs: Sequence[Rung], inventory: Inventory, directory: Path | None, folder: Path | None, console: Console | None
-) -> list[Profiled]:
-    from cnnbench.runner.launch import Launch
-    from cnnbench.runner.profiles import profile as profile_rung
+def _run_profiles(
+    variants: Sequence[ProfileJob],
+    inventory: Inventory,
+    directory: Path | None,
+    folder: Path | None,
+    console: Console | None,
+) -> list[ProfileResult]:
+    from cnnbench.runner.launch import LaunchOptions
+    from cnnbench.runner.profiles import run_profile as profile_rung
 
     by_id = {device.id: device for device in inventory.devices}
-    shown: list[Profiled] = []
-    for rung in rungs:
+    shown: list[ProfileResult] = []
+    for variant in variants:
         if console is not None:
-            console.print(f"profiling {rung.title}: {rung.name}", highlight=False, markup=False)
-        options = Launch(data_dir=directory, device=by_id[rung.job.device])
-        trace = None if folder is None else folder / trace_name(rung)
-        shown.append(profile_rung(rung, options, trace))
+            console.print(f"profiling {variant.title}: {variant.name}", highlight=False, markup=False)
+        options = LaunchOptions(data_dir=directory, device=by_id[variant.job.device])
+        trace = None if folder is None else folder / trace_file_name(variant)
+        shown.append(profile_rung(variant, options, trace))
     return shown
 
 
-def trace_name(rung: Rung) -> str:
+def trace_file_name(variant: ProfileJob) -> str:
     """`mnist-cnn-b128-fp32-on-cpu-2-threads-native.json`: a trace of the same rung and settings is written over."""
-    return re.sub(r"[^a-z0-9.]+", "-", f"{rung.title} {rung.name}".lower()).strip("-.") + ".json"
+    return re.sub(r"[^a-z0-9.]+", "-", f"{variant.title} {variant.name}".lower()).strip("-.") + ".json"

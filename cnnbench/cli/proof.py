@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from cnnbench.cli.output import save
+from cnnbench.cli.output import save_file
 from cnnbench.errors import ExitCode, LedgerError, UsageError
 
 if TYPE_CHECKING:
-    from cnnbench.gate.noise import Trace
-    from cnnbench.gate.proof import Proof
+    from cnnbench.regression.false_alarm_study import FalseAlarmStudy
+    from cnnbench.regression.noise_models import Trace
     from cnnbench.schema import Record
 
-LEAST_PROCESSES = 3
-LEAST_BLOCKS = 10
+MIN_PROCESSES = 3
+MIN_BLOCKS = 10
 """Of a row of the ledgers, to be replayed as a trace."""
 
 
@@ -59,22 +59,22 @@ def proof(
 
     Exit 1 if a target is missed.
     """
-    from cnnbench.gate.proof import prove
-    from cnnbench.gate.proof_page import render
+    from cnnbench.regression.false_alarm_study import run_study
+    from cnnbench.regression.study_page import render_study
 
     if output is not None and output.suffix in (".json", ".svg"):
-        raise UsageError(f"{output}: counts and figure go beside the page; name the page, such as gate-proof.md")
+        raise UsageError(f"{output}: counts and figure go beside the page; name the page, such as false-alarms.md")
     if counts is not None:
         _refuse_simulation(context)
-        result, command = _read(counts)
+        result, command = _read_counts(counts)
     else:
-        command = _command(seed, checks, traces, output)
-        result = prove(seed, checks, _traces(traces), lambda name: click.echo(f"simulating: {name}", err=True))
+        command = _make_command(seed, checks, traces, output)
+        result = run_study(seed, checks, _load_traces(traces), lambda name: click.echo(f"simulating: {name}", err=True))
     if output is None:
-        click.echo(render(result, command), nl=False)
+        click.echo(render_study(result, command), nl=False)
     else:
-        for path, content in _files(result, command, output).items():
-            save(path, content)
+        for path, content in _render_files(result, command, output).items():
+            save_file(path, content)
     if not all(target.met for target in result.targets):
         context.exit(ExitCode.FINDING)
 
@@ -86,8 +86,8 @@ def _refuse_simulation(context: click.Context) -> None:
             raise UsageError(f"--from reads counts and simulates nothing: leave out --{name}")
 
 
-def _read(path: Path) -> tuple[Proof, str]:
-    from cnnbench.gate.proof_page import from_json
+def _read_counts(path: Path) -> tuple[FalseAlarmStudy, str]:
+    from cnnbench.regression.study_page import from_json
 
     try:
         return from_json(path.read_text(encoding="utf-8"))
@@ -95,28 +95,28 @@ def _read(path: Path) -> tuple[Proof, str]:
         raise LedgerError(f"{path}: {error}; give a .json that `cnnbench proof -o` wrote") from error
 
 
-def _files(result: Proof, command: str, page: Path) -> Mapping[Path, str]:
+def _render_files(result: FalseAlarmStudy, command: str, page: Path) -> Mapping[Path, str]:
     """The page and what lies beside it, by path."""
-    from cnnbench.gate.proof_page import Picture, render, to_json
-    from cnnbench.report import pictures
-    from cnnbench.report.charts.proof import false_alarms
+    from cnnbench.regression.study_page import StudyChart, render_study, to_json
+    from cnnbench.report import chart_images
+    from cnnbench.report.charts.false_alarms import false_alarms
 
     chart, figure = false_alarms(result), page.with_suffix(".svg")
     return {
-        page: render(result, command, Picture(figure.name, chart.alt, chart.caption)),
+        page: render_study(result, command, StudyChart(figure.name, chart.alt, chart.caption)),
         page.with_suffix(".json"): json.dumps(to_json(result, command), indent=1) + "\n",
-        figure: pictures.svg(chart),
+        figure: chart_images.svg(chart),
     }
 
 
-def _command(seed: int, checks: int, traces: tuple[Path, ...], output: Path | None) -> str:
+def _make_command(seed: int, checks: int, traces: tuple[Path, ...], output: Path | None) -> str:
     words = ["cnnbench proof", f"--seed {seed}", f"--checks {checks}", *(f"--traces {path}" for path in traces)]
     return " ".join([*words, *([f"-o {output}"] if output is not None else [])])
 
 
-def _traces(paths: tuple[Path, ...]) -> tuple[Trace, ...]:
+def _load_traces(paths: tuple[Path, ...]) -> tuple[Trace, ...]:
     from cnnbench import store
-    from cnnbench.gate.noise import make_trace
+    from cnnbench.regression.noise_models import make_trace
 
     found: list[Trace] = []
     for ledger in store.load_tree(paths).ledgers if paths else ():
@@ -126,7 +126,7 @@ def _traces(paths: tuple[Path, ...]) -> tuple[Trace, ...]:
                 rows.setdefault(record.job.row_key, []).append(record)
         for records in rows.values():
             blocks = [list(each.outcome.trial.block_seconds) for each in records if each.outcome.trial is not None]
-            if len(blocks) >= LEAST_PROCESSES and min(map(len, blocks)) >= LEAST_BLOCKS:
+            if len(blocks) >= MIN_PROCESSES and min(map(len, blocks)) >= MIN_BLOCKS:
                 job = records[0].job
                 what = f"{job.workload} b{job.batch_size} on {job.device}, threads {job.threads or 'as default'}"
                 size = f"{len(blocks)} processes of {min(map(len, blocks))} blocks of {job.block_steps} steps"

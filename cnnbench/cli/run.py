@@ -16,18 +16,18 @@ from cnnbench.errors import ExitCode, LedgerError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cnnbench.cli.run_plan import Opened
+    from cnnbench.cli.run_plan import OpenedRun
     from cnnbench.schema import Record
 
 
-def _copies(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+def _parse_copies(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
     if value in (None, "all") or (value.isdecimal() and int(value) >= 2):
         return value
     raise click.BadParameter(f"{value!r} is neither 'all' nor a number from 2 on", context, option)
 
 
 @click.command()
-@click.argument("suites", nargs=-1, required=True, metavar="SUITE...", shell_complete=completion.suites)
+@click.argument("suites", nargs=-1, required=True, metavar="SUITE...", shell_complete=completion.complete_suites)
 @click.option(
     "-d",
     "--device",
@@ -53,7 +53,7 @@ def _copies(context: click.Context, option: click.Parameter, value: str | None) 
 )
 @click.option(
     "--copies",
-    callback=_copies,
+    callback=_parse_copies,
     metavar="N|all",
     help="Each job as N copies at once, one a GPU (all: every GPU of a kind) or one a group of cores: which one is slow?",
 )
@@ -130,7 +130,7 @@ def run(context: click.Context, /, suites: tuple[str, ...], **options: Any) -> N
     """
     from rich.console import Console
 
-    from cnnbench.cli import run_nodes, run_plan, run_summary
+    from cnnbench.cli import run_multinode, run_plan, run_summary
     from cnnbench.cli.data import split_by_origin
     from cnnbench.cli.verbosity import verbosity as verbosity_of
     from cnnbench.machine.inventory import take_inventory
@@ -139,34 +139,34 @@ def run(context: click.Context, /, suites: tuple[str, ...], **options: Any) -> N
     console = Console(stderr=True, soft_wrap=True)
     verbosity = verbosity_of(context)
     options["directories"] = split_by_origin(context, options["data_dir"])
-    options["meeting"] = run_nodes.meeting(options)
+    options["meeting"] = run_multinode.rendezvous_option(options)
     if options["run_id"] and not options["resume"]:
         raise UsageError("--run-id names a run to go on with; it needs --resume")
     loaded = [load_suite(find_suite(name)) for name in suites]
     if options["tensorboard"] is not None:
-        options["tensorboard"] = run_plan.board_root(options["tensorboard"], make=not options["dry_run"])
+        options["tensorboard"] = run_plan.make_tensorboard_folder(options["tensorboard"], make=not options["dry_run"])
     inventory = take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
-    digits = run_plan.Digits(options, console, download=not options["dry_run"])
+    mnist_source = run_plan.MnistSource(options, console, download=not options["dry_run"])
     if options["dry_run"]:
-        header = run_plan.new_header(loaded, inventory, options, digits)
+        header = run_plan.new_header(loaded, inventory, options, mnist_source)
         run_plan.print_plan(header.plan, as_json=options["as_json"])
         return
     signal.signal(signal.SIGTERM, _interrupt)
     if options["node_rank"] > 0:
-        context.exit(run_nodes.take_part(loaded, inventory, options, console, digits))
-    opened = run_plan.open_run(loaded, inventory, options, console, digits)
-    summary = run_summary.Summary(console, context, opened.writer.path, verbosity)
+        context.exit(run_multinode.run_secondary_node(loaded, inventory, options, console, mnist_source))
+    opened = run_plan.open_run(loaded, inventory, options, console, mnist_source)
+    summary = run_summary.RunSummary(console, context, opened.writer.path, verbosity)
     try:
         with opened.writer:
             if verbosity >= 0:
-                run_summary.announce(console, opened.header, opened.todo, opened.writer.path)
+                run_summary.announce_run(console, opened.header, opened.todo, opened.writer.path)
             records = _measure(opened, options, console, verbosity)
     except (KeyboardInterrupt, LedgerError):
         with contextlib.suppress(LedgerError):  # a ledger that cannot even be read has said so already
-            summary.say(interrupted=True)
+            summary.print_summary(interrupted=True)
         raise
-    summary.measured()
-    summary.say(run_summary.report(opened.writer.path, options, verbosity))
+    summary.stop_clock()
+    summary.print_summary(run_summary.report_run(opened.writer.path, options, verbosity))
     if len(records) < len(opened.todo) or any(record.outcome.status != "ok" for record in records):
         context.exit(ExitCode.JOB_FAILED)
 
@@ -175,18 +175,18 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _measure(opened: Opened, options: dict[str, Any], console: Console, verbosity: int) -> tuple[Record, ...]:
+def _measure(opened: OpenedRun, options: dict[str, Any], console: Console, verbosity: int) -> tuple[Record, ...]:
     from cnnbench.cli.progress import Display
-    from cnnbench.runner.launch import Launch, Limits
+    from cnnbench.runner.launch import LaunchOptions, WorkerLimits
     from cnnbench.runner.run import execute
 
-    patience = Limits.hang_seconds + (options["rdzv_timeout"] if options["nodes"] > 1 else 0)
+    patience = WorkerLimits.hang_seconds + (options["rdzv_timeout"] if options["nodes"] > 1 else 0)
     display = Display(console, verbosity, opened.todo, opened.header.plan)
-    launch = Launch(
+    launch = LaunchOptions(
         data_dir=opened.data_dir,
         rendezvous=options["meeting"],
         energy=options["energy"],
-        limits=Limits(timeout_seconds=options["timeout"], hang_seconds=patience),
+        limits=WorkerLimits(timeout_seconds=options["timeout"], hang_seconds=patience),
         progress=not options["no_progress"],
     )
     try:
@@ -197,7 +197,7 @@ def _measure(opened: Opened, options: dict[str, Any], console: Console, verbosit
             launch,
             display,
             fail_fast=options["fail_fast"],
-            boards=options["tensorboard"],
+            tensorboard_root=options["tensorboard"],
         )
     finally:
         display.close()

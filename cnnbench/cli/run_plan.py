@@ -18,52 +18,52 @@ from cnnbench.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cnnbench.data import Resolved
+    from cnnbench.data import ResolvedData
     from cnnbench.machine.inventory import Inventory
     from cnnbench.plan.suite import Suite
-    from cnnbench.runner.run import Todo
+    from cnnbench.runner.run import PendingJob
     from cnnbench.schema import DataKind, Job, RunHeader
     from cnnbench.store import Writer
 
 
-class Opened(NamedTuple):
+class OpenedRun(NamedTuple):
     """A run about to be measured: its ledger, open; its header; what is to be done; where its MNIST lies, if it needs any."""
 
     writer: Writer
     header: RunHeader
-    todo: tuple[Todo, ...]
+    todo: tuple[PendingJob, ...]
     data_dir: Path | None
 
 
 def open_run(
-    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console, digits: Digits
-) -> Opened:
+    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console, mnist_source: MnistSource
+) -> OpenedRun:
     """The ledger to write, and what is to be done; a new run or the rest of an old one."""
     from cnnbench import store
-    from cnnbench.report.safe import plain
-    from cnnbench.runner.run import find_unfinished, remaining
+    from cnnbench.report.escaping import plain
+    from cnnbench.runner.run import find_unfinished, list_pending_jobs
 
     digests = {suite.name: suite.digest for suite in loaded}
     if not options["resume"]:
-        header = new_header(loaded, inventory, options, digits)
+        header = new_header(loaded, inventory, options, mnist_source)
         if not header.plan:
             raise UsageError(f"no job is left to run: -k {options['name_filter']!r} matches none of the plan's")
-        directory = digits.directory_for(header.plan)
-        return Opened(store.create(options["output"], header), header, remaining(header, ()), directory)
+        directory = mnist_source.directory_for(header.plan)
+        return OpenedRun(store.create(options["output"], header), header, list_pending_jobs(header, ()), directory)
     found = find_unfinished(options["output"], inventory.machine.id, digests, options["run_id"])
     writer, ledger = store.reopen(found.path)
     for problem in ledger.problems:
         console.print(f"warning: {plain(problem)}", highlight=False, markup=False)
     try:
-        _same_workloads(ledger.header)
-        directory = digits.directory_for(ledger.header.plan)
+        _require_same_workloads(ledger.header)
+        directory = mnist_source.directory_for(ledger.header.plan)
     except BaseException:
         writer.close()
         raise
-    return Opened(writer, ledger.header, remaining(ledger.header, ledger.records), directory)
+    return OpenedRun(writer, ledger.header, list_pending_jobs(ledger.header, ledger.records), directory)
 
 
-def _same_workloads(header: RunHeader) -> None:
+def _require_same_workloads(header: RunHeader) -> None:
     """Raises UsageError where a workload is another now than when the run was planned."""
     from cnnbench import workloads
 
@@ -75,7 +75,9 @@ def _same_workloads(header: RunHeader) -> None:
             )
 
 
-def new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], digits: Digits) -> RunHeader:
+def new_header(
+    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], mnist_source: MnistSource
+) -> RunHeader:
     """The plan and all it rests on."""
     from cnnbench import workloads
     from cnnbench.machine.fingerprint import boot_id
@@ -88,13 +90,13 @@ def new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str,
         raise UsageError(
             f"--nodes {options['nodes']} needs --seed, the same on every machine, so that all make the same plan"
         )
-    seed = _seed(loaded, options["seed"])
+    seed = _choose_seed(loaded, options["seed"])
     devices = select(inventory.devices, options["device"])
     plan = make_plan(
         loaded,
         inventory.machine,
         devices,
-        data_kind=digits.kind,
+        data_kind=mnist_source.kind,
         seed=seed,
         repeats=options["repeats"],
         threads=options["threads"],
@@ -129,11 +131,11 @@ def new_header(loaded: Sequence[Suite], inventory: Inventory, options: dict[str,
         machine=inventory.machine,
         software=inventory.software,
         plan=plan,
-        workloads=workloads.describe(job.workload for job in plan),
+        workloads=workloads.collect_header_facts(job.workload for job in plan),
     )
 
 
-def _seed(loaded: Sequence[Suite], wanted: int | None) -> int:
+def _choose_seed(loaded: Sequence[Suite], wanted: int | None) -> int:
     """The flag's, else the one the suites name, else a random one. Raises UsageError where two suites name different ones."""
     named = {suite.seed for suite in loaded if suite.seed is not None}
     if wanted is not None:
@@ -144,12 +146,12 @@ def _seed(loaded: Sequence[Suite], wanted: int | None) -> int:
     return named.pop() if named else secrets.randbelow(2**31)
 
 
-class Digits:
+class MnistSource:
     """Which digits this run trains on: asked at most once, when the plan first needs any."""
 
     def __init__(self, options: dict[str, Any], console: Console, *, download: bool) -> None:
         self._options, self._console, self._download = options, console, download
-        self._resolved: Resolved | None = None
+        self._resolved: ResolvedData | None = None
 
     def kind(self) -> DataKind:
         """For a suite's `data = "auto"`: MNIST where it is or can be had, else synthetic, said loudly."""
@@ -164,7 +166,7 @@ class Digits:
             self._resolve("mnist")
         return self._resolved.directory if self._resolved else None
 
-    def _resolve(self, kind: Literal["auto", "mnist"]) -> Resolved:
+    def _resolve(self, kind: Literal["auto", "mnist"]) -> ResolvedData:
         from cnnbench.cli.data import show_download
         from cnnbench.data import default_cache_dir, resolve
 
@@ -183,7 +185,7 @@ class Digits:
         return self._resolved
 
 
-def board_root(wanted: Path, *, make: bool) -> Path:
+def make_tensorboard_folder(wanted: Path, *, make: bool) -> Path:
     """The folder below which workers write TensorBoard runs, absolute, made where wanted.
 
     Raises UsageError where the package that writes them is not installed, or the folder cannot be made or written.
@@ -205,12 +207,12 @@ def board_root(wanted: Path, *, make: bool) -> Path:
 
 def print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
     """The plan on standard output, a line a job, or as JSON."""
-    from cnnbench.cli.progress import namer
+    from cnnbench.cli.progress import make_job_namer
 
     if as_json:
         click.echo(json.dumps([job.model_dump() for job in plan], indent=2))
         return
-    name = namer(plan)
+    name = make_job_namer(plan)
     for index, job in enumerate(plan, start=1):
         clock = (
             f"{job.blocks} x {job.block_steps} steps"

@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from cnnbench.cli.calibrated import find_profile, plan_of
-from cnnbench.cli.pairs import (
-    Ground,
-    alike,
+from cnnbench.cli.check_options import choose_plan, find_noise_profile
+from cnnbench.cli.check_setup import (
+    CheckSetup,
     cache_folder,
     make_header,
-    open_workers,
+    make_same_code_arms,
     pair_options,
-    read_percent,
-    survey,
+    parse_percent,
+    prepare_check,
+    prepare_workers,
 )
 from cnnbench.errors import ExitCode, UsageError, WorkerError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cnnbench.gate.prepare import Workers
-    from cnnbench.gate.recording import CheckHeader, CheckRecord
-    from cnnbench.pairing import Share
+    from cnnbench.paired_protocol import Injection
+    from cnnbench.regression.arms import Workers
+    from cnnbench.regression.check_record import CheckHeader, CheckRecord
 
-MOST_SHARE = 2.0
+MAX_INJECTED_SHARE = 2.0
 
 
-class Tested(NamedTuple):
+class SelftestResult(NamedTuple):
     """One check of the test: how much work was injected, what was expected, and how it ended."""
 
     share: float
@@ -72,7 +72,7 @@ class Tested(NamedTuple):
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.pass_context
 def selftest(context: click.Context, /, **options: Any) -> None:
-    """Check SUITE (default gate) against itself, once for each injected share of real work, and print what came of it.
+    """Check SUITE (default regression) against itself, once for each injected share of real work, and print what came of it.
 
     The work is part of the step itself, run again inside the timed region of head. Nothing injected must not be
     REGRESSED, twice the tolerance or more must be; the tolerance itself is expected INCONCLUSIVE. Exit 1 if one fails.
@@ -81,42 +81,42 @@ def selftest(context: click.Context, /, **options: Any) -> None:
 
     from cnnbench.cli.verbosity import verbosity as verbosity_of
 
-    options["suite"] = options["suite"] or "gate"
-    shares = _shares(options["inject"])
+    options["suite"] = options["suite"] or "regression"
+    shares = _parse_shares(options["inject"])
     console, verbosity = Console(stderr=True, soft_wrap=True), verbosity_of(context)
-    ground = survey(context, options, console)
-    tested = _run(ground, shares, options, console, verbosity)
+    setup = prepare_check(context, options, console)
+    tested = _run_checks(setup, shares, options, console, verbosity)
     if as_json := options["as_json"]:
-        click.echo(json.dumps([_values(each) for each in tested], indent=1))
-    for line in () if as_json else table(tested):
+        click.echo(json.dumps([_result_values(each) for each in tested], indent=1))
+    for line in () if as_json else format_table(tested):
         click.echo(line)
     if not all(each.holds for each in tested):
         context.exit(ExitCode.FINDING)
 
 
-def _shares(text: str) -> tuple[float, ...]:
-    shares = tuple(read_percent(part, "--inject") for part in text.split(","))
-    wrong = [share for share in shares if not 0 <= share <= MOST_SHARE]
+def _parse_shares(text: str) -> tuple[float, ...]:
+    shares = tuple(parse_percent(part, "--inject") for part in text.split(","))
+    wrong = [share for share in shares if not 0 <= share <= MAX_INJECTED_SHARE]
     if wrong:
-        raise UsageError(f"--inject {text!r}: from 0 to {100 * MOST_SHARE:.0f} %")
+        raise UsageError(f"--inject {text!r}: from 0 to {100 * MAX_INJECTED_SHARE:.0f} %")
     return shares
 
 
-def _run(
-    ground: Ground, shares: tuple[float, ...], options: dict[str, Any], console: Console, verbosity: int
-) -> list[Tested]:
-    from cnnbench.cli.blocks import announce
-    from cnnbench.gate.prepare import introduce, pair_jobs
+def _run_checks(
+    setup: CheckSetup, shares: tuple[float, ...], options: dict[str, Any], console: Console, verbosity: int
+) -> list[SelftestResult]:
+    from cnnbench.cli.check_progress import announce_check
+    from cnnbench.regression.arms import identify_arms, pair_jobs
 
-    pair = pair_jobs(ground.jobs, {}, {}, ground.inventory.machine.cores_allowed)
-    profile, note = find_profile(ground, options)
-    plan = plan_of(options, profile)
-    wishes, tested = alike(), []
-    with open_workers(ground, wishes, pair) as workers:
-        sides = introduce(workers, wishes)
+    pair = pair_jobs(setup.jobs, {}, {}, setup.inventory.machine.cores_allowed)
+    profile, note = find_noise_profile(setup, options)
+    plan = choose_plan(options, profile)
+    specs, tested = make_same_code_arms(), []
+    with prepare_workers(setup, specs, pair) as workers:
+        sides = identify_arms(workers, specs)
         for number, share in enumerate(shares):
-            header = make_header(ground, pair, sides, plan, options, profile, purpose="selftest")
-            found = _find(header, workers, ground, share)
+            header = make_header(setup, pair, sides, plan, options, profile, purpose="selftest")
+            found = _find_injected_work(header, workers, setup, share)
             header = header.model_copy(
                 update={
                     "seed": (header.seed + number) % 2**31,
@@ -124,66 +124,66 @@ def _run(
                 }
             )
             if verbosity >= 0:
-                announce(console, header, (note, f"injected  {100 * share:g} % of the step, again"))
-            tested.append(_check(header, workers, ground, share, found, options, console, verbosity))
+                announce_check(console, header, (note, f"injected  {100 * share:g} % of the step, again"))
+            tested.append(_run_one_check(header, workers, setup, share, found, options, console, verbosity))
     return tested
 
 
-def _find(header: CheckHeader, workers: Workers, ground: Ground, share: float) -> dict[int, Share]:
+def _find_injected_work(header: CheckHeader, workers: Workers, setup: CheckSetup, share: float) -> dict[int, Injection]:
     """The work to run again, by job. Raises WorkerError where none takes so long, or the worker fails."""
-    from cnnbench.gate.prepare import design_of
-    from cnnbench.runner.arms import ArmError
-    from cnnbench.runner.paired import find_shares
+    from cnnbench.regression.arms import make_block_design
+    from cnnbench.runner.arm_process import ArmError
+    from cnnbench.runner.paired import calibrate_injections
 
     if not share:
         return {}
     try:
-        return find_shares(design_of(header, ground.data_dir, ground.device.uuid), workers.start, share)
+        return calibrate_injections(make_block_design(header, setup.data_dir, setup.device.uuid), workers.start, share)
     except ArmError as error:
         raise WorkerError(f"the work to inject cannot be found: {error.failed.message}") from error
 
 
-def _check(
+def _run_one_check(
     header: CheckHeader,
     workers: Workers,
-    ground: Ground,
+    setup: CheckSetup,
     share: float,
-    found: dict[int, Share],
+    found: dict[int, Injection],
     options: dict[str, Any],
     console: Console,
     verbosity: int,
-) -> Tested:
-    from cnnbench.cli.blocks import PairDisplay
-    from cnnbench.gate import recording
-    from cnnbench.gate.drive import drive
-    from cnnbench.gate.prepare import design_of
-    from cnnbench.runner.paired import measure_block
+) -> SelftestResult:
+    from cnnbench.cli.check_progress import CheckDisplay
+    from cnnbench.regression import check_record
+    from cnnbench.regression.arms import make_block_design
+    from cnnbench.regression.loop import run_check
+    from cnnbench.runner.paired import measure_pair
 
-    design = design_of(header, ground.data_dir, ground.device.uuid)
+    design = make_block_design(header, setup.data_dir, setup.device.uuid)
     folder = options["output"] or cache_folder() / "checks"
     path = folder / f"selftest-{header.suite}-{100 * share:g}-{header.check_id}.json"
-    with recording.begin(path, header) as journal:
-        record = drive(
+    with check_record.begin_journal(path, header) as journal:
+        record = run_check(
             journal,
             header,
             (),
-            lambda number, stage, jobs: measure_block(design, workers.start, number, stage, jobs),
-            PairDisplay(console, verbosity, f"{100 * share:g} %: "),
+            lambda number, stage, jobs: measure_pair(design, workers.start, number, stage, jobs),
+            CheckDisplay(console, verbosity, f"{100 * share:g} %: "),
         )
-    recording.save(path, record)
+    check_record.save_record(path, record)
     measured = max((each.measured for each in found.values()), default=0.0)
-    return Tested(share, measured, _expected(share, header.plan.tolerance), record, path)
+    return SelftestResult(share, measured, _expected_outcome(share, header.plan.tolerance), record, path)
 
 
-def _expected(share: float, tolerance: float) -> str:
+def _expected_outcome(share: float, tolerance: float) -> str:
     if share == 0:
         return "not regressed"
     return "regressed" if share >= 2 * tolerance - 1e-9 else "inconclusive, likely"
 
 
-def spread_of(record: CheckRecord) -> float | None:
+def compute_spread(record: CheckRecord) -> float | None:
     """sigma_d of the noisiest job over the blocks of the first stage; None for fewer than two."""
-    from cnnbench.gate.observe import observe
+    from cnnbench.regression.differences import compute_differences
 
     header = record.header
     counted = [
@@ -193,11 +193,11 @@ def spread_of(record: CheckRecord) -> float | None:
     ]
     if len(counted) < 2:
         return None
-    found = observe(header, counted, tuple(sorted(header.jobs)))
+    found = compute_differences(header, counted, tuple(sorted(header.jobs)))
     return max(statistics.stdev(d) for series, d in found.items() if series.gated)
 
 
-def _values(each: Tested) -> dict[str, Any]:
+def _result_values(each: SelftestResult) -> dict[str, Any]:
     record = each.record
     return {
         "injected": each.share,
@@ -208,7 +208,7 @@ def _values(each: Tested) -> dict[str, Any]:
         "holds": each.holds,
         "blocks": len(record.blocks),
         "dropped": len(record.ending.dropped),
-        "sigma_d": spread_of(record),
+        "sigma_d": compute_spread(record),
         "minutes": sum(block.wall_seconds for block in record.blocks) / 60,
         "lines": list(record.ending.lines),
         "problem": record.ending.problem,
@@ -216,13 +216,13 @@ def _values(each: Tested) -> dict[str, Any]:
     }
 
 
-def table(tested: list[Tested]) -> list[str]:
+def format_table(tested: list[SelftestResult]) -> list[str]:
     """The checks as a Markdown table, and their verdicts in words below it."""
     rows = [
         "| injected | tolerance | expected | outcome | holds | sigma_d | blocks | minutes |",
         "| ---: | ---: | --- | --- | --- | ---: | ---: | ---: |",
     ]
-    for values in map(_values, tested):
+    for values in map(_result_values, tested):
         spread = "n/a" if values["sigma_d"] is None else f"{100 * values['sigma_d']:.2f} %"
         cells = (
             f"{100 * values['injected']:g} %",

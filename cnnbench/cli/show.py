@@ -9,7 +9,7 @@ import click
 
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
-from cnnbench.cli.sources import default_results
+from cnnbench.cli.sides import default_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     "--machine",
     "machine_id",
     metavar="ID",
-    shell_complete=completion.machines,
+    shell_complete=completion.complete_machines,
     help="Only this machine (its id or the id's beginning).",
 )
 @click.option(
     "--run",
     "run_id",
     metavar="ID",
-    shell_complete=completion.runs,
+    shell_complete=completion.complete_runs,
     help="Only this run (its id or the id's beginning).",
 )
 @click.option("--last", is_flag=True, help="Only the newest run.")
@@ -69,7 +69,7 @@ def show(
         all_runs=all_runs,
         only=only,
     )
-    out.emit(report, format_, output)
+    out.emit_report(report, format_, output)
 
 
 def report_paths(
@@ -86,16 +86,16 @@ def report_paths(
 
     Raises UsageError where there is nothing to show, LedgerError where a path does not exist.
     """
-    from cnnbench.cli.gather import Selection, gather
+    from cnnbench.cli.load_results import Selection, load_results
     from cnnbench.report import tables
 
     selection = Selection(machine_id, run_id, last, all_runs)
-    gathered = gather(list(paths) or [default_results()], selection, references_suffice=with_lecture)
+    loaded = load_results(list(paths) or [default_results()], selection, published_suffice=with_lecture)
     return tables.build(
-        gathered.comparison,
-        with_references=with_lecture,
+        loaded.comparison,
+        with_published=with_lecture,
         all_runs=all_runs,
-        problems=gathered.problems,
-        digests=gathered.digests,
+        problems=loaded.problems,
+        digests=loaded.digests,
         only=only,
     )

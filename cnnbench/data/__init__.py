@@ -4,23 +4,23 @@ The command line asks `resolve` once which digits a run uses; each worker then c
 verified uint8 arrays. Nothing here prints or reads an environment variable, and numpy is the only heavy import.
 """
 
-from cnnbench.data.dataset import Dataset, load, reopen, unpack
+from cnnbench.data.dataset import Dataset, load, read_decompressed, write_decompressed
 from cnnbench.data.download import MIRRORS, DataUnavailableError, fetch
-from cnnbench.data.locate import Found, Origin, Resolved, default_cache_dir, find, list_candidates, resolve
+from cnnbench.data.source import MnistDirectory, Origin, ResolvedData, default_cache_dir, find, list_candidates, resolve
 
 __all__ = [
     "MIRRORS",
     "DataUnavailableError",
     "Dataset",
-    "Found",
+    "MnistDirectory",
     "Origin",
-    "Resolved",
+    "ResolvedData",
     "default_cache_dir",
     "fetch",
     "find",
     "list_candidates",
     "load",
-    "reopen",
+    "read_decompressed",
     "resolve",
-    "unpack",
+    "write_decompressed",
 ]

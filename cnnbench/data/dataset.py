@@ -63,8 +63,8 @@ def load(kind: DataKind, split: Split, directory: Path | None) -> Dataset:
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-def unpack(dataset: Dataset) -> IO[bytes]:
-    """The verified digits, decompressed, in a file without a name that goes with the process: what `reopen` reads."""
+def write_decompressed(dataset: Dataset) -> IO[bytes]:
+    """The verified digits, decompressed, in a file without a name that goes with the process: what `read_decompressed` reads."""
     file = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process lives
     for name in ARRAYS:
         np.save(file, getattr(dataset, name), allow_pickle=False)
@@ -72,8 +72,8 @@ def unpack(dataset: Dataset) -> IO[bytes]:
     return file
 
 
-def reopen(file: IO[bytes], like: Dataset) -> Dataset:
-    """The digits that `unpack` wrote of `like`, read from the file's beginning."""
+def read_decompressed(file: IO[bytes], like: Dataset) -> Dataset:
+    """The digits that `write_decompressed` wrote of `like`, read from the file's beginning."""
     file.seek(0)
     content = io.BytesIO(file.read())
     arrays = {name: np.load(content, allow_pickle=False) for name in ARRAYS}

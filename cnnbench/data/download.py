@@ -63,7 +63,7 @@ class Headers(Protocol):
 
 Opener = Callable[[str, float], Response]
 """Opens a URL with a timeout in seconds for each network operation; raises OSError or HTTPException."""
-Progress = Callable[[str, int, int | None], None]
+OnDownloadProgress = Callable[[str, int, int | None], None]
 """Called with a file's name, the bytes that have come and the bytes expected (None where the mirror does not say)."""
 
 
@@ -77,7 +77,7 @@ def open_url(url: str, timeout_seconds: float) -> Response:
 def fetch(
     directory: Path,
     *,
-    on_progress: Progress | None = None,
+    on_progress: OnDownloadProgress | None = None,
     mirrors: Sequence[str] = MIRRORS,
     opener: Opener = open_url,
     pause: Callable[[float], None] = time.sleep,
@@ -87,13 +87,13 @@ def fetch(
     Raises DataUnavailableError where no mirror gives a file (after 17 s where nothing answers; there is no limit while
     bytes flow) or the directory cannot be written, DataError where a file already there is not MNIST's.
     """
-    lacking = [file for file in mnist.FILES if not _holds(directory, file)]
+    lacking = [file for file in mnist.FILES if not _has_file(directory, file)]
     if not lacking:
         return
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for file in lacking:
-            _fetch_file(directory, file, on_progress or _ignore, mirrors, opener, pause)
+            _fetch_file(directory, file, on_progress or _ignore_progress, mirrors, opener, pause)
     except OSError as error:
         raise DataUnavailableError(
             f"{directory}: MNIST cannot be kept here ({error.strerror or error}); "
@@ -101,11 +101,11 @@ def fetch(
         ) from error
 
 
-def _ignore(name: str, done_bytes: int, total_bytes: int | None) -> None:
+def _ignore_progress(name: str, done_bytes: int, total_bytes: int | None) -> None:
     """Progress that nobody watches."""
 
 
-def _holds(directory: Path, file: mnist.IdxFile) -> bool:
+def _has_file(directory: Path, file: mnist.IdxFile) -> bool:
     path = mnist.locate_file(directory, file)
     if path is None:
         return False
@@ -116,7 +116,7 @@ def _holds(directory: Path, file: mnist.IdxFile) -> bool:
 def _fetch_file(
     directory: Path,
     file: mnist.IdxFile,
-    on_progress: Progress,
+    on_progress: OnDownloadProgress,
     mirrors: Sequence[str],
     opener: Opener,
     pause: Callable[[float], None],
@@ -127,7 +127,7 @@ def _fetch_file(
         if attempt and attempt % len(mirrors) == 0:
             pause(PAUSE_SECONDS)
         mirror = mirrors[attempt % len(mirrors)]
-        with _temporary(directory, file.name) as (path, archive):
+        with _open_temporary(directory, file.name) as (path, archive):
             try:
                 _download(f"{mirror}{file.name}.gz", file.name, archive, on_progress, opener)
                 mnist.read_verified(path, file)
@@ -152,7 +152,7 @@ def _reason(error: Exception, temporary: Path) -> str:
 
 
 @contextlib.contextmanager
-def _temporary(directory: Path, name: str) -> Iterator[tuple[Path, BinaryIO]]:
+def _open_temporary(directory: Path, name: str) -> Iterator[tuple[Path, BinaryIO]]:
     """An open file in the directory that is gone afterwards, unless it was renamed."""
     descriptor, text = tempfile.mkstemp(dir=directory, prefix=f".{name}.", suffix=".gz")
     path = Path(text)
@@ -163,7 +163,7 @@ def _temporary(directory: Path, name: str) -> Iterator[tuple[Path, BinaryIO]]:
         path.unlink(missing_ok=True)
 
 
-def _download(url: str, name: str, archive: BinaryIO, on_progress: Progress, opener: Opener) -> None:
+def _download(url: str, name: str, archive: BinaryIO, on_progress: OnDownloadProgress, opener: Opener) -> None:
     """Write what the URL gives, down to the disk. Raises _MirrorError for whatever the network or the mirror did."""
     done_bytes = 0
     with contextlib.closing(_open_in_time(opener, url)) as response:

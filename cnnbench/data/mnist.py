@@ -96,7 +96,7 @@ def read_verified(path: Path, file: IdxFile) -> bytes:
     try:
         contents = _read_contents(path, file.size + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise _wrong(path, f"is truncated or corrupt: {error}") from error
+        raise _make_data_error(path, f"is truncated or corrupt: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check that it is a file you may read") from error
     _check(path, file, contents)
@@ -130,25 +130,27 @@ def _read_contents(path: Path, limit: int) -> bytes:
 
 def _check(path: Path, file: IdxFile, contents: bytes) -> None:
     if not contents:
-        raise _wrong(path, "is empty")
+        raise _make_data_error(path, "is empty")
     header = file.header_bytes
     if contents[:4] != header[:4]:
-        raise _wrong(path, f"has the magic number 0x{contents[:4].hex()}, not the 0x{header[:4].hex()} of its kind")
+        raise _make_data_error(
+            path, f"has the magic number 0x{contents[:4].hex()}, not the 0x{header[:4].hex()} of its kind"
+        )
     if contents[: len(header)] != header[: len(contents)]:
         dimensions = [int.from_bytes(contents[at : at + 4], "big") for at in range(4, len(header), 4)]
-        raise _wrong(path, f"has the dimensions {dimensions}, not {list(file.shape)}")
+        raise _make_data_error(path, f"has the dimensions {dimensions}, not {list(file.shape)}")
     if len(contents) < file.size:
-        raise _wrong(path, f"is truncated: {len(contents):,} bytes of {file.size:,} after decompression")
+        raise _make_data_error(path, f"is truncated: {len(contents):,} bytes of {file.size:,} after decompression")
     if len(contents) > file.size:
-        raise _wrong(path, f"is longer than the {file.size:,} bytes it should have after decompression")
+        raise _make_data_error(path, f"is longer than the {file.size:,} bytes it should have after decompression")
     found = hashlib.sha256(contents).hexdigest()
     if found != file.sha256:
-        raise _wrong(
+        raise _make_data_error(
             path,
             f"is not MNIST's {file.name}: SHA-256 of its contents {found}, not {file.sha256} "
             "(damaged, or another data set under the same file names)",
         )
 
 
-def _wrong(path: Path, what: str) -> DataError:
+def _make_data_error(path: Path, what: str) -> DataError:
     return DataError(f"{path}: {what}; delete or move this file, then {remedy(path.parent)}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cnnbench.devices.base import Attached, Backend, Found
+from cnnbench.devices.base import Attached, Backend, DevicesFound
 from cnnbench.devices.cpu import CpuBackend
 from cnnbench.devices.cuda import CudaBackend
 from cnnbench.devices.mps import MpsBackend
 from cnnbench.devices.xpu import XpuBackend
 from cnnbench.errors import DeviceError
 
-__all__ = ["Attached", "Backend", "Found", "backend"]
+__all__ = ["Attached", "Backend", "DevicesFound", "backend"]
 
 _BACKENDS: dict[str, Backend] = {
     "cpu": CpuBackend(),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
+class DevicesFound:
     """Devices of one vendor, and why there are none where the question could not be answered."""
 
     devices: tuple[Device, ...] = ()
@@ -59,7 +59,7 @@ class Backend(Protocol):
 
     kind: DeviceKind
 
-    def find(self) -> Found:
+    def find(self) -> DevicesFound:
         """The vendor's devices, without importing torch, in well under a second."""
         ...
 

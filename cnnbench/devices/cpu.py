@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
-from cnnbench.devices.base import Found
+from cnnbench.devices.base import DevicesFound
 from cnnbench.schema import Device, DeviceKind, Precision
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ class CpuBackend:
 
     kind: DeviceKind = "cpu"
 
-    def find(self) -> Found:
+    def find(self) -> DevicesFound:
         """The one CPU device; its name in full stands in the machine's fingerprint."""
-        return Found((Device(id="cpu", kind="cpu", name=platform.processor() or platform.machine()),))
+        return DevicesFound((Device(id="cpu", kind="cpu", name=platform.processor() or platform.machine()),))
 
     def environment(self, device: Device) -> dict[str, str]:
         """No GPU is visible, so none can be used by accident."""

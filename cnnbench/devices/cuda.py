@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnnbench.devices import nvml
-from cnnbench.devices.base import Found
+from cnnbench.devices.base import DevicesFound
 from cnnbench.errors import DeviceError
 from cnnbench.schema import Device, DeviceKind, Precision
 
@@ -78,10 +78,10 @@ class CudaBackend:
 
     kind: DeviceKind = "cuda"
 
-    def find(self) -> Found:
+    def find(self) -> DevicesFound:
         """NVML's list; AMD's GPUs are found by the torch probe alone."""
         result = nvml.list_gpus()
-        return Found(result.devices, result.reason)
+        return DevicesFound(result.devices, result.reason)
 
     def environment(self, device: Device) -> dict[str, str]:
         """By UUID on NVIDIA, so that order and other variables do not matter; by index on ROCm."""

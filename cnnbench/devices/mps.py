@@ -9,7 +9,7 @@ import platform
 import sys
 from typing import TYPE_CHECKING
 
-from cnnbench.devices.base import Found
+from cnnbench.devices.base import DevicesFound
 from cnnbench.errors import DeviceError
 from cnnbench.schema import Device, DeviceKind, Precision
 
@@ -61,11 +61,11 @@ class MpsBackend:
 
     kind: DeviceKind = "mps"
 
-    def find(self) -> Found:
+    def find(self) -> DevicesFound:
         """The GPU of an arm64 Mac, without torch."""
         if sys.platform != "darwin" or platform.machine() != "arm64":
-            return Found(reason="not an Apple silicon Mac")
-        return Found((Device(id="mps", kind="mps", name="Apple GPU"),))
+            return DevicesFound(reason="not an Apple silicon Mac")
+        return DevicesFound((Device(id="mps", kind="mps", name="Apple GPU"),))
 
     def environment(self, device: Device) -> dict[str, str]:
         """There is only one."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cnnbench.devices.sensors import plausible
+from cnnbench.devices.plausibility import require_plausible
 from cnnbench.schema import Device
 
 T = TypeVar("T")
@@ -50,11 +50,11 @@ HIGHEST_POWER_WATTS = 10_000
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """PROC_PID_INIT_INO of Linux's proc_ns.h: outside any container, so NVML's host PIDs are ours too."""
 
-_stuck: list[threading.Thread] = []
+_unanswered_calls: list[threading.Thread] = []
 """The conversation that never ended, if there is one: a second would wait behind NVML's lock."""
 
 
-class NvmlSilentError(Exception):
+class NvmlTimeoutError(Exception):
     """NVML did not answer in time."""
 
 
@@ -101,8 +101,8 @@ def list_gpus(timeout_seconds: float = 5.0, *, library: Any = None) -> NvmlResul
     """
     try:
         module = _module(library)
-        return _within(timeout_seconds, lambda: _list(module))
-    except (ImportError, NvmlSilentError) as error:
+        return _call_with_timeout(timeout_seconds, lambda: _list(module))
+    except (ImportError, NvmlTimeoutError) as error:
         return NvmlResult(reason=str(error))
 
 
@@ -114,8 +114,8 @@ def read_gpu(uuid: str, timeout_seconds: float = 2.0, *, library: Any = None, pr
     """
     try:
         module = _module(library)
-        return _within(timeout_seconds, lambda: _read(module, uuid, proc))
-    except (ImportError, NvmlSilentError) as error:
+        return _call_with_timeout(timeout_seconds, lambda: _read(module, uuid, proc))
+    except (ImportError, NvmlTimeoutError) as error:
         return GpuReading({}, dict.fromkeys(TELEMETRY_FIELDS, str(error)))
 
 
@@ -128,10 +128,10 @@ def _module(library: Any) -> Any:
         raise ImportError("the Python package nvidia-ml-py is not installed") from error
 
 
-def _within(seconds: float, work: Callable[[], T]) -> T:
+def _call_with_timeout(seconds: float, work: Callable[[], T]) -> T:
     """The work's result, its exception, or NvmlSilentError after that long; the thread is left to its fate."""
-    if any(thread.is_alive() for thread in _stuck):
-        raise NvmlSilentError("NVML has not answered an earlier question; it is not asked again")
+    if any(thread.is_alive() for thread in _unanswered_calls):
+        raise NvmlTimeoutError("NVML has not answered an earlier question; it is not asked again")
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -148,22 +148,22 @@ def _within(seconds: float, work: Callable[[], T]) -> T:
         raise errors[0]
     if results:
         return results[0]
-    _stuck[:] = [thread]
-    raise NvmlSilentError(f"NVML did not answer in {seconds:g} s")
+    _unanswered_calls[:] = [thread]
+    raise NvmlTimeoutError(f"NVML did not answer in {seconds:g} s")
 
 
-class _Questions:
+class _FieldReader:
     """Asks one field at a time; a failure costs that field and leaves its reason in `missing`."""
 
     def __init__(self, library: Any) -> None:
         self.library = library
         self.missing: dict[str, str] = {}
-        # What pynvml and a driver of another age raise; ValueError is `plausible`'s and that of undecodable text.
+        # What pynvml and a driver of another age raise; ValueError is `require_plausible`'s and that of undecodable text.
         self.errors: tuple[type[Exception], ...] = (
             library.NVMLError, AttributeError, OSError, TypeError, ValueError, IndexError,
         )  # fmt: skip
 
-    def ask(self, name: str, call: Callable[[], T]) -> T | None:
+    def read_field(self, name: str, call: Callable[[], T]) -> T | None:
         try:
             return call()
         except self.errors as error:
@@ -189,12 +189,12 @@ def _list(library: Any) -> NvmlResult:
     reason = _start(library)
     if reason is not None:
         return NvmlResult(reason=reason)
-    questions = _Questions(library)
-    count = questions.ask("count", lambda: int(library.nvmlDeviceGetCount()))
+    questions = _FieldReader(library)
+    count = questions.read_field("count", lambda: int(library.nvmlDeviceGetCount()))
     if count is None:
         return NvmlResult(reason=questions.missing["count"])
-    driver = questions.ask("driver", lambda: _text(library.nvmlSystemGetDriverVersion()))
-    cuda = questions.ask("driver_cuda", lambda: _cuda_version(library.nvmlSystemGetCudaDriverVersion()))
+    driver = questions.read_field("driver", lambda: _text(library.nvmlSystemGetDriverVersion()))
+    cuda = questions.read_field("driver_cuda", lambda: _cuda_version(library.nvmlSystemGetCudaDriverVersion()))
     devices: list[Device] = []
     persistence: dict[str, bool] = {}
     for index in range(count):
@@ -205,18 +205,18 @@ def _list(library: Any) -> NvmlResult:
     return NvmlResult(tuple(devices), None, questions.missing, persistence, cuda)
 
 
-def _describe(questions: _Questions, index: int, driver: str | None) -> tuple[Device, bool | None]:
+def _describe(reader: _FieldReader, index: int, driver: str | None) -> tuple[Device, bool | None]:
     """GPU `index` and its persistence mode."""
-    library = questions.library
+    library = reader.library
     key = f"cuda:{index}"
-    handle = questions.ask(f"{key} handle", lambda: library.nvmlDeviceGetHandleByIndex(index))
+    handle = reader.read_field(f"{key} handle", lambda: library.nvmlDeviceGetHandleByIndex(index))
     if handle is None:
-        reason = questions.missing[f"{key} handle"]
+        reason = reader.missing[f"{key} handle"]
         lost = Device(id=key, kind="cuda", name="unknown GPU", driver=driver, usable=False, unusable_reason=reason)
         return lost, None
 
     def ask(name: str, call: Callable[[], T]) -> T | None:
-        return questions.ask(f"{key} {name}", call)
+        return reader.read_field(f"{key} {name}", call)
 
     name = ask("name", lambda: _text(library.nvmlDeviceGetName(handle)))
     capability = ask("capability", lambda: _pair(library.nvmlDeviceGetCudaComputeCapability(handle)))
@@ -252,13 +252,13 @@ def _read(library: Any, uuid: str, proc: Path) -> GpuReading:
     reason = _start(library)
     if reason is not None:
         return GpuReading({}, dict.fromkeys(TELEMETRY_FIELDS, reason))
-    questions = _Questions(library)
+    questions = _FieldReader(library)
     full = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
-    handle = questions.ask("handle", lambda: library.nvmlDeviceGetHandleByUUID(full))
+    handle = questions.read_field("handle", lambda: library.nvmlDeviceGetHandleByUUID(full))
     instance = full.startswith("MIG-")
     board = handle
     if handle is not None and instance:
-        board = questions.ask("handle", lambda: library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle))
+        board = questions.read_field("handle", lambda: library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle))
     if handle is None or board is None:
         return GpuReading({}, dict.fromkeys(TELEMETRY_FIELDS, questions.missing["handle"]))
     calls = _telemetry_calls(library, board, handle, proc)
@@ -266,7 +266,7 @@ def _read(library: Any, uuid: str, proc: Path) -> GpuReading:
         for name in ("device_power_watts", "device_energy_joules"):
             del calls[name]
             questions.missing[name] = "a MIG instance shares the whole GPU's power sensor with the others"
-    answers = {name: questions.ask(name, call) for name, call in calls.items()}
+    answers = {name: questions.read_field(name, call) for name, call in calls.items()}
     return GpuReading({name: value for name, value in answers.items() if value is not None}, questions.missing)
 
 
@@ -277,12 +277,12 @@ def _telemetry_calls(
     return {
         "device_clock_hertz": lambda: _hertz(library.nvmlDeviceGetClockInfo(board, library.NVML_CLOCK_SM)),
         "device_memory_clock_hertz": lambda: _hertz(library.nvmlDeviceGetClockInfo(board, library.NVML_CLOCK_MEM)),
-        "device_temperature_celsius": lambda: plausible(
+        "device_temperature_celsius": lambda: require_plausible(
             float(library.nvmlDeviceGetTemperature(board, library.NVML_TEMPERATURE_GPU)), 1, 150, "degrees Celsius"
         ),
         "device_power_watts": lambda: _watts(library.nvmlDeviceGetPowerUsage(board)),
         "device_power_limit_watts": lambda: _watts(library.nvmlDeviceGetEnforcedPowerLimit(board)),
-        "device_energy_joules": lambda: plausible(
+        "device_energy_joules": lambda: require_plausible(
             library.nvmlDeviceGetTotalEnergyConsumption(board) / 1e3, 0, 1e15, "J"
         ),
         "device_throttle_reasons": lambda: throttle_words(_throttle_mask(library, board)),
@@ -339,12 +339,12 @@ def _cuda_version(value: int) -> str:
 
 
 def _hertz(megahertz: float) -> float:
-    return plausible(float(megahertz), 0, HIGHEST_CLOCK_MEGAHERTZ, "MHz") * 1e6
+    return require_plausible(float(megahertz), 0, HIGHEST_CLOCK_MEGAHERTZ, "MHz") * 1e6
 
 
 def _watts(milliwatts: float) -> float:
-    return plausible(milliwatts / 1e3, 0, HIGHEST_POWER_WATTS, "W")
+    return require_plausible(milliwatts / 1e3, 0, HIGHEST_POWER_WATTS, "W")
 
 
 def _bytes(value: int, *, empty_allowed: bool = False) -> int:
-    return int(plausible(int(value), 0 if empty_allowed else 1, 1 << 50, "bytes"))
+    return int(require_plausible(int(value), 0 if empty_allowed else 1, 1 << 50, "bytes"))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cnnbench.devices import host, nvml
+from cnnbench.devices import host_sensors, nvml
 from cnnbench.schema import Telemetry
 
 PROC = Path("/proc")
@@ -30,7 +30,7 @@ def sample(
     for name, read in _host_sensors(proc, sys).items():
         try:
             values[name] = read()
-        except (host.MissingSensor, OSError, ValueError) as error:
+        except (host_sensors.MissingSensor, OSError, ValueError) as error:
             missing[name] = str(error)
     if uuid is not None:
         reading = nvml.read_gpu(uuid, timeout_seconds, library=library, proc=proc)
@@ -41,16 +41,16 @@ def sample(
 
 def _host_sensors(proc: Path, sys: Path) -> dict[str, Callable[[], float]]:
     return {
-        "load_1min": lambda: host.load_1min(proc),
-        "steal_seconds": lambda: host.steal_seconds(proc),
-        "cpu_pressure_seconds": lambda: host.cpu_pressure_seconds(proc),
-        "cgroup_throttled_seconds": lambda: host.cgroup_throttled_seconds(proc, sys),
-        "cpu_clock_hertz": lambda: host.cpu_clock_hertz(proc, sys),
+        "load_1min": lambda: host_sensors.load_1min(proc),
+        "steal_seconds": lambda: host_sensors.steal_seconds(proc),
+        "cpu_pressure_seconds": lambda: host_sensors.cpu_pressure_seconds(proc),
+        "cgroup_throttled_seconds": lambda: host_sensors.cgroup_throttled_seconds(proc, sys),
+        "cpu_clock_hertz": lambda: host_sensors.cpu_clock_hertz(proc, sys),
         "package_energy_joules": lambda: _rapl(sys).read_joules(),
     }
 
 
 @functools.cache
-def _rapl(sys: Path) -> host.RaplCounter:
+def _rapl(sys: Path) -> host_sensors.RaplCounter:
     """One counter a process, since it must remember its last reading to see a wrap."""
-    return host.RaplCounter(sys)
+    return host_sensors.RaplCounter(sys)

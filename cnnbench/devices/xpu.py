@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnbench.devices.base import Found
+from cnnbench.devices.base import DevicesFound
 from cnnbench.errors import DeviceError
 from cnnbench.schema import Device, DeviceKind, Precision
 
@@ -62,9 +62,9 @@ class XpuBackend:
 
     kind: DeviceKind = "xpu"
 
-    def find(self) -> Found:
+    def find(self) -> DevicesFound:
         """Only torch knows; the probe process lists them."""
-        return Found(reason="Intel GPUs are listed by the torch probe alone")
+        return DevicesFound(reason="Intel GPUs are listed by the torch probe alone")
 
     def environment(self, device: Device) -> dict[str, str]:
         """By index, through the level-zero driver's mask."""

@@ -14,7 +14,7 @@ from cnnbench.devices import Attached
 from cnnbench.engine import precision, tuned
 from cnnbench.engine.distributed.ddp import DdpTraining
 from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
-from cnnbench.engine.loop import Inference, Networked, Products, Timed, Training
+from cnnbench.engine.training import GemmStep, Inference, NetworkStep, TimedStep, Training
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload, recipes
@@ -37,7 +37,7 @@ def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
     }
 
 
-def _ignore(name: str) -> None:
+def _do_nothing(name: str) -> None:
     """Nobody listens."""
 
 
@@ -47,9 +47,9 @@ def build(
     attached: Attached,
     *,
     group: ProcessGroup = SINGLE,
-    begin: Callable[[str], None] = _ignore,
-    end: Callable[[str], None] = _ignore,
-) -> Timed:
+    begin: Callable[[str], None] = _do_nothing,
+    end: Callable[[str], None] = _do_nothing,
+) -> TimedStep:
     """The job's step, ready; `begin` and `end` are told of the phases `data`, `build`, `compile`.
 
     Raises WorkloadError, DataError, and UnsupportedError for what the device or its compiler cannot do.
@@ -60,7 +60,7 @@ def build(
             f"{workload.name} is version {workload.version} here, the job asks for {job.workload_version}"
         )
     if workload.kind == "gemm":
-        products = Products(job, attached.device)
+        products = GemmStep(job, attached.device)
         attached.synchronize()
         end("build")
         return products
@@ -85,13 +85,13 @@ def build(
 
 def _network(
     job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, group: ProcessGroup
-) -> Networked:
+) -> NetworkStep:
     if job.world > 1:
         return DdpTraining(job, workload, dataset, device, group)
     if job.division != "reference":
         if job.task == "inference":
             raise UnsupportedError(f"the {job.division} division trains; inference is the reference division's")
         if job.recipe is not None:
-            workload = recipes.get(job.recipe).applied(workload)
+            workload = recipes.get(job.recipe).apply_dropout(workload)
         return tuned.make(job, workload, dataset, device)
     return (Inference if job.task == "inference" else Training)(job, workload, dataset, device)

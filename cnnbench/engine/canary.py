@@ -16,15 +16,15 @@ from typing import Protocol
 
 import torch
 
-from cnnbench.engine.measure import NANO, Clock
+from cnnbench.engine.timing import NANO, NanosecondClock
 from cnnbench.schema import Canary
 
 LAUNCHES = 4
 GROWTH_REQUIRED = 4.0
-AGREEMENT = 0.10
-ROUNDS_LEAST = 5
-ROUNDS_MOST = 240
-ENOUGH_NS = 1_000_000
+RELATIVE_TOLERANCE = 0.10
+MIN_ROUNDS = 5
+MAX_ROUNDS = 240
+MIN_SMALL_NS = 1_000_000
 """The small product's launches should take about a millisecond, so that work outweighs the launches themselves."""
 SIDES = (256, 512, 1024, 2048, 4096)
 
@@ -67,22 +67,22 @@ class TorchProbe:
         self._result[0, 0].item()
 
 
-def sing(probe: Probe, *, clock: Clock = time.perf_counter_ns) -> Canary:
+def run(probe: Probe, *, clock: NanosecondClock = time.perf_counter_ns) -> Canary:
     """Run the canary. Never raises for a failed answer: `passed` and `reason` say it."""
     side = _choose_side(probe, clock)
     best = dict.fromkeys(("small", "large", "readback", "copy"), 2**62)
     rounds = 0
     reason: str | None = "not run"
-    while reason is not None and rounds < ROUNDS_MOST:
-        for _ in range(ROUNDS_LEAST):
-            best["small"] = min(best["small"], _timed(probe, side, probe.synchronize, clock))
-            best["large"] = min(best["large"], _timed(probe, 2 * side, probe.synchronize, clock))
-            best["readback"] = min(best["readback"], _timed(probe, 2 * side, probe.read_back, clock))
+    while reason is not None and rounds < MAX_ROUNDS:
+        for _ in range(MIN_ROUNDS):
+            best["small"] = min(best["small"], _time_launches(probe, side, probe.synchronize, clock))
+            best["large"] = min(best["large"], _time_launches(probe, 2 * side, probe.synchronize, clock))
+            best["readback"] = min(best["readback"], _time_launches(probe, 2 * side, probe.read_back, clock))
             start = clock()
             probe.read_back()  # nothing is pending: the copy's own latency
             best["copy"] = min(best["copy"], clock() - start)
-        rounds += ROUNDS_LEAST
-        reason = _complaint(best)
+        rounds += MIN_ROUNDS
+        reason = _find_failure(best)
     return Canary(
         passed=reason is None,
         side=side,
@@ -98,17 +98,17 @@ def sing(probe: Probe, *, clock: Clock = time.perf_counter_ns) -> Canary:
     )
 
 
-def _choose_side(probe: Probe, clock: Clock) -> int:
+def _choose_side(probe: Probe, clock: NanosecondClock) -> int:
     for side in SIDES[:-1]:
         for candidate in (side, 2 * side):
             probe.launch(candidate)
         probe.read_back()
-        if min(_timed(probe, side, probe.read_back, clock) for _ in range(2)) >= ENOUGH_NS:
+        if min(_time_launches(probe, side, probe.read_back, clock) for _ in range(2)) >= MIN_SMALL_NS:
             return side
     return SIDES[-1]
 
 
-def _timed(probe: Probe, side: int, end: Callable[[], None], clock: Clock) -> int:
+def _time_launches(probe: Probe, side: int, end: Callable[[], None], clock: NanosecondClock) -> int:
     probe.read_back()  # start from an idle device, whatever synchronise does
     start = clock()
     for _ in range(LAUNCHES):
@@ -117,11 +117,11 @@ def _timed(probe: Probe, side: int, end: Callable[[], None], clock: Clock) -> in
     return clock() - start
 
 
-def _complaint(best: dict[str, int]) -> str | None:
+def _find_failure(best: dict[str, int]) -> str | None:
     growth = best["large"] / max(best["small"], 1)
     if growth < GROWTH_REQUIRED:
         return f"8 times the work took only {growth:.2f} times as long: synchronise does not wait"
-    if best["large"] < (1 - AGREEMENT) * best["readback"] - best["copy"]:
+    if best["large"] < (1 - RELATIVE_TOLERANCE) * best["readback"] - best["copy"]:
         share = best["large"] / best["readback"]
         return f"synchronise returned after {share:.0%} of the time it took to read the result back"
     return None

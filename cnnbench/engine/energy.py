@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from cnnbench.devices import Attached, telemetry
-from cnnbench.devices.sensors import energy_between
+from cnnbench.devices.plausibility import energy_between
 from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
-from cnnbench.engine.loop import Timed, Training
-from cnnbench.engine.measure import NANO
-from cnnbench.engine.progress import Progress
-from cnnbench.schema import PACKAGE_COUNTER, Energy, Envelope, Job, Telemetry
+from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.timing import NANO
+from cnnbench.engine.training import TimedStep, Training
+from cnnbench.schema import PACKAGE_COUNTER, Energy, Job, Telemetry, WorkerInput
 
 ENERGY_WINDOW_SECONDS = 10.0
 """NVML's total-energy counter ticks about every 0.1 s, so half a tick at either end is 1 % of this window."""
@@ -25,16 +25,16 @@ def _counter(reading: Telemetry) -> tuple[str, float] | None:
     return None
 
 
-def idle_energy(envelope: Envelope, progress: Progress) -> tuple[float, float] | None:
+def idle_energy(worker_input: WorkerInput, progress: ProgressWriter) -> tuple[float, float] | None:
     """(joules, seconds) of an idle wait, or None where energy was not asked for or no counter is readable."""
-    if not envelope.energy:
+    if not worker_input.energy:
         return None
     progress.phase("idle power")
-    start, first = time.monotonic_ns(), _counter(telemetry.sample(envelope.device_uuid))
+    start, first = time.monotonic_ns(), _counter(telemetry.sample(worker_input.device_uuid))
     if first is None:
         return None
     time.sleep(ENERGY_IDLE_SECONDS)
-    last = _counter(telemetry.sample(envelope.device_uuid))
+    last = _counter(telemetry.sample(worker_input.device_uuid))
     seconds = (time.monotonic_ns() - start) * NANO
     joules = energy_between(first[1], last[1] if last else None, seconds).value
     return None if joules is None else (joules, seconds)
@@ -43,7 +43,7 @@ def idle_energy(envelope: Envelope, progress: Progress) -> tuple[float, float] |
 def steps_energy(
     idle: tuple[float, float] | None,
     job: Job,
-    timed: Timed,
+    timed: TimedStep,
     attached: Attached,
     uuid: str | None,
     group: ProcessGroup = SINGLE,

@@ -90,7 +90,7 @@ def make_optimizer(
     raise _unknown(name)
 
 
-def make_recordable(
+def make_recordable_optimizer(
     name: str, parameters: Iterable[torch.nn.Parameter], learning_rate: float | torch.Tensor = LEARNING_RATE
 ) -> torch.optim.Optimizer:
     """The same rules in as few operators as torch has, state on the device and never read by the host: fit to be recorded.

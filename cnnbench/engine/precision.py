@@ -15,7 +15,7 @@ from torch.nn.functional import conv2d
 
 from cnnbench.schema import Precision
 
-HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """What autocast computes forward passes in."""
 FP32_ERROR_LIMIT = 2e-5
 """Largest |error| over the largest |value| of a 256-term float32 sum is about 1e-6; TF32 gives about 3e-4, bf16 3e-3."""
@@ -50,7 +50,7 @@ def verify(device: torch.device, precision: Precision = "fp32") -> dict[str, flo
     kernels = torch.randn(64, 32, 3, 3, generator=generator)
     exact_product = left.double() @ right.double()
     exact_maps = conv2d(images.double(), kernels.double(), padding=1)
-    half = HALVES.get(precision)
+    half = AUTOCAST_DTYPES.get(precision)
     with nullcontext() if half is None else torch.autocast(device.type, dtype=half):
         product = left.to(device) @ right.to(device)
         maps = conv2d(images.to(device), kernels.to(device), padding=1)
@@ -60,12 +60,12 @@ def verify(device: torch.device, precision: Precision = "fp32") -> dict[str, flo
     }
 
 
-def mislabelled(precision: Precision, errors: dict[str, float]) -> str | None:
+def find_mislabelling(precision: Precision, errors: dict[str, float]) -> str | None:
     """Why these errors are not those of the precision: a longer format called short, or a shorter one called float32."""
     worst, best = max(errors.values()), min(errors.values())
     if precision == "fp32" and worst > FP32_ERROR_LIMIT:
         return f"not float32: relative error {worst:.1e} is that of a shorter format"
-    if precision in HALVES and best < FP32_ERROR_LIMIT:
+    if precision in AUTOCAST_DTYPES and best < FP32_ERROR_LIMIT:
         return f"not {precision}: relative error {best:.1e} is that of float32"
     return None
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from cnnbench.engine.feed import Feed
+from cnnbench.engine.batches import BatchSource
 from cnnbench.errors import WorkloadError
 from cnnbench.workloads.base import Pretraining
 
@@ -19,9 +19,9 @@ class LayerwisePretraining:
     """The autoencoders of one network's hidden layers, trained one after the other when called."""
 
     def __init__(
-        self, plan: Pretraining, network: nn.Sequential, feed: Feed, *, steps_per_epoch: int, seed: int
+        self, plan: Pretraining, network: nn.Sequential, batches: BatchSource, *, steps_per_epoch: int, seed: int
     ) -> None:
-        self._network, self._feed, self._plan = network, feed, plan
+        self._network, self._batches, self._plan = network, batches, plan
         self._steps = plan.epochs * steps_per_epoch
         dense = [index for index, module in enumerate(network) if isinstance(module, nn.Linear)]
         self._hidden = dense[:-1]
@@ -35,9 +35,9 @@ class LayerwisePretraining:
         """Train all layers; the steps done. Leaves the feed at its first batch."""
         self.losses = []
         for index in self._hidden:
-            self._feed.restart()
+            self._batches.restart()
             self.losses.append(self._train(index))
-        self._feed.restart()
+        self._batches.restart()
         return self._steps * len(self._hidden)
 
     def _train(self, index: int) -> torch.Tensor:
@@ -54,7 +54,7 @@ class LayerwisePretraining:
         optimizer = torch.optim.Adam([*layer.parameters(), *decoder.parameters()], lr=self._plan.learning_rate)
         loss = torch.zeros(())
         for _ in range(self._steps):
-            images, _ = self._feed.draw()
+            images, _ = self._batches.draw()
             with torch.no_grad():
                 given = below(images)
             optimizer.zero_grad(set_to_none=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cnnbench.errors import DataError, DeviceError, DivergedError, UnsupportedError, WorkloadError
-from cnnbench.schema import Envelope, Outcome, Status
+from cnnbench.schema import Outcome, Status, WorkerInput
 
 PARENT_CHECK_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -46,7 +46,7 @@ def die_with_parent_process() -> bool:
         return False
 
 
-def run_typed(envelope: Envelope, measure: Callable[[], Outcome]) -> Outcome:
+def run_typed(envelope: WorkerInput, measure: Callable[[], Outcome]) -> Outcome:
     """Return what `measure` returns, or what it raised as a typed outcome."""
     try:
         if envelope.memory_limit_bytes is not None:

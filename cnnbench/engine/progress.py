@@ -17,7 +17,7 @@ from cnnbench.engine.memory import resident_bytes
 INTERVAL_NS = 1_000_000_000
 
 
-class Progress:
+class ProgressWriter:
     """Messages to the parent, one JSON line each, at most one a second while counting steps."""
 
     def __init__(self, descriptor: int | None) -> None:
@@ -31,7 +31,7 @@ class Progress:
         """Whether anyone reads."""
         return self._descriptor is not None
 
-    def watch(self, allocated_bytes: Callable[[], int | None]) -> None:
+    def include_memory(self, allocated_bytes: Callable[[], int | None]) -> None:
         """From now on tell the device's allocated bytes too; the call must not synchronise (see devices.base.Attached)."""
         self._sizes["device_bytes"] = allocated_bytes
 

@@ -17,19 +17,19 @@ from pathlib import Path
 import torch
 
 from cnnbench.devices import backend, telemetry
-from cnnbench.engine import board, canary, floors, memory, own, precision
+from cnnbench.engine import canary, lower_bounds, memory, precision, tensorboard, user_workload
 from cnnbench.engine.build import apply_settings, build
-from cnnbench.engine.clocks import steps_per_block, timed_region
 from cnnbench.engine.distributed.ddp import DdpTraining, measure_allreduce
 from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
 from cnnbench.engine.energy import idle_energy, steps_energy
-from cnnbench.engine.loop import Networked, Timed, Training
-from cnnbench.engine.measure import NANO, warm_up
-from cnnbench.engine.progress import Progress
-from cnnbench.engine.verdict import finite_losses, judge
-from cnnbench.schema import Envelope, Evaluation, Job, Memory, Outcome, Trial
+from cnnbench.engine.outcome import classify, finite_losses
+from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.timed_region import steps_per_block, time_region
+from cnnbench.engine.timing import NANO, warm_up
+from cnnbench.engine.training import NetworkStep, TimedStep, Training
+from cnnbench.schema import Evaluation, Job, Memory, Outcome, Trial, WorkerInput
 
-LOOKING = ("accuracy", "recipe")
+EVALUATING_CLOCKS = ("accuracy", "recipe")
 """Clocks that look at every test image themselves."""
 
 
@@ -48,7 +48,7 @@ class _Phases:
         self.seconds[name] = (now - self._mark_ns) * NANO
         self._mark_ns = now
 
-    def since_spawn(self) -> float:
+    def seconds_since_spawn(self) -> float:
         return (self._mark_ns - self._spawned_ns) * NANO
 
 
@@ -58,20 +58,23 @@ class _Usage:
     cpu_seconds: float
 
     @staticmethod
-    def now() -> _Usage:
+    def read() -> _Usage:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return _Usage(usage.ru_minflt, usage.ru_utime + usage.ru_stime)
 
 
 def measure_trial(
-    envelope: Envelope, progress: Progress, started_ns: int, join: Callable[[Job], ProcessGroup] | None = None
+    worker_input: WorkerInput,
+    progress: ProgressWriter,
+    started_ns: int,
+    join: Callable[[Job], ProcessGroup] | None = None,
 ) -> Outcome:
     """The whole trial; of several processes `join` joins the others. Raises UnsupportedError, DivergedError and whatever the
     work raises; see engine.process.
     """
-    job, group = envelope.job, SINGLE
-    phases = _Phases(envelope.spawn_monotonic_ns, started_ns, envelope.launcher_ns)
-    own.admit(envelope)
+    job, group = worker_input.job, SINGLE
+    phases = _Phases(worker_input.spawn_monotonic_ns, started_ns, worker_input.launcher_ns)
+    user_workload.load(worker_input)
     phases.end("import")
     if join is not None:
         progress.phase("join")
@@ -80,51 +83,53 @@ def measure_trial(
     progress.phase("attach")
     attached = backend(job.device).attach(threads=job.threads, index=group.local)
     synchronize = group.synchronizer(attached)
-    progress.watch(attached.allocated_bytes)
+    progress.include_memory(attached.allocated_bytes)
     settings = apply_settings(job, attached)
     phases.end("attach")
 
-    directory = None if envelope.data_dir is None else Path(envelope.data_dir)
+    directory = None if worker_input.data_dir is None else Path(worker_input.data_dir)
     timed = build(job, directory, attached, group=group, begin=progress.phase, end=phases.end)
-    settings |= timed.notes if isinstance(timed, Training) else {}
+    settings |= timed.recorded_settings if isinstance(timed, Training) else {}
     progress.phase("first step")
     timed.step()
     synchronize()
     phases.end("first_step")
-    cold_start = phases.since_spawn()
+    cold_start = phases.seconds_since_spawn()
 
     progress.phase("canary")
-    bird = canary.sing(canary.TorchProbe(attached.device, attached.synchronize))
+    canary_result = canary.run(canary.TorchProbe(attached.device, attached.synchronize))
     errors = precision.verify(attached.device, job.precision)
     settings |= {name: f"{value:.2e}" for name, value in errors.items()}
-    settings |= own.verify(job, timed)
+    settings |= user_workload.verify(job, timed)
     phases.end("canary")
 
     progress.phase("warm-up")
     first_losses: list[float] = []
     timed.reset()
-    warm = warm_up(timed.step, synchronize, job.warmup_steps, after_step=_note_loss(timed, first_losses))
+    warm = warm_up(timed.step, synchronize, job.warmup_steps, after_step=_make_loss_recorder(timed, first_losses))
     timed.reset()
     synchronize()
 
-    idle = idle_energy(envelope, progress)
+    idle = idle_energy(worker_input, progress)
     attached.reset_peaks()
     mark = memory.reset_host_peak()
-    before, usage = telemetry.sample(envelope.device_uuid), _Usage.now()
+    before, usage = telemetry.sample(worker_input.device_uuid), _Usage.read()
     losses: list[torch.Tensor] = []
     group.barrier()
-    timing = timed_region(job, timed, attached, progress, losses, group)
+    timing = time_region(job, timed, attached, progress, losses, group)
     group.barrier()
-    spent, after = _Usage.now(), telemetry.sample(envelope.device_uuid)
+    spent, after = _Usage.read(), telemetry.sample(worker_input.device_uuid)
     allocated, reserved = attached.peaks()
     host_peak = memory.host_peak_bytes()
     images, final_loss, weights = timed.images_drawn, timed.loss(), group.weights_digest(timed)
     steps = len(timing.epoch_seconds) * steps_per_block(job)
 
-    trained: board.Weights = {} if envelope.tensorboard_dir is None else board.weights_of(timed)
+    trained_weights: tensorboard.Weights = (
+        {} if worker_input.tensorboard_dir is None else tensorboard.copy_weights(timed)
+    )
     progress.phase("evaluation")
-    test = timing.evaluations[-1] if job.clock in LOOKING else _evaluate(job, timed, steps)
-    energy = steps_energy(idle, job, timed, attached, envelope.device_uuid, group)
+    test = timing.evaluations[-1] if job.clock in EVALUATING_CLOCKS else _evaluate(job, timed, steps)
+    energy = steps_energy(idle, job, timed, attached, worker_input.device_uuid, group)
     exchange = None
     if isinstance(timed, DdpTraining):
         progress.phase("communication")
@@ -149,9 +154,9 @@ def measure_trial(
         stopped_early=timing.stopped_early,
         test=test,
         accuracy_data=job.data if test is not None else None,
-        parameters=timed.parameters if isinstance(timed, Networked) else None,
-        parameter_bytes=4 * timed.parameters if isinstance(timed, Networked) else None,
-        operators_per_step=floors.count_operators(timed.step) if _dispatches(job, timed) else None,
+        parameters=timed.parameters if isinstance(timed, NetworkStep) else None,
+        parameter_bytes=4 * timed.parameters if isinstance(timed, NetworkStep) else None,
+        operators_per_step=lower_bounds.count_operators(timed.step) if _runs_eagerly(job, timed) else None,
         minor_faults=spent.minor_faults - usage.minor_faults,
         cpu_seconds=spent.cpu_seconds - usage.cpu_seconds,
         memory=Memory(
@@ -162,8 +167,8 @@ def measure_trial(
             device_reserved_peak_bytes=reserved,
             device_used_bytes=after.device_used_bytes,
         ),
-        canary=bird,
-        floors=floors.measure_floors(attached, _drawing(timed)),
+        canary=canary_result,
+        floors=lower_bounds.measure_lower_bounds(attached, _find_draw(timed)),
         telemetry_before=before,
         telemetry_after=after,
         energy=energy,
@@ -171,24 +176,24 @@ def measure_trial(
         settings=settings,
     )
     trial = group.with_rank_record(trial, weights)
-    if envelope.tensorboard_dir is not None:
+    if worker_input.tensorboard_dir is not None:
         progress.phase("tensorboard")
-        trial = board.with_board(envelope, timed, trial, trained)
-    return judge(job, trial, first_losses, final_loss, errors)
+        trial = tensorboard.add_tensorboard_run(worker_input, timed, trial, trained_weights)
+    return classify(job, trial, first_losses, final_loss, errors)
 
 
-def _dispatches(job: Job, timed: Timed) -> bool:
-    return job.execution != "compiled" and (not isinstance(timed, Training) or timed.dispatches)
+def _runs_eagerly(job: Job, timed: TimedStep) -> bool:
+    return job.execution != "compiled" and (not isinstance(timed, Training) or timed.runs_eagerly)
 
 
-def _drawing(timed: Timed) -> Callable[[], object] | None:
+def _find_draw(timed: TimedStep) -> Callable[[], object] | None:
     """Drawing a batch by itself; None where it is recorded with the step, which drawing it alone is no part of."""
-    if isinstance(timed, Training) and not timed.dispatches:
+    if isinstance(timed, Training) and not timed.runs_eagerly:
         return None
-    return timed.draw if isinstance(timed, Networked) else None
+    return timed.draw if isinstance(timed, NetworkStep) else None
 
 
-def _note_loss(timed: Timed, losses: list[float]) -> Callable[[], None]:
+def _make_loss_recorder(timed: TimedStep, losses: list[float]) -> Callable[[], None]:
     def note() -> None:
         loss = timed.loss()
         if loss is not None:
@@ -197,7 +202,7 @@ def _note_loss(timed: Timed, losses: list[float]) -> Callable[[], None]:
     return note
 
 
-def _evaluate(job: Job, timed: Timed, steps: int) -> Evaluation | None:
+def _evaluate(job: Job, timed: TimedStep, steps: int) -> Evaluation | None:
     if not job.final_evaluation or not isinstance(timed, Training) or not timed.has_test_images:
         return None
     start = time.perf_counter_ns()

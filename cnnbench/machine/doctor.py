@@ -1,6 +1,6 @@
 """What is wrong with this machine for benchmarking, and what to do about it.
 
-`look_around` asks (load, swap, compiler, the GPUs' state); `examine` judges, a pure function of what was asked. Each
+`probe_host` asks (load, swap, compiler, the GPUs' state); `diagnose` judges, a pure function of what was asked. Each
 check answers with findings: `ok`, `note` (know it when comparing), `warning` (numbers will suffer), `unfit` (a run would
 be worthless). What could not be read gives no finding: the fingerprint and the telemetry already say so.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cnnbench.devices import host
+from cnnbench.devices import host_sensors
 from cnnbench.devices.nvml import SLOWED, NvmlResult
 from cnnbench.devices.telemetry import sample
 from cnnbench.schema import Device, Frozen, Machine, Software, Telemetry
@@ -41,7 +41,7 @@ HOT_CELSIUS = 85.0
 COMPILERS = ("g++", "clang++", "c++")
 
 
-class Finding(Frozen):
+class DoctorFinding(Frozen):
     """One thing seen: what, with a number, and what to do (empty where all is well)."""
 
     code: str
@@ -51,7 +51,7 @@ class Finding(Frozen):
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class HostState:
     """What is asked for the doctor alone. `steal_share` is the part of all CPU time since boot taken by other guests."""
 
     load_1min: float | None = None
@@ -63,27 +63,27 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
-class _Patient:
+class _Host:
     machine: Machine
     software: Software | None
     gpus: NvmlResult
     torch_gpus: Sequence[Device] | None
-    surroundings: Surroundings
+    state: HostState
 
 
-def look_around(
+def probe_host(
     gpus: NvmlResult,
     *,
     proc: Path = Path("/proc"),
     sys: Path = Path("/sys"),
     which: Callable[[str], str | None] = shutil.which,
     library: Any = None,
-) -> Surroundings:
-    """Ask for what `examine` needs beside the fingerprint: milliseconds, and a time limit a GPU. Never raises."""
+) -> HostState:
+    """Ask for what `diagnose` needs beside the fingerprint: milliseconds, and a time limit a GPU. Never raises."""
     state = sample(None, proc=proc, sys=sys)
     memory = {key: _meminfo(proc, key) for key in ("MemAvailable", "SwapTotal", "SwapFree")}
     total, free = memory["SwapTotal"], memory["SwapFree"]
-    return Surroundings(
+    return HostState(
         load_1min=state.load_1min,
         steal_share=_steal_share(proc),
         swap_used_bytes=None if total is None or free is None else total - free,
@@ -93,252 +93,258 @@ def look_around(
     )
 
 
-def examine(
+def diagnose(
     machine: Machine,
     software: Software | None,
     gpus: NvmlResult,
     torch_gpus: Sequence[Device] | None,
-    surroundings: Surroundings,
-) -> tuple[Finding, ...]:
+    state: HostState,
+) -> tuple[DoctorFinding, ...]:
     """Every finding, the gravest first, otherwise in the order of the checks.
 
     `software` is None where torch could not be started; `torch_gpus` are the GPUs torch can use, None where unknown.
     """
-    patient = _Patient(machine, software, gpus, torch_gpus, surroundings)
-    found = [finding for check in _CHECKS for finding in check(patient)]
+    this_host = _Host(machine, software, gpus, torch_gpus, state)
+    found = [finding for check in _CHECKS for finding in check(this_host)]
     ranks = ("unfit", "warning", "note", "ok")
     return tuple(sorted(found, key=lambda finding: ranks.index(finding.severity)))
 
 
-def is_unfit(findings: Sequence[Finding]) -> bool:
+def is_unfit(findings: Sequence[DoctorFinding]) -> bool:
     """Whether a run here would be worthless (exit code 3)."""
     return any(finding.severity == "unfit" for finding in findings)
 
 
-def _torch(patient: _Patient) -> Iterator[Finding]:
-    software, gpus = patient.software, patient.gpus.devices
+def _torch(this_host: _Host) -> Iterator[DoctorFinding]:
+    software, gpus = this_host.software, this_host.gpus.devices
     if software is None:
-        yield Finding(
+        yield DoctorFinding(
             code="torch", severity="unfit", message="torch could not be started: 0 jobs can run",
             remedy="Install torch as README says, then run `cnnbench doctor` again",
         )  # fmt: skip
         return
-    if patient.torch_gpus is not None:
-        usable = {_plain(device.uuid) for device in patient.torch_gpus}
-        unused = [gpu for gpu in gpus if _plain(gpu.uuid) not in usable and not _excused(patient.machine, gpu)]
+    if this_host.torch_gpus is not None:
+        usable = {_strip_prefix(device.uuid) for device in this_host.torch_gpus}
+        unused = [
+            gpu for gpu in gpus if _strip_prefix(gpu.uuid) not in usable and not _is_excused(this_host.machine, gpu)
+        ]
         if unused:
-            yield _unused(patient, software, unused)
+            yield _explain_unused(this_host, software, unused)
             return
-    yield Finding(code="torch", severity="ok", message=f"torch {software.torch} ({software.torch_build}) runs")
+    yield DoctorFinding(code="torch", severity="ok", message=f"torch {software.torch} ({software.torch_build}) runs")
 
 
-def _unused(patient: _Patient, software: Software, unused: Sequence[Device]) -> Finding:
+def _explain_unused(this_host: _Host, software: Software, unused: Sequence[Device]) -> DoctorFinding:
     """Why torch cannot use these GPUs, in the order in which the causes exclude one another."""
-    build, driver = software.torch_build, patient.gpus.driver_cuda
-    seen = f"{len(unused)} of {len(patient.gpus.devices)} GPUs ({unused[0].name}) cannot be used by torch"
+    build, driver = software.torch_build, this_host.gpus.driver_cuda
+    seen = f"{len(unused)} of {len(this_host.gpus.devices)} GPUs ({unused[0].name}) cannot be used by torch"
     if build.startswith("cpu"):
-        return Finding(
+        return DoctorFinding(
             code="torch-cpu-build", severity="unfit", message=f"{seen} {software.torch}: it is a CPU build",
             remedy="Install a CUDA build of torch, or run with `--device cpu` on purpose",
         )  # fmt: skip
     wanted = re.search(r"cuda (\d+)", build)
     if wanted is not None and driver is not None and int(wanted[1]) > int(driver.partition(".")[0]):
-        return Finding(
+        return DoctorFinding(
             code="driver-too-old", severity="unfit",
             message=f"{seen}: it is built for {build}, driver {unused[0].driver} supports CUDA {driver} at most",
             remedy=f"Update the NVIDIA driver, or install a torch built for CUDA {driver.partition('.')[0]}",
         )  # fmt: skip
     why = unused[0].unusable_reason or f"torch {software.torch} ({build}) does not list it"
-    return Finding(
+    return DoctorFinding(
         code="gpu-unusable", severity="unfit", message=f"{seen}: {why}",
         remedy="Check `nvidia-smi` and the capabilities this torch was built for, or run with `--device cpu` on purpose",
     )  # fmt: skip
 
 
-def _plain(uuid: str | None) -> str:
+def _strip_prefix(uuid: str | None) -> str:
     """torch writes the UUID without NVML's prefix."""
     return (uuid or "unknown").removeprefix("GPU-").lower()
 
 
-def _excused(machine: Machine, gpu: Device) -> bool:
+def _is_excused(machine: Machine, gpu: Device) -> bool:
     """Hidden by the user, or split by MIG: torch lists the instances under UUIDs of their own, never the whole."""
-    return bool(gpu.mig) or _hidden(machine, gpu)
+    return bool(gpu.mig) or _is_hidden(machine, gpu)
 
 
-def _hidden(machine: Machine, gpu: Device) -> bool:
+def _is_hidden(machine: Machine, gpu: Device) -> bool:
     """Whether the user took this GPU out of sight: their wish, no fault."""
     twins = (device for device in machine.devices if device.uuid is not None and device.uuid == gpu.uuid)
     return any("CUDA_VISIBLE_DEVICES" in (device.unusable_reason or "") for device in twins)
 
 
-def _nvml(patient: _Patient) -> Iterator[Finding]:
-    count = sum(device.kind == "cuda" for device in patient.torch_gpus or ())
-    if patient.gpus.reason is not None and count:
-        yield Finding(
+def _nvml(this_host: _Host) -> Iterator[DoctorFinding]:
+    count = sum(device.kind == "cuda" for device in this_host.torch_gpus or ())
+    if this_host.gpus.reason is not None and count:
+        yield DoctorFinding(
             code="nvml", severity="warning",
-            message=f"clocks, power and throttling of {count} GPUs cannot be read: {patient.gpus.reason}",
+            message=f"clocks, power and throttling of {count} GPUs cannot be read: {this_host.gpus.reason}",
             remedy="Make NVML readable (the driver's libnvidia-ml, permission for this user)",
         )  # fmt: skip
 
 
-def _load(patient: _Patient) -> Iterator[Finding]:
-    load, cores = patient.surroundings.load_1min, patient.machine.cores_logical
+def _load(this_host: _Host) -> Iterator[DoctorFinding]:
+    load, cores = this_host.state.load_1min, this_host.machine.cores_logical
     if load is None:
         return
     message = f"load average {load:.2f} on {cores} cores"
     if load <= IDLE_LOAD_PER_CORE * cores:
-        yield Finding(code="load", severity="ok", message=message)
+        yield DoctorFinding(code="load", severity="ok", message=message)
         return
-    yield Finding(
+    yield DoctorFinding(
         code="load", severity="unfit" if load >= cores else "warning", message=f"{message}: other work is running",
         remedy="Stop the other work, and wait a minute for the average to fall",
     )  # fmt: skip
 
 
-def _quota(patient: _Patient) -> Iterator[Finding]:
-    limit, cores = patient.machine.cgroup_cpu_limit, patient.machine.cores_logical
+def _quota(this_host: _Host) -> Iterator[DoctorFinding]:
+    limit, cores = this_host.machine.cgroup_cpu_limit, this_host.machine.cores_logical
     if limit is None or limit >= cores:
-        yield Finding(code="cgroup", severity="ok", message=f"no CPU quota below the {cores} cores")
+        yield DoctorFinding(code="cgroup", severity="ok", message=f"no CPU quota below the {cores} cores")
         return
-    yield Finding(
+    yield DoctorFinding(
         code="cgroup", severity="unfit" if limit < 1 else "warning",
         message=f"a control group allows {limit:g} of {cores} cores and stops the process when they are used up",
         remedy="Raise the quota to whole cores, or pin cores (cpuset) in place of a quota",
     )  # fmt: skip
 
 
-def _memory(patient: _Patient) -> Iterator[Finding]:
-    available, limit = patient.surroundings.memory_available_bytes, patient.machine.memory_limit_bytes
+def _memory(this_host: _Host) -> Iterator[DoctorFinding]:
+    available, limit = this_host.state.memory_available_bytes, this_host.machine.memory_limit_bytes
     if available is None:
         return
     usable = available if limit is None else min(available, limit)
     message = f"{data_size(usable)} of memory can be used"
     if usable >= LITTLE_MEMORY_BYTES:
-        yield Finding(code="memory", severity="ok", message=message)
+        yield DoctorFinding(code="memory", severity="ok", message=message)
         return
-    yield Finding(
+    yield DoctorFinding(
         code="memory", severity="unfit" if usable < TOO_LITTLE_MEMORY_BYTES else "warning", message=message,
         remedy="Close other programs, raise the memory limit, or run smaller batches",
     )  # fmt: skip
 
 
-def _swap(patient: _Patient) -> Iterator[Finding]:
-    used = patient.surroundings.swap_used_bytes
+def _swap(this_host: _Host) -> Iterator[DoctorFinding]:
+    used = this_host.state.swap_used_bytes
     if used is not None and used > SWAP_NOTICED_BYTES:
-        yield Finding(
+        yield DoctorFinding(
             code="swap", severity="warning", message=f"{data_size(used)} of swap is in use: memory ran short",
             remedy="Close other programs, then turn swap off and on again (swapoff -a, swapon -a)",
         )  # fmt: skip
     elif used is not None:
-        yield Finding(code="swap", severity="ok", message=f"{data_size(used)} of swap in use")
+        yield DoctorFinding(code="swap", severity="ok", message=f"{data_size(used)} of swap in use")
 
 
-def _governor(patient: _Patient) -> Iterator[Finding]:
-    governor, cores = patient.machine.governor, patient.machine.cores_logical
+def _governor(this_host: _Host) -> Iterator[DoctorFinding]:
+    governor, cores = this_host.machine.governor, this_host.machine.cores_logical
     if governor == "performance":
-        yield Finding(code="governor", severity="ok", message=f"governor performance on {cores} cores")
+        yield DoctorFinding(code="governor", severity="ok", message=f"governor performance on {cores} cores")
     elif governor is not None:
-        yield Finding(
+        yield DoctorFinding(
             code="governor", severity="warning", message=f"governor {governor} on {cores} cores: the clock follows the load",
             remedy="Set the governor: cpupower frequency-set -g performance",
         )  # fmt: skip
 
 
-def _turbo(patient: _Patient) -> Iterator[Finding]:
-    turbo, clock, cores = patient.machine.turbo, patient.machine.cpu_max_clock_hertz, patient.machine.cores_logical
+def _turbo(this_host: _Host) -> Iterator[DoctorFinding]:
+    turbo, clock, cores = (
+        this_host.machine.turbo,
+        this_host.machine.cpu_max_clock_hertz,
+        this_host.machine.cores_logical,
+    )
     if turbo:
         top = "" if clock is None else f", up to {clock / 1e9:.2f} GHz"
-        yield Finding(
+        yield DoctorFinding(
             code="turbo", severity="note", message=f"turbo is on{top}: the clock depends on heat and on 1 or many cores",
             remedy="Leave it on for peak speed; turn it off to compare small changes",
         )  # fmt: skip
     elif turbo is False:
-        yield Finding(
+        yield DoctorFinding(
             code="turbo", severity="note", message=f"turbo is off on {cores} cores: steadier and slower",
             remedy="Turn it on for peak speed, and say so beside the result",
         )  # fmt: skip
 
 
-def _virtual(patient: _Patient) -> Iterator[Finding]:
-    steal, hypervisor = patient.surroundings.steal_share, patient.machine.hypervisor
+def _virtual(this_host: _Host) -> Iterator[DoctorFinding]:
+    steal, hypervisor = this_host.state.steal_share, this_host.machine.hypervisor
     if steal is not None and steal > HIGH_STEAL:
-        yield Finding(
+        yield DoctorFinding(
             code="steal", severity="warning", message=f"other guests took {percent(steal)} of the CPU time since boot",
             remedy="Use a machine or an instance type with cores of its own",
         )  # fmt: skip
     if hypervisor is not None:
         share = "" if steal is None else f", {percent(steal)} of CPU time stolen since boot"
-        yield Finding(
+        yield DoctorFinding(
             code="hypervisor", severity="note", message=f"a virtual machine on {hypervisor}{share}; clocks are nominal",
             remedy="Compare with results of the same instance type only",
         )  # fmt: skip
 
 
-def _compiler(patient: _Patient) -> Iterator[Finding]:
-    if patient.surroundings.compiler is None:
-        yield Finding(
+def _compiler(this_host: _Host) -> Iterator[DoctorFinding]:
+    if this_host.state.compiler is None:
+        yield DoctorFinding(
             code="compiler", severity="note",
             message=f"none of {len(COMPILERS)} C++ compilers found ({', '.join(COMPILERS)}): no torch.compile on the CPU",
             remedy="Install g++ or clang++ to run compiled modes",
         )  # fmt: skip
     else:
-        yield Finding(code="compiler", severity="ok", message=f"C++ compiler {patient.surroundings.compiler}")
+        yield DoctorFinding(code="compiler", severity="ok", message=f"C++ compiler {this_host.state.compiler}")
 
 
-def _gpus(patient: _Patient) -> Iterator[Finding]:
-    for gpu in patient.gpus.devices:
-        if _hidden(patient.machine, gpu):
+def _gpus(this_host: _Host) -> Iterator[DoctorFinding]:
+    for gpu in this_host.gpus.devices:
+        if _is_hidden(this_host.machine, gpu):
             continue
-        found = [*_gpu_settings(gpu, patient.gpus.persistence.get(gpu.id))]
-        state = patient.surroundings.gpu_states.get(gpu.id)
+        found = [*_gpu_settings(gpu, this_host.gpus.persistence.get(gpu.id))]
+        state = this_host.state.gpu_states.get(gpu.id)
         if state is not None:
             found += _gpu_state(gpu, state)
         if not found:
-            found = [Finding(code="gpu", severity="ok", message=f"{gpu.id} {gpu.name}: nothing found")]
+            found = [DoctorFinding(code="gpu", severity="ok", message=f"{gpu.id} {gpu.name}: nothing found")]
         yield from found
 
 
-def _gpu_settings(gpu: Device, persistence: bool | None) -> Iterator[Finding]:
+def _gpu_settings(gpu: Device, persistence: bool | None) -> Iterator[DoctorFinding]:
     if persistence is False:
-        yield Finding(
+        yield DoctorFinding(
             code="persistence", severity="note", message=f"{gpu.id}: persistence mode is off; each cold start loads the driver",
             remedy="Turn it on: nvidia-smi -pm 1",
         )  # fmt: skip
     if gpu.ecc is False:
-        yield Finding(
+        yield DoctorFinding(
             code="ecc", severity="note", message=f"{gpu.id}: ECC is off; memory and its speed differ from a card with ECC",
             remedy="Turn it on (nvidia-smi -e 1), or compare only with results without ECC",
         )  # fmt: skip
     if gpu.mig:
-        yield Finding(
+        yield DoctorFinding(
             code="mig", severity="warning", message=f"{gpu.id}: MIG mode is on; an instance is a part of the chip",
             remedy="Compare with the same MIG profile only, or turn MIG off",
         )  # fmt: skip
 
 
-def _gpu_state(gpu: Device, state: Telemetry) -> Iterator[Finding]:
+def _gpu_state(gpu: Device, state: Telemetry) -> Iterator[DoctorFinding]:
     slowed = [reason for reason in state.device_throttle_reasons or () if reason in SLOWED]
     if slowed:
-        yield Finding(
+        yield DoctorFinding(
             code="throttled", severity="warning", message=f"{gpu.id}: slowed by {', '.join(slowed)} before any work",
             remedy="Check cooling, power supply and power limit",
         )  # fmt: skip
     heat = state.device_temperature_celsius
     if heat is not None and heat >= HOT_CELSIUS:
-        yield Finding(
+        yield DoctorFinding(
             code="heat", severity="warning", message=f"{gpu.id}: {heat:.0f} degrees Celsius before any work",
             remedy="Let it cool down, and check the airflow",
         )  # fmt: skip
     if state.device_other_processes:
         used = data_size(state.device_used_bytes)
-        yield Finding(
+        yield DoctorFinding(
             code="gpu-shared", severity="warning",
             message=f"{gpu.id}: {state.device_other_processes} other compute processes, {used} of memory in use",
             remedy="Stop them, or wait until they are done",
         )  # fmt: skip
 
 
-_CHECKS: tuple[Callable[[_Patient], Iterator[Finding]], ...] = (
+_CHECKS: tuple[Callable[[_Host], Iterator[DoctorFinding]], ...] = (
     _torch, _nvml, _load, _quota, _memory, _swap, _governor, _turbo, _virtual, _compiler, _gpus,
 )  # fmt: skip
 
@@ -346,8 +352,8 @@ _CHECKS: tuple[Callable[[_Patient], Iterator[Finding]], ...] = (
 def _steal_share(proc: Path) -> float | None:
     """Steal over all columns of /proc/stat; guest time (fields 9 and 10) is counted in user time already."""
     try:
-        columns = [int(text) for text in host.read_text(proc / "stat").partition("\n")[0].split()[1:9]]
-    except (host.MissingSensor, ValueError):
+        columns = [int(text) for text in host_sensors.read_text(proc / "stat").partition("\n")[0].split()[1:9]]
+    except (host_sensors.MissingSensor, ValueError):
         return None
     total = sum(columns)
     return columns[7] / total if len(columns) == 8 and total > 0 else None
@@ -355,7 +361,7 @@ def _steal_share(proc: Path) -> float | None:
 
 def _meminfo(proc: Path, key: str) -> int | None:
     try:
-        match = re.search(rf"^{key}:\s+(\d+) kB", host.read_text(proc / "meminfo"), re.MULTILINE)
-    except host.MissingSensor:
+        match = re.search(rf"^{key}:\s+(\d+) kB", host_sensors.read_text(proc / "meminfo"), re.MULTILINE)
+    except host_sensors.MissingSensor:
         return None
     return None if match is None else int(match[1]) * 1024

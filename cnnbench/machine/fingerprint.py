@@ -18,9 +18,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnbench.devices import host
-from cnnbench.machine import processor
-from cnnbench.machine.processor import Processor
+from cnnbench.devices import host_sensors
+from cnnbench.machine import cpuinfo
+from cnnbench.machine.cpuinfo import Processor
 from cnnbench.schema import Device, Machine
 
 PROC = Path("/proc")
@@ -44,7 +44,7 @@ def cpu_device(*, proc: Path = PROC, sys: Path = SYS) -> Device:
     """The CPU as a device to run on; its memory is the RAM this process may use."""
     found = _processor(proc)
     ram = _memory_bytes(proc)
-    limit = host.cgroup_memory_limit(proc, sys)
+    limit = host_sensors.cgroup_memory_limit(proc, sys)
     return Device(
         id="cpu",
         kind="cpu",
@@ -64,9 +64,9 @@ def fingerprint(
     """
     found = _processor(proc)
     logical = found.cores_logical or os.cpu_count() or 1
-    quota = host.cgroup_cpu_limit(proc, sys)
+    quota = host_sensors.cgroup_cpu_limit(proc, sys)
     ram = _memory_bytes(proc)
-    limit = host.cgroup_memory_limit(proc, sys)
+    limit = host_sensors.cgroup_memory_limit(proc, sys)
     machine = Machine(
         id="",
         cpu_name=found.name,
@@ -78,7 +78,7 @@ def fingerprint(
         cpu_max_clock_hertz=_max_clock_hertz(sys),
         cores_physical=found.cores_physical or _cores_by_topology(sys),
         cores_logical=logical,
-        cores_allowed=_cores_allowed(logical, quota, host.cgroup_cpus(proc, sys), affinity),
+        cores_allowed=_cores_allowed(logical, quota, host_sensors.cgroup_cpus(proc, sys), affinity),
         cgroup_cpu_limit=quota,
         memory_bytes=ram,
         memory_limit_bytes=limit if limit is not None and limit < ram else None,
@@ -127,7 +127,7 @@ def slug(name: str) -> str:
 
 def _processor(proc: Path) -> Processor:
     text = "\n".join(_lines(proc / "cpuinfo"))
-    found = processor.from_cpuinfo(text) if text else None
+    found = cpuinfo.parse_cpuinfo(text) if text else None
     return found if found is not None else _foreign_processor()
 
 
@@ -144,7 +144,7 @@ def _foreign_processor() -> Processor:
     if name is not None:
         isa = ("neon",) if platform.machine() == "arm64" else ()
         return Processor(name=name, vendor=name.split()[0], isa=isa, cores_physical=physical, cores_logical=logical)
-    return processor.from_py_cpuinfo(physical, logical)
+    return cpuinfo.read_py_cpuinfo(physical, logical)
 
 
 def _sysctl(key: str) -> str | None:
@@ -253,8 +253,8 @@ def _libc() -> str | None:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return host.read_text(path).splitlines()
-    except host.MissingSensor:
+        return host_sensors.read_text(path).splitlines()
+    except host_sensors.MissingSensor:
         return []
 
 

@@ -46,7 +46,7 @@ def take_inventory(*, visible_devices: str | None = None, python: str = sys.exec
 
 def probe_torch(python: str = sys.executable) -> tuple[Software, tuple[Device, ...]]:
     """torch's own answer, from a process that is gone again. Raises DeviceError with the last line it printed."""
-    command = [python, "-m", "cnnbench.engine.probe"]
+    command = [python, "-m", "cnnbench.engine.torch_info"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
@@ -70,7 +70,9 @@ def reconcile(
         seen = by_uuid.pop(gpu.uuid or "", None)
         if seen is None:
             merged.append(
-                gpu.model_copy(update={"usable": False, "unusable_reason": _why_not(gpu, software, visible_devices)})
+                gpu.model_copy(
+                    update={"usable": False, "unusable_reason": _explain_unusable(gpu, software, visible_devices)}
+                )
             )
         else:
             merged.append(
@@ -85,7 +87,7 @@ def reconcile(
     return tuple(merged)
 
 
-def _why_not(gpu: Device, software: Software, visible_devices: str | None) -> str:
+def _explain_unusable(gpu: Device, software: Software, visible_devices: str | None) -> str:
     if visible_devices is not None:
         return HIDDEN
     if gpu.mig:

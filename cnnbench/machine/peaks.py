@@ -1,7 +1,7 @@
 """Theoretical peaks: what a processor could do in a second if nothing ever waited.
 
 Enters: a device, its machine, a precision. Leaves: a `Peak`, dense FLOP/s with the arithmetic and its source, or None
-with the reason. A product is looked up by its exact name, never guessed from a similar one. `theoretical` uses the
+with the reason. A product is looked up by its exact name, never guessed from a similar one. `theoretical_peak` uses the
 rated clock and is the denominator of MFU; `upper_bound` uses the highest clock the device reports and is what the
 physics gate holds a matrix product against. Neither knows of power limits: sustained rates lie below both.
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import get_args
 
 from cnnbench.errors import UsageError
-from cnnbench.machine.chips import CHIPS, Chip
-from cnnbench.machine.cpus import NAMED_CPUS, NamedCpu, find_core
+from cnnbench.machine.cpu_specs import NAMED_CPUS, NamedCpu, find_core
+from cnnbench.machine.gpu_specs import GPU_SPECS, GpuSpec
 from cnnbench.schema import Device, Machine, Precision
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -45,19 +45,19 @@ class Override:
     source: str
 
 
-def theoretical(device: Device, machine: Machine, precision: str, override: Path | None = None) -> Peak:
+def theoretical_peak(device: Device, machine: Machine, precision: str, override: Path | None = None) -> Peak:
     """The dense peak at the rated clock; for a CPU, of the cores this process may use at their maximum boost clock.
 
     `override` is a TOML file whose matching entry goes before the tables. Raises UsageError when it is wrong.
     """
-    names = {device.name, machine.cpu_name} if device.kind == "cpu" else {device.name, plain_name(device.name)}
+    names = {device.name, machine.cpu_name} if device.kind == "cpu" else {device.name, strip_maker(device.name)}
     for entry in read_overrides(override) if override is not None else ():
         if entry.product in names and entry.dtype == precision:
             return Peak(entry.flops_per_second, "given by the user", None, f"{override}: {entry.source}")
     if device.kind == "cpu":
         return _cpu_peak(machine, precision, named_allowed=True)
     chip, reason = _find_chip(device)
-    return Peak(None, reason=reason) if chip is None else _rated(chip, precision)
+    return Peak(None, reason=reason) if chip is None else _make_rated_peak(chip, precision)
 
 
 def upper_bound(device: Device, machine: Machine, precision: str) -> Peak:
@@ -73,10 +73,10 @@ def upper_bound(device: Device, machine: Machine, precision: str) -> Peak:
         return Peak(None, reason=reason)
     rate, units = chip.rates.get(precision), chip.units or device.multiprocessors
     if rate is None or units is None:
-        return Peak(None, reason=_no_rate(chip, precision))
+        return Peak(None, reason=_explain_no_rate(chip, precision))
     if device.max_clock_hertz is None:
         return Peak(None, reason=f"{device.name} does not report its maximum clock")
-    rated = _rated(chip, precision)
+    rated = _make_rated_peak(chip, precision)
     clock = max(device.max_clock_hertz, rated.clock_hertz or 0.0)
     bound = units * rate * clock
     return Peak(
@@ -84,16 +84,16 @@ def upper_bound(device: Device, machine: Machine, precision: str) -> Peak:
     )
 
 
-def by_name(product: str, precision: str = "fp32") -> Peak:
+def peak_by_name(product: str, precision: str = "fp32") -> Peak:
     """The peak of a product by its name alone, such as a row of the lecture's table; a CPU's at its rated clock."""
     named = _named_cpu(product)
     if named is not None:
         return _named_peak(named, precision)
     chip, reason = _find_chip(Device(id="named", kind="cuda", name=product))
-    return Peak(None, reason=reason) if chip is None else _rated(chip, precision)
+    return Peak(None, reason=reason) if chip is None else _make_rated_peak(chip, precision)
 
 
-def plain_name(name: str) -> str:
+def strip_maker(name: str) -> str:
     """The product without the maker's name, which newer drivers put before it: `NVIDIA H200` is `H200`."""
     return name.removeprefix("NVIDIA ").strip()
 
@@ -136,14 +136,14 @@ def _mistakes(table: dict[str, object]) -> list[str]:
     return found
 
 
-def _find_chip(device: Device) -> tuple[Chip | None, str | None]:
+def _find_chip(device: Device) -> tuple[GpuSpec | None, str | None]:
     """The table's entry for this device, or None and the reason. Two cards of one name differ in multiprocessors."""
     if device.mig:
         return None, f"{device.name} is in MIG mode: an instance has only a part of the chip"
     if device.kind not in {"cuda", "rocm"}:
         return None, f"no sourced peak for {device.kind} devices"
-    plain = plain_name(device.name)
-    chips = [chip for chip in CHIPS if plain in chip.names or device.name in chip.names]
+    plain = strip_maker(device.name)
+    chips = [chip for chip in GPU_SPECS if plain in chip.names or device.name in chip.names]
     if not chips:
         return None, f"{device.name} is not in the table of peaks"
     if device.multiprocessors is not None:
@@ -161,12 +161,12 @@ def _find_chip(device: Device) -> tuple[Chip | None, str | None]:
     return chips[0], None
 
 
-def _rated(chip: Chip, precision: str) -> Peak:
+def _make_rated_peak(chip: GpuSpec, precision: str) -> Peak:
     if precision in chip.published:
         return Peak(chip.published[precision], "published by the maker", None, chip.source)
     rate = chip.rates.get(precision)
     if rate is None or chip.clock is None or chip.units is None:
-        return Peak(None, reason=_no_rate(chip, precision))
+        return Peak(None, reason=_explain_no_rate(chip, precision))
     tensor = precision != "fp32" and chip.tensor_clock is not None
     clock = round((chip.tensor_clock if tensor and chip.tensor_clock else chip.clock) * 1e9)
     return Peak(
@@ -177,11 +177,11 @@ def _rated(chip: Chip, precision: str) -> Peak:
     )
 
 
-def _no_rate(chip: Chip, precision: str) -> str:
+def _explain_no_rate(chip: GpuSpec, precision: str) -> str:
     return f"{chip.names[0]} has no {precision} unit with float32 accumulation, or none with a sourced rate"
 
 
-def _product(units: int, chip: Chip, rate: int, clock_hertz: float, kind: str) -> str:
+def _product(units: int, chip: GpuSpec, rate: int, clock_hertz: float, kind: str) -> str:
     unit = "CUs" if chip.names[0].startswith("AMD") else "SMs"
     return f"{units} {unit} x {rate} FLOP/clk x {clock_hertz / 1e9:.3f} GHz ({kind})"
 

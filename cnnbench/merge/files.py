@@ -12,40 +12,40 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cnnbench.errors import LedgerError
-from cnnbench.merge.outcome import AliveError, ChangedError
+from cnnbench.merge.outcome import ChangedError, LiveRunError
 
 NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 def first_line(path: Path, *, held: bool) -> bytes:
     """The first line that is not blank: a folder may hold other people's *.jsonl of any size."""
-    with _reading(path, held=held) as file:
+    with _open_locked(path, held=held) as file:
         return next((line for line in file if line != b"\n"), b"")
 
 
 def read(path: Path, *, held: bool) -> bytes:
     """The whole file, where `held` under a shared lock. Raises LedgerError, for a live run AliveError."""
-    with _reading(path, held=held) as file:
+    with _open_locked(path, held=held) as file:
         return file.read()
 
 
 @contextmanager
-def _reading(path: Path, *, held: bool) -> Iterator[BinaryIO]:
+def _open_locked(path: Path, *, held: bool) -> Iterator[BinaryIO]:
     """The file, `held` so that no run goes on with it meanwhile. Raises LedgerError, for a live run AliveError."""
     try:
         with path.open("rb") as file:
             if held:
-                _hold(path, file)
+                _lock_shared(path, file)
             yield file
     except OSError as error:
         raise LedgerError(f"{path}: cannot read: {error.strerror}") from error
 
 
-def _hold(path: Path, file: BinaryIO) -> None:
+def _lock_shared(path: Path, file: BinaryIO) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise AliveError(
+        raise LiveRunError(
             f"{path}: its run or one of its workers is still alive; merge again when it has ended"
         ) from error
     except OSError:
@@ -68,7 +68,7 @@ def write(target: Path, content: bytes, before: bytes | None) -> None:
             if before is None:
                 _put_new(temporary, target)
             else:
-                _put_over(temporary, target, before)
+                _replace_old(temporary, target, before)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -76,11 +76,11 @@ def write(target: Path, content: bytes, before: bytes | None) -> None:
     _sync_folder(target.parent)
 
 
-def look(target: Path, before: bytes | None) -> None:
+def check_target(target: Path, before: bytes | None) -> None:
     """Raises what `write` would for what is at the target now: ChangedError, AliveError or LedgerError. Writes nothing."""
     if before is not None:
         try:
-            with _replaceable(target, before):
+            with _lock_unchanged(target, before):
                 pass
         except OSError as error:
             raise LedgerError(f"{target}: cannot read: {error.strerror}") from error
@@ -100,16 +100,16 @@ def _put_new(temporary: Path, target: Path) -> None:
     temporary.rename(target)
 
 
-def _put_over(temporary: Path, target: Path, before: bytes) -> None:
-    with _replaceable(target, before):
+def _replace_old(temporary: Path, target: Path, before: bytes) -> None:
+    with _lock_unchanged(target, before):
         temporary.replace(target)
 
 
 @contextmanager
-def _replaceable(target: Path, before: bytes) -> Iterator[None]:
+def _lock_unchanged(target: Path, before: bytes) -> Iterator[None]:
     """Nobody goes on with the file meanwhile, and it is what it was. Raises AliveError or ChangedError."""
     with target.open("rb") as file:
-        _hold(target, file)
+        _lock_shared(target, file)
         if file.read() != before or not os.path.samestat(os.fstat(file.fileno()), target.stat()):
             raise ChangedError(f"{target}: changed while merging; merge again")
         yield

@@ -10,7 +10,7 @@ from typing import Literal
 from cnnbench.errors import ExitCode, LedgerError
 
 Kind = Literal["run", "reference"]
-Status = Literal["brought", "longer", "there", "conflict", "alive", "refused"]
+MergeStatus = Literal["brought", "longer", "there", "conflict", "alive", "refused"]
 """brought: new in the tree; longer: took the place of a shorter copy; there: the tree has it all. Left out are: conflict
 (two copies part), alive (its run is still going on), refused (no ledger, unreadable, or without a place).
 """
@@ -20,7 +20,7 @@ Status = Literal["brought", "longer", "there", "conflict", "alive", "refused"]
 class Entry:
     """What became of one run, or of one file of published rows. `sources` begins with the copy that was chosen."""
 
-    status: Status
+    status: MergeStatus
     kind: Kind | None
     target: Path | None
     sources: tuple[Path, ...]
@@ -32,7 +32,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeResult:
     """What became of everything under the sources, in an order that does not depend on theirs."""
 
     results: Path
@@ -40,7 +40,7 @@ class Merged:
     empty: tuple[Path, ...] = ()
     """Sources without a single *.jsonl."""
 
-    def count(self, *statuses: Status, kind: Kind | None = None) -> int:
+    def count(self, *statuses: MergeStatus, kind: Kind | None = None) -> int:
         """How many entries have one of the statuses (and the kind)."""
         return sum(each.status in statuses and kind in (None, each.kind) for each in self.entries)
 
@@ -59,7 +59,7 @@ class Merged:
         return ExitCode.JOB_FAILED if self.count("alive") else ExitCode.DONE
 
 
-class AliveError(LedgerError):
+class LiveRunError(LedgerError):
     """A run still holds its ledger."""
 
 
@@ -67,9 +67,9 @@ class ChangedError(LedgerError):
     """Somebody else wrote at the target since it was read."""
 
 
-def left_out_entry(
+def make_left_out_entry(
     error: LedgerError, sources: Sequence[Path], kind: Kind | None = None, target: Path | None = None
 ) -> Entry:
     """The entry of what was not brought, with the error as its reason: `alive` for a live run, else `refused`."""
-    status: Status = "alive" if isinstance(error, AliveError) else "refused"
+    status: MergeStatus = "alive" if isinstance(error, LiveRunError) else "refused"
     return Entry(status, kind, target, tuple(sources), notes=(str(error),))

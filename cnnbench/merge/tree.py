@@ -18,16 +18,16 @@ from typing import NamedTuple
 
 from cnnbench import store
 from cnnbench.errors import LedgerError
-from cnnbench.merge.copies import digest_of, gather_copies, weigh
-from cnnbench.merge.files import first_line, look, read, write
-from cnnbench.merge.outcome import AliveError, ChangedError, Entry, Kind, Merged, left_out_entry
+from cnnbench.merge.duplicates import choose_copy, digest_content, gather_copies
+from cnnbench.merge.files import check_target, first_line, read, write
+from cnnbench.merge.outcome import ChangedError, Entry, Kind, LiveRunError, MergeResult, make_left_out_entry
 
-REFERENCE = "reference"
+PUBLISHED_FOLDER = "reference"
 LONGEST_NAME_BYTES = 200
 """Of a name out of a file: file systems end at 255 bytes, and `.jsonl` is to be added."""
 
 
-class _Place(NamedTuple):
+class _Destination(NamedTuple):
     """Where a file belongs under the results."""
 
     kind: Kind
@@ -35,7 +35,7 @@ class _Place(NamedTuple):
     name: str
 
 
-def merge(sources: Sequence[Path], results: Path, *, dry_run: bool = False) -> Merged:
+def merge(sources: Sequence[Path], results: Path, *, dry_run: bool = False) -> MergeResult:
     """Bring every ledger and every file of published rows under the sources into the tree `results`.
 
     With `dry_run` nothing is written and the answer is the same: live runs are asked after too. Raises LedgerError where a
@@ -46,16 +46,18 @@ def merge(sources: Sequence[Path], results: Path, *, dry_run: bool = False) -> M
     tree = results.resolve()
     inside = {path for path in files if path.resolve().is_relative_to(tree)}
     entries = [Entry("refused", None, None, (path,), notes=(why,)) for path, why in unusable]
-    places: dict[_Place, list[Path]] = {}
+    destinations: dict[_Destination, list[Path]] = {}
     for path in files:
         try:
-            places.setdefault(_place(path, held=path not in inside), []).append(path)
+            destinations.setdefault(_find_destination(path, held=path not in inside), []).append(path)
         except LedgerError as error:
-            entries.append(left_out_entry(error, (path,)))
-    published = _published(results / REFERENCE) if any(place.kind == "reference" for place in places) else {}
-    for place, paths in sorted(places.items()):
-        entries.extend(_settle(place, paths, inside, results, published, dry_run=dry_run))
-    return Merged(results, tuple(entries), empty)
+            entries.append(make_left_out_entry(error, (path,)))
+    published = (
+        _find_published(results / PUBLISHED_FOLDER) if any(place.kind == "reference" for place in destinations) else {}
+    )
+    for destination, paths in sorted(destinations.items()):
+        entries.extend(_place(destination, paths, inside, results, published, dry_run=dry_run))
+    return MergeResult(results, tuple(entries), empty)
 
 
 def _find(sources: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]], tuple[Path, ...]]:
@@ -89,19 +91,19 @@ def _walk(root: Path, unusable: dict[Path, str]) -> list[Path]:
     return [Path(folder, name) for folder, _, names in found for name in names if name.endswith(".jsonl")]
 
 
-def _place(path: Path, *, held: bool) -> _Place:
+def _find_destination(path: Path, *, held: bool) -> _Destination:
     """Where the file belongs, by its first line. Raises LedgerError where it belongs nowhere."""
     first = first_line(path, held=held)
-    if store.is_reference(first):
-        return _Place("reference", REFERENCE, _plain(path, "file name", path.name))
+    if store.is_published_row(first):
+        return _Destination("reference", PUBLISHED_FOLDER, _check_plain_name(path, "file name", path.name))
     header = store.parse(path, first).header
-    machine_id = _plain(path, "machine id", header.machine.id)
-    if machine_id.casefold() == REFERENCE:
+    machine_id = _check_plain_name(path, "machine id", header.machine.id)
+    if machine_id.casefold() == PUBLISHED_FOLDER:
         raise LedgerError(f"{path}: machine id {machine_id!r} is the name of the published rows' folder; not copied")
-    return _Place("run", machine_id, f"{_plain(path, 'run id', header.run_id)}.jsonl")
+    return _Destination("run", machine_id, f"{_check_plain_name(path, 'run id', header.run_id)}.jsonl")
 
 
-def _plain(path: Path, what: str, name: str) -> str:
+def _check_plain_name(path: Path, what: str, name: str) -> str:
     """The name, if it is one part of a path and shows as what it is. Raises LedgerError where it is not."""
     fits = name.isprintable() and len(name.encode()) <= LONGEST_NAME_BYTES  # printable first: a surrogate has no bytes
     if not fits or not name or name[0] in ".-" or "/" in name or "\\" in name:
@@ -109,8 +111,8 @@ def _plain(path: Path, what: str, name: str) -> str:
     return name
 
 
-def _settle(
-    place: _Place,
+def _place(
+    destination: _Destination,
     paths: Sequence[Path],
     inside: Collection[Path],
     results: Path,
@@ -119,28 +121,28 @@ def _settle(
     dry_run: bool,
 ) -> list[Entry]:
     """What becomes of all copies of one run: weighed, and the longest brought to its place."""
-    target = results / place.folder / place.name
+    target = results / destination.folder / destination.name
     try:
-        copies, left_out = gather_copies(place.kind, paths, inside, target)
+        copies, left_out = gather_copies(destination.kind, paths, inside, target)
     except LedgerError as error:
-        return [left_out_entry(error, paths, place.kind, target)]
+        return [make_left_out_entry(error, paths, destination.kind, target)]
     if not copies:
         return left_out
-    chosen, entry = weigh(place.kind, target, copies, published)
+    chosen, entry = choose_copy(destination.kind, target, copies, published)
     if entry.status in ("brought", "longer"):
         before = next((copy.content for copy in copies if copy.in_place), None)
         try:
             if dry_run:
-                look(target, before)
+                check_target(target, before)
             else:
                 write(target, chosen.content, before)
-        except (AliveError, ChangedError) as error:
-            return [*left_out, left_out_entry(error, entry.sources, place.kind, target)]
-        if place.kind == "reference":
-            published[digest_of(chosen.content)] = target
+        except (LiveRunError, ChangedError) as error:
+            return [*left_out, make_left_out_entry(error, entry.sources, destination.kind, target)]
+        if destination.kind == "reference":
+            published[digest_content(chosen.content)] = target
     return [*left_out, entry]
 
 
-def _published(folder: Path) -> dict[bytes, Path]:
+def _find_published(folder: Path) -> dict[bytes, Path]:
     """The files of published rows there are already, by what they hold."""
-    return {digest_of(read(path, held=False)): path for path in sorted(folder.glob("*.jsonl"), reverse=True)}
+    return {digest_content(read(path, held=False)): path for path in sorted(folder.glob("*.jsonl"), reverse=True)}

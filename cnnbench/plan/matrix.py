@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from cnnbench import workloads
 from cnnbench.errors import UsageError
-from cnnbench.plan import worlds
-from cnnbench.plan.keys import ANY, AUTO, EVERY, Cell
+from cnnbench.plan import process_counts
+from cnnbench.plan.job_keys import ANY, AUTO, EVERY, Combination
 from cnnbench.plan.suite import Suite
 from cnnbench.schema import DataKind, Device, Job, Machine
 
@@ -54,27 +54,29 @@ def make_plan(
     for suite in suites:
         rounds = _rounds(suite, repeats, project)
         for device in devices:
-            room = worlds.room(device, devices, machine)
-            for cell, swept in _with_worlds(_up_to_auto(suite.cells(device.kind), device, machine), room * nodes):
-                job = _make_job(cell, device, machine, data_kind, threads, nodes)
-                if copies is not None and (room == 0 or job.world > 1):
+            capacity = process_counts.count_capacity(device, devices, machine)
+            for combination, swept in _resolve_worlds(
+                _drop_excess_threads(suite.combinations(device.kind), device, machine), capacity * nodes
+            ):
+                job = _make_job(combination, device, machine, data_kind, threads, nodes)
+                if copies is not None and (capacity == 0 or job.world > 1):
                     continue
-                if copies is not None and wanted(describe(job)):
-                    job = _copied(job, cell, copies, room, machine, threads)
-                if job.world > 1 and (why := worlds.too_many(job, room, machine)) is not None:
-                    if not swept and wanted(describe(job)):
+                if copies is not None and wanted(describe_job(job)):
+                    job = _make_concurrent_job(job, combination, copies, capacity, machine, threads)
+                if job.world > 1 and (why := process_counts.find_capacity_error(job, capacity, machine)) is not None:
+                    if not swept and wanted(describe_job(job)):
                         raise UsageError(
                             f"{suite.name}: {why}; ask for fewer, or sweep world with {EVERY!r}, which ends there"
                         )
                     continue
                 if project and job.clock == "job" and workloads.get(job.workload).pretraining is None:
-                    job = projected(job)
-                if wanted(describe(job)):
+                    job = make_projection_job(job)
+                if wanted(describe_job(job)):
                     rounds_of[job] = max(rounds, rounds_of.get(job, 0))
     return _interleave(rounds_of, seed)
 
 
-def projected(job: Job) -> Job:
+def make_projection_job(job: Job) -> Job:
     """The steady job that the whole job's time is projected from: same work a step, at least 100 timed steps.
 
     Evaluations after epochs and the early stop are left out: the projection is of all epochs, training alone.
@@ -94,26 +96,27 @@ def round_seeds(seed: int, rounds: int) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def describe(job: Job) -> str:
+def describe_job(job: Job) -> str:
     """What `-k` looks in: `mnist-cnn b128 fp32 on cpu`, then every key as key=value."""
     values = job.model_dump(exclude={"seed", "round"}, exclude_none=True)
     return " ".join((job.label.rpartition(",")[0], *(f"{name}={value}" for name, value in values.items()))).lower()
 
 
 def compile_filter(expression: str | None) -> Callable[[str], bool]:
-    """A test for `describe`'s text: substrings joined by `and`, `or`, `not` (`not` binds tightest, then `and`).
+    """A test for `describe_job`'s text: substrings joined by `and`, `or`, `not` (`not` binds tightest, then `and`).
 
     Raises UsageError where an operator lacks its text.
     """
     if expression is None:
         return lambda text: True
     alternatives = [
-        [_term(words, expression) for words in _split(part, "and")] for part in _split(expression.lower().split(), "or")
+        [_parse_term(words, expression) for words in _split_words(part, "and")]
+        for part in _split_words(expression.lower().split(), "or")
     ]
     return lambda text: any(all((sought in text) != negated for sought, negated in terms) for terms in alternatives)
 
 
-def _split(words: Sequence[str], operator: str) -> list[list[str]]:
+def _split_words(words: Sequence[str], operator: str) -> list[list[str]]:
     parts: list[list[str]] = [[]]
     for word in words:
         if word == operator:
@@ -123,7 +126,7 @@ def _split(words: Sequence[str], operator: str) -> list[list[str]]:
     return parts
 
 
-def _term(words: list[str], expression: str) -> tuple[str, bool]:
+def _parse_term(words: list[str], expression: str) -> tuple[str, bool]:
     negated = words[:1] == ["not"]
     sought = words[negated:]
     if not sought or "not" in sought:
@@ -138,78 +141,89 @@ def _rounds(suite: Suite, repeats: int | None, project: bool) -> int:
     return max(suite.repeats, PROJECTION_PROCESSES) if project and whole else suite.repeats
 
 
-def _up_to_auto(cells: Sequence[Cell], device: Device, machine: Machine) -> list[Cell]:
+def _drop_excess_threads(combinations: Sequence[Combination], device: Device, machine: Machine) -> list[Combination]:
     """Thread counts swept together with `auto` end at the cores allowed: above them threads only wait for each other."""
 
-    def rest(cell: Cell) -> tuple[object, ...]:
-        return tuple(value for name, value in cell.items() if name != "threads")
+    def rest(combination: Combination) -> tuple[object, ...]:
+        return tuple(value for name, value in combination.items() if name != "threads")
 
-    swept = {rest(cell) for cell in cells if cell["threads"] == AUTO}
+    swept = {rest(cell) for cell in combinations if cell["threads"] == AUTO}
     if device.kind != "cpu":
-        return list(cells)
+        return list(combinations)
     return [
         cell
-        for cell in cells
+        for cell in combinations
         if cell["threads"] == AUTO or rest(cell) not in swept or int(cell["threads"] or 0) <= machine.cores_allowed
     ]
 
 
-def _with_worlds(cells: Sequence[Cell], room: int) -> list[tuple[Cell, bool]]:
+def _resolve_worlds(combinations: Sequence[Combination], capacity: int) -> list[tuple[Combination, bool]]:
     """The cells with `all` as a number, each with whether it was swept together with `all`; of several ranks none where the
     device is another's to be planned for.
     """
 
-    def rest(cell: Cell) -> tuple[object, ...]:
-        return tuple(value for name, value in cell.items() if name != "world")
+    def rest(combination: Combination) -> tuple[object, ...]:
+        return tuple(value for name, value in combination.items() if name != "world")
 
-    swept = {rest(cell) for cell in cells if cell["world"] == EVERY}
-    found: list[tuple[Cell, bool]] = []
-    for cell in cells:
-        if room == 0 and cell["world"] != 1:
+    swept = {rest(cell) for cell in combinations if cell["world"] == EVERY}
+    found: list[tuple[Combination, bool]] = []
+    for combination in combinations:
+        if capacity == 0 and combination["world"] != 1:
             continue
-        found.append(({**cell, "world": room} if cell["world"] == EVERY else cell, rest(cell) in swept))
+        found.append(
+            (
+                {**combination, "world": capacity} if combination["world"] == EVERY else combination,
+                rest(combination) in swept,
+            )
+        )
     return found
 
 
-def _copied(job: Job, cell: Cell, copies: str, room: int, machine: Machine, threads: int | None) -> Job:
+def _make_concurrent_job(
+    job: Job, combination: Combination, copies: str, capacity: int, machine: Machine, threads: int | None
+) -> Job:
     """The job as several copies at once. Raises UsageError where there is no room for two, or its clock is not `steady`."""
-    said = threads if threads is not None else None if cell["threads"] == AUTO else int(cell["threads"] or 1)
-    count, each = worlds.copies_here(copies, job, room, machine, said)
+    asked_threads = (
+        threads if threads is not None else None if combination["threads"] == AUTO else int(combination["threads"] or 1)
+    )
+    count, each = process_counts.resolve_copies(copies, job, capacity, machine, asked_threads)
     found = job.model_copy(update={"copies": count, "threads": each})
     if found.clock != "steady":
         raise UsageError(f"--copies {copies}: {job.label} is timed by the {job.clock} clock; copies need steady steps")
     if count < 2:
         raise UsageError(f"--copies {copies}: {job.device} has room for one copy; choose other devices with --device")
-    if (why := worlds.too_many(found, room, machine)) is not None:
+    if (why := process_counts.find_capacity_error(found, capacity, machine)) is not None:
         raise UsageError(f"--copies {copies}: {why}")
     return found
 
 
 def _make_job(
-    cell: Cell,
+    combination: Combination,
     device: Device,
     machine: Machine,
     data_kind: DataKind | Callable[[], DataKind],
     threads: int | None,
     nodes: int,
 ) -> Job:
-    values = dict(cell)
-    world = int(cell["world"] or 1)
+    values = dict(combination)
+    world = int(combination["world"] or 1)
     nodes = nodes if world > 1 else 1
     values["nodes"] = nodes
-    values["scaling"] = None if world == 1 else cell["scaling"] or "strong"
+    values["scaling"] = None if world == 1 else combination["scaling"] or "strong"
     if values["scaling"] == "weak":
-        values["batch_size"] = int(cell["batch_size"] or 1) * world
+        values["batch_size"] = int(combination["batch_size"] or 1) * world
     if device.kind == "cpu":
-        suite_threads = max(1, machine.cores_allowed * nodes // world) if cell["threads"] == AUTO else cell["threads"]
+        suite_threads = (
+            max(1, machine.cores_allowed * nodes // world) if combination["threads"] == AUTO else combination["threads"]
+        )
         values["threads"] = suite_threads if threads is None else threads
-    elif cell["threads"] == AUTO:
+    elif combination["threads"] == AUTO:
         values["threads"] = None
-    if cell["data"] == AUTO:
+    if combination["data"] == AUTO:
         values["data"] = data_kind() if callable(data_kind) else data_kind
-    version = workloads.get(str(cell["workload"])).version
+    version = workloads.get(str(combination["workload"])).version
     values |= {"workload_version": version, "device": device.id}
-    if cell["batch_size"] == AUTO:
+    if combination["batch_size"] == AUTO:
         memory = device.memory_bytes or min(machine.memory_bytes, machine.memory_limit_bytes or machine.memory_bytes)
         values["batch_size"] = workloads.batch_that_fits(
             Job.model_validate(values | {"batch_size": 1}), memory, most=512
@@ -220,7 +234,7 @@ def _make_job(
 def _interleave(rounds_of: dict[Job, int], seed: int) -> tuple[Job, ...]:
     plan: list[Job] = []
     for number, round_seed in enumerate(round_seeds(seed, max(rounds_of.values(), default=0))):
-        cells = [job for job, rounds in rounds_of.items() if rounds > number]
-        random.Random(f"cnnbench order {seed} {number}").shuffle(cells)
-        plan += [job.model_copy(update={"seed": round_seed, "round": number}) for job in cells]
+        jobs = [job for job, rounds in rounds_of.items() if rounds > number]
+        random.Random(f"cnnbench order {seed} {number}").shuffle(jobs)
+        plan += [job.model_copy(update={"seed": round_seed, "round": number}) for job in jobs]
     return tuple(plan)

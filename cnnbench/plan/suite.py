@@ -28,9 +28,20 @@ from typing import Any
 
 from cnnbench import workloads
 from cnnbench.errors import SuiteError, WorkloadError
-from cnnbench.plan import combinations, keys
-from cnnbench.plan.keys import ANY, FROM_ELSEWHERE, KEYS, KINDS, Cell, Choices, Key, Scalar, nearest, shown
-from cnnbench.schema import DeviceKind
+from cnnbench.plan import constraints, job_keys
+from cnnbench.plan.job_keys import (
+    ANY,
+    FROM_ELSEWHERE,
+    KEYS,
+    KINDS,
+    Choices,
+    Combination,
+    Key,
+    Scalar,
+    format_value,
+    suggest_nearest,
+)
+from cnnbench.schema import RENAMED_SUITES, DeviceKind
 from cnnbench.workloads import Workload
 
 LARGEST_FILE_BYTES = 1_000_000
@@ -55,7 +66,7 @@ class JobSpec:
             return ()
         return tuple(dict.fromkeys(str(value) for kind in KINDS for value in self._values("data", kind, workload)))
 
-    def cells(self, kind: DeviceKind) -> tuple[Cell, ...]:
+    def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
         """Every combination of the values that hold on a device kind, each once.
 
         A plain `threads` is about the CPU; an accelerator has its own number only from a table that names its kind.
@@ -65,7 +76,7 @@ class JobSpec:
         if workload.kind == "gemm" and axes["size"] == (None,):
             return ()
         unfolded = (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
-        found = [combinations.completed(cell, workload) for cell in unfolded]
+        found = [constraints.complete_combination(cell, workload) for cell in unfolded]
         return tuple({tuple(cell.values()): cell for cell in found}.values())
 
     def count(self, kind: DeviceKind) -> int:
@@ -79,8 +90,8 @@ class JobSpec:
         choices = self.choices.get(name, {})
         if name == "threads" and kind != "cpu":
             choices = {where: values for where, values in choices.items() if where != ANY}
-        chosen = keys.choices_on(choices, kind)
-        return (keys.default(name, workload),) if chosen is None else chosen
+        chosen = job_keys.select_choices(choices, kind)
+        return (job_keys.default_value(name, workload),) if chosen is None else chosen
 
 
 @dataclass(frozen=True)
@@ -96,9 +107,9 @@ class Suite:
     seed: int | None
     jobs: tuple[JobSpec, ...]
 
-    def cells(self, kind: DeviceKind) -> tuple[Cell, ...]:
+    def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
         """The combinations of all jobs on a device kind, each once."""
-        found = [cell for job in self.jobs for cell in job.cells(kind)]
+        found = [cell for job in self.jobs for cell in job.combinations(kind)]
         return tuple({tuple(cell.values()): cell for cell in found}.values())
 
 
@@ -123,8 +134,10 @@ def find_suite(name_or_path: str | Path) -> Path:
     if path.exists() or len(path.parts) > 1 or path.suffix == ".toml":
         return path
     names = suite_names()
+    if text in RENAMED_SUITES:
+        raise SuiteError(f"no suite {text!r}; it has been renamed to {RENAMED_SUITES[text]!r}")
     raise SuiteError(
-        f"no suite {text!r}; there are {', '.join(names)}, or give the path of a TOML file{nearest(text, names)}"
+        f"no suite {text!r}; there are {', '.join(names)}, or give the path of a TOML file{suggest_nearest(text, names)}"
     )
 
 
@@ -180,14 +193,14 @@ def _read_top(table: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     known = (*TEXT_KEYS, *TOP_KEYS, "job")
     for name in table:
         if name not in known:
-            problems.append(keys.unknown(name, known, dict.fromkeys(KEYS, "it belongs under [[job]]")))
+            problems.append(job_keys.describe_unknown_key(name, known, dict.fromkeys(KEYS, "it belongs under [[job]]")))
     for name in TEXT_KEYS:
         value = table.get(name, "-")
         if not isinstance(value, str) or not value.strip():
-            problems.append(f"{name} {shown(value)} must be a text")
+            problems.append(f"{name} {format_value(value)} must be a text")
     for name, key in TOP_KEYS.items():
-        if name in table and (wrong := key.complaint(table[name])) is not None:
-            problems.append(f"{name} {shown(table[name])} {wrong}")
+        if name in table and (wrong := key.find_mistake(table[name])) is not None:
+            problems.append(f"{name} {format_value(table[name])} {wrong}")
     return {name: table[name] for name in (*TEXT_KEYS, *TOP_KEYS) if name in table}
 
 
@@ -202,7 +215,7 @@ def _read_jobs(value: object, folder: Path, problems: list[str]) -> tuple[JobSpe
     for number, table in enumerate(value, start=1):
         place = f"[[job]] {number}"
         if not isinstance(table, dict):
-            problems.append(f"{place}: must be a table, not {shown(table)}")
+            problems.append(f"{place}: must be a table, not {format_value(table)}")
             continue
         spec, wrong = _read_job(place, table, folder)
         problems += [f"{place}: {each}" for each in wrong]
@@ -215,14 +228,16 @@ def _read_job(place: str, table: Mapping[str, Any], folder: Path) -> tuple[JobSp
     try:
         workload = workloads.find(_name_of(table), folder)
     except WorkloadError as error:
-        return None, [str(error), *_problems_of(table, KEYS, None)[1]]
-    known = keys.keys_for(workload)
-    choices, problems = _problems_of(table, known, workload)
+        return None, [str(error), *_read_keys(table, KEYS, None)[1]]
+    known = job_keys.keys_for(workload)
+    choices, problems = _read_keys(table, known, workload)
     spec = JobSpec(place, workload.name, choices)
     if workload.kind == "gemm" and "size" not in table:
         problems.append(f"{workload.name} needs size, the side of its square operands")
     if "scaling" in table and "world" not in table:
-        problems.append(f"scaling {shown(table['scaling'])} needs world, the ranks that the batch is dealt out to")
+        problems.append(
+            f"scaling {format_value(table['scaling'])} needs world, the ranks that the batch is dealt out to"
+        )
     if not problems:
         problems = _contradictions(spec)
     return spec, problems
@@ -233,11 +248,11 @@ def _name_of(table: Mapping[str, Any]) -> str:
         raise WorkloadError(f"workload is missing; choose from {', '.join(workloads.names())}")
     name = table["workload"]
     if not isinstance(name, str):
-        raise WorkloadError(f"workload {shown(name)} must be one name of {', '.join(workloads.names())}")
+        raise WorkloadError(f"workload {format_value(name)} must be one name of {', '.join(workloads.names())}")
     return name
 
 
-def _problems_of(
+def _read_keys(
     table: Mapping[str, Any], known: Mapping[str, Key], workload: Workload | None
 ) -> tuple[dict[str, Choices], list[str]]:
     """The choices of every known key, and the mistakes; without a workload its own words are not judged."""
@@ -247,20 +262,20 @@ def _problems_of(
         if name == "workload" or (workload is None and name in ("optimizer", "init")):
             continue
         if name in known:
-            choices[name], more = keys.read_choices(name, known[name], value)
+            choices[name], more = job_keys.read_choices(name, known[name], value)
             problems += more
         elif name in KEYS and workload is not None:
-            problems.append(f"{name} {shown(value)}: {workload.name} takes no {name}")
+            problems.append(f"{name} {format_value(value)}: {workload.name} takes no {name}")
         else:
-            problems.append(keys.unknown(name, tuple(known), FROM_ELSEWHERE))
+            problems.append(job_keys.describe_unknown_key(name, tuple(known), FROM_ELSEWHERE))
     return choices, problems
 
 
 def _contradictions(spec: JobSpec) -> list[str]:
     found: list[str] = []
     for kind in KINDS:
-        if (count := spec.count(kind)) > keys.MOST_CELLS:
-            return [f"{count:,} combinations on {kind}; a job may unfold into {keys.MOST_CELLS:,} at most"]
-        for cell in spec.cells(kind):
-            found += combinations.contradictions(cell)
+        if (count := spec.count(kind)) > job_keys.MAX_COMBINATIONS:
+            return [f"{count:,} combinations on {kind}; a job may unfold into {job_keys.MAX_COMBINATIONS:,} at most"]
+        for combination in spec.combinations(kind):
+            found += constraints.find_contradictions(combination)
     return list(dict.fromkeys(found))

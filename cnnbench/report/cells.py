@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from cnnbench import units, workloads
-from cnnbench.analysis.bound import Kind
-from cnnbench.analysis.compare import Accuracy, Row
-from cnnbench.analysis.frame import NOT_RUN
+from cnnbench.analysis.bottleneck import FloorKind
+from cnnbench.analysis.process_table import NOT_RUN
+from cnnbench.analysis.speedup import Accuracy, Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.report import labels, modes
+from cnnbench.report import job_fields, naming
+from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Value
-from cnnbench.report.safe import plain
 from cnnbench.schema import Job, digest
 from cnnbench.workloads import Workload
 
-Text = Callable[[float | None], str]
+NumberText = Callable[[float | None], str]
 NONE = Cell(units.NOT_AVAILABLE)
 EMPTY = Cell("")
 
@@ -27,18 +27,18 @@ def values(key: str, estimate: Estimate | None) -> dict[str, Value]:
     return {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high, f"{key}_n": estimate.n}
 
 
-def interval(estimate: Estimate, text: Text) -> tuple[str, ...]:
+def interval(estimate: Estimate, text: NumberText) -> tuple[str, ...]:
     """The interval as text; nothing where there is none."""
     if estimate.low is None or estimate.high is None:
         return ()
     return (units.span(estimate.low, estimate.high, text),)
 
 
-def processor(row: Row, *, several_machines: bool, all_runs: bool, told: bool = False) -> Cell:
+def processor(row: Row, *, several_machines: bool, all_runs: bool, with_job_fields: bool = False) -> Cell:
     """The processor with its place on the machine; the machine and the run where several are shown. `told` puts the fields
     of `modes.FIELDS` beside it as raw values.
     """
-    details = [labels.place(row.job)]
+    details = [naming.place_label(row.job)]
     details += [plain(row.machine.id)] if several_machines else []
     details += [f"run {plain(row.run_id)}"] if all_runs else []
     identity: dict[str, Value] = {
@@ -58,7 +58,11 @@ def processor(row: Row, *, several_machines: bool, all_runs: bool, told: bool = 
         "year": None,
         "source": None,
     }
-    return Cell(labels.processor(row.device), tuple(details), identity | (modes.values(row.job) if told else {}))
+    return Cell(
+        naming.processor_name(row.device),
+        tuple(details),
+        identity | (job_fields.job_values(row.job) if with_job_fields else {}),
+    )
 
 
 def precision(row: Row) -> Cell:
@@ -99,7 +103,7 @@ def utilisation(row: Row) -> Cell:
 
 def share_of_ceiling(row: Row) -> Cell:
     """Achieved over the measured peak."""
-    found = row.of_ceiling
+    found = row.ceiling_share
     raw = values("share_of_measured_peak", found)
     if found is None:
         return Cell(units.NOT_AVAILABLE, (), raw)
@@ -135,15 +139,15 @@ def step_span(low: float, high: float) -> str:
 _STEP_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 
 
-def verdict(row: Row) -> Cell:
+def what_binds(row: Row) -> Cell:
     """What binds the step."""
-    text = units.NOT_AVAILABLE if row.bound is None else row.bound.verdict
+    text = units.NOT_AVAILABLE if row.bottleneck is None else row.bottleneck.summary
     return Cell(text, (), {"verdict": text})
 
 
-def floor(row: Row, kind: Kind) -> Cell:
+def floor(row: Row, kind: FloorKind) -> Cell:
     """One floor: its time, and how many times faster it would allow."""
-    found = None if row.bound is None else row.bound.floor(kind)
+    found = None if row.bottleneck is None else row.bottleneck.floor(kind)
     raw: dict[str, Value] = {
         f"{kind}_floor_seconds": None if found is None else found.seconds,
         f"{kind}_floor_allows": None if found is None else found.allows,
@@ -193,12 +197,12 @@ def baseline(row: Row) -> str | None:
         return None
     count = found.baseline_threads
     threads = "" if count is None else f", {count} thread{'' if count == 1 else 's'}"
-    return labels.processor(found.baseline) + threads
+    return naming.processor_name(found.baseline) + threads
 
 
-def versus(row: Row) -> Cell:
+def over_published(row: Row) -> Cell:
     """The published CPU's time over this row's, where the whole job is the same."""
-    found = row.versus_reference
+    found = row.speedup_over_published
     raw = values("speedup_over_reference", found)
     if found is None:
         return Cell(units.NOT_AVAILABLE, (), raw)
@@ -237,14 +241,14 @@ def device_used(row: Row) -> Cell:
 
 def activations(row: Row) -> Cell:
     """Analytic: float32 bytes of one image's forward activations, the input included."""
-    workload = workload_of(row.job)
+    workload = find_workload(row.job)
     value = None if workload is None else workload.activation_bytes_per_image
     return Cell(units.data_size(value), (), {"activation_bytes_per_image": value})
 
 
 def parameters(row: Row) -> Cell:
     """Analytic: float32 bytes of the parameters."""
-    workload = workload_of(row.job)
+    workload = find_workload(row.job)
     value = None if workload is None else workload.parameter_bytes
     return Cell(units.data_size(value), (), {"parameter_bytes": value})
 
@@ -267,7 +271,7 @@ def energy(row: Row) -> Cell:
     return Cell(units.joules(found.gross_joules.value), details, raw)
 
 
-def workload_of(job: Job) -> Workload | None:
+def find_workload(job: Job) -> Workload | None:
     """The job's workload, where it is known here in the version that ran."""
     if job.workload not in workloads.names():
         return None
@@ -281,14 +285,14 @@ def accuracy(row: Row) -> Cell:
     if found is None:
         raw = {**values("test_accuracy", None), "accuracy_after_steps": None, "accuracy_data": None}
         return Cell(units.NOT_AVAILABLE, (), raw)
-    after = _after(found)
+    after = _steps_text(found)
     synthetic = ("SYNTHETIC digits",) if found.data == "synthetic" else ()
     details = (*interval(found.share, units.percent), f"after {after} steps", *synthetic)
     raw = {**values("test_accuracy", found.share), "accuracy_after_steps": found.after_steps[1]}
     return Cell(units.percent(found.share.value), details, {**raw, "accuracy_data": found.data})
 
 
-def _after(found: Accuracy) -> str:
+def _steps_text(found: Accuracy) -> str:
     fewest, most = found.after_steps
     return units.count(most) if fewest == most else f"{units.count(fewest)} to {units.count(most)}"
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cnnbench import units
-from cnnbench.analysis.compare import Row
-from cnnbench.report import cells, labels
-from cnnbench.report.model import Cell, Column, Group, Line, Table, Value
-from cnnbench.report.safe import plain
+from cnnbench.analysis.speedup import Row
+from cnnbench.report import cells, naming
+from cnnbench.report.escaping import plain
+from cnnbench.report.model import Cell, Column, Line, RowGroup, Table, Value
 
 SECONDS_AN_HOUR = 3600
 
@@ -23,7 +23,7 @@ class Price:
     per_hour: float
 
 
-def price_of(row: Row, prices: Sequence[Price]) -> float | None:
+def find_price(row: Row, prices: Sequence[Price]) -> float | None:
     """The price an hour of the longest key that fits; None where none does."""
     place = f"{row.machine.id}/{row.job.device}"
     fitting = [price for price in prices if place.startswith(price.key)]
@@ -37,7 +37,7 @@ def table(
     kept = [
         row
         for row in rows
-        if row.job_seconds is not None and (row.energy is not None or price_of(row, prices) is not None)
+        if row.job_seconds is not None and (row.energy is not None or find_price(row, prices) is not None)
     ]
     if not kept:
         return None
@@ -48,11 +48,11 @@ def table(
         Column("price", "price\nan hour", currency, 1),
         Column("cost", "cost\nof the job", currency, 1),
     )
-    several = len({(row.job.workload, row.job.batch_size, labels.way(row.job)) for row in kept}) > 1
+    several = len({(row.job.workload, row.job.batch_size, naming.deviations(row.job)) for row in kept}) > 1
 
     def named(row: Row) -> Cell:
         """The processor, and the job where the table has several."""
-        cell, way = processor(row), labels.way(row.job)
+        cell, way = processor(row), naming.deviations(row.job)
         job = (f"{plain(row.job.workload)}, batch {row.job.batch_size}", *((", ".join(way),) if way else ()))
         return dataclasses.replace(cell, details=(*cell.details, *(job if several else ())))
 
@@ -60,7 +60,7 @@ def table(
         Line((named(row), cells.job_time(row), _energy(row), _price(row, prices), _cost(row, prices))) for row in kept
     )
     clock = "energy is joules an image, gross, times the job's images; cost is the time of the job at the price an hour given"
-    return Table("cost", "Energy and cost of the job", clock, columns, (Group("The whole job of each row", lines),))
+    return Table("cost", "Energy and cost of the job", clock, columns, (RowGroup("The whole job of each row", lines),))
 
 
 def _energy(row: Row) -> Cell:
@@ -72,20 +72,20 @@ def _energy(row: Row) -> Cell:
 
 
 def _price(row: Row, prices: Sequence[Price]) -> Cell:
-    price = price_of(row, prices)
+    price = find_price(row, prices)
     return Cell(units.NOT_AVAILABLE if price is None else f"{price:,.12g}", (), {"price_per_hour": price})
 
 
 def _cost(row: Row, prices: Sequence[Price]) -> Cell:
-    price, seconds = price_of(row, prices), row.job_seconds
+    price, seconds = find_price(row, prices), row.job_seconds
     if price is None or seconds is None:
         return Cell(units.NOT_AVAILABLE, (), cells.values("job_cost", None))
     found = seconds.scaled(price / SECONDS_AN_HOUR)
-    details = (*cells.interval(found, money), f"n={found.n}")
+    details = (*cells.interval(found, format_money), f"n={found.n}")
     mark = "~" if row.job_kind == "projected" else ""
-    return Cell(mark + money(found.value), details, cells.values("job_cost", found))
+    return Cell(mark + format_money(found.value), details, cells.values("job_cost", found))
 
 
-def money(amount: float | None) -> str:
+def format_money(amount: float | None) -> str:
     """An amount to four significant figures."""
     return units.NOT_AVAILABLE if amount is None else f"{amount:,.4g}"

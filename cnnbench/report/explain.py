@@ -1,6 +1,6 @@
 """An explained network in words: tables of its layers and output sides, or of a slide's figures beside the right ones.
 
-`explained` and `on_slide` make a report, which `render` writes as text; `document` has the same figures, all of them, for
+`build` and `on_slide` make a report, which `render` writes as text; `document` has the same figures, all of them, for
 JSON. Only `render` loads what a format needs.
 """
 
@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from cnnbench import __version__, units
-from cnnbench.report import safe
-from cnnbench.report.model import Cell, Column, Group, Line, Note, Report, Table
-from cnnbench.workloads.explained import Explained, ExplainedLayer, PretrainedLayer, Side
+from cnnbench.report import escaping
+from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table
+from cnnbench.workloads.explanation import ExplainedLayer, Explanation, OutputSide, PretrainedLayer
 from cnnbench.workloads.flops import Shape
 
-Format = Literal["table", "markdown", "json", "latex"]
+ExplainFormat = Literal["table", "markdown", "json", "latex"]
 
 COUNTED = (
     "FLOPs: 2 for each multiply-accumulate of the convolutions and matrix products, and of nothing else; training is the "
@@ -28,10 +28,12 @@ STORED = (
 )
 
 
-def render(report: Report, document: object, format: Format, *, width: int | None = None, color: bool = False) -> str:
+def render(
+    report: Report, document: object, format: ExplainFormat, *, width: int | None = None, color: bool = False
+) -> str:
     """The report as text, or the document as JSON; ending in a newline. `width` and `color` are for `table`."""
     if format == "json":
-        return safe.as_json(document, indent=2) + "\n"
+        return escaping.as_json(document, indent=2) + "\n"
     if format == "markdown":
         return "\n".join(_markdown(report)) + "\n"
     from cnnbench.report import latex, terminal
@@ -47,11 +49,11 @@ def _markdown(report: Report) -> list[str]:
 
     parts: list[str] = []
     for table in report.tables:
-        parts += [f"## {safe.markdown(table.title)}", "", *text.markdown_groups(table)]
-    return parts + [f"- {safe.markdown(note.text)}" for note in report.notes]
+        parts += [f"## {escaping.markdown(table.title)}", "", *text.markdown_groups(table)]
+    return parts + [f"- {escaping.markdown(note.text)}" for note in report.notes]
 
 
-def explained(found: Explained) -> Report:
+def build(found: Explanation) -> Report:
     """The layers with their totals, how each output side follows, pre-training where there is one, and what is counted."""
     total, name = found.total, found.workload.name
     tables = [_layers(found)]
@@ -78,29 +80,29 @@ def shape_text(shape: Shape) -> str:
     return "x".join(str(side) for side in (*shape[1:], *shape[:1]))
 
 
-def worked_out(side: Side) -> str:
+def fill_formula(side: OutputSide) -> str:
     """The formula with the numbers in it: `floor((5 - 4 + 2*2) / 1) + 1 = 6`, `ceil(7 / 2) = 4`."""
     if side.same:
         return f"ceil({side.input} / {side.stride}) = {side.output}"
     return f"floor(({side.input} - {side.filter} + 2*{side.before}) / {side.stride}) + 1 = {side.output}"
 
 
-def side_lines(side: Side) -> tuple[str, ...]:
+def side_lines(side: OutputSide) -> tuple[str, ...]:
     """How the side follows, in sentences: the formula, SAME's padding, and what the filter never reaches."""
     padded = side.before + side.input + side.after
-    lines = [f"o = floor((i - f + 2p) / s) + 1 = {worked_out(side)}"]
+    lines = [f"o = floor((i - f + 2p) / s) + 1 = {fill_formula(side)}"]
     if side.same:
         lines = [
-            f"o = ceil(i / s) = {worked_out(side)}",
+            f"o = ceil(i / s) = {fill_formula(side)}",
             f"padding max((o - 1)*s + f - i, 0) = max(({side.output} - 1)*{side.stride} + {side.filter} - {side.input}, 0) "
             f"= {side.before + side.after}: {side.before} on the left and top, {side.after} on the right and bottom",
         ]
-    if side.unseen:
-        lines.append(f"the filter never reaches the last {side.unseen} of the padded input's {padded}")
+    if side.unreached:
+        lines.append(f"the filter never reaches the last {side.unreached} of the padded input's {padded}")
     return tuple(lines)
 
 
-def padding_text(side: Side) -> str:
+def padding_text(side: OutputSide) -> str:
     """`1` where it is the same on both sides, else `0 and 1`: left or top, right or bottom."""
     return str(side.before) if side.before == side.after else f"{side.before} and {side.after}"
 
@@ -117,20 +119,20 @@ _FIGURES: Sequence[tuple[Column, Callable[[ExplainedLayer], int]]] = (
 )
 
 
-def _kinds(found: Explained) -> str:
+def _kinds(found: Explanation) -> str:
     if found.workload.declared is not None:
         return "weights and biases, not told apart in a network of torch modules"
     return f"{units.count(found.total.weights)} weights and {units.count(found.total.biases)} biases"
 
 
-def _layers(found: Explained) -> Table:
+def _layers(found: Explanation) -> Table:
     columns = (_LAYER, Column("output", "output", "", 1, "left"), *(column for column, _ in _FIGURES))
     lines = [
         Line((Cell(layer.label), Cell(shape_text(layer.output)), *(_count(of(layer)) for _, of in _FIGURES)))
         for layer in (*found.layers, found.total)
     ]
     name = found.workload.name
-    return Table("layers", f"{name}, layer by layer", "", columns, (Group(found.workload.title, tuple(lines)),))
+    return Table("layers", f"{name}, layer by layer", "", columns, (RowGroup(found.workload.title, tuple(lines)),))
 
 
 def _sides(name: str, layers: Sequence[ExplainedLayer]) -> Table:
@@ -140,7 +142,7 @@ def _sides(name: str, layers: Sequence[ExplainedLayer]) -> Table:
         Column("worked_out", "worked out", "", 1, "left"),
     )
     lines = [
-        Line(tuple(map(Cell, (label, *_numbers(side), worked_out(side)))))
+        Line(tuple(map(Cell, (label, *_numbers(side), fill_formula(side)))))
         for layer in layers
         for label, side in zip(_labels(layer), layer.sides, strict=True)
     ]
@@ -148,7 +150,7 @@ def _sides(name: str, layers: Sequence[ExplainedLayer]) -> Table:
         "o = floor((i - f + 2p) / s) + 1, or with SAME pooling o = ceil(i / s): input i, filter f, padding p (where two, "
         "left or top and right or bottom), stride s"
     )
-    return Table("sides", f"{name}, output sides", "", columns, (Group(rule, tuple(lines)),))
+    return Table("sides", f"{name}, output sides", "", columns, (RowGroup(rule, tuple(lines)),))
 
 
 def _labels(layer: ExplainedLayer) -> tuple[str, ...]:
@@ -158,12 +160,12 @@ def _labels(layer: ExplainedLayer) -> tuple[str, ...]:
     return (f"{layer.label}, height", f"{layer.label}, width")
 
 
-def _numbers(side: Side) -> tuple[str, ...]:
+def _numbers(side: OutputSide) -> tuple[str, ...]:
     """i, f, p, s and o."""
     return (str(side.input), str(side.filter), padding_text(side), str(side.stride), str(side.output))
 
 
-def _pretraining(found: Explained) -> Table:
+def _pretraining(found: Explanation) -> Table:
     columns = (
         _LAYER,
         *(Column(key, key, "values", 2) for key in ("inputs", "outputs")),
@@ -185,10 +187,10 @@ def _pretraining(found: Explained) -> Table:
     lines.append(Line((Cell("total"), blank, blank, _count(below), _count(own), _count(found.pretraining_flops))))
     title = f"{found.workload.name}, pre-training, one example"
     rule = "each hidden layer learns to give back what it is given, before the network above is trained"
-    return Table("pretraining", title, "", columns, (Group(rule, tuple(lines)),))
+    return Table("pretraining", title, "", columns, (RowGroup(rule, tuple(lines)),))
 
 
-def _pretraining_rule(found: Explained) -> str:
+def _pretraining_rule(found: Explanation) -> str:
     choice = found.workload.pretraining
     epochs = 0 if choice is None else choice.epochs
     return (
@@ -203,7 +205,7 @@ def _count(value: int) -> Cell:
     return Cell(units.count(value))
 
 
-def document(found: Explained) -> dict[str, Any]:
+def document(found: Explanation) -> dict[str, Any]:
     """Every figure of an explained network as one object; keys carry units, shapes are (channels, height, width)."""
     workload = found.workload
     pretraining = None
@@ -233,7 +235,7 @@ def document(found: Explained) -> dict[str, Any]:
     }
 
 
-def side_document(side: Side) -> dict[str, Any]:
+def side_document(side: OutputSide) -> dict[str, Any]:
     """One output side with what it follows from."""
     return {
         "input": side.input,
@@ -243,8 +245,8 @@ def side_document(side: Side) -> dict[str, Any]:
         "padding_after": side.after,
         "same": side.same,
         "output": side.output,
-        "unseen": side.unseen,
-        "worked_out": worked_out(side),
+        "unseen": side.unreached,
+        "worked_out": fill_formula(side),
     }
 
 

@@ -2,7 +2,7 @@
 
 Enters one run (for CSV any number); leaves values or text. What those tools call a round is here a process, the unit of
 replication, so that their spreads are spreads between processes: the datum of a process is its median step time. Only
-`ok` processes have one; `left_out` says of which jobs nothing, or less than was planned, is in a file, since their
+`ok` processes have one; `list_left_out` says of which jobs nothing, or less than was planned, is in a file, since their
 readers cannot tell.
 """
 
@@ -16,20 +16,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnbench import __version__
-from cnnbench.analysis.figures import step_flops
-from cnnbench.analysis.frame import COLUMNS, Process, flat_rows
-from cnnbench.machine import facts
-from cnnbench.report import rounds, safe
+from cnnbench.analysis.metrics import step_flops
+from cnnbench.analysis.process_table import COLUMNS, Process, flatten_processes
+from cnnbench.machine import machine_facts
+from cnnbench.report import escaping, pytest_benchmark_stats
 from cnnbench.schema import Job, RunHeader, digest
 
-SHAPE = "5.3.1"
+PYTEST_BENCHMARK_VERSION = "5.3.1"
 """The version of pytest-benchmark whose files these are like."""
 _ALWAYS = ("precision", "device", "threads")
 _NEVER = ("workload", "workload_version", "seed", "round")
 
 
 @dataclass(frozen=True)
-class Series:
+class ExportedJob:
     """One job's `ok` processes, under a name that is its own and the same in every run of that job."""
 
     name: str
@@ -39,58 +39,58 @@ class Series:
     @property
     def seconds(self) -> list[float]:
         """Median step time of each process."""
-        return [each.figures.median_step_seconds for each in self.processes if each.figures is not None]
+        return [each.metrics.median_step_seconds for each in self.processes if each.metrics is not None]
 
 
-def series(found: Iterable[Process]) -> tuple[Series, ...]:
+def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
     """The jobs that have an `ok` process, by name. Processes of several runs would share a name: give those of one."""
     by_row: dict[str, list[Process]] = {}
     for process in found:
-        if process.figures is not None:
+        if process.metrics is not None:
             by_row.setdefault(process.row_key, []).append(process)
-    named = {key: name_of(rows[0].job, rows[0].protocol) for key, rows in by_row.items()}
+    named = {key: job_name(rows[0].job, rows[0].protocol) for key, rows in by_row.items()}
     twice = {name for name, n in Counter(named.values()).items() if n > 1}
     return tuple(
-        Series(
+        ExportedJob(
             f"{named[key]}#{digest(key)[:8]}" if named[key] in twice else named[key],
-            params_of(rows[0].job, rows[0].protocol),
+            job_params(rows[0].job, rows[0].protocol),
             tuple(sorted(rows, key=lambda each: (each.job.round, each.index))),
         )
         for key, rows in sorted(by_row.items(), key=lambda item: (named[item[0]], item[0]))
     )
 
 
-def name_of(job: Job, protocol: int) -> str:
+def job_name(job: Job, protocol: int) -> str:
     """`mnist-cnn-v1[precision=fp32,batch_size=128,...]`: every field that is not the usual one, and the protocol.
 
     It depends on the job alone, not on what else is exported, and a field that a later version adds leaves it as it is.
     """
-    inside = ",".join(f"{name}={value}" for name, value in params_of(job, protocol).items())
-    return f"{safe.plain(job.workload)}-v{job.workload_version}[{inside}]"
+    inside = ",".join(f"{name}={value}" for name, value in job_params(job, protocol).items())
+    return f"{escaping.plain(job.workload)}-v{job.workload_version}[{inside}]"
 
 
-def params_of(job: Job, protocol: int) -> dict[str, str | int | float | bool]:
+def job_params(job: Job, protocol: int) -> dict[str, str | int | float | bool]:
     """The fields in that name, in the schema's order."""
     always = _ALWAYS if job.size is not None else (*_ALWAYS, "batch_size")
     chosen: dict[str, str | int | float | bool] = {}
     for name, field in Job.model_fields.items():
         value = getattr(job, name)
         if name not in _NEVER and value is not None and (name in always or value != field.default):
-            chosen[name] = safe.plain(value) if isinstance(value, str) else value
+            chosen[name] = escaping.plain(value) if isinstance(value, str) else value
     return {**chosen, "protocol": protocol}
 
 
-def left_out(found: Sequence[Process]) -> tuple[str, ...]:
+def list_left_out(found: Sequence[Process]) -> tuple[str, ...]:
     """A line for each job of which processes are not `ok`: how many of how many, and how they ended."""
     by_row: dict[str, list[Process]] = {}
     for process in found:
         by_row.setdefault(process.row_key, []).append(process)
     lines = []
     for rows in by_row.values():
-        ended = Counter(each.status for each in rows if each.figures is None)
+        ended = Counter(each.status for each in rows if each.metrics is None)
         if ended:
             how = ", ".join(f"{status} {n}" for status, n in sorted(ended.items()))
-            name = name_of(rows[0].job, rows[0].protocol)
+            name = job_name(rows[0].job, rows[0].protocol)
             whole = "nothing of it is there" if ended.total() == len(rows) else "the rest is there"
             lines.append(f"{name}: {ended.total()} of {len(rows)} processes left out ({how}); {whole}")
     return tuple(sorted(lines))
@@ -108,33 +108,33 @@ def pytest_benchmark(run: RunHeader, found: Sequence[Process], final_digest: str
             "project": "cnnbench",
             "branch": "(unknown)",
         },
-        "benchmarks": [_benchmark(each) for each in series(found)],
+        "benchmarks": [_benchmark(each) for each in group_jobs(found)],
         "datetime": run.created_at,
-        "version": SHAPE,
+        "version": PYTEST_BENCHMARK_VERSION,
         "cnnbench": {"version": __version__, "run_id": run.run_id, "ledger_sha256": final_digest or None},
     }
 
 
-def _benchmark(each: Series) -> dict[str, Any]:
-    steps = min(process.figures.steps for process in each.processes if process.figures is not None)
+def _benchmark(each: ExportedJob) -> dict[str, Any]:
+    steps = min(process.metrics.steps for process in each.processes if process.metrics is not None)
     return {
-        "group": safe.plain(each.processes[0].job.workload),
+        "group": escaping.plain(each.processes[0].job.workload),
         "name": each.name,
         "fullname": f"cnnbench::{each.name}",
         "params": dict(each.params),
         "param": each.name.partition("[")[2].rpartition("]")[0],
         "extra_info": extra_info(each),
         "options": {},
-        "stats": {**rounds.summarise(each.seconds), "data": each.seconds, "iterations": steps},
+        "stats": {**pytest_benchmark_stats.summarise(each.seconds), "data": each.seconds, "iterations": steps},
     }
 
 
-def extra_info(each: Series) -> dict[str, Any]:
+def extra_info(each: ExportedJob) -> dict[str, Any]:
     """What the times mean: processes, FLOP/s and images/s of their median, memory high-water marks, doubts."""
     first = each.processes[0]
-    seconds = float(rounds.summarise(each.seconds)["median"])
+    seconds = float(pytest_benchmark_stats.summarise(each.seconds)["median"])
     flops = step_flops(first.job)
-    figures = [process.figures for process in each.processes if process.figures is not None]
+    figures = [process.metrics for process in each.processes if process.metrics is not None]
     return {
         "processes": len(figures),
         "run_id": first.run_id,
@@ -173,7 +173,9 @@ def machine_info(run: RunHeader) -> dict[str, Any]:
             "count": machine.cores_logical,
             "flags": list(machine.cpu_isa),
         },
-        facts.KEY: facts.describe(machine, python=software.python, torch=software.torch, environment=None),
+        machine_facts.KEY: machine_facts.describe_machine(
+            machine, python=software.python, torch=software.torch, environment=None
+        ),
     }
 
 
@@ -183,14 +185,14 @@ def github_action(found: Sequence[Process]) -> list[dict[str, Any]]:
     `range` is the standard deviation between processes, as that tool has it of others; none where there is one process.
     """
     entries = []
-    for each in series(found):
-        stats, info = rounds.summarise(each.seconds), extra_info(each)
+    for each in group_jobs(found):
+        stats, info = pytest_benchmark_stats.summarise(each.seconds), extra_info(each)
         lines = [
             f"processes: {info['processes']}",
-            f"device: {safe.plain(str(info['device_name']))}",
-            f"torch: {safe.plain(str(info['torch']))}",
+            f"device: {escaping.plain(str(info['device_name']))}",
+            f"torch: {escaping.plain(str(info['torch']))}",
             *([] if info["flops_per_second"] is None else [f"FLOP/s: {info['flops_per_second']:.6g}"]),
-            *(f"doubt: {safe.plain(doubt)}" for doubt in info["doubts"]),
+            *(f"doubt: {escaping.plain(doubt)}" for doubt in info["doubts"]),
         ]
         entry = {"name": each.name, "unit": "s", "value": stats["median"], "extra": "\n".join(lines)}
         if len(each.seconds) > 1:
@@ -201,7 +203,7 @@ def github_action(found: Sequence[Process]) -> list[dict[str, Any]]:
 
 def tidy_csv(found: Sequence[Process]) -> str:
     """One line a process, failed ones too, under the frame's names; unknown is empty."""
-    return comma_separated(flat_rows(found), COLUMNS)
+    return comma_separated(flatten_processes(found), COLUMNS)
 
 
 def comma_separated(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
@@ -214,4 +216,4 @@ def comma_separated(rows: Iterable[Mapping[str, object]], columns: Sequence[str]
 
 
 def _cell(value: object) -> object:
-    return safe.csv(value) if isinstance(value, str) else value
+    return escaping.csv(value) if isinstance(value, str) else value

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cnnbench import units
-from cnnbench.analysis.history import Point, Series, geometric_of
-from cnnbench.analysis.pairs import Difference
-from cnnbench.analysis.prediction import LEAST_RUNS, side
-from cnnbench.report import cells, labels
-from cnnbench.report.baselines import STEP_CLOCK, commit_cell
-from cnnbench.report.model import Cell, Chart, Column, Group, Line, Note, Page, Report, Section, Table, Value
-from cnnbench.report.safe import plain
+from cnnbench.analysis.history import Point, Series, estimate_first
+from cnnbench.analysis.prediction_interval import LEAST_RUNS, compare_with_prediction
+from cnnbench.analysis.ratio import FieldDifference
+from cnnbench.report import cells, naming
+from cnnbench.report.escaping import plain
+from cnnbench.report.model import Cell, Chart, Column, Line, Note, Page, Report, RowGroup, Section, Table, Value
+from cnnbench.report.saved_baselines import STEP_CLOCK, commit_cell
 from cnnbench.schema import PROTOCOL, digest
 
-SIDES = {-1: "faster than predicted", 0: "as predicted", 1: "slower than predicted"}
+PREDICTION_OUTCOMES = {-1: "faster than predicted", 0: "as predicted", 1: "slower than predicted"}
 
 
 def build(found: Sequence[Series], problems: Iterable[str] = ()) -> Report:
@@ -31,7 +31,7 @@ def build(found: Sequence[Series], problems: Iterable[str] = ()) -> Report:
         Column("outcome", "outcome", "", 6, "left"),
         Column("changed", "what changed", "", 2, "left"),
     )
-    groups = tuple(Group(title(series, several), tuple(map(_line, series.points))) for series in found)
+    groups = tuple(RowGroup(title(series, several), tuple(map(_line, series.points))) for series in found)
     table = Table("history", "Recorded runs, oldest first", STEP_CLOCK, columns, groups)
     return Report((table,), _notes(found, problems))
 
@@ -42,13 +42,13 @@ def title(series: Series, several_machines: bool) -> str:
     machine = (plain(series.machine_id),) if several_machines else ()
     size = () if job.size is None else (f"side {units.count(job.size)}",)
     protocol = () if series.protocol == PROTOCOL else (f"protocol {series.protocol}",)
-    return " · ".join((*machine, labels.place(job), job.precision, labels.work(job), *size, *protocol))
+    return " · ".join((*machine, naming.place_label(job), job.precision, naming.work_label(job), *size, *protocol))
 
 
 def _notes(found: Sequence[Series], problems: Iterable[str]) -> tuple[Note, ...]:
     runs = {point.row.run_id for series in found for point in series.points}
-    outside = sum(_side(point) in (-1, 1) for series in found for point in series.points)
-    judged = sum(_side(point) is not None for series in found for point in series.points)
+    outside = sum(_conditions_side(point) in (-1, 1) for series in found for point in series.points)
+    judged = sum(_conditions_side(point) is not None for series in found for point in series.points)
     summary = f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {len(found)} row{'' if len(found) == 1 else 's'}"
     if judged:
         summary += f"; {outside} of {judged} times outside what the runs before predict, 5 % are by chance"
@@ -81,7 +81,7 @@ def _line(point: Point) -> Line:
         "protocol": row.protocol,
     }
     torch = f"{row.software.torch} ({row.software.torch_build})"
-    changed = changes(point.changed)
+    changed = describe_changes(point.changed)
     return Line(
         (
             Cell(plain(row.created_at), (), identity),
@@ -99,12 +99,12 @@ def _line(point: Point) -> Line:
     )
 
 
-def changes(found: Sequence[Difference]) -> str:
+def describe_changes(found: Sequence[FieldDifference]) -> str:
     """`torch 2.12.0 to 2.13.0, driver 550 to 570`; empty where nothing changed."""
-    return ", ".join(f"{each.field} {_known(each.base)} to {_known(each.new)}" for each in found)
+    return ", ".join(f"{each.field} {_format_value(each.base)} to {_format_value(each.new)}" for each in found)
 
 
-def _known(value: object) -> str:
+def _format_value(value: object) -> str:
     return units.NOT_AVAILABLE if value is None else plain(str(value))
 
 
@@ -122,39 +122,45 @@ def _change(point: Point) -> Cell:
     raw = cells.values("step_ratio_to_run_before", found)
     if found is None:
         return Cell("", (), raw)
-    span = () if found.low is None or found.high is None else (f"{signed(found.low)} to {signed(found.high)} %",)
-    return Cell(f"{signed(found.value)} %", (*span, f"n={found.n}"), raw)
+    span = (
+        ()
+        if found.low is None or found.high is None
+        else (f"{signed_percent(found.low)} to {signed_percent(found.high)} %",)
+    )
+    return Cell(f"{signed_percent(found.value)} %", (*span, f"n={found.n}"), raw)
 
 
-def signed(ratio: float) -> str:
+def signed_percent(ratio: float) -> str:
     """A ratio as a change in percent with its sign: 1.023 is `+2.3`."""
     text = f"{100 * (ratio - 1):+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
-def _side(point: Point) -> int | None:
+def _conditions_side(point: Point) -> int | None:
     if point.predicted is None:
         return None
-    return side(geometric_of(point, point.predicted.processes), point.predicted)
+    return compare_with_prediction(estimate_first(point, point.predicted.processes), point.predicted)
 
 
-def verdict(point: Point) -> str | None:
+def describe_outcome(point: Point) -> str | None:
     """Where the run fell against its prediction; None where nothing was predicted."""
-    found = _side(point)
-    return None if found is None else SIDES[found]
+    found = _conditions_side(point)
+    return None if found is None else PREDICTION_OUTCOMES[found]
 
 
 def _predicted(point: Point) -> Cell:
-    found, said = point.predicted, verdict(point)
+    found, outcome = point.predicted, describe_outcome(point)
     raw: dict[str, Value] = {
         "predicted_low_seconds": None if found is None else found.low,
         "predicted_high_seconds": None if found is None else found.high,
         "predicted_from_runs": None if found is None else found.runs,
-        "predicted_verdict": said,
+        "predicted_verdict": outcome,
     }
-    if found is None or said is None:
+    if found is None or outcome is None:
         return Cell("", (), raw)
-    return Cell(said.removesuffix(" than predicted"), (cells.step_span(found.low, found.high), f"n={found.runs}"), raw)
+    return Cell(
+        outcome.removesuffix(" than predicted"), (cells.step_span(found.low, found.high), f"n={found.runs}"), raw
+    )
 
 
 def page(report: Report, chart: Chart | None) -> Page:

@@ -15,9 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cnnbench import __version__
-from cnnbench.report import pages, pictures, safe
+from cnnbench.report import chart_images, escaping, sections
 from cnnbench.report.model import Cell, Chart, Column, Page
-from cnnbench.report.text import sealed
+from cnnbench.report.text import seal
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_LINES = 300
@@ -34,14 +34,14 @@ within reach, on a phone too.
 
 def render(page: Page, *, static: bool) -> str:
     """The page, ending in the digest of itself, for the audit. `static` draws the charts; else the reader's browser does."""
-    page = pages.for_readers(page, MOST_LINES)
+    page = sections.abridge(page, MOST_LINES)
     static = static or not page.charts
     text = (
         _environment()
         .get_template("page.html")
         .render(
             page=page,
-            warnings=pages.warnings(page),
+            warnings=sections.warnings(page),
             most_warnings=MOST_WARNINGS,
             static=static,
             version=__version__,
@@ -54,10 +54,10 @@ def render(page: Page, *, static: bool) -> str:
             licence=None if static else _file("vega-licence.txt"),
             drawings={chart.key: _drawings(chart) for chart in page.charts} if static else {},
             specifications={} if static else {chart.key: _specifications(chart) for chart in page.charts},
-            payloads={chart.key: Markup(pictures.payload(chart)) for chart in page.charts},
+            payloads={chart.key: Markup(chart_images.payload(chart)) for chart in page.charts},
         )
     )
-    return sealed(text.strip())
+    return seal(text.strip())
 
 
 @cache
@@ -70,7 +70,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["heading"] = heading
-    environment.filters["plain"] = safe.plain
+    environment.filters["plain"] = escaping.plain
     environment.filters["sort_key"] = sort_key
     return environment
 
@@ -90,17 +90,17 @@ def sort_key(cell: Cell, column: Column) -> str:
 
 def _drawings(chart: Chart) -> tuple[Markup, Markup]:
     """The chart for wide and for narrow pages."""
-    return Markup(pictures.inline_svg(chart)), Markup(pictures.inline_svg(chart, narrow=True))
+    return Markup(chart_images.inline_svg(chart)), Markup(chart_images.inline_svg(chart, narrow=True))
 
 
 def _specifications(chart: Chart) -> Markup:
     """Both specifications without their data, which stands in the page once."""
     bare = [{key: value for key, value in spec.items() if key != "datasets"} for spec in (chart.wide, chart.narrow)]
-    return Markup(safe.json_in_html({"wide": bare[0], "narrow": bare[1]}))
+    return Markup(escaping.json_in_html({"wide": bare[0], "narrow": bare[1]}))
 
 
 def _style() -> str:
-    dark = "\n".join(pictures.dark_rules(".chart svg"))
+    dark = "\n".join(chart_images.dark_rules(".chart svg"))
     return _file("page.css") + f"\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
 
 

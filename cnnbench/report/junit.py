@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from xml.etree import ElementTree as ET
 
-from cnnbench.gate.surfaces import Meta, conditions, decision, ratio
-from cnnbench.gate.verdict import Decision, Finding, Verdict
-from cnnbench.gate.words import finding_line
-from cnnbench.report import safe
+from cnnbench.regression.verdict import Decision, SeriesFinding, Verdict
+from cnnbench.regression.verdict_table import VerdictContext, format_decision, list_conditions, to_ratio
+from cnnbench.regression.verdict_text import format_finding
+from cnnbench.report import escaping
 
 OUTCOMES = {Decision.REGRESSED: "failure", Decision.INCONCLUSIVE: "skipped"}
 COUNTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 """The attribute that counts each element."""
 
 
-def render(verdict: Verdict, meta: Meta) -> str:
+def render(verdict: Verdict, meta: VerdictContext) -> str:
     """The XML as text for a file in UTF-8, with its declaration."""
     suites = [
         *(_missing(job, reason, meta) for job, reason in meta.missing.items()),
-        *(_suite(finding, verdict, meta, times) for finding, times in _timed(verdict, meta)),
+        *(_suite(finding, verdict, meta, times) for finding, times in _time_findings(verdict, meta)),
     ]
     counts = {"tests": str(len(suites)), **{name: _count(suites, name) for name in ("failures", "errors")}}
     root = ET.Element("testsuites", {"name": _text(meta.title), "time": _seconds(60 * meta.minutes), **counts})
@@ -33,9 +33,9 @@ def render(verdict: Verdict, meta: Meta) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
-def _timed(verdict: Verdict, meta: Meta) -> list[tuple[Finding, dict[str, str]]]:
+def _time_findings(verdict: Verdict, meta: VerdictContext) -> list[tuple[SeriesFinding, dict[str, str]]]:
     """Each finding with its `time`: a job's seconds go to its first metric, further ones come from the same processes."""
-    found: list[tuple[Finding, dict[str, str]]] = []
+    found: list[tuple[SeriesFinding, dict[str, str]]] = []
     seen: set[str] = set()
     for finding in verdict.findings:
         job = finding.series.job
@@ -45,40 +45,40 @@ def _timed(verdict: Verdict, meta: Meta) -> list[tuple[Finding, dict[str, str]]]
     return found
 
 
-def _suite(finding: Finding, verdict: Verdict, meta: Meta, times: Mapping[str, str]) -> ET.Element:
+def _suite(finding: SeriesFinding, verdict: Verdict, meta: VerdictContext, times: Mapping[str, str]) -> ET.Element:
     series = finding.series
     outcome = OUTCOMES.get(finding.decision)
     suite = _open_suite(f"{series.job}: {series.metric}", outcome, meta, times)
     _properties(suite, {**_figures(finding, verdict, meta), **_provenance(verdict, meta)})
     case = _case(suite, series.job, series.metric, meta, times)
-    line = finding_line(finding, verdict.plan, meta.controls.get(series.job))
+    line = format_finding(finding, verdict.plan, meta.controls.get(series.job))
     if outcome is not None:
-        marked = ET.SubElement(case, outcome, {"type": _text(decision(finding)), "message": _text(line)})
+        marked = ET.SubElement(case, outcome, {"type": _text(format_decision(finding)), "message": _text(line)})
         marked.text = _lines(line, verdict, meta)
     else:
         ET.SubElement(case, "system-out").text = _text(line)
     return suite
 
 
-def _missing(job: str, reason: str, meta: Meta) -> ET.Element:
+def _missing(job: str, reason: str, meta: VerdictContext) -> ET.Element:
     suite = _open_suite(f"{job}: missing", "error", meta, {})
     case = _case(suite, job, "missing", meta, {})
     ET.SubElement(case, "error", {"type": "MISSING", "message": _text(reason)}).text = _text(reason)
     return suite
 
 
-def _open_suite(name: str, outcome: str | None, meta: Meta, times: Mapping[str, str]) -> ET.Element:
+def _open_suite(name: str, outcome: str | None, meta: VerdictContext, times: Mapping[str, str]) -> ET.Element:
     counts = {attribute: str(int(element == outcome)) for attribute, element in COUNTS.items()}
     about = {"timestamp": _text(meta.started_at), "hostname": _text(meta.machine_id)}
     return ET.Element("testsuite", {"name": _text(name), "tests": "1", **counts, **times, **about})
 
 
-def _case(suite: ET.Element, job: str, name: str, meta: Meta, times: Mapping[str, str]) -> ET.Element:
+def _case(suite: ET.Element, job: str, name: str, meta: VerdictContext, times: Mapping[str, str]) -> ET.Element:
     """`classname` is the suite and the job; a dot would make a package of what stands before it."""
     return ET.SubElement(suite, "testcase", {"classname": _text(f"{meta.suite}: {job}"), "name": _text(name), **times})
 
 
-def _figures(finding: Finding, verdict: Verdict, meta: Meta) -> dict[str, str | None]:
+def _figures(finding: SeriesFinding, verdict: Verdict, meta: VerdictContext) -> dict[str, str | None]:
     """What was found, as plain numbers; None for what is unknown."""
     fresh = finding.confirmation
     return {
@@ -99,7 +99,7 @@ def _figures(finding: Finding, verdict: Verdict, meta: Meta) -> dict[str, str | 
     }
 
 
-def _provenance(verdict: Verdict, meta: Meta) -> dict[str, str | None]:
+def _provenance(verdict: Verdict, meta: VerdictContext) -> dict[str, str | None]:
     return {
         "verdict": verdict.decision.value,
         "base": meta.base,
@@ -116,8 +116,8 @@ def _properties(suite: ET.Element, values: Mapping[str, str | None]) -> None:
             ET.SubElement(parent, "property", {"name": name, "value": _text(value)})
 
 
-def _lines(line: str, verdict: Verdict, meta: Meta) -> str:
-    return "\n".join([_text(line), *(_text(f"{name}: {text}") for name, text in conditions(verdict, meta))])
+def _lines(line: str, verdict: Verdict, meta: VerdictContext) -> str:
+    return "\n".join([_text(line), *(_text(f"{name}: {text}") for name, text in list_conditions(verdict, meta))])
 
 
 def _count(suites: list[ET.Element], attribute: str) -> str:
@@ -125,7 +125,7 @@ def _count(suites: list[ET.Element], attribute: str) -> str:
 
 
 def _text(text: str) -> str:
-    return safe.xml(safe.plain(text))
+    return escaping.xml(escaping.plain(text))
 
 
 def _seconds(seconds: float) -> str:
@@ -133,7 +133,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _ratio(log_ratio: float | None) -> str | None:
-    return None if log_ratio is None else f"{ratio(log_ratio):.6g}"
+    return None if log_ratio is None else f"{to_ratio(log_ratio):.6g}"
 
 
 def _word(flag: bool) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from cnnbench.report import safe
-from cnnbench.report.model import Cell, Column, Group, Line, Report, Table
+from cnnbench.report import escaping
+from cnnbench.report.model import Cell, Column, Line, Report, RowGroup, Table
 
 HEAD = r"""% Tables made by cnnbench. To put them into a document: \input this file; the preamble needs
 %   \usepackage{booktabs,graphicx,pdflscape}
@@ -37,7 +37,7 @@ def render(report: Report) -> str:
         parts += _table(table)
     if report.notes:
         parts += ["", r"\begin{itemize}\footnotesize\setlength{\itemsep}{0pt}\setlength{\parskip}{0pt}\raggedright"]
-        parts += [rf"\item {_words(note.text)}" for note in report.notes]
+        parts += [rf"\item {_escape_words(note.text)}" for note in report.notes]
         parts.append(r"\end{itemize}")
     return "\n".join(parts) + "\n"
 
@@ -45,20 +45,21 @@ def render(report: Report) -> str:
 def _table(table: Table) -> Iterator[str]:
     wide = _width(table) > WIDE
     yield r"\begin{landscape}" if wide else r"\bigskip"
-    yield rf"{{\raggedright\noindent\large\bfseries {_words(table.title)}\par}}\nobreak"
+    yield rf"{{\raggedright\noindent\large\bfseries {_escape_words(table.title)}\par}}\nobreak"
     for group in table.groups:
         for number, rows in enumerate(_parts(group)):
             more = " (continued)" if number else ""
             yield ""
-            yield rf"\medskip{{\raggedright\noindent\footnotesize\bfseries {_words(group.title)}{more}\par}}\nobreak\smallskip"
+            title = rf"\footnotesize\bfseries {_escape_words(group.title)}{more}"
+            yield rf"\medskip{{\raggedright\noindent{title}\par}}\nobreak\smallskip"
             yield from _tabular(table.columns, rows)
     if table.clock:
-        yield rf"\medskip{{\raggedright\noindent\footnotesize Clock: {_words(table.clock)}.\par}}"
+        yield rf"\medskip{{\raggedright\noindent\footnotesize Clock: {_escape_words(table.clock)}.\par}}"
     if wide:
         yield r"\end{landscape}"
 
 
-def _parts(group: Group) -> Iterator[list[Line]]:
+def _parts(group: RowGroup) -> Iterator[list[Line]]:
     """The group's rows in as many tables as fit a page each; a row is never divided."""
     part: list[Line] = []
     for line in group.lines:
@@ -75,7 +76,7 @@ def _tabular(columns: Sequence[Column], rows: Sequence[Line]) -> Iterator[str]:
     yield r"\noindent{\footnotesize\setlength{\tabcolsep}{3pt}\cnnbenchfit{%"
     yield rf"\begin{{tabular}}{{@{{}}{''.join(column.align[0] for column in columns)}@{{}}}}"
     yield r"\toprule"
-    yield from _rows([[""] * (tallest - len(head)) + [safe.latex(text) for text in head] for head in heads])
+    yield from _rows([[""] * (tallest - len(head)) + [escaping.latex(text) for text in head] for head in heads])
     yield r"\midrule"
     for number, line in enumerate(rows):
         if number:
@@ -93,12 +94,12 @@ def _rows(stacks: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _cell(cell: Cell) -> list[str]:
-    details = [rf"{{\scriptsize {safe.latex(text)}}}" for detail in cell.details for text in _folded(detail)]
-    return [safe.latex(text) for text in _folded(cell.text)] + details
+    details = [rf"{{\scriptsize {escaping.latex(text)}}}" for detail in cell.details for text in _fold(detail)]
+    return [escaping.latex(text) for text in _fold(cell.text)] + details
 
 
-def _folded(text: str) -> list[str]:
-    return textwrap.wrap(safe.plain(text, None), WIDEST, break_on_hyphens=False) or [""]
+def _fold(text: str) -> list[str]:
+    return textwrap.wrap(escaping.plain(text, None), WIDEST, break_on_hyphens=False) or [""]
 
 
 def _heading(column: Column) -> list[str]:
@@ -115,12 +116,12 @@ def _width(table: Table) -> int:
     widths = []
     for index, column in enumerate(table.columns):
         cells = [line.cells[index] for group in table.groups for line in group.lines]
-        texts = [text for cell in cells for each in (cell.text, *cell.details) for text in _folded(each)]
+        texts = [text for cell in cells for each in (cell.text, *cell.details) for text in _fold(each)]
         widths.append(max(len(text) for text in (*_heading(column), *texts)))
     return sum(widths) + len(widths) - 1
 
 
-def _words(text: str) -> str:
+def _escape_words(text: str) -> str:
     """Running text, in which a very long word may be divided so that it does not leave the page."""
-    words = [textwrap.wrap(word, UNBROKEN, break_on_hyphens=False) for word in safe.plain(text, None).split(" ")]
-    return " ".join(r"\allowbreak{}".join(map(safe.latex, pieces)) for pieces in words)
+    words = [textwrap.wrap(word, UNBROKEN, break_on_hyphens=False) for word in escaping.plain(text, None).split(" ")]
+    return " ".join(r"\allowbreak{}".join(map(escaping.latex, pieces)) for pieces in words)

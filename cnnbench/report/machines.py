@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cnnbench import units
-from cnnbench.analysis.compare import Row
-from cnnbench.report import labels
-from cnnbench.report.model import Cell, Column, Group, Line, Table
+from cnnbench.analysis.speedup import Row
+from cnnbench.report import naming
+from cnnbench.report.model import Cell, Column, Line, RowGroup, Table
 from cnnbench.schema import Device, Machine, Software
 
 MOST_COLUMNS = 6
@@ -19,7 +19,7 @@ def _text(value: object) -> str:
     return units.NOT_AVAILABLE if value in (None, "", ()) else str(value)
 
 
-def _yes(value: bool | None) -> str:
+def _yes_or_no(value: bool | None) -> str:
     return units.NOT_AVAILABLE if value is None else "yes" if value else "no"
 
 
@@ -38,7 +38,7 @@ def _accelerators(machine: Machine) -> str:
 
 
 def _accelerator(device: Device) -> str:
-    parts = [labels.processor(device)]
+    parts = [naming.processor_name(device)]
     parts += [] if device.memory_bytes is None else [units.data_size(device.memory_bytes)]
     parts += [] if device.power_limit_watts is None else [f"{device.power_limit_watts:.0f} W limit"]
     parts += [] if device.driver is None else [f"driver {device.driver}"]
@@ -53,7 +53,7 @@ FACTS: tuple[Fact, ...] = (
     ("cores allowed", lambda m, s: _cores(m)),
     ("largest clock", lambda m, s: _clock(m.cpu_max_clock_hertz)),
     ("governor", lambda m, s: _text(m.governor)),
-    ("turbo", lambda m, s: _yes(m.turbo)),
+    ("turbo", lambda m, s: _yes_or_no(m.turbo)),
     ("hypervisor", lambda m, s: m.hypervisor or "none"),
     ("memory", lambda m, s: units.data_size(m.memory_bytes)),
     ("memory limit", lambda m, s: units.data_size(m.memory_limit_bytes)),
@@ -88,24 +88,29 @@ def table(rows: Sequence[Row]) -> Table | None:
     columns += [Column("differs", "", "", 1, "left")] if len(seen) > 1 else []
     lines = []
     for name, fact in FACTS:
-        said = [fact(row.machine, row.software) for row in seen]
-        differs = len(set(said)) > 1
+        texts = [fact(row.machine, row.software) for row in seen]
+        differs = len(set(texts)) > 1
         cells = [Cell(name, (), {"fact": name})]
-        cells += [Cell(text, (), {f"machine_{n}": text}) for n, text in enumerate(said)]
+        cells += [Cell(text, (), {f"machine_{n}": text}) for n, text in enumerate(texts)]
         cells += [Cell("differs" if differs else "", (), {"differs": differs})] if len(seen) > 1 else []
         lines.append(Line(tuple(cells)))
-    return Table("machines", "Machines", "", tuple(columns), (Group("What the results depend on", tuple(lines)),))
+    return Table("machines", "Machines", "", tuple(columns), (RowGroup("What the results depend on", tuple(lines)),))
 
 
 def _one_below_the_other(seen: Sequence[Row]) -> Table:
     """Of many machines only the facts that differ, a line a machine; what they share is said in the group's title."""
-    said = {name: [fact(row.machine, row.software) for row in seen] for name, fact in FACTS}
-    differing = [name for name, texts in said.items() if len(set(texts)) > 1]
-    shared = "; ".join(f"{name} {texts[0]}" for name, texts in said.items() if name not in differing)
+    texts_by_fact = {name: [fact(row.machine, row.software) for row in seen] for name, fact in FACTS}
+    differing = [name for name, texts in texts_by_fact.items() if len(set(texts)) > 1]
+    shared = "; ".join(f"{name} {texts[0]}" for name, texts in texts_by_fact.items() if name not in differing)
     columns = [Column("machine", "machine", "", 1, "left")]
     columns += [Column(name, name, "", 2, "left") for name in differing]
     lines = [
-        Line((Cell(row.machine.id, (), {"machine_id": row.machine.id}), *(Cell(said[name][n]) for name in differing)))
+        Line(
+            (
+                Cell(row.machine.id, (), {"machine_id": row.machine.id}),
+                *(Cell(texts_by_fact[name][n]) for name in differing),
+            )
+        )
         for n, row in enumerate(seen)
     ]
-    return Table("machines", "Machines", "", tuple(columns), (Group(f"All share: {shared}", tuple(lines)),))
+    return Table("machines", "Machines", "", tuple(columns), (RowGroup(f"All share: {shared}", tuple(lines)),))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Value = str | int | float | bool | None
+Datum = dict[str, Value]
+"""One row of a chart's data: field to value, in SI units."""
 NoteKind = Literal["summary", "clock", "rule", "warning", "doubt", "missing", "reference", "run", "problem"]
 
 
@@ -53,7 +55,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """Rows of the same work under one heading; rows of different groups do not compare."""
 
     title: str
@@ -73,7 +75,7 @@ class Table:
     title: str
     clock: str
     columns: tuple[Column, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[RowGroup, ...]
     folded: bool = False
     """Long, and a detail of the table before it: a page folds it up, a terminal leaves it out where it is not alone."""
 
@@ -120,7 +122,7 @@ class Page:
     """A whole report: what it claims in one or two sentences, its sections, and the notes under all tables."""
 
     title: str
-    claim: tuple[str, ...]
+    headline: tuple[str, ...]
     sections: tuple[Section, ...]
     notes: tuple[Note, ...]
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 from cnnbench import __version__, units, workloads
-from cnnbench.profiling import Breakdown, Group, Operator, Part, Phase, Profile, Profiled, Rung
-from cnnbench.report import safe
+from cnnbench.profile_model import Breakdown, Group, Operator, Part, Profile, ProfileJob, ProfileResult, StepPhase
+from cnnbench.report import escaping
 from cnnbench.report.model import Cell, Column, Line, Note, Report, Table
-from cnnbench.report.model import Group as Rows
+from cnnbench.report.model import RowGroup as Rows
 
-Format = Literal["table", "markdown", "json"]
+ProfileFormat = Literal["table", "markdown", "json"]
 LONGEST_NAME = 60
 """Characters of an operator's name in a table: a kernel of a template library has hundreds. JSON has them all."""
 NO_MEASUREMENT = (
@@ -39,10 +39,12 @@ NATIVE_RULE = (
 )
 
 
-def render(report: Report, document: object, format: Format, *, width: int | None = None, color: bool = False) -> str:
+def render(
+    report: Report, document: object, format: ProfileFormat, *, width: int | None = None, color: bool = False
+) -> str:
     """The report as text, or the document as JSON; ending in a newline. `width` and `color` are for `table`."""
     if format == "json":
-        return safe.as_json(document, indent=2) + "\n"
+        return escaping.as_json(document, indent=2) + "\n"
     if format == "markdown":
         return "\n".join(_markdown(report)) + "\n"
     from cnnbench.report import terminal
@@ -56,11 +58,11 @@ def _markdown(report: Report) -> list[str]:
 
     parts: list[str] = []
     for table in report.tables:
-        parts += [f"## {safe.markdown(table.title)}", "", *text.markdown_groups(table)]
-    return parts + [f"- {safe.markdown(note.text)}" for note in report.notes]
+        parts += [f"## {escaping.markdown(table.title)}", "", *text.markdown_groups(table)]
+    return parts + [f"- {escaping.markdown(note.text)}" for note in report.notes]
 
 
-def report(shown: Sequence[Profiled], top: int) -> Report:
+def report(shown: Sequence[ProfileResult], top: int) -> Report:
     """For each device the rungs side by side, then each rung's `top` operators; last what the times are not."""
     tables: list[Table] = []
     for device in dict.fromkeys(each.rung.job.device for each in shown):
@@ -70,17 +72,17 @@ def report(shown: Sequence[Profiled], top: int) -> Report:
             continue
         heading = found[0].rung.title
         tables += [_overview(heading, profiles), _side_by_side(heading, profiles)]
-        for rung, profile in profiles:
+        for variant, profile in profiles:
             breakdown = profile.breakdown
-            tables.append(_operators(f"{heading}, {rung.name}", "operators", breakdown.operators, top))
+            tables.append(_operators(f"{heading}, {variant.name}", "operators", breakdown.operators, top))
             if breakdown.kernels:
-                tables.append(_operators(f"{heading}, {rung.name}", "kernels", breakdown.kernels, top))
+                tables.append(_operators(f"{heading}, {variant.name}", "kernels", breakdown.kernels, top))
     return Report(tuple(tables), tuple(_notes(shown)))
 
 
-def document(shown: Sequence[Profiled]) -> dict[str, Any]:
+def document(shown: Sequence[ProfileResult]) -> dict[str, Any]:
     """Every figure of every rung as one object; keys carry units, times are of one step."""
-    return {"cnnbench": __version__, "rungs": [_described(each) for each in shown], "note": NO_MEASUREMENT}
+    return {"cnnbench": __version__, "rungs": [_describe(each) for each in shown], "note": NO_MEASUREMENT}
 
 
 def plain_step(profile: Profile) -> float:
@@ -101,7 +103,7 @@ def _cost_text(profile: Profile) -> str:
     return f"{100 * profilers_cost(profile):+.0f} %"
 
 
-def _described(shown: Profiled) -> dict[str, Any]:
+def _describe(shown: ProfileResult) -> dict[str, Any]:
     profile, outcome = shown.profile, shown.outcome
     found: dict[str, Any] = {
         "rung": shown.rung.name,
@@ -122,7 +124,7 @@ def _described(shown: Profiled) -> dict[str, Any]:
     }
 
 
-def _overview(heading: str, profiles: Sequence[tuple[Rung, Profile]]) -> Table:
+def _overview(heading: str, profiles: Sequence[tuple[ProfileJob, Profile]]) -> Table:
     columns = (
         Column("rung", "rung", "", 1, "left"),
         Column("plain", "a step", "ms", 1),
@@ -133,12 +135,12 @@ def _overview(heading: str, profiles: Sequence[tuple[Rung, Profile]]) -> Table:
         Column("idle", "nothing\nruns", "", 1),
     )
     lines = []
-    for rung, profile in profiles:
+    for variant, profile in profiles:
         breakdown = profile.breakdown
         work = [part for part in breakdown.groups if not _nothing(part)] or list(breakdown.groups)
         longest = max(work, key=lambda part: part.seconds)
         cells = (
-            _label(rung, profile),
+            _label(variant, profile),
             _ms(plain_step(profile)),
             f"{_ms(min(profile.plain_seconds))}–{_ms(max(profile.plain_seconds))}",
             _ms(statistics.median(breakdown.each_seconds)),
@@ -152,31 +154,31 @@ def _overview(heading: str, profiles: Sequence[tuple[Rung, Profile]]) -> Table:
     )
 
 
-def _label(rung: Rung, profile: Profile) -> str:
-    return rung.name if profile.tuned_rung in (None, rung.name) else f"{rung.name}: {profile.tuned_rung}"
+def _label(variant: ProfileJob, profile: Profile) -> str:
+    return variant.name if profile.tuned_rung in (None, variant.name) else f"{variant.name}: {profile.tuned_rung}"
 
 
 def _nothing(part: Part) -> bool:
     return part.name in ("python and gaps", "device idle")
 
 
-def _side_by_side(heading: str, profiles: Sequence[tuple[Rung, Profile]]) -> Table:
+def _side_by_side(heading: str, profiles: Sequence[tuple[ProfileJob, Profile]]) -> Table:
     columns = (
         Column("part", "where the step's time goes", "", 1, "left"),
         *(Column(rung.name, rung.name, "ms, share", 1) for rung, _ in profiles),
     )
     breakdowns = [profile.breakdown for _, profile in profiles]
     groups = _part_lines(get_args(Group), [each.groups for each in breakdowns])
-    phases = _part_lines((*get_args(Phase), "device idle"), [each.phases for each in breakdowns])
+    phases = _part_lines((*get_args(StepPhase), "device idle"), [each.phases for each in breakdowns])
     whole = Line((Cell("the step"), *(Cell(_amount(each.step_seconds, 1.0)) for each in breakdowns)))
     rows = (Rows("by kind of work", (*groups, whole)), Rows("by phase", tuple(phases)))
     return Table("parts", f"{heading}: a step taken apart, under the profiler", "", columns, rows)
 
 
-def _part_lines(names: Iterable[str], rungs: Sequence[Sequence[Part]]) -> list[Line]:
+def _part_lines(names: Iterable[str], variants: Sequence[Sequence[Part]]) -> list[Line]:
     lines = []
     for name in names:
-        found = [next((part for part in parts if part.name == name), None) for parts in rungs]
+        found = [next((part for part in parts if part.name == name), None) for parts in variants]
         if any(found):
             cells = [Cell("-" if part is None else _amount(part.seconds, part.share)) for part in found]
             lines.append(Line((Cell(name), *cells)))
@@ -211,7 +213,7 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
-def _notes(shown: Sequence[Profiled]) -> list[Note]:
+def _notes(shown: Sequence[ProfileResult]) -> list[Note]:
     found = [each for each in shown if each.profile is not None]
     missing = [each for each in shown if each.profile is None]
     breakdowns = [each.profile.breakdown for each in found if each.profile is not None]
@@ -224,7 +226,7 @@ def _notes(shown: Sequence[Profiled]) -> list[Note]:
         notes.append(
             Note("rule", "The step is that of the fine-tuning; pre-training, which has steps of its own, is not in it.")
         )
-    notes += [Note("warning", f"{each.rung.place}: {text}") for each in found for text in _told(each.profile)]
+    notes += [Note("warning", f"{each.rung.place}: {text}") for each in found for text in _profile_notes(each.profile)]
     for each in missing:
         kind: Literal["missing", "problem"] = "missing" if each.outcome.status == "unsupported" else "problem"
         notes.append(Note(kind, f"{each.rung.place}: {each.outcome.status}: {each.outcome.message}"))
@@ -232,7 +234,7 @@ def _notes(shown: Sequence[Profiled]) -> list[Note]:
     return [*notes, Note("summary", NO_MEASUREMENT)]
 
 
-def _told(profile: Profile | None) -> tuple[str, ...]:
+def _profile_notes(profile: Profile | None) -> tuple[str, ...]:
     if profile is None:
         return ()
     return (*profile.notes, *filter(None, (_idle_text(profile.breakdown), _busy_text(profile))))

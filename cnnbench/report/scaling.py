@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cnnbench import units
-from cnnbench.analysis.compare import Row
-from cnnbench.analysis.scaling import Scaled, Step, scaled
+from cnnbench.analysis.scaling import ScalingPoint, ScalingSet, find_scaling_sets
+from cnnbench.analysis.speedup import Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.report import cells, labels
-from cnnbench.report.model import Cell, Column, Group, Line, Table
-from cnnbench.report.safe import plain
+from cnnbench.report import cells, naming
+from cnnbench.report.escaping import plain
+from cnnbench.report.model import Cell, Column, Line, RowGroup, Table
 from cnnbench.schema import PROTOCOL
 
 KEY = "scaling"
@@ -26,17 +26,20 @@ CLOCK = (
 
 def tables(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> list[Table]:
     """The table, a group a set of rows; none where no job had several ranks."""
-    found = scaled(rows)
+    found = find_scaling_sets(rows)
     if not found:
         return []
-    columns: list[tuple[Column, Callable[[Step], Cell]]] = [
+    columns: list[tuple[Column, Callable[[ScalingPoint], Cell]]] = [
         (Column("processor", "processor", "", 1, "left"), lambda each: processor(each.row)),
         (Column("scaling", "scaling", "", 1, "left"), _scaling),
         (Column("step", "one step", "", 1), lambda each: cells.step(each.row)),
         (Column("images", "images", "/s", 2), lambda each: cells.images(each.row)),
         (Column("scaled", "scaled", "", 1), lambda each: _ratio(each.speedup)),
         (Column("efficiency", "effi-\nciency", "", 1), lambda each: _share("scaling_efficiency", each.efficiency)),
-        (Column("exchange", "exchange", "", 1), lambda each: _share("exchange_share", share(each.row.exchange))),
+        (
+            Column("exchange", "exchange", "", 1),
+            lambda each: _share("exchange_share", exchange_share(each.row.exchange)),
+        ),
         (Column("host_peak", "host\npeak", "", 4), lambda each: cells.host_peak(each.row)),
         (Column("device_peak", "device\npeak", "", 5), lambda each: cells.device_peak(each.row)),
         (Column("energy", "energy\nan image", "", 6), lambda each: cells.energy(each.row)),
@@ -45,7 +48,7 @@ def tables(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> list[Table]
         (Column("outcome", "outcome", "", 2, "left"), lambda each: cells.outcome(each.row)),
     ]
     groups = tuple(
-        Group(
+        RowGroup(
             _title(each),
             tuple(
                 Line(
@@ -53,7 +56,7 @@ def tables(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> list[Table]
                     tuple(map(plain, step.row.failures)),
                     "measured" if step.row.costs else "failed",
                 )
-                for step in each.steps
+                for step in each.points
             ),
         )
         for each in found
@@ -62,7 +65,7 @@ def tables(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> list[Table]
     return [Table(KEY, title, CLOCK, tuple(column for column, _ in columns), groups)]
 
 
-def share(exchange: Estimate | None) -> Estimate | None:
+def exchange_share(exchange: Estimate | None) -> Estimate | None:
     """Of a step with the exchange the part that one without it lacks; where noise makes that negative, none."""
     if exchange is None:
         return None
@@ -72,18 +75,18 @@ def share(exchange: Estimate | None) -> Estimate | None:
     return Estimate(value or 0.0, low, high, exchange.n)
 
 
-def _title(found: Scaled) -> str:
+def _title(found: ScalingSet) -> str:
     """The work of one process, and how it is dealt out: its batch kept, or its batch on each rank."""
-    row = found.steps[0].row
+    row = found.points[0].row
     protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
     alone = row.job.model_copy(update={"world": 1, "scaling": None, "nodes": 1, "batch_size": found.base_batch})
-    work = labels.work(alone)
+    work = naming.work_label(alone)
     if found.scaling == "weak":
         work = work.replace(f"batch {found.base_batch}", f"{found.base_batch} a rank", 1)
     return f"{found.scaling}: {work} · on {plain(row.job.device)}{protocol}"
 
 
-def _scaling(step: Step) -> Cell:
+def _scaling(step: ScalingPoint) -> Cell:
     job = step.row.job
     return Cell(job.scaling or ONE, (), {"scaling": job.scaling, "world": job.world, "nodes": job.nodes})
 

@@ -8,43 +8,43 @@ from typing import Any
 
 from cnnbench import units
 from cnnbench.report.explain import STORED, shape_text
-from cnnbench.report.model import Cell, Column, Group, Line, Note, Report, Table
-from cnnbench.workloads.explained import Explained
-from cnnbench.workloads.slides import Printed, Slide
+from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table
+from cnnbench.workloads.explanation import Explanation
+from cnnbench.workloads.lecture_slides import PrintedFigure, Slide
 
 SOURCE = '"Machine Learning to Deep Learning_3", 2017'
 
 
 @dataclass(frozen=True)
-class Held:
+class SlideFigure:
     """One figure of the slide beside the right one; `printed` is None where the slide has none there."""
 
     where: str
     what: str
-    printed: Printed | None
+    printed: PrintedFigure | None
     right: int
 
     @property
-    def wrong(self) -> Printed | None:
-        """What is printed, where it is an erratum."""
-        return self.printed if self.printed is not None and self.printed.wrong else None
+    def erratum(self) -> PrintedFigure | None:
+        """The printed figure, if it is an erratum."""
+        return self.printed if self.printed is not None and self.printed.is_erratum else None
 
 
 @dataclass(frozen=True)
-class Row:
+class SlideRow:
     """A row of the slide: its activations and its weights (or parameters)."""
 
     label: str
-    activations: Held
-    parameters: Held
+    activations: SlideFigure
+    parameters: SlideFigure
 
     @property
-    def held(self) -> tuple[Held, Held]:
+    def figures(self) -> tuple[SlideFigure, SlideFigure]:
         """Both."""
         return self.activations, self.parameters
 
 
-def rows(found: Explained, slide: Slide) -> tuple[Row, ...]:
+def rows(found: Explanation, slide: Slide) -> tuple[SlideRow, ...]:
     """The slide's rows in its order, then its totals: values, and bytes in float32."""
     made = [
         _row(f"{printed.label} {shape_text(layer.output)}", slide, (printed.activations, layer.activations),
@@ -57,16 +57,18 @@ def rows(found: Explained, slide: Slide) -> tuple[Row, ...]:
     return (*made, values, size)
 
 
-def _row(label: str, slide: Slide, stored: tuple[Printed | None, int], trained: tuple[Printed | None, int]) -> Row:
-    return Row(label, Held(label, "activations", *stored), Held(label, slide.counted, *trained))
+def _row(
+    label: str, slide: Slide, stored: tuple[PrintedFigure | None, int], trained: tuple[PrintedFigure | None, int]
+) -> SlideRow:
+    return SlideRow(label, SlideFigure(label, "activations", *stored), SlideFigure(label, slide.counted, *trained))
 
 
-def errata(found: Sequence[Row]) -> tuple[Held, ...]:
+def errata(found: Sequence[SlideRow]) -> tuple[SlideFigure, ...]:
     """The figures that are wrong, in the order of their marks: the first is [1]."""
-    return tuple(each for row in found for each in row.held if each.wrong)
+    return tuple(each for row in found for each in row.figures if each.erratum)
 
 
-def report(found: Explained, slide: Slide, also: Explained | None = None) -> Report:
+def report(found: Explanation, slide: Slide, also: Explanation | None = None) -> Report:
     """The slide as a table, the reasons below. `also`: the variant of the network that another slide draws."""
     every = rows(found, slide)
     marks = {id(each): f"[{number}]" for number, each in enumerate(errata(every), 1)}
@@ -80,24 +82,24 @@ def report(found: Explained, slide: Slide, also: Explained | None = None) -> Rep
     )
     lines = []
     for row in every:
-        figures = [text for each in row.held for text in (_text(each.printed), units.count(each.right))]
-        marked = " ".join(marks[id(each)] for each in row.held if each.wrong)
+        figures = [text for each in row.figures for text in (_text(each.printed), units.count(each.right))]
+        marked = " ".join(marks[id(each)] for each in row.figures if each.erratum)
         lines.append(Line(tuple(Cell(text) for text in (row.label, *figures, marked))))
     title = f"{found.workload.name}, as the slide prints it and as it is"
-    table = Table("slide", title, "", columns, (Group(f"{slide.title} ({SOURCE})", tuple(lines)),))
+    table = Table("slide", title, "", columns, (RowGroup(f"{slide.title} ({SOURCE})", tuple(lines)),))
     return Report((table,), tuple(_notes(every, slide, also)))
 
 
-def _text(printed: Printed | None) -> str:
+def _text(printed: PrintedFigure | None) -> str:
     return units.NOT_AVAILABLE if printed is None else printed.text
 
 
-def _notes(every: Sequence[Row], slide: Slide, also: Explained | None) -> Iterator[Note]:
+def _notes(every: Sequence[SlideRow], slide: Slide, also: Explanation | None) -> Iterator[Note]:
     for number, each in enumerate(errata(every), 1):
         yield Note("warning", f"[{number}] {_erratum(each)}")
-    if any(each.printed is None for row in every for each in row.held):
+    if any(each.printed is None for row in every for each in row.figures):
         yield Note("reference", f"{units.NOT_AVAILABLE}: the slide prints no figure there.")
-    if any(each.printed is not None and each.printed.text.endswith("k") for row in every for each in row.held):
+    if any(each.printed is not None and each.printed.text.endswith("k") for row in every for each in row.figures):
         yield Note("reference", "25k and the like are shortened, not wrong.")
     if also is not None:
         last = " and ".join(
@@ -112,38 +114,42 @@ def _notes(every: Sequence[Row], slide: Slide, also: Explained | None) -> Iterat
     yield Note("rule", STORED)
 
 
-def _erratum(held: Held) -> str:
-    printed = held.wrong
+def _erratum(figure: SlideFigure) -> str:
+    printed = figure.erratum
     if printed is None:
         return ""
     value = units.count(printed.value)
-    said = printed.text if printed.text == value else f"{printed.text} = {value}"
-    off = held.right - printed.value
+    printed_text = printed.text if printed.text == value else f"{printed.text} = {value}"
+    off = figure.right - printed.value
     direction = "too few" if off > 0 else "too many"
     return (
-        f"{held.where}, {held.what}: printed {said}, right {units.count(held.right)} ({units.count(abs(off))} "
+        f"{figure.where}, {figure.what}: printed {printed_text}, right {units.count(figure.right)} ({units.count(abs(off))} "
         f"{direction}): {printed.reason}."
     )
 
 
-def document(found: Explained, slide: Slide) -> dict[str, Any]:
+def document(found: Explanation, slide: Slide) -> dict[str, Any]:
     """The slide's figures, printed and right, as one object."""
     return {
         "source": SOURCE,
         "title": slide.title,
         "counted": slide.counted,
         "rows": [
-            {"row": row.label, "activations": _held(row.activations), "parameters": _held(row.parameters)}
+            {
+                "row": row.label,
+                "activations": _figure_document(row.activations),
+                "parameters": _figure_document(row.parameters),
+            }
             for row in rows(found, slide)
         ],
     }
 
 
-def _held(held: Held) -> dict[str, Any]:
+def _figure_document(held: SlideFigure) -> dict[str, Any]:
     printed = held.printed
     return {
         "printed": None if printed is None else printed.text,
         "printed_value": None if printed is None else printed.value,
         "right": held.right,
-        "erratum": None if held.wrong is None else held.wrong.reason,
+        "erratum": None if held.erratum is None else held.erratum.reason,
     }

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cnnbench import units
-from cnnbench.analysis.bound import Kind
-from cnnbench.analysis.compare import Comparison, Reference, Row
-from cnnbench.report import cells, copies, labels, ladder, modes, notes, scaling, target
-from cnnbench.report.model import Cell, Column, Group, Line, Report, Table
-from cnnbench.report.published import reference_cells
-from cnnbench.report.safe import plain
-from cnnbench.schema import PROTOCOL, ReferenceRow
+from cnnbench.analysis.bottleneck import FloorKind
+from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
+from cnnbench.report import ablation, cells, concurrent, footnotes, job_fields, naming, scaling, time_to_accuracy
+from cnnbench.report.escaping import plain
+from cnnbench.report.model import Cell, Column, Line, Report, RowGroup, Table
+from cnnbench.report.published_rows import build_published_cells
+from cnnbench.schema import PROTOCOL, PublishedRow
 
 Cells = dict[str, Callable[[Row], Cell]]
 
@@ -20,7 +20,7 @@ Cells = dict[str, Callable[[Row], Cell]]
 def build(
     comparison: Comparison,
     *,
-    with_references: bool = False,
+    with_published: bool = False,
     all_runs: bool = False,
     problems: Iterable[str] = (),
     digests: Mapping[str, str] | None = None,
@@ -30,22 +30,22 @@ def build(
 
     `digests` are the final digests of the ledgers by run; `only` keeps one table, by its key.
     """
-    references = comparison.references if with_references else ()
+    published_rows = comparison.published_rows if with_published else ()
     several = len({row.machine.id for row in comparison.rows}) > 1
-    told = modes.told(comparison.rows)
+    with_job_fields = job_fields.any_variant(comparison.rows)
 
     def processor(row: Row) -> Cell:
-        return cells.processor(row, several_machines=several, all_runs=all_runs, told=told)
+        return cells.processor(row, several_machines=several, all_runs=all_runs, with_job_fields=with_job_fields)
 
-    found = all_tables(comparison, processor, references=references)
+    found = build_tables(comparison, processor, published_rows=published_rows)
     kept = tuple(table for table in found if only in (None, table.key))
-    return Report(kept, notes.under(comparison, references, problems, digests or {}))
+    return Report(kept, footnotes.build(comparison, published_rows, problems, digests or {}))
 
 
-def all_tables(
+def build_tables(
     comparison: Comparison,
     processor: Callable[[Row], Cell],
-    references: Sequence[Reference] = (),
+    published_rows: Sequence[PublishedResult] = (),
 ) -> list[Table]:
     """The tables that these rows have, in order: training, resources, tta, seeds, bounds, ladder, scaling, copies,
     gemm.
@@ -53,37 +53,37 @@ def all_tables(
     training = [row for row in comparison.rows if row.job.workload != "gemm"]
     gemm = [row for row in comparison.rows if row.job.workload == "gemm"]
     tables = []
-    if training or references:
-        tables.append(_training(processor, training, references, comparison))
+    if training or published_rows:
+        tables.append(_training(processor, training, published_rows, comparison))
     if any(row.ok for row in training):
         tables.append(_resources(processor, [row for row in training if row.ok]))
-    tables += target.tables(processor, training)
-    if any(row.bound is not None and row.bound.floors for row in training):
+    tables += time_to_accuracy.tables(processor, training)
+    if any(row.bottleneck is not None and row.bottleneck.floors for row in training):
         tables.append(_bounds(processor, [row for row in training if row.job.processes == 1]))
-    tables += ladder.tables(processor, comparison.rows)
+    tables += ablation.tables(processor, comparison.rows)
     tables += scaling.tables(processor, comparison.rows)
-    tables += copies.tables(processor, comparison.rows)
+    tables += concurrent.tables(processor, comparison.rows)
     if gemm:
         tables.append(_gemm(processor, gemm))
     return tables
 
 
-def lecture(
+def build_lecture_table(
     processor: Callable[[Row], Cell],
     rows: Sequence[Row],
-    references: Sequence[Reference],
+    published_rows: Sequence[PublishedResult],
     comparison: Comparison,
 ) -> Table | None:
     """The lecture's table with the measured rows of its job under it, few columns; all training rows where none is of it."""
-    same = [row for row in rows if row.versus_reference is not None] or [row for row in rows if row.ok]
-    if not same and not references:
+    same = [row for row in rows if row.speedup_over_published is not None] or [row for row in rows if row.ok]
+    if not same and not published_rows:
         return None
 
     def named(row: Row) -> Cell:
         cell = processor(row)
         timed = "whole job" if row.job.timed_whole else f"{units.count(row.timed_steps)} steps timed"
-        batch = () if row.versus_reference is not None else (f"{row.job.workload}, batch {row.job.batch_size}",)
-        way = labels.way(row.job)
+        batch = () if row.speedup_over_published is not None else (f"{row.job.workload}, batch {row.job.batch_size}",)
+        way = naming.deviations(row.job)
         return dataclasses.replace(cell, details=(*cell.details, *batch, *((", ".join(way),) if way else ()), timed))
 
     columns: list[tuple[Column, Callable[[Row], Cell]]] = [
@@ -94,50 +94,50 @@ def lecture(
         (Column("job", "time of the job", "h:mm:ss", 1), cells.job_time),
         (Column("speedup", f"speed-up\nover {comparison.baseline or 'CPU'}", "", 2), cells.speedup),
     ]
-    if comparison.reference_baseline is not None:
-        columns.append((Column("versus", _over(comparison.reference_baseline), "", 1), cells.versus))
-    lines = [_reference_line(found, [column for column, _ in columns]) for found in references]
-    lines += [Line(tuple(cell(row) for _, cell in columns), notes.of_row(row)) for row in same]
-    title = _reference_title(references) if references else "Measured here"
-    clocks = "; ".join(notes.CLOCKS[name] for name in sorted({row.job.clock for row in same})) or "as published"
-    group = Group(title + (" · ours below" if same and references else ""), tuple(lines))
+    if comparison.published_cpu is not None:
+        columns.append((Column("versus", _over_published_title(comparison.published_cpu), "", 1), cells.over_published))
+    lines = [_published_line(found, [column for column, _ in columns]) for found in published_rows]
+    lines += [Line(tuple(cell(row) for _, cell in columns), footnotes.build_row_notes(row)) for row in same]
+    title = _published_title(published_rows) if published_rows else "Measured here"
+    clocks = "; ".join(footnotes.CLOCKS[name] for name in sorted({row.job.clock for row in same})) or "as published"
+    group = RowGroup(title + (" · ours below" if same and published_rows else ""), tuple(lines))
     return Table(
         "lecture", "The lecture's table, then and now", clocks, tuple(column for column, _ in columns), (group,)
     )
 
 
-def thin(table: Table, most: int) -> Table:
+def abridge(table: Table, most: int) -> Table:
     """The table with at most about `most` lines: of each group that is too long the first, the last and evenly some between."""
     total = sum(len(group.lines) for group in table.groups)
     if total <= most:
         return table
     groups = table.groups[:most]
     share = max(3, most // len(groups))
-    kept = tuple(_thin_group(group, share) for group in groups)
+    kept = tuple(_abridge_group(group, share) for group in groups)
     more = f" · {len(table.groups) - len(groups)} more groups in the files" if len(table.groups) > len(groups) else ""
     return dataclasses.replace(table, groups=(*kept[:-1], dataclasses.replace(kept[-1], title=kept[-1].title + more)))
 
 
-def _thin_group(group: Group, most: int) -> Group:
+def _abridge_group(group: RowGroup, most: int) -> RowGroup:
     lines = group.lines
     if len(lines) <= most:
         return group
     kept = sorted({round(n * (len(lines) - 1) / (most - 1)) for n in range(most)})
     title = f"{group.title} · {len(kept)} of {units.count(len(lines))} rows, the others in the CSV, JSON and ledgers"
-    return Group(title, tuple(lines[n] for n in kept))
+    return RowGroup(title, tuple(lines[n] for n in kept))
 
 
-def _over(baseline: ReferenceRow) -> str:
+def _over_published_title(baseline: PublishedRow) -> str:
     return f"over {baseline.year}'s\n{plain(baseline.processor).rpartition(' ')[2]}"
 
 
 def _training(
     processor: Callable[[Row], Cell],
     rows: Sequence[Row],
-    references: Sequence[Reference],
+    published_rows: Sequence[PublishedResult],
     comparison: Comparison,
 ) -> Table:
-    baseline = comparison.reference_baseline
+    baseline = comparison.published_cpu
     columns: list[tuple[Column, Callable[[Row], Cell]]] = [
         (Column("processor", "processor", "", 1, "left"), processor),
         (Column("precision", "preci-\nsion", "", 1, "left"), cells.precision),
@@ -154,18 +154,18 @@ def _training(
         (Column("accuracy", "test\naccuracy", "", 5), cells.accuracy),
         (Column("outcome", "outcome", "", 2, "left"), cells.outcome),
     ]
-    if baseline is not None and (references or any(row.versus_reference is not None for row in rows)):
-        columns.insert(9, (Column("versus", _over(baseline), "", 3), cells.versus))
+    if baseline is not None and (published_rows or any(row.speedup_over_published is not None for row in rows)):
+        columns.insert(9, (Column("versus", _over_published_title(baseline), "", 3), cells.over_published))
     if any(row.pretraining_seconds is not None for row in rows):
-        columns.insert(8, (Column("pretraining", "pre-\ntraining", "", 3), target.pretraining))
+        columns.insert(8, (Column("pretraining", "pre-\ntraining", "", 3), time_to_accuracy.pretraining))
     groups = _groups(rows, [cell for _, cell in columns])
-    if references:
-        lines = tuple(_reference_line(found, [column for column, _ in columns]) for found in references)
-        groups = (Group(_reference_title(references), lines), *groups)
+    if published_rows:
+        lines = tuple(_published_line(found, [column for column, _ in columns]) for found in published_rows)
+        groups = (RowGroup(_published_title(published_rows), lines), *groups)
     what = "Training and inference" if any(row.job.task == "inference" for row in rows) else "Training"
     heading = f"{what}: the same job on every processor"
     clocks = sorted({row.job.clock for row in rows})
-    clock = "; ".join(notes.CLOCKS[name] for name in clocks) or "as published"
+    clock = "; ".join(footnotes.CLOCKS[name] for name in clocks) or "as published"
     return Table("training", heading, clock, tuple(column for column, _ in columns), groups)
 
 
@@ -184,18 +184,18 @@ def _resources(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:
     ]
     groups = _groups(rows, [cell for _, cell in columns])
     heading = "Memory, energy and cold start: high-water marks, what the layers alone need, what the counter says"
-    return Table("resources", heading, notes.RESOURCE_CLOCK, tuple(column for column, _ in columns), groups)
+    return Table("resources", heading, footnotes.RESOURCE_CLOCK, tuple(column for column, _ in columns), groups)
 
 
 def _bounds(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:
-    def floor_cell(kind: Kind) -> Callable[[Row], Cell]:
+    def floor_cell(kind: FloorKind) -> Callable[[Row], Cell]:
         return lambda row: cells.floor(row, kind)
 
     columns: list[tuple[Column, Callable[[Row], Cell]]] = [
         (Column("processor", "processor", "", 1, "left"), processor),
         (Column("precision", "preci-\nsion", "", 2, "left"), cells.precision),
         (Column("step", "one step", "", 1), cells.step),
-        (Column("verdict", "what binds", "", 1, "left"), cells.verdict),
+        (Column("verdict", "what binds", "", 1, "left"), cells.what_binds),
         (Column("compute", "compute\nfloor", "", 1), floor_cell("compute")),
         (Column("bandwidth", "bandwidth\nfloor", "", 3), floor_cell("bandwidth")),
         (Column("launch", "launch\nfloor", "", 3), floor_cell("launch")),
@@ -203,7 +203,7 @@ def _bounds(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:
     ]
     groups = _groups(rows, [cell for _, cell in columns])
     heading = "Why not N times faster: one step against the floors measured beside it"
-    return Table("bounds", heading, notes.BOUND_CLOCK, tuple(column for column, _ in columns), groups)
+    return Table("bounds", heading, footnotes.BOUND_CLOCK, tuple(column for column, _ in columns), groups)
 
 
 def _gemm(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:
@@ -225,29 +225,31 @@ def _gemm(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:
     ]
     groups = _groups(rows, [cell for _, cell in columns])
     heading = "Ceiling: what bare matrix products reach"
-    return Table("gemm", heading, notes.GEMM_CLOCK, tuple(column for column, _ in columns), groups)
+    return Table("gemm", heading, footnotes.GEMM_CLOCK, tuple(column for column, _ in columns), groups)
 
 
-def _groups(rows: Sequence[Row], columns: Sequence[Callable[[Row], Cell]]) -> tuple[Group, ...]:
+def _groups(rows: Sequence[Row], columns: Sequence[Callable[[Row], Cell]]) -> tuple[RowGroup, ...]:
     """Rows of the same work together: whole jobs that were measured first, trainings to a target, projections, then rates."""
     by_title: dict[tuple[int, str, int, str], list[Line]] = {}
     for row in rows:
         protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
         place = {"measured": 0, "to target": 1, "projected": 2, None: 3}[row.job_kind]
-        line = Line(tuple(cell(row) for cell in columns), notes.of_row(row), "measured" if row.ok else "failed")
-        key = (place, row.job.workload, row.job.batch_size, labels.work(row.job) + protocol)
+        line = Line(
+            tuple(cell(row) for cell in columns), footnotes.build_row_notes(row), "measured" if row.ok else "failed"
+        )
+        key = (place, row.job.workload, row.job.batch_size, naming.work_label(row.job) + protocol)
         by_title.setdefault(key, []).append(line)
-    return tuple(Group(key[-1], tuple(lines)) for key, lines in sorted(by_title.items(), key=lambda item: item[0]))
+    return tuple(RowGroup(key[-1], tuple(lines)) for key, lines in sorted(by_title.items(), key=lambda item: item[0]))
 
 
-def _reference_line(found: Reference, columns: Sequence[Column]) -> Line:
-    known = reference_cells(found)
+def _published_line(found: PublishedResult, columns: Sequence[Column]) -> Line:
+    known = build_published_cells(found)
     row = found.published
     note = tuple(part for part in (row.note, row.theoretical_note) if part)
     return Line(tuple(known.get(column.key, cells.EMPTY) for column in columns), note, "reference")
 
 
-def _reference_title(references: Sequence[Reference]) -> str:
-    images = next((found.published.job_images for found in references if found.published.job_images), None)
+def _published_title(published_rows: Sequence[PublishedResult]) -> str:
+    images = next((found.published.job_images for found in published_rows if found.published.job_images), None)
     job = "" if images is None else f" · the job is assumed: {units.count(images)} images"
-    return f"{references[0].published.year}, the lecture's table · FLOPS as printed{job}"
+    return f"{published_rows[0].published.year}, the lecture's table · FLOPS as printed{job}"

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cnnbench.report import safe
+from cnnbench.report import escaping
 from cnnbench.report.model import Cell, Column, Line, Note, Report, Table
 
 GAPS = (2, 1)
@@ -57,7 +57,7 @@ def natural_width(table: Table) -> int:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _ColumnLayout:
     """The columns that are shown, their widths, and the blanks between them."""
 
     columns: tuple[Column, ...]
@@ -118,7 +118,7 @@ def _total(widths: Sequence[int], gap: int) -> int:
     return sum(widths) + gap * (len(widths) - 1)
 
 
-def _fitting(table: Table, room: int) -> _Layout:
+def _fitting(table: Table, room: int) -> _ColumnLayout:
     """The columns that fit, the highest priority number going first; priority 1 stays even where nothing fits. What is
     left of the room goes between them.
     """
@@ -130,11 +130,11 @@ def _fitting(table: Table, room: int) -> _Layout:
         shown.remove(last)
     widths = tuple(width for _, width in shown)
     gap = next((gap for gap in GAPS if _total(widths, gap) <= room), GAPS[-1])
-    return _Layout(tuple(column for column, _ in shown), widths, gap)
+    return _ColumnLayout(tuple(column for column, _ in shown), widths, gap)
 
 
 def _heading(column: Column) -> str:
-    return safe.printable(f"{column.title}\n{column.unit}" if column.unit else column.title)
+    return escaping.printable(f"{column.title}\n{column.unit}" if column.unit else column.title)
 
 
 def _flat(title: str) -> str:
@@ -154,7 +154,7 @@ def _text(text: str, style: str = "") -> Text:
 
 def _shown(text: str) -> str:
     """The text as it may reach a terminal: a record's words must neither clear it nor colour it."""
-    return safe.plain(text, longest=None)
+    return escaping.plain(text, longest=None)
 
 
 def _print_note(console: Console, note: Note) -> None:

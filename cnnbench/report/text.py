@@ -1,5 +1,5 @@
 """A report as text: for a terminal, as Markdown, LaTeX, CSV, JSON. Every figure of the report is in each of them, except
-that a narrow terminal loses the least important columns, and says which. What the records say goes through `safe`.
+that a narrow terminal loses the least important columns, and says which. What the records say goes through `escaping`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from cnnbench import __version__
-from cnnbench.report import latex, safe, terminal
-from cnnbench.report.model import Group, Line, Report, Table, Value
+from cnnbench.report import escaping, latex, terminal
+from cnnbench.report.model import Line, Report, RowGroup, Table, Value
 from cnnbench.schema import digest
 
 PAGE_DIGEST = "<!-- cnnbench page sha256:"
@@ -36,37 +36,37 @@ def markdown(report: Report) -> str:
     """GitHub's tables, one a group, with the notes as a list; the last line holds the digest of all above, for the audit."""
     parts: list[str] = []
     for table in report.tables:
-        parts += [f"## {safe.markdown(table.title)}", "", *markdown_groups(table)]
-    parts += [f"- {safe.markdown(note.text)}" for note in report.notes]
-    return sealed("\n".join(parts)) if parts else "\n"
+        parts += [f"## {escaping.markdown(table.title)}", "", *markdown_groups(table)]
+    parts += [f"- {escaping.markdown(note.text)}" for note in report.notes]
+    return seal("\n".join(parts)) if parts else "\n"
 
 
 def markdown_groups(table: Table) -> list[str]:
     """The lines of a table: each group under its title, then the clock rule."""
     parts: list[str] = []
     for group in table.groups:
-        parts += [f"**{safe.markdown(group.title)}**", "", *_markdown_table(table, group), ""]
-    return [*parts, f"Clock: {safe.markdown(table.clock)}.", ""] if table.clock else parts
+        parts += [f"**{escaping.markdown(group.title)}**", "", *_markdown_table(table, group), ""]
+    return [*parts, f"Clock: {escaping.markdown(table.clock)}.", ""] if table.clock else parts
 
 
-def sealed(text: str) -> str:
+def seal(text: str) -> str:
     """The text ending in a line with the digest of all above it."""
     page = text.rstrip("\n") + "\n"
     return f"{page}\n{PAGE_DIGEST}{digest(page)} -->\n"
 
 
-def _markdown_table(table: Table, group: Group) -> list[str]:
-    titles = [safe.markdown(_joined(column.title)) for column in table.columns]
+def _markdown_table(table: Table, group: RowGroup) -> list[str]:
+    titles = [escaping.markdown(_join_title(column.title)) for column in table.columns]
     heads = [
         f"{title} [{column.unit}]" if column.unit else title
         for title, column in zip(titles, table.columns, strict=True)
     ]
     rules = ["---" if column.align == "left" else "---:" for column in table.columns]
-    body = [[safe.markdown(cell.one_line) for cell in line.cells] for line in group.lines]
+    body = [[escaping.markdown(cell.one_line) for cell in line.cells] for line in group.lines]
     return [f"| {' | '.join(cells)} |" for cells in (heads, rules, *body)]
 
 
-def _joined(title: str) -> str:
+def _join_title(title: str) -> str:
     return title.replace("-\n", "").replace("\n", " ")
 
 
@@ -78,7 +78,7 @@ def comma_separated(report: Report) -> str:
         {
             "table": table.key,
             "group": group.title,
-            **flat(table, line),
+            **flatten(table, line),
             "row_notes": "; ".join(line.notes),
             "clock_rule": table.clock,
             "report_notes": "",
@@ -95,7 +95,7 @@ def comma_separated(report: Report) -> str:
     writer = csv.DictWriter(out, [name for name in names if name not in ends] + ends, lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows(
-        {name: safe.csv(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
+        {name: escaping.csv(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
     )
     return out.getvalue()
 
@@ -108,7 +108,7 @@ def as_json(report: Report) -> str:
             "title": table.title,
             "clock_rule": table.clock,
             "rows": [
-                {"group": group.title, "kind": line.kind, **flat(table, line), "notes": list(line.notes)}
+                {"group": group.title, "kind": line.kind, **flatten(table, line), "notes": list(line.notes)}
                 for group in table.groups
                 for line in group.lines
             ],
@@ -117,10 +117,10 @@ def as_json(report: Report) -> str:
     ]
     notes = [{"kind": note.kind, "text": note.text} for note in report.notes]
     document = {"cnnbench": __version__, "tables": tables, "notes": notes}
-    return safe.as_json(document, indent=2) + "\n"
+    return escaping.as_json(document, indent=2) + "\n"
 
 
-def flat(table: Table, line: Line) -> dict[str, Value]:
+def flatten(table: Table, line: Line) -> dict[str, Value]:
     """A row's raw values by name, and each column's printed text as `<column>_text`."""
     row: dict[str, Value] = {}
     for column, cell in zip(table.columns, line.cells, strict=True):

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnbench import __version__, units
-from cnnbench.analysis.tradeoff import QUANTITIES, Best, Contender, printed_memory_ratio
+from cnnbench.analysis.tradeoff import QUANTITIES, BestAccuracy, Contender, printed_memory_ratio
 from cnnbench.report.explain import COUNTED, STORED
-from cnnbench.report.model import Cell, Column, Group, Line, Note, Report, Table
+from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table
 from cnnbench.workloads import flops
-from cnnbench.workloads.slides import ACCURACIES, CONCLUDED, CONCLUSION, SLIDES
+from cnnbench.workloads.lecture_slides import ACCURACIES, CONCLUSION, CONCLUSION_WORKLOADS, SLIDES
 
 COLUMNS = (
     Column("workload", "workload", "", 1, "left"),
@@ -34,7 +34,7 @@ def report(contenders: Sequence[Contender], missing: Mapping[str, str], problems
         for each in contenders
     )
     what = f"of one example; below each figure its ratio to {base}'s"
-    table = Table("tradeoff", "Accuracy against cost", "", COLUMNS, (Group(what, lines),))
+    table = Table("tradeoff", "Accuracy against cost", "", COLUMNS, (RowGroup(what, lines),))
     notes = [
         Note("missing", f"{each.workload.name}: accuracy {units.NOT_AVAILABLE} ({missing[each.workload.name]})")
         for each in contenders
@@ -59,7 +59,7 @@ _BEST = (
 )
 
 
-def _accuracy(best: Best | None) -> Cell:
+def _accuracy(best: BestAccuracy | None) -> Cell:
     if best is None:
         return Cell(units.NOT_AVAILABLE, ("not measured",))
     share = best.share
@@ -88,7 +88,7 @@ def conclusion(contenders: Sequence[Contender]) -> tuple[str, ...]:
     """What the lecture's concluding slide says of its two networks and why it is wrong; nothing unless the first is its
     MLP and its CNN is among the others.
     """
-    small, large = CONCLUDED
+    small, large = CONCLUSION_WORKLOADS
     other = next((each for each in contenders if each.workload.name == large), None)
     memory, parameters = SLIDES[small].activation_bytes, SLIDES[large].parameters
     if contenders[0].workload.name != small or other is None or memory is None:
@@ -107,17 +107,17 @@ def document(
     contenders: Sequence[Contender], missing: Mapping[str, str], problems: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The same figures as one object; ratios are to the first workload."""
-    said = conclusion(contenders)
+    errors = conclusion(contenders)
     return {
         "cnnbench": __version__,
         "base": contenders[0].workload.name,
         "workloads": [_document(each, missing) for each in contenders],
         "conclusion": None
-        if not said
+        if not errors
         else {
             "printed": CONCLUSION,
             "printed_memory_ratio": printed_memory_ratio(),
-            "why_wrong": list(said),
+            "why_wrong": list(errors),
         },
         "counted": [COUNTED, STORED],
         "problems": list(problems),

@@ -28,8 +28,8 @@ from pydantic import ValidationError
 from cnnbench import workloads
 from cnnbench.devices import backend
 from cnnbench.errors import WorkloadError
-from cnnbench.runner.boards import Board
-from cnnbench.schema import RENDEZVOUS_DONE, Device, Envelope, Job, Outcome, Rendezvous
+from cnnbench.runner.tensorboard_runs import TensorboardRun
+from cnnbench.schema import RENDEZVOUS_DONE, Device, Job, Outcome, Rendezvous, WorkerInput
 
 WORKER = (sys.executable, "-m", "cnnbench.engine.worker")
 HELD_ALLOCATOR = {
@@ -48,7 +48,7 @@ OnProgress = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Limits:
+class WorkerLimits:
     """When to give a worker up: too long altogether, or too long without a word. One that writes no progress is never silent."""
 
     timeout_seconds: float | None = None
@@ -56,7 +56,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Launch:
+class LaunchOptions:
     """Everything about one start that is not the job."""
 
     data_dir: Path | None = None
@@ -68,9 +68,9 @@ class Launch:
     """Where the launchers of a job on several machines meet."""
     energy: bool = False
     memory_limit_bytes: int | None = None
-    board: Board | None = None
+    tensorboard_run: TensorboardRun | None = None
     """The TensorBoard run that the worker is to write."""
-    limits: Limits = Limits()
+    limits: WorkerLimits = WorkerLimits()
     progress: bool = True
     inherit: tuple[int, ...] = ()
     """Descriptors the worker holds open while it lives: the ledger's lock."""
@@ -78,7 +78,7 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class Ended:
+class WorkerExit:
     """A worker that is gone: its outcome, its lifetime by this process's clock, what this process spent meanwhile."""
 
     outcome: Outcome
@@ -89,7 +89,7 @@ class Ended:
     """Of a job on several machines: whether they met. Those that did not may be a job apart from now on."""
 
 
-def environment_for(job: Job, device: Device | None, devices: Sequence[Device] = ()) -> dict[str, str]:
+def build_environment(job: Job, device: Device | None, devices: Sequence[Device] = ()) -> dict[str, str]:
     """The variables set for a job's worker; recorded with its result. Several `devices` are all seen, in this order."""
     chosen = dict(HELD_ALLOCATOR) if job.allocator == "held" else {}
     if job.threads is not None:
@@ -100,9 +100,9 @@ def environment_for(job: Job, device: Device | None, devices: Sequence[Device] =
     return chosen
 
 
-def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: None) -> Ended:
+def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda message: None) -> WorkerExit:
     """Run one job in a fresh process and return when its whole tree is gone. KeyboardInterrupt ends the tree and passes on."""
-    chosen = environment_for(job, options.device, options.devices)
+    chosen = build_environment(job, options.device, options.devices)
     limits = options.limits if options.progress else replace(options.limits, hang_seconds=math.inf)
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, contextlib.ExitStack() as stack:
         outcome_path = Path(folder) / "outcome.json"
@@ -110,7 +110,7 @@ def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: 
         stack.callback(os.close, read_end)
         stderr = stack.enter_context(open(Path(folder) / "stderr", "w+b"))
         started, cpu = time.monotonic_ns(), time.process_time()
-        envelope = Envelope(
+        worker_input = WorkerInput(
             job=job,
             outcome_path=str(outcome_path),
             progress_fd=write_end if options.progress else None,
@@ -124,41 +124,41 @@ def launch(job: Job, options: Launch, on_progress: OnProgress = lambda message: 
             energy=options.energy,
             memory_limit_bytes=options.memory_limit_bytes,
             workload_file=None if (file := workloads.file_of(job.workload)) is None else file.text,
-            tensorboard_dir=None if options.board is None else str(options.board.directory),
-            machine=None if options.board is None else options.board.machine,
-            software=None if options.board is None else options.board.software,
+            tensorboard_dir=None if options.tensorboard_run is None else str(options.tensorboard_run.directory),
+            machine=None if options.tensorboard_run is None else options.tensorboard_run.machine,
+            software=None if options.tensorboard_run is None else options.tensorboard_run.software,
         )
-        oom_kills = oom_kills_so_far()
+        oom_kills = count_oom_kills()
         process = subprocess.Popen(
             list(options.command),
             stdin=subprocess.PIPE,
             stdout=stderr,
             stderr=stderr,
-            env=whole_environment(chosen),
+            env=complete_environment(chosen),
             pass_fds=(write_end, *options.inherit),
             start_new_session=True,
         )
         os.close(write_end)
         try:
-            _hand_over(process, envelope)
+            _send_input(process, worker_input)
             given_up = _wait(process, read_end, started, limits, on_progress)
         finally:
-            end_tree(process.pid)
+            kill_tree(process.pid)
             code = process.wait()
         seconds = (time.monotonic_ns() - started) * 1e-9
-        outcome = given_up or _outcome(outcome_path, code, oom_kills_so_far() > oom_kills, job)
+        outcome = given_up or _outcome(outcome_path, code, count_oom_kills() > oom_kills, job)
         if outcome.status != "ok" and outcome.stderr_tail is None:
-            outcome = outcome.model_copy(update={"stderr_tail": tail_of(stderr)})
+            outcome = outcome.model_copy(update={"stderr_tail": read_tail(stderr)})
         met = job.nodes == 1 or outcome_path.with_name(RENDEZVOUS_DONE).exists()
-        return Ended(outcome, seconds, time.process_time() - cpu, chosen, met)
+        return WorkerExit(outcome, seconds, time.process_time() - cpu, chosen, met)
 
 
-def paired_environment(jobs: Sequence[Job], device: Device | None, folders: Sequence[Path]) -> dict[str, str]:
+def build_paired_environment(jobs: Sequence[Job], device: Device | None, folders: Sequence[Path]) -> dict[str, str]:
     """The variables set for an arm's worker, which does all jobs in turn; `folders` are searched for packages first.
 
     The threads are the most that a job asks for; each job then sets its own. Strings hash alike in both arms.
     """
-    chosen = environment_for(jobs[0], device)
+    chosen = build_environment(jobs[0], device)
     threads = [job.threads for job in jobs if job.threads is not None]
     if threads:
         chosen |= {name: str(max(threads)) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -166,26 +166,26 @@ def paired_environment(jobs: Sequence[Job], device: Device | None, folders: Sequ
     return chosen | {"PYTHONPATH": os.pathsep.join(search), "PYTHONHASHSEED": "0"}
 
 
-def whole_environment(chosen: Mapping[str, str]) -> dict[str, str]:
+def complete_environment(chosen: Mapping[str, str]) -> dict[str, str]:
     """All of a worker's environment: the user's, less what would disturb, and what was chosen."""
-    return {**_inherited(os.environ), **chosen}
+    return {**_filter_inherited(os.environ), **chosen}
 
 
-def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+def _filter_inherited(environ: Mapping[str, str]) -> dict[str, str]:
     """The user's environment less what would silently change the measurement; recorded choices replace it."""
     dropped = {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONPROFILEIMPORTTIME", *HELD_ALLOCATOR}
     return {name: value for name, value in environ.items() if name not in dropped}
 
 
-def _hand_over(process: subprocess.Popen[bytes], envelope: Envelope) -> None:
+def _send_input(process: subprocess.Popen[bytes], worker_input: WorkerInput) -> None:
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # a worker that died at once is typed by its exit
-        process.stdin.write(envelope.model_dump_json().encode())
+        process.stdin.write(worker_input.model_dump_json().encode())
         process.stdin.close()
 
 
 def _wait(
-    process: subprocess.Popen[bytes], pipe: int, started_ns: int, limits: Limits, on_progress: OnProgress
+    process: subprocess.Popen[bytes], pipe: int, started_ns: int, limits: WorkerLimits, on_progress: OnProgress
 ) -> Outcome | None:
     """Sleep until the worker ends (None) or a limit is passed (the outcome); hand on its messages."""
     with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
@@ -239,7 +239,7 @@ def exit_descriptor(pid: int) -> int | None:
         return None
 
 
-def end_tree(pid: int) -> None:
+def kill_tree(pid: int) -> None:
     """Kill the process, its process group (it leads one) and every descendant that left the group."""
     family: list[psutil.Process] = []
     with contextlib.suppress(psutil.Error):
@@ -257,7 +257,7 @@ def _outcome(path: Path, code: int, oom_killed: bool, job: Job) -> Outcome:
     if killed_by is not None:
         name = signal.Signals(killed_by).name
         if killed_by == signal.SIGKILL and oom_killed:
-            message = f"killed by the kernel's out-of-memory killer; {_smaller(job)}"
+            message = f"killed by the kernel's out-of-memory killer; {_suggest_smaller(job)}"
             return Outcome(status="oom", message=message, signal=killed_by)
         return Outcome(status="crashed", message=f"the worker was ended by {name}", signal=killed_by)
     try:
@@ -269,14 +269,14 @@ def _outcome(path: Path, code: int, oom_killed: bool, job: Job) -> Outcome:
         return Outcome(status="crashed", message=f"the worker's outcome cannot be read: {problem}", exit_code=code)
     if outcome.status == "crashed" and outcome.signal == signal.SIGKILL and oom_killed:
         # The killer took a rank, or a copy.
-        message = f"{outcome.message}, the kernel's out-of-memory killer; {_smaller(job)}"
+        message = f"{outcome.message}, the kernel's out-of-memory killer; {_suggest_smaller(job)}"
         return outcome.model_copy(update={"status": "oom", "message": message})
     if outcome.exit_code is None and outcome.signal is None:  # else they are of the rank that failed
         return outcome.model_copy(update={"exit_code": code})
     return outcome
 
 
-def _smaller(job: Job) -> str:
+def _suggest_smaller(job: Job) -> str:
     """What to try after the kernel's verdict: the batch that fits what is free now, by the closed form; of several processes
     each one's, in its part of the machine's memory.
     """
@@ -288,7 +288,7 @@ def _smaller(job: Job) -> str:
     return "lower the size or free memory"
 
 
-def tail_of(stream: Any) -> str | None:
+def read_tail(stream: Any) -> str | None:
     """The end of what a worker printed; None where it printed nothing."""
     stream.flush()
     size = stream.seek(0, os.SEEK_END)
@@ -297,7 +297,7 @@ def tail_of(stream: Any) -> str | None:
     return text or None
 
 
-def oom_kills_so_far() -> int:
+def count_oom_kills() -> int:
     """Processes the kernel's out-of-memory killer ended since boot; 0 where it does not say."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text().splitlines():

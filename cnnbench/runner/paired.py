@@ -16,33 +16,47 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cnnbench.devices import telemetry
-from cnnbench.pairing import ARMS, Arm, Block, Failed, Hello, JobRun, Mode, Setup, Share, Span, StageName, Turn, other
-from cnnbench.runner.arms import ArmError, ArmProcess, Start
+from cnnbench.paired_protocol import (
+    ARMS,
+    Arm,
+    Handshake,
+    Injection,
+    JobRun,
+    PairRecord,
+    PhaseName,
+    Schedule,
+    Setup,
+    Span,
+    Turn,
+    WorkerFailure,
+    other_arm,
+)
+from cnnbench.runner.arm_process import ArmCommand, ArmError, ArmProcess
 from cnnbench.schema import Job, Telemetry
 
-Starter = Callable[[Arm, Arm], Start]
+MakeArmCommand = Callable[[Arm, Arm], ArmCommand]
 """(arm, the arm that sits in the first folder) to how its worker is started."""
-Sample = Callable[[], Telemetry]
+ReadTelemetry = Callable[[], Telemetry]
 
 
 @dataclass(frozen=True)
-class Design:
+class PairDesign:
     """What is the same for every block of a check."""
 
     jobs: Mapping[Arm, Mapping[int, Job]]
     seed: int
-    mode: Mode = "turns"
+    schedule: Schedule = "turns"
     rounds: int = 60
     steps_per_turn: int = 5
     data_dir: str | None = None
     device_uuid: str | None = None
-    again: Mapping[Arm, Mapping[int, float]] = field(default_factory=dict)
+    injected: Mapping[Arm, Mapping[int, float]] = field(default_factory=dict)
 
     def setup(self, arm: Arm) -> Setup:
         """What an arm's worker is told."""
         return Setup(
             jobs=dict(self.jobs[arm]),
-            again=dict(self.again.get(arm, {})),
+            again=dict(self.injected.get(arm, {})),
             data_dir=self.data_dir,
             device_uuid=self.device_uuid,
         )
@@ -57,7 +71,7 @@ class Coins:
     orders: dict[int, str]
 
 
-def throw(seed: int, number: int, jobs: Sequence[int], rounds: int) -> Coins:
+def draw_coins(seed: int, number: int, jobs: Sequence[int], rounds: int) -> Coins:
     """The coins of block `number`: fair, independent, and the same whenever they are thrown again."""
     source = random.Random(f"cnnbench block {seed} {number}")
     first = ARMS[source.getrandbits(1)]
@@ -66,37 +80,37 @@ def throw(seed: int, number: int, jobs: Sequence[int], rounds: int) -> Coins:
     return Coins(first, tuple(order), {job: "".join(source.choices("bh", k=rounds)) for job in sorted(jobs)})
 
 
-def measure_block(
-    design: Design,
-    start: Starter,
+def measure_pair(
+    design: PairDesign,
+    start: MakeArmCommand,
     number: int,
-    stage: StageName,
+    stage: PhaseName,
     jobs: Sequence[int],
     *,
-    starting: Callable[[Start], ArmProcess] = ArmProcess,
-    sample: Sample | None = None,
-) -> Block:
+    starting: Callable[[ArmCommand], ArmProcess] = ArmProcess,
+    sample: ReadTelemetry | None = None,
+) -> PairRecord:
     """Measure one block of these jobs. An arm that fails makes it an invalid block with the failure; both are gone after.
 
     KeyboardInterrupt ends both processes and passes on.
     """
-    coins = throw(design.seed, number, jobs, design.rounds)
-    look = sample or (lambda: telemetry.sample(design.device_uuid))
+    coins = draw_coins(design.seed, number, jobs, design.rounds)
+    read_telemetry = sample or (lambda: telemetry.sample(design.device_uuid))
     started_at, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     runs: dict[Arm, dict[int, JobRun]] = {"base": {}, "head": {}}
     spans: dict[str, Span] = {}
-    failure: Failed | None = None
+    failure: WorkerFailure | None = None
     try:
-        if design.mode == "turns":
-            with _alive(coins, ARMS, start, starting) as arms, _watch(spans, "both", look):
-                _in_turns(design, coins, arms, runs)
+        if design.schedule == "turns":
+            with _run_arms(coins, ARMS, start, starting) as arms, _record_span(spans, "both", read_telemetry):
+                _measure_turns(design, coins, arms, runs)
         else:
-            for arm in (coins.first, other(coins.first)):
-                with _alive(coins, (arm,), start, starting) as arms, _watch(spans, arm, look):
-                    _alone(design, coins, arm, arms[arm], runs)
+            for arm in (coins.first, other_arm(coins.first)):
+                with _run_arms(coins, (arm,), start, starting) as arms, _record_span(spans, arm, read_telemetry):
+                    _measure_alone(design, coins, arm, arms[arm], runs)
     except ArmError as error:
         failure = error.failed
-    return Block(
+    return PairRecord(
         number=number,
         stage=stage,
         started_at=started_at,
@@ -111,45 +125,50 @@ def measure_block(
     )
 
 
-def greet(start: Starter, starting: Callable[[Start], ArmProcess] = ArmProcess) -> dict[Arm, Hello]:
+def perform_handshakes(
+    start: MakeArmCommand, starting: Callable[[ArmCommand], ArmProcess] = ArmProcess
+) -> dict[Arm, Handshake]:
     """Start both arms, hear who they are, and end them. Raises ArmError where one cannot start or does not understand."""
-    with _alive(Coins("base", (), {}), ARMS, start, starting, heard=False) as arms:
-        return {arm: process.hello() for arm, process in arms.items()}
+    with _run_arms(Coins("base", (), {}), ARMS, start, starting, handshakes=False) as arms:
+        return {arm: process.receive_handshake() for arm, process in arms.items()}
 
 
-def find_shares(
-    design: Design, start: Starter, share: float, starting: Callable[[Start], ArmProcess] = ArmProcess
-) -> dict[int, Share]:
+def calibrate_injections(
+    design: PairDesign,
+    start: MakeArmCommand,
+    slowdown: float,
+    starting: Callable[[ArmCommand], ArmProcess] = ArmProcess,
+) -> dict[int, Injection]:
     """For each job the work that makes its step longer by `share`, found once so that all blocks do the same. ArmError."""
-    found: dict[int, Share] = {}
-    with _alive(Coins("head", (), {}), ("head",), start, starting) as arms:
-        arms["head"].set_up(design.setup("head"))
+    found: dict[int, Injection] = {}
+    with _run_arms(Coins("head", (), {}), ("head",), start, starting) as arms:
+        arms["head"].send_setup(design.setup("head"))
         for job in sorted(design.jobs["head"]):
             arms["head"].build(job)
-            found[job] = arms["head"].share(share)
+            found[job] = arms["head"].calibrate_injection(slowdown)
     return found
 
 
 @contextlib.contextmanager
-def _alive(
+def _run_arms(
     coins: Coins,
     arms: Sequence[Arm],
-    start: Starter,
-    starting: Callable[[Start], ArmProcess],
+    start: MakeArmCommand,
+    starting: Callable[[ArmCommand], ArmProcess],
     *,
-    heard: bool = True,
+    handshakes: bool = True,
 ) -> Iterator[dict[Arm, ArmProcess]]:
     """These arms' processes, the first of them started first; they import torch at the same time, untimed, and are
     `heard` to say who they are unless the caller does that."""
     alive: dict[Arm, ArmProcess] = {}
     ended = False
     try:
-        for arm in (coins.first, other(coins.first)):
+        for arm in (coins.first, other_arm(coins.first)):
             if arm in arms:
                 alive[arm] = starting(start(arm, coins.first))
-        if heard:
+        if handshakes:
             for process in alive.values():
-                process.hello()
+                process.receive_handshake()
         yield alive
         ended = True
     finally:
@@ -161,39 +180,41 @@ def _alive(
 
 
 @contextlib.contextmanager
-def _watch(spans: dict[str, Span], name: str, look: Sample) -> Iterator[None]:
-    before, began = look(), time.monotonic()
+def _record_span(spans: dict[str, Span], name: str, read_telemetry: ReadTelemetry) -> Iterator[None]:
+    before, began = read_telemetry(), time.monotonic()
     yield
     wall = round(time.monotonic() - began, 3)
-    spans[name] = Span(wall_seconds=wall, before=before, after=look())
+    spans[name] = Span(wall_seconds=wall, before=before, after=read_telemetry())
 
 
-def _in_turns(
-    design: Design, coins: Coins, arms: Mapping[Arm, ArmProcess], runs: Mapping[Arm, dict[int, JobRun]]
+def _measure_turns(
+    design: PairDesign, coins: Coins, arms: Mapping[Arm, ArmProcess], runs: Mapping[Arm, dict[int, JobRun]]
 ) -> None:
     for arm, process in arms.items():
-        process.set_up(design.setup(arm))
+        process.send_setup(design.setup(arm))
     for job in coins.job_order:
         turns: dict[Arm, list[Turn]] = {"base": [], "head": []}
         for process in arms.values():
             process.build(job)
         for letter in coins.orders[job]:
             first: Arm = "base" if letter == "b" else "head"
-            for arm in (first, other(first)):
+            for arm in (first, other_arm(first)):
                 turns[arm].append(arms[arm].turn(design.steps_per_turn))
         for arm, process in arms.items():
-            runs[arm][job] = _run(turns[arm], process)
+            runs[arm][job] = _make_job_run(turns[arm], process)
 
 
-def _alone(design: Design, coins: Coins, arm: Arm, process: ArmProcess, runs: Mapping[Arm, dict[int, JobRun]]) -> None:
-    process.set_up(design.setup(arm))
+def _measure_alone(
+    design: PairDesign, coins: Coins, arm: Arm, process: ArmProcess, runs: Mapping[Arm, dict[int, JobRun]]
+) -> None:
+    process.send_setup(design.setup(arm))
     for job in coins.job_order:
         process.build(job)
         turns = [process.turn(design.steps_per_turn) for _ in range(design.rounds)]
-        runs[arm][job] = _run(turns, process)
+        runs[arm][job] = _make_job_run(turns, process)
 
 
-def _run(turns: Sequence[Turn], process: ArmProcess) -> JobRun:
+def _make_job_run(turns: Sequence[Turn], process: ArmProcess) -> JobRun:
     return JobRun(
         step_seconds=tuple(turn.step_seconds for turn in turns),
         control_seconds=tuple(turn.control_seconds for turn in turns),

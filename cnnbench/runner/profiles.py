@@ -10,25 +10,25 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cnnbench.profiling import Profile, Profiled, Request, Rung
-from cnnbench.runner.launch import Launch, OnProgress, launch
+from cnnbench.profile_model import Profile, ProfileJob, ProfileRequest, ProfileResult
+from cnnbench.runner.launch import LaunchOptions, OnProgress, launch
 from cnnbench.schema import Outcome
 
 PROFILER: Sequence[str] = (sys.executable, "-m", "cnnbench.engine.profile.worker")
 
 
-def profile(
-    rung: Rung,
-    options: Launch,
+def run_profile(
+    profile_job: ProfileJob,
+    options: LaunchOptions,
     trace: Path | None,
     on_progress: OnProgress = lambda message: None,
     command: Sequence[str] = PROFILER,
-) -> Profiled:
+) -> ProfileResult:
     """Profile one rung in a fresh process, allocator and threads set as in measurements; write a Chrome trace where wanted."""
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
         answer = Path(folder) / "profile.json"
-        request = Request(answer_path=str(answer), trace_path=None if trace is None else str(trace))
-        ended = launch(rung.job, replace(options, command=(*command, request.model_dump_json())), on_progress)
+        request = ProfileRequest(answer_path=str(answer), trace_path=None if trace is None else str(trace))
+        ended = launch(profile_job.job, replace(options, command=(*command, request.model_dump_json())), on_progress)
         outcome, found = ended.outcome, None
         if outcome.status == "ok":
             try:
@@ -36,8 +36,8 @@ def profile(
             except (OSError, ValidationError) as error:
                 message = f"the profiling worker's answer cannot be read: {type(error).__name__}"
                 outcome = Outcome(status="crashed", message=message, stderr_tail=outcome.stderr_tail)
-        return Profiled(
-            rung=rung,
+        return ProfileResult(
+            rung=profile_job,
             outcome=outcome,
             profile=found,
             trace=None if found is None else request.trace_path,

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnbench.errors import UsageError, WorkerError
-from cnnbench.pairing import ARMS, Arm, other
+from cnnbench.paired_protocol import ARMS, Arm, other_arm
 
 WORKING_TREE = "working tree"
 LOCK = "lock"
@@ -69,7 +69,7 @@ def resolve(repository: Repository, arm: Arm, ref: str) -> Revision:
             ref, _git(repository.top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         )
     except subprocess.CalledProcessError as error:
-        hint = "; a shallow clone may lack it: git fetch --unshallow" if _shallow(repository) else ""
+        hint = "; a shallow clone may lack it: git fetch --unshallow" if _is_shallow(repository) else ""
         raise UsageError(f"--{arm} {ref!r} is no revision of {repository.top}{hint}") from error
 
 
@@ -93,37 +93,39 @@ def snapshot(repository: Repository, scratch: Path) -> Revision:
 
 
 @dataclass(frozen=True)
-class Places:
+class Checkouts:
     """The folders of a check. `own` finds the cnnbench that runs this, where an arm's folder holds none."""
 
     root: Path
-    own: Path
+    running_package: Path
 
-    def exchange(self, first: Arm) -> None:
+    def exchange_arms(self, first: Arm) -> None:
         """Let the first folder be that arm's and the second the other's."""
-        for number, arm in enumerate((first, other(first))):
-            link, fresh = self.slot(number), self.root / f"new{number}"
+        for number, arm in enumerate((first, other_arm(first))):
+            link, fresh = self.slot_path(number), self.root / f"new{number}"
             fresh.symlink_to(self.root / arm, target_is_directory=True)
             fresh.replace(link)
 
-    def slot(self, number: int) -> Path:
+    def slot_path(self, number: int) -> Path:
         """The path that arms find their packages under: equal in length, whichever of them sits there."""
         return self.root / f"slot{number}"
 
     def folders(self, arm: Arm, first: Arm) -> tuple[Path, ...]:
         """Where the arm looks for packages, first to last."""
-        slot = self.slot(0 if arm == first else 1)
-        return slot, slot / "src", self.own
+        slot = self.slot_path(0 if arm == first else 1)
+        return slot, slot / "src", self.running_package
 
 
 @contextlib.contextmanager
-def open_places(cache: Path, repository: Repository | None, revisions: Mapping[Arm, Revision]) -> Iterator[Places]:
+def open_checkouts(
+    cache: Path, repository: Repository | None, revisions: Mapping[Arm, Revision]
+) -> Iterator[Checkouts]:
     """The folders, made and removed again; arms without a revision run this cnnbench. Raises WorkerError from git.
 
     Folders that a killed check left are removed first.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    sweep(cache)
+    remove_leftovers(cache)
     root = cache / secrets.token_hex(4)
     root.mkdir()
     with contextlib.ExitStack() as stack:
@@ -138,12 +140,12 @@ def open_places(cache: Path, repository: Repository | None, revisions: Mapping[A
         (own / "cnnbench").symlink_to(Path(__file__).resolve().parents[1], target_is_directory=True)
         for arm in ARMS:
             _fill(root, arm, repository, revisions.get(arm), own)
-        places = Places(root, own)
-        places.exchange("base")
+        places = Checkouts(root, own)
+        places.exchange_arms("base")
         yield places
 
 
-def sweep(cache: Path) -> None:
+def remove_leftovers(cache: Path) -> None:
     """Remove what killed checks left: every folder whose lock nobody holds."""
     for root in sorted(path for path in cache.iterdir() if path.is_dir()) if cache.is_dir() else ():
         with contextlib.suppress(OSError):
@@ -159,10 +161,12 @@ def sweep(cache: Path) -> None:
                 os.close(lock)
 
 
-def _fill(root: Path, arm: Arm, repository: Repository | None, revision: Revision | None, own: Path) -> None:
+def _fill(
+    root: Path, arm: Arm, repository: Repository | None, revision: Revision | None, running_package: Path
+) -> None:
     """`root/arm`, a link to what the arm's packages are found in."""
     if repository is None or revision is None:
-        (root / arm).symlink_to(own, target_is_directory=True)
+        (root / arm).symlink_to(running_package, target_is_directory=True)
         return
     tree = root / f"tree-{arm}"
     try:
@@ -183,7 +187,7 @@ def _remove(root: Path, repository: str | None) -> None:
             _git(Path(repository), "worktree", "prune")
 
 
-def _shallow(repository: Repository) -> bool:
+def _is_shallow(repository: Repository) -> bool:
     with contextlib.suppress(subprocess.SubprocessError):
         return _git(repository.top, "rev-parse", "--is-shallow-repository") == "true"
     return False

@@ -11,18 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from cnnbench import gates
+from cnnbench import validity
 from cnnbench.errors import LedgerError
 from cnnbench.machine.inventory import select
-from cnnbench.plan import worlds
-from cnnbench.runner.boards import board_of
-from cnnbench.runner.launch import Ended, Launch, launch
-from cnnbench.schema import Device, Job, Machine, Outcome, Record, Rendezvous, RunHeader, digest
+from cnnbench.plan import process_counts
+from cnnbench.runner.launch import LaunchOptions, WorkerExit, launch
+from cnnbench.runner.tensorboard_runs import plan_tensorboard_run
+from cnnbench.schema import Device, Job, Machine, Outcome, Record, Rendezvous, RunHeader, current_suite_name, digest
 from cnnbench.store import Ledger, Writer, load
 
 
 @dataclass(frozen=True)
-class Todo:
+class PendingJob:
     """A planned job that has no final record yet."""
 
     index: int
@@ -30,26 +30,26 @@ class Todo:
     job: Job
 
 
-class Watcher(Protocol):
+class RunListener(Protocol):
     """Told what happens, to show it; never asked."""
 
-    def begins(self, todo: Todo, position: int, of: int) -> None:
+    def on_start(self, pending: PendingJob, position: int, of: int) -> None:
         """A worker is about to start."""
         ...
 
-    def hears(self, message: dict[str, Any]) -> None:
+    def on_message(self, message: dict[str, Any]) -> None:
         """The worker wrote something."""
         ...
 
-    def ends(self, record: Record) -> None:
+    def on_finish(self, record: Record) -> None:
         """The record is on disk."""
         ...
 
 
-Launcher = Callable[[Job, Launch, Callable[[dict[str, Any]], None]], Ended]
+Launcher = Callable[[Job, LaunchOptions, Callable[[dict[str, Any]], None]], WorkerExit]
 
 
-def remaining(header: RunHeader, records: Sequence[Record]) -> tuple[Todo, ...]:
+def list_pending_jobs(header: RunHeader, records: Sequence[Record]) -> tuple[PendingJob, ...]:
     """What the plan still lacks: jobs without a record, and interrupted ones (as a further attempt)."""
     attempts: dict[int, int] = {}
     finished: set[int] = set()
@@ -58,19 +58,21 @@ def remaining(header: RunHeader, records: Sequence[Record]) -> tuple[Todo, ...]:
         if record.outcome.status != "interrupted":
             finished.add(record.index)
     return tuple(
-        Todo(index, attempts.get(index, 0) + 1, job) for index, job in enumerate(header.plan) if index not in finished
+        PendingJob(index, attempts.get(index, 0) + 1, job)
+        for index, job in enumerate(header.plan)
+        if index not in finished
     )
 
 
 def execute(
     writer: Writer,
     header: RunHeader,
-    todo: Sequence[Todo],
-    options: Launch,
-    watcher: Watcher,
+    pending: Sequence[PendingJob],
+    options: LaunchOptions,
+    listener: RunListener,
     *,
     fail_fast: bool = False,
-    boards: Path | None = None,
+    tensorboard_root: Path | None = None,
     launcher: Launcher = launch,
 ) -> tuple[Record, ...]:
     """Run what is left of a plan; every record is on disk before the next job starts.
@@ -83,21 +85,27 @@ def execute(
     done: list[Record] = []
     apart: str | None = None
     devices = {device.id: device for device in header.machine.devices}
-    for position, item in enumerate(todo):
-        watcher.begins(item, position, len(todo))
-        board = None if boards is None else board_of(boards, header, item.job)
+    for position, item in enumerate(pending):
+        listener.on_start(item, position, len(pending))
+        board = None if tensorboard_root is None else plan_tensorboard_run(tensorboard_root, header, item.job)
         device = devices.get(item.job.device)
-        here = replace(options, device=device, inherit=(writer.descriptor,), board=board)
+        here = replace(options, device=device, inherit=(writer.descriptor,), tensorboard_run=board)
         if item.job.processes > 1:
-            here = replace(here, devices=members_of(item.job, header), rendezvous=meeting_of(item, options.rendezvous))
+            here = replace(
+                here, devices=list_devices(item.job, header), rendezvous=make_rendezvous(item, options.rendezvous)
+            )
         started_at, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic_ns()
         interrupt: KeyboardInterrupt | None = None
         try:
-            ended = _not_started(apart) if apart and item.job.nodes > 1 else launcher(item.job, here, watcher.hears)
+            ended = (
+                _make_not_started(apart)
+                if apart and item.job.nodes > 1
+                else launcher(item.job, here, listener.on_message)
+            )
         except KeyboardInterrupt as error:
             interrupt = error
             outcome = Outcome(status="interrupted", message="interrupted by the user; go on with --resume")
-            ended = Ended(outcome, (time.monotonic_ns() - start) * 1e-9, 0.0, {})
+            ended = WorkerExit(outcome, (time.monotonic_ns() - start) * 1e-9, 0.0, {})
         record = Record(
             run_id=header.run_id,
             machine_id=header.machine.id,
@@ -108,10 +116,10 @@ def execute(
             parent_cpu_seconds=ended.parent_cpu_seconds,
             environment=ended.environment,
             job=item.job,
-            outcome=_gated(item.job, ended, here.device, header.machine),
+            outcome=_reject_if_impossible(item.job, ended, here.device, header.machine),
         )
-        _put_on_disk(writer, record)
-        watcher.ends(record)
+        _write_record(writer, record)
+        listener.on_finish(record)
         if interrupt is not None:
             raise interrupt
         if not ended.met and apart is None:
@@ -122,35 +130,37 @@ def execute(
     return tuple(done)
 
 
-def _not_started(apart: str) -> Ended:
+def _make_not_started(apart: str) -> WorkerExit:
     """A job on several machines, after one for which they did not meet: they may be a job apart, and then never meet again."""
     message = (
         f"not started: out of step with the other machines since {apart}; start the same command on all of them again"
     )
-    return Ended(Outcome(status="timeout", message=message), 0.0, 0.0, {})
+    return WorkerExit(Outcome(status="timeout", message=message), 0.0, 0.0, {})
 
 
-def meeting_of(item: Todo, meeting: Rendezvous | None) -> Rendezvous | None:
+def make_rendezvous(item: PendingJob, rendezvous: Rendezvous | None) -> Rendezvous | None:
     """Where the launchers of this job meet, by a name that no other job has; None where all are on one machine."""
-    if meeting is None or item.job.nodes == 1:
+    if rendezvous is None or item.job.nodes == 1:
         return None
-    return meeting.model_copy(update={"name": f"{item.index}-{digest(item.job.model_dump_json())[:16]}"})
+    return rendezvous.model_copy(update={"name": f"{item.index}-{digest(item.job.model_dump_json())[:16]}"})
 
 
-def members_of(job: Job, header: RunHeader) -> tuple[Device, ...]:
+def list_devices(job: Job, header: RunHeader) -> tuple[Device, ...]:
     """The devices of the job's processes, of those that the run was to use."""
-    return worlds.members(job, select(header.machine.devices, header.options.get("device", "auto")))
+    return process_counts.select_devices(job, select(header.machine.devices, header.options.get("device", "auto")))
 
 
-def _gated(job: Job, ended: Ended, device: Device | None, machine: Machine) -> Outcome:
+def _reject_if_impossible(job: Job, ended: WorkerExit, device: Device | None, machine: Machine) -> Outcome:
     trial = ended.outcome.trial
     if trial is None:
         return ended.outcome
     status = ended.outcome.status
-    return gates.judge(ended.outcome, gates.check(job, trial, ended.process_seconds, device, machine, status))
+    return validity.reject_impossible(
+        ended.outcome, validity.find_violations(job, trial, ended.process_seconds, device, machine, status)
+    )
 
 
-def _put_on_disk(writer: Writer, record: Record) -> None:
+def _write_record(writer: Writer, record: Record) -> None:
     try:
         writer.append(record)
     except LedgerError as error:
@@ -174,8 +184,9 @@ def find_unfinished(directory: Path, machine_id: str, suites: dict[str, str], ru
             ledger = load(path)
         except LedgerError:
             continue
-        same = ledger.header.suites == suites or run_id is not None
-        if same and remaining(ledger.header, ledger.records):
+        stored = {current_suite_name(name): digest for name, digest in ledger.header.suites.items()}
+        same = stored == suites or run_id is not None
+        if same and list_pending_jobs(ledger.header, ledger.records):
             return ledger
     names = ", ".join(suites)
     raise LedgerError(f"{folder}: no unfinished run of {names} with the same suite files; start one without --resume")

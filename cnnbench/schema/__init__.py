@@ -15,9 +15,8 @@ and records of two protocols never share a row.
 """
 
 from cnnbench.schema.base import Frozen
-from cnnbench.schema.envelope import RENDEZVOUS_DONE, Envelope, Rendezvous
 from cnnbench.schema.job import (
-    LATER,
+    ADDED_FIELDS,
     SPLIT_IMAGES,
     Activation,
     Allocator,
@@ -37,24 +36,21 @@ from cnnbench.schema.job import (
 )
 from cnnbench.schema.ledger import (
     PROTOCOL,
+    RENAMED_SUITES,
     SCHEMA,
     UPGRADES,
+    PublishedRow,
     Record,
-    ReferenceRow,
     RunHeader,
     WorkloadFacts,
+    current_suite_name,
     digest,
     upgrade,
 )
-from cnnbench.schema.machine import (
-    Device,
-    DeviceKind,
-    Machine,
-    Software,
-)
+from cnnbench.schema.machine import Device, DeviceKind, Machine, Software
 from cnnbench.schema.trial import (
-    BOARD_NOTE,
     PACKAGE_COUNTER,
+    TENSORBOARD_NOTE,
     TUNED_ERROR,
     Canary,
     Communication,
@@ -67,15 +63,17 @@ from cnnbench.schema.trial import (
     Telemetry,
     Trial,
 )
+from cnnbench.schema.worker_input import RENDEZVOUS_DONE, Rendezvous, WorkerInput
 
 __all__ = [
-    "BOARD_NOTE",
-    "LATER",
+    "ADDED_FIELDS",
     "PACKAGE_COUNTER",
     "PROTOCOL",
+    "RENAMED_SUITES",
     "RENDEZVOUS_DONE",
     "SCHEMA",
     "SPLIT_IMAGES",
+    "TENSORBOARD_NOTE",
     "TUNED_ERROR",
     "UPGRADES",
     "Activation",
@@ -88,7 +86,6 @@ __all__ = [
     "DeviceKind",
     "Division",
     "Energy",
-    "Envelope",
     "Evaluation",
     "Execution",
     "Frozen",
@@ -101,9 +98,9 @@ __all__ = [
     "Outcome",
     "Pool",
     "Precision",
+    "PublishedRow",
     "Rank",
     "Record",
-    "ReferenceRow",
     "Rendezvous",
     "RunHeader",
     "Scaling",
@@ -113,7 +110,9 @@ __all__ = [
     "Task",
     "Telemetry",
     "Trial",
+    "WorkerInput",
     "WorkloadFacts",
+    "current_suite_name",
     "digest",
     "upgrade",
 ]

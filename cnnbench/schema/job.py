@@ -155,7 +155,7 @@ class Job(Frozen):
         return self.epochs * self.steps_per_epoch
 
 
-LATER: dict[str, Any] = {
+ADDED_FIELDS: dict[str, Any] = {
     name: Job.model_fields[name].default
     for name in (
         *("task", "execution", "pool", "activation", "target", "evaluate_every", "recipe"),
@@ -169,5 +169,5 @@ _WORK_FIELDS = tuple(name for name in Job.model_fields if name not in _PLACE_FIE
 
 def _canonical(job: Job, fields: tuple[str, ...]) -> str:
     values = {name: getattr(job, name) for name in fields}
-    kept = {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
+    kept = {name: value for name, value in values.items() if name not in ADDED_FIELDS or value != ADDED_FIELDS[name]}
     return json.dumps(kept, separators=(",", ":"), sort_keys=True)

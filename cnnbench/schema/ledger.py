@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field
@@ -12,6 +13,9 @@ from cnnbench.schema.base import Frozen
 from cnnbench.schema.job import Job
 from cnnbench.schema.machine import DeviceKind, Machine, Software
 from cnnbench.schema.trial import Outcome
+
+RENAMED_SUITES: Mapping[str, str] = MappingProxyType({"gate": "regression"})
+"""Shipped suites by the names they had: ledgers, checks, noise profiles and cluster runs made before still hold those."""
 
 SCHEMA = 4
 PROTOCOL = 1
@@ -75,7 +79,7 @@ class RunHeader(Frozen):
     )
 
 
-class ReferenceRow(Frozen):
+class PublishedRow(Frozen):
     """A result published elsewhere, never mixed into local speed-ups."""
 
     kind: Literal["reference"] = "reference"
@@ -94,12 +98,17 @@ class ReferenceRow(Frozen):
     note: str | None = None
 
 
-def _same(line: dict[str, Any]) -> dict[str, Any]:
+def _keep_line(line: dict[str, Any]) -> dict[str, Any]:
     return line
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _same, 2: _same, 3: _same}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _keep_line, 2: _keep_line, 3: _keep_line}
 """`UPGRADES[n]` turns a line of schema n into one of schema n + 1."""
+
+
+def current_suite_name(name: str) -> str:
+    """Return the name that a shipped suite has today; any other name as it is."""
+    return RENAMED_SUITES.get(name, name)
 
 
 def upgrade(line: dict[str, Any]) -> dict[str, Any]:

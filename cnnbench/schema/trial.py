@@ -14,7 +14,7 @@ Status = Literal[
 ]
 TUNED_ERROR = "tuned_gradient_error"
 """The setting of a tuned trial that says how far its gradients are from float64's, relative; see `engine.tuned`."""
-BOARD_NOTE = "tensorboard"
+TENSORBOARD_NOTE = "tensorboard"
 """The setting of a trial that says what of its TensorBoard run could not be written; absent where all was, or none was asked."""
 PACKAGE_COUNTER = "rapl-package"
 """The source of energy that is a whole machine's, whichever process reads it."""
@@ -154,7 +154,7 @@ class Trial(Frozen):
     cpu_seconds: float | None = Field(default=None, description="CPU time of the process in the timed region")
     memory: Memory = Memory()
     canary: Canary | None = None
-    floors: dict[str, float] = Field(default_factory=dict, description="measured floors: see engine.floors")
+    floors: dict[str, float] = Field(default_factory=dict, description="measured floors: see engine.lower_bounds")
     telemetry_before: Telemetry | None = None
     telemetry_after: Telemetry | None = None
     energy: Energy | None = None

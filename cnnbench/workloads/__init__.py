@@ -7,40 +7,40 @@ from __future__ import annotations
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
 from cnnbench.workloads import flops
-from cnnbench.workloads.base import OWN, Band, Counts, Workload
-from cnnbench.workloads.counting import count_network
+from cnnbench.workloads.base import DEFAULT_INIT, Band, Counts, Workload
 from cnnbench.workloads.registry import (
     add_file,
-    describe,
+    collect_header_facts,
     file_of,
     find,
     forget_files,
     get,
-    is_own,
-    learn,
+    is_built_in,
     names,
+    register_from_ledger,
     source_of,
 )
+from cnnbench.workloads.torch_counts import count_network
 
 __all__ = [
-    "OWN",
+    "DEFAULT_INIT",
     "Band",
     "Counts",
     "Workload",
     "add_file",
     "batch_that_fits",
+    "collect_header_facts",
     "count_network",
-    "describe",
     "file_of",
     "find",
     "flops_per_step",
     "forget_files",
     "get",
-    "is_own",
-    "learn",
+    "is_built_in",
     "names",
     "pretraining_flops",
     "pretraining_steps",
+    "register_from_ledger",
     "source_of",
     "step_bytes",
 ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from cnnbench.errors import WorkloadError
+from cnnbench.schema import Activation, Pool
 from cnnbench.workloads import flops
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ NORMAL_UNIT = "normal-1"
 """Plain normal, standard deviation 1: what TensorFlow 1's `random_normal` draws where no spread is named."""
 XAVIER = "xavier"
 """Glorot's uniform, limit sqrt(6 / (fan in + fan out)); biases 0."""
-OWN = "own"
+DEFAULT_INIT = "own"
 """What the network'"'"'s modules draw themselves when they are made: of a network given as torch modules, none of ours."""
 INITS = (TRUNCATED, NORMAL, NORMAL_TENTH, NORMAL_UNIT, XAVIER)
 _NORMALS = {NORMAL: 0.01, NORMAL_TENTH: 0.1, NORMAL_UNIT: 1.0}
@@ -35,9 +36,6 @@ OPTIMIZERS = ("sgd", "momentum", "rmsprop", "rmsprop-tf1", "adam")
 """Every update rule there is, by name; a workload lists those it may be trained with, its own first."""
 LEARNING_RATES: Mapping[str, float] = {"sgd": 0.1, "momentum": 0.01, "rmsprop": 1e-3, "rmsprop-tf1": 1e-3, "adam": 1e-3}
 """Where a workload names no other."""
-
-Pool = Literal["max", "average"]
-Activation = Literal["relu", "sigmoid"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a network given as torch modules says of itself; `engine.own` holds it against torch before anything is timed.
+    """What a network of torch modules declares; `engine.user_workload` checks it against torch before anything is timed.
 
     One multiply-accumulate is 2 FLOPs, and only convolutions and matrix products count (see `flops`).
     """
@@ -143,7 +141,7 @@ class Workload:
             return self.declared.convolves
         return any(isinstance(layer, flops.Conv2d) for layer in self.layers)
 
-    def varied(self, pool: str | None = None, activation: str | None = None) -> Workload:
+    def with_variant(self, pool: str | None = None, activation: str | None = None) -> Workload:
         """The same network with another pooling or activation; None leaves its own. Counts stay what they are."""
         layers = self.layers
         if pool is not None:
@@ -210,12 +208,12 @@ class Workload:
 
         with torch.random.fork_rng(devices=()):  # what modules draw when they are made comes from torch's own generator
             torch.manual_seed(generator.initial_seed())
-            net = self.make()
-        if init != OWN:
+            net = self.make_network()
+        if init != DEFAULT_INIT:
             initialise(net, init, generator)
         return net
 
-    def make(self) -> torch.nn.Module:
+    def make_network(self) -> torch.nn.Module:
         """The network with the weights its modules draw themselves. Raises WorkloadError without layers and network."""
         if self.network is not None:
             return self.network()

@@ -50,7 +50,7 @@ class Recipe:
         """Learning rates of all steps."""
         return tuple(self.rate(step) for step in range(self.steps))
 
-    def applied(self, workload: Workload) -> Workload:
+    def apply_dropout(self, workload: Workload) -> Workload:
         """The workload's network with this recipe's dropout. Raises WorkloadError for another workload."""
         if workload.name != self.workload:
             raise WorkloadError(f"recipe {self.name!r} is for {self.workload}, not for {workload.name}")
@@ -58,7 +58,7 @@ class Recipe:
         return replace(workload, layers=layers)
 
     @property
-    def fixed(self) -> Mapping[str, str | int | float]:
+    def fixed_fields(self) -> Mapping[str, str | int | float]:
         """The fields of a job that the recipe decides."""
         return {
             "clock": "recipe",
@@ -95,7 +95,7 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
-def of_workload(name: str) -> tuple[str, ...]:
+def list_recipes(name: str) -> tuple[str, ...]:
     """Names of the recipes for a workload, its first the one that a silent suite takes."""
     return tuple(each.name for each in RECIPES.values() if each.workload == name)
 

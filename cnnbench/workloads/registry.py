@@ -15,18 +15,18 @@ from cnnbench.errors import UsageError, WorkloadError
 from cnnbench.schema import WorkloadFacts
 from cnnbench.workloads import flops, gemm, mlp, mnist_cnn, vgg16
 from cnnbench.workloads.base import Counts, Workload
-from cnnbench.workloads.files import WorkloadFile, is_file, load
-from cnnbench.workloads.wrong import problems
+from cnnbench.workloads.user_files import WorkloadFile, is_file, load
+from cnnbench.workloads.validation import find_problems
 
 GROUP = "cnnbench.workloads"
-_OWN: tuple[Workload, ...] = (
+_BUILT_IN: tuple[Workload, ...] = (
     gemm.WORKLOAD,
     *mlp.WORKLOADS,
     *(mnist_cnn.WORKLOAD, mnist_cnn.WORKLOAD_2048),
     vgg16.WORKLOAD,
 )
 _FILES: dict[str, WorkloadFile] = {}
-_DESCRIBED: dict[str, dict[int, Workload]] = {}
+_FROM_LEDGERS: dict[str, dict[int, Workload]] = {}
 """By name and version."""
 
 
@@ -40,7 +40,7 @@ def _registry() -> dict[str, _Installed]:
     """All that is installed. Raises UsageError for an entry point that gives no workload: it is no mistake of whoever asks for
     a name, so it must not be taken for one.
     """
-    found = {workload.name: _Installed(workload, "cnnbench") for workload in _OWN}
+    found = {workload.name: _Installed(workload, "cnnbench") for workload in _BUILT_IN}
     for point in entry_points(group=GROUP):
         source = f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.module
         place = f"entry point {point.name} = {point.value} of {source}"
@@ -58,14 +58,14 @@ def _load(point: EntryPoint, place: str) -> Workload:
         raise UsageError(f"{place}: {type(error).__name__}: {error}; mend or uninstall that package") from error
     if not isinstance(workload, Workload):
         raise UsageError(f"{place}: expected a cnnbench.workloads.Workload, got {type(workload).__name__}")
-    if wrong := problems(workload):
+    if wrong := find_problems(workload):
         raise UsageError(f"{place}: {'; '.join(wrong)}")
     return workload
 
 
 def names() -> tuple[str, ...]:
     """The names of all workloads, sorted."""
-    return tuple(sorted({*_registry(), *_FILES, *_DESCRIBED}))
+    return tuple(sorted({*_registry(), *_FILES, *_FROM_LEDGERS}))
 
 
 def get(name: str, version: int | None = None) -> Workload:
@@ -74,7 +74,7 @@ def get(name: str, version: int | None = None) -> Workload:
     Raises WorkloadError with the names there are.
     """
     here = _registry().get(name) or _FILES.get(name)
-    described = _DESCRIBED.get(name, {})
+    described = _FROM_LEDGERS.get(name, {})
     if version in described and (here is None or here.workload.version != version):
         return described[version]
     if here is not None:
@@ -114,9 +114,9 @@ def forget_files() -> None:
     _FILES.clear()
 
 
-def is_own(name: str) -> bool:
+def is_built_in(name: str) -> bool:
     """Whether it is one of cnnbench's own."""
-    return any(workload.name == name for workload in _OWN)
+    return any(workload.name == name for workload in _BUILT_IN)
 
 
 def source_of(name: str) -> str:
@@ -127,10 +127,10 @@ def source_of(name: str) -> str:
     return "a ledger" if file is None else file.path.name
 
 
-def describe(used: Iterable[str]) -> dict[str, WorkloadFacts]:
+def collect_header_facts(used: Iterable[str]) -> dict[str, WorkloadFacts]:
     """Of these workloads those that are not cnnbench's own, as a ledger's header keeps them for its readers."""
     found: dict[str, WorkloadFacts] = {}
-    for name in sorted({name for name in used if not is_own(name)}):
+    for name in sorted({name for name in used if not is_built_in(name)}):
         workload, file = get(name), file_of(name)
         found[name] = WorkloadFacts(
             version=workload.version,
@@ -149,10 +149,10 @@ def describe(used: Iterable[str]) -> dict[str, WorkloadFacts]:
     return found
 
 
-def learn(facts: Mapping[str, WorkloadFacts]) -> None:
+def register_from_ledger(facts: Mapping[str, WorkloadFacts]) -> None:
     """Know workloads from a ledger's header, for reading its records; cnnbench's own stay as they are."""
     for name, each in facts.items():
-        if is_own(name):
+        if is_built_in(name):
             continue
         counts = Counts(
             parameters=each.parameters,
@@ -161,7 +161,7 @@ def learn(facts: Mapping[str, WorkloadFacts]) -> None:
             activations=each.activations_per_image,
             convolves=each.convolves,
         )
-        _DESCRIBED.setdefault(name, {})[each.version] = Workload(
+        _FROM_LEDGERS.setdefault(name, {})[each.version] = Workload(
             name=name,
             version=each.version,
             title=each.title,

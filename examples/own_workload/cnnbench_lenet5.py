@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnbench.workloads import OWN, Counts, Workload
+from cnnbench.workloads import DEFAULT_INIT, Counts, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,7 @@ WORKLOAD = Workload(
     input_shape=(1, 28, 28),
     classes=10,
     optimizers=("rmsprop", "adam", "momentum", "sgd"),  # the first is the default
-    inits=(OWN, "xavier"),
+    inits=(DEFAULT_INIT, "xavier"),
     network=make,
     declared=Counts(parameters=61_706, forward=833_040, training=2_263_920, activations=8_878),
 )

@@ -14,8 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cnnbench.data import Dataset
 from cnnbench.engine.distributed.group import ProcessGroup
-from cnnbench.engine.loop import Training
-from cnnbench.engine.measure import collector_off, time_blocks
+from cnnbench.engine.timing import disable_gc, time_blocks
+from cnnbench.engine.training import Training
 from cnnbench.schema import Communication, Job
 from cnnbench.workloads import Workload
 
@@ -35,7 +35,7 @@ class DdpTraining(Training):
         super().__init__(job, workload, dataset, device, group.share)
         ids = None if device.type == "cpu" else [device.index]
         self._ddp = DistributedDataParallel(self.network, device_ids=ids)
-        self.mode.call(self._ddp)
+        self.compute_mode.set_forward(self._ddp)
 
     def step(self) -> None:
         """Do one optimiser step by the mean gradients of all ranks; by its own alone where `sync_gradients` is false."""
@@ -56,7 +56,7 @@ def measure_allreduce(training: DdpTraining, synchronize: Callable[[], None], bl
     """
     seconds: dict[bool, list[float]] = {True: [], False: []}
     training.reset()
-    with collector_off():
+    with disable_gc():
         for turn in range(2 * PAIRS + 2):
             training.sync_gradients = turn % 2 == 0
             (block,) = time_blocks(training.step, synchronize, blocks=1, steps_per_block=block_steps)

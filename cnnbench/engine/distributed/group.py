@@ -17,8 +17,8 @@ import torch
 from torch import distributed
 
 from cnnbench.devices import Attached
-from cnnbench.engine.feed import WHOLE, Share
-from cnnbench.engine.loop import Timed, Training
+from cnnbench.engine.batches import FULL, Shard
+from cnnbench.engine.training import TimedStep, Training
 from cnnbench.errors import UnsupportedError
 from cnnbench.schema import Job, Rank, Trial
 
@@ -43,9 +43,9 @@ class ProcessGroup:
     """torch's process group for barriers and flags."""
 
     @property
-    def share(self) -> Share:
+    def share(self) -> Shard:
         """This process's shard of every batch."""
-        return WHOLE
+        return FULL
 
     def synchronizer(self, attached: Attached) -> Callable[[], None]:
         """Return what ends a block: it waits until the device is idle; of ranks, until every device is."""
@@ -66,7 +66,7 @@ class ProcessGroup:
         """Return the texts of all, in order, on all."""
         return [text]
 
-    def weights_digest(self, timed: Timed) -> str | None:
+    def weights_digest(self, timed: TimedStep) -> str | None:
         """Hash the parameters as they are now, to compare ranks with one another; None where there is nothing to compare."""
         return None
 
@@ -116,9 +116,9 @@ class Ranks(Copies):
     """The ranks of one data-parallel job."""
 
     @property
-    def share(self) -> Share:
+    def share(self) -> Shard:
         """An equal part for each, in order, so that together they have the batch that one process would draw."""
-        return Share(self.rank, self.world)
+        return Shard(self.rank, self.world)
 
     def synchronizer(self, attached: Attached) -> Callable[[], None]:
         """Wait for the own device, then for all others: a block is as long as on the slowest."""
@@ -139,7 +139,7 @@ class Ranks(Copies):
         """Return on each whether the flag is true on all."""
         return "" not in self.all_gather("yes" if flag else "")
 
-    def weights_digest(self, timed: Timed) -> str | None:
+    def weights_digest(self, timed: TimedStep) -> str | None:
         """Hash the parameters' bytes; None of what has none."""
         if not isinstance(timed, Training):
             return None

@@ -24,8 +24,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cnnbench.engine.distributed.rank import ENVELOPE_FILE, OUTCOME_FILE, OUTCOMES_FILE, PROGRESS_PIPE
 from cnnbench.engine.distributed.reduce import reduce_outcomes
-from cnnbench.engine.progress import Progress
-from cnnbench.schema import RENDEZVOUS_DONE, Envelope, Job, Outcome, Rendezvous
+from cnnbench.engine.progress import ProgressWriter
+from cnnbench.schema import RENDEZVOUS_DONE, Job, Outcome, Rendezvous, WorkerInput
 
 WORKER = ("-m", "cnnbench.engine.worker")
 """A rank is a worker that is given a folder and its number there: started, not imported, for the worker imports this module."""
@@ -39,7 +39,7 @@ SINGLE_NODE = Rendezvous(endpoint="127.0.0.1:0", seconds=JOIN_SECONDS)
 ENDED_BY_US = ("SIGTERM",)
 
 
-def run_ranks(envelope: Envelope, progress: Progress, started_ns: int) -> Outcome:
+def run_ranks(envelope: WorkerInput, progress: ProgressWriter, started_ns: int) -> Outcome:
     """Start this machine's ranks and return what all ranks measured, as one trial; or the first failure."""
     job, folder = envelope.job, Path(envelope.outcome_path).parent / "ranks"
     folder.mkdir()
@@ -100,7 +100,7 @@ def _local_ranks(folder: Path, here: int) -> list[int]:
     return [trial.ranks[0].rank for trial in own if trial is not None]
 
 
-def _rank_envelope(envelope: Envelope, local: int, started_ns: int) -> Envelope:
+def _rank_envelope(envelope: WorkerInput, local: int, started_ns: int) -> WorkerInput:
     """Make the envelope of one rank: its own device, this process as its parent, and only the first writes for TensorBoard."""
     own = envelope.device_uuids[local] if local < len(envelope.device_uuids) else envelope.device_uuid
     update = {"device_uuid": own, "parent_pid": os.getpid(), "launcher_ns": started_ns}

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from cnnbench.engine import cores
+from cnnbench.engine import affinity
 from cnnbench.engine.process import exit_with_parent, run_typed, write_outcome_and_exit
-from cnnbench.engine.progress import Progress
-from cnnbench.schema import Envelope, Job, Outcome
+from cnnbench.engine.progress import ProgressWriter
+from cnnbench.schema import Job, Outcome, WorkerInput
 
 if TYPE_CHECKING:
     from cnnbench.engine.distributed.group import ProcessGroup
@@ -32,7 +32,7 @@ OUTCOMES_FILE = "outcomes.jsonl"
 PROGRESS_PIPE = "progress"
 """Where the first rank writes its progress, for the launcher to forward."""
 
-Measure = Callable[[Envelope, Progress, "JoinGroup"], Outcome]
+Measure = Callable[[WorkerInput, ProgressWriter, "JoinGroup"], Outcome]
 
 
 class JoinGroup:
@@ -51,20 +51,22 @@ class JoinGroup:
         return self.group
 
 
-def claim_device(envelope: Envelope, local: int) -> str:
+def claim_device(envelope: WorkerInput, local: int) -> str:
     """Name what this process has to itself on this machine: its device, or the cores that it is pinned to from now on."""
     job = envelope.job
     if job.device == "cpu":
-        return cores.hold(local, job.processes // job.nodes) or f"cpu, number {local}"
+        return affinity.pin_process(local, job.processes // job.nodes) or f"cpu, number {local}"
     return envelope.device_ids[local] if local < len(envelope.device_ids) else f"{job.device} and on, number {local}"
 
 
 def run(folder: Path, local: int, measure: Measure) -> NoReturn:
     """Do this rank's part of the job in `folder`, write its outcome and end the process."""
-    envelope = Envelope.model_validate_json((folder / ENVELOPE_FILE.format(local)).read_bytes())
+    envelope = WorkerInput.model_validate_json((folder / ENVELOPE_FILE.format(local)).read_bytes())
     exit_with_parent(envelope.parent_pid)
     place = claim_device(envelope, local)
-    progress = Progress(os.open(folder / PROGRESS_PIPE, os.O_WRONLY) if local == 0 and envelope.progress_fd else None)
+    progress = ProgressWriter(
+        os.open(folder / PROGRESS_PIPE, os.O_WRONLY) if local == 0 and envelope.progress_fd else None
+    )
     join = JoinGroup(local, place)
     outcome = run_typed(envelope, lambda: measure(envelope, progress, join))
     if outcome.trial is None or join.group is None:

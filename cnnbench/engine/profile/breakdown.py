@@ -12,21 +12,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from cnnbench.engine.profile.groups import group_of
+from cnnbench.engine.profile.operator_groups import find_group
 from cnnbench.errors import WorkloadError
-from cnnbench.profiling import Breakdown, Group, Operator, Part, Phase
+from cnnbench.profile_model import Breakdown, Group, Operator, Part, StepPhase
 
-MARK = "cnnbench::"
+ANNOTATION = "cnnbench::"
 """Begins the names of our own marks, which are no operators."""
-ALL, STEP = f"{MARK}steps", f"{MARK}step"
-PHASES: tuple[Phase, ...] = get_args(Phase)
+ALL_STEPS, STEP = f"{ANNOTATION}steps", f"{ANNOTATION}step"
+PHASES: tuple[StepPhase, ...] = get_args(StepPhase)
 GROUPS: tuple[Group, ...] = get_args(Group)
 _BACKWARD = ("autograd::engine", "torch::autograd")
 """Around what autograd runs, in a thread of its own on accelerators, where none of our marks is."""
 
 
 @dataclass(frozen=True)
-class Span:
+class HostSpan:
     """Something that ran on the host, in seconds of the profiler's clock; `parents` are around it, the outermost first."""
 
     name: str
@@ -59,17 +59,19 @@ class Interval:
     end: float
 
 
-def of_host(spans: Sequence[Span]) -> Breakdown:
+def break_down_host(spans: Sequence[HostSpan]) -> Breakdown:
     """The host's time. Raises WorkloadError where no step was seen."""
     steps = [span for span in spans if span.name == STEP]
     whole = sum(step.seconds for step in steps)
     if not steps or whole <= 0:
         raise WorkloadError("the profiler saw no step")
-    inside = [span for span in spans if STEP in span.parents and not _is_mark(span.name) and not span.annotation]
-    operators = _operators(((span, span.self_seconds) for span in inside), len(steps), whole)
-    groups = _sums(operators)
+    inside = [span for span in spans if STEP in span.parents and not _is_annotation(span.name) and not span.annotation]
+    operators = _sum_by_operator(((span, span.self_seconds) for span in inside), len(steps), whole)
+    groups = _sum_by_group(operators)
     groups["python and gaps"] = max(0.0, whole / len(steps) - sum(groups.values()))
-    phases = _host_phases([span for span in spans if STEP in span.parents and _is_mark(span.name)], whole, len(steps))
+    phases = _host_phases(
+        [span for span in spans if STEP in span.parents and _is_annotation(span.name)], whole, len(steps)
+    )
     return Breakdown(
         view="host",
         step_seconds=whole / len(steps),
@@ -80,23 +82,25 @@ def of_host(spans: Sequence[Span]) -> Breakdown:
     )
 
 
-def of_device(spans: Sequence[Span], intervals: Sequence[Interval]) -> Breakdown:
+def break_down_device(spans: Sequence[HostSpan], intervals: Sequence[Interval]) -> Breakdown:
     """The device's time in the steps, which were queued one after the other and waited for at their end.
 
     Raises WorkloadError where no step was seen.
     """
-    window = next((span for span in spans if span.name == ALL), None)
+    window = next((span for span in spans if span.name == ALL_STEPS), None)
     steps = sum(span.name == STEP for span in spans)
     if window is None or not steps or window.seconds <= 0:
         raise WorkloadError("the profiler saw no step")
     whole = window.seconds
     inside = [
-        each for each in spans if window.begin <= each.begin < window.end and each.kernels and not _is_mark(each.name)
+        each
+        for each in spans
+        if window.begin <= each.begin < window.end and each.kernels and not _is_annotation(each.name)
     ]
     ran = [each for each in intervals if window.begin <= each.begin < window.end]
-    timed = [*((span, span.device_seconds) for span in inside), *_nobodys(ran, inside)]
-    operators = _operators(timed, steps, whole)
-    groups = _sums(operators)
+    timed = [*((span, span.device_seconds) for span in inside), *_find_unattributed_kernels(ran, inside)]
+    operators = _sum_by_operator(timed, steps, whole)
+    groups = _sum_by_group(operators)
     idle = max(0.0, whole / steps - sum(groups.values()))
     groups["device idle"] = idle
     phases: dict[str, float] = defaultdict(float)
@@ -110,12 +114,12 @@ def of_device(spans: Sequence[Span], intervals: Sequence[Interval]) -> Breakdown
         groups=_parts(groups, whole / steps, GROUPS),
         phases=tuple(part for part in parts if part.seconds > 0),
         operators=operators,
-        kernels=_kernels(ran, steps, whole),
-        device_idle_share=max(0.0, 1.0 - covered(ran) / whole),
+        kernels=_sum_by_kernel(ran, steps, whole),
+        device_idle_share=max(0.0, 1.0 - measure_coverage(ran) / whole),
     )
 
 
-def covered(intervals: Iterable[Interval]) -> float:
+def measure_coverage(intervals: Iterable[Interval]) -> float:
     """Seconds in which at least one of them ran."""
     total, reached = 0.0, float("-inf")
     for each in sorted(intervals, key=lambda interval: interval.begin):
@@ -124,28 +128,28 @@ def covered(intervals: Iterable[Interval]) -> float:
     return total
 
 
-def phase_of(parents: Sequence[str]) -> Phase:
+def find_phase(parents: Sequence[str]) -> StepPhase:
     """The innermost phase around something; autograd's is the backward pass."""
     for name in reversed(parents):
         if name.startswith(_BACKWARD):
             return "backward"
         for phase in PHASES:
-            if name == f"{MARK}{phase}":
+            if name == f"{ANNOTATION}{phase}":
                 return phase
     return "between"
 
 
-def _is_mark(name: str) -> bool:
-    return name.startswith(MARK)
+def _is_annotation(name: str) -> bool:
+    return name.startswith(ANNOTATION)
 
 
-def _operators(timed: Iterable[tuple[Span, float]], steps: int, whole: float) -> tuple[Operator, ...]:
+def _sum_by_operator(timed: Iterable[tuple[HostSpan, float]], steps: int, whole: float) -> tuple[Operator, ...]:
     """One for each name, group and phase, the longest first."""
-    seconds: dict[tuple[str, Group, Phase], float] = defaultdict(float)
-    calls: dict[tuple[str, Group, Phase], int] = defaultdict(int)
+    seconds: dict[tuple[str, Group, StepPhase], float] = defaultdict(float)
+    calls: dict[tuple[str, Group, StepPhase], int] = defaultdict(int)
     for span, taken in timed:
-        phase = phase_of((*span.parents, span.name))
-        key = span.name, group_of(span.name, phase, span.parents), phase
+        phase = find_phase((*span.parents, span.name))
+        key = span.name, find_group(span.name, phase, span.parents), phase
         seconds[key] += taken
         calls[key] += 1
     found = [
@@ -155,7 +159,7 @@ def _operators(timed: Iterable[tuple[Span, float]], steps: int, whole: float) ->
     return tuple(sorted(found, key=lambda each: (-each.seconds, each.name, each.phase)))
 
 
-def _nobodys(ran: Sequence[Interval], operators: Sequence[Span]) -> list[tuple[Span, float]]:
+def _find_unattributed_kernels(ran: Sequence[Interval], operators: Sequence[HostSpan]) -> list[tuple[HostSpan, float]]:
     """Kernels that no operator queued, as in the replay of a recorded graph: each stands for itself."""
     known: dict[str, int] = defaultdict(int)
     for span in operators:
@@ -166,28 +170,28 @@ def _nobodys(ran: Sequence[Interval], operators: Sequence[Span]) -> list[tuple[S
         if known[each.name]:
             known[each.name] -= 1
         else:
-            found.append((Span(each.name, each.begin, each.end, 0.0), each.end - each.begin))
+            found.append((HostSpan(each.name, each.begin, each.end, 0.0), each.end - each.begin))
     return found
 
 
-def _kernels(ran: Sequence[Interval], steps: int, whole: float) -> tuple[Operator, ...]:
-    spans = [Span(each.name, each.begin, each.end, 0.0) for each in ran]
-    return _operators(((span, span.seconds) for span in spans), steps, whole)
+def _sum_by_kernel(ran: Sequence[Interval], steps: int, whole: float) -> tuple[Operator, ...]:
+    spans = [HostSpan(each.name, each.begin, each.end, 0.0) for each in ran]
+    return _sum_by_operator(((span, span.seconds) for span in spans), steps, whole)
 
 
-def _sums(operators: Sequence[Operator]) -> dict[str, float]:
+def _sum_by_group(operators: Sequence[Operator]) -> dict[str, float]:
     sums: dict[str, float] = defaultdict(float)
     for operator in operators:
         sums[operator.group] += operator.seconds
     return sums
 
 
-def _host_phases(marks: Sequence[Span], whole: float, steps: int) -> dict[str, float]:
+def _host_phases(marks: Sequence[HostSpan], whole: float, steps: int) -> dict[str, float]:
     """Each phase less the phases inside it, such as the optimiser's step inside an update."""
     phases: dict[str, float] = defaultdict(float)
     for mark in marks:
-        phases[mark.name.removeprefix(MARK)] += mark.seconds / steps
-        around = phase_of(mark.parents)
+        phases[mark.name.removeprefix(ANNOTATION)] += mark.seconds / steps
+        around = find_phase(mark.parents)
         if around != "between":
             phases[around] -= mark.seconds / steps
     phases["between"] = max(0.0, whole / steps - sum(phases.values()))

@@ -9,25 +9,25 @@ import sys
 from pathlib import Path
 
 from cnnbench.engine.process import exit_with_parent, run_typed, write_outcome_and_exit
-from cnnbench.engine.progress import Progress
-from cnnbench.profiling import Request
-from cnnbench.schema import Envelope, Outcome
+from cnnbench.engine.progress import ProgressWriter
+from cnnbench.profile_model import ProfileRequest
+from cnnbench.schema import Outcome, WorkerInput
 
 
 def main() -> None:
     """Profile one job."""
-    request = Request.model_validate_json(sys.argv[1])
-    envelope = Envelope.model_validate_json(sys.stdin.buffer.read())
-    exit_with_parent(envelope.parent_pid)
-    progress = Progress(envelope.progress_fd)
+    request = ProfileRequest.model_validate_json(sys.argv[1])
+    worker_input = WorkerInput.model_validate_json(sys.stdin.buffer.read())
+    exit_with_parent(worker_input.parent_pid)
+    progress = ProgressWriter(worker_input.progress_fd)
 
     def work() -> Outcome:
         progress.phase("import torch")
-        from cnnbench.engine.profile.session import profile_job
+        from cnnbench.engine.profile.profiler import profile_job
 
-        return profile_job(envelope, progress, request)
+        return profile_job(worker_input, progress, request)
 
-    write_outcome_and_exit(Path(envelope.outcome_path), run_typed(envelope, work))
+    write_outcome_and_exit(Path(worker_input.outcome_path), run_typed(worker_input, work))
 
 
 if __name__ == "__main__":

@@ -16,17 +16,17 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from cnnbench.data import Dataset
-from cnnbench.engine.loop import Training
+from cnnbench.engine.training import Training
 from cnnbench.engine.tuned import autotune
 from cnnbench.engine.tuned.fused import FusedTraining
-from cnnbench.engine.tuned.graphs import CompiledGraphTraining, GraphTraining
-from cnnbench.engine.tuned.training import NativeTraining
+from cnnbench.engine.tuned.graph_training import CompiledGraphTraining, GraphTraining
+from cnnbench.engine.tuned.native_training import NativeTraining
 from cnnbench.errors import UnsupportedError
 from cnnbench.schema import TUNED_ERROR, Job
 from cnnbench.workloads import Workload
-from cnnbench.workloads.rounding import tuned_tolerance
+from cnnbench.workloads.tolerance import tuned_tolerance
 
-RUNGS: Mapping[str, type[Training]] = {
+VARIANTS: Mapping[str, type[Training]] = {
     "native": NativeTraining,
     "graph": GraphTraining,
     "compiled-graph": CompiledGraphTraining,
@@ -34,13 +34,13 @@ RUNGS: Mapping[str, type[Training]] = {
 }
 ON_CPU, ON_GPU = ("native", "fused"), ("graph", "compiled-graph", "fused")
 """What `auto` tries, by the kind of device; `fused` is everywhere."""
-TRIED, RUNG = "tuned_tried", "tuned_rung"
+TRIED_SETTING, VARIANT_SETTING = "tuned_tried", "tuned_rung"
 """Names in a record's settings: what autotuning saw, and which rung ran."""
 CHECKED_IMAGES, CHECKED_RANDOM = 32, 2
 """Digits, and random images (of 224 x 224 for VGG-16), that the gradients are held against float64 on."""
 
 
-def rungs_of(device: torch.device) -> tuple[str, ...]:
+def list_variants(device: torch.device) -> tuple[str, ...]:
     """What `auto` tries there, the one that is expected to be fastest first."""
     return {"cpu": ON_CPU, "cuda": ON_GPU}.get(device.type, ("fused",))
 
@@ -53,19 +53,19 @@ def make(job: Job, workload: Workload, dataset: Dataset | None, device: torch.de
         error = gradient_error(job, workload, dataset, device, name)
         if auto and not error <= tuned_tolerance(job):  # false of NaN too; a rung asked for by name is the gate's
             raise UnsupportedError(f"its gradients are off by {error:.1e}, allowed are {tuned_tolerance(job):.0e}")
-        training = RUNGS[name](_plain(job, name, workload), workload, dataset, device)
+        training = VARIANTS[name](_make_plain_job(job, name, workload), workload, dataset, device)
         training.prepare()
-        training.notes[TUNED_ERROR] = f"{error:.2e}"
+        training.recorded_settings[TUNED_ERROR] = f"{error:.2e}"
         return training
 
-    choice = autotune.choose(rungs_of(device) if auto else (job.execution,), build)
+    choice = autotune.choose_variant(list_variants(device) if auto else (job.execution,), build)
     autotune.release()  # those that lost, and those that were only checked, so that they are in no memory mark
     training = choice.training
-    training.notes[RUNG] = choice.name
+    training.recorded_settings[VARIANT_SETTING] = choice.name
     if auto:
         tried = [f"{name} {1e3 * seconds:.3g} ms" for name, seconds in choice.seconds.items()]
         left_out = [f"{name}: {why}" for name, why in choice.reasons.items()]
-        training.notes[TRIED] = "; ".join([*tried, *left_out]) or f"{choice.name} alone"
+        training.recorded_settings[TRIED_SETTING] = "; ".join([*tried, *left_out]) or f"{choice.name} alone"
     training.reset()
     return training
 
@@ -76,16 +76,16 @@ def gradient_error(job: Job, workload: Workload, dataset: Dataset | None, device
     """
     images_checked = min(job.batch_size, CHECKED_RANDOM if dataset is None else CHECKED_IMAGES)
     small = job.model_copy(update={"batch_size": images_checked, "loader": "resident"})
-    rung = RUNGS[name](_plain(small, name, workload), workload, dataset, device)
-    images, labels = rung.draw()
+    variant = VARIANTS[name](_make_plain_job(small, name, workload), workload, dataset, device)
+    images, labels = variant.draw()
     with torch.random.fork_rng(devices=()):
-        oracle = workload.varied(job.pool, job.activation).build(
+        oracle = workload.with_variant(job.pool, job.activation).build(
             job.init or "", torch.Generator().manual_seed(job.seed)
         )
     oracle = oracle.to(device).double().eval()
     cross_entropy(oracle(images.double()), labels).backward()  # type: ignore[no-untyped-call]
     worst = 0.0
-    for got, true in zip(rung.gradients(images, labels), oracle.parameters(), strict=True):
+    for got, true in zip(variant.gradients(images, labels), oracle.parameters(), strict=True):
         assert true.grad is not None
         error, size = torch.linalg.vector_norm(got.double() - true.grad), torch.linalg.vector_norm(true.grad)
         off = float(error / size) if size else float(error)
@@ -95,7 +95,7 @@ def gradient_error(job: Job, workload: Workload, dataset: Dataset | None, device
     return worst
 
 
-def _plain(job: Job, name: str, workload: Workload) -> Job:
+def _make_plain_job(job: Job, name: str, workload: Workload) -> Job:
     """The job as `Training` understands it: the reference's, in the layout that the rung wants."""
     layout = "nhwc" if name != "native" and workload.convolves else "nchw"
     return job.model_copy(update={"division": "reference", "execution": "eager", "layout": layout})

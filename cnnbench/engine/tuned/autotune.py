@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import torch
 
-from cnnbench.devices.graphs import RecordingError, said
-from cnnbench.engine.loop import Training
+from cnnbench.devices.cuda_graphs import RecordingError, summarize_error
 from cnnbench.engine.process import status_of
+from cnnbench.engine.training import Training
 from cnnbench.errors import UnsupportedError
 
-ROUNDS, STEPS, WARM = 5, 3, 3
+ROUNDS, STEPS, WARMUP_STEPS = 5, 3, 3
 OUT_OF_MEMORY = "out of memory"
 
 Build = Callable[[str], Training]
@@ -36,20 +36,20 @@ class Choice:
     reasons: Mapping[str, str]
 
 
-def choose(names: Sequence[str], build: Build) -> Choice:
+def choose_variant(names: Sequence[str], build: Build) -> Choice:
     """Raises UnsupportedError with every reason where none can be had, MemoryError where memory is one of them."""
     if len(names) > 1:
         try:
-            return _side_by_side(names, build)
+            return _choose_interleaved(names, build)
         except Exception as error:
             if status_of(error) != "oom":
                 raise
         release()  # out here the error's frames, and what they held, are gone
-        return _one_after_another(names, build)
+        return _choose_one_at_a_time(names, build)
     return Choice(names[0], build(names[0]), {}, {})
 
 
-def _side_by_side(names: Sequence[str], build: Build) -> Choice:
+def _choose_interleaved(names: Sequence[str], build: Build) -> Choice:
     reasons: dict[str, str] = {}
     built: dict[str, Training] = {}
     left = list(names)
@@ -66,23 +66,23 @@ def _side_by_side(names: Sequence[str], build: Build) -> Choice:
                 built = {}
     if not built:
         raise UnsupportedError("; ".join(reasons.values()))
-    seconds = _times(built) if len(built) > 1 else {}
+    seconds = _time_variants(built) if len(built) > 1 else {}
     best = min(seconds, key=lambda each: seconds[each]) if seconds else next(iter(built))
     return Choice(best, built[best], seconds, reasons)
 
 
-def _one_after_another(names: Sequence[str], build: Build) -> Choice:
+def _choose_one_at_a_time(names: Sequence[str], build: Build) -> Choice:
     reasons: dict[str, str] = {}
     seconds: dict[str, float] = {}
     for name in names:
         try:
-            seconds[name] = _times({name: build(name)})[name]
+            seconds[name] = _time_variants({name: build(name)})[name]
         except UnsupportedError as error:
             reasons[name] = str(error)
         except Exception as error:
             if status_of(error) != "oom":
                 raise
-            reasons[name] = f"{OUT_OF_MEMORY}: {said(error)}"
+            reasons[name] = f"{OUT_OF_MEMORY}: {summarize_error(error)}"
         release()
     if not seconds:
         why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
@@ -98,11 +98,11 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def _times(built: Mapping[str, Training]) -> dict[str, float]:
+def _time_variants(built: Mapping[str, Training]) -> dict[str, float]:
     """Seconds of a step, median over short turns that take turns; a rung with several steps a launch does whole launches."""
-    counts = {name: max(STEPS, training.at_once) for name, training in built.items()}
+    counts = {name: max(STEPS, training.steps_per_launch) for name, training in built.items()}
     for name, training in built.items():
-        training.steps(max(WARM, counts[name] if training.at_once > 1 else 0))
+        training.steps(max(WARMUP_STEPS, counts[name] if training.steps_per_launch > 1 else 0))
     turns: dict[str, list[float]] = {name: [] for name in built}
     for _ in range(ROUNDS):
         for name, training in built.items():

@@ -11,7 +11,7 @@ import itertools
 import torch
 from torch import nn
 
-from cnnbench.engine.loop import Training
+from cnnbench.engine.training import Training
 
 
 class BulkDropout(nn.modules.dropout._DropoutNd):
@@ -33,7 +33,7 @@ class BulkDropout(nn.modules.dropout._DropoutNd):
         return x * mask.as_strided(x.shape, x.stride())
 
 
-def arranged(network: nn.Module, *, bulk: bool = True) -> nn.Module:
+def reorder_layers(network: nn.Module, *, bulk: bool = True) -> nn.Module:
     """The same modules, ReLU and max pooling swapped, dropout in bulk or torch's; all but a plain sequence stays as it is."""
     if not isinstance(network, nn.Sequential):
         return network
@@ -49,5 +49,5 @@ def arranged(network: nn.Module, *, bulk: bool = True) -> nn.Module:
 class FusedTraining(Training):
     """The reference step over the arranged network."""
 
-    def _arranged(self, network: nn.Module) -> nn.Module:
-        return arranged(network)
+    def _reorder(self, network: nn.Module) -> nn.Module:
+        return reorder_layers(network)

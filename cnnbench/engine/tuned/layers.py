@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cnnbench.engine.tuned.flat import Flat
+from cnnbench.engine.tuned.flat_params import FlatParameters
 from cnnbench.engine.tuned.native import Kernels
-from cnnbench.engine.tuned.stages import ConvStage
+from cnnbench.engine.tuned.native_stages import FusedConvStage
 from cnnbench.errors import UnsupportedError
 
 
-class Dropout:
+class NativeDropout:
     """Of one layer: what the kernels take for keeping with probability `keep`."""
 
     def __init__(self, keep: float) -> None:
@@ -23,22 +23,22 @@ class Dropout:
         self.scale = 1.0 if keep >= 1.0 else 1.0 / keep
 
 
-NO_DROPOUT = Dropout(1.0)
+NO_DROPOUT = NativeDropout(1.0)
 TILED_SIDE = 7
 """Smaller images are no work for tiles: a row of windows has less than a tile's 16 places."""
 TILED_INPUTS = 32
 """Tiles take the inputs of a dense layer by so many."""
 
 
-class Conv:
+class NativeConv:
     """One convolution stage; the `first` takes bare images, the `last` leaves flat rows, others a border of zeros."""
 
     def __init__(
         self,
         kernels: Kernels,
-        stage: ConvStage,
+        stage: FusedConvStage,
         module: nn.Conv2d,
-        flat: Flat,
+        flat: FlatParameters,
         batch: int,
         *,
         first: bool,
@@ -46,11 +46,11 @@ class Conv:
         half: bool,
     ) -> None:
         self._kernels, self._stage, self._batch, self._first, self._last = kernels, stage, batch, first, last
-        self.dropout = Dropout(stage.keep)
+        self.dropout = NativeDropout(stage.keep)
         side, channels = stage.pooled, stage.out_channels
-        weights, self._gradient = flat.stored(module.weight)
+        weights, self._gradient = flat.get_stored(module.weight)
         # The first stage has one channel, too little for products of pairs: its products are float32 in both arithmetics.
-        self._weights = flat.rounded(module.weight) if half and not first else weights
+        self._weights = flat.get_rounded(module.weight) if half and not first else weights
         self._words = self._weights.numel() * self._weights.element_size() // 4 // channels
         self._packed = torch.empty(self._weights.numel(), dtype=self._weights.dtype)
         self.tiles = half and not first and kernels.tiles and stage.side >= TILED_SIDE
@@ -66,7 +66,7 @@ class Conv:
         self._stage_forward = getattr(kernels, f"stage_forward{suffix}")
         self._stage_backward = getattr(kernels, f"stage_backward{suffix}")
 
-    def forward(self, given: torch.Tensor, seed: int, drop: Dropout) -> torch.Tensor:
+    def forward(self, given: torch.Tensor, seed: int, drop: NativeDropout) -> torch.Tensor:
         """`(batch, ...)` in and out, in the arithmetic's own type."""
         stage = self._stage
         weights, packed = self._weights.data_ptr(), self._packed.data_ptr()
@@ -84,7 +84,7 @@ class Conv:
             _expect(self._stage_forward(*where, *size, stage.channels, stage.out_channels, padded, *random))
         return self.out
 
-    def backward(self, given: torch.Tensor, back: torch.Tensor | None, drop: Dropout) -> None:
+    def backward(self, given: torch.Tensor, back: torch.Tensor | None, drop: NativeDropout) -> None:
         """From `self.back`: the weights' gradient, and the gradient of what was given into `back`."""
         stage = self._stage
         of = (self.back.data_ptr(), self._places.data_ptr(), given.data_ptr())
@@ -98,38 +98,38 @@ class Conv:
         _expect(self._stage_backward(*of, *into, *size, stage.channels, stage.out_channels, int(not self._last), *how))
 
 
-class Dense:
+class NativeDense:
     """One dense layer, with ReLU and dropout but for the logits (`keep` None); the products are torch's."""
 
     def __init__(
-        self, kernels: Kernels, module: nn.Linear, flat: Flat, batch: int, keep: float | None, *, half: bool
+        self, kernels: Kernels, module: nn.Linear, flat: FlatParameters, batch: int, keep: float | None, *, half: bool
     ) -> None:
         self._kernels, self._batch, self._finished = kernels, batch, keep is not None
-        self.dropout = NO_DROPOUT if keep is None else Dropout(keep)
+        self.dropout = NO_DROPOUT if keep is None else NativeDropout(keep)
         bias = module._parameters["bias"]  # the type checker believes that a Linear always has one
         self._bias: torch.Tensor | None = None
         self._bias_gradient: torch.Tensor | None = None
         self._offset: torch.Tensor | None = None
         if bias is not None:
-            self._bias, self._bias_gradient = flat.stored(bias)
-            self._offset = flat.rounded(bias) if half and keep is None else self._bias
+            self._bias, self._bias_gradient = flat.get_stored(bias)
+            self._offset = flat.get_rounded(bias) if half and keep is None else self._bias
         self.out = torch.zeros(batch, module.out_features, dtype=torch.bfloat16 if half else torch.float32)
         self.back = torch.zeros_like(self.out)
         self._finish = kernels.dense_finish_bf16 if half else kernels.dense_finish
         self._unfinish = kernels.dense_backward_bf16 if half else kernels.dense_backward
-        self._weights, self._gradient = flat.stored(module.weight)
+        self._weights, self._gradient = flat.get_stored(module.weight)
         self._prepare(module, flat)
 
-    def _prepare(self, module: nn.Linear, flat: Flat) -> None:
+    def _prepare(self, module: nn.Linear, flat: FlatParameters) -> None:
         """What the products need."""
         dtype, self._product = self.out.dtype, self._gradient
         self._given_back: torch.Tensor | None = None
         if dtype != self._weights.dtype:
-            self._weights = flat.rounded(module.weight)
+            self._weights = flat.get_rounded(module.weight)
             self._product = torch.empty(self._weights.shape, dtype=dtype)
             self._given_back = torch.empty(self._batch, module.in_features, dtype=dtype)
 
-    def forward(self, given: torch.Tensor, seed: int, drop: Dropout) -> torch.Tensor:
+    def forward(self, given: torch.Tensor, seed: int, drop: NativeDropout) -> torch.Tensor:
         """`(batch, features)` to `(batch, out_features)`."""
         self._multiply(given.to(self.out.dtype))
         if self._finished:
@@ -138,7 +138,7 @@ class Dense:
             self._finish(self.out.data_ptr(), bias, *size, seed, drop.threshold, drop.scale)
         return self.out
 
-    def backward(self, given: torch.Tensor, back: torch.Tensor | None, drop: Dropout) -> None:
+    def backward(self, given: torch.Tensor, back: torch.Tensor | None, drop: NativeDropout) -> None:
         """From `self.back`: the parameters' gradients, and the gradient of what was given into `back` where wanted."""
         if self._finished:
             self._unfinish(self.back.data_ptr(), self.out.data_ptr(), self._batch, self.out.shape[1], drop.scale)
@@ -164,10 +164,10 @@ class Dense:
             back.copy_(into)
 
 
-class TiledDense(Dense):
+class TiledNativeDense(NativeDense):
     """A dense layer with ReLU in bfloat16, its products by tiles; the weights are rounded as they are laid out."""
 
-    def _prepare(self, module: nn.Linear, flat: Flat) -> None:
+    def _prepare(self, module: nn.Linear, flat: FlatParameters) -> None:
         self._size = (self._batch, module.in_features, module.out_features)
         images, features, outputs = (-(-each // TILED_INPUTS) * TILED_INPUTS for each in self._size)
         # Each laid out twice: for the forward pass and for the backward pass.
@@ -191,23 +191,25 @@ class TiledDense(Dense):
             back.copy_(into)
 
 
-class SparseDense:
+class SparseNativeDense:
     """A first dense layer, given the images themselves, of which most values are zero; float32 in both arithmetics."""
 
-    def __init__(self, kernels: Kernels, module: nn.Linear, flat: Flat, batch: int, keep: float, *, half: bool) -> None:
+    def __init__(
+        self, kernels: Kernels, module: nn.Linear, flat: FlatParameters, batch: int, keep: float, *, half: bool
+    ) -> None:
         self._kernels, self._batch = kernels, batch
-        self.dropout = Dropout(keep)
-        self._weights, self._gradient = flat.stored(module.weight)
+        self.dropout = NativeDropout(keep)
+        self._weights, self._gradient = flat.get_stored(module.weight)
         bias = module._parameters["bias"]
         self._bias: torch.Tensor | None = None
         self._bias_gradient: torch.Tensor | None = None
         if bias is not None:
-            self._bias, self._bias_gradient = flat.stored(bias)
+            self._bias, self._bias_gradient = flat.get_stored(bias)
         self._out, self._back = torch.zeros(batch, module.out_features), torch.zeros(batch, module.out_features)
         self.out = self._out.bfloat16() if half else self._out
         self.back = self._back.bfloat16() if half else self._back
 
-    def forward(self, given: torch.Tensor, seed: int, drop: Dropout) -> torch.Tensor:
+    def forward(self, given: torch.Tensor, seed: int, drop: NativeDropout) -> torch.Tensor:
         """`(batch, features)` to `(batch, out_features)`."""
         k, out = self._kernels, self._out
         where = (given.data_ptr(), self._weights.data_ptr(), out.data_ptr())
@@ -218,7 +220,7 @@ class SparseDense:
             self.out.copy_(out)
         return self.out
 
-    def backward(self, given: torch.Tensor, back: torch.Tensor | None, drop: Dropout) -> None:
+    def backward(self, given: torch.Tensor, back: torch.Tensor | None, drop: NativeDropout) -> None:
         """From `self.back`: the parameters' gradients; nothing lies before this layer."""
         assert back is None
         k = self._kernels

@@ -5,48 +5,47 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from cnnbench import units
-from cnnbench.analysis.compare import Reference, Row
+from cnnbench.analysis.speedup import PublishedResult, Row
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.material import (
-    Material,
+from cnnbench.report.charts.chart_data import (
+    ChartData,
     axis_labels,
+    describe_left_out,
     identity,
-    left_out,
-    number,
     one_line,
-    reference_identity,
-    reference_lines,
+    published_identity,
+    published_lines,
+    read_number,
     row_names,
 )
 from cnnbench.report.charts.speed import fastest
-from cnnbench.report.model import Chart, Value
+from cnnbench.report.model import Chart, Datum
 
-Datum = dict[str, Value]
 PRINTED, THEORETICAL, CEILING, ACHIEVED = "printed", "theoretical peak", "measured peak (GEMM)", "achieved in the job"
 _SHAPES = {PRINTED: "diamond", THEORETICAL: "diamond", CEILING: "square", ACHIEVED: "circle"}
 _SIDES: tuple[tuple[str, Literal["left", "right"], int], ...] = (("least", "right", -10), ("most", "left", 10))
 
 
-def peak_against_achieved(material: Material) -> Chart | None:
+def chart_peak_and_achieved(chart_data: ChartData) -> Chart | None:
     """The lecture's point, extended: a row a processor, its peak and what the job reached on one log axis."""
-    same = [row for row in material.training if row.versus_reference is not None]
-    rows = fastest(same or material.training, lambda row: row.flops_per_second)[::-1]
-    published = [found for found in material.references if found.flops_per_second is not None]
+    same = [row for row in chart_data.training if row.speedup_over_published is not None]
+    rows = fastest(same or chart_data.training, lambda row: row.flops_per_second)[::-1]
+    published = [found for found in chart_data.published_rows if found.flops_per_second is not None]
     if not rows and not published:
         return None
-    names = [*map(reference_lines, published), *row_names(rows)]
+    names = [*map(published_lines, published), *row_names(rows)]
     marks = [*map(_published, published), *map(_measured, rows)]
     order = axis_labels(names)
     data = [{**datum, "label": label} for label, group in zip(order, marks, strict=True) for datum in group]
-    known = sum(row.flops_per_second is not None for row in same or material.training)
-    return _dumbbells(data, order, left_out(len(rows), known, "rows", "The fastest"))
+    known = sum(row.flops_per_second is not None for row in same or chart_data.training)
+    return _dumbbells(data, order, describe_left_out(len(rows), known, "rows", "The fastest"))
 
 
-def the_point(references: tuple[Reference, ...]) -> str:
+def describe_point(published_rows: tuple[PublishedResult, ...]) -> str:
     """`264 times the FLOPS, 19 times the speed`: the fastest published row against the published CPU; nothing without both."""
     known = [
         (found.speedup, found.published.printed_flops_per_second, found.published)
-        for found in references
+        for found in published_rows
         if found.speedup and found.published.printed_flops_per_second
     ]
     base = next((flops for speed, flops, row in known if speed == 1.0 and row.device_kind == "cpu"), None)
@@ -59,11 +58,11 @@ def the_point(references: tuple[Reference, ...]) -> str:
     )
 
 
-def _published(found: Reference) -> list[Datum]:
+def _published(found: PublishedResult) -> list[Datum]:
     row = found.published
     kept = [(PRINTED, row.printed_flops_per_second), (ACHIEVED, found.flops_per_second)]
     return [
-        {**reference_identity(found), "source": theme.PUBLISHED, "kind": kind, "flops_per_second": value}
+        {**published_identity(found), "source": theme.PUBLISHED, "kind": kind, "flops_per_second": value}
         for kind, value in kept
         if value is not None
     ]
@@ -90,13 +89,13 @@ def _dumbbells(data: list[Datum], order: list[str], more: str) -> Chart:
     kinds = [kind for kind in _SHAPES if any(datum["kind"] == kind for datum in data)]
     sources = list(dict.fromkeys(str(datum["source"]) for datum in data))
     for datum in data:
-        datum["gflops_per_second"] = number(datum, "flops_per_second") / 1e9
-        datum["text"] = units.giga(number(datum, "flops_per_second"))
+        datum["gflops_per_second"] = read_number(datum, "flops_per_second") / 1e9
+        datum["text"] = units.giga(read_number(datum, "flops_per_second"))
         datum["side"] = _side(datum, [each for each in data if each["label"] == datum["label"]])
-    values = [number(datum, "gflops_per_second") for datum in data]
+    values = [read_number(datum, "gflops_per_second") for datum in data]
 
-    def draw(layout: theme.Layout) -> Any:
-        before, after = (theme.room_for(_texts(data, side)) for side in ("least", "most"))
+    def draw(layout: theme.ChartLayout) -> Any:
+        before, after = (theme.text_width(_texts(data, side)) for side in ("least", "most"))
         scale = theme.log_scale_with_room(values, layout.width, before=before, after=after)
         axis = alt.Axis(**theme.log_axis(scale, layout, "GFLOP/s (log scale)", layout.width))
         base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=rows.height(layout)).encode(
@@ -135,16 +134,16 @@ def _dumbbells(data: list[Datum], order: list[str], more: str) -> Chart:
         ]
         return alt.layer(spans, *points, *words)
 
-    said = []
+    descriptions = []
     for label in order:
         parts = [f"{datum['kind']} {datum['text']}" for datum in data if datum["label"] == label]
-        said.append(f"{one_line(label)}: {', '.join(parts)}")
-    alt_text = f"GFLOP/s on a log scale, by processor. {'; '.join(said)}."
+        descriptions.append(f"{one_line(label)}: {', '.join(parts)}")
+    alt_text = f"GFLOP/s on a log scale, by processor. {'; '.join(descriptions)}."
     caption = (
         "Hollow: what a data sheet (or the slide) promises, and what bare matrix products reach. Filled: model FLOPs of the "
         "training job over its time. Printed and theoretical peaks say little about this job." + more
     )
-    return theme.make("flops", "FLOPS promised against FLOP/s achieved", alt_text, caption, data, draw)
+    return theme.make_chart("flops", "FLOPS promised against FLOP/s achieved", alt_text, caption, data, draw)
 
 
 def _texts(data: list[Datum], side: str) -> list[str]:
@@ -153,8 +152,8 @@ def _texts(data: list[Datum], side: str) -> list[str]:
 
 def _side(datum: Datum, row: list[Datum]) -> str:
     """Where its value is written: beside the row's least and greatest, not between them, where there is no room."""
-    values = [number(each, "flops_per_second") for each in row]
-    own = number(datum, "flops_per_second")
+    values = [read_number(each, "flops_per_second") for each in row]
+    own = read_number(datum, "flops_per_second")
     return "most" if own == max(values) else "least" if own == min(values) else ""
 
 

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnbench import units
-from cnnbench.gate.surfaces import Meta, decision, label, ratio
-from cnnbench.gate.verdict import Finding, Verdict
-from cnnbench.gate.words import estimate, limit, verdict_lines
-from cnnbench.report import safe
+from cnnbench.regression.verdict import SeriesFinding, Verdict
+from cnnbench.regression.verdict_table import VerdictContext, format_decision, format_label, to_ratio
+from cnnbench.regression.verdict_text import format_estimate, format_tolerance, format_verdict
+from cnnbench.report import escaping
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.material import MOST_MARKS, axis_labels, number
-from cnnbench.report.model import Chart, Value
+from cnnbench.report.charts.chart_data import MOST_MARKS, axis_labels, read_number
+from cnnbench.report.model import Chart, Datum
 
-Datum = dict[str, Value]
 CONTROL = "control loop"
 _BAR = "M-0.16,-1.5L0.16,-1.5L0.16,1.5L-0.16,1.5Z"
 _LOOKS = {
@@ -32,12 +31,12 @@ FAR = 8.0
 """Greatest over least ratio from which on the ticks are 1, 2, 5 times powers of ten."""
 
 
-def forest(verdict: Verdict, meta: Meta) -> Chart:
+def forest(verdict: Verdict, meta: VerdictContext) -> Chart:
     """A row a series. Of more than fit, those whose head is slowest; the caption says how many."""
     slowest = sorted(verdict.findings, key=lambda finding: -finding.estimate)[:MOST_MARKS]
     shown = [finding for finding in verdict.findings if finding in slowest]
     found = f"would be found in {units.percent(verdict.plan.power, 0)} of checks"
-    names = [(_name(finding), decision(finding), estimate(finding)) for finding in shown]
+    names = [(_name(finding), format_decision(finding), format_estimate(finding)) for finding in shown]
     data = [
         {**datum, "label": place}
         for finding, place in zip(shown, axis_labels(names), strict=True)
@@ -50,12 +49,12 @@ def forest(verdict: Verdict, meta: Meta) -> Chart:
         f"slowdown as large as the upright bar {found}. The control loop runs the same code in both arms."
         + _left_out(verdict, shown)
     )
-    alt = " ".join(f"{line}." for line in verdict_lines(verdict, meta.controls))
-    return theme.make(
+    alt = " ".join(f"{line}." for line in format_verdict(verdict, meta.controls))
+    return theme.make_chart(
         "forest",
-        safe.plain(title),
-        safe.plain(alt, None),
-        safe.plain(caption, None),
+        escaping.plain(title),
+        escaping.plain(alt, None),
+        escaping.plain(caption, None),
         data,
         lambda layout: _draw(data, verdict, found, layout),
     )
@@ -70,34 +69,36 @@ def ratio_ticks(low: float, high: float, most: int) -> list[float]:
     return [round(place * step, 2) for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _name(finding: Finding) -> str:
-    return safe.plain(label(finding), LONGEST_NAME)
+def _name(finding: SeriesFinding) -> str:
+    return escaping.plain(format_label(finding), LONGEST_NAME)
 
 
-def _left_out(verdict: Verdict, shown: Sequence[Finding]) -> str:
+def _left_out(verdict: Verdict, shown: Sequence[SeriesFinding]) -> str:
     more = len(verdict.findings) - len(shown)
     return f" The slowest {len(shown)} of {len(verdict.findings)} series are drawn." if more else ""
 
 
-def _marks(finding: Finding, meta: Meta, found: str) -> list[Datum]:
+def _marks(finding: SeriesFinding, meta: VerdictContext, found: str) -> list[Datum]:
     """The series itself, what would be found, and its control loop where there is one; a value each."""
-    series: Datum = {"series": _name(finding), "blocks": finding.blocks, "decision": decision(finding)}
+    series: Datum = {"series": _name(finding), "blocks": finding.blocks, "decision": format_decision(finding)}
     nothing: Datum = {"ratio_low": None, "ratio_high": None}
     low, high = finding.low, finding.high
     ends: Datum = {
-        "ratio_low": None if low is None else ratio(low),
-        "ratio_high": None if high is None else ratio(high),
+        "ratio_low": None if low is None else to_ratio(low),
+        "ratio_high": None if high is None else to_ratio(high),
     }
-    marks: list[Datum] = [{**series, "kind": finding.decision.value.upper(), "ratio": ratio(finding.estimate), **ends}]
+    marks: list[Datum] = [
+        {**series, "kind": finding.decision.value.upper(), "ratio": to_ratio(finding.estimate), **ends}
+    ]
     control = meta.controls.get(finding.series.job)
     if finding.detectable is not None:
-        marks.append({**series, "kind": found, "ratio": ratio(finding.detectable), **nothing})
+        marks.append({**series, "kind": found, "ratio": to_ratio(finding.detectable), **nothing})
     if control is not None:
-        marks.append({**series, "kind": CONTROL, "ratio": ratio(control), **nothing})
+        marks.append({**series, "kind": CONTROL, "ratio": to_ratio(control), **nothing})
     return marks
 
 
-def _draw(data: Sequence[Datum], verdict: Verdict, found: str, layout: theme.Layout) -> Any:
+def _draw(data: Sequence[Datum], verdict: Verdict, found: str, layout: theme.ChartLayout) -> Any:
     import altair as alt
 
     rows = theme.Rows(tuple(dict.fromkeys(str(datum["label"]) for datum in data)))
@@ -132,13 +133,13 @@ def _draw(data: Sequence[Datum], verdict: Verdict, found: str, layout: theme.Lay
     )
 
 
-def _axis(data: Sequence[Datum], verdict: Verdict, layout: theme.Layout) -> dict[str, Any]:
+def _axis(data: Sequence[Datum], verdict: Verdict, layout: theme.ChartLayout) -> dict[str, Any]:
     """Scale and axis of the ratios, the band and every mark within it."""
     import altair as alt
 
     scale = theme.log_scale([*_band(verdict), *_ends(data)], below=1.015, above=1.015)
     low, high = scale["domain"]
-    title = f"time of head over base; shaded: {limit(verdict.plan).removeprefix('+')}"
+    title = f"time of head over base; shaded: {format_tolerance(verdict.plan).removeprefix('+')}"
     ticks = ratio_ticks(low, high, 5 if layout.narrow else 10)
     axis = alt.Axis(title=title, values=ticks, format=".2f" if high / low <= FAR else ",~r")
     return {"scale": alt.Scale(**scale), "axis": axis}
@@ -161,4 +162,4 @@ def _band(verdict: Verdict) -> tuple[float, float]:
 
 def _ends(data: Sequence[Datum]) -> list[float]:
     names = ("ratio", "ratio_low", "ratio_high")
-    return [number(datum, name) for datum in data for name in names if datum[name] is not None]
+    return [read_number(datum, name) for datum in data for name in names if datum[name] is not None]

@@ -13,20 +13,19 @@ from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
 from cnnbench.report import history as words
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.material import KEY_CHARACTERS
-from cnnbench.report.model import Chart, Value
+from cnnbench.report.charts.chart_data import KEY_CHARACTERS
+from cnnbench.report.model import Chart, Datum
 from cnnbench.schema import digest
 
-Datum = dict[str, Value]
 MOST_PANELS = 8
 MOST_CHANGES = 12
 """Changes that the caption spells out; the table has all."""
 NOT_PREDICTED = "too few runs before it"
 _KINDS = {
     NOT_PREDICTED: (theme.GREY, "circle"),
-    words.SIDES[0]: (theme.BLUE, "circle"),
-    words.SIDES[1]: (theme.ORANGE, "triangle-up"),
-    words.SIDES[-1]: (theme.GREEN, "triangle-down"),
+    words.PREDICTION_OUTCOMES[0]: (theme.BLUE, "circle"),
+    words.PREDICTION_OUTCOMES[1]: (theme.ORANGE, "triangle-up"),
+    words.PREDICTION_OUTCOMES[-1]: (theme.GREEN, "triangle-down"),
 }
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -43,7 +42,7 @@ def history(found: Sequence[Series]) -> Chart | None:
     names = [words.title(series, several) for series in shown]
     data = [datum for panel, series in enumerate(shown) for datum in _data(panel, series)]
     marks = _number_changes(data)
-    return _draw(data, names, _caption(marks, len(timed) - len(shown)), _said(shown, names))
+    return _draw(data, names, _caption(marks, len(timed) - len(shown)), _describe(shown, names))
 
 
 def _data(panel: int, series: Series) -> list[Datum]:
@@ -62,11 +61,11 @@ def _datum(panel: int, row: str, number: int, point: Point) -> Datum:
     return {
         **{"panel": panel, "row": row, "number": number, "run": point.row.run_id, "measured": point.row.created_at},
         **{"commit": software.git_commit, "cnnbench": software.cnnbench, "torch": software.torch},
-        **{"stretch": point.stretch, "kind": words.verdict(point) or NOT_PREDICTED},
+        **{"stretch": point.stretch, "kind": words.describe_outcome(point) or NOT_PREDICTED},
         **cells.values("median_step_seconds", point.step),
         "predicted_low_seconds": None if band is None else band.low,
         "predicted_high_seconds": None if band is None else band.high,
-        "changed": words.changes(point.changed) or None,
+        "changed": words.describe_changes(point.changed) or None,
         "mark": None,
     }
 
@@ -81,19 +80,19 @@ def _number_changes(data: Sequence[Datum]) -> list[str]:
 
 
 def _caption(marks: Sequence[str], left_out: int) -> str:
-    said = (
+    caption = (
         "Bars: 95 % interval between processes, from three on. Band: 95 % of next runs, from eight runs before it on."
     )
     if marks:
         shown = "; ".join(f"{number}: {text}" for number, text in enumerate(marks[:MOST_CHANGES], start=1))
         more = f"; {len(marks) - MOST_CHANGES} more in the table" if len(marks) > MOST_CHANGES else ""
-        said += f" Dashed lines, where something changed: {shown}{more}."
+        caption += f" Dashed lines, where something changed: {shown}{more}."
     if left_out:
-        said += f" The {MOST_PANELS} rows with the most runs are drawn, {left_out} more are in the table."
-    return said
+        caption += f" The {MOST_PANELS} rows with the most runs are drawn, {left_out} more are in the table."
+    return caption
 
 
-def _said(shown: Sequence[Series], names: Sequence[str]) -> str:
+def _describe(shown: Sequence[Series], names: Sequence[str]) -> str:
     parts = []
     for series, name in zip(shown, names, strict=True):
         steps = [point.step for point in series.points if point.step is not None]
@@ -106,20 +105,20 @@ def _short(estimate: Estimate) -> str:
     return cells.step_text(estimate.value)
 
 
-def _draw(data: list[Datum], names: Sequence[str], caption: str, said: str) -> Chart:
+def _draw(data: list[Datum], names: Sequence[str], caption: str, description: str) -> Chart:
     import altair as alt
 
     kinds = [kind for kind in _KINDS if any(datum["kind"] == kind for datum in data)]
 
-    def draw(layout: theme.Layout) -> Any:
+    def draw(layout: theme.ChartLayout) -> Any:
         panels = [_panel(name, panel, data, kinds, layout) for panel, name in enumerate(names)]
         return alt.vconcat(*panels, spacing=18)
 
     title = "Step time over recorded runs"
-    return theme.make("history", title, f"{title}. {said}.", caption, data, draw)
+    return theme.make_chart("history", title, f"{title}. {description}.", caption, data, draw)
 
 
-def _panel(name: str, panel: int, data: Sequence[Datum], kinds: Sequence[str], layout: theme.Layout) -> Any:
+def _panel(name: str, panel: int, data: Sequence[Datum], kinds: Sequence[str], layout: theme.ChartLayout) -> Any:
     """One row's runs at equal distances, since runs of one hour and gaps of months would hide each other on a time axis."""
     import altair as alt
 
@@ -185,14 +184,14 @@ _FIGURES = (
 )
 
 
-def _colour(kinds: Sequence[str], layout: theme.Layout) -> Any:
+def _colour(kinds: Sequence[str], layout: theme.ChartLayout) -> Any:
     import altair as alt
 
     colours = alt.Scale(domain=list(kinds), range=[_KINDS[kind][0] for kind in kinds])
     return alt.Color("kind:N", scale=colours, legend=alt.Legend(**theme.legend(kinds, layout)))
 
 
-def _heading(name: str, layout: theme.Layout) -> Any:
+def _heading(name: str, layout: theme.ChartLayout) -> Any:
     import altair as alt
 
     lines = textwrap.wrap(name, 44 if layout.narrow else 95)
@@ -201,7 +200,7 @@ def _heading(name: str, layout: theme.Layout) -> Any:
     return alt.TitleParams(text=text, anchor="start", fontSize=12, fontWeight="normal", color=theme.INK, frame="group")
 
 
-def _run_axis(own: Sequence[Datum], layout: theme.Layout) -> Any:
+def _run_axis(own: Sequence[Datum], layout: theme.ChartLayout) -> Any:
     """The day of the run below its point, as many as have room; `next` below the band of the run to come."""
     import altair as alt
 

@@ -9,22 +9,21 @@ from typing import Any
 
 from cnnbench import units
 from cnnbench.analysis import stats
-from cnnbench.analysis.compare import Row
-from cnnbench.report import labels
+from cnnbench.analysis.speedup import Row
+from cnnbench.report import naming
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.material import (
-    Material,
+from cnnbench.report.charts.chart_data import (
+    ChartData,
+    describe_left_out,
     identity,
-    left_out,
-    number,
+    mix_kinds,
+    read_number,
     row_names,
     series_names,
-    spread,
 )
-from cnnbench.report.model import Chart, Value
+from cnnbench.report.model import Chart, Datum
 from cnnbench.schema import Record, Trial
 
-Datum = dict[str, Value]
 MOST_CURVES = 6
 LOG_FROM = 8
 """Slowest job over the fastest from which a linear axis would press the fast ones together."""
@@ -34,35 +33,37 @@ SAMPLE, WHOLE, FINAL = "sample after an epoch", "every test image, on the way to
 _SHAPES = {SAMPLE: "circle", WHOLE: "square", FINAL: "diamond"}
 
 
-def learning(material: Material) -> Chart | None:
+def learning(chart_data: ChartData) -> Chart | None:
     """A curve a process; the slowest and the fastest rows are not distinguished: the first few in the table's order."""
-    curves = [(row, *pair) for row in material.training for pair in material.attempts(row) if pair[1].epoch_evaluations]
-    shown = spread(curves, lambda curve: _kind(curve[0]))[:MOST_CURVES]
+    curves = [
+        (row, *pair) for row in chart_data.training for pair in chart_data.attempts(row) if pair[1].epoch_evaluations
+    ]
+    shown = mix_kinds(curves, lambda curve: _kind(curve[0]))[:MOST_CURVES]
     if not shown:
         return None
-    series = series_names(_words([row for row, _, _ in shown], [record for _, record, _ in shown]))
+    series = series_names(_describe_apart([row for row, _, _ in shown], [record for _, record, _ in shown]))
     data = [
         datum
         for (row, record, trial), name in zip(shown, series, strict=True)
         for datum in _curve(row, record, trial, name)
     ]
-    return _draw(data, series, left_out(len(shown), len(curves), "processes", "The most different"))
+    return _draw(data, series, describe_left_out(len(shown), len(curves), "processes", "The most different"))
 
 
 def _kind(row: Row) -> tuple[object, ...]:
     return row.device.name, row.job.precision, row.job.workload, row.job.target
 
 
-def _words(rows: Sequence[Row], records: Sequence[Record]) -> list[tuple[str, ...]]:
+def _describe_apart(rows: Sequence[Row], records: Sequence[Record]) -> list[tuple[str, ...]]:
     """What each curve is called. Where there are networks or targets to name, what all share goes unsaid: there is no room."""
     several = len({row.job.workload for row in rows}) > 1
     aims = [_aim(row, several) for row in rows]
-    places = {(row.machine.id, labels.processor(row.device), labels.place(row.job)) for row in rows}
+    places = {(row.machine.id, naming.processor_name(row.device), naming.place_label(row.job)) for row in rows}
     made = []
     for row, record, aim, name in zip(rows, records, aims, row_names(rows), strict=True):
         where = name[:2]
         if any(aims) and len(places) == 1:
-            own = name[1].removeprefix(labels.place(row.job).removeprefix("cpu, "))
+            own = name[1].removeprefix(naming.place_label(row.job).removeprefix("cpu, "))
             where = ("", own.removeprefix(", "))
         made.append((*where, *aim, name[3], f"process {record.job.round + 1}"))
     return made
@@ -106,17 +107,17 @@ def _curve(row: Row, record: Record, trial: Trial, series: str) -> list[Datum]:
 def _draw(data: list[Datum], series: list[str], more: str) -> Chart:
     import altair as alt
 
-    shares = [number(datum, "accuracy") for datum in data]
+    shares = [read_number(datum, "accuracy") for datum in data]
     floor = max(0.0, min(shares) - 0.01)
     kinds = list(dict.fromkeys(str(datum["kind"]) for datum in data))
     kinds.sort(key=lambda kind: kind == FINAL)
     several = len(series) > 1
-    minutes = [number(datum, "minutes") for datum in data]
-    ends = [max(number(d, "minutes") for d in data if d["series"] == name) for name in series]
+    minutes = [read_number(datum, "minutes") for datum in data]
+    ends = [max(read_number(d, "minutes") for d in data if d["series"] == name) for name in series]
     apart = max(ends) > LOG_FROM * min(ends)
     clock = f"minutes on the job clock{' (log scale)' if apart else ''}"
 
-    def draw(layout: theme.Layout) -> Any:
+    def draw(layout: theme.ChartLayout) -> Any:
         scale = theme.log_scale(minutes) if apart else {}
         axis = theme.log_axis(scale, layout, clock, layout.whole) if apart else {"format": ",~r", "gridOpacity": 0.7}
         base = alt.Chart(alt.NamedData("rows"), width=layout.whole, height=260).encode(
@@ -155,27 +156,29 @@ def _draw(data: list[Datum], series: list[str], more: str) -> Chart:
         on_the_way, at_the_end = alt.datum.kind != FINAL, alt.datum.kind == FINAL
     else:
         on_the_way, at_the_end = alt.datum.kind == kinds[0], alt.datum.kind != kinds[0]
-    final = [f"{d['series']}: {units.percent(number(d, 'accuracy'))} at the end" for d in data if d["kind"] == FINAL]
+    final = [
+        f"{d['series']}: {units.percent(read_number(d, 'accuracy'))} at the end" for d in data if d["kind"] == FINAL
+    ]
     title = "Accuracy over time"
-    return theme.make("learning", title, f"{title}. {'; '.join(final)}.", f"{_caption(data)}{more}", data, draw)
+    return theme.make_chart("learning", title, f"{title}. {'; '.join(final)}.", f"{_caption(data)}{more}", data, draw)
 
 
 def _caption(data: list[Datum]) -> str:
     """What a point is: one of a sample moves by chance, one on the way to a target is what stops its training."""
-    said = []
+    sentences = []
     sizes = sorted({int(str(datum["images"])) for datum in data if datum["kind"] == SAMPLE})
     if sizes:
-        said.append(
+        sentences.append(
             f"The job's own evaluations are on samples of {' or '.join(map(units.count, sizes))} random test images, so a "
             f"single point moves by about {units.percent(_sampling(sizes[0]), 1)} by chance alone: a sample that is all right "
             "is no 100 %."
         )
     if any(datum["kind"] == WHOLE for datum in data):
-        said.append(
+        sentences.append(
             "On the way to a target every evaluation is of all test images and counts in the time; a line ends where the "
             "target was first reached, or at its epoch limit."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _sampling(images: int) -> float:

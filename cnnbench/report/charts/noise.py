@@ -7,33 +7,25 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from cnnbench.analysis.compare import Row
+from cnnbench.analysis.speedup import Row
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.material import (
-    Material,
-    axis_labels,
-    identity,
-    number,
-    one_line,
-    row_names,
-)
-from cnnbench.report.model import Chart, Value
+from cnnbench.report.charts.chart_data import ChartData, axis_labels, identity, one_line, read_number, row_names
+from cnnbench.report.model import Chart, Datum
 
-Datum = dict[str, Value]
 LINE_PIXELS = 7
 """From one process's line to the next."""
 MOST_PROCESSES = 90
 """Processes drawn at the most, those of the noisiest rows first: more lines than this cannot be told apart."""
 
 
-def noise(material: Material) -> Chart | None:
+def noise(chart_data: ChartData) -> Chart | None:
     """Each process's blocks as a line from their 5th to their 95th percentile, the median as a mark on it."""
-    rows = [(row, spread) for row in material.comparison.rows if (spread := _spread(material, row)) is not None]
+    rows = [(row, spread) for row in chart_data.comparison.rows if (spread := _spread(chart_data, row)) is not None]
     rows.sort(key=lambda pair: (-pair[1], pair[0].row_key, pair[0].run_id))
     shown: list[Row] = []
     processes = 0
     for row, _ in rows:
-        processes += len(material.trials(row))
+        processes += len(chart_data.trials(row))
         if shown and processes > MOST_PROCESSES:
             break
         shown.append(row)
@@ -41,14 +33,14 @@ def noise(material: Material) -> Chart | None:
         return None
     names = axis_labels(row_names(shown, batch=True))
     data = [
-        {**datum, "label": label} for row, label in zip(shown, names, strict=True) for datum in _blocks(material, row)
+        {**datum, "label": label} for row, label in zip(shown, names, strict=True) for datum in _blocks(chart_data, row)
     ]
     return _lines(data, len(rows) - len(shown))
 
 
-def _spread(material: Material, row: Row) -> float | None:
+def _spread(chart_data: ChartData, row: Row) -> float | None:
     """Widest 5-95 % span of the row's blocks over their mean; None where no process has two blocks."""
-    data = _blocks(material, row)
+    data = _blocks(chart_data, row)
     if not data:
         return None
     low, high = _ends(data)
@@ -57,15 +49,17 @@ def _spread(material: Material, row: Row) -> float | None:
 
 def _ends(data: Sequence[Datum]) -> tuple[float, float]:
     """The lowest 5th and the highest 95th percentile."""
-    return min(number(datum, "block_p05") for datum in data), max(number(datum, "block_p95") for datum in data)
+    return min(read_number(datum, "block_p05") for datum in data), max(
+        read_number(datum, "block_p95") for datum in data
+    )
 
 
-def _blocks(material: Material, row: Row) -> list[Datum]:
+def _blocks(chart_data: ChartData, row: Row) -> list[Datum]:
     """One value a process: 5th, 50th and 95th percentile of its block times over the row's mean step (1 is the mean)."""
     if row.step_seconds is None:
         return []
     found = []
-    for record, trial in material.trials(row):
+    for record, trial in chart_data.trials(row):
         steps = [seconds / trial.steps_per_block / row.step_seconds.value for seconds in trial.block_seconds]
         if len(steps) < 2 or not min(steps) > 0:
             continue
@@ -92,9 +86,9 @@ def _lines(data: list[Datum], left_out: int) -> Chart:
     order = list(dict.fromkeys(str(datum["label"]) for datum in data))
     most = max(Counter(str(datum["label"]) for datum in data).values())
     rows = theme.Rows(tuple(order), mark=min(60, max(theme.MARK, most * LINE_PIXELS)))
-    ends = [number(datum, name) for datum in data for name in ("block_p05", "block_p95")]
+    ends = [read_number(datum, name) for datum in data for name in ("block_p05", "block_p95")]
 
-    def draw(layout: theme.Layout) -> Any:
+    def draw(layout: theme.ChartLayout) -> Any:
         base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=rows.height(layout)).encode(
             y=rows.y(layout, bars=True),
             yOffset=alt.YOffset("round:O"),
@@ -117,21 +111,21 @@ def _lines(data: list[Datum], left_out: int) -> Chart:
         )
         return alt.layer(spans, marks)
 
-    said = []
+    descriptions = []
     for label in order:
         own = [datum for datum in data if datum["label"] == label]
         low, high = _ends(own)
-        said.append(f"{one_line(label)}: {low - 1:+.0%} to {high - 1:+.0%} in {len(own)} processes")
+        descriptions.append(f"{one_line(label)}: {low - 1:+.0%} to {high - 1:+.0%} in {len(own)} processes")
     more = f" The noisiest rows are drawn; {left_out} quieter ones are left out." if left_out else ""
     caption = (
         "One line a process: from the 5th to the 95th percentile of its timed blocks, the median marked; 0 % is the mean of "
         "the row. Marks apart from one another are noise between processes, long lines noise within one. Error bars "
         "elsewhere are between processes." + more
     )
-    return theme.make(
+    return theme.make_chart(
         "noise",
         "Noise within and between processes",
-        f"Block times by process. {'; '.join(said)}.",
+        f"Block times by process. {'; '.join(descriptions)}.",
         caption,
         data,
         draw,

@@ -6,23 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from cnnbench import units
-from cnnbench.analysis.bound import bytes_per_step
-from cnnbench.analysis.compare import Row
-from cnnbench.analysis.figures import step_flops
-from cnnbench.report import cells, labels
+from cnnbench.analysis.bottleneck import bytes_per_step
+from cnnbench.analysis.metrics import step_flops
+from cnnbench.analysis.speedup import Row
+from cnnbench.report import cells, naming
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.material import (
-    Material,
+from cnnbench.report.charts.chart_data import (
+    ChartData,
+    describe_left_out,
+    find_distinctions,
     identity,
-    left_out,
-    number,
+    mix_kinds,
+    read_number,
     series_names,
-    spread,
-    tell_apart,
 )
-from cnnbench.report.model import Chart, Value
+from cnnbench.report.model import Chart, Datum
 
-Datum = dict[str, Value]
 Place = tuple[str, ...]
 MOST_ROOFS = 6
 STEPS = ("training step", "inference step")
@@ -30,32 +29,34 @@ _SHAPES = {STEPS[0]: "circle", STEPS[1]: "triangle-up", "matrix product": "squar
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 
 
-def roofline(material: Material) -> Chart | None:
+def roofline(chart_data: ChartData) -> Chart | None:
     """Roofs from the measured copy bandwidth and the best GEMM; each workload's point at its intensity and rate."""
     roofed = [
         row
-        for row in material.training
+        for row in chart_data.training
         if row.job.processes == 1 and row.ceiling_flops_per_second and _bandwidth(row) and row.flops_per_second
     ]
     by_place: dict[Place, list[Row]] = {}
     for row in roofed:
         by_place.setdefault(_place(row), []).append(row)
-    places = spread(sorted(by_place, key=lambda place: (-_height(by_place[place]), place)), lambda place: place[3:])
+    places = mix_kinds(sorted(by_place, key=lambda place: (-_height(by_place[place]), place)), lambda place: place[3:])
     shown = places[:MOST_ROOFS]
     if not shown:
         return None
     firsts = [by_place[place][0] for place in shown]
-    words = [(labels.processor(row.device), labels.place(row.job), row.job.precision) for row in firsts]
-    apart = zip(words, tell_apart(words, firsts), strict=True)
+    words = [(naming.processor_name(row.device), naming.place_label(row.job), row.job.precision) for row in firsts]
+    apart = zip(words, find_distinctions(words, firsts), strict=True)
     names = dict(zip(shown, series_names([(*name, more) for name, more in apart]), strict=True))
     data: list[Datum] = []
     for place, name in names.items():
         data += _roof(name, by_place[place])
         data += [datum for row in by_place[place] if (datum := _point(row, name)) is not None]
     data += [
-        _product(row, names[_place(row)]) for row in material.gemm if row.flops_per_second and _place(row) in names
+        _product(row, names[_place(row)]) for row in chart_data.gemm if row.flops_per_second and _place(row) in names
     ]
-    return _draw(data, list(names.values()), left_out(len(shown), len(places), "processors", "The most different"))
+    return _draw(
+        data, list(names.values()), describe_left_out(len(shown), len(places), "processors", "The most different")
+    )
 
 
 def _bandwidth(row: Row) -> float | None:
@@ -91,7 +92,7 @@ def _point(row: Row, place: str) -> Datum | None:
     moved, flops = bytes_per_step(row.job), step_flops(row.job)
     if moved is None or flops is None or row.flops_per_second is None:
         return None
-    verdict = "n/a" if row.bound is None else row.bound.verdict
+    verdict = "n/a" if row.bottleneck is None else row.bottleneck.summary
     return {
         **identity(row),
         **{"kind": f"{row.job.task} step", "roof": place, "name": _name(row)},
@@ -102,7 +103,7 @@ def _point(row: Row, place: str) -> Datum | None:
 
 def _name(row: Row) -> str:
     """`mnist-cnn nhwc, batch 128`; the precision is the roof's."""
-    return f"{' '.join((row.job.workload, *labels.apart(row.job)))}, batch {row.job.batch_size}"
+    return f"{' '.join((row.job.workload, *naming.deviations_without_precision(row.job)))}, batch {row.job.batch_size}"
 
 
 def _product(row: Row, place: str) -> Datum:
@@ -120,11 +121,11 @@ def _product(row: Row, place: str) -> Datum:
 def _draw(data: list[Datum], places: list[str], more: str) -> Chart:
     import altair as alt
 
-    xs = [number(datum, "intensity_flops_per_byte") for datum in data]
-    ys = [number(datum, "gflops_per_second") for datum in data]
+    xs = [read_number(datum, "intensity_flops_per_byte") for datum in data]
+    ys = [read_number(datum, "gflops_per_second") for datum in data]
     kinds = [kind for kind in _SHAPES if any(d["kind"] == kind for d in data)]
 
-    def draw(layout: theme.Layout) -> Any:
+    def draw(layout: theme.ChartLayout) -> Any:
         x_scale, y_scale = theme.log_scale(xs, below=1, above=1), theme.log_scale(ys, below=1.3, above=1.5)
         x_title, width = "arithmetic intensity, FLOP a byte (log scale)", layout.whole
         base = alt.Chart(alt.NamedData("rows"), width=width, height=300).encode(
@@ -164,9 +165,9 @@ def _draw(data: list[Datum], places: list[str], more: str) -> Chart:
         )
         return alt.layer(roofs.encode(order="order:O"), points)
 
-    said = [
-        f"{d['name']} on {d['roof']} reaches {number(d, 'gflops_per_second'):.4g} GFLOP/s at "
-        f"{number(d, 'intensity_flops_per_byte'):.3g} FLOP a byte"
+    descriptions = [
+        f"{d['name']} on {d['roof']} reaches {read_number(d, 'gflops_per_second'):.4g} GFLOP/s at "
+        f"{read_number(d, 'intensity_flops_per_byte'):.3g} FLOP a byte"
         for d in data
         if d["kind"] in STEPS
     ]
@@ -177,7 +178,7 @@ def _draw(data: list[Datum], places: list[str], more: str) -> Chart:
     )
     caption += " An inference step moves activations twice and parameters once." if STEPS[1] in kinds else ""
     caption += more
-    alt_text = f"Roofline on log scales: {'; '.join(said[:12])}."
-    return theme.make(
+    alt_text = f"Roofline on log scales: {'; '.join(descriptions[:12])}."
+    return theme.make_chart(
         "roofline", "Roofline: how far each step is from what its device can do", alt_text, caption, data, draw
     )

@@ -6,56 +6,55 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cnnbench import units
-from cnnbench.analysis.compare import Row
+from cnnbench.analysis.speedup import Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.material import (
+from cnnbench.report.charts.chart_data import (
     MOST_MARKS,
-    Material,
+    ChartData,
     axis_labels,
+    describe_left_out,
     identity,
-    left_out,
-    number,
     one_line,
-    reference_identity,
-    reference_lines,
+    published_identity,
+    published_lines,
+    read_number,
     row_names,
 )
-from cnnbench.report.model import Chart, Value
+from cnnbench.report.model import Chart, Datum
 
-Datum = dict[str, Value]
 PROJECTED = "projected from timed steps"
 
 
-def over_reference(material: Material) -> Chart | None:
+def chart_over_published(chart_data: ChartData) -> Chart | None:
     """The lecture's chart: its own rows in grey, every measured row of the same job beside them."""
-    base = material.comparison.reference_baseline
-    rows = [row for row in material.training if row.versus_reference is not None]
-    if base is None or not (rows or material.references):
+    base = chart_data.comparison.published_cpu
+    rows = [row for row in chart_data.training if row.speedup_over_published is not None]
+    if base is None or not (rows or chart_data.published_rows):
         return None
-    published = [found for found in material.references if found.speedup is not None]
+    published = [found for found in chart_data.published_rows if found.speedup is not None]
     data: list[Datum] = [
         {
-            **reference_identity(found),
+            **published_identity(found),
             "kind": theme.PUBLISHED,
             "text": units.ratio(found.speedup),
             **cells.values("speedup_over_reference", Estimate(found.speedup or 0.0, None, None, 1)),
         }
         for found in published
     ]
-    shown = fastest(rows, lambda row: row.versus_reference)
+    shown = fastest(rows, lambda row: row.speedup_over_published)
     data += [
         {
             **identity(row),
             "kind": f"{theme.MEASURED}, whole job" if row.job_kind == "measured" else PROJECTED,
-            "text": cells.versus(row).text,
-            **cells.values("speedup_over_reference", row.versus_reference),
+            "text": cells.over_published(row).text,
+            **cells.values("speedup_over_reference", row.speedup_over_published),
         }
         for row in shown
     ]
-    _name(data, [*map(reference_lines, published), *row_names(shown)])
-    data.sort(key=lambda datum: (number(datum, "speedup_over_reference"), str(datum["label"])))
+    _name(data, [*map(published_lines, published), *row_names(shown)])
+    data.sort(key=lambda datum: (read_number(datum, "speedup_over_reference"), str(datum["label"])))
     title = f"Speed-up over the {base.processor} of {base.year}, the same training job"
     caption = (
         f"Times the speed of the {base.processor} (its published {units.count(base.job_seconds)} s; the job is assumed, "
@@ -64,15 +63,15 @@ def over_reference(material: Material) -> Chart | None:
     return _points(
         "speedup",
         title,
-        caption + left_out(len(shown), len(rows), "rows", "The fastest"),
+        caption + describe_left_out(len(shown), len(rows), "rows", "The fastest"),
         data,
         "speedup_over_reference",
     )
 
 
-def over_cpu(material: Material) -> Chart | None:
+def chart_over_cpu(chart_data: ChartData) -> Chart | None:
     """Every row against the CPU row of the same work, or the baseline asked for; only where a row is not its own."""
-    rows = [row for row in material.training if row.speedup is not None]
+    rows = [row for row in chart_data.training if row.speedup is not None]
     if not any(row.speedup is not None and not row.speedup.is_baseline for row in rows):
         return None
     wanted = {row.work_key for row in rows if row.speedup is not None and not row.speedup.is_baseline}
@@ -89,20 +88,20 @@ def over_cpu(material: Material) -> Chart | None:
         for row in shown
     ]
     _name(data, row_names(shown, batch=True))
-    data.sort(key=lambda datum: (number(datum, "speedup"), str(datum["label"])))
+    data.sort(key=lambda datum: (read_number(datum, "speedup"), str(datum["label"])))
     names = sorted({str(datum["baseline"]) for datum in data})
-    key = material.comparison.baseline
+    key = chart_data.comparison.baseline
     title = f"Speed-up over {key or 'the CPU baseline'}"
     whom = "CPU row" if key is None else f"row of {key}"
     caption = f"Same work, over the fastest {whom} ({'; '.join(names[:4])}). Bars: 95 % interval between processes."
     return _points(
-        "speedup-cpu", title, caption + left_out(len(shown), len(rows), "rows", "The fastest"), data, "speedup"
+        "speedup-cpu", title, caption + describe_left_out(len(shown), len(rows), "rows", "The fastest"), data, "speedup"
     )
 
 
-def fastest(rows: Sequence[Row], of: Callable[[Row], Estimate | None], most: int = MOST_MARKS) -> list[Row]:
+def fastest(rows: Sequence[Row], estimate_of: Callable[[Row], Estimate | None], most: int = MOST_MARKS) -> list[Row]:
     """The rows with the largest estimates, `most` of them."""
-    known = [(found.value, row.row_key, row) for row in rows if (found := of(row)) is not None]
+    known = [(found.value, row.row_key, row) for row in rows if (found := estimate_of(row)) is not None]
     return [row for _, _, row in sorted(known, key=lambda item: (-item[0], item[1]))[:most]]
 
 
@@ -119,10 +118,10 @@ def _points(key: str, title: str, caption: str, data: list[Datum], value: str) -
     kinds = list(dict.fromkeys(str(datum["kind"]) for datum in data))
     colours = {theme.PUBLISHED: theme.GREY, "baseline": theme.GREY, PROJECTED: theme.ORANGE}
     for datum in data:
-        datum["edge"] = max(1.0, number(datum, value), *_ends([datum], value))
+        datum["edge"] = max(1.0, read_number(datum, value), *_ends([datum], value))
 
-    def draw(layout: theme.Layout) -> Any:
-        words = theme.room_for(str(datum["text"]) for datum in data)
+    def draw(layout: theme.ChartLayout) -> Any:
+        words = theme.text_width(str(datum["text"]) for datum in data)
         scale = theme.log_scale_with_room([1.0, *_ends(data, value)], layout.width, before=10, after=words)
         base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=rows.height(layout)).encode(
             y=rows.y(layout, bars=False),
@@ -159,8 +158,8 @@ def _points(key: str, title: str, caption: str, data: list[Datum], value: str) -
             layers.insert(1, bars.transform_filter(f"isValid(datum.{value}_low)"))
         return alt.layer(*layers)
 
-    said = "; ".join(f"{one_line(d['label'])} {d['text']}" for d in data)
-    return theme.make(key, title, f"{title}, on a log scale: {said}.", caption, data, draw)
+    description = "; ".join(f"{one_line(d['label'])} {d['text']}" for d in data)
+    return theme.make_chart(key, title, f"{title}, on a log scale: {description}.", caption, data, draw)
 
 
 def _ends(data: Sequence[Datum], value: str) -> list[float]:

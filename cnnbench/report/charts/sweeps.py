@@ -7,35 +7,34 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnbench import units
-from cnnbench.analysis.compare import Row
-from cnnbench.report import cells, labels
+from cnnbench.analysis.speedup import Row
+from cnnbench.report import cells, naming
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.material import (
+from cnnbench.report.charts.chart_data import (
     MOST_MARKS,
-    Material,
+    ChartData,
     axis_labels,
+    describe_left_out,
+    find_distinctions,
     identity,
-    left_out,
-    number,
+    mix_kinds,
     one_line,
+    read_number,
     row_names,
     series_names,
-    spread,
-    tell_apart,
 )
-from cnnbench.report.model import Chart, Value
+from cnnbench.report.model import Chart, Datum
 
-Datum = dict[str, Value]
 MOST_SERIES = 6
 LOG_FROM = 20
 """Greatest rate over the least from which a linear axis would press the slow ones flat."""
-RUNG_FIELDS = ("division", "precision", "layout", "execution", "loader")
+VARIANT_FIELDS = ("division", "precision", "layout", "execution", "loader")
 
 
-def threads(material: Material) -> Chart | None:
+def threads(chart_data: ChartData) -> Chart | None:
     """Images a second over CPU threads, beside what perfect scaling from the smallest count would give."""
     return _sweep(
-        material,
+        chart_data,
         "threads",
         "Scaling over CPU threads",
         "threads",
@@ -46,10 +45,10 @@ def threads(material: Material) -> Chart | None:
     )
 
 
-def batches(material: Material) -> Chart | None:
+def batches(chart_data: ChartData) -> Chart | None:
     """Images a second over batch sizes."""
     return _sweep(
-        material,
+        chart_data,
         "batches",
         "Throughput over batch sizes",
         "batch size",
@@ -61,7 +60,7 @@ def batches(material: Material) -> Chart | None:
 
 
 def _sweep(
-    material: Material,
+    chart_data: ChartData,
     key: str,
     title: str,
     axis: str,
@@ -73,17 +72,17 @@ def _sweep(
 ) -> Chart | None:
     """A line a set of rows that differ in the varied fields alone; None where no set has two values."""
     sets: dict[str, list[Row]] = {}
-    for row in material.training:
+    for row in chart_data.training:
         if row.images_per_second is not None and value(row) is not None:
             job = row.job.model_copy(update={"seed": 0, "round": 0} | dict.fromkeys(varied, 0))
             sets.setdefault(f"{row.machine.id} {row.protocol} {row.run_id} {job.model_dump_json()}", []).append(row)
     swept = [rows for _, rows in sorted(sets.items()) if len({value(row) for row in rows}) > 1]
-    shown = spread(swept, lambda rows: (rows[0].device.name, rows[0].job.precision))[:MOST_SERIES]
+    shown = mix_kinds(swept, lambda rows: (rows[0].device.name, rows[0].job.precision))[:MOST_SERIES]
     if not shown:
         return None
     several = len({rows[0].job.workload for rows in shown}) > 1
-    names = [(labels.processor(rows[0].device), _fixed(rows[0], varied, several)) for rows in shown]
-    apart = tell_apart(names, [rows[0] for rows in shown])
+    names = [(naming.processor_name(rows[0].device), _fixed(rows[0], varied, several)) for rows in shown]
+    apart = find_distinctions(names, [rows[0] for rows in shown])
     data: list[Datum] = []
     for rows, series in zip(shown, series_names([(*n, m) for n, m in zip(names, apart, strict=True)]), strict=True):
         rows = sorted(rows, key=lambda row: value(row) or 0)
@@ -94,7 +93,7 @@ def _sweep(
             if ideal and first is not None:
                 found["ideal"] = first.value * (value(row) or 1) / (value(rows[0]) or 1)
             data.append(found)
-    caption += left_out(len(shown), len(swept), "series", "The most different")
+    caption += describe_left_out(len(shown), len(swept), "series", "The most different")
     return lines(key, title, axis, caption, data, ideal=ideal)
 
 
@@ -102,17 +101,17 @@ def _fixed(row: Row, varied: tuple[str, ...], several: bool) -> str:
     """What all rows of a line share, usual choices left out."""
     job = row.job
     parts = [job.workload] if several else []
-    parts += [] if "threads" in varied else [labels.place(job).removeprefix("cpu, ")]
+    parts += [] if "threads" in varied else [naming.place_label(job).removeprefix("cpu, ")]
     parts += [str(getattr(job, name)) for name, usual in _FLAT.items() if getattr(job, name) != usual]
     parts += [job.task] if job.task != "training" else []
-    parts += [*labels.network(job), *labels.optimizer(job)]
+    parts += [*naming.network_deviations(job), *naming.optimizer_deviation(job)]
     parts += [] if "batch_size" in varied else [f"batch {job.batch_size}"]
     parts += [f"to {units.exact_percent(job.target)}"] if job.target is not None else []
     return ", ".join(parts)
 
 
 @dataclass(frozen=True)
-class Measure:
+class LineMetric:
     """What a line is of: the name of an estimate, its words on the axis, its value in a sentence."""
 
     name: str
@@ -120,22 +119,22 @@ class Measure:
     text: Callable[[float], str]
 
 
-IMAGES = Measure("images_per_second", "images a second", lambda value: f"{units.rate(value)} images a second")
+IMAGES = LineMetric("images_per_second", "images a second", lambda value: f"{units.rate(value)} images a second")
 
 
 def lines(
-    key: str, title: str, axis: str, caption: str, data: list[Datum], *, ideal: bool, measure: Measure = IMAGES
+    key: str, title: str, axis: str, caption: str, data: list[Datum], *, ideal: bool, measure: LineMetric = IMAGES
 ) -> Chart:
     """The measure over what is varied, a line a series; `ideal` draws what each series has of that name, dashed."""
     import altair as alt
 
     series = list(dict.fromkeys(str(datum["series"]) for datum in data))
     values = sorted({int(str(datum["varied"])) for datum in data})
-    rates = [number(datum, name) for datum in data for name in (measure.name, "ideal") if name in datum]
+    rates = [read_number(datum, name) for datum in data for name in (measure.name, "ideal") if name in datum]
     apart = max(rates) > LOG_FROM * min(rates) and not ideal
     rate = f"{measure.words}{' (log scale)' if apart else ''}"
 
-    def draw(layout: theme.Layout) -> Any:
+    def draw(layout: theme.ChartLayout) -> Any:
         base = alt.Chart(alt.NamedData("rows"), width=layout.whole, height=240).encode(
             x=alt.X(
                 "varied:Q",
@@ -174,20 +173,22 @@ def lines(
             layers.insert(0, base.mark_line(strokeDash=[5, 4], strokeWidth=1.5, aria=False).encode(y="ideal:Q"))
         return alt.layer(*layers)
 
-    said = [f"{d['series']} at {axis} {d['varied']}: {measure.text(number(d, measure.name))}" for d in data]
+    descriptions = [
+        f"{d['series']} at {axis} {d['varied']}: {measure.text(read_number(d, measure.name))}" for d in data
+    ]
     bars_text = " Bars: 95 % interval between processes, from three on."
-    return theme.make(key, title, f"{title}. {'; '.join(said[:20])}.", caption + bars_text, data, draw)
+    return theme.make_chart(key, title, f"{title}. {'; '.join(descriptions[:20])}.", caption + bars_text, data, draw)
 
 
-def ladder(material: Material) -> Chart | None:
+def ladder(chart_data: ChartData) -> Chart | None:
     """Rungs side by side: rows that differ only in division, precision, layout, execution or loader, as time of one step."""
     sets: dict[str, list[Row]] = {}
-    for row in material.training:
+    for row in chart_data.training:
         if row.step_seconds is not None:
             job = row.job.model_copy(update={"seed": 0, "round": 0} | _FLAT)
             sets.setdefault(f"{row.machine.id} {row.protocol} {row.run_id} {job.model_dump_json()}", []).append(row)
-    rungs = [rows for _, rows in sorted(sets.items()) if len({_rung(row) for row in rows}) > 1]
-    every = [row for rows in rungs for row in sorted(rows, key=_step, reverse=True)]
+    variants = [rows for _, rows in sorted(sets.items()) if len({_variant(row) for row in rows}) > 1]
+    every = [row for rows in variants for row in sorted(rows, key=_step, reverse=True)]
     rows = every[:MOST_MARKS]
     if not rows:
         return None
@@ -195,12 +196,12 @@ def ladder(material: Material) -> Chart | None:
     data: list[Datum] = [
         {
             **identity(row),
-            **{"label": label, "rung": _rung(row), "text": units.short_seconds(_step(row))},
+            **{"label": label, "rung": _variant(row), "text": units.short_seconds(_step(row))},
             **{"milliseconds": _step(row) * 1e3, **cells.values("step_seconds", row.step_seconds)},
         }
         for row, label in zip(rows, axis_labels(names), strict=True)
     ]
-    return _rungs(data, left_out(len(rows), len(every), "rows", "The first"))
+    return _draw_variants(data, describe_left_out(len(rows), len(every), "rows", "The first"))
 
 
 _FLAT: dict[str, Any] = {
@@ -209,22 +210,22 @@ _FLAT: dict[str, Any] = {
 }
 
 
-def _rung(row: Row) -> str:
-    return ", ".join(str(getattr(row.job, name)) for name in RUNG_FIELDS)
+def _variant(row: Row) -> str:
+    return ", ".join(str(getattr(row.job, name)) for name in VARIANT_FIELDS)
 
 
 def _step(row: Row) -> float:
     return row.step_seconds.value if row.step_seconds is not None else 0.0
 
 
-def _rungs(data: Sequence[Datum], more: str) -> Chart:
+def _draw_variants(data: Sequence[Datum], more: str) -> Chart:
     import altair as alt
 
     rows = theme.Rows(tuple(str(datum["label"]) for datum in data))
-    most = max(number(datum, "milliseconds") for datum in data)
+    most = max(read_number(datum, "milliseconds") for datum in data)
 
-    def draw(layout: theme.Layout) -> Any:
-        words = theme.room_for(str(datum["text"]) for datum in data)
+    def draw(layout: theme.ChartLayout) -> Any:
+        words = theme.text_width(str(datum["text"]) for datum in data)
         base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=rows.height(layout)).encode(
             y=rows.y(layout, bars=True),
             x=alt.X(
@@ -245,9 +246,11 @@ def _rungs(data: Sequence[Datum], more: str) -> Chart:
         figures = base.mark_text(align="left", dx=5, aria=False).encode(text="text:N", color=alt.value(theme.INK))
         return alt.layer(bars, figures)
 
-    said = "; ".join(f"{one_line(d['label'])} {d['text']}" for d in data)
+    description = "; ".join(f"{one_line(d['label'])} {d['text']}" for d in data)
     caption = (
         "The same network, batch and data; division, precision, layout, execution and loader as named (none named: reference, "
         "fp32, nchw, eager, resident). Shorter is faster." + more
     )
-    return theme.make("ladder", "The ladder: one step, rung by rung", f"Time of a step: {said}.", caption, data, draw)
+    return theme.make_chart(
+        "ladder", "The ladder: one step, rung by rung", f"Time of a step: {description}.", caption, data, draw
+    )

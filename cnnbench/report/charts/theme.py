@@ -35,7 +35,7 @@ PUBLISHED, MEASURED = "published in 2017", "measured"
 
 
 @dataclass(frozen=True)
-class Layout:
+class ChartLayout:
     """How much room a drawing has, in pixels: the plot of rows and the widest label beside it, or, where it is narrow, above
     each row; and the plot of a chart without row labels.
     """
@@ -46,9 +46,9 @@ class Layout:
     narrow: bool
 
 
-WIDE = Layout(width=350, label_limit=230, whole=520, narrow=False)
+WIDE = ChartLayout(width=350, label_limit=230, whole=520, narrow=False)
 """With labels at most 604 pixels: two stand side by side on a page 1,280 wide, unscaled."""
-NARROW = Layout(width=322, label_limit=318, whole=278, narrow=True)
+NARROW = ChartLayout(width=322, label_limit=318, whole=278, narrow=True)
 """With padding at most 358 pixels: a phone of 390 less the page's margins."""
 
 LINE = 14
@@ -60,16 +60,16 @@ LABEL_CHARACTER = 5.5
 MARK = 16
 """Pixels that a row's marks are high."""
 
-Draw = Callable[[Layout], Any]
+Draw = Callable[[ChartLayout], Any]
 """From a layout to an Altair chart over the data set named `rows`."""
 
 
-def make(key: str, title: str, alt: str, caption: str, data: Sequence[Mapping[str, Value]], draw: Draw) -> Chart:
+def make_chart(key: str, title: str, alt: str, caption: str, data: Sequence[Mapping[str, Value]], draw: Draw) -> Chart:
     """The chart drawn in both layouts; its specification depends on the data alone."""
     return Chart(key, title, alt, caption, tuple(data), _finish(draw, WIDE, data), _finish(draw, NARROW, data))
 
 
-def _finish(draw: Draw, layout: Layout, data: Sequence[Mapping[str, Value]]) -> dict[str, object]:
+def _finish(draw: Draw, layout: ChartLayout, data: Sequence[Mapping[str, Value]]) -> dict[str, object]:
     chart = draw(layout)
     drawn: dict[str, Any] = chart.configure(
         background="transparent",
@@ -99,12 +99,12 @@ _PARTS = "split(datum.label, '\\n')"
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows on a chart's vertical axis in their order, each with a label (`material.axis_labels`) and marks `mark` high."""
+    """Rows on a chart's vertical axis in their order, each with a label (`chart_data.axis_labels`) and marks `mark` high."""
 
     order: tuple[str, ...]
     mark: int = MARK
 
-    def label(self, layout: Layout) -> tuple[str, int]:
+    def label(self, layout: ChartLayout) -> tuple[str, int]:
         """A Vega expression for the label's lines, and how many there are: the processor, then its place and what was timed
         in one line where every row's fit in it, then what tells rows apart that read alike. Its counter is not shown.
         """
@@ -118,16 +118,16 @@ class Rows:
         lines += [f"{_PARTS}[3]"] if any("".join(each[3:]) for each in parts) else []
         return f"[{', '.join(lines)}]", len(lines)
 
-    def step(self, layout: Layout) -> int:
+    def step(self, layout: ChartLayout) -> int:
         """Pixels from row to row: label and marks beside each other, or one above the other."""
         words = self.label(layout)[1] * LINE
         return words + self.mark + 10 if layout.narrow else max(words, self.mark) + 10
 
-    def height(self, layout: Layout) -> int:
+    def height(self, layout: ChartLayout) -> int:
         """Pixels of the plot."""
         return len(self.order) * self.step(layout)
 
-    def y(self, layout: Layout, *, bars: bool) -> Any:
+    def y(self, layout: ChartLayout, *, bars: bool) -> Any:
         """The axis. `bars` are as high as the marks; points stand in the middle of their row."""
         import altair as alt
 
@@ -157,7 +157,7 @@ def log_scale(values: Sequence[float], *, below: float = 1.25, above: float = 1.
     return {"type": "log", "domain": [min(values) / below, max(values) * above], "nice": False}
 
 
-def room_for(texts: Iterable[str]) -> float:
+def text_width(texts: Iterable[str]) -> float:
     """Pixels that the longest of these takes beside its mark."""
     return 14 + CHARACTER * max((len(text) for text in texts), default=0)
 
@@ -175,7 +175,7 @@ def log_scale_with_room(
     return {"type": "log", "domain": [10**start, 10 ** (start + span)], "nice": False}
 
 
-def log_ticks(scale: Mapping[str, Any], layout: Layout, width: float | None = None) -> list[float]:
+def log_ticks(scale: Mapping[str, Any], layout: ChartLayout, width: float | None = None) -> list[float]:
     """Ticks at 1, 2, 5 times powers of ten within the scale, or at the powers alone where those would not fit: on an axis
     `width` pixels long their numbers side by side.
     """
@@ -185,11 +185,13 @@ def log_ticks(scale: Mapping[str, Any], layout: Layout, width: float | None = No
     every: list[list[float]] = [[float(f"{n}e{e}") for e in exponents for n in steps] for steps in ((1, 2, 5), (1,))]
     found = [[tick for tick in ticks if low <= tick <= high] for ticks in every]
     choices = [found[0], *(found[1][::skip] for skip in range(1, len(found[1]) + 1))]
-    fitting = (each for each in choices if 0 < len(each) <= most and (width is None or _beside(each, scale, width)))
+    fitting = (
+        each for each in choices if 0 < len(each) <= most and (width is None or _fit_side_by_side(each, scale, width))
+    )
     return next(fitting, found[0][:1])
 
 
-def _beside(ticks: Sequence[float], scale: Mapping[str, Any], width: float) -> bool:
+def _fit_side_by_side(ticks: Sequence[float], scale: Mapping[str, Any], width: float) -> bool:
     """Whether the ticks' numbers have room side by side."""
     low, high = scale["domain"]
     places = [width * math.log(tick / low) / math.log(high / low) for tick in ticks]
@@ -198,7 +200,7 @@ def _beside(ticks: Sequence[float], scale: Mapping[str, Any], width: float) -> b
     return all(b - a > half_a + half_b + 6 for a, b, half_a, half_b in pairs)
 
 
-def log_axis(scale: Mapping[str, Any], layout: Layout, title: str, width: float | None = None) -> dict[str, Any]:
+def log_axis(scale: Mapping[str, Any], layout: ChartLayout, title: str, width: float | None = None) -> dict[str, Any]:
     """The axis of a log scale: plain numbers at its ticks."""
     ticks = log_ticks(scale, layout, width)
     return {"title": title, "values": ticks, "format": ",~r", "gridOpacity": 0.7, "labelOverlap": False}
@@ -209,7 +211,7 @@ def linear_with_room(most: float, width: float, *, after: float) -> list[float]:
     return [0.0, most * width / (width - after) or 1.0]
 
 
-def legend(kinds: Sequence[str], layout: Layout) -> dict[str, Any]:
+def legend(kinds: Sequence[str], layout: ChartLayout) -> dict[str, Any]:
     """The legend of a few kinds: as many beside one another as have room above the plot."""
     widest = 24 + LABEL_CHARACTER * max(len(kind) for kind in kinds)
     columns = max(1, min(len(kinds), int(layout.width / widest)))

@@ -1,0 +1,86 @@
+"""The ladder: rows of one run that do the same work on the same device and differ only in how a step is computed.
+
+Enter the rows of a comparison; leave ladders, each a list of rungs in a fixed order: division (reference, tuned), then
+precision (fp32, tf32, bf16, fp16), layout (nchw, nhwc), execution (eager, compiled), loader (resident, dataloader), loader
+workers. So the reference division's plain float32 step is the first where it was measured. Everywhere else rows of
+different precision are never divided; here that is the point, and the table says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from cnnbench.analysis import stats
+from cnnbench.analysis.rows import Row
+from cnnbench.analysis.stats import Estimate
+from cnnbench.schema import Division, Execution, Job, Layout, Loader, Precision
+
+ORDER: Mapping[str, tuple[str, ...]] = {
+    "division": get_args(Division),
+    "precision": get_args(Precision),
+    "layout": get_args(Layout),
+    "execution": get_args(Execution),
+    "loader": get_args(Loader),
+}
+"""What a rung may differ in, each with its values in order; loader workers come last, fewest first."""
+LEAST_VARIANTS = 2
+
+
+@dataclass(frozen=True)
+class LadderVariant:
+    """One way of computing the step. Ratios are of times, above 1 where this rung is faster; None for the first, and for one
+    that was not measured.
+    """
+
+    row: Row
+    speedup_over_previous: Estimate | None = None
+    """The measured rung before, its time over this one's."""
+    speedup_over_first: Estimate | None = None
+
+
+def find_ladders(rows: Sequence[Row]) -> tuple[tuple[LadderVariant, ...], ...]:
+    """Every ladder with at least two measured rungs, in an order that does not depend on the rows'; GEMMs have none.
+
+    A row that did not end well is a rung without a time: what a device cannot do is part of the picture.
+    """
+    sets: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if row.job.workload != "gemm":
+            sets.setdefault(_ladder_key(row), []).append(row)
+    found = [_compare_variants(sorted(members, key=_ladder_position)) for _, members in sorted(sets.items())]
+    return tuple(rungs for rungs in found if sum(bool(rung.row.costs) for rung in rungs) >= LEAST_VARIANTS)
+
+
+def _ladder_key(row: Row) -> tuple[str, ...]:
+    """What all rungs of a ladder share: run, protocol, and the job but for how its step is computed."""
+    own = json.loads(row.row_key)
+    work = {name: value for name, value in own.items() if name not in (*ORDER, "loader_workers")}
+    return (
+        row.job.workload,
+        f"{row.job.batch_size:09}",
+        row.machine.id,
+        row.run_id,
+        str(row.protocol),
+        json.dumps(work),
+    )
+
+
+def _ladder_position(row: Row) -> tuple[int, ...]:
+    job: Job = row.job
+    return (*(values.index(getattr(job, name)) for name, values in ORDER.items()), job.loader_workers)
+
+
+def _compare_variants(rows: Sequence[Row]) -> tuple[LadderVariant, ...]:
+    measured = [row for row in rows if row.costs]
+    found = []
+    for row in rows:
+        number = next((n for n, each in enumerate(measured) if each is row), 0)
+        if number == 0:
+            found.append(LadderVariant(row))
+            continue
+        before, first = measured[number - 1], measured[0]
+        found.append(LadderVariant(row, stats.ratio(before.costs, row.costs), stats.ratio(first.costs, row.costs)))
+    return tuple(found)

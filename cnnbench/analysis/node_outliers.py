@@ -1,0 +1,163 @@
+"""Equal nodes held against one another: the same work on nodes of one kind, the middle one, the spread, and who is far from both.
+
+A kind is a CPU model with the models of its GPUs. What is compared is a processor of a node (its CPU, or each of its GPUs) by
+the median of its processes; the seconds are of the whole job where that is one of fixed length, else of a step. Figures are
+taken as logarithms, because what goes wrong with a node multiplies its times.
+
+The rule, declared before anything is looked at: an outlier is `ROBUST_SDS` robust standard deviations (1.4826 times the median
+absolute deviation, which a few bad nodes leave alone) from the median *and* at least `LEAST_SHARE` from it, among at least
+`LEAST_NODES`. 3.5 is the cut of Iglewicz and Hoaglin, "How to Detect and Handle Outliers" (1993); the second condition keeps
+nodes that are alike to a thousandth from being called bad for two thousandths. How often it names a good node in one row, and
+so in a table of several: docs/fleet.md, held by `tests/test_cluster_report.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from cnnbench.analysis.process_table import Process
+from cnnbench.analysis.rows import is_whole_job
+from cnnbench.schema import Device, Job, Machine
+
+ROBUST_SDS = 3.5
+LEAST_SHARE = 0.05
+LEAST_NODES = 5
+TO_SIGMA = 1.4826
+"""The standard deviation of a normal distribution over its median absolute deviation: 1 / 0.6745."""
+
+
+@dataclass(frozen=True)
+class NodeProcessor:
+    """One processor of one node on one piece of work."""
+
+    node: str
+    device: Device
+    seconds: float
+    processes: int
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """A unit far from its like: its seconds over the median, and how many robust standard deviations that is."""
+
+    processor: NodeProcessor
+    ratio: float
+    robust_sds: float | None
+    """None where more than half of the nodes agree to the last digit."""
+
+
+@dataclass(frozen=True)
+class EqualNodes:
+    """The same work on processors of one model in nodes of one kind."""
+
+    job: Job
+    machine: Machine
+    """Of one of them."""
+    device: Device
+    torch: str
+    protocol: int
+    processors: tuple[NodeProcessor, ...]
+    """By seconds, fastest first."""
+
+    @cached_property
+    def median_seconds(self) -> float:
+        """Of the units; of a whole job or of a step, see `whole`."""
+        return statistics.median(unit.seconds for unit in self.processors)
+
+    @property
+    def is_whole_job(self) -> bool:
+        """Whether the seconds are of the whole job."""
+        return is_whole_job(self.job)
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes have such a unit."""
+        return len({unit.node for unit in self.processors})
+
+    @cached_property
+    def spread(self) -> float | None:
+        """Robust standard deviation of the log seconds (0.01 is about 1 %); None for fewer than 3 units."""
+        if len(self.processors) < 3:
+            return None
+        return TO_SIGMA * statistics.median(abs(self._log_ratio(unit)) for unit in self.processors)
+
+    @property
+    def outliers(self) -> tuple[Outlier, ...]:
+        """By the rule above; none where there are too few to tell."""
+        if len(self.processors) < LEAST_NODES or self.spread is None:
+            return ()
+        found = []
+        for unit in self.processors:
+            away, ratio = abs(self._log_ratio(unit)), unit.seconds / self.median_seconds
+            if away > ROBUST_SDS * self.spread and abs(ratio - 1) >= LEAST_SHARE:
+                found.append(Outlier(unit, ratio, away / self.spread if self.spread else None))
+        return tuple(found)
+
+    def _log_ratio(self, unit: NodeProcessor) -> float:
+        return math.log(unit.seconds / self.median_seconds)
+
+
+def describe_hardware(machine: Machine) -> tuple[str, ...]:
+    """The CPU's name, then each GPU's, as often as it is there: what nodes of one kind share."""
+    return (machine.cpu_name, *sorted(device.name for device in machine.devices if device.kind != "cpu"))
+
+
+def group_equal_nodes(processes: Iterable[Process], node_of: Callable[[Process], str]) -> tuple[EqualNodes, ...]:
+    """Every piece of work on every kind of node, in an order that does not depend on the records'.
+
+    `node_of` gives the node that a process ran on. Of several runs of the same work on a node the newest with a finished
+    process counts. Records of two protocols or two builds of torch are not alike.
+    """
+    groups: dict[tuple[object, ...], dict[tuple[str, str], dict[tuple[str, str, str], list[Process]]]] = {}
+    for each in processes:
+        if each.status != "ok" or each.metrics is None or not _seconds(each):
+            continue
+        torch = f"{each.software.torch} ({each.software.torch_build})"
+        job = each.job
+        key: tuple[object, ...]
+        key = (
+            each.work_key,
+            describe_hardware(each.machine),
+            each.device.name,
+            job.threads,
+            job.allocator,
+            each.protocol,
+            torch,
+        )
+        unit = (node_of(each), job.device)
+        runs = groups.setdefault(key, {}).setdefault(unit, {})
+        runs.setdefault((each.run.created_at, each.run_id, each.machine.id), []).append(each)
+    found = []
+    for key, units in groups.items():
+        newest = {unit: runs[max(runs)] for unit, runs in units.items()}
+        first = min(newest.items())[1][0]
+        made = sorted((_unit(node, members) for (node, _), members in newest.items()), key=_by_seconds)
+        found.append(EqualNodes(first.job, first.machine, first.device, str(key[-1]), first.protocol, tuple(made)))
+    return tuple(sorted(found, key=_order))
+
+
+def _unit(node: str, members: Sequence[Process]) -> NodeProcessor:
+    seconds = statistics.median(_seconds(each) for each in members)
+    return NodeProcessor(node, members[0].device, seconds, len(members), members[0].run_id)
+
+
+def _seconds(process: Process) -> float:
+    """Of the whole job where it has a fixed length, else of a step; 0 where it was not measured."""
+    assert process.metrics is not None
+    whole = process.metrics.job_seconds if is_whole_job(process.job) else process.metrics.step_seconds
+    return whole or 0.0
+
+
+def _by_seconds(unit: NodeProcessor) -> tuple[float, str, str]:
+    return unit.seconds, unit.node, unit.device.id
+
+
+def _order(each: EqualNodes) -> tuple[object, ...]:
+    job = each.job
+    place = (each.device.name, job.threads or 0, describe_hardware(each.machine), each.torch, each.protocol)
+    return (job.work_key, each.median_seconds, *place)

@@ -1,0 +1,198 @@
+"""Records in, one flat value a process out, with the few figures (`metrics`) that every table is made of.
+
+`read_processes` gives them as plain values in which unknown is None (what `speedup` works on); `to_frame` gives the same as a
+pandas frame, one row a process, for charts and exports. Only an `ok` process has figures: what a failed one measured
+before it failed stays in the ledger. One that missed its target has none either, but says so (`Process.seed_result`). A job
+that was planned and never started is there too, as `not run`, so that the number planned equals the number shown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from cnnbench import validity
+from cnnbench.analysis import doubts
+from cnnbench.analysis.doubts import Doubt
+from cnnbench.analysis.metrics import ProcessMetrics, compute_metrics, job_kind
+from cnnbench.analysis.time_to_accuracy import SeedResult, read_seed_result
+from cnnbench.analysis.training_outcome import TrainingOutcome, read_training_outcome
+from cnnbench.schema import Device, Job, Machine, Outcome, Record, RunHeader, Software, Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cnnbench.store import Ledger
+
+NOT_RUN: Literal["not run"] = "not run"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of one run: where and what it was, how it ended, and its figures where it ended well."""
+
+    run: RunHeader
+    machine_id: str
+    protocol: int
+    index: int
+    attempt: int
+    job: Job
+    work_key: str
+    row_key: str
+    status: Status | Literal["not run"]
+    message: str | None
+    metrics: ProcessMetrics | None
+    doubts: tuple[Doubt, ...] = ()
+    training_outcome: TrainingOutcome | None = None
+    seed_result: SeedResult | None = None
+    """What its seed says about the target, missed ones too; None where the job has none."""
+
+    @property
+    def run_id(self) -> str:
+        """The run it belongs to."""
+        return self.run.run_id
+
+    @property
+    def machine(self) -> Machine:
+        """The machine's fingerprint when the run began."""
+        return self.run.machine
+
+    @property
+    def software(self) -> Software:
+        """The versions the run used."""
+        return self.run.software
+
+    @property
+    def device(self) -> Device:
+        """The processor the job names; a bare one of that id where the fingerprint does not list it."""
+        for device in self.run.machine.devices:
+            if device.id == self.job.device:
+                return device
+        name = self.run.machine.cpu_name if self.job.device == "cpu" else self.job.device
+        return Device(id=self.job.device, kind="cpu" if self.job.device == "cpu" else "cuda", name=name)
+
+
+def read_processes(ledgers: Iterable[Ledger]) -> tuple[tuple[Process, ...], tuple[str, ...]]:
+    """One value a process, in an order that does not depend on the files', and what was odd on the way.
+
+    An interrupted process that a resumed run repeated is left out in favour of the later attempt. A run found in two
+    files counts once; the same id on another machine is another run.
+    """
+    by_run: dict[tuple[str, str], list[Ledger]] = {}
+    for ledger in ledgers:
+        by_run.setdefault((ledger.header.run_id, ledger.header.machine.id), []).append(ledger)
+    found: list[Process] = []
+    problems: list[str] = []
+    for (run_id, _), copies in sorted(by_run.items()):
+        copies.sort(key=lambda ledger: (-len(ledger.records), str(ledger.path)))
+        if len(copies) > 1:
+            problems.append(f"run {run_id} is in {len(copies)} files; counted once, from the longest")
+        found.extend(_read_run(copies[0]))
+    return tuple(found), tuple(problems)
+
+
+def _read_run(ledger: Ledger) -> list[Process]:
+    latest: dict[int, int] = {}
+    for record in ledger.records:
+        latest[record.index] = max(latest.get(record.index, 0), record.attempt)
+    kept = [
+        record
+        for record in ledger.records
+        if record.outcome.status != "interrupted" or record.attempt == latest[record.index]
+    ]
+    found = [_read_record(ledger.header, record) for record in kept]
+    for index, job in enumerate(ledger.header.plan):
+        if index not in latest:
+            found.append(_unstarted(ledger.header, index, job))
+    return sorted(found, key=lambda process: (process.index, process.attempt))
+
+
+def _read_record(header: RunHeader, record: Record) -> Process:
+    outcome = _apply_validity(header, record)
+    trial = outcome.trial if outcome.status == "ok" else None
+    return Process(
+        run=header,
+        machine_id=record.machine_id,
+        protocol=record.protocol,
+        index=record.index,
+        attempt=record.attempt,
+        job=record.job,
+        work_key=record.job.work_key,
+        row_key=record.job.row_key,
+        status=outcome.status,
+        message=outcome.message,
+        metrics=None if trial is None else compute_metrics(record.job, trial),
+        doubts=() if trial is None else doubts.find_record_doubts(header, record),
+        training_outcome=read_training_outcome(record.job, outcome),
+        seed_result=read_seed_result(record.job, record.index, outcome),
+    )
+
+
+def _apply_validity(header: RunHeader, record: Record) -> Outcome:
+    """The outcome as the gates see it today: what was written before a gate learned something is judged again."""
+    trial = record.outcome.trial
+    if trial is None or record.outcome.status not in validity.CHECKED_STATUSES:
+        return record.outcome
+    device = next((each for each in header.machine.devices if each.id == record.job.device), None)
+    status = record.outcome.status
+    found = validity.find_violations(record.job, trial, record.process_seconds, device, header.machine, status)
+    return validity.reject_impossible(record.outcome, found)
+
+
+def _unstarted(header: RunHeader, index: int, job: Job) -> Process:
+    return Process(
+        run=header,
+        machine_id=header.machine.id,
+        protocol=header.protocol,
+        index=index,
+        attempt=0,
+        job=job,
+        work_key=job.work_key,
+        row_key=job.row_key,
+        status=NOT_RUN,
+        message=None,
+        metrics=None,
+    )
+
+
+def to_frame(found: Sequence[Process]) -> pd.DataFrame:
+    """The processes as a frame, one row each; unknown figures are missing values, the job's fields stand as `job_...`."""
+    import pandas as pd
+
+    return pd.DataFrame(flatten_processes(found), columns=list(COLUMNS))
+
+
+def flatten_processes(found: Sequence[Process]) -> list[dict[str, object]]:
+    """What `to_frame` is made of: a row a process, its values by the names in `COLUMNS`, None where unknown."""
+    return [_flatten(process) for process in found]
+
+
+_IDENTITY = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")
+_JOB = (
+    *("workload", "division", "precision", "batch_size", "size", "device", "threads", "round", "seed", "clock", "task"),
+    *("layout", "execution", "loader", "optimizer", "init", "pool", "activation", "target", "evaluate_every"),
+    *("world", "scaling", "nodes", "copies"),
+)
+_TEST = ("test_correct", "test_images", "test_after_steps")
+_NOT_FLAT = ("test", "floors", "memory", "energy", "energy_missing", "copy_seconds")
+_METRIC_FIELDS = tuple(each.name for each in dataclasses.fields(ProcessMetrics) if each.name not in _NOT_FLAT)
+COLUMNS = (
+    *(*_IDENTITY, *(f"job_{name}" for name in _JOB), "processor", "torch", *_METRIC_FIELDS, *_TEST),
+    *("job_kind", "reached_target", "seconds_to_limit"),
+)
+
+
+def _flatten(process: Process) -> dict[str, object]:
+    row: dict[str, object] = {name: getattr(process, name) for name in _IDENTITY}
+    row |= {f"job_{name}": getattr(process.job, name) for name in _JOB}
+    row |= {"processor": process.device.name, "torch": process.software.torch}
+    own, way = process.metrics, process.seed_result
+    row |= {name: getattr(own, name, None) for name in _METRIC_FIELDS}
+    test = None if own is None else own.test
+    row |= {name: getattr(test, name.removeprefix("test_"), None) for name in _TEST}
+    row["job_kind"] = job_kind(process.job)
+    row["reached_target"] = None if way is None else way.reached
+    row["seconds_to_limit"] = None if way is None or way.reached else way.clock_seconds
+    return row

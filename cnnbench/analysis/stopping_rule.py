@@ -1,0 +1,161 @@
+"""The lecture's "100 %" in probabilities: training stops as soon as a sample of the test images is all right.
+
+A network that is right on 99.2 % of the test images is right on all of 200 drawn ones about one time in five, so a rule
+that draws anew after every epoch soon stops, whatever the accuracy. Two kinds of rows enter. Those that looked at *all*
+test images after every epoch say what the rule would have done: the true accuracy, the chance that a sample is all right,
+the chance of having stopped. Those that ran under the rule say what it did.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cnnbench.analysis import stats
+from cnnbench.analysis.rows import Row
+from cnnbench.analysis.stats import Estimate
+from cnnbench.analysis.training_outcome import TEST_IMAGES, TrainingOutcome
+from cnnbench.schema import Evaluation
+
+SAMPLE = 200
+EPOCHS = 20
+"""The lecture's notebook draws 200 test images after each of at most 20 epochs (lecture-notebook.toml)."""
+LIKELY = 0.5
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The rule after one epoch: the true accuracy, the chance that this epoch's sample is all right, and the chance of
+    having stopped at this epoch or before it.
+    """
+
+    number: int
+    accuracy: Estimate
+    all_right: float
+    stopped: float
+
+
+@dataclass(frozen=True)
+class StoppingPrediction:
+    """What the rule would have done to a row that looked at all test images after every epoch."""
+
+    row: Row
+    sample: int
+    epochs: tuple[Epoch, ...]
+    """As far as every process of the row was looked at."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """What the rule did to one process."""
+
+    row: Row
+    training_outcome: TrainingOutcome
+    epoch: int
+    """After which it ended."""
+    last: Evaluation
+    """Of the sample, after that epoch."""
+    accuracy: Estimate | None
+    """On all test images, right then."""
+
+    @property
+    def by_rule(self) -> bool:
+        """Whether the sample was all right; else the job came to its last epoch."""
+        return self.last.correct == self.last.images
+
+
+def chance_all_right(right: int, images: int = TEST_IMAGES, sample: int = SAMPLE) -> float:
+    """The chance that `sample` images drawn without replacement from `images`, `right` of which the network gets right, are
+    all right: C(right, sample) / C(images, sample), exact but for rounding. Raises ValueError for no such draw.
+    """
+    if not 0 <= right <= images or not 0 < sample <= images:
+        raise ValueError(f"no sample of {sample} can be drawn from {images} images of which {right} are right")
+    if right < sample:
+        return 0.0
+    return math.prod((right - drawn) / (images - drawn) for drawn in range(sample))
+
+
+def chances_stopped(chances: Iterable[float]) -> list[float]:
+    """The chance of having stopped at each draw or before it, of independent draws: 1 - product of (1 - chance)."""
+    going_on = itertools.accumulate((1.0 - chance for chance in chances), operator.mul)
+    return [1.0 - each for each in going_on]
+
+
+def predict_by_epoch(curves: Sequence[Sequence[int]], sample: int = SAMPLE) -> tuple[Epoch, ...]:
+    """The rule epoch by epoch: a curve a process, of test images right after epochs 1, 2, 3..., as long as the shortest.
+
+    The accuracy is the processes' mean with its t-interval, of a single one Wilson's; each chance is the mean of the
+    processes' own chances. The mean accuracy's chance would be another, since the chance bends with the accuracy.
+    """
+    length = min(map(len, curves), default=0)
+    all_right = [[chance_all_right(right, sample=sample) for right in curve[:length]] for curve in curves]
+    stopped = [chances_stopped(chances) for chances in all_right]
+    return tuple(
+        Epoch(
+            number=number + 1,
+            accuracy=_accuracy([curve[number] for curve in curves]),
+            all_right=_mean([chances[number] for chances in all_right]),
+            stopped=_mean([chances[number] for chances in stopped]),
+        )
+        for number in range(length)
+    )
+
+
+def predict_from_accuracy(accuracy: float, epochs: int = EPOCHS, sample: int = SAMPLE) -> tuple[Epoch, ...]:
+    """The rule at one true accuracy, a share, that stays as it is: without records, from the closed form alone."""
+    right = round(accuracy * TEST_IMAGES)
+    exact = Estimate(right / TEST_IMAGES, None, None, 1)
+    chance = chance_all_right(right, sample=sample)
+    stopped = chances_stopped([chance] * epochs)
+    return tuple(Epoch(number + 1, exact, chance, each) for number, each in enumerate(stopped))
+
+
+def predict_rows(rows: Iterable[Row], sample: int = SAMPLE) -> list[StoppingPrediction]:
+    """The rows whose processes looked at all test images after every epoch, with what the rule would have done."""
+    found = []
+    for row in rows:
+        per_epoch = row.job.steps_per_epoch
+        curves = [] if not per_epoch else [learned.right_by_epoch(per_epoch) for learned in row.training_outcomes]
+        epochs = predict_by_epoch([curve for curve in curves if curve], sample)
+        if epochs:
+            found.append(StoppingPrediction(row, sample, epochs))
+    return found
+
+
+def find_stops(rows: Iterable[Row]) -> list[Stop]:
+    """Every process that ran under the rule, and where it ended."""
+    found = []
+    for row in rows:
+        per_epoch = row.job.steps_per_epoch
+        if not row.job.stop_when_all_right or not per_epoch:
+            continue
+        for outcome in row.training_outcomes:
+            if outcome.evaluations:
+                last = outcome.evaluations[-1]
+                found.append(Stop(row, outcome, last.after_steps // per_epoch, last, _accuracy_after(outcome, last)))
+    return found
+
+
+def select_landmarks(epochs: Sequence[Epoch]) -> tuple[Epoch, ...]:
+    """What to say in a sentence: the first epoch by which it has more likely stopped than not, if there is one, and the last."""
+    half = next((each for each in epochs if each.stopped >= LIKELY), epochs[-1])
+    return (half,) if half is epochs[-1] else (half, epochs[-1])
+
+
+def _accuracy_after(outcome: TrainingOutcome, last: Evaluation) -> Estimate | None:
+    test = outcome.test
+    known = outcome.right is not None and test is not None and test.after_steps == last.after_steps
+    return stats.wilson(test.correct, test.images) if known and test is not None else None
+
+
+def _accuracy(right: Sequence[int]) -> Estimate:
+    if len(right) == 1:
+        return stats.wilson(right[0], TEST_IMAGES)
+    return stats.mean_share([each / TEST_IMAGES for each in right])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -1,0 +1,254 @@
+"""`cnnbench fleet`: suites on the nodes of a Slurm cluster: submit, look, cancel, bring the records together."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnbench.cli import completion
+from cnnbench.cli.cluster_report import report
+from cnnbench.errors import ClusterError, ExitCode
+
+if TYPE_CHECKING:
+    from cnnbench.cluster.node_status import NodeStatus
+    from cnnbench.cluster.state import ClusterRun
+
+ClusterOption = Callable[[Callable[..., None]], Callable[..., None]]
+POLL_SECONDS = 10.0
+
+_results_option: ClusterOption = click.option(
+    "-o",
+    "--output",
+    "results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results"),
+    envvar="CNNBENCH_RESULTS",
+    show_envvar=True,
+    show_default=True,
+    help="Results directory, on a file system that all nodes share; the fleet's own folder is DIR-fleet beside it.",
+)
+_fleet_id_option: ClusterOption = click.option(
+    "--fleet", "fleet_id", metavar="ID", help="This fleet (its id or the id's beginning) rather than the newest."
+)
+_json_option: ClusterOption = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+_wait_option: ClusterOption = click.option("--wait", is_flag=True, help="Wait until every job is over, then collect.")
+_poll_option: ClusterOption = click.option(
+    "--poll", type=click.FloatRange(min=0.1), default=POLL_SECONDS, metavar="SECONDS", show_default=True,
+    help="With --wait: how often Slurm is asked.",
+)  # fmt: skip
+
+
+@click.group("fleet")
+def cluster() -> None:
+    """Run suites on the nodes of a Slurm cluster, one exclusive job a node, and bring all records into one results tree.
+
+    Submitted through the package submitit: pip install 'cnnbench[fleet]'.
+    """
+
+
+@cluster.command("run")
+@click.argument("suites", nargs=-1, metavar="SUITE...", shell_complete=completion.complete_suites)
+@click.option("-p", "--partition", metavar="P", help="Slurm's partition; needed but for --resume.")
+@click.option("--constraint", metavar="FEATURES", help="Only nodes with these features: a, a&b, a|b.")
+@click.option("--gres", metavar="GRES", help="Only nodes with this, and ask for it: gpu, gpu:4, gpu:a100:4.")
+@click.option("--nodes", "count", type=click.IntRange(min=1), metavar="N", help="So many nodes, the idle ones first.")
+@click.option("--each-node", is_flag=True, help="Every node.  [default: one node of each kind]")
+@click.option("--exclusive/--shared", default=True, show_default=True, help="Whether a job has its node to itself.")
+@click.option("--time", "time_limit", metavar="TIME", help="Limit for a node's job, as in Slurm.  [default: 2:00:00]")
+@click.option(
+    "--sbatch", "more", multiple=True, metavar="NAME[=VALUE]", help="A further option of sbatch: account=lab."
+)
+@click.option("--run-options", metavar="TEXT", help="Handed to each node's `cnnbench run`: '--device cpu -r 3'.")
+@click.option("--resume", is_flag=True, help="Submit again what is missing of the newest fleet, repeating nothing.")
+@_fleet_id_option
+@_results_option
+@_wait_option
+@_poll_option
+@click.option("--dry-run", is_flag=True, help="Print each node's sbatch script and submit nothing.")
+@click.pass_context
+def run_command(context: click.Context, /, suites: tuple[str, ...], results: Path, **options: Any) -> None:
+    """Submit a job for each node that runs each SUITE there (a shipped name, or a TOML file that the nodes can read).
+
+    Exit 0 once submitted; 5 where Slurm refused a job (with --wait: or a node, or a job on it, failed; else what `cnnbench
+    merge` would exit with).
+    """
+    from cnnbench.cli.cluster_plan import new_fleet, resume_fleet, submit_jobs
+    from cnnbench.cluster import submit
+
+    submit.require()
+    if options["resume"]:
+        folder, made, names = resume_fleet(context, suites, results, options)
+    else:
+        folder, made, names = new_fleet(suites, results, options)
+    if options["dry_run"]:
+        for name in names:
+            click.echo(f"# {name}\n{submit.make_script(folder, made, name)}")
+        return
+    refused = submit_jobs(folder, made, names)
+    if not options["wait"]:
+        where = f" -o {shlex.quote(str(results))}"
+        click.echo(f"now: cnnbench fleet status{where}; when they are done: cnnbench fleet collect{where}", err=True)
+        context.exit(ExitCode.JOB_FAILED if refused else ExitCode.DONE)
+    _collect(context, folder, results, wait=True, poll=options["poll"], as_json=False)
+
+
+@cluster.command("status")
+@_results_option
+@_fleet_id_option
+@_json_option
+@click.pass_context
+def status_command(context: click.Context, /, results: Path, fleet_id: str | None, as_json: bool) -> None:
+    """Print how each node does: waiting, running, done, or failed and why. Exit 5 where one failed."""
+    from cnnbench.cluster import collect, node_status, slurm, state
+
+    folder = state.find(results, fleet_id)
+    slurm.require()
+    made = collect.refresh(folder)
+    found = node_status.read_node_statuses(folder, made)
+    _print_status(made, found, as_json=as_json)
+    context.exit(_exit_code(found))
+
+
+@cluster.command("cancel")
+@_results_option
+@_fleet_id_option
+def cancel_command(results: Path, fleet_id: str | None) -> None:
+    """Cancel the fleet's jobs that are not over; what was measured stays, and `fleet run --resume` goes on."""
+    from cnnbench.cluster import collect, slurm, state
+
+    folder = state.find(results, fleet_id)
+    slurm.require()
+    nodes = collect.cancel(folder)
+    click.echo(f"cancelled: {', '.join(nodes)}" if nodes else "no job of this fleet is waiting or running")
+
+
+@cluster.command("collect")
+@_results_option
+@_fleet_id_option
+@_wait_option
+@_poll_option
+@_json_option
+@click.pass_context
+def collect_command(
+    context: click.Context, /, results: Path, fleet_id: str | None, wait: bool, poll: float, as_json: bool
+) -> None:
+    """Bring the records of the nodes that are done or failed into the results directory.
+
+    A process that was under way when its node's job ended is recorded as interrupted, with Slurm's state and reason. Exit 5
+    where a node failed or still runs, or a job on one failed; else what `cnnbench merge` would exit with.
+    """
+    from cnnbench.cluster import slurm, state
+
+    folder = state.find(results, fleet_id)
+    slurm.require()
+    _collect(context, folder, results, wait=wait, poll=poll, as_json=as_json)
+
+
+def _collect(context: click.Context, folder: Path, results: Path, *, wait: bool, poll: float, as_json: bool) -> None:
+    from cnnbench.cluster import collect
+
+    made = _wait_for(folder, poll) if wait else collect.refresh(folder)
+    found, merged, problems = collect.collect(folder, made, results=results)
+    _print_status(made, found, as_json=as_json)
+    for problem in problems:
+        click.echo(f"warning: {problem}", err=True)
+    code = _exit_code(found) or (ExitCode.JOB_FAILED if any(view.state != "done" for view in found) else 0)
+    if merged is None:
+        click.echo("no records to bring yet", err=True)
+        context.exit(ExitCode.JOB_FAILED)
+    for entry in merged.entries:
+        if entry.status in ("conflict", "refused", "alive"):
+            click.echo(f"{entry.status}: {'; '.join(entry.notes)}", err=True)
+    new = merged.count("brought", "longer", kind="run")
+    click.echo(f"{new} ledgers brought to {results}; {merged.records:,} records of this fleet there", err=True)
+    click.echo(f"now: cnnbench show {results}; cnnbench fleet report {results}", err=True)
+    context.exit(code or merged.exit_code)
+
+
+def _wait_for(folder: Path, poll: float) -> ClusterRun:
+    """The fleet once none of its jobs waits or runs; meanwhile a line for each change. Slurm may be silent for a while, from the
+    first question on: what was known goes on to hold, but a failure, which may be one that Slurm would explain.
+    """
+    from cnnbench.cluster import collect, node_status, state
+
+    told: dict[str, str] = {}
+    made = state.read(folder)
+    while True:
+        unsettled = ["waiting", "running"]
+        try:
+            made = collect.refresh(folder)
+        except ClusterError as error:
+            unsettled.append("failed")
+            click.echo(f"warning: {error}; still waiting", err=True)
+        found = node_status.read_node_statuses(folder, made)
+        for view in found:
+            text = " ".join(filter(None, (view.state, _describe_state(view))))
+            if told.get(view.node) != text:
+                click.echo(f"{view.node}: {text}", err=True)
+            told[view.node] = text
+        if not any(view.state in unsettled for view in found):
+            return made
+        time.sleep(poll)
+
+
+def _exit_code(found: Sequence[NodeStatus]) -> int:
+    bad = any(view.state == "failed" or (view.state == "done" and view.not_ok) for view in found)
+    return ExitCode.JOB_FAILED if bad else ExitCode.DONE
+
+
+def _print_status(made: ClusterRun, found: Sequence[NodeStatus], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_document(made, found), indent=2))
+        return
+    lines = [("node", "job", "standing", "jobs done", "")]
+    for view in found:
+        last = view.entry.last
+        done = f"{view.finished} of {'?' if view.planned is None else view.planned}"
+        lines.append((view.node, (last.job_id if last else None) or "-", view.state, done, _describe_state(view)))
+    widths = [max(len(line[place]) for line in lines) for place in range(4)]
+    click.echo(f"fleet {made.fleet_id}: {' '.join(made.suites)} on {made.request.partition}")
+    for line in lines:
+        cells_ = "  ".join(text.ljust(width) for text, width in zip(line[:4], widths, strict=True))
+        click.echo(f"{cells_}  {line[4]}".rstrip())
+
+
+def _describe_state(view: NodeStatus) -> str:
+    """Why it failed, what of its jobs did, or what it waits for."""
+    if view.outcome is not None:
+        return f"{view.outcome.status}: {view.outcome.message}"
+    if view.not_ok:
+        return view.bad_jobs
+    said = view.entry.last.said if view.entry.last is not None else None
+    return f"Slurm: {said.state.lower()} ({said.reason})" if said and said.reason and view.state != "done" else ""
+
+
+def _document(made: ClusterRun, found: Sequence[NodeStatus]) -> dict[str, Any]:
+    return {
+        "fleet": made.fleet_id,
+        "suites": list(made.suites),
+        "results": made.results,
+        "nodes": [
+            {
+                "node": view.node,
+                "kind": view.entry.kind,
+                "standing": view.state,
+                "outcome": None if view.outcome is None else view.outcome.status,
+                "message": None if view.outcome is None else view.outcome.message,
+                "finished": view.finished,
+                "planned": view.planned,
+                "statuses": view.statuses,
+                "run": None if view.ledger is None else view.ledger.header.run_id,
+                "attempts": [each.model_dump(exclude_none=True) for each in view.entry.attempts],
+            }
+            for view in found
+        ],
+    }
+
+
+cluster.add_command(report)

@@ -1,0 +1,196 @@
+"""What `cnnbench fleet run` submits: a new fleet from options and the cluster, or the rest of an old one; and submitting it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from cnnbench.cluster.state import ClusterRun
+
+
+def new_fleet(suites: tuple[str, ...], results: Path, options: dict[str, Any]) -> tuple[Path, ClusterRun, list[str]]:
+    """A fleet that is not submitted yet, and the nodes to submit; those that are down come with their refusal."""
+    from datetime import UTC, datetime
+
+    from cnnbench.cluster import node_selection, slurm, state, submit
+    from cnnbench.store import new_run_id
+
+    if not suites:
+        raise UsageError("which suites? name at least one, as in `cnnbench fleet run quick --partition P`")
+    if options["partition"] is None:
+        raise UsageError("on which nodes? give --partition P (`sinfo -s` lists them)")
+    if options["count"] is not None and options["each_node"]:
+        raise UsageError("--nodes takes so many nodes, --each-node every one; give one of them")
+    if options["fleet_id"] is not None:
+        raise UsageError("--fleet names a fleet to go on with; it needs --resume")
+    more = _parse_sbatch_options(options["more"])
+    request = state.SlurmRequest(
+        partition=options["partition"],
+        constraint=options["constraint"],
+        gres=options["gres"],
+        exclusive=options["exclusive"],
+        minutes=submit.parse_minutes(options["time_limit"] or "2:00:00"),
+        more=more,
+    )
+    whole = tuple(_locate_suite(name) for name in suites)
+    run_options = _parse_run_options(suites, options["run_options"])
+    slurm.require()
+    chosen = node_selection.select_nodes(
+        slurm.nodes(options["partition"]),
+        constraint=options["constraint"],
+        gres=options["gres"],
+        count=options["count"],
+        each=options["each_node"],
+    )
+    fleet_id = new_run_id()
+    made = state.ClusterRun(
+        fleet_id=fleet_id,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        results=str(results.resolve()),
+        suites=whole,
+        run_options=run_options,
+        request=request,
+        cells=tuple(
+            state.NodeEntry(
+                node=each.name, kind=each.kind, attempts=(submit.make_refusal(each),) if each.why_not else ()
+            )
+            for each in chosen
+        ),
+    )
+    return state.find_root(results) / fleet_id, made, [each.name for each in chosen if each.why_not is None]
+
+
+def resume_fleet(
+    context: click.Context, suites: tuple[str, ...], results: Path, options: dict[str, Any]
+) -> tuple[Path, ClusterRun, list[str]]:
+    """The fleet to go on with, cut-off processes written down, and the nodes that lack something and have no job."""
+    from cnnbench.cluster import collect, node_status, slurm, state, submit
+
+    given = {"constraint", "gres", "count", "each_node", "run_options"}
+    asked = sorted(name for name in given if options[name])
+    if asked:
+        raise UsageError(f"--resume submits what the fleet lacks as it was asked for; leave out {', '.join(asked)}")
+    slurm.require()
+    folder = state.find(results, options["fleet_id"])
+    was = collect.refresh(folder)
+    if suites and tuple(map(_locate_suite, suites)) != was.suites:
+        raise UsageError(
+            f"fleet {was.fleet_id} runs {' '.join(was.suites)}, not {' '.join(suites)}; name it with --fleet"
+        )
+    found = node_status.read_node_statuses(folder, was)
+    if not options["dry_run"]:
+        found, _, problems = collect.collect(folder, was, results=results)
+        for problem in problems:
+            click.echo(f"warning: {problem}", err=True)
+    explicit = context.get_parameter_source("exclusive") == click.core.ParameterSource.COMMANDLINE
+    new = {
+        "partition": options["partition"],
+        "minutes": submit.parse_minutes(options["time_limit"]) if options["time_limit"] else None,
+        "more": {**was.request.more, **_parse_sbatch_options(options["more"])},
+        "exclusive": options["exclusive"] if explicit else None,
+    }
+    request = was.request.model_copy(update={name: value for name, value in new.items() if value is not None})
+    now = {each.name: each for each in slurm.nodes(request.partition)}
+    missing = collect.list_missing_nodes(found)
+    made = was.model_copy(update={"request": request})
+    changed, names = {}, []
+    for cell in was.cells:
+        if cell.node in missing:
+            there = now.get(cell.node)
+            if there is None or there.why_not is not None:
+                gone = there or slurm.Node(cell.node, "gone", 0, 0, (), (), f"no node of {request.partition}")
+                changed[cell.node] = (*cell.attempts, submit.make_refusal(gone))
+            else:
+                names.append(cell.node)
+    made = made.with_submissions(changed)
+    if not missing:
+        click.echo(f"fleet {was.fleet_id} lacks nothing that is not under way", err=True)
+    return folder, made, names
+
+
+def submit_jobs(folder: Path, made: ClusterRun, names: Sequence[str]) -> int:
+    """Submit the nodes' jobs, each on record before sbatch is asked and again with its answer; returns how many have no job's id.
+
+    Raises UsageError where another command has submitted one of them meanwhile.
+    """
+    from cnnbench.cluster import node_status, state, submit
+
+    refused = unsure = 0
+    with state.locked(folder):
+        if (folder / state.FILE).exists():
+            there = {cell.node: len(cell.attempts) for cell in state.read(folder).cells}
+            if any(there.get(cell.node) != len(cell.attempts) for cell in made.cells if cell.node in names):
+                raise UsageError(
+                    f"{folder}: another command submits this fleet's jobs; look with `cnnbench fleet status`"
+                )
+        state.write(folder, made)
+        for cell in made.cells:
+            last = cell.last
+            if cell.node in names:
+                attempt = submit.begin_submission()
+                made = made.with_submissions({cell.node: (*cell.attempts, attempt)})
+                state.write(folder, made)
+                attempt = submit.submit(folder, made, cell.node, attempt)
+                made = made.with_submissions({cell.node: (*cell.attempts, attempt)})
+                state.write(folder, made)
+                refused += attempt.refused is not None
+                unsure += attempt.refused is None and attempt.job_id is None
+                job = (
+                    f"job {attempt.job_id}"
+                    if attempt.job_id is not None
+                    else node_status.describe_lost_submission(cell.node)
+                )
+                click.echo(f"{cell.node}: {attempt.refused or job}")
+            elif last is not None and last.refused is not None:
+                refused += 1
+                click.echo(f"{cell.node}: {last.refused}")
+    jobs = f"{len(names)} job{'' if len(names) == 1 else 's'}"
+    lost = f", {unsure} not known" if unsure else ""
+    click.echo(f"fleet {made.fleet_id}: {jobs} to submit, {refused} of {len(made.cells)} nodes refused{lost}", err=True)
+    return refused + unsure
+
+
+def _parse_sbatch_options(given: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for each in given:
+        name, _, value = each.lstrip("-").partition("=")
+        if not name:
+            raise UsageError(f"--sbatch {each!r}: not NAME or NAME=VALUE, such as account=lab")
+        found[name] = value
+    return found
+
+
+def _locate_suite(name: str) -> str:
+    """The suite's name, or its file's whole path: a node's job begins in another folder. Raises SuiteError."""
+    from cnnbench.plan.suite import find_suite, load_suite, suite_names
+
+    load_suite(find_suite(name))
+    return name if name in suite_names() and not Path(name).exists() else str(find_suite(name).resolve())
+
+
+def _parse_run_options(suites: Sequence[str], text: str | None) -> tuple[str, ...]:
+    """The options as words. Raises UsageError for what `cnnbench run` would not take, or what is the fleet's to say."""
+    from cnnbench.cli.run import run
+
+    try:
+        words = tuple(shlex.split(text or ""))
+    except ValueError as error:
+        raise UsageError(f"--run-options {text!r}: {error}; write it as a shell would read it") from error
+    try:  # no --help: it would print run's and end this command well
+        context = run.make_context("run", [*suites, *words], help_option_names=[])
+    except click.UsageError as error:
+        raise UsageError(f"--run-options {text!r}: {error.format_message()}") from error
+    ours = {"output", "resume", "run_id", "dry_run", "as_json", "nodes", "node_rank", "rdzv", "rdzv_timeout"}
+    given = [
+        name for name in sorted(ours) if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+    ]
+    if given or context.params["suites"] != tuple(suites):
+        raise UsageError(f"--run-options {text!r}: {', '.join(given) or 'further suites'} are not for these options")
+    return words

@@ -1,0 +1,199 @@
+"""How each node did, worked out anew whenever it is asked: from what Slurm last said of its job and from what lies in its folder.
+
+A run that has a final record for every job of its plan is done, whatever Slurm thinks of it. Else the newest job counts: it
+waits, it runs, or it ended too early, and then there is an outcome with the node, Slurm's state and its reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cnnbench.cluster import node_job, slurm
+from cnnbench.cluster.state import ClusterRun, NodeEntry, SlurmState, Submission
+from cnnbench.runner.run import list_pending_jobs
+from cnnbench.schema import Outcome, Status
+from cnnbench.store import Ledger
+
+NodeState = Literal["waiting", "running", "done", "failed"]
+_BY_STATE: dict[str, Status] = {
+    "TIMEOUT": "timeout",
+    "DEADLINE": "timeout",
+    "OUT_OF_MEMORY": "oom",
+    "CANCELLED": "interrupted",
+    "PREEMPTED": "interrupted",
+    "REVOKED": "interrupted",
+}
+"""What an early end was, by Slurm's state; any other is a crash: of the node, of the job, or of nobody knows what."""
+RESUME_HINT = "`cnnbench fleet run --resume` goes on"
+MAX_LOG_LINE = 300
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """One node of a fleet as it is now."""
+
+    entry: NodeEntry
+    state: NodeState
+    outcome: Outcome | None
+    """Why it failed; None for every other standing."""
+    ledger: Ledger | None
+    finished: int
+    """Jobs of the plan with a final record, failed ones too."""
+    planned: int | None
+    statuses: dict[str, int]
+    """Final records by how they ended."""
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+        return self.entry.node
+
+    @property
+    def not_ok(self) -> int:
+        """Jobs of the plan that ended, but not well."""
+        return sum(many for status, many in self.statuses.items() if status != "ok")
+
+    @property
+    def bad_jobs(self) -> str:
+        """The same by how they ended: `1 crashed, 3 oom`."""
+        return describe_bad_jobs(self.statuses)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether Slurm still has a job for it."""
+        last = self.entry.last
+        return last is not None and last.job_id is not None and not _is_over(last)
+
+
+def read_node_statuses(folder: Path, fleet: ClusterRun) -> tuple[NodeStatus, ...]:
+    """Every node of the fleet as it is now."""
+    return tuple(read_node_status(folder / cell.node, cell) for cell in fleet.cells)
+
+
+def read_node_status(place: Path, entry: NodeEntry) -> NodeStatus:
+    """One node, by its folder."""
+    ledger = node_job.newest_ledger(place)
+    todo = () if ledger is None else list_pending_jobs(ledger.header, ledger.records)
+    statuses = {} if ledger is None else statuses_of(ledger)
+    planned = None if ledger is None else len(ledger.header.plan)
+    finished = 0 if ledger is None else len(ledger.header.plan) - len(todo)
+
+    def make_status(state: NodeState, outcome: Outcome | None = None) -> NodeStatus:
+        return NodeStatus(entry, state, outcome, ledger, finished, planned, statuses)
+
+    last = entry.last
+    if ledger is not None and not todo:
+        return make_status("done")
+    if last is None:
+        return make_status(
+            "failed", Outcome(status="interrupted", message=f"node {entry.node}: nothing was submitted; {RESUME_HINT}")
+        )
+    if last.refused is not None or last.job_id is None:
+        why = last.refused or describe_lost_submission(entry.node)
+        return make_status("failed", Outcome(status="interrupted", message=f"node {entry.node}: {why}; {RESUME_HINT}"))
+    if not _is_over(last):
+        waits = last.said is None or last.said.state in slurm.WAITING
+        return make_status("waiting" if waits else "running")
+    return make_status("failed", _explain_failure(place, entry, last, last.said or SlurmState(state=slurm.UNKNOWN)))
+
+
+def statuses_of(ledger: Ledger) -> dict[str, int]:
+    """The run's final records by how they ended."""
+    return dict(Counter(each.outcome.status for each in ledger.records if each.outcome.status != "interrupted"))
+
+
+def describe_bad_jobs(statuses: Mapping[str, int]) -> str:
+    """Those that did not end well: `1 crashed, 3 oom`; empty where all did."""
+    return ", ".join(f"{many} {status}" for status, many in sorted(statuses.items()) if status != "ok")
+
+
+def describe_lost_submission(name: str) -> str:
+    """Of a node for which sbatch was asked and its answer was lost: the user was faster, or the disk full."""
+    job = node_job.job_name(name)
+    return (
+        f"it is not known whether its job was submitted: `squeue --me --name {job}` would show it; end it (`scancel`) "
+        "before another one"
+    )
+
+
+def _is_over(last: Submission) -> bool:
+    """By Slurm alone: while it still cleans up after a job, it does not say yet how the job ended."""
+    return last.said is not None and last.said.state in slurm.ENDED
+
+
+def _explain_failure(place: Path, entry: NodeEntry, last: Submission, slurm_state: SlurmState) -> Outcome:
+    """Why a job ended before its run did."""
+    assert last.job_id is not None
+    ended = _facts(node_job.end_path(place, last.job_id))
+    token = _facts(node_job.token_path(place, last.job_id))
+    where = (token or {}).get("node") or slurm_state.node or entry.node
+    status = _BY_STATE.get(slurm_state.state, "crashed")
+    if ended is not None:
+        code = ended.get("exit_code")
+        words = _read_last_line(node_job.log_path(place, last.job_id))
+        explanation = f"`cnnbench run` ended with {code}" + (f": {words}" if words else "")
+        status = "interrupted" if code == 130 and status == "crashed" else status
+    elif token is not None:
+        explanation = "it began and was ended from outside"
+    elif status == "interrupted" and slurm_state.node is None:
+        explanation = "it was ended before it began"
+    elif slurm_state.state in ("NODE_FAIL", "BOOT_FAIL"):
+        explanation = "it never began"
+    else:
+        explanation = _explain_never_began(place, last.job_id)
+    message = f"node {where}: Slurm job {last.job_id} {_describe_end(slurm_state)}: {explanation}; {RESUME_HINT}"
+    return Outcome(status=status, message=message)
+
+
+def _describe_end(slurm_state: SlurmState) -> str:
+    if slurm_state.state == slurm.UNKNOWN:
+        return "is no longer known to Slurm"
+    parts = [each for each in (slurm_state.reason, slurm_state.exit_code and f"exit {slurm_state.exit_code}") if each]
+    return f"ended as {slurm_state.state}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _explain_never_began(place: Path, job_id: str) -> str:
+    """No token: where Slurm's own log of the job can be read, Python did not come that far; else the folder is not shared."""
+    logs = sorted((place / node_job.SLURM_FOLDER).glob(f"{job_id}_*_log.*"))
+    if not logs:
+        return (
+            f"neither its token nor its log is in {place}: that folder is not shared with the node (or is slow to show new "
+            "files: ask again in a minute); choose a results directory on a file system that all nodes share"
+        )
+    words = next(filter(None, map(_read_last_line, reversed(logs))), "")
+    return f"it did not come as far as `cnnbench run`; see {logs[0].parent}" + (f": {words}" if words else "")
+
+
+def _read_last_line(path: Path) -> str:
+    """The last line of a log that says something; empty where there is none."""
+    try:
+        lines = path.read_bytes()[-4000:].decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    texts = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in texts if line.startswith("error:")]
+    return (errors or texts or [""])[-1][:MAX_LOG_LINE]
+
+
+def count_lines_before(place: Path, job_id: str) -> int | None:
+    """How many lines the node's ledger had when this job began; None where `cnnbench run` never began or came to its own end,
+    so that no process was cut off unrecorded.
+    """
+    token, ended = _facts(node_job.token_path(place, job_id)), _facts(node_job.end_path(place, job_id))
+    if token is None or (ended is not None and int(ended.get("exit_code", 0)) >= 0):  # below 0: killed by a signal
+        return None
+    lines = token.get("lines")
+    return lines if isinstance(lines, int) else 0
+
+
+def _facts(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,163 @@
+"""What a fleet is: the suites, what was asked of Slurm, and for each node the jobs submitted. One JSON file, written whole.
+
+Everybody who changes it holds its lock from reading to writing, so that no job's id is lost to a second command.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from cnnbench.errors import ClusterError, UsageError
+from cnnbench.schema import Frozen, current_suite_name
+
+FILE, LOCK = "fleet.json", "fleet.lock"
+VERSION = 1
+
+
+class SlurmState(Frozen):
+    """What Slurm last said of a job, in its own words."""
+
+    state: str = Field(description="RUNNING, TIMEOUT, NODE_FAIL and so on; UNKNOWN once Slurm has forgotten the job")
+    node: str | None = Field(default=None, description="where it ran; None for one that never did")
+    reason: str | None = None
+    exit_code: str | None = Field(default=None, description="code:signal, where the accounting says it")
+
+
+class Submission(Frozen):
+    """One job for a node, or why there was none."""
+
+    submitted_at: str
+    job_id: str | None = None
+    refused: str | None = Field(default=None, description="why nothing was submitted, in Slurm's own words")
+    said: SlurmState | None = None
+
+
+class NodeEntry(Frozen):
+    """The suites on one node. `kind` is what Slurm knows of such a node: cores, memory, GPUs, features."""
+
+    node: str
+    kind: str
+    attempts: tuple[Submission, ...] = ()
+
+    @property
+    def last(self) -> Submission | None:
+        """The newest attempt; None where nothing was tried yet."""
+        return self.attempts[-1] if self.attempts else None
+
+
+class SlurmRequest(Frozen):
+    """What sbatch is asked for, each node named besides."""
+
+    partition: str
+    constraint: str | None = None
+    gres: str | None = None
+    exclusive: bool = True
+    minutes: int
+    more: dict[str, str] = Field(default_factory=dict, description="further options of sbatch by long name")
+
+
+class ClusterRun(Frozen):
+    """One `fleet run` over all its resumes."""
+
+    kind: Literal["fleet"] = "fleet"
+    version: int = VERSION
+    fleet_id: str
+    created_at: str
+    results: str = Field(description="the tree the records are brought to")
+    suites: tuple[str, ...]
+    run_options: tuple[str, ...] = Field(default=(), description="handed to every node's `cnnbench run`")
+    request: SlurmRequest
+    cells: tuple[NodeEntry, ...]
+
+    def with_submissions(self, changed: dict[str, tuple[Submission, ...]]) -> ClusterRun:
+        """The fleet with these attempts, by node; the other nodes as they were."""
+        cells = (
+            cell.model_copy(update={"attempts": changed[cell.node]}) if cell.node in changed else cell
+            for cell in self.cells
+        )
+        return self.model_copy(update={"cells": tuple(cells)})
+
+
+def find_root(results: Path) -> Path:
+    """Where the fleets of a results tree are kept: beside it, since whatever lies in it is read as results."""
+    whole = results.resolve()
+    return whole.with_name(f"{whole.name}-fleet")
+
+
+def find(results: Path, fleet_id: str | None = None) -> Path:
+    """The folder of the newest fleet, or of the one whose id begins so. Raises UsageError, with those there are."""
+    root = find_root(results)
+    there = sorted(path.parent for path in root.glob(f"*/{FILE}"))
+    if not there:
+        raise UsageError(
+            f"{root}: no fleet there; start one with `cnnbench fleet run SUITE --partition P -o {results}`"
+        )
+    fitting = [path for path in there if path.name.startswith(fleet_id or "")]
+    if not fitting or (fleet_id is not None and len(fitting) > 1):
+        what = "several fleets begin so" if fitting else "no such fleet"
+        raise UsageError(f"--fleet {fleet_id}: {what}; there are: {', '.join(path.name for path in there)}")
+    return fitting[-1]
+
+
+def read(folder: Path) -> ClusterRun:
+    """The fleet in a folder. Raises FleetError where the file cannot be read or is none."""
+    path = folder / FILE
+    try:
+        raw = json.loads(path.read_bytes())
+        if isinstance(raw, dict) and isinstance(raw.get("version"), int) and raw["version"] > VERSION:
+            raise ClusterError(f"{path}: version {raw['version']} is newer than this cnnbench reads; upgrade cnnbench")
+        made = ClusterRun.model_validate(raw)
+        return made.model_copy(update={"suites": tuple(map(current_suite_name, made.suites))})
+    except OSError as error:
+        raise ClusterError(f"{path}: cannot read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ClusterError(f"{path}: not a fleet: field {where}: {first['msg']}; set the folder aside") from error
+    except ValueError as error:
+        raise ClusterError(f"{path}: not a fleet: no JSON; set the folder aside") from error
+
+
+def write(folder: Path, fleet: ClusterRun) -> None:
+    """The whole file in its place and on disk, or what was there before. Raises UsageError where it cannot be written."""
+    target = folder / FILE
+    temporary = folder / f".{secrets.token_hex(8)}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.write(fleet.model_dump_json(indent=1).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{target}: cannot write: {error.strerror}; choose another place with -o DIR") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Alone with this fleet's state; waits for whoever is. Raises UsageError where the lock cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UsageError(
+            f"{folder / LOCK}: cannot write: {error.strerror}; choose another place with -o DIR"
+        ) from error
+    try:
+        with suppress(OSError):  # a file system without locks: then two commands at a time are the user's care
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

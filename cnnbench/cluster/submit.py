@@ -1,0 +1,120 @@
+"""A job for a node, submitted through submitit (an optional dependency: the group `fleet`), and the script it hands to sbatch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cnnbench.cluster import node_job, slurm
+from cnnbench.cluster.state import ClusterRun, Submission
+from cnnbench.errors import UsageError
+
+_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
+
+
+def parse_minutes(text: str) -> int:
+    """Slurm's time (`90`, `1:30:00`, `2-0`, `1-12:30`) in minutes, seconds rounded up. Raises UsageError for anything else."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"--time {text!r}: not minutes, [hours:]minutes:seconds or days-hours[:minutes[:seconds]]")
+    parts = [int(each or 0) for each in match.group("first", "second", "third")]
+    if match["days"] is not None:
+        seconds = ((int(match["days"]) * 24 + parts[0]) * 60 + parts[1]) * 60 + parts[2]
+    elif match["third"] is not None:
+        seconds = (parts[0] * 60 + parts[1]) * 60 + parts[2]
+    else:
+        seconds = parts[0] * 60 + parts[1]
+    if seconds <= 0:
+        raise UsageError(f"--time {text}: no time at all")
+    return -(-seconds // 60)
+
+
+def require() -> None:
+    """Raises UsageError where submitit is not installed."""
+    _submitit()
+
+
+def make_script(folder: Path, fleet: ClusterRun, name: str) -> str:
+    """What sbatch would be given for this node. Raises UsageError where submitit is missing."""
+    executor = _executor(folder, fleet, name)
+    text: str = executor._make_submission_file_text(executor._submitit_command_str, "dry-run")
+    return text
+
+
+def begin_submission() -> Submission:
+    """What is to be on record before sbatch is asked: a job whose id is lost is then one that is not known, not none at all."""
+    return Submission(submitted_at=_now())
+
+
+def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -> Submission:
+    """Submit this node's job: the attempt with its id, or with why Slurm refused it; as it was where sbatch said neither.
+
+    Raises UsageError where submitit is missing, or where its files cannot be written (sbatch may have been asked by then).
+    """
+    submitit = _submitit()
+    executor = _executor(folder, fleet, name)
+    place = folder / name
+    try:
+        (place / node_job.SLURM_FOLDER).mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stderr(io.StringIO()):  # it prints what it then raises
+            job = executor.submit(node_job.run_here, str(place), fleet.suites, fleet.run_options)
+    except submitit.core.utils.FailedSubmissionError:  # sbatch took the job and said something that has no id in it
+        return submission
+    except submitit.core.utils.FailedJobError as error:
+        if not isinstance(error.__cause__, subprocess.CalledProcessError):  # sbatch was not heard to the end
+            return submission
+        words = "; ".join(line.removeprefix("sbatch: error: ") for line in str(error).splitlines() if line.strip())
+        return submission.model_copy(update={"refused": f"sbatch refused: {words or 'it says not why'}"})
+    except OSError as error:
+        raise UsageError(f"{place}: cannot write: {error.strerror}; choose another place with -o DIR") from error
+    return submission.model_copy(update={"job_id": str(job.job_id)})
+
+
+def make_refusal(why: slurm.Node) -> Submission:
+    """Nothing submitted for a node that takes no jobs: it would wait for ever."""
+    return Submission(submitted_at=_now(), refused=f"Slurm has it as {why.why_not}; nothing was submitted")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _submitit() -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise UsageError(
+            "fleets are submitted through the package submitit, which is not installed: pip install 'cnnbench[fleet]'"
+        ) from error
+    return submitit
+
+
+def _executor(folder: Path, fleet: ClusterRun, name: str) -> Any:
+    """One whole node, once: a measurement is not to be started again behind its back, and `--resume` is there for that.
+
+    Without srun: the batch step has all of the allocation, and nothing binds it to a core. bash is to outlive a SIGTERM, so
+    that `cnnbench run`, which gets it too, has time to record what was interrupted.
+    """
+    executor = _submitit().SlurmExecutor(folder=folder / name / node_job.SLURM_FOLDER)
+    asked = fleet.request
+    more: dict[str, object] = {"no-requeue": True} | ({"mem": "0"} if asked.exclusive else {})
+    executor.update_parameters(
+        job_name=node_job.job_name(name),
+        partition=asked.partition,
+        nodelist=name,
+        nodes=1,
+        constraint=asked.constraint,
+        gres=asked.gres,
+        exclusive=True if asked.exclusive else None,
+        time=asked.minutes,
+        setup=["trap : TERM"],
+        use_srun=False,
+        wckey=None,
+        additional_parameters=more | {key: value or True for key, value in asked.more.items()},
+    )
+    return executor

@@ -1,0 +1,237 @@
+"""What the operating system says about the machine this moment: load, stolen and throttled time, clock, energy.
+
+Read from /proc and /sys alone, whose places are arguments so that tests can lay out a tree of their own. Control
+groups are read in both versions, since containers still meet both. Every function answers a value or raises
+`MissingSensor` with the reason; `telemetry.sample` turns that into a line of the record.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+CLOCKS_SAMPLED = 8
+"""Cores whose clock is read: on some kernels each read waits for an interrupt on that core."""
+
+PACKAGE_CEILING_WATTS = 1000.0
+"""No CPU package draws more, so a RAPL counter cannot have wrapped sooner than its range over this."""
+
+
+class MissingSensor(Exception):
+    """This machine does not show this value; the message says why."""
+
+
+def read_text(path: Path) -> str:
+    """A small file's text, stripped. Raises MissingSensor when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        raise MissingSensor(f"{path}: {error.strerror or type(error).__name__}") from error
+
+
+def read_number(path: Path) -> float:
+    """A file that holds one number. Raises MissingSensor."""
+    return _number(read_text(path), path)
+
+
+def _number(text: str, path: Path) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise MissingSensor(f"{path}: {text[:40]!r} is not a number") from error
+
+
+def load_1min(proc: Path) -> float:
+    """Processes running or waiting, averaged over one minute."""
+    path = proc / "loadavg"
+    return _number(read_text(path).partition(" ")[0], path)
+
+
+def steal_seconds(proc: Path) -> float:
+    """Time the hypervisor gave to others while a core had work, since boot, all cores (proc(5), /proc/stat field 8)."""
+    path = proc / "stat"
+    fields = read_text(path).partition("\n")[0].split()
+    if len(fields) < 9 or fields[0] != "cpu":
+        raise MissingSensor(f"{path}: no steal column")
+    return _number(fields[8], path) / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_pressure_seconds(proc: Path) -> float:
+    """Time in which some task waited for a core, since boot (the kernel's Documentation/accounting/psi.rst)."""
+    path = proc / "pressure/cpu"
+    match = re.search(r"^some .*total=(\d+)", read_text(path), re.MULTILINE)
+    if match is None:
+        raise MissingSensor(f"{path}: no total")
+    return int(match[1]) / 1e6
+
+
+def cgroup_directories(controller: str, proc: Path, sys: Path) -> Iterator[Path]:
+    """The directories of this process's control group for a controller, innermost first, up to the root.
+
+    Version 1 has a tree a controller, version 2 one for all (at `unified` where both are mounted). In a container the
+    path may be the host's and absent here: then only the visible root is left.
+    """
+    base = sys / "fs/cgroup"
+    for line in _lines(proc / "self/cgroup"):
+        _, names, path = [*line.split(":", 2), "", ""][:3]
+        if names and controller not in names.split(","):
+            continue
+        for mount in (base / names, base / controller) if names else (base, base / "unified"):
+            if not mount.is_dir() or (not names and not (mount / "cgroup.controllers").exists()):
+                continue
+            yield from _walk_up(mount, path)
+            break
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return read_text(path).splitlines()
+    except MissingSensor:
+        return []
+
+
+def _walk_up(mount: Path, inner: str) -> Iterator[Path]:
+    parts = [part for part in inner.split("/") if part]
+    if ".." in parts:
+        parts = []
+    for length in range(len(parts), -1, -1):
+        directory = mount.joinpath(*parts[:length])
+        if directory.is_dir():
+            yield directory
+
+
+def cgroup_cpu_limit(proc: Path, sys: Path) -> float | None:
+    """CPU quota over period, in cores: the tightest on the way up; None without one."""
+    limits = [limit for directory in cgroup_directories("cpu", proc, sys) if (limit := _quota(directory)) is not None]
+    return min(limits, default=None)
+
+
+def _quota(directory: Path) -> float | None:
+    """Version 2 holds `200000 100000` or `max 100000`; version 1 two files, with -1 for none."""
+    try:
+        if (directory / "cpu.max").exists():
+            quota, period = [*read_text(directory / "cpu.max").split(), "100000"][:2]
+        else:
+            quota, period = read_text(directory / "cpu.cfs_quota_us"), read_text(directory / "cpu.cfs_period_us")
+        return float(quota) / float(period) if float(quota) > 0 and quota != "max" else None
+    except (MissingSensor, ValueError, ZeroDivisionError):
+        return None
+
+
+def cgroup_memory_limit(proc: Path, sys: Path) -> int | None:
+    """The tightest memory limit on the way up, in bytes; None without one (version 1 then shows nearly 2^63)."""
+    limits: list[int] = []
+    for directory in cgroup_directories("memory", proc, sys):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = next(iter(_lines(directory / name)), "")
+            if text.isdigit() and int(text) < 1 << 60:
+                limits.append(int(text))
+    return min(limits, default=None)
+
+
+def cgroup_cpus(proc: Path, sys: Path) -> frozenset[int] | None:
+    """The cores of this process's cpuset; None where no cpuset is visible."""
+    for directory in cgroup_directories("cpuset", proc, sys):
+        for name in ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"):
+            cores = parse_cpu_list(next(iter(_lines(directory / name)), ""))
+            if cores:
+                return cores
+    return None
+
+
+def parse_cpu_list(text: str) -> frozenset[int]:
+    """`0-2,5` as {0, 1, 2, 5}; what is no list is empty."""
+    cores: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if match is None:
+            return frozenset()
+        cores.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return frozenset(cores)
+
+
+def cgroup_throttled_seconds(proc: Path, sys: Path) -> float:
+    """Time this process's control groups were held back by their quotas, since they were made, levels added."""
+    total: float | None = None
+    for directory in cgroup_directories("cpu", proc, sys):
+        text = "\n".join(_lines(directory / "cpu.stat"))
+        for pattern, scale in ((r"^throttled_usec (\d+)", 1e6), (r"^throttled_time (\d+)", 1e9)):
+            match = re.search(pattern, text, re.MULTILINE)
+            if match is not None:
+                total = (total or 0.0) + int(match[1]) / scale
+    if total is None:
+        raise MissingSensor("no control group with CPU accounting is visible")
+    return total
+
+
+def cpu_clock_hertz(proc: Path, sys: Path) -> float:
+    """The clock the first eight cores run at, their mean.
+
+    A virtual machine shows one nominal clock that never changes: that is no measurement, and raises MissingSensor.
+    """
+    clocks = []
+    for core in range(CLOCKS_SAMPLED):
+        try:
+            clocks.append(read_number(sys / f"devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq") * 1e3)
+        except MissingSensor:
+            break
+    if clocks:
+        return sum(clocks) / len(clocks)
+    text = read_text(proc / "cpuinfo")
+    shown = [float(value) for value in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", text, re.MULTILINE)]
+    if not shown:
+        raise MissingSensor("neither cpufreq nor /proc/cpuinfo shows a clock")
+    if re.search(r"^flags\s*:.*\bhypervisor\b", text, re.MULTILINE):
+        raise MissingSensor(f"the virtual machine shows only a nominal clock ({shown[0]:.0f} MHz)")
+    return sum(shown) / len(shown) * 1e6
+
+
+class RaplCounter:
+    """Joules of all CPU packages since the first reading's wrap, from RAPL's sysfs (root only; absent in most VMs).
+
+    Each package's counter starts again at `max_energy_range_uj`; wraps are added back, package by package. Between two
+    readings further apart than a counter's range over 1 kW it may have wrapped unseen: then the value is missing.
+    """
+
+    def __init__(self, sys: Path, now_seconds: Callable[[], float] = time.monotonic) -> None:
+        self._sys = sys
+        self._now_seconds = now_seconds
+        self._last: dict[str, float] = {}
+        self._added: dict[str, float] = {}
+        self._read_at: float | None = None
+
+    def read_joules(self) -> float:
+        """The sum over packages. Raises MissingSensor."""
+        packages = list(self._packages())
+        if not packages:
+            raise MissingSensor("no RAPL package under /sys/class/powercap")
+        now = self._now_seconds()
+        since, self._read_at = (None if self._read_at is None else now - self._read_at), now
+        total, unseen = 0.0, None
+        for directory in packages:
+            energy = read_number(directory / "energy_uj") / 1e6
+            scope = read_number(directory / "max_energy_range_uj") / 1e6
+            if not 0 <= energy <= scope:
+                raise MissingSensor(f"RAPL reads {energy:g} J, outside its range of 0 to {scope:g} J")
+            name = directory.name
+            if since is not None and since > scope / PACKAGE_CEILING_WATTS:
+                unseen = f"RAPL's {scope:.0f} J counter may have wrapped unseen in {since:.0f} s"
+            last = self._last.get(name, 0.0)
+            if energy < last:
+                self._added[name] = self._added.get(name, 0.0) + scope
+                if since is not None and energy + scope - last > since * PACKAGE_CEILING_WATTS:
+                    unseen = f"RAPL's counter was reset (it read {last:.0f} J, then {energy:.0f} J {since:.1f} s later)"
+            self._last[name] = energy
+            total += energy + self._added.get(name, 0.0)
+        if unseen is not None:
+            raise MissingSensor(unseen)
+        return total
+
+    def _packages(self) -> Iterator[Path]:
+        """Top-level zones named package-N; `psys` and the parts of a package would be counted twice."""
+        for directory in sorted((self._sys / "class/powercap").glob("intel-rapl:*")):
+            if directory.name.count(":") == 1 and next(iter(_lines(directory / "name")), "").startswith("package"):
+                yield directory

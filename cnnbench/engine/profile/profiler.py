@@ -1,0 +1,157 @@
+"""One profile from attach to answer: the step built as for a measurement, timed plainly, run under the profiler,
+and timed plainly again.
+
+Every time here is for reading a profile and none for a table of speeds: there is no canary and no gate.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function, supported_activities
+
+from cnnbench.devices import Attached, backend
+from cnnbench.engine import tuned, user_workload
+from cnnbench.engine.build import apply_settings, build
+from cnnbench.engine.profile.annotations import annotate_step
+from cnnbench.engine.profile.breakdown import (
+    ALL_STEPS,
+    ANNOTATION,
+    STEP,
+    HostSpan,
+    Interval,
+    break_down_device,
+    break_down_host,
+)
+from cnnbench.engine.profile.operator_groups import NATIVE
+from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.timing import disable_gc, time_blocks, warm_up
+from cnnbench.engine.training import TimedStep, Training
+from cnnbench.errors import DataError
+from cnnbench.profile_model import Breakdown, Profile, ProfileRequest
+from cnnbench.schema import Outcome, WorkerInput
+
+ACTIVITIES = {"cuda": ProfilerActivity.CUDA, "xpu": ProfilerActivity.XPU}
+"""By the kind of device attached (ROCm is torch's cuda); torch's profiler sees no others."""
+PLAIN_BLOCKS = 3
+"""On accelerators, where only a block of steps can be timed without changing it."""
+MICRO = 1e-6
+_HOST: Any = torch.autograd.DeviceType.CPU  # type: ignore[attr-defined]
+
+
+def profile_job(worker_input: WorkerInput, progress: ProgressWriter, request: ProfileRequest) -> Outcome:
+    """Profile the job's step and write the answer (and the trace) where the request says.
+
+    `block_steps` steps of the job are profiled after `warmup_steps`. Raises what the work raises; see engine.process.
+    """
+    job = worker_input.job
+    user_workload.load(worker_input)
+    attached = backend(job.device).attach(threads=job.threads)
+    apply_settings(job, attached)
+    timed = build(
+        job, None if worker_input.data_dir is None else Path(worker_input.data_dir), attached, begin=progress.phase
+    )
+    progress.phase("warm-up")
+    warm_up(timed.step, attached.synchronize, job.warmup_steps)
+    progress.phase("without the profiler")
+    before = plain_seconds(timed, attached, job.block_steps)
+    progress.phase("with the profiler")
+    recorded = run_profiler(timed, attached, job.block_steps)
+    progress.phase(
+        "without the profiler again"
+    )  # so that a machine that slows down does not look like the profiler's cost
+    plain = before + plain_seconds(timed, attached, job.block_steps)
+    breakdown, notes = break_down(recorded, attached.kind)
+    if request.trace_path is not None:
+        progress.phase("trace")
+        write_trace(recorded, Path(request.trace_path))
+    answer = Profile(
+        plain_seconds=plain,
+        profiled_steps=job.block_steps,
+        breakdown=breakdown,
+        tuned_rung=timed.recorded_settings.get(tuned.VARIANT_SETTING) if isinstance(timed, Training) else None,
+        notes=notes,
+    )
+    Path(request.answer_path).write_text(answer.model_dump_json())
+    return Outcome(status="ok")
+
+
+def plain_seconds(timed: TimedStep, attached: Attached, steps: int) -> tuple[float, ...]:
+    """Seconds of each of half as many steps on a CPU; elsewhere a step's mean in each of a few blocks of `steps` queued ones."""
+    blocks, length = (-(-steps // 2), 1) if attached.kind == "cpu" else (PLAIN_BLOCKS, steps)
+    with disable_gc():
+        found = time_blocks(
+            timed.step,
+            attached.synchronize,
+            steps=timed.steps if isinstance(timed, Training) else None,
+            blocks=blocks,
+            steps_per_block=length,
+        )
+    return tuple(seconds / length for seconds in found)
+
+
+def run_profiler(timed: TimedStep, attached: Attached, steps: int) -> Any:
+    """The profiler after `steps` steps; one before them takes what the first use of a profiler costs, and does not count."""
+    activities = {ProfilerActivity.CPU, ACTIVITIES.get(attached.kind, ProfilerActivity.CPU)} & supported_activities()  # type: ignore[no-untyped-call]
+    with annotate_step(timed), disable_gc(), profile(activities=sorted(activities, key=str)) as profiler:
+        with record_function(f"{ANNOTATION}not counted"):
+            timed.step()
+            attached.synchronize()
+        with record_function(ALL_STEPS):
+            for _ in range(steps):
+                with record_function(STEP):
+                    timed.step()
+            attached.synchronize()
+    return profiler
+
+
+def break_down(profiler: Any, kind: str) -> tuple[Breakdown, tuple[str, ...]]:
+    """The steps taken apart as the device allows, and what a reader must know of it."""
+    events = list(profiler.events())
+    spans = [_span(event) for event in events if event.device_type == _HOST]
+    if kind == "cpu":
+        return break_down_host(spans), ()
+    intervals = [
+        Interval(event.name, event.time_range.start * MICRO, event.time_range.end * MICRO)
+        for event in events
+        if event.device_type != _HOST and not _is_annotation(event)
+    ]
+    if not intervals:
+        why = (
+            f"torch's profiler saw nothing on the {kind} device: shares are of the host's time, which queues and waits"
+        )
+        return break_down_host(spans), (why,)
+    return break_down_device(spans, intervals), ()
+
+
+def write_trace(profiler: Any, path: Path) -> None:
+    """The profile as a Chrome trace, whole or not at all. Raises DataError where it cannot be written."""
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        profiler.export_chrome_trace(str(partial))
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch complains of a full disk on standard error and leaves no file
+        raise DataError(f"{path}: the trace cannot be written: {error}") from error
+
+
+def _span(event: Any) -> HostSpan:
+    parents: list[str] = []
+    around = event.cpu_parent
+    while around is not None:
+        parents.append(around.name)
+        around = around.cpu_parent
+    return HostSpan(
+        name=event.name,
+        begin=event.time_range.start * MICRO,
+        end=event.time_range.end * MICRO,
+        self_seconds=event.self_cpu_time_total * MICRO,
+        parents=tuple(reversed(parents)),
+        kernels=tuple((kernel.name, kernel.duration * MICRO) for kernel in event.kernels),
+        annotation=_is_annotation(event) and not event.name.startswith(NATIVE),
+    )
+
+
+def _is_annotation(event: Any) -> bool:
+    return bool(event.is_user_annotation) or event.name.startswith(ANNOTATION)

@@ -1,0 +1,117 @@
+"""One timing of any work under pytest-benchmark's fixture, by the rules of a trial: warmed up, synchronised, no collector.
+
+Enters pytest-benchmark's `benchmark` fixture and a callable; leaves the fixture's own statistics of the rounds, and in its
+`extra_info` what they mean: FLOP/s, images/s, memory high-water marks, device and torch. Rounds of one process are not
+independent, whatever statistics are made of them: n is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from cnnbench.devices import Attached, backend
+from cnnbench.engine import memory, torch_info
+from cnnbench.engine.timing import disable_gc
+from cnnbench.errors import DeviceError
+
+T = TypeVar("T")
+
+
+class Benchmark(Protocol):
+    """pytest-benchmark's fixture, as far as it is used here."""
+
+    extra_info: dict[str, Any]
+    stats: Any
+    """Its statistics by name once it has run, None before and where benchmarks are disabled."""
+
+    @property
+    def enabled(self) -> bool:
+        """False under `--benchmark-disable`: the target is then called once and nothing is timed."""
+        ...
+
+    def pedantic(self, target: Callable[[], T], *, rounds: int) -> T:
+        """Time `rounds` calls of the target and return what the last one gave."""
+        ...
+
+
+def measure(
+    benchmark: Benchmark,
+    work: Callable[[], T],
+    *,
+    device: str,
+    calls: int = 1,
+    rounds: int = 8,
+    warmup_rounds: int = 2,
+    flops: int | None = None,
+    images: int | None = None,
+) -> T:
+    """Time `rounds` rounds of `calls` calls of `work`, each with one synchronisation at its end; returns the last result.
+
+    `device` is where the work runs, `cpu` or `cuda:0`: a wrong one means a wrong time. `flops` and `images` are those of
+    one call (`workloads.flops_per_step` has a training step's). `extra_info` gets `device`, `device_name`, `torch`,
+    `threads`, `calls_per_round`, `flops`, `flops_per_second` and `images_per_second` (of the median round),
+    `host_peak_bytes`, `device_peak_bytes` (allocated) and `device_reserved_peak_bytes`, None where unknown; the marks
+    begin after warm-up. Raises DeviceError for a device that torch cannot use.
+    """
+    attached = _attach(device)
+
+    def one_round() -> T:
+        for _ in range(calls - 1):
+            work()
+        result = work()
+        attached.synchronize()
+        return result
+
+    if benchmark.enabled:
+        for _ in range(warmup_rounds):
+            one_round()
+    attached.synchronize()
+    attached.reset_peaks()
+    memory.reset_host_peak()
+    with disable_gc():
+        result = benchmark.pedantic(one_round, rounds=rounds)
+    allocated, reserved = attached.peaks()
+    median = None if benchmark.stats is None else float(benchmark.stats["median"])
+    benchmark.extra_info |= {
+        **_place(device),
+        "calls_per_round": calls,
+        "flops": flops,
+        "flops_per_second": _rate(flops, calls, median),
+        "images_per_second": _rate(images, calls, median),
+        "host_peak_bytes": memory.host_peak_bytes(),
+        "device_peak_bytes": allocated,
+        "device_reserved_peak_bytes": reserved,
+    }
+    return result
+
+
+def _attach(device: str) -> Attached:
+    """The device in this process. A second GPU is refused: it would be the first that is waited for."""
+    if device.partition(":")[2] not in ("", "0"):
+        raise DeviceError(f"device {device!r}: a test has the first of its kind; choose it with CUDA_VISIBLE_DEVICES")
+    return backend(device).attach(threads=None)
+
+
+def _place(device: str) -> dict[str, Any]:
+    kind = device.partition(":")[0]
+    name = next((each for id_, each in _names().items() if id_.partition(":")[0] == kind), None)
+    return {
+        "device": device,
+        "device_name": name,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+@cache
+def _names() -> dict[str, str]:
+    """Names of the accelerators by id; the CPU's stands in the machine's facts."""
+    return {device.id: device.name for device in torch_info.collect_torch_info()[1]}
+
+
+def _rate(count: int | None, calls: int, seconds: float | None) -> float | None:
+    return None if count is None or not seconds else count * calls / seconds

@@ -1,0 +1,224 @@
+"""One worker's TensorBoard run: what its trial measured, its weights before and after, its graph, its job, its machine.
+
+All of it is written when the measuring is over, from the finished trial; between start and stop nothing of this runs. Enters
+a trial and the weights it ended with; leaves a folder with one event file, whole or not at all. What goes wrong here never
+costs the record: it becomes a note in the trial's settings (`schema.TENSORBOARD_NOTE`), shown as a warning.
+
+Steps are optimiser steps. The wall time of a point of the training is the time its block ended by the trial's own clock,
+so that TensorBoard's relative axis shows seconds of training rather than the moment of writing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from collections.abc import Mapping
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cnnbench import units, workloads
+from cnnbench.engine.training import TimedStep
+from cnnbench.schema import TENSORBOARD_NOTE, Device, Evaluation, Job, Trial, WorkerInput
+
+Weights = Mapping[str, torch.Tensor]
+"""Parameters by name, float32, on the CPU."""
+
+
+def copy_weights(timed: TimedStep) -> Weights:
+    """A copy of every parameter as it is now; none of what has no network."""
+    network = _network_of(timed)
+    if network is None:
+        return {}
+    return {name: each.detach().to("cpu", torch.float32, copy=True) for name, each in network.named_parameters()}
+
+
+def add_tensorboard_run(worker_input: WorkerInput, timed: TimedStep, trial: Trial, end_weights: Weights) -> Trial:
+    """Write the run where one was asked for; the trial, with a note where that failed in whole or in part.
+
+    Puts the network back to its first weights, whose histogram is written too: nothing may be measured after this.
+    """
+    if worker_input.tensorboard_dir is None:
+        return trial
+    try:
+        timed.reset()
+        note = write_run(Path(worker_input.tensorboard_dir), worker_input, trial, copy_weights(timed), end_weights)
+    except Exception as error:  # noqa: BLE001  a disk that is full, a version that does not fit: the record matters more
+        note = f"none was written: {_summarize_error(error)}"
+    return trial if note is None else trial.model_copy(update={"settings": trial.settings | {TENSORBOARD_NOTE: note}})
+
+
+def write_run(
+    directory: Path, worker_input: WorkerInput, trial: Trial, start_weights: Weights, end_weights: Weights
+) -> str | None:
+    """Write the run into `directory`, made anew; what had to be left out of it, or None. Raises OSError where it cannot be.
+
+    A product has scalars and the machine, a network its weights, graph and hyper-parameters too.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    job, partial = worker_input.job, directory.with_name(f"{directory.name}.partial")
+    for leftover in (partial, directory):  # of a worker that was interrupted while it wrote
+        shutil.rmtree(leftover, ignore_errors=True)
+    note: str | None = None
+    try:
+        writer: Any = SummaryWriter(str(partial))
+        try:
+            _write_scalars(writer, job, trial)
+            writer.add_text("machine", machine_text(worker_input), 0)
+            if end_weights:
+                _write_histograms(writer, start_weights, 0)
+                _write_histograms(writer, end_weights, trial.steps)
+                _write_hyperparameters(writer, job, trial)
+                note = _write_graph(writer, job)
+        finally:
+            writer.close()
+        partial.rename(directory)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return note
+
+
+def final_metrics(job: Job, trial: Trial) -> dict[str, float]:
+    """The trial in a few figures, by tag, SI base units; what was not measured is left out. Of ranks, which each draw a share of
+    the batch, images are those of all.
+    """
+    seconds, flops = sum(trial.block_seconds), workloads.flops_per_step(job)
+    found: dict[str, float | None] = {
+        "final/loss": trial.final_loss,
+        "final/test_accuracy": _compute_accuracy(trial.test),
+        "final/step_seconds": seconds / trial.steps,
+        "final/images_per_second": job.batch_size * trial.steps / seconds if trial.images else None,
+        "final/flops_per_second": flops * trial.steps / seconds,
+        "final/time_to_accuracy_seconds": trial.job_seconds if reached_target(job, trial) else None,
+    }
+    return {tag: value for tag, value in found.items() if value is not None}
+
+
+def reached_target(job: Job, trial: Trial) -> bool:
+    """Whether the last evaluation of a training to an accuracy reached its target."""
+    share = _compute_accuracy(trial.epoch_evaluations[-1]) if trial.epoch_evaluations else None
+    return job.target is not None and share is not None and share >= job.target
+
+
+def machine_text(worker_input: WorkerInput) -> str:
+    """The machine, its processor and the software as a Markdown table."""
+    machine, software, job = worker_input.machine, worker_input.software, worker_input.job
+    rows: list[tuple[str, str | None]] = [("device", job.device)]
+    if machine is not None:
+        device = next((each for each in machine.devices if each.id == job.device), None)
+        memory = min(machine.memory_bytes, machine.memory_limit_bytes or machine.memory_bytes)
+        rows += [
+            ("processor", _processor(device)),
+            ("machine", machine.id),
+            ("CPU", f"{machine.cpu_name}, {machine.cores_allowed} of {machine.cores_logical} cores allowed"),
+            ("memory", units.data_size(memory)),
+            ("system", f"{machine.os}, kernel {machine.kernel}"),
+            ("hypervisor", machine.hypervisor),
+        ]
+    if software is not None:
+        rows += [
+            ("torch", f"{software.torch} ({software.torch_build})"),
+            ("cuDNN", software.cudnn),
+            ("BLAS", software.blas),
+            ("Python", software.python),
+            ("cnnbench", " ".join(filter(None, (software.cnnbench, (software.git_commit or "")[:12])))),
+        ]
+    lines = [f"| {name} | {_cell(text)} |" for name, text in rows if text]
+    return "\n".join(("| what | value |", "|---|---|", *lines))
+
+
+def _processor(device: Device | None) -> str | None:
+    if device is None:
+        return None
+    memory = f", {units.data_size(device.memory_bytes)}" if device.memory_bytes else ""
+    return f"{device.name}{memory}{f', driver {device.driver}' if device.driver else ''}"
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell and is not taken for HTML."""
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+
+
+def _write_scalars(writer: Any, job: Job, trial: Trial) -> None:
+    clock = _StepClock(trial)
+    for number, loss in enumerate(trial.first_losses, start=1):
+        writer.add_scalar("loss/warm-up", loss, number)
+    for number, loss in enumerate(trial.losses, start=1):
+        clock.point(writer, "loss/training", loss, number * trial.steps_per_block)
+    flops = workloads.flops_per_step(job)
+    for number, seconds in enumerate(trial.block_seconds, start=1):
+        step = number * trial.steps_per_block
+        clock.point(writer, "speed/step_seconds", seconds / trial.steps_per_block, step)
+        if trial.images:
+            clock.point(writer, "speed/images_per_second", job.batch_size * trial.steps_per_block / seconds, step)
+        clock.point(writer, "speed/flops_per_second", flops * trial.steps_per_block / seconds, step)
+    for evaluation in trial.epoch_evaluations:
+        tag = "accuracy/test" if job.clock == "accuracy" else "accuracy/sample"
+        clock.point(writer, tag, evaluation.correct / evaluation.images, evaluation.after_steps)
+    if trial.test is not None and job.clock != "accuracy":
+        clock.point(writer, "accuracy/test", trial.test.correct / trial.test.images, trial.test.after_steps)
+    for tag, value in final_metrics(job, trial).items():
+        clock.point(writer, tag, value, trial.steps)
+
+
+class _StepClock:
+    """When each step was done, as if the last had been done now: pre-training first, then block by block."""
+
+    def __init__(self, trial: Trial) -> None:
+        ends = list(accumulate(trial.block_seconds, initial=trial.pretraining_seconds or 0.0))
+        self._began, self._ends, self._steps_per_block = time.time() - ends[-1], ends, trial.steps_per_block
+
+    def point(self, writer: Any, tag: str, value: float, step: int) -> None:
+        block = min(step // max(1, self._steps_per_block), len(self._ends) - 1)
+        writer.add_scalar(tag, value, step, walltime=self._began + self._ends[block])
+
+
+def _write_histograms(writer: Any, weights: Weights, step: int) -> None:
+    """A histogram a parameter; values that are no numbers, as after a divergence, are left out."""
+    for name, values in weights.items():
+        finite = values[torch.isfinite(values)]
+        if finite.numel():
+            writer.add_histogram(f"weights/{name}", finite.numpy(), step)
+
+
+def _write_hyperparameters(writer: Any, job: Job, trial: Trial) -> None:
+    """What `SummaryWriter.add_hparams` writes, but into this run: that method would make another one beside it."""
+    from torch.utils.tensorboard.summary import hparams
+
+    parameters = job.model_dump(exclude_none=True)
+    for summary in hparams(parameters, final_metrics(job, trial)):  # type: ignore[no-untyped-call]
+        writer.file_writer.add_summary(summary)
+
+
+def _write_graph(writer: Any, job: Job) -> str | None:
+    """Trace a network of its own, not the one that was timed, in evaluation mode; why that could not be, or None."""
+    try:
+        workload = workloads.get(job.workload).with_variant(job.pool, job.activation)
+        copy = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.jit.trace, which TensorBoard's graph needs, is deprecated
+            writer.add_graph(copy, torch.zeros(1, *workload.input_shape))
+    except Exception as error:  # noqa: BLE001  a network that cannot be traced: the rest of the run is good
+        return f"its graph is missing: {_summarize_error(error)}"
+    return None
+
+
+def _network_of(timed: TimedStep) -> torch.nn.Module | None:
+    found = getattr(timed, "network", None)
+    return found if isinstance(found, torch.nn.Module) else None
+
+
+def _compute_accuracy(evaluation: Evaluation | None) -> float | None:
+    return None if evaluation is None else evaluation.correct / evaluation.images
+
+
+def _summarize_error(error: Exception) -> str:
+    """The error in a line, without a path in it: ledgers are published."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    first = next(iter(text.strip().splitlines()), "")
+    return f"{type(error).__name__}: {first[:300]}"

@@ -1,0 +1,106 @@
+"""The timed region: what is timed, in which pieces, by the clock that the job names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from cnnbench.devices import Attached
+from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
+from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.timing import JobTiming, OnSteps, disable_gc, time_blocks, time_job
+from cnnbench.engine.training import TimedStep, Training
+from cnnbench.engine.tuned.recipe_clock import RecipeSteps
+from cnnbench.errors import WorkloadError
+from cnnbench.schema import Evaluation, Job
+
+ALL_IMAGES = 10_000
+
+
+def steps_per_block(job: Job) -> int:
+    """Optimiser steps of one block: of an epoch under the job clock, between two looks under the accuracy clock."""
+    return {"steady": job.block_steps, "accuracy": job.evaluate_every}.get(job.clock, job.steps_per_epoch) or 0
+
+
+def time_region(
+    job: Job,
+    timed: TimedStep,
+    attached: Attached,
+    progress: ProgressWriter,
+    losses: list[torch.Tensor],
+    group: ProcessGroup = SINGLE,
+) -> JobTiming:
+    """Time it, by the clock the job names; a steady job's blocks come back as `epoch_seconds`."""
+    report: OnSteps | None = progress.count if progress.wanted else None
+    note, synchronize = _make_loss_recorder(timed, losses), group.synchronizer(attached)
+    if job.clock == "steady":
+        progress.phase("timed", job.blocks * job.block_steps)
+        with disable_gc():
+            blocks = time_blocks(
+                timed.step,
+                synchronize,
+                steps=timed.steps if isinstance(timed, Training) else None,
+                blocks=job.blocks,
+                steps_per_block=job.block_steps,
+                after_block=note,
+                on_steps=report,
+            )
+        return JobTiming(sum(blocks), 0.0, blocks, (), False)
+    if job.epochs is None or job.steps_per_epoch is None or not isinstance(timed, Training):
+        raise WorkloadError(f"clock {job.clock!r} needs a training workload, epochs and steps_per_epoch")
+    length, images = job.epochs, job.epoch_eval_images
+    stop: Callable[[int, int], bool] | None = _all_correct if job.stop_when_all_right else None
+    if job.clock == "accuracy":
+        if job.target is None or not job.evaluate_every:
+            raise WorkloadError("clock 'accuracy' needs target and evaluate_every")
+        length, images, stop = (
+            job.epochs * job.steps_per_epoch // job.evaluate_every,
+            ALL_IMAGES,
+            make_target_test(job.target),
+        )
+    training: Training | RecipeSteps = timed
+    before: Callable[[], int] | None = timed.pretrain
+    if job.clock == "recipe":
+        training = by_recipe = RecipeSteps(job, timed)
+        before, images = by_recipe.read_dataset, ALL_IMAGES
+    steps = steps_per_block(job)
+    progress.phase("timed", length * steps)
+    with disable_gc():
+        return time_job(
+            training.step,
+            synchronize,
+            epochs=length,
+            steps_per_epoch=steps,
+            steps=training.steps,
+            steps_per_launch=training.steps_per_launch,
+            evaluate=(lambda: timed.count_correct(images)) if images else None,
+            stop=stop,
+            pretrain=before,
+            after_epoch=note,
+            report=report,
+        )
+
+
+def _all_correct(correct: int, images: int) -> bool:
+    return correct == images
+
+
+def make_target_test(target: float) -> Callable[[int, int], bool]:
+    """The rule that the gates judge the record by, so that neither rounds otherwise."""
+    return lambda correct, images: Evaluation(after_steps=0, images=images, correct=correct, seconds=0.0).reaches(
+        target
+    )
+
+
+def _make_loss_recorder(timed: TimedStep, losses: list[torch.Tensor]) -> Callable[[], None] | None:
+    """Notes a block's last loss as it lies on the device: read when the clock has stopped."""
+    if not isinstance(timed, Training):
+        return None
+
+    def keep() -> None:
+        loss = timed.last_loss()
+        if loss is not None:
+            losses.append(loss)
+
+    return keep

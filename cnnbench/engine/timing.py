@@ -1,0 +1,214 @@
+"""The clocks: warm up, synchronise, time. The only room where time is taken around work.
+
+Between start and stop stand the work and the one synchronisation that ends it; no logging, no allocation of ours, no
+reading of results. The clock is an argument, so a test can give a fake one. A change of a rule here raises
+`schema.PROTOCOL`.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+
+from cnnbench.schema import Evaluation
+
+NANO = 1e-9
+NanosecondClock = Callable[[], int]
+"""Monotonic nanoseconds."""
+Steps = Callable[[int], None]
+"""Does that many steps; as one step, queued or done and never synchronised."""
+OnSteps = Callable[[int], None]
+"""Told how many timed steps are done; keeps to one message a second by itself."""
+
+
+@contextmanager
+def disable_gc() -> Iterator[None]:
+    """No cyclic garbage collection inside, what was garbage collected first, the former state restored after."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def warm_up(
+    step: Callable[[], None],
+    synchronize: Callable[[], None],
+    steps: int,
+    *,
+    after_step: Callable[[], None] | None = None,
+    clock: NanosecondClock = time.perf_counter_ns,
+) -> tuple[float, ...]:
+    """Seconds of each of `steps` steps, synchronised one by one; `after_step` runs outside the time."""
+    seconds: list[float] = []
+    synchronize()
+    for _ in range(steps):
+        start = clock()
+        step()
+        synchronize()
+        seconds.append((clock() - start) * NANO)
+        if after_step is not None:
+            after_step()
+    return tuple(seconds)
+
+
+def time_paired_turn(
+    step: Callable[[], None],
+    synchronize: Callable[[], None],
+    steps: int,
+    *,
+    each_step: bool,
+    many: Steps | None = None,
+    clock: NanosecondClock = time.perf_counter_ns,
+) -> tuple[float, ...]:
+    """One turn of a paired measurement: the first step warms the caches that the other arm filled, the rest is timed.
+
+    Seconds of each kept step where `each_step` is true; else, where steps are queued and a synchronisation after each
+    would change them, the mean of all in one value; there `many`, where given, does them in one call. To whole
+    nanoseconds, the clock's own resolution.
+    """
+    step()
+    synchronize()
+    kept = steps - 1
+    if not each_step:
+        start = clock()
+        (many or _repeat_step(step))(kept)
+        synchronize()
+        return (round((clock() - start) * NANO / kept, 9),)
+    marks = [0] * steps
+    marks[0] = clock()
+    for number in range(kept):
+        step()
+        synchronize()
+        marks[number + 1] = clock()
+    return tuple(round((end - start) * NANO, 9) for start, end in pairwise(marks))
+
+
+def time_blocks(
+    step: Callable[[], None],
+    synchronize: Callable[[], None],
+    *,
+    blocks: int,
+    steps_per_block: int,
+    steps: Steps | None = None,
+    after_block: Callable[[], None] | None = None,
+    on_steps: OnSteps | None = None,
+    clock: NanosecondClock = time.perf_counter_ns,
+) -> tuple[float, ...]:
+    """The steady-state clock: seconds of each block, from an idle device to an idle device. The rest runs between blocks.
+
+    `steps`, where given, does a block's steps in one call, in place of a call of `step` each.
+    """
+    seconds = [0.0] * blocks
+    run = steps or _repeat_step(step)
+    synchronize()
+    for block in range(blocks):
+        start = clock()
+        run(steps_per_block)
+        synchronize()
+        seconds[block] = (clock() - start) * NANO
+        if after_block is not None:
+            after_block()
+        if on_steps is not None:
+            on_steps((block + 1) * steps_per_block)
+    return tuple(seconds)
+
+
+def _repeat_step(step: Callable[[], None]) -> Steps:
+    def steps(count: int) -> None:
+        for _ in range(count):
+            step()
+
+    return steps
+
+
+@dataclass(frozen=True)
+class JobTiming:
+    """The job clock's result; `job_seconds` includes the evaluations, `epoch_seconds` leaves them out."""
+
+    job_seconds: float
+    evaluation_seconds: float
+    epoch_seconds: tuple[float, ...]
+    evaluations: tuple[Evaluation, ...]
+    stopped_early: bool
+    before_seconds: float = 0.0
+    """Of which the part before the first epoch."""
+    before_steps: int = 0
+
+
+def time_job(
+    step: Callable[[], None],
+    synchronize: Callable[[], None],
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    steps: Steps | None = None,
+    steps_per_launch: int = 1,
+    evaluate: Callable[[], tuple[int, int]] | None = None,
+    stop: Callable[[int, int], bool] | None = None,
+    pretrain: Callable[[], int] | None = None,
+    after_epoch: Callable[[], None] | None = None,
+    report: OnSteps | None = None,
+    clock: NanosecondClock = time.perf_counter_ns,
+) -> JobTiming:
+    """The job clock: first batch drawn to last step synchronised, in one piece, prescribed evaluations timed apart too.
+
+    `evaluate` gives (correct, images) after each epoch, and the job ends where `stop` of these is true: under the
+    accuracy clock an epoch is the steps between two evaluations. `before` is work of the job ahead of its epochs
+    (pre-training) and gives the steps it took. `after_epoch` notes a loss without waiting for it. `on_steps` is called
+    after every step and costs what it costs inside the job clock (shown to be under 0.5 % by a run without it). `steps`,
+    where given, does up to `steps_per_launch` steps in one call, in place of a call of `step` each, and is reported after.
+    """
+    run = steps or _repeat_step(step)
+    epoch_seconds: list[float] = []
+    evaluations: list[Evaluation] = []
+    evaluation_ns = done = 0
+    stopped = False
+    synchronize()
+    job_start = mark = clock()
+    before_steps = 0
+    if pretrain is not None:
+        before_steps = pretrain()
+        synchronize()
+        mark = clock()
+    begun = mark
+    for _ in range(epochs):
+        for begin in range(0, steps_per_epoch, steps_per_launch):
+            count = min(steps_per_launch, steps_per_epoch - begin)
+            run(count)
+            if report is not None:
+                done += count
+                report(done)
+        synchronize()
+        end = clock()
+        epoch_seconds.append((end - mark) * NANO)
+        mark = end
+        if after_epoch is not None:
+            after_epoch()
+        if evaluate is not None:
+            correct, images = evaluate()
+            mark = clock()
+            evaluation_ns += mark - end
+            after = len(epoch_seconds) * steps_per_epoch
+            evaluations.append(
+                Evaluation(after_steps=after, images=images, correct=correct, seconds=(mark - end) * NANO)
+            )
+            if stop is not None and stop(correct, images):
+                stopped = len(epoch_seconds) < epochs
+                break
+    return JobTiming(
+        (mark - job_start) * NANO,
+        evaluation_ns * NANO,
+        tuple(epoch_seconds),
+        tuple(evaluations),
+        stopped,
+        (begun - job_start) * NANO,
+        before_steps,
+    )

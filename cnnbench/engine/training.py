@@ -1,0 +1,335 @@
+"""The reference step, training or inference: plain PyTorch, the same on every device, so that devices compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from cnnbench.data import Dataset
+from cnnbench.engine.batches import FULL, Batch, BatchSource, RandomBatches, Shard, make_batches, to_tensors
+from cnnbench.engine.compute_mode import ComputeMode
+from cnnbench.engine.optim import make_optimizer, reset_state
+from cnnbench.engine.pretrain import LayerwisePretraining
+from cnnbench.errors import UnsupportedError, WorkloadError
+from cnnbench.schema import Job
+from cnnbench.workloads import Workload
+
+EVALUATION_BATCH = 500
+
+
+class TimedStep(Protocol):
+    """What the clocks time: a step, repeated."""
+
+    def step(self) -> None:
+        """One optimiser step (or one product); queued or done, never synchronised here."""
+        ...
+
+    def reset(self) -> None:
+        """Back to the state before the first step, so that warm-up leaves no trace in the result."""
+        ...
+
+    def loss(self) -> float | None:
+        """Loss of the last step; synchronises, so it is never called between start and stop."""
+        ...
+
+    @property
+    def images_drawn(self) -> int:
+        """Images handed out since the last reset."""
+        ...
+
+
+class Training:
+    """One network, its optimiser and its batches."""
+
+    steps_per_launch = 1
+    """Steps that one launch can do, see `steps`."""
+    runs_eagerly = True
+    """Whether a step dispatches its operators one by one, so that counting them says something."""
+
+    def __init__(
+        self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, shard: Shard = FULL
+    ) -> None:
+        _check_job(job, workload)
+        self._job, self._device, self._seed, self._extra_forwards = job, device, job.seed, job.extra_forwards
+        workload = workload.with_variant(job.pool, job.activation)
+        self._workload, self._shard, self.dataset = workload, shard, dataset
+        self.recorded_settings: dict[str, str] = {}
+        """What the record's settings should say of how this was built."""
+        network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
+        self.compute_mode = ComputeMode(job, self._reorder(network), device)
+        self.network = self.compute_mode.network
+        self._initial_state = [each.detach().clone() for each in self._state()]
+        self._test: Batch | None = None
+        self._batches: BatchSource = self._make_batches(job, workload, dataset)
+        if dataset is not None:
+            self._test = to_tensors(dataset.test_images, dataset.test_labels, device)
+        self._optimizer = self._make_optimizer(job.optimizer or "", workload.learning_rate(job.optimizer or ""))
+        self.pretrain: LayerwisePretraining | None = None
+        if workload.pretraining is not None and dataset is not None and isinstance(self.network, nn.Sequential):
+            self.pretrain = LayerwisePretraining(
+                workload.pretraining,
+                self.network,
+                make_batches(job, dataset, device),
+                steps_per_epoch=job.full_epoch or 0,
+                seed=job.seed,
+            )
+        self._last_loss: torch.Tensor | None = None
+        self._lr_schedule: Sequence[float] = ()
+        self._sample_generator = torch.Generator()
+        self.reset()
+
+    def step(self) -> None:
+        """Draw, forward, backward, update; then the further forward passes the job prescribes, dropout on as in training."""
+        images, labels = self._batches.draw()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self.compute_mode.loss(images, labels)
+        self.compute_mode.update(loss, self._optimizer)
+        if self._extra_forwards:
+            with torch.no_grad():
+                for _ in range(self._extra_forwards):
+                    self.compute_mode.logits(images)
+        self._last_loss = loss
+
+    def steps(self, count: int) -> None:
+        """`count` steps, each at its rate where there are rates to follow; a rung that can do several in one launch does."""
+        for _ in range(count):
+            if self._lr_schedule:
+                self.set_lr(self._lr_schedule[min(self._schedule_position, len(self._lr_schedule) - 1)])
+                self._schedule_position += 1
+            self.step()
+
+    def prepare(self) -> None:
+        """What is done once before the first step; nothing here. Raises UnsupportedError where a rung cannot be had after all."""
+
+    def reset(self) -> None:
+        """First weights, first optimiser state, first batch, first random numbers."""
+        with torch.no_grad():
+            for each, start in zip(self._state(), self._initial_state, strict=True):
+                each.copy_(start)
+        reset_state(self._optimizer)
+        self.compute_mode.reset()
+        self._batches.restart()
+        self._schedule_position = 0
+        self._sample_generator.manual_seed(self._seed + 1)
+        torch.manual_seed(self._seed)
+        self.network.train()
+
+    def disable_dropout(self) -> None:
+        """Dropout off until the next reset, so that two ways of computing a step can be held against each other."""
+        for module in self.network.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.eval()
+
+    def set_lr(self, rate: float) -> None:
+        """The learning rate of the steps to come."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
+    def set_lr_schedule(self, rates: Sequence[float]) -> None:
+        """The learning rate of each step that `steps` does, the first after a reset at the first; after the last it stays."""
+        self._lr_schedule, self._schedule_position = tuple(rates), 0
+
+    def replace_dataset(self, dataset: Dataset) -> None:
+        """Train and test on these digits from their first image on, with nothing kept of those before."""
+        self.dataset = dataset
+        self._batches = self._make_batches(self._job, self._workload, dataset)
+        self._test = to_tensors(dataset.test_images, dataset.test_labels, self._device)
+
+    def _make_batches(self, job: Job, workload: Workload, dataset: Dataset | None) -> BatchSource:
+        """Where batches come from; a tuned rung may have another way to the same ones."""
+        if dataset is not None:
+            return make_batches(job, dataset, self._device, self._shard)
+        return RandomBatches(
+            workload.input_shape,
+            workload.classes,
+            self._device,
+            batch_size=job.batch_size,
+            layout=job.layout,
+            seed=job.seed,
+            shard=self._shard,
+        )
+
+    def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:
+        """The update rule; a tuned rung may compute the same one otherwise."""
+        return make_optimizer(name, self.network.parameters(), rate)
+
+    def _reorder(self, network: nn.Module) -> nn.Module:
+        """The network as it is; a tuned rung may put the same modules in another order."""
+        return network
+
+    def gradients(self, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        """Of every parameter for one batch, dropout off: to hold ways of computing them against each other."""
+        self.network.eval()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.compute_mode.loss(images, labels).backward()  # type: ignore[no-untyped-call]
+        found = [each.grad.clone() for each in self.network.parameters() if each.grad is not None]
+        self._optimizer.zero_grad(set_to_none=True)
+        self.network.train()
+        return found
+
+    def _state(self) -> list[torch.Tensor]:
+        """What a step changes in the network: parameters, and buffers such as a normalisation's running mean."""
+        return [*self.network.parameters(), *self.network.buffers()]
+
+    def compile(self) -> None:
+        """Compile the network's forward and backward. Raises UnsupportedError where that fails."""
+        images, labels = self._batches.draw()
+        self.compute_mode.compile(images, labels, training=True)
+        self.reset()
+
+    def loss(self) -> float | None:
+        """Loss of the last step."""
+        return None if self._last_loss is None else float(self._last_loss.detach().item())
+
+    def last_loss(self) -> torch.Tensor | None:
+        """The same as it lies on the device, for reading later: nothing waits for it."""
+        return None if self._last_loss is None else self._last_loss.detach()
+
+    def draw(self) -> Batch:
+        """The next batch and nothing else, to learn what drawing alone costs."""
+        return self._batches.draw()
+
+    @property
+    def images_drawn(self) -> int:
+        """Images the sampler handed out since the last reset."""
+        return self._batches.images_drawn
+
+    @property
+    def parameters(self) -> int:
+        """Trainable values, counted on the network."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    @property
+    def has_test_images(self) -> bool:
+        """Whether there is anything to be right about."""
+        return self._test is not None
+
+    def count_correct(self, images: int | None = None) -> tuple[int, int]:
+        """(correct, of) on `images` random test images, or on all of them in order; dropout off, training mode restored.
+
+        Computed as the training is, but never compiled: another batch would be another compilation inside a clock.
+        """
+        inputs, labels = self._select_test_images(images)
+        self.network.eval()
+        correct = torch.zeros((), dtype=torch.int64, device=self._device)
+        with torch.no_grad(), self.compute_mode.autocast():
+            for begin in range(0, len(labels), EVALUATION_BATCH):
+                end = begin + EVALUATION_BATCH
+                correct += (self.network(inputs[begin:end]).argmax(1) == labels[begin:end]).sum()
+        self.network.train()
+        return int(correct.item()), len(labels)
+
+    def _select_test_images(self, images: int | None) -> Batch:
+        if self._test is None:
+            raise WorkloadError("random images have no right answers")
+        inputs, labels = self._test
+        if images is None or images >= len(labels):
+            return self._test
+        chosen = torch.randperm(len(labels), generator=self._sample_generator)[:images].to(self._device)
+        return inputs[chosen], labels[chosen]
+
+
+class Inference:
+    """One network and its batches, forward only: dropout off, no gradients."""
+
+    def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
+        self._training = Training(
+            job.model_copy(update={"optimizer": workload.default_optimizer}), workload, dataset, device
+        )
+        self.network, self.compute_mode = self._training.network, self._training.compute_mode
+        self._last: Batch | None = None
+        self.reset()
+
+    def step(self) -> None:
+        """Draw, forward."""
+        images, labels = self._training.draw()
+        with torch.inference_mode():
+            self._last = self.compute_mode.logits(images), labels
+
+    def disable_dropout(self) -> None:
+        """Dropout is off."""
+
+    def reset(self) -> None:
+        """The first batch again."""
+        self._training.reset()
+        self.network.eval()
+
+    def compile(self) -> None:
+        """Compile the network's forward. Raises UnsupportedError where that fails."""
+        images, labels = self._training.draw()
+        self.compute_mode.compile(images, labels, training=False)
+        self.reset()
+
+    def loss(self) -> float | None:
+        """Cross-entropy of the last batch, to hold two ways of computing it against each other."""
+        if self._last is None:
+            return None
+        logits, labels = self._last
+        return float(cross_entropy(logits.float(), labels).item())
+
+    def draw(self) -> Batch:
+        """The next batch and nothing else."""
+        return self._training.draw()
+
+    @property
+    def images_drawn(self) -> int:
+        """Images the sampler handed out since the last reset."""
+        return self._training.images_drawn
+
+    @property
+    def parameters(self) -> int:
+        """Values of the network."""
+        return self._training.parameters
+
+
+NetworkStep = Training | Inference
+
+
+class GemmStep:
+    """The GEMM workload: one product of random square operands into a result that is there already."""
+
+    images_drawn = 0
+
+    def __init__(self, job: Job, device: torch.device) -> None:
+        if job.size is None:
+            raise WorkloadError("a gemm job needs a size, the side of its operands")
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.precision, torch.float32)
+        generator = torch.Generator().manual_seed(job.seed)
+        shape = (job.size, job.size)
+        self._left = torch.randn(shape, generator=generator).to(device, dtype)
+        self._right = torch.randn(shape, generator=generator).to(device, dtype)
+        self._out = torch.empty(shape, device=device, dtype=dtype)
+
+    def step(self) -> None:
+        """One product."""
+        torch.mm(self._left, self._right, out=self._out)
+
+    def repeat(self, amount: float) -> None:
+        """`amount` of the product again: whole ones, then a part of its rows."""
+        whole, part = divmod(amount, 1.0)
+        for _ in range(int(whole)):
+            self.step()
+        if rows := round(part * len(self._left)):
+            torch.mm(self._left[:rows], self._right, out=self._out[:rows])
+
+    def reset(self) -> None:
+        """A product leaves nothing behind."""
+
+    def loss(self) -> float | None:
+        """A product has none."""
+        return None
+
+
+def _check_job(job: Job, workload: Workload) -> None:
+    if job.layout == "nhwc" and not workload.convolves:
+        raise UnsupportedError(
+            f"layout 'nhwc': {workload.name} has no convolutions, so its data have no channels to put last"
+        )
+    if job.optimizer not in workload.optimizers:
+        raise WorkloadError(f"optimizer {job.optimizer!r} is not one of {', '.join(workload.optimizers)}")
+    if job.batch_size < 1:
+        raise WorkloadError(f"batch_size {job.batch_size} is below 1")

@@ -1,0 +1,271 @@
+"""The tuned step for GPUs: batch, forward, loss, backward and update recorded once, and replayed many steps a launch.
+
+A step of a small network is dozens of small kernels, and launching them one by one can take longer than they do. Recorded,
+they are one launch; a graph of several steps makes an epoch a few launches, between which the host waits for nothing. Under
+a recipe each step takes its learning rate from a table on the device. Evaluation is recorded too. The network is the
+reference's with pooling before ReLU and channels last; `compiled-graph` has forward, loss and backward compiled by torch
+before they are recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from cnnbench.data import Dataset
+from cnnbench.devices import cuda_graphs
+from cnnbench.devices.cuda_graphs import Work
+from cnnbench.engine.batches import BatchSource
+from cnnbench.engine.optim import make_recordable_optimizer
+from cnnbench.engine.training import EVALUATION_BATCH, Training
+from cnnbench.engine.tuned.device_batches import DeviceBatches, make_device_batches, upload, write_digits
+from cnnbench.engine.tuned.fused import reorder_layers
+from cnnbench.engine.tuned.lr_table import LrTable
+from cnnbench.errors import UnsupportedError, WorkloadError
+from cnnbench.schema import Job
+from cnnbench.workloads import Workload
+
+WARMUP_STEPS = 3
+"""torch asks for three or more: algorithms are chosen, optimiser state is made, the allocator has settled."""
+MAX_STEPS_PER_LAUNCH = 64
+"""Of one graph: enough that launches cost nothing, few enough to be recorded in a moment."""
+STEPS_PER_LAUNCH_SETTING = "steps_per_launch"
+"""The setting of a record that says how many steps one launch does."""
+
+make_recorder = cuda_graphs.make_recorder
+
+
+class GraphTraining(Training):
+    """Raises UnsupportedError with the reason where the device has no graphs, or the job cannot be recorded."""
+
+    runs_eagerly = False
+
+    def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
+        if job.precision == "fp16":
+            raise UnsupportedError("fp16 cannot be recorded: its loss scale is decided on the host after each step")
+        if job.loader != "resident":
+            raise UnsupportedError(f"loader {job.loader!r} cannot be recorded: its batches come from the host")
+        self._schedule: LrTable | None = None
+        self._recorder = make_recorder(device)
+        self._replay: Work | None = None
+        self._evaluations: dict[int, _RecordedEvaluation] = {}
+        self._samples = (None, job.epoch_eval_images or None)
+        super().__init__(job, workload, dataset, device)
+        self.compute_mode.weight_cache = False
+        self._loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self._plain_loss
+        self._kept_loss = torch.zeros((), device=device)
+        self.steps_per_launch = choose_steps_per_launch(job)
+        self.recorded_settings |= {
+            STEPS_PER_LAUNCH_SETTING: str(self.steps_per_launch),
+            "cudnn.benchmark": "True in the recorded step",
+        }
+
+    def prepare(self) -> None:
+        """Warm up and record: one step, several, and the evaluations that the job prescribes. Ends at the first weights."""
+        for steps in {1, self.steps_per_launch}:
+            self._batches.prepare(steps)
+        self._warm_up(lambda: self._run_steps(1), WARMUP_STEPS)
+        one = self._record(lambda: self._run_steps(1))
+        self._replay = self._replay_many = one
+        if self.steps_per_launch > 1:
+            self._warm_up(lambda: self._run_steps(self.steps_per_launch), 1)
+            self._replay_many = self._record(lambda: self._run_steps(self.steps_per_launch))
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._test is not None:
+            for images in dict.fromkeys(self._samples):
+                found = _RecordedEvaluation(self, self._test, images)
+                self._evaluations[found.size] = found
+        self.reset()
+        self.steps(self.steps_per_launch + 1)  # the first replay of a graph also brings it to the device
+        self.reset()
+
+    def steps(self, count: int) -> None:
+        """Queue `count` steps in as few launches as the order of the epoch allows."""
+        if self._replay is None:
+            self.prepare()
+        assert self._replay is not None
+        while count > 0:
+            queued = self._batches.take(count)
+            many, single = divmod(queued, self.steps_per_launch)
+            for _ in range(many):
+                self._replay_many()
+            for _ in range(single):
+                self._replay()
+            count -= queued
+        self._last_loss = self._kept_loss
+
+    def step(self) -> None:
+        """One step in a launch of its own."""
+        self.steps(1)
+
+    def reset(self) -> None:
+        """As the reference's, and the first rate again."""
+        super().reset()
+        if self._schedule is not None:
+            self._schedule.restart()
+
+    def set_lr(self, rate: float) -> None:
+        """The learning rate of the steps to come. Raises UnsupportedError but under a recipe: the rate is in the recording."""
+        self._find_lr_table().fill(rate)
+
+    def set_lr_schedule(self, rates: Sequence[float]) -> None:
+        """As the reference does, by the table on the device; a single `step` takes its rate from there too."""
+        schedule = self._find_lr_table()
+        schedule.write(rates)
+        schedule.restart()
+
+    def replace_dataset(self, dataset: Dataset) -> None:
+        """As the reference's, into the tensors that the recording reads."""
+        if self._test is None:
+            raise WorkloadError("a training on random images has no place for digits")
+        write_digits(self._test, dataset.test_images, dataset.test_labels)
+        self._batches.refill(dataset.train_images, dataset.train_labels)
+        self.dataset = dataset
+
+    def last_loss(self) -> torch.Tensor | None:
+        """A copy: the next replay writes the next loss in the same place."""
+        return None if self._last_loss is None else self._last_loss.clone()
+
+    def count_correct(self, images: int | None = None) -> tuple[int, int]:
+        """As the reference counts, replayed; a size that the job does not prescribe is counted as the reference does it."""
+        all_images = 0 if self._test is None else len(self._test[1])
+        size = all_images if images is None else min(images, all_images)
+        found = self._evaluations.get(size)
+        return super().count_correct(images) if found is None else (found.count(self._sample_generator), size)
+
+    def gradients(self, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        """Of every parameter for one batch, dropout off, out of a recording as the step's are."""
+
+        def work() -> None:
+            self._optimizer.zero_grad(set_to_none=True)
+            self._loss_of(images, labels).backward()  # type: ignore[no-untyped-call]
+
+        self.network.eval()
+        self._warm_up(work, WARMUP_STEPS)
+        replay = self._record(work)
+        replay()
+        found = [each.grad.clone() for each in self.network.parameters() if each.grad is not None]
+        self._optimizer.zero_grad(set_to_none=True)
+        self.network.train()
+        return found
+
+    def _run_steps(self, steps: int) -> None:
+        """What is recorded: `steps` whole steps, and the last one's loss kept."""
+        rates = None if self._schedule is None else self._schedule.take(steps)
+        for number, (images, labels) in enumerate(self._batches.batches(steps)):
+            self._optimizer.zero_grad(set_to_none=True)
+            loss = self._loss_of(images, labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if rates is not None:
+                for group in self._optimizer.param_groups:
+                    group["lr"] = rates[number]
+            self._optimizer.step()
+            with torch.no_grad():
+                for _ in range(self._extra_forwards):
+                    self.compute_mode.logits(images)
+        self._kept_loss.copy_(loss.detach())
+
+    def _plain_loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return self.compute_mode.loss(images, labels)
+
+    def _warm_up(self, work: Work, times: int) -> None:
+        self._recorder.warm_up(work, times)
+
+    def _record(self, work: Work) -> Work:
+        """Gradients of before lie elsewhere: those of the recording are made in the graph's own memory."""
+        self._optimizer.zero_grad(set_to_none=True)
+        return self._recorder.record(work)
+
+    def _reorder(self, network: nn.Module) -> nn.Module:
+        """torch's dropout stays: on a GPU it is one kernel, whose random numbers are new in each replay."""
+        return reorder_layers(network, bulk=False)
+
+    def _make_batches(self, job: Job, workload: Workload, dataset: Dataset | None) -> BatchSource:
+        self._batches: DeviceBatches = make_device_batches(job, workload, dataset, self._device)
+        return self._batches
+
+    def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:
+        """Make the optimiser; under a recipe its rates come from a table, the workload's own until `set_lr_schedule` fills it."""
+        if self._job.clock != "recipe":
+            return make_recordable_optimizer(name, self.network.parameters(), rate)
+        self._schedule = LrTable(self._job.steps_per_epoch or 1, rate, self._device)
+        return make_recordable_optimizer(name, self.network.parameters(), torch.tensor(rate, device=self._device))
+
+    def _find_lr_table(self) -> LrTable:
+        if self._schedule is None:
+            raise UnsupportedError(
+                "a recorded step keeps the learning rate that it was recorded with, but under a recipe"
+            )
+        return self._schedule
+
+
+class CompiledGraphTraining(GraphTraining):
+    """The same, forward, loss and backward compiled by torch, its own graphs off: the whole step is recorded here."""
+
+    compiler_mode = "max-autotune-no-cudagraphs"
+
+    def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
+        super().__init__(job, workload, dataset, device)
+        network = self.network
+
+        def loss_of(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return cross_entropy(network(images), labels)
+
+        # One shape a training: the small batch of the gradient check must not make the compiler think that sizes vary.
+        self._compiled = torch.compile(loss_of, mode=self.compiler_mode, dynamic=False)
+        self._loss_of = self._compiled_loss
+
+    def _compiled_loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        with self.compute_mode.autocast():
+            return self._compiled(images, labels)
+
+    def _warm_up(self, work: Work, times: int) -> None:
+        """The first warm-up compiles: a compiler's failure is a reason, never a crash."""
+        try:
+            super()._warm_up(work, times)
+        except Exception as error:
+            if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+                raise
+            raise UnsupportedError(f"torch.compile failed: {cuda_graphs.summarize_error(error)}") from error
+
+
+class _RecordedEvaluation:
+    """The right answers among all test images in order, or among a sample of `images`, recorded."""
+
+    def __init__(self, training: GraphTraining, test: tuple[torch.Tensor, torch.Tensor], images: int | None) -> None:
+        inputs, labels = test
+        whole = len(labels)
+        self.size = whole if images is None else min(images, whole)
+        self._of = whole
+        self._correct = torch.zeros((), dtype=torch.int64, device=labels.device)
+        self._chosen = torch.arange(self.size, device=labels.device)
+        network, mode = training.network, training.compute_mode
+
+        def work() -> None:
+            self._correct.zero_()
+            with torch.no_grad(), mode.autocast():
+                for begin in range(0, self.size, EVALUATION_BATCH):
+                    chosen = self._chosen[begin : begin + EVALUATION_BATCH]
+                    answers = network(inputs.index_select(0, chosen)).argmax(1)
+                    self._correct.add_((answers == labels.index_select(0, chosen)).sum())
+
+        network.eval()
+        training._recorder.warm_up(work, WARMUP_STEPS)
+        self._replay = training._recorder.record(work)
+        network.train()
+
+    def count(self, generator: torch.Generator) -> int:
+        """Right answers now; a sample is drawn as the reference draws it. Waits for the device."""
+        if self.size < self._of:
+            upload(self._chosen, torch.randperm(self._of, generator=generator)[: self.size])
+        self._replay()
+        return int(self._correct.item())
+
+
+def choose_steps_per_launch(job: Job) -> int:
+    """Choose the steps of one graph: the largest divisor, up to `MAX_STEPS_PER_LAUNCH`, of the steps between two evaluations."""
+    block = {"steady": job.block_steps, "accuracy": job.evaluate_every}.get(job.clock, job.steps_per_epoch) or 1
+    return max(each for each in range(1, MAX_STEPS_PER_LAUNCH + 1) if block % each == 0)

@@ -1,0 +1,149 @@
+"""Measured peaks, kept: the best matrix product of each device, precision and thread count, with when it was measured.
+
+The file lies in the user's cache, one for each machine fingerprint; an entry is valid only for the torch that made it.
+Measuring is the runner's work (`cnnbench devices --measure`); here are the values, what to measure, and the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from cnnbench.errors import LedgerError
+from cnnbench.schema import Device, Frozen, Job, Machine, Precision, Record
+
+SIDES = {"cpu": (512, 1024, 2048)}
+GPU_SIDES = (2048, 4096, 8192, 16384)
+PRECISIONS: dict[str, tuple[Precision, ...]] = {"cpu": ("fp32", "bf16")}
+GPU_PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16", "fp16")
+BF16_ISA = {"avx512_bf16", "amx_bf16"}
+"""Without one of these a CPU converts bf16 to float32 and back: 4 to 16 times slower, and no peak of anything."""
+
+
+class MeasuredPeak(Frozen):
+    """The best of a sweep over sides."""
+
+    device: str
+    precision: Precision
+    threads: int | None
+    torch: str
+    flops_per_second: float
+    size: int
+    measured_at: str
+
+
+class PeakView(Frozen):
+    """One precision of one device, as `cnnbench devices` shows it; what is unknown has its reason."""
+
+    precision: Precision
+    theoretical_flops_per_second: float | None
+    theoretical_source: str | None
+    theoretical_reason: str | None
+    measured_flops_per_second: float | None
+    measured_size: int | None
+    measured_threads: int | None
+    measured_age_seconds: float | None
+    measured_reason: str | None
+
+
+class DeviceView(Frozen):
+    """One device with its peaks."""
+
+    device: Device
+    peaks: tuple[PeakView, ...]
+
+
+class DevicesReport(Frozen):
+    """What `cnnbench devices --json` prints."""
+
+    machine: Machine
+    devices: tuple[DeviceView, ...]
+
+
+_FILE = TypeAdapter(list[MeasuredPeak])
+
+
+def precisions(device: Device, machine: Machine) -> tuple[Precision, ...]:
+    """The precisions worth measuring there."""
+    if device.kind != "cpu":
+        return GPU_PRECISIONS
+    return tuple(p for p in PRECISIONS["cpu"] if p != "bf16" or BF16_ISA & set(machine.cpu_isa))
+
+
+def sweep(device: Device, machine: Machine, threads: int | None = None) -> tuple[Job, ...]:
+    """The GEMM jobs whose best is the device's measured peak, one process each."""
+    sides = SIDES.get(device.kind, GPU_SIDES)
+    used = (threads or machine.cores_allowed) if device.kind == "cpu" else None
+    return tuple(
+        Job(
+            workload="gemm", workload_version=1, precision=precision, size=side, data="random", device=device.id,
+            threads=used, warmup_steps=3, blocks=10, block_steps=2, final_evaluation=False,
+        )
+        for precision in precisions(device, machine)
+        for side in sides
+    )  # fmt: skip
+
+
+def select_best_peaks(records: Iterable[Record], torch: str) -> tuple[MeasuredPeak, ...]:
+    """The best median block of each device, precision and thread count among finished GEMM records."""
+    best: dict[tuple[str, str, int | None], MeasuredPeak] = {}
+    for record in records:
+        job, trial = record.job, record.outcome.trial
+        if record.outcome.status != "ok" or trial is None or job.size is None or not trial.block_seconds:
+            continue
+        middle = sorted(trial.block_seconds)[len(trial.block_seconds) // 2]
+        rate = 2 * job.size**3 * trial.steps_per_block / middle
+        key = (job.device, job.precision, job.threads)
+        if key not in best or rate > best[key].flops_per_second:
+            best[key] = MeasuredPeak(
+                device=job.device, precision=job.precision, threads=job.threads, torch=torch, flops_per_second=rate,
+                size=job.size, measured_at=record.started_at,
+            )  # fmt: skip
+    return tuple(best.values())
+
+
+def cache_path(cache_dir: Path, machine: Machine) -> Path:
+    """Where a machine's measured peaks are kept."""
+    return cache_dir / "peaks" / f"{machine.id}.json"
+
+
+def read(path: Path) -> tuple[MeasuredPeak, ...]:
+    """What was measured before; nothing where the file is missing. Raises LedgerError for one that cannot be read."""
+    try:
+        return tuple(_FILE.validate_json(path.read_bytes()))
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValidationError) as error:
+        raise LedgerError(
+            f"{path}: measured peaks cannot be read; delete the file and run `cnnbench devices --measure`"
+        ) from error
+
+
+def write(path: Path, new: Sequence[MeasuredPeak]) -> None:
+    """Replace the entries of the same device, precision, threads and torch; keep the others."""
+    kept = {_key(peak): peak for peak in (*read(path), *new)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(_FILE.dump_json(list(kept.values()), indent=1))
+        partial.replace(path)
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot keep the measured peaks: {error.strerror}") from error
+
+
+def _key(peak: MeasuredPeak) -> tuple[str, str, int | None, str]:
+    return peak.device, peak.precision, peak.threads, peak.torch
+
+
+def select_newest(peaks: Iterable[MeasuredPeak], device: str, precision: str, torch: str) -> MeasuredPeak | None:
+    """The fastest entry for this device, precision and torch over the thread counts measured."""
+    fitting = [p for p in peaks if (p.device, p.precision, p.torch) == (device, precision, torch)]
+    return max(fitting, key=lambda p: p.flops_per_second, default=None)
+
+
+def age_seconds(peak: MeasuredPeak, now: datetime) -> float:
+    """How long ago it was measured."""
+    return (now - datetime.fromisoformat(peak.measured_at)).total_seconds()

@@ -1,0 +1,151 @@
+"""The words of a paired measurement: what the parent says to an arm's worker, and what one block of two arms is, raw.
+
+A block is two fresh processes, base and head, alive together. Each job is built in both, and then they take turns: the
+parent grants a few steps to one arm while the other sleeps in the kernel. Standard input carries the parent's messages
+and a pipe of its own the answers, one JSON object a line. All values are frozen, seconds have nanosecond resolution.
+
+`PROTOCOL_VERSION` counts changes of the messages: an arm's code may be older than the parent's, and says so before it is given
+any work.
+  1: first published.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cnnbench.schema import Frozen, Job, Precision, Software, Status, Telemetry
+
+PROTOCOL_VERSION = 1
+Arm = Literal["base", "head"]
+ARMS: tuple[Arm, Arm] = ("base", "head")
+Schedule = Literal["turns", "sequential"]
+PhaseName = Literal["screening", "confirming"]
+
+
+class HandshakeRequest(Frozen):
+    """The first line to a worker, before anything that a version of cnnbench may not understand."""
+
+    spoken: int = PROTOCOL_VERSION
+    parent_pid: int
+    answer_fd: int
+
+
+class Handshake(Frozen):
+    """The worker's first answer: which messages it understands, which package it is, and what it runs on."""
+
+    spoken: int
+    package: str = Field(description="folder of the cnnbench it imported")
+    software: Software
+
+
+class Setup(Frozen):
+    """The work of a block, by the numbers of its jobs; `again` is the share of a batch that each step runs once more."""
+
+    jobs: dict[int, Job]
+    again: dict[int, float] = Field(default_factory=dict)
+    data_dir: str | None = None
+    device_uuid: str | None = None
+
+
+class WorkerRequest(Frozen):
+    """One thing to do: build a job, take a turn of `steps` (the first is not timed), show the work done, or go."""
+
+    do: Literal["build", "turn", "finish", "share", "end"]
+    job: int = 0
+    steps: int = 0
+    share: float = Field(default=0.0, description="share: how much longer a step is to take, as a fraction")
+
+
+class Turn(Frozen):
+    """Seconds of each kept step (one value, their mean, where work is queued) and of the control loop after them."""
+
+    step_seconds: tuple[float, ...]
+    control_seconds: float
+
+
+class Injection(Frozen):
+    """Which amount of work, run again in each step, makes it longer by which share, as measured."""
+
+    again: float
+    measured: float
+
+
+class WorkDone(Frozen):
+    """What one arm did for one job, counted by its worker; `regression.exclusion.ArmWork` compares two of these."""
+
+    images: int
+    batches: int
+    order_digest: str = Field(description="SHA-256 of the labels of every batch in the order drawn")
+    parameters: int
+    flops: int
+    optimizer_steps: int
+    precision: Precision
+    first_losses: tuple[float, ...] | None = Field(default=None, description="dropout off, before the turns")
+    final_loss: float | None = None
+    minor_faults: int = Field(default=0, description="page faults without I/O from the first turn to the last")
+
+
+class WorkerFailure(Frozen):
+    """Why a worker cannot go on; `arm` is filled in by the parent, which also types what kills a process."""
+
+    status: Status | Literal["outdated"]
+    message: str
+    arm: Arm | None = None
+    stderr_tail: str | None = None
+
+
+class WorkerResponse(Frozen):
+    """One line from a worker: exactly one of these is there."""
+
+    hello: Handshake | None = None
+    ready: bool | None = None
+    turn: Turn | None = None
+    share: Injection | None = None
+    work: WorkDone | None = None
+    failed: WorkerFailure | None = None
+
+
+class JobRun(Frozen):
+    """One arm's share of one job in one block: `step_seconds[round][step]` of the kept steps, the control's by round."""
+
+    step_seconds: tuple[tuple[float, ...], ...]
+    control_seconds: tuple[float, ...]
+    work: WorkDone
+
+
+class Span(Frozen):
+    """The machine over a stretch of time: its sensors at both ends."""
+
+    wall_seconds: float
+    before: Telemetry
+    after: Telemetry
+
+
+class PairRecord(Frozen):
+    """Two fresh processes and all they did, or how one of them failed. Jobs go by their number in the check's plan.
+
+    `first` is the arm whose process was started first and sits in the first of two equal folders, by a fair coin;
+    `orders` has for each job a letter a round, b where base had the first turn and h where head had it.
+    """
+
+    kind: Literal["block"] = "block"
+    number: int
+    stage: PhaseName
+    started_at: str
+    wall_seconds: float
+    first: Arm
+    job_order: tuple[int, ...]
+    orders: dict[int, str] = Field(default_factory=dict)
+    base: dict[int, JobRun] = Field(default_factory=dict)
+    head: dict[int, JobRun] = Field(default_factory=dict)
+    spans: dict[str, Span] = Field(
+        default_factory=dict, description="by arm where they ran one after the other, else under `both`"
+    )
+    failure: WorkerFailure | None = None
+
+
+def other_arm(arm: Arm) -> Arm:
+    """The other arm."""
+    return "head" if arm == "base" else "base"

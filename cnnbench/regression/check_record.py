@@ -1,0 +1,302 @@
+"""A check on disk: a journal that grows by a line a block while it runs, and the whole record once it has ended.
+
+The journal (`FILE.part`, JSON lines: the header, then blocks, each on disk before the next begins) is what `--resume`
+goes on with. The record (`FILE`, one JSON document) holds the same header and blocks, raw, and how the check ended.
+The ending is derived from the rest by `regression.sequential`, so a replay writes the same bytes, or the record was edited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import Field, ValidationError
+
+from cnnbench import store
+from cnnbench.errors import LedgerError
+from cnnbench.paired_protocol import Arm, PairRecord, Schedule
+from cnnbench.regression.design import CheckPlan, Look
+from cnnbench.regression.exclusion import DropLimits
+from cnnbench.regression.verdict import SeriesFinding, Verdict
+from cnnbench.schema import Frozen, Job, Machine, Software
+
+RECORD_VERSION = 1
+"""Changes of the record's shape. 1: first published."""
+_BEFORE_ENDING = '],\n"ending": '
+DecidingMetric = Literal["median", "mean"]
+OnInconclusive = Literal["fail", "warn"]
+
+
+class ArmRecord(Frozen):
+    """What one arm is: its code, its Python, its settings, and what its worker said it runs on."""
+
+    label: str
+    python: str = Field(
+        description="as it was asked for; empty: the one that ran the check, whose path is nobody's business"
+    )
+    ref: str | None = None
+    commit: str | None = None
+    settings: dict[str, str] = Field(default_factory=dict)
+    software: Software
+    environment: dict[str, str] = Field(description="variables set for its worker, folders' own names left out")
+
+
+class PlanRecord(Frozen):
+    """`regression.design.CheckPlan`, as numbers."""
+
+    tolerance: float
+    looks: tuple[tuple[int, float | None], ...]
+    pass_alpha: float
+    confirm_blocks: int
+    confirm_alpha: float
+    power: float
+
+    @staticmethod
+    def from_plan(plan: CheckPlan) -> PlanRecord:
+        """As it is stored."""
+        looks = tuple((look.blocks, look.suspect_alpha) for look in plan.looks)
+        return PlanRecord(**{**asdict(plan), "looks": looks})
+
+    def to_plan(self) -> CheckPlan:
+        """As it is used."""
+        return CheckPlan(**{**self.model_dump(), "looks": tuple(Look(blocks, alpha) for blocks, alpha in self.looks)})
+
+
+class LimitsRecord(Frozen):
+    """The rule that drops blocks, declared before the first (`regression.exclusion.DropLimits`); None: none may be dropped."""
+
+    cores: int
+    steal_share: float
+    pressure_share: float
+    throttled_share: float
+    control_band: float | None = None
+
+    @staticmethod
+    def from_limits(limits: DropLimits) -> LimitsRecord:
+        """As it is stored."""
+        return LimitsRecord(**asdict(limits))
+
+    def to_limits(self) -> DropLimits:
+        """As it is used."""
+        return DropLimits(**self.model_dump())
+
+
+class CheckHeader(Frozen):
+    """Everything settled before the first block."""
+
+    kind: Literal["check"] = "check"
+    record_version: int = RECORD_VERSION
+    check_id: str
+    created_at: str
+    cnnbench: str
+    suite: str
+    suite_digest: str
+    machine: Machine
+    base: ArmRecord
+    head: ArmRecord
+    jobs: dict[int, Job] = Field(description="base's; head's differ by what `declared` names")
+    head_jobs: dict[int, Job]
+    names: dict[int, str] = Field(description="of the jobs, as the verdict calls them")
+    declared: tuple[str, ...] = Field(default=(), description="keys in which the arms differ on purpose: not compared")
+    mode: Schedule = "turns"
+    rounds: int
+    steps_per_turn: int
+    metric: DecidingMetric = "median"
+    seed: int
+    plan: PlanRecord
+    limits: LimitsRecord | None
+    max_minutes: float | None = None
+    final_loss_bands: dict[int, float] = Field(default_factory=dict, description="calibrated, by job")
+    profile: str | None = Field(default=None, description="SHA-256 of the noise profile used")
+    advisory: str | None = Field(default=None, description="why nothing can be demanded here, where that is so")
+    on_inconclusive: OnInconclusive = "fail"
+    again: dict[Arm, dict[int, float]] = Field(default_factory=dict, description="work injected on purpose (selftest)")
+    purpose: Literal["check", "calibrate", "selftest"] = "check"
+
+
+class CheckEnding(Frozen):
+    """How it ended; everything in it follows from header and blocks. Log ratios, as in `regression.verdict`."""
+
+    outcome: Literal["pass", "improved", "regressed", "inconclusive", "incomparable", "unfit", "failed", "calibrated"]
+    exit_code: int
+    problem: str | None = Field(default=None, description="in words, where there is no verdict")
+    notes: tuple[str, ...] = ()
+    lines: tuple[str, ...] = Field(default=(), description="the verdict in words")
+    verdict: dict[str, Any] | None = Field(default=None, description="regression.verdict.Verdict less the plan")
+    dropped: dict[int, str] = Field(default_factory=dict, description="block number to why it does not count")
+
+
+class CheckRecord(Frozen):
+    """The whole check in one document."""
+
+    header: CheckHeader
+    blocks: tuple[PairRecord, ...]
+    ending: CheckEnding
+
+
+def finding_values(finding: SeriesFinding) -> dict[str, Any]:
+    """A finding as plain values."""
+    return asdict(finding)
+
+
+def verdict_values(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain values; the plan stands in the header."""
+    return {
+        "decision": str(verdict.decision),
+        "blocks": verdict.blocks,
+        "findings": [finding_values(finding) for finding in verdict.findings],
+    }
+
+
+class Journal:
+    """The one writer of a check that is going on; holds the file's lock until closed."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._writer = store.Writer(path, descriptor)
+
+    def append(self, line: CheckHeader | PairRecord) -> None:
+        """Write one line and bring it to disk. Raises LedgerError, leaving no part of it."""
+        self._writer.append(line)
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._writer.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def journal_path(path: Path) -> Path:
+    """`check.json.part`, beside the record it becomes."""
+    return path.with_name(f"{path.name}.part")
+
+
+def begin_journal(path: Path, header: CheckHeader) -> Journal:
+    """A new journal for the record `path`. Raises LedgerError where one is there already, or it cannot be written."""
+    part = journal_path(path)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(part, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError as error:
+        raise LedgerError(f"{part}: an unfinished check is there; go on with --resume, or delete it") from error
+    except OSError as error:
+        raise LedgerError(f"{part}: cannot be written: {error.strerror}; choose another place with -o") from error
+    journal = _lock_journal(part, descriptor)
+    journal.append(header)
+    return journal
+
+
+def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, ...]]:
+    """The journal of the record `path`, to go on with. Raises LedgerError where there is none or it is still going on."""
+    part = journal_path(path)
+    try:
+        descriptor = os.open(part, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except OSError as error:
+        raise LedgerError(
+            f"{part}: no unfinished check to resume ({error.strerror}); start it without --resume"
+        ) from error
+    journal = _lock_journal(part, descriptor)
+    try:
+        content = part.read_bytes()
+        whole, _, torn = content.rpartition(b"\n")
+        if torn:  # the block that was being written when the power went; it is measured again
+            os.ftruncate(descriptor, len(content) - len(torn))
+        header, blocks = _parse_journal(part, whole.splitlines())
+    except BaseException:
+        journal.close()
+        raise
+    return journal, header, blocks
+
+
+def _lock_journal(path: Path, descriptor: int) -> Journal:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise LedgerError(f"{path}: this check is still going on; wait for it or end it") from error
+    return Journal(path, descriptor)
+
+
+def _parse_journal(path: Path, lines: Sequence[bytes]) -> tuple[CheckHeader, tuple[PairRecord, ...]]:
+    if not lines:
+        raise LedgerError(f"{path}: empty; delete the file and start anew")
+    header, *blocks = (
+        _read_line(CheckHeader if number == 1 else PairRecord, line, f"{path}:{number}")
+        for number, line in enumerate(lines, start=1)
+    )
+    return cast(CheckHeader, header), cast(tuple[PairRecord, ...], tuple(blocks))
+
+
+def _read_line(model: type[CheckHeader] | type[PairRecord], line: bytes, where: str) -> CheckHeader | PairRecord:
+    try:
+        return model.model_validate_json(line)
+    except ValidationError as error:
+        raise LedgerError(f"{where}: {_describe_first_problem(error)}; delete the file and start anew") from error
+
+
+def save_record(path: Path, record: CheckRecord) -> None:
+    """Write the record whole, on disk before its name is there, then remove the journal. Raises LedgerError."""
+    write_document(path, to_bytes(record))
+    with contextlib.suppress(OSError):
+        journal_path(path).unlink()
+
+
+def write_document(path: Path, content: bytes) -> None:
+    """Write a document whole, on disk before its name is there. Raises LedgerError."""
+    partial = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot be written: {error.strerror}; choose another place with -o") from error
+
+
+def to_bytes(record: CheckRecord) -> bytes:
+    """The document: a header to read, then a line a block."""
+    head, ending = (part.model_dump_json(indent=1) for part in (record.header, record.ending))
+    blocks = ",\n".join(block.model_dump_json() for block in record.blocks)
+    return f'{{"header": {head},\n"blocks": [\n{blocks}\n{_BEFORE_ENDING}{ending}}}\n'.encode()
+
+
+def replace_ending(content: bytes, record: CheckRecord) -> bytes:
+    """The document `content` with the record's ending in place of its own; one in another layout is written anew.
+
+    Header and blocks stay byte for byte, whichever version wrote them: a field that jobs have got since is not added.
+    """
+    before, mark, _ = content.rpartition(_BEFORE_ENDING.encode())
+    if not mark:
+        return to_bytes(record)
+    return before + mark + record.ending.model_dump_json(indent=1).encode() + b"}\n"
+
+
+def load_record(path: Path) -> CheckRecord:
+    """A record read back. Raises LedgerError, with the first field that is wrong."""
+    try:
+        return CheckRecord.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise LedgerError(f"{path}: not the record of a check: {_describe_first_problem(error)}") from error
+
+
+def jobs_by_arm(header: CheckHeader) -> Mapping[Arm, Mapping[int, Job]]:
+    """The jobs of each arm."""
+    return {"base": header.jobs, "head": header.head_jobs}
+
+
+def _describe_first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"

@@ -1,0 +1,206 @@
+"""The sequential plan: after how many blocks to look, how strictly, and what the plan can see.
+
+Enters a plan (the defaults are the check's) and differences d = log(head / base); leave what one look says of them. All
+functions take many series at once, blocks along the last axis, so that a live check and a simulation of 20,000 run the
+same lines.
+
+At a look with n blocks a series *passes* where the one-sided 97.5 % upper bound of d is below log(1 + tolerance), is
+*improved* where that bound is below -log(1 + tolerance), and *suspect* where d is above log(1 + tolerance), not merely
+above 0, at the level of that look. A suspicion is confirmed or not by fresh blocks. A false alarm needs both, and they
+are independent: at most the looks' alphas summed, times the alpha of the confirmation, for each series.
+
+Four looks at 97.5 % each: a slowdown of exactly the tolerance passes in about 5 % of checks of one job (simulated for
+normal d: 5.0 %), and ends inconclusive in nearly all others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnbench.errors import UsageError
+from cnnbench.regression.signed_rank import Float64Array, IndexArray, critical_value, tail_probability, walsh_averages
+
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the first `blocks` blocks; without a level for suspicion it can only pass."""
+
+    blocks: int
+    suspect_alpha: float | None = None
+
+
+LOOKS = (Look(6), Look(8, 0.004), Look(12, 0.003), Look(16, 0.003))
+"""Together 0.01 a series. W- may be 0, 5 and 16; 6 blocks could not reach 0.004, since 2^-6 is 0.016."""
+SHIPPED_EXCESS: Mapping[int, float] = MappingProxyType({8: 1.9453125, 12: 1.478515625, 16: 1.3544921875})
+"""`compute_detectable_excess` of the plan as it ships, cut after the look at that many blocks. Simulating it takes half a
+second in every process, more than the decision itself. `test_decision` checks the figures against the simulation."""
+MAX_TOLERANCE = 1.0
+"""A slowdown by a factor 2: who tolerates more needs no statistics."""
+
+
+@dataclass(frozen=True)
+class CheckPlan:
+    """What was settled before the first block: `tolerance` as a fraction of base's time, levels, looks."""
+
+    tolerance: float = 0.05
+    looks: tuple[Look, ...] = LOOKS
+    pass_alpha: float = 0.025
+    confirm_blocks: int = 10
+    confirm_alpha: float = 0.007
+    """W- of 10 fresh blocks at most 4: 7 of 1024 sign vectors, 0.0068."""
+    power: float = 0.8
+    """Of the minimum detectable effect."""
+
+    @property
+    def log_tolerance(self) -> float:
+        """log(1 + tolerance), what d is held against; faster is measured by the same factor, so the arms may be swapped."""
+        return math.log1p(self.tolerance)
+
+    @property
+    def max_blocks(self) -> int:
+        """Blocks of the last look."""
+        return self.looks[-1].blocks
+
+    def false_alarm_bound(self, series: int) -> float:
+        """Most probable share of checks of that many gated series that alarm where nothing is slower than the tolerance.
+
+        The sum of the attained levels (not the nominal ones), by Bonferroni over looks and series: for any noise.
+        """
+        suspected = sum(
+            _attained_level(look.blocks, look.suspect_alpha) for look in self.looks if look.suspect_alpha is not None
+        )
+        return series * suspected * _attained_level(self.confirm_blocks, self.confirm_alpha)
+
+
+class LookFlags(NamedTuple):
+    """What one look says of each series; never passes and suspects at once."""
+
+    passes: BoolArray
+    improves: BoolArray
+    suspects: BoolArray
+
+
+class ScreenedChecks(NamedTuple):
+    """How the screening of many checks ended; shapes (checks,), suspects (checks, series)."""
+
+    blocks: IndexArray
+    passed: BoolArray
+    improved: BoolArray
+    suspects: BoolArray
+
+
+def make_check_plan(tolerance: float, max_blocks: int | None = None) -> CheckPlan:
+    """The check's plan for a tolerance (a fraction), without the looks after `max_blocks` blocks.
+
+    The levels stay what they are, so a plan cut short sees less but errs no more often. Raises UsageError.
+    """
+    if not 0 < tolerance <= MAX_TOLERANCE:
+        raise UsageError(f"tolerance {tolerance:g} is not above 0 and at most {MAX_TOLERANCE:g}: 0.05 is 5 %")
+    looks = tuple(look for look in LOOKS if max_blocks is None or look.blocks <= max_blocks)
+    if not looks:
+        raise UsageError(f"at most {max_blocks} blocks: the first look takes {LOOKS[0].blocks}, give at least as many")
+    return CheckPlan(tolerance=tolerance, looks=looks)
+
+
+def evaluate_look(log_ratios: Float64Array, look: Look, plan: CheckPlan) -> LookFlags:
+    """What this look says of d, shape (..., at least look.blocks); blocks after the look are not read."""
+    averages = walsh_averages(log_ratios[..., : look.blocks])
+
+    def bound_below(t: float) -> BoolArray:
+        return _is_significant(averages >= t, look.blocks, plan.pass_alpha)
+
+    suspects = (
+        np.zeros(averages.shape[:-1], dtype=np.bool_)
+        if look.suspect_alpha is None
+        else _is_significant(averages <= plan.log_tolerance, look.blocks, look.suspect_alpha)
+    )
+    return LookFlags(bound_below(plan.log_tolerance), bound_below(-plan.log_tolerance), suspects)
+
+
+def confirm_slowdown(log_ratios: Float64Array, plan: CheckPlan) -> BoolArray:
+    """Whether fresh blocks, shape (..., at least plan.confirm_blocks), lie above the tolerance too."""
+    fresh = log_ratios[..., : plan.confirm_blocks]
+    return _is_significant(walsh_averages(fresh) <= plan.log_tolerance, plan.confirm_blocks, plan.confirm_alpha)
+
+
+def screen_checks(log_ratios: Float64Array, plan: CheckPlan) -> ScreenedChecks:
+    """Many checks at once: d of shape (checks, series, plan.most_blocks), each to the end of its screening.
+
+    A check ends at the first look where a series is suspect or all series pass.
+    """
+    checks = len(log_ratios)
+    ended = ScreenedChecks(
+        np.full(checks, plan.max_blocks, dtype=np.intp),
+        np.zeros(checks, dtype=np.bool_),
+        np.zeros(checks, dtype=np.bool_),
+        np.zeros(log_ratios.shape[:-1], dtype=np.bool_),
+    )
+    going = np.arange(checks)
+    for look in plan.looks:
+        flags = evaluate_look(log_ratios[going], look, plan)
+        passes = flags.passes.all(axis=-1)
+        stops = passes | flags.suspects.any(axis=-1)
+        ended.blocks[going[stops]] = look.blocks
+        ended.passed[going] = passes
+        ended.improved[going] = passes & flags.improves.any(axis=-1)
+        ended.suspects[going] = flags.suspects
+        going = going[~stops]
+    return ended
+
+
+def compute_detectable_effect(spread: float, plan: CheckPlan) -> float | None:
+    """Minimum detectable effect, a log ratio: the slowdown that this plan ends REGRESSED with probability `plan.power`.
+
+    For normal d of standard deviation `spread`: log(1 + tolerance) + z x spread, where z depends on the plan alone (1.35
+    for the whole plan at 80 %: `compute_detectable_excess`). None for a plan cut so short that it cannot suspect.
+    """
+    excess = compute_detectable_excess(plan)
+    return None if excess is None else plan.log_tolerance + excess * spread
+
+
+def compute_detectable_excess(plan: CheckPlan) -> float | None:
+    """How far above the tolerance, in standard deviations of d, a slowdown is confirmed with probability `plan.power`.
+
+    Simulated, since looks and confirmation together have no closed form: 10,000 checks of normal d with a fixed seed,
+    bisected, which leaves a standard error of 0.01. The tests depend on (d - tolerance) / spread alone.
+    """
+    unit = replace(plan, tolerance=0.0)
+    if unit == CheckPlan(tolerance=0.0, looks=LOOKS[: len(unit.looks)]):
+        return SHIPPED_EXCESS.get(unit.max_blocks)
+    return _simulate_excess(unit)
+
+
+@cache
+def _simulate_excess(unit: CheckPlan) -> float | None:
+    if all(look.suspect_alpha is None for look in unit.looks):
+        return None
+    rng = np.random.default_rng(20_000)
+    first = rng.standard_normal((10_000, 1, unit.max_blocks))
+    fresh = rng.standard_normal((10_000, unit.confirm_blocks))
+    low, high = 0.0, 16.0
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        found = screen_checks(first + middle, unit).suspects[:, 0] & confirm_slowdown(fresh + middle, unit)
+        low, high = (low, middle) if found.mean() >= unit.power else (middle, high)
+    return high
+
+
+def _is_significant(counted: BoolArray, blocks: int, alpha: float) -> BoolArray:
+    """Whether so few Walsh averages lie on the wrong side that the signed-rank test at `alpha` claims the other."""
+    limit = critical_value(blocks, alpha)
+    return np.asarray(np.count_nonzero(counted, axis=-1) <= (-1 if limit is None else limit))
+
+
+def _attained_level(blocks: int, alpha: float) -> float:
+    limit = critical_value(blocks, alpha)
+    return 0.0 if limit is None else tail_probability(blocks, limit)

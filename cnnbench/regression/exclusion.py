@@ -1,0 +1,238 @@
+"""Which blocks count, and whether the two arms may be compared at all: rules declared before the first block.
+
+*Blind exclusion.* The machine's counters, and a control loop that runs no code of either arm, drop whole blocks. The rule
+sees no step time and treats the arms alike, so an exchange of the arms leaves every drop as it is: the signs of the d's
+that remain are still fair coins under the hypothesis, and the test stays exact. A machine that loses more than 30 % of
+its blocks is unfit for measuring.
+
+*Equal work.* Both arms must have done the same: a speed-up from doing less must not pass. Counts are held exactly, the
+first losses within the precision's tolerance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cnnbench import units
+from cnnbench.regression import signed_rank
+from cnnbench.schema import Precision
+
+MAX_DROPPED_SHARE = 0.3
+"""Of all blocks measured."""
+LOSSES_COMPARED = 5
+"""First losses that must agree: same weights and batches, dropout off."""
+LOSS_TOLERANCE: dict[Precision, float] = {"fp32": 5e-3, "tf32": 1e-2, "fp16": 1e-2, "bf16": 3e-2}
+"""Relative, over the first five steps of mnist-cnn. Measured on an AMD EPYC (Zen 4) with torch 2.13 and RMSprop, whose
+first steps are large and amplify rounding: other float32 kernels (oneDNN off) moved a loss by up to 2.0e-3, bfloat16
+against float32 by up to 1.2e-2, other weights by 1e-1. tf32 and fp16 round to 10 bits of mantissa where bf16 has 7."""
+
+
+@dataclass(frozen=True)
+class CounterGrowth:
+    """The machine during one arm's share of a block: growth of its counters over `wall_seconds`; None where unknown."""
+
+    wall_seconds: float
+    steal_seconds: float | None = None
+    cpu_pressure_seconds: float | None = None
+    cgroup_throttled_seconds: float | None = None
+    device_throttled: bool | None = None
+    device_other_processes: int | None = None
+
+
+@dataclass(frozen=True)
+class BlockState:
+    """The machine during one block. `control_log_ratio` is the log of the control loop's time beside head over beside base."""
+
+    base: CounterGrowth
+    head: CounterGrowth
+    control_log_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class DropLimits:
+    """Shares of a block's time above which it is dropped, those at which a result is doubted (`analysis.doubts`).
+
+    On an idle 2-core virtual machine steal was 0.1 % and pressure 0.5 %. Steal is a share of all cores' time.
+    `control_band` is calibrated: how far from 0 the control loop's log ratio may be in one block; None where there is none.
+    """
+
+    cores: int
+    steal_share: float = 0.01
+    pressure_share: float = 0.05
+    throttled_share: float = 0.01
+    control_band: float | None = None
+
+
+@dataclass(frozen=True)
+class DroppedBlock:
+    """A block that does not count, by its place in the order measured."""
+
+    block: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ExclusionResult:
+    """Places of the blocks that count, and those that do not with the reason."""
+
+    kept: tuple[int, ...]
+    dropped: tuple[DroppedBlock, ...]
+
+
+@dataclass(frozen=True)
+class ControlEstimate:
+    """The control loop over a whole check: Hodges-Lehmann log ratio, its exact 95 % interval, blocks outside the band."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    outside: int
+    blocks: int
+
+
+@dataclass(frozen=True)
+class ArmWork:
+    """What one arm did, for the exact comparison; counters of the worker, not of the job's description."""
+
+    images: int
+    batches: int
+    order_digest: str
+    """Of the labels or indices in the order drawn."""
+    parameters: int
+    flops: int
+    optimizer_steps: int
+    precision: Precision
+    first_losses: tuple[float, ...] | None
+    """At least five; None where the workload has no loss, as a product of matrices."""
+    final_loss: float | None = None
+
+
+def drop_disturbed(blocks: Sequence[BlockState], limits: DropLimits) -> ExclusionResult:
+    """Apply the rule to every block, each alone."""
+    reasons = [reason_to_drop(block, limits) for block in blocks]
+    return ExclusionResult(
+        tuple(place for place, reason in enumerate(reasons) if reason is None),
+        tuple(DroppedBlock(place, reason) for place, reason in enumerate(reasons) if reason is not None),
+    )
+
+
+def reason_to_drop(block: BlockState, limits: DropLimits) -> str | None:
+    """Why this block does not count, or None. The same for the arms exchanged; what is unknown drops nothing."""
+    wall = block.base.wall_seconds + block.head.wall_seconds
+    shares = (
+        ("other guests took", "of the CPU time", _total_growth(block, _steal), wall * limits.cores, limits.steal_share),
+        ("threads waited for a core", "of the time", _total_growth(block, _pressure), wall, limits.pressure_share),
+        (
+            "the CPU quota stopped threads",
+            "of the time",
+            _total_growth(block, _throttled),
+            wall,
+            limits.throttled_share,
+        ),
+    )
+    for before, after, seconds, whole, most in shares:
+        if seconds is not None and seconds > most * whole:
+            return f"{before} {units.percent(seconds / whole, 1)} {after}, allowed are {units.percent(most, 1)}"
+    if block.base.device_throttled or block.head.device_throttled:
+        return "the device lowered its clock"
+    others = max(block.base.device_other_processes or 0, block.head.device_other_processes or 0)
+    if others:
+        return f"{others} other processes used the device"
+    control, band = block.control_log_ratio, limits.control_band
+    if control is not None and band is not None and abs(control) > band:
+        apart, most_apart = (units.percent(math.expm1(abs(value)), 1) for value in (control, band))
+        return f"the control loop differed by {apart} between the arms, allowed are {most_apart}"
+    return None
+
+
+def reason_unfit(sifted: ExclusionResult, planned_blocks: int) -> str | None:
+    """Why the machine is unfit: more than 30 % of its blocks do not count, even if all to come up to the plan's end do."""
+    dropped = len(sifted.dropped)
+    least_measured = dropped + max(planned_blocks, len(sifted.kept))
+    if dropped <= MAX_DROPPED_SHARE * least_measured:
+        return None
+    share = units.percent(MAX_DROPPED_SHARE, 0)
+    return (
+        f"{dropped} blocks were dropped, more than {share} of {least_measured}; the last: {sifted.dropped[-1].reason}"
+    )
+
+
+def estimate_control(log_ratios: Sequence[float], band: float | None) -> ControlEstimate:
+    """The control loop over all blocks measured, dropped ones too. Raises ValueError for none."""
+    if not log_ratios:
+        raise ValueError("the control loop ran in no block")
+    low, high = (bound(log_ratios, 0.025) for bound in (signed_rank.lower_bound, signed_rank.upper_bound))
+    outside = 0 if band is None else sum(abs(value) > band for value in log_ratios)
+    return ControlEstimate(signed_rank.hodges_lehmann(log_ratios), low, high, outside, len(log_ratios))
+
+
+def find_unequal_work(base: ArmWork, head: ArmWork, final_loss_band: float | None = None) -> tuple[str, ...]:
+    """Everything in which the arms did not do the same work, one line each; empty where they did.
+
+    `final_loss_band` is calibrated, the largest relative difference of two final losses of one revision; None: not held.
+    """
+    counts = (
+        ("images", base.images, head.images),
+        ("batches", base.batches, head.batches),
+        ("parameters", base.parameters, head.parameters),
+        ("model FLOPs", base.flops, head.flops),
+        ("optimiser steps", base.optimizer_steps, head.optimizer_steps),
+    )
+    found = [f"{name}: head {units.count(ours)}, base {units.count(its)}" for name, its, ours in counts if its != ours]
+    if base.order_digest != head.order_digest:
+        found.append("the batches came in another order, or were others")
+    if base.precision != head.precision:
+        found.append(f"precision: head {head.precision}, base {base.precision}")
+    return (*found, *_find_unequal_losses(base, head, final_loss_band))
+
+
+def _find_unequal_losses(base: ArmWork, head: ArmWork, final_loss_band: float | None) -> list[str]:
+    tolerance = max(LOSS_TOLERANCE[base.precision], LOSS_TOLERANCE[head.precision])
+    if base.first_losses is None and head.first_losses is None:
+        return []
+    losses = [(work.first_losses or ())[:LOSSES_COMPARED] for work in (base, head)]
+    if any(len(each) < LOSSES_COMPARED for each in losses):
+        return [
+            f"first losses: head has {len(losses[1])}, base {len(losses[0])}; {LOSSES_COMPARED} of each are compared"
+        ]
+    found = [
+        f"loss of step {step}: head {ours:.6g}, base {its:.6g}, more than {tolerance:g} apart"
+        for step, (its, ours) in enumerate(zip(*losses, strict=True), start=1)
+        if not _is_close(ours, its, tolerance)
+    ]
+    if final_loss_band is None:
+        return found
+    if base.final_loss is None or head.final_loss is None:
+        return [*found, "final loss: unknown for at least one arm"]
+    if not _is_close(head.final_loss, base.final_loss, final_loss_band):
+        found.append(
+            f"final loss: head {head.final_loss:.6g}, base {base.final_loss:.6g}, outside the calibrated spread"
+        )
+    return found
+
+
+def _is_close(one: float, other: float, tolerance: float) -> bool:
+    """Within a share of the larger; a loss that is not finite is close to nothing."""
+    if not (math.isfinite(one) and math.isfinite(other)):
+        return False
+    return abs(one - other) <= tolerance * max(abs(one), abs(other))
+
+
+def _total_growth(block: BlockState, read: Callable[[CounterGrowth], float | None]) -> float | None:
+    """Seconds of both slots together; None unless both are known, so that neither arm alone can drop a block."""
+    base, head = read(block.base), read(block.head)
+    return None if base is None or head is None else base + head
+
+
+def _steal(slot: CounterGrowth) -> float | None:
+    return slot.steal_seconds
+
+
+def _pressure(slot: CounterGrowth) -> float | None:
+    return slot.cpu_pressure_seconds
+
+
+def _throttled(slot: CounterGrowth) -> float | None:
+    return slot.cgroup_throttled_seconds

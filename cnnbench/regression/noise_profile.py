@@ -1,0 +1,277 @@
+"""What a machine's noise allows, from A/A blocks: the spread of d, how much of it more rounds would remove, what shows.
+
+The spread of d between blocks has two parts. Rounds within a block scatter, and their median has a standard error of
+1.2533 x their standard deviation / sqrt(rounds) (asymptotically for a normal distribution; the scatter by the median
+absolute deviation). What is left is between process pairs, and no number of rounds removes it.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from cnnbench import schema, units
+from cnnbench.errors import ComparisonError, LedgerError
+from cnnbench.paired_protocol import PairRecord, Schedule
+from cnnbench.regression.check_record import CheckHeader
+from cnnbench.regression.design import (
+    LOOKS,
+    CheckPlan,
+    compute_detectable_effect,
+    confirm_slowdown,
+    make_check_plan,
+    screen_checks,
+)
+from cnnbench.regression.differences import control_ratio, mean_ratio, median_ratio, round_ratios
+from cnnbench.regression.exclusion import LOSS_TOLERANCE
+from cnnbench.regression.simulate import append_mean
+from cnnbench.schema import RENAMED_SUITES, Frozen, Machine, Software, current_suite_name
+
+MEDIAN_ERROR = 1.2533
+"""sqrt(pi / 2): standard error of a median over that of a mean, for a normal distribution."""
+MAD_TO_SPREAD = 1.4826
+MIN_CONTROL_BAND = 0.01
+"""The control loop's median ratio of a quiet pair is within 0.2 %; a band narrower than this would drop by chance."""
+MIN_TOLERANCE = 0.005
+REPLAYS = 1000
+MIN_BLOCKS = 6
+
+
+class JobNoise(Frozen):
+    """A job's noise between A/A blocks; all spreads are standard deviations of log ratios."""
+
+    spread: float = Field(description="of d by medians: sigma_d")
+    mean_spread: float = Field(description="of d by mean steps")
+    within_spread: float | None = Field(description="of rounds within a block; None where arms ran one after the other")
+    within_error: float | None = Field(description="what those leave in a block's median")
+    between_spread: float | None = Field(description="what rounds do not explain")
+    control_spread: float
+    final_loss_band: float | None
+    step_seconds: float = Field(description="median step of base")
+    d: tuple[float, ...] = Field(description="log(head / base) of each block, by medians")
+
+
+class ReplayedChecks(Frozen):
+    """Checks run on the recorded differences, drawn anew with fresh signs, all slower by `effect`."""
+
+    effect: float
+    checks: int
+    passed: int
+    regressed: int
+    median_blocks: float
+
+
+class DetectableEffect(Frozen):
+    """The slowdown that a plan of at most `blocks` blocks finds in 80 % of checks, as a fraction; None: none."""
+
+    blocks: int
+    effect: float | None
+
+
+class NoiseProfile(Frozen):
+    """What `cnnbench calibrate` stores for one suite on one machine."""
+
+    kind: Literal["noise-profile"] = "noise-profile"
+    profile_version: int = 1
+    machine_id: str
+    machine_name: str
+    device: str
+    suite: str
+    suite_digest: str
+    software: Software
+    created_at: str
+    expires_at: str
+    mode: Schedule
+    rounds: int
+    steps_per_turn: int
+    seed: int
+    blocks: int
+    dropped: int
+    wall_seconds: float = Field(description="of all blocks, dropped and failed ones too")
+    jobs: dict[str, JobNoise]
+    geometric_mean_spread: float | None = Field(default=None, description="of the mean d, where jobs are several")
+    control_band: float
+    tolerance: float = Field(description="that the detectable slowdowns and replays below are for")
+    recommended_tolerance: float
+    recommended_rounds: int | None = Field(description="for sigma_d <= tolerance / 3; None: no number of rounds does")
+    detectable: tuple[DetectableEffect, ...]
+    replayed: tuple[ReplayedChecks, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its values."""
+        return schema.digest(self.model_dump_json())
+
+    @property
+    def worst_spread(self) -> float:
+        """sigma_d of the noisiest job."""
+        return max(noise.spread for noise in self.jobs.values())
+
+
+def profile_path(results: Path, machine_id: str, suite: str) -> Path:
+    """`results/<machine>/noise/<suite>.json`, beside the ledgers, so that it can be committed with them."""
+    return results / machine_id / "noise" / f"{suite}.json"
+
+
+def stored_profile_path(results: Path, machine_id: str, suite: str) -> Path:
+    """Return the path of the suite's profile: under a name that the suite had before, where only that one is there."""
+    paths = [
+        profile_path(results, machine_id, name)
+        for name in (suite, *(old for old, new in RENAMED_SUITES.items() if new == suite))
+    ]
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def make_profile(
+    header: CheckHeader, blocks: Sequence[PairRecord], counted: Sequence[PairRecord], created_at: str, expires_at: str
+) -> NoiseProfile:
+    """The profile of an A/A recording; `counted` are the blocks that failed neither nor were dropped, six or more."""
+    jobs = {header.names[job]: _measure_job_noise(header, counted, job) for job in sorted(header.jobs)}
+    plan = header.plan.to_plan()
+    table = np.array([noise.d for noise in jobs.values()])
+    overall = float(np.std(table.mean(axis=0), ddof=1)) if len(jobs) > 1 else None
+    worst = max(noise.spread for noise in jobs.values())
+    controls = [control_ratio(block.base[job], block.head[job], header.mode) for block in counted for job in block.base]
+    return NoiseProfile(
+        machine_id=header.machine.id,
+        machine_name=header.machine.cpu_name,
+        device=header.jobs[min(header.jobs)].device,
+        suite=header.suite,
+        suite_digest=header.suite_digest,
+        software=header.base.software,
+        created_at=created_at,
+        expires_at=expires_at,
+        mode=header.mode,
+        rounds=header.rounds,
+        steps_per_turn=header.steps_per_turn,
+        seed=header.seed,
+        blocks=len(counted),
+        dropped=len(blocks) - len(counted),
+        wall_seconds=round(math.fsum(block.wall_seconds for block in blocks), 1),
+        jobs=jobs,
+        geometric_mean_spread=overall,
+        control_band=max(MIN_CONTROL_BAND, 2 * max(map(abs, controls))),
+        tolerance=plan.tolerance,
+        recommended_tolerance=max(MIN_TOLERANCE, math.ceil(3000 * worst) / 1000),
+        recommended_rounds=_recommend_rounds(list(jobs.values()), plan),
+        detectable=tuple(_make_detectable_effect(worst, plan.tolerance, look.blocks) for look in LOOKS[1:]),
+        replayed=tuple(_replay_checks(table, plan, effect, header.seed) for effect in (0.0, 2 * plan.tolerance)),
+    )
+
+
+def _measure_job_noise(header: CheckHeader, blocks: Sequence[PairRecord], job: int) -> JobNoise:
+    pairs = [(block.base[job], block.head[job]) for block in blocks]
+    log_ratios = [median_ratio(*pair, header.mode) for pair in pairs]
+    spread = statistics.stdev(log_ratios)
+    within = error = between = None
+    if header.mode == "turns":
+        within = math.sqrt(statistics.fmean(_robust_spread(round_ratios(*pair)) ** 2 for pair in pairs))
+        error = MEDIAN_ERROR * within / math.sqrt(header.rounds)
+        between = math.sqrt(max(0.0, spread**2 - error**2))
+    return JobNoise(
+        spread=spread,
+        mean_spread=statistics.stdev(mean_ratio(*pair) for pair in pairs),
+        within_spread=within,
+        within_error=error,
+        between_spread=between,
+        control_spread=statistics.stdev(control_ratio(*pair, header.mode) for pair in pairs),
+        final_loss_band=_loss_band(header, blocks, job),
+        step_seconds=statistics.median(
+            statistics.median(statistics.median(turn) for turn in base.step_seconds) for base, _ in pairs
+        ),
+        d=tuple(log_ratios),
+    )
+
+
+def _robust_spread(values: Sequence[float]) -> float:
+    middle = statistics.median(values)
+    return MAD_TO_SPREAD * statistics.median(abs(value - middle) for value in values)
+
+
+def _loss_band(header: CheckHeader, blocks: Sequence[PairRecord], job: int) -> float | None:
+    """Twice the largest relative difference of two final losses, at least the tolerance of one; None without losses."""
+    losses = [(block.base[job].work.final_loss, block.head[job].work.final_loss) for block in blocks]
+    known = [(base, head) for base, head in losses if base is not None and head is not None]
+    if not known:
+        return None
+    apart = max(abs(head - base) / max(abs(head), abs(base), 1e-12) for base, head in known)
+    return max(LOSS_TOLERANCE[header.jobs[job].precision], 2 * apart)
+
+
+def _recommend_rounds(noises: Sequence[JobNoise], plan: CheckPlan) -> int | None:
+    """The fewest rounds, a multiple of ten, that bring every job's spread to a third of the tolerance."""
+    most = 1
+    for noise in noises:
+        if noise.within_spread is None or noise.between_spread is None:
+            return None
+        left = (plan.log_tolerance / 3) ** 2 - noise.between_spread**2
+        if left <= 0:
+            return None
+        most = max(most, math.ceil((MEDIAN_ERROR * noise.within_spread) ** 2 / left))
+    return 10 * math.ceil(most / 10)
+
+
+def _make_detectable_effect(spread: float, tolerance: float, blocks: int) -> DetectableEffect:
+    found = compute_detectable_effect(spread, make_check_plan(tolerance, blocks))
+    return DetectableEffect(blocks=blocks, effect=None if found is None else math.expm1(found))
+
+
+def _replay_checks(table: np.ndarray, plan: CheckPlan, effect: float, seed: int) -> ReplayedChecks:
+    """Checks on recorded blocks drawn with replacement, each with a fair sign that all jobs of the block share."""
+    rng = np.random.default_rng([seed, round(1e6 * effect)])
+
+    def draw(blocks: int) -> np.ndarray:
+        chosen = rng.integers(0, table.shape[1], (REPLAYS, blocks))
+        signs = rng.choice((-1.0, 1.0), (REPLAYS, 1, blocks))
+        return append_mean(np.moveaxis(table[:, chosen], 0, 1) * signs + math.log1p(effect))
+
+    ended = screen_checks(draw(plan.max_blocks), plan)
+    regressed = (ended.suspects & confirm_slowdown(draw(plan.confirm_blocks), plan)).any(axis=-1)
+    return ReplayedChecks(
+        effect=effect,
+        checks=REPLAYS,
+        passed=int(ended.passed.sum()),
+        regressed=int(regressed.sum()),
+        median_blocks=float(np.median(ended.blocks)),
+    )
+
+
+def load_profile(path: Path, machine: Machine, suite_digest: str, now: datetime) -> NoiseProfile:
+    """The profile in a file. Raises ComparisonError for another machine, an older suite or one expired, else LedgerError."""
+    try:
+        profile = NoiseProfile.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot be read: {error.strerror}; make it with `cnnbench calibrate`") from error
+    except ValidationError as error:
+        raise LedgerError(f"{path}: not a noise profile: {error.errors()[0]['msg']}") from error
+    again = f"calibrate again (`cnnbench calibrate {current_suite_name(profile.suite)}`), or say --no-profile"
+    if profile.machine_id != machine.id:
+        raise ComparisonError(
+            f"{path}: the noise of another machine, {profile.machine_id}; this is {machine.id}; {again}"
+        )
+    if datetime.fromisoformat(profile.expires_at) < now:
+        raise ComparisonError(f"{path}: expired on {profile.expires_at[:10]}; {again}")
+    if profile.suite_digest != suite_digest:
+        raise ComparisonError(f"{path}: of the suite {profile.suite} before it was changed; {again}")
+    return profile
+
+
+def explain_insensitivity(profile: NoiseProfile, plan: CheckPlan) -> str | None:
+    """Why this plan is of little use on this machine: it would not find twice the tolerance; None where it would."""
+    found = compute_detectable_effect(profile.worst_spread, plan)
+    if found is not None and found <= math.log1p(2 * plan.tolerance):
+        return None
+    seen = "no slowdown" if found is None else f"only a slowdown of {units.percent(math.expm1(found), 1)}"
+    twice, blocks = units.percent(2 * plan.tolerance, 1), plan.max_blocks
+    spread = units.percent(profile.worst_spread, 1)
+    return (
+        f"{seen} would be found in {units.percent(plan.power, 0)} of checks of {blocks} blocks, {twice} would not: "
+        f"d spreads by {spread} here; raise --tau to {units.percent(profile.recommended_tolerance, 1)} or the rounds"
+    )

@@ -1,0 +1,206 @@
+"""From a check's header and its blocks so far to what is to be done next, or to how it ended. Pure: a replay is this.
+
+Blocks that failed are measured again, a few times; blocks that the blind rule drops are replaced; arms that did unequal
+work are not compared at all. Time that is used up ends a check at a look, never between: what the clock says does not
+depend on the differences seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from cnnbench.errors import CnnbenchError, ComparisonError, ExitCode, LedgerError, UnfitError, WorkerError
+from cnnbench.paired_protocol import PairRecord, PhaseName
+from cnnbench.regression import exclusion
+from cnnbench.regression.check_record import CheckEnding, CheckHeader, CheckRecord, verdict_values
+from cnnbench.regression.decision import decide
+from cnnbench.regression.design import CheckPlan
+from cnnbench.regression.differences import (
+    compute_differences,
+    control_ratios_by_job,
+    read_block_state,
+    require_equal_work,
+)
+from cnnbench.regression.verdict import Confirming, Continue, Decision, Screening, Verdict
+from cnnbench.regression.verdict_text import format_verdict
+
+MAX_FAILED_BLOCKS = 3
+"""Blocks that may fail in one check before it is given up; one alone may be the machine's fault."""
+NOT_RETRIED = ("unsupported", "outdated", "diverged")
+"""What a fresh process would only say again."""
+
+
+@dataclass(frozen=True)
+class NextBlock:
+    """Measure another block: of these jobs, in this stage, towards `blocks` valid ones, `valid` of which are there."""
+
+    stage: PhaseName
+    jobs: tuple[int, ...]
+    blocks: int
+    valid: int
+
+
+@dataclass(frozen=True)
+class CheckProgress:
+    """A verdict or the next block, and what was dropped on the way."""
+
+    answer: Verdict | NextBlock
+    dropped: dict[int, str]
+    out_of_time: bool = False
+
+
+def next_step(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckProgress:
+    """What these blocks lead to.
+
+    Raises WorkerError where workers fail too often, ComparisonError for unequal work, UnfitError where the machine
+    disturbs too many blocks.
+    """
+    reject_failures(blocks)
+    sound = [block for block in blocks if block.failure is None]
+    for block in sound:
+        require_equal_work(header, block)
+    dropped = find_dropped_blocks(header, sound)
+    counted = [block for block in sound if block.number not in dropped]
+    screening = [block for block in counted if block.stage == "screening"]
+    confirming = [block for block in counted if block.stage == "confirming"]
+    plan, out_of_time = _cut_plan_to_time(header, blocks, screening)
+    everything = tuple(sorted(header.jobs))
+    answer = decide(compute_differences(header, screening, everything), Screening(), plan)
+    if isinstance(answer, Verdict):
+        return CheckProgress(answer, dropped, out_of_time and answer.decision == Decision.INCONCLUSIVE)
+    if isinstance(answer.stage, Screening):
+        return CheckProgress(NextBlock("screening", everything, answer.blocks, len(screening)), dropped)
+    if out_of_time and not confirming:
+        verdict = Verdict(Decision.INCONCLUSIVE, answer.stage.findings, answer.stage.findings[0].blocks, plan)
+        return CheckProgress(verdict, dropped, out_of_time=True)
+    return CheckProgress(_next_confirming_step(header, answer, answer.stage, confirming, plan), dropped)
+
+
+def _next_confirming_step(
+    header: CheckHeader, request: Continue, stage: Confirming, blocks: Sequence[PairRecord], plan: CheckPlan
+) -> Verdict | NextBlock:
+    numbers = {name: job for job, name in header.names.items()}
+    jobs = tuple(sorted({numbers[series.job] for series in request.series}))
+    answer = decide(compute_differences(header, blocks, jobs), stage, plan)
+    return answer if isinstance(answer, Verdict) else NextBlock("confirming", jobs, answer.blocks, len(blocks))
+
+
+def reject_failures(blocks: Sequence[PairRecord]) -> None:
+    """Raises ComparisonError or WorkerError where workers failed more often than is forgiven."""
+    failures = [block.failure for block in blocks if block.failure is not None]
+    for failure in failures:
+        where = f"{failure.arm or 'an arm'}: {failure.status}: {failure.message}"
+        if failure.status == "outdated":
+            raise ComparisonError(f"{where}; give an arm whose cnnbench can be compared")
+        if failure.status in NOT_RETRIED:
+            raise WorkerError(where)
+    if len(failures) >= MAX_FAILED_BLOCKS:
+        last = failures[-1]
+        tail = f"\n{last.stderr_tail}" if last.stderr_tail else ""
+        raise WorkerError(
+            f"{len(failures)} of {len(blocks)} blocks failed; the last, {last.arm}: {last.status}: {last.message}{tail}"
+        )
+
+
+def find_dropped_blocks(header: CheckHeader, sound: Sequence[PairRecord]) -> dict[int, str]:
+    """Why blocks do not count, by their number. Raises UnfitError where they are too many."""
+    if header.limits is None:
+        return {}
+    limits = header.limits.to_limits()
+    sifted = exclusion.drop_disturbed([read_block_state(header, block) for block in sound], limits)
+    reason = exclusion.reason_unfit(sifted, header.plan.to_plan().max_blocks)
+    if reason is not None:
+        raise UnfitError(f"the machine is unfit for measuring: {reason}; quieten it, or say --keep-disturbed")
+    return {sound[each.block].number: each.reason for each in sifted.dropped}
+
+
+def _cut_plan_to_time(
+    header: CheckHeader, blocks: Sequence[PairRecord], counted: Sequence[PairRecord]
+) -> tuple[CheckPlan, bool]:
+    """The plan without the looks after the first that came when the time was used up; and whether one did."""
+    plan = header.plan.to_plan()
+    if header.max_minutes is None:
+        return plan, False
+    for place, look in enumerate(plan.looks):
+        if look.blocks > len(counted):
+            return plan, False
+        last = counted[look.blocks - 1].number
+        spent = sum(block.wall_seconds for block in blocks if block.number <= last)
+        if spent >= 60 * header.max_minutes:
+            return replace(plan, looks=plan.looks[: place + 1]), True
+    return plan, False
+
+
+def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
+    """The record of a check that has ended, by verdict or for a reason to end without one. Raises LedgerError if it has not."""
+    try:
+        judged = next_step(header, blocks)
+    except (WorkerError, ComparisonError, UnfitError) as error:
+        return CheckRecord(header=header, blocks=tuple(blocks), ending=end_without_verdict(error))
+    if isinstance(judged.answer, NextBlock):
+        request = judged.answer
+        raise LedgerError(
+            f"the record ends before the verdict: the {request.stage} takes {request.blocks} blocks of each job"
+        )
+    verdict = judged.answer
+    notes = _list_notes(header, judged, verdict)
+    return CheckRecord(
+        header=header,
+        blocks=tuple(blocks),
+        ending=CheckEnding(
+            outcome=verdict.decision.value,
+            exit_code=_exit_code(header, verdict),
+            notes=notes,
+            lines=(*format_verdict(verdict, _estimate_controls(header, blocks)), *notes),
+            verdict=verdict_values(verdict),
+            dropped=judged.dropped,
+        ),
+    )
+
+
+def derive_verdict(record: CheckRecord) -> Verdict | None:
+    """The verdict anew, as the surfaces take it; None where the check ended without one."""
+    try:
+        answer = next_step(record.header, record.blocks).answer
+    except (WorkerError, ComparisonError, UnfitError):
+        return None
+    return answer if isinstance(answer, Verdict) else None
+
+
+def end_without_verdict(error: CnnbenchError) -> CheckEnding:
+    """Incomparable, unfit or failed, with the reason."""
+    outcome = {ComparisonError: "incomparable", UnfitError: "unfit"}.get(type(error), "failed")
+    return CheckEnding.model_validate({"outcome": outcome, "exit_code": int(error.exit_code), "problem": str(error)})
+
+
+def _exit_code(header: CheckHeader, verdict: Verdict) -> int:
+    if verdict.decision == Decision.INCONCLUSIVE and header.on_inconclusive == "warn":
+        return int(ExitCode.DONE)
+    return int(verdict.exit_code)
+
+
+def _estimate_controls(header: CheckHeader, blocks: Sequence[PairRecord]) -> dict[str, float]:
+    sound = [block for block in blocks if block.failure is None]
+    return {
+        name: exclusion.estimate_control(ratios, None).estimate
+        for name, ratios in control_ratios_by_job(header, sound).items()
+    }
+
+
+def _list_notes(header: CheckHeader, judged: CheckProgress, verdict: Verdict) -> tuple[str, ...]:
+    notes: list[str] = []
+    if judged.out_of_time:
+        notes.append(f"stopped at the look after {verdict.blocks} blocks: {header.max_minutes:g} minutes were used up")
+    if judged.dropped:
+        last = list(judged.dropped.values())[-1]
+        notes.append(f"{len(judged.dropped)} blocks were dropped by the rule declared before; the last: {last}")
+    if header.declared:
+        notes.append(f"declared different, so not compared: {', '.join(header.declared)}")
+    if any(header.again.values()):
+        notes.append("work was injected on purpose: this is a test of the check")
+    if header.advisory is not None:
+        notes.append(f"advisory: {header.advisory}")
+    if verdict.decision == Decision.INCONCLUSIVE and header.on_inconclusive == "warn":
+        notes.append("inconclusive is a warning here, not a failure")
+    return tuple(notes)

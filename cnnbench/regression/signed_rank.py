@@ -1,0 +1,112 @@
+"""Exact one-sample signed-rank tests (F. Wilcoxon, Biometrics Bulletin 1, 1945) for a handful of paired differences.
+
+Enters an array of differences d whose last axis is the blocks; leave W- and W+, one-sided p-values, critical values, the
+Hodges-Lehmann estimate and exact confidence bounds. All of it comes from the Walsh averages (d_i + d_j) / 2, i <= j
+(J. W. Tukey, 1949; J. L. Hodges and E. L. Lehmann, Ann. Math. Statist. 34, 1963): W- about t is the number of them that
+are at most t, so a test and the bound that inverts it never disagree.
+
+Ties and zeros. Of all ways to break them the one worst for the claim is taken: to claim "above t", a difference equal to
+t counts as below it, and of two differences equally far from t on opposite sides the lower one gets the higher rank. So
+p-values are never too small, and a run against itself (all d = 0) claims nothing. Without ties this is the textbook W.
+
+The only assumption is that, under the hypothesis, each d is as likely to lie x above t as x below it, independently.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float64Array = NDArray[np.float64]
+IndexArray = NDArray[np.intp]
+MAX_DIFFERENCES = 32
+"""Blocks at most: 2^32 sign vectors are counted exactly, and the plan stops at 16."""
+
+
+@cache
+def count_sign_vectors(n: int) -> tuple[int, ...]:
+    """Of the 2^n sign vectors of n ranks, how many have negative ranks that sum to W = 0, 1, ..., n(n+1)/2.
+
+    The product of (1 + x^r) for r = 1..n, multiplied out one rank at a time. Raises ValueError unless 1 <= n <= 32.
+    """
+    if not 1 <= n <= MAX_DIFFERENCES:
+        raise ValueError(f"{n} differences: exact for 1 to {MAX_DIFFERENCES}")
+    counts = [1]
+    for rank in range(1, n + 1):
+        shifted = [0] * rank + counts
+        counts = [a + b for a, b in zip(counts + [0] * rank, shifted, strict=True)]
+    return tuple(counts)
+
+
+@cache
+def _cumulative_counts(n: int) -> tuple[int, ...]:
+    return tuple(accumulate(count_sign_vectors(n)))
+
+
+def tail_probability(n: int, w: int) -> float:
+    """P(W <= w) under the hypothesis: the one-sided p-value of W- = w (to claim "above") or of W+ = w ("below")."""
+    return 0.0 if w < 0 else _cumulative_counts(n)[min(w, n * (n + 1) // 2)] / 2**n
+
+
+def critical_value(n: int, alpha: float) -> int | None:
+    """The largest w with P(W <= w) <= alpha; None where even W = 0, probability 2^-n, is likelier than that."""
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha {alpha} is not between 0 and 1")
+    allowed = sum(count <= alpha * 2**n for count in _cumulative_counts(n))
+    return allowed - 1 if allowed else None
+
+
+def walsh_averages(d: ArrayLike) -> Float64Array:
+    """The n(n+1)/2 averages of two differences, each with itself too, along the last axis; in no order."""
+    values = np.asarray(d, dtype=np.float64)
+    first, second = np.triu_indices(values.shape[-1])
+    return np.asarray((values[..., first] + values[..., second]) / 2)
+
+
+def w_minus(d: ArrayLike, shift: float = 0.0) -> IndexArray:
+    """W- of d - shift along the last axis: small where d lies above `shift`. Ties and zeros make it larger."""
+    return np.asarray(np.count_nonzero(walsh_averages(d) <= shift, axis=-1))
+
+
+def w_plus(d: ArrayLike, shift: float = 0.0) -> IndexArray:
+    """W+ of d - shift along the last axis: small where d lies below `shift`. Ties and zeros make it larger."""
+    return np.asarray(np.count_nonzero(walsh_averages(d) >= shift, axis=-1))
+
+
+def p_above(d: ArrayLike, shift: float = 0.0) -> float:
+    """One-sided p-value, from one series of differences, for the claim that they lie above `shift`."""
+    return tail_probability(np.shape(d)[-1], int(w_minus(d, shift)))
+
+
+def p_below(d: ArrayLike, shift: float = 0.0) -> float:
+    """One-sided p-value, from one series of differences, for the claim that they lie below `shift`."""
+    return tail_probability(np.shape(d)[-1], int(w_plus(d, shift)))
+
+
+def hodges_lehmann(d: ArrayLike) -> float:
+    """Median of the Walsh averages: the shift of d, in the unit of d, that the signed-rank test finds most credible."""
+    return float(np.median(walsh_averages(d)))
+
+
+def lower_bound(d: ArrayLike, alpha: float) -> float | None:
+    """The one-sided (1 - alpha) lower confidence bound: the (w+1)-th smallest Walsh average, w the critical value.
+
+    The test at `alpha` claims "above t" exactly where this bound is above t. None for too few differences.
+    """
+    w = critical_value(np.shape(d)[-1], alpha)
+    return None if w is None else float(np.sort(walsh_averages(d))[w])
+
+
+def upper_bound(d: ArrayLike, alpha: float) -> float | None:
+    """The one-sided (1 - alpha) upper confidence bound, the (w+1)-th largest Walsh average; None for too few."""
+    w = critical_value(np.shape(d)[-1], alpha)
+    return None if w is None else float(np.sort(walsh_averages(d))[-1 - w])
+
+
+def confidence_interval(d: ArrayLike, alpha: float = 0.05) -> tuple[float, float] | None:
+    """The two-sided (1 - alpha) interval, alpha / 2 on either side; at 0.05 its upper end is the 97.5 % upper bound."""
+    low, high = lower_bound(d, alpha / 2), upper_bound(d, alpha / 2)
+    return None if low is None or high is None else (low, high)

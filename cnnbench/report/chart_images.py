@@ -1,0 +1,144 @@
+"""Charts drawn: SVG and PNG, each with the data it shows inside it, so that a picture says for itself whether it is current.
+
+An SVG carries its data as JSON in `<metadata>`, a PNG in a text chunk named `cnnbench`; both with the SHA-256 of it. The
+drawing depends on the fonts and the version of the renderer, the data does not: a picture is current when the digest of
+the data it should show is the one it carries. Colours are the light ones; a style sheet inside the SVG puts the dark ones
+in their place where the reader's system is dark.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import zlib
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from cnnbench.report.charts.theme import DARK
+from cnnbench.report.model import Chart
+from cnnbench.schema import digest
+
+PNG_SCALE = 2
+"""Pixels a unit: sharp on a dense screen and on paper."""
+_METADATA = re.compile(r'<metadata id="cnnbench-data">(.*?)</metadata>', re.DOTALL)
+_PNG_KEY = b"cnnbench"
+_TAG, _DIGITS = re.compile(r"<[^>]*>"), re.compile(r"\d+\.\d{4,}")
+
+
+def data_text(chart: Chart) -> str:
+    """The chart's data as JSON, always the same for the same data, and safe inside HTML and XML."""
+    rows = [dict(each) for each in chart.data]
+    body = json.dumps(rows, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return body.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def data_digest(chart: Chart) -> str:
+    """SHA-256 of the data: what a picture of it must carry to be current."""
+    return digest(f"{chart.key}\n{data_text(chart)}")
+
+
+def payload(chart: Chart) -> str:
+    """What is stored in a picture or beside it: the chart's key, the digest of its data, the data."""
+    return f'{{"chart":{json.dumps(chart.key)},"sha256":"{data_digest(chart)}","rows":{data_text(chart)}}}'
+
+
+def svg(chart: Chart, *, narrow: bool = False) -> str:
+    """A picture for a file of its own, with title, description, data and dark colours."""
+    body = inline_svg(chart, narrow=narrow)
+    start = body.index(">") + 1
+    dark = " ".join(dark_rules("svg"))
+    style = f"<style>@media (prefers-color-scheme: dark) {{ {dark} }}</style>"
+    return f'{body[:start]}<metadata id="cnnbench-data">{payload(chart)}</metadata>{style}{body[start:]}\n'
+
+
+def inline_svg(chart: Chart, *, narrow: bool = False) -> str:
+    """The drawing to be put into a page: an image with a name and a description, no colours but the theme's."""
+    drawn = _draw(json.dumps(chart.narrow if narrow else chart.wide))
+    drawn = _TAG.sub(lambda tag: _DIGITS.sub(_round_coordinate, tag.group()), drawn)
+    start = drawn.index(">")
+    head, body = drawn[:start], drawn[start + 1 :]
+    name = f"{chart.key}-{'narrow' if narrow else 'wide'}"
+    body = _drop_labels(body)
+    return (
+        f'{head} role="img" aria-labelledby="{name}-title {name}-desc">'
+        f'<title id="{name}-title">{_xml(chart.title)}</title><desc id="{name}-desc">{_xml(chart.alt)}</desc>{body}'
+    )
+
+
+@lru_cache(maxsize=128)
+def _draw(specification: str) -> str:
+    """Draw a Vega-Lite specification as SVG, once: a folder's file and its page show the same drawing."""
+    import vl_convert
+
+    drawn: str = vl_convert.vegalite_to_svg(specification)
+    return drawn
+
+
+def _round_coordinate(found: re.Match[str]) -> str:
+    """A coordinate to a thousandth of a pixel. Words are left alone: a tick of 0.0005 is no 0.001."""
+    return f"{float(found.group()):.3f}".rstrip("0").rstrip(".")
+
+
+def _drop_labels(body: str) -> str:
+    """Without roles and labels of single marks: the picture is one image, described as a whole."""
+    return re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", body)
+
+
+def dark_rules(scope: str) -> list[str]:
+    """Style rules that put each dark colour in place of its light one, on drawings below the scope."""
+    return [
+        f"{scope} [{attribute}='{light}'] {{ {attribute}: {dark}; }}"
+        for light, dark in DARK.items()
+        for attribute in ("fill", "stroke")
+    ]
+
+
+def png(chart: Chart) -> bytes:
+    """The picture as PNG on white, with its data in a text chunk."""
+    import vl_convert
+
+    spec: dict[str, Any] = dict(chart.wide)
+    config = spec["config"]
+    spec["config"] = {**config, "background": "white"}
+    drawn: bytes = vl_convert.vegalite_to_png(spec, scale=PNG_SCALE)
+    content = _PNG_KEY + b"\0" + payload(chart).encode("ascii")
+    chunk = b"tEXt" + content
+    header_end = 8 + 4 + 4 + 13 + 4  # signature, then the IHDR chunk: length, type, 13 bytes, checksum
+    packed = struct.pack(">I", len(content)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return drawn[:header_end] + packed + drawn[header_end:]
+
+
+def stored_digest(picture: str | bytes) -> str | None:
+    """The digest of the data that an SVG (text) or a PNG (bytes) of ours carries; None where it carries none."""
+    text: str | None
+    if isinstance(picture, bytes):
+        start = picture.find(b"tEXt" + _PNG_KEY + b"\0")
+        if start < 0:
+            return None
+        length = struct.unpack(">I", picture[start - 4 : start])[0]
+        text = picture[start + 4 + len(_PNG_KEY) + 1 : start + 4 + length].decode("ascii", errors="replace")
+    else:
+        found = _METADATA.search(picture)
+        text = None if found is None else found.group(1)
+    try:
+        stored: Mapping[str, object] = json.loads(text or "null") or {}
+    except ValueError:
+        return None
+    found_digest = stored.get("sha256")
+    return found_digest if isinstance(found_digest, str) else None
+
+
+def _xml(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def file_name(chart: Chart, ending: str = "svg") -> str:
+    """The name of the chart's file, `speedup.svg`."""
+    return f"{chart.key}.{ending}"
+
+
+def specification(chart: Chart) -> str:
+    """The Vega-Lite specification of the wide drawing with its data, as JSON that is the same for the same data."""
+    return json.dumps(chart.wide, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,28 @@
+"""The fields of a job that say how a step is computed, on which network and until when, as raw values beside its row.
+
+A report whose rows are all computed the plain way (training, eager, NCHW, resident) does not list them: the work's key
+says it all, and such reports were published before there was any other way. As soon as one row differs, all rows tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cnnbench.analysis.speedup import Row
+from cnnbench.report.model import Value
+from cnnbench.schema import Job
+
+FIELDS = (
+    *("task", "layout", "execution", "loader", "loader_workers", "optimizer", "init", "pool", "activation"),
+    *("target", "evaluate_every"),
+)
+
+
+def job_values(job: Job) -> dict[str, Value]:
+    """The job's fields by name."""
+    return {name: getattr(job, name) for name in FIELDS}
+
+
+def any_variant(rows: Iterable[Row]) -> bool:
+    """Whether a row is computed another way than the plain one, so that all rows must say which way theirs is."""
+    return any(row.job.variations or row.job.loader != "resident" for row in rows)

@@ -1,0 +1,100 @@
+"""A page as files: which there are, what is in each, and whether those on disk are current.
+
+Text is compared byte by byte. Drawings are not, because fonts and renderer move their lines: a drawing is current when
+the digest of its data is. So a page with drawings inside is compared with each of them replaced by that digest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cnnbench.report import chart_images, html, latex, markdown_page, text
+from cnnbench.report.model import Page
+
+Extension = Literal["html", "md", "tex", "csv", "json"]
+EXTENSIONS: tuple[Extension, ...] = ("html", "md", "tex", "csv", "json")
+CHARTS = "charts"
+INDEX, DOCUMENT = "index.html", "report.md"
+_DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
+_SEAL = re.compile(rf"{re.escape(text.PAGE_DIGEST)}[0-9a-f]{{64}} -->")
+
+
+def render_file(page: Page, extension: Extension, *, static: bool) -> str:
+    """The page as one file of that kind."""
+    if extension == "html":
+        return html.render(page, static=static)
+    if extension == "md":
+        return markdown_page.markdown(page, charts_at=None)
+    if extension == "tex":
+        return latex.render(page.report)
+    return text.render(page.report, "csv" if extension == "csv" else "json")
+
+
+def render_folder(page: Page, *, static: bool) -> dict[str, str | bytes]:
+    """Every file of a folder by its name in it: page, document, tables, and the charts as SVG.
+
+    Where not `static` the page is the interactive one, and each chart is there as PNG and as Vega-Lite specification too.
+    """
+    files: dict[str, str | bytes] = {
+        INDEX: html.render(page, static=static),
+        DOCUMENT: markdown_page.markdown(page, charts_at=CHARTS),
+        "report.csv": text.comma_separated(page.report),
+        "report.json": text.as_json(page.report),
+        "report.tex": latex.render(page.report),
+    }
+    for chart in page.charts:
+        files[f"{CHARTS}/{chart_images.file_name(chart)}"] = chart_images.svg(chart)
+        if not static:
+            files[f"{CHARTS}/{chart_images.file_name(chart, 'png')}"] = chart_images.png(chart)
+            files[f"{CHARTS}/{chart_images.file_name(chart, 'vl.json')}"] = chart_images.specification(chart)
+    return files
+
+
+@dataclass(frozen=True)
+class StaleFile:
+    """A file that is not what it should be, and why."""
+
+    path: Path
+    reason: str
+
+
+def find_stale(root: Path, wanted: Mapping[str, str | bytes]) -> list[StaleFile]:
+    """The files under the root that are missing, differ, or that this page no longer has."""
+    found = [
+        StaleFile(root / name, why)
+        for name, content in sorted(wanted.items())
+        if (why := explain_difference(root / name, content))
+    ]
+    charts = root / CHARTS
+    known = {root / name for name in wanted}
+    extra = sorted(path for path in charts.glob("*") if path not in known) if charts.is_dir() else []
+    return [*found, *(StaleFile(path, "no chart of this report") for path in extra)]
+
+
+def explain_difference(path: Path, wanted: str | bytes) -> str | None:
+    """Why the file is not current; None where it is."""
+    if not path.is_file():
+        return "is not there"
+    if path.suffix in (".svg", ".png"):
+        picture = path.read_bytes() if isinstance(wanted, bytes) else path.read_text(encoding="utf-8")
+        same = chart_images.stored_digest(picture) == chart_images.stored_digest(wanted)
+        return None if same else "shows other data"
+    if isinstance(wanted, bytes):
+        return None if path.read_bytes() == wanted else "differs"
+    there = _comparable(path.read_text(encoding="utf-8")).splitlines()
+    ours = _comparable(wanted).splitlines()
+    if there == ours:
+        return None
+    shorter = min(len(there), len(ours))
+    line = next((n for n in range(shorter) if there[n] != ours[n]), shorter) + 1
+    return f"differs from line {line} on"
+
+
+def _comparable(page: str) -> str:
+    """The text without drawings; where it has some, without its seal too, which covers them."""
+    bare, drawings = _DRAWING.subn("<svg>", page)
+    return _SEAL.sub("", bare) if drawings else bare

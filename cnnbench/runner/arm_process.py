@@ -1,0 +1,218 @@
+"""One arm of a paired block: its process, started, spoken to, and gone when the block is.
+
+The parent sleeps in the kernel until the worker answers or ends. Whatever ends it early (an error it tells of, a signal,
+silence) is one typed `WorkerFailure` inside `ArmError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from cnnbench.paired_protocol import (
+    Arm,
+    Handshake,
+    HandshakeRequest,
+    Injection,
+    Setup,
+    Turn,
+    WorkDone,
+    WorkerFailure,
+    WorkerRequest,
+    WorkerResponse,
+)
+from cnnbench.runner.launch import (
+    GRACE_SECONDS,
+    complete_environment,
+    count_oom_kills,
+    exit_descriptor,
+    kill_tree,
+    read_tail,
+)
+
+MODULE = ("-P", "-m", "cnnbench.engine.turns")
+"""-P keeps the folder that the worker is started in off its search path: its package comes from the arm's folder alone."""
+NO_SUCH_MODULE = "No module named cnnbench.engine.turns"
+HANG_SECONDS = 300.0
+_Part = TypeVar("_Part")
+
+
+class ArmError(Exception):
+    """An arm's worker cannot go on; the block it belonged to is invalid."""
+
+    def __init__(self, failed: WorkerFailure) -> None:
+        super().__init__(failed.message)
+        self.failed = failed
+
+
+@dataclass(frozen=True)
+class ArmCommand:
+    """How to start an arm's worker: the command, the variables set for it, the folder it stands in."""
+
+    arm: Arm
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    folder: Path
+    hang_seconds: float = HANG_SECONDS
+
+
+class ArmProcess:
+    """A living worker. Every method that waits raises ArmError where no proper answer comes."""
+
+    def __init__(self, start: ArmCommand) -> None:
+        self._start = start
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
+        self._answers, answer_fd = os.pipe()
+        self._pending = b""
+        self._oom_kills = count_oom_kills()
+        self.spawned_ns = time.monotonic_ns()
+        try:
+            self._process = subprocess.Popen(
+                list(start.command),
+                stdin=subprocess.PIPE,
+                stdout=self._stderr,
+                stderr=self._stderr,
+                env=complete_environment(start.environment),
+                cwd=start.folder,
+                pass_fds=(answer_fd,),
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(self._answers)
+            raise ArmError(
+                self._failed("crashed", f"{start.command[0]}: cannot be started: {error.strerror}")
+            ) from error
+        finally:
+            os.close(answer_fd)
+        with contextlib.suppress(ArmError):  # one that died at once is typed when its answer is awaited
+            self.send(HandshakeRequest(parent_pid=os.getpid(), answer_fd=answer_fd))
+
+    def send(self, message: BaseModel) -> None:
+        """Write one message. Raises ArmError where nobody is there to read it."""
+        self._write(message.model_dump_json())
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            raise ArmError(self._classify_exit()) from None
+
+    def receive_handshake(self) -> Handshake:
+        """Who answers; the first thing to wait for."""
+        return self._expect(self._receive().hello, "hello")
+
+    def build(self, job: int) -> None:
+        """Build and warm up one job of the setup sent before."""
+        self.send(WorkerRequest(do="build", job=job))
+        self._expect(self._receive().ready, "ready")
+
+    def turn(self, steps: int) -> Turn:
+        """Grant a turn and sleep until it is over."""
+        self.send(WorkerRequest(do="turn", steps=steps))
+        return self._expect(self._receive().turn, "turn")
+
+    def calibrate_injection(self, slowdown: float) -> Injection:
+        """Find the work that makes a step longer by `share`."""
+        self.send(WorkerRequest(do="share", share=slowdown))
+        return self._expect(self._receive().share, "share")
+
+    def finish(self) -> WorkDone:
+        """The work done for the job built last, which is then gone."""
+        self.send(WorkerRequest(do="finish"))
+        return self._expect(self._receive().work, "work")
+
+    def send_setup(self, setup: Setup) -> None:
+        """Tell the jobs of the block; what is at its default is left out, since an older arm does not know later fields."""
+        self._write(setup.model_dump_json(exclude_defaults=True))
+
+    def close(self) -> None:
+        """End the process and all it started."""
+        with contextlib.suppress(ArmError):
+            self.send(WorkerRequest(do="end"))
+        with contextlib.suppress(OSError):
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """At once, with everything it started."""
+        kill_tree(self._process.pid)
+        self._process.wait()
+        with contextlib.suppress(OSError):
+            os.close(self._answers)
+        self._answers = -1
+        self._stderr.close()
+
+    def _receive(self) -> WorkerResponse:
+        line = self._read_line()
+        try:
+            answer = WorkerResponse.model_validate_json(line)
+        except ValidationError as error:
+            what = f"its answer is not understood: {error.errors()[0]['msg']}"
+            raise ArmError(self._failed("outdated", what)) from error
+        if answer.failed is not None:
+            raise ArmError(self._failed(answer.failed.status, answer.failed.message))
+        return answer
+
+    def _read_line(self) -> bytes:
+        with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+            selector.register(self._answers, selectors.EVENT_READ)
+            ended = exit_descriptor(self._process.pid)
+            if ended is not None:  # a child of the worker may hold the pipe open after it
+                stack.callback(os.close, ended)
+                selector.register(ended, selectors.EVENT_READ)
+            deadline = time.monotonic() + self._start.hang_seconds
+            while b"\n" not in self._pending:
+                events = selector.select(max(0.0, deadline - time.monotonic()))
+                if not events:
+                    raise ArmError(self._failed("hang", f"no answer for {self._start.hang_seconds:.0f} s"))
+                if not any(key.fd == self._answers for key, _ in events):
+                    raise ArmError(self._classify_exit())
+                chunk = os.read(self._answers, 1 << 16)
+                if not chunk:
+                    raise ArmError(self._classify_exit())
+                self._pending += chunk
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line
+
+    def _classify_exit(self) -> WorkerFailure:
+        """How a process that answers no more ended."""
+        kill_tree(self._process.pid)
+        code = self._process.wait()
+        if code >= 0:
+            tail = read_tail(self._stderr) or ""
+            if NO_SUCH_MODULE in tail:
+                what = "its cnnbench is older than the paired measurement and cannot take part in one"
+                return self._failed("outdated", what)
+            last = tail.splitlines()[-1] if tail else "it printed nothing"
+            return self._failed("crashed", f"the worker exited with {code}: {last}")
+        name = signal.Signals(-code).name
+        if -code == signal.SIGKILL and count_oom_kills() > self._oom_kills:
+            return self._failed("oom", "killed by the kernel's out-of-memory killer; lower batch_size or free memory")
+        return self._failed("crashed", f"the worker was ended by {name}")
+
+    def _failed(self, status: str, message: str) -> WorkerFailure:
+        tail = read_tail(self._stderr)
+        return WorkerFailure.model_validate(
+            {"status": status, "message": message, "arm": self._start.arm, "stderr_tail": tail}
+        )
+
+    def _expect(self, part: _Part | None, name: str) -> _Part:
+        if part is None:
+            raise ArmError(self._failed("outdated", f"it answered something other than {name}"))
+        return part

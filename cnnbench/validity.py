@@ -1,0 +1,215 @@
+"""What cannot be: the identity gate and the physics gate, held over every record when it is written and when it is read.
+
+Identities join only *independent* measurements (the sampler's count against steps x batch, blocks against the job
+clock against the parent's own clock, the network's parameters against the closed form). Physics: no GEMM beats its
+device's peak at the highest clock the device reports. A convolution may honestly do so (Winograd's algorithm saves
+multiplications), so it is doubted above the bound and invalid only above four times the bound.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from cnnbench import units, workloads
+from cnnbench.errors import WorkloadError
+from cnnbench.machine import peaks
+from cnnbench.schema import TUNED_ERROR, Device, Job, Machine, Outcome, Status, Trial
+from cnnbench.workloads.tolerance import tuned_tolerance
+
+CHECKED_STATUSES: tuple[Status, ...] = ("ok", "missed")
+"""Outcomes that say something of their trial, so that it is held against what cannot be."""
+CONVOLUTION_FACTOR = 4.0
+"""Winograd F(4x4, 3x3) saves a factor 4 of a 3x3 convolution's multiplications, the most any library uses."""
+ZEROS_FACTOR = 8.0
+"""The tuned division leaves out products with zeros (black pixels, gradients beside a maximum); more than this is a wrong clock.
+A judgement: the most seen is 1.4 times the best product."""
+CLOCK_TICK = 1e-9
+"""Seconds: what the clock counts in, so that no block is shorter."""
+CLOCK_TOLERANCE = 1.001
+"""Two monotonic clocks of one machine; what they may disagree by in relative terms."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One thing that cannot be (`invalid`), or is hard to believe (`doubt`)."""
+
+    gate: Literal["identity", "physics"]
+    severity: Literal["invalid", "doubt"]
+    message: str
+
+
+def find_violations(
+    job: Job, trial: Trial, process_seconds: float, device: Device | None, machine: Machine, status: Status = "ok"
+) -> tuple[Violation, ...]:
+    """Every violation of one trial; empty for a sound one. `status` is what the worker said: `ok` or `missed`."""
+    broken = [*_check_identities(job, trial, process_seconds), *_check_target(job, trial, status)]
+    broken += [*_check_gradients(job, trial), *_check_ranks(job, trial)]
+    impossible = [Violation("identity", "invalid", text) for text in broken]
+    physics = None if impossible or device is None else _physics(job, trial, device, machine)
+    return (*impossible, *((physics,) if physics else ()))
+
+
+def reject_impossible(outcome: Outcome, violations: tuple[Violation, ...]) -> Outcome:
+    """The outcome with status `invalid` where a gate closed; its trial, raw, is kept."""
+    closed = [violation for violation in violations if violation.severity == "invalid"]
+    if outcome.status not in CHECKED_STATUSES or not closed:
+        return outcome
+    message = "; ".join(f"{violation.gate} gate: {violation.message}" for violation in closed)
+    return outcome.model_copy(update={"status": "invalid", "message": message})
+
+
+def _check_identities(job: Job, trial: Trial, process_seconds: float) -> list[str]:
+    broken: list[str] = []
+    blocks, timed = len(trial.block_seconds), sum(trial.block_seconds)
+    if trial.steps != blocks * trial.steps_per_block:
+        broken.append(f"{blocks} blocks of {trial.steps_per_block} steps are not the {trial.steps} steps reported")
+    planned = job.job_steps if job.timed_whole else job.blocks * job.block_steps if job.clock == "steady" else None
+    if planned is not None and trial.steps != planned and not trial.stopped_early:
+        broken.append(f"{trial.steps} steps were timed, the job asks for {planned}")
+    if any(not CLOCK_TICK <= seconds < math.inf for seconds in trial.block_seconds):
+        broken.append("a block's time is not a positive number of seconds")
+    if trial.cold_start_seconds is not None and trial.cold_start_seconds < 0:
+        broken.append(f"the first step was over {-trial.cold_start_seconds:.3f} s before the process began")
+    if timed > process_seconds * CLOCK_TOLERANCE:
+        broken.append(f"blocks add up to {timed:.3f} s, the whole process lived {process_seconds:.3f} s")
+    if trial.job_seconds is not None:
+        before = trial.pretraining_seconds or 0.0
+        parts = before + timed + _evaluation_seconds(job, trial)
+        if parts > trial.job_seconds * CLOCK_TOLERANCE:
+            names = "pre-training, blocks and evaluations" if before else "blocks and evaluations"
+            broken.append(f"{names} add up to {parts:.3f} s, the job clock says {trial.job_seconds:.3f} s")
+        if trial.job_seconds > process_seconds * CLOCK_TOLERANCE:
+            broken.append(f"the job clock says {trial.job_seconds:.3f} s, the process lived {process_seconds:.3f} s")
+    for evaluation in (*trial.epoch_evaluations, *((trial.test,) if trial.test else ())):
+        if not 0 <= evaluation.correct <= evaluation.images or not evaluation.images:
+            broken.append(f"{evaluation.correct} of {evaluation.images} test images cannot be right")
+    return broken + _check_counts(job, trial)
+
+
+def _evaluation_seconds(job: Job, trial: Trial) -> float:
+    """Seconds of the evaluations that the clock prescribes; the accuracy clock times each of them."""
+    told = trial.job_evaluation_seconds or 0.0
+    return max(told, sum(each.seconds for each in trial.epoch_evaluations)) if job.clock == "accuracy" else told
+
+
+def _check_target(job: Job, trial: Trial, status: Status) -> list[str]:
+    """The accuracy clock: an evaluation of the same images after every block, up to the first that reaches the target."""
+    target, every, limit = job.target, job.evaluate_every, job.job_steps
+    if job.clock != "accuracy" or target is None or not every:
+        return []
+    evaluations, blocks = trial.epoch_evaluations, len(trial.block_seconds)
+    if not evaluations:
+        return ["the accuracy clock ran without an evaluation"]
+    broken: list[str] = []
+    if trial.job_seconds is None:
+        broken.append("the accuracy clock recorded no time")
+    after = [each.after_steps for each in evaluations]
+    if trial.steps_per_block != every or after != [every * (n + 1) for n in range(blocks)]:
+        broken.append(f"{len(evaluations)} evaluations, the last after {after[-1]} steps, are not one every {every}")
+    if len({each.images for each in evaluations}) > 1:
+        broken.append("the evaluations are of different numbers of images")
+    if limit is not None and trial.steps > limit:
+        broken.append(f"{trial.steps} steps were timed, the epoch limit is {limit}")
+    early = next((n for n, each in enumerate(evaluations[:-1], start=1) if each.reaches(target)), None)
+    if early is not None:
+        broken.append(f"evaluation {early} of {len(evaluations)} reached the target, and training went on")
+    reached, last = evaluations[-1].reaches(target), evaluations[-1]
+    if reached != (status == "ok"):
+        share = f"{last.correct} of {last.images} right against a target of {target:g}"
+        broken.append(f"the last evaluation has {share}, the outcome says {status}")
+    elif not reached and limit is not None and trial.steps != limit // every * every:
+        broken.append(f"the target was missed after {trial.steps} steps, the epoch limit is {limit}")
+    if trial.test is not None and trial.test != last:
+        broken.append(f"the accuracy, {trial.test.correct} right, is not the last evaluation's, {last.correct} right")
+    return broken
+
+
+def _check_gradients(job: Job, trial: Trial) -> list[str]:
+    """The tuned division computes what the reference does, and each process has shown it."""
+    if job.division == "reference":
+        return []
+    text, most = trial.settings.get(TUNED_ERROR, ""), tuned_tolerance(job)
+    try:
+        error = float(text)
+    except ValueError:
+        return ["the tuned step was not held against the reference's"]
+    if error <= most:  # false of NaN too
+        return []
+    return [f"the tuned step's gradients are off by {error:.1e}, at most {most:.0e} is rounding"]
+
+
+def _check_ranks(job: Job, trial: Trial) -> list[str]:
+    """Processes of one job add up: each is there once, did all blocks, drew its share, and ranks hold the same weights."""
+    ranks, what = trial.ranks, "ranks" if job.world > 1 else "copies"
+    if [rank.rank for rank in ranks] != list(range(job.processes) if job.processes > 1 else ()):
+        return [f"{len(ranks)} {what} reported, the job has {job.processes if job.processes > 1 else 'none'}"]
+    if not ranks:
+        return []
+    broken = []
+    share = trial.steps * job.rank_batch if job.world > 1 else trial.images
+    if wrong := [rank for rank in ranks if rank.images != share]:
+        name = f"{'rank' if job.world > 1 else 'copy'} {wrong[0].rank}"
+        broken.append(f"the sampler of {name} handed out {wrong[0].images:,} images, its share is {share:,}")
+    if any(len(rank.block_seconds) != len(trial.block_seconds) for rank in ranks):
+        return [*broken, f"{what} timed different numbers of blocks"]
+    if job.world == 1:
+        if trial.block_seconds != max((rank.block_seconds for rank in ranks), key=sum):
+            broken.append("the blocks are not the slowest copy's")
+        return broken
+    if trial.block_seconds != tuple(max(each) for each in zip(*(rank.block_seconds for rank in ranks), strict=True)):
+        broken.append("the blocks are not as long as on the slowest rank")
+    if len({rank.weights for rank in ranks}) != 1:
+        broken.append("the ranks hold different weights after the timed steps")
+    return broken
+
+
+def _check_counts(job: Job, trial: Trial) -> list[str]:
+    try:
+        workload = workloads.get(job.workload, job.workload_version)
+    except WorkloadError:
+        return []  # another package's workload, not installed where this is read: nothing to hold it against
+    if workload.kind != "training":
+        return []
+    broken = []
+    if trial.images != trial.steps * job.batch_size:
+        expected = trial.steps * job.batch_size
+        broken.append(f"the sampler handed out {trial.images:,} images, steps x batch is {expected:,}")
+    if workload.version != job.workload_version:
+        return broken
+    if trial.parameters not in (None, workload.parameters):
+        broken.append(f"the network has {trial.parameters:,} parameters, its layers give {workload.parameters:,}")
+    before = workloads.pretraining_steps(job)
+    if job.clock != "steady" and (trial.pretraining_steps or 0) != before:
+        broken.append(f"{trial.pretraining_steps or 0:,} steps of pre-training were done, the job asks for {before:,}")
+    return broken
+
+
+def _physics(job: Job, trial: Trial, device: Device, machine: Machine) -> Violation | None:
+    """The fastest block against the bound; None where there is no bound or it holds."""
+    bound = peaks.upper_bound(device, machine, job.precision).flops_per_second
+    if bound is None or not trial.block_seconds or job.workload not in workloads.names():
+        return None
+    bound *= devices_of(job)
+    rate = workloads.flops_per_step(job) * trial.steps_per_block / min(trial.block_seconds)
+    if rate <= bound:
+        return None
+    if job.division != "reference" and rate <= ZEROS_FACTOR * bound:
+        return Violation(
+            "physics", "doubt", f"{_compare_with_bound(rate, bound)}: products with zeros left out, or a wrong clock"
+        )
+    convolves = workloads.get(job.workload, job.workload_version).convolves
+    against = _compare_with_bound(rate, bound)
+    if convolves and rate <= CONVOLUTION_FACTOR * bound:
+        return Violation("physics", "doubt", f"{against}: a reduced-multiplication convolution, or a wrong clock")
+    return Violation("physics", "invalid", against)
+
+
+def devices_of(job: Job) -> int:
+    """Processors that a job's FLOP/s are of: a GPU a rank; of a CPU the one that all ranks share."""
+    return job.world if job.device != "cpu" else job.nodes
+
+
+def _compare_with_bound(rate: float, bound: float) -> str:
+    return f"{units.giga(rate)} GFLOP/s in the fastest block, the bound at maximum clock is {units.giga(bound)}"

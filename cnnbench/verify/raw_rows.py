@@ -1,0 +1,279 @@
+"""Raw records as rows: the processes of one job in one run, which runs a page speaks of, and what a row may be called.
+
+Written a second time and on purpose not shared with what printed the page.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from cnnbench import validity, workloads
+from cnnbench.errors import WorkloadError
+from cnnbench.schema import Device, Job, Record, RunHeader, Trial, digest
+from cnnbench.store import Ledger
+from cnnbench.verify.intervals import Cost
+from cnnbench.workloads import Workload
+
+RawValue = str | int | float | bool | None
+"""A value beside a printed text, as CSV and JSON hold it."""
+
+SHOWN = 400
+"""A page shows at least so many characters of a name before it cuts it."""
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """The records of one job on one device in one run, as the gates judge them, and how many were never started."""
+
+    header: RunHeader
+    job: Job
+    protocol: int
+    records: tuple[Record, ...]
+    unstarted: int = 0
+
+    @cached_property
+    def device(self) -> Device | None:
+        """As the run's fingerprint lists it."""
+        return next((each for each in self.header.machine.devices if each.id == self.job.device), None)
+
+    @property
+    def full_name(self) -> str:
+        """The processor as its system calls it."""
+        if self.device is not None:
+            return self.device.name
+        return self.header.machine.cpu_name if self.on_cpu else self.job.device
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it ran on the CPU."""
+        return self.job.device == "cpu" if self.device is None else self.device.kind == "cpu"
+
+    @cached_property
+    def row_key(self) -> str:
+        """What its repeats share."""
+        return self.job.row_key
+
+    @cached_property
+    def work_key(self) -> str:
+        """What is computed, wherever."""
+        return self.job.work_key
+
+    @cached_property
+    def mark(self) -> tuple[str, str]:
+        """How a chart names it: run, and the beginning of the row key's digest."""
+        return self.header.run_id, digest(self.row_key)[:12]
+
+    @cached_property
+    def identity(self) -> tuple[str, ...]:
+        """How a table file names it, as text."""
+        job = self.job
+        place = (job.device, "" if job.threads is None else str(job.threads), job.allocator)
+        return (self.header.run_id, digest(self.work_key), str(self.protocol), *place)
+
+    @cached_property
+    def numbers(self) -> frozenset[str]:
+        """Every number that can be said of its job: words with another one are not about it."""
+        job = self.job
+        values = (*job.model_dump().values(), job.job_steps, self.protocol, self.timed_steps)
+        percent = () if self.job.target is None else (f"{100 * self.job.target:g}",)
+        return find_numbers(" ".join(map(str, (*values, *percent, job.batch_size // job.world))))
+
+    @cached_property
+    def trials(self) -> tuple[tuple[Record, Trial], ...]:
+        """Those that ended well, by round."""
+        return tuple(pair for pair in self.attempts if pair[0].outcome.status == "ok")
+
+    @cached_property
+    def attempts(self) -> tuple[tuple[Record, Trial], ...]:
+        """Those, and the ones that missed their target, by round."""
+        ends = validity.CHECKED_STATUSES
+        good = [(r, r.outcome.trial) for r in self.records if r.outcome.status in ends and r.outcome.trial]
+        return tuple(sorted(good, key=lambda pair: (pair[0].job.round, pair[0].index)))
+
+    @cached_property
+    def steps(self) -> list[float]:
+        """Mean seconds of a step, one value a process."""
+        return [sum(trial.block_seconds) / trial.steps for _, trial in self.trials]
+
+    @cached_property
+    def costs(self) -> Cost:
+        """What a speed-up divides: the job clock of a job of fixed length, else the mean step."""
+        whole = self.job.clock in ("job", "recipe") and not self.job.stop_when_all_right
+        costs: dict[tuple[str, int], list[float]] = {}
+        for record, trial in self.trials:
+            seconds = trial.job_seconds if whole else sum(trial.block_seconds) / trial.steps
+            if seconds:
+                costs.setdefault((record.run_id, record.job.round), []).append(seconds)
+        return {key: statistics.geometric_mean(found) for key, found in costs.items()}
+
+    @cached_property
+    def step_costs(self) -> Cost:
+        """Mean seconds of a step by run and round."""
+        costs: dict[tuple[str, int], list[float]] = {}
+        for record, trial in self.trials:
+            costs.setdefault((record.run_id, record.job.round), []).append(sum(trial.block_seconds) / trial.steps)
+        return {key: statistics.geometric_mean(found) for key, found in costs.items()}
+
+    @cached_property
+    def workload(self) -> Workload | None:
+        """Its workload, where it is known here in the version that ran."""
+        try:
+            found = workloads.get(self.job.workload, self.job.workload_version)
+        except WorkloadError:
+            return None
+        return found if found.version == self.job.workload_version else None
+
+    @cached_property
+    def flops(self) -> int | None:
+        """Model FLOPs of a step."""
+        try:
+            found = 0 if self.workload is None else workloads.flops_per_step(self.job)
+            return found if found > 0 else None
+        except WorkloadError:
+            return None
+
+    @property
+    def projected(self) -> bool:
+        """Whether the time of the whole job is projected from steps."""
+        return self.job.clock == "steady"
+
+    @property
+    def timed_steps(self) -> int:
+        """Fewest timed steps of its processes."""
+        return min((trial.steps for _, trial in self.trials), default=0)
+
+    @cached_property
+    def deviations(self) -> tuple[str, ...]:
+        """How it departs from the plain job of its network and batch, in words."""
+        job = self.job
+        words = list(job.variations)
+        usual = workloads.get(job.workload).default_optimizer if job.workload in workloads.names() else None
+        if usual is not None and job.optimizer not in (None, usual):
+            words.append(to_page_text(str(job.optimizer)))
+        if (job.loader, job.loader_workers) != ("resident", 0):
+            words.append(f"{job.loader}, {job.loader_workers} workers")
+        if job.division != "reference":
+            words.append(job.division)
+        return (*words, *((job.precision,) if job.precision != "fp32" else ()))
+
+    @cached_property
+    def place(self) -> str:
+        """Where on the machine, in words: `cpu, 2 threads`."""
+        threads = self.job.threads
+        words = to_page_text(self.job.device)
+        for what in ("world", "copies", "nodes"):
+            count = getattr(self.job, what)
+            words += f", {count} {'ranks' if what == 'world' else what}" if count > 1 else ""
+        words += "" if threads is None else f", {threads} thread" + ("s" if threads != 1 else "")
+        return words if self.job.allocator == "held" else f"{words}, {self.job.allocator} allocator"
+
+    @cached_property
+    def key(self) -> str:
+        """As a baseline is asked for: machine, device, threads."""
+        threads = "" if self.job.threads is None else f"/{self.job.threads}"
+        return f"{self.header.machine.id}/{self.job.device}{threads}"
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        job = self.job
+        timed = "whole job" if job.clock in ("job", "recipe") else f"{self.timed_steps:,} steps timed"
+        further = (
+            _pattern_of_cut(to_page_text(self.header.machine.id)),
+            f"run {_pattern_of_cut(to_page_text(self.header.run_id))}",
+            f"{_pattern_of_cut(to_page_text(job.workload))}, batch {job.batch_size}",
+            re.escape(", ".join(self.deviations)) or "(?!)",
+            timed,
+        )
+        return re.compile(rf"(.+) \({_pattern_of_cut(self.place)}{''.join(f'(?:; {each})?' for each in further)}\)")
+
+    def printed_as(self, cell: str) -> bool:
+        """Whether a row whose first cell is this can be this one: name, place, and what else is said of it."""
+        found = self._pattern.fullmatch(cell)
+        return found is not None and may_be_called(self.full_name, found.group(1))
+
+
+def _pattern_of_cut(text: str) -> str:
+    """A pattern for the text, whole or cut where a page may cut it."""
+    return re.escape(text) if len(text) <= SHOWN else rf"{re.escape(text[:SHOWN])}[^;]*"
+
+
+@lru_cache(maxsize=4096)
+def to_page_text(text: str) -> str:
+    """A record's text as a page can show it: blanks folded, U+FFFD for controls, direction overrides and half characters."""
+    folded = re.sub(r"[^\S\x1c-\x1f]+", " ", text)
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", folded).strip(" ")
+
+
+def find_numbers(text: str) -> frozenset[str]:
+    """Every number in a text, without separators."""
+    return frozenset(each.rstrip(".,").replace(",", "") for each in re.findall(r"\d[\d.,]*", text))
+
+
+def may_be_called(full: str, name: str) -> bool:
+    """Whether a processor may be called so: all words of the name are in the full one, in this order, the last maybe cut."""
+    text, start = to_page_text(full), 0
+    for word in name.split():
+        bare = word.removesuffix("…")
+        start = text.find(bare, start)
+        if start < 0:
+            return False
+        start += len(bare)
+    return bool(name.strip())
+
+
+def is_same_text(printed: str, text: str) -> bool:
+    """Whether a page that says this means this text of a record."""
+    right = to_page_text(text)
+    return printed == right or (len(right) > SHOWN and printed.endswith("…") and right.startswith(printed[:-1]))
+
+
+def build_rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
+    """All rows; a run found twice counts once, an interrupted attempt only where no later one followed."""
+    shortest_first = sorted(ledgers, key=lambda each: len(each.records))
+    runs = {(ledger.header.run_id, ledger.header.machine.id): ledger for ledger in shortest_first}
+    found: list[RawRow] = []
+    for ledger in runs.values():
+        last: dict[int, Record] = {}
+        for record in ledger.records:
+            if record.index not in last or record.attempt > last[record.index].attempt:
+                last[record.index] = record
+        by_key: dict[tuple[str, int], list[Record]] = {}
+        for record in last.values():
+            by_key.setdefault((record.job.row_key, record.protocol), []).append(_apply_validity(ledger.header, record))
+        unstarted: dict[tuple[str, int], list[Job]] = {}
+        for index, job in enumerate(ledger.header.plan):
+            if index not in last:
+                unstarted.setdefault((job.row_key, ledger.header.protocol), []).append(job)
+        for key in dict.fromkeys((*by_key, *unstarted)):
+            records, never = by_key.get(key, []), unstarted.get(key, [])
+            job = records[0].job if records else never[0]
+            found.append(RawRow(ledger.header, job, key[1], tuple(records), len(never)))
+    return found
+
+
+def _apply_validity(header: RunHeader, record: Record) -> Record:
+    """The record as today's gates see it: one that cannot be is none that ended well."""
+    trial = record.outcome.trial
+    if record.outcome.status not in validity.CHECKED_STATUSES or trial is None:
+        return record
+    device = next((each for each in header.machine.devices if each.id == record.job.device), None)
+    status = record.outcome.status
+    violations = validity.find_violations(record.job, trial, record.process_seconds, device, header.machine, status)
+    outcome = validity.reject_impossible(record.outcome, violations)
+    return record if outcome is record.outcome else record.model_copy(update={"outcome": outcome})
+
+
+def select_newest(found: Sequence[RawRow]) -> list[RawRow]:
+    """Of several runs of a row the newest with a finished process, as a table shows it."""
+
+    def finished(row: RawRow) -> bool:
+        return any(record.outcome.status != "interrupted" for record in row.records)
+
+    best: dict[tuple[str, str], str] = {}
+    for row in sorted(found, key=lambda each: (finished(each), each.header.created_at, each.header.run_id)):
+        best[row.header.machine.id, row.row_key] = row.header.run_id
+    return [row for row in found if best[row.header.machine.id, row.row_key] == row.header.run_id]

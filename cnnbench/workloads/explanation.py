@@ -1,0 +1,226 @@
+"""A network layer by layer: a workload goes in; output sides with the arithmetic behind them and integer counts come out.
+
+Everything is of one example and without torch. The counts are those of `flops.count_layers`; what is new here is weights
+and biases apart, the padding behind each side, and pre-training's FLOPs layer by layer. `report.explain` words it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from cnnbench.errors import WorkloadError
+from cnnbench.workloads import flops
+from cnnbench.workloads.base import Counts, Workload
+
+
+@dataclass(frozen=True)
+class OutputSide:
+    """One side of an output and what it follows from: `filter` values at a time, moved by `stride`, over the padded input."""
+
+    input: int
+    filter: int
+    stride: int
+    before: int
+    """Padding on the left or top, in values."""
+    after: int
+    """Padding on the right or bottom."""
+    output: int
+    same: bool
+    """Whether the padding was chosen for an output of ceil(i / s)."""
+
+    @property
+    def unreached(self) -> int:
+        """Values at the end of the padded input that no position of the filter reaches."""
+        return self.before + self.input + self.after - ((self.output - 1) * self.stride + self.filter)
+
+
+def padded_side(i: int, f: int, s: int = 1, p: int = 0) -> OutputSide:
+    """floor((i - f + 2p) / s) + 1, the lecture's formula. Raises WorkloadError where the filter does not fit."""
+    if i + 2 * p < f:
+        raise WorkloadError(
+            f"a filter of {f} does not fit into an input of {i} padded by {p} on each side, {i + 2 * p} in all; "
+            "take a smaller filter or more padding"
+        )
+    return OutputSide(i, f, s, p, p, flops.output_side(i, f, s, p), same=False)
+
+
+def same_side(i: int, f: int, s: int) -> OutputSide:
+    """ceil(i / s), with the padding it takes: max((o - 1)s + f - i, 0) in all, its smaller half on the left and top.
+
+    That is TensorFlow's SAME.
+    """
+    output = flops.same_side(i, s)
+    padding = max((output - 1) * s + f - i, 0)
+    return OutputSide(i, f, s, padding // 2, padding - padding // 2, output, same=True)
+
+
+@dataclass(frozen=True)
+class ExplainedLayer:
+    """What one layer does to one example; the input and the total are such rows too."""
+
+    label: str
+    output: flops.Shape
+    """`(channels, height, width)` or `(features,)`; empty for the total."""
+    sides: tuple[OutputSide, ...]
+    """Of height and width, once where they are equal; none where the layer has no filter."""
+    activations: int
+    """Values it writes, as `flops.LayerCount` counts them."""
+    weights: int
+    biases: int
+    forward_flops: int
+    training_flops: int
+
+    @property
+    def parameters(self) -> int:
+        """Trainable values: weights and biases."""
+        return self.weights + self.biases
+
+    @property
+    def activation_bytes(self) -> int:
+        """In float32."""
+        return flops.FLOAT32_BYTES * self.activations
+
+    @property
+    def parameter_bytes(self) -> int:
+        """In float32."""
+        return flops.FLOAT32_BYTES * self.parameters
+
+
+@dataclass(frozen=True)
+class PretrainedLayer:
+    """One hidden layer's pre-training as an autoencoder: FLOPs of one example's step."""
+
+    label: str
+    inputs: int
+    outputs: int
+    below_flops: int
+    """The layers below, forward only."""
+    own_flops: int
+    """Encoder and decoder, forward and backward."""
+
+    @property
+    def total_flops(self) -> int:
+        """FLOPs of one example's step."""
+        return self.below_flops + self.own_flops
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A workload's network, layer by layer; the first row is the input."""
+
+    workload: Workload
+    layers: tuple[ExplainedLayer, ...]
+    pretraining: tuple[PretrainedLayer, ...]
+
+    @property
+    def total(self) -> ExplainedLayer:
+        """The sums over all rows."""
+        names = ("activations", "weights", "biases", "forward_flops", "training_flops")
+        sums = {name: sum(getattr(layer, name) for layer in self.layers) for name in names}
+        return ExplainedLayer("total", (), (), **sums)
+
+    @property
+    def stored(self) -> tuple[ExplainedLayer, ...]:
+        """The input and the layers that write activations of their own: what the lecture's slide lists."""
+        return tuple(layer for layer in self.layers if layer.activations)
+
+    @property
+    def pretraining_flops(self) -> int:
+        """FLOPs of one example's way through the pre-training of every layer, one epoch each."""
+        return sum(layer.total_flops for layer in self.pretraining)
+
+
+def explain(workload: Workload) -> Explanation:
+    """The network of a training workload. Raises WorkloadError, with the short formula instead, for a GEMM."""
+    if workload.kind == "gemm":
+        raise WorkloadError(
+            f"{workload.name} has no layers to explain: a product of two square matrices of side n is 2 x n^3 FLOPs, and "
+            "the three matrices hold 3 x n^2 values; name a network, such as mnist-cnn"
+        )
+    shape = workload.input_shape
+    rows = [ExplainedLayer("input", shape, (), prod(shape), 0, 0, 0, 0)]
+    if workload.declared is not None:
+        rows.append(_explain_declared(workload, workload.declared))
+    rows += [_explain_layer(count) for count in flops.count_layers(workload.layers, shape)]
+    return Explanation(workload, tuple(rows), _pretraining(workload))
+
+
+def _explain_declared(workload: Workload, counts: Counts) -> ExplainedLayer:
+    """A network of torch modules in one row: what it declares of itself, biases among the weights."""
+    return ExplainedLayer(
+        label="torch modules, as declared",
+        output=(workload.classes,),
+        sides=(),
+        activations=counts.activations - prod(workload.input_shape),
+        weights=counts.parameters,
+        biases=0,
+        forward_flops=counts.forward,
+        training_flops=counts.training,
+    )
+
+
+def _explain_layer(count: flops.LayerCount) -> ExplainedLayer:
+    biases = _biases(count.layer)
+    return ExplainedLayer(
+        label=describe_layer(count.layer),
+        output=count.output,
+        sides=_sides(count.layer, count.input),
+        activations=count.activations,
+        weights=count.parameters - biases,
+        biases=biases,
+        forward_flops=count.forward_flops,
+        training_flops=count.training_flops,
+    )
+
+
+def describe_layer(layer: flops.Layer) -> str:
+    """The layer in few words: `conv 3x3, 32`, `max pool 2x2`, `dense 625`."""
+    match layer:
+        case flops.Conv2d(out_channels, side):
+            return f"conv {side}x{side}, {out_channels}"
+        case flops.Dense(out_features):
+            return f"dense {out_features}"
+        case flops.MaxPool2d(side):
+            return f"max pool {side}x{side}"
+        case flops.AvgPool2d(side):
+            return f"average pool {side}x{side}"
+        case flops.Dropout(keep):
+            return f"dropout, keep {keep:g}"
+        case flops.Relu():
+            return "ReLU"
+        case flops.Sigmoid():
+            return "sigmoid"
+        case flops.Flatten():
+            return "flatten"
+
+
+def _biases(layer: flops.Layer) -> int:
+    match layer:
+        case flops.Conv2d(out_channels, _, True):
+            return out_channels
+        case flops.Dense(out_features, True):
+            return out_features
+        case _:
+            return 0
+
+
+def _sides(layer: flops.Layer, shape: flops.Shape) -> tuple[OutputSide, ...]:
+    match layer:
+        case flops.Conv2d(side=side):
+            found = [padded_side(i, side, p=side // 2) for i in shape[1:]]
+        case flops.MaxPool2d(side) | flops.AvgPool2d(side):
+            found = [same_side(i, side, side) for i in shape[1:]]
+        case _:
+            found = []
+    return tuple(dict.fromkeys(found))
+
+
+def _pretraining(workload: Workload) -> tuple[PretrainedLayer, ...]:
+    found: list[PretrainedLayer] = []
+    inputs = prod(workload.input_shape)
+    for layer, total in zip(workload.hidden, workload.flops_pretraining_per_image, strict=False):  # none without it
+        own = flops.autoencoder_flops((layer,), inputs)[0]
+        found.append(PretrainedLayer(describe_layer(layer), inputs, layer.out_features, total - own, own))
+        inputs = layer.out_features
+    return tuple(found)

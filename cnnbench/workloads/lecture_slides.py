@@ -1,0 +1,140 @@
+"""What the lecture's slides print of its networks, as printed, with the reason of each mistake. No figure here is ours.
+
+Source: "Machine Learning to Deep Learning_3" (2017): the memory slide ("Break down the CNN in more detail"), the slide of
+accuracies before it, and the concluding slide after it. What is right is computed from the layers, see `explanation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from cnnbench.errors import WorkloadError
+
+
+@dataclass(frozen=True)
+class PrintedFigure:
+    """A figure as a slide prints it, and why it is wrong where it is."""
+
+    text: str
+    value: int
+    """What the text says; `25k` says 25,000."""
+    reason: str = ""
+
+    @property
+    def is_erratum(self) -> bool:
+        """Whether it is an erratum; a figure shortened to whole thousands is none."""
+        return bool(self.reason)
+
+
+@dataclass(frozen=True)
+class PrintedLayer:
+    """A slide's row: a layer's activations and parameters, in values."""
+
+    label: str
+    activations: PrintedFigure
+    parameters: PrintedFigure
+
+
+@dataclass(frozen=True)
+class Slide:
+    """What a slide prints of one workload's memory. Its rows are the input and each layer that writes activations."""
+
+    workload: str
+    title: str
+    counted: Literal["weights", "parameters"]
+    """What the slide calls the trainable values."""
+    rows: tuple[PrintedLayer, ...]
+    activation_bytes: PrintedFigure | None
+    """The total; None where the slide leaves it blank."""
+    parameters: PrintedFigure
+    """The total, in values."""
+    also: str | None = None
+    """The workload that another slide draws in its place."""
+
+
+def _exact(value: int, reason: str = "") -> PrintedFigure:
+    return PrintedFigure(f"{value:,}", value, reason)
+
+
+def _thousands(value: int) -> PrintedFigure:
+    return PrintedFigure(f"{value}k", 1000 * value)
+
+
+_NONE = _exact(0)
+CNN = Slide(
+    workload="mnist-cnn-2048",
+    title="the memory slide, the CNN in more detail",
+    counted="weights",
+    rows=(
+        PrintedLayer("input", _exact(784), _NONE),
+        PrintedLayer("conv-32", _thousands(25), _exact(288)),
+        PrintedLayer("pool", _thousands(6), _NONE),
+        PrintedLayer(
+            "conv-64",
+            _thousands(12),
+            _exact(576, "3*3*1*64 forgets the 32 input channels, through all of which a filter reaches: 3*3*32*64"),
+        ),
+        PrintedLayer("pool", _thousands(3), _NONE),
+        PrintedLayer(
+            "conv-128",
+            _thousands(6),
+            _exact(1152, "3*3*1*128 forgets the 64 input channels, through all of which a filter reaches: 3*3*64*128"),
+        ),
+        PrintedLayer("pool", _thousands(2), _NONE),
+        PrintedLayer("FC", _thousands(2), _exact(4_194_304)),
+        PrintedLayer("FC", _exact(10), _exact(20_480)),
+    ),
+    activation_bytes=None,
+    parameters=_exact(4_216_800, "the sum of what is printed above, so it lacks what the two convolutions forget"),
+    also="mnist-cnn",
+)
+MLP = Slide(
+    workload="mlp-1",
+    title="the concluding slide, memory of the MLP",
+    counted="parameters",
+    rows=(
+        PrintedLayer("input", _exact(784), _NONE),
+        PrintedLayer(
+            "hidden layer",
+            PrintedFigure(
+                "784*256",
+                784 * 256,
+                "784*256 is how many weights lie between input and hidden layer; its activations are its 256 outputs",
+            ),
+            PrintedFigure("[256,28x28+1]", 256 * 785),
+        ),
+        PrintedLayer("output", _exact(10), PrintedFigure("[10,256+1]", 10 * 257)),
+    ),
+    activation_bytes=_exact(
+        805_992,
+        "(784 + (784*256) + 10) * 4 bytes counts weights as activations; and the slide shortens it to 804k, which would be "
+        "806k",
+    ),
+    parameters=_exact(203_530),
+)
+SLIDES: Mapping[str, Slide] = {slide.workload: slide for slide in (MLP, CNN)}
+
+ACCURACIES: Mapping[str, str] = {
+    "mlp-1": "~92 %",
+    "mlp-5": "~97 %",
+    "mlp-5-xavier-dropout": "~99 %",
+    "mnist-cnn": "100 %",
+    "mnist-cnn-2048": "100 %",
+}
+"""Test accuracy as printed. ~99 % stands beside "Pre-training and Dropout", which in the lecturer's code is
+Xavier's initialisation and dropout."""
+CONCLUSION = "accuracy +8 %, memory x5 and enormous computation"
+"""The concluding slide on the CNN against the MLP, translated."""
+CONCLUSION_WORKLOADS = ("mlp-1", "mnist-cnn-2048")
+"""Of which two it says so: the slide gives the first's memory and the second's parameters."""
+
+
+def slide_of(workload: str) -> Slide:
+    """The slide that breaks the workload down. Raises WorkloadError with the names of those that have one."""
+    if workload not in SLIDES:
+        raise WorkloadError(
+            f"no slide of the lecture breaks {workload} down; those of {' and '.join(SLIDES)} are there"
+        )
+    return SLIDES[workload]

@@ -1,0 +1,161 @@
+"""Which blocks count and which arms may be compared: blind, symmetric, exact."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnbench.regression import exclusion
+from cnnbench.regression.exclusion import (
+    ArmWork,
+    BlockState,
+    CounterGrowth,
+    DropLimits,
+    drop_disturbed,
+    find_unequal_work,
+    reason_to_drop,
+)
+
+LIMITS = DropLimits(cores=2, control_band=0.02)
+QUIET = BlockState(CounterGrowth(10.0, 0.0, 0.1, 0.0, False, 0), CounterGrowth(11.0, 0.01, 0.05, 0.0, False, 0), 0.001)
+WORK = ArmWork(1280, 10, "a1", 3_274_634, 10**12, 10, "fp32", (2.8, 3.8, 3.2, 2.4, 2.0), 0.3)
+
+slots = st.builds(
+    CounterGrowth,
+    wall_seconds=st.floats(1, 100),
+    steal_seconds=st.none() | st.floats(0, 5),
+    cpu_pressure_seconds=st.none() | st.floats(0, 5),
+    cgroup_throttled_seconds=st.none() | st.floats(0, 5),
+    device_throttled=st.none() | st.booleans(),
+    device_other_processes=st.none() | st.integers(0, 2),
+)
+states = st.builds(BlockState, slots, slots, st.none() | st.floats(-0.1, 0.1))
+
+
+def with_head(**changes):
+    return replace(QUIET, head=replace(QUIET.head, **changes))
+
+
+def exchanged(block):
+    ratio = block.control_log_ratio
+    return BlockState(block.head, block.base, None if ratio is None else -ratio)
+
+
+@given(states)
+def test_exchanging_the_arms_changes_no_drop(block):
+    assert reason_to_drop(exchanged(block), LIMITS) == reason_to_drop(block, LIMITS)
+
+
+def test_the_rule_sees_no_time_of_a_step():
+    """By what it is given: counters, the wall time they grew over, and a loop that runs no code of either arm."""
+    seen = {field.name for field in fields(CounterGrowth)} | {field.name for field in fields(BlockState)} - {
+        "base",
+        "head",
+    }
+    assert seen == {
+        *("wall_seconds", "steal_seconds", "cpu_pressure_seconds", "cgroup_throttled_seconds"),
+        *("device_throttled", "device_other_processes", "control_log_ratio"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        (with_head(steal_seconds=0.5), "other guests took 1.2 % of the CPU time, allowed are 1.0 %"),
+        (with_head(cpu_pressure_seconds=1.0), "threads waited for a core 5.2 % of the time"),
+        (with_head(cgroup_throttled_seconds=0.3), "the CPU quota stopped threads 1.4 % of the time"),
+        (with_head(device_throttled=True), "lowered its clock"),
+        (with_head(device_other_processes=1), "1 other processes used the device"),
+        (replace(QUIET, control_log_ratio=-0.03), "differed by 3.0 % between the arms, allowed are 2.0 %"),
+    ],
+)
+def test_a_disturbed_block_is_dropped_with_its_number(block, words):
+    """0.51 of 2 x 21 core seconds, 1.1 and 0.3 of 21 s, exp(0.03) - 1."""
+    assert words in reason_to_drop(block, LIMITS)
+    assert drop_disturbed([QUIET, block, QUIET], LIMITS).kept == (0, 2)
+
+
+def test_what_is_unknown_drops_nothing():
+    unknown = BlockState(CounterGrowth(10.0), CounterGrowth(10.0))
+    assert reason_to_drop(unknown, LIMITS) is None
+    assert (
+        reason_to_drop(replace(QUIET, head=CounterGrowth(10.0, steal_seconds=9.0), base=CounterGrowth(10.0)), LIMITS)
+        is None
+    )
+
+
+@pytest.mark.parametrize(("dropped", "fit"), [(0, True), (6, True), (7, False)])
+def test_a_machine_that_loses_more_than_three_in_ten_is_unfit(dropped, fit):
+    """16 planned: 6 of 22 is 27 %, 7 of 23 is 30.4 %."""
+    sifted = drop_disturbed([with_head(device_throttled=True)] * dropped + [QUIET] * 3, LIMITS)
+    assert (exclusion.reason_unfit(sifted, planned_blocks=16) is None) == fit
+
+
+def test_dropping_by_the_rule_keeps_the_signs_fair():
+    """Noise that moves both d and the control loop: of the blocks kept, half are above zero (3.4 standard errors)."""
+    rng = np.random.default_rng(1)
+    disturbance = rng.normal(0, 0.03, 20_000)
+    d = disturbance + rng.normal(0, 0.01, 20_000)
+    sifted = drop_disturbed([replace(QUIET, control_log_ratio=float(value)) for value in disturbance], LIMITS)
+    above = np.mean(d[list(sifted.kept)] > 0)
+    assert 0 < len(sifted.dropped) < 20_000
+    assert abs(above - 0.5) < 3.4 * math.sqrt(0.25 / len(sifted.kept))
+
+
+def test_the_control_loop_over_a_check():
+    found = exclusion.estimate_control([0.001, -0.001, 0.003, 0.03, 0.0, 0.002], 0.02)
+    assert (found.outside, found.blocks) == (1, 6)
+    assert (found.low, found.high) == (-0.001, 0.03)
+    assert exclusion.estimate_control([0.5], None).low is None
+    with pytest.raises(ValueError, match="no block"):
+        exclusion.estimate_control([], 0.02)
+
+
+def test_the_same_work_is_equal():
+    assert find_unequal_work(WORK, WORK) == ()
+    assert (
+        find_unequal_work(WORK, replace(WORK, first_losses=(*WORK.first_losses[:4], 2.002)), final_loss_band=0.1) == ()
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"images": 1152}, "images: head 1,152, base 1,280"),
+        ({"batches": 9}, "batches: head 9, base 10"),
+        ({"parameters": 1}, "parameters: head 1, base 3,274,634"),
+        ({"flops": 1}, "model FLOPs"),
+        ({"optimizer_steps": 0}, "optimiser steps: head 0, base 10"),
+        ({"order_digest": "b2"}, "another order"),
+        ({"precision": "bf16"}, "precision: head bf16, base fp32"),
+        ({"first_losses": (2.8, 3.8, 3.2, 2.4, 2.1)}, "loss of step 5: head 2.1, base 2"),
+        ({"first_losses": (2.8, 3.8, 3.2, 2.4, math.nan)}, "loss of step 5"),
+        ({"first_losses": (2.8,)}, "first losses: head has 1, base 5"),
+        ({"first_losses": None}, "first losses: head has 0, base 5"),
+        ({"final_loss": 0.9}, "final loss: head 0.9, base 0.3"),
+        ({"final_loss": None}, "final loss: unknown"),
+    ],
+)
+def test_less_or_other_work_is_named(change, words):
+    """In either direction: doing more is no more comparable than doing less."""
+    other = replace(WORK, **change)
+    (line,) = find_unequal_work(WORK, other, final_loss_band=0.1)
+    assert words in line
+    assert len(find_unequal_work(other, WORK, final_loss_band=0.1)) == 1
+
+
+def test_a_product_has_no_loss_to_compare():
+    product = replace(WORK, first_losses=None, final_loss=None)
+    assert find_unequal_work(product, product) == ()
+
+
+def test_a_coarser_precision_has_the_wider_tolerance():
+    near = (*WORK.first_losses[:4], 2.03)
+    both = [replace(WORK, precision="bf16", first_losses=losses) for losses in (WORK.first_losses, near)]
+    assert find_unequal_work(*both) == ()
+    assert len(find_unequal_work(WORK, replace(WORK, first_losses=near))) == 1
