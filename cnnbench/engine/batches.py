@@ -28,7 +28,7 @@ DISTINCT_RANDOM_BATCHES = 2
 
 @dataclass(frozen=True)
 class Shard:
-    """Which part of every batch is handed out: of `of` equal parts in order number `part`; the whole by default."""
+    """Which part of every batch is handed out: number `index` of `count` equal parts, in order; the whole by default."""
 
     index: int = 0
     count: int = 1
