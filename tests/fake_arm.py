@@ -1,8 +1,9 @@
 """An arm's worker with made-up times: `python fake_arm.py [ROLE]`, the messages of `cnnbench.paired_protocol` as the real one.
 
 Its role is head where a job has one thread, else base, unless it is named. What it does comes from FAKE_BASE or FAKE_HEAD:
-a factor for its steps, or a way to misbehave; where the revision it runs holds a file `fake-arm`, from that: a line a workload,
-such as `gemm 1.2`. With FAKE_LOG every event is written there with its time.
+a factor for its steps, or a way to misbehave; where the revision it runs holds a file `fake-arm`, from that: a line per workload
+such as `gemm 1.2`, or per division such as `tuned 1.2`, which comes first. With FAKE_LOG every event is written there with its
+time.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def main(role: str | None) -> None:
             job = setup["jobs"][str(job_number)]
             own = role or ("head" if job.get("threads") == 1 else "base")
             mode = modes.get(str(job["workload"]), os.environ.get(f"FAKE_{own.upper()}", "1.0"))
+            mode = modes.get(str(job.get("division")), mode)
             log("build", own)
             if mode == "unsupported":
                 answer(failed={"status": "unsupported", "message": "cannot do this"})
@@ -83,7 +85,7 @@ def main(role: str | None) -> None:
 
 
 def modes_of_revision() -> dict[str, str]:
-    """By workload; none where the arm's folder, the first that packages are found in, holds no such file."""
+    """By workload or division; none where the arm's folder, the first that packages are found in, holds no such file."""
     path = Path(os.environ.get("PYTHONPATH", "").split(os.pathsep)[0]) / "fake-arm"
     return dict(line.split() for line in path.read_text().splitlines()) if path.is_file() else {}
 

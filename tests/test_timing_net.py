@@ -6,18 +6,22 @@ import itertools
 import json
 import math
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timing_net
 from hypothesis import given
 from hypothesis import strategies as st
 from revision_builders import git, repository, worktrees
-from timing_net import Pair, estimate, exit_code, is_settled, measure_pairs, run_worker
+from timing_net import Pair, WorkerStart, estimate, exit_code, is_settled, measure_pairs, run_workers
 
-from cnnbench.errors import ExitCode, WorkerError
+from cnnbench.errors import ComparisonError, ExitCode, WorkerError
+from cnnbench.paired_protocol import ARMS
 from cnnbench.schema import Job
 
 SMALL = [0.001 * step for step in (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)]
@@ -25,16 +29,25 @@ SMALL = [0.001 * step for step in (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)]
 DIFFERENCES = st.lists(st.floats(-0.5, 0.5), min_size=6, max_size=12)
 FAKE_ARM = Path(__file__).with_name("fake_arm.py").read_text()
 FAKE_WORKER = """
-import json, sys
+import json, os, sys, time
 from pathlib import Path
 import cnnbench
 envelope = json.loads(sys.stdin.buffer.read())
 job = envelope["job"]
-seconds = float((Path(cnnbench.__file__).parents[1] / "block-seconds").read_text())
-trial = {"block_seconds": [seconds] * job["blocks"], "steps_per_block": job["block_steps"], "images": 1, "parameters": 1}
+if meeting := os.environ.get("FAKE_MEETING"):
+    with open(meeting, "a") as file:
+        file.write(json.dumps(sorted(os.sched_getaffinity(0))) + chr(10))
+    limit = time.monotonic() + 20
+    while len(Path(meeting).read_text().splitlines()) % 2:
+        if time.monotonic() > limit:
+            sys.exit("no other worker came")
+        time.sleep(0.01)
+seconds = float((Path(cnnbench.__file__).parents[1] / "cpu-seconds").read_text())
+trial = {"cpu_seconds": seconds, "steps_per_block": job["block_steps"], "images": 1, "parameters": 1}
 trial["steps"] = job["blocks"] * job["block_steps"]
 Path(envelope["outcome_path"]).write_text(json.dumps({"status": "ok", "trial": trial}))
 """
+"""Its CPU seconds are made up. With FAKE_MEETING it writes its cores there, and waits for the other worker of its pair."""
 
 
 def test_the_exact_interval_of_six_pairs_is_from_the_least_to_the_most() -> None:
@@ -168,23 +181,62 @@ JOB = Job(workload="mlp-1", workload_version=1, blocks=3, block_steps=4, batch_s
 
 def worker(tmp_path: Path, code: str) -> timing_net.WorkerRun:
     (tmp_path / "stub.py").write_text(code)
-    return run_worker("head", (sys.executable, str(tmp_path / "stub.py")), dict(os.environ), JOB, None)
+    start = WorkerStart("head", (sys.executable, "-S", str(tmp_path / "stub.py")), dict(os.environ))
+    return run_workers([start], min(os.sched_getaffinity(0)), JOB, None)["head"]
 
 
-def test_a_worker_is_timed_from_its_start_to_its_end(tmp_path: Path) -> None:
-    """It sleeps 0.3 s, and by its blocks' median a step takes 0.02 / 4 s."""
+def test_a_workers_seconds_are_its_own_cpu_seconds(tmp_path: Path) -> None:
+    """It sleeps 0.5 s, which no CPU second counts; then the busy one works until it has used 0.5."""
     code = """
 import json, sys, time
 envelope = json.loads(sys.stdin.buffer.read())
 assert envelope["job"] == {"workload": "mlp-1", "workload_version": 1, "blocks": 3, "block_steps": 4, "batch_size": 32}
-time.sleep(0.3)
-trial = {"block_seconds": [0.01, 0.02, 0.5], "steps_per_block": 4, "steps": 12, "images": 384, "parameters": 10}
+time.sleep(0.5)
+while time.process_time() < BUSY:
+    pass
+trial = {"cpu_seconds": 0.06, "steps_per_block": 4, "steps": 12, "images": 384, "parameters": 10}
 open(envelope["outcome_path"], "w").write(json.dumps({"status": "ok", "trial": trial}))
 """
-    run = worker(tmp_path, code)
-    assert run.wall_seconds > 0.3
-    assert run.step_seconds == 0.02 / 4
-    assert run.work == {"steps": 12, "steps_per_block": 4, "images": 384, "parameters": 10}
+    idle = worker(tmp_path, code.replace("BUSY", "0"))
+    busy = worker(tmp_path, code.replace("BUSY", "0.5"))
+    assert 0 < idle.cpu_seconds < 0.3
+    assert 0.5 <= busy.cpu_seconds < 0.8
+    assert idle.step_cpu_seconds == 0.06 / 12
+    assert idle.work == {"steps": 12, "steps_per_block": 4, "images": 384, "parameters": 10}
+
+
+def test_a_worker_without_cpu_seconds_cannot_be_compared(tmp_path: Path) -> None:
+    code = """
+import json, sys
+outcome = {"status": "ok", "trial": {"cpu_seconds": None}}
+open(json.load(sys.stdin)["outcome_path"], "w").write(json.dumps(outcome))
+"""
+    with pytest.raises(ComparisonError, match="head: its worker reports no CPU seconds"):
+        worker(tmp_path, code)
+
+
+def test_a_failure_leaves_neither_worker_nor_a_changed_affinity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first never ends, so both are killed and waited for."""
+    monkeypatch.setattr(timing_net, "WORKER_SECONDS", 0.2)
+    allowed, started = os.sched_getaffinity(0), []
+    popen = subprocess.Popen
+
+    def start(*words: Any, **settings: Any) -> Any:
+        started.append(popen(*words, **settings))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    command = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
+    starts = [WorkerStart(arm, command, dict(os.environ)) for arm in ARMS]
+    with pytest.raises(WorkerError, match="base: its worker was ended after"):
+        run_workers(starts, min(allowed), JOB, None)
+    assert [each.returncode for each in started] == [-signal.SIGKILL] * 2
+    for each in started:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(each.pid, os.WNOHANG)
+    assert os.sched_getaffinity(0) == allowed
 
 
 @pytest.mark.parametrize(
@@ -211,14 +263,14 @@ def test_a_worker_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.M
         worker(tmp_path, "import time; time.sleep(600)")
 
 
-def commit(paired_name: str, block_seconds: float, speeds: str = "mlp-1 1.0\nmnist-cnn 1.0\n") -> dict[str, str]:
+def commit(paired_name: str, cpu_seconds: float, speeds: str = "mnist-cnn 1.0\n") -> dict[str, str]:
     """A cnnbench with made-up workers, whose paired one has that module name."""
     return {
         "cnnbench/__init__.py": "",
         "cnnbench/engine/__init__.py": "",
         f"cnnbench/engine/{paired_name}.py": FAKE_ARM,
         "cnnbench/engine/worker.py": FAKE_WORKER,
-        "block-seconds": str(block_seconds),
+        "cpu-seconds": str(cpu_seconds),
         "fake-arm": speeds,
     }
 
@@ -241,8 +293,8 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
 def test_a_slower_revision_is_found_across_a_renamed_module_in_each_time_that_it_slows(
     toy: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Head's timed loop takes 5/4 as long and its MLP steps 9/8, its CNN's as long as base's: ratios 0.8, 0.8889 and 1."""
-    folder = toy(commit("turns", 0.04), commit("paired_worker", 0.05, "mlp-1 1.125\nmnist-cnn 1.0\n"))
+    """Head's timed loop takes 5/4 as long, its reference steps 9/8, its tuned ones as long: ratios 0.8, 0.8889 and 1."""
+    folder = toy(commit("turns", 0.04), commit("paired_worker", 0.05, "mnist-cnn 1.125\ntuned 1.0\n"))
     output = tmp_path / "net.json"
     arguments = ["--base", "HEAD~1", "--pairs", "6", "--seed", "1", "-o", str(output)]
     assert timing_net.main(arguments) == ExitCode.FINDING
@@ -261,24 +313,48 @@ def test_a_slower_revision_is_found_across_a_renamed_module_in_each_time_that_it
     assert worktrees(folder) == 0
 
 
+def test_both_workers_of_a_pair_run_at_the_same_time_on_one_core(
+    toy: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits for the other, so one after the other would fail. The warm-up and two pairs are three meetings."""
+    toy(commit("turns", 0.04))
+    meeting, output, allowed = tmp_path / "meeting", tmp_path / "net.json", os.sched_getaffinity(0)
+    monkeypatch.setenv("FAKE_MEETING", str(meeting))
+    assert timing_net.main(["--base", "HEAD", "--pairs", "2", "-o", str(output)]) == ExitCode.INCONCLUSIVE
+    came = [json.loads(line) for line in meeting.read_text().splitlines()]
+    cores = [pair["raw"]["core"] for pair in json.loads(output.read_text())["pairs"] if pair["kind"] == "worker"]
+    assert len(came) == 6
+    assert came[2:] == [[cores[0]], [cores[0]], [cores[1]], [cores[1]]]
+    assert came[0] == came[1]
+    assert len(came[0]) == 1
+    assert os.sched_getaffinity(0) == allowed
+
+
+def test_each_core_that_may_be_used_is_drawn_for_some_pair_and_again_by_the_same_seed() -> None:
+    numbers = range(50 * len(os.sched_getaffinity(0)))
+    drawn = [timing_net.draw_core(1, number) for number in numbers]
+    assert set(drawn) == os.sched_getaffinity(0)
+    assert drawn == [timing_net.draw_core(1, number) for number in numbers]
+
+
 def test_the_working_tree_is_compared_as_it_is(toy: Callable[..., Path], tmp_path: Path) -> None:
     folder = toy(commit("turns", 0.04))
-    (folder / "block-seconds").write_text("0.08")
+    (folder / "cpu-seconds").write_text("0.08")
     output = tmp_path / "net.json"
     timing_net.main(["--base", "HEAD", "--pairs", "2", "-o", str(output)])
     saved = json.loads(output.read_text())
     assert [pair["log_ratios"]["timed loop"] for pair in saved["pairs"] if pair["kind"] == "worker"] == [
         math.log(2)
     ] * 2
-    assert git(folder, "status", "--porcelain") == "M block-seconds"
+    assert git(folder, "status", "--porcelain") == "M cpu-seconds"
 
 
 @pytest.mark.parametrize(
     ("head", "code", "message"),
     [
-        ({**commit("turns", 0.04), "fake-arm": "mlp-1 less-work\nmnist-cnn 1.0\n"}, 3, "did not do the same work: images: "),
+        ({**commit("turns", 0.04), "fake-arm": "mnist-cnn less-work\n"}, 3, "did not do the same work: images: "),
         (commit("some_other_name", 0.04), 3, "head: its cnnbench/engine has none of paired_worker, turns"),
-        ({**commit("turns", 0.04), "fake-arm": "mlp-1 crash\nmnist-cnn 1.0\n"}, 5, "head: crashed: "),
+        ({**commit("turns", 0.04), "fake-arm": "mnist-cnn crash\n"}, 5, "head: crashed: "),
     ],
 )  # fmt: skip
 def test_what_cannot_be_compared_ends_with_a_line_and_its_exit_code(

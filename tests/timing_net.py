@@ -2,11 +2,16 @@
 
 A refactoring may not change what the clocks read. Five times are measured with both revisions, in pairs:
 
-- worker path: one whole worker process of a small job, from its start to its end, by this process's clock;
-- timed loop: seconds per step in that worker's timed region;
-- reference step: a step of the one-layer MLP, which is mostly Python, in turns of two living workers;
-- tuned step: a step of the CNN in the tuned division's native kernels, in the same turns;
-- paired turn: a whole turn of the CNN, from the parent's grant to the worker's answer.
+- worker path: CPU seconds of one whole worker process that trains the CNN briefly, from its start to its end;
+- timed loop: CPU seconds per step in that worker's timed region;
+- reference step: seconds per step of the reference CNN, in turns of two living workers;
+- tuned step: seconds per step of the CNN in the tuned division's native kernels, in the same turns;
+- paired turn: seconds of a whole turn of the reference CNN, from the parent's grant to the worker's answer.
+
+The two whole workers of a pair run at the same time on one core. The kernel alternates them every few milliseconds, so
+both meet the same neighbours, clock rate and caches. Sharing the core makes both take about twice as long by the wall
+clock, but the kernel charges each only with the time that it ran itself; so CPU seconds are compared. They do not count
+a wait without work.
 
 Each pair gives d = log(head / base) per time. The ratio old / new is exp(-d), estimated by Hodges and Lehmann with the exact
 95 % interval of the signed-rank test, which decides; Student's interval of the mean is printed beside it. Pairs are added
@@ -33,7 +38,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # head's cnnbench drives both, wherever this is started and whatever is installed
@@ -63,11 +68,11 @@ ROUNDS, STEPS_PER_TURN = 16, 5
 WORKER_MODULES = ("worker",)
 PAIRED_MODULES = ("paired_worker", "turns")
 """Files of cnnbench/engine, the newest name first: a revision is started by the first that it has."""
-MLP, TUNED, CNN = 0, 1, 2
-STEP_FIGURES = {"reference step": MLP, "tuned step": TUNED}
+TUNED, CNN = 0, 1
+STEP_FIGURES = {"reference step": CNN, "tuned step": TUNED}
 TURN_FIGURE = "paired turn"
 FIGURES = {"worker": ("worker path", "timed loop"), "turns": (*STEP_FIGURES, TURN_FIGURE)}
-"""By kind of pair: two whole processes one after the other, or two living ones in turns."""
+"""By kind of pair: two whole processes at the same time on one core, or two living ones in turns."""
 
 Outcome = Literal["same", "differs", "too wide"]
 
@@ -237,21 +242,22 @@ class Bench:
         )
 
     def measure_workers(self, number: int) -> Pair:
-        """Measure two whole workers, one after the other in the order of a coin. Raises WorkerError, ComparisonError."""
-        first = draw_coins(self.seed, number, (), 0).first
-        ran: dict[Arm, WorkerRun] = {}
-        for arm in (first, other_arm(first)):
-            self.workers.places.exchange_arms(first)
-            folders = self.workers.places.folders(arm, first)
-            environment = complete_environment(build_paired_environment([self.worker_job], None, folders))
-            ran[arm] = run_worker(
-                arm, self.workers.command(arm, WORKER_MODULES), environment, self.worker_job, self.data_dir
-            )
+        """Measure two whole workers at the same time, started in the order of a coin. Raises WorkerError, ComparisonError."""
+        first, core = draw_coins(self.seed, number, (), 0).first, draw_core(self.seed, number)
+        self.workers.places.exchange_arms(first)
+        starts = [self.worker_start(arm, first) for arm in (first, other_arm(first))]
+        ran = run_workers(starts, core, self.worker_job, self.data_dir)
         base, head = ran["base"], ran["head"]
         require_equal_work(self.worker_job.label, base.work, head.work)
-        ratios = {"worker path": math.log(head.wall_seconds / base.wall_seconds),
-                  "timed loop": math.log(head.step_seconds / base.step_seconds)}  # fmt: skip
-        return Pair("worker", number, first, ratios, {arm: asdict(run) for arm, run in ran.items()})
+        ratios = {"worker path": math.log(head.cpu_seconds / base.cpu_seconds),
+                  "timed loop": math.log(head.step_cpu_seconds / base.step_cpu_seconds)}  # fmt: skip
+        return Pair("worker", number, first, ratios, {"core": core, **{arm: asdict(run) for arm, run in ran.items()}})
+
+    def worker_start(self, arm: Arm, first: Arm) -> WorkerStart:
+        """Return how to start the arm's whole worker."""
+        folders = self.workers.places.folders(arm, first)
+        environment = complete_environment(build_paired_environment([self.worker_job], None, folders))
+        return WorkerStart(arm, self.workers.command(arm, WORKER_MODULES), environment)
 
 
 LOSSES = {"first_losses", "final_loss", "minor_faults"}
@@ -295,19 +301,68 @@ def require_equal_work(label: str, base: Mapping[str, Any], head: Mapping[str, A
 
 
 @dataclass(frozen=True)
-class WorkerRun:
-    """One worker process: its lifetime, the median over its blocks of seconds per step, and what it did."""
+class WorkerStart:
+    """How to start an arm's whole worker."""
 
-    wall_seconds: float
-    step_seconds: float
-    block_seconds: tuple[float, ...]
+    arm: Arm
+    command: Sequence[str]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LivingWorker:
+    """A worker that was started, and where it leaves its outcome and what it prints."""
+
+    arm: Arm
+    process: subprocess.Popen[bytes]
+    outcome_path: Path
+    printed: BinaryIO
+
+
+@dataclass(frozen=True)
+class WorkerRun:
+    """One worker process: CPU seconds of all of it and of its timed region, and what it did."""
+
+    cpu_seconds: float
+    timed_cpu_seconds: float
     work: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def step_cpu_seconds(self) -> float:
+        """CPU seconds per step of the timed region."""
+        return self.timed_cpu_seconds / float(self.work["steps"])
 
-def run_worker(
-    arm: Arm, command: Sequence[str], environment: Mapping[str, str], job: Job, data_dir: Path | None
-) -> WorkerRun:
-    """Run a worker from its start to its end, as the runner does. Raises WorkerError."""
+
+def draw_core(seed: int, number: int) -> int:
+    """Draw the core that both workers of this pair run on, from those this process may use."""
+    return random.Random(f"timing net core {seed} {number}").choice(sorted(os.sched_getaffinity(0)))
+
+
+def run_workers(starts: Sequence[WorkerStart], core: int, job: Job, data_dir: Path | None) -> dict[Arm, WorkerRun]:
+    """Run workers at the same time on one core, each from its start to its end. Raises WorkerError, ComparisonError."""
+    with contextlib.ExitStack() as stack:
+        with pin_to(core):
+            living = [stack.enter_context(open_worker(start, job, data_dir)) for start in starts]
+        deadline = time.monotonic() + WORKER_SECONDS
+        for each in living:
+            wait_for_exit(each.arm, each.process.pid, deadline)
+        return {each.arm: read_outcome(each, reap(each.process)) for each in living}
+
+
+@contextlib.contextmanager
+def pin_to(core: int) -> Iterator[None]:
+    """Let processes started meanwhile run on this core alone; this process may use its cores again at the end."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@contextlib.contextmanager
+def open_worker(start: WorkerStart, job: Job, data_dir: Path | None) -> Iterator[LivingWorker]:
+    """Start a worker as the runner does, and end it with all that it started where it still lives at the end."""
     with (
         tempfile.TemporaryDirectory(prefix="cnnbench-") as folder,
         tempfile.TemporaryFile() as printed,
@@ -316,7 +371,7 @@ def run_worker(
         path = Path(folder) / "outcome.json"
         started = time.monotonic_ns()
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=printed, stderr=printed, env=dict(environment), cwd=folder,
+            start.command, stdin=subprocess.PIPE, stdout=printed, stderr=printed, env=dict(start.environment), cwd=folder,
             pass_fds=(progress,), start_new_session=True,
         )  # fmt: skip
         try:
@@ -333,23 +388,30 @@ def run_worker(
             with contextlib.suppress(BrokenPipeError):  # one that died at once left no outcome, and that is reported
                 process.stdin.write(json.dumps(envelope).encode())
                 process.stdin.close()
-            wait_for_exit(arm, process.pid)
-            wall = (time.monotonic_ns() - started) * 1e-9
+            yield LivingWorker(start.arm, process, path, printed)
         finally:
-            kill_tree(process.pid)
-            process.wait()
-        return read_outcome(arm, path, wall, read_tail(printed))
+            if process.returncode is None:
+                reap(process)
 
 
-def wait_for_exit(arm: Arm, pid: int) -> None:
-    """Sleep until the process ends. Raises WorkerError where it takes too long."""
-    # Popen.wait with a limit looks every 50 ms, about 1 % of a worker's time; this returns at once.
+def wait_for_exit(arm: Arm, pid: int, deadline: float) -> None:
+    """Sleep until the process ends. Raises WorkerError where it still lives at the deadline."""
+    # Popen.wait with a limit wakes up every 50 ms, which would disturb the workers; this sleeps until the end.
     descriptor = os.pidfd_open(pid)
     try:
-        if not select.select([descriptor], [], [], WORKER_SECONDS)[0]:
+        if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
             raise WorkerError(f"{arm}: its worker was ended after {WORKER_SECONDS:.0f} s")
     finally:
         os.close(descriptor)
+
+
+def reap(process: subprocess.Popen[bytes]) -> float:
+    """End what is left of a worker; return its CPU seconds, with those of children that it waited for."""
+    # While the process is not yet waited for, no other can have its number.
+    kill_tree(process.pid)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
 
 
 @contextlib.contextmanager
@@ -363,18 +425,22 @@ def _pipe() -> Iterator[int]:
         os.close(write_end)
 
 
-def read_outcome(arm: Arm, path: Path, wall_seconds: float, printed: str | None) -> WorkerRun:
-    """Read what a worker measured. Raises WorkerError where it did not end well."""
-    if not path.exists():
+def read_outcome(ended: LivingWorker, cpu_seconds: float) -> WorkerRun:
+    """Read what a worker measured. Raises WorkerError where it did not end well, ComparisonError without CPU seconds."""
+    if not ended.outcome_path.exists():
+        printed = read_tail(ended.printed)
         last = printed.splitlines()[-1] if printed else "it printed nothing"
-        raise WorkerError(f"{arm}: its worker left no outcome: {last}")
-    outcome = json.loads(path.read_text())
+        raise WorkerError(f"{ended.arm}: its worker left no outcome: {last}")
+    outcome = json.loads(ended.outcome_path.read_text())
     if outcome["status"] != "ok":
-        raise WorkerError(f"{arm}: {outcome['status']}: {outcome['message']}")
+        raise WorkerError(f"{ended.arm}: {outcome['status']}: {outcome['message']}")
     trial = outcome["trial"]
+    if not trial.get("cpu_seconds"):
+        raise ComparisonError(
+            f"{ended.arm}: its worker reports no CPU seconds of its timed region: it cannot be compared"
+        )
     work = {name: trial[name] for name in ("steps", "steps_per_block", "images", "parameters")}
-    blocks = tuple(trial["block_seconds"])
-    return WorkerRun(wall_seconds, statistics.median(blocks) / trial["steps_per_block"], blocks, work)
+    return WorkerRun(cpu_seconds, trial["cpu_seconds"], work)
 
 
 def jobs_of(threads: int, data: Literal["mnist", "synthetic"]) -> tuple[dict[int, Job], Job]:
@@ -387,11 +453,10 @@ def jobs_of(threads: int, data: Literal["mnist", "synthetic"]) -> tuple[dict[int
                    final_evaluation=False, **settings)  # fmt: skip
 
     turns = {
-        MLP: job("mlp-1"),
         TUNED: job("mnist-cnn", division="tuned", execution="native"),
         CNN: job("mnist-cnn"),
     }
-    return turns, job("mlp-1", blocks=40, block_steps=25)
+    return turns, job("mnist-cnn", blocks=20, block_steps=5)
 
 
 @contextlib.contextmanager
