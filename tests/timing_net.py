@@ -1,4 +1,4 @@
-"""Compare the timing of two revisions of cnnbench in turns: `python tests/timing_net.py --base REV` from a checkout.
+"""Compare the timing of two revisions of cnnbench in pairs: `python tests/timing_net.py --base REV` from a checkout.
 
 A refactoring may not change what the clocks read. Five times are measured with both revisions, in pairs:
 
