@@ -54,7 +54,7 @@ class FieldDifference:
 
 @dataclass(frozen=True)
 class RowRatio:
-    """Two entries of equal work, divided. `ratio` and `classify_ratio` are None where a side has no time: a failed row."""
+    """Two entries of equal work, divided. `ratio` and `verdict` are None where a side has no time: a failed row."""
 
     base: ComparedEntry
     new: ComparedEntry

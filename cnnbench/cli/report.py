@@ -126,7 +126,7 @@ def _file_kind(output: Path) -> str | None:
 
 
 def _make_page(paths: Sequence[str], template: str, options: Mapping[str, Any]) -> Page:
-    """The page of these results. Raises UsageError, LedgerError or ComparisonError as `load_results` and `compare` do."""
+    """Make the page of these results. Raises UsageError, LedgerError, and ComparisonError as `compute_speedups` does."""
     from cnnbench.report import sections
     from cnnbench.report.charts import chart_data
 
