@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -11,6 +12,7 @@ import torch
 
 from cnnbench import workloads
 from cnnbench.data import Dataset, load
+from cnnbench.engine import paired_worker
 from cnnbench.engine.equal_work import count_work, first_losses
 from cnnbench.engine.injection import calibrate_injection, make_injected_work
 from cnnbench.engine.paired_worker import classify_failure, control_loop, serve
@@ -18,6 +20,7 @@ from cnnbench.engine.timing import time_paired_turn
 from cnnbench.engine.training import GemmStep, Training
 from cnnbench.errors import DivergedError, UnsupportedError, WorkloadError
 from cnnbench.paired_protocol import Setup, WorkerRequest, WorkerResponse
+from cnnbench.runner.arm_process import MODULE
 from cnnbench.schema import Job
 
 CPU = torch.device("cpu")
@@ -44,6 +47,10 @@ class Work:
 
     def clock(self) -> int:
         return self.now
+
+
+def test_the_name_by_which_every_revision_starts_an_arm_leads_to_this_worker() -> None:
+    assert importlib.import_module(MODULE[-1]).main is paired_worker.main
 
 
 def test_the_first_step_of_a_turn_is_not_timed() -> None:
