@@ -9,6 +9,7 @@ import pages_browser as browsers
 import pages_records as records
 import pytest
 import report_builders
+from format_readers import STEERING
 
 from cnnbench.report import chart_images, escaping, html, sections
 
@@ -56,7 +57,7 @@ def test_what_a_ledger_names_is_shown_as_text_and_does_nothing(browser, kind):
             for hostile in records.HOSTILE:
                 for place, words in (("page", text), ("warnings", shown), ("tables", cells)):
                     assert plain(hostile) in words, (place, hostile)
-            assert not browsers.STEERING.search(text)
+            assert not STEERING.search(text)
             assert seen.nothing()
 
 
