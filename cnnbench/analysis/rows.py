@@ -98,7 +98,7 @@ class Row:
     floors: Mapping[str, float] = field(default_factory=dict)
     job_kind: JobKind | None = None
     job_seconds: Estimate | None = None
-    """Of the whole job, measured or projected. A job to a target is of no fixed length, so it has none but `time_to_accuracy`."""
+    """Seconds of the whole job, measured or projected. A job to a target has no fixed length; see `time_to_accuracy`."""
     time_to_accuracy: TimeToAccuracy | None = None
     pretraining_seconds: Estimate | None = None
     """Of the job's time, before the first timed step; its FLOPs are not in `flops_per_second`."""

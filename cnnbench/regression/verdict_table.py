@@ -24,7 +24,7 @@ class VerdictContext:
     """The conditions of a check that its verdict does not know. The tolerance is the verdict's plan's."""
 
     title: str
-    """Of the whole, such as `cnnbench check regression`."""
+    """The title of the whole, such as `cnnbench check regression`."""
     suite: str
     base: str
     head: str
