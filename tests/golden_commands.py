@@ -28,7 +28,7 @@ A command that is not listed here has its own name in every tree.
 """
 SUITES: Mapping[str, Sequence[str]] = {"regression": ("gate", "regression")}
 """Suites by the name that outputs are recorded under: what trees call them."""
-FALSE_ALARMS = ("docs/studies/false-alarms.json", "docs/studies/false-alarms.json")
+FALSE_ALARMS = "docs/studies/false-alarms.json"
 """Where the counts of the simulated checks are."""
 
 TABLES = ("table", "markdown", "latex", "csv", "json")
@@ -174,10 +174,9 @@ def _checks(inputs: Path, frozen: Path) -> Iterator[Case]:
     for path in sorted((inputs / "results").glob("*/noise/*-blocks.json")):
         steps = (Step(("calibrate", "--from", path.name, "--json", "--plot", "curve.svg"), "json"),)
         yield Case(f"calibrate/{path.parent.parent.name}-{path.stem}", steps, {path.name: path}, weight=2)
-    for place in FALSE_ALARMS:
-        if (inputs / place).exists():
-            steps = (Step(("proof", "--from", "counts.json", "-o", "page.md")),)
-            yield Case("check/false-alarms", steps, {"counts.json": inputs / place}, weight=3)
+    if (counts := inputs / FALSE_ALARMS).exists():
+        steps = (Step(("proof", "--from", "counts.json", "-o", "page.md")),)
+        yield Case("check/false-alarms", steps, {"counts.json": counts}, weight=3)
 
 
 def _exports(inputs: Path, frozen: Path) -> Iterator[Case]:
