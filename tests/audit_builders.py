@@ -14,11 +14,11 @@ import variant_records
 from click.testing import CliRunner
 
 from cnnbench import store
+from cnnbench.cli.audit import Rendered
 from cnnbench.cli.main import cli
 from cnnbench.schema import digest
 from cnnbench.store import Ledger
-from cnnbench.verify import dispatch
-from cnnbench.verify.dispatch import Evidence
+from cnnbench.verify.audit import KINDS, Auditor, read_document
 
 FOLDER = "report"
 BASELINE = "gpubox-9f9f/cpu/8"
@@ -28,7 +28,7 @@ _DATA = re.compile(r'\{"chart":"([^"]*)","sha256":"[0-9a-f]{64}","rows":(.*?)\}(
 
 
 class Made:
-    """The files of reports of that tree by name, and the evidence they are held against."""
+    """The files of reports of that tree by name, and what audits them."""
 
     def __init__(self, *options: str, outputs: Sequence[str], ledgers: Sequence[Ledger] | None = None) -> None:
         with TemporaryDirectory() as place:
@@ -40,9 +40,9 @@ class Made:
                 arguments = ["report", str(results), "-o", str(directory / output), *into, *options]
                 done = CliRunner().invoke(cli, arguments)
                 assert done.exit_code == 0, done.output
-            found = sorted(path for path in directory.rglob("*") if path.suffix in dispatch.KINDS)
-            self.files = {path.relative_to(directory): dispatch.read_document(path) for path in found}
-            self.evidence = Evidence(store.load_tree([results]).ledgers, report_builders.REFERENCES)
+            found = sorted(path for path in directory.rglob("*") if path.suffix in KINDS)
+            self.files = {path.relative_to(directory): read_document(path) for path in found}
+            self.auditor = Auditor(store.load_tree([results]).ledgers, report_builders.REFERENCES, Rendered)
 
     def text(self, name: str) -> str:
         """A file's text."""
@@ -51,7 +51,7 @@ class Made:
     def findings(self, changed: Mapping[str, str] | None = None) -> list[str]:
         """What does not hold in these files alone, all of them where none is given."""
         files = self.files if changed is None else {Path(name): text for name, text in changed.items()}
-        return [f"{each.where}: {each.what}" for each in dispatch.check_documents(files, self.evidence).disagreements]
+        return [f"{each.where}: {each.what}" for each in self.auditor.check(files, self.files).disagreements]
 
 
 @cache

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import builders as b
+import concurrent_records
 import learning_builders
 import report_builders
 import scaling_records
-import test_concurrent
 import variant_records
 
 from cnnbench import units
@@ -73,7 +73,7 @@ def trees() -> dict[str, list[Ledger]]:
         "learning": learning_builders.everything(),
         "curves": [learning_builders.curved()],
         "ranks": [scaling_records.ledger()],
-        "copies": [test_concurrent.LEDGER],
+        "copies": [concurrent_records.ledger()],
     }
 
 

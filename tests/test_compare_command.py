@@ -165,12 +165,13 @@ def test_output_goes_to_a_file_whole(results, tmp_path):
 
 def test_a_page_of_it_passes_the_audit(results, tmp_path):
     """The ledgers' digests and the page's own hold; its figures are of two rows each and none of the audit's."""
+    from cnnbench.cli.audit import Rendered
     from cnnbench.verify import audit
 
     page = tmp_path / "page.md"
     call(results, "20260301", "20260401", "--format", "markdown", "-o", page)
     assert "sha256:" in page.read_text()
-    found = audit([results, page], LECTURE).disagreements
+    found = audit([results, page], LECTURE, Rendered).disagreements
     assert [each for each in found if str(page) in each.where] == []
 
 

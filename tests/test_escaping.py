@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cnnbench.report import escaping
-from cnnbench.verify import pages
+from cnnbench.verify import documents
 
 MARKS = st.sampled_from([*"\\`*_~<>|[]()!&#@$:./-+=\"'{}^%;,?ax1 \n\t", "http://", "www.", "é", "–", "…", "漢"])
 TEXTS = st.one_of(
@@ -102,10 +102,10 @@ def test_githubs_own_parser_shows_the_text_and_nothing_else(place: str, text: st
 @given(TEXTS)
 def test_the_audits_reader_undoes_what_was_escaped(text: str) -> None:
     """It shares no code with the printer."""
-    assert pages.unescape(escaping.markdown(text)) == escaping.plain(text, None)
+    assert documents.unescape(escaping.markdown(text)) == escaping.plain(text, None)
     cells = f"| processor | n |\n| --- | ---: |\n| {escaping.markdown(text)} | {escaping.markdown(text)} |\n"
-    (row,) = next(pages.read_tables(cells)).rows
-    assert row.cells == (escaping.plain(text, None),) * 2
+    _, (_, row) = documents.read_markdown(cells)
+    assert row == [escaping.plain(text, None)] * 2
 
 
 @given(text=TEXTS)

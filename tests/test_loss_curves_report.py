@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from cnnbench.analysis import loss_curves
 from cnnbench.analysis.loss_curves import compare_curves
+from cnnbench.cli.audit import Rendered
 from cnnbench.cli.learning import converge as command
 from cnnbench.errors import ExitCode
 from cnnbench.verify import audit
@@ -65,4 +66,4 @@ class TestCommand:
         target = tmp_path / "table.md"
         CliRunner().invoke(command, [str(results), "--format", "markdown", "-o", str(target)])
         assert "differs (higher over all epochs, in none alone; p=0.0" in target.read_text()
-        assert audit([tmp_path], report_builders.REFERENCES).disagreements == ()
+        assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == ()

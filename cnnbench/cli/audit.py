@@ -1,13 +1,22 @@
-"""`cnnbench audit`: every printed figure re-derived, every ledger held against itself."""
+"""`cnnbench audit`: every printed figure derived again, every page rendered again, every ledger checked against itself."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import click
 
 from cnnbench.errors import ExitCode
+
+if TYPE_CHECKING:
+    from cnnbench.cli.load_results import LoadedResults
+    from cnnbench.report.model import Page, Report
+    from cnnbench.schema import PublishedRow
+    from cnnbench.store import Ledger
 
 
 @click.command()
@@ -25,7 +34,7 @@ def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> 
     from cnnbench.report.escaping import plain
     from cnnbench.verify import audit as check
 
-    result = check(paths, store.load_tree([store.find_published_dir()]).published_rows)
+    result = check(paths, store.load_tree([store.find_published_dir()]).published_rows, Rendered)
     if as_json:
         found = [{"where": each.where, "what": each.what} for each in result.disagreements]
         counts = {
@@ -48,3 +57,122 @@ def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> 
             click.echo(f"tables of other kinds, which there are no rules for, passed over: {result.skipped}")
     if result.disagreements:
         context.exit(ExitCode.FINDING)
+
+
+class _Known(TypedDict):
+    """What every report has beside its rows."""
+
+    problems: tuple[str, ...]
+    digests: dict[str, str]
+
+
+class Rendered:
+    """What a command makes of ledgers, made again: its values, and each of its files by name. Drawings carry their data and
+    are not drawn.
+    """
+
+    _loaded: ClassVar[dict[tuple[object, ...], LoadedResults]] = {}
+    """The rows of the last ledgers that were compared: pages of one audit share them."""
+
+    def __init__(
+        self, ledgers: Sequence[Ledger], published_rows: Sequence[PublishedRow], options: Mapping[str, Any]
+    ) -> None:
+        self._ledgers, self._published_rows, self._options = tuple(ledgers), tuple(published_rows), options
+
+    def _compare(self) -> LoadedResults:
+        from cnnbench.cli.load_results import Selection, compare_ledgers
+
+        given = self._options
+        selection, problems = (
+            Selection(all_runs=given["all_runs"], baseline=given["baseline"]),
+            given.get("known_problems", ()),
+        )
+        key = (tuple(map(id, self._ledgers)), self._published_rows, selection, tuple(problems))
+        if key not in self._loaded:
+            self._loaded.clear()
+            self._loaded[key] = compare_ledgers(self._ledgers, self._published_rows, problems, selection)
+        return self._loaded[key]
+
+    @cached_property
+    def _page(self) -> Page | None:
+        """The page of `report`; None for a command that prints tables and notes alone."""
+        from cnnbench.report import cost, sections
+        from cnnbench.report.charts import chart_data, theme
+
+        given = self._options
+        if "command" in given:
+            return None
+        loaded = self._compare()
+        request = sections.PageRequest(
+            template=given["template"],
+            title=given["title"],
+            all_runs=given["all_runs"],
+            prices=tuple(cost.Price(key, price) for key, price in given["prices"]),
+            currency=given["currency"],
+            problems=loaded.problems if given["problems"] is None else tuple(given["problems"]),
+            digests=loaded.digests,
+        )
+        data = chart_data.collect_chart_data(loaded.comparison, loaded.ledgers, loaded.comparison.published_rows)
+        if given["drawn"]:
+            return sections.build(data, request)
+        with theme.leave_undrawn():
+            return sections.build(data, request)
+
+    @cached_property
+    def _report(self) -> Report:
+        from cnnbench.cli.table_options import processor_cell
+        from cnnbench.report import convergence, stopping_rule, tables
+
+        given = self._options
+        if self._page is not None:
+            return self._page.report
+        if given.get("accuracy") is not None:
+            return stopping_rule.build_from_accuracy(given["accuracy"], given["epochs"], given["sample"])
+        loaded = self._compare()
+        rows, known = loaded.comparison.rows, _Known(problems=loaded.problems, digests=loaded.digests)
+        if given["command"] == "stopping":
+            return stopping_rule.build(rows, processor_cell(rows), sample=given["sample"], **known)
+        if given["command"] == "convergence":
+            return convergence.build(rows, processor_cell(rows), margin=given["margin"], **known)
+        return tables.build(
+            loaded.comparison,
+            with_published=given["published"],
+            all_runs=given["all_runs"],
+            only=given["only"],
+            **known,
+        )
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """All that the page says, as data."""
+        from cnnbench.report import page_values
+
+        if self._page is not None:
+            return page_values.page_values(self._page)
+        return page_values.report_values(self._report, self._options)
+
+    @cached_property
+    def shown(self) -> dict[str, Any]:
+        """What of it is shown in a page."""
+        from cnnbench.report import html, page_values, sections
+
+        if self._page is None:
+            return self.values
+        return page_values.page_values(sections.abridge(self._page, html.MOST_LINES))
+
+    @cache  # noqa: B019
+    def file(self, name: str, *, static: bool) -> str | None:
+        """A file of a folder by its name there, or by its ending alone a file by itself; None where there is none such."""
+        from cnnbench.report import report_files, text
+
+        if self._page is not None:
+            return report_files.render_undrawn(self._page, name, static=static)
+        formats: dict[str, text.Format] = {".md": "markdown", ".csv": "csv", ".json": "json", ".tex": "latex"}
+        return text.render(self._report, formats[name]) if name in formats else None
+
+    def first_screen(self, charts_at: str, rest_at: str) -> str:
+        """What `report --into` puts into another page."""
+        from cnnbench.report import markdown_page
+
+        assert self._page is not None
+        return markdown_page.first_screen(self._page, charts_at=charts_at, rest_at=rest_at)

@@ -11,6 +11,7 @@ from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
     from cnnbench.analysis.speedup import Comparison
+    from cnnbench.schema import PublishedRow
     from cnnbench.store import Ledger
 
 
@@ -50,7 +51,6 @@ def load_results(roots: Sequence[Path], selection: Selection, *, published_suffi
     baseline asked for is none of the rows. `references_suffice`: published rows alone are something to show.
     """
     from cnnbench import store
-    from cnnbench.analysis import process_table, speedup
 
     loaded = store.load_tree(roots)
     shipped = store.load_tree([store.find_published_dir()])
@@ -59,14 +59,23 @@ def load_results(roots: Sequence[Path], selection: Selection, *, published_suffi
     if not loaded.ledgers and not suffice:
         raise _no_results_error(roots, loaded.problems)
     ledgers = select_ledgers(loaded.ledgers, selection)
-    processes, doubles = process_table.read_processes(ledgers)
-    if not processes and not suffice:
+    if not any(ledger.header.plan or ledger.records for ledger in ledgers) and not suffice:
         runs = [f"{ledger.path}: a run that planned no job and measured none" for ledger in ledgers]
         raise _no_results_error(roots, (*loaded.problems, *runs))
+    return compare_ledgers(ledgers, references, (*loaded.problems, *shipped.problems), selection)
+
+
+def compare_ledgers(
+    ledgers: Sequence[Ledger], published_rows: Sequence[PublishedRow], problems: Sequence[str], selection: Selection
+) -> LoadedResults:
+    """The rows of these ledgers. Raises ComparisonError where the baseline asked for is none of them."""
+    from cnnbench.analysis import process_table, speedup
+
+    processes, doubles = process_table.read_processes(ledgers)
     comparison = speedup.compute_speedups(
-        processes, references, all_runs=selection.all_runs, baseline=selection.baseline
+        processes, published_rows, all_runs=selection.all_runs, baseline=selection.baseline
     )
-    return LoadedResults(tuple(ledgers), comparison, (*loaded.problems, *shipped.problems, *doubles))
+    return LoadedResults(tuple(ledgers), comparison, (*problems, *doubles))
 
 
 def _no_results_error(roots: Sequence[Path], problems: Sequence[str]) -> UsageError:

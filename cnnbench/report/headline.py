@@ -16,14 +16,10 @@ from cnnbench.report.model import Cell
 
 def write_headline(comparison: Comparison) -> tuple[str, ...]:
     """One to three sentences; the best that the rows allow, down to "no process ended well"."""
-    rows = [row for row in comparison.rows if row.ok]
-    steps = [row for row in rows if row.job.workload != "gemm" and row.costs]
-    training = [row for row in steps if row.job.task == "training"] or steps
-    if training:
-        return _training(training, comparison)
-    products = [row for row in rows if row.flops_per_second is not None]
-    if products:
-        best = max(products, key=lambda row: (_value(row.flops_per_second), row.row_key))
+    best = find_headline_row(comparison)
+    if best is not None and best.job.workload != "gemm":
+        return _training(best, comparison)
+    if best is not None:
         rate = cells.achieved(best, with_interval=True)
         return (
             f"{_name(best)} reaches {rate.text} GFLOP/s ({'; '.join(rate.details)}) in {best.job.precision} matrix products "
@@ -39,14 +35,24 @@ def write_headline(comparison: Comparison) -> tuple[str, ...]:
     return ("Nothing was measured here: only published rows are shown.",)
 
 
-def _training(rows: Sequence[Row], comparison: Comparison) -> tuple[str, ...]:
-    best = _select_row(rows)
+def find_headline_row(comparison: Comparison) -> Row | None:
+    """The row that the headline is about; None where it is about none."""
+    rows = [row for row in comparison.rows if row.ok]
+    steps = [row for row in rows if row.job.workload != "gemm" and row.costs]
+    training = [row for row in steps if row.job.task == "training"] or steps
+    if training:
+        return _select_row(training)
+    products = [row for row in rows if row.flops_per_second is not None]
+    return max(products, key=lambda row: (_value(row.flops_per_second), row.row_key), default=None)
+
+
+def _training(row: Row, comparison: Comparison) -> tuple[str, ...]:
     return tuple(
         sentence
         for sentence in (
-            _compare_with_baseline(best, comparison),
-            _compare_with_published(best, comparison),
-            _describe_bottleneck(best),
+            _compare_with_baseline(row, comparison),
+            _compare_with_published(row, comparison),
+            _describe_bottleneck(row),
         )
         if sentence is not None
     )

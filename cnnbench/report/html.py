@@ -10,14 +10,23 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cnnbench import __version__
-from cnnbench.report import chart_images, escaping, sections
+from cnnbench.report import chart_images, escaping, page_values, sections
 from cnnbench.report.model import Cell, Chart, Column, Page
 from cnnbench.report.text import seal
+
+
+class DrawChart(Protocol):
+    """How a chart becomes a picture inside a page."""
+
+    def __call__(self, chart: Chart, *, narrow: bool) -> str:
+        """DrawChart it for a wide page or a narrow one."""
+
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_LINES = 300
@@ -32,7 +41,7 @@ within reach, on a phone too.
 """
 
 
-def render(page: Page, *, static: bool) -> str:
+def render(page: Page, *, static: bool, draw: DrawChart = chart_images.inline_svg) -> str:
     """The page, ending in the digest of itself, for the audit. `static` draws the charts; else the reader's browser does."""
     page = sections.abridge(page, MOST_LINES)
     static = static or not page.charts
@@ -52,9 +61,10 @@ def render(page: Page, *, static: bool) -> str:
             chart_script=None if static else Markup(_file("charts.js")),
             vega=None if static else Markup(_vega()),
             licence=None if static else _file("vega-licence.txt"),
-            drawings={chart.key: _drawings(chart) for chart in page.charts} if static else {},
+            drawings={chart.key: _drawings(chart, draw) for chart in page.charts} if static else {},
             specifications={} if static else {chart.key: _specifications(chart) for chart in page.charts},
             payloads={chart.key: Markup(chart_images.payload(chart)) for chart in page.charts},
+            values=Markup(escaping.json_in_html(page_values.shown_values(page))) if page.options else None,
         )
     )
     return seal(text.strip())
@@ -88,9 +98,9 @@ def sort_key(cell: Cell, column: Column) -> str:
     return "" if cell.text in ("", "n/a") else cell.text
 
 
-def _drawings(chart: Chart) -> tuple[Markup, Markup]:
+def _drawings(chart: Chart, draw: DrawChart) -> tuple[Markup, Markup]:
     """The chart for wide and for narrow pages."""
-    return Markup(chart_images.inline_svg(chart)), Markup(chart_images.inline_svg(chart, narrow=True))
+    return Markup(draw(chart, narrow=False)), Markup(draw(chart, narrow=True))
 
 
 def _specifications(chart: Chart) -> Markup:

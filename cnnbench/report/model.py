@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Value = str | int | float | bool | None
@@ -127,6 +127,10 @@ class Page:
     headline: tuple[str, ...]
     sections: tuple[Section, ...]
     notes: tuple[Note, ...]
+    headline_rows: tuple[tuple[str, str], ...] = ()
+    """The raw rows that the claim is about, named as in `Line`."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """What to make the page of again: its ledgers' runs and what the reader asked for; empty where nobody asked."""
 
     @property
     def tables(self) -> tuple[Table, ...]:

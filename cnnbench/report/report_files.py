@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cnnbench.report import chart_images, html, latex, markdown_page, text
-from cnnbench.report.model import Page
+from cnnbench.report import chart_images, escaping, html, latex, markdown_page, page_values, sections, text
+from cnnbench.report.model import Chart, Page
 
 Extension = Literal["html", "md", "tex", "csv", "json"]
 EXTENSIONS: tuple[Extension, ...] = ("html", "md", "tex", "csv", "json")
 CHARTS = "charts"
-INDEX, DOCUMENT = "index.html", "report.md"
+INDEX, DOCUMENT, VALUES = "index.html", "report.md", "page.json"
 _DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
 _SEAL = re.compile(rf"{re.escape(text.PAGE_DIGEST)}[0-9a-f]{{64}} -->")
 
@@ -45,6 +45,7 @@ def render_folder(page: Page, *, static: bool) -> dict[str, str | bytes]:
         "report.csv": text.comma_separated(page.report),
         "report.json": text.as_json(page.report),
         "report.tex": latex.render(page.report),
+        VALUES: values_file(page),
     }
     for chart in page.charts:
         files[f"{CHARTS}/{chart_images.file_name(chart)}"] = chart_images.svg(chart)
@@ -52,6 +53,39 @@ def render_folder(page: Page, *, static: bool) -> dict[str, str | bytes]:
             files[f"{CHARTS}/{chart_images.file_name(chart, 'png')}"] = chart_images.png(chart)
             files[f"{CHARTS}/{chart_images.file_name(chart, 'vl.json')}"] = chart_images.specification(chart)
     return files
+
+
+def render_undrawn(page: Page, name: str, *, static: bool) -> str | None:
+    """One file of a folder by its name there, or by its ending alone (`.md`) a file by itself; None where there is none such.
+
+    Nothing is drawn: a drawing inside a page is empty, and a picture is the data stored in it.
+    """
+    if name in (INDEX, ".html"):
+        return html.render(page, static=static, draw=_leave_undrawn)
+    if name in (DOCUMENT, ".md"):
+        return markdown_page.markdown(page, charts_at=CHARTS if name == DOCUMENT else None)
+    if name == VALUES:
+        return values_file(page)
+    if name.startswith(CHARTS):
+        return _render_chart(page, *name.removeprefix(f"{CHARTS}/").split(".", 1))
+    ending = next((each for each in EXTENSIONS if name in (f"report.{each}", f".{each}")), None)
+    return None if ending is None else render_file(page, ending, static=static)
+
+
+def _render_chart(page: Page, key: str, ending: str) -> str | None:
+    chart = next((each for each in page.charts if each.key == key), None)
+    if chart is None:
+        return None
+    return chart_images.specification(chart) if ending == "vl.json" else chart_images.payload(chart)
+
+
+def _leave_undrawn(chart: Chart, *, narrow: bool) -> str:
+    return "<svg></svg>"
+
+
+def values_file(page: Page) -> str:
+    """What the page shows, as its values."""
+    return escaping.as_json(page_values.shown_values(sections.abridge(page, html.MOST_LINES))) + "\n"
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cnnbench import units
-from cnnbench.analysis.speedup import Row
+from cnnbench.analysis.speedup import Comparison, Row
 from cnnbench.report import cells, convergence, cost, footnotes, formulas, job_fields, machines, stopping_rule, tables
 from cnnbench.report.charts import flops, learning, memory_and_energy, noise, roofline, scaling, speed, sweeps
 from cnnbench.report.charts.chart_data import ChartData
-from cnnbench.report.headline import write_headline
+from cnnbench.report.headline import find_headline_row, write_headline
 from cnnbench.report.model import Cell, Chart, Note, Page, Report, Section, Table
 
 Template = Literal["lecture", "full"]
@@ -34,6 +34,16 @@ class PageRequest:
     problems: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     """Final digest of each ledger by run."""
+
+    def options(self, comparison: Comparison) -> dict[str, object]:
+        """What the page can be made of again, beside the ledgers themselves."""
+        return {
+            **{"template": self.template, "title": self.title, "all_runs": self.all_runs, "currency": self.currency},
+            "baseline": comparison.baseline,
+            "prices": [[price.key, price.per_hour] for price in self.prices],
+            "runs": sorted(self.digests),
+            "problems": list(self.problems),
+        }
 
 
 def build(chart_data: ChartData, request: PageRequest) -> Page:
@@ -58,7 +68,15 @@ def build(chart_data: ChartData, request: PageRequest) -> Page:
         "full": lambda: _full(chart_data, request, page_notes, processor),
     }
     sections = tuple(section for section in makers[request.template]() if section is not None)
-    return Page(request.title or TITLE, write_headline(chart_data.comparison), sections, page_notes)
+    best = find_headline_row(chart_data.comparison)
+    return Page(
+        request.title or TITLE,
+        write_headline(chart_data.comparison),
+        sections,
+        page_notes,
+        () if best is None else cells.name_raw_rows(best),
+        request.options(chart_data.comparison),
+    )
 
 
 def build_comparison_page(compared: Report, rows: Sequence[Row], title: str) -> Page:
@@ -72,7 +90,8 @@ def build_comparison_page(compared: Report, rows: Sequence[Row], title: str) -> 
         _files(compared.notes),
     )
     kept = tuple(section for section in sections if section is not None)
-    return Page(title, summary or ("Nothing could be summed up: no two rows have an interval.",), kept, compared.notes)
+    claim = summary or ("Nothing could be summed up: no two rows have an interval.",)
+    return Page(title, claim, kept, compared.notes, options={"template": "compare", "title": title})
 
 
 def _full(

@@ -1,275 +1,339 @@
-"""The columns of CSV and JSON files: `<key>_text` is what is printed, and beside it stand raw values by name."""
+"""The columns of a page: each with its heading, its unit, and its cells' text from the values beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from cnnbench.machine import peaks
-from cnnbench.schema import PublishedRow, digest
-from cnnbench.verify import metrics
-from cnnbench.verify.expectations import ExpectedRow
-from cnnbench.verify.field_checks import names_baseline
-from cnnbench.verify.intervals import ExpectedFigure, RequiredText
-from cnnbench.verify.raw_rows import RawRow, RawValue, is_same_text
+from cnnbench.schema import Job
+from cnnbench.verify import figures, formats, learning
+from cnnbench.verify.formats import UNKNOWN, FormatNumber, with_details
+from cnnbench.verify.raw_rows import RawRow, cut_text, is_same_text, to_page_text
+from cnnbench.verify.values import Subject, outcomes
 
-HEADINGS: Mapping[str, str] = {
-    "precision": "precision",
-    "peak": "theoretical",
-    "ceiling": "measured peak",
-    "achieved": "achieved",
-    "mfu": "MFU",
-    "of_ceiling": "of peak",
-    "job": "time of the job",
-    "speedup": "speed-up",
-    "versus": "over",
-    "images": "images",
-    "host_peak": "host peak",
-    "device_peak": "device peak",
-    "accuracy": "test accuracy",
-    "outcome": "outcome",
-    "device_reserved": "device reserved",
-    "device_used": "device used",
-    "activations": "activations an image",
-    "parameters": "parameters",
-    "energy": "energy an image",
-    "cold_start": "cold start",
-    "step": "one step",
-    "verdict": "what binds",
-    "compute": "compute floor",
-    "bandwidth": "bandwidth floor",
-    "launch": "launch floor",
-    "input": "input floor",
-    "size": "size",
-    "products": "blocks x products after warm-up",
-    "job_energy": "energy of the job",
-    "price": "price an hour",
-    "cost": "cost of the job",
-    "pretraining": "pretraining",
-    "mode": "mode",
-    "target": "target",
-    "seeds": "seeds that reached it",
-    "median": "median time",
-    "mean": "mean time",
-    "fastest": "fastest",
-    "slowest": "slowest",
-    "median_steps": "median steps",
-    "median_epochs": "median epochs",
-    "seed": "seed",
-    "reached": "ended",
-    "seconds": "time to target",
-    "steps": "steps",
-    "epochs": "epochs",
-    "last": "last accuracy",
-    "rung": "rung",
-    "over_before": "speed over the one before",
-    "over_first": "speed over the first",
-    "why_not": "why not",
-    "scaling": "scaling",
-    "scaled": "scaled",
-    "efficiency": "efficiency",
-    "exchange": "exchange",
-    "started": "launch",
-    "copies": "copies",
-    "median_copy": "median copy",
-    "slowest_copy": "slowest copy",
-    "over_median": "slowest over median",
-}
-"""Each column's heading on a page."""
-ESTIMATES: Mapping[str, str] = {
-    "ceiling": "measured_peak_flops_per_second",
-    "of_ceiling": "share_of_measured_peak",
-    "achieved": "achieved_flops_per_second",
-    "job": "job_seconds",
-    "speedup": "speedup",
-    "versus": "speedup_over_reference",
-    "images": "images_per_second",
-    "accuracy": "test_accuracy",
-    "energy": "energy_joules_per_image",
-    "cold_start": "cold_start_seconds",
-    "step": "step_seconds",
-    "job_energy": "job_energy_joules",
-    "cost": "job_cost",
-    "pretraining": "pretraining_seconds",
-    "median": "median_seconds_to_target",
-    "median_steps": "median_steps_to_target",
-    "median_epochs": "median_epochs_to_target",
-    "over_before": "speed_over_rung_before",
-    "over_first": "speed_over_first_rung",
-    "scaled": "scaling_speedup",
-    "efficiency": "scaling_efficiency",
-    "exchange": "exchange_share",
-    "started": "launch_seconds",
-    "median_copy": "median_copy_seconds",
-    "over_median": "slowest_over_median",
-}
-"""Raw values with their ends and n."""
-EXACT: Mapping[str, str] = {
-    "peak": "peak_flops_per_second",
-    "mfu": "mfu",
-    "host_peak": "host_peak_bytes",
-    "device_peak": "device_peak_bytes",
-    "device_reserved": "device_reserved_bytes",
-    "device_used": "device_used_bytes",
-    "activations": "activation_bytes_per_image",
-    "parameters": "parameter_bytes",
-    "size": "size",
-    "price": "price_per_hour",
-    **{name: f"{name}_seconds_to_target" for name in ("mean", "fastest", "slowest")},
-    "seed": "seed",
-    "seconds": "seconds_to_target",
-    "steps": "steps_to_target",
-    "epochs": "epochs_to_target",
-    "last": "last_accuracy",
-    "copies": "copies",
-    **{kind: f"{kind}_floor_seconds" for kind in ("compute", "bandwidth", "launch", "input")},
-}
-"""Raw values without."""
-VARIANT_FIELDS = (
-    *("task", "layout", "execution", "loader", "loader_workers", "optimizer", "init", "pool", "activation"),
-    *("target", "evaluate_every"),
-)
-"""Fields of the job that a file has beside a row where one of its rows is computed another way than the plain one."""
-OTHER_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "processor": (
-        *("processor", "device", "threads", "allocator", "machine_id", "run_id", "torch", "workload", "division"),
-        *("batch_size", "clock", "work_key_sha256", "protocol", "year", "source", *VARIANT_FIELDS),
+CellText = Callable[[Subject], str]
+Details = Callable[[Subject], Iterator[str]]
+
+
+@dataclass(frozen=True)
+class ExpectedColumn:
+    """What a column is headed, in which unit, and what its cells say."""
+
+    heading: str
+    text: CellText
+    unit: str = ""
+
+
+def _interval(subject: Subject, name: str, text: FormatNumber) -> list[str]:
+    low, high = subject.printed.get(f"{name}_low"), subject.printed.get(f"{name}_high")
+    return [] if low is None or high is None else [formats.span(low, high, text)]
+
+
+def _n(subject: Subject, name: str) -> str:
+    return f"n={subject.printed.get(f'{name}_n')}"
+
+
+def exact(name: str, text: FormatNumber, details: Details | None = None, *, unknown: str = UNKNOWN) -> CellText:
+    """A number by itself, or with further details."""
+
+    def write(subject: Subject) -> str:
+        value = subject.printed.get(name)
+        if value is None:
+            return unknown
+        return with_details(text(value), list(details(subject)) if details else ())
+
+    return write
+
+
+def with_interval(name: str, text: FormatNumber) -> CellText:
+    """A number with its interval and n; of a published row alone."""
+    return exact(name, text, lambda s: iter(() if s.published else (*_interval(s, name, text), _n(s, name))))
+
+
+def _projected(subject: Subject) -> str:
+    return "~" if subject.published is None and subject.own.job.clock == "steady" else ""
+
+
+def _marked(text: CellText) -> CellText:
+    """The mark of a projection before a figure."""
+    return lambda subject: words if (words := text(subject)) == UNKNOWN else _projected(subject) + words
+
+
+def _job_time(subject: Subject) -> str:
+    name, text = "job_seconds", formats.duration
+    if subject.published is not None:
+        return exact(name, text)(subject).removesuffix(".0")
+
+    def details(subject: Subject) -> Iterator[str]:
+        yield from _interval(subject, name, text)
+        yield f"{subject.printed.get('job_kind')}, {_n(subject, name)}"
+
+    return _marked(exact(name, text, details))(subject)
+
+
+def _speedup(subject: Subject) -> str:
+    if subject.view.find_base(subject.own) is subject.own:
+        return exact("speedup", formats.ratio, lambda s: iter(("baseline", _n(s, "speedup"))))(subject)
+    return with_interval("speedup", formats.ratio)(subject)
+
+
+def _accuracy(subject: Subject) -> Iterator[str]:
+    after = [trial.test.after_steps for _, trial in subject.own.trials if trial.test]
+    yield from _interval(subject, "test_accuracy", formats.percent(2))
+    yield f"after {' to '.join(formats.count(each) for each in dict.fromkeys((min(after), max(after))))} steps"
+    if subject.printed.get("accuracy_data") == "synthetic":
+        yield "SYNTHETIC digits"
+
+
+def _energy(subject: Subject) -> Iterator[str]:
+    windows, net = figures.energy_windows(subject.own), subject.printed.get("net_energy_joules_per_image")
+    uncertain = max(each.tick_seconds / each.window_seconds for each in windows)
+    yield f"net {UNKNOWN if net is None else formats.joules(net)}"
+    yield f"{subject.printed.get('mean_power_watts'):.0f} W"
+    yield f"±{formats.percent(1)(uncertain)} by {cut_text(windows[0].source)}"
+
+
+def _floor(kind: str) -> ExpectedColumn:
+    allows = f"{kind}_floor_allows"
+    details: Details = lambda s: iter((f"allows {formats.ratio(s.printed[allows])}",))  # noqa: E731
+    return ExpectedColumn(f"{kind} floor", exact(f"{kind}_floor_seconds", formats.seconds, details))
+
+
+def _pretraining(subject: Subject) -> Iterator[str]:
+    rate = subject.printed.get("pretraining_flops_per_second")
+    if rate is not None:
+        yield f"{formats.giga(rate)} GFLOP/s"
+    yield _n(subject, "pretraining_seconds")
+
+
+def _median(name: str, text: FormatNumber) -> CellText:
+    """A median whose upper end may lie beyond the epoch limit."""
+
+    def details(subject: Subject) -> Iterator[str]:
+        low, high = subject.printed.get(f"{name}_low"), subject.printed.get(f"{name}_high")
+        yield from _interval(subject, name, text)
+        if low is not None and high is None:
+            yield f"from {text(low)} on"
+        yield _n(subject, name)
+
+    return exact(name, text, details)
+
+
+def _over_rung(name: str) -> CellText:
+    return lambda s: with_interval(name, formats.ratio)(s) if s.printed.get(name) else "" if s.own.costs else UNKNOWN
+
+
+def _step_words(job: Job) -> list[str]:
+    usual = (job.loader, job.loader_workers) == ("resident", 0)
+    words: list[str] = [job.precision, job.layout, job.execution]
+    words += [] if usual else [f"{job.loader}, {job.loader_workers} workers"]
+    return words + ([] if job.division == "reference" else [f"{job.division} division"])
+
+
+def _mode(subject: Subject) -> str:
+    job = subject.own.job
+    training = " ".join(to_page_text(name) for name in (job.optimizer, job.init) if name) or "no optimiser"
+    network = [*([f"{job.pool} pooling"] if job.pool else []), *([job.activation] if job.activation else [])]
+    return ", ".join([*_step_words(job), training, *network])
+
+
+def _seeds_reached(subject: Subject) -> str:
+    row = subject.own
+    ended = Counter(record.outcome.status for record in row.records)
+    good, planned = ended.pop("ok", 0), len(row.records) + row.unstarted
+    others = [f"{n} {name}" for name, n in sorted(ended.items())]
+    return with_details(f"{good} of {planned}", others + ([f"{row.unstarted} not run"] if row.unstarted else []))
+
+
+def why_not(row: RawRow) -> str:
+    """What the processes of a rung without a time said, each once."""
+    ordered = sorted(row.records, key=lambda record: (record.job.round, record.index))
+    said = [each.outcome.message for each in ordered if each.outcome.status != "ok" and each.outcome.message]
+    return "" if row.costs else "; ".join(dict.fromkeys(said))
+
+
+def _outcome(subject: Subject) -> str:
+    first, *others = outcomes(subject.own)
+    return with_details(first, others)
+
+
+def _stop_epoch(subject: Subject) -> Iterator[str]:
+    if not subject.printed.get("stopped_by_rule"):
+        yield "its last; never all right"
+
+
+def _seeds_compared(subject: Subject) -> str:
+    printed = subject.printed
+    details = ["the same"] * bool(printed["paired"])
+    details += [f"{printed['failed']} did not"] * bool(printed["failed"])
+    details += [f"{printed['plain_failed']} of the plain did not"] * bool(printed["plain_failed"])
+    return with_details(f"{printed['seeds']} and {printed['plain_seeds']}", details)
+
+
+def _side_accuracy(name: str) -> CellText:
+    def details(subject: Subject) -> Iterator[str]:
+        spread = subject.printed.get(f"{name}_sd")
+        if spread is not None:
+            yield f"SD {formats.loss(spread)}"
+
+    return exact(name, formats.percent(3), details)
+
+
+def _curve(subject: Subject) -> str:
+    printed = subject.printed
+    ratio, p, seen = (printed.get(name) for name in ("loss_ratio", "curve_p", "loss_ratio_seen"))
+    details = [f"{printed['curve_seeds']} and {printed['curve_plain_seeds']}"] * (printed["curve"] == "too few seeds")
+    known = {way: str(epochs) for way in ("higher", "lower") if (epochs := printed.get(f"epochs_{way}"))}
+    details += [f"{way} in epoch{'' if epochs.isdigit() else 's'} {epochs}" for way, epochs in known.items()]
+    if printed["curve"] == "differs" and not known and ratio is not None:
+        details.append(f"{'higher' if ratio > 1 else 'lower'} over all epochs, in none alone")
+    if p is not None and ratio is not None:
+        details += [f"p={p:.4f}", f"{ratio:,.2f}x", f"would see {UNKNOWN if seen is None else f'{seen:,.2f}x'}"]
+    return with_details(str(printed["curve"]), details)
+
+
+def _verdict(subject: Subject) -> str:
+    printed, needed = subject.printed, subject.printed.get("seeds_to_decide")
+    details = ["by the seeds that did not learn"] if printed["by_rule"] else []
+    if not details and printed["verdict"] == "undecided":
+        seeds = f"more than {learning.MOST_SEEDS:,}" if needed is None else f"about {needed:,}"
+        details = [f"{seeds} seeds would tell"]
+    return with_details(str(printed["verdict"]), details)
+
+
+def _word(name: str) -> CellText:
+    return lambda subject: str(subject.printed.get(name))
+
+
+def _size(name: str) -> CellText:
+    return exact(name, formats.size)
+
+
+_PERCENT = formats.percent(2)
+COLUMNS: Mapping[str, ExpectedColumn] = {
+    "precision": ExpectedColumn("precision", lambda s: s.own.job.precision),
+    "peak": ExpectedColumn("theoretical", exact("peak_flops_per_second", formats.giga), "GFLOP/s"),
+    "ceiling": ExpectedColumn("measured peak", exact("measured_peak_flops_per_second", formats.giga), "GFLOP/s"),
+    "achieved": ExpectedColumn("achieved", exact("achieved_flops_per_second", formats.giga), "GFLOP/s"),
+    "mfu": ExpectedColumn("MFU", exact("mfu", formats.percent(1)), "theor."),
+    "of_ceiling": ExpectedColumn("of peak", with_interval("share_of_measured_peak", formats.percent(0)), "measured"),
+    "job": ExpectedColumn("time of the job", _job_time, "h:mm:ss"),
+    "speedup": ExpectedColumn("speed-up over {baseline}", _speedup),
+    "versus": ExpectedColumn(
+        "over {year}'s {published}", _marked(with_interval("speedup_over_reference", formats.ratio))
     ),
-    "precision": ("precision",),
-    "peak": ("peak_kind", "peak_origin", "printed_flops"),
-    "ceiling": ("measured_peak_run_id",),
-    "job": ("job_kind",),
-    "speedup": ("baseline",),
-    "versus": ("printed_speedup",),
-    "accuracy": ("accuracy_after_steps", "accuracy_data"),
-    "outcome": ("processes", "processes_ok", "outcome"),
-    "energy": ("net_energy_joules_per_image", "mean_power_watts"),
-    "verdict": ("verdict",),
-    "products": ("blocks", "block_steps", "warmup_steps"),
-    "pretraining": ("pretraining_flops_per_second",),
-    "mode": ("mode_precision",),
-    "seeds": ("seeds", "seeds_reached", "seeds_missed"),
-    "reached": ("reached_target", "clock_seconds"),
-    "steps": ("evaluations",),
-    "last": ("last_correct", "last_images"),
-    "rung": ("rung_precision",),
-    "scaling": ("scaling", "world", "nodes"),
-    "slowest_copy": ("slowest_copy",),
-    **{kind: (f"{kind}_floor_allows",) for kind in ("compute", "bandwidth", "launch", "input")},
+    "images": ExpectedColumn("images", exact("images_per_second", formats.rate), "/s"),
+    "host_peak": ExpectedColumn("host peak", _size("host_peak_bytes")),
+    "device_peak": ExpectedColumn("device peak", _size("device_peak_bytes")),
+    "device_reserved": ExpectedColumn("device reserved", _size("device_reserved_bytes")),
+    "device_used": ExpectedColumn("device used", _size("device_used_bytes")),
+    "activations": ExpectedColumn("activations an image", _size("activation_bytes_per_image")),
+    "parameters": ExpectedColumn("parameters", _size("parameter_bytes")),
+    "accuracy": ExpectedColumn("test accuracy", exact("test_accuracy", _PERCENT, _accuracy)),
+    "outcome": ExpectedColumn("outcome", _outcome),
+    "energy": ExpectedColumn("energy an image", exact("energy_joules_per_image", formats.joules, _energy)),
+    "cold_start": ExpectedColumn("cold start", exact("cold_start_seconds", formats.seconds)),
+    "step": ExpectedColumn("one step", exact("step_seconds", formats.seconds)),
+    "verdict": ExpectedColumn("what binds", _word("verdict")),
+    **{kind: _floor(kind) for kind in ("compute", "bandwidth", "launch", "input")},
+    "size": ExpectedColumn("size", exact("size", formats.count)),
+    "gemm.achieved": ExpectedColumn("measured", with_interval("achieved_flops_per_second", formats.giga), "GFLOP/s"),
+    "gemm.ceiling": ExpectedColumn("", lambda s: "ceiling" if s.printed.get("is_ceiling") else ""),
+    "products": ExpectedColumn(
+        "blocks x products after warm-up",
+        lambda s: f"{s.own.job.blocks} x {s.own.job.block_steps} after {s.own.job.warmup_steps}",
+    ),
+    "job_energy": ExpectedColumn("energy of the job", exact("job_energy_joules", formats.joules)),
+    "price": ExpectedColumn("price an hour", exact("price_per_hour", lambda value: f"{value:,.12g}"), "{currency}"),
+    "cost": ExpectedColumn("cost of the job", _marked(with_interval("job_cost", formats.money)), "{currency}"),
+    "pretraining": ExpectedColumn(
+        "pretraining", exact("pretraining_seconds", formats.seconds, _pretraining, unknown="")
+    ),
+    "mode": ExpectedColumn("mode", _mode),
+    "target": ExpectedColumn(
+        "target", lambda s: UNKNOWN if s.own.job.target is None else f"{100 * s.own.job.target:g} %"
+    ),
+    "seeds": ExpectedColumn("seeds that reached it", _seeds_reached),
+    "median": ExpectedColumn("median time", _median("median_seconds_to_target", formats.number), "s"),
+    "mean": ExpectedColumn("mean time", exact("mean_seconds_to_target", formats.number), "s"),
+    "fastest": ExpectedColumn("fastest", exact("fastest_seconds_to_target", formats.number), "s"),
+    "slowest": ExpectedColumn("slowest", exact("slowest_seconds_to_target", formats.number), "s"),
+    "median_steps": ExpectedColumn("median steps", _median("median_steps_to_target", formats.count)),
+    "median_epochs": ExpectedColumn("median epochs", _median("median_epochs_to_target", formats.number)),
+    "seed": ExpectedColumn("seed", _word("seed")),
+    "reached": ExpectedColumn("ended", lambda s: "reached" if s.printed.get("reached_target") else "missed"),
+    "seconds": ExpectedColumn("time to target", exact("seconds_to_target", formats.number), "s"),
+    "steps": ExpectedColumn("steps", exact("steps_to_target", formats.count)),
+    "epochs": ExpectedColumn("epochs", exact("epochs_to_target", formats.number)),
+    "last": ExpectedColumn("last accuracy", exact("last_accuracy", _PERCENT)),
+    "rung": ExpectedColumn("rung", lambda s: ", ".join(_step_words(s.own.job))),
+    "over_before": ExpectedColumn("speed over the one before", _over_rung("speed_over_rung_before")),
+    "over_first": ExpectedColumn("speed over the first", _over_rung("speed_over_first_rung")),
+    "why_not": ExpectedColumn("why not", lambda s: why_not(s.own)),
+    "scaling": ExpectedColumn("scaling", lambda s: s.own.job.scaling or "one process"),
+    "scaled": ExpectedColumn("scaled", with_interval("scaling_speedup", formats.ratio)),
+    "efficiency": ExpectedColumn("efficiency", with_interval("scaling_efficiency", formats.percent(1))),
+    "exchange": ExpectedColumn("exchange", with_interval("exchange_share", formats.percent(1))),
+    "started": ExpectedColumn("launch", exact("launch_seconds", formats.seconds)),
+    "copies": ExpectedColumn("copies", exact("copies", formats.count)),
+    "median_copy": ExpectedColumn("median copy", exact("median_copy_seconds", formats.seconds)),
+    "slowest_copy": ExpectedColumn("slowest copy", _word("slowest_copy")),
+    "over_median": ExpectedColumn("slowest over median", with_interval("slowest_over_median", formats.ratio)),
+    "epoch": ExpectedColumn("epoch", exact("epoch", formats.count)),
+    "true_accuracy": ExpectedColumn(
+        "accuracy on all 10,000",
+        lambda s: (exact if s.row is None else with_interval)("true_accuracy", _PERCENT)(s),
+    ),
+    "all_right": ExpectedColumn("chance that {sample} are all right", exact("chance_all_right", formats.chance)),
+    "stopped": ExpectedColumn("chance of having stopped by then", exact("chance_stopped", formats.chance)),
+    "process": ExpectedColumn("process", exact("process", formats.count)),
+    "stopped_epoch": ExpectedColumn("stopped after epoch", exact("stopped_epoch", formats.count, _stop_epoch)),
+    "sample": ExpectedColumn(
+        "right of the sample", lambda s: f"{s.printed['sample_right']:,} of {s.printed['sample_images']:,}"
+    ),
+    "stopped.true_accuracy": ExpectedColumn(
+        "accuracy on all 10,000",
+        exact("true_accuracy", _PERCENT, lambda s: iter(_interval(s, "true_accuracy", _PERCENT))),
+    ),
+    "convergence.mode": ExpectedColumn("mode", _word("mode")),
+    "convergence.seeds": ExpectedColumn("seeds that learned", _seeds_compared),
+    "mode_accuracy": ExpectedColumn("test accuracy", _side_accuracy("mode_accuracy")),
+    "plain_accuracy": ExpectedColumn("of the plain mode", _side_accuracy("plain_accuracy")),
+    "difference": ExpectedColumn(
+        "difference of means",
+        exact("difference", formats.points, lambda s: iter(_interval(s, "difference", formats.points))),
+    ),
+    "of_medians": ExpectedColumn("of medians", exact("difference_of_medians", formats.points)),
+    "margin": ExpectedColumn("loss allowed", exact("loss_allowed", formats.loss)),
+    "curve": ExpectedColumn("loss curve", _curve),
+    "convergence.verdict": ExpectedColumn("the mode", _verdict),
 }
-"""What else stands beside a column: which row it is, and values that are no estimate."""
-_ENDS = ("", "_low", "_high", "_n")
+"""Every column by its key; `table.key` where a table has another of that key."""
 
 
-def find_key(name: str, table: str) -> str | None:
-    """The column that a name belongs to; None where there is no rule for it."""
-    if name == "is_ceiling":
-        return "ceiling" if table == "gemm" else None
-    return _owners().get(name)
+PUBLISHED: Mapping[str, Sequence[str]] = {
+    "peak": ("peak_flops_per_second",),
+    "achieved": ("achieved_flops_per_second",),
+    "job": ("job_seconds",),
+    "versus": ("speedup_over_reference",),
+}
+"""What a published row has figures for, by column."""
 
 
-@cache
-def _owners() -> dict[str, str]:
-    owners = {f"{key}_text": key for key in (*HEADINGS, "processor")}
-    owners |= {f"{name}{end}": key for key, name in ESTIMATES.items() for end in _ENDS}
-    owners |= {name: key for key, name in EXACT.items()}
-    return owners | {name: key for key, names in OTHER_COLUMNS.items() for name in names}
+def find_column(table: str, key: str) -> ExpectedColumn | None:
+    """The column of that table; None where there are no rules for it."""
+    return COLUMNS.get(f"{table}.{key}") or COLUMNS.get(key)
 
 
-def heading(key: str, table: str) -> str:
-    """What the column is headed on a page; among products the column of the ceiling is a mark."""
-    return "mark" if (key, table) == ("ceiling", "gemm") else HEADINGS[key]
-
-
-def raw_values(key: str, table: str, wanted: ExpectedRow) -> dict[str, RawValue]:
-    """The raw values of the column by name, None where unknown."""
-    if (key, table) == ("ceiling", "gemm"):
-        return {"is_ceiling": wanted.words["mark"] != ""}
-    figure = wanted.metrics.get(HEADINGS.get(key, ""))
-    found: dict[str, RawValue] = {}
-    if key in EXACT:
-        found[EXACT[key]] = None if figure is None else figure.value
-    if key in ESTIMATES:
-        ends = (None,) * 4 if figure is None else (figure.value, figure.low, figure.high, figure.n)
-        found |= {f"{ESTIMATES[key]}{end}": value for end, value in zip(_ENDS, ends, strict=True)}
-    if isinstance(wanted.row, PublishedRow):
-        others = _published_values(key, wanted.row)
-    else:
-        others = _measured_values(key, wanted, wanted.row, figure)
-    return found | dict(zip(OTHER_COLUMNS.get(key, ()), others, strict=True))
-
-
-def _published_values(key: str, row: PublishedRow) -> tuple[RawValue, ...]:
-    known: dict[str, tuple[RawValue, ...]] = {
-        "processor": (row.processor, *(None,) * 12, row.year, row.source, *(None,) * len(VARIANT_FIELDS)),
-        "peak": ("printed" if row.printed_flops_per_second is not None else None, None, row.printed_flops_text),
-        "job": ("published",),
-        "versus": (row.printed_speedup,),
-    }
-    return known.get(key, (None,) * len(OTHER_COLUMNS.get(key, ())))
-
-
-def _measured_values(key: str, wanted: ExpectedRow, row: RawRow, figure: ExpectedFigure | None) -> tuple[RawValue, ...]:
-    if key not in OTHER_COLUMNS:  # most columns: nothing below is needed
-        return ()
-    job, software = row.job, row.header.software
-    after = [trial.test.after_steps for _, trial in row.trials if trial.test]
-    data = next((trial.accuracy_data for _, trial in row.trials if trial.test), None) or job.data
-    outcome = wanted.words["outcome"]
-    whole = "projected" if job.job_steps is not None else None
-    kind = {"job": "measured", "recipe": "measured", "accuracy": "to target", "steady": whole}[job.clock]
-    ends = [record.outcome.status for record in row.records]
-    beside = figure.details[0] if figure is not None and figure.details else None
-    known: dict[str, tuple[RawValue, ...]] = {
-        "processor": (
-            *(row.full_name, job.device, job.threads, job.allocator, row.header.machine.id, row.header.run_id),
-            *(f"{software.torch} ({software.torch_build})", job.workload, job.division, job.batch_size, job.clock),
-            *(digest(row.work_key), row.protocol, None, None, *(getattr(job, name) for name in VARIANT_FIELDS)),
-        ),
-        "precision": (job.precision,),
-        "peak": ("theoretical", _origin(row), None),
-        "ceiling": (None if wanted.product is None else wanted.product.header.run_id,),
-        "job": (kind,),
-        "speedup": (None if wanted.base is None else wanted.base.full_name,),
-        "versus": (None,),
-        "accuracy": (max(after), data) if after and figure is not None else (None, None),
-        "outcome": (
-            *(len(row.records) + row.unstarted, len(row.trials)),
-            outcome.replace(" (", ", ", 1).replace("; ", ", ").removesuffix(")"),
-        ),
-        "energy": (metrics.net_joules(row), metrics.mean_watts(row)),
-        "verdict": (wanted.words["what binds"],),
-        "products": (job.blocks, job.block_steps, job.warmup_steps),
-        "pretraining": (metrics.pretraining_rate(row),),
-        "mode": (job.precision,),
-        "rung": (job.precision,),
-        "scaling": (job.scaling, job.world, job.nodes),
-        "slowest_copy": (wanted.words["slowest copy"],),
-        "seeds": (len(ends) + row.unstarted, ends.count("ok"), ends.count("missed")),
-        **{
-            name: tuple(wanted.raw_values.get(each) for each in OTHER_COLUMNS[name])
-            for name in ("reached", "steps", "last")
-        },
-        **dict.fromkeys(
-            ("compute", "bandwidth", "launch", "input"), (beside.value if isinstance(beside, RequiredText) else None,)
-        ),
-    }
-    return known.get(key, ())
-
-
-def _origin(row: RawRow) -> str | None:
-    """The arithmetic and the source of a theoretical peak."""
-    if row.device is None:
-        return None
-    peak = peaks.theoretical_peak(row.device, row.header.machine, row.job.precision)
-    return "; ".join(part for part in (peak.formula, peak.source) if part) or None
-
-
-def is_same_cell_text(printed: str, value: str) -> bool:
-    """Whether a file that says this means this text, of which a CSV file's reader may have taken a ' away."""
-    return printed == value or is_same_text(printed, value) or is_same_text(f"'{printed}", value)
-
-
-def is_row_baseline(wanted: ExpectedRow, printed: object) -> bool:
-    """Whether the file names the row's baseline."""
-    return names_baseline(wanted.base, printed)
+def is_cell_text(table: str, key: str, subject: Subject, printed: str) -> tuple[bool, str]:
+    """Whether a cell says what it should, and what that is."""
+    if key == "processor":
+        row, published = subject.row, subject.published
+        name = to_page_text(published.processor) if published else row.full_name if row else ""
+        return (row.printed_as(printed) if row else printed == name), name
+    column = find_column(table, key)
+    if subject.published and not any(name in subject.printed for name in PUBLISHED.get(key, ())):
+        return printed in ("", UNKNOWN), UNKNOWN
+    expected = column.text(subject) if column is not None else printed
+    return printed == expected or (key == "why_not" and is_same_text(printed, expected)), expected

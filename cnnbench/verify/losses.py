@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import combinations, product
 from statistics import fmean
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from cnnbench.verify.expected_line import ExpectedCell
 from cnnbench.verify.raw_rows import RawRow, RawValue
 
 Matrix = NDArray[np.float64]
@@ -35,38 +34,25 @@ def read_curves(row: RawRow) -> CurvesBySeed:
     return tuple((seed, tuple(math.log(max(2**-24, loss)) for loss in whole[seed])) for seed in sorted(whole))
 
 
+NAMES = ("curve_p", "loss_ratio", "loss_ratio_seen", "epochs_higher", "epochs_lower")
+
+
 @lru_cache(maxsize=256)
-def expect_cell(variant: CurvesBySeed, plain: CurvesBySeed) -> ExpectedCell:
-    """The column of loss curves of one line."""
-    names = ("curve_p", "loss_ratio", "loss_ratio_seen", "epochs_higher", "epochs_lower")
-    values: dict[str, RawValue] = {"curve": "no losses", **dict.fromkeys(names)}
+def compare_curves(variant: CurvesBySeed, plain: CurvesBySeed) -> Mapping[str, RawValue]:
+    """The values of the column of loss curves, by name."""
+    values: dict[str, RawValue] = {"curve": "no losses", **dict.fromkeys(NAMES)}
     values |= {"curve_seeds": len(variant), "curve_plain_seeds": len(plain)}
     same = [seed for seed, _ in variant] == [seed for seed, _ in plain]
     if not variant or not plain:
-        return ExpectedCell("curve", "loss curve", "no losses", (), values)
+        return values
     if not _can_reject(len(variant), len(plain), same):
-        few = ((float(len(variant)), 0), (float(len(plain)), 0))
-        return ExpectedCell(
-            "curve", "loss curve", "too few seeds ({} and {})", few, values | {"curve": "too few seeds"}
-        )
-    values |= dict(zip(names, _test_curves(variant, plain, same), strict=True))
-    p, ratio, seen = (values[name] for name in names[:3])
-    assert isinstance(p, float)
-    assert isinstance(ratio, float)
-    values["curve"] = "differs" if p <= 0.05 else "indistinguishable"
-    numbers = [(p, 4), (ratio, 2), *([(seen, 2)] if isinstance(seen, float) else [])]
-    words = [*_describe_epochs(values, ratio), "p={}", "{}x", "would see n/a" if seen is None else "would see {}x"]
-    return ExpectedCell("curve", "loss curve", f"{values['curve']} ({'; '.join(words)})", tuple(numbers), values)
-
-
-def _describe_epochs(values: Mapping[str, RawValue], ratio: float) -> Iterator[str]:
-    if values["curve"] != "differs":
-        return
-    named = [(way, str(values[f"epochs_{way}"])) for way in ("higher", "lower") if values[f"epochs_{way}"]]
-    for way, epochs in named:
-        yield f"{way} in epoch {epochs}" if epochs.isdigit() else f"{way} in epochs {epochs}"
-    if not named:
-        yield f"{'higher' if ratio > 1 else 'lower'} over all epochs, in none alone"
+        return values | {"curve": "too few seeds"}
+    found = _test_curves(variant, plain, same)
+    return (
+        values
+        | dict(zip(NAMES, found, strict=True))
+        | {"curve": "differs" if found[0] <= 0.05 else "indistinguishable"}
+    )
 
 
 def _can_reject(a: int, b: int, same: bool) -> bool:

@@ -1,160 +1,118 @@
-"""What a page says, whatever its format: its tables, claim, charts and pictures, each with the line it stands on."""
+"""A page's values: tables, charts and words, each figure derived again from the ledgers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-SEAL = re.compile(r"(?m)^<!-- cnnbench page sha256:([0-9a-f]{64}) -->$")
-MARK = re.compile(r"(?m)^<!-- cnnbench page.*$")
-"""What can only be a digest, whole or broken."""
-OPEN = re.compile(r"(?m)^<!-- table: .*$")
-"""The mark that a generated part of a page begins with."""
-_RUN = re.compile(r"Ledger [^\n/]*/([^\s/]+) sha256:([0-9a-f]*)")
+from cnnbench.verify import charts, formats, machines, prose, tables
+from cnnbench.verify.raw_rows import to_page_text
+from cnnbench.verify.values import Subject
+from cnnbench.verify.view import PageView
 
-
-@dataclass(frozen=True)
-class PrintedRow:
-    """A row's cells as text, the title of its group, and what its cells sort by (None where the page does not sort)."""
-
-    line: int
-    cells: tuple[str, ...]
-    group: str = ""
-    keys: tuple[str | None, ...] = ()
+PageValues = Mapping[str, Any]
+UNRULED = {"method"}
+"""Tables without figures."""
+DIGESTED = re.compile(r"sha256:[0-9a-f]+")
+"""A ledger's digest, which is compared by itself."""
+QUOTED = {"problem", "reference", "warning"}
+"""Kinds of notes in the words of a file, a source or a process."""
+IN_RESOURCES = {"host_peak", "device_peak"}
+"""Columns that a page's table of resources has too."""
 
 
-@dataclass
-class PrintedTable:
-    """A table of a page: where it begins, its headings without units, its rows."""
-
-    line: int
-    headings: list[str] = field(default_factory=list)
-    rows: list[PrintedRow] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class DrawnText:
-    """A text of a drawing: its role there, which axis or legend it belongs to, its lines, where it stands."""
-
-    role: str
-    group: int
-    lines: tuple[str, ...]
-    place: tuple[float, float]
+def find_errors(view: PageView, page: PageValues) -> Iterator[str]:
+    """All that a page says and the ledgers do not."""
+    for table in each_table(page):
+        name = f"table {table['key']}"
+        if table["key"] in tables.TABLES:
+            yield from (f"{name}: {each}" for each in tables.find_errors(view, table))
+        elif table["key"] == "machines":
+            yield from (f"{name}: {each}" for each in machines.find_errors(table, view))
+    yield from _find_missing_tables(view, page)
+    for chart in each_chart(page):
+        yield from (f"chart {chart['key']}: {each}" for each in find_chart_errors(view, chart))
+    yield from _find_word_errors(view, page)
 
 
-@dataclass
-class Drawing:
-    """A picture's texts, its title and its description in words."""
-
-    texts: list[DrawnText] = field(default_factory=list)
-    title: str = ""
-    description: str = ""
+def each_table(page: PageValues) -> Iterator[Mapping[str, Any]]:
+    """Every table of the page."""
+    return (table for section in page["sections"] for table in section["tables"])
 
 
-@dataclass
-class PrintedChart:
-    """A chart of a page or in a file of its own: its data as stored, its drawings, what is said of it in words."""
-
-    line: int
-    stored: str = ""
-    title: str = ""
-    drawings: list[Drawing] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)
+def each_chart(page: PageValues) -> Iterator[Mapping[str, Any]]:
+    """Every chart of the page."""
+    return (chart for section in page["sections"] for chart in section["charts"])
 
 
-@dataclass(frozen=True)
-class LinkedChart:
-    """A picture that a Markdown page links to, with the bold title above it and its description."""
-
-    line: int
-    title: str
-    words: str
-    target: str
+def count_skipped(page: PageValues) -> int:
+    """Tables of kinds that there are no rules for."""
+    return sum(table["key"] not in {*tables.TABLES, "machines", *UNRULED} for table in each_table(page))
 
 
-@dataclass
-class PrintedPage:
-    """All of a page that has figures."""
-
-    path: Path
-    tables: list[PrintedTable] = field(default_factory=list)
-    headlines: list[tuple[int, str]] = field(default_factory=list)
-    charts: list[PrintedChart] = field(default_factory=list)
-    linked_charts: list[LinkedChart] = field(default_factory=list)
-    runs: list[tuple[str, str]] = field(default_factory=list)
-    """Runs that the page says it is made of, with the beginning of each ledger's final digest."""
-    prose: str = ""
-    """The text of a Markdown page as its reader sees it; of an HTML page its lead sentences."""
-    notes: str = ""
-    """The notes under its tables, one a line."""
+def _find_missing_tables(view: PageView, page: PageValues) -> Iterator[str]:
+    """Tables that a whole report must have, for there are rows of theirs."""
+    if view.options.get("template") == "full":
+        there = {table["key"] for table in each_table(page)}
+        for key, expected in tables.TABLES.items():
+            if key not in there and expected.lines(view):
+                yield f"it lacks the table {key}"
 
 
-def strip_unit(text: str) -> str:
-    """A column's heading without its unit."""
-    return text.partition(" [")[0].strip()
+def find_chart_errors(view: PageView, chart: Mapping[str, Any]) -> Iterator[str]:
+    """What a chart has that the records do not, in its marks and in words."""
+    key, marks = chart["key"], chart["data"]
+    if key not in charts.IN_WORDS:
+        yield "no second derivation of its marks"
+        return
+
+    def find(place: str, mark: Mapping[str, Any]) -> Subject | None:
+        rows = [(str(mark["run"]), str(mark["row"]))] if mark.get("run") is not None else []
+        return tables.find_subject(view, place, mark, rows)
+
+    yield from charts.find_errors(view, key, marks, find)
+    yield from charts.find_description_errors(key, to_page_text(chart["title"]), chart["alt"], marks)
 
 
-def unescape(text: str) -> str:
-    """What GitHub shows of the text: a backslash before punctuation, comments and the tags around a dollar go."""
-    return re.sub(r"\\([!-/:-@\[-`{-~])|<!-- -->|</?span>", r"\1", text)
+def _find_word_errors(view: PageView, page: PageValues) -> Iterator[str]:
+    """Numbers in words that are of nothing the page is about."""
+    known = prose.known_numbers(view, page)
+    row = next((view.by_mark.get((run, key)) for run, key in page["headline"]["rows"]), None)
+    claim = known if row is None else prose.claim_numbers(view, row)
+    texts = [("the claim", sentence, claim) for sentence in page["headline"]["sentences"]]
+    for section in page["sections"]:
+        texts += [(f"section {section['key']}", section["lead"], known | prose.lead_numbers(view))]
+        texts += [
+            (f"the note {each['text'][:40]!r}", each["text"], known)
+            for each in section["notes"]
+            if each["kind"] not in QUOTED
+        ]
+        texts += [(f"chart {each['key']}", f"{each['title']} {each['caption']}", known) for each in section["charts"]]
+        texts += [(f"table {each['key']}", f"{each['title']} {each['clock']}", known) for each in section["tables"]]
+    texts += [
+        (f"the note {each['text'][:40]!r}", each["text"], known) for each in page["notes"] if each["kind"] not in QUOTED
+    ]
+    for where, text, numbers in dict.fromkeys((where, text, frozenset(numbers)) for where, text, numbers in texts):
+        if unknown := [each for each in formats.find_numbers(DIGESTED.sub("", text)) if each not in numbers]:
+            yield f"{where}: {', '.join(unknown)} in {text[:120]!r} is no number of the records"
 
 
-def find_runs(text: str) -> list[tuple[str, str]]:
-    """The runs whose ledgers a text names, with the digests it names."""
-    return list(dict.fromkeys(_RUN.findall(text)))
-
-
-def read_markdown(path: Path, text: str) -> PrintedPage:
-    """A Markdown page."""
-    prose = unescape(text)
-    page = PrintedPage(path, list(read_tables(text)), list(_find_headlines(text)), runs=find_runs(prose), prose=prose)
-    page.notes = "\n".join(line for line in prose.splitlines() if line.startswith("- "))
-    for found in re.finditer(r"(?m)(?:^\*\*(.+)\*\*\n\n)?^!\[(.*)\]\(([^()]+)\)$", text):
-        title, words, target = (unescape(part or "") for part in found.groups())
-        page.linked_charts.append(LinkedChart(text.count("\n", 0, found.end()) + 1, title, words, target))
-    return page
-
-
-def read_tables(text: str) -> Iterator[PrintedTable]:
-    """Every table of a Markdown text; the bold line before a table is the title of its group."""
-    current: PrintedTable | None = None
-    title = ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.startswith("|"):
-            if current is not None and current.rows:
-                yield current
-                title = ""
-            current = None
-            if bold := re.fullmatch(r"\*\*(.+)\*\*", line):
-                title = unescape(bold.group(1))
-            elif line.strip():
-                title = ""
-            continue
-        cells = [unescape(cell).strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if current is None:
-            current = PrintedTable(number, [strip_unit(cell) for cell in cells])
-        elif not re.fullmatch(r"\|(\s*:?-+:?\s*\|)+\s*", line):
-            current.rows.append(PrintedRow(number, tuple(cells), title))
-    if current is not None and current.rows:
-        yield current
-
-
-def _find_headlines(text: str) -> Iterator[tuple[int, str]]:
-    """The bold paragraph that a generated part of a page begins with, after its title."""
-    for begin, seal in find_parts(text):
-        for found in re.finditer(r"(?m)^(?!# ).*\S.*$", text[begin : seal.start()]):
-            if found.group().startswith("**"):
-                bold = re.sub(r"(?<!\\)\*\*", "", found.group())
-                yield text.count("\n", 0, begin + found.start()) + 1, unescape(bold)
-            break
-
-
-def find_parts(text: str) -> Iterator[tuple[int, re.Match[str]]]:
-    """Where each generated part begins, and the digest of itself that it ends in."""
-    position = 0
-    for seal in SEAL.finditer(text):
-        opened = list(OPEN.finditer(text, position, seal.start()))
-        yield (opened[-1].end() + 1 if opened else position), seal
-        position = seal.end() + 1
+def find_shown_errors(full: PageValues, shown: PageValues) -> Iterator[str]:
+    """What a page shows of its tables that they do not have: only whole lines and silent columns may be left out."""
+    whole = {table["key"]: table for table in each_table(full)}
+    has_resources = "resources" in whole
+    for table in each_table(shown):
+        full_table = whole[table["key"]]
+        keys, all_keys = ([column["key"] for column in each["columns"]] for each in (table, full_table))
+        kept = [all_keys.index(key) for key in keys]
+        gone = [n for n, key in enumerate(all_keys) if n not in kept and not (has_resources and key in IN_RESOURCES)]
+        lines = [line for group in full_table["groups"] for line in group["lines"]]
+        if any(line["cells"][n]["text"] not in ("", formats.UNKNOWN) for line in lines for n in gone):
+            yield f"table {table['key']}: it leaves out {', '.join(all_keys[n] for n in gone)}, which has figures"
+        rest = iter([[line["cells"][n]["text"] for n in kept] for line in lines])
+        for line in (line for group in table["groups"] for line in group["lines"]):
+            texts = [cell["text"] for cell in line["cells"]]
+            if not any(texts == each for each in rest):
+                yield f"table {table['key']}: the line {texts[0]!r} is not one of its lines"
+                break

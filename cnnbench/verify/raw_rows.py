@@ -15,17 +15,20 @@ from cnnbench import validity, workloads
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Device, Job, Record, RunHeader, Trial, digest
 from cnnbench.store import Ledger
+from cnnbench.verify.formats import find_numbers
 from cnnbench.verify.intervals import Cost
 from cnnbench.workloads import Workload
 
 RawValue = str | int | float | bool | None
-"""A value beside a printed text, as CSV and JSON hold it."""
+"""A value as pages, CSV and JSON hold it."""
 
+LONGEST = 500
+"""Characters of one text that a page shows."""
 SHOWN = 400
 """A page shows at least so many characters of a name before it cuts it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RawRow:
     """The records of one job on one device in one run, as the gates judge them, and how many were never started."""
 
@@ -68,19 +71,12 @@ class RawRow:
         return self.header.run_id, digest(self.row_key)[:12]
 
     @cached_property
-    def identity(self) -> tuple[str, ...]:
-        """How a table file names it, as text."""
-        job = self.job
-        place = (job.device, "" if job.threads is None else str(job.threads), job.allocator)
-        return (self.header.run_id, digest(self.work_key), str(self.protocol), *place)
-
-    @cached_property
     def numbers(self) -> frozenset[str]:
         """Every number that can be said of its job: words with another one are not about it."""
         job = self.job
         values = (*job.model_dump().values(), job.job_steps, self.protocol, self.timed_steps)
         percent = () if self.job.target is None else (f"{100 * self.job.target:g}",)
-        return find_numbers(" ".join(map(str, (*values, *percent, job.batch_size // job.world))))
+        return frozenset(find_numbers(" ".join(map(str, (*values, *percent, job.batch_size // job.world)))))
 
     @cached_property
     def trials(self) -> tuple[tuple[Record, Trial], ...]:
@@ -137,9 +133,19 @@ class RawRow:
             return None
 
     @property
-    def projected(self) -> bool:
-        """Whether the time of the whole job is projected from steps."""
-        return self.job.clock == "steady"
+    def devices(self) -> int:
+        """Processors that its FLOP/s are of: all ranks of a machine share its CPU, but each has a GPU of its own."""
+        return self.job.nodes if self.job.device == "cpu" else self.job.world
+
+    @property
+    def own_batch(self) -> int:
+        """The batch of one process that does the same work."""
+        return self.job.batch_size // self.job.world if self.job.scaling == "weak" else self.job.batch_size
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is of one process at a time."""
+        return self.job.world * self.job.copies == 1
 
     @property
     def timed_steps(self) -> int:
@@ -208,9 +214,10 @@ def to_page_text(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", folded).strip(" ")
 
 
-def find_numbers(text: str) -> frozenset[str]:
-    """Every number in a text, without separators."""
-    return frozenset(each.rstrip(".,").replace(",", "") for each in re.findall(r"\d[\d.,]*", text))
+def cut_text(text: str) -> str:
+    """The same, cut where a page cuts a text."""
+    line = to_page_text(text)
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
 def may_be_called(full: str, name: str) -> bool:

@@ -1,184 +1,326 @@
-"""Tables of a page against the records: each row is held against the raw row it can be that it departs least from."""
+"""A page's tables: which there must be, which lines and columns each has, and every cell of every line."""
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from cnnbench.verify import cells, convergence, machines, stopping_rule, time_to_accuracy
-from cnnbench.verify.cells import ReadCell
-from cnnbench.verify.expectations import Expectations, ExpectedRow
-from cnnbench.verify.intervals import ExpectedFigure
-from cnnbench.verify.pages import PrintedRow, PrintedTable
-from cnnbench.verify.raw_rows import RawRow
+from cnnbench.verify import columns, figures, formats, learning, values
+from cnnbench.verify.raw_rows import RawRow, RawValue
+from cnnbench.verify.values import Subject
+from cnnbench.verify.view import PageView
 
-METHOD = "figure"
-"""First heading of the table of formulas, which has no figures."""
-_PUBLISHED = re.compile(r"(\d{4}), the lecture's table.*?(?:: ([\d,]+) images)?(?: · ours below)?")
-_SHORTENED = re.compile(r" · (?:(\d+) of ([\d,]+) rows, the others in .*|\d+ more groups in the files)$")
+TableValues = Mapping[str, Any]
+Lines = Callable[[PageView], Mapping[RawRow, int]]
 
 
 @dataclass(frozen=True)
-class Checked:
-    """How many figures were looked at, and what is wrong, each with the line it stands on."""
+class ExpectedTable:
+    """Which lines a table has, by raw row how many, and its columns; those after `/` only where a row has such a figure."""
 
-    figures: int
-    errors: tuple[tuple[int, str], ...]
-
-
-def check_table(table: PrintedTable, view: Expectations) -> Checked | None:
-    """The table against the records; None where it is of a kind that there are no rules for."""
-    if table.headings[:1] == ["processor"]:
-        return _check_processors(table, view)
-    if table.headings[:1] == [METHOD]:
-        return Checked(0, ())
-    if machines.is_machines_table(table.headings):
-        return Checked(*machines.check_table(table, view))
-    groups = [(strip_title(title), rows) for title, rows in _groups(table.rows)]
-    if stopping_rule.is_stopping_table(table.headings):
-        return Checked(*stopping_rule.check_table(table.headings, groups, view))
-    if convergence.is_convergence_table(table.headings):
-        return Checked(*convergence.check_table(table.headings, groups, view))
-    return None
+    lines: Lines
+    columns: Sequence[str]
+    optional: Mapping[str, str]
+    """Columns that may be missing where no row has their figure, with the name of that."""
+    one_work: bool = True
+    """Whether the rows of a group are of equal work but for the precision."""
 
 
-def _check_processors(table: PrintedTable, view: Expectations) -> Checked:
-    columns = [cells.find_column_rule(heading) for heading in table.headings]
-    wrong = [
-        (table.line, f"no rule to check column {heading!r}")
-        for heading, name in zip(table.headings, columns, strict=True)
-        if name is None
-    ]
-    wrong += [(table.line, message) for heading in table.headings for message in _find_heading_errors(heading, view)]
-    figures = 0
-    for group, rows in _groups(table.rows):
-        wrong += [(rows[0].line, message) for message in find_title_errors(group, rows, view)]
-        for row in rows:
-            found, messages = _check_row(row, columns, view)
-            figures += found
-            wrong += [(row.line, message) for message in messages]
-    return Checked(figures, tuple(wrong))
+def _each(
+    of: Callable[[PageView], list[RawRow]], chosen: Callable[[PageView, RawRow], object] = lambda view, row: True
+) -> Lines:
+    """One line a row that is chosen."""
+    return lambda view: {row: 1 for row in of(view) if chosen(view, row)}
 
 
-def _find_heading_errors(heading: str, view: Expectations) -> Iterator[str]:
-    """`over 2017's i7-4790K` is over the published CPU, and `speed-up over box/cpu` over what the page is over."""
-    over, published = heading.removeprefix("over "), view.published
-    if over != heading:
-        right = "" if published is None else f"{published.year}'s {published.processor.rpartition(' ')[2]}"
-        if over != right:
-            yield f"the column is over {over!r}, the published CPU is {right!r}"
+def _training(view: PageView) -> list[RawRow]:
+    return view.training
 
 
-def _groups(rows: Sequence[PrintedRow]) -> Iterator[tuple[str, list[PrintedRow]]]:
-    by_title: dict[str, list[PrintedRow]] = {}
-    for row in rows:
-        by_title.setdefault(row.group, []).append(row)
-    yield from by_title.items()
+def _over_published(view: PageView, row: RawRow) -> object:
+    return Subject(view, "", row).figure("speedup_over_reference")
 
 
-def _check_row(row: PrintedRow, columns: Sequence[str | None], view: Expectations) -> tuple[int, list[str]]:
-    """How many cells were held against the records, and what is wrong in the row."""
-    if len(row.cells) != len(columns):
-        return 0, [f"{len(row.cells)} cells under {len(columns)} headings"]
-    keys = row.keys or (None,) * len(columns)
-    name = row.cells[columns.index("processor")]
-    read, wrong = [], []
-    for column, text, key in zip(columns, row.cells, keys, strict=True):
-        if column is None or column in cells.NAMES:
-            if key and not cells.can_sort_by(key, text):
-                wrong.append(f"{text!r} sorts by {key!r}")
-            continue
+def _lecture(view: PageView) -> dict[RawRow, int]:
+    """The rows of the published job; where there is none all that ended well."""
+    same = [row for row in view.training if _over_published(view, row)]
+    return dict.fromkeys(same or [row for row in view.training if row.trials], 1)
+
+
+def _bounds(view: PageView) -> dict[RawRow, int]:
+    found = dict.fromkeys((row for row in view.training if row.alone), 1)
+    return found if any(figures.floors(view, row) for row in found) else {}
+
+
+def _scaling(view: PageView) -> dict[RawRow, int]:
+    """Once in each set, of a batch that is shared and of one that is on each rank, that has a row of several ranks."""
+    sets: dict[tuple[object, ...], list[RawRow]] = {}
+    for row in view.training:
+        for scaling in ("strong", "weak") if row.job.copies == 1 else ():
+            if row.job.scaling in (None, scaling):
+                batch = row.job.batch_size // row.job.world if scaling == "weak" else row.job.batch_size
+                sets.setdefault((scaling, *view.scaling_work(row, batch)), []).append(row)
+    return Counter(row for rows in sets.values() if any(each.job.world > 1 for each in rows) for row in rows)
+
+
+def _seeds(view: PageView) -> dict[RawRow, int]:
+    own = [row for row in view.training if row.job.clock == "accuracy" and row.job.target is not None]
+    return {row: n for row in own if (n := sum(bool(trial.epoch_evaluations) for _, trial in row.attempts))}
+
+
+def _epochs(view: PageView) -> dict[RawRow, int]:
+    return {row: min(map(len, curves)) for row in view.training if (curves := learning.accuracy_curves(row))}
+
+
+def _stops(view: PageView) -> dict[RawRow, int]:
+    found = {row: len(stops) for row in view.training if (stops := learning.find_stops(row))}
+    return found if _epochs(view) else {}
+
+
+def _costs(view: PageView, row: RawRow) -> object:
+    subject = Subject(view, "cost", row)
+    priced = subject.figure("energy_joules_per_image") or view.price(row) is not None
+    return subject.figure("job_seconds") and priced
+
+
+_VERSUS, _PRETRAINING = {"versus": "speedup_over_reference"}, {"pretraining": "pretraining_seconds"}
+TABLES: Mapping[str, ExpectedTable] = {
+    "lecture": ExpectedTable(
+        _lecture, ("processor", "peak", "ceiling", "achieved", "job", "speedup", "versus"), _VERSUS, one_work=False
+    ),
+    "training": ExpectedTable(
+        _each(_training),
+        (
+            *(
+                "processor",
+                "precision",
+                "peak",
+                "ceiling",
+                "achieved",
+                "mfu",
+                "of_ceiling",
+                "job",
+                "pretraining",
+                "speedup",
+            ),
+            *("versus", "images", "host_peak", "device_peak", "accuracy", "outcome"),
+        ),
+        _VERSUS | _PRETRAINING,
+    ),
+    "resources": ExpectedTable(
+        _each(_training, lambda view, row: row.trials),
+        (
+            *("processor", "precision", "host_peak", "device_peak", "device_reserved", "device_used"),
+            *("activations", "parameters", "energy", "cold_start"),
+        ),
+        {},
+    ),
+    "tta": ExpectedTable(
+        _each(_training, lambda view, row: row.job.clock == "accuracy"),
+        (
+            *("processor", "mode", "target", "seeds", "median", "mean", "fastest", "slowest", "median_steps"),
+            *("median_epochs", "step"),
+        ),
+        {},
+        one_work=False,
+    ),
+    "seeds": ExpectedTable(
+        _seeds, ("processor", "mode", "seed", "reached", "seconds", "steps", "epochs", "last"), {}, one_work=False
+    ),
+    "bounds": ExpectedTable(
+        _bounds, ("processor", "precision", "step", "verdict", "compute", "bandwidth", "launch", "input"), {}
+    ),
+    "ladder": ExpectedTable(
+        lambda view: dict.fromkeys(view.rungs, 1),
+        ("processor", "rung", "step", "over_before", "over_first", "of_ceiling", "accuracy", "outcome", "why_not"),
+        {},
+        one_work=False,
+    ),
+    "scaling": ExpectedTable(
+        _scaling,
+        (
+            *("processor", "scaling", "step", "images", "scaled", "efficiency", "exchange", "host_peak", "device_peak"),
+            *("energy", "cold_start", "started", "outcome"),
+        ),
+        {},
+        one_work=False,
+    ),
+    "copies": ExpectedTable(
+        _each(lambda view: list(view.shown), lambda view, row: row.job.copies > 1),
+        ("processor", "precision", "size", "copies", "median_copy", "slowest_copy", "over_median", "outcome"),
+        {},
+        one_work=False,
+    ),
+    "gemm": ExpectedTable(
+        _each(lambda view: list(view.shown), lambda view, row: row.job.workload == "gemm"),
+        ("processor", "precision", "size", "achieved", "ceiling", "peak", "products", "outcome"),
+        {},
+        one_work=False,
+    ),
+    "cost": ExpectedTable(
+        _each(_training, _costs), ("processor", "job", "job_energy", "price", "cost"), {}, one_work=False
+    ),
+    "stopping": ExpectedTable(_epochs, ("epoch", "true_accuracy", "all_right", "stopped"), {}, one_work=False),
+    "stopped": ExpectedTable(_stops, ("process", "stopped_epoch", "sample", "true_accuracy"), {}, one_work=False),
+    "convergence": ExpectedTable(
+        _each(_training, learning.find_plain),
+        (
+            *("mode", "seeds", "mode_accuracy", "plain_accuracy", "difference", "of_medians", "margin", "curve"),
+            "verdict",
+        ),
+        {},
+        one_work=False,
+    ),
+}
+"""Every table of figures by its key."""
+
+
+def find_subject(
+    view: PageView, place: str, printed: Mapping[str, Any], rows: Sequence[Sequence[str]]
+) -> Subject | None:
+    """What a line or a mark is of, by the raw rows it names, else by the published processor; None where there is none."""
+    found = [view.by_mark.get((run, row)) for run, row in rows]
+    if None in found:
+        return None
+    if found:
+        row, plain = (*found, None)[:2]
+        return Subject(view, place, row, plain, printed=printed)
+    named = [row for row in view.published_rows if row.processor == printed.get("processor")]
+    if named or view.options.get("accuracy") is None:
+        return Subject(view, place, published=named[0], printed=printed) if named else None
+    return Subject(view, place, printed=printed)
+
+
+def find_errors(view: PageView, table: TableValues) -> Iterator[str]:
+    """What the table says that the records do not."""
+    key, expected = table["key"], TABLES[table["key"]]
+    keys = [column["key"] for column in table["columns"]]
+    yield from _find_column_errors(view, table, keys)
+    found: Counter[RawRow] = Counter()
+    for group in table["groups"]:
+        subjects = []
+        for line in group["lines"]:
+            printed: dict[str, RawValue] = {}
+            for cell in line["cells"]:
+                printed |= cell.get("values") or {}
+            subject = find_subject(view, key, printed, line["rows"])
+            if subject is None:
+                yield f"{line['cells'][0]['text']!r}: no raw record is a row {line['rows']}"
+                continue
+            subjects.append(subject)
+            yield from _find_line_errors(subject, keys, line)
+        found.update(subject.row for subject in subjects if subject.row is not None)
+        yield from _find_group_errors(view, expected, group["title"], subjects)
+    if view.options.get("accuracy") is None:
+        yield from _find_missing(expected.lines(view), found)
+
+
+def _find_column_errors(view: PageView, table: TableValues, keys: Sequence[str]) -> Iterator[str]:
+    expected = TABLES[table["key"]]
+    gone = {key: name for key, name in expected.optional.items() if key not in keys}
+    if list(keys) != [key for key in expected.columns if key not in gone]:
+        yield f"its columns are {', '.join(keys)}, they should be {', '.join(expected.columns)}"
+    for key, name in gone.items():
+        if any(Subject(view, "", row).figure(name) is not None for row in expected.lines(view)):
+            yield f"it lacks the column {key}"
+    words = {
+        "baseline": view.options.get("baseline") or "CPU",
+        "currency": view.options.get("currency", ""),
+        "sample": f"{view.options.get('sample', 200):,}",
+        "year": view.published_cpu.year if view.published_cpu else "",
+        "published": view.published_cpu.processor.rpartition(" ")[2] if view.published_cpu else "",
+    }
+    for column in table["columns"]:
+        heading = " ".join(column["title"].replace("-\n", "").split())
+        known = columns.find_column(table["key"], column["key"])
+        wanted = ("processor", "") if known is None else (known.heading.format(**words), known.unit.format(**words))
+        if known is None and column["key"] != "processor":
+            yield f"no second derivation of column {column['key']}"
+        elif (heading, column["unit"]) != wanted:
+            yield f"column {column['key']} is headed {heading!r} [{column['unit']}], it is {wanted[0]!r} [{wanted[1]}]"
+
+
+def _find_line_errors(subject: Subject, keys: Sequence[str], line: TableValues) -> Iterator[str]:
+    """What each cell of a line has that the records do not, in its values and in its text."""
+    name = line["cells"][0]["text"]
+    for key, cell in zip(keys, line["cells"], strict=True):
+        wrong = list(_find_value_errors(subject, key, cell.get("values") or {}))
+        if not wrong:
+            try:
+                fits, expected = columns.is_cell_text(subject.place, key, subject, cell["text"])
+            except (LookupError, TypeError, ValueError) as error:
+                fits, expected = False, f"no such figure of the records: {error}"
+            if not fits:
+                wrong = [f"printed {cell['text']!r}, from the records it is {expected!r}"]
+        column = columns.find_column(subject.place, key)
+        yield from (f"{name}: {column.heading if column else key}: {message}" for message in wrong)
+    if subject.row is not None and subject.place in NOTED:
+        yield from (f"{name}: {each}" for each in _find_note_errors(subject, "; ".join(line["notes"])))
+
+
+NOTED = {"lecture", "training", "resources", "bounds", "gemm"}
+"""Tables whose lines have all notes of their rows."""
+ABSENT = (
+    "no GEMM of the same device, precision, threads and allocator in this run; add a suite that has one to the command (as "
+    "in cnnbench run tta quick; ladder has every precision)"
+)
+
+
+def _find_note_errors(subject: Subject, notes: str) -> Iterator[str]:
+    """Why a row that was measured has no measured peak, and the doubt about a best product whose processes differ."""
+    row, best = subject.own, subject.view.best_product(subject.own)
+    trains, unusable = row.job.workload != "gemm", best is not None and not best.usable
+    size = f"size {best.row.job.size:,}" if best is not None else ""
+    apart = f"{best.apart:.2f}x" if best is not None else ""
+    reason = f"the processes of the best GEMM, {size}, differ by {apart}, more than" if unusable else ABSENT
+    doubt = f"the processes of the best matrix product ({size}, {row.job.precision}) differ by"
+    wanted = {
+        "reason": (reason, bool(row.trials) and trains and (best is None or unusable)),
+        "doubt": (doubt, bool(row.trials) and unusable and (trains or (best is not None and best.row is row))),
+    }
+    for what, (text, needed) in wanted.items():
+        if (text in notes) != needed:
+            yield f"its notes {'lack' if needed else 'have'} the {what} of its measured peak: {text!r}"
+
+
+def _find_value_errors(subject: Subject, key: str, printed: Mapping[str, RawValue]) -> Iterator[str]:
+    for name, value in printed.items():
         try:
-            read.append(cells.read_cell(column, text, key))
-        except ValueError as error:
-            wrong.append(f"{column}: {error}")
-    candidates = view.printed_as(name)
-    if not candidates:
-        return 0, [*wrong, f"no raw record is a row {name!r}"]
-    fitting = _find_fitting(row.group, view)
-    same = [each for each in candidates if fitting is None or id(each.row) in fitting]
-    return len(read), wrong + find_nearest(read, same or candidates)
-
-
-def find_nearest(read: Sequence[ReadCell], candidates: Sequence[ExpectedRow]) -> list[str]:
-    """What is wrong with the row as the candidate that fits best."""
-    best: list[str] | None = None
-    for wanted in candidates:
-        found: list[str] = []
-        for message in _find_errors(read, wanted):
-            found.append(message)
-            if best is not None and len(found) >= len(best):
-                break
+            expected = values.derive(name, subject)
+        except KeyError:
+            yield f"no second derivation of {name}"
+        except LookupError as error:
+            yield f"{name} is {value!r}, the records have none such: {error}"
         else:
-            best = found
-        if not best:
-            break
-    return best or []
+            if not values.is_same(value, expected):
+                yield f"{name} is {value!r}, from the records it is {expected!r}"
 
 
-def _find_errors(read: Sequence[ReadCell], wanted: ExpectedRow) -> Iterator[str]:
-    price = next((cell.parsed for cell in read if cell.column == "price an hour" and cell.parsed), None)
-    if price is not None:
-        wanted = add_price(wanted, None if price.number is None else price.number.value)
-    seed = next((cell.parsed for cell in read if cell.column == "seed" and cell.parsed), None)
-    if seed is not None:
-        wanted = select_seed(wanted, None if seed.number is None else seed.number.value)
-    for cell in read:
-        yield from cells.find_cell_errors(cell, wanted)
+def _find_group_errors(
+    view: PageView, expected: ExpectedTable, title: str, subjects: Sequence[Subject]
+) -> Iterator[str]:
+    """A title with a number of no row under it, and rows of different work under one title."""
+    rows = [subject.plain or subject.row for subject in subjects if subject.row is not None]
+    known = set(formats.find_numbers(" ".join(f"{r.year} {r.job_images}" for r in view.published_rows)))
+    for row in filter(None, rows):
+        words = f"{row.full_name} {row.place} {row.header.machine.id} {row.header.run_id} {view.options.get('margin')}"
+        unknown = [
+            each
+            for each in formats.find_numbers(title)
+            if each not in known | row.numbers | set(formats.find_numbers(words))
+        ]
+        if unknown:
+            yield f"the title {title!r} has the numbers {', '.join(unknown)}, which are not of {row.place}"
+            return
+    works = {(row.job.model_copy(update={"precision": "fp32"}).work_key, row.protocol) for row in rows if row}
+    if expected.one_work and len(works) > 1:
+        yield f"under {title!r} are rows of different work"
 
 
-def add_price(wanted: ExpectedRow, an_hour: float | None) -> ExpectedRow:
-    """The row with the cost of its job at a price that only the page knows."""
-    time = wanted.metrics.get("time of the job")
-    cost = None if an_hour is None or time is None else time.scaled(an_hour / cells.SECONDS_AN_HOUR)
-    given = None if an_hour is None else ExpectedFigure(an_hour)
-    return dataclasses.replace(wanted, metrics=wanted.metrics | {"price an hour": given, "cost of the job": cost})
-
-
-def select_seed(wanted: ExpectedRow, seed: float | None) -> ExpectedRow:
-    """The row as one of its seeds, which only the page names."""
-    found = (
-        time_to_accuracy.expect_seed(wanted.row, seed) if isinstance(wanted.row, RawRow) and seed is not None else None
-    )
-    if found is None:
-        return wanted
-    return dataclasses.replace(
-        wanted, metrics=wanted.metrics | found.metrics, words=wanted.words | found.words, raw_values=found.raw_values
-    )
-
-
-def strip_title(group: str) -> str:
-    """A group's title without what is said of rows that are left out."""
-    return _SHORTENED.sub("", group)
-
-
-def _find_fitting(group: str, view: Expectations) -> frozenset[int] | None:
-    """The rows, by `id`, whose work the title of this group can be of; None where it is of no work."""
-    title = strip_title(group)
-    return None if _PUBLISHED.fullmatch(title) else view.find_fitting(title)
-
-
-def can_have_title(group: str, row: RawRow, view: Expectations) -> bool:
-    """Whether a row can stand under the title of this group."""
-    fitting = _find_fitting(group, view)
-    return fitting is None or id(row) in fitting
-
-
-def find_title_errors(group: str, rows: Sequence[PrintedRow], view: Expectations) -> Iterator[str]:
-    """What is wrong in the title itself: numbers of no job here, rows counted wrong, another published job."""
-    shortened = _SHORTENED.search(group)
-    if shortened and shortened.group(1) and int(shortened.group(1)) != len(rows):
-        yield f"the title counts {shortened.group(1)} rows, there are {len(rows)}"
-    title = strip_title(group)
-    if published := _PUBLISHED.fullmatch(title):
-        year, images = published.groups()
-        years = {str(row.year) for row in view.references}
-        known = {None, *(str(row.job_images) for row in view.references)}
-        if year not in years or (images and images.replace(",", "")) not in known:
-            yield f"the title {title!r} is of no published job"
-        return
-    if not view.find_fitting(title):
-        least = min((view.find_word_errors(title, row) for row in view.rows), key=len, default=())
-        yield from (f"the title {title!r} {message}" for message in least)
+def _find_missing(expected: Mapping[RawRow, int], found: Mapping[RawRow, int]) -> Iterator[str]:
+    for row in {**expected, **found}:
+        if expected.get(row, 0) != found.get(row, 0):
+            n, right = found.get(row, 0), expected.get(row, 0)
+            yield f"{n} lines are of {row.place} of run {row.header.run_id}, there should be {right}"

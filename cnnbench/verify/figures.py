@@ -1,0 +1,358 @@
+"""A row's figures derived again from its raw blocks: by the name of each value a function of the row."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+
+from scipy.special import bdtr
+
+from cnnbench import workloads
+from cnnbench.machine import peaks
+from cnnbench.schema import Energy, PublishedRow, Trial
+from cnnbench.verify import intervals
+from cnnbench.verify.intervals import Figure, geometric
+from cnnbench.verify.raw_rows import RawRow
+from cnnbench.verify.view import PageView, count_processors
+
+FigureDerivation = Callable[[PageView, RawRow], Figure | None]
+SECONDS_AN_HOUR = 3600
+MISSED_AT_MOST = 0.05
+"""How often the interval of a median may miss it."""
+COUNTER_STOPPED = 1e-9
+"""A counter or a window of no more than this measured nothing."""
+
+
+def _trials(row: RawRow) -> list[Trial]:
+    return [trial for _, trial in row.trials]
+
+
+def flops_rate(view: PageView, row: RawRow) -> Figure | None:
+    """Model FLOPs over time."""
+    return None if row.flops is None else geometric([row.flops / step for step in row.steps])
+
+
+def _ceiling(view: PageView, row: RawRow) -> Figure | None:
+    product = view.ceiling(row)
+    top = None if product is None else flops_rate(view, product)
+    return None if top is None else top.scaled(row.devices)
+
+
+def _share_of_ceiling(view: PageView, row: RawRow) -> Figure | None:
+    """A product's seconds over the row's, times the FLOPs of both the other way round."""
+    product = view.ceiling(row)
+    if product is None or not row.flops or not product.flops:
+        return None
+    found = intervals.ratio(product.step_costs, row.step_costs)
+    if found.low is None:  # too few of a side for an interval: the means alone
+        ours, theirs = (geometric(list(each.step_costs.values())) for each in (row, product))
+        if ours is None or theirs is None:
+            return None
+        found = Figure(theirs.value / ours.value, n=min(len(row.step_costs), len(product.step_costs)))
+    return found.scaled(row.flops / product.flops / row.devices)
+
+
+def job_seconds(view: PageView, row: RawRow) -> Figure | None:
+    """The whole job's time, projected where only steps were timed."""
+    job, trials = row.job, _trials(row)
+    if job.clock == "accuracy":
+        return None
+    if job.clock != "steady":
+        return geometric([trial.job_seconds for trial in trials if trial.job_seconds])
+    long_enough = sum(trial.steps >= 100 for trial in trials) >= 3
+    if job.job_steps is None or not (long_enough or row.timed_steps >= 3 * (job.steps_per_epoch or 1)):
+        return None
+    return geometric([step * job.job_steps for step in row.steps])
+
+
+def _speedup(view: PageView, row: RawRow) -> Figure | None:
+    base = view.find_base(row)
+    return None if base is None else intervals.ratio(base.costs, row.costs)
+
+
+def _over_published(view: PageView, row: RawRow) -> Figure | None:
+    job, published, time = row.job, view.published_cpu, job_seconds(view, row)
+    if published is None or not published.job_seconds or time is None or row.flops is None or job.job_steps is None:
+        return None
+    images, flops = job.job_steps * job.batch_size, job.job_steps * row.flops + workloads.pretraining_flops(job)
+    same = (images, flops) == (published.job_images, published.job_flops) and not job.stop_when_all_right
+    return time.inverse_of(published.job_seconds) if same else None
+
+
+def _accuracy(view: PageView, row: RawRow) -> Figure | None:
+    tests = [(trial.test, trial.accuracy_data) for trial in _trials(row) if trial.test and trial.test.images > 0]
+    if not tests or len({(test.images, data) for test, data in tests}) > 1:
+        return None
+    if len(tests) == 1:
+        return intervals.wilson(tests[0][0].correct, tests[0][0].images)
+    return intervals.mean_share([test.correct / test.images for test, _ in tests])
+
+
+def energy_windows(row: RawRow) -> list[Energy]:
+    """The windows that measured something; a counter that stood still did not."""
+    found = [trial.energy for trial in _trials(row) if trial.energy]
+    return [
+        each
+        for each in found
+        if min(each.window_joules, each.window_steps, each.window_seconds, each.idle_seconds) > COUNTER_STOPPED
+    ]
+
+
+def _energy(view: PageView, row: RawRow) -> Figure | None:
+    return geometric([each.window_joules / (each.window_steps * row.job.batch_size) for each in energy_windows(row)])
+
+
+def net_joules(row: RawRow) -> float | None:
+    """Joules an image without what idling takes; None where that is all."""
+    found = [
+        (each.window_joules - each.idle_joules / each.idle_seconds * each.window_seconds)
+        / (each.window_steps * row.job.batch_size)
+        for each in energy_windows(row)
+    ]
+    mean = statistics.fmean(found) if found else 0.0
+    return mean if mean > 0 else None
+
+
+def mean_watts(row: RawRow) -> float | None:
+    """Mean power in the energy windows of the row's processes."""
+    found = [each.window_joules / each.window_seconds for each in energy_windows(row)]
+    return statistics.fmean(found) if found else None
+
+
+def _job_energy(view: PageView, row: RawRow) -> Figure | None:
+    image, steps = _energy(view, row), row.job.job_steps
+    if image is None or steps is None or any(trial.pretraining_seconds for trial in _trials(row)):
+        return None  # with pre-training, the counter was read around steps of the fine-tuning alone
+    return image.scaled(steps * row.job.batch_size)
+
+
+def _cost(view: PageView, row: RawRow) -> Figure | None:
+    price, time = view.price(row), job_seconds(view, row)
+    return None if price is None or time is None else time.scaled(price / SECONDS_AN_HOUR)
+
+
+def pretraining_rate(row: RawRow) -> float | None:
+    """Model FLOPs of pre-training over its seconds."""
+    flops = 0 if row.workload is None else workloads.pretraining_flops(row.job)
+    found = geometric([flops / trial.pretraining_seconds for trial in _trials(row) if trial.pretraining_seconds])
+    return None if found is None else found.value
+
+
+def _exchange(view: PageView, row: RawRow) -> Figure | None:
+    """The share of a step that is the exchange of gradients: none of it negative, which noise can make it."""
+    found = [trial.communication for trial in _trials(row) if trial.communication]
+    ratio = geometric([sum(each.with_seconds) / sum(each.without_seconds) for each in found])
+    if ratio is None:
+        return None
+    value, low, high = (
+        None if each is None else max(0.0, 1 - 1 / each) for each in (ratio.value, ratio.low, ratio.high)
+    )
+    return Figure(value or 0.0, low, high, ratio.n)
+
+
+def _over_rung(place: int) -> FigureDerivation:
+    """Over the rung before (0) or the first (1)."""
+
+    def derive(view: PageView, row: RawRow) -> Figure | None:
+        base = view.rungs.get(row, (None, None))[place]
+        return None if base is None else intervals.ratio(base.costs, row.costs)
+
+    return derive
+
+
+def _scaled(view: PageView, row: RawRow) -> Figure | None:
+    base = view.scaling_bases.get(row)
+    if base is None:
+        return None
+    return intervals.ratio(base.costs, row.costs).scaled(row.job.batch_size / base.job.batch_size)
+
+
+def _efficiency(view: PageView, row: RawRow) -> Figure | None:
+    speed, base = _scaled(view, row), view.scaling_bases.get(row)
+    if speed is None or base is None:
+        return None
+    return speed.scaled(count_processors(base) / count_processors(row))
+
+
+@lru_cache(maxsize=1024)
+def copy_steps(row: RawRow) -> list[dict[str, float]]:
+    """Seconds of a step by place, of every launch in which each copy has a place and a time of its own."""
+    if row.job.copies == 1:
+        return []
+    every = [{rank.place: sum(rank.block_seconds) / trial.steps for rank in trial.ranks} for trial in _trials(row)]
+    places = {place for each in every for place in each}
+    return [each for each in every if each.keys() == places and len(each) == row.job.copies and min(each.values()) > 0]
+
+
+def slowest_copy(row: RawRow) -> str | None:
+    """The place with the largest geometric mean."""
+    found = copy_steps(row)
+    means = {
+        place: statistics.fmean(math.log(each[place]) for each in found) for place in sorted(found[0] if found else ())
+    }
+    return max(means, key=lambda place: means[place], default=None)
+
+
+def _median_copy(view: PageView, row: RawRow) -> Figure | None:
+    return geometric([statistics.median(each.values()) for each in copy_steps(row)])
+
+
+def _slowest_over_median(view: PageView, row: RawRow) -> Figure | None:
+    slowest = slowest_copy(row)
+    return (
+        None
+        if slowest is None
+        else geometric([each[slowest] / statistics.median(each.values()) for each in copy_steps(row)])
+    )
+
+
+def has_reached(row: RawRow, trial: Trial) -> bool:
+    """Whether the last evaluation has as many right as the target asks for."""
+    last = trial.epoch_evaluations[-1] if trial.epoch_evaluations else None
+    return last is not None and round(last.correct - (row.job.target or 1.0) * last.images, 6) >= 0
+
+
+def seeds_to_target(row: RawRow) -> list[tuple[Trial, bool]]:
+    """Each seed with whether it reached the target; none where the row has no target."""
+    own = row.attempts if row.job.clock == "accuracy" and row.job.target is not None else ()
+    return [(trial, has_reached(row, trial)) for _, trial in own]
+
+
+def count_epochs(row: RawRow, trial: Trial) -> float:
+    """Steps in epochs."""
+    return trial.steps / (row.job.steps_per_epoch or 1)
+
+
+def _median(of: Callable[[RawRow, Trial], float]) -> FigureDerivation:
+    """Middle value with its interval by order statistics; a seed that missed the target is infinitely late."""
+
+    def derive(view: PageView, row: RawRow) -> Figure | None:
+        values = sorted(of(row, trial) if good else math.inf for trial, good in seeds_to_target(row))
+        n, middle = len(values), statistics.median(values) if values else math.inf
+        if math.isinf(middle):
+            return None
+        fitting = [rank for rank in range(1, n // 2 + 1) if 2 * float(bdtr(rank - 1, n, 0.5)) <= MISSED_AT_MOST]
+        if not fitting:
+            return Figure(middle, n=n)
+        low, high = values[fitting[-1] - 1], values[-fitting[-1]]
+        return Figure(middle, low, None if math.isinf(high) else high, n)
+
+    return derive
+
+
+def median_floors(row: RawRow) -> dict[str, float]:
+    """Each measured floor's median over the processes that measured it."""
+    names = {name for trial in _trials(row) for name in trial.floors}
+    return {name: statistics.median(t.floors[name] for t in _trials(row) if name in t.floors) for name in names}
+
+
+def bytes_moved(row: RawRow) -> int | None:
+    """Bytes that a step must move at least: in training each activation five times, each parameter eight; in inference two
+    times and once.
+    """
+    if row.workload is None or row.workload.kind != "training":
+        return None
+    activations = row.job.batch_size * row.workload.activation_bytes_per_image
+    moves = (2, 1) if row.job.task == "inference" else (5, 8)
+    return moves[0] * activations + moves[1] * row.workload.parameter_bytes
+
+
+@lru_cache(maxsize=4096)
+def floors(view: PageView, row: RawRow) -> dict[str, float]:
+    """Seconds below which a step cannot be, by what would bind it."""
+    if not row.trials or row.workload is None or row.workload.kind != "training" or not row.alone:
+        return {}
+    median, moved, operators, ceiling = (
+        *(median_floors(row), bytes_moved(row), row.trials[0][1].operators_per_step, _ceiling(view, row)),
+    )
+    launch, copy = median.get("launch_seconds"), median.get("copy_bytes_per_second")
+    found = {
+        "compute": None if ceiling is None or row.flops is None else row.flops / ceiling.value,
+        "bandwidth": None if not copy or moved is None else moved / copy,
+        "launch": None if launch is None or operators is None else operators * launch,
+        "input": median.get("draw_seconds"),
+    }
+    return {name: seconds for name, seconds in found.items() if seconds}
+
+
+@lru_cache(maxsize=4096)
+def step_mean(row: RawRow) -> float | None:
+    """Geometric mean of the processes' mean steps."""
+    found = geometric(row.steps)
+    return None if found is None else found.value
+
+
+def what_binds(view: PageView, row: RawRow) -> str:
+    """The largest floor, and whether it is half the step."""
+    found, step = floors(view, row), step_mean(row)
+    if step is None or "compute" not in found:
+        return "n/a"
+    kind = max(found, key=lambda name: found[name])
+    return f"{kind}-bound" if found[kind] >= 0.5 * step else f"nearest: {kind}"
+
+
+def theoretical_peak(row: RawRow) -> float | None:
+    """The dense peak of all its processors."""
+    if row.device is None:
+        return None
+    peak = peaks.theoretical_peak(row.device, row.header.machine, row.job.precision).flops_per_second
+    return None if peak is None else peak * row.devices
+
+
+def _launch_seconds(trial: Trial) -> float:
+    return trial.phases.get("launch", 0.0) + trial.phases.get("join", 0.0)
+
+
+FIGURES: Mapping[str, FigureDerivation] = {
+    "achieved_flops_per_second": flops_rate,
+    "measured_peak_flops_per_second": _ceiling,
+    "share_of_measured_peak": _share_of_ceiling,
+    "job_seconds": job_seconds,
+    "speedup": _speedup,
+    "speedup_over_reference": _over_published,
+    "images_per_second": lambda view, row: geometric(
+        [t.images / sum(t.block_seconds) for t in _trials(row) if t.images]
+    ),
+    "test_accuracy": _accuracy,
+    "energy_joules_per_image": _energy,
+    "job_energy_joules": _job_energy,
+    "job_cost": _cost,
+    "cold_start_seconds": lambda view, row: geometric(
+        [trial.cold_start_seconds for trial in _trials(row) if trial.cold_start_seconds]
+    ),
+    "step_seconds": lambda view, row: geometric(row.steps),
+    "pretraining_seconds": lambda view, row: geometric(
+        [trial.pretraining_seconds for trial in _trials(row) if trial.pretraining_seconds]
+    ),
+    "median_seconds_to_target": _median(lambda row, trial: trial.job_seconds or math.inf),
+    "median_steps_to_target": _median(lambda row, trial: trial.steps),
+    "median_epochs_to_target": _median(count_epochs),
+    "speed_over_rung_before": _over_rung(0),
+    "speed_over_first_rung": _over_rung(1),
+    "scaling_speedup": _scaled,
+    "scaling_efficiency": _efficiency,
+    "exchange_share": _exchange,
+    "launch_seconds": lambda view, row: geometric([s for trial in _trials(row) if (s := _launch_seconds(trial)) > 0]),
+    "median_copy_seconds": _median_copy,
+    "slowest_over_median": _slowest_over_median,
+}
+"""Values that have an interval and n beside them, by name."""
+
+
+def published_figures(view: PageView, row: PublishedRow) -> dict[str, Figure | None]:
+    """What follows from what a published row's source printed."""
+    seconds, base = row.job_seconds, view.published_cpu.job_seconds if view.published_cpu else None
+    return {
+        "achieved_flops_per_second": Figure(row.job_flops / seconds, n=1) if seconds and row.job_flops else None,
+        "job_seconds": Figure(seconds, n=1) if seconds else None,
+        "speedup_over_reference": Figure(base / seconds, n=1) if seconds and base else None,
+    }
+
+
+def times_to_target(row: RawRow) -> tuple[Sequence[float], bool]:
+    """Seconds of the seeds that reached the target, and whether all did."""
+    seeds = seeds_to_target(row)
+    times = [trial.job_seconds or math.inf for trial, good in seeds if good]
+    return times, bool(times) and len(times) == len(seeds)

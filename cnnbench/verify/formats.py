@@ -1,0 +1,119 @@
+"""Numbers to text as a page should print them, written a second time: what does not agree with `units` is a finding."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+UNKNOWN = "n/a"
+FormatNumber = Callable[[float], str]
+Prefixes = Sequence[tuple[float, str]]
+SECONDS: Prefixes = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+JOULES: Prefixes = ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"))
+_NUMBER = re.compile(r"\d[\d.,]*")
+
+
+def _with_prefix(value: float, prefixes: Prefixes) -> str:
+    """Three significant figures with the largest prefix that leaves one before the point."""
+    scale, unit = next((each for each in prefixes if abs(value) >= 0.9995 * each[0]), prefixes[-1])
+    return f"{value / scale:.3g} {unit}"
+
+
+def seconds(value: float) -> str:
+    """A duration with its prefix, whole seconds from 1,000 on."""
+    return f"{value:,.0f} s" if abs(value) >= 999.5 else _with_prefix(value, SECONDS)
+
+
+def joules(value: float) -> str:
+    """Energy with its prefix."""
+    return _with_prefix(value, JOULES)
+
+
+def duration(value: float) -> str:
+    """Hours, minutes and seconds; below ten minutes with a tenth."""
+    decimals = int(round(value * 10) < 6000)
+    rounded = round(value * 10) / 10 if decimals else float(round(value))
+    minutes, rest = divmod(rounded, 60)
+    width = 4 if decimals else 2
+    return f"{int(minutes) // 60}:{int(minutes) % 60:02d}:{rest:0{width}.{decimals}f}"
+
+
+def giga(value: float) -> str:
+    """Thousand millions without the unit: four figures, at least three below ten."""
+    number = value / 1e9
+    return f"{number:,.0f}" if number >= 999.95 else f"{number:.1f}" if number >= 9.995 else f"{number:.3g}"
+
+
+def size(value: float) -> str:
+    """Bytes with a binary prefix."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = next((n for n in range(4) if abs(value) < 1024.0 ** (n + 1)), 4)
+    number = value / 1024.0**power
+    return f"{number:.0f} {units[power]}" if power == 0 or number >= 100 else f"{number:.3g} {units[power]}"
+
+
+def ratio(value: float) -> str:
+    """Times as much: whole from 100 on, two decimals, two figures below a tenth."""
+    return f"{value:.2g}x" if value < 0.0995 else f"{value:,.0f}x" if value >= 99.995 else f"{value:.2f}x"
+
+
+def rate(value: float) -> str:
+    """A number a second: whole from 100 on."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.3g}"
+
+
+def number(value: float) -> str:
+    """Three figures, whole from 1,000 on."""
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
+
+
+def count(value: float) -> str:
+    """A whole number."""
+    return f"{value:,.0f}"
+
+
+def money(value: float) -> str:
+    """An amount."""
+    return f"{value:,.4g}"
+
+
+def percent(digits: int) -> FormatNumber:
+    """A share with so many decimals."""
+    return lambda value: f"{100 * value:.{digits}f} %"
+
+
+def chance(value: float) -> str:
+    """A probability, which is rounded neither to 0 nor to 1."""
+    text = percent(2)(value)
+    return "<0.01 %" if value > 0 and text == "0.00 %" else ">99.99 %" if value < 1 and text == "100.00 %" else text
+
+
+def points(value: float) -> str:
+    """A difference of shares with its sign."""
+    return f"{round(100 * value, 3) + 0.0:+.3f} pp"
+
+
+def loss(value: float) -> str:
+    """A size in points, without a sign."""
+    return points(value).removeprefix("+")
+
+
+def span(low: float, high: float, text: FormatNumber) -> str:
+    """Both ends of an interval; what they share is printed once."""
+    first, last = text(low), text(high)
+    if text is points:
+        return f"{first.removesuffix(' pp')} to {last}"
+    if ":" in first and first.rpartition(":")[0] == last.rpartition(":")[0]:
+        last = last.rpartition(":")[2]
+    unit = next((unit for unit in (" %", "x") if first.endswith(unit) and last.endswith(unit)), "")
+    return f"{first.removesuffix(unit)}–{last}"
+
+
+def with_details(text: str, details: Sequence[str]) -> str:
+    """A cell in one line."""
+    return f"{text} ({'; '.join(details)})" if details else text
+
+
+def find_numbers(text: str) -> list[str]:
+    """Every number in a text, without separators."""
+    return [each.rstrip(".,").replace(",", "") for each in _NUMBER.findall(text)]

@@ -1,0 +1,242 @@
+"""What was learned, derived again: the lecture's stopping rule epoch by epoch, and modes compared with the plain one."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.special import stdtrit
+
+from cnnbench.schema import Evaluation, Job, Record, Trial
+from cnnbench.verify import intervals
+from cnnbench.verify.intervals import Figure
+from cnnbench.verify.raw_rows import RawRow
+from cnnbench.verify.view import PageView
+
+IMAGES = 10_000
+MOST_EPOCHS = 1000
+"""That a network of one accuracy is followed for."""
+SEEDS, MOST_SEEDS = 5, 1000
+CONVOLUTIONAL, OTHER = 0.001, 0.002
+PLAIN: Mapping[str, object] = {
+    **{"division": "reference", "precision": "fp32", "layout": "nchw", "execution": "eager"},
+    **{"loader": "resident", "loader_workers": 0},
+}
+_NOT_LEARNED = {*PLAIN, "warmup_steps", "blocks", "block_steps", "epoch_eval_images", "seed", "round"}
+"""Fields that do not change what is learned."""
+
+
+AccuracyCurves = list[list[int]]
+"""Test images right after each epoch, a list a process."""
+
+
+@lru_cache(maxsize=1024)
+def accuracy_curves(row: RawRow) -> AccuracyCurves:
+    """Test images right after epochs 1, 2, 3..., a list a process that looked at all of them after each."""
+    steps, found = row.job.steps_per_epoch, list[list[int]]()
+    for _, trial in row.attempts:
+        right = {each.after_steps: each.correct for each in trial.epoch_evaluations if each.images == IMAGES}
+        curve: list[int] = []
+        while steps and (len(curve) + 1) * steps in right:
+            curve.append(right[(len(curve) + 1) * steps])
+        if curve:
+            found.append(curve)
+    return found
+
+
+def chance_all_right(right: int, sample: int) -> float:
+    """C(right, sample) / C(10,000, sample)."""
+    if right < sample:
+        return 0.0
+    return math.exp(_log_choose(right, sample) - _log_choose(IMAGES, sample))
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def mean_chance(curves: AccuracyCurves, epoch: int, sample: int) -> float:
+    """The chance that a sample is all right after that epoch, mean over processes."""
+    return statistics.fmean(chance_all_right(curve[epoch - 1], sample) for curve in curves)
+
+
+def mean_chance_stopped(curves: AccuracyCurves, epoch: int, sample: int) -> float:
+    """The chance that one of the samples so far was all right, mean over processes."""
+    going_on = (math.prod(1 - chance_all_right(each, sample) for each in curve[:epoch]) for curve in curves)
+    return statistics.fmean(1 - each for each in going_on)
+
+
+def epoch_accuracy(curves: AccuracyCurves, epoch: int) -> Figure:
+    """Accuracy on all test images after that epoch."""
+    now = [curve[epoch - 1] for curve in curves]
+    return intervals.wilson(now[0], IMAGES) if len(now) == 1 else intervals.mean_share([each / IMAGES for each in now])
+
+
+@dataclass(frozen=True)
+class RuleStop:
+    """Where a process under the rule stopped: its record, the last sample, and the accuracy then."""
+
+    record: Record
+    epoch: int
+    last: Evaluation
+    accuracy: Figure | None
+
+
+@lru_cache(maxsize=1024)
+def find_stops(row: RawRow) -> dict[int, RuleStop]:
+    """Each process that ran under the rule, by its number."""
+    steps, found = row.job.steps_per_epoch, dict[int, RuleStop]()
+    for record, trial in row.attempts if row.job.stop_when_all_right and steps else ():
+        if trial.epoch_evaluations and steps:
+            last, test = trial.epoch_evaluations[-1], trial.test
+            then = test is not None and test.images == IMAGES and test.after_steps == last.after_steps
+            accuracy = intervals.wilson(test.correct, test.images) if then and test is not None else None
+            found[record.job.round + 1] = RuleStop(record, last.after_steps // steps, last, accuracy)
+    return found
+
+
+def seed_trial(row: RawRow, seed: object) -> Trial | None:
+    """One of the row's seeds by its number."""
+    return next((trial for record, trial in row.attempts if record.job.seed == seed and trial.epoch_evaluations), None)
+
+
+def describe_variant(job: Job) -> str:
+    """How the job is computed where that is not the plain way."""
+    workers = {"loader": f"{job.loader}, {job.loader_workers} workers"}
+    parts = {"precision": job.precision, "layout": job.layout, "execution": job.execution, **workers}
+    parts["division"] = f"{job.division} division"
+    differs = {name for name, plain in PLAIN.items() if getattr(job, name) != plain}
+    return ", ".join(text for name, text in parts.items() if name in differs or f"{name}_workers" in differs)
+
+
+def find_plain(view: PageView, row: RawRow) -> RawRow | None:
+    """The plain row of the same learning in the same place: of the same run, else of the newest."""
+    if not describe_variant(row.job) or not _ends_tested(row.job):
+        return None
+    same = [each for each in view.training if not describe_variant(each.job) and _ends_tested(each.job)]
+    work = _learning_key(row)
+    found = [each for each in same if _learning_key(each) == work]
+
+    def nearness(each: RawRow) -> tuple[object, ...]:
+        seeds, header = _count_seeds(each), each.header
+        return (
+            *(header.run_id == row.header.run_id, seeds >= SEEDS, header.created_at, header.run_id),
+            *(seeds, each.row_key),
+        )
+
+    plain = max(found, key=nearness, default=None)
+    enough = plain is not None and min(_count_seeds(row), _count_seeds(plain)) >= SEEDS
+    return plain if enough else None
+
+
+def _ends_tested(job: Job) -> bool:
+    return job.clock in ("steady", "job") and job.final_evaluation and not job.stop_when_all_right
+
+
+@lru_cache(maxsize=1024)
+def _learning_key(row: RawRow) -> tuple[object, ...]:
+    job = row.job
+    left_out = _NOT_LEARNED | ({"epochs", "steps_per_epoch"} if job.clock == "steady" else set())
+    steps = job.blocks * job.block_steps if job.clock == "steady" else job.job_steps
+    fields = sorted(job.model_dump(exclude=left_out).items())
+    return row.header.machine.id, row.protocol, steps, tuple(fields)
+
+
+@lru_cache(maxsize=1024)
+def right_by_seed(row: RawRow) -> dict[int, int]:
+    """Test images right at the end by seed, of the processes that learned."""
+    tests = {record.job.seed: trial.test for record, trial in row.trials}
+    return {seed: test.correct for seed, test in tests.items() if test is not None and test.images == IMAGES}
+
+
+def count_failed(row: RawRow) -> int:
+    """Seeds that did not learn."""
+    return sum(record.outcome.status in ("diverged", "missed") for record in row.records)
+
+
+def _count_seeds(row: RawRow) -> int:
+    return len(right_by_seed(row)) + count_failed(row)
+
+
+def mean_accuracy(row: RawRow) -> float | None:
+    """Over the seeds that learned."""
+    right = right_by_seed(row).values()
+    return statistics.fmean(right) / IMAGES if right else None
+
+
+def accuracy_spread(row: RawRow) -> float | None:
+    """Its standard deviation between seeds."""
+    right = right_by_seed(row).values()
+    return statistics.stdev(right) / IMAGES if len(right) > 1 else None
+
+
+@dataclass(frozen=True)
+class SideDifference:
+    """Mode less plain in images, with its bounds and what they rest on."""
+
+    value: float
+    low: float
+    high: float
+    medians: float
+    paired: bool
+    variance: float
+    freedom: float
+
+
+@lru_cache(maxsize=1024)
+def compare(row: RawRow, plain: RawRow) -> SideDifference | None:
+    """The difference over seeds; None where a side has fewer than two."""
+    mine, theirs = right_by_seed(row), right_by_seed(plain)
+    if min(len(mine), len(theirs)) < 2:
+        return None
+    medians = statistics.median(mine.values()) - statistics.median(theirs.values())
+    value = statistics.fmean(mine.values()) - statistics.fmean(theirs.values())
+    if set(mine) == set(theirs):
+        spread = statistics.stdev([mine[seed] - theirs[seed] for seed in mine])
+        half = float(stdtrit(len(mine) - 1, 0.95)) * spread / math.sqrt(len(mine))
+        return SideDifference(value, value - half, value + half, medians, True, spread**2, 1.0)
+    a, b = (statistics.stdev(side.values()) ** 2 for side in (mine, theirs))
+    x, y = a / len(mine), b / len(theirs)
+    if not x + y:
+        return SideDifference(value, value, value, medians, False, 0.0, 2.0)
+    degrees = (x + y) ** 2 / (x**2 / (len(mine) - 1) + y**2 / (len(theirs) - 1))
+    half = float(stdtrit(degrees, 0.95)) * math.sqrt(x + y)
+    return SideDifference(value, value - half, value + half, medians, False, a + b, (a + b) ** 2 / (a**2 + b**2))
+
+
+def loss_allowed(view: PageView, row: RawRow) -> float:
+    """What was asked for, else what such a network is allowed."""
+    asked = view.options.get("margin")
+    return (
+        float(asked) if asked is not None else OTHER if row.workload and not row.workload.convolves else CONVOLUTIONAL
+    )
+
+
+def decided_by_rule(row: RawRow, plain: RawRow) -> bool:
+    """Whether seeds that did not learn decide before the bounds do."""
+    return count_failed(row) > 0 or compare(row, plain) is None
+
+
+def classify(view: PageView, row: RawRow, plain: RawRow) -> str:
+    """The verdict on the mode."""
+    found, loss = compare(row, plain), loss_allowed(view, row) * IMAGES
+    if found is None or decided_by_rule(row, plain):
+        return "learns worse" if count_failed(row) and not count_failed(plain) else "undecided"
+    return "learns as well" if found.low > -loss else "learns worse" if found.high < -loss else "undecided"
+
+
+def seeds_needed(view: PageView, row: RawRow, plain: RawRow) -> int | None:
+    """Seeds a side that would decide with a chance of 80 %."""
+    found = compare(row, plain)
+    if found is None or decided_by_rule(row, plain) or classify(view, row, plain) != "undecided":
+        return None
+    numbers = np.arange(3, MOST_SEEDS + 1)
+    degrees = (numbers - 1) * found.freedom
+    reach = stdtrit(degrees, 0.95) + stdtrit(degrees, 0.8)
+    gap = abs(found.value + loss_allowed(view, row) * IMAGES)
+    enough = numbers[reach * np.sqrt(found.variance / numbers) < gap]
+    return int(enough[0]) if len(enough) else None

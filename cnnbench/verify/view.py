@@ -1,0 +1,190 @@
+"""The rows of a page: which are shown, and which other row a figure of each is divided by."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from cnnbench.schema import PublishedRow, RunHeader
+from cnnbench.verify.intervals import Figure, geometric
+from cnnbench.verify.raw_rows import RawRow, select_newest
+
+MOST_APART = 1.5
+LADDER: Mapping[str, Sequence[str]] = {
+    "division": ("reference", "tuned", "open"),
+    "precision": ("fp32", "tf32", "bf16", "fp16"),
+    "layout": ("nchw", "nhwc"),
+    "execution": ("eager", "compiled", "auto", "fused", "native", "graph", "compiled-graph"),
+    "loader": ("resident", "dataloader"),
+}
+"""The rungs' fields, each with its values from the plain one on."""
+ONE_PROCESS: dict[str, object] = {"world": 1, "scaling": None, "nodes": 1, "threads": None}
+NO_TURN: dict[str, object] = {"seed": 0, "round": 0}
+
+
+@dataclass(frozen=True)
+class BestProduct:
+    """The fastest size of a sweep, and how many times its fastest process is as fast as its slowest."""
+
+    row: RawRow
+    apart: float
+
+    @property
+    def usable(self) -> bool:
+        """Whether its processes agree well enough for it to be a measured peak."""
+        return self.apart <= MOST_APART
+
+
+class PageView:
+    """The rows of the runs that a page is made of, as its options select them."""
+
+    def __init__(
+        self, every: Iterable[RawRow], published_rows: Sequence[PublishedRow], options: Mapping[str, Any]
+    ) -> None:
+        self.options, self.published_rows = options, tuple(dict.fromkeys(published_rows))
+        runs = options["runs"]
+        self.rows = [row for row in every if row.header.run_id in runs]
+        self.shown = self.rows if options.get("all_runs") else select_newest(self.rows)
+        cpus = [row for row in self.published_rows if row.device_kind == "cpu" and row.job_seconds]
+        self.published_cpu = max(cpus, key=lambda row: (row.job_seconds or 0.0, row.processor), default=None)
+        self.figures: dict[tuple[int, str], Figure | None] = {}
+        self.numbers: frozenset[str] | None = None
+        """Numbers of its records that words may have; `prose` fills it in."""
+
+    @cached_property
+    def by_mark(self) -> dict[tuple[str, str], RawRow]:
+        """Rows by how lines and marks name them."""
+        return {row.mark: row for row in self.rows}
+
+    @cached_property
+    def training(self) -> list[RawRow]:
+        """Shown rows that are no matrix products."""
+        return [row for row in self.shown if row.job.workload != "gemm"]
+
+    @cached_property
+    def machines(self) -> dict[str, RunHeader]:
+        """The newest shown run of each machine."""
+        ordered = sorted((row.header for row in self.shown), key=lambda each: (each.created_at, each.run_id))
+        return {header.machine.id: header for header in ordered}
+
+    @cached_property
+    def _bases(self) -> dict[tuple[object, ...], list[RawRow]]:
+        """Whom rows are divided by, fastest first."""
+        key, found = self.options.get("baseline"), dict[tuple[object, ...], list[RawRow]]()
+        for row in self.shown:
+            fits = row.on_cpu if key is None else f"{row.key}/".startswith(f"{key.rstrip('/')}/")
+            if fits and row.costs and row.alone:
+                found.setdefault(self._work(row), []).append(row)
+        for same in found.values():
+            same.sort(key=lambda row: (_mean_log(row), row.row_key, row.header.run_id))
+        return found
+
+    def _work(self, row: RawRow) -> tuple[object, ...]:
+        machine = row.header.machine.id if self.options.get("baseline") is None else None
+        return machine, row.work_key, row.protocol
+
+    def find_base(self, row: RawRow) -> RawRow | None:
+        """The row that its speed-up is over; where every run is listed, of its own run if there is one."""
+        if not row.costs or not row.alone:
+            return None
+        bases = self._bases.get(self._work(row), [])
+        own = [base for base in bases if self.options.get("all_runs") and base.header.run_id == row.header.run_id]
+        return next(iter(own or bases), None)
+
+    @cached_property
+    def _products(self) -> dict[tuple[object, ...], list[RawRow]]:
+        """The matrix products of all runs by place, also of those that a newer run hides."""
+        found: dict[tuple[object, ...], list[RawRow]] = {}
+        for row in self.rows:
+            if row.job.workload == "gemm" and row.job.copies == 1 and row.trials and row.flops:
+                found.setdefault(_product_place(row), []).append(row)
+        return found
+
+    def best_product(self, row: RawRow) -> BestProduct | None:
+        """Find the product that the row's rate is a share of; None if neither its run nor its boot has one."""
+        here, own = self._products.get(_product_place(row), []), row.header
+        same = [each for each in here if (each.header.run_id, each.header.machine.id) == (own.run_id, own.machine.id)]
+        if not same and own.boot_id is not None and row.job.workload != "gemm":
+            same = [each for each in here if (each.header.boot_id, each.header.machine) == (own.boot_id, own.machine)]
+        if not same:
+            return None
+        found = max(same, key=lambda each: (_flops_rate(each), each.row_key, each.header.run_id))
+        return BestProduct(found, max(found.steps) / min(found.steps))
+
+    def ceiling(self, row: RawRow) -> RawRow | None:
+        """The product that is the row's measured peak."""
+        best = self.best_product(row) if row.trials and row.job.workload != "gemm" else None
+        return best.row if best is not None and best.usable else None
+
+    @cached_property
+    def _ladders(self) -> list[list[RawRow]]:
+        """Rows of one run that differ only in how a step is computed, in order, those without a time last."""
+        same: dict[tuple[str, ...], list[RawRow]] = {}
+        plain = {**{name: values[0] for name, values in LADDER.items()}, "loader_workers": 0, **NO_TURN}
+        for row in self.training:
+            work = row.job.model_copy(update=plain).model_dump_json()
+            same.setdefault((row.header.run_id, row.header.machine.id, str(row.protocol), work), []).append(row)
+        return [sorted(rows, key=_rung) for rows in same.values() if sum(bool(row.costs) for row in rows) > 1]
+
+    @cached_property
+    def rungs(self) -> dict[RawRow, tuple[RawRow | None, RawRow | None]]:
+        """Every rung with the measured one before it and the first, None for the first itself and for an unmeasured one."""
+        found: dict[RawRow, tuple[RawRow | None, RawRow | None]] = {}
+        for ladder in self._ladders:
+            timed = [row for row in ladder if row.costs]
+            found |= dict.fromkeys(ladder, (None, None))
+            found |= {row: (before, timed[0]) for before, row in pairwise(timed)}
+        return found
+
+    @cached_property
+    def scaling_bases(self) -> dict[RawRow, RawRow]:
+        """Each row of one job on one process or on ranks, with the row of one process that it is divided by."""
+        bases: dict[tuple[str, ...], RawRow] = {}
+        kept = [row for row in self.training if row.job.copies == 1 and row.costs]
+        for row in sorted(kept, key=lambda each: (count_processors(each), each.row_key)):
+            if row.job.world == 1:
+                bases.setdefault(self.scaling_work(row, row.job.batch_size), row)
+        return {row: base for row in kept if (base := bases.get(self.scaling_work(row, row.own_batch))) is not None}
+
+    def scaling_work(self, row: RawRow, batch: int) -> tuple[str, ...]:
+        """What rows that are divided by one of one process share, were its batch this."""
+        work = row.job.model_copy(update={**ONE_PROCESS, **NO_TURN, "batch_size": batch}).model_dump_json()
+        return row.header.run_id, row.header.machine.id, str(row.protocol), work
+
+    def price(self, row: RawRow) -> float | None:
+        """The price an hour of the longest key that fits the row's machine and device."""
+        place = f"{row.header.machine.id}/{row.job.device}"
+        fitting = [(len(key), price) for key, price in self.options.get("prices", ()) if place.startswith(key)]
+        return max(fitting, key=lambda each: each[0])[1] if fitting else None
+
+
+def count_processors(row: RawRow) -> int:
+    """What its efficiency is over."""
+    return row.job.world * (row.job.threads or 1) if row.job.device == "cpu" else row.job.world
+
+
+def _mean_log(row: RawRow) -> float:
+    return statistics.fmean(map(math.log, row.costs.values()))
+
+
+def _flops_rate(row: RawRow) -> float:
+    found = geometric([(row.flops or 0) / step for step in row.steps])
+    return 0.0 if found is None else found.value
+
+
+def _product_place(row: RawRow) -> tuple[object, ...]:
+    """What a product and a row share where the one is the other's ceiling."""
+    job = row.job
+    threads = job.threads and job.threads * job.world // job.nodes
+    software = row.header.software.torch
+    return (row.header.machine.id, software, row.protocol, job.device, job.precision, threads, job.allocator)
+
+
+def _rung(row: RawRow) -> tuple[int, ...]:
+    job = row.job
+    return (*(list(LADDER[name]).index(getattr(job, name)) for name in LADDER), job.loader_workers)
