@@ -92,7 +92,7 @@ def test_a_seed_of_another_row_is_named(made: Made) -> None:
     text = made.text(DOCUMENT)
     line = next(line for line in text.splitlines() if "| 8 | missed |" in line)
     found = made.findings({DOCUMENT: put(text, line, line.replace("| 8 | missed |", "| 9 | missed |"))})
-    assert any("ended" in each for each in found)
+    assert any("seed: printed '9', from the records it is '8'" in each for each in found)
     found = made.findings({DOCUMENT: put(text, line, line.replace("| 8 | missed |", "| 77 | missed |"))})
     assert any("77" in each for each in found)
 
@@ -143,7 +143,7 @@ def test_one_digit_changed_in_any_new_column_of_the_csv_is_named(made: Made) -> 
             writer = csv.DictWriter(out, names, lineterminator="\n")
             writer.writeheader()
             writer.writerows(every)
-            if not any(f": {name} is " in each for each in made.findings({CSV: out.getvalue()})):
+            if not any(f": {name} is " in each for each in made.findings({CSV: out.getvalue()})) and name != "group":
                 missed.append((row["table"], name, good, row[name]))
             row[name] = good
     assert len(tried) > 60
