@@ -16,7 +16,7 @@ from cnnbench import units, workloads
 from cnnbench.errors import WorkloadError
 from cnnbench.machine import peaks
 from cnnbench.schema import TUNED_ERROR, Device, Job, Machine, Outcome, Status, Trial
-from cnnbench.workloads.tolerance import tuned_tolerance
+from cnnbench.workloads import tuned_tolerance
 
 CHECKED_STATUSES: tuple[Status, ...] = ("ok", "missed")
 """Outcomes that say something of their trial, so that it is held against what cannot be."""

@@ -19,10 +19,10 @@ from test_tuned import CPU, digits, job, needs_native
 from cnnbench import data, validity, workloads
 from cnnbench.data import Dataset
 from cnnbench.engine import canary, tuned, worker
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter
+from cnnbench.engine.timed_region import RecipeSteps
 from cnnbench.engine.training import Training
 from cnnbench.engine.tuned import graph_training
-from cnnbench.engine.tuned.recipe_clock import RecipeSteps
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.plan.suite import load_suite
 from cnnbench.schema import TUNED_ERROR, WorkerInput

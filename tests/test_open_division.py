@@ -20,7 +20,7 @@ from cnnbench.cli.audit import audit
 from cnnbench.cli.open_division import claims as command
 from cnnbench.cli.report import report
 from cnnbench.engine import build, timing, tuned
-from cnnbench.engine.tuned.recipe_clock import RecipeSteps
+from cnnbench.engine.timed_region import RecipeSteps
 from cnnbench.errors import ExitCode, UsageError, WorkloadError
 from cnnbench.plan.suite import load_suite
 from cnnbench.schema import TUNED_ERROR, Job

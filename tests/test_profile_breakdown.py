@@ -18,9 +18,8 @@ from cnnbench import workloads
 from cnnbench.devices.cpu import CpuDevice
 from cnnbench.engine import tuned
 from cnnbench.engine.profile import profiler
-from cnnbench.engine.profile.annotations import annotate_step
-from cnnbench.engine.profile.breakdown import Interval, break_down_device, break_down_host, measure_coverage
-from cnnbench.engine.profile.operator_groups import find_group
+from cnnbench.engine.profile.breakdown import Interval, break_down_device, break_down_host, find_group, measure_coverage
+from cnnbench.engine.profile.profiler import annotate_step
 from cnnbench.engine.training import Inference, TimedStep, Training
 from cnnbench.engine.tuned import native
 from cnnbench.errors import DataError, UsageError, WorkloadError

@@ -25,7 +25,7 @@ from cnnbench.analysis import metrics, process_table
 from cnnbench.cli.main import run_cli
 from cnnbench.data import Dataset
 from cnnbench.devices.nvml import NvmlResult
-from cnnbench.engine import user_workload
+from cnnbench.engine import build
 from cnnbench.engine.training import Training
 from cnnbench.errors import ExitCode, SuiteError, WorkloadError
 from cnnbench.machine import inventory
@@ -35,7 +35,7 @@ from cnnbench.runner.launch import WorkerExit
 from cnnbench.schema import Job, Outcome, WorkerInput, WorkloadFacts
 from cnnbench.workloads import DEFAULT_INIT, Counts, Workload, flops, registry
 from cnnbench.workloads.torch_counts import count_copied_network, count_network
-from cnnbench.workloads.validation import find_problems
+from cnnbench.workloads.user_files import find_problems
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "own_workload"
@@ -301,7 +301,7 @@ def test_torch_counts_what_the_layers_give(name: str) -> None:
     """Parameters, FLOPs both ways and activations of each own workload, without computing a value: VGG-16 in a moment."""
     workload = workloads.get(name)
     found = count_network(workload.make_network, workload.input_shape, workload.classes)
-    assert user_workload.find_mismatches(workload, found) == []
+    assert build.find_mismatches(workload, found) == []
     assert found.activations * 4 == workload.activation_bytes_per_image
     assert found.convolves == workload.convolves
 
@@ -372,13 +372,13 @@ def test_a_wrong_declaration_is_refused_with_both_figures(known) -> None:
     wrong = dataclasses.replace(MINE, declared=dataclasses.replace(LENET, parameters=61_684, training=2_499_120))
     known(wrong)
     with pytest.raises(WorkloadError) as caught:
-        user_workload.verify(job(), training(wrong))
+        build.verify_counts(job(), training(wrong))
     assert str(caught.value) == (
         "lenet: declared are 61,684 parameters, the network has 61,706; "
         "declared are 2,499,120 training FLOPs an image, torch counts 2,263,920"
     )
     known(MINE)
-    assert user_workload.verify(job(), training(MINE)) == {}
+    assert build.verify_counts(job(), training(MINE)) == {}
 
 
 def test_the_worker_refuses_a_file_that_is_another_now(folder: Path) -> None:
@@ -388,13 +388,13 @@ def test_the_worker_refuses_a_file_that_is_another_now(folder: Path) -> None:
     assert file is not None
     mine = job(workload="my-net", workload_version=planned.version, init="xavier")
     envelope = WorkerInput(job=mine, outcome_path="x", parent_pid=1, spawn_monotonic_ns=0, workload_file=file.text)
-    user_workload.load(envelope)
-    assert user_workload.verify(mine, training(planned, init="xavier")) == {
+    build.load_workload_file(envelope)
+    assert build.verify_counts(mine, training(planned, init="xavier")) == {
         "workload_file": f"my_net.py sha256:{file.sha256}"
     }
     (folder / "my_net.py").write_text(NET + "# another\n")
     with pytest.raises(WorkloadError, match=r"my_net\.py changed since the run was planned"):
-        user_workload.load(envelope)
+        build.load_workload_file(envelope)
 
 
 # Weights

@@ -28,7 +28,7 @@ class CpuDevice:
         """Nothing is queued; the canary checks that this is true."""
 
     def reset_peaks(self) -> None:
-        """The host's high-water mark is the process's, see engine.memory."""
+        """The host's high-water mark is the process's, see engine.process."""
 
     def peaks(self) -> tuple[int | None, int | None]:
         """No allocator of its own."""

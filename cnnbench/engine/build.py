@@ -1,4 +1,9 @@
-"""From a job to what its clock times: settings applied and read back, data loaded, network built on the device."""
+"""From a job to what its clock times: settings applied and read back, data loaded, network built on the device.
+
+A workload that is not cnnbench's own is loaded here too, and its counts are checked against torch's: its FLOPs divide every
+time it gets, so a wrong declaration would be a wrong result. It is refused instead, outside all clocks, after the cold start
+and before the warm-up.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +16,49 @@ import torch
 from cnnbench import data, workloads
 from cnnbench.data import Dataset
 from cnnbench.devices import Attached
-from cnnbench.engine import precision, tuned
-from cnnbench.engine.distributed.ddp import DdpTraining
-from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
+from cnnbench.engine import compute_mode, tuned
+from cnnbench.engine.distributed.group import SINGLE, DdpTraining, ProcessGroup
 from cnnbench.engine.training import GemmStep, Inference, NetworkStep, TimedStep, Training
 from cnnbench.errors import UnsupportedError, WorkloadError
-from cnnbench.schema import Job
-from cnnbench.workloads import Workload, recipes
+from cnnbench.schema import Job, WorkerInput
+from cnnbench.workloads import Counts, Workload, recipes
+from cnnbench.workloads.torch_counts import count_copied_network
+
+
+def load_workload_file(worker_input: WorkerInput) -> None:
+    """Make the job's workload known here, where it is in a file. Raises WorkloadError."""
+    if worker_input.workload_file is None:
+        return
+    workloads.add_file(worker_input.workload_file)
+    job = worker_input.job
+    found = workloads.get(job.workload)
+    if found.version != job.workload_version:
+        raise WorkloadError(f"{workloads.source_of(job.workload)} changed since the run was planned; start a new run")
+
+
+def verify_counts(job: Job, timed: TimedStep) -> dict[str, str]:
+    """Hold the workload's counts against torch's own of the network that is timed; for the record, the file they came from.
+
+    Nothing to do for cnnbench's own, whose tests do it. Raises WorkloadError with every figure that differs.
+    """
+    if workloads.is_built_in(job.workload) or not isinstance(timed, NetworkStep):
+        return {}
+    workload = workloads.get(job.workload)
+    if wrong := find_mismatches(workload, count_copied_network(timed.network, workload.input_shape, workload.classes)):
+        raise WorkloadError(f"{workload.name}: {'; '.join(wrong)}")
+    file = workloads.file_of(job.workload)
+    return {} if file is None else {"workload_file": f"{file.path.name} sha256:{file.sha256}"}
+
+
+def find_mismatches(workload: Workload, counted: Counts) -> list[str]:
+    """Each count that the workload gives and torch does not, both figures named. Activations cannot be checked."""
+    pairs = (
+        ("parameters", workload.parameters, counted.parameters, "the network has"),
+        ("forward FLOPs an image", workload.flops_forward_per_image, counted.forward, "torch counts"),
+        ("training FLOPs an image", workload.flops_training_per_image, counted.training, "torch counts"),
+    )
+    given = "declared are" if workload.declared is not None else "its layers give"
+    return [f"{given} {mine:,} {what}, {whose} {torchs:,}" for what, mine, torchs, whose in pairs if mine != torchs]
 
 
 def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
@@ -27,7 +68,7 @@ def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
         raise UnsupportedError(reason)
     torch.manual_seed(job.seed)
     return {
-        **precision.apply(job.precision),
+        **compute_mode.apply_precision(job.precision),
         "threads": str(torch.get_num_threads()),
         "interop_threads": str(torch.get_num_interop_threads()),
         "gc": "off in the timed region",

@@ -7,7 +7,7 @@ import time
 from cnnbench.devices import Attached, telemetry
 from cnnbench.devices.plausibility import energy_between
 from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.timing import NANO
 from cnnbench.engine.training import TimedStep, Training
 from cnnbench.schema import PACKAGE_COUNTER, Energy, Job, Telemetry, WorkerInput

@@ -55,8 +55,7 @@ class _PairedJob:
     def __init__(self, setup: Setup, number: int) -> None:
         from cnnbench.devices import backend
         from cnnbench.engine.build import apply_settings, build
-        from cnnbench.engine.equal_work import first_losses
-        from cnnbench.engine.injection import make_injected_work
+        from cnnbench.engine.paired_job import first_losses, make_injected_work
         from cnnbench.engine.timing import disable_gc, warm_up
         from cnnbench.engine.training import Training
 
@@ -96,14 +95,14 @@ class _PairedJob:
 
     def calibrate_injection(self, slowdown: float) -> Injection:
         """How much of the step must run again to make it longer by `share`."""
-        from cnnbench.engine.injection import calibrate_injection
+        from cnnbench.engine.paired_job import calibrate_injection
 
         amount, measured = calibrate_injection(self._timed, self._attached.synchronize, slowdown)
         return Injection(again=amount, measured=measured)
 
     def finish(self) -> WorkerResponse:
         """The work done, and the end of this job."""
-        from cnnbench.engine.equal_work import count_work
+        from cnnbench.engine.paired_job import count_work
 
         faults = _minor_faults() - self._faults
         self._gc_disabled.close()

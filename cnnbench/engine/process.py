@@ -1,11 +1,17 @@
-"""How every worker process lives and ends: it dies with its parent, types what fails in it, and writes one outcome.
+"""How every worker process lives, reports and ends: it dies with its parent, types what fails in it, and writes one outcome.
+
+On the way it tells its parent which phase begins, how many timed steps are done, and what memory is held then: never more
+than one message a second while steps are counted, and only between steps or blocks, so that progress does not disturb what it
+reports. Memory is read when a message goes and at no other time: two small reads that wait for no device.
 
 Imported by everything in the engine that is started as a process, and by what those import, so it imports nothing of the engine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import json
 import os
 import resource
 import signal
@@ -14,6 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -81,3 +88,88 @@ def write_outcome_and_exit(target: Path, outcome: Outcome, code: int = 0) -> NoR
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # the outcome is on disk; interpreter shutdown has nothing left to do and can hang in a driver
+
+
+INTERVAL_NS = 1_000_000_000
+
+
+class ProgressWriter:
+    """Messages to the parent, one JSON line each, at most one a second while counting steps."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+        self._due_ns = 0
+        self._total = 0
+        self._sizes: dict[str, Callable[[], int | None]] = {"host_bytes": resident_bytes}
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anyone reads."""
+        return self._descriptor is not None
+
+    def include_memory(self, allocated_bytes: Callable[[], int | None]) -> None:
+        """From now on tell the device's allocated bytes too; the call must not synchronise (see devices.base.Attached)."""
+        self._sizes["device_bytes"] = allocated_bytes
+
+    def phase(self, name: str, total: int = 0) -> None:
+        """Tell that a phase begins; `total` timed steps will be counted in it."""
+        self._total = total
+        self._send({"phase": name, "done": 0, "total": total})
+
+    def count(self, done: int) -> None:
+        """Tell how many steps are done, if a second has passed since the last time."""
+        now = time.perf_counter_ns()
+        if now >= self._due_ns or done == self._total:
+            self._due_ns = now + INTERVAL_NS
+            self._send({"done": done, "total": self._total})
+
+    def _send(self, message: dict[str, object]) -> None:
+        if self._descriptor is None:
+            return
+        sizes = {name: size for name, read in self._sizes.items() if (size := read()) is not None}
+        # A reader that is gone or slow must not hold up the work; the parent's death is noticed elsewhere.
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, json.dumps(message | sizes).encode() + b"\n")
+
+
+@dataclass(frozen=True)
+class HostMark:
+    """Resident bytes when the mark was reset, and how the peak will be read."""
+
+    before_bytes: int | None
+    method: str
+
+
+def reset_host_peak(proc: Path = Path("/proc/self")) -> HostMark:
+    """Begin a new high-water mark; where the kernel does not allow it, the mark is the process's whole life's."""
+    before = _status_bytes("VmRSS", proc)
+    if before is None:
+        return HostMark(None, f"n/a: no /proc/self/status on {sys.platform}")
+    try:
+        (proc / "clear_refs").write_text("5")
+    except OSError as error:
+        return HostMark(before, f"VmHWM of the whole process (reset refused: {error.strerror})")
+    return HostMark(before, "VmHWM, reset before the timed part")
+
+
+def host_peak_bytes(proc: Path = Path("/proc/self")) -> int | None:
+    """Highest resident size since the mark was reset; None where there is no /proc."""
+    return _status_bytes("VmHWM", proc)
+
+
+def resident_bytes(proc: Path = Path("/proc/self")) -> int | None:
+    """Resident bytes now, one short line read (statm, second field, in pages); None where there is no /proc."""
+    try:
+        return int((proc / "statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _status_bytes(key: str, proc: Path) -> int | None:
+    try:
+        for line in (proc / "status").read_text().splitlines():
+            if line.startswith(key + ":"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        return None
+    return None

@@ -1,4 +1,7 @@
-"""The reference step, training or inference: plain PyTorch, the same on every device, so that devices compare."""
+"""The reference step, training or inference: plain PyTorch, the same on every device, so that devices compare.
+
+A network that asks for it is pre-trained first, greedily, layer by layer, as the lecture's slides call it.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,67 @@ from typing import Protocol
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
 from cnnbench.data import Dataset
 from cnnbench.engine.batches import FULL, Batch, BatchSource, RandomBatches, Shard, make_batches, to_tensors
 from cnnbench.engine.compute_mode import ComputeMode
 from cnnbench.engine.optim import make_optimizer, reset_state
-from cnnbench.engine.pretrain import LayerwisePretraining
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload
+from cnnbench.workloads.base import Pretraining
+
+
+class LayerwisePretraining:
+    """The autoencoders of one network's hidden layers, trained one after the other when called."""
+
+    def __init__(
+        self, plan: Pretraining, network: nn.Sequential, batches: BatchSource, *, steps_per_epoch: int, seed: int
+    ) -> None:
+        self._network, self._batches, self._plan = network, batches, plan
+        self._steps = plan.epochs * steps_per_epoch
+        dense = [index for index, module in enumerate(network) if isinstance(module, nn.Linear)]
+        self._hidden = dense[:-1]
+        if not self._hidden:
+            raise WorkloadError("pre-training needs a hidden dense layer")
+        self._seed = seed
+        self.losses: list[torch.Tensor] = []
+        """Mean squared error of each layer's last step."""
+
+    def __call__(self) -> int:
+        """Train all layers; the steps done. Leaves the feed at its first batch."""
+        self.losses = []
+        for index in self._hidden:
+            self._batches.restart()
+            self.losses.append(self._train(index))
+        self._batches.restart()
+        return self._steps * len(self._hidden)
+
+    def _train(self, index: int) -> torch.Tensor:
+        below, layer = self._network[:index], self._network[index]
+        encoder = self._network[index : index + 2]  # the dense layer and its activation
+        assert isinstance(layer, nn.Linear)
+        decoder = nn.Linear(layer.out_features, layer.in_features, device=layer.weight.device)
+        generator = torch.Generator().manual_seed(self._seed + index)
+        with torch.no_grad():
+            start = torch.empty(decoder.weight.shape)
+            nn.init.xavier_uniform_(start, generator=generator)
+            decoder.weight.copy_(start)
+            nn.init.zeros_(decoder.bias)
+        optimizer = torch.optim.Adam([*layer.parameters(), *decoder.parameters()], lr=self._plan.learning_rate)
+        loss = torch.zeros(())
+        for _ in range(self._steps):
+            images, _ = self._batches.draw()
+            with torch.no_grad():
+                given = below(images)
+            optimizer.zero_grad(set_to_none=True)
+            loss = mse_loss(decoder(encoder(given)), given)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        layer.zero_grad(set_to_none=True)
+        return loss.detach()
+
 
 EVALUATION_BATCH = 500
 

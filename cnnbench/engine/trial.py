@@ -17,13 +17,12 @@ from pathlib import Path
 import torch
 
 from cnnbench.devices import backend, telemetry
-from cnnbench.engine import canary, lower_bounds, memory, precision, tensorboard, user_workload
-from cnnbench.engine.build import apply_settings, build
-from cnnbench.engine.distributed.ddp import DdpTraining, measure_allreduce
-from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
+from cnnbench.engine import canary, compute_mode, lower_bounds, process, tensorboard
+from cnnbench.engine.build import apply_settings, build, load_workload_file, verify_counts
+from cnnbench.engine.distributed.group import SINGLE, DdpTraining, ProcessGroup, measure_allreduce
 from cnnbench.engine.energy import idle_energy, steps_energy
 from cnnbench.engine.outcome import classify, finite_losses
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.timed_region import steps_per_block, time_region
 from cnnbench.engine.timing import NANO, warm_up
 from cnnbench.engine.training import NetworkStep, TimedStep, Training
@@ -74,7 +73,7 @@ def measure_trial(
     """
     job, group = worker_input.job, SINGLE
     phases = _Phases(worker_input.spawn_monotonic_ns, started_ns, worker_input.launcher_ns)
-    user_workload.load(worker_input)
+    load_workload_file(worker_input)
     phases.end("import")
     if join is not None:
         progress.phase("join")
@@ -98,9 +97,9 @@ def measure_trial(
 
     progress.phase("canary")
     canary_result = canary.run(canary.TorchProbe(attached.device, attached.synchronize))
-    errors = precision.verify(attached.device, job.precision)
+    errors = compute_mode.measure_rounding(attached.device, job.precision)
     settings |= {name: f"{value:.2e}" for name, value in errors.items()}
-    settings |= user_workload.verify(job, timed)
+    settings |= verify_counts(job, timed)
     phases.end("canary")
 
     progress.phase("warm-up")
@@ -112,7 +111,7 @@ def measure_trial(
 
     idle = idle_energy(worker_input, progress)
     attached.reset_peaks()
-    mark = memory.reset_host_peak()
+    mark = process.reset_host_peak()
     before, usage = telemetry.sample(worker_input.device_uuid), _Usage.read()
     losses: list[torch.Tensor] = []
     group.barrier()
@@ -120,7 +119,7 @@ def measure_trial(
     group.barrier()
     spent, after = _Usage.read(), telemetry.sample(worker_input.device_uuid)
     allocated, reserved = attached.peaks()
-    host_peak = memory.host_peak_bytes()
+    host_peak = process.host_peak_bytes()
     images, final_loss, weights = timed.images_drawn, timed.loss(), group.weights_digest(timed)
     steps = len(timing.epoch_seconds) * steps_per_block(job)
 

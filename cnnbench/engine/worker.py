@@ -17,8 +17,12 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
 
-from cnnbench.engine.process import exit_with_parent, run_typed, write_outcome_and_exit  # noqa: E402
-from cnnbench.engine.progress import ProgressWriter  # noqa: E402
+from cnnbench.engine.process import (  # noqa: E402
+    ProgressWriter,
+    exit_with_parent,
+    run_typed,
+    write_outcome_and_exit,
+)
 from cnnbench.schema import Outcome, WorkerInput  # noqa: E402
 
 if TYPE_CHECKING:
@@ -32,7 +36,7 @@ def run(worker_input: WorkerInput, progress: ProgressWriter) -> Outcome:
         return outcome
     progress.phase("looking for the size that fits")
     try:  # here, where the failed attempt's frames and their tensors are gone
-        from cnnbench.engine.oom import make_oom_hint
+        from cnnbench.engine.outcome import make_oom_hint
 
         return outcome.model_copy(update={"message": f"{outcome.message}; {make_oom_hint(worker_input)}"})
     except Exception:  # noqa: BLE001  no memory even for that: the outcome is returned as it is

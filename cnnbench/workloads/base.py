@@ -73,7 +73,7 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a network of torch modules declares; `engine.user_workload` checks it against torch before anything is timed.
+    """What a network of torch modules declares; `engine.build` checks it against torch before anything is timed.
 
     One multiply-accumulate is 2 FLOPs, and only convolutions and matrix products count (see `flops`).
     """

@@ -15,8 +15,7 @@ from cnnbench.errors import UsageError, WorkloadError
 from cnnbench.schema import WorkloadFacts
 from cnnbench.workloads import flops, gemm, mlp, mnist_cnn, vgg16
 from cnnbench.workloads.base import Counts, Workload
-from cnnbench.workloads.user_files import WorkloadFile, is_file, load
-from cnnbench.workloads.validation import find_problems
+from cnnbench.workloads.user_files import WorkloadFile, find_problems, is_file, load
 
 GROUP = "cnnbench.workloads"
 _BUILT_IN: tuple[Workload, ...] = (

@@ -24,7 +24,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cnnbench.engine.distributed.rank import ENVELOPE_FILE, OUTCOME_FILE, OUTCOMES_FILE, PROGRESS_PIPE
 from cnnbench.engine.distributed.reduce import reduce_outcomes
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter
 from cnnbench.schema import RENDEZVOUS_DONE, Job, Outcome, Rendezvous, WorkerInput
 
 WORKER = ("-m", "cnnbench.engine.worker")

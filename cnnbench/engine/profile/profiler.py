@@ -1,11 +1,17 @@
 """One profile from attach to answer: the step built as for a measurement, timed plainly, run under the profiler,
 and timed plainly again.
 
-Every time here is for reading a profile and none for a table of speeds: there is no canary and no gate.
+Every time here is for reading a profile and none for a table of speeds: there is no canary and no gate. Marks around the parts
+of a step are there while a profile is taken and gone afterwards: the measured step has none. They are set on the objects that
+the step calls, not in its code. The native kernels are called past torch, which is why its profiler does not see them; while a
+profile is taken each call has its own name.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +19,103 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function, supported_activities
 
 from cnnbench.devices import Attached, backend
-from cnnbench.engine import tuned, user_workload
-from cnnbench.engine.build import apply_settings, build
-from cnnbench.engine.profile.annotations import annotate_step
+from cnnbench.engine import tuned
+from cnnbench.engine.build import apply_settings, build, load_workload_file
+from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.profile.breakdown import (
     ALL_STEPS,
     ANNOTATION,
+    NATIVE,
     STEP,
     HostSpan,
     Interval,
     break_down_device,
     break_down_host,
 )
-from cnnbench.engine.profile.operator_groups import NATIVE
-from cnnbench.engine.progress import ProgressWriter
 from cnnbench.engine.timing import disable_gc, time_blocks, warm_up
-from cnnbench.engine.training import TimedStep, Training
+from cnnbench.engine.training import Inference, TimedStep, Training
+from cnnbench.engine.tuned.native_training import NativeStep, NativeTraining
 from cnnbench.errors import DataError
-from cnnbench.profile_model import Breakdown, Profile, ProfileRequest
+from cnnbench.profile_model import Breakdown, Profile, ProfileRequest, StepPhase
 from cnnbench.schema import Outcome, WorkerInput
+
+
+@contextlib.contextmanager
+def annotate_step(timed: TimedStep) -> Iterator[None]:
+    """The step's phases and native kernels stand in a profile by name; all is as it was afterwards."""
+    with contextlib.ExitStack() as stack:
+        for owner, attribute, phase in _find_phase_calls(timed):
+            stack.enter_context(_annotate_method(owner, attribute, f"{ANNOTATION}{phase}"))
+        if isinstance(timed, NativeTraining):
+            assert timed._native is not None
+            for owner, attribute, name in _find_kernel_calls(timed._native):
+                stack.enter_context(_annotate_method(owner, attribute, f"{NATIVE}{name}"))
+        yield
+
+
+def _find_phase_calls(timed: TimedStep) -> list[tuple[Any, str, StepPhase]]:
+    """What the step calls, and the phase that is."""
+    if isinstance(timed, Inference):
+        return [(timed._training._batches, "draw", "draw"), (timed.compute_mode, "logits", "forward")]
+    if not isinstance(timed, Training):
+        return []
+    places: list[tuple[Any, str, StepPhase]] = [(timed._batches, "draw", "draw")]
+    if isinstance(timed, NativeTraining):
+        step = timed._native
+        assert step is not None
+        update: list[tuple[Any, str, StepPhase]] = [(step._update, "step", "optimiser")]
+        return [
+            *places,
+            (step, "forward", "forward"),
+            (step, "loss", "forward"),
+            (step, "backward", "backward"),
+            *update,
+        ]
+    return [
+        *places,
+        (timed.compute_mode, "loss", "forward"),
+        (timed.compute_mode, "logits", "forward"),
+        (timed.compute_mode, "update", "backward"),
+        (timed._optimizer, "step", "optimiser"),
+        (timed._optimizer, "zero_grad", "optimiser"),
+    ]
+
+
+def _find_kernel_calls(step: NativeStep) -> list[tuple[Any, str, str]]:
+    """Wherever the step keeps a kernel, with its name: in the library's object, and in layers that took theirs from it."""
+    names = {id(each): name for name, each in vars(step._kernels).items() if callable(each)}
+    owners = (step._kernels, step, step._update, *step.convolutions, *step.dense)
+    return [
+        (owner, attribute, names[id(each)])
+        for owner in owners
+        for attribute, each in vars(owner).items()
+        if id(each) in names
+    ]
+
+
+@contextlib.contextmanager
+def _annotate_method(owner: Any, attribute: str, name: str) -> Iterator[None]:
+    """The owner's method stands under this name; whether it was the object's own or its class's, it is so again."""
+    own = vars(owner).get(attribute)
+    setattr(owner, attribute, _annotate_call(getattr(owner, attribute), name))
+    try:
+        yield
+    finally:
+        if own is None:
+            delattr(owner, attribute)
+        else:
+            setattr(owner, attribute, own)
+
+
+def _annotate_call(call: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def recorded(*arguments: Any, **named: Any) -> Any:
+        with record_function(name):
+            return call(*arguments, **named)
+
+    with contextlib.suppress(AttributeError):  # a C function has no name to take over
+        functools.update_wrapper(recorded, call)
+    return recorded
+
 
 ACTIVITIES = {"cuda": ProfilerActivity.CUDA, "xpu": ProfilerActivity.XPU}
 """By the kind of device attached (ROCm is torch's cuda); torch's profiler sees no others."""
@@ -47,7 +131,7 @@ def profile_job(worker_input: WorkerInput, progress: ProgressWriter, request: Pr
     `block_steps` steps of the job are profiled after `warmup_steps`. Raises what the work raises; see engine.process.
     """
     job = worker_input.job
-    user_workload.load(worker_input)
+    load_workload_file(worker_input)
     attached = backend(job.device).attach(threads=job.threads)
     apply_settings(job, attached)
     timed = build(

@@ -8,8 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cnnbench.engine.process import exit_with_parent, run_typed, write_outcome_and_exit
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter, exit_with_parent, run_typed, write_outcome_and_exit
 from cnnbench.profile_model import ProfileRequest
 from cnnbench.schema import Outcome, WorkerInput
 

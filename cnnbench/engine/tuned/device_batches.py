@@ -1,12 +1,15 @@
-"""Batches put together on the device by operators alone, so that putting them together can be recorded with the step.
+"""What a recorded step reads: batches and learning rates put together on the device by operators alone.
 
 Images, labels, the epoch's order and the number of images handed out lie on the device. Where in the order the next batch
 begins follows from that number, which a replay raises by itself, so nothing has to be told to it. The host only knows how
 many steps it has asked for: where an epoch ends it draws the next order, with the reference's own generator, so that both
-train on the same batches, and queues its copy.
+train on the same batches, and queues its copy. A learning rate that the host sets would be recorded as the number it was: the
+recording reads a table instead, and which of its places is next is another number that a replay raises.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
@@ -135,3 +138,34 @@ def upload(target: torch.Tensor, values: torch.Tensor) -> None:
     """Queue a copy from the host and wait for nothing: from pinned memory, which torch keeps until the copy is done."""
     pinned = values.pin_memory() if target.device.type == "cuda" else values
     target.copy_(pinned, non_blocking=True)
+
+
+class LrTable:
+    """A rate for each of `steps` steps, all the same at first; float32."""
+
+    def __init__(self, steps: int, rate: float, device: torch.device) -> None:
+        self._table = torch.full((steps,), rate, device=device)
+        self._done = torch.zeros((), dtype=torch.int64, device=device)
+
+    def write(self, rates: Sequence[float]) -> None:
+        """Put these in place of those of before: the recording holds the table's address.
+
+        Raises WorkloadError for another number.
+        """
+        if len(rates) != len(self._table):
+            raise WorkloadError(f"{len(rates)} rates for a recording of {len(self._table)} steps")
+        self._table.copy_(torch.tensor(rates, dtype=torch.float32))
+
+    def fill(self, rate: float) -> None:
+        """The same rate for every step."""
+        self._table.fill_(rate)
+
+    def restart(self) -> None:
+        """The first step is next."""
+        self._done.zero_()
+
+    def take(self, steps: int) -> tuple[torch.Tensor, ...]:
+        """The next steps' rates, a tensor of no dimension each, by operators alone: after the last its rate goes on."""
+        at = torch.arange(steps, device=self._table.device).add_(self._done).clamp_(max=len(self._table) - 1)
+        self._done.add_(steps)
+        return self._table.index_select(0, at).unbind()

@@ -21,9 +21,8 @@ from cnnbench.devices.cuda_graphs import Work
 from cnnbench.engine.batches import BatchSource
 from cnnbench.engine.optim import make_recordable_optimizer
 from cnnbench.engine.training import EVALUATION_BATCH, Training
-from cnnbench.engine.tuned.device_batches import DeviceBatches, make_device_batches, upload, write_digits
+from cnnbench.engine.tuned.device_batches import DeviceBatches, LrTable, make_device_batches, upload, write_digits
 from cnnbench.engine.tuned.fused import reorder_layers
-from cnnbench.engine.tuned.lr_table import LrTable
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload

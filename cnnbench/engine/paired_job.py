@@ -1,22 +1,76 @@
-"""Real extra work for `selftest`: a share of the step, run once more inside the timed region. Never a sleep.
+"""One job of a paired measurement inside an arm's worker: built, given its turns, slowed down on request, and counted.
 
-For a network the work is a forward pass over part of a batch of digits, without gradients and with dropout off, so it
-draws no random numbers and trains nothing: losses and counters stay those of the job. For a product it is a product of
-part of the rows. The amount is in batches (or in whole products): 0.25 is a quarter of one.
+What an arm did is counted and digested outside all timing, so that two arms can be compared for equal work. The injected
+slowdown of `check calibrate` is real extra work, a share of the step run once more inside the timed region, and never a sleep:
+for a network a forward pass over part of a batch of digits, without gradients and with dropout off, so it draws no random
+numbers and trains nothing; for a product a product of part of the rows. Its amount is in batches (or in whole products).
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
+import math
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
 
+from cnnbench import workloads
 from cnnbench.engine.timing import NanosecondClock
-from cnnbench.engine.training import GemmStep, NetworkStep, TimedStep
-from cnnbench.errors import WorkloadError
+from cnnbench.engine.training import GemmStep, NetworkStep, TimedStep, Training
+from cnnbench.errors import DivergedError, WorkloadError
+from cnnbench.paired_protocol import WorkDone
+from cnnbench.schema import Job
+
+FIRST_LOSSES = 5
+
+
+def first_losses(timed: TimedStep) -> tuple[float, ...] | None:
+    """Losses of the first steps with dropout off, state put back after; None where there is no loss. Raises DivergedError."""
+    if not isinstance(timed, NetworkStep):
+        return None
+    timed.reset()
+    timed.disable_dropout()
+    losses: list[float] = []
+    for _ in range(FIRST_LOSSES):
+        timed.step()
+        loss = timed.loss()
+        if loss is None or not math.isfinite(loss):
+            raise DivergedError(f"the loss is {loss} after {len(losses) + 1} steps")
+        losses.append(loss)
+    timed.reset()
+    return tuple(losses)
+
+
+def count_work(job: Job, timed: TimedStep, steps: int, losses: tuple[float, ...] | None, minor_faults: int) -> WorkDone:
+    """The counters after `steps` steps. Winds the feed back and draws its batches once more, for their digest."""
+    images, final_loss = timed.images_drawn, timed.loss()
+    finite = final_loss is not None and math.isfinite(final_loss)
+    networked, training = isinstance(timed, NetworkStep), isinstance(timed, Training)
+    return WorkDone(
+        images=images,
+        batches=images // job.batch_size if networked else 0,
+        order_digest=_digest_order(timed, steps) if isinstance(timed, NetworkStep) else "",
+        parameters=timed.parameters if isinstance(timed, NetworkStep) else 0,
+        flops=steps * workloads.flops_per_step(job),
+        optimizer_steps=steps if training else 0,
+        precision=job.precision,
+        first_losses=losses,
+        final_loss=final_loss if finite else None,
+        minor_faults=minor_faults,
+    )
+
+
+def _digest_order(training: NetworkStep, steps: int) -> str:
+    training.reset()
+    hashed = hashlib.sha256()
+    for _ in range(steps):
+        _, labels = training.draw()
+        hashed.update(labels.cpu().numpy().tobytes())
+    return hashed.hexdigest()
+
 
 MAX_AMOUNT = 100.0
 MAX_TRIES = 6
