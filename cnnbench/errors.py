@@ -86,3 +86,15 @@ class UnsupportedError(CnnbenchError):
 
 class DivergedError(CnnbenchError):
     """The loss became NaN or did not fall; recorded as `diverged`."""
+
+
+def summarize_error(error: BaseException) -> str:
+    """An error as a reason in one line, its type first."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)  # whose own text names the file once more
+    return f"{type(error).__name__}: {next(iter(text.strip().splitlines()), 'no reason given')[:300]}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is what torch's or the allocators' own words call out of memory."""
+    words = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+    return isinstance(error, MemoryError) or any(each in str(error).lower() for each in words)

@@ -93,7 +93,7 @@ def test_channels_last_is_the_same_mathematics() -> None:
 def test_the_format_is_the_labels(name: str, format_: str) -> None:
     run = training(precision=name)
     images, _ = run.draw()
-    assert run.compute_mode.effective_format(images) == f"torch.{format_}"
+    assert str(run.compute_mode.logits(images).dtype) == f"torch.{format_}"
     assert {parameter.dtype for parameter in run.network.parameters()} == {torch.float32}
 
 

@@ -44,7 +44,7 @@ APART = {
     "data": {"workloads", "units"},
     "devices": {"data", "workloads", "units"},
     "validity": {"store"},
-    "plan": {"data", "devices", "validity", "store"},
+    "plan": {"data", "validity", "store"},
     "merge": {"units", "workloads", "data", "devices", "machine", "validity", "plan"},
     "engine": {"machine", "validity", "plan", "store", "merge"},
     "runner": {"engine", "data"},

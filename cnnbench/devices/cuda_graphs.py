@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cnnbench.errors import UnsupportedError
+from cnnbench.errors import UnsupportedError, is_out_of_memory, summarize_error
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +93,7 @@ class CudaRecorder:
         except Exception as error:
             self._replace_generator_state()
             cause = failures[0] if failures else error
-            if "out of memory" in str(cause).lower():
+            if is_out_of_memory(cause):
                 raise cause from None
             raise RecordingError(f"the step could not be recorded: {summarize_error(cause)}") from error
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
@@ -128,9 +128,3 @@ def _search_algorithms() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.benchmark = before
-
-
-def summarize_error(error: BaseException) -> str:
-    """An error as a reason in one line."""
-    line = next(iter(str(error).strip().splitlines()), "no reason given")
-    return f"{type(error).__name__}: {line[:300]}"

@@ -15,10 +15,11 @@ import torch
 
 from cnnbench import data, workloads
 from cnnbench.data import Dataset
-from cnnbench.devices import Attached
+from cnnbench.devices import Attached, backend
 from cnnbench.engine import compute_mode, tuned
 from cnnbench.engine.distributed.group import SINGLE, DdpTraining, ProcessGroup
-from cnnbench.engine.training import GemmStep, Inference, NetworkStep, TimedStep, Training
+from cnnbench.engine.process import SILENT, ProgressWriter
+from cnnbench.engine.training import GemmStep, Inference, TimedStep, Training
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job, WorkerInput
 from cnnbench.workloads import Counts, Workload, recipes
@@ -41,7 +42,7 @@ def verify_counts(job: Job, timed: TimedStep) -> dict[str, str]:
 
     Nothing to do for cnnbench's own, whose tests do it. Raises WorkloadError with every figure that differs.
     """
-    if workloads.is_built_in(job.workload) or not isinstance(timed, NetworkStep):
+    if workloads.is_built_in(job.workload) or not isinstance(timed, Training):
         return {}
     workload = workloads.get(job.workload)
     if wrong := find_mismatches(workload, count_copied_network(timed.network, workload.input_shape, workload.classes)):
@@ -78,20 +79,23 @@ def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
     }
 
 
-def _do_nothing(name: str) -> None:
-    """Nobody listens."""
+def set_up(job: Job, data_dir: str | None, progress: ProgressWriter = SILENT) -> tuple[Attached, TimedStep]:
+    """The job's device, attached in this process with the job's settings, and the job's step. Raises what `build` raises."""
+    attached = backend(job.device).attach(threads=job.threads)
+    apply_settings(job, attached)
+    return attached, build(job, data_dir, attached, progress=progress)
 
 
 def build(
     job: Job,
-    data_dir: Path | None,
+    data_dir: str | None,
     attached: Attached,
     *,
     group: ProcessGroup = SINGLE,
-    begin: Callable[[str], None] = _do_nothing,
-    end: Callable[[str], None] = _do_nothing,
+    progress: ProgressWriter = SILENT,
+    end: Callable[[str], None] = lambda phase: None,
 ) -> TimedStep:
-    """The job's step, ready; `begin` and `end` are told of the phases `data`, `build`, `compile`.
+    """The job's step, ready; `progress` and `end` are told of the phases `data`, `build`, `compile`.
 
     Raises WorkloadError, DataError, and UnsupportedError for what the device or its compiler cannot do.
     """
@@ -105,19 +109,19 @@ def build(
         attached.synchronize()
         end("build")
         return products
-    begin("data")
+    progress.phase("data")
     dataset = None
     if workload.dataset == "mnist":
         if job.data == "random" or job.split is None:
             raise WorkloadError(f"{workload.name} trains on mnist or synthetic digits and needs a split")
-        dataset = data.load(job.data, job.split, data_dir)
+        dataset = data.load(job.data, job.split, None if data_dir is None else Path(data_dir))
     end("data")
-    begin("build")
+    progress.phase("build")
     network = _network(job, workload, dataset, attached.device, group)
     attached.synchronize()
     end("build")
     if job.execution == "compiled":
-        begin("compile")
+        progress.phase("compile")
         network.compile()
         attached.synchronize()
         end("compile")
@@ -126,7 +130,7 @@ def build(
 
 def _network(
     job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, group: ProcessGroup
-) -> NetworkStep:
+) -> Training:
     if job.world > 1:
         return DdpTraining(job, workload, dataset, device, group)
     if job.division != "reference":

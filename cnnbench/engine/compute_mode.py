@@ -12,7 +12,8 @@ float64: TF32 and bfloat16 keep 10 and 7 bits of fraction, float32 23, so their 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, cross_entropy
 
-from cnnbench.errors import UnsupportedError
+from cnnbench.errors import UnsupportedError, is_out_of_memory, summarize_error
 from cnnbench.schema import Job, Precision
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -82,8 +83,28 @@ def _error(got: torch.Tensor, exact: torch.Tensor) -> float:
     return float((got.cpu().double() - exact).abs().max() / exact.abs().max())
 
 
+PLAIN_MODE: dict[str, Any] = {name: Job.model_fields[name].default for name in ("division", "execution", "layout")}
+"""How the reference computes a step: eager, channels first. Every other mode is declared by its difference from this one."""
 INITIAL_LOSS_SCALE = 2.0**16
 """torch's own default for the first loss scale."""
+
+
+def release_memory() -> None:
+    """Give memory that nothing holds back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def explain_compiler_failure() -> Iterator[None]:
+    """Raise UnsupportedError for whatever a compiler fails with, but for memory: a reason, never a crash of the run."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise UnsupportedError(f"torch.compile failed: {summarize_error(error)}") from error
 
 
 class ComputeMode:
@@ -141,23 +162,10 @@ class ComputeMode:
         The update is left to the optimiser's own kernels: forward and backward are what is compiled.
         """
         forward = torch.compile(self.network)
-        try:
+        with explain_compiler_failure(), contextlib.nullcontext() if training else torch.inference_mode():
+            with self.autocast():
+                loss = cross_entropy(forward(images), labels) if training else forward(images)
             if training:
-                with self.autocast():
-                    loss = cross_entropy(forward(images), labels)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 self.network.zero_grad(set_to_none=True)
-            else:
-                with torch.inference_mode(), self.autocast():
-                    forward(images)
-        except Exception as error:  # any compiler's failure is a reason, never a crash of the run
-            if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-                raise
-            reason = next(iter(str(error).strip().splitlines()), "no reason given")
-            raise UnsupportedError(f"torch.compile failed: {type(error).__name__}: {reason[:300]}") from error
         self._forward = forward
-
-    def effective_format(self, images: torch.Tensor) -> str:
-        """The number format the network's products really came out in, such as `torch.bfloat16`."""
-        with torch.no_grad(), self.autocast():
-            return str(self.network(images[:1]).dtype)

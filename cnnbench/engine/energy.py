@@ -9,7 +9,7 @@ from cnnbench.devices.plausibility import energy_between
 from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
 from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.timing import NANO
-from cnnbench.engine.training import TimedStep, Training
+from cnnbench.engine.training import TimedStep
 from cnnbench.schema import PACKAGE_COUNTER, Energy, Job, Telemetry, WorkerInput
 
 ENERGY_WINDOW_SECONDS = 10.0
@@ -57,11 +57,7 @@ def steps_energy(
     first = _counter(telemetry.sample(uuid))
     start, steps = time.monotonic_ns(), 0
     while group.broadcast_flag((time.monotonic_ns() - start) * NANO < ENERGY_WINDOW_SECONDS):
-        if isinstance(timed, Training):
-            timed.steps(job.block_steps)
-        else:
-            for _ in range(job.block_steps):
-                timed.step()
+        timed.steps(job.block_steps)
         group.synchronizer(attached)()
         steps += job.block_steps
     seconds = (time.monotonic_ns() - start) * NANO

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import math
 from collections.abc import Sequence
-from pathlib import Path
-
-import torch
 
 from cnnbench import units, workloads
-from cnnbench.devices import backend
-from cnnbench.engine import compute_mode
-from cnnbench.engine.build import apply_settings, build
+from cnnbench.engine.build import set_up
+from cnnbench.engine.compute_mode import PLAIN_MODE, find_mislabelling, release_memory
 from cnnbench.schema import Evaluation, Job, Outcome, Trial, WorkerInput
 
 RANDOM_LOSS_BAND = 0.25
@@ -31,28 +26,21 @@ def classify(job: Job, trial: Trial, first: list[float], final: float | None, er
     """Typed verdict on a finished trial; its raw times are kept whatever the verdict."""
     if trial.canary is not None and not trial.canary.passed:
         return Outcome(status="invalid", message=f"sync canary: {trial.canary.reason}", trial=trial)
-    if (wrong := compute_mode.find_mislabelling(job.precision, errors)) is not None:
+    if (wrong := find_mislabelling(job.precision, errors)) is not None:
         return Outcome(status="invalid", message=wrong, trial=trial)
     if final is not None and not math.isfinite(final):
         return Outcome(status="diverged", message=f"the loss is {final} after {trial.steps} steps", trial=trial)
-    if (
-        final is not None
-        and job.task == "training"
-        and (wrong := _find_learning_failure(job, trial, first, final)) is not None
-    ):
+    if (wrong := _find_learning_failure(job, trial, first, final)) is not None:
         return Outcome(status="diverged", message=wrong, trial=trial)
-    if (
-        job.clock == "accuracy"
-        and job.target is not None
-        and trial.test is not None
-        and trial.test.correct < job.target * trial.test.images
-    ):
-        return Outcome(status="missed", message=_describe_missed_target(job, job.target, trial.test), trial=trial)
+    if (missed := _describe_missed_target(job, trial.test)) is not None:
+        return Outcome(status="missed", message=missed, trial=trial)
     return Outcome(status="ok", trial=trial)
 
 
-def _find_learning_failure(job: Job, trial: Trial, first: list[float], final: float) -> str | None:
+def _find_learning_failure(job: Job, trial: Trial, first: list[float], final: float | None) -> str | None:
     """What the losses say against the training: random images begin near ln(classes), digits must be learned."""
+    if final is None or job.task != "training":
+        return None
     workload = workloads.get(job.workload)
     if workload.dataset == "random":
         guess = math.log(workload.classes)
@@ -64,9 +52,11 @@ def _find_learning_failure(job: Job, trial: Trial, first: list[float], final: fl
     return None
 
 
-def _describe_missed_target(job: Job, target: float, test: Evaluation) -> str:
-    share = units.percent(test.correct / test.images, 2)
-    return f"{share} after {test.after_steps:,} steps ({job.epochs} epochs, the limit); the target is {units.percent(target, 2)}"
+def _describe_missed_target(job: Job, test: Evaluation | None) -> str | None:
+    if job.clock != "accuracy" or job.target is None or test is None or test.correct >= job.target * test.images:
+        return None
+    share, target = units.percent(test.correct / test.images, 2), units.percent(job.target, 2)
+    return f"{share} after {test.after_steps:,} steps ({job.epochs} epochs, the limit); the target is {target}"
 
 
 def find_largest_fitting(worker_input: WorkerInput) -> int | None:
@@ -81,7 +71,8 @@ def find_largest_fitting(worker_input: WorkerInput) -> int | None:
         job = job.model_copy(update=alone)
     key = "batch_size" if job.size is None else "size"
     value = getattr(job, key) // 2
-    plain = "eager" if job.division == "reference" else "fused"  # what is compiled or recorded holds about as much
+    # What is compiled or recorded holds about as much.
+    plain = PLAIN_MODE["execution"] if job.division == PLAIN_MODE["division"] else "fused"
     while value >= 1:
         if _fits(job.model_copy(update={key: value, "execution": plain}), worker_input.data_dir):
             return int(value)
@@ -90,15 +81,10 @@ def find_largest_fitting(worker_input: WorkerInput) -> int | None:
 
 
 def _fits(job: Job, data_dir: str | None) -> bool:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release_memory()
     try:
-        attached = backend(job.device).attach(threads=job.threads)
-        apply_settings(job, attached)
-        timed = build(job, None if data_dir is None else Path(data_dir), attached)
-        timed.step()
-        timed.step()
+        attached, timed = set_up(job, data_dir)
+        timed.steps(2)
         attached.synchronize()
     except Exception:  # noqa: BLE001  whatever stops a step, this size is not one that fits
         return False

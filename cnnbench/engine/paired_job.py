@@ -14,22 +14,71 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import torch
 
 from cnnbench import workloads
-from cnnbench.engine.timing import NanosecondClock
-from cnnbench.engine.training import GemmStep, NetworkStep, TimedStep, Training
+from cnnbench.engine.build import set_up
+from cnnbench.engine.process import Usage
+from cnnbench.engine.timing import NanosecondClock, disable_gc, time_paired_turn, warm_up
+from cnnbench.engine.training import GemmStep, TimedStep, Training
 from cnnbench.errors import DivergedError, WorkloadError
-from cnnbench.paired_protocol import WorkDone
+from cnnbench.paired_protocol import Injection, Setup, WorkDone
 from cnnbench.schema import Job
 
 FIRST_LOSSES = 5
 
 
+class PairedJob:
+    """The job being measured in this process, from its build to the work it shows."""
+
+    def __init__(self, setup: Setup, number: int) -> None:
+        self._job = job = setup.jobs[number]
+        self._attached, self._timed = set_up(job, setup.data_dir)
+        self._first_losses = first_losses(self._timed)
+        amount = setup.again.get(number, 0.0)
+        self._step = self._add_injected_work(make_injected_work(self._timed, amount))
+        self._many = None if amount else self._timed.steps
+        warm_up(self._step, self._attached.synchronize, job.warmup_steps)
+        self._timed.reset()
+        self._attached.synchronize()
+        self._steps = 0
+        self._gc_disabled = ExitStack()
+        self._gc_disabled.enter_context(disable_gc())
+        self._before = Usage.read()
+
+    def _add_injected_work(self, injected: Callable[[], None]) -> Callable[[], None]:
+        step = self._timed.step
+
+        def both() -> None:
+            step()
+            injected()
+
+        return both
+
+    def turn(self, steps: int) -> tuple[float, ...]:
+        """Take a turn; seconds of each step, or their mean where steps are queued."""
+        each = self._attached.kind == "cpu"
+        seconds = time_paired_turn(self._step, self._attached.synchronize, steps, each_step=each, many=self._many)
+        self._steps += steps
+        return seconds
+
+    def calibrate_injection(self, slowdown: float) -> Injection:
+        """How much of the step must run again to make it longer by `slowdown`."""
+        amount, measured = calibrate_injection(self._timed, self._attached.synchronize, slowdown)
+        return Injection(again=amount, measured=measured)
+
+    def finish(self) -> WorkDone:
+        """The work done, and the end of this job."""
+        faults = Usage.read().minor_faults - self._before.minor_faults
+        self._gc_disabled.close()
+        return count_work(self._job, self._timed, self._steps, self._first_losses, faults)
+
+
 def first_losses(timed: TimedStep) -> tuple[float, ...] | None:
     """Losses of the first steps with dropout off, state put back after; None where there is no loss. Raises DivergedError."""
-    if not isinstance(timed, NetworkStep):
+    if not isinstance(timed, Training):
         return None
     timed.reset()
     timed.disable_dropout()
@@ -47,23 +96,21 @@ def first_losses(timed: TimedStep) -> tuple[float, ...] | None:
 def count_work(job: Job, timed: TimedStep, steps: int, losses: tuple[float, ...] | None, minor_faults: int) -> WorkDone:
     """The counters after `steps` steps. Winds the feed back and draws its batches once more, for their digest."""
     images, final_loss = timed.images_drawn, timed.loss()
-    finite = final_loss is not None and math.isfinite(final_loss)
-    networked, training = isinstance(timed, NetworkStep), isinstance(timed, Training)
     return WorkDone(
         images=images,
-        batches=images // job.batch_size if networked else 0,
-        order_digest=_digest_order(timed, steps) if isinstance(timed, NetworkStep) else "",
-        parameters=timed.parameters if isinstance(timed, NetworkStep) else 0,
+        batches=images // job.batch_size,
+        order_digest=_digest_order(timed, steps) if isinstance(timed, Training) else "",
+        parameters=timed.parameters,
         flops=steps * workloads.flops_per_step(job),
-        optimizer_steps=steps if training else 0,
+        optimizer_steps=steps if timed.trains else 0,
         precision=job.precision,
         first_losses=losses,
-        final_loss=final_loss if finite else None,
+        final_loss=final_loss if final_loss is not None and math.isfinite(final_loss) else None,
         minor_faults=minor_faults,
     )
 
 
-def _digest_order(training: NetworkStep, steps: int) -> str:
+def _digest_order(training: Training, steps: int) -> str:
     training.reset()
     hashed = hashlib.sha256()
     for _ in range(steps):
@@ -83,7 +130,7 @@ def make_injected_work(timed: TimedStep, amount: float) -> Callable[[], None]:
     """What each step runs besides, `amount` batches' worth; nothing for 0."""
     if amount <= 0:
         return lambda: None
-    if isinstance(timed, NetworkStep):
+    if isinstance(timed, Training):
         return _make_forward_passes(timed, amount)
     if isinstance(timed, GemmStep):
         return lambda: timed.repeat(amount)
@@ -126,7 +173,7 @@ def _measure_slowdown(
     return statistics.median(both) / statistics.median(alone) - 1.0
 
 
-def _make_forward_passes(training: NetworkStep, amount: float) -> Callable[[], None]:
+def _make_forward_passes(training: Training, amount: float) -> Callable[[], None]:
     images, _ = training.draw()
     training.reset()
     shared = {id(parameter): parameter for parameter in training.network.parameters()}

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from cnnbench.errors import DataError, DeviceError, DivergedError, UnsupportedError, WorkloadError
-from cnnbench.schema import Outcome, Status, WorkerInput
+from cnnbench.errors import DataError, DeviceError, DivergedError, UnsupportedError, WorkloadError, is_out_of_memory
+from cnnbench.schema import Memory, Outcome, Status, WorkerInput
 
 PARENT_CHECK_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -59,25 +59,23 @@ def run_typed(envelope: WorkerInput, measure: Callable[[], Outcome]) -> Outcome:
         if envelope.memory_limit_bytes is not None:
             resource.setrlimit(resource.RLIMIT_AS, (envelope.memory_limit_bytes, envelope.memory_limit_bytes))
         return measure()
-    except (UnsupportedError, DeviceError) as error:
-        return Outcome(status="unsupported", message=str(error))
-    except DivergedError as error:
-        return Outcome(status="diverged", message=str(error))
-    except (WorkloadError, DataError) as error:
-        return Outcome(status="crashed", message=f"{type(error).__name__}: {error}")
     except Exception as error:  # noqa: BLE001  the one broad door of the worker: what is unforeseen becomes a record
-        traceback.print_exc()
-        first = next(iter(str(error).splitlines()), "")[:500]  # some have no text, MemoryError among them
-        return Outcome(status=status_of(error), message=f"{type(error).__name__}: {first}".removesuffix(": "))
+        status, message = type_error(error)
+        return Outcome(status=status, message=message)
 
 
-def status_of(error: Exception) -> Status:
-    """Return `oom` for an error that torch's or the allocators' own words call out of memory, else `crashed`."""
-    text = str(error)
-    memory = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
-    if isinstance(error, MemoryError) or any(words in text.lower() for words in memory):
-        return "oom"
-    return "crashed"
+def type_error(error: Exception) -> tuple[Status, str]:
+    """Return the status that an error comes to and its message; of one that nobody foresaw print the traceback."""
+    match error:
+        case UnsupportedError() | DeviceError():
+            return "unsupported", str(error)
+        case DivergedError():
+            return "diverged", str(error)
+        case WorkloadError() | DataError():
+            return "crashed", f"{type(error).__name__}: {error}"
+    traceback.print_exc()
+    first = next(iter(str(error).splitlines()), "")[:500]  # some have no text, MemoryError among them
+    return "oom" if is_out_of_memory(error) else "crashed", f"{type(error).__name__}: {first}".removesuffix(": ")
 
 
 def write_outcome_and_exit(target: Path, outcome: Outcome, code: int = 0) -> NoReturn:
@@ -133,23 +131,35 @@ class ProgressWriter:
 
 
 @dataclass(frozen=True)
-class HostMark:
-    """Resident bytes when the mark was reset, and how the peak will be read."""
+class Usage:
+    """What this process has used since it began."""
 
-    before_bytes: int | None
-    method: str
+    minor_faults: int
+    """Page faults without I/O."""
+    cpu_seconds: float
+
+    @staticmethod
+    def read() -> Usage:
+        """Read both, in one system call."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return Usage(usage.ru_minflt, usage.ru_utime + usage.ru_stime)
 
 
-def reset_host_peak(proc: Path = Path("/proc/self")) -> HostMark:
-    """Begin a new high-water mark; where the kernel does not allow it, the mark is the process's whole life's."""
+def reset_host_peak(proc: Path = Path("/proc/self")) -> Memory:
+    """Begin a new high-water mark; where the kernel does not allow it, the mark is the process's whole life's.
+
+    The mark is VmHWM from /proc/self/status, reset through /proc/self/clear_refs. Not `ru_maxrss`: it is inherited through fork
+    and exec, so a small child of a large parent reports the parent's peak.
+    """
     before = _status_bytes("VmRSS", proc)
     if before is None:
-        return HostMark(None, f"n/a: no /proc/self/status on {sys.platform}")
+        return Memory(host_method=f"n/a: no /proc/self/status on {sys.platform}")
     try:
         (proc / "clear_refs").write_text("5")
     except OSError as error:
-        return HostMark(before, f"VmHWM of the whole process (reset refused: {error.strerror})")
-    return HostMark(before, "VmHWM, reset before the timed part")
+        why = f"VmHWM of the whole process (reset refused: {error.strerror})"
+        return Memory(host_before_bytes=before, host_method=why)
+    return Memory(host_before_bytes=before, host_method="VmHWM, reset before the timed part")
 
 
 def host_peak_bytes(proc: Path = Path("/proc/self")) -> int | None:
@@ -173,3 +183,7 @@ def _status_bytes(key: str, proc: Path) -> int | None:
     except (OSError, ValueError, IndexError):
         return None
     return None
+
+
+SILENT = ProgressWriter(None)
+"""Nobody reads."""

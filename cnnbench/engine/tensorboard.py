@@ -22,6 +22,7 @@ import torch
 
 from cnnbench import units, workloads
 from cnnbench.engine.training import TimedStep
+from cnnbench.errors import summarize_error
 from cnnbench.schema import TENSORBOARD_NOTE, Device, Evaluation, Job, Trial, WorkerInput
 
 Weights = Mapping[str, torch.Tensor]
@@ -219,6 +220,6 @@ def _compute_accuracy(evaluation: Evaluation | None) -> float | None:
 
 def _summarize_error(error: Exception) -> str:
     """The error in a line, without a path in it: ledgers are published."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    first = next(iter(text.strip().splitlines()), "")
-    return f"{type(error).__name__}: {first[:300]}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{type(error).__name__}: {error.strerror}"
+    return summarize_error(error)

@@ -6,15 +6,14 @@ A network that asks for it is pre-trained first, greedily, layer by layer, as th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from cnnbench.data import Dataset
-from cnnbench.engine.batches import FULL, Batch, BatchSource, RandomBatches, Shard, make_batches, to_tensors
-from cnnbench.engine.compute_mode import ComputeMode
+from cnnbench.engine.batches import FULL, Batch, BatchSource, Shard, make_batches, make_random_batches, to_tensors
+from cnnbench.engine.compute_mode import AUTOCAST_DTYPES, ComputeMode
 from cnnbench.engine.optim import make_optimizer, reset_state
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
@@ -75,44 +74,75 @@ class LayerwisePretraining:
 EVALUATION_BATCH = 500
 
 
-class TimedStep(Protocol):
-    """What the clocks time: a step, repeated."""
-
-    def step(self) -> None:
-        """One optimiser step (or one product); queued or done, never synchronised here."""
-        ...
-
-    def reset(self) -> None:
-        """Back to the state before the first step, so that warm-up leaves no trace in the result."""
-        ...
-
-    def loss(self) -> float | None:
-        """Loss of the last step; synchronises, so it is never called between start and stop."""
-        ...
-
-    @property
-    def images_drawn(self) -> int:
-        """Images handed out since the last reset."""
-        ...
+def steps_per_block(job: Job) -> int:
+    """Optimiser steps of one block: of an epoch under the job clock, between two looks under the accuracy clock."""
+    return {"steady": job.block_steps, "accuracy": job.evaluate_every}.get(job.clock, job.steps_per_epoch) or 0
 
 
-class Training:
-    """One network, its optimiser and its batches."""
+class TimedStep:
+    """What the clocks time: a step, repeated. What is said here holds for a step without a network."""
 
     steps_per_launch = 1
     """Steps that one launch can do, see `steps`."""
     runs_eagerly = True
     """Whether a step dispatches its operators one by one, so that counting them says something."""
+    trains = False
+    """Whether a step is an optimiser step."""
+
+    def __init__(self) -> None:
+        self.recorded_settings: dict[str, str] = {}
+        """What the record's settings should say of how this was built."""
+
+    def step(self) -> None:
+        """One optimiser step (or one product); queued or done, never synchronised here."""
+        raise NotImplementedError
+
+    def steps(self, count: int) -> None:
+        """`count` steps; a variant that can do several in one launch does."""
+        step = self.step
+        for _ in range(count):
+            step()
+
+    def reset(self) -> None:
+        """Back to the state before the first step, so that warm-up leaves no trace in the result."""
+
+    def loss(self) -> float | None:
+        """Loss of the last step; synchronises, so it is never called between start and stop."""
+        return None
+
+    def last_loss(self) -> torch.Tensor | None:
+        """The same as it lies on the device, for reading later: nothing waits for it."""
+        return None
+
+    @property
+    def images_drawn(self) -> int:
+        """Images handed out since the last reset."""
+        return 0
+
+    @property
+    def parameters(self) -> int:
+        """Trainable values."""
+        return 0
+
+    @property
+    def has_test_images(self) -> bool:
+        """Whether there is anything to be right about."""
+        return False
+
+
+class Training(TimedStep):
+    """One network, its optimiser and its batches."""
+
+    trains = True
 
     def __init__(
         self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, shard: Shard = FULL
     ) -> None:
+        super().__init__()
         _check_job(job, workload)
         self._job, self._device, self._seed, self._extra_forwards = job, device, job.seed, job.extra_forwards
         workload = workload.with_variant(job.pool, job.activation)
         self._workload, self._shard, self.dataset = workload, shard, dataset
-        self.recorded_settings: dict[str, str] = {}
-        """What the record's settings should say of how this was built."""
         network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
         self.compute_mode = ComputeMode(job, self._reorder(network), device)
         self.network = self.compute_mode.network
@@ -149,11 +179,13 @@ class Training:
         self._last_loss = loss
 
     def steps(self, count: int) -> None:
-        """`count` steps, each at its rate where there are rates to follow; a rung that can do several in one launch does."""
+        """`count` steps, each at its rate where there are rates to follow."""
+        if not self._lr_schedule:
+            super().steps(count)
+            return
         for _ in range(count):
-            if self._lr_schedule:
-                self.set_lr(self._lr_schedule[min(self._schedule_position, len(self._lr_schedule) - 1)])
-                self._schedule_position += 1
+            self.set_lr(self._lr_schedule[min(self._schedule_position, len(self._lr_schedule) - 1)])
+            self._schedule_position += 1
             self.step()
 
     def prepare(self) -> None:
@@ -197,15 +229,7 @@ class Training:
         """Where batches come from; a tuned rung may have another way to the same ones."""
         if dataset is not None:
             return make_batches(job, dataset, self._device, self._shard)
-        return RandomBatches(
-            workload.input_shape,
-            workload.classes,
-            self._device,
-            batch_size=job.batch_size,
-            layout=job.layout,
-            seed=job.seed,
-            shard=self._shard,
-        )
+        return make_random_batches(job, workload, self._device, self._shard)
 
     def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:
         """The update rule; a tuned rung may compute the same one otherwise."""
@@ -232,7 +256,7 @@ class Training:
     def compile(self) -> None:
         """Compile the network's forward and backward. Raises UnsupportedError where that fails."""
         images, labels = self._batches.draw()
-        self.compute_mode.compile(images, labels, training=True)
+        self.compute_mode.compile(images, labels, training=self.trains)
         self.reset()
 
     def loss(self) -> float | None:
@@ -287,20 +311,19 @@ class Training:
         return inputs[chosen], labels[chosen]
 
 
-class Inference:
+class Inference(Training):
     """One network and its batches, forward only: dropout off, no gradients."""
 
+    trains = False
+    has_test_images = False
+
     def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
-        self._training = Training(
-            job.model_copy(update={"optimizer": workload.default_optimizer}), workload, dataset, device
-        )
-        self.network, self.compute_mode = self._training.network, self._training.compute_mode
         self._last: Batch | None = None
-        self.reset()
+        super().__init__(job.model_copy(update={"optimizer": workload.default_optimizer}), workload, dataset, device)
 
     def step(self) -> None:
         """Draw, forward."""
-        images, labels = self._training.draw()
+        images, labels = self._batches.draw()
         with torch.inference_mode():
             self._last = self.compute_mode.logits(images), labels
 
@@ -309,49 +332,25 @@ class Inference:
 
     def reset(self) -> None:
         """The first batch again."""
-        self._training.reset()
+        super().reset()
         self.network.eval()
 
-    def compile(self) -> None:
-        """Compile the network's forward. Raises UnsupportedError where that fails."""
-        images, labels = self._training.draw()
-        self.compute_mode.compile(images, labels, training=False)
-        self.reset()
-
     def loss(self) -> float | None:
-        """Cross-entropy of the last batch, to hold two ways of computing it against each other."""
+        """Cross-entropy of the last batch, to compare two ways of computing it."""
         if self._last is None:
             return None
         logits, labels = self._last
         return float(cross_entropy(logits.float(), labels).item())
 
-    def draw(self) -> Batch:
-        """The next batch and nothing else."""
-        return self._training.draw()
 
-    @property
-    def images_drawn(self) -> int:
-        """Images the sampler handed out since the last reset."""
-        return self._training.images_drawn
-
-    @property
-    def parameters(self) -> int:
-        """Values of the network."""
-        return self._training.parameters
-
-
-NetworkStep = Training | Inference
-
-
-class GemmStep:
+class GemmStep(TimedStep):
     """The GEMM workload: one product of random square operands into a result that is there already."""
 
-    images_drawn = 0
-
     def __init__(self, job: Job, device: torch.device) -> None:
+        super().__init__()
         if job.size is None:
             raise WorkloadError("a gemm job needs a size, the side of its operands")
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.precision, torch.float32)
+        dtype = AUTOCAST_DTYPES.get(job.precision, torch.float32)
         generator = torch.Generator().manual_seed(job.seed)
         shape = (job.size, job.size)
         self._left = torch.randn(shape, generator=generator).to(device, dtype)
@@ -369,13 +368,6 @@ class GemmStep:
             self.step()
         if rows := round(part * len(self._left)):
             torch.mm(self._left[:rows], self._right, out=self._out[:rows])
-
-    def reset(self) -> None:
-        """A product leaves nothing behind."""
-
-    def loss(self) -> float | None:
-        """A product has none."""
-        return None
 
 
 def _check_job(job: Job, workload: Workload) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from cnnbench.devices import list_kinds
 from cnnbench.schema import (
     SPLIT_IMAGES,
     Activation,
@@ -46,7 +47,6 @@ EVERY = "all"
 """For `world` as many ranks as there are devices of the kind, or cores."""
 DataChoice = Literal["auto", "mnist", "synthetic"]
 ANY, GPU = "any", "gpu"
-KINDS: tuple[DeviceKind, ...] = get_args(DeviceKind)
 MAX_IMAGES = max(SPLIT_IMAGES.values())
 TEST_IMAGES = 10_000
 MAX_COMBINATIONS = 10_000
@@ -177,13 +177,14 @@ def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]
         return {ANY: values}, problems
     if not key.axis:
         return {}, [f"{name} takes one value, the same on every device"]
+    where = (*list_kinds(), GPU)
     if not value:
-        return {}, [f"{name} is an empty table; give a value for {', '.join((*KINDS, GPU))}"]
+        return {}, [f"{name} is an empty table; give a value for {', '.join(where)}"]
     choices: dict[str, tuple[Scalar, ...]] = {}
     problems = []
     for kind, inner in value.items():
-        if kind not in (*KINDS, GPU):
-            known = ", ".join((*KINDS, GPU))
+        if kind not in where:
+            known = ", ".join(where)
             problems.append(f"{name}.{format_value(kind, bare=True)} is not a device kind; choose from {known}")
             continue
         choices[kind], more = _read_values(f"{name}.{kind}", key, inner)

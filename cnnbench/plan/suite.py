@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import workloads
+from cnnbench.devices import list_kinds
 from cnnbench.errors import SuiteError, WorkloadError
 from cnnbench.plan import constraints, job_keys
 from cnnbench.plan.job_keys import (
     ANY,
     FROM_ELSEWHERE,
     KEYS,
-    KINDS,
     Choices,
     Combination,
     Key,
@@ -64,7 +64,9 @@ class JobSpec:
         workload = workloads.get(self.workload)
         if workload.kind == "gemm" or workload.dataset == "random":
             return ()
-        return tuple(dict.fromkeys(str(value) for kind in KINDS for value in self._values("data", kind, workload)))
+        return tuple(
+            dict.fromkeys(str(value) for kind in list_kinds() for value in self._values("data", kind, workload))
+        )
 
     def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
         """Every combination of the values that hold on a device kind, each once.
@@ -273,7 +275,7 @@ def _read_keys(
 
 def _contradictions(spec: JobSpec) -> list[str]:
     found: list[str] = []
-    for kind in KINDS:
+    for kind in list_kinds():
         if (count := spec.count(kind)) > job_keys.MAX_COMBINATIONS:
             return [f"{count:,} combinations on {kind}; a job may unfold into {job_keys.MAX_COMBINATIONS:,} at most"]
         for combination in spec.combinations(kind):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from cnnbench.schema.base import Frozen
 
-DeviceKind = Literal["cpu", "cuda", "rocm", "mps", "xpu"]
+DeviceKind = str
+"""`cpu`, `cuda`, `rocm`, `mps`, `xpu`, or what another file of `devices/vendors/` declares."""
 
 
 class Device(Frozen):

@@ -7,7 +7,8 @@ from __future__ import annotations
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
 from cnnbench.workloads import flops
-from cnnbench.workloads.base import DEFAULT_INIT, Band, Counts, Workload
+from cnnbench.workloads.base import DEFAULT_INIT, Band, Workload
+from cnnbench.workloads.flops import Counts
 from cnnbench.workloads.registry import (
     add_file,
     collect_header_facts,

@@ -11,7 +11,7 @@ from math import prod
 
 from cnnbench.errors import WorkloadError
 from cnnbench.workloads import flops
-from cnnbench.workloads.base import Counts, Workload
+from cnnbench.workloads.base import Workload
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def explain(workload: Workload) -> Explanation:
     return Explanation(workload, tuple(rows), _pretraining(workload))
 
 
-def _explain_declared(workload: Workload, counts: Counts) -> ExplainedLayer:
+def _explain_declared(workload: Workload, counts: flops.Counts) -> ExplainedLayer:
     """A network of torch modules in one row: what it declares of itself, biases among the weights."""
     return ExplainedLayer(
         label="torch modules, as declared",

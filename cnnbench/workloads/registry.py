@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cnnbench.errors import UsageError, WorkloadError
 from cnnbench.schema import WorkloadFacts
-from cnnbench.workloads import flops, gemm, mlp, mnist_cnn, vgg16
-from cnnbench.workloads.base import Counts, Workload
+from cnnbench.workloads import gemm, mlp, mnist_cnn, vgg16
+from cnnbench.workloads.base import Workload
+from cnnbench.workloads.flops import Counts
 from cnnbench.workloads.user_files import WorkloadFile, find_problems, is_file, load
 
 GROUP = "cnnbench.workloads"
@@ -131,20 +132,10 @@ def collect_header_facts(used: Iterable[str]) -> dict[str, WorkloadFacts]:
     found: dict[str, WorkloadFacts] = {}
     for name in sorted({name for name in used if not is_built_in(name)}):
         workload, file = get(name), file_of(name)
-        found[name] = WorkloadFacts(
-            version=workload.version,
-            title=workload.title,
-            dataset=workload.dataset,
-            input_shape=workload.input_shape,
-            classes=workload.classes,
-            parameters=workload.parameters,
-            flops_forward_per_image=workload.flops_forward_per_image,
-            flops_training_per_image=workload.flops_training_per_image,
-            activations_per_image=workload.activation_bytes_per_image // flops.FLOAT32_BYTES,
-            convolves=workload.convolves,
-            source=source_of(name),
-            sha256=None if file is None else file.sha256,
-        )
+        facts: dict[str, Any] = {
+            field: getattr(workload, field) for field in WorkloadFacts.model_fields if hasattr(workload, field)
+        }
+        found[name] = WorkloadFacts(**facts, source=source_of(name), sha256=None if file is None else file.sha256)
     return found
 
 
@@ -162,11 +153,7 @@ def register_from_ledger(facts: Mapping[str, WorkloadFacts]) -> None:
         )
         _FROM_LEDGERS.setdefault(name, {})[each.version] = Workload(
             name=name,
-            version=each.version,
-            title=each.title,
             kind="training",
-            input_shape=each.input_shape,
-            classes=each.classes,
-            dataset=each.dataset,
             declared=counts,
+            **each.model_dump(include={"version", "title", "input_shape", "classes", "dataset"}),
         )

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.errors import WorkloadError
-from cnnbench.workloads.base import Counts
-from cnnbench.workloads.flops import Shape
+from cnnbench.errors import WorkloadError, summarize_error
+from cnnbench.workloads.flops import Counts, Shape
 
 if TYPE_CHECKING:
     import torch
@@ -59,8 +58,7 @@ def _count_where_possible(make: Callable[[str], torch.nn.Module], input_shape: S
         except WorkloadError:
             raise
         except Exception as error:
-            reason = next(iter(str(error).strip().splitlines()), "no reason given")
-            raise WorkloadError(f"the network cannot be made or run: {type(error).__name__}: {reason[:300]}") from error
+            raise WorkloadError(f"the network cannot be made or run: {summarize_error(error)}") from error
 
 
 def _count(make: Callable[[str], torch.nn.Module], input_shape: Shape, classes: int, device: str) -> Counts:

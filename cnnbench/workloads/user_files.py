@@ -19,9 +19,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import get_args
 
-from cnnbench.errors import WorkloadError
+from cnnbench.errors import WorkloadError, summarize_error
 from cnnbench.workloads import flops
-from cnnbench.workloads.base import DEFAULT_INIT, INITS, OPTIMIZERS, Counts, Workload
+from cnnbench.workloads.base import DEFAULT_INIT, INITS, OPTIMIZERS, Workload
+from cnnbench.workloads.flops import Counts
 
 DIGITS_SHAPE, DIGITS_CLASSES = (1, 28, 28), 10
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -196,7 +197,7 @@ def _run(path: Path, shown: Path, source: bytes, digest: str) -> ModuleType:
         del sys.modules[name]
         line = _line(error, path)
         place = shown if line is None else f"{shown}:{line}"
-        raise WorkloadError(f"{place}: {type(error).__name__}: {_describe_error(error)}{_hint(error)}") from error
+        raise WorkloadError(f"{place}: {summarize_error(error)}{_hint(error)}") from error
     return module
 
 
@@ -206,11 +207,6 @@ def _line(error: BaseException, path: Path) -> int | None:
         return error.lineno
     frames = traceback.extract_tb(error.__traceback__)
     return next((frame.lineno for frame in reversed(frames) if frame.filename == str(path)), None)
-
-
-def _describe_error(error: BaseException) -> str:
-    words = error.msg if isinstance(error, SyntaxError) else str(error)
-    return next(iter(words.strip().splitlines()), "no reason given")[:300]
 
 
 def _hint(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from cnnbench.data import Dataset
-from cnnbench.devices import Attached
+from cnnbench.devices import Attached, backend
 from cnnbench.engine.batches import FULL, Shard
 from cnnbench.engine.timing import disable_gc, time_blocks
 from cnnbench.engine.training import TimedStep, Training
@@ -31,10 +31,10 @@ from cnnbench.errors import UnsupportedError
 from cnnbench.schema import Communication, Job, Rank, Trial
 from cnnbench.workloads import Workload
 
-BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
-"""What exchanges gradients, by the kind in the device's name. Barriers and flags always go through gloo, on the host."""
+CONTROL = "gloo"
+"""What barriers and flags go through, on the host."""
 TIMEOUT = timedelta(minutes=30)
-"""For one exchange: torch's own default. A job that makes no progress is ended long before by its runner."""
+"""For one exchange : torch's own default. A job that makes no progress is ended long before by its runner."""
 
 
 @dataclass(frozen=True)
@@ -103,20 +103,9 @@ class Copies(ProcessGroup):
 
     def with_rank_record(self, trial: Trial, weights: str | None) -> Trial:
         """Add what only this process knows of itself."""
-        own = Rank(
-            rank=self.rank,
-            node=self.rank * self.nodes // self.world,
-            place=self.place,
-            block_seconds=trial.block_seconds,
-            images=trial.images,
-            cold_start_seconds=trial.cold_start_seconds,
-            minor_faults=trial.minor_faults,
-            cpu_seconds=trial.cpu_seconds,
-            memory=trial.memory,
-            energy=trial.energy,
-            communication=trial.communication,
-            weights=weights,
-        )
+        shared: dict[str, Any] = {name: getattr(trial, name) for name in Rank.model_fields.keys() & Trial.model_fields}
+        node = self.rank * self.nodes // self.world
+        own = Rank(rank=self.rank, node=node, place=self.place, weights=weights, **shared)
         return trial.model_copy(update={"ranks": (own,)})
 
 
@@ -163,22 +152,19 @@ def join(job: Job, local: int, place: str) -> ProcessGroup:
 
     Raises UnsupportedError where nothing exchanges gradients on this kind of device.
     """
-    kind = job.device.partition(":")[0]
-    backend = BACKENDS.get(kind)
-    if backend is None:
+    kind, exchange = job.device.partition(":")[0], backend(job.device).exchange
+    if exchange is None:
         raise UnsupportedError(
             f"{job.processes} processes on {kind}: only CPUs (gloo) and CUDA devices (NCCL) can work together"
         )
-    if backend == "nccl" and job.world > 1:
-        if not distributed.is_nccl_available():
-            raise UnsupportedError(
-                f"torch {torch.__version__} was built without NCCL, which exchanges gradients of GPUs"
-            )
-        device = torch.device("cuda", local)
-        distributed.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
-        control = distributed.new_group(backend="gloo", timeout=TIMEOUT)
+    if exchange != CONTROL and job.world > 1:
+        if not distributed.is_backend_available(exchange):
+            built = f"torch {torch.__version__} was built without {exchange.upper()}"
+            raise UnsupportedError(f"{built}, which exchanges gradients of GPUs")
+        distributed.init_process_group(exchange, timeout=TIMEOUT, device_id=torch.device(kind, local))
+        control = distributed.new_group(backend=CONTROL, timeout=TIMEOUT)
     else:
-        distributed.init_process_group("gloo", timeout=TIMEOUT)
+        distributed.init_process_group(CONTROL, timeout=TIMEOUT)
         control = distributed.group.WORLD
     group = Ranks if job.world > 1 else Copies
     rank, world = distributed.get_rank(), distributed.get_world_size()

@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from cnnbench.errors import WorkloadError
 from cnnbench.profile_model import Breakdown, Group, Operator, Part, StepPhase
@@ -129,7 +129,7 @@ def break_down_host(spans: Sequence[HostSpan]) -> Breakdown:
         raise WorkloadError("the profiler saw no step")
     inside = [span for span in spans if STEP in span.parents and not _is_annotation(span.name) and not span.annotation]
     operators = _sum_by_operator(((span, span.self_seconds) for span in inside), len(steps), whole)
-    groups = _sum_by_group(operators)
+    groups = _sum_by(operators, "group")
     groups["python and gaps"] = max(0.0, whole / len(steps) - sum(groups.values()))
     phases = _host_phases(
         [span for span in spans if STEP in span.parents and _is_annotation(span.name)], whole, len(steps)
@@ -162,12 +162,10 @@ def break_down_device(spans: Sequence[HostSpan], intervals: Sequence[Interval]) 
     ran = [each for each in intervals if window.begin <= each.begin < window.end]
     timed = [*((span, span.device_seconds) for span in inside), *_find_unattributed_kernels(ran, inside)]
     operators = _sum_by_operator(timed, steps, whole)
-    groups = _sum_by_group(operators)
+    groups = _sum_by(operators, "group")
     idle = max(0.0, whole / steps - sum(groups.values()))
     groups["device idle"] = idle
-    phases: dict[str, float] = defaultdict(float)
-    for operator in operators:
-        phases[operator.phase] += operator.seconds
+    phases = _sum_by(operators, "phase")
     parts = (*_parts(phases, whole / steps, PHASES), Part(name="device idle", seconds=idle, share=idle * steps / whole))
     return Breakdown(
         view="device",
@@ -207,17 +205,17 @@ def _is_annotation(name: str) -> bool:
 
 def _sum_by_operator(timed: Iterable[tuple[HostSpan, float]], steps: int, whole: float) -> tuple[Operator, ...]:
     """One for each name, group and phase, the longest first."""
-    seconds: dict[tuple[str, Group, StepPhase], float] = defaultdict(float)
-    calls: dict[tuple[str, Group, StepPhase], int] = defaultdict(int)
+    calls: dict[tuple[str, Group, StepPhase], list[float]] = defaultdict(list)
     for span, taken in timed:
         phase = find_phase((*span.parents, span.name))
-        key = span.name, find_group(span.name, phase, span.parents), phase
-        seconds[key] += taken
-        calls[key] += 1
+        calls[span.name, find_group(span.name, phase, span.parents), phase].append(taken)
     found = [
-        Operator(name=key[0], group=key[1], phase=key[2], seconds=taken / steps, share=taken / whole, calls=calls[key] / steps)
-        for key, taken in seconds.items()
-    ]  # fmt: skip
+        Operator(
+            **{"name": name, "group": group, "phase": phase},
+            **{"seconds": sum(taken) / steps, "share": sum(taken) / whole, "calls": len(taken) / steps},
+        )
+        for (name, group, phase), taken in calls.items()
+    ]
     return tuple(sorted(found, key=lambda each: (-each.seconds, each.name, each.phase)))
 
 
@@ -241,10 +239,10 @@ def _sum_by_kernel(ran: Sequence[Interval], steps: int, whole: float) -> tuple[O
     return _sum_by_operator(((span, span.seconds) for span in spans), steps, whole)
 
 
-def _sum_by_group(operators: Sequence[Operator]) -> dict[str, float]:
+def _sum_by(operators: Sequence[Operator], field: Literal["group", "phase"]) -> dict[str, float]:
     sums: dict[str, float] = defaultdict(float)
     for operator in operators:
-        sums[operator.group] += operator.seconds
+        sums[getattr(operator, field)] += operator.seconds
     return sums
 
 

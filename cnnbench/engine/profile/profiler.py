@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function, supported_activities
+from torch.profiler import profile, record_function, supported_activities
 
 from cnnbench.devices import Attached, backend
 from cnnbench.engine import tuned
-from cnnbench.engine.build import apply_settings, build, load_workload_file
+from cnnbench.engine.build import load_workload_file, set_up
 from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.profile.breakdown import (
     ALL_STEPS,
@@ -47,7 +47,6 @@ def annotate_step(timed: TimedStep) -> Iterator[None]:
         for owner, attribute, phase in _find_phase_calls(timed):
             stack.enter_context(_annotate_method(owner, attribute, f"{ANNOTATION}{phase}"))
         if isinstance(timed, NativeTraining):
-            assert timed._native is not None
             for owner, attribute, name in _find_kernel_calls(timed._native):
                 stack.enter_context(_annotate_method(owner, attribute, f"{NATIVE}{name}"))
         yield
@@ -55,29 +54,21 @@ def annotate_step(timed: TimedStep) -> Iterator[None]:
 
 def _find_phase_calls(timed: TimedStep) -> list[tuple[Any, str, StepPhase]]:
     """What the step calls, and the phase that is."""
-    if isinstance(timed, Inference):
-        return [(timed._training._batches, "draw", "draw"), (timed.compute_mode, "logits", "forward")]
     if not isinstance(timed, Training):
         return []
-    places: list[tuple[Any, str, StepPhase]] = [(timed._batches, "draw", "draw")]
+    draw: tuple[Any, str, StepPhase] = (timed._batches, "draw", "draw")
+    step: Any = timed.compute_mode
+    if isinstance(timed, Inference):
+        return [draw, (step, "logits", "forward")]
     if isinstance(timed, NativeTraining):
         step = timed._native
-        assert step is not None
-        update: list[tuple[Any, str, StepPhase]] = [(step._update, "step", "optimiser")]
-        return [
-            *places,
-            (step, "forward", "forward"),
-            (step, "loss", "forward"),
-            (step, "backward", "backward"),
-            *update,
-        ]
+        forward: tuple[tuple[Any, str, StepPhase], ...] = ((step, "forward", "forward"), (step, "loss", "forward"))
+        return [draw, *forward, (step, "backward", "backward"), (step._update, "step", "optimiser")]
+    optimizer: Any = timed._optimizer
     return [
-        *places,
-        (timed.compute_mode, "loss", "forward"),
-        (timed.compute_mode, "logits", "forward"),
-        (timed.compute_mode, "update", "backward"),
-        (timed._optimizer, "step", "optimiser"),
-        (timed._optimizer, "zero_grad", "optimiser"),
+        draw,
+        *((step, "loss", "forward"), (step, "logits", "forward"), (step, "update", "backward")),
+        *((optimizer, "step", "optimiser"), (optimizer, "zero_grad", "optimiser")),
     ]
 
 
@@ -117,8 +108,6 @@ def _annotate_call(call: Callable[..., Any], name: str) -> Callable[..., Any]:
     return recorded
 
 
-ACTIVITIES = {"cuda": ProfilerActivity.CUDA, "xpu": ProfilerActivity.XPU}
-"""By the kind of device attached (ROCm is torch's cuda); torch's profiler sees no others."""
 PLAIN_BLOCKS = 3
 """On accelerators, where only a block of steps can be timed without changing it."""
 MICRO = 1e-6
@@ -132,11 +121,7 @@ def profile_job(worker_input: WorkerInput, progress: ProgressWriter, request: Pr
     """
     job = worker_input.job
     load_workload_file(worker_input)
-    attached = backend(job.device).attach(threads=job.threads)
-    apply_settings(job, attached)
-    timed = build(
-        job, None if worker_input.data_dir is None else Path(worker_input.data_dir), attached, begin=progress.phase
-    )
+    attached, timed = set_up(job, worker_input.data_dir, progress)
     progress.phase("warm-up")
     warm_up(timed.step, attached.synchronize, job.warmup_steps)
     progress.phase("without the profiler")
@@ -155,7 +140,7 @@ def profile_job(worker_input: WorkerInput, progress: ProgressWriter, request: Pr
         plain_seconds=plain,
         profiled_steps=job.block_steps,
         breakdown=breakdown,
-        tuned_rung=timed.recorded_settings.get(tuned.VARIANT_SETTING) if isinstance(timed, Training) else None,
+        tuned_rung=timed.recorded_settings.get(tuned.VARIANT_SETTING),
         notes=notes,
     )
     Path(request.answer_path).write_text(answer.model_dump_json())
@@ -169,7 +154,7 @@ def plain_seconds(timed: TimedStep, attached: Attached, steps: int) -> tuple[flo
         found = time_blocks(
             timed.step,
             attached.synchronize,
-            steps=timed.steps if isinstance(timed, Training) else None,
+            steps=timed.steps,
             blocks=blocks,
             steps_per_block=length,
         )
@@ -178,8 +163,9 @@ def plain_seconds(timed: TimedStep, attached: Attached, steps: int) -> tuple[flo
 
 def run_profiler(timed: TimedStep, attached: Attached, steps: int) -> Any:
     """The profiler after `steps` steps; one before them takes what the first use of a profiler costs, and does not count."""
-    activities = {ProfilerActivity.CPU, ACTIVITIES.get(attached.kind, ProfilerActivity.CPU)} & supported_activities()  # type: ignore[no-untyped-call]
-    with annotate_step(timed), disable_gc(), profile(activities=sorted(activities, key=str)) as profiler:
+    wanted = {"CPU", backend(attached.kind).profiler_activity}
+    activities = [each for each in supported_activities() if each.name in wanted]  # type: ignore[no-untyped-call]
+    with annotate_step(timed), disable_gc(), profile(activities=activities) as profiler:
         with record_function(f"{ANNOTATION}not counted"):
             timed.step()
             attached.synchronize()

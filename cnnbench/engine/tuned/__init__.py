@@ -9,7 +9,6 @@ process before it is timed.
 
 from __future__ import annotations
 
-import gc
 import math
 import statistics
 import time
@@ -20,14 +19,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from cnnbench.data import Dataset
-from cnnbench.devices.cuda_graphs import RecordingError, summarize_error
-from cnnbench.engine.process import status_of
+from cnnbench.devices.cuda_graphs import RecordingError
+from cnnbench.engine.compute_mode import PLAIN_MODE, release_memory
 from cnnbench.engine.training import Training
 from cnnbench.engine.tuned.fused import FusedTraining
 from cnnbench.engine.tuned.graph_training import CompiledGraphTraining, GraphTraining
 from cnnbench.engine.tuned.native_training import NativeTraining
-from cnnbench.errors import UnsupportedError
-from cnnbench.schema import TUNED_ERROR, Job
+from cnnbench.errors import UnsupportedError, is_out_of_memory, summarize_error
+from cnnbench.schema import TUNED_ERROR, Job, Layout
 from cnnbench.workloads import Workload, tuned_tolerance
 
 ROUNDS, STEPS, WARMUP_STEPS = 5, 3, 3
@@ -53,9 +52,9 @@ def choose_variant(names: Sequence[str], build: Build) -> Choice:
         try:
             return _choose_interleaved(names, build)
         except Exception as error:
-            if status_of(error) != "oom":
+            if not is_out_of_memory(error):
                 raise
-        release()  # out here the error's frames, and what they held, are gone
+        release_memory()  # out here the error's frames, and what they held, are gone
         return _choose_one_at_a_time(names, build)
     return Choice(names[0], build(names[0]), {}, {})
 
@@ -91,22 +90,15 @@ def _choose_one_at_a_time(names: Sequence[str], build: Build) -> Choice:
         except UnsupportedError as error:
             reasons[name] = str(error)
         except Exception as error:
-            if status_of(error) != "oom":
+            if not is_out_of_memory(error):
                 raise
             reasons[name] = f"{OUT_OF_MEMORY}: {summarize_error(error)}"
-        release()
+        release_memory()
     if not seconds:
         why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise MemoryError(why) if OUT_OF_MEMORY in why else UnsupportedError(why)
     best = min(seconds, key=lambda each: seconds[each])
     return Choice(best, build(best), seconds, reasons)
-
-
-def release() -> None:
-    """Give memory that nothing holds back to the device."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _time_variants(built: Mapping[str, Training]) -> dict[str, float]:
@@ -126,14 +118,29 @@ def _time_variants(built: Mapping[str, Training]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in turns.items()}
 
 
-VARIANTS: Mapping[str, type[Training]] = {
-    "native": NativeTraining,
-    "graph": GraphTraining,
-    "compiled-graph": CompiledGraphTraining,
-    "fused": FusedTraining,
+@dataclass(frozen=True)
+class Variant:
+    """One way to compute the tuned step: what of it differs from the plain one, and where `auto` tries it."""
+
+    training: type[Training]
+    kinds: tuple[str, ...] | None = None
+    """Kinds of device by torch's names; None everywhere."""
+    layout: Layout = "nhwc"
+    """Of a network with convolutions."""
+
+    def make(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> Training:
+        """The training of the job in this way. Raises UnsupportedError where it cannot be had."""
+        layout = self.layout if workload.convolves else "nchw"
+        return self.training(job.model_copy(update=PLAIN_MODE | {"layout": layout}), workload, dataset, device)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "native": Variant(NativeTraining, kinds=("cpu",), layout="nchw"),
+    "graph": Variant(GraphTraining, kinds=("cuda",)),
+    "compiled-graph": Variant(CompiledGraphTraining, kinds=("cuda",)),
+    "fused": Variant(FusedTraining),
 }
-ON_CPU, ON_GPU = ("native", "fused"), ("graph", "compiled-graph", "fused")
-"""What `auto` tries, by the kind of device; `fused` is everywhere."""
+"""By the name in `job.execution`, the one that is expected to be fastest on its devices first."""
 TRIED_SETTING, VARIANT_SETTING = "tuned_tried", "tuned_rung"
 """Names in a record's settings: what autotuning saw, and which rung ran."""
 CHECKED_IMAGES, CHECKED_RANDOM = 32, 2
@@ -142,7 +149,7 @@ CHECKED_IMAGES, CHECKED_RANDOM = 32, 2
 
 def list_variants(device: torch.device) -> tuple[str, ...]:
     """What `auto` tries there, the one that is expected to be fastest first."""
-    return {"cpu": ON_CPU, "cuda": ON_GPU}.get(device.type, ("fused",))
+    return tuple(name for name, each in VARIANTS.items() if each.kinds is None or device.type in each.kinds)
 
 
 def make(job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> Training:
@@ -153,13 +160,13 @@ def make(job: Job, workload: Workload, dataset: Dataset | None, device: torch.de
         error = gradient_error(job, workload, dataset, device, name)
         if auto and not error <= tuned_tolerance(job):  # false of NaN too; a rung asked for by name is the gate's
             raise UnsupportedError(f"its gradients are off by {error:.1e}, allowed are {tuned_tolerance(job):.0e}")
-        training = VARIANTS[name](_make_plain_job(job, name, workload), workload, dataset, device)
+        training = VARIANTS[name].make(job, workload, dataset, device)
         training.prepare()
         training.recorded_settings[TUNED_ERROR] = f"{error:.2e}"
         return training
 
     choice = choose_variant(list_variants(device) if auto else (job.execution,), build)
-    release()  # those that lost, and those that were only checked, so that they are in no memory mark
+    release_memory()  # of those that lost, and those that were only checked, so that they are in no memory mark
     training = choice.training
     training.recorded_settings[VARIANT_SETTING] = choice.name
     if auto:
@@ -176,7 +183,7 @@ def gradient_error(job: Job, workload: Workload, dataset: Dataset | None, device
     """
     images_checked = min(job.batch_size, CHECKED_RANDOM if dataset is None else CHECKED_IMAGES)
     small = job.model_copy(update={"batch_size": images_checked, "loader": "resident"})
-    variant = VARIANTS[name](_make_plain_job(small, name, workload), workload, dataset, device)
+    variant = VARIANTS[name].make(small, workload, dataset, device)
     images, labels = variant.draw()
     with torch.random.fork_rng(devices=()):
         oracle = workload.with_variant(job.pool, job.activation).build(
@@ -193,9 +200,3 @@ def gradient_error(job: Job, workload: Workload, dataset: Dataset | None, device
             return off
         worst = max(worst, off)
     return worst
-
-
-def _make_plain_job(job: Job, name: str, workload: Workload) -> Job:
-    """The job as `Training` understands it: the reference's, in the layout that the rung wants."""
-    layout = "nhwc" if name != "native" and workload.convolves else "nchw"
-    return job.model_copy(update={"division": "reference", "execution": "eager", "layout": layout})

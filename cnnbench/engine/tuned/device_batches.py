@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 
 from cnnbench.data import Dataset
-from cnnbench.engine.batches import DISTINCT_RANDOM_BATCHES, Batch, RandomBatches, to_tensors
+from cnnbench.engine.batches import DISTINCT_RANDOM_BATCHES, Batch, make_random_batches, to_tensors
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload
@@ -113,9 +113,7 @@ def make_device_batches(job: Job, workload: Workload, dataset: Dataset | None, d
         images, labels = to_tensors(dataset.train_images, dataset.train_labels, device)
         shuffled = job.order == "shuffled"
         return DeviceBatches(images, labels, batch_size=job.batch_size, shuffled=shuffled, seed=job.seed, nhwc=nhwc)
-    source = RandomBatches(
-        workload.input_shape, workload.classes, device, batch_size=job.batch_size, layout="nchw", seed=job.seed
-    )
+    source = make_random_batches(job.model_copy(update={"layout": "nchw"}), workload, device)
     drawn = [source.draw() for _ in range(DISTINCT_RANDOM_BATCHES)]
     images, labels = (torch.cat(parts) for parts in zip(*drawn, strict=True))
     return DeviceBatches(images, labels, batch_size=job.batch_size, shuffled=False, seed=job.seed, nhwc=nhwc)

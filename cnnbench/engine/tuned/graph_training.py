@@ -9,18 +9,18 @@ before they are recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from cnnbench.data import Dataset
-from cnnbench.devices import cuda_graphs
-from cnnbench.devices.cuda_graphs import Work
+from cnnbench.devices.cuda_graphs import Work, make_recorder
 from cnnbench.engine.batches import BatchSource
-from cnnbench.engine.optim import make_recordable_optimizer
-from cnnbench.engine.training import EVALUATION_BATCH, Training
+from cnnbench.engine.compute_mode import explain_compiler_failure
+from cnnbench.engine.optim import make_optimizer
+from cnnbench.engine.training import EVALUATION_BATCH, Training, steps_per_block
 from cnnbench.engine.tuned.device_batches import DeviceBatches, LrTable, make_device_batches, upload, write_digits
 from cnnbench.engine.tuned.fused import reorder_layers
 from cnnbench.errors import UnsupportedError, WorkloadError
@@ -33,8 +33,6 @@ MAX_STEPS_PER_LAUNCH = 64
 """Of one graph: enough that launches cost nothing, few enough to be recorded in a moment."""
 STEPS_PER_LAUNCH_SETTING = "steps_per_launch"
 """The setting of a record that says how many steps one launch does."""
-
-make_recorder = cuda_graphs.make_recorder
 
 
 class GraphTraining(Training):
@@ -54,7 +52,7 @@ class GraphTraining(Training):
         self._samples = (None, job.epoch_eval_images or None)
         super().__init__(job, workload, dataset, device)
         self.compute_mode.weight_cache = False
-        self._loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self._plain_loss
+        self._loss_of = self.compute_mode.loss
         self._kept_loss = torch.zeros((), device=device)
         self.steps_per_launch = choose_steps_per_launch(job)
         self.recorded_settings |= {
@@ -167,9 +165,6 @@ class GraphTraining(Training):
                     self.compute_mode.logits(images)
         self._kept_loss.copy_(loss.detach())
 
-    def _plain_loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return self.compute_mode.loss(images, labels)
-
     def _warm_up(self, work: Work, times: int) -> None:
         self._recorder.warm_up(work, times)
 
@@ -188,10 +183,11 @@ class GraphTraining(Training):
 
     def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:
         """Make the optimiser; under a recipe its rates come from a table, the workload's own until `set_lr_schedule` fills it."""
-        if self._job.clock != "recipe":
-            return make_recordable_optimizer(name, self.network.parameters(), rate)
-        self._schedule = LrTable(self._job.steps_per_epoch or 1, rate, self._device)
-        return make_recordable_optimizer(name, self.network.parameters(), torch.tensor(rate, device=self._device))
+        first: float | torch.Tensor = rate
+        if self._job.clock == "recipe":
+            self._schedule = LrTable(self._job.steps_per_epoch or 1, rate, self._device)
+            first = torch.tensor(rate, device=self._device)
+        return make_optimizer(name, self.network.parameters(), first, recordable=True)
 
     def _find_lr_table(self) -> LrTable:
         if self._schedule is None:
@@ -222,13 +218,9 @@ class CompiledGraphTraining(GraphTraining):
             return self._compiled(images, labels)
 
     def _warm_up(self, work: Work, times: int) -> None:
-        """The first warm-up compiles: a compiler's failure is a reason, never a crash."""
-        try:
+        """The first warm-up compiles."""
+        with explain_compiler_failure():
             super()._warm_up(work, times)
-        except Exception as error:
-            if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-                raise
-            raise UnsupportedError(f"torch.compile failed: {cuda_graphs.summarize_error(error)}") from error
 
 
 class _RecordedEvaluation:
@@ -266,5 +258,5 @@ class _RecordedEvaluation:
 
 def choose_steps_per_launch(job: Job) -> int:
     """Choose the steps of one graph: the largest divisor, up to `MAX_STEPS_PER_LAUNCH`, of the steps between two evaluations."""
-    block = {"steady": job.block_steps, "accuracy": job.evaluate_every}.get(job.clock, job.steps_per_epoch) or 1
+    block = steps_per_block(job) or 1
     return max(each for each in range(1, MAX_STEPS_PER_LAUNCH + 1) if block % each == 0)

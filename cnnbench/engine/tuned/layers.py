@@ -14,6 +14,7 @@ from cnnbench.engine.optim import DECAY, EPSILON, MOMENTUM
 from cnnbench.engine.tuned.native import Kernels
 from cnnbench.engine.tuned.native_stages import FusedConvStage
 from cnnbench.errors import UnsupportedError
+from cnnbench.workloads.base import OPTIMIZERS
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
@@ -72,7 +73,7 @@ class FlatOptimizer:
     """The optimiser over flat tensors, by torch's formulas. Raises UnsupportedError for one it does not know."""
 
     def __init__(self, name: str, kernels: Kernels, flat: FlatParameters, rate: float) -> None:
-        if name not in ("sgd", "momentum", "rmsprop", "rmsprop-tf1", "adam"):
+        if name not in OPTIMIZERS:
             raise UnsupportedError(f"native kernels do not know the optimiser {name!r}")
         self._name, self._kernels, self._flat, self.rate = name, kernels, flat, rate
         self._first = torch.zeros_like(flat.weights) if name in ("momentum", "adam") else torch.empty(0)
@@ -203,12 +204,9 @@ class NativeDense:
         self._kernels, self._batch, self._finished = kernels, batch, keep is not None
         self.dropout = NO_DROPOUT if keep is None else NativeDropout(keep)
         bias = module._parameters["bias"]  # the type checker believes that a Linear always has one
-        self._bias: torch.Tensor | None = None
-        self._bias_gradient: torch.Tensor | None = None
-        self._offset: torch.Tensor | None = None
-        if bias is not None:
-            self._bias, self._bias_gradient = flat.get_stored(bias)
-            self._offset = flat.get_rounded(bias) if half and keep is None else self._bias
+        stored: tuple[torch.Tensor | None, ...] = (None, None) if bias is None else flat.get_stored(bias)
+        self._bias, self._bias_gradient = stored
+        self._offset = flat.get_rounded(bias) if bias is not None and half and keep is None else self._bias
         self.out = torch.zeros(batch, module.out_features, dtype=torch.bfloat16 if half else torch.float32)
         self.back = torch.zeros_like(self.out)
         self._finish = kernels.dense_finish_bf16 if half else kernels.dense_finish
@@ -287,23 +285,16 @@ class TiledNativeDense(NativeDense):
             back.copy_(into)
 
 
-class SparseNativeDense:
+class SparseNativeDense(NativeDense):
     """A first dense layer, given the images themselves, of which most values are zero; float32 in both arithmetics."""
 
     def __init__(
-        self, kernels: Kernels, module: nn.Linear, flat: FlatParameters, batch: int, keep: float, *, half: bool
+        self, kernels: Kernels, module: nn.Linear, flat: FlatParameters, batch: int, keep: float | None, *, half: bool
     ) -> None:
-        self._kernels, self._batch = kernels, batch
-        self.dropout = NativeDropout(keep)
-        self._weights, self._gradient = flat.get_stored(module.weight)
-        bias = module._parameters["bias"]
-        self._bias: torch.Tensor | None = None
-        self._bias_gradient: torch.Tensor | None = None
-        if bias is not None:
-            self._bias, self._bias_gradient = flat.get_stored(bias)
-        self._out, self._back = torch.zeros(batch, module.out_features), torch.zeros(batch, module.out_features)
-        self.out = self._out.bfloat16() if half else self._out
-        self.back = self._back.bfloat16() if half else self._back
+        super().__init__(kernels, module, flat, batch, keep, half=False)
+        self._out, self._back = self.out, self.back
+        if half:
+            self.out, self.back = self._out.bfloat16(), self._back.bfloat16()
 
     def forward(self, given: torch.Tensor, seed: int, drop: NativeDropout) -> torch.Tensor:
         """`(batch, features)` to `(batch, out_features)`."""

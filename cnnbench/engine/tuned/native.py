@@ -7,7 +7,6 @@ process would each keep threads spinning on the same cores.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import hashlib
 import os
@@ -15,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -35,32 +35,43 @@ COMPILERS = ("g++", "c++")
 BUILD_SECONDS = 120
 RUNTIMES = ("libgomp", "libiomp5", "libomp")
 
-_LONG, _FLOAT, _SEED, _UINT, _POINTER = ctypes.c_long, ctypes.c_float, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p
-_SIGNATURES: dict[str, tuple[type, ...]] = {
-    "pack": (_POINTER,) * 2 + (_LONG,) * 2,
-    "first_forward": (_POINTER,) * 4 + (_LONG,) * 4 + (_SEED, _UINT, _FLOAT),
-    "first_backward": (_POINTER,) * 5 + (_LONG,) * 4 + (_FLOAT, ctypes.c_int),
-    "stage_forward": (_POINTER,) * 4 + (_LONG,) * 5 + (ctypes.c_int, _SEED, _UINT, _FLOAT),
-    "stage_backward": (_POINTER,) * 7 + (_LONG,) * 5 + (ctypes.c_int, _FLOAT, ctypes.c_int),
-    "sparse_forward": (_POINTER,) * 3 + (_LONG,) * 3,
-    "sparse_backward": (_POINTER,) * 3 + (_LONG,) * 3,
-    "dense_finish": (_POINTER,) * 2 + (_LONG,) * 2 + (_SEED, _UINT, _FLOAT),
-    "dense_backward": (_POINTER,) * 2 + (_LONG,) * 2 + (_FLOAT,),
-    "cross_entropy": (_POINTER,) * 3 + (_LONG,) * 2,
-    "rmsprop": (_POINTER,) * 3 + (_LONG,) + (_FLOAT,) * 3,
-    "adam": (_POINTER,) * 4 + (_LONG,) + (_FLOAT,) * 6,
-    "vector_lanes": (),
-    "knows_bf16": (),
-    "knows_tiles": (),
+_TYPES = {
+    "P": ctypes.c_void_p,
+    "L": ctypes.c_long,
+    "I": ctypes.c_int,
+    "F": ctypes.c_float,
+    "U": ctypes.c_uint32,
+    "S": ctypes.c_uint64,
 }
-_BOTH = ("first_forward", "stage_forward", "stage_backward", "dense_finish", "dense_backward")
-"""Of these there is one more, with `_bf16` after its name, where the processor multiplies bfloat16."""
-_TILES: dict[str, tuple[type, ...]] = {
-    "pack_tiles": (_POINTER,) * 3 + (_LONG,) * 2,
+"""A letter for each type of an argument: pointer, long, int, float, unsigned int, and a seed."""
+_SIGNATURES = {
+    "pack": "PPLL",
+    "first_forward": "PPPPLLLLSUF",
+    "first_backward": "PPPPPLLLLFI",
+    "stage_forward": "PPPPLLLLLISUF",
+    "stage_backward": "PPPPPPPLLLLLIFI",
+    "sparse_forward": "PPPLLL",
+    "sparse_backward": "PPPLLL",
+    "dense_finish": "PPLLSUF",
+    "dense_backward": "PPLLF",
+    "cross_entropy": "PPPLL",
+    "rmsprop": "PPPLFFF",
+    "adam": "PPPPLFFFFFF",
+    "vector_lanes": "",
+    "knows_bf16": "",
+    "knows_tiles": "",
+}
+_BF16 = {
+    f"{name}_bf16": _SIGNATURES[name]
+    for name in ("first_forward", "stage_forward", "stage_backward", "dense_finish", "dense_backward")
+}
+"""These are there where the processor multiplies bfloat16."""
+_TILES = {
+    "pack_tiles": "PPPLL",
     "stage_forward_tiles": _SIGNATURES["stage_forward"],
     "stage_backward_tiles": _SIGNATURES["stage_backward"],
-    "dense_forward_tiles": (_POINTER,) * 5 + (_LONG,) * 3,
-    "dense_backward_tiles": (_POINTER,) * 6 + (_LONG,) * 3,
+    "dense_forward_tiles": "PPPPPLLL",
+    "dense_backward_tiles": "PPPPPPLLL",
 }
 """These are there where the processor multiplies tiles of bfloat16 (Intel's AMX)."""
 
@@ -70,24 +81,24 @@ class Kernels:
 
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
-        for name, arguments in _SIGNATURES.items():
-            self._bind(name, arguments)
+        self._bind(_SIGNATURES)
         self.lanes = int(self._library.cnnbench_vector_lanes())
         """float32 values in one vector."""
         self.bf16 = bool(self._library.cnnbench_knows_bf16())
         """Whether the functions in `_bf16` are there."""
-        for name in _BOTH if self.bf16 else ():
-            self._bind(f"{name}_bf16", _SIGNATURES[name])
         self.tiles = bool(self._library.cnnbench_knows_tiles())
         """Whether those in `_tiles` are there, and the system lends this process the registers."""
-        for name, arguments in _TILES.items() if self.tiles else ():
-            self._bind(name, arguments)
+        if self.bf16:
+            self._bind(_BF16)
+        if self.tiles:
+            self._bind(_TILES)
 
-    def _bind(self, name: str, arguments: tuple[type, ...]) -> None:
-        function = getattr(self._library, f"cnnbench_{name}")
-        function.argtypes = arguments
-        function.restype = ctypes.c_float if name == "cross_entropy" else ctypes.c_int
-        setattr(self, name, function)
+    def _bind(self, signatures: Mapping[str, str]) -> None:
+        for name, arguments in signatures.items():
+            function = getattr(self._library, f"cnnbench_{name}")
+            function.argtypes = [_TYPES[letter] for letter in arguments]
+            function.restype = ctypes.c_float if name == "cross_entropy" else ctypes.c_int
+            setattr(self, name, function)
 
     def __getattr__(self, name: str) -> ctypes._FuncPointer:
         raise AttributeError(name)  # set in __init__; this tells the type checker that names are looked up
@@ -194,6 +205,4 @@ def _run(command: list[str]) -> None:
         raise UnsupportedError(f"native kernels: the compiler took more than {BUILD_SECONDS} s") from error
     if done.returncode:
         said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:300])
-        with contextlib.suppress(ValueError):
-            said = said[: said.index("\n")]
-        raise UnsupportedError(f"native kernels: {command[0]} failed: {said}")
+        raise UnsupportedError(f"native kernels: {command[0]} failed: {said.partition(chr(10))[0]}")

@@ -7,9 +7,12 @@ then dense, ReLU, dropout or none (a `FusedDenseStage`), any number of times; la
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from cnnbench.errors import UnsupportedError
 from cnnbench.workloads import flops
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,30 +32,18 @@ class FusedConvStage:
 
 @dataclass(frozen=True)
 class FusedDenseStage:
-    """Dense layer, ReLU, dropout."""
+    """Dense layer, ReLU, dropout; the last, for the logits, has neither of the two (`keep` None)."""
 
-    features: int
     out_features: int
-    bias: bool
-    keep: float
-
-
-@dataclass(frozen=True)
-class LogitsStage:
-    """The last dense layer."""
-
-    features: int
-    out_features: int
-    bias: bool
+    keep: float | None
 
 
 @dataclass(frozen=True)
 class NativeStages:
-    """The whole network."""
+    """The whole network; its last dense stage gives the logits."""
 
     convolutions: tuple[FusedConvStage, ...]
     dense: tuple[FusedDenseStage, ...]
-    logits: LogitsStage
 
 
 def group_layers(layers: tuple[flops.Layer, ...], input_shape: flops.Shape, lanes: int) -> NativeStages:
@@ -61,45 +52,40 @@ def group_layers(layers: tuple[flops.Layer, ...], input_shape: flops.Shape, lane
     convolutions: list[FusedConvStage] = []
     dense: list[FusedDenseStage] = []
 
-    def take(*kinds: type) -> flops.LayerCount | None:
-        return left.pop(0) if left and isinstance(left[0].layer, kinds) else None
+    def take(kind: type[T]) -> tuple[T, flops.Shape] | None:
+        layer = left[0].layer if left else None
+        return (layer, left.pop(0).input) if isinstance(layer, kind) else None
 
-    def keep_of(layer: flops.LayerCount | None) -> float:
-        return layer.layer.keep if layer is not None and isinstance(layer.layer, flops.Dropout) else 1.0
+    def take_keep() -> float:
+        dropout = take(flops.Dropout)
+        return 1.0 if dropout is None else dropout[0].keep
 
     while (conv := take(flops.Conv2d)) is not None:
-        layer, (channels, height, width) = conv.layer, conv.input
-        assert isinstance(layer, flops.Conv2d)
+        layer, (channels, height, width) = conv
         if layer.side != 3 or layer.bias or height != width:
             raise _make_unsupported_error("a convolution other than 3x3 without bias on a square image")
         if take(flops.Relu) is None:
             raise _make_unsupported_error("a convolution without ReLU after it")
         pool = take(flops.MaxPool2d)
-        if pool is None or not isinstance(pool.layer, flops.MaxPool2d) or pool.layer.side != 2:
+        if pool is None or pool[0].side != 2:
             raise _make_unsupported_error("a convolution without max pooling of 2 after it")
         flat = take(flops.Flatten) is not None
         _check_channels(channels, layer.out_channels, first=not convolutions, lanes=lanes)
-        convolutions.append(FusedConvStage(channels, height, layer.out_channels, keep_of(take(flops.Dropout))))
+        convolutions.append(FusedConvStage(channels, height, layer.out_channels, take_keep()))
         if flat:
             break
     if len(convolutions) == 1:
         raise _make_unsupported_error("a single convolution, which would be first and last")
     take(flops.Flatten)
     while (found := take(flops.Dense)) is not None:
-        layer, features = found.layer, found.input[0]
-        assert isinstance(layer, flops.Dense)
+        features = found[0].out_features
         if not left:
-            return NativeStages(
-                tuple(convolutions), tuple(dense), LogitsStage(features, layer.out_features, layer.bias)
-            )
+            return NativeStages(tuple(convolutions), (*dense, FusedDenseStage(features, None)))
         if take(flops.Relu) is None:
             raise _make_unsupported_error("a dense layer without ReLU after it")
-        dense.append(FusedDenseStage(features, layer.out_features, layer.bias, keep_of(take(flops.Dropout))))
-    raise _make_unsupported_error(
-        f"a layer {type(left[0].layer).__name__} where none is known"
-        if left
-        else "a network without a dense layer at its end"
-    )
+        dense.append(FusedDenseStage(features, take_keep()))
+    strange = f"a layer {type(left[0].layer).__name__} where none is known" if left else ""
+    raise _make_unsupported_error(strange or "a network without a dense layer at its end")
 
 
 def _check_channels(channels: int, out_channels: int, *, first: bool, lanes: int) -> None:

@@ -54,27 +54,23 @@ class NativeStep:
         convolutions = [each for each in network if isinstance(each, nn.Conv2d)]
         linear = [each for each in network if isinstance(each, nn.Linear)]
         # A first dense layer takes the images themselves, of which most values are zero.
-        sparse = not convolutions and bool(stages.dense) and stages.dense[0].out_features % kernels.lanes == 0
+        sparse = not convolutions and len(stages.dense) > 1 and stages.dense[0].out_features % kernels.lanes == 0
         self.flat = FlatParameters(network, linear[0] if sparse else None)
         last = len(convolutions) - 1
         self.convolutions = [
             NativeConv(kernels, stage, module, self.flat, batch, first=number == 0, last=number == last, half=half)
             for number, (stage, module) in enumerate(zip(stages.convolutions, convolutions, strict=True))
         ]
-        self.dense: list[NativeDense | SparseNativeDense] = []
-        for module, keep in zip(linear, [*(stage.keep for stage in stages.dense), None], strict=True):
-            if sparse and not self.dense and keep is not None:
-                self.dense.append(SparseNativeDense(kernels, module, self.flat, batch, keep, half=half))
-                continue
-            tiled = half and kernels.tiles and keep is not None and module.in_features % TILED_INPUTS == 0
-            self.dense.append(
-                (TiledNativeDense if tiled else NativeDense)(kernels, module, self.flat, batch, keep, half=half)
-            )
+        self.dense: list[NativeDense] = []
+        for module, stage in zip(linear, stages.dense, strict=True):
+            tiled = half and kernels.tiles and stage.keep is not None and module.in_features % TILED_INPUTS == 0
+            way = SparseNativeDense if sparse and not self.dense else TiledNativeDense if tiled else NativeDense
+            self.dense.append(way(kernels, module, self.flat, batch, stage.keep, half=half))
         self.tiled = any(each.tiles for each in self.convolutions) or any(
             isinstance(each, TiledNativeDense) for each in self.dense
         )
         """Whether products of bfloat16 go by tiles."""
-        classes = stages.logits.out_features
+        classes = stages.dense[-1].out_features
         # Of float32 the last layer's own buffers; of bfloat16 copies of them, for the softmax is float32 in both.
         self._logits = torch.zeros(batch, classes) if half else self.dense[-1].out
         self._logits_back = torch.zeros(batch, classes) if half else self.dense[-1].back
@@ -128,7 +124,7 @@ class NativeStep:
 
     def backward(self, images: torch.Tensor) -> None:
         """Gradients of all parameters, of the last forward pass and its loss."""
-        layers: list[NativeConv | NativeDense | SparseNativeDense] = [*self.convolutions, *self.dense]
+        layers: list[NativeConv | NativeDense] = [*self.convolutions, *self.dense]
         for number in range(len(layers) - 1, -1, -1):
             layer = layers[number]
             drop = layer.dropout if self._dropped else NO_DROPOUT
@@ -151,7 +147,7 @@ class NativeTraining(Training):
     Raises UnsupportedError with the reason for what the kernels cannot do.
     """
 
-    _native: NativeStep | None = None
+    _native: NativeStep
     _dropout_disabled = False
 
     def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
@@ -172,14 +168,13 @@ class NativeTraining(Training):
         if not isinstance(network, nn.Sequential):
             raise UnsupportedError("native kernels need a network of known layers")
         self._batch = job.batch_size
-        rate = workload.learning_rate(job.optimizer or "")
         self._native = NativeStep(
             kernels,
             stages,
             network,
             job.batch_size,
             optimizer=job.optimizer or "",
-            rate=rate,
+            rate=workload.learning_rate(job.optimizer or ""),
             seed=job.seed,
             half=half,
         )
@@ -189,7 +184,6 @@ class NativeTraining(Training):
 
     def step(self) -> None:
         """Draw, and the whole step in the kernels."""
-        assert self._native is not None
         images, labels = self._batches.draw()
         loss = self._native.step(images, labels, dropout=not self._dropout_disabled)
         for _ in range(self._extra_forwards):
@@ -202,12 +196,10 @@ class NativeTraining(Training):
 
     def set_lr(self, rate: float) -> None:
         """The learning rate of the steps to come."""
-        assert self._native is not None
         self._native.set_lr(rate)
 
     def count_correct(self, images: int | None = None) -> tuple[int, int]:
         """As the reference's, by the kernels: batches of the training's size, the last filled up with its first image."""
-        assert self._native is not None
         inputs, labels = self._select_test_images(images)
         batch, correct = self._batch, 0
         for begin in range(0, len(labels), batch):
@@ -222,12 +214,11 @@ class NativeTraining(Training):
         """As the reference's, and the kernels' own random numbers and optimiser state."""
         super().reset()
         self._dropout_disabled = False
-        if self._native is not None:
+        if hasattr(self, "_native"):  # the reference resets itself before the kernels are there
             self._native.reset()
 
     def gradients(self, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         """Of every parameter in its own shape, dropout off."""
-        assert self._native is not None
         self._native.forward(images, dropout=False)
         self._native.loss(labels)
         self._native.backward(images)

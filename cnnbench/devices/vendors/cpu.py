@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING
 
-from cnnbench.devices.base import DevicesFound
-from cnnbench.schema import Device, DeviceKind, Precision
-
-if TYPE_CHECKING:
-    import torch
+from cnnbench.devices.base import Attached, Backend
+from cnnbench.schema import Device, Precision
 
 
-class CpuDevice:
+class CpuDevice(Attached):
     """The CPU with its intra-op threads set."""
-
-    kind: DeviceKind = "cpu"
-
-    @property
-    def device(self) -> torch.device:
-        """`torch.device("cpu")`."""
-        import torch
-
-        return torch.device("cpu")
 
     def synchronize(self) -> None:
         """Nothing is queued; the canary checks that this is true."""
@@ -36,6 +23,28 @@ class CpuDevice:
 
     def allocated_bytes(self) -> int | None:
         """No allocator of its own."""
+        return None
+
+
+class CpuBackend(Backend):
+    """Always there; what it is stands in the machine's fingerprint."""
+
+    kind = "cpu"
+    word = "the CPU"
+    attached = CpuDevice
+    is_numbered = False
+    exchange = "gloo"
+
+    def find(self) -> tuple[Device, ...]:
+        """No accelerator."""
+        return ()
+
+    def environment(self, device: Device) -> dict[str, str]:
+        """No GPU is visible, so none can be used by accident."""
+        return {"CUDA_VISIBLE_DEVICES": ""}
+
+    def find_obstacle(self) -> str | None:
+        """Nothing is in the way."""
         return None
 
     def unsupported(self, precision: Precision) -> str | None:
@@ -68,23 +77,4 @@ def _arm_bf16() -> bool:
         return False
 
 
-class CpuBackend:
-    """Always there."""
-
-    kind: DeviceKind = "cpu"
-
-    def find(self) -> DevicesFound:
-        """The one CPU device; its name in full stands in the machine's fingerprint."""
-        return DevicesFound((Device(id="cpu", kind="cpu", name=platform.processor() or platform.machine()),))
-
-    def environment(self, device: Device) -> dict[str, str]:
-        """No GPU is visible, so none can be used by accident."""
-        return {"CUDA_VISIBLE_DEVICES": ""}
-
-    def attach(self, *, threads: int | None, index: int = 0) -> CpuDevice:
-        """Set torch's intra-op threads; None leaves torch's own choice. There is one CPU, whatever the index."""
-        import torch
-
-        if threads is not None:
-            torch.set_num_threads(threads)
-        return CpuDevice()
+BACKEND = CpuBackend()
