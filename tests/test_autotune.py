@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cnnbench.devices.cuda_graphs import RecordingError
 from cnnbench.engine import tuned
+from cnnbench.engine.tuned.graph_training import RecordingError
 from cnnbench.errors import UnsupportedError
 
 NAMES = ("graph", "compiled-graph", "fused")

@@ -65,7 +65,9 @@ def test_a_size_that_really_works_fits() -> None:
 
 
 def test_the_workers_message_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_attempt", lambda envelope, progress: Outcome(status="oom", message="out of memory"))
+    monkeypatch.setattr(
+        worker, "_measure_one", lambda envelope, progress: Outcome(status="oom", message="out of memory")
+    )
     monkeypatch.setattr(outcome, "_fits", lambda job, data_dir: job.batch_size <= 4)
     assert (
         worker.run(envelope(cnn(16)), ProgressWriter(None)).message
@@ -93,7 +95,9 @@ def test_a_search_that_fails_leaves_the_outcome(monkeypatch: pytest.MonkeyPatch)
     def broken(envelope: WorkerInput) -> str:
         raise MemoryError
 
-    monkeypatch.setattr(worker, "_attempt", lambda envelope, progress: Outcome(status="oom", message="out of memory"))
+    monkeypatch.setattr(
+        worker, "_measure_one", lambda envelope, progress: Outcome(status="oom", message="out of memory")
+    )
     monkeypatch.setattr(outcome, "make_oom_hint", broken)
     assert worker.run(envelope(cnn(16)), ProgressWriter(None)).message == "out of memory"
 

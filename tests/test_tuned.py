@@ -21,7 +21,7 @@ from cnnbench.engine.optim import make_optimizer
 from cnnbench.engine.training import Training
 from cnnbench.engine.tuned import native
 from cnnbench.engine.tuned.layers import FlatOptimizer, FlatParameters
-from cnnbench.engine.tuned.native_stages import group_layers
+from cnnbench.engine.tuned.native import group_layers
 from cnnbench.engine.tuned.native_training import NativeStep
 from cnnbench.errors import UnsupportedError
 from cnnbench.plan.suite import load_suite

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from cnnbench import workloads
 from cnnbench.engine import tuned
 from cnnbench.engine.tuned import native
-from cnnbench.engine.tuned.native_stages import group_layers
+from cnnbench.engine.tuned.native import group_layers
 from cnnbench.engine.tuned.native_training import NativeStep
 from cnnbench.errors import UnsupportedError
 from cnnbench.workloads import TUNED_TOLERANCE

@@ -33,7 +33,7 @@ from cnnbench.plan.suite import load_suite
 from cnnbench.runner import run as room
 from cnnbench.runner.launch import WorkerExit
 from cnnbench.schema import Job, Outcome, WorkerInput, WorkloadFacts
-from cnnbench.workloads import DEFAULT_INIT, Counts, Workload, flops, registry
+from cnnbench.workloads import DEFAULT_INIT, Counts, Workload, flops
 from cnnbench.workloads.torch_counts import count_copied_network, count_network
 from cnnbench.workloads.user_files import find_problems
 
@@ -51,7 +51,7 @@ warmup_steps = 2
 blocks = 2
 block_steps = 3
 """
-REGISTRY = registry._registry
+REGISTRY = workloads._registry
 LENET = Counts(parameters=61_706, forward=833_040, training=2_263_920, activations=8_878)
 """LeNet-5 by hand: maps x (side^2 x inputs + 1) parameters; 2 x outputs x inputs FLOPs; training 3 x forward - 235,200."""
 
@@ -82,7 +82,7 @@ MINE = Workload(
 def _nothing_known_before_or_after() -> Iterator[None]:
     def forget() -> None:
         workloads.forget_files()
-        registry._FROM_LEDGERS.clear()
+        workloads._FROM_LEDGERS.clear()
         REGISTRY.cache_clear()
         metrics._step_flops.cache_clear()
 
@@ -354,8 +354,8 @@ def known(monkeypatch: pytest.MonkeyPatch):
     """Make a workload known as another package's is."""
 
     def make(workload: Workload) -> None:
-        found = {**registry._registry(), workload.name: registry._Installed(workload, "a test")}
-        monkeypatch.setattr(registry, "_registry", lambda: found)
+        found = {**workloads._registry(), workload.name: workloads._Installed(workload, "a test")}
+        monkeypatch.setattr(workloads, "_registry", lambda: found)
 
     return make
 
@@ -451,7 +451,7 @@ def point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     sys.modules.pop("cnnbench_test_package", None)
     found = EntryPoint("mine", "cnnbench_test_package:WORKLOAD", "cnnbench.workloads")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [found])
+    monkeypatch.setattr(workloads, "entry_points", lambda group: [found])
 
 
 def test_an_entry_point_is_listed_with_its_source(
@@ -511,7 +511,7 @@ def test_a_ledger_is_understood_where_the_file_is_not(faked: Path) -> None:
     (faked / "my_net.py").write_text(NET.replace("Conv2d(8", "Conv2d(16"))
     assert run_cli(["run", "s.toml", "-d", "cpu", "-o", "r", "-r", "1"]) in (0, 5)
     workloads.forget_files()
-    registry._FROM_LEDGERS.clear()
+    workloads._FROM_LEDGERS.clear()
     metrics._step_flops.cache_clear()
     assert "my-net" not in workloads.names()
     ledgers = [store.load(path) for path in sorted((faked / "r").rglob("*.jsonl"))]

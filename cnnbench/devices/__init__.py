@@ -23,7 +23,7 @@ def list_backends() -> Mapping[str, Backend]:
 
 def list_kinds() -> tuple[str, ...]:
     """Every kind that a device may be of."""
-    return tuple(kind for each in list_backends().values() for kind in each.kinds)
+    return tuple(kind for each in list_backends().values() for kind in (each.kind, *each.other_kinds))
 
 
 def backend(device_id: str) -> Backend:

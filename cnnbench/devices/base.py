@@ -52,6 +52,8 @@ class Backend(ABC):
 
     kind: ClassVar[DeviceKind]
     """In the ids of its devices, in torch's devices, and the name of torch's module for it."""
+    other_kinds: ClassVar[tuple[DeviceKind, ...]] = ()
+    """Further kinds that its devices may be of."""
     word: ClassVar[str]
     """What a message calls one of its devices."""
     attached: ClassVar[type[Attached]] = Attached
@@ -61,11 +63,6 @@ class Backend(ABC):
     """torch's name of what exchanges gradients between several; None where none can."""
     profiler_activity: ClassVar[str | None] = None
     """torch's name of what its profiler records of a device; None where it sees the host alone."""
-
-    @property
-    def kinds(self) -> tuple[DeviceKind, ...]:
-        """Kinds that its devices may be of."""
-        return (self.kind,)
 
     @abstractmethod
     def find(self) -> tuple[Device, ...]:

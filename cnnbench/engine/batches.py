@@ -66,6 +66,13 @@ def to_tensors(images: object, labels: object, device: torch.device) -> Batch:
     return pixels, torch.as_tensor(labels).to(device).to(torch.int64)
 
 
+def count_batches(labels: torch.Tensor, batch_size: int) -> int:
+    """Whole batches of an epoch. Raises WorkloadError where there is none."""
+    if batch_size > len(labels):
+        raise WorkloadError(f"batch_size {batch_size} is larger than the {len(labels)} training images")
+    return len(labels) // batch_size
+
+
 class InMemoryBatches:
     """All images as one float32 tensor on the device; a batch is a slice (in order) or an index (shuffled)."""
 
@@ -81,9 +88,7 @@ class InMemoryBatches:
     ) -> None:
         self._images, self._labels, self._shard = images, labels, shard
         self._batch_size, self._shuffled, self._seed = batch_size, shuffled, seed
-        self._limit = len(labels) // batch_size * batch_size
-        if self._limit == 0:
-            raise WorkloadError(f"batch_size {batch_size} is larger than the {len(labels)} training images")
+        self._limit = count_batches(labels, batch_size) * batch_size
         self.restart()
 
     def restart(self) -> None:
@@ -129,6 +134,7 @@ class LoaderBatches:
     ) -> None:
         self._device, self._seed = device, seed
         self._generator = torch.Generator()
+        count_batches(labels, batch_size)
         dataset: Any = TensorDataset(images, labels)
         drawn: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffled, "drop_last": True}
         if shard.count > 1:
@@ -144,8 +150,6 @@ class LoaderBatches:
             generator=self._generator,
             worker_init_fn=_die_with_parent if workers else None,
         )
-        if len(self._loader) == 0:
-            raise WorkloadError(f"batch_size {batch_size} is larger than the {len(labels)} training images")
         self.restart()
 
     def restart(self) -> None:

@@ -26,42 +26,6 @@ from cnnbench.workloads import Counts, Workload, recipes
 from cnnbench.workloads.torch_counts import count_copied_network
 
 
-def load_workload_file(worker_input: WorkerInput) -> None:
-    """Make the job's workload known here, where it is in a file. Raises WorkloadError."""
-    if worker_input.workload_file is None:
-        return
-    workloads.add_file(worker_input.workload_file)
-    job = worker_input.job
-    found = workloads.get(job.workload)
-    if found.version != job.workload_version:
-        raise WorkloadError(f"{workloads.source_of(job.workload)} changed since the run was planned; start a new run")
-
-
-def verify_counts(job: Job, timed: TimedStep) -> dict[str, str]:
-    """Hold the workload's counts against torch's own of the network that is timed; for the record, the file they came from.
-
-    Nothing to do for cnnbench's own, whose tests do it. Raises WorkloadError with every figure that differs.
-    """
-    if workloads.is_built_in(job.workload) or not isinstance(timed, Training):
-        return {}
-    workload = workloads.get(job.workload)
-    if wrong := find_mismatches(workload, count_copied_network(timed.network, workload.input_shape, workload.classes)):
-        raise WorkloadError(f"{workload.name}: {'; '.join(wrong)}")
-    file = workloads.file_of(job.workload)
-    return {} if file is None else {"workload_file": f"{file.path.name} sha256:{file.sha256}"}
-
-
-def find_mismatches(workload: Workload, counted: Counts) -> list[str]:
-    """Each count that the workload gives and torch does not, both figures named. Activations cannot be checked."""
-    pairs = (
-        ("parameters", workload.parameters, counted.parameters, "the network has"),
-        ("forward FLOPs an image", workload.flops_forward_per_image, counted.forward, "torch counts"),
-        ("training FLOPs an image", workload.flops_training_per_image, counted.training, "torch counts"),
-    )
-    given = "declared are" if workload.declared is not None else "its layers give"
-    return [f"{given} {mine:,} {what}, {whose} {torchs:,}" for what, mine, torchs, whose in pairs if mine != torchs]
-
-
 def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
     """Set precision and seed by the job; the effective settings as torch reports them. Raises UnsupportedError."""
     reason = attached.unsupported(job.precision)
@@ -140,3 +104,39 @@ def _network(
             workload = recipes.get(job.recipe).apply_dropout(workload)
         return tuned.make(job, workload, dataset, device)
     return (Inference if job.task == "inference" else Training)(job, workload, dataset, device)
+
+
+def load_workload_file(worker_input: WorkerInput) -> None:
+    """Make the job's workload known here, where it is in a file. Raises WorkloadError."""
+    if worker_input.workload_file is None:
+        return
+    workloads.add_file(worker_input.workload_file)
+    job = worker_input.job
+    found = workloads.get(job.workload)
+    if found.version != job.workload_version:
+        raise WorkloadError(f"{workloads.source_of(job.workload)} changed since the run was planned; start a new run")
+
+
+def verify_counts(job: Job, timed: TimedStep) -> dict[str, str]:
+    """Hold the workload's counts against torch's own of the network that is timed; for the record, the file they came from.
+
+    Nothing to do for cnnbench's own, whose tests do it. Raises WorkloadError with every figure that differs.
+    """
+    if workloads.is_built_in(job.workload) or not isinstance(timed, Training):
+        return {}
+    workload = workloads.get(job.workload)
+    if wrong := find_mismatches(workload, count_copied_network(timed.network, workload.input_shape, workload.classes)):
+        raise WorkloadError(f"{workload.name}: {'; '.join(wrong)}")
+    file = workloads.file_of(job.workload)
+    return {} if file is None else {"workload_file": f"{file.path.name} sha256:{file.sha256}"}
+
+
+def find_mismatches(workload: Workload, counted: Counts) -> list[str]:
+    """Each count that the workload gives and torch does not, both figures named. Activations cannot be checked."""
+    pairs = (
+        ("parameters", workload.parameters, counted.parameters, "the network has"),
+        ("forward FLOPs an image", workload.flops_forward_per_image, counted.forward, "torch counts"),
+        ("training FLOPs an image", workload.flops_training_per_image, counted.training, "torch counts"),
+    )
+    given = "declared are" if workload.declared is not None else "its layers give"
+    return [f"{given} {mine:,} {what}, {whose} {torchs:,}" for what, mine, torchs, whose in pairs if mine != torchs]

@@ -38,7 +38,13 @@ class PairedJob:
         self._attached, self._timed = set_up(job, setup.data_dir)
         self._first_losses = first_losses(self._timed)
         amount = setup.again.get(number, 0.0)
-        self._step = self._add_injected_work(make_injected_work(self._timed, amount))
+        step, injected = self._timed.step, make_injected_work(self._timed, amount)
+
+        def both() -> None:
+            step()
+            injected()
+
+        self._step = both
         self._many = None if amount else self._timed.steps
         warm_up(self._step, self._attached.synchronize, job.warmup_steps)
         self._timed.reset()
@@ -47,15 +53,6 @@ class PairedJob:
         self._gc_disabled = ExitStack()
         self._gc_disabled.enter_context(disable_gc())
         self._before = Usage.read()
-
-    def _add_injected_work(self, injected: Callable[[], None]) -> Callable[[], None]:
-        step = self._timed.step
-
-        def both() -> None:
-            step()
-            injected()
-
-        return both
 
     def turn(self, steps: int) -> tuple[float, ...]:
         """Take a turn; seconds of each step, or their mean where steps are queued."""

@@ -78,6 +78,14 @@ def type_error(error: Exception) -> tuple[Status, str]:
     return "oom" if is_out_of_memory(error) else "crashed", f"{type(error).__name__}: {first}".removesuffix(": ")
 
 
+def serve_parent(work: Callable[[WorkerInput, ProgressWriter], Outcome]) -> NoReturn:
+    """Do the work that standard input names and the parent waits for, write its outcome and end the process."""
+    worker_input = WorkerInput.model_validate_json(sys.stdin.buffer.read())
+    exit_with_parent(worker_input.parent_pid)
+    outcome = work(worker_input, ProgressWriter(worker_input.progress_fd))
+    write_outcome_and_exit(Path(worker_input.outcome_path), outcome)
+
+
 def write_outcome_and_exit(target: Path, outcome: Outcome, code: int = 0) -> NoReturn:
     """Write the outcome, whole or not at all, and end the process."""
     partial = target.with_suffix(".partial")

@@ -23,7 +23,7 @@ import torch
 from cnnbench import units, workloads
 from cnnbench.engine.training import TimedStep
 from cnnbench.errors import summarize_error
-from cnnbench.schema import TENSORBOARD_NOTE, Device, Evaluation, Job, Trial, WorkerInput
+from cnnbench.schema import TENSORBOARD_NOTE, Device, Job, Trial, WorkerInput
 
 Weights = Mapping[str, torch.Tensor]
 """Parameters by name, float32, on the CPU."""
@@ -31,10 +31,9 @@ Weights = Mapping[str, torch.Tensor]
 
 def copy_weights(timed: TimedStep) -> Weights:
     """A copy of every parameter as it is now; none of what has no network."""
-    network = _network_of(timed)
-    if network is None:
-        return {}
-    return {name: each.detach().to("cpu", torch.float32, copy=True) for name, each in network.named_parameters()}
+    network = getattr(timed, "network", None)
+    parameters = network.named_parameters() if isinstance(network, torch.nn.Module) else ()
+    return {name: each.detach().to("cpu", torch.float32, copy=True) for name, each in parameters}
 
 
 def add_tensorboard_run(worker_input: WorkerInput, timed: TimedStep, trial: Trial, end_weights: Weights) -> Trial:
@@ -91,7 +90,7 @@ def final_metrics(job: Job, trial: Trial) -> dict[str, float]:
     seconds, flops = sum(trial.block_seconds), workloads.flops_per_step(job)
     found: dict[str, float | None] = {
         "final/loss": trial.final_loss,
-        "final/test_accuracy": _compute_accuracy(trial.test),
+        "final/test_accuracy": None if trial.test is None else trial.test.correct / trial.test.images,
         "final/step_seconds": seconds / trial.steps,
         "final/images_per_second": job.batch_size * trial.steps / seconds if trial.images else None,
         "final/flops_per_second": flops * trial.steps / seconds,
@@ -102,8 +101,7 @@ def final_metrics(job: Job, trial: Trial) -> dict[str, float]:
 
 def reached_target(job: Job, trial: Trial) -> bool:
     """Whether the last evaluation of a training to an accuracy reached its target."""
-    share = _compute_accuracy(trial.epoch_evaluations[-1]) if trial.epoch_evaluations else None
-    return job.target is not None and share is not None and share >= job.target
+    return job.target is not None and any(each.reaches(job.target) for each in trial.epoch_evaluations[-1:])
 
 
 def machine_text(worker_input: WorkerInput) -> str:
@@ -207,15 +205,6 @@ def _write_graph(writer: Any, job: Job) -> str | None:
     except Exception as error:  # noqa: BLE001  a network that cannot be traced: the rest of the run is good
         return f"its graph is missing: {_summarize_error(error)}"
     return None
-
-
-def _network_of(timed: TimedStep) -> torch.nn.Module | None:
-    found = getattr(timed, "network", None)
-    return found if isinstance(found, torch.nn.Module) else None
-
-
-def _compute_accuracy(evaluation: Evaluation | None) -> float | None:
-    return None if evaluation is None else evaluation.correct / evaluation.images
 
 
 def _summarize_error(error: Exception) -> str:

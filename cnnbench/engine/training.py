@@ -5,7 +5,7 @@ A network that asks for it is pre-trained first, greedily, layer by layer, as th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -19,57 +19,6 @@ from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload
 from cnnbench.workloads.base import Pretraining
-
-
-class LayerwisePretraining:
-    """The autoencoders of one network's hidden layers, trained one after the other when called."""
-
-    def __init__(
-        self, plan: Pretraining, network: nn.Sequential, batches: BatchSource, *, steps_per_epoch: int, seed: int
-    ) -> None:
-        self._network, self._batches, self._plan = network, batches, plan
-        self._steps = plan.epochs * steps_per_epoch
-        dense = [index for index, module in enumerate(network) if isinstance(module, nn.Linear)]
-        self._hidden = dense[:-1]
-        if not self._hidden:
-            raise WorkloadError("pre-training needs a hidden dense layer")
-        self._seed = seed
-        self.losses: list[torch.Tensor] = []
-        """Mean squared error of each layer's last step."""
-
-    def __call__(self) -> int:
-        """Train all layers; the steps done. Leaves the feed at its first batch."""
-        self.losses = []
-        for index in self._hidden:
-            self._batches.restart()
-            self.losses.append(self._train(index))
-        self._batches.restart()
-        return self._steps * len(self._hidden)
-
-    def _train(self, index: int) -> torch.Tensor:
-        below, layer = self._network[:index], self._network[index]
-        encoder = self._network[index : index + 2]  # the dense layer and its activation
-        assert isinstance(layer, nn.Linear)
-        decoder = nn.Linear(layer.out_features, layer.in_features, device=layer.weight.device)
-        generator = torch.Generator().manual_seed(self._seed + index)
-        with torch.no_grad():
-            start = torch.empty(decoder.weight.shape)
-            nn.init.xavier_uniform_(start, generator=generator)
-            decoder.weight.copy_(start)
-            nn.init.zeros_(decoder.bias)
-        optimizer = torch.optim.Adam([*layer.parameters(), *decoder.parameters()], lr=self._plan.learning_rate)
-        loss = torch.zeros(())
-        for _ in range(self._steps):
-            images, _ = self._batches.draw()
-            with torch.no_grad():
-                given = below(images)
-            optimizer.zero_grad(set_to_none=True)
-            loss = mse_loss(decoder(encoder(given)), given)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        layer.zero_grad(set_to_none=True)
-        return loss.detach()
-
 
 EVALUATION_BATCH = 500
 
@@ -145,7 +94,7 @@ class Training(TimedStep):
         self._workload, self._shard, self.dataset = workload, shard, dataset
         network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
         self.compute_mode = ComputeMode(job, self._reorder(network), device)
-        self.network = self.compute_mode.network
+        self.network, self._loss_of = self.compute_mode.network, self.compute_mode.loss
         self._initial_state = [each.detach().clone() for each in self._state()]
         self._test: Batch | None = None
         self._batches: BatchSource = self._make_batches(job, workload, dataset)
@@ -240,14 +189,21 @@ class Training(TimedStep):
         return network
 
     def gradients(self, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-        """Of every parameter for one batch, dropout off: to hold ways of computing them against each other."""
+        """Of every parameter for one batch, dropout off: to compare ways of computing them."""
+
+        def work() -> None:
+            self._optimizer.zero_grad(set_to_none=True)
+            self._loss_of(images, labels).backward()  # type: ignore[no-untyped-call]
+
         self.network.eval()
-        self._optimizer.zero_grad(set_to_none=True)
-        self.compute_mode.loss(images, labels).backward()  # type: ignore[no-untyped-call]
+        self._run_once(work)
         found = [each.grad.clone() for each in self.network.parameters() if each.grad is not None]
         self._optimizer.zero_grad(set_to_none=True)
         self.network.train()
         return found
+
+    def _run_once(self, work: Callable[[], None]) -> None:
+        work()
 
     def _state(self) -> list[torch.Tensor]:
         """What a step changes in the network: parameters, and buffers such as a normalisation's running mean."""
@@ -379,3 +335,53 @@ def _check_job(job: Job, workload: Workload) -> None:
         raise WorkloadError(f"optimizer {job.optimizer!r} is not one of {', '.join(workload.optimizers)}")
     if job.batch_size < 1:
         raise WorkloadError(f"batch_size {job.batch_size} is below 1")
+
+
+class LayerwisePretraining:
+    """The autoencoders of one network's hidden layers, trained one after the other when called."""
+
+    def __init__(
+        self, plan: Pretraining, network: nn.Sequential, batches: BatchSource, *, steps_per_epoch: int, seed: int
+    ) -> None:
+        self._network, self._batches, self._plan = network, batches, plan
+        self._steps = plan.epochs * steps_per_epoch
+        dense = [index for index, module in enumerate(network) if isinstance(module, nn.Linear)]
+        self._hidden = dense[:-1]
+        if not self._hidden:
+            raise WorkloadError("pre-training needs a hidden dense layer")
+        self._seed = seed
+        self.losses: list[torch.Tensor] = []
+        """Mean squared error of each layer's last step."""
+
+    def __call__(self) -> int:
+        """Train all layers; the steps done. Leaves the feed at its first batch."""
+        self.losses = []
+        for index in self._hidden:
+            self._batches.restart()
+            self.losses.append(self._train(index))
+        self._batches.restart()
+        return self._steps * len(self._hidden)
+
+    def _train(self, index: int) -> torch.Tensor:
+        below, layer = self._network[:index], self._network[index]
+        encoder = self._network[index : index + 2]  # the dense layer and its activation
+        assert isinstance(layer, nn.Linear)
+        decoder = nn.Linear(layer.out_features, layer.in_features, device=layer.weight.device)
+        generator = torch.Generator().manual_seed(self._seed + index)
+        with torch.no_grad():
+            start = torch.empty(decoder.weight.shape)
+            nn.init.xavier_uniform_(start, generator=generator)
+            decoder.weight.copy_(start)
+            nn.init.zeros_(decoder.bias)
+        optimizer = torch.optim.Adam([*layer.parameters(), *decoder.parameters()], lr=self._plan.learning_rate)
+        loss = torch.zeros(())
+        for _ in range(self._steps):
+            images, _ = self._batches.draw()
+            with torch.no_grad():
+                given = below(images)
+            optimizer.zero_grad(set_to_none=True)
+            loss = mse_loss(decoder(encoder(given)), given)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        layer.zero_grad(set_to_none=True)
+        return loss.detach()

@@ -220,26 +220,26 @@ def build_network(layers: tuple[flops.Layer, ...], input_shape: flops.Shape) -> 
     """The layers as plain torch modules, weights as torch leaves them."""
     from torch import nn
 
-    modules: list[nn.Module] = []
-    for count in flops.count_layers(layers, input_shape):
+    def make(count: flops.LayerCount) -> nn.Module:
         match count.layer:
             case flops.Conv2d(out_channels, side, bias):
-                modules.append(nn.Conv2d(count.input[0], out_channels, side, padding=side // 2, bias=bias))
+                return nn.Conv2d(count.input[0], out_channels, side, padding=side // 2, bias=bias)
             case flops.Dense(out_features, bias):
-                modules.append(nn.Linear(count.input[0], out_features, bias=bias))
+                return nn.Linear(count.input[0], out_features, bias=bias)
             case flops.MaxPool2d(side):
-                modules.append(nn.MaxPool2d(side, side, ceil_mode=True))
+                return nn.MaxPool2d(side, side, ceil_mode=True)
             case flops.AvgPool2d(side):
-                modules.append(nn.AvgPool2d(side, side, ceil_mode=True, count_include_pad=False))
+                return nn.AvgPool2d(side, side, ceil_mode=True, count_include_pad=False)
             case flops.Flatten():
-                modules.append(nn.Flatten())
+                return nn.Flatten()
             case flops.Relu():
-                modules.append(nn.ReLU())
+                return nn.ReLU()
             case flops.Sigmoid():
-                modules.append(nn.Sigmoid())
+                return nn.Sigmoid()
             case flops.Dropout(keep):
-                modules.append(nn.Dropout(1.0 - keep))
-    return nn.Sequential(*modules)
+                return nn.Dropout(1.0 - keep)
+
+    return nn.Sequential(*map(make, flops.count_layers(layers, input_shape)))
 
 
 def initialise(net: torch.nn.Module, init: str, generator: torch.Generator) -> None:

@@ -161,7 +161,7 @@ def _explain_declared(workload: Workload, counts: flops.Counts) -> ExplainedLaye
 
 
 def _explain_layer(count: flops.LayerCount) -> ExplainedLayer:
-    biases = _biases(count.layer)
+    biases = count.output[0] if getattr(count.layer, "bias", False) else 0
     return ExplainedLayer(
         label=describe_layer(count.layer),
         output=count.output,
@@ -193,16 +193,6 @@ def describe_layer(layer: flops.Layer) -> str:
             return "sigmoid"
         case flops.Flatten():
             return "flatten"
-
-
-def _biases(layer: flops.Layer) -> int:
-    match layer:
-        case flops.Conv2d(out_channels, _, True):
-            return out_channels
-        case flops.Dense(out_features, True):
-            return out_features
-        case _:
-            return 0
 
 
 def _sides(layer: flops.Layer, shape: flops.Shape) -> tuple[OutputSide, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from cnnbench.devices.base import TENSOR_CORE_FORMAT, Backend
-from cnnbench.schema import Device, DeviceKind, Precision
+from cnnbench.schema import Device, Precision
 
 TENSOR_FLOAT_CAPABILITY = (8, 0)
 """TF32 and bf16 tensor cores came with compute capability 8.0 (Ampere)."""
@@ -20,14 +20,10 @@ class CudaBackend(Backend):
     """NVIDIA, and AMD by the same torch calls."""
 
     kind = "cuda"
+    other_kinds = ("rocm",)  # whose ids begin with `cuda` too
     word = "the GPU"
     exchange = "nccl"
     profiler_activity = "CUDA"
-
-    @property
-    def kinds(self) -> tuple[DeviceKind, ...]:
-        """AMD's GPUs have ids that begin with `cuda` too."""
-        return (self.kind, "rocm")
 
     def find(self) -> tuple[Device, ...]:
         """Those that torch can use, by UUID where it tells one."""

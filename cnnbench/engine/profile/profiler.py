@@ -39,75 +39,6 @@ from cnnbench.errors import DataError
 from cnnbench.profile_model import Breakdown, Profile, ProfileRequest, StepPhase
 from cnnbench.schema import Outcome, WorkerInput
 
-
-@contextlib.contextmanager
-def annotate_step(timed: TimedStep) -> Iterator[None]:
-    """The step's phases and native kernels stand in a profile by name; all is as it was afterwards."""
-    with contextlib.ExitStack() as stack:
-        for owner, attribute, phase in _find_phase_calls(timed):
-            stack.enter_context(_annotate_method(owner, attribute, f"{ANNOTATION}{phase}"))
-        if isinstance(timed, NativeTraining):
-            for owner, attribute, name in _find_kernel_calls(timed._native):
-                stack.enter_context(_annotate_method(owner, attribute, f"{NATIVE}{name}"))
-        yield
-
-
-def _find_phase_calls(timed: TimedStep) -> list[tuple[Any, str, StepPhase]]:
-    """What the step calls, and the phase that is."""
-    if not isinstance(timed, Training):
-        return []
-    draw: tuple[Any, str, StepPhase] = (timed._batches, "draw", "draw")
-    step: Any = timed.compute_mode
-    if isinstance(timed, Inference):
-        return [draw, (step, "logits", "forward")]
-    if isinstance(timed, NativeTraining):
-        step = timed._native
-        forward: tuple[tuple[Any, str, StepPhase], ...] = ((step, "forward", "forward"), (step, "loss", "forward"))
-        return [draw, *forward, (step, "backward", "backward"), (step._update, "step", "optimiser")]
-    optimizer: Any = timed._optimizer
-    return [
-        draw,
-        *((step, "loss", "forward"), (step, "logits", "forward"), (step, "update", "backward")),
-        *((optimizer, "step", "optimiser"), (optimizer, "zero_grad", "optimiser")),
-    ]
-
-
-def _find_kernel_calls(step: NativeStep) -> list[tuple[Any, str, str]]:
-    """Wherever the step keeps a kernel, with its name: in the library's object, and in layers that took theirs from it."""
-    names = {id(each): name for name, each in vars(step._kernels).items() if callable(each)}
-    owners = (step._kernels, step, step._update, *step.convolutions, *step.dense)
-    return [
-        (owner, attribute, names[id(each)])
-        for owner in owners
-        for attribute, each in vars(owner).items()
-        if id(each) in names
-    ]
-
-
-@contextlib.contextmanager
-def _annotate_method(owner: Any, attribute: str, name: str) -> Iterator[None]:
-    """The owner's method stands under this name; whether it was the object's own or its class's, it is so again."""
-    own = vars(owner).get(attribute)
-    setattr(owner, attribute, _annotate_call(getattr(owner, attribute), name))
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(owner, attribute)
-        else:
-            setattr(owner, attribute, own)
-
-
-def _annotate_call(call: Callable[..., Any], name: str) -> Callable[..., Any]:
-    def recorded(*arguments: Any, **named: Any) -> Any:
-        with record_function(name):
-            return call(*arguments, **named)
-
-    with contextlib.suppress(AttributeError):  # a C function has no name to take over
-        functools.update_wrapper(recorded, call)
-    return recorded
-
-
 PLAIN_BLOCKS = 3
 """On accelerators, where only a block of steps can be timed without changing it."""
 MICRO = 1e-6
@@ -225,3 +156,71 @@ def _span(event: Any) -> HostSpan:
 
 def _is_annotation(event: Any) -> bool:
     return bool(event.is_user_annotation) or event.name.startswith(ANNOTATION)
+
+
+@contextlib.contextmanager
+def annotate_step(timed: TimedStep) -> Iterator[None]:
+    """The step's phases and native kernels stand in a profile by name; all is as it was afterwards."""
+    with contextlib.ExitStack() as stack:
+        for owner, attribute, phase in _find_phase_calls(timed):
+            stack.enter_context(_annotate_method(owner, attribute, f"{ANNOTATION}{phase}"))
+        if isinstance(timed, NativeTraining):
+            for owner, attribute, name in _find_kernel_calls(timed._native):
+                stack.enter_context(_annotate_method(owner, attribute, f"{NATIVE}{name}"))
+        yield
+
+
+def _find_phase_calls(timed: TimedStep) -> list[tuple[Any, str, StepPhase]]:
+    """What the step calls, and the phase that is."""
+    if not isinstance(timed, Training):
+        return []
+    draw: tuple[Any, str, StepPhase] = (timed._batches, "draw", "draw")
+    step: Any = timed.compute_mode
+    if isinstance(timed, Inference):
+        return [draw, (step, "logits", "forward")]
+    if isinstance(timed, NativeTraining):
+        step = timed._native
+        forward: tuple[tuple[Any, str, StepPhase], ...] = ((step, "forward", "forward"), (step, "loss", "forward"))
+        return [draw, *forward, (step, "backward", "backward"), (step._update, "step", "optimiser")]
+    optimizer: Any = timed._optimizer
+    return [
+        draw,
+        *((step, "loss", "forward"), (step, "logits", "forward"), (step, "update", "backward")),
+        *((optimizer, "step", "optimiser"), (optimizer, "zero_grad", "optimiser")),
+    ]
+
+
+def _find_kernel_calls(step: NativeStep) -> list[tuple[Any, str, str]]:
+    """Wherever the step keeps a kernel, with its name: in the library's object, and in layers that took theirs from it."""
+    names = {id(each): name for name, each in vars(step._kernels).items() if callable(each)}
+    owners = (step._kernels, step, step._update, *step.convolutions, *step.dense)
+    return [
+        (owner, attribute, names[id(each)])
+        for owner in owners
+        for attribute, each in vars(owner).items()
+        if id(each) in names
+    ]
+
+
+@contextlib.contextmanager
+def _annotate_method(owner: Any, attribute: str, name: str) -> Iterator[None]:
+    """The owner's method stands under this name; whether it was the object's own or its class's, it is so again."""
+    own = vars(owner).get(attribute)
+    setattr(owner, attribute, _annotate_call(getattr(owner, attribute), name))
+    try:
+        yield
+    finally:
+        if own is None:
+            delattr(owner, attribute)
+        else:
+            setattr(owner, attribute, own)
+
+
+def _annotate_call(call: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def recorded(*arguments: Any, **named: Any) -> Any:
+        with record_function(name):
+            return call(*arguments, **named)
+
+    with contextlib.suppress(AttributeError):  # a C function has no name to take over
+        functools.update_wrapper(recorded, call)
+    return recorded

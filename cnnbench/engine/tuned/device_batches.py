@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 
 from cnnbench.data import Dataset
-from cnnbench.engine.batches import DISTINCT_RANDOM_BATCHES, Batch, make_random_batches, to_tensors
+from cnnbench.engine.batches import DISTINCT_RANDOM_BATCHES, Batch, count_batches, make_random_batches, to_tensors
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload
@@ -33,9 +33,7 @@ class DeviceBatches:
         self, images: torch.Tensor, labels: torch.Tensor, *, batch_size: int, shuffled: bool, seed: int, nhwc: bool
     ) -> None:
         self._batch_size, self._shuffled, self._seed = batch_size, shuffled, seed
-        self._epoch = len(labels) // batch_size
-        if self._epoch == 0:
-            raise WorkloadError(f"batch_size {batch_size} is larger than the {len(labels)} training images")
+        self._epoch = count_batches(labels, batch_size)
         self._nhwc = nhwc
         self._images = images.permute(0, 2, 3, 1).contiguous() if nhwc else images
         self._labels = labels

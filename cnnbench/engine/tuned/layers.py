@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from cnnbench.engine.optim import DECAY, EPSILON, MOMENTUM
-from cnnbench.engine.tuned.native import Kernels
-from cnnbench.engine.tuned.native_stages import FusedConvStage
+from cnnbench.engine.tuned.native import FusedConvStage, Kernels
 from cnnbench.errors import UnsupportedError
 from cnnbench.workloads.base import OPTIMIZERS
 

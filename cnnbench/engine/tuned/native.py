@@ -1,8 +1,12 @@
-"""The C++ kernels: built once with the system's compiler, kept in the user's cache, called through ctypes.
+"""The C++ kernels, and which networks they know: built once with the system's compiler, kept in the user's cache, called through
+ctypes.
 
-Enters nothing; leaves the kernels' functions, or UnsupportedError with the reason (no compiler, not Linux, no OpenMP
-runtime in torch). The library is linked against the very OpenMP runtime that torch has loaded: two runtimes in one
-process would each keep threads spinning on the same cores.
+The library is linked against the very OpenMP runtime that torch has loaded: two runtimes in one process would each keep threads
+spinning on the same cores. Where there is no compiler, no Linux, no OpenMP runtime in torch, UnsupportedError says so.
+
+A network's layers are computed in stages, one pass each. Known are: convolution 3x3 without bias, ReLU, max pooling of 2,
+dropout or none (a `FusedConvStage`), any number of times; then dense, ReLU, dropout or none (a `FusedDenseStage`), any number of
+times; last a dense layer for the logits.
 """
 
 from __future__ import annotations
@@ -15,13 +19,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from cnnbench.data import default_cache_dir
 from cnnbench.errors import DataError, UnsupportedError
+from cnnbench.workloads import flops
 
 SOURCE = Path(__file__).with_name("kernels") / "kernels.cpp"
 """Includes the headers beside it."""
@@ -206,3 +213,98 @@ def _run(command: list[str]) -> None:
     if done.returncode:
         said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:300])
         raise UnsupportedError(f"native kernels: {command[0]} failed: {said.partition(chr(10))[0]}")
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FusedConvStage:
+    """Convolution, ReLU, pooling, dropout: `(channels, side, side)` in, `(out_channels, ceil(side / 2), ...)` out."""
+
+    channels: int
+    side: int
+    out_channels: int
+    keep: float
+
+    @property
+    def pooled(self) -> int:
+        """Side of the output."""
+        return flops.same_side(self.side, 2)
+
+
+@dataclass(frozen=True)
+class FusedDenseStage:
+    """Dense layer, ReLU, dropout; the last, for the logits, has neither of the two (`keep` None)."""
+
+    out_features: int
+    keep: float | None
+
+
+@dataclass(frozen=True)
+class NativeStages:
+    """The whole network; its last dense stage gives the logits."""
+
+    convolutions: tuple[FusedConvStage, ...]
+    dense: tuple[FusedDenseStage, ...]
+
+
+def group_layers(layers: tuple[flops.Layer, ...], input_shape: flops.Shape, lanes: int) -> NativeStages:
+    """The stages of these layers for vectors of `lanes` values. Raises UnsupportedError naming the first that does not fit."""
+    left = list(flops.count_layers(layers, input_shape))
+    convolutions: list[FusedConvStage] = []
+    dense: list[FusedDenseStage] = []
+
+    def take(kind: type[T]) -> tuple[T, flops.Shape] | None:
+        layer = left[0].layer if left else None
+        return (layer, left.pop(0).input) if isinstance(layer, kind) else None
+
+    def take_keep() -> float:
+        dropout = take(flops.Dropout)
+        return 1.0 if dropout is None else dropout[0].keep
+
+    while (conv := take(flops.Conv2d)) is not None:
+        layer, (channels, height, width) = conv
+        if layer.side != 3 or layer.bias or height != width:
+            raise _make_unsupported_error("a convolution other than 3x3 without bias on a square image")
+        if take(flops.Relu) is None:
+            raise _make_unsupported_error("a convolution without ReLU after it")
+        pool = take(flops.MaxPool2d)
+        if pool is None or pool[0].side != 2:
+            raise _make_unsupported_error("a convolution without max pooling of 2 after it")
+        flat = take(flops.Flatten) is not None
+        _check_channels(channels, layer.out_channels, first=not convolutions, lanes=lanes)
+        convolutions.append(FusedConvStage(channels, height, layer.out_channels, take_keep()))
+        if flat:
+            break
+    if len(convolutions) == 1:
+        raise _make_unsupported_error("a single convolution, which would be first and last")
+    take(flops.Flatten)
+    while (found := take(flops.Dense)) is not None:
+        features = found[0].out_features
+        if not left:
+            return NativeStages(tuple(convolutions), (*dense, FusedDenseStage(features, None)))
+        if take(flops.Relu) is None:
+            raise _make_unsupported_error("a dense layer without ReLU after it")
+        dense.append(FusedDenseStage(features, take_keep()))
+    strange = f"a layer {type(left[0].layer).__name__} where none is known" if left else ""
+    raise _make_unsupported_error(strange or "a network without a dense layer at its end")
+
+
+def _check_channels(channels: int, out_channels: int, *, first: bool, lanes: int) -> None:
+    if first:
+        if channels != 1 or out_channels not in (2 * lanes, 4 * lanes):
+            known = f"1 to {2 * lanes} or {4 * lanes}"
+            raise _make_unsupported_error(
+                f"a first convolution of {channels} to {out_channels} channels; {known} are known"
+            )
+        return
+    block, half = (4 if lanes == 16 else 2) * lanes, 2 * lanes
+    if out_channels % block or channels % half:
+        raise _make_unsupported_error(
+            f"a convolution of {channels} to {out_channels} channels; multiples of {half} and {block} are known"
+        )
+
+
+def _make_unsupported_error(what: str) -> UnsupportedError:
+    return UnsupportedError(f"native kernels do not know {what}")

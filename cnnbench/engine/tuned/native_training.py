@@ -23,8 +23,7 @@ from cnnbench.engine.tuned.layers import (
     SparseNativeDense,
     TiledNativeDense,
 )
-from cnnbench.engine.tuned.native import Kernels
-from cnnbench.engine.tuned.native_stages import NativeStages, group_layers
+from cnnbench.engine.tuned.native import Kernels, NativeStages, group_layers
 from cnnbench.errors import UnsupportedError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload
