@@ -23,8 +23,9 @@ from cnnbench.cli.progress import Display
 from cnnbench.engine import tensorboard
 from cnnbench.engine.tensorboard import Weights, add_tensorboard_run, copy_weights, write_run
 from cnnbench.errors import ExitCode
+from cnnbench.naming import name_run_folder
 from cnnbench.runner.run import PendingJob
-from cnnbench.runner.tensorboard_runs import name_run_folder, plan_tensorboard_run
+from cnnbench.runner.tensorboard_runs import plan_tensorboard_run
 from cnnbench.schema import TENSORBOARD_NOTE, Evaluation, Job, Trial, WorkerInput
 
 CNN = b.cnn_job(blocks=3, block_steps=50, batch_size=100)

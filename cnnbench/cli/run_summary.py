@@ -149,9 +149,10 @@ class RunSummary:
 
 def _list_failures(ledger: Ledger) -> list[str]:
     """`name: CRASHED: message` of each job that did not end well, in the order they ran; an interrupted one is missing."""
-    from cnnbench.cli.progress import describe_failure, make_job_namer
+    from cnnbench.cli.progress import describe_failure
+    from cnnbench.naming import name_plan
 
-    name = make_job_namer(ledger.header.plan)
+    name = name_plan(ledger.header.plan)
     return [
         f"{name(record.job)}: {describe_failure(record)}"
         for record in ledger.records

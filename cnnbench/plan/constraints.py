@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import get_args
 
 from cnnbench import workloads
-from cnnbench.plan.job_keys import AUTO, Combination, Scalar, default_value, format_value, full_batches
-from cnnbench.schema import Execution
+from cnnbench.plan.job_keys import Combination, Scalar, default_value, format_value, full_batches
+from cnnbench.schema import AUTO, Execution
 from cnnbench.workloads import Workload, recipes
 
 REFERENCE_EXECUTIONS = ("eager", "compiled")

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
+from cnnbench import naming
 from cnnbench.errors import UsageError
 from cnnbench.plan.constraints import REFERENCE_EXECUTIONS, find_contradictions
-from cnnbench.plan.job_keys import ANY, AUTO, KEYS, Scalar, is_whole, keys_for, suggest_nearest
+from cnnbench.plan.job_keys import ANY, KEYS, Scalar, is_whole, keys_for, suggest_nearest
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import JobSpec, Suite
 from cnnbench.profile_model import ProfileJob
-from cnnbench.schema import DataKind, Device, Execution, Job, Machine
+from cnnbench.schema import AUTO, DataKind, Device, Execution, Machine
 from cnnbench.workloads import Workload
 
 TUNED_VARIANTS: tuple[Execution, ...] = tuple(
@@ -95,7 +96,7 @@ def make_profile_jobs(
             wrong = [each for cell in suite.combinations(device.kind) for each in find_contradictions(cell)]
             impossible += ["; ".join(wrong)] if wrong else []
             planned = make_plan([suite], machine, [device], data_kind=data_kind, seed=0, repeats=1, threads=threads)
-            found += [ProfileJob(name=_name_variant(job), job=job) for job in planned]
+            found += [ProfileJob(name=naming.profile_variant(job), job=job) for job in planned]
         if len(impossible) == len(wanted):
             raise UsageError(impossible[0])
     if not found:
@@ -121,10 +122,3 @@ def _choose_variants(workload: Workload, settings: Mapping[str, Scalar]) -> list
 def _suite(workload: Workload, values: Mapping[str, Scalar]) -> Suite:
     spec = JobSpec("--set", workload.name, {name: {ANY: (value,)} for name, value in values.items()})
     return Suite("profile", "", Path(), "", repeats=1, seed=None, jobs=(spec,))
-
-
-def _name_variant(job: Job) -> str:
-    if job.division != "reference":
-        return job.execution
-    words = ("nhwc" if job.layout == "nhwc" else "", "" if job.execution == "eager" else job.execution)
-    return " ".join(filter(None, ("reference", *words)))

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from cnnbench import workloads
 from cnnbench.errors import ComparisonError, UsageError, WorkerError
+from cnnbench.naming import describe_job, process_label
 from cnnbench.paired_protocol import ARMS, PROTOCOL_VERSION, Arm, Handshake
 from cnnbench.plan.constraints import find_contradictions
-from cnnbench.plan.job_keys import AUTO, KEYS, is_whole, keys_for, suggest_nearest
-from cnnbench.plan.matrix import describe_job
+from cnnbench.plan.job_keys import KEYS, is_whole, keys_for, suggest_nearest
 from cnnbench.regression.check_record import ArmRecord, CheckHeader, jobs_by_arm
 from cnnbench.regression.differences import FIELDS_WAIVED_BY_SETTING
 from cnnbench.runner.arm_process import MODULE, ArmCommand, ArmError
 from cnnbench.runner.launch import build_paired_environment
 from cnnbench.runner.paired import PairDesign, perform_handshakes
 from cnnbench.runner.revisions import Checkouts, Revision
-from cnnbench.schema import Device, Job
+from cnnbench.schema import AUTO, Device, Job
 
 ArmSettings = Mapping[str, str]
 
@@ -68,10 +68,12 @@ def pair_jobs(jobs: Sequence[Job], base: ArmSettings, head: ArmSettings, cores: 
     ordered = sorted(jobs, key=describe_job)
     for job in ordered:
         if job.clock != "steady":
-            what = f"{job.label}: clock {job.clock!r} is one piece and takes no turns"
+            what = f"{process_label(job)}: clock {job.clock!r} is one piece and takes no turns"
             raise UsageError(f"{what}; check a suite of steady jobs")
         if job.processes > 1:
-            raise UsageError(f"{job.label}: an arm is one process; leave jobs of several out with -k 'not ranks'")
+            raise UsageError(
+                f"{process_label(job)}: an arm is one process; leave jobs of several out with -k 'not ranks'"
+            )
     sides = [_apply_settings(ordered, settings, cores) for settings in (base, head)]
     for side in sides:
         if len({job.allocator for job in side}) > 1:
@@ -96,7 +98,7 @@ def _apply_settings(jobs: Sequence[Job], settings: ArmSettings, cores: int) -> l
         ]
     for job in changed:
         if wrong := find_contradictions(job.model_dump()):
-            raise UsageError(f"{job.label}: {'; '.join(wrong)}")
+            raise UsageError(f"{process_label(job)}: {'; '.join(wrong)}")
     return changed
 
 

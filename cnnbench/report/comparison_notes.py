@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.comparison import ComparisonSide, RatioSummary, SideComparison, Unpaired, UnpairedReason
 from cnnbench.analysis.ratio import ComparedEntry, FieldDifference, FieldValue, RowRatio, SideName
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.report import cells, footnotes, naming
+from cnnbench.report import cells, footnotes
 from cnnbench.report.model import Note
 
 DIFFERENCE_TEXTS: Mapping[str, tuple[str, str]] = {
@@ -143,8 +143,7 @@ def _where(entry: ComparedEntry) -> str:
 
 
 def _short(row: Row) -> str:
-    what = f"b{row.job.batch_size}" if row.job.size is None else str(row.job.size)
-    return " ".join((row.job.workload, what, *naming.deviations_without_precision(row.job), row.job.precision))
+    return naming.short_name(row.job, size=True, batch=True)
 
 
 def _summary(found: RatioSummary) -> str:

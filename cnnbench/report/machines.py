@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.speedup import Row
-from cnnbench.report import naming
 from cnnbench.report.model import Cell, Column, Line, RowGroup, Table
 from cnnbench.schema import Device, Machine, Software
 

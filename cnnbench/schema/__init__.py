@@ -16,7 +16,9 @@ and records of two protocols never share a row.
 
 from cnnbench.schema.base import Frozen
 from cnnbench.schema.job import (
-    ADDED_FIELDS,
+    AUTO,
+    EVERY,
+    MAX_IMAGES,
     SPLIT_IMAGES,
     Activation,
     Allocator,
@@ -66,7 +68,9 @@ from cnnbench.schema.trial import (
 from cnnbench.schema.worker_input import RENDEZVOUS_DONE, Rendezvous, WorkerInput
 
 __all__ = [
-    "ADDED_FIELDS",
+    "AUTO",
+    "EVERY",
+    "MAX_IMAGES",
     "PACKAGE_COUNTER",
     "PROTOCOL",
     "RENAMED_SUITES",
