@@ -184,7 +184,10 @@ def name_plan(plan: Iterable[Job]) -> Callable[[Job], str]:
 
     def name(job: Job) -> str:
         label = job_label(job, threads=several)
-        apart = (str(getattr(job, field)) for field in fields.get(label, ()))
+        apart = (
+            str(getattr(job, field)) if field in _TRIED_FIRST else f"{field}={getattr(job, field)}"
+            for field in fields.get(label, ())
+        )
         return ", ".join((label, *apart, f"round {job.round + 1}"))
 
     return name

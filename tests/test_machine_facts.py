@@ -8,7 +8,8 @@ import sys
 
 import builders as b
 
-from cnnbench.machine.machine_facts import collect_facts, describe_machine, list_differences
+from cnnbench.machine.fingerprint import collect_facts
+from cnnbench.machine_facts import describe_machine, list_differences
 
 
 def facts(machine=None, *, python="3.11.9", torch="2.13.0+cpu", environment=None):
@@ -23,7 +24,9 @@ def test_two_looks_at_a_machine_are_equal_and_plain_json():
 
 
 def test_looking_does_not_load_torch():
-    code = "import sys; from cnnbench.machine import machine_facts as m; m.collect_facts({}); print('torch' in sys.modules)"
+    code = (
+        "import sys; from cnnbench.machine import fingerprint as m; m.collect_facts({}); print('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 

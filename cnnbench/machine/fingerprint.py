@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from cnnbench.devices import host_sensors
+from cnnbench.devices import host_sensors, nvml
 from cnnbench.machine import cpuinfo
 from cnnbench.machine.cpuinfo import Processor
+from cnnbench.machine_facts import describe_machine
 from cnnbench.schema import Device, Machine
 
 PROC = Path("/proc")
@@ -92,6 +95,16 @@ def fingerprint(
         devices=tuple(devices),
     )
     return machine.model_copy(update={"id": _identity(machine)})
+
+
+def collect_facts(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Collect the facts of this machine without starting torch: its version is the package's, the GPUs are those NVML lists."""
+    machine = fingerprint((cpu_device(), *nvml.list_gpus().devices))
+    try:
+        torch = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        torch = None
+    return describe_machine(machine, python=platform.python_version(), torch=torch, environment=environment)
 
 
 def boot_id(*, proc: Path = PROC) -> str | None:

@@ -15,10 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench import __version__, naming
+from cnnbench import __version__, machine_facts, naming
 from cnnbench.analysis.metrics import step_flops
 from cnnbench.analysis.process_table import COLUMNS, Process, flatten_processes
-from cnnbench.machine import machine_facts
 from cnnbench.report import escaping, pytest_benchmark_stats
 from cnnbench.schema import RunHeader
 

@@ -203,8 +203,8 @@ def _common(saved_baseline: SavedBaseline) -> list[tuple[str, str]]:
     """The conditions, each once; what rows differ in with all its values."""
     found: dict[str, list[str]] = {}
     for row in saved_baseline.rows:
-        for name, value in row.conditions.model_dump(exclude_none=True).items():
-            if str(value) not in found.setdefault(name, []):
+        for name, value in row.conditions.items():
+            if value is not None and str(value) not in found.setdefault(name, []):
                 found[name].append(str(value))
     return [(name, " or ".join(values)) for name, values in found.items()]
 
