@@ -17,6 +17,7 @@ from typing import Any, Literal
 from cnnbench.devices import host_sensors
 from cnnbench.devices.nvml import SLOWED, NvmlResult
 from cnnbench.devices.telemetry import sample
+from cnnbench.machine.fingerprint import read_meminfo
 from cnnbench.schema import Device, Frozen, Machine, Software, Telemetry
 from cnnbench.units import data_size, percent
 
@@ -81,7 +82,7 @@ def probe_host(
 ) -> HostState:
     """Ask for what `diagnose` needs beside the fingerprint: milliseconds, and a time limit a GPU. Never raises."""
     state = sample(None, proc=proc, sys=sys)
-    memory = {key: _meminfo(proc, key) for key in ("MemAvailable", "SwapTotal", "SwapFree")}
+    memory = {key: read_meminfo(proc, key) for key in ("MemAvailable", "SwapTotal", "SwapFree")}
     total, free = memory["SwapTotal"], memory["SwapFree"]
     return HostState(
         load_1min=state.load_1min,
@@ -110,6 +111,10 @@ def diagnose(
     return tuple(sorted(found, key=lambda finding: ranks.index(finding.severity)))
 
 
+def _find(code: str, severity: Severity, message: str, remedy: str = "") -> DoctorFinding:
+    return DoctorFinding(code=code, severity=severity, message=message, remedy=remedy)
+
+
 def is_unfit(findings: Sequence[DoctorFinding]) -> bool:
     """Whether a run here would be worthless (exit code 3)."""
     return any(finding.severity == "unfit" for finding in findings)
@@ -118,10 +123,12 @@ def is_unfit(findings: Sequence[DoctorFinding]) -> bool:
 def _torch(this_host: _Host) -> Iterator[DoctorFinding]:
     software, gpus = this_host.software, this_host.gpus.devices
     if software is None:
-        yield DoctorFinding(
-            code="torch", severity="unfit", message="torch could not be started: 0 jobs can run",
-            remedy="Install torch as README says, then run `cnnbench doctor` again",
-        )  # fmt: skip
+        yield _find(
+            "torch",
+            "unfit",
+            "torch could not be started: 0 jobs can run",
+            "Install torch as README says, then run `cnnbench doctor` again",
+        )
         return
     if this_host.torch_gpus is not None:
         usable = {_strip_prefix(device.uuid) for device in this_host.torch_gpus}
@@ -131,7 +138,7 @@ def _torch(this_host: _Host) -> Iterator[DoctorFinding]:
         if unused:
             yield _explain_unused(this_host, software, unused)
             return
-    yield DoctorFinding(code="torch", severity="ok", message=f"torch {software.torch} ({software.torch_build}) runs")
+    yield _find("torch", "ok", f"torch {software.torch} ({software.torch_build}) runs")
 
 
 def _explain_unused(this_host: _Host, software: Software, unused: Sequence[Device]) -> DoctorFinding:
@@ -139,22 +146,27 @@ def _explain_unused(this_host: _Host, software: Software, unused: Sequence[Devic
     build, driver = software.torch_build, this_host.gpus.driver_cuda
     seen = f"{len(unused)} of {len(this_host.gpus.devices)} GPUs ({unused[0].name}) cannot be used by torch"
     if build.startswith("cpu"):
-        return DoctorFinding(
-            code="torch-cpu-build", severity="unfit", message=f"{seen} {software.torch}: it is a CPU build",
-            remedy="Install a CUDA build of torch, or run with `--device cpu` on purpose",
-        )  # fmt: skip
+        return _find(
+            "torch-cpu-build",
+            "unfit",
+            f"{seen} {software.torch}: it is a CPU build",
+            "Install a CUDA build of torch, or run with `--device cpu` on purpose",
+        )
     wanted = re.search(r"cuda (\d+)", build)
     if wanted is not None and driver is not None and int(wanted[1]) > int(driver.partition(".")[0]):
-        return DoctorFinding(
-            code="driver-too-old", severity="unfit",
-            message=f"{seen}: it is built for {build}, driver {unused[0].driver} supports CUDA {driver} at most",
-            remedy=f"Update the NVIDIA driver, or install a torch built for CUDA {driver.partition('.')[0]}",
-        )  # fmt: skip
+        return _find(
+            "driver-too-old",
+            "unfit",
+            f"{seen}: it is built for {build}, driver {unused[0].driver} supports CUDA {driver} at most",
+            f"Update the NVIDIA driver, or install a torch built for CUDA {driver.partition('.')[0]}",
+        )
     why = unused[0].unusable_reason or f"torch {software.torch} ({build}) does not list it"
-    return DoctorFinding(
-        code="gpu-unusable", severity="unfit", message=f"{seen}: {why}",
-        remedy="Check `nvidia-smi` and the capabilities this torch was built for, or run with `--device cpu` on purpose",
-    )  # fmt: skip
+    return _find(
+        "gpu-unusable",
+        "unfit",
+        f"{seen}: {why}",
+        "Check `nvidia-smi` and the capabilities this torch was built for, or run with `--device cpu` on purpose",
+    )
 
 
 def _strip_prefix(uuid: str | None) -> str:
@@ -176,11 +188,12 @@ def _is_hidden(machine: Machine, gpu: Device) -> bool:
 def _nvml(this_host: _Host) -> Iterator[DoctorFinding]:
     count = sum(device.kind == "cuda" for device in this_host.torch_gpus or ())
     if this_host.gpus.reason is not None and count:
-        yield DoctorFinding(
-            code="nvml", severity="warning",
-            message=f"clocks, power and throttling of {count} GPUs cannot be read: {this_host.gpus.reason}",
-            remedy="Make NVML readable (the driver's libnvidia-ml, permission for this user)",
-        )  # fmt: skip
+        yield _find(
+            "nvml",
+            "warning",
+            f"clocks, power and throttling of {count} GPUs cannot be read: {this_host.gpus.reason}",
+            "Make NVML readable (the driver's libnvidia-ml, permission for this user)",
+        )
 
 
 def _load(this_host: _Host) -> Iterator[DoctorFinding]:
@@ -189,24 +202,27 @@ def _load(this_host: _Host) -> Iterator[DoctorFinding]:
         return
     message = f"load average {load:.2f} on {cores} cores"
     if load <= IDLE_LOAD_PER_CORE * cores:
-        yield DoctorFinding(code="load", severity="ok", message=message)
+        yield _find("load", "ok", message)
         return
-    yield DoctorFinding(
-        code="load", severity="unfit" if load >= cores else "warning", message=f"{message}: other work is running",
-        remedy="Stop the other work, and wait a minute for the average to fall",
-    )  # fmt: skip
+    yield _find(
+        "load",
+        "unfit" if load >= cores else "warning",
+        f"{message}: other work is running",
+        "Stop the other work, and wait a minute for the average to fall",
+    )
 
 
 def _quota(this_host: _Host) -> Iterator[DoctorFinding]:
     limit, cores = this_host.machine.cgroup_cpu_limit, this_host.machine.cores_logical
     if limit is None or limit >= cores:
-        yield DoctorFinding(code="cgroup", severity="ok", message=f"no CPU quota below the {cores} cores")
+        yield _find("cgroup", "ok", f"no CPU quota below the {cores} cores")
         return
-    yield DoctorFinding(
-        code="cgroup", severity="unfit" if limit < 1 else "warning",
-        message=f"a control group allows {limit:g} of {cores} cores and stops the process when they are used up",
-        remedy="Raise the quota to whole cores, or pin cores (cpuset) in place of a quota",
-    )  # fmt: skip
+    yield _find(
+        "cgroup",
+        "unfit" if limit < 1 else "warning",
+        f"a control group allows {limit:g} of {cores} cores and stops the process when they are used up",
+        "Raise the quota to whole cores, or pin cores (cpuset) in place of a quota",
+    )
 
 
 def _memory(this_host: _Host) -> Iterator[DoctorFinding]:
@@ -216,34 +232,40 @@ def _memory(this_host: _Host) -> Iterator[DoctorFinding]:
     usable = available if limit is None else min(available, limit)
     message = f"{data_size(usable)} of memory can be used"
     if usable >= LITTLE_MEMORY_BYTES:
-        yield DoctorFinding(code="memory", severity="ok", message=message)
+        yield _find("memory", "ok", message)
         return
-    yield DoctorFinding(
-        code="memory", severity="unfit" if usable < TOO_LITTLE_MEMORY_BYTES else "warning", message=message,
-        remedy="Close other programs, raise the memory limit, or run smaller batches",
-    )  # fmt: skip
+    yield _find(
+        "memory",
+        "unfit" if usable < TOO_LITTLE_MEMORY_BYTES else "warning",
+        message,
+        "Close other programs, raise the memory limit, or run smaller batches",
+    )
 
 
 def _swap(this_host: _Host) -> Iterator[DoctorFinding]:
     used = this_host.state.swap_used_bytes
     if used is not None and used > SWAP_NOTICED_BYTES:
-        yield DoctorFinding(
-            code="swap", severity="warning", message=f"{data_size(used)} of swap is in use: memory ran short",
-            remedy="Close other programs, then turn swap off and on again (swapoff -a, swapon -a)",
-        )  # fmt: skip
+        yield _find(
+            "swap",
+            "warning",
+            f"{data_size(used)} of swap is in use: memory ran short",
+            "Close other programs, then turn swap off and on again (swapoff -a, swapon -a)",
+        )
     elif used is not None:
-        yield DoctorFinding(code="swap", severity="ok", message=f"{data_size(used)} of swap in use")
+        yield _find("swap", "ok", f"{data_size(used)} of swap in use")
 
 
 def _governor(this_host: _Host) -> Iterator[DoctorFinding]:
     governor, cores = this_host.machine.governor, this_host.machine.cores_logical
     if governor == "performance":
-        yield DoctorFinding(code="governor", severity="ok", message=f"governor performance on {cores} cores")
+        yield _find("governor", "ok", f"governor performance on {cores} cores")
     elif governor is not None:
-        yield DoctorFinding(
-            code="governor", severity="warning", message=f"governor {governor} on {cores} cores: the clock follows the load",
-            remedy="Set the governor: cpupower frequency-set -g performance",
-        )  # fmt: skip
+        yield _find(
+            "governor",
+            "warning",
+            f"governor {governor} on {cores} cores: the clock follows the load",
+            "Set the governor: cpupower frequency-set -g performance",
+        )
 
 
 def _turbo(this_host: _Host) -> Iterator[DoctorFinding]:
@@ -254,41 +276,50 @@ def _turbo(this_host: _Host) -> Iterator[DoctorFinding]:
     )
     if turbo:
         top = "" if clock is None else f", up to {clock / 1e9:.2f} GHz"
-        yield DoctorFinding(
-            code="turbo", severity="note", message=f"turbo is on{top}: the clock depends on heat and on 1 or many cores",
-            remedy="Leave it on for peak speed; turn it off to compare small changes",
-        )  # fmt: skip
+        yield _find(
+            "turbo",
+            "note",
+            f"turbo is on{top}: the clock depends on heat and on 1 or many cores",
+            "Leave it on for peak speed; turn it off to compare small changes",
+        )
     elif turbo is False:
-        yield DoctorFinding(
-            code="turbo", severity="note", message=f"turbo is off on {cores} cores: steadier and slower",
-            remedy="Turn it on for peak speed, and say so beside the result",
-        )  # fmt: skip
+        yield _find(
+            "turbo",
+            "note",
+            f"turbo is off on {cores} cores: steadier and slower",
+            "Turn it on for peak speed, and say so beside the result",
+        )
 
 
 def _virtual(this_host: _Host) -> Iterator[DoctorFinding]:
     steal, hypervisor = this_host.state.steal_share, this_host.machine.hypervisor
     if steal is not None and steal > HIGH_STEAL:
-        yield DoctorFinding(
-            code="steal", severity="warning", message=f"other guests took {percent(steal)} of the CPU time since boot",
-            remedy="Use a machine or an instance type with cores of its own",
-        )  # fmt: skip
+        yield _find(
+            "steal",
+            "warning",
+            f"other guests took {percent(steal)} of the CPU time since boot",
+            "Use a machine or an instance type with cores of its own",
+        )
     if hypervisor is not None:
         share = "" if steal is None else f", {percent(steal)} of CPU time stolen since boot"
-        yield DoctorFinding(
-            code="hypervisor", severity="note", message=f"a virtual machine on {hypervisor}{share}; clocks are nominal",
-            remedy="Compare with results of the same instance type only",
-        )  # fmt: skip
+        yield _find(
+            "hypervisor",
+            "note",
+            f"a virtual machine on {hypervisor}{share}; clocks are nominal",
+            "Compare with results of the same instance type only",
+        )
 
 
 def _compiler(this_host: _Host) -> Iterator[DoctorFinding]:
     if this_host.state.compiler is None:
-        yield DoctorFinding(
-            code="compiler", severity="note",
-            message=f"none of {len(COMPILERS)} C++ compilers found ({', '.join(COMPILERS)}): no torch.compile on the CPU",
-            remedy="Install g++ or clang++ to run compiled modes",
-        )  # fmt: skip
+        yield _find(
+            "compiler",
+            "note",
+            f"none of {len(COMPILERS)} C++ compilers found ({', '.join(COMPILERS)}): no torch.compile on the CPU",
+            "Install g++ or clang++ to run compiled modes",
+        )
     else:
-        yield DoctorFinding(code="compiler", severity="ok", message=f"C++ compiler {this_host.state.compiler}")
+        yield _find("compiler", "ok", f"C++ compiler {this_host.state.compiler}")
 
 
 def _gpus(this_host: _Host) -> Iterator[DoctorFinding]:
@@ -300,53 +331,74 @@ def _gpus(this_host: _Host) -> Iterator[DoctorFinding]:
         if state is not None:
             found += _gpu_state(gpu, state)
         if not found:
-            found = [DoctorFinding(code="gpu", severity="ok", message=f"{gpu.id} {gpu.name}: nothing found")]
+            found = [_find("gpu", "ok", f"{gpu.id} {gpu.name}: nothing found")]
         yield from found
 
 
 def _gpu_settings(gpu: Device, persistence: bool | None) -> Iterator[DoctorFinding]:
     if persistence is False:
-        yield DoctorFinding(
-            code="persistence", severity="note", message=f"{gpu.id}: persistence mode is off; each cold start loads the driver",
-            remedy="Turn it on: nvidia-smi -pm 1",
-        )  # fmt: skip
+        yield _find(
+            "persistence",
+            "note",
+            f"{gpu.id}: persistence mode is off; each cold start loads the driver",
+            "Turn it on: nvidia-smi -pm 1",
+        )
     if gpu.ecc is False:
-        yield DoctorFinding(
-            code="ecc", severity="note", message=f"{gpu.id}: ECC is off; memory and its speed differ from a card with ECC",
-            remedy="Turn it on (nvidia-smi -e 1), or compare only with results without ECC",
-        )  # fmt: skip
+        yield _find(
+            "ecc",
+            "note",
+            f"{gpu.id}: ECC is off; memory and its speed differ from a card with ECC",
+            "Turn it on (nvidia-smi -e 1), or compare only with results without ECC",
+        )
     if gpu.mig:
-        yield DoctorFinding(
-            code="mig", severity="warning", message=f"{gpu.id}: MIG mode is on; an instance is a part of the chip",
-            remedy="Compare with the same MIG profile only, or turn MIG off",
-        )  # fmt: skip
+        yield _find(
+            "mig",
+            "warning",
+            f"{gpu.id}: MIG mode is on; an instance is a part of the chip",
+            "Compare with the same MIG profile only, or turn MIG off",
+        )
 
 
 def _gpu_state(gpu: Device, state: Telemetry) -> Iterator[DoctorFinding]:
     slowed = [reason for reason in state.device_throttle_reasons or () if reason in SLOWED]
     if slowed:
-        yield DoctorFinding(
-            code="throttled", severity="warning", message=f"{gpu.id}: slowed by {', '.join(slowed)} before any work",
-            remedy="Check cooling, power supply and power limit",
-        )  # fmt: skip
+        yield _find(
+            "throttled",
+            "warning",
+            f"{gpu.id}: slowed by {', '.join(slowed)} before any work",
+            "Check cooling, power supply and power limit",
+        )
     heat = state.device_temperature_celsius
     if heat is not None and heat >= HOT_CELSIUS:
-        yield DoctorFinding(
-            code="heat", severity="warning", message=f"{gpu.id}: {heat:.0f} degrees Celsius before any work",
-            remedy="Let it cool down, and check the airflow",
-        )  # fmt: skip
+        yield _find(
+            "heat",
+            "warning",
+            f"{gpu.id}: {heat:.0f} degrees Celsius before any work",
+            "Let it cool down, and check the airflow",
+        )
     if state.device_other_processes:
         used = data_size(state.device_used_bytes)
-        yield DoctorFinding(
-            code="gpu-shared", severity="warning",
-            message=f"{gpu.id}: {state.device_other_processes} other compute processes, {used} of memory in use",
-            remedy="Stop them, or wait until they are done",
-        )  # fmt: skip
+        yield _find(
+            "gpu-shared",
+            "warning",
+            f"{gpu.id}: {state.device_other_processes} other compute processes, {used} of memory in use",
+            "Stop them, or wait until they are done",
+        )
 
 
 _CHECKS: tuple[Callable[[_Host], Iterator[DoctorFinding]], ...] = (
-    _torch, _nvml, _load, _quota, _memory, _swap, _governor, _turbo, _virtual, _compiler, _gpus,
-)  # fmt: skip
+    _torch,
+    _nvml,
+    _load,
+    _quota,
+    _memory,
+    _swap,
+    _governor,
+    _turbo,
+    _virtual,
+    _compiler,
+    _gpus,
+)
 
 
 def _steal_share(proc: Path) -> float | None:
@@ -357,11 +409,3 @@ def _steal_share(proc: Path) -> float | None:
         return None
     total = sum(columns)
     return columns[7] / total if len(columns) == 8 and total > 0 else None
-
-
-def _meminfo(proc: Path, key: str) -> int | None:
-    try:
-        match = re.search(rf"^{key}:\s+(\d+) kB", host_sensors.read_text(proc / "meminfo"), re.MULTILINE)
-    except host_sensors.MissingSensor:
-        return None
-    return None if match is None else int(match[1]) * 1024

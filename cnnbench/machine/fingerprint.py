@@ -88,7 +88,7 @@ def fingerprint(
         hypervisor=_hypervisor(found, proc, sys),
         governor=_governor(sys),
         turbo=_turbo(sys),
-        swap_bytes=_swap_bytes(proc),
+        swap_bytes=read_meminfo(proc, "SwapTotal"),
         os=_os_name(),
         kernel=platform.release(),
         libc=_libc(),
@@ -186,7 +186,7 @@ def _cores_by_topology(sys: Path) -> int | None:
 
 
 def _memory_bytes(proc: Path) -> int:
-    total = _meminfo(proc, "MemTotal")
+    total = read_meminfo(proc, "MemTotal")
     if total is None:
         import psutil
 
@@ -194,11 +194,8 @@ def _memory_bytes(proc: Path) -> int:
     return total
 
 
-def _swap_bytes(proc: Path) -> int | None:
-    return _meminfo(proc, "SwapTotal")
-
-
-def _meminfo(proc: Path, key: str) -> int | None:
+def read_meminfo(proc: Path, key: str) -> int | None:
+    """Return a line of /proc/meminfo in bytes; None where it is not there."""
     for line in _lines(proc / "meminfo"):
         match = re.match(rf"{key}:\s+(\d+) kB", line)
         if match is not None:
