@@ -50,6 +50,8 @@ class Fact:
     """What the table of machines shows, where that is more than the value."""
     why: str = ""
     """Why a difference in it matters to whoever divides two times; empty where it does not."""
+    heading: str = ""
+    """What a table calls it, where `words` are too long."""
 
     def read(self, host: Host) -> Any:
         """Its value, None where it is unknown."""
@@ -126,7 +128,10 @@ FACTS = (
     ),
     Fact("cores_logical", "logical cores", "machine.cores_logical", ("info",)),
     Fact("clock_hertz", "largest clock", "machine.cpu_max_clock_hertz", ("table",), _describe_clock),
-    Fact("governor", "governor", "machine.governor", ("table", "condition", "info"), why="it sets the clock"),
+    Fact(
+        "governor", "CPU frequency governor", "machine.governor", ("table", "condition", "info"), why="it sets the clock",
+        heading="governor",
+    ),
     Fact("turbo", "turbo", "machine.turbo", ("table", "condition", "info")),
     Fact(
         "hypervisor", "hypervisor", "machine.hypervisor", ("table", "info"), lambda host: host.machine.hypervisor or "none",

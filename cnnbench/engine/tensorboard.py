@@ -113,7 +113,7 @@ def machine_text(worker_input: WorkerInput) -> str:
     if machine is not None and software is not None:
         host, names = Host(machine, software), {each.id: each.name for each in machine.devices}
         rows += [("machine", machine.id), ("processor", names.get(job.device, job.device))]
-        rows += [(fact.words, fact.describe(host)) for fact in list_facts("table")]
+        rows += [(fact.heading or fact.words, fact.describe(host)) for fact in list_facts("table")]
     lines = [f"| {name} | {_cell(text)} |" for name, text in rows]
     return "\n".join(("| what | value |", "|---|---|", *lines))
 

@@ -60,6 +60,12 @@ class Key:
         other = "".join(f" or {word!r}" for word in self.words)
         return f"must be a whole number from {self.low} to {self.high}{other}"
 
+    def read_text(self, text: str) -> Scalar:
+        """The value that a text of the command line means; the text itself where it can be none of the key's."""
+        if self.boolean:
+            return {"true": True, "false": False}.get(text, text)
+        return int(text) if self.low is not None and is_whole(text) else text
+
 
 def _make_key(name: str) -> Key:
     """The key of a job's field, by the field's declaration."""

@@ -135,19 +135,22 @@ def _rounds(suite: Suite, repeats: int | None, project: bool) -> int:
     return max(suite.repeats, PROJECTION_PROCESSES) if project and whole else suite.repeats
 
 
+def _mark_swept(combinations: Sequence[Combination], name: str, word: str) -> list[tuple[Combination, bool]]:
+    """Each cell with whether it was swept together with `word`: such a sweep ends at what there is."""
+    others = [tuple(value for key, value in cell.items() if key != name) for cell in combinations]
+    swept = {other for other, cell in zip(others, combinations, strict=True) if cell[name] == word}
+    return [(cell, other in swept) for other, cell in zip(others, combinations, strict=True)]
+
+
 def _drop_excess_threads(combinations: Sequence[Combination], device: Device, machine: Machine) -> list[Combination]:
     """Thread counts swept together with `auto` end at the cores allowed: above them threads only wait for each other."""
-
-    def rest(combination: Combination) -> tuple[object, ...]:
-        return tuple(value for name, value in combination.items() if name != "threads")
-
-    swept = {rest(cell) for cell in combinations if cell["threads"] == AUTO}
-    if device.kind != "cpu":
-        return list(combinations)
     return [
         cell
-        for cell in combinations
-        if cell["threads"] == AUTO or rest(cell) not in swept or int(cell["threads"] or 0) <= machine.cores_allowed
+        for cell, swept in _mark_swept(combinations, "threads", AUTO)
+        if device.kind != "cpu"
+        or cell["threads"] == AUTO
+        or not swept
+        or int(cell["threads"] or 0) <= machine.cores_allowed
     ]
 
 
@@ -155,22 +158,11 @@ def _resolve_worlds(combinations: Sequence[Combination], capacity: int) -> list[
     """The cells with `all` as a number, each with whether it was swept together with `all`; of several ranks none where the
     device is another's to be planned for.
     """
-
-    def rest(combination: Combination) -> tuple[object, ...]:
-        return tuple(value for name, value in combination.items() if name != "world")
-
-    swept = {rest(cell) for cell in combinations if cell["world"] == EVERY}
-    found: list[tuple[Combination, bool]] = []
-    for combination in combinations:
-        if capacity == 0 and combination["world"] != 1:
-            continue
-        found.append(
-            (
-                {**combination, "world": capacity} if combination["world"] == EVERY else combination,
-                rest(combination) in swept,
-            )
-        )
-    return found
+    return [
+        ({**cell, "world": capacity} if cell["world"] == EVERY else cell, swept)
+        for cell, swept in _mark_swept(combinations, "world", EVERY)
+        if capacity or cell["world"] == 1
+    ]
 
 
 def _make_concurrent_job(

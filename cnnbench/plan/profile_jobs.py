@@ -13,11 +13,12 @@ from typing import get_args
 from cnnbench import naming
 from cnnbench.errors import UsageError
 from cnnbench.plan.constraints import REFERENCE_EXECUTIONS, find_contradictions
-from cnnbench.plan.job_keys import ANY, KEYS, Scalar, is_whole, keys_for, suggest_nearest
+from cnnbench.plan.job_keys import ANY, KEYS, Scalar, keys_for, suggest_nearest
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import JobSpec, Suite
 from cnnbench.profile_model import ProfileJob
-from cnnbench.schema import AUTO, DataKind, Device, Execution, Machine
+from cnnbench.schema import AUTO, DataKind, Device, Execution, Job, Machine
+from cnnbench.schema.axes import list_fields
 from cnnbench.workloads import Workload
 
 TUNED_VARIANTS: tuple[Execution, ...] = tuple(
@@ -28,10 +29,7 @@ SET_BY_OPTIONS = {
     "warmup_steps": "--warmup says how many steps come before",
     "workload": "the workload is the command's argument",
 }
-NOT_PROFILED = (
-    *("clock", "blocks", "epochs", "steps_per_epoch", "epoch_eval_images", "stop_when_all_right", "final_evaluation"),
-    *("target", "evaluate_every"),
-)
+NOT_PROFILED = list_fields(Job, "clock")
 """Keys that say what a clock times or when a run ends: nothing of one step's."""
 
 
@@ -53,8 +51,7 @@ def parse_settings(texts: Sequence[str], workload: Workload) -> dict[str, Scalar
             raise UsageError(
                 f"--set: no key {name!r}{suggest_nearest(name, tuple(known)) or '; choose from ' + ', '.join(known)}"
             )
-        number = known[name].low is not None and is_whole(value)
-        found[name] = int(value) if number else value
+        found[name] = known[name].read_text(value)
         if (wrong := known[name].find_mistake(found[name])) is not None:
             raise UsageError(f"--set {name}: {value!r} {wrong}")
     return found

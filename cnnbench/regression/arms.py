@@ -12,7 +12,7 @@ from cnnbench.errors import ComparisonError, UsageError, WorkerError
 from cnnbench.naming import describe_job, process_label
 from cnnbench.paired_protocol import ARMS, PROTOCOL_VERSION, Arm, Handshake
 from cnnbench.plan.constraints import find_contradictions
-from cnnbench.plan.job_keys import KEYS, is_whole, keys_for, suggest_nearest
+from cnnbench.plan.job_keys import KEYS, keys_for, suggest_nearest
 from cnnbench.regression.check_record import ArmRecord, CheckHeader, jobs_by_arm
 from cnnbench.regression.differences import FIELDS_WAIVED_BY_SETTING
 from cnnbench.runner.arm_process import MODULE, ArmCommand, ArmError
@@ -104,11 +104,7 @@ def _apply_settings(jobs: Sequence[Job], settings: ArmSettings, cores: int) -> l
 
 def _apply_setting(job: Job, key: str, text: str, cores: int) -> Job:
     rule = keys_for(workloads.get(job.workload))[key]
-    value: str | int | bool = text
-    if rule.boolean:
-        value = {"true": True, "false": False}.get(text, text)
-    elif rule.low is not None and is_whole(text):
-        value = int(text)
+    value = rule.read_text(text)
     if (wrong := rule.find_mistake(value)) is not None:
         raise UsageError(f"{key} {text!r} {wrong}")
     return job.model_copy(update={key: cores if key == "threads" and value == AUTO else value})

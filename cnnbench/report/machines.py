@@ -30,7 +30,7 @@ def table(rows: Sequence[Row]) -> Table | None:
     columns += [Column("differs", "", "", 1, "left")] if len(seen) > 1 else []
     lines, hosts = [], [Host(row.machine, row.software, row.device) for row in seen]
     for fact in list_facts("table"):
-        name, texts = fact.words, [fact.describe(host) for host in hosts]
+        name, texts = fact.heading or fact.words, [fact.describe(host) for host in hosts]
         differs = len(set(texts)) > 1
         cells = [Cell(name, (), {"fact": name})]
         cells += [Cell(text, (), {f"machine_{n}": text}) for n, text in enumerate(texts)]
@@ -42,7 +42,9 @@ def table(rows: Sequence[Row]) -> Table | None:
 def _one_below_the_other(seen: Sequence[Row]) -> Table:
     """Of many machines only the facts that differ, a line a machine; what they share is said in the group's title."""
     hosts = [Host(row.machine, row.software, row.device) for row in seen]
-    texts_by_fact = {fact.words: [fact.describe(host) for host in hosts] for fact in list_facts("table")}
+    texts_by_fact = {
+        fact.heading or fact.words: [fact.describe(host) for host in hosts] for fact in list_facts("table")
+    }
     differing = [name for name, texts in texts_by_fact.items() if len(set(texts)) > 1]
     shared = "; ".join(f"{name} {texts[0]}" for name, texts in texts_by_fact.items() if name not in differing)
     columns = [Column("machine", "machine", "", 1, "left")]
