@@ -64,7 +64,7 @@ def place_label(job: Job) -> str:
     """Where on the machine: `cpu, 2 threads`, `cuda:0`, of several processes `cpu, 2 ranks, 1 thread`; the allocator where it was
     not held.
     """
-    processes = _arrange(_find_words(job, "ranks", titles=True, only=_PROCESSES), (*_PROCESSES, ...))
+    processes = _arrange(_find_words(job, "ranks", titles=True, told=("scaling",)), (*_PROCESSES, ...))
     others = _find_words(job, "place").values()
     return ", ".join((plain(job.device), *processes, *count_threads(job.threads), *others))
 
@@ -228,14 +228,14 @@ def find_differing_fields(jobs: Collection[Job]) -> tuple[str, ...]:
 
 def name_jobs(jobs: Sequence[Job]) -> tuple[str, ...]:
     """`mnist-cnn/cpu` for each job, with the keys that tell it from the others of that name."""
-    by_name: dict[str, list[Job]] = {}
-    for job in jobs:
-        by_name.setdefault(f"{job.workload}/{job.device}", []).append(job)
-    fields = {name: find_differing_fields(alike) for name, alike in by_name.items()}
+    names = [f"{job.workload}/{job.device}" for job in jobs]
+    fields = {
+        name: find_differing_fields([job for job, its in zip(jobs, names, strict=True) if its == name])
+        for name in names
+    }
     return tuple(
         " ".join((name, *(f"{field}={getattr(job, field)}" for field in fields[name])))
-        for job in jobs
-        for name in (f"{job.workload}/{job.device}",)
+        for job, name in zip(jobs, names, strict=True)
     )
 
 
@@ -295,7 +295,6 @@ def _find_words(
     *groups: AxisGroup,
     titles: bool = False,
     stated: Collection[str] = (),
-    only: Collection[str] | None = None,
     told: Collection[str] = (),
 ) -> dict[str, str]:
     """The words of the fields that are not plain, by field; words that several fields share are those of the first alone.
@@ -305,7 +304,7 @@ def _find_words(
     """
     usual, axes = _find_plain_values(job), axes_of(type(job))
     found: dict[str, str] = {}
-    for name in list_fields(type(job), *groups) if only is None else only:
+    for name in list_fields(type(job), *groups):
         value, axis = getattr(job, name), axes[name]
         word = axis.title or axis.word if titles else axis.word
         if name in told or (value == usual[name] and name not in stated) or not (word or titles):
@@ -376,17 +375,13 @@ def _length(job: Job) -> tuple[str, ...]:
     if job.clock == "recipe":
         return (f"recipe {job.recipe}", f"{whole or 'no fixed length'} and one evaluation, measured")
     if job.clock == "accuracy":
-        return (*_target(job), "no epoch limit" if whole is None else f"at most {whole}")
+        target = "no target" if job.target is None else f"to {job.target_text} of test images"
+        every = "never evaluated" if job.evaluate_every is None else f"evaluated every {job.evaluate_every} steps"
+        return (target, every, "no epoch limit" if whole is None else f"at most {whole}")
     if job.workload == "gemm":
         return () if whole is None else (whole,)
     blocks = f"{job.blocks} blocks of {job.block_steps} steps after {job.warmup_steps} warm-up"
     return (blocks,) if whole is None else (f"{whole}, projected from {blocks}",)
-
-
-def _target(job: Job) -> tuple[str, ...]:
-    """`to 99 % of test images`, `evaluated every 429 steps`."""
-    target = "no target" if job.target is None else f"to {job.target_text} of test images"
-    return (target, "never evaluated" if job.evaluate_every is None else f"evaluated every {job.evaluate_every} steps")
 
 
 def _format_protocol(protocol: int) -> str:

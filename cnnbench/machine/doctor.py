@@ -7,6 +7,7 @@ be worthless). What could not be read gives no finding: the fingerprint and the 
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -77,6 +78,11 @@ class _Host:
     @property
     def cores(self) -> int:
         return self.machine.cores_logical
+
+    @property
+    def quota(self) -> float:
+        limit = self.machine.cgroup_cpu_limit
+        return math.inf if limit is None else limit
 
     @property
     def usable_memory(self) -> int | None:
@@ -251,14 +257,9 @@ HOST_CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "cgroup",
+        lambda host: _grade(host.quota >= host.cores, host.quota < 1),
         lambda host: (
-            _grade((host.machine.cgroup_cpu_limit or host.cores) >= host.cores, host.machine.cgroup_cpu_limit < 1)
-            if host.machine.cgroup_cpu_limit is not None
-            else "ok"
-        ),
-        lambda host: (
-            f"a control group allows {host.machine.cgroup_cpu_limit:g} of {host.cores} cores and stops the process "
-            "when they are used up"
+            f"a control group allows {host.quota:g} of {host.cores} cores and stops the process when they are used up"
         ),
         "Raise the quota to whole cores, or pin cores (cpuset) in place of a quota",
         lambda host: f"no CPU quota below the {host.cores} cores",
