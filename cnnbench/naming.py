@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from cnnbench import units, workloads
@@ -291,23 +292,17 @@ def _make_file_name(words: str) -> str:
 
 
 def _find_words(
-    job: Job,
-    *groups: AxisGroup,
-    titles: bool = False,
-    stated: Collection[str] = (),
-    told: Collection[str] = (),
+    job: Job, *groups: AxisGroup, titles: bool = False, stated: Collection[str] = (), told: Collection[str] = ()
 ) -> dict[str, str]:
     """The words of the fields that are not plain, by field; words that several fields share are those of the first alone.
 
     With `titles` as a table's title has them, where a field without any goes by its name. `stated` fields are said even where
     they are plain, `told` ones never.
     """
-    usual, axes = _find_plain_values(job), axes_of(type(job))
     found: dict[str, str] = {}
-    for name in list_fields(type(job), *groups):
-        value, axis = getattr(job, name), axes[name]
-        word = axis.title or axis.word if titles else axis.word
-        if name in told or (value == usual[name] and name not in stated) or not (word or titles):
+    for name, word, usual in _list_words(type(job), groups, titles):
+        value = getattr(job, name)
+        if name in told or (name not in stated and (value == usual or _goes_without_saying(job, name))):
             continue
         text = plain(f"{name.replace('_', ' ')} {value}" if word is None else word.format(job))
         if text not in found.values():
@@ -315,19 +310,34 @@ def _find_words(
     return found
 
 
-def _find_plain_values(job: Job) -> Mapping[str, Any]:
-    """What goes without saying: the fields' plain values, the workload's own, and those that a recipe decides."""
-    usual = dict(plain_values(type(job), *_WORK, "place"))
-    known = job.optimizer is not None and job.workload in workloads.names()
-    own = workloads.get(job.workload).default_optimizer if known else None
-    usual["optimizer"] = job.optimizer if own is None else own
-    if job.recipe is not None and job.recipe in RECIPES:
-        usual["target"] = RECIPES[job.recipe].target
-    if job.workload == "gemm":
-        usual |= {"data": "random", "optimizer": None}
-    if job.workload == "gemm" or job.clock == "accuracy":
-        usual["final_evaluation"] = False
-    return usual
+@cache
+def _list_words(
+    job_type: type[Job], groups: tuple[AxisGroup, ...], titles: bool
+) -> tuple[tuple[str, str | None, Any], ...]:
+    """Each field of these groups that can be said, with its word and its plain value."""
+    axes = axes_of(job_type)
+    words = {name: axes[name].title or axes[name].word if titles else axes[name].word for name in axes}
+    return tuple(
+        (name, words[name], value)
+        for name, value in plain_values(job_type, *groups).items()
+        if titles or words[name] is not None
+    )
+
+
+def _goes_without_saying(job: Job, name: str) -> bool:
+    """Whether a field is not plain and yet nothing new: the workload's own optimiser, or what the recipe or the clock decides."""
+    if name == "optimizer" and job.workload != "gemm":
+        own = workloads.get(job.workload).default_optimizer if job.workload in workloads.names() else None
+        return own in (None, job.optimizer)
+    if name == "target" and job.recipe is not None and job.recipe in RECIPES:
+        return job.target == RECIPES[job.recipe].target
+    if name == "data":
+        return job.workload == "gemm" and job.data == "random"
+    return name == "final_evaluation" and _ends_unevaluated(job)
+
+
+def _ends_unevaluated(job: Job) -> bool:
+    return job.workload == "gemm" or job.clock == "accuracy"
 
 
 def _arrange(found: Mapping[str, str], order: Sequence[Any]) -> tuple[str, ...]:
@@ -347,7 +357,7 @@ def _describe(job: Job, training: tuple[str, ...]) -> str:
         head = (f"{plain(job.workload)} v{job.workload_version}", f"batch {job.batch_size}", *training, _data(job))
         told |= {"batch_size", "optimizer", "init", "data", "split", "order"}
     words = _find_words(job, *_WORK, titles=True, told=told)
-    if job.final_evaluation and "final_evaluation" in words:
+    if job.final_evaluation and _ends_unevaluated(job):
         words["final_evaluation"] = "final evaluation"
     return " · ".join((*head, *_length(job), *_arrange(words, _TITLE_ORDER)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -141,12 +142,12 @@ class Job(Frozen):
     @property
     def work_key(self) -> str:
         """What is computed and how it is timed, whatever the device: rows divide one another only where this is equal."""
-        return _canonical(self, ("place", "draw"))
+        return _canonical(self, "place", "draw")
 
     @property
     def row_key(self) -> str:
         """`work_key` and where it ran: the repeats of one row share this and differ in seed and round."""
-        return _canonical(self, ("draw",))
+        return _canonical(self, "draw")
 
     @property
     def target_text(self) -> str:
@@ -182,12 +183,21 @@ class Job(Frozen):
         return self.epochs * self.steps_per_epoch
 
 
-def _canonical(job: Job, left_out: tuple[AxisGroup, ...]) -> str:
+_ALWAYS = object()
+
+
+def _canonical(job: Job, *left_out: AxisGroup) -> str:
     """The job's values in one text, but for those groups; fields of later schemas only where they are not plain."""
-    kept = {
-        name: getattr(job, name)
-        for name, axis in axes_of(type(job)).items()
-        if axis.group not in left_out
-        and (axis.since == 1 or getattr(job, name) != type(job).model_fields[name].default)
-    }
+    fields = _list_key_fields(type(job), left_out)
+    kept = {name: value for name, plain in fields if (value := getattr(job, name)) != plain}
     return json.dumps(kept, separators=(",", ":"), sort_keys=True)
+
+
+@cache
+def _list_key_fields(job_type: type[Job], left_out: tuple[AxisGroup, ...]) -> tuple[tuple[str, object], ...]:
+    """Each field of a key, with the value at which it is left out."""
+    return tuple(
+        (name, _ALWAYS if axis.since == 1 else job_type.model_fields[name].default)
+        for name, axis in axes_of(job_type).items()
+        if axis.group not in left_out
+    )
