@@ -31,18 +31,8 @@ _STATED = ("precision", "layout", "execution")
 # Orders of words; `...` is the place of every field that is not named: of a new one too.
 _SHORT_ORDER = ("task", ..., "recipe", "target", "optimizer", "loader", "loader_workers", "division", "precision")
 _TITLE_ORDER = (
-    *(
-        "division",
-        "task",
-        ...,
-        *_PROCESSES,
-        "scaling",
-        "loader",
-        "loader_workers",
-        "extra_forwards",
-        "epoch_eval_images",
-    ),
-    *("stop_when_all_right", "final_evaluation"),
+    *("division", "task", "layout", "execution", "pool", "activation"),
+    *(*_PROCESSES, "scaling", "loader", "loader_workers", ...),
 )
 _STEP_ORDER = (*_STATED, ..., "division")
 _CHART_ORDER = (
