@@ -146,7 +146,7 @@ def diagnose(
     return tuple(sorted(found, key=lambda finding: ranks.index(finding.severity)))
 
 
-def _apply(checks: Sequence[Check], this_host: _Host) -> list[DoctorFinding]:
+def _apply(checks: Sequence[HostCheck], this_host: _Host) -> list[DoctorFinding]:
     """The findings of these checks, in their order."""
     found = []
     for check in checks:
@@ -224,7 +224,7 @@ def _is_hidden(machine: Machine, gpu: Device) -> bool:
 
 
 @dataclass(frozen=True)
-class Check:
+class HostCheck:
     """One check: how grave what it sees is (None: nothing can be said), and the words for a fault and for none."""
 
     code: str
@@ -238,14 +238,14 @@ def _grade(ok: bool, unfit: bool = False) -> Severity:
     return "ok" if ok else "unfit" if unfit else "warning"
 
 
-HOST_CHECKS: tuple[Check, ...] = (
-    Check(
+HOST_CHECKS: tuple[HostCheck, ...] = (
+    HostCheck(
         "nvml",
         lambda host: _grade(host.gpus.reason is None or not host.torch_gpu_count),
         lambda host: f"clocks, power and throttling of {host.torch_gpu_count} GPUs cannot be read: {host.gpus.reason}",
         "Make NVML readable (the driver's libnvidia-ml, permission for this user)",
     ),
-    Check(
+    HostCheck(
         "load",
         lambda host: (
             host.state.load_1min is not None
@@ -255,7 +255,7 @@ HOST_CHECKS: tuple[Check, ...] = (
         "Stop the other work, and wait a minute for the average to fall",
         lambda host: f"load average {host.state.load_1min:.2f} on {host.cores} cores",
     ),
-    Check(
+    HostCheck(
         "cgroup",
         lambda host: _grade(host.quota >= host.cores, host.quota < 1),
         lambda host: (
@@ -264,7 +264,7 @@ HOST_CHECKS: tuple[Check, ...] = (
         "Raise the quota to whole cores, or pin cores (cpuset) in place of a quota",
         lambda host: f"no CPU quota below the {host.cores} cores",
     ),
-    Check(
+    HostCheck(
         "memory",
         lambda host: (
             host.usable_memory is not None
@@ -274,7 +274,7 @@ HOST_CHECKS: tuple[Check, ...] = (
         "Close other programs, raise the memory limit, or run smaller batches",
         lambda host: f"{data_size(host.usable_memory)} of memory can be used",
     ),
-    Check(
+    HostCheck(
         "swap",
         lambda host: (
             host.state.swap_used_bytes is not None and _grade(host.state.swap_used_bytes <= SWAP_NOTICED_BYTES)
@@ -283,38 +283,38 @@ HOST_CHECKS: tuple[Check, ...] = (
         "Close other programs, then turn swap off and on again (swapoff -a, swapon -a)",
         lambda host: f"{data_size(host.state.swap_used_bytes)} of swap in use",
     ),
-    Check(
+    HostCheck(
         "governor",
         lambda host: host.machine.governor is not None and _grade(host.machine.governor == "performance"),
         lambda host: f"governor {host.machine.governor} on {host.cores} cores: the clock follows the load",
         "Set the governor: cpupower frequency-set -g performance",
         lambda host: f"governor performance on {host.cores} cores",
     ),
-    Check(
+    HostCheck(
         "turbo",
         lambda host: host.machine.turbo and "note",
         lambda host: f"turbo is on{_describe_top_clock(host)}: the clock depends on heat and on 1 or many cores",
         "Leave it on for peak speed; turn it off to compare small changes",
     ),
-    Check(
+    HostCheck(
         "turbo",
         lambda host: host.machine.turbo is False and "note",
         lambda host: f"turbo is off on {host.cores} cores: steadier and slower",
         "Turn it on for peak speed, and say so beside the result",
     ),
-    Check(
+    HostCheck(
         "steal",
         lambda host: _grade((host.state.steal_share or 0.0) <= HIGH_STEAL),
         lambda host: f"other guests took {percent(host.state.steal_share)} of the CPU time since boot",
         "Use a machine or an instance type with cores of its own",
     ),
-    Check(
+    HostCheck(
         "hypervisor",
         lambda host: host.machine.hypervisor is not None and "note",
         lambda host: f"a virtual machine on {host.machine.hypervisor}{_describe_steal(host)}; clocks are nominal",
         "Compare with results of the same instance type only",
     ),
-    Check(
+    HostCheck(
         "compiler",
         lambda host: "note" if host.state.compiler is None else "ok",
         lambda host: (
@@ -324,38 +324,38 @@ HOST_CHECKS: tuple[Check, ...] = (
         lambda host: f"C++ compiler {host.state.compiler}",
     ),
 )
-GPU_CHECKS: tuple[Check, ...] = (
-    Check(
+GPU_CHECKS: tuple[HostCheck, ...] = (
+    HostCheck(
         "persistence",
         lambda host: host.gpus.persistence.get(host.gpu.id) is False and "note",
         lambda host: f"{host.gpu.id}: persistence mode is off; each cold start loads the driver",
         "Turn it on: nvidia-smi -pm 1",
     ),
-    Check(
+    HostCheck(
         "ecc",
         lambda host: host.gpu.ecc is False and "note",
         lambda host: f"{host.gpu.id}: ECC is off; memory and its speed differ from a card with ECC",
         "Turn it on (nvidia-smi -e 1), or compare only with results without ECC",
     ),
-    Check(
+    HostCheck(
         "mig",
         lambda host: host.gpu.mig and "warning",
         lambda host: f"{host.gpu.id}: MIG mode is on; an instance is a part of the chip",
         "Compare with the same MIG profile only, or turn MIG off",
     ),
-    Check(
+    HostCheck(
         "throttled",
         lambda host: host.slowed_by and "warning",
         lambda host: f"{host.gpu.id}: slowed by {host.slowed_by} before any work",
         "Check cooling, power supply and power limit",
     ),
-    Check(
+    HostCheck(
         "heat",
         lambda host: (host.gpu_state.device_temperature_celsius or 0.0) >= HOT_CELSIUS and "warning",
         lambda host: f"{host.gpu.id}: {host.gpu_state.device_temperature_celsius:.0f} degrees Celsius before any work",
         "Let it cool down, and check the airflow",
     ),
-    Check(
+    HostCheck(
         "gpu-shared",
         lambda host: host.gpu_state.device_other_processes and "warning",
         lambda host: (
