@@ -180,6 +180,16 @@ def list_facts(use: FactUse) -> tuple[Fact, ...]:
     return tuple(fact for fact in FACTS if use in fact.uses)
 
 
+def announce_machine(machine: Machine) -> str:
+    """Return what is said of a machine before something is measured on it."""
+    return f"{machine.id}: {machine.cpu_name}, {machine.cores_allowed} cores allowed"
+
+
+def announce_software(software: Software) -> str:
+    """Return what is said of the software before something is measured with it."""
+    return f"torch {software.torch_text}, Python {software.python}"
+
+
 def describe_machine(
     machine: Machine, *, python: str, torch: str | None, environment: Mapping[str, str] | None
 ) -> dict[str, Any]:

@@ -34,11 +34,13 @@ INDENT = 10
 
 def announce_run(console: Console, header: RunHeader, todo: Sequence[PendingJob], path: Path) -> None:
     """The machine, the software, the plan and the ledger."""
+    from cnnbench.machine_facts import announce_machine, announce_software
+
     machine, software = header.machine, header.software
     names = ", ".join(sorted({f"{device.id} ({device.name})" for device in machine.devices}))
     lines = (
-        ("machine", f"{machine.id}: {machine.cpu_name}, {machine.cores_allowed} cores allowed; {names}"),
-        ("software", f"torch {software.torch} ({software.torch_build}), Python {software.python}"),
+        ("machine", f"{announce_machine(machine)}; {names}"),
+        ("software", announce_software(software)),
         ("plan", f"{len(todo)} of {len(header.plan)} jobs, seed {header.seed}, one process each"),
         ("ledger", str(path)),
     )
