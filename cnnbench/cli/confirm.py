@@ -18,7 +18,6 @@ import click
 from cnnbench.cli.check import check, measure_check
 from cnnbench.cli.check_outputs import validate_extensions
 from cnnbench.errors import CnnbenchError, ComparisonError, ExitCode, LedgerError, UsageError
-from cnnbench.machine_facts import announce_software
 from cnnbench.naming import job_label
 from cnnbench.report.escaping import printable
 
@@ -147,7 +146,7 @@ def _only_suspicious(header: RunHeader, jobs: tuple[Job, ...]) -> Callable[[Chec
 def _describe_software(software: Software) -> str:
     """As `analysis.conditions` tells environments apart: patches of Python do not change how fast a step is launched."""
     python = ".".join(software.python.split(".")[:2])
-    return announce_software(software.model_copy(update={"python": python}))
+    return f"torch {software.torch} ({software.torch_build}), Python {python}"
 
 
 def _format_jobs(jobs: tuple[Job, ...] | list[Job]) -> str:
