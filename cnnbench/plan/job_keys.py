@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import get_args
 
+from cnnbench.errors import UsageError
 from cnnbench.schema import AUTO, MAX_IMAGES, SPLIT_IMAGES, DeviceKind, Job
 from cnnbench.schema.axes import axes_of, list_choices
 from cnnbench.workloads import Workload, recipes
@@ -184,6 +185,14 @@ def default_value(name: str, workload: Workload) -> Scalar | None:
 def full_batches(combination: Combination) -> int:
     """Full batches of one epoch: training images of the split over the batch size (55,000 / 128 -> 429)."""
     return SPLIT_IMAGES[str(combination["split"])] // int(combination["batch_size"] or 1)
+
+
+def split_setting(option: str, text: str, example: str) -> tuple[str, str]:
+    """The key and the value of `key=value`. Raises UsageError for a text that is not so."""
+    key, _, value = text.partition("=")
+    if not key or not value:
+        raise UsageError(f"{option} {text!r}: write key=value, such as {example}")
+    return key, value
 
 
 def is_whole(text: str) -> bool:

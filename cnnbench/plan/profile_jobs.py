@@ -13,7 +13,7 @@ from typing import get_args
 from cnnbench import naming
 from cnnbench.errors import UsageError
 from cnnbench.plan.constraints import REFERENCE_EXECUTIONS, find_contradictions
-from cnnbench.plan.job_keys import ANY, KEYS, Scalar, keys_for, suggest_nearest
+from cnnbench.plan.job_keys import ANY, KEYS, Scalar, keys_for, split_setting, suggest_nearest
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import JobSpec, Suite
 from cnnbench.profile_model import ProfileJob
@@ -38,9 +38,7 @@ def parse_settings(texts: Sequence[str], workload: Workload) -> dict[str, Scalar
     known = {name: key for name, key in keys_for(workload).items() if name not in (*SET_BY_OPTIONS, *NOT_PROFILED)}
     found: dict[str, Scalar] = {}
     for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name or not value:
-            raise UsageError(f"--set {text!r}: write key=value, such as precision=bf16")
+        name, value = split_setting("--set", text, "precision=bf16")
         if name in SET_BY_OPTIONS or name in NOT_PROFILED:
             raise UsageError(
                 f"--set {name}: {SET_BY_OPTIONS.get(name, 'it changes no step, and a profile is of one step')}"

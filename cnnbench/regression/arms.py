@@ -12,7 +12,7 @@ from cnnbench.errors import ComparisonError, UsageError, WorkerError
 from cnnbench.naming import describe_job, process_label
 from cnnbench.paired_protocol import ARMS, PROTOCOL_VERSION, Arm, Handshake
 from cnnbench.plan.constraints import find_contradictions
-from cnnbench.plan.job_keys import KEYS, keys_for, suggest_nearest
+from cnnbench.plan.job_keys import KEYS, keys_for, split_setting, suggest_nearest
 from cnnbench.regression.check_record import ArmRecord, CheckHeader, jobs_by_arm
 from cnnbench.regression.differences import FIELDS_WAIVED_BY_SETTING
 from cnnbench.runner.arm_process import MODULE, ArmCommand, ArmError
@@ -46,9 +46,7 @@ def read_settings(arm: Arm, texts: Sequence[str]) -> dict[str, str]:
     """`key=value` texts as a table. Raises UsageError for one that is none, or a key that changes the work itself."""
     found: dict[str, str] = {}
     for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key or not value:
-            raise UsageError(f"--{arm}-set {text!r}: write key=value, such as threads=1")
+        key, value = split_setting(f"--{arm}-set", text, "threads=1")
         if key not in KEYS:
             hint, choices = suggest_nearest(key, tuple(FIELDS_WAIVED_BY_SETTING)), ", ".join(FIELDS_WAIVED_BY_SETTING)
             raise UsageError(f"--{arm}-set: no key {key!r}{hint}; choose from {choices}")
