@@ -100,9 +100,9 @@ def prepare_check(
     from cnnbench.cli.data import split_by_origin
     from cnnbench.cli.run_plan import MnistSource
     from cnnbench.machine.inventory import select, take_inventory
-    from cnnbench.plan.matrix import describe_job, make_plan
+    from cnnbench.naming import describe_job, name_jobs
+    from cnnbench.plan.matrix import make_plan
     from cnnbench.plan.suite import find_suite, load_suite
-    from cnnbench.regression.differences import name_jobs
 
     if options["suite"] is None:
         raise UsageError("no suite; name one, such as regression")

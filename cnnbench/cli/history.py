@@ -82,7 +82,8 @@ def _load_series(
     from cnnbench import store
     from cnnbench.analysis import process_table
     from cnnbench.analysis.history import build_history as over_runs
-    from cnnbench.plan.matrix import compile_filter, describe_job
+    from cnnbench.naming import describe_job
+    from cnnbench.plan.matrix import compile_filter
 
     loaded = store.load_tree(roots)
     if not loaded.ledgers:

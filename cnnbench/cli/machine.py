@@ -47,6 +47,7 @@ def devices(measure: bool, threads: int | None, as_json: bool) -> None:
 
 def _measure(inventory: Inventory, threads: int | None) -> tuple[MeasuredPeak, ...]:
     from cnnbench.machine import measured_peaks
+    from cnnbench.naming import process_label
     from cnnbench.runner.launch import LaunchOptions, launch
     from cnnbench.schema import Record
 
@@ -55,7 +56,7 @@ def _measure(inventory: Inventory, threads: int | None) -> tuple[MeasuredPeak, .
         for job in measured_peaks.sweep(device, inventory.machine, threads):
             started = datetime.now(UTC).isoformat(timespec="seconds")
             ended = launch(job, LaunchOptions(device=device))
-            click.echo(f"{job.label}: {ended.outcome.status}", err=True)
+            click.echo(f"{process_label(job)}: {ended.outcome.status}", err=True)
             records.append(
                 Record(
                     run_id="peaks", machine_id=inventory.machine.id, index=len(records), started_at=started,

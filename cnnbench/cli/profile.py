@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -158,6 +157,7 @@ def _run_profiles(
     folder: Path | None,
     console: Console | None,
 ) -> list[ProfileResult]:
+    from cnnbench import naming
     from cnnbench.runner.launch import LaunchOptions
     from cnnbench.runner.profiles import run_profile as profile_rung
 
@@ -165,13 +165,9 @@ def _run_profiles(
     shown: list[ProfileResult] = []
     for variant in variants:
         if console is not None:
-            console.print(f"profiling {variant.title}: {variant.name}", highlight=False, markup=False)
+            text = f"profiling {naming.profile_title(variant.job)}: {variant.name}"
+            console.print(text, highlight=False, markup=False)
         options = LaunchOptions(data_dir=directory, device=by_id[variant.job.device])
-        trace = None if folder is None else folder / trace_file_name(variant)
+        trace = None if folder is None else folder / naming.trace_file_name(variant.job, variant.name)
         shown.append(profile_rung(variant, options, trace))
     return shown
-
-
-def trace_file_name(variant: ProfileJob) -> str:
-    """`mnist-cnn-b128-fp32-on-cpu-2-threads-native.json`: a trace of the same rung and settings is written over."""
-    return re.sub(r"[^a-z0-9.]+", "-", f"{variant.title} {variant.name}".lower()).strip("-.") + ".json"

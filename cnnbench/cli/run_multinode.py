@@ -52,15 +52,15 @@ def run_secondary_node(
     """Do this machine's part of every job that is on several, until a meeting fails; nothing is recorded here, for machine 0
     records it all.
     """
-    from cnnbench.cli.progress import make_job_namer
     from cnnbench.cli.run_plan import new_header
+    from cnnbench.naming import name_plan
     from cnnbench.report.escaping import plain
     from cnnbench.runner.launch import LaunchOptions, WorkerLimits, launch
     from cnnbench.runner.run import list_devices, list_pending_jobs, make_rendezvous
 
     header = new_header(loaded, inventory, options, mnist_source)
     todo = list(jobs_after_local(list_pending_jobs(header, ())))
-    directory, name, failed = mnist_source.directory_for(header.plan), make_job_namer(header.plan), 0
+    directory, name, failed = mnist_source.directory_for(header.plan), name_plan(header.plan), 0
     devices = {device.id: device for device in header.machine.devices}
     where = f"machine {options['node_rank']} of {options['nodes']}, {len(todo)} jobs; machine 0 records them"
     console.print(where, highlight=False, markup=False)

@@ -207,12 +207,12 @@ def make_tensorboard_folder(wanted: Path, *, make: bool) -> Path:
 
 def print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
     """The plan on standard output, a line a job, or as JSON."""
-    from cnnbench.cli.progress import make_job_namer
+    from cnnbench.naming import name_plan
 
     if as_json:
         click.echo(json.dumps([job.model_dump() for job in plan], indent=2))
         return
-    name = make_job_namer(plan)
+    name = name_plan(plan)
     for index, job in enumerate(plan, start=1):
         clock = (
             f"{job.blocks} x {job.block_steps} steps"

@@ -34,11 +34,13 @@ INDENT = 10
 
 def announce_run(console: Console, header: RunHeader, todo: Sequence[PendingJob], path: Path) -> None:
     """The machine, the software, the plan and the ledger."""
+    from cnnbench.machine_facts import announce_machine, announce_software
+
     machine, software = header.machine, header.software
     names = ", ".join(sorted({f"{device.id} ({device.name})" for device in machine.devices}))
     lines = (
-        ("machine", f"{machine.id}: {machine.cpu_name}, {machine.cores_allowed} cores allowed; {names}"),
-        ("software", f"torch {software.torch} ({software.torch_build}), Python {software.python}"),
+        ("machine", f"{announce_machine(machine)}; {names}"),
+        ("software", announce_software(software)),
         ("plan", f"{len(todo)} of {len(header.plan)} jobs, seed {header.seed}, one process each"),
         ("ledger", str(path)),
     )
@@ -149,9 +151,10 @@ class RunSummary:
 
 def _list_failures(ledger: Ledger) -> list[str]:
     """`name: CRASHED: message` of each job that did not end well, in the order they ran; an interrupted one is missing."""
-    from cnnbench.cli.progress import describe_failure, make_job_namer
+    from cnnbench.cli.progress import describe_failure
+    from cnnbench.naming import name_plan
 
-    name = make_job_namer(ledger.header.plan)
+    name = name_plan(ledger.header.plan)
     return [
         f"{name(record.job)}: {describe_failure(record)}"
         for record in ledger.records

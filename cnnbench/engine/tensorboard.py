@@ -20,10 +20,11 @@ from typing import Any
 
 import torch
 
-from cnnbench import units, workloads
+from cnnbench import workloads
 from cnnbench.engine.training import TimedStep
 from cnnbench.errors import summarize_error
-from cnnbench.schema import TENSORBOARD_NOTE, Device, Job, Trial, WorkerInput
+from cnnbench.machine_facts import Host, list_facts
+from cnnbench.schema import TENSORBOARD_NOTE, Job, Trial, WorkerInput
 
 Weights = Mapping[str, torch.Tensor]
 """Parameters by name, float32, on the CPU."""
@@ -107,35 +108,13 @@ def reached_target(job: Job, trial: Trial) -> bool:
 def machine_text(worker_input: WorkerInput) -> str:
     """The machine, its processor and the software as a Markdown table."""
     machine, software, job = worker_input.machine, worker_input.software, worker_input.job
-    rows: list[tuple[str, str | None]] = [("device", job.device)]
-    if machine is not None:
-        device = next((each for each in machine.devices if each.id == job.device), None)
-        memory = min(machine.memory_bytes, machine.memory_limit_bytes or machine.memory_bytes)
-        rows += [
-            ("processor", _processor(device)),
-            ("machine", machine.id),
-            ("CPU", f"{machine.cpu_name}, {machine.cores_allowed} of {machine.cores_logical} cores allowed"),
-            ("memory", units.data_size(memory)),
-            ("system", f"{machine.os}, kernel {machine.kernel}"),
-            ("hypervisor", machine.hypervisor),
-        ]
-    if software is not None:
-        rows += [
-            ("torch", f"{software.torch} ({software.torch_build})"),
-            ("cuDNN", software.cudnn),
-            ("BLAS", software.blas),
-            ("Python", software.python),
-            ("cnnbench", " ".join(filter(None, (software.cnnbench, (software.git_commit or "")[:12])))),
-        ]
-    lines = [f"| {name} | {_cell(text)} |" for name, text in rows if text]
+    rows = [("device", job.device)]
+    if machine is not None and software is not None:
+        host, names = Host(machine, software), {each.id: each.name for each in machine.devices}
+        rows += [("machine", machine.id), ("processor", names.get(job.device, job.device))]
+        rows += [(fact.heading or fact.words, fact.describe(host)) for fact in list_facts("table")]
+    lines = [f"| {name} | {_cell(text)} |" for name, text in rows]
     return "\n".join(("| what | value |", "|---|---|", *lines))
-
-
-def _processor(device: Device | None) -> str | None:
-    if device is None:
-        return None
-    memory = f", {units.data_size(device.memory_bytes)}" if device.memory_bytes else ""
-    return f"{device.name}{memory}{f', driver {device.driver}' if device.driver else ''}"
 
 
 def _cell(text: str) -> str:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
-from cnnbench import __version__, units, workloads
+from cnnbench import __version__, naming, units, workloads
 from cnnbench.profile_model import Breakdown, Group, Operator, Part, Profile, ProfileJob, ProfileResult, StepPhase
 from cnnbench.report import escaping
 from cnnbench.report.model import Cell, Column, Line, Note, Report, Table
@@ -70,7 +70,7 @@ def report(shown: Sequence[ProfileResult], top: int) -> Report:
         profiles = [(each.rung, each.profile) for each in found if each.profile is not None]
         if not profiles:
             continue
-        heading = found[0].rung.title
+        heading = naming.profile_title(found[0].rung.job)
         tables += [_overview(heading, profiles), _side_by_side(heading, profiles)]
         for variant, profile in profiles:
             breakdown = profile.breakdown

@@ -70,3 +70,8 @@ class Software(Frozen):
     onednn: str | None = None
     cpu_capability: str | None = None
     numpy: str
+
+    @property
+    def torch_text(self) -> str:
+        """torch with the build that it is: `2.13.0 (cuda 13.0)`."""
+        return f"{self.torch} ({self.torch_build})"
