@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import threading
 from collections.abc import Callable
 from http.client import IncompleteRead
@@ -188,7 +189,7 @@ def test_a_full_or_read_only_directory_is_named(tmp_path, monkeypatch):
     def refuse(*arguments: object, **named: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(download.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(data.DataUnavailableError, match=r"cannot be kept here \(Read-only file system\)") as caught:
         fetch(tmp_path, Mirrors(serve))
     assert str(tmp_path) in str(caught.value)
@@ -198,7 +199,7 @@ def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(download.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(data.DataUnavailableError, match="No space left on device"):
         fetch(tmp_path, Mirrors(serve))
     assert names(tmp_path) == []

@@ -20,7 +20,7 @@ import cnnbench
 
 PACKAGE = Path(cnnbench.__file__).parent
 ROOMS = (
-    *("errors", "units"),
+    *("errors", "units", "files"),
     "schema",
     *("paired_protocol", "profile_model"),
     *("workloads", "data", "devices", "machine"),

@@ -13,6 +13,7 @@ from cnnbench import workloads
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
 from cnnbench.errors import UsageError
+from cnnbench.files import save_file
 from cnnbench.report import escaping
 from cnnbench.report import explain as words
 from cnnbench.workloads import explanation, lecture_slides
@@ -67,7 +68,7 @@ def explain(
 
 def _emit_document(report: Report, document: object, format_: ExplainFormat, output: Path | None) -> None:
     if output is not None:
-        out.save_file(output, words.render(report, document, format_))
+        save_file(output, words.render(report, document, format_))
         click.echo(f"wrote {output}", err=True)
         return
     text = words.render(report, document, format_, width=out.terminal_width(), color=sys.stdout.isatty())

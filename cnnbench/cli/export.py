@@ -11,6 +11,7 @@ from cnnbench.cli import completion
 from cnnbench.cli import output as out
 from cnnbench.cli.sides import default_results
 from cnnbench.errors import UsageError
+from cnnbench.files import save_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +77,7 @@ def export(
     if output is None:
         click.echo(out.printable(text), nl=False)
     else:
-        out.save_file(output, text)
+        save_file(output, text)
         click.echo(f"wrote {output}", err=True)
 
 

@@ -13,6 +13,7 @@ from cnnbench.cli import output as out
 from cnnbench.cli.load_results import Selection, select_ledgers
 from cnnbench.cli.sides import default_results
 from cnnbench.errors import UsageError
+from cnnbench.files import save_file
 from cnnbench.report.text import Format
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def history(
     series, problems = _load_series(list(paths) or [default_results()], name_filter, workloads, machine_id)
     report = tables.build(series, problems)
     if output is not None and ending in CHART_ENDINGS:
-        out.save_file(output, _draw(report, series, output))
+        save_file(output, _draw(report, series, output))
         click.echo(f"wrote {output}", err=True)
         return
     out.emit_report(report, format_ or _format_for_ending(ending), output)

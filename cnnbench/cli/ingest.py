@@ -8,6 +8,7 @@ import click
 
 from cnnbench.cli import output as out
 from cnnbench.errors import UsageError
+from cnnbench.files import save_file
 
 
 @click.command()
@@ -38,5 +39,5 @@ def ingest(files: tuple[Path, ...], output: Path | None) -> None:
         return
     for line in problems:
         click.echo(escaping.plain(line), err=True)
-    out.save_file(output, writers[output.suffix](found))
+    save_file(output, writers[output.suffix](found))
     click.echo(f"wrote {output}", err=True)

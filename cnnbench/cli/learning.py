@@ -12,6 +12,7 @@ from cnnbench.cli import output as out
 from cnnbench.cli.load_results import Selection
 from cnnbench.cli.table_options import load_rows, no_results_error, processor_cell, result_options
 from cnnbench.errors import ExitCode, UsageError
+from cnnbench.files import save_file
 
 if TYPE_CHECKING:
     from cnnbench.report.text import Format
@@ -182,7 +183,7 @@ def bands(
             problems,
         )
     if record is not None:
-        out.save_file(record, to_json(made, found.digests))
+        save_file(record, to_json(made, found.digests))
     report = tables.build(made, processor_cell(found.comparison.rows), problems=problems, digests=found.digests)
     out.emit_report(report, format_, output)
     if any(each.outside_seeds or (each.known_band is not None and each.failed) for each in made):

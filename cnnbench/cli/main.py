@@ -27,10 +27,6 @@ from cnnbench.report.escaping import printable
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-INTERNAL_ERROR = 70
-"""An error in cnnbench itself, sysexits' EX_SOFTWARE: 1 is a finding and 2 the caller's mistake, so neither will do."""
-BROKEN_PIPE = 141
-"""Whoever read our output left (`| head`): 128 + SIGPIPE, as a shell reports it of any program. Not 0: jobs may have failed."""
 REPORT_HINT = "run again with -v for the traceback, and report it with the command"
 
 
@@ -169,7 +165,7 @@ def run_cli(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The interpreter flushes standard output once more as it ends, and would complain; let it flush into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return ExitCode.BROKEN_PIPE
     except OSError as error:
         return _print_error(_describe(error), ExitCode.USAGE)
     except KeyboardInterrupt:  # a second Ctrl-C, while the first was being answered
@@ -206,7 +202,7 @@ def _exit_code(arguments: Sequence[str]) -> int:
         return _print_error(_describe(error), ExitCode.USAGE)
     except Exception as error:  # the one broad door of the command line
         _show_traceback(counted)
-        return _print_error(f"internal error, {type(error).__name__}: {error}; {REPORT_HINT}", INTERNAL_ERROR)
+        return _print_error(f"internal error, {type(error).__name__}: {error}; {REPORT_HINT}", ExitCode.INTERNAL_ERROR)
     return ExitCode.DONE
 
 

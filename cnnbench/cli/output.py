@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cnnbench.errors import UsageError
+from cnnbench.files import save_file
 
 if TYPE_CHECKING:
     from cnnbench.report.model import Chart, Report
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def emit_report(report: Report, format: Format, path: Path | None) -> None:
-    """Print the report, or write it to the path and say so. Raises UsageError where that cannot be written."""
+    """Print the report, or write it to the path and say so. Raises FileError where that cannot be written."""
     from cnnbench.report import text
 
     if path is not None:
@@ -46,21 +45,3 @@ def draw_chart(chart: Chart, ending: str) -> str | bytes:
     from cnnbench.report import chart_images
 
     return chart_images.png(chart) if ending == ".png" else chart_images.svg(chart)
-
-
-def save_file(path: Path, content: str | bytes, *, make_folder: bool = False) -> None:
-    """Write the file whole: what was there stays until all of the new is written. Raises UsageError where it cannot be."""
-    special = path.exists() and not path.is_file()  # /dev/stdout, a pipe: nothing to replace
-    target = path if special else path.with_name(f".{path.name}.part")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        if make_folder:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-        if target != path:
-            target.replace(path)
-    except OSError as error:
-        if target != path:
-            with contextlib.suppress(OSError):
-                target.unlink(missing_ok=True)
-        raise UsageError(f"{path}: cannot write: {error.strerror}; choose another place with -o") from error

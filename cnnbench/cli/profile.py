@@ -14,7 +14,8 @@ import click
 
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
-from cnnbench.errors import ExitCode, UsageError
+from cnnbench.errors import ExitCode
+from cnnbench.files import make_output_folder, save_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,7 +90,9 @@ def profile(context: click.Context, /, name: str, **options: Any) -> None:
 
     workload = workloads.find(name)
     settings = planning.parse_settings(options["settings"], workload)
-    folder = None if options["trace"] is None else _make_trace_folder(options["trace"])
+    folder: Path | None = options["trace"]
+    if folder is not None:
+        make_output_folder("--trace", folder)
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(stderr=True, soft_wrap=True)
     inventory = take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
@@ -97,7 +100,7 @@ def profile(context: click.Context, /, name: str, **options: Any) -> None:
     shown = _run_profiles(variants, inventory, directory, folder, console if verbosity(context) >= 0 else None)
     report, document, format_ = words.report(shown, options["top"]), words.document(shown), options["format_"]
     if options["output"] is not None:
-        out.save_file(options["output"], words.render(report, document, format_))
+        save_file(options["output"], words.render(report, document, format_))
         click.echo(f"wrote {options['output']}", err=True)
     else:
         text = words.render(report, document, format_, width=out.terminal_width(), color=sys.stdout.isatty())
@@ -109,17 +112,6 @@ def profile(context: click.Context, /, name: str, **options: Any) -> None:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def _make_trace_folder(wanted: Path) -> Path:
-    """The traces' folder, made where it is not there. Raises UsageError where nothing can be written in it."""
-    try:
-        wanted.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--trace {wanted}: cannot be made: {error.strerror}; choose another place") from error
-    if not os.access(wanted, os.W_OK | os.X_OK):
-        raise UsageError(f"--trace {wanted}: cannot be written; choose another place")
-    return wanted
 
 
 def _plan_profiles(

@@ -13,9 +13,9 @@ import click
 from cnnbench.cli import completion
 from cnnbench.cli.compare import parse_tolerance
 from cnnbench.cli.load_results import Selection, load_results
-from cnnbench.cli.output import save_file
 from cnnbench.cli.sides import default_results
 from cnnbench.errors import ExitCode, UsageError
+from cnnbench.files import save_file
 
 if TYPE_CHECKING:
     from cnnbench.report.cost import Price

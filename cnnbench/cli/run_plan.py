@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import click
 
 from cnnbench.errors import UsageError
+from cnnbench.files import make_output_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -194,14 +195,7 @@ def make_tensorboard_folder(wanted: Path, *, make: bool) -> Path:
     if found is None or found.origin is None:  # without origin: a mere folder of that name on the path
         raise UsageError("--tensorboard needs the package tensorboard, which is not installed: pip install tensorboard")
     if make:
-        try:
-            wanted.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"--tensorboard {wanted}: cannot be made: {error.strerror}; choose another place"
-            ) from error
-        if not os.access(wanted, os.W_OK | os.X_OK):
-            raise UsageError(f"--tensorboard {wanted}: cannot be written; choose another place")
+        make_output_folder("--tensorboard", wanted)
     return wanted.resolve()
 
 

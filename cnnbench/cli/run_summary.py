@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from cnnbench.errors import LedgerError
+from cnnbench.errors import FileError
+from cnnbench.files import explain_refusal, write_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,10 +63,8 @@ def report_run(path: Path, options: dict[str, Any], verbosity: int) -> tuple[str
         if target == "-":
             click.echo(rendered, nl=False)
             continue
-        try:
-            Path(target).write_text(rendered, encoding="utf-8")
-        except OSError as error:
-            raise LedgerError(f"--export-{name} {target}: {error.strerror}; the results are in {path}") from error
+        with explain_refusal(FileError, f"--export-{name} {target}", f"the results are in {path}"):
+            write_file(Path(target), rendered)
         written.append(str(target))
     to_stdout = any(options[f"export_{name}"] == "-" for name in EXPORTS)
     if options["as_json"] and not to_stdout:

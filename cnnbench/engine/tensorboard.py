@@ -22,6 +22,7 @@ import torch
 
 from cnnbench import units, workloads
 from cnnbench.engine.training import TimedStep
+from cnnbench.files import staged
 from cnnbench.schema import TENSORBOARD_NOTE, Device, Evaluation, Job, Trial, WorkerInput
 
 Weights = Mapping[str, torch.Tensor]
@@ -60,11 +61,11 @@ def write_run(
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    job, partial = worker_input.job, directory.with_name(f"{directory.name}.partial")
-    for leftover in (partial, directory):  # of a worker that was interrupted while it wrote
+    job, unfinished = worker_input.job, f"{directory.name}.partial"
+    for leftover in (directory.with_name(unfinished), directory):  # of a worker that was interrupted while it wrote
         shutil.rmtree(leftover, ignore_errors=True)
     note: str | None = None
-    try:
+    with staged(directory, name=unfinished) as partial:
         writer: Any = SummaryWriter(str(partial))
         try:
             _write_scalars(writer, job, trial)
@@ -76,10 +77,6 @@ def write_run(
                 note = _write_graph(writer, job)
         finally:
             writer.close()
-        partial.rename(directory)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return note
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cnnbench.engine import affinity
 from cnnbench.engine.process import exit_with_parent, run_typed, write_outcome_and_exit
 from cnnbench.engine.progress import ProgressWriter
+from cnnbench.files import write_file
 from cnnbench.schema import Job, Outcome, WorkerInput
 
 if TYPE_CHECKING:
@@ -73,6 +74,6 @@ def run(folder: Path, local: int, measure: Measure) -> NoReturn:
         write_outcome_and_exit(folder / OUTCOME_FILE.format(local), outcome, FAILED)
     texts = join.group.all_gather(outcome.model_dump_json())
     if local == 0:
-        (folder / OUTCOMES_FILE).write_text("\n".join(texts))
+        write_file(folder / OUTCOMES_FILE, "\n".join(texts), durable=False)
     join.group.barrier()
     write_outcome_and_exit(folder / OUTCOME_FILE.format(local), outcome)
