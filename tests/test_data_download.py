@@ -228,7 +228,7 @@ def resolve(kind, monkeypatch, opener: Mirrors, cache: Path, **more) -> data.Res
     monkeypatch.setattr(
         source, "fetch", lambda directory, *, on_progress=None: fetch(directory, opener, on_progress=on_progress)
     )
-    return data.resolve(kind, **{"data_dir": None, "env_dir": None, "cache_dir": cache, **more})
+    return data.resolve(kind, **{"named": None, "cache_dir": cache, **more})
 
 
 @pytest.mark.parametrize("kind", ["auto", "mnist"])
@@ -268,9 +268,9 @@ def test_without_leave_to_download_no_mirror_is_asked(tmp_path, monkeypatch, kin
 
 def test_a_named_directory_without_mnist_is_never_filled_or_replaced(tmp_path, monkeypatch):
     mirrors = Mirrors(serve)
-    for where in ("data_dir", "env_dir"):
+    for origin in ("flag", "env"):
         with pytest.raises(DataError, match="does not hold MNIST"):
-            resolve("auto", monkeypatch, mirrors, tmp_path / "cache", **{where: tmp_path})
+            resolve("auto", monkeypatch, mirrors, tmp_path / "cache", named=data.MnistDirectory(origin, tmp_path))
     assert mirrors.urls == []
 
 

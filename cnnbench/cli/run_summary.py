@@ -7,9 +7,8 @@ word is what is on disk, after Ctrl-C too.
 from __future__ import annotations
 
 import shlex
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +21,13 @@ from cnnbench.files import explain_refusal, write_file
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cnnbench.report.text import Format
     from cnnbench.runner.run import PendingJob
     from cnnbench.schema import RunHeader
     from cnnbench.store import Ledger
 
-EXPORTS = {"json": "json", "csv": "csv", "markdown": "markdown", "latex": "latex"}
+EXPORTS: Mapping[Format, str] = {"json": "JSON (- for stdout)", "csv": "CSV", "markdown": "Markdown", "latex": "LaTeX"}
+"""What else a run's table can be written as, by `--export-...`."""
 OPTIONS_NOT_IN_LEDGER = ("data_dir", "timeout", "energy", "no_progress", "tensorboard")
 """Options that hold for the processes and not for the plan: the command that goes on must give them again."""
 MAX_LISTED_FAILURES = 8
@@ -49,29 +50,23 @@ def announce_run(console: Console, header: RunHeader, todo: Sequence[PendingJob]
 
 def report_run(path: Path, options: dict[str, Any], verbosity: int) -> tuple[str, ...]:
     """Print this run's table and write the exports asked for; returns the files written."""
-    from cnnbench.cli.output import terminal_width
-    from cnnbench.cli.show import report_paths
+    from cnnbench.cli.load_results import Selection
+    from cnnbench.cli.output import emit_report
+    from cnnbench.cli.read import make_report
     from cnnbench.report import text
 
-    found = report_paths([path])
-    written: list[str] = []
-    for name, format_ in EXPORTS.items():
-        target = options[f"export_{name}"]
-        if target is None:
-            continue
-        rendered = text.render(found, format_)  # type: ignore[arg-type]
+    found = make_report(Selection(paths=(path,)))
+    targets = {name: target for name in EXPORTS if (target := options[f"export_{name}"]) is not None}
+    for name, target in targets.items():
+        rendered = text.render(found, name)
         if target == "-":
             click.echo(rendered, nl=False)
             continue
         with explain_refusal(FileError, f"--export-{name} {target}", f"the results are in {path}"):
             write_file(Path(target), rendered)
-        written.append(str(target))
-    to_stdout = any(options[f"export_{name}"] == "-" for name in EXPORTS)
-    if options["as_json"] and not to_stdout:
-        click.echo(text.render(found, "json"), nl=False)
-    elif verbosity >= 0 and not to_stdout:
-        click.echo(text.render(found, "table", width=terminal_width(), color=sys.stdout.isatty()), nl=False)
-    return tuple(written)
+    if "-" not in targets.values() and (options["as_json"] or verbosity >= 0):
+        emit_report(found, "json" if options["as_json"] else "table", None)
+    return tuple(str(target) for target in targets.values() if target != "-")
 
 
 class RunSummary:
