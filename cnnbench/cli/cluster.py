@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -305,7 +306,7 @@ def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dr
 
     merged = merge_trees(sources, output, dry_run=dry_run)
     if as_json:
-        click.echo(json.dumps(_describe_merge(merged, dry_run), indent=2))
+        click.echo(json.dumps(_describe_merge(merged, dry_run), indent=2, default=str))
     else:
         _print_merge(merged, dry_run, verbosity_of(context))
     context.exit(merged.exit_code)
@@ -313,24 +314,12 @@ def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dr
 
 def _describe_merge(merged: MergeResult, dry_run: bool) -> dict[str, Any]:
     return {
-        "results": str(merged.results),
+        "results": merged.results,
         "dry_run": dry_run,
         "records": merged.records,
         **{status: merged.count(status) for status in (*DONE, *LEFT_OUT)},
-        "entries": [_describe_merged(each) for each in merged.entries],
-        "without_ledgers": [str(path) for path in merged.empty],
-    }
-
-
-def _describe_merged(entry: Entry) -> dict[str, Any]:
-    return {
-        "status": entry.status,
-        "kind": entry.kind,
-        "target": None if entry.target is None else str(entry.target),
-        "sources": [str(path) for path in entry.sources],
-        "records": entry.records,
-        "notes": list(entry.notes),
-        "problems": list(entry.problems),
+        "entries": [asdict(each) for each in merged.entries],
+        "without_ledgers": merged.empty,
     }
 
 

@@ -115,46 +115,56 @@ def is_unfit(findings: Sequence[DoctorFinding]) -> bool:
     return any(finding.severity == "unfit" for finding in findings)
 
 
-def _torch(this_host: _Host) -> Iterator[DoctorFinding]:
-    software, gpus = this_host.software, this_host.gpus.devices
+def _find(code: str, severity: Severity, message: str, remedy: str = "") -> DoctorFinding:
+    """Make a finding; where all is well there is nothing to do."""
+    return DoctorFinding(code=code, severity=severity, message=message, remedy="" if severity == "ok" else remedy)
+
+
+def _torch(host: _Host) -> Iterator[DoctorFinding]:
+    software, gpus = host.software, host.gpus.devices
     if software is None:
-        yield DoctorFinding(
-            code="torch", severity="unfit", message="torch could not be started: 0 jobs can run",
-            remedy="Install torch as README says, then run `cnnbench doctor` again",
-        )  # fmt: skip
+        yield _find(
+            "torch",
+            "unfit",
+            "torch could not be started: 0 jobs can run",
+            "Install torch as README says, then run `cnnbench doctor` again",
+        )
         return
-    if this_host.torch_gpus is not None:
-        usable = {_strip_prefix(device.uuid) for device in this_host.torch_gpus}
-        unused = [
-            gpu for gpu in gpus if _strip_prefix(gpu.uuid) not in usable and not _is_excused(this_host.machine, gpu)
-        ]
-        if unused:
-            yield _explain_unused(this_host, software, unused)
-            return
-    yield DoctorFinding(code="torch", severity="ok", message=f"torch {software.torch} ({software.torch_build}) runs")
+    usable = {_strip_prefix(device.uuid) for device in host.torch_gpus or ()}
+    unused = [gpu for gpu in gpus if _strip_prefix(gpu.uuid) not in usable and not _is_excused(host.machine, gpu)]
+    if unused and host.torch_gpus is not None:
+        yield _explain_unused(host, software, unused)
+    else:
+        yield _find("torch", "ok", f"torch {software.torch} ({software.torch_build}) runs")
 
 
-def _explain_unused(this_host: _Host, software: Software, unused: Sequence[Device]) -> DoctorFinding:
+def _explain_unused(host: _Host, software: Software, unused: Sequence[Device]) -> DoctorFinding:
     """Why torch cannot use these GPUs, in the order in which the causes exclude one another."""
-    build, driver = software.torch_build, this_host.gpus.driver_cuda
-    seen = f"{len(unused)} of {len(this_host.gpus.devices)} GPUs ({unused[0].name}) cannot be used by torch"
+    build, driver = software.torch_build, host.gpus.driver_cuda
+    seen = f"{len(unused)} of {len(host.gpus.devices)} GPUs ({unused[0].name}) cannot be used by torch"
     if build.startswith("cpu"):
-        return DoctorFinding(
-            code="torch-cpu-build", severity="unfit", message=f"{seen} {software.torch}: it is a CPU build",
-            remedy="Install a CUDA build of torch, or run with `--device cpu` on purpose",
-        )  # fmt: skip
+        return _find(
+            "torch-cpu-build",
+            "unfit",
+            f"{seen} {software.torch}: it is a CPU build",
+            "Install a CUDA build of torch, or run with `--device cpu` on purpose",
+        )
     wanted = re.search(r"cuda (\d+)", build)
     if wanted is not None and driver is not None and int(wanted[1]) > int(driver.partition(".")[0]):
-        return DoctorFinding(
-            code="driver-too-old", severity="unfit",
-            message=f"{seen}: it is built for {build}, driver {unused[0].driver} supports CUDA {driver} at most",
-            remedy=f"Update the NVIDIA driver, or install a torch built for CUDA {driver.partition('.')[0]}",
-        )  # fmt: skip
+        why = f"it is built for {build}, driver {unused[0].driver} supports CUDA {driver} at most"
+        return _find(
+            "driver-too-old",
+            "unfit",
+            f"{seen}: {why}",
+            f"Update the NVIDIA driver, or install a torch built for CUDA {driver.partition('.')[0]}",
+        )
     why = unused[0].unusable_reason or f"torch {software.torch} ({build}) does not list it"
-    return DoctorFinding(
-        code="gpu-unusable", severity="unfit", message=f"{seen}: {why}",
-        remedy="Check `nvidia-smi` and the capabilities this torch was built for, or run with `--device cpu` on purpose",
-    )  # fmt: skip
+    return _find(
+        "gpu-unusable",
+        "unfit",
+        f"{seen}: {why}",
+        "Check `nvidia-smi` and the capabilities this torch was built for, or run with `--device cpu` on purpose",
+    )
 
 
 def _strip_prefix(uuid: str | None) -> str:
@@ -173,175 +183,190 @@ def _is_hidden(machine: Machine, gpu: Device) -> bool:
     return any("CUDA_VISIBLE_DEVICES" in (device.unusable_reason or "") for device in twins)
 
 
-def _nvml(this_host: _Host) -> Iterator[DoctorFinding]:
-    count = sum(device.kind == "cuda" for device in this_host.torch_gpus or ())
-    if this_host.gpus.reason is not None and count:
-        yield DoctorFinding(
-            code="nvml", severity="warning",
-            message=f"clocks, power and throttling of {count} GPUs cannot be read: {this_host.gpus.reason}",
-            remedy="Make NVML readable (the driver's libnvidia-ml, permission for this user)",
-        )  # fmt: skip
+def _nvml(host: _Host) -> Iterator[DoctorFinding]:
+    count = sum(device.kind == "cuda" for device in host.torch_gpus or ())
+    if host.gpus.reason is not None and count:
+        yield _find(
+            "nvml",
+            "warning",
+            f"clocks, power and throttling of {count} GPUs cannot be read: {host.gpus.reason}",
+            "Make NVML readable (the driver's libnvidia-ml, permission for this user)",
+        )
 
 
-def _load(this_host: _Host) -> Iterator[DoctorFinding]:
-    load, cores = this_host.state.load_1min, this_host.machine.cores_logical
+def _load(host: _Host) -> Iterator[DoctorFinding]:
+    load, cores = host.state.load_1min, host.machine.cores_logical
     if load is None:
         return
-    message = f"load average {load:.2f} on {cores} cores"
-    if load <= IDLE_LOAD_PER_CORE * cores:
-        yield DoctorFinding(code="load", severity="ok", message=message)
-        return
-    yield DoctorFinding(
-        code="load", severity="unfit" if load >= cores else "warning", message=f"{message}: other work is running",
-        remedy="Stop the other work, and wait a minute for the average to fall",
-    )  # fmt: skip
+    busy = load > IDLE_LOAD_PER_CORE * cores
+    severity: Severity = "ok" if not busy else "unfit" if load >= cores else "warning"
+    yield _find(
+        "load",
+        severity,
+        f"load average {load:.2f} on {cores} cores{': other work is running' if busy else ''}",
+        "Stop the other work, and wait a minute for the average to fall",
+    )
 
 
-def _quota(this_host: _Host) -> Iterator[DoctorFinding]:
-    limit, cores = this_host.machine.cgroup_cpu_limit, this_host.machine.cores_logical
+def _quota(host: _Host) -> Iterator[DoctorFinding]:
+    limit, cores = host.machine.cgroup_cpu_limit, host.machine.cores_logical
     if limit is None or limit >= cores:
-        yield DoctorFinding(code="cgroup", severity="ok", message=f"no CPU quota below the {cores} cores")
+        yield _find("cgroup", "ok", f"no CPU quota below the {cores} cores")
         return
-    yield DoctorFinding(
-        code="cgroup", severity="unfit" if limit < 1 else "warning",
-        message=f"a control group allows {limit:g} of {cores} cores and stops the process when they are used up",
-        remedy="Raise the quota to whole cores, or pin cores (cpuset) in place of a quota",
-    )  # fmt: skip
+    yield _find(
+        "cgroup",
+        "unfit" if limit < 1 else "warning",
+        f"a control group allows {limit:g} of {cores} cores and stops the process when they are used up",
+        "Raise the quota to whole cores, or pin cores (cpuset) in place of a quota",
+    )
 
 
-def _memory(this_host: _Host) -> Iterator[DoctorFinding]:
-    available, limit = this_host.state.memory_available_bytes, this_host.machine.memory_limit_bytes
+def _memory(host: _Host) -> Iterator[DoctorFinding]:
+    available, limit = host.state.memory_available_bytes, host.machine.memory_limit_bytes
     if available is None:
         return
     usable = available if limit is None else min(available, limit)
-    message = f"{data_size(usable)} of memory can be used"
-    if usable >= LITTLE_MEMORY_BYTES:
-        yield DoctorFinding(code="memory", severity="ok", message=message)
-        return
-    yield DoctorFinding(
-        code="memory", severity="unfit" if usable < TOO_LITTLE_MEMORY_BYTES else "warning", message=message,
-        remedy="Close other programs, raise the memory limit, or run smaller batches",
-    )  # fmt: skip
-
-
-def _swap(this_host: _Host) -> Iterator[DoctorFinding]:
-    used = this_host.state.swap_used_bytes
-    if used is not None and used > SWAP_NOTICED_BYTES:
-        yield DoctorFinding(
-            code="swap", severity="warning", message=f"{data_size(used)} of swap is in use: memory ran short",
-            remedy="Close other programs, then turn swap off and on again (swapoff -a, swapon -a)",
-        )  # fmt: skip
-    elif used is not None:
-        yield DoctorFinding(code="swap", severity="ok", message=f"{data_size(used)} of swap in use")
-
-
-def _governor(this_host: _Host) -> Iterator[DoctorFinding]:
-    governor, cores = this_host.machine.governor, this_host.machine.cores_logical
-    if governor == "performance":
-        yield DoctorFinding(code="governor", severity="ok", message=f"governor performance on {cores} cores")
-    elif governor is not None:
-        yield DoctorFinding(
-            code="governor", severity="warning", message=f"governor {governor} on {cores} cores: the clock follows the load",
-            remedy="Set the governor: cpupower frequency-set -g performance",
-        )  # fmt: skip
-
-
-def _turbo(this_host: _Host) -> Iterator[DoctorFinding]:
-    turbo, clock, cores = (
-        this_host.machine.turbo,
-        this_host.machine.cpu_max_clock_hertz,
-        this_host.machine.cores_logical,
+    enough, some = usable >= LITTLE_MEMORY_BYTES, usable >= TOO_LITTLE_MEMORY_BYTES
+    yield _find(
+        "memory",
+        "ok" if enough else "warning" if some else "unfit",
+        f"{data_size(usable)} of memory can be used",
+        "Close other programs, raise the memory limit, or run smaller batches",
     )
+
+
+def _swap(host: _Host) -> Iterator[DoctorFinding]:
+    used = host.state.swap_used_bytes
+    if used is None:
+        return
+    short = used > SWAP_NOTICED_BYTES
+    yield _find(
+        "swap",
+        "warning" if short else "ok",
+        f"{data_size(used)} of swap {'is ' if short else ''}in use{': memory ran short' if short else ''}",
+        "Close other programs, then turn swap off and on again (swapoff -a, swapon -a)",
+    )
+
+
+def _governor(host: _Host) -> Iterator[DoctorFinding]:
+    governor, cores = host.machine.governor, host.machine.cores_logical
+    if governor is None:
+        return
+    best = governor == "performance"
+    yield _find(
+        "governor",
+        "ok" if best else "warning",
+        f"governor {governor} on {cores} cores{'' if best else ': the clock follows the load'}",
+        "Set the governor: cpupower frequency-set -g performance",
+    )
+
+
+def _turbo(host: _Host) -> Iterator[DoctorFinding]:
+    turbo, clock = host.machine.turbo, host.machine.cpu_max_clock_hertz
     if turbo:
         top = "" if clock is None else f", up to {clock / 1e9:.2f} GHz"
-        yield DoctorFinding(
-            code="turbo", severity="note", message=f"turbo is on{top}: the clock depends on heat and on 1 or many cores",
-            remedy="Leave it on for peak speed; turn it off to compare small changes",
-        )  # fmt: skip
+        yield _find(
+            "turbo",
+            "note",
+            f"turbo is on{top}: the clock depends on heat and on 1 or many cores",
+            "Leave it on for peak speed; turn it off to compare small changes",
+        )
     elif turbo is False:
-        yield DoctorFinding(
-            code="turbo", severity="note", message=f"turbo is off on {cores} cores: steadier and slower",
-            remedy="Turn it on for peak speed, and say so beside the result",
-        )  # fmt: skip
+        yield _find(
+            "turbo",
+            "note",
+            f"turbo is off on {host.machine.cores_logical} cores: steadier and slower",
+            "Turn it on for peak speed, and say so beside the result",
+        )
 
 
-def _virtual(this_host: _Host) -> Iterator[DoctorFinding]:
-    steal, hypervisor = this_host.state.steal_share, this_host.machine.hypervisor
+def _virtual(host: _Host) -> Iterator[DoctorFinding]:
+    steal, hypervisor = host.state.steal_share, host.machine.hypervisor
     if steal is not None and steal > HIGH_STEAL:
-        yield DoctorFinding(
-            code="steal", severity="warning", message=f"other guests took {percent(steal)} of the CPU time since boot",
-            remedy="Use a machine or an instance type with cores of its own",
-        )  # fmt: skip
+        yield _find(
+            "steal",
+            "warning",
+            f"other guests took {percent(steal)} of the CPU time since boot",
+            "Use a machine or an instance type with cores of its own",
+        )
     if hypervisor is not None:
         share = "" if steal is None else f", {percent(steal)} of CPU time stolen since boot"
-        yield DoctorFinding(
-            code="hypervisor", severity="note", message=f"a virtual machine on {hypervisor}{share}; clocks are nominal",
-            remedy="Compare with results of the same instance type only",
-        )  # fmt: skip
+        yield _find(
+            "hypervisor",
+            "note",
+            f"a virtual machine on {hypervisor}{share}; clocks are nominal",
+            "Compare with results of the same instance type only",
+        )
 
 
-def _compiler(this_host: _Host) -> Iterator[DoctorFinding]:
-    if this_host.state.compiler is None:
-        yield DoctorFinding(
-            code="compiler", severity="note",
-            message=f"none of {len(COMPILERS)} C++ compilers found ({', '.join(COMPILERS)}): no torch.compile on the CPU",
-            remedy="Install g++ or clang++ to run compiled modes",
-        )  # fmt: skip
-    else:
-        yield DoctorFinding(code="compiler", severity="ok", message=f"C++ compiler {this_host.state.compiler}")
+def _compiler(host: _Host) -> Iterator[DoctorFinding]:
+    compiler = host.state.compiler
+    missing = f"none of {len(COMPILERS)} C++ compilers found ({', '.join(COMPILERS)}): no torch.compile on the CPU"
+    message = missing if compiler is None else f"C++ compiler {compiler}"
+    yield _find(
+        "compiler", "note" if compiler is None else "ok", message, "Install g++ or clang++ to run compiled modes"
+    )
 
 
-def _gpus(this_host: _Host) -> Iterator[DoctorFinding]:
-    for gpu in this_host.gpus.devices:
-        if _is_hidden(this_host.machine, gpu):
-            continue
-        found = [*_gpu_settings(gpu, this_host.gpus.persistence.get(gpu.id))]
-        state = this_host.state.gpu_states.get(gpu.id)
-        if state is not None:
-            found += _gpu_state(gpu, state)
-        if not found:
-            found = [DoctorFinding(code="gpu", severity="ok", message=f"{gpu.id} {gpu.name}: nothing found")]
-        yield from found
+def _gpus(host: _Host) -> Iterator[DoctorFinding]:
+    for gpu in host.gpus.devices:
+        if not _is_hidden(host.machine, gpu):
+            found = [*_gpu_settings(gpu, host.gpus.persistence.get(gpu.id)), *_gpu_state(gpu, host.state)]
+            yield from found or [_find("gpu", "ok", f"{gpu.id} {gpu.name}: nothing found")]
 
 
 def _gpu_settings(gpu: Device, persistence: bool | None) -> Iterator[DoctorFinding]:
     if persistence is False:
-        yield DoctorFinding(
-            code="persistence", severity="note", message=f"{gpu.id}: persistence mode is off; each cold start loads the driver",
-            remedy="Turn it on: nvidia-smi -pm 1",
-        )  # fmt: skip
+        yield _find(
+            "persistence",
+            "note",
+            f"{gpu.id}: persistence mode is off; each cold start loads the driver",
+            "Turn it on: nvidia-smi -pm 1",
+        )
     if gpu.ecc is False:
-        yield DoctorFinding(
-            code="ecc", severity="note", message=f"{gpu.id}: ECC is off; memory and its speed differ from a card with ECC",
-            remedy="Turn it on (nvidia-smi -e 1), or compare only with results without ECC",
-        )  # fmt: skip
+        yield _find(
+            "ecc",
+            "note",
+            f"{gpu.id}: ECC is off; memory and its speed differ from a card with ECC",
+            "Turn it on (nvidia-smi -e 1), or compare only with results without ECC",
+        )
     if gpu.mig:
-        yield DoctorFinding(
-            code="mig", severity="warning", message=f"{gpu.id}: MIG mode is on; an instance is a part of the chip",
-            remedy="Compare with the same MIG profile only, or turn MIG off",
-        )  # fmt: skip
+        yield _find(
+            "mig",
+            "warning",
+            f"{gpu.id}: MIG mode is on; an instance is a part of the chip",
+            "Compare with the same MIG profile only, or turn MIG off",
+        )
 
 
-def _gpu_state(gpu: Device, state: Telemetry) -> Iterator[DoctorFinding]:
+def _gpu_state(gpu: Device, host_state: HostState) -> Iterator[DoctorFinding]:
+    state = host_state.gpu_states.get(gpu.id)
+    if state is None:
+        return
     slowed = [reason for reason in state.device_throttle_reasons or () if reason in SLOWED]
     if slowed:
-        yield DoctorFinding(
-            code="throttled", severity="warning", message=f"{gpu.id}: slowed by {', '.join(slowed)} before any work",
-            remedy="Check cooling, power supply and power limit",
-        )  # fmt: skip
+        yield _find(
+            "throttled",
+            "warning",
+            f"{gpu.id}: slowed by {', '.join(slowed)} before any work",
+            "Check cooling, power supply and power limit",
+        )
     heat = state.device_temperature_celsius
     if heat is not None and heat >= HOT_CELSIUS:
-        yield DoctorFinding(
-            code="heat", severity="warning", message=f"{gpu.id}: {heat:.0f} degrees Celsius before any work",
-            remedy="Let it cool down, and check the airflow",
-        )  # fmt: skip
+        yield _find(
+            "heat",
+            "warning",
+            f"{gpu.id}: {heat:.0f} degrees Celsius before any work",
+            "Let it cool down, and check the airflow",
+        )
     if state.device_other_processes:
         used = data_size(state.device_used_bytes)
-        yield DoctorFinding(
-            code="gpu-shared", severity="warning",
-            message=f"{gpu.id}: {state.device_other_processes} other compute processes, {used} of memory in use",
-            remedy="Stop them, or wait until they are done",
-        )  # fmt: skip
+        yield _find(
+            "gpu-shared",
+            "warning",
+            f"{gpu.id}: {state.device_other_processes} other compute processes, {used} of memory in use",
+            "Stop them, or wait until they are done",
+        )
 
 
 _CHECKS: tuple[Callable[[_Host], Iterator[DoctorFinding]], ...] = (
