@@ -268,20 +268,20 @@ def report_command(context: click.Context, /, selection: Selection, destination:
     """
     from cnnbench import store
     from cnnbench.analysis import node_outliers, process_table
-    from cnnbench.cli import cluster_nodes
+    from cnnbench.cluster import node_names
     from cnnbench.report import cluster as tables
 
     roots = selection.find_roots("cnnbench fleet collect")
     loaded = store.load_tree(roots)
-    named = cluster_nodes.name_nodes(loaded.ledgers, roots)
+    named = node_names.name_nodes(loaded.ledgers, roots)
     processes, doubles = process_table.read_processes(loaded.ledgers)
     found = node_outliers.group_equal_nodes(processes, lambda each: named.names[each.machine.id, each.run_id])
-    failed = cluster_nodes.list_failures(named, roots)
+    failed = node_names.list_failures(named, roots)
     if not found and not failed:
         raise UsageError(
             f"no results of a node in {', '.join(map(str, roots))}; bring them with `cnnbench fleet collect`"
         )
-    warnings = cluster_nodes.list_warnings(named)
+    warnings = node_names.list_warnings(named)
     destination.emit(tables.build(found, failed=failed, warnings=warnings, problems=(*loaded.problems, *doubles)))
     if any(each.outliers for each in found):
         context.exit(ExitCode.FINDING)

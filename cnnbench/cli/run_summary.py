@@ -73,41 +73,38 @@ class RunSummary:
     """The last word of a run, from its ledger; it knows when the run began and the command that goes on."""
 
     def __init__(self, console: Console, context: click.Context, path: Path, verbosity: int) -> None:
-        self._console, self._path, self._verbosity = console, path, verbosity
-        self._resume_command, self._resumed = _make_resume_command(context), bool(context.params["resume"])
-        self._tensorboard_folder: Path | None = context.params["tensorboard"]
-        self._began = time.monotonic()
-        self._spent: float | None = None
+        self._console, self._context, self._path, self._verbosity = console, context, path, verbosity
+        self._began, self._spent = time.monotonic(), 0.0
 
     def stop_clock(self) -> None:
         """The last process has ended: what follows is not the run's time."""
-        self._spent = time.monotonic() - self._began
+        self._spent = self._spent or time.monotonic() - self._began
 
     def print_summary(self, exported: Sequence[str] = (), *, interrupted: bool = False) -> None:
         """How many jobs went how, what is saved and where, how to go on; quiet says only how to, where jobs are left."""
         from cnnbench import store
         from cnnbench.runner.run import list_pending_jobs
 
+        self.stop_clock()
         ledger = store.load(self._path)
         missing = len(list_pending_jobs(ledger.header, ledger.records))
-        failed = _list_failures(ledger)
+        resume = [_make_resume_command(self._context)] if missing else []
         if self._verbosity < 0:
-            if missing:
-                _print_command(
-                    self._console, f"{missing} of the plan's jobs are left; go on with ", self._resume_command
-                )
+            for command in resume:
+                _print_command(self._console, f"{missing} of the plan's jobs are left; go on with ", command)
             return
         if not interrupted:
             self._console.print()  # between the table and this
+        failed = _list_failures(ledger)
         missed = sum(record.outcome.status == "missed" for record in ledger.records)
-        counts = self._format_counts(ledger, len(failed) - missed, missed, missing)
+        counts = self._format_counts(len(ledger.header.plan), len(failed) - missed, missed, missing)
+        records = f"{len(ledger.records)} record{'' if len(ledger.records) == 1 else 's'}"
         _print_line(self._console, "stopped" if interrupted else "done", counts)
         self._print_failures(failed, "missed" if missed == len(failed) else "failed")
-        records = f"{len(ledger.records)} record{'' if len(ledger.records) == 1 else 's'}"
         _print_line(self._console, "ledger", f"{records} in {self._path}")
         if exported:
             _print_line(self._console, "exported", ", ".join(exported))
-        for number, command in enumerate(self._next_commands(going_on=missing > 0)):
+        for number, command in enumerate([*resume, *self._list_next_commands()]):
             _print_command(self._console, "" if number else "next", command)
 
     def _print_failures(self, failed: Sequence[str], heading: str) -> None:
@@ -118,27 +115,21 @@ class RunSummary:
             hint = "--resume does not repeat them; a new run with -v shows the end of their output"
             _print_line(self._console, "", more + hint)
 
-    def _format_counts(self, ledger: Ledger, failed: int, missed: int, missing: int) -> str:
+    def _format_counts(self, planned: int, failed: int, missed: int, missing: int) -> str:
         """`6 of 9 jobs ok, 1 failed, 1 missed the target, 1 missing, in 2:41`; of a run gone on with, the time since then."""
         from cnnbench.cli.progress import format_clock
 
-        planned = len(ledger.header.plan)
-        parts = [f"{planned - failed - missed - missing} of {planned} job{'' if planned == 1 else 's'} ok"]
-        parts += [f"{failed} failed"] if failed else []
-        parts += [f"{missed} missed the target"] if missed else []
-        parts += [f"{missing} missing"] if missing else []
-        spent = format_clock(time.monotonic() - self._began if self._spent is None else self._spent)
-        return f"{', '.join(parts)}, {f'{spent} this time' if self._resumed else f'in {spent}'}"
+        ok = f"{planned - failed - missed - missing} of {planned} job{'' if planned == 1 else 's'} ok"
+        others = ((failed, "failed"), (missed, "missed the target"), (missing, "missing"))
+        spent = format_clock(self._spent)
+        when = f"{spent} this time" if self._context.params["resume"] else f"in {spent}"
+        return ", ".join((ok, *(f"{count} {what}" for count, what in others if count), when))
 
-    def _next_commands(self, *, going_on: bool) -> list[str]:
-        show = shlex.join(["cnnbench", "show", str(self._path)])
-        report = shlex.join(["cnnbench", "report", str(self._path), "-o", "report.html"])
-        boards = (
-            []
-            if self._tensorboard_folder is None
-            else [shlex.join(["tensorboard", "--logdir", str(self._tensorboard_folder)])]
-        )
-        return [*([self._resume_command] if going_on else []), show, report, *boards]
+    def _list_next_commands(self) -> list[str]:
+        path, boards = str(self._path), self._context.params["tensorboard"]
+        show, report = ["cnnbench", "show", path], ["cnnbench", "report", path, "-o", "report.html"]
+        commands = [show, report, *([["tensorboard", "--logdir", str(boards)]] if boards is not None else [])]
+        return list(map(shlex.join, commands))
 
 
 def _list_failures(ledger: Ledger) -> list[str]:

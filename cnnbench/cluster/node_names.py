@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from cnnbench.cluster import node_job, node_status, state
 from cnnbench.errors import ClusterError, UsageError
-
-if TYPE_CHECKING:
-    from cnnbench.store import Ledger
+from cnnbench.runner.run import list_pending_jobs
+from cnnbench.store import Ledger
 
 RunKey = tuple[str, str]
 """A run's machine and its id: together they are its place in a results tree."""
@@ -24,10 +24,16 @@ class NodeNames(NamedTuple):
     unnamed: int
 
 
+def map_runs_to_nodes(results: Path) -> dict[RunKey, str]:
+    """Which node each run was measured on, by machine id and run id, from all fleets of a results tree."""
+    found: dict[RunKey, str] = {}
+    for ledger in sorted(state.find_root(results).glob(f"*/*/{node_job.RESULTS}/*/*.jsonl")):
+        found[ledger.parent.name, ledger.stem] = ledger.parents[2].name
+    return found
+
+
 def name_nodes(ledgers: Sequence[Ledger], roots: Sequence[Path]) -> NodeNames:
     """Each run's node: by its fleet, else by the path that it lies under where several are given, else its own."""
-    from cnnbench.cluster.collect import map_runs_to_nodes
-
     by_fleet = {run: node for root in roots for run, node in map_runs_to_nodes(root).items()}
     by_path = name_paths(roots)
     several = len(set(by_path.values())) > 1
@@ -63,8 +69,6 @@ def name_paths(roots: Sequence[Path]) -> dict[Path, str]:
 
 def explain_mixed_folder(name: str, own: Sequence[Ledger]) -> str | None:
     """What speaks against one host having measured all that lies in its folder; None where nothing does."""
-    from cnnbench.runner.run import list_pending_jobs
-
     remedy = "if it holds several hosts, give the folder of each"
     machines = {ledger.header.machine.id for ledger in own}
     if len(machines) > 1:
@@ -79,8 +83,6 @@ def explain_mixed_folder(name: str, own: Sequence[Ledger]) -> str | None:
 
 def explain_failed_host(name: str, own: Sequence[Ledger]) -> str | None:
     """What failed of a host's newest run: it may be in no row. None where nothing did."""
-    from cnnbench.cluster import node_status
-
     newest = max(own, key=lambda ledger: (ledger.header.created_at, ledger.header.run_id))
     bad = node_status.describe_bad_jobs(node_status.statuses_of(newest))
     return f"node {name}: {bad}" if bad else None
@@ -103,8 +105,6 @@ def _list_fleet_failures(results: Path) -> list[str]:
     """What became of the nodes of the newest fleet that failed, as far as was known when somebody last asked Slurm, and of those
     that are done but for jobs that failed.
     """
-    from cnnbench.cluster import node_status, state
-
     try:
         folder = state.find(results)
         found = node_status.read_node_statuses(folder, state.read(folder))
