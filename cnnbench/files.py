@@ -53,7 +53,8 @@ def write_file(
     if replace and path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing to replace
         path.write_bytes(data)
         return
-    with staged(path, make_folder=make_folder, durable=durable, replace=replace) as partial:
+    place = path.resolve() if replace and path.is_symlink() else path  # what a link leads to is written, the link stays
+    with staged(place, make_folder=make_folder, durable=durable, replace=replace) as partial:
         partial.write_bytes(data)
 
 

@@ -181,6 +181,14 @@ def test_a_file_keeps_its_permissions(tmp_path: Path) -> None:
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (NEW, 0o600)
 
 
+def test_a_link_stays_a_link_to_what_is_written(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "page.html")
+    for content in (OLD, NEW):
+        files.save_file(tmp_path / "link", content)
+        assert (tmp_path / "page.html").read_bytes() == content
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_what_is_no_file_is_written_through(tmp_path: Path) -> None:
     """A pipe or /dev/stdout has nothing to replace."""
     pipe = tmp_path / "pipe"
