@@ -76,7 +76,6 @@ COMMANDS: dict[str, LazyCommand] = {
         "cnnbench.cli.calibrate:calibrate", "Measure this machine's noise for a suite, and what shows in it."
     ),
     "selftest": LazyCommand("cnnbench.cli.selftest:selftest", "Inject real work and see the regression check find it."),
-    "proof": LazyCommand("cnnbench.cli.proof:proof", "Measure how often the regression check errs, by simulation."),
     "profile": LazyCommand("cnnbench.cli.profile:profile", "Show where a training step's time goes, rung by rung."),
     "explain": LazyCommand("cnnbench.cli.explain:explain", "Work out a network layer by layer, or beside its slide."),
     "outsize": LazyCommand("cnnbench.cli.explain:outsize", "Work out the output size of a convolution or pooling."),

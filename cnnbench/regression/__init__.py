@@ -9,8 +9,8 @@ these starts a process or reads a file.
 
 Around them: `arms` settles what is compared, `loop` has blocks measured (by `runner.paired`) and put on disk until
 `sequential` finds an end, `differences` computes the d's of raw blocks, `check_record` is the check's file, `noise_profile`
-and `calibration` are the noise of a machine. `noise_models`, `other_tools`, `simulate` and `false_alarm_study` measure how
-often the check errs, and how often the rules of other tools do.
+and `calibration` are the noise of a machine. How often the check errs, and how often the rules of other tools do, is measured
+by `docs/studies/false_alarms.py`.
 
 A cheap screen precedes it: `saved_baseline` stores figures of recorded runs, `screen` compares a later run with them.
 """

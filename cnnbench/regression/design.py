@@ -158,6 +158,15 @@ def screen_checks(log_ratios: Float64Array, plan: CheckPlan) -> ScreenedChecks:
     return ended
 
 
+def append_mean(log_ratios: Float64Array) -> Float64Array:
+    """The jobs of shape (checks, jobs, blocks), and their geometric mean after them where they are several."""
+    return (
+        log_ratios
+        if log_ratios.shape[1] == 1
+        else np.concatenate([log_ratios, log_ratios.mean(axis=1, keepdims=True)], axis=1)
+    )
+
+
 def compute_detectable_effect(spread: float, plan: CheckPlan) -> float | None:
     """Minimum detectable effect, a log ratio: the slowdown that this plan ends REGRESSED with probability `plan.power`.
 

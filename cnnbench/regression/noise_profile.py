@@ -24,6 +24,7 @@ from cnnbench.regression.check_record import CheckHeader
 from cnnbench.regression.design import (
     LOOKS,
     CheckPlan,
+    append_mean,
     compute_detectable_effect,
     confirm_slowdown,
     make_check_plan,
@@ -31,7 +32,6 @@ from cnnbench.regression.design import (
 )
 from cnnbench.regression.differences import control_ratio, mean_ratio, median_ratio, round_ratios
 from cnnbench.regression.exclusion import LOSS_TOLERANCE
-from cnnbench.regression.simulate import append_mean
 from cnnbench.schema import RENAMED_SUITES, Frozen, Machine, Software, current_suite_name
 
 MEDIAN_ERROR = 1.2533
