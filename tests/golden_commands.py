@@ -195,7 +195,9 @@ def _exports(inputs: Path, frozen: Path) -> Iterator[Case]:
     judged = tuple(step("baseline judge", "main", "results", form=form) for form in ("table", "json"))
     shown = tuple(step("baseline show", "main", form=form) for form in TABLES)
     steps = (step("baseline list", form="csv"), *shown, *judged)
-    yield Case("history/baseline", steps, {"results": folders["history"]})
+    history = {f"results/{path.relative_to(folders['history'])}": path for path in folders["history"].rglob("*.*")}
+    named = {"results/testbox-0a1b/baselines.toml": Path(__file__).parent / "golden" / "baselines.toml"}
+    yield Case("history/baseline", steps, {**history, **named})
 
 
 def _suites(tree: Path) -> Iterator[Case]:

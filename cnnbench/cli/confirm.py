@@ -38,9 +38,7 @@ class ConfirmOptions:
     verdict_to_stderr: bool
 
 
-def confirm_suspicious(
-    context: click.Context, screening: ScreeningResult, header: RunHeader, confirm_options: ConfirmOptions
-) -> ExitCode:
+def confirm_suspicious(context: click.Context, screening: ScreeningResult, confirm_options: ConfirmOptions) -> ExitCode:
     """Check the suspicious rows, one device after the other, and return what the verdicts end with together.
 
     0 where no row is suspicious or no check can be made, which is said on standard error. Raises LedgerError where a
@@ -54,7 +52,7 @@ def confirm_suspicious(
         _warn(screening.obstacle)
         return ExitCode.DONE
     return worst_exit_code(
-        _check_device(context, screening, header, confirm_options, device, jobs)
+        _check_device(context, screening, confirm_options, device, jobs)
         for device, jobs in _group_by_device(screening.suspicious)
     )
 
@@ -68,19 +66,18 @@ def _group_by_device(jobs: tuple[Job, ...]) -> Iterator[tuple[str, tuple[Job, ..
 def _check_device(
     context: click.Context,
     screening: ScreeningResult,
-    header: RunHeader,
     confirm_options: ConfirmOptions,
     device: str,
     jobs: tuple[Job, ...],
 ) -> ExitCode:
     """What the check of one device's rows ends with; 0, and the reason said, where it cannot begin."""
     try:
-        words = _make_arguments(screening, header, confirm_options, device)
+        words = _make_arguments(screening, confirm_options, device)
         command = check.make_context("check", list(words), parent=context.find_root())
         validate_extensions(command.params)
         click.echo(printable(f"checking  {_format_jobs(jobs)}: {shlex.join(['cnnbench', 'check', *words])}"), err=True)
         record = measure_check(
-            command, command.params, _only_suspicious(header, jobs), err=confirm_options.verdict_to_stderr
+            command, command.params, _only_suspicious(screening.run, jobs), err=confirm_options.verdict_to_stderr
         )
     except LedgerError:
         raise
@@ -90,12 +87,10 @@ def _check_device(
     return ExitCode(record.ending.exit_code)
 
 
-def _make_arguments(
-    screening: ScreeningResult, header: RunHeader, confirm_options: ConfirmOptions, device: str
-) -> list[str]:
+def _make_arguments(screening: ScreeningResult, confirm_options: ConfirmOptions, device: str) -> list[str]:
     """The command line of the check after its name. What a ledger says is nowhere taken for an option or a path."""
-    base, head = screening.baseline.newest.clean_commit, screening.run.clean_commit
-    threads = header.options.get("threads", "")
+    base, head = screening.commits
+    threads = screening.run.options.get("threads", "")
     return [
         *("--base", str(base), "--head", str(head), "--device", device, "--results", str(confirm_options.results)),
         *(("--threads", threads) if threads.isascii() and threads.isdigit() else ()),
@@ -109,7 +104,7 @@ def _find_suite(screening: ScreeningResult) -> str:
     from cnnbench.plan.suite import suite_names
     from cnnbench.schema import current_suite_name
 
-    suites = screening.run.suites
+    suites = sorted(screening.run.suites)
     if len(suites) != 1:
         raise UsageError(f"the run is of {len(suites)} suites; name the one to check with --suite")
     name = current_suite_name(suites[0])

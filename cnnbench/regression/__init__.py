@@ -12,5 +12,6 @@ Around them: `arms` settles what is compared, `loop` has blocks measured (by `ru
 and `calibration` are the noise of a machine. How often the check errs, and how often the rules of other tools do, is measured
 by `docs/studies/false_alarms.py`.
 
-A cheap screen precedes it: `saved_baseline` stores figures of recorded runs, `screen` compares a later run with them.
+A cheap screen precedes it: `baseline_file` names recorded runs, `saved_baseline` are their rows, `screen` compares a
+later run with them.
 """

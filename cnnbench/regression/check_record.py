@@ -240,7 +240,7 @@ def _read_line(model: type[CheckHeader] | type[PairRecord], line: bytes, where: 
     try:
         return model.model_validate_json(line)
     except ValidationError as error:
-        raise LedgerError(f"{where}: {_describe_first_problem(error)}; delete the file and start anew") from error
+        raise LedgerError(f"{where}: {describe_first_problem(error)}; delete the file and start anew") from error
 
 
 def save_record(path: Path, record: CheckRecord) -> None:
@@ -289,7 +289,7 @@ def load_record(path: Path) -> CheckRecord:
     except OSError as error:
         raise LedgerError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise LedgerError(f"{path}: not the record of a check: {_describe_first_problem(error)}") from error
+        raise LedgerError(f"{path}: not the record of a check: {describe_first_problem(error)}") from error
 
 
 def jobs_by_arm(header: CheckHeader) -> Mapping[Arm, Mapping[int, Job]]:
@@ -297,6 +297,7 @@ def jobs_by_arm(header: CheckHeader) -> Mapping[Arm, Mapping[int, Job]]:
     return {"base": header.jobs, "head": header.head_jobs}
 
 
-def _describe_first_problem(error: ValidationError) -> str:
+def describe_first_problem(error: ValidationError) -> str:
+    """The first field that is wrong, and why."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"

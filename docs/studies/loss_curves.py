@@ -280,7 +280,7 @@ def format_row(each: ConvergenceResult) -> tuple[str, ...]:
     length = "steady steps" if job.clock == "steady" else f"{job.epochs} epochs"
     return (
         f"{variant.run_id} ({variant.machine.id}, {job.device})",
-        naming.variant_label(job),
+        naming.step_label(job, ()),
         f"{job.workload}, batch {job.batch_size}, {length}",
         seeds,
         "; ".join([found.verdict, *describe_epochs(found)]),
