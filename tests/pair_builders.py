@@ -10,7 +10,7 @@ from typing import Any
 from builders import cnn_job, gemm_job, machine, software
 
 from cnnbench.paired_protocol import Arm, JobRun, PairRecord, PhaseName, Span, WorkDone, WorkerFailure
-from cnnbench.regression.check_record import ArmRecord, CheckHeader, LimitsRecord, PlanRecord
+from cnnbench.regression.check_record import ArmRecord, CheckHeader
 from cnnbench.regression.design import make_check_plan
 from cnnbench.regression.exclusion import DropLimits
 from cnnbench.schema import Job, Telemetry
@@ -41,8 +41,8 @@ def header(tolerance: float = 0.05, max_blocks: int | None = None, **fields: Any
         "rounds": ROUNDS,
         "steps_per_turn": 3,
         "seed": 1,
-        "plan": PlanRecord.from_plan(make_check_plan(tolerance, max_blocks)),
-        "limits": LimitsRecord.from_limits(DropLimits(cores=2)),
+        "plan": make_check_plan(tolerance, max_blocks),
+        "limits": DropLimits(cores=2),
     }
     return CheckHeader(**(known | fields))
 

@@ -15,8 +15,8 @@ from false_alarm_chart import draw_false_alarms
 from false_alarm_page import from_json
 from hypothesis import given
 from hypothesis import strategies as st
+from verdict_builders import replay_decision
 
-from cnnbench.regression.decision import replay_decision
 from cnnbench.regression.design import CheckPlan, compute_detectable_effect, make_check_plan
 from cnnbench.regression.verdict import MetricSeries
 from cnnbench.report import chart_images

@@ -20,7 +20,7 @@ from test_revisions import git
 from cnnbench.paired_protocol import Arm
 from cnnbench.regression import check_record
 from cnnbench.regression.arms import Workers, identify_arms, pair_jobs
-from cnnbench.regression.check_record import CheckHeader, CheckRecord, PlanRecord
+from cnnbench.regression.check_record import CheckHeader, CheckRecord
 from cnnbench.regression.design import CheckPlan, Look
 from cnnbench.regression.loop import run_check
 from cnnbench.regression.verdict import GEOMETRIC_MEAN, Decision
@@ -55,7 +55,7 @@ def header(again: dict[Arm, dict[int, float]]) -> CheckHeader:
         rounds=12,
         steps_per_turn=4,
         seed=1,
-        plan=PlanRecord.from_plan(SHORT),
+        plan=SHORT,
         limits=None,
         again=again,
     )

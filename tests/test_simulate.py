@@ -11,8 +11,8 @@ from noise_models import NOISE_MODELS, NoiseModel, make_trace, simulate_log_step
 from other_tools import OTHER_TOOLS
 from scipy import stats
 from simulate import Proportion, SimulatedMachine, run_checks, run_normal, run_tool
+from verdict_builders import replay_decision
 
-from cnnbench.regression.decision import replay_decision
 from cnnbench.regression.design import CheckPlan
 from cnnbench.regression.verdict import Decision, MetricSeries
 

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from cnnbench.cli.check_progress import CheckDisplay
     from cnnbench.paired_protocol import PairRecord
     from cnnbench.regression.arms import PairedJobs, Workers
-    from cnnbench.regression.check_record import CheckHeader, Journal
+    from cnnbench.regression.check_record import CheckHeader
     from cnnbench.regression.design import CheckPlan
     from cnnbench.regression.noise_profile import NoiseProfile
     from cnnbench.report.model import Chart
+    from cnnbench.store import Writer
 
 DEFAULT_TOLERANCE = "5%"
 OPTIONS_WITH_RECORDING = ("recorded", "tau", "expires", "output", "plot", "as_json")
@@ -115,7 +116,6 @@ def calibrate(context: click.Context, /, **options: Any) -> None:
 def _read_recording(context: click.Context, options: dict[str, Any]) -> Recording:
     """The recording of --from. Raises UsageError for an option that only measuring takes, LedgerError for another record."""
     from cnnbench.regression import check_record
-    from cnnbench.regression.check_record import PlanRecord
 
     for each in context.command.params:
         given = context.get_parameter_source(each.name or "") is ParameterSource.COMMANDLINE
@@ -128,7 +128,7 @@ def _read_recording(context: click.Context, options: dict[str, Any]) -> Recordin
     if header.purpose != "calibrate":
         raise LedgerError(f"{path}: the record of a {header.purpose}, not of `cnnbench calibrate`: its arms may differ")
     if options["tau"] is not None:
-        header = header.model_copy(update={"plan": PlanRecord.from_plan(_make_plan(options["tau"]))})
+        header = header.model_copy(update={"plan": _make_plan(options["tau"])})
     return Recording(header, record.blocks, options["output"])
 
 
@@ -193,7 +193,7 @@ def _require_same_conditions(old: CheckHeader, setup: CheckSetup, pair: PairedJo
 
 
 def _measure_blocks(
-    journal: Journal,
+    journal: Writer,
     header: CheckHeader,
     blocks: Sequence[PairRecord],
     workers: Workers,

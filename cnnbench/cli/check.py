@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from cnnbench.cli.check_progress import CheckDisplay
     from cnnbench.paired_protocol import PairRecord
     from cnnbench.regression.arms import PairedJobs, Workers
-    from cnnbench.regression.check_record import CheckHeader, CheckRecord, Journal
+    from cnnbench.regression.check_record import CheckHeader, CheckRecord
+    from cnnbench.store import Writer
 
 SetupFilter = Callable[[CheckSetup], CheckSetup]
 TITLES = {"incomparable": "INCOMPARABLE", "unfit": "UNFIT", "failed": "FAILED"}
@@ -190,7 +191,7 @@ def _measure(
 
 
 def _measure_blocks(
-    journal: Journal,
+    journal: Writer,
     header: CheckHeader,
     blocks: tuple[PairRecord, ...],
     workers: Workers,
@@ -242,7 +243,7 @@ def _default_path(header: CheckHeader) -> Path:
     return cache_folder() / "checks" / f"{header.suite}-{header.check_id}.json"
 
 
-def _reopen(options: Mapping[str, Any]) -> tuple[Path, Journal, CheckHeader, tuple[PairRecord, ...]]:
+def _reopen(options: Mapping[str, Any]) -> tuple[Path, Writer, CheckHeader, tuple[PairRecord, ...]]:
     from cnnbench.regression import check_record
 
     path = options["output"]

@@ -16,7 +16,7 @@ from cnnbench.errors import UsageError
 if TYPE_CHECKING:
     from cnnbench.regression.check_record import ArmRecord, CheckRecord
     from cnnbench.regression.verdict import Verdict
-    from cnnbench.regression.verdict_table import VerdictContext
+    from cnnbench.regression.verdict_text import VerdictContext
 
 _OutputCommand = TypeVar("_OutputCommand", bound=Callable[..., Any])
 OUTPUT_FILES = ("markdown", "junit", "plot")
@@ -75,7 +75,7 @@ def _make_empty_verdict(record: CheckRecord) -> Verdict:
     """An inconclusive verdict without findings: what there is to say stands in the meta's `missing`."""
     from cnnbench.regression.verdict import Decision, Verdict
 
-    return Verdict(Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan.to_plan())
+    return Verdict(Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan)
 
 
 def _append_summary(text: str) -> None:
@@ -94,8 +94,7 @@ def _make_context(
     record: CheckRecord, verdict: Verdict, path: Path | None, options: Mapping[str, Any]
 ) -> VerdictContext:
     from cnnbench.regression.differences import control_ratios_by_job
-    from cnnbench.regression.exclusion import DroppedBlock
-    from cnnbench.regression.verdict_table import VerdictContext
+    from cnnbench.regression.verdict_text import VerdictContext
 
     header, ending = record.header, record.ending
     sound = [block for block in record.blocks if block.failure is None]
@@ -115,7 +114,7 @@ def _make_context(
         minutes=sum(block.wall_seconds for block in record.blocks) / 60,
         controls={job: statistics.median(ratios) for job, ratios in control_ratios_by_job(header, sound).items()},
         blocks_measured=len(record.blocks),
-        dropped=tuple(DroppedBlock(number, reason) for number, reason in sorted(ending.dropped.items())),
+        dropped=dict(sorted(ending.dropped.items())),
         missing={name: why for name in header.names.values() if name not in seen},
         files=tuple(str(each) for each in (path, *(options[name] for name in OUTPUT_FILES)) if each is not None),
         notes=tuple(dict.fromkeys(notes)),

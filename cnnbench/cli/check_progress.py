@@ -54,9 +54,7 @@ def format_block(header: CheckHeader, block: PairRecord) -> str:
         control.append(control_ratio(*pair, header.mode))
     parts.append(f"control {100 * math.expm1(statistics.median(control)):+.2f} %")
     line = ", ".join([*parts, f"{block.wall_seconds:.0f} s"])
-    reason = (
-        None if header.limits is None else reason_to_drop(read_block_state(header, block), header.limits.to_limits())
-    )
+    reason = None if header.limits is None else reason_to_drop(read_block_state(header, block), header.limits)
     return line if reason is None else f"{line}; DROPPED: {reason}"
 
 

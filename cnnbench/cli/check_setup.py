@@ -235,18 +235,14 @@ def make_header(
     **more: Any,
 ) -> CheckHeader:
     """All that is settled before the first block; `more` are further fields."""
-    from cnnbench.regression.check_record import CheckHeader, LimitsRecord, PlanRecord
+    from cnnbench.regression.check_record import CheckHeader
     from cnnbench.regression.exclusion import DropLimits
     from cnnbench.store import new_run_id
 
     machine = setup.inventory.machine
     same_python = sides["base"].software.python == sides["head"].software.python
     band = profile.control_band if profile is not None and same_python else None
-    limits = (
-        None
-        if options["keep_disturbed"]
-        else LimitsRecord.from_limits(DropLimits(machine.cores_allowed, control_band=band))
-    )
+    limits = None if options["keep_disturbed"] else DropLimits(machine.cores_allowed, control_band=band)
     names = {number: setup.names[job] for number, job in enumerate(setup.jobs)}
     bands = {} if profile is None else {number: profile.jobs[name].final_loss_band for number, name in names.items()}
     known_rounds = (ROUNDS, STEPS_PER_TURN) if profile is None else (profile.rounds, profile.steps_per_turn)
@@ -267,7 +263,7 @@ def make_header(
         rounds=options["rounds"] or known_rounds[0],
         steps_per_turn=options["steps_per_turn"] or known_rounds[1],
         seed=setup.seed,
-        plan=PlanRecord.from_plan(plan),
+        plan=plan,
         limits=limits,
         profile=None if profile is None else profile.digest,
         final_loss_bands={number: band for number, band in bands.items() if band is not None},

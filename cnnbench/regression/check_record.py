@@ -11,19 +11,17 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationError
 
-from cnnbench import store
 from cnnbench.errors import LedgerError
 from cnnbench.paired_protocol import Arm, PairRecord, Schedule
-from cnnbench.regression.design import CheckPlan, Look
+from cnnbench.regression.design import CheckPlan
 from cnnbench.regression.exclusion import DropLimits
-from cnnbench.regression.verdict import SeriesFinding, Verdict
 from cnnbench.schema import Frozen, Job, Machine, Software
+from cnnbench.store import Writer
 
 RECORD_VERSION = 1
 """Changes of the record's shape. 1: first published."""
@@ -44,46 +42,6 @@ class ArmRecord(Frozen):
     settings: dict[str, str] = Field(default_factory=dict)
     software: Software
     environment: dict[str, str] = Field(description="variables set for its worker, folders' own names left out")
-
-
-class PlanRecord(Frozen):
-    """`regression.design.CheckPlan`, as numbers."""
-
-    tolerance: float
-    looks: tuple[tuple[int, float | None], ...]
-    pass_alpha: float
-    confirm_blocks: int
-    confirm_alpha: float
-    power: float
-
-    @staticmethod
-    def from_plan(plan: CheckPlan) -> PlanRecord:
-        """As it is stored."""
-        looks = tuple((look.blocks, look.suspect_alpha) for look in plan.looks)
-        return PlanRecord(**{**asdict(plan), "looks": looks})
-
-    def to_plan(self) -> CheckPlan:
-        """As it is used."""
-        return CheckPlan(**{**self.model_dump(), "looks": tuple(Look(blocks, alpha) for blocks, alpha in self.looks)})
-
-
-class LimitsRecord(Frozen):
-    """The rule that drops blocks, declared before the first (`regression.exclusion.DropLimits`); None: none may be dropped."""
-
-    cores: int
-    steal_share: float
-    pressure_share: float
-    throttled_share: float
-    control_band: float | None = None
-
-    @staticmethod
-    def from_limits(limits: DropLimits) -> LimitsRecord:
-        """As it is stored."""
-        return LimitsRecord(**asdict(limits))
-
-    def to_limits(self) -> DropLimits:
-        """As it is used."""
-        return DropLimits(**self.model_dump())
 
 
 class CheckHeader(Frozen):
@@ -108,8 +66,8 @@ class CheckHeader(Frozen):
     steps_per_turn: int
     metric: DecidingMetric = "median"
     seed: int
-    plan: PlanRecord
-    limits: LimitsRecord | None
+    plan: CheckPlan
+    limits: DropLimits | None = Field(description="the rule that drops blocks; None: none may be dropped")
     max_minutes: float | None = None
     final_loss_bands: dict[int, float] = Field(default_factory=dict, description="calibrated, by job")
     profile: str | None = Field(default=None, description="SHA-256 of the noise profile used")
@@ -139,48 +97,12 @@ class CheckRecord(Frozen):
     ending: CheckEnding
 
 
-def finding_values(finding: SeriesFinding) -> dict[str, Any]:
-    """A finding as plain values."""
-    return asdict(finding)
-
-
-def verdict_values(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as plain values; the plan stands in the header."""
-    return {
-        "decision": str(verdict.decision),
-        "blocks": verdict.blocks,
-        "findings": [finding_values(finding) for finding in verdict.findings],
-    }
-
-
-class Journal:
-    """The one writer of a check that is going on; holds the file's lock until closed."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self._writer = store.Writer(path, descriptor)
-
-    def append(self, line: CheckHeader | PairRecord) -> None:
-        """Write one line and bring it to disk. Raises LedgerError, leaving no part of it."""
-        self._writer.append(line)
-
-    def close(self) -> None:
-        """Release the lock."""
-        self._writer.close()
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 def journal_path(path: Path) -> Path:
     """`check.json.part`, beside the record it becomes."""
     return path.with_name(f"{path.name}.part")
 
 
-def begin_journal(path: Path, header: CheckHeader) -> Journal:
+def begin_journal(path: Path, header: CheckHeader) -> Writer:
     """A new journal for the record `path`. Raises LedgerError where one is there already, or it cannot be written."""
     part = journal_path(path)
     try:
@@ -195,7 +117,7 @@ def begin_journal(path: Path, header: CheckHeader) -> Journal:
     return journal
 
 
-def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, ...]]:
+def reopen_journal(path: Path) -> tuple[Writer, CheckHeader, tuple[PairRecord, ...]]:
     """The journal of the record `path`, to go on with. Raises LedgerError where there is none or it is still going on."""
     part = journal_path(path)
     try:
@@ -217,13 +139,13 @@ def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, 
     return journal, header, blocks
 
 
-def _lock_journal(path: Path, descriptor: int) -> Journal:
+def _lock_journal(path: Path, descriptor: int) -> Writer:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
         raise LedgerError(f"{path}: this check is still going on; wait for it or end it") from error
-    return Journal(path, descriptor)
+    return Writer(path, descriptor)
 
 
 def _parse_journal(path: Path, lines: Sequence[bytes]) -> tuple[CheckHeader, tuple[PairRecord, ...]]:

@@ -31,8 +31,7 @@ from cnnbench.regression.signed_rank import Float64Array, IndexArray, critical_v
 BoolArray = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """One look at the first `blocks` blocks; without a level for suspicion it can only pass."""
 
     blocks: int

@@ -7,9 +7,10 @@ from typing import Protocol
 
 from cnnbench.errors import ComparisonError, UnfitError, WorkerError
 from cnnbench.paired_protocol import PairRecord, PhaseName
-from cnnbench.regression.check_record import CheckHeader, CheckRecord, Journal
+from cnnbench.regression.check_record import CheckHeader, CheckRecord
 from cnnbench.regression.sequential import NextBlock, conclude, next_step
 from cnnbench.regression.verdict import Verdict
+from cnnbench.store import Writer
 
 BlockMeasurer = Callable[[int, PhaseName, tuple[int, ...]], PairRecord]
 """(number of the block, its stage, its jobs) to the block measured."""
@@ -28,7 +29,7 @@ class CheckListener(Protocol):
 
 
 def run_check(
-    journal: Journal, header: CheckHeader, blocks: Sequence[PairRecord], measure: BlockMeasurer, watcher: CheckListener
+    journal: Writer, header: CheckHeader, blocks: Sequence[PairRecord], measure: BlockMeasurer, watcher: CheckListener
 ) -> CheckRecord:
     """Measure on from these blocks to the end. Every block is on disk before it is judged; an interrupt loses none."""
     done = list(blocks)

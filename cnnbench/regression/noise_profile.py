@@ -134,7 +134,7 @@ def make_profile(
 ) -> NoiseProfile:
     """The profile of an A/A recording; `counted` are the blocks that failed neither nor were dropped, six or more."""
     jobs = {header.names[job]: _measure_job_noise(header, counted, job) for job in sorted(header.jobs)}
-    plan = header.plan.to_plan()
+    plan = header.plan
     table = np.array([noise.d for noise in jobs.values()])
     overall = float(np.std(table.mean(axis=0), ddof=1)) if len(jobs) > 1 else None
     worst = max(noise.spread for noise in jobs.values())

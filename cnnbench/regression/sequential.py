@@ -8,12 +8,11 @@ depend on the differences seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from cnnbench.errors import CnnbenchError, ComparisonError, ExitCode, LedgerError, UnfitError, WorkerError
 from cnnbench.paired_protocol import PairRecord, PhaseName
-from cnnbench.regression import exclusion
-from cnnbench.regression.check_record import CheckEnding, CheckHeader, CheckRecord, verdict_values
+from cnnbench.regression.check_record import CheckEnding, CheckHeader, CheckRecord
 from cnnbench.regression.decision import decide
 from cnnbench.regression.design import CheckPlan
 from cnnbench.regression.differences import (
@@ -22,6 +21,8 @@ from cnnbench.regression.differences import (
     read_block_state,
     require_equal_work,
 )
+from cnnbench.regression.exclusion import reason_to_drop, reason_unfit
+from cnnbench.regression.signed_rank import hodges_lehmann
 from cnnbench.regression.verdict import Confirming, Continue, Decision, Screening, Verdict
 from cnnbench.regression.verdict_text import format_verdict
 
@@ -107,19 +108,19 @@ def find_dropped_blocks(header: CheckHeader, sound: Sequence[PairRecord]) -> dic
     """Why blocks do not count, by their number. Raises UnfitError where they are too many."""
     if header.limits is None:
         return {}
-    limits = header.limits.to_limits()
-    sifted = exclusion.drop_disturbed([read_block_state(header, block) for block in sound], limits)
-    reason = exclusion.reason_unfit(sifted, header.plan.to_plan().max_blocks)
+    reasons = {block.number: reason_to_drop(read_block_state(header, block), header.limits) for block in sound}
+    dropped = {number: reason for number, reason in reasons.items() if reason is not None}
+    reason = reason_unfit(list(dropped.values()), len(sound) - len(dropped), header.plan.max_blocks)
     if reason is not None:
         raise UnfitError(f"the machine is unfit for measuring: {reason}; quieten it, or say --keep-disturbed")
-    return {sound[each.block].number: each.reason for each in sifted.dropped}
+    return dropped
 
 
 def _cut_plan_to_time(
     header: CheckHeader, blocks: Sequence[PairRecord], counted: Sequence[PairRecord]
 ) -> tuple[CheckPlan, bool]:
     """The plan without the looks after the first that came when the time was used up; and whether one did."""
-    plan = header.plan.to_plan()
+    plan = header.plan
     if header.max_minutes is None:
         return plan, False
     for place, look in enumerate(plan.looks):
@@ -153,7 +154,11 @@ def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
             exit_code=_exit_code(header, verdict),
             notes=notes,
             lines=(*format_verdict(verdict, _estimate_controls(header, blocks)), *notes),
-            verdict=verdict_values(verdict),
+            verdict={
+                "decision": str(verdict.decision),
+                "blocks": verdict.blocks,
+                "findings": list(map(asdict, verdict.findings)),
+            },
             dropped=judged.dropped,
         ),
     )
@@ -182,10 +187,7 @@ def _exit_code(header: CheckHeader, verdict: Verdict) -> int:
 
 def _estimate_controls(header: CheckHeader, blocks: Sequence[PairRecord]) -> dict[str, float]:
     sound = [block for block in blocks if block.failure is None]
-    return {
-        name: exclusion.estimate_control(ratios, None).estimate
-        for name, ratios in control_ratios_by_job(header, sound).items()
-    }
+    return {name: hodges_lehmann(ratios) for name, ratios in control_ratios_by_job(header, sound).items()}
 
 
 def _list_notes(header: CheckHeader, judged: CheckProgress, verdict: Verdict) -> tuple[str, ...]:
