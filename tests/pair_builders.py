@@ -10,10 +10,13 @@ from typing import Any
 from builders import cnn_job, gemm_job, machine, software
 
 from cnnbench.paired_protocol import Arm, JobRun, PairRecord, PhaseName, Span, WorkDone, WorkerFailure
-from cnnbench.regression.check_record import ArmRecord, CheckHeader
+from cnnbench.regression.check_record import ArmRecord, CheckHeader, CheckRecord
 from cnnbench.regression.design import make_check_plan
 from cnnbench.regression.exclusion import DropLimits
+from cnnbench.regression.loop import BlockMeasurer, CheckListener, measure_blocks
+from cnnbench.regression.sequential import conclude
 from cnnbench.schema import Job, Telemetry
+from cnnbench.store import Writer
 
 ROUNDS = 6
 JOBS: dict[int, Job] = {0: cnn_job(threads=2), 1: gemm_job(64, threads=2)}
@@ -131,3 +134,15 @@ class Quiet:
         self.stages.append(wish.stage)
 
     def on_finish(self, header: CheckHeader, block: PairRecord) -> None: ...
+
+
+def run_check(
+    journal: Writer, header: CheckHeader, blocks: Sequence[PairRecord], measure: BlockMeasurer, watcher: CheckListener
+) -> CheckRecord:
+    """Measure to the end of the check and conclude it, as `cnnbench check` does."""
+    return conclude(header, measure_blocks(journal, header, blocks, measure, watcher))
+
+
+def replay_check(record: CheckRecord) -> CheckRecord:
+    """Conclude the record again, from its header and blocks alone."""
+    return conclude(record.header, record.blocks)

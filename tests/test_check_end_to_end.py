@@ -14,7 +14,7 @@ import processes
 import pytest
 from builders import machine
 from junitparser import Failure, JUnitXml
-from pair_builders import Quiet, side
+from pair_builders import Quiet, run_check, side
 from test_revisions import git
 
 from cnnbench.paired_protocol import Arm
@@ -22,7 +22,6 @@ from cnnbench.regression import check_record
 from cnnbench.regression.arms import Workers, identify_arms, pair_jobs
 from cnnbench.regression.check_record import CheckHeader, CheckRecord
 from cnnbench.regression.design import CheckPlan, Look
-from cnnbench.regression.loop import run_check
 from cnnbench.regression.verdict import GEOMETRIC_MEAN, Decision
 from cnnbench.runner.paired import PairDesign, calibrate_injections, measure_pair
 from cnnbench.runner.revisions import find_repository, open_checkouts

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pair_builders import JOBS, Quiet, block, crash, header, measurer, run, side, span
+from pair_builders import JOBS, Quiet, block, crash, header, measurer, replay_check, run, run_check, side, span
 
 from cnnbench.errors import ComparisonError, LedgerError, UnfitError, WorkerError
 from cnnbench.naming import name_jobs
@@ -15,7 +15,6 @@ from cnnbench.paired_protocol import PairRecord
 from cnnbench.regression import check_record
 from cnnbench.regression.check_record import CheckHeader, CheckRecord
 from cnnbench.regression.differences import compute_differences, median_ratio
-from cnnbench.regression.loop import replay_check, run_check
 from cnnbench.regression.sequential import NextBlock, conclude, derive_verdict, next_step
 from cnnbench.regression.verdict import Decision, MetricSeries, Verdict
 

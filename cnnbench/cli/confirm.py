@@ -11,20 +11,19 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from cnnbench.cli.check import check, measure_check
-from cnnbench.cli.check_outputs import validate_extensions
+from cnnbench.cli.check import check
+from cnnbench.cli.check_options import validate_extensions
+from cnnbench.cli.check_run import measure_check
+from cnnbench.cli.check_session import CheckSetup
 from cnnbench.errors import CnnbenchError, ComparisonError, ExitCode, LedgerError, UsageError
 from cnnbench.naming import job_label
+from cnnbench.plan.suite import suite_names
+from cnnbench.regression.screen import ScreeningResult, worst_exit_code
 from cnnbench.report.escaping import printable
-
-if TYPE_CHECKING:
-    from cnnbench.cli.check_setup import CheckSetup
-    from cnnbench.regression.screen import ScreeningResult
-    from cnnbench.schema import Job, RunHeader, Software
+from cnnbench.schema import Job, RunHeader, Software, current_suite_name
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,6 @@ def confirm_suspicious(context: click.Context, screening: ScreeningResult, confi
     0 where no row is suspicious or no check can be made, which is said on standard error. Raises LedgerError where a
     record cannot be written.
     """
-    from cnnbench.regression.screen import worst_exit_code
-
     if not screening.suspicious:
         return ExitCode.DONE
     if screening.obstacle is not None:
@@ -101,9 +98,6 @@ def _make_arguments(screening: ScreeningResult, confirm_options: ConfirmOptions,
 
 def _find_suite(screening: ScreeningResult) -> str:
     """The one suite of the run, if it is shipped. Raises UsageError for several, or a file that only the run knew."""
-    from cnnbench.plan.suite import suite_names
-    from cnnbench.schema import current_suite_name
-
     suites = sorted(screening.run.suites)
     if len(suites) != 1:
         raise UsageError(f"the run is of {len(suites)} suites; name the one to check with --suite")

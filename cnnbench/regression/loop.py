@@ -7,13 +7,15 @@ from typing import Protocol
 
 from cnnbench.errors import ComparisonError, UnfitError, WorkerError
 from cnnbench.paired_protocol import PairRecord, PhaseName
-from cnnbench.regression.check_record import CheckHeader, CheckRecord
-from cnnbench.regression.sequential import NextBlock, conclude, next_step
+from cnnbench.regression.check_record import CheckHeader
+from cnnbench.regression.sequential import NextBlock, next_step
 from cnnbench.regression.verdict import Verdict
 from cnnbench.store import Writer
 
 BlockMeasurer = Callable[[int, PhaseName, tuple[int, ...]], PairRecord]
 """(number of the block, its stage, its jobs) to the block measured."""
+BlockFinder = Callable[[CheckHeader, Sequence[PairRecord]], NextBlock | None]
+"""What to measure after these blocks; None where there are enough."""
 
 
 class CheckListener(Protocol):
@@ -28,21 +30,6 @@ class CheckListener(Protocol):
         ...
 
 
-def run_check(
-    journal: Writer, header: CheckHeader, blocks: Sequence[PairRecord], measure: BlockMeasurer, watcher: CheckListener
-) -> CheckRecord:
-    """Measure on from these blocks to the end. Every block is on disk before it is judged; an interrupt loses none."""
-    done = list(blocks)
-    while (next_block := find_next_block(header, done)) is not None:
-        number = len(done)
-        watcher.on_start(number, next_block)
-        block = measure(number, next_block.stage, next_block.jobs)
-        journal.append(block)
-        done.append(block)
-        watcher.on_finish(header, block)
-    return conclude(header, done)
-
-
 def find_next_block(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBlock | None:
     """What to measure next; None where the check has ended, with a verdict or without."""
     try:
@@ -52,6 +39,20 @@ def find_next_block(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBl
     return None if isinstance(answer, Verdict) else answer
 
 
-def replay_check(record: CheckRecord) -> CheckRecord:
-    """The record concluded anew from its header and blocks. Raises LedgerError where blocks are missing."""
-    return conclude(record.header, record.blocks)
+def measure_blocks(
+    journal: Writer,
+    header: CheckHeader,
+    blocks: Sequence[PairRecord],
+    measure: BlockMeasurer,
+    watcher: CheckListener,
+    find_next: BlockFinder = find_next_block,
+) -> tuple[PairRecord, ...]:
+    """Measure on from these blocks to the end. Every block is on disk before it is judged; an interrupt loses none."""
+    done = list(blocks)
+    while (next_block := find_next(header, done)) is not None:
+        watcher.on_start(len(done), next_block)
+        block = measure(len(done), next_block.stage, next_block.jobs)
+        journal.append(block)
+        done.append(block)
+        watcher.on_finish(header, block)
+    return tuple(done)
