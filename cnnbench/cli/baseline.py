@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
+from cnnbench.cli.check_options import combine_options
 from cnnbench.cli.load_results import Selection, select_ledgers
 from cnnbench.cli.sides import DEFAULT_RESULTS
 from cnnbench.errors import ComparisonError, ExitCode, LedgerError, UsageError
 from cnnbench.report.text import Format
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cnnbench.regression.saved_baseline import SavedBaseline
     from cnnbench.store import Ledger
-
-BaselineOption = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 def _find_results(context: click.Context, parameter: click.Parameter, named: Path | None) -> Path:
@@ -31,26 +27,27 @@ def _find_results(context: click.Context, parameter: click.Parameter, named: Pat
     return named or Path(os.environ.get("CNNBENCH_RESULTS") or DEFAULT_RESULTS)
 
 
-_results_option: BaselineOption = click.option(
+_FOLDER = click.Path(path_type=Path)
+_name_argument = click.argument("name")
+_runs_arguments = combine_options(_name_argument, click.argument("paths", nargs=-1, type=_FOLDER))
+_results_option = click.option(
     "--results",
-    type=click.Path(path_type=Path),
+    type=_FOLDER,
     metavar="DIR",
     callback=_find_results,
     help="The tree baselines are kept in (default: $CNNBENCH_RESULTS, else ./results).",
 )
-_machine_option: BaselineOption = click.option(
+_machine_option = click.option(
     "--machine",
     "machine_id",
     metavar="ID",
     shell_complete=completion.complete_machines,
     help="Only this machine (its id or the id's beginning).",
 )
-
-
-def _output_options(command: Callable[..., None]) -> Callable[..., None]:
-    file = click.Path(path_type=Path, dir_okay=False)
-    command = click.option("-o", "--output", type=file, help="Write to a file instead.")(command)
-    return click.option("--format", "format_", type=click.Choice(get_args(Format)), default="table")(command)
+_output_options = combine_options(
+    click.option("--format", "format_", type=click.Choice(get_args(Format)), default="table"),
+    click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead."),
+)
 
 
 @click.group("baseline")
@@ -63,8 +60,7 @@ def baseline() -> None:
 
 
 @baseline.command("save")
-@click.argument("name")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@_runs_arguments
 @click.option(
     "--run", "run_ids", metavar="ID", multiple=True, shell_complete=completion.complete_runs,
     help="Only this run (its id or the id's beginning); may be given several times.",
@@ -73,18 +69,14 @@ def baseline() -> None:
 @click.option("--replace", is_flag=True, help="Save over a baseline of that name.")
 @_results_option
 def save_command(
-    name: str,
-    paths: tuple[Path, ...],
-    run_ids: tuple[str, ...],
-    machine_id: str | None,
-    replace: bool,
-    results: Path,
+    name: str, paths: tuple[Path, ...], run_ids: tuple[str, ...], machine_id: str | None, replace: bool, results: Path
 ) -> None:
     """Store the runs under PATHS (default: the results) as baseline NAME: their names and digests, no copies.
 
     Of each row the runs under its newest run's conditions (machine, torch, driver, timing rule) are kept.
     """
     from cnnbench.analysis import process_table
+    from cnnbench.analysis.prediction_interval import LEAST_RUNS
     from cnnbench.regression.baseline_file import save_baseline
     from cnnbench.regression.saved_baseline import check_name, make_baseline
 
@@ -98,23 +90,16 @@ def save_command(
     rejected = {
         now.run_id: now.message for now, then in zip(today, processes, strict=True) if now.status != then.status
     }
-    problems += tuple(f"run {run_id} was left out: {reason}" for run_id, reason in rejected.items())
     processes = tuple(process for process in processes if process.run_id not in rejected)
     made, left_out = make_baseline(name, processes, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     path = save_baseline(results, made, ledgers, replace=replace)
-    for line in (*problems, *left_out):
+    for line in (*problems, *(f"run {each} was left out: {why}" for each, why in rejected.items()), *left_out):
         click.echo(out.printable(line), err=True)
-    click.echo(out.printable(_describe_saved(path, [len(row.runs) for row in made.rows], len(made.runs))))
-
-
-def _describe_saved(path: Path, runs_of: Sequence[int], runs: int) -> str:
-    from cnnbench.analysis.prediction_interval import LEAST_RUNS
-
-    enough = sum(each >= LEAST_RUNS for each in runs_of)
-    return (
-        f"{path}: {runs} run{'' if runs == 1 else 's'}, {len(runs_of)} row{'' if len(runs_of) == 1 else 's'}; "
-        f"{enough} with the {LEAST_RUNS} runs that times are judged from"
+    enough = sum(len(row.runs) >= LEAST_RUNS for row in made.rows)
+    runs, rows = (
+        f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((len(made.runs), "run"), (len(made.rows), "row"))
     )
+    click.echo(out.printable(f"{path}: {runs}, {rows}; {enough} with the {LEAST_RUNS} runs that times are judged from"))
 
 
 @baseline.command("list")
@@ -136,7 +121,7 @@ def list_command(machine_id: str | None, results: Path, format_: Format, output:
 
 
 @baseline.command("show")
-@click.argument("name")
+@_name_argument
 @_machine_option
 @_results_option
 @_output_options
@@ -150,7 +135,7 @@ def show_command(name: str, machine_id: str | None, results: Path, format_: Form
 
 
 @baseline.command("rm")
-@click.argument("name")
+@_name_argument
 @_machine_option
 @_results_option
 def rm_command(name: str, machine_id: str | None, results: Path) -> None:
@@ -174,8 +159,7 @@ def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
 
 
 @baseline.command("judge")
-@click.argument("name")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@_runs_arguments
 @click.option(
     "--run", "run_id", metavar="ID", shell_complete=completion.complete_runs,
     help="The run to judge instead of the newest (its id or the id's beginning).",
@@ -197,20 +181,7 @@ def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
 @_results_option
 @_output_options
 @click.pass_context
-def judge_command(
-    context: click.Context,
-    /,
-    name: str,
-    paths: tuple[Path, ...],
-    run_id: str | None,
-    machine_id: str | None,
-    inconclusive: str,
-    check: bool,
-    suite: str | None,
-    results: Path,
-    format_: Format,
-    output: Path | None,
-) -> None:
+def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...], results: Path, **options: Any) -> None:
     """Hold the newest run under PATHS (default: the results) against baseline NAME of its machine.
 
     Exit 1 if a deterministic metric changed, 3 if the conditions are others, 5 if a record is missing, 4 if there are too
@@ -218,38 +189,30 @@ def judge_command(
     rows, whose verdict counts as it does there (1, 3, 4, 5). Where that cannot be, a warning says why.
     """
     from cnnbench.analysis import process_table
+    from cnnbench.regression.baseline_file import find_machines, load_baseline
     from cnnbench.regression.saved_baseline import check_name
     from cnnbench.regression.screen import screen_run, worst_exit_code
     from cnnbench.report.saved_baselines import build_judgement
 
     check_name(name)
-    (ledger,) = select_ledgers(_load_ledgers(paths or (results,)), Selection(machine_id, run_id, last=True))[:1]
-    found = _load_for(ledger.header.machine.id, results, name)
-    processes, _ = process_table.read_processes([ledger])
-    screening = screen_run(found, ledger.header, processes)
-    out.emit_report(build_judgement(screening, ledger.problems), format_, output)
-    code = screening.exit_code
-    own = ExitCode.DONE if code is ExitCode.INCONCLUSIVE and inconclusive == "warn" else code
-    if not check or not screening.suspicious:
-        context.exit(own)
-    from cnnbench.cli.confirm import ConfirmOptions, confirm_suspicious
-
-    to_stderr = output is None and format_ != "table"
-    confirm_options = ConfirmOptions(results, suite, inconclusive, verdict_to_stderr=to_stderr)
-    context.exit(worst_exit_code((own, confirm_suspicious(context, screening, confirm_options))))
-
-
-def _load_for(machine_id: str, results: Path, name: str) -> SavedBaseline:
-    """The baseline of the run's machine. Raises ComparisonError where only other machines have one of the name."""
-    from cnnbench.regression.baseline_file import find_machines, load_baseline
-
-    machines = find_machines(results, name)
+    selection = Selection(options["machine_id"], options["run_id"], last=True)
+    (ledger,) = select_ledgers(_load_ledgers(paths or (results,)), selection)[:1]
+    machine_id, machines = ledger.header.machine.id, find_machines(results, name)
     if machine_id not in machines:
         where = ", ".join(machines)
         raise ComparisonError(
             f"baseline {name} is of machine {where}, the run of {machine_id}: not comparable; save one of this machine's runs"
         )
-    return load_baseline(results, machine_id, name)[0]
+    saved, _ = load_baseline(results, machine_id, name)
+    screening = screen_run(saved, ledger.header, process_table.read_processes([ledger])[0])
+    out.emit_report(build_judgement(screening, ledger.problems), options["format_"], options["output"])
+    code, warn = screening.exit_code, options["inconclusive"] == "warn"
+    own = ExitCode.DONE if code is ExitCode.INCONCLUSIVE and warn else code
+    if not options["check"] or not screening.suspicious:
+        context.exit(own)
+    from cnnbench.cli.confirm import confirm_suspicious
+
+    context.exit(worst_exit_code((own, confirm_suspicious(context, screening, results, options))))
 
 
 def _load_ledgers(paths: Sequence[Path]) -> Sequence[Ledger]:
