@@ -145,7 +145,7 @@ def _checks(folder: Path) -> None:
         header, blocks = p.header(**fields), []
         measure = p.measurer(true, spread)
         while (wish := find_next_block(header, blocks)) is not None:
-            blocks.append(measure(len(blocks), wish.stage, wish.jobs))
+            blocks.append(measure(len(blocks), wish))
         return conclude(header, blocks)
 
     folder.mkdir()

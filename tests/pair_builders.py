@@ -13,8 +13,8 @@ from cnnbench.paired_protocol import Arm, JobRun, PairRecord, PhaseName, Span, W
 from cnnbench.regression.check_record import ArmRecord, CheckHeader, CheckRecord
 from cnnbench.regression.design import make_check_plan
 from cnnbench.regression.exclusion import DropLimits
-from cnnbench.regression.loop import BlockMeasurer, CheckListener, measure_blocks
-from cnnbench.regression.sequential import conclude
+from cnnbench.regression.loop import BlockMeasurer, measure_blocks
+from cnnbench.regression.sequential import NextBlock, conclude
 from cnnbench.schema import Job, Telemetry
 from cnnbench.store import Writer
 
@@ -118,29 +118,18 @@ def measurer(true: Mapping[int, float], spread: float = 0.005, seed: int = 0) ->
     """Measures blocks of normal d about the true log ratio of each job."""
     source = random.Random(seed)
 
-    def measure(number: int, stage: PhaseName, jobs: tuple[int, ...]) -> PairRecord:
-        return block(number, {job: source.gauss(true[job], spread) for job in jobs}, stage=stage, jobs=jobs)
+    def measure(number: int, wanted: NextBlock) -> PairRecord:
+        d = {job: source.gauss(true[job], spread) for job in wanted.jobs}
+        return block(number, d, stage=wanted.stage, jobs=wanted.jobs)
 
     return measure
 
 
-class Quiet:
-    """A watcher that only remembers."""
-
-    def __init__(self) -> None:
-        self.stages: list[str] = []
-
-    def on_start(self, number: int, wish: Any) -> None:
-        self.stages.append(wish.stage)
-
-    def on_finish(self, header: CheckHeader, block: PairRecord) -> None: ...
-
-
 def run_check(
-    journal: Writer, header: CheckHeader, blocks: Sequence[PairRecord], measure: BlockMeasurer, watcher: CheckListener
+    journal: Writer, header: CheckHeader, blocks: Sequence[PairRecord], measure: BlockMeasurer
 ) -> CheckRecord:
     """Measure to the end of the check and conclude it, as `cnnbench check` does."""
-    return conclude(header, measure_blocks(journal, header, blocks, measure, watcher))
+    return conclude(header, measure_blocks(journal, header, blocks, measure, lambda *_: None))
 
 
 def replay_check(record: CheckRecord) -> CheckRecord:

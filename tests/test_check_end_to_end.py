@@ -14,7 +14,7 @@ import processes
 import pytest
 from builders import machine
 from junitparser import Failure, JUnitXml
-from pair_builders import Quiet, run_check, side
+from pair_builders import run_check, side
 from test_revisions import git
 
 from cnnbench.paired_protocol import Arm
@@ -75,8 +75,7 @@ def checked(tmp_path: Path, share: float) -> CheckRecord:
                 journal,
                 start,
                 (),
-                lambda number, stage, jobs: measure_pair(design, workers.start, number, stage, jobs),
-                Quiet(),
+                lambda number, wanted: measure_pair(design, workers.start, number, wanted.stage, wanted.jobs),
             )
 
 

@@ -34,7 +34,6 @@ from cnnbench.paired_protocol import Arm
 from cnnbench.regression import check_record
 from cnnbench.regression.arms import PairedJobs, pair_jobs
 from cnnbench.regression.check_record import ArmRecord, CheckHeader, CheckRecord
-from cnnbench.regression.loop import find_next_block
 from cnnbench.regression.noise_profile import explain_insensitivity
 from cnnbench.regression.sequential import conclude
 
@@ -111,7 +110,7 @@ def _measure(
         return f"`{shlex.join(['cnnbench', 'check', str(options['suite']), '--resume', '-o', str(path)])}`"
 
     with open_recording(setup, specs, pair, display, old, begin) as (workers, recording):
-        blocks = record_blocks(setup, workers, recording, display, find_next_block, resume)
+        blocks = record_blocks(setup, workers, recording, display, resume=resume)
     return recording.path, conclude(recording.header, blocks)
 
 

@@ -48,7 +48,7 @@ from cnnbench.regression.check_record import ArmRecord, CheckHeader, begin_journ
 from cnnbench.regression.design import CheckPlan, make_check_plan
 from cnnbench.regression.differences import control_ratio, median_ratio, read_block_state
 from cnnbench.regression.exclusion import DropLimits, reason_to_drop
-from cnnbench.regression.loop import BlockFinder, measure_blocks
+from cnnbench.regression.loop import BlockFinder, find_next_block, measure_blocks
 from cnnbench.regression.noise_profile import NoiseProfile, load_profile, stored_profile_path
 from cnnbench.regression.sequential import NextBlock
 from cnnbench.report.escaping import plain
@@ -69,17 +69,11 @@ class CheckDisplay:
 
     def __init__(self, context: click.Context) -> None:
         self.console, self.verbosity, self.prefix = Console(stderr=True, soft_wrap=True), verbosity(context), ""
-        self._where = ""
 
-    def on_start(self, number: int, next_block: NextBlock) -> None:
-        """A block is about to be measured."""
-        self._where = (
-            f"{self.prefix}block {number + 1} ({next_block.stage} {next_block.valid + 1} of {next_block.blocks})"
-        )
-
-    def on_finish(self, header: CheckHeader, block: PairRecord) -> None:
+    def print_block(self, header: CheckHeader, wanted: NextBlock, block: PairRecord) -> None:
         """The block is on disk: what it found, or why it does not count."""
-        self.print(f"{self._where}: {format_block(header, block)}", always=block.failure is not None)
+        where = f"{self.prefix}block {block.number + 1} ({wanted.stage} {wanted.valid + 1} of {wanted.blocks})"
+        self.print(f"{where}: {format_block(header, block)}", always=block.failure is not None)
 
     def print(self, text: str, *, always: bool = False) -> None:
         """Print a line as it is, unless quiet was asked for and it need not be seen."""
@@ -241,13 +235,16 @@ def read_recorded_arms(header: CheckHeader) -> dict[Arm, ArmSpec]:
 
 
 @contextmanager
-def prepare_workers(setup: CheckSetup, specs: Mapping[Arm, ArmSpec], pair: PairedJobs) -> Iterator[Workers]:
-    """The arms' folders, laid out, and removed again whatever happens."""
+def open_arms(
+    setup: CheckSetup, specs: Mapping[Arm, ArmSpec], pair: PairedJobs
+) -> Iterator[tuple[Workers, Mapping[Arm, ArmRecord]]]:
+    """The arms' workers, and what each runs on. Their folders are laid out, and removed again whatever happens."""
     revisions = {arm: wish.revision for arm, wish in specs.items() if wish.revision is not None}
     repository = find_repository(Path.cwd()) if revisions else None
     with open_checkouts(cache_folder() / "arms", repository, revisions) as places:
         pythons = {arm: wish.python for arm, wish in specs.items()}
-        yield Workers(places, pythons, {"base": pair.base, "head": pair.head}, setup.device)
+        workers = Workers(places, pythons, {"base": pair.base, "head": pair.head}, setup.device)
+        yield workers, identify_arms(workers, specs)
 
 
 # ------------------------------------------------------------------------------------------------------- what is settled before
@@ -359,26 +356,23 @@ def record_blocks(
     workers: Workers,
     recording: Recording,
     display: CheckDisplay,
-    find_next: BlockFinder,
-    resume: Callable[[Path], str],
+    find_next: BlockFinder = find_next_block,
+    resume: Callable[[Path], str] | None = None,
 ) -> tuple[PairRecord, ...]:
     """Measure until nothing is to be measured next; all blocks. An interrupt says how to go on (`resume`) and passes on."""
     header, journal = recording.header, recording.journal
     design = make_block_design(header, setup.data_dir, setup.device.uuid)
+
+    def measure(number: int, wanted: NextBlock) -> PairRecord:
+        return measure_pair(design, workers.start, number, wanted.stage, wanted.jobs)
+
     with journal:
         try:
-            return measure_blocks(
-                journal,
-                header,
-                recording.blocks,
-                lambda number, stage, jobs: measure_pair(design, workers.start, number, stage, jobs),
-                display,
-                find_next,
-            )
+            return measure_blocks(journal, header, recording.blocks, measure, display.print_block, find_next)
         except KeyboardInterrupt:
-            display.print(
-                f"{journal.path} holds every block measured; go on with {resume(recording.path)}", always=True
-            )
+            if resume is not None:
+                again = f"{journal.path} holds every block measured; go on with {resume(recording.path)}"
+                display.print(again, always=True)
             raise
 
 
@@ -395,8 +389,7 @@ def open_recording(
 
     Raises ComparisonError where an arm's software is no longer what the old one was measured with.
     """
-    with prepare_workers(setup, specs, pair) as workers:
-        sides = identify_arms(workers, specs)
+    with open_arms(setup, specs, pair) as (workers, sides):
         if old is None:
             path, header, lines = begin(sides)
             recording = Recording(path, begin_journal(path, header), header)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -21,16 +20,15 @@ from cnnbench.cli.check_session import (
     find_noise_profile,
     make_header,
     make_same_code_arms,
+    open_arms,
     prepare_check,
-    prepare_workers,
     record_blocks,
 )
 from cnnbench.errors import UsageError, WorkerError
 from cnnbench.paired_protocol import Injection
-from cnnbench.regression.arms import Workers, identify_arms, make_block_design, pair_jobs
+from cnnbench.regression.arms import Workers, make_block_design, pair_jobs
 from cnnbench.regression.check_record import CheckHeader, CheckRecord, begin_journal, save_record
 from cnnbench.regression.differences import compute_differences
-from cnnbench.regression.loop import find_next_block
 from cnnbench.regression.sequential import conclude
 from cnnbench.runner.arm_process import ArmError
 from cnnbench.runner.paired import calibrate_injections
@@ -38,34 +36,13 @@ from cnnbench.runner.paired import calibrate_injections
 MAX_INJECTED_SHARE = 2.0
 
 
-class SelftestResult(NamedTuple):
-    """One check of the test: how much work was injected, what was expected, and how it ended."""
-
-    share: float
-    measured_share: float
-    expected: str
-    record: CheckRecord
-    path: Path
-
-    @property
-    def holds(self) -> bool:
-        """Whether the check did what is demanded: no alarm for nothing, an alarm for twice the tolerance or more."""
-        outcome = self.record.ending.outcome
-        if outcome not in ("pass", "improved", "regressed", "inconclusive"):
-            return False
-        if self.share == 0:
-            return outcome != "regressed"
-        return outcome == "regressed" if self.expected == "regressed" else True
-
-
 def run_selftest(context: click.Context, options: dict[str, Any]) -> bool:
     """Run the checks and print what came of them; whether all did what is demanded."""
     shares, display = _parse_shares(options["inject"]), CheckDisplay(context)
     tested = _run_checks(prepare_check(context, options, display), shares, options, display)
-    values = [_result_values(each) for each in tested]
-    for line in [json.dumps(values, indent=1)] if options["as_json"] else format_table(values):
+    for line in [json.dumps(tested, indent=1)] if options["as_json"] else format_table(tested):
         click.echo(line)
-    return all(each.holds for each in tested)
+    return all(each["holds"] for each in tested)
 
 
 def _parse_shares(text: str) -> tuple[float, ...]:
@@ -78,14 +55,14 @@ def _parse_shares(text: str) -> tuple[float, ...]:
 
 def _run_checks(
     setup: CheckSetup, shares: tuple[float, ...], options: dict[str, Any], display: CheckDisplay
-) -> list[SelftestResult]:
+) -> list[dict[str, Any]]:
+    """What came of the check of each injected share, as plain values."""
     pair = pair_jobs(setup.jobs, {}, {}, setup.inventory.machine.cores_allowed)
     profile, note = find_noise_profile(setup, options)
     plan = choose_plan(options, profile)
     specs, tested = make_same_code_arms(), []
     folder = options["output"] or cache_folder() / "checks"
-    with prepare_workers(setup, specs, pair) as workers:
-        sides = identify_arms(workers, specs)
+    with open_arms(setup, specs, pair) as (workers, sides):
         for number, share in enumerate(shares):
             header = make_header(setup, pair, sides, plan, options, profile, purpose="selftest")
             found = _find_injected_work(header, workers, setup, share)
@@ -96,11 +73,11 @@ def _run_checks(
             display.prefix = f"{100 * share:g} %: "
             path = folder / f"selftest-{header.suite}-{100 * share:g}-{header.check_id}.json"
             recording = Recording(path, begin_journal(path, header), header)
-            blocks = record_blocks(setup, workers, recording, display, find_next_block, lambda _: "a new selftest")
-            record = conclude(header, blocks)
+            record = conclude(header, record_blocks(setup, workers, recording, display))
             save_record(path, record)
             measured = max((each.measured for each in found.values()), default=0.0)
-            tested.append(SelftestResult(share, measured, _expected_outcome(share, plan.tolerance), record, path))
+            about = {"injected": share, "injected_as_measured": measured, "tolerance": plan.tolerance}
+            tested.append({**about, **_describe_ending(record, share), "record": str(path)})
     return tested
 
 
@@ -112,12 +89,6 @@ def _find_injected_work(header: CheckHeader, workers: Workers, setup: CheckSetup
         return calibrate_injections(make_block_design(header, setup.data_dir, setup.device.uuid), workers.start, share)
     except ArmError as error:
         raise WorkerError(f"the work to inject cannot be found: {error.failed.message}") from error
-
-
-def _expected_outcome(share: float, tolerance: float) -> str:
-    if share == 0:
-        return "not regressed"
-    return "regressed" if share >= 2 * tolerance - 1e-9 else "inconclusive, likely"
 
 
 def compute_spread(record: CheckRecord) -> float | None:
@@ -134,22 +105,24 @@ def compute_spread(record: CheckRecord) -> float | None:
     return max(statistics.stdev(d) for series, d in found.items() if series.gated)
 
 
-def _result_values(each: SelftestResult) -> dict[str, Any]:
-    record = each.record
+def _describe_ending(record: CheckRecord, share: float) -> dict[str, Any]:
+    """How the check ended, and whether it did what is demanded: no alarm for nothing, one for twice the tolerance or more."""
+    ending, expected = record.ending, "inconclusive, likely"
+    decided = ending.outcome in ("pass", "improved", "regressed", "inconclusive")
+    if share == 0:
+        expected, decided = "not regressed", decided and ending.outcome != "regressed"
+    elif share >= 2 * record.header.plan.tolerance - 1e-9:
+        expected, decided = "regressed", ending.outcome == "regressed"
     return {
-        "injected": each.share,
-        "injected_as_measured": each.measured_share,
-        "tolerance": record.header.plan.tolerance,
-        "expected": each.expected,
-        "outcome": record.ending.outcome,
-        "holds": each.holds,
+        "expected": expected,
+        "outcome": ending.outcome,
+        "holds": decided,
         "blocks": len(record.blocks),
-        "dropped": len(record.ending.dropped),
+        "dropped": len(ending.dropped),
         "sigma_d": compute_spread(record),
         "minutes": sum(block.wall_seconds for block in record.blocks) / 60,
-        "lines": list(record.ending.lines),
-        "problem": record.ending.problem,
-        "record": str(each.path),
+        "lines": list(ending.lines),
+        "problem": ending.problem,
     }
 
 

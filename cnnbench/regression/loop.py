@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from cnnbench.errors import ComparisonError, UnfitError, WorkerError
-from cnnbench.paired_protocol import PairRecord, PhaseName
+from cnnbench.paired_protocol import PairRecord
 from cnnbench.regression.check_record import CheckHeader
 from cnnbench.regression.sequential import NextBlock, next_step
 from cnnbench.regression.verdict import Verdict
 from cnnbench.store import Writer
 
-BlockMeasurer = Callable[[int, PhaseName, tuple[int, ...]], PairRecord]
-"""(number of the block, its stage, its jobs) to the block measured."""
+BlockMeasurer = Callable[[int, NextBlock], PairRecord]
+"""(number of the block, what is wanted) to the block measured."""
+BlockReporter = Callable[[CheckHeader, NextBlock, PairRecord], object]
+"""Told of each block, with what was wanted, once it is on disk."""
 BlockFinder = Callable[[CheckHeader, Sequence[PairRecord]], NextBlock | None]
 """What to measure after these blocks; None where there are enough."""
-
-
-class CheckListener(Protocol):
-    """Told what happens, to show it; never asked."""
-
-    def on_start(self, number: int, next_block: NextBlock) -> None:
-        """A block is about to be measured."""
-        ...
-
-    def on_finish(self, header: CheckHeader, block: PairRecord) -> None:
-        """The block is on disk."""
-        ...
 
 
 def find_next_block(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBlock | None:
@@ -44,15 +33,14 @@ def measure_blocks(
     header: CheckHeader,
     blocks: Sequence[PairRecord],
     measure: BlockMeasurer,
-    watcher: CheckListener,
+    report: BlockReporter,
     find_next: BlockFinder = find_next_block,
 ) -> tuple[PairRecord, ...]:
     """Measure on from these blocks to the end. Every block is on disk before it is judged; an interrupt loses none."""
     done = list(blocks)
     while (next_block := find_next(header, done)) is not None:
-        watcher.on_start(len(done), next_block)
-        block = measure(len(done), next_block.stage, next_block.jobs)
+        block = measure(len(done), next_block)
         journal.append(block)
         done.append(block)
-        watcher.on_finish(header, block)
+        report(header, next_block, block)
     return tuple(done)
