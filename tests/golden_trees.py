@@ -138,8 +138,7 @@ def _checks(folder: Path) -> None:
     import pair_builders as p
 
     from cnnbench.regression import check_record
-    from cnnbench.regression.loop import find_next_block
-    from cnnbench.regression.sequential import conclude
+    from cnnbench.regression.sequential import conclude, find_next_block
 
     def run(true: Mapping[int, float], spread: float = 0.005, **fields: Any) -> Any:
         header, blocks = p.header(**fields), []

@@ -13,8 +13,7 @@ from cnnbench.paired_protocol import Arm, JobRun, PairRecord, PhaseName, Span, W
 from cnnbench.regression.check_record import ArmRecord, CheckHeader, CheckRecord
 from cnnbench.regression.design import make_check_plan
 from cnnbench.regression.exclusion import DropLimits
-from cnnbench.regression.loop import BlockMeasurer, measure_blocks
-from cnnbench.regression.sequential import NextBlock, conclude
+from cnnbench.regression.sequential import BlockMeasurer, NextBlock, conclude, measure_blocks
 from cnnbench.schema import Job, Telemetry
 from cnnbench.store import Writer
 

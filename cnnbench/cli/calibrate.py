@@ -27,10 +27,15 @@ from cnnbench.errors import LedgerError, UsageError
 from cnnbench.paired_protocol import Arm, PairRecord
 from cnnbench.regression import check_record
 from cnnbench.regression.arms import PairedJobs, pair_jobs, read_settings
-from cnnbench.regression.calibration import conclude_calibration, keep_counted_blocks, profile_recording
 from cnnbench.regression.check_record import ArmRecord, CheckHeader
 from cnnbench.regression.design import CheckPlan, make_check_plan
-from cnnbench.regression.noise_profile import NoiseProfile, profile_path
+from cnnbench.regression.noise_profile import (
+    NoiseProfile,
+    conclude_calibration,
+    keep_counted_blocks,
+    profile_path,
+    profile_recording,
+)
 from cnnbench.regression.sequential import NextBlock
 from cnnbench.report.charts.detectable_effect import detectable_curve
 from cnnbench.report.model import Chart

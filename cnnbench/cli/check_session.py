@@ -48,9 +48,8 @@ from cnnbench.regression.check_record import ArmRecord, CheckHeader, begin_journ
 from cnnbench.regression.design import CheckPlan, make_check_plan
 from cnnbench.regression.differences import control_ratio, median_ratio, read_block_state
 from cnnbench.regression.exclusion import DropLimits, reason_to_drop
-from cnnbench.regression.loop import BlockFinder, find_next_block, measure_blocks
 from cnnbench.regression.noise_profile import NoiseProfile, load_profile, stored_profile_path
-from cnnbench.regression.sequential import NextBlock
+from cnnbench.regression.sequential import BlockFinder, NextBlock, find_next_block, measure_blocks
 from cnnbench.report.escaping import plain
 from cnnbench.runner.paired import measure_pair
 from cnnbench.runner.revisions import Revision, find_repository, open_checkouts, resolve, snapshot

@@ -1,4 +1,6 @@
-"""From a check's header and its blocks so far to what is to be done next, or to how it ended. Pure: a replay is this.
+"""From a check's header and its blocks so far to what is to be done next, or to how it ended.
+
+All but `measure_blocks`, which has blocks measured and puts them on disk, is pure: a replay is this.
 
 Blocks that failed are measured again, a few times; blocks that the blind rule drops are replaced; arms that did unequal
 work are not compared at all. Time that is used up ends a check at a look, never between: what the clock says does not
@@ -7,7 +9,7 @@ depend on the differences seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from cnnbench.errors import CnnbenchError, ComparisonError, ExitCode, LedgerError, UnfitError, WorkerError
@@ -25,6 +27,7 @@ from cnnbench.regression.exclusion import reason_to_drop, reason_unfit
 from cnnbench.regression.signed_rank import hodges_lehmann
 from cnnbench.regression.verdict import Confirming, Continue, Decision, Screening, Verdict
 from cnnbench.regression.verdict_text import format_verdict
+from cnnbench.store import Writer
 
 MAX_FAILED_BLOCKS = 3
 """Blocks that may fail in one check before it is given up; one alone may be the machine's fault."""
@@ -40,6 +43,14 @@ class NextBlock:
     jobs: tuple[int, ...]
     blocks: int
     valid: int
+
+
+BlockMeasurer = Callable[[int, NextBlock], PairRecord]
+"""(number of the block, what is wanted) to the block measured."""
+BlockReporter = Callable[[CheckHeader, NextBlock, PairRecord], object]
+"""Told of each block, with what was wanted, once it is on disk."""
+BlockFinder = Callable[[CheckHeader, Sequence[PairRecord]], NextBlock | None]
+"""What to measure after these blocks; None where there are enough."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +142,33 @@ def _cut_plan_to_time(
         if spent >= 60 * header.max_minutes:
             return replace(plan, looks=plan.looks[: place + 1]), True
     return plan, False
+
+
+def find_next_block(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBlock | None:
+    """What to measure next; None where the check has ended, with a verdict or without."""
+    try:
+        answer = next_step(header, blocks).answer
+    except (WorkerError, ComparisonError, UnfitError):
+        return None
+    return None if isinstance(answer, Verdict) else answer
+
+
+def measure_blocks(
+    journal: Writer,
+    header: CheckHeader,
+    blocks: Sequence[PairRecord],
+    measure: BlockMeasurer,
+    report: BlockReporter,
+    find_next: BlockFinder = find_next_block,
+) -> tuple[PairRecord, ...]:
+    """Measure on from these blocks to the end. Every block is on disk before it is judged; an interrupt loses none."""
+    done = list(blocks)
+    while (next_block := find_next(header, done)) is not None:
+        block = measure(len(done), next_block)
+        journal.append(block)
+        done.append(block)
+        report(header, next_block, block)
+    return tuple(done)
 
 
 def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
