@@ -11,27 +11,27 @@ from pathlib import Path
 
 import pytest
 import verdict_builders
+from false_alarm_chart import draw_false_alarms
+from false_alarm_page import from_json
 from hypothesis import given
 from hypothesis import strategies as st
+from verdict_builders import replay_decision
 
-from cnnbench.regression.decision import replay_decision
 from cnnbench.regression.design import CheckPlan, compute_detectable_effect, make_check_plan
-from cnnbench.regression.study_page import from_json
 from cnnbench.regression.verdict import MetricSeries
 from cnnbench.report import chart_images
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.detectable_effect import detectable_curve
-from cnnbench.report.charts.false_alarms import false_alarms
 from cnnbench.report.charts.forest import CONTROL, forest, ratio_ticks
 
 PLAN = CheckPlan()
 MIXED, META = verdict_builders.mixed(), verdict_builders.meta()
 SPREADS = {"a": 0.01, "b": 0.03}
-PROOF, _ = from_json((Path(__file__).parents[1] / "docs" / "studies" / "false-alarms.json").read_text(encoding="utf-8"))
+STUDY, _ = from_json((Path(__file__).parents[1] / "docs" / "studies" / "false-alarms.json").read_text(encoding="utf-8"))
 CHARTS = {
     "forest": forest(MIXED, META),
     "mde": detectable_curve(SPREADS, PLAN),
-    "proof": false_alarms(PROOF),
+    "study": draw_false_alarms(STUDY),
 }
 
 
@@ -149,11 +149,11 @@ def test_a_curve_can_be_drawn_before_anything_is_calibrated():
 
 
 def test_every_rule_has_a_mark_in_every_noise():
-    data = CHARTS["proof"].data
+    data = CHARTS["study"].data
     marks = {(datum["rule"], datum["noise"]): datum["alarms"] for datum in data}
     assert marks == {
-        **{("cnnbench", rates.noise): rates.suite.regressed for rates in PROOF.ours},
-        **{(rates.peer, rates.noise): rates.suite.hits for rates in PROOF.peers},
+        **{("cnnbench", rates.noise): rates.suite.regressed for rates in STUDY.ours},
+        **{(rates.peer, rates.noise): rates.suite.hits for rates in STUDY.peers},
     }
     assert all(datum["upper"] < 1.5e-4 for datum in data if datum["rule"] == "cnnbench")
 

@@ -43,6 +43,7 @@ from typing import Any, BinaryIO, Literal
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # head's cnnbench drives both, wherever this is started and whatever is installed
 
+import signed_rank_values  # noqa: E402
 from scipy import stats  # noqa: E402
 
 from cnnbench import workloads  # noqa: E402
@@ -122,7 +123,7 @@ class Estimate:
 
 def estimate(figure: str, d: Sequence[float]) -> Estimate:
     """Estimate old / new from at least one d = log(new / old)."""
-    exact = signed_rank.confidence_interval(d)
+    exact = signed_rank_values.confidence_interval(d)
     student = student_interval(d)
     return Estimate(
         figure,

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from cnnbench.analysis.process_table import Process
 from cnnbench.analysis.ratio import FieldDifference, FieldValue
 from cnnbench.machine_facts import Host, list_facts
-from cnnbench.schema import RunHeader
 
 Conditions = Mapping[str, FieldValue]
 """Those of one row of one run, by name. None is unknown, or not there; it equals only itself."""
@@ -28,10 +27,3 @@ def find_differences(base: Conditions, new: Conditions) -> tuple[FieldDifference
     """Every field that is not equal, with both values."""
     pairs = ((name, base.get(name), new.get(name)) for name in dict.fromkeys((*base, *new)))
     return tuple(FieldDifference(name, its, ours) for name, its, ours in pairs if its != ours)
-
-
-def volatile_facts(run: RunHeader) -> dict[str, str]:
-    """What is recorded beside the conditions and hinders no comparison: kernel, libc, the devices' serial numbers."""
-    host = Host(run.machine, run.software)
-    known = {fact.name: fact.read(host) for fact in list_facts("volatile")}
-    return {name: value for name, value in known.items() if value is not None}

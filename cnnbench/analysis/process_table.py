@@ -74,11 +74,14 @@ class Process:
         return Device(id=self.job.device, kind="cpu" if self.job.device == "cpu" else "cuda", name=name)
 
 
-def read_processes(ledgers: Iterable[Ledger]) -> tuple[tuple[Process, ...], tuple[str, ...]]:
+def read_processes(
+    ledgers: Iterable[Ledger], *, as_recorded: bool = False
+) -> tuple[tuple[Process, ...], tuple[str, ...]]:
     """One value a process, in an order that does not depend on the files', and what was odd on the way.
 
     An interrupted process that a resumed run repeated is left out in favour of the later attempt. A run found in two
-    files counts once; the same id on another machine is another run.
+    files counts once; the same id on another machine is another run. `as_recorded` takes every outcome as it was written, and
+    no gate judges it again.
     """
     by_run: dict[tuple[str, str], list[Ledger]] = {}
     for ledger in ledgers:
@@ -89,11 +92,11 @@ def read_processes(ledgers: Iterable[Ledger]) -> tuple[tuple[Process, ...], tupl
         copies.sort(key=lambda ledger: (-len(ledger.records), str(ledger.path)))
         if len(copies) > 1:
             problems.append(f"run {run_id} is in {len(copies)} files; counted once, from the longest")
-        found.extend(_read_run(copies[0]))
+        found.extend(_read_run(copies[0], as_recorded))
     return tuple(found), tuple(problems)
 
 
-def _read_run(ledger: Ledger) -> list[Process]:
+def _read_run(ledger: Ledger, as_recorded: bool) -> list[Process]:
     latest: dict[int, int] = {}
     for record in ledger.records:
         latest[record.index] = max(latest.get(record.index, 0), record.attempt)
@@ -102,15 +105,15 @@ def _read_run(ledger: Ledger) -> list[Process]:
         for record in ledger.records
         if record.outcome.status != "interrupted" or record.attempt == latest[record.index]
     ]
-    found = [_read_record(ledger.header, record) for record in kept]
+    found = [_read_record(ledger.header, record, as_recorded) for record in kept]
     for index, job in enumerate(ledger.header.plan):
         if index not in latest:
             found.append(_unstarted(ledger.header, index, job))
     return sorted(found, key=lambda process: (process.index, process.attempt))
 
 
-def _read_record(header: RunHeader, record: Record) -> Process:
-    outcome = _apply_validity(header, record)
+def _read_record(header: RunHeader, record: Record, as_recorded: bool) -> Process:
+    outcome = record.outcome if as_recorded else _apply_validity(header, record)
     trial = outcome.trial if outcome.status == "ok" else None
     return Process(
         run=header,

@@ -113,7 +113,7 @@ def converge(context: click.Context, /, selection: Selection, destination: Desti
 
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results): rows of the same job in the
     same place with at least 5 seeds each, by their accuracy on all 10,000 test images. Exit 1 where a mode learns worse, 4
-    where none does and one is undecided. Of whole jobs the loss curves are compared too; they change no exit code.
+    where none does and one is undecided.
     """
     from cnnbench.analysis.convergence import compare_with_plain
     from cnnbench.report import convergence as tables

@@ -69,10 +69,9 @@ COMMANDS: dict[str, LazyCommand] = {
         "cnnbench.cli.check:check", "Hold two revisions, environments or settings against each other."
     ),
     "calibrate": LazyCommand(
-        "cnnbench.cli.calibrate:calibrate", "Measure this machine's noise for a suite, and what shows in it."
+        "cnnbench.cli.check:calibrate", "Measure this machine's noise for a suite, and what shows in it."
     ),
-    "selftest": LazyCommand("cnnbench.cli.selftest:selftest", "Inject real work and see the regression check find it."),
-    "proof": LazyCommand("cnnbench.cli.proof:proof", "Measure how often the regression check errs, by simulation."),
+    "selftest": LazyCommand("cnnbench.cli.check:selftest", "Inject real work and see the regression check find it."),
     "profile": LazyCommand("cnnbench.cli.measure:profile", "Show where a training step's time goes, rung by rung."),
     "explain": LazyCommand("cnnbench.cli.learning:explain", "Work out a network layer by layer, or beside its slide."),
     "outsize": LazyCommand("cnnbench.cli.learning:outsize", "Work out the output size of a convolution or pooling."),

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationError
 
-from cnnbench import store
 from cnnbench.errors import LedgerError
 from cnnbench.files import save_file
 from cnnbench.paired_protocol import Arm, PairRecord, Schedule
-from cnnbench.regression.design import CheckPlan, Look
+from cnnbench.regression.design import CheckPlan
 from cnnbench.regression.exclusion import DropLimits
-from cnnbench.regression.verdict import SeriesFinding, Verdict
 from cnnbench.schema import Frozen, Job, Machine, Software
+from cnnbench.store import Writer
 
 RECORD_VERSION = 1
 """Changes of the record's shape. 1: first published."""
@@ -43,46 +41,6 @@ class ArmRecord(Frozen):
     settings: dict[str, str] = Field(default_factory=dict)
     software: Software
     environment: dict[str, str] = Field(description="variables set for its worker, folders' own names left out")
-
-
-class PlanRecord(Frozen):
-    """`regression.design.CheckPlan`, as numbers."""
-
-    tolerance: float
-    looks: tuple[tuple[int, float | None], ...]
-    pass_alpha: float
-    confirm_blocks: int
-    confirm_alpha: float
-    power: float
-
-    @staticmethod
-    def from_plan(plan: CheckPlan) -> PlanRecord:
-        """As it is stored."""
-        looks = tuple((look.blocks, look.suspect_alpha) for look in plan.looks)
-        return PlanRecord(**{**asdict(plan), "looks": looks})
-
-    def to_plan(self) -> CheckPlan:
-        """As it is used."""
-        return CheckPlan(**{**self.model_dump(), "looks": tuple(Look(blocks, alpha) for blocks, alpha in self.looks)})
-
-
-class LimitsRecord(Frozen):
-    """The rule that drops blocks, declared before the first (`regression.exclusion.DropLimits`); None: none may be dropped."""
-
-    cores: int
-    steal_share: float
-    pressure_share: float
-    throttled_share: float
-    control_band: float | None = None
-
-    @staticmethod
-    def from_limits(limits: DropLimits) -> LimitsRecord:
-        """As it is stored."""
-        return LimitsRecord(**asdict(limits))
-
-    def to_limits(self) -> DropLimits:
-        """As it is used."""
-        return DropLimits(**self.model_dump())
 
 
 class CheckHeader(Frozen):
@@ -107,8 +65,8 @@ class CheckHeader(Frozen):
     steps_per_turn: int
     metric: DecidingMetric = "median"
     seed: int
-    plan: PlanRecord
-    limits: LimitsRecord | None
+    plan: CheckPlan
+    limits: DropLimits | None = Field(description="the rule that drops blocks; None: none may be dropped")
     max_minutes: float | None = None
     final_loss_bands: dict[int, float] = Field(default_factory=dict, description="calibrated, by job")
     profile: str | None = Field(default=None, description="SHA-256 of the noise profile used")
@@ -138,21 +96,7 @@ class CheckRecord(Frozen):
     ending: CheckEnding
 
 
-def finding_values(finding: SeriesFinding) -> dict[str, Any]:
-    """A finding as plain values."""
-    return asdict(finding)
-
-
-def verdict_values(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as plain values; the plan stands in the header."""
-    return {
-        "decision": str(verdict.decision),
-        "blocks": verdict.blocks,
-        "findings": [finding_values(finding) for finding in verdict.findings],
-    }
-
-
-class Journal(store.Writer):
+class Journal(Writer):
     """The one writer of a check that is going on; holds the file's lock until closed."""
 
     held = "this check is still going on; wait for it or end it"
@@ -202,7 +146,7 @@ def _read_line(model: type[CheckHeader] | type[PairRecord], line: bytes, where: 
     try:
         return model.model_validate_json(line)
     except ValidationError as error:
-        raise LedgerError(f"{where}: {_describe_first_problem(error)}; delete the file and start anew") from error
+        raise LedgerError(f"{where}: {describe_first_problem(error)}; delete the file and start anew") from error
 
 
 def save_record(path: Path, record: CheckRecord) -> None:
@@ -242,7 +186,7 @@ def load_record(path: Path) -> CheckRecord:
     except OSError as error:
         raise LedgerError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise LedgerError(f"{path}: not the record of a check: {_describe_first_problem(error)}") from error
+        raise LedgerError(f"{path}: not the record of a check: {describe_first_problem(error)}") from error
 
 
 def jobs_by_arm(header: CheckHeader) -> Mapping[Arm, Mapping[int, Job]]:
@@ -250,6 +194,7 @@ def jobs_by_arm(header: CheckHeader) -> Mapping[Arm, Mapping[int, Job]]:
     return {"base": header.jobs, "head": header.head_jobs}
 
 
-def _describe_first_problem(error: ValidationError) -> str:
+def describe_first_problem(error: ValidationError) -> str:
+    """The first field that is wrong, and why."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"

@@ -1,21 +1,21 @@
 """A verdict of the regression check as text for people: Markdown, GitHub's job summary, annotations of a workflow's run.
 
-All words come from `regression.verdict_text` and `regression.verdict_table`. A job, a branch or an error message may have any
+All words come from `regression.verdict_text`. A job, a branch or an error message may have any
 name: here it is escaped, and cut where it is longer than `escaping.LONGEST`.
 """
 
 from __future__ import annotations
 
 from cnnbench.regression.verdict import Decision, SeriesFinding, Verdict
-from cnnbench.regression.verdict_table import (
+from cnnbench.regression.verdict_text import (
     VerdictContext,
     format_decision,
+    format_finding,
     format_label,
-    format_row,
+    format_verdict,
     list_columns,
     list_conditions,
 )
-from cnnbench.regression.verdict_text import format_finding, format_verdict
 from cnnbench.report import escaping
 
 COMMANDS = {Decision.REGRESSED: "error", Decision.INCONCLUSIVE: "warning", Decision.IMPROVED: "notice"}
@@ -70,11 +70,11 @@ def _warnings(meta: VerdictContext) -> list[str]:
 
 
 def _table(verdict: Verdict, meta: VerdictContext) -> list[str]:
-    heads = list_columns(verdict)
+    columns = list_columns(verdict, meta)
     lines = [
-        [_shown(head.title) for head in heads],
-        ["---:" if head.number else "---" for head in heads],
-        *([_shown(text) for text in format_row(finding, meta)] for finding in verdict.findings),
+        [_shown(column.title) for column in columns],
+        ["---:" if column.number else "---" for column in columns],
+        *([_shown(column.text(finding)) for column in columns] for finding in verdict.findings),
     ]
     return [f"| {' | '.join(cells)} |" for cells in lines]
 

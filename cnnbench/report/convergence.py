@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cnnbench import naming, units
-from cnnbench.analysis import convergence, loss_curves
+from cnnbench.analysis import convergence
 from cnnbench.analysis.convergence import ConvergenceResult, ConvergenceSide, Untested
-from cnnbench.analysis.loss_curves import CurvesResult
 from cnnbench.analysis.noninferiority import MOST_SEEDS
 from cnnbench.analysis.rows import Row
 from cnnbench.report import footnotes
@@ -26,13 +25,6 @@ RULES = (
         "Learns as well: the lower bound is above minus the margin. Learns worse: the upper bound is below it, or a seed of "
         "the mode diverged and none of the plain mode's did. Undecided: neither; the seeds said are a side's, for a decision "
         "with a chance of 80 %, were difference and spread as they seem.",
-    ),
-    Note(
-        "rule",
-        "Loss curve: the log loss of each epoch's last step, over seeds: a permutation test at 5 % of the sum over epochs of "
-        "log(1 + t^2 / degrees of freedom), pairs swapped where both have the same seeds, else curves regrouped (all ways, "
-        "or 10,000). x: the mode's loss over the plain one's. Indistinguishable does not mean equal: it would see, with a "
-        "chance of about 80 %, the ratio said, in every epoch alike. The verdict on the mode is its accuracy's alone.",
     ),
 )
 
@@ -100,7 +92,6 @@ def _table(tested: Sequence[ConvergenceResult], processor: ProcessorCell, margin
         (Column("difference", "difference\nof means", "", 1), _difference),
         (Column("of_medians", "of medians", "", 5), _median_difference),
         (Column("margin", "loss\nallowed", "", 4), _margin),
-        (Column("curve", "loss curve", "", 2, "left"), _curve),
         (Column("verdict", "the mode", "", 1, "left"), _verdict),
     ]
     asked = "" if margin is None else f" · a loss of {units.points(margin, signed=False)} allowed"
@@ -153,36 +144,6 @@ def _median_difference(each: ConvergenceResult) -> Cell:
 
 def _margin(each: ConvergenceResult) -> Cell:
     return Cell(units.points(each.margin, signed=False), (), {"loss_allowed": each.margin})
-
-
-def _curve(each: ConvergenceResult) -> Cell:
-    found = loss_curves.compare_rows(each.variant.row, each.plain.row)
-    values: dict[str, Value] = {
-        "curve": found.verdict,
-        "curve_p": found.p,
-        "loss_ratio": found.ratio,
-        "loss_ratio_seen": found.detectable,
-        "epochs_higher": units.whole_spans(found.higher) or None,
-        "epochs_lower": units.whole_spans(found.lower) or None,
-        "curve_seeds": found.seeds[0],
-        "curve_plain_seeds": found.seeds[1],
-    }
-    return Cell(found.verdict, tuple(_curve_details(found)), values)
-
-
-def _curve_details(found: CurvesResult) -> Iterator[str]:
-    """Where it differs, p, the ratio of losses and the one it would see; how many curves there are, where too few."""
-    if found.verdict == "too few seeds":
-        yield f"{found.seeds[0]} and {found.seeds[1]}"
-    for word, epochs in (("higher", found.higher), ("lower", found.lower)):
-        if epochs:
-            yield f"{word} in epoch{'s' if len(epochs) > 1 else ''} {units.whole_spans(epochs)}"
-    if found.verdict == "differs" and found.ratio is not None and not found.higher and not found.lower:
-        yield f"{'higher' if found.ratio > 1 else 'lower'} over all epochs, in none alone"
-    if found.p is not None and found.ratio is not None:
-        yield f"p={found.p:.4f}"
-        yield f"{found.ratio:,.2f}x"
-        yield "would see n/a" if found.detectable is None else f"would see {found.detectable:,.2f}x"
 
 
 def _verdict(each: ConvergenceResult) -> Cell:

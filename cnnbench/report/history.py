@@ -82,7 +82,7 @@ def _line(point: Point) -> Line:
     return Line(
         (
             Cell(plain(row.created_at), (), identity),
-            commit_cell(row.software.cnnbench, row.software.git_commit, row.software.git_dirty),
+            commit_cell(row.software),
             Cell(plain(torch), (), {"torch": torch}),
             _step(point),
             _change(point),

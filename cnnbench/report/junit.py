@@ -11,8 +11,13 @@ from collections.abc import Mapping
 from xml.etree import ElementTree as ET
 
 from cnnbench.regression.verdict import Decision, SeriesFinding, Verdict
-from cnnbench.regression.verdict_table import VerdictContext, format_decision, list_conditions, to_ratio
-from cnnbench.regression.verdict_text import format_finding
+from cnnbench.regression.verdict_text import (
+    VerdictContext,
+    format_decision,
+    format_finding,
+    list_conditions,
+    to_ratio,
+)
 from cnnbench.report import escaping
 
 OUTCOMES = {Decision.REGRESSED: "failure", Decision.INCONCLUSIVE: "skipped"}

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from cnnbench.schema import Job
-from cnnbench.verify import columns, expected_line, losses
+from cnnbench.verify import columns, expected_line
 from cnnbench.verify.expectations import Expectations
 from cnnbench.verify.expected_line import CheckedLines, ExpectedCell, LineRule
 from cnnbench.verify.pages import PrintedRow
@@ -188,7 +188,6 @@ def _expect_cells(row: RawRow, plain: RawRow, view: Expectations, asked: float |
         _accuracy("plain_accuracy", "of the plain mode", other),
         *_differences(found),
         ExpectedCell("margin", "loss allowed", "{} pp", ((_POINTS * margin, 3),), loss),
-        losses.expect_cell(losses.read_curves(row), losses.read_curves(plain)),
         _classify(found, margin * IMAGES, failed, plain_failed),
     ]
 

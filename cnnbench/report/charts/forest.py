@@ -8,8 +8,15 @@ from typing import Any
 
 from cnnbench import units
 from cnnbench.regression.verdict import SeriesFinding, Verdict
-from cnnbench.regression.verdict_table import VerdictContext, format_decision, format_label, to_ratio
-from cnnbench.regression.verdict_text import format_estimate, format_tolerance, format_verdict
+from cnnbench.regression.verdict_text import (
+    VerdictContext,
+    format_decision,
+    format_estimate,
+    format_label,
+    format_tolerance,
+    format_verdict,
+    to_ratio,
+)
 from cnnbench.report import escaping
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import MOST_MARKS, axis_labels, read_number

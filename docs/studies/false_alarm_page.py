@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+from false_alarm_study import EFFECTS, SUITE_JOBS, FalseAlarmStudy, PowerRates, ToolRates
+from noise_models import NOISE_MODELS, START_SECONDS, STEP_SECONDS
+from other_tools import OTHER_TOOLS
+from pydantic import TypeAdapter, ValidationError
+from simulate import STEPS_PER_PROCESS, OutcomeCounts, Proportion
+
 from cnnbench import units
 from cnnbench.errors import LedgerError
-from cnnbench.regression.false_alarm_study import EFFECTS, SUITE_JOBS, FalseAlarmStudy, PowerRates, ToolRates
-from cnnbench.regression.noise_models import NOISE_MODELS, START_SECONDS, STEP_SECONDS
-from cnnbench.regression.other_tools import OTHER_TOOLS
-from cnnbench.regression.simulate import STEPS_PER_PROCESS, OutcomeCounts, Proportion
 
 CHECK_NAME = "cnnbench"
 
@@ -31,15 +33,13 @@ def to_json(study: FalseAlarmStudy, command: str) -> dict[str, Any]:
 
 
 def from_json(text: str) -> tuple[FalseAlarmStudy, str]:
-    """The proof and its command again, the other way round. Raises LedgerError for a text that is none."""
-    from pydantic import TypeAdapter, ValidationError
-
+    """Read the study and its command back. Raises LedgerError for a text that is none."""
     try:
         counts = json.loads(text)
         command = counts.pop("command")
         study = TypeAdapter(FalseAlarmStudy).validate_python(counts)
     except (ValueError, AttributeError, KeyError, TypeError, ValidationError) as error:
-        raise LedgerError(f"no counts of `cnnbench proof`, {type(error).__name__}: {error}") from error
+        raise LedgerError(f"no counts of false_alarms.py, {type(error).__name__}: {error}") from error
     return study, str(command)
 
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from noise_models import NOISE_MODELS, NoiseModel, Trace
+from other_tools import OTHER_TOOLS, OtherTool
+from simulate import OutcomeCounts, Proportion, SimulatedMachine, run_checks, run_normal, run_tool
 
 from cnnbench import units
 from cnnbench.regression.design import CheckPlan, compute_detectable_excess
-from cnnbench.regression.noise_models import NOISE_MODELS, NoiseModel, Trace
-from cnnbench.regression.other_tools import OTHER_TOOLS, OtherTool
-from cnnbench.regression.simulate import OutcomeCounts, Proportion, SimulatedMachine, run_checks, run_normal, run_tool
 
 SUITE_JOBS = 6
 """Jobs of a check in the false-alarm tables, and their geometric mean: seven series."""

@@ -1,10 +1,9 @@
-"""Loss curves of a mode against the plain row's derived again: all squares over those within the sides, relabelled."""
+"""Loss curves of a mode against the plain row's by arithmetic of its own: all squares over those within the sides, relabelled."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import combinations, product
 from statistics import fmean
@@ -12,9 +11,6 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
-
-from cnnbench.verify.expected_line import ExpectedCell
-from cnnbench.verify.raw_rows import RawRow, RawValue
 
 Matrix = NDArray[np.float64]
 LossCurve = tuple[float, ...]
@@ -25,48 +21,18 @@ ROUNDING = 1e-9
 """Spread of log losses, and a share of the statistic, that is rounding."""
 
 
-def read_curves(row: RawRow) -> CurvesBySeed:
-    """The whole curves of a row of the job clock, smallest loss 2^-24."""
-    found: dict[int, LossCurve] = {}
-    for record, trial in row.trials if row.job.clock == "job" else ():
-        if len(trial.losses) == row.job.epochs:
-            found[record.job.seed] = trial.losses
-    whole = {seed: each for seed, each in found.items() if all(0 <= loss < math.inf for loss in each)}
-    return tuple((seed, tuple(math.log(max(2**-24, loss)) for loss in whole[seed])) for seed in sorted(whole))
-
-
 @lru_cache(maxsize=256)
-def expect_cell(variant: CurvesBySeed, plain: CurvesBySeed) -> ExpectedCell:
-    """The column of loss curves of one line."""
-    names = ("curve_p", "loss_ratio", "loss_ratio_seen", "epochs_higher", "epochs_lower")
-    values: dict[str, RawValue] = {"curve": "no losses", **dict.fromkeys(names)}
-    values |= {"curve_seeds": len(variant), "curve_plain_seeds": len(plain)}
+def expect_values(variant: CurvesBySeed, plain: CurvesBySeed) -> dict[str, object]:
+    """What the test says of these curves."""
+    names = ("p", "ratio", "detectable", "higher", "lower")
+    nothing = dict.fromkeys(names)
     same = [seed for seed, _ in variant] == [seed for seed, _ in plain]
     if not variant or not plain:
-        return ExpectedCell("curve", "loss curve", "no losses", (), values)
+        return {"verdict": "no losses", **nothing}
     if not _can_reject(len(variant), len(plain), same):
-        few = ((float(len(variant)), 0), (float(len(plain)), 0))
-        return ExpectedCell(
-            "curve", "loss curve", "too few seeds ({} and {})", few, values | {"curve": "too few seeds"}
-        )
-    values |= dict(zip(names, _test_curves(variant, plain, same), strict=True))
-    p, ratio, seen = (values[name] for name in names[:3])
-    assert isinstance(p, float)
-    assert isinstance(ratio, float)
-    values["curve"] = "differs" if p <= 0.05 else "indistinguishable"
-    numbers = [(p, 4), (ratio, 2), *([(seen, 2)] if isinstance(seen, float) else [])]
-    words = [*_describe_epochs(values, ratio), "p={}", "{}x", "would see n/a" if seen is None else "would see {}x"]
-    return ExpectedCell("curve", "loss curve", f"{values['curve']} ({'; '.join(words)})", tuple(numbers), values)
-
-
-def _describe_epochs(values: Mapping[str, RawValue], ratio: float) -> Iterator[str]:
-    if values["curve"] != "differs":
-        return
-    named = [(way, str(values[f"epochs_{way}"])) for way in ("higher", "lower") if values[f"epochs_{way}"]]
-    for way, epochs in named:
-        yield f"{way} in epoch {epochs}" if epochs.isdigit() else f"{way} in epochs {epochs}"
-    if not named:
-        yield f"{'higher' if ratio > 1 else 'lower'} over all epochs, in none alone"
+        return {"verdict": "too few seeds", **nothing}
+    values = _test_curves(variant, plain, same)
+    return {"verdict": "differs" if values[0] <= 0.05 else "indistinguishable", **dict(zip(names, values, strict=True))}
 
 
 def _can_reject(a: int, b: int, same: bool) -> bool:
@@ -77,7 +43,7 @@ def _can_reject(a: int, b: int, same: bool) -> bool:
 def _test_curves(
     variant: CurvesBySeed, plain: CurvesBySeed, same: bool
 ) -> tuple[float, float, float | None, str | None, str | None]:
-    """p, ratio of losses, the ratio that would be seen, and the epochs that stand out."""
+    """Return p, ratio of losses, the ratio that would be seen, and the epochs that stand out."""
     ours, theirs = [curve for _, curve in variant], [curve for _, curve in plain]
     labels = _relabel(len(ours), None if same else len(theirs))
     gaps = [float(each) for each in np.mean(ours, axis=0) - np.mean(theirs, axis=0)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from false_alarm_page import CHECK_NAME
+from false_alarm_study import SUITE_JOBS, FalseAlarmStudy
+from noise_models import NOISE_MODELS
+from other_tools import OTHER_TOOLS
+from simulate import Proportion
+
 from cnnbench import units
-from cnnbench.regression.false_alarm_study import SUITE_JOBS, FalseAlarmStudy
-from cnnbench.regression.noise_models import NOISE_MODELS
-from cnnbench.regression.other_tools import OTHER_TOOLS
-from cnnbench.regression.simulate import Proportion
-from cnnbench.regression.study_page import CHECK_NAME
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import read_number
 from cnnbench.report.model import Chart, Datum
@@ -29,20 +30,20 @@ ROW = {False: 36, True: 44}
 """Pixels a rule, by whether the drawing is narrow: the marks of ten noises, one below the other."""
 
 
-def false_alarms(proof: FalseAlarmStudy) -> Chart:
+def draw_false_alarms(study: FalseAlarmStudy) -> Chart:
     """A row a rule, a mark a noise, on a log scale; no alarm at all stands at the left edge, under "none"."""
-    floor = 0.4 / proof.checks
+    floor = 0.4 / study.checks
     data = [
         _mark(CHECK_NAME, rates.noise, Proportion(rates.suite.regressed, rates.suite.checks), floor)
-        for rates in proof.ours
+        for rates in study.ours
     ]
     for peer in OTHER_TOOLS:
-        data += [_mark(peer.name, rates.noise, rates.suite, floor) for rates in proof.peers if rates.peer == peer.name]
-    bound = proof.plan.false_alarm_bound(SUITE_JOBS + 1)
+        data += [_mark(peer.name, rates.noise, rates.suite, floor) for rates in study.peers if rates.peer == peer.name]
+    bound = study.plan.false_alarm_bound(SUITE_JOBS + 1)
     worst = max(read_number(datum, "upper") for datum in data if datum["rule"] == CHECK_NAME)
     title = "Checks of six unchanged jobs that raise a false alarm"
     caption = (
-        f"{proof.checks:,} simulated checks a mark; where none alarmed the mark stands at the left edge. Bars: 95 % upper "
+        f"{study.checks:,} simulated checks a mark; where none alarmed the mark stands at the left edge. Bars: 95 % upper "
         f"bound of {CHECK_NAME}. Dashed: what its levels allow, whatever the noise. A rule that cannot alarm has no false alarm "
         "either: what each finds stands in the tables of true slowdowns."
     )

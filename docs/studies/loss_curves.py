@@ -1,5 +1,10 @@
 """Whether the loss curves of two modes can be told apart: a permutation test over seeds, in plain numbers.
 
+    python docs/studies/loss_curves.py results -o docs/studies/loss-curves.md
+
+prints a line for each mode (precision, layout, loader, ...) that has a plain row of the same job beside it, from the ledgers
+under the paths given; `-o` writes the page. It reads what is recorded and measures nothing.
+
 One batch's loss is noisy, and the losses of one training hang together; so the seed is the unit, and a seed's curve goes from
 one side to the other whole. The curve is the log of the loss of each epoch's last step. The statistic is the sum over epochs
 of log(1 + t^2 / degrees of freedom), t Student's of the sides' means there: the likelihood ratio of normal log losses, which
@@ -16,17 +21,26 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
+from study_script import run_script
 
+from cnnbench import naming, store
+from cnnbench.analysis import process_table, speedup
+from cnnbench.analysis.convergence import ConvergenceResult, compare_with_plain
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.training_outcome import TrainingOutcome
+from cnnbench.errors import UsageError
+from cnnbench.files import save_file
 
 LossArray = NDArray[np.float64]
 Curve = tuple[float, ...]
@@ -230,3 +244,87 @@ def _draw_normal(n: int) -> LossArray:
 
 def _epochs(which: NDArray[np.bool_]) -> tuple[int, ...]:
     return tuple(int(each) + 1 for each in np.flatnonzero(which))
+
+
+# ------------------------------------------------------------------------------------------------------------ page and command
+
+PAGE = """# Loss curves of each mode beside the plain one
+
+Made by `{command}`; do not edit. What the words mean, and how the test works: [learning.md](../learning.md), "The loss curve".
+
+The log loss of each epoch's last step, over seeds: a permutation test at 5 % of the sum over epochs of log(1 + t^2 / degrees of
+freedom), pairs swapped where both have the same seeds, else curves regrouped (all ways, or 10,000). Ratio: the mode's loss over
+the plain one's. Indistinguishable does not mean equal: with a chance of about 80 % the test would see the ratio in the last
+column, in every epoch alike. Whether a mode learns as well is decided by its accuracy (`cnnbench converge`), not here.
+
+{table}
+"""
+HEADINGS = ("run", "mode", "job", "seeds", "loss curve", "p", "ratio", "would see")
+
+
+def find_tested_modes(paths: Sequence[Path]) -> list[ConvergenceResult]:
+    """Find each mode with a plain row beside it in the ledgers under the paths. Raises UsageError where there is none."""
+    ledgers = store.load_tree(paths).ledgers
+    processes, _ = process_table.read_processes(ledgers)
+    tested, _ = compare_with_plain(speedup.compute_speedups(processes).rows)
+    if not tested:
+        where = ", ".join(map(str, paths))
+        raise UsageError(f"no mode beside its plain row in {where}; measure some with `cnnbench run convergence`")
+    return tested
+
+
+def format_row(each: ConvergenceResult) -> tuple[str, ...]:
+    """Write one mode's line: where it was measured, the verdict on its curves, and what the test would have seen."""
+    variant, plain = each.variant.row, each.plain.row
+    found, job = compare_rows(variant, plain), variant.job
+    seeds = f"{found.seeds[0]} and {found.seeds[1]}{' (the same)' if found.paired else ''}"
+    length = "steady steps" if job.clock == "steady" else f"{job.epochs} epochs"
+    return (
+        f"{variant.run_id} ({variant.machine.id}, {job.device})",
+        naming.step_label(job, ()),
+        f"{job.workload}, batch {job.batch_size}, {length}",
+        seeds,
+        "; ".join([found.verdict, *describe_epochs(found)]),
+        "n/a" if found.p is None else f"{found.p:.4f}",
+        "n/a" if found.ratio is None else f"{found.ratio:,.2f}x",
+        "n/a" if found.detectable is None else f"{found.detectable:,.2f}x",
+    )
+
+
+def describe_epochs(found: CurvesResult) -> Iterator[str]:
+    """Yield the epochs that stand out, where curves differ."""
+    for word, epochs in (("higher", found.higher), ("lower", found.lower)):
+        if epochs:
+            yield f"{word} in epoch{'s' if len(epochs) > 1 else ''} {format_spans(epochs)}"
+    if found.verdict == "differs" and found.ratio is not None and not found.higher and not found.lower:
+        yield f"{'higher' if found.ratio > 1 else 'lower'} over all epochs, in none alone"
+
+
+def format_spans(numbers: Sequence[int]) -> str:
+    """Write ascending whole numbers with runs joined: `1, 3 to 5`."""
+    first = [n for n in numbers if n - 1 not in numbers]
+    last = [n for n in numbers if n + 1 not in numbers]
+    return ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in zip(first, last, strict=True))
+
+
+def render_page(tested: Sequence[ConvergenceResult], command: str) -> str:
+    """Make the page; `command` is what made it."""
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *map(format_row, tested)]
+    return PAGE.format(command=command, table="\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the page to this file.")
+def loss_curves(paths: tuple[Path, ...], output: Path | None) -> None:
+    """Compare the loss curves of each mode with the plain row's, from the ledgers under PATHS."""
+    words = [*map(str, paths), *([f"-o {output}"] if output is not None else [])]
+    page = render_page(find_tested_modes(paths), " ".join(["python docs/studies/loss_curves.py", *words]))
+    if output is None:
+        click.echo(page, nl=False)
+    else:
+        save_file(output, page)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(loss_curves))

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from noise_models import START_SECONDS, STEP_SECONDS, NoiseModel, Trace, simulate_log_steps
+from other_tools import OtherTool
 from scipy.special import betaincinv
 
-from cnnbench.regression.design import BoolArray, CheckPlan, confirm_slowdown, screen_checks
-from cnnbench.regression.noise_models import START_SECONDS, STEP_SECONDS, NoiseModel, Trace, simulate_log_steps
-from cnnbench.regression.other_tools import OtherTool
+from cnnbench.regression.design import BoolArray, CheckPlan, append_mean, confirm_slowdown, screen_checks
 from cnnbench.regression.signed_rank import Float64Array
 
 STEPS_PER_PROCESS = 61
@@ -119,15 +119,6 @@ def run_tool(
         for found, effect in zip(alarms, effects, strict=True):
             found.append(tool.rule(values[:, 0], values[:, 1] * (1 + effect)))
     return [np.concatenate(found) for found in alarms]
-
-
-def append_mean(log_ratios: Float64Array) -> Float64Array:
-    """The jobs of shape (checks, jobs, blocks), and their geometric mean after them where they are several."""
-    return (
-        log_ratios
-        if log_ratios.shape[1] == 1
-        else np.concatenate([log_ratios, log_ratios.mean(axis=1, keepdims=True)], axis=1)
-    )
 
 
 def _run_effect(
