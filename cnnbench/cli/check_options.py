@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from cnnbench.cli import completion
-from cnnbench.cli.options import CommandDecorator, combine_options
+from cnnbench.cli.options import FILE, combine_options
 from cnnbench.errors import UsageError
 
 DEFAULT_TOLERANCE = "5%"
 MIN_PERCENT = 0.2
 OUTPUT_FILES = ("markdown", "junit", "plot")
-_FILE = click.Path(path_type=Path, dir_okay=False)
-
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 pair_options = combine_options(
     click.argument("suite", metavar="SUITE", shell_complete=completion.complete_suites, required=False),
@@ -61,19 +60,19 @@ plan_options = combine_options(
     click.option("--max-blocks", type=click.IntRange(min=1), help="Blocks of the first stage at most.  [default: 16]"),
 )
 profile_options = combine_options(
-    click.option("--profile", type=_FILE, help="The noise profile to use."),
+    click.option("--profile", type=FILE, help="The noise profile to use."),
     click.option("--no-profile", is_flag=True, help="Use no noise profile."),
 )
 
 
-def plot_option(shown: str) -> CommandDecorator:
+def plot_option(shown: str) -> Callable[[_Command], _Command]:
     """`--plot`, with what the picture shows; `validate_extensions` holds it to the kinds there are."""
-    return click.option("--plot", type=_FILE, metavar="FILE.svg|png", help=shown)
+    return click.option("--plot", type=FILE, metavar="FILE.svg|png", help=shown)
 
 
 output_options = combine_options(
-    click.option("--markdown", type=_FILE, metavar="FILE.md", help="The verdict as a table with its conditions."),
-    click.option("--junit", type=_FILE, metavar="FILE.xml", help="A test case a job and metric; failed: regressed."),
+    click.option("--markdown", type=FILE, metavar="FILE.md", help="The verdict as a table with its conditions."),
+    click.option("--junit", type=FILE, metavar="FILE.xml", help="A test case a job and metric; failed: regressed."),
     plot_option("A forest plot of the ratios."),
     click.option("--github", is_flag=True, help="Annotations on standard output, the table in the job's summary."),
 )
