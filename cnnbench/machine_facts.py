@@ -25,9 +25,9 @@ VARIABLES = (
 """Of the environment: what sets threads, hides devices or changes the allocator (worth 5 to 10 % of a step on a CPU)."""
 
 
-FactUse = Literal["table", "condition", "volatile", "info"]
-"""Where a fact is used: in the table of machines; where two runs are only one sample if it is equal; only recorded, since it
-changes by itself or with a machine bought alike; and in `machine_info`, where it is equal in every run on the machine."""
+FactUse = Literal["table", "condition", "info"]
+"""Where a fact is used: in the table of machines; where two runs are only one sample if it is equal; and in `machine_info`,
+where it is equal in every run on the machine."""
 
 
 class Host(NamedTuple):
@@ -114,10 +114,6 @@ def _read_python(host: Host) -> str:
     return ".".join(host.software.python.split(".")[:2])
 
 
-def _list_uuids(host: Host) -> str | None:
-    return ", ".join(device.uuid for device in host.machine.devices if device.uuid) or None
-
-
 FACTS = (
     Fact("machine", "machine", "machine.id", why="everything of it differs, not the one thing compared"),
     Fact("processor", "processor", "device.name", why="the ratio is of two processors"),
@@ -147,11 +143,11 @@ FACTS = (
     ),
     Fact("devices", "accelerators", _list_devices, ("table", "info"), _describe_accelerators),
     Fact(
-        "os", "system", "machine.os", ("table", "volatile", "info"),
+        "os", "system", "machine.os", ("table", "info"),
         lambda host: f"{host.machine.os}, kernel {host.machine.kernel}",
     ),
-    Fact("kernel", "kernel", "machine.kernel", ("volatile", "info")),
-    Fact("libc", "C library", "machine.libc", ("table", "volatile")),
+    Fact("kernel", "kernel", "machine.kernel", ("info",)),
+    Fact("libc", "C library", "machine.libc", ("table",)),
     Fact(
         "torch", "torch", "software.torch", ("table", "condition"), lambda host: host.software.torch_text,
         why="its kernels change from version to version",
@@ -170,7 +166,6 @@ FACTS = (
     ),
     Fact("ecc", "ECC", "device.ecc", ("condition",)),
     Fact("mig", "MIG", "device.mig", ("condition",)),
-    Fact("device_uuids", "devices' serial numbers", _list_uuids, ("volatile",)),
 )  # fmt: skip
 """In the order of the table of machines."""
 

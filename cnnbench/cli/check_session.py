@@ -31,8 +31,8 @@ from cnnbench.data import default_cache_dir
 from cnnbench.errors import ComparisonError, UsageError
 from cnnbench.machine import inventory
 from cnnbench.machine_facts import announce_machine
-from cnnbench.paired_protocol import Arm, PairRecord
 from cnnbench.naming import describe_job, name_jobs
+from cnnbench.paired_protocol import Arm, PairRecord
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import Suite, find_suite, load_suite
 from cnnbench.regression.arms import (
