@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from cnnbench.analysis import convergence, process_table, speedup
 from cnnbench.analysis.convergence import compare_with_plain
 from cnnbench.cli.learning import converge as command
-from cnnbench.cli.show import show
+from cnnbench.cli.read import show
 from cnnbench.errors import ExitCode, UsageError
 from cnnbench.naming import step_label
 

@@ -20,7 +20,7 @@ from pytest_benchmark.stats import Stats
 from pytest_benchmark.storage.file import FileStorage
 
 from cnnbench.analysis import process_table
-from cnnbench.cli.export import export
+from cnnbench.cli.read import export
 from cnnbench.errors import UsageError
 from cnnbench.naming import export_name
 from cnnbench.report import exports, pytest_benchmark_stats

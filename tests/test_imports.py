@@ -20,7 +20,7 @@ import cnnbench
 
 PACKAGE = Path(cnnbench.__file__).parent
 ROOMS = (
-    *("errors", "units", "plain_text"),
+    *("errors", "units", "files", "plain_text"),
     "schema",
     *("paired_protocol", "profile_model"),
     "workloads",

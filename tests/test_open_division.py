@@ -17,8 +17,8 @@ from test_tuned import CPU, digits, needs_native, training
 from cnnbench import data, validity, workloads
 from cnnbench.analysis import open_division
 from cnnbench.cli.audit import audit
-from cnnbench.cli.open_division import claims as command
-from cnnbench.cli.report import report
+from cnnbench.cli.learning import claims as command
+from cnnbench.cli.read import report
 from cnnbench.engine import build, timing, tuned
 from cnnbench.engine.timed_region import follow_recipe
 from cnnbench.errors import ExitCode, UsageError, WorkloadError

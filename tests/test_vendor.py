@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from cnnbench import devices
-from cnnbench.cli.machine import devices as devices_command
+from cnnbench.cli.measure import devices as devices_command
 from cnnbench.devices import backend, list_backends, list_kinds
 from cnnbench.engine.torch_info import collect_torch_info
 from cnnbench.errors import DeviceError

@@ -22,8 +22,9 @@ from cnnbench.cli.check_session import (
     reopen_recording,
     require_same_conditions,
 )
-from cnnbench.cli.output import draw_chart, save_file
+from cnnbench.cli.output import draw_chart
 from cnnbench.errors import LedgerError, UsageError
+from cnnbench.files import save_file
 from cnnbench.paired_protocol import Arm, PairRecord
 from cnnbench.regression import check_record
 from cnnbench.regression.arms import PairedJobs, pair_jobs, read_settings

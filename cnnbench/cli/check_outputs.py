@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from cnnbench.cli.check_options import OUTPUT_FILES
-from cnnbench.cli.output import draw_chart, save_file
-from cnnbench.errors import UsageError
+from cnnbench.cli.output import draw_chart
+from cnnbench.errors import FileError
+from cnnbench.files import append_text, explain_refusal, save_file
 from cnnbench.regression.check_record import ArmRecord, CheckRecord
 from cnnbench.regression.differences import control_ratios_by_job
 from cnnbench.regression.sequential import derive_verdict
@@ -51,11 +52,8 @@ def _append_summary(text: str) -> None:
     named = os.environ.get("GITHUB_STEP_SUMMARY")
     if not named:
         return
-    try:
-        with Path(named).open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise UsageError(f"GITHUB_STEP_SUMMARY {named}: cannot write: {error.strerror}") from error
+    with explain_refusal(FileError, f"GITHUB_STEP_SUMMARY {named}: cannot write"):
+        append_text(Path(named), text)
 
 
 def _make_context(

@@ -24,8 +24,7 @@ from rich.console import Console
 
 from cnnbench import __version__, workloads
 from cnnbench.cli.check_options import parse_percent
-from cnnbench.cli.data import split_by_origin
-from cnnbench.cli.run_plan import MnistSource
+from cnnbench.cli.data_source import MnistSource
 from cnnbench.cli.verbosity import verbosity
 from cnnbench.data import default_cache_dir
 from cnnbench.errors import ComparisonError, UsageError
@@ -148,9 +147,7 @@ def prepare_check(
     devices = inventory.select(here.devices, options["device"])
     if len(devices) != 1 or not devices[0].usable:
         raise UsageError(f"--device {options['device']}: one usable device at a time takes part in a paired check")
-    given = dict(options)
-    given["directories"] = split_by_origin(context, options["data_dir"])
-    mnist_source = MnistSource(given, display.console, download=True)
+    mnist_source = MnistSource(context, options["data_dir"], display.console)
     if old is not None:
         jobs = tuple(old.jobs.values())
         return CheckSetup(suite, here, devices[0], jobs, {}, mnist_source.directory_for(jobs), old.seed)

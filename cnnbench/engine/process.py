@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cnnbench.errors import DataError, DeviceError, DivergedError, UnsupportedError, WorkloadError, is_out_of_memory
+from cnnbench.files import write_file
 from cnnbench.schema import Memory, Outcome, Status, WorkerInput
 
 PARENT_CHECK_SECONDS = 0.5
@@ -88,9 +89,7 @@ def serve_parent(work: Callable[[WorkerInput, ProgressWriter], Outcome]) -> NoRe
 
 def write_outcome_and_exit(target: Path, outcome: Outcome, code: int = 0) -> NoReturn:
     """Write the outcome, whole or not at all, and end the process."""
-    partial = target.with_suffix(".partial")
-    partial.write_text(outcome.model_dump_json())
-    partial.replace(target)
+    write_file(target, outcome.model_dump_json(), durable=False)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # the outcome is on disk; interpreter shutdown has nothing left to do and can hang in a driver

@@ -23,6 +23,7 @@ import torch
 from cnnbench import workloads
 from cnnbench.engine.training import TimedStep
 from cnnbench.errors import summarize_error
+from cnnbench.files import staged
 from cnnbench.machine_facts import Host, list_facts
 from cnnbench.schema import TENSORBOARD_NOTE, Job, Trial, WorkerInput
 
@@ -61,11 +62,11 @@ def write_run(
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    job, partial = worker_input.job, directory.with_name(f"{directory.name}.partial")
-    for leftover in (partial, directory):  # of a worker that was interrupted while it wrote
+    job, unfinished = worker_input.job, f"{directory.name}.partial"
+    for leftover in (directory.with_name(unfinished), directory):  # of a worker that was interrupted while it wrote
         shutil.rmtree(leftover, ignore_errors=True)
     note: str | None = None
-    try:
+    with staged(directory, name=unfinished) as partial:
         writer: Any = SummaryWriter(str(partial))
         try:
             _write_scalars(writer, job, trial)
@@ -77,10 +78,6 @@ def write_run(
                 note = _write_graph(writer, job)
         finally:
             writer.close()
-        partial.rename(directory)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return note
 
 

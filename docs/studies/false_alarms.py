@@ -19,10 +19,11 @@ from click.core import ParameterSource
 from false_alarm_page import StudyChart, from_json, render_study, to_json
 from false_alarm_study import FalseAlarmStudy, run_study
 from noise_models import Trace, make_trace
-from study_script import run_script, save_text
+from study_script import run_script
 
 from cnnbench import store
 from cnnbench.errors import ExitCode, LedgerError, UsageError
+from cnnbench.files import save_file
 from cnnbench.report import chart_images
 from cnnbench.schema import Record
 
@@ -79,7 +80,7 @@ def false_alarms(
         click.echo(render_study(result, command), nl=False)
     else:
         for path, content in _render_files(result, command, output).items():
-            save_text(path, content)
+            save_file(path, content)
     if not all(target.met for target in result.targets):
         context.exit(ExitCode.FINDING)
 

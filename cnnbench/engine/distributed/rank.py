@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from cnnbench.engine.process import ProgressWriter, exit_with_parent, run_typed, write_outcome_and_exit
+from cnnbench.files import write_file
 from cnnbench.schema import Job, Outcome, WorkerInput
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def run(folder: Path, local: int, measure: Measure) -> NoReturn:
         write_outcome_and_exit(folder / OUTCOME_FILE.format(local), outcome, FAILED)
     texts = joined[0].all_gather(outcome.model_dump_json())
     if local == 0:
-        (folder / OUTCOMES_FILE).write_text("\n".join(texts))
+        write_file(folder / OUTCOMES_FILE, "\n".join(texts), durable=False)
     joined[0].barrier()
     write_outcome_and_exit(folder / OUTCOME_FILE.format(local), outcome)
 

@@ -36,6 +36,7 @@ from cnnbench.engine.timing import disable_gc, time_blocks, warm_up
 from cnnbench.engine.training import Inference, TimedStep, Training
 from cnnbench.engine.tuned.native_training import NativeStep, NativeTraining
 from cnnbench.errors import DataError
+from cnnbench.files import staged, write_file
 from cnnbench.profile_model import Breakdown, Profile, ProfileRequest, StepPhase
 from cnnbench.schema import Outcome, WorkerInput
 
@@ -74,7 +75,7 @@ def profile_job(worker_input: WorkerInput, progress: ProgressWriter, request: Pr
         tuned_rung=timed.recorded_settings.get(tuned.VARIANT_SETTING),
         notes=notes,
     )
-    Path(request.answer_path).write_text(answer.model_dump_json())
+    write_file(Path(request.answer_path), answer.model_dump_json(), durable=False)
     return Outcome(status="ok")
 
 
@@ -129,10 +130,9 @@ def break_down(profiler: Any, kind: str) -> tuple[Breakdown, tuple[str, ...]]:
 
 def write_trace(profiler: Any, path: Path) -> None:
     """The profile as a Chrome trace, whole or not at all. Raises DataError where it cannot be written."""
-    partial = path.with_name(f".{path.name}.part")
     try:
-        profiler.export_chrome_trace(str(partial))
-        partial.replace(path)
+        with staged(path) as partial:
+            profiler.export_chrome_trace(str(partial))
     except (OSError, RuntimeError) as error:  # torch complains of a full disk on standard error and leaves no file
         raise DataError(f"{path}: the trace cannot be written: {error}") from error
 

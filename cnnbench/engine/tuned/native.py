@@ -28,6 +28,7 @@ import torch
 
 from cnnbench.data import default_cache_dir
 from cnnbench.errors import DataError, UnsupportedError
+from cnnbench.files import staged
 from cnnbench.workloads import flops
 
 SOURCE = Path(__file__).with_name("kernels") / "kernels.cpp"
@@ -191,12 +192,11 @@ def _folder() -> Path:
 def _build(compiler: str, runtime: Path, library: Path) -> None:
     """Compile and link beside the final place, then move there: another process may be building the same."""
     try:
-        with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
-            made, built = str(Path(folder) / "kernels.o"), str(Path(folder) / "kernels.so")
+        with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, staged(library) as built:
+            made = str(Path(folder) / "kernels.o")
             _run([compiler, *FLAGS, "-c", str(SOURCE), "-o", made])
             # Without -fopenmp here, which would bring the compiler's own runtime; -z defs makes what is missing an error.
-            _run([compiler, "-shared", "-o", built, made, str(runtime), "-Wl,-z,defs"])
-            Path(built).replace(library)
+            _run([compiler, "-shared", "-o", str(built), made, str(runtime), "-Wl,-z,defs"])
     except OSError as error:
         raise UnsupportedError(
             f"native kernels: {library.parent} cannot be written: {error.strerror or error}"

@@ -1,17 +1,19 @@
-"""Copies of one run weighed against one another by whole lines: which has all that the others have, or where they part."""
+"""Copies of one run: read while nobody goes on with them, weighed by whole lines, the longest written where nothing is lost."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
-from cnnbench import store
-from cnnbench.errors import LedgerError
-from cnnbench.merge.files import read
-from cnnbench.merge.outcome import Entry, Kind, MergeStatus, make_left_out_entry
+from cnnbench import files, store
+from cnnbench.errors import FileError, LedgerError
+from cnnbench.merge.outcome import ChangedError, Entry, Kind, LiveRunError, MergeStatus, make_left_out_entry
 
 MOST_FIELDS, LONGEST_FIELD = 5, 40
 """Of two lines that differ, how many of their fields are named, and by how many letters: a line may hold anything."""
@@ -162,3 +164,60 @@ def digest_content(content: bytes) -> bytes:
 
 def _object(line: bytes) -> dict[str, object] | None:
     return store.parse_line(line.decode(errors="replace"))
+
+
+def first_line(path: Path, *, held: bool) -> bytes:
+    """The first line that is not blank: a folder may hold other people's *.jsonl of any size."""
+    with files.explain_refusal(LedgerError, f"{path}: cannot read"), _open(path, held=held) as file:
+        return next((line for line in file if line != b"\n"), b"")
+
+
+def read(path: Path, *, held: bool) -> bytes:
+    """The whole file, where `held` under a shared lock. Raises LedgerError, for a live run LiveRunError."""
+    with files.explain_refusal(LedgerError, f"{path}: cannot read"), _open(path, held=held) as file:
+        return file.read()
+
+
+def _open(path: Path, *, held: bool) -> BinaryIO:
+    """Open the file, `held` so that no run goes on with it while it is open. Raises OSError, for a live run LiveRunError."""
+    try:
+        return files.open_unchanging(path) if held else path.open("rb")
+    except BlockingIOError as error:
+        raise LiveRunError(
+            f"{path}: its run or one of its workers is still alive; merge again when it has ended"
+        ) from error
+
+
+def write(target: Path, content: bytes, before: bytes | None) -> None:
+    """The whole file in its place and on disk, or nothing. `before` is what may be replaced; None where nothing may.
+
+    Raises ChangedError or LiveRunError where that is not so any more, FileError where it cannot be written.
+    """
+    refused = files.explain_refusal(FileError, f"{target}: cannot write", "choose another place with -o DIR")
+    with _hold_unchanged(target, before), refused:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            files.write_file(target, content, replace=before is not None)
+        except FileExistsError as error:
+            raise ChangedError(f"{target}: appeared while merging; merge again") from error
+
+
+def check_target(target: Path, before: bytes | None) -> None:
+    """Raises what `write` would for what is at the target now: ChangedError, LiveRunError or LedgerError. Writes nothing."""
+    with _hold_unchanged(target, before):
+        pass
+
+
+@contextmanager
+def _hold_unchanged(target: Path, before: bytes | None) -> Iterator[None]:
+    """Nobody goes on with the file meanwhile, and it is what it was. Raises ChangedError, LiveRunError or LedgerError."""
+    if before is None:
+        yield
+        return
+    with files.explain_refusal(LedgerError, f"{target}: cannot read"):
+        file = _open(target, held=True)
+    with file:
+        with files.explain_refusal(LedgerError, f"{target}: cannot read"):
+            if file.read() != before or not os.path.samestat(os.fstat(file.fileno()), target.stat()):
+                raise ChangedError(f"{target}: changed while merging; merge again")
+        yield

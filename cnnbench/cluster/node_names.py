@@ -1,21 +1,16 @@
-"""`cnnbench fleet report`: nodes of many kinds in one table, and which of equal nodes is not like the others."""
+"""Which node each run is of, by its fleet or by the folder that its ledger is in, and which nodes failed."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-import click
-
-from cnnbench.cli import output as out
-from cnnbench.cli.sides import default_results
-from cnnbench.errors import ClusterError, ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from cnnbench.report.text import Format
-    from cnnbench.store import Ledger
+from cnnbench.cluster import node_job, node_status, state
+from cnnbench.errors import ClusterError, UsageError
+from cnnbench.runner.run import list_pending_jobs
+from cnnbench.store import Ledger
 
 RunKey = tuple[str, str]
 """A run's machine and its id: together they are its place in a results tree."""
@@ -29,47 +24,16 @@ class NodeNames(NamedTuple):
     unnamed: int
 
 
-@click.command("report")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--format", "format_", type=click.Choice(["table", "markdown", "latex", "csv", "json"]), default="table")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
-@click.pass_context
-def report(context: click.Context, /, paths: tuple[Path, ...], format_: Format, output: Path | None) -> None:
-    """Print every kind of node with its median and spread, and name the outliers among equal nodes.
-
-    From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A run's node is the one the
-    fleet ran it on; where no fleet did and several PATHS are given, the path (a folder a host); else the run itself. Exit 1
-    where there is an outlier, 5 where a node of the newest fleet failed or a job on one did, or a job of a host's newest run.
-    """
-    from cnnbench import store
-    from cnnbench.analysis import node_outliers, process_table
-    from cnnbench.report import cluster as tables
-
-    roots = list(paths) or [default_results("cnnbench fleet collect")]
-    loaded = store.load_tree(roots)
-    named = name_nodes(loaded.ledgers, roots)
-    processes, doubles = process_table.read_processes(loaded.ledgers)
-    found = node_outliers.group_equal_nodes(processes, lambda each: named.names[each.machine.id, each.run_id])
-    hosts = sorted(named.hosts.items())
-    failed = [text for root in roots for text in list_failures(root)]
-    failed += [text for name, own in hosts if (text := explain_failed_host(name, own))]
-    if not found and not failed:
-        raise UsageError(
-            f"no results of a node in {', '.join(map(str, roots))}; bring them with `cnnbench fleet collect`"
-        )
-    warnings = [f"{named.unnamed} runs belong to no fleet: each counts as a node of its own"] if named.unnamed else []
-    warnings += [text for name, own in hosts if (text := explain_mixed_folder(name, own))]
-    made = tables.build(found, failed=failed, warnings=warnings, problems=(*loaded.problems, *doubles))
-    out.emit_report(made, format_, output)
-    if any(each.outliers for each in found):
-        context.exit(ExitCode.FINDING)
-    context.exit(ExitCode.JOB_FAILED if failed else ExitCode.DONE)
+def map_runs_to_nodes(results: Path) -> dict[RunKey, str]:
+    """Which node each run was measured on, by machine id and run id, from all fleets of a results tree."""
+    found: dict[RunKey, str] = {}
+    for ledger in sorted(state.find_root(results).glob(f"*/*/{node_job.RESULTS}/*/*.jsonl")):
+        found[ledger.parent.name, ledger.stem] = ledger.parents[2].name
+    return found
 
 
 def name_nodes(ledgers: Sequence[Ledger], roots: Sequence[Path]) -> NodeNames:
     """Each run's node: by its fleet, else by the path that it lies under where several are given, else its own."""
-    from cnnbench.cluster.collect import map_runs_to_nodes
-
     by_fleet = {run: node for root in roots for run, node in map_runs_to_nodes(root).items()}
     by_path = name_paths(roots)
     several = len(set(by_path.values())) > 1
@@ -105,8 +69,6 @@ def name_paths(roots: Sequence[Path]) -> dict[Path, str]:
 
 def explain_mixed_folder(name: str, own: Sequence[Ledger]) -> str | None:
     """What speaks against one host having measured all that lies in its folder; None where nothing does."""
-    from cnnbench.runner.run import list_pending_jobs
-
     remedy = "if it holds several hosts, give the folder of each"
     machines = {ledger.header.machine.id for ledger in own}
     if len(machines) > 1:
@@ -121,19 +83,28 @@ def explain_mixed_folder(name: str, own: Sequence[Ledger]) -> str | None:
 
 def explain_failed_host(name: str, own: Sequence[Ledger]) -> str | None:
     """What failed of a host's newest run: it may be in no row. None where nothing did."""
-    from cnnbench.cluster import node_status
-
     newest = max(own, key=lambda ledger: (ledger.header.created_at, ledger.header.run_id))
     bad = node_status.describe_bad_jobs(node_status.statuses_of(newest))
     return f"node {name}: {bad}" if bad else None
 
 
-def list_failures(results: Path) -> list[str]:
+def list_warnings(named: NodeNames) -> list[str]:
+    """What a reader of the nodes' table must know of their names."""
+    warnings = [f"{named.unnamed} runs belong to no fleet: each counts as a node of its own"] if named.unnamed else []
+    found = (explain_mixed_folder(name, own) for name, own in sorted(named.hosts.items()))
+    return warnings + [text for text in found if text]
+
+
+def list_failures(named: NodeNames, roots: Sequence[Path]) -> list[str]:
+    """What failed on a node of the newest fleet under each root, or in the newest run of a host that has its own folder."""
+    hosts = (explain_failed_host(name, own) for name, own in sorted(named.hosts.items()))
+    return [text for root in roots for text in _list_fleet_failures(root)] + [text for text in hosts if text]
+
+
+def _list_fleet_failures(results: Path) -> list[str]:
     """What became of the nodes of the newest fleet that failed, as far as was known when somebody last asked Slurm, and of those
     that are done but for jobs that failed.
     """
-    from cnnbench.cluster import node_status, state
-
     try:
         folder = state.find(results)
         found = node_status.read_node_statuses(folder, state.read(folder))
