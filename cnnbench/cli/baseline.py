@@ -12,8 +12,8 @@ import click
 
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
-from cnnbench.cli.check_options import combine_options
 from cnnbench.cli.load_results import Selection, select_ledgers
+from cnnbench.cli.options import MACHINE, OUTPUT, combine_options
 from cnnbench.cli.sides import DEFAULT_RESULTS
 from cnnbench.errors import ComparisonError, ExitCode, LedgerError, UsageError
 from cnnbench.report.text import Format
@@ -37,16 +37,9 @@ _results_option = click.option(
     callback=_find_results,
     help="The tree baselines are kept in (default: $CNNBENCH_RESULTS, else ./results).",
 )
-_machine_option = click.option(
-    "--machine",
-    "machine_id",
-    metavar="ID",
-    shell_complete=completion.complete_machines,
-    help="Only this machine (its id or the id's beginning).",
-)
 _output_options = combine_options(
     click.option("--format", "format_", type=click.Choice(get_args(Format)), default="table"),
-    click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead."),
+    OUTPUT,
 )
 
 
@@ -65,7 +58,7 @@ def baseline() -> None:
     "--run", "run_ids", metavar="ID", multiple=True, shell_complete=completion.complete_runs,
     help="Only this run (its id or the id's beginning); may be given several times.",
 )  # fmt: skip
-@_machine_option
+@MACHINE
 @click.option("--replace", is_flag=True, help="Save over a baseline of that name.")
 @_results_option
 def save_command(
@@ -103,7 +96,7 @@ def save_command(
 
 
 @baseline.command("list")
-@_machine_option
+@MACHINE
 @_results_option
 @_output_options
 def list_command(machine_id: str | None, results: Path, format_: Format, output: Path | None) -> None:
@@ -122,7 +115,7 @@ def list_command(machine_id: str | None, results: Path, format_: Format, output:
 
 @baseline.command("show")
 @_name_argument
-@_machine_option
+@MACHINE
 @_results_option
 @_output_options
 def show_command(name: str, machine_id: str | None, results: Path, format_: Format, output: Path | None) -> None:
@@ -136,7 +129,7 @@ def show_command(name: str, machine_id: str | None, results: Path, format_: Form
 
 @baseline.command("rm")
 @_name_argument
-@_machine_option
+@MACHINE
 @_results_option
 def rm_command(name: str, machine_id: str | None, results: Path) -> None:
     """Remove baseline NAME; the ledgers stay."""
@@ -164,7 +157,7 @@ def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
     "--run", "run_id", metavar="ID", shell_complete=completion.complete_runs,
     help="The run to judge instead of the newest (its id or the id's beginning).",
 )  # fmt: skip
-@_machine_option
+@MACHINE
 @click.option(
     "--inconclusive", type=click.Choice(["fail", "warn"]), default="fail", show_default=True,
     help="Whether too few stored runs, or a check that cannot tell, end with exit 4 or with 0.",

@@ -5,7 +5,6 @@ What they do is in `check_run`, `calibrate` and `selftest`, imported when they a
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,9 +18,8 @@ from cnnbench.cli.check_options import (
     profile_options,
     validate_extensions,
 )
+from cnnbench.cli.options import FILE, FOLDER
 from cnnbench.errors import ExitCode, UsageError
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
@@ -45,9 +43,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="Which step time decides.",
 )
 @profile_options
-@click.option("-o", "--output", type=_FILE, help="The record, replayable JSON.  [default: the cache]")
+@click.option("-o", "--output", type=FILE, help="The record, replayable JSON.  [default: the cache]")
 @click.option("--resume", is_flag=True, help="Go on with the check interrupted before, repeating nothing.")
-@click.option("--replay", type=_FILE, help="Decide anew from a record; measures nothing.")
+@click.option("--replay", type=FILE, help="Decide anew from a record; measures nothing.")
 @output_options
 @click.pass_context
 def check(context: click.Context, /, **options: Any) -> None:
@@ -83,14 +81,14 @@ def check(context: click.Context, /, **options: Any) -> None:
 @click.option(
     "-o",
     "--output",
-    type=_FILE,
+    type=FILE,
     help="The profile.  [default: RESULTS/<machine>/noise/<suite>.json; with --from none]",
 )
 @plot_option("The slowdown that would be found, over the spread of d, with each job on the curve.")
 @click.option(
     "--from",
     "recorded",
-    type=_FILE,
+    type=FILE,
     metavar="FILE-blocks.json",
     help="Profile and picture of blocks recorded before; measures nothing.",
 )
@@ -119,7 +117,7 @@ def calibrate(context: click.Context, /, **options: Any) -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Folder for the records.  [default: the cache]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")

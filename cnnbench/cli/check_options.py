@@ -9,25 +9,13 @@ from typing import Any, TypeVar
 import click
 
 from cnnbench.cli import completion
+from cnnbench.cli.options import FILE, combine_options
 from cnnbench.errors import UsageError
 
 DEFAULT_TOLERANCE = "5%"
 MIN_PERCENT = 0.2
 OUTPUT_FILES = ("markdown", "junit", "plot")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_FILE = click.Path(path_type=Path, dir_okay=False)
-
-
-def combine_options(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
-    """The options as one decorator, in the order in which they are listed."""
-
-    def add(command: _Command) -> _Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
 
 pair_options = combine_options(
     click.argument("suite", metavar="SUITE", shell_complete=completion.complete_suites, required=False),
@@ -72,19 +60,19 @@ plan_options = combine_options(
     click.option("--max-blocks", type=click.IntRange(min=1), help="Blocks of the first stage at most.  [default: 16]"),
 )
 profile_options = combine_options(
-    click.option("--profile", type=_FILE, help="The noise profile to use."),
+    click.option("--profile", type=FILE, help="The noise profile to use."),
     click.option("--no-profile", is_flag=True, help="Use no noise profile."),
 )
 
 
 def plot_option(shown: str) -> Callable[[_Command], _Command]:
     """`--plot`, with what the picture shows; `validate_extensions` holds it to the kinds there are."""
-    return click.option("--plot", type=_FILE, metavar="FILE.svg|png", help=shown)
+    return click.option("--plot", type=FILE, metavar="FILE.svg|png", help=shown)
 
 
 output_options = combine_options(
-    click.option("--markdown", type=_FILE, metavar="FILE.md", help="The verdict as a table with its conditions."),
-    click.option("--junit", type=_FILE, metavar="FILE.xml", help="A test case a job and metric; failed: regressed."),
+    click.option("--markdown", type=FILE, metavar="FILE.md", help="The verdict as a table with its conditions."),
+    click.option("--junit", type=FILE, metavar="FILE.xml", help="A test case a job and metric; failed: regressed."),
     plot_option("A forest plot of the ratios."),
     click.option("--github", is_flag=True, help="Annotations on standard output, the table in the job's summary."),
 )
