@@ -11,7 +11,8 @@ import pytest
 import report_builders
 from format_readers import STEERING
 
-from cnnbench.report import chart_images, escaping, html, sections
+from cnnbench.report import chart_images, escaping, sections
+from cnnbench.report.render import html
 
 pytestmark = pytest.mark.slow("browser")
 BOTH = pytest.mark.parametrize("kind", browsers.KINDS)

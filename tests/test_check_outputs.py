@@ -13,12 +13,13 @@ from format_readers import STEERING, github, seen
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnnbench.bridges import junit
 from cnnbench.regression import verdict_table
 from cnnbench.regression.decision import replay_decision
 from cnnbench.regression.design import make_check_plan
 from cnnbench.regression.verdict import Decision, MetricSeries
 from cnnbench.regression.verdict_text import format_estimate, format_verdict
-from cnnbench.report import check_markdown, escaping, junit
+from cnnbench.report import check_markdown, escaping
 
 HOSTILE = (
     "job\n::set-output name=x::y",

@@ -16,7 +16,7 @@ from cnnbench import store, units
 from cnnbench.cli.main import cli
 from cnnbench.cli.show import report_paths
 from cnnbench.errors import UsageError
-from cnnbench.report import text
+from cnnbench.report.render import text
 from cnnbench.store import find_published_dir, load_published_rows
 from cnnbench.verify import audit, dispatch, number_parser, pages
 from cnnbench.verify.dispatch import Evidence

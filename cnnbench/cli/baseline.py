@@ -13,7 +13,7 @@ from cnnbench.cli import baseline_store, completion
 from cnnbench.cli import output as out
 from cnnbench.cli.load_results import Selection, select_ledgers
 from cnnbench.errors import ExitCode, UsageError
-from cnnbench.report.text import Format
+from cnnbench.report.render.text import Format
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

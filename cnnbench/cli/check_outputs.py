@@ -52,8 +52,9 @@ def write_outputs(record: CheckRecord, path: Path | None, options: Mapping[str, 
     """Write what was asked for. Where there is no verdict, the reason stands as missing jobs."""
     if not (options["github"] or any(options[name] is not None for name in OUTPUT_FILES)):
         return
+    from cnnbench.bridges import junit
     from cnnbench.regression.sequential import derive_verdict
-    from cnnbench.report import check_markdown, junit
+    from cnnbench.report import check_markdown
 
     verdict = derive_verdict(record) or _make_empty_verdict(record)
     meta = _make_context(record, verdict, path, options)

@@ -14,7 +14,7 @@ from cnnbench.cli.sides import default_results
 from cnnbench.errors import ClusterError, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from cnnbench.report.text import Format
+    from cnnbench.report.render.text import Format
     from cnnbench.store import Ledger
 
 RunKey = tuple[str, str]

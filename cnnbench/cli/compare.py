@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cnnbench.cli.sides import LoadedSide
     from cnnbench.report.model import Report
-    from cnnbench.report.text import Format
+    from cnnbench.report.render.text import Format
 
 
 def parse_tolerance(context: click.Context, parameter: click.Parameter, value: str) -> float:

@@ -81,7 +81,8 @@ def export(
 
 
 def _render(target: ExportFormat, ledgers: Sequence[Ledger], processes: Sequence[Process]) -> str:
-    from cnnbench.report import escaping, exports
+    from cnnbench.bridges import exports
+    from cnnbench.report import escaping
 
     if target == "csv":
         return exports.tidy_csv(processes)

@@ -13,7 +13,7 @@ from cnnbench.cli import output as out
 from cnnbench.cli.load_results import Selection, select_ledgers
 from cnnbench.cli.sides import default_results
 from cnnbench.errors import UsageError
-from cnnbench.report.text import Format
+from cnnbench.report.render.text import Format
 
 if TYPE_CHECKING:
     from cnnbench.analysis.history import Series
@@ -108,8 +108,8 @@ def _load_series(
 
 def _draw(report: Report, series: Sequence[Series], output: Path) -> str | bytes:
     from cnnbench.report import history as tables
-    from cnnbench.report import html
     from cnnbench.report.charts.history import history as chart_of
+    from cnnbench.report.render import html
 
     chart = chart_of(series)
     if output.suffix.lower() == ".html":

@@ -24,8 +24,9 @@ def ingest(files: tuple[Path, ...], output: Path | None) -> None:
     A file is one process, n=1, whatever rounds it has. It becomes no ledger: neither `compare` nor any table of results
     mixes it with processes that cnnbench measured.
     """
-    from cnnbench.analysis.pytest_benchmark import read_files
-    from cnnbench.report import escaping, pytest_benchmark_table
+    from cnnbench.bridges import pytest_benchmark_table
+    from cnnbench.bridges.pytest_benchmark import read_files
+    from cnnbench.report import escaping
 
     writers = {".csv": pytest_benchmark_table.as_csv, ".json": pytest_benchmark_table.as_json}
     if output is not None and output.suffix not in writers:

@@ -14,7 +14,7 @@ from cnnbench.cli.table_options import load_rows, no_results_error, processor_ce
 from cnnbench.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from cnnbench.report.text import Format
+    from cnnbench.report.render.text import Format
 
 MAX_EPOCHS = 1000
 

@@ -14,12 +14,12 @@ from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
     from cnnbench.report.model import Chart, Report
-    from cnnbench.report.text import Format
+    from cnnbench.report.render.text import Format
 
 
 def emit_report(report: Report, format: Format, path: Path | None) -> None:
     """Print the report, or write it to the path and say so. Raises UsageError where that cannot be written."""
-    from cnnbench.report import text
+    from cnnbench.report.render import text
 
     if path is not None:
         save_file(path, text.render(report, format))

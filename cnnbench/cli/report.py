@@ -205,7 +205,8 @@ def _around_marks(target: Path) -> tuple[str, str]:
 
 def _fill_page(around: tuple[str, str], target: Path, page: Page, folder: Path) -> str:
     """Put the first screen between the marks of the Markdown page `target`."""
-    from cnnbench.report import markdown_page, report_files
+    from cnnbench.report import report_files
+    from cnnbench.report.render import markdown as markdown_page
 
     def link(path: Path) -> str:
         return Path(os.path.relpath(path, target.parent)).as_posix()

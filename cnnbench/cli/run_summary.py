@@ -50,7 +50,7 @@ def report_run(path: Path, options: dict[str, Any], verbosity: int) -> tuple[str
     """Print this run's table and write the exports asked for; returns the files written."""
     from cnnbench.cli.output import terminal_width
     from cnnbench.cli.show import report_paths
-    from cnnbench.report import text
+    from cnnbench.report.render import text
 
     found = report_paths([path])
     written: list[str] = []

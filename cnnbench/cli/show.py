@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnnbench.report.model import Report
-    from cnnbench.report.text import Format
+    from cnnbench.report.render.text import Format
 
 
 @click.command()

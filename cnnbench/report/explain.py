@@ -36,7 +36,7 @@ def render(
         return escaping.as_json(document, indent=2) + "\n"
     if format == "markdown":
         return "\n".join(_markdown(report)) + "\n"
-    from cnnbench.report import latex, terminal
+    from cnnbench.report.render import latex, terminal
 
     if format == "latex":
         return latex.render(report)
@@ -45,7 +45,7 @@ def render(
 
 def _markdown(report: Report) -> list[str]:
     """Without the digest that pages of results end in: there is nothing measured to derive it from."""
-    from cnnbench.report import text
+    from cnnbench.report.render import text
 
     parts: list[str] = []
     for table in report.tables:

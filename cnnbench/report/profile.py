@@ -47,14 +47,14 @@ def render(
         return escaping.as_json(document, indent=2) + "\n"
     if format == "markdown":
         return "\n".join(_markdown(report)) + "\n"
-    from cnnbench.report import terminal
+    from cnnbench.report.render import terminal
 
     return terminal.render(report, width=width, color=color, others="markdown or json")
 
 
 def _markdown(report: Report) -> list[str]:
     """Without the digest that pages of results end in: no record is behind it that an audit could derive it from."""
-    from cnnbench.report import text
+    from cnnbench.report.render import text
 
     parts: list[str] = []
     for table in report.tables:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cnnbench.report import chart_images, html, latex, markdown_page, text
+from cnnbench.report import chart_images
 from cnnbench.report.model import Page
+from cnnbench.report.render import html, latex, text
+from cnnbench.report.render import markdown as markdown_page
 
 Extension = Literal["html", "md", "tex", "csv", "json"]
 EXTENSIONS: tuple[Extension, ...] = ("html", "md", "tex", "csv", "json")

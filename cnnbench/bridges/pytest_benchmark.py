@@ -2,7 +2,7 @@
 
 A file is one process, whatever rounds it has, so n is 1 and no interval can be drawn; rows say so in `processes`. They
 are values of their own, in a frame of their own: nothing here makes a ledger's process of them, and `compare` and the
-check take none. Where a column has the name of one in `frame.to_frame`, it means the same.
+check take none. Where a column has the name of one in `process_table.COLUMNS`, it means the same.
 
 Read are the files of versions 2.5 to 5.3, which differ in what they lack: no `ops` before 3.1, no `params` and
 `extra_info` before 3.0, the processor as `brand`, later `brand_raw`, or not at all.
@@ -14,15 +14,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cnnbench.errors import DataError
 from cnnbench.schema import digest
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 REMEDY = "make one with `pytest --benchmark-json FILE`, or name one saved under .benchmarks/"
 Seconds = Annotated[float, Field(ge=0)]
@@ -137,15 +134,8 @@ def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tu
     return tuple(found), tuple(problems)
 
 
-def to_frame(found: Sequence[IngestedBenchmark]) -> pd.DataFrame:
-    """The benchmarks as a frame, one row each, `processes` 1 in every one."""
-    import pandas as pd
-
-    return pd.DataFrame(flatten_benchmarks(found), columns=list(COLUMNS))
-
-
 def flatten_benchmarks(found: Sequence[IngestedBenchmark]) -> list[dict[str, object]]:
-    """What `to_frame` is made of: values by the names in `COLUMNS`."""
+    """Return the benchmarks' values by the names in `COLUMNS`, one row each."""
     return [{name: getattr(each, name) for name in COLUMNS} for each in found]
 
 

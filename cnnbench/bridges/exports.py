@@ -18,8 +18,9 @@ from typing import Any
 from cnnbench import __version__
 from cnnbench.analysis.metrics import step_flops
 from cnnbench.analysis.process_table import COLUMNS, Process, flatten_processes
+from cnnbench.bridges import pytest_benchmark_stats
 from cnnbench.machine import machine_facts
-from cnnbench.report import escaping, pytest_benchmark_stats
+from cnnbench.report import escaping
 from cnnbench.schema import Job, RunHeader, digest
 
 PYTEST_BENCHMARK_VERSION = "5.3.1"

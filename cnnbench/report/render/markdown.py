@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cnnbench.report import chart_images, escaping, sections
 from cnnbench.report.model import Chart, Note, Page, Section, Table
-from cnnbench.report.text import markdown_groups, seal
+from cnnbench.report.render.text import markdown_groups, seal
 
 MOST_LINES = 300
 """Lines of one table: GitHub cuts a page off at 512 KB."""

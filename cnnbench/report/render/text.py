@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Literal
 
 from cnnbench import __version__
-from cnnbench.report import escaping, latex, terminal
+from cnnbench.report import escaping
 from cnnbench.report.model import Line, Report, RowGroup, Table, Value
+from cnnbench.report.render import latex, terminal
 from cnnbench.schema import digest
 
 PAGE_DIGEST = "<!-- cnnbench page sha256:"

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from cnnbench import __version__
 from cnnbench.report import chart_images, escaping, sections
 from cnnbench.report.model import Cell, Chart, Column, Page
-from cnnbench.report.text import seal
+from cnnbench.report.render.text import seal
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_LINES = 300

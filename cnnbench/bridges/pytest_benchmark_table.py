@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable, Sequence
 
 from cnnbench import __version__, units
-from cnnbench.analysis.pytest_benchmark import COLUMNS, IngestedBenchmark, flatten_benchmarks
-from cnnbench.report import escaping, exports
+from cnnbench.bridges import exports
+from cnnbench.bridges.pytest_benchmark import COLUMNS, IngestedBenchmark, flatten_benchmarks
+from cnnbench.report import escaping
 from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table
 
 CLOCK = "Clock: pytest-benchmark's, a round from start to stop; whether a device was waited for is up to the test."
