@@ -137,4 +137,4 @@ def test_every_hostile_name_reaches_a_picture():
     """Else the tests above would prove little."""
     drawn = "".join(str(datum.get("processor")) for chart in browsers.page_of("hostile").charts for datum in chart.data)
     assert [text for text in records.HOSTILE if plain(text, 60) not in drawn] == []
-    assert sections.warnings(browsers.page_of("hostile"))
+    assert browsers.page_of("hostile").warnings

@@ -134,7 +134,7 @@ def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tu
     return tuple(found), tuple(problems)
 
 
-def flatten_benchmarks(found: Sequence[IngestedBenchmark]) -> list[dict[str, object]]:
+def flatten_benchmarks(found: Sequence[IngestedBenchmark]) -> list[dict[str, Any]]:
     """Return the benchmarks' values by the names in `COLUMNS`, one row each."""
     return [{name: getattr(each, name) for name in COLUMNS} for each in found]
 
@@ -167,11 +167,33 @@ def _parse(path: Path, text: str) -> _File:
         raise DataError(f"{path}: no pytest-benchmark file: {where}: {first['msg']}; {REMEDY}") from error
 
 
+_TEXTS: Mapping[str, str] = {
+    "machine_id": "machine_info.cnnbench.machine_id",
+    "processor": "extra_info.device_name machine_info.cnnbench.cpu machine_info.cpu.brand_raw machine_info.cpu.brand "
+    "machine_info.processor",
+    "python": "machine_info.python_version",
+    "torch": "extra_info.torch machine_info.cnnbench.torch",
+    "job_device": "extra_info.device",
+    "commit_id": "commit_info.id",
+    "commit_branch": "commit_info.branch",
+}
+"""Where a file has the text of each column: the first place with one counts."""
+_WHOLE_NUMBERS = {"job_threads": "threads"} | {
+    name: name for name in ("calls_per_round", "host_peak_bytes", "device_peak_bytes")
+}
+"""Columns of whole numbers and their keys in extra_info, where anyone may have written anything."""
+
+
 def _row(path: Path, key: str, file: _File, each: _Benchmark) -> IngestedBenchmark:
-    machine, commit, extra = file.machine_info or {}, file.commit_info or {}, each.extra_info or {}
-    facts = _mapping(machine.get("cnnbench"))
-    cpu = _mapping(machine.get("cpu"))
-    stats = each.stats
+    document = {"extra_info": each.extra_info, "machine_info": file.machine_info, "commit_info": file.commit_info}
+    extra, dirty = each.extra_info or {}, _look_up(document, "commit_info.dirty")
+    times = each.stats.model_dump(exclude={"rounds", "iterations", "outliers"})
+    found: dict[str, Any] = {
+        **{f"{name}_seconds": value for name, value in times.items()},
+        **{name: _first_text(document, places.split()) for name, places in _TEXTS.items()},
+        **{name: _read_integer(extra.get(there)) for name, there in _WHOLE_NUMBERS.items()},
+        **{name: _read_number(extra.get(name)) for name in ("images_per_second", "flops_per_second")},
+    }
     return IngestedBenchmark(
         kind="pytest-benchmark",
         processes=1,
@@ -183,58 +205,37 @@ def _row(path: Path, key: str, file: _File, each: _Benchmark) -> IngestedBenchma
         fullname=each.fullname,
         group=each.group,
         params=_json(each.params),
-        rounds=stats.rounds,
-        iterations=stats.iterations,
-        min_seconds=stats.min,
-        max_seconds=stats.max,
-        mean_seconds=stats.mean,
-        stddev_seconds=stats.stddev,
-        median_seconds=stats.median,
-        q1_seconds=stats.q1,
-        q3_seconds=stats.q3,
-        iqr_seconds=stats.iqr,
-        outliers=stats.outliers,
-        calls_per_round=_read_integer(extra, "calls_per_round"),
-        images_per_second=_read_number(extra, "images_per_second"),
-        flops_per_second=_read_number(extra, "flops_per_second"),
-        host_peak_bytes=_read_integer(extra, "host_peak_bytes"),
-        device_peak_bytes=_read_integer(extra, "device_peak_bytes"),
-        machine_id=_first_text(facts, "machine_id"),
-        processor=_first_text(extra, "device_name", facts, "cpu", cpu, "brand_raw", cpu, "brand", machine, "processor"),
-        python=_first_text(machine, "python_version"),
-        torch=_first_text(extra, "torch", facts, "torch"),
-        job_device=_first_text(extra, "device"),
-        job_threads=_read_integer(extra, "threads"),
-        commit_id=_first_text(commit, "id"),
-        commit_dirty=commit["dirty"] if isinstance(commit.get("dirty"), bool) else None,
-        commit_branch=_first_text(commit, "branch"),
+        rounds=each.stats.rounds,
+        iterations=each.stats.iterations,
+        outliers=each.stats.outliers,
+        commit_dirty=dirty if isinstance(dirty, bool) else None,
         extra_info=_json(each.extra_info),
+        **found,
     )
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _json(value: Mapping[str, Any] | None) -> str | None:
     return json.dumps(value, sort_keys=True) if value else None
 
 
-def _first_text(*places: Any) -> str | None:
-    """The first text that is not empty among places given as object, key, object, key."""
-    for values, key in zip(places[::2], places[1::2], strict=True):
-        if isinstance(values.get(key), str) and values[key]:
-            return str(values[key])
-    return None
+def _look_up(document: object, place: str) -> object:
+    """What is at the place, keys joined by dots; None where there is nothing."""
+    for key in place.split("."):
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
 
 
-def _read_number(values: Mapping[str, Any], key: str) -> float | None:
-    """What anyone may have written into extra_info, where it is a finite number."""
-    value = values.get(key)
+def _first_text(document: object, places: Iterable[str]) -> str | None:
+    """The first text that is not empty among the places."""
+    found = (_look_up(document, place) for place in places)
+    return next((value for value in found if isinstance(value, str) and value), None)
+
+
+def _read_number(value: object) -> float | None:
+    """The value where it is a finite number."""
     usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
-    return float(value) if usable and value is not None else None
+    return float(value) if usable else None  # type: ignore[arg-type]
 
 
-def _read_integer(values: Mapping[str, Any], key: str) -> int | None:
-    value = values.get(key)
+def _read_integer(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,8 +18,8 @@ from cnnbench.workloads import explanation, lecture_slides
 
 if TYPE_CHECKING:
     from cnnbench.analysis.process_table import Process
-    from cnnbench.report.explain import ExplainFormat
     from cnnbench.report.model import Report
+    from cnnbench.report.render.text import Format
 
 MAX_SIDE = 2**31 - 1
 """The largest side `outsize` takes: what a tensor's side may be in any framework, and no more digits than a line has."""
@@ -43,7 +42,7 @@ _SIDE_TYPE = click.IntRange(min=1, max=MAX_SIDE)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
 def explain(
     names: tuple[str, ...],
-    format_: ExplainFormat,
+    format_: Format,
     slide: bool,
     compare: bool,
     results: Path | None,
@@ -57,36 +56,27 @@ def explain(
     if slide and compare:
         raise UsageError("--slide is of one workload and --compare of several: choose one of them")
     if compare:
-        report, document = _compare_several(names, results)
+        report = _compare_several(names, results)
     elif len(names) == 1:
-        report, document = _explain_one(names[0], slide=slide)
+        report = _explain_one(names[0], slide=slide)
     else:
         raise UsageError(f"explain takes one workload, not {len(names)}; --compare puts several side by side")
-    _emit_document(report, document, format_, output)
+    out.emit_report(report, format_, output)
 
 
-def _emit_document(report: Report, document: object, format_: ExplainFormat, output: Path | None) -> None:
-    if output is not None:
-        out.save_file(output, words.render(report, document, format_))
-        click.echo(f"wrote {output}", err=True)
-        return
-    text = words.render(report, document, format_, width=out.terminal_width(), color=sys.stdout.isatty())
-    click.echo(out.printable(text), nl=False)
-
-
-def _explain_one(name: str, *, slide: bool) -> tuple[Report, dict[str, Any]]:
+def _explain_one(name: str, *, slide: bool) -> Report:
     workload = workloads.find(name)
     found = explanation.explain(workload)
     if not slide:
-        return words.build(found), words.document(found)
+        return words.build(found)
     from cnnbench.report import slide as beside
 
     printed = lecture_slides.slide_of(workload.name)
     also = None if printed.also is None else explanation.explain(workloads.get(printed.also))
-    return beside.report(found, printed, also), {**words.document(found), "slide": beside.document(found, printed)}
+    return beside.build(found, printed, also)
 
 
-def _compare_several(names: Sequence[str], results: Path | None) -> tuple[Report, dict[str, Any]]:
+def _compare_several(names: Sequence[str], results: Path | None) -> Report:
     if len(set(names)) != len(names) or len(names) < 2:
         raise UsageError("--compare takes two or more different workloads, such as mlp-1 mnist-cnn-2048")
     chosen = [workloads.find(name) for name in names]
@@ -98,7 +88,7 @@ def _compare_several(names: Sequence[str], results: Path | None) -> tuple[Report
     processes, problems = _load_processes(results)
     contenders = tradeoff.compare_workloads(chosen, processes)
     missing = {each.workload.name: _how_to_measure(each.workload) for each in contenders if each.best is None}
-    return side_by_side.report(contenders, missing, problems), side_by_side.document(contenders, missing, problems)
+    return side_by_side.build(contenders, missing, problems)
 
 
 def _load_processes(results: Path | None) -> tuple[tuple[Process, ...], tuple[str, ...]]:

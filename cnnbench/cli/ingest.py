@@ -28,16 +28,19 @@ def ingest(files: tuple[Path, ...], output: Path | None) -> None:
     from cnnbench.bridges.pytest_benchmark import read_files
     from cnnbench.report import escaping
 
-    writers = {".csv": pytest_benchmark_table.as_csv, ".json": pytest_benchmark_table.as_json}
-    if output is not None and output.suffix not in writers:
+    if output is not None and output.suffix not in (".csv", ".json"):
         raise UsageError(f"{output}: the ending says the format; end it in .csv or .json")
     if output in files:
         raise UsageError(f"{output}: that is the file to be read; choose another name with -o")
     found, problems = read_files(files)
+    report = pytest_benchmark_table.build(found, problems)
     if output is None:
-        out.emit_report(pytest_benchmark_table.build(found, problems), "table", None)
+        out.emit_report(report, "table", None)
         return
     for line in problems:
         click.echo(escaping.plain(line), err=True)
-    out.save_file(output, writers[output.suffix](found))
+    if output.suffix == ".json":
+        out.emit_report(report, "json", output)
+        return
+    out.save_file(output, pytest_benchmark_table.as_csv(found))
     click.echo(f"wrote {output}", err=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,13 +94,7 @@ def profile(context: click.Context, /, name: str, **options: Any) -> None:
     inventory = take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
     variants, directory = _plan_profiles(context, options, workload, settings, inventory, console)
     shown = _run_profiles(variants, inventory, directory, folder, console if verbosity(context) >= 0 else None)
-    report, document, format_ = words.report(shown, options["top"]), words.document(shown), options["format_"]
-    if options["output"] is not None:
-        out.save_file(options["output"], words.render(report, document, format_))
-        click.echo(f"wrote {options['output']}", err=True)
-    else:
-        text = words.render(report, document, format_, width=out.terminal_width(), color=sys.stdout.isatty())
-        click.echo(out.printable(text), nl=False)
+    out.emit_report(words.report(shown, options["top"]), options["format_"], options["output"])
     statuses = [each.outcome.status for each in shown]
     if "ok" not in statuses or set(statuses) - {"ok", "unsupported"}:
         context.exit(ExitCode.JOB_FAILED)

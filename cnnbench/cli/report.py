@@ -206,12 +206,12 @@ def _around_marks(target: Path) -> tuple[str, str]:
 def _fill_page(around: tuple[str, str], target: Path, page: Page, folder: Path) -> str:
     """Put the first screen between the marks of the Markdown page `target`."""
     from cnnbench.report import report_files
-    from cnnbench.report.render import markdown as markdown_page
+    from cnnbench.report.render import markdown
 
     def link(path: Path) -> str:
         return Path(os.path.relpath(path, target.parent)).as_posix()
 
-    made = markdown_page.first_screen(
+    made = markdown.render_first_screen(
         page, charts_at=link(folder / report_files.CHARTS), rest_at=link(folder / report_files.DOCUMENT)
     )
     return made.join(around)

@@ -71,7 +71,7 @@ def _parts(group: RowGroup) -> Iterator[list[Line]]:
 
 
 def _tabular(columns: Sequence[Column], rows: Sequence[Line]) -> Iterator[str]:
-    heads = [_heading(column) for column in columns]
+    heads = [column.heading for column in columns]
     tallest = max(map(len, heads))
     yield r"\noindent{\footnotesize\setlength{\tabcolsep}{3pt}\cnnbenchfit{%"
     yield rf"\begin{{tabular}}{{@{{}}{''.join(column.align[0] for column in columns)}@{{}}}}"
@@ -102,10 +102,6 @@ def _fold(text: str) -> list[str]:
     return textwrap.wrap(escaping.plain(text, None), WIDEST, break_on_hyphens=False) or [""]
 
 
-def _heading(column: Column) -> list[str]:
-    return [*column.title.split("\n"), *((column.unit,) if column.unit else ())]
-
-
 def _height(line: Line) -> float:
     """In rows of text, with the space after it."""
     return max(len(_cell(cell)) for cell in line.cells) + 0.5
@@ -115,9 +111,9 @@ def _width(table: Table) -> int:
     """Characters of the widest line of each column, with one between two columns."""
     widths = []
     for index, column in enumerate(table.columns):
-        cells = [line.cells[index] for group in table.groups for line in group.lines]
-        texts = [text for cell in cells for each in (cell.text, *cell.details) for text in _fold(each)]
-        widths.append(max(len(text) for text in (*_heading(column), *texts)))
+        cells = [line.cells[index] for _, line in table.lines]
+        texts = [text for cell in cells for each in cell.lines for text in _fold(each)]
+        widths.append(max(map(len, (*column.heading, *texts))))
     return sum(widths) + len(widths) - 1
 
 
