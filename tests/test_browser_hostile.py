@@ -11,7 +11,7 @@ import pytest
 import report_builders
 from format_readers import STEERING
 
-from cnnbench.report import chart_images, escaping, sections
+from cnnbench.report import chart_images, escaping
 from cnnbench.report.render import html
 
 pytestmark = pytest.mark.slow("browser")

@@ -16,6 +16,7 @@ from typing import Any
 from cnnbench import __version__
 from cnnbench.analysis.metrics import ProcessMetrics, step_flops
 from cnnbench.analysis.process_table import COLUMNS, Process, flatten_processes
+from cnnbench.analysis.ratio import group_by
 from cnnbench.bridges import pytest_benchmark_stats
 from cnnbench.machine import machine_facts
 from cnnbench.report import escaping
@@ -49,7 +50,7 @@ class ExportedJob:
 
 def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
     """The jobs that have an `ok` process, by name. Processes of several runs would share a name: give those of one."""
-    by_row = _group_by_row(process for process in found if process.metrics is not None)
+    by_row = group_by((process for process in found if process.metrics is not None), _row_of)
     named = {key: job_name(rows[0].job, rows[0].protocol) for key, rows in by_row.items()}
     counts = Counter(named.values())
     return tuple(
@@ -62,11 +63,8 @@ def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
     )
 
 
-def _group_by_row(found: Iterable[Process]) -> dict[str, list[Process]]:
-    by_row: dict[str, list[Process]] = {}
-    for process in found:
-        by_row.setdefault(process.row_key, []).append(process)
-    return by_row
+def _row_of(process: Process) -> str:
+    return process.row_key
 
 
 def job_name(job: Job, protocol: int) -> str:
@@ -92,7 +90,7 @@ def job_params(job: Job, protocol: int) -> dict[str, str | int | float | bool]:
 def list_left_out(found: Sequence[Process]) -> tuple[str, ...]:
     """A line for each job of which processes are not `ok`: how many of how many, and how they ended."""
     lines = []
-    for rows in _group_by_row(found).values():
+    for rows in group_by(found, _row_of).values():
         ended = Counter(each.status for each in rows if each.metrics is None)
         if ended:
             how = ", ".join(f"{status} {n}" for status, n in sorted(ended.items()))

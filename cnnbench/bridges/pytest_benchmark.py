@@ -11,50 +11,64 @@ Read are the files of versions 2.5 to 5.3, which differ in what they lack: no `o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cnnbench.errors import DataError
 from cnnbench.schema import digest
 
 REMEDY = "make one with `pytest --benchmark-json FILE`, or name one saved under .benchmarks/"
+
+
+def _dump(value: object) -> str | None:
+    if value is None or isinstance(value, dict):
+        return json.dumps(value, sort_keys=True) if value else None
+    raise ValueError("it should be an object")
+
+
+def _at(place: str, **options: Any) -> Any:
+    """A field that is at this place of a benchmark's object, keys joined by dots."""
+    return Field(validation_alias=AliasPath(*place.split(".")), **options)
+
+
 Seconds = Annotated[float, Field(ge=0)]
+JsonText = Annotated[str | None, BeforeValidator(_dump)]
 
 
-@dataclass(frozen=True, slots=True)
-class IngestedBenchmark:
+class IngestedBenchmark(BaseModel):
     """One benchmark of one file. Times are seconds of a round, as pytest-benchmark states them; unknown is None.
 
-    `calls_per_round`, rates, memory, device and threads are what the fixture `cnnbench` wrote into `extra_info`.
+    Other keys are passed over; inf and nan are no times. `calls_per_round`, rates, memory, device and threads are what the
+    fixture `cnnbench` wrote into `extra_info`.
     """
 
-    kind: Literal["pytest-benchmark"]
-    processes: Literal[1]
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    kind: Literal["pytest-benchmark"] = "pytest-benchmark"
+    processes: Literal[1] = 1
     source: str
     run_id: str
     """`pytest-benchmark:` and the first digits of the file's SHA-256: the process this is of."""
-    tool_version: str | None
-    created_at: str | None
+    tool_version: str | None = _at("version", default=None)
+    created_at: str | None = _at("datetime", default=None)
     name: str
     fullname: str
-    group: str | None
-    params: str | None
-    """As JSON."""
-    rounds: int
-    iterations: int
-    min_seconds: float
-    max_seconds: float
-    mean_seconds: float
-    stddev_seconds: float
-    median_seconds: float
-    q1_seconds: float
-    q3_seconds: float
-    iqr_seconds: float
-    outliers: str | None
+    group: str | None = None
+    params: JsonText = None
+    rounds: int = _at("stats.rounds", ge=1)
+    iterations: int = _at("stats.iterations", ge=1)
+    min_seconds: Seconds = _at("stats.min")
+    max_seconds: Seconds = _at("stats.max")
+    mean_seconds: Seconds = _at("stats.mean")
+    stddev_seconds: Seconds = _at("stats.stddev")
+    median_seconds: Seconds = _at("stats.median")
+    q1_seconds: Seconds = _at("stats.q1")
+    q3_seconds: Seconds = _at("stats.q3")
+    iqr_seconds: Seconds = _at("stats.iqr")
+    outliers: str | None = _at("stats.outliers", default=None)
     calls_per_round: int | None
     images_per_second: float | None
     flops_per_second: float | None
@@ -69,48 +83,28 @@ class IngestedBenchmark:
     commit_id: str | None
     commit_dirty: bool | None
     commit_branch: str | None
-    extra_info: str | None
-    """All of it, as JSON."""
+    extra_info: JsonText = None
+    """All of it."""
 
 
-COLUMNS = tuple(IngestedBenchmark.__dataclass_fields__)
-
-
-class _Loose(BaseModel):
-    """What is read of a foreign object: other keys are passed over, inf and nan are no times."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class _Stats(_Loose):
-    min: Seconds
-    max: Seconds
-    mean: Seconds
-    stddev: Seconds
-    median: Seconds
-    q1: Seconds
-    q3: Seconds
-    iqr: Seconds
-    rounds: int = Field(ge=1)
-    iterations: int = Field(ge=1)
-    outliers: str | None = None
-
-
-class _Benchmark(_Loose):
-    name: str
-    fullname: str
-    stats: _Stats
-    group: str | None = None
-    params: dict[str, Any] | None = None
-    extra_info: dict[str, Any] | None = None
-
-
-class _File(_Loose):
-    benchmarks: tuple[_Benchmark, ...]
-    machine_info: dict[str, Any] | None = None
-    commit_info: dict[str, Any] | None = None
-    datetime: str | None = None
-    version: str | None = None
+COLUMNS = tuple(IngestedBenchmark.model_fields)
+_PLACES: Mapping[type, Mapping[str, str]] = {
+    str: {
+        "machine_id": "machine_info.cnnbench.machine_id",
+        "processor": "extra_info.device_name machine_info.cnnbench.cpu machine_info.cpu.brand_raw machine_info.cpu.brand "
+        "machine_info.processor",
+        "python": "machine_info.python_version",
+        "torch": "extra_info.torch machine_info.cnnbench.torch",
+        "job_device": "extra_info.device",
+        "commit_id": "commit_info.id",
+        "commit_branch": "commit_info.branch",
+    },
+    int: {"calls_per_round": "extra_info.calls_per_round", "job_threads": "extra_info.threads"}
+    | {name: f"extra_info.{name}" for name in ("host_peak_bytes", "device_peak_bytes")},
+    float: {name: f"extra_info.{name}" for name in ("images_per_second", "flops_per_second")},
+    bool: {"commit_dirty": "commit_info.dirty"},
+}
+"""Columns of which a file may lack the value, or hold anything: where to look for one of that type."""
 
 
 def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tuple[str, ...]]:
@@ -128,15 +122,15 @@ def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tu
             problems.append(f"{path}: the same run as {seen[key]}; counted once")
             continue
         seen[key] = path
-        file = _parse(path, text)
-        problems += [f"{path}: no benchmark in it"] if not file.benchmarks else []
-        found += [_row(path, key, file, each) for each in file.benchmarks]
+        rows = list(_parse(path, text, key))
+        problems += [] if rows else [f"{path}: no benchmark in it"]
+        found += rows
     return tuple(found), tuple(problems)
 
 
 def flatten_benchmarks(found: Sequence[IngestedBenchmark]) -> list[dict[str, Any]]:
     """Return the benchmarks' values by the names in `COLUMNS`, one row each."""
-    return [{name: getattr(each, name) for name in COLUMNS} for each in found]
+    return [each.model_dump() for each in found]
 
 
 def _text(path: Path) -> str:
@@ -148,94 +142,40 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}: not a text file, so no pytest-benchmark file; {REMEDY}") from error
 
 
-def _parse(path: Path, text: str) -> _File:
+def _parse(path: Path, text: str, key: str) -> Iterator[IngestedBenchmark]:
     try:
-        document = json.loads(text)
+        file = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not one JSON object, so no pytest-benchmark file; {REMEDY}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("benchmarks"), list):
+    if not isinstance(file, dict) or not isinstance(file.get("benchmarks"), list):
         raise DataError(f"{path}: no pytest-benchmark file: it has no list `benchmarks`; {REMEDY}")
-    if isinstance(document.get("cnnbench"), dict):
+    if isinstance(file.get("cnnbench"), dict):
         raise DataError(
             f"{path}: `cnnbench export` made it, its rounds are processes of a ledger; read the ledger with `cnnbench show`"
         )
-    try:
-        return _File.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}: no pytest-benchmark file: {where}: {first['msg']}; {REMEDY}") from error
+    identity = {"source": str(path), "run_id": f"pytest-benchmark:{key[:12]}"}
+    for number, benchmark in enumerate(file["benchmarks"]):
+        whole = {**file, **benchmark} if isinstance(benchmark, dict) else {}
+        known = {
+            name: _find_usable(whole, places, kind)
+            for kind, columns in _PLACES.items()
+            for name, places in columns.items()
+        }
+        try:
+            yield IngestedBenchmark.model_validate({**whole, **known, **identity} if whole else benchmark)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, ("benchmarks", number, *first["loc"])))
+            raise DataError(f"{path}: no pytest-benchmark file: {where}: {first['msg']}; {REMEDY}") from error
 
 
-_TEXTS: Mapping[str, str] = {
-    "machine_id": "machine_info.cnnbench.machine_id",
-    "processor": "extra_info.device_name machine_info.cnnbench.cpu machine_info.cpu.brand_raw machine_info.cpu.brand "
-    "machine_info.processor",
-    "python": "machine_info.python_version",
-    "torch": "extra_info.torch machine_info.cnnbench.torch",
-    "job_device": "extra_info.device",
-    "commit_id": "commit_info.id",
-    "commit_branch": "commit_info.branch",
-}
-"""Where a file has the text of each column: the first place with one counts."""
-_WHOLE_NUMBERS = {"job_threads": "threads"} | {
-    name: name for name in ("calls_per_round", "host_peak_bytes", "device_peak_bytes")
-}
-"""Columns of whole numbers and their keys in extra_info, where anyone may have written anything."""
-
-
-def _row(path: Path, key: str, file: _File, each: _Benchmark) -> IngestedBenchmark:
-    document = {"extra_info": each.extra_info, "machine_info": file.machine_info, "commit_info": file.commit_info}
-    extra, dirty = each.extra_info or {}, _look_up(document, "commit_info.dirty")
-    times = each.stats.model_dump(exclude={"rounds", "iterations", "outliers"})
-    found: dict[str, Any] = {
-        **{f"{name}_seconds": value for name, value in times.items()},
-        **{name: _first_text(document, places.split()) for name, places in _TEXTS.items()},
-        **{name: _read_integer(extra.get(there)) for name, there in _WHOLE_NUMBERS.items()},
-        **{name: _read_number(extra.get(name)) for name in ("images_per_second", "flops_per_second")},
-    }
-    return IngestedBenchmark(
-        kind="pytest-benchmark",
-        processes=1,
-        source=str(path),
-        run_id=f"pytest-benchmark:{key[:12]}",
-        tool_version=file.version,
-        created_at=file.datetime,
-        name=each.name,
-        fullname=each.fullname,
-        group=each.group,
-        params=_json(each.params),
-        rounds=each.stats.rounds,
-        iterations=each.stats.iterations,
-        outliers=each.stats.outliers,
-        commit_dirty=dirty if isinstance(dirty, bool) else None,
-        extra_info=_json(each.extra_info),
-        **found,
-    )
-
-
-def _json(value: Mapping[str, Any] | None) -> str | None:
-    return json.dumps(value, sort_keys=True) if value else None
-
-
-def _look_up(document: object, place: str) -> object:
-    """What is at the place, keys joined by dots; None where there is nothing."""
-    for key in place.split("."):
-        document = document.get(key) if isinstance(document, dict) else None
-    return document
-
-
-def _first_text(document: object, places: Iterable[str]) -> str | None:
-    """The first text that is not empty among the places."""
-    found = (_look_up(document, place) for place in places)
-    return next((value for value in found if isinstance(value, str) and value), None)
-
-
-def _read_number(value: object) -> float | None:
-    """The value where it is a finite number."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
-    return float(value) if usable else None  # type: ignore[arg-type]
-
-
-def _read_integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _find_usable(document: object, places: str, kind: type) -> object:
+    """The first text that is not empty, or finite number, among the places in the document; None where there is none."""
+    for place in places.split():
+        value: Any = document
+        for key in place.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if fits and (value != "" if kind is str else abs(value) < float("inf")):
+            return value
+    return None
