@@ -102,11 +102,13 @@ def list_left_out(found: Sequence[Process]) -> tuple[str, ...]:
 
 def pytest_benchmark(run: RunHeader, found: Sequence[Process], final_digest: str = "") -> dict[str, Any]:
     """pytest-benchmark's JSON of one run: a benchmark a job, a round a process, iterations its timed steps."""
-    commit = {"id": run.software.git_commit or "unversioned", "dirty": bool(run.software.git_dirty)}
-    unknown = {"time": None, "author_time": None, "branch": "(unknown)"}
+    software = run.software
     return {
         "machine_info": machine_info(run),
-        "commit_info": {**commit, **unknown, "project": "cnnbench"},
+        "commit_info": {
+            **{"id": software.git_commit or "unversioned", "time": None, "author_time": None},
+            **{"dirty": bool(software.git_dirty), "project": "cnnbench", "branch": "(unknown)"},
+        },
         "benchmarks": [_benchmark(each) for each in group_jobs(found)],
         "datetime": run.created_at,
         "version": PYTEST_BENCHMARK_VERSION,

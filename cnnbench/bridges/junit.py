@@ -7,7 +7,7 @@ error where its job is missing, and else passed. Figures are in the properties, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from xml.etree import ElementTree as ET
 
 from cnnbench.regression.verdict import Decision, SeriesFinding, Verdict
@@ -22,60 +22,64 @@ COUNTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 
 def render(verdict: Verdict, meta: VerdictContext) -> str:
     """The XML as text for a file in UTF-8, with its declaration."""
-    suites = [
-        *(_missing(job, reason, meta) for job, reason in meta.missing.items()),
-        *(_suite(finding, verdict, meta, times) for finding, times in _time_findings(verdict, meta)),
-    ]
-    counts = {"tests": str(len(suites)), **{name: _count(suites, name) for name in ("failures", "errors")}}
-    root = ET.Element("testsuites", {"name": _text(meta.title), "time": _seconds(60 * meta.minutes), **counts})
-    root.extend(suites)
+    suites = [*(_missing(job, reason, meta) for job, reason in meta.missing.items()), *_suites(verdict, meta)]
+    counts = {name: str(sum(int(suite.get(name, "0")) for suite in suites)) for name in ("failures", "errors")}
+    about = {"name": meta.title, "time": _seconds(60 * meta.minutes), "tests": str(len(suites))}
+    root = _element("testsuites", {**about, **counts}, suites)
     ET.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
-def _time_findings(verdict: Verdict, meta: VerdictContext) -> list[tuple[SeriesFinding, dict[str, str]]]:
-    """Each finding with its `time`: a job's seconds go to its first metric, further ones come from the same processes."""
-    found: list[tuple[SeriesFinding, dict[str, str]]] = []
+def _suites(verdict: Verdict, meta: VerdictContext) -> Iterator[ET.Element]:
+    """A suite a finding. A job's seconds go to its first metric: further ones come from the same processes."""
     seen: set[str] = set()
     for finding in verdict.findings:
-        job = finding.series.job
-        seconds = 0.0 if job in seen else meta.job_seconds.get(job)
-        seen.add(job)
-        found.append((finding, {} if seconds is None else {"time": _seconds(seconds)}))
-    return found
-
-
-def _suite(finding: SeriesFinding, verdict: Verdict, meta: VerdictContext, times: Mapping[str, str]) -> ET.Element:
-    series = finding.series
-    outcome = OUTCOMES.get(finding.decision)
-    suite = _open_suite(f"{series.job}: {series.metric}", outcome, meta, times)
-    _properties(suite, {**_figures(finding, verdict, meta), **_provenance(verdict, meta)})
-    case = _case(suite, series.job, series.metric, meta, times)
-    line = format_finding(finding, verdict.plan, meta.controls.get(series.job))
-    if outcome is not None:
-        marked = ET.SubElement(case, outcome, {"type": _text(format_decision(finding)), "message": _text(line)})
-        marked.text = _lines(line, verdict, meta)
-    else:
-        ET.SubElement(case, "system-out").text = _text(line)
-    return suite
+        series, outcome = finding.series, OUTCOMES.get(finding.decision)
+        seconds = 0.0 if series.job in seen else meta.job_seconds.get(series.job)
+        seen.add(series.job)
+        line = format_finding(finding, verdict.plan, meta.controls.get(series.job))
+        if outcome is None:
+            result = _element("system-out", {}, text=[line])
+        else:
+            conditions = (f"{name}: {text}" for name, text in list_conditions(verdict, meta))
+            marks = {"type": format_decision(finding), "message": line}
+            result = _element(outcome, marks, text=[line, *conditions])
+        found = {**_figures(finding, verdict, meta), **_provenance(verdict, meta)}
+        properties = (
+            _element("property", {"name": key, "value": text}) for key, text in found.items() if text is not None
+        )
+        before = [_element("properties", {}, properties)]
+        yield _suite((series.job, series.metric), result, meta, before, None if seconds is None else _seconds(seconds))
 
 
 def _missing(job: str, reason: str, meta: VerdictContext) -> ET.Element:
-    suite = _open_suite(f"{job}: missing", "error", meta, {})
-    case = _case(suite, job, "missing", meta, {})
-    ET.SubElement(case, "error", {"type": "MISSING", "message": _text(reason)}).text = _text(reason)
-    return suite
+    return _suite((job, "missing"), _element("error", {"type": "MISSING", "message": reason}, text=[reason]), meta)
 
 
-def _open_suite(name: str, outcome: str | None, meta: VerdictContext, times: Mapping[str, str]) -> ET.Element:
-    counts = {attribute: str(int(element == outcome)) for attribute, element in COUNTS.items()}
-    about = {"timestamp": _text(meta.started_at), "hostname": _text(meta.machine_id)}
-    return ET.Element("testsuite", {"name": _text(name), "tests": "1", **counts, **times, **about})
+def _suite(
+    names: tuple[str, str],
+    result: ET.Element,
+    meta: VerdictContext,
+    properties: Iterable[ET.Element] = (),
+    time: str | None = None,
+) -> ET.Element:
+    """A suite of one test case: `classname` is the suite and the job; a dot would make a package of what stands before it."""
+    job, metric = names
+    counts = {attribute: str(int(element == result.tag)) for attribute, element in COUNTS.items()}
+    about = {"timestamp": meta.started_at, "hostname": meta.machine_id}
+    case = _element("testcase", {"classname": f"{meta.suite}: {job}", "name": metric, "time": time}, [result])
+    attributes = {"name": f"{job}: {metric}", "tests": "1", **counts, "time": time, **about}
+    return _element("testsuite", attributes, [*properties, case])
 
 
-def _case(suite: ET.Element, job: str, name: str, meta: VerdictContext, times: Mapping[str, str]) -> ET.Element:
-    """`classname` is the suite and the job; a dot would make a package of what stands before it."""
-    return ET.SubElement(suite, "testcase", {"classname": _text(f"{meta.suite}: {job}"), "name": _text(name), **times})
+def _element(
+    tag: str, attributes: Mapping[str, str | None], children: Iterable[ET.Element] = (), text: Iterable[str] = ()
+) -> ET.Element:
+    """An element with these lines of text; attributes that are unknown are left out."""
+    found = ET.Element(tag, {name: _text(value) for name, value in attributes.items() if value is not None})
+    found.text = "\n".join(map(_text, text)) or None
+    found.extend(children)
+    return found
 
 
 def _figures(finding: SeriesFinding, verdict: Verdict, meta: VerdictContext) -> dict[str, str | None]:
@@ -107,21 +111,6 @@ def _provenance(verdict: Verdict, meta: VerdictContext) -> dict[str, str | None]
         "base_software": meta.base_software,
         "head_software": meta.head_software,
     }
-
-
-def _properties(suite: ET.Element, values: Mapping[str, str | None]) -> None:
-    parent = ET.SubElement(suite, "properties")
-    for name, value in values.items():
-        if value is not None:
-            ET.SubElement(parent, "property", {"name": name, "value": _text(value)})
-
-
-def _lines(line: str, verdict: Verdict, meta: VerdictContext) -> str:
-    return "\n".join([_text(line), *(_text(f"{name}: {text}") for name, text in list_conditions(verdict, meta))])
-
-
-def _count(suites: list[ET.Element], attribute: str) -> str:
-    return str(sum(int(suite.get(attribute, "0")) for suite in suites))
 
 
 def _text(text: str) -> str:

@@ -6,6 +6,8 @@ name: here it is escaped, and cut where it is longer than `escaping.LONGEST`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from cnnbench.regression.verdict import Decision, SeriesFinding, Verdict
 from cnnbench.regression.verdict_table import (
     VerdictContext,
@@ -17,6 +19,7 @@ from cnnbench.regression.verdict_table import (
 )
 from cnnbench.regression.verdict_text import format_finding, format_verdict
 from cnnbench.report import escaping
+from cnnbench.report.render.markdown import draw_grid
 
 COMMANDS = {Decision.REGRESSED: "error", Decision.INCONCLUSIVE: "warning", Decision.IMPROVED: "notice"}
 """A PASS needs no annotation."""
@@ -69,14 +72,10 @@ def _warnings(meta: VerdictContext) -> list[str]:
     return [f"**{_shown(text)}**" for text in missing] + [_shown(note) for note in meta.notes]
 
 
-def _table(verdict: Verdict, meta: VerdictContext) -> list[str]:
+def _table(verdict: Verdict, meta: VerdictContext) -> Iterator[str]:
     heads = list_columns(verdict)
-    lines = [
-        [_shown(head.title) for head in heads],
-        ["---:" if head.number else "---" for head in heads],
-        *([_shown(text) for text in format_row(finding, meta)] for finding in verdict.findings),
-    ]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
+    rows = ((head.title for head in heads), *(format_row(finding, meta) for finding in verdict.findings))
+    return draw_grid((map(_shown, row) for row in rows), ("right" if head.number else "left" for head in heads))
 
 
 def _command(finding: SeriesFinding) -> str:

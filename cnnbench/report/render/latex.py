@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 from cnnbench.report import escaping
 from cnnbench.report.model import Cell, Column, Line, Report, RowGroup, Table
@@ -88,9 +89,7 @@ def _tabular(columns: Sequence[Column], rows: Sequence[Line]) -> Iterator[str]:
 
 def _rows(stacks: Sequence[Sequence[str]]) -> Iterator[str]:
     """Cells of several lines as rows of a table, one a line."""
-    for number in range(max(map(len, stacks))):
-        row = " & ".join(stack[number] if number < len(stack) else "" for stack in stacks)
-        yield rf"{row} \\"
+    return (rf"{' & '.join(row)} \\" for row in zip_longest(*stacks, fillvalue=""))
 
 
 def _cell(cell: Cell) -> list[str]:
