@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from cnnbench import __version__
@@ -50,7 +51,7 @@ class ExportedJob:
 
 def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
     """The jobs that have an `ok` process, by name. Processes of several runs would share a name: give those of one."""
-    by_row = group_by((process for process in found if process.metrics is not None), _row_of)
+    by_row = group_by((process for process in found if process.metrics is not None), attrgetter("row_key"))
     named = {key: job_name(rows[0].job, rows[0].protocol) for key, rows in by_row.items()}
     counts = Counter(named.values())
     return tuple(
@@ -61,10 +62,6 @@ def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
         )
         for key, rows in sorted(by_row.items(), key=lambda item: (named[item[0]], item[0]))
     )
-
-
-def _row_of(process: Process) -> str:
-    return process.row_key
 
 
 def job_name(job: Job, protocol: int) -> str:
@@ -90,7 +87,7 @@ def job_params(job: Job, protocol: int) -> dict[str, str | int | float | bool]:
 def list_left_out(found: Sequence[Process]) -> tuple[str, ...]:
     """A line for each job of which processes are not `ok`: how many of how many, and how they ended."""
     lines = []
-    for rows in group_by(found, _row_of).values():
+    for rows in group_by(found, attrgetter("row_key")).values():
         ended = Counter(each.status for each in rows if each.metrics is None)
         if ended:
             how = ", ".join(f"{status} {n}" for status, n in sorted(ended.items()))

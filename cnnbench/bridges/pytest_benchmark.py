@@ -29,7 +29,7 @@ def _dump(value: object) -> str | None:
     raise ValueError("it should be an object")
 
 
-def _at(place: str, **options: Any) -> Any:
+def _locate(place: str, **options: Any) -> Any:
     """A field that is at this place of a benchmark's object, keys joined by dots."""
     return Field(validation_alias=AliasPath(*place.split(".")), **options)
 
@@ -52,23 +52,23 @@ class IngestedBenchmark(BaseModel):
     source: str
     run_id: str
     """`pytest-benchmark:` and the first digits of the file's SHA-256: the process this is of."""
-    tool_version: str | None = _at("version", default=None)
-    created_at: str | None = _at("datetime", default=None)
+    tool_version: str | None = _locate("version", default=None)
+    created_at: str | None = _locate("datetime", default=None)
     name: str
     fullname: str
     group: str | None = None
     params: JsonText = None
-    rounds: int = _at("stats.rounds", ge=1)
-    iterations: int = _at("stats.iterations", ge=1)
-    min_seconds: Seconds = _at("stats.min")
-    max_seconds: Seconds = _at("stats.max")
-    mean_seconds: Seconds = _at("stats.mean")
-    stddev_seconds: Seconds = _at("stats.stddev")
-    median_seconds: Seconds = _at("stats.median")
-    q1_seconds: Seconds = _at("stats.q1")
-    q3_seconds: Seconds = _at("stats.q3")
-    iqr_seconds: Seconds = _at("stats.iqr")
-    outliers: str | None = _at("stats.outliers", default=None)
+    rounds: int = _locate("stats.rounds", ge=1)
+    iterations: int = _locate("stats.iterations", ge=1)
+    min_seconds: Seconds = _locate("stats.min")
+    max_seconds: Seconds = _locate("stats.max")
+    mean_seconds: Seconds = _locate("stats.mean")
+    stddev_seconds: Seconds = _locate("stats.stddev")
+    median_seconds: Seconds = _locate("stats.median")
+    q1_seconds: Seconds = _locate("stats.q1")
+    q3_seconds: Seconds = _locate("stats.q3")
+    iqr_seconds: Seconds = _locate("stats.iqr")
+    outliers: str | None = _locate("stats.outliers", default=None)
     calls_per_round: int | None
     images_per_second: float | None
     flops_per_second: float | None
