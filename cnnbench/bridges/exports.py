@@ -48,6 +48,11 @@ class ExportedJob:
         """Median step time of each process."""
         return [each.median_step_seconds for each in self.metrics]
 
+    @property
+    def stats(self) -> dict[str, pytest_benchmark_stats.Statistic]:
+        """pytest-benchmark's statistics of these times."""
+        return pytest_benchmark_stats.summarise(self.seconds)
+
 
 def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
     """The jobs that have an `ok` process, by name. Processes of several runs would share a name: give those of one."""
@@ -120,14 +125,14 @@ def _benchmark(each: ExportedJob) -> dict[str, Any]:
         **{"name": each.name, "fullname": f"cnnbench::{each.name}"},
         **{"params": dict(each.params), "param": each.name.partition("[")[2].rpartition("]")[0]},
         **{"extra_info": extra_info(each), "options": {}},
-        "stats": {**pytest_benchmark_stats.summarise(each.seconds), "data": each.seconds, "iterations": steps},
+        "stats": {**each.stats, "data": each.seconds, "iterations": steps},
     }
 
 
 def extra_info(each: ExportedJob) -> dict[str, Any]:
     """What the times mean: processes, FLOP/s and images/s of their median, memory high-water marks, doubts."""
     first, figures = each.processes[0], each.metrics
-    seconds = float(pytest_benchmark_stats.summarise(each.seconds)["median"])
+    seconds = float(each.stats["median"])
     flops, trains = step_flops(first.job), any(figure.images_per_second for figure in figures)
     peaks = {
         name: max((value for figure in figures if (value := getattr(figure, name)) is not None), default=None)
@@ -177,7 +182,7 @@ def github_action(found: Sequence[Process]) -> list[dict[str, Any]]:
     """
     entries = []
     for each in group_jobs(found):
-        stats, info = pytest_benchmark_stats.summarise(each.seconds), extra_info(each)
+        stats, info = each.stats, extra_info(each)
         lines = [
             f"processes: {info['processes']}",
             f"device: {escaping.plain(str(info['device_name']))}",
