@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from cnnbench import store
 from cnnbench.analysis import process_table
-from cnnbench.bridges import pytest_benchmark, pytest_benchmark_table
+from cnnbench.bridges import pytest_benchmark
 from cnnbench.cli.ingest import ingest as command
 from cnnbench.errors import DataError, ExitCode, UsageError
 from cnnbench.report.render import text
@@ -117,8 +117,8 @@ def test_columns_of_one_name_mean_the_same_as_in_the_frame_of_ledgers(tmp_path):
 def test_what_was_ingested_is_no_ledger(tmp_path):
     """Neither the file nor what is made of it is read where results are."""
     [row], _ = pytest_benchmark.read_files([write(tmp_path / "a.json", version_5())])
-    (tmp_path / "rows.json").write_text(text.render(pytest_benchmark_table.build([row]), "json"))
-    (tmp_path / "rows.csv").write_text(pytest_benchmark_table.as_csv([row]))
+    (tmp_path / "rows.json").write_text(text.render(pytest_benchmark.build([row]), "json"))
+    (tmp_path / "rows.csv").write_text(pytest_benchmark.as_csv([row]))
     assert store.load_tree([tmp_path]).ledgers == ()
     assert not isinstance(row, process_table.Process)
 

@@ -56,8 +56,8 @@ def test_a_published_time_is_exact_and_the_interval_is_of_the_rows_whole_job_alo
         if published.job_seconds is None:
             assert over is None
             continue
-        assert over.value == pytest.approx(published.job_seconds / measured.job_seconds.value)
-        assert over.low == pytest.approx(published.job_seconds / measured.job_seconds.high)
+        assert over.value == pytest.approx(published.job_seconds.value / measured.job_seconds.value)
+        assert over.low == pytest.approx(published.job_seconds.value / measured.job_seconds.high)
         same_numbers(over, divide_rows(measured, published))
 
 

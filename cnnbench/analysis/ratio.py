@@ -55,9 +55,10 @@ class PublishedResult:
     cpu_seconds: float | None
 
     @property
-    def job_seconds(self) -> float | None:
-        """The published time of the whole job."""
-        return self.published.job_seconds
+    def job_seconds(self) -> Estimate | None:
+        """The published time of the whole job: of one run, and nothing is known of its spread."""
+        seconds = self.published.job_seconds
+        return None if seconds is None else Estimate(seconds, None, None, 1)
 
     @property
     def flops_per_second(self) -> float | None:
@@ -70,7 +71,8 @@ class PublishedResult:
         return self._divide(self.cpu_seconds)
 
     def _divide(self, figure: float | None) -> float | None:
-        return figure / self.job_seconds if self.job_seconds and figure is not None else None
+        seconds = self.published.job_seconds
+        return figure / seconds if seconds and figure is not None else None
 
 
 ComparedEntry = Row | PublishedResult
@@ -116,9 +118,9 @@ def divide_rows(base: ComparedEntry, new: ComparedEntry) -> Estimate | None:
             return stats.ratio(base.costs, new.costs)
         return stats.unpaired_ratio(list(base.costs.values()), list(new.costs.values()))
     above, below = base.job_seconds, new.job_seconds
-    if isinstance(above, float) and isinstance(below, Estimate):
-        return below.inverse_of(above)
-    return above.scaled(1 / below) if isinstance(above, Estimate) and isinstance(below, float) else None
+    if above is None or below is None:
+        return None
+    return below.inverse_of(above.value) if isinstance(base, PublishedResult) else above.scaled(1 / below.value)
 
 
 def _in_one_run(base: Row, new: Row) -> bool:
@@ -137,10 +139,10 @@ def order_by_speed(row: Row) -> tuple[float, str, str, str]:
 
 
 def measure_entry(entry: ComparedEntry) -> tuple[Estimate | None, Literal["step", "job"]]:
-    """An entry's own seconds, and what they are of. A published time is of one run, and nothing is known of its spread."""
-    if isinstance(entry, Row):
-        return measure_costs(entry), "job" if is_whole_job(entry.job) else "step"
-    return None if entry.job_seconds is None else Estimate(entry.job_seconds, None, None, 1), "job"
+    """An entry's own seconds, and what they are of."""
+    if isinstance(entry, PublishedResult):
+        return entry.job_seconds, "job"
+    return measure_costs(entry), "job" if is_whole_job(entry.job) else "step"
 
 
 @dataclass(frozen=True)
@@ -174,9 +176,7 @@ class RowRatio:
         return self._measure(self.new)
 
     def _measure(self, entry: ComparedEntry) -> Estimate | None:
-        if isinstance(entry, Row) and self.published is not None:
-            return entry.job_seconds
-        return measure_entry(entry)[0]
+        return measure_entry(entry)[0] if self.published is None else entry.job_seconds
 
     @property
     def seconds_of(self) -> Literal["step", "job"]:

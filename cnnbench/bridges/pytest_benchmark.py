@@ -1,4 +1,4 @@
-"""pytest-benchmark's JSON files as rows: one a benchmark, with the statistics of its rounds, its machine and its commit.
+"""pytest-benchmark's JSON files as rows and as a table: one a benchmark, with its rounds' statistics, machine and commit.
 
 A file is one process, whatever rounds it has, so n is 1 and no interval can be drawn; rows say so in `processes`. They
 are values of their own, in a frame of their own: nothing here makes a ledger's process of them, and `compare` and the
@@ -10,6 +10,7 @@ Read are the files of versions 2.5 to 5.3, which differ in what they lack: no `o
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from cnnbench import units
 from cnnbench.errors import DataError
+from cnnbench.report.escaping import plain
+from cnnbench.report.model import Column, Note, Report
+from cnnbench.report.render import text
+from cnnbench.report.value_table import ValueColumn, make_table
 from cnnbench.schema import digest
 
 REMEDY = "make one with `pytest --benchmark-json FILE`, or name one saved under .benchmarks/"
@@ -116,13 +122,13 @@ def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tu
     problems: list[str] = []
     seen: dict[str, Path] = {}
     for path in paths:
-        text = _text(path)
-        key = digest(text)
+        content = _read_text(path)
+        key = digest(content)
         if key in seen:
             problems.append(f"{path}: the same run as {seen[key]}; counted once")
             continue
         seen[key] = path
-        rows = list(_parse(path, text, key))
+        rows = list(_parse(path, content, key))
         problems += [] if rows else [f"{path}: no benchmark in it"]
         found += rows
     return tuple(found), tuple(problems)
@@ -133,7 +139,7 @@ def flatten_benchmarks(found: Sequence[IngestedBenchmark]) -> list[dict[str, Any
     return [each.model_dump() for each in found]
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -142,9 +148,9 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}: not a text file, so no pytest-benchmark file; {REMEDY}") from error
 
 
-def _parse(path: Path, text: str, key: str) -> Iterator[IngestedBenchmark]:
+def _parse(path: Path, content: str, key: str) -> Iterator[IngestedBenchmark]:
     try:
-        file = json.loads(text)
+        file = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not one JSON object, so no pytest-benchmark file; {REMEDY}") from error
     if not isinstance(file, dict) or not isinstance(file.get("benchmarks"), list):
@@ -179,3 +185,52 @@ def _find_usable(document: object, places: str, kind: type) -> object:
         if fits and (value != "" if kind is str else abs(value) < float("inf")):
             return value
     return None
+
+
+CLOCK = "Clock: pytest-benchmark's, a round from start to stop; whether a device was waited for is up to the test."
+RULE = "Each file is one process: n=1, whatever rounds it has. Rounds are not independent, so no interval is drawn."
+METRIC_COLUMNS: tuple[ValueColumn[IngestedBenchmark], ...] = (
+    (Column("name", "benchmark", "", 1, "left"), lambda each: plain(each.name)),
+    (Column("median", "median", "of a round", 1), lambda each: units.short_seconds(each.median_seconds)),
+    (Column("min", "fastest", "round", 2), lambda each: units.short_seconds(each.min_seconds)),
+    (Column("stddev", "std. dev.", "of rounds", 4), lambda each: units.short_seconds(each.stddev_seconds)),
+    (Column("rounds", "rounds", "", 3), lambda each: each.rounds),
+    (Column("flops", "achieved", "GFLOP/s", 3), lambda each: units.giga(each.flops_per_second)),
+    (Column("images", "images", "/s", 4), lambda each: units.rate(each.images_per_second)),
+    (Column("host_peak", "host peak", "", 5), lambda each: units.data_size(each.host_peak_bytes)),
+    (Column("device", "device", "", 5, "left"), lambda each: plain(each.job_device or units.NOT_AVAILABLE)),
+)
+
+
+def build(found: Sequence[IngestedBenchmark], problems: Sequence[str] = ()) -> Report:
+    """The table, a group a file, with what each file is of in its heading."""
+    runs = (list(members) for _, members in itertools.groupby(found, key=lambda each: each.run_id))
+    groups = [(_title(members[0]), members) for members in runs]
+    table = make_table("ingested", "pytest-benchmark: one process a file", METRIC_COLUMNS, groups, CLOCK)
+    notes = (Note("rule", RULE), *(Note("problem", plain(line)) for line in problems))
+    return Report((table,) if groups else (), notes, _document(found))
+
+
+def _title(first: IngestedBenchmark) -> str:
+    changes = " with changes" if first.commit_dirty else ""
+    parts = (
+        first.source,
+        first.processor or "unknown processor",
+        first.torch and f"torch {first.torch}",
+        first.commit_id and f"commit {first.commit_id[:10]}{changes}",
+        first.created_at,
+    )
+    return " · ".join(plain(part) for part in parts if part)
+
+
+def as_csv(found: Sequence[IngestedBenchmark]) -> str:
+    """One line a benchmark, under the frame's names; unknown is empty."""
+    return text.write_csv(flatten_benchmarks(found), COLUMNS)
+
+
+def _document(found: Sequence[IngestedBenchmark]) -> dict[str, object]:
+    """One object a benchmark, its parameters and extra_info as objects."""
+    rows = flatten_benchmarks(found)
+    for row in rows:
+        row |= {name: row[name] and json.loads(row[name]) for name in ("params", "extra_info")}
+    return {"kind": "pytest-benchmark", "rule": RULE, "benchmarks": rows}

@@ -24,16 +24,15 @@ def ingest(files: tuple[Path, ...], output: Path | None) -> None:
     A file is one process, n=1, whatever rounds it has. It becomes no ledger: neither `compare` nor any table of results
     mixes it with processes that cnnbench measured.
     """
-    from cnnbench.bridges import pytest_benchmark_table
-    from cnnbench.bridges.pytest_benchmark import read_files
+    from cnnbench.bridges import pytest_benchmark
     from cnnbench.report import escaping
 
     if output is not None and output.suffix not in (".csv", ".json"):
         raise UsageError(f"{output}: the ending says the format; end it in .csv or .json")
     if output in files:
         raise UsageError(f"{output}: that is the file to be read; choose another name with -o")
-    found, problems = read_files(files)
-    report = pytest_benchmark_table.build(found, problems)
+    found, problems = pytest_benchmark.read_files(files)
+    report = pytest_benchmark.build(found, problems)
     if output is None:
         out.emit_report(report, "table", None)
         return
@@ -42,5 +41,5 @@ def ingest(files: tuple[Path, ...], output: Path | None) -> None:
     if output.suffix == ".json":
         out.emit_report(report, "json", output)
         return
-    out.save_file(output, pytest_benchmark_table.as_csv(found))
+    out.save_file(output, pytest_benchmark.as_csv(found))
     click.echo(f"wrote {output}", err=True)
