@@ -138,7 +138,7 @@ def _find_counterparts(ours: Sequence[Row], theirs: Sequence[Row]) -> list[tuple
 
 
 def _match_one_to_one(ours: Sequence[Row], theirs: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """Where a side holds several machines: a machine with itself, then the fastest left with the fastest left.
+    """Pair, where a side holds several machines, a machine with itself, then the fastest left with the fastest left.
 
     Both sides are ordered by speed.
     """
@@ -167,14 +167,14 @@ def _explain_unpaired(side: SideName, row: Row, others: Sequence[Row]) -> Unpair
 
 
 def _compare_work(row: Row, other: Row) -> dict[str, tuple[FieldValue, FieldValue]]:
-    """Each field of the work that is not the same for both, with their values."""
+    """Collect each field of the work that is not the same for both, with their values."""
     own, its = json.loads(row.work_key), json.loads(other.work_key)
     names = sorted(own.keys() | its.keys())
     return {name: (own.get(name), its.get(name)) for name in names if own.get(name) != its.get(name)}
 
 
 def _differences(side: SideName, found: Mapping[str, tuple[FieldValue, FieldValue]]) -> tuple[FieldDifference, ...]:
-    """The values of an entry of the side and of the other's, base's first."""
+    """Put the values of an entry of the side and of the other's in order, base's first."""
     return tuple(FieldDifference(name, *(both if side == "base" else both[::-1])) for name, both in found.items())
 
 

@@ -128,7 +128,7 @@ def group_equal_nodes(processes: Iterable[Process], node_of: Callable[[Process],
 
 
 def _find_like(each: Process) -> tuple[object, ...]:
-    """What processes of like nodes share: work, hardware, place and timing rule."""
+    """Give what processes of like nodes share: work, hardware, place and timing rule."""
     job, hardware = each.job, describe_hardware(each.machine)
     place = (each.device.name, job.threads, job.allocator, each.protocol, _describe_torch(each))
     return (each.work_key, hardware, *place)

@@ -96,18 +96,18 @@ def group_by(items: Iterable[Grouped], key: Callable[[Grouped], GroupKey]) -> di
 
 
 def share_work(row: Row) -> tuple[str, int]:
-    """What rows must have in common before one divides the other: the work and the timing rule."""
+    """Give what rows must have in common before one divides the other: the work and the timing rule."""
     return row.work_key, row.protocol
 
 
 def share_all_but(row: Row, varied: Collection[str]) -> tuple[str, ...]:
-    """What rows of one run must have in common where a table varies these fields of the job on purpose."""
+    """Give what rows of one run must have in common where a table varies these fields of the job on purpose."""
     own = {name: value for name, value in json.loads(row.row_key).items() if name not in varied}
     return row.job.workload, row.machine.id, row.run_id, str(row.protocol), json.dumps(own)
 
 
 def divide_rows(base: ComparedEntry, new: ComparedEntry) -> Estimate | None:
-    """Base's seconds over new's, of what both did: above 1 where new is faster. None where one has no time, because it failed.
+    """Divide base's seconds by new's, of what both did: above 1 where new is faster. None where one failed, so has no time.
 
     A published time, of the whole job, is taken as exact.
     """
@@ -128,18 +128,18 @@ def _in_one_run(base: Row, new: Row) -> bool:
 
 
 def measure_costs(row: Row) -> Estimate | None:
-    """Seconds of what ratios divide: the whole job under the job clock, else one step. None where no process was ok."""
+    """Estimate the seconds of what ratios divide: the whole job under the job clock, else one step. None where none was ok."""
     return stats.geometric(list(row.costs.values())) if row.costs else None
 
 
 def order_by_speed(row: Row) -> tuple[float, str, str, str]:
-    """The fastest first; ties by name, so that the order is total."""
+    """Sort the fastest first; ties by name, so that the order is total."""
     seconds = measure_costs(row)
     return float("inf") if seconds is None else seconds.value, row.machine.id, row.row_key, row.run_id
 
 
 def measure_entry(entry: ComparedEntry) -> tuple[Estimate | None, Literal["step", "job"]]:
-    """An entry's own seconds, and what they are of."""
+    """Estimate an entry's own seconds, and say what they are of."""
     if isinstance(entry, PublishedResult):
         return entry.job_seconds, "job"
     return measure_costs(entry), "job" if is_whole_job(entry.job) else "step"
@@ -214,7 +214,7 @@ class RowRatio:
 
     @property
     def differences(self) -> tuple[FieldDifference, ...]:
-        """What of the places of two measured rows differs."""
+        """In what the places of two measured rows differ."""
         if self.published is not None:
             return ()
         base, new = (row for _, row in self.rows)

@@ -118,7 +118,7 @@ def is_published_job(job: Job, published: PublishedRow) -> bool:
 
 
 def _select_shown(groups: Sequence[list[Process]], all_runs: bool) -> Iterator[tuple[list[Process], int]]:
-    """The groups to show, each with how many other runs of its row there are. A run that only planned the row, or was
+    """Choose the groups to show, each with how many other runs of its row there are. A run that only planned the row, or was
     interrupted in it, does not displace one that finished a process.
     """
     if all_runs:
@@ -136,7 +136,7 @@ def _age(members: Sequence[Process]) -> tuple[bool, str, str]:
 
 
 def _divide_by_published(row: Row, published: PublishedRow | None) -> Row:
-    """The row with the published CPU's time over its own, or with the reason why there is none."""
+    """Add the published CPU's time over the row's own, or the reason why there is none."""
     if published is None or published.job_seconds is None or row.job.workload == "gemm":
         return row
     if is_published_job(row.job, published):

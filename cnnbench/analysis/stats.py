@@ -81,7 +81,7 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
 
 
 def welch_degrees(a: float, first: int, b: float, second: int) -> float:
-    """Degrees of freedom of a difference of two means with the variances `a` and `b`, of so many values (Satterthwaite)."""
+    """Estimate the degrees of freedom of a difference of two means, of variances `a` and `b` (Satterthwaite); n of each."""
     return (a + b) ** 2 / (a**2 / (first - 1) + b**2 / (second - 1))
 
 

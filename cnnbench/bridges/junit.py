@@ -31,7 +31,7 @@ def render(verdict: Verdict, meta: VerdictContext) -> str:
 
 
 def _suites(verdict: Verdict, meta: VerdictContext) -> Iterator[ET.Element]:
-    """A suite a finding. A job's seconds go to its first metric: further ones come from the same processes."""
+    """Make a suite for each finding. A job's seconds go to its first metric: further ones come from the same processes."""
     seen: set[str] = set()
     for finding in verdict.findings:
         series, outcome = finding.series, OUTCOMES.get(finding.decision)
@@ -63,7 +63,7 @@ def _suite(
     properties: Iterable[ET.Element] = (),
     time: str | None = None,
 ) -> ET.Element:
-    """A suite of one test case: `classname` is the suite and the job; a dot would make a package of what stands before it."""
+    """Make a suite of one test case: `classname` is the suite and the job; a dot would make a package of what is before it."""
     job, metric = names
     counts = {attribute: str(int(element == result.tag)) for attribute, element in COUNTS.items()}
     about = {"timestamp": meta.started_at, "hostname": meta.machine_id}
@@ -75,7 +75,7 @@ def _suite(
 def _element(
     tag: str, attributes: Mapping[str, str | None], children: Iterable[ET.Element] = (), text: Iterable[str] = ()
 ) -> ET.Element:
-    """An element with these lines of text; attributes that are unknown are left out."""
+    """Make an element with these lines of text; attributes that are unknown are left out."""
     found = ET.Element(tag, {name: _text(value) for name, value in attributes.items() if value is not None})
     found.text = "\n".join(map(_text, text)) or None
     found.extend(children)

@@ -36,7 +36,7 @@ def _dump(value: object) -> str | None:
 
 
 def _locate(place: str, **options: Any) -> Any:
-    """A field that is at this place of a benchmark's object, keys joined by dots."""
+    """Declare a field that is at this place of a benchmark's object, keys joined by dots."""
     return Field(validation_alias=AliasPath(*place.split(".")), **options)
 
 
@@ -176,7 +176,7 @@ def _parse(path: Path, content: str, key: str) -> Iterator[IngestedBenchmark]:
 
 
 def _find_usable(document: object, places: str, kind: type) -> object:
-    """The first text that is not empty, or finite number, among the places in the document; None where there is none."""
+    """Find the first text that is not empty, or finite number, among the places in the document; None where there is none."""
     for place in places.split():
         value: Any = document
         for key in place.split("."):
@@ -203,7 +203,7 @@ METRIC_COLUMNS: tuple[ValueColumn[IngestedBenchmark], ...] = (
 
 
 def build(found: Sequence[IngestedBenchmark], problems: Sequence[str] = ()) -> Report:
-    """The table, a group a file, with what each file is of in its heading."""
+    """Make the table: a group for each file, with what the file is of in its title."""
     runs = (list(members) for _, members in itertools.groupby(found, key=lambda each: each.run_id))
     groups = [(_title(members[0]), members) for members in runs]
     table = make_table("ingested", "pytest-benchmark: one process a file", METRIC_COLUMNS, groups, CLOCK)
@@ -224,12 +224,12 @@ def _title(first: IngestedBenchmark) -> str:
 
 
 def as_csv(found: Sequence[IngestedBenchmark]) -> str:
-    """One line a benchmark, under the frame's names; unknown is empty."""
+    """Write one line per benchmark under the names in `COLUMNS`; unknown is empty."""
     return text.write_csv(flatten_benchmarks(found), COLUMNS)
 
 
 def _document(found: Sequence[IngestedBenchmark]) -> dict[str, object]:
-    """One object a benchmark, its parameters and extra_info as objects."""
+    """Make one object per benchmark, its parameters and extra_info as objects."""
     rows = flatten_benchmarks(found)
     for row in rows:
         row |= {name: row[name] and json.loads(row[name]) for name in ("params", "extra_info")}

@@ -114,7 +114,7 @@ def _kinds(found: Explanation) -> str:
 
 
 def _label_sides(layer: ExplainedLayer) -> Iterator[tuple[str, OutputSide]]:
-    """Each of the layer's sides with the layer's label: which of them it is is said only where they differ."""
+    """Label each of the layer's sides: which of them it is, is said only where they differ."""
     names = ("",) if len(layer.sides) == 1 else (", height", ", width")
     return ((f"{layer.label}{name}", side) for name, side in zip(names, layer.sides, strict=False))
 

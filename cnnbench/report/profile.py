@@ -77,7 +77,7 @@ def plain_step(profile: Profile) -> float:
 
 
 def profiled_step(profile: Profile) -> float:
-    """Seconds of a step under the profiler, the median."""
+    """Take the median seconds of a step under the profiler."""
     return statistics.median(profile.breakdown.each_seconds)
 
 
@@ -127,13 +127,13 @@ def _label(variant: ProfileJob, profile: Profile) -> str:
 
 
 def _longest_text(breakdown: Breakdown) -> str:
-    """The longest part in which something ran, where there is one."""
+    """Name the longest part in which something ran, where there is one."""
     longest = max(breakdown.groups, key=lambda part: (not _idle_share(part), part.seconds))
     return f"{longest.name} {_share(longest.share)}"
 
 
 def _idle_share(part: Part) -> float:
-    """The part's share, if it is one in which no operator ran."""
+    """Give the part's share, if it is one in which no operator ran."""
     return part.share if part.name in ("python and gaps", "device idle") else 0.0
 
 
@@ -155,7 +155,7 @@ def _side_by_side(heading: str, profiles: Sequence[Measured]) -> Table:
 
 
 def _part_lines(names: Iterable[str], variants: Sequence[Sequence[Part]]) -> Iterator[tuple[str, Sequence[str]]]:
-    """Each part that any variant has, with its amount in every one."""
+    """List each part that any variant has, with its amount in every one."""
     by_name = [{part.name: _amount(part.seconds, part.share) for part in parts} for parts in variants]
     return (
         (name, [each.get(name, "-") for each in by_name]) for name in names if any(name in each for each in by_name)
@@ -210,8 +210,8 @@ def _notes(shown: Sequence[ProfileResult]) -> Iterator[Note]:
 
 
 def _profile_notes(profile: Profile) -> Iterator[str]:
-    """What the worker noted, where kernels overlap, so that the device's idle share is not what its operators leave, and where
-    steps of one kind differ so much that they were disturbed, and so were the profiled ones.
+    """List what the worker noted, where kernels overlap, so that the device's idle share is not what its operators leave, and
+    where steps of one kind differ so much that they were disturbed, and so were the profiled ones.
     """
     yield from profile.notes
     idle = profile.breakdown.device_idle_share

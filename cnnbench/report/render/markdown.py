@@ -74,7 +74,7 @@ def _abridge(page: Page) -> Page:
 
 
 def _headline(page: Page) -> Iterator[str]:
-    """The claim, then what could mislead."""
+    """Render the claim, then what could mislead."""
     first, *rest = page.headline
     yield from (f"**{escaping.markdown(first)}** {escaping.markdown(' '.join(rest))}".rstrip(), "")
     for note in page.warnings:
@@ -92,7 +92,7 @@ def _section(section: Section, charts_at: str | None) -> Iterator[str]:
 
 
 def _table(table: Table, level: str) -> Iterator[str]:
-    """A grid for each group under its title, then the clock rule."""
+    """Render a grid for each group under its title, then the clock rule."""
     heads = [
         f"{escaping.markdown(column.one_line)} [{column.unit}]" if column.unit else escaping.markdown(column.one_line)
         for column in table.columns

@@ -26,7 +26,7 @@ _DIM_NOTES = ("missing", "reference", "run")
 
 
 def render(report: Report, *, width: int | None, color: bool) -> str:
-    """The report as text of at most `width` columns, where it can; None is as wide as it needs."""
+    """Render the report as text of at most `width` columns, where it can; None is as wide as it needs."""
     room = width if width is not None else max(map(natural_width, report.tables), default=80)
     out = io.StringIO()
     console = Console(file=out, width=room, force_terminal=color, highlight=False, emoji=False, markup=False)

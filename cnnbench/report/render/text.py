@@ -20,7 +20,7 @@ _CSV_ENDS = ("row_notes", "clock_rule", "report_notes")
 
 
 def render(report: Report, format: Format, *, width: int | None = None, color: bool = False) -> str:
-    """The report as text ending in a newline. `width` and `color` are for `table`; None is as wide as it needs."""
+    """Render the report as text ending in a newline. `width` and `color` are for `table`; None is as wide as it needs."""
     if format == "table":
         from cnnbench.report.render import terminal  # loads rich, which no other format needs
 
@@ -30,7 +30,7 @@ def render(report: Report, format: Format, *, width: int | None = None, color: b
 
 
 def comma_separated(report: Report) -> str:
-    """One line a row, raw SI values and the printed texts side by side; notes of the row in a column, those of the
+    """Write one line per row, raw SI values and the printed texts side by side; notes of the row in a column, those of the
     report in the first row's: in every row they would be nine tenths of the file.
     """
     notes = " ".join(note.text for note in report.notes)
@@ -45,8 +45,8 @@ def comma_separated(report: Report) -> str:
 
 
 def write_csv(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
-    """Rows as CSV: numbers as they are, what is None or missing empty, texts so that a spreadsheet shows them and calculates
-    nothing.
+    """Write rows as CSV: numbers as they are, what is None or missing empty, texts so that a spreadsheet shows them and
+    calculates nothing.
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, lineterminator="\n", restval="")
@@ -58,7 +58,7 @@ def write_csv(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> s
 
 
 def as_json(report: Report) -> str:
-    """The report's own document, else everything as one object; keys carry units, unknown is null."""
+    """Write the report's own document, else everything as one object; keys carry units, unknown is null."""
     tables = [
         {
             "key": table.key,
@@ -77,7 +77,7 @@ def as_json(report: Report) -> str:
 
 
 def flatten(table: Table, line: Line) -> dict[str, Value]:
-    """A row's raw values by name, and each column's printed text as `<column>_text`."""
+    """Collect a row's raw values by name, and each column's printed text as `<column>_text`."""
     row: dict[str, Value] = {}
     for column, cell in zip(table.columns, line.cells, strict=True):
         row |= cell.values or {}
