@@ -8,9 +8,10 @@ import builders as b
 import pytest
 import variant_records as modes
 
+from cnnbench import naming
 from cnnbench.analysis import process_table, speedup, stats
 from cnnbench.analysis.ablation import find_ladders
-from cnnbench.report import ablation, naming, tables
+from cnnbench.report import ablation, tables
 
 
 def rows_of(*ledgers):

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from cnnbench.analysis import process_table, stats
 from cnnbench.analysis.history import build_history
 from cnnbench.analysis.prediction_interval import predict_next_run
-from cnnbench.cli.history import history as command
+from cnnbench.cli.read import history as command
 from cnnbench.errors import CnnbenchError, ExitCode
 from cnnbench.report import cells, chart_images
 from cnnbench.report.charts.history import MOST_PANELS

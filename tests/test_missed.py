@@ -17,9 +17,9 @@ from cnnbench.analysis import process_table, speedup
 from cnnbench.analysis.comparison import ComparisonSide, compare_sides
 from cnnbench.analysis.history import build_history
 from cnnbench.bridges import exports
-from cnnbench.cli import progress
 from cnnbench.cli.main import cli
 from cnnbench.errors import UsageError
+from cnnbench.naming import name_plan
 from cnnbench.regression.arms import pair_jobs
 from cnnbench.regression.saved_baseline import make_saved_process
 
@@ -101,7 +101,7 @@ def test_a_training_to_a_target_takes_no_turns_in_a_paired_check():
 
 def test_jobs_that_read_alike_are_told_apart_by_what_differs():
     plain, loader, adam = b.cnn_job(), b.cnn_job(loader="dataloader"), b.cnn_job(batch_size=64, optimizer="adam")
-    names = progress.make_job_namer([plain, loader, adam, b.target_job()])
+    names = name_plan([plain, loader, adam, b.target_job()])
     assert names(plain) == "mnist-cnn b128 fp32 on cpu, resident, round 1"
     assert names(loader) == "mnist-cnn b128 fp32 on cpu, dataloader, round 1"
     assert names(adam) == "mnist-cnn b64 fp32 on cpu, round 1"

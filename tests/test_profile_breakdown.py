@@ -15,12 +15,11 @@ import torch
 from test_tuned import available, digits, job, needs_native
 
 from cnnbench import workloads
-from cnnbench.devices.cpu import CpuDevice
+from cnnbench.devices import backend
 from cnnbench.engine import tuned
 from cnnbench.engine.profile import profiler
-from cnnbench.engine.profile.annotations import annotate_step
-from cnnbench.engine.profile.breakdown import Interval, break_down_device, break_down_host, measure_coverage
-from cnnbench.engine.profile.operator_groups import find_group
+from cnnbench.engine.profile.breakdown import Interval, break_down_device, break_down_host, find_group, measure_coverage
+from cnnbench.engine.profile.profiler import annotate_step
 from cnnbench.engine.training import Inference, TimedStep, Training
 from cnnbench.engine.tuned import native
 from cnnbench.errors import DataError, UsageError, WorkloadError
@@ -139,7 +138,7 @@ def timed(name: str, rung: str) -> TimedStep:
 
 def recorded(step: TimedStep) -> Breakdown:
     step.step()
-    return profiler.break_down(profiler.run_profiler(step, CpuDevice(), 2), "cpu")[0]
+    return profiler.break_down(profiler.run_profiler(step, backend("cpu").attach(threads=None), 2), "cpu")[0]
 
 
 @pytest.mark.parametrize("name", ["mnist-cnn", "mlp-1"])
@@ -188,7 +187,7 @@ def test_marks_are_gone_when_the_profile_is_taken(rung: str) -> None:
 
 def test_a_trace_is_a_chrome_trace_and_one_that_cannot_be_written_says_where(tmp_path: Path) -> None:
     step = timed("mlp-1", "reference")
-    recorded = profiler.run_profiler(step, CpuDevice(), 1)
+    recorded = profiler.run_profiler(step, backend("cpu").attach(threads=None), 1)
     profiler.write_trace(recorded, tmp_path / "trace.json")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert {"cnnbench::step", "aten::mm"} <= {each.get("name") for each in events}

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from cnnbench import store
 from cnnbench.analysis import process_table
 from cnnbench.bridges import pytest_benchmark
-from cnnbench.cli.ingest import ingest as command
+from cnnbench.cli.read import ingest as command
 from cnnbench.errors import DataError, ExitCode, UsageError
 from cnnbench.report.render import text
 

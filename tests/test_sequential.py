@@ -10,10 +10,11 @@ import pytest
 from pair_builders import JOBS, Quiet, block, crash, header, measurer, run, side, span
 
 from cnnbench.errors import ComparisonError, LedgerError, UnfitError, WorkerError
+from cnnbench.naming import name_jobs
 from cnnbench.paired_protocol import PairRecord
 from cnnbench.regression import check_record
 from cnnbench.regression.check_record import CheckHeader, CheckRecord
-from cnnbench.regression.differences import compute_differences, median_ratio, name_jobs
+from cnnbench.regression.differences import compute_differences, median_ratio
 from cnnbench.regression.loop import replay_check, run_check
 from cnnbench.regression.sequential import NextBlock, conclude, derive_verdict, next_step
 from cnnbench.regression.verdict import Decision, MetricSeries, Verdict

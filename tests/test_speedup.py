@@ -32,7 +32,7 @@ def only(rows, device, **fields):
         for row in rows
         if row.job.device == device and all(getattr(row.job, name) == value for name, value in fields.items())
     ]
-    assert len(found) == 1, [row.job.label for row in rows]
+    assert len(found) == 1, [row.job for row in rows]
     return found[0]
 
 

@@ -10,21 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 from cnnbench.analysis.ratio import divide_rows, group_by, share_all_but
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.schema import Division, Execution, Job, Layout, Loader, Precision
+from cnnbench.schema import Job
+from cnnbench.schema.axes import list_choices, list_fields
 
-ORDER: Mapping[str, tuple[str, ...]] = {
-    "division": get_args(Division),
-    "precision": get_args(Precision),
-    "layout": get_args(Layout),
-    "execution": get_args(Execution),
-    "loader": get_args(Loader),
-}
-"""What a rung may differ in, each with its values in order; loader workers come last, fewest first."""
+ORDER: Mapping[str, tuple[str, ...]] = {name: list_choices(Job, name) for name in list_fields(Job, "compute")}
+"""What a rung may differ in, each with its values in order; loader workers, which are any number, fewest first."""
 LEAST_VARIANTS = 2
 
 
@@ -52,13 +46,13 @@ def find_ladders(rows: Sequence[Row]) -> tuple[tuple[LadderVariant, ...], ...]:
 
 def _ladder_key(row: Row) -> tuple[str, ...]:
     """What all rungs of a ladder share: run, protocol, and the job but for how its step is computed."""
-    workload, *others = share_all_but(row, (*ORDER, "loader_workers"))
+    workload, *others = share_all_but(row, ORDER)
     return (workload, f"{row.job.batch_size:09}", *others)
 
 
 def _ladder_position(row: Row) -> tuple[int, ...]:
-    job: Job = row.job
-    return (*(values.index(getattr(job, name)) for name, values in ORDER.items()), job.loader_workers)
+    values = ((getattr(row.job, name), choices) for name, choices in ORDER.items())
+    return tuple(choices.index(value) if choices else value for value, choices in values)
 
 
 def _compare_variants(rows: Sequence[Row]) -> tuple[LadderVariant, ...]:

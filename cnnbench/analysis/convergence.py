@@ -31,6 +31,7 @@ from cnnbench.analysis.rows import Row
 from cnnbench.analysis.training_outcome import TEST_IMAGES
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
+from cnnbench.schema.axes import plain_values
 
 SEEDS = 5
 """Of either side. Paired, five find with a chance of 80 % that a mode learns equally well where a seed's accuracy has a
@@ -43,10 +44,9 @@ MARGIN = 0.002
 NO_SEED = "no seed came to an end"
 _NOT_TRIED = {"unsupported", NOT_RUN}
 """Ends of a process that say nothing of a mode's learning, nor that anything went wrong."""
-VARIANT_FIELDS = ("division", "precision", "layout", "execution", "loader", "loader_workers")
-"""Fields of a job that say how it is computed and not what is learned."""
 _TIMING = {"warmup_steps": 0, "blocks": 1, "block_steps": 1, "epoch_eval_images": 0}
-_PLAIN = {name: Job.model_fields[name].default for name in VARIANT_FIELDS}
+_PLAIN = plain_values(Job, "compute")
+"""The fields of a job that say how it is computed and not what is learned, as the plain way has them."""
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def _series(processes: Sequence[Process], peak_of: PeakOf) -> Series:
     last = points[-1]
     job = last.row.job.model_copy(update={"seed": 0, "round": 0})
     following = predict_next_run(_comparable_steps(points, last.conditions), len(last.steps) or None)
-    return Series(job, last.conditions.machine_id, last.conditions.protocol, tuple(points), following)
+    return Series(job, last.row.machine.id, last.row.protocol, tuple(points), following)
 
 
 def _point(members: list[Process], peak_of: PeakOf, before: Sequence[Point]) -> Point:

@@ -170,11 +170,7 @@ def flatten_processes(found: Sequence[Process]) -> list[dict[str, object]]:
 
 
 _IDENTITY = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")
-_JOB = (
-    *("workload", "division", "precision", "batch_size", "size", "device", "threads", "round", "seed", "clock", "task"),
-    *("layout", "execution", "loader", "optimizer", "init", "pool", "activation", "target", "evaluate_every"),
-    *("world", "scaling", "nodes", "copies"),
-)
+_JOB = tuple(Job.model_fields)
 _TEST = ("test_correct", "test_images", "test_after_steps")
 _NOT_FLAT = ("test", "floors", "memory", "energy", "energy_missing", "copy_seconds")
 _METRIC_FIELDS = tuple(each.name for each in dataclasses.fields(ProcessMetrics) if each.name not in _NOT_FLAT)

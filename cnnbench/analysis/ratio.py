@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 from cnnbench.analysis import stats
 from cnnbench.analysis.rows import Row, is_whole_job
 from cnnbench.analysis.stats import Estimate
+from cnnbench.machine_facts import FACTS, Fact, Host
 from cnnbench.schema import PublishedRow
 
 SideName = Literal["base", "new"]
@@ -27,19 +28,16 @@ GroupKey = TypeVar("GroupKey", bound=Hashable)
 _ROUNDING = 1e-12
 """A bound on an edge belongs to it whichever side is the base: exp and log round in the 16th digit."""
 
+
+def _make_reader(fact: Fact) -> Callable[[Row], FieldValue]:
+    return lambda row: fact.read(Host(row.machine, row.software, row.device))
+
+
 PLACE_FIELDS: Mapping[str, Callable[[Row], FieldValue]] = {
-    "machine": lambda row: row.machine.id,
-    "processor": lambda row: row.device.name,
-    "cores_allowed": lambda row: row.machine.cores_allowed,
+    **{fact.name: _make_reader(fact) for fact in FACTS if fact.why},
     "threads": lambda row: row.job.threads,
     "allocator": lambda row: row.job.allocator,
-    "torch": lambda row: row.software.torch,
-    "torch_build": lambda row: row.software.torch_build,
     "accuracy_data": lambda row: None if row.accuracy is None else row.accuracy.data,
-    "driver": lambda row: row.device.driver,
-    "power_limit_watts": lambda row: row.device.power_limit_watts,
-    "governor": lambda row: row.machine.governor,
-    "hypervisor": lambda row: row.machine.hypervisor,
 }
 """The closed list of what two rows of equal work can differ in and a reader must know. Precision, data and all else of the
 work are not in it: rows that differ there are not divided."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import get_args
 
+from cnnbench import naming
 from cnnbench.analysis import convergence
 from cnnbench.analysis.ceiling import with_ceilings
 from cnnbench.analysis.metrics import job_flops
@@ -88,8 +89,7 @@ def compute_speedups(
 
 def place_key(row: Row) -> str:
     """The row's place as `--baseline` takes it: machine, device and, on a CPU, threads."""
-    threads = "" if row.job.threads is None else f"/{row.job.threads}"
-    return f"{row.machine.id}/{row.job.device}{threads}"
+    return naming.place_key(row.machine.id, row.job)
 
 
 def _can_be_baseline(row: Row, baseline: str | None) -> bool:

@@ -14,20 +14,17 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from cnnbench import __version__
+from cnnbench import __version__, machine_facts, naming
 from cnnbench.analysis.metrics import ProcessMetrics, step_flops
 from cnnbench.analysis.process_table import COLUMNS, Process, flatten_processes
 from cnnbench.analysis.ratio import group_by
 from cnnbench.bridges import pytest_benchmark_stats
-from cnnbench.machine import machine_facts
 from cnnbench.report import escaping
 from cnnbench.report.render import text
-from cnnbench.schema import Job, RunHeader, digest
+from cnnbench.schema import RunHeader
 
 PYTEST_BENCHMARK_VERSION = "5.3.1"
 """The version of pytest-benchmark whose files these are like."""
-_ALWAYS = ("precision", "device", "threads")
-_NEVER = ("workload", "workload_version", "seed", "round")
 
 
 @dataclass(frozen=True)
@@ -57,36 +54,15 @@ class ExportedJob:
 def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
     """The jobs that have an `ok` process, by name. Processes of several runs would share a name: give those of one."""
     by_row = group_by((process for process in found if process.metrics is not None), attrgetter("row_key"))
-    named = {key: job_name(rows[0].job, rows[0].protocol) for key, rows in by_row.items()}
-    counts = Counter(named.values())
+    named = naming.export_names({key: (rows[0].job, rows[0].protocol) for key, rows in by_row.items()})
     return tuple(
         ExportedJob(
-            named[key] if counts[named[key]] == 1 else f"{named[key]}#{digest(key)[:8]}",
-            job_params(rows[0].job, rows[0].protocol),
+            named[key],
+            naming.export_params(rows[0].job, rows[0].protocol),
             tuple(sorted(rows, key=lambda each: (each.job.round, each.index))),
         )
         for key, rows in sorted(by_row.items(), key=lambda item: (named[item[0]], item[0]))
     )
-
-
-def job_name(job: Job, protocol: int) -> str:
-    """`mnist-cnn-v1[precision=fp32,batch_size=128,...]`: every field that is not the usual one, and the protocol.
-
-    It depends on the job alone, not on what else is exported, and a field that a later version adds leaves it as it is.
-    """
-    inside = ",".join(f"{name}={value}" for name, value in job_params(job, protocol).items())
-    return f"{escaping.plain(job.workload)}-v{job.workload_version}[{inside}]"
-
-
-def job_params(job: Job, protocol: int) -> dict[str, str | int | float | bool]:
-    """The fields in that name, in the schema's order."""
-    always = _ALWAYS if job.size is not None else (*_ALWAYS, "batch_size")
-    chosen: dict[str, str | int | float | bool] = {}
-    for name, field in Job.model_fields.items():
-        value = getattr(job, name)
-        if name not in _NEVER and value is not None and (name in always or value != field.default):
-            chosen[name] = escaping.plain(value) if isinstance(value, str) else value
-    return {**chosen, "protocol": protocol}
 
 
 def list_left_out(found: Sequence[Process]) -> tuple[str, ...]:
@@ -96,7 +72,7 @@ def list_left_out(found: Sequence[Process]) -> tuple[str, ...]:
         ended = Counter(each.status for each in rows if each.metrics is None)
         if ended:
             how = ", ".join(f"{status} {n}" for status, n in sorted(ended.items()))
-            name = job_name(rows[0].job, rows[0].protocol)
+            name = naming.export_name(rows[0].job, rows[0].protocol)
             whole = "nothing of it is there" if ended.total() == len(rows) else "the rest is there"
             lines.append(f"{name}: {ended.total()} of {len(rows)} processes left out ({how}); {whole}")
     return tuple(sorted(lines))

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnbench.cli.output import save_file
 from cnnbench.cli.sides import DEFAULT_RESULTS
 from cnnbench.errors import ComparisonError, LedgerError, UsageError
+from cnnbench.files import save_file
 
 if TYPE_CHECKING:
     from cnnbench.regression.saved_baseline import SavedBaseline, SavedRun

@@ -87,8 +87,9 @@ def calibrate(context: click.Context, /, **options: Any) -> None:
     validate_extensions(options)
     from rich.console import Console
 
-    from cnnbench.cli.output import draw_chart, save_file
+    from cnnbench.cli.output import draw_chart
     from cnnbench.cli.verbosity import verbosity as verbosity_of
+    from cnnbench.files import save_file
     from cnnbench.regression.calibration import profile_recording
 
     console = Console(stderr=True, soft_wrap=True)

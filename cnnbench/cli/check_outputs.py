@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cnnbench.cli.output import draw_chart, save_file
-from cnnbench.errors import UsageError
+from cnnbench.cli.output import draw_chart
+from cnnbench.errors import FileError, UsageError
+from cnnbench.files import append_text, explain_refusal, save_file
 
 if TYPE_CHECKING:
     from cnnbench.regression.check_record import ArmRecord, CheckRecord
@@ -84,11 +85,8 @@ def _append_summary(text: str) -> None:
     named = os.environ.get("GITHUB_STEP_SUMMARY")
     if not named:
         return
-    try:
-        with Path(named).open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise UsageError(f"GITHUB_STEP_SUMMARY {named}: cannot write: {error.strerror}") from error
+    with explain_refusal(FileError, f"GITHUB_STEP_SUMMARY {named}: cannot write"):
+        append_text(Path(named), text)
 
 
 def _make_context(

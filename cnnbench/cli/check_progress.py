@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from cnnbench.machine_facts import announce_machine
 from cnnbench.regression.differences import control_ratio, median_ratio, read_block_state
 from cnnbench.regression.exclusion import reason_to_drop
 from cnnbench.report.escaping import plain
@@ -61,12 +62,11 @@ def format_block(header: CheckHeader, block: PairRecord) -> str:
 
 def announce_check(console: Console, header: CheckHeader, lines: Sequence[str] = ()) -> None:
     """What is compared, where and how, before it begins."""
-    machine = header.machine
     how = "taking turns" if header.mode == "turns" else "one after the other"
     names = ", ".join(header.names.values())
     looks = ", ".join(str(blocks) for blocks, _ in header.plan.looks)
     for line in (
-        f"machine   {machine.id}: {machine.cpu_name}, {machine.cores_allowed} cores allowed",
+        f"machine   {announce_machine(header.machine)}",
         f"base      {header.base.label}; torch {header.base.software.torch}, Python {header.base.software.python}",
         f"head      {header.head.label}; torch {header.head.software.torch}, Python {header.head.software.python}",
         f"jobs      {names}",

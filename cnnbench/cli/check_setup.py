@@ -97,12 +97,11 @@ def prepare_check(
 ) -> CheckSetup:
     """Find out all that does not depend on the arms. A check that goes on keeps the jobs and the seed of its header."""
     from cnnbench import workloads
-    from cnnbench.cli.data import split_by_origin
-    from cnnbench.cli.run_plan import MnistSource
+    from cnnbench.cli.data_source import MnistSource
     from cnnbench.machine.inventory import select, take_inventory
-    from cnnbench.plan.matrix import describe_job, make_plan
+    from cnnbench.naming import describe_job, name_jobs
+    from cnnbench.plan.matrix import make_plan
     from cnnbench.plan.suite import find_suite, load_suite
-    from cnnbench.regression.differences import name_jobs
 
     if options["suite"] is None:
         raise UsageError("no suite; name one, such as regression")
@@ -118,9 +117,7 @@ def prepare_check(
     devices = select(inventory.devices, options["device"])
     if len(devices) != 1 or not devices[0].usable:
         raise UsageError(f"--device {options['device']}: one usable device at a time takes part in a paired check")
-    given = dict(options)
-    given["directories"] = split_by_origin(context, options["data_dir"])
-    mnist_source = MnistSource(given, console, download=True)
+    mnist_source = MnistSource(context, options["data_dir"], console)
     if old is not None:
         jobs = tuple(old.jobs.values())
         return CheckSetup(suite, inventory, devices[0], jobs, {}, mnist_source.directory_for(jobs), old.seed)

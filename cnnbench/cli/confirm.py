@@ -18,6 +18,7 @@ import click
 from cnnbench.cli.check import check, measure_check
 from cnnbench.cli.check_outputs import validate_extensions
 from cnnbench.errors import CnnbenchError, ComparisonError, ExitCode, LedgerError, UsageError
+from cnnbench.naming import job_label
 from cnnbench.report.escaping import printable
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _describe_software(software: Software) -> str:
 
 def _format_jobs(jobs: tuple[Job, ...] | list[Job]) -> str:
     """The rows by their labels, without the round, of which they have none."""
-    return "; ".join(job.label_with(threads=True).rpartition(",")[0] for job in jobs)
+    return "; ".join(job_label(job, threads=True) for job in jobs)
 
 
 def _warn(reason: str) -> None:

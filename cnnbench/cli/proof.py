@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from cnnbench.cli.output import save_file
 from cnnbench.errors import ExitCode, LedgerError, UsageError
+from cnnbench.files import save_file
 
 if TYPE_CHECKING:
     from cnnbench.regression.false_alarm_study import FalseAlarmStudy

@@ -174,12 +174,13 @@ def _filter_ledgers(known: LoadedLedgers, wanted: Callable[[Ledger], bool]) -> L
 
 def _list_names(known: LoadedLedgers) -> list[str]:
     """All names that could have been given, one kind a line, and the files that could not be read."""
+    from cnnbench.naming import place_key
+
     headers = [ledger.header for ledger in known.ledgers]
     keys = set()
     for header in headers:
         for job in header.plan:
-            key = f"{header.machine.id}/{job.device}"
-            keys |= {key} if job.threads is None else {key, f"{key}/{job.threads}"}
+            keys |= {f"{header.machine.id}/{job.device}", place_key(header.machine.id, job)}
     kinds = {
         "machines": sorted({header.machine.id for header in headers}),
         "runs": sorted({header.run_id for header in headers}, reverse=True),

@@ -8,8 +8,6 @@ The ending is derived from the rest by `regression.sequential`, so a replay writ
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from cnnbench import store
 from cnnbench.errors import LedgerError
+from cnnbench.files import save_file
 from cnnbench.paired_protocol import Arm, PairRecord, Schedule
 from cnnbench.regression.design import CheckPlan, Look
 from cnnbench.regression.exclusion import DropLimits
@@ -153,26 +152,10 @@ def verdict_values(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-class Journal:
+class Journal(store.Writer):
     """The one writer of a check that is going on; holds the file's lock until closed."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self._writer = store.Writer(path, descriptor)
-
-    def append(self, line: CheckHeader | PairRecord) -> None:
-        """Write one line and bring it to disk. Raises LedgerError, leaving no part of it."""
-        self._writer.append(line)
-
-    def close(self) -> None:
-        """Release the lock."""
-        self._writer.close()
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    held = "this check is still going on; wait for it or end it"
 
 
 def journal_path(path: Path) -> Path:
@@ -183,14 +166,9 @@ def journal_path(path: Path) -> Path:
 def begin_journal(path: Path, header: CheckHeader) -> Journal:
     """A new journal for the record `path`. Raises LedgerError where one is there already, or it cannot be written."""
     part = journal_path(path)
-    try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(part, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except FileExistsError as error:
-        raise LedgerError(f"{part}: an unfinished check is there; go on with --resume, or delete it") from error
-    except OSError as error:
-        raise LedgerError(f"{part}: cannot be written: {error.strerror}; choose another place with -o") from error
-    journal = _lock_journal(part, descriptor)
+    if part.exists():
+        raise LedgerError(f"{part}: an unfinished check is there; go on with --resume, or delete it")
+    journal = Journal.create(part)
     journal.append(header)
     return journal
 
@@ -198,32 +176,16 @@ def begin_journal(path: Path, header: CheckHeader) -> Journal:
 def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, ...]]:
     """The journal of the record `path`, to go on with. Raises LedgerError where there is none or it is still going on."""
     part = journal_path(path)
+    if not part.exists():
+        raise LedgerError(f"{part}: no unfinished check to resume; start it without --resume")
+    journal = Journal.reopen(part)
     try:
-        descriptor = os.open(part, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-    except OSError as error:
-        raise LedgerError(
-            f"{part}: no unfinished check to resume ({error.strerror}); start it without --resume"
-        ) from error
-    journal = _lock_journal(part, descriptor)
-    try:
-        content = part.read_bytes()
-        whole, _, torn = content.rpartition(b"\n")
-        if torn:  # the block that was being written when the power went; it is measured again
-            os.ftruncate(descriptor, len(content) - len(torn))
-        header, blocks = _parse_journal(part, whole.splitlines())
+        lines = journal.drop_torn_line()  # the block that was being written when the power went is measured again
+        header, blocks = _parse_journal(part, lines.splitlines())
     except BaseException:
         journal.close()
         raise
     return journal, header, blocks
-
-
-def _lock_journal(path: Path, descriptor: int) -> Journal:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise LedgerError(f"{path}: this check is still going on; wait for it or end it") from error
-    return Journal(path, descriptor)
 
 
 def _parse_journal(path: Path, lines: Sequence[bytes]) -> tuple[CheckHeader, tuple[PairRecord, ...]]:
@@ -244,24 +206,15 @@ def _read_line(model: type[CheckHeader] | type[PairRecord], line: bytes, where: 
 
 
 def save_record(path: Path, record: CheckRecord) -> None:
-    """Write the record whole, on disk before its name is there, then remove the journal. Raises LedgerError."""
+    """Write the record whole, on disk before its name is there, then remove the journal. Raises FileError."""
     write_document(path, to_bytes(record))
     with contextlib.suppress(OSError):
         journal_path(path).unlink()
 
 
 def write_document(path: Path, content: bytes) -> None:
-    """Write a document whole, on disk before its name is there. Raises LedgerError."""
-    partial = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise LedgerError(f"{path}: cannot be written: {error.strerror}; choose another place with -o") from error
+    """Write a document whole, on disk before its name is there. Raises FileError."""
+    save_file(path, content, make_folder=True)
 
 
 def to_bytes(record: CheckRecord) -> bytes:

@@ -17,7 +17,7 @@ from cnnbench.paired_protocol import JobRun, PairRecord, Schedule, Span, WorkDon
 from cnnbench.regression.check_record import CheckHeader
 from cnnbench.regression.exclusion import ArmWork, BlockState, CounterGrowth, find_unequal_work
 from cnnbench.regression.verdict import STEP_METRIC, MetricSeries, compute_log_ratio
-from cnnbench.schema import Job, Telemetry
+from cnnbench.schema import Telemetry
 
 MEAN_METRIC = "mean step"
 FIELDS_WAIVED_BY_SETTING: Mapping[str, frozenset[str]] = {
@@ -146,15 +146,3 @@ def require_equal_work(header: CheckHeader, block: PairRecord) -> None:
 
 def _make_arm_work(done: WorkDone) -> ArmWork:
     return ArmWork(**done.model_dump(exclude={"minor_faults"}))
-
-
-def name_jobs(jobs: Sequence[Job]) -> tuple[str, ...]:
-    """`mnist-cnn/cpu` for each job, with the keys that tell it from the others of that name."""
-    plain = [f"{job.workload}/{job.device}" for job in jobs]
-    names: list[str] = []
-    for job, name in zip(jobs, plain, strict=True):
-        alike = [each.model_dump() for each, its in zip(jobs, plain, strict=True) if its == name]
-        own = job.model_dump()
-        differing = [key for key in own if key not in ("seed", "round") and any(own[key] != it[key] for it in alike)]
-        names.append(" ".join([name, *(f"{key}={own[key]}" for key in differing)]))
-    return tuple(names)

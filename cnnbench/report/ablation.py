@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.ablation import LadderVariant, find_ladders
 from cnnbench.analysis.speedup import Row
-from cnnbench.report import cells, naming
+from cnnbench.report import cells
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, RowGroup, Table
-from cnnbench.schema import PROTOCOL
 
 KEY = "ladder"
 CLOCK = (
@@ -56,8 +55,7 @@ def tables(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> list[Table]
 
 def _title(row: Row) -> str:
     """The work without what rungs differ in, and where."""
-    protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
-    return f"{naming.ablation_label(row.job)} · on {naming.place_label(row.job)}{protocol}"
+    return naming.ladder_label(row.job, row.protocol)
 
 
 def _variant_cell(variant: LadderVariant) -> Cell:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.accuracy_bands import SEEDS, WIDTH, SeedSpread
 from cnnbench.analysis.training_outcome import TEST_IMAGES
 from cnnbench.report import footnotes
-from cnnbench.report.convergence import describe_variant
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table, Value
 from cnnbench.report.stopping_rule import ProcessorCell
@@ -65,7 +64,7 @@ def _summary(found: Sequence[SeedSpread]) -> Note:
 
 def _recipe(each: SeedSpread) -> Cell:
     job = each.row.job
-    variant = describe_variant(job)
+    variant = naming.step_label(job, ())
     details = (f"{units.count(each.steps)} steps of {job.batch_size}", *((variant,) if variant else ()))
     values: dict[str, Value] = {
         "workload": job.workload,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cnnbench import units, workloads
+from cnnbench import naming, units, workloads
 from cnnbench.analysis.bottleneck import FloorKind
 from cnnbench.analysis.process_table import NOT_RUN
 from cnnbench.analysis.speedup import Accuracy, Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.report import job_fields, naming
+from cnnbench.report import job_fields
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Value
 from cnnbench.schema import Job, digest
@@ -195,9 +195,7 @@ def baseline(row: Row) -> str | None:
     found = row.speedup
     if found is None:
         return None
-    count = found.baseline_threads
-    threads = "" if count is None else f", {count} thread{'' if count == 1 else 's'}"
-    return naming.processor_name(found.baseline) + threads
+    return ", ".join((naming.processor_name(found.baseline), *naming.count_threads(found.baseline_threads)))
 
 
 def over_published(row: Row) -> Cell:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis import node_outliers
 from cnnbench.analysis.node_outliers import EqualNodes, Outlier
-from cnnbench.report import footnotes, naming
+from cnnbench.report import footnotes
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table
 from cnnbench.schema import PROTOCOL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.comparison import (
     TOLERANCE,
     ComparisonSide,
@@ -17,11 +17,11 @@ from cnnbench.analysis.comparison import (
 from cnnbench.analysis.ratio import ComparedEntry, RowRatio, SideName
 from cnnbench.analysis.rows import Row
 from cnnbench.errors import ComparisonError
-from cnnbench.report import cells, comparison_notes, footnotes, job_fields, naming
+from cnnbench.report import cells, comparison_notes, footnotes, job_fields
 from cnnbench.report.comparison_notes import format_seconds
 from cnnbench.report.model import Cell, Column, Line, Report, RowGroup, Table, Value
 from cnnbench.report.published_rows import build_published_cells
-from cnnbench.schema import PROTOCOL, digest
+from cnnbench.schema import digest
 
 _PLACE = ("processor", "device", "threads", "allocator", "machine_id", "run_id", "torch", "year", "source")
 """What of an entry's identity is its own; the rest is the work, which both sides share."""
@@ -135,8 +135,7 @@ def _groups(lines: Iterable[tuple[Row, Line]]) -> tuple[RowGroup, ...]:
             if classify_entry(row) == "gemm"
             else {"measured": 0, "to target": 1, "projected": 2, None: 3}[row.job_kind]
         )
-        protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
-        by_title.setdefault((place, naming.work_label(row.job) + protocol), []).append(line)
+        by_title.setdefault((place, naming.work_label(row.job, row.protocol)), []).append(line)
     return tuple(
         RowGroup(title, tuple(found)) for (_, title), found in sorted(by_title.items(), key=lambda item: item[0])
     )

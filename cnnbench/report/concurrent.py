@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.concurrent import ConcurrentSpread, measure_spread
 from cnnbench.analysis.speedup import Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.report import cells, naming
+from cnnbench.report import cells
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, RowGroup, Table
-from cnnbench.schema import PROTOCOL
 
 KEY = "copies"
 CLOCK = (
@@ -37,14 +36,13 @@ def tables(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> list[Table]
     ]
     groups: dict[str, list[Line]] = {}
     for row in several:
-        protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
         found = measure_spread(row)
         line = Line(
             tuple(cell(row, found) for _, cell in columns),
             tuple(map(plain, row.failures)),
             "measured" if row.ok else "failed",
         )
-        groups.setdefault(naming.work_label(row.job) + protocol, []).append(line)
+        groups.setdefault(naming.work_label(row.job, row.protocol), []).append(line)
     made = tuple(RowGroup(title, tuple(lines)) for title, lines in sorted(groups.items()))
     title = "Copies: the same job on every device at once, to find the slow one"
     return [Table(KEY, title, CLOCK, tuple(column for column, _ in columns), made)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis import convergence, loss_curves
 from cnnbench.analysis.convergence import ConvergenceResult, ConvergenceSide, Untested
 from cnnbench.analysis.loss_curves import CurvesResult
@@ -13,7 +13,6 @@ from cnnbench.analysis.rows import Row
 from cnnbench.report import footnotes
 from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table, Value
 from cnnbench.report.stopping_rule import ProcessorCell, title
-from cnnbench.schema import Job
 
 RULES = (
     Note(
@@ -70,25 +69,12 @@ def table(rows: Sequence[Row], processor: ProcessorCell) -> Table | None:
 def list_untested(untested: Sequence[Untested], processor: ProcessorCell) -> list[Note]:
     """Each mode that could not be tested, and why."""
     return [
-        Note("missing", f"Not tested, {describe_variant(each.row.job)} of {title(each.row, processor)}: {each.reason}.")
+        Note(
+            "missing",
+            f"Not tested, {naming.step_label(each.row.job, ())} of {title(each.row, processor)}: {each.reason}.",
+        )
         for each in untested
     ]
-
-
-def describe_variant(job: Job) -> str:
-    """How the job is computed, where that is not the plain way: `bf16, nhwc, compiled`."""
-    plain = {name: Job.model_fields[name].default for name in convergence.VARIANT_FIELDS}
-    words = {
-        "precision": job.precision,
-        "layout": job.layout,
-        "execution": job.execution,
-        "loader": f"{job.loader}, {job.loader_workers} workers",
-        "division": f"{job.division} division",
-    }
-    differs = {name for name, default in plain.items() if getattr(job, name) != default}
-    if "loader_workers" in differs:
-        differs.add("loader")
-    return ", ".join(text for name, text in words.items() if name in differs)
 
 
 def _summary(tested: Sequence[ConvergenceResult]) -> list[Note]:
@@ -103,7 +89,7 @@ def _table(tested: Sequence[ConvergenceResult], processor: ProcessorCell, margin
         return None
 
     def mode(each: ConvergenceResult) -> Cell:
-        words = describe_variant(each.variant.row.job)
+        words = naming.step_label(each.variant.row.job, ())
         return Cell(words, (), {"mode": words, **(processor(each.variant.row).values or {})})
 
     columns: list[tuple[Column, Callable[[ConvergenceResult], Cell]]] = [

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.speedup import Row
-from cnnbench.report import cells, naming
+from cnnbench.report import cells
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, RowGroup, Table, Value
 

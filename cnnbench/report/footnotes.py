@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
-from cnnbench.report import cells, naming, time_to_accuracy
+from cnnbench.report import cells, time_to_accuracy
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Note, NoteKind
 from cnnbench.schema import PROTOCOL, PublishedRow

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.speedup import Comparison, Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.report import cells, naming
+from cnnbench.report import cells
 from cnnbench.report.model import Cell
 
 

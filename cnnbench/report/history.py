@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.history import Point, Series, estimate_first
 from cnnbench.analysis.prediction_interval import LEAST_RUNS, compare_with_prediction
 from cnnbench.analysis.ratio import FieldDifference
 from cnnbench.analysis.stats import Estimate
-from cnnbench.report import cells, naming
+from cnnbench.report import cells
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Chart, Column, Line, Note, Page, Report, RowGroup, Section, Table, Value
 from cnnbench.report.saved_baselines import STEP_CLOCK, commit_cell
-from cnnbench.schema import PROTOCOL, digest
+from cnnbench.schema import digest
 
 _JOB_FIELDS = ("device", "threads", "workload", "batch_size", "size", "precision")
 PREDICTION_OUTCOMES = {-1: "faster than predicted", 0: "as predicted", 1: "slower than predicted"}
@@ -40,11 +40,8 @@ def build(found: Sequence[Series], problems: Iterable[str] = ()) -> Report:
 
 def title(series: Series, several_machines: bool) -> str:
     """The row in words: where it ran, what it did, and the timing rule where it is not today's."""
-    job = series.job
     machine = (plain(series.machine_id),) if several_machines else ()
-    size = () if job.size is None else (f"side {units.count(job.size)}",)
-    protocol = () if series.protocol == PROTOCOL else (f"protocol {series.protocol}",)
-    return " · ".join((*machine, naming.place_label(job), job.precision, naming.work_label(job), *size, *protocol))
+    return " · ".join((*machine, naming.full_label(series.job, series.protocol)))
 
 
 def _notes(found: Sequence[Series], problems: Iterable[str]) -> tuple[Note, ...]:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
-from cnnbench import units, workloads
+from cnnbench import naming, units, workloads
 from cnnbench.profile_model import Breakdown, Group, Operator, Part, Profile, ProfileJob, ProfileResult, StepPhase
 from cnnbench.report.model import Column, Note, Report, Table
 from cnnbench.report.value_table import ValueColumn, make_table
@@ -50,7 +50,7 @@ def report(shown: Sequence[ProfileResult], top: int) -> Report:
         found = [each for each in shown if each.rung.job.device == device]
         profiles = [(each.rung, each.profile) for each in found if each.profile is not None]
         if profiles:
-            tables += _tables(found[0].rung.title, profiles, top)
+            tables += _tables(naming.profile_title(found[0].rung.job), profiles, top)
     return Report(tuple(tables), tuple(_notes(shown)), document(shown), FORMATS)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.prediction_interval import LEAST_RUNS
 from cnnbench.regression.saved_baseline import SavedBaseline, SavedRow, SavedRun
 from cnnbench.regression.screen import (
@@ -18,7 +18,7 @@ from cnnbench.regression.screen import (
     step_range,
 )
 from cnnbench.regression.verdict import STEP_METRIC
-from cnnbench.report import cells, naming
+from cnnbench.report import cells
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table, Value
 from cnnbench.schema import Job, digest
@@ -31,7 +31,7 @@ def build_judgement(found: ScreeningResult, problems: Iterable[str] = ()) -> Rep
     """The judgement, a group a row; the most telling verdicts are counted first in the notes."""
     by_job: dict[str, list[MetricResult]] = {}
     for each in found.findings:
-        by_job.setdefault(_title(each.job), []).append(each)
+        by_job.setdefault(naming.full_label(each.job), []).append(each)
     groups = tuple(RowGroup(title, tuple(_judgement_line(each) for each in by_job[title])) for title in sorted(by_job))
     columns = (
         Column("metric", "metric", "", 1, "left"),
@@ -103,10 +103,6 @@ def _texts(metric: str) -> Callable[[float | None], str]:
 
 def _span(low: float, high: float, text: Callable[[float | None], str]) -> str:
     return cells.step_span(low, high) if text is cells.step_text else units.span(low, high, text)
-
-
-def _title(job: Job) -> str:
-    return f"{naming.place_label(job)} · {_work(job)}"
 
 
 def _work(job: Job) -> str:
@@ -207,8 +203,8 @@ def _common(saved_baseline: SavedBaseline) -> list[tuple[str, str]]:
     """The conditions, each once; what rows differ in with all its values."""
     found: dict[str, list[str]] = {}
     for row in saved_baseline.rows:
-        for name, value in row.conditions.model_dump(exclude_none=True).items():
-            if str(value) not in found.setdefault(name, []):
+        for name, value in row.conditions.items():
+            if value is not None and str(value) not in found.setdefault(name, []):
                 found[name].append(str(value))
     return [(name, " or ".join(values)) for name, values in found.items()]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.scaling import ScalingPoint, ScalingSet, find_scaling_sets
 from cnnbench.analysis.speedup import Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.report import cells, naming
+from cnnbench.report import cells
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, RowGroup, Table
 from cnnbench.schema import PROTOCOL

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis import stopping_rule
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.analysis.stopping_rule import Epoch, Stop, StoppingPrediction
 from cnnbench.analysis.training_outcome import TEST_IMAGES
-from cnnbench.report import cells, footnotes, naming
+from cnnbench.report import cells, footnotes
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table, Value
-from cnnbench.schema import PROTOCOL
 
 ProcessorCell = Callable[[Row], Cell]
 """How the page names a row's processor."""
@@ -153,8 +152,7 @@ def _line(epoch: Epoch, sample: int, accuracy: Cell, identity: Mapping[str, Valu
 
 def title(row: Row, processor: ProcessorCell) -> str:
     """A row in words, over lines that are not rows themselves: the processor and its place, precision, work."""
-    protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
-    return f"{processor(row).one_line} · {row.job.precision} · {naming.work_label(row.job)}{protocol}"
+    return f"{processor(row).one_line} · {row.job.precision} · {naming.work_label(row.job, row.protocol)}"
 
 
 def _stopped(found: Sequence[Stop], processor: ProcessorCell) -> Table:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.bottleneck import FloorKind
 from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
-from cnnbench.report import ablation, cells, concurrent, footnotes, job_fields, naming, scaling, time_to_accuracy
+from cnnbench.report import ablation, cells, concurrent, footnotes, job_fields, scaling, time_to_accuracy
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, Report, RowGroup, Table
 from cnnbench.report.published_rows import build_published_cells
-from cnnbench.schema import PROTOCOL, PublishedRow
+from cnnbench.schema import PublishedRow
 
 Cells = dict[str, Callable[[Row], Cell]]
 
@@ -232,12 +232,11 @@ def _groups(rows: Sequence[Row], columns: Sequence[Callable[[Row], Cell]]) -> tu
     """Rows of the same work together: whole jobs that were measured first, trainings to a target, projections, then rates."""
     by_title: dict[tuple[int, str, int, str], list[Line]] = {}
     for row in rows:
-        protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
         place = {"measured": 0, "to target": 1, "projected": 2, None: 3}[row.job_kind]
         line = Line(
             tuple(cell(row) for cell in columns), footnotes.build_row_notes(row), "measured" if row.ok else "failed"
         )
-        key = (place, row.job.workload, row.job.batch_size, naming.work_label(row.job) + protocol)
+        key = (place, row.job.workload, row.job.batch_size, naming.work_label(row.job, row.protocol))
         by_title.setdefault(key, []).append(line)
     return tuple(RowGroup(key[-1], tuple(lines)) for key, lines in sorted(by_title.items(), key=lambda item: item[0]))
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.metrics import job_flops, pretraining_flops, step_flops
 from cnnbench.analysis.process_table import NOT_RUN
 from cnnbench.analysis.speedup import Row
 from cnnbench.analysis.stats import MINIMUM_FOR_MEDIAN, MedianEstimate
 from cnnbench.analysis.time_to_accuracy import SeedResult
-from cnnbench.report import cells, naming
+from cnnbench.report import cells
 from cnnbench.report.cells import NumberText
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, Note, RowGroup, Table, Value
-from cnnbench.schema import PROTOCOL
 
 TTA, SEEDS = "tta", "seeds"
 
@@ -87,8 +86,7 @@ def _group_by_target(rows: Sequence[Row]) -> list[Row]:
 
 
 def _title(row: Row) -> str:
-    protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
-    return naming.target_label(row.job) + protocol
+    return naming.target_label(row.job, row.protocol)
 
 
 def _variant(row: Row) -> Cell:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
-from cnnbench.report import escaping, naming
+from cnnbench.report import escaping
 from cnnbench.report.model import Value
 from cnnbench.schema import Record, Trial, digest
 from cnnbench.store import Ledger
@@ -112,13 +112,7 @@ def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, st
 
 def _row_lines(row: Row, *, batch: bool, workload: bool) -> tuple[str, str, str]:
     job = row.job
-    where = [naming.place_label(job).removeprefix("cpu, "), *([job.precision] if job.precision != "fp32" else [])]
-    where += [job.layout] if job.layout != "nchw" else []
-    where += [job.division] if job.division != "reference" else []
-    where += [f"{job.loader}, {job.loader_workers} workers"] if job.loader != "resident" else []
-    where += [job.task] if job.task != "training" else []
-    where += [job.execution] if job.execution != "eager" else []
-    where += [*naming.network_deviations(job), *naming.optimizer_deviation(job)]
+    where = (naming.place_label(job).removeprefix("cpu, "), *naming.chart_words(job))
     if job.workload == "gemm":
         what = [f"gemm {units.count(job.size)}"]
     else:

@@ -7,10 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis import stats
 from cnnbench.analysis.speedup import Row
-from cnnbench.report import naming
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import (
     ChartData,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.bottleneck import bytes_per_step
 from cnnbench.analysis.metrics import step_flops
 from cnnbench.analysis.speedup import Row
-from cnnbench.report import cells, naming
+from cnnbench.report import cells
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import (
     ChartData,
@@ -103,7 +103,7 @@ def _point(row: Row, place: str) -> Datum | None:
 
 def _name(row: Row) -> str:
     """`mnist-cnn nhwc, batch 128`; the precision is the roof's."""
-    return f"{' '.join((row.job.workload, *naming.deviations_without_precision(row.job)))}, batch {row.job.batch_size}"
+    return f"{' '.join((row.job.workload, *naming.deviations(row.job, 'precision')))}, batch {row.job.batch_size}"
 
 
 def _product(row: Row, place: str) -> Datum:

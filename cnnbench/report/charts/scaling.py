@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.scaling import ScalingPoint, ScalingSet, count_processors, find_scaling_sets
-from cnnbench.report import cells, naming
+from cnnbench.report import cells
 from cnnbench.report.charts.chart_data import (
     ChartData,
     describe_left_out,

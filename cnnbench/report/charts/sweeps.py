@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.speedup import Row
-from cnnbench.report import cells, naming
+from cnnbench.report import cells
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import (
     MOST_MARKS,
@@ -24,11 +24,12 @@ from cnnbench.report.charts.chart_data import (
     series_names,
 )
 from cnnbench.report.model import Chart, Datum
+from cnnbench.schema import Job
+from cnnbench.schema.axes import plain_values
 
 MOST_SERIES = 6
 LOG_FROM = 20
 """Greatest rate over the least from which a linear axis would press the slow ones flat."""
-VARIANT_FIELDS = ("division", "precision", "layout", "execution", "loader")
 
 
 def threads(chart_data: ChartData) -> Chart | None:
@@ -102,9 +103,7 @@ def _fixed(row: Row, varied: tuple[str, ...], several: bool) -> str:
     job = row.job
     parts = [job.workload] if several else []
     parts += [] if "threads" in varied else [naming.place_label(job).removeprefix("cpu, ")]
-    parts += [str(getattr(job, name)) for name, usual in _FLAT.items() if getattr(job, name) != usual]
-    parts += [job.task] if job.task != "training" else []
-    parts += [*naming.network_deviations(job), *naming.optimizer_deviation(job)]
+    parts += naming.chart_words(job)
     parts += [] if "batch_size" in varied else [f"batch {job.batch_size}"]
     parts += [f"to {units.exact_percent(job.target)}"] if job.target is not None else []
     return ", ".join(parts)
@@ -185,7 +184,7 @@ def ladder(chart_data: ChartData) -> Chart | None:
     sets: dict[str, list[Row]] = {}
     for row in chart_data.training:
         if row.step_seconds is not None:
-            job = row.job.model_copy(update={"seed": 0, "round": 0} | _FLAT)
+            job = row.job.model_copy(update=plain_values(Job, "compute", "draw"))
             sets.setdefault(f"{row.machine.id} {row.protocol} {row.run_id} {job.model_dump_json()}", []).append(row)
     variants = [rows for _, rows in sorted(sets.items()) if len({_variant(row) for row in rows}) > 1]
     every = [row for rows in variants for row in sorted(rows, key=_step, reverse=True)]
@@ -204,14 +203,8 @@ def ladder(chart_data: ChartData) -> Chart | None:
     return _draw_variants(data, describe_left_out(len(rows), len(every), "rows", "The first"))
 
 
-_FLAT: dict[str, Any] = {
-    **{"division": "reference", "precision": "fp32", "layout": "nchw", "execution": "eager"},
-    **{"loader": "resident", "loader_workers": 0},
-}
-
-
 def _variant(row: Row) -> str:
-    return ", ".join(str(getattr(row.job, name)) for name in VARIANT_FIELDS)
+    return ", ".join(naming.list_step_values(row.job))
 
 
 def _step(row: Row) -> float:
