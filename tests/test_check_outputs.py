@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verdict_builders import replay_decision
 
+from cnnbench.bridges import junit
 from cnnbench.regression import verdict_text
 from cnnbench.regression.design import make_check_plan
 from cnnbench.regression.verdict import Decision, MetricSeries
 from cnnbench.regression.verdict_text import format_estimate, format_verdict
-from cnnbench.report import check_markdown, escaping, junit
+from cnnbench.report import check_markdown, escaping
 
 HOSTILE = (
     "job\n::set-output name=x::y",

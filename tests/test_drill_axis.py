@@ -28,7 +28,8 @@ from cnnbench.analysis import ablation, process_table, speedup
 from cnnbench.errors import SuiteError
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import load_suite
-from cnnbench.report import exports, text
+from cnnbench.bridges import exports
+from cnnbench.report.render import text
 
 folder = Path(sys.argv[1])
 

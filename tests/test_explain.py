@@ -18,6 +18,7 @@ from cnnbench import workloads
 from cnnbench.cli.main import run_cli
 from cnnbench.errors import ExitCode
 from cnnbench.report import explain as words
+from cnnbench.report.render import text
 from cnnbench.workloads import explanation, flops
 from cnnbench.workloads.base import Workload, build_network
 
@@ -182,13 +183,13 @@ def test_every_format_has_every_layer(workload: Workload, capsys: pytest.Capture
 def test_a_name_with_mark_up_is_shown_as_text() -> None:
     odd = replace(workloads.get("mnist-cnn"), name="<b>|x", title="$y$ \\input{z} [w](http://v)")
     found = explanation.explain(odd)
-    report, document = words.build(found), words.document(found)
-    page = github(words.render(report, document, "markdown"))
+    report = words.build(found)
+    page = github(text.render(report, "markdown"))
     assert "<b>" not in page
     assert "<a " not in page
     assert "<b>|x" in seen(page)
-    assert r"\input{z}" not in words.render(report, document, "latex")
-    assert json.loads(words.render(report, document, "json"))["workload"] == "<b>|x"
+    assert r"\input{z}" not in text.render(report, "latex")
+    assert json.loads(text.render(report, "json"))["workload"] == "<b>|x"
 
 
 @needs_pdflatex

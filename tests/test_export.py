@@ -20,10 +20,10 @@ from pytest_benchmark.stats import Stats
 from pytest_benchmark.storage.file import FileStorage
 
 from cnnbench.analysis import process_table
+from cnnbench.bridges import exports, pytest_benchmark_stats
 from cnnbench.cli.read import export
 from cnnbench.errors import UsageError
 from cnnbench.naming import export_name
-from cnnbench.report import exports, pytest_benchmark_stats
 from cnnbench.schema import Job
 
 SECONDS = [0.02, 0.024, 0.021]

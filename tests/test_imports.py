@@ -36,6 +36,7 @@ ROOMS = (
     "report",
     "verify",  # after the report only so that nothing printed can import what checks it: it imports neither (APART)
     "cluster",
+    "bridges",  # what other tools read and write is made of rows, tables and verdicts
     "pytest_plugin",
     "cli",
     "__main__",
@@ -66,7 +67,9 @@ APART = {
         "report",
         "verify",
     },
+    "bridges": {"engine", "runner", "plan", "data", "merge", "verify", "cluster"},
     "pytest_plugin": {
+        "bridges",
         "plan",
         "store",
         "merge",

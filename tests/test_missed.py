@@ -16,12 +16,12 @@ from cnnbench import schema
 from cnnbench.analysis import process_table, speedup
 from cnnbench.analysis.comparison import ComparisonSide, compare_sides
 from cnnbench.analysis.history import build_history
+from cnnbench.bridges import exports
 from cnnbench.cli.main import cli
 from cnnbench.errors import UsageError
 from cnnbench.naming import name_plan
 from cnnbench.regression.arms import pair_jobs
 from cnnbench.regression.saved_baseline import read_evaluation, read_median_step
-from cnnbench.report import exports
 
 
 def processes_of(*ledgers):

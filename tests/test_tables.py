@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from table_builders import a_bit_of_everything, lines_of, report
 
 from cnnbench import naming
-from cnnbench.report import terminal, text
 from cnnbench.report.model import Report
+from cnnbench.report.render import terminal, text
 from cnnbench.schema import Device, Evaluation, Job
 
 

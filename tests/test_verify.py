@@ -17,7 +17,7 @@ from cnnbench.cli.load_results import Selection
 from cnnbench.cli.main import cli
 from cnnbench.cli.read import make_report
 from cnnbench.errors import UsageError
-from cnnbench.report import text
+from cnnbench.report.render import text
 from cnnbench.store import find_published_dir, load_published_rows
 from cnnbench.verify import audit, dispatch, number_parser, pages
 from cnnbench.verify.dispatch import Evidence

@@ -8,11 +8,10 @@ different precision are never divided; here that is the point, and the table say
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cnnbench.analysis import stats
+from cnnbench.analysis.ratio import divide_rows, group_by, share_all_but
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.schema import Job
@@ -40,26 +39,15 @@ def find_ladders(rows: Sequence[Row]) -> tuple[tuple[LadderVariant, ...], ...]:
 
     A row that did not end well is a rung without a time: what a device cannot do is part of the picture.
     """
-    sets: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        if row.job.workload != "gemm":
-            sets.setdefault(_ladder_key(row), []).append(row)
+    sets = group_by((row for row in rows if row.job.workload != "gemm"), _ladder_key)
     found = [_compare_variants(sorted(members, key=_ladder_position)) for _, members in sorted(sets.items())]
     return tuple(rungs for rungs in found if sum(bool(rung.row.costs) for rung in rungs) >= LEAST_VARIANTS)
 
 
 def _ladder_key(row: Row) -> tuple[str, ...]:
     """What all rungs of a ladder share: run, protocol, and the job but for how its step is computed."""
-    own = json.loads(row.row_key)
-    work = {name: value for name, value in own.items() if name not in ORDER}
-    return (
-        row.job.workload,
-        f"{row.job.batch_size:09}",
-        row.machine.id,
-        row.run_id,
-        str(row.protocol),
-        json.dumps(work),
-    )
+    workload, *others = share_all_but(row, ORDER)
+    return (workload, f"{row.job.batch_size:09}", *others)
 
 
 def _ladder_position(row: Row) -> tuple[int, ...]:
@@ -68,13 +56,10 @@ def _ladder_position(row: Row) -> tuple[int, ...]:
 
 
 def _compare_variants(rows: Sequence[Row]) -> tuple[LadderVariant, ...]:
-    measured = [row for row in rows if row.costs]
-    found = []
+    found: list[LadderVariant] = []
+    measured: list[Row] = []
     for row in rows:
-        number = next((n for n, each in enumerate(measured) if each is row), 0)
-        if number == 0:
-            found.append(LadderVariant(row))
-            continue
-        before, first = measured[number - 1], measured[0]
-        found.append(LadderVariant(row, stats.ratio(before.costs, row.costs), stats.ratio(first.costs, row.costs)))
+        before = measured[-1:] + measured[:1] if row.costs else []
+        found.append(LadderVariant(row, *(divide_rows(base, row) for base in before)))
+        measured += [row] if row.costs else []
     return tuple(found)

@@ -26,6 +26,7 @@ from cnnbench.analysis.noninferiority import (
     seeds_to_decide,
 )
 from cnnbench.analysis.process_table import NOT_RUN
+from cnnbench.analysis.ratio import group_by
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.training_outcome import TEST_IMAGES
 from cnnbench.errors import WorkloadError
@@ -105,27 +106,15 @@ def compare_with_plain(
     """Every row in a mode that trained, tested or with the reason why not, in the rows' order. `margin` is a share; None is
     the workload's own.
     """
-    plain: dict[tuple[object, ...], list[Row]] = {}
-    for row in rows:
-        if _ends_tested(row.job) and is_plain(row.job):
-            plain.setdefault(_learning_key(row), []).append(row)
-    tested: list[ConvergenceResult] = []
-    untested: list[Untested] = []
-    for row in rows:
-        if not _ends_tested(row.job) or is_plain(row.job):
-            continue
-        if not row.training_outcomes:
-            if set(row.outcomes) - _NOT_TRIED:
-                untested.append(Untested(row, NO_SEED))
-            continue
-        found = _compare_or_explain(
-            row, plain.get(_learning_key(row), []), default_margin(row.job) if margin is None else margin
-        )
-        if isinstance(found, ConvergenceResult):
-            tested.append(found)
-        else:
-            untested.append(found)
-    return tested, untested
+    ended = [row for row in rows if _ends_tested(row.job)]
+    plain = group_by((row for row in ended if is_plain(row.job)), _learning_key)
+    found = [
+        _compare_or_explain(row, plain.get(_learning_key(row), []), margin)
+        for row in ended
+        if not is_plain(row.job) and (row.training_outcomes or set(row.outcomes) - _NOT_TRIED)
+    ]
+    tested = [each for each in found if isinstance(each, ConvergenceResult)]
+    return tested, [each for each in found if isinstance(each, Untested)]
 
 
 def add_convergence_doubts(rows: Sequence[Row]) -> list[Row]:
@@ -164,15 +153,15 @@ def _learning_key(row: Row) -> tuple[object, ...]:
     return row.machine.id, row.protocol, job.model_copy(update=same).row_key
 
 
-def _compare_or_explain(row: Row, plain: Sequence[Row], margin: float) -> ConvergenceResult | Untested:
+def _compare_or_explain(row: Row, plain: Sequence[Row], margin: float | None) -> ConvergenceResult | Untested:
+    if not row.training_outcomes:
+        return Untested(row, NO_SEED)
     if not plain:
         return Untested(row, "no plain row (fp32, nchw, eager, resident, reference division) of the same job beside it")
-    variant = _side(row)
-    sides = [_side(each) for each in plain]
-    plain_side = max(sides, key=lambda side: _nearness(side, row.run_id))
+    variant, plain_side = _side(row), max(map(_side, plain), key=lambda side: _nearness(side, row.run_id))
     if min(variant.seeds, plain_side.seeds) < SEEDS:
         return Untested(row, f"seeds: {variant.seeds}, of the plain row {plain_side.seeds}; {SEEDS} of each are needed")
-    return _compare_sides(variant, plain_side, margin)
+    return _compare_sides(variant, plain_side, default_margin(row.job) if margin is None else margin)
 
 
 def _nearness(side: ConvergenceSide, run_id: str) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from cnnbench.cli.load_results import Selection, select_ledgers
 from cnnbench.cli.options import MACHINE, OUTPUT, combine_options
 from cnnbench.cli.sides import DEFAULT_RESULTS
 from cnnbench.errors import ComparisonError, ExitCode, LedgerError, UsageError
-from cnnbench.report.text import Format
+from cnnbench.report.render.text import Format
 
 if TYPE_CHECKING:
     from cnnbench.store import Ledger

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from cnnbench.bridges import junit
 from cnnbench.cli.check_options import OUTPUT_FILES
 from cnnbench.cli.output import draw_chart
 from cnnbench.errors import FileError
@@ -19,7 +20,7 @@ from cnnbench.regression.differences import control_ratios_by_job
 from cnnbench.regression.sequential import derive_verdict
 from cnnbench.regression.verdict import Decision, Verdict
 from cnnbench.regression.verdict_text import VerdictContext
-from cnnbench.report import check_markdown, junit
+from cnnbench.report import check_markdown
 from cnnbench.report.charts.forest import forest
 
 

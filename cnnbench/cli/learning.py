@@ -4,25 +4,24 @@ lecture's own arithmetic (`explain`, `outsize`).
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cnnbench.cli import completion, options
 from cnnbench.cli.load_results import Selection, load_results, no_results_error
-from cnnbench.cli.output import Destination, emit_text
+from cnnbench.cli.output import Destination, emit_report
 from cnnbench.cli.sides import results_or_none
 from cnnbench.errors import ExitCode, UsageError
 from cnnbench.files import save_file
 
 if TYPE_CHECKING:
     from cnnbench.analysis.process_table import Process
-    from cnnbench.report.explain import ExplainFormat
     from cnnbench.report.model import Report
+    from cnnbench.report.render.text import Format
     from cnnbench.workloads import Workload
 
 MAX_EPOCHS = 1000
@@ -203,7 +202,7 @@ def claims(context: click.Context, /, selection: Selection, destination: Destina
 @options.OUTPUT
 def explain(
     names: tuple[str, ...],
-    format_: ExplainFormat,
+    format_: Format,
     slide: bool,
     compare: bool,
     results: Path | None,
@@ -214,20 +213,18 @@ def explain(
     `cnnbench list workloads` has the names; a Python file with a workload in it, which is run, will do too. Nothing is
     measured; only --compare reads results, for the best accuracy recorded of each workload.
     """
-    from cnnbench.report import explain as words
-
     if slide and compare:
         raise UsageError("--slide is of one workload and --compare of several: choose one of them")
     if compare:
-        report, document = _compare_several(names, results)
+        report = _compare_several(names, results)
     elif len(names) == 1:
-        report, document = _explain_one(names[0], slide=slide)
+        report = _explain_one(names[0], slide=slide)
     else:
         raise UsageError(f"explain takes one workload, not {len(names)}; --compare puts several side by side")
-    emit_text(functools.partial(words.render, report, document, format_), output)
+    emit_report(report, format_, output)
 
 
-def _explain_one(name: str, *, slide: bool) -> tuple[Report, dict[str, Any]]:
+def _explain_one(name: str, *, slide: bool) -> Report:
     from cnnbench import workloads
     from cnnbench.report import explain as words
     from cnnbench.workloads import explanation, lecture_slides
@@ -235,15 +232,15 @@ def _explain_one(name: str, *, slide: bool) -> tuple[Report, dict[str, Any]]:
     workload = workloads.find(name)
     found = explanation.explain(workload)
     if not slide:
-        return words.build(found), words.document(found)
+        return words.build(found)
     from cnnbench.report import slide as beside
 
     printed = lecture_slides.slide_of(workload.name)
     also = None if printed.also is None else explanation.explain(workloads.get(printed.also))
-    return beside.report(found, printed, also), {**words.document(found), "slide": beside.document(found, printed)}
+    return beside.build(found, printed, also)
 
 
-def _compare_several(names: Sequence[str], results: Path | None) -> tuple[Report, dict[str, Any]]:
+def _compare_several(names: Sequence[str], results: Path | None) -> Report:
     from cnnbench import workloads
     from cnnbench.workloads import explanation
 
@@ -258,7 +255,7 @@ def _compare_several(names: Sequence[str], results: Path | None) -> tuple[Report
     processes, problems = _load_processes(results)
     contenders = tradeoff.compare_workloads(chosen, processes)
     missing = {each.workload.name: _how_to_measure(each.workload) for each in contenders if each.best is None}
-    return side_by_side.report(contenders, missing, problems), side_by_side.document(contenders, missing, problems)
+    return side_by_side.build(contenders, missing, problems)
 
 
 def _load_processes(results: Path | None) -> tuple[tuple[Process, ...], tuple[str, ...]]:

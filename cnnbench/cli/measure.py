@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ import click
 
 from cnnbench.cli import completion, options
 from cnnbench.cli.data_source import MnistSource
-from cnnbench.cli.output import emit_text
+from cnnbench.cli.output import emit_report
 from cnnbench.cli.run_summary import EXPORTS
 from cnnbench.cli.this_process import find_data_cache, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity as verbosity_of
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from cnnbench.machine.measured_peaks import DevicesReport, MeasuredPeak, PeakView
     from cnnbench.plan.job_keys import Scalar
     from cnnbench.profile_model import ProfileJob, ProfileResult
-    from cnnbench.report.text import Format
+    from cnnbench.report.render.text import Format
     from cnnbench.schema import Device, Machine, Precision, Record, Rendezvous
     from cnnbench.workloads import Workload
 
@@ -387,8 +386,7 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
     variants = _plan_profiles(given, workload, settings, inventory, mnist_source)
     directory = mnist_source.directory_for([each.job for each in variants])
     shown = _run_profiles(variants, inventory, directory, folder, console if verbosity_of(context) >= 0 else None)
-    report, document = words.report(shown, given["top"]), words.document(shown)
-    emit_text(functools.partial(words.render, report, document, given["format_"]), given["output"])
+    emit_report(words.report(shown, given["top"]), given["format_"], given["output"])
     statuses = [each.outcome.status for each in shown]
     if "ok" not in statuses or set(statuses) - {"ok", "unsupported"}:
         context.exit(ExitCode.JOB_FAILED)

@@ -16,7 +16,7 @@ from cnnbench.files import save_file
 
 if TYPE_CHECKING:
     from cnnbench.report.model import Chart, Report
-    from cnnbench.report.text import Format
+    from cnnbench.report.render.text import Format
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Destination:
 
 def emit_report(report: Report, format: Format, path: Path | None) -> None:
     """Print the report, or write it to the path and say so. Raises FileError where that cannot be written."""
-    from cnnbench.report import text
+    from cnnbench.report.render import text
 
     emit_text(functools.partial(text.render, report, format), path)
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from cnnbench.cli.sides import LoadedSide
     from cnnbench.report.cost import Price
     from cnnbench.report.model import Page, Report
+    from cnnbench.report.render.text import Format
     from cnnbench.report.report_files import Extension
-    from cnnbench.report.text import Format
 
 ExportFormat = Literal["pytest-benchmark", "github-action-benchmark", "csv"]
 CHART_ENDINGS = (".svg", ".png", ".html")
@@ -304,8 +304,8 @@ def _build_series(processes: Sequence[Process], name_filter: str | None, workloa
 
 def _draw_history(report: Report, series: Sequence[Series], output: Path) -> str | bytes:
     from cnnbench.report import history as tables
-    from cnnbench.report import html
     from cnnbench.report.charts.history import history as chart_of
+    from cnnbench.report.render import html
 
     chart = chart_of(series)
     if output.suffix.lower() == ".html":
@@ -343,7 +343,8 @@ def export(target: ExportFormat, selection: Selection, destination: Destination)
 
 
 def _export(target: ExportFormat, found: LoadedProcesses) -> str:
-    from cnnbench.report import escaping, exports
+    from cnnbench.bridges import exports
+    from cnnbench.report import escaping
 
     if target == "csv":
         return exports.tidy_csv(found.processes)
@@ -374,17 +375,19 @@ def ingest(files: tuple[Path, ...], output: Path | None) -> None:
     A file is one process, n=1, whatever rounds it has. It becomes no ledger: neither `compare` nor any table of results
     mixes it with processes that cnnbench measured.
     """
-    from cnnbench.analysis.pytest_benchmark import read_files
-    from cnnbench.report import pytest_benchmark_table
+    from cnnbench.bridges import pytest_benchmark
 
-    writers = {".csv": pytest_benchmark_table.as_csv, ".json": pytest_benchmark_table.as_json}
-    if output is not None and output.suffix not in writers:
+    if output is not None and output.suffix not in (".csv", ".json"):
         raise UsageError(f"{output}: the ending says the format; end it in .csv or .json")
     if output in files:
         raise UsageError(f"{output}: that is the file to be read; choose another name with -o")
-    found, problems = read_files(files)
+    found, problems = pytest_benchmark.read_files(files)
+    report = pytest_benchmark.build(found, problems)
     if output is None:
-        emit_report(pytest_benchmark_table.build(found, problems), "table", None)
+        emit_report(report, "table", None)
         return
     print_warnings(problems)
-    write_output(output, writers[output.suffix](found))
+    if output.suffix == ".json":
+        emit_report(report, "json", output)
+    else:
+        write_output(output, pytest_benchmark.as_csv(found))

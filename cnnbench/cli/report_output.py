@@ -32,12 +32,13 @@ def split_at_marks(target: Path) -> tuple[str, str]:
 
 def fill_page(around: tuple[str, str], target: Path, page: Page, folder: Path) -> str:
     """Put the first screen between the marks of the Markdown page `target`."""
-    from cnnbench.report import markdown_page, report_files
+    from cnnbench.report import report_files
+    from cnnbench.report.render import markdown
 
     def link(path: Path) -> str:
         return Path(os.path.relpath(path, target.parent)).as_posix()
 
-    made = markdown_page.first_screen(
+    made = markdown.render_first_screen(
         page, charts_at=link(folder / report_files.CHARTS), rest_at=link(folder / report_files.DOCUMENT)
     )
     return made.join(around)

@@ -21,7 +21,7 @@ from cnnbench.files import explain_refusal, write_file
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cnnbench.report.text import Format
+    from cnnbench.report.render.text import Format
     from cnnbench.runner.run import PendingJob
     from cnnbench.schema import RunHeader
     from cnnbench.store import Ledger
@@ -55,7 +55,7 @@ def report_run(path: Path, options: dict[str, Any], verbosity: int) -> tuple[str
     from cnnbench.cli.load_results import Selection
     from cnnbench.cli.output import emit_report
     from cnnbench.cli.read import make_report
-    from cnnbench.report import text
+    from cnnbench.report.render import text
 
     found = make_report(Selection(paths=(path,)))
     targets = {name: target for name in EXPORTS if (target := options[f"export_{name}"]) is not None}

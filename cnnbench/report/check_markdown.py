@@ -6,6 +6,8 @@ name: here it is escaped, and cut where it is longer than `escaping.LONGEST`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from cnnbench.regression.verdict import Decision, SeriesFinding, Verdict
 from cnnbench.regression.verdict_text import (
     VerdictContext,
@@ -17,6 +19,7 @@ from cnnbench.regression.verdict_text import (
     list_conditions,
 )
 from cnnbench.report import escaping
+from cnnbench.report.render.markdown import draw_grid
 
 COMMANDS = {Decision.REGRESSED: "error", Decision.INCONCLUSIVE: "warning", Decision.IMPROVED: "notice"}
 """A PASS needs no annotation."""
@@ -69,14 +72,10 @@ def _warnings(meta: VerdictContext) -> list[str]:
     return [f"**{_shown(text)}**" for text in missing] + [_shown(note) for note in meta.notes]
 
 
-def _table(verdict: Verdict, meta: VerdictContext) -> list[str]:
-    columns = list_columns(verdict, meta)
-    lines = [
-        [_shown(column.title) for column in columns],
-        ["---:" if column.number else "---" for column in columns],
-        *([_shown(column.text(finding)) for column in columns] for finding in verdict.findings),
-    ]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
+def _table(verdict: Verdict, meta: VerdictContext) -> Iterator[str]:
+    heads = list_columns(verdict, meta)
+    rows = ((head.title for head in heads), *((head.text(each) for head in heads) for each in verdict.findings))
+    return draw_grid((map(_shown, row) for row in rows), ("right" if head.number else "left" for head in heads))
 
 
 def _command(finding: SeriesFinding) -> str:

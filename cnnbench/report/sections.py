@@ -229,11 +229,6 @@ AUDIT_NOTE = Note(
 )
 
 
-def warnings(page: Page) -> tuple[Note, ...]:
-    """What stands above everything else: what could mislead."""
-    return tuple(note for note in page.notes if note.kind == "warning")
-
-
 def abridge(page: Page, most: int) -> Page:
     """The page as people read it: tables without empty columns and with at most about `most` lines; the files keep all.
 
@@ -259,18 +254,14 @@ IN_RESOURCES = {"host_peak", "device_peak"}
 
 def _drop_empty_columns(table: Table, elsewhere: set[str]) -> Table:
     """The table without the columns that are elsewhere, and without those that say n/a in every row, which are named."""
-    lines = [line for group in table.groups for line in group.lines]
+    lines = [line for _, line in table.lines]
     silent = {"", units.NOT_AVAILABLE}
     empty = [
         bool(lines) and {line.cells[n].text for line in lines} <= silent and table.columns[n].priority > 1
         for n in range(len(table.columns))
     ]
     kept = [n for n, column in enumerate(table.columns) if column.key not in elsewhere and not empty[n]]
-    gone = [
-        " ".join(column.title.replace("-\n", "").split())
-        for n, column in enumerate(table.columns)
-        if empty[n] and column.key not in elsewhere
-    ]
+    gone = [column.one_line for n, column in enumerate(table.columns) if empty[n] and column.key not in elsewhere]
     groups = tuple(
         dataclasses.replace(
             group,

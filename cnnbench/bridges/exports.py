@@ -8,17 +8,19 @@ readers cannot tell.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from cnnbench import __version__, machine_facts, naming
-from cnnbench.analysis.metrics import step_flops
+from cnnbench.analysis.metrics import ProcessMetrics, step_flops
 from cnnbench.analysis.process_table import COLUMNS, Process, flatten_processes
-from cnnbench.report import escaping, pytest_benchmark_stats
+from cnnbench.analysis.ratio import group_by
+from cnnbench.bridges import pytest_benchmark_stats
+from cnnbench.report import escaping
+from cnnbench.report.render import text
 from cnnbench.schema import RunHeader
 
 PYTEST_BENCHMARK_VERSION = "5.3.1"
@@ -34,17 +36,24 @@ class ExportedJob:
     processes: tuple[Process, ...]
 
     @property
+    def metrics(self) -> list[ProcessMetrics]:
+        """What each process measured."""
+        return [each.metrics for each in self.processes if each.metrics is not None]
+
+    @property
     def seconds(self) -> list[float]:
         """Median step time of each process."""
-        return [each.metrics.median_step_seconds for each in self.processes if each.metrics is not None]
+        return [each.median_step_seconds for each in self.metrics]
+
+    @property
+    def stats(self) -> dict[str, pytest_benchmark_stats.Statistic]:
+        """pytest-benchmark's statistics of these times."""
+        return pytest_benchmark_stats.summarise(self.seconds)
 
 
 def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
     """The jobs that have an `ok` process, by name. Processes of several runs would share a name: give those of one."""
-    by_row: dict[str, list[Process]] = {}
-    for process in found:
-        if process.metrics is not None:
-            by_row.setdefault(process.row_key, []).append(process)
+    by_row = group_by((process for process in found if process.metrics is not None), attrgetter("row_key"))
     named = naming.export_names({key: (rows[0].job, rows[0].protocol) for key, rows in by_row.items()})
     return tuple(
         ExportedJob(
@@ -58,11 +67,8 @@ def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
 
 def list_left_out(found: Sequence[Process]) -> tuple[str, ...]:
     """A line for each job of which processes are not `ok`: how many of how many, and how they ended."""
-    by_row: dict[str, list[Process]] = {}
-    for process in found:
-        by_row.setdefault(process.row_key, []).append(process)
     lines = []
-    for rows in by_row.values():
+    for rows in group_by(found, attrgetter("row_key")).values():
         ended = Counter(each.status for each in rows if each.metrics is None)
         if ended:
             how = ", ".join(f"{status} {n}" for status, n in sorted(ended.items()))
@@ -74,15 +80,12 @@ def list_left_out(found: Sequence[Process]) -> tuple[str, ...]:
 
 def pytest_benchmark(run: RunHeader, found: Sequence[Process], final_digest: str = "") -> dict[str, Any]:
     """pytest-benchmark's JSON of one run: a benchmark a job, a round a process, iterations its timed steps."""
+    software = run.software
     return {
         "machine_info": machine_info(run),
         "commit_info": {
-            "id": run.software.git_commit or "unversioned",
-            "time": None,
-            "author_time": None,
-            "dirty": bool(run.software.git_dirty),
-            "project": "cnnbench",
-            "branch": "(unknown)",
+            **{"id": software.git_commit or "unversioned", "time": None, "author_time": None},
+            **{"dirty": bool(software.git_dirty), "project": "cnnbench", "branch": "(unknown)"},
         },
         "benchmarks": [_benchmark(each) for each in group_jobs(found)],
         "datetime": run.created_at,
@@ -92,39 +95,32 @@ def pytest_benchmark(run: RunHeader, found: Sequence[Process], final_digest: str
 
 
 def _benchmark(each: ExportedJob) -> dict[str, Any]:
-    steps = min(process.metrics.steps for process in each.processes if process.metrics is not None)
+    steps = min(figures.steps for figures in each.metrics)
     return {
         "group": escaping.plain(each.processes[0].job.workload),
-        "name": each.name,
-        "fullname": f"cnnbench::{each.name}",
-        "params": dict(each.params),
-        "param": each.name.partition("[")[2].rpartition("]")[0],
-        "extra_info": extra_info(each),
-        "options": {},
-        "stats": {**pytest_benchmark_stats.summarise(each.seconds), "data": each.seconds, "iterations": steps},
+        **{"name": each.name, "fullname": f"cnnbench::{each.name}"},
+        **{"params": dict(each.params), "param": each.name.partition("[")[2].rpartition("]")[0]},
+        **{"extra_info": extra_info(each), "options": {}},
+        "stats": {**each.stats, "data": each.seconds, "iterations": steps},
     }
 
 
 def extra_info(each: ExportedJob) -> dict[str, Any]:
     """What the times mean: processes, FLOP/s and images/s of their median, memory high-water marks, doubts."""
-    first = each.processes[0]
-    seconds = float(pytest_benchmark_stats.summarise(each.seconds)["median"])
-    flops = step_flops(first.job)
-    figures = [process.metrics for process in each.processes if process.metrics is not None]
+    first, figures = each.processes[0], each.metrics
+    seconds = float(each.stats["median"])
+    flops, trains = step_flops(first.job), any(figure.images_per_second for figure in figures)
+    peaks = {
+        name: max((value for figure in figures if (value := getattr(figure, name)) is not None), default=None)
+        for name in ("host_peak_bytes", "device_peak_bytes")
+    }
     return {
-        "processes": len(figures),
-        "run_id": first.run_id,
-        "device": first.job.device,
-        "device_name": first.device.name,
-        "threads": first.job.threads,
+        **{"processes": len(figures), "run_id": first.run_id},
+        **{"device": first.job.device, "device_name": first.device.name, "threads": first.job.threads},
         "torch": first.software.torch,
-        "flops": flops,
-        "flops_per_second": None if flops is None else flops / seconds,
-        "images_per_second": first.job.batch_size / seconds if any(f.images_per_second for f in figures) else None,
-        "host_peak_bytes": max((f.host_peak_bytes for f in figures if f.host_peak_bytes is not None), default=None),
-        "device_peak_bytes": max(
-            (f.device_peak_bytes for f in figures if f.device_peak_bytes is not None), default=None
-        ),
+        **{"flops": flops, "flops_per_second": flops and flops / seconds},
+        "images_per_second": first.job.batch_size / seconds if trains else None,
+        **peaks,
         "doubts": sorted({doubt.message for process in each.processes for doubt in process.doubts}),
     }
 
@@ -162,7 +158,7 @@ def github_action(found: Sequence[Process]) -> list[dict[str, Any]]:
     """
     entries = []
     for each in group_jobs(found):
-        stats, info = pytest_benchmark_stats.summarise(each.seconds), extra_info(each)
+        stats, info = each.stats, extra_info(each)
         lines = [
             f"processes: {info['processes']}",
             f"device: {escaping.plain(str(info['device_name']))}",
@@ -170,26 +166,12 @@ def github_action(found: Sequence[Process]) -> list[dict[str, Any]]:
             *([] if info["flops_per_second"] is None else [f"FLOP/s: {info['flops_per_second']:.6g}"]),
             *(f"doubt: {escaping.plain(doubt)}" for doubt in info["doubts"]),
         ]
-        entry = {"name": each.name, "unit": "s", "value": stats["median"], "extra": "\n".join(lines)}
-        if len(each.seconds) > 1:
-            entry["range"] = f"± {float(stats['stddev'])!r}"
-        entries.append(entry)
+        entry = {"name": each.name, "unit": "s", "value": stats["median"]}
+        spread = {"range": f"± {float(stats['stddev'])!r}"} if len(each.seconds) > 1 else {}
+        entries.append({**entry, "extra": "\n".join(lines), **spread})
     return entries
 
 
 def tidy_csv(found: Sequence[Process]) -> str:
     """One line a process, failed ones too, under the frame's names; unknown is empty."""
-    return comma_separated(flatten_processes(found), COLUMNS)
-
-
-def comma_separated(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
-    """Rows as CSV: numbers as they are, None empty, texts so that a spreadsheet shows them and calculates nothing."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _cell(row[name]) for name in columns} for row in rows)
-    return out.getvalue()
-
-
-def _cell(value: object) -> object:
-    return escaping.csv(value) if isinstance(value, str) else value
+    return text.write_csv(flatten_processes(found), COLUMNS)

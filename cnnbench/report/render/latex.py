@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 from cnnbench.report import escaping
 from cnnbench.report.model import Cell, Column, Line, Report, RowGroup, Table
@@ -71,7 +72,7 @@ def _parts(group: RowGroup) -> Iterator[list[Line]]:
 
 
 def _tabular(columns: Sequence[Column], rows: Sequence[Line]) -> Iterator[str]:
-    heads = [_heading(column) for column in columns]
+    heads = [column.heading for column in columns]
     tallest = max(map(len, heads))
     yield r"\noindent{\footnotesize\setlength{\tabcolsep}{3pt}\cnnbenchfit{%"
     yield rf"\begin{{tabular}}{{@{{}}{''.join(column.align[0] for column in columns)}@{{}}}}"
@@ -88,9 +89,7 @@ def _tabular(columns: Sequence[Column], rows: Sequence[Line]) -> Iterator[str]:
 
 def _rows(stacks: Sequence[Sequence[str]]) -> Iterator[str]:
     """Cells of several lines as rows of a table, one a line."""
-    for number in range(max(map(len, stacks))):
-        row = " & ".join(stack[number] if number < len(stack) else "" for stack in stacks)
-        yield rf"{row} \\"
+    return (rf"{' & '.join(row)} \\" for row in zip_longest(*stacks, fillvalue=""))
 
 
 def _cell(cell: Cell) -> list[str]:
@@ -102,10 +101,6 @@ def _fold(text: str) -> list[str]:
     return textwrap.wrap(escaping.plain(text, None), WIDEST, break_on_hyphens=False) or [""]
 
 
-def _heading(column: Column) -> list[str]:
-    return [*column.title.split("\n"), *((column.unit,) if column.unit else ())]
-
-
 def _height(line: Line) -> float:
     """In rows of text, with the space after it."""
     return max(len(_cell(cell)) for cell in line.cells) + 0.5
@@ -115,9 +110,9 @@ def _width(table: Table) -> int:
     """Characters of the widest line of each column, with one between two columns."""
     widths = []
     for index, column in enumerate(table.columns):
-        cells = [line.cells[index] for group in table.groups for line in group.lines]
-        texts = [text for cell in cells for each in (cell.text, *cell.details) for text in _fold(each)]
-        widths.append(max(len(text) for text in (*_heading(column), *texts)))
+        cells = [line.cells[index] for _, line in table.lines]
+        texts = [text for cell in cells for each in cell.lines for text in _fold(each)]
+        widths.append(max(map(len, (*column.heading, *texts))))
     return sum(widths) + len(widths) - 1
 
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from cnnbench import __version__
 from cnnbench.report import chart_images, escaping, sections
 from cnnbench.report.model import Cell, Chart, Column, Page
-from cnnbench.report.text import seal
+from cnnbench.report.render.markdown import seal
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_LINES = 300
@@ -41,7 +41,6 @@ def render(page: Page, *, static: bool) -> str:
         .get_template("page.html")
         .render(
             page=page,
-            warnings=sections.warnings(page),
             most_warnings=MOST_WARNINGS,
             static=static,
             version=__version__,
@@ -69,15 +68,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["heading"] = heading
     environment.filters["plain"] = escaping.plain
     environment.filters["sort_key"] = sort_key
     return environment
-
-
-def heading(column: Column) -> str:
-    """A column's title in one line, as Markdown prints it: what the audit knows it by."""
-    return " ".join(column.title.replace("-\n", "").split())
 
 
 def sort_key(cell: Cell, column: Column) -> str:
