@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import producer_faults
@@ -47,7 +47,7 @@ def publish_and_audit(ledgers: Path, page: Path) -> Result:
 
 
 @pytest.fixture
-def plant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Fault], list[bool]]]:
+def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fault], list[bool]]:
     """Plant a fault in the producer; the list says of each page made whether the fault changed it."""
 
     def planted(fault: Fault) -> list[bool]:
@@ -63,7 +63,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Fault], list[bo
         monkeypatch.setattr(PRODUCER, build_faulty)
         return changed
 
-    yield planted
+    return planted
 
 
 @pytest.mark.parametrize("tree", producer_faults.trees())

@@ -43,7 +43,12 @@ def tables(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> list[Table]
         RowGroup(
             _title(rungs[0].row),
             tuple(
-                Line(tuple(cell(rung) for _, cell in columns), (), "measured" if rung.row.costs else "failed")
+                Line(
+                    tuple(cell(rung) for _, cell in columns),
+                    (),
+                    "measured" if rung.row.costs else "failed",
+                    cells.name_raw_rows(rung.row),
+                )
                 for rung in rungs
             ),
         )

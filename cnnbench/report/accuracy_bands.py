@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from cnnbench import naming, units
 from cnnbench.analysis.accuracy_bands import SEEDS, WIDTH, SeedSpread
 from cnnbench.analysis.training_outcome import TEST_IMAGES
-from cnnbench.report import footnotes
+from cnnbench.report import cells, footnotes
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table, Value
 from cnnbench.report.stopping_rule import ProcessorCell
@@ -42,7 +42,7 @@ def build(
     ]
     by_place: dict[str, list[Line]] = {}
     for each in found:
-        line = Line(tuple(cell(each) for _, cell in columns))
+        line = Line(tuple(cell(each) for _, cell in columns), rows=cells.name_raw_rows(each.row))
         by_place.setdefault(f"{processor(each.row).one_line} \u00b7 run {plain(each.row.run_id)}", []).append(line)
     groups = tuple(RowGroup(name, tuple(lines)) for name, lines in by_place.items())
     table = Table("bands", "The accuracy each recipe ends with", "", tuple(column for column, _ in columns), groups)

@@ -34,6 +34,15 @@ def interval(estimate: Estimate, text: NumberText) -> tuple[str, ...]:
     return (units.span(estimate.low, estimate.high, text),)
 
 
+KEY_CHARACTERS = 12
+"""Of a row key's SHA-256: enough to tell the rows of one run apart."""
+
+
+def name_raw_rows(*rows: Row) -> tuple[tuple[str, str], ...]:
+    """Name the raw rows that a line is made of, for whoever derives it again."""
+    return tuple((row.run_id, digest(row.row_key)[:KEY_CHARACTERS]) for row in rows)
+
+
 def processor(row: Row, *, several_machines: bool, all_runs: bool, with_job_fields: bool = False) -> Cell:
     """The processor with its place on the machine; the machine and the run where several are shown. `told` puts the fields
     of `modes.FIELDS` beside it as raw values.

@@ -83,6 +83,7 @@ def _compared_table(found: SideComparison) -> Table:
                 tuple(cell(pair) for _, cell in columns),
                 comparison_notes.build_pair_notes(pair),
                 "failed" if pair.ratio is None else "measured",
+                cells.name_raw_rows(*(side for side in (pair.new, pair.base) if isinstance(side, Row))),
             ),
         )
         for pair in found.pairs
@@ -123,7 +124,7 @@ def _unpaired_line(each: Unpaired, columns: Sequence[Callable[[Unpaired], Cell]]
     shown = tuple(cell(each) for cell in columns)
     if row is None:
         return Line(shown, kind="reference")
-    return Line(shown, row.failures, "measured" if row.ok else "failed")
+    return Line(shown, row.failures, "measured" if row.ok else "failed", cells.name_raw_rows(row))
 
 
 def _groups(lines: Iterable[tuple[Row, Line]]) -> tuple[RowGroup, ...]:

@@ -41,6 +41,7 @@ def tables(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> list[Table]
             tuple(cell(row, found) for _, cell in columns),
             tuple(map(plain, row.failures)),
             "measured" if row.ok else "failed",
+            cells.name_raw_rows(row),
         )
         groups.setdefault(naming.work_label(row.job, row.protocol), []).append(line)
     made = tuple(RowGroup(title, tuple(lines)) for title, lines in sorted(groups.items()))

@@ -10,7 +10,7 @@ from cnnbench.analysis.convergence import ConvergenceResult, ConvergenceSide, Un
 from cnnbench.analysis.loss_curves import CurvesResult
 from cnnbench.analysis.noninferiority import MOST_SEEDS
 from cnnbench.analysis.rows import Row
-from cnnbench.report import footnotes
+from cnnbench.report import cells, footnotes
 from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table, Value
 from cnnbench.report.stopping_rule import ProcessorCell, title
 
@@ -106,7 +106,9 @@ def _table(tested: Sequence[ConvergenceResult], processor: ProcessorCell, margin
     asked = "" if margin is None else f" · a loss of {units.points(margin, signed=False)} allowed"
     by_title: dict[str, list[Line]] = {}
     for each in tested:
-        line = Line(tuple(cell(each) for _, cell in columns))
+        line = Line(
+            tuple(cell(each) for _, cell in columns), rows=cells.name_raw_rows(each.variant.row, each.plain.row)
+        )
         by_title.setdefault(title(each.plain.row, processor) + asked, []).append(line)
     groups = tuple(RowGroup(name, tuple(lines)) for name, lines in by_title.items())
     heading = "Whether each mode learns as well as the plain one"

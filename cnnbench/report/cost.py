@@ -57,7 +57,11 @@ def table(
         return dataclasses.replace(cell, details=(*cell.details, *(job if several else ())))
 
     lines = tuple(
-        Line((named(row), cells.job_time(row), _energy(row), _price(row, prices), _cost(row, prices))) for row in kept
+        Line(
+            (named(row), cells.job_time(row), _energy(row), _price(row, prices), _cost(row, prices)),
+            rows=cells.name_raw_rows(row),
+        )
+        for row in kept
     )
     clock = "energy is joules an image, gross, times the job's images; cost is the time of the job at the price an hour given"
     return Table("cost", "Energy and cost of the job", clock, columns, (RowGroup("The whole job of each row", lines),))

@@ -93,6 +93,7 @@ def _line(point: Point) -> Line:
         ),
         row.failures,
         "measured" if point.step is not None else "failed",
+        cells.name_raw_rows(row),
     )
 
 

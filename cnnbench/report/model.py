@@ -52,6 +52,8 @@ class Line:
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
     kind: Literal["measured", "reference", "failed"] = "measured"
+    rows: tuple[tuple[str, str], ...] = ()
+    """The raw rows it is made of, its own first: each a run and the beginning of the SHA-256 of the row key."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cnnbench import units
 from cnnbench.analysis.open_division import SEEDS, Claim
-from cnnbench.report import footnotes
+from cnnbench.report import cells, footnotes
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table
 from cnnbench.report.stopping_rule import ProcessorCell
@@ -42,7 +42,11 @@ def build(
     ]
     by_place: dict[str, list[Line]] = {}
     for each in found:
-        line = Line(tuple(cell(each) for _, cell in columns), footnotes.build_row_notes(each.row))
+        line = Line(
+            tuple(cell(each) for _, cell in columns),
+            footnotes.build_row_notes(each.row),
+            rows=cells.name_raw_rows(each.row),
+        )
         by_place.setdefault(f"{processor(each.row).one_line} \u00b7 run {plain(each.row.run_id)}", []).append(line)
     groups = tuple(RowGroup(name, tuple(lines)) for name, lines in by_place.items())
     table = Table(

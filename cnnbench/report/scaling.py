@@ -55,6 +55,7 @@ def tables(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> list[Table]
                     tuple(cell(step) for _, cell in columns),
                     tuple(map(plain, step.row.failures)),
                     "measured" if step.row.costs else "failed",
+                    cells.name_raw_rows(step.row),
                 )
                 for step in each.points
             ),

@@ -126,7 +126,8 @@ def _group(found: StoppingPrediction, processor: ProcessorCell) -> RowGroup:
         share = epoch.accuracy
         details = (*cells.interval(share, units.percent), f"n={share.n}")
         accuracy = Cell(units.percent(share.value), details, cells.values("true_accuracy", share))
-        return _line(epoch, found.sample, accuracy, processor(found.row).values or {})
+        line = _line(epoch, found.sample, accuracy, processor(found.row).values or {})
+        return dataclasses.replace(line, rows=cells.name_raw_rows(found.row))
 
     return RowGroup(title(found.row, processor), tuple(line(epoch) for epoch in found.epochs))
 
@@ -186,7 +187,8 @@ def _stop(found: Stop, processor: ProcessorCell) -> Line:
                 {"sample_right": found.last.correct, "sample_images": found.last.images},
             ),
             _true_accuracy(found.accuracy),
-        )
+        ),
+        rows=cells.name_raw_rows(found.row),
     )
 
 

@@ -97,7 +97,10 @@ def build_lecture_table(
     if comparison.published_cpu is not None:
         columns.append((Column("versus", _over_published_title(comparison.published_cpu), "", 1), cells.over_published))
     lines = [_published_line(found, [column for column, _ in columns]) for found in published_rows]
-    lines += [Line(tuple(cell(row) for _, cell in columns), footnotes.build_row_notes(row)) for row in same]
+    lines += [
+        Line(tuple(cell(row) for _, cell in columns), footnotes.build_row_notes(row), rows=cells.name_raw_rows(row))
+        for row in same
+    ]
     title = _published_title(published_rows) if published_rows else "Measured here"
     clocks = "; ".join(footnotes.CLOCKS[name] for name in sorted({row.job.clock for row in same})) or "as published"
     group = RowGroup(title + (" · ours below" if same and published_rows else ""), tuple(lines))
@@ -234,7 +237,10 @@ def _groups(rows: Sequence[Row], columns: Sequence[Callable[[Row], Cell]]) -> tu
     for row in rows:
         place = {"measured": 0, "to target": 1, "projected": 2, None: 3}[row.job_kind]
         line = Line(
-            tuple(cell(row) for cell in columns), footnotes.build_row_notes(row), "measured" if row.ok else "failed"
+            tuple(cell(row) for cell in columns),
+            footnotes.build_row_notes(row),
+            "measured" if row.ok else "failed",
+            cells.name_raw_rows(row),
         )
         key = (place, row.job.workload, row.job.batch_size, naming.work_label(row.job, row.protocol))
         by_title.setdefault(key, []).append(line)

@@ -44,7 +44,9 @@ def _all_seeds(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:
     by_title: dict[str, list[Line]] = {}
     for row in _group_by_target(rows):
         shown = tuple(cell(row) for _, cell in columns)
-        line = Line(shown, tuple(map(plain, row.failures)), "measured" if row.ok else "failed")
+        line = Line(
+            shown, tuple(map(plain, row.failures)), "measured" if row.ok else "failed", cells.name_raw_rows(row)
+        )
         by_title.setdefault(_title(row), []).append(line)
     groups = tuple(RowGroup(title, tuple(lines)) for title, lines in by_title.items())
     every = " or ".join(
@@ -72,7 +74,7 @@ def _each_seed(processor: Callable[[Row], Cell], rows: Sequence[Row]) -> Table:
     for row in _group_by_target(rows):
         for seed in () if row.time_to_accuracy is None else row.time_to_accuracy.seed_results:
             shown = tuple(cell(row, seed) for _, cell in columns)
-            line = Line(shown, (), "measured" if seed.reached else "failed")
+            line = Line(shown, (), "measured" if seed.reached else "failed", cells.name_raw_rows(row))
             by_title.setdefault(_title(row), []).append(line)
     groups = tuple(RowGroup(title, tuple(lines)) for title, lines in by_title.items())
     clock = "as above; a missed seed has no time, its steps and accuracy are those at its epoch limit"
