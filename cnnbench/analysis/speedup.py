@@ -18,7 +18,8 @@ from cnnbench.analysis import convergence, stats
 from cnnbench.analysis.ceiling import with_ceilings
 from cnnbench.analysis.metrics import job_flops
 from cnnbench.analysis.process_table import NOT_RUN, Process
-from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup, build_row
+from cnnbench.analysis.row_builder import build_row
+from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup
 from cnnbench.analysis.stats import Estimate
 from cnnbench.errors import ComparisonError
 from cnnbench.machine.peaks import theoretical_peak
@@ -83,8 +84,8 @@ def compute_speedups(
     for members, others in _select_shown(groups, all_runs):
         row = build_row(members, peak_of)
         versus, reason = _speedup_over_published(row, published_cpu)
-        missing = dict(row.missing) if reason is None else {**row.missing, "versus_reference": reason}
-        rows.append(dataclasses.replace(row, speedup_over_published=versus, missing=missing, other_runs=others))
+        row = row if reason is None else row.with_reason("versus", reason)
+        rows.append(dataclasses.replace(row, speedup_over_published=versus, other_runs=others))
     rows = convergence.add_convergence_doubts(with_ceilings(rows, _products(groups.values(), peak_of)))
     bases: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
@@ -181,12 +182,12 @@ def _with_speedup(row: Row, cpus: Sequence[Row], all_runs: bool, baseline: str |
     own = [cpu for cpu in cpus if cpu.run_id == row.run_id] if all_runs else []
     base = next(iter(own or cpus), None)
     if row.job.processes > 1:
-        return dataclasses.replace(row, missing={**row.missing, "speedup": SEVERAL_PROCESSES})
+        return row.with_reason("speedup", SEVERAL_PROCESSES)
     if base is None:
         reason = (
             f"no row of the same work at {baseline}" if baseline else "no CPU row of the same work on the same machine"
         )
-        return dataclasses.replace(row, missing={**row.missing, "speedup": reason})
+        return row.with_reason("speedup", reason)
     speedup = Speedup(
         ratio=stats.ratio(base.costs, row.costs),
         baseline=base.device,

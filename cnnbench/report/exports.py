@@ -17,7 +17,7 @@ from typing import Any
 
 from cnnbench import __version__, machine_facts, naming
 from cnnbench.analysis.metrics import step_flops
-from cnnbench.analysis.process_table import COLUMNS, Process, flatten_processes
+from cnnbench.analysis.process_table import Process, flatten_processes, list_columns
 from cnnbench.report import escaping, pytest_benchmark_stats
 from cnnbench.schema import RunHeader
 
@@ -179,7 +179,7 @@ def github_action(found: Sequence[Process]) -> list[dict[str, Any]]:
 
 def tidy_csv(found: Sequence[Process]) -> str:
     """One line a process, failed ones too, under the frame's names; unknown is empty."""
-    return comma_separated(flatten_processes(found), COLUMNS)
+    return comma_separated(flatten_processes(found), list_columns())
 
 
 def comma_separated(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:

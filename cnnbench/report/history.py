@@ -12,6 +12,7 @@ from cnnbench.report import cells
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Chart, Column, Line, Note, Page, Report, RowGroup, Section, Table, Value
 from cnnbench.report.saved_baselines import STEP_CLOCK, commit_cell
+from cnnbench.report.table_builder import metric_cell
 from cnnbench.schema import digest
 
 PREDICTION_OUTCOMES = {-1: "faster than predicted", 0: "as predicted", 1: "slower than predicted"}
@@ -87,7 +88,7 @@ def _line(point: Point) -> Line:
             _step(point),
             _change(point),
             _predicted(point),
-            cells.accuracy(row),
+            metric_cell(row, "test_accuracy"),
             cells.outcome(row),
             Cell(changed, (), {"changed": changed}),
         ),
