@@ -82,19 +82,19 @@ def work_label(job: Job, protocol: int = PROTOCOL) -> str:
     """Everything of the job's work key but what has a column of its own (precision; a GEMM's size and blocks), usual choices
     left out; and the timing rule where it is not today's.
     """
-    return _describe(job, (_training(job),)) + _format_protocol(protocol)
+    return _describe(job, (_training(job),)) + format_protocol(protocol)
 
 
 def full_label(job: Job, protocol: int = PROTOCOL) -> str:
     """The whole name: where it ran, what it did, and the timing rule where it is not today's."""
     size = () if job.size is None else (f"side {units.count(job.size)}",)
-    return " · ".join((place_label(job), job.precision, work_label(job), *size)) + _format_protocol(protocol)
+    return " · ".join((place_label(job), job.precision, work_label(job), *size)) + format_protocol(protocol)
 
 
 def ladder_label(job: Job, protocol: int = PROTOCOL) -> str:
     """What the rungs of a ladder share: the work without the way a step is computed, and where. `step_label` says the rest."""
     work = work_label(job.model_copy(update=plain_values(type(job), "compute")))
-    return f"{work} · on {place_label(job)}{_format_protocol(protocol)}"
+    return f"{work} · on {place_label(job)}{format_protocol(protocol)}"
 
 
 def step_label(job: Job, stated: Collection[str] = _STATED) -> str:
@@ -113,7 +113,7 @@ def list_step_values(job: Job) -> tuple[str, ...]:
 def target_label(job: Job, protocol: int = PROTOCOL) -> str:
     """Name the work without how it is computed and trained, which all trainings to one target share; see `variant_label`."""
     shared = {**plain_values(type(job), "compute", "network"), "task": job.task}
-    return _describe(job.model_copy(update=shared), ()) + _format_protocol(protocol)
+    return _describe(job.model_copy(update=shared), ()) + format_protocol(protocol)
 
 
 def variant_label(job: Job) -> str:
@@ -384,5 +384,6 @@ def _length(job: Job) -> tuple[str, ...]:
     return (blocks,) if whole is None else (f"{whole}, projected from {blocks}",)
 
 
-def _format_protocol(protocol: int) -> str:
+def format_protocol(protocol: int) -> str:
+    """The timing rule behind a title, where it is not today's."""
     return "" if protocol == PROTOCOL else f" · protocol {protocol}"

@@ -525,7 +525,7 @@ def test_a_ledger_is_understood_where_the_file_is_not(faked: Path) -> None:
     processes, _ = process_table.read_processes([first])
     found = processes[0].metrics
     assert found is not None
-    assert found.flops_per_second == pytest.approx(50 * (2 * convolution + 3 * dense) / 0.01)
+    assert found.values["flops_per_second"] == pytest.approx(50 * (2 * convolution + 3 * dense) / 0.01)
     versions = {each.header.workloads["my-net"].version for each in ledgers}
     assert len(versions) == 2
     assert {workloads.get("my-net", version).version for version in versions} == versions

@@ -15,7 +15,8 @@ from cnnbench.analysis.conditions import Conditions, find_differences, read_cond
 from cnnbench.analysis.prediction_interval import Prediction, mean_log, predict_next_run
 from cnnbench.analysis.process_table import Process
 from cnnbench.analysis.ratio import FieldDifference, group_by
-from cnnbench.analysis.rows import PeakOf, Row, build_row
+from cnnbench.analysis.row_builder import build_row
+from cnnbench.analysis.rows import PeakOf, Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine.peaks import theoretical_peak
 from cnnbench.schema import Job

@@ -20,7 +20,8 @@ from cnnbench.analysis.ceiling import with_ceilings
 from cnnbench.analysis.metrics import job_flops
 from cnnbench.analysis.process_table import NOT_RUN, Process
 from cnnbench.analysis.ratio import PublishedResult, divide_rows, group_by, order_by_speed, share_work
-from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup, build_row
+from cnnbench.analysis.row_builder import build_row
+from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup
 from cnnbench.errors import ComparisonError
 from cnnbench.machine.peaks import theoretical_peak
 from cnnbench.schema import Job, Precision, PublishedRow
@@ -143,7 +144,7 @@ def _divide_by_published(row: Row, published: PublishedRow | None) -> Row:
         found = divide_rows(PublishedResult(published, published.job_seconds), row)
         return dataclasses.replace(row, speedup_over_published=found)
     reason = f"not the job that the {published.processor} is assumed to have done"
-    return dataclasses.replace(row, missing={**row.missing, "versus_reference": reason})
+    return row.with_reason("versus", reason)
 
 
 def _same_work(row: Row, baseline: str | None) -> tuple[object, ...]:
@@ -157,11 +158,11 @@ def _with_speedup(row: Row, cpus: Sequence[Row], all_runs: bool, baseline: str |
         return row
     own = [cpu for cpu in cpus if cpu.run_id == row.run_id] if all_runs else []
     base = next(iter(own or cpus), None)
-    ratio = None if base is None or row.job.processes > 1 else divide_rows(base, row)
+    if row.job.processes > 1:
+        return row.with_reason("speedup", SEVERAL_PROCESSES)
+    ratio = None if base is None else divide_rows(base, row)
     if base is None or ratio is None:
-        lacks = f"no row of the same work at {baseline}" if baseline else NO_CPU_ROW
-        reason = SEVERAL_PROCESSES if row.job.processes > 1 else lacks
-        return dataclasses.replace(row, missing={**row.missing, "speedup": reason})
+        return row.with_reason("speedup", f"no row of the same work at {baseline}" if baseline else NO_CPU_ROW)
     return dataclasses.replace(
         row, speedup=Speedup(ratio, base.device, base.job.threads, base.software.torch, base is row)
     )

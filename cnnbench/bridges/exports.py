@@ -16,7 +16,7 @@ from typing import Any
 
 from cnnbench import __version__, machine_facts, naming
 from cnnbench.analysis.metrics import ProcessMetrics, step_flops
-from cnnbench.analysis.process_table import COLUMNS, Process, flatten_processes
+from cnnbench.analysis.process_table import Process, flatten_processes, list_columns
 from cnnbench.analysis.ratio import group_by
 from cnnbench.bridges import pytest_benchmark_stats
 from cnnbench.report import escaping
@@ -174,4 +174,4 @@ def github_action(found: Sequence[Process]) -> list[dict[str, Any]]:
 
 def tidy_csv(found: Sequence[Process]) -> str:
     """One line a process, failed ones too, under the frame's names; unknown is empty."""
-    return text.write_csv(flatten_processes(found), COLUMNS)
+    return text.write_csv(flatten_processes(found), list_columns())

@@ -7,11 +7,12 @@ from typing import Literal
 
 from cnnbench import naming, units
 from cnnbench.analysis.comparison import ComparisonSide, RatioSummary, SideComparison, Unpaired, UnpairedReason
+from cnnbench.analysis.metrics import describe_interval
 from cnnbench.analysis.ratio import ComparedEntry, FieldDifference, FieldValue, RowRatio, SideName
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine_facts import FACTS
-from cnnbench.report import cells, footnotes
+from cnnbench.report import footnotes
 from cnnbench.report.model import Note
 
 DIFFERENCE_TEXTS: Mapping[str, tuple[str, str]] = {
@@ -182,7 +183,7 @@ def _learning(pair: RowRatio) -> tuple[str, ...]:
     for side, row in pair.rows:
         if row.accuracy is not None:
             share = row.accuracy.share
-            between = "".join(f" ({text})" for text in cells.interval(share, units.percent))
+            between = "".join(f" ({text})" for text in describe_interval(share, units.percent))
             shares.append(f"{side} {units.percent(share.value)}{between}")
     return (f"accuracy differs, {' and '.join(shares)}: speed at worse learning, {pair.learns_worse}'s, is no speed",)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from cnnbench import naming, units
 from cnnbench.analysis import convergence
-from cnnbench.analysis.convergence import ConvergenceResult, ConvergenceSide, Untested
+from cnnbench.analysis.convergence import ConvergenceResult, Untested
 from cnnbench.analysis.noninferiority import MOST_SEEDS
 from cnnbench.analysis.rows import Row
 from cnnbench.report import footnotes
-from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table, Value
-from cnnbench.report.stopping_rule import ProcessorCell, title
+from cnnbench.report.cells import ProcessorCell
+from cnnbench.report.model import Cell, Note, Report, Table, Value
+from cnnbench.report.stopping_rule import title
+from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure
 
 RULES = (
     Note(
@@ -37,24 +41,20 @@ def build(
     problems: Iterable[str] = (),
     digests: Mapping[str, str] | None = None,
 ) -> Report:
-    """The report of these rows: the verdicts counted, the table, the rules, what could not be tested, and the conditions.
+    """Build the report of these rows: the verdicts counted, the table, the rules, what could not be tested, and the conditions.
 
     `margin` is a share; None is each workload's own. There is no table where nothing could be tested.
     """
     tested, untested = convergence.compare_with_plain(rows, margin)
     table = _table(tested, processor, margin)
     shown = [row for each in tested for row in (each.variant.row, each.plain.row)]
-    run_notes = (
-        *footnotes.build_run_notes(shown),
-        *footnotes.build_ledger_notes(shown, digests or {}),
-        *footnotes.build_problem_notes(sorted(set(problems))),
-    )
-    all_notes = (*_summary(tested), *RULES, *list_untested(untested, processor), *run_notes)
+    conditions = footnotes.build_condition_notes(shown, problems, digests)
+    all_notes = (*_summary(tested), *RULES, *list_untested(untested, processor), *conditions)
     return Report(() if table is None else (table,), tuple(dict.fromkeys(all_notes)))
 
 
 def table(rows: Sequence[Row], processor: ProcessorCell) -> Table | None:
-    """The table of what could be tested; None where nothing could."""
+    """Build the table of what could be tested; None where nothing could."""
     return _table(convergence.compare_with_plain(rows)[0], processor, None)
 
 
@@ -76,34 +76,6 @@ def _summary(tested: Sequence[ConvergenceResult]) -> list[Note]:
     return [Note("summary", f"Of {modes}: {', '.join(counts)}.")] if tested else []
 
 
-def _table(tested: Sequence[ConvergenceResult], processor: ProcessorCell, margin: float | None) -> Table | None:
-    if not tested:
-        return None
-
-    def mode(each: ConvergenceResult) -> Cell:
-        words = naming.step_label(each.variant.row.job, ())
-        return Cell(words, (), {"mode": words, **(processor(each.variant.row).values or {})})
-
-    columns: list[tuple[Column, Callable[[ConvergenceResult], Cell]]] = [
-        (Column("mode", "mode", "", 1, "left"), mode),
-        (Column("seeds", "seeds that\nlearned", "", 2), _seeds),
-        (Column("mode_accuracy", "test\naccuracy", "", 3), lambda each: _accuracy("mode", each.variant)),
-        (Column("plain_accuracy", "of the\nplain mode", "", 4), lambda each: _accuracy("plain", each.plain)),
-        (Column("difference", "difference\nof means", "", 1), _difference),
-        (Column("of_medians", "of medians", "", 5), _median_difference),
-        (Column("margin", "loss\nallowed", "", 4), _margin),
-        (Column("verdict", "the mode", "", 1, "left"), _verdict),
-    ]
-    asked = "" if margin is None else f" · a loss of {units.points(margin, signed=False)} allowed"
-    by_title: dict[str, list[Line]] = {}
-    for each in tested:
-        line = Line(tuple(cell(each) for _, cell in columns))
-        by_title.setdefault(title(each.plain.row, processor) + asked, []).append(line)
-    groups = tuple(RowGroup(name, tuple(lines)) for name, lines in by_title.items())
-    heading = "Whether each mode learns as well as the plain one"
-    return Table("convergence", heading, "", tuple(column for column, _ in columns), groups)
-
-
 def _seeds(each: ConvergenceResult) -> Cell:
     variant, plain = each.variant, each.plain
     paired = each.difference is not None and each.difference.paired
@@ -118,32 +90,6 @@ def _seeds(each: ConvergenceResult) -> Cell:
     }
     text = f"{len(variant.right)} and {len(plain.right)}"
     return Cell(text, (*(("the same",) if paired else ()), *failed, *theirs), values)
-
-
-def _accuracy(name: str, side: ConvergenceSide) -> Cell:
-    values: dict[str, Value] = {f"{name}_accuracy": side.accuracy, f"{name}_accuracy_sd": side.spread}
-    details = () if side.spread is None else (f"SD {units.points(side.spread, signed=False)}",)
-    return Cell(units.percent(side.accuracy, 3), details, values)
-
-
-def _difference(each: ConvergenceResult) -> Cell:
-    found = each.difference
-    if found is None:
-        return Cell(units.NOT_AVAILABLE, (), dict.fromkeys(("difference", "difference_low", "difference_high")))
-    values: dict[str, Value] = {
-        "difference": found.value,
-        "difference_low": found.low,
-        "difference_high": found.high,
-    }
-    return Cell(units.points(found.value), (units.points_span(found.low, found.high),), values)
-
-
-def _median_difference(each: ConvergenceResult) -> Cell:
-    return Cell(units.points(each.median_difference), (), {"difference_of_medians": each.median_difference})
-
-
-def _margin(each: ConvergenceResult) -> Cell:
-    return Cell(units.points(each.margin, signed=False), (), {"loss_allowed": each.margin})
 
 
 def _verdict(each: ConvergenceResult) -> Cell:
@@ -163,3 +109,73 @@ def _verdict(each: ConvergenceResult) -> Cell:
         )
         details = (f"{needed} seeds would tell",)
     return Cell(each.verdict, details, values)
+
+
+def _accuracy_column(side: str, title: str, priority: int) -> ColumnSpec[ConvergenceResult]:
+    """Declare the test accuracy of one side: `variant` or `plain`."""
+    name = "mode" if side == "variant" else "plain"
+
+    def details(each: ConvergenceResult) -> list[str]:
+        spread = getattr(each, side).spread
+        return [] if spread is None else [f"SD {units.points(spread, signed=False)}"]
+
+    return figure(
+        f"{name}_accuracy",
+        title,
+        priority,
+        f"{side}.accuracy",
+        partial(units.percent, digits=3),
+        details=details,
+        further={f"{name}_accuracy_sd": f"{side}.spread"},
+    )
+
+
+def _describe_bounds(each: ConvergenceResult) -> tuple[str, ...]:
+    found = each.difference
+    return () if found is None else (units.points_span(found.low, found.high),)
+
+
+_unsigned = partial(units.points, signed=False)
+CONVERGENCE = TableSpec[ConvergenceResult](
+    "convergence",
+    "Whether each mode learns as well as the plain one",
+    (
+        replace(PROCESSOR, key="mode", title="mode"),
+        ColumnSpec("seeds", "seeds that\nlearned", 2, _seeds),
+        _accuracy_column("variant", "test\naccuracy", 3),
+        _accuracy_column("plain", "of the\nplain mode", 4),
+        figure(
+            "difference",
+            "difference\nof means",
+            1,
+            "difference.value",
+            units.points,
+            details=_describe_bounds,
+            further={"difference_low": "difference.low", "difference_high": "difference.high"},
+        ),
+        figure(
+            "of_medians",
+            "of medians",
+            5,
+            "median_difference",
+            units.points,
+            name="difference_of_medians",
+        ),
+        figure("margin", "loss\nallowed", 4, "margin", _unsigned, name="loss_allowed"),
+        ColumnSpec("verdict", "the mode", 1, _verdict, align="left"),
+    ),
+    rows=lambda each: (each.variant.row, each.plain.row),
+)
+
+
+def _table(tested: Sequence[ConvergenceResult], processor: ProcessorCell, margin: float | None) -> Table | None:
+    if not tested:
+        return None
+    asked = "" if margin is None else f" · a loss of {units.points(margin, signed=False)} allowed"
+
+    def mode(each: ConvergenceResult) -> Cell:
+        words = naming.step_label(each.variant.row.job, ())
+        return Cell(words, (), {"mode": words, **(processor(each.variant.row).values or {})})
+
+    spec = replace(CONVERGENCE, group=lambda each: title(each.plain.row, processor) + asked)
+    return build_table(spec, tested, named=mode)

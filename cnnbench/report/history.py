@@ -13,6 +13,7 @@ from cnnbench.report import cells
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Chart, Column, Line, Note, Page, Report, RowGroup, Section, Table, Value
 from cnnbench.report.saved_baselines import STEP_CLOCK, commit_cell
+from cnnbench.report.table_builder import metric_cell
 from cnnbench.schema import digest
 
 _JOB_FIELDS = ("device", "threads", "workload", "batch_size", "size", "precision")
@@ -82,12 +83,13 @@ def _line(point: Point) -> Line:
             _estimate("median_step_seconds", point.step, cells.step_text, cells.step_span, units.NOT_AVAILABLE),
             _estimate("step_ratio_to_run_before", point.change, _change_text, _change_span, ""),
             _predicted(point),
-            cells.accuracy(row),
+            metric_cell(row, "test_accuracy"),
             cells.outcome(row),
             Cell(changed, (), {"changed": changed}),
         ),
         row.failures,
         "measured" if point.step is not None else "failed",
+        cells.name_raw_rows(row),
     )
 
 

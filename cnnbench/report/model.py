@@ -9,6 +9,7 @@ from typing import Any, Literal
 Value = str | int | float | bool | None
 Datum = dict[str, Value]
 """One row of a chart's data: field to value, in SI units."""
+LineKind = Literal["measured", "reference", "failed"]
 NoteKind = Literal["summary", "clock", "rule", "warning", "doubt", "missing", "reference", "run", "problem"]
 
 
@@ -66,7 +67,9 @@ class Line:
 
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
-    kind: Literal["measured", "reference", "failed"] = "measured"
+    kind: LineKind = "measured"
+    rows: tuple[tuple[str, str], ...] = ()
+    """The raw rows it is made of, its own first: each a run and the beginning of the SHA-256 of the row key."""
 
 
 @dataclass(frozen=True)

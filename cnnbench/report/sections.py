@@ -12,7 +12,7 @@ from typing import Literal
 
 from cnnbench import units
 from cnnbench.analysis.speedup import Row
-from cnnbench.report import cells, convergence, cost, footnotes, formulas, job_fields, machines, stopping_rule, tables
+from cnnbench.report import convergence, cost, footnotes, formulas, machines, stopping_rule, tables
 from cnnbench.report.charts import flops, learning, memory_and_energy, noise, roofline, scaling, speed, sweeps
 from cnnbench.report.charts.chart_data import ChartData
 from cnnbench.report.headline import write_headline
@@ -40,13 +40,7 @@ def build(chart_data: ChartData, request: PageRequest) -> Page:
     """The page of these rows. The same rows in any order give an equal page."""
     rows = chart_data.comparison.rows
     page_notes = footnotes.build(chart_data.comparison, chart_data.published_rows, request.problems, request.digests)
-    several = len({row.machine.id for row in rows}) > 1
-    with_job_fields = job_fields.any_variant(rows)
-
-    def processor(row: Row) -> Cell:
-        return cells.processor(
-            row, several_machines=several, all_runs=request.all_runs, with_job_fields=with_job_fields
-        )
+    processor = tables.name_processors(rows, all_runs=request.all_runs)
 
     makers: dict[Template, Callable[[], list[Section | None]]] = {
         "lecture": lambda: [

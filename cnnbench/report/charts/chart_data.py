@@ -8,14 +8,12 @@ from typing import TypeVar
 
 from cnnbench import naming, units
 from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
-from cnnbench.report import escaping
+from cnnbench.report import cells, escaping
 from cnnbench.report.model import Value
-from cnnbench.schema import Record, Trial, digest
+from cnnbench.schema import Record, Trial
 from cnnbench.store import Ledger
 
 Item = TypeVar("Item")
-KEY_CHARACTERS = 12
-"""Of a row key's SHA-256: enough to tell the rows of one run apart."""
 LONGEST_ID = 40
 MOST_MARKS = 40
 """Rows a chart shows at the most: beyond it labels no longer fit a page; which are left out is said in the caption."""
@@ -78,9 +76,10 @@ def read_number(datum: Mapping[str, Value], name: str) -> float:
 
 def identity(row: Row) -> dict[str, Value]:
     """Which raw row a mark is: run, the beginning of its row key's SHA-256, and words for the reader."""
+    ((run, key),) = cells.name_raw_rows(row)
     return {
-        "run": row.run_id,
-        "row": digest(row.row_key)[:KEY_CHARACTERS],
+        "run": run,
+        "row": key,
         "machine": row.machine.id,
         "processor": naming.processor_name(row.device),
         "place": naming.place_label(row.job),

@@ -12,8 +12,8 @@ from cnnbench.analysis.history import Point, Series
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
 from cnnbench.report import history as words
+from cnnbench.report.cells import KEY_CHARACTERS
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.chart_data import KEY_CHARACTERS
 from cnnbench.report.model import Chart, Datum
 from cnnbench.schema import digest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cnnbench import units
+from cnnbench.analysis.metrics import find_workload
 from cnnbench.analysis.speedup import Row
 from cnnbench.report import cells
 from cnnbench.report.charts import theme
@@ -55,7 +56,7 @@ def _mark(row: Row) -> int | None:
 
 
 def _needed(row: Row) -> int | None:
-    workload = cells.find_workload(row.job)
+    workload = find_workload(row.job)
     if workload is None or row.job.precision not in ("fp32", "tf32") or row.job.task == "inference":
         return None
     state = STATE_COPIES.get(row.job.optimizer or "")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cnnbench import units
+from cnnbench.analysis.metrics import name_baseline
 from cnnbench.analysis.speedup import Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
@@ -23,6 +24,7 @@ from cnnbench.report.charts.chart_data import (
     row_names,
 )
 from cnnbench.report.model import Chart, Datum
+from cnnbench.report.table_builder import metric_cell
 
 PROJECTED = "projected from timed steps"
 
@@ -48,7 +50,7 @@ def chart_over_published(chart_data: ChartData) -> Chart | None:
         {
             **identity(row),
             "kind": f"{theme.MEASURED}, whole job" if row.job_kind == "measured" else PROJECTED,
-            "text": cells.over_published(row).text,
+            "text": metric_cell(row, "speedup_over_reference").text,
             **cells.values("speedup_over_reference", row.speedup_over_published),
         }
         for row in shown
@@ -81,8 +83,8 @@ def chart_over_cpu(chart_data: ChartData) -> Chart | None:
         {
             **identity(row),
             "kind": "baseline" if row.speedup is not None and row.speedup.is_baseline else theme.MEASURED,
-            "text": cells.speedup(row).text,
-            "baseline": cells.baseline(row),
+            "text": metric_cell(row, "speedup").text,
+            "baseline": name_baseline(row),
             **cells.values("speedup", row.speedup.ratio if row.speedup else None),
         }
         for row in shown
