@@ -63,9 +63,9 @@ def write_outputs(record: CheckRecord, path: Path | None, options: Mapping[str, 
     if options["junit"] is not None:
         save_file(options["junit"], junit.render(verdict, meta))
     if options["plot"] is not None:
-        from cnnbench.report.charts.forest import forest
+        from cnnbench.report.charts.check import draw_forest
 
-        save_file(options["plot"], draw_chart(forest(verdict, meta), options["plot"].suffix))
+        save_file(options["plot"], draw_chart(draw_forest(verdict, meta), options["plot"].suffix))
     if options["github"]:
         for line in check_markdown.workflow_commands(verdict, meta):
             click.echo(line)
