@@ -38,7 +38,7 @@ from cnnbench.regression.noise_profile import (
     profile_recording,
 )
 from cnnbench.regression.sequential import NextBlock
-from cnnbench.report.charts.detectable_effect import detectable_curve
+from cnnbench.report.charts.check import draw_detectable_effect
 from cnnbench.report.model import Chart
 from cnnbench.units import percent
 
@@ -135,7 +135,7 @@ def _make_plan(tolerance: str) -> CheckPlan:
 def make_curve(profile: NoiseProfile) -> Chart:
     """The slowdown that a check at the profile's tolerance finds, over the spread of d, with the profile's jobs on it."""
     spreads = {name: noise.spread for name, noise in profile.jobs.items()}
-    return detectable_curve(spreads, make_check_plan(profile.tolerance))
+    return draw_detectable_effect(spreads, make_check_plan(profile.tolerance))
 
 
 def format_profile(profile: NoiseProfile) -> list[str]:

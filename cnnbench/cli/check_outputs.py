@@ -21,7 +21,7 @@ from cnnbench.regression.sequential import derive_verdict
 from cnnbench.regression.verdict import Decision, Verdict
 from cnnbench.regression.verdict_text import VerdictContext
 from cnnbench.report import check_markdown
-from cnnbench.report.charts.forest import forest
+from cnnbench.report.charts.check import draw_forest
 
 
 def write_outputs(record: CheckRecord, path: Path | None, options: Mapping[str, Any]) -> None:
@@ -36,7 +36,7 @@ def write_outputs(record: CheckRecord, path: Path | None, options: Mapping[str, 
     if options["junit"] is not None:
         save_file(options["junit"], junit.render(verdict, meta))
     if options["plot"] is not None:
-        save_file(options["plot"], draw_chart(forest(verdict, meta), options["plot"].suffix))
+        save_file(options["plot"], draw_chart(draw_forest(verdict, meta), options["plot"].suffix))
     if options["github"]:
         for line in check_markdown.workflow_commands(verdict, meta):
             click.echo(line)

@@ -172,7 +172,7 @@ def _make_page(selection: Selection, template: str, given: Mapping[str, Any]) ->
         digests=loaded.digests,
     )
     found = loaded.comparison
-    return sections.build(chart_data.collect_chart_data(found, loaded.ledgers, found.published_rows), request)
+    return sections.build(chart_data.collect_chart_data(found, loaded.ledgers), request)
 
 
 def _make_comparison_page(names: Sequence[str], given: Mapping[str, Any]) -> Page:
@@ -304,10 +304,10 @@ def _build_series(processes: Sequence[Process], name_filter: str | None, workloa
 
 def _draw_history(report: Report, series: Sequence[Series], output: Path) -> str | bytes:
     from cnnbench.report import history as tables
-    from cnnbench.report.charts.history import history as chart_of
+    from cnnbench.report.charts.history import draw_history
     from cnnbench.report.render import html
 
-    chart = chart_of(series)
+    chart = draw_history(series)
     if output.suffix.lower() == ".html":
         return html.render(tables.page(report, chart), static=True)
     if chart is None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Value = str | int | float | bool | None
-Datum = dict[str, Value]
-"""One row of a chart's data: field to value, in SI units."""
+Datum = dict[str, Any]
+"""One row of a chart's data: field to value, in SI units. A `Value` each; what a field holds is known by its name."""
 LineKind = Literal["measured", "reference", "failed"]
 NoteKind = Literal["summary", "clock", "rule", "warning", "doubt", "missing", "reference", "run", "problem"]
 

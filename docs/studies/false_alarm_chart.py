@@ -13,7 +13,7 @@ from simulate import Proportion
 
 from cnnbench import units
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.chart_data import read_number
+from cnnbench.report.charts.kinds import ChartSpec, Shown, draw_shown
 from cnnbench.report.model import Chart, Datum
 
 TRACE = "a recorded trace"
@@ -40,7 +40,7 @@ def draw_false_alarms(study: FalseAlarmStudy) -> Chart:
     for peer in OTHER_TOOLS:
         data += [_mark(peer.name, rates.noise, rates.suite, floor) for rates in study.peers if rates.peer == peer.name]
     bound = study.plan.false_alarm_bound(SUITE_JOBS + 1)
-    worst = max(read_number(datum, "upper") for datum in data if datum["rule"] == CHECK_NAME)
+    worst = max(float(datum["upper"]) for datum in data if datum["rule"] == CHECK_NAME)
     title = "Checks of six unchanged jobs that raise a false alarm"
     caption = (
         f"{study.checks:,} simulated checks a mark; where none alarmed the mark stands at the left edge. Bars: 95 % upper "
@@ -49,7 +49,12 @@ def draw_false_alarms(study: FalseAlarmStudy) -> Chart:
     )
     description = "; ".join(_describe(rule, data) for rule in dict.fromkeys(str(datum["rule"]) for datum in data))
     alt = f"{title}, by rule and noise. {description}. The upper bound of {CHECK_NAME} is {units.percent(worst, 3)}."
-    return theme.make_chart("false-alarms", title, alt, caption, data, lambda layout: _draw(data, floor, bound, layout))
+    shown = Shown(data)
+    spec = ChartSpec(
+        *("false-alarms", title, alt, caption, lambda _: shown),
+        draw=lambda _, layout: _draw(data, floor, bound, layout),
+    )
+    return draw_shown(spec, shown)
 
 
 def _mark(rule: str, noise: str, share: Proportion, floor: float) -> Datum:
@@ -66,7 +71,7 @@ def _mark(rule: str, noise: str, share: Proportion, floor: float) -> Datum:
 
 
 def _describe(rule: str, data: Sequence[Datum]) -> str:
-    shares = [read_number(datum, "alarms") / read_number(datum, "checks") for datum in data if datum["rule"] == rule]
+    shares = [float(datum["alarms"]) / float(datum["checks"]) for datum in data if datum["rule"] == rule]
     low, high = (units.percent(share, 2 if 0 < share < 0.01 else 1) for share in (min(shares), max(shares)))
     return f"{rule}: {low}" if low == high else f"{rule}: {low} to {high}"
 
@@ -75,7 +80,7 @@ def _draw(data: Sequence[Datum], floor: float, bound: float, layout: theme.Chart
     import altair as alt
 
     rules = list(dict.fromkeys(str(datum["rule"]) for datum in data))
-    kinds = list(dict.fromkeys(str(datum["kind"]) for datum in data))
+    kinds = list(dict.fromkeys(datum["kind"] for datum in data))
     looks = dict(zip([model.name for model in NOISE_MODELS], LOOKS, strict=True))
     chosen = [looks.get(kind, (theme.MUTED, "triangle-right")) for kind in kinds]
     size: dict[str, Any] = {"width": 200 if layout.narrow else 480, "height": ROW[layout.narrow] * len(rules)}
@@ -122,7 +127,7 @@ def _draw(data: Sequence[Datum], floor: float, bound: float, layout: theme.Chart
         tooltip=["rule:N", "noise:N", alt.Tooltip("alarms:Q"), alt.Tooltip("checks:Q")],
     )
     bars = bars.encode(x=alt.X("shown:Q", scale=scale, axis=axis), x2="upper:Q")
-    return alt.layer(limit, labels, bars, marks)
+    return alt.layer(limit, labels, bars, marks).to_dict(validate=False)
 
 
 _TWO_LINES = (
