@@ -3,7 +3,7 @@
     python docs/studies/false_alarms.py --seed 1 --checks 20000 --traces results -o docs/studies/false-alarms.md
 
 writes the page, and beside it the counts as .json and the figure as .svg. `--from FILE.json` makes page and figure of counts
-that are there, without simulating. 20,000 checks take minutes on one core.
+that are there, without simulating. 20,000 checks take minutes on one core. The figure needs Altair (the extra `test`).
 """
 
 from __future__ import annotations
