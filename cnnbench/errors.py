@@ -6,22 +6,37 @@ A message says what happened, where, and what to do. Only `cnnbench.cli` prints 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Self
 
 
 class ExitCode(IntEnum):
-    """The one table of exit codes, the same for every command."""
+    """The one table of exit codes, the same for every command; CONTRIBUTING.md has its words."""
 
-    DONE = 0
-    FINDING = 1
-    """A regression was confirmed, an audit disagrees, copies of a run differ, a mode learns worse, or a node is an outlier."""
-    USAGE = 2
-    """Wrong usage or invalid input: an unknown name, a broken file, a directory that cannot be written."""
-    UNFIT = 3
-    """Not comparable, or the machine is unfit for measuring."""
-    INCONCLUSIVE = 4
-    JOB_FAILED = 5
-    """A job failed, missed its target or is missing; for `merge`, a run that still goes on was left out."""
-    INTERRUPTED = 130
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str = "") -> Self:
+        """Make a number that knows what it means."""
+        code = int.__new__(cls, value)
+        code._value_, code.meaning = value, meaning
+        return code
+
+    DONE = 0, "done (passed, improved)"
+    FINDING = (
+        1,
+        "a finding: a regression was confirmed, an audit disagrees, two copies of a run differ, a mode learns worse, "
+        "a node is not like its equals",
+    )
+    USAGE = 2, "wrong usage or invalid input: an unknown name, a broken file, a place that cannot be written"
+    UNFIT = 3, "not comparable, or a machine (or a device asked for) unfit for measuring"
+    INCONCLUSIVE = 4, "inconclusive"
+    JOB_FAILED = (
+        5,
+        "a job failed, missed its target or is missing (`merge`: a run still going on was left out; `fleet`: Slurm or a "
+        "node did not do what was asked)",
+    )
+    INTERNAL_ERROR = 70, "an error in cnnbench itself; run again with `-v` for its traceback, and report it"
+    INTERRUPTED = 130, "interrupted"
+    BROKEN_PIPE = 141, "whoever read the output left, as in `cnnbench show \\| head`"
 
 
 class CnnbenchError(Exception):
@@ -44,6 +59,10 @@ class WorkloadError(CnnbenchError):
 
 class DataError(CnnbenchError):
     """A data file is missing, truncated, corrupt or not the one its name promises."""
+
+
+class FileError(CnnbenchError):
+    """A file cannot be written: the disk is full, its folder is missing or read-only."""
 
 
 class LedgerError(CnnbenchError):
@@ -86,3 +105,15 @@ class UnsupportedError(CnnbenchError):
 
 class DivergedError(CnnbenchError):
     """The loss became NaN or did not fall; recorded as `diverged`."""
+
+
+def summarize_error(error: BaseException) -> str:
+    """An error as a reason in one line, its type first."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)  # whose own text names the file once more
+    return f"{type(error).__name__}: {next(iter(text.strip().splitlines()), 'no reason given')[:300]}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is what torch's or the allocators' own words call out of memory."""
+    words = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+    return isinstance(error, MemoryError) or any(each in str(error).lower() for each in words)

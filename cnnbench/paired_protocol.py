@@ -73,7 +73,7 @@ class Injection(Frozen):
 
 
 class WorkDone(Frozen):
-    """What one arm did for one job, counted by its worker; `regression.exclusion.ArmWork` compares two of these."""
+    """What one arm did for one job, counted by its worker; `regression.exclusion` compares two of these."""
 
     images: int
     batches: int

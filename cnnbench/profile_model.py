@@ -96,12 +96,6 @@ class ProfileJob(Frozen):
     job: Job
 
     @property
-    def title(self) -> str:
-        """What a device's rungs have in common: `mnist-cnn b128 fp32 on cpu, 2 threads`."""
-        plain = self.job.model_copy(update={"execution": "eager", "layout": "nchw"})
-        return plain.label_with(threads=True).rpartition(", round")[0]
-
-    @property
     def place(self) -> str:
         """`native on cpu`."""
         return f"{self.name} on {self.job.device}"

@@ -30,7 +30,7 @@ UNKNOWN_MACHINE = (
 TIMER_MODULE = "cnnbench.engine.pytest_timer"
 """The module that times for the fixture: loaded where a test used it."""
 KEY = "cnnbench"
-"""`machine.machine_facts.KEY`, here so that a run without the facts loads nothing for them."""
+"""`machine_facts.KEY`, here so that a run without the facts loads nothing for them."""
 
 
 class Timer:
@@ -143,7 +143,7 @@ def pytest_benchmark_compare_machine_info(
 
 
 def _list_differences(here: Mapping[str, Any], there: object) -> list[str]:
-    from cnnbench.machine.machine_facts import list_differences
+    from cnnbench.machine_facts import list_differences
     from cnnbench.report.escaping import plain
 
     if not isinstance(there, Mapping):
@@ -153,9 +153,9 @@ def _list_differences(here: Mapping[str, Any], there: object) -> list[str]:
 
 def _add_facts(machine_info: dict[str, Any]) -> None:
     """Facts in, clocks of the moment out; a second time it changes nothing."""
-    from cnnbench.machine import machine_facts
+    from cnnbench.machine.fingerprint import collect_facts
 
-    machine_info.setdefault(machine_facts.KEY, machine_facts.collect_facts(os.environ))
+    machine_info.setdefault(KEY, collect_facts(os.environ))
     cpu = machine_info.get("cpu")
     if isinstance(cpu, dict):
         for name in [name for name in cpu if name.startswith("hz_")]:

@@ -9,14 +9,12 @@ so a careless edit shows (not a forgery: whoever rewrites a whole file can rewri
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from cnnbench import workloads
 from cnnbench.errors import LedgerError
+from cnnbench.files import LockedFile, explain_refusal
 from cnnbench.schema import PublishedRow, Record, RunHeader, digest, upgrade
 
 _Line = TypeVar("_Line", bound=BaseModel)
@@ -65,68 +64,35 @@ def find_published_dir() -> Path:
     return shipped if shipped.is_dir() else package.parent / "results" / "reference"
 
 
-@dataclass
-class Writer:
+class Writer(LockedFile):
     """The one writer of a ledger, holding its lock until closed."""
 
-    path: Path
-    descriptor: int
+    held = "this run or one of its workers is still alive; wait for it or end it, then --resume"
     last_digest: str | None = None
-    _closed: bool = field(default=False, repr=False)
 
     def append(self, line: BaseModel) -> str:
         """Write one line and bring it to disk; returns its text. Raises LedgerError (disk full, say), leaving no part of it."""
         update = {"prev": self.last_digest} if isinstance(line, Record) else {}
         text = line.model_copy(update=update).model_dump_json()
-        data = text.encode() + b"\n"
-        size = os.fstat(self.descriptor).st_size
-        try:
-            written = 0
-            while written < len(data):
-                written += os.write(self.descriptor, data[written:])
-            os.fsync(self.descriptor)
-        except OSError as error:
-            os.ftruncate(self.descriptor, size)
-            if isinstance(line, Record):
-                cannot, remedy = "append a record", "free space there and --resume"
-            else:
-                cannot, remedy = "write results there", "choose another place with -o DIR"
-            raise LedgerError(f"{self.path}: cannot {cannot}: {error.strerror}; {remedy}") from error
+        cannot, remedy = "write results there", "choose another place with -o DIR"
+        if isinstance(line, Record):
+            cannot, remedy = "append a record", "free space there and --resume"
+        with explain_refusal(LedgerError, f"{self.path}: cannot {cannot}", remedy):
+            self.append_line(text)
         self.last_digest = digest(text)
         return text
-
-    def close(self) -> None:
-        """Release the lock; a worker still alive keeps its own share of it."""
-        if not self._closed:
-            self._closed = True
-            os.close(self.descriptor)
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def create(directory: Path, header: RunHeader) -> Writer:
     """A new ledger `directory/<machine_id>/<run_id>.jsonl` with its header line. Raises LedgerError if it cannot be made; then no
     part of it is left.
     """
-    path = directory / header.machine.id / f"{header.run_id}.jsonl"
+    writer = Writer.create(directory / header.machine.id / f"{header.run_id}.jsonl")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise LedgerError(
-            f"{path}: cannot write results there: {error.strerror}; choose another place with -o DIR"
-        ) from error
-    writer = Writer(path, descriptor)
-    try:
-        _lock(writer)
         writer.append(header)
     except BaseException:
         with writer, suppress(OSError):
-            path.unlink()
+            writer.path.unlink()
         raise
     return writer
 
@@ -136,36 +102,15 @@ def reopen(path: Path) -> tuple[Writer, Ledger]:
 
     Raises LedgerError where another run, or a worker of an earlier one, still holds it, or it cannot be read.
     """
+    writer = Writer.reopen(path)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-    except OSError as error:
-        raise LedgerError(f"{path}: cannot resume: {error.strerror}") from error
-    writer = Writer(path, descriptor)
-    try:
-        _lock(writer)
         ledger = load(path)
-        content = path.read_bytes()
-        if not content.endswith(b"\n"):
-            os.write(descriptor, b"\n")
+        writer.end_line()
     except BaseException:
         writer.close()
         raise
     writer.last_digest = ledger.final_digest
     return writer, ledger
-
-
-def _lock(writer: Writer) -> None:
-    """Raises LedgerError where somebody holds the lock, or where the file system has none (some mounts of NFS and Lustre)."""
-    try:
-        fcntl.flock(writer.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise LedgerError(
-            f"{writer.path}: this run or one of its workers is still alive; wait for it or end it, then --resume"
-        ) from error
-    except OSError as error:
-        raise LedgerError(
-            f"{writer.path}: cannot be locked: {error.strerror}; choose a file system with locks (flock) with -o DIR"
-        ) from error
 
 
 def load(path: Path) -> Ledger:
@@ -255,10 +200,8 @@ def _files(root: Path) -> list[Path]:
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with explain_refusal(LedgerError, f"{path}: cannot read"):
         return path.read_bytes()
-    except OSError as error:
-        raise LedgerError(f"{path}: cannot read: {error.strerror}") from error
 
 
 def _lines(content: bytes) -> Iterator[tuple[int, str, bool]]:

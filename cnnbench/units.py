@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 NOT_AVAILABLE = "n/a"
 
@@ -131,14 +131,3 @@ def points(share: float | None, *, signed: bool = True) -> str:
 def points_span(low: float, high: float) -> str:
     """An interval of differences, the unit said once: `-0.070 to +0.008 pp`."""
     return f"{points(low).removesuffix(' pp')} to {points(high)}"
-
-
-def whole_spans(numbers: Sequence[int]) -> str:
-    """Ascending whole numbers, neighbours joined: `1, 3 to 5, 9`; nothing of none."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)

@@ -16,7 +16,7 @@ from cnnbench import units, workloads
 from cnnbench.errors import WorkloadError
 from cnnbench.machine import peaks
 from cnnbench.schema import TUNED_ERROR, Device, Job, Machine, Outcome, Status, Trial
-from cnnbench.workloads.tolerance import tuned_tolerance
+from cnnbench.workloads import tuned_tolerance
 
 CHECKED_STATUSES: tuple[Status, ...] = ("ok", "missed")
 """Outcomes that say something of their trial, so that it is held against what cannot be."""
@@ -60,32 +60,46 @@ def reject_impossible(outcome: Outcome, violations: tuple[Violation, ...]) -> Ou
     return outcome.model_copy(update={"status": "invalid", "message": message})
 
 
+def _select_broken(*rules: tuple[bool, str]) -> list[str]:
+    """The texts of the rules that are broken."""
+    return [text for broken, text in rules if broken]
+
+
 def _check_identities(job: Job, trial: Trial, process_seconds: float) -> list[str]:
-    broken: list[str] = []
-    blocks, timed = len(trial.block_seconds), sum(trial.block_seconds)
-    if trial.steps != blocks * trial.steps_per_block:
-        broken.append(f"{blocks} blocks of {trial.steps_per_block} steps are not the {trial.steps} steps reported")
+    blocks, timed, began = len(trial.block_seconds), sum(trial.block_seconds), trial.cold_start_seconds or 0.0
+    before, whole, lived = trial.pretraining_seconds or 0.0, trial.job_seconds, process_seconds * CLOCK_TOLERANCE
     planned = job.job_steps if job.timed_whole else job.blocks * job.block_steps if job.clock == "steady" else None
-    if planned is not None and trial.steps != planned and not trial.stopped_early:
-        broken.append(f"{trial.steps} steps were timed, the job asks for {planned}")
-    if any(not CLOCK_TICK <= seconds < math.inf for seconds in trial.block_seconds):
-        broken.append("a block's time is not a positive number of seconds")
-    if trial.cold_start_seconds is not None and trial.cold_start_seconds < 0:
-        broken.append(f"the first step was over {-trial.cold_start_seconds:.3f} s before the process began")
-    if timed > process_seconds * CLOCK_TOLERANCE:
-        broken.append(f"blocks add up to {timed:.3f} s, the whole process lived {process_seconds:.3f} s")
-    if trial.job_seconds is not None:
-        before = trial.pretraining_seconds or 0.0
-        parts = before + timed + _evaluation_seconds(job, trial)
-        if parts > trial.job_seconds * CLOCK_TOLERANCE:
-            names = "pre-training, blocks and evaluations" if before else "blocks and evaluations"
-            broken.append(f"{names} add up to {parts:.3f} s, the job clock says {trial.job_seconds:.3f} s")
-        if trial.job_seconds > process_seconds * CLOCK_TOLERANCE:
-            broken.append(f"the job clock says {trial.job_seconds:.3f} s, the process lived {process_seconds:.3f} s")
-    for evaluation in (*trial.epoch_evaluations, *((trial.test,) if trial.test else ())):
-        if not 0 <= evaluation.correct <= evaluation.images or not evaluation.images:
-            broken.append(f"{evaluation.correct} of {evaluation.images} test images cannot be right")
-    return broken + _check_counts(job, trial)
+    parts, clock = before + timed + _evaluation_seconds(job, trial), whole or 0.0
+    names = "pre-training, blocks and evaluations" if before else "blocks and evaluations"
+    evaluations = (*trial.epoch_evaluations, *((trial.test,) if trial.test else ()))
+    return _select_broken(
+        (
+            trial.steps != blocks * trial.steps_per_block,
+            f"{blocks} blocks of {trial.steps_per_block} steps are not the {trial.steps} steps reported",
+        ),
+        (
+            planned not in (None, trial.steps) and not trial.stopped_early,
+            f"{trial.steps} steps were timed, the job asks for {planned}",
+        ),
+        (
+            any(not CLOCK_TICK <= seconds < math.inf for seconds in trial.block_seconds),
+            "a block's time is not a positive number of seconds",
+        ),
+        (began < 0, f"the first step was over {-began:.3f} s before the process began"),
+        (timed > lived, f"blocks add up to {timed:.3f} s, the whole process lived {process_seconds:.3f} s"),
+        (
+            whole is not None and parts > whole * CLOCK_TOLERANCE,
+            f"{names} add up to {parts:.3f} s, the job clock says {clock:.3f} s",
+        ),
+        (clock > lived, f"the job clock says {clock:.3f} s, the process lived {process_seconds:.3f} s"),
+        *(
+            (
+                not 0 <= each.correct <= each.images or not each.images,
+                f"{each.correct} of {each.images} test images cannot be right",
+            )
+            for each in evaluations
+        ),
+    ) + _check_counts(job, trial)
 
 
 def _evaluation_seconds(job: Job, trial: Trial) -> float:
@@ -102,28 +116,31 @@ def _check_target(job: Job, trial: Trial, status: Status) -> list[str]:
     evaluations, blocks = trial.epoch_evaluations, len(trial.block_seconds)
     if not evaluations:
         return ["the accuracy clock ran without an evaluation"]
-    broken: list[str] = []
-    if trial.job_seconds is None:
-        broken.append("the accuracy clock recorded no time")
-    after = [each.after_steps for each in evaluations]
-    if trial.steps_per_block != every or after != [every * (n + 1) for n in range(blocks)]:
-        broken.append(f"{len(evaluations)} evaluations, the last after {after[-1]} steps, are not one every {every}")
-    if len({each.images for each in evaluations}) > 1:
-        broken.append("the evaluations are of different numbers of images")
-    if limit is not None and trial.steps > limit:
-        broken.append(f"{trial.steps} steps were timed, the epoch limit is {limit}")
+    after, last = [each.after_steps for each in evaluations], evaluations[-1]
     early = next((n for n, each in enumerate(evaluations[:-1], start=1) if each.reaches(target)), None)
-    if early is not None:
-        broken.append(f"evaluation {early} of {len(evaluations)} reached the target, and training went on")
-    reached, last = evaluations[-1].reaches(target), evaluations[-1]
-    if reached != (status == "ok"):
-        share = f"{last.correct} of {last.images} right against a target of {target:g}"
-        broken.append(f"the last evaluation has {share}, the outcome says {status}")
-    elif not reached and limit is not None and trial.steps != limit // every * every:
-        broken.append(f"the target was missed after {trial.steps} steps, the epoch limit is {limit}")
-    if trial.test is not None and trial.test != last:
-        broken.append(f"the accuracy, {trial.test.correct} right, is not the last evaluation's, {last.correct} right")
-    return broken
+    reached = last.reaches(target)
+    unlike = reached != (status == "ok")
+    accuracy = last if trial.test is None else trial.test
+    share = f"{last.correct} of {last.images} right against a target of {target:g}"
+    return _select_broken(
+        (trial.job_seconds is None, "the accuracy clock recorded no time"),
+        (
+            trial.steps_per_block != every or after != [every * (n + 1) for n in range(blocks)],
+            f"{len(evaluations)} evaluations, the last after {after[-1]} steps, are not one every {every}",
+        ),
+        (len({each.images for each in evaluations}) > 1, "the evaluations are of different numbers of images"),
+        (limit is not None and trial.steps > limit, f"{trial.steps} steps were timed, the epoch limit is {limit}"),
+        (early is not None, f"evaluation {early} of {len(evaluations)} reached the target, and training went on"),
+        (unlike, f"the last evaluation has {share}, the outcome says {status}"),
+        (
+            not unlike and not reached and limit is not None and trial.steps != limit // every * every,
+            f"the target was missed after {trial.steps} steps, the epoch limit is {limit}",
+        ),
+        (
+            accuracy != last,
+            f"the accuracy, {accuracy.correct} right, is not the last evaluation's, {last.correct} right",
+        ),
+    )
 
 
 def _check_gradients(job: Job, trial: Trial) -> list[str]:

@@ -41,7 +41,7 @@ def nothing() -> None:
 @pytest.mark.parametrize("clock", ["steady", "job"])
 def test_the_timed_loop_around_a_no_op_step(benchmark, clock: str) -> None:  # type: ignore[no-untyped-def]
     """(a) At most 5 microseconds a step, the progress report's clock reading included."""
-    from cnnbench.engine.progress import ProgressWriter
+    from cnnbench.engine.process import ProgressWriter
 
     read_end, write_end = os.pipe()
     progress = ProgressWriter(write_end)
@@ -162,7 +162,7 @@ def alternate(name: str, rounds: int = 60) -> dict[str, float]:
 
     from cnnbench import workloads
     from cnnbench.engine.optim import make_optimizer
-    from cnnbench.engine.progress import ProgressWriter
+    from cnnbench.engine.process import ProgressWriter
     from cnnbench.engine.training import Training
 
     data, steps = random_digits(5120), TURN_STEPS[name]

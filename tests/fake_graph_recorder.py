@@ -92,7 +92,7 @@ class _Tape(TorchDispatchMode):
 
 
 class FakeRecorder:
-    """A `devices.cuda_graphs.GraphRecorder`. `warmed` counts warm-ups since the last recording, `replays` launches by graph."""
+    """A `graph_training.CudaRecorder`. `warmed` counts warm-ups since the last recording, `replays` launches by graph."""
 
     def __init__(self) -> None:
         self.warmed = 0

@@ -19,7 +19,6 @@ WORDS: Mapping[str, Sequence[Sequence[str]]] = {
     "calibrate": (("calibrate",), ("check", "calibrate")),
     "ingest": (("ingest",), ("show",)),
     "outsize": (("outsize",), ("explain", "output-size")),
-    "proof": (("proof",),),
     "--baseline": (("--baseline",), ("--relative-to",)),
 }
 """Commands and options by today's name: how trees spell them, the first that the tree's help lists is taken.
@@ -28,8 +27,6 @@ A command that is not listed here has its own name in every tree.
 """
 SUITES: Mapping[str, Sequence[str]] = {"regression": ("gate", "regression")}
 """Suites by the name that outputs are recorded under: what trees call them."""
-FALSE_ALARMS = "docs/studies/false-alarms.json"
-"""Where the counts of the simulated checks are."""
 
 TABLES = ("table", "markdown", "latex", "csv", "json")
 _SUFFIXES = {"table": "txt", "markdown": "md", "latex": "tex"}
@@ -174,9 +171,6 @@ def _checks(inputs: Path, frozen: Path) -> Iterator[Case]:
     for path in sorted((inputs / "results").glob("*/noise/*-blocks.json")):
         steps = (Step(("calibrate", "--from", path.name, "--json", "--plot", "curve.svg"), "json"),)
         yield Case(f"calibrate/{path.parent.parent.name}-{path.stem}", steps, {path.name: path}, weight=2)
-    if (counts := inputs / FALSE_ALARMS).exists():
-        steps = (Step(("proof", "--from", "counts.json", "-o", "page.md")),)
-        yield Case("check/false-alarms", steps, {"counts.json": counts}, weight=3)
 
 
 def _exports(inputs: Path, frozen: Path) -> Iterator[Case]:
@@ -201,7 +195,9 @@ def _exports(inputs: Path, frozen: Path) -> Iterator[Case]:
     judged = tuple(step("baseline judge", "main", "results", form=form) for form in ("table", "json"))
     shown = tuple(step("baseline show", "main", form=form) for form in TABLES)
     steps = (step("baseline list", form="csv"), *shown, *judged)
-    yield Case("history/baseline", steps, {"results": folders["history"]})
+    history = {f"results/{path.relative_to(folders['history'])}": path for path in folders["history"].rglob("*.*")}
+    named = {"results/testbox-0a1b/baselines.toml": Path(__file__).parent / "golden" / "baselines.toml"}
+    yield Case("history/baseline", steps, {**history, **named})
 
 
 def _suites(tree: Path) -> Iterator[Case]:

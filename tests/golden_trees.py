@@ -106,14 +106,13 @@ def _history(folder: Path) -> None:
     import report_builders
     import run_builders
 
-    from cnnbench.regression.saved_baseline import to_text
+    from cnnbench import store
+    from cnnbench.regression.baseline_file import save_baseline
 
     runs = run_builders.runs()
     report_builders.write(folder / "results", [*runs[:9], run_builders.run(10, 0.015)])
-    saved = run_builders.saved(runs[:9])
-    path = folder / "results" / runs[0].header.machine.id / "baselines" / "main.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(to_text(saved))
+    ledgers = store.load_tree([folder / "results"]).ledgers
+    save_baseline(folder / "results", run_builders.saved(runs[:9]), ledgers, replace=False)
 
 
 def _sides(folder: Path) -> None:
@@ -139,14 +138,13 @@ def _checks(folder: Path) -> None:
     import pair_builders as p
 
     from cnnbench.regression import check_record
-    from cnnbench.regression.loop import find_next_block
-    from cnnbench.regression.sequential import conclude
+    from cnnbench.regression.sequential import conclude, find_next_block
 
     def run(true: Mapping[int, float], spread: float = 0.005, **fields: Any) -> Any:
         header, blocks = p.header(**fields), []
         measure = p.measurer(true, spread)
         while (wish := find_next_block(header, blocks)) is not None:
-            blocks.append(measure(len(blocks), wish.stage, wish.jobs))
+            blocks.append(measure(len(blocks), wish))
         return conclude(header, blocks)
 
     folder.mkdir()

@@ -191,6 +191,7 @@ def _run(work: Path, chosen: Sequence[Case], options: Options) -> None:
         folder = work / "cases" / case.name
         folder.mkdir(parents=True)
         for name, target in case.links.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).symlink_to(target, target_is_directory=target.is_dir())
         for name, text in case.files.items():
             (folder / name).write_text(text)

@@ -21,8 +21,8 @@ import pages_records
 import pytest
 import report_builders
 
-from cnnbench.report import html
 from cnnbench.report.model import Page
+from cnnbench.report.render import html
 
 CHROMIUM = shutil.which("chromium")
 ARTIFACTS, NODE_MODULES = os.environ.get("CNNBENCH_ARTIFACTS"), os.environ.get("CNNBENCH_NODE_MODULES")

@@ -10,10 +10,12 @@ from typing import Any
 from builders import cnn_job, gemm_job, machine, software
 
 from cnnbench.paired_protocol import Arm, JobRun, PairRecord, PhaseName, Span, WorkDone, WorkerFailure
-from cnnbench.regression.check_record import ArmRecord, CheckHeader, LimitsRecord, PlanRecord
+from cnnbench.regression.check_record import ArmRecord, CheckHeader, CheckRecord
 from cnnbench.regression.design import make_check_plan
 from cnnbench.regression.exclusion import DropLimits
+from cnnbench.regression.sequential import BlockMeasurer, NextBlock, conclude, measure_blocks
 from cnnbench.schema import Job, Telemetry
+from cnnbench.store import Writer
 
 ROUNDS = 6
 JOBS: dict[int, Job] = {0: cnn_job(threads=2), 1: gemm_job(64, threads=2)}
@@ -41,8 +43,8 @@ def header(tolerance: float = 0.05, max_blocks: int | None = None, **fields: Any
         "rounds": ROUNDS,
         "steps_per_turn": 3,
         "seed": 1,
-        "plan": PlanRecord.from_plan(make_check_plan(tolerance, max_blocks)),
-        "limits": LimitsRecord.from_limits(DropLimits(cores=2)),
+        "plan": make_check_plan(tolerance, max_blocks),
+        "limits": DropLimits(cores=2),
     }
     return CheckHeader(**(known | fields))
 
@@ -115,19 +117,20 @@ def measurer(true: Mapping[int, float], spread: float = 0.005, seed: int = 0) ->
     """Measures blocks of normal d about the true log ratio of each job."""
     source = random.Random(seed)
 
-    def measure(number: int, stage: PhaseName, jobs: tuple[int, ...]) -> PairRecord:
-        return block(number, {job: source.gauss(true[job], spread) for job in jobs}, stage=stage, jobs=jobs)
+    def measure(number: int, wanted: NextBlock) -> PairRecord:
+        d = {job: source.gauss(true[job], spread) for job in wanted.jobs}
+        return block(number, d, stage=wanted.stage, jobs=wanted.jobs)
 
     return measure
 
 
-class Quiet:
-    """A watcher that only remembers."""
+def run_check(
+    journal: Writer, header: CheckHeader, blocks: Sequence[PairRecord], measure: BlockMeasurer
+) -> CheckRecord:
+    """Measure to the end of the check and conclude it, as `cnnbench check` does."""
+    return conclude(header, measure_blocks(journal, header, blocks, measure, lambda *_: None))
 
-    def __init__(self) -> None:
-        self.stages: list[str] = []
 
-    def on_start(self, number: int, wish: Any) -> None:
-        self.stages.append(wish.stage)
-
-    def on_finish(self, header: CheckHeader, block: PairRecord) -> None: ...
+def replay_check(record: CheckRecord) -> CheckRecord:
+    """Conclude the record again, from its header and blocks alone."""
+    return conclude(record.header, record.blocks)

@@ -49,6 +49,7 @@ FORMATS: Mapping[str, Callable[[Any], str]] = {
     "joules": units.joules,
     "job_cost": lambda value: f"{value:,.4g}",
     "difference": units.points,
+    "loss_allowed": lambda value: units.points(value, signed=False),
     "chance": units.chance,
 }
 """How a value is printed, by a part of its name."""
@@ -71,7 +72,6 @@ def trees() -> dict[str, list[Ledger]]:
         "rows": [*report_builders.everything(), partly, again],
         "ways": [variant_records.targets(), variant_records.ladder()],
         "learning": learning_builders.everything(),
-        "curves": [learning_builders.curved()],
         "ranks": [scaling_records.ledger()],
         "copies": [concurrent_records.ledger()],
     }
@@ -482,10 +482,7 @@ FAULTS: Mapping[str, tuple[str, Fault]] = {
         change_cells("convergence", "verdict", judge_well),
     ),
     "a difference has the other sign": ("learning", change_cells("convergence", "difference", scale("difference", -1))),
-    "losses are compared the other way round": (
-        "curves",
-        change_cells("convergence", "curve", scale("loss_ratio", 1.5)),
-    ),
+    "half the loss is allowed": ("learning", change_cells("convergence", "margin", scale("loss_allowed", 0.5))),
     "chances of stopping are not accumulated": (
         "learning",
         change_cells("stopping", "stopped", scale("chance_stopped", 0.9)),

@@ -10,8 +10,7 @@ import torch
 from torch import distributed
 
 from cnnbench import data, workloads
-from cnnbench.engine.distributed.ddp import DdpTraining
-from cnnbench.engine.distributed.group import Ranks, join
+from cnnbench.engine.distributed.group import DdpTraining, Ranks, join
 from cnnbench.schema import Job
 
 JOB = Job(

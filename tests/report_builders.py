@@ -101,6 +101,6 @@ def page(
     processes, _ = process_table.read_processes(found)
     comparison = speedup.compute_speedups(processes, REFERENCES if references else (), baseline=baseline)
     return sections.build(
-        chart_data.collect_chart_data(comparison, found, comparison.published_rows),
+        chart_data.collect_chart_data(comparison, found),
         sections.PageRequest(**request),  # type: ignore[arg-type]
     )

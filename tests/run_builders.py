@@ -8,7 +8,7 @@ from typing import Any
 import builders as b
 
 from cnnbench.analysis import process_table
-from cnnbench.regression.saved_baseline import SavedBaseline, describe_run, make_baseline
+from cnnbench.regression.saved_baseline import SavedBaseline, make_baseline
 from cnnbench.regression.screen import ScreeningResult, screen_run
 from cnnbench.schema import Evaluation, Job
 from cnnbench.store import Ledger
@@ -59,15 +59,14 @@ def runs(steps: Sequence[float] = STEPS, **fields: Any) -> list[Ledger]:
 
 def saved(ledgers: Sequence[Ledger], name: str = "main") -> SavedBaseline:
     """The baseline of these runs."""
-    processes, _ = process_table.read_processes(ledgers)
-    digests = {each.header.run_id: each.final_digest for each in ledgers}
-    return make_baseline(name, processes, digests, "2026-04-01T00:00:00Z")[0]
+    processes, _ = process_table.read_processes(ledgers, as_recorded=True)
+    return make_baseline(name, processes, "2026-04-01T00:00:00Z")[0]
 
 
 def held(baseline: SavedBaseline, ledger: Ledger) -> ScreeningResult:
     """The run against the baseline."""
     processes, _ = process_table.read_processes([ledger])
-    return screen_run(baseline, describe_run(ledger.header, ledger.final_digest), processes)
+    return screen_run(baseline, ledger.header, processes)
 
 
 def standings(judgement: ScreeningResult) -> dict[str, str]:

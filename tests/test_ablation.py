@@ -8,9 +8,10 @@ import builders as b
 import pytest
 import variant_records as modes
 
+from cnnbench import naming
 from cnnbench.analysis import process_table, speedup, stats
 from cnnbench.analysis.ablation import find_ladders
-from cnnbench.report import ablation, naming, tables
+from cnnbench.report import tables
 
 
 def rows_of(*ledgers):
@@ -121,7 +122,7 @@ def test_the_order_of_records_changes_nothing():
 
 def lines():
     processes, _ = process_table.read_processes([modes.ladder()])
-    (table,) = [each for each in tables.build(speedup.compute_speedups(processes)).tables if each.key == ablation.KEY]
+    (table,) = [each for each in tables.build(speedup.compute_speedups(processes)).tables if each.key == "ladder"]
     keys = [column.key for column in table.columns]
     return table, [dict(zip(keys, line.cells, strict=True)) for group in table.groups for line in group.lines]
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from cnnbench import workloads
 from cnnbench.analysis import accuracy_bands, doubts
 from cnnbench.cli.learning import bands as command
-from cnnbench.errors import ExitCode, UsageError
+from cnnbench.errors import ExitCode, FileError, UsageError
 from cnnbench.workloads import Band
 
 TEN = (9910, 9915, 9908, 9921, 9912, 9905, 9918, 9911, 9909, 9914)
@@ -140,7 +140,7 @@ class TestCommand:
 
     def test_a_place_that_cannot_be_written_is_one_clear_error(self, results, tmp_path):
         error = call(results, "--record", tmp_path / "no" / "seeds.json").exception
-        assert isinstance(error, UsageError)
+        assert isinstance(error, FileError)
         assert "cannot write" in str(error)
 
     def test_nothing_to_show_says_what_to_measure(self, tmp_path):

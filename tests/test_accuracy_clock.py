@@ -7,7 +7,7 @@ import pytest
 from cnnbench.devices import backend
 from cnnbench.engine.build import build
 from cnnbench.engine.outcome import classify
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.timed_region import make_target_test, time_region
 from cnnbench.engine.timing import JobTiming, time_job
 from cnnbench.schema import Evaluation, Job

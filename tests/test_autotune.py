@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cnnbench.devices.cuda_graphs import RecordingError
-from cnnbench.engine.tuned import autotune
+from cnnbench.engine import tuned
+from cnnbench.engine.tuned.graph_training import RecordingError
 from cnnbench.errors import UnsupportedError
 
 NAMES = ("graph", "compiled-graph", "fused")
@@ -40,7 +40,7 @@ class Rung:
 def nothing_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """And a clock that only rungs move, which no other process delays."""
     Rung.held = 0
-    monkeypatch.setattr(autotune, "time", SimpleNamespace(perf_counter=lambda: Rung.now))
+    monkeypatch.setattr(tuned, "time", SimpleNamespace(perf_counter=lambda: Rung.now))
 
 
 SECONDS = {"graph": 0.001, "compiled-graph": 0.003, "fused": 0.006}
@@ -51,11 +51,11 @@ def build(name: str) -> Rung:
 
 
 def test_the_fastest_is_taken_and_a_launch_of_several_steps_is_timed_by_the_step() -> None:
-    choice = autotune.choose_variant(NAMES, build)
+    choice = tuned.choose_variant(NAMES, build)
     assert choice.name == "graph"
     assert choice.seconds == pytest.approx(SECONDS)
     assert set(choice.seconds) == set(NAMES)
-    assert choice.training.done % 4 == autotune.ROUNDS % 4  # whole launches, and a step to begin each turn
+    assert choice.training.done % 4 == tuned.ROUNDS % 4  # whole launches, and a step to begin each turn
 
 
 def test_what_does_not_fit_beside_the_others_is_tried_alone() -> None:
@@ -66,7 +66,7 @@ def test_what_does_not_fit_beside_the_others_is_tried_alone() -> None:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return build(name)
 
-    choice = autotune.choose_variant(NAMES, tight)
+    choice = tuned.choose_variant(NAMES, tight)
     assert choice.name == choice.training.name == "graph"
     assert set(choice.seconds) == set(NAMES)
     assert choice.reasons == {}
@@ -78,7 +78,7 @@ def test_a_rung_that_never_fits_is_left_out_with_its_reason() -> None:
             raise MemoryError("a pool of its own")
         return build(name)
 
-    choice = autotune.choose_variant(NAMES, tight)
+    choice = tuned.choose_variant(NAMES, tight)
     assert choice.name == "compiled-graph"
     assert choice.reasons == {"graph": "out of memory: MemoryError: a pool of its own"}
 
@@ -90,7 +90,7 @@ def test_where_none_fits_the_job_is_out_of_memory_and_not_unsupported() -> None:
         raise RuntimeError("CUDA out of memory")
 
     with pytest.raises(MemoryError, match=r"graph: out of memory.*compiled-graph: no compiler.*fused: out of memory"):
-        autotune.choose_variant(NAMES, none)
+        tuned.choose_variant(NAMES, none)
 
 
 def test_after_a_recording_that_failed_what_was_built_before_is_built_again() -> None:
@@ -103,7 +103,7 @@ def test_after_a_recording_that_failed_what_was_built_before_is_built_again() ->
             raise RecordingError("the step could not be recorded")
         return build(name)
 
-    choice = autotune.choose_variant(NAMES, third_fails)
+    choice = tuned.choose_variant(NAMES, third_fails)
     assert built == ["graph", "compiled-graph", "graph", "fused"]
     assert choice.reasons == {"compiled-graph": "the step could not be recorded"}
     assert Rung.held == 1
@@ -114,7 +114,7 @@ def test_other_failures_are_nobodys_reason() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        autotune.choose_variant(NAMES, broken)
+        tuned.choose_variant(NAMES, broken)
 
 
 def test_where_none_can_be_had_every_reason_is_given() -> None:
@@ -122,6 +122,6 @@ def test_where_none_can_be_had_every_reason_is_given() -> None:
         raise UnsupportedError(f"no {name}")
 
     with pytest.raises(UnsupportedError, match=r"no graph; no compiled-graph; no fused"):
-        autotune.choose_variant(NAMES, none)
+        tuned.choose_variant(NAMES, none)
     with pytest.raises(UnsupportedError, match=r"^no fused$"):
-        autotune.choose_variant(("fused",), none)
+        tuned.choose_variant(("fused",), none)

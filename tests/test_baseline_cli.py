@@ -41,7 +41,7 @@ def verdicts(results, *arguments, code=0):
 def test_a_baseline_lies_beside_the_ledgers_and_is_no_ledger(results):
     before = store.load_tree([results])
     said = call(results, "save", "main")
-    path = results / b.MACHINE_ID / "baselines" / "main.json"
+    path = results / b.MACHINE_ID / "baselines.toml"
     assert f"{path}: 10 runs, 1 row; 1 with the 8 runs" in said
     assert path.is_file()
     assert store.load_tree([results]) == before
@@ -109,7 +109,7 @@ def test_one_name_may_stand_for_each_machine(results):
 
 def test_it_moves_only_when_told_to(results):
     call(results, "save", "main", "--run", "20260301")
-    path = results / b.MACHINE_ID / "baselines" / "main.json"
+    path = results / b.MACHINE_ID / "baselines.toml"
     before = path.read_bytes()
     said = call(results, "save", "main", code=ExitCode.USAGE)
     assert "give --replace" in said
@@ -138,25 +138,80 @@ def test_list_names_all_with_how_much_they_can_judge_and_what_is_broken(results)
     assert "No baseline is stored" in call(results, "list")
     call(results, "save", "main")
     call(results, "save", "first", "--run", "20260301")
-    (results / b.MACHINE_ID / "baselines" / "junk.json").write_text("{")
-    rows = json.loads(call(results, "list", "--format", "json"))["tables"][0]["rows"]
-    assert [(row["name"], row["state"]) for row in rows] == [("first", "ok"), ("junk", "unusable"), ("main", "ok")]
-    assert [row.get("rows_with_a_range") for row in rows] == [0, None, 1]
+    call(results, "save", "last", "--run", "20260310")
+    (results / b.MACHINE_ID / "20260310T120000Z-000a.jsonl").unlink()
+    said = call(results, "list", "--format", "json")
+    rows = json.loads(said)["tables"][0]["rows"]
+    assert [(row["name"], row["state"]) for row in rows] == [
+        ("first", "ok"),
+        ("last", "unusable"),
+        ("main", "unusable"),
+    ]
+    assert [row.get("rows_with_a_range") for row in rows] == [0, None, None]
+    assert "run 20260310T120000Z-000a is not there" in said
 
 
-def test_an_edited_file_is_noticed_by_every_command_that_uses_it(results):
+def edit_ledger(path):
+    path.write_text(path.read_text().replace('"operators_per_step":85', '"operators_per_step":86', 1))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (edit_ledger, "run 20260301T120000Z-0001 changed"),
+        (lambda path: path.unlink(), "run 20260301T120000Z-0001 is not there"),
+        (lambda path: path.write_text("junk"), "run 20260301T120000Z-0001 cannot be read"),
+    ],
+    ids=["edited", "gone", "junk"],
+)
+def test_a_ledger_that_is_not_what_was_saved_judges_nothing(results, spoil, words):
     call(results, "save", "main")
-    path = results / b.MACHINE_ID / "baselines" / "main.json"
-    path.write_text(path.read_text().replace('"operators_per_step": 85', '"operators_per_step": 86'))
-    for command in ("show", "judge"):
-        assert "edited or damaged" in call(results, command, "main", code=ExitCode.USAGE)
+    spoil(results / b.MACHINE_ID / "20260301T120000Z-0001.jsonl")
+    said = call(results, "judge", "main", code=ExitCode.USAGE)
+    assert words in said
+    assert "bring the ledgers back as they were, or save it again" in said
+    assert "9 runs of 1 row" in call(results, "show", "main")
 
 
-def test_a_file_under_another_name_or_machine_is_refused(results):
+def test_of_two_copies_of_a_ledger_the_one_that_was_saved_counts(results):
     call(results, "save", "main")
-    folder = results / b.MACHINE_ID / "baselines"
-    shutil.copy(folder / "main.json", folder / "mine.json")
-    assert "it belongs at" in call(results, "show", "mine", code=ExitCode.USAGE)
+    path = results / b.MACHINE_ID / "20260301T120000Z-0001.jsonl"
+    (path.parent / "kept").mkdir()
+    shutil.copy(path, path.parent / "kept")
+    edit_ledger(path)
+    assert set(verdicts(results).values()) == {"within"}
+
+
+def test_a_broken_file_is_noticed_by_every_command_that_uses_it(results):
+    call(results, "save", "main")
+    path = results / b.MACHINE_ID / "baselines.toml"
+    path.write_text(path.read_text().replace("saved_at", "saved at"))
+    for command in (("list",), ("show", "main"), ("judge", "main"), ("rm", "main"), ("save", "other")):
+        assert f"{path}: cannot be read: " in call(results, *command, code=ExitCode.USAGE)
+
+
+def test_names_of_another_machine_s_runs_are_refused(results):
+    call(results, "save", "main")
+    (results / "other-1f2e").mkdir()
+    shutil.copy(results / b.MACHINE_ID / "baselines.toml", results / "other-1f2e")
+    said = call(results, "show", "main", "--machine", "other", code=ExitCode.USAGE)
+    assert "is not there" in said
+
+
+def test_runs_whose_ledgers_are_elsewhere_get_no_name(results, tmp_path_factory):
+    path = b.write(tmp_path_factory.mktemp("ci"), r.run(20, 0.0101))
+    said = call(results, "save", "main", path, code=ExitCode.USAGE)
+    assert f"{path}: not in {results / b.MACHINE_ID}" in said
+    assert "`cnnbench merge`" in said
+
+
+def test_figures_stored_by_an_earlier_cnnbench_say_what_to_do(results):
+    old = results / b.MACHINE_ID / "baselines" / "main.json"
+    old.parent.mkdir()
+    old.write_text('{"kind": "baseline"}')
+    assert f"{old} has figures stored by an earlier cnnbench" in call(results, "show", "main", code=ExitCode.USAGE)
+    call(results, "save", "main")
+    assert "10 runs of 1 row" in call(results, "show", "main")
 
 
 @pytest.mark.parametrize("command", ["save", "show", "rm", "judge"])
@@ -174,7 +229,7 @@ def test_a_machine_id_cannot_lead_out_of_the_results(results):
     path.write_text("\n".join(b.lines(ledger)) + "\n")
     said = call(results, "save", "main", path, code=ExitCode.USAGE)
     assert "cannot name a folder" in said
-    assert not list(results.rglob("baselines"))
+    assert not list(results.rglob("baselines.toml"))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +249,7 @@ def test_every_mistake_is_one_clear_error(results, arguments, words):
     assert words in call(results, *arguments, code=ExitCode.USAGE)
 
 
-def test_rm_removes_the_file_and_leaves_the_ledgers(results):
+def test_rm_removes_the_name_and_leaves_the_ledgers(results):
     call(results, "save", "main")
     call(results, "rm", "main")
     assert "none is stored there" in call(results, "rm", "main", code=ExitCode.USAGE)
@@ -219,3 +274,11 @@ def test_what_a_ledger_says_is_shown_and_does_nothing(results):
             assert "\x1b" not in said
             assert not (format_ == "markdown" and "<script>" in said)
             assert not any(cell == "=1+1" for line in said.splitlines() for cell in line.split(","))
+
+
+def test_a_run_that_a_gate_rejects_today_gets_no_name(results):
+    """Written as ok by a cnnbench whose gates knew less: other parameters than the network's layers have."""
+    b.write(results, r.run(20, 0.0101, parameters=1_378_699))
+    said = call(results, "save", "main")
+    assert "run 20260320T120000Z-0014 was left out: " in said
+    assert "10 runs, 1 row" in said

@@ -11,7 +11,8 @@ import pytest
 import report_builders
 from format_readers import STEERING
 
-from cnnbench.report import chart_images, escaping, html, sections
+from cnnbench.report import chart_images, escaping
+from cnnbench.report.render import html
 
 pytestmark = pytest.mark.slow("browser")
 BOTH = pytest.mark.parametrize("kind", browsers.KINDS)
@@ -136,4 +137,4 @@ def test_every_hostile_name_reaches_a_picture():
     """Else the tests above would prove little."""
     drawn = "".join(str(datum.get("processor")) for chart in browsers.page_of("hostile").charts for datum in chart.data)
     assert [text for text in records.HOSTILE if plain(text, 60) not in drawn] == []
-    assert sections.warnings(browsers.page_of("hostile"))
+    assert browsers.page_of("hostile").warnings

@@ -15,8 +15,7 @@ from cnnbench.cli.calibrate import make_curve
 from cnnbench.devices.nvml import NvmlResult
 from cnnbench.machine import inventory
 from cnnbench.regression import check_record
-from cnnbench.regression.calibration import conclude_calibration
-from cnnbench.regression.noise_profile import NoiseProfile
+from cnnbench.regression.noise_profile import NoiseProfile, conclude_calibration
 from cnnbench.report import chart_images
 
 Command = Callable[..., int]

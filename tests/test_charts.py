@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.report import chart_images
-from cnnbench.report.charts import memory_and_energy, theme
+from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import axis_labels, one_line
-from cnnbench.report.charts.noise import quantiles
+from cnnbench.report.charts.processes import quantiles
+from cnnbench.report.charts.resources import compute_needed_bytes
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_memory_stands_beside_what_the_layers_need(charts):
 def test_memory_is_that_of_the_rows_own_optimiser(optimizer, copies):
     """Weights, gradients, and what the rule keeps of each weight."""
     row = lb.rows_of([b.record(b.cnn_job(optimizer=optimizer))])[0]
-    assert memory_and_energy._needed(row) == 128 * 227_116 + copies * 4 * 1_378_698
+    assert compute_needed_bytes(row) == 128 * 227_116 + copies * 4 * 1_378_698
 
 
 def test_the_learning_curve_runs_on_the_jobs_own_clock(charts):

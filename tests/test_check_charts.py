@@ -11,27 +11,26 @@ from pathlib import Path
 
 import pytest
 import verdict_builders
+from false_alarm_chart import draw_false_alarms
+from false_alarm_page import from_json
 from hypothesis import given
 from hypothesis import strategies as st
+from verdict_builders import replay_decision
 
-from cnnbench.regression.decision import replay_decision
 from cnnbench.regression.design import CheckPlan, compute_detectable_effect, make_check_plan
-from cnnbench.regression.study_page import from_json
 from cnnbench.regression.verdict import MetricSeries
 from cnnbench.report import chart_images
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.detectable_effect import detectable_curve
-from cnnbench.report.charts.false_alarms import false_alarms
-from cnnbench.report.charts.forest import CONTROL, forest, ratio_ticks
+from cnnbench.report.charts.check import CONTROL, draw_detectable_effect, draw_forest, ratio_ticks
 
 PLAN = CheckPlan()
 MIXED, META = verdict_builders.mixed(), verdict_builders.meta()
 SPREADS = {"a": 0.01, "b": 0.03}
-PROOF, _ = from_json((Path(__file__).parents[1] / "docs" / "studies" / "false-alarms.json").read_text(encoding="utf-8"))
+STUDY, _ = from_json((Path(__file__).parents[1] / "docs" / "studies" / "false-alarms.json").read_text(encoding="utf-8"))
 CHARTS = {
-    "forest": forest(MIXED, META),
-    "mde": detectable_curve(SPREADS, PLAN),
-    "proof": false_alarms(PROOF),
+    "forest": draw_forest(MIXED, META),
+    "mde": draw_detectable_effect(SPREADS, PLAN),
+    "study": draw_false_alarms(STUDY),
 }
 
 
@@ -78,7 +77,7 @@ def test_the_band_is_the_tolerance_either_way():
 
 def test_of_many_series_the_slowest_are_drawn_and_the_caption_says_so():
     jobs = {MetricSeries(f"job {n}"): verdict_builders.differences(1 - n / 1000) for n in range(60)}
-    chart = forest(replay_decision(jobs, {}, PLAN), META)
+    chart = draw_forest(replay_decision(jobs, {}, PLAN), META)
     drawn = {datum["series"] for datum in chart.data}
     assert len(drawn) == 40
     assert {"job 0", "job 38"} <= drawn
@@ -88,14 +87,14 @@ def test_of_many_series_the_slowest_are_drawn_and_the_caption_says_so():
 @pytest.mark.parametrize("name", ["a\nb", "\x00\x1b[2J\ud800", "</svg><script>", "'; x", "x" * 3000, ""])
 def test_a_name_is_only_drawn(name):
     verdict = verdict_builders.mixed((name, "fast", "noisy", "same"))
-    picture = chart_images.svg(forest(verdict, verdict_builders.meta(title=name, head=name)))
+    picture = chart_images.svg(draw_forest(verdict, verdict_builders.meta(title=name, head=name)))
     tags = {each.tag.rpartition("}")[2] for each in ET.fromstring(picture).iter()}
     assert "script" not in tags
 
 
 def test_an_extreme_verdict_can_be_drawn():
     verdict = replay_decision({MetricSeries("a"): verdict_builders.differences(1e-6, 60.0)}, {}, make_check_plan(1.0))
-    assert chart_images.png(forest(verdict, META))[:4] == b"\x89PNG"
+    assert chart_images.png(draw_forest(verdict, META))[:4] == b"\x89PNG"
 
 
 @given(st.floats(1e-6, 0.985), st.floats(1.015, 1e6), st.sampled_from([5, 10]))
@@ -141,19 +140,19 @@ def test_more_blocks_see_smaller_slowdowns():
 
 def test_a_plan_that_cannot_suspect_has_no_curve():
     with pytest.raises(ValueError, match="6 blocks"):
-        detectable_curve(SPREADS, make_check_plan(0.05, 6))
+        draw_detectable_effect(SPREADS, make_check_plan(0.05, 6))
 
 
 def test_a_curve_can_be_drawn_before_anything_is_calibrated():
-    assert "the tolerance" in words(chart_images.svg(detectable_curve({}, PLAN)))
+    assert "the tolerance" in words(chart_images.svg(draw_detectable_effect({}, PLAN)))
 
 
 def test_every_rule_has_a_mark_in_every_noise():
-    data = CHARTS["proof"].data
+    data = CHARTS["study"].data
     marks = {(datum["rule"], datum["noise"]): datum["alarms"] for datum in data}
     assert marks == {
-        **{("cnnbench", rates.noise): rates.suite.regressed for rates in PROOF.ours},
-        **{(rates.peer, rates.noise): rates.suite.hits for rates in PROOF.peers},
+        **{("cnnbench", rates.noise): rates.suite.regressed for rates in STUDY.ours},
+        **{(rates.peer, rates.noise): rates.suite.hits for rates in STUDY.peers},
     }
     assert all(datum["upper"] < 1.5e-4 for datum in data if datum["rule"] == "cnnbench")
 

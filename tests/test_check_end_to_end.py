@@ -14,15 +14,14 @@ import processes
 import pytest
 from builders import machine
 from junitparser import Failure, JUnitXml
-from pair_builders import Quiet, side
+from pair_builders import run_check, side
 from test_revisions import git
 
 from cnnbench.paired_protocol import Arm
 from cnnbench.regression import check_record
 from cnnbench.regression.arms import Workers, identify_arms, pair_jobs
-from cnnbench.regression.check_record import CheckHeader, CheckRecord, PlanRecord
+from cnnbench.regression.check_record import CheckHeader, CheckRecord
 from cnnbench.regression.design import CheckPlan, Look
-from cnnbench.regression.loop import run_check
 from cnnbench.regression.verdict import GEOMETRIC_MEAN, Decision
 from cnnbench.runner.paired import PairDesign, calibrate_injections, measure_pair
 from cnnbench.runner.revisions import find_repository, open_checkouts
@@ -55,7 +54,7 @@ def header(again: dict[Arm, dict[int, float]]) -> CheckHeader:
         rounds=12,
         steps_per_turn=4,
         seed=1,
-        plan=PlanRecord.from_plan(SHORT),
+        plan=SHORT,
         limits=None,
         again=again,
     )
@@ -76,8 +75,7 @@ def checked(tmp_path: Path, share: float) -> CheckRecord:
                 journal,
                 start,
                 (),
-                lambda number, stage, jobs: measure_pair(design, workers.start, number, stage, jobs),
-                Quiet(),
+                lambda number, wanted: measure_pair(design, workers.start, number, wanted.stage, wanted.jobs),
             )
 
 

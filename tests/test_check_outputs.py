@@ -12,13 +12,14 @@ import verdict_builders
 from format_readers import STEERING, github, seen
 from hypothesis import given
 from hypothesis import strategies as st
+from verdict_builders import replay_decision
 
-from cnnbench.regression import verdict_table
-from cnnbench.regression.decision import replay_decision
+from cnnbench.bridges import junit
+from cnnbench.regression import verdict_text
 from cnnbench.regression.design import make_check_plan
 from cnnbench.regression.verdict import Decision, MetricSeries
 from cnnbench.regression.verdict_text import format_estimate, format_verdict
-from cnnbench.report import check_markdown, escaping, junit
+from cnnbench.report import check_markdown, escaping
 
 HOSTILE = (
     "job\n::set-output name=x::y",
@@ -68,7 +69,7 @@ class TestMarkdown:
         assert slow[3:5] == ["8 of 8", "yes, 10 of 10"]
         assert slow[-1] == "+0.1 %"
         assert [row[0].strip("| ") for row in rows] == [
-            verdict_table.format_label(finding) for finding in MIXED.findings
+            verdict_text.format_label(finding) for finding in MIXED.findings
         ]
 
     def test_a_pass_says_what_would_have_been_found(self):
@@ -85,7 +86,7 @@ class TestMarkdown:
         shown = seen(github(check_markdown.markdown(MIXED, META)))
         for line in format_verdict(MIXED, META.controls):
             assert line in shown
-        for name, text in verdict_table.list_conditions(MIXED, META):
+        for name, text in verdict_text.list_conditions(MIXED, META):
             assert f"{name}: {text}" in shown
         assert "block 3 dropped: other guests took 3.1 %" in shown
         assert "1 of 19 measured were dropped" in shown

@@ -13,7 +13,7 @@ import pytest
 
 from cnnbench import __version__, workloads
 from cnnbench.cli import main as shell
-from cnnbench.cli.main import BROKEN_PIPE, COMMANDS, INTERNAL_ERROR, LazyCommand, run_cli
+from cnnbench.cli.main import COMMANDS, LazyCommand, run_cli
 from cnnbench.cli.verbosity import verbosity
 from cnnbench.errors import DeviceError, ExitCode, LedgerError, SuiteError
 from cnnbench.plan.suite import suite_names
@@ -63,7 +63,11 @@ def _more_commands(monkeypatch: pytest.MonkeyPatch) -> None:
         ("full", ExitCode.USAGE, "error: results/x: No space left on device; check that"),
         ("click", ExitCode.USAGE, "error: bad"),
         ("interrupt", ExitCode.INTERRUPTED, "interrupted"),
-        ("bug", INTERNAL_ERROR, "error: internal error, ZeroDivisionError: division by zero; run again with -v"),
+        (
+            "bug",
+            ExitCode.INTERNAL_ERROR,
+            "error: internal error, ZeroDivisionError: division by zero; run again with -v",
+        ),
     ],
 )
 def test_an_error_is_one_message_on_standard_error_and_its_exit_code(
@@ -80,7 +84,7 @@ def test_an_error_is_one_message_on_standard_error_and_its_exit_code(
 def test_a_bug_shows_its_traceback_with_v_before_or_after_the_command(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_cli(arguments) == INTERNAL_ERROR
+    assert run_cli(arguments) == ExitCode.INTERNAL_ERROR
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -219,7 +223,7 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
         reader.wait()
         assert reader.stdin is not None
         done = start("list", stdout=reader.stdin.fileno())
-    assert (done.returncode, done.stderr) == (BROKEN_PIPE, "")
+    assert (done.returncode, done.stderr) == (ExitCode.BROKEN_PIPE, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

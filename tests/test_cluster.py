@@ -18,7 +18,7 @@ from cnnbench.cli.main import run_cli
 from cnnbench.cluster import node_job, node_selection, slurm, state, submit
 from cnnbench.cluster.collect import refresh
 from cnnbench.cluster.node_status import NodeStatus, read_node_statuses
-from cnnbench.errors import ClusterError, ExitCode, UsageError
+from cnnbench.errors import ClusterError, ExitCode, FileError, UsageError
 
 pytest.importorskip("submitit", reason="fleets are submitted through submitit: pip install 'cnnbench[fleet]'")
 
@@ -614,7 +614,7 @@ def test_the_state_is_written_whole_or_not_at_all(
 
     monkeypatch.setattr(os, "fsync", full)
     fleet = state.read(folder).model_copy(update={"suites": ("other",)})
-    with pytest.raises(UsageError, match="No space left on device"):
+    with pytest.raises(FileError, match="No space left on device"):
         state.write(folder, fleet)
     assert (folder / state.FILE).read_bytes() == before
     assert sorted(path.name for path in folder.iterdir()) == [state.FILE, state.LOCK, "n1"]

@@ -18,7 +18,7 @@ from cnnbench.cluster import state
 from cnnbench.cluster.node_job import RESULTS
 from cnnbench.errors import ExitCode
 from cnnbench.report import cluster as reporting
-from cnnbench.report import text
+from cnnbench.report.render import text
 from cnnbench.schema import Device, Job, Machine
 from cnnbench.store import Ledger
 

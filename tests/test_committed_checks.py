@@ -11,8 +11,7 @@ import pytest
 from cnnbench.cli.calibrate import make_curve
 from cnnbench.cli.main import run_cli
 from cnnbench.regression import check_record
-from cnnbench.regression.calibration import profile_recording
-from cnnbench.regression.noise_profile import NoiseProfile
+from cnnbench.regression.noise_profile import NoiseProfile, profile_recording
 from cnnbench.report import chart_images
 
 ROOT = Path(__file__).parents[1]

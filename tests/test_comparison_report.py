@@ -13,7 +13,8 @@ from side_builders import HERE, LECTURE, compared, lines, new_run, old_run, side
 
 from cnnbench.analysis.ratio import PLACE_FIELDS
 from cnnbench.errors import ComparisonError, ExitCode
-from cnnbench.report import comparison, comparison_notes, text
+from cnnbench.report import comparison, comparison_notes
+from cnnbench.report.render import text
 
 FORMATS = ("table", "markdown", "csv", "json")
 

@@ -7,9 +7,9 @@ import torch
 from test_training import CPU, dataset, job
 
 from cnnbench import workloads
-from cnnbench.engine import precision
+from cnnbench.engine import compute_mode
 from cnnbench.engine.compute_mode import ComputeMode
-from cnnbench.engine.equal_work import count_work, first_losses
+from cnnbench.engine.paired_job import count_work, first_losses
 from cnnbench.engine.training import Inference, Training
 from cnnbench.errors import UnsupportedError
 
@@ -93,16 +93,16 @@ def test_channels_last_is_the_same_mathematics() -> None:
 def test_the_format_is_the_labels(name: str, format_: str) -> None:
     run = training(precision=name)
     images, _ = run.draw()
-    assert run.compute_mode.effective_format(images) == f"torch.{format_}"
+    assert str(run.compute_mode.logits(images).dtype) == f"torch.{format_}"
     assert {parameter.dtype for parameter in run.network.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
 def test_the_rounding_is_measured_and_a_wrong_label_named(name: str) -> None:
-    errors = precision.verify(CPU, name)
-    assert precision.find_mislabelling(name, errors) is None
+    errors = compute_mode.measure_rounding(CPU, name)
+    assert compute_mode.find_mislabelling(name, errors) is None
     wrong = "bf16" if name == "fp32" else "fp32"
-    assert "not " in (precision.find_mislabelling(wrong, errors) or "")
+    assert "not " in (compute_mode.find_mislabelling(wrong, errors) or "")
 
 
 def test_fp16_scales_the_loss_and_leaves_out_a_step_that_overflows() -> None:

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from cnnbench.analysis import convergence, process_table, speedup
 from cnnbench.analysis.convergence import compare_with_plain
 from cnnbench.cli.learning import converge as command
-from cnnbench.cli.show import show
+from cnnbench.cli.read import show
 from cnnbench.errors import ExitCode, UsageError
-from cnnbench.report.convergence import describe_variant
+from cnnbench.naming import step_label
 
 
 def call(*arguments, **environment):
@@ -55,7 +55,7 @@ class TestVerdict:
 
     def test_the_three_verdicts(self):
         tested, untested = compare_with_plain(lb.rows_of(lb.modes()))
-        assert {describe_variant(each.variant.row.job): each.verdict for each in tested} == {
+        assert {step_label(each.variant.row.job, ()): each.verdict for each in tested} == {
             "nhwc": "learns as well",
             "bf16": "learns worse",
             "dataloader, 2 workers": "undecided",
@@ -280,5 +280,5 @@ class TestCommand:
     ],
 )
 def test_a_mode_is_named_by_what_is_not_plain(mode, words):
-    assert describe_variant(b.cnn_job(**mode)) == words
+    assert step_label(b.cnn_job(**mode), ()) == words
     assert convergence.is_plain(b.cnn_job(**mode)) == (words == "")

@@ -14,7 +14,8 @@ from data_builders import CONTENTS, install_small_set, small_contents
 from rich.console import Console
 
 from cnnbench import data as room
-from cnnbench.cli.data import data, show_download
+from cnnbench.cli.data_source import show_download
+from cnnbench.cli.support import data
 from cnnbench.data import mnist
 from cnnbench.errors import CnnbenchError, ExitCode
 
@@ -106,7 +107,7 @@ def test_bars_are_for_terminals_and_quiet_says_nothing():
 
 def test_importing_the_commands_brings_nothing_heavy():
     code = (
-        "import sys; import cnnbench.cli.data;"
+        "import sys; import cnnbench.cli.support;"
         "assert not {'numpy', 'torch', 'pandas', 'rich', 'pydantic'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import threading
 from collections.abc import Callable
 from http.client import IncompleteRead
@@ -188,7 +189,7 @@ def test_a_full_or_read_only_directory_is_named(tmp_path, monkeypatch):
     def refuse(*arguments: object, **named: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(download.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(data.DataUnavailableError, match=r"cannot be kept here \(Read-only file system\)") as caught:
         fetch(tmp_path, Mirrors(serve))
     assert str(tmp_path) in str(caught.value)
@@ -198,7 +199,7 @@ def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(download.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(data.DataUnavailableError, match="No space left on device"):
         fetch(tmp_path, Mirrors(serve))
     assert names(tmp_path) == []
@@ -227,7 +228,7 @@ def resolve(kind, monkeypatch, opener: Mirrors, cache: Path, **more) -> data.Res
     monkeypatch.setattr(
         source, "fetch", lambda directory, *, on_progress=None: fetch(directory, opener, on_progress=on_progress)
     )
-    return data.resolve(kind, **{"data_dir": None, "env_dir": None, "cache_dir": cache, **more})
+    return data.resolve(kind, **{"named": None, "cache_dir": cache, **more})
 
 
 @pytest.mark.parametrize("kind", ["auto", "mnist"])
@@ -267,9 +268,9 @@ def test_without_leave_to_download_no_mirror_is_asked(tmp_path, monkeypatch, kin
 
 def test_a_named_directory_without_mnist_is_never_filled_or_replaced(tmp_path, monkeypatch):
     mirrors = Mirrors(serve)
-    for where in ("data_dir", "env_dir"):
+    for origin in ("flag", "env"):
         with pytest.raises(DataError, match="does not hold MNIST"):
-            resolve("auto", monkeypatch, mirrors, tmp_path / "cache", **{where: tmp_path})
+            resolve("auto", monkeypatch, mirrors, tmp_path / "cache", named=data.MnistDirectory(origin, tmp_path))
     assert mirrors.urls == []
 
 

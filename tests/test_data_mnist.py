@@ -119,10 +119,10 @@ def test_a_wrong_file_is_named_with_its_remedy(folder, case):
     attempts = (
         lambda: data.load("mnist", "train-60000", folder),
         lambda: mnist.verify(folder),
-        lambda: data.find([("flag", folder)]),
-        lambda: data.find([("cache", folder)]),
-        lambda: data.resolve("auto", data_dir=None, env_dir=folder, cache_dir=folder / "none"),
-        lambda: data.resolve("auto", data_dir=None, env_dir=None, cache_dir=folder),
+        lambda: data.find(data.MnistDirectory("flag", folder)),
+        lambda: data.find(data.MnistDirectory("cache", folder)),
+        lambda: data.resolve("auto", named=data.MnistDirectory("env", folder), cache_dir=folder / "none"),
+        lambda: data.resolve("auto", named=None, cache_dir=folder),
         lambda: data.fetch(folder, opener=never_called),
     )
     for attempt in attempts:
@@ -161,10 +161,10 @@ def test_a_named_directory_lacking_one_file_says_which(folder, lost):
         path.unlink()
     for origin, name in (("flag", "--data-dir"), ("env", "CNNBENCH_DATA")):
         with pytest.raises(DataError, match=lost) as caught:
-            data.find([(origin, folder), ("cache", folder)])
+            data.find(data.MnistDirectory(origin, folder))
         assert f"{folder} ({name})" in str(caught.value)
         assert "cnnbench data fetch" in str(caught.value)
-    assert data.find([("cache", folder)]) is None
+    assert data.find(data.MnistDirectory("cache", folder)) is None
     with pytest.raises(DataError, match=lost):
         data.load("mnist", "train-60000", folder)
 
@@ -173,13 +173,13 @@ def test_a_cache_lacking_one_file_still_rejects_a_wrong_one(folder):
     (folder / "t10k-labels-idx1-ubyte").unlink()
     break_file(folder, "train-labels-idx1-ubyte", b"junk")
     with pytest.raises(DataError, match="train-labels-idx1-ubyte"):
-        data.find([("cache", folder)])
+        data.find(data.MnistDirectory("cache", folder))
 
 
 def test_a_named_directory_that_is_absent_is_an_error_and_an_absent_cache_is_not(small, tmp_path):
     with pytest.raises(DataError, match="does not hold MNIST"):
-        data.find([("flag", tmp_path / "absent")])
-    assert data.find([("cache", tmp_path / "absent")]) is None
+        data.find(data.MnistDirectory("flag", tmp_path / "absent"))
+    assert data.find(data.MnistDirectory("cache", tmp_path / "absent")) is None
 
 
 @pytest.mark.parametrize("origin", ["flag", "env", "cache"])
@@ -187,7 +187,7 @@ def test_a_file_where_a_directory_should_be_is_an_error(small, tmp_path, origin)
     file = tmp_path / "mnist"
     file.write_text("")
     with pytest.raises(DataError, match="is a file, not a directory"):
-        data.find([(origin, file)])
+        data.find(data.MnistDirectory(origin, file))
 
 
 def test_a_directory_under_a_files_name_is_an_error(folder):
@@ -208,16 +208,19 @@ def test_an_unreadable_file_is_an_error(folder, monkeypatch):
         mnist.read_file(folder, mnist.TRAIN_LABELS)
     monkeypatch.setattr(Path, "exists", refuse)
     with pytest.raises(DataError, match=r"cannot be read \(Permission denied\); check its permissions"):
-        data.find([("cache", folder)])
+        data.find(data.MnistDirectory("cache", folder))
 
 
 def test_the_first_directory_named_wins(folder, tmp_path_factory):
+    """What is named is not replaced by a cache that has it; `cnnbench data where` says which name wins."""
     absent = tmp_path_factory.mktemp("empty")
-    assert data.find([("flag", folder), ("env", absent)]) == data.MnistDirectory("flag", folder)
-    assert data.find(data.list_candidates(None, folder, absent)) == data.MnistDirectory("env", folder)
-    assert data.find(data.list_candidates(None, None, folder)) == data.MnistDirectory("cache", folder)
+    for origin in ("flag", "env", "settings"):
+        found = data.resolve("mnist", named=data.MnistDirectory(origin, folder), cache_dir=absent)
+        assert found == data.ResolvedData("mnist", folder)
+    assert data.resolve("mnist", named=None, cache_dir=folder) == data.ResolvedData("mnist", folder)
+    assert data.find(data.MnistDirectory("cache", absent)) is None
     with pytest.raises(DataError, match="--data-dir"):
-        data.find(data.list_candidates(absent, folder, folder))
+        data.resolve("mnist", named=data.MnistDirectory("flag", absent), cache_dir=folder)
 
 
 def test_the_hash_decides_not_the_name(folder, small):

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtri
+from verdict_builders import replay_decision
 
 from cnnbench.errors import ExitCode, LedgerError, UsageError
 from cnnbench.regression import design as plans
-from cnnbench.regression.decision import decide, geometric_means, replay_decision
+from cnnbench.regression.decision import decide, geometric_means
 from cnnbench.regression.design import CheckPlan, make_check_plan
 from cnnbench.regression.verdict import (
     Confirming,

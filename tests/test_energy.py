@@ -10,7 +10,7 @@ import torch
 from cnnbench.devices import backend
 from cnnbench.engine import energy
 from cnnbench.engine.distributed import group
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.training import GemmStep
 from cnnbench.schema import Job, Telemetry, WorkerInput
 

@@ -10,20 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnnbench.paired_protocol import WorkDone
 from cnnbench.regression import exclusion
 from cnnbench.regression.exclusion import (
-    ArmWork,
     BlockState,
     CounterGrowth,
     DropLimits,
-    drop_disturbed,
     find_unequal_work,
     reason_to_drop,
 )
 
 LIMITS = DropLimits(cores=2, control_band=0.02)
 QUIET = BlockState(CounterGrowth(10.0, 0.0, 0.1, 0.0, False, 0), CounterGrowth(11.0, 0.01, 0.05, 0.0, False, 0), 0.001)
-WORK = ArmWork(1280, 10, "a1", 3_274_634, 10**12, 10, "fp32", (2.8, 3.8, 3.2, 2.4, 2.0), 0.3)
+WORK = WorkDone(
+    **{"images": 1280, "batches": 10, "order_digest": "a1", "parameters": 3_274_634, "flops": 10**12},
+    **{"optimizer_steps": 10, "precision": "fp32", "first_losses": (2.8, 3.8, 3.2, 2.4, 2.0), "final_loss": 0.3},
+)
 
 slots = st.builds(
     CounterGrowth,
@@ -77,7 +79,7 @@ def test_the_rule_sees_no_time_of_a_step():
 def test_a_disturbed_block_is_dropped_with_its_number(block, words):
     """0.51 of 2 x 21 core seconds, 1.1 and 0.3 of 21 s, exp(0.03) - 1."""
     assert words in reason_to_drop(block, LIMITS)
-    assert drop_disturbed([QUIET, block, QUIET], LIMITS).kept == (0, 2)
+    assert reason_to_drop(QUIET, LIMITS) is None
 
 
 def test_what_is_unknown_drops_nothing():
@@ -92,8 +94,7 @@ def test_what_is_unknown_drops_nothing():
 @pytest.mark.parametrize(("dropped", "fit"), [(0, True), (6, True), (7, False)])
 def test_a_machine_that_loses_more_than_three_in_ten_is_unfit(dropped, fit):
     """16 planned: 6 of 22 is 27 %, 7 of 23 is 30.4 %."""
-    sifted = drop_disturbed([with_head(device_throttled=True)] * dropped + [QUIET] * 3, LIMITS)
-    assert (exclusion.reason_unfit(sifted, planned_blocks=16) is None) == fit
+    assert (exclusion.reason_unfit(["its clock"] * dropped, 3, planned_blocks=16) is None) == fit
 
 
 def test_dropping_by_the_rule_keeps_the_signs_fair():
@@ -101,25 +102,20 @@ def test_dropping_by_the_rule_keeps_the_signs_fair():
     rng = np.random.default_rng(1)
     disturbance = rng.normal(0, 0.03, 20_000)
     d = disturbance + rng.normal(0, 0.01, 20_000)
-    sifted = drop_disturbed([replace(QUIET, control_log_ratio=float(value)) for value in disturbance], LIMITS)
-    above = np.mean(d[list(sifted.kept)] > 0)
-    assert 0 < len(sifted.dropped) < 20_000
-    assert abs(above - 0.5) < 3.4 * math.sqrt(0.25 / len(sifted.kept))
-
-
-def test_the_control_loop_over_a_check():
-    found = exclusion.estimate_control([0.001, -0.001, 0.003, 0.03, 0.0, 0.002], 0.02)
-    assert (found.outside, found.blocks) == (1, 6)
-    assert (found.low, found.high) == (-0.001, 0.03)
-    assert exclusion.estimate_control([0.5], None).low is None
-    with pytest.raises(ValueError, match="no block"):
-        exclusion.estimate_control([], 0.02)
+    states = (replace(QUIET, control_log_ratio=float(value)) for value in disturbance)
+    kept = [reason_to_drop(state, LIMITS) is None for state in states]
+    above = np.mean(d[kept] > 0)
+    assert 0 < sum(kept) < 20_000
+    assert abs(above - 0.5) < 3.4 * math.sqrt(0.25 / sum(kept))
 
 
 def test_the_same_work_is_equal():
     assert find_unequal_work(WORK, WORK) == ()
     assert (
-        find_unequal_work(WORK, replace(WORK, first_losses=(*WORK.first_losses[:4], 2.002)), final_loss_band=0.1) == ()
+        find_unequal_work(
+            WORK, WORK.model_copy(update={"first_losses": (*WORK.first_losses[:4], 2.002)}), final_loss_band=0.1
+        )
+        == ()
     )
 
 
@@ -143,19 +139,21 @@ def test_the_same_work_is_equal():
 )
 def test_less_or_other_work_is_named(change, words):
     """In either direction: doing more is no more comparable than doing less."""
-    other = replace(WORK, **change)
+    other = WORK.model_copy(update=change)
     (line,) = find_unequal_work(WORK, other, final_loss_band=0.1)
     assert words in line
     assert len(find_unequal_work(other, WORK, final_loss_band=0.1)) == 1
 
 
 def test_a_product_has_no_loss_to_compare():
-    product = replace(WORK, first_losses=None, final_loss=None)
+    product = WORK.model_copy(update={"first_losses": None, "final_loss": None})
     assert find_unequal_work(product, product) == ()
 
 
 def test_a_coarser_precision_has_the_wider_tolerance():
     near = (*WORK.first_losses[:4], 2.03)
-    both = [replace(WORK, precision="bf16", first_losses=losses) for losses in (WORK.first_losses, near)]
+    both = [
+        WORK.model_copy(update={"precision": "bf16", "first_losses": losses}) for losses in (WORK.first_losses, near)
+    ]
     assert find_unequal_work(*both) == ()
-    assert len(find_unequal_work(WORK, replace(WORK, first_losses=near))) == 1
+    assert len(find_unequal_work(WORK, WORK.model_copy(update={"first_losses": near}))) == 1

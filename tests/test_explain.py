@@ -18,7 +18,8 @@ from cnnbench import workloads
 from cnnbench.cli.main import run_cli
 from cnnbench.errors import ExitCode
 from cnnbench.report import explain as words
-from cnnbench.workloads import explanation, flops, registry
+from cnnbench.report.render import text
+from cnnbench.workloads import explanation, flops
 from cnnbench.workloads.base import Workload, build_network
 
 TRAINING = [w for w in map(workloads.get, workloads.names()) if w.kind == "training"]
@@ -182,13 +183,13 @@ def test_every_format_has_every_layer(workload: Workload, capsys: pytest.Capture
 def test_a_name_with_mark_up_is_shown_as_text() -> None:
     odd = replace(workloads.get("mnist-cnn"), name="<b>|x", title="$y$ \\input{z} [w](http://v)")
     found = explanation.explain(odd)
-    report, document = words.build(found), words.document(found)
-    page = github(words.render(report, document, "markdown"))
+    report = words.build(found)
+    page = github(text.render(report, "markdown"))
     assert "<b>" not in page
     assert "<a " not in page
     assert "<b>|x" in seen(page)
-    assert r"\input{z}" not in words.render(report, document, "latex")
-    assert json.loads(words.render(report, document, "json"))["workload"] == "<b>|x"
+    assert r"\input{z}" not in text.render(report, "latex")
+    assert json.loads(text.render(report, "json"))["workload"] == "<b>|x"
 
 
 @needs_pdflatex
@@ -218,7 +219,7 @@ def test_a_network_of_another_package_is_explained_as_ours_are(
     """Its layers are all it takes; a bias for each channel and output, and an average pool's side as a maximum's."""
     layers = (flops.Conv2d(8, 5, bias=True), flops.Sigmoid(), flops.AvgPool2d(3), flops.Flatten(), flops.Dense(4))
     theirs = replace(workloads.get("mnist-cnn"), name="theirs", layers=layers, input_shape=(3, 10, 10))
-    monkeypatch.setattr(registry, "_registry", lambda: {"theirs": registry._Installed(theirs, "another")})
+    monkeypatch.setattr(workloads, "_registry", lambda: {"theirs": workloads._Installed(theirs, "another")})
     found = as_json(capsys, "explain", "theirs")
     assert [layer["layer"] for layer in found["layers"]] == [
         *("input", "conv 5x5, 8", "sigmoid", "average pool 3x3", "flatten", "dense 4"),

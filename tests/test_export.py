@@ -20,9 +20,10 @@ from pytest_benchmark.stats import Stats
 from pytest_benchmark.storage.file import FileStorage
 
 from cnnbench.analysis import process_table
-from cnnbench.cli.export import export
+from cnnbench.bridges import exports, pytest_benchmark_stats
+from cnnbench.cli.read import export
 from cnnbench.errors import UsageError
-from cnnbench.report import exports, pytest_benchmark_stats
+from cnnbench.naming import export_name
 from cnnbench.schema import Job
 
 SECONDS = [0.02, 0.024, 0.021]
@@ -150,7 +151,7 @@ class TestNames:
 
     @given(jobs, jobs)
     def test_two_jobs_share_a_name_exactly_where_they_share_a_row(self, first, second):
-        same = exports.job_name(first, 1) == exports.job_name(second, 1)
+        same = export_name(first, 1) == export_name(second, 1)
         assert same == (first.row_key == second.row_key)
 
     def test_a_name_depends_on_the_job_alone_and_on_the_protocol(self, run):
@@ -158,7 +159,7 @@ class TestNames:
         names = [each.name for each in exports.group_jobs(processes(run))]
         alone = b.ledger(b.repeats(b.cnn_job(), [0.5]), run_id="another")
         assert [each.name for each in exports.group_jobs(processes(alone))] == [names[1]]
-        assert exports.job_name(b.cnn_job(), 1) != exports.job_name(b.cnn_job(), 2)
+        assert export_name(b.cnn_job(), 1) != export_name(b.cnn_job(), 2)
 
     def test_a_hostile_name_stays_on_a_line_and_is_still_its_own(self):
         jobs = [b.cnn_job(workload=f"a\x1b[31m{tail}", seed=n) for n, tail in enumerate(["\n", "\t"])]

@@ -1,4 +1,4 @@
-"""The proof's page and command: every rule and noise is there, the same seed gives the same page, a missed target exits 1."""
+"""The study of false alarms and its script: every rule meets every noise, a seed gives one page, a missed target exits 1."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 
 import builders as b
+import false_alarm_study as studies
 import pytest
 from click.testing import CliRunner
+from false_alarm_page import from_json, render_study, to_json
+from false_alarm_study import EFFECTS, run_study
+from false_alarms import false_alarms as command
+from noise_models import NOISE_MODELS, make_trace
+from other_tools import OTHER_TOOLS
 
-from cnnbench.cli.proof import proof as command
 from cnnbench.errors import ExitCode, LedgerError
-from cnnbench.regression import false_alarm_study as proofs
-from cnnbench.regression.false_alarm_study import EFFECTS, run_study
-from cnnbench.regression.noise_models import NOISE_MODELS, make_trace
-from cnnbench.regression.other_tools import OTHER_TOOLS
-from cnnbench.regression.study_page import from_json, render_study, to_json
 from cnnbench.report import chart_images
 
 PUBLISHED = Path(__file__).parents[1] / "docs" / "studies" / "false-alarms.md"
@@ -31,7 +31,7 @@ def test_every_rule_meets_every_noise(small):
     noises = [*(model.name for model in NOISE_MODELS), "trace 1"]
     assert [rates.noise for rates in small.ours] == noises
     assert [(r.noise, r.peer) for r in small.peers] == [(noise, peer.name) for noise in noises for peer in OTHER_TOOLS]
-    page = render_study(small, "cnnbench proof")
+    page = render_study(small, "how")
     for name in (
         *noises,
         *(peer.name for peer in OTHER_TOOLS),
@@ -52,7 +52,7 @@ def test_every_check_is_counted_once(small):
 
 
 def test_tables_are_rectangular(small):
-    for block in render_study(small, "cnnbench proof").split("\n\n"):
+    for block in render_study(small, "how").split("\n\n"):
         if block.startswith("|"):
             assert len({line.replace("\\|", "").count("|") for line in block.splitlines()}) == 1
 
@@ -72,12 +72,12 @@ def test_the_command_writes_the_page_and_the_counts_beside_it(tmp_path):
     counts = json.loads(page.with_suffix(".json").read_text())
     assert counts["plan"]["tolerance"] == 0.05
     assert counts["ours"][0]["suite"]["checks"] == 100
-    assert f"cnnbench proof --seed 3 --checks 100 -o {page}" in page.read_text()
+    assert f"python docs/studies/false_alarms.py --seed 3 --checks 100 -o {page}" in page.read_text()
 
 
 def test_a_missed_target_is_a_finding(monkeypatch, small):
     assert all(target.met for target in small.targets)
-    monkeypatch.setattr(proofs, "MIN_POWER", 1.01)
+    monkeypatch.setattr(studies, "MIN_POWER", 1.01)
     result = CliRunner().invoke(command, ["--checks", "100"])
     assert result.exit_code == ExitCode.FINDING
     assert "**no**" in result.stdout

@@ -14,8 +14,8 @@ import pytest
 from format_readers import github, read_latex, seen
 from table_builders import a_bit_of_everything, lines_of, report
 
-from cnnbench.cli.show import show
-from cnnbench.report import text
+from cnnbench.cli.read import show
+from cnnbench.report.render import text
 from cnnbench.schema import Device
 
 READERS = {

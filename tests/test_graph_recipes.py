@@ -19,10 +19,10 @@ from test_tuned import CPU, digits, job, needs_native
 from cnnbench import data, validity, workloads
 from cnnbench.data import Dataset
 from cnnbench.engine import canary, tuned, worker
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter
+from cnnbench.engine.timed_region import follow_recipe
 from cnnbench.engine.training import Training
 from cnnbench.engine.tuned import graph_training
-from cnnbench.engine.tuned.recipe_clock import RecipeSteps
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.plan.suite import load_suite
 from cnnbench.schema import TUNED_ERROR, WorkerInput
@@ -167,10 +167,10 @@ class TestRates:
         recorders: list[FakeRecorder],  # noqa: F811
     ) -> None:
         training = run(small, "graph")
-        by_recipe = RecipeSteps(open_job(small, execution="graph"), training)
+        follow_recipe(open_job(small, execution="graph"), training)
         before = list(recorders[-1].replays)
         with nothing_waits():
-            by_recipe.steps(STEPS)
+            training.steps(STEPS)
         assert [now - then for now, then in zip(recorders[-1].replays, before, strict=True)] == [0, 1, 0]
 
     def test_a_rate_set_by_the_host_in_a_recording_would_be_seen(self) -> None:
@@ -310,11 +310,10 @@ class TestOnTheDevice:
 
     def test_a_whole_recipe_waits_for_nothing(self, small: recipes.Recipe) -> None:
         training = run(small, "graph", device=self.CUDA)
-        by_recipe = RecipeSteps(open_job(small, execution="graph"), training)
-        by_recipe.read_dataset()
+        follow_recipe(open_job(small, execution="graph"), training)()
         torch.cuda.set_sync_debug_mode("error")
         try:
-            by_recipe.steps(STEPS)
+            training.steps(STEPS)
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert training.images_drawn == STEPS * 20

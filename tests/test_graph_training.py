@@ -13,7 +13,6 @@ from fake_graph_recorder import FakeRecorder, NotPermittedError, nothing_waits
 from test_tuned import ROUNDING, digits
 
 from cnnbench import workloads
-from cnnbench.devices import cuda_graphs as devices_graphs
 from cnnbench.engine import tuned
 from cnnbench.engine.batches import make_batches
 from cnnbench.engine.training import Training
@@ -24,6 +23,7 @@ from cnnbench.workloads import Workload, flops
 
 CPU = torch.device("cpu")
 RECORDED = ("graph", "compiled-graph")
+ON_GPU = (*RECORDED, "fused")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
 
 SMALL = dataclasses.replace(
@@ -192,7 +192,7 @@ class TestSameMathematics:
         own = workloads.get("mlp-1")
         run = tuned.make(job(own.name, "graph", precision="bf16"), own, digits(), CPU)
         run.steps(3)
-        assert run.compute_mode.effective_format(run.draw()[0]) == "torch.bfloat16"
+        assert run.compute_mode.logits(run.draw()[0]).dtype == torch.bfloat16
         assert 1e-4 < float(run.recorded_settings[TUNED_ERROR]) < 0.2
 
 
@@ -328,15 +328,15 @@ class TestFallback:
         self, recorders: list[FakeRecorder], on_gpu: None
     ) -> None:
         run = tuned.make(job("mlp-1", "auto"), workloads.get("mlp-1"), digits(), CPU)
-        assert run.recorded_settings[tuned.VARIANT_SETTING] in tuned.ON_GPU
-        for name in tuned.ON_GPU:
+        assert run.recorded_settings[tuned.VARIANT_SETTING] in ON_GPU
+        for name in ON_GPU:
             assert f"{name} " in run.recorded_settings[tuned.TRIED_SETTING]
 
     def test_a_recording_that_fails_is_a_reason_and_the_next_rung_runs(
         self, recorders: list[FakeRecorder], on_gpu: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(self: FakeRecorder, work: Callable[[], None]) -> Callable[[], None]:
-            raise devices_graphs.RecordingError("the step could not be recorded: RuntimeError: why")
+            raise graph_training.RecordingError("the step could not be recorded: RuntimeError: why")
 
         monkeypatch.setattr(FakeRecorder, "record", fail)
         run = tuned.make(job("mlp-1", "auto"), workloads.get("mlp-1"), digits(), CPU)
@@ -389,7 +389,7 @@ class TestFallback:
     @pytest.fixture
     def on_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """`auto` tries what it tries on a GPU."""
-        monkeypatch.setattr(tuned, "list_variants", lambda device: tuned.ON_GPU)
+        monkeypatch.setattr(tuned, "list_variants", lambda device: ON_GPU)
 
 
 @needs_gpu
@@ -440,6 +440,6 @@ class TestOnTheDevice:
             torch.rand(4, device=self.CUDA)
             value.sum().item()
 
-        with pytest.raises(devices_graphs.RecordingError):
-            devices_graphs.CudaRecorder(self.CUDA).record(work)
+        with pytest.raises(graph_training.RecordingError):
+            graph_training.CudaRecorder(self.CUDA).record(work)
         assert torch.rand(4, device=self.CUDA).unique().numel() == 4

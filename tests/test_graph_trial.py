@@ -13,7 +13,7 @@ from test_tuned import digits, job
 
 from cnnbench import data, validity
 from cnnbench.engine import canary, tuned, worker
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.tuned import graph_training
 from cnnbench.schema import TUNED_ERROR, Canary, Outcome, WorkerInput
 

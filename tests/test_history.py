@@ -17,11 +17,10 @@ from click.testing import CliRunner
 from cnnbench.analysis import process_table, stats
 from cnnbench.analysis.history import build_history
 from cnnbench.analysis.prediction_interval import predict_next_run
-from cnnbench.cli.history import history as command
+from cnnbench.cli.read import history as command
 from cnnbench.errors import CnnbenchError, ExitCode
 from cnnbench.report import cells, chart_images
-from cnnbench.report.charts.history import MOST_PANELS
-from cnnbench.report.charts.history import history as chart_of
+from cnnbench.report.charts.history import MOST_PANELS, draw_history
 from cnnbench.report.history import describe_changes
 
 
@@ -99,14 +98,14 @@ def test_a_run_without_a_time_is_there_and_the_next_divides_by_the_one_before_it
 
 def test_the_order_of_ledgers_and_records_changes_nothing():
     ledgers = [*r.runs(), *(r.run(n, 0.02, job=b.cnn_job(batch_size=64)) for n in range(11, 14))]
-    expected = chart_of(series_of(ledgers))
+    expected = draw_history(series_of(ledgers))
     for seed in range(2):
-        assert chart_of(series_of(random.Random(seed).sample(ledgers, len(ledgers)))) == expected
+        assert draw_history(series_of(random.Random(seed).sample(ledgers, len(ledgers)))) == expected
 
 
 def test_a_chart_has_a_mark_for_each_timed_run_and_a_band_for_the_next():
     ledgers = [*r.runs(), r.run(20, 0.02, software={"torch": "2.14.0"})]
-    chart = chart_of(series_of(ledgers))
+    chart = draw_history(series_of(ledgers))
     assert chart is not None
     timed = [datum for datum in chart.data if datum["run"] is not None]
     assert [datum["median_step_seconds"] for datum in timed] == [
@@ -115,7 +114,7 @@ def test_a_chart_has_a_mark_for_each_timed_run_and_a_band_for_the_next():
     assert [datum["mark"] for datum in timed] == [None] * 10 + ["1"]
     assert "1: torch 2.13.0 to 2.14.0" in chart.caption
     assert len({datum["stretch"] for datum in timed}) == 2
-    chart = chart_of(series_of(r.runs()))
+    chart = draw_history(series_of(r.runs()))
     assert chart is not None
     assert chart.data[-1]["run"] is None
     assert chart.data[-1]["predicted_low_seconds"] == series_of(r.runs())[0].next.low
@@ -127,7 +126,7 @@ def test_a_chart_joins_no_two_rows_and_draws_no_more_than_fit():
         for n in range(MOST_PANELS + 2)
         for day in (1, 2)
     ]
-    chart = chart_of(series_of(ledgers))
+    chart = draw_history(series_of(ledgers))
     assert chart is not None
     assert len({datum["panel"] for datum in chart.data}) == MOST_PANELS
     for panel in range(MOST_PANELS):
@@ -136,7 +135,7 @@ def test_a_chart_joins_no_two_rows_and_draws_no_more_than_fit():
 
 
 def test_one_run_of_each_row_is_no_chart():
-    assert chart_of(series_of([r.run(1, 0.01)])) is None
+    assert draw_history(series_of([r.run(1, 0.01)])) is None
 
 
 @pytest.mark.parametrize(
@@ -184,7 +183,7 @@ def test_a_picture_a_page_and_a_table_by_the_files_ending(results, tmp_path):
         call(results, "-o", tmp_path / f"out.{ending}")
     svg = (tmp_path / "out.svg").read_text()
     ET.fromstring(svg)
-    chart = chart_of(series_of(b_ledgers(results)))
+    chart = draw_history(series_of(b_ledgers(results)))
     assert chart is not None
     assert chart_images.stored_digest(svg) == chart_images.stored_digest((tmp_path / "out.png").read_bytes())
     assert chart_images.stored_digest(svg) == chart_images.data_digest(chart)
@@ -236,7 +235,7 @@ def test_what_a_ledger_says_does_nothing_in_a_picture_or_page(tmp_path):
     call(tmp_path, "-o", tmp_path / "x.html")
     ET.fromstring((tmp_path / "x.svg").read_text())
     assert '<script>"' not in (tmp_path / "x.html").read_text()
-    chart = chart_of(series_of(b_ledgers(tmp_path)))
+    chart = draw_history(series_of(b_ledgers(tmp_path)))
     assert chart is not None
     specification = {key: value for key, value in chart.wide.items() if key != "datasets"}
     assert "alert" not in json.dumps(specification)

@@ -20,10 +20,12 @@ import cnnbench
 
 PACKAGE = Path(cnnbench.__file__).parent
 ROOMS = (
-    *("errors", "units"),
+    *("errors", "units", "files", "plain_text"),
     "schema",
     *("paired_protocol", "profile_model"),
-    *("workloads", "data", "devices", "machine"),
+    "workloads",
+    *("naming", "machine_facts"),  # a job's optimiser is named where it is not its workload's own
+    *("data", "devices", "machine"),
     # What a stored record names, and what it cannot be, is the workloads' and the machine's to say: both come after them.
     *("store", "validity"),
     *("plan", "merge"),  # merging is done to stored ledgers, and a cluster run merges what its nodes bring
@@ -34,6 +36,7 @@ ROOMS = (
     "report",
     "verify",  # after the report only so that nothing printed can import what checks it: it imports neither (APART)
     "cluster",
+    "bridges",  # what other tools read and write is made of rows, tables and verdicts
     "pytest_plugin",
     "cli",
     "__main__",
@@ -44,14 +47,14 @@ APART = {
     "data": {"workloads", "units"},
     "devices": {"data", "workloads", "units"},
     "validity": {"store"},
-    "plan": {"data", "devices", "validity", "store"},
+    "plan": {"data", "validity", "store"},
     "merge": {"units", "workloads", "data", "devices", "machine", "validity", "plan"},
     "engine": {"machine", "validity", "plan", "store", "merge"},
     "runner": {"engine", "data"},
     "analysis": {"engine", "runner", "plan", "data"},
     "regression": {"engine", "data"},
     "report": {"engine", "runner", "plan", "data"},
-    "verify": {"engine", "runner", "plan", "data", "analysis", "regression", "report"},
+    "verify": {"naming", "machine_facts", "engine", "runner", "plan", "data", "analysis", "regression", "report"},
     "cluster": {
         "engine",
         "plan",
@@ -64,7 +67,9 @@ APART = {
         "report",
         "verify",
     },
+    "bridges": {"engine", "runner", "plan", "data", "merge", "verify", "cluster"},
     "pytest_plugin": {
+        "bridges",
         "plan",
         "store",
         "merge",

@@ -11,8 +11,8 @@ import builders as b
 import pytest
 from table_builders import a_bit_of_everything, report
 
-from cnnbench.report import latex
 from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table
+from cnnbench.report.render import latex
 
 DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs,graphicx,pdflscape}

@@ -18,7 +18,7 @@ from torch.distributed.elastic.rendezvous.api import (
 from torch.distributed.launcher.api import LaunchConfig
 
 from cnnbench.engine.distributed import launcher, rank
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter
 from cnnbench.schema import RENDEZVOUS_DONE, Job, Outcome, Rendezvous, WorkerInput
 
 JOB = b.ranks_job(nodes=2)

@@ -8,18 +8,17 @@ from pathlib import Path
 from unittest.mock import patch
 
 import learning_builders as lb
+import loss_curve_oracle as losses
+import loss_curves
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loss_curves import FLOOR, can_reject, collect_log_losses, compare_curves, format_spans
 from scipy.stats import permutation_test
 
-from cnnbench import units
-from cnnbench.analysis import loss_curves
 from cnnbench.analysis.convergence import compare_with_plain
-from cnnbench.analysis.loss_curves import FLOOR, can_reject, collect_log_losses, compare_curves
 from cnnbench.analysis.training_outcome import TrainingOutcome
-from cnnbench.verify import losses
 
 LEARNING = Path(__file__).parent.parent / "docs" / "learning.md"
 SIMULATED = 600
@@ -246,7 +245,7 @@ class TestHowOftenItErrs:
 @given(
     st.integers(0, 10**6), st.sampled_from([(6, 6, True), (7, 7, True), (4, 4, False), (3, 6, False)]), st.booleans()
 )
-def test_the_audit_s_own_arithmetic_agrees(seed, sizes, rounded):
+def test_arithmetic_of_another_form_agrees(seed, sizes, rounded):
     """Tied and constant losses too, with few decimals."""
     stream, (a, b_, paired) = random.Random(seed), sizes
     both = drawn(stream, a, 4, 0.4), drawn(stream, b_, 4, first=0 if paired else 50)
@@ -256,24 +255,24 @@ def test_the_audit_s_own_arithmetic_agrees(seed, sizes, rounded):
 
 
 @pytest.mark.parametrize(("seeds", "first"), [(15, 0), (9, 50)])
-def test_the_audit_draws_the_same_relabellings(seeds, first):
+def test_another_program_draws_the_same_relabellings(seeds, first):
     stream = random.Random(8)
     agree(drawn(stream, seeds, 3, 0.3), drawn(stream, seeds, 3, first=first))
 
 
 def agree(mode, plain):
     ours = compare_curves(mode, plain)
-    theirs = losses.compare_curves(*(tuple(sorted(each.items())) for each in (mode, plain)))
-    assert (theirs["curve"], theirs["curve_p"]) == (ours.verdict, pytest.approx(ours.p))
-    assert theirs["loss_ratio"] == pytest.approx(ours.ratio)
-    assert theirs["loss_ratio_seen"] == (None if ours.detectable is None else pytest.approx(ours.detectable))
-    spans = (units.whole_spans(ours.higher) or None, units.whole_spans(ours.lower) or None)
-    assert (theirs["epochs_higher"], theirs["epochs_lower"]) == spans
+    theirs = losses.expect_values(*(tuple(sorted(each.items())) for each in (mode, plain)))
+    assert (theirs["verdict"], theirs["p"]) == (ours.verdict, pytest.approx(ours.p))
+    assert theirs["ratio"] == pytest.approx(ours.ratio)
+    assert theirs["detectable"] == (None if ours.detectable is None else pytest.approx(ours.detectable))
+    spans = (format_spans(ours.higher) or None, format_spans(ours.lower) or None)
+    assert (theirs["higher"], theirs["lower"]) == spans
 
 
 @pytest.mark.parametrize(
     ("numbers", "text"), [((), ""), ((3,), "3"), ((1, 2), "1 to 2"), ((1, 3, 4, 5, 9), "1, 3 to 5, 9")]
 )
 def test_spans_of_epochs(numbers, text):
-    assert units.whole_spans(numbers) == text
+    assert format_spans(numbers) == text
     assert (losses._join_epochs([*numbers]) or "") == text

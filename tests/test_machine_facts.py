@@ -8,7 +8,14 @@ import sys
 
 import builders as b
 
-from cnnbench.machine.machine_facts import collect_facts, describe_machine, list_differences
+from cnnbench import machine_facts
+from cnnbench.analysis.conditions import find_differences, read_conditions
+from cnnbench.analysis.process_table import read_processes
+from cnnbench.analysis.ratio import FieldDifference
+from cnnbench.analysis.speedup import compute_speedups
+from cnnbench.machine.fingerprint import collect_facts
+from cnnbench.machine_facts import Fact, Host, describe_machine, list_differences
+from cnnbench.report import machines
 
 
 def facts(machine=None, *, python="3.11.9", torch="2.13.0+cpu", environment=None):
@@ -23,7 +30,9 @@ def test_two_looks_at_a_machine_are_equal_and_plain_json():
 
 
 def test_looking_does_not_load_torch():
-    code = "import sys; from cnnbench.machine import machine_facts as m; m.collect_facts({}); print('torch' in sys.modules)"
+    code = (
+        "import sys; from cnnbench.machine import fingerprint as m; m.collect_facts({}); print('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
@@ -54,3 +63,25 @@ def test_what_one_side_does_not_know_is_no_difference_and_another_id_alone_is_on
     assert list_differences(facts(), facts() | {"machine_id": "other-1"}) == (
         "machine: testbox-0a1b here, other-1 there",
     )
+
+
+def test_a_fact_that_is_declared_is_in_every_place_that_it_names(monkeypatch):
+    """The drill of a new fact: the table of machines, what makes two runs comparable, and pytest-benchmark's machine_info."""
+    swap = Fact("swap_bytes", "swap", "machine.swap_bytes", ("table", "condition", "info"))
+    monkeypatch.setattr(machine_facts, "FACTS", (*machine_facts.FACTS, swap))
+    few, many = (b.machine(swap_bytes=size) for size in (5, 6))
+    assert list_differences(facts(few), facts(many)) == ("swap: 5 here, 6 there",)
+    ledgers = [b.ledger([b.record(b.cnn_job())], machine=each, run_id=name) for each, name in ((few, "1"), (many, "2"))]
+    processes, _ = read_processes(ledgers)
+    assert find_differences(*map(read_conditions, processes)) == (FieldDifference("swap_bytes", 5, 6),)
+    table = machines.table(compute_speedups(processes[:1]).rows)
+    assert table is not None
+    assert [[cell.text for cell in line.cells] for line in table.groups[0].lines][-1] == ["swap", "5"]
+
+
+def test_every_fact_can_be_read_and_said_of_a_machine_of_which_little_is_known():
+    """A path that leads nowhere would show only where its fact is needed."""
+    header = b.ledger([b.record(b.cnn_job())]).header
+    host = Host(header.machine, header.software, header.machine.devices[0])
+    assert all(isinstance(fact.describe(host), str) for fact in machine_facts.FACTS)
+    assert len({fact.name for fact in machine_facts.FACTS}) == len(machine_facts.FACTS)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.errors import UsageError
-from cnnbench.plan.matrix import describe_job, make_plan, round_seeds
+from cnnbench.naming import describe_job
+from cnnbench.plan.matrix import make_plan, round_seeds
 from cnnbench.plan.suite import Suite, find_suite, load_suite, suite_names
 from cnnbench.schema import Job
 

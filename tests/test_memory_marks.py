@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnbench import workloads
-from cnnbench.engine import memory
+from cnnbench.engine import process
 from cnnbench.runner.launch import LaunchOptions, launch
 from cnnbench.schema import Job
 
@@ -42,17 +42,17 @@ def test_the_mark_is_reset_and_read_from_the_status_file(tmp_path: Path) -> None
     status = "Name:\tx\nVmHWM:\t  2048 kB\nVmRSS:\t  1024 kB\n"
     (tmp_path / "status").write_text(status)
     (tmp_path / "clear_refs").write_text("")
-    mark = memory.reset_host_peak(tmp_path)
+    mark = process.reset_host_peak(tmp_path)
     assert (tmp_path / "clear_refs").read_text() == "5"
-    assert (mark.before_bytes, mark.method) == (2**20, "VmHWM, reset before the timed part")
-    assert memory.host_peak_bytes(tmp_path) == 2 * 2**20
+    assert (mark.host_before_bytes, mark.host_method) == (2**20, "VmHWM, reset before the timed part")
+    assert process.host_peak_bytes(tmp_path) == 2 * 2**20
     (tmp_path / "clear_refs").unlink()
     (tmp_path / "clear_refs").mkdir()
-    assert "reset refused" in memory.reset_host_peak(tmp_path).method
+    assert "reset refused" in (process.reset_host_peak(tmp_path).host_method or "")
 
 
 def test_without_proc_the_peak_is_unknown_and_says_why(tmp_path: Path) -> None:
-    mark = memory.reset_host_peak(tmp_path / "nothing")
-    assert mark.before_bytes is None
-    assert mark.method.startswith("n/a")
-    assert memory.host_peak_bytes(tmp_path / "nothing") is None
+    mark = process.reset_host_peak(tmp_path / "nothing")
+    assert mark.host_before_bytes is None
+    assert (mark.host_method or "").startswith("n/a")
+    assert process.host_peak_bytes(tmp_path / "nothing") is None

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from cnnbench import store
 from cnnbench.cli.main import run_cli
-from cnnbench.errors import ExitCode, LedgerError
+from cnnbench.errors import ExitCode, FileError, LedgerError
 from cnnbench.merge import MergeResult, merge
 from cnnbench.merge import tree as merging
 from cnnbench.schema import SCHEMA, digest
@@ -448,7 +448,7 @@ def test_a_source_that_is_not_there_stops_all_before_anything_is_written(tmp_pat
 def test_a_place_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
     put(tmp_path / "usb" / "r1.jsonl", content())
     put(tmp_path / "results", b"")
-    with pytest.raises(LedgerError, match=r"cannot write: .*; choose another place with -o DIR"):
+    with pytest.raises(FileError, match=r"cannot write: .*; choose another place with -o DIR"):
         merge([tmp_path / "usb"], tmp_path / "results")
 
 
@@ -496,7 +496,7 @@ def test_interrupted_or_out_of_space_it_cleans_up(
 
     put(tmp_path / "usb" / "r1.jsonl", content())
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises((KeyboardInterrupt, LedgerError)):
+    with pytest.raises((KeyboardInterrupt, FileError)):
         merge([tmp_path / "usb"], tmp_path / "results")
     assert tree(tmp_path / "results") == {}
 

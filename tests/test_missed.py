@@ -16,12 +16,12 @@ from cnnbench import schema
 from cnnbench.analysis import process_table, speedup
 from cnnbench.analysis.comparison import ComparisonSide, compare_sides
 from cnnbench.analysis.history import build_history
-from cnnbench.cli import progress
+from cnnbench.bridges import exports
 from cnnbench.cli.main import cli
 from cnnbench.errors import UsageError
+from cnnbench.naming import name_plan
 from cnnbench.regression.arms import pair_jobs
-from cnnbench.regression.saved_baseline import make_saved_process
-from cnnbench.report import exports
+from cnnbench.regression.saved_baseline import read_evaluation, read_median_step
 
 
 def processes_of(*ledgers):
@@ -38,10 +38,9 @@ def test_it_is_a_status_of_the_schema_and_no_other_status_has_a_crossing():
 
 def test_a_baseline_stores_no_missed_process_and_no_accuracy_that_was_the_target():
     reached, missed = processes_of(b.ledger(b.crossings(b.target_job(), [3, None])))
-    kept = make_saved_process(reached)
-    assert make_saved_process(missed) is None
-    assert (kept.test_correct, kept.test_images) == (None, None)
-    assert kept.step_seconds == pytest.approx(0.01)
+    assert read_median_step(missed) is None
+    assert read_evaluation(reached) is None
+    assert read_median_step(reached) == pytest.approx(0.01)
 
 
 def test_a_run_held_against_a_baseline_names_what_it_missed():
@@ -101,7 +100,7 @@ def test_a_training_to_a_target_takes_no_turns_in_a_paired_check():
 
 def test_jobs_that_read_alike_are_told_apart_by_what_differs():
     plain, loader, adam = b.cnn_job(), b.cnn_job(loader="dataloader"), b.cnn_job(batch_size=64, optimizer="adam")
-    names = progress.make_job_namer([plain, loader, adam, b.target_job()])
+    names = name_plan([plain, loader, adam, b.target_job()])
     assert names(plain) == "mnist-cnn b128 fp32 on cpu, resident, round 1"
     assert names(loader) == "mnist-cnn b128 fp32 on cpu, dataloader, round 1"
     assert names(adam) == "mnist-cnn b64 fp32 on cpu, round 1"

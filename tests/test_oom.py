@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench.engine import oom, process, worker
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine import outcome, process, worker
+from cnnbench.engine.process import ProgressWriter
 from cnnbench.runner import launch
 from cnnbench.schema import Job, Outcome, WorkerInput
 
@@ -32,41 +32,43 @@ def test_halves_are_tried_until_one_fits(monkeypatch: pytest.MonkeyPatch) -> Non
         tried.append(job.batch_size)
         return job.batch_size <= 100
 
-    monkeypatch.setattr(oom, "_fits", fits)
-    assert oom.make_oom_hint(envelope(cnn(1000))) == "batch_size 62 fits (tried in the same process)"
+    monkeypatch.setattr(outcome, "_fits", fits)
+    assert outcome.make_oom_hint(envelope(cnn(1000))) == "batch_size 62 fits (tried in the same process)"
     assert tried == [500, 250, 125, 62]
 
 
 def test_where_nothing_fits_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oom, "_fits", lambda job, data_dir: False)
-    assert "not even batch_size 1" in oom.make_oom_hint(envelope(cnn(8)))
+    monkeypatch.setattr(outcome, "_fits", lambda job, data_dir: False)
+    assert "not even batch_size 1" in outcome.make_oom_hint(envelope(cnn(8)))
 
 
 def test_of_a_recipe_no_smaller_batch_is_advised(monkeypatch: pytest.MonkeyPatch) -> None:
     """The batch is the recipe's: another would be another recipe."""
-    monkeypatch.setattr(oom, "_fits", lambda job, data_dir: True)
+    monkeypatch.setattr(outcome, "_fits", lambda job, data_dir: True)
     job = cnn(64).model_copy(update={"division": "open", "execution": "auto", "recipe": "cnn-99-adam"})
-    assert oom.make_oom_hint(envelope(job)) == "the batch is the recipe's (64): free memory"
+    assert outcome.make_oom_hint(envelope(job)) == "the batch is the recipe's (64): free memory"
 
 
 def test_of_the_tuned_division_the_rung_that_every_device_has_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(oom, "_fits", lambda job, data_dir: bool(seen.append(job.execution)) or True)
-    oom.find_largest_fitting(envelope(cnn(64).model_copy(update={"division": "tuned", "execution": "graph"})))
-    oom.find_largest_fitting(envelope(cnn(64).model_copy(update={"execution": "compiled"})))
+    monkeypatch.setattr(outcome, "_fits", lambda job, data_dir: bool(seen.append(job.execution)) or True)
+    outcome.find_largest_fitting(envelope(cnn(64).model_copy(update={"division": "tuned", "execution": "graph"})))
+    outcome.find_largest_fitting(envelope(cnn(64).model_copy(update={"execution": "compiled"})))
     assert seen == ["fused", "eager"]
 
 
 def test_a_size_that_really_works_fits() -> None:
     """The real step, on a small product; one of a side that cannot be allocated does not."""
     job = Job(workload="gemm", workload_version=1, size=64, data="random")
-    assert oom._fits(job, None)
-    assert not oom._fits(job.model_copy(update={"size": 10**7}), None)
+    assert outcome._fits(job, None)
+    assert not outcome._fits(job.model_copy(update={"size": 10**7}), None)
 
 
 def test_the_workers_message_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_attempt", lambda envelope, progress: Outcome(status="oom", message="out of memory"))
-    monkeypatch.setattr(oom, "_fits", lambda job, data_dir: job.batch_size <= 4)
+    monkeypatch.setattr(
+        worker, "_measure_one", lambda envelope, progress: Outcome(status="oom", message="out of memory")
+    )
+    monkeypatch.setattr(outcome, "_fits", lambda job, data_dir: job.batch_size <= 4)
     assert (
         worker.run(envelope(cnn(16)), ProgressWriter(None)).message
         == "out of memory; batch_size 4 fits (tried in the same process)"
@@ -93,8 +95,10 @@ def test_a_search_that_fails_leaves_the_outcome(monkeypatch: pytest.MonkeyPatch)
     def broken(envelope: WorkerInput) -> str:
         raise MemoryError
 
-    monkeypatch.setattr(worker, "_attempt", lambda envelope, progress: Outcome(status="oom", message="out of memory"))
-    monkeypatch.setattr(oom, "make_oom_hint", broken)
+    monkeypatch.setattr(
+        worker, "_measure_one", lambda envelope, progress: Outcome(status="oom", message="out of memory")
+    )
+    monkeypatch.setattr(outcome, "make_oom_hint", broken)
     assert worker.run(envelope(cnn(16)), ProgressWriter(None)).message == "out of memory"
 
 

@@ -17,10 +17,10 @@ from test_tuned import CPU, digits, needs_native, training
 from cnnbench import data, validity, workloads
 from cnnbench.analysis import open_division
 from cnnbench.cli.audit import audit
-from cnnbench.cli.open_division import claims as command
-from cnnbench.cli.report import report
+from cnnbench.cli.learning import claims as command
+from cnnbench.cli.read import report
 from cnnbench.engine import build, timing, tuned
-from cnnbench.engine.tuned.recipe_clock import RecipeSteps
+from cnnbench.engine.timed_region import follow_recipe
 from cnnbench.errors import ExitCode, UsageError, WorkloadError
 from cnnbench.plan.suite import load_suite
 from cnnbench.schema import TUNED_ERROR, Job
@@ -141,11 +141,11 @@ class TestClock:
         rates: list[float] = []
         told = training.set_lr
         training.set_lr = lambda rate: (rates.append(rate), told(rate))[0]  # type: ignore[method-assign, func-returns-value]
-        run = RecipeSteps(job, training)
+        read_dataset = follow_recipe(job, training)
         fed = training._batches
         job_timing = timing.time_job(
-            run.step, lambda: None, epochs=1, steps_per_epoch=small.steps,
-            evaluate=lambda: training.count_correct(10_000), pretrain=run.read_dataset,
+            training.step, lambda: None, epochs=1, steps_per_epoch=small.steps, steps=training.steps,
+            evaluate=lambda: training.count_correct(10_000), pretrain=read_dataset,
         )  # fmt: skip
         assert training._batches is not fed
         assert rates == [small.rate(step) for step in range(12)]

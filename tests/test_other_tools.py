@@ -5,10 +5,9 @@ from __future__ import annotations
 import statistics
 
 import numpy as np
+import other_tools
 import pytest
 from scipy import stats
-
-from cnnbench.regression import other_tools
 
 
 def arms(seed, comparisons, processes, values, spread=0.03, effects=(0.0, 0.03, 0.05, 0.08, 0.12)):

@@ -13,8 +13,7 @@ import torch
 from cnnbench import workloads
 from cnnbench.data import Dataset, load
 from cnnbench.engine import paired_worker
-from cnnbench.engine.equal_work import count_work, first_losses
-from cnnbench.engine.injection import calibrate_injection, make_injected_work
+from cnnbench.engine.paired_job import calibrate_injection, count_work, first_losses, make_injected_work
 from cnnbench.engine.paired_worker import classify_failure, control_loop, serve
 from cnnbench.engine.timing import time_paired_turn
 from cnnbench.engine.training import GemmStep, Training

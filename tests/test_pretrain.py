@@ -8,9 +8,8 @@ from test_training import CPU, dataset, job
 
 from cnnbench import workloads
 from cnnbench.engine.batches import make_batches
-from cnnbench.engine.pretrain import LayerwisePretraining
 from cnnbench.engine.timing import time_job
-from cnnbench.engine.training import Training
+from cnnbench.engine.training import LayerwisePretraining, Training
 from cnnbench.errors import WorkloadError
 from cnnbench.workloads.base import Pretraining
 

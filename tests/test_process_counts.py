@@ -8,12 +8,12 @@ from typing import Any
 import builders as b
 import pytest
 
+from cnnbench import naming
 from cnnbench.errors import SuiteError, UsageError
 from cnnbench.plan import process_counts
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import load_suite
 from cnnbench.regression.arms import pair_jobs
-from cnnbench.report import naming
 from cnnbench.runner.launch import build_environment
 from cnnbench.runner.run import list_devices
 from cnnbench.schema import Device, Job, Machine
@@ -166,7 +166,7 @@ def test_a_product_has_no_ranks(tmp_path: Path) -> None:
 def test_ranks_are_in_the_words_of_a_job() -> None:
     """In progress lines, in what `-k` looks in, in tables: no two kinds of work read alike."""
     job = b.cnn_job(world=2, scaling="weak", batch_size=256, threads=1)
-    assert job.label == "mnist-cnn b256 2 ranks weak fp32 on cpu, round 1"
+    assert naming.process_label(job) == "mnist-cnn b256 2 ranks weak fp32 on cpu, round 1"
     assert naming.place_label(job) == "cpu, 2 ranks, 1 thread"
     works = {
         naming.work_label(job.model_copy(update=each))

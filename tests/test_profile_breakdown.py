@@ -15,18 +15,18 @@ import torch
 from test_tuned import available, digits, job, needs_native
 
 from cnnbench import workloads
-from cnnbench.devices.cpu import CpuDevice
+from cnnbench.devices import backend
 from cnnbench.engine import tuned
 from cnnbench.engine.profile import profiler
-from cnnbench.engine.profile.annotations import annotate_step
-from cnnbench.engine.profile.breakdown import Interval, break_down_device, break_down_host, measure_coverage
-from cnnbench.engine.profile.operator_groups import find_group
+from cnnbench.engine.profile.breakdown import Interval, break_down_device, break_down_host, find_group, measure_coverage
+from cnnbench.engine.profile.profiler import annotate_step
 from cnnbench.engine.training import Inference, TimedStep, Training
 from cnnbench.engine.tuned import native
 from cnnbench.errors import DataError, UsageError, WorkloadError
 from cnnbench.plan.profile_jobs import TUNED_VARIANTS, make_profile_jobs, parse_settings
 from cnnbench.profile_model import Breakdown, Part
 from cnnbench.report import profile as words
+from cnnbench.report.render import text
 from cnnbench.runner.launch import HELD_ALLOCATOR, LaunchOptions
 from cnnbench.runner.profiles import run_profile
 
@@ -138,7 +138,7 @@ def timed(name: str, rung: str) -> TimedStep:
 
 def recorded(step: TimedStep) -> Breakdown:
     step.step()
-    return profiler.break_down(profiler.run_profiler(step, CpuDevice(), 2), "cpu")[0]
+    return profiler.break_down(profiler.run_profiler(step, backend("cpu").attach(threads=None), 2), "cpu")[0]
 
 
 @pytest.mark.parametrize("name", ["mnist-cnn", "mlp-1"])
@@ -187,7 +187,7 @@ def test_marks_are_gone_when_the_profile_is_taken(rung: str) -> None:
 
 def test_a_trace_is_a_chrome_trace_and_one_that_cannot_be_written_says_where(tmp_path: Path) -> None:
     step = timed("mlp-1", "reference")
-    recorded = profiler.run_profiler(step, CpuDevice(), 1)
+    recorded = profiler.run_profiler(step, backend("cpu").attach(threads=None), 1)
     profiler.write_trace(recorded, tmp_path / "trace.json")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert {"cnnbench::step", "aten::mm"} <= {each.get("name") for each in events}
@@ -262,20 +262,21 @@ class TestRungs:
 class TestReport:
     def test_says_last_that_it_is_no_measurement_and_names_what_could_not_be_had(self) -> None:
         shown = [p.profiled(), p.failed("native")]
-        for format_ in ("table", "markdown"):
-            text = words.render(words.report(shown, 3), {}, format_, width=300)
-            assert text.splitlines()[-1] == f"- {words.NO_MEASUREMENT}"
-            assert "native on cpu: unsupported: no compiler" in text
-            assert "the 3 longest; 2 more take" in text
+        formats: tuple[text.Format, ...] = ("table", "markdown")
+        for format_ in formats:
+            rendered = text.render(words.report(shown, 3), format_, width=300)
+            assert rendered.splitlines()[-1] == f"- {words.NO_MEASUREMENT}"
+            assert "native on cpu: unsupported: no compiler" in rendered
+            assert "the 3 longest; 2 more take" in rendered
 
     def test_says_what_the_profiler_cost_where_it_can_be_told(self) -> None:
-        assert "+25 %" in words.render(words.report([p.profiled()], 3), {}, "table", width=120)
+        assert "+25 %" in text.render(words.report([p.profiled()], 3), "table", width=120)
         slow = p.profiled()
         assert slow.profile is not None
         noisy = slow.model_copy(update={"profile": slow.profile.model_copy(update={"plain_seconds": (7.0, 8.0, 11.0)})})
-        text = words.render(words.report([noisy], 3), {}, "table", width=120)
-        assert "unseen" in text
-        assert "+25 %" not in text
+        rendered = text.render(words.report([noisy], 3), "table", width=120)
+        assert "unseen" in rendered
+        assert "+25 %" not in rendered
 
     def test_warns_of_a_busy_machine(self) -> None:
         slow = p.profiled()
@@ -289,12 +290,12 @@ class TestReport:
 
     def test_is_as_wide_as_a_terminal_with_every_rung_beside_the_others(self) -> None:
         shown = [p.profiled(name) for name in ("reference", "fused", "native")]
-        text = words.render(words.report(shown, 5), {}, "table", width=80)
-        assert max(map(len, text.splitlines())) <= 80
-        assert text.count("10,000.0 100.0 %") == 3
+        rendered = text.render(words.report(shown, 5), "table", width=80)
+        assert max(map(len, rendered.splitlines())) <= 80
+        assert rendered.count("10,000.0 100.0 %") == 3
 
     def test_as_json_has_every_operator_and_the_raw_times(self) -> None:
-        found = json.loads(words.render(words.report([], 1), words.document([p.profiled(), p.failed("fused")]), "json"))
+        found = json.loads(text.render(words.report([p.profiled(), p.failed("fused")], 1), "json"))
         first, second = found["rungs"]
         assert (first["plain_step_seconds"], first["profiled_step_seconds"]) == (8.0, 10.0)
         assert len(first["breakdown"]["operators"]) == 5

@@ -17,6 +17,7 @@ from cnnbench import workloads
 from cnnbench.cli import progress
 from cnnbench.cli.eta import JobProgress, PlanEta, StepRate, TimeLeft
 from cnnbench.cli.progress import Display, LinePart, fit_and_cut
+from cnnbench.naming import name_plan, process_label
 from cnnbench.runner.run import PendingJob
 from cnnbench.schema import Job
 
@@ -181,15 +182,13 @@ def test_the_live_lines_are_erased_whole_even_where_they_have_wrapped(watch) -> 
 def test_thread_counts_are_named_where_the_plan_has_several(watch) -> None:
     """Of a resumed run too, where only one count may be left to do; a record's own label stays as it is."""
     one, two = cnn_job(threads=1), cnn_job(threads=2)
-    names = progress.make_job_namer([one, two, cnn_job(device="cuda:0")])
+    names = name_plan([one, two, cnn_job(device="cuda:0")])
     assert [names(job) for job in (one, two, cnn_job(device="cuda:0"))] == [
         "mnist-cnn b128 fp32 on cpu, 1 thread, round 1",
         "mnist-cnn b128 fp32 on cpu, 2 threads, round 1",
         "mnist-cnn b128 fp32 on cuda:0, round 1",
     ]
-    assert (
-        progress.make_job_namer([two, gemm_job(threads=2)])(two) == two.label == "mnist-cnn b128 fp32 on cpu, round 1"
-    )
+    assert name_plan([two, gemm_job(threads=2)])(two) == process_label(two) == "mnist-cnn b128 fp32 on cpu, round 1"
 
 
 @pytest.mark.parametrize("verbosity", [-1, 0, 1])

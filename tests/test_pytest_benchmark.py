@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from cnnbench import store
-from cnnbench.analysis import process_table, pytest_benchmark
-from cnnbench.cli.ingest import ingest as command
+from cnnbench.analysis import process_table
+from cnnbench.bridges import pytest_benchmark
+from cnnbench.cli.read import ingest as command
 from cnnbench.errors import DataError, ExitCode, UsageError
-from cnnbench.report import pytest_benchmark_table
+from cnnbench.report.render import text
 
 STATS = {
     **{"min": 0.1, "max": 0.4, "mean": 0.2, "stddev": 0.05, "median": 0.15, "q1": 0.12, "q3": 0.3, "iqr": 0.18},
@@ -106,18 +107,18 @@ def test_a_file_is_one_process_whatever_rounds_it_has(tmp_path):
 
 def test_columns_of_one_name_mean_the_same_as_in_the_frame_of_ledgers(tmp_path):
     [row], _ = pytest_benchmark.read_files([write(tmp_path / "a.json", version_5())])
-    shared = set(pytest_benchmark.COLUMNS) & set(process_table.COLUMNS)
+    shared = set(pytest_benchmark.COLUMNS) & set(process_table.list_columns())
     assert shared >= {"run_id", "machine_id", "processor", "torch", "flops_per_second", "host_peak_bytes", "job_device"}
-    table = pytest_benchmark.to_frame([row])
-    assert list(table.columns) == list(pytest_benchmark.COLUMNS)
-    assert table["processes"].tolist() == [1]
+    [values] = pytest_benchmark.flatten_benchmarks([row])
+    assert tuple(values) == pytest_benchmark.COLUMNS
+    assert values["processes"] == 1
 
 
 def test_what_was_ingested_is_no_ledger(tmp_path):
     """Neither the file nor what is made of it is read where results are."""
     [row], _ = pytest_benchmark.read_files([write(tmp_path / "a.json", version_5())])
-    (tmp_path / "rows.json").write_text(pytest_benchmark_table.as_json([row]))
-    (tmp_path / "rows.csv").write_text(pytest_benchmark_table.as_csv([row]))
+    (tmp_path / "rows.json").write_text(text.render(pytest_benchmark.build([row]), "json"))
+    (tmp_path / "rows.csv").write_text(pytest_benchmark.as_csv([row]))
     assert store.load_tree([tmp_path]).ledgers == ()
     assert not isinstance(row, process_table.Process)
 

@@ -8,7 +8,6 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from cnnbench import workloads
-from cnnbench.workloads import tolerance
 
 CPU = torch.device("cpu")
 
@@ -16,10 +15,10 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(("name", "factor"), [("mnist-cnn", 1.0), ("softmax", 1.0), ("vgg16", 16 / 5)])
 def test_tolerance_grows_with_depth_and_in_short_formats_alone(name: str, factor: float) -> None:
     job = test_graph_training.small_job().model_copy(update={"workload": name})
-    assert tolerance.tuned_tolerance(job) == tolerance.TUNED_TOLERANCE["fp32"]
+    assert workloads.tuned_tolerance(job) == workloads.TUNED_TOLERANCE["fp32"]
     for precision in ("tf32", "bf16"):
         short = job.model_copy(update={"precision": precision})
-        assert tolerance.tuned_tolerance(short) == pytest.approx(factor * tolerance.TUNED_TOLERANCE[precision])
+        assert workloads.tuned_tolerance(short) == pytest.approx(factor * workloads.TUNED_TOLERANCE[precision])
 
 
 @pytest.mark.slow("whole trainings")
@@ -37,4 +36,4 @@ def test_vgg16_in_bf16_is_off_by_more_than_a_shallow_network_may_be() -> None:
         for mine, true in zip(networks[0].parameters(), networks[1].parameters(), strict=True)
     )
     job = test_graph_training.small_job().model_copy(update={"precision": "bf16"})
-    assert tolerance.TUNED_TOLERANCE["bf16"] < worst < tolerance.tuned_tolerance(job)
+    assert workloads.TUNED_TOLERANCE["bf16"] < worst < workloads.tuned_tolerance(job)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import random
+from dataclasses import replace
 
 import builders as b
 import numpy as np
@@ -12,10 +12,12 @@ import run_builders as r
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cnnbench import store
 from cnnbench.analysis import process_table, stats
 from cnnbench.analysis.prediction_interval import predict_mean
 from cnnbench.errors import ExitCode, LedgerError, UsageError
-from cnnbench.regression.saved_baseline import SavedBaseline, check_name, from_text, make_baseline, to_text
+from cnnbench.regression.baseline_file import BaselineEntry, load_baseline, read_entries, save_baseline, write_entries
+from cnnbench.regression.saved_baseline import check_name, make_baseline
 from cnnbench.regression.screen import ACCURACY_TAIL, MetricStatus
 from cnnbench.schema import Evaluation, Outcome
 from cnnbench.store import Ledger
@@ -68,16 +70,16 @@ def test_the_advice_follows_what_is_known_of_the_commits(stored, new, words):
 
 @pytest.mark.parametrize(
     ("field", "metric"),
-    [("flops_per_step", "model FLOPs"), ("parameters", "parameters"), ("operators_per_step", "operators")],
+    [("step_flops", "model FLOPs"), ("parameters", "parameters"), ("operators_per_step", "operators")],
 )
 @pytest.mark.parametrize("more", [1, -1])
 def test_one_more_or_less_of_a_count_is_a_change(field, metric, more):
     """As where layers were changed and the workload's version was not. No time makes up for it."""
-    raw = json.loads(to_text(r.saved(r.runs())))
-    for row in raw["rows"]:
-        for process in (process for each in row["runs"] for process in each["processes"]):
-            process[field] -= more
-    before = SavedBaseline.model_validate({name: value for name, value in raw.items() if name != "sha256"})
+    if field == "step_flops":
+        saved = r.saved(r.runs())
+        before = replace(saved, rows=tuple(replace(row, step_flops=row.step_flops - more) for row in saved.rows))
+    else:
+        before = r.saved(r.runs(**{field: r.MEASURED[field] - more}))
     for step in (0.0101, 0.001):
         judgement = r.held(before, r.run(20, step))
         assert r.standings(judgement)[metric] == MetricStatus.CHANGED
@@ -111,14 +113,14 @@ def test_seven_runs_judge_no_time_and_still_hold_counts_exactly():
 def test_the_order_of_runs_and_records_changes_nothing():
     ledgers = r.runs()
     new = r.run(20, 0.0103)
-    expected, judged = to_text(r.saved(ledgers)), r.held(r.saved(ledgers), new)
+    expected, judged = r.saved(ledgers), r.held(r.saved(ledgers), new)
     rng = random.Random(3)
     for _ in range(5):
         mixed = [
             Ledger(each.path, each.header, tuple(rng.sample(each.records, len(each.records))))
             for each in rng.sample(ledgers, len(ledgers))
         ]
-        assert to_text(r.saved(mixed)) == expected
+        assert r.saved(mixed) == expected
         shuffled = Ledger(new.path, new.header, tuple(rng.sample(new.records, len(new.records))))
         assert r.held(r.saved(mixed), shuffled) == judged
 
@@ -152,7 +154,7 @@ def test_what_changes_by_itself_or_is_under_test_is_only_recorded(fields):
 def test_runs_of_two_protocols_never_mix():
     """Nine old runs and one under a new timing rule: the new one alone is kept, and judges nothing yet."""
     processes, _ = process_table.read_processes([*r.runs(r.STEPS[:9]), r.run(15, 0.01, protocol=2)])
-    baseline, left_out = make_baseline("main", processes, {}, "2026-04-01T00:00:00Z")
+    baseline, left_out = make_baseline("main", processes, "2026-04-01T00:00:00Z")
     assert [len(row.runs) for row in baseline.rows] == [1]
     assert [run.run_id for run in baseline.runs] == ["20260315T120000Z-000f"]
     assert len(left_out) == 9
@@ -230,30 +232,49 @@ def test_good_runs_leave_the_accuracy_band_in_at_most_2_of_1000(spread):
     assert outside <= 10_000 * 2 * ACCURACY_TAIL + 4 * (10_000 * 2 * ACCURACY_TAIL) ** 0.5
 
 
-def test_a_file_gives_the_baseline_back_and_is_the_same_bytes_each_time():
-    baseline = r.saved(r.runs())
-    text = to_text(baseline)
-    assert from_text(text, "main.json") == baseline
-    assert to_text(from_text(text, "main.json")) == text
+def stored(folder, ledgers):
+    """The baseline of these runs stored as `main` beside their ledgers; returns its file."""
+    for ledger in ledgers:
+        b.write(folder, ledger)
+    return save_baseline(folder, r.saved(ledgers), store.load_tree([folder]).ledgers, replace=True)
+
+
+def test_a_file_gives_the_baseline_back_and_is_the_same_bytes_each_time(tmp_path):
+    path = stored(tmp_path, r.runs())
+    text = path.read_text()
+    baseline, runs = load_baseline(tmp_path, b.MACHINE_ID, "main")
+    assert [each.state for each in runs] == ["unchanged"] * 10
+    new = r.run(20, 0.0103)
+    assert r.held(baseline, new).findings == r.held(r.saved(r.runs()), new).findings
+    assert stored(tmp_path, r.runs()).read_text() == text
+    entries = read_entries(tmp_path, b.MACHINE_ID)
+    assert write_entries(tmp_path, b.MACHINE_ID, entries).read_text() == text
+
+
+@pytest.mark.parametrize("key", ["v1.2.3", "main", 'a"b', "ä", "a b", "x\ny"])
+def test_any_key_is_written_so_that_it_is_read_back(tmp_path, key):
+    entries = {"v1.2-x": BaselineEntry(saved_at="2026", runs={key: "0"}, step_flops={key: 1})}
+    write_entries(tmp_path, "box", entries)
+    assert read_entries(tmp_path, "box") == entries
 
 
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda text: text.replace('"parameters": 1378698', '"parameters": 1378699', 1), "edited or damaged"),
-        (lambda text: text.replace('"name": "main"', '"name": "mine"'), "edited or damaged"),
-        (lambda text: text.replace('"sha256"', '"sha255"'), "sha255"),
-        (lambda text: text.replace('"test_images": 10000', '"test_images": 0', 1), "greater than 0"),
-        (lambda text: text[:-40], "not a baseline"),
-        (lambda text: "[" * 100_000, "not a baseline"),
-        (lambda text: '{"kind": "run"}', "not a baseline"),
-        (lambda text: text.replace('"schema_version": 1,\n "', '"schema_version": 2,\n "'), "schema_version"),
+        (lambda text: text.replace("saved_at", "saved"), "main.saved_at"),
+        (lambda text: text + 'more = "x"', "step_flops.more"),
+        (lambda text: "[main]\nsaved_at = '2026'\n[main.runs]", "at least 1 item"),
+        (lambda text: text[:-40], "cannot be read"),
+        (lambda text: "x = " + "[" * 100_000, "cannot be read"),
+        (lambda text: "main = 1", "main: Input should be"),
     ],
 )
-def test_an_edited_or_foreign_file_is_noticed(edit, words):
-    text = edit(to_text(r.saved(r.runs())))
-    with pytest.raises(LedgerError, match=words):
-        from_text(text, "main.json")
+def test_a_file_that_is_no_list_of_names_is_one_clear_error(tmp_path, edit, words):
+    path = stored(tmp_path, r.runs())
+    path.write_text(edit(path.read_text()))
+    with pytest.raises(LedgerError, match=words) as caught:
+        read_entries(tmp_path, b.MACHINE_ID)
+    assert "correct it, or delete it and save the baselines again" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import scaling_records
 from audit_builders import Made, resealed
 from click.testing import CliRunner
 
-from cnnbench.analysis import process_table, speedup, stats
+from cnnbench.analysis import metrics, process_table, speedup, stats
 from cnnbench.analysis.scaling import ScalingSet, find_scaling_sets
 from cnnbench.analysis.speedup import Row
 from cnnbench.cli.main import cli
 from cnnbench.machine.peaks import Peak
-from cnnbench.report import scaling, tables
+from cnnbench.report import tables
 from cnnbench.report.model import Table
 from cnnbench.store import Ledger
 
@@ -110,11 +110,11 @@ def test_the_order_of_the_records_changes_nothing() -> None:
 def test_the_exchange_is_the_share_of_a_step_that_goes_without_it() -> None:
     """A tenth here; where noise makes a step without it the slower one, nothing rather than less than nothing."""
     ranks = on("cpu", "strong").points[-1].row
-    found = scaling.exchange_share(ranks.exchange)
+    found = metrics.exchange_share(ranks.exchange_ratio)
     assert found is not None
     assert found.value == pytest.approx(0.1)
     slower = stats.geometric([0.98, 0.99, 0.985])
-    assert scaling.exchange_share(slower) == stats.Estimate(0.0, 0.0, 0.0, 3)
+    assert metrics.exchange_share(slower) == stats.Estimate(0.0, 0.0, 0.0, 3)
 
 
 def test_flops_and_peaks_are_of_all_devices_and_no_speed_up_over_a_cpu_is_claimed() -> None:

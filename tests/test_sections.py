@@ -238,7 +238,7 @@ def test_what_a_device_cannot_do_is_said_below_and_what_failed_above():
     cannot = [b.record(b.cnn_job(precision="tf32", round=n), index=3 + n, status="unsupported") for n in range(3)]
     crashed = [b.record(b.cnn_job(layout="nhwc", round=n), index=6 + n, status="crashed") for n in range(3)]
     page = report_builders.page([b.ledger([*plain, *cannot, *crashed])])
-    above = [note.text for note in sections.warnings(page)]
+    above = [note.text for note in page.warnings]
     assert len(above) == 1
     assert "nhwc" in above[0]
     assert any(note.kind == "missing" and "tf32: unsupported in rounds 1, 2, 3" in note.text for note in page.notes)

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pair_builders import JOBS, Quiet, block, crash, header, measurer, run, side, span
+from pair_builders import JOBS, block, crash, header, measurer, replay_check, run, run_check, side, span
 
 from cnnbench.errors import ComparisonError, LedgerError, UnfitError, WorkerError
+from cnnbench.naming import name_jobs
 from cnnbench.paired_protocol import PairRecord
 from cnnbench.regression import check_record
 from cnnbench.regression.check_record import CheckHeader, CheckRecord
-from cnnbench.regression.differences import compute_differences, median_ratio, name_jobs
-from cnnbench.regression.loop import replay_check, run_check
+from cnnbench.regression.differences import compute_differences, median_ratio
 from cnnbench.regression.sequential import NextBlock, conclude, derive_verdict, next_step
 from cnnbench.regression.verdict import Decision, MetricSeries, Verdict
 
@@ -24,7 +24,7 @@ SLOW = math.log(1.3)
 def driven(tmp_path: Path, true: dict[int, float], check: CheckHeader | None = None, **noise: Any) -> CheckRecord:
     check = check or header()
     with check_record.begin_journal(tmp_path / "check.json", check) as journal:
-        return run_check(journal, check, (), measurer(true, **noise), Quiet())
+        return run_check(journal, check, (), measurer(true, **noise))
 
 
 @pytest.mark.parametrize(
@@ -78,18 +78,18 @@ def test_an_interrupted_check_goes_on_where_it_was(tmp_path: Path) -> None:
     path = tmp_path / "check.json"
     measure, taken = measurer({0: 0.0, 1: 0.0}), []
 
-    def until_third(number: int, stage: Any, jobs: tuple[int, ...]) -> PairRecord:
+    def until_third(number: int, wanted: NextBlock) -> PairRecord:
         if number == 3:
             raise KeyboardInterrupt
         taken.append(number)
-        return measure(number, stage, jobs)
+        return measure(number, wanted)
 
     with check_record.begin_journal(path, header()) as journal, pytest.raises(KeyboardInterrupt):
-        run_check(journal, header(), (), until_third, Quiet())
+        run_check(journal, header(), (), until_third)
     journal, old, blocks = check_record.reopen_journal(path)
     assert (old, [each.number for each in blocks]) == (header(), [0, 1, 2])
     with journal:
-        record = run_check(journal, old, blocks, measure, Quiet())
+        record = run_check(journal, old, blocks, measure)
     assert record == driven(tmp_path / "whole", {0: 0.0, 1: 0.0})
 
 

@@ -11,9 +11,8 @@ import torch
 
 from cnnbench import validity
 from cnnbench.analysis.metrics import compute_metrics
-from cnnbench.engine import affinity
 from cnnbench.engine.batches import FULL, Batch, BatchSource, InMemoryBatches, LoaderBatches, RandomBatches, Shard
-from cnnbench.engine.distributed import group, launcher
+from cnnbench.engine.distributed import group, launcher, rank
 from cnnbench.engine.distributed.reduce import reduce_outcomes
 from cnnbench.errors import UnsupportedError
 from cnnbench.schema import Canary, Communication, Energy, Job, Memory, Outcome, Rank, Telemetry, Trial, WorkerInput
@@ -71,16 +70,16 @@ def topology(folder: Path, places: dict[int, tuple[int, int]]) -> Path:
 def test_the_two_threads_of_a_core_are_in_one_group(tmp_path: Path) -> None:
     """Four cores of two threads each, numbered as kernels do: first threads first."""
     sys = topology(tmp_path, {n: (0, n % 4) for n in range(8)})
-    assert affinity.split_cores(range(8), 2, sys=sys) == [[0, 4, 1, 5], [2, 6, 3, 7]]
-    assert affinity.split_cores(range(8), 3, sys=sys) == [[0, 4], [1, 5], [2, 6]]
+    assert rank.split_cores(range(8), 2, sys=sys) == [[0, 4, 1, 5], [2, 6, 3, 7]]
+    assert rank.split_cores(range(8), 3, sys=sys) == [[0, 4], [1, 5], [2, 6]]
 
 
 def test_packages_are_not_mixed_and_without_a_kernels_word_numbers_decide(tmp_path: Path) -> None:
     sys = topology(tmp_path, {0: (0, 0), 1: (1, 0), 2: (0, 1), 3: (1, 1)})
-    assert affinity.split_cores({3, 1, 0, 2}, 2, sys=sys) == [[0, 2], [1, 3]]
-    assert affinity.split_cores({5, 9, 7}, 3, sys=tmp_path / "none") == [[5], [7], [9]]
+    assert rank.split_cores({3, 1, 0, 2}, 2, sys=sys) == [[0, 2], [1, 3]]
+    assert rank.split_cores({5, 9, 7}, 3, sys=tmp_path / "none") == [[5], [7], [9]]
     with pytest.raises(ValueError, match="4 processes need 4 cores, this process may use 3"):
-        affinity.split_cores({5, 9, 7}, 4, sys=tmp_path / "none")
+        rank.split_cores({5, 9, 7}, 4, sys=tmp_path / "none")
 
 
 def test_ranks_on_gpus_exchange_through_nccl_and_wait_through_gloo(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,9 @@ import builders as b
 import pytest
 from click.testing import CliRunner
 
-from cnnbench.cli.show import report_paths, show
-from cnnbench.errors import ExitCode, LedgerError, UsageError
+from cnnbench.cli.load_results import Selection
+from cnnbench.cli.read import make_report, show
+from cnnbench.errors import ExitCode, FileError, LedgerError, UsageError
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_output_goes_to_a_file_whole_and_a_bad_place_is_an_error(results, tmp_pa
     result = call(results, "--format", "markdown", "-o", target)
     assert (result.exit_code, result.stdout) == (0, "")
     assert target.read_text().startswith("## ")
-    assert isinstance(call(results, "-o", tmp_path / "no" / "where").exception, UsageError)
+    assert isinstance(call(results, "-o", tmp_path / "no" / "where").exception, FileError)
 
 
 def test_the_width_is_columns(results):
@@ -144,17 +145,18 @@ def test_reading_needs_no_torch_and_naming_the_command_needs_no_pandas():
     """`show` itself imports neither torch nor pandas; importing its module not even scipy."""
     code = (
         "import sys\n"
-        "from cnnbench.cli import show\n"
+        "from cnnbench.cli import read\n"
+        "from cnnbench.cli.load_results import Selection\n"
         "assert not {'torch', 'pandas', 'scipy', 'rich'} & set(sys.modules)\n"
         "from cnnbench import store\n"
-        "show.report_paths([store.find_published_dir()], with_lecture=True)\n"
+        "read.make_report(Selection(paths=(store.find_published_dir(),)), with_lecture=True)\n"
         "assert not {'torch', 'pandas'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_report_of_one_ledger_is_what_a_run_prints(results):
-    report = report_paths([results / b.MACHINE_ID / "r2.jsonl"])
+    report = make_report(Selection(paths=(results / b.MACHINE_ID / "r2.jsonl",)))
     assert [table.key for table in report.tables] == ["training", "resources"]
     assert [line.kind for table in report.tables for group in table.groups for line in group.lines] == ["measured"] * 2
 

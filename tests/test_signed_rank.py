@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from signed_rank_values import confidence_interval, p_above, p_below, w_minus, w_plus
 
 from cnnbench.regression import signed_rank
 
@@ -66,21 +67,21 @@ def test_p_values_agree_with_scipy(n, seed):
     for shift in (0.0, 0.4):
         above = stats.wilcoxon(d - shift, alternative="greater", method="exact").pvalue
         below = stats.wilcoxon(d - shift, alternative="less", method="exact").pvalue
-        assert signed_rank.p_above(d, shift) == pytest.approx(above, rel=1e-12)
-        assert signed_rank.p_below(d, shift) == pytest.approx(below, rel=1e-12)
+        assert p_above(d, shift) == pytest.approx(above, rel=1e-12)
+        assert p_below(d, shift) == pytest.approx(below, rel=1e-12)
 
 
 @given(tied)
 def test_w_is_the_worst_over_all_ways_to_break_ties(d):
-    assert signed_rank.w_minus(d) == worst_case_w_minus(d)
-    assert signed_rank.w_plus(d) == worst_case_w_minus([-value for value in d])
+    assert w_minus(d) == worst_case_w_minus(d)
+    assert w_plus(d) == worst_case_w_minus([-value for value in d])
 
 
 @given(tied)
 def test_ties_and_zeros_never_make_a_claim_easier(d):
     """Given |d|, at most the share alpha of all sign vectors is called above zero: by enumeration."""
     flips = np.array(list(itertools.product((-1.0, 1.0), repeat=len(d)))) * np.abs(d)
-    w = signed_rank.w_minus(flips)
+    w = w_minus(flips)
     for alpha in (0.05, 0.025, 0.01):
         limit = signed_rank.critical_value(len(d), alpha)
         assert np.mean(w <= (-1 if limit is None else limit)) <= alpha
@@ -89,23 +90,23 @@ def test_ties_and_zeros_never_make_a_claim_easier(d):
 @given(differences, st.floats(-1, 1).map(lambda x: round(x, 6)), st.sampled_from([0.2, 0.05, 0.025, 0.01]))
 def test_the_bound_is_above_t_exactly_where_the_test_says_so(d, t, alpha):
     low, high = signed_rank.lower_bound(d, alpha), signed_rank.upper_bound(d, alpha)
-    assert (low is not None and low > t) == (signed_rank.p_above(d, t) <= alpha)
-    assert (high is not None and high < t) == (signed_rank.p_below(d, t) <= alpha)
+    assert (low is not None and low > t) == (p_above(d, t) <= alpha)
+    assert (high is not None and high < t) == (p_below(d, t) <= alpha)
 
 
 @given(differences)
 def test_swapping_the_arms_negates_estimate_and_bounds(d):
     swapped = [-value for value in d]
     assert signed_rank.hodges_lehmann(swapped) == -signed_rank.hodges_lehmann(d)
-    assert signed_rank.w_minus(swapped) == signed_rank.w_plus(d)
-    pair = signed_rank.confidence_interval(d)
+    assert w_minus(swapped) == w_plus(d)
+    pair = confidence_interval(d)
     if pair is not None:
-        assert signed_rank.confidence_interval(swapped) == (-pair[1], -pair[0])
+        assert confidence_interval(swapped) == (-pair[1], -pair[0])
 
 
 @given(differences)
 def test_the_estimate_lies_in_its_interval(d):
-    pair = signed_rank.confidence_interval(d, 0.2)
+    pair = confidence_interval(d, 0.2)
     if pair is not None:
         assert pair[0] <= signed_rank.hodges_lehmann(d) <= pair[1]
 
@@ -114,14 +115,14 @@ def test_the_estimate_lies_in_its_interval(d):
 def test_the_order_of_the_blocks_does_not_matter(d, rng):
     shuffled = list(d)
     rng.shuffle(shuffled)
-    assert signed_rank.confidence_interval(shuffled) == signed_rank.confidence_interval(d)
-    assert signed_rank.w_minus(shuffled, 0.1) == signed_rank.w_minus(d, 0.1)
+    assert confidence_interval(shuffled) == confidence_interval(d)
+    assert w_minus(shuffled, 0.1) == w_minus(d, 0.1)
 
 
 def test_the_bounds_of_six_are_its_extremes():
     """w = 0 at 0.025: the smallest and the largest Walsh average are the smallest and the largest difference."""
     d = distinct(6, 3)
-    assert signed_rank.confidence_interval(d) == (d.min(), d.max())
+    assert confidence_interval(d) == (d.min(), d.max())
 
 
 def test_a_worked_example():
@@ -132,16 +133,16 @@ def test_a_worked_example():
     before = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
     after = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
     d = np.subtract(after, before)
-    assert signed_rank.w_plus(d) == 5
-    assert signed_rank.p_below(d) == pytest.approx(0.020, abs=5e-4)
+    assert w_plus(d) == 5
+    assert p_below(d) == pytest.approx(0.020, abs=5e-4)
     assert signed_rank.hodges_lehmann(d) == pytest.approx(-0.46, abs=5e-3)
 
 
 def test_many_series_at_once_are_each_alone():
     d = distinct(5 * 7 * 8, 4).reshape(5, 7, 8)
-    together = signed_rank.w_minus(d, 0.2)
+    together = w_minus(d, 0.2)
     assert together.shape == (5, 7)
-    assert all(together[i, j] == signed_rank.w_minus(d[i, j], 0.2) for i in range(5) for j in range(7))
+    assert all(together[i, j] == w_minus(d[i, j], 0.2) for i in range(5) for j in range(7))
 
 
 def test_the_interval_covers_as_often_as_it_says():
@@ -149,7 +150,7 @@ def test_the_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(5)
     d = rng.normal(0.0, 1.0, (20_000, 8)) * rng.lognormal(0.0, 1.0, (20_000, 8))
     limit = signed_rank.critical_value(8, 0.025)
-    covered = np.mean((signed_rank.w_minus(d) > limit) & (signed_rank.w_plus(d) > limit))
+    covered = np.mean((w_minus(d) > limit) & (w_plus(d) > limit))
     expected = 1 - 2 * signed_rank.tail_probability(8, 3)
     assert signed_rank.tail_probability(8, 3) == 5 / 256
     assert abs(covered - expected) < 3.4 * math.sqrt(expected * (1 - expected) / len(d))

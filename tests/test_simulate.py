@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 import pytest
+import simulate
+from noise_models import NOISE_MODELS, NoiseModel, make_trace, simulate_log_steps
+from other_tools import OTHER_TOOLS
 from scipy import stats
+from simulate import Proportion, SimulatedMachine, run_checks, run_normal, run_tool
+from verdict_builders import replay_decision
 
-from cnnbench.regression import simulate
-from cnnbench.regression.decision import replay_decision
 from cnnbench.regression.design import CheckPlan
-from cnnbench.regression.noise_models import NOISE_MODELS, NoiseModel, make_trace, simulate_log_steps
-from cnnbench.regression.other_tools import OTHER_TOOLS
-from cnnbench.regression.simulate import Proportion, SimulatedMachine, run_checks, run_normal, run_tool
 from cnnbench.regression.verdict import Decision, MetricSeries
 
 PLAN = CheckPlan()

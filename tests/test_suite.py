@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench import workloads
+from cnnbench.devices import list_kinds
 from cnnbench.errors import SuiteError
 from cnnbench.plan import job_keys
 from cnnbench.plan.suite import Suite, find_suite, load_suite, suite_names
@@ -279,7 +280,7 @@ def test_values_differ_by_device_kind_rocm_takes_cudas_and_a_kind_left_out_has_t
         tmp_path,
         'workload = "gemm"\nsize = { cpu = [64, 128], gpu = 256 }\nblocks = { cuda = 7, gpu = 8 }',
     ).jobs[0]
-    sides = {kind: [(cell["size"], cell["blocks"]) for cell in job.combinations(kind)] for kind in job_keys.KINDS}
+    sides = {kind: [(cell["size"], cell["blocks"]) for cell in job.combinations(kind)] for kind in list_kinds()}
     default = job_keys.default_value("blocks", workloads.get("gemm"))
     assert sides == {
         "cpu": [(64, default), (128, default)],

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from table_builders import a_bit_of_everything, lines_of, report
 
-from cnnbench.report import naming, terminal, text
+from cnnbench import naming
 from cnnbench.report.model import Report
+from cnnbench.report.render import terminal, text
 from cnnbench.schema import Device, Evaluation, Job
 
 
@@ -195,7 +196,7 @@ def test_a_race_with_its_mode_and_a_setting_with_its_rung_never_read_the_same(fi
     """What the tables of time to accuracy and of the ladder say in two places is all of the work, but seed and place."""
     base = b.target_job()
     changed = base.model_copy(update={field: CHANGES.get(field, "bf16")})
-    for title, words in ((naming.target_label, naming.variant_label), (naming.ablation_label, naming.step_label)):
+    for title, words in ((naming.target_label, naming.variant_label), (naming.ladder_label, naming.step_label)):
         assert changed == base or (title(changed), words(changed)) != (title(base), words(base))
 
 

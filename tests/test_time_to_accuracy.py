@@ -65,7 +65,7 @@ class TestRow:
         assert row.failures == ("missed in round 2: 9019 of 10000 right after 8580 steps, the limit",)
         assert (seeds.mean_seconds, seeds.slowest_seconds) == (None, None)
         assert seeds.fastest_seconds == pytest.approx(seconds(3))
-        assert "1 of 4 seeds missed" in row.missing["to_target_mean"]
+        assert "1 of 4 seeds missed" in row.missing["mean"]
         assert row.step_seconds.n == row.accuracy.share.n == 3
 
     def test_it_is_later_than_all_others_in_the_median(self):
@@ -79,7 +79,7 @@ class TestRow:
     def test_where_half_missed_it_there_is_no_median(self, after):
         row = only(b.crossings(b.target_job(), after))
         assert row.time_to_accuracy.seconds.value is None
-        assert "beyond the epoch limit" in row.missing["to_target_median"]
+        assert "beyond the epoch limit" in row.missing["median"]
 
     def test_a_crash_says_nothing_about_learning(self):
         crashed = b.record(b.target_job(round=2, seed=2), index=2, status="crashed")

@@ -13,11 +13,13 @@ import report_builders
 import variant_records as modes
 from click.testing import CliRunner
 
+from cnnbench import naming
 from cnnbench.analysis import process_table, speedup
 from cnnbench.cli.main import cli
-from cnnbench.report import html, naming, tables, text
+from cnnbench.report import tables
 from cnnbench.report.charts.chart_data import row_names
 from cnnbench.report.comparison_notes import _short as short_in_comparisons
+from cnnbench.report.render import html, text
 
 FIGURES = {"median", "mean", "fastest", "slowest"}
 

@@ -13,10 +13,10 @@ from torch.nn.functional import cross_entropy
 from cnnbench import workloads
 from cnnbench.engine import tuned
 from cnnbench.engine.tuned import native
-from cnnbench.engine.tuned.native_stages import group_layers
-from cnnbench.engine.tuned.native_step import NativeStep
+from cnnbench.engine.tuned.native import group_layers
+from cnnbench.engine.tuned.native_training import NativeStep
 from cnnbench.errors import UnsupportedError
-from cnnbench.workloads.tolerance import TUNED_TOLERANCE
+from cnnbench.workloads import TUNED_TOLERANCE
 
 ROUNDED_GRADIENTS = 1e-2
 """Of kernels against float64 with the same roundings forward; what is left is the rounding of gradients, 2^-9 each."""

@@ -15,9 +15,8 @@ from torch.nn.functional import cross_entropy
 from cnnbench import workloads
 from cnnbench.engine.tuned import native
 from cnnbench.engine.tuned.layers import TiledNativeDense
-from cnnbench.engine.tuned.native_stages import group_layers
-from cnnbench.engine.tuned.native_step import NativeStep
-from cnnbench.engine.tuned.native_training import PRODUCTS
+from cnnbench.engine.tuned.native import group_layers
+from cnnbench.engine.tuned.native_training import PRODUCTS, NativeStep
 from cnnbench.errors import UnsupportedError
 from cnnbench.workloads import flops
 

@@ -25,7 +25,7 @@ from cnnbench.analysis import metrics, process_table
 from cnnbench.cli.main import run_cli
 from cnnbench.data import Dataset
 from cnnbench.devices.nvml import NvmlResult
-from cnnbench.engine import user_workload
+from cnnbench.engine import build
 from cnnbench.engine.training import Training
 from cnnbench.errors import ExitCode, SuiteError, WorkloadError
 from cnnbench.machine import inventory
@@ -33,9 +33,9 @@ from cnnbench.plan.suite import load_suite
 from cnnbench.runner import run as room
 from cnnbench.runner.launch import WorkerExit
 from cnnbench.schema import Job, Outcome, WorkerInput, WorkloadFacts
-from cnnbench.workloads import DEFAULT_INIT, Counts, Workload, flops, registry
+from cnnbench.workloads import DEFAULT_INIT, Counts, Workload, flops
 from cnnbench.workloads.torch_counts import count_copied_network, count_network
-from cnnbench.workloads.validation import find_problems
+from cnnbench.workloads.user_files import find_problems
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "own_workload"
@@ -51,7 +51,7 @@ warmup_steps = 2
 blocks = 2
 block_steps = 3
 """
-REGISTRY = registry._registry
+REGISTRY = workloads._registry
 LENET = Counts(parameters=61_706, forward=833_040, training=2_263_920, activations=8_878)
 """LeNet-5 by hand: maps x (side^2 x inputs + 1) parameters; 2 x outputs x inputs FLOPs; training 3 x forward - 235,200."""
 
@@ -82,7 +82,7 @@ MINE = Workload(
 def _nothing_known_before_or_after() -> Iterator[None]:
     def forget() -> None:
         workloads.forget_files()
-        registry._FROM_LEDGERS.clear()
+        workloads._FROM_LEDGERS.clear()
         REGISTRY.cache_clear()
         metrics._step_flops.cache_clear()
 
@@ -301,7 +301,7 @@ def test_torch_counts_what_the_layers_give(name: str) -> None:
     """Parameters, FLOPs both ways and activations of each own workload, without computing a value: VGG-16 in a moment."""
     workload = workloads.get(name)
     found = count_network(workload.make_network, workload.input_shape, workload.classes)
-    assert user_workload.find_mismatches(workload, found) == []
+    assert build.find_mismatches(workload, found) == []
     assert found.activations * 4 == workload.activation_bytes_per_image
     assert found.convolves == workload.convolves
 
@@ -354,8 +354,8 @@ def known(monkeypatch: pytest.MonkeyPatch):
     """Make a workload known as another package's is."""
 
     def make(workload: Workload) -> None:
-        found = {**registry._registry(), workload.name: registry._Installed(workload, "a test")}
-        monkeypatch.setattr(registry, "_registry", lambda: found)
+        found = {**workloads._registry(), workload.name: workloads._Installed(workload, "a test")}
+        monkeypatch.setattr(workloads, "_registry", lambda: found)
 
     return make
 
@@ -372,13 +372,13 @@ def test_a_wrong_declaration_is_refused_with_both_figures(known) -> None:
     wrong = dataclasses.replace(MINE, declared=dataclasses.replace(LENET, parameters=61_684, training=2_499_120))
     known(wrong)
     with pytest.raises(WorkloadError) as caught:
-        user_workload.verify(job(), training(wrong))
+        build.verify_counts(job(), training(wrong))
     assert str(caught.value) == (
         "lenet: declared are 61,684 parameters, the network has 61,706; "
         "declared are 2,499,120 training FLOPs an image, torch counts 2,263,920"
     )
     known(MINE)
-    assert user_workload.verify(job(), training(MINE)) == {}
+    assert build.verify_counts(job(), training(MINE)) == {}
 
 
 def test_the_worker_refuses_a_file_that_is_another_now(folder: Path) -> None:
@@ -388,13 +388,13 @@ def test_the_worker_refuses_a_file_that_is_another_now(folder: Path) -> None:
     assert file is not None
     mine = job(workload="my-net", workload_version=planned.version, init="xavier")
     envelope = WorkerInput(job=mine, outcome_path="x", parent_pid=1, spawn_monotonic_ns=0, workload_file=file.text)
-    user_workload.load(envelope)
-    assert user_workload.verify(mine, training(planned, init="xavier")) == {
+    build.load_workload_file(envelope)
+    assert build.verify_counts(mine, training(planned, init="xavier")) == {
         "workload_file": f"my_net.py sha256:{file.sha256}"
     }
     (folder / "my_net.py").write_text(NET + "# another\n")
     with pytest.raises(WorkloadError, match=r"my_net\.py changed since the run was planned"):
-        user_workload.load(envelope)
+        build.load_workload_file(envelope)
 
 
 # Weights
@@ -451,7 +451,7 @@ def point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     sys.modules.pop("cnnbench_test_package", None)
     found = EntryPoint("mine", "cnnbench_test_package:WORKLOAD", "cnnbench.workloads")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [found])
+    monkeypatch.setattr(workloads, "entry_points", lambda group: [found])
 
 
 def test_an_entry_point_is_listed_with_its_source(
@@ -511,7 +511,7 @@ def test_a_ledger_is_understood_where_the_file_is_not(faked: Path) -> None:
     (faked / "my_net.py").write_text(NET.replace("Conv2d(8", "Conv2d(16"))
     assert run_cli(["run", "s.toml", "-d", "cpu", "-o", "r", "-r", "1"]) in (0, 5)
     workloads.forget_files()
-    registry._FROM_LEDGERS.clear()
+    workloads._FROM_LEDGERS.clear()
     metrics._step_flops.cache_clear()
     assert "my-net" not in workloads.names()
     ledgers = [store.load(path) for path in sorted((faked / "r").rglob("*.jsonl"))]
@@ -525,7 +525,7 @@ def test_a_ledger_is_understood_where_the_file_is_not(faked: Path) -> None:
     processes, _ = process_table.read_processes([first])
     found = processes[0].metrics
     assert found is not None
-    assert found.flops_per_second == pytest.approx(50 * (2 * convolution + 3 * dense) / 0.01)
+    assert found.values["flops_per_second"] == pytest.approx(50 * (2 * convolution + 3 * dense) / 0.01)
     versions = {each.header.workloads["my-net"].version for each in ledgers}
     assert len(versions) == 2
     assert {workloads.get("my-net", version).version for version in versions} == versions

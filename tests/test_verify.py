@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from cnnbench import store, units
 from cnnbench.cli.audit import Rendered
+from cnnbench.cli.load_results import Selection
 from cnnbench.cli.main import cli
-from cnnbench.cli.show import report_paths
+from cnnbench.cli.read import make_report
 from cnnbench.errors import UsageError
-from cnnbench.report import text
+from cnnbench.report.render import text
 from cnnbench.store import find_published_dir, load_published_rows
 from cnnbench.verify import audit, formats
 from cnnbench.verify.audit import Auditor
@@ -45,7 +46,7 @@ def tree(directory: Path) -> Path:
         created = f"2026-03-0{number + 1}T12:00:00Z"
         b.write(results, b.ledger(records, run_id=f"2026030{number + 1}T120000Z-0001", created_at=created, machine=gpu))
     page = directory / "table.md"
-    page.write_text(text.render(report_paths([results], with_lecture=True), "markdown"))
+    page.write_text(text.render(make_report(Selection(paths=(results,)), with_lecture=True), "markdown"))
     return page
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cnnbench.engine import progress as room
-from cnnbench.engine.memory import resident_bytes
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine import process as room
+from cnnbench.engine.process import ProgressWriter, resident_bytes
 
 
 @pytest.fixture

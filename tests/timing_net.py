@@ -43,11 +43,13 @@ from typing import Any, BinaryIO, Literal
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # head's cnnbench drives both, wherever this is started and whatever is installed
 
+import signed_rank_values  # noqa: E402
 from scipy import stats  # noqa: E402
 
 from cnnbench import workloads  # noqa: E402
 from cnnbench.data import default_cache_dir  # noqa: E402
 from cnnbench.errors import CnnbenchError, ComparisonError, ExitCode, UsageError, WorkerError  # noqa: E402
+from cnnbench.naming import process_label  # noqa: E402
 from cnnbench.paired_protocol import ARMS, Arm, PairRecord, Turn, other_arm  # noqa: E402
 from cnnbench.regression import signed_rank  # noqa: E402
 from cnnbench.regression.arms import ArmSpec, Workers, identify_arms  # noqa: E402
@@ -121,7 +123,7 @@ class Estimate:
 
 def estimate(figure: str, d: Sequence[float]) -> Estimate:
     """Estimate old / new from at least one d = log(new / old)."""
-    exact = signed_rank.confidence_interval(d)
+    exact = signed_rank_values.confidence_interval(d)
     student = student_interval(d)
     return Estimate(
         figure,
@@ -235,7 +237,7 @@ class Bench:
             raise WorkerError(f"{block.failure.arm}: {block.failure.status}: {block.failure.message}")
         for job in block.base:
             works = [run[job].work.model_dump(exclude=LOSSES) for run in (block.base, block.head)]
-            require_equal_work(design.jobs["base"][job].label, *works)
+            require_equal_work(process_label(design.jobs["base"][job]), *works)
         turns = {arm: turns_of(timed[arm].turn_seconds, block) for arm in ARMS}
         return Pair(
             "turns", number, block.first, ratios_of_block(block, turns), {"block": block, "turn_seconds": turns}
@@ -248,7 +250,7 @@ class Bench:
         starts = [self.worker_start(arm, first) for arm in (first, other_arm(first))]
         ran = run_workers(starts, core, self.worker_job, self.data_dir)
         base, head = ran["base"], ran["head"]
-        require_equal_work(self.worker_job.label, base.work, head.work)
+        require_equal_work(process_label(self.worker_job), base.work, head.work)
         ratios = {"worker path": math.log(head.cpu_seconds / base.cpu_seconds),
                   "timed loop": math.log(head.step_cpu_seconds / base.step_cpu_seconds)}  # fmt: skip
         return Pair("worker", number, first, ratios, {"core": core, **{arm: asdict(run) for arm, run in ran.items()}})

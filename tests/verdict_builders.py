@@ -5,14 +5,25 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from cnnbench.regression.decision import replay_decision
+from cnnbench.errors import LedgerError
+from cnnbench.regression.decision import Observations, decide
 from cnnbench.regression.design import CheckPlan
-from cnnbench.regression.exclusion import DroppedBlock
-from cnnbench.regression.verdict import MetricSeries, Verdict
-from cnnbench.regression.verdict_table import VerdictContext
+from cnnbench.regression.verdict import Confirming, Continue, MetricSeries, Screening, Verdict
+from cnnbench.regression.verdict_text import VerdictContext
 
 PLAN = CheckPlan()
 SPREAD = (0.3, -0.2, 0.1, -0.3, 0.2, -0.1, 0.15, -0.15, 0.25, -0.25, 0.05, -0.05, 0.12, -0.12, 0.22, -0.22)
+
+
+def replay_decision(screening: Observations, confirming: Observations, plan: CheckPlan) -> Verdict:
+    """The verdict that recorded blocks lead to, the same as live. Raises LedgerError where they end before it."""
+    answer = decide(screening, Screening(), plan)
+    if isinstance(answer, Continue) and isinstance(answer.stage, Confirming) and confirming:
+        answer = decide(confirming, answer.stage, plan)
+    if isinstance(answer, Continue):
+        stage = "screening" if isinstance(answer.stage, Screening) else "confirmation"
+        raise LedgerError(f"the record ends before the verdict: the {stage} takes {answer.blocks} blocks of each job")
+    return answer
 
 
 def differences(ratio: float, spread: float = 0.02, n: int = 16) -> list[float]:
@@ -51,7 +62,7 @@ def meta(**fields: Any) -> VerdictContext:
         **{"machine_id": "testbox-0a1b", "seed": 7, "started_at": "2026-03-01T12:00:00Z", "minutes": 3.4},
         **{"base_software": "torch 2.13.0+cpu", "head_software": "torch 2.13.0+cpu"},
         **{"controls": {"slow": math.log(1.001)}, "job_seconds": {"slow": 61.25, "fast": 30.5}, "blocks_measured": 19},
-        **{"dropped": (DroppedBlock(2, "other guests took 3.1 % of the CPU time, allowed are 1.0 %"),)},
+        **{"dropped": {2: "other guests took 3.1 % of the CPU time, allowed are 1.0 %"}},
         **{"suite_file": "suites/regression.toml", "files": ("check.json",)},
     }
     return VerdictContext(**(known | fields))

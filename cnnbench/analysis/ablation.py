@@ -8,24 +8,17 @@ different precision are never divided; here that is the point, and the table say
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
-from cnnbench.analysis import stats
+from cnnbench.analysis.ratio import divide_rows, group_by, share_all_but
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.schema import Division, Execution, Job, Layout, Loader, Precision
+from cnnbench.schema import Job
+from cnnbench.schema.axes import list_choices, list_fields
 
-ORDER: Mapping[str, tuple[str, ...]] = {
-    "division": get_args(Division),
-    "precision": get_args(Precision),
-    "layout": get_args(Layout),
-    "execution": get_args(Execution),
-    "loader": get_args(Loader),
-}
-"""What a rung may differ in, each with its values in order; loader workers come last, fewest first."""
+ORDER: Mapping[str, tuple[str, ...]] = {name: list_choices(Job, name) for name in list_fields(Job, "compute")}
+"""What a rung may differ in, each with its values in order; loader workers, which are any number, fewest first."""
 LEAST_VARIANTS = 2
 
 
@@ -46,41 +39,27 @@ def find_ladders(rows: Sequence[Row]) -> tuple[tuple[LadderVariant, ...], ...]:
 
     A row that did not end well is a rung without a time: what a device cannot do is part of the picture.
     """
-    sets: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        if row.job.workload != "gemm":
-            sets.setdefault(_ladder_key(row), []).append(row)
+    sets = group_by((row for row in rows if row.job.workload != "gemm"), _ladder_key)
     found = [_compare_variants(sorted(members, key=_ladder_position)) for _, members in sorted(sets.items())]
     return tuple(rungs for rungs in found if sum(bool(rung.row.costs) for rung in rungs) >= LEAST_VARIANTS)
 
 
 def _ladder_key(row: Row) -> tuple[str, ...]:
     """What all rungs of a ladder share: run, protocol, and the job but for how its step is computed."""
-    own = json.loads(row.row_key)
-    work = {name: value for name, value in own.items() if name not in (*ORDER, "loader_workers")}
-    return (
-        row.job.workload,
-        f"{row.job.batch_size:09}",
-        row.machine.id,
-        row.run_id,
-        str(row.protocol),
-        json.dumps(work),
-    )
+    workload, *others = share_all_but(row, ORDER)
+    return (workload, f"{row.job.batch_size:09}", *others)
 
 
 def _ladder_position(row: Row) -> tuple[int, ...]:
-    job: Job = row.job
-    return (*(values.index(getattr(job, name)) for name, values in ORDER.items()), job.loader_workers)
+    values = ((getattr(row.job, name), choices) for name, choices in ORDER.items())
+    return tuple(choices.index(value) if choices else value for value, choices in values)
 
 
 def _compare_variants(rows: Sequence[Row]) -> tuple[LadderVariant, ...]:
-    measured = [row for row in rows if row.costs]
-    found = []
+    found: list[LadderVariant] = []
+    measured: list[Row] = []
     for row in rows:
-        number = next((n for n, each in enumerate(measured) if each is row), 0)
-        if number == 0:
-            found.append(LadderVariant(row))
-            continue
-        before, first = measured[number - 1], measured[0]
-        found.append(LadderVariant(row, stats.ratio(before.costs, row.costs), stats.ratio(first.costs, row.costs)))
+        before = measured[-1:] + measured[:1] if row.costs else []
+        found.append(LadderVariant(row, *(divide_rows(base, row) for base in before)))
+        measured += [row] if row.costs else []
     return tuple(found)

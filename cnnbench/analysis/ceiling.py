@@ -97,13 +97,12 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
     if row.step_seconds is None:
         return row
     if product is None:
-        return _with_floors(dataclasses.replace(row, missing={**row.missing, "ceiling": NO_PRODUCT}))
+        return _with_floors(row.with_reason("ceiling", NO_PRODUCT))
     doubt = _doubt(product)
     if doubt is not None:
         size, times = units.count(product.job.size), units.ratio(measure_spread(product))
         reason = f"the processes of the best GEMM, size {size}, differ by {times}, more than {MOST_SPREAD}x"
-        missing = {**row.missing, "ceiling": reason}
-        return _with_floors(dataclasses.replace(row, missing=missing, doubts=(*row.doubts, doubt)))
+        return _with_floors(dataclasses.replace(row.with_reason("ceiling", reason), doubts=(*row.doubts, doubt)))
     return _with_share(row, product)
 
 

@@ -7,7 +7,7 @@ A side is the rows of a `Comparison`, or published rows alone. Only equal work u
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,15 +16,16 @@ from cnnbench.analysis.ratio import (
     ComparedEntry,
     FieldDifference,
     FieldValue,
+    PublishedResult,
     RowRatio,
     SideName,
-    divide_published,
-    divide_rows,
-    exact_estimate,
-    speedup_seconds,
+    group_by,
+    measure_entry,
+    order_by_speed,
+    share_work,
 )
-from cnnbench.analysis.rows import Row, is_whole_job
-from cnnbench.analysis.speedup import PublishedResult, is_published_job
+from cnnbench.analysis.rows import Row
+from cnnbench.analysis.speedup import is_published_job
 from cnnbench.analysis.stats import Estimate
 
 UnpairedReason = Literal[
@@ -57,16 +58,12 @@ class Unpaired:
     @property
     def seconds(self) -> Estimate | None:
         """Its own time of a step or of its job; None where it has none."""
-        return (
-            speedup_seconds(self.entry)
-            if isinstance(self.entry, Row)
-            else exact_estimate(self.entry.published.job_seconds)
-        )
+        return measure_entry(self.entry)[0]
 
     @property
     def seconds_of(self) -> Literal["step", "job"]:
         """What they are of."""
-        return "step" if isinstance(self.entry, Row) and not is_whole_job(self.entry.job) else "job"
+        return measure_entry(self.entry)[1]
 
 
 @dataclass(frozen=True)
@@ -101,10 +98,8 @@ def compare_sides(base: ComparisonSide, new: ComparisonSide, tolerance: float = 
     """Every row of both sides with its counterpart or its reason. There may be no pair at all: that is for the caller."""
     if base.rows and new.rows:
         pairs, unpaired = _divide_measured(base.rows, new.rows, tolerance)
-    elif new.rows:
-        pairs, unpaired = _divide_by_published("base", base.published, new.rows, tolerance)
     else:
-        pairs, unpaired = _divide_by_published("new", new.published, base.rows, tolerance)
+        pairs, unpaired = _divide_published(base, new, tolerance)
     kinds: tuple[EntryKind, ...] = ("training", "gemm")
     summaries = [found for kind in kinds if (found := _summarise(kind, pairs, unpaired)) is not None]
     return SideComparison(base, new, tolerance, tuple(pairs), tuple(unpaired), tuple(summaries))
@@ -118,53 +113,43 @@ def classify_entry(entry: ComparedEntry) -> EntryKind:
 def _divide_measured(
     base: Sequence[Row], new: Sequence[Row], tolerance: float
 ) -> tuple[list[RowRatio], list[Unpaired]]:
-    ours, theirs = _group_by_work(base), _group_by_work(new)
-    by_new: dict[int, RowRatio] = {}
-    taken: set[int] = set()
-    for work in ours.keys() & theirs.keys():
-        for left, right, fastest in _find_counterparts(ours[work], theirs[work]):
-            by_new[id(right)] = divide_rows(left, right, tolerance, fastest_of_each=fastest)
-            taken |= {id(left), id(right)}
+    ours, theirs = group_by(base, share_work), group_by(new, share_work)
+    pairs = [
+        RowRatio(left, right, tolerance, fastest_of_each=fastest)
+        for work in ours.keys() & theirs.keys()
+        for left, right, fastest in _find_counterparts(ours[work], theirs[work])
+    ]
+    taken = {id(entry) for pair in pairs for entry in (pair.base, pair.new)}
     unpaired = [_explain_unpaired("base", row, new) for row in base if id(row) not in taken]
     unpaired += [_explain_unpaired("new", row, base) for row in new if id(row) not in taken]
-    return [by_new[id(row)] for row in new if id(row) in by_new], unpaired
-
-
-def _group_by_work(rows: Iterable[Row]) -> dict[tuple[str, int], list[Row]]:
-    found: dict[tuple[str, int], list[Row]] = {}
-    for row in rows:
-        found.setdefault((row.work_key, row.protocol), []).append(row)
-    return found
+    place = {id(row): number for number, row in enumerate(new)}
+    return sorted(pairs, key=lambda pair: place[id(pair.new)]), unpaired
 
 
 def _find_counterparts(ours: Sequence[Row], theirs: Sequence[Row]) -> list[tuple[Row, Row, bool]]:
     """Rows of one work in the same place (row key); where there are none, the fastest of each side, and True."""
-    found: list[tuple[Row, Row, bool]] = []
-    for row_key in sorted({row.row_key for row in ours} & {row.row_key for row in theirs}):
-        same_place = ([row for row in rows if row.row_key == row_key] for rows in (ours, theirs))
-        found.extend((left, right, False) for left, right in _match_one_to_one(*same_place))
-    if found:
-        return found
-    left, right = (min((row for row in rows if row.costs), key=_speed, default=None) for rows in (ours, theirs))
-    return [] if left is None or right is None else [(left, right, True)]
+    left, right = (group_by(sorted(rows, key=order_by_speed), lambda row: row.row_key) for rows in (ours, theirs))
+    common = sorted(left.keys() & right.keys())
+    if common:
+        return [(*pair, False) for key in common for pair in _match_one_to_one(left[key], right[key])]
+    fastest = [min((row for row in rows if row.costs), key=order_by_speed, default=None) for rows in (ours, theirs)]
+    one, other = fastest
+    return [] if one is None or other is None else [(one, other, True)]
 
 
 def _match_one_to_one(ours: Sequence[Row], theirs: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """Where a side holds several machines: a machine with itself, then the fastest left with the fastest left."""
-    left, right = sorted(ours, key=_speed), sorted(theirs, key=_speed)
+    """Pair, where a side holds several machines, a machine with itself, then the fastest left with the fastest left.
+
+    Both sides are ordered by speed.
+    """
+    left, right = list(ours), list(theirs)
     found: list[tuple[Row, Row]] = []
-    for row in tuple(left):
-        same = next((other for other in right if other.machine.id == row.machine.id), None)
+    for row in ours:
+        same = next((number for number, other in enumerate(right) if other.machine.id == row.machine.id), None)
         if same is not None:
-            found.append((row, same))
+            found.append((row, right.pop(same)))
             left = [each for each in left if each is not row]
-            right = [each for each in right if each is not same]
     return [*found, *zip(left, right, strict=False)]
-
-
-def _speed(row: Row) -> tuple[float, str, str, str]:
-    seconds = speedup_seconds(row)
-    return float("inf") if seconds is None else seconds.value, row.machine.id, row.row_key, row.run_id
 
 
 def _explain_unpaired(side: SideName, row: Row, others: Sequence[Row]) -> Unpaired:
@@ -176,38 +161,40 @@ def _explain_unpaired(side: SideName, row: Row, others: Sequence[Row]) -> Unpair
     if same_rule:
         return Unpaired(side, row, "taken" if any(other.row_key == row.row_key for other in same_rule) else "place")
     if same_work:
-        return Unpaired(
-            side, row, "protocol", (_field_difference(side, "protocol", row.protocol, same_work[0].protocol),)
-        )
-    near = [_work_differences(side, row, other) for other in others if other.job.workload == row.job.workload]
+        return Unpaired(side, row, "protocol", _differences(side, {"protocol": (row.protocol, same_work[0].protocol)}))
+    near = [_differences(side, _compare_work(row, each)) for each in others if each.job.workload == row.job.workload]
     return Unpaired(side, row, "work", min(near, key=lambda found: (len(found), repr(found)), default=()))
 
 
-def _work_differences(side: SideName, row: Row, other: Row) -> tuple[FieldDifference, ...]:
+def _compare_work(row: Row, other: Row) -> dict[str, tuple[FieldValue, FieldValue]]:
+    """Collect each field of the work that is not the same for both, with their values."""
     own, its = json.loads(row.work_key), json.loads(other.work_key)
-    names = sorted(name for name in own.keys() | its.keys() if own.get(name) != its.get(name))
-    return tuple(_field_difference(side, name, own.get(name), its.get(name)) for name in names)
+    names = sorted(own.keys() | its.keys())
+    return {name: (own.get(name), its.get(name)) for name in names if own.get(name) != its.get(name)}
 
 
-def _field_difference(side: SideName, field: str, own: FieldValue, other: FieldValue) -> FieldDifference:
-    return FieldDifference(field, own, other) if side == "base" else FieldDifference(field, other, own)
+def _differences(side: SideName, found: Mapping[str, tuple[FieldValue, FieldValue]]) -> tuple[FieldDifference, ...]:
+    """Put the values of an entry of the side and of the other's in order, base's first."""
+    return tuple(FieldDifference(name, *(both if side == "base" else both[::-1])) for name, both in found.items())
 
 
-def _divide_by_published(
-    side: SideName, published: Sequence[PublishedResult], rows: Sequence[Row], tolerance: float
+def _divide_published(
+    base: ComparisonSide, new: ComparisonSide, tolerance: float
 ) -> tuple[list[RowRatio], list[Unpaired]]:
     """Every row that did the published job against every published row with a time."""
-    measured: SideName = "new" if side == "base" else "base"
+    names: tuple[SideName, SideName] = ("base", "new") if new.rows else ("new", "base")
+    published, rows = (base.published, new.rows) if new.rows else (new.published, base.rows)
+    timed = [each for each in published if each.job_seconds]
     pairs: list[RowRatio] = []
-    unpaired = [Unpaired(side, each, "no-published-time") for each in published if not each.published.job_seconds]
-    timed = [each for each in published if each.published.job_seconds]
+    unpaired = [Unpaired(names[0], each, "no-published-time") for each in published if each not in timed]
     for row in rows:
         same = [each for each in timed if is_published_job(row.job, each.published)]
-        found = [divide_published(each, row, tolerance, published=side) for each in same]
-        pairs.extend(pair for pair in found if pair is not None)
-        if not any(found):
-            reason: UnpairedReason = "failed" if not row.costs else "no-job-time" if same else "other-job"
-            unpaired.append(Unpaired(measured, row, reason))
+        if same and row.job_seconds is not None:
+            both = ((each, row) if new.rows else (row, each) for each in same)
+            pairs += [RowRatio(left, right, tolerance) for left, right in both]
+            continue
+        reason: UnpairedReason = "failed" if not row.costs else "no-job-time" if same else "other-job"
+        unpaired.append(Unpaired(names[1], row, reason))
     return pairs, unpaired
 
 
@@ -216,21 +203,17 @@ def _summarise(kind: EntryKind, pairs: Sequence[RowRatio], unpaired: Sequence[Un
     rest = [each for each in unpaired if classify_entry(each.entry) == kind]
     if not own and not rest:
         return None
-    divided = sorted((pair for pair in own if pair.ratio is not None), key=_ratio)
-    independent = bool(divided) and all(pair.published is None for pair in divided)
+    divided = sorted(((pair.ratio, pair) for pair in own if pair.ratio is not None), key=lambda each: each[0].value)
+    independent = bool(divided) and all(pair.published is None for _, pair in divided)
     lone = [each.side for each in rest if each.reason != "failed"]
     return RatioSummary(
         kind=kind,
         divided=len(divided),
-        without_interval=sum(pair.ratio is not None and pair.ratio.low is None for pair in divided),
-        mean=stats.geometric([_ratio(pair) for pair in divided]).value if independent else None,
-        best=divided[-1] if divided else None,
-        worst=divided[0] if divided else None,
+        without_interval=sum(ratio.low is None for ratio, _ in divided),
+        mean=stats.geometric([ratio.value for ratio, _ in divided]).value if independent else None,
+        best=divided[-1][1] if divided else None,
+        worst=divided[0][1] if divided else None,
         failed=len(own) - len(divided) + len(rest) - len(lone),
         only_base=lone.count("base"),
         only_new=lone.count("new"),
     )
-
-
-def _ratio(pair: RowRatio) -> float:
-    return 0.0 if pair.ratio is None else pair.ratio.value

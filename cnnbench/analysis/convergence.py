@@ -26,10 +26,12 @@ from cnnbench.analysis.noninferiority import (
     seeds_to_decide,
 )
 from cnnbench.analysis.process_table import NOT_RUN
+from cnnbench.analysis.ratio import group_by
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.training_outcome import TEST_IMAGES
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
+from cnnbench.schema.axes import plain_values
 
 SEEDS = 5
 """Of either side. Paired, five find with a chance of 80 % that a mode learns equally well where a seed's accuracy has a
@@ -42,10 +44,9 @@ MARGIN = 0.002
 NO_SEED = "no seed came to an end"
 _NOT_TRIED = {"unsupported", NOT_RUN}
 """Ends of a process that say nothing of a mode's learning, nor that anything went wrong."""
-VARIANT_FIELDS = ("division", "precision", "layout", "execution", "loader", "loader_workers")
-"""Fields of a job that say how it is computed and not what is learned."""
 _TIMING = {"warmup_steps": 0, "blocks": 1, "block_steps": 1, "epoch_eval_images": 0}
-_PLAIN = {name: Job.model_fields[name].default for name in VARIANT_FIELDS}
+_PLAIN = plain_values(Job, "compute")
+"""The fields of a job that say how it is computed and not what is learned, as the plain way has them."""
 
 
 @dataclass(frozen=True)
@@ -105,27 +106,15 @@ def compare_with_plain(
     """Every row in a mode that trained, tested or with the reason why not, in the rows' order. `margin` is a share; None is
     the workload's own.
     """
-    plain: dict[tuple[object, ...], list[Row]] = {}
-    for row in rows:
-        if _ends_tested(row.job) and is_plain(row.job):
-            plain.setdefault(_learning_key(row), []).append(row)
-    tested: list[ConvergenceResult] = []
-    untested: list[Untested] = []
-    for row in rows:
-        if not _ends_tested(row.job) or is_plain(row.job):
-            continue
-        if not row.training_outcomes:
-            if set(row.outcomes) - _NOT_TRIED:
-                untested.append(Untested(row, NO_SEED))
-            continue
-        found = _compare_or_explain(
-            row, plain.get(_learning_key(row), []), default_margin(row.job) if margin is None else margin
-        )
-        if isinstance(found, ConvergenceResult):
-            tested.append(found)
-        else:
-            untested.append(found)
-    return tested, untested
+    ended = [row for row in rows if _ends_tested(row.job)]
+    plain = group_by((row for row in ended if is_plain(row.job)), _learning_key)
+    found = [
+        _compare_or_explain(row, plain.get(_learning_key(row), []), margin)
+        for row in ended
+        if not is_plain(row.job) and (row.training_outcomes or set(row.outcomes) - _NOT_TRIED)
+    ]
+    tested = [each for each in found if isinstance(each, ConvergenceResult)]
+    return tested, [each for each in found if isinstance(each, Untested)]
 
 
 def add_convergence_doubts(rows: Sequence[Row]) -> list[Row]:
@@ -164,15 +153,15 @@ def _learning_key(row: Row) -> tuple[object, ...]:
     return row.machine.id, row.protocol, job.model_copy(update=same).row_key
 
 
-def _compare_or_explain(row: Row, plain: Sequence[Row], margin: float) -> ConvergenceResult | Untested:
+def _compare_or_explain(row: Row, plain: Sequence[Row], margin: float | None) -> ConvergenceResult | Untested:
+    if not row.training_outcomes:
+        return Untested(row, NO_SEED)
     if not plain:
         return Untested(row, "no plain row (fp32, nchw, eager, resident, reference division) of the same job beside it")
-    variant = _side(row)
-    sides = [_side(each) for each in plain]
-    plain_side = max(sides, key=lambda side: _nearness(side, row.run_id))
+    variant, plain_side = _side(row), max(map(_side, plain), key=lambda side: _nearness(side, row.run_id))
     if min(variant.seeds, plain_side.seeds) < SEEDS:
         return Untested(row, f"seeds: {variant.seeds}, of the plain row {plain_side.seeds}; {SEEDS} of each are needed")
-    return _compare_sides(variant, plain_side, margin)
+    return _compare_sides(variant, plain_side, default_margin(row.job) if margin is None else margin)
 
 
 def _nearness(side: ConvergenceSide, run_id: str) -> tuple[object, ...]:

@@ -14,8 +14,9 @@ from cnnbench.analysis import stats
 from cnnbench.analysis.conditions import Conditions, find_differences, read_conditions
 from cnnbench.analysis.prediction_interval import Prediction, mean_log, predict_next_run
 from cnnbench.analysis.process_table import Process
-from cnnbench.analysis.ratio import FieldDifference
-from cnnbench.analysis.rows import PeakOf, Row, build_row
+from cnnbench.analysis.ratio import FieldDifference, group_by
+from cnnbench.analysis.row_builder import build_row
+from cnnbench.analysis.rows import PeakOf, Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine.peaks import theoretical_peak
 from cnnbench.schema import Job
@@ -53,22 +54,21 @@ class Series:
 
 def build_history(processes: Iterable[Process], peak_of: PeakOf = theoretical_peak) -> tuple[Series, ...]:
     """Every row's series, in an order that does not depend on the processes'."""
-    groups: dict[tuple[str, str, int], dict[str, list[Process]]] = {}
-    for process in processes:
-        runs = groups.setdefault((process.machine_id, process.row_key, process.protocol), {})
-        runs.setdefault(process.run_id, []).append(process)
-    found = [_series(list(runs.values()), peak_of) for runs in groups.values()]
-    return tuple(sorted(found, key=_order))
+    groups = group_by(processes, lambda each: (each.machine_id, each.row_key, each.protocol))
+    return tuple(sorted((_series(members, peak_of) for members in groups.values()), key=_order))
 
 
-def _series(runs: Sequence[list[Process]], peak_of: PeakOf) -> Series:
+def _series(processes: Sequence[Process], peak_of: PeakOf) -> Series:
     points: list[Point] = []
-    for members in sorted(runs, key=lambda members: (members[0].run.created_at, members[0].run_id)):
+    for members in sorted(
+        group_by(processes, lambda each: each.run_id).values(),
+        key=lambda each: (each[0].run.created_at, each[0].run_id),
+    ):
         points.append(_point(members, peak_of, points))
     last = points[-1]
     job = last.row.job.model_copy(update={"seed": 0, "round": 0})
     following = predict_next_run(_comparable_steps(points, last.conditions), len(last.steps) or None)
-    return Series(job, last.conditions.machine_id, last.conditions.protocol, tuple(points), following)
+    return Series(job, last.row.machine.id, last.row.protocol, tuple(points), following)
 
 
 def _point(members: list[Process], peak_of: PeakOf, before: Sequence[Point]) -> Point:

@@ -1,112 +1,246 @@
-"""One process's raw blocks reduced to the few figures that every table is made of, in SI units; None where not measured."""
+"""Every metric, declared once: how a process's trial gives it, how the processes of a row are combined, how it is named and
+printed, in which tables it is a column, how a reader can derive it again, and why it may be n/a.
+
+A new column is a `Metric` in `METRICS` and its second derivation in `verify`: `process_table` computes its value per process
+and exports it, `row_builder` its value per row, and `report.table_builder` makes cells, CSV, JSON and the page of formulas
+of it. Values are in SI units; one that was not measured is left out, never 0.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from typing import Any, Generic, Literal, TypeVar
 
-from cnnbench import workloads
+from cnnbench import naming, units, workloads
+from cnnbench.analysis import stats
+from cnnbench.analysis.bottleneck import Floor, FloorKind
 from cnnbench.analysis.energy import has_energy
+from cnnbench.analysis.rows import NamedValue, Row, follow
+from cnnbench.analysis.stats import Estimate, MedianEstimate
 from cnnbench.errors import WorkloadError
-from cnnbench.schema import PACKAGE_COUNTER, DataKind, Energy, Evaluation, Job, Memory, Task, Trial
+from cnnbench.plain_text import plain
+from cnnbench.schema import PACKAGE_COUNTER, DataKind, Energy, Evaluation, Job, Task, Trial
+from cnnbench.workloads import Workload
 
-JobKind = Literal["measured", "projected", "to target"]
+PROJECTION_PROCESSES = 3
+PROJECTION_STEPS = 100
+"""A projection rests on 3 processes of 100 steady steps each, or on 3 epochs of one process: design rule of protocol 1."""
+PROJECTION_EPOCHS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessMetrics:
-    """What one `ok` process says, in SI units; None where it did not measure it."""
+    """What one `ok` process says, in SI units."""
 
-    steps: int
-    step_seconds: float
-    """Mean over all timed steps: the blocks' sum over their steps."""
-    median_step_seconds: float
-    """Median of the blocks' means: stalls leave it alone."""
-    images_per_second: float | None
-    flops_per_second: float | None
-    job_seconds: float | None
-    """The job clock where it ran; the time to accuracy under that clock; else the mean step times the job's steps,
-    evaluations not included. `job_kind` says which.
-    """
-    host_peak_bytes: int | None
-    device_peak_bytes: int | None
-    test: Evaluation | None
-    accuracy_data: DataKind | None
-    stopped_early: bool
-    operators_per_step: int | None = None
-    parameters: int | None = None
-    """Counted on the built network."""
-    floors: Mapping[str, float] = field(default_factory=dict)
-    memory: Memory = field(default_factory=Memory)
-    energy: Energy | None = None
-    energy_missing: str | None = None
-    cold_start_seconds: float | None = None
-    pretraining_seconds: float | None = None
-    """Of the job clock, before the first timed step: what pre-training took."""
-    pretraining_flops_per_second: float | None = None
-    exchange_ratio: float | None = None
-    """Of ranks: a step with the exchange of gradients over one without, both timed in turn."""
-    launch_seconds: float | None = None
-    """Of several processes: of the cold start, from the launcher's start until they had met."""
-    copy_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Of copies: each one's mean step, by its place."""
+    job: Job
+    trial: Trial
+    seconds: float
+    """Of all timed steps together."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """By the metric's name; what it did not measure is left out."""
+
+    steps = NamedValue[int]()
+    median_step_seconds = NamedValue[float]()
+    images_per_second = NamedValue[float | None]()
+    job_seconds = NamedValue[float | None]()
+    host_peak_bytes = NamedValue[int | None]()
+    device_peak_bytes = NamedValue[int | None]()
+    operators_per_step = NamedValue[int | None]()
+    parameters = NamedValue[int | None]()
+
+    @property
+    def step_seconds(self) -> float:
+        """Mean over all timed steps: the blocks' sum over their steps."""
+        return self.seconds / self.trial.steps
+
+    @property
+    def test(self) -> Evaluation | None:
+        """The last evaluation on test images."""
+        return self.trial.test
+
+    @property
+    def energy(self) -> Energy | None:
+        """The reading of the energy counter, if it counted."""
+        return self.trial.energy if has_energy(self.trial.energy) else None
+
+    @property
+    def energy_missing(self) -> str | None:
+        """Why there is no energy: its counter stood still, what several processes read does not make one figure, its sensor's
+        own reason, else that it was not asked for.
+        """
+        trial, job = self.trial, self.job
+        if trial.energy is not None:
+            return None if has_energy(trial.energy) else f"{trial.energy.source} did not count"
+        read = [rank.energy.source for rank in trial.ranks if rank.energy is not None]
+        if job.copies > 1 and PACKAGE_COUNTER in read:
+            return f"{PACKAGE_COUNTER} counts all copies together"
+        if read:
+            return f"{len(read)} of {job.processes} processes have a reading, or they are of different kinds"
+        sensor = "package_energy_joules" if job.device == "cpu" else "device_energy_joules"
+        reading = trial.telemetry_before
+        return (reading.missing.get(sensor) if reading else None) or "not asked for (run with --energy)"
+
+    @property
+    def copy_seconds(self) -> dict[str, float]:
+        """Of copies: each one's mean step, by its place; none that has no time."""
+        steps, ranks = self.trial.steps, self.trial.ranks if self.job.copies > 1 else ()
+        found = {f"{rank.place}": sum(rank.block_seconds) / steps for rank in ranks}
+        return {place: seconds for place, seconds in found.items() if 0 < seconds < math.inf}
+
+    @property
+    def accuracy_data(self) -> DataKind | None:
+        """The data it is of."""
+        return self.trial.accuracy_data
 
 
-def job_kind(job: Job) -> JobKind | None:
-    """Whether the job's whole time is measured, projected from steady steps, or as long as its target took; None where
-    there is no whole job.
-    """
-    if job.timed_whole:
-        return "measured"
-    if job.clock == "accuracy":
-        return "to target"
-    return "projected" if job.job_steps is not None else None
+Found = Any
+"""A metric's value for one row: an estimate, a number, a text, or None where there is none."""
+Subject = TypeVar("Subject")
+"""What one line of a table is about: a row, a seed, a pair of rows, a kind of node."""
+
+
+def describe_interval(found: Estimate | MedianEstimate, text: Callable[[Any], str]) -> tuple[str, ...]:
+    """Return the interval as text; nothing where there is none. An end beyond the epoch limit is said, not drawn."""
+    if found.low is None:
+        return ()
+    return (f"from {text(found.low)} on" if found.high is None else units.span(found.low, found.high, text),)
+
+
+def geometric_mean(values: Sequence[float]) -> Estimate | None:
+    """Combine the values above zero; None where none is."""
+    found = [value for value in values if value > 0]
+    return stats.geometric(found) if found else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure(Generic[Subject]):
+    """A value of each line of a table, and its cell: the value's `text`, `details` beside it, and raw values."""
+
+    text: Callable[[Any], str] = units.number
+    read: str | Callable[[Subject], Found] = ""
+    """The value, or the path of attributes to it."""
+    raw_name: str = ""
+    """What CSV and JSON call the raw value; nothing where it is none of them."""
+    estimated: bool = False
+    """Whether the value has an interval and n, which are raw values too."""
+    details: Callable[[Subject], Iterable[str]] | Literal["", "interval", "interval and n"] = ""
+    further: Mapping[str, str | Callable[[Subject], Any]] | Callable[[Subject], Mapping[str, Any]] = field(
+        default_factory=dict
+    )
+    """More raw values by name, each read likewise."""
+    mark: Callable[[Subject], str] = lambda subject: ""
+    """What stands before the text: ~ for a projection."""
+    absent: Callable[[Subject], str] = lambda subject: units.NOT_AVAILABLE
+    """The text where there is no value."""
+
+    def find(self, subject: Subject) -> Found:
+        """Return the value; None for a median that is infinite too."""
+        found = follow(subject, self.read)
+        return None if isinstance(found, MedianEstimate) and found.value is None else found
+
+    @property
+    def value_name(self) -> str:
+        """What CSV and JSON call the raw value."""
+        return self.raw_name
+
+    def find_further(self, subject: Subject) -> dict[str, Any]:
+        """Return the further raw values."""
+        if callable(self.further):
+            return dict(self.further(subject))
+        return {name: follow(subject, path) for name, path in self.further.items()}
+
+    def describe(self, subject: Subject, found: Found) -> tuple[str, ...]:
+        """Return what stands beside a value that there is."""
+        if callable(self.details):
+            return tuple(self.details(subject))
+        interval = describe_interval(found, self.text) if self.details else ()
+        return (*interval, f"n={found.n}") if self.details == "interval and n" else interval
+
+
+@dataclass(frozen=True)
+class Metric(Figure[Row]):
+    """A figure of rows, with how processes have it, where it is shown and how it is explained."""
+
+    name: str
+    """The key in `ProcessMetrics.values` and `Row.values`, with the unit it is stored in."""
+    heading: str = ""
+    unit: str = ""
+    tables: Mapping[str, int] = field(default_factory=dict)
+    """By the key of each table with this column, how soon the column goes where there is no room: 1 never."""
+    key: str = ""
+    """The column's key (its text is `<key>_text` in CSV and JSON); the name where it is empty."""
+    align: Literal["left", "right"] = "right"
+    estimated: bool = field(default=True, kw_only=True)
+    trial_field: str = ""
+    """The field of `Trial` that is the value of one process."""
+    of: Callable[[ProcessMetrics], float | None] | None = None
+    """The value of one process where it is no field."""
+    over: Callable[[Sequence[float]], Found] | None = geometric_mean
+    """The value over the processes that have one; None where rows have none."""
+    why_missing: Callable[[Row, Sequence[float], Sequence[ProcessMetrics]], str | None] | None = None
+    """Why the row has no value, from its processes' values and the processes themselves; None where it has."""
+    gap: str = ""
+    """What a note calls the figure where it says why it is n/a."""
+    formula: str = ""
+    """How a reader derives it again."""
+    reads: str = ""
+    """The fields of `Trial` it is made of."""
+    explained_as: str = ""
+    """What the page of formulas calls it; the heading where it is empty."""
+    always_explained: bool = True
+    """Whether the formula is listed in every report, not only where the column is shown."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether processes have it."""
+        return bool(self.trial_field) or self.of is not None
+
+    def measure(self, process: ProcessMetrics) -> float | None:
+        """Return the value of one process."""
+        return follow(process.trial, self.trial_field) if self.of is None else self.of(process)
+
+    def find(self, row: Row) -> Found:
+        """Return the row's value: read, or combined from those of its processes."""
+        return super().find(row) if self.read else row.values.get(self.name)
+
+    @property
+    def value_name(self) -> str:
+        """What CSV and JSON call the raw value: the name, unless they have another."""
+        return self.raw_name or self.name
+
+    @property
+    def column_key(self) -> str:
+        """The key of the column."""
+        return self.key or self.name
 
 
 def compute_metrics(job: Job, trial: Trial) -> ProcessMetrics | None:
-    """The process's figures from its raw blocks; None where no time was recorded, for then nothing can be divided by it."""
+    """Compute the process's figures from its raw blocks; None where no time was recorded: nothing can be divided by it."""
     total = sum(trial.block_seconds)
     if not (total > 0 and math.isfinite(total) and trial.steps > 0):
         return None
-    step_seconds = total / trial.steps
-    flops = step_flops(job)
-    projected = None if job.job_steps is None else step_seconds * job.job_steps
-    job_seconds = projected if job.clock == "steady" else trial.job_seconds
-    return ProcessMetrics(
-        steps=trial.steps,
-        step_seconds=step_seconds,
-        median_step_seconds=statistics.median(trial.block_seconds) / trial.steps_per_block,
-        images_per_second=trial.images / total if trial.images > 0 else None,
-        flops_per_second=None if flops is None or flops <= 0 else flops / step_seconds,
-        job_seconds=job_seconds if job_seconds is not None and 0 < job_seconds < math.inf else None,
-        host_peak_bytes=trial.memory.host_peak_bytes,
-        device_peak_bytes=trial.memory.device_allocated_peak_bytes,
-        test=trial.test,
-        accuracy_data=trial.accuracy_data,
-        stopped_early=trial.stopped_early,
-        operators_per_step=trial.operators_per_step,
-        parameters=trial.parameters,
-        floors=trial.floors,
-        memory=trial.memory,
-        energy=trial.energy if has_energy(trial.energy) else None,
-        energy_missing=_explain_missing_energy(job, trial),
-        cold_start_seconds=trial.cold_start_seconds,
-        pretraining_seconds=trial.pretraining_seconds or None,
-        pretraining_flops_per_second=_pretraining_rate(job, trial),
-        exchange_ratio=exchange_ratio(trial),
-        launch_seconds=launch_seconds(trial),
-        copy_seconds={} if job.copies == 1 else copy_seconds(trial),
-    )
+    process = ProcessMetrics(job, trial, total)
+    values = {metric.name: metric.measure(process) for metric in METRICS if metric.is_measured}
+    return replace(process, values={name: value for name, value in values.items() if value is not None})
 
 
-def copy_seconds(trial: Trial) -> dict[str, float]:
-    """Each copy's mean step, by its place; none that has no time."""
-    found = {f"{rank.place}": sum(rank.block_seconds) / trial.steps for rank in trial.ranks}
-    return {place: seconds for place, seconds in found.items() if 0 < seconds < math.inf}
+def _job_seconds(process: ProcessMetrics) -> float | None:
+    """Read the job clock where it ran; the time to accuracy under that clock; else the mean step times the job's steps,
+    evaluations not included.
+    """
+    steps = process.job.job_steps
+    projected = None if steps is None else process.step_seconds * steps
+    seconds = projected if process.job.clock == "steady" else process.trial.job_seconds
+    return seconds if seconds is not None and 0 < seconds < math.inf else None
+
+
+def _flops_per_second(process: ProcessMetrics) -> float | None:
+    flops = step_flops(process.job)
+    return None if flops is None or flops <= 0 else flops / process.step_seconds
 
 
 def exchange_ratio(trial: Trial) -> float | None:
@@ -118,32 +252,26 @@ def exchange_ratio(trial: Trial) -> float | None:
     return sharing / alone if 0 < sharing < math.inf and 0 < alone < math.inf else None
 
 
+def exchange_share(exchange: Estimate | None) -> Estimate | None:
+    """Of a step with the exchange the part that one without it lacks; where noise makes that negative, none."""
+    if exchange is None:
+        return None
+    value, low, high = (
+        None if each is None else max(0.0, 1 - 1 / each) for each in (exchange.value, exchange.low, exchange.high)
+    )
+    return Estimate(value or 0.0, low, high, exchange.n)
+
+
 def launch_seconds(trial: Trial) -> float | None:
-    """What several processes took to be started and to meet; None of one."""
+    """Sum what several processes took to be started and to meet; None of one."""
     parts = [trial.phases[name] for name in ("launch", "join") if name in trial.phases]
     total = sum(parts)
     return total if parts and 0 < total < math.inf else None
 
 
-def _explain_missing_energy(job: Job, trial: Trial) -> str | None:
-    """Why there is no energy: its counter stood still, what several processes read does not make one figure, its sensor's own
-    reason, else that it was not asked for.
-    """
-    if trial.energy is not None:
-        return None if has_energy(trial.energy) else f"{trial.energy.source} did not count"
-    read = [rank.energy.source for rank in trial.ranks if rank.energy is not None]
-    if job.copies > 1 and PACKAGE_COUNTER in read:
-        return f"{PACKAGE_COUNTER} counts all copies together"
-    if read:
-        return f"{len(read)} of {job.processes} processes have a reading, or they are of different kinds"
-    sensor = "package_energy_joules" if job.device == "cpu" else "device_energy_joules"
-    reading = trial.telemetry_before
-    return (reading.missing.get(sensor) if reading else None) or "not asked for (run with --energy)"
-
-
-def _pretraining_rate(job: Job, trial: Trial) -> float | None:
-    flops = pretraining_flops(job)
-    return None if not trial.pretraining_seconds or not flops else flops / trial.pretraining_seconds
+def _pretraining_rate(process: ProcessMetrics) -> float | None:
+    flops, seconds = pretraining_flops(process.job), process.trial.pretraining_seconds
+    return None if not seconds or not flops else flops / seconds
 
 
 def pretraining_flops(job: Job) -> int | None:
@@ -188,3 +316,544 @@ def _step_flops(
         )
     except WorkloadError:
         return None
+
+
+def find_workload(job: Job) -> Workload | None:
+    """Find the job's workload, where it is known here in the version that ran."""
+    if job.workload not in workloads.names():
+        return None
+    workload = workloads.get(job.workload, job.workload_version)
+    return workload if workload.version == job.workload_version else None
+
+
+def _find_bytes(job: Job, attribute: str) -> int | None:
+    """Bytes that the job's layers alone need; None where they are not known here."""
+    workload = find_workload(job)
+    return None if workload is None else _count_bytes(workload.name, workload.version, attribute)
+
+
+@lru_cache(maxsize=64)
+def _count_bytes(workload: str, version: int, attribute: str) -> int:
+    # Counting goes through all layers: a table of thousands of rows does it once.
+    return int(getattr(workloads.get(workload, version), attribute))
+
+
+# Why a row has no figure: from the row, the values of its processes, and the processes that ended well.
+
+
+def _explain_missing_flops(row: Row, values: Sequence[float], good: Sequence[ProcessMetrics]) -> str | None:
+    unknown = f"FLOPs of {row.job.workload} version {row.job.workload_version} are not known here"
+    return None if values else unknown
+
+
+def _explain_missing_job(row: Row, values: Sequence[float], good: Sequence[ProcessMetrics]) -> str | None:
+    """Explain that a job to a target has no fixed length, and a projection needs enough steady steps."""
+    job = row.job
+    if job.clock == "accuracy":
+        return "a job to a target has no fixed length; what it took is its time to accuracy"
+    if not values:
+        return "no job clock was recorded" if job.timed_whole else "a rate, not a job of fixed length"
+    enough = [each for each in good if each.steps >= PROJECTION_STEPS]
+    fewest = min(each.steps for each in good)
+    if (
+        job.timed_whole
+        or len(enough) >= PROJECTION_PROCESSES
+        or fewest / (job.steps_per_epoch or 1) >= PROJECTION_EPOCHS
+    ):
+        return None
+    return (
+        f"a projection needs {PROJECTION_PROCESSES} processes of {PROJECTION_STEPS} steady steps, there are "
+        f"{len(good)} of {fewest}"
+    )
+
+
+def _explain_missing_device_peak(row: Row, values: Sequence[float], good: Sequence[ProcessMetrics]) -> str | None:
+    if values:
+        return None
+    return "a CPU's memory is the host's" if row.device.kind == "cpu" else "its allocator reports no peak"
+
+
+# What a cell prints beside its figure, and its further raw values.
+
+
+def mark_projected(row: Row) -> str:
+    """Mark what is of a projected job, or divided by its time."""
+    return "~" if row.job_kind == "projected" else ""
+
+
+def _describe_job_kind(row: Row) -> Iterator[str]:
+    if row.job_seconds is not None:
+        yield from describe_interval(row.job_seconds, units.duration)
+        yield f"{row.job_kind}, n={row.job_seconds.n}"
+
+
+def _describe_pretraining(row: Row) -> Iterator[str]:
+    if row.pretraining_flops_per_second is not None:
+        yield f"{units.giga(row.pretraining_flops_per_second.value)} GFLOP/s"
+    if row.pretraining_seconds is not None:
+        yield f"n={row.pretraining_seconds.n}"
+
+
+def _describe_speedup(row: Row) -> Iterator[str]:
+    if row.speedup is not None:
+        ratio, own = row.speedup.ratio, row.speedup.is_baseline
+        yield from ("baseline",) if own else describe_interval(ratio, units.ratio)
+        yield f"n={ratio.n}"
+
+
+def name_baseline(row: Row) -> str | None:
+    """Make the baseline's name, `AMD EPYC, 2 threads`; None where there is none."""
+    found = row.speedup
+    if found is None:
+        return None
+    return ", ".join((naming.processor_name(found.baseline), *naming.count_threads(found.baseline_threads)))
+
+
+def _describe_accuracy(row: Row) -> Iterator[str]:
+    """Print the interval, after how many steps, and loudly if the digits are synthetic."""
+    if row.accuracy is not None:
+        fewest, most = row.accuracy.after_steps
+        yield from describe_interval(row.accuracy.share, units.percent)
+        yield f"after {'' if fewest == most else f'{units.count(fewest)} to '}{units.count(most)} steps"
+        yield from ("SYNTHETIC digits",) if row.accuracy.data == "synthetic" else ()
+
+
+def _describe_energy(row: Row) -> Iterator[str]:
+    """Print what is left without the idle machine's share, the power, and the counter with its uncertainty."""
+    used = row.energy
+    if used is not None:
+        yield f"net {units.joules(used.net_joules)}"
+        yield f"{used.watts:.0f} W"
+        yield f"±{units.percent(used.uncertainty, 1)} by {plain(used.source)}"
+
+
+def _find_floor(row: Row, kind: FloorKind) -> Floor | None:
+    return None if row.bottleneck is None else row.bottleneck.floor(kind)
+
+
+def _floor(kind: FloorKind, priority: int, **declared: Any) -> Metric:
+    """Declare the floor of one kind."""
+    return Metric(
+        f"{kind}_floor_seconds",
+        f"{kind}\nfloor",
+        text=units.short_seconds,
+        tables={"bounds": priority},
+        key=kind,
+        read=lambda row: follow(_find_floor(row, kind), "seconds"),
+        details=lambda row: (f"allows {units.ratio(follow(_find_floor(row, kind), 'allows'))}",),
+        further={f"{kind}_floor_allows": lambda row: follow(_find_floor(row, kind), "allows")},
+        estimated=False,
+        **declared,
+    )
+
+
+def _bytes(name: str, heading: str, tables: Mapping[str, int], **declared: Any) -> Metric:
+    """Declare a number of bytes, the largest over processes."""
+    return Metric(name, heading, text=units.data_size, tables=tables, over=max, estimated=False, **declared)
+
+
+def _to_target(quantity: str, name: str, heading: str, priority: int, unit: str = "s", **declared: Any) -> Metric:
+    """Declare a quantity of all seeds to a target."""
+    read = f"time_to_accuracy.{quantity}"
+    return Metric(f"{name}_to_target", heading, unit, tables={"tta": priority}, read=read, **declared)
+
+
+_percent = partial(units.percent, digits=1)
+_whole_percent = partial(units.percent, digits=0)
+
+METRICS: tuple[Metric, ...] = (
+    Metric("steps", trial_field="steps", over=min),
+    Metric(
+        "peak_flops_per_second",
+        "theo-\nretical",
+        "GFLOP/s",
+        text=units.giga,
+        tables={"training": 7, "lecture": 3, "gemm": 4},
+        key="peak",
+        read="peak_flops_per_second",
+        estimated=False,
+        further={"peak_kind": lambda row: "theoretical", "peak_origin": "peak_origin"},
+        gap="theoretical FLOP/s",
+        formula="machine/peaks: cores or SMs x FLOP a clock x rated clock, dense, for the row's precision",
+        reads="header.machine.devices",
+    ),
+    Metric(
+        "measured_peak_flops_per_second",
+        "measured\npeak",
+        "GFLOP/s",
+        text=units.giga,
+        tables={"training": 8, "lecture": 4},
+        key="ceiling",
+        read="ceiling_flops_per_second",
+        further={"measured_peak_run_id": "ceiling_run_id"},
+        gap="measured peak, of peak, compute floor",
+        formula=(
+            "geometric mean over processes of the gemm size with the largest, of the same run (else of the same boot_id and "
+            "machine), device, precision, threads and allocator; none if its processes differ by more than 1.5x"
+        ),
+        reads="gemm records, header.boot_id",
+    ),
+    Metric(
+        "flops_per_second",
+        "achieved",
+        "GFLOP/s",
+        text=units.giga,
+        tables={"training": 4, "lecture": 2},
+        key="achieved",
+        raw_name="achieved_flops_per_second",
+        of=_flops_per_second,
+        why_missing=_explain_missing_flops,
+        gap="achieved FLOP/s",
+        formula="model FLOPs of a step / mean seconds of a step; geometric mean over processes",
+        reads="block_seconds, steps",
+    ),
+    Metric(
+        "mfu",
+        "MFU",
+        "theor.",
+        text=_percent,
+        tables={"training": 10},
+        read="mfu",
+        estimated=False,
+        formula="achieved / theoretical",
+    ),
+    Metric(
+        "share_of_measured_peak",
+        "of peak",
+        "measured",
+        text=_whole_percent,
+        tables={"training": 7, "ladder": 3},
+        key="of_ceiling",
+        read="ceiling_share",
+        details="interval and n",
+        formula="achieved / measured peak, by round where both ran in it (else Welch on the logs)",
+        reads="as for both",
+    ),
+    Metric(
+        "job_seconds",
+        "time of the job",
+        "h:mm:ss",
+        text=units.duration,
+        tables={"training": 1, "lecture": 1},
+        key="job",
+        of=_job_seconds,
+        details=_describe_job_kind,
+        further={"job_kind": "job_kind"},
+        mark=mark_projected,
+        why_missing=_explain_missing_job,
+        gap="time of the job",
+        formula="job clock: job_seconds; projected: sum(block_seconds) / steps x epochs x steps_per_epoch; geometric mean",
+        reads="job_seconds or block_seconds, steps, epochs, steps_per_epoch",
+    ),
+    Metric(
+        "pretraining_seconds",
+        "pre-\ntraining",
+        text=units.short_seconds,
+        tables={"training": 3},
+        key="pretraining",
+        of=lambda process: process.trial.pretraining_seconds or None,
+        details=_describe_pretraining,
+        further={"pretraining_flops_per_second": "pretraining_flops_per_second.value"},
+        absent=lambda row: "",
+        formula="seconds before the first step, geometric mean over processes; FLOP/s: its model FLOPs over them",
+        reads="pretraining_seconds",
+        always_explained=False,
+    ),
+    Metric("pretraining_flops_per_second", of=_pretraining_rate),
+    Metric(
+        "speedup",
+        "speed-up\nover {baseline}",
+        text=units.ratio,
+        tables={"training": 1, "lecture": 2},
+        read="speedup.ratio",
+        further={"baseline": name_baseline},
+        details=_describe_speedup,
+        gap="speed-up",
+        formula="baseline's seconds / row's seconds, by round where both ran in it (else Welch on the logs)",
+        reads="as for the time",
+        explained_as="speed-up over CPU",
+    ),
+    Metric(
+        "speedup_over_reference",
+        "over {published}",
+        text=units.ratio,
+        tables={"training": 3, "lecture": 1},
+        key="versus",
+        read="speedup_over_published",
+        details="interval and n",
+        mark=mark_projected,
+        gap="speed-up over the published CPU",
+        formula="published seconds / time of the job",
+        reads="results/reference: job_seconds",
+        explained_as="over",
+    ),
+    Metric(
+        "images_per_second",
+        "images",
+        "/s",
+        text=units.rate,
+        tables={"training": 6},
+        key="images",
+        of=lambda process: process.trial.images / process.seconds if process.trial.images > 0 else None,
+        formula="images / sum(block_seconds)",
+        reads="images, block_seconds",
+    ),
+    _bytes(
+        "host_peak_bytes",
+        "host\npeak",
+        {"training": 8, "resources": 1, "scaling": 4},
+        key="host_peak",
+        trial_field="memory.host_peak_bytes",
+        why_missing=lambda row, values, good: None if values else "no high-water mark could be read on that system",
+        gap="host peak",
+        formula="largest over processes",
+    ),
+    _bytes(
+        "device_peak_bytes",
+        "device\npeak",
+        {"training": 9, "resources": 1, "scaling": 5},
+        key="device_peak",
+        trial_field="memory.device_allocated_peak_bytes",
+        why_missing=_explain_missing_device_peak,
+        gap="device memory",
+        formula="largest over processes",
+    ),
+    Metric(
+        "test_accuracy",
+        "test\naccuracy",
+        text=units.percent,
+        tables={"training": 5, "ladder": 4},
+        key="accuracy",
+        read="accuracy.share",
+        details=_describe_accuracy,
+        further={"accuracy_after_steps": "accuracy.most_steps", "accuracy_data": "accuracy.data"},
+        gap="test accuracy",
+        formula="test.correct / test.images; mean over processes",
+        reads="test",
+    ),
+    _bytes(
+        "device_reserved_bytes",
+        "device\nreserved",
+        {"resources": 4},
+        key="device_reserved",
+        trial_field="memory.device_reserved_peak_bytes",
+    ),
+    _bytes(
+        "device_used_bytes",
+        "device\nused",
+        {"resources": 5},
+        key="device_used",
+        trial_field="memory.device_used_bytes",
+    ),
+    _bytes(
+        "activation_bytes_per_image",
+        "activations\nan image",
+        {"resources": 2},
+        key="activations",
+        read=lambda row: _find_bytes(row.job, "activation_bytes_per_image"),
+    ),
+    _bytes(
+        "parameter_bytes",
+        "para-\nmeters",
+        {"resources": 2},
+        key="parameters",
+        read=lambda row: _find_bytes(row.job, "parameter_bytes"),
+    ),
+    Metric(
+        "energy_joules_per_image",
+        "energy\nan image",
+        text=units.joules,
+        tables={"resources": 1, "scaling": 6},
+        key="energy",
+        read="energy.gross_joules",
+        details=_describe_energy,
+        further={"net_energy_joules_per_image": "energy.net_joules", "mean_power_watts": "energy.watts"},
+        gap="energy",
+        formula="window_joules / (window_steps x batch_size); net takes off idle_joules / idle_seconds x window_seconds",
+        reads="energy",
+    ),
+    Metric(
+        "cold_start_seconds",
+        "cold\nstart",
+        text=units.short_seconds,
+        tables={"resources": 3, "scaling": 3},
+        key="cold_start",
+        trial_field="cold_start_seconds",
+        formula="geometric mean over processes",
+    ),
+    Metric(
+        "step_seconds",
+        "one step",
+        text=units.short_seconds,
+        tables={"bounds": 1},
+        key="step",
+        of=lambda process: process.step_seconds,
+        formula="sum(block_seconds) / steps; geometric mean over processes",
+        reads="block_seconds, steps",
+    ),
+    Metric(
+        "median_step_seconds",
+        of=lambda process: statistics.median(process.trial.block_seconds) / process.trial.steps_per_block,
+        over=None,
+    ),
+    Metric("operators_per_step", trial_field="operators_per_step", over=lambda values: values[0]),
+    Metric("parameters", trial_field="parameters", over=None),
+    Metric(
+        "verdict",
+        "what binds",
+        text=str,
+        tables={"bounds": 1},
+        align="left",
+        read=lambda row: units.NOT_AVAILABLE if row.bottleneck is None else row.bottleneck.summary,
+        estimated=False,
+    ),
+    _floor(
+        "compute",
+        1,
+        formula=(
+            "compute: FLOPs / measured peak, without which nothing is said to bind; bandwidth: (5 x activations x batch + 8 x "
+            "parameters) bytes / copy speed; launch: operators x smallest operator; input: drawing one batch"
+        ),
+        reads="floors, operators_per_step",
+        explained_as="floors",
+    ),
+    _floor("bandwidth", 3),
+    _floor("launch", 3),
+    _floor("input", 4),
+    _to_target(
+        "seconds",
+        "median_seconds",
+        "median\ntime",
+        1,
+        key="median",
+        details="interval and n",
+        gap="median time to accuracy",
+        formula=(
+            "job_seconds of a process whose last evaluation has correct >= target x images; median over seeds, a missed one as "
+            "infinite; interval: r-th smallest to r-th largest, the largest r with 2 x P(Binomial(n, 1/2) < r) <= 5 %"
+        ),
+        reads="job_seconds, epoch_evaluations, target",
+        explained_as="time to target",
+        always_explained=False,
+    ),
+    _to_target(
+        "mean_seconds",
+        "mean_seconds",
+        "mean\ntime",
+        3,
+        key="mean",
+        gap="mean and slowest time to accuracy",
+        estimated=False,
+    ),
+    _to_target("fastest_seconds", "fastest_seconds", "fastest", 4, key="fastest", estimated=False),
+    _to_target("slowest_seconds", "slowest_seconds", "slowest", 4, key="slowest", estimated=False),
+    _to_target(
+        "steps",
+        "median_steps",
+        "median\nsteps",
+        2,
+        "",
+        text=units.count,
+        key="median_steps",
+        details="interval and n",
+        formula="steps, and steps / steps_per_epoch, likewise",
+        reads="steps, steps_per_epoch",
+        explained_as="median steps, epochs",
+        always_explained=False,
+    ),
+    _to_target(
+        "epochs",
+        "median_epochs",
+        "median\nepochs",
+        2,
+        "",
+        key="median_epochs",
+        details="interval and n",
+    ),
+    Metric(
+        "speed_over_rung_before",
+        "speed over\nthe one before",
+        text=units.ratio,
+        key="over_before",
+        details="interval and n",
+        # The first of a ladder has nothing to divide by.
+        absent=lambda row: "" if row.costs else units.NOT_AVAILABLE,
+    ),
+    Metric(
+        "speed_over_first_rung",
+        "speed over\nthe first",
+        text=units.ratio,
+        key="over_first",
+        details="interval and n",
+        absent=lambda row: "" if row.costs else units.NOT_AVAILABLE,
+        formula=(
+            "that rung's seconds of a step (of the job under the job clock) / the row's, by round where both ran in it (else "
+            "Welch on the logs)"
+        ),
+        reads="block_seconds, steps or job_seconds",
+        explained_as="speed over a rung",
+        always_explained=False,
+    ),
+    Metric("median_copy_seconds", "median\ncopy", text=units.short_seconds, key="median_copy"),
+    Metric("slowest_copy", "slowest\ncopy", text=str, align="left", estimated=False),
+    Metric(
+        "slowest_over_median",
+        "slowest\nover median",
+        text=units.ratio,
+        key="over_median",
+        details="interval and n",
+        formula=(
+            "of the copies' mean steps (sum(block_seconds) / steps) the slowest copy's over the median in each launch; geometric "
+            "mean over launches; the slowest is the copy with the largest geometric mean"
+        ),
+        reads="ranks",
+        always_explained=False,
+    ),
+    Metric("scaling_speedup", "scaled", text=units.ratio, key="scaled", details="interval and n"),
+    Metric(
+        "scaling_efficiency",
+        "effi-\nciency",
+        text=_percent,
+        key="efficiency",
+        details="interval and n",
+        formula=(
+            "seconds of a step of one process with the fewest threads / the row's, times the row's batch_size over that one's, "
+            "by round where both ran in it (else Welch on the logs); efficiency: times the base's processors over the row's "
+            "(on a CPU world x threads, else world)"
+        ),
+        reads="block_seconds, steps, batch_size, world, threads",
+        explained_as="scaled, efficiency",
+        always_explained=False,
+    ),
+    Metric(
+        "exchange_ratio",
+        "exchange",
+        text=_percent,
+        key="exchange",
+        raw_name="exchange_share",
+        of=lambda process: exchange_ratio(process.trial),
+        read=lambda row: exchange_share(row.exchange_ratio),
+        details="interval and n",
+        formula="1 - sum(without_seconds) / sum(with_seconds), from the geometric mean of the quotients over processes; "
+        "none below 0",
+        reads="communication",
+        always_explained=False,
+    ),
+    Metric(
+        "launch_seconds",
+        "launch",
+        text=units.short_seconds,
+        tables={"scaling": 3},
+        key="started",
+        of=lambda process: launch_seconds(process.trial),
+        formula="launch + join, geometric mean over processes",
+        reads="phases",
+        always_explained=False,
+    ),
+)
+"""In the order of columns in a table and of lines on the page of formulas."""
+
+
+def get_metric(name: str) -> Metric:
+    """Look a metric up by its name. Raises KeyError for none."""
+    return next(metric for metric in METRICS if metric.name == name)

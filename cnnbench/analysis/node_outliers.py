@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cnnbench.analysis.process_table import Process
+from cnnbench.analysis.ratio import group_by
 from cnnbench.analysis.rows import is_whole_job
 from cnnbench.schema import Device, Job, Machine
 
@@ -113,32 +114,33 @@ def group_equal_nodes(processes: Iterable[Process], node_of: Callable[[Process],
     `node_of` gives the node that a process ran on. Of several runs of the same work on a node the newest with a finished
     process counts. Records of two protocols or two builds of torch are not alike.
     """
-    groups: dict[tuple[object, ...], dict[tuple[str, str], dict[tuple[str, str, str], list[Process]]]] = {}
-    for each in processes:
-        if each.status != "ok" or each.metrics is None or not _seconds(each):
-            continue
-        torch = f"{each.software.torch} ({each.software.torch_build})"
-        job = each.job
-        key: tuple[object, ...]
-        key = (
-            each.work_key,
-            describe_hardware(each.machine),
-            each.device.name,
-            job.threads,
-            job.allocator,
-            each.protocol,
-            torch,
-        )
-        unit = (node_of(each), job.device)
-        runs = groups.setdefault(key, {}).setdefault(unit, {})
-        runs.setdefault((each.run.created_at, each.run_id, each.machine.id), []).append(each)
+    timed = [each for each in processes if each.status == "ok" and each.metrics is not None and _seconds(each)]
     found = []
-    for key, units in groups.items():
-        newest = {unit: runs[max(runs)] for unit, runs in units.items()}
+    for members in group_by(timed, _find_like).values():
+        by_unit = group_by(members, lambda each: (node_of(each), each.job.device))
+        newest = {unit: _select_newest(own) for unit, own in by_unit.items()}
         first = min(newest.items())[1][0]
-        made = sorted((_unit(node, members) for (node, _), members in newest.items()), key=_by_seconds)
-        found.append(EqualNodes(first.job, first.machine, first.device, str(key[-1]), first.protocol, tuple(made)))
+        made = sorted((_unit(node, own) for (node, _), own in newest.items()), key=_by_seconds)
+        found.append(
+            EqualNodes(first.job, first.machine, first.device, _describe_torch(first), first.protocol, tuple(made))
+        )
     return tuple(sorted(found, key=_order))
+
+
+def _find_like(each: Process) -> tuple[object, ...]:
+    """Give what processes of like nodes share: work, hardware, place and timing rule."""
+    job, hardware = each.job, describe_hardware(each.machine)
+    place = (each.device.name, job.threads, job.allocator, each.protocol, _describe_torch(each))
+    return (each.work_key, hardware, *place)
+
+
+def _describe_torch(each: Process) -> str:
+    return f"{each.software.torch} ({each.software.torch_build})"
+
+
+def _select_newest(members: Sequence[Process]) -> list[Process]:
+    runs = group_by(members, lambda each: (each.run.created_at, each.run_id, each.machine.id))
+    return runs[max(runs)]
 
 
 def _unit(node: str, members: Sequence[Process]) -> NodeProcessor:

@@ -17,6 +17,8 @@ from typing import Literal, TypeVar
 
 from scipy.special import stdtrit
 
+from cnnbench.analysis.stats import welch_degrees
+
 SeedKey = TypeVar("SeedKey", bound=Hashable)
 ConvergenceOutcome = Literal["learns as well", "learns worse", "undecided"]
 CONFIDENCE = 0.95
@@ -83,8 +85,8 @@ def seeds_to_decide(found: AccuracyDifference, margin: float) -> int | None:
 
 def _paired_difference(differences: Sequence[float]) -> AccuracyDifference:
     n, variance = len(differences), float(statistics.variance(differences))
-    error = math.sqrt(variance / n)
-    return _with_bounds(statistics.fmean(differences), error, n - 1, paired=True, variance=variance, freedom=1.0)
+    half = _quantile(CONFIDENCE, n - 1) * math.sqrt(variance / n)
+    return _with_bounds(statistics.fmean(differences), half, True, variance, 1.0)
 
 
 def _welch_difference(variant: Sequence[float], plain: Sequence[float]) -> AccuracyDifference:
@@ -92,16 +94,12 @@ def _welch_difference(variant: Sequence[float], plain: Sequence[float]) -> Accur
     ours, theirs = float(statistics.variance(variant)), float(statistics.variance(plain))
     a, b = ours / len(variant), theirs / len(plain)
     if a + b == 0:
-        return _with_bounds(value, 0.0, 1.0, paired=False, variance=0.0, freedom=2.0)
-    degrees = (a + b) ** 2 / (a**2 / (len(variant) - 1) + b**2 / (len(plain) - 1))
-    freedom = (ours + theirs) ** 2 / (ours**2 + theirs**2)
-    return _with_bounds(value, math.sqrt(a + b), degrees, paired=False, variance=ours + theirs, freedom=freedom)
+        return _with_bounds(value, 0.0, False, 0.0, 2.0)
+    half = _quantile(CONFIDENCE, welch_degrees(a, len(variant), b, len(plain))) * math.sqrt(a + b)
+    return _with_bounds(value, half, False, ours + theirs, (ours + theirs) ** 2 / (ours**2 + theirs**2))
 
 
-def _with_bounds(
-    value: float, error: float, degrees: float, *, paired: bool, variance: float, freedom: float
-) -> AccuracyDifference:
-    half = _quantile(CONFIDENCE, degrees) * error
+def _with_bounds(value: float, half: float, paired: bool, variance: float, freedom: float) -> AccuracyDifference:
     return AccuracyDifference(value, value - half, value + half, paired, variance, freedom)
 
 

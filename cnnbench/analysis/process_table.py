@@ -8,15 +8,15 @@ that was planned and never started is there too, as `not run`, so that the numbe
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cnnbench import validity
-from cnnbench.analysis import doubts
+from cnnbench.analysis import doubts, metrics
 from cnnbench.analysis.doubts import Doubt
-from cnnbench.analysis.metrics import ProcessMetrics, compute_metrics, job_kind
+from cnnbench.analysis.metrics import ProcessMetrics, compute_metrics
+from cnnbench.analysis.rows import follow, job_kind
 from cnnbench.analysis.time_to_accuracy import SeedResult, read_seed_result
 from cnnbench.analysis.training_outcome import TrainingOutcome, read_training_outcome
 from cnnbench.schema import Device, Job, Machine, Outcome, Record, RunHeader, Software, Status
@@ -74,11 +74,14 @@ class Process:
         return Device(id=self.job.device, kind="cpu" if self.job.device == "cpu" else "cuda", name=name)
 
 
-def read_processes(ledgers: Iterable[Ledger]) -> tuple[tuple[Process, ...], tuple[str, ...]]:
+def read_processes(
+    ledgers: Iterable[Ledger], *, as_recorded: bool = False
+) -> tuple[tuple[Process, ...], tuple[str, ...]]:
     """One value a process, in an order that does not depend on the files', and what was odd on the way.
 
     An interrupted process that a resumed run repeated is left out in favour of the later attempt. A run found in two
-    files counts once; the same id on another machine is another run.
+    files counts once; the same id on another machine is another run. `as_recorded` takes every outcome as it was written, and
+    no gate judges it again.
     """
     by_run: dict[tuple[str, str], list[Ledger]] = {}
     for ledger in ledgers:
@@ -89,11 +92,11 @@ def read_processes(ledgers: Iterable[Ledger]) -> tuple[tuple[Process, ...], tupl
         copies.sort(key=lambda ledger: (-len(ledger.records), str(ledger.path)))
         if len(copies) > 1:
             problems.append(f"run {run_id} is in {len(copies)} files; counted once, from the longest")
-        found.extend(_read_run(copies[0]))
+        found.extend(_read_run(copies[0], as_recorded))
     return tuple(found), tuple(problems)
 
 
-def _read_run(ledger: Ledger) -> list[Process]:
+def _read_run(ledger: Ledger, as_recorded: bool) -> list[Process]:
     latest: dict[int, int] = {}
     for record in ledger.records:
         latest[record.index] = max(latest.get(record.index, 0), record.attempt)
@@ -102,31 +105,34 @@ def _read_run(ledger: Ledger) -> list[Process]:
         for record in ledger.records
         if record.outcome.status != "interrupted" or record.attempt == latest[record.index]
     ]
-    found = [_read_record(ledger.header, record) for record in kept]
-    for index, job in enumerate(ledger.header.plan):
-        if index not in latest:
-            found.append(_unstarted(ledger.header, index, job))
+    found = [_make_process(ledger.header, each.index, each.job, each, as_recorded) for each in kept]
+    found += [
+        _make_process(ledger.header, index, job) for index, job in enumerate(ledger.header.plan) if index not in latest
+    ]
     return sorted(found, key=lambda process: (process.index, process.attempt))
 
 
-def _read_record(header: RunHeader, record: Record) -> Process:
-    outcome = _apply_validity(header, record)
-    trial = outcome.trial if outcome.status == "ok" else None
+def _make_process(
+    header: RunHeader, index: int, job: Job, record: Record | None = None, as_recorded: bool = False
+) -> Process:
+    """The process of a record; without one a process that was planned and never started."""
+    outcome = None if record is None else record.outcome if as_recorded else _apply_validity(header, record)
+    trial = outcome.trial if outcome is not None and outcome.status == "ok" else None
     return Process(
         run=header,
-        machine_id=record.machine_id,
-        protocol=record.protocol,
-        index=record.index,
-        attempt=record.attempt,
-        job=record.job,
-        work_key=record.job.work_key,
-        row_key=record.job.row_key,
-        status=outcome.status,
-        message=outcome.message,
-        metrics=None if trial is None else compute_metrics(record.job, trial),
-        doubts=() if trial is None else doubts.find_record_doubts(header, record),
-        training_outcome=read_training_outcome(record.job, outcome),
-        seed_result=read_seed_result(record.job, record.index, outcome),
+        machine_id=header.machine.id if record is None else record.machine_id,
+        protocol=header.protocol if record is None else record.protocol,
+        index=index,
+        attempt=0 if record is None else record.attempt,
+        job=job,
+        work_key=job.work_key,
+        row_key=job.row_key,
+        status=NOT_RUN if outcome is None else outcome.status,
+        message=None if outcome is None else outcome.message,
+        metrics=None if trial is None else compute_metrics(job, trial),
+        doubts=() if trial is None or record is None else doubts.find_record_doubts(header, record),
+        training_outcome=None if outcome is None else read_training_outcome(job, outcome),
+        seed_result=None if outcome is None else read_seed_result(job, index, outcome),
     )
 
 
@@ -141,58 +147,43 @@ def _apply_validity(header: RunHeader, record: Record) -> Outcome:
     return validity.reject_impossible(record.outcome, found)
 
 
-def _unstarted(header: RunHeader, index: int, job: Job) -> Process:
-    return Process(
-        run=header,
-        machine_id=header.machine.id,
-        protocol=header.protocol,
-        index=index,
-        attempt=0,
-        job=job,
-        work_key=job.work_key,
-        row_key=job.row_key,
-        status=NOT_RUN,
-        message=None,
-        metrics=None,
-    )
-
-
 def to_frame(found: Sequence[Process]) -> pd.DataFrame:
     """The processes as a frame, one row each; unknown figures are missing values, the job's fields stand as `job_...`."""
     import pandas as pd
 
-    return pd.DataFrame(flatten_processes(found), columns=list(COLUMNS))
+    return pd.DataFrame(flatten_processes(found), columns=list_columns())
+
+
+def list_columns() -> list[str]:
+    """The names of a process's values in the frame and in `export csv`, in order."""
+    exported = [metric.name for metric in metrics.METRICS if metric.is_measured]
+    return [*_IDENTITY, *(f"job_{name}" for name in _JOB), "processor", "torch", *exported, *_OUTCOME]
 
 
 def flatten_processes(found: Sequence[Process]) -> list[dict[str, object]]:
-    """What `to_frame` is made of: a row a process, its values by the names in `COLUMNS`, None where unknown."""
-    return [_flatten(process) for process in found]
+    """What `to_frame` is made of: a row a process, its values by the names of `list_columns`, None where unknown."""
+    blank = dict.fromkeys(list_columns())
+    return [blank | _flatten(process) for process in found]
 
 
 _IDENTITY = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")
-_JOB = (
-    *("workload", "division", "precision", "batch_size", "size", "device", "threads", "round", "seed", "clock", "task"),
-    *("layout", "execution", "loader", "optimizer", "init", "pool", "activation", "target", "evaluate_every"),
-    *("world", "scaling", "nodes", "copies"),
-)
-_TEST = ("test_correct", "test_images", "test_after_steps")
-_NOT_FLAT = ("test", "floors", "memory", "energy", "energy_missing", "copy_seconds")
-_METRIC_FIELDS = tuple(each.name for each in dataclasses.fields(ProcessMetrics) if each.name not in _NOT_FLAT)
-COLUMNS = (
-    *(*_IDENTITY, *(f"job_{name}" for name in _JOB), "processor", "torch", *_METRIC_FIELDS, *_TEST),
+_JOB = tuple(Job.model_fields)
+_OUTCOME = (
+    *("accuracy_data", "stopped_early", "test_correct", "test_images", "test_after_steps"),
     *("job_kind", "reached_target", "seconds_to_limit"),
 )
 
 
 def _flatten(process: Process) -> dict[str, object]:
-    row: dict[str, object] = {name: getattr(process, name) for name in _IDENTITY}
-    row |= {f"job_{name}": getattr(process.job, name) for name in _JOB}
-    row |= {"processor": process.device.name, "torch": process.software.torch}
     own, way = process.metrics, process.seed_result
-    row |= {name: getattr(own, name, None) for name in _METRIC_FIELDS}
-    test = None if own is None else own.test
-    row |= {name: getattr(test, name.removeprefix("test_"), None) for name in _TEST}
-    row["job_kind"] = job_kind(process.job)
-    row["reached_target"] = None if way is None else way.reached
-    row["seconds_to_limit"] = None if way is None or way.reached else way.clock_seconds
-    return row
+    return {
+        **{name: getattr(process, name) for name in _IDENTITY},
+        **{f"job_{name}": getattr(process.job, name) for name in _JOB},
+        **{"processor": process.device.name, "torch": process.software.torch},
+        **({} if own is None else own.values),
+        **{name: follow(own, f"trial.{name}") for name in ("accuracy_data", "stopped_early")},
+        **{f"test_{name}": follow(own, f"trial.test.{name}") for name in ("correct", "images", "after_steps")},
+        "job_kind": job_kind(process.job),
+        "reached_target": None if way is None else way.reached,
+        "seconds_to_limit": None if way is None or way.reached else way.clock_seconds,
+    }

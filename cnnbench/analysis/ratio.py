@@ -1,46 +1,79 @@
-"""Two entries of equal work, one of each side, in; their ratio with its interval, a verdict and what else differs out.
+"""One way to divide a row by another: what must be equal before they are, their ratio with its interval, and what else differs.
 
-An entry is a row of `compare` or a published one. Two rows of one run ran in interleaved rounds and are paired by round;
-two runs did not, so they get Welch's interval, which knows nothing of the machine's drift from one run to the other.
+Rows are divided where their work and timing rule are equal (`share_work`), or equal but for what a table varies on purpose
+(`share_all_but`). Two rows of one run ran in interleaved rounds and are paired by round; two runs did not, so they get Welch's
+interval, which knows nothing of the machine's drift from one run to the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Literal, TypeVar
 
 from cnnbench.analysis import stats
 from cnnbench.analysis.rows import Row, is_whole_job
-from cnnbench.analysis.speedup import PublishedResult
 from cnnbench.analysis.stats import Estimate
+from cnnbench.machine_facts import FACTS, Fact, Host
+from cnnbench.schema import PublishedRow
 
 SideName = Literal["base", "new"]
 SpeedOutcome = Literal["FASTER", "SLOWER", "SAME", "UNCLEAR"]
-ComparedEntry = Row | PublishedResult
 FieldValue = str | int | float | bool | None
+Grouped = TypeVar("Grouped")
+GroupKey = TypeVar("GroupKey", bound=Hashable)
 
 _ROUNDING = 1e-12
 """A bound on an edge belongs to it whichever side is the base: exp and log round in the 16th digit."""
 
+
+def _make_reader(fact: Fact) -> Callable[[Row], FieldValue]:
+    return lambda row: fact.read(Host(row.machine, row.software, row.device))
+
+
 PLACE_FIELDS: Mapping[str, Callable[[Row], FieldValue]] = {
-    "machine": lambda row: row.machine.id,
-    "processor": lambda row: row.device.name,
-    "cores_allowed": lambda row: row.machine.cores_allowed,
+    **{fact.name: _make_reader(fact) for fact in FACTS if fact.why},
     "threads": lambda row: row.job.threads,
     "allocator": lambda row: row.job.allocator,
-    "torch": lambda row: row.software.torch,
-    "torch_build": lambda row: row.software.torch_build,
     "accuracy_data": lambda row: None if row.accuracy is None else row.accuracy.data,
-    "driver": lambda row: row.device.driver,
-    "power_limit_watts": lambda row: row.device.power_limit_watts,
-    "governor": lambda row: row.machine.governor,
-    "hypervisor": lambda row: row.machine.hypervisor,
 }
 """The closed list of what two rows of equal work can differ in and a reader must know. Precision, data and all else of the
 work are not in it: rows that differ there are not divided."""
 _BOTH_KNOWN = {"threads", "accuracy_data", "driver", "power_limit_watts"}
 """Where None is `has none of it`, as a CPU has no driver: no difference worth a word."""
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """A published row, with the job time of the source's own CPU where it has one."""
+
+    published: PublishedRow
+    cpu_seconds: float | None
+
+    @property
+    def job_seconds(self) -> Estimate | None:
+        """The published time of the whole job: of one run, and nothing is known of its spread."""
+        seconds = self.published.job_seconds
+        return None if seconds is None else Estimate(seconds, None, None, 1)
+
+    @property
+    def flops_per_second(self) -> float | None:
+        """The assumed job's FLOPs over the published time."""
+        return self._divide(self.published.job_flops)
+
+    @property
+    def speedup(self) -> float | None:
+        """The source's own CPU's time over this row's."""
+        return self._divide(self.cpu_seconds)
+
+    def _divide(self, figure: float | None) -> float | None:
+        seconds = self.published.job_seconds
+        return figure / seconds if seconds and figure is not None else None
+
+
+ComparedEntry = Row | PublishedResult
 
 
 @dataclass(frozen=True)
@@ -52,26 +85,101 @@ class FieldDifference:
     new: FieldValue
 
 
+def group_by(items: Iterable[Grouped], key: Callable[[Grouped], GroupKey]) -> dict[GroupKey, list[Grouped]]:
+    """Group the items by their keys, keys and items in the order in which they come."""
+    found: dict[GroupKey, list[Grouped]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return found
+
+
+def share_work(row: Row) -> tuple[str, int]:
+    """Give what rows must have in common before one divides the other: the work and the timing rule."""
+    return row.work_key, row.protocol
+
+
+def share_all_but(row: Row, varied: Collection[str]) -> tuple[str, ...]:
+    """Give what rows of one run must have in common where a table varies these fields of the job on purpose."""
+    own = {name: value for name, value in json.loads(row.row_key).items() if name not in varied}
+    return row.job.workload, row.machine.id, row.run_id, str(row.protocol), json.dumps(own)
+
+
+def divide_rows(base: ComparedEntry, new: ComparedEntry) -> Estimate | None:
+    """Divide base's seconds by new's, of what both did: above 1 where new is faster. None where one failed, so has no time.
+
+    A published time, of the whole job, is taken as exact.
+    """
+    if isinstance(base, Row) and isinstance(new, Row):
+        if not base.costs or not new.costs:
+            return None
+        if _in_one_run(base, new):
+            return stats.ratio(base.costs, new.costs)
+        return stats.unpaired_ratio(list(base.costs.values()), list(new.costs.values()))
+    above, below = base.job_seconds, new.job_seconds
+    if above is None or below is None:
+        return None
+    return below.inverse_of(above.value) if isinstance(base, PublishedResult) else above.scaled(1 / below.value)
+
+
+def _in_one_run(base: Row, new: Row) -> bool:
+    return (base.machine.id, base.run_id) == (new.machine.id, new.run_id)
+
+
+def measure_costs(row: Row) -> Estimate | None:
+    """Estimate the seconds of what ratios divide: the whole job under the job clock, else one step. None where none was ok."""
+    return stats.geometric(list(row.costs.values())) if row.costs else None
+
+
+def order_by_speed(row: Row) -> tuple[float, str, str, str]:
+    """Sort the fastest first; ties by name, so that the order is total."""
+    seconds = measure_costs(row)
+    return float("inf") if seconds is None else seconds.value, row.machine.id, row.row_key, row.run_id
+
+
+def measure_entry(entry: ComparedEntry) -> tuple[Estimate | None, Literal["step", "job"]]:
+    """Estimate an entry's own seconds, and say what they are of."""
+    if isinstance(entry, PublishedResult):
+        return entry.job_seconds, "job"
+    return measure_costs(entry), "job" if is_whole_job(entry.job) else "step"
+
+
 @dataclass(frozen=True)
 class RowRatio:
     """Two entries of equal work, divided. `ratio` and `verdict` are None where a side has no time: a failed row."""
 
     base: ComparedEntry
     new: ComparedEntry
-    base_seconds: Estimate | None
-    new_seconds: Estimate | None
-    seconds_of: Literal["step", "job"]
-    """What the seconds are of: one step (or product), or the whole job."""
-    ratio: Estimate | None
-    """Base's seconds over new's: above 1 where new is faster."""
-    verdict: SpeedOutcome | None
-    by_round: bool = False
-    """Whether the interval is of the rounds of one run, rather than Welch's between two samples."""
-    differences: tuple[FieldDifference, ...] = ()
+    tolerance: float
     fastest_of_each: bool = False
     """No row of this work stands in the same place on both sides: each side's fastest was taken."""
-    learns_worse: SideName | None = None
-    """The side whose accuracy interval lies wholly below the other's."""
+
+    @cached_property
+    def ratio(self) -> Estimate | None:
+        """Base's seconds over new's: above 1 where new is faster."""
+        return divide_rows(self.base, self.new)
+
+    @property
+    def verdict(self) -> SpeedOutcome | None:
+        """What the interval allows to say."""
+        return None if self.ratio is None else classify_ratio(self.ratio, self.tolerance)
+
+    @property
+    def base_seconds(self) -> Estimate | None:
+        """The base's seconds; against a published row those of the whole job, measured or projected."""
+        return self._measure(self.base)
+
+    @property
+    def new_seconds(self) -> Estimate | None:
+        """New's, likewise."""
+        return self._measure(self.new)
+
+    def _measure(self, entry: ComparedEntry) -> Estimate | None:
+        return measure_entry(entry)[0] if self.published is None else entry.job_seconds
+
+    @property
+    def seconds_of(self) -> Literal["step", "job"]:
+        """What the seconds are of: one step (or product), or the whole job."""
+        return "job" if self.published is not None else measure_entry(self.row)[1]
 
     @property
     def row(self) -> Row:
@@ -92,7 +200,39 @@ class RowRatio:
     @property
     def in_one_run(self) -> bool:
         """Whether both were measured in the same run."""
-        return len(self.rows) == 2 and _in_one_run(*(row for _, row in self.rows))
+        return self.published is None and _in_one_run(*(row for _, row in self.rows))
+
+    @property
+    def by_round(self) -> bool:
+        """Whether the interval is of the rounds of one run, rather than Welch's between two samples."""
+        if not self.in_one_run:
+            return False
+        base, new = (row.costs.keys() for _, row in self.rows)
+        return len(base & new) >= stats.MINIMUM_FOR_INTERVAL
+
+    @property
+    def differences(self) -> tuple[FieldDifference, ...]:
+        """In what the places of two measured rows differ."""
+        if self.published is not None:
+            return ()
+        base, new = (row for _, row in self.rows)
+        found = (FieldDifference(name, read(base), read(new)) for name, read in PLACE_FIELDS.items())
+        return tuple(
+            each
+            for each in found
+            if each.base != each.new and not (each.field in _BOTH_KNOWN and None in (each.base, each.new))
+        )
+
+    @property
+    def learns_worse(self) -> SideName | None:
+        """The side whose accuracy interval lies wholly below the other's; of rows to a target neither, as both stopped there."""
+        known = [(side, row.accuracy) for side, row in self.rows if row.accuracy and row.job.clock != "accuracy"]
+        if len(known) < 2 or len({accuracy.data for _, accuracy in known}) > 1:
+            return None
+        for (side, one), (_, other) in (known, known[::-1]):
+            if one.share.high is not None and other.share.low is not None and one.share.high < other.share.low:
+                return side
+        return None
 
 
 def classify_ratio(ratio: Estimate, tolerance: float) -> SpeedOutcome:
@@ -108,72 +248,3 @@ def classify_ratio(ratio: Estimate, tolerance: float) -> SpeedOutcome:
     if ratio.low > 1 + _ROUNDING:
         return "FASTER"
     return "SLOWER" if ratio.high < 1 / (1 + _ROUNDING) else "UNCLEAR"
-
-
-def speedup_seconds(row: Row) -> Estimate | None:
-    """Seconds of what speed-ups divide: the whole job under the job clock, else one step. None where no process was ok."""
-    return stats.geometric(list(row.costs.values())) if row.costs else None
-
-
-def exact_estimate(seconds: float | None) -> Estimate | None:
-    """A published time: one run, and nothing known of its spread."""
-    return None if seconds is None else Estimate(seconds, None, None, 1)
-
-
-def divide_rows(base: Row, new: Row, tolerance: float, *, fastest_of_each: bool = False) -> RowRatio:
-    """Two rows of equal work and timing rule. One that has no time, because it failed, leaves the pair without a ratio."""
-    one_run = _in_one_run(base, new)
-    ratio = None
-    if base.costs and new.costs:
-        both = (base.costs, new.costs)
-        ratio = stats.ratio(*both) if one_run else stats.unpaired_ratio(*(list(costs.values()) for costs in both))
-    return RowRatio(
-        base=base,
-        new=new,
-        base_seconds=speedup_seconds(base),
-        new_seconds=speedup_seconds(new),
-        seconds_of="job" if is_whole_job(new.job) else "step",
-        ratio=ratio,
-        verdict=None if ratio is None else classify_ratio(ratio, tolerance),
-        by_round=one_run and len(base.costs.keys() & new.costs.keys()) >= stats.MINIMUM_FOR_INTERVAL,
-        differences=_differences(base, new),
-        fastest_of_each=fastest_of_each,
-        learns_worse=_learns_worse(base, new),
-    )
-
-
-def divide_published(then: PublishedResult, now: Row, tolerance: float, *, published: SideName) -> RowRatio | None:
-    """A published time, taken as exact, and the row's own time of that job; None where one of the two is unknown."""
-    seconds, measured = then.published.job_seconds, now.job_seconds
-    if seconds is None or measured is None:
-        return None
-    ratio = measured.inverse_of(seconds) if published == "base" else measured.scaled(1 / seconds)
-    outcome = classify_ratio(ratio, tolerance)
-    if published == "base":
-        return RowRatio(then, now, exact_estimate(seconds), measured, "job", ratio, outcome)
-    return RowRatio(now, then, measured, exact_estimate(seconds), "job", ratio, outcome)
-
-
-def _in_one_run(base: Row, new: Row) -> bool:
-    return (base.machine.id, base.run_id) == (new.machine.id, new.run_id)
-
-
-def _differences(base: Row, new: Row) -> tuple[FieldDifference, ...]:
-    found = [FieldDifference(name, read(base), read(new)) for name, read in PLACE_FIELDS.items()]
-    return tuple(
-        each
-        for each in found
-        if each.base != each.new and not (each.field in _BOTH_KNOWN and None in (each.base, each.new))
-    )
-
-
-def _learns_worse(base: Row, new: Row) -> SideName | None:
-    """The side whose accuracy interval lies below the other's; of rows to a target neither, as both stopped there."""
-    a, b = base.accuracy, new.accuracy
-    if a is None or b is None or a.data != b.data or base.job.clock == "accuracy":
-        return None
-    if a.share.low is None or a.share.high is None or b.share.low is None or b.share.high is None:
-        return None
-    if a.share.high < b.share.low:
-        return "base"
-    return "new" if b.share.high < a.share.low else None

@@ -8,12 +8,11 @@ speed over the processors used, those of the base being one. Ranks are the axis 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from cnnbench.analysis import stats
+from cnnbench.analysis.ratio import divide_rows, group_by, share_all_but
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.schema import Job, Scaling
@@ -43,17 +42,18 @@ class ScalingSet:
 
 def find_scaling_sets(rows: Sequence[Row]) -> tuple[ScalingSet, ...]:
     """Every set with a row of several ranks, in an order that does not depend on the rows'."""
-    sets: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        if row.job.workload == "gemm" or row.job.copies > 1:
-            continue
-        for scaling in get_args(Scaling):
-            if row.job.scaling in (None, scaling):
-                sets.setdefault(_set_key(row, scaling), []).append(row)
+    members = [
+        (scaling, row)
+        for row in rows
+        for scaling in get_args(Scaling)
+        if row.job.workload != "gemm" and row.job.copies == 1 and row.job.scaling in (None, scaling)
+    ]
     found = []
-    for (*_, batch, scaling), members in sorted(sets.items()):
-        if any(row.job.world > 1 for row in members):
-            found.append(ScalingSet(scaling, int(batch), _scaling_points(sorted(members, key=_set_position))))  # type: ignore[arg-type]
+    for _, same in sorted(group_by(members, lambda member: _set_key(*member)).items()):
+        ordered = sorted((row for _, row in same), key=_set_position)
+        if any(row.job.world > 1 for row in ordered):
+            scaling = same[0][0]
+            found.append(ScalingSet(scaling, _base_batch(ordered[0], scaling), _scaling_points(ordered)))
     return tuple(found)
 
 
@@ -62,12 +62,13 @@ def count_processors(job: Job) -> int:
     return job.world * (job.threads or 1 if job.device == "cpu" else 1)
 
 
-def _set_key(row: Row, scaling: str) -> tuple[str, ...]:
+def _set_key(scaling: Scaling, row: Row) -> tuple[str, ...]:
     """What the rows of a set share: run, protocol, and the job but for what is varied."""
-    own = {name: value for name, value in json.loads(row.row_key).items() if name not in VARIED}
-    batch = row.job.rank_batch if scaling == "weak" else row.job.batch_size
-    where = (row.job.workload, row.machine.id, row.run_id, str(row.protocol), json.dumps(own))
-    return (*where, f"{batch:09}", scaling)
+    return (*share_all_but(row, VARIED), f"{_base_batch(row, scaling):09}", scaling)
+
+
+def _base_batch(row: Row, scaling: Scaling) -> int:
+    return row.job.rank_batch if scaling == "weak" else row.job.batch_size
 
 
 def _set_position(row: Row) -> tuple[object, ...]:
@@ -80,7 +81,8 @@ def _scaling_points(rows: Sequence[Row]) -> tuple[ScalingPoint, ...]:
 
 
 def _scaling_point(row: Row, base: Row | None) -> ScalingPoint:
-    if base is None or not row.costs:
+    ratio = None if base is None else divide_rows(base, row)
+    if base is None or ratio is None:
         return ScalingPoint(row, None, None)
-    speedup = stats.ratio(base.costs, row.costs).scaled(row.job.batch_size / base.job.batch_size)
+    speedup = ratio.scaled(row.job.batch_size / base.job.batch_size)
     return ScalingPoint(row, speedup, speedup.scaled(count_processors(base.job) / count_processors(row.job)))

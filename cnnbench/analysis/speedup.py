@@ -9,16 +9,19 @@ the same images and FLOPs. Only `ok` processes enter a mean; all others are coun
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
-from cnnbench.analysis import convergence, stats
+from cnnbench import naming
+from cnnbench.analysis import convergence
 from cnnbench.analysis.ceiling import with_ceilings
 from cnnbench.analysis.metrics import job_flops
 from cnnbench.analysis.process_table import NOT_RUN, Process
-from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup, build_row
-from cnnbench.analysis.stats import Estimate
+from cnnbench.analysis.ratio import PublishedResult, divide_rows, group_by, order_by_speed, share_work
+from cnnbench.analysis.row_builder import build_row
+from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup
 from cnnbench.errors import ComparisonError
 from cnnbench.machine.peaks import theoretical_peak
 from cnnbench.schema import Job, Precision, PublishedRow
@@ -35,18 +38,8 @@ __all__ = [
 ]
 
 _PRECISIONS = get_args(Precision)
+NO_CPU_ROW = "no CPU row of the same work on the same machine"
 SEVERAL_PROCESSES = "several processes at once: what they bring over one is in the table of scaling or of copies"
-
-
-@dataclass(frozen=True)
-class PublishedResult:
-    """A published row with what can be derived from it."""
-
-    published: PublishedRow
-    flops_per_second: float | None
-    """The assumed job's FLOPs over the published time."""
-    speedup: float | None
-    """The source's own CPU's time over this row's."""
 
 
 @dataclass(frozen=True)
@@ -74,36 +67,30 @@ def compute_speedups(
     `baseline` is a key MACHINE[/DEVICE[/THREADS]]: speed-ups are then over the fastest row of the same work there, from
     whatever machine, instead of over the CPU of the row's own machine. Raises ComparisonError where no row is there.
     """
-    groups: dict[tuple[str, str, int, str], list[Process]] = {}
-    for process in processes:
-        groups.setdefault((process.machine_id, process.row_key, process.protocol, process.run_id), []).append(process)
+    groups = group_by(processes, lambda each: (each.machine_id, each.row_key, each.protocol, each.run_id))
     published_cpu = find_published_cpu(published_rows)
+    cpu_seconds = None if published_cpu is None else published_cpu.job_seconds
     rows: list[Row] = []
-    for members, others in _select_shown(groups, all_runs):
-        row = build_row(members, peak_of)
-        versus, reason = _speedup_over_published(row, published_cpu)
-        missing = dict(row.missing) if reason is None else {**row.missing, "versus_reference": reason}
-        rows.append(dataclasses.replace(row, speedup_over_published=versus, missing=missing, other_runs=others))
-    rows = convergence.add_convergence_doubts(with_ceilings(rows, _products(groups.values(), peak_of)))
-    bases: dict[tuple[object, ...], list[Row]] = {}
-    for row in rows:
-        if row.costs and _can_be_baseline(row, baseline):
-            bases.setdefault(_same_work(row, baseline), []).append(row)
+    for members, others in _select_shown([members for _, members in sorted(groups.items())], all_runs):
+        row = _divide_by_published(build_row(members, peak_of), published_cpu)
+        rows.append(dataclasses.replace(row, other_runs=others))
+    products = [build_row(each, peak_of) for each in groups.values() if each[0].job.workload == "gemm"]
+    rows = convergence.add_convergence_doubts(with_ceilings(rows, products))  # products of runs that are hidden too
+    same_work = partial(_same_work, baseline=baseline)
+    bases = group_by((row for row in rows if row.costs and _can_be_baseline(row, baseline)), same_work)
     if baseline is not None and not bases:
         places = ", ".join(sorted({place_key(row) for row in rows})) or "none"
         raise ComparisonError(f"--baseline {baseline}: no row of that machine and device; there are: {places}")
     for same in bases.values():
-        same.sort(key=_speed)
-    divided = [_with_speedup(row, bases.get(_same_work(row, baseline), []), all_runs, baseline) for row in rows]
-    return Comparison(
-        tuple(sorted(divided, key=_order)), _derive_published(published_rows, published_cpu), published_cpu, baseline
-    )
+        same.sort(key=order_by_speed)
+    divided = (_with_speedup(row, bases.get(same_work(row), []), all_runs, baseline) for row in rows)
+    published = tuple(PublishedResult(row, cpu_seconds) for row in dict.fromkeys(published_rows))
+    return Comparison(tuple(sorted(divided, key=_order)), published, published_cpu, baseline)
 
 
 def place_key(row: Row) -> str:
     """The row's place as `--baseline` takes it: machine, device and, on a CPU, threads."""
-    threads = "" if row.job.threads is None else f"/{row.job.threads}"
-    return f"{row.machine.id}/{row.job.device}{threads}"
+    return naming.place_key(row.machine.id, row.job)
 
 
 def _can_be_baseline(row: Row, baseline: str | None) -> bool:
@@ -119,10 +106,8 @@ def _can_be_baseline(row: Row, baseline: str | None) -> bool:
 
 def find_published_cpu(published_rows: Sequence[PublishedRow]) -> PublishedRow | None:
     """The published CPU that others are compared with: the slowest CPU with a time."""
-    timed = [
-        (row.job_seconds, row.processor, row) for row in published_rows if row.device_kind == "cpu" and row.job_seconds
-    ]
-    return max(timed, key=lambda item: item[:2])[2] if timed else None
+    timed = [row for row in published_rows if row.device_kind == "cpu" and row.job_seconds]
+    return max(timed, key=lambda row: (row.job_seconds, row.processor), default=None)
 
 
 def is_published_job(job: Job, published: PublishedRow) -> bool:
@@ -133,22 +118,17 @@ def is_published_job(job: Job, published: PublishedRow) -> bool:
     return steps * job.batch_size == published.job_images and flops == published.job_flops
 
 
-def _select_shown(
-    groups: Mapping[tuple[str, str, int, str], list[Process]], all_runs: bool
-) -> list[tuple[list[Process], int]]:
-    """The groups to show, each with how many runs of its row stand behind it. A run that only planned the row, or was
+def _select_shown(groups: Sequence[list[Process]], all_runs: bool) -> Iterator[tuple[list[Process], int]]:
+    """Choose the groups to show, each with how many other runs of its row there are. A run that only planned the row, or was
     interrupted in it, does not displace one that finished a process.
     """
     if all_runs:
-        return [(members, 0) for _, members in sorted(groups.items())]
-    by_row: dict[tuple[str, str], dict[str, list[list[Process]]]] = {}
-    for (machine_id, row_key, _, run_id), members in sorted(groups.items()):
-        by_row.setdefault((machine_id, row_key), {}).setdefault(run_id, []).append(members)
-    chosen: list[tuple[list[Process], int]] = []
-    for runs in by_row.values():
-        newest = max(runs.values(), key=lambda protocols: max(_age(members) for members in protocols))
-        chosen.extend((members, len(runs) - 1) for members in newest)
-    return chosen
+        yield from ((members, 0) for members in groups)
+        return
+    for same in group_by(groups, lambda members: (members[0].machine_id, members[0].row_key)).values():
+        runs = group_by(same, lambda members: members[0].run_id)
+        newest = max(runs.values(), key=lambda protocols: max(map(_age, protocols)))
+        yield from ((members, len(runs) - 1) for members in newest)
 
 
 def _age(members: Sequence[Process]) -> tuple[bool, str, str]:
@@ -156,22 +136,20 @@ def _age(members: Sequence[Process]) -> tuple[bool, str, str]:
     return finished, members[0].run.created_at, members[0].run_id
 
 
-def _speedup_over_published(row: Row, published: PublishedRow | None) -> tuple[Estimate | None, str | None]:
+def _divide_by_published(row: Row, published: PublishedRow | None) -> Row:
+    """Add the published CPU's time over the row's own, or the reason why there is none."""
     if published is None or published.job_seconds is None or row.job.workload == "gemm":
-        return None, None
-    if not is_published_job(row.job, published):
-        return None, f"not the job that the {published.processor} is assumed to have done"
-    return (None if row.job_seconds is None else row.job_seconds.inverse_of(published.job_seconds)), None
+        return row
+    if is_published_job(row.job, published):
+        found = divide_rows(PublishedResult(published, published.job_seconds), row)
+        return dataclasses.replace(row, speedup_over_published=found)
+    reason = f"not the job that the {published.processor} is assumed to have done"
+    return row.with_reason("versus", reason)
 
 
 def _same_work(row: Row, baseline: str | None) -> tuple[object, ...]:
     """What two rows must share before one divides the other; the machine too, unless a baseline was named."""
-    return None if baseline is not None else row.machine.id, row.work_key, row.protocol
-
-
-def _products(groups: Iterable[list[Process]], peak_of: PeakOf) -> list[Row]:
-    """The matrix products of all runs, also of those that a newer run hides."""
-    return [build_row(members, peak_of) for members in groups if members[0].job.workload == "gemm"]
+    return None if baseline is not None else row.machine.id, *share_work(row)
 
 
 def _with_speedup(row: Row, cpus: Sequence[Row], all_runs: bool, baseline: str | None) -> Row:
@@ -181,41 +159,13 @@ def _with_speedup(row: Row, cpus: Sequence[Row], all_runs: bool, baseline: str |
     own = [cpu for cpu in cpus if cpu.run_id == row.run_id] if all_runs else []
     base = next(iter(own or cpus), None)
     if row.job.processes > 1:
-        return dataclasses.replace(row, missing={**row.missing, "speedup": SEVERAL_PROCESSES})
-    if base is None:
-        reason = (
-            f"no row of the same work at {baseline}" if baseline else "no CPU row of the same work on the same machine"
-        )
-        return dataclasses.replace(row, missing={**row.missing, "speedup": reason})
-    speedup = Speedup(
-        ratio=stats.ratio(base.costs, row.costs),
-        baseline=base.device,
-        baseline_threads=base.job.threads,
-        baseline_torch=base.software.torch,
-        is_baseline=base is row,
+        return row.with_reason("speedup", SEVERAL_PROCESSES)
+    ratio = None if base is None else divide_rows(base, row)
+    if base is None or ratio is None:
+        return row.with_reason("speedup", f"no row of the same work at {baseline}" if baseline else NO_CPU_ROW)
+    return dataclasses.replace(
+        row, speedup=Speedup(ratio, base.device, base.job.threads, base.software.torch, base is row)
     )
-    return dataclasses.replace(row, speedup=speedup)
-
-
-def _speed(row: Row) -> tuple[float, str, str]:
-    return stats.geometric(list(row.costs.values())).value, row.row_key, row.run_id
-
-
-def _derive_published(
-    published_rows: Sequence[PublishedRow], published_cpu: PublishedRow | None
-) -> tuple[PublishedResult, ...]:
-    base = None if published_cpu is None else published_cpu.job_seconds
-    found = []
-    for row in dict.fromkeys(published_rows):
-        seconds = row.job_seconds
-        found.append(
-            PublishedResult(
-                published=row,
-                flops_per_second=None if not seconds or row.job_flops is None else row.job_flops / seconds,
-                speedup=None if not seconds or base is None else base / seconds,
-            )
-        )
-    return tuple(found)
 
 
 def _order(row: Row) -> tuple[object, ...]:

@@ -32,13 +32,16 @@ class Estimate:
 
     def scaled(self, factor: float) -> Estimate:
         """The same estimate in another unit or times a known constant. `factor` must be positive."""
-        low, high = _map_bounds(self, lambda bound: bound * factor)
-        return Estimate(self.value * factor, low, high, self.n)
+        return self._map(lambda value: value * factor)
 
     def inverse_of(self, numerator: float) -> Estimate:
         """`numerator` divided by this estimate, the numerator taken as exact: FLOPs over seconds, 6331 s over ours."""
-        high, low = _map_bounds(self, lambda bound: numerator / bound)
-        return Estimate(numerator / self.value, low, high, self.n)
+        found = self._map(lambda value: numerator / value)
+        return Estimate(found.value, found.high, found.low, self.n)
+
+    def _map(self, change: Callable[[float], float]) -> Estimate:
+        low, high = (None if bound is None else change(bound) for bound in (self.low, self.high))
+        return Estimate(change(self.value), low, high, self.n)
 
 
 def geometric(values: Sequence[float]) -> Estimate:
@@ -73,8 +76,13 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
     a, b = _variance(first) / len(first), _variance(second) / len(second)
     if a + b == 0:
         return _from_log(difference, 0.0, n)
-    degrees = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
+    degrees = welch_degrees(a, len(first), b, len(second))
     return _from_log(difference, _quantile(degrees) * math.sqrt(a + b), n)
+
+
+def welch_degrees(a: float, first: int, b: float, second: int) -> float:
+    """Estimate the degrees of freedom of a difference of two means, of variances `a` and `b` (Satterthwaite); n of each."""
+    return (a + b) ** 2 / (a**2 / (first - 1) + b**2 / (second - 1))
 
 
 def ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[RoundKey, float]) -> Estimate:
@@ -194,9 +202,3 @@ def _from_log(mean: float, half: float | None, n: int) -> Estimate:
     if half is None:
         return Estimate(math.exp(mean), None, None, n)
     return Estimate(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n)
-
-
-def _map_bounds(estimate: Estimate, change: Callable[[float], float]) -> tuple[float | None, float | None]:
-    if estimate.low is None or estimate.high is None:
-        return None, None
-    return change(estimate.low), change(estimate.high)

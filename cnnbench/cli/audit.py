@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import click
 
+from cnnbench.cli import options
 from cnnbench.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument("paths", nargs=-1, required=True, type=options.ANY_PATH)
+@options.json_option()
 @click.pass_context
 def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> None:
     """Re-derive every figure in the pages (Markdown, HTML), charts (SVG, PNG) and tables (CSV, JSON) under PATHS from the
@@ -97,7 +98,7 @@ class Rendered:
     def _page(self) -> Page | None:
         """The page of `report`; None for a command that prints tables and notes alone."""
         from cnnbench.report import cost, sections
-        from cnnbench.report.charts import chart_data, theme
+        from cnnbench.report.charts import chart_data
 
         given = self._options
         if "command" in given:
@@ -112,15 +113,10 @@ class Rendered:
             problems=loaded.problems if given["problems"] is None else tuple(given["problems"]),
             digests=loaded.digests,
         )
-        data = chart_data.collect_chart_data(loaded.comparison, loaded.ledgers, loaded.comparison.published_rows)
-        if given["drawn"]:
-            return sections.build(data, request)
-        with theme.leave_undrawn():
-            return sections.build(data, request)
+        return sections.build(chart_data.collect_chart_data(loaded.comparison, loaded.ledgers), request)
 
     @cached_property
     def _report(self) -> Report:
-        from cnnbench.cli.table_options import processor_cell
         from cnnbench.report import convergence, stopping_rule, tables
 
         given = self._options
@@ -131,9 +127,9 @@ class Rendered:
         loaded = self._compare()
         rows, known = loaded.comparison.rows, _Known(problems=loaded.problems, digests=loaded.digests)
         if given["command"] == "stopping":
-            return stopping_rule.build(rows, processor_cell(rows), sample=given["sample"], **known)
+            return stopping_rule.build(rows, loaded.processor_cell, sample=given["sample"], **known)
         if given["command"] == "convergence":
-            return convergence.build(rows, processor_cell(rows), margin=given["margin"], **known)
+            return convergence.build(rows, loaded.processor_cell, margin=given["margin"], **known)
         return tables.build(
             loaded.comparison,
             with_published=given["published"],
@@ -154,7 +150,8 @@ class Rendered:
     @cached_property
     def shown(self) -> dict[str, Any]:
         """What of it is shown in a page."""
-        from cnnbench.report import html, page_values, sections
+        from cnnbench.report import page_values, sections
+        from cnnbench.report.render import html
 
         if self._page is None:
             return self.values
@@ -163,7 +160,8 @@ class Rendered:
     @cache  # noqa: B019
     def file(self, name: str, *, static: bool) -> str | None:
         """A file of a folder by its name there, or by its ending alone a file by itself; None where there is none such."""
-        from cnnbench.report import report_files, text
+        from cnnbench.report import report_files
+        from cnnbench.report.render import text
 
         if self._page is not None:
             return report_files.render_undrawn(self._page, name, static=static)
@@ -172,7 +170,7 @@ class Rendered:
 
     def first_screen(self, charts_at: str, rest_at: str) -> str:
         """What `report --into` puts into another page."""
-        from cnnbench.report import markdown_page
+        from cnnbench.report.render import markdown
 
         assert self._page is not None
-        return markdown_page.first_screen(self._page, charts_at=charts_at, rest_at=rest_at)
+        return markdown.render_first_screen(self._page, charts_at=charts_at, rest_at=rest_at)

@@ -1,59 +1,51 @@
-"""`cnnbench baseline`: figures of recorded runs stored under a name, and later runs held against them."""
+"""`cnnbench baseline`: names for recorded runs, and later runs held against them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from cnnbench.cli import baseline_store, completion
+from cnnbench.cli import completion
 from cnnbench.cli import output as out
 from cnnbench.cli.load_results import Selection, select_ledgers
-from cnnbench.errors import ExitCode, UsageError
-from cnnbench.report.text import Format
+from cnnbench.cli.options import MACHINE, OUTPUT, combine_options
+from cnnbench.cli.sides import DEFAULT_RESULTS
+from cnnbench.errors import ComparisonError, ExitCode, LedgerError, UsageError
+from cnnbench.report.render.text import Format
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cnnbench.store import Ledger
 
-BaselineOption = Callable[[Callable[..., None]], Callable[..., None]]
+
+def _find_results(context: click.Context, parameter: click.Parameter, named: Path | None) -> Path:
+    """The tree that was named, else the environment's, else ./results. It need not exist yet."""
+    return named or Path(os.environ.get("CNNBENCH_RESULTS") or DEFAULT_RESULTS)
 
 
-def _combine_options(*options: BaselineOption) -> BaselineOption:
-    def add(command: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-_results_option: BaselineOption = click.option(
+_FOLDER = click.Path(path_type=Path)
+_name_argument = click.argument("name")
+_runs_arguments = combine_options(_name_argument, click.argument("paths", nargs=-1, type=_FOLDER))
+_results_option = click.option(
     "--results",
-    type=click.Path(path_type=Path),
+    type=_FOLDER,
     metavar="DIR",
+    callback=_find_results,
     help="The tree baselines are kept in (default: $CNNBENCH_RESULTS, else ./results).",
 )
-_machine_option: BaselineOption = click.option(
-    "--machine",
-    "machine_id",
-    metavar="ID",
-    shell_complete=completion.complete_machines,
-    help="Only this machine (its id or the id's beginning).",
-)
-_output_options = _combine_options(
+_output_options = combine_options(
     click.option("--format", "format_", type=click.Choice(get_args(Format)), default="table"),
-    click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead."),
+    OUTPUT,
 )
 
 
 @click.group("baseline")
 def baseline() -> None:
-    """Store figures of recorded runs under a name, and hold later runs against them.
+    """Store names for recorded runs, and hold later runs against them.
 
     A cheap screen before `cnnbench check`: times are held against a prediction interval over 8 stored runs or more, counts
     and bytes exactly. A baseline changes only by `save --replace`, never by itself.
@@ -61,101 +53,111 @@ def baseline() -> None:
 
 
 @baseline.command("save")
-@click.argument("name")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@_runs_arguments
 @click.option(
     "--run", "run_ids", metavar="ID", multiple=True, shell_complete=completion.complete_runs,
     help="Only this run (its id or the id's beginning); may be given several times.",
 )  # fmt: skip
-@_machine_option
+@MACHINE
 @click.option("--replace", is_flag=True, help="Save over a baseline of that name.")
 @_results_option
 def save_command(
-    name: str,
-    paths: tuple[Path, ...],
-    run_ids: tuple[str, ...],
-    machine_id: str | None,
-    replace: bool,
-    results: Path | None,
+    name: str, paths: tuple[Path, ...], run_ids: tuple[str, ...], machine_id: str | None, replace: bool, results: Path
 ) -> None:
-    """Store the runs under PATHS (default: the results) as baseline NAME.
+    """Store the runs under PATHS (default: the results) as baseline NAME: their names and digests, no copies.
 
     Of each row the runs under its newest run's conditions (machine, torch, driver, timing rule) are kept.
     """
     from cnnbench.analysis import process_table
+    from cnnbench.analysis.prediction_interval import LEAST_RUNS
+    from cnnbench.regression.baseline_file import save_baseline
     from cnnbench.regression.saved_baseline import check_name, make_baseline
 
     check_name(name)
-    place = baseline_store.results_folder(results)
-    ledgers = _load_ledgers(paths or (place,))
-    chosen = select_ledgers(ledgers, Selection(machine_id))
+    ledgers = select_ledgers(_load_ledgers(paths or (results,)), Selection(machine_id))
     if run_ids:
-        found = [each for run_id in run_ids for each in select_ledgers(chosen, Selection(run_id=run_id))]
-        chosen = list({each.header.run_id: each for each in found}.values())
-    processes, problems = process_table.read_processes(chosen)
-    digests = {each.header.run_id: each.final_digest for each in chosen}
-    made, left_out = make_baseline(name, processes, digests, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-    path = baseline_store.save_baseline(place, made, replace=replace)
-    for line in (*problems, *left_out):
+        ledgers = [each for run_id in run_ids for each in select_ledgers(ledgers, Selection(run_id=run_id))]
+        ledgers = list({each.header.run_id: each for each in ledgers}.values())
+    today, problems = process_table.read_processes(ledgers)
+    processes, _ = process_table.read_processes(ledgers, as_recorded=True)
+    rejected = {
+        now.run_id: now.message for now, then in zip(today, processes, strict=True) if now.status != then.status
+    }
+    processes = tuple(process for process in processes if process.run_id not in rejected)
+    made, left_out = make_baseline(name, processes, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    path = save_baseline(results, made, ledgers, replace=replace)
+    for line in (*problems, *(f"run {each} was left out: {why}" for each, why in rejected.items()), *left_out):
         click.echo(out.printable(line), err=True)
-    click.echo(out.printable(_describe_saved(path, [len(row.runs) for row in made.rows], len(made.runs))))
-
-
-def _describe_saved(path: Path, runs_of: Sequence[int], runs: int) -> str:
-    from cnnbench.analysis.prediction_interval import LEAST_RUNS
-
-    enough = sum(each >= LEAST_RUNS for each in runs_of)
-    return (
-        f"{path}: {runs} run{'' if runs == 1 else 's'}, {len(runs_of)} row{'' if len(runs_of) == 1 else 's'}; "
-        f"{enough} with the {LEAST_RUNS} runs that times are judged from"
+    enough = sum(len(row.runs) >= LEAST_RUNS for row in made.rows)
+    runs, rows = (
+        f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((len(made.runs), "run"), (len(made.rows), "row"))
     )
+    click.echo(out.printable(f"{path}: {runs}, {rows}; {enough} with the {LEAST_RUNS} runs that times are judged from"))
 
 
 @baseline.command("list")
-@_machine_option
+@MACHINE
 @_results_option
 @_output_options
-def list_command(machine_id: str | None, results: Path | None, format_: Format, output: Path | None) -> None:
+def list_command(machine_id: str | None, results: Path, format_: Format, output: Path | None) -> None:
     """List the baselines there are."""
-    from cnnbench.report import saved_baselines
+    from cnnbench.regression.baseline_file import list_names, load_baseline
+    from cnnbench.report.saved_baselines import ListedBaseline, build_list
 
-    files = baseline_store.find_paths(baseline_store.results_folder(results), machine_id=machine_id)
-    out.emit_report(saved_baselines.build_list(baseline_store.load_all_baselines(files)), format_, output)
+    found = []
+    for machine, name in list_names(results, machine_id or ""):
+        try:
+            found.append(ListedBaseline(machine, name, load_baseline(results, machine, name)[0]))
+        except (LedgerError, UsageError) as error:
+            found.append(ListedBaseline(machine, name, None, str(error)))
+    out.emit_report(build_list(found), format_, output)
 
 
 @baseline.command("show")
-@click.argument("name")
-@_machine_option
+@_name_argument
+@MACHINE
 @_results_option
 @_output_options
-def show_command(name: str, machine_id: str | None, results: Path | None, format_: Format, output: Path | None) -> None:
-    """Show what baseline NAME expects of the next run, and whether the ledgers it was made of are still there."""
-    from cnnbench.report import saved_baselines
+def show_command(name: str, machine_id: str | None, results: Path, format_: Format, output: Path | None) -> None:
+    """Show what baseline NAME expects of the next run, and whether the ledgers of its runs are still there."""
+    from cnnbench.regression.baseline_file import load_baseline
+    from cnnbench.report.saved_baselines import build_contents
 
-    place = baseline_store.results_folder(results)
-    found = baseline_store.load_baseline(baseline_store.find_path(place, name, machine_id))
-    out.emit_report(saved_baselines.build_contents(found, baseline_store.check_ledgers(place, found)), format_, output)
+    machine = _find_machine(results, name, machine_id)
+    out.emit_report(build_contents(*load_baseline(results, machine, name, partly=True)), format_, output)
 
 
 @baseline.command("rm")
-@click.argument("name")
-@_machine_option
+@_name_argument
+@MACHINE
 @_results_option
-def rm_command(name: str, machine_id: str | None, results: Path | None) -> None:
+def rm_command(name: str, machine_id: str | None, results: Path) -> None:
     """Remove baseline NAME; the ledgers stay."""
-    path = baseline_store.find_path(baseline_store.results_folder(results), name, machine_id)
-    baseline_store.remove_baseline(path)
-    click.echo(out.printable(f"removed {path}"))
+    from cnnbench.regression.baseline_file import read_entries, write_entries
+
+    machine = _find_machine(results, name, machine_id)
+    left = {known: entry for known, entry in read_entries(results, machine).items() if known != name}
+    click.echo(out.printable(f"removed {name} from {write_entries(results, machine, left)}"))
+
+
+def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
+    """The one machine that has the baseline. Raises UsageError where none has it or several do."""
+    from cnnbench.regression.baseline_file import find_machines
+
+    machines = find_machines(results, name, machine_id or "")
+    if len(machines) > 1:
+        among = ", ".join(machines)
+        raise UsageError(f"baseline {name}: {len(machines)} machines have one ({among}); choose with --machine")
+    return machines[0]
 
 
 @baseline.command("judge")
-@click.argument("name")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@_runs_arguments
 @click.option(
     "--run", "run_id", metavar="ID", shell_complete=completion.complete_runs,
     help="The run to judge instead of the newest (its id or the id's beginning).",
 )  # fmt: skip
-@_machine_option
+@MACHINE
 @click.option(
     "--inconclusive", type=click.Choice(["fail", "warn"]), default="fail", show_default=True,
     help="Whether too few stored runs, or a check that cannot tell, end with exit 4 or with 0.",
@@ -172,20 +174,7 @@ def rm_command(name: str, machine_id: str | None, results: Path | None) -> None:
 @_results_option
 @_output_options
 @click.pass_context
-def judge_command(
-    context: click.Context,
-    /,
-    name: str,
-    paths: tuple[Path, ...],
-    run_id: str | None,
-    machine_id: str | None,
-    inconclusive: str,
-    check: bool,
-    suite: str | None,
-    results: Path | None,
-    format_: Format,
-    output: Path | None,
-) -> None:
+def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...], results: Path, **options: Any) -> None:
     """Hold the newest run under PATHS (default: the results) against baseline NAME of its machine.
 
     Exit 1 if a deterministic metric changed, 3 if the conditions are others, 5 if a record is missing, 4 if there are too
@@ -193,27 +182,30 @@ def judge_command(
     rows, whose verdict counts as it does there (1, 3, 4, 5). Where that cannot be, a warning says why.
     """
     from cnnbench.analysis import process_table
-    from cnnbench.regression.saved_baseline import check_name, describe_run
+    from cnnbench.regression.baseline_file import find_machines, load_baseline
+    from cnnbench.regression.saved_baseline import check_name
     from cnnbench.regression.screen import screen_run, worst_exit_code
-    from cnnbench.report import saved_baselines
+    from cnnbench.report.saved_baselines import build_judgement
 
     check_name(name)
-    place = baseline_store.results_folder(results)
-    (ledger,) = select_ledgers(_load_ledgers(paths or (place,)), Selection(machine_id, run_id, last=True))[:1]
-    found = baseline_store.load_baseline(baseline_store.find_path_for_machine(place, name, ledger.header.machine.id))
-    processes, _ = process_table.read_processes([ledger])
-    screening = screen_run(found, describe_run(ledger.header, ledger.final_digest), processes)
-    out.emit_report(saved_baselines.build_judgement(screening, ledger.problems), format_, output)
-    code = screening.exit_code
-    own = ExitCode.DONE if code is ExitCode.INCONCLUSIVE and inconclusive == "warn" else code
-    if not check or not screening.suspicious:
+    selection = Selection(options["machine_id"], options["run_id"], last=True)
+    (ledger,) = select_ledgers(_load_ledgers(paths or (results,)), selection)[:1]
+    machine_id, machines = ledger.header.machine.id, find_machines(results, name)
+    if machine_id not in machines:
+        where = ", ".join(machines)
+        raise ComparisonError(
+            f"baseline {name} is of machine {where}, the run of {machine_id}: not comparable; save one of this machine's runs"
+        )
+    saved, _ = load_baseline(results, machine_id, name)
+    screening = screen_run(saved, ledger.header, process_table.read_processes([ledger])[0])
+    out.emit_report(build_judgement(screening, ledger.problems), options["format_"], options["output"])
+    code, warn = screening.exit_code, options["inconclusive"] == "warn"
+    own = ExitCode.DONE if code is ExitCode.INCONCLUSIVE and warn else code
+    if not options["check"] or not screening.suspicious:
         context.exit(own)
-    from cnnbench.cli.confirm import ConfirmOptions, confirm_suspicious
+    from cnnbench.cli.confirm import confirm_suspicious
 
-    confirm_options = ConfirmOptions(
-        place, suite, inconclusive, verdict_to_stderr=output is None and format_ != "table"
-    )
-    context.exit(worst_exit_code((own, confirm_suspicious(context, screening, ledger.header, confirm_options))))
+    context.exit(worst_exit_code((own, confirm_suspicious(context, screening, results, options))))
 
 
 def _load_ledgers(paths: Sequence[Path]) -> Sequence[Ledger]:

@@ -4,56 +4,30 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
-from cnnbench.cli.output import draw_chart, save_file
-from cnnbench.errors import UsageError
-
-if TYPE_CHECKING:
-    from cnnbench.regression.check_record import ArmRecord, CheckRecord
-    from cnnbench.regression.verdict import Verdict
-    from cnnbench.regression.verdict_table import VerdictContext
-
-_OutputCommand = TypeVar("_OutputCommand", bound=Callable[..., Any])
-OUTPUT_FILES = ("markdown", "junit", "plot")
-
-
-def plot_option(shown: str) -> Callable[[_OutputCommand], _OutputCommand]:
-    """`--plot`, with what the picture shows; `validate_extensions` holds it to the kinds there are."""
-    file = click.Path(path_type=Path, dir_okay=False)
-    return click.option("--plot", type=file, metavar="FILE.svg|png", help=shown)
-
-
-def output_options(command: _OutputCommand) -> _OutputCommand:
-    """`--markdown`, `--junit`, `--plot` and `--github` for a command that ends with a record."""
-    file = click.Path(path_type=Path, dir_okay=False)
-    for option in (
-        click.option("--github", is_flag=True, help="Annotations on standard output, the table in the job's summary."),
-        plot_option("A forest plot of the ratios."),
-        click.option("--junit", type=file, metavar="FILE.xml", help="A test case a job and metric; failed: regressed."),
-        click.option("--markdown", type=file, metavar="FILE.md", help="The verdict as a table with its conditions."),
-    ):
-        command = option(command)
-    return command
-
-
-def validate_extensions(options: Mapping[str, Any]) -> None:
-    """Raise UsageError for a plot of a kind there is none of, before anything is measured."""
-    plot = options["plot"]
-    if plot is not None and plot.suffix not in (".svg", ".png"):
-        raise UsageError(f"--plot {plot}: a plot is FILE.svg or FILE.png")
+from cnnbench.bridges import junit
+from cnnbench.cli.check_options import OUTPUT_FILES
+from cnnbench.cli.output import draw_chart
+from cnnbench.errors import FileError
+from cnnbench.files import append_text, explain_refusal, save_file
+from cnnbench.regression.check_record import ArmRecord, CheckRecord
+from cnnbench.regression.differences import control_ratios_by_job
+from cnnbench.regression.sequential import derive_verdict
+from cnnbench.regression.verdict import Decision, Verdict
+from cnnbench.regression.verdict_text import VerdictContext
+from cnnbench.report import check_markdown
+from cnnbench.report.charts.check import draw_forest
 
 
 def write_outputs(record: CheckRecord, path: Path | None, options: Mapping[str, Any]) -> None:
     """Write what was asked for. Where there is no verdict, the reason stands as missing jobs."""
     if not (options["github"] or any(options[name] is not None for name in OUTPUT_FILES)):
         return
-    from cnnbench.regression.sequential import derive_verdict
-    from cnnbench.report import check_markdown, junit
 
     verdict = derive_verdict(record) or _make_empty_verdict(record)
     meta = _make_context(record, verdict, path, options)
@@ -62,9 +36,7 @@ def write_outputs(record: CheckRecord, path: Path | None, options: Mapping[str, 
     if options["junit"] is not None:
         save_file(options["junit"], junit.render(verdict, meta))
     if options["plot"] is not None:
-        from cnnbench.report.charts.forest import forest
-
-        save_file(options["plot"], draw_chart(forest(verdict, meta), options["plot"].suffix))
+        save_file(options["plot"], draw_chart(draw_forest(verdict, meta), options["plot"].suffix))
     if options["github"]:
         for line in check_markdown.workflow_commands(verdict, meta):
             click.echo(line)
@@ -73,9 +45,7 @@ def write_outputs(record: CheckRecord, path: Path | None, options: Mapping[str, 
 
 def _make_empty_verdict(record: CheckRecord) -> Verdict:
     """An inconclusive verdict without findings: what there is to say stands in the meta's `missing`."""
-    from cnnbench.regression.verdict import Decision, Verdict
-
-    return Verdict(Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan.to_plan())
+    return Verdict(Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan)
 
 
 def _append_summary(text: str) -> None:
@@ -83,19 +53,13 @@ def _append_summary(text: str) -> None:
     named = os.environ.get("GITHUB_STEP_SUMMARY")
     if not named:
         return
-    try:
-        with Path(named).open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise UsageError(f"GITHUB_STEP_SUMMARY {named}: cannot write: {error.strerror}") from error
+    with explain_refusal(FileError, f"GITHUB_STEP_SUMMARY {named}: cannot write"):
+        append_text(Path(named), text)
 
 
 def _make_context(
     record: CheckRecord, verdict: Verdict, path: Path | None, options: Mapping[str, Any]
 ) -> VerdictContext:
-    from cnnbench.regression.differences import control_ratios_by_job
-    from cnnbench.regression.exclusion import DroppedBlock
-    from cnnbench.regression.verdict_table import VerdictContext
 
     header, ending = record.header, record.ending
     sound = [block for block in record.blocks if block.failure is None]
@@ -115,7 +79,7 @@ def _make_context(
         minutes=sum(block.wall_seconds for block in record.blocks) / 60,
         controls={job: statistics.median(ratios) for job, ratios in control_ratios_by_job(header, sound).items()},
         blocks_measured=len(record.blocks),
-        dropped=tuple(DroppedBlock(number, reason) for number, reason in sorted(ending.dropped.items())),
+        dropped=dict(sorted(ending.dropped.items())),
         missing={name: why for name in header.names.values() if name not in seen},
         files=tuple(str(each) for each in (path, *(options[name] for name in OUTPUT_FILES)) if each is not None),
         notes=tuple(dict.fromkeys(notes)),

@@ -1,44 +1,46 @@
-"""`cnnbench fleet`: suites on the nodes of a Slurm cluster: submit, look, cancel, bring the records together."""
+"""The commands for many machines: `fleet` (submit, look, cancel, collect, compare nodes) and `merge`."""
 
 from __future__ import annotations
 
 import json
 import shlex
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnbench.cli import completion
-from cnnbench.cli.cluster_report import report
-from cnnbench.errors import ClusterError, ExitCode
+from cnnbench.cli import completion, options
+from cnnbench.cli.load_results import Selection
+from cnnbench.cli.output import Destination
+from cnnbench.cli.verbosity import verbosity as verbosity_of
+from cnnbench.errors import ClusterError, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from cnnbench.cluster.node_status import NodeStatus
     from cnnbench.cluster.state import ClusterRun
+    from cnnbench.merge import Entry, MergeResult, MergeStatus
 
-ClusterOption = Callable[[Callable[..., None]], Callable[..., None]]
 POLL_SECONDS = 10.0
+DONE: dict[MergeStatus, str] = {"brought": "brought", "longer": "longer", "there": "already there"}
+PLANNED: dict[MergeStatus, str] = {"brought": "to bring", "longer": "to replace by longer", "there": "already there"}
+LEFT_OUT: dict[MergeStatus, str] = {"conflict": "CONFLICT", "alive": "ALIVE", "refused": "REFUSED"}
 
-_results_option: ClusterOption = click.option(
+_results_option = options.tree_option(
+    "Results directory, on a file system that all nodes share; the fleet's own folder is DIR-fleet beside it.",
     "-o",
     "--output",
     "results",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("results"),
-    envvar="CNNBENCH_RESULTS",
-    show_envvar=True,
-    show_default=True,
-    help="Results directory, on a file system that all nodes share; the fleet's own folder is DIR-fleet beside it.",
 )
-_fleet_id_option: ClusterOption = click.option(
+_fleet_id_option = click.option(
     "--fleet", "fleet_id", metavar="ID", help="This fleet (its id or the id's beginning) rather than the newest."
 )
-_json_option: ClusterOption = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-_wait_option: ClusterOption = click.option("--wait", is_flag=True, help="Wait until every job is over, then collect.")
-_poll_option: ClusterOption = click.option(
+_json_option = options.json_option("Print it as JSON.")
+_wait_option = click.option("--wait", is_flag=True, help="Wait until every job is over, then collect.")
+_poll_option = click.option(
     "--poll", type=click.FloatRange(min=0.1), default=POLL_SECONDS, metavar="SECONDS", show_default=True,
     help="With --wait: how often Slurm is asked.",
 )  # fmt: skip
@@ -72,7 +74,7 @@ def cluster() -> None:
 @_poll_option
 @click.option("--dry-run", is_flag=True, help="Print each node's sbatch script and submit nothing.")
 @click.pass_context
-def run_command(context: click.Context, /, suites: tuple[str, ...], results: Path, **options: Any) -> None:
+def run_command(context: click.Context, /, suites: tuple[str, ...], results: Path, **given: Any) -> None:
     """Submit a job for each node that runs each SUITE there (a shipped name, or a TOML file that the nodes can read).
 
     Exit 0 once submitted; 5 where Slurm refused a job (with --wait: or a node, or a job on it, failed; else what `cnnbench
@@ -82,20 +84,20 @@ def run_command(context: click.Context, /, suites: tuple[str, ...], results: Pat
     from cnnbench.cluster import submit
 
     submit.require()
-    if options["resume"]:
-        folder, made, names = resume_fleet(context, suites, results, options)
+    if given["resume"]:
+        folder, made, names = resume_fleet(context, suites, results, given)
     else:
-        folder, made, names = new_fleet(suites, results, options)
-    if options["dry_run"]:
+        folder, made, names = new_fleet(suites, results, given)
+    if given["dry_run"]:
         for name in names:
             click.echo(f"# {name}\n{submit.make_script(folder, made, name)}")
         return
     refused = submit_jobs(folder, made, names)
-    if not options["wait"]:
+    if not given["wait"]:
         where = f" -o {shlex.quote(str(results))}"
         click.echo(f"now: cnnbench fleet status{where}; when they are done: cnnbench fleet collect{where}", err=True)
         context.exit(ExitCode.JOB_FAILED if refused else ExitCode.DONE)
-    _collect(context, folder, results, wait=True, poll=options["poll"], as_json=False)
+    _collect(context, folder, results, wait=True, poll=given["poll"], as_json=False)
 
 
 @cluster.command("status")
@@ -251,4 +253,134 @@ def _document(made: ClusterRun, found: Sequence[NodeStatus]) -> dict[str, Any]:
     }
 
 
-cluster.add_command(report)
+@cluster.command("report")
+@options.PATHS
+@options.format_option()
+@options.OUTPUT
+@click.pass_context
+@options.gather_values
+def report_command(context: click.Context, /, selection: Selection, destination: Destination) -> None:
+    """Print every kind of node with its median and spread, and name the outliers among equal nodes.
+
+    From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A run's node is the one the
+    fleet ran it on; where no fleet did and several PATHS are given, the path (a folder a host); else the run itself. Exit 1
+    where there is an outlier, 5 where a node of the newest fleet failed or a job on one did, or a job of a host's newest run.
+    """
+    from cnnbench import store
+    from cnnbench.analysis import node_outliers, process_table
+    from cnnbench.cluster import node_names
+    from cnnbench.report import cluster as tables
+
+    roots = selection.find_roots("cnnbench fleet collect")
+    loaded = store.load_tree(roots)
+    named = node_names.name_nodes(loaded.ledgers, roots)
+    processes, doubles = process_table.read_processes(loaded.ledgers)
+    found = node_outliers.group_equal_nodes(processes, lambda each: named.names[each.machine.id, each.run_id])
+    failed = node_names.list_failures(named, roots)
+    if not found and not failed:
+        raise UsageError(
+            f"no results of a node in {', '.join(map(str, roots))}; bring them with `cnnbench fleet collect`"
+        )
+    warnings = node_names.list_warnings(named)
+    destination.emit(tables.build(found, failed=failed, warnings=warnings, problems=(*loaded.problems, *doubles)))
+    if any(each.outliers for each in found):
+        context.exit(ExitCode.FINDING)
+    context.exit(ExitCode.JOB_FAILED if failed else ExitCode.DONE)
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="DIR...", type=options.ANY_PATH)
+@options.tree_option("Results directory they are brought to.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen and write nothing.")
+@options.json_option("Print what became of each run as JSON.")
+@click.pass_context
+def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dry_run: bool, as_json: bool) -> None:
+    """Bring the ledgers under each DIR (folders of *.jsonl, or single files) into one results directory.
+
+    Copies are byte for byte, and the DIRs are only read. A run that is there already is not brought twice; of two copies
+    where one goes on from the other the longer one is kept. Where two copies of a run differ, neither is touched and the
+    exit code is 1. Exit 2 where a file was left out because it is no ledger, cannot be read or has no place in the tree,
+    5 where a ledger was left out because its run is still going on; the rest is merged all the same.
+    """
+    from cnnbench.merge import merge as merge_trees
+
+    merged = merge_trees(sources, output, dry_run=dry_run)
+    if as_json:
+        click.echo(json.dumps(_describe_merge(merged, dry_run), indent=2, default=str))
+    else:
+        _print_merge(merged, dry_run, verbosity_of(context))
+    context.exit(merged.exit_code)
+
+
+def _describe_merge(merged: MergeResult, dry_run: bool) -> dict[str, Any]:
+    return {
+        "results": merged.results,
+        "dry_run": dry_run,
+        "records": merged.records,
+        **{status: merged.count(status) for status in (*DONE, *LEFT_OUT)},
+        "entries": [asdict(each) for each in merged.entries],
+        "without_ledgers": merged.empty,
+    }
+
+
+def _print_merge(merged: MergeResult, dry_run: bool, verbosity: int) -> None:
+    """The outcome on standard output; on standard error what to know about it."""
+    for path in merged.empty:
+        _print_line(f"warning: {path}: no *.jsonl under it", err=True)
+    for entry in merged.entries:
+        for problem in entry.problems:
+            _print_line(f"warning: {problem}", err=True)
+        if entry.status in LEFT_OUT:
+            _print_line(f"{LEFT_OUT[entry.status]}  {_explain_left_out(entry)}")
+        elif verbosity > 0 or (verbosity == 0 and (entry.status != "there" or entry.notes)):
+            _print_line(f"{(PLANNED if dry_run else DONE)[entry.status]}  {_describe_entry(entry)}")
+    if verbosity < 0:
+        return
+    _print_line(_summarize_merge(merged, dry_run))
+    if merged.records and not dry_run:
+        _print_line(_next_command(merged.results), err=True)
+
+
+def _explain_left_out(entry: Entry) -> str:
+    why = "; ".join(entry.notes)
+    if entry.status != "conflict":
+        return why
+    return f"{entry.target}: {why}; neither was overwritten; set the wrong one aside and merge again"
+
+
+def _describe_entry(entry: Entry) -> str:
+    one = {"run": "record", "reference": "row"}[entry.kind or "run"]
+    origin = f" from {entry.sources[0]}" if entry.status != "there" else ""
+    notes = "".join(f"; {note}" for note in entry.notes)
+    return f"{entry.target}: {_format_count(entry.records, one)}{origin}{notes}"
+
+
+def _summarize_merge(merged: MergeResult, dry_run: bool) -> str:
+    """`3 ledgers brought, 2 already there, 1 longer, 0 conflicts; 120 records in all`, and what else there was."""
+    brought = "to bring" if dry_run else "brought"
+    parts = [
+        f"{_format_count(merged.count('brought', kind='run'), 'ledger')} {brought}",
+        f"{merged.count('there', kind='run')} already there",
+        f"{merged.count('longer', kind='run')} longer",
+        _format_count(merged.count("conflict"), "conflict"),
+    ]
+    if left_out := merged.count("alive", "refused"):
+        parts.append(f"{left_out} left out")
+    if rows := merged.count("brought", "longer", kind="reference"):
+        parts.append(f"{_format_count(rows, 'file')} of published rows {brought}")
+    return f"{', '.join(parts)}; {_format_count(merged.records, 'record')} in all"
+
+
+def _format_count(number: int, one: str) -> str:
+    return f"{number:,} {one}{'' if number == 1 else 's'}"
+
+
+def _next_command(results: Path) -> str:
+    return f"now: cnnbench report {results} -o report.html"
+
+
+def _print_line(text: str, *, err: bool = False) -> None:
+    """One line: names come out of other people's files and folders, so what is no letter is shown by its code."""
+    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
+    click.echo(shown.encode(encoding, errors="replace").decode(encoding), err=err)

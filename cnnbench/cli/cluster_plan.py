@@ -177,7 +177,7 @@ def _locate_suite(name: str) -> str:
 
 def _parse_run_options(suites: Sequence[str], text: str | None) -> tuple[str, ...]:
     """The options as words. Raises UsageError for what `cnnbench run` would not take, or what is the fleet's to say."""
-    from cnnbench.cli.run import run
+    from cnnbench.cli.measure import run
 
     try:
         words = tuple(shlex.split(text or ""))

@@ -1,4 +1,4 @@
-"""`cnnbench completion`, and what the shell's script asks back: the words that may stand where the cursor is.
+"""What the shell's script of `cnnbench completion` asks back: the words that may stand where the cursor is.
 
 The script sets `_CNNBENCH_COMPLETE` and calls cnnbench, which answers from the options' own words, the shipped suites and
 the names of files, and starts nothing: neither torch nor pandas, and no ledger is read.
@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class, shell_complete
+from click.shell_completion import CompletionItem, shell_complete
 
 from cnnbench.errors import UsageError
 
@@ -20,30 +20,6 @@ COMPLETE_VARIABLE = "_CNNBENCH_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 SHELL_VARIABLES = ("COMP_WORDS", "COMP_CWORD")
 """What the script sets besides: the words so far, and which of them is being typed."""
-
-
-@click.command()
-@click.argument("shell", type=click.Choice(SHELLS))
-@click.pass_context
-def completion(context: click.Context, /, shell: str) -> None:
-    """Print the script that makes SHELL complete commands, options, suites, machines and runs.
-
-    \b
-    bash:  mkdir -p ~/.local/share/bash-completion/completions
-           cnnbench completion bash > ~/.local/share/bash-completion/completions/cnnbench
-           (without the package bash-completion: source <(cnnbench completion bash) in ~/.bashrc)
-    zsh:   mkdir -p ~/.zfunc
-           cnnbench completion zsh > ~/.zfunc/_cnnbench
-           and in ~/.zshrc: fpath+=(~/.zfunc); autoload -Uz compinit && compinit
-    fish:  mkdir -p ~/.config/fish/completions
-           cnnbench completion fish > ~/.config/fish/completions/cnnbench.fish
-
-    It holds in every shell opened from then on.
-    """
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise UsageError(f"this version of click completes nothing for {shell}; upgrade click")
-    click.echo(kind(context.find_root().command, {}, "cnnbench", COMPLETE_VARIABLE).source(), nl=False)
 
 
 def answer_shell(command: click.Command, request: str) -> int:

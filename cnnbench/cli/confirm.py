@@ -8,79 +8,52 @@ machine, with its Python and torch, in a repository that has both commits. Else 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-from cnnbench.cli.check import check, measure_check
-from cnnbench.cli.check_outputs import validate_extensions
+from cnnbench.cli.check import check
+from cnnbench.cli.check_options import validate_extensions
+from cnnbench.cli.check_run import measure_check
+from cnnbench.cli.check_session import CheckSetup
 from cnnbench.errors import CnnbenchError, ComparisonError, ExitCode, LedgerError, UsageError
+from cnnbench.naming import job_label
+from cnnbench.plan.suite import suite_names
+from cnnbench.regression.screen import ScreeningResult, worst_exit_code
 from cnnbench.report.escaping import printable
-
-if TYPE_CHECKING:
-    from cnnbench.cli.check_setup import CheckSetup
-    from cnnbench.regression.screen import ScreeningResult
-    from cnnbench.schema import Job, RunHeader, Software
-
-
-@dataclass(frozen=True)
-class ConfirmOptions:
-    """How the check is made: where its noise profiles are, of which suite (None: the run's), what "cannot tell" ends with,
-    and whether the verdict stays off standard output, where the table is for a machine to read."""
-
-    results: Path
-    suite: str | None
-    inconclusive: str
-    verdict_to_stderr: bool
+from cnnbench.schema import Job, RunHeader, Software, current_suite_name
 
 
 def confirm_suspicious(
-    context: click.Context, screening: ScreeningResult, header: RunHeader, confirm_options: ConfirmOptions
+    context: click.Context, screening: ScreeningResult, results: Path, options: Mapping[str, Any]
 ) -> ExitCode:
     """Check the suspicious rows, one device after the other, and return what the verdicts end with together.
 
-    0 where no row is suspicious or no check can be made, which is said on standard error. Raises LedgerError where a
+    `options` are those of `judge`. 0 where no check can be made, which is said on standard error. Raises LedgerError where a
     record cannot be written.
     """
-    from cnnbench.regression.screen import worst_exit_code
-
-    if not screening.suspicious:
-        return ExitCode.DONE
     if screening.obstacle is not None:
         _warn(screening.obstacle)
         return ExitCode.DONE
-    return worst_exit_code(
-        _check_device(context, screening, header, confirm_options, device, jobs)
-        for device, jobs in _group_by_device(screening.suspicious)
-    )
-
-
-def _group_by_device(jobs: tuple[Job, ...]) -> Iterator[tuple[str, tuple[Job, ...]]]:
-    """One check is on one device."""
-    for device in dict.fromkeys(job.device for job in jobs):
-        yield device, tuple(job for job in jobs if job.device == device)
+    devices = dict.fromkeys(job.device for job in screening.suspicious)
+    return worst_exit_code(_check_device(context, screening, results, options, device) for device in devices)
 
 
 def _check_device(
-    context: click.Context,
-    screening: ScreeningResult,
-    header: RunHeader,
-    confirm_options: ConfirmOptions,
-    device: str,
-    jobs: tuple[Job, ...],
+    context: click.Context, screening: ScreeningResult, results: Path, options: Mapping[str, Any], device: str
 ) -> ExitCode:
     """What the check of one device's rows ends with; 0, and the reason said, where it cannot begin."""
+    jobs = tuple(job for job in screening.suspicious if job.device == device)
+    to_stderr = options["output"] is None and options["format_"] != "table"  # the table is for a machine to read
     try:
-        words = _make_arguments(screening, header, confirm_options, device)
+        words = _make_arguments(screening, results, options, device)
         command = check.make_context("check", list(words), parent=context.find_root())
         validate_extensions(command.params)
         click.echo(printable(f"checking  {_format_jobs(jobs)}: {shlex.join(['cnnbench', 'check', *words])}"), err=True)
-        record = measure_check(
-            command, command.params, _only_suspicious(header, jobs), err=confirm_options.verdict_to_stderr
-        )
+        record = measure_check(command, command.params, _only_suspicious(screening.run, jobs), err=to_stderr)
     except LedgerError:
         raise
     except (CnnbenchError, click.ClickException) as error:
@@ -89,26 +62,21 @@ def _check_device(
     return ExitCode(record.ending.exit_code)
 
 
-def _make_arguments(
-    screening: ScreeningResult, header: RunHeader, confirm_options: ConfirmOptions, device: str
-) -> list[str]:
+def _make_arguments(screening: ScreeningResult, results: Path, options: Mapping[str, Any], device: str) -> list[str]:
     """The command line of the check after its name. What a ledger says is nowhere taken for an option or a path."""
-    base, head = screening.baseline.newest.clean_commit, screening.run.clean_commit
-    threads = header.options.get("threads", "")
+    base, head = screening.commits
+    threads = screening.run.options.get("threads", "")
     return [
-        *("--base", str(base), "--head", str(head), "--device", device, "--results", str(confirm_options.results)),
+        *("--base", str(base), "--head", str(head), "--device", device, "--results", str(results)),
         *(("--threads", threads) if threads.isascii() and threads.isdigit() else ()),
-        *(("--inconclusive", "warn") if confirm_options.inconclusive == "warn" else ()),
-        *("--", confirm_options.suite or _find_suite(screening)),
+        *(("--inconclusive", "warn") if options["inconclusive"] == "warn" else ()),
+        *("--", options["suite"] or _find_suite(screening)),
     ]
 
 
 def _find_suite(screening: ScreeningResult) -> str:
     """The one suite of the run, if it is shipped. Raises UsageError for several, or a file that only the run knew."""
-    from cnnbench.plan.suite import suite_names
-    from cnnbench.schema import current_suite_name
-
-    suites = screening.run.suites
+    suites = sorted(screening.run.suites)
     if len(suites) != 1:
         raise UsageError(f"the run is of {len(suites)} suites; name the one to check with --suite")
     name = current_suite_name(suites[0])
@@ -132,11 +100,11 @@ def _only_suspicious(header: RunHeader, jobs: tuple[Job, ...]) -> Callable[[Chec
             raise ComparisonError(f"the run had {then}, here is {now}: check it in that environment")
         found = tuple(job for job in setup.jobs if job.row_key in wanted)
         there = {job.row_key for job in found}
-        absent = [job for key, job in wanted.items() if key not in there]
-        if not found:
-            raise UsageError(f"suite {setup.suite.name} as it is now does not plan {_format_jobs(absent)} here")
-        if absent:
-            _warn(f"suite {setup.suite.name} as it is now does not plan {_format_jobs(absent)} here")
+        if absent := [job for key, job in wanted.items() if key not in there]:
+            reason = f"suite {setup.suite.name} as it is now does not plan {_format_jobs(absent)} here"
+            if not found:
+                raise UsageError(reason)
+            _warn(reason)
         return replace(setup, jobs=found)
 
     return narrow
@@ -148,9 +116,9 @@ def _describe_software(software: Software) -> str:
     return f"torch {software.torch} ({software.torch_build}), Python {python}"
 
 
-def _format_jobs(jobs: tuple[Job, ...] | list[Job]) -> str:
+def _format_jobs(jobs: Iterable[Job]) -> str:
     """The rows by their labels, without the round, of which they have none."""
-    return "; ".join(job.label_with(threads=True).rpartition(",")[0] for job in jobs)
+    return "; ".join(job_label(job, threads=True) for job in jobs)
 
 
 def _warn(reason: str) -> None:

@@ -1,22 +1,34 @@
-"""`cnnbench stopping`, `bands` and `converge`: what accuracies are worth; the lecture's "100 %", a recipe's, a mode's."""
+"""The commands to learn with: what accuracies are worth (`stopping`, `bands`, `converge`, `claims`), and networks by the
+lecture's own arithmetic (`explain`, `outsize`).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cnnbench.cli import output as out
-from cnnbench.cli.load_results import Selection
-from cnnbench.cli.table_options import load_rows, no_results_error, processor_cell, result_options
+from cnnbench.cli import completion, options
+from cnnbench.cli.load_results import Selection, load_results, no_results_error
+from cnnbench.cli.output import Destination, emit_report
+from cnnbench.cli.sides import results_or_none
 from cnnbench.errors import ExitCode, UsageError
+from cnnbench.files import save_file
 
 if TYPE_CHECKING:
-    from cnnbench.report.text import Format
+    from cnnbench.analysis.process_table import Process
+    from cnnbench.report.model import Report
+    from cnnbench.report.render.text import Format
+    from cnnbench.workloads import Workload
 
 MAX_EPOCHS = 1000
+CONVERGENCE_COMMAND = "cnnbench run convergence"
+MAX_SIDE = 2**31 - 1
+"""The largest side `outsize` takes: what a tensor's side may be in any framework, and no more digits than a line has."""
+_SIDE_TYPE = click.IntRange(min=1, max=MAX_SIDE)
 
 
 def _reject_nan(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
@@ -27,7 +39,7 @@ def _reject_nan(context: click.Context, parameter: click.Parameter, value: float
 
 
 @click.command()
-@result_options
+@options.RESULT_OPTIONS
 @click.option(
     "--sample",
     type=click.IntRange(1, 10_000),
@@ -45,16 +57,9 @@ def _reject_nan(context: click.Context, parameter: click.Parameter, value: float
 @click.option(
     "--epochs", type=click.IntRange(1, MAX_EPOCHS), help="With --accuracy: how many are drawn after.  [default: 20]"
 )
+@options.gather_values
 def stopping(
-    paths: tuple[Path, ...],
-    format_: Format,
-    machine_id: str | None,
-    run_id: str | None,
-    last: bool,
-    output: Path | None,
-    sample: int,
-    accuracy: float | None,
-    epochs: int | None,
+    selection: Selection, destination: Destination, sample: int, accuracy: float | None, epochs: int | None
 ) -> None:
     """Say what the lecture's "100 %" means: it stops training as soon as 200 random test images are all right.
 
@@ -64,36 +69,35 @@ def stopping(
     """
     from cnnbench.report import stopping_rule as tables
 
-    selection = Selection(machine_id, run_id, last)
     if accuracy is not None:
-        if paths or selection != Selection():
+        if selection != Selection():
             raise UsageError(
                 "--accuracy is the closed form, made of no records; leave out PATHS, --machine, --run, --last"
             )
-        out.emit_report(tables.build_from_accuracy(accuracy, epochs or 20, sample), format_, output)
+        destination.emit(tables.build_from_accuracy(accuracy, epochs or 20, sample))
         return
     if epochs is not None:
         raise UsageError(f"--epochs {epochs} needs --accuracy; of records all epochs are shown")
-    found = load_rows(paths, selection, "cnnbench run lecture-stopping")
+    found = load_results(selection, command="cnnbench run lecture-stopping")
     report = tables.build(
         found.comparison.rows,
-        processor_cell(found.comparison.rows),
+        found.processor_cell,
         sample=sample,
         problems=found.problems,
         digests=found.digests,
     )
     if not report.tables:
         raise no_results_error(
+            selection.paths,
+            found.problems,
             "no process that looked at all 10,000 test images after every epoch",
             "make some with `cnnbench run lecture-stopping`, or give --accuracy",
-            paths,
-            found.problems,
         )
-    out.emit_report(report, format_, output)
+    destination.emit(report)
 
 
 @click.command()
-@result_options
+@options.RESULT_OPTIONS
 @click.option(
     "--margin",
     type=click.FloatRange(0, 100, min_open=True),
@@ -102,67 +106,48 @@ def stopping(
     help="Loss of accuracy that is allowed, in percentage points.  [default: 0.1 with convolutions, 0.2 without]",
 )
 @click.pass_context
-def converge(
-    context: click.Context,
-    /,
-    paths: tuple[Path, ...],
-    format_: Format,
-    machine_id: str | None,
-    run_id: str | None,
-    last: bool,
-    output: Path | None,
-    margin: float | None,
-) -> None:
+@options.gather_values
+def converge(context: click.Context, /, selection: Selection, destination: Destination, margin: float | None) -> None:
     """Test whether each mode (precision, layout, compiled, DataLoader, tuned) learns as well as the plain one.
 
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results): rows of the same job in the
     same place with at least 5 seeds each, by their accuracy on all 10,000 test images. Exit 1 where a mode learns worse, 4
-    where none does and one is undecided. Of whole jobs the loss curves are compared too; they change no exit code.
+    where none does and one is undecided.
     """
     from cnnbench.analysis.convergence import compare_with_plain
     from cnnbench.report import convergence as tables
 
-    found = load_rows(paths, Selection(machine_id, run_id, last), _REMEDY)
-    rows, share = found.comparison.rows, None if margin is None else margin / 100
-    processor = processor_cell(rows)
+    found = load_results(selection, command=CONVERGENCE_COMMAND)
+    rows, share, processor = found.comparison.rows, None if margin is None else margin / 100, found.processor_cell
     report = tables.build(rows, processor, margin=share, problems=found.problems, digests=found.digests)
     tested, untested = compare_with_plain(rows, share)
     if not tested:
         why = (*(note.text for note in tables.list_untested(untested, processor)), *found.problems)
-        raise no_results_error(
-            "no mode that could be tested", f"measure modes beside the plain one: {_REMEDY}", paths, why
-        )
-    out.emit_report(report, format_, output)
-    verdicts = {each.verdict for each in tested}
-    if "learns worse" in verdicts:
+        remedy = f"measure modes beside the plain one: {CONVERGENCE_COMMAND}"
+        raise no_results_error(selection.paths, why, "no mode that could be tested", remedy)
+    destination.emit(report)
+    exit_by_verdict(context, {each.verdict for each in tested}, finding="learns worse", inconclusive="undecided")
+
+
+def exit_by_verdict(context: click.Context, verdicts: Collection[str], *, finding: str, inconclusive: str) -> None:
+    """End with the exit code of the gravest verdict; return where there is neither."""
+    if finding in verdicts:
         context.exit(ExitCode.FINDING)
-    if "undecided" in verdicts:
+    if inconclusive in verdicts:
         context.exit(ExitCode.INCONCLUSIVE)
 
 
-_REMEDY = "cnnbench run convergence"
-
-
 @click.command()
-@result_options
+@options.RESULT_OPTIONS
 @click.option(
     "--record",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.FILE,
     metavar="FILE.json",
     help="Also write every seed's own count, with the bands they make.",
 )
 @click.pass_context
-def bands(
-    context: click.Context,
-    /,
-    paths: tuple[Path, ...],
-    format_: Format,
-    machine_id: str | None,
-    run_id: str | None,
-    last: bool,
-    output: Path | None,
-    record: Path | None,
-) -> None:
+@options.gather_values
+def bands(context: click.Context, /, selection: Selection, destination: Destination, record: Path | None) -> None:
     """Say what test accuracy each recipe ends with: mean and spread over seeds, and the band of 4 standard deviations.
 
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). Ten seeds or more make a
@@ -171,19 +156,168 @@ def bands(
     from cnnbench.analysis.accuracy_bands import collect_spreads, to_json
     from cnnbench.report import accuracy_bands as tables
 
-    found = load_rows(paths, Selection(machine_id, run_id, last), "cnnbench run models")
+    found = load_results(selection, command="cnnbench run models")
     made, left_out = collect_spreads(found.comparison.rows)
     problems = (*left_out, *found.problems)
     if not made:
-        raise no_results_error(
-            "no row that trained on MNIST and looked at all test images",
-            "measure some with `cnnbench run models`",
-            paths,
-            problems,
-        )
+        what = "no row that trained on MNIST and looked at all test images"
+        raise no_results_error(selection.paths, problems, what, "measure some with `cnnbench run models`")
     if record is not None:
-        out.save_file(record, to_json(made, found.digests))
-    report = tables.build(made, processor_cell(found.comparison.rows), problems=problems, digests=found.digests)
-    out.emit_report(report, format_, output)
+        save_file(record, to_json(made, found.digests))
+    destination.emit(tables.build(made, found.processor_cell, problems=problems, digests=found.digests))
     if any(each.outside_seeds or (each.known_band is not None and each.failed) for each in made):
         context.exit(ExitCode.FINDING)
+
+
+@click.command()
+@options.RESULT_OPTIONS
+@click.pass_context
+@options.gather_values
+def claims(context: click.Context, /, selection: Selection, destination: Destination) -> None:
+    """Say what each fixed recipe of the open class reaches, in what time, and whether its claim holds.
+
+    From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A claim is about the mean of
+    30 seeds or more. Exit 1 where one fails, 4 where none does and one has too few seeds.
+    """
+    from cnnbench.analysis import open_division as analysis
+    from cnnbench.report import open_division as tables
+
+    found = load_results(selection, command="cnnbench run open")
+    made = analysis.collect_claims(found.comparison.rows)
+    if not made:
+        what = "no recipe of the open class trained on MNIST"
+        raise no_results_error(selection.paths, found.problems, what, "measure one with `cnnbench run open`")
+    destination.emit(tables.build(made, found.processor_cell, problems=found.problems, digests=found.digests))
+    exit_by_verdict(context, {each.outcome for each in made}, finding="fails", inconclusive="too few seeds")
+
+
+@click.command()
+@click.argument("names", metavar="WORKLOAD...", nargs=-1, required=True, shell_complete=completion.complete_workloads)
+@options.format_option("table", "markdown", "json", "latex")
+@click.option(
+    "--slide", is_flag=True, help="What the lecture's slide prints beside what is right, each mistake marked."
+)
+@click.option("--compare", is_flag=True, help="Several workloads side by side, each figure over the first one's.")
+@options.results_option("Where --compare looks for accuracies")
+@options.OUTPUT
+def explain(
+    names: tuple[str, ...],
+    format_: Format,
+    slide: bool,
+    compare: bool,
+    results: Path | None,
+    output: Path | None,
+) -> None:
+    """Work out a WORKLOAD layer by layer: output shapes, activations, weights, biases, bytes, FLOPs forward and training.
+
+    `cnnbench list workloads` has the names; a Python file with a workload in it, which is run, will do too. Nothing is
+    measured; only --compare reads results, for the best accuracy recorded of each workload.
+    """
+    if slide and compare:
+        raise UsageError("--slide is of one workload and --compare of several: choose one of them")
+    if compare:
+        report = _compare_several(names, results)
+    elif len(names) == 1:
+        report = _explain_one(names[0], slide=slide)
+    else:
+        raise UsageError(f"explain takes one workload, not {len(names)}; --compare puts several side by side")
+    emit_report(report, format_, output)
+
+
+def _explain_one(name: str, *, slide: bool) -> Report:
+    from cnnbench import workloads
+    from cnnbench.report import explain as words
+    from cnnbench.workloads import explanation, lecture_slides
+
+    workload = workloads.find(name)
+    found = explanation.explain(workload)
+    if not slide:
+        return words.build(found)
+    from cnnbench.report import slide as beside
+
+    printed = lecture_slides.slide_of(workload.name)
+    also = None if printed.also is None else explanation.explain(workloads.get(printed.also))
+    return beside.build(found, printed, also)
+
+
+def _compare_several(names: Sequence[str], results: Path | None) -> Report:
+    from cnnbench import workloads
+    from cnnbench.workloads import explanation
+
+    if len(set(names)) != len(names) or len(names) < 2:
+        raise UsageError("--compare takes two or more different workloads, such as mlp-1 mnist-cnn-2048")
+    chosen = [workloads.find(name) for name in names]
+    for workload in chosen:
+        explanation.explain(workload)  # refuses a GEMM before any ledger is read
+    from cnnbench.analysis import tradeoff
+    from cnnbench.report import tradeoff as side_by_side
+
+    processes, problems = _load_processes(results)
+    contenders = tradeoff.compare_workloads(chosen, processes)
+    missing = {each.workload.name: _how_to_measure(each.workload) for each in contenders if each.best is None}
+    return side_by_side.build(contenders, missing, problems)
+
+
+def _load_processes(results: Path | None) -> tuple[tuple[Process, ...], tuple[str, ...]]:
+    """Every process recorded there, and what was odd; none where no results directory was named and there is no ./results.
+
+    Raises LedgerError or UsageError where the directory that a flag, the environment or the settings name is not there.
+    """
+    from cnnbench import store
+    from cnnbench.analysis import process_table
+
+    place = results or results_or_none()
+    if place is None:
+        return (), ()
+    loaded = store.load_tree([place])
+    processes, doubles = process_table.read_processes(loaded.ledgers)
+    return processes, (*loaded.problems, *doubles)
+
+
+def _how_to_measure(workload: Workload) -> str:
+    """`not measured here; run ...`, with the first shipped suite that ends a job of it with its accuracy."""
+    if workload.dataset == "random":
+        return "trained on random images, which nothing can be right about"
+    from cnnbench.plan.suite import find_suite, load_suite, suite_names
+
+    for name in sorted(suite_names(), key=lambda each: (each != "models", each)):
+        cells = load_suite(find_suite(name)).combinations("cpu")
+        if any(cell["workload"] == workload.name and cell["final_evaluation"] for cell in cells):
+            return f"not measured here; run `cnnbench run {name}`"
+    return "not measured here; run it in a suite of your own"
+
+
+@click.command()
+@click.option("-i", "--input", "input_", type=_SIDE_TYPE, required=True, metavar="I", help="Side of the input.")
+@click.option(
+    "-f", "--filter", "filter_", type=_SIDE_TYPE, required=True, metavar="F", help="Side of the filter or pool."
+)
+@click.option(
+    "-p",
+    "--padding",
+    type=click.IntRange(min=0, max=MAX_SIDE),
+    metavar="P",
+    help="Values added on each side of the input (default: 0).",
+)
+@click.option(
+    "-s", "--stride", type=_SIDE_TYPE, default=1, show_default=True, metavar="S", help="How far the filter moves."
+)
+@click.option("--same", is_flag=True, help="SAME padding instead: ceil(I / S), and the padding that takes.")
+@options.json_option()
+def outsize(input_: int, filter_: int, padding: int | None, stride: int, same: bool, as_json: bool) -> None:
+    """Work out a convolution's or pooling's output side, o = floor((i - f + 2p) / s) + 1; the first line is o alone."""
+    from cnnbench.report import escaping
+    from cnnbench.report import explain as words
+    from cnnbench.workloads import explanation
+
+    if same and padding is not None:
+        raise UsageError("--same chooses the padding itself: leave out -p or --same")
+    side = (
+        explanation.same_side(input_, filter_, stride)
+        if same
+        else explanation.padded_side(input_, filter_, stride, padding or 0)
+    )
+    if as_json:
+        click.echo(escaping.as_json(words.side_document(side), indent=2))
+        return
+    click.echo("\n".join((str(side.output), *words.side_lines(side))))

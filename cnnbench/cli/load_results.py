@@ -1,22 +1,42 @@
-"""From paths on the command line to compared rows: what `show` and `report` both start from."""
+"""From paths on the command line to ledgers, processes and compared rows: what every command that reads results starts from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from cnnbench.cli.sides import default_results
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from cnnbench.analysis.process_table import Process
+    from cnnbench.analysis.rows import Row
     from cnnbench.analysis.speedup import Comparison
+    from cnnbench.report.model import Cell
     from cnnbench.schema import PublishedRow
     from cnnbench.store import Ledger
 
 
 MAX_REASONS = 12
 """Files and lines that a refusal names before it counts the rest."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the ledgers under which paths, by the options of the same names."""
+
+    machine_id: str | None = None
+    run_id: str | None = None
+    last: bool = False
+    all_runs: bool = False
+    baseline: str | None = None
+    paths: tuple[Path | str, ...] = ()
+
+    def find_roots(self, command: str = "cnnbench run quick") -> list[Path]:
+        """The paths, else the default results. Raises UsageError where those are not there, with `command` to make some."""
+        return [Path(path) for path in self.paths] or [default_results(command)]
 
 
 @dataclass(frozen=True)
@@ -32,43 +52,51 @@ class LoadedResults:
         """Final digest of each ledger by run."""
         return {ledger.header.run_id: ledger.final_digest for ledger in self.ledgers}
 
+    @property
+    def processor_cell(self) -> Callable[[Row], Cell]:
+        """How a processor is named beside these rows: with its machine where there are several."""
+        from cnnbench.report import cells
 
-@dataclass(frozen=True)
-class Selection:
-    """Which of the ledgers, by the flags of the same names."""
-
-    machine_id: str | None = None
-    run_id: str | None = None
-    last: bool = False
-    all_runs: bool = False
-    baseline: str | None = None
+        several = len({row.machine.id for row in self.comparison.rows}) > 1
+        return lambda row: cells.processor(row, several_machines=several, all_runs=False)
 
 
-def load_results(roots: Sequence[Path], selection: Selection, *, published_suffice: bool) -> LoadedResults:
-    """The rows of the ledgers under the roots, with the published ones that ship and those found there.
+class LoadedProcesses(NamedTuple):
+    """The ledgers chosen, their processes, and every line or file that could not be used."""
+
+    ledgers: tuple[Ledger, ...]
+    processes: tuple[Process, ...]
+    problems: tuple[str, ...]
+
+
+def load_results(
+    selection: Selection, *, published_suffice: bool = True, command: str = "cnnbench run quick"
+) -> LoadedResults:
+    """The rows of the ledgers chosen, with the published ones that ship and those found there.
 
     Raises UsageError where there is nothing to show, LedgerError where a path does not exist, ComparisonError where the
-    baseline asked for is none of the rows. `references_suffice`: published rows alone are something to show.
+    baseline asked for is none of the rows. `published_suffice`: published rows alone are something to show.
     """
     from cnnbench import store
 
+    roots = selection.find_roots(command)
     loaded = store.load_tree(roots)
     shipped = store.load_tree([store.find_published_dir()])
     references = tuple(dict.fromkeys((*shipped.published_rows, *loaded.published_rows)))
     suffice = published_suffice and bool(references)
     if not loaded.ledgers and not suffice:
-        raise _no_results_error(roots, loaded.problems)
+        raise no_results_error(roots, loaded.problems)
     ledgers = select_ledgers(loaded.ledgers, selection)
     if not any(ledger.header.plan or ledger.records for ledger in ledgers) and not suffice:
         runs = [f"{ledger.path}: a run that planned no job and measured none" for ledger in ledgers]
-        raise _no_results_error(roots, (*loaded.problems, *runs))
+        raise no_results_error(roots, (*loaded.problems, *runs))
     return compare_ledgers(ledgers, references, (*loaded.problems, *shipped.problems), selection)
 
 
 def compare_ledgers(
     ledgers: Sequence[Ledger], published_rows: Sequence[PublishedRow], problems: Sequence[str], selection: Selection
 ) -> LoadedResults:
-    """The rows of these ledgers. Raises ComparisonError where the baseline asked for is none of them."""
+    """Compare the rows of these ledgers. Raises ComparisonError where the baseline asked for is none of them."""
     from cnnbench.analysis import process_table, speedup
 
     processes, doubles = process_table.read_processes(ledgers)
@@ -78,31 +106,51 @@ def compare_ledgers(
     return LoadedResults(tuple(ledgers), comparison, (*problems, *doubles))
 
 
-def _no_results_error(roots: Sequence[Path], problems: Sequence[str]) -> UsageError:
-    """No results there, the first reasons one a line, and what to do."""
+def load_processes(selection: Selection) -> LoadedProcesses:
+    """The processes of the ledgers chosen. Raises UsageError where there is none, LedgerError where a path does not exist."""
+    from cnnbench import store
+    from cnnbench.analysis import process_table
+
+    roots = selection.find_roots()
+    loaded = store.load_tree(roots)
+    if not loaded.ledgers:
+        raise no_results_error(roots, loaded.problems)
+    ledgers = select_ledgers(loaded.ledgers, selection)
+    processes, doubles = process_table.read_processes(ledgers)
+    return LoadedProcesses(tuple(ledgers), tuple(processes), (*loaded.problems, *doubles))
+
+
+def no_results_error(
+    paths: Iterable[Path | str],
+    problems: Sequence[str],
+    what: str = "no results",
+    remedy: str = "measure first with `cnnbench run quick`",
+) -> UsageError:
+    """What is not there, the first reasons one a line, and what to do."""
     from cnnbench.report.escaping import plain
 
+    where = ", ".join(map(str, paths)) or "the results"
     reasons = [plain(problem) for problem in problems[:MAX_REASONS]]
     reasons += [f"and {len(problems) - MAX_REASONS} more"] if len(problems) > MAX_REASONS else []
-    where = ", ".join(map(str, roots))
-    return UsageError("\n  ".join((f"no results in {where}; measure first with `cnnbench run quick`", *reasons)))
+    return UsageError("\n  ".join((f"{what} in {where}; {remedy}", *reasons)))
 
 
 def select_ledgers(ledgers: Sequence[Ledger], selection: Selection) -> list[Ledger]:
     """The ledgers asked for. Raises UsageError, with those there are, where a name fits none."""
-    chosen = list(ledgers)
-    if selection.machine_id is not None:
-        chosen = [each for each in chosen if each.header.machine.id.startswith(selection.machine_id)]
-        if not chosen:
-            known = sorted({each.header.machine.id for each in ledgers})
-            raise UsageError(f"--machine {selection.machine_id}: no such machine; there are: {', '.join(known)}")
-    if selection.run_id is not None:
-        among = chosen
-        chosen = [each for each in among if each.header.run_id.startswith(selection.run_id)]
-        if not chosen:
-            known = sorted({each.header.run_id for each in among})
-            raise UsageError(f"--run {selection.run_id}: no such run; there are: {', '.join(known)}")
+    chosen = _select_by_id(ledgers, "machine", selection.machine_id, lambda each: each.header.machine.id)
+    chosen = _select_by_id(chosen, "run", selection.run_id, lambda each: each.header.run_id)
     if selection.last and chosen:
         newest = max((each.header.created_at, each.header.run_id) for each in chosen)
         chosen = [each for each in chosen if (each.header.created_at, each.header.run_id) == newest]
+    return chosen
+
+
+def _select_by_id(
+    ledgers: Sequence[Ledger], kind: str, start: str | None, read_id: Callable[[Ledger], str]
+) -> list[Ledger]:
+    """The ledgers whose id begins so; all where nothing is asked for."""
+    chosen = [each for each in ledgers if read_id(each).startswith(start or "")]
+    if start is not None and not chosen:
+        known = ", ".join(sorted({read_id(each) for each in ledgers}))
+        raise UsageError(f"--{kind} {start}: no such {kind}; there are: {known}")
     return chosen

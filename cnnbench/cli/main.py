@@ -27,10 +27,6 @@ from cnnbench.report.escaping import printable
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-INTERNAL_ERROR = 70
-"""An error in cnnbench itself, sysexits' EX_SOFTWARE: 1 is a finding and 2 the caller's mistake, so neither will do."""
-BROKEN_PIPE = 141
-"""Whoever read our output left (`| head`): 128 + SIGPIPE, as a shell reports it of any program. Not 0: jobs may have failed."""
 REPORT_HINT = "run again with -v for the traceback, and report it with the command"
 
 
@@ -42,29 +38,29 @@ class LazyCommand(NamedTuple):
 
 
 COMMANDS: dict[str, LazyCommand] = {
-    "run": LazyCommand("cnnbench.cli.run:run", "Measure the jobs of a suite and print their table."),
-    "show": LazyCommand("cnnbench.cli.show:show", "Print the table of results measured before."),
-    "report": LazyCommand("cnnbench.cli.report:report", "Make a page, document or tables of results, with charts."),
+    "run": LazyCommand("cnnbench.cli.measure:run", "Measure the jobs of a suite and print their table."),
+    "show": LazyCommand("cnnbench.cli.read:show", "Print the table of results measured before."),
+    "report": LazyCommand("cnnbench.cli.read:report", "Make a page, document or tables of results, with charts."),
     "compare": LazyCommand(
-        "cnnbench.cli.compare:compare", "Divide the times of two machines, runs or ledgers, row by row."
+        "cnnbench.cli.read:compare", "Divide the times of two machines, runs or ledgers, row by row."
     ),
     "stopping": LazyCommand("cnnbench.cli.learning:stopping", "Say what the lecture's 100 % means, epoch by epoch."),
     "bands": LazyCommand("cnnbench.cli.learning:bands", "Say what accuracy a recipe ends with, over seeds."),
     "converge": LazyCommand("cnnbench.cli.learning:converge", "Test whether each faster mode learns as well."),
-    "claims": LazyCommand("cnnbench.cli.open_division:claims", "Say whether the open class keeps its claims."),
+    "claims": LazyCommand("cnnbench.cli.learning:claims", "Say whether the open class keeps its claims."),
     "devices": LazyCommand(
-        "cnnbench.cli.machine:devices", "Show each processor with its theoretical and measured peaks."
+        "cnnbench.cli.measure:devices", "Show each processor with its theoretical and measured peaks."
     ),
-    "doctor": LazyCommand("cnnbench.cli.machine:doctor", "Say what is wrong for benchmarking here, and what to do."),
+    "doctor": LazyCommand("cnnbench.cli.measure:doctor", "Say what is wrong for benchmarking here, and what to do."),
     "fleet": LazyCommand(
         "cnnbench.cli.cluster:cluster", "Run suites on the nodes of a Slurm cluster, one table of all."
     ),
-    "merge": LazyCommand("cnnbench.cli.merge:merge", "Bring the ledgers of many machines into one tree."),
-    "ingest": LazyCommand("cnnbench.cli.ingest:ingest", "Read pytest-benchmark's files as a table, CSV or JSON."),
-    "export": LazyCommand("cnnbench.cli.export:export", "Write results in the formats of other tools, or CSV."),
+    "merge": LazyCommand("cnnbench.cli.cluster:merge", "Bring the ledgers of many machines into one tree."),
+    "ingest": LazyCommand("cnnbench.cli.read:ingest", "Read pytest-benchmark's files as a table, CSV or JSON."),
+    "export": LazyCommand("cnnbench.cli.read:export", "Write results in the formats of other tools, or CSV."),
     "audit": LazyCommand("cnnbench.cli.audit:audit", "Re-derive every printed figure from the raw records."),
     "history": LazyCommand(
-        "cnnbench.cli.history:history", "Show each row over all recorded runs, as a table or a picture."
+        "cnnbench.cli.read:history", "Show each row over all recorded runs, as a table or a picture."
     ),
     "baseline": LazyCommand(
         "cnnbench.cli.baseline:baseline", "Store figures of runs under a name, and hold later runs to them."
@@ -73,19 +69,18 @@ COMMANDS: dict[str, LazyCommand] = {
         "cnnbench.cli.check:check", "Hold two revisions, environments or settings against each other."
     ),
     "calibrate": LazyCommand(
-        "cnnbench.cli.calibrate:calibrate", "Measure this machine's noise for a suite, and what shows in it."
+        "cnnbench.cli.check:calibrate", "Measure this machine's noise for a suite, and what shows in it."
     ),
-    "selftest": LazyCommand("cnnbench.cli.selftest:selftest", "Inject real work and see the regression check find it."),
-    "proof": LazyCommand("cnnbench.cli.proof:proof", "Measure how often the regression check errs, by simulation."),
-    "profile": LazyCommand("cnnbench.cli.profile:profile", "Show where a training step's time goes, rung by rung."),
-    "explain": LazyCommand("cnnbench.cli.explain:explain", "Work out a network layer by layer, or beside its slide."),
-    "outsize": LazyCommand("cnnbench.cli.explain:outsize", "Work out the output size of a convolution or pooling."),
-    "list": LazyCommand("cnnbench.cli.list:list_command", "List the suites and workloads there are."),
-    "validate": LazyCommand("cnnbench.cli.list:validate", "Check suite files, naming every mistake."),
-    "schema": LazyCommand("cnnbench.cli.machine:schema", "Print the JSON schema of what cnnbench writes."),
-    "data": LazyCommand("cnnbench.cli.data:data", "Fetch, verify and find MNIST."),
+    "selftest": LazyCommand("cnnbench.cli.check:selftest", "Inject real work and see the regression check find it."),
+    "profile": LazyCommand("cnnbench.cli.measure:profile", "Show where a training step's time goes, rung by rung."),
+    "explain": LazyCommand("cnnbench.cli.learning:explain", "Work out a network layer by layer, or beside its slide."),
+    "outsize": LazyCommand("cnnbench.cli.learning:outsize", "Work out the output size of a convolution or pooling."),
+    "list": LazyCommand("cnnbench.cli.support:list_command", "List the suites and workloads there are."),
+    "validate": LazyCommand("cnnbench.cli.support:validate", "Check suite files, naming every mistake."),
+    "schema": LazyCommand("cnnbench.cli.support:schema", "Print the JSON schema of what cnnbench writes."),
+    "data": LazyCommand("cnnbench.cli.support:data", "Fetch, verify and find MNIST."),
     "completion": LazyCommand(
-        "cnnbench.cli.completion:completion", "Print the script that completes words in your shell."
+        "cnnbench.cli.support:completion_command", "Print the script that completes words in your shell."
     ),
 }
 
@@ -169,7 +164,7 @@ def run_cli(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The interpreter flushes standard output once more as it ends, and would complain; let it flush into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return ExitCode.BROKEN_PIPE
     except OSError as error:
         return _print_error(_describe(error), ExitCode.USAGE)
     except KeyboardInterrupt:  # a second Ctrl-C, while the first was being answered
@@ -206,7 +201,7 @@ def _exit_code(arguments: Sequence[str]) -> int:
         return _print_error(_describe(error), ExitCode.USAGE)
     except Exception as error:  # the one broad door of the command line
         _show_traceback(counted)
-        return _print_error(f"internal error, {type(error).__name__}: {error}; {REPORT_HINT}", INTERNAL_ERROR)
+        return _print_error(f"internal error, {type(error).__name__}: {error}; {REPORT_HINT}", ExitCode.INTERNAL_ERROR)
     return ExitCode.DONE
 
 

@@ -1,32 +1,64 @@
-"""Where a report goes: to standard output as wide as the terminal, or whole into a file."""
+"""Where a command's text goes: to standard output as wide as the terminal, or whole into a file."""
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import shutil
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cnnbench.errors import UsageError
+from cnnbench.files import save_file
 
 if TYPE_CHECKING:
     from cnnbench.report.model import Chart, Report
-    from cnnbench.report.text import Format
+    from cnnbench.report.render.text import Format
+
+
+@dataclass(frozen=True)
+class Destination:
+    """What `--format` and `-o` say."""
+
+    format_: Format | None = "table"
+    """None where a command chooses it by the file's ending."""
+    output: Path | None = None
+
+    def emit(self, report: Report) -> None:
+        """Print the report, or write it to the file and say so. Raises FileError where that cannot be written."""
+        emit_report(report, self.format_ or "table", self.output)
 
 
 def emit_report(report: Report, format: Format, path: Path | None) -> None:
-    """Print the report, or write it to the path and say so. Raises UsageError where that cannot be written."""
-    from cnnbench.report import text
+    """Print the report, or write it to the path and say so. Raises FileError where that cannot be written."""
+    from cnnbench.report.render import text
 
+    emit_text(functools.partial(text.render, report, format), path)
+
+
+def emit_text(render: Callable[..., str], path: Path | None) -> None:
+    """Print what `render` makes of the terminal's `width` and `color`, or write what it makes without them to the path."""
     if path is not None:
-        save_file(path, text.render(report, format))
-        click.echo(f"wrote {path}", err=True)
+        write_output(path, render())
         return
-    rendered = text.render(report, format, width=terminal_width(), color=sys.stdout.isatty())
-    click.echo(printable(rendered), nl=False)
+    click.echo(printable(render(width=terminal_width(), color=sys.stdout.isatty())), nl=False)
+
+
+def write_output(path: Path, content: str | bytes) -> None:
+    """Write a file that was asked for and say so. Raises FileError where it cannot be written."""
+    save_file(path, content)
+    click.echo(f"wrote {path}", err=True)
+
+
+def print_warnings(lines: tuple[str, ...]) -> None:
+    """Print lines on standard error that come out of other people's files."""
+    from cnnbench.report.escaping import plain
+
+    for line in lines:
+        click.echo(plain(line), err=True)
 
 
 def terminal_width() -> int | None:
@@ -46,21 +78,3 @@ def draw_chart(chart: Chart, ending: str) -> str | bytes:
     from cnnbench.report import chart_images
 
     return chart_images.png(chart) if ending == ".png" else chart_images.svg(chart)
-
-
-def save_file(path: Path, content: str | bytes, *, make_folder: bool = False) -> None:
-    """Write the file whole: what was there stays until all of the new is written. Raises UsageError where it cannot be."""
-    special = path.exists() and not path.is_file()  # /dev/stdout, a pipe: nothing to replace
-    target = path if special else path.with_name(f".{path.name}.part")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        if make_folder:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-        if target != path:
-            target.replace(path)
-    except OSError as error:
-        if target != path:
-            with contextlib.suppress(OSError):
-                target.unlink(missing_ok=True)
-        raise UsageError(f"{path}: cannot write: {error.strerror}; choose another place with -o") from error

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -24,6 +24,7 @@ from rich.text import Text
 from cnnbench import units, workloads
 from cnnbench.cli.eta import JobProgress, PlanEta, StepRate
 from cnnbench.errors import WorkloadError
+from cnnbench.naming import name_plan
 from cnnbench.report.escaping import plain, printable
 from cnnbench.runner.run import PendingJob
 from cnnbench.schema import TENSORBOARD_NOTE, Job, Record
@@ -82,58 +83,13 @@ def wrap_indented(console: Console, text: Text, indent: int, *, before: int = 0)
     return Text("\n" + " " * indent).join(lines)
 
 
-def make_job_namer(plan: Sequence[Job]) -> Callable[[Job], str]:
-    """What to call the plan's jobs: their label, with the thread count in it where the plan has several, and what tells jobs
-    apart whose labels are alike: `mnist-cnn b128 fp32 on cpu, dataloader, round 1`.
-    """
-    several = len({job.threads for job in plan} - {None}) > 1
-    by_label: dict[str, dict[str, Job]] = {}
-    for job in plan:
-        label = job.label_with(threads=several).rpartition(",")[0]
-        by_label.setdefault(label, {})[job.row_key] = job
-    apart = {key: words for alike in by_label.values() for key, words in _find_distinguishing_values(alike).items()}
-
-    def name(job: Job) -> str:
-        head, comma, last = job.label_with(threads=several).rpartition(",")
-        return ", ".join((head, *apart.get(job.row_key, ()))) + comma + last
-
-    return name
-
-
-DISTINGUISHING_FIELDS = (
-    "loader",
-    "optimizer",
-    "init",
-    "clock",
-    "division",
-    "loader_workers",
-    "order",
-    "split",
-    "data",
-    "epochs",
-)
-"""What may tell jobs apart whose labels are alike, in the order in which it is tried."""
-
-
-def _find_distinguishing_values(alike: Mapping[str, Job]) -> dict[str, tuple[str, ...]]:
-    """The first fields that tell the jobs apart, by row key; nothing for one job alone."""
-    chosen: list[str] = []
-    for field in DISTINGUISHING_FIELDS:
-        seen = {tuple(getattr(job, name) for name in chosen) for job in alike.values()}
-        if len(seen) == len(alike):
-            break
-        if len({getattr(job, field) for job in alike.values()}) > 1:
-            chosen.append(field)
-    return {key: tuple(str(getattr(job, name)) for name in chosen) for key, job in alike.items()}
-
-
 class Display:
     """Shows a run on a console; verbosity below 0 says nothing but failures. `plan` is the whole plan, for the names."""
 
     def __init__(self, console: Console, verbosity: int, todo: Sequence[PendingJob], plan: Sequence[Job]) -> None:
         self._console, self._verbosity = console, verbosity
         self._live = console.is_terminal and not console.is_dumb_terminal and verbosity >= 0
-        self._name, self._eta = make_job_namer(plan), PlanEta([each.job for each in todo])
+        self._name, self._eta = name_plan(plan), PlanEta([each.job for each in todo])
         self._began = self._job_began = self._next_line = time.monotonic()
         self._prefix, self._phase, self._failed, self._missed = "", "", 0, 0
         self._pace: StepRate | None = None

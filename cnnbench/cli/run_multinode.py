@@ -8,7 +8,8 @@ about two machines may be a job apart for good, so each of them starts no furthe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import ExitCode, UsageError
@@ -16,14 +17,11 @@ from cnnbench.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cnnbench.cli.run_plan import MnistSource
-    from cnnbench.machine.inventory import Inventory
-    from cnnbench.plan.suite import Suite
     from cnnbench.runner.run import PendingJob
-    from cnnbench.schema import Rendezvous
+    from cnnbench.schema import Rendezvous, RunHeader
 
 
-def rendezvous_option(options: dict[str, Any]) -> Rendezvous | None:
+def find_rendezvous(options: dict[str, Any]) -> Rendezvous | None:
     """Where the machines meet; None of one alone. Raises UsageError for options that do not make a meeting."""
     from cnnbench.schema import Rendezvous
 
@@ -47,35 +45,33 @@ def rendezvous_option(options: dict[str, Any]) -> Rendezvous | None:
 
 
 def run_secondary_node(
-    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console, mnist_source: MnistSource
+    header: RunHeader, data_dir: Path | None, rendezvous: Rendezvous, options: dict[str, Any], console: Console
 ) -> ExitCode:
     """Do this machine's part of every job that is on several, until a meeting fails; nothing is recorded here, for machine 0
     records it all.
     """
-    from cnnbench.cli.progress import make_job_namer
-    from cnnbench.cli.run_plan import new_header
+    from cnnbench.naming import name_plan
     from cnnbench.report.escaping import plain
     from cnnbench.runner.launch import LaunchOptions, WorkerLimits, launch
     from cnnbench.runner.run import list_devices, list_pending_jobs, make_rendezvous
 
-    header = new_header(loaded, inventory, options, mnist_source)
     todo = list(jobs_after_local(list_pending_jobs(header, ())))
-    directory, name, failed = mnist_source.directory_for(header.plan), make_job_namer(header.plan), 0
+    name, failed, timeout = name_plan(header.plan), 0, options["timeout"]
     devices = {device.id: device for device in header.machine.devices}
-    where = f"machine {options['node_rank']} of {options['nodes']}, {len(todo)} jobs; machine 0 records them"
+    where = f"machine {rendezvous.node_rank} of {options['nodes']}, {len(todo)} jobs; machine 0 records them"
     console.print(where, highlight=False, markup=False)
     for number, (item, alone) in enumerate(todo, start=1):
-        sitting = alone * max(options["rdzv_timeout"], math.ceil(options["timeout"] or 0))
-        rendezvous = options["meeting"].model_copy(update={"seconds": options["rdzv_timeout"] + sitting})
+        sitting = alone * max(rendezvous.seconds, math.ceil(timeout or 0))
+        patient = rendezvous.model_copy(update={"seconds": rendezvous.seconds + sitting})
         limits = WorkerLimits(
-            timeout_seconds=None if options["timeout"] is None else options["timeout"] + sitting,
-            hang_seconds=WorkerLimits.hang_seconds + rendezvous.seconds,
+            timeout_seconds=None if timeout is None else timeout + sitting,
+            hang_seconds=WorkerLimits.hang_seconds + patient.seconds,
         )
         here = LaunchOptions(
-            data_dir=directory,
+            data_dir=data_dir,
             device=devices.get(item.job.device),
             devices=list_devices(item.job, header),
-            rendezvous=make_rendezvous(item, rendezvous),
+            rendezvous=make_rendezvous(item, patient),
             energy=options["energy"],
             limits=limits,
             progress=not options["no_progress"],

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from cnnbench.errors import UsageError
+from cnnbench.files import make_output_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cnnbench.data import ResolvedData
+    from cnnbench.cli.data_source import MnistSource
     from cnnbench.machine.inventory import Inventory
     from cnnbench.plan.suite import Suite
     from cnnbench.runner.run import PendingJob
-    from cnnbench.schema import DataKind, Job, RunHeader
+    from cnnbench.schema import Job, RunHeader
     from cnnbench.store import Writer
+
+
+SHAPING_OPTIONS = (
+    *("device", "name_filter", "repeats", "threads", "project", "copies", "nodes"),
+    *("energy", "timeout", "no_progress"),
+)
+"""Options that shape a run, which its header keeps."""
 
 
 class OpenedRun(NamedTuple):
@@ -105,18 +112,6 @@ def new_header(
         copies=options["copies"],
         nodes=options["nodes"],
     )
-    shaping = (
-        "device",
-        "name_filter",
-        "repeats",
-        "threads",
-        "project",
-        "copies",
-        "nodes",
-        "energy",
-        "timeout",
-        "no_progress",
-    )
     return RunHeader(
         run_id=new_run_id(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -125,7 +120,7 @@ def new_header(
         seed=seed,
         options={
             name: str(options[name])
-            for name in shaping
+            for name in SHAPING_OPTIONS
             if options[name] not in (None, False) and (name, options[name]) != ("nodes", 1)
         },
         machine=inventory.machine,
@@ -146,45 +141,6 @@ def _choose_seed(loaded: Sequence[Suite], wanted: int | None) -> int:
     return named.pop() if named else secrets.randbelow(2**31)
 
 
-class MnistSource:
-    """Which digits this run trains on: asked at most once, when the plan first needs any."""
-
-    def __init__(self, options: dict[str, Any], console: Console, *, download: bool) -> None:
-        self._options, self._console, self._download = options, console, download
-        self._resolved: ResolvedData | None = None
-
-    def kind(self) -> DataKind:
-        """For a suite's `data = "auto"`: MNIST where it is or can be had, else synthetic, said loudly."""
-        return self._resolve("auto").kind
-
-    def directory_for(self, plan: Sequence[Job]) -> Path | None:
-        """Where the plan's MNIST lies; None where it trains on none. Raises DataError where it is not to be had."""
-        if not any(job.data == "mnist" for job in plan):
-            return None
-        if self._resolved is None or self._resolved.kind != "mnist":
-            self._resolved = None
-            self._resolve("mnist")
-        return self._resolved.directory if self._resolved else None
-
-    def _resolve(self, kind: Literal["auto", "mnist"]) -> ResolvedData:
-        from cnnbench.cli.data import show_download
-        from cnnbench.data import default_cache_dir, resolve
-
-        if self._resolved is None:
-            with show_download(self._console, quiet=not self._download) as on_progress:
-                self._resolved = resolve(
-                    kind,
-                    **self._options["directories"],
-                    cache_dir=default_cache_dir(os.environ),
-                    on_progress=on_progress,
-                    download=self._download,
-                )
-            if self._resolved.note:
-                note = f"WARNING: {self._resolved.note}"
-                self._console.print(note, style="bold yellow", highlight=False, markup=False)
-        return self._resolved
-
-
 def make_tensorboard_folder(wanted: Path, *, make: bool) -> Path:
     """The folder below which workers write TensorBoard runs, absolute, made where wanted.
 
@@ -194,25 +150,18 @@ def make_tensorboard_folder(wanted: Path, *, make: bool) -> Path:
     if found is None or found.origin is None:  # without origin: a mere folder of that name on the path
         raise UsageError("--tensorboard needs the package tensorboard, which is not installed: pip install tensorboard")
     if make:
-        try:
-            wanted.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"--tensorboard {wanted}: cannot be made: {error.strerror}; choose another place"
-            ) from error
-        if not os.access(wanted, os.W_OK | os.X_OK):
-            raise UsageError(f"--tensorboard {wanted}: cannot be written; choose another place")
+        make_output_folder("--tensorboard", wanted)
     return wanted.resolve()
 
 
 def print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
     """The plan on standard output, a line a job, or as JSON."""
-    from cnnbench.cli.progress import make_job_namer
+    from cnnbench.naming import name_plan
 
     if as_json:
         click.echo(json.dumps([job.model_dump() for job in plan], indent=2))
         return
-    name = make_job_namer(plan)
+    name = name_plan(plan)
     for index, job in enumerate(plan, start=1):
         clock = (
             f"{job.blocks} x {job.block_steps} steps"

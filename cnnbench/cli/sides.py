@@ -7,8 +7,8 @@ run's, or the beginning of one, or a key MACHINE/DEVICE[/THREADS] such as `box/c
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from cnnbench.errors import UsageError
 if TYPE_CHECKING:
     from cnnbench.analysis.comparison import ComparisonSide
     from cnnbench.schema import Job
-    from cnnbench.store import Ledger, LoadedLedgers
+    from cnnbench.store import LoadedLedgers
 
 DEFAULT_RESULTS = Path("results")
 PUBLISHED = "reference"
@@ -32,14 +32,6 @@ class LoadedSide:
     side: ComparisonSide
     problems: tuple[str, ...]
     digests: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class _SideSelection:
-    """What a name stands for: some ledgers of those loaded, and which of their jobs."""
-
-    loaded: LoadedLedgers
-    wanted: Callable[[Job], bool] = field(default=lambda job: True)
 
 
 class _UnknownSide(UsageError):
@@ -91,13 +83,12 @@ def load_sides(names: Sequence[str], results: Path | None = None) -> list[Loaded
     for name in names:
         try:
             if name and Path(name).exists():
-                chosen = _SideSelection(store.load_tree([Path(name)]))
+                found.append(_load_side(name, store.load_tree([Path(name)])))
             elif name == PUBLISHED:
-                chosen = _SideSelection(store.load_tree([store.find_published_dir()]))
+                found.append(_load_side(name, store.load_tree([store.find_published_dir()])))
             else:
                 known = known or store.load_tree([results or default_results()])
-                chosen = _look_up(name, known)
-            found.append(_load_side(name, chosen))
+                found.append(_load_side(name, *_look_up(name, known)))
         except _UnknownSide as error:
             complaints.append(str(error))
     if complaints:
@@ -105,81 +96,60 @@ def load_sides(names: Sequence[str], results: Path | None = None) -> list[Loaded
     return found
 
 
-def _load_side(name: str, chosen: _SideSelection) -> LoadedSide:
+def _load_side(name: str, loaded: LoadedLedgers, wanted: Callable[[Job], bool] = lambda job: True) -> LoadedSide:
     from cnnbench.analysis import process_table, speedup
     from cnnbench.analysis.comparison import ComparisonSide
 
-    ledgers = chosen.loaded.ledgers
-    processes, doubles = process_table.read_processes(ledgers)
-    comparison = speedup.compute_speedups(
-        (each for each in processes if chosen.wanted(each.job)), chosen.loaded.published_rows
-    )
+    processes, doubles = process_table.read_processes(loaded.ledgers)
+    comparison = speedup.compute_speedups((each for each in processes if wanted(each.job)), loaded.published_rows)
     if not comparison.rows and not comparison.published_rows:
-        reasons = "".join(f"\n  {problem}" for problem in chosen.loaded.problems[:MAX_LISTED])
+        reasons = "".join(f"\n  {problem}" for problem in loaded.problems[:MAX_LISTED])
         raise _UnknownSide(f"{name}: no results there{reasons}")
-    digests = {ledger.header.run_id: ledger.final_digest for ledger in ledgers}
+    digests = {ledger.header.run_id: ledger.final_digest for ledger in loaded.ledgers}
     side = ComparisonSide(name, comparison.rows, comparison.published_rows)
-    return LoadedSide(side, (*chosen.loaded.problems, *doubles), digests)
+    return LoadedSide(side, (*loaded.problems, *doubles), digests)
 
 
-def _look_up(name: str, known: LoadedLedgers) -> _SideSelection:
-    machine, slash, place = name.partition("/")
-    if slash:
-        return _look_up_key(name, machine, place, known)
-    machines = _match_ids(name, (ledger.header.machine.id for ledger in known.ledgers))
-    runs = _match_ids(name, (ledger.header.run_id for ledger in known.ledgers))
-    exact = [each for each in (*machines, *runs) if each == name]
-    fitting = exact or [*machines, *runs]
-    _require_one(name, fitting, "path, machine or run")
-    return _SideSelection(
-        _filter_ledgers(known, lambda ledger: fitting[0] in (ledger.header.machine.id, ledger.header.run_id))
-    )
+def _look_up(name: str, known: LoadedLedgers) -> tuple[LoadedLedgers, Callable[[Job], bool]]:
+    """The ledgers of the machine or run that the name begins, and which of their jobs a key MACHINE/DEVICE[/THREADS] means."""
+    from cnnbench.store import LoadedLedgers
 
-
-def _look_up_key(name: str, machine: str, place: str, known: LoadedLedgers) -> _SideSelection:
-    machines = _match_ids(machine, (ledger.header.machine.id for ledger in known.ledgers))
-    _require_one(name, machines, f"path, nor a machine {machine!r}")
+    start, slash, place = name.partition("/")
     device, _, threads = place.partition("/")
-    chosen = _filter_ledgers(known, lambda ledger: ledger.header.machine.id == machines[0])
-
-    def wanted(job: Job) -> bool:
-        return job.device == device and threads in ("", str(job.threads))
-
-    if not any(wanted(job) for ledger in chosen.ledgers for job in ledger.header.plan):
-        raise _UnknownSide(f"{name}: no such device or thread count on {machines[0]}")
-    return _SideSelection(chosen, wanted)
-
-
-def _match_ids(start: str, ids: Iterable[str]) -> list[str]:
-    """The id itself, else all that begin so."""
-    every = set(ids)
-    if start in every:
-        return [start]
-    return sorted(each for each in every if start and each.startswith(start))
-
-
-def _require_one(name: str, fitting: Sequence[str], what: str) -> None:
+    headers = [ledger.header for ledger in known.ledgers]
+    fitting = _match_ids(
+        start, [each.machine.id for each in headers], [] if slash else [each.run_id for each in headers]
+    )
     if not fitting:
-        raise _UnknownSide(f"{name}: no such {what}")
+        raise _UnknownSide(f"{name}: no such path{f', nor a machine {start!r}' if slash else ', machine or run'}")
     if len(fitting) > 1:
         raise _UnknownSide(f"{name}: ambiguous, it is the beginning of {_shorten_list(fitting)}")
 
+    def wanted(job: Job) -> bool:
+        return not slash or (job.device == device and threads in ("", str(job.threads)))
 
-def _filter_ledgers(known: LoadedLedgers, wanted: Callable[[Ledger], bool]) -> LoadedLedgers:
-    from cnnbench.store import LoadedLedgers
+    ledgers = tuple(each for each in known.ledgers if fitting[0] in (each.header.machine.id, each.header.run_id))
+    if slash and not any(wanted(job) for ledger in ledgers for job in ledger.header.plan):
+        raise _UnknownSide(f"{name}: no such device or thread count on {fitting[0]}")
+    return LoadedLedgers(ledgers, (), tuple(problem for ledger in ledgers for problem in ledger.problems)), wanted
 
-    ledgers = tuple(ledger for ledger in known.ledgers if wanted(ledger))
-    return LoadedLedgers(ledgers, (), tuple(problem for ledger in ledgers for problem in ledger.problems))
+
+def _match_ids(start: str, *kinds: Sequence[str]) -> list[str]:
+    """The id itself, else all that begin so, kind by kind."""
+    if any(start in ids for ids in kinds):
+        return [start]
+    return [each for ids in kinds for each in sorted(set(ids)) if start and each.startswith(start)]
 
 
 def _list_names(known: LoadedLedgers) -> list[str]:
     """All names that could have been given, one kind a line, and the files that could not be read."""
+    from cnnbench.naming import place_key
+
     headers = [ledger.header for ledger in known.ledgers]
     keys = set()
     for header in headers:
         for job in header.plan:
-            key = f"{header.machine.id}/{job.device}"
-            keys |= {key} if job.threads is None else {key, f"{key}/{job.threads}"}
+            keys |= {f"{header.machine.id}/{job.device}", place_key(header.machine.id, job)}
     kinds = {
         "machines": sorted({header.machine.id for header in headers}),
         "runs": sorted({header.run_id for header in headers}, reverse=True),

@@ -122,11 +122,3 @@ def cancel(folder: Path) -> list[str]:
 def list_missing_nodes(found: Sequence[NodeStatus]) -> list[str]:
     """Nodes that a resume submits again."""
     return [view.node for view in found if view.state == "failed"]
-
-
-def map_runs_to_nodes(results: Path) -> dict[tuple[str, str], str]:
-    """Which node each run was measured on, by machine id and run id, from all fleets of a results tree."""
-    found: dict[tuple[str, str], str] = {}
-    for ledger in sorted(state.find_root(results).glob(f"*/*/{node_job.RESULTS}/*/*.jsonl")):
-        found[ledger.parent.name, ledger.stem] = ledger.parents[2].name
-    return found

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cnnbench.errors import LedgerError
+from cnnbench.files import write_file
 from cnnbench.store import Ledger, load
 
 RESULTS = "results"
@@ -100,6 +101,4 @@ def _machine_id() -> str | None:
 
 def _write_facts(path: Path, **facts: object) -> None:
     """Whole or not at all: somebody may be looking."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(facts | {"at": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n")
-    part.replace(path)
+    write_file(path, json.dumps(facts | {"at": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n")

@@ -5,17 +5,14 @@ Everybody who changes it holds its lock from reading to writing, so that no job'
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from cnnbench import files
 from cnnbench.errors import ClusterError, UsageError
 from cnnbench.schema import Frozen, current_suite_name
 
@@ -112,13 +109,12 @@ def read(folder: Path) -> ClusterRun:
     """The fleet in a folder. Raises FleetError where the file cannot be read or is none."""
     path = folder / FILE
     try:
-        raw = json.loads(path.read_bytes())
+        with files.explain_refusal(ClusterError, f"{path}: cannot read"):
+            raw = json.loads(path.read_bytes())
         if isinstance(raw, dict) and isinstance(raw.get("version"), int) and raw["version"] > VERSION:
             raise ClusterError(f"{path}: version {raw['version']} is newer than this cnnbench reads; upgrade cnnbench")
         made = ClusterRun.model_validate(raw)
         return made.model_copy(update={"suites": tuple(map(current_suite_name, made.suites))})
-    except OSError as error:
-        raise ClusterError(f"{path}: cannot read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -128,36 +124,10 @@ def read(folder: Path) -> ClusterRun:
 
 
 def write(folder: Path, fleet: ClusterRun) -> None:
-    """The whole file in its place and on disk, or what was there before. Raises UsageError where it cannot be written."""
-    target = folder / FILE
-    temporary = folder / f".{secrets.token_hex(8)}.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(fleet.model_dump_json(indent=1).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(f"{target}: cannot write: {error.strerror}; choose another place with -o DIR") from error
+    """The whole file in its place and on disk, or what was there before. Raises FileError where it cannot be written."""
+    files.save_file(folder / FILE, fleet.model_dump_json(indent=1) + "\n", make_folder=True)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Alone with this fleet's state; waits for whoever is. Raises UsageError where the lock cannot be made."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise UsageError(
-            f"{folder / LOCK}: cannot write: {error.strerror}; choose another place with -o DIR"
-        ) from error
-    try:
-        with suppress(OSError):  # a file system without locks: then two commands at a time are the user's care
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def locked(folder: Path) -> AbstractContextManager[None]:
+    """Alone with this fleet's state; waits for whoever is. Raises FileError where the lock cannot be made."""
+    return files.wait_for_lock(folder / LOCK)

@@ -12,7 +12,8 @@ from typing import Any
 
 from cnnbench.cluster import node_job, slurm
 from cnnbench.cluster.state import ClusterRun, Submission
-from cnnbench.errors import UsageError
+from cnnbench.errors import FileError, UsageError
+from cnnbench.files import explain_refusal
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
 
@@ -59,9 +60,10 @@ def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -
     submitit = _submitit()
     executor = _executor(folder, fleet, name)
     place = folder / name
+    refused = explain_refusal(FileError, f"{place}: cannot write", "choose another place with -o DIR")
     try:
-        (place / node_job.SLURM_FOLDER).mkdir(parents=True, exist_ok=True)
-        with contextlib.redirect_stderr(io.StringIO()):  # it prints what it then raises
+        with refused, contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it then raises
+            (place / node_job.SLURM_FOLDER).mkdir(parents=True, exist_ok=True)
             job = executor.submit(node_job.run_here, str(place), fleet.suites, fleet.run_options)
     except submitit.core.utils.FailedSubmissionError:  # sbatch took the job and said something that has no id in it
         return submission
@@ -70,8 +72,6 @@ def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -
             return submission
         words = "; ".join(line.removeprefix("sbatch: error: ") for line in str(error).splitlines() if line.strip())
         return submission.model_copy(update={"refused": f"sbatch refused: {words or 'it says not why'}"})
-    except OSError as error:
-        raise UsageError(f"{place}: cannot write: {error.strerror}; choose another place with -o DIR") from error
     return submission.model_copy(update={"job_id": str(job.job_id)})
 
 

@@ -6,7 +6,7 @@ verified uint8 arrays. Nothing here prints or reads an environment variable, and
 
 from cnnbench.data.dataset import Dataset, load, read_decompressed, write_decompressed
 from cnnbench.data.download import MIRRORS, DataUnavailableError, fetch
-from cnnbench.data.source import MnistDirectory, Origin, ResolvedData, default_cache_dir, find, list_candidates, resolve
+from cnnbench.data.source import MnistDirectory, Origin, ResolvedData, default_cache_dir, find, resolve
 
 __all__ = [
     "MIRRORS",
@@ -18,7 +18,6 @@ __all__ = [
     "default_cache_dir",
     "fetch",
     "find",
-    "list_candidates",
     "load",
     "read_decompressed",
     "resolve",

@@ -8,18 +8,18 @@ its name, so that no interruption leaves a file that looks complete.
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
-import tempfile
+import secrets
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 from urllib.error import URLError
 
+from cnnbench import files
 from cnnbench.data import mnist
 from cnnbench.errors import DataError
 
@@ -127,15 +127,14 @@ def _fetch_file(
         if attempt and attempt % len(mirrors) == 0:
             pause(PAUSE_SECONDS)
         mirror = mirrors[attempt % len(mirrors)]
-        with _open_temporary(directory, file.name) as (path, archive):
-            try:
-                _download(f"{mirror}{file.name}.gz", file.name, archive, on_progress, opener)
-                mnist.read_verified(path, file)
-            except (_MirrorError, DataError) as error:
-                failures.append(f"{mirror}: {_reason(error, path)}")
-                continue
-            _keep(path, directory / f"{file.name}.gz")
+        unverified = f".{file.name}.{secrets.token_hex(8)}.gz"
+        try:
+            with files.staged(directory / f"{file.name}.gz", name=unverified) as partial:
+                _download(f"{mirror}{file.name}.gz", file.name, partial, on_progress, opener)
+                mnist.read_verified(partial, file)
             return
+        except (_MirrorError, DataError) as error:
+            failures.append(f"{mirror}: {_reason(error, directory / unverified)}")
     raise DataUnavailableError(
         f"{file.name}.gz: could not be downloaded ({'; '.join(dict.fromkeys(failures))}); connect to the network and "
         "run `cnnbench data fetch`, or name a directory that holds MNIST's four IDX files with --data-dir"
@@ -151,22 +150,10 @@ def _reason(error: Exception, temporary: Path) -> str:
     return str(error).removeprefix(f"{temporary}: ").partition("; delete or move")[0]
 
 
-@contextlib.contextmanager
-def _open_temporary(directory: Path, name: str) -> Iterator[tuple[Path, BinaryIO]]:
-    """An open file in the directory that is gone afterwards, unless it was renamed."""
-    descriptor, text = tempfile.mkstemp(dir=directory, prefix=f".{name}.", suffix=".gz")
-    path = Path(text)
-    try:
-        with os.fdopen(descriptor, "wb") as archive:
-            yield path, archive
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _download(url: str, name: str, archive: BinaryIO, on_progress: OnDownloadProgress, opener: Opener) -> None:
-    """Write what the URL gives, down to the disk. Raises _MirrorError for whatever the network or the mirror did."""
+def _download(url: str, name: str, partial: Path, on_progress: OnDownloadProgress, opener: Opener) -> None:
+    """Write what the URL gives. Raises _MirrorError for whatever the network or the mirror did."""
     done_bytes = 0
-    with contextlib.closing(_open_in_time(opener, url)) as response:
+    with partial.open("xb") as archive, contextlib.closing(_open_in_time(opener, url)) as response:
         total_bytes = _content_length(response)
         on_progress(name, 0, total_bytes)
         while piece := _read_piece(response):
@@ -175,8 +162,6 @@ def _download(url: str, name: str, archive: BinaryIO, on_progress: OnDownloadPro
                 raise _MirrorError(f"gives more than {LARGEST_BYTES:,} bytes, which no MNIST file has")
             archive.write(piece)
             on_progress(name, done_bytes, total_bytes)
-    archive.flush()
-    os.fsync(archive.fileno())
 
 
 def _open_in_time(opener: Opener, url: str) -> Response:
@@ -220,14 +205,3 @@ def _read_piece(response: Response) -> bytes:
 def _content_length(response: Response) -> int | None:
     text = response.headers.get("Content-Length")
     return int(text) if text is not None and text.isdecimal() else None
-
-
-def _keep(path: Path, final: Path) -> None:
-    """Give the verified file its name, readable for all as a downloaded file is, and make the name last."""
-    path.chmod(0o644)
-    path.replace(final)
-    directory = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

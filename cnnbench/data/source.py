@@ -7,7 +7,7 @@ file is an error wherever it lies: nothing falls back from it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,7 +29,7 @@ NAMED_BY: dict[Origin, str] = {
 
 @dataclass(frozen=True)
 class MnistDirectory:
-    """A directory that holds MNIST, verified, and where its name came from."""
+    """A directory that holds MNIST, or should, and where its name came from."""
 
     origin: Origin
     directory: Path
@@ -58,56 +58,40 @@ def default_cache_dir(environ: Mapping[str, str], platform: str = sys.platform) 
     return cache / "cnnbench" / "mnist"
 
 
-def list_candidates(
-    data_dir: Path | None, env_dir: Path | None, cache_dir: Path, settings_dir: Path | None = None
-) -> list[tuple[Origin, Path]]:
-    """The directories to search, first the one that wins."""
-    candidates: list[tuple[Origin, Path | None]] = [
-        ("flag", data_dir),
-        ("env", env_dir),
-        ("settings", settings_dir),
-        ("cache", cache_dir),
-    ]
-    return [(origin, directory) for origin, directory in candidates if directory is not None]
+def find(place: MnistDirectory) -> MnistDirectory | None:
+    """The directory, if it holds MNIST, all four files verified; None for a cache that lacks some.
 
-
-def find(candidates: Sequence[tuple[Origin, Path]]) -> MnistDirectory | None:
-    """The first candidate, if it holds MNIST, all four files verified; None where there is only a cache without all.
-
-    Raises DataError where a named directory lacks a file, and where a file of any of the searched is wrong.
+    Raises DataError where a directory that was named lacks a file, and where a file is wrong.
     """
-    for origin, directory in candidates:
-        missing = mnist.missing_files(directory)
-        if missing and origin != "cache":
-            raise DataError(
-                f"{directory} ({NAMED_BY[origin]}): does not hold MNIST, there is no {' and no '.join(missing)} "
-                f"(plain or .gz); name another directory or {mnist.remedy(directory)}"
-            )
-        for file in mnist.FILES:
-            if file.name not in missing:
-                mnist.read_file(directory, file)
-        if not missing:
-            return MnistDirectory(origin, directory)
-    return None
+    directory = place.directory
+    missing = mnist.missing_files(directory)
+    if missing and place.origin != "cache":
+        raise DataError(
+            f"{directory} ({NAMED_BY[place.origin]}): does not hold MNIST, there is no {' and no '.join(missing)} "
+            f"(plain or .gz); name another directory or {mnist.remedy(directory)}"
+        )
+    for file in mnist.FILES:
+        if file.name not in missing:
+            mnist.read_file(directory, file)
+    return None if missing else place
 
 
 def resolve(
     kind: Literal["auto", "mnist", "synthetic"],
     *,
-    data_dir: Path | None,
-    env_dir: Path | None,
+    named: MnistDirectory | None,
     cache_dir: Path,
-    settings_dir: Path | None = None,
     on_progress: OnDownloadProgress | None = None,
     download: bool = True,
 ) -> ResolvedData:
-    """The digits to use: MNIST where it is found or can be downloaded into the cache, else for `auto` synthetic ones.
+    """The digits to use: MNIST from the directory `named`, else from the cache, downloaded where it is not there; for `auto`
+    synthetic ones where it cannot be.
 
     `synthetic` looks nowhere. Raises DataError as `find`, and for `mnist` DataUnavailableError where it cannot be had.
     """
     if kind == "synthetic":
         return ResolvedData("synthetic", None)
-    found = find(list_candidates(data_dir, env_dir, cache_dir, settings_dir))
+    found = find(named or MnistDirectory("cache", cache_dir))
     if found is not None:
         return ResolvedData("mnist", found.directory)
     if not download:

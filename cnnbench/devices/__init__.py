@@ -1,27 +1,35 @@
-"""The processors work runs on: one file a vendor, found without torch, attached inside a worker."""
+"""The processors work runs on: one file a vendor (`vendors/`), found by torch's probe, attached inside a worker."""
 
 from __future__ import annotations
 
-from cnnbench.devices.base import Attached, Backend, DevicesFound
-from cnnbench.devices.cpu import CpuBackend
-from cnnbench.devices.cuda import CudaBackend
-from cnnbench.devices.mps import MpsBackend
-from cnnbench.devices.xpu import XpuBackend
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+
+from cnnbench.devices import vendors
+from cnnbench.devices.base import Attached, Backend
 from cnnbench.errors import DeviceError
 
-__all__ = ["Attached", "Backend", "DevicesFound", "backend"]
+__all__ = ["Attached", "Backend", "backend", "list_backends", "list_kinds"]
 
-_BACKENDS: dict[str, Backend] = {
-    "cpu": CpuBackend(),
-    "cuda": CudaBackend(),
-    "mps": MpsBackend(),
-    "xpu": XpuBackend(),
-}
+
+@cache
+def list_backends() -> Mapping[str, Backend]:
+    """Every vendor's backend by the kind in its devices' ids, as the files of `vendors/` declare them."""
+    modules = (import_module(f"{vendors.__name__}.{each.name}") for each in pkgutil.iter_modules(vendors.__path__))
+    return {module.BACKEND.kind: module.BACKEND for module in modules}
+
+
+def list_kinds() -> tuple[str, ...]:
+    """Every kind that a device may be of."""
+    return tuple(kind for each in list_backends().values() for kind in (each.kind, *each.other_kinds))
 
 
 def backend(device_id: str) -> Backend:
     """The vendor of a device such as `cpu` or `cuda:0`. Raises DeviceError with the kinds there are."""
     kind = device_id.partition(":")[0]
-    if kind not in _BACKENDS:
-        raise DeviceError(f"device {device_id!r}: {kind!r} is not one of {', '.join(_BACKENDS)}")
-    return _BACKENDS[kind]
+    found = list_backends()
+    if kind not in found:
+        raise DeviceError(f"device {device_id!r}: {kind!r} is not one of {', '.join(found)}")
+    return found[kind]

@@ -1,4 +1,4 @@
-"""What a device vendor's file gives: `find()` without torch, `attach()` inside the worker.
+"""What a device vendor's file declares, and what every vendor's devices have in common.
 
 The rest of cnnbench never calls torch.cuda or torch.mps itself: `torch.accelerator`'s memory and synchronise calls raise
 on builds without an accelerator, so every such question goes to the attached device.
@@ -6,67 +6,94 @@ on builds without an accelerator, so every such question goes to the attached de
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from cnnbench.errors import DeviceError
 from cnnbench.schema import Device, DeviceKind, Precision
 
 if TYPE_CHECKING:
     import torch
 
-
-@dataclass(frozen=True)
-class DevicesFound:
-    """Devices of one vendor, and why there are none where the question could not be answered."""
-
-    devices: tuple[Device, ...] = ()
-    reason: str | None = None
+TENSOR_CORE_FORMAT = "tf32 is a format of NVIDIA tensor cores"
 
 
-class Attached(Protocol):
-    """One device, ready for work, in the worker that owns it."""
+class Attached:
+    """One device, ready for work, in the worker that owns it; `library` is torch's module for it, such as `torch.cuda`."""
 
-    kind: DeviceKind
-
-    @property
-    def device(self) -> torch.device:
-        """Where tensors go."""
-        ...
+    def __init__(self, backend: Backend, device: torch.device, library: Any) -> None:
+        self.kind, self.device, self._backend, self._library = backend.kind, device, backend, library
 
     def synchronize(self) -> None:
         """Return when all queued work is done; nothing to do where work is never queued."""
-        ...
+        self._library.synchronize()
 
     def reset_peaks(self) -> None:
-        """Begin new high-water marks of the allocator."""
-        ...
+        """Begin new high-water marks of the allocator, what warm-up cached but no longer uses given back first."""
+        self._library.empty_cache()
+        self._library.reset_peak_memory_stats()
 
     def peaks(self) -> tuple[int | None, int | None]:
         """Highest allocated and reserved bytes since `reset_peaks`; None where the device has no allocator of its own."""
-        ...
+        return self._library.max_memory_allocated(), self._library.max_memory_reserved()
 
     def allocated_bytes(self) -> int | None:
         """Bytes the allocator has handed out now, by its own books: never synchronises, never asks the driver."""
-        ...
+        found: int = self._library.memory_allocated()
+        return found
 
     def unsupported(self, precision: Precision) -> str | None:
         """Why this device cannot compute in `precision`, or None if it can."""
-        ...
+        return self._backend.unsupported(precision)
 
 
-class Backend(Protocol):
-    """One vendor."""
+class Backend(ABC):
+    """One vendor. A file of `vendors/` declares one as `BACKEND`; defaults are those of a vendor that torch treats as CUDA."""
 
-    kind: DeviceKind
+    kind: ClassVar[DeviceKind]
+    """In the ids of its devices, in torch's devices, and the name of torch's module for it."""
+    other_kinds: ClassVar[tuple[DeviceKind, ...]] = ()
+    """Further kinds that its devices may be of."""
+    word: ClassVar[str]
+    """What a message calls one of its devices."""
+    attached: ClassVar[type[Attached]] = Attached
+    is_numbered: ClassVar[bool] = True
+    """Whether a machine may have several."""
+    exchange: ClassVar[str | None] = None
+    """torch's name of what exchanges gradients between several; None where none can."""
+    profiler_activity: ClassVar[str | None] = None
+    """torch's name of what its profiler records of a device; None where it sees the host alone."""
 
-    def find(self) -> DevicesFound:
-        """The vendor's devices, without importing torch, in well under a second."""
-        ...
+    @abstractmethod
+    def find(self) -> tuple[Device, ...]:
+        """The accelerators that torch can use, asked in a process of its own."""
 
+    @abstractmethod
     def environment(self, device: Device) -> dict[str, str]:
         """Variables that make a worker see this device alone, as its vendor's first."""
-        ...
+
+    @abstractmethod
+    def find_obstacle(self) -> str | None:
+        """Why torch cannot use a device of this vendor here, or None if it can."""
+
+    def unsupported(self, precision: Precision) -> str | None:
+        """Why its devices cannot compute in `precision`, or None if they can; of the attached device where they differ."""
+        return TENSOR_CORE_FORMAT if precision == "tf32" else None
 
     def attach(self, *, threads: int | None, index: int = 0) -> Attached:
-        """Take the device in this process, of several visible ones this one. Raises DeviceError if torch cannot use it."""
-        ...
+        """Take the device in this process, of several visible ones this one, and set torch's intra-op threads; None leaves
+        torch's own choice. Raises DeviceError with the reason if torch cannot use it.
+        """
+        import torch
+
+        obstacle = self.find_obstacle()
+        if obstacle is not None:
+            raise DeviceError(f"torch {torch.__version__} cannot use {self.word}: {obstacle}")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        library: Any = getattr(torch, self.kind)
+        if not self.is_numbered:
+            return self.attached(self, torch.device(self.kind), library)
+        library.set_device(index)
+        library.init()
+        return self.attached(self, torch.device(self.kind, index), library)

@@ -7,10 +7,11 @@ groups are read in both versions, since containers still meet both. Every functi
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 CLOCKS_SAMPLED = 8
@@ -44,13 +45,13 @@ def _number(text: str, path: Path) -> float:
         raise MissingSensor(f"{path}: {text[:40]!r} is not a number") from error
 
 
-def load_1min(proc: Path) -> float:
+def load_1min(proc: Path, sys: Path) -> float:
     """Processes running or waiting, averaged over one minute."""
     path = proc / "loadavg"
     return _number(read_text(path).partition(" ")[0], path)
 
 
-def steal_seconds(proc: Path) -> float:
+def steal_seconds(proc: Path, sys: Path) -> float:
     """Time the hypervisor gave to others while a core had work, since boot, all cores (proc(5), /proc/stat field 8)."""
     path = proc / "stat"
     fields = read_text(path).partition("\n")[0].split()
@@ -59,7 +60,7 @@ def steal_seconds(proc: Path) -> float:
     return _number(fields[8], path) / os.sysconf("SC_CLK_TCK")
 
 
-def cpu_pressure_seconds(proc: Path) -> float:
+def cpu_pressure_seconds(proc: Path, sys: Path) -> float:
     """Time in which some task waited for a core, since boot (the kernel's Documentation/accounting/psi.rst)."""
     path = proc / "pressure/cpu"
     match = re.search(r"^some .*total=(\d+)", read_text(path), re.MULTILINE)
@@ -121,25 +122,23 @@ def _quota(directory: Path) -> float | None:
         return None
 
 
+def _first_lines(controller: str, names: Sequence[str], proc: Path, sys: Path) -> Iterator[str]:
+    """The first lines of these files in the directories of this process's control group, empty where there is none."""
+    for directory in cgroup_directories(controller, proc, sys):
+        for name in names:
+            yield next(iter(_lines(directory / name)), "")
+
+
 def cgroup_memory_limit(proc: Path, sys: Path) -> int | None:
     """The tightest memory limit on the way up, in bytes; None without one (version 1 then shows nearly 2^63)."""
-    limits: list[int] = []
-    for directory in cgroup_directories("memory", proc, sys):
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            text = next(iter(_lines(directory / name)), "")
-            if text.isdigit() and int(text) < 1 << 60:
-                limits.append(int(text))
-    return min(limits, default=None)
+    texts = _first_lines("memory", ("memory.max", "memory.limit_in_bytes"), proc, sys)
+    return min((int(text) for text in texts if text.isdigit() and int(text) < 1 << 60), default=None)
 
 
 def cgroup_cpus(proc: Path, sys: Path) -> frozenset[int] | None:
     """The cores of this process's cpuset; None where no cpuset is visible."""
-    for directory in cgroup_directories("cpuset", proc, sys):
-        for name in ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"):
-            cores = parse_cpu_list(next(iter(_lines(directory / name)), ""))
-            if cores:
-                return cores
-    return None
+    names = ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")
+    return next(filter(None, map(parse_cpu_list, _first_lines("cpuset", names, proc, sys))), None)
 
 
 def parse_cpu_list(text: str) -> frozenset[int]:
@@ -235,3 +234,17 @@ class RaplCounter:
         for directory in sorted((self._sys / "class/powercap").glob("intel-rapl:*")):
             if directory.name.count(":") == 1 and next(iter(_lines(directory / "name")), "").startswith("package"):
                 yield directory
+
+
+@functools.cache
+def _rapl(sys: Path) -> RaplCounter:
+    """One counter a process, since it must remember its last reading to see a wrap."""
+    return RaplCounter(sys)
+
+
+SENSORS: Mapping[str, Callable[[Path, Path], float]] = {
+    **{each.__name__: each for each in (load_1min, steal_seconds, cpu_pressure_seconds, cgroup_throttled_seconds)},
+    "cpu_clock_hertz": cpu_clock_hertz,
+    "package_energy_joules": lambda proc, sys: _rapl(sys).read_joules(),
+}
+"""By the field of `schema.Telemetry`; each is given /proc and /sys."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cnnbench.devices.plausibility import require_plausible
-from cnnbench.schema import Device
+from cnnbench.schema import Device, Telemetry
 
 T = TypeVar("T")
 
@@ -81,17 +81,7 @@ class GpuReading:
     missing: Mapping[str, str]
 
 
-TELEMETRY_FIELDS = (
-    "device_clock_hertz",
-    "device_memory_clock_hertz",
-    "device_temperature_celsius",
-    "device_power_watts",
-    "device_power_limit_watts",
-    "device_energy_joules",
-    "device_throttle_reasons",
-    "device_used_bytes",
-    "device_other_processes",
-)
+TELEMETRY_FIELDS = tuple(name for name in Telemetry.model_fields if name.startswith("device_"))
 
 
 def list_gpus(timeout_seconds: float = 5.0, *, library: Any = None) -> NvmlResult:
@@ -99,11 +89,7 @@ def list_gpus(timeout_seconds: float = 5.0, *, library: Any = None) -> NvmlResul
 
     A GPU that answers nothing is listed as unusable, with its reason; in MIG mode the whole GPU is listed, `mig` true.
     """
-    try:
-        module = _module(library)
-        return _call_with_timeout(timeout_seconds, lambda: _list(module))
-    except (ImportError, NvmlTimeoutError) as error:
-        return NvmlResult(reason=str(error))
+    return _converse(library, timeout_seconds, _list, lambda reason: NvmlResult(reason=reason))
 
 
 def read_gpu(uuid: str, timeout_seconds: float = 2.0, *, library: Any = None, proc: Path = Path("/proc")) -> GpuReading:
@@ -112,20 +98,32 @@ def read_gpu(uuid: str, timeout_seconds: float = 2.0, *, library: Any = None, pr
     For a MIG instance the memory is the instance's, the clocks and temperature the whole GPU's; power and energy are
     left out, since the other instances draw from the same counter.
     """
-    try:
-        module = _module(library)
-        return _call_with_timeout(timeout_seconds, lambda: _read(module, uuid, proc))
-    except (ImportError, NvmlTimeoutError) as error:
-        return GpuReading({}, dict.fromkeys(TELEMETRY_FIELDS, str(error)))
+    return _converse(
+        library,
+        timeout_seconds,
+        lambda module: _read(module, uuid, proc),
+        lambda reason: GpuReading({}, dict.fromkeys(TELEMETRY_FIELDS, reason)),
+    )
 
 
-def _module(library: Any) -> Any:
-    if library is not None:
-        return library
+def _converse(library: Any, seconds: float, work: Callable[[Any], T], refuse: Callable[[str], T]) -> T:
+    """What `work` makes of `library`, or of pynvml, once NVML has started; what `refuse` makes of the reason where it cannot."""
     try:
-        return importlib.import_module("pynvml")
-    except ImportError as error:
-        raise ImportError("the Python package nvidia-ml-py is not installed") from error
+        module = library or importlib.import_module("pynvml")
+    except ImportError:
+        return refuse("the Python package nvidia-ml-py is not installed")
+
+    def begin() -> T:
+        try:
+            module.nvmlInit()  # for good: NVML counts its users, and later readings are cheap
+        except (module.NVMLError, AttributeError, OSError) as error:
+            return refuse(_reason(error))
+        return work(module)
+
+    try:
+        return _call_with_timeout(seconds, begin)
+    except NvmlTimeoutError as error:
+        return refuse(str(error))
 
 
 def _call_with_timeout(seconds: float, work: Callable[[], T]) -> T:
@@ -176,19 +174,7 @@ def _reason(error: Exception) -> str:
     return f"NVML: {text}" if not isinstance(error, ValueError) else text
 
 
-def _start(library: Any) -> str | None:
-    """Initialises NVML; a reason when it will not. It stays so: NVML counts its users, and later readings are cheap."""
-    try:
-        library.nvmlInit()
-    except (library.NVMLError, AttributeError, OSError) as error:
-        return _reason(error)
-    return None
-
-
 def _list(library: Any) -> NvmlResult:
-    reason = _start(library)
-    if reason is not None:
-        return NvmlResult(reason=reason)
     questions = _FieldReader(library)
     count = questions.read_field("count", lambda: int(library.nvmlDeviceGetCount()))
     if count is None:
@@ -215,29 +201,23 @@ def _describe(reader: _FieldReader, index: int, driver: str | None) -> tuple[Dev
         lost = Device(id=key, kind="cuda", name="unknown GPU", driver=driver, usable=False, unusable_reason=reason)
         return lost, None
 
-    def ask(name: str, call: Callable[[], T]) -> T | None:
-        return reader.read_field(f"{key} {name}", call)
-
-    name = ask("name", lambda: _text(library.nvmlDeviceGetName(handle)))
-    capability = ask("capability", lambda: _pair(library.nvmlDeviceGetCudaComputeCapability(handle)))
-    cores = ask("multiprocessors", lambda: int(library.nvmlDeviceGetNumGpuCores(handle)))
-    device = Device(
-        id=key,
-        kind="cuda",
-        name=name or "unknown GPU",
-        uuid=ask("uuid", lambda: _text(library.nvmlDeviceGetUUID(handle))),
-        memory_bytes=ask("memory_bytes", lambda: _bytes(library.nvmlDeviceGetMemoryInfo(handle).total)),
-        capability=capability,
-        multiprocessors=multiprocessors(cores, capability),
-        max_clock_hertz=ask(
-            "max_clock_hertz", lambda: _hertz(library.nvmlDeviceGetMaxClockInfo(handle, library.NVML_CLOCK_SM))
-        ),
-        power_limit_watts=ask("power_limit_watts", lambda: _watts(library.nvmlDeviceGetEnforcedPowerLimit(handle))),
-        ecc=ask("ecc", lambda: bool(library.nvmlDeviceGetEccMode(handle)[0])),
-        mig=ask("mig", lambda: bool(library.nvmlDeviceGetMigMode(handle)[0])),
-        driver=driver,
-    )
-    return device, ask("persistence", lambda: bool(library.nvmlDeviceGetPersistenceMode(handle)))
+    calls: dict[str, Callable[[], Any]] = {
+        "name": lambda: _text(library.nvmlDeviceGetName(handle)),
+        "capability": lambda: _pair(library.nvmlDeviceGetCudaComputeCapability(handle)),
+        "multiprocessors": lambda: int(library.nvmlDeviceGetNumGpuCores(handle)),
+        "uuid": lambda: _text(library.nvmlDeviceGetUUID(handle)),
+        "memory_bytes": lambda: _bytes(library.nvmlDeviceGetMemoryInfo(handle).total),
+        "max_clock_hertz": lambda: _hertz(library.nvmlDeviceGetMaxClockInfo(handle, library.NVML_CLOCK_SM)),
+        "power_limit_watts": lambda: _watts(library.nvmlDeviceGetEnforcedPowerLimit(handle)),
+        "ecc": lambda: bool(library.nvmlDeviceGetEccMode(handle)[0]),
+        "mig": lambda: bool(library.nvmlDeviceGetMigMode(handle)[0]),
+        "persistence": lambda: bool(library.nvmlDeviceGetPersistenceMode(handle)),
+    }
+    found: dict[str, Any] = {name: reader.read_field(f"{key} {name}", call) for name, call in calls.items()}
+    found["name"] = found["name"] or "unknown GPU"
+    found["multiprocessors"] = multiprocessors(found["multiprocessors"], found["capability"])
+    persistence = found.pop("persistence")
+    return Device(id=key, kind="cuda", driver=driver, **found), persistence
 
 
 def multiprocessors(cores: int | None, capability: str | None) -> int | None:
@@ -249,9 +229,6 @@ def multiprocessors(cores: int | None, capability: str | None) -> int | None:
 
 
 def _read(library: Any, uuid: str, proc: Path) -> GpuReading:
-    reason = _start(library)
-    if reason is not None:
-        return GpuReading({}, dict.fromkeys(TELEMETRY_FIELDS, reason))
     questions = _FieldReader(library)
     full = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
     handle = questions.read_field("handle", lambda: library.nvmlDeviceGetHandleByUUID(full))

@@ -6,8 +6,6 @@ with a line in `missing`. Taking it costs a few milliseconds, and no broken sens
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +25,9 @@ def sample(
     """
     values: dict[str, object] = {}
     missing: dict[str, str] = {}
-    for name, read in _host_sensors(proc, sys).items():
+    for name, read in host_sensors.SENSORS.items():
         try:
-            values[name] = read()
+            values[name] = read(proc, sys)
         except (host_sensors.MissingSensor, OSError, ValueError) as error:
             missing[name] = str(error)
     if uuid is not None:
@@ -37,20 +35,3 @@ def sample(
         values.update(reading.values)
         missing.update(reading.missing)
     return Telemetry.model_validate({**values, "missing": missing})
-
-
-def _host_sensors(proc: Path, sys: Path) -> dict[str, Callable[[], float]]:
-    return {
-        "load_1min": lambda: host_sensors.load_1min(proc),
-        "steal_seconds": lambda: host_sensors.steal_seconds(proc),
-        "cpu_pressure_seconds": lambda: host_sensors.cpu_pressure_seconds(proc),
-        "cgroup_throttled_seconds": lambda: host_sensors.cgroup_throttled_seconds(proc, sys),
-        "cpu_clock_hertz": lambda: host_sensors.cpu_clock_hertz(proc, sys),
-        "package_energy_joules": lambda: _rapl(sys).read_joules(),
-    }
-
-
-@functools.cache
-def _rapl(sys: Path) -> host_sensors.RaplCounter:
-    """One counter a process, since it must remember its last reading to see a wrap."""
-    return host_sensors.RaplCounter(sys)

@@ -17,6 +17,7 @@ from cnnbench.data import Dataset
 from cnnbench.engine.process import die_with_parent_process
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
+from cnnbench.workloads import Workload
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images `(batch, 1, 28, 28)` float32 in [0, 1] and labels `(batch,)` int64, on the device."""
@@ -65,6 +66,13 @@ def to_tensors(images: object, labels: object, device: torch.device) -> Batch:
     return pixels, torch.as_tensor(labels).to(device).to(torch.int64)
 
 
+def count_batches(labels: torch.Tensor, batch_size: int) -> int:
+    """Whole batches of an epoch. Raises WorkloadError where there is none."""
+    if batch_size > len(labels):
+        raise WorkloadError(f"batch_size {batch_size} is larger than the {len(labels)} training images")
+    return len(labels) // batch_size
+
+
 class InMemoryBatches:
     """All images as one float32 tensor on the device; a batch is a slice (in order) or an index (shuffled)."""
 
@@ -80,9 +88,7 @@ class InMemoryBatches:
     ) -> None:
         self._images, self._labels, self._shard = images, labels, shard
         self._batch_size, self._shuffled, self._seed = batch_size, shuffled, seed
-        self._limit = len(labels) // batch_size * batch_size
-        if self._limit == 0:
-            raise WorkloadError(f"batch_size {batch_size} is larger than the {len(labels)} training images")
+        self._limit = count_batches(labels, batch_size) * batch_size
         self.restart()
 
     def restart(self) -> None:
@@ -128,29 +134,23 @@ class LoaderBatches:
     ) -> None:
         self._device, self._seed = device, seed
         self._generator = torch.Generator()
+        count_batches(labels, batch_size)
         dataset: Any = TensorDataset(images, labels)
-        whole = {"batch_size": batch_size, "shuffle": shuffled, "drop_last": True}
+        drawn: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffled, "drop_last": True}
+        if shard.count > 1:
+            # The sampler that DataLoader makes of the same arguments, by the same generator, but one share of each batch.
+            order = RandomSampler(dataset, generator=self._generator) if shuffled else SequentialSampler(dataset)
+            drawn = {"batch_sampler": _ShardSampler(BatchSampler(order, batch_size, drop_last=True), batch_size, shard)}
         self._loader: DataLoader[Batch] = DataLoader(
             dataset,
-            **(
-                whole
-                if shard.count == 1
-                else {"batch_sampler": self._make_shard_sampler(dataset, batch_size, shuffled, shard)}
-            ),
+            **drawn,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
             generator=self._generator,
             worker_init_fn=_die_with_parent if workers else None,
         )
-        if len(self._loader) == 0:
-            raise WorkloadError(f"batch_size {batch_size} is larger than the {len(labels)} training images")
         self.restart()
-
-    def _make_shard_sampler(self, dataset: Any, batch_size: int, shuffled: bool, shard: Shard) -> _ShardSampler:
-        """The sampler that DataLoader makes of the same arguments, by the same generator, but one share of each batch."""
-        order = RandomSampler(dataset, generator=self._generator) if shuffled else SequentialSampler(dataset)
-        return _ShardSampler(BatchSampler(order, batch_size, drop_last=True), batch_size, shard)
 
     def restart(self) -> None:
         """Back to the first batch of the first epoch."""
@@ -169,8 +169,12 @@ class LoaderBatches:
         return images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
 
 
+def _die_with_parent(_: int) -> None:
+    die_with_parent_process()
+
+
 class _ShardSampler:
-    """Of every batch of a sampler one share."""
+    """One share of each batch of a sampler."""
 
     def __init__(self, batches: BatchSampler, batch_size: int, shard: Shard) -> None:
         self._batches, self._part = batches, shard.slice_batch(0, batch_size)
@@ -222,22 +226,15 @@ class RandomBatches:
 
 def make_batches(job: Job, dataset: Dataset, device: torch.device, shard: Shard = FULL) -> BatchSource:
     """The feed the job asks for. A digit has one channel, which lies in memory alike in either layout."""
-    shuffled = job.order == "shuffled"
+    cut: dict[str, Any] = {"batch_size": job.batch_size, "shuffled": job.order == "shuffled", "seed": job.seed}
+    home = torch.device("cpu") if job.loader == "dataloader" else device
+    images, labels = to_tensors(dataset.train_images, dataset.train_labels, home)
     if job.loader == "dataloader":
-        images, labels = to_tensors(dataset.train_images, dataset.train_labels, torch.device("cpu"))
-        return LoaderBatches(
-            images,
-            labels,
-            batch_size=job.batch_size,
-            shuffled=shuffled,
-            seed=job.seed,
-            workers=job.loader_workers,
-            device=device,
-            shard=shard,
-        )
-    images, labels = to_tensors(dataset.train_images, dataset.train_labels, device)
-    return InMemoryBatches(images, labels, batch_size=job.batch_size, shuffled=shuffled, seed=job.seed, shard=shard)
+        return LoaderBatches(images, labels, **cut, workers=job.loader_workers, device=device, shard=shard)
+    return InMemoryBatches(images, labels, **cut, shard=shard)
 
 
-def _die_with_parent(_: int) -> None:
-    die_with_parent_process()
+def make_random_batches(job: Job, workload: Workload, device: torch.device, shard: Shard = FULL) -> RandomBatches:
+    """Random images of the workload's shape, in the job's layout."""
+    cut: dict[str, Any] = {"batch_size": job.batch_size, "layout": job.layout, "seed": job.seed}
+    return RandomBatches(workload.input_shape, workload.classes, device, **cut, shard=shard)

@@ -1,4 +1,9 @@
-"""From a job to what its clock times: settings applied and read back, data loaded, network built on the device."""
+"""From a job to what its clock times: settings applied and read back, data loaded, network built on the device.
+
+A workload that is not cnnbench's own is loaded here too, and its counts are checked against torch's: its FLOPs divide every
+time it gets, so a wrong declaration would be a wrong result. It is refused instead, outside all clocks, after the cold start
+and before the warm-up.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +15,15 @@ import torch
 
 from cnnbench import data, workloads
 from cnnbench.data import Dataset
-from cnnbench.devices import Attached
-from cnnbench.engine import precision, tuned
-from cnnbench.engine.distributed.ddp import DdpTraining
-from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
-from cnnbench.engine.training import GemmStep, Inference, NetworkStep, TimedStep, Training
+from cnnbench.devices import Attached, backend
+from cnnbench.engine import compute_mode, tuned
+from cnnbench.engine.distributed.group import SINGLE, DdpTraining, ProcessGroup
+from cnnbench.engine.process import SILENT, ProgressWriter
+from cnnbench.engine.training import GemmStep, Inference, TimedStep, Training
 from cnnbench.errors import UnsupportedError, WorkloadError
-from cnnbench.schema import Job
-from cnnbench.workloads import Workload, recipes
+from cnnbench.schema import Job, WorkerInput
+from cnnbench.workloads import Counts, Workload, recipes
+from cnnbench.workloads.torch_counts import count_copied_network
 
 
 def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
@@ -27,7 +33,7 @@ def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
         raise UnsupportedError(reason)
     torch.manual_seed(job.seed)
     return {
-        **precision.apply(job.precision),
+        **compute_mode.apply_precision(job.precision),
         "threads": str(torch.get_num_threads()),
         "interop_threads": str(torch.get_num_interop_threads()),
         "gc": "off in the timed region",
@@ -37,20 +43,23 @@ def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
     }
 
 
-def _do_nothing(name: str) -> None:
-    """Nobody listens."""
+def set_up(job: Job, data_dir: str | None, progress: ProgressWriter = SILENT) -> tuple[Attached, TimedStep]:
+    """The job's device, attached in this process with the job's settings, and the job's step. Raises what `build` raises."""
+    attached = backend(job.device).attach(threads=job.threads)
+    apply_settings(job, attached)
+    return attached, build(job, data_dir, attached, progress=progress)
 
 
 def build(
     job: Job,
-    data_dir: Path | None,
+    data_dir: str | None,
     attached: Attached,
     *,
     group: ProcessGroup = SINGLE,
-    begin: Callable[[str], None] = _do_nothing,
-    end: Callable[[str], None] = _do_nothing,
+    progress: ProgressWriter = SILENT,
+    end: Callable[[str], None] = lambda phase: None,
 ) -> TimedStep:
-    """The job's step, ready; `begin` and `end` are told of the phases `data`, `build`, `compile`.
+    """The job's step, ready; `progress` and `end` are told of the phases `data`, `build`, `compile`.
 
     Raises WorkloadError, DataError, and UnsupportedError for what the device or its compiler cannot do.
     """
@@ -64,19 +73,19 @@ def build(
         attached.synchronize()
         end("build")
         return products
-    begin("data")
+    progress.phase("data")
     dataset = None
     if workload.dataset == "mnist":
         if job.data == "random" or job.split is None:
             raise WorkloadError(f"{workload.name} trains on mnist or synthetic digits and needs a split")
-        dataset = data.load(job.data, job.split, data_dir)
+        dataset = data.load(job.data, job.split, None if data_dir is None else Path(data_dir))
     end("data")
-    begin("build")
+    progress.phase("build")
     network = _network(job, workload, dataset, attached.device, group)
     attached.synchronize()
     end("build")
     if job.execution == "compiled":
-        begin("compile")
+        progress.phase("compile")
         network.compile()
         attached.synchronize()
         end("compile")
@@ -85,7 +94,7 @@ def build(
 
 def _network(
     job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, group: ProcessGroup
-) -> NetworkStep:
+) -> Training:
     if job.world > 1:
         return DdpTraining(job, workload, dataset, device, group)
     if job.division != "reference":
@@ -95,3 +104,39 @@ def _network(
             workload = recipes.get(job.recipe).apply_dropout(workload)
         return tuned.make(job, workload, dataset, device)
     return (Inference if job.task == "inference" else Training)(job, workload, dataset, device)
+
+
+def load_workload_file(worker_input: WorkerInput) -> None:
+    """Make the job's workload known here, where it is in a file. Raises WorkloadError."""
+    if worker_input.workload_file is None:
+        return
+    workloads.add_file(worker_input.workload_file)
+    job = worker_input.job
+    found = workloads.get(job.workload)
+    if found.version != job.workload_version:
+        raise WorkloadError(f"{workloads.source_of(job.workload)} changed since the run was planned; start a new run")
+
+
+def verify_counts(job: Job, timed: TimedStep) -> dict[str, str]:
+    """Hold the workload's counts against torch's own of the network that is timed; for the record, the file they came from.
+
+    Nothing to do for cnnbench's own, whose tests do it. Raises WorkloadError with every figure that differs.
+    """
+    if workloads.is_built_in(job.workload) or not isinstance(timed, Training):
+        return {}
+    workload = workloads.get(job.workload)
+    if wrong := find_mismatches(workload, count_copied_network(timed.network, workload.input_shape, workload.classes)):
+        raise WorkloadError(f"{workload.name}: {'; '.join(wrong)}")
+    file = workloads.file_of(job.workload)
+    return {} if file is None else {"workload_file": f"{file.path.name} sha256:{file.sha256}"}
+
+
+def find_mismatches(workload: Workload, counted: Counts) -> list[str]:
+    """Each count that the workload gives and torch does not, both figures named. Activations cannot be checked."""
+    pairs = (
+        ("parameters", workload.parameters, counted.parameters, "the network has"),
+        ("forward FLOPs an image", workload.flops_forward_per_image, counted.forward, "torch counts"),
+        ("training FLOPs an image", workload.flops_training_per_image, counted.training, "torch counts"),
+    )
+    given = "declared are" if workload.declared is not None else "its layers give"
+    return [f"{given} {mine:,} {what}, {whose} {torchs:,}" for what, mine, torchs, whose in pairs if mine != torchs]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 
@@ -29,24 +28,8 @@ MIN_SMALL_NS = 1_000_000
 SIDES = (256, 512, 1024, 2048, 4096)
 
 
-class Probe(Protocol):
-    """What the canary needs of a device; a test gives one that lies."""
-
-    def launch(self, side: int) -> None:
-        """Queue one product of square matrices of that side."""
-        ...
-
-    def synchronize(self) -> None:
-        """The synchronise under test."""
-        ...
-
-    def read_back(self) -> None:
-        """Bring one element of the last product to the host."""
-        ...
-
-
 class TorchProbe:
-    """Products on a real device."""
+    """What the canary needs of a device: products on a real one. A test gives one that lies."""
 
     def __init__(self, device: torch.device, synchronize: Callable[[], None]) -> None:
         self._device, self.synchronize = device, synchronize
@@ -54,7 +37,7 @@ class TorchProbe:
         self._result = torch.zeros(1, 1, device=device)
 
     def launch(self, side: int) -> None:
-        """Queue one product."""
+        """Queue one product of square matrices of that side."""
         if side not in self._operands:
             matrix = torch.randn(side, side, device=self._device)
             self._operands[side] = (matrix, torch.empty_like(matrix))
@@ -67,17 +50,22 @@ class TorchProbe:
         self._result[0, 0].item()
 
 
-def run(probe: Probe, *, clock: NanosecondClock = time.perf_counter_ns) -> Canary:
+def run(probe: TorchProbe, *, clock: NanosecondClock = time.perf_counter_ns) -> Canary:
     """Run the canary. Never raises for a failed answer: `passed` and `reason` say it."""
     side = _choose_side(probe, clock)
     best = dict.fromkeys(("small", "large", "readback", "copy"), 2**62)
+    large = 2 * side
+    asked = (
+        ("small", side, probe.synchronize),
+        ("large", large, probe.synchronize),
+        ("readback", large, probe.read_back),
+    )
     rounds = 0
     reason: str | None = "not run"
     while reason is not None and rounds < MAX_ROUNDS:
         for _ in range(MIN_ROUNDS):
-            best["small"] = min(best["small"], _time_launches(probe, side, probe.synchronize, clock))
-            best["large"] = min(best["large"], _time_launches(probe, 2 * side, probe.synchronize, clock))
-            best["readback"] = min(best["readback"], _time_launches(probe, 2 * side, probe.read_back, clock))
+            for name, launched, end in asked:
+                best[name] = min(best[name], _time_launches(probe, launched, end, clock))
             start = clock()
             probe.read_back()  # nothing is pending: the copy's own latency
             best["copy"] = min(best["copy"], clock() - start)
@@ -87,18 +75,15 @@ def run(probe: Probe, *, clock: NanosecondClock = time.perf_counter_ns) -> Canar
         passed=reason is None,
         side=side,
         launches=LAUNCHES,
-        small_seconds=best["small"] * NANO,
-        large_seconds=best["large"] * NANO,
+        **{f"{name}_seconds": nanoseconds * NANO for name, nanoseconds in best.items()},
         growth=best["large"] / max(best["small"], 1),
         sync_seconds=best["large"] * NANO,
-        readback_seconds=best["readback"] * NANO,
-        copy_seconds=best["copy"] * NANO,
         rounds=rounds,
         reason=reason,
     )
 
 
-def _choose_side(probe: Probe, clock: NanosecondClock) -> int:
+def _choose_side(probe: TorchProbe, clock: NanosecondClock) -> int:
     for side in SIDES[:-1]:
         for candidate in (side, 2 * side):
             probe.launch(candidate)
@@ -108,7 +93,7 @@ def _choose_side(probe: Probe, clock: NanosecondClock) -> int:
     return SIDES[-1]
 
 
-def _time_launches(probe: Probe, side: int, end: Callable[[], None], clock: NanosecondClock) -> int:
+def _time_launches(probe: TorchProbe, side: int, end: Callable[[], None], clock: NanosecondClock) -> int:
     probe.read_back()  # start from an idle device, whatever synchronise does
     start = clock()
     for _ in range(LAUNCHES):

@@ -1,26 +1,57 @@
 """The ways a step can be computed: number format by autocast, layout in memory, compiled or eager. One object a job.
 
-Precision: `fp32` and `tf32` compute in float32 (`engine.precision` sets what tensor cores may shorten); `bf16` and `fp16`
+Precision: `fp32` and `tf32` compute in float32, and `apply_precision` sets what tensor cores may shorten; `bf16` and `fp16`
 run forward and loss under `torch.autocast`, weights and optimiser stay float32; `fp16` scales the loss
 (`torch.amp.GradScaler`), without which small gradients would be 0. Layout `nhwc` is torch's channels_last.
+
+torch's defaults let cuDNN convolutions use TF32 while matrix products do not. Here both follow the job, through
+`torch.backends.*.fp32_precision` only (mixing it with the older flags raises), and `measure_rounding` compares the result with
+float64: TF32 and bfloat16 keep 10 and 7 bits of fraction, float32 23, so their errors lie orders of magnitude apart.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import conv2d, cross_entropy
 
-from cnnbench.engine.precision import AUTOCAST_DTYPES
-from cnnbench.errors import UnsupportedError
-from cnnbench.schema import Job
+from cnnbench.errors import UnsupportedError, is_out_of_memory, summarize_error
+from cnnbench.schema import Job, Precision
 
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What autocast computes forward passes in."""
+FP32_ERROR_LIMIT = 2e-5
+"""Largest |error| over the largest |value| of a 256-term float32 sum is about 1e-6; TF32 gives about 3e-4, bf16 3e-3."""
+
+
+PLAIN_MODE: dict[str, Any] = {name: Job.model_fields[name].default for name in ("division", "execution", "layout")}
+"""How the reference computes a step: eager, channels first. Every other mode is declared by its difference from this one."""
 INITIAL_LOSS_SCALE = 2.0**16
 """torch's own default for the first loss scale."""
+
+
+def release_memory() -> None:
+    """Give memory that nothing holds back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def explain_compiler_failure() -> Iterator[None]:
+    """Raise UnsupportedError for whatever a compiler fails with, but for memory: a reason, never a crash of the run."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise UnsupportedError(f"torch.compile failed: {summarize_error(error)}") from error
 
 
 class ComputeMode:
@@ -78,23 +109,63 @@ class ComputeMode:
         The update is left to the optimiser's own kernels: forward and backward are what is compiled.
         """
         forward = torch.compile(self.network)
-        try:
+        with explain_compiler_failure(), contextlib.nullcontext() if training else torch.inference_mode():
+            with self.autocast():
+                loss = cross_entropy(forward(images), labels) if training else forward(images)
             if training:
-                with self.autocast():
-                    loss = cross_entropy(forward(images), labels)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 self.network.zero_grad(set_to_none=True)
-            else:
-                with torch.inference_mode(), self.autocast():
-                    forward(images)
-        except Exception as error:  # any compiler's failure is a reason, never a crash of the run
-            if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-                raise
-            reason = next(iter(str(error).strip().splitlines()), "no reason given")
-            raise UnsupportedError(f"torch.compile failed: {type(error).__name__}: {reason[:300]}") from error
         self._forward = forward
 
-    def effective_format(self, images: torch.Tensor) -> str:
-        """The number format the network's products really came out in, such as `torch.bfloat16`."""
-        with torch.no_grad(), self.autocast():
-            return str(self.network(images[:1]).dtype)
+
+def _switches() -> dict[str, Any]:
+    backends: Any = torch.backends  # torch's stubs lack the new precision objects
+    return {
+        "cuda.matmul": backends.cuda.matmul,
+        "cudnn.conv": backends.cudnn.conv,
+        "cudnn.rnn": backends.cudnn.rnn,
+        "mkldnn.matmul": backends.mkldnn.matmul,
+        "mkldnn.conv": backends.mkldnn.conv,
+    }
+
+
+def apply_precision(precision: Precision) -> dict[str, str]:
+    """Set every float32 mode to the job's and return the effective values as torch reports them."""
+    for name, switch in _switches().items():
+        wanted = "tf32" if precision == "tf32" and name.startswith("cu") else "ieee"
+        switch.fp32_precision = wanted
+    return {
+        f"fp32_precision.{name}": str(getattr(switch, "fp32_precision", "n/a")) for name, switch in _switches().items()
+    }
+
+
+def measure_rounding(device: torch.device, precision: Precision = "fp32") -> dict[str, float]:
+    """Relative error of a product and of a convolution, as the precision computes them, against float64 on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(256, 256, generator=generator) for _ in range(2))
+    images = torch.randn(8, 32, 14, 14, generator=generator)
+    kernels = torch.randn(64, 32, 3, 3, generator=generator)
+    exact_product = left.double() @ right.double()
+    exact_maps = conv2d(images.double(), kernels.double(), padding=1)
+    half = AUTOCAST_DTYPES.get(precision)
+    with nullcontext() if half is None else torch.autocast(device.type, dtype=half):
+        product = left.to(device) @ right.to(device)
+        maps = conv2d(images.to(device), kernels.to(device), padding=1)
+    return {
+        "matmul_error": _error(product, exact_product),
+        "conv_error": _error(maps, exact_maps),
+    }
+
+
+def find_mislabelling(precision: Precision, errors: dict[str, float]) -> str | None:
+    """Why these errors are not those of the precision: a longer format called short, or a shorter one called float32."""
+    worst, best = max(errors.values()), min(errors.values())
+    if precision == "fp32" and worst > FP32_ERROR_LIMIT:
+        return f"not float32: relative error {worst:.1e} is that of a shorter format"
+    if precision in AUTOCAST_DTYPES and best < FP32_ERROR_LIMIT:
+        return f"not {precision}: relative error {best:.1e} is that of float32"
+    return None
+
+
+def _error(got: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((got.cpu().double() - exact).abs().max() / exact.abs().max())

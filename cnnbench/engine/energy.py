@@ -7,22 +7,22 @@ import time
 from cnnbench.devices import Attached, telemetry
 from cnnbench.devices.plausibility import energy_between
 from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.timing import NANO
-from cnnbench.engine.training import TimedStep, Training
-from cnnbench.schema import PACKAGE_COUNTER, Energy, Job, Telemetry, WorkerInput
+from cnnbench.engine.training import TimedStep
+from cnnbench.schema import PACKAGE_COUNTER, Energy, Job, WorkerInput
 
 ENERGY_WINDOW_SECONDS = 10.0
 """NVML's total-energy counter ticks about every 0.1 s, so half a tick at either end is 1 % of this window."""
 ENERGY_IDLE_SECONDS = 5.0
 
 
-def _counter(reading: Telemetry) -> tuple[str, float] | None:
+def _read_counter(uuid: str | None) -> tuple[str, float | None]:
+    """The source that there is and its joules, the device's own before the package's; None without one."""
+    reading = telemetry.sample(uuid)
     if reading.device_energy_joules is not None:
         return "nvml-total-energy", reading.device_energy_joules
-    if reading.package_energy_joules is not None:
-        return PACKAGE_COUNTER, reading.package_energy_joules
-    return None
+    return PACKAGE_COUNTER, reading.package_energy_joules
 
 
 def idle_energy(worker_input: WorkerInput, progress: ProgressWriter) -> tuple[float, float] | None:
@@ -30,13 +30,13 @@ def idle_energy(worker_input: WorkerInput, progress: ProgressWriter) -> tuple[fl
     if not worker_input.energy:
         return None
     progress.phase("idle power")
-    start, first = time.monotonic_ns(), _counter(telemetry.sample(worker_input.device_uuid))
+    start, (_, first) = time.monotonic_ns(), _read_counter(worker_input.device_uuid)
     if first is None:
         return None
     time.sleep(ENERGY_IDLE_SECONDS)
-    last = _counter(telemetry.sample(worker_input.device_uuid))
+    _, last = _read_counter(worker_input.device_uuid)
     seconds = (time.monotonic_ns() - start) * NANO
-    joules = energy_between(first[1], last[1] if last else None, seconds).value
+    joules = energy_between(first, last, seconds).value
     return None if joules is None else (joules, seconds)
 
 
@@ -54,24 +54,20 @@ def steps_energy(
     """
     if not group.all_true(idle is not None) or idle is None:
         return None
-    first = _counter(telemetry.sample(uuid))
+    source, first = _read_counter(uuid)
     start, steps = time.monotonic_ns(), 0
     while group.broadcast_flag((time.monotonic_ns() - start) * NANO < ENERGY_WINDOW_SECONDS):
-        if isinstance(timed, Training):
-            timed.steps(job.block_steps)
-        else:
-            for _ in range(job.block_steps):
-                timed.step()
+        timed.steps(job.block_steps)
         group.synchronizer(attached)()
         steps += job.block_steps
     seconds = (time.monotonic_ns() - start) * NANO
-    last = _counter(telemetry.sample(uuid))
-    joules = energy_between(first[1] if first else None, last[1] if last else None, seconds).value
-    if first is None or joules is None:
+    _, last = _read_counter(uuid)
+    joules = energy_between(first, last, seconds).value
+    if joules is None:
         return None
     return Energy(
-        source=first[0],
-        tick_seconds=0.1 if first[0] == "nvml-total-energy" else 0.001,
+        source=source,
+        tick_seconds=0.001 if source == PACKAGE_COUNTER else 0.1,
         window_seconds=seconds,
         window_steps=steps,
         window_joules=joules,

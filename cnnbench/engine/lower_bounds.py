@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnbench.devices import Attached
-from cnnbench.engine.timing import NANO, NanosecondClock
+from cnnbench.engine.timing import NanosecondClock, time_blocks
 
 LAUNCHES = 200
 COPY_BYTES = 64 * 2**20
@@ -34,15 +34,8 @@ def measure_lower_bounds(
     target = torch.empty_like(source)
 
     def best(work: Callable[[], object], repeats: int) -> float:
-        shortest = 2**62
-        for _ in range(ROUNDS):
-            attached.synchronize()
-            start = clock()
-            for _ in range(repeats):
-                work()
-            attached.synchronize()
-            shortest = min(shortest, clock() - start)
-        return shortest * NANO / repeats
+        blocks = time_blocks(work, attached.synchronize, blocks=ROUNDS, steps_per_block=repeats, clock=clock)
+        return min(blocks) / repeats
 
     target.copy_(source)
     floors = {

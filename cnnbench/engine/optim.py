@@ -73,53 +73,39 @@ class RmspropOnDevice(RmspropTf1):
 
 
 def make_optimizer(
-    name: str, parameters: Iterable[torch.nn.Parameter], learning_rate: float = LEARNING_RATE
+    name: str,
+    parameters: Iterable[torch.nn.Parameter],
+    learning_rate: float | torch.Tensor = LEARNING_RATE,
+    *,
+    recordable: bool = False,
 ) -> torch.optim.Optimizer:
-    """The optimiser of that name, RMSProp with the lecture's constants. Raises WorkloadError for a name it does not know."""
-    match name:
-        case "sgd":
-            return torch.optim.SGD(parameters, lr=learning_rate)
-        case "momentum":
-            return torch.optim.SGD(parameters, lr=learning_rate, momentum=MOMENTUM)
-        case "rmsprop":
-            return torch.optim.RMSprop(parameters, lr=learning_rate, alpha=DECAY, eps=EPSILON)
-        case "rmsprop-tf1":
-            return RmspropTf1(parameters, lr=learning_rate)
-        case "adam":
-            return torch.optim.Adam(parameters, lr=learning_rate)
-    raise _unknown(name)
+    """The optimiser of that name, RMSProp with the lecture's constants. Raises WorkloadError for a name it does not know.
 
-
-def make_recordable_optimizer(
-    name: str, parameters: Iterable[torch.nn.Parameter], learning_rate: float | torch.Tensor = LEARNING_RATE
-) -> torch.optim.Optimizer:
-    """The same rules in as few operators as torch has, state on the device and never read by the host: fit to be recorded.
-
-    A rate that is a tensor of no dimension lies on the weights' device: then each group's `lr` may be another such tensor in
-    each step. Raises WorkloadError as `make_optimizer` does.
+    A `recordable` one has the same rule in as few operators as torch has, its state on the device and never read by the host. A
+    rate that is a tensor of no dimension lies on the weights' device: then each group's `lr` may be another such tensor in each
+    step.
     """
     weights = list(parameters)
-    on_gpu = bool(weights) and weights[0].device.type == "cuda"  # torch refuses `capturable` anywhere else
+    # torch refuses `capturable` anywhere but on a GPU.
+    capturable = recordable and bool(weights) and weights[0].device.type == "cuda"
+    fused = True if recordable else None
     match name:
         case "sgd":
-            return torch.optim.SGD(weights, lr=learning_rate, fused=True)
+            return torch.optim.SGD(weights, lr=learning_rate, fused=fused)
         case "momentum":
-            return torch.optim.SGD(weights, lr=learning_rate, momentum=MOMENTUM, fused=True)
+            return torch.optim.SGD(weights, lr=learning_rate, momentum=MOMENTUM, fused=fused)
         case "rmsprop" if isinstance(learning_rate, torch.Tensor):
             return RmspropOnDevice(weights, lr=learning_rate, decay=DECAY, eps=EPSILON)
         case "rmsprop":
+            foreach = capturable if recordable else None
             return torch.optim.RMSprop(
-                weights, lr=learning_rate, alpha=DECAY, eps=EPSILON, foreach=on_gpu, capturable=on_gpu
+                weights, lr=learning_rate, alpha=DECAY, eps=EPSILON, foreach=foreach, capturable=capturable
             )
-        case "adam":
-            return torch.optim.Adam(weights, lr=learning_rate, fused=True, capturable=on_gpu)
         case "rmsprop-tf1":
             return RmspropTf1(weights, lr=learning_rate)
-    raise _unknown(name)
-
-
-def _unknown(name: str) -> WorkloadError:
-    return WorkloadError(f"optimizer {name!r} is not one of {', '.join(OPTIMIZERS)}")
+        case "adam":
+            return torch.optim.Adam(weights, lr=learning_rate, fused=fused, capturable=capturable)
+    raise WorkloadError(f"optimizer {name!r} is not one of {', '.join(OPTIMIZERS)}")
 
 
 def reset_state(optimizer: torch.optim.Optimizer) -> None:

@@ -1,11 +1,17 @@
-"""How every worker process lives and ends: it dies with its parent, types what fails in it, and writes one outcome.
+"""How every worker process lives, reports and ends: it dies with its parent, types what fails in it, and writes one outcome.
+
+On the way it tells its parent which phase begins, how many timed steps are done, and what memory is held then: never more
+than one message a second while steps are counted, and only between steps or blocks, so that progress does not disturb what it
+reports. Memory is read when a message goes and at no other time: two small reads that wait for no device.
 
 Imported by everything in the engine that is started as a process, and by what those import, so it imports nothing of the engine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import json
 import os
 import resource
 import signal
@@ -14,11 +20,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from cnnbench.errors import DataError, DeviceError, DivergedError, UnsupportedError, WorkloadError
-from cnnbench.schema import Outcome, Status, WorkerInput
+from cnnbench.errors import DataError, DeviceError, DivergedError, UnsupportedError, WorkloadError, is_out_of_memory
+from cnnbench.files import write_file
+from cnnbench.schema import Memory, Outcome, Status, WorkerInput
 
 PARENT_CHECK_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -52,32 +60,137 @@ def run_typed(envelope: WorkerInput, measure: Callable[[], Outcome]) -> Outcome:
         if envelope.memory_limit_bytes is not None:
             resource.setrlimit(resource.RLIMIT_AS, (envelope.memory_limit_bytes, envelope.memory_limit_bytes))
         return measure()
-    except (UnsupportedError, DeviceError) as error:
-        return Outcome(status="unsupported", message=str(error))
-    except DivergedError as error:
-        return Outcome(status="diverged", message=str(error))
-    except (WorkloadError, DataError) as error:
-        return Outcome(status="crashed", message=f"{type(error).__name__}: {error}")
     except Exception as error:  # noqa: BLE001  the one broad door of the worker: what is unforeseen becomes a record
-        traceback.print_exc()
-        first = next(iter(str(error).splitlines()), "")[:500]  # some have no text, MemoryError among them
-        return Outcome(status=status_of(error), message=f"{type(error).__name__}: {first}".removesuffix(": "))
+        status, message = type_error(error)
+        return Outcome(status=status, message=message)
 
 
-def status_of(error: Exception) -> Status:
-    """Return `oom` for an error that torch's or the allocators' own words call out of memory, else `crashed`."""
-    text = str(error)
-    memory = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
-    if isinstance(error, MemoryError) or any(words in text.lower() for words in memory):
-        return "oom"
-    return "crashed"
+def type_error(error: Exception) -> tuple[Status, str]:
+    """Return the status that an error comes to and its message; of one that nobody foresaw print the traceback."""
+    match error:
+        case UnsupportedError() | DeviceError():
+            return "unsupported", str(error)
+        case DivergedError():
+            return "diverged", str(error)
+        case WorkloadError() | DataError():
+            return "crashed", f"{type(error).__name__}: {error}"
+    traceback.print_exc()
+    first = next(iter(str(error).splitlines()), "")[:500]  # some have no text, MemoryError among them
+    return "oom" if is_out_of_memory(error) else "crashed", f"{type(error).__name__}: {first}".removesuffix(": ")
+
+
+def serve_parent(work: Callable[[WorkerInput, ProgressWriter], Outcome]) -> NoReturn:
+    """Do the work that standard input names and the parent waits for, write its outcome and end the process."""
+    worker_input = WorkerInput.model_validate_json(sys.stdin.buffer.read())
+    exit_with_parent(worker_input.parent_pid)
+    outcome = work(worker_input, ProgressWriter(worker_input.progress_fd))
+    write_outcome_and_exit(Path(worker_input.outcome_path), outcome)
 
 
 def write_outcome_and_exit(target: Path, outcome: Outcome, code: int = 0) -> NoReturn:
     """Write the outcome, whole or not at all, and end the process."""
-    partial = target.with_suffix(".partial")
-    partial.write_text(outcome.model_dump_json())
-    partial.replace(target)
+    write_file(target, outcome.model_dump_json(), durable=False)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # the outcome is on disk; interpreter shutdown has nothing left to do and can hang in a driver
+
+
+INTERVAL_NS = 1_000_000_000
+
+
+class ProgressWriter:
+    """Messages to the parent, one JSON line each, at most one a second while counting steps."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+        self._due_ns = 0
+        self._total = 0
+        self._sizes: dict[str, Callable[[], int | None]] = {"host_bytes": resident_bytes}
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anyone reads."""
+        return self._descriptor is not None
+
+    def include_memory(self, allocated_bytes: Callable[[], int | None]) -> None:
+        """From now on tell the device's allocated bytes too; the call must not synchronise (see devices.base.Attached)."""
+        self._sizes["device_bytes"] = allocated_bytes
+
+    def phase(self, name: str, total: int = 0) -> None:
+        """Tell that a phase begins; `total` timed steps will be counted in it."""
+        self._total = total
+        self._send({"phase": name, "done": 0, "total": total})
+
+    def count(self, done: int) -> None:
+        """Tell how many steps are done, if a second has passed since the last time."""
+        now = time.perf_counter_ns()
+        if now >= self._due_ns or done == self._total:
+            self._due_ns = now + INTERVAL_NS
+            self._send({"done": done, "total": self._total})
+
+    def _send(self, message: dict[str, object]) -> None:
+        if self._descriptor is None:
+            return
+        sizes = {name: size for name, read in self._sizes.items() if (size := read()) is not None}
+        # A reader that is gone or slow must not hold up the work; the parent's death is noticed elsewhere.
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, json.dumps(message | sizes).encode() + b"\n")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What this process has used since it began."""
+
+    minor_faults: int
+    """Page faults without I/O."""
+    cpu_seconds: float
+
+    @staticmethod
+    def read() -> Usage:
+        """Read both, in one system call."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return Usage(usage.ru_minflt, usage.ru_utime + usage.ru_stime)
+
+
+def reset_host_peak(proc: Path = Path("/proc/self")) -> Memory:
+    """Begin a new high-water mark; where the kernel does not allow it, the mark is the process's whole life's.
+
+    The mark is VmHWM from /proc/self/status, reset through /proc/self/clear_refs. Not `ru_maxrss`: it is inherited through fork
+    and exec, so a small child of a large parent reports the parent's peak.
+    """
+    before = _status_bytes("VmRSS", proc)
+    if before is None:
+        return Memory(host_method=f"n/a: no /proc/self/status on {sys.platform}")
+    try:
+        (proc / "clear_refs").write_text("5")
+    except OSError as error:
+        why = f"VmHWM of the whole process (reset refused: {error.strerror})"
+        return Memory(host_before_bytes=before, host_method=why)
+    return Memory(host_before_bytes=before, host_method="VmHWM, reset before the timed part")
+
+
+def host_peak_bytes(proc: Path = Path("/proc/self")) -> int | None:
+    """Highest resident size since the mark was reset; None where there is no /proc."""
+    return _status_bytes("VmHWM", proc)
+
+
+def resident_bytes(proc: Path = Path("/proc/self")) -> int | None:
+    """Resident bytes now, one short line read (statm, second field, in pages); None where there is no /proc."""
+    try:
+        return int((proc / "statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _status_bytes(key: str, proc: Path) -> int | None:
+    try:
+        for line in (proc / "status").read_text().splitlines():
+            if line.startswith(key + ":"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        return None
+    return None
+
+
+SILENT = ProgressWriter(None)
+"""Nobody reads."""

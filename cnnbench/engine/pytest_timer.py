@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from cnnbench.devices import Attached, backend
-from cnnbench.engine import memory, torch_info
+from cnnbench.engine import process, torch_info
 from cnnbench.engine.timing import disable_gc
 from cnnbench.errors import DeviceError
 
@@ -71,7 +71,7 @@ def measure(
             one_round()
     attached.synchronize()
     attached.reset_peaks()
-    memory.reset_host_peak()
+    process.reset_host_peak()
     with disable_gc():
         result = benchmark.pedantic(one_round, rounds=rounds)
     allocated, reserved = attached.peaks()
@@ -82,7 +82,7 @@ def measure(
         "flops": flops,
         "flops_per_second": _rate(flops, calls, median),
         "images_per_second": _rate(images, calls, median),
-        "host_peak_bytes": memory.host_peak_bytes(),
+        "host_peak_bytes": process.host_peak_bytes(),
         "device_peak_bytes": allocated,
         "device_reserved_peak_bytes": reserved,
     }

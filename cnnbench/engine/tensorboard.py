@@ -20,9 +20,12 @@ from typing import Any
 
 import torch
 
-from cnnbench import units, workloads
+from cnnbench import workloads
 from cnnbench.engine.training import TimedStep
-from cnnbench.schema import TENSORBOARD_NOTE, Device, Evaluation, Job, Trial, WorkerInput
+from cnnbench.errors import summarize_error
+from cnnbench.files import staged
+from cnnbench.machine_facts import Host, list_facts
+from cnnbench.schema import TENSORBOARD_NOTE, Job, Trial, WorkerInput
 
 Weights = Mapping[str, torch.Tensor]
 """Parameters by name, float32, on the CPU."""
@@ -30,10 +33,9 @@ Weights = Mapping[str, torch.Tensor]
 
 def copy_weights(timed: TimedStep) -> Weights:
     """A copy of every parameter as it is now; none of what has no network."""
-    network = _network_of(timed)
-    if network is None:
-        return {}
-    return {name: each.detach().to("cpu", torch.float32, copy=True) for name, each in network.named_parameters()}
+    network = getattr(timed, "network", None)
+    parameters = network.named_parameters() if isinstance(network, torch.nn.Module) else ()
+    return {name: each.detach().to("cpu", torch.float32, copy=True) for name, each in parameters}
 
 
 def add_tensorboard_run(worker_input: WorkerInput, timed: TimedStep, trial: Trial, end_weights: Weights) -> Trial:
@@ -60,11 +62,11 @@ def write_run(
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    job, partial = worker_input.job, directory.with_name(f"{directory.name}.partial")
-    for leftover in (partial, directory):  # of a worker that was interrupted while it wrote
+    job, unfinished = worker_input.job, f"{directory.name}.partial"
+    for leftover in (directory.with_name(unfinished), directory):  # of a worker that was interrupted while it wrote
         shutil.rmtree(leftover, ignore_errors=True)
     note: str | None = None
-    try:
+    with staged(directory, name=unfinished) as partial:
         writer: Any = SummaryWriter(str(partial))
         try:
             _write_scalars(writer, job, trial)
@@ -76,10 +78,6 @@ def write_run(
                 note = _write_graph(writer, job)
         finally:
             writer.close()
-        partial.rename(directory)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return note
 
 
@@ -90,7 +88,7 @@ def final_metrics(job: Job, trial: Trial) -> dict[str, float]:
     seconds, flops = sum(trial.block_seconds), workloads.flops_per_step(job)
     found: dict[str, float | None] = {
         "final/loss": trial.final_loss,
-        "final/test_accuracy": _compute_accuracy(trial.test),
+        "final/test_accuracy": None if trial.test is None else trial.test.correct / trial.test.images,
         "final/step_seconds": seconds / trial.steps,
         "final/images_per_second": job.batch_size * trial.steps / seconds if trial.images else None,
         "final/flops_per_second": flops * trial.steps / seconds,
@@ -101,42 +99,19 @@ def final_metrics(job: Job, trial: Trial) -> dict[str, float]:
 
 def reached_target(job: Job, trial: Trial) -> bool:
     """Whether the last evaluation of a training to an accuracy reached its target."""
-    share = _compute_accuracy(trial.epoch_evaluations[-1]) if trial.epoch_evaluations else None
-    return job.target is not None and share is not None and share >= job.target
+    return job.target is not None and any(each.reaches(job.target) for each in trial.epoch_evaluations[-1:])
 
 
 def machine_text(worker_input: WorkerInput) -> str:
     """The machine, its processor and the software as a Markdown table."""
     machine, software, job = worker_input.machine, worker_input.software, worker_input.job
-    rows: list[tuple[str, str | None]] = [("device", job.device)]
-    if machine is not None:
-        device = next((each for each in machine.devices if each.id == job.device), None)
-        memory = min(machine.memory_bytes, machine.memory_limit_bytes or machine.memory_bytes)
-        rows += [
-            ("processor", _processor(device)),
-            ("machine", machine.id),
-            ("CPU", f"{machine.cpu_name}, {machine.cores_allowed} of {machine.cores_logical} cores allowed"),
-            ("memory", units.data_size(memory)),
-            ("system", f"{machine.os}, kernel {machine.kernel}"),
-            ("hypervisor", machine.hypervisor),
-        ]
-    if software is not None:
-        rows += [
-            ("torch", f"{software.torch} ({software.torch_build})"),
-            ("cuDNN", software.cudnn),
-            ("BLAS", software.blas),
-            ("Python", software.python),
-            ("cnnbench", " ".join(filter(None, (software.cnnbench, (software.git_commit or "")[:12])))),
-        ]
-    lines = [f"| {name} | {_cell(text)} |" for name, text in rows if text]
+    rows = [("device", job.device)]
+    if machine is not None and software is not None:
+        host, names = Host(machine, software), {each.id: each.name for each in machine.devices}
+        rows += [("machine", machine.id), ("processor", names.get(job.device, job.device))]
+        rows += [(fact.heading or fact.words, fact.describe(host)) for fact in list_facts("table")]
+    lines = [f"| {name} | {_cell(text)} |" for name, text in rows]
     return "\n".join(("| what | value |", "|---|---|", *lines))
-
-
-def _processor(device: Device | None) -> str | None:
-    if device is None:
-        return None
-    memory = f", {units.data_size(device.memory_bytes)}" if device.memory_bytes else ""
-    return f"{device.name}{memory}{f', driver {device.driver}' if device.driver else ''}"
 
 
 def _cell(text: str) -> str:
@@ -208,17 +183,8 @@ def _write_graph(writer: Any, job: Job) -> str | None:
     return None
 
 
-def _network_of(timed: TimedStep) -> torch.nn.Module | None:
-    found = getattr(timed, "network", None)
-    return found if isinstance(found, torch.nn.Module) else None
-
-
-def _compute_accuracy(evaluation: Evaluation | None) -> float | None:
-    return None if evaluation is None else evaluation.correct / evaluation.images
-
-
 def _summarize_error(error: Exception) -> str:
     """The error in a line, without a path in it: ledgers are published."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    first = next(iter(text.strip().splitlines()), "")
-    return f"{type(error).__name__}: {first[:300]}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{type(error).__name__}: {error.strerror}"
+    return summarize_error(error)

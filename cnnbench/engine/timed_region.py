@@ -6,21 +6,17 @@ from collections.abc import Callable
 
 import torch
 
+from cnnbench import data
 from cnnbench.devices import Attached
 from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.timing import JobTiming, OnSteps, disable_gc, time_blocks, time_job
-from cnnbench.engine.training import TimedStep, Training
-from cnnbench.engine.tuned.recipe_clock import RecipeSteps
+from cnnbench.engine.training import TimedStep, Training, steps_per_block
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Evaluation, Job
+from cnnbench.workloads import recipes
 
 ALL_IMAGES = 10_000
-
-
-def steps_per_block(job: Job) -> int:
-    """Optimiser steps of one block: of an epoch under the job clock, between two looks under the accuracy clock."""
-    return {"steady": job.block_steps, "accuracy": job.evaluate_every}.get(job.clock, job.steps_per_epoch) or 0
 
 
 def time_region(
@@ -40,46 +36,56 @@ def time_region(
             blocks = time_blocks(
                 timed.step,
                 synchronize,
-                steps=timed.steps if isinstance(timed, Training) else None,
+                steps=timed.steps,
                 blocks=job.blocks,
                 steps_per_block=job.block_steps,
                 after_block=note,
                 on_steps=report,
             )
         return JobTiming(sum(blocks), 0.0, blocks, (), False)
-    if job.epochs is None or job.steps_per_epoch is None or not isinstance(timed, Training):
+    if job.epochs is None or job.steps_per_epoch is None or not isinstance(timed, Training) or not timed.trains:
         raise WorkloadError(f"clock {job.clock!r} needs a training workload, epochs and steps_per_epoch")
     length, images = job.epochs, job.epoch_eval_images
+    before: Callable[[], int] | None = timed.pretrain
     stop: Callable[[int, int], bool] | None = _all_correct if job.stop_when_all_right else None
     if job.clock == "accuracy":
         if job.target is None or not job.evaluate_every:
             raise WorkloadError("clock 'accuracy' needs target and evaluate_every")
-        length, images, stop = (
-            job.epochs * job.steps_per_epoch // job.evaluate_every,
-            ALL_IMAGES,
-            make_target_test(job.target),
-        )
-    training: Training | RecipeSteps = timed
-    before: Callable[[], int] | None = timed.pretrain
-    if job.clock == "recipe":
-        training = by_recipe = RecipeSteps(job, timed)
-        before, images = by_recipe.read_dataset, ALL_IMAGES
+        length, images = job.epochs * job.steps_per_epoch // job.evaluate_every, ALL_IMAGES
+        stop = make_target_test(job.target)
+    elif job.clock == "recipe":
+        before, images = follow_recipe(job, timed), ALL_IMAGES
     steps = steps_per_block(job)
     progress.phase("timed", length * steps)
     with disable_gc():
         return time_job(
-            training.step,
+            timed.step,
             synchronize,
             epochs=length,
             steps_per_epoch=steps,
-            steps=training.steps,
-            steps_per_launch=training.steps_per_launch,
+            steps=timed.steps,
+            steps_per_launch=timed.steps_per_launch,
             evaluate=(lambda: timed.count_correct(images)) if images else None,
             stop=stop,
             pretrain=before,
             after_epoch=note,
             report=report,
         )
+
+
+def follow_recipe(job: Job, training: Training) -> Callable[[], int]:
+    """Give the training's steps the recipe's rates, and return what the clock calls before the first: it opens the digits."""
+    if job.recipe is None or training.dataset is None:
+        raise WorkloadError("the recipe clock needs a recipe, and digits")
+    training.set_lr_schedule(recipes.get(job.recipe).rates)
+    like, file = training.dataset, data.write_decompressed(training.dataset)
+
+    def read_dataset() -> int:
+        """Read the decompressed, verified digits and make them the training's; no step is one of them."""
+        training.replace_dataset(data.read_decompressed(file, like))
+        return 0
+
+    return read_dataset
 
 
 def _all_correct(correct: int, images: int) -> bool:
@@ -93,10 +99,8 @@ def make_target_test(target: float) -> Callable[[int, int], bool]:
     )
 
 
-def _make_loss_recorder(timed: TimedStep, losses: list[torch.Tensor]) -> Callable[[], None] | None:
+def _make_loss_recorder(timed: TimedStep, losses: list[torch.Tensor]) -> Callable[[], None]:
     """Notes a block's last loss as it lies on the device: read when the clock has stopped."""
-    if not isinstance(timed, Training):
-        return None
 
     def keep() -> None:
         loss = timed.last_loss()

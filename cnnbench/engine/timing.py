@@ -92,7 +92,7 @@ def time_paired_turn(
 
 
 def time_blocks(
-    step: Callable[[], None],
+    step: Callable[[], object],
     synchronize: Callable[[], None],
     *,
     blocks: int,
@@ -121,7 +121,7 @@ def time_blocks(
     return tuple(seconds)
 
 
-def _repeat_step(step: Callable[[], None]) -> Steps:
+def _repeat_step(step: Callable[[], object]) -> Steps:
     def steps(count: int) -> None:
         for _ in range(count):
             step()

@@ -15,6 +15,7 @@ import numpy
 import torch
 
 from cnnbench import __version__
+from cnnbench.devices import list_backends
 from cnnbench.schema import Device, Software
 
 
@@ -31,7 +32,7 @@ def collect_torch_info() -> tuple[Software, tuple[Device, ...]]:
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
         numpy=numpy.__version__,
     )
-    return software, (*_cuda_devices(), *_mps_devices(), *_xpu_devices())
+    return software, tuple(device for each in list_backends().values() for device in each.find())
 
 
 def _build() -> str:
@@ -54,45 +55,6 @@ def _config(key: str) -> str | None:
 def _onednn() -> str | None:
     _, found, rest = torch.__config__.show().partition("MKL-DNN ")
     return rest.split(" ")[0] if found else None
-
-
-def _cuda_devices() -> tuple[Device, ...]:
-    if not torch.cuda.is_available():
-        return ()
-    kind = "rocm" if torch.version.hip is not None else "cuda"
-    devices = []
-    for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        uuid = str(getattr(properties, "uuid", "")) or None
-        devices.append(
-            Device(
-                id=f"cuda:{index}",
-                kind=kind,  # type: ignore[arg-type]
-                name=properties.name,
-                uuid=uuid if uuid is None or uuid.startswith("GPU-") or kind == "rocm" else f"GPU-{uuid}",
-                memory_bytes=properties.total_memory,
-                capability=getattr(properties, "gcnArchName", None) or f"{properties.major}.{properties.minor}",
-                multiprocessors=properties.multi_processor_count,
-            )
-        )
-    return tuple(devices)
-
-
-def _mps_devices() -> tuple[Device, ...]:
-    if not torch.backends.mps.is_available():
-        return ()
-    return (Device(id="mps", kind="mps", name=f"{platform.processor() or 'Apple'} GPU"),)
-
-
-def _xpu_devices() -> tuple[Device, ...]:
-    if not hasattr(torch, "xpu") or not torch.xpu.is_available():
-        return ()
-    devices = []
-    for index in range(torch.xpu.device_count()):
-        properties = torch.xpu.get_device_properties(index)
-        memory = getattr(properties, "total_memory", None)
-        devices.append(Device(id=f"xpu:{index}", kind="xpu", name=properties.name, memory_bytes=memory))
-    return tuple(devices)
 
 
 if __name__ == "__main__":

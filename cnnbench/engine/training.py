@@ -1,67 +1,100 @@
-"""The reference step, training or inference: plain PyTorch, the same on every device, so that devices compare."""
+"""The reference step, training or inference: plain PyTorch, the same on every device, so that devices compare.
+
+A network that asks for it is pre-trained first, greedily, layer by layer, as the lecture's slides call it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
 from cnnbench.data import Dataset
-from cnnbench.engine.batches import FULL, Batch, BatchSource, RandomBatches, Shard, make_batches, to_tensors
-from cnnbench.engine.compute_mode import ComputeMode
+from cnnbench.engine.batches import FULL, Batch, BatchSource, Shard, make_batches, make_random_batches, to_tensors
+from cnnbench.engine.compute_mode import AUTOCAST_DTYPES, ComputeMode
 from cnnbench.engine.optim import make_optimizer, reset_state
-from cnnbench.engine.pretrain import LayerwisePretraining
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload
+from cnnbench.workloads.base import Pretraining
 
 EVALUATION_BATCH = 500
 
 
-class TimedStep(Protocol):
-    """What the clocks time: a step, repeated."""
-
-    def step(self) -> None:
-        """One optimiser step (or one product); queued or done, never synchronised here."""
-        ...
-
-    def reset(self) -> None:
-        """Back to the state before the first step, so that warm-up leaves no trace in the result."""
-        ...
-
-    def loss(self) -> float | None:
-        """Loss of the last step; synchronises, so it is never called between start and stop."""
-        ...
-
-    @property
-    def images_drawn(self) -> int:
-        """Images handed out since the last reset."""
-        ...
+def steps_per_block(job: Job) -> int:
+    """Optimiser steps of one block: of an epoch under the job clock, between two looks under the accuracy clock."""
+    return {"steady": job.block_steps, "accuracy": job.evaluate_every}.get(job.clock, job.steps_per_epoch) or 0
 
 
-class Training:
-    """One network, its optimiser and its batches."""
+class TimedStep:
+    """What the clocks time: a step, repeated. What is said here holds for a step without a network."""
 
     steps_per_launch = 1
     """Steps that one launch can do, see `steps`."""
     runs_eagerly = True
     """Whether a step dispatches its operators one by one, so that counting them says something."""
+    trains = False
+    """Whether a step is an optimiser step."""
+
+    def __init__(self) -> None:
+        self.recorded_settings: dict[str, str] = {}
+        """What the record's settings should say of how this was built."""
+
+    def step(self) -> None:
+        """One optimiser step (or one product); queued or done, never synchronised here."""
+        raise NotImplementedError
+
+    def steps(self, count: int) -> None:
+        """`count` steps; a variant that can do several in one launch does."""
+        step = self.step
+        for _ in range(count):
+            step()
+
+    def reset(self) -> None:
+        """Back to the state before the first step, so that warm-up leaves no trace in the result."""
+
+    def loss(self) -> float | None:
+        """Loss of the last step; synchronises, so it is never called between start and stop."""
+        return None
+
+    def last_loss(self) -> torch.Tensor | None:
+        """The same as it lies on the device, for reading later: nothing waits for it."""
+        return None
+
+    @property
+    def images_drawn(self) -> int:
+        """Images handed out since the last reset."""
+        return 0
+
+    @property
+    def parameters(self) -> int:
+        """Trainable values."""
+        return 0
+
+    @property
+    def has_test_images(self) -> bool:
+        """Whether there is anything to be right about."""
+        return False
+
+
+class Training(TimedStep):
+    """One network, its optimiser and its batches."""
+
+    trains = True
 
     def __init__(
         self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, shard: Shard = FULL
     ) -> None:
+        super().__init__()
         _check_job(job, workload)
         self._job, self._device, self._seed, self._extra_forwards = job, device, job.seed, job.extra_forwards
         workload = workload.with_variant(job.pool, job.activation)
         self._workload, self._shard, self.dataset = workload, shard, dataset
-        self.recorded_settings: dict[str, str] = {}
-        """What the record's settings should say of how this was built."""
         network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
         self.compute_mode = ComputeMode(job, self._reorder(network), device)
-        self.network = self.compute_mode.network
+        self.network, self._loss_of = self.compute_mode.network, self.compute_mode.loss
         self._initial_state = [each.detach().clone() for each in self._state()]
         self._test: Batch | None = None
         self._batches: BatchSource = self._make_batches(job, workload, dataset)
@@ -95,11 +128,13 @@ class Training:
         self._last_loss = loss
 
     def steps(self, count: int) -> None:
-        """`count` steps, each at its rate where there are rates to follow; a rung that can do several in one launch does."""
+        """`count` steps, each at its rate where there are rates to follow."""
+        if not self._lr_schedule:
+            super().steps(count)
+            return
         for _ in range(count):
-            if self._lr_schedule:
-                self.set_lr(self._lr_schedule[min(self._schedule_position, len(self._lr_schedule) - 1)])
-                self._schedule_position += 1
+            self.set_lr(self._lr_schedule[min(self._schedule_position, len(self._lr_schedule) - 1)])
+            self._schedule_position += 1
             self.step()
 
     def prepare(self) -> None:
@@ -143,15 +178,7 @@ class Training:
         """Where batches come from; a tuned rung may have another way to the same ones."""
         if dataset is not None:
             return make_batches(job, dataset, self._device, self._shard)
-        return RandomBatches(
-            workload.input_shape,
-            workload.classes,
-            self._device,
-            batch_size=job.batch_size,
-            layout=job.layout,
-            seed=job.seed,
-            shard=self._shard,
-        )
+        return make_random_batches(job, workload, self._device, self._shard)
 
     def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:
         """The update rule; a tuned rung may compute the same one otherwise."""
@@ -162,14 +189,21 @@ class Training:
         return network
 
     def gradients(self, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-        """Of every parameter for one batch, dropout off: to hold ways of computing them against each other."""
+        """Of every parameter for one batch, dropout off: to compare ways of computing them."""
+
+        def work() -> None:
+            self._optimizer.zero_grad(set_to_none=True)
+            self._loss_of(images, labels).backward()  # type: ignore[no-untyped-call]
+
         self.network.eval()
-        self._optimizer.zero_grad(set_to_none=True)
-        self.compute_mode.loss(images, labels).backward()  # type: ignore[no-untyped-call]
+        self._run_once(work)
         found = [each.grad.clone() for each in self.network.parameters() if each.grad is not None]
         self._optimizer.zero_grad(set_to_none=True)
         self.network.train()
         return found
+
+    def _run_once(self, work: Callable[[], None]) -> None:
+        work()
 
     def _state(self) -> list[torch.Tensor]:
         """What a step changes in the network: parameters, and buffers such as a normalisation's running mean."""
@@ -178,7 +212,7 @@ class Training:
     def compile(self) -> None:
         """Compile the network's forward and backward. Raises UnsupportedError where that fails."""
         images, labels = self._batches.draw()
-        self.compute_mode.compile(images, labels, training=True)
+        self.compute_mode.compile(images, labels, training=self.trains)
         self.reset()
 
     def loss(self) -> float | None:
@@ -233,20 +267,19 @@ class Training:
         return inputs[chosen], labels[chosen]
 
 
-class Inference:
+class Inference(Training):
     """One network and its batches, forward only: dropout off, no gradients."""
 
+    trains = False
+    has_test_images = False
+
     def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
-        self._training = Training(
-            job.model_copy(update={"optimizer": workload.default_optimizer}), workload, dataset, device
-        )
-        self.network, self.compute_mode = self._training.network, self._training.compute_mode
         self._last: Batch | None = None
-        self.reset()
+        super().__init__(job.model_copy(update={"optimizer": workload.default_optimizer}), workload, dataset, device)
 
     def step(self) -> None:
         """Draw, forward."""
-        images, labels = self._training.draw()
+        images, labels = self._batches.draw()
         with torch.inference_mode():
             self._last = self.compute_mode.logits(images), labels
 
@@ -255,49 +288,25 @@ class Inference:
 
     def reset(self) -> None:
         """The first batch again."""
-        self._training.reset()
+        super().reset()
         self.network.eval()
 
-    def compile(self) -> None:
-        """Compile the network's forward. Raises UnsupportedError where that fails."""
-        images, labels = self._training.draw()
-        self.compute_mode.compile(images, labels, training=False)
-        self.reset()
-
     def loss(self) -> float | None:
-        """Cross-entropy of the last batch, to hold two ways of computing it against each other."""
+        """Cross-entropy of the last batch, to compare two ways of computing it."""
         if self._last is None:
             return None
         logits, labels = self._last
         return float(cross_entropy(logits.float(), labels).item())
 
-    def draw(self) -> Batch:
-        """The next batch and nothing else."""
-        return self._training.draw()
 
-    @property
-    def images_drawn(self) -> int:
-        """Images the sampler handed out since the last reset."""
-        return self._training.images_drawn
-
-    @property
-    def parameters(self) -> int:
-        """Values of the network."""
-        return self._training.parameters
-
-
-NetworkStep = Training | Inference
-
-
-class GemmStep:
+class GemmStep(TimedStep):
     """The GEMM workload: one product of random square operands into a result that is there already."""
 
-    images_drawn = 0
-
     def __init__(self, job: Job, device: torch.device) -> None:
+        super().__init__()
         if job.size is None:
             raise WorkloadError("a gemm job needs a size, the side of its operands")
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.precision, torch.float32)
+        dtype = AUTOCAST_DTYPES.get(job.precision, torch.float32)
         generator = torch.Generator().manual_seed(job.seed)
         shape = (job.size, job.size)
         self._left = torch.randn(shape, generator=generator).to(device, dtype)
@@ -316,13 +325,6 @@ class GemmStep:
         if rows := round(part * len(self._left)):
             torch.mm(self._left[:rows], self._right, out=self._out[:rows])
 
-    def reset(self) -> None:
-        """A product leaves nothing behind."""
-
-    def loss(self) -> float | None:
-        """A product has none."""
-        return None
-
 
 def _check_job(job: Job, workload: Workload) -> None:
     if job.layout == "nhwc" and not workload.convolves:
@@ -333,3 +335,53 @@ def _check_job(job: Job, workload: Workload) -> None:
         raise WorkloadError(f"optimizer {job.optimizer!r} is not one of {', '.join(workload.optimizers)}")
     if job.batch_size < 1:
         raise WorkloadError(f"batch_size {job.batch_size} is below 1")
+
+
+class LayerwisePretraining:
+    """The autoencoders of one network's hidden layers, trained one after the other when called."""
+
+    def __init__(
+        self, plan: Pretraining, network: nn.Sequential, batches: BatchSource, *, steps_per_epoch: int, seed: int
+    ) -> None:
+        self._network, self._batches, self._plan = network, batches, plan
+        self._steps = plan.epochs * steps_per_epoch
+        dense = [index for index, module in enumerate(network) if isinstance(module, nn.Linear)]
+        self._hidden = dense[:-1]
+        if not self._hidden:
+            raise WorkloadError("pre-training needs a hidden dense layer")
+        self._seed = seed
+        self.losses: list[torch.Tensor] = []
+        """Mean squared error of each layer's last step."""
+
+    def __call__(self) -> int:
+        """Train all layers; the steps done. Leaves the feed at its first batch."""
+        self.losses = []
+        for index in self._hidden:
+            self._batches.restart()
+            self.losses.append(self._train(index))
+        self._batches.restart()
+        return self._steps * len(self._hidden)
+
+    def _train(self, index: int) -> torch.Tensor:
+        below, layer = self._network[:index], self._network[index]
+        encoder = self._network[index : index + 2]  # the dense layer and its activation
+        assert isinstance(layer, nn.Linear)
+        decoder = nn.Linear(layer.out_features, layer.in_features, device=layer.weight.device)
+        generator = torch.Generator().manual_seed(self._seed + index)
+        with torch.no_grad():
+            start = torch.empty(decoder.weight.shape)
+            nn.init.xavier_uniform_(start, generator=generator)
+            decoder.weight.copy_(start)
+            nn.init.zeros_(decoder.bias)
+        optimizer = torch.optim.Adam([*layer.parameters(), *decoder.parameters()], lr=self._plan.learning_rate)
+        loss = torch.zeros(())
+        for _ in range(self._steps):
+            images, _ = self._batches.draw()
+            with torch.no_grad():
+                given = below(images)
+            optimizer.zero_grad(set_to_none=True)
+            loss = mse_loss(decoder(encoder(given)), given)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        layer.zero_grad(set_to_none=True)
+        return loss.detach()

@@ -8,26 +8,23 @@ Where several processes do a job together each goes through all of this, and `Pr
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from cnnbench.devices import backend, telemetry
-from cnnbench.engine import canary, lower_bounds, memory, precision, tensorboard, user_workload
-from cnnbench.engine.build import apply_settings, build
-from cnnbench.engine.distributed.ddp import DdpTraining, measure_allreduce
-from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
+from cnnbench.engine import canary, compute_mode, lower_bounds, process, tensorboard
+from cnnbench.engine.build import apply_settings, build, load_workload_file, verify_counts
+from cnnbench.engine.distributed.group import SINGLE, DdpTraining, ProcessGroup, measure_allreduce
 from cnnbench.engine.energy import idle_energy, steps_energy
 from cnnbench.engine.outcome import classify, finite_losses
-from cnnbench.engine.progress import ProgressWriter
-from cnnbench.engine.timed_region import steps_per_block, time_region
+from cnnbench.engine.process import ProgressWriter
+from cnnbench.engine.timed_region import time_region
 from cnnbench.engine.timing import NANO, warm_up
-from cnnbench.engine.training import NetworkStep, TimedStep, Training
-from cnnbench.schema import Evaluation, Job, Memory, Outcome, Trial, WorkerInput
+from cnnbench.engine.training import TimedStep, Training, steps_per_block
+from cnnbench.schema import Evaluation, Job, Outcome, Trial, WorkerInput
+from cnnbench.workloads.flops import FLOAT32_BYTES
 
 EVALUATING_CLOCKS = ("accuracy", "recipe")
 """Clocks that look at every test image themselves."""
@@ -52,17 +49,6 @@ class _Phases:
         return (self._mark_ns - self._spawned_ns) * NANO
 
 
-@dataclass(frozen=True)
-class _Usage:
-    minor_faults: int
-    cpu_seconds: float
-
-    @staticmethod
-    def read() -> _Usage:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        return _Usage(usage.ru_minflt, usage.ru_utime + usage.ru_stime)
-
-
 def measure_trial(
     worker_input: WorkerInput,
     progress: ProgressWriter,
@@ -73,8 +59,10 @@ def measure_trial(
     work raises; see engine.process.
     """
     job, group = worker_input.job, SINGLE
+
+    # Cold start: from the parent's spawn to the first synchronised step, each part ended by one clock.
     phases = _Phases(worker_input.spawn_monotonic_ns, started_ns, worker_input.launcher_ns)
-    user_workload.load(worker_input)
+    load_workload_file(worker_input)
     phases.end("import")
     if join is not None:
         progress.phase("join")
@@ -86,23 +74,23 @@ def measure_trial(
     progress.include_memory(attached.allocated_bytes)
     settings = apply_settings(job, attached)
     phases.end("attach")
-
-    directory = None if worker_input.data_dir is None else Path(worker_input.data_dir)
-    timed = build(job, directory, attached, group=group, begin=progress.phase, end=phases.end)
-    settings |= timed.recorded_settings if isinstance(timed, Training) else {}
+    timed = build(job, worker_input.data_dir, attached, group=group, progress=progress, end=phases.end)
+    settings |= timed.recorded_settings
     progress.phase("first step")
     timed.step()
     synchronize()
     phases.end("first_step")
     cold_start = phases.seconds_since_spawn()
 
+    # Checks of what is about to be believed: the synchronise, the number format, the counts of a workload not ours.
     progress.phase("canary")
     canary_result = canary.run(canary.TorchProbe(attached.device, attached.synchronize))
-    errors = precision.verify(attached.device, job.precision)
+    errors = compute_mode.measure_rounding(attached.device, job.precision)
     settings |= {name: f"{value:.2e}" for name, value in errors.items()}
-    settings |= user_workload.verify(job, timed)
+    settings |= verify_counts(job, timed)
     phases.end("canary")
 
+    # Warm-up, then back to the first weights and the first batch.
     progress.phase("warm-up")
     first_losses: list[float] = []
     timed.reset()
@@ -110,23 +98,32 @@ def measure_trial(
     timed.reset()
     synchronize()
 
+    # The timed region. Marks and sensors are read just outside it, and all processes pass both its ends together.
     idle = idle_energy(worker_input, progress)
     attached.reset_peaks()
-    mark = memory.reset_host_peak()
-    before, usage = telemetry.sample(worker_input.device_uuid), _Usage.read()
+    mark = process.reset_host_peak()
+    before, usage = telemetry.sample(worker_input.device_uuid), process.Usage.read()
     losses: list[torch.Tensor] = []
     group.barrier()
     timing = time_region(job, timed, attached, progress, losses, group)
     group.barrier()
-    spent, after = _Usage.read(), telemetry.sample(worker_input.device_uuid)
+    spent, after = process.Usage.read(), telemetry.sample(worker_input.device_uuid)
     allocated, reserved = attached.peaks()
-    host_peak = memory.host_peak_bytes()
-    images, final_loss, weights = timed.images_drawn, timed.loss(), group.weights_digest(timed)
-    steps = len(timing.epoch_seconds) * steps_per_block(job)
-
-    trained_weights: tensorboard.Weights = (
-        {} if worker_input.tensorboard_dir is None else tensorboard.copy_weights(timed)
+    memory = mark.model_copy(
+        update={
+            "host_peak_bytes": process.host_peak_bytes(),
+            "device_allocated_peak_bytes": allocated,
+            "device_reserved_peak_bytes": reserved,
+            "device_used_bytes": after.device_used_bytes,
+        }
     )
+
+    # What the timed steps left, read before anything else is done to the network.
+    images, final_loss, weights = timed.images_drawn, timed.loss(), group.weights_digest(timed)
+    steps, parameters = len(timing.epoch_seconds) * steps_per_block(job), timed.parameters or None
+    trained_weights = tensorboard.copy_weights(timed) if worker_input.tensorboard_dir is not None else {}
+
+    # After it, in the same process: test accuracy, energy of further steps, the exchange of gradients.
     progress.phase("evaluation")
     test = timing.evaluations[-1] if job.clock in EVALUATING_CLOCKS else _evaluate(job, timed, steps)
     energy = steps_energy(idle, job, timed, attached, worker_input.device_uuid, group)
@@ -134,14 +131,20 @@ def measure_trial(
     if isinstance(timed, DdpTraining):
         progress.phase("communication")
         exchange = measure_allreduce(timed, synchronize, job.block_steps)
+
+    # Last the operators of a step and the floors under it, where a step dispatches its operators one by one: a batch that is
+    # recorded with the step is not drawn alone.
+    draw = timed.draw if isinstance(timed, Training) and timed.runs_eagerly else None
+    eager = timed.runs_eagerly and job.execution != "compiled"
+    whole_job = job.clock != "steady"
     trial = Trial(
         block_seconds=timing.epoch_seconds,
         steps_per_block=steps_per_block(job),
         steps=steps,
         images=images,
         warmup_seconds=warm,
-        job_seconds=None if job.clock == "steady" else timing.job_seconds,
-        job_evaluation_seconds=None if job.clock == "steady" else timing.evaluation_seconds,
+        job_seconds=timing.job_seconds if whole_job else None,
+        job_evaluation_seconds=timing.evaluation_seconds if whole_job else None,
         pretraining_seconds=timing.before_seconds if timing.before_steps else None,
         pretraining_steps=timing.before_steps or None,
         losses=finite_losses([float(loss) for loss in losses]),
@@ -154,21 +157,14 @@ def measure_trial(
         stopped_early=timing.stopped_early,
         test=test,
         accuracy_data=job.data if test is not None else None,
-        parameters=timed.parameters if isinstance(timed, NetworkStep) else None,
-        parameter_bytes=4 * timed.parameters if isinstance(timed, NetworkStep) else None,
-        operators_per_step=lower_bounds.count_operators(timed.step) if _runs_eagerly(job, timed) else None,
+        parameters=parameters,
+        parameter_bytes=parameters and FLOAT32_BYTES * parameters,
+        operators_per_step=lower_bounds.count_operators(timed.step) if eager else None,
         minor_faults=spent.minor_faults - usage.minor_faults,
         cpu_seconds=spent.cpu_seconds - usage.cpu_seconds,
-        memory=Memory(
-            host_peak_bytes=host_peak,
-            host_before_bytes=mark.before_bytes,
-            host_method=mark.method,
-            device_allocated_peak_bytes=allocated,
-            device_reserved_peak_bytes=reserved,
-            device_used_bytes=after.device_used_bytes,
-        ),
+        memory=memory,
         canary=canary_result,
-        floors=lower_bounds.measure_lower_bounds(attached, _find_draw(timed)),
+        floors=lower_bounds.measure_lower_bounds(attached, draw),
         telemetry_before=before,
         telemetry_after=after,
         energy=energy,
@@ -180,17 +176,6 @@ def measure_trial(
         progress.phase("tensorboard")
         trial = tensorboard.add_tensorboard_run(worker_input, timed, trial, trained_weights)
     return classify(job, trial, first_losses, final_loss, errors)
-
-
-def _runs_eagerly(job: Job, timed: TimedStep) -> bool:
-    return job.execution != "compiled" and (not isinstance(timed, Training) or timed.runs_eagerly)
-
-
-def _find_draw(timed: TimedStep) -> Callable[[], object] | None:
-    """Drawing a batch by itself; None where it is recorded with the step, which drawing it alone is no part of."""
-    if isinstance(timed, Training) and not timed.runs_eagerly:
-        return None
-    return timed.draw if isinstance(timed, NetworkStep) else None
 
 
 def _make_loss_recorder(timed: TimedStep, losses: list[float]) -> Callable[[], None]:

@@ -17,42 +17,36 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
 
-from cnnbench.engine.process import exit_with_parent, run_typed, write_outcome_and_exit  # noqa: E402
-from cnnbench.engine.progress import ProgressWriter  # noqa: E402
+from cnnbench.engine.process import ProgressWriter, run_typed, serve_parent  # noqa: E402
 from cnnbench.schema import Outcome, WorkerInput  # noqa: E402
 
 if TYPE_CHECKING:
-    from cnnbench.engine.distributed.rank import JoinGroup
+    from cnnbench.engine.distributed.rank import Join
 
 
 def run(worker_input: WorkerInput, progress: ProgressWriter) -> Outcome:
     """Do the job; every failure of the work itself comes back as a typed outcome, one of memory with the size that fits."""
-    outcome = _attempt(worker_input, progress)
+    measure = _measure_one if worker_input.job.processes == 1 else _measure_several
+    outcome = run_typed(worker_input, lambda: measure(worker_input, progress))
     if outcome.status != "oom":
         return outcome
     progress.phase("looking for the size that fits")
     try:  # here, where the failed attempt's frames and their tensors are gone
-        from cnnbench.engine.oom import make_oom_hint
+        from cnnbench.engine.outcome import make_oom_hint
 
         return outcome.model_copy(update={"message": f"{outcome.message}; {make_oom_hint(worker_input)}"})
     except Exception:  # noqa: BLE001  no memory even for that: the outcome is returned as it is
         return outcome
 
 
-def _attempt(worker_input: WorkerInput, progress: ProgressWriter) -> Outcome:
-    return run_typed(worker_input, lambda: _measure(worker_input, progress))
-
-
-def _measure(worker_input: WorkerInput, progress: ProgressWriter) -> Outcome:
-    if worker_input.job.processes == 1:
-        return _measure_one(worker_input, progress)
+def _measure_several(worker_input: WorkerInput, progress: ProgressWriter) -> Outcome:
     progress.phase("import torch")
     from cnnbench.engine.distributed.launcher import run_ranks
 
     return run_ranks(worker_input, progress, _STARTED_NS)
 
 
-def _measure_one(envelope: WorkerInput, progress: ProgressWriter, join: JoinGroup | None = None) -> Outcome:
+def _measure_one(envelope: WorkerInput, progress: ProgressWriter, join: Join | None = None) -> Outcome:
     """Measure the trial in this process, which is the job's only one or a rank that `join`s the others."""
     progress.phase("import torch")
     from cnnbench.engine.trial import measure_trial
@@ -66,10 +60,7 @@ def main() -> None:
         from cnnbench.engine.distributed import rank
 
         rank.run(Path(sys.argv[1]), int(sys.argv[2]), _measure_one)
-    worker_input = WorkerInput.model_validate_json(sys.stdin.buffer.read())
-    exit_with_parent(worker_input.parent_pid)
-    outcome = run(worker_input, ProgressWriter(worker_input.progress_fd))
-    write_outcome_and_exit(Path(worker_input.outcome_path), outcome)
+    serve_parent(run)
 
 
 if __name__ == "__main__":

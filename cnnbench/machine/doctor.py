@@ -7,16 +7,18 @@ be worthless). What could not be read gives no finding: the fingerprint and the 
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from cnnbench.devices import host_sensors
 from cnnbench.devices.nvml import SLOWED, NvmlResult
 from cnnbench.devices.telemetry import sample
+from cnnbench.machine.fingerprint import read_meminfo
 from cnnbench.schema import Device, Frozen, Machine, Software, Telemetry
 from cnnbench.units import data_size, percent
 
@@ -64,11 +66,41 @@ class HostState:
 
 @dataclass(frozen=True)
 class _Host:
+    """All that a check may look at; `gpu` is the one that a check of GPUs is about."""
+
     machine: Machine
     software: Software | None
     gpus: NvmlResult
     torch_gpus: Sequence[Device] | None
     state: HostState
+    gpu: Device | None = None
+
+    @property
+    def cores(self) -> int:
+        return self.machine.cores_logical
+
+    @property
+    def quota(self) -> float:
+        limit = self.machine.cgroup_cpu_limit
+        return math.inf if limit is None else limit
+
+    @property
+    def usable_memory(self) -> int | None:
+        available, limit = self.state.memory_available_bytes, self.machine.memory_limit_bytes
+        return available if available is None or limit is None else min(available, limit)
+
+    @property
+    def torch_gpu_count(self) -> int:
+        return sum(device.kind == "cuda" for device in self.torch_gpus or ())
+
+    @property
+    def gpu_state(self) -> Telemetry:
+        """What was read of the GPU; nothing is known where nothing was."""
+        return self.state.gpu_states.get("" if self.gpu is None else self.gpu.id, Telemetry())
+
+    @property
+    def slowed_by(self) -> str:
+        return ", ".join(reason for reason in self.gpu_state.device_throttle_reasons or () if reason in SLOWED)
 
 
 def probe_host(
@@ -81,7 +113,7 @@ def probe_host(
 ) -> HostState:
     """Ask for what `diagnose` needs beside the fingerprint: milliseconds, and a time limit a GPU. Never raises."""
     state = sample(None, proc=proc, sys=sys)
-    memory = {key: _meminfo(proc, key) for key in ("MemAvailable", "SwapTotal", "SwapFree")}
+    memory = {key: read_meminfo(proc, key) for key in ("MemAvailable", "SwapTotal", "SwapFree")}
     total, free = memory["SwapTotal"], memory["SwapFree"]
     return HostState(
         load_1min=state.load_1min,
@@ -105,9 +137,29 @@ def diagnose(
     `software` is None where torch could not be started; `torch_gpus` are the GPUs torch can use, None where unknown.
     """
     this_host = _Host(machine, software, gpus, torch_gpus, state)
-    found = [finding for check in _CHECKS for finding in check(this_host)]
+    found = [_check_torch(this_host), *_apply(HOST_CHECKS, this_host)]
+    for gpu in gpus.devices:
+        if not _is_hidden(machine, gpu):
+            seen = _apply(GPU_CHECKS, replace(this_host, gpu=gpu))
+            found += seen or [_find("gpu", "ok", f"{gpu.id} {gpu.name}: nothing found")]
     ranks = ("unfit", "warning", "note", "ok")
     return tuple(sorted(found, key=lambda finding: ranks.index(finding.severity)))
+
+
+def _apply(checks: Sequence[HostCheck], this_host: _Host) -> list[DoctorFinding]:
+    """The findings of these checks, in their order."""
+    found = []
+    for check in checks:
+        severity = check.judge(this_host)
+        if severity == "ok" and check.ok:
+            found.append(_find(check.code, "ok", check.ok(this_host)))
+        elif severity and severity != "ok":
+            found.append(_find(check.code, severity, check.fault(this_host), check.remedy))
+    return found
+
+
+def _find(code: str, severity: Severity, message: str, remedy: str = "") -> DoctorFinding:
+    return DoctorFinding(code=code, severity=severity, message=message, remedy=remedy)
 
 
 def is_unfit(findings: Sequence[DoctorFinding]) -> bool:
@@ -115,23 +167,16 @@ def is_unfit(findings: Sequence[DoctorFinding]) -> bool:
     return any(finding.severity == "unfit" for finding in findings)
 
 
-def _torch(this_host: _Host) -> Iterator[DoctorFinding]:
+def _check_torch(this_host: _Host) -> DoctorFinding:
     software, gpus = this_host.software, this_host.gpus.devices
     if software is None:
-        yield DoctorFinding(
-            code="torch", severity="unfit", message="torch could not be started: 0 jobs can run",
-            remedy="Install torch as README says, then run `cnnbench doctor` again",
-        )  # fmt: skip
-        return
-    if this_host.torch_gpus is not None:
-        usable = {_strip_prefix(device.uuid) for device in this_host.torch_gpus}
-        unused = [
-            gpu for gpu in gpus if _strip_prefix(gpu.uuid) not in usable and not _is_excused(this_host.machine, gpu)
-        ]
-        if unused:
-            yield _explain_unused(this_host, software, unused)
-            return
-    yield DoctorFinding(code="torch", severity="ok", message=f"torch {software.torch} ({software.torch_build}) runs")
+        remedy = "Install torch as README says, then run `cnnbench doctor` again"
+        return _find("torch", "unfit", "torch could not be started: 0 jobs can run", remedy)
+    usable = {_strip_prefix(device.uuid) for device in this_host.torch_gpus or ()}
+    unused = [gpu for gpu in gpus if _strip_prefix(gpu.uuid) not in usable and not _is_excused(this_host.machine, gpu)]
+    if unused and this_host.torch_gpus is not None:
+        return _explain_unused(this_host, software, unused)
+    return _find("torch", "ok", f"torch {software.torch_text} runs")
 
 
 def _explain_unused(this_host: _Host, software: Software, unused: Sequence[Device]) -> DoctorFinding:
@@ -139,22 +184,27 @@ def _explain_unused(this_host: _Host, software: Software, unused: Sequence[Devic
     build, driver = software.torch_build, this_host.gpus.driver_cuda
     seen = f"{len(unused)} of {len(this_host.gpus.devices)} GPUs ({unused[0].name}) cannot be used by torch"
     if build.startswith("cpu"):
-        return DoctorFinding(
-            code="torch-cpu-build", severity="unfit", message=f"{seen} {software.torch}: it is a CPU build",
-            remedy="Install a CUDA build of torch, or run with `--device cpu` on purpose",
-        )  # fmt: skip
+        return _find(
+            "torch-cpu-build",
+            "unfit",
+            f"{seen} {software.torch}: it is a CPU build",
+            "Install a CUDA build of torch, or run with `--device cpu` on purpose",
+        )
     wanted = re.search(r"cuda (\d+)", build)
     if wanted is not None and driver is not None and int(wanted[1]) > int(driver.partition(".")[0]):
-        return DoctorFinding(
-            code="driver-too-old", severity="unfit",
-            message=f"{seen}: it is built for {build}, driver {unused[0].driver} supports CUDA {driver} at most",
-            remedy=f"Update the NVIDIA driver, or install a torch built for CUDA {driver.partition('.')[0]}",
-        )  # fmt: skip
+        return _find(
+            "driver-too-old",
+            "unfit",
+            f"{seen}: it is built for {build}, driver {unused[0].driver} supports CUDA {driver} at most",
+            f"Update the NVIDIA driver, or install a torch built for CUDA {driver.partition('.')[0]}",
+        )
     why = unused[0].unusable_reason or f"torch {software.torch} ({build}) does not list it"
-    return DoctorFinding(
-        code="gpu-unusable", severity="unfit", message=f"{seen}: {why}",
-        remedy="Check `nvidia-smi` and the capabilities this torch was built for, or run with `--device cpu` on purpose",
-    )  # fmt: skip
+    return _find(
+        "gpu-unusable",
+        "unfit",
+        f"{seen}: {why}",
+        "Check `nvidia-smi` and the capabilities this torch was built for, or run with `--device cpu` on purpose",
+    )
 
 
 def _strip_prefix(uuid: str | None) -> str:
@@ -173,180 +223,158 @@ def _is_hidden(machine: Machine, gpu: Device) -> bool:
     return any("CUDA_VISIBLE_DEVICES" in (device.unusable_reason or "") for device in twins)
 
 
-def _nvml(this_host: _Host) -> Iterator[DoctorFinding]:
-    count = sum(device.kind == "cuda" for device in this_host.torch_gpus or ())
-    if this_host.gpus.reason is not None and count:
-        yield DoctorFinding(
-            code="nvml", severity="warning",
-            message=f"clocks, power and throttling of {count} GPUs cannot be read: {this_host.gpus.reason}",
-            remedy="Make NVML readable (the driver's libnvidia-ml, permission for this user)",
-        )  # fmt: skip
+@dataclass(frozen=True)
+class HostCheck:
+    """One check: how grave what it sees is (None: nothing can be said), and the words for a fault and for none."""
+
+    code: str
+    judge: Callable[[Any], Severity | Literal[False] | None]
+    fault: Callable[[Any], str]
+    remedy: str
+    ok: Callable[[Any], str] | None = None
 
 
-def _load(this_host: _Host) -> Iterator[DoctorFinding]:
-    load, cores = this_host.state.load_1min, this_host.machine.cores_logical
-    if load is None:
-        return
-    message = f"load average {load:.2f} on {cores} cores"
-    if load <= IDLE_LOAD_PER_CORE * cores:
-        yield DoctorFinding(code="load", severity="ok", message=message)
-        return
-    yield DoctorFinding(
-        code="load", severity="unfit" if load >= cores else "warning", message=f"{message}: other work is running",
-        remedy="Stop the other work, and wait a minute for the average to fall",
-    )  # fmt: skip
+def _grade(ok: bool, unfit: bool = False) -> Severity:
+    return "ok" if ok else "unfit" if unfit else "warning"
 
 
-def _quota(this_host: _Host) -> Iterator[DoctorFinding]:
-    limit, cores = this_host.machine.cgroup_cpu_limit, this_host.machine.cores_logical
-    if limit is None or limit >= cores:
-        yield DoctorFinding(code="cgroup", severity="ok", message=f"no CPU quota below the {cores} cores")
-        return
-    yield DoctorFinding(
-        code="cgroup", severity="unfit" if limit < 1 else "warning",
-        message=f"a control group allows {limit:g} of {cores} cores and stops the process when they are used up",
-        remedy="Raise the quota to whole cores, or pin cores (cpuset) in place of a quota",
-    )  # fmt: skip
+HOST_CHECKS: tuple[HostCheck, ...] = (
+    HostCheck(
+        "nvml",
+        lambda host: _grade(host.gpus.reason is None or not host.torch_gpu_count),
+        lambda host: f"clocks, power and throttling of {host.torch_gpu_count} GPUs cannot be read: {host.gpus.reason}",
+        "Make NVML readable (the driver's libnvidia-ml, permission for this user)",
+    ),
+    HostCheck(
+        "load",
+        lambda host: (
+            host.state.load_1min is not None
+            and _grade(host.state.load_1min <= IDLE_LOAD_PER_CORE * host.cores, host.state.load_1min >= host.cores)
+        ),
+        lambda host: f"load average {host.state.load_1min:.2f} on {host.cores} cores: other work is running",
+        "Stop the other work, and wait a minute for the average to fall",
+        lambda host: f"load average {host.state.load_1min:.2f} on {host.cores} cores",
+    ),
+    HostCheck(
+        "cgroup",
+        lambda host: _grade(host.quota >= host.cores, host.quota < 1),
+        lambda host: (
+            f"a control group allows {host.quota:g} of {host.cores} cores and stops the process when they are used up"
+        ),
+        "Raise the quota to whole cores, or pin cores (cpuset) in place of a quota",
+        lambda host: f"no CPU quota below the {host.cores} cores",
+    ),
+    HostCheck(
+        "memory",
+        lambda host: (
+            host.usable_memory is not None
+            and _grade(host.usable_memory >= LITTLE_MEMORY_BYTES, host.usable_memory < TOO_LITTLE_MEMORY_BYTES)
+        ),
+        lambda host: f"{data_size(host.usable_memory)} of memory can be used",
+        "Close other programs, raise the memory limit, or run smaller batches",
+        lambda host: f"{data_size(host.usable_memory)} of memory can be used",
+    ),
+    HostCheck(
+        "swap",
+        lambda host: (
+            host.state.swap_used_bytes is not None and _grade(host.state.swap_used_bytes <= SWAP_NOTICED_BYTES)
+        ),
+        lambda host: f"{data_size(host.state.swap_used_bytes)} of swap is in use: memory ran short",
+        "Close other programs, then turn swap off and on again (swapoff -a, swapon -a)",
+        lambda host: f"{data_size(host.state.swap_used_bytes)} of swap in use",
+    ),
+    HostCheck(
+        "governor",
+        lambda host: host.machine.governor is not None and _grade(host.machine.governor == "performance"),
+        lambda host: f"governor {host.machine.governor} on {host.cores} cores: the clock follows the load",
+        "Set the governor: cpupower frequency-set -g performance",
+        lambda host: f"governor performance on {host.cores} cores",
+    ),
+    HostCheck(
+        "turbo",
+        lambda host: host.machine.turbo and "note",
+        lambda host: f"turbo is on{_describe_top_clock(host)}: the clock depends on heat and on 1 or many cores",
+        "Leave it on for peak speed; turn it off to compare small changes",
+    ),
+    HostCheck(
+        "turbo",
+        lambda host: host.machine.turbo is False and "note",
+        lambda host: f"turbo is off on {host.cores} cores: steadier and slower",
+        "Turn it on for peak speed, and say so beside the result",
+    ),
+    HostCheck(
+        "steal",
+        lambda host: _grade((host.state.steal_share or 0.0) <= HIGH_STEAL),
+        lambda host: f"other guests took {percent(host.state.steal_share)} of the CPU time since boot",
+        "Use a machine or an instance type with cores of its own",
+    ),
+    HostCheck(
+        "hypervisor",
+        lambda host: host.machine.hypervisor is not None and "note",
+        lambda host: f"a virtual machine on {host.machine.hypervisor}{_describe_steal(host)}; clocks are nominal",
+        "Compare with results of the same instance type only",
+    ),
+    HostCheck(
+        "compiler",
+        lambda host: "note" if host.state.compiler is None else "ok",
+        lambda host: (
+            f"none of {len(COMPILERS)} C++ compilers found ({', '.join(COMPILERS)}): no torch.compile on the CPU"
+        ),
+        "Install g++ or clang++ to run compiled modes",
+        lambda host: f"C++ compiler {host.state.compiler}",
+    ),
+)
+GPU_CHECKS: tuple[HostCheck, ...] = (
+    HostCheck(
+        "persistence",
+        lambda host: host.gpus.persistence.get(host.gpu.id) is False and "note",
+        lambda host: f"{host.gpu.id}: persistence mode is off; each cold start loads the driver",
+        "Turn it on: nvidia-smi -pm 1",
+    ),
+    HostCheck(
+        "ecc",
+        lambda host: host.gpu.ecc is False and "note",
+        lambda host: f"{host.gpu.id}: ECC is off; memory and its speed differ from a card with ECC",
+        "Turn it on (nvidia-smi -e 1), or compare only with results without ECC",
+    ),
+    HostCheck(
+        "mig",
+        lambda host: host.gpu.mig and "warning",
+        lambda host: f"{host.gpu.id}: MIG mode is on; an instance is a part of the chip",
+        "Compare with the same MIG profile only, or turn MIG off",
+    ),
+    HostCheck(
+        "throttled",
+        lambda host: host.slowed_by and "warning",
+        lambda host: f"{host.gpu.id}: slowed by {host.slowed_by} before any work",
+        "Check cooling, power supply and power limit",
+    ),
+    HostCheck(
+        "heat",
+        lambda host: (host.gpu_state.device_temperature_celsius or 0.0) >= HOT_CELSIUS and "warning",
+        lambda host: f"{host.gpu.id}: {host.gpu_state.device_temperature_celsius:.0f} degrees Celsius before any work",
+        "Let it cool down, and check the airflow",
+    ),
+    HostCheck(
+        "gpu-shared",
+        lambda host: host.gpu_state.device_other_processes and "warning",
+        lambda host: (
+            f"{host.gpu.id}: {host.gpu_state.device_other_processes} other compute processes, "
+            f"{data_size(host.gpu_state.device_used_bytes)} of memory in use"
+        ),
+        "Stop them, or wait until they are done",
+    ),
+)
 
 
-def _memory(this_host: _Host) -> Iterator[DoctorFinding]:
-    available, limit = this_host.state.memory_available_bytes, this_host.machine.memory_limit_bytes
-    if available is None:
-        return
-    usable = available if limit is None else min(available, limit)
-    message = f"{data_size(usable)} of memory can be used"
-    if usable >= LITTLE_MEMORY_BYTES:
-        yield DoctorFinding(code="memory", severity="ok", message=message)
-        return
-    yield DoctorFinding(
-        code="memory", severity="unfit" if usable < TOO_LITTLE_MEMORY_BYTES else "warning", message=message,
-        remedy="Close other programs, raise the memory limit, or run smaller batches",
-    )  # fmt: skip
+def _describe_top_clock(this_host: _Host) -> str:
+    clock = this_host.machine.cpu_max_clock_hertz
+    return "" if clock is None else f", up to {clock / 1e9:.2f} GHz"
 
 
-def _swap(this_host: _Host) -> Iterator[DoctorFinding]:
-    used = this_host.state.swap_used_bytes
-    if used is not None and used > SWAP_NOTICED_BYTES:
-        yield DoctorFinding(
-            code="swap", severity="warning", message=f"{data_size(used)} of swap is in use: memory ran short",
-            remedy="Close other programs, then turn swap off and on again (swapoff -a, swapon -a)",
-        )  # fmt: skip
-    elif used is not None:
-        yield DoctorFinding(code="swap", severity="ok", message=f"{data_size(used)} of swap in use")
-
-
-def _governor(this_host: _Host) -> Iterator[DoctorFinding]:
-    governor, cores = this_host.machine.governor, this_host.machine.cores_logical
-    if governor == "performance":
-        yield DoctorFinding(code="governor", severity="ok", message=f"governor performance on {cores} cores")
-    elif governor is not None:
-        yield DoctorFinding(
-            code="governor", severity="warning", message=f"governor {governor} on {cores} cores: the clock follows the load",
-            remedy="Set the governor: cpupower frequency-set -g performance",
-        )  # fmt: skip
-
-
-def _turbo(this_host: _Host) -> Iterator[DoctorFinding]:
-    turbo, clock, cores = (
-        this_host.machine.turbo,
-        this_host.machine.cpu_max_clock_hertz,
-        this_host.machine.cores_logical,
-    )
-    if turbo:
-        top = "" if clock is None else f", up to {clock / 1e9:.2f} GHz"
-        yield DoctorFinding(
-            code="turbo", severity="note", message=f"turbo is on{top}: the clock depends on heat and on 1 or many cores",
-            remedy="Leave it on for peak speed; turn it off to compare small changes",
-        )  # fmt: skip
-    elif turbo is False:
-        yield DoctorFinding(
-            code="turbo", severity="note", message=f"turbo is off on {cores} cores: steadier and slower",
-            remedy="Turn it on for peak speed, and say so beside the result",
-        )  # fmt: skip
-
-
-def _virtual(this_host: _Host) -> Iterator[DoctorFinding]:
-    steal, hypervisor = this_host.state.steal_share, this_host.machine.hypervisor
-    if steal is not None and steal > HIGH_STEAL:
-        yield DoctorFinding(
-            code="steal", severity="warning", message=f"other guests took {percent(steal)} of the CPU time since boot",
-            remedy="Use a machine or an instance type with cores of its own",
-        )  # fmt: skip
-    if hypervisor is not None:
-        share = "" if steal is None else f", {percent(steal)} of CPU time stolen since boot"
-        yield DoctorFinding(
-            code="hypervisor", severity="note", message=f"a virtual machine on {hypervisor}{share}; clocks are nominal",
-            remedy="Compare with results of the same instance type only",
-        )  # fmt: skip
-
-
-def _compiler(this_host: _Host) -> Iterator[DoctorFinding]:
-    if this_host.state.compiler is None:
-        yield DoctorFinding(
-            code="compiler", severity="note",
-            message=f"none of {len(COMPILERS)} C++ compilers found ({', '.join(COMPILERS)}): no torch.compile on the CPU",
-            remedy="Install g++ or clang++ to run compiled modes",
-        )  # fmt: skip
-    else:
-        yield DoctorFinding(code="compiler", severity="ok", message=f"C++ compiler {this_host.state.compiler}")
-
-
-def _gpus(this_host: _Host) -> Iterator[DoctorFinding]:
-    for gpu in this_host.gpus.devices:
-        if _is_hidden(this_host.machine, gpu):
-            continue
-        found = [*_gpu_settings(gpu, this_host.gpus.persistence.get(gpu.id))]
-        state = this_host.state.gpu_states.get(gpu.id)
-        if state is not None:
-            found += _gpu_state(gpu, state)
-        if not found:
-            found = [DoctorFinding(code="gpu", severity="ok", message=f"{gpu.id} {gpu.name}: nothing found")]
-        yield from found
-
-
-def _gpu_settings(gpu: Device, persistence: bool | None) -> Iterator[DoctorFinding]:
-    if persistence is False:
-        yield DoctorFinding(
-            code="persistence", severity="note", message=f"{gpu.id}: persistence mode is off; each cold start loads the driver",
-            remedy="Turn it on: nvidia-smi -pm 1",
-        )  # fmt: skip
-    if gpu.ecc is False:
-        yield DoctorFinding(
-            code="ecc", severity="note", message=f"{gpu.id}: ECC is off; memory and its speed differ from a card with ECC",
-            remedy="Turn it on (nvidia-smi -e 1), or compare only with results without ECC",
-        )  # fmt: skip
-    if gpu.mig:
-        yield DoctorFinding(
-            code="mig", severity="warning", message=f"{gpu.id}: MIG mode is on; an instance is a part of the chip",
-            remedy="Compare with the same MIG profile only, or turn MIG off",
-        )  # fmt: skip
-
-
-def _gpu_state(gpu: Device, state: Telemetry) -> Iterator[DoctorFinding]:
-    slowed = [reason for reason in state.device_throttle_reasons or () if reason in SLOWED]
-    if slowed:
-        yield DoctorFinding(
-            code="throttled", severity="warning", message=f"{gpu.id}: slowed by {', '.join(slowed)} before any work",
-            remedy="Check cooling, power supply and power limit",
-        )  # fmt: skip
-    heat = state.device_temperature_celsius
-    if heat is not None and heat >= HOT_CELSIUS:
-        yield DoctorFinding(
-            code="heat", severity="warning", message=f"{gpu.id}: {heat:.0f} degrees Celsius before any work",
-            remedy="Let it cool down, and check the airflow",
-        )  # fmt: skip
-    if state.device_other_processes:
-        used = data_size(state.device_used_bytes)
-        yield DoctorFinding(
-            code="gpu-shared", severity="warning",
-            message=f"{gpu.id}: {state.device_other_processes} other compute processes, {used} of memory in use",
-            remedy="Stop them, or wait until they are done",
-        )  # fmt: skip
-
-
-_CHECKS: tuple[Callable[[_Host], Iterator[DoctorFinding]], ...] = (
-    _torch, _nvml, _load, _quota, _memory, _swap, _governor, _turbo, _virtual, _compiler, _gpus,
-)  # fmt: skip
+def _describe_steal(this_host: _Host) -> str:
+    steal = this_host.state.steal_share
+    return "" if steal is None else f", {percent(steal)} of CPU time stolen since boot"
 
 
 def _steal_share(proc: Path) -> float | None:
@@ -357,11 +385,3 @@ def _steal_share(proc: Path) -> float | None:
         return None
     total = sum(columns)
     return columns[7] / total if len(columns) == 8 and total > 0 else None
-
-
-def _meminfo(proc: Path, key: str) -> int | None:
-    try:
-        match = re.search(rf"^{key}:\s+(\d+) kB", host_sensors.read_text(proc / "meminfo"), re.MULTILINE)
-    except host_sensors.MissingSensor:
-        return None
-    return None if match is None else int(match[1]) * 1024

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from cnnbench.devices import host_sensors
+from cnnbench.devices import host_sensors, nvml
 from cnnbench.machine import cpuinfo
 from cnnbench.machine.cpuinfo import Processor
+from cnnbench.machine_facts import describe_machine
 from cnnbench.schema import Device, Machine
 
 PROC = Path("/proc")
@@ -85,13 +88,23 @@ def fingerprint(
         hypervisor=_hypervisor(found, proc, sys),
         governor=_governor(sys),
         turbo=_turbo(sys),
-        swap_bytes=_swap_bytes(proc),
+        swap_bytes=read_meminfo(proc, "SwapTotal"),
         os=_os_name(),
         kernel=platform.release(),
         libc=_libc(),
         devices=tuple(devices),
     )
     return machine.model_copy(update={"id": _identity(machine)})
+
+
+def collect_facts(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Collect the facts of this machine without starting torch: its version is the package's, the GPUs are those NVML lists."""
+    machine = fingerprint((cpu_device(), *nvml.list_gpus().devices))
+    try:
+        torch = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        torch = None
+    return describe_machine(machine, python=platform.python_version(), torch=torch, environment=environment)
 
 
 def boot_id(*, proc: Path = PROC) -> str | None:
@@ -173,7 +186,7 @@ def _cores_by_topology(sys: Path) -> int | None:
 
 
 def _memory_bytes(proc: Path) -> int:
-    total = _meminfo(proc, "MemTotal")
+    total = read_meminfo(proc, "MemTotal")
     if total is None:
         import psutil
 
@@ -181,11 +194,8 @@ def _memory_bytes(proc: Path) -> int:
     return total
 
 
-def _swap_bytes(proc: Path) -> int | None:
-    return _meminfo(proc, "SwapTotal")
-
-
-def _meminfo(proc: Path, key: str) -> int | None:
+def read_meminfo(proc: Path, key: str) -> int | None:
+    """Return a line of /proc/meminfo in bytes; None where it is not there."""
     for line in _lines(proc / "meminfo"):
         match = re.match(rf"{key}:\s+(\d+) kB", line)
         if match is not None:

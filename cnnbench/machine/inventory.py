@@ -99,7 +99,7 @@ def _explain_unusable(gpu: Device, software: Software, visible_devices: str | No
 
 
 def select(devices: Sequence[Device], wanted: str) -> tuple[Device, ...]:
-    """The devices `--device` names: `auto`, `all`, or a list such as `cpu,cuda:0`; `cuda` means every GPU.
+    """The devices `--device` names: `auto`, `all`, or a list such as `cpu,cuda:0`; `cuda` means every GPU of that kind.
 
     `auto` is the CPU and every GPU, and raises DeviceError where a GPU is present that torch cannot use (unless the
     user hid it); `all` takes that one too, its jobs ending as `unsupported`. Raises DeviceError for one not there.
@@ -118,9 +118,7 @@ def select(devices: Sequence[Device], wanted: str) -> tuple[Device, ...]:
         return tuple(shown)
     chosen: list[Device] = []
     for name in (part.strip() for part in wanted.split(",")):
-        matches = [
-            device for device in devices if device.id == name or (name == "cuda" and device.id.startswith("cuda:"))
-        ]
+        matches = [device for device in devices if device.id == name or device.id.startswith(f"{name}:")]
         if not matches:
             known = ", ".join(f"{device.id} ({device.name})" for device in devices)
             raise DeviceError(f"device {name!r} is not here; there are: {known}")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from cnnbench.errors import LedgerError
+from cnnbench.errors import FileError, LedgerError
+from cnnbench.files import explain_refusal, write_file
 from cnnbench.schema import Device, Frozen, Job, Machine, Precision, Record
 
 SIDES = {"cpu": (512, 1024, 2048)}
@@ -125,13 +126,8 @@ def read(path: Path) -> tuple[MeasuredPeak, ...]:
 def write(path: Path, new: Sequence[MeasuredPeak]) -> None:
     """Replace the entries of the same device, precision, threads and torch; keep the others."""
     kept = {_key(peak): peak for peak in (*read(path), *new)}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(_FILE.dump_json(list(kept.values()), indent=1))
-        partial.replace(path)
-    except OSError as error:
-        raise LedgerError(f"{path}: cannot keep the measured peaks: {error.strerror}") from error
+    with explain_refusal(FileError, f"{path}: cannot keep the measured peaks"):
+        write_file(path, _FILE.dump_json(list(kept.values()), indent=1), make_folder=True)
 
 
 def _key(peak: MeasuredPeak) -> tuple[str, str, int | None, str]:

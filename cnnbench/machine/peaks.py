@@ -8,14 +8,11 @@ physics gate holds a matrix product against. Neither knows of power limits: sust
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
-from cnnbench.errors import UsageError
-from cnnbench.machine.cpu_specs import NAMED_CPUS, NamedCpu, find_core
-from cnnbench.machine.gpu_specs import GPU_SPECS, GpuSpec
+from cnnbench.machine.cpu_specs import NamedCpu, find_core, find_named_cpu
+from cnnbench.machine.gpu_specs import GpuSpec, load_gpu_specs
 from cnnbench.schema import Device, Machine, Precision
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -35,25 +32,8 @@ class Peak:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
-class Override:
-    """A user's own figure for a product and precision, with the source they must name."""
-
-    product: str
-    dtype: str
-    flops_per_second: float
-    source: str
-
-
-def theoretical_peak(device: Device, machine: Machine, precision: str, override: Path | None = None) -> Peak:
-    """The dense peak at the rated clock; for a CPU, of the cores this process may use at their maximum boost clock.
-
-    `override` is a TOML file whose matching entry goes before the tables. Raises UsageError when it is wrong.
-    """
-    names = {device.name, machine.cpu_name} if device.kind == "cpu" else {device.name, strip_maker(device.name)}
-    for entry in read_overrides(override) if override is not None else ():
-        if entry.product in names and entry.dtype == precision:
-            return Peak(entry.flops_per_second, "given by the user", None, f"{override}: {entry.source}")
+def theoretical_peak(device: Device, machine: Machine, precision: str) -> Peak:
+    """The dense peak at the rated clock; for a CPU, of the cores this process may use at their maximum boost clock."""
     if device.kind == "cpu":
         return _cpu_peak(machine, precision, named_allowed=True)
     chip, reason = _find_chip(device)
@@ -84,56 +64,9 @@ def upper_bound(device: Device, machine: Machine, precision: str) -> Peak:
     )
 
 
-def peak_by_name(product: str, precision: str = "fp32") -> Peak:
-    """The peak of a product by its name alone, such as a row of the lecture's table; a CPU's at its rated clock."""
-    named = _named_cpu(product)
-    if named is not None:
-        return _named_peak(named, precision)
-    chip, reason = _find_chip(Device(id="named", kind="cuda", name=product))
-    return Peak(None, reason=reason) if chip is None else _make_rated_peak(chip, precision)
-
-
 def strip_maker(name: str) -> str:
     """The product without the maker's name, which newer drivers put before it: `NVIDIA H200` is `H200`."""
     return name.removeprefix("NVIDIA ").strip()
-
-
-def read_overrides(path: Path) -> tuple[Override, ...]:
-    """The `[[peak]]` entries (product, dtype, gflops, source) of a TOML file. Raises UsageError with every mistake."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error.strerror}); name a TOML file with [[peak]] entries"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not TOML: {error}") from error
-    tables = document.pop("peak", [])
-    mistakes = [f"{path}: unknown key {key!r}; the file holds [[peak]] entries" for key in document]
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        tables, mistakes = [], [*mistakes, f"{path}: peak must be a list of tables; write [[peak]]"]
-    entries = []
-    for number, table in enumerate(tables, 1):
-        wrong = _mistakes(table)
-        mistakes += [f"{path}: [[peak]] {number}: {text}" for text in wrong]
-        if not wrong:
-            entries.append(Override(table["product"], table["dtype"], table["gflops"] * 1e9, table["source"]))
-    if mistakes:
-        raise UsageError("\n".join(mistakes))
-    return tuple(entries)
-
-
-def _mistakes(table: dict[str, object]) -> list[str]:
-    found = [f"unknown key {key!r}" for key in table if key not in {"product", "dtype", "gflops", "source"}]
-    for key in ("product", "source"):
-        if not isinstance(table.get(key), str) or not table[key]:
-            found.append(f"{key} must be a text that is not empty")
-    if table.get("dtype") not in PRECISIONS:
-        found.append(f"dtype {table.get('dtype')!r} is not one of {', '.join(PRECISIONS)}")
-    rate = table.get("gflops")
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
-        found.append(f"gflops {rate!r} is not a positive number")
-    return found
 
 
 def _find_chip(device: Device) -> tuple[GpuSpec | None, str | None]:
@@ -143,7 +76,7 @@ def _find_chip(device: Device) -> tuple[GpuSpec | None, str | None]:
     if device.kind not in {"cuda", "rocm"}:
         return None, f"no sourced peak for {device.kind} devices"
     plain = strip_maker(device.name)
-    chips = [chip for chip in GPU_SPECS if plain in chip.names or device.name in chip.names]
+    chips = [chip for chip in load_gpu_specs() if plain in chip.names or device.name in chip.names]
     if not chips:
         return None, f"{device.name} is not in the table of peaks"
     if device.multiprocessors is not None:
@@ -188,7 +121,7 @@ def _product(units: int, chip: GpuSpec, rate: int, clock_hertz: float, kind: str
 
 def _cpu_peak(machine: Machine, precision: str, *, named_allowed: bool) -> Peak:
     core, reason = find_core(machine)
-    named = _named_cpu(machine.cpu_name)
+    named = find_named_cpu(machine.cpu_name)
     if machine.cpu_max_clock_hertz is None and named is not None and named_allowed:
         return _named_peak(named, precision, machine.cores_allowed)
     if core is None:
@@ -205,14 +138,10 @@ def _cpu_peak(machine: Machine, precision: str, *, named_allowed: bool) -> Peak:
     return Peak(cores * rate * clock, formula, clock, f"{core.name}: {core.source}; clock from cpufreq")
 
 
-def _named_cpu(product: str) -> NamedCpu | None:
-    return next((named for named in NAMED_CPUS if product in named.names), None)
-
-
-def _named_peak(named: NamedCpu, precision: str, cores_allowed: int | None = None) -> Peak:
+def _named_peak(named: NamedCpu, precision: str, cores_allowed: int) -> Peak:
     rate = named.core.rate(precision, named.isa)
     if rate is None:
         return Peak(None, reason=f"no sourced {precision} rate for {named.core.name}")
-    cores = named.cores if cores_allowed is None else min(named.cores, cores_allowed)
+    cores = min(named.cores, cores_allowed)
     formula = f"{cores} cores x {rate} FLOP/clk x {named.clock:.3f} GHz ({named.clock_kind})"
     return Peak(cores * rate * named.clock * 1e9, formula, named.clock * 1e9, f"{named.source}; {named.core.source}")

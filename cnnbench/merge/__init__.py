@@ -1,7 +1,6 @@
 """Ledgers of many machines into one tree.
 
-`tree` finds and places them, `duplicates` chooses among copies of one run, `files` reads and writes under locks, `outcome`
-says what became of each.
+`tree` finds and places them, `copies` reads, chooses and writes copies of one run, `outcome` says what became of each.
 """
 
 from cnnbench.merge.outcome import Entry, Kind, MergeResult, MergeStatus

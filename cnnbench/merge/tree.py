@@ -18,8 +18,7 @@ from typing import NamedTuple
 
 from cnnbench import store
 from cnnbench.errors import LedgerError
-from cnnbench.merge.duplicates import choose_copy, digest_content, gather_copies
-from cnnbench.merge.files import check_target, first_line, read, write
+from cnnbench.merge.copies import check_target, choose_copy, digest_content, first_line, gather_copies, read, write
 from cnnbench.merge.outcome import ChangedError, Entry, Kind, LiveRunError, MergeResult, make_left_out_entry
 
 PUBLISHED_FOLDER = "reference"

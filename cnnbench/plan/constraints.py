@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, get_args
 
 from cnnbench import workloads
-from cnnbench.plan.job_keys import AUTO, Combination, Scalar, default_value, format_value, full_batches
-from cnnbench.schema import Execution
+from cnnbench.plan.job_keys import Combination, Scalar, default_value, format_value, full_batches
+from cnnbench.schema import AUTO, Execution
 from cnnbench.workloads import Workload, recipes
 
 REFERENCE_EXECUTIONS = ("eager", "compiled")
@@ -49,133 +51,131 @@ def find_contradictions(combination: Combination) -> list[str]:
     """What in one combination of values cannot be, each with both values named."""
     if combination["workload"] == "gemm":
         return []
-    found = (
-        _check_task(combination)
-        + _check_clock(combination)
-        + _check_division(combination)
-        + _check_recipe(combination)
-        + _check_world(combination)
-    )
-    if combination["loader_workers"] and combination["loader"] != "dataloader":
-        found.append(
-            f"loader_workers {combination['loader_workers']} needs loader 'dataloader', not {combination['loader']!r}"
-        )
-    if combination["split"] is None:
-        return found
-    batch, split, most = combination["batch_size"], combination["split"], full_batches(combination)
-    steps, epochs = combination["steps_per_epoch"], combination["epochs"]
-    if most == 0:
-        found.append(f"batch_size {batch} is more than the images of split {split!r}")
-    elif steps is not None and int(steps) > most:
-        found.append(f"steps_per_epoch {steps} is more than the {most} full batches of {batch} in split {split!r}")
-    if steps is not None and epochs is None:
-        found.append(f"steps_per_epoch {steps} needs epochs: the job is epochs x steps_per_epoch")
-    return found
-
-
-def _check_task(combination: Combination) -> list[str]:
-    """What inference cannot have."""
-    if combination["task"] != "inference":
-        return []
-    found = []
-    if combination["clock"] != "steady":
-        found.append(f"task 'inference' needs clock 'steady', not {combination['clock']!r}: nothing is learned")
-    if combination["extra_forwards"]:
-        found.append(
-            f"extra_forwards {combination['extra_forwards']} makes no sense with task 'inference', which is forward only"
-        )
-    return found
-
-
-def _check_division(combination: Combination) -> list[str]:
-    """Which ways of executing belong to which division."""
-    division, execution = combination["division"], combination["execution"]
-    if division == "reference":
-        if execution in REFERENCE_EXECUTIONS:
-            return []
-        return [f"execution {execution!r} is a rung of division 'tuned', not of {division!r}"]
-    found = []
-    if execution in REFERENCE_EXECUTIONS:
-        variants = ", ".join(word for word in get_args(Execution) if word not in REFERENCE_EXECUTIONS)
-        found.append(f"execution {execution!r} is the reference division's; division {division!r} has {variants}")
-    if combination["layout"] != "nchw":
-        found.append(
-            f"layout {combination['layout']!r} cannot be chosen in division {division!r}: each rung has its own"
-        )
-    if combination["task"] == "inference":
-        found.append(f"task 'inference' needs division 'reference': the {division} division trains")
-    if execution in GRAPH_EXECUTIONS and combination["loader"] == "dataloader":
-        found.append(f"execution {execution!r} needs loader 'resident': batches of a loader come from the host")
-    if execution in GRAPH_EXECUTIONS and combination["precision"] == "fp16":
-        found.append(f"execution {execution!r} cannot be fp16: its loss scale is decided on the host after each step")
-    return found
+    epochs, steps = combination["epochs"], combination["steps_per_epoch"]
+    full_epoch = None if combination["split"] is None else full_batches(combination)
+    job_steps = int(epochs) * int(steps) if epochs and steps else None
+    job = SimpleNamespace(**{"recipe": None, **combination}, full_epoch=full_epoch, job_steps=job_steps)
+    found = [text.format(job) for cannot_be, text in RULES if cannot_be(job)]
+    return found + (_check_recipe(combination) if job.division == "open" else [])
 
 
 def _check_recipe(combination: Combination) -> list[str]:
-    """The open division follows a recipe, whole, and no other division does."""
-    name, division, workload = combination.get("recipe"), combination["division"], combination["workload"]
-    if division != "open":
-        found = [f"recipe {name!r} needs division 'open', not {division!r}"] if name is not None else []
-        return [*found, "clock 'recipe' needs division 'open'"] if combination["clock"] == "recipe" else found
+    """The open division follows a recipe, whole."""
+    name, workload = str(combination.get("recipe")), combination["workload"]
     known = recipes.list_recipes(str(workload))
     if not known:
         return [f"division 'open' has no recipe for {workload}"]
-    if str(name) not in known:
-        return [f"recipe {name!r} is not for {workload}; there is {', '.join(known)}"]
-    fixed = recipes.get(str(name)).fixed_fields
+    if name not in known:
+        return [f"recipe {combination.get('recipe')!r} is not for {workload}; there is {', '.join(known)}"]
     return [
         f"{field} {format_value(combination[field])} is not the recipe's: {name} has {format_value(value)}; leave it out"
-        for field, value in fixed.items()
+        for field, value in recipes.get(name).fixed_fields.items()
         if combination[field] != value
     ]
 
 
-def _check_world(combination: Combination) -> list[str]:
-    """What several ranks cannot do."""
-    world, scaling = combination["world"], combination["scaling"]
-    if world == 1:
-        return []
-    several = f"world {world!r}"
-    usual = {"clock": "steady", "division": "reference", "task": "training", "execution": "eager"}
-    found = [
-        f"{several} needs {name} {value!r}, not {combination[name]!r}"
-        for name, value in usual.items()
-        if combination[name] != value
-    ]
-    if combination["batch_size"] == AUTO:
-        found.append(f"{several} needs a batch_size in numbers, to be dealt out to the ranks")
-    if scaling == "weak" and combination["epochs"] is not None:
-        found.append("scaling 'weak' has no whole job: with more ranks an epoch has fewer steps; leave epochs out")
-    return found
+Rule = tuple[Callable[[Any], object], str]
+"""When values cannot be together, and what is said of them: a format of the job, its `full_epoch` and its `job_steps`."""
 
 
-def _check_clock(combination: Combination) -> list[str]:
-    """What a clock needs, and what belongs to another."""
-    found = []
-    clock, epochs, every = combination["clock"], combination["epochs"], combination["evaluate_every"]
-    if clock in ("job", "accuracy") and epochs is None:
-        limit = "the length of the job" if clock == "job" else "the most it trains"
-        found.append(f"clock {clock!r} needs epochs, {limit}")
-    if clock == "accuracy" and combination["target"] is None:
-        found.append("clock 'accuracy' needs target, the share of test images to be right, such as 0.99")
-    for name in ("target", "evaluate_every"):
-        if (
-            combination[name] is not None
-            and clock != "accuracy"
-            and not (name == "target" and combination["division"] == "open")
-        ):
-            found.append(f"{name} {combination[name]} needs clock 'accuracy', not {clock!r}")
-    steps = combination["steps_per_epoch"]
-    if clock == "accuracy" and epochs and steps and every and int(every) > int(epochs) * int(steps):
-        found.append(f"evaluate_every {every} is more than the {int(epochs) * int(steps)} steps of {epochs} epochs")
-    if combination["epoch_eval_images"] and clock != "job":
-        found.append(
-            f"epoch_eval_images {combination['epoch_eval_images']} needs clock 'job': steady steps have no epochs"
-        )
-    if combination["stop_when_all_right"] and not combination["epoch_eval_images"]:
-        found.append("stop_when_all_right true needs epoch_eval_images, the sample that is to be all right")
-    if clock == "steady" and workloads.get(str(combination["workload"])).pretraining is not None:
-        found.append(
-            f"clock 'steady': {combination['workload']} has two phases; use clock 'job' or 'accuracy', which time both"
-        )
-    return found
+def _make_rank_rule(name: str, value: str) -> Rule:
+    """Several ranks do nothing but this."""
+    text = f"world {{0.world!r}} needs {name} {value!r}, not {{0.{name}!r}}"
+    return lambda job: job.world != 1 and getattr(job, name) != value, text
+
+
+_TUNED_EXECUTIONS = ", ".join(word for word in get_args(Execution) if word not in REFERENCE_EXECUTIONS)
+RULES: tuple[Rule, ...] = (
+    (
+        lambda job: job.task == "inference" and job.clock != "steady",
+        "task 'inference' needs clock 'steady', not {0.clock!r}: nothing is learned",
+    ),
+    (
+        lambda job: job.task == "inference" and job.extra_forwards,
+        "extra_forwards {0.extra_forwards} makes no sense with task 'inference', which is forward only",
+    ),
+    (lambda job: job.clock == "job" and job.epochs is None, "clock 'job' needs epochs, the length of the job"),
+    (lambda job: job.clock == "accuracy" and job.epochs is None, "clock 'accuracy' needs epochs, the most it trains"),
+    (
+        lambda job: job.clock == "accuracy" and job.target is None,
+        "clock 'accuracy' needs target, the share of test images to be right, such as 0.99",
+    ),
+    (
+        lambda job: job.target is not None and job.clock != "accuracy" and job.division != "open",
+        "target {0.target} needs clock 'accuracy', not {0.clock!r}",
+    ),
+    (
+        lambda job: job.evaluate_every is not None and job.clock != "accuracy",
+        "evaluate_every {0.evaluate_every} needs clock 'accuracy', not {0.clock!r}",
+    ),
+    (
+        lambda job: job.clock == "accuracy" and job.job_steps and (job.evaluate_every or 0) > job.job_steps,
+        "evaluate_every {0.evaluate_every} is more than the {0.job_steps} steps of {0.epochs} epochs",
+    ),
+    (
+        lambda job: job.epoch_eval_images and job.clock != "job",
+        "epoch_eval_images {0.epoch_eval_images} needs clock 'job': steady steps have no epochs",
+    ),
+    (
+        lambda job: job.stop_when_all_right and not job.epoch_eval_images,
+        "stop_when_all_right true needs epoch_eval_images, the sample that is to be all right",
+    ),
+    (
+        lambda job: job.clock == "steady" and workloads.get(job.workload).pretraining is not None,
+        "clock 'steady': {0.workload} has two phases; use clock 'job' or 'accuracy', which time both",
+    ),
+    (
+        lambda job: job.division == "reference" and job.execution not in REFERENCE_EXECUTIONS,
+        "execution {0.execution!r} is a rung of division 'tuned', not of {0.division!r}",
+    ),
+    (
+        lambda job: job.division != "reference" and job.execution in REFERENCE_EXECUTIONS,
+        "execution {0.execution!r} is the reference division's; division {0.division!r} has " + _TUNED_EXECUTIONS,
+    ),
+    (
+        lambda job: job.division != "reference" and job.layout != "nchw",
+        "layout {0.layout!r} cannot be chosen in division {0.division!r}: each rung has its own",
+    ),
+    (
+        lambda job: job.division != "reference" and job.task == "inference",
+        "task 'inference' needs division 'reference': the {0.division} division trains",
+    ),
+    (
+        lambda job: job.division != "reference" and job.execution in GRAPH_EXECUTIONS and job.loader == "dataloader",
+        "execution {0.execution!r} needs loader 'resident': batches of a loader come from the host",
+    ),
+    (
+        lambda job: job.division != "reference" and job.execution in GRAPH_EXECUTIONS and job.precision == "fp16",
+        "execution {0.execution!r} cannot be fp16: its loss scale is decided on the host after each step",
+    ),
+    (
+        lambda job: job.division != "open" and job.recipe is not None,
+        "recipe {0.recipe!r} needs division 'open', not {0.division!r}",
+    ),
+    (lambda job: job.division != "open" and job.clock == "recipe", "clock 'recipe' needs division 'open'"),
+    _make_rank_rule("clock", "steady"),
+    _make_rank_rule("division", "reference"),
+    _make_rank_rule("task", "training"),
+    _make_rank_rule("execution", "eager"),
+    (
+        lambda job: job.world != 1 and job.batch_size == AUTO,
+        "world {0.world!r} needs a batch_size in numbers, to be dealt out to the ranks",
+    ),
+    (
+        lambda job: job.world != 1 and job.scaling == "weak" and job.epochs is not None,
+        "scaling 'weak' has no whole job: with more ranks an epoch has fewer steps; leave epochs out",
+    ),
+    (
+        lambda job: job.loader_workers and job.loader != "dataloader",
+        "loader_workers {0.loader_workers} needs loader 'dataloader', not {0.loader!r}",
+    ),
+    (lambda job: job.full_epoch == 0, "batch_size {0.batch_size} is more than the images of split {0.split!r}"),
+    (
+        lambda job: job.full_epoch and (job.steps_per_epoch or 0) > job.full_epoch,
+        "steps_per_epoch {0.steps_per_epoch} is more than the {0.full_epoch} full batches of {0.batch_size} in split {0.split!r}",
+    ),
+    (
+        lambda job: job.full_epoch is not None and job.steps_per_epoch is not None and job.epochs is None,
+        "steps_per_epoch {0.steps_per_epoch} needs epochs: the job is epochs x steps_per_epoch",
+    ),
+)

@@ -11,26 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, get_args
 
-from cnnbench.schema import (
-    SPLIT_IMAGES,
-    Activation,
-    Allocator,
-    Clock,
-    DeviceKind,
-    Division,
-    Execution,
-    Job,
-    Layout,
-    Loader,
-    Order,
-    Pool,
-    Precision,
-    Scaling,
-    Split,
-    Task,
-)
+from cnnbench.devices import list_kinds
+from cnnbench.errors import UsageError
+from cnnbench.schema import AUTO, MAX_IMAGES, SPLIT_IMAGES, DeviceKind, Job
+from cnnbench.schema.axes import axes_of, list_choices
 from cnnbench.workloads import Workload, recipes
 
 Scalar = str | int | bool | float
@@ -39,16 +24,7 @@ Combination = Mapping[str, Scalar | None]
 Choices = Mapping[str, tuple[Scalar, ...]]
 """The values of one key by device kind, `gpu` (any kind but cpu) or `any`."""
 
-AUTO = "auto"
-"""For `threads` all cores allowed; for `data` MNIST where it can be had, else synthetic digits; for `batch_size` of random
-images what fits the device's memory."""
-EVERY = "all"
-"""For `world` as many ranks as there are devices of the kind, or cores."""
-DataChoice = Literal["auto", "mnist", "synthetic"]
 ANY, GPU = "any", "gpu"
-KINDS: tuple[DeviceKind, ...] = get_args(DeviceKind)
-MAX_IMAGES = max(SPLIT_IMAGES.values())
-TEST_IMAGES = 10_000
 MAX_COMBINATIONS = 10_000
 """More combinations than this in one job are a slip, not a plan: at 4 s a process they would take half a day."""
 
@@ -84,54 +60,34 @@ class Key:
         other = "".join(f" or {word!r}" for word in self.words)
         return f"must be a whole number from {self.low} to {self.high}{other}"
 
+    def read_text(self, text: str) -> Scalar:
+        """The value that a text of the command line means; the text itself where it can be none of the key's."""
+        if self.boolean:
+            return {"true": True, "false": False}.get(text, text)
+        return int(text) if self.low is not None and is_whole(text) else text
 
-def _number(low: int, high: int, *words: str) -> Key:
-    return Key(words=words, low=low, high=high)
+
+def _make_key(name: str) -> Key:
+    """The key of a job's field, by the field's declaration."""
+    axis, values = axes_of(Job)[name], list_choices(Job, name)
+    return Key(
+        words=axis.choices or tuple(each for each in values if isinstance(each, str)),
+        low=axis.low,
+        high=axis.high,
+        boolean=Job.model_fields[name].annotation is bool,
+        share=Job.model_fields[name].annotation == float | None,
+        axis=axis.takes_several,
+    )
 
 
+_UNFOLDED_LAST = ("world", "scaling")
+_FIELDS = [name for name, axis in axes_of(Job).items() if axis.scope is not None]
 KEYS: Mapping[str, Key] = {
-    "workload": Key(axis=False),
-    "division": Key(get_args(Division)),
-    "precision": Key(get_args(Precision)),
-    "layout": Key(get_args(Layout)),
-    "task": Key(get_args(Task)),
-    "execution": Key(get_args(Execution)),
-    "batch_size": _number(1, MAX_IMAGES),
-    "optimizer": Key(),
-    "init": Key(),
-    "pool": Key(get_args(Pool)),
-    "activation": Key(get_args(Activation)),
-    "size": _number(1, 65_536),
-    "data": Key(get_args(DataChoice)),
-    "split": Key(get_args(Split)),
-    "order": Key(get_args(Order)),
-    "loader": Key(get_args(Loader)),
-    "loader_workers": _number(0, 256),
-    "clock": Key(get_args(Clock), axis=False),
-    "warmup_steps": _number(0, 100_000),
-    "block_steps": _number(1, 1_000_000),
-    "blocks": _number(1, 100_000),
-    "epochs": _number(1, 100_000),
-    "steps_per_epoch": _number(1, MAX_IMAGES),
-    "extra_forwards": _number(0, 100),
-    "epoch_eval_images": _number(0, TEST_IMAGES),
-    "stop_when_all_right": Key(boolean=True),
-    "final_evaluation": Key(boolean=True),
-    "target": Key(share=True),
-    "evaluate_every": _number(1, 1_000_000),
+    **{name: _make_key(name) for name in sorted(_FIELDS, key=lambda name: name in _UNFOLDED_LAST)},
     "recipe": Key(tuple(recipes.RECIPES)),
-    "threads": _number(1, 4096, AUTO),
-    "allocator": Key(get_args(Allocator)),
-    "world": _number(1, 65_536, EVERY),
-    "scaling": Key(get_args(Scaling)),
 }
 """In the order in which combinations are unfolded. The words of `optimizer` and `init` are the workload's."""
 
-GEMM_KEYS = (
-    *("workload", "division", "precision", "size", "clock"),
-    *("warmup_steps", "block_steps", "blocks", "threads", "allocator"),
-)
-"""A product has no data, no optimiser and no epochs."""
 FROM_ELSEWHERE = {
     "device": "devices are chosen by --device; values by device kind are a table, { cpu = 1, gpu = 2 }",
     "seed": "the seed is the suite's (above the first [[job]]) or --seed",
@@ -141,33 +97,27 @@ FROM_ELSEWHERE = {
 }
 
 
-RANDOM_KEYS = (
-    *("workload", "division", "precision", "layout", "task", "execution", "batch_size", "optimizer", "init"),
-    *("pool", "activation", "clock", "warmup_steps", "block_steps", "blocks", "extra_forwards", "threads", "allocator"),
-    *("world", "scaling"),
-)
-"""Random images have no order, no epochs, and nothing to be right about."""
-
-
 def keys_for(workload: Workload) -> dict[str, Key]:
-    """The keys that make sense for the workload, with its own optimizers and inits as choices."""
-    steady = Key(("steady",), axis=False)
+    """The keys that make sense for the workload, with its own optimizers and inits as choices.
+
+    A product has no data, no optimiser and no epochs; random images have no order, no epochs, and nothing to be right about.
+    """
+    steady, on_digits = Key(("steady",), axis=False), workload.dataset == "mnist"
     if workload.kind == "gemm":
-        return {name: steady if name == "clock" else KEYS[name] for name in GEMM_KEYS}
+        return {name: key for name, key in {**KEYS, "clock": steady}.items() if _is_of(name, "any", "products")}
     own = {"optimizer": Key(workload.optimizers), "init": Key(workload.inits)}
-    absent = {"size"}
-    if not recipes.list_recipes(workload.name):
-        absent.add("recipe")
-    if workload.dataset == "random":
-        absent |= set(KEYS) - set(RANDOM_KEYS)
-        own |= {"clock": steady, "batch_size": _number(1, MAX_IMAGES, AUTO)}
-    if workload.pool is None:
-        absent.add("pool")
-    if workload.activation is None:
-        absent.add("activation")
+    if not on_digits:
+        own |= {"clock": steady, "batch_size": Key((AUTO,), 1, MAX_IMAGES)}
     if not workload.convolves:
         own["layout"] = Key(("nchw",))
-    return {name: own.get(name, key) for name, key in KEYS.items() if name not in absent}
+    absent = {name for name in ("pool", "activation") if getattr(workload, name) is None}
+    absent |= set() if recipes.list_recipes(workload.name) else {"recipe"}
+    scopes = ("any", "networks", "digits") if on_digits else ("any", "networks")
+    return {name: own.get(name, key) for name, key in KEYS.items() if _is_of(name, *scopes) and name not in absent}
+
+
+def _is_of(name: str, *scopes: str) -> bool:
+    return axes_of(Job)[name].scope in scopes
 
 
 def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]]:
@@ -177,13 +127,14 @@ def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]
         return {ANY: values}, problems
     if not key.axis:
         return {}, [f"{name} takes one value, the same on every device"]
+    where = (*list_kinds(), GPU)
     if not value:
-        return {}, [f"{name} is an empty table; give a value for {', '.join((*KINDS, GPU))}"]
+        return {}, [f"{name} is an empty table; give a value for {', '.join(where)}"]
     choices: dict[str, tuple[Scalar, ...]] = {}
     problems = []
     for kind, inner in value.items():
-        if kind not in (*KINDS, GPU):
-            known = ", ".join((*KINDS, GPU))
+        if kind not in where:
+            known = ", ".join(where)
             problems.append(f"{name}.{format_value(kind, bare=True)} is not a device kind; choose from {known}")
             continue
         choices[kind], more = _read_values(f"{name}.{kind}", key, inner)
@@ -234,6 +185,14 @@ def default_value(name: str, workload: Workload) -> Scalar | None:
 def full_batches(combination: Combination) -> int:
     """Full batches of one epoch: training images of the split over the batch size (55,000 / 128 -> 429)."""
     return SPLIT_IMAGES[str(combination["split"])] // int(combination["batch_size"] or 1)
+
+
+def split_setting(option: str, text: str, example: str) -> tuple[str, str]:
+    """The key and the value of `key=value`. Raises UsageError for a text that is not so."""
+    key, _, value = text.partition("=")
+    if not key or not value:
+        raise UsageError(f"{option} {text!r}: write key=value, such as {example}")
+    return key, value
 
 
 def is_whole(text: str) -> bool:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from cnnbench import workloads
+from cnnbench import naming, workloads
 from cnnbench.errors import UsageError
 from cnnbench.plan import process_counts
-from cnnbench.plan.job_keys import ANY, AUTO, EVERY, Combination
+from cnnbench.plan.job_keys import ANY, Combination
 from cnnbench.plan.suite import Suite
-from cnnbench.schema import DataKind, Device, Job, Machine
+from cnnbench.schema import AUTO, EVERY, DataKind, Device, Job, Machine
 
 PROJECTION_PROCESSES = 3
 PROJECTION_STEPS = 100
@@ -61,17 +61,17 @@ def make_plan(
                 job = _make_job(combination, device, machine, data_kind, threads, nodes)
                 if copies is not None and (capacity == 0 or job.world > 1):
                     continue
-                if copies is not None and wanted(describe_job(job)):
+                if copies is not None and wanted(naming.describe_job(job)):
                     job = _make_concurrent_job(job, combination, copies, capacity, machine, threads)
                 if job.world > 1 and (why := process_counts.find_capacity_error(job, capacity, machine)) is not None:
-                    if not swept and wanted(describe_job(job)):
+                    if not swept and wanted(naming.describe_job(job)):
                         raise UsageError(
                             f"{suite.name}: {why}; ask for fewer, or sweep world with {EVERY!r}, which ends there"
                         )
                     continue
                 if project and job.clock == "job" and workloads.get(job.workload).pretraining is None:
                     job = make_projection_job(job)
-                if wanted(describe_job(job)):
+                if wanted(naming.describe_job(job)):
                     rounds_of[job] = max(rounds, rounds_of.get(job, 0))
     return _interleave(rounds_of, seed)
 
@@ -96,14 +96,8 @@ def round_seeds(seed: int, rounds: int) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def describe_job(job: Job) -> str:
-    """What `-k` looks in: `mnist-cnn b128 fp32 on cpu`, then every key as key=value."""
-    values = job.model_dump(exclude={"seed", "round"}, exclude_none=True)
-    return " ".join((job.label.rpartition(",")[0], *(f"{name}={value}" for name, value in values.items()))).lower()
-
-
 def compile_filter(expression: str | None) -> Callable[[str], bool]:
-    """A test for `describe_job`'s text: substrings joined by `and`, `or`, `not` (`not` binds tightest, then `and`).
+    """A test for `naming.describe_job`'s text: substrings joined by `and`, `or`, `not` (`not` binds tightest, then `and`).
 
     Raises UsageError where an operator lacks its text.
     """
@@ -141,19 +135,22 @@ def _rounds(suite: Suite, repeats: int | None, project: bool) -> int:
     return max(suite.repeats, PROJECTION_PROCESSES) if project and whole else suite.repeats
 
 
+def _mark_swept(combinations: Sequence[Combination], name: str, word: str) -> list[tuple[Combination, bool]]:
+    """Each cell with whether it was swept together with `word`: such a sweep ends at what there is."""
+    others = [tuple(value for key, value in cell.items() if key != name) for cell in combinations]
+    swept = {other for other, cell in zip(others, combinations, strict=True) if cell[name] == word}
+    return [(cell, other in swept) for other, cell in zip(others, combinations, strict=True)]
+
+
 def _drop_excess_threads(combinations: Sequence[Combination], device: Device, machine: Machine) -> list[Combination]:
     """Thread counts swept together with `auto` end at the cores allowed: above them threads only wait for each other."""
-
-    def rest(combination: Combination) -> tuple[object, ...]:
-        return tuple(value for name, value in combination.items() if name != "threads")
-
-    swept = {rest(cell) for cell in combinations if cell["threads"] == AUTO}
-    if device.kind != "cpu":
-        return list(combinations)
     return [
         cell
-        for cell in combinations
-        if cell["threads"] == AUTO or rest(cell) not in swept or int(cell["threads"] or 0) <= machine.cores_allowed
+        for cell, swept in _mark_swept(combinations, "threads", AUTO)
+        if device.kind != "cpu"
+        or cell["threads"] == AUTO
+        or not swept
+        or int(cell["threads"] or 0) <= machine.cores_allowed
     ]
 
 
@@ -161,22 +158,11 @@ def _resolve_worlds(combinations: Sequence[Combination], capacity: int) -> list[
     """The cells with `all` as a number, each with whether it was swept together with `all`; of several ranks none where the
     device is another's to be planned for.
     """
-
-    def rest(combination: Combination) -> tuple[object, ...]:
-        return tuple(value for name, value in combination.items() if name != "world")
-
-    swept = {rest(cell) for cell in combinations if cell["world"] == EVERY}
-    found: list[tuple[Combination, bool]] = []
-    for combination in combinations:
-        if capacity == 0 and combination["world"] != 1:
-            continue
-        found.append(
-            (
-                {**combination, "world": capacity} if combination["world"] == EVERY else combination,
-                rest(combination) in swept,
-            )
-        )
-    return found
+    return [
+        ({**cell, "world": capacity} if cell["world"] == EVERY else cell, swept)
+        for cell, swept in _mark_swept(combinations, "world", EVERY)
+        if capacity or cell["world"] == 1
+    ]
 
 
 def _make_concurrent_job(
@@ -189,7 +175,9 @@ def _make_concurrent_job(
     count, each = process_counts.resolve_copies(copies, job, capacity, machine, asked_threads)
     found = job.model_copy(update={"copies": count, "threads": each})
     if found.clock != "steady":
-        raise UsageError(f"--copies {copies}: {job.label} is timed by the {job.clock} clock; copies need steady steps")
+        raise UsageError(
+            f"--copies {copies}: {naming.process_label(job)} is timed by the {job.clock} clock; copies need steady steps"
+        )
     if count < 2:
         raise UsageError(f"--copies {copies}: {job.device} has room for one copy; choose other devices with --device")
     if (why := process_counts.find_capacity_error(found, capacity, machine)) is not None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cnnbench.devices import backend
 from cnnbench.schema import Device, Job, Machine
 
 ALL = "all"
-MULTI_PROCESS_KINDS = ("cpu", "cuda", "rocm")
-"""Kinds of which several can work on one job: gloo and NCCL (RCCL) exchange their gradients."""
 
 
 def find_same_devices(device: Device, devices: Sequence[Device]) -> tuple[Device, ...]:
@@ -28,7 +27,7 @@ def count_capacity(device: Device, devices: Sequence[Device], machine: Machine) 
     """The most processes of one job on one machine; 1 where only one can be, and 0 for a GPU that is not the first of its kind:
     jobs of several are planned for that.
     """
-    if device.kind not in MULTI_PROCESS_KINDS:
+    if backend(device.id).exchange is None:
         return 1
     if device.kind == "cpu":
         return machine.cores_allowed

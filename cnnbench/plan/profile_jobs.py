@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
+from cnnbench import naming
 from cnnbench.errors import UsageError
 from cnnbench.plan.constraints import REFERENCE_EXECUTIONS, find_contradictions
-from cnnbench.plan.job_keys import ANY, AUTO, KEYS, Scalar, is_whole, keys_for, suggest_nearest
+from cnnbench.plan.job_keys import ANY, KEYS, Scalar, keys_for, split_setting, suggest_nearest
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import JobSpec, Suite
 from cnnbench.profile_model import ProfileJob
-from cnnbench.schema import DataKind, Device, Execution, Job, Machine
+from cnnbench.schema import AUTO, DataKind, Device, Execution, Job, Machine
+from cnnbench.schema.axes import list_fields
 from cnnbench.workloads import Workload
 
 TUNED_VARIANTS: tuple[Execution, ...] = tuple(
@@ -27,10 +29,7 @@ SET_BY_OPTIONS = {
     "warmup_steps": "--warmup says how many steps come before",
     "workload": "the workload is the command's argument",
 }
-NOT_PROFILED = (
-    *("clock", "blocks", "epochs", "steps_per_epoch", "epoch_eval_images", "stop_when_all_right", "final_evaluation"),
-    *("target", "evaluate_every"),
-)
+NOT_PROFILED = list_fields(Job, "clock")
 """Keys that say what a clock times or when a run ends: nothing of one step's."""
 
 
@@ -39,9 +38,7 @@ def parse_settings(texts: Sequence[str], workload: Workload) -> dict[str, Scalar
     known = {name: key for name, key in keys_for(workload).items() if name not in (*SET_BY_OPTIONS, *NOT_PROFILED)}
     found: dict[str, Scalar] = {}
     for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name or not value:
-            raise UsageError(f"--set {text!r}: write key=value, such as precision=bf16")
+        name, value = split_setting("--set", text, "precision=bf16")
         if name in SET_BY_OPTIONS or name in NOT_PROFILED:
             raise UsageError(
                 f"--set {name}: {SET_BY_OPTIONS.get(name, 'it changes no step, and a profile is of one step')}"
@@ -52,8 +49,7 @@ def parse_settings(texts: Sequence[str], workload: Workload) -> dict[str, Scalar
             raise UsageError(
                 f"--set: no key {name!r}{suggest_nearest(name, tuple(known)) or '; choose from ' + ', '.join(known)}"
             )
-        number = known[name].low is not None and is_whole(value)
-        found[name] = int(value) if number else value
+        found[name] = known[name].read_text(value)
         if (wrong := known[name].find_mistake(found[name])) is not None:
             raise UsageError(f"--set {name}: {value!r} {wrong}")
     return found
@@ -95,7 +91,7 @@ def make_profile_jobs(
             wrong = [each for cell in suite.combinations(device.kind) for each in find_contradictions(cell)]
             impossible += ["; ".join(wrong)] if wrong else []
             planned = make_plan([suite], machine, [device], data_kind=data_kind, seed=0, repeats=1, threads=threads)
-            found += [ProfileJob(name=_name_variant(job), job=job) for job in planned]
+            found += [ProfileJob(name=naming.profile_variant(job), job=job) for job in planned]
         if len(impossible) == len(wanted):
             raise UsageError(impossible[0])
     if not found:
@@ -121,10 +117,3 @@ def _choose_variants(workload: Workload, settings: Mapping[str, Scalar]) -> list
 def _suite(workload: Workload, values: Mapping[str, Scalar]) -> Suite:
     spec = JobSpec("--set", workload.name, {name: {ANY: (value,)} for name, value in values.items()})
     return Suite("profile", "", Path(), "", repeats=1, seed=None, jobs=(spec,))
-
-
-def _name_variant(job: Job) -> str:
-    if job.division != "reference":
-        return job.execution
-    words = ("nhwc" if job.layout == "nhwc" else "", "" if job.execution == "eager" else job.execution)
-    return " ".join(filter(None, ("reference", *words)))

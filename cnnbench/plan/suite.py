@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import workloads
+from cnnbench.devices import list_kinds
 from cnnbench.errors import SuiteError, WorkloadError
 from cnnbench.plan import constraints, job_keys
 from cnnbench.plan.job_keys import (
     ANY,
     FROM_ELSEWHERE,
     KEYS,
-    KINDS,
     Choices,
     Combination,
     Key,
@@ -64,7 +64,9 @@ class JobSpec:
         workload = workloads.get(self.workload)
         if workload.kind == "gemm" or workload.dataset == "random":
             return ()
-        return tuple(dict.fromkeys(str(value) for kind in KINDS for value in self._values("data", kind, workload)))
+        return tuple(
+            dict.fromkeys(str(value) for kind in list_kinds() for value in self._values("data", kind, workload))
+        )
 
     def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
         """Every combination of the values that hold on a device kind, each once.
@@ -155,18 +157,16 @@ def load_suite(path: Path) -> Suite:
         raise SuiteError(f"{path}: not a suite: its values are nested too deep") from error
     except ValueError as error:  # TOMLDecodeError with line and column, or an integer of thousands of digits
         raise SuiteError(f"{path}: not TOML: {error}") from error
-    problems: list[str] = []
-    top = _read_top(table, problems)
-    jobs = _read_jobs(table.get("job"), path.parent, problems)
-    if problems:
+    jobs, job_mistakes = _read_jobs(table.get("job"), path.parent)
+    if problems := [*_find_top_mistakes(table), *job_mistakes]:
         raise SuiteError("\n".join(f"{path}: {problem}" for problem in problems))
     return Suite(
-        name=top.get("name", path.stem),
-        description=top.get("description", ""),
+        name=table.get("name", path.stem),
+        description=table.get("description", ""),
         path=path,
         digest=hashlib.sha256(content).hexdigest(),
-        repeats=top.get("repeats", DEFAULT_REPEATS),
-        seed=top.get("seed"),
+        repeats=table.get("repeats", DEFAULT_REPEATS),
+        seed=table.get("seed"),
         jobs=jobs,
     )
 
@@ -189,42 +189,40 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _read_top(table: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    known = (*TEXT_KEYS, *TOP_KEYS, "job")
-    for name in table:
-        if name not in known:
-            problems.append(job_keys.describe_unknown_key(name, known, dict.fromkeys(KEYS, "it belongs under [[job]]")))
-    for name in TEXT_KEYS:
-        value = table.get(name, "-")
-        if not isinstance(value, str) or not value.strip():
-            problems.append(f"{name} {format_value(value)} must be a text")
-    for name, key in TOP_KEYS.items():
-        if name in table and (wrong := key.find_mistake(table[name])) is not None:
-            problems.append(f"{name} {format_value(table[name])} {wrong}")
-    return {name: table[name] for name in (*TEXT_KEYS, *TOP_KEYS) if name in table}
+def _find_top_mistakes(table: Mapping[str, Any]) -> list[str]:
+    """What is wrong above the first [[job]]."""
+    known, below = (*TEXT_KEYS, *TOP_KEYS, "job"), dict.fromkeys(KEYS, "it belongs under [[job]]")
+    unknown = [job_keys.describe_unknown_key(name, known, below) for name in table if name not in known]
+    texts = {name: table[name] for name in TEXT_KEYS if name in table}
+    return [
+        *unknown,
+        *(
+            f"{name} {format_value(value)} must be a text"
+            for name, value in texts.items()
+            if not isinstance(value, str) or not value.strip()
+        ),
+        *(
+            f"{name} {format_value(table[name])} {wrong}"
+            for name, key in TOP_KEYS.items()
+            if name in table and (wrong := key.find_mistake(table[name])) is not None
+        ),
+    ]
 
 
-def _read_jobs(value: object, folder: Path, problems: list[str]) -> tuple[JobSpec, ...]:
+def _read_jobs(value: object, folder: Path) -> tuple[tuple[JobSpec, ...], list[str]]:
+    """Every [[job]] table that can be read, and the mistakes in all of them."""
     if value is None or value == []:
-        problems.append("no [[job]]; a suite needs at least one")
-        return ()
+        return (), ["no [[job]]; a suite needs at least one"]
     if not isinstance(value, list):
-        problems.append("job must be a list of tables: write [[job]], with two brackets")
-        return ()
-    specs: list[JobSpec] = []
-    for number, table in enumerate(value, start=1):
-        place = f"[[job]] {number}"
-        if not isinstance(table, dict):
-            problems.append(f"{place}: must be a table, not {format_value(table)}")
-            continue
-        spec, wrong = _read_job(place, table, folder)
-        problems += [f"{place}: {each}" for each in wrong]
-        if spec is not None:
-            specs.append(spec)
-    return tuple(specs)
+        return (), ["job must be a list of tables: write [[job]], with two brackets"]
+    read = [_read_job(f"[[job]] {number}", table, folder) for number, table in enumerate(value, start=1)]
+    specs = tuple(spec for spec, _ in read if spec is not None)
+    return specs, [f"[[job]] {number}: {each}" for number, (_, wrong) in enumerate(read, start=1) for each in wrong]
 
 
-def _read_job(place: str, table: Mapping[str, Any], folder: Path) -> tuple[JobSpec | None, list[str]]:
+def _read_job(place: str, table: object, folder: Path) -> tuple[JobSpec | None, list[str]]:
+    if not isinstance(table, dict):
+        return None, [f"must be a table, not {format_value(table)}"]
     try:
         workload = workloads.find(_name_of(table), folder)
     except WorkloadError as error:
@@ -273,7 +271,7 @@ def _read_keys(
 
 def _contradictions(spec: JobSpec) -> list[str]:
     found: list[str] = []
-    for kind in KINDS:
+    for kind in list_kinds():
         if (count := spec.count(kind)) > job_keys.MAX_COMBINATIONS:
             return [f"{count:,} combinations on {kind}; a job may unfold into {job_keys.MAX_COMBINATIONS:,} at most"]
         for combination in spec.combinations(kind):

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from cnnbench import workloads
 from cnnbench.errors import ComparisonError, UsageError, WorkerError
+from cnnbench.naming import describe_job, process_label
 from cnnbench.paired_protocol import ARMS, PROTOCOL_VERSION, Arm, Handshake
 from cnnbench.plan.constraints import find_contradictions
-from cnnbench.plan.job_keys import AUTO, KEYS, is_whole, keys_for, suggest_nearest
-from cnnbench.plan.matrix import describe_job
+from cnnbench.plan.job_keys import KEYS, keys_for, split_setting, suggest_nearest
 from cnnbench.regression.check_record import ArmRecord, CheckHeader, jobs_by_arm
 from cnnbench.regression.differences import FIELDS_WAIVED_BY_SETTING
 from cnnbench.runner.arm_process import MODULE, ArmCommand, ArmError
 from cnnbench.runner.launch import build_paired_environment
 from cnnbench.runner.paired import PairDesign, perform_handshakes
 from cnnbench.runner.revisions import Checkouts, Revision
-from cnnbench.schema import Device, Job
+from cnnbench.schema import AUTO, Device, Job
 
 ArmSettings = Mapping[str, str]
 
@@ -46,9 +46,7 @@ def read_settings(arm: Arm, texts: Sequence[str]) -> dict[str, str]:
     """`key=value` texts as a table. Raises UsageError for one that is none, or a key that changes the work itself."""
     found: dict[str, str] = {}
     for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key or not value:
-            raise UsageError(f"--{arm}-set {text!r}: write key=value, such as threads=1")
+        key, value = split_setting(f"--{arm}-set", text, "threads=1")
         if key not in KEYS:
             hint, choices = suggest_nearest(key, tuple(FIELDS_WAIVED_BY_SETTING)), ", ".join(FIELDS_WAIVED_BY_SETTING)
             raise UsageError(f"--{arm}-set: no key {key!r}{hint}; choose from {choices}")
@@ -68,10 +66,12 @@ def pair_jobs(jobs: Sequence[Job], base: ArmSettings, head: ArmSettings, cores: 
     ordered = sorted(jobs, key=describe_job)
     for job in ordered:
         if job.clock != "steady":
-            what = f"{job.label}: clock {job.clock!r} is one piece and takes no turns"
+            what = f"{process_label(job)}: clock {job.clock!r} is one piece and takes no turns"
             raise UsageError(f"{what}; check a suite of steady jobs")
         if job.processes > 1:
-            raise UsageError(f"{job.label}: an arm is one process; leave jobs of several out with -k 'not ranks'")
+            raise UsageError(
+                f"{process_label(job)}: an arm is one process; leave jobs of several out with -k 'not ranks'"
+            )
     sides = [_apply_settings(ordered, settings, cores) for settings in (base, head)]
     for side in sides:
         if len({job.allocator for job in side}) > 1:
@@ -96,17 +96,13 @@ def _apply_settings(jobs: Sequence[Job], settings: ArmSettings, cores: int) -> l
         ]
     for job in changed:
         if wrong := find_contradictions(job.model_dump()):
-            raise UsageError(f"{job.label}: {'; '.join(wrong)}")
+            raise UsageError(f"{process_label(job)}: {'; '.join(wrong)}")
     return changed
 
 
 def _apply_setting(job: Job, key: str, text: str, cores: int) -> Job:
     rule = keys_for(workloads.get(job.workload))[key]
-    value: str | int | bool = text
-    if rule.boolean:
-        value = {"true": True, "false": False}.get(text, text)
-    elif rule.low is not None and is_whole(text):
-        value = int(text)
+    value = rule.read_text(text)
     if (wrong := rule.find_mistake(value)) is not None:
         raise UsageError(f"{key} {text!r} {wrong}")
     return job.model_copy(update={key: cores if key == "threads" and value == AUTO else value})

@@ -8,22 +8,19 @@ The ending is derived from the rest by `regression.sequential`, so a replay writ
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationError
 
-from cnnbench import store
 from cnnbench.errors import LedgerError
+from cnnbench.files import save_file
 from cnnbench.paired_protocol import Arm, PairRecord, Schedule
-from cnnbench.regression.design import CheckPlan, Look
+from cnnbench.regression.design import CheckPlan
 from cnnbench.regression.exclusion import DropLimits
-from cnnbench.regression.verdict import SeriesFinding, Verdict
 from cnnbench.schema import Frozen, Job, Machine, Software
+from cnnbench.store import Writer
 
 RECORD_VERSION = 1
 """Changes of the record's shape. 1: first published."""
@@ -44,46 +41,6 @@ class ArmRecord(Frozen):
     settings: dict[str, str] = Field(default_factory=dict)
     software: Software
     environment: dict[str, str] = Field(description="variables set for its worker, folders' own names left out")
-
-
-class PlanRecord(Frozen):
-    """`regression.design.CheckPlan`, as numbers."""
-
-    tolerance: float
-    looks: tuple[tuple[int, float | None], ...]
-    pass_alpha: float
-    confirm_blocks: int
-    confirm_alpha: float
-    power: float
-
-    @staticmethod
-    def from_plan(plan: CheckPlan) -> PlanRecord:
-        """As it is stored."""
-        looks = tuple((look.blocks, look.suspect_alpha) for look in plan.looks)
-        return PlanRecord(**{**asdict(plan), "looks": looks})
-
-    def to_plan(self) -> CheckPlan:
-        """As it is used."""
-        return CheckPlan(**{**self.model_dump(), "looks": tuple(Look(blocks, alpha) for blocks, alpha in self.looks)})
-
-
-class LimitsRecord(Frozen):
-    """The rule that drops blocks, declared before the first (`regression.exclusion.DropLimits`); None: none may be dropped."""
-
-    cores: int
-    steal_share: float
-    pressure_share: float
-    throttled_share: float
-    control_band: float | None = None
-
-    @staticmethod
-    def from_limits(limits: DropLimits) -> LimitsRecord:
-        """As it is stored."""
-        return LimitsRecord(**asdict(limits))
-
-    def to_limits(self) -> DropLimits:
-        """As it is used."""
-        return DropLimits(**self.model_dump())
 
 
 class CheckHeader(Frozen):
@@ -108,8 +65,8 @@ class CheckHeader(Frozen):
     steps_per_turn: int
     metric: DecidingMetric = "median"
     seed: int
-    plan: PlanRecord
-    limits: LimitsRecord | None
+    plan: CheckPlan
+    limits: DropLimits | None = Field(description="the rule that drops blocks; None: none may be dropped")
     max_minutes: float | None = None
     final_loss_bands: dict[int, float] = Field(default_factory=dict, description="calibrated, by job")
     profile: str | None = Field(default=None, description="SHA-256 of the noise profile used")
@@ -139,40 +96,10 @@ class CheckRecord(Frozen):
     ending: CheckEnding
 
 
-def finding_values(finding: SeriesFinding) -> dict[str, Any]:
-    """A finding as plain values."""
-    return asdict(finding)
-
-
-def verdict_values(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as plain values; the plan stands in the header."""
-    return {
-        "decision": str(verdict.decision),
-        "blocks": verdict.blocks,
-        "findings": [finding_values(finding) for finding in verdict.findings],
-    }
-
-
-class Journal:
+class Journal(Writer):
     """The one writer of a check that is going on; holds the file's lock until closed."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self._writer = store.Writer(path, descriptor)
-
-    def append(self, line: CheckHeader | PairRecord) -> None:
-        """Write one line and bring it to disk. Raises LedgerError, leaving no part of it."""
-        self._writer.append(line)
-
-    def close(self) -> None:
-        """Release the lock."""
-        self._writer.close()
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    held = "this check is still going on; wait for it or end it"
 
 
 def journal_path(path: Path) -> Path:
@@ -183,14 +110,9 @@ def journal_path(path: Path) -> Path:
 def begin_journal(path: Path, header: CheckHeader) -> Journal:
     """A new journal for the record `path`. Raises LedgerError where one is there already, or it cannot be written."""
     part = journal_path(path)
-    try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(part, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except FileExistsError as error:
-        raise LedgerError(f"{part}: an unfinished check is there; go on with --resume, or delete it") from error
-    except OSError as error:
-        raise LedgerError(f"{part}: cannot be written: {error.strerror}; choose another place with -o") from error
-    journal = _lock_journal(part, descriptor)
+    if part.exists():
+        raise LedgerError(f"{part}: an unfinished check is there; go on with --resume, or delete it")
+    journal = Journal.create(part)
     journal.append(header)
     return journal
 
@@ -198,32 +120,16 @@ def begin_journal(path: Path, header: CheckHeader) -> Journal:
 def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, ...]]:
     """The journal of the record `path`, to go on with. Raises LedgerError where there is none or it is still going on."""
     part = journal_path(path)
+    if not part.exists():
+        raise LedgerError(f"{part}: no unfinished check to resume; start it without --resume")
+    journal = Journal.reopen(part)
     try:
-        descriptor = os.open(part, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-    except OSError as error:
-        raise LedgerError(
-            f"{part}: no unfinished check to resume ({error.strerror}); start it without --resume"
-        ) from error
-    journal = _lock_journal(part, descriptor)
-    try:
-        content = part.read_bytes()
-        whole, _, torn = content.rpartition(b"\n")
-        if torn:  # the block that was being written when the power went; it is measured again
-            os.ftruncate(descriptor, len(content) - len(torn))
-        header, blocks = _parse_journal(part, whole.splitlines())
+        lines = journal.drop_torn_line()  # the block that was being written when the power went is measured again
+        header, blocks = _parse_journal(part, lines.splitlines())
     except BaseException:
         journal.close()
         raise
     return journal, header, blocks
-
-
-def _lock_journal(path: Path, descriptor: int) -> Journal:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise LedgerError(f"{path}: this check is still going on; wait for it or end it") from error
-    return Journal(path, descriptor)
 
 
 def _parse_journal(path: Path, lines: Sequence[bytes]) -> tuple[CheckHeader, tuple[PairRecord, ...]]:
@@ -240,28 +146,19 @@ def _read_line(model: type[CheckHeader] | type[PairRecord], line: bytes, where: 
     try:
         return model.model_validate_json(line)
     except ValidationError as error:
-        raise LedgerError(f"{where}: {_describe_first_problem(error)}; delete the file and start anew") from error
+        raise LedgerError(f"{where}: {describe_first_problem(error)}; delete the file and start anew") from error
 
 
 def save_record(path: Path, record: CheckRecord) -> None:
-    """Write the record whole, on disk before its name is there, then remove the journal. Raises LedgerError."""
+    """Write the record whole, on disk before its name is there, then remove the journal. Raises FileError."""
     write_document(path, to_bytes(record))
     with contextlib.suppress(OSError):
         journal_path(path).unlink()
 
 
 def write_document(path: Path, content: bytes) -> None:
-    """Write a document whole, on disk before its name is there. Raises LedgerError."""
-    partial = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise LedgerError(f"{path}: cannot be written: {error.strerror}; choose another place with -o") from error
+    """Write a document whole, on disk before its name is there. Raises FileError."""
+    save_file(path, content, make_folder=True)
 
 
 def to_bytes(record: CheckRecord) -> bytes:
@@ -289,7 +186,7 @@ def load_record(path: Path) -> CheckRecord:
     except OSError as error:
         raise LedgerError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise LedgerError(f"{path}: not the record of a check: {_describe_first_problem(error)}") from error
+        raise LedgerError(f"{path}: not the record of a check: {describe_first_problem(error)}") from error
 
 
 def jobs_by_arm(header: CheckHeader) -> Mapping[Arm, Mapping[int, Job]]:
@@ -297,6 +194,7 @@ def jobs_by_arm(header: CheckHeader) -> Mapping[Arm, Mapping[int, Job]]:
     return {"base": header.jobs, "head": header.head_jobs}
 
 
-def _describe_first_problem(error: ValidationError) -> str:
+def describe_first_problem(error: ValidationError) -> str:
+    """The first field that is wrong, and why."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from cnnbench.errors import LedgerError
 from cnnbench.regression import signed_rank
 from cnnbench.regression.design import CheckPlan, Look, compute_detectable_effect, confirm_slowdown, evaluate_look
 from cnnbench.regression.signed_rank import Float64Array
@@ -48,17 +47,6 @@ def decide(observations: Observations, stage: CheckPhase, plan: CheckPlan) -> Ve
         if isinstance(stage, Screening)
         else _decide_confirmation(observations, stage, plan)
     )
-
-
-def replay_decision(screening: Observations, confirming: Observations, plan: CheckPlan) -> Verdict:
-    """The verdict that recorded blocks lead to, the same as live. Raises LedgerError where they end before it."""
-    answer = decide(screening, Screening(), plan)
-    if isinstance(answer, Continue) and isinstance(answer.stage, Confirming) and confirming:
-        answer = decide(confirming, answer.stage, plan)
-    if isinstance(answer, Continue):
-        stage = "screening" if isinstance(answer.stage, Screening) else "confirmation"
-        raise LedgerError(f"the record ends before the verdict: the {stage} takes {answer.blocks} blocks of each job")
-    return answer
 
 
 def geometric_means(observations: Observations) -> dict[MetricSeries, Sequence[float]]:

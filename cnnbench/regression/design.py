@@ -31,8 +31,7 @@ from cnnbench.regression.signed_rank import Float64Array, IndexArray, critical_v
 BoolArray = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """One look at the first `blocks` blocks; without a level for suspicion it can only pass."""
 
     blocks: int
@@ -156,6 +155,15 @@ def screen_checks(log_ratios: Float64Array, plan: CheckPlan) -> ScreenedChecks:
         ended.suspects[going] = flags.suspects
         going = going[~stops]
     return ended
+
+
+def append_mean(log_ratios: Float64Array) -> Float64Array:
+    """The jobs of shape (checks, jobs, blocks), and their geometric mean after them where they are several."""
+    return (
+        log_ratios
+        if log_ratios.shape[1] == 1
+        else np.concatenate([log_ratios, log_ratios.mean(axis=1, keepdims=True)], axis=1)
+    )
 
 
 def compute_detectable_effect(spread: float, plan: CheckPlan) -> float | None:

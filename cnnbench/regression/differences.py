@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from cnnbench.devices.nvml import SLOWED
 from cnnbench.errors import ComparisonError
-from cnnbench.paired_protocol import JobRun, PairRecord, Schedule, Span, WorkDone
+from cnnbench.paired_protocol import JobRun, PairRecord, Schedule, Span
 from cnnbench.regression.check_record import CheckHeader
-from cnnbench.regression.exclusion import ArmWork, BlockState, CounterGrowth, find_unequal_work
+from cnnbench.regression.exclusion import BlockState, CounterGrowth, find_unequal_work
 from cnnbench.regression.verdict import STEP_METRIC, MetricSeries, compute_log_ratio
-from cnnbench.schema import Job, Telemetry
+from cnnbench.schema import Telemetry
 
 MEAN_METRIC = "mean step"
 FIELDS_WAIVED_BY_SETTING: Mapping[str, frozenset[str]] = {
@@ -137,24 +136,8 @@ def require_equal_work(header: CheckHeader, block: PairRecord) -> None:
     """Raises ComparisonError where the arms did not do the same work, less what was declared different."""
     waived = frozenset[str]().union(*(FIELDS_WAIVED_BY_SETTING[key] for key in header.declared))
     for job in sorted(block.base):
-        base, head = _make_arm_work(block.base[job].work), _make_arm_work(block.head[job].work)
-        head = replace(head, **{name: getattr(base, name) for name in waived})
+        base, head = block.base[job].work, block.head[job].work
+        head = head.model_copy(update={name: getattr(base, name) for name in waived})
         found = find_unequal_work(base, head, header.final_loss_bands.get(job))
         if found:
             raise ComparisonError(f"{header.names[job]}: the arms did not do the same work: {'; '.join(found)}")
-
-
-def _make_arm_work(done: WorkDone) -> ArmWork:
-    return ArmWork(**done.model_dump(exclude={"minor_faults"}))
-
-
-def name_jobs(jobs: Sequence[Job]) -> tuple[str, ...]:
-    """`mnist-cnn/cpu` for each job, with the keys that tell it from the others of that name."""
-    plain = [f"{job.workload}/{job.device}" for job in jobs]
-    names: list[str] = []
-    for job, name in zip(jobs, plain, strict=True):
-        alike = [each.model_dump() for each, its in zip(jobs, plain, strict=True) if its == name]
-        own = job.model_dump()
-        differing = [key for key in own if key not in ("seed", "round") and any(own[key] != it[key] for it in alike)]
-        names.append(" ".join([name, *(f"{key}={own[key]}" for key in differing)]))
-    return tuple(names)

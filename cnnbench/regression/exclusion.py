@@ -12,11 +12,11 @@ first losses within the precision's tolerance.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnnbench import units
-from cnnbench.regression import signed_rank
+from cnnbench.paired_protocol import WorkDone
 from cnnbench.schema import Precision
 
 MAX_DROPPED_SHARE = 0.3
@@ -27,6 +27,13 @@ LOSS_TOLERANCE: dict[Precision, float] = {"fp32": 5e-3, "tf32": 1e-2, "fp16": 1e
 """Relative, over the first five steps of mnist-cnn. Measured on an AMD EPYC (Zen 4) with torch 2.13 and RMSprop, whose
 first steps are large and amplify rounding: other float32 kernels (oneDNN off) moved a loss by up to 2.0e-3, bfloat16
 against float32 by up to 1.2e-2, other weights by 1e-1. tf32 and fp16 round to 10 bits of mantissa where bf16 has 7."""
+
+
+COUNTS = {
+    **{"images": "images", "batches": "batches", "parameters": "parameters"},
+    **{"model FLOPs": "flops", "optimiser steps": "optimizer_steps"},
+}
+"""What both arms must have the same number of, and the field that counts it."""
 
 
 @dataclass(frozen=True)
@@ -65,74 +72,16 @@ class DropLimits:
     control_band: float | None = None
 
 
-@dataclass(frozen=True)
-class DroppedBlock:
-    """A block that does not count, by its place in the order measured."""
-
-    block: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class ExclusionResult:
-    """Places of the blocks that count, and those that do not with the reason."""
-
-    kept: tuple[int, ...]
-    dropped: tuple[DroppedBlock, ...]
-
-
-@dataclass(frozen=True)
-class ControlEstimate:
-    """The control loop over a whole check: Hodges-Lehmann log ratio, its exact 95 % interval, blocks outside the band."""
-
-    estimate: float
-    low: float | None
-    high: float | None
-    outside: int
-    blocks: int
-
-
-@dataclass(frozen=True)
-class ArmWork:
-    """What one arm did, for the exact comparison; counters of the worker, not of the job's description."""
-
-    images: int
-    batches: int
-    order_digest: str
-    """Of the labels or indices in the order drawn."""
-    parameters: int
-    flops: int
-    optimizer_steps: int
-    precision: Precision
-    first_losses: tuple[float, ...] | None
-    """At least five; None where the workload has no loss, as a product of matrices."""
-    final_loss: float | None = None
-
-
-def drop_disturbed(blocks: Sequence[BlockState], limits: DropLimits) -> ExclusionResult:
-    """Apply the rule to every block, each alone."""
-    reasons = [reason_to_drop(block, limits) for block in blocks]
-    return ExclusionResult(
-        tuple(place for place, reason in enumerate(reasons) if reason is None),
-        tuple(DroppedBlock(place, reason) for place, reason in enumerate(reasons) if reason is not None),
-    )
-
-
 def reason_to_drop(block: BlockState, limits: DropLimits) -> str | None:
     """Why this block does not count, or None. The same for the arms exchanged; what is unknown drops nothing."""
     wall = block.base.wall_seconds + block.head.wall_seconds
     shares = (
-        ("other guests took", "of the CPU time", _total_growth(block, _steal), wall * limits.cores, limits.steal_share),
-        ("threads waited for a core", "of the time", _total_growth(block, _pressure), wall, limits.pressure_share),
-        (
-            "the CPU quota stopped threads",
-            "of the time",
-            _total_growth(block, _throttled),
-            wall,
-            limits.throttled_share,
-        ),
+        ("other guests took", "of the CPU time", "steal_seconds", wall * limits.cores, limits.steal_share),
+        ("threads waited for a core", "of the time", "cpu_pressure_seconds", wall, limits.pressure_share),
+        ("the CPU quota stopped threads", "of the time", "cgroup_throttled_seconds", wall, limits.throttled_share),
     )
-    for before, after, seconds, whole, most in shares:
+    for before, after, counter, whole, most in shares:
+        seconds = _total_growth(block, counter)
         if seconds is not None and seconds > most * whole:
             return f"{before} {units.percent(seconds / whole, 1)} {after}, allowed are {units.percent(most, 1)}"
     if block.base.device_throttled or block.head.device_throttled:
@@ -147,39 +96,24 @@ def reason_to_drop(block: BlockState, limits: DropLimits) -> str | None:
     return None
 
 
-def reason_unfit(sifted: ExclusionResult, planned_blocks: int) -> str | None:
-    """Why the machine is unfit: more than 30 % of its blocks do not count, even if all to come up to the plan's end do."""
-    dropped = len(sifted.dropped)
-    least_measured = dropped + max(planned_blocks, len(sifted.kept))
-    if dropped <= MAX_DROPPED_SHARE * least_measured:
+def reason_unfit(dropped: Sequence[str], kept: int, planned_blocks: int) -> str | None:
+    """Why the machine is unfit: more than 30 % of its blocks do not count, even if all to come up to the plan's end do.
+
+    `dropped` are the reasons of those that do not, `kept` is how many do.
+    """
+    least_measured = len(dropped) + max(planned_blocks, kept)
+    if len(dropped) <= MAX_DROPPED_SHARE * least_measured:
         return None
     share = units.percent(MAX_DROPPED_SHARE, 0)
-    return (
-        f"{dropped} blocks were dropped, more than {share} of {least_measured}; the last: {sifted.dropped[-1].reason}"
-    )
+    return f"{len(dropped)} blocks were dropped, more than {share} of {least_measured}; the last: {dropped[-1]}"
 
 
-def estimate_control(log_ratios: Sequence[float], band: float | None) -> ControlEstimate:
-    """The control loop over all blocks measured, dropped ones too. Raises ValueError for none."""
-    if not log_ratios:
-        raise ValueError("the control loop ran in no block")
-    low, high = (bound(log_ratios, 0.025) for bound in (signed_rank.lower_bound, signed_rank.upper_bound))
-    outside = 0 if band is None else sum(abs(value) > band for value in log_ratios)
-    return ControlEstimate(signed_rank.hodges_lehmann(log_ratios), low, high, outside, len(log_ratios))
-
-
-def find_unequal_work(base: ArmWork, head: ArmWork, final_loss_band: float | None = None) -> tuple[str, ...]:
+def find_unequal_work(base: WorkDone, head: WorkDone, final_loss_band: float | None = None) -> tuple[str, ...]:
     """Everything in which the arms did not do the same work, one line each; empty where they did.
 
     `final_loss_band` is calibrated, the largest relative difference of two final losses of one revision; None: not held.
     """
-    counts = (
-        ("images", base.images, head.images),
-        ("batches", base.batches, head.batches),
-        ("parameters", base.parameters, head.parameters),
-        ("model FLOPs", base.flops, head.flops),
-        ("optimiser steps", base.optimizer_steps, head.optimizer_steps),
-    )
+    counts = ((name, getattr(base, field), getattr(head, field)) for name, field in COUNTS.items())
     found = [f"{name}: head {units.count(ours)}, base {units.count(its)}" for name, its, ours in counts if its != ours]
     if base.order_digest != head.order_digest:
         found.append("the batches came in another order, or were others")
@@ -188,7 +122,7 @@ def find_unequal_work(base: ArmWork, head: ArmWork, final_loss_band: float | Non
     return (*found, *_find_unequal_losses(base, head, final_loss_band))
 
 
-def _find_unequal_losses(base: ArmWork, head: ArmWork, final_loss_band: float | None) -> list[str]:
+def _find_unequal_losses(base: WorkDone, head: WorkDone, final_loss_band: float | None) -> list[str]:
     tolerance = max(LOSS_TOLERANCE[base.precision], LOSS_TOLERANCE[head.precision])
     if base.first_losses is None and head.first_losses is None:
         return []
@@ -220,19 +154,7 @@ def _is_close(one: float, other: float, tolerance: float) -> bool:
     return abs(one - other) <= tolerance * max(abs(one), abs(other))
 
 
-def _total_growth(block: BlockState, read: Callable[[CounterGrowth], float | None]) -> float | None:
+def _total_growth(block: BlockState, counter: str) -> float | None:
     """Seconds of both slots together; None unless both are known, so that neither arm alone can drop a block."""
-    base, head = read(block.base), read(block.head)
-    return None if base is None or head is None else base + head
-
-
-def _steal(slot: CounterGrowth) -> float | None:
-    return slot.steal_seconds
-
-
-def _pressure(slot: CounterGrowth) -> float | None:
-    return slot.cpu_pressure_seconds
-
-
-def _throttled(slot: CounterGrowth) -> float | None:
-    return slot.cgroup_throttled_seconds
+    known = [seconds for slot in (block.base, block.head) if (seconds := getattr(slot, counter)) is not None]
+    return sum(known) if len(known) == 2 else None

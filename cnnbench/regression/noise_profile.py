@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -20,18 +20,19 @@ from pydantic import Field, ValidationError
 from cnnbench import schema, units
 from cnnbench.errors import ComparisonError, LedgerError
 from cnnbench.paired_protocol import PairRecord, Schedule
-from cnnbench.regression.check_record import CheckHeader
+from cnnbench.regression.check_record import CheckEnding, CheckHeader, CheckRecord
 from cnnbench.regression.design import (
     LOOKS,
     CheckPlan,
+    append_mean,
     compute_detectable_effect,
     confirm_slowdown,
     make_check_plan,
     screen_checks,
 )
-from cnnbench.regression.differences import control_ratio, mean_ratio, median_ratio, round_ratios
+from cnnbench.regression.differences import control_ratio, mean_ratio, median_ratio, require_equal_work, round_ratios
 from cnnbench.regression.exclusion import LOSS_TOLERANCE
-from cnnbench.regression.simulate import append_mean
+from cnnbench.regression.sequential import find_dropped_blocks, reject_failures
 from cnnbench.schema import RENAMED_SUITES, Frozen, Machine, Software, current_suite_name
 
 MEDIAN_ERROR = 1.2533
@@ -129,12 +130,50 @@ def stored_profile_path(results: Path, machine_id: str, suite: str) -> Path:
     return next((path for path in paths if path.exists()), paths[0])
 
 
+def keep_counted_blocks(header: CheckHeader, blocks: Sequence[PairRecord]) -> tuple[PairRecord, ...]:
+    """The blocks that neither failed nor are dropped by the machine's counters.
+
+    Raises WorkerError where too many failed, ComparisonError for unequal work, UnfitError where too many are dropped.
+    """
+    reject_failures(blocks)
+    sound = [block for block in blocks if block.failure is None]
+    for block in sound:
+        require_equal_work(header, block)
+    dropped = find_dropped_blocks(header, sound)
+    return tuple(block for block in sound if block.number not in dropped)
+
+
+def conclude_calibration(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
+    """The record of an A/A recording: raw blocks, and which of them did not count."""
+    sound = [block for block in blocks if block.failure is None]
+    ending = CheckEnding(outcome="calibrated", exit_code=0, dropped=find_dropped_blocks(header, sound))
+    return CheckRecord(header=header, blocks=tuple(blocks), ending=ending)
+
+
+def profile_recording(header: CheckHeader, blocks: Sequence[PairRecord], holds_days: int) -> NoiseProfile:
+    """The profile of a recording, dated by the end of its last block: the same whenever it is made.
+
+    Raises LedgerError where fewer than six blocks count, else what `keep_counted_blocks` raises.
+    """
+    counted = keep_counted_blocks(header, blocks)
+    if len(counted) < MIN_BLOCKS:
+        counts = f"{len(counted)} of {len(blocks)} blocks count"
+        raise LedgerError(f"{counts}, a noise profile takes {MIN_BLOCKS}: measure more")
+    last = blocks[-1]
+    try:
+        ended = datetime.fromisoformat(last.started_at) + timedelta(seconds=last.wall_seconds)
+    except ValueError as error:
+        raise LedgerError(f"block {last.number}: started_at {last.started_at!r} is no date") from error
+    stamps = [moment.isoformat(timespec="seconds") for moment in (ended, ended + timedelta(days=holds_days))]
+    return make_profile(header, blocks, counted, *stamps)
+
+
 def make_profile(
     header: CheckHeader, blocks: Sequence[PairRecord], counted: Sequence[PairRecord], created_at: str, expires_at: str
 ) -> NoiseProfile:
     """The profile of an A/A recording; `counted` are the blocks that failed neither nor were dropped, six or more."""
     jobs = {header.names[job]: _measure_job_noise(header, counted, job) for job in sorted(header.jobs)}
-    plan = header.plan.to_plan()
+    plan = header.plan
     table = np.array([noise.d for noise in jobs.values()])
     overall = float(np.std(table.mean(axis=0), ddof=1)) if len(jobs) > 1 else None
     worst = max(noise.spread for noise in jobs.values())

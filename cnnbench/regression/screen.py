@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from cnnbench import units
 from cnnbench.analysis import stats
 from cnnbench.analysis.conditions import find_differences, read_conditions
+from cnnbench.analysis.metrics import step_flops
 from cnnbench.analysis.prediction_interval import (
     LEAST_RUNS,
     ROUNDING,
@@ -30,16 +31,15 @@ from cnnbench.analysis.prediction_interval import (
 from cnnbench.analysis.process_table import Process
 from cnnbench.errors import ExitCode
 from cnnbench.regression.saved_baseline import (
-    RowRun,
+    BaselineRow,
     SavedBaseline,
-    SavedProcess,
-    SavedRow,
-    SavedRun,
     describe_differences,
-    make_saved_process,
+    find_clean_commit,
+    read_evaluation,
+    read_median_step,
 )
 from cnnbench.regression.verdict import STEP_METRIC
-from cnnbench.schema import Job, current_suite_name
+from cnnbench.schema import DataKind, Job, RunHeader, current_suite_name
 
 ACCURACY_TAIL = 0.001
 """Of good runs beyond each end of the accuracy band: outside is a finding, so false alarms must be rare."""
@@ -93,7 +93,7 @@ class ScreeningResult:
     """A run held against a baseline."""
 
     baseline: SavedBaseline
-    run: SavedRun
+    run: RunHeader
     findings: tuple[MetricResult, ...]
     elsewhere: int = 0
     """Stored rows that no stored run of this run's suites and options has: nothing to expect here."""
@@ -110,9 +110,14 @@ class ScreeningResult:
         return tuple(found.job for found in self.findings if found.status in SUSPICIONS)
 
     @property
+    def commits(self) -> tuple[str | None, str | None]:
+        """The clean commits of the baseline's newest run and of this one; None where there is none."""
+        return find_clean_commit(self.baseline.newest), find_clean_commit(self.run)
+
+    @property
     def obstacle(self) -> str | None:
         """Why the run's code cannot be measured beside the baseline's, as far as the records tell; None where it may be."""
-        base, head = self.baseline.newest.clean_commit, self.run.clean_commit
+        base, head = self.commits
         if base is None:
             return (
                 "The stored runs name no commit without local changes, so there is no base to measure against: this is a "
@@ -135,13 +140,13 @@ class ScreeningResult:
         """What settles a suspicion; None where there is none."""
         if not self.suspicious:
             return None
-        base, head = self.baseline.newest.clean_commit or "", self.run.clean_commit or ""
+        base, head = (commit or "" for commit in self.commits)
         command = f"cnnbench check {self._suite} --base {base[:12]} --head {head[:12]}"
         return self.obstacle or f"Both commits measured side by side settle it: `{command}`"
 
     @property
     def _suite(self) -> str:
-        return shlex.quote(self.run.suites[0]) if len(self.run.suites) == 1 else "SUITE"
+        return shlex.quote(*self.run.suites) if len(self.run.suites) == 1 else "SUITE"
 
 
 def worst_exit_code(codes: Iterable[ExitCode]) -> ExitCode:
@@ -150,7 +155,7 @@ def worst_exit_code(codes: Iterable[ExitCode]) -> ExitCode:
     return next((code for _, code in _CODES if code in known), ExitCode.DONE)
 
 
-def screen_run(baseline: SavedBaseline, run: SavedRun, processes: Sequence[Process]) -> ScreeningResult:
+def screen_run(baseline: SavedBaseline, run: RunHeader, processes: Sequence[Process]) -> ScreeningResult:
     """The processes of one run against the baseline, row by row; their order changes nothing.
 
     A run that is one of the baseline's own is within its times by that alone: it was accepted when the baseline was saved.
@@ -171,34 +176,30 @@ def screen_run(baseline: SavedBaseline, run: SavedRun, processes: Sequence[Proce
     return ScreeningResult(baseline, run, tuple(findings), len(absent) - len(expected))
 
 
-def _is_expected(row: SavedRow, baseline: SavedBaseline, run: SavedRun) -> bool:
+def _is_expected(row: BaselineRow, baseline: SavedBaseline, run: RunHeader) -> bool:
     """Whether a stored run of the same suites and options had the row: the same command should measure it again."""
-    wanted = (_suites_today(run), run.options)
-    asked = {each.run_id for each in baseline.runs if (_suites_today(each), each.options) == wanted}
-    return any(each.run_id in asked for each in row.runs)
+    wanted = _describe_command(run)
+    return any(each.run_id in row.run_ids and _describe_command(each) == wanted for each in baseline.runs)
 
 
-def _suites_today(run: SavedRun) -> tuple[str, ...]:
-    """The run's suites by today's names, so that a renamed suite still expects the rows that it had."""
-    return tuple(map(current_suite_name, run.suites))
+def _describe_command(run: RunHeader) -> tuple[list[str], Mapping[str, str]]:
+    """What was asked for. Suites have today's names, so that a renamed suite still expects the rows that it had."""
+    return [current_suite_name(suite) for suite in sorted(run.suites)], run.options
 
 
-def _screen_row(row: SavedRow | None, run: SavedRun, members: Sequence[Process]) -> list[MetricResult]:
+def _screen_row(row: BaselineRow | None, run: RunHeader, members: Sequence[Process]) -> list[MetricResult]:
     job = members[0].job.model_copy(update={"seed": 0, "round": 0})
     if row is not None and (found := find_differences(row.conditions, read_conditions(members[0]))):
         return [
             MetricResult(job, "conditions", MetricStatus.NOT_COMPARABLE, note=describe_differences(found, "stored"))
         ]
-    good = [figures for process in members if (figures := make_saved_process(process)) is not None]
+    good = [process for process in members if read_median_step(process) is not None]
     findings = [_screen_records(job, members, len(good))]
     if good:
         findings.append(_screen_step(job, row, run, good))
     if good and row is not None:
-        findings += [
-            _screen_exact_metric(job, name, read, row, good)
-            for name, read in EXACT_METRICS.items()
-            if _is_known(read, row, good)
-        ]
+        exact = (_screen_exact_metric(job, metric, row, good) for metric in EXACT_METRICS)
+        findings += [each for each in exact if each is not None]
         findings += _screen_accuracy(job, row, good)
     return findings
 
@@ -208,7 +209,7 @@ def _screen_records(job: Job, members: Sequence[Process], good: int) -> MetricRe
     expected = ExpectedRange(planned, planned, 0)
     if good >= planned:
         return MetricResult(job, "records", MetricStatus.WITHIN, good, expected)
-    bad = [process for process in members if make_saved_process(process) is None]
+    bad = [process for process in members if read_median_step(process) is None]
     ends = Counter(process.status for process in bad)
     note = ", ".join(f"{units.count(n)} {'without a time' if end == 'ok' else end}" for end, n in sorted(ends.items()))
     reason = next((process.message for process in bad if process.message), None)
@@ -216,57 +217,63 @@ def _screen_records(job: Job, members: Sequence[Process], good: int) -> MetricRe
     return MetricResult(job, "records", MetricStatus.MISSING, good, expected, note)
 
 
-def _screen_step(job: Job, row: SavedRow | None, run: SavedRun, good: Sequence[SavedProcess]) -> MetricResult:
+def _screen_step(job: Job, row: BaselineRow | None, run: RunHeader, good: Sequence[Process]) -> MetricResult:
     """The median step against the next run's range; every run gives as many processes as the one with the fewest."""
-    runs = () if row is None else row.runs
     found = None if row is None else step_range(row, len(good))
-    if found is None:
-        note = f"{len(runs)} stored; a range needs {LEAST_RUNS}"
+    if row is None or found is None:
+        note = f"{0 if row is None else len(row.runs)} stored; a range needs {LEAST_RUNS}"
         return MetricResult(job, STEP_METRIC, MetricStatus.TOO_FEW, _mean_step(good), None, note)
     value, expected = _mean_step(good[: found.processes]), ExpectedRange(found.low, found.high, found.runs)
-    if run.run_id in {each.run_id for each in runs}:
+    if run.run_id in row.run_ids:
         return MetricResult(job, STEP_METRIC, MetricStatus.WITHIN, value, expected, "one of the stored runs")
-    standing = {-1: MetricStatus.FASTER, 0: MetricStatus.WITHIN, 1: MetricStatus.SLOWER}[
-        compare_with_prediction(value, found)
-    ]
-    return MetricResult(job, STEP_METRIC, standing, value, expected)
+    statuses = {-1: MetricStatus.FASTER, 0: MetricStatus.WITHIN, 1: MetricStatus.SLOWER}
+    status = statuses[compare_with_prediction(value, found)]
+    return MetricResult(job, STEP_METRIC, status, value, expected)
 
 
-def step_range(row: SavedRow, processes: int | None = None) -> Prediction | None:
+def step_range(row: BaselineRow, processes: int | None = None) -> Prediction | None:
     """Where the next run's median step will fall if it has so many processes; None below 8 stored runs."""
-    return predict_next_run([[each.median_step_seconds for each in run.processes] for run in row.runs], processes)
+    return predict_next_run([_list_median_steps(run) for run in row.runs], processes)
 
 
-def _mean_step(good: Sequence[SavedProcess]) -> float:
-    return stats.geometric([process.median_step_seconds for process in good]).value
+def _list_median_steps(processes: Sequence[Process]) -> list[float]:
+    return [seconds for process in processes if (seconds := read_median_step(process)) is not None]
 
 
-CountReader = Callable[[SavedProcess], int | None]
-EXACT_METRICS: Mapping[str, CountReader] = {
-    "model FLOPs": lambda process: process.flops_per_step,
-    "parameters": lambda process: process.parameters,
-    "operators": lambda process: process.operators_per_step,
-    "device peak": lambda process: process.device_peak_bytes,
-}
+def _mean_step(good: Sequence[Process]) -> float:
+    return stats.geometric(_list_median_steps(good)).value
+
+
+FLOPS = "model FLOPs"
+_COUNTS = {"parameters": "parameters", "operators": "operators_per_step", "device peak": "device_peak_bytes"}
+"""Other exact metrics, by the field of a process's figures that has them."""
+EXACT_METRICS = (FLOPS, *_COUNTS)
 """Metrics that equal work on equal conditions repeats to the last digit."""
 
 
-def _is_known(read: CountReader, row: SavedRow, good: Sequence[SavedProcess]) -> bool:
-    return any(read(process) is not None for process in (*_list_processes(row.runs), *good))
+def list_stored_counts(metric: str, row: BaselineRow) -> list[int]:
+    """The values that the stored runs had; model FLOPs as they were counted when the baseline was saved."""
+    if metric == FLOPS:
+        return [] if row.step_flops is None else [row.step_flops]
+    return _list_counts(metric, row.processes)
 
 
-def _list_processes(runs: Sequence[RowRun]) -> list[SavedProcess]:
-    return [process for run in runs for process in run.processes]
+def _list_counts(metric: str, processes: Sequence[Process]) -> list[int]:
+    found = (
+        step_flops(each.job) if metric == FLOPS else getattr(each.metrics, _COUNTS[metric], None) for each in processes
+    )
+    return [value for value in found if value is not None]
 
 
-def _screen_exact_metric(
-    job: Job, metric: str, read: CountReader, row: SavedRow, good: Sequence[SavedProcess]
-) -> MetricResult:
-    """The value farthest outside what was stored speaks for the run."""
-    before = [value for process in _list_processes(row.runs) if (value := read(process)) is not None]
-    now = [value for process in good if (value := read(process)) is not None]
+def _screen_exact_metric(job: Job, metric: str, row: BaselineRow, good: Sequence[Process]) -> MetricResult | None:
+    """The value farthest outside what was stored speaks for the run; None where neither has any."""
+    before, now = list_stored_counts(metric, row), _list_counts(metric, good)
     if not before:
-        return MetricResult(job, metric, MetricStatus.TOO_FEW, max(now), None, "the stored runs have none")
+        return (
+            MetricResult(job, metric, MetricStatus.TOO_FEW, max(now), None, "the stored runs have none")
+            if now
+            else None
+        )
     expected = ExpectedRange(min(before), max(before), len(row.runs))
     if len(now) < len(good):
         return MetricResult(job, metric, MetricStatus.MISSING, None, expected, "not recorded")
@@ -275,15 +282,15 @@ def _screen_exact_metric(
     return MetricResult(job, metric, MetricStatus.WITHIN if inside else MetricStatus.CHANGED, value, expected)
 
 
-def _screen_accuracy(job: Job, row: SavedRow, good: Sequence[SavedProcess]) -> list[MetricResult]:
+def _screen_accuracy(job: Job, row: BaselineRow, good: Sequence[Process]) -> list[MetricResult]:
     """The mean over the run's processes against the band; nothing where accuracy was never measured."""
     metric, runs = "accuracy", _keep_evaluated(row)
-    now = [each for each in good if _accuracy_of_process(each) is not None]
+    now = [each for each in good if read_evaluation(each) is not None]
     if not runs:
         return []
     if len(now) < len(good):
         return [MetricResult(job, metric, MetricStatus.MISSING, note="not recorded")]
-    if len({(each.test_images, each.accuracy_data) for some in (*runs, now) for each in some}) != 1:
+    if len({_read_test_set(each) for some in (*runs, now) for each in some}) != 1:
         return [MetricResult(job, metric, MetricStatus.CHANGED, _mean_accuracy(now), note="evaluated on other images")]
     fewest = min(len(now), *map(len, runs))
     value, band = _mean_accuracy(now[:fewest]), accuracy_band(row, fewest)
@@ -294,29 +301,31 @@ def _screen_accuracy(job: Job, row: SavedRow, good: Sequence[SavedProcess]) -> l
     return [MetricResult(job, metric, standing, value, ExpectedRange(*band, len(runs)))]
 
 
-def accuracy_band(row: SavedRow, processes: int | None = None) -> tuple[float, float] | None:
+def accuracy_band(row: BaselineRow, processes: int | None = None) -> tuple[float, float] | None:
     """Where the next run's mean accuracy may be; None below 8 stored runs with one."""
     runs = _keep_evaluated(row)
     if len(runs) < LEAST_RUNS:
         return None
     fewest = min(processes or len(runs[0]), *map(len, runs))
     mean, low, high = predict_mean([_mean_accuracy(run[:fewest]) for run in runs], ACCURACY_TAIL)
-    images = runs[0][0].test_images or 1
+    images, _ = _read_test_set(runs[0][0])
     sampling = stats.wilson(round(mean * images), images, 1 - 2 * ACCURACY_TAIL)
     return max(0.0, min(low, sampling.low or 0.0)), min(1.0, max(high, 1.0 if sampling.high is None else sampling.high))
 
 
-def _keep_evaluated(row: SavedRow) -> list[list[SavedProcess]]:
+def _keep_evaluated(row: BaselineRow) -> list[list[Process]]:
     """Each stored run's processes with an accuracy; runs without any are left out."""
-    found = ([each for each in run.processes if _accuracy_of_process(each) is not None] for run in row.runs)
+    found = ([each for each in run if read_evaluation(each) is not None] for run in row.runs)
     return [run for run in found if run]
 
 
-def _accuracy_of_process(process: SavedProcess) -> float | None:
-    if process.test_correct is None or process.test_images is None or process.test_correct > process.test_images:
-        return None
-    return process.test_correct / process.test_images
+def _read_test_set(process: Process) -> tuple[int, DataKind | None]:
+    """How many images of what data the accuracy is of."""
+    test = read_evaluation(process)
+    data = None if process.metrics is None else process.metrics.accuracy_data
+    return (1 if test is None else test.images), data
 
 
-def _mean_accuracy(processes: Sequence[SavedProcess]) -> float:
-    return stats.mean_share([share for each in processes if (share := _accuracy_of_process(each)) is not None]).value
+def _mean_accuracy(processes: Sequence[Process]) -> float:
+    tests = [test for each in processes if (test := read_evaluation(each)) is not None]
+    return stats.mean_share([test.correct / test.images for test in tests]).value

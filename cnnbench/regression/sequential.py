@@ -1,4 +1,6 @@
-"""From a check's header and its blocks so far to what is to be done next, or to how it ended. Pure: a replay is this.
+"""From a check's header and its blocks so far to what is to be done next, or to how it ended.
+
+All but `measure_blocks`, which has blocks measured and puts them on disk, is pure: a replay is this.
 
 Blocks that failed are measured again, a few times; blocks that the blind rule drops are replaced; arms that did unequal
 work are not compared at all. Time that is used up ends a check at a look, never between: what the clock says does not
@@ -7,13 +9,12 @@ depend on the differences seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from cnnbench.errors import CnnbenchError, ComparisonError, ExitCode, LedgerError, UnfitError, WorkerError
 from cnnbench.paired_protocol import PairRecord, PhaseName
-from cnnbench.regression import exclusion
-from cnnbench.regression.check_record import CheckEnding, CheckHeader, CheckRecord, verdict_values
+from cnnbench.regression.check_record import CheckEnding, CheckHeader, CheckRecord
 from cnnbench.regression.decision import decide
 from cnnbench.regression.design import CheckPlan
 from cnnbench.regression.differences import (
@@ -22,8 +23,11 @@ from cnnbench.regression.differences import (
     read_block_state,
     require_equal_work,
 )
+from cnnbench.regression.exclusion import reason_to_drop, reason_unfit
+from cnnbench.regression.signed_rank import hodges_lehmann
 from cnnbench.regression.verdict import Confirming, Continue, Decision, Screening, Verdict
 from cnnbench.regression.verdict_text import format_verdict
+from cnnbench.store import Writer
 
 MAX_FAILED_BLOCKS = 3
 """Blocks that may fail in one check before it is given up; one alone may be the machine's fault."""
@@ -39,6 +43,14 @@ class NextBlock:
     jobs: tuple[int, ...]
     blocks: int
     valid: int
+
+
+BlockMeasurer = Callable[[int, NextBlock], PairRecord]
+"""(number of the block, what is wanted) to the block measured."""
+BlockReporter = Callable[[CheckHeader, NextBlock, PairRecord], object]
+"""Told of each block, with what was wanted, once it is on disk."""
+BlockFinder = Callable[[CheckHeader, Sequence[PairRecord]], NextBlock | None]
+"""What to measure after these blocks; None where there are enough."""
 
 
 @dataclass(frozen=True)
@@ -107,19 +119,19 @@ def find_dropped_blocks(header: CheckHeader, sound: Sequence[PairRecord]) -> dic
     """Why blocks do not count, by their number. Raises UnfitError where they are too many."""
     if header.limits is None:
         return {}
-    limits = header.limits.to_limits()
-    sifted = exclusion.drop_disturbed([read_block_state(header, block) for block in sound], limits)
-    reason = exclusion.reason_unfit(sifted, header.plan.to_plan().max_blocks)
+    reasons = {block.number: reason_to_drop(read_block_state(header, block), header.limits) for block in sound}
+    dropped = {number: reason for number, reason in reasons.items() if reason is not None}
+    reason = reason_unfit(list(dropped.values()), len(sound) - len(dropped), header.plan.max_blocks)
     if reason is not None:
         raise UnfitError(f"the machine is unfit for measuring: {reason}; quieten it, or say --keep-disturbed")
-    return {sound[each.block].number: each.reason for each in sifted.dropped}
+    return dropped
 
 
 def _cut_plan_to_time(
     header: CheckHeader, blocks: Sequence[PairRecord], counted: Sequence[PairRecord]
 ) -> tuple[CheckPlan, bool]:
     """The plan without the looks after the first that came when the time was used up; and whether one did."""
-    plan = header.plan.to_plan()
+    plan = header.plan
     if header.max_minutes is None:
         return plan, False
     for place, look in enumerate(plan.looks):
@@ -130,6 +142,33 @@ def _cut_plan_to_time(
         if spent >= 60 * header.max_minutes:
             return replace(plan, looks=plan.looks[: place + 1]), True
     return plan, False
+
+
+def find_next_block(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBlock | None:
+    """What to measure next; None where the check has ended, with a verdict or without."""
+    try:
+        answer = next_step(header, blocks).answer
+    except (WorkerError, ComparisonError, UnfitError):
+        return None
+    return None if isinstance(answer, Verdict) else answer
+
+
+def measure_blocks(
+    journal: Writer,
+    header: CheckHeader,
+    blocks: Sequence[PairRecord],
+    measure: BlockMeasurer,
+    report: BlockReporter,
+    find_next: BlockFinder = find_next_block,
+) -> tuple[PairRecord, ...]:
+    """Measure on from these blocks to the end. Every block is on disk before it is judged; an interrupt loses none."""
+    done = list(blocks)
+    while (next_block := find_next(header, done)) is not None:
+        block = measure(len(done), next_block)
+        journal.append(block)
+        done.append(block)
+        report(header, next_block, block)
+    return tuple(done)
 
 
 def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
@@ -153,7 +192,11 @@ def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
             exit_code=_exit_code(header, verdict),
             notes=notes,
             lines=(*format_verdict(verdict, _estimate_controls(header, blocks)), *notes),
-            verdict=verdict_values(verdict),
+            verdict={
+                "decision": str(verdict.decision),
+                "blocks": verdict.blocks,
+                "findings": list(map(asdict, verdict.findings)),
+            },
             dropped=judged.dropped,
         ),
     )
@@ -182,10 +225,7 @@ def _exit_code(header: CheckHeader, verdict: Verdict) -> int:
 
 def _estimate_controls(header: CheckHeader, blocks: Sequence[PairRecord]) -> dict[str, float]:
     sound = [block for block in blocks if block.failure is None]
-    return {
-        name: exclusion.estimate_control(ratios, None).estimate
-        for name, ratios in control_ratios_by_job(header, sound).items()
-    }
+    return {name: hodges_lehmann(ratios) for name, ratios in control_ratios_by_job(header, sound).items()}
 
 
 def _list_notes(header: CheckHeader, judged: CheckProgress, verdict: Verdict) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Exact one-sample signed-rank tests (F. Wilcoxon, Biometrics Bulletin 1, 1945) for a handful of paired differences.
 
-Enters an array of differences d whose last axis is the blocks; leave W- and W+, one-sided p-values, critical values, the
-Hodges-Lehmann estimate and exact confidence bounds. All of it comes from the Walsh averages (d_i + d_j) / 2, i <= j
+Enters an array of differences d whose last axis is the blocks; leave critical values, the Hodges-Lehmann estimate and exact
+confidence bounds. All of it comes from the Walsh averages (d_i + d_j) / 2, i <= j
 (J. W. Tukey, 1949; J. L. Hodges and E. L. Lehmann, Ann. Math. Statist. 34, 1963): W- about t is the number of them that
 are at most t, so a test and the bound that inverts it never disagree.
 
@@ -66,26 +66,6 @@ def walsh_averages(d: ArrayLike) -> Float64Array:
     return np.asarray((values[..., first] + values[..., second]) / 2)
 
 
-def w_minus(d: ArrayLike, shift: float = 0.0) -> IndexArray:
-    """W- of d - shift along the last axis: small where d lies above `shift`. Ties and zeros make it larger."""
-    return np.asarray(np.count_nonzero(walsh_averages(d) <= shift, axis=-1))
-
-
-def w_plus(d: ArrayLike, shift: float = 0.0) -> IndexArray:
-    """W+ of d - shift along the last axis: small where d lies below `shift`. Ties and zeros make it larger."""
-    return np.asarray(np.count_nonzero(walsh_averages(d) >= shift, axis=-1))
-
-
-def p_above(d: ArrayLike, shift: float = 0.0) -> float:
-    """One-sided p-value, from one series of differences, for the claim that they lie above `shift`."""
-    return tail_probability(np.shape(d)[-1], int(w_minus(d, shift)))
-
-
-def p_below(d: ArrayLike, shift: float = 0.0) -> float:
-    """One-sided p-value, from one series of differences, for the claim that they lie below `shift`."""
-    return tail_probability(np.shape(d)[-1], int(w_plus(d, shift)))
-
-
 def hodges_lehmann(d: ArrayLike) -> float:
     """Median of the Walsh averages: the shift of d, in the unit of d, that the signed-rank test finds most credible."""
     return float(np.median(walsh_averages(d)))
@@ -104,9 +84,3 @@ def upper_bound(d: ArrayLike, alpha: float) -> float | None:
     """The one-sided (1 - alpha) upper confidence bound, the (w+1)-th largest Walsh average; None for too few."""
     w = critical_value(np.shape(d)[-1], alpha)
     return None if w is None else float(np.sort(walsh_averages(d))[-1 - w])
-
-
-def confidence_interval(d: ArrayLike, alpha: float = 0.05) -> tuple[float, float] | None:
-    """The two-sided (1 - alpha) interval, alpha / 2 on either side; at 0.05 its upper end is the 97.5 % upper bound."""
-    low, high = lower_bound(d, alpha / 2), upper_bound(d, alpha / 2)
-    return None if low is None or high is None else (low, high)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.accuracy_bands import SEEDS, WIDTH, SeedSpread
 from cnnbench.analysis.training_outcome import TEST_IMAGES
 from cnnbench.report import cells, footnotes
-from cnnbench.report.convergence import describe_variant
+from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain
-from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table, Value
-from cnnbench.report.stopping_rule import ProcessorCell
+from cnnbench.report.model import Cell, Note, Report, Value
+from cnnbench.report.open_division import describe_deviation, percent_of_images
+from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure
 from cnnbench.workloads import Band
 
 RULES = (
@@ -24,38 +26,6 @@ RULES = (
 )
 
 
-def build(
-    found: Sequence[SeedSpread],
-    processor: ProcessorCell,
-    *,
-    problems: Iterable[str] = (),
-    digests: Mapping[str, str] | None = None,
-) -> Report:
-    """The report of these spreads: the verdicts counted, the table, the rules, and the conditions."""
-    columns: list[tuple[Column, Callable[[SeedSpread], Cell]]] = [
-        (Column("recipe", "recipe", "", 1, "left"), _recipe),
-        (Column("seeds", "seeds", "", 1), _seeds),
-        (Column("mean", "mean\naccuracy", "", 1), _mean),
-        (Column("range", "lowest to\nhighest", "", 3), _range),
-        (Column("made", "band of\nthese seeds", "", 2), lambda each: _band("made", each.observed_band)),
-        (Column("known", "the workload's\nband", "", 2), lambda each: _band("known", each.known_band)),
-        (Column("verdict", "the seeds are", "", 1, "left"), _verdict),
-    ]
-    by_place: dict[str, list[Line]] = {}
-    for each in found:
-        line = Line(tuple(cell(each) for _, cell in columns), rows=cells.name_raw_rows(each.row))
-        by_place.setdefault(f"{processor(each.row).one_line} \u00b7 run {plain(each.row.run_id)}", []).append(line)
-    groups = tuple(RowGroup(name, tuple(lines)) for name, lines in by_place.items())
-    table = Table("bands", "The accuracy each recipe ends with", "", tuple(column for column, _ in columns), groups)
-    shown = [each.row for each in found]
-    run_notes = (
-        *footnotes.build_run_notes(shown),
-        *footnotes.build_ledger_notes(shown, digests or {}),
-        *footnotes.build_problem_notes(sorted(set(problems))),
-    )
-    return Report((table,), tuple(dict.fromkeys((_summary(found), *RULES, *run_notes))))
-
-
 def _summary(found: Sequence[SeedSpread]) -> Note:
     held = [each for each in found if each.known_band is not None]
     inside = sum(_verdict_text(each) == "inside" for each in held)
@@ -65,7 +35,7 @@ def _summary(found: Sequence[SeedSpread]) -> Note:
 
 def _recipe(each: SeedSpread) -> Cell:
     job = each.row.job
-    variant = describe_variant(job)
+    variant = naming.step_label(job, ())
     details = (f"{units.count(each.steps)} steps of {job.batch_size}", *((variant,) if variant else ()))
     values: dict[str, Value] = {
         "workload": job.workload,
@@ -77,37 +47,97 @@ def _recipe(each: SeedSpread) -> Cell:
     return Cell(plain(job.workload), details, values)
 
 
-def _seeds(each: SeedSpread) -> Cell:
-    details = (f"{each.failed} diverged",) if each.failed else ()
-    return Cell(units.count(len(each.right)), details, {"seeds": len(each.right), "diverged": each.failed})
-
-
-def _mean(each: SeedSpread) -> Cell:
-    spread = each.deviation
-    details = () if spread is None else (f"SD {units.points(spread, signed=False)}",)
-    return Cell(units.percent(each.mean, 3), details, {"mean_accuracy": each.mean, "accuracy_sd": spread})
-
-
-def _range(each: SeedSpread) -> Cell:
-    low, high = min(each.right.values()) / TEST_IMAGES, max(each.right.values()) / TEST_IMAGES
-    return Cell(f"{units.percent(low)} to {units.percent(high)}", (), {"lowest": low, "highest": high})
-
-
-def _band(name: str, band: Band | None) -> Cell:
-    low, high = (None, None) if band is None else (band.low, band.high)
-    values: dict[str, Value] = {f"{name}_low": low, f"{name}_high": high}
-    if band is None:
-        return Cell(units.NOT_AVAILABLE, (), values)
-    return Cell(f"{units.percent(band.low)} to {units.percent(band.high)}", (), values)
-
-
 def _verdict_text(each: SeedSpread) -> str:
     if each.known_band is None:
         return "held to no band"
     return "outside" if each.outside_seeds or each.failed else "inside"
 
 
-def _verdict(each: SeedSpread) -> Cell:
+def _describe_outside(each: SeedSpread) -> tuple[str, ...]:
     outside = each.outside_seeds or ()
-    details = (f"seed{'s' if len(outside) > 1 else ''} {', '.join(map(str, outside))}",) if outside else ()
-    return Cell(_verdict_text(each), details, {"verdict": _verdict_text(each), "seeds_outside": len(outside)})
+    return (f"seed{'s' if len(outside) > 1 else ''} {', '.join(map(str, outside))}",) if outside else ()
+
+
+def _range_column(
+    key: str,
+    title: str,
+    priority: int,
+    names: tuple[str, str],
+    read: Callable[[SeedSpread], tuple[float, float] | None],
+) -> ColumnSpec[SeedSpread]:
+    """A column of two accuracies, its ends."""
+    return figure(
+        key,
+        title,
+        priority,
+        read,
+        lambda ends: " to ".join(map(units.percent, ends)),
+        name="",
+        further=lambda each: dict(zip(names, read(each) or (None, None), strict=True)),
+    )
+
+
+def _find_range(each: SeedSpread) -> tuple[float, float]:
+    return min(each.right.values()) / TEST_IMAGES, max(each.right.values()) / TEST_IMAGES
+
+
+def _ends(band: Band | None) -> tuple[float, float] | None:
+    return None if band is None else (band.low, band.high)
+
+
+BANDS = TableSpec[SeedSpread](
+    "bands",
+    "The accuracy each recipe ends with",
+    (
+        ColumnSpec("recipe", "recipe", 1, _recipe, align="left"),
+        figure(
+            "seeds",
+            "seeds",
+            1,
+            lambda each: len(each.right),
+            units.count,
+            details=lambda each: (f"{each.failed} diverged",) if each.failed else (),
+            further={"diverged": "failed"},
+        ),
+        figure(
+            "mean",
+            "mean\naccuracy",
+            1,
+            "mean",
+            percent_of_images,
+            name="mean_accuracy",
+            details=describe_deviation,
+            further={"accuracy_sd": "deviation"},
+        ),
+        _range_column("range", "lowest to\nhighest", 3, ("lowest", "highest"), _find_range),
+        _range_column(
+            "made", "band of\nthese seeds", 2, ("made_low", "made_high"), lambda each: _ends(each.observed_band)
+        ),
+        _range_column(
+            "known", "the workload's\nband", 2, ("known_low", "known_high"), lambda each: _ends(each.known_band)
+        ),
+        figure(
+            "verdict",
+            "the seeds are",
+            1,
+            _verdict_text,
+            align="left",
+            details=_describe_outside,
+            further=lambda each: {"seeds_outside": len(each.outside_seeds or ())},
+        ),
+    ),
+    rows=lambda each: (each.row,),
+)
+
+
+def build(
+    found: Sequence[SeedSpread],
+    processor: ProcessorCell,
+    *,
+    problems: Iterable[str] = (),
+    digests: Mapping[str, str] | None = None,
+) -> Report:
+    """The report of these spreads: the verdicts counted, the table, the rules, and the conditions."""
+    spec = replace(BANDS, group=lambda each: cells.title_run(each.row, processor))
+    conditions = footnotes.build_condition_notes([each.row for each in found], problems, digests)
+    return Report((build_table(spec, found),), tuple(dict.fromkeys((_summary(found), *RULES, *conditions))))

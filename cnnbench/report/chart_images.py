@@ -12,8 +12,8 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Mapping
 from functools import lru_cache
+from html import escape
 from typing import Any
 
 from cnnbench.report.charts.theme import DARK
@@ -22,9 +22,12 @@ from cnnbench.schema import digest
 
 PNG_SCALE = 2
 """Pixels a unit: sharp on a dense screen and on paper."""
-_METADATA = re.compile(r'<metadata id="cnnbench-data">(.*?)</metadata>', re.DOTALL)
-_PNG_KEY = b"cnnbench"
+_PNG_KEY = b"cnnbench\0"
+_PAYLOAD = re.compile('<metadata id="cnnbench-data">|tEXtcnnbench\0')
+"""What is before the payload in an SVG and in a PNG."""
 _TAG, _DIGITS = re.compile(r"<[^>]*>"), re.compile(r"\d+\.\d{4,}")
+_LABEL = re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')
+"""Roles and labels of single marks: the picture is one image, described as a whole."""
 
 
 def data_text(chart: Chart) -> str:
@@ -54,16 +57,15 @@ def svg(chart: Chart, *, narrow: bool = False) -> str:
 
 
 def inline_svg(chart: Chart, *, narrow: bool = False) -> str:
-    """The drawing to be put into a page: an image with a name and a description, no colours but the theme's."""
+    """The drawing to be put into a page: one image with a name and a description, no colours but the theme's."""
     drawn = _draw(json.dumps(chart.narrow if narrow else chart.wide))
     drawn = _TAG.sub(lambda tag: _DIGITS.sub(_round_coordinate, tag.group()), drawn)
-    start = drawn.index(">")
-    head, body = drawn[:start], drawn[start + 1 :]
+    head, _, body = drawn.partition(">")
     name = f"{chart.key}-{'narrow' if narrow else 'wide'}"
-    body = _drop_labels(body)
+    title, words = (escape(text, quote=False) for text in (chart.title, chart.alt))
     return (
         f'{head} role="img" aria-labelledby="{name}-title {name}-desc">'
-        f'<title id="{name}-title">{_xml(chart.title)}</title><desc id="{name}-desc">{_xml(chart.alt)}</desc>{body}'
+        f'<title id="{name}-title">{title}</title><desc id="{name}-desc">{words}</desc>{_LABEL.sub("", body)}'
     )
 
 
@@ -81,11 +83,6 @@ def _round_coordinate(found: re.Match[str]) -> str:
     return f"{float(found.group()):.3f}".rstrip("0").rstrip(".")
 
 
-def _drop_labels(body: str) -> str:
-    """Without roles and labels of single marks: the picture is one image, described as a whole."""
-    return re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", body)
-
-
 def dark_rules(scope: str) -> list[str]:
     """Style rules that put each dark colour in place of its light one, on drawings below the scope."""
     return [
@@ -100,10 +97,9 @@ def png(chart: Chart) -> bytes:
     import vl_convert
 
     spec: dict[str, Any] = dict(chart.wide)
-    config = spec["config"]
-    spec["config"] = {**config, "background": "white"}
+    spec["config"] = {**spec["config"], "background": "white"}
     drawn: bytes = vl_convert.vegalite_to_png(spec, scale=PNG_SCALE)
-    content = _PNG_KEY + b"\0" + payload(chart).encode("ascii")
+    content = _PNG_KEY + payload(chart).encode("ascii")
     chunk = b"tEXt" + content
     header_end = 8 + 4 + 4 + 13 + 4  # signature, then the IHDR chunk: length, type, 13 bytes, checksum
     packed = struct.pack(">I", len(content)) + chunk + struct.pack(">I", zlib.crc32(chunk))
@@ -112,26 +108,14 @@ def png(chart: Chart) -> bytes:
 
 def stored_digest(picture: str | bytes) -> str | None:
     """The digest of the data that an SVG (text) or a PNG (bytes) of ours carries; None where it carries none."""
-    text: str | None
-    if isinstance(picture, bytes):
-        start = picture.find(b"tEXt" + _PNG_KEY + b"\0")
-        if start < 0:
-            return None
-        length = struct.unpack(">I", picture[start - 4 : start])[0]
-        text = picture[start + 4 + len(_PNG_KEY) + 1 : start + 4 + length].decode("ascii", errors="replace")
-    else:
-        found = _METADATA.search(picture)
-        text = None if found is None else found.group(1)
+    text = picture if isinstance(picture, str) else picture.decode("latin-1")
+    found = _PAYLOAD.search(text)
     try:
-        stored: Mapping[str, object] = json.loads(text or "null") or {}
+        stored, _ = json.JSONDecoder().raw_decode(text, found.end() if found else len(text))
     except ValueError:
         return None
-    found_digest = stored.get("sha256")
-    return found_digest if isinstance(found_digest, str) else None
-
-
-def _xml(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    known = stored.get("sha256") if isinstance(stored, dict) else None
+    return known if isinstance(known, str) else None
 
 
 def file_name(chart: Chart, ending: str = "svg") -> str:

@@ -1,22 +1,25 @@
 """A verdict of the regression check as text for people: Markdown, GitHub's job summary, annotations of a workflow's run.
 
-All words come from `regression.verdict_text` and `regression.verdict_table`. A job, a branch or an error message may have any
+All words come from `regression.verdict_text`. A job, a branch or an error message may have any
 name: here it is escaped, and cut where it is longer than `escaping.LONGEST`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from cnnbench.regression.verdict import Decision, SeriesFinding, Verdict
-from cnnbench.regression.verdict_table import (
+from cnnbench.regression.verdict_text import (
     VerdictContext,
     format_decision,
+    format_finding,
     format_label,
-    format_row,
+    format_verdict,
     list_columns,
     list_conditions,
 )
-from cnnbench.regression.verdict_text import format_finding, format_verdict
 from cnnbench.report import escaping
+from cnnbench.report.render.markdown import draw_grid
 
 COMMANDS = {Decision.REGRESSED: "error", Decision.INCONCLUSIVE: "warning", Decision.IMPROVED: "notice"}
 """A PASS needs no annotation."""
@@ -69,14 +72,10 @@ def _warnings(meta: VerdictContext) -> list[str]:
     return [f"**{_shown(text)}**" for text in missing] + [_shown(note) for note in meta.notes]
 
 
-def _table(verdict: Verdict, meta: VerdictContext) -> list[str]:
-    heads = list_columns(verdict)
-    lines = [
-        [_shown(head.title) for head in heads],
-        ["---:" if head.number else "---" for head in heads],
-        *([_shown(text) for text in format_row(finding, meta)] for finding in verdict.findings),
-    ]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
+def _table(verdict: Verdict, meta: VerdictContext) -> Iterator[str]:
+    heads = list_columns(verdict, meta)
+    rows = ((head.title for head in heads), *((head.text(each) for head in heads) for each in verdict.findings))
+    return draw_grid((map(_shown, row) for row in rows), ("right" if head.number else "left" for head in heads))
 
 
 def _command(finding: SeriesFinding) -> str:

@@ -14,14 +14,16 @@ from cnnbench.analysis.comparison import (
     classify_entry,
     compare_sides,
 )
+from cnnbench.analysis.metrics import mark_projected
 from cnnbench.analysis.ratio import ComparedEntry, RowRatio, SideName
 from cnnbench.analysis.rows import Row
 from cnnbench.errors import ComparisonError
-from cnnbench.report import cells, comparison_notes, footnotes, job_fields, naming
+from cnnbench.report import cells, comparison_notes, footnotes, job_fields, specs
 from cnnbench.report.comparison_notes import format_seconds
-from cnnbench.report.model import Cell, Column, Line, Report, RowGroup, Table, Value
+from cnnbench.report.model import Cell, Report, Table, Value
 from cnnbench.report.published_rows import build_published_cells
-from cnnbench.schema import PROTOCOL, digest
+from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, metric_cell, wording
+from cnnbench.schema import digest
 
 _PLACE = ("processor", "device", "threads", "allocator", "machine_id", "run_id", "torch", "year", "source")
 """What of an entry's identity is its own; the rest is the work, which both sides share."""
@@ -35,7 +37,7 @@ def build(
     problems: Iterable[str] = (),
     digests: Mapping[str, str] | None = None,
 ) -> Report:
-    """The report of base's times over new's. The same rows in any order give an equal report.
+    """Build the report of base's times over new's. The same rows in any order give an equal report.
 
     `digests` are the final digests of the ledgers by run. Raises ComparisonError, with what each side has, where there is
     no work that both have a time of.
@@ -43,104 +45,101 @@ def build(
     found = compare_sides(base, new, tolerance)
     if all(pair.ratio is None for pair in found.pairs):
         raise ComparisonError(comparison_notes.explain_no_ratio(found))
-    tables = [_compared_table(found)]
-    if found.unpaired:
-        tables.append(_unpaired_table(found))
+    tables = [_build_compared(found), *([_build_unpaired(found.unpaired)] if found.unpaired else [])]
     return Report(tuple(tables), comparison_notes.build(found, problems, digests or {}))
 
 
-def _compared_table(found: SideComparison) -> Table:
+def _build_compared(found: SideComparison) -> Table:
     several = _several_machines(entry for pair in found.pairs for entry in (pair.base, pair.new))
-
-    def new(pair: RowRatio) -> Cell:
-        return _place("new", pair.new, several)
 
     def base(pair: RowRatio) -> Cell:
         ours, theirs = _place("base", pair.base, several), _place("new", pair.new, several)
         same = (ours.text, ours.details) == (theirs.text, theirs.details)
         return Cell("", (), ours.values) if same else ours
 
-    def verdict(pair: RowRatio) -> Cell:
-        return _verdict(pair, found.tolerance)
-
-    columns: list[tuple[Column, Callable[[RowRatio], Cell]]] = [
-        (Column("new", "new", "", 1, "left"), new),
-        (Column("base", "base", "", 1, "left"), base),
-        (Column("precision", "preci-\nsion", "", 1, "left"), lambda pair: _work(pair.row)),
-        (Column("base_time", "base\ntime", "", 2), lambda pair: _seconds("base", pair)),
-        (Column("new_time", "new\ntime", "", 2), lambda pair: _seconds("new", pair)),
-        (Column("ratio", "base time /\nnew time", "", 1), _ratio),
-        (Column("verdict", "new is", "", 1, "left"), verdict),
-        (Column("base_accuracy", "base\naccuracy", "", 6), lambda pair: _accuracy("base", pair.base)),
-        (Column("new_accuracy", "new\naccuracy", "", 5), lambda pair: _accuracy("new", pair.new)),
-    ]
-    if any(pair.row.job.size is not None for pair in found.pairs):
-        columns.insert(3, (Column("size", "size", "", 1), lambda pair: _size(pair.row)))
-    lines = [
+    spec = TableSpec[RowRatio](
+        "compare",
+        "Comparison: {base} (base) and {new} (new)",
         (
-            pair.row,
-            Line(
-                tuple(cell(pair) for _, cell in columns),
-                comparison_notes.build_pair_notes(pair),
-                "failed" if pair.ratio is None else "measured",
-                cells.name_raw_rows(*(side for side in (pair.new, pair.base) if isinstance(side, Row))),
+            ColumnSpec("new", "new", 1, lambda pair: _place("new", pair.new, several), align="left"),
+            ColumnSpec("base", "base", 1, base, align="left"),
+            ColumnSpec("precision", "preci-\nsion", 1, lambda pair: _work(pair.row), align="left"),
+            ColumnSpec("size", "size", 1, lambda pair: _size(pair.row)),
+            ColumnSpec("base_time", "base\ntime", 2, lambda pair: _seconds("base", pair)),
+            ColumnSpec("new_time", "new\ntime", 2, lambda pair: _seconds("new", pair)),
+            figure(
+                "ratio",
+                "base time /\nnew time",
+                1,
+                "ratio",
+                units.ratio,
+                estimated=True,
+                details="interval and n",
+                further={"ratio_by_round": "by_round"},
+                mark=lambda pair: mark_projected(pair.row) if pair.published is not None else "",
             ),
-        )
-        for pair in found.pairs
-    ]
-    title = f"Comparison: {found.base.name} (base) and {found.new.name} (new)"
-    return Table("compare", title, _clock(found.pairs), tuple(column for column, _ in columns), _groups(lines))
+            ColumnSpec("verdict", "new is", 1, lambda pair: _verdict(pair, found.tolerance), align="left"),
+            ColumnSpec("base_accuracy", "base\naccuracy", 6, lambda pair: _accuracy("base", pair.base)),
+            ColumnSpec("new_accuracy", "new\naccuracy", 5, lambda pair: _accuracy("new", pair.new)),
+        ),
+        _clock(found.pairs),
+        group=lambda pair: specs.title_work(pair.row),
+        order=lambda pair: _order(pair.row),
+        notes=comparison_notes.build_pair_notes,
+        kind=lambda pair: "failed" if pair.ratio is None else "measured",
+        rows=lambda pair: tuple(side for side in (pair.new, pair.base) if isinstance(side, Row)),
+    )
+    hidden = () if any(pair.row.job.size is not None for pair in found.pairs) else ("size",)
+    return build_table(spec, found.pairs, hidden=hidden, words={"base": found.base.name, "new": found.new.name})
 
 
-def _unpaired_table(found: SideComparison) -> Table:
-    several = _several_machines(each.entry for each in found.unpaired)
+UNPAIRED = TableSpec[Unpaired](
+    "unpaired",
+    "Not compared: what only one side has",
+    (
+        wording("side", "only in", 1, "side", name=""),
+        PROCESSOR,
+        ColumnSpec("precision", "preci-\nsion", 2, lambda each: _measured_cell(each, _work), align="left"),
+        ColumnSpec("size", "size", 1, lambda each: _measured_cell(each, _size)),
+        ColumnSpec(
+            "time",
+            "time",
+            3,
+            lambda each: Cell(format_seconds(each.seconds, each.seconds_of), (), cells.values("seconds", each.seconds)),
+        ),
+        ColumnSpec("outcome", "outcome", 4, lambda each: _measured_cell(each, cells.outcome), align="left"),
+        figure(
+            "reason",
+            "why not divided",
+            1,
+            comparison_notes.explain_unpaired,
+            name="",
+            align="left",
+            further={"why": "reason"},
+        ),
+    ),
+    "a time is of one step, or of the whole job where it was measured in one piece, by the clocks of the compared rows",
+    group=lambda each: specs.title_work(each.entry) if isinstance(each.entry, Row) else "published",
+    order=lambda each: _order(each.entry) if isinstance(each.entry, Row) else -1,
+    notes=lambda each: each.entry.failures if isinstance(each.entry, Row) else (),
+    kind=lambda each: "reference" if not isinstance(each.entry, Row) else "measured" if each.entry.ok else "failed",
+    rows=lambda each: (each.entry,) if isinstance(each.entry, Row) else (),
+)
+
+
+def _build_unpaired(found: Sequence[Unpaired]) -> Table:
+    several = _several_machines(each.entry for each in found)
 
     def processor(each: Unpaired) -> Cell:
         cell = _place("", each.entry, several)
         return dataclasses.replace(cell, values={**(cell.values or {}), "side": each.side})
 
-    columns: list[tuple[Column, Callable[[Unpaired], Cell]]] = [
-        (Column("side", "only in", "", 1, "left"), lambda each: Cell(each.side)),
-        (Column("processor", "processor", "", 1, "left"), processor),
-        (Column("precision", "preci-\nsion", "", 2, "left"), lambda each: _measured_cell(each.entry, _work)),
-        (Column("size", "size", "", 1), lambda each: _measured_cell(each.entry, _size)),
-        (Column("time", "time", "", 3), _own_seconds),
-        (Column("outcome", "outcome", "", 4, "left"), lambda each: _measured_cell(each.entry, cells.outcome)),
-        (Column("reason", "why not divided", "", 1, "left"), _reason),
-    ]
-    measured = [(each, each.entry) for each in found.unpaired if isinstance(each.entry, Row)]
-    groups = _groups([(row, _unpaired_line(each, [cell for _, cell in columns])) for each, row in measured])
-    published = [each for each in found.unpaired if not isinstance(each.entry, Row)]
-    if published:
-        lines = tuple(_unpaired_line(each, [cell for _, cell in columns]) for each in published)
-        groups = (RowGroup("published", lines), *groups)
-    heading = "Not compared: what only one side has"
-    clock = "a time is of one step, or of the whole job where it was measured in one piece, by the clocks of the compared rows"
-    return Table("unpaired", heading, clock, tuple(column for column, _ in columns), groups)
+    return build_table(UNPAIRED, found, named=processor)
 
 
-def _unpaired_line(each: Unpaired, columns: Sequence[Callable[[Unpaired], Cell]]) -> Line:
-    row = each.entry if isinstance(each.entry, Row) else None
-    shown = tuple(cell(each) for cell in columns)
-    if row is None:
-        return Line(shown, kind="reference")
-    return Line(shown, row.failures, "measured" if row.ok else "failed", cells.name_raw_rows(row))
-
-
-def _groups(lines: Iterable[tuple[Row, Line]]) -> tuple[RowGroup, ...]:
-    """Lines of the same work together: measured jobs, those to a target, projected ones, rates, then products."""
-    by_title: dict[tuple[int, str], list[Line]] = {}
-    for row, line in lines:
-        place = (
-            4
-            if classify_entry(row) == "gemm"
-            else {"measured": 0, "to target": 1, "projected": 2, None: 3}[row.job_kind]
-        )
-        protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
-        by_title.setdefault((place, naming.work_label(row.job) + protocol), []).append(line)
-    return tuple(
-        RowGroup(title, tuple(found)) for (_, title), found in sorted(by_title.items(), key=lambda item: item[0])
-    )
+def _order(row: Row) -> int:
+    """Measured jobs, those to a target, projected ones, rates, then products."""
+    return 4 if classify_entry(row) == "gemm" else specs.order_work(row)[0]
 
 
 def _several_machines(entries: Iterable[ComparedEntry]) -> bool:
@@ -181,11 +180,11 @@ def _work(row: Row) -> Cell:
 
 
 def _size(row: Row) -> Cell:
-    return cells.size(row) if row.job.size is not None else Cell("", (), {"size": None})
+    return Cell("" if row.job.size is None else units.count(row.job.size), (), {"size": row.job.size})
 
 
-def _measured_cell(entry: ComparedEntry, cell: Callable[[Row], Cell]) -> Cell:
-    return cell(entry) if isinstance(entry, Row) else cells.EMPTY
+def _measured_cell(each: Unpaired, cell: Callable[[Row], Cell]) -> Cell:
+    return cell(each.entry) if isinstance(each.entry, Row) else cells.EMPTY
 
 
 def _seconds(side: SideName, pair: RowRatio) -> Cell:
@@ -201,20 +200,6 @@ def _seconds(side: SideName, pair: RowRatio) -> Cell:
     return Cell(mark + format_seconds(estimate, pair.seconds_of), details, raw)
 
 
-def _own_seconds(each: Unpaired) -> Cell:
-    estimate = each.seconds
-    return Cell(format_seconds(estimate, each.seconds_of), (), cells.values("seconds", estimate))
-
-
-def _ratio(pair: RowRatio) -> Cell:
-    raw = {**cells.values("ratio", pair.ratio), "ratio_by_round": pair.by_round}
-    if pair.ratio is None:
-        return Cell(units.NOT_AVAILABLE, (), raw)
-    mark = "~" if pair.published is not None and pair.row.job_kind == "projected" else ""
-    details = (*cells.interval(pair.ratio, units.ratio), f"n={pair.ratio.n}")
-    return Cell(mark + units.ratio(pair.ratio.value), details, raw)
-
-
 def _verdict(pair: RowRatio, tolerance: float) -> Cell:
     raw: dict[str, Value] = {"verdict": pair.verdict, "tolerance": tolerance}
     if pair.ratio is None or pair.verdict is None:
@@ -226,9 +211,5 @@ def _accuracy(side: SideName, entry: ComparedEntry) -> Cell:
     if not isinstance(entry, Row) or classify_entry(entry) == "gemm":
         raw = cells.values(f"{side}_test_accuracy", None)
         return Cell("", (), {**raw, f"{side}_accuracy_after_steps": None, f"{side}_accuracy_data": None})
-    cell = cells.accuracy(entry)
+    cell = metric_cell(entry, "test_accuracy")
     return dataclasses.replace(cell, values={f"{side}_{name}": value for name, value in (cell.values or {}).items()})
-
-
-def _reason(each: Unpaired) -> Cell:
-    return Cell(comparison_notes.explain_unpaired(each), (), {"why": each.reason})

@@ -5,27 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.comparison import ComparisonSide, RatioSummary, SideComparison, Unpaired, UnpairedReason
+from cnnbench.analysis.metrics import describe_interval
 from cnnbench.analysis.ratio import ComparedEntry, FieldDifference, FieldValue, RowRatio, SideName
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.report import cells, footnotes, naming
+from cnnbench.machine_facts import FACTS
+from cnnbench.report import footnotes
 from cnnbench.report.model import Note
 
 DIFFERENCE_TEXTS: Mapping[str, tuple[str, str]] = {
-    "machine": ("machine", "everything of it differs, not the one thing compared"),
-    "processor": ("processor", "the ratio is of two processors"),
-    "cores_allowed": ("cores allowed", "threads without a core of their own wait for one"),
+    **{fact.name: (fact.words, fact.why) for fact in FACTS if fact.why},
     "threads": ("threads", "the ratio is of two thread counts"),
     "allocator": ("allocator", "one that gives memory back faults it in again at every step, 5-10 % on a CPU"),
-    "torch": ("torch", "its kernels change from version to version"),
-    "torch_build": ("torch build", "it brings other libraries"),
     "accuracy_data": ("accuracy's data", "accuracy on synthetic digits compares with no other"),
-    "driver": ("driver", "it launches and schedules what is timed"),
-    "power_limit_watts": ("power limit [W]", "a device slows down to stay below it"),
-    "governor": ("CPU frequency governor", "it sets the clock"),
-    "hypervisor": ("hypervisor", "a virtual machine has neighbours nobody can see"),
 }
 """Every field of `pairs.PLACE_FIELDS` in words, and why a difference in it matters."""
 DRIFT = (
@@ -143,8 +137,7 @@ def _where(entry: ComparedEntry) -> str:
 
 
 def _short(row: Row) -> str:
-    what = f"b{row.job.batch_size}" if row.job.size is None else str(row.job.size)
-    return " ".join((row.job.workload, what, *naming.deviations_without_precision(row.job), row.job.precision))
+    return naming.short_name(row.job, size=True, batch=True)
 
 
 def _summary(found: RatioSummary) -> str:
@@ -190,7 +183,7 @@ def _learning(pair: RowRatio) -> tuple[str, ...]:
     for side, row in pair.rows:
         if row.accuracy is not None:
             share = row.accuracy.share
-            between = "".join(f" ({text})" for text in cells.interval(share, units.percent))
+            between = "".join(f" ({text})" for text in describe_interval(share, units.percent))
             shares.append(f"{side} {units.percent(share.value)}{between}")
     return (f"accuracy differs, {' and '.join(shares)}: speed at worse learning, {pair.learns_worse}'s, is no speed",)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
-from cnnbench import units
-from cnnbench.analysis import convergence, loss_curves
-from cnnbench.analysis.convergence import ConvergenceResult, ConvergenceSide, Untested
-from cnnbench.analysis.loss_curves import CurvesResult
+from cnnbench import naming, units
+from cnnbench.analysis import convergence
+from cnnbench.analysis.convergence import ConvergenceResult, Untested
 from cnnbench.analysis.noninferiority import MOST_SEEDS
 from cnnbench.analysis.rows import Row
-from cnnbench.report import cells, footnotes
-from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table, Value
-from cnnbench.report.stopping_rule import ProcessorCell, title
-from cnnbench.schema import Job
+from cnnbench.report import footnotes
+from cnnbench.report.cells import ProcessorCell
+from cnnbench.report.model import Cell, Note, Report, Table, Value
+from cnnbench.report.stopping_rule import title
+from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure
 
 RULES = (
     Note(
@@ -28,13 +30,6 @@ RULES = (
         "the mode diverged and none of the plain mode's did. Undecided: neither; the seeds said are a side's, for a decision "
         "with a chance of 80 %, were difference and spread as they seem.",
     ),
-    Note(
-        "rule",
-        "Loss curve: the log loss of each epoch's last step, over seeds: a permutation test at 5 % of the sum over epochs of "
-        "log(1 + t^2 / degrees of freedom), pairs swapped where both have the same seeds, else curves regrouped (all ways, "
-        "or 10,000). x: the mode's loss over the plain one's. Indistinguishable does not mean equal: it would see, with a "
-        "chance of about 80 %, the ratio said, in every epoch alike. The verdict on the mode is its accuracy's alone.",
-    ),
 )
 
 
@@ -46,49 +41,32 @@ def build(
     problems: Iterable[str] = (),
     digests: Mapping[str, str] | None = None,
 ) -> Report:
-    """The report of these rows: the verdicts counted, the table, the rules, what could not be tested, and the conditions.
+    """Build the report of these rows: the verdicts counted, the table, the rules, what could not be tested, and the conditions.
 
     `margin` is a share; None is each workload's own. There is no table where nothing could be tested.
     """
     tested, untested = convergence.compare_with_plain(rows, margin)
     table = _table(tested, processor, margin)
     shown = [row for each in tested for row in (each.variant.row, each.plain.row)]
-    run_notes = (
-        *footnotes.build_run_notes(shown),
-        *footnotes.build_ledger_notes(shown, digests or {}),
-        *footnotes.build_problem_notes(sorted(set(problems))),
-    )
-    all_notes = (*_summary(tested), *RULES, *list_untested(untested, processor), *run_notes)
+    conditions = footnotes.build_condition_notes(shown, problems, digests)
+    all_notes = (*_summary(tested), *RULES, *list_untested(untested, processor), *conditions)
     return Report(() if table is None else (table,), tuple(dict.fromkeys(all_notes)))
 
 
 def table(rows: Sequence[Row], processor: ProcessorCell) -> Table | None:
-    """The table of what could be tested; None where nothing could."""
+    """Build the table of what could be tested; None where nothing could."""
     return _table(convergence.compare_with_plain(rows)[0], processor, None)
 
 
 def list_untested(untested: Sequence[Untested], processor: ProcessorCell) -> list[Note]:
     """Each mode that could not be tested, and why."""
     return [
-        Note("missing", f"Not tested, {describe_variant(each.row.job)} of {title(each.row, processor)}: {each.reason}.")
+        Note(
+            "missing",
+            f"Not tested, {naming.step_label(each.row.job, ())} of {title(each.row, processor)}: {each.reason}.",
+        )
         for each in untested
     ]
-
-
-def describe_variant(job: Job) -> str:
-    """How the job is computed, where that is not the plain way: `bf16, nhwc, compiled`."""
-    plain = {name: Job.model_fields[name].default for name in convergence.VARIANT_FIELDS}
-    words = {
-        "precision": job.precision,
-        "layout": job.layout,
-        "execution": job.execution,
-        "loader": f"{job.loader}, {job.loader_workers} workers",
-        "division": f"{job.division} division",
-    }
-    differs = {name for name, default in plain.items() if getattr(job, name) != default}
-    if "loader_workers" in differs:
-        differs.add("loader")
-    return ", ".join(text for name, text in words.items() if name in differs)
 
 
 def _summary(tested: Sequence[ConvergenceResult]) -> list[Note]:
@@ -96,37 +74,6 @@ def _summary(tested: Sequence[ConvergenceResult]) -> list[Note]:
     counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)]
     modes = "1 mode" if len(tested) == 1 else f"{len(tested)} modes"
     return [Note("summary", f"Of {modes}: {', '.join(counts)}.")] if tested else []
-
-
-def _table(tested: Sequence[ConvergenceResult], processor: ProcessorCell, margin: float | None) -> Table | None:
-    if not tested:
-        return None
-
-    def mode(each: ConvergenceResult) -> Cell:
-        words = describe_variant(each.variant.row.job)
-        return Cell(words, (), {"mode": words, **(processor(each.variant.row).values or {})})
-
-    columns: list[tuple[Column, Callable[[ConvergenceResult], Cell]]] = [
-        (Column("mode", "mode", "", 1, "left"), mode),
-        (Column("seeds", "seeds that\nlearned", "", 2), _seeds),
-        (Column("mode_accuracy", "test\naccuracy", "", 3), lambda each: _accuracy("mode", each.variant)),
-        (Column("plain_accuracy", "of the\nplain mode", "", 4), lambda each: _accuracy("plain", each.plain)),
-        (Column("difference", "difference\nof means", "", 1), _difference),
-        (Column("of_medians", "of medians", "", 5), _median_difference),
-        (Column("margin", "loss\nallowed", "", 4), _margin),
-        (Column("curve", "loss curve", "", 2, "left"), _curve),
-        (Column("verdict", "the mode", "", 1, "left"), _verdict),
-    ]
-    asked = "" if margin is None else f" · a loss of {units.points(margin, signed=False)} allowed"
-    by_title: dict[str, list[Line]] = {}
-    for each in tested:
-        line = Line(
-            tuple(cell(each) for _, cell in columns), rows=cells.name_raw_rows(each.variant.row, each.plain.row)
-        )
-        by_title.setdefault(title(each.plain.row, processor) + asked, []).append(line)
-    groups = tuple(RowGroup(name, tuple(lines)) for name, lines in by_title.items())
-    heading = "Whether each mode learns as well as the plain one"
-    return Table("convergence", heading, "", tuple(column for column, _ in columns), groups)
 
 
 def _seeds(each: ConvergenceResult) -> Cell:
@@ -143,62 +90,6 @@ def _seeds(each: ConvergenceResult) -> Cell:
     }
     text = f"{len(variant.right)} and {len(plain.right)}"
     return Cell(text, (*(("the same",) if paired else ()), *failed, *theirs), values)
-
-
-def _accuracy(name: str, side: ConvergenceSide) -> Cell:
-    values: dict[str, Value] = {f"{name}_accuracy": side.accuracy, f"{name}_accuracy_sd": side.spread}
-    details = () if side.spread is None else (f"SD {units.points(side.spread, signed=False)}",)
-    return Cell(units.percent(side.accuracy, 3), details, values)
-
-
-def _difference(each: ConvergenceResult) -> Cell:
-    found = each.difference
-    if found is None:
-        return Cell(units.NOT_AVAILABLE, (), dict.fromkeys(("difference", "difference_low", "difference_high")))
-    values: dict[str, Value] = {
-        "difference": found.value,
-        "difference_low": found.low,
-        "difference_high": found.high,
-    }
-    return Cell(units.points(found.value), (units.points_span(found.low, found.high),), values)
-
-
-def _median_difference(each: ConvergenceResult) -> Cell:
-    return Cell(units.points(each.median_difference), (), {"difference_of_medians": each.median_difference})
-
-
-def _margin(each: ConvergenceResult) -> Cell:
-    return Cell(units.points(each.margin, signed=False), (), {"loss_allowed": each.margin})
-
-
-def _curve(each: ConvergenceResult) -> Cell:
-    found = loss_curves.compare_rows(each.variant.row, each.plain.row)
-    values: dict[str, Value] = {
-        "curve": found.verdict,
-        "curve_p": found.p,
-        "loss_ratio": found.ratio,
-        "loss_ratio_seen": found.detectable,
-        "epochs_higher": units.whole_spans(found.higher) or None,
-        "epochs_lower": units.whole_spans(found.lower) or None,
-        "curve_seeds": found.seeds[0],
-        "curve_plain_seeds": found.seeds[1],
-    }
-    return Cell(found.verdict, tuple(_curve_details(found)), values)
-
-
-def _curve_details(found: CurvesResult) -> Iterator[str]:
-    """Where it differs, p, the ratio of losses and the one it would see; how many curves there are, where too few."""
-    if found.verdict == "too few seeds":
-        yield f"{found.seeds[0]} and {found.seeds[1]}"
-    for word, epochs in (("higher", found.higher), ("lower", found.lower)):
-        if epochs:
-            yield f"{word} in epoch{'s' if len(epochs) > 1 else ''} {units.whole_spans(epochs)}"
-    if found.verdict == "differs" and found.ratio is not None and not found.higher and not found.lower:
-        yield f"{'higher' if found.ratio > 1 else 'lower'} over all epochs, in none alone"
-    if found.p is not None and found.ratio is not None:
-        yield f"p={found.p:.4f}"
-        yield f"{found.ratio:,.2f}x"
-        yield "would see n/a" if found.detectable is None else f"would see {found.detectable:,.2f}x"
 
 
 def _verdict(each: ConvergenceResult) -> Cell:
@@ -218,3 +109,73 @@ def _verdict(each: ConvergenceResult) -> Cell:
         )
         details = (f"{needed} seeds would tell",)
     return Cell(each.verdict, details, values)
+
+
+def _accuracy_column(side: str, title: str, priority: int) -> ColumnSpec[ConvergenceResult]:
+    """Declare the test accuracy of one side: `variant` or `plain`."""
+    name = "mode" if side == "variant" else "plain"
+
+    def details(each: ConvergenceResult) -> list[str]:
+        spread = getattr(each, side).spread
+        return [] if spread is None else [f"SD {units.points(spread, signed=False)}"]
+
+    return figure(
+        f"{name}_accuracy",
+        title,
+        priority,
+        f"{side}.accuracy",
+        partial(units.percent, digits=3),
+        details=details,
+        further={f"{name}_accuracy_sd": f"{side}.spread"},
+    )
+
+
+def _describe_bounds(each: ConvergenceResult) -> tuple[str, ...]:
+    found = each.difference
+    return () if found is None else (units.points_span(found.low, found.high),)
+
+
+_unsigned = partial(units.points, signed=False)
+CONVERGENCE = TableSpec[ConvergenceResult](
+    "convergence",
+    "Whether each mode learns as well as the plain one",
+    (
+        replace(PROCESSOR, key="mode", title="mode"),
+        ColumnSpec("seeds", "seeds that\nlearned", 2, _seeds),
+        _accuracy_column("variant", "test\naccuracy", 3),
+        _accuracy_column("plain", "of the\nplain mode", 4),
+        figure(
+            "difference",
+            "difference\nof means",
+            1,
+            "difference.value",
+            units.points,
+            details=_describe_bounds,
+            further={"difference_low": "difference.low", "difference_high": "difference.high"},
+        ),
+        figure(
+            "of_medians",
+            "of medians",
+            5,
+            "median_difference",
+            units.points,
+            name="difference_of_medians",
+        ),
+        figure("margin", "loss\nallowed", 4, "margin", _unsigned, name="loss_allowed"),
+        ColumnSpec("verdict", "the mode", 1, _verdict, align="left"),
+    ),
+    rows=lambda each: (each.variant.row, each.plain.row),
+)
+
+
+def _table(tested: Sequence[ConvergenceResult], processor: ProcessorCell, margin: float | None) -> Table | None:
+    if not tested:
+        return None
+    asked = "" if margin is None else f" · a loss of {units.points(margin, signed=False)} allowed"
+
+    def mode(each: ConvergenceResult) -> Cell:
+        words = naming.step_label(each.variant.row.job, ())
+        return Cell(words, (), {"mode": words, **(processor(each.variant.row).values or {})})
+
+    spec = replace(CONVERGENCE, group=lambda each: title(each.plain.row, processor) + asked)
+    return build_table(spec, tested, named=mode)

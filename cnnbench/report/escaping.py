@@ -10,26 +10,10 @@ from __future__ import annotations
 import json
 import re
 
-LONGEST = 500
-"""Characters of one text that are shown: a processor's name has up to 50, an error message is one sentence or two."""
-UNSHOWN = "\N{REPLACEMENT CHARACTER}"
-_STEERING = r"\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
-"""DEL and C1 controls, overrides and isolates of the writing direction, halves of a character."""
-_STEERS = re.compile(rf"[\x00-\x08\x0b-\x1f\u2028\u2029{_STEERING}]")
-_BLANK = re.compile(r"[^\S\x1c-\x1f]+")
-"""Unicode's white space, but not the four separators that are control characters too."""
-
-
-def printable(text: str) -> str:
-    """The text with its line ends, tabs and blanks, and U+FFFD for each character that steers a terminal or the eye."""
-    return _STEERS.sub(UNSHOWN, text)
-
-
-def plain(text: str, longest: int | None = LONGEST) -> str:
-    """The text on one line, runs of white space as one blank, `printable`, cut to `longest` characters with an ellipsis."""
-    line = printable(_BLANK.sub(" ", text)).strip(" ")
-    return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"
-
+from cnnbench.plain_text import LONGEST as LONGEST
+from cnnbench.plain_text import STEERING, UNSHOWN
+from cnnbench.plain_text import plain as plain
+from cnnbench.plain_text import printable as printable
 
 _BREAK = "<!-- -->"
 """Shows nothing. A backslash does not stop GitHub from linking what follows an @: it looks at the text after rendering."""
@@ -116,7 +100,7 @@ def command_property(text: str) -> str:
     return plain(text, None).translate(str.maketrans(_COMMAND_PROPERTY))
 
 
-_JSON_RAW = re.compile(rf"[\u2028\u2029{_STEERING}]")
+_JSON_RAW = re.compile(rf"[\u2028\u2029{STEERING}]")
 
 
 def as_json(value: object, indent: int | None = None) -> str:

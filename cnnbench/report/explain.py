@@ -1,22 +1,17 @@
-"""An explained network in words: tables of its layers and output sides, or of a slide's figures beside the right ones.
-
-`build` and `on_slide` make a report, which `render` writes as text; `document` has the same figures, all of them, for
-JSON. Only `render` loads what a format needs.
-"""
+"""An explained network in words: tables of its layers and output sides, and the same figures, all of them, for JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from cnnbench import __version__, units
-from cnnbench.report import escaping
+from cnnbench import units
 from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table
+from cnnbench.report.value_table import ValueColumn, count_column, make_line, make_table
 from cnnbench.workloads.explanation import ExplainedLayer, Explanation, OutputSide, PretrainedLayer
 from cnnbench.workloads.flops import Shape
 
-ExplainFormat = Literal["table", "markdown", "json", "latex"]
-
+FORMATS = "markdown, latex or json"
 COUNTED = (
     "FLOPs: 2 for each multiply-accumulate of the convolutions and matrix products, and of nothing else; training is the "
     "forward pass, the gradients of the weights and the gradients of the inputs, except that the first layer with weights "
@@ -28,51 +23,23 @@ STORED = (
 )
 
 
-def render(
-    report: Report, document: object, format: ExplainFormat, *, width: int | None = None, color: bool = False
-) -> str:
-    """The report as text, or the document as JSON; ending in a newline. `width` and `color` are for `table`."""
-    if format == "json":
-        return escaping.as_json(document, indent=2) + "\n"
-    if format == "markdown":
-        return "\n".join(_markdown(report)) + "\n"
-    from cnnbench.report import latex, terminal
-
-    if format == "latex":
-        return latex.render(report)
-    return terminal.render(report, width=width, color=color, others="markdown, latex or json")
-
-
-def _markdown(report: Report) -> list[str]:
-    """Without the digest that pages of results end in: there is nothing measured to derive it from."""
-    from cnnbench.report import text
-
-    parts: list[str] = []
-    for table in report.tables:
-        parts += [f"## {escaping.markdown(table.title)}", "", *text.markdown_groups(table)]
-    return parts + [f"- {escaping.markdown(note.text)}" for note in report.notes]
-
-
 def build(found: Explanation) -> Report:
     """The layers with their totals, how each output side follows, pre-training where there is one, and what is counted."""
     total, name = found.total, found.workload.name
-    tables = [_layers(found)]
-    with_sides = [layer for layer in found.layers if layer.sides]
-    if with_sides:
-        tables.append(_sides(name, with_sides))
-    notes = [
-        Note(
-            "summary",
-            f"{units.count(total.parameters)} parameters: {_kinds(found)}, {units.count(total.parameter_bytes)} bytes in "
-            "float32.",
-        ),
-        Note("rule", COUNTED),
-        Note("rule", STORED),
+    layers = make_table("layers", f"{name}, layer by layer", _LAYERS, [(found.workload.title, (*found.layers, total))])
+    sides = [each for layer in found.layers for each in _label_sides(layer)]
+    tables = [
+        layers,
+        *([make_table("sides", f"{name}, output sides", _SIDES, [(_SIDES_RULE, sides)])] if sides else []),
     ]
+    summary = (
+        f"{units.count(total.parameters)} parameters: {_kinds(found)}, {units.count(total.parameter_bytes)} bytes in "
+    )
+    notes = [Note("summary", f"{summary}float32."), Note("rule", COUNTED), Note("rule", STORED)]
     if found.pretraining:
         tables.append(_pretraining(found))
         notes.append(Note("rule", _pretraining_rule(found)))
-    return Report(tuple(tables), tuple(notes))
+    return Report(tuple(tables), tuple(notes), document(found), FORMATS)
 
 
 def shape_text(shape: Shape) -> str:
@@ -107,15 +74,36 @@ def padding_text(side: OutputSide) -> str:
     return str(side.before) if side.before == side.after else f"{side.before} and {side.after}"
 
 
-_LAYER = Column("layer", "layer", "", 1, "left")
-_FIGURES: Sequence[tuple[Column, Callable[[ExplainedLayer], int]]] = (
-    (Column("activations", "activations", "values", 1), lambda layer: layer.activations),
-    (Column("activation_bytes", "bytes of\nactivations", "", 5), lambda layer: layer.activation_bytes),
-    (Column("weights", "weights", "", 1), lambda layer: layer.weights),
-    (Column("biases", "biases", "", 4), lambda layer: layer.biases),
-    (Column("parameter_bytes", "bytes of\nparameters", "", 6), lambda layer: layer.parameter_bytes),
-    (Column("forward_flops", "forward", "FLOPs", 2), lambda layer: layer.forward_flops),
-    (Column("training_flops", "training", "FLOPs", 3), lambda layer: layer.training_flops),
+_LABEL: ValueColumn[ExplainedLayer] = (Column("layer", "layer", "", 1, "left"), lambda layer: layer.label)
+_FIGURES: Sequence[ValueColumn[ExplainedLayer]] = (
+    count_column("activations", "activations", "values", 1),
+    count_column("activation_bytes", "bytes of\nactivations", "", 5),
+    count_column("weights", "weights", "", 1),
+    count_column("biases", "biases", "", 4),
+    count_column("parameter_bytes", "bytes of\nparameters", "", 6),
+    count_column("forward_flops", "forward", "FLOPs", 2),
+    count_column("training_flops", "training", "FLOPs", 3),
+)
+_LAYERS = (_LABEL, (Column("output", "output", "", 1, "left"), lambda layer: shape_text(layer.output)), *_FIGURES)
+_SIDES: Sequence[ValueColumn[tuple[str, OutputSide]]] = (
+    (Column("layer", "layer", "", 1, "left"), lambda each: each[0]),
+    (Column("i", "i", "", 1), lambda each: str(each[1].input)),
+    (Column("f", "f", "", 1), lambda each: str(each[1].filter)),
+    (Column("p", "p", "", 1), lambda each: padding_text(each[1])),
+    (Column("s", "s", "", 1), lambda each: str(each[1].stride)),
+    (Column("o", "o", "", 1), lambda each: str(each[1].output)),
+    (Column("worked_out", "worked out", "", 1, "left"), lambda each: fill_formula(each[1])),
+)
+_SIDES_RULE = (
+    "o = floor((i - f + 2p) / s) + 1, or with SAME pooling o = ceil(i / s): input i, filter f, padding p (where two, "
+    "left or top and right or bottom), stride s"
+)
+_PRETRAINED: Sequence[ValueColumn[PretrainedLayer]] = (
+    count_column("inputs", "inputs", "values", 2),
+    count_column("outputs", "outputs", "values", 2),
+    count_column("below_flops", "layers below", "FLOPs", 1),
+    count_column("own_flops", "autoencoder", "FLOPs", 1),
+    count_column("total_flops", "a step", "FLOPs", 1),
 )
 
 
@@ -125,68 +113,23 @@ def _kinds(found: Explanation) -> str:
     return f"{units.count(found.total.weights)} weights and {units.count(found.total.biases)} biases"
 
 
-def _layers(found: Explanation) -> Table:
-    columns = (_LAYER, Column("output", "output", "", 1, "left"), *(column for column, _ in _FIGURES))
-    lines = [
-        Line((Cell(layer.label), Cell(shape_text(layer.output)), *(_count(of(layer)) for _, of in _FIGURES)))
-        for layer in (*found.layers, found.total)
-    ]
-    name = found.workload.name
-    return Table("layers", f"{name}, layer by layer", "", columns, (RowGroup(found.workload.title, tuple(lines)),))
-
-
-def _sides(name: str, layers: Sequence[ExplainedLayer]) -> Table:
-    columns = (
-        _LAYER,
-        *(Column(key, key, "", 1) for key in ("i", "f", "p", "s", "o")),
-        Column("worked_out", "worked out", "", 1, "left"),
-    )
-    lines = [
-        Line(tuple(map(Cell, (label, *_numbers(side), fill_formula(side)))))
-        for layer in layers
-        for label, side in zip(_labels(layer), layer.sides, strict=True)
-    ]
-    rule = (
-        "o = floor((i - f + 2p) / s) + 1, or with SAME pooling o = ceil(i / s): input i, filter f, padding p (where two, "
-        "left or top and right or bottom), stride s"
-    )
-    return Table("sides", f"{name}, output sides", "", columns, (RowGroup(rule, tuple(lines)),))
-
-
-def _labels(layer: ExplainedLayer) -> tuple[str, ...]:
-    """The layer's label for each of its sides: which of them it is is said only where they differ."""
-    if len(layer.sides) == 1:
-        return (layer.label,)
-    return (f"{layer.label}, height", f"{layer.label}, width")
-
-
-def _numbers(side: OutputSide) -> tuple[str, ...]:
-    """i, f, p, s and o."""
-    return (str(side.input), str(side.filter), padding_text(side), str(side.stride), str(side.output))
+def _label_sides(layer: ExplainedLayer) -> Iterator[tuple[str, OutputSide]]:
+    """Label each of the layer's sides: which of them it is, is said only where they differ."""
+    names = ("",) if len(layer.sides) == 1 else (", height", ", width")
+    return ((f"{layer.label}{name}", side) for name, side in zip(names, layer.sides, strict=False))
 
 
 def _pretraining(found: Explanation) -> Table:
-    columns = (
-        _LAYER,
-        *(Column(key, key, "values", 2) for key in ("inputs", "outputs")),
-        Column("below_flops", "layers below", "FLOPs", 1),
-        Column("own_flops", "autoencoder", "FLOPs", 1),
-        Column("total_flops", "a step", "FLOPs", 1),
-    )
     lines = [
-        Line(
-            (
-                Cell(f"{number}: {layer.label}"),
-                *map(_count, (layer.inputs, layer.outputs, layer.below_flops, layer.own_flops, layer.total_flops)),
-            )
-        )
+        Line((Cell(f"{number}: {layer.label}"), *make_line(_PRETRAINED, layer).cells))
         for number, layer in enumerate(found.pretraining, 1)
     ]
-    blank = Cell("")
-    below, own = (sum(getattr(each, name) for each in found.pretraining) for name in ("below_flops", "own_flops"))
-    lines.append(Line((Cell("total"), blank, blank, _count(below), _count(own), _count(found.pretraining_flops))))
+    sums = [sum(getattr(each, name) for each in found.pretraining) for name in ("below_flops", "own_flops")]
+    totals = map(Cell, map(units.count, (*sums, found.pretraining_flops)))
+    lines.append(Line((Cell("total"), Cell(""), Cell(""), *totals)))
     title = f"{found.workload.name}, pre-training, one example"
     rule = "each hidden layer learns to give back what it is given, before the network above is trained"
+    columns = tuple(column for column, _ in (_LABEL, *_PRETRAINED))
     return Table("pretraining", title, "", columns, (RowGroup(rule, tuple(lines)),))
 
 
@@ -201,35 +144,27 @@ def _pretraining_rule(found: Explanation) -> str:
     )
 
 
-def _count(value: int) -> Cell:
-    return Cell(units.count(value))
-
-
 def document(found: Explanation) -> dict[str, Any]:
     """Every figure of an explained network as one object; keys carry units, shapes are (channels, height, width)."""
     workload = found.workload
-    pretraining = None
-    if workload.pretraining is not None:
-        pretraining = {
-            "epochs": workload.pretraining.epochs,
-            "layers": [_pretrained(layer) for layer in found.pretraining],
-            "flops_per_example_and_epoch": found.pretraining_flops,
+    pretraining = workload.pretraining and {
+        "epochs": workload.pretraining.epochs,
+        "layers": [{"layer": each.label, **_read_counts(_PRETRAINED, each)} for each in found.pretraining],
+        "flops_per_example_and_epoch": found.pretraining_flops,
+    }
+    layers = [
+        {
+            "layer": layer.label,
+            "output_shape": list(layer.output),
+            "sides": [side_document(side) for side in layer.sides],
+            **_figures(layer),
         }
+        for layer in found.layers
+    ]
     return {
-        "cnnbench": __version__,
-        "workload": workload.name,
-        "version": workload.version,
-        "description": workload.title,
+        **{"workload": workload.name, "version": workload.version, "description": workload.title},
         "counted": [COUNTED, STORED],
-        "layers": [
-            {
-                "layer": layer.label,
-                "output_shape": list(layer.output),
-                "sides": [side_document(side) for side in layer.sides],
-                **_figures(layer),
-            }
-            for layer in found.layers
-        ],
+        "layers": layers,
         "total": _figures(found.total),
         "pretraining": pretraining,
     }
@@ -250,17 +185,9 @@ def side_document(side: OutputSide) -> dict[str, Any]:
     }
 
 
-def _figures(layer: ExplainedLayer) -> dict[str, int]:
-    found = {column.key: of(layer) for column, of in _FIGURES}
-    return found | {"parameters": layer.parameters}
+def _figures(layer: ExplainedLayer) -> dict[str, Any]:
+    return _read_counts(_FIGURES, layer) | {"parameters": layer.parameters}
 
 
-def _pretrained(layer: PretrainedLayer) -> dict[str, Any]:
-    return {
-        "layer": layer.label,
-        "inputs": layer.inputs,
-        "outputs": layer.outputs,
-        "below_flops": layer.below_flops,
-        "own_flops": layer.own_flops,
-        "total_flops": layer.total_flops,
-    }
+def _read_counts(columns: Sequence[ValueColumn[Any]], value: object) -> dict[str, Any]:
+    return {column.key: read(value) for column, read in columns}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
+from cnnbench.analysis import metrics
+from cnnbench.analysis.metrics import job_flops, name_baseline, pretraining_flops, step_flops
 from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
-from cnnbench.report import cells, naming, time_to_accuracy
+from cnnbench.analysis.stats import MINIMUM_FOR_MEDIAN
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Note, NoteKind
-from cnnbench.schema import PROTOCOL, PublishedRow
+from cnnbench.schema import PROTOCOL, Job, PublishedRow
 
 CLOCKS = {
     "accuracy": "time to accuracy, first crossing: first batch drawn to the end of the first evaluation on all test images that "
@@ -21,36 +23,19 @@ CLOCKS = {
     "steady": "steady state, blocks of steps after warm-up, data inside, device synchronised at both ends",
 }
 GEMM_CLOCK = "blocks of products after warm-up, device synchronised at both ends; one product is 2 x size^3 FLOP"
-RESOURCE_CLOCK = (
-    "memory marks are of the timed steps alone, process and data included; activations are one image's forward pass; energy "
-    "is a window of at least 10 s of further steps; cold start is process spawn to first step"
-)
-BOUND_CLOCK = (
-    "floors are the best of 5 in the same process: operators x smallest operator, bytes moved at copy speed, FLOPs at the "
-    "best GEMM of the same run, one batch drawn; without that GEMM the highest floor is unknown, so nothing is said to bind"
-)
-
-METRIC_NAMES = {
-    "ceiling": "measured peak, of peak, compute floor",
-    "peak": "theoretical FLOP/s",
-    "flops": "achieved FLOP/s",
-    "job": "time of the job",
-    "speedup": "speed-up",
-    "versus_reference": "speed-up over the published CPU",
-    "host_peak": "host peak",
-    "device_peak": "device memory",
-    "accuracy": "test accuracy",
-    "energy": "energy",
-    "to_target_median": "median time to accuracy",
-    "to_target_mean": "mean and slowest time to accuracy",
-}
 MOST_PROBLEMS = 20
-_GEMM_METRICS = ("peak", "flops")
+FIRST_GAP, GEMM_GAPS = "ceiling", ("peak", "achieved")
+"""The column whose gap is noted first, since most others follow from it, and the only gaps of a matrix product."""
+
+
+def list_clocks(jobs: Iterable[Job]) -> str:
+    """The clock rules of these jobs."""
+    return "; ".join(CLOCKS[name] for name in sorted({job.clock for job in jobs}))
 
 
 def build_row_notes(row: Row) -> tuple[str, ...]:
     """What a reader of this row alone must know."""
-    notes = [f"{METRIC_NAMES[figure]} n/a: {plain(reason)}" for figure, reason in _missing(row)]
+    notes = [f"{figure} n/a: {plain(reason)}" for figure, reason in _missing(row)]
     if row.accuracy is not None and row.accuracy.data == "synthetic":
         notes.append("accuracy is on synthetic digits")
     if row.speedup is not None and row.speedup.baseline_torch != row.software.torch:
@@ -72,7 +57,7 @@ def build(
             (
                 *_warnings(rows),
                 *_doubts(rows),
-                *_rules(rows, comparison),
+                *(Note("rule", text) for text in _write_rules(rows, comparison)),
                 *_gaps(rows),
                 *build_published_notes(published_rows),
                 *build_run_notes(rows),
@@ -84,30 +69,24 @@ def build(
     )
 
 
-def _warnings(rows: Sequence[Row]) -> list[Note]:
-    notes: list[Note] = []
+def _warnings(rows: Sequence[Row]) -> Iterator[Note]:
     if any(row.job.data == "synthetic" for row in rows):
-        notes.append(
-            Note(
-                "warning",
-                "SYNTHETIC DATA: the digits were made by a procedure, they are not MNIST. Times are the real work's; "
-                "accuracies compare with no others. For MNIST: cnnbench data fetch.",
-            )
+        yield Note(
+            "warning",
+            "SYNTHETIC DATA: the digits were made by a procedure, they are not MNIST. Times are the real work's; "
+            "accuracies compare with no others. For MNIST: cnnbench data fetch.",
         )
     for row in rows:
         name = f"{naming.processor_name(row.device)}, {naming.short_name(row.job)}"
         # What a device cannot do is an answer; it misleads nobody, and stands with the figures that are n/a.
         kind: NoteKind = "missing" if set(row.outcomes) <= {"unsupported"} else "warning"
-        notes.extend(Note(kind, f"{name}: {plain(failure)}") for failure in row.failures)
+        yield from (Note(kind, f"{name}: {plain(failure)}") for failure in row.failures)
         baseline = row.speedup
         if baseline is not None and baseline.baseline_torch != row.software.torch:
             torch, other = plain(row.software.torch), plain(baseline.baseline_torch)
-            notes.append(Note("warning", f"{name}: torch {torch}, its baseline torch {other}"))
+            yield Note("warning", f"{name}: torch {torch}, its baseline torch {other}")
     if any(row.protocol != PROTOCOL for row in rows):
-        notes.append(
-            Note("warning", "Rows of another protocol (timing rule) stand apart and do not compare with these.")
-        )
-    return notes
+        yield Note("warning", "Rows of another protocol (timing rule) stand apart and do not compare with these.")
 
 
 def _doubts(rows: Sequence[Row]) -> list[Note]:
@@ -123,44 +102,71 @@ def _doubts(rows: Sequence[Row]) -> list[Note]:
     ]
 
 
-def _rules(rows: Sequence[Row], comparison: Comparison) -> list[Note]:
-    notes: list[Note] = []
+def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
+    """How the figures shown are to be read."""
     training = [row for row in rows if row.job.workload != "gemm"]
     if any(row.job_kind == "projected" and row.job_seconds is not None for row in training):
-        notes.append(
-            Note("rule", "~ is projected, not measured: mean steady step x steps of the job, no evaluations in it.")
-        )
-    notes += time_to_accuracy.rules(training)
-    baselines = sorted({name for row in training if (name := cells.baseline(row)) is not None})
+        yield "~ is projected, not measured: mean steady step x steps of the job, no evaluations in it."
+    yield from _write_target_rules(training)
+    baselines = sorted({name for row in training if (name := name_baseline(row)) is not None})
     if baselines:
         key, names = comparison.baseline, "; ".join(baselines)
         whom = f"the CPU baseline ({names})" if key is None else f"{plain(key)} ({names})"
         text = f"Speed-up: time of {whom} over the row's, same work{', same machine' if key is None else ''}"
-        notes.append(Note("rule", f"{text}; paired by round where both ran in it."))
+        yield f"{text}; paired by round where both ran in it."
     published = comparison.published_cpu
     if published is not None and any(row.speedup_over_published is not None for row in training):
         seconds = units.count(published.job_seconds)
-        notes.append(
-            Note(
-                "rule",
-                f"Over the {plain(published.processor)}: its published {seconds} s over the row's time of the same job (assumed: "
-                f"the source does not say what was timed); {published.year}'s software, one run, taken as exact.",
-            )
+        yield (
+            f"Over the {plain(published.processor)}: its published {seconds} s over the row's time of the same job (assumed: "
+            f"the source does not say what was timed); {published.year}'s software, one run, taken as exact."
         )
     for row in rows:
         if row.peak_flops_per_second is not None and row.peak_origin is not None:
-            name = f"{naming.processor_name(row.device)} {row.job.precision}"
-            notes.append(Note("rule", f"Theoretical, {name}: {plain(row.peak_origin)}."))
+            yield f"Theoretical, {naming.processor_name(row.device)} {row.job.precision}: {plain(row.peak_origin)}."
     if any(row.ok >= 3 for row in rows):
-        notes.append(
-            Note(
-                "rule",
-                "Intervals: 95 %, Student's t between fresh processes (n), on logs for times and ratios; all in json, csv.",
-            )
-        )
+        yield "Intervals: 95 %, Student's t between fresh processes (n), on logs for times and ratios; all in json, csv."
     if any(row.accuracy is not None and row.ok == 1 for row in training):
-        notes.append(Note("rule", "Accuracy of one process: Wilson's interval, for the choice of test images alone."))
-    return notes
+        yield "Accuracy of one process: Wilson's interval, for the choice of test images alone."
+
+
+def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:
+    """What holds for all figures of rows to a target, and for those of rows that are pre-trained."""
+    own = [row for row in rows if row.job.clock == "accuracy"]
+    if own:
+        yield (
+            "Time to accuracy is over seeds: the median with its distribution-free interval (order statistics, at least 95 %, "
+            f"from {MINIMUM_FOR_MEDIAN} seeds on). A seed that missed the target counts in n, in the median as later than "
+            "all others; then there is no mean and no slowest. What crashed is no seed."
+        )
+    if any(row.speedup is not None for row in own):
+        yield (
+            "Speed-ups of rows to a target are of their mean step: how many steps a seed needs is chance in the seed, not "
+            "speed of the processor."
+        )
+    if any(row.accuracy is not None for row in own):
+        yield (
+            "Test accuracy of a row to a target is that of the evaluations that reached it: not below the target by "
+            "construction."
+        )
+    yield from _pretraining_rules(rows)
+
+
+def _pretraining_rules(rows: Sequence[Row]) -> list[str]:
+    """That FLOP/s are of the fine-tuning, and what a whole job of fixed length comes to; once a network and batch."""
+    found: dict[str, str] = {}
+    for row in rows:
+        before, step, whole = pretraining_flops(row.job), step_flops(row.job), job_flops(row.job)
+        if row.pretraining_seconds is None or before is None or step is None:
+            continue
+        text = (
+            f"{plain(row.job.workload)} is pre-trained first, inside its clock: FLOP/s, MFU, images and the step are of the "
+            f"fine-tuning. Pre-training is {units.giga(before)} GFLOP, a step after it {units.giga(step)} GFLOP"
+        )
+        fixed = whole is not None and row.job.timed_whole and not row.job.stop_when_all_right
+        length = f", the whole job of {units.count(row.job.job_steps)} steps {units.giga(whole)} GFLOP" if fixed else ""
+        found[text] = length or found.get(text, "")
+    return [f"{text}{length}." for text, length in found.items()]
 
 
 def _gaps(rows: Sequence[Row]) -> list[Note]:
@@ -170,7 +176,7 @@ def _gaps(rows: Sequence[Row]) -> list[Note]:
         for gap in _missing(row):
             who.setdefault(gap, {})[f"{naming.processor_name(row.device)} {row.job.precision}"] = None
     return [
-        Note("missing", f"n/a, {METRIC_NAMES[figure]}: {plain(reason)} ({join_names(list(names))}).")
+        Note("missing", f"n/a, {figure}: {plain(reason)} ({join_names(list(names))}).")
         for (figure, reason), names in who.items()
     ]
 
@@ -182,8 +188,12 @@ def join_names(names: Sequence[str], most: int = 4) -> str:
 
 
 def _missing(row: Row) -> list[tuple[str, str]]:
-    shown = _GEMM_METRICS if row.job.workload == "gemm" else tuple(METRIC_NAMES)
-    return [(figure, row.missing[figure]) for figure in shown if figure in row.missing]
+    """What of the row is n/a, in a note's words, and why."""
+    gaps = [metric for metric in metrics.METRICS if metric.gap and metric.column_key in row.missing]
+    gaps.sort(key=lambda metric: metric.column_key != FIRST_GAP)
+    if row.job.workload == "gemm":
+        gaps = [metric for metric in gaps if metric.column_key in GEMM_GAPS]
+    return [(metric.gap, row.missing[metric.column_key]) for metric in gaps]
 
 
 def build_published_notes(published_rows: Sequence[PublishedResult]) -> list[Note]:
@@ -233,6 +243,17 @@ def build_ledger_notes(rows: Sequence[Row], digests: Mapping[str, str]) -> list[
         Note("run", f"Ledger {plain(machine)}/{plain(run)} sha256:{digests[run][:16]}")
         for machine, run in sorted(runs)
         if run in digests
+    ]
+
+
+def build_condition_notes(
+    rows: Sequence[Row], problems: Iterable[str], digests: Mapping[str, str] | None
+) -> list[Note]:
+    """The runs of the rows shown, where their ledgers ended, and what was odd on the way: the end of every report."""
+    return [
+        *build_run_notes(rows),
+        *build_ledger_notes(rows, digests or {}),
+        *build_problem_notes(sorted(set(problems))),
     ]
 
 

@@ -6,12 +6,14 @@ Each sentence is made of cells of the page's own tables, so that what is claimed
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from cnnbench import units
+from cnnbench import naming, units
+from cnnbench.analysis.metrics import get_metric, name_baseline
 from cnnbench.analysis.speedup import Comparison, Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.report import cells, naming
 from cnnbench.report.model import Cell
+from cnnbench.report.table_builder import make_cell, metric_cell
 
 
 def write_headline(comparison: Comparison) -> tuple[str, ...]:
@@ -20,7 +22,7 @@ def write_headline(comparison: Comparison) -> tuple[str, ...]:
     if best is not None and best.job.workload != "gemm":
         return _training(best, comparison)
     if best is not None:
-        rate = cells.achieved(best, with_interval=True)
+        rate = make_cell(best, replace(get_metric("flops_per_second"), details="interval and n"))
         return (
             f"{_name(best)} reaches {rate.text} GFLOP/s ({'; '.join(rate.details)}) in {best.job.precision} matrix products "
             f"of side {units.count(best.job.size)}.",
@@ -86,22 +88,20 @@ def _compare_with_baseline(row: Row, comparison: Comparison) -> str | None:
     if found is None or found.is_baseline:
         return None
     whom = comparison.baseline or "the CPU beside it"
+    versus = _with_details(metric_cell(row, "speedup"))
     verb = "trains" if row.job.task == "training" else "runs"
-    return (
-        f"{_name(row)} {verb} {_job(row)} {_with_details(cells.speedup(row))} as fast as {whom} "
-        f"({cells.baseline(row)})."
-    )
+    return f"{_name(row)} {verb} {_job(row)} {versus} as fast as {whom} ({name_baseline(row)})."
 
 
 def _compare_with_published(row: Row, comparison: Comparison) -> str | None:
     base = comparison.published_cpu
     if row.speedup_over_published is None or base is None:
-        step = cells.step(row)
+        step = metric_cell(row, "step_seconds")
         if row.speedup is not None and not row.speedup.is_baseline:
             return None
         return f"{_name(row)} takes {step.text} for {_ARTICLES[row.job.task]} step of {_job(row)} at batch {row.job.batch_size}."
-    job = cells.job_time(row)
-    ratio = cells.over_published(row)
+    job = metric_cell(row, "job_seconds")
+    ratio = metric_cell(row, "speedup_over_reference")
     network = " ".join(("the lecture's CNN", *naming.deviations(row.job)))
     return (
         f"{_name(row)} trains {network} in {job.text} ({'; '.join(job.details)}): {_with_details(ratio)} the speed of "
@@ -112,7 +112,7 @@ def _compare_with_published(row: Row, comparison: Comparison) -> str | None:
 def _describe_bottleneck(row: Row) -> str | None:
     if row.bottleneck is None or not row.bottleneck.floors or row.ceiling_share is None:
         return None
-    share = _with_details(cells.share_of_ceiling(row))
+    share = _with_details(metric_cell(row, "share_of_measured_peak"))
     where = "run" if row.ceiling_run_id == row.run_id else "boot"
     return (
         f"What binds the step: {row.bottleneck.summary}; it reaches {share} of the best matrix product on the same cores in "

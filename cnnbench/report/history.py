@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.history import Point, Series, estimate_first
 from cnnbench.analysis.prediction_interval import LEAST_RUNS, compare_with_prediction
 from cnnbench.analysis.ratio import FieldDifference
-from cnnbench.report import cells, naming
+from cnnbench.analysis.stats import Estimate
+from cnnbench.report import cells
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Chart, Column, Line, Note, Page, Report, RowGroup, Section, Table, Value
 from cnnbench.report.saved_baselines import STEP_CLOCK, commit_cell
-from cnnbench.schema import PROTOCOL, digest
+from cnnbench.report.table_builder import metric_cell
+from cnnbench.schema import digest
 
+_JOB_FIELDS = ("device", "threads", "workload", "batch_size", "size", "precision")
 PREDICTION_OUTCOMES = {-1: "faster than predicted", 0: "as predicted", 1: "slower than predicted"}
 
 
@@ -38,17 +41,15 @@ def build(found: Sequence[Series], problems: Iterable[str] = ()) -> Report:
 
 def title(series: Series, several_machines: bool) -> str:
     """The row in words: where it ran, what it did, and the timing rule where it is not today's."""
-    job = series.job
     machine = (plain(series.machine_id),) if several_machines else ()
-    size = () if job.size is None else (f"side {units.count(job.size)}",)
-    protocol = () if series.protocol == PROTOCOL else (f"protocol {series.protocol}",)
-    return " · ".join((*machine, naming.place_label(job), job.precision, naming.work_label(job), *size, *protocol))
+    return " · ".join((*machine, naming.full_label(series.job, series.protocol)))
 
 
 def _notes(found: Sequence[Series], problems: Iterable[str]) -> tuple[Note, ...]:
     runs = {point.row.run_id for series in found for point in series.points}
-    outside = sum(_conditions_side(point) in (-1, 1) for series in found for point in series.points)
-    judged = sum(_conditions_side(point) is not None for series in found for point in series.points)
+    outcomes = [describe_outcome(point) for series in found for point in series.points]
+    judged = len(outcomes) - outcomes.count(None)
+    outside = judged - outcomes.count(PREDICTION_OUTCOMES[0])
     summary = f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {len(found)} row{'' if len(found) == 1 else 's'}"
     if judged:
         summary += f"; {outside} of {judged} times outside what the runs before predict, 5 % are by chance"
@@ -68,29 +69,21 @@ def _notes(found: Sequence[Series], problems: Iterable[str]) -> tuple[Note, ...]
 def _line(point: Point) -> Line:
     row = point.row
     identity: dict[str, Value] = {
-        "created_at": row.created_at,
-        "run_id": row.run_id,
-        "machine_id": row.machine.id,
-        "device": row.job.device,
-        "threads": row.job.threads,
-        "workload": row.job.workload,
-        "batch_size": row.job.batch_size,
-        "size": row.job.size,
-        "precision": row.job.precision,
-        "row_key_sha256": digest(row.row_key),
-        "protocol": row.protocol,
+        **{"created_at": row.created_at, "run_id": row.run_id, "machine_id": row.machine.id},
+        **{name: getattr(row.job, name) for name in _JOB_FIELDS},
+        **{"row_key_sha256": digest(row.row_key), "protocol": row.protocol},
     }
     torch = f"{row.software.torch} ({row.software.torch_build})"
     changed = describe_changes(point.changed)
     return Line(
         (
             Cell(plain(row.created_at), (), identity),
-            commit_cell(row.software.cnnbench, row.software.git_commit, row.software.git_dirty),
+            commit_cell(row.software),
             Cell(plain(torch), (), {"torch": torch}),
-            _step(point),
-            _change(point),
+            _estimate("median_step_seconds", point.step, cells.step_text, cells.step_span, units.NOT_AVAILABLE),
+            _estimate("step_ratio_to_run_before", point.change, _change_text, _change_span, ""),
             _predicted(point),
-            cells.accuracy(row),
+            metric_cell(row, "test_accuracy"),
             cells.outcome(row),
             Cell(changed, (), {"changed": changed}),
         ),
@@ -109,26 +102,26 @@ def _format_value(value: object) -> str:
     return units.NOT_AVAILABLE if value is None else plain(str(value))
 
 
-def _step(point: Point) -> Cell:
-    found = point.step
-    raw = cells.values("median_step_seconds", found)
-    if found is None:
-        return Cell(units.NOT_AVAILABLE, (), raw)
-    span = () if found.low is None or found.high is None else (cells.step_span(found.low, found.high),)
-    return Cell(cells.step_text(found.value), (*span, f"n={found.n}"), raw)
+def _change_text(ratio: float) -> str:
+    return f"{signed_percent(ratio)} %"
 
 
-def _change(point: Point) -> Cell:
-    found = point.change
-    raw = cells.values("step_ratio_to_run_before", found)
+def _change_span(low: float, high: float) -> str:
+    return f"{signed_percent(low)} to {signed_percent(high)} %"
+
+
+def _estimate(
+    name: str,
+    found: Estimate | None,
+    text: Callable[[float], str],
+    span: Callable[[float, float], str],
+    missing: str,
+) -> Cell:
+    raw = cells.values(name, found)
     if found is None:
-        return Cell("", (), raw)
-    span = (
-        ()
-        if found.low is None or found.high is None
-        else (f"{signed_percent(found.low)} to {signed_percent(found.high)} %",)
-    )
-    return Cell(f"{signed_percent(found.value)} %", (*span, f"n={found.n}"), raw)
+        return Cell(missing, (), raw)
+    interval = () if found.low is None or found.high is None else (span(found.low, found.high),)
+    return Cell(text(found.value), (*interval, f"n={found.n}"), raw)
 
 
 def signed_percent(ratio: float) -> str:
@@ -137,31 +130,25 @@ def signed_percent(ratio: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
-def _conditions_side(point: Point) -> int | None:
-    if point.predicted is None:
-        return None
-    return compare_with_prediction(estimate_first(point, point.predicted.processes), point.predicted)
-
-
 def describe_outcome(point: Point) -> str | None:
     """Where the run fell against its prediction; None where nothing was predicted."""
-    found = _conditions_side(point)
-    return None if found is None else PREDICTION_OUTCOMES[found]
+    if point.predicted is None:
+        return None
+    first = estimate_first(point, point.predicted.processes)
+    return PREDICTION_OUTCOMES[compare_with_prediction(first, point.predicted)]
 
 
 def _predicted(point: Point) -> Cell:
     found, outcome = point.predicted, describe_outcome(point)
-    raw: dict[str, Value] = {
-        "predicted_low_seconds": None if found is None else found.low,
-        "predicted_high_seconds": None if found is None else found.high,
-        "predicted_from_runs": None if found is None else found.runs,
-        "predicted_verdict": outcome,
-    }
     if found is None or outcome is None:
-        return Cell("", (), raw)
-    return Cell(
-        outcome.removesuffix(" than predicted"), (cells.step_span(found.low, found.high), f"n={found.runs}"), raw
-    )
+        names = ("low_seconds", "high_seconds", "from_runs", "verdict")
+        return Cell("", (), {f"predicted_{name}": None for name in names})
+    raw: dict[str, Value] = {
+        **{"predicted_low_seconds": found.low, "predicted_high_seconds": found.high},
+        **{"predicted_from_runs": found.runs, "predicted_verdict": outcome},
+    }
+    details = (cells.step_span(found.low, found.high), f"n={found.runs}")
+    return Cell(outcome.removesuffix(" than predicted"), details, raw)
 
 
 def page(report: Report, chart: Chart | None) -> Page:

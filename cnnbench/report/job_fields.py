@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from cnnbench import naming
 from cnnbench.analysis.speedup import Row
 from cnnbench.report.model import Value
 from cnnbench.schema import Job
+from cnnbench.schema.axes import list_fields
 
-FIELDS = (
-    *("task", "layout", "execution", "loader", "loader_workers", "optimizer", "init", "pool", "activation"),
-    *("target", "evaluate_every"),
+_IN_COLUMNS = ("division", "precision")
+FIELDS = tuple(
+    name
+    for name in dict.fromkeys(
+        ("task", *list_fields(Job, "compute"), *list_fields(Job, "network"), "target", "evaluate_every")
+    )
+    if name not in _IN_COLUMNS
 )
 
 
@@ -25,4 +31,4 @@ def job_values(job: Job) -> dict[str, Value]:
 
 def any_variant(rows: Iterable[Row]) -> bool:
     """Whether a row is computed another way than the plain one, so that all rows must say which way theirs is."""
-    return any(row.job.variations or row.job.loader != "resident" for row in rows)
+    return any(naming.deviations(row.job, "optimizer", *_IN_COLUMNS) for row in rows)

@@ -2,76 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
-from cnnbench import units
 from cnnbench.analysis.speedup import Row
-from cnnbench.report import naming
-from cnnbench.report.model import Cell, Column, Line, RowGroup, Table
-from cnnbench.schema import Device, Machine, Software
+from cnnbench.machine_facts import Host, list_facts
+from cnnbench.report.model import Table
+from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
 
 MOST_COLUMNS = 6
 """Machines side by side; more of them stand below one another, a line each."""
-Fact = tuple[str, Callable[[Machine, Software], str]]
 
 
-def _text(value: object) -> str:
-    return units.NOT_AVAILABLE if value in (None, "", ()) else str(value)
+class FactLine(NamedTuple):
+    """A fact, and what it is on each machine."""
 
+    name: str
+    texts: tuple[str, ...]
 
-def _yes_or_no(value: bool | None) -> str:
-    return units.NOT_AVAILABLE if value is None else "yes" if value else "no"
-
-
-def _clock(hertz: float | None) -> str:
-    return units.NOT_AVAILABLE if hertz is None else f"{hertz / 1e9:.2f} GHz"
-
-
-def _cores(machine: Machine) -> str:
-    quota = "" if machine.cgroup_cpu_limit is None else f", quota {machine.cgroup_cpu_limit:g}"
-    return f"{machine.cores_allowed} of {machine.cores_logical}{quota}"
-
-
-def _accelerators(machine: Machine) -> str:
-    found = [_accelerator(device) for device in machine.devices if device.kind != "cpu"]
-    return "; ".join(found) or "none"
-
-
-def _accelerator(device: Device) -> str:
-    parts = [naming.processor_name(device)]
-    parts += [] if device.memory_bytes is None else [units.data_size(device.memory_bytes)]
-    parts += [] if device.power_limit_watts is None else [f"{device.power_limit_watts:.0f} W limit"]
-    parts += [] if device.driver is None else [f"driver {device.driver}"]
-    parts += ["MIG"] if device.mig else []
-    parts += [] if device.ecc is None else [f"ECC {'on' if device.ecc else 'off'}"]
-    parts += [] if device.usable else [f"not usable: {device.unusable_reason}"]
-    return ", ".join(parts)
-
-
-FACTS: tuple[Fact, ...] = (
-    ("CPU", lambda m, s: m.cpu_name),
-    ("cores allowed", lambda m, s: _cores(m)),
-    ("largest clock", lambda m, s: _clock(m.cpu_max_clock_hertz)),
-    ("governor", lambda m, s: _text(m.governor)),
-    ("turbo", lambda m, s: _yes_or_no(m.turbo)),
-    ("hypervisor", lambda m, s: m.hypervisor or "none"),
-    ("memory", lambda m, s: units.data_size(m.memory_bytes)),
-    ("memory limit", lambda m, s: units.data_size(m.memory_limit_bytes)),
-    ("accelerators", lambda m, s: _accelerators(m)),
-    ("system", lambda m, s: f"{m.os}, kernel {m.kernel}"),
-    ("C library", lambda m, s: _text(m.libc)),
-    ("torch", lambda m, s: f"{s.torch} ({s.torch_build})"),
-    ("BLAS", lambda m, s: _text(s.blas)),
-    ("oneDNN", lambda m, s: _text(s.onednn)),
-    ("cuDNN", lambda m, s: _text(s.cudnn)),
-    ("CPU capability", lambda m, s: _text(s.cpu_capability)),
-    ("Python", lambda m, s: s.python),
-    ("cnnbench", lambda m, s: s.cnnbench),
-)
+    @property
+    def differs(self) -> bool:
+        """Whether the machines are not all alike."""
+        return len(set(self.texts)) > 1
 
 
 def table(rows: Sequence[Row]) -> Table | None:
-    """A column a machine with its software, a line a fact, `differs` where they are not all alike; None without rows.
+    """Build a column a machine with its software, a line a fact, `differs` where they are not all alike; None without rows.
 
     Of several runs on one machine the newest speaks. More than six machines stand a line each.
     """
@@ -81,36 +38,30 @@ def table(rows: Sequence[Row]) -> Table | None:
     seen = [newest[name] for name in sorted(newest)]
     if not seen:
         return None
-    if len(seen) > MOST_COLUMNS:
-        return _one_below_the_other(seen)
-    columns = [Column("fact", "fact", "", 1, "left")]
-    columns += [Column(f"machine_{n}", row.machine.id, "", 1, "left") for n, row in enumerate(seen)]
-    columns += [Column("differs", "", "", 1, "left")] if len(seen) > 1 else []
-    lines = []
-    for name, fact in FACTS:
-        texts = [fact(row.machine, row.software) for row in seen]
-        differs = len(set(texts)) > 1
-        cells = [Cell(name, (), {"fact": name})]
-        cells += [Cell(text, (), {f"machine_{n}": text}) for n, text in enumerate(texts)]
-        cells += [Cell("differs" if differs else "", (), {"differs": differs})] if len(seen) > 1 else []
-        lines.append(Line(tuple(cells)))
-    return Table("machines", "Machines", "", tuple(columns), (RowGroup("What the results depend on", tuple(lines)),))
+    hosts = [Host(row.machine, row.software, row.device) for row in seen]
+    facts = [FactLine(each.heading or each.words, tuple(map(each.describe, hosts))) for each in list_facts("table")]
+    machines = [row.machine.id for row in seen]
+    return _one_below_the_other(machines, facts) if len(seen) > MOST_COLUMNS else _side_by_side(machines, facts)
 
 
-def _one_below_the_other(seen: Sequence[Row]) -> Table:
+def _read_text(fact: FactLine, number: int) -> str:
+    return fact.texts[number]
+
+
+def _side_by_side(machines: Sequence[str], facts: Sequence[FactLine]) -> Table:
+    columns: list[ColumnSpec[FactLine]] = [wording("fact", "fact", 1, "name")]
+    columns += [wording(f"machine_{n}", name, 1, partial(_read_text, number=n)) for n, name in enumerate(machines)]
+    if len(machines) > 1:
+        columns.append(figure("differs", "", 1, "differs", lambda found: "differs" if found else "", align="left"))
+    return build_table(
+        TableSpec("machines", "Machines", tuple(columns), group=lambda fact: "What the results depend on"), facts
+    )
+
+
+def _one_below_the_other(machines: Sequence[str], facts: Sequence[FactLine]) -> Table:
     """Of many machines only the facts that differ, a line a machine; what they share is said in the group's title."""
-    texts_by_fact = {name: [fact(row.machine, row.software) for row in seen] for name, fact in FACTS}
-    differing = [name for name, texts in texts_by_fact.items() if len(set(texts)) > 1]
-    shared = "; ".join(f"{name} {texts[0]}" for name, texts in texts_by_fact.items() if name not in differing)
-    columns = [Column("machine", "machine", "", 1, "left")]
-    columns += [Column(name, name, "", 2, "left") for name in differing]
-    lines = [
-        Line(
-            (
-                Cell(row.machine.id, (), {"machine_id": row.machine.id}),
-                *(Cell(texts_by_fact[name][n]) for name in differing),
-            )
-        )
-        for n, row in enumerate(seen)
-    ]
-    return Table("machines", "Machines", "", tuple(columns), (RowGroup(f"All share: {shared}", tuple(lines)),))
+    shared = "; ".join(f"{each.name} {each.texts[0]}" for each in facts if not each.differs)
+    columns: list[ColumnSpec[int]] = [wording("machine", "machine", 1, machines.__getitem__, name="machine_id")]
+    columns += [wording(each.name, each.name, 2, each.texts.__getitem__, name="") for each in facts if each.differs]
+    spec = TableSpec[int]("machines", "Machines", tuple(columns))
+    return build_table(spec, groups=[(f"All share: {shared}", range(len(machines)))])

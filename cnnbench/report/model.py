@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Value = str | int | float | bool | None
-Datum = dict[str, Value]
-"""One row of a chart's data: field to value, in SI units."""
+Datum = dict[str, Any]
+"""One row of a chart's data: field to value, in SI units. A `Value` each; what a field holds is known by its name."""
+LineKind = Literal["measured", "reference", "failed"]
 NoteKind = Literal["summary", "clock", "rule", "warning", "doubt", "missing", "reference", "run", "problem"]
 
 
@@ -30,6 +31,16 @@ class Column:
     priority: int
     align: Literal["left", "right"] = "right"
 
+    @property
+    def heading(self) -> tuple[str, ...]:
+        """The lines of the heading: the title's, then the unit where there is one."""
+        return (*self.title.split("\n"), *filter(None, (self.unit,)))
+
+    @property
+    def one_line(self) -> str:
+        """The title on one line, a word that was divided put together again: what the audit knows the column by."""
+        return " ".join(self.title.replace("-\n", "").split())
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -44,6 +55,11 @@ class Cell:
         """The cell where there is only one line: `0:51:25 (0:50:02–0:52:50; projected, n=3)`."""
         return f"{self.text} ({'; '.join(self.details)})" if self.details else self.text
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The cell where it has as many lines as it needs."""
+        return (self.text, *self.details)
+
 
 @dataclass(frozen=True)
 class Line:
@@ -51,7 +67,7 @@ class Line:
 
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
-    kind: Literal["measured", "reference", "failed"] = "measured"
+    kind: LineKind = "measured"
     rows: tuple[tuple[str, str], ...] = ()
     """The raw rows it is made of, its own first: each a run and the beginning of the SHA-256 of the row key."""
 
@@ -81,6 +97,15 @@ class Table:
     folded: bool = False
     """Long, and a detail of the table before it: a page folds it up, a terminal leaves it out where it is not alone."""
 
+    @property
+    def lines(self) -> tuple[tuple[str, Line], ...]:
+        """Every row with the title of its group."""
+        return tuple((group.title, line) for group in self.groups for line in group.lines)
+
+
+FORMATS = "markdown, latex, csv or json"
+"""The formats of most commands that have no width, in words."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -88,6 +113,10 @@ class Report:
 
     tables: tuple[Table, ...]
     notes: tuple[Note, ...]
+    document: Mapping[str, Any] | None = None
+    """What JSON prints in place of the tables: a report with one is made of no ledger, so no digest is at its end."""
+    other_formats: str = FORMATS
+    """What the command can print besides, in words, for a terminal that has no room for every column."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +170,11 @@ class Page:
     def charts(self) -> tuple[Chart, ...]:
         """All charts in the order of the page."""
         return tuple(chart for section in self.sections for chart in section.charts)
+
+    @property
+    def warnings(self) -> tuple[Note, ...]:
+        """What could mislead, and so is above everything else."""
+        return tuple(note for note in self.notes if note.kind == "warning")
 
     @property
     def report(self) -> Report:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
-from cnnbench import __version__, units, workloads
+from cnnbench import naming, units, workloads
 from cnnbench.profile_model import Breakdown, Group, Operator, Part, Profile, ProfileJob, ProfileResult, StepPhase
-from cnnbench.report import escaping
-from cnnbench.report.model import Cell, Column, Line, Note, Report, Table
-from cnnbench.report.model import RowGroup as Rows
+from cnnbench.report.model import Column, Note, Report, Table
+from cnnbench.report.value_table import ValueColumn, make_table
 
-ProfileFormat = Literal["table", "markdown", "json"]
+FORMATS = "markdown or json"
 LONGEST_NAME = 60
 """Characters of an operator's name in a table: a kernel of a template library has hundreds. JSON has them all."""
 NO_MEASUREMENT = (
@@ -39,27 +38,9 @@ NATIVE_RULE = (
 )
 
 
-def render(
-    report: Report, document: object, format: ProfileFormat, *, width: int | None = None, color: bool = False
-) -> str:
-    """The report as text, or the document as JSON; ending in a newline. `width` and `color` are for `table`."""
-    if format == "json":
-        return escaping.as_json(document, indent=2) + "\n"
-    if format == "markdown":
-        return "\n".join(_markdown(report)) + "\n"
-    from cnnbench.report import terminal
-
-    return terminal.render(report, width=width, color=color, others="markdown or json")
-
-
-def _markdown(report: Report) -> list[str]:
-    """Without the digest that pages of results end in: no record is behind it that an audit could derive it from."""
-    from cnnbench.report import text
-
-    parts: list[str] = []
-    for table in report.tables:
-        parts += [f"## {escaping.markdown(table.title)}", "", *text.markdown_groups(table)]
-    return parts + [f"- {escaping.markdown(note.text)}" for note in report.notes]
+PRETRAINING_RULE = "The step is that of the fine-tuning; pre-training, which has steps of its own, is not in it."
+Measured = tuple[ProfileJob, Profile]
+"""A rung with its profile."""
 
 
 def report(shown: Sequence[ProfileResult], top: int) -> Report:
@@ -68,21 +49,26 @@ def report(shown: Sequence[ProfileResult], top: int) -> Report:
     for device in dict.fromkeys(each.rung.job.device for each in shown):
         found = [each for each in shown if each.rung.job.device == device]
         profiles = [(each.rung, each.profile) for each in found if each.profile is not None]
-        if not profiles:
-            continue
-        heading = found[0].rung.title
-        tables += [_overview(heading, profiles), _side_by_side(heading, profiles)]
-        for variant, profile in profiles:
-            breakdown = profile.breakdown
-            tables.append(_operators(f"{heading}, {variant.name}", "operators", breakdown.operators, top))
-            if breakdown.kernels:
-                tables.append(_operators(f"{heading}, {variant.name}", "kernels", breakdown.kernels, top))
-    return Report(tuple(tables), tuple(_notes(shown)))
+        if profiles:
+            tables += _tables(naming.profile_title(found[0].rung.job), profiles, top)
+    return Report(tuple(tables), tuple(_notes(shown)), document(shown), FORMATS)
+
+
+def _tables(heading: str, profiles: Sequence[Measured], top: int) -> Iterator[Table]:
+    yield make_table(
+        "rungs", f"{heading}: rungs", _OVERVIEW, [("median step without the profiler and with it", profiles)]
+    )
+    yield _side_by_side(heading, profiles)
+    for variant, profile in profiles:
+        breakdown = profile.breakdown
+        yield _operators(f"{heading}, {variant.name}", "operators", breakdown.operators, top)
+        if breakdown.kernels:
+            yield _operators(f"{heading}, {variant.name}", "kernels", breakdown.kernels, top)
 
 
 def document(shown: Sequence[ProfileResult]) -> dict[str, Any]:
     """Every figure of every rung as one object; keys carry units, times are of one step."""
-    return {"cnnbench": __version__, "rungs": [_describe(each) for each in shown], "note": NO_MEASUREMENT}
+    return {"rungs": [_describe(each) for each in shown], "note": NO_MEASUREMENT}
 
 
 def plain_step(profile: Profile) -> float:
@@ -90,17 +76,20 @@ def plain_step(profile: Profile) -> float:
     return statistics.median(profile.plain_seconds)
 
 
+def profiled_step(profile: Profile) -> float:
+    """Take the median seconds of a step under the profiler."""
+    return statistics.median(profile.breakdown.each_seconds)
+
+
 def profilers_cost(profile: Profile) -> float:
     """How much longer the median step took under the profiler, as a share of the plain one."""
-    return statistics.median(profile.breakdown.each_seconds) / plain_step(profile) - 1.0
+    return profiled_step(profile) / plain_step(profile) - 1.0
 
 
 def _cost_text(profile: Profile) -> str:
     """A cost that plain steps differ by among themselves is none that was seen."""
-    profiled = statistics.median(profile.breakdown.each_seconds)
-    if profiled <= max(profile.plain_seconds):
-        return "unseen"
-    return f"{100 * profilers_cost(profile):+.0f} %"
+    unseen = profiled_step(profile) <= max(profile.plain_seconds)
+    return "unseen" if unseen else f"{100 * profilers_cost(profile):+.0f} %"
 
 
 def _describe(shown: ProfileResult) -> dict[str, Any]:
@@ -109,102 +98,85 @@ def _describe(shown: ProfileResult) -> dict[str, Any]:
         "rung": shown.rung.name,
         "job": shown.rung.job.model_dump(mode="json"),
         "environment": shown.environment,
-        "status": outcome.status,
-        "message": outcome.message,
-        "stderr_tail": outcome.stderr_tail,
+        **{name: getattr(outcome, name) for name in ("status", "message", "stderr_tail")},
         "trace": shown.trace,
     }
     if profile is None:
         return found
     return found | {
         "plain_step_seconds": plain_step(profile),
-        "profiled_step_seconds": statistics.median(profile.breakdown.each_seconds),
+        "profiled_step_seconds": profiled_step(profile),
         "profilers_cost_share": profilers_cost(profile),
         **profile.model_dump(mode="json"),
     }
 
 
-def _overview(heading: str, profiles: Sequence[tuple[ProfileJob, Profile]]) -> Table:
-    columns = (
-        Column("rung", "rung", "", 1, "left"),
-        Column("plain", "a step", "ms", 1),
-        Column("spread", "all plain\nsteps", "ms", 2),
-        Column("profiled", "under the\nprofiler", "ms", 1),
-        Column("cost", "profiler's\ncost", "", 1),
-        Column("longest", "longest kind of work", "", 1, "left"),
-        Column("idle", "nothing\nruns", "", 1),
-    )
-    lines = []
-    for variant, profile in profiles:
-        breakdown = profile.breakdown
-        work = [part for part in breakdown.groups if not _nothing(part)] or list(breakdown.groups)
-        longest = max(work, key=lambda part: part.seconds)
-        cells = (
-            _label(variant, profile),
-            _ms(plain_step(profile)),
-            f"{_ms(min(profile.plain_seconds))}–{_ms(max(profile.plain_seconds))}",
-            _ms(statistics.median(breakdown.each_seconds)),
-            _cost_text(profile),
-            f"{longest.name} {_share(longest.share)}",
-            _share(sum(part.share for part in breakdown.groups if _nothing(part))),
-        )
-        lines.append(Line(tuple(map(Cell, cells))))
-    return Table(
-        "rungs", f"{heading}: rungs", "", columns, (Rows("median step without the profiler and with it", tuple(lines)),)
-    )
+_OVERVIEW: Sequence[ValueColumn[Measured]] = (
+    (Column("rung", "rung", "", 1, "left"), lambda each: _label(*each)),
+    (Column("plain", "a step", "ms", 1), lambda each: _ms(plain_step(each[1]))),
+    (Column("spread", "all plain\nsteps", "ms", 2), lambda each: _ms_span(each[1].plain_seconds, "–")),
+    (Column("profiled", "under the\nprofiler", "ms", 1), lambda each: _ms(profiled_step(each[1]))),
+    (Column("cost", "profiler's\ncost", "", 1), lambda each: _cost_text(each[1])),
+    (Column("longest", "longest kind of work", "", 1, "left"), lambda each: _longest_text(each[1].breakdown)),
+    (Column("idle", "nothing\nruns", "", 1), lambda each: _share(sum(map(_idle_share, each[1].breakdown.groups)))),
+)
 
 
 def _label(variant: ProfileJob, profile: Profile) -> str:
     return variant.name if profile.tuned_rung in (None, variant.name) else f"{variant.name}: {profile.tuned_rung}"
 
 
-def _nothing(part: Part) -> bool:
-    return part.name in ("python and gaps", "device idle")
+def _longest_text(breakdown: Breakdown) -> str:
+    """Name the longest part in which something ran, where there is one."""
+    longest = max(breakdown.groups, key=lambda part: (not _idle_share(part), part.seconds))
+    return f"{longest.name} {_share(longest.share)}"
 
 
-def _side_by_side(heading: str, profiles: Sequence[tuple[ProfileJob, Profile]]) -> Table:
-    columns = (
-        Column("part", "where the step's time goes", "", 1, "left"),
-        *(Column(rung.name, rung.name, "ms, share", 1) for rung, _ in profiles),
-    )
+def _idle_share(part: Part) -> float:
+    """Give the part's share, if it is one in which no operator ran."""
+    return part.share if part.name in ("python and gaps", "device idle") else 0.0
+
+
+def _side_by_side(heading: str, profiles: Sequence[Measured]) -> Table:
     breakdowns = [profile.breakdown for _, profile in profiles]
+
+    def read_column(number: int, rung: ProfileJob) -> ValueColumn[tuple[str, Sequence[str]]]:
+        return Column(rung.name, rung.name, "ms, share", 1), lambda line: line[1][number]
+
+    columns: list[ValueColumn[tuple[str, Sequence[str]]]] = [
+        (Column("part", "where the step's time goes", "", 1, "left"), lambda line: line[0]),
+        *(read_column(number, rung) for number, (rung, _) in enumerate(profiles)),
+    ]
+    whole = ("the step", [_amount(each.step_seconds, 1.0) for each in breakdowns])
     groups = _part_lines(get_args(Group), [each.groups for each in breakdowns])
     phases = _part_lines((*get_args(StepPhase), "device idle"), [each.phases for each in breakdowns])
-    whole = Line((Cell("the step"), *(Cell(_amount(each.step_seconds, 1.0)) for each in breakdowns)))
-    rows = (Rows("by kind of work", (*groups, whole)), Rows("by phase", tuple(phases)))
-    return Table("parts", f"{heading}: a step taken apart, under the profiler", "", columns, rows)
+    title = f"{heading}: a step taken apart, under the profiler"
+    return make_table("parts", title, columns, [("by kind of work", (*groups, whole)), ("by phase", phases)])
 
 
-def _part_lines(names: Iterable[str], variants: Sequence[Sequence[Part]]) -> list[Line]:
-    lines = []
-    for name in names:
-        found = [next((part for part in parts if part.name == name), None) for parts in variants]
-        if any(found):
-            cells = [Cell("-" if part is None else _amount(part.seconds, part.share)) for part in found]
-            lines.append(Line((Cell(name), *cells)))
-    return lines
+def _part_lines(names: Iterable[str], variants: Sequence[Sequence[Part]]) -> Iterator[tuple[str, Sequence[str]]]:
+    """List each part that any variant has, with its amount in every one."""
+    by_name = [{part.name: _amount(part.seconds, part.share) for part in parts} for parts in variants]
+    return (
+        (name, [each.get(name, "-") for each in by_name]) for name in names if any(name in each for each in by_name)
+    )
 
 
 def _operators(heading: str, what: str, operators: Sequence[Operator], top: int) -> Table:
-    columns = (
-        Column("operator", what.removesuffix("s"), "", 1, "left"),
-        Column("group", "kind of work", "", 2, "left"),
-        *((Column("phase", "phase", "", 3, "left"),) if what == "operators" else ()),
-        Column("seconds", "a step", "ms", 1),
-        Column("share", "share", "", 1),
-        Column("calls", "calls\na step", "", 1),
+    phase: ValueColumn[Operator] = (Column("phase", "phase", "", 3, "left"), lambda each: each.phase)
+    columns: tuple[ValueColumn[Operator], ...] = (
+        (Column("operator", what.removesuffix("s"), "", 1, "left"), lambda each: _short(each.name)),
+        (Column("group", "kind of work", "", 2, "left"), lambda each: each.group),
+        *([phase] if what == "operators" else ()),
+        (Column("seconds", "a step", "ms", 1), lambda each: _ms(each.seconds)),
+        (Column("share", "share", "", 1), lambda each: _share(each.share)),
+        (Column("calls", "calls\na step", "", 1), lambda each: f"{each.calls:,.4g}"),
     )
-    lines = []
-    for each in operators[:top]:
-        phase = (each.phase,) if what == "operators" else ()
-        cells = (_short(each.name), each.group, *phase, _ms(each.seconds), _share(each.share), f"{each.calls:,.4g}")
-        lines.append(Line(tuple(map(Cell, cells))))
-    left = operators[top:]
-    rule = f"the {len(lines)} longest" if left else "all of them"
+    left, rule = operators[top:], "all of them"
     if left:
         rest = f"{_ms(sum(each.seconds for each in left))} ms, {_share(sum(each.share for each in left))}"
-        rule += f"; {len(left)} more take {rest}"
-    return Table(what, f"{heading}: {what}", "", columns, (Rows(rule, tuple(lines)),))
+        rule = f"the {top} longest; {len(left)} more take {rest}"
+    return make_table(what, f"{heading}: {what}", columns, [(rule, operators[:top])])
 
 
 def _short(name: str) -> str:
@@ -213,56 +185,51 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
-def _notes(shown: Sequence[ProfileResult]) -> list[Note]:
-    found = [each for each in shown if each.profile is not None]
-    missing = [each for each in shown if each.profile is None]
-    breakdowns = [each.profile.breakdown for each in found if each.profile is not None]
+def _notes(shown: Sequence[ProfileResult]) -> Iterator[Note]:
+    found = [(each.rung, each.profile) for each in shown if each.profile is not None]
+    breakdowns = [profile.breakdown for _, profile in found]
     views = {each.view for each in breakdowns}
-    notes = [Note("rule", text) for view, text in (("host", HOST_RULE), ("device", DEVICE_RULE)) if view in views]
-    notes += [Note("rule", COST_RULE)] if found else []
-    if any(operator.name.startswith("native::") for each in breakdowns for operator in each.operators):
-        notes.append(Note("rule", NATIVE_RULE))
-    if any(workloads.get(each.rung.job.workload).pretraining is not None for each in found):
-        notes.append(
-            Note("rule", "The step is that of the fine-tuning; pre-training, which has steps of its own, is not in it.")
-        )
-    notes += [Note("warning", f"{each.rung.place}: {text}") for each in found for text in _profile_notes(each.profile)]
-    for each in missing:
-        kind: Literal["missing", "problem"] = "missing" if each.outcome.status == "unsupported" else "problem"
-        notes.append(Note(kind, f"{each.rung.place}: {each.outcome.status}: {each.outcome.message}"))
-    notes += [Note("run", f"trace of {each.rung.place}: {each.trace}") for each in found if each.trace]
-    return [*notes, Note("summary", NO_MEASUREMENT)]
-
-
-def _profile_notes(profile: Profile | None) -> tuple[str, ...]:
-    if profile is None:
-        return ()
-    return (*profile.notes, *filter(None, (_idle_text(profile.breakdown), _busy_text(profile))))
-
-
-def _busy_text(profile: Profile) -> str | None:
-    """Steps of one kind that differ so much were disturbed, and so were the profiled ones."""
-    shortest, longest = min(profile.plain_seconds), max(profile.plain_seconds)
-    if longest < DISTURBED * shortest:
-        return None
-    return (
-        f"plain steps took {_ms(shortest)} to {_ms(longest)} ms: the machine is busy, so profile again when it is quiet"
+    rules = {
+        HOST_RULE: "host" in views,
+        DEVICE_RULE: "device" in views,
+        COST_RULE: bool(found),
+        NATIVE_RULE: any(each.name.startswith("native::") for parts in breakdowns for each in parts.operators),
+        PRETRAINING_RULE: any(workloads.get(rung.job.workload).pretraining is not None for rung, _ in found),
+    }
+    yield from (Note("rule", text) for text, applies in rules.items() if applies)
+    for rung, profile in found:
+        yield from (Note("warning", f"{rung.place}: {text}") for text in _profile_notes(profile))
+    for each in shown:
+        if each.profile is None:
+            kind: Literal["missing", "problem"] = "missing" if each.outcome.status == "unsupported" else "problem"
+            yield Note(kind, f"{each.rung.place}: {each.outcome.status}: {each.outcome.message}")
+    yield from (
+        Note("run", f"trace of {each.rung.place}: {each.trace}") for each in shown if each.profile and each.trace
     )
+    yield Note("summary", NO_MEASUREMENT)
 
 
-def _idle_text(breakdown: Breakdown) -> str | None:
-    """Where kernels overlap, the device's idle share is not what its operators leave."""
-    if breakdown.device_idle_share is None:
-        return None
-    left = next((part.share for part in breakdown.groups if part.name == "device idle"), 0.0)
-    if abs(left - breakdown.device_idle_share) < 0.01:
-        return None
-    return f"kernels overlap, or stand under no operator: nothing ran on the device in {_share(breakdown.device_idle_share)}"
+def _profile_notes(profile: Profile) -> Iterator[str]:
+    """List what the worker noted, where kernels overlap, so that the device's idle share is not what its operators leave, and
+    where steps of one kind differ so much that they were disturbed, and so were the profiled ones.
+    """
+    yield from profile.notes
+    idle = profile.breakdown.device_idle_share
+    left = sum(part.share for part in profile.breakdown.groups if part.name == "device idle")
+    if idle is not None and abs(left - idle) >= 0.01:
+        yield f"kernels overlap, or stand under no operator: nothing ran on the device in {_share(idle)}"
+    if max(profile.plain_seconds) >= DISTURBED * min(profile.plain_seconds):
+        took = _ms_span(profile.plain_seconds, " to ")
+        yield f"plain steps took {took} ms: the machine is busy, so profile again when it is quiet"
 
 
 def _ms(seconds: float) -> str:
     milli = 1e3 * seconds
     return f"{milli:,.1f}" if milli >= 99.95 else f"{milli:.2f}" if milli >= 0.995 else f"{milli:.3f}"
+
+
+def _ms_span(seconds: Sequence[float], dash: str) -> str:
+    return f"{_ms(min(seconds))}{dash}{_ms(max(seconds))}"
 
 
 def _share(share: float) -> str:

@@ -14,39 +14,23 @@ def build_published_cells(found: PublishedResult) -> dict[str, Cell]:
     """A published row's cells by column; columns it has nothing for are left to the caller."""
     row = found.published
     identity: dict[str, Value] = {"processor": row.processor, "year": row.year, "source": row.source}
-    printed = {
+    printed: dict[str, Value] = {
         "peak_flops_per_second": row.printed_flops_per_second,
         "peak_kind": None if row.printed_flops_per_second is None else "printed",
+        "printed_flops": row.printed_flops_text,
     }
-    exact = {key: None if value is None else Estimate(value, None, None, 1) for key, value in _derived(found).items()}
+    achieved = _exact("achieved_flops_per_second", found.flops_per_second)
+    job = _exact("job_seconds", row.job_seconds) | {"job_kind": "published"}
+    versus = _exact("speedup_over_reference", found.speedup) | {"printed_speedup": row.printed_speedup}
     return {
         "processor": Cell(plain(row.processor), (), identity),
-        "peak": Cell(
-            units.giga(row.printed_flops_per_second),
-            (),
-            {**printed, "printed_flops": row.printed_flops_text},
-        ),
-        "achieved": Cell(
-            units.giga(found.flops_per_second),
-            (),
-            cells.values("achieved_flops_per_second", exact["achieved"]),
-        ),
-        "job": Cell(
-            units.duration(row.job_seconds).removesuffix(".0"),
-            (),
-            {**cells.values("job_seconds", exact["job"]), "job_kind": "published"},
-        ),
-        "versus": Cell(
-            units.ratio(found.speedup),
-            (),
-            {**cells.values("speedup_over_reference", exact["versus"]), "printed_speedup": row.printed_speedup},
-        ),
+        "peak": Cell(units.giga(row.printed_flops_per_second), (), printed),
+        "achieved": Cell(units.giga(found.flops_per_second), (), achieved),
+        "job": Cell(units.duration(row.job_seconds).removesuffix(".0"), (), job),
+        "versus": Cell(units.ratio(found.speedup), (), versus),
     }
 
 
-def _derived(found: PublishedResult) -> dict[str, float | None]:
-    return {
-        "achieved": found.flops_per_second,
-        "job": found.published.job_seconds,
-        "versus": found.speedup,
-    }
+def _exact(name: str, value: float | None) -> dict[str, Value]:
+    """Raw values of one that is taken as exact."""
+    return cells.values(name, None if value is None else Estimate(value, None, None, 1))

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cnnbench.report import chart_images, escaping, html, latex, markdown_page, page_values, sections, text
+from cnnbench.report import chart_images, escaping, page_values, sections
 from cnnbench.report.model import Chart, Page
+from cnnbench.report.render import html, latex, markdown, text
 
 Extension = Literal["html", "md", "tex", "csv", "json"]
 EXTENSIONS: tuple[Extension, ...] = ("html", "md", "tex", "csv", "json")
 CHARTS = "charts"
 INDEX, DOCUMENT, VALUES = "index.html", "report.md", "page.json"
 _DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
-_SEAL = re.compile(rf"{re.escape(text.PAGE_DIGEST)}[0-9a-f]{{64}} -->")
+_SEAL = re.compile(rf"{re.escape(markdown.PAGE_DIGEST)}[0-9a-f]{{64}} -->")
 
 
 def render_file(page: Page, extension: Extension, *, static: bool) -> str:
@@ -28,7 +29,7 @@ def render_file(page: Page, extension: Extension, *, static: bool) -> str:
     if extension == "html":
         return html.render(page, static=static)
     if extension == "md":
-        return markdown_page.markdown(page, charts_at=None)
+        return markdown.render_page(page, charts_at=None)
     if extension == "tex":
         return latex.render(page.report)
     return text.render(page.report, "csv" if extension == "csv" else "json")
@@ -41,7 +42,7 @@ def render_folder(page: Page, *, static: bool) -> dict[str, str | bytes]:
     """
     files: dict[str, str | bytes] = {
         INDEX: html.render(page, static=static),
-        DOCUMENT: markdown_page.markdown(page, charts_at=CHARTS),
+        DOCUMENT: markdown.render_page(page, charts_at=CHARTS),
         "report.csv": text.comma_separated(page.report),
         "report.json": text.as_json(page.report),
         "report.tex": latex.render(page.report),
@@ -63,7 +64,7 @@ def render_undrawn(page: Page, name: str, *, static: bool) -> str | None:
     if name in (INDEX, ".html"):
         return html.render(page, static=static, draw=_leave_undrawn)
     if name in (DOCUMENT, ".md"):
-        return markdown_page.markdown(page, charts_at=CHARTS if name == DOCUMENT else None)
+        return markdown.render_page(page, charts_at=CHARTS if name == DOCUMENT else None)
     if name == VALUES:
         return values_file(page)
     if name.startswith(CHARTS):

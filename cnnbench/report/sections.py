@@ -12,14 +12,21 @@ from typing import Literal
 
 from cnnbench import units
 from cnnbench.analysis.speedup import Comparison, Row
-from cnnbench.report import cells, convergence, cost, footnotes, formulas, job_fields, machines, stopping_rule, tables
-from cnnbench.report.charts import flops, learning, memory_and_energy, noise, roofline, scaling, speed, sweeps
+from cnnbench.report import cells, convergence, cost, footnotes, formulas, machines, stopping_rule, tables
+from cnnbench.report.charts import processes, resources, roofline, speed, sweeps
 from cnnbench.report.charts.chart_data import ChartData
+from cnnbench.report.charts.kinds import ChartSpec, draw_chart
 from cnnbench.report.headline import find_headline_row, write_headline
 from cnnbench.report.model import Cell, Chart, Note, Page, Report, Section, Table
 
 Template = Literal["lecture", "full"]
 TITLE = "The lecture's CNN, then and now"
+
+
+CHARTS: tuple[ChartSpec[ChartData], ...] = (
+    *(*speed.CHARTS, *roofline.CHARTS, *sweeps.CHARTS, *resources.CHARTS, *processes.CHARTS),
+)
+"""All charts of the page; each says in which section it is, and those of one section are in this order."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +56,10 @@ class PageRequest:
 def build(chart_data: ChartData, request: PageRequest) -> Page:
     """The page of these rows. The same rows in any order give an equal page."""
     rows = chart_data.comparison.rows
-    page_notes = footnotes.build(chart_data.comparison, chart_data.published_rows, request.problems, request.digests)
-    several = len({row.machine.id for row in rows}) > 1
-    with_job_fields = job_fields.any_variant(rows)
-
-    def processor(row: Row) -> Cell:
-        return cells.processor(
-            row, several_machines=several, all_runs=request.all_runs, with_job_fields=with_job_fields
-        )
+    page_notes = footnotes.build(
+        chart_data.comparison, chart_data.comparison.published_rows, request.problems, request.digests
+    )
+    processor = tables.name_processors(rows, all_runs=request.all_runs)
 
     makers: dict[Template, Callable[[], list[Section | None]]] = {
         "lecture": lambda: [
@@ -67,12 +70,13 @@ def build(chart_data: ChartData, request: PageRequest) -> Page:
         ],
         "full": lambda: _full(chart_data, request, page_notes, processor),
     }
-    sections = tuple(section for section in makers[request.template]() if section is not None)
+    sections = (section for section in makers[request.template]() if section is not None)
+    drawn = [dataclasses.replace(section, charts=_draw_charts(section.key, chart_data)) for section in sections]
     best = find_headline_row(chart_data.comparison)
     return Page(
         request.title or TITLE,
         write_headline(chart_data.comparison),
-        sections,
+        _drop_empty(drawn),
         page_notes,
         () if best is None else cells.name_raw_rows(best),
         request.options(chart_data.comparison),
@@ -89,9 +93,9 @@ def build_comparison_page(compared: Report, rows: Sequence[Row], title: str) -> 
         _machines(rows),
         _files(compared.notes),
     )
-    kept = tuple(section for section in sections if section is not None)
     claim = summary or ("Nothing could be summed up: no two rows have an interval.",)
-    return Page(title, claim, kept, compared.notes, options={"template": "compare", "title": title})
+    options: dict[str, object] = {"template": "compare", "title": title}
+    return Page(title, claim, _drop_empty(sections), compared.notes, options=options)
 
 
 def _full(
@@ -106,49 +110,42 @@ def _full(
             "training",
             "Every row",
             "Rows divide one another only within a group: the same work, timed the same way.",
-            [speed.chart_over_cpu(chart_data)],
             [by_key.get("training")],
         ),
         _section(
             "why",
             "Why not N times faster",
             "Each step against the floors measured beside it; the largest floor is what binds.",
-            [roofline.roofline(chart_data)],
             [by_key.get("bounds"), by_key.get("gemm")],
         ),
         _section(
             "ladder",
             "The ladder",
             "The same work on the same device, computed another way on each rung: what layout, number format and compiler bring.",
-            [sweeps.ladder(chart_data)],
             [by_key.get("ladder")],
         ),
         _section(
             "scaling",
             "More than one device",
             "One job dealt out to ranks, against one process: the same batch shared (strong) or the same batch on each (weak).",
-            [scaling.scaling(chart_data)],
             [by_key.get("scaling"), by_key.get("copies")],
         ),
         _section(
             "sweeps",
             "Threads and batch sizes",
             "One thing varied, all else equal.",
-            [sweeps.threads(chart_data), sweeps.batches(chart_data)],
             [],
         ),
         _section(
             "resources",
             "Memory, energy, cost",
             "High-water marks, never polls; energy only where a counter could be read.",
-            [memory_and_energy.memory(chart_data), memory_and_energy.energy(chart_data)],
             [by_key.get("resources"), costs],
         ),
         _section(
             "learning",
             "Accuracy over time",
             "Speed without learning is worth nothing.",
-            [learning.learning(chart_data)],
             [by_key.get("tta"), by_key.get("seeds")],
         ),
         _stopping(chart_data.training, processor),
@@ -157,7 +154,6 @@ def _full(
             "noise",
             "How sure",
             "What another process, or another minute, would have said.",
-            [noise.noise(chart_data)],
             [],
         ),
         _doubts(page_notes),
@@ -168,27 +164,30 @@ def _full(
 
 
 def _section(
-    key: str,
-    title: str,
-    lead: str,
-    charts: Sequence[Chart | None],
-    found: Sequence[Table | None],
-    section_notes: Sequence[Note] = (),
-) -> Section | None:
-    """The section of what exists; None where nothing does."""
-    drawn = tuple(chart for chart in charts if chart is not None)
-    kept = tuple(table for table in found if table is not None)
-    return Section(key, title, lead, drawn, kept, tuple(section_notes)) if drawn or kept or section_notes else None
+    key: str, title: str, lead: str, found: Sequence[Table | None], section_notes: Sequence[Note] = ()
+) -> Section:
+    """The section with the tables that exist. Its charts are those that are declared for its key (`CHARTS`)."""
+    return Section(key, title, lead, (), tuple(table for table in found if table is not None), tuple(section_notes))
 
 
-def _lecture_section(chart_data: ChartData, processor: Callable[[Row], Cell]) -> Section | None:
+def _draw_charts(section: str, chart_data: ChartData) -> tuple[Chart, ...]:
+    """The section's charts that have something to show."""
+    charts = (draw_chart(spec, chart_data) for spec in CHARTS if spec.section == section)
+    return tuple(chart for chart in charts if chart is not None)
+
+
+def _drop_empty(sections: Iterable[Section | None]) -> tuple[Section, ...]:
+    """The sections that have something to show."""
+    return tuple(each for each in sections if each is not None and (each.charts or each.tables or each.notes))
+
+
+def _lecture_section(chart_data: ChartData, processor: Callable[[Row], Cell]) -> Section:
     """The lecture's table with the measured rows of the same job under it, and its two charts."""
     comparison = chart_data.comparison
-    table = tables.build_lecture_table(processor, chart_data.training, chart_data.published_rows, comparison)
-    lead = flops.describe_point(chart_data.published_rows)
-    charts = [speed.chart_over_published(chart_data), flops.chart_peak_and_achieved(chart_data)]
-    section_notes = footnotes.build_published_notes(chart_data.published_rows)
-    return _section("lecture", "Then and now", lead, charts, [table], section_notes)
+    table = tables.build_lecture_table(processor, chart_data.training, chart_data.comparison.published_rows, comparison)
+    lead = speed.describe_point(chart_data.comparison.published_rows)
+    section_notes = footnotes.build_published_notes(chart_data.comparison.published_rows)
+    return _section("lecture", "Then and now", lead, [table], section_notes)
 
 
 def _stopping(rows: Sequence[Row], processor: Callable[[Row], Cell]) -> Section | None:
@@ -196,9 +195,8 @@ def _stopping(rows: Sequence[Row], processor: Callable[[Row], Cell]) -> Section 
     found = stopping_rule.tables(rows, processor)
     if not found:
         return None
-    return _section(
-        "stopping", 'What "100 %" means', stopping_rule.write_lead(rows, processor), [], found, stopping_rule.rules()
-    )
+    lead = stopping_rule.write_lead(rows, processor)
+    return _section("stopping", 'What "100 %" means', lead, found, stopping_rule.rules())
 
 
 def _convergence(rows: Sequence[Row], processor: Callable[[Row], Cell]) -> Section | None:
@@ -207,26 +205,25 @@ def _convergence(rows: Sequence[Row], processor: Callable[[Row], Cell]) -> Secti
     if found is None:
         return None
     lead = "A mode may not buy speed with worse learning: one that does is doubted wherever its row stands."
-    return _section("convergence", "Whether the faster modes learn as well", lead, [], [found], convergence.RULES)
+    return _section("convergence", "Whether the faster modes learn as well", lead, [found], convergence.RULES)
 
 
-def _doubts(page_notes: Sequence[Note]) -> Section | None:
+def _doubts(page_notes: Sequence[Note]) -> Section:
     doubted = [note for note in page_notes if note.kind in ("doubt", "problem")]
     lead = "Reasons to believe a figure less, each with what to do about it. A doubt never changes a figure."
-    return _section("doubts", "Doubts", lead, [], [], doubted)
+    return _section("doubts", "Doubts", lead, [], doubted)
 
 
-def _machines(rows: Sequence[Row]) -> Section | None:
-    return _section("machines", "Machines", "What the results depend on.", [], [machines.table(rows)])
+def _machines(rows: Sequence[Row]) -> Section:
+    return _section("machines", "Machines", "What the results depend on.", [machines.table(rows)])
 
 
 def _method(rows: Sequence[Row], page_notes: Sequence[Note], shown: Iterable[str]) -> Section | None:
     if not rows:
         return None
     section_notes = [*formulas.clock_notes(rows), *(note for note in page_notes if note.kind in ("rule", "missing"))]
-    return _section(
-        "method", "How it was timed, and how to derive it again", "", [], [formulas.table(shown)], section_notes
-    )
+    title = "How it was timed, and how to derive it again"
+    return _section("method", title, "", [formulas.table(shown)], section_notes)
 
 
 def _files(page_notes: Sequence[Note]) -> Section | None:
@@ -238,7 +235,6 @@ def _files(page_notes: Sequence[Note]) -> Section | None:
         "Raw files",
         "Everything above is made of these ledgers and nothing else.",
         [],
-        [],
         [*section_notes, AUDIT_NOTE],
     )
 
@@ -246,11 +242,6 @@ def _files(page_notes: Sequence[Note]) -> Section | None:
 AUDIT_NOTE = Note(
     "rule", "cnnbench audit RESULTS PAGE derives every figure on a page again, with other code, and compares."
 )
-
-
-def warnings(page: Page) -> tuple[Note, ...]:
-    """What stands above everything else: what could mislead."""
-    return tuple(note for note in page.notes if note.kind == "warning")
 
 
 def abridge(page: Page, most: int) -> Page:
@@ -278,18 +269,14 @@ IN_RESOURCES = {"host_peak", "device_peak"}
 
 def _drop_empty_columns(table: Table, elsewhere: set[str]) -> Table:
     """The table without the columns that are elsewhere, and without those that say n/a in every row, which are named."""
-    lines = [line for group in table.groups for line in group.lines]
+    lines = [line for _, line in table.lines]
     silent = {"", units.NOT_AVAILABLE}
     empty = [
         bool(lines) and {line.cells[n].text for line in lines} <= silent and table.columns[n].priority > 1
         for n in range(len(table.columns))
     ]
     kept = [n for n, column in enumerate(table.columns) if column.key not in elsewhere and not empty[n]]
-    gone = [
-        " ".join(column.title.replace("-\n", "").split())
-        for n, column in enumerate(table.columns)
-        if empty[n] and column.key not in elsewhere
-    ]
+    gone = [column.one_line for n, column in enumerate(table.columns) if empty[n] and column.key not in elsewhere]
     groups = tuple(
         dataclasses.replace(
             group,

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis import stopping_rule
+from cnnbench.analysis.metrics import describe_interval
 from cnnbench.analysis.rows import Row
-from cnnbench.analysis.stats import Estimate
-from cnnbench.analysis.stopping_rule import Epoch, Stop, StoppingPrediction
+from cnnbench.analysis.stopping_rule import Epoch, Stop
 from cnnbench.analysis.training_outcome import TEST_IMAGES
-from cnnbench.report import cells, footnotes, naming
+from cnnbench.report import cells, footnotes
+from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain
-from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table, Value
-from cnnbench.schema import PROTOCOL
+from cnnbench.report.model import Cell, Note, Report, Table, Value
+from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure
 
-ProcessorCell = Callable[[Row], Cell]
-"""How the page names a row's processor."""
 _ALL = units.count(TEST_IMAGES)
 
 
@@ -29,43 +29,45 @@ def build(
     problems: Iterable[str] = (),
     digests: Mapping[str, str] | None = None,
 ) -> Report:
-    """The report of these rows: a conclusion a row, the tables, and the conditions. It has no table where `tables` has none."""
+    """Build the report of these rows: a conclusion a row, the tables (none where `tables` has none), and the conditions."""
     found = stopping_rule.predict_rows(rows, sample)
     shown = [*(each.row for each in found), *(each.row for each in stopping_rule.find_stops(rows))]
     conclusions = [
         Note("summary", write_conclusion(each.epochs, sample, _place_text(each.row, processor))) for each in found
     ]
-    run_notes = (
-        *footnotes.build_run_notes(shown),
-        *footnotes.build_ledger_notes(shown, digests or {}),
-        *footnotes.build_problem_notes(sorted(set(problems))),
-    )
+    conditions = footnotes.build_condition_notes(shown, problems, digests)
     return Report(
-        tuple(tables(rows, processor, sample)), tuple(dict.fromkeys((*conclusions, *rules(sample), *run_notes)))
+        tuple(tables(rows, processor, sample)), tuple(dict.fromkeys((*conclusions, *rules(sample), *conditions)))
     )
 
 
 def build_from_accuracy(accuracy: float, epochs: int, sample: int) -> Report:
-    """The same at one true accuracy, without records."""
+    """Build the same at one true accuracy, without records."""
     found = stopping_rule.predict_from_accuracy(accuracy, epochs, sample)
     right = f"right on {units.count(found[0].accuracy.value * TEST_IMAGES)} of {_ALL}"
-    columns = _columns(sample)
-    lines = [_line(each, sample, _exact(each), {}) for each in found]
-    named = f"a network {right}, epoch after epoch"
-    table = Table("stopping", _TITLE, "", columns, (RowGroup(named, tuple(lines)),))
+    lines = [EpochLine(None, each, sample, {}) for each in found]
+    groups = [(f"a network {right}, epoch after epoch", lines)]
+    table = build_table(STOPPING, groups=groups, words={"sample": units.count(sample)})
     return Report(
         (table,), (Note("summary", write_conclusion(found, sample, f"with a network {right}")), rules(sample)[0])
     )
 
 
 def tables(rows: Sequence[Row], processor: ProcessorCell, sample: int = stopping_rule.SAMPLE) -> list[Table]:
-    """What the rule would have done and, beside it, what it did; none where no row looked at all images every epoch."""
+    """Build what the rule would have done and, beside it, what it did; none where no row looked at all images every epoch."""
     found = stopping_rule.predict_rows(rows, sample)
     if not found:
         return []
-    predicted = Table("stopping", _TITLE, "", _columns(sample), tuple(_group(each, processor) for each in found))
-    ran = stopping_rule.find_stops(rows)
-    return [predicted, *([_stopped(ran, processor)] if ran else [])]
+    groups = [
+        (
+            title(each.row, processor),
+            [EpochLine(each.row, epoch, each.sample, processor(each.row).values or {}) for epoch in each.epochs],
+        )
+        for each in found
+    ]
+    stops = [StopLine(each, processor) for each in stopping_rule.find_stops(rows)]
+    predicted = build_table(STOPPING, groups=groups, words={"sample": units.count(sample)})
+    return [predicted, *([build_table(STOPPED, stops)] if stops else [])]
 
 
 def write_conclusion(epochs: Sequence[Epoch], sample: int, where: str) -> str:
@@ -87,7 +89,7 @@ def _place_text(row: Row, processor: ProcessorCell) -> str:
 
 
 def write_lead(rows: Sequence[Row], processor: ProcessorCell) -> str:
-    """The conclusion about the first row, for a page; nothing where there is none."""
+    """Write the conclusion about the first row, for a page; nothing where there is none."""
     found = stopping_rule.predict_rows(rows)
     return write_conclusion(found[0].epochs, found[0].sample, _place_text(found[0].row, processor)) if found else ""
 
@@ -110,95 +112,106 @@ def rules(sample: int = stopping_rule.SAMPLE) -> tuple[Note, ...]:
     )
 
 
-_TITLE = 'What "100 %" means: the chance that a sample is all right'
-
-
-def _columns(sample: int) -> tuple[Column, ...]:
-    return (
-        Column("epoch", "epoch", "", 1),
-        Column("true_accuracy", f"accuracy on\nall {_ALL}", "", 1),
-        Column("all_right", f"chance that {units.count(sample)}\nare all right", "", 1),
-        Column("stopped", "chance of having\nstopped by then", "", 1),
-    )
-
-
-def _group(found: StoppingPrediction, processor: ProcessorCell) -> RowGroup:
-    def line(epoch: Epoch) -> Line:
-        share = epoch.accuracy
-        details = (*cells.interval(share, units.percent), f"n={share.n}")
-        accuracy = Cell(units.percent(share.value), details, cells.values("true_accuracy", share))
-        line = _line(epoch, found.sample, accuracy, processor(found.row).values or {})
-        return dataclasses.replace(line, rows=cells.name_raw_rows(found.row))
-
-    return RowGroup(title(found.row, processor), tuple(line(epoch) for epoch in found.epochs))
-
-
-def _exact(epoch: Epoch) -> Cell:
-    return Cell(units.percent(epoch.accuracy.value), (), {"true_accuracy": epoch.accuracy.value})
-
-
-def _line(epoch: Epoch, sample: int, accuracy: Cell, identity: Mapping[str, Value]) -> Line:
-    return Line(
-        (
-            Cell(units.count(epoch.number), (), {"epoch": epoch.number, **identity}),
-            accuracy,
-            Cell(
-                units.chance(epoch.all_right),
-                (),
-                {"chance_all_right": epoch.all_right, "sample_images": sample},
-            ),
-            Cell(units.chance(epoch.stopped), (), {"chance_stopped": epoch.stopped}),
-        )
-    )
-
-
 def title(row: Row, processor: ProcessorCell) -> str:
-    """A row in words, over lines that are not rows themselves: the processor and its place, precision, work."""
-    protocol = "" if row.protocol == PROTOCOL else f" · protocol {row.protocol}"
-    return f"{processor(row).one_line} · {row.job.precision} · {naming.work_label(row.job)}{protocol}"
+    """Name a row in words, over lines that are not rows themselves: the processor and its place, precision, work."""
+    return f"{processor(row).one_line} · {row.job.precision} · {naming.work_label(row.job, row.protocol)}"
 
 
-def _stopped(found: Sequence[Stop], processor: ProcessorCell) -> Table:
-    columns = (
-        Column("process", "process", "", 1),
-        Column("stopped_epoch", "stopped after\nepoch", "", 1),
-        Column("sample", "right of\nthe sample", "", 1),
-        Column("true_accuracy", f"accuracy on\nall {_ALL}", "", 1),
-    )
-    by_title: dict[str, list[Line]] = {}
-    for each in found:
-        by_title.setdefault(title(each.row, processor), []).append(_stop(each, processor))
-    groups = tuple(RowGroup(name, tuple(lines)) for name, lines in by_title.items())
-    return Table("stopped", "Where the rule was followed: when it stopped, and the accuracy then", "", columns, groups)
+class EpochLine(NamedTuple):
+    """The rule after one epoch of a row, or of no row but an assumed accuracy."""
+
+    row: Row | None
+    epoch: Epoch
+    sample: int
+    identity: Mapping[str, Value]
+    """Raw values that say which row it is."""
 
 
-def _stop(found: Stop, processor: ProcessorCell) -> Line:
-    identity = processor(found.row).values or {}
-    process = found.training_outcome.round + 1
-    return Line(
-        (
-            Cell(units.count(process), (), {"process": process, "seed": found.training_outcome.seed, **identity}),
-            Cell(
-                units.count(found.epoch),
-                () if found.by_rule else (NEVER,),
-                {"stopped_epoch": found.epoch, "stopped_by_rule": found.by_rule},
-            ),
-            Cell(
-                f"{units.count(found.last.correct)} of {units.count(found.last.images)}",
-                (),
-                {"sample_right": found.last.correct, "sample_images": found.last.images},
-            ),
-            _true_accuracy(found.accuracy),
+class StopLine(NamedTuple):
+    """What the rule did to one process."""
+
+    stop: Stop
+    processor: ProcessorCell
+
+
+def _true_accuracy(each: EpochLine) -> Cell:
+    """Show the share with its interval and n; of an assumed one the share alone."""
+    share = each.epoch.accuracy
+    if each.row is None:
+        return Cell(units.percent(share.value), (), {"true_accuracy": share.value})
+    details = (*describe_interval(share, units.percent), f"n={share.n}")
+    return Cell(units.percent(share.value), details, cells.values("true_accuracy", share))
+
+
+STOPPING = TableSpec[EpochLine](
+    "stopping",
+    'What "100 %" means: the chance that a sample is all right',
+    (
+        figure("epoch", "epoch", 1, "epoch.number", units.count, further=lambda each: each.identity),
+        ColumnSpec("true_accuracy", f"accuracy on\nall {_ALL}", 1, _true_accuracy),
+        figure(
+            "all_right",
+            "chance that {sample}\nare all right",
+            1,
+            "epoch.all_right",
+            units.chance,
+            name="chance_all_right",
+            further={"sample_images": "sample"},
         ),
-        rows=cells.name_raw_rows(found.row),
-    )
-
-
+        figure(
+            "stopped",
+            "chance of having\nstopped by then",
+            1,
+            "epoch.stopped",
+            units.chance,
+            name="chance_stopped",
+        ),
+    ),
+    rows=lambda each: () if each.row is None else (each.row,),
+)
 NEVER = "its last; never all right"
-
-
-def _true_accuracy(share: Estimate | None) -> Cell:
-    values = cells.values("true_accuracy", share)
-    if share is None:
-        return Cell(units.NOT_AVAILABLE, (), values)
-    return Cell(units.percent(share.value), cells.interval(share, units.percent), values)
+STOPPED = TableSpec[StopLine](
+    "stopped",
+    "Where the rule was followed: when it stopped, and the accuracy then",
+    (
+        figure(
+            "process",
+            "process",
+            1,
+            lambda each: each.stop.training_outcome.round + 1,
+            units.count,
+            further=lambda each: {
+                "seed": each.stop.training_outcome.seed,
+                **(each.processor(each.stop.row).values or {}),
+            },
+        ),
+        figure(
+            "stopped_epoch",
+            "stopped after\nepoch",
+            1,
+            "stop.epoch",
+            units.count,
+            details=lambda each: () if each.stop.by_rule else (NEVER,),
+            further={"stopped_by_rule": "stop.by_rule"},
+        ),
+        figure(
+            "sample",
+            "right of\nthe sample",
+            1,
+            lambda each: f"{units.count(each.stop.last.correct)} of {units.count(each.stop.last.images)}",
+            name="",
+            further={"sample_right": "stop.last.correct", "sample_images": "stop.last.images"},
+        ),
+        figure(
+            "true_accuracy",
+            f"accuracy on\nall {_ALL}",
+            1,
+            "stop.accuracy",
+            units.percent,
+            estimated=True,
+            details="interval",
+        ),
+    ),
+    group=lambda each: title(each.stop.row, each.processor),
+    rows=lambda each: (each.stop.row,),
+)

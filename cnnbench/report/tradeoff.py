@@ -8,45 +8,46 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnnbench import __version__, units
+from cnnbench import units
 from cnnbench.analysis.tradeoff import QUANTITIES, BestAccuracy, Contender, printed_memory_ratio
-from cnnbench.report.explain import COUNTED, STORED
-from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table
+from cnnbench.report import explain
+from cnnbench.report.model import Cell, Column, Note, Report
+from cnnbench.report.value_table import ValueColumn, make_table
 from cnnbench.workloads import flops
 from cnnbench.workloads.lecture_slides import ACCURACIES, CONCLUSION, CONCLUSION_WORKLOADS, SLIDES
 
-COLUMNS = (
-    Column("workload", "workload", "", 1, "left"),
-    Column("accuracy", "accuracy", "best", 1),
-    Column("slide_accuracy", "slide", "printed", 4),
-    Column("activations", "activations", "values", 1),
-    Column("parameters", "parameters", "values", 1),
-    Column("forward_flops", "forward", "FLOPs", 2),
-    Column("training_flops", "training", "FLOPs", 3),
-)
 
-
-def report(contenders: Sequence[Contender], missing: Mapping[str, str], problems: Sequence[str] = ()) -> Report:
+def build(contenders: Sequence[Contender], missing: Mapping[str, str], problems: Sequence[str] = ()) -> Report:
     """The table and its notes. `missing` says of each workload without an accuracy what to run for one."""
     base = contenders[0].workload.name
-    lines = tuple(
-        Line((Cell(each.workload.name), _accuracy(each.best), Cell(_printed(each)), *_counts(each, base)))
-        for each in contenders
+
+    def count(name: str, title: str, unit: str, priority: int) -> ValueColumn[Contender]:
+        def show(each: Contender) -> Cell:
+            below = () if each.workload.name == base else (units.ratio(each.ratios[name]),)
+            return Cell(units.count(each.counts[name]), below)
+
+        return Column(name, title, unit, priority), show
+
+    columns: tuple[ValueColumn[Contender], ...] = (
+        (Column("workload", "workload", "", 1, "left"), lambda each: each.workload.name),
+        (Column("accuracy", "accuracy", "best", 1), lambda each: _accuracy(each.best)),
+        (Column("slide_accuracy", "slide", "printed", 4), lambda each: _printed(each) or units.NOT_AVAILABLE),
+        count("activations", "activations", "values", 1),
+        count("parameters", "parameters", "values", 1),
+        count("forward_flops", "forward", "FLOPs", 2),
+        count("training_flops", "training", "FLOPs", 3),
     )
-    what = f"of one example; below each figure its ratio to {base}'s"
-    table = Table("tradeoff", "Accuracy against cost", "", COLUMNS, (RowGroup(what, lines),))
+    groups = [(f"of one example; below each figure its ratio to {base}'s", contenders)]
+    table = make_table("tradeoff", "Accuracy against cost", columns, groups)
     notes = [
-        Note("missing", f"{each.workload.name}: accuracy {units.NOT_AVAILABLE} ({missing[each.workload.name]})")
-        for each in contenders
-        if each.best is None
+        *(Note("missing", f"{name}: accuracy {units.NOT_AVAILABLE} ({reason})") for name, reason in missing.items()),
+        *(Note("problem", text) for text in problems),
+        *(Note("warning", text) for text in conclusion(contenders)),
+        *([Note("reference", _SLIDE)] if any(map(_printed, contenders)) else []),
+        *([Note("rule", _BEST)] if any(each.best for each in contenders) else []),
+        *(Note("rule", text) for text in (explain.COUNTED, explain.STORED)),
     ]
-    notes += [Note("problem", text) for text in problems]
-    notes += [Note("warning", text) for text in conclusion(contenders)]
-    if any(each.workload.name in ACCURACIES for each in contenders):
-        notes.append(Note("reference", _SLIDE))
-    if any(each.best for each in contenders):
-        notes.append(Note("rule", _BEST))
-    return Report((table,), (*notes, Note("rule", COUNTED), Note("rule", STORED)))
+    return Report((table,), tuple(notes), document(contenders, missing, problems), explain.FORMATS)
 
 
 _SLIDE = (
@@ -72,16 +73,8 @@ def _accuracy(best: BestAccuracy | None) -> Cell:
     )
 
 
-def _printed(contender: Contender) -> str:
-    return ACCURACIES.get(contender.workload.name, units.NOT_AVAILABLE)
-
-
-def _counts(contender: Contender, base: str) -> tuple[Cell, ...]:
-    is_base = contender.workload.name == base
-    return tuple(
-        Cell(units.count(contender.counts[name]), () if is_base else (units.ratio(contender.ratios[name]),))
-        for name in QUANTITIES
-    )
+def _printed(contender: Contender) -> str | None:
+    return ACCURACIES.get(contender.workload.name)
 
 
 def conclusion(contenders: Sequence[Contender]) -> tuple[str, ...]:
@@ -107,42 +100,29 @@ def document(
     contenders: Sequence[Contender], missing: Mapping[str, str], problems: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The same figures as one object; ratios are to the first workload."""
-    errors = conclusion(contenders)
+    errors = list(conclusion(contenders))
+    wrong = {"printed": CONCLUSION, "printed_memory_ratio": printed_memory_ratio(), "why_wrong": errors}
     return {
-        "cnnbench": __version__,
         "base": contenders[0].workload.name,
         "workloads": [_document(each, missing) for each in contenders],
-        "conclusion": None
-        if not errors
-        else {
-            "printed": CONCLUSION,
-            "printed_memory_ratio": printed_memory_ratio(),
-            "why_wrong": list(errors),
-        },
-        "counted": [COUNTED, STORED],
+        "conclusion": wrong if errors else None,
+        "counted": [explain.COUNTED, explain.STORED],
         "problems": list(problems),
     }
 
 
 def _document(contender: Contender, missing: Mapping[str, str]) -> dict[str, Any]:
     best, counts, name = contender.best, contender.counts, contender.workload.name
-    accuracy = None
-    if best is not None:
-        accuracy = {
-            "share": best.share.value,
-            "low": best.share.low,
-            "high": best.share.high,
-            "images": best.test.images,
-            "after_steps": best.test.after_steps,
-            "best_of_processes": best.processes,
-            "machine": best.machine_id,
-            "run": best.run_id,
-        }
+    accuracy = best and {
+        **{"share": best.share.value, "low": best.share.low, "high": best.share.high},
+        **{"images": best.test.images, "after_steps": best.test.after_steps, "best_of_processes": best.processes},
+        **{"machine": best.machine_id, "run": best.run_id},
+    }
     return {
         "workload": name,
         "accuracy": accuracy,
-        "accuracy_missing": None if best is not None else missing[name],
-        "slide_accuracy": ACCURACIES.get(name),
+        "accuracy_missing": missing.get(name),
+        "slide_accuracy": _printed(contender),
         **counts,
         "activation_bytes": flops.FLOAT32_BYTES * counts["activations"],
         "parameter_bytes": flops.FLOAT32_BYTES * counts["parameters"],

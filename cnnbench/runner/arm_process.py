@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import signal
 import subprocess
 import tempfile
 import time
@@ -37,6 +36,7 @@ from cnnbench.runner.launch import (
     complete_environment,
     count_oom_kills,
     exit_descriptor,
+    explain_signal,
     kill_tree,
     read_tail,
 )
@@ -201,10 +201,8 @@ class ArmProcess:
                 return self._failed("outdated", what)
             last = tail.splitlines()[-1] if tail else "it printed nothing"
             return self._failed("crashed", f"the worker exited with {code}: {last}")
-        name = signal.Signals(-code).name
-        if -code == signal.SIGKILL and count_oom_kills() > self._oom_kills:
-            return self._failed("oom", "killed by the kernel's out-of-memory killer; lower batch_size or free memory")
-        return self._failed("crashed", f"the worker was ended by {name}")
+        status, message = explain_signal(-code, count_oom_kills() > self._oom_kills)
+        return self._failed(status, message + ("; lower batch_size or free memory" if status == "oom" else ""))
 
     def _failed(self, status: str, message: str) -> WorkerFailure:
         tail = read_tail(self._stderr)

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 from pydantic import ValidationError
@@ -253,13 +253,10 @@ def kill_tree(pid: int) -> None:
 
 
 def _outcome(path: Path, code: int, oom_killed: bool, job: Job) -> Outcome:
-    killed_by = -code if code < 0 else None
-    if killed_by is not None:
-        name = signal.Signals(killed_by).name
-        if killed_by == signal.SIGKILL and oom_killed:
-            message = f"killed by the kernel's out-of-memory killer; {_suggest_smaller(job)}"
-            return Outcome(status="oom", message=message, signal=killed_by)
-        return Outcome(status="crashed", message=f"the worker was ended by {name}", signal=killed_by)
+    if code < 0:
+        status, message = explain_signal(-code, oom_killed)
+        remedy = f"; {_suggest_smaller(job)}" if status == "oom" else ""
+        return Outcome(status=status, message=message + remedy, signal=-code)
     try:
         outcome = Outcome.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -274,6 +271,13 @@ def _outcome(path: Path, code: int, oom_killed: bool, job: Job) -> Outcome:
     if outcome.exit_code is None and outcome.signal is None:  # else they are of the rank that failed
         return outcome.model_copy(update={"exit_code": code})
     return outcome
+
+
+def explain_signal(number: int, oom_killed: bool) -> tuple[Literal["oom", "crashed"], str]:
+    """What a signal that ended a worker says of it, and in words."""
+    if number == signal.SIGKILL and oom_killed:
+        return "oom", "killed by the kernel's out-of-memory killer"
+    return "crashed", f"the worker was ended by {signal.Signals(number).name}"
 
 
 def _suggest_smaller(job: Job) -> str:

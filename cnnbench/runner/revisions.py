@@ -11,9 +11,7 @@ packages (a workload of yours, say) found before any installed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import secrets
 import shutil
 import subprocess
@@ -21,7 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnbench.errors import UsageError, WorkerError
+from cnnbench.errors import LedgerError, UsageError, WorkerError
+from cnnbench.files import LockedFile
 from cnnbench.paired_protocol import ARMS, Arm, other_arm
 
 WORKING_TREE = "working tree"
@@ -129,11 +128,9 @@ def open_checkouts(
     root = cache / secrets.token_hex(4)
     root.mkdir()
     with contextlib.ExitStack() as stack:
-        lock = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-        stack.callback(os.close, lock)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = stack.enter_context(LockedFile.create(root / LOCK))
         top = None if repository is None else str(repository.top)
-        os.write(lock, json.dumps({"repository": top}).encode())
+        lock.append_line(json.dumps({"repository": top}))
         stack.callback(_remove, root, top)
         own = root / "own"
         own.mkdir()
@@ -148,17 +145,11 @@ def open_checkouts(
 def remove_leftovers(cache: Path) -> None:
     """Remove what killed checks left: every folder whose lock nobody holds."""
     for root in sorted(path for path in cache.iterdir() if path.is_dir()) if cache.is_dir() else ():
-        with contextlib.suppress(OSError):
-            lock = os.open(root / LOCK, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                with contextlib.suppress(ValueError):
-                    content = json.loads((root / LOCK).read_text() or "{}")
-                    _remove(root, content.get("repository"))
-                    continue
-                _remove(root, None)
-            finally:
-                os.close(lock)
+        with contextlib.suppress(LedgerError), LockedFile.reopen(root / LOCK) as lock:
+            repository = None
+            with contextlib.suppress(ValueError, AttributeError):  # killed before it had written that
+                repository = json.loads(lock.path.read_text()).get("repository")
+            _remove(root, repository)
 
 
 def _fill(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +11,7 @@ from typing import Any, Protocol
 
 from cnnbench import validity
 from cnnbench.errors import LedgerError
+from cnnbench.files import save_elsewhere
 from cnnbench.machine.inventory import select
 from cnnbench.plan import process_counts
 from cnnbench.runner.launch import LaunchOptions, WorkerExit, launch
@@ -164,11 +163,12 @@ def _write_record(writer: Writer, record: Record) -> None:
     try:
         writer.append(record)
     except LedgerError as error:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix=f"cnnbench-{record.run_id}-{record.index}-", suffix=".json", delete=False
-        ) as rescue:
-            json.dump(record.model_dump(mode="json"), rescue)
-        raise LedgerError(f"{error}\nthe record just measured is saved as {rescue.name}") from error
+        text = record.model_dump_json()
+        rescued = save_elsewhere(f"cnnbench-{record.run_id}-{record.index}-{record.attempt}.json", text)
+        where = (
+            "cannot be saved elsewhere either; here it is:\n" + text if rescued is None else f"is saved as {rescued}"
+        )
+        raise LedgerError(f"{error}\nthe record just measured {where}") from error
 
 
 def find_unfinished(directory: Path, machine_id: str, suites: dict[str, str], run_id: str | None = None) -> Ledger:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from functools import cache
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cnnbench import units
+from cnnbench.schema.axes import Axis, AxisGroup, axes_of
 from cnnbench.schema.base import Frozen
 
 Division = Literal["reference", "tuned", "open"]
@@ -24,6 +27,18 @@ Activation = Literal["relu", "sigmoid"]
 Allocator = Literal["held", "system"]
 Scaling = Literal["strong", "weak"]
 SPLIT_IMAGES = {"train-55000": 55_000, "train-60000": 60_000}
+MAX_IMAGES = max(SPLIT_IMAGES.values())
+TEST_IMAGES = 10_000
+AUTO = "auto"
+"""In a suite: for `threads` all cores allowed; for `data` MNIST where it can be had, else synthetic digits; for `batch_size` of
+random images what fits the device's memory."""
+EVERY = "all"
+"""In a suite: for `world` as many ranks as there are devices of the kind, or cores."""
+
+LOADER = "{0.loader}, {0.loader_workers} workers"
+BLOCKS = "warm-up {0.warmup_steps}, blocks {0.blocks} x {0.block_steps}"
+EPOCHS = "epochs {0.epochs} x {0.steps_per_epoch}"
+"""What several fields say together."""
 
 
 class Job(Frozen):
@@ -40,91 +55,104 @@ class Job(Frozen):
     times the ranks.
     """
 
-    workload: str
-    workload_version: int
-    division: Division = "reference"
-    precision: Precision = "fp32"
-    layout: Layout = "nchw"
-    task: Task = "training"
-    execution: Execution = "eager"
-    batch_size: int = 128
-    optimizer: str | None = None
-    init: str | None = None
-    pool: Pool | None = Field(default=None, description="in place of the workload's own pooling")
-    activation: Activation | None = Field(default=None, description="in place of the workload's own function")
-    size: int | None = Field(default=None, description="side of a GEMM's square operands")
-
-    data: DataKind = "mnist"
-    split: Split | None = None
-    order: Order = "sequential"
-    loader: Loader = "resident"
-    loader_workers: int = 0
-
-    clock: Clock = "steady"
-    warmup_steps: int = 20
-    block_steps: int = 10
-    blocks: int = 15
-    epochs: int | None = None
-    steps_per_epoch: int | None = None
-    extra_forwards: int = Field(default=0, description="further forward passes without gradient in each step")
-    epoch_eval_images: int = Field(default=0, description="random test images evaluated after each epoch")
-    stop_when_all_right: bool = False
-    final_evaluation: bool = True
-    target: float | None = Field(
-        default=None, description="accuracy and recipe clocks: share of test images to be right"
+    workload: Annotated[str, Axis("work", "any", takes_several=False)]
+    workload_version: Annotated[int, Axis("work")]
+    division: Annotated[Division, Axis("compute", "any", "{0.division}", "{0.division} division")] = "reference"
+    precision: Annotated[Precision, Axis("compute", "any", "{0.precision}")] = "fp32"
+    layout: Annotated[Layout, Axis("compute", "networks", "{0.layout}")] = "nchw"
+    task: Annotated[Task, Axis("network", "networks", "{0.task}", since=2)] = "training"
+    execution: Annotated[Execution, Axis("compute", "networks", "{0.execution}", since=2)] = "eager"
+    batch_size: Annotated[int, Axis("work", "networks", title="batch {0.batch_size}", low=1, high=MAX_IMAGES)] = 128
+    optimizer: Annotated[str | None, Axis("network", "networks", "{0.optimizer}")] = None
+    init: Annotated[str | None, Axis("network", "networks")] = None
+    pool: Annotated[Pool | None, Axis("network", "networks", "{0.pool} pooling", since=2)] = Field(
+        default=None, description="in place of the workload's own pooling"
     )
-    evaluate_every: int | None = Field(default=None, description="accuracy clock: steps between evaluations")
-    recipe: str | None = Field(default=None, description="open division: the name of its fixed recipe")
+    activation: Annotated[Activation | None, Axis("network", "networks", "{0.activation}", since=2)] = Field(
+        default=None, description="in place of the workload's own function"
+    )
+    size: Annotated[int | None, Axis("work", "products", low=1, high=65_536)] = Field(
+        default=None, description="side of a GEMM's square operands"
+    )
 
-    world: int = Field(default=1, ge=1, description="ranks of one data-parallel job; 1: one process, without DDP")
-    scaling: Scaling | None = Field(default=None, description="of several ranks: what the suite's batch size is of")
-    nodes: int = Field(default=1, ge=1, description="machines that the ranks are on, as many on each")
-    copies: int = Field(default=1, ge=1, description="the same job on so many devices or groups of cores at once")
+    data: Annotated[DataKind, Axis("data", "digits", choices=(AUTO, "mnist", "synthetic"))] = "mnist"
+    split: Annotated[Split | None, Axis("data", "digits")] = None
+    order: Annotated[Order, Axis("data", "digits")] = "sequential"
+    loader: Annotated[Loader, Axis("compute", "digits", LOADER)] = "resident"
+    loader_workers: Annotated[int, Axis("compute", "digits", LOADER, low=0, high=256)] = 0
 
-    device: str = "cpu"
-    threads: int | None = Field(default=None, description="intra-op CPU threads; None on accelerators = the default")
-    allocator: Allocator = "held"
+    clock: Annotated[Clock, Axis("clock", "any", takes_several=False)] = "steady"
+    warmup_steps: Annotated[int, Axis("clock", "any", title=BLOCKS, low=0, high=100_000)] = 20
+    block_steps: Annotated[int, Axis("clock", "any", title=BLOCKS, low=1, high=1_000_000)] = 10
+    blocks: Annotated[int, Axis("clock", "any", title=BLOCKS, low=1, high=100_000)] = 15
+    epochs: Annotated[int | None, Axis("clock", "digits", title=EPOCHS, low=1, high=100_000)] = None
+    steps_per_epoch: Annotated[int | None, Axis("clock", "digits", title=EPOCHS, low=1, high=MAX_IMAGES)] = None
+    extra_forwards: Annotated[
+        int, Axis("work", "networks", title="{0.extra_forwards} further forward passes a step", low=0, high=100)
+    ] = Field(default=0, description="further forward passes without gradient in each step")
+    epoch_eval_images: Annotated[
+        int,
+        Axis("clock", "digits", title="{0.epoch_eval_images} test images after each epoch", low=0, high=TEST_IMAGES),
+    ] = Field(default=0, description="random test images evaluated after each epoch")
+    stop_when_all_right: Annotated[bool, Axis("clock", "digits", title="stops when all of them are right")] = False
+    final_evaluation: Annotated[bool, Axis("clock", "digits", title="no final evaluation")] = True
+    target: Annotated[
+        float | None, Axis("clock", "digits", "to {0.target_text}", "to {0.target_text} of test images", since=2)
+    ] = Field(default=None, description="accuracy and recipe clocks: share of test images to be right")
+    evaluate_every: Annotated[
+        int | None,
+        Axis("clock", "digits", title="evaluated every {0.evaluate_every} steps", low=1, high=1_000_000, since=2),
+    ] = Field(default=None, description="accuracy clock: steps between evaluations")
+    recipe: Annotated[str | None, Axis("work", "digits", "{0.recipe}", "recipe {0.recipe}", since=3)] = Field(
+        default=None, description="open division: the name of its fixed recipe"
+    )
 
-    seed: int = 0
-    round: int = 0
+    world: Annotated[
+        int,
+        Axis(
+            "ranks",
+            "networks",
+            "{0.world} ranks {0.scaling}",
+            "{0.world} ranks",
+            low=1,
+            high=65_536,
+            choices=(EVERY,),
+            since=3,
+        ),
+    ] = Field(default=1, ge=1, description="ranks of one data-parallel job; 1: one process, without DDP")
+    scaling: Annotated[
+        Scaling | None, Axis("ranks", "networks", title="{0.scaling} scaling · {0.rank_batch} a rank", since=3)
+    ] = Field(default=None, description="of several ranks: what the suite's batch size is of")
+    nodes: Annotated[int, Axis("ranks", word="{0.nodes} nodes", since=3)] = Field(
+        default=1, ge=1, description="machines that the ranks are on, as many on each"
+    )
+    copies: Annotated[int, Axis("ranks", word="{0.copies} copies", since=3)] = Field(
+        default=1, ge=1, description="the same job on so many devices or groups of cores at once"
+    )
+
+    device: Annotated[str, Axis("place")] = "cpu"
+    threads: Annotated[int | None, Axis("place", "any", low=1, high=4096, choices=(AUTO,))] = Field(
+        default=None, description="intra-op CPU threads; None on accelerators = the default"
+    )
+    allocator: Annotated[Allocator, Axis("place", "any", "{0.allocator} allocator")] = "held"
+
+    seed: Annotated[int, Axis("draw")] = 0
+    round: Annotated[int, Axis("draw")] = 0
 
     @property
     def work_key(self) -> str:
         """What is computed and how it is timed, whatever the device: rows divide one another only where this is equal."""
-        return _canonical(self, _WORK_FIELDS)
+        return _canonical(self, "place", "draw")
 
     @property
     def row_key(self) -> str:
         """`work_key` and where it ran: the repeats of one row share this and differ in seed and round."""
-        return _canonical(self, (*_WORK_FIELDS, "device", "threads", "allocator"))
+        return _canonical(self, "draw")
 
     @property
-    def label(self) -> str:
-        """Short text for progress lines, such as `mnist-cnn b128 fp32 on cpu, round 1`."""
-        return self.label_with(threads=False)
-
-    def label_with(self, *, threads: bool) -> str:
-        """The label, with the thread count in it where wanted and known: `... on cpu, 2 threads, round 1`."""
-        what = f"{self.workload} {self.size}" if self.size is not None else f"{self.workload} b{self.batch_size}"
-        what = " ".join((what, *self.variations))
-        count = f", {self.threads} thread{'' if self.threads == 1 else 's'}" if threads and self.threads else ""
-        return f"{what} {self.precision} on {self.device}{count}, round {self.round + 1}"
-
-    @property
-    def variations(self) -> tuple[str, ...]:
-        """What makes the job another than the plain one, in words: `inference`, `nhwc`, `compiled`, `to 99 %`."""
-        modes = {name: str(getattr(self, name)) for name in ("task", "layout", "execution")}
-        words = [word for name, word in modes.items() if word != Job.model_fields[name].default]
-        words += [f"{self.pool} pooling"] if self.pool else []
-        words += [self.activation] if self.activation else []
-        words += [f"{self.world} ranks {self.scaling}"] if self.world > 1 else []
-        words += [f"{self.nodes} nodes"] if self.nodes > 1 else []
-        words += [f"{self.copies} copies"] if self.copies > 1 else []
-        if self.recipe is not None:
-            words.append(self.recipe)
-        elif self.target is not None:
-            words.append(f"to {100 * self.target:g} %")
-        return tuple(words)
+    def target_text(self) -> str:
+        """The share to reach, as it was chosen: `99 %`."""
+        return units.exact_percent(self.target or 0.0)
 
     @property
     def timed_whole(self) -> bool:
@@ -155,19 +183,21 @@ class Job(Frozen):
         return self.epochs * self.steps_per_epoch
 
 
-ADDED_FIELDS: dict[str, Any] = {
-    name: Job.model_fields[name].default
-    for name in (
-        *("task", "execution", "pool", "activation", "target", "evaluate_every", "recipe"),
-        *("world", "scaling", "nodes", "copies"),
-    )
-}
-"""Fields that came after schema 1, at their defaults: left out of a key there, so that keys of older jobs stay theirs."""
-_PLACE_FIELDS = ("device", "threads", "allocator", "seed", "round")
-_WORK_FIELDS = tuple(name for name in Job.model_fields if name not in _PLACE_FIELDS)
+_ALWAYS = object()
 
 
-def _canonical(job: Job, fields: tuple[str, ...]) -> str:
-    values = {name: getattr(job, name) for name in fields}
-    kept = {name: value for name, value in values.items() if name not in ADDED_FIELDS or value != ADDED_FIELDS[name]}
+def _canonical(job: Job, *left_out: AxisGroup) -> str:
+    """The job's values in one text, but for those groups; fields of later schemas only where they are not plain."""
+    fields = _list_key_fields(type(job), left_out)
+    kept = {name: value for name, plain in fields if (value := getattr(job, name)) != plain}
     return json.dumps(kept, separators=(",", ":"), sort_keys=True)
+
+
+@cache
+def _list_key_fields(job_type: type[Job], left_out: tuple[AxisGroup, ...]) -> tuple[tuple[str, object], ...]:
+    """Each field of a key, with the value at which it is left out."""
+    return tuple(
+        (name, _ALWAYS if axis.since == 1 else job_type.model_fields[name].default)
+        for name, axis in axes_of(job_type).items()
+        if axis.group not in left_out
+    )

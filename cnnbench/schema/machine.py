@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from cnnbench.schema.base import Frozen
 
-DeviceKind = Literal["cpu", "cuda", "rocm", "mps", "xpu"]
+DeviceKind = str
+"""`cpu`, `cuda`, `rocm`, `mps`, `xpu`, or what another file of `devices/vendors/` declares."""
 
 
 class Device(Frozen):
@@ -71,3 +70,8 @@ class Software(Frozen):
     onednn: str | None = None
     cpu_capability: str | None = None
     numpy: str
+
+    @property
+    def torch_text(self) -> str:
+        """torch with the build that it is: `2.13.0 (cuda 13.0)`."""
+        return f"{self.torch} ({self.torch_build})"

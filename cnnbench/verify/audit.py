@@ -187,7 +187,7 @@ class Auditor:
 
     def _view(self, options: Options) -> PageView:
         """The rows of a page; pages of one selection share them, and what was derived of them."""
-        kept = {name: value for name, value in options.items() if name not in ("template", "title", "drawn")}
+        kept = {name: value for name, value in options.items() if name not in ("template", "title")}
         view = self._views.get(_key(kept)) or PageView(self._rows, self._published_rows, kept)
         view.options = options
         return self._views.setdefault(_key(kept), view)
@@ -205,11 +205,9 @@ class Auditor:
         own_folder = origins.folder_options(folder, self._lookup)
         name = path.relative_to(folder).as_posix()
         if own_folder is not None and own_folder["template"] != "compare" and self._is_of_folder(name):
-            page = self._lookup(folder / origins.INDEX) or ""
-            drawn = SCRIPTED in page or name.endswith(".vl.json")
-            yield (0, text), name, {**own_folder, "drawn": drawn}, None
+            yield (0, text), name, own_folder, None
         elif options is not None and options["template"] != "compare":
-            yield (0, text), ".html", {**options, "drawn": SCRIPTED in text}, None
+            yield (0, text), ".html", options, None
         elif path.suffix == ".md":
             yield from self._find_parts(path, text)
         elif (path.suffix == ".csv" and documents.read_csv(text)) or (
@@ -245,7 +243,7 @@ class Auditor:
                     f"{path}:{line + 1}", [f"there is no report at {links[1]} whose first screen this is"]
                 )
                 continue
-            lecture = {**options, "template": "lecture", "drawn": False}
+            lecture = {**options, "template": "lecture"}
             made = self._make(lecture)[0]
             yield (line, part), "first screen", lecture, made.first_screen(*links) if made else None
         outside += text[position:]

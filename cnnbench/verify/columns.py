@@ -180,19 +180,6 @@ def _side_accuracy(name: str) -> CellText:
     return exact(name, formats.percent(3), details)
 
 
-def _curve(subject: Subject) -> str:
-    printed = subject.printed
-    ratio, p, seen = (printed.get(name) for name in ("loss_ratio", "curve_p", "loss_ratio_seen"))
-    details = [f"{printed['curve_seeds']} and {printed['curve_plain_seeds']}"] * (printed["curve"] == "too few seeds")
-    known = {way: str(epochs) for way in ("higher", "lower") if (epochs := printed.get(f"epochs_{way}"))}
-    details += [f"{way} in epoch{'' if epochs.isdigit() else 's'} {epochs}" for way, epochs in known.items()]
-    if printed["curve"] == "differs" and not known and ratio is not None:
-        details.append(f"{'higher' if ratio > 1 else 'lower'} over all epochs, in none alone")
-    if p is not None and ratio is not None:
-        details += [f"p={p:.4f}", f"{ratio:,.2f}x", f"would see {UNKNOWN if seen is None else f'{seen:,.2f}x'}"]
-    return with_details(str(printed["curve"]), details)
-
-
 def _verdict(subject: Subject) -> str:
     printed, needed = subject.printed, subject.printed.get("seeds_to_decide")
     details = ["by the seeds that did not learn"] if printed["by_rule"] else []
@@ -306,7 +293,6 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
     ),
     "of_medians": ExpectedColumn("of medians", exact("difference_of_medians", formats.points)),
     "margin": ExpectedColumn("loss allowed", exact("loss_allowed", formats.loss)),
-    "curve": ExpectedColumn("loss curve", _curve),
     "convergence.verdict": ExpectedColumn("the mode", _verdict),
 }
 """Every column by its key; `table.key` where a table has another of that key."""

@@ -81,7 +81,6 @@ def _guess_of_runs(
         "all_runs": bool(_RUN_NAMED.search(plain)),
         "problems": None,
         "known_problems": list(problems),
-        "drawn": False,
     }
     common["baseline"] = next((key for key in places if f"time of {key} (" in plain), None)
     sample, margin, network = _SAMPLE.search(plain), _MARGIN.search(plain), _NETWORK.search(plain)

@@ -156,7 +156,13 @@ class RawRow:
     def deviations(self) -> tuple[str, ...]:
         """How it departs from the plain job of its network and batch, in words."""
         job = self.job
-        words = list(job.variations)
+        modes = {"task": "training", "layout": "nchw", "execution": "eager"}
+        words = [getattr(job, name) for name, plain in modes.items() if getattr(job, name) != plain]
+        words += [f"{job.pool} pooling"] if job.pool else []
+        words += [job.activation] if job.activation else []
+        words += [f"{job.world} ranks {job.scaling}"] if job.world > 1 else []
+        words += [f"{getattr(job, what)} {what}" for what in ("nodes", "copies") if getattr(job, what) > 1]
+        words += [job.recipe or f"to {100 * (job.target or 0):g} %"] if job.recipe or job.target else []
         usual = workloads.get(job.workload).default_optimizer if job.workload in workloads.names() else None
         if usual is not None and job.optimizer not in (None, usual):
             words.append(to_page_text(str(job.optimizer)))

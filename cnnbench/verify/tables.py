@@ -166,10 +166,7 @@ TABLES: Mapping[str, ExpectedTable] = {
     "stopped": ExpectedTable(_stops, ("process", "stopped_epoch", "sample", "true_accuracy"), {}, one_work=False),
     "convergence": ExpectedTable(
         _each(_training, learning.find_plain),
-        (
-            *("mode", "seeds", "mode_accuracy", "plain_accuracy", "difference", "of_medians", "margin", "curve"),
-            "verdict",
-        ),
+        ("mode", "seeds", "mode_accuracy", "plain_accuracy", "difference", "of_medians", "margin", "verdict"),
         {},
         one_work=False,
     ),

@@ -13,7 +13,7 @@ from typing import Any
 
 from cnnbench.machine import peaks
 from cnnbench.schema import PublishedRow, digest
-from cnnbench.verify import figures, intervals, learning, losses
+from cnnbench.verify import figures, intervals, learning
 from cnnbench.verify.figures import FIGURES
 from cnnbench.verify.intervals import Figure
 from cnnbench.verify.raw_rows import RawRow, RawValue, may_be_called, to_page_text
@@ -239,12 +239,6 @@ def _difference(name: str) -> Derivation:
     return _pair(read_share)
 
 
-def _curves(name: str) -> Derivation:
-    return _pair(
-        lambda view, row, plain: losses.compare_curves(losses.read_curves(row), losses.read_curves(plain))[name]
-    )
-
-
 LINE_FIGURES: Mapping[str, Callable[[Subject], Figure | None]] = {"true_accuracy": _true_accuracy}
 """Figures that are of less than a row."""
 VALUES: Mapping[str, Derivation] = {
@@ -331,7 +325,6 @@ VALUES: Mapping[str, Derivation] = {
     "difference_high": _difference("high"),
     "difference_of_medians": _difference("medians"),
     "loss_allowed": _pair(lambda view, row, plain: learning.loss_allowed(view, row)),
-    **{name: _curves(name) for name in ("curve", *losses.NAMES, "curve_seeds", "curve_plain_seeds")},
     "convergence.verdict": _pair(learning.classify),
     "by_rule": _pair(lambda view, row, plain: learning.decided_by_rule(row, plain)),
     "seeds_to_decide": _pair(learning.seeds_needed),

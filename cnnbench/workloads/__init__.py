@@ -1,49 +1,167 @@
-"""What can be timed: one file a workload, found by name; other packages add theirs by the entry point `cnnbench.workloads`,
-and a suite may name a Python file of the user's (`registry`).
+"""What can be timed, by name: one file a workload, and what of it any job needs to know.
+
+There are cnnbench's own and those of other packages, which are installed (entry point `cnnbench.workloads`); the files of the
+user's that this process was given; and, for reading, those described in the headers of ledgers it has read, so that a result can
+be understood where its workload is not at hand.
 """
 
 from __future__ import annotations
 
-from cnnbench.errors import WorkloadError
-from cnnbench.schema import Job
-from cnnbench.workloads import flops
-from cnnbench.workloads.base import DEFAULT_INIT, Band, Counts, Workload
-from cnnbench.workloads.registry import (
-    add_file,
-    collect_header_facts,
-    file_of,
-    find,
-    forget_files,
-    get,
-    is_built_in,
-    names,
-    register_from_ledger,
-    source_of,
-)
-from cnnbench.workloads.torch_counts import count_network
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, NamedTuple
 
-__all__ = [
-    "DEFAULT_INIT",
-    "Band",
-    "Counts",
-    "Workload",
-    "add_file",
-    "batch_that_fits",
-    "collect_header_facts",
-    "count_network",
-    "file_of",
-    "find",
-    "flops_per_step",
-    "forget_files",
-    "get",
-    "is_built_in",
-    "names",
-    "pretraining_flops",
-    "pretraining_steps",
-    "register_from_ledger",
-    "source_of",
-    "step_bytes",
-]
+from cnnbench.errors import UsageError, WorkloadError
+from cnnbench.schema import Job, WorkloadFacts
+from cnnbench.workloads import flops, gemm, mlp, mnist_cnn, vgg16
+from cnnbench.workloads.base import DEFAULT_INIT as DEFAULT_INIT
+from cnnbench.workloads.base import Band as Band
+from cnnbench.workloads.base import Workload as Workload
+from cnnbench.workloads.flops import Counts as Counts
+from cnnbench.workloads.torch_counts import count_network as count_network
+from cnnbench.workloads.user_files import WorkloadFile, find_problems, is_file, load
+
+GROUP = "cnnbench.workloads"
+_BUILT_IN: tuple[Workload, ...] = (
+    gemm.WORKLOAD,
+    *mlp.WORKLOADS,
+    *(mnist_cnn.WORKLOAD, mnist_cnn.WORKLOAD_2048),
+    vgg16.WORKLOAD,
+)
+_FILES: dict[str, WorkloadFile] = {}
+_FROM_LEDGERS: dict[str, dict[int, Workload]] = {}
+"""By name and version."""
+
+
+class _Installed(NamedTuple):
+    workload: Workload
+    source: str
+
+
+@cache
+def _registry() -> dict[str, _Installed]:
+    """All that is installed. Raises UsageError for an entry point that gives no workload: it is no mistake of whoever asks for
+    a name, so it must not be taken for one.
+    """
+    found = {workload.name: _Installed(workload, "cnnbench") for workload in _BUILT_IN}
+    for point in entry_points(group=GROUP):
+        source = f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.module
+        place = f"entry point {point.name} = {point.value} of {source}"
+        workload = _load(point, place)
+        if workload.name in found:
+            raise UsageError(f"{place}: a workload named {workload.name!r} exists already; uninstall one of the two")
+        found[workload.name] = _Installed(workload, source)
+    return found
+
+
+def _load(point: EntryPoint, place: str) -> Workload:
+    try:
+        workload = point.load()
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{place}: {type(error).__name__}: {error}; mend or uninstall that package") from error
+    if not isinstance(workload, Workload):
+        raise UsageError(f"{place}: expected a cnnbench.workloads.Workload, got {type(workload).__name__}")
+    if wrong := find_problems(workload):
+        raise UsageError(f"{place}: {'; '.join(wrong)}")
+    return workload
+
+
+def names() -> tuple[str, ...]:
+    """The names of all workloads, sorted."""
+    return tuple(sorted({*_registry(), *_FILES, *_FROM_LEDGERS}))
+
+
+def get(name: str, version: int | None = None) -> Workload:
+    """The workload of that name: in that version where it is known, else as it is here.
+
+    Raises WorkloadError with the names there are.
+    """
+    here = _registry().get(name) or _FILES.get(name)
+    described = _FROM_LEDGERS.get(name, {})
+    if version in described and (here is None or here.workload.version != version):
+        return described[version]
+    if here is not None:
+        return here.workload
+    if described:
+        return described[max(described)]
+    raise WorkloadError(f"workload {name!r} is not one of {', '.join(names())}")
+
+
+def find(text: str, folder: Path = Path()) -> Workload:
+    """The workload of that name, or in that file (`my_net.py`, `my_net.py:NAME`), which is run. Raises WorkloadError."""
+    return add_file(text, folder) if is_file(text) else get(text)
+
+
+def add_file(text: str, folder: Path = Path()) -> Workload:
+    """The workload in a file of the user's, known by its name from now on in this process. Raises WorkloadError."""
+    found = load(text, folder)
+    name = found.workload.name
+    if name in _registry():
+        raise WorkloadError(
+            f"{found.path}: a workload named {name!r} exists already ({source_of(name)}); choose another name"
+        )
+    other = _FILES.get(name)
+    if other is not None and other.text != found.text:
+        raise WorkloadError(f"{found.path}: {other.path} has a workload named {name!r} too; choose another name")
+    _FILES[name] = found
+    return found.workload
+
+
+def file_of(name: str) -> WorkloadFile | None:
+    """The file that a workload came from; None for one that is installed."""
+    return _FILES.get(name)
+
+
+def forget_files() -> None:
+    """Know no file any more, as at the start of the process."""
+    _FILES.clear()
+
+
+def is_built_in(name: str) -> bool:
+    """Whether it is one of cnnbench's own."""
+    return any(workload.name == name for workload in _BUILT_IN)
+
+
+def source_of(name: str) -> str:
+    """Where a workload comes from: `cnnbench`, another package with its version, or a file's name."""
+    installed, file = _registry().get(name), _FILES.get(name)
+    if installed is not None:
+        return installed.source
+    return "a ledger" if file is None else file.path.name
+
+
+def collect_header_facts(used: Iterable[str]) -> dict[str, WorkloadFacts]:
+    """Of these workloads those that are not cnnbench's own, as a ledger's header keeps them for its readers."""
+    found: dict[str, WorkloadFacts] = {}
+    for name in sorted({name for name in used if not is_built_in(name)}):
+        workload, file = get(name), file_of(name)
+        facts: dict[str, Any] = {
+            field: getattr(workload, field) for field in WorkloadFacts.model_fields if hasattr(workload, field)
+        }
+        found[name] = WorkloadFacts(**facts, source=source_of(name), sha256=None if file is None else file.sha256)
+    return found
+
+
+def register_from_ledger(facts: Mapping[str, WorkloadFacts]) -> None:
+    """Know workloads from a ledger's header, for reading its records; cnnbench's own stay as they are."""
+    for name, each in facts.items():
+        if is_built_in(name):
+            continue
+        counts = Counts(
+            parameters=each.parameters,
+            forward=each.flops_forward_per_image,
+            training=each.flops_training_per_image,
+            activations=each.activations_per_image,
+            convolves=each.convolves,
+        )
+        _FROM_LEDGERS.setdefault(name, {})[each.version] = Workload(
+            name=name,
+            kind="training",
+            declared=counts,
+            **each.model_dump(include={"version", "title", "input_shape", "classes", "dataset"}),
+        )
 
 
 def flops_per_step(job: Job) -> int:
@@ -103,3 +221,23 @@ def batch_that_fits(job: Job, memory_bytes: int, *, most: int = 4096) -> int:
     while batch > 1 and step_bytes(job.model_copy(update={"batch_size": batch})) > memory_bytes // 2:
         batch //= 2
     return batch
+
+
+TUNED_TOLERANCE = {"fp32": 1e-2, "tf32": 2e-2, "bf16": 0.2, "fp16": 0.05}
+"""A judgement, not a measurement. Rounding alone is far below (`tests/test_tuned.py` holds fp32 to 2e-5); but where two of the
+four values a maximum is taken of are equal but for rounding, the gradient takes the other way. Of a network of up to
+`TUNED_LAYERS` layers with weights; a deeper one's may err by as much more as it has more (not in fp32)."""
+TUNED_LAYERS = 5
+
+
+def tuned_tolerance(job: Job) -> float:
+    """The largest relative error of a tuned step's gradients that is rounding, by format and depth.
+
+    Depth counts in the formats shorter than float32 alone: the reference's own gradients of VGG-16's first layer are off by
+    more than twice the bf16 figure (`tests/test_rounding_by_depth.py` computes them).
+    """
+    layers = 0
+    if job.precision != "fp32" and job.workload in names():
+        known = get(job.workload, job.workload_version).layers
+        layers = sum(isinstance(layer, flops.Conv2d | flops.Dense) for layer in known)
+    return TUNED_TOLERANCE[job.precision] * max(1.0, layers / TUNED_LAYERS)

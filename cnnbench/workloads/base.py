@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import TYPE_CHECKING, Literal
 
 from cnnbench.errors import WorkloadError
-from cnnbench.schema import Activation, Pool
 from cnnbench.workloads import flops
+from cnnbench.workloads.flops import Counts
 
 if TYPE_CHECKING:
     import torch
@@ -72,24 +73,6 @@ class Pretraining:
 
 
 @dataclass(frozen=True)
-class Counts:
-    """What a network of torch modules declares; `engine.user_workload` checks it against torch before anything is timed.
-
-    One multiply-accumulate is 2 FLOPs, and only convolutions and matrix products count (see `flops`).
-    """
-
-    parameters: int
-    forward: int
-    """FLOPs of one image's forward pass."""
-    training: int
-    """FLOPs of one image's training step: forward and the gradients of weights and inputs, none of the image itself."""
-    activations: int
-    """Values of one image kept by the forward pass, the input included. The one count that torch cannot check."""
-    convolves: bool = True
-    """Whether there are convolutions: libraries may do those with fewer multiplications than are counted."""
-
-
-@dataclass(frozen=True)
 class Workload:
     """A training job's network, or (kind `gemm`) the bare matrix product that serves as a ceiling."""
 
@@ -123,23 +106,14 @@ class Workload:
         return self.inits[0] if self.inits else None
 
     @property
-    def pool(self) -> Pool | None:
+    def pool(self) -> str | None:
         """Its own pooling, None where it has none."""
-        kinds: dict[type, Pool] = {flops.MaxPool2d: "max", flops.AvgPool2d: "average"}
-        return next((kinds[type(layer)] for layer in self.layers if type(layer) in kinds), None)
+        return _find_kind(_POOLS, self.layers)
 
     @property
-    def activation(self) -> Activation | None:
+    def activation(self) -> str | None:
         """Its own activation function, None where it has none."""
-        kinds: dict[type, Activation] = {flops.Relu: "relu", flops.Sigmoid: "sigmoid"}
-        return next((kinds[type(layer)] for layer in self.layers if type(layer) in kinds), None)
-
-    @property
-    def convolves(self) -> bool:
-        """Whether it has convolutions."""
-        if self.declared is not None:
-            return self.declared.convolves
-        return any(isinstance(layer, flops.Conv2d) for layer in self.layers)
+        return _find_kind(_ACTIVATIONS, self.layers)
 
     def with_variant(self, pool: str | None = None, activation: str | None = None) -> Workload:
         """The same network with another pooling or activation; None leaves its own. Counts stay what they are."""
@@ -160,19 +134,34 @@ class Workload:
             raise WorkloadError(f"optimizer {optimizer!r} is not one of {', '.join(OPTIMIZERS)}") from None
 
     @property
+    def counts(self) -> Counts:
+        """What its network comes to: as declared, or the sums over its layers."""
+        return self.declared or flops.sum_counts(self.layers, self.input_shape)
+
+    @property
+    def convolves(self) -> bool:
+        """Whether it has convolutions."""
+        return self.counts.convolves
+
+    @property
     def parameters(self) -> int:
         """Trainable values."""
-        return self.declared.parameters if self.declared else flops.parameters(self.layers, self.input_shape)
+        return self.counts.parameters
 
     @property
     def flops_forward_per_image(self) -> int:
         """FLOPs of one image's forward pass."""
-        return self.declared.forward if self.declared else flops.forward_flops(self.layers, self.input_shape)
+        return self.counts.forward
 
     @property
     def flops_training_per_image(self) -> int:
         """FLOPs of one image's training step."""
-        return self.declared.training if self.declared else flops.training_flops(self.layers, self.input_shape)
+        return self.counts.training
+
+    @property
+    def activations_per_image(self) -> int:
+        """Values of one image kept by the forward pass, the input included."""
+        return self.counts.activations
 
     @property
     def hidden(self) -> tuple[flops.Dense, ...]:
@@ -182,18 +171,12 @@ class Workload:
     @property
     def flops_pretraining_per_image(self) -> tuple[int, ...]:
         """FLOPs of one image's step of pre-training, a value a hidden layer; none without pre-training."""
-        if self.pretraining is None:
-            return ()
-        features = 1
-        for side in self.input_shape:
-            features *= side
-        return flops.autoencoder_flops(self.hidden, features)
+        return () if self.pretraining is None else flops.autoencoder_flops(self.hidden, prod(self.input_shape))
 
     @property
     def activation_bytes_per_image(self) -> int:
         """float32 bytes of the forward pass's activations, the input included."""
-        values = self.declared.activations if self.declared else flops.activations(self.layers, self.input_shape)
-        return flops.FLOAT32_BYTES * values
+        return flops.FLOAT32_BYTES * self.activations_per_image
 
     @property
     def parameter_bytes(self) -> int:
@@ -228,30 +211,35 @@ _POOLS: Mapping[str, type[flops.MaxPool2d | flops.AvgPool2d]] = {"max": flops.Ma
 _ACTIVATIONS: Mapping[str, type[flops.Relu | flops.Sigmoid]] = {"relu": flops.Relu, "sigmoid": flops.Sigmoid}
 
 
+def _find_kind(kinds: Mapping[str, type[flops.Layer]], layers: tuple[flops.Layer, ...]) -> str | None:
+    found = (name for layer in layers for name, kind in kinds.items() if isinstance(layer, kind))
+    return next(found, None)
+
+
 def build_network(layers: tuple[flops.Layer, ...], input_shape: flops.Shape) -> torch.nn.Sequential:
     """The layers as plain torch modules, weights as torch leaves them."""
     from torch import nn
 
-    modules: list[nn.Module] = []
-    for count in flops.count_layers(layers, input_shape):
+    def make(count: flops.LayerCount) -> nn.Module:
         match count.layer:
             case flops.Conv2d(out_channels, side, bias):
-                modules.append(nn.Conv2d(count.input[0], out_channels, side, padding=side // 2, bias=bias))
+                return nn.Conv2d(count.input[0], out_channels, side, padding=side // 2, bias=bias)
             case flops.Dense(out_features, bias):
-                modules.append(nn.Linear(count.input[0], out_features, bias=bias))
+                return nn.Linear(count.input[0], out_features, bias=bias)
             case flops.MaxPool2d(side):
-                modules.append(nn.MaxPool2d(side, side, ceil_mode=True))
+                return nn.MaxPool2d(side, side, ceil_mode=True)
             case flops.AvgPool2d(side):
-                modules.append(nn.AvgPool2d(side, side, ceil_mode=True, count_include_pad=False))
+                return nn.AvgPool2d(side, side, ceil_mode=True, count_include_pad=False)
             case flops.Flatten():
-                modules.append(nn.Flatten())
+                return nn.Flatten()
             case flops.Relu():
-                modules.append(nn.ReLU())
+                return nn.ReLU()
             case flops.Sigmoid():
-                modules.append(nn.Sigmoid())
+                return nn.Sigmoid()
             case flops.Dropout(keep):
-                modules.append(nn.Dropout(1.0 - keep))
-    return nn.Sequential(*modules)
+                return nn.Dropout(1.0 - keep)
+
+    return nn.Sequential(*map(make, flops.count_layers(layers, input_shape)))
 
 
 def initialise(net: torch.nn.Module, init: str, generator: torch.Generator) -> None:

@@ -11,7 +11,7 @@ from math import prod
 
 from cnnbench.errors import WorkloadError
 from cnnbench.workloads import flops
-from cnnbench.workloads.base import Counts, Workload
+from cnnbench.workloads.base import Workload
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def explain(workload: Workload) -> Explanation:
     return Explanation(workload, tuple(rows), _pretraining(workload))
 
 
-def _explain_declared(workload: Workload, counts: Counts) -> ExplainedLayer:
+def _explain_declared(workload: Workload, counts: flops.Counts) -> ExplainedLayer:
     """A network of torch modules in one row: what it declares of itself, biases among the weights."""
     return ExplainedLayer(
         label="torch modules, as declared",
@@ -161,7 +161,7 @@ def _explain_declared(workload: Workload, counts: Counts) -> ExplainedLayer:
 
 
 def _explain_layer(count: flops.LayerCount) -> ExplainedLayer:
-    biases = _biases(count.layer)
+    biases = count.output[0] if getattr(count.layer, "bias", False) else 0
     return ExplainedLayer(
         label=describe_layer(count.layer),
         output=count.output,
@@ -193,16 +193,6 @@ def describe_layer(layer: flops.Layer) -> str:
             return "sigmoid"
         case flops.Flatten():
             return "flatten"
-
-
-def _biases(layer: flops.Layer) -> int:
-    match layer:
-        case flops.Conv2d(out_channels, _, True):
-            return out_channels
-        case flops.Dense(out_features, True):
-            return out_features
-        case _:
-            return 0
 
 
 def _sides(layer: flops.Layer, shape: flops.Shape) -> tuple[OutputSide, ...]:

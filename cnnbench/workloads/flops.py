@@ -70,25 +70,20 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class MaxPool2d:
+class _Pool2d:
+    side: int = 2
+
+    def output(self, shape: Shape) -> Shape:
+        """`(channels, h, w)` -> `(channels, ceil(h/2), ceil(w/2))`."""
+        return (shape[0], same_side(shape[1], self.side), same_side(shape[2], self.side))
+
+
+class MaxPool2d(_Pool2d):
     """2x2 maximum, stride 2, SAME padding (an odd side is padded on the right and bottom only)."""
 
-    side: int = 2
 
-    def output(self, shape: Shape) -> Shape:
-        """`(channels, h, w)` -> `(channels, ceil(h/2), ceil(w/2))`."""
-        return (shape[0], same_side(shape[1], self.side), same_side(shape[2], self.side))
-
-
-@dataclass(frozen=True)
-class AvgPool2d:
+class AvgPool2d(_Pool2d):
     """2x2 mean, stride 2, SAME padding: at an odd edge the mean is over the values there are, as in TensorFlow."""
-
-    side: int = 2
-
-    def output(self, shape: Shape) -> Shape:
-        """`(channels, h, w)` -> `(channels, ceil(h/2), ceil(w/2))`."""
-        return (shape[0], same_side(shape[1], self.side), same_side(shape[2], self.side))
 
 
 @dataclass(frozen=True)
@@ -101,32 +96,25 @@ class Flatten:
 
 
 @dataclass(frozen=True)
-class Relu:
+class _InPlace:
+    def output(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape
+
+
+class Relu(_InPlace):
     """Rectifier; counted in place, so it stores no activations of its own (as on the lecture's memory slide)."""
 
-    def output(self, shape: Shape) -> Shape:
-        """Unchanged."""
-        return shape
 
-
-@dataclass(frozen=True)
-class Sigmoid:
+class Sigmoid(_InPlace):
     """Logistic function; counted in place, as the rectifier is."""
 
-    def output(self, shape: Shape) -> Shape:
-        """Unchanged."""
-        return shape
-
 
 @dataclass(frozen=True)
-class Dropout:
+class Dropout(_InPlace):
     """Dropout that keeps each value with probability `keep`; the mask is not counted as an activation."""
 
     keep: float
-
-    def output(self, shape: Shape) -> Shape:
-        """Unchanged."""
-        return shape
 
 
 Layer = Conv2d | Dense | MaxPool2d | AvgPool2d | Flatten | Relu | Sigmoid | Dropout
@@ -167,24 +155,40 @@ def count_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[LayerCoun
     return tuple(counts)
 
 
-def parameters(layers: Sequence[Layer], input_shape: Shape) -> int:
-    """Trainable values of the network (mnist-cnn: 1,378,698)."""
-    return sum(c.parameters for c in count_layers(layers, input_shape))
+@dataclass(frozen=True)
+class Counts:
+    """What a network comes to for one example; one of torch modules declares it, and `engine.build` checks it against torch
+    before anything is timed.
+
+    One multiply-accumulate is 2 FLOPs, and only convolutions and matrix products count.
+    """
+
+    parameters: int
+    """Trainable values (mnist-cnn: 1,378,698)."""
+    forward: int
+    """FLOPs of one image's forward pass (mnist-cnn: 17,474,772)."""
+    training: int
+    """FLOPs of one image's training step: forward and the gradients of weights and inputs, none of the image itself
+    (mnist-cnn: 51,972,732 = 3 x forward - 451,584).
+    """
+    activations: int
+    """Values of one image kept by the forward pass, the input included (mnist-cnn: 56,779 = 227,116 bytes). The one count that
+    torch cannot check.
+    """
+    convolves: bool = True
+    """Whether there are convolutions: libraries may do those with fewer multiplications than are counted."""
 
 
-def forward_flops(layers: Sequence[Layer], input_shape: Shape) -> int:
-    """FLOPs of one example's forward pass (mnist-cnn: 17,474,772)."""
-    return sum(c.forward_flops for c in count_layers(layers, input_shape))
-
-
-def training_flops(layers: Sequence[Layer], input_shape: Shape) -> int:
-    """FLOPs of one example's training step (mnist-cnn: 51,972,732 = 3 x forward - 451,584)."""
-    return sum(c.training_flops for c in count_layers(layers, input_shape))
-
-
-def activations(layers: Sequence[Layer], input_shape: Shape) -> int:
-    """Values of one example kept by the forward pass, the input included (mnist-cnn: 56,779 = 227,116 bytes)."""
-    return prod(input_shape) + sum(c.activations for c in count_layers(layers, input_shape))
+def sum_counts(layers: Sequence[Layer], input_shape: Shape) -> Counts:
+    """The counts of the whole network."""
+    found = count_layers(layers, input_shape)
+    return Counts(
+        parameters=sum(each.parameters for each in found),
+        forward=sum(each.forward_flops for each in found),
+        training=sum(each.training_flops for each in found),
+        activations=prod(input_shape) + sum(each.activations for each in found),
+        convolves=any(isinstance(layer, Conv2d) for layer in layers),
+    )
 
 
 def autoencoder_flops(layers: Sequence[Dense], features: int) -> tuple[int, ...]:

@@ -11,13 +11,15 @@ softmax, Adam 0.01 for one hidden layer, Adam 0.001 with Xavier and dropout (kee
 
 from __future__ import annotations
 
+from typing import Any
+
 from cnnbench.workloads.base import NORMAL, NORMAL_TENTH, NORMAL_UNIT, TRUNCATED, XAVIER, Band, Pretraining, Workload
 from cnnbench.workloads.flops import Dense, Dropout, Flatten, Layer, Relu
 
 HIDDEN = 256
 KEEP = 0.7
-_SHAPE = (1, 28, 28)
 _INITS = (NORMAL_TENTH, XAVIER, NORMAL, NORMAL_UNIT, TRUNCATED)
+_XAVIER_FIRST = (XAVIER, *(init for init in _INITS if init != XAVIER))
 _ADAM = ("adam", "sgd", "momentum", "rmsprop", "rmsprop-tf1")
 
 
@@ -27,66 +29,40 @@ def _mlp(hidden: int, keep: float | None = None) -> tuple[Layer, ...]:
     return (Flatten(), *(each for _ in range(hidden) for each in layer), Dense(10, bias=True))
 
 
-SOFTMAX = Workload(
-    name="softmax",
-    version=1,
-    title="softmax regression on 28x28 digits: dense 784-10",
-    kind="training",
-    layers=(Flatten(), Dense(10, bias=True)),
-    input_shape=_SHAPE,
-    classes=10,
+def _digits(name: str, title: str, layers: tuple[Layer, ...], band: Band, **changed: Any) -> Workload:
+    """A network for digits; what is not said here is the five-layer one's."""
+    usual: dict[str, Any] = {"optimizers": _ADAM, "inits": _INITS}
+    return Workload(name, 1, title, "training", layers, (1, 28, 28), 10, bands=(band,), **usual | changed)
+
+
+def _shuffled(low: float, high: float) -> Band:
+    """Of 15 epochs of 550 shuffled batches of 100."""
+    return Band(8_250, 100, low, high, order="shuffled")
+
+
+SOFTMAX = _digits(
+    "softmax",
+    "softmax regression on 28x28 digits: dense 784-10",
+    _mlp(0),
+    _shuffled(0.9005, 0.9094),
     optimizers=("sgd", "momentum", "rmsprop", "rmsprop-tf1", "adam"),
-    inits=_INITS,
     learning_rates={"sgd": 0.01},
-    bands=(Band(8_250, 100, 0.9005, 0.9094, order="shuffled"),),
 )
-MLP_1 = Workload(
-    name="mlp-1",
-    version=1,
-    title="one hidden layer: dense 784-256-10",
-    kind="training",
-    layers=_mlp(1),
-    input_shape=_SHAPE,
-    classes=10,
-    optimizers=_ADAM,
-    inits=_INITS,
-    bands=(Band(8_250, 100, 0.9751, 0.9833, order="shuffled"),),
+MLP_1 = _digits("mlp-1", "one hidden layer: dense 784-256-10", _mlp(1), _shuffled(0.9751, 0.9833))
+MLP_5 = _digits("mlp-5", "five layers: dense 784-256-256-256-256-10", _mlp(4), _shuffled(0.9692, 0.9877))
+MLP_5_XAVIER_DROPOUT = _digits(
+    "mlp-5-xavier-dropout",
+    "five layers with Xavier's initialisation and dropout (keep 0.7)",
+    _mlp(4, KEEP),
+    _shuffled(0.974, 0.9882),
+    inits=_XAVIER_FIRST,
 )
-MLP_5 = Workload(
-    name="mlp-5",
-    version=1,
-    title="five layers: dense 784-256-256-256-256-10",
-    kind="training",
-    layers=_mlp(4),
-    input_shape=_SHAPE,
-    classes=10,
-    optimizers=_ADAM,
-    inits=_INITS,
-    bands=(Band(8_250, 100, 0.9692, 0.9877, order="shuffled"),),
-)
-MLP_5_XAVIER_DROPOUT = Workload(
-    name="mlp-5-xavier-dropout",
-    version=1,
-    title="five layers with Xavier's initialisation and dropout (keep 0.7)",
-    kind="training",
-    layers=_mlp(4, KEEP),
-    input_shape=_SHAPE,
-    classes=10,
-    optimizers=_ADAM,
-    inits=(XAVIER, *(init for init in _INITS if init != XAVIER)),
-    bands=(Band(8_250, 100, 0.974, 0.9882, order="shuffled"),),
-)
-MLP_5_PRETRAINED = Workload(
-    name="mlp-5-pretrained",
-    version=1,
-    title="five layers, each hidden one first trained as an autoencoder, then all fine-tuned",
-    kind="training",
-    layers=_mlp(4),
-    input_shape=_SHAPE,
-    classes=10,
-    optimizers=_ADAM,
-    inits=(XAVIER, *(init for init in _INITS if init != XAVIER)),
+MLP_5_PRETRAINED = _digits(
+    "mlp-5-pretrained",
+    "five layers, each hidden one first trained as an autoencoder, then all fine-tuned",
+    _mlp(4),
+    _shuffled(0.9673, 0.9881),
+    inits=_XAVIER_FIRST,
     pretraining=Pretraining(epochs=2),
-    bands=(Band(8_250, 100, 0.9673, 0.9881, order="shuffled"),),
 )
 WORKLOADS = (SOFTMAX, MLP_1, MLP_5, MLP_5_XAVIER_DROPOUT, MLP_5_PRETRAINED)

@@ -8,6 +8,8 @@ code, RMSProp 0.001, decay 0.9, epsilon 1e-10.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cnnbench.workloads.base import NORMAL, NORMAL_TENTH, TRUNCATED, XAVIER, Band, Workload
 from cnnbench.workloads.flops import Conv2d, Dense, Dropout, Flatten, Layer, MaxPool2d, Relu
 
@@ -44,15 +46,10 @@ WORKLOAD = Workload(
         Band(42_900, 128, 0.985, 0.997, at_least=True),
     ),
 )
-WORKLOAD_2048 = Workload(
+WORKLOAD_2048 = replace(
+    WORKLOAD,
     name="mnist-cnn-2048",
-    version=1,
     title="the memory slide's CNN: conv 32-64-128, dense 2048-10",
-    kind="training",
     layers=_layers(2048),
-    input_shape=(1, 28, 28),
-    classes=10,
-    optimizers=OPTIMIZERS,
-    inits=INITS,
     bands=(Band(2_145, 128, 0.988, 0.9945, order="shuffled"),),
 )

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.errors import WorkloadError
-from cnnbench.workloads.base import Counts
-from cnnbench.workloads.flops import Shape
+from cnnbench.errors import WorkloadError, summarize_error
+from cnnbench.workloads.flops import Counts, Shape
 
 if TYPE_CHECKING:
     import torch
@@ -49,18 +48,16 @@ def _copy(network: torch.nn.Module, device: str) -> torch.nn.Module:
 
 
 def _count_where_possible(make: Callable[[str], torch.nn.Module], input_shape: Shape, classes: int) -> Counts:
-    try:
-        return _count(make, input_shape, classes, "meta")
-    except WorkloadError:
-        raise
-    except Exception:  # noqa: BLE001  something in it has no meta kernel, or wants values
+    failure: Exception | None = None
+    for device in ("meta", "cpu"):  # something in it may have no meta kernel, or want values
         try:
-            return _count(make, input_shape, classes, "cpu")
+            return _count(make, input_shape, classes, device)
         except WorkloadError:
             raise
-        except Exception as error:
-            reason = next(iter(str(error).strip().splitlines()), "no reason given")
-            raise WorkloadError(f"the network cannot be made or run: {type(error).__name__}: {reason[:300]}") from error
+        except Exception as error:  # noqa: BLE001  whatever its code does
+            failure = error
+    assert failure is not None
+    raise WorkloadError(f"the network cannot be made or run: {summarize_error(failure)}") from failure
 
 
 def _count(make: Callable[[str], torch.nn.Module], input_shape: Shape, classes: int, device: str) -> Counts:

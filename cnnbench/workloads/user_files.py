@@ -1,8 +1,9 @@
-"""A workload in one file of the user's: `my_net.py`, or `my_net.py:NAME` where its value is not called WORKLOAD.
+"""A workload from outside: one file of the user's, or another package's value, and every mistake in it as text.
 
-A text that ends so goes in, the workload comes out, or one error with the file and the line. The file's code is run: here,
-to plan, and again in every worker. Its version is a number made of the file's bytes, whatever it says itself: a changed
-file is another workload, and its results share no row with those of before.
+`my_net.py`, or `my_net.py:NAME` where its value is not called WORKLOAD: a text that ends so goes in, the workload comes out, or
+one error with the file and the line. The file's code is run: here, to plan, and again in every worker. Its version is a number
+made of the file's bytes, whatever it says itself: a changed file is another workload, and its results share no row with those of
+before. Types inside cnnbench are trusted; a value from outside is checked, since dataclasses check nothing.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import hashlib
 import re
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
-from cnnbench.errors import WorkloadError
-from cnnbench.workloads.base import Workload
-from cnnbench.workloads.validation import find_problems
+from cnnbench.errors import WorkloadError, summarize_error
+from cnnbench.workloads import flops
+from cnnbench.workloads.base import DEFAULT_INIT, INITS, OPTIMIZERS, Workload
+from cnnbench.workloads.flops import Counts
 
 VALUE = "WORKLOAD"
 LARGEST_FILE_BYTES = 1_000_000
@@ -97,7 +101,7 @@ def _run(path: Path, shown: Path, source: bytes, digest: str) -> ModuleType:
         del sys.modules[name]
         line = _line(error, path)
         place = shown if line is None else f"{shown}:{line}"
-        raise WorkloadError(f"{place}: {type(error).__name__}: {_describe_error(error)}{_hint(error)}") from error
+        raise WorkloadError(f"{place}: {summarize_error(error)}{_hint(error)}") from error
     return module
 
 
@@ -107,11 +111,6 @@ def _line(error: BaseException, path: Path) -> int | None:
         return error.lineno
     frames = traceback.extract_tb(error.__traceback__)
     return next((frame.lineno for frame in reversed(frames) if frame.filename == str(path)), None)
-
-
-def _describe_error(error: BaseException) -> str:
-    words = error.msg if isinstance(error, SyntaxError) else str(error)
-    return next(iter(words.strip().splitlines()), "no reason given")[:300]
 
 
 def _hint(error: BaseException) -> str:
@@ -135,3 +134,99 @@ def _find(module: ModuleType, path: Path, value: str) -> Workload:
 def _kind(value: object) -> str:
     name = type(value).__name__
     return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
+
+
+DIGITS_SHAPE, DIGITS_CLASSES = (1, 28, 28), 10
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""As in a row's label, a folder's name and a filter's text."""
+_PLACES = ("parameters", "forward", "training", "activations")
+
+
+def find_problems(workload: Workload) -> list[str]:
+    """All mistakes, each naming the field and what it may be; none for a workload that can be planned and built."""
+    return [*_check_texts(workload), *_check_choices(workload), *_check_shape(workload), *_check_network(workload)]
+
+
+def _check_texts(workload: Workload) -> Iterator[str]:
+    if not isinstance(workload.name, str) or not NAME.fullmatch(workload.name):
+        yield f"name {workload.name!r} must be up to 64 letters, digits, dots, hyphens and underscores"
+    if not _is_whole(workload.version) or workload.version < 1:
+        yield f"version {workload.version!r} must be a whole number from 1 on"
+    title = workload.title
+    if not isinstance(title, str) or not title.strip() or not title.isprintable():
+        yield f"title {title!r} must be a line of text"
+    if workload.kind != "training":
+        yield f"kind {workload.kind!r} must be 'training'"
+
+
+def _check_choices(workload: Workload) -> Iterator[str]:
+    inits = (*INITS, DEFAULT_INIT) if workload.network is not None else INITS
+    for field, known in (("optimizers", OPTIMIZERS), ("inits", inits)):
+        given = getattr(workload, field)
+        if not isinstance(given, tuple) or not given:
+            yield f"{field} {given!r} must be a tuple of one or more of {', '.join(known)}"
+        elif strange := [each for each in given if each not in known]:
+            yield f"{field} {strange[0]!r} is not one of {', '.join(known)}"
+    for name, rate in dict(workload.learning_rates).items():
+        if name not in OPTIMIZERS:
+            yield f"learning_rates {name!r} is not one of {', '.join(OPTIMIZERS)}"
+        elif not isinstance(rate, int | float) or not 0 < rate < 1e6:
+            yield f"learning_rates {name!r}: {rate!r} must be a number above 0"
+
+
+def _check_shape(workload: Workload) -> Iterator[str]:
+    shape, classes = workload.input_shape, workload.classes
+    if not isinstance(shape, tuple) or not shape or not all(_is_whole(side) and side > 0 for side in shape):
+        yield f"input_shape {shape!r} must be a tuple of whole numbers, such as {DIGITS_SHAPE}"
+    if not _is_whole(classes) or classes < 2:
+        yield f"classes {classes!r} must be a whole number from 2 on"
+    if workload.dataset not in ("mnist", "random"):
+        yield f"dataset {workload.dataset!r} must be 'mnist' or 'random'"
+    if workload.dataset == "mnist" and (shape, classes) != (DIGITS_SHAPE, DIGITS_CLASSES):
+        yield f"dataset 'mnist' has input_shape {DIGITS_SHAPE} and {DIGITS_CLASSES} classes, not {shape!r} and {classes!r}"
+
+
+def _check_network(workload: Workload) -> Iterator[str]:
+    if (workload.network is None) == (not workload.layers):
+        yield "give either layers or network, one of the two"
+    elif workload.network is None:
+        if workload.declared is not None:
+            yield "declared goes with network; layers count themselves"
+        else:
+            yield from _check_layers(workload)
+    else:
+        if not callable(workload.network):
+            yield f"network {workload.network!r} must be a function that makes a torch module"
+        if workload.pretraining is not None:
+            yield "pretraining needs layers: it trains the dense ones one by one"
+        yield from _check_counts(workload.declared)
+
+
+def _check_layers(workload: Workload) -> Iterator[str]:
+    strange = [each for each in workload.layers if not isinstance(each, get_args(flops.Layer))]
+    if strange:
+        yield f"layers: {strange[0]!r} is none of cnnbench.workloads.flops"
+        return
+    try:
+        counts = flops.count_layers(workload.layers, workload.input_shape)
+    except (IndexError, TypeError, ZeroDivisionError, WorkloadError) as error:
+        yield f"layers do not fit input_shape {workload.input_shape!r}: {error}"
+        return
+    if counts[-1].output != (workload.classes,):
+        yield f"layers give {counts[-1].output}, classes {workload.classes!r} needs ({workload.classes!r},)"
+    if workload.pretraining is not None and not workload.hidden:
+        yield "pretraining needs a hidden dense layer"
+
+
+def _check_counts(declared: object) -> Iterator[str]:
+    if not isinstance(declared, Counts):
+        yield f"network needs declared = Counts({', '.join(f'{place}=...' for place in _PLACES)})"
+        return
+    for place in _PLACES:
+        count = getattr(declared, place)
+        if not _is_whole(count) or count < 1:
+            yield f"declared.{place} {count!r} must be a whole number from 1 on"
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -3,10 +3,15 @@
 A trial asks its process group to wait for all, to agree on what only a clock can decide, and for its shard of every batch. For a
 single process all of that does nothing, so it is timed as if there were no groups. Ranks wait for one another at both ends of
 a block; copies only before the timed steps and after them, for each is timed by itself.
+
+A rank trains by torch's DistributedDataParallel, which averages the gradients while they are computed. Every rank begins with the
+same weights and draws its shard of the batch that one process would draw; dropout masks are its own. The loss is the mean over
+its shard, so the mean of the gradients is that of the whole batch, for the shards are equal.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,17 +20,21 @@ from typing import Any
 
 import torch
 from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
-from cnnbench.devices import Attached
+from cnnbench.data import Dataset
+from cnnbench.devices import Attached, backend
 from cnnbench.engine.batches import FULL, Shard
+from cnnbench.engine.timing import disable_gc, time_blocks
 from cnnbench.engine.training import TimedStep, Training
 from cnnbench.errors import UnsupportedError
-from cnnbench.schema import Job, Rank, Trial
+from cnnbench.schema import Communication, Job, Rank, Trial
+from cnnbench.workloads import Workload
 
-BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
-"""What exchanges gradients, by the kind in the device's name. Barriers and flags always go through gloo, on the host."""
+CONTROL = "gloo"
+"""What barriers and flags go through, on the host."""
 TIMEOUT = timedelta(minutes=30)
-"""For one exchange: torch's own default. A job that makes no progress is ended long before by its runner."""
+"""For one exchange : torch's own default. A job that makes no progress is ended long before by its runner."""
 
 
 @dataclass(frozen=True)
@@ -94,20 +103,9 @@ class Copies(ProcessGroup):
 
     def with_rank_record(self, trial: Trial, weights: str | None) -> Trial:
         """Add what only this process knows of itself."""
-        own = Rank(
-            rank=self.rank,
-            node=self.rank * self.nodes // self.world,
-            place=self.place,
-            block_seconds=trial.block_seconds,
-            images=trial.images,
-            cold_start_seconds=trial.cold_start_seconds,
-            minor_faults=trial.minor_faults,
-            cpu_seconds=trial.cpu_seconds,
-            memory=trial.memory,
-            energy=trial.energy,
-            communication=trial.communication,
-            weights=weights,
-        )
+        shared: dict[str, Any] = {name: getattr(trial, name) for name in Rank.model_fields.keys() & Trial.model_fields}
+        node = self.rank * self.nodes // self.world
+        own = Rank(rank=self.rank, node=node, place=self.place, weights=weights, **shared)
         return trial.model_copy(update={"ranks": (own,)})
 
 
@@ -154,23 +152,69 @@ def join(job: Job, local: int, place: str) -> ProcessGroup:
 
     Raises UnsupportedError where nothing exchanges gradients on this kind of device.
     """
-    kind = job.device.partition(":")[0]
-    backend = BACKENDS.get(kind)
-    if backend is None:
+    kind, exchange = job.device.partition(":")[0], backend(job.device).exchange
+    if exchange is None:
         raise UnsupportedError(
             f"{job.processes} processes on {kind}: only CPUs (gloo) and CUDA devices (NCCL) can work together"
         )
-    if backend == "nccl" and job.world > 1:
-        if not distributed.is_nccl_available():
-            raise UnsupportedError(
-                f"torch {torch.__version__} was built without NCCL, which exchanges gradients of GPUs"
-            )
-        device = torch.device("cuda", local)
-        distributed.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
-        control = distributed.new_group(backend="gloo", timeout=TIMEOUT)
+    if exchange != CONTROL and job.world > 1:
+        if not distributed.is_backend_available(exchange):
+            built = f"torch {torch.__version__} was built without {exchange.upper()}"
+            raise UnsupportedError(f"{built}, which exchanges gradients of GPUs")
+        distributed.init_process_group(exchange, timeout=TIMEOUT, device_id=torch.device(kind, local))
+        control = distributed.new_group(backend=CONTROL, timeout=TIMEOUT)
     else:
-        distributed.init_process_group("gloo", timeout=TIMEOUT)
+        distributed.init_process_group(CONTROL, timeout=TIMEOUT)
         control = distributed.group.WORLD
     group = Ranks if job.world > 1 else Copies
     rank, world = distributed.get_rank(), distributed.get_world_size()
     return group(rank=rank, local=local, world=world, nodes=job.nodes, place=place, control=control)
+
+
+SEED_STRIDE = 2**31
+"""Between the seeds of two ranks; above every seed a plan gives, so that no rank has another round's random numbers."""
+PAIRS = 8
+"""Blocks with the exchange and as many without, in turn, so that a slow moment affects both alike."""
+
+
+class DdpTraining(Training):
+    """A rank's network, optimiser and shard of the batches."""
+
+    def __init__(
+        self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, group: ProcessGroup
+    ) -> None:
+        self._rank, self.sync_gradients = group.rank, True
+        super().__init__(job, workload, dataset, device, group.share)
+        ids = None if device.type == "cpu" else [device.index]
+        self._ddp = DistributedDataParallel(self.network, device_ids=ids)
+        self.compute_mode.set_forward(self._ddp)
+
+    def step(self) -> None:
+        """Do one optimiser step by the mean gradients of all ranks; by its own alone where `sync_gradients` is false."""
+        with contextlib.nullcontext() if self.sync_gradients else self._ddp.no_sync():
+            super().step()
+
+    def reset(self) -> None:
+        """Restore the first weights, the same on all ranks, and seed random numbers that no other rank has."""
+        super().reset()
+        torch.manual_seed(self._seed + self._rank * SEED_STRIDE)
+        self.sync_gradients = True
+
+
+def measure_allreduce(training: DdpTraining, synchronize: Callable[[], None], block_steps: int) -> Communication:
+    """Time blocks with and without the exchange of gradients, in turn. Leaves the network in its initial state.
+
+    Without the exchange ranks drift apart, for each follows its own gradients. What a step computes is the same.
+    """
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    training.reset()
+    with disable_gc():
+        for turn in range(2 * PAIRS + 2):
+            training.sync_gradients = turn % 2 == 0
+            (block,) = time_blocks(training.step, synchronize, blocks=1, steps_per_block=block_steps)
+            if turn >= 2:  # the first pair warms up
+                seconds[training.sync_gradients].append(block)
+    training.reset()
+    return Communication(
+        steps_per_block=block_steps, with_seconds=tuple(seconds[True]), without_seconds=tuple(seconds[False])
+    )

@@ -24,7 +24,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cnnbench.engine.distributed.rank import ENVELOPE_FILE, OUTCOME_FILE, OUTCOMES_FILE, PROGRESS_PIPE
 from cnnbench.engine.distributed.reduce import reduce_outcomes
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter
+from cnnbench.files import write_file
 from cnnbench.schema import RENDEZVOUS_DONE, Job, Outcome, Rendezvous, WorkerInput
 
 WORKER = ("-m", "cnnbench.engine.worker")
@@ -46,7 +47,7 @@ def run_ranks(envelope: WorkerInput, progress: ProgressWriter, started_ns: int) 
     here = job.processes // job.nodes
     for local in range(here):
         text = _rank_envelope(envelope, local, started_ns).model_dump_json()
-        (folder / ENVELOPE_FILE.format(local)).write_text(text)
+        write_file(folder / ENVELOPE_FILE.format(local), text, durable=False)
     if envelope.progress_fd is not None:
         _relay(folder / PROGRESS_PIPE, envelope.progress_fd)
     progress.phase("launch")
@@ -72,7 +73,7 @@ class _Logs(DefaultLogsSpecs):
 
     def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
         """Mark the rendezvous as done, then answer as torch does; called once per start of the ranks."""
-        self._done.touch()
+        write_file(self._done, b"", durable=False)
         return super().reify(envs)
 
 

@@ -10,17 +10,17 @@ What a rank measures is an argument: the trial uses this package's process group
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from cnnbench.engine import affinity
-from cnnbench.engine.process import exit_with_parent, run_typed, write_outcome_and_exit
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter, exit_with_parent, run_typed, write_outcome_and_exit
+from cnnbench.files import write_file
 from cnnbench.schema import Job, Outcome, WorkerInput
 
 if TYPE_CHECKING:
     from cnnbench.engine.distributed.group import ProcessGroup
+
 
 FAILED = 1
 ENVELOPE_FILE = "rank-{}.json"
@@ -32,30 +32,15 @@ OUTCOMES_FILE = "outcomes.jsonl"
 PROGRESS_PIPE = "progress"
 """Where the first rank writes its progress, for the launcher to forward."""
 
-Measure = Callable[[WorkerInput, ProgressWriter, "JoinGroup"], Outcome]
-
-
-class JoinGroup:
-    """Joins the process group when the trial asks for it, and keeps it for the exchange of outcomes."""
-
-    def __init__(self, local: int, place: str) -> None:
-        self._local, self._place = local, place
-        self.group: ProcessGroup | None = None
-
-    def __call__(self, job: Job) -> ProcessGroup:
-        """Join, and return the group."""
-        # Imports torch, which the trial has done by then: its cost belongs to the cold start's part `import`.
-        from cnnbench.engine.distributed.group import join
-
-        self.group = join(job, self._local, self._place)
-        return self.group
+Join = Callable[[Job], "ProcessGroup"]
+Measure = Callable[[WorkerInput, ProgressWriter, Join], Outcome]
 
 
 def claim_device(envelope: WorkerInput, local: int) -> str:
     """Name what this process has to itself on this machine: its device, or the cores that it is pinned to from now on."""
     job = envelope.job
     if job.device == "cpu":
-        return affinity.pin_process(local, job.processes // job.nodes) or f"cpu, number {local}"
+        return pin_process(local, job.processes // job.nodes) or f"cpu, number {local}"
     return envelope.device_ids[local] if local < len(envelope.device_ids) else f"{job.device} and on, number {local}"
 
 
@@ -67,12 +52,55 @@ def run(folder: Path, local: int, measure: Measure) -> NoReturn:
     progress = ProgressWriter(
         os.open(folder / PROGRESS_PIPE, os.O_WRONLY) if local == 0 and envelope.progress_fd else None
     )
-    join = JoinGroup(local, place)
-    outcome = run_typed(envelope, lambda: measure(envelope, progress, join))
-    if outcome.trial is None or join.group is None:
+    joined: list[ProcessGroup] = []
+
+    def join_others(job: Job) -> ProcessGroup:
+        # Imports torch, which the trial has done by then: its cost belongs to the cold start's part `import`.
+        from cnnbench.engine.distributed.group import join
+
+        joined.append(join(job, local, place))
+        return joined[0]
+
+    outcome = run_typed(envelope, lambda: measure(envelope, progress, join_others))
+    if outcome.trial is None or not joined:
         write_outcome_and_exit(folder / OUTCOME_FILE.format(local), outcome, FAILED)
-    texts = join.group.all_gather(outcome.model_dump_json())
+    texts = joined[0].all_gather(outcome.model_dump_json())
     if local == 0:
-        (folder / OUTCOMES_FILE).write_text("\n".join(texts))
-    join.group.barrier()
+        write_file(folder / OUTCOMES_FILE, "\n".join(texts), durable=False)
+    joined[0].barrier()
     write_outcome_and_exit(folder / OUTCOME_FILE.format(local), outcome)
+
+
+SYS = Path("/sys/devices/system/cpu")
+
+
+def pin_process(group: int, groups: int, *, sys: Path = SYS) -> str | None:
+    """Hold this process, and every thread it starts from now on, to its group of cores; which, or None where none can be held."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    cores = split_cores(os.sched_getaffinity(0), groups, sys=sys)[group]
+    os.sched_setaffinity(0, cores)
+    return describe_cores(cores)
+
+
+def describe_cores(cores: Iterable[int]) -> str:
+    """`cores 0,1`."""
+    return f"cores {','.join(map(str, sorted(cores)))}"
+
+
+def split_cores(allowed: Iterable[int], groups: int, *, sys: Path = SYS) -> list[list[int]]:
+    """The cores in equal groups without overlap. Raises ValueError where there are fewer cores than groups."""
+    ordered = sorted(allowed, key=lambda core: (*_read_core_position(core, sys), core))
+    each = len(ordered) // groups
+    if each == 0:
+        raise ValueError(f"{groups} processes need {groups} cores, this process may use {len(ordered)}")
+    return [ordered[group * each : (group + 1) * each] for group in range(groups)]
+
+
+def _read_core_position(core: int, sys: Path) -> tuple[int, int]:
+    """(package, core of it), where the kernel says; else all alike, so that the number decides."""
+    topology = sys / f"cpu{core}" / "topology"
+    try:
+        return tuple(int((topology / name).read_text()) for name in ("physical_package_id", "core_id"))  # type: ignore[return-value]
+    except (OSError, ValueError):
+        return 0, 0

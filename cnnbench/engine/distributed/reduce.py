@@ -7,8 +7,9 @@ decides how the job ended.
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from cnnbench.schema import PACKAGE_COUNTER, Communication, Energy, Job, Memory, Outcome, Telemetry, Trial
@@ -33,7 +34,7 @@ def reduce_outcomes(job: Job, outcomes: Sequence[Outcome], local_ranks: Collecti
 def _reduce_copies(trials: Sequence[Trial]) -> Trial:
     """Take the slowest copy's trial, with every copy's own figures. A package's counter counts all copies, so no copy has it."""
     slowest = max(trials, key=lambda trial: sum(trial.block_seconds))
-    update: dict[str, Any] = {"ranks": tuple(rank for trial in trials for rank in trial.ranks)}
+    update: dict[str, Any] = {"ranks": RULES["ranks"]([trial.ranks for trial in trials])}
     if slowest.energy is not None and slowest.energy.source == PACKAGE_COUNTER:
         update["energy"] = None
     return slowest.model_copy(update=update)
@@ -44,45 +45,28 @@ def _reduce_ranks(trials: Sequence[Trial], local_ranks: Collection[int]) -> Tria
     first = trials[0]
     last = max((trials[rank] for rank in local_ranks), key=lambda trial: trial.cold_start_seconds or 0.0)
     update: dict[str, Any] = {
-        "block_seconds": _max_each(trial.block_seconds for trial in trials),
-        "images": sum(trial.images for trial in trials),
-        "warmup_seconds": _max_each(trial.warmup_seconds for trial in trials),
-        "losses": tuple(statistics.fmean(each) for each in zip(*(trial.losses for trial in trials), strict=False)),
+        **{name: rule([getattr(trial, name) for trial in trials]) for name, rule in RULES.items()},
         "cold_start_seconds": last.cold_start_seconds,
         "phases": last.phases,
-        "minor_faults": _max(trial.minor_faults for trial in trials),
-        "cpu_seconds": sum(trial.cpu_seconds or 0.0 for trial in trials),
-        "memory": _reduce_memory([trial.memory for trial in trials]),
-        "telemetry_after": _reduce_telemetry([trial.telemetry_after for trial in trials]),
         "energy": _reduce_energy(trials),
-        "ranks": tuple(rank for trial in trials for rank in trial.ranks),
-        "communication": _reduce_communication(
-            [each.communication for each in trials if each.communication is not None]
-        ),
         "canary": next((each.canary for each in trials if each.canary and not each.canary.passed), first.canary),
         "settings": first.settings | {"affinity": "; ".join(trial.settings.get("affinity", "n/a") for trial in trials)},
     }
     return first.model_copy(update=update)
 
 
-def _max_each(found: Iterable[Sequence[float]]) -> tuple[float, ...]:
-    return tuple(max(each) for each in zip(*found, strict=True))
+def _find_longest(found: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    return tuple(map(max, zip(*found, strict=True)))
 
 
-def _max(values: Iterable[int | None]) -> int | None:
-    return max((value for value in values if value is not None), default=None)
+def _find_most(found: Sequence[int | None]) -> int | None:
+    return max((value for value in found if value is not None), default=None)
 
 
 def _reduce_memory(found: Sequence[Memory]) -> Memory:
     """Take each mark from the rank that took most; how it was read is the same on all."""
-    read: dict[str, Callable[[Memory], int | None]] = {
-        "host_peak_bytes": lambda each: each.host_peak_bytes,
-        "host_before_bytes": lambda each: each.host_before_bytes,
-        "device_allocated_peak_bytes": lambda each: each.device_allocated_peak_bytes,
-        "device_reserved_peak_bytes": lambda each: each.device_reserved_peak_bytes,
-        "device_used_bytes": lambda each: each.device_used_bytes,
-    }
-    return found[0].model_copy(update={name: _max(map(value, found)) for name, value in read.items()})
+    marks = (name for name in Memory.model_fields if name.endswith("_bytes"))
+    return found[0].model_copy(update={name: _find_most([getattr(each, name) for each in found]) for name in marks})
 
 
 def _reduce_telemetry(found: Sequence[Telemetry | None]) -> Telemetry | None:
@@ -113,11 +97,23 @@ def _reduce_energy(trials: Sequence[Trial]) -> Energy | None:
     return read[0].model_copy(update=together)
 
 
-def _reduce_communication(found: Sequence[Communication]) -> Communication | None:
-    if not found:
-        return None
-    return Communication(
-        steps_per_block=found[0].steps_per_block,
-        with_seconds=_max_each(each.with_seconds for each in found),
-        without_seconds=_max_each(each.without_seconds for each in found),
-    )
+def _reduce_communication(found: Sequence[Communication | None]) -> Communication | None:
+    known = [each for each in found if each is not None]
+    both = ("with_seconds", "without_seconds")
+    longest = {name: _find_longest([getattr(each, name) for each in known]) for name in both}
+    return known[0].model_copy(update=longest) if known else None
+
+
+RULES: Mapping[str, Callable[[Any], Any]] = {
+    "block_seconds": _find_longest,
+    "warmup_seconds": _find_longest,
+    "images": sum,
+    "losses": lambda found: tuple(map(statistics.fmean, zip(*found, strict=False))),
+    "minor_faults": _find_most,
+    "cpu_seconds": lambda found: sum(seconds or 0.0 for seconds in found),
+    "memory": _reduce_memory,
+    "telemetry_after": _reduce_telemetry,
+    "ranks": lambda found: tuple(itertools.chain(*found)),
+    "communication": _reduce_communication,
+}
+"""How a field of all ranks' trials becomes the whole job's; one that is not here is the same on all."""

@@ -7,12 +7,12 @@ each operator has the time of the kernels it queued, and what they leave of the 
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
-from cnnbench.engine.profile.operator_groups import find_group
 from cnnbench.errors import WorkloadError
 from cnnbench.profile_model import Breakdown, Group, Operator, Part, StepPhase
 
@@ -67,7 +67,7 @@ def break_down_host(spans: Sequence[HostSpan]) -> Breakdown:
         raise WorkloadError("the profiler saw no step")
     inside = [span for span in spans if STEP in span.parents and not _is_annotation(span.name) and not span.annotation]
     operators = _sum_by_operator(((span, span.self_seconds) for span in inside), len(steps), whole)
-    groups = _sum_by_group(operators)
+    groups = _sum_by(operators, "group")
     groups["python and gaps"] = max(0.0, whole / len(steps) - sum(groups.values()))
     phases = _host_phases(
         [span for span in spans if STEP in span.parents and _is_annotation(span.name)], whole, len(steps)
@@ -100,12 +100,10 @@ def break_down_device(spans: Sequence[HostSpan], intervals: Sequence[Interval]) 
     ran = [each for each in intervals if window.begin <= each.begin < window.end]
     timed = [*((span, span.device_seconds) for span in inside), *_find_unattributed_kernels(ran, inside)]
     operators = _sum_by_operator(timed, steps, whole)
-    groups = _sum_by_group(operators)
+    groups = _sum_by(operators, "group")
     idle = max(0.0, whole / steps - sum(groups.values()))
     groups["device idle"] = idle
-    phases: dict[str, float] = defaultdict(float)
-    for operator in operators:
-        phases[operator.phase] += operator.seconds
+    phases = _sum_by(operators, "phase")
     parts = (*_parts(phases, whole / steps, PHASES), Part(name="device idle", seconds=idle, share=idle * steps / whole))
     return Breakdown(
         view="device",
@@ -143,19 +141,22 @@ def _is_annotation(name: str) -> bool:
     return name.startswith(ANNOTATION)
 
 
+def _measure_share(seconds: float, steps: int, whole: float) -> dict[str, float]:
+    return {"seconds": seconds / steps, "share": seconds / whole}
+
+
 def _sum_by_operator(timed: Iterable[tuple[HostSpan, float]], steps: int, whole: float) -> tuple[Operator, ...]:
     """One for each name, group and phase, the longest first."""
-    seconds: dict[tuple[str, Group, StepPhase], float] = defaultdict(float)
-    calls: dict[tuple[str, Group, StepPhase], int] = defaultdict(int)
+    calls: dict[tuple[str, Group, StepPhase], list[float]] = defaultdict(list)
     for span, taken in timed:
         phase = find_phase((*span.parents, span.name))
-        key = span.name, find_group(span.name, phase, span.parents), phase
-        seconds[key] += taken
-        calls[key] += 1
+        calls[span.name, find_group(span.name, phase, span.parents), phase].append(taken)
     found = [
-        Operator(name=key[0], group=key[1], phase=key[2], seconds=taken / steps, share=taken / whole, calls=calls[key] / steps)
-        for key, taken in seconds.items()
-    ]  # fmt: skip
+        Operator(
+            name=name, group=group, phase=phase, calls=len(taken) / steps, **_measure_share(sum(taken), steps, whole)
+        )
+        for (name, group, phase), taken in calls.items()
+    ]
     return tuple(sorted(found, key=lambda each: (-each.seconds, each.name, each.phase)))
 
 
@@ -179,10 +180,10 @@ def _sum_by_kernel(ran: Sequence[Interval], steps: int, whole: float) -> tuple[O
     return _sum_by_operator(((span, span.seconds) for span in spans), steps, whole)
 
 
-def _sum_by_group(operators: Sequence[Operator]) -> dict[str, float]:
+def _sum_by(operators: Sequence[Operator], field: Literal["group", "phase"]) -> dict[str, float]:
     sums: dict[str, float] = defaultdict(float)
     for operator in operators:
-        sums[operator.group] += operator.seconds
+        sums[getattr(operator, field)] += operator.seconds
     return sums
 
 
@@ -202,3 +203,65 @@ def _parts(seconds: dict[str, float], step: float, order: Sequence[str]) -> tupl
     return tuple(
         Part(name=name, seconds=seconds[name], share=seconds[name] / step) for name in order if seconds.get(name)
     )
+
+
+NATIVE = "native::"
+"""How the native kernels are called in a profile (see `engine.profile.profiler`)."""
+_DROPOUT = re.compile(r"dropout")
+
+
+def _rule(group: Group, pattern: str) -> tuple[Group, re.Pattern[str]]:
+    return group, re.compile(pattern, re.IGNORECASE)
+
+
+_ALLOCATING = r"empty\w*|new_empty\w*|resize\w*|set_|zeros\w*|zero_|ones\w*|full\w*|fill_|new_zeros"
+_COPYING = (
+    r"to|_to_copy|copy_|clone|contiguous|cat|stack|index\w*|gather|take|pin_memory|_pin_memory|_?unsafe_index\w*|randperm"
+    r"|item|_local_scalar_dense"
+)
+_VIEWING = (
+    r"view\w*|_?reshape\w*|_reshape_alias|_unsafe_view|t|numpy_T|transpose\w*|permute|expand\w*|slice|select|narrow"
+    r"|as_strided_?|squeeze\w*|unsqueeze\w*|flatten|unflatten|unbind|split\w*|chunk|detach_?|alias|lift_fresh|resolve_\w+"
+    r"|result_type|can_cast|is_\w+|_has_\w+|set_data"
+)
+_COMPUTING = (
+    r"_?log_softmax\w*|_softmax\w*|softmax|nll_loss\w*|cross_entropy\w*|threshold\w*|relu\w*|sigmoid\w*|tanh\w*|clamp\w*"
+    r"|add\w*|sub\w*|rsub|mul\w*|div\w*|sqrt\w*|rsqrt\w*|neg\w*|exp\w*|log\w*|pow\w*|abs\w*|sum\w*|mean\w*|max\w*|min\w*"
+    r"|argmax|l[te]\w*|g[te]\w*|eq\w*|ne\w*|where|lerp\w*|\w*batch_norm\w*|masked_fill\w*|reciprocal\w*|_amp_\w+"
+    r"|bitwise_\w+|logical_\w+"
+)
+_MULTIPLYING = r"mm|addmm|bmm|baddbmm|linear|matmul|_?scaled_mm|mkldnn_linear\w*"
+_RULES = (
+    # Native kernels are one pass over several layers: each counts where its products are.
+    _rule("convolution", r"^native::.*(first|stage|conv|pack)"),
+    _rule("matrix product", r"^native::.*(sparse|dense_\w+_tiles|product|gemm|mm)"),
+    _rule("optimiser", r"^native::.*(rmsprop|adam|sgd|momentum|update)"),
+    _rule("elementwise", r"^native::.*(dense|cross|loss|bias|relu)"),
+    _rule("compiled code", r"compiledf|torch-compiled|inductor|triton|^## call"),
+    _rule("bookkeeping", r"^(autograd::|torch::autograd|torchdynamo)|(?-i:^[A-Z]\w*Backward\d*$)"),
+    _rule("pooling", r"pool"),
+    _rule("convolution", r"conv(?!ert)|winograd|wgrad|dgrad|fprop"),
+    _rule("random numbers", r"dropout|bernoulli|random|normal_|uniform_|philox|distribution_"),
+    _rule("matrix product", rf"^aten::({_MULTIPLYING})$|gemm|gemv|cutlass"),
+    _rule("optimiser", r"^aten::_(fused|foreach)|multi_tensor_apply"),
+    _rule("allocation", rf"^aten::({_ALLOCATING})$|memset|cudaMalloc"),
+    _rule("data and copies", rf"^aten::({_COPYING})$|memcpy|dataloader|reorder"),
+    _rule("bookkeeping", rf"^aten::({_VIEWING})$|^detach_?$"),
+    _rule("elementwise", rf"^aten::({_COMPUTING})$|elementwise|reduce_kernel|softmax|nll_loss|vectorized"),
+)
+"""The first that fits."""
+
+
+def find_group(name: str, phase: StepPhase, parents: Sequence[str] = ()) -> Group:
+    """The group of an operator in a phase; what an optimiser's step or the drawing of a batch calls is theirs.
+
+    `parents` are the operators around it: a product of masks within `aten::dropout` is dropout's.
+    """
+    if phase == "optimiser":
+        return "optimiser"
+    if phase == "draw":
+        return "data and copies"
+    found: Group = next((group for group, rule in _RULES if rule.search(name)), "other")
+    if found == "elementwise" and any(map(_DROPOUT.search, parents)):
+        return "random numbers"
+    return found

@@ -1,40 +1,45 @@
 """One profile from attach to answer: the step built as for a measurement, timed plainly, run under the profiler,
 and timed plainly again.
 
-Every time here is for reading a profile and none for a table of speeds: there is no canary and no gate.
+Every time here is for reading a profile and none for a table of speeds: there is no canary and no gate. Marks around the parts
+of a step are there while a profile is taken and gone afterwards: the measured step has none. They are set on the objects that
+the step calls, not in its code. The native kernels are called past torch, which is why its profiler does not see them; while a
+profile is taken each call has its own name.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function, supported_activities
+from torch.profiler import profile, record_function, supported_activities
 
 from cnnbench.devices import Attached, backend
-from cnnbench.engine import tuned, user_workload
-from cnnbench.engine.build import apply_settings, build
-from cnnbench.engine.profile.annotations import annotate_step
+from cnnbench.engine import tuned
+from cnnbench.engine.build import load_workload_file, set_up
+from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.profile.breakdown import (
     ALL_STEPS,
     ANNOTATION,
+    NATIVE,
     STEP,
     HostSpan,
     Interval,
     break_down_device,
     break_down_host,
 )
-from cnnbench.engine.profile.operator_groups import NATIVE
-from cnnbench.engine.progress import ProgressWriter
 from cnnbench.engine.timing import disable_gc, time_blocks, warm_up
-from cnnbench.engine.training import TimedStep, Training
+from cnnbench.engine.training import Inference, TimedStep, Training
+from cnnbench.engine.tuned.native_training import NativeStep, NativeTraining
 from cnnbench.errors import DataError
-from cnnbench.profile_model import Breakdown, Profile, ProfileRequest
+from cnnbench.files import staged, write_file
+from cnnbench.profile_model import Breakdown, Profile, ProfileRequest, StepPhase
 from cnnbench.schema import Outcome, WorkerInput
 
-ACTIVITIES = {"cuda": ProfilerActivity.CUDA, "xpu": ProfilerActivity.XPU}
-"""By the kind of device attached (ROCm is torch's cuda); torch's profiler sees no others."""
 PLAIN_BLOCKS = 3
 """On accelerators, where only a block of steps can be timed without changing it."""
 MICRO = 1e-6
@@ -47,12 +52,8 @@ def profile_job(worker_input: WorkerInput, progress: ProgressWriter, request: Pr
     `block_steps` steps of the job are profiled after `warmup_steps`. Raises what the work raises; see engine.process.
     """
     job = worker_input.job
-    user_workload.load(worker_input)
-    attached = backend(job.device).attach(threads=job.threads)
-    apply_settings(job, attached)
-    timed = build(
-        job, None if worker_input.data_dir is None else Path(worker_input.data_dir), attached, begin=progress.phase
-    )
+    load_workload_file(worker_input)
+    attached, timed = set_up(job, worker_input.data_dir, progress)
     progress.phase("warm-up")
     warm_up(timed.step, attached.synchronize, job.warmup_steps)
     progress.phase("without the profiler")
@@ -71,10 +72,10 @@ def profile_job(worker_input: WorkerInput, progress: ProgressWriter, request: Pr
         plain_seconds=plain,
         profiled_steps=job.block_steps,
         breakdown=breakdown,
-        tuned_rung=timed.recorded_settings.get(tuned.VARIANT_SETTING) if isinstance(timed, Training) else None,
+        tuned_rung=timed.recorded_settings.get(tuned.VARIANT_SETTING),
         notes=notes,
     )
-    Path(request.answer_path).write_text(answer.model_dump_json())
+    write_file(Path(request.answer_path), answer.model_dump_json(), durable=False)
     return Outcome(status="ok")
 
 
@@ -85,7 +86,7 @@ def plain_seconds(timed: TimedStep, attached: Attached, steps: int) -> tuple[flo
         found = time_blocks(
             timed.step,
             attached.synchronize,
-            steps=timed.steps if isinstance(timed, Training) else None,
+            steps=timed.steps,
             blocks=blocks,
             steps_per_block=length,
         )
@@ -94,8 +95,9 @@ def plain_seconds(timed: TimedStep, attached: Attached, steps: int) -> tuple[flo
 
 def run_profiler(timed: TimedStep, attached: Attached, steps: int) -> Any:
     """The profiler after `steps` steps; one before them takes what the first use of a profiler costs, and does not count."""
-    activities = {ProfilerActivity.CPU, ACTIVITIES.get(attached.kind, ProfilerActivity.CPU)} & supported_activities()  # type: ignore[no-untyped-call]
-    with annotate_step(timed), disable_gc(), profile(activities=sorted(activities, key=str)) as profiler:
+    wanted = {"CPU", backend(attached.kind).profiler_activity}
+    activities = [each for each in supported_activities() if each.name in wanted]  # type: ignore[no-untyped-call]
+    with annotate_step(timed), disable_gc(), profile(activities=activities) as profiler:
         with record_function(f"{ANNOTATION}not counted"):
             timed.step()
             attached.synchronize()
@@ -128,10 +130,9 @@ def break_down(profiler: Any, kind: str) -> tuple[Breakdown, tuple[str, ...]]:
 
 def write_trace(profiler: Any, path: Path) -> None:
     """The profile as a Chrome trace, whole or not at all. Raises DataError where it cannot be written."""
-    partial = path.with_name(f".{path.name}.part")
     try:
-        profiler.export_chrome_trace(str(partial))
-        partial.replace(path)
+        with staged(path) as partial:
+            profiler.export_chrome_trace(str(partial))
     except (OSError, RuntimeError) as error:  # torch complains of a full disk on standard error and leaves no file
         raise DataError(f"{path}: the trace cannot be written: {error}") from error
 
@@ -155,3 +156,71 @@ def _span(event: Any) -> HostSpan:
 
 def _is_annotation(event: Any) -> bool:
     return bool(event.is_user_annotation) or event.name.startswith(ANNOTATION)
+
+
+@contextlib.contextmanager
+def annotate_step(timed: TimedStep) -> Iterator[None]:
+    """The step's phases and native kernels stand in a profile by name; all is as it was afterwards."""
+    with contextlib.ExitStack() as stack:
+        for owner, attribute, phase in _find_phase_calls(timed):
+            stack.enter_context(_annotate_method(owner, attribute, f"{ANNOTATION}{phase}"))
+        if isinstance(timed, NativeTraining):
+            for owner, attribute, name in _find_kernel_calls(timed._native):
+                stack.enter_context(_annotate_method(owner, attribute, f"{NATIVE}{name}"))
+        yield
+
+
+def _find_phase_calls(timed: TimedStep) -> list[tuple[Any, str, StepPhase]]:
+    """What the step calls, and the phase that is."""
+    if not isinstance(timed, Training):
+        return []
+    draw: tuple[Any, str, StepPhase] = (timed._batches, "draw", "draw")
+    step: Any = timed.compute_mode
+    if isinstance(timed, Inference):
+        return [draw, (step, "logits", "forward")]
+    if isinstance(timed, NativeTraining):
+        step = timed._native
+        forward: tuple[tuple[Any, str, StepPhase], ...] = ((step, "forward", "forward"), (step, "loss", "forward"))
+        return [draw, *forward, (step, "backward", "backward"), (step._update, "step", "optimiser")]
+    optimizer: Any = timed._optimizer
+    return [
+        draw,
+        *((step, "loss", "forward"), (step, "logits", "forward"), (step, "update", "backward")),
+        *((optimizer, "step", "optimiser"), (optimizer, "zero_grad", "optimiser")),
+    ]
+
+
+def _find_kernel_calls(step: NativeStep) -> list[tuple[Any, str, str]]:
+    """Wherever the step keeps a kernel, with its name: in the library's object, and in layers that took theirs from it."""
+    names = {id(each): name for name, each in vars(step._kernels).items() if callable(each)}
+    owners = (step._kernels, step, step._update, *step.convolutions, *step.dense)
+    return [
+        (owner, attribute, names[id(each)])
+        for owner in owners
+        for attribute, each in vars(owner).items()
+        if id(each) in names
+    ]
+
+
+@contextlib.contextmanager
+def _annotate_method(owner: Any, attribute: str, name: str) -> Iterator[None]:
+    """The owner's method stands under this name; whether it was the object's own or its class's, it is so again."""
+    own = vars(owner).get(attribute)
+    setattr(owner, attribute, _annotate_call(getattr(owner, attribute), name))
+    try:
+        yield
+    finally:
+        if own is None:
+            delattr(owner, attribute)
+        else:
+            setattr(owner, attribute, own)
+
+
+def _annotate_call(call: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def recorded(*arguments: Any, **named: Any) -> Any:
+        with record_function(name):
+            return call(*arguments, **named)
+
+    with contextlib.suppress(AttributeError):  # a C function has no name to take over
+        functools.update_wrapper(recorded, call)
+    return recorded

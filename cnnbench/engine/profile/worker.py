@@ -6,20 +6,15 @@ Its outcome carries no trial: what it found goes to the place that the request n
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from cnnbench.engine.process import exit_with_parent, run_typed, write_outcome_and_exit
-from cnnbench.engine.progress import ProgressWriter
+from cnnbench.engine.process import ProgressWriter, run_typed, serve_parent
 from cnnbench.profile_model import ProfileRequest
 from cnnbench.schema import Outcome, WorkerInput
 
 
-def main() -> None:
-    """Profile one job."""
+def profile(worker_input: WorkerInput, progress: ProgressWriter) -> Outcome:
+    """Profile one job as the request on the command line says."""
     request = ProfileRequest.model_validate_json(sys.argv[1])
-    worker_input = WorkerInput.model_validate_json(sys.stdin.buffer.read())
-    exit_with_parent(worker_input.parent_pid)
-    progress = ProgressWriter(worker_input.progress_fd)
 
     def work() -> Outcome:
         progress.phase("import torch")
@@ -27,8 +22,8 @@ def main() -> None:
 
         return profile_job(worker_input, progress, request)
 
-    write_outcome_and_exit(Path(worker_input.outcome_path), run_typed(worker_input, work))
+    return run_typed(worker_input, work)
 
 
 if __name__ == "__main__":
-    main()
+    serve_parent(profile)

@@ -10,30 +10,48 @@ process before it is timed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import cross_entropy
 
 from cnnbench.data import Dataset
+from cnnbench.engine.compute_mode import PLAIN_MODE, release_memory
 from cnnbench.engine.training import Training
-from cnnbench.engine.tuned import autotune
 from cnnbench.engine.tuned.fused import FusedTraining
-from cnnbench.engine.tuned.graph_training import CompiledGraphTraining, GraphTraining
+from cnnbench.engine.tuned.graph_training import CompiledGraphTraining, GraphTraining, RecordingError
 from cnnbench.engine.tuned.native_training import NativeTraining
-from cnnbench.errors import UnsupportedError
-from cnnbench.schema import TUNED_ERROR, Job
-from cnnbench.workloads import Workload
-from cnnbench.workloads.tolerance import tuned_tolerance
+from cnnbench.errors import UnsupportedError, is_out_of_memory, summarize_error
+from cnnbench.schema import TUNED_ERROR, Job, Layout
+from cnnbench.workloads import Workload, tuned_tolerance
 
-VARIANTS: Mapping[str, type[Training]] = {
-    "native": NativeTraining,
-    "graph": GraphTraining,
-    "compiled-graph": CompiledGraphTraining,
-    "fused": FusedTraining,
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to compute the tuned step: what of it differs from the plain one, and where `auto` tries it."""
+
+    training: type[Training]
+    kinds: tuple[str, ...] | None = None
+    """Kinds of device by torch's names; None everywhere."""
+    layout: Layout = "nhwc"
+    """Of a network with convolutions."""
+
+    def make(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> Training:
+        """The training of the job in this way. Raises UnsupportedError where it cannot be had."""
+        layout = self.layout if workload.convolves else "nchw"
+        return self.training(job.model_copy(update=PLAIN_MODE | {"layout": layout}), workload, dataset, device)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "native": Variant(NativeTraining, kinds=("cpu",), layout="nchw"),
+    "graph": Variant(GraphTraining, kinds=("cuda",)),
+    "compiled-graph": Variant(CompiledGraphTraining, kinds=("cuda",)),
+    "fused": Variant(FusedTraining),
 }
-ON_CPU, ON_GPU = ("native", "fused"), ("graph", "compiled-graph", "fused")
-"""What `auto` tries, by the kind of device; `fused` is everywhere."""
+"""By the name in `job.execution`, the one that is expected to be fastest on its devices first."""
 TRIED_SETTING, VARIANT_SETTING = "tuned_tried", "tuned_rung"
 """Names in a record's settings: what autotuning saw, and which rung ran."""
 CHECKED_IMAGES, CHECKED_RANDOM = 32, 2
@@ -42,7 +60,7 @@ CHECKED_IMAGES, CHECKED_RANDOM = 32, 2
 
 def list_variants(device: torch.device) -> tuple[str, ...]:
     """What `auto` tries there, the one that is expected to be fastest first."""
-    return {"cpu": ON_CPU, "cuda": ON_GPU}.get(device.type, ("fused",))
+    return tuple(name for name, each in VARIANTS.items() if each.kinds is None or device.type in each.kinds)
 
 
 def make(job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> Training:
@@ -53,13 +71,13 @@ def make(job: Job, workload: Workload, dataset: Dataset | None, device: torch.de
         error = gradient_error(job, workload, dataset, device, name)
         if auto and not error <= tuned_tolerance(job):  # false of NaN too; a rung asked for by name is the gate's
             raise UnsupportedError(f"its gradients are off by {error:.1e}, allowed are {tuned_tolerance(job):.0e}")
-        training = VARIANTS[name](_make_plain_job(job, name, workload), workload, dataset, device)
+        training = VARIANTS[name].make(job, workload, dataset, device)
         training.prepare()
         training.recorded_settings[TUNED_ERROR] = f"{error:.2e}"
         return training
 
-    choice = autotune.choose_variant(list_variants(device) if auto else (job.execution,), build)
-    autotune.release()  # those that lost, and those that were only checked, so that they are in no memory mark
+    choice = choose_variant(list_variants(device) if auto else (job.execution,), build)
+    release_memory()  # of those that lost, and those that were only checked, so that they are in no memory mark
     training = choice.training
     training.recorded_settings[VARIANT_SETTING] = choice.name
     if auto:
@@ -76,7 +94,7 @@ def gradient_error(job: Job, workload: Workload, dataset: Dataset | None, device
     """
     images_checked = min(job.batch_size, CHECKED_RANDOM if dataset is None else CHECKED_IMAGES)
     small = job.model_copy(update={"batch_size": images_checked, "loader": "resident"})
-    variant = VARIANTS[name](_make_plain_job(small, name, workload), workload, dataset, device)
+    variant = VARIANTS[name].make(small, workload, dataset, device)
     images, labels = variant.draw()
     with torch.random.fork_rng(devices=()):
         oracle = workload.with_variant(job.pool, job.activation).build(
@@ -95,7 +113,88 @@ def gradient_error(job: Job, workload: Workload, dataset: Dataset | None, device
     return worst
 
 
-def _make_plain_job(job: Job, name: str, workload: Workload) -> Job:
-    """The job as `Training` understands it: the reference's, in the layout that the rung wants."""
-    layout = "nhwc" if name != "native" and workload.convolves else "nchw"
-    return job.model_copy(update={"division": "reference", "execution": "eager", "layout": layout})
+ROUNDS, STEPS, WARMUP_STEPS = 5, 3, 3
+OUT_OF_MEMORY = "out of memory"
+
+Build = Callable[[str], Training]
+"""A rung by its name, ready to step. Raises UnsupportedError with the reason where it cannot be had."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The fastest rung, ready to step; seconds of a step by rung, of all that were timed; why the others could not be."""
+
+    name: str
+    training: Training
+    seconds: Mapping[str, float]
+    reasons: Mapping[str, str]
+
+
+def choose_variant(names: Sequence[str], build: Build) -> Choice:
+    """Raises UnsupportedError with every reason where none can be had, MemoryError where memory is one of them."""
+    if len(names) > 1:
+        try:
+            return _choose_interleaved(names, build)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        release_memory()  # out here the error's frames, and what they held, are gone
+        return _choose_one_at_a_time(names, build)
+    return Choice(names[0], build(names[0]), {}, {})
+
+
+def _choose_interleaved(names: Sequence[str], build: Build) -> Choice:
+    reasons: dict[str, str] = {}
+    built: dict[str, Training] = {}
+    left = list(names)
+    while left:
+        name = left.pop(0)
+        try:
+            built[name] = build(name)
+        except UnsupportedError as error:
+            reasons[name] = str(error)
+            if isinstance(error, RecordingError) and built:  # whose random numbers it may have taken with it
+                left = [each for each in names if each not in reasons]
+                built = {}
+    if not built:
+        raise UnsupportedError("; ".join(reasons.values()))
+    seconds = _time_variants(built) if len(built) > 1 else {}
+    best = min(built, key=lambda each: seconds.get(each, 0.0))
+    return Choice(best, built[best], seconds, reasons)
+
+
+def _choose_one_at_a_time(names: Sequence[str], build: Build) -> Choice:
+    reasons: dict[str, str] = {}
+    seconds: dict[str, float] = {}
+    for name in names:
+        try:
+            seconds[name] = _time_variants({name: build(name)})[name]
+        except UnsupportedError as error:
+            reasons[name] = str(error)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            reasons[name] = f"{OUT_OF_MEMORY}: {summarize_error(error)}"
+        release_memory()
+    if not seconds:
+        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise MemoryError(why) if OUT_OF_MEMORY in why else UnsupportedError(why)
+    best = min(seconds, key=lambda each: seconds[each])
+    return Choice(best, build(best), seconds, reasons)
+
+
+def _time_variants(built: Mapping[str, Training]) -> dict[str, float]:
+    """Seconds of a step, median over short turns that take turns; a rung with several steps a launch does whole launches."""
+    counts = {name: max(STEPS, training.steps_per_launch) for name, training in built.items()}
+    for name, training in built.items():
+        training.steps(max(WARMUP_STEPS, counts[name] if training.steps_per_launch > 1 else 0))
+    turns: dict[str, list[float]] = {name: [] for name in built}
+    for _ in range(ROUNDS):
+        for name, training in built.items():
+            training.step()
+            training.loss()
+            begin = time.perf_counter()
+            training.steps(counts[name])
+            training.loss()  # waits for what is queued
+            turns[name].append((time.perf_counter() - begin) / counts[name])
+    return {name: statistics.median(values) for name, values in turns.items()}

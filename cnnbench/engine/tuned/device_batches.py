@@ -1,17 +1,20 @@
-"""Batches put together on the device by operators alone, so that putting them together can be recorded with the step.
+"""What a recorded step reads: batches and learning rates put together on the device by operators alone.
 
 Images, labels, the epoch's order and the number of images handed out lie on the device. Where in the order the next batch
 begins follows from that number, which a replay raises by itself, so nothing has to be told to it. The host only knows how
 many steps it has asked for: where an epoch ends it draws the next order, with the reference's own generator, so that both
-train on the same batches, and queues its copy.
+train on the same batches, and queues its copy. A learning rate that the host sets would be recorded as the number it was: the
+recording reads a table instead, and which of its places is next is another number that a replay raises.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from cnnbench.data import Dataset
-from cnnbench.engine.batches import DISTINCT_RANDOM_BATCHES, Batch, RandomBatches, to_tensors
+from cnnbench.engine.batches import DISTINCT_RANDOM_BATCHES, Batch, count_batches, make_random_batches, to_tensors
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload
@@ -30,9 +33,7 @@ class DeviceBatches:
         self, images: torch.Tensor, labels: torch.Tensor, *, batch_size: int, shuffled: bool, seed: int, nhwc: bool
     ) -> None:
         self._batch_size, self._shuffled, self._seed = batch_size, shuffled, seed
-        self._epoch = len(labels) // batch_size
-        if self._epoch == 0:
-            raise WorkloadError(f"batch_size {batch_size} is larger than the {len(labels)} training images")
+        self._epoch = count_batches(labels, batch_size)
         self._nhwc = nhwc
         self._images = images.permute(0, 2, 3, 1).contiguous() if nhwc else images
         self._labels = labels
@@ -110,9 +111,7 @@ def make_device_batches(job: Job, workload: Workload, dataset: Dataset | None, d
         images, labels = to_tensors(dataset.train_images, dataset.train_labels, device)
         shuffled = job.order == "shuffled"
         return DeviceBatches(images, labels, batch_size=job.batch_size, shuffled=shuffled, seed=job.seed, nhwc=nhwc)
-    source = RandomBatches(
-        workload.input_shape, workload.classes, device, batch_size=job.batch_size, layout="nchw", seed=job.seed
-    )
+    source = make_random_batches(job.model_copy(update={"layout": "nchw"}), workload, device)
     drawn = [source.draw() for _ in range(DISTINCT_RANDOM_BATCHES)]
     images, labels = (torch.cat(parts) for parts in zip(*drawn, strict=True))
     return DeviceBatches(images, labels, batch_size=job.batch_size, shuffled=False, seed=job.seed, nhwc=nhwc)
@@ -135,3 +134,34 @@ def upload(target: torch.Tensor, values: torch.Tensor) -> None:
     """Queue a copy from the host and wait for nothing: from pinned memory, which torch keeps until the copy is done."""
     pinned = values.pin_memory() if target.device.type == "cuda" else values
     target.copy_(pinned, non_blocking=True)
+
+
+class LrTable:
+    """A rate for each of `steps` steps, all the same at first; float32."""
+
+    def __init__(self, steps: int, rate: float, device: torch.device) -> None:
+        self._table = torch.full((steps,), rate, device=device)
+        self._done = torch.zeros((), dtype=torch.int64, device=device)
+
+    def write(self, rates: Sequence[float]) -> None:
+        """Put these in place of those of before: the recording holds the table's address.
+
+        Raises WorkloadError for another number.
+        """
+        if len(rates) != len(self._table):
+            raise WorkloadError(f"{len(rates)} rates for a recording of {len(self._table)} steps")
+        self._table.copy_(torch.tensor(rates, dtype=torch.float32))
+
+    def fill(self, rate: float) -> None:
+        """The same rate for every step."""
+        self._table.fill_(rate)
+
+    def restart(self) -> None:
+        """The first step is next."""
+        self._done.zero_()
+
+    def take(self, steps: int) -> tuple[torch.Tensor, ...]:
+        """The next steps' rates, a tensor of no dimension each, by operators alone: after the last its rate goes on."""
+        at = torch.arange(steps, device=self._table.device).add_(self._done).clamp_(max=len(self._table) - 1)
+        self._done.add_(steps)
+        return self._table.index_select(0, at).unbind()

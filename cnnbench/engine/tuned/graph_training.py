@@ -5,28 +5,126 @@ they are one launch; a graph of several steps makes an epoch a few launches, bet
 a recipe each step takes its learning rate from a table on the device. Evaluation is recorded too. The network is the
 reference's with pooling before ReLU and channels last; `compiled-graph` has forward, loss and backward compiled by torch
 before they are recorded.
+
+All that is peculiar to recording (the side stream, the memory pool, what a failed recording leaves behind) is the
+`CudaRecorder`'s: CUDA graphs, and HIP graphs on ROCm by the same torch calls. A test gives one of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from cnnbench.data import Dataset
-from cnnbench.devices import cuda_graphs
-from cnnbench.devices.cuda_graphs import Work
 from cnnbench.engine.batches import BatchSource
-from cnnbench.engine.optim import make_recordable_optimizer
-from cnnbench.engine.training import EVALUATION_BATCH, Training
-from cnnbench.engine.tuned.device_batches import DeviceBatches, make_device_batches, upload, write_digits
+from cnnbench.engine.compute_mode import explain_compiler_failure
+from cnnbench.engine.optim import make_optimizer
+from cnnbench.engine.training import EVALUATION_BATCH, Training, steps_per_block
+from cnnbench.engine.tuned.device_batches import DeviceBatches, LrTable, make_device_batches, upload, write_digits
 from cnnbench.engine.tuned.fused import reorder_layers
-from cnnbench.engine.tuned.lr_table import LrTable
-from cnnbench.errors import UnsupportedError, WorkloadError
+from cnnbench.errors import UnsupportedError, WorkloadError, is_out_of_memory, summarize_error
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload
+
+Work = Callable[[], None]
+"""Launches operators and nothing else: no reading of results, no copy from the host, no choice that depends on values."""
+
+
+class RecordingError(UnsupportedError):
+    """A recording failed. What was recorded before it draws its random numbers from a generator that was replaced."""
+
+
+def make_recorder(device: torch.device) -> CudaRecorder:
+    """The device's own. Raises UnsupportedError where it has none."""
+    if device.type != "cuda":
+        raise UnsupportedError(f"graphs of recorded work are CUDA's (and ROCm's); {device.type} has none")
+    return CudaRecorder(device)
+
+
+class CudaRecorder:
+    """`torch.cuda.graph` on one side stream and one memory pool for all of a training's graphs.
+
+    They share the pool because they never run at the same time and carry values to each other only in tensors made outside.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def warm_up(self, work: Work, times: int) -> None:
+        """Do the work, so that libraries choose their algorithms and whatever is made at first use is made.
+
+        On the side stream: autograd remembers the stream on which a weight was first used, and recording is done there.
+        """
+        with self._use_side_stream(), _search_algorithms():
+            for _ in range(times):
+                work()
+        torch.cuda.current_stream(self._device).wait_stream(self._stream)
+
+    def record(self, work: Work) -> Work:
+        """The work as one launch, queued like any other when called. The work itself is not done now.
+
+        Its tensors keep their places in memory: what it reads must be written in place, what it wrote is overwritten by
+        the next replay. Random numbers are new in each replay. Another thread of this process may go on calling CUDA
+        (`thread_local`), as in torch's own compiler. Raises RecordingError with the reason; running out of memory is raised as
+        it is.
+        """
+        graph, failures = torch.cuda.CUDAGraph(), list[Exception]()
+
+        def noted() -> None:
+            try:
+                work()
+            except Exception as error:
+                failures.append(error)  # ending the recording will fail too, and hide it
+                raise
+
+        try:
+            # The outer stream context is ours: torch's own leaves the side stream current where the recording cannot be ended.
+            with (
+                self._use_side_stream(),
+                _search_algorithms(),
+                torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
+            ):
+                noted()
+        except Exception as error:
+            self._replace_generator_state()
+            cause = failures[0] if failures else error
+            if is_out_of_memory(cause):
+                raise cause from None
+            raise RecordingError(f"the step could not be recorded: {summarize_error(cause)}") from error
+        torch.cuda.current_stream(self._device).wait_stream(self._stream)
+        replay: Work = graph.replay
+        return replay
+
+    @contextmanager
+    def _use_side_stream(self) -> Iterator[None]:
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def _replace_generator_state(self) -> None:
+        """Older torch leaves the generator believing that it is still being recorded: it gets a state like its own but new."""
+        torch.cuda.synchronize(self._device)
+        generator: Any = torch.cuda.default_generators[self._device.index or 0]
+        generator.graphsafe_set_state(generator.clone_state())
+
+
+@contextmanager
+def _search_algorithms() -> Iterator[None]:
+    """cuDNN tries its algorithms, in the warm-up, and takes what it found, in the recording."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
 
 WARMUP_STEPS = 3
 """torch asks for three or more: algorithms are chosen, optimiser state is made, the allocator has settled."""
@@ -34,8 +132,6 @@ MAX_STEPS_PER_LAUNCH = 64
 """Of one graph: enough that launches cost nothing, few enough to be recorded in a moment."""
 STEPS_PER_LAUNCH_SETTING = "steps_per_launch"
 """The setting of a record that says how many steps one launch does."""
-
-make_recorder = cuda_graphs.make_recorder
 
 
 class GraphTraining(Training):
@@ -55,7 +151,6 @@ class GraphTraining(Training):
         self._samples = (None, job.epoch_eval_images or None)
         super().__init__(job, workload, dataset, device)
         self.compute_mode.weight_cache = False
-        self._loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self._plain_loss
         self._kept_loss = torch.zeros((), device=device)
         self.steps_per_launch = choose_steps_per_launch(job)
         self.recorded_settings |= {
@@ -136,21 +231,10 @@ class GraphTraining(Training):
         found = self._evaluations.get(size)
         return super().count_correct(images) if found is None else (found.count(self._sample_generator), size)
 
-    def gradients(self, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-        """Of every parameter for one batch, dropout off, out of a recording as the step's are."""
-
-        def work() -> None:
-            self._optimizer.zero_grad(set_to_none=True)
-            self._loss_of(images, labels).backward()  # type: ignore[no-untyped-call]
-
-        self.network.eval()
+    def _run_once(self, work: Work) -> None:
+        """Out of a recording, as the step's are."""
         self._warm_up(work, WARMUP_STEPS)
-        replay = self._record(work)
-        replay()
-        found = [each.grad.clone() for each in self.network.parameters() if each.grad is not None]
-        self._optimizer.zero_grad(set_to_none=True)
-        self.network.train()
-        return found
+        self._record(work)()
 
     def _run_steps(self, steps: int) -> None:
         """What is recorded: `steps` whole steps, and the last one's loss kept."""
@@ -167,9 +251,6 @@ class GraphTraining(Training):
                 for _ in range(self._extra_forwards):
                     self.compute_mode.logits(images)
         self._kept_loss.copy_(loss.detach())
-
-    def _plain_loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return self.compute_mode.loss(images, labels)
 
     def _warm_up(self, work: Work, times: int) -> None:
         self._recorder.warm_up(work, times)
@@ -189,10 +270,11 @@ class GraphTraining(Training):
 
     def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:
         """Make the optimiser; under a recipe its rates come from a table, the workload's own until `set_lr_schedule` fills it."""
-        if self._job.clock != "recipe":
-            return make_recordable_optimizer(name, self.network.parameters(), rate)
-        self._schedule = LrTable(self._job.steps_per_epoch or 1, rate, self._device)
-        return make_recordable_optimizer(name, self.network.parameters(), torch.tensor(rate, device=self._device))
+        first: float | torch.Tensor = rate
+        if self._job.clock == "recipe":
+            self._schedule = LrTable(self._job.steps_per_epoch or 1, rate, self._device)
+            first = torch.tensor(rate, device=self._device)
+        return make_optimizer(name, self.network.parameters(), first, recordable=True)
 
     def _find_lr_table(self) -> LrTable:
         if self._schedule is None:
@@ -223,13 +305,9 @@ class CompiledGraphTraining(GraphTraining):
             return self._compiled(images, labels)
 
     def _warm_up(self, work: Work, times: int) -> None:
-        """The first warm-up compiles: a compiler's failure is a reason, never a crash."""
-        try:
+        """The first warm-up compiles."""
+        with explain_compiler_failure():
             super()._warm_up(work, times)
-        except Exception as error:
-            if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-                raise
-            raise UnsupportedError(f"torch.compile failed: {cuda_graphs.summarize_error(error)}") from error
 
 
 class _RecordedEvaluation:
@@ -267,5 +345,5 @@ class _RecordedEvaluation:
 
 def choose_steps_per_launch(job: Job) -> int:
     """Choose the steps of one graph: the largest divisor, up to `MAX_STEPS_PER_LAUNCH`, of the steps between two evaluations."""
-    block = {"steady": job.block_steps, "accuracy": job.evaluate_every}.get(job.clock, job.steps_per_epoch) or 1
+    block = steps_per_block(job) or 1
     return max(each for each in range(1, MAX_STEPS_PER_LAUNCH + 1) if block % each == 0)

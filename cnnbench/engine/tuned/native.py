@@ -1,13 +1,16 @@
-"""The C++ kernels: built once with the system's compiler, kept in the user's cache, called through ctypes.
+"""The C++ kernels, and which networks they know: built once with the system's compiler, kept in the user's cache, called through
+ctypes.
 
-Enters nothing; leaves the kernels' functions, or UnsupportedError with the reason (no compiler, not Linux, no OpenMP
-runtime in torch). The library is linked against the very OpenMP runtime that torch has loaded: two runtimes in one
-process would each keep threads spinning on the same cores.
+The library is linked against the very OpenMP runtime that torch has loaded: two runtimes in one process would each keep threads
+spinning on the same cores. Where there is no compiler, no Linux, no OpenMP runtime in torch, UnsupportedError says so.
+
+A network's layers are computed in stages, one pass each. Known are: convolution 3x3 without bias, ReLU, max pooling of 2,
+dropout or none (a `FusedConvStage`), any number of times; then dense, ReLU, dropout or none (a `FusedDenseStage`), any number of
+times; last a dense layer for the logits.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import hashlib
 import os
@@ -15,13 +18,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from cnnbench.data import default_cache_dir
 from cnnbench.errors import DataError, UnsupportedError
+from cnnbench.files import staged
+from cnnbench.workloads import flops
 
 SOURCE = Path(__file__).with_name("kernels") / "kernels.cpp"
 """Includes the headers beside it."""
@@ -35,32 +43,43 @@ COMPILERS = ("g++", "c++")
 BUILD_SECONDS = 120
 RUNTIMES = ("libgomp", "libiomp5", "libomp")
 
-_LONG, _FLOAT, _SEED, _UINT, _POINTER = ctypes.c_long, ctypes.c_float, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p
-_SIGNATURES: dict[str, tuple[type, ...]] = {
-    "pack": (_POINTER,) * 2 + (_LONG,) * 2,
-    "first_forward": (_POINTER,) * 4 + (_LONG,) * 4 + (_SEED, _UINT, _FLOAT),
-    "first_backward": (_POINTER,) * 5 + (_LONG,) * 4 + (_FLOAT, ctypes.c_int),
-    "stage_forward": (_POINTER,) * 4 + (_LONG,) * 5 + (ctypes.c_int, _SEED, _UINT, _FLOAT),
-    "stage_backward": (_POINTER,) * 7 + (_LONG,) * 5 + (ctypes.c_int, _FLOAT, ctypes.c_int),
-    "sparse_forward": (_POINTER,) * 3 + (_LONG,) * 3,
-    "sparse_backward": (_POINTER,) * 3 + (_LONG,) * 3,
-    "dense_finish": (_POINTER,) * 2 + (_LONG,) * 2 + (_SEED, _UINT, _FLOAT),
-    "dense_backward": (_POINTER,) * 2 + (_LONG,) * 2 + (_FLOAT,),
-    "cross_entropy": (_POINTER,) * 3 + (_LONG,) * 2,
-    "rmsprop": (_POINTER,) * 3 + (_LONG,) + (_FLOAT,) * 3,
-    "adam": (_POINTER,) * 4 + (_LONG,) + (_FLOAT,) * 6,
-    "vector_lanes": (),
-    "knows_bf16": (),
-    "knows_tiles": (),
+_TYPES = {
+    "P": ctypes.c_void_p,
+    "L": ctypes.c_long,
+    "I": ctypes.c_int,
+    "F": ctypes.c_float,
+    "U": ctypes.c_uint32,
+    "S": ctypes.c_uint64,
 }
-_BOTH = ("first_forward", "stage_forward", "stage_backward", "dense_finish", "dense_backward")
-"""Of these there is one more, with `_bf16` after its name, where the processor multiplies bfloat16."""
-_TILES: dict[str, tuple[type, ...]] = {
-    "pack_tiles": (_POINTER,) * 3 + (_LONG,) * 2,
+"""A letter for each type of an argument: pointer, long, int, float, unsigned int, and a seed."""
+_SIGNATURES = {
+    "pack": "PPLL",
+    "first_forward": "PPPPLLLLSUF",
+    "first_backward": "PPPPPLLLLFI",
+    "stage_forward": "PPPPLLLLLISUF",
+    "stage_backward": "PPPPPPPLLLLLIFI",
+    "sparse_forward": "PPPLLL",
+    "sparse_backward": "PPPLLL",
+    "dense_finish": "PPLLSUF",
+    "dense_backward": "PPLLF",
+    "cross_entropy": "PPPLL",
+    "rmsprop": "PPPLFFF",
+    "adam": "PPPPLFFFFFF",
+    "vector_lanes": "",
+    "knows_bf16": "",
+    "knows_tiles": "",
+}
+_BF16 = {
+    f"{name}_bf16": _SIGNATURES[name]
+    for name in ("first_forward", "stage_forward", "stage_backward", "dense_finish", "dense_backward")
+}
+"""These are there where the processor multiplies bfloat16."""
+_TILES = {
+    "pack_tiles": "PPPLL",
     "stage_forward_tiles": _SIGNATURES["stage_forward"],
     "stage_backward_tiles": _SIGNATURES["stage_backward"],
-    "dense_forward_tiles": (_POINTER,) * 5 + (_LONG,) * 3,
-    "dense_backward_tiles": (_POINTER,) * 6 + (_LONG,) * 3,
+    "dense_forward_tiles": "PPPPPLLL",
+    "dense_backward_tiles": "PPPPPPLLL",
 }
 """These are there where the processor multiplies tiles of bfloat16 (Intel's AMX)."""
 
@@ -70,24 +89,24 @@ class Kernels:
 
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
-        for name, arguments in _SIGNATURES.items():
-            self._bind(name, arguments)
+        self._bind(_SIGNATURES)
         self.lanes = int(self._library.cnnbench_vector_lanes())
         """float32 values in one vector."""
         self.bf16 = bool(self._library.cnnbench_knows_bf16())
         """Whether the functions in `_bf16` are there."""
-        for name in _BOTH if self.bf16 else ():
-            self._bind(f"{name}_bf16", _SIGNATURES[name])
         self.tiles = bool(self._library.cnnbench_knows_tiles())
         """Whether those in `_tiles` are there, and the system lends this process the registers."""
-        for name, arguments in _TILES.items() if self.tiles else ():
-            self._bind(name, arguments)
+        if self.bf16:
+            self._bind(_BF16)
+        if self.tiles:
+            self._bind(_TILES)
 
-    def _bind(self, name: str, arguments: tuple[type, ...]) -> None:
-        function = getattr(self._library, f"cnnbench_{name}")
-        function.argtypes = arguments
-        function.restype = ctypes.c_float if name == "cross_entropy" else ctypes.c_int
-        setattr(self, name, function)
+    def _bind(self, signatures: Mapping[str, str]) -> None:
+        for name, arguments in signatures.items():
+            function = getattr(self._library, f"cnnbench_{name}")
+            function.argtypes = [_TYPES[letter] for letter in arguments]
+            function.restype = ctypes.c_float if name == "cross_entropy" else ctypes.c_int
+            setattr(self, name, function)
 
     def __getattr__(self, name: str) -> ctypes._FuncPointer:
         raise AttributeError(name)  # set in __init__; this tells the type checker that names are looked up
@@ -173,12 +192,11 @@ def _folder() -> Path:
 def _build(compiler: str, runtime: Path, library: Path) -> None:
     """Compile and link beside the final place, then move there: another process may be building the same."""
     try:
-        with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
-            made, built = str(Path(folder) / "kernels.o"), str(Path(folder) / "kernels.so")
+        with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, staged(library) as built:
+            made = str(Path(folder) / "kernels.o")
             _run([compiler, *FLAGS, "-c", str(SOURCE), "-o", made])
             # Without -fopenmp here, which would bring the compiler's own runtime; -z defs makes what is missing an error.
-            _run([compiler, "-shared", "-o", built, made, str(runtime), "-Wl,-z,defs"])
-            Path(built).replace(library)
+            _run([compiler, "-shared", "-o", str(built), made, str(runtime), "-Wl,-z,defs"])
     except OSError as error:
         raise UnsupportedError(
             f"native kernels: {library.parent} cannot be written: {error.strerror or error}"
@@ -194,6 +212,99 @@ def _run(command: list[str]) -> None:
         raise UnsupportedError(f"native kernels: the compiler took more than {BUILD_SECONDS} s") from error
     if done.returncode:
         said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:300])
-        with contextlib.suppress(ValueError):
-            said = said[: said.index("\n")]
-        raise UnsupportedError(f"native kernels: {command[0]} failed: {said}")
+        raise UnsupportedError(f"native kernels: {command[0]} failed: {said.partition(chr(10))[0]}")
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FusedConvStage:
+    """Convolution, ReLU, pooling, dropout: `(channels, side, side)` in, `(out_channels, ceil(side / 2), ...)` out."""
+
+    channels: int
+    side: int
+    out_channels: int
+    keep: float
+
+    @property
+    def pooled(self) -> int:
+        """Side of the output."""
+        return flops.same_side(self.side, 2)
+
+
+@dataclass(frozen=True)
+class FusedDenseStage:
+    """Dense layer, ReLU, dropout; the last, for the logits, has neither of the two (`keep` None)."""
+
+    out_features: int
+    keep: float | None
+
+
+@dataclass(frozen=True)
+class NativeStages:
+    """The whole network; its last dense stage gives the logits."""
+
+    convolutions: tuple[FusedConvStage, ...]
+    dense: tuple[FusedDenseStage, ...]
+
+
+def group_layers(layers: tuple[flops.Layer, ...], input_shape: flops.Shape, lanes: int) -> NativeStages:
+    """The stages of these layers for vectors of `lanes` values. Raises UnsupportedError naming the first that does not fit."""
+    left = list(flops.count_layers(layers, input_shape))
+    convolutions: list[FusedConvStage] = []
+    dense: list[FusedDenseStage] = []
+
+    def take(kind: type[T]) -> tuple[T, flops.Shape] | None:
+        layer = left[0].layer if left else None
+        return (layer, left.pop(0).input) if isinstance(layer, kind) else None
+
+    def take_keep() -> float:
+        dropout = take(flops.Dropout)
+        return 1.0 if dropout is None else dropout[0].keep
+
+    while (conv := take(flops.Conv2d)) is not None:
+        layer, (channels, height, width) = conv
+        if layer.side != 3 or layer.bias or height != width:
+            raise _make_unsupported_error("a convolution other than 3x3 without bias on a square image")
+        if take(flops.Relu) is None:
+            raise _make_unsupported_error("a convolution without ReLU after it")
+        pool = take(flops.MaxPool2d)
+        if pool is None or pool[0].side != 2:
+            raise _make_unsupported_error("a convolution without max pooling of 2 after it")
+        flat = take(flops.Flatten) is not None
+        _check_channels(channels, layer.out_channels, first=not convolutions, lanes=lanes)
+        convolutions.append(FusedConvStage(channels, height, layer.out_channels, take_keep()))
+        if flat:
+            break
+    if len(convolutions) == 1:
+        raise _make_unsupported_error("a single convolution, which would be first and last")
+    take(flops.Flatten)
+    while (found := take(flops.Dense)) is not None:
+        features = found[0].out_features
+        if not left:
+            return NativeStages(tuple(convolutions), (*dense, FusedDenseStage(features, None)))
+        if take(flops.Relu) is None:
+            raise _make_unsupported_error("a dense layer without ReLU after it")
+        dense.append(FusedDenseStage(features, take_keep()))
+    strange = f"a layer {type(left[0].layer).__name__} where none is known" if left else ""
+    raise _make_unsupported_error(strange or "a network without a dense layer at its end")
+
+
+def _check_channels(channels: int, out_channels: int, *, first: bool, lanes: int) -> None:
+    if first:
+        if channels != 1 or out_channels not in (2 * lanes, 4 * lanes):
+            known = f"1 to {2 * lanes} or {4 * lanes}"
+            raise _make_unsupported_error(
+                f"a first convolution of {channels} to {out_channels} channels; {known} are known"
+            )
+        return
+    block, half = (4 if lanes == 16 else 2) * lanes, 2 * lanes
+    if out_channels % block or channels % half:
+        raise _make_unsupported_error(
+            f"a convolution of {channels} to {out_channels} channels; multiples of {half} and {block} are known"
+        )
+
+
+def _make_unsupported_error(what: str) -> UnsupportedError:
+    return UnsupportedError(f"native kernels do not know {what}")

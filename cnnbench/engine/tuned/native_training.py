@@ -1,4 +1,9 @@
-"""The native rung as a training: batches, weights, evaluation as the reference has them, the step by the kernels."""
+"""The native variant: every buffer allocated once, gradients worked out by hand in the kernels, no autograd.
+
+Parameters of the network become views of one flat tensor, so that the network itself (which evaluates) and the kernels
+see the same weights and the optimiser is one pass over one array. Products of dense layers are torch's own. Batches, weights and
+evaluation are as the reference has them.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +13,128 @@ from torch import nn
 from cnnbench.data import Dataset
 from cnnbench.engine.training import Training
 from cnnbench.engine.tuned import native
-from cnnbench.engine.tuned.native_stages import group_layers
-from cnnbench.engine.tuned.native_step import NativeStep
+from cnnbench.engine.tuned.layers import (
+    NO_DROPOUT,
+    TILED_INPUTS,
+    FlatOptimizer,
+    FlatParameters,
+    NativeConv,
+    NativeDense,
+    SparseNativeDense,
+    TiledNativeDense,
+)
+from cnnbench.engine.tuned.native import Kernels, NativeStages, group_layers
 from cnnbench.errors import UnsupportedError
 from cnnbench.schema import Job
 from cnnbench.workloads import Workload
+
+LAYERS = 64
+"""Most layers with dropout; each has its own random numbers in each step."""
+_GOLDEN = 0x9E3779B97F4A7C15
+_WORD = 2**64
+
+
+class NativeStep:
+    """Forward, backward and update of one batch of fixed size; `images` `(batch, 1, side, side)` float32, `labels` int64."""
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        stages: NativeStages,
+        network: nn.Sequential,
+        batch: int,
+        *,
+        optimizer: str,
+        rate: float,
+        seed: int,
+        half: bool = False,
+    ) -> None:
+        self._kernels, self._batch, self._seed = kernels, batch, seed
+        convolutions = [each for each in network if isinstance(each, nn.Conv2d)]
+        linear = [each for each in network if isinstance(each, nn.Linear)]
+        # A first dense layer takes the images themselves, of which most values are zero.
+        sparse = not convolutions and len(stages.dense) > 1 and stages.dense[0].out_features % kernels.lanes == 0
+        self.flat = FlatParameters(network, linear[0] if sparse else None)
+        last = len(convolutions) - 1
+        self.convolutions = [
+            NativeConv(kernels, stage, module, self.flat, batch, first=number == 0, last=number == last, half=half)
+            for number, (stage, module) in enumerate(zip(stages.convolutions, convolutions, strict=True))
+        ]
+        self.dense: list[NativeDense] = []
+        for module, stage in zip(linear, stages.dense, strict=True):
+            tiled = half and kernels.tiles and stage.keep is not None and module.in_features % TILED_INPUTS == 0
+            way = SparseNativeDense if sparse and not self.dense else TiledNativeDense if tiled else NativeDense
+            self.dense.append(way(kernels, module, self.flat, batch, stage.keep, half=half))
+        self.tiled = any(each.tiles for each in self.convolutions) or any(
+            isinstance(each, TiledNativeDense) for each in self.dense
+        )
+        """Whether products of bfloat16 go by tiles."""
+        classes = stages.dense[-1].out_features
+        # Of float32 the last layer's own buffers; of bfloat16 copies of them, for the softmax is float32 in both.
+        self._logits = torch.zeros(batch, classes) if half else self.dense[-1].out
+        self._logits_back = torch.zeros(batch, classes) if half else self.dense[-1].back
+        self._update = FlatOptimizer(optimizer, kernels, self.flat, rate)
+        self.reset()
+
+    def reset(self) -> None:
+        """First random numbers, first optimiser state. The weights are the network's, for its owner to put back."""
+        self._drawn, self._dropped = 0, True
+        self._update.reset()
+
+    def set_lr(self, rate: float) -> None:
+        """The learning rate of the updates to come."""
+        self._update.rate = rate
+
+    def step(self, images: torch.Tensor, labels: torch.Tensor, *, dropout: bool = True) -> float:
+        """One optimiser step; the mean cross-entropy before it."""
+        self.forward(images, dropout=dropout)
+        loss = self.loss(labels)
+        self.backward(images)
+        self._update.step()
+        return loss
+
+    def forward(self, images: torch.Tensor, *, dropout: bool = True) -> torch.Tensor:
+        """The logits `(batch, classes)`, in a buffer that the next call overwrites. Raises ValueError for other batches."""
+        if images.shape[0] != self._batch or not images.is_contiguous():
+            raise ValueError(f"images of shape {tuple(images.shape)} are not a contiguous batch of {self._batch}")
+        self.flat.refresh()
+        given, layer = images, 0
+        for conv in self.convolutions:
+            given = conv.forward(given, self._derive_seed(layer), conv.dropout if dropout else NO_DROPOUT)
+            layer += 1
+        given = given.view(self._batch, -1)
+        for dense in self.dense:
+            given = dense.forward(given, self._derive_seed(layer), dense.dropout if dropout else NO_DROPOUT)
+            layer += 1
+        self._drawn += 1
+        self._dropped = dropout
+        return given
+
+    def loss(self, labels: torch.Tensor) -> float:
+        """Mean cross-entropy of the last forward pass; leaves its gradient for `backward`."""
+        last = self.dense[-1]
+        if self._logits is not last.out:
+            self._logits.copy_(last.out)
+        where = (self._logits.data_ptr(), labels.data_ptr(), self._logits_back.data_ptr())
+        loss = float(self._kernels.cross_entropy(*where, self._batch, self._logits.shape[1]))
+        if self._logits_back is not last.back:
+            last.back.copy_(self._logits_back)
+        return loss
+
+    def backward(self, images: torch.Tensor) -> None:
+        """Gradients of all parameters, of the last forward pass and its loss."""
+        layers: list[NativeConv | NativeDense] = [*self.convolutions, *self.dense]
+        for number in range(len(layers) - 1, -1, -1):
+            layer = layers[number]
+            drop = layer.dropout if self._dropped else NO_DROPOUT
+            given = layers[number - 1].out if number else images
+            back = layers[number - 1].back if number else None
+            layer.backward(given if isinstance(layer, NativeConv) else given.view(self._batch, -1), back, drop)
+
+    def _derive_seed(self, layer: int) -> int:
+        """Another for each step and layer, whatever the threads."""
+        return ((self._seed * 0x100000001B3 + self._drawn) * LAYERS + layer) * _GOLDEN % _WORD
+
 
 PRODUCTS = "tuned_products"
 """Name in a record's settings: which of the processor's products the kernels took."""
@@ -24,7 +146,7 @@ class NativeTraining(Training):
     Raises UnsupportedError with the reason for what the kernels cannot do.
     """
 
-    _native: NativeStep | None = None
+    _native: NativeStep
     _dropout_disabled = False
 
     def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
@@ -45,14 +167,13 @@ class NativeTraining(Training):
         if not isinstance(network, nn.Sequential):
             raise UnsupportedError("native kernels need a network of known layers")
         self._batch = job.batch_size
-        rate = workload.learning_rate(job.optimizer or "")
         self._native = NativeStep(
             kernels,
             stages,
             network,
             job.batch_size,
             optimizer=job.optimizer or "",
-            rate=rate,
+            rate=workload.learning_rate(job.optimizer or ""),
             seed=job.seed,
             half=half,
         )
@@ -62,7 +183,6 @@ class NativeTraining(Training):
 
     def step(self) -> None:
         """Draw, and the whole step in the kernels."""
-        assert self._native is not None
         images, labels = self._batches.draw()
         loss = self._native.step(images, labels, dropout=not self._dropout_disabled)
         for _ in range(self._extra_forwards):
@@ -75,12 +195,10 @@ class NativeTraining(Training):
 
     def set_lr(self, rate: float) -> None:
         """The learning rate of the steps to come."""
-        assert self._native is not None
         self._native.set_lr(rate)
 
     def count_correct(self, images: int | None = None) -> tuple[int, int]:
         """As the reference's, by the kernels: batches of the training's size, the last filled up with its first image."""
-        assert self._native is not None
         inputs, labels = self._select_test_images(images)
         batch, correct = self._batch, 0
         for begin in range(0, len(labels), batch):
@@ -95,12 +213,11 @@ class NativeTraining(Training):
         """As the reference's, and the kernels' own random numbers and optimiser state."""
         super().reset()
         self._dropout_disabled = False
-        if self._native is not None:
+        if hasattr(self, "_native"):  # the reference resets itself before the kernels are there
             self._native.reset()
 
     def gradients(self, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         """Of every parameter in its own shape, dropout off."""
-        assert self._native is not None
         self._native.forward(images, dropout=False)
         self._native.loss(labels)
         self._native.backward(images)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
-from cnnbench.report import cells, escaping, naming
-from cnnbench.report.model import Value
-from cnnbench.schema import Record, Trial
+from cnnbench.analysis.stats import Estimate
+from cnnbench.report import cells, escaping
+from cnnbench.report.model import Datum
+from cnnbench.schema import Job, Record, Trial
 from cnnbench.store import Ledger
 
 Item = TypeVar("Item")
+Kept = tuple[Sequence[Item], str]
+"""What a chart has room for, and its caption's last sentence where that is not all."""
 LONGEST_ID = 40
 MOST_MARKS = 40
 """Rows a chart shows at the most: beyond it labels no longer fit a page; which are left out is said in the caption."""
@@ -21,198 +25,204 @@ MOST_MARKS = 40
 
 @dataclass(frozen=True)
 class ChartData:
-    """All a chart may look at. `records` are those of each shown row, by (run, row key)."""
+    """All a chart may look at. `records` are those of each shown row, by (run, row key), then by index and attempt."""
 
     comparison: Comparison
-    records: Mapping[tuple[str, str], tuple[Record, ...]] = field(default_factory=dict)
-    published_rows: tuple[PublishedResult, ...] = ()
+    records: Mapping[tuple[str, str], Mapping[tuple[int, int], Record]] = field(default_factory=dict)
 
     @property
     def training(self) -> list[Row]:
-        """Rows of training jobs."""
+        """List the rows of training jobs."""
         return [row for row in self.comparison.rows if row.job.workload != "gemm"]
 
     @property
     def gemm(self) -> list[Row]:
-        """Rows of matrix products."""
+        """List the rows of matrix products."""
         return [row for row in self.comparison.rows if row.job.workload == "gemm"]
 
-    def trials(self, row: Row) -> list[tuple[Record, Trial]]:
-        """The row's processes that ended well, by round."""
-        return [(record, trial) for record, trial in self.attempts(row) if record.outcome.status == "ok"]
-
-    def attempts(self, row: Row) -> list[tuple[Record, Trial]]:
-        """Those, and the ones that missed their target, by round."""
+    def list_trials(self, row: Row, *, missed: bool = False) -> list[tuple[Record, Trial]]:
+        """List the row's processes that ended well by round, and those that missed their target where asked for."""
+        wanted = ("ok", "missed") if missed else ("ok",)
         found = [
             (record, record.outcome.trial)
-            for record in self.records.get((row.run_id, row.row_key), ())
-            if record.outcome.status in ("ok", "missed") and record.outcome.trial is not None
+            for _, record in sorted(self.records.get((row.run_id, row.row_key), {}).items())
+            if record.outcome.status in wanted and record.outcome.trial is not None
         ]
         return sorted(found, key=lambda pair: (pair[0].job.round, pair[0].index))
 
 
-def collect_chart_data(
-    comparison: Comparison, ledgers: Iterable[Ledger], published_rows: Sequence[PublishedResult]
-) -> ChartData:
-    """The comparison with the records of its rows. The published rows are drawn where they are given."""
+def collect_chart_data(comparison: Comparison, ledgers: Iterable[Ledger]) -> ChartData:
+    """Collect the comparison with the records of its rows."""
     shown = {(row.run_id, row.row_key, row.protocol) for row in comparison.rows}
     found: dict[tuple[str, str], dict[tuple[int, int], Record]] = {}
-    for ledger in ledgers:
-        for record in ledger.records:
-            key = record.job.row_key
-            if (record.run_id, key, record.protocol) in shown:
-                found.setdefault((record.run_id, key), {})[record.index, record.attempt] = record
-    records = {key: tuple(by_place[place] for place in sorted(by_place)) for key, by_place in found.items()}
-    return ChartData(comparison, records, tuple(published_rows))
+    for record in (record for ledger in ledgers for record in ledger.records):
+        key = record.run_id, record.job.row_key
+        if (*key, record.protocol) in shown:
+            found.setdefault(key, {})[record.index, record.attempt] = record
+    return ChartData(comparison, found)
 
 
-def read_number(datum: Mapping[str, Value], name: str) -> float:
-    """A figure of a mark. Raises TypeError where it is unknown or no number."""
-    value = datum[name]
-    if not isinstance(value, int | float):
-        raise TypeError(f"{name} is {value!r}, no number")
-    return float(value)
+def list_numbers(data: Iterable[Datum], *names: str) -> list[float]:
+    """List the figures that these fields have."""
+    return [datum[name] for datum in data for name in names if datum.get(name) is not None]
 
 
-def identity(row: Row) -> dict[str, Value]:
-    """Which raw row a mark is: run, the beginning of its row key's SHA-256, and words for the reader."""
+def list_values(data: Iterable[Datum], name: str, order: Iterable[str] | None = None) -> list[str]:
+    """List the words that a field has, in the given order or else in that of the data."""
+    found = dict.fromkeys(str(datum[name]) for datum in data)
+    return list(found) if order is None else [each for each in order if each in found]
+
+
+def identity(row: Row) -> Datum:
+    """Tell which raw row a mark is: run, the beginning of its row key's SHA-256, and words for the reader."""
     ((run, key),) = cells.name_raw_rows(row)
     return {
-        "run": run,
-        "row": key,
-        "machine": row.machine.id,
-        "processor": naming.processor_name(row.device),
-        "place": naming.place_label(row.job),
-        "precision": row.job.precision,
-        "work": naming.work_label(row.job),
+        **{"run": run, "row": key, "machine": row.machine.id},
+        **{"processor": naming.processor_name(row.device), "place": naming.place_label(row.job)},
+        **{"precision": row.job.precision, "work": naming.work_label(row.job)},
     }
 
 
-def published_identity(found: PublishedResult) -> dict[str, Value]:
-    """The same for a published row."""
-    row = found.published
-    return {
-        "run": None,
-        "row": None,
-        "machine": None,
-        "processor": row.processor,
-        "place": str(row.year),
-        "precision": None,
-        "work": "the lecture's table; the job is assumed",
-    }
+def mark_rows(rows: Sequence[Row], marks: Callable[[Row], Iterable[Datum]], *, batch: bool = False) -> list[Datum]:
+    """Make the marks of each row: which row it is, its own fields, and its label."""
+    return [
+        {**identity(row), **datum, "label": label}
+        for row, label in zip(rows, axis_labels(row_names(rows, batch=batch)), strict=True)
+        for datum in marks(row)
+    ]
+
+
+def mark_published(
+    published: Sequence[PublishedResult], marks: Callable[[PublishedResult], Iterable[Datum]]
+) -> list[Datum]:
+    """Make the marks of each published row, as `mark_rows` does; run, row, machine and precision are unknown."""
+    work = "the lecture's table; the job is assumed"
+    names = [(found.published.processor, "published", str(found.published.year)) for found in published]
+    return [
+        {
+            **dict.fromkeys(("run", "row", "machine", "precision")),
+            **{"processor": name[0], "place": name[2], "work": work, **datum, "label": label},
+        }
+        for found, name, label in zip(published, names, axis_labels(names), strict=True)
+        for datum in marks(found)
+    ]
 
 
 def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, str, str, str]]:
-    """Each row's label in four lines: processor, place on the machine, what was timed, and what tells rows apart."""
+    """Name each row in four lines: processor, place on the machine, what was timed, and what tells rows apart."""
     several = len({row.job.workload for row in rows} - {"gemm"}) > 1
-    names = [_row_lines(row, batch=batch, workload=several) for row in rows]
+    names = [(naming.processor_name(row.device), _name_place(row.job), _name_work(row, several, batch)) for row in rows]
     return [(*name, apart) for name, apart in zip(names, find_distinctions(names, rows), strict=True)]
 
 
-def _row_lines(row: Row, *, batch: bool, workload: bool) -> tuple[str, str, str]:
+def _name_place(job: Job) -> str:
+    """Name where and how a step is computed, usual choices left out."""
+    return ", ".join((naming.place_label(job).removeprefix("cpu, "), *naming.chart_words(job)))
+
+
+def _name_work(row: Row, several: bool, batch: bool) -> str:
+    """Name what was timed: a matrix product, the whole job, the way to a target, or so many steps."""
     job = row.job
-    where = [naming.place_label(job).removeprefix("cpu, "), *([job.precision] if job.precision != "fp32" else [])]
-    where += [job.layout] if job.layout != "nchw" else []
-    where += [job.division] if job.division != "reference" else []
-    where += [f"{job.loader}, {job.loader_workers} workers"] if job.loader != "resident" else []
-    where += [job.task] if job.task != "training" else []
-    where += [job.execution] if job.execution != "eager" else []
-    where += [*naming.network_deviations(job), *naming.optimizer_deviation(job)]
     if job.workload == "gemm":
-        what = [f"gemm {units.count(job.size)}"]
-    else:
-        what = [escaping.plain(job.workload, LONGEST_ID)] if workload else []
-        what += [f"batch {job.batch_size}"] if batch else []
-        what += [_timed(row)]
-    return naming.processor_name(row.device), ", ".join(where), ", ".join(what)
+        return f"gemm {units.count(job.size)}"
+    what = [escaping.plain(job.workload, LONGEST_ID)] if several else []
+    what += [f"batch {job.batch_size}"] if batch else []
+    if job.clock == "accuracy" and job.target is not None:
+        return ", ".join((*what, f"to {units.exact_percent(job.target)}"))
+    return ", ".join((*what, "whole job" if job.timed_whole else f"{units.count(row.timed_steps)} steps"))
 
 
 def find_distinctions(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str]:
-    """What must stand beside each name where rows of several machines, or of several runs, would read alike: the machine, the
+    """Find what must be beside each name where rows of several machines, or of several runs, would read alike: the machine, the
     run, or else what they were trained from and on. For all of them or, where none needs it, for none.
     """
-    ways: tuple[Callable[[Row], str], ...] = (_machine, _run, _init, _order)
-    for words in ways:
-        places: dict[tuple[str, ...], set[str]] = {}
-        for name, row in zip(names, rows, strict=True):
-            places.setdefault(tuple(name), set()).add(words(row))
-        if any(len(found) > 1 for found in places.values()):
-            return [words(row) for row in rows]
-    return ["" for _ in rows]
+    whole = [tuple(name) for name in names]
+    facts = [(row.machine.id, row.run_id, str(row.job.init), str(row.job.order)) for row in rows]
+    for words in ([escaping.plain(fact, LONGEST_ID) for fact in way] for way in zip(*facts, strict=True)):
+        if len({*zip(whole, words, strict=True)}) > len({*whole}):
+            return words
+    return [""] * len(rows)
 
 
-def _timed(row: Row) -> str:
-    """What was timed: the whole job, the way to a target, or so many steps."""
-    job = row.job
-    if job.clock == "accuracy" and job.target is not None:
-        return f"to {units.exact_percent(job.target)}"
-    return "whole job" if job.timed_whole else f"{units.count(row.timed_steps)} steps"
-
-
-def _machine(row: Row) -> str:
-    return escaping.plain(row.machine.id, LONGEST_ID)
-
-
-def _run(row: Row) -> str:
-    return escaping.plain(row.run_id, LONGEST_ID)
-
-
-def _init(row: Row) -> str:
-    return escaping.plain(str(row.job.init), LONGEST_ID)
-
-
-def _order(row: Row) -> str:
-    return row.job.order
+def number_repeats(items: Iterable[Hashable]) -> list[int]:
+    """Number each item among those that equal it, from 1 on."""
+    seen: Counter[Hashable] = Counter()
+    numbers = []
+    for item in items:
+        seen[item] += 1
+        numbers.append(seen[item])
+    return numbers
 
 
 def series_names(names: Sequence[Sequence[str]]) -> list[str]:
-    """Each name in one line, no two alike: a line a series, never two processors in one line."""
-    seen: dict[str, int] = {}
-    made = []
-    for words in names:
-        text = ", ".join(word for word in words if word)
-        count = seen[text] = seen.get(text, 0) + 1
-        made.append(text if count == 1 else f"{text} ({count})")
-    return made
+    """Write each name in one line, no two alike: a line a series, never two processors in one line."""
+    lines = [", ".join(filter(None, words)) for words in names]
+    return [
+        line if number == 1 else f"{line} ({number})" for line, number in zip(lines, number_repeats(lines), strict=True)
+    ]
 
 
-def mix_kinds(items: Sequence[Item], kind: Callable[[Item], object]) -> list[Item]:
-    """The items so that the first few are of as many kinds as possible: the first of each kind, then the second of each."""
-    seen: dict[object, int] = {}
-    turns = []
-    for place, item in enumerate(items):
-        turn = seen[kind(item)] = seen.get(kind(item), 0) + 1
-        turns.append((turn, place, item))
-    return [item for _, _, item in sorted(turns, key=lambda each: each[:2])]
+def name_series(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str]:
+    """Name the lines of these rows, with what tells apart those that read alike."""
+    apart = find_distinctions(names, rows)
+    return series_names([(*name, more) for name, more in zip(names, apart, strict=True)])
 
 
-def describe_left_out(shown: int, all_of: int, what: str, which: str) -> str:
-    """A caption's last sentence where not all are drawn; nothing where all are."""
-    return f" {which} {shown} of {all_of} {what} are drawn; all are in the tables' files." if shown < all_of else ""
+def mix_kinds(items: Sequence[Item], kind: Callable[[Item], Hashable]) -> list[Item]:
+    """Sort the items so that the first few are of as many kinds as possible: the first of each kind, then the second of each."""
+    turns = zip(number_repeats(map(kind, items)), items, strict=True)
+    return [item for _, item in sorted(turns, key=lambda pair: pair[0])]
 
 
-def published_lines(found: PublishedResult) -> tuple[str, str, str]:
-    """The same for a published row."""
-    return found.published.processor, "published", str(found.published.year)
+def keep_fastest(rows: Iterable[Row], estimate_of: Callable[[Row], Estimate | None]) -> Kept[Row]:
+    """Keep the rows with the largest estimates, the largest first."""
+    known = [(-found.value, row.row_key, row) for row in rows if (found := estimate_of(row)) is not None]
+    return keep_first([row for *_, row in sorted(known, key=lambda item: item[:2])], which="The fastest")
+
+
+def keep_different(
+    items: Sequence[Item], kind: Callable[[Item], Hashable], most: int, what: str = "series"
+) -> Kept[Item]:
+    """Keep items of as many kinds as possible."""
+    return keep_first(mix_kinds(items, kind), most, "The most different", what)
+
+
+def keep_evenly(items: Sequence[Item]) -> Kept[Item]:
+    """Keep every item, or every second, and so on."""
+    return _describe_kept(items[:: max(1, -(-len(items) // MOST_MARKS))], items, "Evenly some,", "rows")
+
+
+def keep_first(
+    items: Sequence[Item], most: int = MOST_MARKS, which: str = "The first", what: str = "rows"
+) -> Kept[Item]:
+    """Keep as many as a chart has room for."""
+    return _describe_kept(items[:most], items, which, what)
+
+
+def _describe_kept(shown: Sequence[Item], items: Sequence[Item], which: str, what: str) -> Kept[Item]:
+    if len(shown) == len(items):
+        return shown, ""
+    return shown, f" {which} {len(shown)} of {len(items)} {what} are drawn; all are in the tables' files."
 
 
 LABEL_LINES = 4
 
 
 def axis_labels(names: Sequence[Sequence[str]]) -> list[str]:
-    """A label a row: its lines, four of them with blank ones at the end, then a counter that the axis does not show.
+    """Make a label for each row: its lines, four of them with blank ones at the end, then a counter that the axis does not show.
 
     Vega-Lite makes one place of equal labels, so rows that read alike need something to tell them apart.
     """
-    seen: dict[tuple[str, ...], int] = {}
-    made = []
-    for lines in names:
-        words = tuple(" ".join(line.split()) for line in (*lines, *[""] * (LABEL_LINES - len(lines))))
-        count = seen[words] = seen.get(words, 0) + 1
-        made.append("\n".join((*words, str(count))))
-    return made
+    blank = ("",) * LABEL_LINES
+    labels = ["\n".join(" ".join(line.split()) for line in (*lines, *blank)[:LABEL_LINES]) for lines in names]
+    return [f"{label}\n{number}" for label, number in zip(labels, number_repeats(labels), strict=True)]
 
 
 def one_line(label: object) -> str:
-    """The label as the reader sees it, in one line."""
-    return ", ".join(part for part in str(label).split("\n")[:-1] if part)
+    """Write the label as the reader sees it, in one line."""
+    return ", ".join(filter(None, str(label).split("\n")[:-1]))
+
+
+def describe_texts(data: Iterable[Datum]) -> list[str]:
+    """Describe each mark by its row and its figure."""
+    return [f"{one_line(datum['label'])} {datum['text']}" for datum in data]

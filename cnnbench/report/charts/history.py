@@ -6,14 +6,28 @@ import json
 import re
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 from cnnbench.analysis.history import Point, Series
-from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
 from cnnbench.report import history as words
 from cnnbench.report.cells import KEY_CHARACTERS
 from cnnbench.report.charts import theme
+from cnnbench.report.charts.chart_data import list_numbers
+from cnnbench.report.charts.kinds import (
+    ChartSpec,
+    Shown,
+    Specification,
+    TooltipField,
+    choose,
+    count_processes,
+    draw_chart,
+    layer,
+    list_interval,
+    place,
+    share,
+    word,
+    write_known,
+)
 from cnnbench.report.model import Chart, Datum
 from cnnbench.schema import digest
 
@@ -29,44 +43,43 @@ _KINDS = {
 }
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+STEP, LOW, HIGH = "median_step_seconds", "predicted_low_seconds", "predicted_high_seconds"
 
 
-def history(found: Sequence[Series]) -> Chart | None:
-    """The rows with the most timed runs; None where no row was timed in two."""
+def _select(found: Sequence[Series]) -> Shown:
+    """Select the rows with the most timed runs; nothing where no row was timed in two."""
     timed = [series for series in found if sum(point.step is not None for point in series.points) > 1]
-    if not timed:
-        return None
     ranked = sorted(range(len(timed)), key=lambda place: (-len(timed[place].points), place))[:MOST_PANELS]
     shown = [timed[place] for place in sorted(ranked)]
     several = len({series.machine_id for series in shown}) > 1
-    names = [words.title(series, several) for series in shown]
-    data = [datum for panel, series in enumerate(shown) for datum in _data(panel, series)]
-    marks = _number_changes(data)
-    return _draw(data, names, _caption(marks, len(timed) - len(shown)), _describe(shown, names))
+    names = tuple(words.title(series, several) for series in shown)
+    data = [datum for panel, series in enumerate(shown) for datum in _mark_runs(panel, series)]
+    more = _explain_changes(_number_changes(data))
+    if left_out := len(timed) - len(shown):
+        more += f" The {MOST_PANELS} rows with the most runs are drawn, {left_out} more are in the table."
+    return Shown(data, more, {"panels": "; ".join(map(_describe, shown, names))}, panels=names)
 
 
-def _data(panel: int, series: Series) -> list[Datum]:
-    """A datum a timed run, and one without a time for where the next should fall."""
-    row = digest(series.job.row_key)[:KEY_CHARACTERS]
+def _mark_runs(panel: int, series: Series) -> list[Datum]:
+    """Make a mark for each timed run, and one without a time for where the next should fall."""
+    own: Datum = {"panel": panel, "row": digest(series.job.row_key)[:KEY_CHARACTERS]}
     timed = [point for point in series.points if point.step is not None]
-    data = [_datum(panel, row, number, point) for number, point in enumerate(timed, start=1)]
+    data = [{**own, "number": number, **_describe_run(point)} for number, point in enumerate(timed, start=1)]
     if series.next is not None:
-        ends: Datum = {"predicted_low_seconds": series.next.low, "predicted_high_seconds": series.next.high}
-        data.append({**dict.fromkeys(data[-1]), "panel": panel, "row": row, "number": len(timed) + 1, **ends})
+        band: Datum = {LOW: series.next.low, HIGH: series.next.high}
+        data.append({**dict.fromkeys(data[-1]), **own, "number": len(timed) + 1, **band})
     return data
 
 
-def _datum(panel: int, row: str, number: int, point: Point) -> Datum:
+def _describe_run(point: Point) -> Datum:
     software, band = point.row.software, point.predicted
     return {
-        **{"panel": panel, "row": row, "number": number, "run": point.row.run_id, "measured": point.row.created_at},
+        **{"run": point.row.run_id, "measured": point.row.created_at},
         **{"commit": software.git_commit, "cnnbench": software.cnnbench, "torch": software.torch},
         **{"stretch": point.stretch, "kind": words.describe_outcome(point) or NOT_PREDICTED},
-        **cells.values("median_step_seconds", point.step),
-        "predicted_low_seconds": None if band is None else band.low,
-        "predicted_high_seconds": None if band is None else band.high,
-        "changed": words.describe_changes(point.changed) or None,
-        "mark": None,
+        **cells.values(STEP, point.step),
+        **{LOW: None if band is None else band.low, HIGH: None if band is None else band.high},
+        **{"changed": words.describe_changes(point.changed) or None, "mark": None},
     }
 
 
@@ -75,164 +88,110 @@ def _number_changes(data: Sequence[Datum]) -> list[str]:
     known: dict[str, str] = {}
     for datum in sorted(data, key=lambda datum: str(datum["measured"])):
         if datum["changed"] is not None:
-            datum["mark"] = known.setdefault(str(datum["changed"]), str(len(known) + 1))
+            datum["mark"] = known.setdefault(datum["changed"], str(len(known) + 1))
     return list(known)
 
 
-def _caption(marks: Sequence[str], left_out: int) -> str:
-    caption = (
-        "Bars: 95 % interval between processes, from three on. Band: 95 % of next runs, from eight runs before it on."
-    )
-    if marks:
-        shown = "; ".join(f"{number}: {text}" for number, text in enumerate(marks[:MOST_CHANGES], start=1))
-        more = f"; {len(marks) - MOST_CHANGES} more in the table" if len(marks) > MOST_CHANGES else ""
-        caption += f" Dashed lines, where something changed: {shown}{more}."
-    if left_out:
-        caption += f" The {MOST_PANELS} rows with the most runs are drawn, {left_out} more are in the table."
-    return caption
+def _explain_changes(changes: Sequence[str]) -> str:
+    if not changes:
+        return ""
+    shown = "; ".join(f"{number}: {text}" for number, text in enumerate(changes[:MOST_CHANGES], start=1))
+    more = f"; {len(changes) - MOST_CHANGES} more in the table" if len(changes) > MOST_CHANGES else ""
+    return f" Dashed lines, where something changed: {shown}{more}."
 
 
-def _describe(shown: Sequence[Series], names: Sequence[str]) -> str:
-    parts = []
-    for series, name in zip(shown, names, strict=True):
-        steps = [point.step for point in series.points if point.step is not None]
-        ends = f"{_short(steps[0])} in the first and {_short(steps[-1])} in the last"
-        parts.append(f"{name}: {len(steps)} runs, {ends}")
-    return "; ".join(parts)
+def _describe(series: Series, name: str) -> str:
+    steps = [cells.step_text(point.step.value) for point in series.points if point.step is not None]
+    return f"{name}: {len(steps)} runs, {steps[0]} in the first and {steps[-1]} in the last"
 
 
-def _short(estimate: Estimate) -> str:
-    return cells.step_text(estimate.value)
+def _draw(shown: Shown, layout: theme.ChartLayout) -> Specification:
+    """Draw a panel for each row."""
+    looks = {
+        channel: choose(shown.data, "kind", {kind: look[n] for kind, look in _KINDS.items()}, layout)
+        for n, channel in enumerate(("color", "shape"))
+    }
+    panels = []
+    for panel, name in enumerate(shown.panels):
+        own = [datum for datum in shown.data if datum["panel"] == panel]
+        ends = [{"calculate": f"datum.number {sign} 0.5", "as": end} for end, sign in (("before", "-"), ("after", "+"))]
+        transforms = [{"filter": f"datum.panel === {panel}"}, *ends]
+        plot = share({}, layout.whole, 170, _list_layers(own, looks, layout))
+        panels.append({**plot, "title": _write_heading(name, layout), "transform": transforms})
+    return {"vconcat": panels, "spacing": 18}
 
 
-def _draw(data: list[Datum], names: Sequence[str], caption: str, description: str) -> Chart:
-    import altair as alt
+def _list_layers(own: Sequence[Datum], looks: Specification, layout: theme.ChartLayout) -> list[Specification]:
+    """Draw one row's runs at equal distances, since runs of one hour and gaps of months would hide each other on a time axis."""
+    x_scale = {"domain": [0.5, len(own) + 0.5], "nice": False}
+    x = place(scale=x_scale, axis=_write_dates(own, layout))
+    y = place(**_scale_times(own))
+    changed: Specification = {"when": write_known("mark"), "x": x("before"), "color": theme.MUTED}
+    band: Specification = {"x": x("before"), "x2": {"field": "after"}, "y": y(LOW), "y2": {"field": HIGH}}
+    timed: Specification = {"x": x("number"), "y": y(STEP), "when": write_known(STEP)}
+    low, high = f"{STEP}_low", f"{STEP}_high"
+    ends: Specification = {"x": x("number"), "y": y(low), "y2": {"field": high}, "color": looks["color"]}
+    estimate = (*list_interval(STEP, "seconds a step", ".4~g"), count_processes(STEP))
+    predicted = (TooltipField(LOW, "predicted from", ".4~g"), TooltipField(HIGH, "predicted to", ".4~g"))
+    tooltip = ("measured", "commit", "torch", "cnnbench", "changed", "kind", *estimate, *predicted)
+    return [
+        layer("rect", **band, when=write_known(LOW), color=theme.BLUE, opacity=0.13),
+        layer("rule", **changed, strokeDash=[4, 4]),
+        layer("line", **timed, detail=word("stretch"), strokeWidth=1.5, opacity=0.6, color=theme.MUTED),
+        layer("rule", **ends, when=write_known(low), strokeWidth=5, opacity=0.35),
+        layer("point", **timed, **looks, tooltip=tooltip, filled=True, size=60, opacity=1),
+        layer("text", **changed, y={"value": 7}, text=word("mark"), align="left", dx=4),
+    ]
 
-    kinds = [kind for kind in _KINDS if any(datum["kind"] == kind for datum in data)]
 
-    def draw(layout: theme.ChartLayout) -> Any:
-        panels = [_panel(name, panel, data, kinds, layout) for panel, name in enumerate(names)]
-        return alt.vconcat(*panels, spacing=18)
-
-    title = "Step time over recorded runs"
-    return theme.make_chart("history", title, f"{title}. {description}.", caption, data, draw)
-
-
-def _panel(name: str, panel: int, data: Sequence[Datum], kinds: Sequence[str], layout: theme.ChartLayout) -> Any:
-    """One row's runs at equal distances, since runs of one hour and gaps of months would hide each other on a time axis."""
-    import altair as alt
-
-    own = [datum for datum in data if datum["panel"] == panel]
-    ends = [float(value) for datum in own for key in _FIGURES if isinstance(value := datum[key], int | float)]
+def _scale_times(own: Sequence[Datum]) -> Specification:
+    """Scale a panel's times, in the unit that suits the longest."""
+    ends = list_numbers(own, STEP, f"{STEP}_low", f"{STEP}_high", LOW, HIGH)
     scale, unit = next((each for each in _UNITS if max(ends) >= each[0]), _UNITS[-1])
     room = (max(ends) - min(ends)) * 0.08 or max(ends) * 0.05
-    y_scale = alt.Scale(domain=[min(ends) - room, max(ends) + 2 * room], zero=False, nice=False)
-    y_axis = alt.Axis(labelExpr=f"format(datum.value / {scale}, ',~g')", gridOpacity=0.7, tickCount=5)
-    x_scale = alt.Scale(domain=[0.5, len(own) + 0.5], nice=False)
-    base = (
-        alt.Chart(
-            alt.NamedData("rows"),
-            width=layout.whole,
-            height=170,
-            title=_heading(name, layout),
-        )
-        .transform_filter(f"datum.panel === {panel}")
-        .transform_calculate(before="datum.number - 0.5", after="datum.number + 0.5")
-    )
-
-    def x(field: str) -> alt.X:
-        return alt.X(f"{field}:Q", scale=x_scale, axis=_run_axis(own, layout))
-
-    def y(field: str) -> alt.Y:
-        return alt.Y(f"{field}:Q", scale=y_scale, axis=y_axis, title=f"{unit} a step")
-
-    band = (
-        base.transform_filter("isValid(datum.predicted_low_seconds)")
-        .mark_rect(color=theme.BLUE, opacity=0.13, aria=False)
-        .encode(x=x("before"), x2="after:Q", y=y("predicted_low_seconds"), y2="predicted_high_seconds:Q")
-    )
-    marked = base.transform_filter("isValid(datum.mark)")
-    dashes = marked.mark_rule(strokeDash=[4, 4], color=theme.MUTED, aria=False).encode(x=x("before"))
-    numbers = marked.mark_text(align="left", dx=4, color=theme.MUTED, aria=False).encode(
-        x=x("before"), y=alt.value(7), text="mark:N"
-    )
-    timed = base.transform_filter("isValid(datum.median_step_seconds)").encode(x=x("number"))
-    line = timed.mark_line(strokeWidth=1.5, opacity=0.6, color=theme.MUTED, aria=False).encode(
-        y=y("median_step_seconds"), detail="stretch:N"
-    )
-    bars = (
-        timed.transform_filter("isValid(datum.median_step_seconds_low)")
-        .mark_rule(strokeWidth=5, opacity=0.35, aria=False)
-        .encode(y=y("median_step_seconds_low"), y2="median_step_seconds_high:Q", color=_colour(kinds, layout))
-    )
-    points = timed.mark_point(filled=True, size=60, opacity=1).encode(
-        y=y("median_step_seconds"),
-        color=_colour(kinds, layout),
-        shape=alt.Shape(
-            "kind:N",
-            scale=alt.Scale(domain=list(kinds), range=[_KINDS[kind][1] for kind in kinds]),
-            legend=alt.Legend(**theme.legend(kinds, layout)),
-        ),
-        tooltip=_tooltips(),
-    )
-    return alt.layer(band, dashes, line, bars, points, numbers)
+    return {
+        "title": f"{unit} a step",
+        "scale": {"domain": [min(ends) - room, max(ends) + 2 * room], "zero": False, "nice": False},
+        "axis": {"labelExpr": f"format(datum.value / {scale}, ',~g')", "gridOpacity": 0.7, "tickCount": 5},
+    }
 
 
-_FIGURES = (
-    *("median_step_seconds", "median_step_seconds_low", "median_step_seconds_high"),
-    *("predicted_low_seconds", "predicted_high_seconds"),
-)
-
-
-def _colour(kinds: Sequence[str], layout: theme.ChartLayout) -> Any:
-    import altair as alt
-
-    colours = alt.Scale(domain=list(kinds), range=[_KINDS[kind][0] for kind in kinds])
-    return alt.Color("kind:N", scale=colours, legend=alt.Legend(**theme.legend(kinds, layout)))
-
-
-def _heading(name: str, layout: theme.ChartLayout) -> Any:
-    import altair as alt
-
+def _write_heading(name: str, layout: theme.ChartLayout) -> Specification:
+    """Write the panel's name in at most four lines."""
     lines = textwrap.wrap(name, 44 if layout.narrow else 95)
     most = 4
     text = [*lines[: most - 1], " ".join(lines[most - 1 :])[:44] + "…"] if len(lines) > most else lines
-    return alt.TitleParams(text=text, anchor="start", fontSize=12, fontWeight="normal", color=theme.INK, frame="group")
+    look = {"anchor": "start", "fontSize": 12, "fontWeight": "normal", "color": theme.INK, "frame": "group"}
+    return {"text": text, **look}
 
 
-def _run_axis(own: Sequence[Datum], layout: theme.ChartLayout) -> Any:
-    """The day of the run below its point, as many as have room; `next` below the band of the run to come."""
-    import altair as alt
-
-    most = 4 if layout.narrow else 7
-    step = -(-len(own) // most)
+def _write_dates(own: Sequence[Datum], layout: theme.ChartLayout) -> Specification:
+    """Write the day of the run below its point, as many as have room; `next` below the band of the run to come."""
+    step = -(-len(own) // (4 if layout.narrow else 7))
     days = [_day(datum) for datum in own]
-    return alt.Axis(
-        title=None,
-        values=[number for number in range(1, len(own) + 1) if (len(own) - number) % step == 0],
-        labelExpr=f"{json.dumps(days)}[datum.value - 1]",
-        labelFlush=False,
-        grid=False,
-    )
+    shown = [number for number in range(1, len(own) + 1) if (len(own) - number) % step == 0]
+    labels = f"{json.dumps(days)}[datum.value - 1]"
+    return {"title": None, "values": shown, "labelExpr": labels, "labelFlush": False, "grid": False}
 
 
 def _day(datum: Datum) -> str:
-    """The date alone, and only if it is one: the text becomes part of an expression."""
+    """Write the date alone, and only if it is one: the text becomes part of an expression."""
     if datum["run"] is None:
         return "next"
-    found = _DATE.match(str(datum["measured"]))
+    found = _DATE.match(datum["measured"])
     return found.group() if found is not None else f"run {datum['number']}"
 
 
-def _tooltips() -> list[Any]:
-    import altair as alt
+HISTORY = ChartSpec(
+    key="history",
+    title="Step time over recorded runs",
+    alt="{title}. {panels}.",
+    caption="Bars: 95 % interval between processes, from three on. Band: 95 % of next runs, from eight runs before it on.",
+    select=_select,
+    draw=_draw,
+)
 
-    return [
-        *(alt.Tooltip(f"{name}:N") for name in ("measured", "commit", "torch", "cnnbench", "changed", "kind")),
-        alt.Tooltip("median_step_seconds:Q", title="seconds a step", format=".4~g"),
-        alt.Tooltip("median_step_seconds_low:Q", title="95 % from", format=".4~g"),
-        alt.Tooltip("median_step_seconds_high:Q", title="to", format=".4~g"),
-        alt.Tooltip("median_step_seconds_n:Q", title="processes (n)"),
-        alt.Tooltip("predicted_low_seconds:Q", title="predicted from", format=".4~g"),
-        alt.Tooltip("predicted_high_seconds:Q", title="to", format=".4~g"),
-    ]
+
+def draw_history(found: Sequence[Series]) -> Chart | None:
+    """Draw the chart of these rows; None where no row was timed in two runs."""
+    return draw_chart(HISTORY, found)

@@ -2,69 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.bottleneck import bytes_per_step
 from cnnbench.analysis.metrics import step_flops
 from cnnbench.analysis.speedup import Row
-from cnnbench.report import cells, naming
+from cnnbench.report import cells
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import (
     ChartData,
-    describe_left_out,
-    find_distinctions,
     identity,
-    mix_kinds,
-    read_number,
-    series_names,
+    keep_different,
+    list_numbers,
+    name_series,
 )
-from cnnbench.report.model import Chart, Datum
+from cnnbench.report.charts.kinds import (
+    ChartSpec,
+    Shown,
+    Specification,
+    TooltipField,
+    choose,
+    colour_series,
+    count_processes,
+    layer,
+    number,
+    share,
+)
+from cnnbench.report.model import Datum
 
 Place = tuple[str, ...]
 MOST_ROOFS = 6
 STEPS = ("training step", "inference step")
 _SHAPES = {STEPS[0]: "circle", STEPS[1]: "triangle-up", "matrix product": "square"}
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
+X, Y, RATE = "intensity_flops_per_byte", "gflops_per_second", "achieved_flops_per_second"
 
 
-def roofline(chart_data: ChartData) -> Chart | None:
-    """Roofs from the measured copy bandwidth and the best GEMM; each workload's point at its intensity and rate."""
-    roofed = [
-        row
-        for row in chart_data.training
-        if row.job.processes == 1 and row.ceiling_flops_per_second and _bandwidth(row) and row.flops_per_second
-    ]
+def _select(chart_data: ChartData) -> Shown:
+    """Select roofs from the measured copy bandwidth and the best GEMM; each workload's point at its intensity and rate."""
     by_place: dict[Place, list[Row]] = {}
-    for row in roofed:
-        by_place.setdefault(_place(row), []).append(row)
-    places = mix_kinds(sorted(by_place, key=lambda place: (-_height(by_place[place]), place)), lambda place: place[3:])
-    shown = places[:MOST_ROOFS]
-    if not shown:
-        return None
+    for row in chart_data.training:
+        if row.job.processes == 1 and row.ceiling_flops_per_second and _read_bandwidth(row) and row.flops_per_second:
+            by_place.setdefault(_place(row), []).append(row)
+    places = sorted(by_place, key=lambda place: (-_height(by_place[place]), place))
+    shown, more = keep_different(places, lambda place: place[3:], MOST_ROOFS, "processors")
     firsts = [by_place[place][0] for place in shown]
     words = [(naming.processor_name(row.device), naming.place_label(row.job), row.job.precision) for row in firsts]
-    apart = zip(words, find_distinctions(words, firsts), strict=True)
-    names = dict(zip(shown, series_names([(*name, more) for name, more in apart]), strict=True))
+    names = dict(zip(shown, name_series(words, firsts), strict=True))
     data: list[Datum] = []
     for place, name in names.items():
-        data += _roof(name, by_place[place])
-        data += [datum for row in by_place[place] if (datum := _point(row, name)) is not None]
-    data += [
-        _product(row, names[_place(row)]) for row in chart_data.gemm if row.flops_per_second and _place(row) in names
-    ]
-    return _draw(
-        data, list(names.values()), describe_left_out(len(shown), len(places), "processors", "The most different")
-    )
+        data += _mark_roof(name, by_place[place])
+        data += [datum for row in by_place[place] for datum in _mark_step(row, name)]
+    products = [row for row in chart_data.gemm if row.flops_per_second and _place(row) in names]
+    data += [_mark_product(row, names[_place(row)]) for row in products]
+    if any(datum["kind"] == STEPS[1] for datum in data):
+        more = f" An inference step moves activations twice and parameters once.{more}"
+    return Shown(data, more)
 
 
-def _bandwidth(row: Row) -> float | None:
+def _read_bandwidth(row: Row) -> float | None:
     return row.floors.get("copy_bytes_per_second")
 
 
 def _place(row: Row) -> Place:
-    """What has a roof of its own; processors of a kind differ in the first three alone: machine, device and run."""
+    """Tell what has a roof of its own; processors of a kind differ in the first three alone: machine, device and run."""
     job, run = row.job, row.ceiling_run_id or row.run_id
     return row.machine.id, job.device, run, row.device.name, f"{row.device.kind} {job.threads}", job.precision
 
@@ -73,112 +75,80 @@ def _height(rows: Sequence[Row]) -> float:
     return max(row.ceiling_flops_per_second.value for row in rows if row.ceiling_flops_per_second)
 
 
-def _roof(place: str, rows: list[Row]) -> list[Datum]:
-    """Three corners of the roof: from the left edge up the bandwidth's slope to the ridge, then level."""
+def _mark_roof(place: str, rows: list[Row]) -> Iterator[Datum]:
+    """Mark the three corners of the roof: from the left edge up the bandwidth's slope to the ridge, then level."""
     ceiling = _height(rows)
-    slope = max(_bandwidth(row) or 0.0 for row in rows)
-    ridge = ceiling / slope
+    ridge = ceiling / max(_read_bandwidth(row) or 0.0 for row in rows)
     corners = [(ridge / 16, ceiling / 16), (ridge, ceiling), (max(1000.0, 4 * ridge), ceiling)]
-    return [
-        {
-            **{"kind": "roof", "roof": place, "order": order, "machine": rows[0].machine.id, "run": rows[0].run_id},
-            **{"intensity_flops_per_byte": x, "gflops_per_second": y / 1e9},
-        }
-        for order, (x, y) in enumerate(corners)
-    ]
+    for order, (x, y) in enumerate(corners):
+        own: Datum = {"order": order, "machine": rows[0].machine.id, "run": rows[0].run_id}
+        yield {"kind": "roof", "roof": place, **own, X: x, Y: y / 1e9}
 
 
-def _point(row: Row, place: str) -> Datum | None:
+def _mark_step(row: Row, place: str) -> Iterator[Datum]:
     moved, flops = bytes_per_step(row.job), step_flops(row.job)
-    if moved is None or flops is None or row.flops_per_second is None:
-        return None
-    verdict = "n/a" if row.bottleneck is None else row.bottleneck.summary
-    return {
-        **identity(row),
-        **{"kind": f"{row.job.task} step", "roof": place, "name": _name(row)},
-        **{"intensity_flops_per_byte": flops / moved, "gflops_per_second": row.flops_per_second.value / 1e9},
-        **{"verdict": verdict, **cells.values("achieved_flops_per_second", row.flops_per_second)},
-    }
+    if moved is not None and flops is not None:
+        own: Datum = {"verdict": "n/a" if row.bottleneck is None else row.bottleneck.summary}
+        yield {**_mark_point(row, f"{row.job.task} step", place, _name(row), flops / moved), **own}
 
 
 def _name(row: Row) -> str:
     """`mnist-cnn nhwc, batch 128`; the precision is the roof's."""
-    return f"{' '.join((row.job.workload, *naming.deviations_without_precision(row.job)))}, batch {row.job.batch_size}"
+    return f"{' '.join((row.job.workload, *naming.deviations(row.job, 'precision')))}, batch {row.job.batch_size}"
 
 
-def _product(row: Row, place: str) -> Datum:
-    """A product of side n reads two matrices and writes one: 2 n^3 FLOP over 3 n^2 values."""
+def _mark_product(row: Row, place: str) -> Datum:
+    """Mark a product. One of side n reads two matrices and writes one: 2 n^3 FLOP over 3 n^2 values."""
     side = row.job.size or 1
-    rate = row.flops_per_second.value if row.flops_per_second else 0.0
-    return {
-        **identity(row),
-        **{"kind": "matrix product", "roof": place, "name": f"gemm {units.count(side)}"},
-        **{"intensity_flops_per_byte": 2 * side / (3 * BYTES[row.job.precision]), "gflops_per_second": rate / 1e9},
-        **cells.values("achieved_flops_per_second", row.flops_per_second),
+    intensity = 2 * side / (3 * BYTES[row.job.precision])
+    return _mark_point(row, "matrix product", place, f"gemm {units.count(side)}", intensity)
+
+
+def _mark_point(row: Row, kind: str, place: str, name: str, intensity: float) -> Datum:
+    rate = row.flops_per_second
+    own: Datum = {"kind": kind, "roof": place, "name": name, X: intensity, Y: (rate.value if rate else 0.0) / 1e9}
+    return {**identity(row), **own, **cells.values(RATE, rate)}
+
+
+def _draw(shown: Shown, layout: theme.ChartLayout) -> Specification:
+    """Draw roofs as lines and steps and products as points, on two log axes."""
+    data = shown.data
+    x_scale = theme.log_scale(list_numbers(data, X), below=1, above=1)
+    y_scale = theme.log_scale(list_numbers(data, Y), below=1.3, above=1.5)
+    x_title = "arithmetic intensity, FLOP a byte (log scale)"
+    shared = {
+        "x": number(X, **theme.log_axis(x_scale, layout, x_title, layout.whole)),
+        "y": number(Y, **theme.log_axis(y_scale, layout, "GFLOP/s (log scale)")),
+        "color": colour_series(data, "roof", symbolOpacity=1),
     }
-
-
-def _draw(data: list[Datum], places: list[str], more: str) -> Chart:
-    import altair as alt
-
-    xs = [read_number(datum, "intensity_flops_per_byte") for datum in data]
-    ys = [read_number(datum, "gflops_per_second") for datum in data]
-    kinds = [kind for kind in _SHAPES if any(d["kind"] == kind for d in data)]
-
-    def draw(layout: theme.ChartLayout) -> Any:
-        x_scale, y_scale = theme.log_scale(xs, below=1, above=1), theme.log_scale(ys, below=1.3, above=1.5)
-        x_title, width = "arithmetic intensity, FLOP a byte (log scale)", layout.whole
-        base = alt.Chart(alt.NamedData("rows"), width=width, height=300).encode(
-            x=alt.X(
-                "intensity_flops_per_byte:Q",
-                scale=alt.Scale(**x_scale),
-                axis=alt.Axis(**theme.log_axis(x_scale, layout, x_title, width)),
-            ),
-            y=alt.Y(
-                "gflops_per_second:Q",
-                scale=alt.Scale(**y_scale),
-                axis=alt.Axis(**theme.log_axis(y_scale, layout, "GFLOP/s (log scale)")),
-            ),
-            color=alt.Color(
-                "roof:N",
-                scale=alt.Scale(domain=places, range=list(theme.SERIES)),
-                legend=alt.Legend(columns=1, symbolOpacity=1),
-            ),
-        )
-        roofs = base.transform_filter(alt.datum.kind == "roof").mark_line(strokeWidth=2.5, aria=False)
-        points = (
-            base.transform_filter(alt.datum.kind != "roof")
-            .mark_point(filled=True, size=100, opacity=0.9)
-            .encode(
-                shape=alt.Shape(
-                    "kind:N",
-                    scale=alt.Scale(domain=kinds, range=[_SHAPES[kind] for kind in kinds]),
-                    legend=alt.Legend(**theme.legend(kinds, layout)),
-                ),
-                tooltip=[
-                    *(alt.Tooltip(f"{name}:N") for name in ("roof", "name", "verdict")),
-                    alt.Tooltip("gflops_per_second:Q", title="GFLOP/s", format=",.6~g"),
-                    alt.Tooltip("intensity_flops_per_byte:Q", title="FLOP a byte", format=",.4~g"),
-                    alt.Tooltip("achieved_flops_per_second_n:Q", title="processes (n)"),
-                ],
-            )
-        )
-        return alt.layer(roofs.encode(order="order:O"), points)
-
-    descriptions = [
-        f"{d['name']} on {d['roof']} reaches {read_number(d, 'gflops_per_second'):.4g} GFLOP/s at "
-        f"{read_number(d, 'intensity_flops_per_byte'):.3g} FLOP a byte"
-        for d in data
-        if d["kind"] in STEPS
+    rates = (TooltipField(Y, "GFLOP/s", ",.6~g"), TooltipField(X, "FLOP a byte", ",.4~g"), count_processes(RATE))
+    roof, point = (f"(datum.kind {same} 'roof')" for same in ("===", "!=="))
+    by_kind: Specification = {
+        "shape": choose(data, "kind", _SHAPES, layout),
+        "tooltip": ("roof", "name", "verdict", *rates),
+    }
+    layers = [
+        layer("line", order={"field": "order", "type": "ordinal"}, when=roof, strokeWidth=2.5),
+        layer("point", **by_kind, when=point, filled=True, size=100, opacity=0.9),
     ]
-    caption = (
-        "The slope is the measured copy bandwidth, the level the best matrix product measured on the same device in the same "
-        "run. A training step's bytes are the least it must move (each activation five times, each parameter eight), so its "
-        "point lies as far right as it can: below the roof by what the kernels leave unused."
-    )
-    caption += " An inference step moves activations twice and parameters once." if STEPS[1] in kinds else ""
-    caption += more
-    alt_text = f"Roofline on log scales: {'; '.join(descriptions[:12])}."
-    return theme.make_chart(
-        "roofline", "Roofline: how far each step is from what its device can do", alt_text, caption, data, draw
-    )
+    return share(shared, layout.whole, 300, layers)
+
+
+CHARTS = (
+    ChartSpec(
+        key="roofline",
+        section="why",
+        title="Roofline: how far each step is from what its device can do",
+        alt="Roofline on log scales: {marks}.",
+        caption="The slope is the measured copy bandwidth, the level the best matrix product measured on the same device in the "
+        "same run. A training step's bytes are the least it must move (each activation five times, each parameter eight), so "
+        "its point lies as far right as it can: below the roof by what the kernels leave unused.",
+        select=_select,
+        describe=lambda data: [
+            f"{d['name']} on {d['roof']} reaches {d[Y]:.4g} GFLOP/s at {d[X]:.3g} FLOP a byte"
+            for d in data
+            if d["kind"] in STEPS
+        ][:12],
+        draw=_draw,
+    ),
+)

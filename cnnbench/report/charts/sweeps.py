@@ -1,256 +1,210 @@
-"""One thing varied and all else equal: threads, batch sizes, and the rungs of the ladder (layout, precision, division)."""
+"""One thing varied and all else equal: processors, threads, batch sizes, and the rungs of the ladder (layout, precision,
+division).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from cnnbench import units
+from cnnbench import naming, units
+from cnnbench.analysis.scaling import ScalingPoint, ScalingSet, count_processors, find_scaling_sets
 from cnnbench.analysis.speedup import Row
-from cnnbench.report import cells, naming
-from cnnbench.report.charts import theme
+from cnnbench.analysis.stats import Estimate
+from cnnbench.report import cells
 from cnnbench.report.charts.chart_data import (
-    MOST_MARKS,
     ChartData,
-    axis_labels,
-    describe_left_out,
-    find_distinctions,
+    describe_texts,
     identity,
-    mix_kinds,
-    one_line,
-    read_number,
-    row_names,
-    series_names,
+    keep_different,
+    keep_first,
+    name_series,
 )
-from cnnbench.report.model import Chart, Datum
+from cnnbench.report.charts.kinds import (
+    WHERE,
+    ChartSpec,
+    Shown,
+    TooltipField,
+    count_processes,
+    draw_bars,
+    draw_lines,
+    show_rows,
+)
+from cnnbench.report.model import Datum
+from cnnbench.schema import Job
+from cnnbench.schema.axes import plain_values
 
 MOST_SERIES = 6
-LOG_FROM = 20
-"""Greatest rate over the least from which a linear axis would press the slow ones flat."""
-VARIANT_FIELDS = ("division", "precision", "layout", "execution", "loader")
+BARS_TEXT = " Bars: 95 % interval between processes, from three on."
 
 
-def threads(chart_data: ChartData) -> Chart | None:
-    """Images a second over CPU threads, beside what perfect scaling from the smallest count would give."""
-    return _sweep(
-        chart_data,
-        "threads",
-        "Scaling over CPU threads",
-        "threads",
-        lambda row: row.job.threads,
-        ("threads",),
-        "Dashed: the smallest count's rate times the threads. The fastest count is the honest CPU baseline.",
-        ideal=True,
-    )
-
-
-def batches(chart_data: ChartData) -> Chart | None:
-    """Images a second over batch sizes."""
-    return _sweep(
-        chart_data,
-        "batches",
-        "Throughput over batch sizes",
-        "batch size",
-        lambda row: row.job.batch_size,
-        ("batch_size",),
-        "A larger batch spreads launches and overheads over more images, until the processor is busy.",
-        ideal=False,
-    )
-
-
-def _sweep(
-    chart_data: ChartData,
-    key: str,
-    title: str,
-    axis: str,
-    value: Callable[[Row], int | None],
-    varied: tuple[str, ...],
-    caption: str,
-    *,
-    ideal: bool,
-) -> Chart | None:
-    """A line a set of rows that differ in the varied fields alone; None where no set has two values."""
+def _group_rows(rows: Sequence[Row], equal: Mapping[str, Any]) -> list[list[Row]]:
+    """Group rows of one machine and run whose jobs are the same once these fields are equal."""
     sets: dict[str, list[Row]] = {}
-    for row in chart_data.training:
-        if row.images_per_second is not None and value(row) is not None:
-            job = row.job.model_copy(update={"seed": 0, "round": 0} | dict.fromkeys(varied, 0))
-            sets.setdefault(f"{row.machine.id} {row.protocol} {row.run_id} {job.model_dump_json()}", []).append(row)
-    swept = [rows for _, rows in sorted(sets.items()) if len({value(row) for row in rows}) > 1]
-    shown = mix_kinds(swept, lambda rows: (rows[0].device.name, rows[0].job.precision))[:MOST_SERIES]
-    if not shown:
-        return None
-    several = len({rows[0].job.workload for rows in shown}) > 1
-    names = [(naming.processor_name(rows[0].device), _fixed(rows[0], varied, several)) for rows in shown]
-    apart = find_distinctions(names, [rows[0] for rows in shown])
+    for row in rows:
+        job = row.job.model_copy(update={"seed": 0, "round": 0, **equal})
+        sets.setdefault(f"{row.machine.id} {row.protocol} {row.run_id} {job.model_dump_json()}", []).append(row)
+    return [found for _, found in sorted(sets.items())]
+
+
+def _select_sweep(varied: str, chart_data: ChartData) -> Shown:
+    """Select a line for each set of rows that differ in the varied field alone; no set of a single value."""
+
+    def value(row: Row) -> int:
+        return int(getattr(row.job, varied) or 0)
+
+    known = [row for row in chart_data.training if row.images_per_second and value(row)]
+    swept = [sorted(rows, key=value) for rows in _group_rows(known, {varied: 0}) if len(set(map(value, rows))) > 1]
+    kept, more = keep_different(swept, lambda rows: (rows[0].device.name, rows[0].job.precision), MOST_SERIES)
+    firsts = [rows[0] for rows in kept]
+    several = len({row.job.workload for row in firsts}) > 1
+    names = [(naming.processor_name(row.device), _name_fixed(row, varied, several)) for row in firsts]
+    lines = [[(value(row), row.images_per_second, row) for row in rows] for rows in kept]
+    return Shown(_mark_lines(names, lines, "images_per_second", ideal=varied == "threads"), more + BARS_TEXT)
+
+
+def _mark_lines(
+    names: Sequence[Sequence[str]],
+    lines: Sequence[Sequence[tuple[int, Estimate | None, Row]]],
+    value: str,
+    *,
+    ideal: bool = True,
+) -> list[Datum]:
+    """Make the marks of lines over what is varied, each point with its estimate; `ideal` grows with it from the first one."""
     data: list[Datum] = []
-    for rows, series in zip(shown, series_names([(*n, m) for n, m in zip(names, apart, strict=True)]), strict=True):
-        rows = sorted(rows, key=lambda row: value(row) or 0)
-        first = rows[0].images_per_second
-        for row in rows:
-            found = {**identity(row), "series": series, "varied": value(row)}
-            found |= cells.values("images_per_second", row.images_per_second)
-            if ideal and first is not None:
-                found["ideal"] = first.value * (value(row) or 1) / (value(rows[0]) or 1)
-            data.append(found)
-    caption += describe_left_out(len(shown), len(swept), "series", "The most different")
-    return lines(key, title, axis, caption, data, ideal=ideal)
+    for series, line in zip(name_series(names, [line[0][2] for line in lines]), lines, strict=True):
+        least, first, _ = line[0]
+        for varied, estimate, row in line:
+            grown: Datum = {"ideal": first.value * varied / least} if ideal and first else {}
+            own = {"series": series, "varied": varied, **cells.values(value, estimate)}
+            data.append({**identity(row), **own, **grown})
+    return data
 
 
-def _fixed(row: Row, varied: tuple[str, ...], several: bool) -> str:
-    """What all rows of a line share, usual choices left out."""
+def _name_fixed(row: Row, varied: str, several: bool) -> str:
+    """Name what all rows of a line share, usual choices left out."""
     job = row.job
     parts = [job.workload] if several else []
-    parts += [] if "threads" in varied else [naming.place_label(job).removeprefix("cpu, ")]
-    parts += [str(getattr(job, name)) for name, usual in _FLAT.items() if getattr(job, name) != usual]
-    parts += [job.task] if job.task != "training" else []
-    parts += [*naming.network_deviations(job), *naming.optimizer_deviation(job)]
-    parts += [] if "batch_size" in varied else [f"batch {job.batch_size}"]
+    parts += [] if varied == "threads" else [naming.place_label(job).removeprefix("cpu, ")]
+    parts += naming.chart_words(job)
+    parts += [] if varied == "batch_size" else [f"batch {job.batch_size}"]
     parts += [f"to {units.exact_percent(job.target)}"] if job.target is not None else []
     return ", ".join(parts)
 
 
-@dataclass(frozen=True)
-class LineMetric:
-    """What a line is of: the name of an estimate, its words on the axis, its value in a sentence."""
-
-    name: str
-    words: str
-    text: Callable[[float], str]
-
-
-IMAGES = LineMetric("images_per_second", "images a second", lambda value: f"{units.rate(value)} images a second")
+def _select_scaling(chart_data: ChartData) -> Shown:
+    """Select a line for each set of ranks, and one of the threads of one process; nothing where no job had several ranks."""
+    every = [line for found in find_scaling_sets(chart_data.comparison.rows) for line in _list_lines(found)]
+    known = [line for line in every if len({count_processors(step.row.job) for step in line[1]}) > 1]
+    shown, more = keep_different(known, lambda line: (line[1][0].row.device.name, line[0][1]), MOST_SERIES)
+    lines = [[(count_processors(step.row.job), step.speedup, step.row) for step in steps] for _, steps in shown]
+    return Shown(_mark_lines([words for words, _ in shown], lines, "scaling_speedup"), more + BARS_TEXT)
 
 
-def lines(
-    key: str, title: str, axis: str, caption: str, data: list[Datum], *, ideal: bool, measure: LineMetric = IMAGES
-) -> Chart:
-    """The measure over what is varied, a line a series; `ideal` draws what each series has of that name, dashed."""
-    import altair as alt
+def _list_lines(found: ScalingSet) -> Iterator[tuple[tuple[str, str, str], list[ScalingPoint]]]:
+    """List the ranks of a set from one process on, a line for each thread count, and once the thread counts of one process."""
+    steps = [step for step in found.points if step.speedup is not None]
+    alone = [step for step in steps if step.row.job.world == 1]
+    ranks = [step for step in steps if step.row.job.world > 1]
+    if not ranks:
+        return
+    row = steps[0].row
+    batch = f"{found.base_batch} a rank" if found.scaling == "weak" else f"batch {found.base_batch}"
+    name = (naming.processor_name(row.device), row.job.workload)
+    for threads in sorted({step.row.job.threads for step in ranks}, key=lambda value: value or 0):
+        line = [step for step in alone if step.row.job.threads == threads][:1]
+        line += [step for step in ranks if step.row.job.threads == threads]
+        yield (*name, f"{found.scaling}, {batch}"), line
+    if found.scaling == "strong":
+        yield (*name, f"one process, {batch}"), alone
 
-    series = list(dict.fromkeys(str(datum["series"]) for datum in data))
-    values = sorted({int(str(datum["varied"])) for datum in data})
-    rates = [read_number(datum, name) for datum in data for name in (measure.name, "ideal") if name in datum]
-    apart = max(rates) > LOG_FROM * min(rates) and not ideal
-    rate = f"{measure.words}{' (log scale)' if apart else ''}"
 
-    def draw(layout: theme.ChartLayout) -> Any:
-        base = alt.Chart(alt.NamedData("rows"), width=layout.whole, height=240).encode(
-            x=alt.X(
-                "varied:Q",
-                title=f"{axis} (log scale)",
-                scale=alt.Scale(type="log", base=2, domain=[values[0] / 1.1, values[-1] * 1.1], nice=False),
-                axis=alt.Axis(values=values, format=",d", gridOpacity=0.7, labelOverlap="greedy", labelSeparation=6),
-            ),
-            color=alt.Color(
-                "series:N",
-                scale=alt.Scale(domain=series, range=list(theme.SERIES)),
-                legend=alt.Legend(columns=1, symbolOpacity=1),
-            ),
-        )
-        log = theme.log_scale(rates)
-        y_axis = theme.log_axis(log, layout, rate) if apart else {"title": rate, "gridOpacity": 0.7}
-        y = alt.Y(f"{measure.name}:Q", scale=alt.Scale(**(log if apart else {"zero": True})), axis=alt.Axis(**y_axis))
-        line = base.mark_line(strokeWidth=2, aria=False).encode(y=y)
-        bars = base.mark_rule(strokeWidth=6, opacity=0.35, aria=False).encode(
-            y=alt.Y(f"{measure.name}_low:Q", title=rate), y2=f"{measure.name}_high:Q"
-        )
-        points = base.mark_point(filled=True, size=90, opacity=1).encode(
-            y=y,
-            tooltip=[
-                *(alt.Tooltip(f"{name}:N") for name in ("processor", "place", "series")),
-                alt.Tooltip("varied:Q", title=axis, format=",d"),
-                alt.Tooltip(f"{measure.name}:Q", title=measure.words, format=",.6~g"),
-                alt.Tooltip(f"{measure.name}_low:Q", title="95 % from", format=",.6~g"),
-                alt.Tooltip(f"{measure.name}_high:Q", title="to", format=",.6~g"),
-                alt.Tooltip(f"{measure.name}_n:Q", title="processes (n)"),
-            ],
-        )
-        layers = [line, points]
-        if any(datum[f"{measure.name}_low"] is not None for datum in data):
-            layers.insert(1, bars.transform_filter(f"isValid(datum.{measure.name}_low)"))
-        if ideal:
-            layers.insert(0, base.mark_line(strokeDash=[5, 4], strokeWidth=1.5, aria=False).encode(y="ideal:Q"))
-        return alt.layer(*layers)
+def _declare_lines(
+    value: str, words: str, axis: str, text: Callable[[float], str], *, ideal: bool = True, **texts: Any
+) -> ChartSpec[ChartData]:
+    """Declare lines of a figure over what is varied; `text` writes the figure for the words beside the chart."""
 
-    descriptions = [
-        f"{d['series']} at {axis} {d['varied']}: {measure.text(read_number(d, measure.name))}" for d in data
+    def describe(data: Sequence[Datum]) -> list[str]:
+        return [f"{d['series']} at {axis} {d['varied']}: {text(d[value])}" for d in data[:20]]
+
+    draw = partial(draw_lines, value=value, words=words, axis=axis, ideal=ideal)
+    return ChartSpec(alt="{title}. {marks}.", describe=describe, draw=draw, **texts)
+
+
+def _select_ladder(chart_data: ChartData) -> Shown:
+    """Select rungs side by side, by time: rows that differ only in division, precision, layout, execution or loader."""
+    known = [row for row in chart_data.training if row.step_seconds is not None]
+    ladders = [
+        rows for rows in _group_rows(known, plain_values(Job, "compute", "draw")) if len(set(map(_name_rung, rows))) > 1
     ]
-    bars_text = " Bars: 95 % interval between processes, from three on."
-    return theme.make_chart(key, title, f"{title}. {'; '.join(descriptions[:20])}.", caption + bars_text, data, draw)
+    rungs = [row for rows in ladders for row in sorted(rows, key=_read_step, reverse=True)]
+    return show_rows(keep_first(rungs), _mark_rung)
 
 
-def ladder(chart_data: ChartData) -> Chart | None:
-    """Rungs side by side: rows that differ only in division, precision, layout, execution or loader, as time of one step."""
-    sets: dict[str, list[Row]] = {}
-    for row in chart_data.training:
-        if row.step_seconds is not None:
-            job = row.job.model_copy(update={"seed": 0, "round": 0} | _FLAT)
-            sets.setdefault(f"{row.machine.id} {row.protocol} {row.run_id} {job.model_dump_json()}", []).append(row)
-    variants = [rows for _, rows in sorted(sets.items()) if len({_variant(row) for row in rows}) > 1]
-    every = [row for rows in variants for row in sorted(rows, key=_step, reverse=True)]
-    rows = every[:MOST_MARKS]
-    if not rows:
-        return None
-    names = row_names(rows, batch=True)
-    data: list[Datum] = [
-        {
-            **identity(row),
-            **{"label": label, "rung": _variant(row), "text": units.short_seconds(_step(row))},
-            **{"milliseconds": _step(row) * 1e3, **cells.values("step_seconds", row.step_seconds)},
-        }
-        for row, label in zip(rows, axis_labels(names), strict=True)
-    ]
-    return _draw_variants(data, describe_left_out(len(rows), len(every), "rows", "The first"))
+def _name_rung(row: Row) -> str:
+    return ", ".join(naming.list_step_values(row.job))
 
 
-_FLAT: dict[str, Any] = {
-    **{"division": "reference", "precision": "fp32", "layout": "nchw", "execution": "eager"},
-    **{"loader": "resident", "loader_workers": 0},
-}
+def _read_step(row: Row) -> float:
+    return row.step_seconds.value if row.step_seconds else 0.0
 
 
-def _variant(row: Row) -> str:
-    return ", ".join(str(getattr(row.job, name)) for name in VARIANT_FIELDS)
+def _mark_rung(row: Row) -> list[Datum]:
+    step = _read_step(row)
+    figures = cells.values("step_seconds", row.step_seconds)
+    return [{"rung": _name_rung(row), "text": units.short_seconds(step), "milliseconds": step * 1e3, **figures}]
 
 
-def _step(row: Row) -> float:
-    return row.step_seconds.value if row.step_seconds is not None else 0.0
-
-
-def _draw_variants(data: Sequence[Datum], more: str) -> Chart:
-    import altair as alt
-
-    rows = theme.Rows(tuple(str(datum["label"]) for datum in data))
-    most = max(read_number(datum, "milliseconds") for datum in data)
-
-    def draw(layout: theme.ChartLayout) -> Any:
-        words = theme.text_width(str(datum["text"]) for datum in data)
-        base = alt.Chart(alt.NamedData("rows"), width=layout.width, height=rows.height(layout)).encode(
-            y=rows.y(layout, bars=True),
-            x=alt.X(
-                "milliseconds:Q",
-                title="ms a step",
-                scale=alt.Scale(domain=theme.linear_with_room(most, layout.width, after=words), nice=False),
-                axis=alt.Axis(gridOpacity=0.7, tickCount=4 if layout.narrow else 8),
+_declare_rates = partial(
+    _declare_lines,
+    *("images_per_second", "images a second"),
+    text=lambda value: f"{units.rate(value)} images a second",
+    section="sweeps",
+)
+CHARTS = (
+    ChartSpec(
+        key="ladder",
+        section="ladder",
+        title="The ladder: one step, rung by rung",
+        alt="Time of a step: {marks}.",
+        caption="The same network, batch and data; division, precision, layout, execution and loader as named (none named: "
+        "reference, fp32, nchw, eager, resident). Shorter is faster.",
+        select=_select_ladder,
+        describe=describe_texts,
+        draw=partial(
+            draw_bars,
+            value="milliseconds",
+            axis="ms a step",
+            tooltip=(
+                *(*WHERE, "rung", TooltipField("milliseconds", "ms a step", ".6~g")),
+                *(count_processes("step_seconds"), "work"),
             ),
-        )
-        bars = base.mark_bar(color=theme.BLUE).encode(
-            tooltip=[
-                *(alt.Tooltip(f"{name}:N") for name in ("processor", "place", "rung")),
-                alt.Tooltip("milliseconds:Q", title="ms a step", format=".6~g"),
-                alt.Tooltip("step_seconds_n:Q", title="processes (n)"),
-                alt.Tooltip("work:N"),
-            ]
-        )
-        figures = base.mark_text(align="left", dx=5, aria=False).encode(text="text:N", color=alt.value(theme.INK))
-        return alt.layer(bars, figures)
-
-    description = "; ".join(f"{one_line(d['label'])} {d['text']}" for d in data)
-    caption = (
-        "The same network, batch and data; division, precision, layout, execution and loader as named (none named: reference, "
-        "fp32, nchw, eager, resident). Shorter is faster." + more
-    )
-    return theme.make_chart(
-        "ladder", "The ladder: one step, rung by rung", f"Time of a step: {description}.", caption, data, draw
-    )
+        ),
+    ),
+    _declare_lines(
+        *("scaling_speedup", "speed over one process", "processors", units.ratio),
+        key="scaling",
+        section="scaling",
+        title="Scaling over processors",
+        caption="Images a second over those of one process with the fewest threads: ranks of one job, on GPUs or on cores of "
+        "their own, and threads of one process. Dashed: as many times as fast as there are processors. Strong: the batch is "
+        "dealt out; weak: it is on each rank.",
+        select=_select_scaling,
+    ),
+    _declare_rates(
+        axis="threads",
+        key="threads",
+        title="Scaling over CPU threads",
+        caption="Dashed: the smallest count's rate times the threads. The fastest count is the honest CPU baseline.",
+        select=partial(_select_sweep, "threads"),
+    ),
+    _declare_rates(
+        axis="batch size",
+        ideal=False,
+        key="batches",
+        title="Throughput over batch sizes",
+        caption="A larger batch spreads launches and overheads over more images, until the processor is busy.",
+        select=partial(_select_sweep, "batch_size"),
+    ),
+)

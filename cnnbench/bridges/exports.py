@@ -1,0 +1,177 @@
+"""Ledgers in the formats of other tools: pytest-benchmark's JSON, github-action-benchmark's, and a tidy CSV.
+
+Enters one run (for CSV any number); leaves values or text. What those tools call a round is here a process, the unit of
+replication, so that their spreads are spreads between processes: the datum of a process is its median step time. Only
+`ok` processes have one; `list_left_out` says of which jobs nothing, or less than was planned, is in a file, since their
+readers cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from cnnbench import __version__, machine_facts, naming
+from cnnbench.analysis.metrics import ProcessMetrics, step_flops
+from cnnbench.analysis.process_table import Process, flatten_processes, list_columns
+from cnnbench.analysis.ratio import group_by
+from cnnbench.bridges import pytest_benchmark_stats
+from cnnbench.report import escaping
+from cnnbench.report.render import text
+from cnnbench.schema import RunHeader
+
+PYTEST_BENCHMARK_VERSION = "5.3.1"
+"""The version of pytest-benchmark whose files these are like."""
+
+
+@dataclass(frozen=True)
+class ExportedJob:
+    """One job's `ok` processes, under a name that is its own and the same in every run of that job."""
+
+    name: str
+    params: Mapping[str, str | int | float | bool]
+    processes: tuple[Process, ...]
+
+    @property
+    def metrics(self) -> list[ProcessMetrics]:
+        """What each process measured."""
+        return [each.metrics for each in self.processes if each.metrics is not None]
+
+    @property
+    def seconds(self) -> list[float]:
+        """Median step time of each process."""
+        return [each.median_step_seconds for each in self.metrics]
+
+    @property
+    def stats(self) -> dict[str, pytest_benchmark_stats.Statistic]:
+        """pytest-benchmark's statistics of these times."""
+        return pytest_benchmark_stats.summarise(self.seconds)
+
+
+def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
+    """The jobs that have an `ok` process, by name. Processes of several runs would share a name: give those of one."""
+    by_row = group_by((process for process in found if process.metrics is not None), attrgetter("row_key"))
+    named = naming.export_names({key: (rows[0].job, rows[0].protocol) for key, rows in by_row.items()})
+    return tuple(
+        ExportedJob(
+            named[key],
+            naming.export_params(rows[0].job, rows[0].protocol),
+            tuple(sorted(rows, key=lambda each: (each.job.round, each.index))),
+        )
+        for key, rows in sorted(by_row.items(), key=lambda item: (named[item[0]], item[0]))
+    )
+
+
+def list_left_out(found: Sequence[Process]) -> tuple[str, ...]:
+    """A line for each job of which processes are not `ok`: how many of how many, and how they ended."""
+    lines = []
+    for rows in group_by(found, attrgetter("row_key")).values():
+        ended = Counter(each.status for each in rows if each.metrics is None)
+        if ended:
+            how = ", ".join(f"{status} {n}" for status, n in sorted(ended.items()))
+            name = naming.export_name(rows[0].job, rows[0].protocol)
+            whole = "nothing of it is there" if ended.total() == len(rows) else "the rest is there"
+            lines.append(f"{name}: {ended.total()} of {len(rows)} processes left out ({how}); {whole}")
+    return tuple(sorted(lines))
+
+
+def pytest_benchmark(run: RunHeader, found: Sequence[Process], final_digest: str = "") -> dict[str, Any]:
+    """pytest-benchmark's JSON of one run: a benchmark a job, a round a process, iterations its timed steps."""
+    software = run.software
+    return {
+        "machine_info": machine_info(run),
+        "commit_info": {
+            **{"id": software.git_commit or "unversioned", "time": None, "author_time": None},
+            **{"dirty": bool(software.git_dirty), "project": "cnnbench", "branch": "(unknown)"},
+        },
+        "benchmarks": [_benchmark(each) for each in group_jobs(found)],
+        "datetime": run.created_at,
+        "version": PYTEST_BENCHMARK_VERSION,
+        "cnnbench": {"version": __version__, "run_id": run.run_id, "ledger_sha256": final_digest or None},
+    }
+
+
+def _benchmark(each: ExportedJob) -> dict[str, Any]:
+    steps = min(figures.steps for figures in each.metrics)
+    return {
+        "group": escaping.plain(each.processes[0].job.workload),
+        **{"name": each.name, "fullname": f"cnnbench::{each.name}"},
+        **{"params": dict(each.params), "param": each.name.partition("[")[2].rpartition("]")[0]},
+        **{"extra_info": extra_info(each), "options": {}},
+        "stats": {**each.stats, "data": each.seconds, "iterations": steps},
+    }
+
+
+def extra_info(each: ExportedJob) -> dict[str, Any]:
+    """What the times mean: processes, FLOP/s and images/s of their median, memory high-water marks, doubts."""
+    first, figures = each.processes[0], each.metrics
+    seconds = float(each.stats["median"])
+    flops, trains = step_flops(first.job), any(figure.images_per_second for figure in figures)
+    peaks = {
+        name: max((value for figure in figures if (value := getattr(figure, name)) is not None), default=None)
+        for name in ("host_peak_bytes", "device_peak_bytes")
+    }
+    return {
+        **{"processes": len(figures), "run_id": first.run_id},
+        **{"device": first.job.device, "device_name": first.device.name, "threads": first.job.threads},
+        "torch": first.software.torch,
+        **{"flops": flops, "flops_per_second": flops and flops / seconds},
+        "images_per_second": first.job.batch_size / seconds if trains else None,
+        **peaks,
+        "doubts": sorted({doubt.message for process in each.processes for doubt in process.doubts}),
+    }
+
+
+def machine_info(run: RunHeader) -> dict[str, Any]:
+    """pytest-benchmark's keys, as far as a ledger knows them (it has no host name), and the facts the plugin adds."""
+    machine, software = run.machine, run.software
+    system, _, rest = machine.os.partition(" ")
+    return {
+        "node": machine.id,
+        "processor": machine.cpu_name,
+        "machine": rest.partition(",")[0],
+        "python_version": software.python,
+        "release": machine.kernel,
+        "system": system,
+        "cpu": {
+            "brand_raw": machine.cpu_name,
+            "vendor_id_raw": machine.cpu_vendor,
+            "family": machine.cpu_family,
+            "model": machine.cpu_model,
+            "stepping": machine.cpu_stepping,
+            "count": machine.cores_logical,
+            "flags": list(machine.cpu_isa),
+        },
+        machine_facts.KEY: machine_facts.describe_machine(
+            machine, python=software.python, torch=software.torch, environment=None
+        ),
+    }
+
+
+def github_action(found: Sequence[Process]) -> list[dict[str, Any]]:
+    """github-action-benchmark's `customSmallerIsBetter`: seconds a step, the median over processes of their medians.
+
+    `range` is the standard deviation between processes, as that tool has it of others; none where there is one process.
+    """
+    entries = []
+    for each in group_jobs(found):
+        stats, info = each.stats, extra_info(each)
+        lines = [
+            f"processes: {info['processes']}",
+            f"device: {escaping.plain(str(info['device_name']))}",
+            f"torch: {escaping.plain(str(info['torch']))}",
+            *([] if info["flops_per_second"] is None else [f"FLOP/s: {info['flops_per_second']:.6g}"]),
+            *(f"doubt: {escaping.plain(doubt)}" for doubt in info["doubts"]),
+        ]
+        entry = {"name": each.name, "unit": "s", "value": stats["median"]}
+        spread = {"range": f"± {float(stats['stddev'])!r}"} if len(each.seconds) > 1 else {}
+        entries.append({**entry, "extra": "\n".join(lines), **spread})
+    return entries
+
+
+def tidy_csv(found: Sequence[Process]) -> str:
+    """One line a process, failed ones too, under the frame's names; unknown is empty."""
+    return text.write_csv(flatten_processes(found), list_columns())

@@ -1,0 +1,134 @@
+"""A verdict of the regression check as JUnit XML, the form in which CI systems read tests.
+
+A test case is a job's metric, in a test suite of its own: the schema of Jenkins' xunit plugin (junit-10.xsd) knows
+properties of suites alone. It failed exactly where the series regressed, was skipped where it is inconclusive, has an
+error where its job is missing, and else passed. Figures are in the properties, ratios as head's time over base's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from xml.etree import ElementTree as ET
+
+from cnnbench.regression.verdict import Decision, SeriesFinding, Verdict
+from cnnbench.regression.verdict_text import (
+    VerdictContext,
+    format_decision,
+    format_finding,
+    list_conditions,
+    to_ratio,
+)
+from cnnbench.report import escaping
+
+OUTCOMES = {Decision.REGRESSED: "failure", Decision.INCONCLUSIVE: "skipped"}
+COUNTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
+"""The attribute that counts each element."""
+
+
+def render(verdict: Verdict, meta: VerdictContext) -> str:
+    """The XML as text for a file in UTF-8, with its declaration."""
+    suites = [*(_missing(job, reason, meta) for job, reason in meta.missing.items()), *_suites(verdict, meta)]
+    counts = {name: str(sum(int(suite.get(name, "0")) for suite in suites)) for name in ("failures", "errors")}
+    about = {"name": meta.title, "time": _seconds(60 * meta.minutes), "tests": str(len(suites))}
+    root = _element("testsuites", {**about, **counts}, suites)
+    ET.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
+
+
+def _suites(verdict: Verdict, meta: VerdictContext) -> Iterator[ET.Element]:
+    """Make a suite for each finding. A job's seconds go to its first metric: further ones come from the same processes."""
+    seen: set[str] = set()
+    for finding in verdict.findings:
+        series, outcome = finding.series, OUTCOMES.get(finding.decision)
+        seconds = 0.0 if series.job in seen else meta.job_seconds.get(series.job)
+        seen.add(series.job)
+        line = format_finding(finding, verdict.plan, meta.controls.get(series.job))
+        if outcome is None:
+            result = _element("system-out", {}, text=[line])
+        else:
+            conditions = (f"{name}: {text}" for name, text in list_conditions(verdict, meta))
+            marks = {"type": format_decision(finding), "message": line}
+            result = _element(outcome, marks, text=[line, *conditions])
+        found = {**_figures(finding, verdict, meta), **_provenance(verdict, meta)}
+        properties = (
+            _element("property", {"name": key, "value": text}) for key, text in found.items() if text is not None
+        )
+        before = [_element("properties", {}, properties)]
+        yield _suite((series.job, series.metric), result, meta, before, None if seconds is None else _seconds(seconds))
+
+
+def _missing(job: str, reason: str, meta: VerdictContext) -> ET.Element:
+    return _suite((job, "missing"), _element("error", {"type": "MISSING", "message": reason}, text=[reason]), meta)
+
+
+def _suite(
+    names: tuple[str, str],
+    result: ET.Element,
+    meta: VerdictContext,
+    properties: Iterable[ET.Element] = (),
+    time: str | None = None,
+) -> ET.Element:
+    """Make a suite of one test case: `classname` is the suite and the job; a dot would make a package of what is before it."""
+    job, metric = names
+    counts = {attribute: str(int(element == result.tag)) for attribute, element in COUNTS.items()}
+    about = {"timestamp": meta.started_at, "hostname": meta.machine_id}
+    case = _element("testcase", {"classname": f"{meta.suite}: {job}", "name": metric, "time": time}, [result])
+    attributes = {"name": f"{job}: {metric}", "tests": "1", **counts, "time": time, **about}
+    return _element("testsuite", attributes, [*properties, case])
+
+
+def _element(
+    tag: str, attributes: Mapping[str, str | None], children: Iterable[ET.Element] = (), text: Iterable[str] = ()
+) -> ET.Element:
+    """Make an element with these lines of text; attributes that are unknown are left out."""
+    found = ET.Element(tag, {name: _text(value) for name, value in attributes.items() if value is not None})
+    found.text = "\n".join(map(_text, text)) or None
+    found.extend(children)
+    return found
+
+
+def _figures(finding: SeriesFinding, verdict: Verdict, meta: VerdictContext) -> dict[str, str | None]:
+    """What was found, as plain numbers; None for what is unknown."""
+    fresh = finding.confirmation
+    return {
+        "decision": finding.decision.value,
+        "gated": _word(finding.series.gated),
+        "suspect": _word(finding.suspect),
+        "ratio": _ratio(finding.estimate),
+        "ratio_low": _ratio(finding.low),
+        "ratio_high": _ratio(finding.high),
+        "ratio_detectable": _ratio(finding.detectable),
+        "ratio_control": _ratio(meta.controls.get(finding.series.job)),
+        "blocks": str(finding.blocks),
+        "pairs_slower": str(finding.slower),
+        "confirming_blocks": None if fresh is None else str(fresh.blocks),
+        "confirming_pairs_slower": None if fresh is None else str(fresh.slower),
+        "tolerance": f"{verdict.plan.tolerance:g}",
+        "seed": str(meta.seed),
+    }
+
+
+def _provenance(verdict: Verdict, meta: VerdictContext) -> dict[str, str | None]:
+    return {
+        "verdict": verdict.decision.value,
+        "base": meta.base,
+        "head": meta.head,
+        "base_software": meta.base_software,
+        "head_software": meta.head_software,
+    }
+
+
+def _text(text: str) -> str:
+    return escaping.xml(escaping.plain(text))
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3f}"
+
+
+def _ratio(log_ratio: float | None) -> str | None:
+    return None if log_ratio is None else f"{to_ratio(log_ratio):.6g}"
+
+
+def _word(flag: bool) -> str:
+    return "true" if flag else "false"

@@ -1,0 +1,236 @@
+"""pytest-benchmark's JSON files as rows and as a table: one a benchmark, with its rounds' statistics, machine and commit.
+
+A file is one process, whatever rounds it has, so n is 1 and no interval can be drawn; rows say so in `processes`. They
+are values of their own, in a frame of their own: nothing here makes a ledger's process of them, and `compare` and the
+check take none. Where a column has the name of one in `process_table.COLUMNS`, it means the same.
+
+Read are the files of versions 2.5 to 5.3, which differ in what they lack: no `ops` before 3.1, no `params` and
+`extra_info` before 3.0, the processor as `brand`, later `brand_raw`, or not at all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from cnnbench import units
+from cnnbench.errors import DataError
+from cnnbench.report.escaping import plain
+from cnnbench.report.model import Column, Note, Report
+from cnnbench.report.render import text
+from cnnbench.report.value_table import ValueColumn, make_table
+from cnnbench.schema import digest
+
+REMEDY = "make one with `pytest --benchmark-json FILE`, or name one saved under .benchmarks/"
+
+
+def _dump(value: object) -> str | None:
+    if value is None or isinstance(value, dict):
+        return json.dumps(value, sort_keys=True) if value else None
+    raise ValueError("it should be an object")
+
+
+def _locate(place: str, **options: Any) -> Any:
+    """Declare a field that is at this place of a benchmark's object, keys joined by dots."""
+    return Field(validation_alias=AliasPath(*place.split(".")), **options)
+
+
+Seconds = Annotated[float, Field(ge=0)]
+JsonText = Annotated[str | None, BeforeValidator(_dump)]
+
+
+class IngestedBenchmark(BaseModel):
+    """One benchmark of one file. Times are seconds of a round, as pytest-benchmark states them; unknown is None.
+
+    Other keys are passed over; inf and nan are no times. `calls_per_round`, rates, memory, device and threads are what the
+    fixture `cnnbench` wrote into `extra_info`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    kind: Literal["pytest-benchmark"] = "pytest-benchmark"
+    processes: Literal[1] = 1
+    source: str
+    run_id: str
+    """`pytest-benchmark:` and the first digits of the file's SHA-256: the process this is of."""
+    tool_version: str | None = _locate("version", default=None)
+    created_at: str | None = _locate("datetime", default=None)
+    name: str
+    fullname: str
+    group: str | None = None
+    params: JsonText = None
+    rounds: int = _locate("stats.rounds", ge=1)
+    iterations: int = _locate("stats.iterations", ge=1)
+    min_seconds: Seconds = _locate("stats.min")
+    max_seconds: Seconds = _locate("stats.max")
+    mean_seconds: Seconds = _locate("stats.mean")
+    stddev_seconds: Seconds = _locate("stats.stddev")
+    median_seconds: Seconds = _locate("stats.median")
+    q1_seconds: Seconds = _locate("stats.q1")
+    q3_seconds: Seconds = _locate("stats.q3")
+    iqr_seconds: Seconds = _locate("stats.iqr")
+    outliers: str | None = _locate("stats.outliers", default=None)
+    calls_per_round: int | None
+    images_per_second: float | None
+    flops_per_second: float | None
+    host_peak_bytes: int | None
+    device_peak_bytes: int | None
+    machine_id: str | None
+    processor: str | None
+    python: str | None
+    torch: str | None
+    job_device: str | None
+    job_threads: int | None
+    commit_id: str | None
+    commit_dirty: bool | None
+    commit_branch: str | None
+    extra_info: JsonText = None
+    """All of it."""
+
+
+COLUMNS = tuple(IngestedBenchmark.model_fields)
+_PLACES: Mapping[type, Mapping[str, str]] = {
+    str: {
+        "machine_id": "machine_info.cnnbench.machine_id",
+        "processor": "extra_info.device_name machine_info.cnnbench.cpu machine_info.cpu.brand_raw machine_info.cpu.brand "
+        "machine_info.processor",
+        "python": "machine_info.python_version",
+        "torch": "extra_info.torch machine_info.cnnbench.torch",
+        "job_device": "extra_info.device",
+        "commit_id": "commit_info.id",
+        "commit_branch": "commit_info.branch",
+    },
+    int: {"calls_per_round": "extra_info.calls_per_round", "job_threads": "extra_info.threads"}
+    | {name: f"extra_info.{name}" for name in ("host_peak_bytes", "device_peak_bytes")},
+    float: {name: f"extra_info.{name}" for name in ("images_per_second", "flops_per_second")},
+    bool: {"commit_dirty": "commit_info.dirty"},
+}
+"""Columns of which a file may lack the value, or hold anything: where to look for one of that type."""
+
+
+def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tuple[str, ...]]:
+    """The benchmarks of all files, in their order, and what was odd: the same file twice counts once.
+
+    Raises DataError for a file that cannot be read, is no pytest-benchmark file, or was exported from ledgers.
+    """
+    found: list[IngestedBenchmark] = []
+    problems: list[str] = []
+    seen: dict[str, Path] = {}
+    for path in paths:
+        content = _read_text(path)
+        key = digest(content)
+        if key in seen:
+            problems.append(f"{path}: the same run as {seen[key]}; counted once")
+            continue
+        seen[key] = path
+        rows = list(_parse(path, content, key))
+        problems += [] if rows else [f"{path}: no benchmark in it"]
+        found += rows
+    return tuple(found), tuple(problems)
+
+
+def flatten_benchmarks(found: Sequence[IngestedBenchmark]) -> list[dict[str, Any]]:
+    """Return the benchmarks' values by the names in `COLUMNS`, one row each."""
+    return [each.model_dump() for each in found]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: cannot read: {error.strerror}; {REMEDY}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file, so no pytest-benchmark file; {REMEDY}") from error
+
+
+def _parse(path: Path, content: str, key: str) -> Iterator[IngestedBenchmark]:
+    try:
+        file = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not one JSON object, so no pytest-benchmark file; {REMEDY}") from error
+    if not isinstance(file, dict) or not isinstance(file.get("benchmarks"), list):
+        raise DataError(f"{path}: no pytest-benchmark file: it has no list `benchmarks`; {REMEDY}")
+    if isinstance(file.get("cnnbench"), dict):
+        raise DataError(
+            f"{path}: `cnnbench export` made it, its rounds are processes of a ledger; read the ledger with `cnnbench show`"
+        )
+    identity = {"source": str(path), "run_id": f"pytest-benchmark:{key[:12]}"}
+    for number, benchmark in enumerate(file["benchmarks"]):
+        whole = {**file, **benchmark} if isinstance(benchmark, dict) else {}
+        known = {
+            name: _find_usable(whole, places, kind)
+            for kind, columns in _PLACES.items()
+            for name, places in columns.items()
+        }
+        try:
+            yield IngestedBenchmark.model_validate({**whole, **known, **identity} if whole else benchmark)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, ("benchmarks", number, *first["loc"])))
+            raise DataError(f"{path}: no pytest-benchmark file: {where}: {first['msg']}; {REMEDY}") from error
+
+
+def _find_usable(document: object, places: str, kind: type) -> object:
+    """Find the first text that is not empty, or finite number, among the places in the document; None where there is none."""
+    for place in places.split():
+        value: Any = document
+        for key in place.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if fits and (value != "" if kind is str else abs(value) < float("inf")):
+            return value
+    return None
+
+
+CLOCK = "Clock: pytest-benchmark's, a round from start to stop; whether a device was waited for is up to the test."
+RULE = "Each file is one process: n=1, whatever rounds it has. Rounds are not independent, so no interval is drawn."
+METRIC_COLUMNS: tuple[ValueColumn[IngestedBenchmark], ...] = (
+    (Column("name", "benchmark", "", 1, "left"), lambda each: plain(each.name)),
+    (Column("median", "median", "of a round", 1), lambda each: units.short_seconds(each.median_seconds)),
+    (Column("min", "fastest", "round", 2), lambda each: units.short_seconds(each.min_seconds)),
+    (Column("stddev", "std. dev.", "of rounds", 4), lambda each: units.short_seconds(each.stddev_seconds)),
+    (Column("rounds", "rounds", "", 3), lambda each: each.rounds),
+    (Column("flops", "achieved", "GFLOP/s", 3), lambda each: units.giga(each.flops_per_second)),
+    (Column("images", "images", "/s", 4), lambda each: units.rate(each.images_per_second)),
+    (Column("host_peak", "host peak", "", 5), lambda each: units.data_size(each.host_peak_bytes)),
+    (Column("device", "device", "", 5, "left"), lambda each: plain(each.job_device or units.NOT_AVAILABLE)),
+)
+
+
+def build(found: Sequence[IngestedBenchmark], problems: Sequence[str] = ()) -> Report:
+    """Make the table: a group for each file, with what the file is of in its title."""
+    runs = (list(members) for _, members in itertools.groupby(found, key=lambda each: each.run_id))
+    groups = [(_title(members[0]), members) for members in runs]
+    table = make_table("ingested", "pytest-benchmark: one process a file", METRIC_COLUMNS, groups, CLOCK)
+    notes = (Note("rule", RULE), *(Note("problem", plain(line)) for line in problems))
+    return Report((table,) if groups else (), notes, _document(found))
+
+
+def _title(first: IngestedBenchmark) -> str:
+    changes = " with changes" if first.commit_dirty else ""
+    parts = (
+        first.source,
+        first.processor or "unknown processor",
+        first.torch and f"torch {first.torch}",
+        first.commit_id and f"commit {first.commit_id[:10]}{changes}",
+        first.created_at,
+    )
+    return " · ".join(plain(part) for part in parts if part)
+
+
+def as_csv(found: Sequence[IngestedBenchmark]) -> str:
+    """Write one line per benchmark under the names in `COLUMNS`; unknown is empty."""
+    return text.write_csv(flatten_benchmarks(found), COLUMNS)
+
+
+def _document(found: Sequence[IngestedBenchmark]) -> dict[str, object]:
+    """Make one object per benchmark, its parameters and extra_info as objects."""
+    rows = flatten_benchmarks(found)
+    for row in rows:
+        row |= {name: row[name] and json.loads(row[name]) for name in ("params", "extra_info")}
+    return {"kind": "pytest-benchmark", "rule": RULE, "benchmarks": rows}

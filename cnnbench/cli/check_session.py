@@ -1,0 +1,396 @@
+"""What `check`, `calibrate` and `selftest` share: the suite on this machine, the arms' workers, the header, and the recording.
+
+A recording is blocks measured one after the other and put on disk, until there are enough of them for what they are for.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import signal
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from cnnbench import __version__, workloads
+from cnnbench.cli.check_options import parse_percent
+from cnnbench.cli.data_source import MnistSource
+from cnnbench.cli.verbosity import verbosity
+from cnnbench.data import default_cache_dir
+from cnnbench.errors import ComparisonError, UsageError
+from cnnbench.machine import inventory
+from cnnbench.machine_facts import announce_machine
+from cnnbench.naming import describe_job, name_jobs
+from cnnbench.paired_protocol import Arm, PairRecord
+from cnnbench.plan.matrix import make_plan
+from cnnbench.plan.suite import Suite, find_suite, load_suite
+from cnnbench.regression.arms import (
+    ArmSpec,
+    PairedJobs,
+    Workers,
+    identify_arms,
+    make_block_design,
+    read_settings,
+    require_same_software,
+)
+from cnnbench.regression.check_record import ArmRecord, CheckHeader, begin_journal, reopen_journal
+from cnnbench.regression.design import CheckPlan, make_check_plan
+from cnnbench.regression.differences import control_ratio, median_ratio, read_block_state
+from cnnbench.regression.exclusion import DropLimits, reason_to_drop
+from cnnbench.regression.noise_profile import NoiseProfile, load_profile, stored_profile_path
+from cnnbench.regression.sequential import BlockFinder, NextBlock, find_next_block, measure_blocks
+from cnnbench.report.escaping import plain
+from cnnbench.runner.paired import measure_pair
+from cnnbench.runner.revisions import Revision, find_repository, open_checkouts, resolve, snapshot
+from cnnbench.schema import Device, Job
+from cnnbench.store import Writer, new_run_id
+
+ROUNDS = 60
+STEPS_PER_TURN = 5
+
+
+# ------------------------------------------------------------------------------------------------------------- what a person sees
+
+
+class CheckDisplay:
+    """A line for every block, on standard error; nothing is drawn while one is being measured."""
+
+    def __init__(self, context: click.Context) -> None:
+        self.console, self.verbosity, self.prefix = Console(stderr=True, soft_wrap=True), verbosity(context), ""
+
+    def print_block(self, header: CheckHeader, wanted: NextBlock, block: PairRecord) -> None:
+        """The block is on disk: what it found, or why it does not count."""
+        where = f"{self.prefix}block {block.number + 1} ({wanted.stage} {wanted.valid + 1} of {wanted.blocks})"
+        self.print(f"{where}: {format_block(header, block)}", always=block.failure is not None)
+
+    def print(self, text: str, *, always: bool = False) -> None:
+        """Print a line as it is, unless quiet was asked for and it need not be seen."""
+        if self.verbosity >= 0 or always:
+            self.console.print(text, highlight=False, markup=False)
+
+
+def format_block(header: CheckHeader, block: PairRecord) -> str:
+    """`mnist-cnn/cpu +0.42 %, control -0.05 %, 19 s`."""
+    if block.failure is not None:
+        failure = block.failure
+        return f"{(failure.status).upper()}: {failure.arm or 'an arm'}: {plain(failure.message)}"
+    parts, control = [], []
+    for job in sorted(block.base):
+        pair = block.base[job], block.head[job]
+        parts.append(f"{header.names[job]} {100 * math.expm1(median_ratio(*pair, header.mode)):+.2f} %")
+        control.append(control_ratio(*pair, header.mode))
+    parts.append(f"control {100 * math.expm1(statistics.median(control)):+.2f} %")
+    line = ", ".join([*parts, f"{block.wall_seconds:.0f} s"])
+    reason = None if header.limits is None else reason_to_drop(read_block_state(header, block), header.limits)
+    return line if reason is None else f"{line}; DROPPED: {reason}"
+
+
+def announce_check(display: CheckDisplay, header: CheckHeader, lines: Sequence[str] = ()) -> None:
+    """What is compared, where and how, before it begins."""
+    how = "taking turns" if header.mode == "turns" else "one after the other"
+    names = ", ".join(header.names.values())
+    looks = ", ".join(str(blocks) for blocks, _ in header.plan.looks)
+    for line in (
+        f"machine   {announce_machine(header.machine)}",
+        f"base      {header.base.label}; torch {header.base.software.torch}, Python {header.base.software.python}",
+        f"head      {header.head.label}; torch {header.head.software.torch}, Python {header.head.software.python}",
+        f"jobs      {names}",
+        f"blocks    two fresh processes {how}, {header.rounds} rounds of {header.steps_per_turn} steps, seed {header.seed}",
+        f"plan      tolerance {100 * header.plan.tolerance:g} %, looks after {looks} blocks, "
+        f"{header.plan.confirm_blocks} more to confirm",
+        *lines,
+    ):
+        display.print(line)
+
+
+# -------------------------------------------------------------------------------------------------------- the suite and its arms
+
+
+@dataclass(frozen=True)
+class CheckSetup:
+    """A suite on a device of this machine, with the data its jobs train on."""
+
+    suite: Suite
+    inventory: inventory.Inventory
+    device: Device
+    jobs: tuple[Job, ...]
+    names: Mapping[Job, str]
+    data_dir: Path | None
+    seed: int
+
+
+def prepare_check(
+    context: click.Context, options: Mapping[str, Any], display: CheckDisplay, old: CheckHeader | None = None
+) -> CheckSetup:
+    """Find out all that does not depend on the arms. A check that goes on keeps the jobs and the seed of its header."""
+    if options["suite"] is None:
+        raise UsageError("no suite; name one, such as regression")
+    signal.signal(signal.SIGTERM, _interrupt)
+    suite = load_suite(find_suite(options["suite"]))
+    for job in suite.jobs:
+        if (file := workloads.file_of(job.workload)) is not None:
+            raise UsageError(
+                f"{suite.path}: {job.place}: workload {file.path.name}: a paired check knows workloads by name alone, since "
+                "each arm has its own; make it a package (docs/own-workload.md)"
+            )
+    here = inventory.take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
+    devices = inventory.select(here.devices, options["device"])
+    if len(devices) != 1 or not devices[0].usable:
+        raise UsageError(f"--device {options['device']}: one usable device at a time takes part in a paired check")
+    mnist_source = MnistSource(context, options["data_dir"], display.console)
+    if old is not None:
+        jobs = tuple(old.jobs.values())
+        return CheckSetup(suite, here, devices[0], jobs, {}, mnist_source.directory_for(jobs), old.seed)
+    seed = next(each for each in (options["seed"], suite.seed, secrets.randbelow(2**31)) if each is not None)
+
+    def planned(name_filter: str | None) -> list[Job]:
+        jobs = make_plan(
+            (suite,),
+            here.machine,
+            devices,
+            data_kind=mnist_source.kind,
+            seed=seed,
+            repeats=1,
+            threads=options["threads"],
+            name_filter=name_filter,
+        )
+        return sorted(jobs, key=describe_job)
+
+    everything, wanted = planned(None), planned(options["name_filter"])
+    names = dict(zip(everything, name_jobs(everything), strict=True))
+    return CheckSetup(suite, here, devices[0], tuple(wanted), names, mnist_source.directory_for(wanted), seed)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def cache_folder() -> Path:
+    """cnnbench's folder in the user's cache."""
+    return default_cache_dir(os.environ).parent
+
+
+def make_same_code_arms(python: str = sys.executable) -> dict[Arm, ArmSpec]:
+    """Both arms this cnnbench in this Python."""
+    return {"base": ArmSpec(python, None, {}), "head": ArmSpec(python, None, {})}
+
+
+def read_requested_arms(options: Mapping[str, Any]) -> dict[Arm, ArmSpec]:
+    """What the options ask of each arm. Raises UsageError where they name no difference at all."""
+    named = ("base", "head", "base_python", "head_python", "base_set", "head_set")
+    if not any(options[name] for name in named):
+        raise UsageError("nothing to compare: give --base REF, --base-python PATH or --base-set KEY=VALUE")
+    if options["head"] and not options["base"]:
+        raise UsageError("--head names a revision; it needs --base, the revision to hold it against")
+    revisions: dict[Arm, Any] = {"base": None, "head": None}
+    if options["base"]:
+        repository = find_repository(Path.cwd())
+        revisions["base"] = resolve(repository, "base", options["base"])
+        if options["head"]:
+            revisions["head"] = resolve(repository, "head", options["head"])
+        else:
+            with tempfile.TemporaryDirectory(prefix="cnnbench-") as scratch:
+                revisions["head"] = snapshot(repository, Path(scratch))
+    return {
+        arm: ArmSpec(
+            _find_executable(arm, options[f"{arm}_python"]), revisions[arm], read_settings(arm, options[f"{arm}_set"])
+        )
+        for arm in revisions
+    }
+
+
+def _find_executable(arm: Arm, text: str | None) -> str:
+    if text is None:
+        return sys.executable
+    path = Path(text).expanduser().absolute()
+    if path.is_dir() and (path / "bin" / "python").exists():
+        path = path / "bin" / "python"
+    if not os.access(path, os.X_OK) or path.is_dir():
+        raise UsageError(f"--{arm}-python {text}: no program that can be run; give the path of a Python")
+    return str(path)
+
+
+def read_recorded_arms(header: CheckHeader) -> dict[Arm, ArmSpec]:
+    """What a check that goes on was asked for."""
+
+    def make_spec(side: ArmRecord) -> ArmSpec:
+        revision = None if side.commit is None else Revision(side.ref or side.commit, side.commit)
+        return ArmSpec(side.python or sys.executable, revision, side.settings)
+
+    return {"base": make_spec(header.base), "head": make_spec(header.head)}
+
+
+@contextmanager
+def open_arms(
+    setup: CheckSetup, specs: Mapping[Arm, ArmSpec], pair: PairedJobs
+) -> Iterator[tuple[Workers, Mapping[Arm, ArmRecord]]]:
+    """The arms' workers, and what each runs on. Their folders are laid out, and removed again whatever happens."""
+    revisions = {arm: wish.revision for arm, wish in specs.items() if wish.revision is not None}
+    repository = find_repository(Path.cwd()) if revisions else None
+    with open_checkouts(cache_folder() / "arms", repository, revisions) as places:
+        pythons = {arm: wish.python for arm, wish in specs.items()}
+        workers = Workers(places, pythons, {"base": pair.base, "head": pair.head}, setup.device)
+        yield workers, identify_arms(workers, specs)
+
+
+# ------------------------------------------------------------------------------------------------------- what is settled before
+
+
+def choose_plan(options: Mapping[str, Any], profile: NoiseProfile | None) -> CheckPlan:
+    """The plan for the tolerance asked for; `auto` is the profile's. Raises UsageError."""
+    if options["tau"] != "auto":
+        return make_check_plan(parse_percent(options["tau"], "--tau"), options["max_blocks"])
+    if profile is None:
+        raise UsageError(
+            "--tau auto needs a noise profile of this machine; run `cnnbench calibrate`, or give a percentage"
+        )
+    return make_check_plan(profile.recommended_tolerance, options["max_blocks"])
+
+
+def find_noise_profile(setup: CheckSetup, options: Mapping[str, Any]) -> tuple[NoiseProfile | None, str]:
+    """The noise profile that holds here, if any, and what to say of it. Raises ComparisonError for one that does not fit."""
+    path = options["profile"] or stored_profile_path(options["results"], setup.inventory.machine.id, setup.suite.name)
+    if options["no_profile"] or (options["profile"] is None and not path.exists()):
+        how = f"`cnnbench calibrate {options['suite']}` tells what can be seen here, and in how many blocks"
+        return None, f"noise     not calibrated: {how}"
+    profile = load_profile(path, setup.inventory.machine, setup.suite.digest, datetime.now(UTC))
+    mode = "sequential" if options["sequential"] else "turns"
+    if profile.mode != mode or profile.device != setup.device.id:
+        return None, f"noise     {path} is of another way of measuring ({profile.mode}, {profile.device}): not used"
+    unknown = [setup.names[job] for job in setup.jobs if setup.names[job] not in profile.jobs]
+    if unknown:
+        return None, f"noise     {path} knows nothing of {unknown[0]}: not used; calibrate all jobs of the suite"
+    spread = f"d spreads by {100 * profile.worst_spread:.2f} % over {profile.blocks} blocks"
+    until = f"from {profile.created_at[:10]}, holds to {profile.expires_at[:10]}"
+    return profile, f"noise     {path}: {spread}; {until}"
+
+
+def make_header(
+    setup: CheckSetup,
+    pair: PairedJobs,
+    sides: Mapping[Arm, ArmRecord],
+    plan: CheckPlan,
+    options: Mapping[str, Any],
+    profile: NoiseProfile | None = None,
+    **more: Any,
+) -> CheckHeader:
+    """All that is settled before the first block; `more` are further fields."""
+    machine = setup.inventory.machine
+    same_python = sides["base"].software.python == sides["head"].software.python
+    band = profile.control_band if profile is not None and same_python else None
+    limits = None if options["keep_disturbed"] else DropLimits(machine.cores_allowed, control_band=band)
+    names = {number: setup.names[job] for number, job in enumerate(setup.jobs)}
+    bands = {} if profile is None else {number: profile.jobs[name].final_loss_band for number, name in names.items()}
+    known_rounds = (ROUNDS, STEPS_PER_TURN) if profile is None else (profile.rounds, profile.steps_per_turn)
+    return CheckHeader(
+        check_id=new_run_id(),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        cnnbench=__version__,
+        suite=setup.suite.name,
+        suite_digest=setup.suite.digest,
+        machine=machine,
+        base=sides["base"],
+        head=sides["head"],
+        jobs=pair.base,
+        head_jobs=pair.head,
+        names=names,
+        declared=pair.declared,
+        mode="sequential" if options["sequential"] else "turns",
+        rounds=options["rounds"] or known_rounds[0],
+        steps_per_turn=options["steps_per_turn"] or known_rounds[1],
+        seed=setup.seed,
+        plan=plan,
+        limits=limits,
+        profile=None if profile is None else profile.digest,
+        final_loss_bands={number: band for number, band in bands.items() if band is not None},
+        **more,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------------ the recording
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording that goes on: its record's path, its journal, its header and the blocks there are."""
+
+    path: Path
+    journal: Writer
+    header: CheckHeader
+    blocks: tuple[PairRecord, ...] = ()
+
+
+@contextmanager
+def reopen_recording(path: Path) -> Iterator[Recording]:
+    """The unfinished recording of the record `path`, locked until left. Raises LedgerError where there is none."""
+    journal, header, blocks = reopen_journal(path)
+    with journal:
+        yield Recording(path, journal, header, blocks)
+
+
+def require_same_conditions(old: CheckHeader, setup: CheckSetup) -> None:
+    """Raises ComparisonError where the machine or the suite is no longer what the first blocks were measured on."""
+    here, what = setup.inventory.machine.id, "calibration" if old.purpose == "calibrate" else old.purpose
+    if here != old.machine.id:
+        raise ComparisonError(f"this machine is {here}, the {what} began on {old.machine.id}: start a new one here")
+    if setup.suite.digest != old.suite_digest:
+        raise ComparisonError(f"the suite {old.suite} changed since the {what} began: start a new one")
+
+
+def record_blocks(
+    setup: CheckSetup,
+    workers: Workers,
+    recording: Recording,
+    display: CheckDisplay,
+    find_next: BlockFinder = find_next_block,
+    resume: Callable[[Path], str] | None = None,
+) -> tuple[PairRecord, ...]:
+    """Measure until nothing is to be measured next; all blocks. An interrupt says how to go on (`resume`) and passes on."""
+    header, journal = recording.header, recording.journal
+    design = make_block_design(header, setup.data_dir, setup.device.uuid)
+
+    def measure(number: int, wanted: NextBlock) -> PairRecord:
+        return measure_pair(design, workers.start, number, wanted.stage, wanted.jobs)
+
+    with journal:
+        try:
+            return measure_blocks(journal, header, recording.blocks, measure, display.print_block, find_next)
+        except KeyboardInterrupt:
+            if resume is not None:
+                again = f"{journal.path} holds every block measured; go on with {resume(recording.path)}"
+                display.print(again, always=True)
+            raise
+
+
+@contextmanager
+def open_recording(
+    setup: CheckSetup,
+    specs: Mapping[Arm, ArmSpec],
+    pair: PairedJobs,
+    display: CheckDisplay,
+    old: Recording | None,
+    begin: Callable[[Mapping[Arm, ArmRecord]], tuple[Path, CheckHeader, tuple[str, ...]]],
+) -> Iterator[tuple[Workers, Recording]]:
+    """The arms' workers and the recording: the old one, or a new one whose path, header and first words `begin` gives.
+
+    Raises ComparisonError where an arm's software is no longer what the old one was measured with.
+    """
+    with open_arms(setup, specs, pair) as (workers, sides):
+        if old is None:
+            path, header, lines = begin(sides)
+            recording = Recording(path, begin_journal(path, header), header)
+        else:
+            require_same_software(old.header, sides)
+            recording, lines = old, (f"resumed   after {len(old.blocks)} blocks",)
+        announce_check(display, recording.header, lines)
+        yield workers, recording

@@ -1,0 +1,447 @@
+"""The commands that measure, or ask what there is to measure on: `run`, `devices`, `doctor` and `profile`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnbench.cli import completion, options
+from cnnbench.cli.data_source import MnistSource
+from cnnbench.cli.output import emit_report
+from cnnbench.cli.run_summary import EXPORTS
+from cnnbench.cli.this_process import find_data_cache, find_inventory, interrupt_on_sigterm, make_console
+from cnnbench.cli.verbosity import verbosity as verbosity_of
+from cnnbench.errors import DeviceError, ExitCode, LedgerError, UsageError
+from cnnbench.files import make_output_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cnnbench.cli.run_plan import OpenedRun
+    from cnnbench.machine.inventory import Inventory
+    from cnnbench.machine.measured_peaks import DevicesReport, MeasuredPeak, PeakView
+    from cnnbench.plan.job_keys import Scalar
+    from cnnbench.profile_model import ProfileJob, ProfileResult
+    from cnnbench.report.render.text import Format
+    from cnnbench.schema import Device, Machine, Precision, Record, Rendezvous
+    from cnnbench.workloads import Workload
+
+MARKS = {"ok": "ok     ", "note": "note   ", "warning": "WARNING", "unfit": "UNFIT  "}
+
+
+def _make_export_option(name: Format) -> options.CommandDecorator:
+    return click.option(
+        f"--export-{name}",
+        type=click.Path(allow_dash=True),
+        metavar="FILE",
+        help=f"Also write the table as {EXPORTS[name]}.",
+    )
+
+
+def _parse_copies(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    if value in (None, "all") or (value.isdecimal() and int(value) >= 2):
+        return value
+    raise click.BadParameter(f"{value!r} is neither 'all' nor a number from 2 on", context, option)
+
+
+@click.command()
+@options.SUITES
+@options.DEVICE
+@options.filter_option("Only jobs whose text contains FILTER (`not FILTER` for the rest).")
+@click.option("-r", "--repeats", type=options.COUNT, help="Processes a job, instead of the suite's number.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Seed of the plan's order and of every job. [default: random, recorded]"
+)
+@options.THREADS
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Limit for each process."
+)
+@click.option(
+    "--project", is_flag=True, help="Project whole jobs from steady steps instead of running them to the end."
+)
+@click.option(
+    "--copies",
+    callback=_parse_copies,
+    metavar="N|all",
+    help="Each job as N copies at once, one a GPU (all: every GPU of a kind) or one a group of cores: which one is slow?",
+)
+@click.option(
+    "--nodes",
+    type=options.COUNT,
+    default=1,
+    show_default=True,
+    help="Machines that jobs of several ranks are dealt out to; start the same command on each.",
+)
+@click.option(
+    "--node-rank", type=click.IntRange(min=0), default=0, show_default=True, help="Which of them this one is."
+)
+@click.option("--rdzv", metavar="HOST:PORT", help="Where they meet: a free port of machine 0, as the others reach it.")
+@click.option(
+    "--rdzv-timeout",
+    type=options.COUNT,
+    metavar="SECONDS",
+    default=600,
+    show_default=True,
+    help="How long a machine waits for the others, at every job.",
+)
+@click.option("--energy", is_flag=True, help="Measure energy too, where a counter is readable (adds 15 s a process).")
+@options.DATA_DIR
+@options.tree_option("Results directory.")
+@click.option(
+    "--tensorboard",
+    type=options.FOLDER,
+    metavar="DIR",
+    help="Also write a TensorBoard run of each process below DIR, after it has measured.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the newest unfinished run of these suites, repeating nothing.")
+@click.option("--run-id", metavar="ID", help="With --resume: this run rather than the newest.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first job that is not ok.")
+@click.option(
+    "--no-progress",
+    is_flag=True,
+    help="Workers write no progress (shows what progress costs); none is taken for hanging then.",
+)
+@click.option("--dry-run", "--list", "dry_run", is_flag=True, help="Print the plan and measure nothing.")
+@options.json_option("Print the plan or the results as JSON.")
+@options.combine_options(*map(_make_export_option, EXPORTS))
+@click.pass_context
+def run(context: click.Context, /, suites: tuple[str, ...], **given: Any) -> None:
+    """Measure the jobs of each SUITE (a shipped name such as quick, or a TOML file) and print their table.
+
+    Every result is saved in the results directory before the next job starts; Ctrl-C keeps what was measured.
+    """
+    from cnnbench.cli import run_multinode, run_plan
+    from cnnbench.plan.suite import find_suite, load_suite
+
+    console, dry_run = make_console(), given["dry_run"]
+    rendezvous = run_multinode.find_rendezvous(given)
+    if given["run_id"] and not given["resume"]:
+        raise UsageError("--run-id names a run to go on with; it needs --resume")
+    loaded = [load_suite(find_suite(name)) for name in suites]
+    if given["tensorboard"] is not None:
+        given["tensorboard"] = run_plan.make_tensorboard_folder(given["tensorboard"], make=not dry_run)
+    inventory = find_inventory()
+    mnist_source = MnistSource(context, given["data_dir"], console, download=not dry_run)
+    if dry_run:
+        header = run_plan.new_header(loaded, inventory, given, mnist_source)
+        run_plan.print_plan(header.plan, as_json=given["as_json"])
+        return
+    interrupt_on_sigterm()
+    if rendezvous is not None and rendezvous.node_rank > 0:
+        header = run_plan.new_header(loaded, inventory, given, mnist_source)
+        data_dir = mnist_source.directory_for(header.plan)
+        context.exit(run_multinode.run_secondary_node(header, data_dir, rendezvous, given, console))
+    opened = run_plan.open_run(loaded, inventory, given, console, mnist_source)
+    if not _run_and_report(context, opened, rendezvous, given, console):
+        context.exit(ExitCode.JOB_FAILED)
+
+
+def _run_and_report(
+    context: click.Context, opened: OpenedRun, rendezvous: Rendezvous | None, given: dict[str, Any], console: Console
+) -> bool:
+    """Measure, and print what came of it, interrupted or not; whether every job ended well."""
+    from cnnbench.cli import run_summary
+
+    verbosity = verbosity_of(context)
+    summary = run_summary.RunSummary(console, context, opened.writer.path, verbosity)
+    try:
+        with opened.writer:
+            if verbosity >= 0:
+                run_summary.announce_run(console, opened.header, opened.todo, opened.writer.path)
+            records = _measure(opened, rendezvous, given, console, verbosity)
+    except (KeyboardInterrupt, LedgerError):
+        with contextlib.suppress(LedgerError):  # a ledger that cannot even be read has said so already
+            summary.print_summary(interrupted=True)
+        raise
+    summary.stop_clock()
+    summary.print_summary(run_summary.report_run(opened.writer.path, given, verbosity))
+    return len(records) == len(opened.todo) and all(record.outcome.status == "ok" for record in records)
+
+
+def _measure(
+    opened: OpenedRun, rendezvous: Rendezvous | None, given: dict[str, Any], console: Console, verbosity: int
+) -> tuple[Record, ...]:
+    from cnnbench.cli.progress import Display
+    from cnnbench.runner.launch import LaunchOptions, WorkerLimits
+    from cnnbench.runner.run import execute
+
+    patience = WorkerLimits.hang_seconds + (0 if rendezvous is None else rendezvous.seconds)
+    display = Display(console, verbosity, opened.todo, opened.header.plan)
+    launch = LaunchOptions(
+        data_dir=opened.data_dir,
+        rendezvous=rendezvous,
+        energy=given["energy"],
+        limits=WorkerLimits(timeout_seconds=given["timeout"], hang_seconds=patience),
+        progress=not given["no_progress"],
+    )
+    try:
+        return execute(
+            opened.writer,
+            opened.header,
+            opened.todo,
+            launch,
+            display,
+            fail_fast=given["fail_fast"],
+            tensorboard_root=given["tensorboard"],
+        )
+    finally:
+        display.close()
+
+
+@click.command()
+@click.option(
+    "--measure", is_flag=True, help="Measure the peaks now (matrix products, one process a size) and keep them."
+)
+@options.THREADS
+@options.json_option("Print JSON (its schema: cnnbench schema devices).")
+def devices(measure: bool, threads: int | None, as_json: bool) -> None:
+    """Show each processor with its theoretical dense peak per precision and its measured one (GEMM), and the peak's age."""
+    from cnnbench.machine import measured_peaks
+
+    inventory = find_inventory()
+    path = measured_peaks.cache_path(find_data_cache().parent, inventory.machine)
+    if measure:
+        measured_peaks.write(path, _measure_peaks(inventory, threads))
+    report = _make_report(inventory, measured_peaks.read(path))
+    if as_json:
+        click.echo(report.model_dump_json(indent=2))
+        return
+    _print_devices(report)
+
+
+def _measure_peaks(inventory: Inventory, threads: int | None) -> tuple[MeasuredPeak, ...]:
+    from cnnbench.machine import measured_peaks
+    from cnnbench.naming import process_label
+    from cnnbench.runner.launch import LaunchOptions, launch
+    from cnnbench.schema import Record
+
+    records: list[Record] = []
+    for device in (each for each in inventory.devices if each.usable):
+        for job in measured_peaks.sweep(device, inventory.machine, threads):
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            ended = launch(job, LaunchOptions(device=device))
+            click.echo(f"{process_label(job)}: {ended.outcome.status}", err=True)
+            records.append(
+                Record(
+                    run_id="peaks", machine_id=inventory.machine.id, index=len(records), started_at=started,
+                    process_seconds=ended.process_seconds, job=job, outcome=ended.outcome,
+                )
+            )  # fmt: skip
+    return measured_peaks.select_best_peaks(records, inventory.software.torch)
+
+
+def _make_report(inventory: Inventory, kept: tuple[MeasuredPeak, ...]) -> DevicesReport:
+    from cnnbench.machine.measured_peaks import DevicesReport, DeviceView, precisions
+
+    views = tuple(
+        DeviceView(
+            device=device,
+            peaks=tuple(
+                _make_peak_view(device, inventory.machine, precision, kept, inventory.software.torch)
+                for precision in precisions(device, inventory.machine)
+            ),
+        )
+        for device in inventory.devices
+    )
+    return DevicesReport(machine=inventory.machine, devices=views)
+
+
+def _make_peak_view(
+    device: Device, machine: Machine, precision: Precision, kept: tuple[MeasuredPeak, ...], torch: str
+) -> PeakView:
+    from cnnbench.machine import measured_peaks, peaks
+
+    theory = peaks.theoretical_peak(device, machine, precision)
+    found = measured_peaks.select_newest(kept, device.id, precision, torch)
+    return measured_peaks.PeakView(
+        precision=precision,
+        theoretical_flops_per_second=theory.flops_per_second,
+        theoretical_source="; ".join(part for part in (theory.formula, theory.source) if part) or None,
+        theoretical_reason=theory.reason,
+        measured_flops_per_second=found.flops_per_second if found else None,
+        measured_size=found.size if found else None,
+        measured_threads=found.threads if found else None,
+        measured_age_seconds=measured_peaks.age_seconds(found, datetime.now(UTC)) if found else None,
+        measured_reason=None if found else f"not measured yet with torch {torch}: cnnbench devices --measure",
+    )
+
+
+def _print_devices(report: DevicesReport) -> None:
+    from cnnbench import units
+
+    machine = report.machine
+    click.echo(f"{machine.id}: {machine.cpu_name}, {machine.cores_allowed} of {machine.cores_logical} cores allowed")
+    for view in report.devices:
+        device = view.device
+        memory = f", {units.data_size(device.memory_bytes)}" if device.memory_bytes else ""
+        click.echo(
+            f"\n{device.id}  {device.name}{memory}{'' if device.usable else f'  UNUSABLE: {device.unusable_reason}'}"
+        )
+        for peak in view.peaks:
+            theory = f"theoretical {units.giga(peak.theoretical_flops_per_second):>9} GFLOP/s"
+            found = f"measured {units.giga(peak.measured_flops_per_second):>9} GFLOP/s"
+            click.echo(f"  {peak.precision}  {theory}  {found}")
+            for name, text in (
+                ("theoretical", peak.theoretical_source or peak.theoretical_reason),
+                ("measured", _describe_measurement(peak)),
+            ):
+                click.echo(f"        {name}: {text}")
+
+
+def _describe_measurement(peak: PeakView) -> str:
+    if peak.measured_age_seconds is None:
+        return peak.measured_reason or "n/a"
+    hours = peak.measured_age_seconds / 3600
+    age = f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.1f} hours"
+    threads = "" if peak.measured_threads is None else f", {peak.measured_threads} threads"
+    return f"GEMM of side {peak.measured_size:,}{threads}, {age} ago"
+
+
+@click.command()
+@options.json_option("Print JSON (its schema: cnnbench schema doctor).")
+@click.pass_context
+def doctor(context: click.Context, /, as_json: bool) -> None:
+    """Look for what spoils measurements here and say what to do; exit 3 where a run would be worthless."""
+    from cnnbench.devices import nvml
+    from cnnbench.machine.doctor import diagnose, is_unfit, probe_host
+    from cnnbench.machine.fingerprint import cpu_device, fingerprint
+
+    try:
+        inventory = find_inventory()
+        machine, software = inventory.machine, inventory.software
+        gpus, torch_gpus = inventory.nvml, inventory.torch_devices
+    except DeviceError as error:
+        click.echo(f"warning: {error}", err=True)
+        gpus, software, torch_gpus = nvml.list_gpus(), None, None
+        machine = fingerprint((cpu_device(), *gpus.devices))
+    findings = diagnose(machine, software, gpus, torch_gpus, probe_host(gpus))
+    if as_json:
+        click.echo(json.dumps([finding.model_dump() for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            click.echo(f"{MARKS[finding.severity]}  {finding.message}")
+            if finding.remedy:
+                click.echo(f"         {finding.remedy}")
+    if is_unfit(findings):
+        context.exit(ExitCode.UNFIT)
+
+
+@click.command()
+@click.argument("name", metavar="WORKLOAD", shell_complete=completion.complete_workloads)
+@click.option(
+    "-s",
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the job, named as in a suite: batch_size=512, precision=bf16, execution=native.",
+)
+@options.DEVICE
+@options.THREADS
+@click.option(
+    "--steps", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Steps timed, and then profiled."
+)
+@click.option(
+    "--warmup", type=click.IntRange(0, 10_000), default=5, show_default=True, help="Steps before, neither of the two."
+)
+@click.option(
+    "--top",
+    type=options.COUNT,
+    default=12,
+    show_default=True,
+    help="Operators shown of each rung; JSON has all.",
+)
+@click.option(
+    "--trace",
+    type=options.FOLDER,
+    metavar="DIR",
+    help="Also write a Chrome trace of each rung into DIR (for ui.perfetto.dev or chrome://tracing).",
+)
+@options.format_option("table", "markdown", "json")
+@options.OUTPUT
+@options.DATA_DIR
+@click.pass_context
+def profile(context: click.Context, /, name: str, **given: Any) -> None:
+    """Show where a step of WORKLOAD spends its time: the reference step and every tuned rung, operator by operator.
+
+    WORKLOAD is a name (`cnnbench list workloads`) or a Python file. Each rung runs in a fresh process, first without the
+    profiler, then with it. With execution=... or division=... only that is profiled. A profile is no measurement, and none of
+    it is kept. Exit 5 where a rung failed, or none could be profiled.
+    """
+    from cnnbench.report import profile as words
+
+    folder: Path | None = given["trace"]
+    workload, settings = _read_profiled(name, given["settings"])
+    if folder is not None:
+        make_output_folder("--trace", folder)
+    interrupt_on_sigterm()
+    console, inventory = make_console(), find_inventory()
+    mnist_source = MnistSource(context, given["data_dir"], console)
+    variants = _plan_profiles(given, workload, settings, inventory, mnist_source)
+    directory = mnist_source.directory_for([each.job for each in variants])
+    shown = _run_profiles(variants, inventory, directory, folder, console if verbosity_of(context) >= 0 else None)
+    emit_report(words.report(shown, given["top"]), given["format_"], given["output"])
+    statuses = [each.outcome.status for each in shown]
+    if "ok" not in statuses or set(statuses) - {"ok", "unsupported"}:
+        context.exit(ExitCode.JOB_FAILED)
+
+
+def _read_profiled(name: str, settings: Sequence[str]) -> tuple[Workload, dict[str, Scalar]]:
+    """The workload and its settings. Raises WorkloadError or UsageError for what is none."""
+    from cnnbench import workloads
+    from cnnbench.plan import profile_jobs
+
+    workload = workloads.find(name)
+    return workload, profile_jobs.parse_settings(settings, workload)
+
+
+def _plan_profiles(
+    given: dict[str, Any],
+    workload: Workload,
+    settings: dict[str, Scalar],
+    inventory: Inventory,
+    mnist_source: MnistSource,
+) -> tuple[ProfileJob, ...]:
+    """The rungs. Raises UsageError, DeviceError, DataError."""
+    from cnnbench.machine.inventory import select
+    from cnnbench.plan import profile_jobs
+
+    return profile_jobs.make_profile_jobs(
+        workload,
+        settings,
+        inventory.machine,
+        select(inventory.devices, given["device"]),
+        data_kind=mnist_source.kind,
+        steps=given["steps"],
+        warmup_steps=given["warmup"],
+        threads=given["threads"],
+    )
+
+
+def _run_profiles(
+    variants: Sequence[ProfileJob],
+    inventory: Inventory,
+    directory: Path | None,
+    folder: Path | None,
+    console: Console | None,
+) -> list[ProfileResult]:
+    from cnnbench import naming
+    from cnnbench.runner.launch import LaunchOptions
+    from cnnbench.runner.profiles import run_profile
+
+    by_id = {device.id: device for device in inventory.devices}
+    shown: list[ProfileResult] = []
+    for variant in variants:
+        if console is not None:
+            text = f"profiling {naming.profile_title(variant.job)}: {variant.name}"
+            console.print(text, highlight=False, markup=False)
+        options = LaunchOptions(data_dir=directory, device=by_id[variant.job.device])
+        trace = None if folder is None else folder / naming.trace_file_name(variant.job, variant.name)
+        shown.append(run_profile(variant, options, trace))
+    return shown

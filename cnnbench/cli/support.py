@@ -1,0 +1,250 @@
+"""The commands around measuring: `list`, `validate`, `schema`, `data` and `completion`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnbench.cli import completion, options
+from cnnbench.cli.data_source import find_named, show_download
+from cnnbench.cli.this_process import find_data_cache, make_console
+from cnnbench.errors import DataError, ExitCode, SuiteError, UsageError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from cnnbench.data.mnist import IdxFile
+    from cnnbench.plan.suite import Suite
+    from cnnbench.schema import DeviceKind
+    from cnnbench.workloads import Workload
+
+LISTED_KINDS = ("suites", "workloads")
+COUNTED_DEVICE_KINDS: tuple[DeviceKind, ...] = ("cpu", "cuda")
+"""Device kinds whose jobs are counted: what a suite plans may differ by kind, and these two are the common ones."""
+SCHEMAS = ("check", "devices", "doctor", "noise", "record", "run")
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(LISTED_KINDS), required=False)
+@options.json_option()
+def list_command(kind: str | None, as_json: bool) -> None:
+    """List the shipped suites and the workloads, or only one KIND of them."""
+    from cnnbench import workloads
+    from cnnbench.plan.suite import find_suite, load_suite, suite_names
+
+    entries = {
+        "suites": [_describe_suite(load_suite(find_suite(name))) for name in suite_names()],
+        "workloads": [_describe_workload(workloads.get(name)) for name in workloads.names()],
+    }
+    chosen = {name: found for name, found in entries.items() if kind in (None, name)}
+    if as_json:
+        click.echo(json.dumps(chosen, indent=2))
+        return
+    for name, found in chosen.items():
+        click.echo(name)
+        _print_columns([(str(entry["name"]), _format_entry(entry)) for entry in found])
+
+
+@click.command()
+@options.SUITES
+@options.json_option("Print JSON, the mistakes too.")
+@click.pass_context
+def validate(context: click.Context, suites: tuple[str, ...], as_json: bool) -> None:
+    """Check each SUITE (a shipped name or a TOML file); every mistake is named with its file, key and choices."""
+    from cnnbench import workloads
+    from cnnbench.plan.suite import find_suite, load_suite
+
+    results: list[dict[str, Any]] = []
+    for name in suites:
+        workloads.forget_files()  # each suite by itself: two may have files with a workload of one name
+        try:
+            results.append({"suite": name, "ok": True, **_describe_suite(load_suite(find_suite(name))), "errors": []})
+        except SuiteError as error:
+            results.append({"suite": name, "ok": False, "errors": str(error).splitlines()})
+    wrong = [line for result in results for line in result["errors"]]
+    if as_json:
+        click.echo(json.dumps(results, indent=2))
+        if wrong:
+            context.exit(ExitCode.USAGE)
+        return
+    for result in results:
+        if result["ok"]:
+            click.echo(f"{result['suite']}: OK, {_format_size(result)}")
+    if wrong:
+        raise SuiteError("\n".join(wrong))
+
+
+def _describe_suite(suite: Suite) -> dict[str, Any]:
+    return {
+        "name": suite.name,
+        "description": suite.description,
+        "path": str(suite.path),
+        "sha256": suite.digest,
+        "repeats": suite.repeats,
+        "cells": {kind: len(suite.combinations(kind)) for kind in COUNTED_DEVICE_KINDS},
+    }
+
+
+def _describe_workload(workload: Workload) -> dict[str, Any]:
+    from cnnbench import workloads
+
+    training = workload.kind == "training"
+    return {
+        "name": workload.name,
+        "version": workload.version,
+        "description": workload.title,
+        "source": workloads.source_of(workload.name),
+        "kind": workload.kind,
+        "optimizers": list(workload.optimizers),
+        "inits": list(workload.inits),
+        "parameters": workload.parameters if training else None,
+        "flops_forward_per_image": workload.flops_forward_per_image if training else None,
+        "flops_training_per_image": workload.flops_training_per_image if training else None,
+    }
+
+
+def _format_entry(entry: dict[str, Any]) -> str:
+    if "cells" in entry:
+        return f"{entry['description']} ({_format_size(entry)})"
+    if entry["parameters"] is None:
+        return str(entry["description"])
+    from cnnbench import units
+
+    parameters, flops = units.count(entry["parameters"]), units.count(entry["flops_training_per_image"])
+    source = "" if entry["source"] == "cnnbench" else f"; from {entry['source']}"
+    return f"{entry['description']} ({parameters} parameters, {flops} FLOPs a training image{source})"
+
+
+def _format_size(entry: dict[str, Any]) -> str:
+    cells, rounds = entry["cells"], entry["repeats"]
+    times = "once" if rounds == 1 else f"{rounds} times"
+    jobs = "job" if cells["cpu"] == 1 else "jobs"
+    return f"{cells['cpu']} {jobs} on the CPU, {cells['cuda']} on each GPU, each {times}"
+
+
+def _print_columns(rows: Sequence[tuple[str, str]]) -> None:
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        click.echo(f"  {name:<{width}}  {text}")
+
+
+@click.command()
+@click.argument("name", type=click.Choice(SCHEMAS), required=False)
+def schema(name: str | None) -> None:
+    """Print the JSON schema of NAME: devices and doctor (their --json), record and run (a ledger's lines), check and noise
+    (what `check -o` and `calibrate` write)."""
+    if name is None:
+        raise UsageError(f"which schema? one of {', '.join(SCHEMAS)}")
+    click.echo(json.dumps(_schema(name), indent=2))
+
+
+def _schema(name: str) -> dict[str, object]:
+    from pydantic import TypeAdapter
+
+    from cnnbench.machine.doctor import DoctorFinding
+    from cnnbench.machine.measured_peaks import DevicesReport
+    from cnnbench.regression.check_record import CheckRecord
+    from cnnbench.regression.noise_profile import NoiseProfile
+    from cnnbench.schema import Record, RunHeader
+
+    if name == "doctor":
+        return TypeAdapter(list[DoctorFinding]).json_schema()
+    models: dict[str, type[BaseModel]] = {
+        "check": CheckRecord,
+        "devices": DevicesReport,
+        "noise": NoiseProfile,
+        "record": Record,
+        "run": RunHeader,
+    }
+    return models[name].model_json_schema()
+
+
+@click.group("data")
+def data() -> None:
+    """Fetch, verify and find MNIST."""
+
+
+@data.command("fetch")
+@options.DATA_DIR
+@click.pass_context
+def fetch_command(context: click.Context, data_dir: Path | None) -> None:
+    """Download what is missing, verify everything, print the directory."""
+    from cnnbench.data import fetch
+
+    directory = data_dir or find_data_cache()
+    quiet = bool(context.find_root().params.get("quiet"))
+    with show_download(make_console(), quiet=quiet) as on_progress:
+        fetch(directory, on_progress=on_progress)
+    click.echo(directory)
+
+
+@data.command("verify")
+@options.DATA_DIR
+def verify_command(data_dir: Path | None) -> None:
+    """Print a line a file: the SHA-256 of its decompressed contents, the file, OK or BAD."""
+    from cnnbench.data import mnist
+
+    directory = data_dir or find_data_cache()
+    problems = [problem for file in mnist.FILES if (problem := _verify_file(directory, file)) is not None]
+    if problems:
+        raise DataError("\n".join(dict.fromkeys(problems)))
+
+
+@data.command("where")
+@options.DATA_DIR
+@click.pass_context
+def where_command(context: click.Context, data_dir: Path | None) -> None:
+    """Print the directory a run would take MNIST from, and where its name came from (flag, env, settings or cache)."""
+    from cnnbench.data import DataUnavailableError, MnistDirectory, find
+
+    cache = find_data_cache()
+    found = find(find_named(context, data_dir) or MnistDirectory("cache", cache))
+    if found is None:
+        raise DataUnavailableError(
+            f"MNIST is not on this machine: {cache} (the user's cache) does not hold it; "
+            "run `cnnbench data fetch`, or name its directory with --data-dir or CNNBENCH_DATA"
+        )
+    click.echo(f"{found.directory}\t{found.origin}")
+
+
+def _verify_file(directory: Path, file: IdxFile) -> str | None:
+    """Print the file's line; what is wrong with it."""
+    from cnnbench.data import mnist
+
+    try:
+        mnist.read_file(directory, file)
+    except DataError as error:
+        click.echo(f"{'-' * len(file.sha256)}  {directory / file.name}  BAD")
+        return str(error)
+    click.echo(f"{file.sha256}  {mnist.locate_file(directory, file)}  OK")
+    return None
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(completion.SHELLS))
+@click.pass_context
+def completion_command(context: click.Context, /, shell: str) -> None:
+    """Print the script that makes SHELL complete commands, options, suites, machines and runs.
+
+    \b
+    bash:  mkdir -p ~/.local/share/bash-completion/completions
+           cnnbench completion bash > ~/.local/share/bash-completion/completions/cnnbench
+           (without the package bash-completion: source <(cnnbench completion bash) in ~/.bashrc)
+    zsh:   mkdir -p ~/.zfunc
+           cnnbench completion zsh > ~/.zfunc/_cnnbench
+           and in ~/.zshrc: fpath+=(~/.zfunc); autoload -Uz compinit && compinit
+    fish:  mkdir -p ~/.config/fish/completions
+           cnnbench completion fish > ~/.config/fish/completions/cnnbench.fish
+
+    It holds in every shell opened from then on.
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise UsageError(f"this version of click completes nothing for {shell}; upgrade click")
+    click.echo(kind(context.find_root().command, {}, "cnnbench", completion.COMPLETE_VARIABLE).source(), nl=False)

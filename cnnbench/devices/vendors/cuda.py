@@ -1,0 +1,84 @@
+"""NVIDIA GPUs through CUDA, and AMD GPUs through ROCm, which torch shows under the same names.
+
+Present devices are listed by NVML too (`machine.inventory`), and chosen by UUID: the runner sets CUDA_VISIBLE_DEVICES to it, so
+the worker always sees exactly one device and calls it `cuda:0`. The processes of one job see all of its devices; each takes
+its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cnnbench.devices.base import TENSOR_CORE_FORMAT, Backend
+from cnnbench.schema import Device, Precision
+
+TENSOR_FLOAT_CAPABILITY = (8, 0)
+"""TF32 and bf16 tensor cores came with compute capability 8.0 (Ampere)."""
+
+
+class CudaBackend(Backend):
+    """NVIDIA, and AMD by the same torch calls."""
+
+    kind = "cuda"
+    other_kinds = ("rocm",)  # whose ids begin with `cuda` too
+    word = "the GPU"
+    exchange = "nccl"
+    profiler_activity = "CUDA"
+
+    def find(self) -> tuple[Device, ...]:
+        """Those that torch can use, by UUID where it tells one."""
+        import torch
+
+        if not torch.cuda.is_available():
+            return ()
+        return tuple(
+            self._describe(index, torch.cuda.get_device_properties(index)) for index in range(torch.cuda.device_count())
+        )
+
+    def _describe(self, index: int, properties: Any) -> Device:
+        import torch
+
+        kind = "rocm" if torch.version.hip is not None else "cuda"
+        uuid = str(getattr(properties, "uuid", "")) or None
+        return Device(
+            id=f"cuda:{index}",
+            kind=kind,
+            name=properties.name,
+            uuid=uuid if uuid is None or uuid.startswith("GPU-") or kind == "rocm" else f"GPU-{uuid}",
+            memory_bytes=properties.total_memory,
+            capability=getattr(properties, "gcnArchName", None) or f"{properties.major}.{properties.minor}",
+            multiprocessors=properties.multi_processor_count,
+        )
+
+    def environment(self, device: Device) -> dict[str, str]:
+        """By UUID on NVIDIA, so that order and other variables do not matter; by index on ROCm."""
+        index = device.id.partition(":")[2]
+        if device.kind == "rocm":
+            return {"HIP_VISIBLE_DEVICES": index}
+        return {"CUDA_VISIBLE_DEVICES": device.uuid or index}
+
+    def find_obstacle(self) -> str | None:
+        """A build without CUDA, a driver that does not fit, or no GPU in sight."""
+        import torch
+
+        if torch.cuda.is_available():
+            return None
+        if (torch.version.cuda or torch.version.hip) is None:
+            return "this build of torch is CPU-only"
+        return "no device visible, or its driver is too old"
+
+    def unsupported(self, precision: Precision) -> str | None:
+        """TF32 and bf16 need compute capability 8.0 on NVIDIA; fp32 and fp16 run everywhere."""
+        import torch
+
+        if torch.version.hip is not None:
+            return TENSOR_CORE_FORMAT if precision == "tf32" else None
+        if precision not in ("tf32", "bf16"):
+            return None
+        capability = torch.cuda.get_device_capability()
+        if capability >= TENSOR_FLOAT_CAPABILITY:
+            return None
+        return f"{precision} needs compute capability 8.0, this device has {capability[0]}.{capability[1]}"
+
+
+BACKEND = CudaBackend()

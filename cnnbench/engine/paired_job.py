@@ -1,0 +1,186 @@
+"""One job of a paired measurement inside an arm's worker: built, given its turns, slowed down on request, and counted.
+
+What an arm did is counted and digested outside all timing, so that two arms can be compared for equal work. The injected
+slowdown of `check calibrate` is real extra work, a share of the step run once more inside the timed region, and never a sleep:
+for a network a forward pass over part of a batch of digits, without gradients and with dropout off, so it draws no random
+numbers and trains nothing; for a product a product of part of the rows. Its amount is in batches (or in whole products).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import torch
+
+from cnnbench import workloads
+from cnnbench.engine.build import set_up
+from cnnbench.engine.process import Usage
+from cnnbench.engine.timing import NanosecondClock, disable_gc, time_paired_turn, warm_up
+from cnnbench.engine.training import GemmStep, TimedStep, Training
+from cnnbench.errors import DivergedError, WorkloadError
+from cnnbench.paired_protocol import Injection, Setup, WorkDone
+from cnnbench.schema import Job
+
+FIRST_LOSSES = 5
+
+
+class PairedJob:
+    """The job being measured in this process, from its build to the work it shows."""
+
+    def __init__(self, setup: Setup, number: int) -> None:
+        self._job = job = setup.jobs[number]
+        self._attached, self._timed = set_up(job, setup.data_dir)
+        self._first_losses = first_losses(self._timed)
+        amount = setup.again.get(number, 0.0)
+        step, injected = self._timed.step, make_injected_work(self._timed, amount)
+
+        def both() -> None:
+            step()
+            injected()
+
+        self._step = both
+        self._many = None if amount else self._timed.steps
+        warm_up(self._step, self._attached.synchronize, job.warmup_steps)
+        self._timed.reset()
+        self._attached.synchronize()
+        self._steps = 0
+        self._gc_disabled = ExitStack()
+        self._gc_disabled.enter_context(disable_gc())
+        self._before = Usage.read()
+
+    def turn(self, steps: int) -> tuple[float, ...]:
+        """Take a turn; seconds of each step, or their mean where steps are queued."""
+        each = self._attached.kind == "cpu"
+        seconds = time_paired_turn(self._step, self._attached.synchronize, steps, each_step=each, many=self._many)
+        self._steps += steps
+        return seconds
+
+    def calibrate_injection(self, slowdown: float) -> Injection:
+        """How much of the step must run again to make it longer by `slowdown`."""
+        amount, measured = calibrate_injection(self._timed, self._attached.synchronize, slowdown)
+        return Injection(again=amount, measured=measured)
+
+    def finish(self) -> WorkDone:
+        """The work done, and the end of this job."""
+        faults = Usage.read().minor_faults - self._before.minor_faults
+        self._gc_disabled.close()
+        return count_work(self._job, self._timed, self._steps, self._first_losses, faults)
+
+
+def first_losses(timed: TimedStep) -> tuple[float, ...] | None:
+    """Losses of the first steps with dropout off, state put back after; None where there is no loss. Raises DivergedError."""
+    if not isinstance(timed, Training):
+        return None
+    timed.reset()
+    timed.disable_dropout()
+    losses: list[float] = []
+    for _ in range(FIRST_LOSSES):
+        timed.step()
+        loss = timed.loss()
+        if loss is None or not math.isfinite(loss):
+            raise DivergedError(f"the loss is {loss} after {len(losses) + 1} steps")
+        losses.append(loss)
+    timed.reset()
+    return tuple(losses)
+
+
+def count_work(job: Job, timed: TimedStep, steps: int, losses: tuple[float, ...] | None, minor_faults: int) -> WorkDone:
+    """The counters after `steps` steps. Winds the feed back and draws its batches once more, for their digest."""
+    images, final_loss = timed.images_drawn, timed.loss()
+    return WorkDone(
+        images=images,
+        batches=images // job.batch_size,
+        order_digest=_digest_order(timed, steps) if isinstance(timed, Training) else "",
+        parameters=timed.parameters,
+        flops=steps * workloads.flops_per_step(job),
+        optimizer_steps=steps if timed.trains else 0,
+        precision=job.precision,
+        first_losses=losses,
+        final_loss=final_loss if final_loss is not None and math.isfinite(final_loss) else None,
+        minor_faults=minor_faults,
+    )
+
+
+def _digest_order(training: Training, steps: int) -> str:
+    training.reset()
+    hashed = hashlib.sha256()
+    for _ in range(steps):
+        _, labels = training.draw()
+        hashed.update(labels.cpu().numpy().tobytes())
+    return hashed.hexdigest()
+
+
+MAX_AMOUNT = 100.0
+MAX_TRIES = 6
+TIMED_PAIRS = 24
+RELATIVE_TOLERANCE = 0.05
+"""Of the share asked for: as near as the amount is sought."""
+
+
+def make_injected_work(timed: TimedStep, amount: float) -> Callable[[], None]:
+    """What each step runs besides, `amount` batches' worth; nothing for 0."""
+    if amount <= 0:
+        return lambda: None
+    if isinstance(timed, Training):
+        return _make_forward_passes(timed, amount)
+    if isinstance(timed, GemmStep):
+        return lambda: timed.repeat(amount)
+    raise WorkloadError("only the reference step can be run again in part")
+
+
+def calibrate_injection(
+    timed: TimedStep, synchronize: Callable[[], None], slowdown: float, clock: NanosecondClock = time.perf_counter_ns
+) -> tuple[float, float]:
+    """The amount that makes a step longer by `share`, and the share measured: secant steps on interleaved medians.
+
+    Raises WorkloadError where amounts of this kind cannot come near it (one launch may cost more, say).
+    """
+    amount, best = 3.0 * slowdown, (0.0, -1.0)
+    for _ in range(MAX_TRIES):
+        measured = _measure_slowdown(timed.step, make_injected_work(timed, amount), synchronize, clock)
+        if abs(measured - slowdown) < abs(best[1] - slowdown):
+            best = (amount, measured)
+        if abs(measured - slowdown) <= RELATIVE_TOLERANCE * slowdown:
+            break
+        amount = min(MAX_AMOUNT, amount * min(4.0, max(0.25, slowdown / max(measured, 0.1 * slowdown))))
+    if abs(best[1] - slowdown) > 0.3 * slowdown:
+        raise WorkloadError(f"no part of a step takes {slowdown:.1%} of it: the nearest found takes {best[1]:.1%}")
+    return best
+
+
+def _measure_slowdown(
+    step: Callable[[], None], injected: Callable[[], None], synchronize: Callable[[], None], clock: NanosecondClock
+) -> float:
+    alone: list[int] = []
+    both: list[int] = []
+    for number in range(2 * TIMED_PAIRS):
+        extra = number % 2 == 1
+        start = clock()
+        step()
+        if extra:
+            injected()
+        synchronize()
+        (both if extra else alone).append(clock() - start)
+    return statistics.median(both) / statistics.median(alone) - 1.0
+
+
+def _make_forward_passes(training: Training, amount: float) -> Callable[[], None]:
+    images, _ = training.draw()
+    training.reset()
+    shared = {id(parameter): parameter for parameter in training.network.parameters()}
+    network = copy.deepcopy(training.network, shared).eval()
+    whole, rest = divmod(max(1, round(amount * len(images))), len(images))
+    parts = [images] * whole + ([images[:rest].clone()] if rest else [])
+
+    def run_passes() -> None:
+        with torch.no_grad():
+            for part in parts:
+                network(part)
+
+    return run_passes

@@ -1,0 +1,228 @@
+"""What is known of a machine and its software: each fact declared once, with how it is read and why it matters.
+
+From the declarations follow the table of machines, what makes two runs comparable (`analysis.conditions`), the differences that
+`compare` names, the table that TensorBoard shows, and the `machine_info` of pytest-benchmark. A new fact is a line here and the
+field that the fingerprint (`machine.fingerprint`) or the probe of torch (`engine.torch_info`) fills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple
+
+from cnnbench import units
+from cnnbench.naming import processor_name
+from cnnbench.schema import Device, Machine, Software
+
+KEY = "cnnbench"
+"""The facts' key in a `machine_info`."""
+VARIABLES = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "KMP_AFFINITY", "CUDA_VISIBLE_DEVICES"),
+    *("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD"),
+)
+"""Of the environment: what sets threads, hides devices or changes the allocator (worth 5 to 10 % of a step on a CPU)."""
+
+
+FactUse = Literal["table", "condition", "info"]
+"""Where a fact is used: in the table of machines; where two runs are only one sample if it is equal; and in `machine_info`,
+where it is equal in every run on the machine."""
+
+
+class Host(NamedTuple):
+    """Where something was measured: `device` is the processor that did the work, where that is of interest."""
+
+    machine: Machine
+    software: Software
+    device: Device | None = None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact. Its value is what `path` leads to from a `Host`, or what it returns."""
+
+    name: str
+    words: str
+    path: str | Callable[[Host], Any]
+    uses: tuple[FactUse, ...] = ()
+    text: Callable[[Host], str] | None = None
+    """What the table of machines shows, where that is more than the value."""
+    why: str = ""
+    """Why a difference in it matters to whoever divides two times; empty where it does not."""
+    heading: str = ""
+    """What a table calls it, where `words` are too long."""
+
+    def read(self, host: Host) -> Any:
+        """Its value, None where it is unknown."""
+        return attrgetter(self.path)(host) if isinstance(self.path, str) else self.path(host)
+
+    def describe(self, host: Host) -> str:
+        """Its value in words."""
+        return format_fact(self.read(host)) if self.text is None else self.text(host)
+
+
+def format_fact(value: object) -> str:
+    """A value in words: `n/a`, `yes`, `no`, else as it is."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return units.NOT_AVAILABLE if value in (None, "", ()) else str(value)
+
+
+def _describe_cores(host: Host) -> str:
+    quota = "" if host.machine.cgroup_cpu_limit is None else f", quota {host.machine.cgroup_cpu_limit:g}"
+    return f"{host.machine.cores_allowed} of {host.machine.cores_logical}{quota}"
+
+
+def _describe_clock(host: Host) -> str:
+    hertz = host.machine.cpu_max_clock_hertz
+    return units.NOT_AVAILABLE if hertz is None else f"{hertz / 1e9:.2f} GHz"
+
+
+def _describe_accelerators(host: Host) -> str:
+    return "; ".join(_describe_accelerator(each) for each in host.machine.devices if each.kind != "cpu") or "none"
+
+
+def _describe_accelerator(device: Device) -> str:
+    parts = [processor_name(device)]
+    parts += [] if device.memory_bytes is None else [units.data_size(device.memory_bytes)]
+    parts += [] if device.power_limit_watts is None else [f"{device.power_limit_watts:.0f} W limit"]
+    parts += [] if device.driver is None else [f"driver {device.driver}"]
+    parts += ["MIG"] if device.mig else []
+    parts += [] if device.ecc is None else [f"ECC {'on' if device.ecc else 'off'}"]
+    parts += [] if device.usable else [f"not usable: {device.unusable_reason}"]
+    return ", ".join(parts)
+
+
+def _list_devices(host: Host) -> list[dict[str, Any]]:
+    return [
+        {
+            **device.model_dump(include={"id", "kind", "name", "driver", "power_limit_watts", "mig"}),
+            "memory_gib": None if device.memory_bytes is None else _to_gib(device.memory_bytes),
+        }
+        for device in host.machine.devices
+    ]
+
+
+def _to_gib(size: int) -> int:
+    """Whole GiB: an update of the system leaves a little less memory."""
+    return round(size / 2**30)
+
+
+def _read_python(host: Host) -> str:
+    """Major and minor version: patches do not change how fast a step is launched."""
+    return ".".join(host.software.python.split(".")[:2])
+
+
+FACTS = (
+    Fact("machine", "machine", "machine.id", why="everything of it differs, not the one thing compared"),
+    Fact("processor", "processor", "device.name", why="the ratio is of two processors"),
+    Fact("cpu", "CPU", "machine.cpu_name", ("table", "info")),
+    Fact(
+        "cores_allowed", "cores allowed", "machine.cores_allowed", ("table", "info"), _describe_cores,
+        why="threads without a core of their own wait for one",
+    ),
+    Fact("cores_logical", "logical cores", "machine.cores_logical", ("info",)),
+    Fact("clock_hertz", "largest clock", "machine.cpu_max_clock_hertz", ("table",), _describe_clock),
+    Fact(
+        "governor", "CPU frequency governor", "machine.governor", ("table", "condition", "info"), why="it sets the clock",
+        heading="governor",
+    ),
+    Fact("turbo", "turbo", "machine.turbo", ("table", "condition", "info")),
+    Fact(
+        "hypervisor", "hypervisor", "machine.hypervisor", ("table", "info"), lambda host: host.machine.hypervisor or "none",
+        why="a virtual machine has neighbours nobody can see",
+    ),
+    Fact(
+        "memory_gib", "memory", lambda host: _to_gib(host.machine.memory_bytes), ("table", "info"),
+        lambda host: units.data_size(host.machine.memory_bytes),
+    ),
+    Fact(
+        "memory_limit_bytes", "memory limit", "machine.memory_limit_bytes", ("table",),
+        lambda host: units.data_size(host.machine.memory_limit_bytes),
+    ),
+    Fact("devices", "accelerators", _list_devices, ("table", "info"), _describe_accelerators),
+    Fact(
+        "os", "system", "machine.os", ("table", "info"),
+        lambda host: f"{host.machine.os}, kernel {host.machine.kernel}",
+    ),
+    Fact("kernel", "kernel", "machine.kernel", ("info",)),
+    Fact("libc", "C library", "machine.libc", ("table",)),
+    Fact(
+        "torch", "torch", "software.torch", ("table", "condition"), lambda host: host.software.torch_text,
+        why="its kernels change from version to version",
+    ),
+    Fact("torch_build", "torch build", "software.torch_build", ("condition",), why="it brings other libraries"),
+    Fact("blas", "BLAS", "software.blas", ("table", "condition")),
+    Fact("onednn", "oneDNN", "software.onednn", ("table", "condition")),
+    Fact("cudnn", "cuDNN", "software.cudnn", ("table", "condition")),
+    Fact("cpu_capability", "CPU capability", "software.cpu_capability", ("table", "condition")),
+    Fact("python", "Python", _read_python, ("table", "condition"), lambda host: host.software.python),
+    Fact("cnnbench", "cnnbench", "software.cnnbench", ("table",)),
+    Fact("driver", "driver", "device.driver", ("condition",), why="it launches and schedules what is timed"),
+    Fact(
+        "power_limit_watts", "power limit [W]", "device.power_limit_watts", ("condition",),
+        why="a device slows down to stay below it",
+    ),
+    Fact("ecc", "ECC", "device.ecc", ("condition",)),
+    Fact("mig", "MIG", "device.mig", ("condition",)),
+)  # fmt: skip
+"""In the order of the table of machines."""
+
+
+def list_facts(use: FactUse) -> tuple[Fact, ...]:
+    """Return the facts of one use."""
+    return tuple(fact for fact in FACTS if use in fact.uses)
+
+
+def announce_machine(machine: Machine) -> str:
+    """Return what is said of a machine before something is measured on it."""
+    return f"{machine.id}: {machine.cpu_name}, {machine.cores_allowed} cores allowed"
+
+
+def announce_software(software: Software) -> str:
+    """Return what is said of the software before something is measured with it."""
+    return f"torch {software.torch_text}, Python {software.python}"
+
+
+def describe_machine(
+    machine: Machine, *, python: str, torch: str | None, environment: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """Return what `machine_info` holds, as JSON values; without `environment` where that is not known (None)."""
+    host = Host(machine, Software(cnnbench="", python=python, torch=torch or "", torch_build="", numpy=""))
+    known = {"machine_id": machine.id, **{fact.name: fact.read(host) for fact in list_facts("info")}}
+    known |= {"python": python, "torch": torch}
+    if environment is not None:
+        known["environment"] = {name: environment[name] for name in VARIABLES if name in environment}
+    return known
+
+
+def list_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> tuple[str, ...]:
+    """Each fact that differs as `CPU: AMD EPYC here, Intel i7 there`; a fact that either side lacks is none."""
+    words = {fact.name: fact.words for fact in FACTS if fact.name != "machine"} | {"environment": "environment"}
+    found = [name for name in words if name in here and name in there and _text(here[name]) != _text(there[name])]
+    if not found and here.get("machine_id") != there.get("machine_id"):
+        found, words = ["machine_id"], {"machine_id": "machine"}
+    return tuple(f"{words[name]}: {_text(here.get(name))} here, {_text(there.get(name))} there" for name in found)
+
+
+def _text(value: object) -> str:
+    """A value of `machine_info` in words."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={each}" for name, each in sorted(value.items())) or "none set"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "; ".join(_describe_device(each) for each in value) or "none"
+    return units.NOT_AVAILABLE if value is None else str(value)
+
+
+def _describe_device(device: object) -> str:
+    """A device in words; the CPU's name is a fact of its own, so here it is its place alone."""
+    if not isinstance(device, Mapping):
+        return str(device)
+    if device.get("kind") == "cpu":
+        return "cpu"
+    parts = [f"{device.get('id')} {device.get('name')}"]
+    parts += [f"driver {device['driver']}"] if device.get("driver") else []
+    parts += [f"{device['power_limit_watts']:g} W"] if isinstance(device.get("power_limit_watts"), int | float) else []
+    parts += ["MIG"] if device.get("mig") else []
+    return ", ".join(parts)

@@ -1,0 +1,389 @@
+"""Every name of a job and of a processor, at each length that is needed. No other module puts a job into words.
+
+The words are those that `schema.Job` declares for its fields, and a name has them for every field that is not plain. Two jobs
+that are different work never get the same words: a table groups rows by them. Names that no one ever gave a processor or a
+workload, longer than `plain_text.LONGEST`, are cut.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from cnnbench import units, workloads
+from cnnbench.plain_text import plain
+from cnnbench.schema import PROTOCOL, Device, Job, digest
+from cnnbench.schema.axes import AxisGroup, axes_of, list_fields, plain_values
+from cnnbench.workloads.recipes import RECIPES
+
+_NOISE = re.compile(r"\((?:R|TM|C)\)|\b\d+-Core\b|\bProcessor\b|\bCPU @ [\d.]+ ?GHz", re.IGNORECASE)
+_DATA = {"mnist": "MNIST", "synthetic": "SYNTHETIC digits", "random": "random data"}
+_WORK: tuple[AxisGroup, ...] = ("work", "compute", "network", "data", "clock", "ranks")
+"""Everything of a job but where it runs and which repeat it is."""
+_BLOCKS = ("warmup_steps", "block_steps", "blocks")
+_PROCESSES = ("world", "copies", "nodes")
+_STATED = ("precision", "layout", "execution")
+"""What the name of a step says even where it is plain."""
+
+# Orders of words; `...` is the place of every field that is not named: of a new one too.
+_SHORT_ORDER = ("task", ..., "recipe", "target", "optimizer", "loader", "loader_workers", "division", "precision")
+_TITLE_ORDER = (
+    *("division", "task", "layout", "execution", "pool", "activation"),
+    *(*_PROCESSES, "scaling", "loader", "loader_workers", ...),
+)
+_STEP_ORDER = (*_STATED, ..., "division")
+_CHART_ORDER = (
+    *("precision", "layout", "division", "loader", "loader_workers", "task", "execution"),
+    *(..., "pool", "activation", "optimizer"),
+)
+
+
+def processor_name(device: Device) -> str:
+    """The name people use: without trade marks, core count and the word Processor."""
+    return plain(_NOISE.sub(" ", device.name)) or plain(device.name)
+
+
+def count_threads(threads: int | None) -> tuple[str, ...]:
+    """Return `1 thread` or `2 threads`; nothing where the number is the default."""
+    return () if threads is None else (f"{threads} thread{'' if threads == 1 else 's'}",)
+
+
+def place_label(job: Job) -> str:
+    """Where on the machine: `cpu, 2 threads`, `cuda:0`, of several processes `cpu, 2 ranks, 1 thread`; the allocator where it was
+    not held.
+    """
+    processes = _arrange(_find_words(job, "ranks", titles=True, told=("scaling",)), (*_PROCESSES, ...))
+    others = _find_words(job, "place").values()
+    return ", ".join((plain(job.device), *processes, *count_threads(job.threads), *others))
+
+
+def place_key(machine_id: str, job: Job) -> str:
+    """The place as `--baseline` takes it: machine, device and, on a CPU, threads."""
+    return f"{machine_id}/{job.device}" + ("" if job.threads is None else f"/{job.threads}")
+
+
+def job_label(job: Job, *, threads: bool = False) -> str:
+    """Short text for progress lines: `mnist-cnn b128 fp32 on cpu`, with the thread count where wanted and known."""
+    what = str(job.size) if job.size is not None else f"b{job.batch_size}"
+    words = deviations(job, "optimizer", "loader", "loader_workers", "division", "precision")
+    place = ", ".join((job.device, *count_threads(job.threads if threads else None)))
+    return " ".join((job.workload, what, *words, job.precision, "on", place))
+
+
+def process_label(job: Job) -> str:
+    """The same with the round: `mnist-cnn b128 fp32 on cpu, round 1`."""
+    return f"{job_label(job)}, round {job.round + 1}"
+
+
+def work_label(job: Job, protocol: int = PROTOCOL) -> str:
+    """Everything of the job's work key but what has a column of its own (precision; a GEMM's size and blocks), usual choices
+    left out; and the timing rule where it is not today's.
+    """
+    return _describe(job, (_training(job),)) + format_protocol(protocol)
+
+
+def full_label(job: Job, protocol: int = PROTOCOL) -> str:
+    """The whole name: where it ran, what it did, and the timing rule where it is not today's."""
+    size = () if job.size is None else (f"side {units.count(job.size)}",)
+    return " · ".join((place_label(job), job.precision, work_label(job), *size)) + format_protocol(protocol)
+
+
+def ladder_label(job: Job, protocol: int = PROTOCOL) -> str:
+    """What the rungs of a ladder share: the work without the way a step is computed, and where. `step_label` says the rest."""
+    work = work_label(job.model_copy(update=plain_values(type(job), "compute")))
+    return f"{work} · on {place_label(job)}{format_protocol(protocol)}"
+
+
+def step_label(job: Job, stated: Collection[str] = _STATED) -> str:
+    """How a step is computed: `fp32, nchw, eager`, with loader and division where they are not the usual ones.
+
+    Without `stated` it is nothing but what differs from the plain way.
+    """
+    return ", ".join(_arrange(_find_words(job, "compute", titles=True, stated=stated), _STEP_ORDER))
+
+
+def list_step_values(job: Job) -> tuple[str, ...]:
+    """Return how a step is computed, plain or not, by values alone: `reference`, `fp32`, `nchw`, `eager`, `resident`."""
+    return tuple(str(getattr(job, name)) for name in list_fields(type(job), "compute") if name != "loader_workers")
+
+
+def target_label(job: Job, protocol: int = PROTOCOL) -> str:
+    """Name the work without how it is computed and trained, which all trainings to one target share; see `variant_label`."""
+    shared = {**plain_values(type(job), "compute", "network"), "task": job.task}
+    return _describe(job.model_copy(update=shared), ()) + format_protocol(protocol)
+
+
+def variant_label(job: Job) -> str:
+    """How a step is computed and the network trained: `bf16, nhwc, compiled, adam xavier`."""
+    network = _find_words(job, "network")
+    return ", ".join(
+        (step_label(job), _training(job), *(network[name] for name in network if name not in ("task", "optimizer")))
+    )
+
+
+def profile_title(job: Job) -> str:
+    """What a device's rungs have in common: `mnist-cnn b128 fp32 on cpu, 2 threads`; see `profile_variant`."""
+    return job_label(job.model_copy(update={"execution": "eager", "layout": "nchw"}), threads=True)
+
+
+def profile_variant(job: Job) -> str:
+    """A rung of a profile: `reference`, `reference nhwc compiled`, or a tuned rung such as `native`."""
+    if job.division != "reference":
+        return job.execution
+    words = _find_words(job, "compute")
+    return " ".join(("reference", *(words[name] for name in words if name in ("layout", "execution"))))
+
+
+def trace_file_name(job: Job, variant: str) -> str:
+    """`mnist-cnn-b128-fp32-on-cpu-2-threads-native.json`: a trace of the same rung and settings is written over."""
+    return _make_file_name(f"{profile_title(job)} {variant}") + ".json"
+
+
+def short_name(job: Job, *, size: bool = False, batch: bool = False) -> str:
+    """The job in a few words, for a sentence about its row: `mnist-cnn nhwc compiled bf16`. With `size` a GEMM's side too, with
+    `batch` the batch of any other.
+    """
+    side = (str(job.size),) if size and job.size is not None else ()
+    images = (f"b{job.batch_size}",) if batch and job.size is None else ()
+    return " ".join((plain(job.workload), *side, *images, *deviations(job, "precision"), job.precision))
+
+
+def deviations(job: Job, *unsaid: str) -> tuple[str, ...]:
+    """What makes the job another than the plain one of its workload and batch, in words; nothing for the plain one."""
+    found = _find_words(job, *_WORK)
+    return _arrange({name: word for name, word in found.items() if name not in unsaid}, _SHORT_ORDER)
+
+
+def chart_words(job: Job) -> tuple[str, ...]:
+    """How it is computed and trained, where that is not the plain way, in the order of a chart's labels."""
+    return _arrange(_find_words(job, "compute", "network"), _CHART_ORDER)
+
+
+def name_plan(plan: Iterable[Job]) -> Callable[[Job], str]:
+    """Return what to call a plan's jobs: their label, with the thread count in it where the plan has several, and what tells jobs
+    apart whose labels are alike: `mnist-cnn b128 fp32 on cpu, dataloader, round 1`. No two jobs have one name.
+    """
+    jobs = {job.row_key: job for job in plan}
+    several = len({job.threads for job in jobs.values()} - {None}) > 1
+    by_label: dict[str, list[Job]] = {}
+    for job in jobs.values():
+        by_label.setdefault(job_label(job, threads=several), []).append(job)
+    fields = {label: find_distinguishing_fields(alike) for label, alike in by_label.items()}
+
+    def name(job: Job) -> str:
+        label = job_label(job, threads=several)
+        apart = (
+            str(getattr(job, field)) if field in _TRIED_FIRST else f"{field}={getattr(job, field)}"
+            for field in fields.get(label, ())
+        )
+        return ", ".join((label, *apart, f"round {job.round + 1}"))
+
+    return name
+
+
+_TRIED_FIRST = (
+    "loader",
+    "optimizer",
+    "init",
+    "clock",
+    "division",
+    "loader_workers",
+    "order",
+    "split",
+    "data",
+    "epochs",
+)
+
+
+def find_distinguishing_fields(alike: Collection[Job]) -> tuple[str, ...]:
+    """Return as many fields as tell the jobs apart, those that a reader looks for first tried first; none for one job alone."""
+    chosen: list[str] = []
+    for field in dict.fromkeys((*_TRIED_FIRST, *find_differing_fields(alike))):
+        seen = {tuple(getattr(job, name) for name in chosen) for job in alike}
+        if len(seen) == len(alike):
+            break
+        if len({getattr(job, field) for job in alike}) > 1:
+            chosen.append(field)
+    return tuple(chosen)
+
+
+def find_differing_fields(jobs: Collection[Job]) -> tuple[str, ...]:
+    """Return every field in which any two of the jobs differ, but seed and round."""
+    groups: tuple[AxisGroup, ...] = (*_WORK, "place")
+    names = [name for job in jobs for name in list_fields(type(job), *groups)]
+    return tuple(name for name in dict.fromkeys(names) if len({getattr(job, name) for job in jobs}) > 1)
+
+
+def name_jobs(jobs: Sequence[Job]) -> tuple[str, ...]:
+    """`mnist-cnn/cpu` for each job, with the keys that tell it from the others of that name."""
+    names = [f"{job.workload}/{job.device}" for job in jobs]
+    fields = {
+        name: find_differing_fields([job for job, its in zip(jobs, names, strict=True) if its == name])
+        for name in names
+    }
+    return tuple(
+        " ".join((name, *(f"{field}={getattr(job, field)}" for field in fields[name])))
+        for job, name in zip(jobs, names, strict=True)
+    )
+
+
+def name_run_folder(job: Job, plan: Sequence[Job]) -> str:
+    """The job's label and round in letters, digits, dots and hyphens, different from every other job's of the plan: jobs whose
+    labels are alike have the beginning of their row key's digest in it.
+    """
+    label = job_label(job, threads=True)
+    alike = {each.row_key for each in plan if job_label(each, threads=True) == label and each.round == job.round}
+    mark = f" {digest(job.row_key)[:6]}" if len(alike) > 1 else ""
+    return _make_file_name(f"{label}{mark}, round {job.round + 1}")
+
+
+def describe_job(job: Job) -> str:
+    """What `-k` looks in: `mnist-cnn b128 fp32 on cpu`, then every key as key=value."""
+    values = job.model_dump(exclude={"seed", "round"}, exclude_none=True)
+    return " ".join((job_label(job), *(f"{name}={value}" for name, value in values.items()))).lower()
+
+
+def export_name(job: Job, protocol: int) -> str:
+    """`mnist-cnn-v1[precision=fp32,batch_size=128,...]`: every field that is not the usual one, and the protocol.
+
+    It depends on the job alone, not on what else is exported, and a field that a later version adds leaves it as it is.
+    """
+    inside = ",".join(f"{name}={value}" for name, value in export_params(job, protocol).items())
+    return f"{plain(job.workload)}-v{job.workload_version}[{inside}]"
+
+
+def export_params(job: Job, protocol: int) -> dict[str, str | int | float | bool]:
+    """The fields in that name, in the schema's order."""
+    always = {"precision", "device", "threads"} | (set() if job.size is not None else {"batch_size"})
+    usual = plain_values(type(job), *_WORK, "place")
+    chosen = {
+        name: plain(value) if isinstance(value, str) else value
+        for name in usual
+        if name not in ("workload", "workload_version")
+        and (value := getattr(job, name)) is not None
+        and (name in always or value != usual[name])
+    }
+    return {**chosen, "protocol": protocol}
+
+
+def export_names(jobs: Mapping[str, tuple[Job, int]]) -> dict[str, str]:
+    """The export name of each job by its row key, with the beginning of the key's digest where two would be alike."""
+    named = {key: export_name(*each) for key, each in jobs.items()}
+    counts = Counter(named.values())
+    return {key: name if counts[name] == 1 else f"{name}#{digest(key)[:8]}" for key, name in named.items()}
+
+
+def _make_file_name(words: str) -> str:
+    """The words in letters, digits, dots and hyphens."""
+    return re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.")
+
+
+def _find_words(
+    job: Job, *groups: AxisGroup, titles: bool = False, stated: Collection[str] = (), told: Collection[str] = ()
+) -> dict[str, str]:
+    """The words of the fields that are not plain, by field; words that several fields share are those of the first alone.
+
+    With `titles` as a table's title has them, where a field without any goes by its name. `stated` fields are said even where
+    they are plain, `told` ones never.
+    """
+    found: dict[str, str] = {}
+    for name, word, usual in _list_words(type(job), groups, titles):
+        value = getattr(job, name)
+        if name in told or (name not in stated and (value == usual or _goes_without_saying(job, name))):
+            continue
+        text = plain(f"{name.replace('_', ' ')} {value}" if word is None else word.format(job))
+        if text not in found.values():
+            found[name] = text
+    return found
+
+
+@cache
+def _list_words(
+    job_type: type[Job], groups: tuple[AxisGroup, ...], titles: bool
+) -> tuple[tuple[str, str | None, Any], ...]:
+    """Each field of these groups that can be said, with its word and its plain value."""
+    axes = axes_of(job_type)
+    words = {name: axes[name].title or axes[name].word if titles else axes[name].word for name in axes}
+    return tuple(
+        (name, words[name], value)
+        for name, value in plain_values(job_type, *groups).items()
+        if titles or words[name] is not None
+    )
+
+
+def _goes_without_saying(job: Job, name: str) -> bool:
+    """Whether a field is not plain and yet nothing new: the workload's own optimiser, or what the recipe or the clock decides."""
+    if name == "optimizer" and job.workload != "gemm":
+        own = workloads.get(job.workload).default_optimizer if job.workload in workloads.names() else None
+        return own in (None, job.optimizer)
+    if name == "target" and job.recipe is not None and job.recipe in RECIPES:
+        return job.target == RECIPES[job.recipe].target
+    if name == "data":
+        return job.workload == "gemm" and job.data == "random"
+    return name == "final_evaluation" and _ends_unevaluated(job)
+
+
+def _ends_unevaluated(job: Job) -> bool:
+    return job.workload == "gemm" or job.clock == "accuracy"
+
+
+def _arrange(found: Mapping[str, str], order: Sequence[Any]) -> tuple[str, ...]:
+    """The words in an order of fields, in which `...` is the place of all that it does not name."""
+    others = order.index(...)
+    return tuple(found[name] for name in sorted(found, key=lambda name: order.index(name) if name in order else others))
+
+
+def _describe(job: Job, training: tuple[str, ...]) -> str:
+    """The work in a table's title: what is trained on what, for how long, and every other field that is not plain."""
+    told = {"workload", "workload_version", "precision", "clock", *_LENGTH_TOLD[job.clock]}
+    told |= set() if job.job_steps is None else {"epochs", "steps_per_epoch"}
+    if job.workload == "gemm":
+        head: tuple[str, ...] = (f"gemm v{job.workload_version}", "square matrices of random values")
+        told |= {"size", *_BLOCKS}
+    else:
+        head = (f"{plain(job.workload)} v{job.workload_version}", f"batch {job.batch_size}", *training, _data(job))
+        told |= {"batch_size", "optimizer", "init", "data", "split", "order"}
+    words = _find_words(job, *_WORK, titles=True, told=told)
+    if job.final_evaluation and _ends_unevaluated(job):
+        words["final_evaluation"] = "final evaluation"
+    return " · ".join((*head, *_length(job), *_arrange(words, _TITLE_ORDER)))
+
+
+_LENGTH_TOLD = {"steady": _BLOCKS, "job": (), "accuracy": ("target", "evaluate_every"), "recipe": ("recipe",)}
+"""What `_length` says of the job, by clock."""
+
+
+def _training(job: Job) -> str:
+    return " ".join(plain(name) for name in (job.optimizer, job.init) if name is not None) or "no optimiser"
+
+
+def _data(job: Job) -> str:
+    split = () if job.split is None else (f"{units.count(int(job.split.removeprefix('train-')))} images",)
+    order = "in order" if job.order == "sequential" else "shuffled"
+    return " ".join((_DATA[job.data], *split, order))
+
+
+def _length(job: Job) -> tuple[str, ...]:
+    whole = None
+    if job.job_steps is not None:
+        whole = f"{job.epochs} x {job.steps_per_epoch} = {units.count(job.job_steps)} steps"
+    if job.clock == "job":
+        return (f"{whole or 'no fixed length'}, measured",)
+    if job.clock == "recipe":
+        return (f"recipe {job.recipe}", f"{whole or 'no fixed length'} and one evaluation, measured")
+    if job.clock == "accuracy":
+        target = "no target" if job.target is None else f"to {job.target_text} of test images"
+        every = "never evaluated" if job.evaluate_every is None else f"evaluated every {job.evaluate_every} steps"
+        return (target, every, "no epoch limit" if whole is None else f"at most {whole}")
+    if job.workload == "gemm":
+        return () if whole is None else (whole,)
+    blocks = f"{job.blocks} blocks of {job.block_steps} steps after {job.warmup_steps} warm-up"
+    return (blocks,) if whole is None else (f"{whole}, projected from {blocks}",)
+
+
+def format_protocol(protocol: int) -> str:
+    """The timing rule behind a title, where it is not today's."""
+    return "" if protocol == PROTOCOL else f" · protocol {protocol}"

@@ -1,0 +1,258 @@
+"""Charts of the regression check: head's time over base's in every series, and what a check could see on this machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+
+from cnnbench import units
+from cnnbench.regression.design import CheckPlan, compute_detectable_effect
+from cnnbench.regression.verdict import SeriesFinding, Verdict
+from cnnbench.regression.verdict_text import (
+    VerdictContext,
+    format_decision,
+    format_estimate,
+    format_label,
+    format_tolerance,
+    format_verdict,
+    to_ratio,
+)
+from cnnbench.report import escaping
+from cnnbench.report.charts import theme
+from cnnbench.report.charts.chart_data import MOST_MARKS, axis_labels, list_numbers, list_values
+from cnnbench.report.charts.kinds import (
+    ChartSpec,
+    RowAxis,
+    Shown,
+    Specification,
+    TooltipField,
+    choose,
+    draw_shown,
+    layer,
+    list_interval,
+    number,
+    share,
+    word,
+    write_known,
+)
+from cnnbench.report.model import Chart, Datum
+
+CONTROL = "control loop"
+_BAR = "M-0.16,-1.5L0.16,-1.5L0.16,1.5L-0.16,1.5Z"
+_LOOKS = {
+    "REGRESSED": (theme.RED, "triangle-right"),
+    "INCONCLUSIVE": (theme.ORANGE, "diamond"),
+    "PASS": (theme.GREEN, "circle"),
+    "IMPROVED": (theme.BLUE, "triangle-left"),
+}
+"""Colour and shape; the decision stands in words beside the mark."""
+LONGEST_SERIES = 80
+STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Between two ticks of the axis: the first that leaves few enough."""
+FAR = 8.0
+"""Greatest over least ratio from which on the ticks are 1, 2, 5 times powers of ten."""
+
+
+def _select_findings(checked: tuple[Verdict, VerdictContext]) -> Shown:
+    """Select a row for each series. Of more than fit, those whose head is slowest; the caption says how many."""
+    verdict, meta = checked
+    slowest = sorted(verdict.findings, key=lambda finding: -finding.estimate)[:MOST_MARKS]
+    shown = [finding for finding in verdict.findings if finding in slowest]
+    found = f"would be found in {units.percent(verdict.plan.power, 0)} of checks"
+    names = [(_name(finding), format_decision(finding), format_estimate(finding)) for finding in shown]
+    data = [
+        {**datum, "label": place}
+        for finding, place in zip(shown, axis_labels(names), strict=True)
+        for datum in _mark_finding(finding, meta, found)
+    ]
+    every, drawn = len(verdict.findings), len(shown)
+    more = f" The slowest {drawn} of {every} series are drawn." if drawn < every else ""
+    factor = 1 + verdict.plan.tolerance
+    words = {
+        **{"title": meta.title, "decision": verdict.decision.value.upper(), "head": meta.head, "base": meta.base},
+        **{"factor": f"{factor:g}", "found": found, "tolerance": format_tolerance(verdict.plan).removeprefix("+")},
+        "verdict": " ".join(f"{line}." for line in format_verdict(verdict, meta.controls)),
+    }
+    return Shown(data, more, words, (1 / factor, factor))
+
+
+def ratio_ticks(low: float, high: float, most: int) -> list[float]:
+    """List ticks within a range of ratios around 1: multiples of a step, 1 among them, or 1, 2, 5 where it is wide."""
+    if high / low > FAR:
+        scale = {"domain": [low, high]}
+        return theme.log_ticks(scale, theme.NARROW if most < 8 else theme.WIDE)
+    step = next((each for each in STEPS if (high - low) / each <= most), STEPS[-1])
+    return [round(place * step, 2) for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _name(finding: SeriesFinding) -> str:
+    return escaping.plain(format_label(finding), LONGEST_SERIES)
+
+
+def _mark_finding(finding: SeriesFinding, meta: VerdictContext, found: str) -> Iterator[Datum]:
+    """Mark the series itself, what would be found, and its control loop where there is one."""
+    marks = (
+        (finding.decision.value.upper(), finding.estimate, finding.low, finding.high),
+        (found, finding.detectable, None, None),
+        (CONTROL, meta.controls.get(finding.series.job), None, None),
+    )
+    series: Datum = {"series": _name(finding), "blocks": finding.blocks, "decision": format_decision(finding)}
+    for kind, *logs in marks:
+        value, low, high = (None if log is None else to_ratio(log) for log in logs)
+        if value is not None:
+            yield {**series, "kind": kind, "ratio": value, "ratio_low": low, "ratio_high": high}
+
+
+def _draw_forest(shown: Shown, layout: theme.ChartLayout) -> Specification:
+    """Draw the band of the tolerance and the line at 1, once each and not once a row; intervals; marks."""
+    data, rows = shown.data, RowAxis(list_values(shown.data, "label"), layout)
+    looks = {**_LOOKS, shown.blanks["found"]: (theme.PURPLE, _BAR), CONTROL: (theme.GREY, "cross")}
+    columns = 1 if layout.narrow else 2
+    colour, shape = (
+        choose(data, "kind", {kind: look[place] for kind, look in looks.items()}, symbolOpacity=1, columns=columns)
+        for place in (0, 1)
+    )
+    low, high = shown.band
+    scale = theme.log_scale(
+        [low, high, *list_numbers(data, "ratio", "ratio_low", "ratio_high")], below=1.015, above=1.015
+    )
+    start, end = scale["domain"]
+    ticks = ratio_ticks(start, end, 5 if layout.narrow else 10)
+    title = f"time of head over base; shaded: {shown.blanks['tolerance']}"
+    axis = {"title": title, "values": ticks, "format": ".2f" if end / start <= FAR else ",~r"}
+    x = {"scale": scale, "axis": axis}
+    scenery = [
+        layer("rect", x={"datum": low, **x}, x2={"datum": high}, color=theme.GRID, opacity=0.45),
+        layer("rule", x={"datum": 1, **x}, color=theme.MUTED, strokeWidth=1.5),
+    ]
+    known = f"{write_known('ratio_low')} && {write_known('ratio_high')}"
+    ends: Specification = {"x": number("ratio_low", **x), "x2": {"field": "ratio_high"}}
+    tooltip = ("series", "decision", "kind", *list_interval("ratio", "head over base", ".4f"), "blocks")
+    point = partial(layer, "point", x=number("ratio", **x), shape=shape, tooltip=tooltip, filled=True, opacity=1)
+    drawn = rows.frame(
+        {"color": colour},
+        layer("rule", **ends, when=known, strokeWidth=3, opacity=0.55),
+        point(when=f"(datum.kind === '{CONTROL}')", size=45, yOffset=10),
+        point(when=f"(datum.kind !== '{CONTROL}')", size=120),
+    )
+    once = {"transform": [{"aggregate": [{"op": "count", "as": "rows"}]}]}
+    return {**drawn, "layer": [*({**each, **once} for each in scenery), *drawn["layer"]]}
+
+
+FOREST = ChartSpec(
+    key="forest",
+    title="{title}: {decision}",
+    alt="{verdict}",
+    caption="Time of head over base, {head} over {base}, with its exact 95 % interval. Shaded: the tolerance, a factor of "
+    "{factor} either way; the interval of a PASS ends before its right edge. A slowdown as large as the upright bar {found}. "
+    "The control loop runs the same code in both arms.",
+    select=_select_findings,
+    draw=_draw_forest,
+)
+
+
+def draw_forest(verdict: Verdict, meta: VerdictContext) -> Chart:
+    """Draw the chart of a check, an empty one where the check has no finding."""
+    return draw_shown(FOREST, _select_findings((verdict, meta)))
+
+
+CURVE, JOB, LIMIT = "curve", "job", "limit"
+POINTS = 13
+"""Of a curve: nearly straight, since only its logarithm is."""
+DASHES = ([1, 0], [6, 3], [2, 3])
+SHAPES = ("circle", "diamond", "square", "triangle-up", "triangle-down")
+"""Of the jobs in turn; with the colours of `theme.SERIES` thirty look different."""
+LONGEST_NAME = 40
+
+
+def _select_effects(calibrated: tuple[Mapping[str, float], CheckPlan]) -> Shown:
+    """Select a line for each budget, and a mark for each job at the whole one.
+
+    Raises ValueError where the plan is cut too short to suspect anything.
+    """
+    spreads, plan = calibrated
+    budgets = [
+        replace(plan, looks=plan.looks[:place])
+        for place, look in enumerate(plan.looks, start=1)
+        if look.suspect_alpha is not None
+    ]
+    if not budgets:
+        raise ValueError(f"a plan of {plan.max_blocks} blocks cannot suspect: it detects nothing")
+    widest = 1.15 * max([plan.log_tolerance, *spreads.values()])
+    data: list[Datum] = [
+        {
+            "role": CURVE,
+            "name": f"at most {cut.max_blocks} blocks",
+            **_point(widest * n / (POINTS - 1), cut),
+            "text": "",
+        }
+        for cut in budgets
+        for n in range(POINTS)
+    ]
+    data += [_mark_job(job, spread, plan) for job, spread in spreads.items()]
+    for name, slowdown in (("the tolerance", plan.tolerance), ("twice the tolerance", 2 * plan.tolerance)):
+        data.append({"role": LIMIT, "name": name, "spread": widest, "slowdown": slowdown, "text": name})
+    blanks = {
+        "share": units.percent(plan.power, 0),
+        "tolerance": units.percent(plan.tolerance, 1),
+        "twice": units.percent(2 * plan.tolerance, 1),
+    }
+    return Shown(data, blanks=blanks)
+
+
+def _mark_job(job: str, spread: float, plan: CheckPlan) -> Datum:
+    name, point = escaping.plain(job, LONGEST_NAME), _point(spread, plan)
+    text = f"{name}: +{units.percent(point['slowdown'], 1)}"
+    return {"role": JOB, "name": name, **point, "text": text}
+
+
+def _point(spread: float, plan: CheckPlan) -> Datum:
+    effect = compute_detectable_effect(spread, plan)
+    return {"spread": spread, "slowdown": None if effect is None else math.expm1(effect)}
+
+
+def _draw_effects(shown: Shown, layout: theme.ChartLayout) -> Specification:
+    """Draw the two limits as dashed lines with their names, the curves, and the jobs as marks with a legend."""
+    curves, jobs = ([datum for datum in shown.data if datum["role"] == role] for role in (CURVE, JOB))
+    axis = {"format": ".1~%", "gridOpacity": 0.7, "tickCount": 5 if layout.narrow else 8}
+    widest, slowest = (max(list_numbers(shown.data, name)) for name in ("spread", "slowdown"))
+    x_scale, y_scale = ({"domain": [0, end], "nice": False} for end in (widest, 1.05 * slowest))
+    x = number("spread", title="spread of d between pairs of processes", scale=x_scale, axis=axis)
+    y = number("slowdown", title="slowdown found", scale=y_scale, axis=axis)
+    curve, job, limit = (f"(datum.role === '{role}')" for role in (CURVE, JOB, LIMIT))
+    muted: Specification = {"color": theme.MUTED, "when": limit}
+    dashes = choose(curves[::-1], "name", DASHES, layout)
+    layers = [
+        layer("rule", **muted, strokeDash=[4, 4]),
+        layer("text", **muted, x=x, text=word("text"), align="right", dx=-4, dy=10),
+        layer("line", x=x, strokeDash=dashes, when=curve, color=theme.INK, strokeWidth=2),
+    ]
+    if jobs:
+        room = {"columns": 1, "labelLimit": 165} if layout.narrow else {"columns": 2}
+        looks = {"color": theme.SERIES, "shape": SHAPES}
+        names = {channel: choose(jobs, "text", each, layout, **room) for channel, each in looks.items()}
+        tooltip = ("name", TooltipField("spread", number=".2%"), TooltipField("slowdown", number=".1%"))
+        layers.append(layer("point", x=x, **names, when=job, tooltip=tooltip, filled=True, size=110, opacity=1))
+    return share({"y": y}, layout.whole, 280, layers)
+
+
+EFFECTS = ChartSpec(
+    key="detectable",
+    title="Slowdown that is found in {share} of checks",
+    alt="{title}, over the spread of d: {marks}.",
+    caption="For normal d of that spread, a check of the job alone, tolerance {tolerance}. Above the line at {twice} even twice "
+    "the tolerance is missed too often: there the check is advisory.",
+    select=_select_effects,
+    describe=lambda data: [datum["text"] for datum in data if datum["role"] == JOB],
+    draw=_draw_effects,
+)
+
+
+def draw_detectable_effect(spreads: Mapping[str, float], plan: CheckPlan) -> Chart:
+    """Draw the slowdown that checks find; `spreads` are the calibrated standard deviations of d, a log, by job.
+
+    Raises ValueError where the plan is cut too short to suspect anything.
+    """
+    return draw_shown(EFFECTS, _select_effects((spreads, plan)))

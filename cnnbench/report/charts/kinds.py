@@ -1,0 +1,346 @@
+"""What a chart is: its declaration, and its three kinds: rows with intervals, lines over x, and the roofline's two log axes.
+
+A declaration names the chart, its section and its sentences, selects its data, and draws them in a layout. A drawing is a
+Vega-Lite specification, made of layers; `draw_points`, `draw_bars` and `draw_lines` draw charts that need nothing special.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from cnnbench.analysis.speedup import Row
+from cnnbench.report import escaping
+from cnnbench.report.charts import theme
+from cnnbench.report.charts.chart_data import list_numbers, list_values, mark_rows
+from cnnbench.report.charts.theme import BLUE, INK, LINE, ChartLayout
+from cnnbench.report.model import Chart, Datum
+
+Source = TypeVar("Source")
+Specification = dict[str, Any]
+"""A drawing, or a part of one: a layer, or the encoding of a channel."""
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.4.1.json"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a chart shows: a datum for each mark, the caption's last sentences, and the words for the blanks of its texts."""
+
+    data: list[Datum]
+    more: str = ""
+    blanks: Mapping[str, str] = field(default_factory=dict)
+    band: tuple[float, float] = (1.0, 1.0)
+    """The figures between which the plot is shaded, where the chart has such a band."""
+    panels: Sequence[str] = ()
+    """Names of the plots one below the other, where the chart has several; a datum has its plot's number as `panel`."""
+
+
+def show_rows(kept: tuple[Sequence[Row], str], marks: Callable[[Row], Iterable[Datum]], *, batch: bool = True) -> Shown:
+    """Show the marks of these rows, and the sentence about those that are left out."""
+    rows, more = kept
+    return Shown(mark_rows(rows, marks, batch=batch), more)
+
+
+@dataclass(frozen=True)
+class ChartSpec(Generic[Source]):
+    """A chart, declared. Its texts may have blanks in braces; `{marks}` is for the phrases that `describe` gives."""
+
+    key: str
+    title: str
+    alt: str
+    caption: str
+    select: Callable[[Source], Shown]
+    draw: Callable[[Shown, ChartLayout], Specification]
+    describe: Callable[[Sequence[Datum]], Iterable[str]] = lambda data: ()
+    section: str = ""
+    """The section of the report's page that has it; none for a chart of another command."""
+
+
+def draw_chart(spec: ChartSpec[Source], source: Source) -> Chart | None:
+    """Draw the chart; None where there is nothing to show."""
+    shown = spec.select(source)
+    return draw_shown(spec, shown) if shown.data else None
+
+
+def draw_shown(spec: ChartSpec[Source], shown: Shown) -> Chart:
+    """Draw what was selected, in both layouts."""
+    title = spec.title.format_map(shown.blanks)
+    alt = spec.alt.format_map({**shown.blanks, "title": title, "marks": "; ".join(spec.describe(shown.data))})
+    caption = spec.caption.format_map(shown.blanks) + shown.more
+    texts = (escaping.plain(title), escaping.plain(alt, None), escaping.plain(caption, None))
+    wide, narrow = (
+        {
+            **{**spec.draw(shown, layout), "$schema": SCHEMA, "config": theme.configure(layout)},
+            **{"data": {"name": "rows"}, "datasets": {"rows": shown.data}},
+        }
+        for layout in (theme.WIDE, theme.NARROW)
+    )
+    return Chart(spec.key, *texts, tuple(shown.data), wide, narrow)
+
+
+@dataclass(frozen=True)
+class TooltipField:
+    """A field of a mark as its tooltip shows it: under a title, a number in d3's format where one is given."""
+
+    name: str
+    title: str = ""
+    number: str = ""
+
+
+Tooltip = tuple[TooltipField | str, ...]
+WHERE: Tooltip = ("processor", "place")
+
+
+def list_interval(name: str, title: str, number: str) -> Tooltip:
+    """List what a tooltip shows of a figure with an interval."""
+    low, high = TooltipField(f"{name}_low", "95 % from", number), TooltipField(f"{name}_high", "to", number)
+    return TooltipField(name, title, number), low, high
+
+
+def count_processes(name: str) -> TooltipField:
+    """Show the n of an estimate."""
+    return TooltipField(f"{name}_n", "processes (n)")
+
+
+def show_known(shown: TooltipField | str) -> str:
+    """Write the expression for a tooltip's field as an object, which is empty where the value is unknown.
+
+    Vega-Lite's own tooltips print `null` for an unknown value.
+    """
+    if isinstance(shown, str):
+        shown = TooltipField(shown)
+    value, title = f"datum[{json.dumps(shown.name)}]", json.dumps(shown.title or shown.name)
+    text = f"format({value}, {json.dumps(shown.number)})" if shown.number else value
+    return f"isValid({value}) ? {{{title}: {text}}} : {{}}"
+
+
+def layer(mark: str, *, when: str = "", tooltip: Tooltip = (), **given: Any) -> Specification:
+    """Make a layer of marks, of the data for which the expression `when` is true.
+
+    Dictionaries encode channels; everything else is how all marks look. Marks without a tooltip are hidden from screen
+    readers: they repeat what those with one show.
+    """
+    encoding = {name: value for name, value in given.items() if isinstance(value, dict)}
+    look = {name: value for name, value in given.items() if name not in encoding}
+    if tooltip:
+        encoding["tooltip"] = {"value": {"expr": f"merge({', '.join(map(show_known, tooltip))})"}}
+    else:
+        look["aria"] = False
+    filters = {"transform": [{"filter": when}]} if when else {}
+    return {"mark": {"type": mark, **look}, "encoding": encoding, **filters}
+
+
+def number(name: str, **options: Any) -> Specification:
+    """Encode a figure."""
+    return {"field": name, "type": "quantitative", **options}
+
+
+def place(**options: Any) -> Callable[[str], Specification]:
+    """Make the encoding of figures on one scale and axis."""
+    return lambda name: number(name, **options)
+
+
+def word(name: str, **options: Any) -> Specification:
+    """Encode a word, or a number that only names something."""
+    return {"field": name, "type": "nominal", **options}
+
+
+def choose(
+    data: Sequence[Datum],
+    name: str,
+    looks: Mapping[str, str] | Sequence[object],
+    layout: ChartLayout | None = None,
+    **legend: object,
+) -> Specification:
+    """Encode each value of a field by its own colour, shape or dash: by name, or else in turn.
+
+    Without looks they are Vega's own. The legend is that of a few kinds in a layout, with what else is given of it; without
+    both there is none.
+    """
+    by_name = looks if isinstance(looks, Mapping) else {}
+    values = list_values(data, name, by_name or None)
+    colours = [by_name[value] for value in values] if by_name else list(looks)
+    scale = {"domain": values, "range": colours} if colours else {"domain": values}
+    shown = {**(theme.legend(values, layout) if layout else {}), **legend}
+    return word(name, scale=scale, legend=shown or None)
+
+
+def share(channels: Specification, width: int, height: int, layers: Iterable[Specification]) -> Specification:
+    """Put layers in a plot; each has these channels, where it has none of its own."""
+    shared = [{**each, "encoding": {**channels, **each["encoding"]}} for each in layers]
+    return {"width": width, "height": height, "layer": shared}
+
+
+@dataclass(frozen=True)
+class RowAxis:
+    """Rows on a chart's vertical axis in their order, each with a label (`chart_data.axis_labels`) and marks `mark` high.
+
+    `bars` are as high as the marks; points are in the middle of their row.
+    """
+
+    order: Sequence[str]
+    layout: ChartLayout
+    mark: int = theme.MARK
+    bars: bool = False
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Write Vega expressions for a label's lines: the processor, then its place and what was timed in one line where every
+        row's fit in it, then what tells rows apart that read alike. The label's counter is not shown.
+        """
+        parts = [label.split("\n")[:-1] for label in self.order]
+        room = int(self.layout.label_limit / theme.LABEL_CHARACTER)
+        joined = all(len(", ".join(each[1:3])) <= room for each in parts)
+        words = "split(datum.label, '\\n')"
+        middle = (f"join(slice({words}, 1, 3), ', ')",) if joined else (f"{words}[1]", f"{words}[2]")
+        apart = (f"{words}[3]",) if any("".join(each[3:]) for each in parts) else ()
+        return f"{words}[0]", *middle, *apart
+
+    @property
+    def step(self) -> int:
+        """Count the pixels from row to row: label and marks beside each other, or one above the other."""
+        words = len(self.lines) * LINE
+        return 10 + (words + self.mark if self.layout.narrow else max(words, self.mark))
+
+    @property
+    def y(self) -> Specification:
+        """Encode the axis."""
+        further = LINE * (len(self.lines) - 1)
+        beside = {"labelAlign": "right", "labelPadding": 8, "labelOffset": -further / 2}
+        above = {"labelAlign": "left", "labelPadding": 0, "labelOffset": -self.mark / 2 - LINE / 2 - 1 - further}
+        axis = {
+            **{"title": None, "ticks": False, "domain": False, "grid": False, "labelOverlap": False, "labelColor": INK},
+            **{"labelExpr": f"[{', '.join(self.lines)}]", "labelLimit": self.layout.label_limit},
+            **{"labelLineHeight": LINE, **(above if self.layout.narrow else beside)},
+        }
+        between = 1 - self.mark / self.step
+        scale = {"scale": {"paddingInner": between, "paddingOuter": between / 2}} if self.bars else {}
+        return word("label", sort=list(self.order), axis=axis, **scale)
+
+    def frame(self, shared: Specification, *layers: Specification) -> Specification:
+        """Put layers in a plot of all rows; they share this axis and the channels that are given."""
+        return share({"y": self.y, **shared}, self.layout.width, len(self.order) * self.step, layers)
+
+
+def draw_points(
+    shown: Shown,
+    layout: ChartLayout,
+    *,
+    value: str,
+    axis: str,
+    tooltip: Tooltip,
+    colours: str | Mapping[str, str] = BLUE,
+    before: float = 12,
+    interval: bool = True,
+    origin: float | None = None,
+    text_at: str = "",
+) -> Specification:
+    """Draw rows with intervals: a point at the figure `value` of each, on a log axis, and its `text` beside it.
+
+    Colours are one for all, or one for each `kind`, BLUE for those not named; kinds then differ in shape too. `before` is how
+    many pixels are free before the least figure. With `interval`, the 95 % interval is a bar where it is known. From an
+    `origin`, a line leads to each point. The text begins after the field `text_at`, where that is not the value.
+    """
+    data, low, high = shown.data, f"{value}_low", f"{value}_high"
+    rows = RowAxis(list_values(data, "label"), layout)
+    figures = list_numbers(data, *((value, low, high) if interval else (value,)))
+    figures += [] if origin is None else [origin]
+    after = theme.text_width(list_values(data, "text"))
+    scale = theme.log_scale_with_room(figures, layout.width, before=before, after=after)
+    x = place(**theme.log_axis(scale, layout, axis, layout.width))
+    colour = _colour_kinds(data, colours, layout)
+    shape: Specification = {} if isinstance(colours, str) else {"shape": choose(data, "kind", (), layout)}
+    stems = layer("rule", color=colour, x=x(value), x2={"datum": origin}, strokeWidth=2, opacity=0.35)
+    bars = layer("rule", color=colour, x=x(low), x2={"field": high}, when=write_known(low), strokeWidth=7, opacity=0.4)
+    ink: Specification = {"x": x(text_at or value), "text": word("text"), "color": {"value": INK}}
+    return rows.frame(
+        {},
+        *([] if origin is None else [stems]),
+        *([bars] if interval and list_numbers(data, low) else []),
+        layer("point", color=colour, **shape, x=x(value), tooltip=tooltip, filled=True, size=110, opacity=1),
+        layer("text", **ink, align="left", dx=10),
+    )
+
+
+def draw_bars(
+    shown: Shown,
+    layout: ChartLayout,
+    *,
+    value: str,
+    axis: str,
+    tooltip: Tooltip,
+    colours: str | Mapping[str, str] = BLUE,
+    ink: str = INK,
+    ticks: int = 8,
+    number_format: str = "",
+    mark: int = theme.MARK,
+) -> Specification:
+    """Draw rows as bars from 0 to the figure `value`, their `text` beside them; one each, or one for each `kind`."""
+    data = shown.data
+    rows = RowAxis(list_values(data, "label"), layout, mark, bars=True)
+    room = layout.width - theme.text_width(list_values(data, "text"))
+    scale = {"domain": [0.0, max(list_numbers(data, value)) * layout.width / room or 1.0], "nice": False}
+    numbers = {"format": number_format} if number_format else {}
+    ends = {"gridOpacity": 0.7, "tickCount": 4 if layout.narrow else ticks, **numbers}
+    shared = {"x": number(value, title=axis, scale=scale, axis=ends)}
+    if not isinstance(colours, str):
+        shared["yOffset"] = word("kind", sort=list_values(data, "kind"))
+    bars = layer("bar", color=_colour_kinds(data, colours, layout), tooltip=tooltip)
+    return rows.frame(shared, bars, layer("text", text=word("text"), color={"value": ink}, align="left", dx=5))
+
+
+def _colour_kinds(data: Sequence[Datum], colours: str | Mapping[str, str], layout: ChartLayout) -> str | Specification:
+    if isinstance(colours, str):
+        return colours
+    return choose(data, "kind", {kind: colours.get(kind, BLUE) for kind in list_values(data, "kind")}, layout)
+
+
+LOG_FROM = 20
+"""Greatest figure over the least from which a linear axis would press the small ones flat."""
+
+
+def draw_lines(
+    shown: Shown, layout: ChartLayout, *, value: str, words: str, axis: str, ideal: bool = False
+) -> Specification:
+    """Draw lines over x: the figure `value` at each whole number `varied`, a line for each `series`.
+
+    With `ideal`, what each datum has of that name is drawn too, dashed.
+    """
+    data, low = shown.data, f"{value}_low"
+    figures = list_numbers(data, value, "ideal")
+    log = max(figures) > LOG_FROM * min(figures) and not ideal
+    title = f"{words}{' (log scale)' if log else ''}"
+    linear = {"scale": {"zero": True}, "axis": {"title": title, "gridOpacity": 0.7}}
+    y = number(value, **(theme.log_axis(theme.log_scale(figures), layout, title) if log else linear))
+    shared = {"x": _encode_varied(data, axis), "color": colour_series(data, "series", symbolOpacity=1)}
+    dashes = layer("line", y=number("ideal"), strokeDash=[5, 4], strokeWidth=1.5)
+    ends: Specification = {"y": number(low, title=title), "y2": {"field": f"{value}_high"}}
+    bars = layer("rule", **ends, when=write_known(low), strokeWidth=6, opacity=0.35)
+    estimate = (*list_interval(value, words, ",.6~g"), count_processes(value))
+    tooltip = (*WHERE, "series", TooltipField("varied", axis, ",d"), *estimate)
+    layers = [
+        *([dashes] if ideal else []),
+        layer("line", y=y, strokeWidth=2),
+        *([bars] if list_numbers(data, low) else []),
+        layer("point", y=y, tooltip=tooltip, filled=True, size=90, opacity=1),
+    ]
+    return share(shared, layout.whole, 240, layers)
+
+
+def _encode_varied(data: Sequence[Datum], axis: str) -> Specification:
+    values = sorted({int(value) for value in list_numbers(data, "varied")})
+    scale = {"type": "log", "base": 2, "domain": [values[0] / 1.1, values[-1] * 1.1], "nice": False}
+    ticks = {"values": values, "format": ",d", "gridOpacity": 0.7, "labelOverlap": "greedy", "labelSeparation": 6}
+    return number("varied", title=f"{axis} (log scale)", scale=scale, axis=ticks)
+
+
+def colour_series(data: Sequence[Datum], name: str, **legend: Any) -> Specification:
+    """Encode each series by a colour, their names below one another."""
+    return choose(data, name, theme.SERIES, columns=1, **legend)
+
+
+def write_known(name: str) -> str:
+    """Write the condition that a field has a value."""
+    return f"isValid(datum.{name})"

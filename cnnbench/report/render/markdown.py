@@ -1,0 +1,122 @@
+"""Markdown as GitHub shows it: a report's tables, a whole page as a document, and the first screen of a README.
+
+What is made of ledgers ends in the digest of all above it, for the audit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from cnnbench.report import chart_images, escaping
+from cnnbench.report.model import Chart, Note, Page, Report, Section, Table
+from cnnbench.schema import digest
+
+PAGE_DIGEST = "<!-- cnnbench page sha256:"
+MOST_LINES = 300
+"""Lines of one table in a page: GitHub cuts a page off at 512 KB."""
+
+
+def render(report: Report) -> str:
+    """Render the tables under their titles, then the notes; a report that has a document of its own gets no digest, since
+    no ledger is behind it that an audit could derive it from.
+    """
+    parts = [line for table in report.tables for line in _table(table, "##")]
+    parts += _list_notes(report.notes)
+    text = "\n".join(parts)
+    return seal(text) if report.document is None and parts else f"{text}\n"
+
+
+def render_page(page: Page, *, charts_at: str | None) -> str:
+    """Render the document. `charts_at` is the folder of the charts' SVG files as a link from it; without one each chart is
+    there in words.
+    """
+    page = _abridge(page)
+    parts = [f"# {escaping.markdown(page.title)}", "", *_headline(page)]
+    for section in page.sections:
+        parts += _section(section, charts_at)
+    return seal("\n".join(parts))
+
+
+def render_first_screen(page: Page, *, charts_at: str, rest_at: str) -> str:
+    """Render the claim, the lecture's table, its first picture and how many doubts there are, for a page that says more below.
+
+    `rest_at` is the link to the whole report.
+    """
+    page = _abridge(page)
+    parts = list(_headline(page))
+    for section in (each for each in page.sections if each.key == "lecture"):
+        parts += [line for table in section.tables for line in _table(table, "###")]
+        parts += [line for chart in section.charts[:1] for line in _chart(chart, charts_at)]
+        parts += _paragraph(section.lead)
+    doubts = sum(note.kind == "doubt" for note in page.notes)
+    rule = escaping.markdown("~ is projected from timed steps; in brackets 95 % intervals between n fresh processes.")
+    parts += [f"{rule} {doubts} doubts about these rows, every other table, and how to derive each figure:"]
+    return seal("\n".join([*parts, f"[the whole report]({rest_at})."]))
+
+
+def seal(text: str) -> str:
+    """Append a line with the digest of all above it."""
+    page = text.rstrip("\n") + "\n"
+    return f"{page}\n{PAGE_DIGEST}{digest(page)} -->\n"
+
+
+def draw_grid(rows: Iterable[Iterable[str]], aligns: Iterable[str]) -> Iterator[str]:
+    """Draw a table of texts that are escaped already; the first row is the heading, `left` or `right` aligns a column."""
+    heading, *body = rows
+    rules = ("---" if align == "left" else "---:" for align in aligns)
+    return (f"| {' | '.join(cells)} |" for cells in (heading, rules, *body))
+
+
+def _abridge(page: Page) -> Page:
+    from cnnbench.report import sections  # which knows every table, and loads what they are computed with
+
+    return sections.abridge(page, MOST_LINES)
+
+
+def _headline(page: Page) -> Iterator[str]:
+    """Render the claim, then what could mislead."""
+    first, *rest = page.headline
+    yield from (f"**{escaping.markdown(first)}** {escaping.markdown(' '.join(rest))}".rstrip(), "")
+    for note in page.warnings:
+        yield from (f"> **Warning:** {escaping.markdown(note.text)}", "")
+
+
+def _section(section: Section, charts_at: str | None) -> Iterator[str]:
+    yield from (f"## {escaping.markdown(section.title)}", "", *_paragraph(section.lead))
+    for table in section.tables:
+        yield from _table(table, "###")
+    for chart in section.charts:
+        yield from _chart(chart, charts_at)
+    if section.notes:
+        yield from (*_list_notes(section.notes), "")
+
+
+def _table(table: Table, level: str) -> Iterator[str]:
+    """Render a grid for each group under its title, then the clock rule."""
+    heads = [
+        f"{escaping.markdown(column.one_line)} [{column.unit}]" if column.unit else escaping.markdown(column.one_line)
+        for column in table.columns
+    ]
+    yield from (f"{level} {escaping.markdown(table.title)}", "")
+    for group in table.groups:
+        body = ((escaping.markdown(cell.one_line) for cell in line.cells) for line in group.lines)
+        grid = draw_grid((heads, *body), (column.align for column in table.columns))
+        yield from (f"**{escaping.markdown(group.title)}**", "", *grid, "")
+    if table.clock:
+        yield from (f"Clock: {escaping.markdown(table.clock)}.", "")
+
+
+def _chart(chart: Chart, charts_at: str | None) -> Iterator[str]:
+    title, alt = escaping.markdown(chart.title), escaping.markdown(chart.alt)
+    if charts_at is None:
+        return iter((f"*{title}.* {alt}", ""))
+    image = f"![{alt}]({charts_at}/{chart_images.file_name(chart)})"
+    return iter((f"**{title}**", "", image, "", escaping.markdown(chart.caption), ""))
+
+
+def _paragraph(text: str) -> tuple[str, ...]:
+    return (escaping.markdown(text), "") if text else ()
+
+
+def _list_notes(notes: Iterable[Note]) -> list[str]:
+    return [f"- {escaping.markdown(note.text)}" for note in notes]

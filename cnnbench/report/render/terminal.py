@@ -1,0 +1,141 @@
+"""A report for a terminal: columns as wide as they need, the least important left out, by name, where there is no room."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from cnnbench.report import escaping
+from cnnbench.report.model import FORMATS, Cell, Column, Line, Report, Table
+
+GAPS = (2, 1)
+"""Blank columns between two columns of a table: comfortable, and where columns would be lost otherwise, tight."""
+MOST = {"processor": 24, "outcome": 11, "new": 24, "base": 24, "reason": 40}
+"""Widest a column gets before it wraps: a CPU's name has up to 50 characters; `unsupported` and `interrupted` have 11."""
+_STYLES = {
+    **{"reference": "cyan", "failed": "red"},
+    **{"summary": "bold", "warning": "bold yellow", "problem": "bold red"},
+}
+"""By the kind of a row or a note; others have no style."""
+_DIM_NOTES = ("missing", "reference", "run")
+
+
+def render(report: Report, *, width: int | None, color: bool) -> str:
+    """Render the report as text of at most `width` columns, where it can; None is as wide as it needs."""
+    room = width if width is not None else max(map(natural_width, report.tables), default=80)
+    out = io.StringIO()
+    console = Console(file=out, width=room, force_terminal=color, highlight=False, emoji=False, markup=False)
+    folded = [table for table in report.tables if table.folded and len(report.tables) > 1]
+    for table in report.tables:
+        if table not in folded:
+            _print_table(console, table, room, report.other_formats)
+    for table in folded:
+        where = f"`cnnbench show --only {table.key}` shows it, and so does --format {FORMATS}"
+        console.print(_text(f"{table.title}: {where}.", "dim"))
+    for note in report.notes:
+        _print_note(console, note.text, "dim" if note.kind in _DIM_NOTES else _STYLES.get(note.kind, ""))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def natural_width(table: Table) -> int:
+    """Columns of text the table takes with nothing left out and room between."""
+    return _total(_widths(table), GAPS[0])
+
+
+@dataclass(frozen=True)
+class _ColumnLayout:
+    """Which columns are shown, by their numbers, how wide each is, and the blanks between them."""
+
+    columns: tuple[int, ...]
+    widths: tuple[int, ...]
+    gap: int
+
+
+def _print_table(console: Console, table: Table, room: int, others: str) -> None:
+    layout = _fitting(table, room)
+    rule = Text("─" * min(room, _total(layout.widths, layout.gap)), style="dim")
+    console.print(_text(table.title, "bold"))
+    _print_rows(console, table, layout, [[Text(_heading(column), style="bold") for column in table.columns]])
+    for group in table.groups:
+        console.print(rule)
+        console.print(_text(group.title, "bold"))
+        _print_rows(console, table, layout, [[_cell(line, cell) for cell in line.cells] for line in group.lines])
+    console.print(rule)
+    if table.clock:
+        console.print(_text(f"Clock: {table.clock}."))
+    left_out = [column.one_line for number, column in enumerate(table.columns) if number not in layout.columns]
+    if left_out:
+        least, them = _total(_widths(table), GAPS[-1]), "it" if len(left_out) == 1 else "them"
+        text = f"Left out at {room} columns: {', '.join(left_out)}. A terminal of {least} columns shows {them}"
+        console.print(_text(f"{text}, and so does --format {others}.", "yellow"))
+    console.print()
+
+
+def _print_rows(console: Console, table: Table, layout: _ColumnLayout, rows: Sequence[Sequence[Text]]) -> None:
+    grid = RichTable.grid(padding=(0, layout.gap, 0, 0), pad_edge=False)
+    for number, width in zip(layout.columns, layout.widths, strict=True):
+        grid.add_column(width=width, justify=table.columns[number].align, vertical="top")
+    for row in rows:
+        grid.add_row(*(row[number] for number in layout.columns))
+    console.print(grid)
+
+
+def _widths(table: Table) -> list[int]:
+    widths = []
+    for index, column in enumerate(table.columns):
+        texts = [_shown(text) for _, line in table.lines for text in line.cells[index].lines]
+        widest = max(map(len, (*_heading(column).split("\n"), *texts)))
+        widths.append(min(widest, MOST.get(column.key, widest)))
+    return widths
+
+
+def _total(widths: Sequence[int], gap: int) -> int:
+    return sum(widths) + gap * (len(widths) - 1)
+
+
+def _fitting(table: Table, room: int) -> _ColumnLayout:
+    """The columns that fit, the highest priority number going first; priority 1 stays even where nothing fits. What is
+    left of the room goes between them.
+    """
+    widths = dict(enumerate(_widths(table)))
+    while _total([*widths.values()], GAPS[-1]) > room:
+        last = max(widths, key=lambda number: table.columns[number].priority)
+        if table.columns[last].priority == 1:
+            break
+        del widths[last]
+    kept = tuple(widths.values())
+    gap = next((gap for gap in GAPS if _total(kept, gap) <= room), GAPS[-1])
+    return _ColumnLayout(tuple(widths), kept, gap)
+
+
+def _heading(column: Column) -> str:
+    return escaping.printable("\n".join(column.heading))
+
+
+def _cell(line: Line, cell: Cell) -> Text:
+    text = _text(cell.text, _STYLES.get(line.kind, ""))
+    for detail in cell.details:
+        text.append(f"\n{_shown(detail)}", style="dim")
+    return text
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(_shown(text), style=style)
+
+
+def _shown(text: str) -> str:
+    """The text as it may reach a terminal: a record's words must neither clear it nor colour it."""
+    return escaping.plain(text, longest=None)
+
+
+def _print_note(console: Console, text: str, style: str) -> None:
+    item = RichTable.grid(padding=(0, 1, 0, 0), pad_edge=False)
+    item.add_column(width=1)
+    item.add_column(width=max(10, console.width - 2))
+    item.add_row(Text("-", style=style), _text(text, style))
+    console.print(item)

@@ -1,0 +1,85 @@
+"""A report as text: for a terminal, as Markdown, LaTeX, CSV, JSON. Every figure of the report is in each of them, except
+that a narrow terminal loses the least important columns, and says which. What the records say goes through `escaping`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from cnnbench import __version__
+from cnnbench.report import escaping
+from cnnbench.report.model import Line, Report, Table, Value
+from cnnbench.report.render import latex, markdown
+
+Format = Literal["table", "markdown", "latex", "csv", "json"]
+_CSV_ENDS = ("row_notes", "clock_rule", "report_notes")
+"""Columns of the CSV that come after all others."""
+
+
+def render(report: Report, format: Format, *, width: int | None = None, color: bool = False) -> str:
+    """Render the report as text ending in a newline. `width` and `color` are for `table`; None is as wide as it needs."""
+    if format == "table":
+        from cnnbench.report.render import terminal  # loads rich, which no other format needs
+
+        return terminal.render(report, width=width, color=color)
+    renderers = {"markdown": markdown.render, "latex": latex.render, "csv": comma_separated, "json": as_json}
+    return renderers[format](report)
+
+
+def comma_separated(report: Report) -> str:
+    """Write one line per row, raw SI values and the printed texts side by side; notes of the row in a column, those of the
+    report in the first row's: in every row they would be nine tenths of the file.
+    """
+    notes = " ".join(note.text for note in report.notes)
+    rows: list[dict[str, Value]] = []
+    for table in report.tables:
+        for title, line in table.lines:
+            own = {"row_notes": "; ".join(line.notes), "clock_rule": table.clock}
+            first = {"report_notes": "" if rows else notes}
+            rows.append({"table": table.key, "group": title, **flatten(table, line), **own, **first})
+    names = dict.fromkeys(name for row in rows for name in row)
+    return write_csv(rows, sorted(names, key=lambda name: name in _CSV_ENDS))
+
+
+def write_csv(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
+    """Write rows as CSV: numbers as they are, what is None or missing empty, texts so that a spreadsheet shows them and
+    calculates nothing.
+    """
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    for row in rows:
+        shown = {name: escaping.csv(value) if isinstance(value, str) else value for name, value in row.items()}
+        writer.writerow(shown)
+    return out.getvalue()
+
+
+def as_json(report: Report) -> str:
+    """Write the report's own document, else everything as one object; keys carry units, unknown is null."""
+    tables = [
+        {
+            "key": table.key,
+            "title": table.title,
+            "clock_rule": table.clock,
+            "rows": [
+                {"group": title, "kind": line.kind, **flatten(table, line), "notes": list(line.notes)}
+                for title, line in table.lines
+            ],
+        }
+        for table in report.tables
+    ]
+    notes = [{"kind": note.kind, "text": note.text} for note in report.notes]
+    found = {"tables": tables, "notes": notes} if report.document is None else report.document
+    return escaping.as_json({"cnnbench": __version__, **found}, indent=2) + "\n"
+
+
+def flatten(table: Table, line: Line) -> dict[str, Value]:
+    """Collect a row's raw values by name, and each column's printed text as `<column>_text`."""
+    row: dict[str, Value] = {}
+    for column, cell in zip(table.columns, line.cells, strict=True):
+        row |= cell.values or {}
+        row[f"{column.key}_text"] = cell.one_line
+    return row

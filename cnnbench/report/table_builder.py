@@ -1,0 +1,169 @@
+"""One way from declarations to tables: a `TableSpec` says what a table's columns, groups and notes are, `build_table` makes it.
+
+A column is a `ColumnSpec` of the table's own kind of line, or a metric of `analysis.metrics`: those that name the table are
+put, in their order, where `METRICS_HERE` stands among the columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Generic, Literal
+
+from cnnbench.analysis import metrics
+from cnnbench.analysis.metrics import Figure, Metric, Subject
+from cnnbench.analysis.rows import Row
+from cnnbench.report import cells
+from cnnbench.report.model import Cell, Column, Line, LineKind, RowGroup, Table, Value
+
+
+@dataclass(frozen=True)
+class ColumnSpec(Generic[Subject]):
+    """A column: its heading, and the cell of each line. Without `cell` it is the one given to `build_table` as `named`."""
+
+    key: str
+    title: str
+    priority: int
+    cell: Callable[[Subject], Cell] | None = None
+    unit: str = ""
+    align: Literal["left", "right"] = "right"
+
+
+METRICS_HERE: ColumnSpec[Any] = ColumnSpec("metrics", "", 1)
+"""The place of the metrics that name the table."""
+PROCESSOR: ColumnSpec[Any] = ColumnSpec("processor", "processor", 1, align="left")
+"""The processor, as the page names it."""
+
+
+@dataclass(frozen=True)
+class TableSpec(Generic[Subject]):
+    """A table: words in braces, in titles and the clock rule, are given when it is built."""
+
+    key: str
+    title: str
+    columns: tuple[ColumnSpec[Subject], ...]
+    clock: str = ""
+    group: Callable[[Subject], str] = lambda subject: ""
+    """The title over the lines that it is equal for."""
+    order: Callable[[Subject], Any] | None = None
+    """What groups are sorted by, before their title; None leaves them in the order of the lines."""
+    notes: Callable[[Subject], Iterable[str]] = lambda subject: ()
+    kind: Callable[[Subject], LineKind] = lambda subject: "measured"
+    rows: Callable[[Subject], tuple[Row, ...]] = lambda subject: (subject,) if isinstance(subject, Row) else ()
+    """The raw rows that a line is made of, its own first."""
+    folded: bool = False
+    select: Callable[[Sequence[Row]], Iterable[Subject]] = lambda rows: ()
+    """Which lines a comparison's rows give."""
+    arrange: Callable[[Sequence[Row]], Iterable[tuple[str, Iterable[Subject]]]] | None = None
+    """Those lines in groups of their own, each with its title, where lines of one title are of several groups."""
+    words: Callable[[Sequence[Row]], Mapping[str, str]] | None = None
+
+
+def make_cell(subject: Subject, figure: Figure[Subject]) -> Cell:
+    """Show the subject's figure as text, with what stands beside it, and its raw values."""
+    found, name = figure.find(subject), figure.value_name
+    raw: dict[str, Value] = {}
+    if name:
+        raw = cells.values(name, found) if figure.estimated else {name: found}
+    if figure.further:
+        raw |= figure.find_further(subject)
+    if found is None:
+        return Cell(figure.absent(subject), (), raw or None)
+    text = figure.text(found.value if figure.estimated else found)
+    return Cell(figure.mark(subject) + text, figure.describe(subject, found), raw or None)
+
+
+def metric_cell(row: Row, name: str) -> Cell:
+    """Make the cell of the metric of that name."""
+    return make_cell(row, metrics.get_metric(name))
+
+
+def metric_column(name: str, priority: int, **changes: Any) -> ColumnSpec[Row]:
+    """Declare a metric as a column of a table that it does not name itself, with changes to its declaration."""
+    return _make_column(replace(metrics.get_metric(name), **changes), priority)
+
+
+def _make_column(metric: Metric, priority: int) -> ColumnSpec[Row]:
+    cell = partial(make_cell, figure=metric)
+    return ColumnSpec(metric.column_key, metric.heading, priority, cell, metric.unit, metric.align)
+
+
+def figure(
+    key: str,
+    title: str,
+    priority: int,
+    read: str | Callable[[Subject], Any],
+    text: Callable[[Any], str] = str,
+    *,
+    name: str | None = None,
+    unit: str = "",
+    align: Literal["left", "right"] = "right",
+    **declared: Any,
+) -> ColumnSpec[Subject]:
+    """Declare a column of one figure, whose raw value has the `name` (the key, where None; none, where empty)."""
+    found: Figure[Subject] = Figure(text=text, read=read, raw_name=key if name is None else name, **declared)
+    return ColumnSpec(key, title, priority, partial(make_cell, figure=found), unit, align)
+
+
+def wording(
+    key: str, title: str, priority: int, text: str | Callable[[Subject], str], name: str | None = None
+) -> ColumnSpec[Subject]:
+    """Declare a column of words, left-aligned."""
+    return figure(key, title, priority, text, name=name, align="left")
+
+
+def join_title(title: str) -> str:
+    """Put a heading of several lines on one."""
+    return " ".join(title.replace("-\n", "").split())
+
+
+def build_table(
+    spec: TableSpec[Subject],
+    subjects: Iterable[Subject] = (),
+    *,
+    groups: Iterable[tuple[str, Iterable[Subject]]] | None = None,
+    named: Callable[[Subject], Cell] | None = None,
+    hidden: Collection[str] = (),
+    words: Mapping[str, str] | None = None,
+) -> Table:
+    """Build the table of these lines, grouped as the spec says or as given; `hidden` columns are left out."""
+    chosen = [column for column in _list_columns(spec) if column.key not in hidden]
+    columns = tuple(
+        Column(each.key, _fill(each.title, words), _fill(each.unit, words), each.priority, each.align)
+        for each in chosen
+    )
+    makers = [column.cell or named for column in chosen]
+    made = tuple(
+        RowGroup(title, tuple(_build_line(spec, makers, subject) for subject in members))
+        for title, members in (_group(spec, subjects) if groups is None else groups)
+    )
+    return Table(spec.key, _fill(spec.title, words), _fill(spec.clock, words), columns, made, spec.folded)
+
+
+def _fill(text: str, words: Mapping[str, str] | None) -> str:
+    """Put in the words; without any the text may be a record's and have braces of its own."""
+    return text if words is None else text.format(**words)
+
+
+def _list_columns(spec: TableSpec[Subject]) -> Iterator[ColumnSpec[Subject]]:
+    for column in spec.columns:
+        if column is not METRICS_HERE:
+            yield column
+            continue
+        for metric in metrics.METRICS:
+            if spec.key in metric.tables:
+                yield _make_column(metric, metric.tables[spec.key])  # type: ignore[misc]  # lines of such a table are rows
+
+
+def _group(spec: TableSpec[Subject], subjects: Iterable[Subject]) -> list[tuple[str, list[Subject]]]:
+    found: dict[tuple[Any, str], list[Subject]] = {}
+    for subject in subjects:
+        found.setdefault((None if spec.order is None else spec.order(subject), spec.group(subject)), []).append(subject)
+    ordered = found.items() if spec.order is None else sorted(found.items(), key=lambda each: each[0])
+    return [(title, members) for (_, title), members in ordered]
+
+
+def _build_line(spec: TableSpec[Subject], makers: Sequence[Callable[[Subject], Cell] | None], subject: Subject) -> Line:
+    shown = tuple(make(subject) for make in makers if make is not None)
+    return Line(shown, tuple(spec.notes(subject)), spec.kind(subject), cells.name_raw_rows(*spec.rows(subject)))
