@@ -294,7 +294,7 @@ class Auditor:
             made = self._rendering(options).file(name, static=True) or ""
         except (ComparisonError, UsageError):
             return len(text)
-        ours, theirs = made.splitlines(), text.splitlines()
+        ours, theirs = (_split_lines(name, each) for each in (made, text))
         return len(set(ours) ^ set(theirs)) + abs(len(ours) - len(theirs))
 
     def _check_document(
@@ -377,7 +377,9 @@ class Auditor:
             return self._findings.add(path, ["no chart of this report"])
         self._findings.marks += len(chart["data"])
         drawn = documents.read_html(text).drawings.get("", []) if path.suffix == ".svg" else []
-        return self._findings.add(path, (each for texts in drawn for each in drawings.find_errors(chart, texts)))
+        found = [each for texts in drawn for each in drawings.find_errors(chart, texts)]
+        found += drawings.find_data_errors(chart, documents.read_stored(path.name, text))
+        return self._findings.add(path, found)
 
     def _check_marks(self, path: Path, text: str) -> None:
         """The digests in a document: of itself, and of the ledgers it names."""
@@ -406,6 +408,11 @@ def _read_lines(path: Path, text: str) -> list[Mapping[str, Any]]:
     if path.suffix == ".csv":
         return list(documents.read_csv(text) or ())
     return [row for table in documents.read_json(text)["tables"] for row in table["rows"]]
+
+
+def _split_lines(name: str, text: str) -> list[str]:
+    """The lines of a file by itself; of JSON a line each value, however it was spaced."""
+    return (json.dumps(json.loads(text), indent=0) if name == ".json" and text else text).splitlines()
 
 
 def _key(options: Options) -> str:
@@ -448,8 +455,10 @@ def _compare_whole(path: Path, begin: int, text: str, expected: str | None) -> t
     if ours == theirs:
         return path, []
     n = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
-    printed = theirs[n] if n < len(theirs) else ""
-    return f"{path}:{begin + n + 1}", [f"is not what these ledgers give from this line on: {printed[:120]!r}"]
+    right, printed = (lines[n] if n < len(lines) else "" for lines in (ours, theirs))
+    start = next((k for k, (a, b) in enumerate(zip(right, printed, strict=False)) if a != b), 0)
+    excerpt = printed[max(0, start - 60) : start + 60]
+    return f"{path}:{begin + n + 1}", [f"is not what these ledgers give from this line on: {excerpt!r}"]
 
 
 def _comparable(text: str) -> str:

@@ -4,6 +4,7 @@ on a line, its title and its description.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -18,6 +19,20 @@ _TICK = re.compile(r"([−+-]?)([\d.,]+(?:e[+-]?\d+)?) ?%?")
 _FARTHEST = 0.05
 """Pixels that a number on an axis may lie from the line through the others: places are rounded to a thousandth."""
 DrawnChart = Mapping[str, Any]
+
+
+def find_data_errors(chart: DrawnChart, stored: str) -> Iterator[str]:
+    """What the marks stored in a picture have that those of the chart do not."""
+    try:
+        stored_marks = json.loads(stored)["rows"]
+        pairs = list(zip(stored_marks, chart["data"], strict=False))
+        wrong = [(n, {k for k in {**a, **b} if a.get(k) != b.get(k)}, a, b) for n, (a, b) in enumerate(pairs, 1)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        yield "the data stored in it cannot be read"
+        return
+    for number, names, mark, right in wrong:
+        for name in sorted(names):
+            yield f"mark {number}: {name} is {mark.get(name)!r}, from the records it is {right.get(name)!r}"
 
 
 def find_errors(chart: DrawnChart, texts: Sequence[DrawnText]) -> Iterator[str]:

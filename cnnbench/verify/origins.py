@@ -23,7 +23,8 @@ _RUN = re.compile(r"Ledger [^\n/]*/([^\s/]+) sha256:([0-9a-f]*)")
 _RUN_NAMED = re.compile(r"; run \S+[;)]")
 _REST = re.compile(r"\[the whole report\]\(([^()]+)\)\.")
 _PICTURE = re.compile(r"!\[[^\n]*\]\(([^()]+)/[^()/]+\.svg\)")
-_SAMPLE, _MARGIN = re.compile(r"chance that ([\d,]+) are"), re.compile(r" a loss of ([\d.]+) pp allowed")
+_SAMPLE = re.compile(r"stops when ([\d,]+) random test images are all right")
+_MARGIN = re.compile(r" a loss of ([\d.]+) pp allowed")
 _NETWORK = re.compile(r"a network right on ([\d,]+) of 10,000, epoch after epoch")
 
 
@@ -83,7 +84,8 @@ def _guess_of_runs(
         "known_problems": list(problems),
     }
     common["baseline"] = next((key for key in places if f"time of {key} (" in plain), None)
-    sample, margin, network = _SAMPLE.search(plain), _MARGIN.search(plain), _NETWORK.search(plain)
+    margin, network = _MARGIN.search(plain), _NETWORK.search(plain)
+    sample = next((int(found.replace(",", "")) for found in _SAMPLE.findall(plain)), None)
     if network:
         right = int(network.group(1).replace(",", ""))
         lines = (
@@ -91,17 +93,20 @@ def _guess_of_runs(
             if path.suffix == ".md"
             else max(plain.count("epoch_text"), plain.count("\nstopping,"))
         )
-        drawn = int(sample.group(1).replace(",", "")) if sample else _first_number(plain, "sample_images")
-        yield common | {"command": "stopping", "accuracy": right / learning.IMAGES, "epochs": lines, "sample": drawn}
+        yield common | {
+            "command": "stopping",
+            "accuracy": right / learning.IMAGES,
+            "epochs": lines,
+            "sample": sample or 200,
+        }
         return
     report = common | {"title": None, "currency": "", "prices": []}
     if plain.startswith("# "):
         report["title"] = plain[2:].partition("\n")[0]
     yield from (report | {"template": template} for template in ("full", "lecture"))
     yield from (common | {"command": "show", "published": published, "only": None} for published in (False, True))
-    if sample or "sample_images" in plain:
-        drawn = int(sample.group(1).replace(",", "")) if sample else _first_number(plain, "sample_images")
-        yield common | {"command": "stopping", "sample": drawn}
+    if sample:
+        yield common | {"command": "stopping", "sample": sample}
     if "loss_allowed" in plain or "loss allowed" in plain:
         yield common | {"command": "convergence", "margin": float(margin.group(1)) / 100 if margin else None}
     yield from (common | {"command": "show", "published": False, "only": only} for only in _ONLY)
@@ -114,8 +119,3 @@ def find_currency(text: str) -> str:
     """What prices are in, as the heading of their column says."""
     found = re.search(r"\| price an hour \[(.*?)\] \|", unescape(text))
     return found.group(1) if found else ""
-
-
-def _first_number(text: str, name: str) -> int:
-    found = re.search(rf'"{name}": (\d+)', text)
-    return int(found.group(1)) if found else 200

@@ -100,7 +100,7 @@ def known_numbers(view: PageView, page: Mapping[str, Any]) -> frozenset[str]:
     """Every number that a page may print in words."""
     if view.numbers is None:
         view.numbers = frozenset(_view_numbers(view))
-    found = {str(view.options.get("sample", 200))}
+    found = {str(view.options.get("sample", 200)), f"{learning.IMAGES * (view.options.get('accuracy') or 0):.0f}"}
     for section in page["sections"]:
         lines = (line for table in section["tables"] for group in table["groups"] for line in group["lines"])
         for cell in (cell for line in lines for cell in line["cells"]):

@@ -300,9 +300,11 @@ def _find_group_errors(
 ) -> Iterator[str]:
     """A title with a number of no row under it, and rows of different work under one title."""
     rows = [subject.plain or subject.row for subject in subjects if subject.row is not None]
+    margin = view.options.get("margin")
     known = set(formats.find_numbers(" ".join(f"{r.year} {r.job_images}" for r in view.published_rows)))
+    known.update(formats.find_numbers("" if margin is None else formats.loss(margin)))
     for row in filter(None, rows):
-        words = f"{row.full_name} {row.place} {row.header.machine.id} {row.header.run_id} {view.options.get('margin')}"
+        words = f"{row.full_name} {row.place} {row.header.machine.id} {row.header.run_id}"
         unknown = [
             each
             for each in formats.find_numbers(title)
