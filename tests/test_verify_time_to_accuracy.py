@@ -17,7 +17,7 @@ from cnnbench.cli.audit import Rendered
 from cnnbench.cli.main import cli
 from cnnbench.verify import audit
 from cnnbench.verify.raw_rows import build_rows
-from cnnbench.verify.values import Subject, derive
+from cnnbench.verify.values import ValueSubject, derive
 from cnnbench.verify.view import PageView
 
 PAGE, DOCUMENT, CSV, JSON = (f"{FOLDER}/{name}" for name in ("index.html", "report.md", "report.csv", "report.json"))
@@ -190,7 +190,7 @@ def test_a_missed_record_that_cannot_be_is_named_in_the_ledger(tmp_path) -> None
 def test_the_second_opinion_has_the_intervals_of_the_tables() -> None:
     """3, 3, 4, 5 and 6 evaluations and one missed: of six the smallest and, at infinity, the largest."""
     (row,) = build_rows([b.ledger(b.crossings(b.target_job(), [4, 3, 6, None, 3, 5]))])
-    subject = Subject(PageView([row], (), {"runs": [row.header.run_id]}), "tta", row)
+    subject = ValueSubject(PageView([row], (), {"runs": [row.header.run_id]}), "tta", row)
     median = "median_seconds_to_target"
     value, low, high, n = (derive(f"{median}{end}", subject) for end in ("", "_low", "_high", "_n"))
     each = 429 * 0.01 + 1.0

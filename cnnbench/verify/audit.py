@@ -210,15 +210,29 @@ class Auditor:
             yield (0, text), ".html", options, None
         elif path.suffix == ".md":
             yield from self._find_parts(path, text)
-        elif (path.suffix == ".csv" and documents.read_csv(text)) or (
-            path.suffix == ".json" and self._is_tables(path, text)
-        ):
+        elif self._is_tables(path, text) and self._has_rules(path, text):
             yield (0, text), path.suffix, self._guess(path, text), None
 
     def _is_of_folder(self, name: str) -> bool:
         return name in ("index.html", "page.json") or name.startswith(("report.", "charts/"))
 
+    def _has_rules(self, path: Path, text: str) -> bool:
+        """Whether a table of it is of a kind that there are rules for; the others are counted."""
+        if path.suffix == ".md":
+            tables, known = re.findall(r"(?m)^\| *(.*?) *\|.*\n\|(?: *:?-+:? *\|)+$", text), pages.FIRST_HEADINGS
+        elif path.suffix == ".csv":
+            tables, known = sorted({line["table"] for line in documents.read_csv(text) or ()}), pages.RULED
+        else:
+            listed, known = documents.read_json(text)["tables"], pages.RULED
+            tables = [str(each.get("key")) for each in listed if isinstance(each, dict)] if listed else []
+        found = not tables or any(each in known for each in tables)
+        self._findings.skipped += 0 if found else len(tables)
+        return found
+
     def _is_tables(self, path: Path, text: str) -> bool:
+        """Whether it is a CSV or JSON file of tables; one of ours that is broken is a finding."""
+        if path.suffix != ".json":
+            return path.suffix == ".csv" and bool(documents.read_csv(text))
         try:
             found = documents.read_json(text)
         except ValueError as error:
@@ -235,7 +249,8 @@ class Auditor:
             outside, position = outside + text[position:begin], seal.end()
             links = origins.first_screen_links(part)
             if links is None:
-                yield (line, part), ".md", self._guess(path, part), None
+                if self._has_rules(path, part):
+                    yield (line, part), ".md", self._guess(path, part), None
                 continue
             options = origins.folder_options((path.parent / links[1]).parent, self._lookup)
             if options is None:

@@ -8,14 +8,14 @@ from typing import Any
 
 from cnnbench.schema import Record, Trial
 from cnnbench.verify import figures, formats, intervals, values
-from cnnbench.verify.intervals import Figure
+from cnnbench.verify.intervals import DerivedFigure
 from cnnbench.verify.raw_rows import RawRow, may_be_called, to_page_text
-from cnnbench.verify.values import Subject
+from cnnbench.verify.values import ValueSubject
 from cnnbench.verify.view import PageView, count_processors
 
 Mark = Mapping[str, Any]
 Marks = Sequence[Mark]
-FieldRule = Callable[[Subject, Marks], Any]
+FieldRule = Callable[[ValueSubject, Marks], Any]
 MOST_MARKS = 40
 """Rows of a chart up to which all must be drawn."""
 WORDS = {"label", "series", "roof", "name", "kind", "source", "where", "work", "processor", "rung"}
@@ -30,12 +30,12 @@ STATE_COPIES = {"sgd": 0, "momentum": 1, "rmsprop": 1, "rmsprop-tf1": 1, "adam":
 """What an update rule keeps beside each weight and its gradient."""
 
 
-def _rate(subject: Subject, marks: Marks) -> Any:
+def _rate(subject: ValueSubject, marks: Marks) -> Any:
     """The rate of that kind, as the tables have it."""
     return values.derive(RATES.get(str(subject.printed.get("kind")), ""), subject)
 
 
-def _side(subject: Subject, marks: Marks) -> str:
+def _side(subject: ValueSubject, marks: Marks) -> str:
     own = subject.printed["flops_per_second"]
     beside = [each["flops_per_second"] for each in marks if each["label"] == subject.printed["label"]]
     return "most" if own >= max(beside) else "least" if own <= min(beside) else ""
@@ -44,14 +44,14 @@ def _side(subject: Subject, marks: Marks) -> str:
 def _edge(name: str) -> FieldRule:
     """How far a mark and its interval reach from one."""
 
-    def derive(subject: Subject, marks: Marks) -> float:
+    def derive(subject: ValueSubject, marks: Marks) -> float:
         known = (subject.printed.get(f"{name}{end}") for end in ("", "_low", "_high"))
         return max(1.0, *(float(each) for each in known if each is not None))
 
     return derive
 
 
-def _intensity(subject: Subject, marks: Marks) -> float:
+def _intensity(subject: ValueSubject, marks: Marks) -> float:
     row = subject.own
     width = 2 if row.job.precision in ("bf16", "fp16") else 4
     moved = 3 * (row.job.size or 0) ** 2 * width if row.job.workload == "gemm" else figures.bytes_moved(row)
@@ -65,7 +65,7 @@ def _in_giga(name: str) -> FieldRule:
 def _ideal(name: str, used: Callable[[RawRow], int | None]) -> FieldRule:
     """What the first of a series gives with as many processors."""
 
-    def derive(subject: Subject, marks: Marks) -> float:
+    def derive(subject: ValueSubject, marks: Marks) -> float:
         series = [each for each in marks if each["series"] == subject.printed["series"]]
         first = min(series, key=lambda each: each["varied"])
         return float(first[name] * (used(subject.own) or 1) / first["varied"])
@@ -90,13 +90,13 @@ def _memory_name(row: RawRow) -> str:
     return "host_peak_bytes" if row.on_cpu else "device_peak_bytes"
 
 
-def _bytes(subject: Subject, marks: Marks) -> Any:
+def _bytes(subject: ValueSubject, marks: Marks) -> Any:
     if str(subject.printed["kind"]).startswith("analytic"):
         return analytic_bytes(subject.own)
     return values.derive(_memory_name(subject.own), subject)
 
 
-def _process(subject: Subject) -> tuple[Record, Trial]:
+def _process(subject: ValueSubject) -> tuple[Record, Trial]:
     """The row's process at the mark's place in the plan. Raises LookupError where there is none."""
     found = next((pair for pair in subject.own.attempts if pair[0].index == subject.printed.get("index")), None)
     if found is None:
@@ -104,7 +104,7 @@ def _process(subject: Subject) -> tuple[Record, Trial]:
     return found
 
 
-def _evaluation(subject: Subject) -> tuple[Figure, int, float]:
+def _evaluation(subject: ValueSubject) -> tuple[DerivedFigure, int, float]:
     """The accuracy after the mark's steps with its interval, its images, and the minutes until then."""
     _, trial = _process(subject)
     epochs = list(zip(trial.block_seconds, trial.epoch_evaluations, strict=False))
@@ -172,13 +172,15 @@ FIELDS: Mapping[str, FieldRule] = {
 """Fields of marks that are no value of a row by that name; `chart.field` where a chart means something else by it."""
 
 
-def values_text(subject: Subject, name: str, text: formats.FormatNumber, *, marked: bool = False) -> str:
+def values_text(subject: ValueSubject, name: str, text: formats.FormatNumber, *, marked: bool = False) -> str:
     """A mark's value as printed, with the mark of a projection where it is one."""
     projected = marked and subject.row is not None and subject.own.job.clock == "steady"
     return ("~" if projected else "") + text(subject.printed[name])
 
 
-def find_errors(view: PageView, key: str, marks: Marks, find: Callable[[str, Mark], Subject | None]) -> Iterator[str]:
+def find_errors(
+    view: PageView, key: str, marks: Marks, find: Callable[[str, Mark], ValueSubject | None]
+) -> Iterator[str]:
     """What the marks of a chart say that the records do not."""
     for number, mark in enumerate(marks, 1):
         if mark.get("kind") == "roof":
@@ -193,7 +195,7 @@ def find_errors(view: PageView, key: str, marks: Marks, find: Callable[[str, Mar
     yield from _find_missing(view, key, marks)
 
 
-def _find_mark_errors(key: str, subject: Subject, marks: Marks) -> Iterator[str]:
+def _find_mark_errors(key: str, subject: ValueSubject, marks: Marks) -> Iterator[str]:
     for name, printed in subject.printed.items():
         rule = FIELDS.get(f"{key}.{name}") or FIELDS.get(name)
         try:
@@ -209,7 +211,7 @@ def _find_mark_errors(key: str, subject: Subject, marks: Marks) -> Iterator[str]
             yield f"{name} is {printed!r}, the records have no such figure: {error}"
 
 
-def _find_word_errors(name: str, printed: str, subject: Subject) -> Iterator[str]:
+def _find_word_errors(name: str, printed: str, subject: ValueSubject) -> Iterator[str]:
     """Words about another row: of another processor or place, or with a number that is not the row's."""
     row, published = subject.row, subject.published
     lines = printed.split("\n")
@@ -232,7 +234,7 @@ def _find_word_errors(name: str, printed: str, subject: Subject) -> Iterator[str
         yield f"{name} is {printed!r}, which is not about that row"
 
 
-def _find_roof_errors(mark: Mark, marks: Marks, find: Callable[[str, Mark], Subject | None]) -> Iterator[str]:
+def _find_roof_errors(mark: Mark, marks: Marks, find: Callable[[str, Mark], ValueSubject | None]) -> Iterator[str]:
     """A corner of the roof over its steps: up the fastest copy to the best product, then level."""
     steps = [each for each in marks if str(each["kind"]).endswith(" step") and each["roof"] == mark["roof"]]
     subjects = [subject for each in steps if (subject := find("roofline", each)) is not None]
@@ -254,7 +256,7 @@ def _find_roof_errors(mark: Mark, marks: Marks, find: Callable[[str, Mark], Subj
 
 
 def _count_kinds(view: PageView, row: RawRow) -> int:
-    subject = Subject(view, "flops", row)
+    subject = ValueSubject(view, "flops", row)
     return sum(values.derive(name, subject) is not None for name in list(RATES.values())[1:])
 
 
@@ -263,7 +265,7 @@ def _count_processes(view: PageView, row: RawRow) -> int:
 
 
 def _has(name: str) -> Callable[[PageView, RawRow], int]:
-    return lambda view, row: int(values.derive(name, Subject(view, "", row)) is not None)
+    return lambda view, row: int(values.derive(name, ValueSubject(view, "", row)) is not None)
 
 
 def _count_memory(view: PageView, row: RawRow) -> int:

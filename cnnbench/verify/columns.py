@@ -10,10 +10,10 @@ from cnnbench.schema import Job
 from cnnbench.verify import figures, formats, learning
 from cnnbench.verify.formats import UNKNOWN, FormatNumber, with_details
 from cnnbench.verify.raw_rows import RawRow, cut_text, is_same_text, to_page_text
-from cnnbench.verify.values import Subject, outcomes
+from cnnbench.verify.values import ValueSubject, outcomes
 
-CellText = Callable[[Subject], str]
-Details = Callable[[Subject], Iterator[str]]
+CellText = Callable[[ValueSubject], str]
+Details = Callable[[ValueSubject], Iterator[str]]
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,19 @@ class ExpectedColumn:
     unit: str = ""
 
 
-def _interval(subject: Subject, name: str, text: FormatNumber) -> list[str]:
+def _interval(subject: ValueSubject, name: str, text: FormatNumber) -> list[str]:
     low, high = subject.printed.get(f"{name}_low"), subject.printed.get(f"{name}_high")
     return [] if low is None or high is None else [formats.span(low, high, text)]
 
 
-def _n(subject: Subject, name: str) -> str:
+def _n(subject: ValueSubject, name: str) -> str:
     return f"n={subject.printed.get(f'{name}_n')}"
 
 
 def exact(name: str, text: FormatNumber, details: Details | None = None, *, unknown: str = UNKNOWN) -> CellText:
     """A number by itself, or with further details."""
 
-    def write(subject: Subject) -> str:
+    def write(subject: ValueSubject) -> str:
         value = subject.printed.get(name)
         if value is None:
             return unknown
@@ -51,7 +51,7 @@ def with_interval(name: str, text: FormatNumber) -> CellText:
     return exact(name, text, lambda s: iter(() if s.published else (*_interval(s, name, text), _n(s, name))))
 
 
-def _projected(subject: Subject) -> str:
+def _projected(subject: ValueSubject) -> str:
     return "~" if subject.published is None and subject.own.job.clock == "steady" else ""
 
 
@@ -60,25 +60,25 @@ def _marked(text: CellText) -> CellText:
     return lambda subject: words if (words := text(subject)) == UNKNOWN else _projected(subject) + words
 
 
-def _job_time(subject: Subject) -> str:
+def _job_time(subject: ValueSubject) -> str:
     name, text = "job_seconds", formats.duration
     if subject.published is not None:
         return exact(name, text)(subject).removesuffix(".0")
 
-    def details(subject: Subject) -> Iterator[str]:
+    def details(subject: ValueSubject) -> Iterator[str]:
         yield from _interval(subject, name, text)
         yield f"{subject.printed.get('job_kind')}, {_n(subject, name)}"
 
     return _marked(exact(name, text, details))(subject)
 
 
-def _speedup(subject: Subject) -> str:
+def _speedup(subject: ValueSubject) -> str:
     if subject.view.find_base(subject.own) is subject.own:
         return exact("speedup", formats.ratio, lambda s: iter(("baseline", _n(s, "speedup"))))(subject)
     return with_interval("speedup", formats.ratio)(subject)
 
 
-def _accuracy(subject: Subject) -> Iterator[str]:
+def _accuracy(subject: ValueSubject) -> Iterator[str]:
     after = [trial.test.after_steps for _, trial in subject.own.trials if trial.test]
     yield from _interval(subject, "test_accuracy", formats.percent(2))
     yield f"after {' to '.join(formats.count(each) for each in dict.fromkeys((min(after), max(after))))} steps"
@@ -86,7 +86,7 @@ def _accuracy(subject: Subject) -> Iterator[str]:
         yield "SYNTHETIC digits"
 
 
-def _energy(subject: Subject) -> Iterator[str]:
+def _energy(subject: ValueSubject) -> Iterator[str]:
     windows, net = figures.energy_windows(subject.own), subject.printed.get("net_energy_joules_per_image")
     uncertain = max(each.tick_seconds / each.window_seconds for each in windows)
     yield f"net {UNKNOWN if net is None else formats.joules(net)}"
@@ -100,7 +100,7 @@ def _floor(kind: str) -> ExpectedColumn:
     return ExpectedColumn(f"{kind} floor", exact(f"{kind}_floor_seconds", formats.seconds, details))
 
 
-def _pretraining(subject: Subject) -> Iterator[str]:
+def _pretraining(subject: ValueSubject) -> Iterator[str]:
     rate = subject.printed.get("pretraining_flops_per_second")
     if rate is not None:
         yield f"{formats.giga(rate)} GFLOP/s"
@@ -110,7 +110,7 @@ def _pretraining(subject: Subject) -> Iterator[str]:
 def _median(name: str, text: FormatNumber) -> CellText:
     """A median whose upper end may lie beyond the epoch limit."""
 
-    def details(subject: Subject) -> Iterator[str]:
+    def details(subject: ValueSubject) -> Iterator[str]:
         low, high = subject.printed.get(f"{name}_low"), subject.printed.get(f"{name}_high")
         yield from _interval(subject, name, text)
         if low is not None and high is None:
@@ -131,14 +131,14 @@ def _step_words(job: Job) -> list[str]:
     return words + ([] if job.division == "reference" else [f"{job.division} division"])
 
 
-def _mode(subject: Subject) -> str:
+def _mode(subject: ValueSubject) -> str:
     job = subject.own.job
     training = " ".join(to_page_text(name) for name in (job.optimizer, job.init) if name) or "no optimiser"
     network = [*([f"{job.pool} pooling"] if job.pool else []), *([job.activation] if job.activation else [])]
     return ", ".join([*_step_words(job), training, *network])
 
 
-def _seeds_reached(subject: Subject) -> str:
+def _seeds_reached(subject: ValueSubject) -> str:
     row = subject.own
     ended = Counter(record.outcome.status for record in row.records)
     good, planned = ended.pop("ok", 0), len(row.records) + row.unstarted
@@ -153,17 +153,17 @@ def why_not(row: RawRow) -> str:
     return "" if row.costs else "; ".join(dict.fromkeys(said))
 
 
-def _outcome(subject: Subject) -> str:
+def _outcome(subject: ValueSubject) -> str:
     first, *others = outcomes(subject.own)
     return with_details(first, others)
 
 
-def _stop_epoch(subject: Subject) -> Iterator[str]:
+def _stop_epoch(subject: ValueSubject) -> Iterator[str]:
     if not subject.printed.get("stopped_by_rule"):
         yield "its last; never all right"
 
 
-def _seeds_compared(subject: Subject) -> str:
+def _seeds_compared(subject: ValueSubject) -> str:
     printed = subject.printed
     details = ["the same"] * bool(printed["paired"])
     details += [f"{printed['failed']} did not"] * bool(printed["failed"])
@@ -172,7 +172,7 @@ def _seeds_compared(subject: Subject) -> str:
 
 
 def _side_accuracy(name: str) -> CellText:
-    def details(subject: Subject) -> Iterator[str]:
+    def details(subject: ValueSubject) -> Iterator[str]:
         spread = subject.printed.get(f"{name}_sd")
         if spread is not None:
             yield f"SD {formats.loss(spread)}"
@@ -180,7 +180,7 @@ def _side_accuracy(name: str) -> CellText:
     return exact(name, formats.percent(3), details)
 
 
-def _verdict(subject: Subject) -> str:
+def _verdict(subject: ValueSubject) -> str:
     printed, needed = subject.printed, subject.printed.get("seeds_to_decide")
     details = ["by the seeds that did not learn"] if printed["by_rule"] else []
     if not details and printed["verdict"] == "undecided":
@@ -312,7 +312,7 @@ def find_column(table: str, key: str) -> ExpectedColumn | None:
     return COLUMNS.get(f"{table}.{key}") or COLUMNS.get(key)
 
 
-def is_cell_text(table: str, key: str, subject: Subject, printed: str) -> tuple[bool, str]:
+def is_cell_text(table: str, key: str, subject: ValueSubject, printed: str) -> tuple[bool, str]:
     """Whether a cell says what it should, and what that is."""
     if key == "processor":
         row, published = subject.row, subject.published

@@ -13,11 +13,11 @@ from cnnbench import workloads
 from cnnbench.machine import peaks
 from cnnbench.schema import Energy, PublishedRow, Trial
 from cnnbench.verify import intervals
-from cnnbench.verify.intervals import Figure, geometric
+from cnnbench.verify.intervals import DerivedFigure, geometric
 from cnnbench.verify.raw_rows import RawRow
 from cnnbench.verify.view import PageView, count_processors
 
-FigureDerivation = Callable[[PageView, RawRow], Figure | None]
+FigureDerivation = Callable[[PageView, RawRow], DerivedFigure | None]
 SECONDS_AN_HOUR = 3600
 MISSED_AT_MOST = 0.05
 """How often the interval of a median may miss it."""
@@ -29,18 +29,18 @@ def _trials(row: RawRow) -> list[Trial]:
     return [trial for _, trial in row.trials]
 
 
-def flops_rate(view: PageView, row: RawRow) -> Figure | None:
+def flops_rate(view: PageView, row: RawRow) -> DerivedFigure | None:
     """Model FLOPs over time."""
     return None if row.flops is None else geometric([row.flops / step for step in row.steps])
 
 
-def _ceiling(view: PageView, row: RawRow) -> Figure | None:
+def _ceiling(view: PageView, row: RawRow) -> DerivedFigure | None:
     product = view.ceiling(row)
     top = None if product is None else flops_rate(view, product)
     return None if top is None else top.scaled(row.devices)
 
 
-def _share_of_ceiling(view: PageView, row: RawRow) -> Figure | None:
+def _share_of_ceiling(view: PageView, row: RawRow) -> DerivedFigure | None:
     """A product's seconds over the row's, times the FLOPs of both the other way round."""
     product = view.ceiling(row)
     if product is None or not row.flops or not product.flops:
@@ -50,11 +50,11 @@ def _share_of_ceiling(view: PageView, row: RawRow) -> Figure | None:
         ours, theirs = (geometric(list(each.step_costs.values())) for each in (row, product))
         if ours is None or theirs is None:
             return None
-        found = Figure(theirs.value / ours.value, n=min(len(row.step_costs), len(product.step_costs)))
+        found = DerivedFigure(theirs.value / ours.value, n=min(len(row.step_costs), len(product.step_costs)))
     return found.scaled(row.flops / product.flops / row.devices)
 
 
-def job_seconds(view: PageView, row: RawRow) -> Figure | None:
+def job_seconds(view: PageView, row: RawRow) -> DerivedFigure | None:
     """The whole job's time, projected where only steps were timed."""
     job, trials = row.job, _trials(row)
     if job.clock == "accuracy":
@@ -67,12 +67,12 @@ def job_seconds(view: PageView, row: RawRow) -> Figure | None:
     return geometric([step * job.job_steps for step in row.steps])
 
 
-def _speedup(view: PageView, row: RawRow) -> Figure | None:
+def _speedup(view: PageView, row: RawRow) -> DerivedFigure | None:
     base = view.find_base(row)
     return None if base is None else intervals.ratio(base.costs, row.costs)
 
 
-def _over_published(view: PageView, row: RawRow) -> Figure | None:
+def _over_published(view: PageView, row: RawRow) -> DerivedFigure | None:
     job, published, time = row.job, view.published_cpu, job_seconds(view, row)
     if published is None or not published.job_seconds or time is None or row.flops is None or job.job_steps is None:
         return None
@@ -81,7 +81,7 @@ def _over_published(view: PageView, row: RawRow) -> Figure | None:
     return time.inverse_of(published.job_seconds) if same else None
 
 
-def _accuracy(view: PageView, row: RawRow) -> Figure | None:
+def _accuracy(view: PageView, row: RawRow) -> DerivedFigure | None:
     tests = [(trial.test, trial.accuracy_data) for trial in _trials(row) if trial.test and trial.test.images > 0]
     if not tests or len({(test.images, data) for test, data in tests}) > 1:
         return None
@@ -100,7 +100,7 @@ def energy_windows(row: RawRow) -> list[Energy]:
     ]
 
 
-def _energy(view: PageView, row: RawRow) -> Figure | None:
+def _energy(view: PageView, row: RawRow) -> DerivedFigure | None:
     return geometric([each.window_joules / (each.window_steps * row.job.batch_size) for each in energy_windows(row)])
 
 
@@ -121,14 +121,14 @@ def mean_watts(row: RawRow) -> float | None:
     return statistics.fmean(found) if found else None
 
 
-def _job_energy(view: PageView, row: RawRow) -> Figure | None:
+def _job_energy(view: PageView, row: RawRow) -> DerivedFigure | None:
     image, steps = _energy(view, row), row.job.job_steps
     if image is None or steps is None or any(trial.pretraining_seconds for trial in _trials(row)):
         return None  # with pre-training, the counter was read around steps of the fine-tuning alone
     return image.scaled(steps * row.job.batch_size)
 
 
-def _cost(view: PageView, row: RawRow) -> Figure | None:
+def _cost(view: PageView, row: RawRow) -> DerivedFigure | None:
     price, time = view.price(row), job_seconds(view, row)
     return None if price is None or time is None else time.scaled(price / SECONDS_AN_HOUR)
 
@@ -140,7 +140,7 @@ def pretraining_rate(row: RawRow) -> float | None:
     return None if found is None else found.value
 
 
-def _exchange(view: PageView, row: RawRow) -> Figure | None:
+def _exchange(view: PageView, row: RawRow) -> DerivedFigure | None:
     """The share of a step that is the exchange of gradients: none of it negative, which noise can make it."""
     found = [trial.communication for trial in _trials(row) if trial.communication]
     ratio = geometric([sum(each.with_seconds) / sum(each.without_seconds) for each in found])
@@ -149,27 +149,27 @@ def _exchange(view: PageView, row: RawRow) -> Figure | None:
     value, low, high = (
         None if each is None else max(0.0, 1 - 1 / each) for each in (ratio.value, ratio.low, ratio.high)
     )
-    return Figure(value or 0.0, low, high, ratio.n)
+    return DerivedFigure(value or 0.0, low, high, ratio.n)
 
 
 def _over_rung(place: int) -> FigureDerivation:
     """Over the rung before (0) or the first (1)."""
 
-    def derive(view: PageView, row: RawRow) -> Figure | None:
+    def derive(view: PageView, row: RawRow) -> DerivedFigure | None:
         base = view.rungs.get(row, (None, None))[place]
         return None if base is None else intervals.ratio(base.costs, row.costs)
 
     return derive
 
 
-def _scaled(view: PageView, row: RawRow) -> Figure | None:
+def _scaled(view: PageView, row: RawRow) -> DerivedFigure | None:
     base = view.scaling_bases.get(row)
     if base is None:
         return None
     return intervals.ratio(base.costs, row.costs).scaled(row.job.batch_size / base.job.batch_size)
 
 
-def _efficiency(view: PageView, row: RawRow) -> Figure | None:
+def _efficiency(view: PageView, row: RawRow) -> DerivedFigure | None:
     speed, base = _scaled(view, row), view.scaling_bases.get(row)
     if speed is None or base is None:
         return None
@@ -195,11 +195,11 @@ def slowest_copy(row: RawRow) -> str | None:
     return max(means, key=lambda place: means[place], default=None)
 
 
-def _median_copy(view: PageView, row: RawRow) -> Figure | None:
+def _median_copy(view: PageView, row: RawRow) -> DerivedFigure | None:
     return geometric([statistics.median(each.values()) for each in copy_steps(row)])
 
 
-def _slowest_over_median(view: PageView, row: RawRow) -> Figure | None:
+def _slowest_over_median(view: PageView, row: RawRow) -> DerivedFigure | None:
     slowest = slowest_copy(row)
     return (
         None
@@ -228,16 +228,16 @@ def count_epochs(row: RawRow, trial: Trial) -> float:
 def _median(of: Callable[[RawRow, Trial], float]) -> FigureDerivation:
     """Middle value with its interval by order statistics; a seed that missed the target is infinitely late."""
 
-    def derive(view: PageView, row: RawRow) -> Figure | None:
+    def derive(view: PageView, row: RawRow) -> DerivedFigure | None:
         values = sorted(of(row, trial) if good else math.inf for trial, good in seeds_to_target(row))
         n, middle = len(values), statistics.median(values) if values else math.inf
         if math.isinf(middle):
             return None
         fitting = [rank for rank in range(1, n // 2 + 1) if 2 * float(bdtr(rank - 1, n, 0.5)) <= MISSED_AT_MOST]
         if not fitting:
-            return Figure(middle, n=n)
+            return DerivedFigure(middle, n=n)
         low, high = values[fitting[-1] - 1], values[-fitting[-1]]
-        return Figure(middle, low, None if math.isinf(high) else high, n)
+        return DerivedFigure(middle, low, None if math.isinf(high) else high, n)
 
     return derive
 
@@ -341,13 +341,13 @@ FIGURES: Mapping[str, FigureDerivation] = {
 """Values that have an interval and n beside them, by name."""
 
 
-def published_figures(view: PageView, row: PublishedRow) -> dict[str, Figure | None]:
+def published_figures(view: PageView, row: PublishedRow) -> dict[str, DerivedFigure | None]:
     """What follows from what a published row's source printed."""
     seconds, base = row.job_seconds, view.published_cpu.job_seconds if view.published_cpu else None
     return {
-        "achieved_flops_per_second": Figure(row.job_flops / seconds, n=1) if seconds and row.job_flops else None,
-        "job_seconds": Figure(seconds, n=1) if seconds else None,
-        "speedup_over_reference": Figure(base / seconds, n=1) if seconds and base else None,
+        "achieved_flops_per_second": DerivedFigure(row.job_flops / seconds, n=1) if seconds and row.job_flops else None,
+        "job_seconds": DerivedFigure(seconds, n=1) if seconds else None,
+        "speedup_over_reference": DerivedFigure(base / seconds, n=1) if seconds and base else None,
     }
 
 

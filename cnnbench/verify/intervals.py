@@ -14,7 +14,7 @@ Cost = Mapping[tuple[str, int], float]
 
 
 @dataclass(frozen=True)
-class Figure:
+class DerivedFigure:
     """What should be printed, in SI units."""
 
     value: float
@@ -22,28 +22,28 @@ class Figure:
     high: float | None = None
     n: int | None = None
 
-    def scaled(self, factor: float) -> Figure:
+    def scaled(self, factor: float) -> DerivedFigure:
         """In another unit."""
         low, high = (None if end is None else end * factor for end in (self.low, self.high))
-        return Figure(self.value * factor, low, high, self.n)
+        return DerivedFigure(self.value * factor, low, high, self.n)
 
-    def inverse_of(self, numerator: float) -> Figure:
+    def inverse_of(self, numerator: float) -> DerivedFigure:
         """An exact number divided by it: the ends change places."""
         low, high = (None if end is None else numerator / end for end in (self.high, self.low))
-        return Figure(numerator / self.value, low, high, self.n)
+        return DerivedFigure(numerator / self.value, low, high, self.n)
 
 
-def geometric(values: Sequence[float]) -> Figure | None:
+def geometric(values: Sequence[float]) -> DerivedFigure | None:
     """Geometric mean of positive values; None for none, or where one is not positive."""
     if not values or not min(values) > 0:
         return None
     return _from_logs([math.log(value) for value in values])
 
 
-def _from_logs(logs: Sequence[float]) -> Figure:
+def _from_logs(logs: Sequence[float]) -> DerivedFigure:
     mean, n = statistics.fmean(logs), len(logs)
     if n < 3:
-        return Figure(math.exp(mean), n=n)
+        return DerivedFigure(math.exp(mean), n=n)
     return _with_interval(mean, _t_quantile(n - 1) * math.sqrt(variance(logs) / n), n)
 
 
@@ -53,15 +53,15 @@ def variance(values: Sequence[float]) -> float:
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
-def _with_interval(mean: float, half: float, n: int) -> Figure:
-    return Figure(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n)
+def _with_interval(mean: float, half: float, n: int) -> DerivedFigure:
+    return DerivedFigure(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n)
 
 
 def _t_quantile(degrees: float) -> float:
     return float(stdtrit(degrees, 0.975))
 
 
-def ratio(base: Cost, own: Cost) -> Figure:
+def ratio(base: Cost, own: Cost) -> DerivedFigure:
     """Base over own: paired by round from three pairs on, else Welch on the logs from three a side, else the means."""
     pairs = [math.log(base[key] / own[key]) for key in sorted(own.keys() & base.keys())]
     if len(pairs) >= 3:
@@ -70,7 +70,7 @@ def ratio(base: Cost, own: Cost) -> Figure:
     n = min(len(first), len(second))
     middle = statistics.fmean(first) - statistics.fmean(second)
     if n < 3:
-        return _from_logs(pairs) if pairs else Figure(math.exp(middle), n=n)
+        return _from_logs(pairs) if pairs else DerivedFigure(math.exp(middle), n=n)
     a, b = variance(first) / len(first), variance(second) / len(second)
     if a + b == 0:
         return _with_interval(middle, 0.0, n)
@@ -78,21 +78,21 @@ def ratio(base: Cost, own: Cost) -> Figure:
     return _with_interval(middle, _t_quantile(degrees) * math.sqrt(a + b), n)
 
 
-def wilson(correct: int, images: int) -> Figure:
+def wilson(correct: int, images: int) -> DerivedFigure:
     """Share right of one process, with the interval for the choice of images."""
     z, share = float(ndtri(0.975)), correct / images
     centre = (share + z * z / (2 * images)) / (1 + z * z / images)
     half = z * math.sqrt(share * (1 - share) / images + z * z / (4 * images**2)) / (1 + z * z / images)
-    return Figure(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), 1)
+    return DerivedFigure(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), 1)
 
 
-def mean_share(shares: Sequence[float]) -> Figure:
+def mean_share(shares: Sequence[float]) -> DerivedFigure:
     """Mean share right of several processes, its interval clipped to [0, 1]."""
     mean, n = statistics.fmean(shares), len(shares)
     if n < 3:
-        return Figure(mean, n=n)
+        return DerivedFigure(mean, n=n)
     half = _t_quantile(n - 1) * math.sqrt(variance(shares) / n)
-    return Figure(mean, max(0.0, mean - half), min(1.0, mean + half), n)
+    return DerivedFigure(mean, max(0.0, mean - half), min(1.0, mean + half), n)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

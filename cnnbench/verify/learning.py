@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 
 from cnnbench.schema import Evaluation, Job, Record, Trial
 from cnnbench.verify import intervals
-from cnnbench.verify.intervals import Figure
+from cnnbench.verify.intervals import DerivedFigure
 from cnnbench.verify.raw_rows import RawRow
 from cnnbench.verify.view import PageView
 
@@ -70,7 +70,7 @@ def mean_chance_stopped(curves: AccuracyCurves, epoch: int, sample: int) -> floa
     return statistics.fmean(1 - each for each in going_on)
 
 
-def epoch_accuracy(curves: AccuracyCurves, epoch: int) -> Figure:
+def epoch_accuracy(curves: AccuracyCurves, epoch: int) -> DerivedFigure:
     """Accuracy on all test images after that epoch."""
     now = [curve[epoch - 1] for curve in curves]
     return intervals.wilson(now[0], IMAGES) if len(now) == 1 else intervals.mean_share([each / IMAGES for each in now])
@@ -83,7 +83,7 @@ class RuleStop:
     record: Record
     epoch: int
     last: Evaluation
-    accuracy: Figure | None
+    accuracy: DerivedFigure | None
 
 
 @lru_cache(maxsize=1024)

@@ -8,12 +8,16 @@ from typing import Any
 
 from cnnbench.verify import charts, formats, machines, prose, tables
 from cnnbench.verify.raw_rows import to_page_text
-from cnnbench.verify.values import Subject
+from cnnbench.verify.values import ValueSubject
 from cnnbench.verify.view import PageView
 
 PageValues = Mapping[str, Any]
 UNRULED = {"method"}
 """Tables without figures."""
+RULED = frozenset({*tables.TABLES, "machines", *UNRULED})
+"""Tables of which a page or a file is recognised as one that can be made again."""
+FIRST_HEADINGS = frozenset({"processor", "mode", "epoch", "process"})
+"""The same by the heading of their first column."""
 DIGESTED = re.compile(r"sha256:[0-9a-f]+")
 """A ledger's digest, which is compared by itself."""
 QUOTED = {"problem", "reference", "warning"}
@@ -48,7 +52,7 @@ def each_chart(page: PageValues) -> Iterator[Mapping[str, Any]]:
 
 def count_skipped(page: PageValues) -> int:
     """Tables of kinds that there are no rules for."""
-    return sum(table["key"] not in {*tables.TABLES, "machines", *UNRULED} for table in each_table(page))
+    return sum(table["key"] not in RULED for table in each_table(page))
 
 
 def _find_missing_tables(view: PageView, page: PageValues) -> Iterator[str]:
@@ -67,7 +71,7 @@ def find_chart_errors(view: PageView, chart: Mapping[str, Any]) -> Iterator[str]
         yield "no second derivation of its marks"
         return
 
-    def find(place: str, mark: Mapping[str, Any]) -> Subject | None:
+    def find(place: str, mark: Mapping[str, Any]) -> ValueSubject | None:
         rows = [(str(mark["run"]), str(mark["row"]))] if mark.get("run") is not None else []
         return tables.find_subject(view, place, mark, rows)
 

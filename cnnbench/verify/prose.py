@@ -18,7 +18,7 @@ from cnnbench.verify.columns import COLUMNS
 from cnnbench.verify.figures import FIGURES
 from cnnbench.verify.formats import find_numbers
 from cnnbench.verify.raw_rows import RawRow
-from cnnbench.verify.values import ENDS, Subject, derive
+from cnnbench.verify.values import ENDS, ValueSubject, derive
 from cnnbench.verify.view import MOST_APART, PageView
 
 METHOD = {
@@ -86,7 +86,7 @@ def _ceiling_numbers(view: PageView, row: RawRow) -> Iterator[str]:
     best = view.best_product(row)
     if best is not None:
         yield from find_numbers(f"{formats.ratio(best.apart)} {best.apart:.2f} {best.row.job.size} {MOST_APART}")
-    share = Subject(view, "", row).figure("share_of_measured_peak")
+    share = ValueSubject(view, "", row).figure("share_of_measured_peak")
     yield "" if share is None else f"{100 * share.value:.0f}"
     before, steps = workloads.pretraining_flops(row.job) if row.workload else 0, row.job.job_steps or 0
     yield from (
@@ -154,7 +154,7 @@ CLAIMED = ("job", "versus", "speedup", "of_ceiling", "gemm.achieved", "step", "v
 
 def claim_numbers(view: PageView, row: RawRow) -> frozenset[str]:
     """Every number that a claim about one row may print: its own cells and fields, and who it is compared with."""
-    bare = Subject(view, "", row)
+    bare = ValueSubject(view, "", row)
     names = [f"{name}{end}" for name in FIGURES for end in ENDS]
     printed = {name: derive(name, bare) for name in (*names, "verdict", "job_kind")}
     subject = dataclasses.replace(bare, printed=printed)

@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnbench.verify import columns, figures, formats, learning, values
 from cnnbench.verify.raw_rows import RawRow, RawValue
-from cnnbench.verify.values import Subject
+from cnnbench.verify.values import ValueSubject
 from cnnbench.verify.view import PageView
 
 TableValues = Mapping[str, Any]
@@ -40,7 +40,7 @@ def _training(view: PageView) -> list[RawRow]:
 
 
 def _over_published(view: PageView, row: RawRow) -> object:
-    return Subject(view, "", row).figure("speedup_over_reference")
+    return ValueSubject(view, "", row).figure("speedup_over_reference")
 
 
 def _lecture(view: PageView) -> dict[RawRow, int]:
@@ -80,7 +80,7 @@ def _stops(view: PageView) -> dict[RawRow, int]:
 
 
 def _costs(view: PageView, row: RawRow) -> object:
-    subject = Subject(view, "cost", row)
+    subject = ValueSubject(view, "cost", row)
     priced = subject.figure("energy_joules_per_image") or view.price(row) is not None
     return subject.figure("job_seconds") and priced
 
@@ -176,18 +176,18 @@ TABLES: Mapping[str, ExpectedTable] = {
 
 def find_subject(
     view: PageView, place: str, printed: Mapping[str, Any], rows: Sequence[Sequence[str]]
-) -> Subject | None:
+) -> ValueSubject | None:
     """What a line or a mark is of, by the raw rows it names, else by the published processor; None where there is none."""
     found = [view.by_mark.get((run, row)) for run, row in rows]
     if None in found:
         return None
     if found:
         row, plain = (*found, None)[:2]
-        return Subject(view, place, row, plain, printed=printed)
+        return ValueSubject(view, place, row, plain, printed=printed)
     named = [row for row in view.published_rows if row.processor == printed.get("processor")]
     if named or view.options.get("accuracy") is None:
-        return Subject(view, place, published=named[0], printed=printed) if named else None
-    return Subject(view, place, printed=printed)
+        return ValueSubject(view, place, published=named[0], printed=printed) if named else None
+    return ValueSubject(view, place, printed=printed)
 
 
 def find_errors(view: PageView, table: TableValues) -> Iterator[str]:
@@ -220,7 +220,7 @@ def _find_column_errors(view: PageView, table: TableValues, keys: Sequence[str])
     if list(keys) != [key for key in expected.columns if key not in gone]:
         yield f"its columns are {', '.join(keys)}, they should be {', '.join(expected.columns)}"
     for key, name in gone.items():
-        if any(Subject(view, "", row).figure(name) is not None for row in expected.lines(view)):
+        if any(ValueSubject(view, "", row).figure(name) is not None for row in expected.lines(view)):
             yield f"it lacks the column {key}"
     words = {
         "baseline": view.options.get("baseline") or "CPU",
@@ -239,7 +239,7 @@ def _find_column_errors(view: PageView, table: TableValues, keys: Sequence[str])
             yield f"column {column['key']} is headed {heading!r} [{column['unit']}], it is {wanted[0]!r} [{wanted[1]}]"
 
 
-def _find_line_errors(subject: Subject, keys: Sequence[str], line: TableValues) -> Iterator[str]:
+def _find_line_errors(subject: ValueSubject, keys: Sequence[str], line: TableValues) -> Iterator[str]:
     """What each cell of a line has that the records do not, in its values and in its text."""
     name = line["cells"][0]["text"]
     for key, cell in zip(keys, line["cells"], strict=True):
@@ -265,7 +265,7 @@ ABSENT = (
 )
 
 
-def _find_note_errors(subject: Subject, notes: str) -> Iterator[str]:
+def _find_note_errors(subject: ValueSubject, notes: str) -> Iterator[str]:
     """Why a row that was measured has no measured peak, and the doubt about a best product whose processes differ."""
     row, best = subject.own, subject.view.best_product(subject.own)
     trains, unusable = row.job.workload != "gemm", best is not None and not best.usable
@@ -282,7 +282,7 @@ def _find_note_errors(subject: Subject, notes: str) -> Iterator[str]:
             yield f"its notes {'lack' if needed else 'have'} the {what} of its measured peak: {text!r}"
 
 
-def _find_value_errors(subject: Subject, key: str, printed: Mapping[str, RawValue]) -> Iterator[str]:
+def _find_value_errors(subject: ValueSubject, key: str, printed: Mapping[str, RawValue]) -> Iterator[str]:
     for name, value in printed.items():
         try:
             expected = values.derive(name, subject)
@@ -296,7 +296,7 @@ def _find_value_errors(subject: Subject, key: str, printed: Mapping[str, RawValu
 
 
 def _find_group_errors(
-    view: PageView, expected: ExpectedTable, title: str, subjects: Sequence[Subject]
+    view: PageView, expected: ExpectedTable, title: str, subjects: Sequence[ValueSubject]
 ) -> Iterator[str]:
     """A title with a number of no row under it, and rows of different work under one title."""
     rows = [subject.plain or subject.row for subject in subjects if subject.row is not None]

@@ -15,7 +15,7 @@ from cnnbench.machine import peaks
 from cnnbench.schema import PublishedRow, digest
 from cnnbench.verify import figures, intervals, learning
 from cnnbench.verify.figures import FIGURES
-from cnnbench.verify.intervals import Figure
+from cnnbench.verify.intervals import DerivedFigure
 from cnnbench.verify.raw_rows import RawRow, RawValue, may_be_called, to_page_text
 from cnnbench.verify.view import PageView
 
@@ -28,7 +28,7 @@ ENDS = ("", "_low", "_high", "_n")
 
 
 @dataclass(frozen=True)
-class Subject:
+class ValueSubject:
     """What a value is of: a table's line or a chart's mark with the rows it is made of."""
 
     view: PageView
@@ -55,7 +55,7 @@ class Subject:
             raise LookupError(f"it names no {name}")
         return int(value)
 
-    def figure(self, name: str) -> Figure | None:
+    def figure(self, name: str) -> DerivedFigure | None:
         """A figure of the row, derived once however often it is printed."""
         if self.published is not None:
             return figures.published_figures(self.view, self.published).get(name)
@@ -67,7 +67,7 @@ class Subject:
         return known[key]
 
 
-Derivation = Callable[[Subject], RawValue]
+Derivation = Callable[[ValueSubject], RawValue]
 
 
 def _each_trial(of: Callable[[Any], int | None]) -> Derivation:
@@ -81,12 +81,12 @@ def _job(name: str) -> Derivation:
     return lambda subject: getattr(subject.own.job, name)
 
 
-def _mfu(subject: Subject) -> float | None:
+def _mfu(subject: ValueSubject) -> float | None:
     rate, peak = subject.figure("achieved_flops_per_second"), figures.theoretical_peak(subject.own)
     return None if rate is None or not peak else rate.value / peak
 
 
-def _peak_origin(subject: Subject) -> str | None:
+def _peak_origin(subject: ValueSubject) -> str | None:
     """The arithmetic and the source of a theoretical peak."""
     row = subject.own
     if row.device is None:
@@ -95,7 +95,7 @@ def _peak_origin(subject: Subject) -> str | None:
     return "; ".join(part for part in (peak.formula, peak.source) if part) or None
 
 
-def _job_kind(subject: Subject) -> str | None:
+def _job_kind(subject: ValueSubject) -> str | None:
     job = subject.own.job
     whole = "projected" if job.job_steps is not None else None
     return {"job": "measured", "recipe": "measured", "accuracy": "to target", "steady": whole}[job.clock]
@@ -107,7 +107,7 @@ def name_processor(row: RawRow, printed: object) -> str:
     return name if may_be_called(row.full_name, name) else row.full_name
 
 
-def baseline(subject: Subject) -> str | None:
+def baseline(subject: ValueSubject) -> str | None:
     """The processor and the threads of the row that the speed-up is over."""
     base = subject.view.find_base(subject.own)
     if base is None:
@@ -126,12 +126,12 @@ def outcomes(row: RawRow) -> list[str]:
     return parts + ([f"not run {row.unstarted} of {planned}"] if row.unstarted else [])
 
 
-def _accuracy_steps(subject: Subject) -> int | None:
+def _accuracy_steps(subject: ValueSubject) -> int | None:
     after = [trial.test.after_steps for _, trial in subject.own.trials if trial.test]
     return max(after) if after and subject.figure("test_accuracy") is not None else None
 
 
-def _accuracy_data(subject: Subject) -> str | None:
+def _accuracy_data(subject: ValueSubject) -> str | None:
     found = next((trial.accuracy_data for _, trial in subject.own.trials if trial.test), None) or subject.own.job.data
     return found if _accuracy_steps(subject) is not None else None
 
@@ -143,14 +143,14 @@ def _floor(kind: str) -> Derivation:
 def _allows(kind: str) -> Derivation:
     """How many times faster a floor would allow."""
 
-    def derive(subject: Subject) -> float | None:
+    def derive(subject: ValueSubject) -> float | None:
         floor, step = figures.floors(subject.view, subject.own).get(kind), figures.step_mean(subject.own)
         return None if floor is None or step is None else step / floor
 
     return derive
 
 
-def _is_best_product(subject: Subject) -> bool:
+def _is_best_product(subject: ValueSubject) -> bool:
     best = subject.view.best_product(subject.own)
     return best is not None and best.usable and best.row is subject.own
 
@@ -158,7 +158,7 @@ def _is_best_product(subject: Subject) -> bool:
 def _to_target(of: Callable[[Any], float], whole: bool) -> Derivation:
     """Over the seeds that reached the target; `whole` asks that all did."""
 
-    def derive(subject: Subject) -> float | None:
+    def derive(subject: ValueSubject) -> float | None:
         times, every = figures.times_to_target(subject.own)
         return of(times) if times and (every or not whole) else None
 
@@ -168,7 +168,7 @@ def _to_target(of: Callable[[Any], float], whole: bool) -> Derivation:
 def _seed(of: Callable[[RawRow, Any], RawValue]) -> Derivation:
     """Of the one seed that the line is of."""
 
-    def derive(subject: Subject) -> RawValue:
+    def derive(subject: ValueSubject) -> RawValue:
         trial = learning.seed_trial(subject.own, subject.printed.get("seed"))
         if trial is None:
             raise LookupError(f"the row has no seed {subject.printed.get('seed')}")
@@ -177,7 +177,7 @@ def _seed(of: Callable[[RawRow, Any], RawValue]) -> Derivation:
     return derive
 
 
-def curves_until(subject: Subject) -> tuple[learning.AccuracyCurves, int]:
+def curves_until(subject: ValueSubject) -> tuple[learning.AccuracyCurves, int]:
     """What each process had right after each epoch, and the epoch that the line is of; without a row, the one accuracy that
     the page was asked for. Raises LookupError where the records have no such epoch.
     """
@@ -199,7 +199,7 @@ def _epoch(of: Callable[[learning.AccuracyCurves, int, int], float]) -> Derivati
 def _stop(of: Callable[[learning.RuleStop], RawValue]) -> Derivation:
     """Of the one process under the stopping rule that the line is of."""
 
-    def derive(subject: Subject) -> RawValue:
+    def derive(subject: ValueSubject) -> RawValue:
         found = learning.find_stops(subject.own).get(subject.count("process"))
         if found is None:
             raise LookupError(f"the records have no such process {subject.printed.get('process')}")
@@ -208,19 +208,19 @@ def _stop(of: Callable[[learning.RuleStop], RawValue]) -> Derivation:
     return derive
 
 
-def _true_accuracy(subject: Subject) -> Figure | None:
+def _true_accuracy(subject: ValueSubject) -> DerivedFigure | None:
     if subject.place == "stopped":
         found = learning.find_stops(subject.own).get(subject.count("process"))
         return None if found is None else found.accuracy
     if subject.row is None:
-        return Figure(curves_until(subject)[0][0][0] / learning.IMAGES)
+        return DerivedFigure(curves_until(subject)[0][0][0] / learning.IMAGES)
     return learning.epoch_accuracy(*curves_until(subject))
 
 
 def _pair(of: Callable[[PageView, RawRow, RawRow], RawValue]) -> Derivation:
     """Of a mode compared with the plain row."""
 
-    def derive(subject: Subject) -> RawValue:
+    def derive(subject: ValueSubject) -> RawValue:
         plain = learning.find_plain(subject.view, subject.own)
         if plain is None or plain is not subject.plain:
             raise LookupError("the mode is not compared with that plain row")
@@ -239,7 +239,7 @@ def _difference(name: str) -> Derivation:
     return _pair(read_share)
 
 
-LINE_FIGURES: Mapping[str, Callable[[Subject], Figure | None]] = {"true_accuracy": _true_accuracy}
+LINE_FIGURES: Mapping[str, Callable[[ValueSubject], DerivedFigure | None]] = {"true_accuracy": _true_accuracy}
 """Figures that are of less than a row."""
 VALUES: Mapping[str, Derivation] = {
     "processor": lambda s: s.own.full_name,
@@ -343,7 +343,7 @@ def published_value(row: PublishedRow, name: str) -> RawValue:
     return known.get(name)
 
 
-def derive(name: str, subject: Subject) -> RawValue:
+def derive(name: str, subject: ValueSubject) -> RawValue:
     """Derive a value again. Raises KeyError for a name without a derivation, LookupError where the records have none such."""
     end = next((end for end in ENDS[1:] if name.removesuffix(end) in FIGURE_NAMES and name.endswith(end)), "")
     if name.removesuffix(end) in FIGURE_NAMES:
