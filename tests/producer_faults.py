@@ -482,10 +482,6 @@ FAULTS: Mapping[str, tuple[str, Fault]] = {
         change_cells("convergence", "verdict", judge_well),
     ),
     "a difference has the other sign": ("learning", change_cells("convergence", "difference", scale("difference", -1))),
-    "losses are compared the other way round": (
-        "curves",
-        change_cells("convergence", "curve", scale("loss_ratio", 1.5)),
-    ),
     "chances of stopping are not accumulated": (
         "learning",
         change_cells("stopping", "stopped", scale("chance_stopped", 0.9)),
