@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from cnnbench import units
 from cnnbench.report.model import Cell, Column, Line, RowGroup, Table
 
-Shown = TypeVar("Shown")
-ValueColumn = tuple[Column, Callable[[Shown], Cell | str | int]]
+ShownValue = TypeVar("ShownValue")
+ValueColumn = tuple[Column, Callable[[ShownValue], Cell | str | int]]
 """A column and what it shows of a value: a cell, a text, or a count."""
 
 
@@ -19,7 +19,7 @@ def count_column(key: str, title: str, unit: str, priority: int) -> ValueColumn[
     return Column(key, title, unit, priority), attrgetter(key)
 
 
-def make_line(columns: Sequence[ValueColumn[Shown]], value: Shown) -> Line:
+def make_line(columns: Sequence[ValueColumn[ShownValue]], value: ShownValue) -> Line:
     """Make the value's row."""
     return Line(tuple(_make_cell(show(value)) for _, show in columns))
 
@@ -27,8 +27,8 @@ def make_line(columns: Sequence[ValueColumn[Shown]], value: Shown) -> Line:
 def make_table(
     key: str,
     title: str,
-    columns: Sequence[ValueColumn[Shown]],
-    groups: Iterable[tuple[str, Iterable[Shown]]],
+    columns: Sequence[ValueColumn[ShownValue]],
+    groups: Iterable[tuple[str, Iterable[ShownValue]]],
     clock: str = "",
 ) -> Table:
     """Make a table of the values of each group, under the group's title."""
