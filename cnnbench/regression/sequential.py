@@ -63,17 +63,8 @@ class CheckProgress:
 
 
 def next_step(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckProgress:
-    """What these blocks lead to.
-
-    Raises WorkerError where workers fail too often, ComparisonError for unequal work, UnfitError where the machine
-    disturbs too many blocks.
-    """
-    reject_failures(blocks)
-    sound = [block for block in blocks if block.failure is None]
-    for block in sound:
-        require_equal_work(header, block)
-    dropped = find_dropped_blocks(header, sound)
-    counted = [block for block in sound if block.number not in dropped]
+    """What these blocks lead to. Raises what `sort_blocks` raises."""
+    counted, dropped = sort_blocks(header, blocks)
     screening = [block for block in counted if block.stage == "screening"]
     confirming = [block for block in counted if block.stage == "confirming"]
     plan, out_of_time = _cut_plan_to_time(header, blocks, screening)
@@ -96,6 +87,19 @@ def _next_confirming_step(
     jobs = tuple(sorted({numbers[series.job] for series in request.series}))
     answer = decide(compute_differences(header, blocks, jobs), stage, plan)
     return answer if isinstance(answer, Verdict) else NextBlock("confirming", jobs, answer.blocks, len(blocks))
+
+
+def sort_blocks(header: CheckHeader, blocks: Sequence[PairRecord]) -> tuple[list[PairRecord], dict[int, str]]:
+    """The blocks that neither failed nor are dropped by the machine's counters, and why each of the dropped does not count.
+
+    Raises WorkerError where too many failed, ComparisonError for unequal work, UnfitError where too many are dropped.
+    """
+    reject_failures(blocks)
+    sound = [block for block in blocks if block.failure is None]
+    for block in sound:
+        require_equal_work(header, block)
+    dropped = find_dropped_blocks(header, sound)
+    return [block for block in sound if block.number not in dropped], dropped
 
 
 def reject_failures(blocks: Sequence[PairRecord]) -> None:
