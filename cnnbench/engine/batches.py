@@ -61,15 +61,12 @@ class BatchSource(Protocol):
     @property
     def images_drawn(self) -> int:
         """Images handed out since the last restart."""
-        ...
 
     def draw(self) -> Batch:
         """The next batch."""
-        ...
 
     def restart(self) -> None:
         """Back to the first batch of the first epoch, the same permutations again, the count at zero."""
-        ...
 
 
 def to_tensors(images: object, labels: object, device: torch.device) -> Batch:

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 from pydantic import Field, ValidationError
 
 from cnnbench.errors import LedgerError
-from cnnbench.files import save_file
+from cnnbench.files import explain_refusal, save_file
 from cnnbench.paired_protocol import Arm, PairRecord, Schedule
 from cnnbench.regression.design import CheckPlan
 from cnnbench.regression.exclusion import DropLimits
@@ -188,10 +188,10 @@ def replace_ending(content: bytes, record: CheckRecord) -> bytes:
 
 def load_record(path: Path) -> CheckRecord:
     """A record read back. Raises LedgerError, with the first field that is wrong."""
+    with explain_refusal(LedgerError, f"{path}: cannot be read"):
+        content = path.read_bytes()
     try:
-        return CheckRecord.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise LedgerError(f"{path}: cannot be read: {error.strerror}") from error
+        return CheckRecord.model_validate_json(content)
     except ValidationError as error:
         raise LedgerError(f"{path}: not the record of a check: {describe_first_problem(error)}") from error
 

@@ -9,6 +9,7 @@ depend on the differences seen.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -33,6 +34,10 @@ MAX_FAILED_BLOCKS = 3
 """Blocks that may fail in one check before it is given up; one alone may be the machine's fault."""
 NOT_RETRIED = ("unsupported", "outdated", "diverged")
 """What a fresh process would only say again."""
+
+
+ENDED_WITHOUT_VERDICT = (WorkerError, ComparisonError, UnfitError)
+"""What ends a check but a verdict."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +153,16 @@ def _cut_plan_to_time(
     return plan, False
 
 
+def _find_answer(header: CheckHeader, blocks: Sequence[PairRecord]) -> Verdict | NextBlock | None:
+    with contextlib.suppress(*ENDED_WITHOUT_VERDICT):
+        return next_step(header, blocks).answer
+    return None
+
+
 def find_next_block(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBlock | None:
     """What to measure next; None where the check has ended, with a verdict or without."""
-    try:
-        answer = next_step(header, blocks).answer
-    except (WorkerError, ComparisonError, UnfitError):
-        return None
-    return None if isinstance(answer, Verdict) else answer
+    answer = _find_answer(header, blocks)
+    return answer if isinstance(answer, NextBlock) else None
 
 
 def measure_blocks(
@@ -179,7 +187,7 @@ def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
     """The record of a check that has ended, by verdict or for a reason to end without one. Raises LedgerError if it has not."""
     try:
         judged = next_step(header, blocks)
-    except (WorkerError, ComparisonError, UnfitError) as error:
+    except ENDED_WITHOUT_VERDICT as error:
         return CheckRecord(header=header, blocks=tuple(blocks), ending=end_without_verdict(error))
     if isinstance(judged.answer, NextBlock):
         request = judged.answer
@@ -208,10 +216,7 @@ def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
 
 def derive_verdict(record: CheckRecord) -> Verdict | None:
     """The verdict anew, as the surfaces take it; None where the check ended without one."""
-    try:
-        answer = next_step(record.header, record.blocks).answer
-    except (WorkerError, ComparisonError, UnfitError):
-        return None
+    answer = _find_answer(record.header, record.blocks)
     return answer if isinstance(answer, Verdict) else None
 
 
