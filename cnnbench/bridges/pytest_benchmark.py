@@ -20,6 +20,7 @@ from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, V
 
 from cnnbench import units
 from cnnbench.errors import DataError
+from cnnbench.files import explain_refusal
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Column, Note, Report
 from cnnbench.report.render import text
@@ -141,9 +142,8 @@ def flatten_benchmarks(found: Sequence[IngestedBenchmark]) -> list[dict[str, Any
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot read: {error.strerror}; {REMEDY}") from error
+        with explain_refusal(DataError, f"{path}: cannot read", REMEDY):
+            return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file, so no pytest-benchmark file; {REMEDY}") from error
 

@@ -33,11 +33,10 @@ from cnnbench.regression.design import CheckPlan, make_check_plan
 from cnnbench.regression.noise_profile import (
     NoiseProfile,
     conclude_calibration,
-    keep_counted_blocks,
     profile_path,
     profile_recording,
 )
-from cnnbench.regression.sequential import NextBlock
+from cnnbench.regression.sequential import NextBlock, sort_blocks
 from cnnbench.report.charts.check import draw_detectable_effect
 from cnnbench.report.model import Chart
 from cnnbench.units import percent
@@ -105,7 +104,7 @@ def _measure_recording(context: click.Context, options: dict[str, Any], display:
         return raw, make_header(setup, pair, sides, plan, options, purpose="calibrate"), ()
 
     def find_next(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBlock | None:
-        valid, wanted = len(keep_counted_blocks(header, blocks)), options["blocks"]
+        valid, wanted = len(sort_blocks(header, blocks)[0]), options["blocks"]
         return NextBlock("screening", tuple(sorted(header.jobs)), wanted, valid) if valid < wanted else None
 
     with reopen_recording(raw) if options["resume"] else nullcontext() as old:

@@ -30,6 +30,7 @@ from cnnbench.cli.check_session import (
 )
 from cnnbench.cli.output import printable
 from cnnbench.errors import LedgerError
+from cnnbench.files import save_file
 from cnnbench.paired_protocol import Arm
 from cnnbench.regression import check_record
 from cnnbench.regression.arms import PairedJobs, pair_jobs
@@ -69,7 +70,7 @@ def replay_record(options: Mapping[str, Any]) -> int:
             f"{path}: its blocks lead to another ending than it holds; it was edited, or made by another cnnbench"
         )
     if output is not None:
-        check_record.write_document(output, check_record.replace_ending(path.read_bytes(), record))
+        save_file(output, check_record.replace_ending(path.read_bytes(), record), make_folder=True)
     print_record(record, err=options["github"])
     write_outputs(record, path, options)
     return record.ending.exit_code

@@ -26,7 +26,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from cnnbench import store
 from cnnbench.analysis import process_table
 from cnnbench.errors import LedgerError, UsageError
-from cnnbench.regression.check_record import describe_first_problem, write_document
+from cnnbench.files import save_file
+from cnnbench.regression.check_record import describe_first_problem
 from cnnbench.regression.saved_baseline import SavedBaseline, check_name, make_baseline
 from cnnbench.schema import Frozen, digest
 from cnnbench.store import Ledger
@@ -41,8 +42,10 @@ class BaselineEntry(Frozen):
     """What is stored under a name."""
 
     saved_at: str
-    runs: dict[str, str] = Field(min_length=1, description="run to the SHA-256 of its ledger's file")
-    step_flops: dict[str, int] = Field(default_factory=dict, description="by the SHA-256 of the row's key")
+    runs: dict[str, str] = Field(min_length=1)
+    """run to the SHA-256 of its ledger's file"""
+    step_flops: dict[str, int] = Field(default_factory=dict)
+    """by the SHA-256 of the row's key"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def write_entries(results: Path, machine_id: str, entries: Mapping[str, Baseline
             lines += ["", f"[{_format_key(name)}.{table}]"] if values else []
             lines += [f"{_format_key(key)} = {json.dumps(value)}" for key, value in sorted(values.items())]
     path = results / machine_id / FILE_NAME
-    write_document(path, ("\n".join(lines) + "\n").encode())
+    save_file(path, "\n".join(lines) + "\n", make_folder=True)
     return path
 
 

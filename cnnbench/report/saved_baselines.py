@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from cnnbench import naming, units
 from cnnbench.analysis.prediction_interval import LEAST_RUNS
+from cnnbench.analysis.ratio import group_by
 from cnnbench.regression.baseline_file import NamedRun
 from cnnbench.regression.saved_baseline import BaselineRow, SavedBaseline
 from cnnbench.regression.screen import (
@@ -46,10 +48,8 @@ def _cell(key: str, value: Value) -> Cell:
 
 def _group(lines: Iterable[tuple[str, Line]]) -> tuple[RowGroup, ...]:
     """The lines under their titles, titles in order."""
-    by_title: dict[str, list[Line]] = {}
-    for title, line in lines:
-        by_title.setdefault(title, []).append(line)
-    return tuple(RowGroup(title, tuple(each)) for title, each in sorted(by_title.items()))
+    by_title = sorted(group_by(lines, itemgetter(0)).items())
+    return tuple(RowGroup(title, tuple(line for _, line in each)) for title, each in by_title)
 
 
 def build_judgement(found: ScreeningResult, problems: Iterable[str] = ()) -> Report:
@@ -171,12 +171,9 @@ def commit_cell(software: Software) -> Cell:
 
 def build_contents(saved: SavedBaseline, runs: Sequence[NamedRun]) -> Report:
     """One baseline: its rows with the ranges they give, and its runs, with what has become of the ledger of each."""
-    conditions: dict[str, dict[str, None]] = {}
-    for row in saved.rows:
-        for name, value in row.conditions.items():
-            if value is not None:
-                conditions.setdefault(name, {})[str(value)] = None
-    measured = ", ".join(f"{name} {' or '.join(values)}" for name, values in conditions.items())
+    known = dict.fromkeys(item for row in saved.rows for item in row.conditions.items() if item[1] is not None)
+    conditions = group_by(known, itemgetter(0)).items()
+    measured = ", ".join(f"{name} {' or '.join(str(value) for _, value in values)}" for name, values in conditions)
     rule = f"Times are judged from {LEAST_RUNS} runs on; it changes only by `cnnbench baseline save --replace`."
     notes = (
         Note("summary", f"Baseline {saved.name} of {plain(saved.machine_id)}: {_count_contents(saved)}."),
