@@ -6,14 +6,14 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
 from cnnbench.cli.load_results import Selection, select_ledgers
-from cnnbench.cli.options import MACHINE, OUTPUT, combine_options
+from cnnbench.cli.options import ANY_PATH, MACHINE, OUTPUT, combine_options, format_option, make_flag, make_option
 from cnnbench.cli.sides import DEFAULT_RESULTS
 from cnnbench.errors import ComparisonError, ExitCode, LedgerError, UsageError
 from cnnbench.report.render.text import Format
@@ -27,18 +27,17 @@ def _find_results(context: click.Context, parameter: click.Parameter, named: Pat
     return named or Path(os.environ.get("CNNBENCH_RESULTS") or DEFAULT_RESULTS)
 
 
-_FOLDER = click.Path(path_type=Path)
 _name_argument = click.argument("name")
-_runs_arguments = combine_options(_name_argument, click.argument("paths", nargs=-1, type=_FOLDER))
-_results_option = click.option(
+_runs_arguments = combine_options(_name_argument, click.argument("paths", nargs=-1, type=ANY_PATH))
+_results_option = make_option(
     "--results",
-    type=_FOLDER,
+    "The tree baselines are kept in (default: $CNNBENCH_RESULTS, else ./results).",
+    ANY_PATH,
     metavar="DIR",
     callback=_find_results,
-    help="The tree baselines are kept in (default: $CNNBENCH_RESULTS, else ./results).",
 )
 _output_options = combine_options(
-    click.option("--format", "format_", type=click.Choice(get_args(Format)), default="table"),
+    format_option(),
     OUTPUT,
 )
 
@@ -54,12 +53,15 @@ def baseline() -> None:
 
 @baseline.command("save")
 @_runs_arguments
-@click.option(
-    "--run", "run_ids", metavar="ID", multiple=True, shell_complete=completion.complete_runs,
-    help="Only this run (its id or the id's beginning); may be given several times.",
-)  # fmt: skip
+@make_option(
+    "--run run_ids",
+    "Only this run (its id or the id's beginning); may be given several times.",
+    metavar="ID",
+    multiple=True,
+    shell_complete=completion.complete_runs,
+)
 @MACHINE
-@click.option("--replace", is_flag=True, help="Save over a baseline of that name.")
+@make_flag("--replace", "Save over a baseline of that name.")
 @_results_option
 def save_command(
     name: str, paths: tuple[Path, ...], run_ids: tuple[str, ...], machine_id: str | None, replace: bool, results: Path
@@ -153,23 +155,30 @@ def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
 
 @baseline.command("judge")
 @_runs_arguments
-@click.option(
-    "--run", "run_id", metavar="ID", shell_complete=completion.complete_runs,
-    help="The run to judge instead of the newest (its id or the id's beginning).",
-)  # fmt: skip
-@MACHINE
-@click.option(
-    "--inconclusive", type=click.Choice(["fail", "warn"]), default="fail", show_default=True,
-    help="Whether too few stored runs, or a check that cannot tell, end with exit 4 or with 0.",
-)  # fmt: skip
-@click.option(
-    "--check/--no-check", "check", default=True, help="Settle suspicious times by the paired check.  [default: check]"
+@make_option(
+    "--run run_id",
+    "The run to judge instead of the newest (its id or the id's beginning).",
+    metavar="ID",
+    shell_complete=completion.complete_runs,
 )
-@click.option(
+@MACHINE
+@make_option(
+    "--inconclusive",
+    "Whether too few stored runs, or a check that cannot tell, end with exit 4 or with 0.",
+    click.Choice(["fail", "warn"]),
+    default="fail",
+)
+@make_option(
+    "--check/--no-check check",
+    "Settle suspicious times by the paired check.  [default: check]",
+    default=True,
+    show_default=False,
+)
+@make_option(
     "--suite",
+    "The suite of that check.  [default: the run's]",
     metavar="SUITE",
     shell_complete=completion.complete_suites,
-    help="The suite of that check.  [default: the run's]",
 )
 @_results_option
 @_output_options

@@ -15,6 +15,7 @@ import click
 
 from cnnbench.cli import completion, options
 from cnnbench.cli.load_results import Selection
+from cnnbench.cli.options import COUNT, make_flag, make_option
 from cnnbench.cli.output import Destination
 from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import ClusterError, ExitCode, UsageError
@@ -31,19 +32,20 @@ LEFT_OUT: dict[MergeStatus, str] = {"conflict": "CONFLICT", "alive": "ALIVE", "r
 
 _results_option = options.tree_option(
     "Results directory, on a file system that all nodes share; the fleet's own folder is DIR-fleet beside it.",
-    "-o",
-    "--output",
-    "results",
+    "-o --output results",
 )
-_fleet_id_option = click.option(
-    "--fleet", "fleet_id", metavar="ID", help="This fleet (its id or the id's beginning) rather than the newest."
+_fleet_id_option = make_option(
+    "--fleet fleet_id", "This fleet (its id or the id's beginning) rather than the newest.", metavar="ID"
 )
 _json_option = options.json_option("Print it as JSON.")
-_wait_option = click.option("--wait", is_flag=True, help="Wait until every job is over, then collect.")
-_poll_option = click.option(
-    "--poll", type=click.FloatRange(min=0.1), default=POLL_SECONDS, metavar="SECONDS", show_default=True,
-    help="With --wait: how often Slurm is asked.",
-)  # fmt: skip
+_wait_option = make_flag("--wait", "Wait until every job is over, then collect.")
+_poll_option = make_option(
+    "--poll",
+    "With --wait: how often Slurm is asked.",
+    click.FloatRange(min=0.1),
+    default=POLL_SECONDS,
+    metavar="SECONDS",
+)
 
 
 @click.group("fleet")
@@ -56,23 +58,21 @@ def cluster() -> None:
 
 @cluster.command("run")
 @click.argument("suites", nargs=-1, metavar="SUITE...", shell_complete=completion.complete_suites)
-@click.option("-p", "--partition", metavar="P", help="Slurm's partition; needed but for --resume.")
-@click.option("--constraint", metavar="FEATURES", help="Only nodes with these features: a, a&b, a|b.")
-@click.option("--gres", metavar="GRES", help="Only nodes with this, and ask for it: gpu, gpu:4, gpu:a100:4.")
-@click.option("--nodes", "count", type=click.IntRange(min=1), metavar="N", help="So many nodes, the idle ones first.")
-@click.option("--each-node", is_flag=True, help="Every node.  [default: one node of each kind]")
-@click.option("--exclusive/--shared", default=True, show_default=True, help="Whether a job has its node to itself.")
-@click.option("--time", "time_limit", metavar="TIME", help="Limit for a node's job, as in Slurm.  [default: 2:00:00]")
-@click.option(
-    "--sbatch", "more", multiple=True, metavar="NAME[=VALUE]", help="A further option of sbatch: account=lab."
-)
-@click.option("--run-options", metavar="TEXT", help="Handed to each node's `cnnbench run`: '--device cpu -r 3'.")
-@click.option("--resume", is_flag=True, help="Submit again what is missing of the newest fleet, repeating nothing.")
+@make_option("-p --partition", "Slurm's partition; needed but for --resume.", metavar="P")
+@make_option("--constraint", "Only nodes with these features: a, a&b, a|b.", metavar="FEATURES")
+@make_option("--gres", "Only nodes with this, and ask for it: gpu, gpu:4, gpu:a100:4.", metavar="GRES")
+@make_option("--nodes count", "So many nodes, the idle ones first.", COUNT, metavar="N")
+@make_flag("--each-node", "Every node.  [default: one node of each kind]")
+@make_option("--exclusive/--shared", "Whether a job has its node to itself.", default=True)
+@make_option("--time time_limit", "Limit for a node's job, as in Slurm.  [default: 2:00:00]", metavar="TIME")
+@make_option("--sbatch more", "A further option of sbatch: account=lab.", multiple=True, metavar="NAME[=VALUE]")
+@make_option("--run-options", "Handed to each node's `cnnbench run`: '--device cpu -r 3'.", metavar="TEXT")
+@make_flag("--resume", "Submit again what is missing of the newest fleet, repeating nothing.")
 @_fleet_id_option
 @_results_option
 @_wait_option
 @_poll_option
-@click.option("--dry-run", is_flag=True, help="Print each node's sbatch script and submit nothing.")
+@make_flag("--dry-run", "Print each node's sbatch script and submit nothing.")
 @click.pass_context
 def run_command(context: click.Context, /, suites: tuple[str, ...], results: Path, **given: Any) -> None:
     """Submit a job for each node that runs each SUITE there (a shipped name, or a TOML file that the nodes can read).
@@ -291,7 +291,7 @@ def report_command(context: click.Context, /, selection: Selection, destination:
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="DIR...", type=options.ANY_PATH)
 @options.tree_option("Results directory they are brought to.")
-@click.option("--dry-run", is_flag=True, help="Say what would happen and write nothing.")
+@make_flag("--dry-run", "Say what would happen and write nothing.")
 @options.json_option("Print what became of each run as JSON.")
 @click.pass_context
 def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dry_run: bool, as_json: bool) -> None:

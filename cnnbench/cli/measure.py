@@ -13,6 +13,7 @@ import click
 
 from cnnbench.cli import completion, options
 from cnnbench.cli.data_source import MnistSource
+from cnnbench.cli.options import COUNT, make_flag, make_option
 from cnnbench.cli.output import emit_report
 from cnnbench.cli.run_summary import EXPORTS
 from cnnbench.cli.this_process import find_data_cache, find_inventory, interrupt_on_sigterm, make_console
@@ -36,11 +37,8 @@ MARKS = {"ok": "ok     ", "note": "note   ", "warning": "WARNING", "unfit": "UNF
 
 
 def _make_export_option(name: Format) -> options.CommandDecorator:
-    return click.option(
-        f"--export-{name}",
-        type=click.Path(allow_dash=True),
-        metavar="FILE",
-        help=f"Also write the table as {EXPORTS[name]}.",
+    return make_option(
+        f"--export-{name}", f"Also write the table as {EXPORTS[name]}.", click.Path(allow_dash=True), metavar="FILE"
     )
 
 
@@ -54,60 +52,39 @@ def _parse_copies(context: click.Context, option: click.Parameter, value: str | 
 @options.SUITES
 @options.DEVICE
 @options.filter_option("Only jobs whose text contains FILTER (`not FILTER` for the rest).")
-@click.option("-r", "--repeats", type=options.COUNT, help="Processes a job, instead of the suite's number.")
-@click.option(
-    "--seed", type=click.IntRange(min=0), help="Seed of the plan's order and of every job. [default: random, recorded]"
-)
+@make_option("-r --repeats", "Processes a job, instead of the suite's number.", COUNT)
+@make_option("--seed", "Seed of the plan's order and of every job. [default: random, recorded]", click.IntRange(min=0))
 @options.THREADS
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Limit for each process."
-)
-@click.option(
-    "--project", is_flag=True, help="Project whole jobs from steady steps instead of running them to the end."
-)
-@click.option(
+@make_option("--timeout", "Limit for each process.", click.FloatRange(min=0, min_open=True), metavar="SECONDS")
+@make_flag("--project", "Project whole jobs from steady steps instead of running them to the end.")
+@make_option(
     "--copies",
+    "Each job as N copies at once, one a GPU (all: every GPU of a kind) or one a group of cores: which one is slow?",
     callback=_parse_copies,
     metavar="N|all",
-    help="Each job as N copies at once, one a GPU (all: every GPU of a kind) or one a group of cores: which one is slow?",
 )
-@click.option(
-    "--nodes",
-    type=options.COUNT,
-    default=1,
-    show_default=True,
-    help="Machines that jobs of several ranks are dealt out to; start the same command on each.",
+@make_option(
+    "--nodes", "Machines that jobs of several ranks are dealt out to; start the same command on each.", COUNT, default=1
 )
-@click.option(
-    "--node-rank", type=click.IntRange(min=0), default=0, show_default=True, help="Which of them this one is."
+@make_option("--node-rank", "Which of them this one is.", click.IntRange(min=0), default=0)
+@make_option("--rdzv", "Where they meet: a free port of machine 0, as the others reach it.", metavar="HOST:PORT")
+@make_option(
+    "--rdzv-timeout", "How long a machine waits for the others, at every job.", COUNT, metavar="SECONDS", default=600
 )
-@click.option("--rdzv", metavar="HOST:PORT", help="Where they meet: a free port of machine 0, as the others reach it.")
-@click.option(
-    "--rdzv-timeout",
-    type=options.COUNT,
-    metavar="SECONDS",
-    default=600,
-    show_default=True,
-    help="How long a machine waits for the others, at every job.",
-)
-@click.option("--energy", is_flag=True, help="Measure energy too, where a counter is readable (adds 15 s a process).")
+@make_flag("--energy", "Measure energy too, where a counter is readable (adds 15 s a process).")
 @options.DATA_DIR
 @options.tree_option("Results directory.")
-@click.option(
+@make_option(
     "--tensorboard",
-    type=options.FOLDER,
+    "Also write a TensorBoard run of each process below DIR, after it has measured.",
+    options.FOLDER,
     metavar="DIR",
-    help="Also write a TensorBoard run of each process below DIR, after it has measured.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the newest unfinished run of these suites, repeating nothing.")
-@click.option("--run-id", metavar="ID", help="With --resume: this run rather than the newest.")
-@click.option("--fail-fast", is_flag=True, help="Stop at the first job that is not ok.")
-@click.option(
-    "--no-progress",
-    is_flag=True,
-    help="Workers write no progress (shows what progress costs); none is taken for hanging then.",
-)
-@click.option("--dry-run", "--list", "dry_run", is_flag=True, help="Print the plan and measure nothing.")
+@make_flag("--resume", "Go on with the newest unfinished run of these suites, repeating nothing.")
+@make_option("--run-id", "With --resume: this run rather than the newest.", metavar="ID")
+@make_flag("--fail-fast", "Stop at the first job that is not ok.")
+@make_flag("--no-progress", "Workers write no progress (shows what progress costs); none is taken for hanging then.")
+@make_flag("--dry-run --list dry_run", "Print the plan and measure nothing.")
 @options.json_option("Print the plan or the results as JSON.")
 @options.combine_options(*map(_make_export_option, EXPORTS))
 @click.pass_context
@@ -195,9 +172,7 @@ def _measure(
 
 
 @click.command()
-@click.option(
-    "--measure", is_flag=True, help="Measure the peaks now (matrix products, one process a size) and keep them."
-)
+@make_flag("--measure", "Measure the peaks now (matrix products, one process a size) and keep them.")
 @options.THREADS
 @options.json_option("Print JSON (its schema: cnnbench schema devices).")
 def devices(measure: bool, threads: int | None, as_json: bool) -> None:
@@ -334,34 +309,22 @@ def doctor(context: click.Context, /, as_json: bool) -> None:
 
 @click.command()
 @click.argument("name", metavar="WORKLOAD", shell_complete=completion.complete_workloads)
-@click.option(
-    "-s",
-    "--set",
-    "settings",
+@make_option(
+    "-s --set settings",
+    "A setting of the job, named as in a suite: batch_size=512, precision=bf16, execution=native.",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A setting of the job, named as in a suite: batch_size=512, precision=bf16, execution=native.",
 )
 @options.DEVICE
 @options.THREADS
-@click.option(
-    "--steps", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Steps timed, and then profiled."
-)
-@click.option(
-    "--warmup", type=click.IntRange(0, 10_000), default=5, show_default=True, help="Steps before, neither of the two."
-)
-@click.option(
-    "--top",
-    type=options.COUNT,
-    default=12,
-    show_default=True,
-    help="Operators shown of each rung; JSON has all.",
-)
-@click.option(
+@make_option("--steps", "Steps timed, and then profiled.", click.IntRange(1, 10_000), default=20)
+@make_option("--warmup", "Steps before, neither of the two.", click.IntRange(0, 10_000), default=5)
+@make_option("--top", "Operators shown of each rung; JSON has all.", COUNT, default=12)
+@make_option(
     "--trace",
-    type=options.FOLDER,
+    "Also write a Chrome trace of each rung into DIR (for ui.perfetto.dev or chrome://tracing).",
+    options.FOLDER,
     metavar="DIR",
-    help="Also write a Chrome trace of each rung into DIR (for ui.perfetto.dev or chrome://tracing).",
 )
 @options.format_option("table", "markdown", "json")
 @options.OUTPUT
