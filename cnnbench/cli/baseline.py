@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
-from cnnbench.cli.load_results import Selection, select_ledgers
+from cnnbench.cli.load_results import Selection, load_ledgers, select_ledgers
 from cnnbench.cli.options import ANY_PATH, MACHINE, OUTPUT, combine_options, format_option, make_flag, make_option
 from cnnbench.cli.sides import DEFAULT_RESULTS
 from cnnbench.errors import ComparisonError, ExitCode, LedgerError, UsageError
 from cnnbench.report.render.text import Format
-
-if TYPE_CHECKING:
-    from cnnbench.store import Ledger
 
 
 def _find_results(context: click.Context, parameter: click.Parameter, named: Path | None) -> Path:
@@ -76,10 +72,10 @@ def save_command(
     from cnnbench.regression.saved_baseline import check_name, make_baseline
 
     check_name(name)
-    ledgers = select_ledgers(_load_ledgers(paths or (results,)), Selection(machine_id))
+    ledgers = load_ledgers(Selection(machine_id, paths=paths or (results,))).ledgers
     if run_ids:
-        ledgers = [each for run_id in run_ids for each in select_ledgers(ledgers, Selection(run_id=run_id))]
-        ledgers = list({each.header.run_id: each for each in ledgers}.values())
+        chosen = [each for run_id in run_ids for each in select_ledgers(ledgers, Selection(run_id=run_id))]
+        ledgers = tuple({each.header.run_id: each for each in chosen}.values())
     today, problems = process_table.read_processes(ledgers)
     processes, _ = process_table.read_processes(ledgers, as_recorded=True)
     rejected = {
@@ -197,8 +193,8 @@ def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...],
     from cnnbench.report.saved_baselines import build_judgement
 
     check_name(name)
-    selection = Selection(options["machine_id"], options["run_id"], last=True)
-    (ledger,) = select_ledgers(_load_ledgers(paths or (results,)), selection)[:1]
+    selection = Selection(options["machine_id"], options["run_id"], last=True, paths=paths or (results,))
+    ledger = load_ledgers(selection).ledgers[0]
     machine_id, machines = ledger.header.machine.id, find_machines(results, name)
     if machine_id not in machines:
         where = ", ".join(machines)
@@ -215,15 +211,3 @@ def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...],
     from cnnbench.cli.confirm import confirm_suspicious
 
     context.exit(worst_exit_code((own, confirm_suspicious(context, screening, results, options))))
-
-
-def _load_ledgers(paths: Sequence[Path]) -> Sequence[Ledger]:
-    """Every ledger under the paths. Raises UsageError, with what could not be read, where there is none."""
-    from cnnbench import store
-
-    loaded = store.load_tree(paths)
-    if not loaded.ledgers:
-        reasons = "".join(f"\n  {problem}" for problem in loaded.problems)
-        where = ", ".join(map(str, paths))
-        raise UsageError(f"no results in {where}; measure first with `cnnbench run quick`{reasons}")
-    return loaded.ledgers

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import secrets
-import signal
 import statistics
 import sys
 import tempfile
@@ -20,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from cnnbench import __version__, workloads
 from cnnbench.cli.check_options import parse_percent
 from cnnbench.cli.data_source import MnistSource
+from cnnbench.cli.this_process import find_data_cache, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity
-from cnnbench.data import default_cache_dir
 from cnnbench.errors import ComparisonError, UsageError
 from cnnbench.machine import inventory
 from cnnbench.machine_facts import announce_machine
@@ -66,7 +64,7 @@ class CheckDisplay:
     """A line for every block, on standard error; nothing is drawn while one is being measured."""
 
     def __init__(self, context: click.Context) -> None:
-        self.console, self.verbosity, self.prefix = Console(stderr=True, soft_wrap=True), verbosity(context), ""
+        self.console, self.verbosity, self.prefix = make_console(), verbosity(context), ""
 
     def print_block(self, header: CheckHeader, wanted: NextBlock, block: PairRecord) -> None:
         """The block is on disk: what it found, or why it does not count."""
@@ -76,7 +74,7 @@ class CheckDisplay:
     def print(self, text: str, *, always: bool = False) -> None:
         """Print a line as it is, unless quiet was asked for and it need not be seen."""
         if self.verbosity >= 0 or always:
-            self.console.print(text, highlight=False, markup=False)
+            self.console.print(text)
 
 
 def format_block(header: CheckHeader, block: PairRecord) -> str:
@@ -135,7 +133,7 @@ def prepare_check(
     """Find out all that does not depend on the arms. A check that goes on keeps the jobs and the seed of its header."""
     if options["suite"] is None:
         raise UsageError("no suite; name one, such as regression")
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_sigterm()
     suite = load_suite(find_suite(options["suite"]))
     for job in suite.jobs:
         if (file := workloads.file_of(job.workload)) is not None:
@@ -143,7 +141,7 @@ def prepare_check(
                 f"{suite.path}: {job.place}: workload {file.path.name}: a paired check knows workloads by name alone, since "
                 "each arm has its own; make it a package (docs/own-workload.md)"
             )
-    here = inventory.take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
+    here = find_inventory()
     devices = inventory.select(here.devices, options["device"])
     if len(devices) != 1 or not devices[0].usable:
         raise UsageError(f"--device {options['device']}: one usable device at a time takes part in a paired check")
@@ -171,13 +169,9 @@ def prepare_check(
     return CheckSetup(suite, here, devices[0], tuple(wanted), names, mnist_source.directory_for(wanted), seed)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def cache_folder() -> Path:
     """cnnbench's folder in the user's cache."""
-    return default_cache_dir(os.environ).parent
+    return find_data_cache().parent
 
 
 def make_same_code_arms(python: str = sys.executable) -> dict[Arm, ArmSpec]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnbench.cli import completion, options
-from cnnbench.cli.load_results import Selection
+from cnnbench.cli.load_results import Selection, load_processes
 from cnnbench.cli.options import COUNT, make_flag, make_option
 from cnnbench.cli.output import Destination
 from cnnbench.cli.verbosity import verbosity as verbosity_of
@@ -266,23 +266,21 @@ def report_command(context: click.Context, /, selection: Selection, destination:
     fleet ran it on; where no fleet did and several PATHS are given, the path (a folder a host); else the run itself. Exit 1
     where there is an outlier, 5 where a node of the newest fleet failed or a job on one did, or a job of a host's newest run.
     """
-    from cnnbench import store
-    from cnnbench.analysis import node_outliers, process_table
+    from cnnbench.analysis import node_outliers
     from cnnbench.cluster import node_names
     from cnnbench.report import cluster as tables
 
-    roots = selection.find_roots("cnnbench fleet collect")
-    loaded = store.load_tree(roots)
+    command = "cnnbench fleet collect"
+    roots, loaded = selection.find_roots(command), load_processes(selection, command, required=False)
     named = node_names.name_nodes(loaded.ledgers, roots)
-    processes, doubles = process_table.read_processes(loaded.ledgers)
-    found = node_outliers.group_equal_nodes(processes, lambda each: named.names[each.machine.id, each.run_id])
+    found = node_outliers.group_equal_nodes(loaded.processes, lambda each: named.names[each.machine.id, each.run_id])
     failed = node_names.list_failures(named, roots)
     if not found and not failed:
         raise UsageError(
             f"no results of a node in {', '.join(map(str, roots))}; bring them with `cnnbench fleet collect`"
         )
     warnings = node_names.list_warnings(named)
-    destination.emit(tables.build(found, failed=failed, warnings=warnings, problems=(*loaded.problems, *doubles)))
+    destination.emit(tables.build(found, failed=failed, warnings=warnings, problems=loaded.problems))
     if any(each.outliers for each in found):
         context.exit(ExitCode.FINDING)
     context.exit(ExitCode.JOB_FAILED if failed else ExitCode.DONE)

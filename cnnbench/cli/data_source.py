@@ -67,7 +67,7 @@ class MnistSource:
                 )
             if self._resolved.note:
                 note = f"WARNING: {self._resolved.note}"
-                self._console.print(note, style="bold yellow", highlight=False, markup=False)
+                self._console.print(note, style="bold yellow")
         return self._resolved
 
 
@@ -102,6 +102,6 @@ def _show_bars(console: Console) -> Iterator[Callable[[str, int, int | None], No
 def _print_lines(console: Console) -> Callable[[str, int, int | None], None]:
     def update(name: str, done_bytes: int, total_bytes: int | None) -> None:
         if done_bytes == 0:
-            console.print(f"downloading {name}", highlight=False, markup=False)
+            console.print(f"downloading {name}")
 
     return update

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cnnbench.cli import completion, options
-from cnnbench.cli.load_results import Selection, load_results, no_results_error
+from cnnbench.cli.load_results import Selection, load_processes, load_results, no_results_error
 from cnnbench.cli.options import make_flag, make_option
 from cnnbench.cli.output import Destination, emit_report
 from cnnbench.cli.sides import results_or_none
@@ -251,15 +251,11 @@ def _load_processes(results: Path | None) -> tuple[tuple[Process, ...], tuple[st
 
     Raises LedgerError or UsageError where the directory that a flag, the environment or the settings name is not there.
     """
-    from cnnbench import store
-    from cnnbench.analysis import process_table
-
     place = results or results_or_none()
     if place is None:
         return (), ()
-    loaded = store.load_tree([place])
-    processes, doubles = process_table.read_processes(loaded.ledgers)
-    return processes, (*loaded.problems, *doubles)
+    found = load_processes(Selection(paths=(place,)), required=False)
+    return found.processes, found.problems
 
 
 def _how_to_measure(workload: Workload) -> str:

@@ -403,7 +403,7 @@ def _run_profiles(
     for variant in variants:
         if console is not None:
             text = f"profiling {naming.profile_title(variant.job)}: {variant.name}"
-            console.print(text, highlight=False, markup=False)
+            console.print(text)
         options = LaunchOptions(data_dir=directory, device=by_id[variant.job.device])
         trace = None if folder is None else folder / naming.trace_file_name(variant.job, variant.name)
         shown.append(run_profile(variant, options, trace))

@@ -59,7 +59,7 @@ def run_secondary_node(
     name, failed, timeout = name_plan(header.plan), 0, options["timeout"]
     devices = {device.id: device for device in header.machine.devices}
     where = f"machine {rendezvous.node_rank} of {options['nodes']}, {len(todo)} jobs; machine 0 records them"
-    console.print(where, highlight=False, markup=False)
+    console.print(where)
     for number, (item, alone) in enumerate(todo, start=1):
         sitting = alone * max(rendezvous.seconds, math.ceil(timeout or 0))
         patient = rendezvous.model_copy(update={"seconds": rendezvous.seconds + sitting})
@@ -80,10 +80,10 @@ def run_secondary_node(
         outcome = ended.outcome
         failed += outcome.status != "ok"
         said = "took part" if outcome.status == "ok" else f"{outcome.status.upper()}: {plain(outcome.message or '')}"
-        console.print(f"[{number}/{len(todo)}] {name(item.job)}: {said}", highlight=False, markup=False)
+        console.print(f"[{number}/{len(todo)}] {name(item.job)}: {said}")
         if not ended.met:
             left = f"; {len(todo) - number} jobs are left undone" if number < len(todo) else ""
-            console.print(f"out of step with machine 0; start all again{left}", highlight=False, markup=False)
+            console.print(f"out of step with machine 0; start all again{left}")
             break
     return ExitCode.JOB_FAILED if failed else ExitCode.DONE
 

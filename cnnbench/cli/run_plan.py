@@ -60,7 +60,7 @@ def open_run(
     found = find_unfinished(options["output"], inventory.machine.id, digests, options["run_id"])
     writer, ledger = store.reopen(found.path)
     for problem in ledger.problems:
-        console.print(f"warning: {plain(problem)}", highlight=False, markup=False)
+        console.print(f"warning: {plain(problem)}")
     try:
         _require_same_workloads(ledger.header)
         directory = mnist_source.directory_for(ledger.header.plan)

@@ -166,9 +166,9 @@ def _print_line(console: Console, what: str, text: str, style: str = "") -> None
     from cnnbench.cli.progress import wrap_indented
 
     wrapped = wrap_indented(console, Text(text, style=style), INDENT, before=INDENT)
-    console.print(Text(f"{what:<{INDENT}}").append_text(wrapped), highlight=False)
+    console.print(Text(f"{what:<{INDENT}}").append_text(wrapped))
 
 
 def _print_command(console: Console, what: str, command: str) -> None:
     """A command as it can be copied: wrapped by the terminal alone."""
-    console.print(f"{what:<{INDENT}}{command}", highlight=False, markup=False)
+    console.print(f"{what:<{INDENT}}{command}")
