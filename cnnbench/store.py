@@ -57,6 +57,11 @@ def new_run_id(now: datetime | None = None) -> str:
     return f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
+def format_now() -> str:
+    """The time now in UTC, to the second, as every record has it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def find_published_dir() -> Path:
     """Folder of the shipped reference rows: in the installed package, else in the source tree."""
     package = Path(__file__).parent

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import click
 
 from cnnbench.cli import completion
@@ -13,6 +10,7 @@ from cnnbench.cli.options import (
     COUNT,
     FILE,
     CommandDecorator,
+    OptionValues,
     combine_options,
     make_flag,
     make_option,
@@ -67,7 +65,7 @@ output_options = combine_options(
 """For a command that ends with a record."""
 
 
-def validate_extensions(options: Mapping[str, Any]) -> None:
+def validate_extensions(options: OptionValues) -> None:
     """Raise UsageError for a plot of a kind there is none of, before anything is measured."""
     plot = options["plot"]
     if plot is not None and plot.suffix not in (".svg", ".png"):

@@ -23,6 +23,7 @@ import click
 from cnnbench import __version__, workloads
 from cnnbench.cli.check_options import parse_percent
 from cnnbench.cli.data_source import MnistSource
+from cnnbench.cli.options import OptionValues
 from cnnbench.cli.this_process import find_data_cache, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity
 from cnnbench.errors import ComparisonError, UsageError
@@ -51,7 +52,7 @@ from cnnbench.report.escaping import plain
 from cnnbench.runner.paired import measure_pair
 from cnnbench.runner.revisions import Revision, find_repository, open_checkouts, resolve, snapshot
 from cnnbench.schema import Device, Job
-from cnnbench.store import Writer, new_run_id
+from cnnbench.store import Writer, format_now, new_run_id
 
 ROUNDS = 60
 STEPS_PER_TURN = 5
@@ -128,7 +129,7 @@ class CheckSetup:
 
 
 def prepare_check(
-    context: click.Context, options: Mapping[str, Any], display: CheckDisplay, old: CheckHeader | None = None
+    context: click.Context, options: OptionValues, display: CheckDisplay, old: CheckHeader | None = None
 ) -> CheckSetup:
     """Find out all that does not depend on the arms. A check that goes on keeps the jobs and the seed of its header."""
     if options["suite"] is None:
@@ -179,7 +180,7 @@ def make_same_code_arms(python: str = sys.executable) -> dict[Arm, ArmSpec]:
     return {"base": ArmSpec(python, None, {}), "head": ArmSpec(python, None, {})}
 
 
-def read_requested_arms(options: Mapping[str, Any]) -> dict[Arm, ArmSpec]:
+def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
     """What the options ask of each arm. Raises UsageError where they name no difference at all."""
     named = ("base", "head", "base_python", "head_python", "base_set", "head_set")
     if not any(options[name] for name in named):
@@ -240,7 +241,7 @@ def open_arms(
 # ------------------------------------------------------------------------------------------------------- what is settled before
 
 
-def choose_plan(options: Mapping[str, Any], profile: NoiseProfile | None) -> CheckPlan:
+def choose_plan(options: OptionValues, profile: NoiseProfile | None) -> CheckPlan:
     """The plan for the tolerance asked for; `auto` is the profile's. Raises UsageError."""
     if options["tau"] != "auto":
         return make_check_plan(parse_percent(options["tau"], "--tau"), options["max_blocks"])
@@ -251,7 +252,7 @@ def choose_plan(options: Mapping[str, Any], profile: NoiseProfile | None) -> Che
     return make_check_plan(profile.recommended_tolerance, options["max_blocks"])
 
 
-def find_noise_profile(setup: CheckSetup, options: Mapping[str, Any]) -> tuple[NoiseProfile | None, str]:
+def find_noise_profile(setup: CheckSetup, options: OptionValues) -> tuple[NoiseProfile | None, str]:
     """The noise profile that holds here, if any, and what to say of it. Raises ComparisonError for one that does not fit."""
     path = options["profile"] or stored_profile_path(options["results"], setup.inventory.machine.id, setup.suite.name)
     if options["no_profile"] or (options["profile"] is None and not path.exists()):
@@ -274,7 +275,7 @@ def make_header(
     pair: PairedJobs,
     sides: Mapping[Arm, ArmRecord],
     plan: CheckPlan,
-    options: Mapping[str, Any],
+    options: OptionValues,
     profile: NoiseProfile | None = None,
     **more: Any,
 ) -> CheckHeader:
@@ -288,7 +289,7 @@ def make_header(
     known_rounds = (ROUNDS, STEPS_PER_TURN) if profile is None else (profile.rounds, profile.steps_per_turn)
     return CheckHeader(
         check_id=new_run_id(),
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_at=format_now(),
         cnnbench=__version__,
         suite=setup.suite.name,
         suite_digest=setup.suite.digest,

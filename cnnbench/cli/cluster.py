@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
@@ -16,7 +15,7 @@ import click
 from cnnbench.cli import completion, options
 from cnnbench.cli.load_results import Selection, load_processes
 from cnnbench.cli.options import COUNT, make_flag, make_option
-from cnnbench.cli.output import Destination
+from cnnbench.cli.output import Destination, print_json
 from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import ClusterError, ExitCode, UsageError
 
@@ -206,7 +205,7 @@ def _exit_code(found: Sequence[NodeStatus]) -> int:
 
 def _print_status(made: ClusterRun, found: Sequence[NodeStatus], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_document(made, found), indent=2))
+        print_json(_document(made, found))
         return
     lines = [("node", "job", "standing", "jobs done", "")]
     for view in found:
@@ -304,7 +303,7 @@ def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dr
 
     merged = merge_trees(sources, output, dry_run=dry_run)
     if as_json:
-        click.echo(json.dumps(_describe_merge(merged, dry_run), indent=2, default=str))
+        print_json(_describe_merge(merged, dry_run))
     else:
         _print_merge(merged, dry_run, verbosity_of(context))
     context.exit(merged.exit_code)
@@ -336,7 +335,7 @@ def _print_merge(merged: MergeResult, dry_run: bool, verbosity: int) -> None:
         return
     _print_line(_summarize_merge(merged, dry_run))
     if merged.records and not dry_run:
-        _print_line(_next_command(merged.results), err=True)
+        _print_line(f"now: cnnbench report {merged.results} -o report.html", err=True)
 
 
 def _explain_left_out(entry: Entry) -> str:
@@ -371,10 +370,6 @@ def _summarize_merge(merged: MergeResult, dry_run: bool) -> str:
 
 def _format_count(number: int, one: str) -> str:
     return f"{number:,} {one}{'' if number == 1 else 's'}"
-
-
-def _next_command(results: Path) -> str:
-    return f"now: cnnbench report {results} -o report.html"
 
 
 def _print_line(text: str, *, err: bool = False) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +12,8 @@ import click
 
 from cnnbench.cli import completion, options
 from cnnbench.cli.data_source import MnistSource
-from cnnbench.cli.options import COUNT, make_flag, make_option
-from cnnbench.cli.output import emit_report
-from cnnbench.cli.run_summary import EXPORTS
+from cnnbench.cli.options import COUNT, EXPORTS, OptionValues, make_flag, make_option
+from cnnbench.cli.output import emit_report, print_json
 from cnnbench.cli.this_process import find_data_cache, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import DeviceError, ExitCode, LedgerError, UsageError
@@ -27,11 +25,9 @@ if TYPE_CHECKING:
     from cnnbench.cli.run_plan import OpenedRun
     from cnnbench.machine.inventory import Inventory
     from cnnbench.machine.measured_peaks import DevicesReport, MeasuredPeak, PeakView
-    from cnnbench.plan.job_keys import Scalar
     from cnnbench.profile_model import ProfileJob, ProfileResult
     from cnnbench.report.render.text import Format
     from cnnbench.schema import Device, Machine, Precision, Record, Rendezvous
-    from cnnbench.workloads import Workload
 
 MARKS = {"ok": "ok     ", "note": "note   ", "warning": "WARNING", "unfit": "UNFIT  "}
 
@@ -120,7 +116,7 @@ def run(context: click.Context, /, suites: tuple[str, ...], **given: Any) -> Non
 
 
 def _run_and_report(
-    context: click.Context, opened: OpenedRun, rendezvous: Rendezvous | None, given: dict[str, Any], console: Console
+    context: click.Context, opened: OpenedRun, rendezvous: Rendezvous | None, given: OptionValues, console: Console
 ) -> bool:
     """Measure, and print what came of it, interrupted or not; whether every job ended well."""
     from cnnbench.cli import run_summary
@@ -142,7 +138,7 @@ def _run_and_report(
 
 
 def _measure(
-    opened: OpenedRun, rendezvous: Rendezvous | None, given: dict[str, Any], console: Console, verbosity: int
+    opened: OpenedRun, rendezvous: Rendezvous | None, given: OptionValues, console: Console, verbosity: int
 ) -> tuple[Record, ...]:
     from cnnbench.cli.progress import Display
     from cnnbench.runner.launch import LaunchOptions, WorkerLimits
@@ -195,11 +191,12 @@ def _measure_peaks(inventory: Inventory, threads: int | None) -> tuple[MeasuredP
     from cnnbench.naming import process_label
     from cnnbench.runner.launch import LaunchOptions, launch
     from cnnbench.schema import Record
+    from cnnbench.store import format_now
 
     records: list[Record] = []
     for device in (each for each in inventory.devices if each.usable):
         for job in measured_peaks.sweep(device, inventory.machine, threads):
-            started = datetime.now(UTC).isoformat(timespec="seconds")
+            started = format_now()
             ended = launch(job, LaunchOptions(device=device))
             click.echo(f"{process_label(job)}: {ended.outcome.status}", err=True)
             records.append(
@@ -297,7 +294,7 @@ def doctor(context: click.Context, /, as_json: bool) -> None:
         machine = fingerprint((cpu_device(), *gpus.devices))
     findings = diagnose(machine, software, gpus, torch_gpus, probe_host(gpus))
     if as_json:
-        click.echo(json.dumps([finding.model_dump() for finding in findings], indent=2))
+        print_json([finding.model_dump() for finding in findings])
     else:
         for finding in findings:
             click.echo(f"{MARKS[finding.severity]}  {finding.message}")
@@ -337,45 +334,20 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
     profiler, then with it. With execution=... or division=... only that is profiled. A profile is no measurement, and none of
     it is kept. Exit 5 where a rung failed, or none could be profiled.
     """
+    from cnnbench import workloads
+    from cnnbench.machine.inventory import select
+    from cnnbench.plan import profile_jobs
     from cnnbench.report import profile as words
 
     folder: Path | None = given["trace"]
-    workload, settings = _read_profiled(name, given["settings"])
+    workload = workloads.find(name)
+    settings = profile_jobs.parse_settings(given["settings"], workload)
     if folder is not None:
         make_output_folder("--trace", folder)
     interrupt_on_sigterm()
     console, inventory = make_console(), find_inventory()
     mnist_source = MnistSource(context, given["data_dir"], console)
-    variants = _plan_profiles(given, workload, settings, inventory, mnist_source)
-    directory = mnist_source.directory_for([each.job for each in variants])
-    shown = _run_profiles(variants, inventory, directory, folder, console if verbosity_of(context) >= 0 else None)
-    emit_report(words.report(shown, given["top"]), given["format_"], given["output"])
-    statuses = [each.outcome.status for each in shown]
-    if "ok" not in statuses or set(statuses) - {"ok", "unsupported"}:
-        context.exit(ExitCode.JOB_FAILED)
-
-
-def _read_profiled(name: str, settings: Sequence[str]) -> tuple[Workload, dict[str, Scalar]]:
-    """The workload and its settings. Raises WorkloadError or UsageError for what is none."""
-    from cnnbench import workloads
-    from cnnbench.plan import profile_jobs
-
-    workload = workloads.find(name)
-    return workload, profile_jobs.parse_settings(settings, workload)
-
-
-def _plan_profiles(
-    given: dict[str, Any],
-    workload: Workload,
-    settings: dict[str, Scalar],
-    inventory: Inventory,
-    mnist_source: MnistSource,
-) -> tuple[ProfileJob, ...]:
-    """The rungs. Raises UsageError, DeviceError, DataError."""
-    from cnnbench.machine.inventory import select
-    from cnnbench.plan import profile_jobs
-
-    return profile_jobs.make_profile_jobs(
+    variants = profile_jobs.make_profile_jobs(
         workload,
         settings,
         inventory.machine,
@@ -385,6 +357,12 @@ def _plan_profiles(
         warmup_steps=given["warmup"],
         threads=given["threads"],
     )
+    directory = mnist_source.directory_for([each.job for each in variants])
+    shown = _run_profiles(variants, inventory, directory, folder, console if verbosity_of(context) >= 0 else None)
+    emit_report(words.report(shown, given["top"]), given["format_"], given["output"])
+    statuses = [each.outcome.status for each in shown]
+    if "ok" not in statuses or set(statuses) - {"ok", "unsupported"}:
+        context.exit(ExitCode.JOB_FAILED)
 
 
 def _run_profiles(

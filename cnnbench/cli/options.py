@@ -7,13 +7,20 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnbench.cli import completion
 from cnnbench.cli.load_results import Selection
 from cnnbench.cli.output import Destination
+
+EXPORTS: Mapping[Format, str] = {"json": "JSON (- for stdout)", "csv": "CSV", "markdown": "Markdown", "latex": "LaTeX"}
+"""What else a run's table can be written as, by `--export-...`."""
+OptionValues = Mapping[str, Any]
+"""What the options of a command were given, by parameter."""
+if TYPE_CHECKING:
+    from cnnbench.report.render.text import Format
 
 CommandDecorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 FILE = click.Path(path_type=Path, dir_okay=False)

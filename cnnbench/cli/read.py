@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +10,7 @@ import click
 
 from cnnbench.cli import options, report_output
 from cnnbench.cli.load_results import LoadedProcesses, Selection, load_processes, load_results
-from cnnbench.cli.options import make_flag, make_option
+from cnnbench.cli.options import OptionValues, make_flag, make_option
 from cnnbench.cli.output import Destination, draw_chart, emit_report, emit_text, print_warnings, write_output
 from cnnbench.cli.sides import load_sides
 from cnnbench.errors import UsageError
@@ -152,7 +152,7 @@ def _find_ending(output: Path) -> Extension | None:
     raise UsageError(f"-o {output}: no such format; choose FILE.{', FILE.'.join(EXTENSIONS)}, or a folder")
 
 
-def _make_page(selection: Selection, template: str, given: Mapping[str, Any]) -> Page:
+def _make_page(selection: Selection, template: str, given: OptionValues) -> Page:
     """Make the page of these results. Raises UsageError, LedgerError, and ComparisonError as `compute_speedups` does."""
     from cnnbench.report import sections
     from cnnbench.report.charts import chart_data
@@ -173,7 +173,7 @@ def _make_page(selection: Selection, template: str, given: Mapping[str, Any]) ->
     return sections.build(chart_data.collect_chart_data(found, loaded.ledgers), request)
 
 
-def _make_comparison_page(names: Sequence[str], given: Mapping[str, Any]) -> Page:
+def _make_comparison_page(names: Sequence[str], given: OptionValues) -> Page:
     """The page of two sides. Raises UsageError and ComparisonError as `cnnbench compare` does."""
     from cnnbench.report import sections
 

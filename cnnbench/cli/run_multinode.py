@@ -10,20 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
+from cnnbench.cli.options import OptionValues
 from cnnbench.errors import ExitCode, UsageError
+from cnnbench.naming import name_plan
+from cnnbench.report.escaping import plain
+from cnnbench.runner.launch import LaunchOptions, WorkerLimits, launch
+from cnnbench.runner.run import PendingJob, list_devices, list_pending_jobs, make_rendezvous
+from cnnbench.schema import Rendezvous, RunHeader
 
-if TYPE_CHECKING:
-    from rich.console import Console
 
-    from cnnbench.runner.run import PendingJob
-    from cnnbench.schema import Rendezvous, RunHeader
-
-
-def find_rendezvous(options: dict[str, Any]) -> Rendezvous | None:
+def find_rendezvous(options: OptionValues) -> Rendezvous | None:
     """Where the machines meet; None of one alone. Raises UsageError for options that do not make a meeting."""
-    from cnnbench.schema import Rendezvous
 
     nodes, rank, endpoint = options["nodes"], options["node_rank"], options["rdzv"]
     if nodes == 1:
@@ -45,15 +45,11 @@ def find_rendezvous(options: dict[str, Any]) -> Rendezvous | None:
 
 
 def run_secondary_node(
-    header: RunHeader, data_dir: Path | None, rendezvous: Rendezvous, options: dict[str, Any], console: Console
+    header: RunHeader, data_dir: Path | None, rendezvous: Rendezvous, options: OptionValues, console: Console
 ) -> ExitCode:
     """Do this machine's part of every job that is on several, until a meeting fails; nothing is recorded here, for machine 0
     records it all.
     """
-    from cnnbench.naming import name_plan
-    from cnnbench.report.escaping import plain
-    from cnnbench.runner.launch import LaunchOptions, WorkerLimits, launch
-    from cnnbench.runner.run import list_devices, list_pending_jobs, make_rendezvous
 
     todo = list(jobs_after_local(list_pending_jobs(header, ())))
     name, failed, timeout = name_plan(header.plan), 0, options["timeout"]

@@ -93,16 +93,14 @@ def fetch(
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for file in lacking:
-            _fetch_file(directory, file, on_progress or _ignore_progress, mirrors, opener, pause)
+            _fetch_file(
+                directory, file, on_progress or (lambda name, done_bytes, total_bytes: None), mirrors, opener, pause
+            )
     except OSError as error:
         raise DataUnavailableError(
             f"{directory}: MNIST cannot be kept here ({error.strerror or error}); "
             "name a directory that can be written with --data-dir"
         ) from error
-
-
-def _ignore_progress(name: str, done_bytes: int, total_bytes: int | None) -> None:
-    """Progress that nobody watches."""
 
 
 def _has_file(directory: Path, file: mnist.IdxFile) -> bool:
