@@ -29,6 +29,7 @@ from typing import Any
 from cnnbench import workloads
 from cnnbench.devices import list_kinds
 from cnnbench.errors import SuiteError, WorkloadError
+from cnnbench.plain_text import format_value, suggest_nearest
 from cnnbench.plan import constraints, job_keys
 from cnnbench.plan.job_keys import (
     ANY,
@@ -38,8 +39,6 @@ from cnnbench.plan.job_keys import (
     Combination,
     Key,
     Scalar,
-    format_value,
-    suggest_nearest,
 )
 from cnnbench.schema import RENAMED_SUITES, DeviceKind
 from cnnbench.workloads import Workload
