@@ -88,24 +88,23 @@ def resume_fleet(
             click.echo(f"warning: {problem}", err=True)
     explicit = context.get_parameter_source("exclusive") == click.core.ParameterSource.COMMANDLINE
     new = {
-        "partition": options["partition"],
-        "minutes": submit.parse_minutes(options["time_limit"]) if options["time_limit"] else None,
-        "more": {**was.request.more, **_parse_sbatch_options(options["more"])},
-        "exclusive": options["exclusive"] if explicit else None,
+        "partition": options["partition"] or was.request.partition,
+        "minutes": submit.parse_minutes(options["time_limit"]) if options["time_limit"] else was.request.minutes,
+        "more": was.request.more | _parse_sbatch_options(options["more"]),
+        "exclusive": options["exclusive"] if explicit else was.request.exclusive,
     }
-    request = was.request.model_copy(update={name: value for name, value in new.items() if value is not None})
+    request = was.request.model_copy(update=new)
     now = {each.name: each for each in slurm.nodes(request.partition)}
     missing = collect.list_missing_nodes(found)
     made = was.model_copy(update={"request": request})
     changed, names = {}, []
-    for cell in was.cells:
-        if cell.node in missing:
-            there = now.get(cell.node)
-            if there is None or there.why_not is not None:
-                gone = there or slurm.Node(cell.node, "gone", 0, 0, (), (), f"no node of {request.partition}")
-                changed[cell.node] = (*cell.attempts, submit.make_refusal(gone))
-            else:
-                names.append(cell.node)
+    for cell in (each for each in was.cells if each.node in missing):
+        gone = slurm.Node(cell.node, "gone", 0, 0, (), (), f"no node of {request.partition}")
+        there = now.get(cell.node, gone)
+        if there.why_not is None:
+            names.append(cell.node)
+        else:
+            changed[cell.node] = (*cell.attempts, submit.make_refusal(there))
     made = made.with_submissions(changed)
     if not missing:
         click.echo(f"fleet {was.fleet_id} lacks nothing that is not under way", err=True)

@@ -57,16 +57,6 @@ class JobSpec:
     workload: str
     choices: Mapping[str, Choices]
 
-    @property
-    def data_kinds(self) -> tuple[str, ...]:
-        """The values of `data`, over all device kinds (`auto` where the suite says nothing); none for a GEMM."""
-        workload = workloads.get(self.workload)
-        if workload.kind == "gemm" or workload.dataset == "random":
-            return ()
-        return tuple(
-            dict.fromkeys(str(value) for kind in list_kinds() for value in self._values("data", kind, workload))
-        )
-
     def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
         """Every combination of the values that hold on a device kind, each once.
 
