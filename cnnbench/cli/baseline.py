@@ -12,7 +12,16 @@ import click
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
 from cnnbench.cli.load_results import Selection, load_ledgers, select_ledgers
-from cnnbench.cli.options import ANY_PATH, MACHINE, OUTPUT, combine_options, format_option, make_flag, make_option
+from cnnbench.cli.options import (
+    ANY_PATH,
+    MACHINE,
+    OUTPUT,
+    combine_options,
+    format_option,
+    make_flag,
+    make_option,
+    run_option,
+)
 from cnnbench.cli.sides import DEFAULT_RESULTS
 from cnnbench.errors import ComparisonError, ExitCode, LedgerError, UsageError
 from cnnbench.report.render.text import Format
@@ -32,10 +41,7 @@ _results_option = make_option(
     metavar="DIR",
     callback=_find_results,
 )
-_output_options = combine_options(
-    format_option(),
-    OUTPUT,
-)
+_output_options = combine_options(format_option(), OUTPUT)
 
 
 @click.group("baseline")
@@ -49,13 +55,7 @@ def baseline() -> None:
 
 @baseline.command("save")
 @_runs_arguments
-@make_option(
-    "--run run_ids",
-    "Only this run (its id or the id's beginning); may be given several times.",
-    metavar="ID",
-    multiple=True,
-    shell_complete=completion.complete_runs,
-)
+@run_option("--run run_ids", "Only this run (its id or the id's beginning); may be given several times.", multiple=True)
 @MACHINE
 @make_flag("--replace", "Save over a baseline of that name.")
 @_results_option
@@ -151,12 +151,7 @@ def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
 
 @baseline.command("judge")
 @_runs_arguments
-@make_option(
-    "--run run_id",
-    "The run to judge instead of the newest (its id or the id's beginning).",
-    metavar="ID",
-    shell_complete=completion.complete_runs,
-)
+@run_option("--run run_id", "The run to judge instead of the newest (its id or the id's beginning).")
 @MACHINE
 @make_option(
     "--inconclusive",

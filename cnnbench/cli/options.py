@@ -81,12 +81,14 @@ MACHINE = make_option(
     metavar="ID",
     shell_complete=completion.complete_machines,
 )
-RUN = make_option(
-    "--run run_id",
-    "Only this run (its id or the id's beginning).",
-    metavar="ID",
-    shell_complete=completion.complete_runs,
-)
+
+
+def run_option(flags: str, help_text: str, **more: Any) -> CommandDecorator:
+    """Make an option that names runs by their ids or the ids' beginnings."""
+    return make_option(flags, help_text, metavar="ID", shell_complete=completion.complete_runs, **more)
+
+
+RUN = run_option("--run run_id", "Only this run (its id or the id's beginning).")
 LAST = make_flag("--last", "Only the newest run.")
 ALL_RUNS = make_flag("--all-runs", "Every run of a row, not just the newest.")
 OUTPUT = make_option("-o --output", "Write to a file instead.", FILE)

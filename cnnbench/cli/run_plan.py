@@ -27,10 +27,9 @@ from cnnbench.runner.run import PendingJob, find_unfinished, list_pending_jobs
 from cnnbench.schema import Job, RunHeader
 from cnnbench.store import Writer, new_run_id
 
-SHAPING_OPTIONS = (
-    *("device", "name_filter", "repeats", "threads", "project", "copies", "nodes"),
-    *("energy", "timeout", "no_progress"),
-)
+PLAN_OPTIONS = ("name_filter", "repeats", "threads", "project", "copies", "nodes")
+"""Options of `make_plan` by the same names."""
+SHAPING_OPTIONS = ("device", *PLAN_OPTIONS, "energy", "timeout", "no_progress")
 """Options that shape a run, which its header keeps."""
 
 
@@ -96,12 +95,7 @@ def new_header(
         devices,
         data_kind=mnist_source.kind,
         seed=seed,
-        repeats=options["repeats"],
-        threads=options["threads"],
-        name_filter=options["name_filter"],
-        project=options["project"],
-        copies=options["copies"],
-        nodes=options["nodes"],
+        **{name: options[name] for name in PLAN_OPTIONS},
     )
     return RunHeader(
         run_id=new_run_id(),
