@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -28,6 +27,7 @@ from cnnbench.cli.check_session import (
     reopen_recording,
     require_same_conditions,
 )
+from cnnbench.cli.options import OptionValues
 from cnnbench.cli.output import printable
 from cnnbench.errors import LedgerError
 from cnnbench.files import save_file
@@ -43,7 +43,7 @@ TITLES = {"incomparable": "INCOMPARABLE", "unfit": "UNFIT", "failed": "FAILED"}
 
 
 def measure_check(
-    context: click.Context, options: dict[str, Any], narrow: SetupFilter = lambda setup: setup, *, err: bool = False
+    context: click.Context, options: OptionValues, narrow: SetupFilter = lambda setup: setup, *, err: bool = False
 ) -> CheckRecord:
     """Measure to the end and put it everywhere it is asked for: the record, the words, each surface.
 
@@ -60,7 +60,7 @@ def measure_check(
     return record
 
 
-def replay_record(options: Mapping[str, Any]) -> int:
+def replay_record(options: OptionValues) -> int:
     """The verdict of a record, decided anew; written again where asked for. Raises LedgerError where it is another one."""
     path, output = options["replay"], options["output"]
     old = check_record.load_record(path)
@@ -87,7 +87,7 @@ def print_record(record: CheckRecord, *, err: bool = False) -> None:
 
 
 def _measure(
-    context: click.Context, options: dict[str, Any], display: CheckDisplay, old: Recording | None, narrow: SetupFilter
+    context: click.Context, options: OptionValues, display: CheckDisplay, old: Recording | None, narrow: SetupFilter
 ) -> tuple[Path, CheckRecord]:
     if old is None:
         specs = read_requested_arms(options)
@@ -116,7 +116,7 @@ def _measure(
 
 
 def _make_header(
-    setup: CheckSetup, pair: PairedJobs, sides: Mapping[Arm, ArmRecord], options: Mapping[str, Any]
+    setup: CheckSetup, pair: PairedJobs, sides: Mapping[Arm, ArmRecord], options: OptionValues
 ) -> tuple[CheckHeader, tuple[str, ...]]:
     """The header, and what to say of the noise profile."""
     profile, note = find_noise_profile(setup, options)
@@ -132,7 +132,7 @@ def _make_header(
     return header, (note, *([] if advisory is None else [f"ADVISORY  {advisory}"]))
 
 
-def _find_unfinished(options: Mapping[str, Any]) -> Path:
+def _find_unfinished(options: OptionValues) -> Path:
     """The record that --resume goes on to: the one named, else of the suite's newest unfinished check. Raises LedgerError."""
     if options["output"] is not None:
         return Path(options["output"])
