@@ -129,8 +129,8 @@ def test_flops_and_peaks_are_of_all_devices_and_no_speed_up_over_a_cpu_is_claime
     assert ranks.ceiling_flops_per_second == threads.ceiling_flops_per_second is not None
     assert ranks.peak_flops_per_second == threads.peak_flops_per_second == 1e12
     assert by_world["cuda:0", 2, None].peak_flops_per_second == 2e12
-    assert threads.values["scaling_speedup"] is not None
-    assert ranks.values["scaling_speedup"] is None
+    assert threads.speedup is not None
+    assert ranks.speedup is None
     assert "several processes" in ranks.missing["speedup"]
     assert ranks.bottleneck is None
 

@@ -43,7 +43,7 @@ def predict_mean(values: Sequence[float], tail: float = TAIL) -> tuple[float, fl
     if n < 2:
         raise ValueError(f"{n} values have no spread")
     mean = math.fsum(values) / n
-    half = stats.compute_half_width(values, 1 - tail, new=True)
+    half = stats.t_quantile(n - 1, 1 - tail) * math.sqrt(stats.estimate_variance(values)) * math.sqrt(1 + 1 / n)
     return mean, mean - half, mean + half
 
 

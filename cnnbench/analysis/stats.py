@@ -71,7 +71,7 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
     difference = math.fsum(first) / len(first) - math.fsum(second) / len(second)
     if n < MINIMUM_FOR_INTERVAL:
         return _from_log(difference, None, n)
-    a, b = _variance(first) / len(first), _variance(second) / len(second)
+    a, b = estimate_variance(first) / len(first), estimate_variance(second) / len(second)
     if a + b == 0:
         return _from_log(difference, 0.0, n)
     degrees = welch_degrees(a, len(first), b, len(second))
@@ -176,7 +176,8 @@ def _logs(values: Sequence[float]) -> list[float]:
     return [math.log(value) for value in sorted(values)]
 
 
-def _variance(values: Sequence[float]) -> float:
+def estimate_variance(values: Sequence[float]) -> float:
+    """Estimate the variance of what two values or more are drawn from."""
     mean = math.fsum(values) / len(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
@@ -188,10 +189,9 @@ def t_quantile(degrees: float, share: float = 0.5 + CONFIDENCE / 2) -> float:
     return float(stdtrit(degrees, share))
 
 
-def compute_half_width(values: Sequence[float], share: float = 0.5 + CONFIDENCE / 2, *, new: bool = False) -> float:
-    """Compute half of the t-interval of the mean of two values or more; with `new`, of one further value."""
-    n = len(values)
-    return t_quantile(n - 1, share) * math.sqrt(_variance(values) * (1 / n + new))
+def compute_half_width(values: Sequence[float], share: float = 0.5 + CONFIDENCE / 2) -> float:
+    """Compute half of the t-interval of the mean of two values or more."""
+    return t_quantile(len(values) - 1, share) * math.sqrt(estimate_variance(values) / len(values))
 
 
 def _mean_and_half(values: Sequence[float]) -> tuple[float, float | None]:
