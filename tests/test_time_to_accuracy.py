@@ -113,14 +113,14 @@ class TestRow:
         others = [b.target_job(0.98), b.target_job(evaluate_every=100), b.cnn_job()]
         assert len({job.work_key for job in (plain, *others)}) == 4
 
-    def test_the_frame_has_the_missed_ones_labelled(self):
+    def test_flattened_the_missed_ones_are_labelled(self):
         processes, _ = process_table.read_processes([b.ledger(b.crossings(b.target_job(), [3, None]))])
-        table = process_table.to_frame(processes)
-        assert list(table["job_kind"]) == ["to target"] * 2
-        assert list(table["reached_target"]) == [True, False]
-        assert table["job_seconds"][0] == pytest.approx(seconds(3))
-        assert table["job_seconds"].isna()[1]
-        assert table["seconds_to_limit"][1] == pytest.approx(seconds(20))
+        reached, missed = process_table.flatten_processes(processes)
+        assert [each["job_kind"] for each in (reached, missed)] == ["to target"] * 2
+        assert (reached["reached_target"], missed["reached_target"]) == (True, False)
+        assert reached["job_seconds"] == pytest.approx(seconds(3))
+        assert missed["job_seconds"] is None
+        assert missed["seconds_to_limit"] == pytest.approx(seconds(20))
 
 
 class TestMedian:
@@ -152,18 +152,18 @@ class TestMedian:
 
     def test_five_values_have_none_and_say_so(self):
         found = stats.median_interval([1.0, 2.0, 3.0, 4.0, 5.0])
-        assert (found.value, found.low, found.high, found.bounded) == (3.0, None, None, False)
+        assert (found.value, found.low, found.high) == (3.0, None, None)
 
     def test_an_end_that_was_never_reached_is_open(self):
         found = stats.median_interval([1.0, 2.0, 3.0, 4.0, 5.0, None])
-        assert (found.value, found.low, found.high, found.bounded) == (3.5, 1.0, None, True)
+        assert (found.value, found.low, found.high) == (3.5, 1.0, None)
 
     @given(st.lists(st.one_of(st.none(), st.floats(0.1, 1e6)), min_size=1, max_size=40))
     def test_the_median_lies_within_its_interval(self, values):
         found = stats.median_interval(values)
         low = math.inf if found.low is None else found.low
         value, high = (math.inf if each is None else each for each in (found.value, found.high))
-        if found.bounded:
+        if found.n >= stats.MINIMUM_FOR_MEDIAN:
             assert low <= value <= high
         reached = sorted(each for each in values if each is not None)
         assert found.value is None or min(reached) <= found.value <= max(reached)
