@@ -23,6 +23,8 @@ from cnnbench.analysis.training_outcome import TrainingOutcome, read_training_ou
 from cnnbench.schema import Device, Job, Machine, Outcome, Record, RunHeader, Software, Status
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cnnbench.store import Ledger
 
 NOT_RUN: Literal["not run"] = "not run"
@@ -154,6 +156,13 @@ def flatten_processes(found: Sequence[Process]) -> list[dict[str, object]]:
     """A row a process: its values by the names of `list_columns`, None where unknown."""
     blank = dict.fromkeys(list_columns())
     return [blank | _flatten(process) for process in found]
+
+
+def to_frame(found: Sequence[Process]) -> pd.DataFrame:
+    """Give the same as a pandas frame, for notebooks: one row a process; an unknown value is missing."""
+    import pandas as pd
+
+    return pd.DataFrame(flatten_processes(found), columns=list_columns())
 
 
 _IDENTITY = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")

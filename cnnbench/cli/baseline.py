@@ -131,11 +131,13 @@ def show_command(name: str, machine_id: str | None, results: Path, format_: Form
 @_results_option
 def rm_command(name: str, machine_id: str | None, results: Path) -> None:
     """Remove baseline NAME; the ledgers stay."""
-    from cnnbench.regression.baseline_file import read_entries, write_entries
+    from cnnbench.regression.baseline_file import change_entries
 
     machine = _find_machine(results, name, machine_id)
-    left = {known: entry for known, entry in read_entries(results, machine).items() if known != name}
-    click.echo(out.printable(f"removed {name} from {write_entries(results, machine, left)}"))
+    path = change_entries(
+        results, machine, lambda entries: {known: entry for known, entry in entries.items() if known != name}
+    )
+    click.echo(out.printable(f"removed {name} from {path}"))
 
 
 def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
