@@ -224,10 +224,11 @@ def open_unchanging(path: Path) -> BinaryIO:
 
 @contextmanager
 def wait_for_lock(path: Path) -> Iterator[None]:
-    """Hold a lock of this name alone; waits for whoever holds it. Raises FileError where it cannot be made."""
+    """Hold the lock of a file (made where it is not there) or folder alone; waits for whoever holds it. Raises FileError."""
     with explain_refusal(FileError, f"{path}: cannot write", "choose another place with -o"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
     try:
         with suppress(NoLocksError):  # then two commands at a time are the user's care
             _take_lock(descriptor, fcntl.LOCK_EX)

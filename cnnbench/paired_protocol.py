@@ -36,7 +36,8 @@ class Handshake(Frozen):
     """The worker's first answer: which messages it understands, which package it is, and what it runs on."""
 
     spoken: int
-    package: str = Field(description="folder of the cnnbench it imported")
+    package: str
+    """folder of the cnnbench it imported"""
     software: Software
 
 
@@ -55,7 +56,8 @@ class WorkerRequest(Frozen):
     do: Literal["build", "turn", "finish", "share", "end"]
     job: int = 0
     steps: int = 0
-    share: float = Field(default=0.0, description="share: how much longer a step is to take, as a fraction")
+    share: float = 0.0
+    """share: how much longer a step is to take, as a fraction"""
 
 
 class Turn(Frozen):
@@ -77,14 +79,17 @@ class WorkDone(Frozen):
 
     images: int
     batches: int
-    order_digest: str = Field(description="SHA-256 of the labels of every batch in the order drawn")
+    order_digest: str
+    """SHA-256 of the labels of every batch in the order drawn"""
     parameters: int
     flops: int
     optimizer_steps: int
     precision: Precision
-    first_losses: tuple[float, ...] | None = Field(default=None, description="dropout off, before the turns")
+    first_losses: tuple[float, ...] | None = None
+    """dropout off, before the turns"""
     final_loss: float | None = None
-    minor_faults: int = Field(default=0, description="page faults without I/O from the first turn to the last")
+    minor_faults: int = 0
+    """page faults without I/O from the first turn to the last"""
 
 
 class WorkerFailure(Frozen):
@@ -140,9 +145,8 @@ class PairRecord(Frozen):
     orders: dict[int, str] = Field(default_factory=dict)
     base: dict[int, JobRun] = Field(default_factory=dict)
     head: dict[int, JobRun] = Field(default_factory=dict)
-    spans: dict[str, Span] = Field(
-        default_factory=dict, description="by arm where they ran one after the other, else under `both`"
-    )
+    spans: dict[str, Span] = Field(default_factory=dict)
+    """by arm where they ran one after the other, else under `both`"""
     failure: WorkerFailure | None = None
 
 

@@ -7,6 +7,7 @@ this (Markdown, LaTeX, a spreadsheet) is `report.escaping`'s.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 LONGEST = 500
 """Characters of one text that are shown: a processor's name has up to 50, an error message is one sentence or two."""
@@ -27,3 +28,25 @@ def plain(text: str, longest: int | None = LONGEST) -> str:
     """The text on one line, runs of white space as one blank, `printable`, cut to `longest` characters with an ellipsis."""
     line = printable(_BLANK.sub(" ", text)).strip(" ")
     return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def format_value(value: object, *, bare: bool = False) -> str:
+    """A value as the suite's author wrote it, shortened where it is long."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value) if bare else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def suggest_nearest(word: str, known: Collection[str]) -> str:
+    """`; did you mean 'precision'?` where a known word is near, else nothing."""
+    import difflib  # here, since most commands are spelled right
+
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def suggest_choices(word: str, known: Collection[str]) -> str:
+    """The nearest of the known words, else all of them."""
+    every = f"choose from {', '.join(known)}" if known else "there is nothing to set"
+    return suggest_nearest(word, known) or f"; {every}"

@@ -57,6 +57,11 @@ def new_run_id(now: datetime | None = None) -> str:
     return f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
+def format_now() -> str:
+    """The time now in UTC, to the second, as every record has it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def find_published_dir() -> Path:
     """Folder of the shipped reference rows: in the installed package, else in the source tree."""
     package = Path(__file__).parent
@@ -174,13 +179,8 @@ def load_tree(paths: Sequence[Path]) -> LoadedLedgers:
     return LoadedLedgers(tuple(ledgers), tuple(references), tuple(problems))
 
 
-def load_published_rows(path: Path) -> tuple[PublishedRow, ...]:
-    """The reference rows of one file. Raises LedgerError at the first line that is none."""
-    return parse_published_rows(path, _read(path))
-
-
 def parse_published_rows(path: Path, content: bytes) -> tuple[PublishedRow, ...]:
-    """`load_published_rows` for a file whose bytes were read already."""
+    """The published rows of a file whose bytes were read already. Raises LedgerError at the first line that is none."""
     rows: list[PublishedRow] = []
     for number, text, _ in _lines(content):
         problems: list[str] = []

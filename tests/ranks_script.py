@@ -10,6 +10,7 @@ import torch
 from torch import distributed
 
 from cnnbench import data, workloads
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.distributed.group import DdpTraining, Ranks, join
 from cnnbench.schema import Job
 
@@ -41,7 +42,7 @@ def main(folder: Path, local: int) -> None:
     group = join(JOB, local, f"cores {local}")
     assert isinstance(group, Ranks)
     dataset = data.load("synthetic", "train-55000", None)
-    training = DdpTraining(JOB, workloads.get(JOB.workload), dataset, torch.device("cpu"), group)
+    training = DdpTraining(TrainingSetup(JOB, workloads.get(JOB.workload), dataset, torch.device("cpu")), group)
     found: dict[str, Any] = {"gradients": gradients(training)}
     training.reset()
     found["masks"] = torch.rand(4)

@@ -18,7 +18,7 @@ from cnnbench.store import Ledger
 
 FLOORS = {"launch_seconds": 2.5e-6, "copy_bytes_per_second": 4.1e10, "draw_seconds": 3.1e-6}
 MEASURED = {"floors": FLOORS, "operators_per_step": 85}
-REFERENCES = store.load_published_rows(store.find_published_dir() / "lecture-2017.jsonl")
+REFERENCES = store.load_tree([store.find_published_dir() / "lecture-2017.jsonl"]).published_rows
 CPU_STEPS, GPU_STEPS = (0.0671, 0.0684, 0.0702), (0.00102, 0.00107, 0.00101)
 WATTS = 250.0
 

@@ -15,7 +15,7 @@ from cnnbench.analysis.speedup import compute_speedups
 from cnnbench.machine.peaks import Peak
 from cnnbench.schema import Evaluation
 
-LECTURE = store.load_published_rows(store.find_published_dir() / "lecture-2017.jsonl")
+LECTURE = store.load_tree([store.find_published_dir() / "lecture-2017.jsonl"]).published_rows
 OPPOSITE = {"FASTER": "SLOWER", "SLOWER": "FASTER", "SAME": "SAME", "UNCLEAR": "UNCLEAR", None: None}
 JOBS = {
     "cnn": b.cnn_job(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cnnbench.regression.signed_rank import IndexArray, lower_bound, tail_probability, upper_bound, walsh_averages
+from cnnbench.regression.signed_rank import IndexArray, confidence_bounds, tail_probability, walsh_averages
 
 
 def w_minus(d: ArrayLike, shift: float = 0.0) -> IndexArray:
@@ -30,5 +30,5 @@ def p_below(d: ArrayLike, shift: float = 0.0) -> float:
 
 def confidence_interval(d: ArrayLike, alpha: float = 0.05) -> tuple[float, float] | None:
     """The two-sided (1 - alpha) interval, alpha / 2 on either side; at 0.05 its upper end is the 97.5 % upper bound."""
-    low, high = lower_bound(d, alpha / 2), upper_bound(d, alpha / 2)
+    low, high = confidence_bounds(d, alpha / 2)
     return None if low is None or high is None else (low, high)

@@ -10,7 +10,7 @@ from cnnbench.analysis.speedup import compute_speedups
 from cnnbench.machine.peaks import Peak
 from cnnbench.report import tables
 
-LECTURE = store.load_published_rows(store.find_published_dir() / "lecture-2017.jsonl")
+LECTURE = store.load_tree([store.find_published_dir() / "lecture-2017.jsonl"]).published_rows
 
 
 def peak_of(device, machine, precision):

@@ -23,11 +23,12 @@ import verdict_builders
 from cnnbench.analysis import process_table
 from cnnbench.analysis.history import build_history
 from cnnbench.regression.design import CheckPlan
-from cnnbench.report import chart_images, html, sections
+from cnnbench.report import chart_images, sections
 from cnnbench.report.charts.check import draw_detectable_effect, draw_forest
 from cnnbench.report.charts.history import draw_history
 from cnnbench.report.charts.kinds import TooltipField, show_known
 from cnnbench.report.model import Chart, Page, Section
+from cnnbench.report.render import html
 
 PAGE_KEYS = [spec.key for spec in sections.CHARTS]
 OTHER_KEYS = ("history", "forest", "detectable")

@@ -8,6 +8,7 @@ from test_training import CPU, dataset, job
 
 from cnnbench import workloads
 from cnnbench.engine import compute_mode
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.compute_mode import ComputeMode
 from cnnbench.engine.paired_job import count_work, first_losses
 from cnnbench.engine.training import Inference, Training
@@ -30,7 +31,7 @@ MODES = [
 def training(name: str = "mnist-cnn", **changes: object) -> Training:
     workload = workloads.get(name)
     known = {"workload": name, "optimizer": workload.default_optimizer, "init": workload.default_init}
-    return Training(job(**(known | changes)), workload, dataset(), CPU)
+    return Training(TrainingSetup(job(**(known | changes)), workload, dataset(), CPU))
 
 
 def weights(run: Training) -> torch.Tensor:
@@ -124,7 +125,7 @@ def test_fp16_scales_the_loss_and_leaves_out_a_step_that_overflows() -> None:
 
 def test_inference_is_forward_only() -> None:
     """No gradient, no update, dropout off, batches in order, a loss to compare by."""
-    run = Inference(job(task="inference", optimizer=None), workloads.get("mnist-cnn"), dataset(), CPU)
+    run = Inference(TrainingSetup(job(task="inference", optimizer=None), workloads.get("mnist-cnn"), dataset(), CPU))
     before = [p.detach().clone() for p in run.network.parameters()]
     for _ in range(3):
         run.step()
@@ -140,7 +141,7 @@ def test_inference_is_forward_only() -> None:
 
 def test_inference_gives_evidence_of_equal_work() -> None:
     it = job(task="inference", optimizer=None)
-    run = Inference(it, workloads.get("mnist-cnn"), dataset(), CPU)
+    run = Inference(TrainingSetup(it, workloads.get("mnist-cnn"), dataset(), CPU))
     losses = first_losses(run)
     for _ in range(4):
         run.step()
@@ -191,7 +192,7 @@ def test_the_compiled_network_is_what_steps_call(monkeypatch: pytest.MonkeyPatch
 def test_the_real_compiler(task: str) -> None:
     """Compiled and eager agree on a network without dropout."""
     it = job(workload="mlp-1", optimizer="adam", init="normal-0.1", task=task, execution="compiled")
-    run = (Training if task == "training" else Inference)(it, workloads.get("mlp-1"), dataset(), CPU)
+    run = (Training if task == "training" else Inference)(TrainingSetup(it, workloads.get("mlp-1"), dataset(), CPU))
     run.compile()
     images, _ = run.draw()
     torch.testing.assert_close(run.compute_mode.logits(images), run.network(images), rtol=1e-4, atol=1e-5)

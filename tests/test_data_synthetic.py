@@ -13,6 +13,7 @@ import torch
 from cnnbench import data, workloads
 from cnnbench.data import synthetic
 from cnnbench.data.dataset import VALIDATION_IMAGES
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.training import Training
 from cnnbench.schema import Job
 
@@ -123,7 +124,7 @@ def test_the_lecture_cnn_learns_synthetic_digits():
         data="synthetic",
         split="train-60000",
     )
-    training = Training(job, workload, dataset, torch.device("cpu"))
+    training = Training(TrainingSetup(job, workload, dataset, torch.device("cpu")))
     shares = []
     for step in range(1, 301):
         training.step()

@@ -69,8 +69,8 @@ print(json.dumps({
     "filter": "sparsity=2:4" in naming.describe_job(sparse),
     "export": naming.export_name(sparse, 1),
     "shared": naming.ladder_label(sparse) == naming.ladder_label(dense),
-    "ladder": [rung.row.job.sparsity for rung in ladder],
-    "speedup": ladder[1].speedup_over_first.value,
+    "ladder": [rung.job.sparsity for rung in ladder],
+    "speedup": ladder[1].values["speed_over_first_rung"].value,
     "csv": exports.tidy_csv(processes).splitlines(),
 }))
 """

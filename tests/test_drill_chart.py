@@ -12,16 +12,18 @@ import pytest
 import report_builders
 
 from cnnbench.analysis.speedup import Row
-from cnnbench.report import cells, chart_images, html, markdown_page, report_files, sections
+from cnnbench.report import cells, chart_images, report_files, sections
 from cnnbench.report.charts.chart_data import ChartData, describe_texts, keep_fastest
 from cnnbench.report.charts.kinds import WHERE, ChartSpec, count_processes, draw_points, list_interval, show_rows
 from cnnbench.report.model import Chart, Datum, Page
+from cnnbench.report.render import html, markdown
+from cnnbench.report.table_builder import metric_cell
 
 RATE = "images_per_second"
 
 
 def mark_rate(row: Row) -> Iterator[Datum]:
-    yield {"text": cells.images(row).text, **cells.values(RATE, row.images_per_second)}
+    yield {"text": metric_cell(row, "images_per_second").text, **cells.values(RATE, row.images_per_second)}
 
 
 RATES: ChartSpec[ChartData] = ChartSpec(
@@ -80,8 +82,8 @@ def test_it_is_in_the_interactive_page_as_a_specification(page: Page, chart: Cha
 
 
 def test_it_is_in_the_document_as_a_picture_or_in_words(page: Page, chart: Chart) -> None:
-    assert "](charts/drill.svg)" in markdown_page.markdown(page, charts_at="charts")
-    assert "Images a second: " in markdown_page.markdown(page, charts_at=None)
+    assert "](charts/drill.svg)" in markdown.render_page(page, charts_at="charts")
+    assert "Images a second: " in markdown.render_page(page, charts_at=None)
 
 
 def test_it_is_a_file_that_carries_its_data(page: Page, chart: Chart) -> None:

@@ -9,57 +9,52 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pair_builders import block, header, run, span
 
-from cnnbench.paired_protocol import WorkDone
+from cnnbench.paired_protocol import Span, WorkDone
 from cnnbench.regression import exclusion
+from cnnbench.regression.differences import read_block_state
 from cnnbench.regression.exclusion import (
     BlockState,
-    CounterGrowth,
     DropLimits,
     find_unequal_work,
     reason_to_drop,
 )
+from cnnbench.schema import Telemetry
 
 LIMITS = DropLimits(cores=2, control_band=0.02)
-QUIET = BlockState(CounterGrowth(10.0, 0.0, 0.1, 0.0, False, 0), CounterGrowth(11.0, 0.01, 0.05, 0.0, False, 0), 0.001)
+QUIET = BlockState(21.0, 0.01, 0.15, 0.0, False, 0, 0.001)
 WORK = WorkDone(
     **{"images": 1280, "batches": 10, "order_digest": "a1", "parameters": 3_274_634, "flops": 10**12},
     **{"optimizer_steps": 10, "precision": "fp32", "first_losses": (2.8, 3.8, 3.2, 2.4, 2.0), "final_loss": 0.3},
 )
 
-slots = st.builds(
-    CounterGrowth,
-    wall_seconds=st.floats(1, 100),
+readings = st.builds(
+    Telemetry,
     steal_seconds=st.none() | st.floats(0, 5),
     cpu_pressure_seconds=st.none() | st.floats(0, 5),
     cgroup_throttled_seconds=st.none() | st.floats(0, 5),
-    device_throttled=st.none() | st.booleans(),
+    device_throttle_reasons=st.none() | st.sampled_from([(), ("idle",), ("power cap",)]),
     device_other_processes=st.none() | st.integers(0, 2),
 )
-states = st.builds(BlockState, slots, slots, st.none() | st.floats(-0.1, 0.1))
+spans = st.builds(Span, wall_seconds=st.floats(1, 100), before=readings, after=readings)
 
 
-def with_head(**changes):
-    return replace(QUIET, head=replace(QUIET.head, **changes))
+def drop(base, head, base_control=1e-3, head_control=1e-3):
+    """Why a block is dropped whose arms ran one after the other, each over its span of time."""
+    runs = {"base": {0: run(0.01, base_control)}, "head": {0: run(0.01, head_control)}}
+    measured = block(0, jobs=(0,)).model_copy(update={"spans": {"base": base, "head": head}, **runs})
+    return reason_to_drop(read_block_state(header(mode="sequential"), measured), LIMITS)
 
 
-def exchanged(block):
-    ratio = block.control_log_ratio
-    return BlockState(block.head, block.base, None if ratio is None else -ratio)
-
-
-@given(states)
-def test_exchanging_the_arms_changes_no_drop(block):
-    assert reason_to_drop(exchanged(block), LIMITS) == reason_to_drop(block, LIMITS)
+@given(spans, spans, st.floats(9e-4, 1.1e-3))
+def test_exchanging_the_arms_changes_no_drop(base, head, control):
+    assert drop(head, base, control, 1e-3) == drop(base, head, 1e-3, control)
 
 
 def test_the_rule_sees_no_time_of_a_step():
     """By what it is given: counters, the wall time they grew over, and a loop that runs no code of either arm."""
-    seen = {field.name for field in fields(CounterGrowth)} | {field.name for field in fields(BlockState)} - {
-        "base",
-        "head",
-    }
-    assert seen == {
+    assert {field.name for field in fields(BlockState)} == {
         *("wall_seconds", "steal_seconds", "cpu_pressure_seconds", "cgroup_throttled_seconds"),
         *("device_throttled", "device_other_processes", "control_log_ratio"),
     }
@@ -68,11 +63,11 @@ def test_the_rule_sees_no_time_of_a_step():
 @pytest.mark.parametrize(
     ("block", "words"),
     [
-        (with_head(steal_seconds=0.5), "other guests took 1.2 % of the CPU time, allowed are 1.0 %"),
-        (with_head(cpu_pressure_seconds=1.0), "threads waited for a core 5.2 % of the time"),
-        (with_head(cgroup_throttled_seconds=0.3), "the CPU quota stopped threads 1.4 % of the time"),
-        (with_head(device_throttled=True), "lowered its clock"),
-        (with_head(device_other_processes=1), "1 other processes used the device"),
+        (replace(QUIET, steal_seconds=0.51), "other guests took 1.2 % of the CPU time, allowed are 1.0 %"),
+        (replace(QUIET, cpu_pressure_seconds=1.1), "threads waited for a core 5.2 % of the time"),
+        (replace(QUIET, cgroup_throttled_seconds=0.3), "the CPU quota stopped threads 1.4 % of the time"),
+        (replace(QUIET, device_throttled=True), "lowered its clock"),
+        (replace(QUIET, device_other_processes=1), "1 other processes used the device"),
         (replace(QUIET, control_log_ratio=-0.03), "differed by 3.0 % between the arms, allowed are 2.0 %"),
     ],
 )
@@ -83,12 +78,11 @@ def test_a_disturbed_block_is_dropped_with_its_number(block, words):
 
 
 def test_what_is_unknown_drops_nothing():
-    unknown = BlockState(CounterGrowth(10.0), CounterGrowth(10.0))
-    assert reason_to_drop(unknown, LIMITS) is None
-    assert (
-        reason_to_drop(replace(QUIET, head=CounterGrowth(10.0, steal_seconds=9.0), base=CounterGrowth(10.0)), LIMITS)
-        is None
-    )
+    assert reason_to_drop(BlockState(20.0), LIMITS) is None
+    stolen, silent = span(steal_seconds=9.0), Span(wall_seconds=10.0, before=Telemetry(), after=Telemetry())
+    assert drop(stolen, stolen) is not None
+    assert drop(silent, stolen) is None
+    assert drop(stolen, silent) is None
 
 
 @pytest.mark.parametrize(("dropped", "fit"), [(0, True), (6, True), (7, False)])

@@ -19,6 +19,7 @@ from test_tuned import CPU, digits, job, needs_native
 from cnnbench import data, validity, workloads
 from cnnbench.data import Dataset
 from cnnbench.engine import canary, tuned, worker
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.process import ProgressWriter
 from cnnbench.engine.timed_region import follow_recipe
 from cnnbench.engine.training import Training
@@ -58,7 +59,9 @@ def run(
 ) -> Training:
     """A training of this recipe, its rates not yet told."""
     asked = open_job(recipe, execution=rung)
-    return tuned.make(asked, recipe.apply_dropout(own or workloads.get(recipe.workload)), dataset or digits(), device)
+    return tuned.make(
+        TrainingSetup(asked, recipe.apply_dropout(own or workloads.get(recipe.workload)), dataset or digits(), device)
+    )
 
 
 def other_digits() -> Dataset:
@@ -156,7 +159,7 @@ class TestRates:
     def test_a_recipe_of_another_length_and_a_job_without_one_are_refused(self, small: recipes.Recipe) -> None:
         with pytest.raises(WorkloadError, match="3 rates for a recording of 12 steps"):
             run(small, "graph").set_lr_schedule([0.1] * 3)
-        plain = tuned.make(job("mlp-1", "graph", block_steps=2), workloads.get("mlp-1"), digits(), CPU)
+        plain = tuned.make(TrainingSetup(job("mlp-1", "graph", block_steps=2), workloads.get("mlp-1"), digits(), CPU))
         for change in (lambda: plain.set_lr(0.1), lambda: plain.set_lr_schedule([0.1])):
             with pytest.raises(UnsupportedError, match="keeps the learning rate"):
                 change()

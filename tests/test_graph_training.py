@@ -14,7 +14,7 @@ from test_tuned import ROUNDING, digits
 
 from cnnbench import workloads
 from cnnbench.engine import tuned
-from cnnbench.engine.batches import make_batches
+from cnnbench.engine.batches import TrainingSetup, make_batches
 from cnnbench.engine.training import Training
 from cnnbench.engine.tuned import graph_training
 from cnnbench.errors import UnsupportedError
@@ -64,8 +64,10 @@ def both(own: Workload, rung: str = "graph", **fields: object) -> tuple[Training
     """The reference and the rung, of the same job."""
     asked = job(own.name, rung, **fields) if own.dataset == "mnist" else small_job(rung, **fields)
     data = digits() if own.dataset == "mnist" else None
-    reference = Training(asked.model_copy(update={"division": "reference", "execution": "eager"}), own, data, CPU)
-    return reference, tuned.make(asked, own, data, CPU)
+    reference = Training(
+        TrainingSetup(asked.model_copy(update={"division": "reference", "execution": "eager"}), own, data, CPU)
+    )
+    return reference, tuned.make(TrainingSetup(asked, own, data, CPU))
 
 
 def small_job(execution: str = "graph", **fields: object) -> Job:
@@ -86,11 +88,11 @@ class TestSameMathematics:
     @pytest.mark.parametrize("rung", RECORDED)
     @pytest.mark.parametrize("name", ["mnist-cnn", "softmax", "mlp-5-xavier-dropout"])
     def test_gradients_are_those_of_float64(self, name: str, rung: str) -> None:
-        assert tuned.gradient_error(job(name, rung), workloads.get(name), digits(), CPU, rung) < ROUNDING
+        assert tuned.gradient_error(TrainingSetup(job(name, rung), workloads.get(name), digits(), CPU), rung) < ROUNDING
 
     @pytest.mark.parametrize("rung", [*RECORDED, "fused"])
     def test_gradients_of_random_images_too(self, rung: str) -> None:
-        assert tuned.gradient_error(small_job(rung), SMALL, None, CPU, rung) < ROUNDING
+        assert tuned.gradient_error(TrainingSetup(small_job(rung), SMALL, None, CPU), rung) < ROUNDING
 
     @pytest.mark.parametrize(
         ("optimizer", "order"),
@@ -130,7 +132,7 @@ class TestSameMathematics:
         own = workloads.get("mlp-5-xavier-dropout")
         ends = []
         for block in (1, 7):
-            run = tuned.make(job(own.name, "graph", order=order, block_steps=block), own, digits(), CPU)
+            run = tuned.make(TrainingSetup(job(own.name, "graph", order=order, block_steps=block), own, digits(), CPU))
             assert run.steps_per_launch == block
             run.steps(23)
             ends.append(weights(run))
@@ -140,7 +142,9 @@ class TestSameMathematics:
         own = workloads.get("mlp-5-xavier-dropout")
         ends = []
         for warm_steps in (0, 5):
-            run = tuned.make(job(own.name, "graph", order="shuffled", optimizer="adam"), own, digits(), CPU)
+            run = tuned.make(
+                TrainingSetup(job(own.name, "graph", order="shuffled", optimizer="adam"), own, digits(), CPU)
+            )
             run.steps(warm_steps)
             run.reset()
             run.steps(3)
@@ -171,7 +175,7 @@ class TestSameMathematics:
     def test_losses_of_blocks_stay_what_they_were(self) -> None:
         """Each is kept on the device; the next block must not write over it."""
         own = workloads.get("mlp-1")
-        run = tuned.make(job(own.name, "graph", block_steps=5), own, digits(), CPU)
+        run = tuned.make(TrainingSetup(job(own.name, "graph", block_steps=5), own, digits(), CPU))
         kept = []
         for _ in range(3):
             run.steps(5)
@@ -183,14 +187,14 @@ class TestSameMathematics:
         own = plain_dropout_off(workloads.get("mlp-1"))
         ends = []
         for forwards in (0, 2):
-            run = tuned.make(job(own.name, "graph", extra_forwards=forwards), own, digits(), CPU)
+            run = tuned.make(TrainingSetup(job(own.name, "graph", extra_forwards=forwards), own, digits(), CPU))
             run.steps(3)
             ends.append(weights(run))
         assert torch.equal(*ends)
 
     def test_bf16_is_what_its_products_come_out_in(self) -> None:
         own = workloads.get("mlp-1")
-        run = tuned.make(job(own.name, "graph", precision="bf16"), own, digits(), CPU)
+        run = tuned.make(TrainingSetup(job(own.name, "graph", precision="bf16"), own, digits(), CPU))
         run.steps(3)
         assert run.compute_mode.logits(run.draw()[0]).dtype == torch.bfloat16
         assert 1e-4 < float(run.recorded_settings[TUNED_ERROR]) < 0.2
@@ -200,7 +204,9 @@ class TestRecording:
     @pytest.mark.parametrize("order", ["sequential", "shuffled"])
     def test_an_epoch_waits_for_nothing_and_is_a_few_launches(self, order: str, recorders: list[FakeRecorder]) -> None:
         own = workloads.get("mnist-cnn")
-        run = tuned.make(job(own.name, "graph", order=order, block_steps=3, batch_size=4), own, digits(24, 20), CPU)
+        run = tuned.make(
+            TrainingSetup(job(own.name, "graph", order=order, block_steps=3, batch_size=4), own, digits(24, 20), CPU)
+        )
         before = list(recorders[-1].replays)
         with nothing_waits():
             run.steps(6)
@@ -246,7 +252,7 @@ class TestRecording:
     def test_everything_is_warmed_up_before_it_is_recorded(self, rung: str, recorders: list[FakeRecorder]) -> None:
         """Three times: gradients, the single step and the evaluation; the step of several has the single one's shapes."""
         own = workloads.get("mlp-1")
-        tuned.make(job(own.name, rung, block_steps=5), own, digits(), CPU)
+        tuned.make(TrainingSetup(job(own.name, rung, block_steps=5), own, digits(), CPU))
         checked, trained = recorders
         assert checked.recorded == [3]
         assert trained.recorded == [3, 1, 3]
@@ -256,8 +262,8 @@ class TestRecording:
     def test_an_epoch_sees_each_image_once_and_the_batches_of_the_reference(self, order: str, batch: int) -> None:
         """320 images in batches of 48: six full ones, the rest is left out."""
         asked = job("mlp-1", "graph", order=order, batch_size=batch)
-        mine = graph_training.make_device_batches(asked, workloads.get("mlp-1"), digits(), CPU)
-        theirs = make_batches(asked, digits(), CPU)
+        mine = graph_training.make_device_batches(TrainingSetup(asked, workloads.get("mlp-1"), digits(), CPU))
+        theirs = make_batches(TrainingSetup(asked, workloads.get("mlp-1"), digits(), CPU))
         for _ in range(2):
             seen = []
             for _ in range(320 // batch):
@@ -271,14 +277,14 @@ class TestRecording:
     def test_images_are_counted_where_they_are_gathered(self, recorders: list[FakeRecorder]) -> None:
         """Independent of what was asked for: a launch that is lost is missing in the count."""
         own = workloads.get("mlp-1")
-        run = tuned.make(job(own.name, "graph", block_steps=5), own, digits(), CPU)
+        run = tuned.make(TrainingSetup(job(own.name, "graph", block_steps=5), own, digits(), CPU))
         run._replay_many = lambda: None  # type: ignore[attr-defined]
         run.steps(7)
         assert run.images_drawn == 2 * 32
 
     def test_masks_are_new_in_each_replay_and_return_after_reset(self, recorders: list[FakeRecorder]) -> None:
         own = workloads.get("mlp-5-xavier-dropout")
-        run = tuned.make(job(own.name, "graph", optimizer="sgd"), own, digits(32), CPU)
+        run = tuned.make(TrainingSetup(job(own.name, "graph", optimizer="sgd"), own, digits(32), CPU))
         check_masks(run)
 
     @pytest.mark.parametrize(("block", "steps"), [(10, 10), (1, 1), (429, 39), (128, 64), (67, 1)])
@@ -311,7 +317,7 @@ class TestFallback:
     @pytest.mark.parametrize("rung", RECORDED)
     def test_a_cpu_has_none_and_says_so(self, rung: str) -> None:
         with pytest.raises(UnsupportedError, match="CUDA's \\(and ROCm's\\); cpu has none"):
-            tuned.make(job("mlp-1", rung), workloads.get("mlp-1"), digits(), CPU)
+            tuned.make(TrainingSetup(job("mlp-1", rung), workloads.get("mlp-1"), digits(), CPU))
 
     @pytest.mark.parametrize(
         ("fields", "said"),
@@ -322,12 +328,12 @@ class TestFallback:
     ) -> None:
         asked = job("mlp-1", "graph", **fields).model_copy(update={"division": "reference", "execution": "eager"})
         with pytest.raises(UnsupportedError, match=said):
-            graph_training.GraphTraining(asked, workloads.get("mlp-1"), digits(), CPU)
+            graph_training.GraphTraining(TrainingSetup(asked, workloads.get("mlp-1"), digits(), CPU))
 
     def test_auto_tries_them_where_they_are_and_names_what_each_took(
         self, recorders: list[FakeRecorder], on_gpu: None
     ) -> None:
-        run = tuned.make(job("mlp-1", "auto"), workloads.get("mlp-1"), digits(), CPU)
+        run = tuned.make(TrainingSetup(job("mlp-1", "auto"), workloads.get("mlp-1"), digits(), CPU))
         assert run.recorded_settings[tuned.VARIANT_SETTING] in ON_GPU
         for name in ON_GPU:
             assert f"{name} " in run.recorded_settings[tuned.TRIED_SETTING]
@@ -339,7 +345,7 @@ class TestFallback:
             raise graph_training.RecordingError("the step could not be recorded: RuntimeError: why")
 
         monkeypatch.setattr(FakeRecorder, "record", fail)
-        run = tuned.make(job("mlp-1", "auto"), workloads.get("mlp-1"), digits(), CPU)
+        run = tuned.make(TrainingSetup(job("mlp-1", "auto"), workloads.get("mlp-1"), digits(), CPU))
         assert run.recorded_settings[tuned.VARIANT_SETTING] == "fused"
         for rung in RECORDED:
             assert (
@@ -347,7 +353,7 @@ class TestFallback:
                 in run.recorded_settings[tuned.TRIED_SETTING]
             )
             with pytest.raises(UnsupportedError, match="RuntimeError: why"):
-                tuned.make(job("mlp-1", rung), workloads.get("mlp-1"), digits(), CPU)
+                tuned.make(TrainingSetup(job("mlp-1", rung), workloads.get("mlp-1"), digits(), CPU))
 
     def test_a_compiler_that_fails_leaves_the_plain_graph(
         self, recorders: list[FakeRecorder], on_gpu: None, monkeypatch: pytest.MonkeyPatch
@@ -359,7 +365,7 @@ class TestFallback:
             return call
 
         monkeypatch.setattr(torch, "compile", broken)
-        run = tuned.make(job("mlp-1", "auto"), workloads.get("mlp-1"), digits(), CPU)
+        run = tuned.make(TrainingSetup(job("mlp-1", "auto"), workloads.get("mlp-1"), digits(), CPU))
         assert run.recorded_settings[tuned.VARIANT_SETTING] in ("graph", "fused")
         assert (
             "compiled-graph: torch.compile failed: RuntimeError: no triton here"
@@ -381,7 +387,7 @@ class TestFallback:
 
         monkeypatch.setattr(graph_training, "make_recorder", lambda device: StepByStep())
         own = workloads.get("mlp-1")
-        run = tuned.make(job(own.name, "compiled-graph", precision=precision), own, digits(), CPU)
+        run = tuned.make(TrainingSetup(job(own.name, "compiled-graph", precision=precision), own, digits(), CPU))
         assert float(run.recorded_settings[TUNED_ERROR]) < {"fp32": ROUNDING, "bf16": 0.2}[precision]
         run.steps(60)
         assert run.count_correct()[0] > 150
@@ -404,7 +410,10 @@ class TestOnTheDevice:
         own = plain_dropout_off(workloads.get("mlp-1"))
         asked = job(own.name, rung, optimizer="sgd", order="shuffled", block_steps=4)
         plain = asked.model_copy(update={"division": "reference", "execution": "eager"})
-        reference, fast = Training(plain, own, digits(), self.CUDA), tuned.make(asked, own, digits(), self.CUDA)
+        reference, fast = (
+            Training(TrainingSetup(plain, own, digits(), self.CUDA)),
+            tuned.make(TrainingSetup(asked, own, digits(), self.CUDA)),
+        )
         for run in (reference, fast):
             run.steps(25)
         torch.testing.assert_close(weights(fast), weights(reference), rtol=1e-3, atol=1e-4)
@@ -414,18 +423,20 @@ class TestOnTheDevice:
     @pytest.mark.parametrize("rung", RECORDED)
     def test_masks_are_new_in_each_replay_and_return_after_reset(self, rung: str) -> None:
         own = workloads.get("mlp-5-xavier-dropout")
-        check_masks(tuned.make(job(own.name, rung, optimizer="sgd"), own, digits(32), self.CUDA))
+        check_masks(tuned.make(TrainingSetup(job(own.name, rung, optimizer="sgd"), own, digits(32), self.CUDA)))
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_the_cnn_is_recorded_in_every_format_and_learns(self, precision: str) -> None:
         own = workloads.get("mnist-cnn")
-        run = tuned.make(job(own.name, "graph", precision=precision), own, digits(), self.CUDA)
+        run = tuned.make(TrainingSetup(job(own.name, "graph", precision=precision), own, digits(), self.CUDA))
         run.steps(60)
         assert run.count_correct()[0] > 150
 
     def test_an_epoch_waits_for_nothing(self) -> None:
         own = workloads.get("mnist-cnn")
-        run = tuned.make(job(own.name, "graph", order="shuffled", block_steps=5), own, digits(), self.CUDA)
+        run = tuned.make(
+            TrainingSetup(job(own.name, "graph", order="shuffled", block_steps=5), own, digits(), self.CUDA)
+        )
         run.steps(20)
         torch.cuda.set_sync_debug_mode("error")
         try:

@@ -16,7 +16,7 @@ from format_readers import COMMANDS, STEERING, github, read_latex, seen
 from ledger_formats import SHOWN, shown
 
 from cnnbench.cli.main import run_cli
-from cnnbench.store import find_published_dir, load_published_rows
+from cnnbench.store import find_published_dir, load_tree
 from cnnbench.verify import audit
 
 Check = Callable[[str, str], None]
@@ -142,7 +142,7 @@ def test_a_message_that_quotes_a_ledger_steers_nothing(
 
 
 PAGES = ("markdown", "md page")
-REFERENCES = load_published_rows(find_published_dir() / "lecture-2017.jsonl")
+REFERENCES = load_tree([find_published_dir() / "lecture-2017.jsonl"]).published_rows
 
 
 @pytest.mark.parametrize("form", PAGES)

@@ -20,6 +20,7 @@ from cnnbench.cli.audit import audit
 from cnnbench.cli.learning import claims as command
 from cnnbench.cli.read import report
 from cnnbench.engine import build, timing, tuned
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.timed_region import follow_recipe
 from cnnbench.errors import ExitCode, UsageError, WorkloadError
 from cnnbench.plan.suite import load_suite
@@ -137,7 +138,7 @@ class TestClock:
 
     def test_it_times_the_opening_every_step_at_its_rate_and_one_evaluation(self, small: recipes.Recipe) -> None:
         job = open_job(small)
-        training = tuned.make(job, small.apply_dropout(workloads.get("mnist-cnn")), digits(), CPU)
+        training = tuned.make(TrainingSetup(job, small.apply_dropout(workloads.get("mnist-cnn")), digits(), CPU))
         rates: list[float] = []
         told = training.set_lr
         training.set_lr = lambda rate: (rates.append(rate), told(rate))[0]  # type: ignore[method-assign, func-returns-value]

@@ -13,6 +13,7 @@ import torch
 from cnnbench import workloads
 from cnnbench.data import Dataset, load
 from cnnbench.engine import paired_worker
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.paired_job import calibrate_injection, count_work, first_losses, make_injected_work
 from cnnbench.engine.paired_worker import classify_failure, control_loop, serve
 from cnnbench.engine.timing import time_paired_turn
@@ -127,7 +128,7 @@ def digits() -> Dataset:
 
 def training(**changes: object) -> Training:
     job = CNN.model_copy(update=changes)
-    return Training(job, workloads.get("mnist-cnn"), digits(), CPU)
+    return Training(TrainingSetup(job, workloads.get("mnist-cnn"), digits(), CPU))
 
 
 def test_the_first_losses_know_no_dropout_and_leave_no_trace() -> None:

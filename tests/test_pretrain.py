@@ -7,7 +7,7 @@ import torch
 from test_training import CPU, dataset, job
 
 from cnnbench import workloads
-from cnnbench.engine.batches import make_batches
+from cnnbench.engine.batches import TrainingSetup, make_batches
 from cnnbench.engine.timing import time_job
 from cnnbench.engine.training import LayerwisePretraining, Training
 from cnnbench.errors import WorkloadError
@@ -18,11 +18,11 @@ PRETRAINED = workloads.get("mlp-5-pretrained")
 
 def training() -> Training:
     it = job(workload="mlp-5-pretrained", optimizer="adam", init="xavier", batch_size=32)
-    return Training(it, PRETRAINED, dataset(), CPU)
+    return Training(TrainingSetup(it, PRETRAINED, dataset(), CPU))
 
 
 def pretraining(run: Training, steps: int = 20) -> LayerwisePretraining:
-    feed = make_batches(job(batch_size=32), dataset(), CPU)
+    feed = make_batches(TrainingSetup(job(batch_size=32), PRETRAINED, dataset(), CPU))
     return LayerwisePretraining(Pretraining(1), run.network, feed, steps_per_epoch=steps, seed=3)
 
 
@@ -55,7 +55,13 @@ def test_it_is_repeated_exactly() -> None:
 def test_a_network_without_hidden_layers_has_nothing_to_pretrain() -> None:
     softmax = workloads.get("softmax").build("xavier", torch.Generator().manual_seed(0))
     with pytest.raises(WorkloadError, match="hidden"):
-        LayerwisePretraining(Pretraining(1), softmax, make_batches(job(), dataset(), CPU), steps_per_epoch=1, seed=0)
+        LayerwisePretraining(
+            Pretraining(1),
+            softmax,
+            make_batches(TrainingSetup(job(), PRETRAINED, dataset(), CPU)),
+            steps_per_epoch=1,
+            seed=0,
+        )
 
 
 def test_the_training_has_one_and_its_own_batches() -> None:

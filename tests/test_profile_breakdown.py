@@ -17,6 +17,7 @@ from test_tuned import available, digits, job, needs_native
 from cnnbench import workloads
 from cnnbench.devices import backend
 from cnnbench.engine import tuned
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.profile import profiler
 from cnnbench.engine.profile.breakdown import Interval, break_down_device, break_down_host, find_group, measure_coverage
 from cnnbench.engine.profile.profiler import annotate_step
@@ -130,10 +131,10 @@ class TestGroups:
 
 def timed(name: str, rung: str) -> TimedStep:
     if rung in tuned.VARIANTS:
-        return tuned.make(job(name, rung), workloads.get(name), digits(), CPU)
+        return tuned.make(TrainingSetup(job(name, rung), workloads.get(name), digits(), CPU))
     task = "inference" if rung == "inference" else "training"
     plain = job(name, "eager", division="reference", task=task)
-    return (Inference if task == "inference" else Training)(plain, workloads.get(name), digits(), CPU)
+    return (Inference if task == "inference" else Training)(TrainingSetup(plain, workloads.get(name), digits(), CPU))
 
 
 def recorded(step: TimedStep) -> Breakdown:

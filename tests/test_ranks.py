@@ -20,6 +20,7 @@ from torch.distributed.elastic.utils.api import macros
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cnnbench import data, validity, workloads
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.training import Training
 from cnnbench.runner.launch import LaunchOptions, WorkerExit, WorkerLimits, launch
 from cnnbench.schema import Job
@@ -52,7 +53,7 @@ def alone() -> Training:
     """The same job by one process."""
     job = ranks_script.JOB.model_copy(update={"world": 1, "scaling": None})
     dataset = data.load("synthetic", "train-55000", None)
-    return Training(job, workloads.get(job.workload), dataset, torch.device("cpu"))
+    return Training(TrainingSetup(job, workloads.get(job.workload), dataset, torch.device("cpu")))
 
 
 def test_two_ranks_have_the_gradients_of_one_process_on_the_whole_batch(found: list[dict[str, Any]]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import threading
 from dataclasses import replace
 
 import builders as b
@@ -16,7 +18,15 @@ from cnnbench import store
 from cnnbench.analysis import process_table, stats
 from cnnbench.analysis.prediction_interval import predict_mean
 from cnnbench.errors import ExitCode, LedgerError, UsageError
-from cnnbench.regression.baseline_file import BaselineEntry, load_baseline, read_entries, save_baseline, write_entries
+from cnnbench.regression import baseline_file
+from cnnbench.regression.baseline_file import (
+    BaselineEntry,
+    change_entries,
+    load_baseline,
+    read_entries,
+    save_baseline,
+    write_entries,
+)
 from cnnbench.regression.saved_baseline import check_name, make_baseline
 from cnnbench.regression.screen import ACCURACY_TAIL, MetricStatus
 from cnnbench.schema import Evaluation, Outcome
@@ -249,6 +259,30 @@ def test_a_file_gives_the_baseline_back_and_is_the_same_bytes_each_time(tmp_path
     assert stored(tmp_path, r.runs()).read_text() == text
     entries = read_entries(tmp_path, b.MACHINE_ID)
     assert write_entries(tmp_path, b.MACHINE_ID, entries).read_text() == text
+
+
+def test_of_two_names_saved_at_once_none_is_lost(tmp_path, monkeypatch):
+    """Each command waits for the other where both would otherwise read the names before either writes them."""
+    both_read = threading.Barrier(2)
+
+    def read_slowly(*place):
+        entries = read_entries(*place)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both_read.wait(timeout=0.2)
+        return entries
+
+    (tmp_path / "box").mkdir()
+    monkeypatch.setattr(baseline_file, "read_entries", read_slowly)
+    entry = BaselineEntry(saved_at="2026", runs={"r": "0"})
+    commands = [
+        threading.Thread(target=change_entries, args=(tmp_path, "box", lambda known, name=name: {**known, name: entry}))
+        for name in ("main", "other")
+    ]
+    for command in commands:
+        command.start()
+    for command in commands:
+        command.join()
+    assert set(read_entries(tmp_path, "box")) == {"main", "other"}
 
 
 @pytest.mark.parametrize("key", ["v1.2.3", "main", 'a"b', "ä", "a b", "x\ny"])

@@ -33,9 +33,7 @@ ROWS = rows_of(LEDGER)
 
 
 def on(device: str, kind: str) -> ScalingSet:
-    (found,) = [
-        each for each in find_scaling_sets(ROWS) if (each.points[0].row.job.device, each.scaling) == (device, kind)
-    ]
+    (found,) = [each for each in find_scaling_sets(ROWS) if (each.points[0].job.device, each.scaling) == (device, kind)]
     return found
 
 
@@ -47,43 +45,45 @@ def table() -> Table:
 
 def test_a_set_holds_one_process_at_every_thread_count_and_the_ranks() -> None:
     """Fewest processors first; strong and weak apart, each with the rows of one process."""
-    told = [[(s.row.job.world, s.row.job.threads) for s in on("cpu", kind).points] for kind in ("strong", "weak")]
+    told = [[(s.job.world, s.job.threads) for s in on("cpu", kind).points] for kind in ("strong", "weak")]
     assert told == [[(1, 1), (1, 2), (2, 1)]] * 2
-    assert [step.row.job.world for step in on("cuda:0", "strong").points] == [1, 2, 4]
-    assert [step.row.job.world for step in on("cuda:0", "weak").points] == [1, 4]
+    assert [step.job.world for step in on("cuda:0", "strong").points] == [1, 2, 4]
+    assert [step.job.world for step in on("cuda:0", "weak").points] == [1, 4]
 
 
 def test_strong_scaling_is_the_ratio_of_step_times_by_round() -> None:
     one, threads, ranks = on("cpu", "strong").points
-    assert one.speedup is not None
-    assert ranks.speedup is not None
-    assert threads.efficiency is not None
-    assert one.speedup.value == pytest.approx(1.0)
-    expected = stats.paired_ratio(one.row.costs, ranks.row.costs)
-    assert ranks.speedup == expected
-    assert ranks.efficiency is not None
-    assert ranks.efficiency.value == pytest.approx(ranks.speedup.value / 2)
-    assert ranks.efficiency.low == pytest.approx((ranks.speedup.low or 0) / 2)
-    assert threads.efficiency.value == pytest.approx((0.160 * 0.161 * 0.162 / (0.090 * 0.0905 * 0.091)) ** (1 / 3) / 2)
+    assert one.values["scaling_speedup"] is not None
+    assert ranks.values["scaling_speedup"] is not None
+    assert threads.values["scaling_efficiency"] is not None
+    assert one.values["scaling_speedup"].value == pytest.approx(1.0)
+    expected = stats.paired_ratio(one.costs, ranks.costs)
+    assert ranks.values["scaling_speedup"] == expected
+    assert ranks.values["scaling_efficiency"] is not None
+    assert ranks.values["scaling_efficiency"].value == pytest.approx(ranks.values["scaling_speedup"].value / 2)
+    assert ranks.values["scaling_efficiency"].low == pytest.approx((ranks.values["scaling_speedup"].low or 0) / 2)
+    assert threads.values["scaling_efficiency"].value == pytest.approx(
+        (0.160 * 0.161 * 0.162 / (0.090 * 0.0905 * 0.091)) ** (1 / 3) / 2
+    )
 
 
 def test_weak_scaling_counts_the_images_of_all_ranks() -> None:
     """Four times the images in a quarter more time are 3.2 times the speed, efficiency 0.8."""
     last = on("cuda:0", "weak").points[-1]
-    assert last.speedup is not None
-    assert last.efficiency is not None
-    assert last.speedup.value == pytest.approx(
+    assert last.values["scaling_speedup"] is not None
+    assert last.values["scaling_efficiency"] is not None
+    assert last.values["scaling_speedup"].value == pytest.approx(
         4 * (0.001 * 0.00101 * 0.00102 / (0.00125 * 0.00126 * 0.00127)) ** (1 / 3)
     )
-    assert last.efficiency.value == pytest.approx(last.speedup.value / 4)
-    images = last.row.images_per_second
+    assert last.values["scaling_efficiency"].value == pytest.approx(last.values["scaling_speedup"].value / 4)
+    images = last.images_per_second
     assert images is not None
     assert images.value == pytest.approx(512 / (0.00125 * 0.00126 * 0.00127) ** (1 / 3))
 
 
 def test_what_failed_stands_in_its_place_without_a_figure() -> None:
     lost = on("cuda:0", "strong").points[-1]
-    assert (lost.speedup, lost.efficiency) == (None, None)
+    assert (lost.values["scaling_speedup"], lost.values["scaling_efficiency"]) == (None, None)
     text = json.dumps([[cell.one_line for cell in line.cells] for group in table().groups for line in group.lines])
     assert "crashed 1 of 1" in text
 
@@ -94,11 +94,13 @@ def test_an_ideal_job_is_fully_efficient_and_without_one_process_there_is_no_fig
         each for n, job in enumerate(jobs) for each in scaling_records.repeats(job, [0.1 / job.world] * 3, 3 * n)
     ]
     (found,) = [each for each in find_scaling_sets(rows_of(b.ledger(records))) if each.scaling == "strong"]
-    assert [step.efficiency.value for step in found.points if step.efficiency] == pytest.approx([1.0, 1.0])
+    assert [
+        step.values["scaling_efficiency"].value for step in found.points if step.values["scaling_efficiency"]
+    ] == pytest.approx([1.0, 1.0])
     (alone,) = find_scaling_sets(
         rows_of(b.ledger([each.model_copy(update={"index": n}) for n, each in enumerate(records[3:])]))
     )
-    assert [step.speedup for step in alone.points] == [None]
+    assert [step.values["scaling_speedup"] for step in alone.points] == [None]
 
 
 def test_the_order_of_the_records_changes_nothing() -> None:
@@ -109,7 +111,7 @@ def test_the_order_of_the_records_changes_nothing() -> None:
 
 def test_the_exchange_is_the_share_of_a_step_that_goes_without_it() -> None:
     """A tenth here; where noise makes a step without it the slower one, nothing rather than less than nothing."""
-    ranks = on("cpu", "strong").points[-1].row
+    ranks = on("cpu", "strong").points[-1]
     found = metrics.exchange_share(ranks.exchange_ratio)
     assert found is not None
     assert found.value == pytest.approx(0.1)

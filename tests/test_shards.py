@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import builders as b
 import pytest
 import torch
 
-from cnnbench import validity
+from cnnbench import validity, workloads
 from cnnbench.analysis.metrics import compute_metrics
-from cnnbench.engine.batches import FULL, Batch, BatchSource, InMemoryBatches, LoaderBatches, RandomBatches, Shard
+from cnnbench.engine.batches import (
+    FULL,
+    Batch,
+    BatchSource,
+    InMemoryBatches,
+    LoaderBatches,
+    RandomBatches,
+    Shard,
+    TrainingSetup,
+)
 from cnnbench.engine.distributed import group, launcher, rank
 from cnnbench.engine.distributed.reduce import reduce_outcomes
 from cnnbench.errors import UnsupportedError
@@ -24,12 +34,15 @@ LABELS = torch.arange(40)
 
 def feed(kind: str, share: Shard) -> BatchSource:
     """Batches of 12 of 40 images: 3 an epoch, the rest of 4 left out."""
+    order = "shuffled" if kind.endswith("shuffled") else "sequential"
+    asked = setup(share, batch_size=12, seed=3, order=order, layout="nchw", loader_workers=0)
     if kind == "random":
-        return RandomBatches((3, 2, 2), 10, CPU, batch_size=12, layout="nchw", seed=3, shard=share)
-    known = {"batch_size": 12, "shuffled": kind.endswith("shuffled"), "seed": 3, "shard": share}
-    if kind.startswith("loader"):
-        return LoaderBatches(IMAGES, LABELS, workers=0, device=CPU, **known)
-    return InMemoryBatches(IMAGES, LABELS, **known)
+        return RandomBatches(replace(asked, workload=replace(asked.workload, input_shape=(3, 2, 2), classes=10)))
+    return (LoaderBatches if kind.startswith("loader") else InMemoryBatches)(asked, IMAGES, LABELS)
+
+
+def setup(share: Shard, **fields: object) -> TrainingSetup:
+    return TrainingSetup(b.cnn_job(**fields), workloads.get("mnist-cnn"), None, CPU, share)
 
 
 @pytest.mark.parametrize("kind", ["resident", "resident shuffled", "loader", "loader shuffled", "random"])
@@ -54,7 +67,7 @@ def test_the_shares_of_a_batch_put_together_are_the_batch_that_one_process_draws
 
 def test_a_share_of_a_batch_in_order_is_a_view_and_no_copy() -> None:
     """Of the resident images: a rank's as one process's."""
-    part = InMemoryBatches(IMAGES, LABELS, batch_size=12, shuffled=False, seed=0, shard=Shard(1, 2)).draw()[0]
+    part = InMemoryBatches(setup(Shard(1, 2), batch_size=12, order="sequential"), IMAGES, LABELS).draw()[0]
     assert part.data_ptr() == IMAGES[6:].data_ptr()
 
 

@@ -89,7 +89,7 @@ def test_ties_and_zeros_never_make_a_claim_easier(d):
 
 @given(differences, st.floats(-1, 1).map(lambda x: round(x, 6)), st.sampled_from([0.2, 0.05, 0.025, 0.01]))
 def test_the_bound_is_above_t_exactly_where_the_test_says_so(d, t, alpha):
-    low, high = signed_rank.lower_bound(d, alpha), signed_rank.upper_bound(d, alpha)
+    low, high = signed_rank.confidence_bounds(d, alpha)
     assert (low is not None and low > t) == (p_above(d, t) <= alpha)
     assert (high is not None and high < t) == (p_below(d, t) <= alpha)
 

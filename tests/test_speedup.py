@@ -14,7 +14,7 @@ from cnnbench.machine.peaks import Peak
 from cnnbench.schema import Evaluation
 from cnnbench.verify import raw_rows
 
-LECTURE = store.load_published_rows(store.find_published_dir() / "lecture-2017.jsonl")
+LECTURE = store.load_tree([store.find_published_dir() / "lecture-2017.jsonl"]).published_rows
 
 
 def peak_of(device, machine, precision):

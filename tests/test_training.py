@@ -8,7 +8,7 @@ import torch
 
 from cnnbench import workloads
 from cnnbench.data import Dataset
-from cnnbench.engine.batches import make_batches
+from cnnbench.engine.batches import TrainingSetup, make_batches
 from cnnbench.engine.training import GemmStep, Training
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
@@ -38,7 +38,7 @@ def job(**changes: object) -> Job:
 
 
 def training(**changes: object) -> Training:
-    return Training(job(**changes), workloads.get("mnist-cnn"), dataset(), CPU)
+    return Training(TrainingSetup(job(**changes), workloads.get("mnist-cnn"), dataset(), CPU))
 
 
 @pytest.mark.parametrize("optimizer", workloads.get("mnist-cnn").optimizers)
@@ -74,7 +74,7 @@ def test_warm_up_leaves_no_trace(order: str, loader: str) -> None:
 
 def test_in_order_means_the_same_batches_every_epoch_and_full_ones_only() -> None:
     """640 images in batches of 48: 13 full ones, then the first again."""
-    feed = make_batches(job(batch_size=48), dataset(), CPU)
+    feed = make_batches(TrainingSetup(job(batch_size=48), workloads.get("mnist-cnn"), dataset(), CPU))
     batches = [feed.draw()[0] for _ in range(14)]
     assert torch.equal(batches[0], batches[13])
     assert not torch.equal(batches[0], batches[12])
@@ -85,7 +85,7 @@ def test_in_order_means_the_same_batches_every_epoch_and_full_ones_only() -> Non
 @pytest.mark.parametrize("loader", ["resident", "dataloader"])
 def test_a_shuffled_epoch_sees_every_image_once_in_a_new_order(loader: str) -> None:
     """Each image has its own noise, so its bytes are its name."""
-    feed = make_batches(job(order="shuffled", loader=loader), dataset(), CPU)
+    feed = make_batches(TrainingSetup(job(order="shuffled", loader=loader), workloads.get("mnist-cnn"), dataset(), CPU))
     epochs = [[row.numpy().tobytes() for _ in range(20) for row in feed.draw()[0]] for _ in range(2)]
     assert len(set(epochs[0])) == 640
     assert set(epochs[0]) == set(epochs[1])
@@ -94,7 +94,10 @@ def test_a_shuffled_epoch_sees_every_image_once_in_a_new_order(loader: str) -> N
 
 def test_both_loaders_hand_out_the_same_batches_in_order() -> None:
     """Where batches come from does not change the mathematics."""
-    feeds = [make_batches(job(loader=loader), dataset(), CPU) for loader in ("resident", "dataloader")]
+    feeds = [
+        make_batches(TrainingSetup(job(loader=loader), workloads.get("mnist-cnn"), dataset(), CPU))
+        for loader in ("resident", "dataloader")
+    ]
     for _ in range(25):
         (a, x), (b, y) = (feed.draw() for feed in feeds)
         assert torch.equal(a, b)
@@ -102,7 +105,7 @@ def test_both_loaders_hand_out_the_same_batches_in_order() -> None:
 
 
 def test_pixels_are_divided_by_255_and_nothing_is_subtracted() -> None:
-    images, labels = make_batches(job(), dataset(), CPU).draw()
+    images, labels = make_batches(TrainingSetup(job(), workloads.get("mnist-cnn"), dataset(), CPU)).draw()
     assert images.shape == (32, 1, 28, 28)
     assert images.dtype == torch.float32
     assert images.max() == 1.0

@@ -17,6 +17,7 @@ import torch
 from cnnbench import validity, workloads
 from cnnbench.data import Dataset
 from cnnbench.engine import tuned
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.optim import make_optimizer
 from cnnbench.engine.training import Training
 from cnnbench.engine.tuned import native
@@ -70,7 +71,7 @@ def job(name: str = "mnist-cnn", execution: str = "native", **fields: object) ->
 
 
 def training(name: str = "mnist-cnn", execution: str = "native", **fields: object) -> Training:
-    return tuned.make(job(name, execution, **fields), workloads.get(name), digits(), CPU)
+    return tuned.make(TrainingSetup(job(name, execution, **fields), workloads.get(name), digits(), CPU))
 
 
 def native_step(network: torch.nn.Sequential, workload: workloads.Workload, batch: int, seed: int = 1) -> NativeStep:
@@ -84,7 +85,7 @@ class TestSameMathematics:
     @pytest.mark.parametrize("name", NETWORKS)
     @pytest.mark.parametrize("rung", tuned.list_variants(torch.device("cpu")))
     def test_gradients_are_those_of_float64(self, name: str, rung: str) -> None:
-        error = tuned.gradient_error(job(name, rung), workloads.get(name), digits(), CPU, rung)
+        error = tuned.gradient_error(TrainingSetup(job(name, rung), workloads.get(name), digits(), CPU), rung)
         assert error < ROUNDING
 
     @pytest.mark.parametrize("batch", [1, 3, 32, 130])
@@ -180,7 +181,9 @@ class TestSameMathematics:
         """The same weights, batches and rule: the losses of 20 steps agree."""
         own = workloads.get("mlp-5")
         reference = Training(
-            job("mlp-5").model_copy(update={"division": "reference", "execution": "eager"}), own, digits(), CPU
+            TrainingSetup(
+                job("mlp-5").model_copy(update={"division": "reference", "execution": "eager"}), own, digits(), CPU
+            )
         )
         fast = training("mlp-5")
         for _ in range(20):

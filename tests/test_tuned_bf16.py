@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from cnnbench import workloads
 from cnnbench.engine import tuned
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.tuned import native
 from cnnbench.engine.tuned.native import group_layers
 from cnnbench.engine.tuned.native_training import NativeStep
@@ -99,7 +100,9 @@ class TestSameMathematics:
     @pytest.mark.parametrize("name", NETWORKS)
     def test_it_is_as_near_to_float64_as_torchs_own_bf16(self, name: str) -> None:
         errors = {
-            rung: tuned.gradient_error(job(name, rung, precision="bf16"), workloads.get(name), digits(), CPU, rung)
+            rung: tuned.gradient_error(
+                TrainingSetup(job(name, rung, precision="bf16"), workloads.get(name), digits(), CPU), rung
+            )
             for rung in ("native", "fused")
         }
         assert errors["native"] <= max(1.5 * errors["fused"], ROUNDED_GRADIENTS)

@@ -26,6 +26,7 @@ from cnnbench.cli.main import run_cli
 from cnnbench.data import Dataset
 from cnnbench.devices.nvml import NvmlResult
 from cnnbench.engine import build
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.training import Training
 from cnnbench.errors import ExitCode, SuiteError, WorkloadError
 from cnnbench.machine import inventory
@@ -364,7 +365,7 @@ def training(workload: Workload, **changes: object) -> Training:
     images = np.random.default_rng(0).integers(0, 255, size=(64, 28, 28), dtype=np.uint8)
     labels = (np.arange(64) % 10).astype(np.uint8)
     digits = Dataset("synthetic", images, labels, images, labels, source="noise")
-    return Training(job(workload=workload.name, **changes), workload, digits, CPU)
+    return Training(TrainingSetup(job(workload=workload.name, **changes), workload, digits, CPU))
 
 
 def test_a_wrong_declaration_is_refused_with_both_figures(known) -> None:

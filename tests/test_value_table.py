@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 
-from cnnbench import __version__
-from cnnbench.report.model import Cell, Column, Note, Report
+from cnnbench import __version__, units
+from cnnbench.report.model import Cell, Note, Report
 from cnnbench.report.render import markdown, text
-from cnnbench.report.value_table import ValueColumn, count_column, make_table
+from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
 
 
 @dataclass(frozen=True)
@@ -20,16 +19,21 @@ class Fruit:
     seeds: int
 
 
-COLUMNS: Sequence[ValueColumn[Fruit]] = (
-    (Column("name", "name of\nthe fruit", "", 1, "left"), lambda fruit: fruit.name),
-    count_column("seeds", "seeds", "each", 2),
-    (Column("half", "half", "", 3), lambda fruit: Cell(str(fruit.seeds / 2), ("of them",))),
+FRUIT_TABLE = TableSpec[Fruit](
+    "fruits",
+    "Fruits",
+    (
+        wording("name", "name of\nthe fruit", 1, "name"),
+        figure("seeds", "seeds", 2, "seeds", units.count, unit="each"),
+        ColumnSpec("half", "half", 3, lambda fruit: Cell(str(fruit.seeds / 2), ("of them",))),
+    ),
+    "none",
 )
 FRUITS = [("soft", [Fruit("fig", 1500), Fruit("a|b", 0)]), ("hard", [Fruit("nut", 1)])]
 
 
 def report(**options: object) -> Report:
-    table = make_table("fruits", "Fruits", COLUMNS, FRUITS, "none")
+    table = build_table(FRUIT_TABLE, groups=FRUITS)
     return Report((table,), (Note("rule", "Ripe ones."),), **options)  # type: ignore[arg-type]
 
 

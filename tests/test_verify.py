@@ -20,11 +20,11 @@ from cnnbench.cli.main import cli
 from cnnbench.cli.read import make_report
 from cnnbench.errors import UsageError
 from cnnbench.report.render import text
-from cnnbench.store import find_published_dir, load_published_rows
+from cnnbench.store import find_published_dir, load_tree
 from cnnbench.verify import audit, formats
 from cnnbench.verify.audit import Auditor
 
-REFERENCES = load_published_rows(find_published_dir() / "lecture-2017.jsonl")
+REFERENCES = load_tree([find_published_dir() / "lecture-2017.jsonl"]).published_rows
 FLOORS = {"launch_seconds": 2.5e-6, "copy_bytes_per_second": 4.1e10, "draw_seconds": 3.1e-6}
 
 

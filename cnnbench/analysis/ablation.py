@@ -9,11 +9,9 @@ different precision are never divided; here that is the point, and the table say
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from cnnbench.analysis.ratio import divide_rows, group_by, share_all_but
 from cnnbench.analysis.rows import Row
-from cnnbench.analysis.stats import Estimate
 from cnnbench.schema import Job
 from cnnbench.schema.axes import list_choices, list_fields
 
@@ -22,26 +20,15 @@ ORDER: Mapping[str, tuple[str, ...]] = {name: list_choices(Job, name) for name i
 LEAST_VARIANTS = 2
 
 
-@dataclass(frozen=True)
-class LadderVariant:
-    """One way of computing the step. Ratios are of times, above 1 where this rung is faster; None for the first, and for one
-    that was not measured.
-    """
-
-    row: Row
-    speedup_over_previous: Estimate | None = None
-    """The measured rung before, its time over this one's."""
-    speedup_over_first: Estimate | None = None
-
-
-def find_ladders(rows: Sequence[Row]) -> tuple[tuple[LadderVariant, ...], ...]:
+def find_ladders(rows: Sequence[Row]) -> tuple[tuple[Row, ...], ...]:
     """Every ladder with at least two measured rungs, in an order that does not depend on the rows'; GEMMs have none.
 
-    A row that did not end well is a rung without a time: what a device cannot do is part of the picture.
+    Rungs are rows with `speed_over_rung_before` and `speed_over_first_rung`. A row that did not end well is a rung without a
+    time: what a device cannot do is part of the picture.
     """
     sets = group_by((row for row in rows if row.job.workload != "gemm"), _ladder_key)
-    found = [_compare_variants(sorted(members, key=_ladder_position)) for _, members in sorted(sets.items())]
-    return tuple(rungs for rungs in found if sum(bool(rung.row.costs) for rung in rungs) >= LEAST_VARIANTS)
+    found = [_compare_rungs(sorted(members, key=_ladder_position)) for _, members in sorted(sets.items())]
+    return tuple(rungs for rungs in found if sum(bool(rung.costs) for rung in rungs) >= LEAST_VARIANTS)
 
 
 def _ladder_key(row: Row) -> tuple[str, ...]:
@@ -55,11 +42,13 @@ def _ladder_position(row: Row) -> tuple[int, ...]:
     return tuple(choices.index(value) if choices else value for value, choices in values)
 
 
-def _compare_variants(rows: Sequence[Row]) -> tuple[LadderVariant, ...]:
-    found: list[LadderVariant] = []
+def _compare_rungs(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Add the time of the measured rung before, and of the first one, over each row's own; None where either has none."""
+    found: list[Row] = []
     measured: list[Row] = []
     for row in rows:
-        before = measured[-1:] + measured[:1] if row.costs else []
-        found.append(LadderVariant(row, *(divide_rows(base, row) for base in before)))
+        bases: Sequence[Row] = (measured[-1], measured[0]) if measured else ()
+        before, first = [divide_rows(base, row) for base in bases] or (None, None)
+        found.append(row.with_values(speed_over_rung_before=before, speed_over_first_rung=first))
         measured += [row] if row.costs else []
     return tuple(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cnnbench import units, validity, workloads
@@ -55,7 +55,8 @@ class Case:
         return sum(self.trial.block_seconds)
 
 
-Check = Callable[[Case], Doubt | None]
+Check = Callable[[Case], Iterator[Doubt]]
+"""What speaks against a process; the first reason counts."""
 
 
 def find_record_doubts(header: RunHeader, record: Record) -> tuple[Doubt, ...]:
@@ -65,7 +66,7 @@ def find_record_doubts(header: RunHeader, record: Record) -> tuple[Doubt, ...]:
         return ()
     device = next((d for d in header.machine.devices if d.id == record.job.device), None)
     case = Case(record.job, trial, record.process_seconds, device, header.machine)
-    return tuple(doubt for check in CHECKS if (doubt := check(case)) is not None)
+    return tuple(doubt for check in CHECKS if (doubt := next(check(case), None)) is not None)
 
 
 def merge_row_doubts(processes: int, per_process: Sequence[Sequence[Doubt]]) -> tuple[Doubt, ...]:
@@ -89,149 +90,119 @@ def merge_row_doubts(processes: int, per_process: Sequence[Sequence[Doubt]]) -> 
     return tuple(found)
 
 
-def _compare_halves(case: Case) -> tuple[float, float] | None:
-    """(second half over first half - 1, its standard error) of the medians of the timed blocks, or None for too few."""
+def uneven_halves(case: Case) -> Iterator[Doubt]:
+    """One half of the timed blocks is slower than the other, by more than noise."""
     blocks = case.trial.block_seconds
     half = len(blocks) // 2
     if half < HALF_BLOCKS_LEAST:
-        return None
+        return
     first, second = blocks[:half], blocks[-half:]
     middle = statistics.median(first)
     spread = math.hypot(statistics.stdev(first), statistics.stdev(second)) / math.sqrt(half)
     # A median's standard error is 1.25 times the mean's for normal noise.
-    return statistics.median(second) / middle - 1, 1.25 * spread / middle
+    change, error = statistics.median(second) / middle - 1, 1.25 * spread / middle
+    if abs(change) < max(HALVES_APART, HALVES_SIGMAS * error):
+        return
+    if change < 0:
+        text = f"the first half of the timed blocks is {-change:.0%} slower than the second: warm-up was not over"
+        yield Doubt("warm-up", text, "Raise warm-up steps in the suite.")
+    else:
+        text = f"the second half of the timed blocks is {change:.0%} slower than the first"
+        yield Doubt("drift", text, "Look for heat or another load, and run again.")
 
 
-def warm_up_not_over(case: Case) -> Doubt | None:
-    """The first half slower than the second, by more than noise."""
-    halves = _compare_halves(case)
-    if halves is None or halves[0] > -HALVES_APART or -halves[0] < HALVES_SIGMAS * halves[1]:
-        return None
-    return Doubt(
-        "warm-up",
-        f"the first half of the timed blocks is {-halves[0]:.0%} slower than the second: warm-up was not over",
-        "Raise warm-up steps in the suite.",
-    )
-
-
-def drift(case: Case) -> Doubt | None:
-    """The second half slower than the first, by more than noise."""
-    halves = _compare_halves(case)
-    if halves is None or halves[0] < HALVES_APART or halves[0] < HALVES_SIGMAS * halves[1]:
-        return None
-    return Doubt(
-        "drift",
-        f"the second half of the timed blocks is {halves[0]:.0%} slower than the first",
-        "Look for heat or another load, and run again.",
-    )
-
-
-def _counter_growth(case: Case, read: Callable[[Telemetry], float | None]) -> float | None:
+def _counter_share(case: Case, read: Callable[[Telemetry], float | None], whole: float = 1.0) -> float:
+    """Divide a counter's growth in seconds by the timed ones, times `whole`; 0 where it was not read."""
     before, after = case.trial.telemetry_before, case.trial.telemetry_after
-    if before is None or after is None:
-        return None
-    return counter_growth(read(before), read(after)).value
+    growth = None if before is None or after is None else counter_growth(read(before), read(after)).value
+    return growth / (case.timed_seconds * whole) if growth else 0.0
 
 
-def throttled(case: Case) -> Doubt | None:
+def throttled(case: Case) -> Iterator[Doubt]:
     """The GPU slowed itself, or the cgroup stopped the process."""
     words: set[str] = set()
     for reading in (case.trial.telemetry_before, case.trial.telemetry_after):
         words |= set((reading.device_throttle_reasons if reading else None) or ()) & SLOWED
     if words:
         text = f"{len(words)} throttle reason{'s' if len(words) > 1 else ''} during timing: {', '.join(sorted(words))}"
-        return Doubt("throttled", text, "Improve cooling or raise the power limit, and run again.")
-    stopped = _counter_growth(case, lambda reading: reading.cgroup_throttled_seconds)
-    if stopped is not None and stopped > THROTTLED_SHARE * case.timed_seconds:
-        share = stopped / case.timed_seconds
-        return Doubt(
-            "throttled", f"the cgroup's CPU quota stopped threads for {share:.0%} of the time", "Raise the CPU quota."
-        )
-    return None
+        yield Doubt("throttled", text, "Improve cooling or raise the power limit, and run again.")
+    share = _counter_share(case, lambda reading: reading.cgroup_throttled_seconds)
+    if share > THROTTLED_SHARE:
+        text = f"the cgroup's CPU quota stopped threads for {share:.0%} of the time"
+        yield Doubt("throttled", text, "Raise the CPU quota.")
 
 
-def other_load(case: Case) -> Doubt | None:
+def other_load(case: Case) -> Iterator[Doubt]:
     """Someone else used the processor: stolen time, waiting for a core, other processes on the GPU."""
     after = case.trial.telemetry_after
     if after is not None and after.device_other_processes:
         text = f"{after.device_other_processes} other processes used the GPU"
-        return Doubt("other-load", text, "End them and run again.")
-    cores = max(1, case.machine.cores_allowed)
-    stolen = _counter_growth(case, lambda reading: reading.steal_seconds)
-    if stolen is not None and stolen > STEAL_SHARE * case.timed_seconds * cores:
-        share = stolen / (case.timed_seconds * cores)
-        return Doubt(
-            "other-load", f"the hypervisor gave {share:.1%} of the CPU's time to others", "Use a dedicated host."
-        )
-    waited = _counter_growth(case, lambda reading: reading.cpu_pressure_seconds)
-    if waited is not None and waited > PRESSURE_SHARE * case.timed_seconds:
-        share = waited / case.timed_seconds
+        yield Doubt("other-load", text, "End them and run again.")
+    share = _counter_share(case, lambda reading: reading.steal_seconds, max(1, case.machine.cores_allowed))
+    if share > STEAL_SHARE:
+        text = f"the hypervisor gave {share:.1%} of the CPU's time to others"
+        yield Doubt("other-load", text, "Use a dedicated host.")
+    share = _counter_share(case, lambda reading: reading.cpu_pressure_seconds)
+    if share > PRESSURE_SHARE:
         text = f"threads waited for a core {share:.0%} of the time (CPU pressure)"
-        return Doubt("other-load", text, "Stop other programs and run again.")
-    return None
+        yield Doubt("other-load", text, "Stop other programs and run again.")
 
 
-def too_many_threads(case: Case) -> Doubt | None:
+def too_many_threads(case: Case) -> Iterator[Doubt]:
     """More threads than cores this process may use."""
-    if case.job.device != "cpu" or case.job.threads is None:
-        return None
-    threads, allowed = case.job.threads * case.job.processes // case.job.nodes, case.machine.cores_allowed
-    if threads <= allowed:
-        return None
-    return Doubt("cores", f"{threads} threads on {allowed} allowed cores", "Lower --threads, or allow more cores.")
+    job, allowed = case.job, case.machine.cores_allowed
+    threads = (job.threads or 0) * job.processes // job.nodes
+    if job.device == "cpu" and threads > allowed:
+        yield Doubt("cores", f"{threads} threads on {allowed} allowed cores", "Lower --threads, or allow more cores.")
 
 
-def hypervisor(case: Case) -> Doubt | None:
+def hypervisor(case: Case) -> Iterator[Doubt]:
     """A virtual machine's neighbours cannot be seen."""
-    if case.machine.hypervisor is None or case.job.device != "cpu":
-        return None
-    text = f"virtual machine ({case.machine.hypervisor}): {case.machine.cores_allowed} cores among neighbours nobody can see"
-    return Doubt("hypervisor", text, "Compare only rows of one run, or measure on bare metal.")
+    name, cores = case.machine.hypervisor, case.machine.cores_allowed
+    if name is not None and case.job.device == "cpu":
+        text = f"virtual machine ({name}): {cores} cores among neighbours nobody can see"
+        yield Doubt("hypervisor", text, "Compare only rows of one run, or measure on bare metal.")
 
 
-def governor(case: Case) -> Doubt | None:
+def governor(case: Case) -> Iterator[Doubt]:
     """A governor that lets the clock sink."""
     name = case.machine.governor
-    if name in (None, "performance") or case.job.device != "cpu":
-        return None
-    text = f"CPU frequency governor {name} on {case.machine.cores_allowed} cores"
-    return Doubt("governor", text, "Set it to performance (cpupower frequency-set -g performance).")
+    if name not in (None, "performance") and case.job.device == "cpu":
+        text = f"CPU frequency governor {name} on {case.machine.cores_allowed} cores"
+        yield Doubt("governor", text, "Set it to performance (cpupower frequency-set -g performance).")
 
 
-def page_faults(case: Case) -> Doubt | None:
+def page_faults(case: Case) -> Iterator[Doubt]:
     """Memory taken from the kernel anew in every step."""
-    faults = case.trial.minor_faults
-    if faults is None or not case.trial.steps or faults / case.trial.steps <= FAULTS_PER_STEP:
-        return None
-    text = f"{faults / case.trial.steps:,.0f} page faults a step; identical processes differ by 5-10 % so"
-    if case.job.allocator == "held":
-        remedy = "The allocator is held already: a smaller batch, or resident batches, take less memory anew."
-        return Doubt("page-faults", text, remedy)
-    return Doubt("page-faults", text, 'Hold the allocator (allocator = "held", the default).')
+    faults = (case.trial.minor_faults or 0) / (case.trial.steps or math.inf)
+    if faults > FAULTS_PER_STEP:
+        held = "The allocator is held already: a smaller batch, or resident batches, take less memory anew."
+        remedy = held if case.job.allocator == "held" else 'Hold the allocator (allocator = "held", the default).'
+        text = f"{faults:,.0f} page faults a step; identical processes differ by 5-10 % so"
+        yield Doubt("page-faults", text, remedy)
 
 
-def synthetic(case: Case) -> Doubt | None:
+def synthetic(case: Case) -> Iterator[Doubt]:
     """Accuracy on digits that are not MNIST."""
-    if case.job.data != "synthetic" or case.trial.test is None:
-        return None
-    text = f"accuracy is on {case.trial.test.images:,} synthetic digits, not MNIST"
-    return Doubt("synthetic", text, "Fetch MNIST (cnnbench data fetch) and run again.")
+    test = case.trial.test
+    if case.job.data == "synthetic" and test is not None:
+        text = f"accuracy is on {test.images:,} synthetic digits, not MNIST"
+        yield Doubt("synthetic", text, "Fetch MNIST (cnnbench data fetch) and run again.")
 
 
-def projected(case: Case) -> Doubt | None:
+def projected(case: Case) -> Iterator[Doubt]:
     """The job's time is computed from a few of its steps."""
-    whole = case.job.job_steps
-    if case.job.clock != "steady" or whole is None or case.trial.steps >= whole:
-        return None
-    text = f"the job's {whole:,} steps are projected from {case.trial.steps:,} timed ones a process"
-    return Doubt("projected", text, "Run the whole job (cnnbench run lecture) to measure it.")
+    whole, timed = case.job.job_steps, case.trial.steps
+    if case.job.clock == "steady" and whole is not None and timed < whole:
+        text = f"the job's {whole:,} steps are projected from {timed:,} timed ones a process"
+        yield Doubt("projected", text, "Run the whole job (cnnbench run lecture) to measure it.")
 
 
-def above_peak(case: Case) -> Doubt | None:
+def above_peak(case: Case) -> Iterator[Doubt]:
     """Faster than the device's bound, within what a convolution may do."""
     found = validity.find_violations(case.job, case.trial, case.process_seconds, case.device, case.machine)
-    doubted = [violation.message for violation in found if violation.severity == "doubt"]
-    return Doubt("above-peak", doubted[0], "Check the clock and the canary before believing it.") if doubted else None
+    remedy = "Check the clock and the canary before believing it."
+    return (Doubt("above-peak", each.message, remedy) for each in found if each.severity == "doubt")
 
 
 def above_ceiling(share: float, division: str = "reference") -> Doubt:
@@ -257,13 +228,12 @@ def learns_worse(text: str) -> Doubt:
     return Doubt("learns-worse", text, "Claim no speed with it; `cnnbench converge` has the test.")
 
 
-def precision_not_seen(case: Case) -> Doubt | None:
+def precision_not_seen(case: Case) -> Iterator[Doubt]:
     """TF32 was asked for and the arithmetic is as exact as float32."""
     error = case.trial.settings.get("matmul_error")
-    if case.job.precision != "tf32" or error is None or not _as_number(error) <= FP32_ERROR:
-        return None
-    text = f"labelled tf32, but a product's relative error is {error}, that of float32"
-    return Doubt("precision", text, "Call it fp32, or find out why tensor cores were not used.")
+    if case.job.precision == "tf32" and error is not None and _as_number(error) <= FP32_ERROR:
+        text = f"labelled tf32, but a product's relative error is {error}, that of float32"
+        yield Doubt("precision", text, "Call it fp32, or find out why tensor cores were not used.")
 
 
 def _as_number(setting: str) -> float:
@@ -274,26 +244,19 @@ def _as_number(setting: str) -> float:
         return math.nan
 
 
-def outside_band(case: Case) -> Doubt | None:
+def outside_band(case: Case) -> Iterator[Doubt]:
     """Trained as its recipe says, and not as good as its seeds are; or better than any of them."""
     test = case.trial.test
     if test is None or case.job.data != "mnist" or case.job.workload not in workloads.names() or not test.images:
-        return None
-    band = find_band(case.job, test.after_steps)
-    if band is None:
-        return None
-    share = test.correct / test.images
+        return
+    share, band = test.correct / test.images, find_band(case.job, test.after_steps)
     got = f"accuracy {units.percent(share)} after {test.after_steps:,} steps"
-    if share < band.low:
-        text = f"{got}, {units.percent(band.low)} or more is expected"
+    if band is not None and share < band.low:
         remedy = "Check optimiser and initialisation: speed without learning is worth nothing."
-        return Doubt("low-accuracy", text, remedy)
-    if share > band.high:
-        text = f"{got}, {units.percent(band.high)} or less is expected"
-        return Doubt(
-            "high-accuracy", text, "Check that no test image was trained on, and that the recipe is the workload's."
-        )
-    return None
+        yield Doubt("low-accuracy", f"{got}, {units.percent(band.low)} or more is expected", remedy)
+    if band is not None and share > band.high:
+        remedy = "Check that no test image was trained on, and that the recipe is the workload's."
+        yield Doubt("high-accuracy", f"{got}, {units.percent(band.high)} or less is expected", remedy)
 
 
 def find_band(job: Job, steps: int) -> workloads.Band | None:
@@ -311,8 +274,7 @@ def find_band(job: Job, steps: int) -> workloads.Band | None:
 
 
 CHECKS: tuple[Check, ...] = (
-    warm_up_not_over,
-    drift,
+    uneven_halves,
     throttled,
     other_load,
     too_many_threads,

@@ -15,14 +15,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from scipy.special import stdtrit
-
-from cnnbench.analysis.stats import welch_degrees
+from cnnbench.analysis.stats import CONFIDENCE, compute_half_width, t_quantile, welch_degrees
 
 SeedKey = TypeVar("SeedKey", bound=Hashable)
 ConvergenceOutcome = Literal["learns as well", "learns worse", "undecided"]
-CONFIDENCE = 0.95
-"""Of each bound by itself; both together are a two-sided 90 % interval."""
 POWER = 0.80
 MOST_SEEDS = 1000
 """Where more seeds than this are needed, the difference is practically the margin, and nobody will run them."""
@@ -32,7 +28,7 @@ LEAST_SEEDS = 2
 
 @dataclass(frozen=True)
 class AccuracyDifference:
-    """Mode less reference, with its one-sided 95 % bounds."""
+    """Mode less reference, with its one-sided 95 % bounds: of each by itself, both are a two-sided 90 % interval."""
 
     value: float
     low: float
@@ -77,15 +73,15 @@ def seeds_to_decide(found: AccuracyDifference, margin: float) -> int | None:
     distance = abs(found.value + margin)
     for seeds in range(LEAST_SEEDS + 1, MOST_SEEDS + 1):
         degrees = (seeds - 1) * found.freedom
-        reach = (_quantile(CONFIDENCE, degrees) + _quantile(POWER, degrees)) * math.sqrt(found.variance / seeds)
+        reach = (t_quantile(degrees, CONFIDENCE) + t_quantile(degrees, POWER)) * math.sqrt(found.variance / seeds)
         if reach < distance:
             return seeds
     return None
 
 
 def _paired_difference(differences: Sequence[float]) -> AccuracyDifference:
-    n, variance = len(differences), float(statistics.variance(differences))
-    half = _quantile(CONFIDENCE, n - 1) * math.sqrt(variance / n)
+    variance = float(statistics.variance(differences))
+    half = compute_half_width(differences, CONFIDENCE)
     return _with_bounds(statistics.fmean(differences), half, True, variance, 1.0)
 
 
@@ -95,13 +91,9 @@ def _welch_difference(variant: Sequence[float], plain: Sequence[float]) -> Accur
     a, b = ours / len(variant), theirs / len(plain)
     if a + b == 0:
         return _with_bounds(value, 0.0, False, 0.0, 2.0)
-    half = _quantile(CONFIDENCE, welch_degrees(a, len(variant), b, len(plain))) * math.sqrt(a + b)
+    half = t_quantile(welch_degrees(a, len(variant), b, len(plain)), CONFIDENCE) * math.sqrt(a + b)
     return _with_bounds(value, half, False, ours + theirs, (ours + theirs) ** 2 / (ours**2 + theirs**2))
 
 
 def _with_bounds(value: float, half: float, paired: bool, variance: float, freedom: float) -> AccuracyDifference:
     return AccuracyDifference(value, value - half, value + half, paired, variance, freedom)
-
-
-def _quantile(share: float, degrees: float) -> float:
-    return float(stdtrit(degrees, share))

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from scipy.special import stdtrit
-
+from cnnbench.analysis import stats
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.training_outcome import TEST_IMAGES
 
 SEEDS = 30
 """Fewer make no claim."""
-CONFIDENCE = 0.95
 ClaimOutcome = Literal["holds", "fails", "too few seeds"]
 
 
@@ -59,8 +57,7 @@ class Claim:
         """One-sided 95 % bound of the mean accuracy; None of fewer than two seeds."""
         if self.mean_accuracy is None or self.deviation is None:
             return None
-        n = len(self.right)
-        return self.mean_accuracy - float(stdtrit(n - 1, CONFIDENCE)) * self.deviation / math.sqrt(n)
+        return self.mean_accuracy - stats.compute_half_width(self.right, stats.CONFIDENCE) / TEST_IMAGES
 
     @property
     def mean_seconds(self) -> float | None:
@@ -70,10 +67,9 @@ class Claim:
     @property
     def interval_seconds(self) -> tuple[float, float] | None:
         """Two-sided 95 % interval of the mean (Student's t); None of fewer than three."""
-        n = len(self.seconds)
-        if n < 3 or self.mean_seconds is None:
+        if len(self.seconds) < stats.MINIMUM_FOR_INTERVAL or self.mean_seconds is None:
             return None
-        half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * statistics.stdev(self.seconds) / math.sqrt(n)
+        half = stats.compute_half_width(self.seconds)
         return self.mean_seconds - half, self.mean_seconds + half
 
     @property

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
+from cnnbench.analysis import stats
 
 LEAST_RUNS = 8
 """Runs below which nothing is predicted. Half the interval is 3.56 standard deviations with 4 runs, 2.51 with 8, 2.20 with 16."""
@@ -43,8 +43,7 @@ def predict_mean(values: Sequence[float], tail: float = TAIL) -> tuple[float, fl
     if n < 2:
         raise ValueError(f"{n} values have no spread")
     mean = math.fsum(values) / n
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(stdtrit(n - 1, 1 - tail)) * spread * math.sqrt(1 + 1 / n)
+    half = stats.t_quantile(n - 1, 1 - tail) * math.sqrt(stats.estimate_variance(values)) * math.sqrt(1 + 1 / n)
     return mean, mean - half, mean + half
 
 

@@ -1,7 +1,7 @@
 """Records in, one flat value a process out, with the few figures (`metrics`) that every table is made of.
 
-`read_processes` gives them as plain values in which unknown is None (what `speedup` works on); `to_frame` gives the same as a
-pandas frame, one row a process, for charts and exports. Only an `ok` process has figures: what a failed one measured
+`read_processes` gives them as plain values in which unknown is None (what `speedup` works on); `flatten_processes` gives the
+same as a row a process, for exports. Only an `ok` process has figures: what a failed one measured
 before it failed stays in the ledger. One that missed its target has none either, but says so (`Process.seed_result`). A job
 that was planned and never started is there too, as `not run`, so that the number planned equals the number shown.
 """
@@ -16,6 +16,7 @@ from cnnbench import validity
 from cnnbench.analysis import doubts, metrics
 from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.metrics import ProcessMetrics, compute_metrics
+from cnnbench.analysis.ratio import group_by
 from cnnbench.analysis.rows import follow, job_kind
 from cnnbench.analysis.time_to_accuracy import SeedResult, read_seed_result
 from cnnbench.analysis.training_outcome import TrainingOutcome, read_training_outcome
@@ -83,9 +84,7 @@ def read_processes(
     files counts once; the same id on another machine is another run. `as_recorded` takes every outcome as it was written, and
     no gate judges it again.
     """
-    by_run: dict[tuple[str, str], list[Ledger]] = {}
-    for ledger in ledgers:
-        by_run.setdefault((ledger.header.run_id, ledger.header.machine.id), []).append(ledger)
+    by_run = group_by(ledgers, lambda ledger: (ledger.header.run_id, ledger.header.machine.id))
     found: list[Process] = []
     problems: list[str] = []
     for (run_id, _), copies in sorted(by_run.items()):
@@ -147,23 +146,23 @@ def _apply_validity(header: RunHeader, record: Record) -> Outcome:
     return validity.reject_impossible(record.outcome, found)
 
 
-def to_frame(found: Sequence[Process]) -> pd.DataFrame:
-    """The processes as a frame, one row each; unknown figures are missing values, the job's fields stand as `job_...`."""
-    import pandas as pd
-
-    return pd.DataFrame(flatten_processes(found), columns=list_columns())
-
-
 def list_columns() -> list[str]:
-    """The names of a process's values in the frame and in `export csv`, in order."""
+    """The names of a process's values in `export csv`, in order."""
     exported = [metric.name for metric in metrics.METRICS if metric.is_measured]
     return [*_IDENTITY, *(f"job_{name}" for name in _JOB), "processor", "torch", *exported, *_OUTCOME]
 
 
 def flatten_processes(found: Sequence[Process]) -> list[dict[str, object]]:
-    """What `to_frame` is made of: a row a process, its values by the names of `list_columns`, None where unknown."""
+    """A row a process: its values by the names of `list_columns`, None where unknown."""
     blank = dict.fromkeys(list_columns())
     return [blank | _flatten(process) for process in found]
+
+
+def to_frame(found: Sequence[Process]) -> pd.DataFrame:
+    """Give the same as a pandas frame, for notebooks: one row a process; an unknown value is missing."""
+    import pandas as pd
+
+    return pd.DataFrame(flatten_processes(found), columns=list_columns())
 
 
 _IDENTITY = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")

@@ -14,21 +14,9 @@ from typing import get_args
 
 from cnnbench.analysis.ratio import divide_rows, group_by, share_all_but
 from cnnbench.analysis.rows import Row
-from cnnbench.analysis.stats import Estimate
 from cnnbench.schema import Job, Scaling
 
 VARIED = ("world", "scaling", "nodes", "threads", "batch_size")
-
-
-@dataclass(frozen=True)
-class ScalingPoint:
-    """One row against the base of its set; None where either was not measured."""
-
-    row: Row
-    speedup: Estimate | None
-    """Its images a second over the base's."""
-    efficiency: Estimate | None
-    """The speed-up over how many times the base's processors it used."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +25,8 @@ class ScalingSet:
 
     scaling: Scaling
     base_batch: int
-    points: tuple[ScalingPoint, ...]
+    points: tuple[Row, ...]
+    """With `scaling_speedup` and `scaling_efficiency`; None where the row or the base was not measured."""
 
 
 def find_scaling_sets(rows: Sequence[Row]) -> tuple[ScalingSet, ...]:
@@ -53,7 +42,7 @@ def find_scaling_sets(rows: Sequence[Row]) -> tuple[ScalingSet, ...]:
         ordered = sorted((row for _, row in same), key=_set_position)
         if any(row.job.world > 1 for row in ordered):
             scaling = same[0][0]
-            found.append(ScalingSet(scaling, _base_batch(ordered[0], scaling), _scaling_points(ordered)))
+            found.append(ScalingSet(scaling, _base_batch(ordered[0], scaling), _divide_by_one_process(ordered)))
     return tuple(found)
 
 
@@ -75,14 +64,16 @@ def _set_position(row: Row) -> tuple[object, ...]:
     return count_processors(row.job), row.job.world, row.job.nodes, row.row_key
 
 
-def _scaling_points(rows: Sequence[Row]) -> tuple[ScalingPoint, ...]:
+def _divide_by_one_process(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Add each row's images a second over those of the first one of one process, and that over the processors used."""
     base = next((row for row in rows if row.job.world == 1 and row.costs), None)
-    return tuple(_scaling_point(row, base) for row in rows)
+    return tuple(_divide_by(base, row) for row in rows)
 
 
-def _scaling_point(row: Row, base: Row | None) -> ScalingPoint:
+def _divide_by(base: Row | None, row: Row) -> Row:
     ratio = None if base is None else divide_rows(base, row)
     if base is None or ratio is None:
-        return ScalingPoint(row, None, None)
+        return row.with_values(scaling_speedup=None, scaling_efficiency=None)
     speedup = ratio.scaled(row.job.batch_size / base.job.batch_size)
-    return ScalingPoint(row, speedup, speedup.scaled(count_processors(base.job) / count_processors(row.job)))
+    efficiency = speedup.scaled(count_processors(base.job) / count_processors(row.job))
+    return row.with_values(scaling_speedup=speedup, scaling_efficiency=efficiency)

@@ -13,8 +13,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from scipy.special import ndtri, stdtrit
-
 CONFIDENCE = 0.95
 RoundKey = TypeVar("RoundKey", bound=Hashable)
 MINIMUM_FOR_INTERVAL = 3
@@ -73,11 +71,11 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
     difference = math.fsum(first) / len(first) - math.fsum(second) / len(second)
     if n < MINIMUM_FOR_INTERVAL:
         return _from_log(difference, None, n)
-    a, b = _variance(first) / len(first), _variance(second) / len(second)
+    a, b = estimate_variance(first) / len(first), estimate_variance(second) / len(second)
     if a + b == 0:
         return _from_log(difference, 0.0, n)
     degrees = welch_degrees(a, len(first), b, len(second))
-    return _from_log(difference, _quantile(degrees) * math.sqrt(a + b), n)
+    return _from_log(difference, t_quantile(degrees) * math.sqrt(a + b), n)
 
 
 def welch_degrees(a: float, first: int, b: float, second: int) -> float:
@@ -103,6 +101,8 @@ def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Estim
     """
     if not 0 <= successes <= trials or trials == 0:
         raise ValueError(f"{successes} of {trials} is not a share")
+    from scipy.special import ndtri  # commands that only print do without it
+
     z = float(ndtri(0.5 + confidence / 2))
     share, shrink = successes / trials, 1 + z * z / trials
     centre = (share + z * z / (2 * trials)) / shrink
@@ -125,18 +125,13 @@ class MedianEstimate:
     """A median of `n` values some of which may be infinite (a target never reached): None where it is infinite itself.
 
     `low` and `high` are the ends of its interval, None where infinite; from fewer than `MINIMUM_FOR_MEDIAN` values there
-    is no interval at all, and `bounded` is false.
+    is no interval at all.
     """
 
     value: float | None
     low: float | None
     high: float | None
     n: int
-
-    @property
-    def bounded(self) -> bool:
-        """Whether there are enough values for an interval."""
-        return self.n >= MINIMUM_FOR_MEDIAN
 
 
 MINIMUM_FOR_MEDIAN = 6
@@ -181,21 +176,27 @@ def _logs(values: Sequence[float]) -> list[float]:
     return [math.log(value) for value in sorted(values)]
 
 
-def _variance(values: Sequence[float]) -> float:
+def estimate_variance(values: Sequence[float]) -> float:
+    """Estimate the variance of what two values or more are drawn from."""
     mean = math.fsum(values) / len(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
-def _quantile(degrees: float) -> float:
-    return float(stdtrit(degrees, 0.5 + CONFIDENCE / 2))
+def t_quantile(degrees: float, share: float = 0.5 + CONFIDENCE / 2) -> float:
+    """Give the quantile of Student's t; without a share that of a two-sided 95 % interval."""
+    from scipy.special import stdtrit  # commands that only print do without it
+
+    return float(stdtrit(degrees, share))
+
+
+def compute_half_width(values: Sequence[float], share: float = 0.5 + CONFIDENCE / 2) -> float:
+    """Compute half of the t-interval of the mean of two values or more."""
+    return t_quantile(len(values) - 1, share) * math.sqrt(estimate_variance(values) / len(values))
 
 
 def _mean_and_half(values: Sequence[float]) -> tuple[float, float | None]:
-    n = len(values)
-    mean = math.fsum(values) / n
-    if n < MINIMUM_FOR_INTERVAL:
-        return mean, None
-    return mean, _quantile(n - 1) * math.sqrt(_variance(values) / n)
+    mean = math.fsum(values) / len(values)
+    return mean, None if len(values) < MINIMUM_FOR_INTERVAL else compute_half_width(values)
 
 
 def _from_log(mean: float, half: float | None, n: int) -> Estimate:

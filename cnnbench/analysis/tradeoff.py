@@ -43,6 +43,8 @@ class Contender:
     """By the names in QUANTITIES."""
     ratios: Mapping[str, float | None]
     """Its counts over the first one's; None where that is 0."""
+    is_base: bool
+    """Whether it is the first one."""
 
 
 def compare_workloads(workloads: Iterable[Workload], processes: Iterable[Process]) -> tuple[Contender, ...]:
@@ -53,8 +55,9 @@ def compare_workloads(workloads: Iterable[Workload], processes: Iterable[Process
         total = layers.explain(workload).total
         counts = {name: int(getattr(total, name)) for name in QUANTITIES}
         base = found[0].counts if found else counts
+        is_base = not found or workload.name == found[0].workload.name
         ratios = {name: counts[name] / base[name] if base[name] else None for name in QUANTITIES}
-        found.append(Contender(workload, find_best_accuracy(workload, known), counts, ratios))
+        found.append(Contender(workload, find_best_accuracy(workload, known), counts, ratios, is_base))
     return tuple(found)
 
 

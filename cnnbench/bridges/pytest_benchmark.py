@@ -20,10 +20,11 @@ from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, V
 
 from cnnbench import units
 from cnnbench.errors import DataError
+from cnnbench.files import explain_refusal
 from cnnbench.report.escaping import plain
-from cnnbench.report.model import Column, Note, Report
+from cnnbench.report.model import Note, Report
 from cnnbench.report.render import text
-from cnnbench.report.value_table import ValueColumn, make_table
+from cnnbench.report.table_builder import TableSpec, build_table, figure
 from cnnbench.schema import digest
 
 REMEDY = "make one with `pytest --benchmark-json FILE`, or name one saved under .benchmarks/"
@@ -141,9 +142,8 @@ def flatten_benchmarks(found: Sequence[IngestedBenchmark]) -> list[dict[str, Any
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot read: {error.strerror}; {REMEDY}") from error
+        with explain_refusal(DataError, f"{path}: cannot read", REMEDY):
+            return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file, so no pytest-benchmark file; {REMEDY}") from error
 
@@ -189,16 +189,21 @@ def _find_usable(document: object, places: str, kind: type) -> object:
 
 CLOCK = "Clock: pytest-benchmark's, a round from start to stop; whether a device was waited for is up to the test."
 RULE = "Each file is one process: n=1, whatever rounds it has. Rounds are not independent, so no interval is drawn."
-METRIC_COLUMNS: tuple[ValueColumn[IngestedBenchmark], ...] = (
-    (Column("name", "benchmark", "", 1, "left"), lambda each: plain(each.name)),
-    (Column("median", "median", "of a round", 1), lambda each: units.short_seconds(each.median_seconds)),
-    (Column("min", "fastest", "round", 2), lambda each: units.short_seconds(each.min_seconds)),
-    (Column("stddev", "std. dev.", "of rounds", 4), lambda each: units.short_seconds(each.stddev_seconds)),
-    (Column("rounds", "rounds", "", 3), lambda each: each.rounds),
-    (Column("flops", "achieved", "GFLOP/s", 3), lambda each: units.giga(each.flops_per_second)),
-    (Column("images", "images", "/s", 4), lambda each: units.rate(each.images_per_second)),
-    (Column("host_peak", "host peak", "", 5), lambda each: units.data_size(each.host_peak_bytes)),
-    (Column("device", "device", "", 5, "left"), lambda each: plain(each.job_device or units.NOT_AVAILABLE)),
+INGESTED = TableSpec[IngestedBenchmark](
+    "ingested",
+    "pytest-benchmark: one process a file",
+    (
+        figure("name", "benchmark", 1, "name", plain, align="left"),
+        figure("median", "median", 1, "median_seconds", units.short_seconds, unit="of a round"),
+        figure("min", "fastest", 2, "min_seconds", units.short_seconds, unit="round"),
+        figure("stddev", "std. dev.", 4, "stddev_seconds", units.short_seconds, unit="of rounds"),
+        figure("rounds", "rounds", 3, "rounds", units.count),
+        figure("flops", "achieved", 3, "flops_per_second", units.giga, unit="GFLOP/s"),
+        figure("images", "images", 4, "images_per_second", units.rate, unit="/s"),
+        figure("host_peak", "host peak", 5, "host_peak_bytes", units.data_size),
+        figure("device", "device", 5, "job_device", plain, align="left"),
+    ),
+    CLOCK,
 )
 
 
@@ -206,7 +211,7 @@ def build(found: Sequence[IngestedBenchmark], problems: Sequence[str] = ()) -> R
     """Make the table: a group for each file, with what the file is of in its title."""
     runs = (list(members) for _, members in itertools.groupby(found, key=lambda each: each.run_id))
     groups = [(_title(members[0]), members) for members in runs]
-    table = make_table("ingested", "pytest-benchmark: one process a file", METRIC_COLUMNS, groups, CLOCK)
+    table = build_table(INGESTED, groups=groups)
     notes = (Note("rule", RULE), *(Note("problem", plain(line)) for line in problems))
     return Report((table,) if groups else (), notes, _document(found))
 

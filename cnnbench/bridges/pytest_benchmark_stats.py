@@ -20,7 +20,7 @@ def summarise(seconds: Sequence[float]) -> dict[str, Statistic]:
         raise ValueError("no rounds: there is nothing to summarise")
     data = sorted(seconds)
     mean, spread = statistics.mean(seconds), statistics.stdev(seconds) if len(seconds) > 1 else 0
-    first, third = _quartiles(data)
+    first, third = _quantile(data, 0.25), _quantile(data, 0.75)
     low, high = first - WHISKER * (third - first), third + WHISKER * (third - first)
     beyond_spread = sum(each < mean - spread or each > mean + spread for each in data)
     beyond_whiskers = sum(each < low or each > high for each in data)
@@ -45,13 +45,10 @@ def summarise(seconds: Sequence[float]) -> dict[str, Statistic]:
     }
 
 
-def _quartiles(data: Sequence[float]) -> tuple[float, float]:
-    n, odd = divmod(len(data), 4)
-    if len(data) == 1:
-        return data[0], data[0]
-    if len(data) % 2 == 0:
-        half = len(data) // 2
-        return statistics.median(data[:half]), statistics.median(data[half:])
-    if odd == 1:
-        return 0.25 * data[n - 1] + 0.75 * data[n], 0.75 * data[3 * n] + 0.25 * data[3 * n + 1]
-    return 0.75 * data[n] + 0.25 * data[n + 1], 0.25 * data[3 * n + 1] + 0.75 * data[3 * n + 2]
+def _quantile(data: Sequence[float], share: float) -> float:
+    """The quantile of sorted data, between the two values around its place where it is on neither (J. Hazen, 1914)."""
+    place = min(max(share * len(data) - 0.5, 0), len(data) - 1)
+    below = int(place)
+    if place == below:
+        return data[below]
+    return (below + 1 - place) * data[below] + (place - below) * data[below + 1]

@@ -81,17 +81,17 @@ class Rendered:
         self._ledgers, self._published_rows, self._options = tuple(ledgers), tuple(published_rows), options
 
     def _compare(self) -> LoadedResults:
-        from cnnbench.cli.load_results import Selection, compare_ledgers
+        from cnnbench.analysis import process_table, speedup
+        from cnnbench.cli.load_results import LoadedResults
 
-        given = self._options
-        selection, problems = (
-            Selection(all_runs=given["all_runs"], baseline=given["baseline"]),
-            given.get("known_problems", ()),
-        )
-        key = (tuple(map(id, self._ledgers)), self._published_rows, selection, tuple(problems))
+        selected = {name: self._options[name] for name in ("all_runs", "baseline")}
+        problems = tuple(self._options.get("known_problems", ()))
+        key = (tuple(map(id, self._ledgers)), self._published_rows, *selected.values(), problems)
         if key not in self._loaded:
             self._loaded.clear()
-            self._loaded[key] = compare_ledgers(self._ledgers, self._published_rows, problems, selection)
+            processes, doubles = process_table.read_processes(self._ledgers)
+            comparison = speedup.compute_speedups(processes, self._published_rows, **selected)
+            self._loaded[key] = LoadedResults(self._ledgers, comparison, (*problems, *doubles))
         return self._loaded[key]
 
     @cached_property

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any
 
 import click
 
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
-from cnnbench.cli.load_results import Selection, select_ledgers
-from cnnbench.cli.options import MACHINE, OUTPUT, combine_options
+from cnnbench.cli.load_results import Selection, load_ledgers, select_ledgers
+from cnnbench.cli.options import (
+    ANY_PATH,
+    MACHINE,
+    OUTPUT,
+    combine_options,
+    format_option,
+    make_flag,
+    make_option,
+    run_option,
+)
 from cnnbench.cli.sides import DEFAULT_RESULTS
 from cnnbench.errors import ComparisonError, ExitCode, LedgerError, UsageError
 from cnnbench.report.render.text import Format
-
-if TYPE_CHECKING:
-    from cnnbench.store import Ledger
 
 
 def _find_results(context: click.Context, parameter: click.Parameter, named: Path | None) -> Path:
@@ -27,20 +32,16 @@ def _find_results(context: click.Context, parameter: click.Parameter, named: Pat
     return named or Path(os.environ.get("CNNBENCH_RESULTS") or DEFAULT_RESULTS)
 
 
-_FOLDER = click.Path(path_type=Path)
 _name_argument = click.argument("name")
-_runs_arguments = combine_options(_name_argument, click.argument("paths", nargs=-1, type=_FOLDER))
-_results_option = click.option(
+_runs_arguments = combine_options(_name_argument, click.argument("paths", nargs=-1, type=ANY_PATH))
+_results_option = make_option(
     "--results",
-    type=_FOLDER,
+    "The tree baselines are kept in (default: $CNNBENCH_RESULTS, else ./results).",
+    ANY_PATH,
     metavar="DIR",
     callback=_find_results,
-    help="The tree baselines are kept in (default: $CNNBENCH_RESULTS, else ./results).",
 )
-_output_options = combine_options(
-    click.option("--format", "format_", type=click.Choice(get_args(Format)), default="table"),
-    OUTPUT,
-)
+_output_options = combine_options(format_option(), OUTPUT)
 
 
 @click.group("baseline")
@@ -54,12 +55,9 @@ def baseline() -> None:
 
 @baseline.command("save")
 @_runs_arguments
-@click.option(
-    "--run", "run_ids", metavar="ID", multiple=True, shell_complete=completion.complete_runs,
-    help="Only this run (its id or the id's beginning); may be given several times.",
-)  # fmt: skip
+@run_option("--run run_ids", "Only this run (its id or the id's beginning); may be given several times.", multiple=True)
 @MACHINE
-@click.option("--replace", is_flag=True, help="Save over a baseline of that name.")
+@make_flag("--replace", "Save over a baseline of that name.")
 @_results_option
 def save_command(
     name: str, paths: tuple[Path, ...], run_ids: tuple[str, ...], machine_id: str | None, replace: bool, results: Path
@@ -74,10 +72,10 @@ def save_command(
     from cnnbench.regression.saved_baseline import check_name, make_baseline
 
     check_name(name)
-    ledgers = select_ledgers(_load_ledgers(paths or (results,)), Selection(machine_id))
+    ledgers = load_ledgers(Selection(machine_id, paths=paths or (results,))).ledgers
     if run_ids:
-        ledgers = [each for run_id in run_ids for each in select_ledgers(ledgers, Selection(run_id=run_id))]
-        ledgers = list({each.header.run_id: each for each in ledgers}.values())
+        chosen = [each for run_id in run_ids for each in select_ledgers(ledgers, Selection(run_id=run_id))]
+        ledgers = tuple({each.header.run_id: each for each in chosen}.values())
     today, problems = process_table.read_processes(ledgers)
     processes, _ = process_table.read_processes(ledgers, as_recorded=True)
     rejected = {
@@ -133,11 +131,13 @@ def show_command(name: str, machine_id: str | None, results: Path, format_: Form
 @_results_option
 def rm_command(name: str, machine_id: str | None, results: Path) -> None:
     """Remove baseline NAME; the ledgers stay."""
-    from cnnbench.regression.baseline_file import read_entries, write_entries
+    from cnnbench.regression.baseline_file import change_entries
 
     machine = _find_machine(results, name, machine_id)
-    left = {known: entry for known, entry in read_entries(results, machine).items() if known != name}
-    click.echo(out.printable(f"removed {name} from {write_entries(results, machine, left)}"))
+    path = change_entries(
+        results, machine, lambda entries: {known: entry for known, entry in entries.items() if known != name}
+    )
+    click.echo(out.printable(f"removed {name} from {path}"))
 
 
 def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
@@ -153,23 +153,25 @@ def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
 
 @baseline.command("judge")
 @_runs_arguments
-@click.option(
-    "--run", "run_id", metavar="ID", shell_complete=completion.complete_runs,
-    help="The run to judge instead of the newest (its id or the id's beginning).",
-)  # fmt: skip
+@run_option("--run run_id", "The run to judge instead of the newest (its id or the id's beginning).")
 @MACHINE
-@click.option(
-    "--inconclusive", type=click.Choice(["fail", "warn"]), default="fail", show_default=True,
-    help="Whether too few stored runs, or a check that cannot tell, end with exit 4 or with 0.",
-)  # fmt: skip
-@click.option(
-    "--check/--no-check", "check", default=True, help="Settle suspicious times by the paired check.  [default: check]"
+@make_option(
+    "--inconclusive",
+    "Whether too few stored runs, or a check that cannot tell, end with exit 4 or with 0.",
+    click.Choice(["fail", "warn"]),
+    default="fail",
 )
-@click.option(
+@make_option(
+    "--check/--no-check check",
+    "Settle suspicious times by the paired check.  [default: check]",
+    default=True,
+    show_default=False,
+)
+@make_option(
     "--suite",
+    "The suite of that check.  [default: the run's]",
     metavar="SUITE",
     shell_complete=completion.complete_suites,
-    help="The suite of that check.  [default: the run's]",
 )
 @_results_option
 @_output_options
@@ -188,8 +190,8 @@ def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...],
     from cnnbench.report.saved_baselines import build_judgement
 
     check_name(name)
-    selection = Selection(options["machine_id"], options["run_id"], last=True)
-    (ledger,) = select_ledgers(_load_ledgers(paths or (results,)), selection)[:1]
+    selection = Selection(options["machine_id"], options["run_id"], last=True, paths=paths or (results,))
+    ledger = load_ledgers(selection).ledgers[0]
     machine_id, machines = ledger.header.machine.id, find_machines(results, name)
     if machine_id not in machines:
         where = ", ".join(machines)
@@ -206,15 +208,3 @@ def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...],
     from cnnbench.cli.confirm import confirm_suspicious
 
     context.exit(worst_exit_code((own, confirm_suspicious(context, screening, results, options))))
-
-
-def _load_ledgers(paths: Sequence[Path]) -> Sequence[Ledger]:
-    """Every ledger under the paths. Raises UsageError, with what could not be read, where there is none."""
-    from cnnbench import store
-
-    loaded = store.load_tree(paths)
-    if not loaded.ledgers:
-        reasons = "".join(f"\n  {problem}" for problem in loaded.problems)
-        where = ", ".join(map(str, paths))
-        raise UsageError(f"no results in {where}; measure first with `cnnbench run quick`{reasons}")
-    return loaded.ledgers

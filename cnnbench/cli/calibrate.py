@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 from click.core import ParameterSource
@@ -22,6 +22,7 @@ from cnnbench.cli.check_session import (
     reopen_recording,
     require_same_conditions,
 )
+from cnnbench.cli.options import OptionValues
 from cnnbench.cli.output import draw_chart
 from cnnbench.errors import LedgerError, UsageError
 from cnnbench.files import save_file
@@ -33,11 +34,10 @@ from cnnbench.regression.design import CheckPlan, make_check_plan
 from cnnbench.regression.noise_profile import (
     NoiseProfile,
     conclude_calibration,
-    keep_counted_blocks,
     profile_path,
     profile_recording,
 )
-from cnnbench.regression.sequential import NextBlock
+from cnnbench.regression.sequential import NextBlock, sort_blocks
 from cnnbench.report.charts.check import draw_detectable_effect
 from cnnbench.report.model import Chart
 from cnnbench.units import percent
@@ -55,7 +55,7 @@ class Calibration(NamedTuple):
     blocks_path: Path | None = None
 
 
-def run_calibration(context: click.Context, options: dict[str, Any]) -> None:
+def run_calibration(context: click.Context, options: OptionValues) -> None:
     """Measure or read the blocks; write and print their profile, and draw it."""
     display = CheckDisplay(context)
     if options["recorded"] is not None:
@@ -75,7 +75,7 @@ def run_calibration(context: click.Context, options: dict[str, Any]) -> None:
             display.print(f"{name:<9} {path}", always=True)
 
 
-def _read_recording(context: click.Context, options: dict[str, Any]) -> Calibration:
+def _read_recording(context: click.Context, options: OptionValues) -> Calibration:
     """The recording of --from. Raises UsageError for an option that only measuring takes, LedgerError for another record."""
     for each in context.command.params:
         given = context.get_parameter_source(each.name or "") is ParameterSource.COMMANDLINE
@@ -92,7 +92,7 @@ def _read_recording(context: click.Context, options: dict[str, Any]) -> Calibrat
     return Calibration(header, record.blocks, options["output"])
 
 
-def _measure_recording(context: click.Context, options: dict[str, Any], display: CheckDisplay) -> Calibration:
+def _measure_recording(context: click.Context, options: OptionValues, display: CheckDisplay) -> Calibration:
     """Measure, and store the blocks. Raises WorkerError or UnfitError where they cannot be had."""
     setup = prepare_check(context, options, display)
     path = options["output"] or profile_path(options["results"], setup.inventory.machine.id, setup.suite.name)
@@ -105,7 +105,7 @@ def _measure_recording(context: click.Context, options: dict[str, Any], display:
         return raw, make_header(setup, pair, sides, plan, options, purpose="calibrate"), ()
 
     def find_next(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBlock | None:
-        valid, wanted = len(keep_counted_blocks(header, blocks)), options["blocks"]
+        valid, wanted = len(sort_blocks(header, blocks)[0]), options["blocks"]
         return NextBlock("screening", tuple(sorted(header.jobs)), wanted, valid) if valid < wanted else None
 
     with reopen_recording(raw) if options["resume"] else nullcontext() as old:

@@ -18,34 +18,26 @@ from cnnbench.cli.check_options import (
     profile_options,
     validate_extensions,
 )
-from cnnbench.cli.options import FILE, FOLDER
+from cnnbench.cli.options import COUNT, FILE, FOLDER, json_option, make_flag, make_option
 from cnnbench.errors import ExitCode, UsageError
 
 
 @click.command()
 @pair_options
-@click.option("--base", metavar="REF", help="The git revision to hold against.")
-@click.option("--head", metavar="REF", help="The git revision to check.  [default: the working tree]")
-@click.option("--base-python", metavar="PATH", help="Base's Python, or its virtual environment.")
-@click.option("--head-python", metavar="PATH", help="Head's Python, or its virtual environment.")
-@click.option("--base-set", multiple=True, metavar="KEY=VALUE", help="A setting of base's jobs, such as threads=1.")
-@click.option("--head-set", multiple=True, metavar="KEY=VALUE", help="A setting of head's jobs.")
+@make_option("--base", "The git revision to hold against.", metavar="REF")
+@make_option("--head", "The git revision to check.  [default: the working tree]", metavar="REF")
+@make_option("--base-python", "Base's Python, or its virtual environment.", metavar="PATH")
+@make_option("--head-python", "Head's Python, or its virtual environment.", metavar="PATH")
+@make_option("--base-set", "A setting of base's jobs, such as threads=1.", multiple=True, metavar="KEY=VALUE")
+@make_option("--head-set", "A setting of head's jobs.", multiple=True, metavar="KEY=VALUE")
 @plan_options
-@click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Stop at the first look after these.")
-@click.option(
-    "--inconclusive", type=click.Choice(["fail", "warn"]), help="Exit 4 or 0 where nothing is decided.  [default: fail]"
-)
-@click.option(
-    "--metric",
-    type=click.Choice(["median", "mean"]),
-    default="median",
-    show_default=True,
-    help="Which step time decides.",
-)
+@make_option("--max-minutes", "Stop at the first look after these.", click.FloatRange(min=0, min_open=True))
+@make_option("--inconclusive", "Exit 4 or 0 where nothing is decided.  [default: fail]", click.Choice(["fail", "warn"]))
+@make_option("--metric", "Which step time decides.", click.Choice(["median", "mean"]), default="median")
 @profile_options
-@click.option("-o", "--output", type=FILE, help="The record, replayable JSON.  [default: the cache]")
-@click.option("--resume", is_flag=True, help="Go on with the check interrupted before, repeating nothing.")
-@click.option("--replay", type=FILE, help="Decide anew from a record; measures nothing.")
+@make_option("-o --output", "The record, replayable JSON.  [default: the cache]", FILE)
+@make_flag("--resume", "Go on with the check interrupted before, repeating nothing.")
+@make_option("--replay", "Decide anew from a record; measures nothing.", FILE)
 @output_options
 @click.pass_context
 def check(context: click.Context, /, **options: Any) -> None:
@@ -66,34 +58,24 @@ def check(context: click.Context, /, **options: Any) -> None:
 
 @click.command()
 @pair_options
-@click.option(
-    "--blocks", type=click.IntRange(min=6), default=20, show_default=True, help="Valid A/A blocks to measure."
-)
-@click.option(
-    "--expires", type=click.IntRange(min=1), default=30, show_default=True, metavar="DAYS", help="How long it holds."
-)
-@click.option(
+@make_option("--blocks", "Valid A/A blocks to measure.", click.IntRange(min=6), default=20)
+@make_option("--expires", "How long it holds.", COUNT, default=30, metavar="DAYS")
+@make_option(
     "--tau",
+    f"Tolerance to say what is seen at.  [default: {DEFAULT_TOLERANCE}; with --from the recording's]",
     metavar="PERCENT",
-    help=f"Tolerance to say what is seen at.  [default: {DEFAULT_TOLERANCE}; with --from the recording's]",
 )
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of both arms' jobs.")
-@click.option(
-    "-o",
-    "--output",
-    type=FILE,
-    help="The profile.  [default: RESULTS/<machine>/noise/<suite>.json; with --from none]",
-)
+@make_option("--set settings", "A setting of both arms' jobs.", multiple=True, metavar="KEY=VALUE")
+@make_option("-o --output", "The profile.  [default: RESULTS/<machine>/noise/<suite>.json; with --from none]", FILE)
 @plot_option("The slowdown that would be found, over the spread of d, with each job on the curve.")
-@click.option(
-    "--from",
-    "recorded",
-    type=FILE,
+@make_option(
+    "--from recorded",
+    "Profile and picture of blocks recorded before; measures nothing.",
+    FILE,
     metavar="FILE-blocks.json",
-    help="Profile and picture of blocks recorded before; measures nothing.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the calibration interrupted before.")
-@click.option("--json", "as_json", is_flag=True, help="Print the profile as JSON.")
+@make_flag("--resume", "Go on with the calibration interrupted before.")
+@json_option("Print the profile as JSON.")
 @click.pass_context
 def calibrate(context: click.Context, /, **options: Any) -> None:
     """Measure A/A blocks of SUITE and store the noise profile that `cnnbench check` then uses on this machine.
@@ -109,18 +91,11 @@ def calibrate(context: click.Context, /, **options: Any) -> None:
 
 @click.command()
 @pair_options
-@click.option(
-    "--inject", default="0,10", show_default=True, metavar="PERCENTS", help="How much longer a step is to take."
-)
+@make_option("--inject", "How much longer a step is to take.", default="0,10", metavar="PERCENTS")
 @plan_options
 @profile_options
-@click.option(
-    "-o",
-    "--output",
-    type=FOLDER,
-    help="Folder for the records.  [default: the cache]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@make_option("-o --output", "Folder for the records.  [default: the cache]", FOLDER)
+@json_option("Print JSON instead of the table.")
 @click.pass_context
 def selftest(context: click.Context, /, **options: Any) -> None:
     """Check SUITE (default regression) against itself, once for each injected share of real work, and print what came of it.

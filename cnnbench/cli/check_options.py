@@ -2,84 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, TypeVar
-
 import click
 
 from cnnbench.cli import completion
-from cnnbench.cli.options import FILE, combine_options
+from cnnbench.cli.options import (
+    ANY_PATH,
+    COUNT,
+    FILE,
+    CommandDecorator,
+    OptionValues,
+    combine_options,
+    make_flag,
+    make_option,
+    tree_option,
+)
 from cnnbench.errors import UsageError
 
 DEFAULT_TOLERANCE = "5%"
 MIN_PERCENT = 0.2
 OUTPUT_FILES = ("markdown", "junit", "plot")
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 pair_options = combine_options(
     click.argument("suite", metavar="SUITE", shell_complete=completion.complete_suites, required=False),
-    click.option("-d", "--device", default="cpu", show_default=True, help="The one device to measure on."),
-    click.option("-k", "name_filter", metavar="FILTER", help="Only jobs whose text contains FILTER."),
-    click.option("--rounds", type=click.IntRange(min=2), help="Turns of each arm a block."),
-    click.option("--steps-per-turn", type=click.IntRange(min=2), help="Steps a turn; the first is not timed."),
-    click.option(
+    make_option("-d --device", "The one device to measure on.", default="cpu"),
+    make_option("-k name_filter", "Only jobs whose text contains FILTER.", metavar="FILTER"),
+    make_option("--rounds", "Turns of each arm a block.", click.IntRange(min=2)),
+    make_option("--steps-per-turn", "Steps a turn; the first is not timed.", click.IntRange(min=2)),
+    make_option(
         "--sequential/--turns",
+        "One process after the other, or both alive and taking turns.  [default: turns]",
         default=False,
-        help="One process after the other, or both alive and taking turns.  [default: turns]",
+        show_default=False,
     ),
-    click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: the cores allowed]"),
-    click.option("--seed", type=click.IntRange(min=0), help="Of every coin.  [default: random, recorded]"),
-    click.option("--keep-disturbed", is_flag=True, help="Drop no block for what the machine's counters say (busy CI)."),
-    click.option(
-        "--data-dir",
-        type=click.Path(path_type=Path),
-        envvar="CNNBENCH_DATA",
-        show_envvar=True,
-        help="Directory of MNIST's four files.",
-    ),
-    click.option(
-        "--results",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=Path("results"),
-        envvar="CNNBENCH_RESULTS",
-        show_envvar=True,
-        show_default=True,
-        help="Where noise profiles are: <machine>/noise/<suite>.json.",
-    ),
+    make_option("--threads", "CPU threads.  [default: the cores allowed]", COUNT),
+    make_option("--seed", "Of every coin.  [default: random, recorded]", click.IntRange(min=0)),
+    make_flag("--keep-disturbed", "Drop no block for what the machine's counters say (busy CI)."),
+    make_option("--data-dir", "Directory of MNIST's four files.", ANY_PATH, envvar="CNNBENCH_DATA", show_envvar=True),
+    tree_option("Where noise profiles are: <machine>/noise/<suite>.json.", "--results"),
 )
 """The suite and the options that say what is measured, where and how."""
 plan_options = combine_options(
-    click.option(
-        "--tau",
-        default=DEFAULT_TOLERANCE,
-        show_default=True,
-        metavar="PERCENT",
-        help="Slowdown tolerated, or auto (calibrated).",
-    ),
-    click.option("--max-blocks", type=click.IntRange(min=1), help="Blocks of the first stage at most.  [default: 16]"),
+    make_option("--tau", "Slowdown tolerated, or auto (calibrated).", default=DEFAULT_TOLERANCE, metavar="PERCENT"),
+    make_option("--max-blocks", "Blocks of the first stage at most.  [default: 16]", COUNT),
 )
 profile_options = combine_options(
-    click.option("--profile", type=FILE, help="The noise profile to use."),
-    click.option("--no-profile", is_flag=True, help="Use no noise profile."),
+    make_option("--profile", "The noise profile to use.", FILE),
+    make_flag("--no-profile", "Use no noise profile."),
 )
 
 
-def plot_option(shown: str) -> Callable[[_Command], _Command]:
+def plot_option(shown: str) -> CommandDecorator:
     """`--plot`, with what the picture shows; `validate_extensions` holds it to the kinds there are."""
-    return click.option("--plot", type=FILE, metavar="FILE.svg|png", help=shown)
+    return make_option("--plot", shown, FILE, metavar="FILE.svg|png")
 
 
 output_options = combine_options(
-    click.option("--markdown", type=FILE, metavar="FILE.md", help="The verdict as a table with its conditions."),
-    click.option("--junit", type=FILE, metavar="FILE.xml", help="A test case a job and metric; failed: regressed."),
+    make_option("--markdown", "The verdict as a table with its conditions.", FILE, metavar="FILE.md"),
+    make_option("--junit", "A test case a job and metric; failed: regressed.", FILE, metavar="FILE.xml"),
     plot_option("A forest plot of the ratios."),
-    click.option("--github", is_flag=True, help="Annotations on standard output, the table in the job's summary."),
+    make_flag("--github", "Annotations on standard output, the table in the job's summary."),
 )
 """For a command that ends with a record."""
 
 
-def validate_extensions(options: Mapping[str, Any]) -> None:
+def validate_extensions(options: OptionValues) -> None:
     """Raise UsageError for a plot of a kind there is none of, before anything is measured."""
     plot = options["plot"]
     if plot is not None and plot.suffix not in (".svg", ".png"):

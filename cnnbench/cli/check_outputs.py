@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
 from cnnbench.bridges import junit
 from cnnbench.cli.check_options import OUTPUT_FILES
+from cnnbench.cli.options import OptionValues
 from cnnbench.cli.output import draw_chart
 from cnnbench.errors import FileError
 from cnnbench.files import append_text, explain_refusal, save_file
@@ -24,12 +23,12 @@ from cnnbench.report import check_markdown
 from cnnbench.report.charts.check import draw_forest
 
 
-def write_outputs(record: CheckRecord, path: Path | None, options: Mapping[str, Any]) -> None:
+def write_outputs(record: CheckRecord, path: Path | None, options: OptionValues) -> None:
     """Write what was asked for. Where there is no verdict, the reason stands as missing jobs."""
     if not (options["github"] or any(options[name] is not None for name in OUTPUT_FILES)):
         return
 
-    verdict = derive_verdict(record) or _make_empty_verdict(record)
+    verdict = derive_verdict(record) or Verdict(Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan)
     meta = _make_context(record, verdict, path, options)
     if options["markdown"] is not None:
         save_file(options["markdown"], check_markdown.markdown(verdict, meta))
@@ -43,11 +42,6 @@ def write_outputs(record: CheckRecord, path: Path | None, options: Mapping[str, 
         _append_summary(check_markdown.job_summary(verdict, meta))
 
 
-def _make_empty_verdict(record: CheckRecord) -> Verdict:
-    """An inconclusive verdict without findings: what there is to say stands in the meta's `missing`."""
-    return Verdict(Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan)
-
-
 def _append_summary(text: str) -> None:
     """Into the file that GitHub names; nothing where it names none (a run elsewhere)."""
     named = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -57,9 +51,7 @@ def _append_summary(text: str) -> None:
         append_text(Path(named), text)
 
 
-def _make_context(
-    record: CheckRecord, verdict: Verdict, path: Path | None, options: Mapping[str, Any]
-) -> VerdictContext:
+def _make_context(record: CheckRecord, verdict: Verdict, path: Path | None, options: OptionValues) -> VerdictContext:
 
     header, ending = record.header, record.ending
     sound = [block for block in record.blocks if block.failure is None]

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -28,8 +27,10 @@ from cnnbench.cli.check_session import (
     reopen_recording,
     require_same_conditions,
 )
+from cnnbench.cli.options import OptionValues
 from cnnbench.cli.output import printable
 from cnnbench.errors import LedgerError
+from cnnbench.files import save_file
 from cnnbench.paired_protocol import Arm
 from cnnbench.regression import check_record
 from cnnbench.regression.arms import PairedJobs, pair_jobs
@@ -42,7 +43,7 @@ TITLES = {"incomparable": "INCOMPARABLE", "unfit": "UNFIT", "failed": "FAILED"}
 
 
 def measure_check(
-    context: click.Context, options: dict[str, Any], narrow: SetupFilter = lambda setup: setup, *, err: bool = False
+    context: click.Context, options: OptionValues, narrow: SetupFilter = lambda setup: setup, *, err: bool = False
 ) -> CheckRecord:
     """Measure to the end and put it everywhere it is asked for: the record, the words, each surface.
 
@@ -59,7 +60,7 @@ def measure_check(
     return record
 
 
-def replay_record(options: Mapping[str, Any]) -> int:
+def replay_record(options: OptionValues) -> int:
     """The verdict of a record, decided anew; written again where asked for. Raises LedgerError where it is another one."""
     path, output = options["replay"], options["output"]
     old = check_record.load_record(path)
@@ -69,7 +70,7 @@ def replay_record(options: Mapping[str, Any]) -> int:
             f"{path}: its blocks lead to another ending than it holds; it was edited, or made by another cnnbench"
         )
     if output is not None:
-        check_record.write_document(output, check_record.replace_ending(path.read_bytes(), record))
+        save_file(output, check_record.replace_ending(path.read_bytes(), record), make_folder=True)
     print_record(record, err=options["github"])
     write_outputs(record, path, options)
     return record.ending.exit_code
@@ -86,7 +87,7 @@ def print_record(record: CheckRecord, *, err: bool = False) -> None:
 
 
 def _measure(
-    context: click.Context, options: dict[str, Any], display: CheckDisplay, old: Recording | None, narrow: SetupFilter
+    context: click.Context, options: OptionValues, display: CheckDisplay, old: Recording | None, narrow: SetupFilter
 ) -> tuple[Path, CheckRecord]:
     if old is None:
         specs = read_requested_arms(options)
@@ -115,7 +116,7 @@ def _measure(
 
 
 def _make_header(
-    setup: CheckSetup, pair: PairedJobs, sides: Mapping[Arm, ArmRecord], options: Mapping[str, Any]
+    setup: CheckSetup, pair: PairedJobs, sides: Mapping[Arm, ArmRecord], options: OptionValues
 ) -> tuple[CheckHeader, tuple[str, ...]]:
     """The header, and what to say of the noise profile."""
     profile, note = find_noise_profile(setup, options)
@@ -131,7 +132,7 @@ def _make_header(
     return header, (note, *([] if advisory is None else [f"ADVISORY  {advisory}"]))
 
 
-def _find_unfinished(options: Mapping[str, Any]) -> Path:
+def _find_unfinished(options: OptionValues) -> Path:
     """The record that --resume goes on to: the one named, else of the suite's newest unfinished check. Raises LedgerError."""
     if options["output"] is not None:
         return Path(options["output"])

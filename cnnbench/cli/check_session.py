@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import secrets
-import signal
 import statistics
 import sys
 import tempfile
@@ -20,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from cnnbench import __version__, workloads
 from cnnbench.cli.check_options import parse_percent
 from cnnbench.cli.data_source import MnistSource
+from cnnbench.cli.options import OptionValues
+from cnnbench.cli.this_process import find_data_cache, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity
-from cnnbench.data import default_cache_dir
 from cnnbench.errors import ComparisonError, UsageError
 from cnnbench.machine import inventory
 from cnnbench.machine_facts import announce_machine
@@ -53,7 +52,7 @@ from cnnbench.report.escaping import plain
 from cnnbench.runner.paired import measure_pair
 from cnnbench.runner.revisions import Revision, find_repository, open_checkouts, resolve, snapshot
 from cnnbench.schema import Device, Job
-from cnnbench.store import Writer, new_run_id
+from cnnbench.store import Writer, format_now, new_run_id
 
 ROUNDS = 60
 STEPS_PER_TURN = 5
@@ -66,7 +65,7 @@ class CheckDisplay:
     """A line for every block, on standard error; nothing is drawn while one is being measured."""
 
     def __init__(self, context: click.Context) -> None:
-        self.console, self.verbosity, self.prefix = Console(stderr=True, soft_wrap=True), verbosity(context), ""
+        self.console, self.verbosity, self.prefix = make_console(), verbosity(context), ""
 
     def print_block(self, header: CheckHeader, wanted: NextBlock, block: PairRecord) -> None:
         """The block is on disk: what it found, or why it does not count."""
@@ -76,7 +75,7 @@ class CheckDisplay:
     def print(self, text: str, *, always: bool = False) -> None:
         """Print a line as it is, unless quiet was asked for and it need not be seen."""
         if self.verbosity >= 0 or always:
-            self.console.print(text, highlight=False, markup=False)
+            self.console.print(text)
 
 
 def format_block(header: CheckHeader, block: PairRecord) -> str:
@@ -130,12 +129,12 @@ class CheckSetup:
 
 
 def prepare_check(
-    context: click.Context, options: Mapping[str, Any], display: CheckDisplay, old: CheckHeader | None = None
+    context: click.Context, options: OptionValues, display: CheckDisplay, old: CheckHeader | None = None
 ) -> CheckSetup:
     """Find out all that does not depend on the arms. A check that goes on keeps the jobs and the seed of its header."""
     if options["suite"] is None:
         raise UsageError("no suite; name one, such as regression")
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_sigterm()
     suite = load_suite(find_suite(options["suite"]))
     for job in suite.jobs:
         if (file := workloads.file_of(job.workload)) is not None:
@@ -143,7 +142,7 @@ def prepare_check(
                 f"{suite.path}: {job.place}: workload {file.path.name}: a paired check knows workloads by name alone, since "
                 "each arm has its own; make it a package (docs/own-workload.md)"
             )
-    here = inventory.take_inventory(visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"))
+    here = find_inventory()
     devices = inventory.select(here.devices, options["device"])
     if len(devices) != 1 or not devices[0].usable:
         raise UsageError(f"--device {options['device']}: one usable device at a time takes part in a paired check")
@@ -171,13 +170,9 @@ def prepare_check(
     return CheckSetup(suite, here, devices[0], tuple(wanted), names, mnist_source.directory_for(wanted), seed)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def cache_folder() -> Path:
     """cnnbench's folder in the user's cache."""
-    return default_cache_dir(os.environ).parent
+    return find_data_cache().parent
 
 
 def make_same_code_arms(python: str = sys.executable) -> dict[Arm, ArmSpec]:
@@ -185,7 +180,7 @@ def make_same_code_arms(python: str = sys.executable) -> dict[Arm, ArmSpec]:
     return {"base": ArmSpec(python, None, {}), "head": ArmSpec(python, None, {})}
 
 
-def read_requested_arms(options: Mapping[str, Any]) -> dict[Arm, ArmSpec]:
+def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
     """What the options ask of each arm. Raises UsageError where they name no difference at all."""
     named = ("base", "head", "base_python", "head_python", "base_set", "head_set")
     if not any(options[name] for name in named):
@@ -246,7 +241,7 @@ def open_arms(
 # ------------------------------------------------------------------------------------------------------- what is settled before
 
 
-def choose_plan(options: Mapping[str, Any], profile: NoiseProfile | None) -> CheckPlan:
+def choose_plan(options: OptionValues, profile: NoiseProfile | None) -> CheckPlan:
     """The plan for the tolerance asked for; `auto` is the profile's. Raises UsageError."""
     if options["tau"] != "auto":
         return make_check_plan(parse_percent(options["tau"], "--tau"), options["max_blocks"])
@@ -257,7 +252,7 @@ def choose_plan(options: Mapping[str, Any], profile: NoiseProfile | None) -> Che
     return make_check_plan(profile.recommended_tolerance, options["max_blocks"])
 
 
-def find_noise_profile(setup: CheckSetup, options: Mapping[str, Any]) -> tuple[NoiseProfile | None, str]:
+def find_noise_profile(setup: CheckSetup, options: OptionValues) -> tuple[NoiseProfile | None, str]:
     """The noise profile that holds here, if any, and what to say of it. Raises ComparisonError for one that does not fit."""
     path = options["profile"] or stored_profile_path(options["results"], setup.inventory.machine.id, setup.suite.name)
     if options["no_profile"] or (options["profile"] is None and not path.exists()):
@@ -280,7 +275,7 @@ def make_header(
     pair: PairedJobs,
     sides: Mapping[Arm, ArmRecord],
     plan: CheckPlan,
-    options: Mapping[str, Any],
+    options: OptionValues,
     profile: NoiseProfile | None = None,
     **more: Any,
 ) -> CheckHeader:
@@ -294,7 +289,7 @@ def make_header(
     known_rounds = (ROUNDS, STEPS_PER_TURN) if profile is None else (profile.rounds, profile.steps_per_turn)
     return CheckHeader(
         check_id=new_run_id(),
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_at=format_now(),
         cnnbench=__version__,
         suite=setup.suite.name,
         suite_digest=setup.suite.digest,

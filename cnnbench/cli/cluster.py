@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnbench.cli import completion, options
-from cnnbench.cli.load_results import Selection
-from cnnbench.cli.output import Destination
+from cnnbench.cli.load_results import Selection, load_processes
+from cnnbench.cli.options import COUNT, make_flag, make_option
+from cnnbench.cli.output import Destination, print_json
 from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import ClusterError, ExitCode, UsageError
 
@@ -31,19 +31,20 @@ LEFT_OUT: dict[MergeStatus, str] = {"conflict": "CONFLICT", "alive": "ALIVE", "r
 
 _results_option = options.tree_option(
     "Results directory, on a file system that all nodes share; the fleet's own folder is DIR-fleet beside it.",
-    "-o",
-    "--output",
-    "results",
+    "-o --output results",
 )
-_fleet_id_option = click.option(
-    "--fleet", "fleet_id", metavar="ID", help="This fleet (its id or the id's beginning) rather than the newest."
+_fleet_id_option = make_option(
+    "--fleet fleet_id", "This fleet (its id or the id's beginning) rather than the newest.", metavar="ID"
 )
 _json_option = options.json_option("Print it as JSON.")
-_wait_option = click.option("--wait", is_flag=True, help="Wait until every job is over, then collect.")
-_poll_option = click.option(
-    "--poll", type=click.FloatRange(min=0.1), default=POLL_SECONDS, metavar="SECONDS", show_default=True,
-    help="With --wait: how often Slurm is asked.",
-)  # fmt: skip
+_wait_option = make_flag("--wait", "Wait until every job is over, then collect.")
+_poll_option = make_option(
+    "--poll",
+    "With --wait: how often Slurm is asked.",
+    click.FloatRange(min=0.1),
+    default=POLL_SECONDS,
+    metavar="SECONDS",
+)
 
 
 @click.group("fleet")
@@ -56,23 +57,21 @@ def cluster() -> None:
 
 @cluster.command("run")
 @click.argument("suites", nargs=-1, metavar="SUITE...", shell_complete=completion.complete_suites)
-@click.option("-p", "--partition", metavar="P", help="Slurm's partition; needed but for --resume.")
-@click.option("--constraint", metavar="FEATURES", help="Only nodes with these features: a, a&b, a|b.")
-@click.option("--gres", metavar="GRES", help="Only nodes with this, and ask for it: gpu, gpu:4, gpu:a100:4.")
-@click.option("--nodes", "count", type=click.IntRange(min=1), metavar="N", help="So many nodes, the idle ones first.")
-@click.option("--each-node", is_flag=True, help="Every node.  [default: one node of each kind]")
-@click.option("--exclusive/--shared", default=True, show_default=True, help="Whether a job has its node to itself.")
-@click.option("--time", "time_limit", metavar="TIME", help="Limit for a node's job, as in Slurm.  [default: 2:00:00]")
-@click.option(
-    "--sbatch", "more", multiple=True, metavar="NAME[=VALUE]", help="A further option of sbatch: account=lab."
-)
-@click.option("--run-options", metavar="TEXT", help="Handed to each node's `cnnbench run`: '--device cpu -r 3'.")
-@click.option("--resume", is_flag=True, help="Submit again what is missing of the newest fleet, repeating nothing.")
+@make_option("-p --partition", "Slurm's partition; needed but for --resume.", metavar="P")
+@make_option("--constraint", "Only nodes with these features: a, a&b, a|b.", metavar="FEATURES")
+@make_option("--gres", "Only nodes with this, and ask for it: gpu, gpu:4, gpu:a100:4.", metavar="GRES")
+@make_option("--nodes count", "So many nodes, the idle ones first.", COUNT, metavar="N")
+@make_flag("--each-node", "Every node.  [default: one node of each kind]")
+@make_option("--exclusive/--shared", "Whether a job has its node to itself.", default=True)
+@make_option("--time time_limit", "Limit for a node's job, as in Slurm.  [default: 2:00:00]", metavar="TIME")
+@make_option("--sbatch more", "A further option of sbatch: account=lab.", multiple=True, metavar="NAME[=VALUE]")
+@make_option("--run-options", "Handed to each node's `cnnbench run`: '--device cpu -r 3'.", metavar="TEXT")
+@make_flag("--resume", "Submit again what is missing of the newest fleet, repeating nothing.")
 @_fleet_id_option
 @_results_option
 @_wait_option
 @_poll_option
-@click.option("--dry-run", is_flag=True, help="Print each node's sbatch script and submit nothing.")
+@make_flag("--dry-run", "Print each node's sbatch script and submit nothing.")
 @click.pass_context
 def run_command(context: click.Context, /, suites: tuple[str, ...], results: Path, **given: Any) -> None:
     """Submit a job for each node that runs each SUITE there (a shipped name, or a TOML file that the nodes can read).
@@ -206,7 +205,7 @@ def _exit_code(found: Sequence[NodeStatus]) -> int:
 
 def _print_status(made: ClusterRun, found: Sequence[NodeStatus], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_document(made, found), indent=2))
+        print_json(_document(made, found))
         return
     lines = [("node", "job", "standing", "jobs done", "")]
     for view in found:
@@ -266,23 +265,21 @@ def report_command(context: click.Context, /, selection: Selection, destination:
     fleet ran it on; where no fleet did and several PATHS are given, the path (a folder a host); else the run itself. Exit 1
     where there is an outlier, 5 where a node of the newest fleet failed or a job on one did, or a job of a host's newest run.
     """
-    from cnnbench import store
-    from cnnbench.analysis import node_outliers, process_table
+    from cnnbench.analysis import node_outliers
     from cnnbench.cluster import node_names
     from cnnbench.report import cluster as tables
 
-    roots = selection.find_roots("cnnbench fleet collect")
-    loaded = store.load_tree(roots)
+    command = "cnnbench fleet collect"
+    roots, loaded = selection.find_roots(command), load_processes(selection, command, required=False)
     named = node_names.name_nodes(loaded.ledgers, roots)
-    processes, doubles = process_table.read_processes(loaded.ledgers)
-    found = node_outliers.group_equal_nodes(processes, lambda each: named.names[each.machine.id, each.run_id])
+    found = node_outliers.group_equal_nodes(loaded.processes, lambda each: named.names[each.machine.id, each.run_id])
     failed = node_names.list_failures(named, roots)
     if not found and not failed:
         raise UsageError(
             f"no results of a node in {', '.join(map(str, roots))}; bring them with `cnnbench fleet collect`"
         )
     warnings = node_names.list_warnings(named)
-    destination.emit(tables.build(found, failed=failed, warnings=warnings, problems=(*loaded.problems, *doubles)))
+    destination.emit(tables.build(found, failed=failed, warnings=warnings, problems=loaded.problems))
     if any(each.outliers for each in found):
         context.exit(ExitCode.FINDING)
     context.exit(ExitCode.JOB_FAILED if failed else ExitCode.DONE)
@@ -291,7 +288,7 @@ def report_command(context: click.Context, /, selection: Selection, destination:
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="DIR...", type=options.ANY_PATH)
 @options.tree_option("Results directory they are brought to.")
-@click.option("--dry-run", is_flag=True, help="Say what would happen and write nothing.")
+@make_flag("--dry-run", "Say what would happen and write nothing.")
 @options.json_option("Print what became of each run as JSON.")
 @click.pass_context
 def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dry_run: bool, as_json: bool) -> None:
@@ -306,7 +303,7 @@ def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dr
 
     merged = merge_trees(sources, output, dry_run=dry_run)
     if as_json:
-        click.echo(json.dumps(_describe_merge(merged, dry_run), indent=2, default=str))
+        print_json(_describe_merge(merged, dry_run))
     else:
         _print_merge(merged, dry_run, verbosity_of(context))
     context.exit(merged.exit_code)
@@ -338,7 +335,7 @@ def _print_merge(merged: MergeResult, dry_run: bool, verbosity: int) -> None:
         return
     _print_line(_summarize_merge(merged, dry_run))
     if merged.records and not dry_run:
-        _print_line(_next_command(merged.results), err=True)
+        _print_line(f"now: cnnbench report {merged.results} -o report.html", err=True)
 
 
 def _explain_left_out(entry: Entry) -> str:
@@ -373,10 +370,6 @@ def _summarize_merge(merged: MergeResult, dry_run: bool) -> str:
 
 def _format_count(number: int, one: str) -> str:
     return f"{number:,} {one}{'' if number == 1 else 's'}"
-
-
-def _next_command(results: Path) -> str:
-    return f"now: cnnbench report {results} -o report.html"
 
 
 def _print_line(text: str, *, err: bool = False) -> None:

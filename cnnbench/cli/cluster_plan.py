@@ -5,22 +5,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
+from cnnbench.cli.measure import run
+from cnnbench.cli.options import OptionValues
+from cnnbench.cluster import collect, node_selection, node_status, slurm, state, submit
+from cnnbench.cluster.state import ClusterRun
 from cnnbench.errors import UsageError
+from cnnbench.plan.suite import find_suite, load_suite, suite_names
+from cnnbench.store import format_now, new_run_id
 
-if TYPE_CHECKING:
-    from cnnbench.cluster.state import ClusterRun
 
-
-def new_fleet(suites: tuple[str, ...], results: Path, options: dict[str, Any]) -> tuple[Path, ClusterRun, list[str]]:
+def new_fleet(suites: tuple[str, ...], results: Path, options: OptionValues) -> tuple[Path, ClusterRun, list[str]]:
     """A fleet that is not submitted yet, and the nodes to submit; those that are down come with their refusal."""
-    from datetime import UTC, datetime
-
-    from cnnbench.cluster import node_selection, slurm, state, submit
-    from cnnbench.store import new_run_id
 
     if not suites:
         raise UsageError("which suites? name at least one, as in `cnnbench fleet run quick --partition P`")
@@ -52,7 +50,7 @@ def new_fleet(suites: tuple[str, ...], results: Path, options: dict[str, Any]) -
     fleet_id = new_run_id()
     made = state.ClusterRun(
         fleet_id=fleet_id,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_at=format_now(),
         results=str(results.resolve()),
         suites=whole,
         run_options=run_options,
@@ -68,10 +66,9 @@ def new_fleet(suites: tuple[str, ...], results: Path, options: dict[str, Any]) -
 
 
 def resume_fleet(
-    context: click.Context, suites: tuple[str, ...], results: Path, options: dict[str, Any]
+    context: click.Context, suites: tuple[str, ...], results: Path, options: OptionValues
 ) -> tuple[Path, ClusterRun, list[str]]:
     """The fleet to go on with, cut-off processes written down, and the nodes that lack something and have no job."""
-    from cnnbench.cluster import collect, node_status, slurm, state, submit
 
     given = {"constraint", "gres", "count", "each_node", "run_options"}
     asked = sorted(name for name in given if options[name])
@@ -91,24 +88,23 @@ def resume_fleet(
             click.echo(f"warning: {problem}", err=True)
     explicit = context.get_parameter_source("exclusive") == click.core.ParameterSource.COMMANDLINE
     new = {
-        "partition": options["partition"],
-        "minutes": submit.parse_minutes(options["time_limit"]) if options["time_limit"] else None,
-        "more": {**was.request.more, **_parse_sbatch_options(options["more"])},
-        "exclusive": options["exclusive"] if explicit else None,
+        "partition": options["partition"] or was.request.partition,
+        "minutes": submit.parse_minutes(options["time_limit"]) if options["time_limit"] else was.request.minutes,
+        "more": was.request.more | _parse_sbatch_options(options["more"]),
+        "exclusive": options["exclusive"] if explicit else was.request.exclusive,
     }
-    request = was.request.model_copy(update={name: value for name, value in new.items() if value is not None})
+    request = was.request.model_copy(update=new)
     now = {each.name: each for each in slurm.nodes(request.partition)}
     missing = collect.list_missing_nodes(found)
     made = was.model_copy(update={"request": request})
     changed, names = {}, []
-    for cell in was.cells:
-        if cell.node in missing:
-            there = now.get(cell.node)
-            if there is None or there.why_not is not None:
-                gone = there or slurm.Node(cell.node, "gone", 0, 0, (), (), f"no node of {request.partition}")
-                changed[cell.node] = (*cell.attempts, submit.make_refusal(gone))
-            else:
-                names.append(cell.node)
+    for cell in (each for each in was.cells if each.node in missing):
+        gone = slurm.Node(cell.node, "gone", 0, 0, (), (), f"no node of {request.partition}")
+        there = now.get(cell.node, gone)
+        if there.why_not is None:
+            names.append(cell.node)
+        else:
+            changed[cell.node] = (*cell.attempts, submit.make_refusal(there))
     made = made.with_submissions(changed)
     if not missing:
         click.echo(f"fleet {was.fleet_id} lacks nothing that is not under way", err=True)
@@ -120,7 +116,6 @@ def submit_jobs(folder: Path, made: ClusterRun, names: Sequence[str]) -> int:
 
     Raises UsageError where another command has submitted one of them meanwhile.
     """
-    from cnnbench.cluster import node_status, state, submit
 
     refused = unsure = 0
     with state.locked(folder):
@@ -169,7 +164,6 @@ def _parse_sbatch_options(given: Sequence[str]) -> dict[str, str]:
 
 def _locate_suite(name: str) -> str:
     """The suite's name, or its file's whole path: a node's job begins in another folder. Raises SuiteError."""
-    from cnnbench.plan.suite import find_suite, load_suite, suite_names
 
     load_suite(find_suite(name))
     return name if name in suite_names() and not Path(name).exists() else str(find_suite(name).resolve())
@@ -177,7 +171,6 @@ def _locate_suite(name: str) -> str:
 
 def _parse_run_options(suites: Sequence[str], text: str | None) -> tuple[str, ...]:
     """The options as words. Raises UsageError for what `cnnbench run` would not take, or what is the fleet's to say."""
-    from cnnbench.cli.measure import run
 
     try:
         words = tuple(shlex.split(text or ""))

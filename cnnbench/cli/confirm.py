@@ -8,10 +8,9 @@ machine, with its Python and torch, in a repository that has both commits. Else 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -19,6 +18,7 @@ from cnnbench.cli.check import check
 from cnnbench.cli.check_options import validate_extensions
 from cnnbench.cli.check_run import measure_check
 from cnnbench.cli.check_session import CheckSetup
+from cnnbench.cli.options import OptionValues
 from cnnbench.errors import CnnbenchError, ComparisonError, ExitCode, LedgerError, UsageError
 from cnnbench.naming import job_label
 from cnnbench.plan.suite import suite_names
@@ -28,7 +28,7 @@ from cnnbench.schema import Job, RunHeader, Software, current_suite_name
 
 
 def confirm_suspicious(
-    context: click.Context, screening: ScreeningResult, results: Path, options: Mapping[str, Any]
+    context: click.Context, screening: ScreeningResult, results: Path, options: OptionValues
 ) -> ExitCode:
     """Check the suspicious rows, one device after the other, and return what the verdicts end with together.
 
@@ -43,7 +43,7 @@ def confirm_suspicious(
 
 
 def _check_device(
-    context: click.Context, screening: ScreeningResult, results: Path, options: Mapping[str, Any], device: str
+    context: click.Context, screening: ScreeningResult, results: Path, options: OptionValues, device: str
 ) -> ExitCode:
     """What the check of one device's rows ends with; 0, and the reason said, where it cannot begin."""
     jobs = tuple(job for job in screening.suspicious if job.device == device)
@@ -62,7 +62,7 @@ def _check_device(
     return ExitCode(record.ending.exit_code)
 
 
-def _make_arguments(screening: ScreeningResult, results: Path, options: Mapping[str, Any], device: str) -> list[str]:
+def _make_arguments(screening: ScreeningResult, results: Path, options: OptionValues, device: str) -> list[str]:
     """The command line of the check after its name. What a ledger says is nowhere taken for an option or a path."""
     base, head = screening.commits
     threads = screening.run.options.get("threads", "")

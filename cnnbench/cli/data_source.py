@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cnnbench.data import MnistDirectory, Origin, ResolvedData
+    from cnnbench.data.download import OnDownloadProgress
     from cnnbench.schema import DataKind, Job
 
 
@@ -67,12 +68,12 @@ class MnistSource:
                 )
             if self._resolved.note:
                 note = f"WARNING: {self._resolved.note}"
-                self._console.print(note, style="bold yellow", highlight=False, markup=False)
+                self._console.print(note, style="bold yellow")
         return self._resolved
 
 
 @contextmanager
-def show_download(console: Console, *, quiet: bool = False) -> Iterator[Callable[[str, int, int | None], None]]:
+def show_download(console: Console, *, quiet: bool = False) -> Iterator[OnDownloadProgress]:
     """An `on_progress` for `fetch` and `resolve`: bars on a terminal, elsewhere a line a file, quiet nothing."""
     if quiet:
         yield lambda name, done_bytes, total_bytes: None
@@ -84,7 +85,7 @@ def show_download(console: Console, *, quiet: bool = False) -> Iterator[Callable
 
 
 @contextmanager
-def _show_bars(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
+def _show_bars(console: Console) -> Iterator[OnDownloadProgress]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -99,9 +100,9 @@ def _show_bars(console: Console) -> Iterator[Callable[[str, int, int | None], No
         yield update
 
 
-def _print_lines(console: Console) -> Callable[[str, int, int | None], None]:
+def _print_lines(console: Console) -> OnDownloadProgress:
     def update(name: str, done_bytes: int, total_bytes: int | None) -> None:
         if done_bytes == 0:
-            console.print(f"downloading {name}", highlight=False, markup=False)
+            console.print(f"downloading {name}")
 
     return update

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cnnbench.cli import completion, options
-from cnnbench.cli.load_results import Selection, load_results, no_results_error
+from cnnbench.cli.load_results import Selection, load_processes, load_results, no_results_error
+from cnnbench.cli.options import make_flag, make_option
 from cnnbench.cli.output import Destination, emit_report
 from cnnbench.cli.sides import results_or_none
 from cnnbench.errors import ExitCode, UsageError
@@ -40,23 +41,15 @@ def _reject_nan(context: click.Context, parameter: click.Parameter, value: float
 
 @click.command()
 @options.RESULT_OPTIONS
-@click.option(
-    "--sample",
-    type=click.IntRange(1, 10_000),
-    default=200,
-    show_default=True,
-    help="Test images drawn after each epoch.",
-)
-@click.option(
+@make_option("--sample", "Test images drawn after each epoch.", click.IntRange(1, 10_000), default=200)
+@make_option(
     "--accuracy",
-    type=click.FloatRange(0, 1),
+    "Of no records, but of a network of this true accuracy, such as 0.992.",
+    click.FloatRange(0, 1),
     callback=_reject_nan,
     metavar="SHARE",
-    help="Of no records, but of a network of this true accuracy, such as 0.992.",
 )
-@click.option(
-    "--epochs", type=click.IntRange(1, MAX_EPOCHS), help="With --accuracy: how many are drawn after.  [default: 20]"
-)
+@make_option("--epochs", "With --accuracy: how many are drawn after.  [default: 20]", click.IntRange(1, MAX_EPOCHS))
 @options.gather_values
 def stopping(
     selection: Selection, destination: Destination, sample: int, accuracy: float | None, epochs: int | None
@@ -98,12 +91,12 @@ def stopping(
 
 @click.command()
 @options.RESULT_OPTIONS
-@click.option(
+@make_option(
     "--margin",
-    type=click.FloatRange(0, 100, min_open=True),
+    "Loss of accuracy that is allowed, in percentage points.  [default: 0.1 with convolutions, 0.2 without]",
+    click.FloatRange(0, 100, min_open=True),
     callback=_reject_nan,
     metavar="POINTS",
-    help="Loss of accuracy that is allowed, in percentage points.  [default: 0.1 with convolutions, 0.2 without]",
 )
 @click.pass_context
 @options.gather_values
@@ -139,11 +132,8 @@ def exit_by_verdict(context: click.Context, verdicts: Collection[str], *, findin
 
 @click.command()
 @options.RESULT_OPTIONS
-@click.option(
-    "--record",
-    type=options.FILE,
-    metavar="FILE.json",
-    help="Also write every seed's own count, with the bands they make.",
+@make_option(
+    "--record", "Also write every seed's own count, with the bands they make.", options.FILE, metavar="FILE.json"
 )
 @click.pass_context
 @options.gather_values
@@ -194,10 +184,8 @@ def claims(context: click.Context, /, selection: Selection, destination: Destina
 @click.command()
 @click.argument("names", metavar="WORKLOAD...", nargs=-1, required=True, shell_complete=completion.complete_workloads)
 @options.format_option("table", "markdown", "json", "latex")
-@click.option(
-    "--slide", is_flag=True, help="What the lecture's slide prints beside what is right, each mistake marked."
-)
-@click.option("--compare", is_flag=True, help="Several workloads side by side, each figure over the first one's.")
+@make_flag("--slide", "What the lecture's slide prints beside what is right, each mistake marked.")
+@make_flag("--compare", "Several workloads side by side, each figure over the first one's.")
 @options.results_option("Where --compare looks for accuracies")
 @options.OUTPUT
 def explain(
@@ -263,15 +251,11 @@ def _load_processes(results: Path | None) -> tuple[tuple[Process, ...], tuple[st
 
     Raises LedgerError or UsageError where the directory that a flag, the environment or the settings name is not there.
     """
-    from cnnbench import store
-    from cnnbench.analysis import process_table
-
     place = results or results_or_none()
     if place is None:
         return (), ()
-    loaded = store.load_tree([place])
-    processes, doubles = process_table.read_processes(loaded.ledgers)
-    return processes, (*loaded.problems, *doubles)
+    found = load_processes(Selection(paths=(place,)), required=False)
+    return found.processes, found.problems
 
 
 def _how_to_measure(workload: Workload) -> str:
@@ -288,21 +272,16 @@ def _how_to_measure(workload: Workload) -> str:
 
 
 @click.command()
-@click.option("-i", "--input", "input_", type=_SIDE_TYPE, required=True, metavar="I", help="Side of the input.")
-@click.option(
-    "-f", "--filter", "filter_", type=_SIDE_TYPE, required=True, metavar="F", help="Side of the filter or pool."
-)
-@click.option(
-    "-p",
-    "--padding",
-    type=click.IntRange(min=0, max=MAX_SIDE),
+@make_option("-i --input input_", "Side of the input.", _SIDE_TYPE, required=True, metavar="I")
+@make_option("-f --filter filter_", "Side of the filter or pool.", _SIDE_TYPE, required=True, metavar="F")
+@make_option(
+    "-p --padding",
+    "Values added on each side of the input (default: 0).",
+    click.IntRange(min=0, max=MAX_SIDE),
     metavar="P",
-    help="Values added on each side of the input (default: 0).",
 )
-@click.option(
-    "-s", "--stride", type=_SIDE_TYPE, default=1, show_default=True, metavar="S", help="How far the filter moves."
-)
-@click.option("--same", is_flag=True, help="SAME padding instead: ceil(I / S), and the padding that takes.")
+@make_option("-s --stride", "How far the filter moves.", _SIDE_TYPE, default=1, metavar="S")
+@make_flag("--same", "SAME padding instead: ceil(I / S), and the padding that takes.")
 @options.json_option()
 def outsize(input_: int, filter_: int, padding: int | None, stride: int, same: bool, as_json: bool) -> None:
     """Work out a convolution's or pooling's output side, o = floor((i - f + 2p) / s) + 1; the first line is o alone."""

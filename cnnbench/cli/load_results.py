@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cnnbench.analysis.speedup import Comparison
     from cnnbench.report.model import Cell
     from cnnbench.schema import PublishedRow
-    from cnnbench.store import Ledger
+    from cnnbench.store import Ledger, LoadedLedgers
 
 
 MAX_REASONS = 12
@@ -62,11 +62,12 @@ class LoadedResults:
 
 
 class LoadedProcesses(NamedTuple):
-    """The ledgers chosen, their processes, and every line or file that could not be used."""
+    """The ledgers chosen, their processes, every line or file that could not be used, and the published rows beside them."""
 
     ledgers: tuple[Ledger, ...]
     processes: tuple[Process, ...]
     problems: tuple[str, ...]
+    published_rows: tuple[PublishedRow, ...]
 
 
 def load_results(
@@ -78,46 +79,43 @@ def load_results(
     baseline asked for is none of the rows. `published_suffice`: published rows alone are something to show.
     """
     from cnnbench import store
+    from cnnbench.analysis import speedup
+
+    found = load_processes(selection, command, required=not published_suffice)
+    shipped = store.load_tree([store.find_published_dir()])
+    references = tuple(dict.fromkeys((*shipped.published_rows, *found.published_rows)))
+    if not found.processes and not (published_suffice and references):
+        runs = [f"{ledger.path}: a run that planned no job and measured none" for ledger in found.ledgers]
+        raise no_results_error(selection.find_roots(command), (*found.problems, *runs))
+    comparison = speedup.compute_speedups(
+        found.processes, references, all_runs=selection.all_runs, baseline=selection.baseline
+    )
+    return LoadedResults(found.ledgers, comparison, (*found.problems, *shipped.problems))
+
+
+def load_processes(
+    selection: Selection, command: str = "cnnbench run quick", *, required: bool = True
+) -> LoadedProcesses:
+    """The processes of the ledgers chosen. Raises as `load_ledgers` does."""
+    from cnnbench.analysis import process_table
+
+    loaded = load_ledgers(selection, command, required=required)
+    processes, doubles = process_table.read_processes(loaded.ledgers)
+    return LoadedProcesses(loaded.ledgers, tuple(processes), (*loaded.problems, *doubles), loaded.published_rows)
+
+
+def load_ledgers(selection: Selection, command: str = "cnnbench run quick", *, required: bool = True) -> LoadedLedgers:
+    """The ledgers chosen, with what else is under the paths.
+
+    Raises LedgerError where a path does not exist, UsageError where there is no ledger at all, unless none is `required`.
+    """
+    from cnnbench import store
 
     roots = selection.find_roots(command)
     loaded = store.load_tree(roots)
-    shipped = store.load_tree([store.find_published_dir()])
-    references = tuple(dict.fromkeys((*shipped.published_rows, *loaded.published_rows)))
-    suffice = published_suffice and bool(references)
-    if not loaded.ledgers and not suffice:
+    if required and not loaded.ledgers:
         raise no_results_error(roots, loaded.problems)
-    ledgers = select_ledgers(loaded.ledgers, selection)
-    if not any(ledger.header.plan or ledger.records for ledger in ledgers) and not suffice:
-        runs = [f"{ledger.path}: a run that planned no job and measured none" for ledger in ledgers]
-        raise no_results_error(roots, (*loaded.problems, *runs))
-    return compare_ledgers(ledgers, references, (*loaded.problems, *shipped.problems), selection)
-
-
-def compare_ledgers(
-    ledgers: Sequence[Ledger], published_rows: Sequence[PublishedRow], problems: Sequence[str], selection: Selection
-) -> LoadedResults:
-    """Compare the rows of these ledgers. Raises ComparisonError where the baseline asked for is none of them."""
-    from cnnbench.analysis import process_table, speedup
-
-    processes, doubles = process_table.read_processes(ledgers)
-    comparison = speedup.compute_speedups(
-        processes, published_rows, all_runs=selection.all_runs, baseline=selection.baseline
-    )
-    return LoadedResults(tuple(ledgers), comparison, (*problems, *doubles))
-
-
-def load_processes(selection: Selection) -> LoadedProcesses:
-    """The processes of the ledgers chosen. Raises UsageError where there is none, LedgerError where a path does not exist."""
-    from cnnbench import store
-    from cnnbench.analysis import process_table
-
-    roots = selection.find_roots()
-    loaded = store.load_tree(roots)
-    if not loaded.ledgers:
-        raise no_results_error(roots, loaded.problems)
-    ledgers = select_ledgers(loaded.ledgers, selection)
-    processes, doubles = process_table.read_processes(ledgers)
-    return LoadedProcesses(tuple(ledgers), tuple(processes), (*loaded.problems, *doubles))
+    return replace(loaded, ledgers=tuple(select_ledgers(loaded.ledgers, selection)))
 
 
 def no_results_error(

@@ -22,7 +22,7 @@ from cnnbench.cli import verbosity
 from cnnbench.cli.completion import COMPLETE_VARIABLE, answer_shell
 from cnnbench.cli.verbosity import SAY_LESS, SAY_MORE, Verbosity
 from cnnbench.errors import CnnbenchError, ExitCode
-from cnnbench.report.escaping import printable
+from cnnbench.plain_text import printable, suggest_choices
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -108,11 +108,7 @@ class LazyGroup(click.Group):
         """As click does it; a name that is not there is answered with the nearest, or with all there are."""
         if args[0] in COMMANDS or args[0].startswith("-") or ctx.resilient_parsing:  # resilient: the shell completes
             return super().resolve_command(ctx, args)
-        import difflib
-
-        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(COMMANDS)}"
-        raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
+        raise click.UsageError(f"no command {args[0]!r}{suggest_choices(args[0], COMMANDS)}", ctx)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The commands that begin so, from the table alone, and the options."""

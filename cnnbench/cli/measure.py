@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +12,8 @@ import click
 
 from cnnbench.cli import completion, options
 from cnnbench.cli.data_source import MnistSource
-from cnnbench.cli.output import emit_report
-from cnnbench.cli.run_summary import EXPORTS
+from cnnbench.cli.options import COUNT, EXPORTS, OptionValues, make_flag, make_option
+from cnnbench.cli.output import emit_report, print_json
 from cnnbench.cli.this_process import find_data_cache, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import DeviceError, ExitCode, LedgerError, UsageError
@@ -26,21 +25,16 @@ if TYPE_CHECKING:
     from cnnbench.cli.run_plan import OpenedRun
     from cnnbench.machine.inventory import Inventory
     from cnnbench.machine.measured_peaks import DevicesReport, MeasuredPeak, PeakView
-    from cnnbench.plan.job_keys import Scalar
     from cnnbench.profile_model import ProfileJob, ProfileResult
     from cnnbench.report.render.text import Format
     from cnnbench.schema import Device, Machine, Precision, Record, Rendezvous
-    from cnnbench.workloads import Workload
 
 MARKS = {"ok": "ok     ", "note": "note   ", "warning": "WARNING", "unfit": "UNFIT  "}
 
 
 def _make_export_option(name: Format) -> options.CommandDecorator:
-    return click.option(
-        f"--export-{name}",
-        type=click.Path(allow_dash=True),
-        metavar="FILE",
-        help=f"Also write the table as {EXPORTS[name]}.",
+    return make_option(
+        f"--export-{name}", f"Also write the table as {EXPORTS[name]}.", click.Path(allow_dash=True), metavar="FILE"
     )
 
 
@@ -54,60 +48,39 @@ def _parse_copies(context: click.Context, option: click.Parameter, value: str | 
 @options.SUITES
 @options.DEVICE
 @options.filter_option("Only jobs whose text contains FILTER (`not FILTER` for the rest).")
-@click.option("-r", "--repeats", type=options.COUNT, help="Processes a job, instead of the suite's number.")
-@click.option(
-    "--seed", type=click.IntRange(min=0), help="Seed of the plan's order and of every job. [default: random, recorded]"
-)
+@make_option("-r --repeats", "Processes a job, instead of the suite's number.", COUNT)
+@make_option("--seed", "Seed of the plan's order and of every job. [default: random, recorded]", click.IntRange(min=0))
 @options.THREADS
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Limit for each process."
-)
-@click.option(
-    "--project", is_flag=True, help="Project whole jobs from steady steps instead of running them to the end."
-)
-@click.option(
+@make_option("--timeout", "Limit for each process.", click.FloatRange(min=0, min_open=True), metavar="SECONDS")
+@make_flag("--project", "Project whole jobs from steady steps instead of running them to the end.")
+@make_option(
     "--copies",
+    "Each job as N copies at once, one a GPU (all: every GPU of a kind) or one a group of cores: which one is slow?",
     callback=_parse_copies,
     metavar="N|all",
-    help="Each job as N copies at once, one a GPU (all: every GPU of a kind) or one a group of cores: which one is slow?",
 )
-@click.option(
-    "--nodes",
-    type=options.COUNT,
-    default=1,
-    show_default=True,
-    help="Machines that jobs of several ranks are dealt out to; start the same command on each.",
+@make_option(
+    "--nodes", "Machines that jobs of several ranks are dealt out to; start the same command on each.", COUNT, default=1
 )
-@click.option(
-    "--node-rank", type=click.IntRange(min=0), default=0, show_default=True, help="Which of them this one is."
+@make_option("--node-rank", "Which of them this one is.", click.IntRange(min=0), default=0)
+@make_option("--rdzv", "Where they meet: a free port of machine 0, as the others reach it.", metavar="HOST:PORT")
+@make_option(
+    "--rdzv-timeout", "How long a machine waits for the others, at every job.", COUNT, metavar="SECONDS", default=600
 )
-@click.option("--rdzv", metavar="HOST:PORT", help="Where they meet: a free port of machine 0, as the others reach it.")
-@click.option(
-    "--rdzv-timeout",
-    type=options.COUNT,
-    metavar="SECONDS",
-    default=600,
-    show_default=True,
-    help="How long a machine waits for the others, at every job.",
-)
-@click.option("--energy", is_flag=True, help="Measure energy too, where a counter is readable (adds 15 s a process).")
+@make_flag("--energy", "Measure energy too, where a counter is readable (adds 15 s a process).")
 @options.DATA_DIR
 @options.tree_option("Results directory.")
-@click.option(
+@make_option(
     "--tensorboard",
-    type=options.FOLDER,
+    "Also write a TensorBoard run of each process below DIR, after it has measured.",
+    options.FOLDER,
     metavar="DIR",
-    help="Also write a TensorBoard run of each process below DIR, after it has measured.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the newest unfinished run of these suites, repeating nothing.")
-@click.option("--run-id", metavar="ID", help="With --resume: this run rather than the newest.")
-@click.option("--fail-fast", is_flag=True, help="Stop at the first job that is not ok.")
-@click.option(
-    "--no-progress",
-    is_flag=True,
-    help="Workers write no progress (shows what progress costs); none is taken for hanging then.",
-)
-@click.option("--dry-run", "--list", "dry_run", is_flag=True, help="Print the plan and measure nothing.")
+@make_flag("--resume", "Go on with the newest unfinished run of these suites, repeating nothing.")
+@make_option("--run-id", "With --resume: this run rather than the newest.", metavar="ID")
+@make_flag("--fail-fast", "Stop at the first job that is not ok.")
+@make_flag("--no-progress", "Workers write no progress (shows what progress costs); none is taken for hanging then.")
+@make_flag("--dry-run --list dry_run", "Print the plan and measure nothing.")
 @options.json_option("Print the plan or the results as JSON.")
 @options.combine_options(*map(_make_export_option, EXPORTS))
 @click.pass_context
@@ -143,7 +116,7 @@ def run(context: click.Context, /, suites: tuple[str, ...], **given: Any) -> Non
 
 
 def _run_and_report(
-    context: click.Context, opened: OpenedRun, rendezvous: Rendezvous | None, given: dict[str, Any], console: Console
+    context: click.Context, opened: OpenedRun, rendezvous: Rendezvous | None, given: OptionValues, console: Console
 ) -> bool:
     """Measure, and print what came of it, interrupted or not; whether every job ended well."""
     from cnnbench.cli import run_summary
@@ -165,7 +138,7 @@ def _run_and_report(
 
 
 def _measure(
-    opened: OpenedRun, rendezvous: Rendezvous | None, given: dict[str, Any], console: Console, verbosity: int
+    opened: OpenedRun, rendezvous: Rendezvous | None, given: OptionValues, console: Console, verbosity: int
 ) -> tuple[Record, ...]:
     from cnnbench.cli.progress import Display
     from cnnbench.runner.launch import LaunchOptions, WorkerLimits
@@ -195,9 +168,7 @@ def _measure(
 
 
 @click.command()
-@click.option(
-    "--measure", is_flag=True, help="Measure the peaks now (matrix products, one process a size) and keep them."
-)
+@make_flag("--measure", "Measure the peaks now (matrix products, one process a size) and keep them.")
 @options.THREADS
 @options.json_option("Print JSON (its schema: cnnbench schema devices).")
 def devices(measure: bool, threads: int | None, as_json: bool) -> None:
@@ -220,11 +191,12 @@ def _measure_peaks(inventory: Inventory, threads: int | None) -> tuple[MeasuredP
     from cnnbench.naming import process_label
     from cnnbench.runner.launch import LaunchOptions, launch
     from cnnbench.schema import Record
+    from cnnbench.store import format_now
 
     records: list[Record] = []
     for device in (each for each in inventory.devices if each.usable):
         for job in measured_peaks.sweep(device, inventory.machine, threads):
-            started = datetime.now(UTC).isoformat(timespec="seconds")
+            started = format_now()
             ended = launch(job, LaunchOptions(device=device))
             click.echo(f"{process_label(job)}: {ended.outcome.status}", err=True)
             records.append(
@@ -322,7 +294,7 @@ def doctor(context: click.Context, /, as_json: bool) -> None:
         machine = fingerprint((cpu_device(), *gpus.devices))
     findings = diagnose(machine, software, gpus, torch_gpus, probe_host(gpus))
     if as_json:
-        click.echo(json.dumps([finding.model_dump() for finding in findings], indent=2))
+        print_json([finding.model_dump() for finding in findings])
     else:
         for finding in findings:
             click.echo(f"{MARKS[finding.severity]}  {finding.message}")
@@ -334,34 +306,22 @@ def doctor(context: click.Context, /, as_json: bool) -> None:
 
 @click.command()
 @click.argument("name", metavar="WORKLOAD", shell_complete=completion.complete_workloads)
-@click.option(
-    "-s",
-    "--set",
-    "settings",
+@make_option(
+    "-s --set settings",
+    "A setting of the job, named as in a suite: batch_size=512, precision=bf16, execution=native.",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A setting of the job, named as in a suite: batch_size=512, precision=bf16, execution=native.",
 )
 @options.DEVICE
 @options.THREADS
-@click.option(
-    "--steps", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Steps timed, and then profiled."
-)
-@click.option(
-    "--warmup", type=click.IntRange(0, 10_000), default=5, show_default=True, help="Steps before, neither of the two."
-)
-@click.option(
-    "--top",
-    type=options.COUNT,
-    default=12,
-    show_default=True,
-    help="Operators shown of each rung; JSON has all.",
-)
-@click.option(
+@make_option("--steps", "Steps timed, and then profiled.", click.IntRange(1, 10_000), default=20)
+@make_option("--warmup", "Steps before, neither of the two.", click.IntRange(0, 10_000), default=5)
+@make_option("--top", "Operators shown of each rung; JSON has all.", COUNT, default=12)
+@make_option(
     "--trace",
-    type=options.FOLDER,
+    "Also write a Chrome trace of each rung into DIR (for ui.perfetto.dev or chrome://tracing).",
+    options.FOLDER,
     metavar="DIR",
-    help="Also write a Chrome trace of each rung into DIR (for ui.perfetto.dev or chrome://tracing).",
 )
 @options.format_option("table", "markdown", "json")
 @options.OUTPUT
@@ -374,45 +334,20 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
     profiler, then with it. With execution=... or division=... only that is profiled. A profile is no measurement, and none of
     it is kept. Exit 5 where a rung failed, or none could be profiled.
     """
+    from cnnbench import workloads
+    from cnnbench.machine.inventory import select
+    from cnnbench.plan import profile_jobs
     from cnnbench.report import profile as words
 
     folder: Path | None = given["trace"]
-    workload, settings = _read_profiled(name, given["settings"])
+    workload = workloads.find(name)
+    settings = profile_jobs.parse_settings(given["settings"], workload)
     if folder is not None:
         make_output_folder("--trace", folder)
     interrupt_on_sigterm()
     console, inventory = make_console(), find_inventory()
     mnist_source = MnistSource(context, given["data_dir"], console)
-    variants = _plan_profiles(given, workload, settings, inventory, mnist_source)
-    directory = mnist_source.directory_for([each.job for each in variants])
-    shown = _run_profiles(variants, inventory, directory, folder, console if verbosity_of(context) >= 0 else None)
-    emit_report(words.report(shown, given["top"]), given["format_"], given["output"])
-    statuses = [each.outcome.status for each in shown]
-    if "ok" not in statuses or set(statuses) - {"ok", "unsupported"}:
-        context.exit(ExitCode.JOB_FAILED)
-
-
-def _read_profiled(name: str, settings: Sequence[str]) -> tuple[Workload, dict[str, Scalar]]:
-    """The workload and its settings. Raises WorkloadError or UsageError for what is none."""
-    from cnnbench import workloads
-    from cnnbench.plan import profile_jobs
-
-    workload = workloads.find(name)
-    return workload, profile_jobs.parse_settings(settings, workload)
-
-
-def _plan_profiles(
-    given: dict[str, Any],
-    workload: Workload,
-    settings: dict[str, Scalar],
-    inventory: Inventory,
-    mnist_source: MnistSource,
-) -> tuple[ProfileJob, ...]:
-    """The rungs. Raises UsageError, DeviceError, DataError."""
-    from cnnbench.machine.inventory import select
-    from cnnbench.plan import profile_jobs
-
-    return profile_jobs.make_profile_jobs(
+    variants = profile_jobs.make_profile_jobs(
         workload,
         settings,
         inventory.machine,
@@ -422,6 +357,12 @@ def _plan_profiles(
         warmup_steps=given["warmup"],
         threads=given["threads"],
     )
+    directory = mnist_source.directory_for([each.job for each in variants])
+    shown = _run_profiles(variants, inventory, directory, folder, console if verbosity_of(context) >= 0 else None)
+    emit_report(words.report(shown, given["top"]), given["format_"], given["output"])
+    statuses = [each.outcome.status for each in shown]
+    if "ok" not in statuses or set(statuses) - {"ok", "unsupported"}:
+        context.exit(ExitCode.JOB_FAILED)
 
 
 def _run_profiles(
@@ -440,7 +381,7 @@ def _run_profiles(
     for variant in variants:
         if console is not None:
             text = f"profiling {naming.profile_title(variant.job)}: {variant.name}"
-            console.print(text, highlight=False, markup=False)
+            console.print(text)
         options = LaunchOptions(data_dir=directory, device=by_id[variant.job.device])
         trace = None if folder is None else folder / naming.trace_file_name(variant.job, variant.name)
         shown.append(run_profile(variant, options, trace))

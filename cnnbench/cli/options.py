@@ -7,13 +7,20 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnbench.cli import completion
 from cnnbench.cli.load_results import Selection
 from cnnbench.cli.output import Destination
+
+EXPORTS: Mapping[Format, str] = {"json": "JSON (- for stdout)", "csv": "CSV", "markdown": "Markdown", "latex": "LaTeX"}
+"""What else a run's table can be written as, by `--export-...`."""
+OptionValues = Mapping[str, Any]
+"""What the options of a command were given, by parameter."""
+if TYPE_CHECKING:
+    from cnnbench.report.render.text import Format
 
 CommandDecorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -34,6 +41,22 @@ def combine_options(*options: CommandDecorator) -> CommandDecorator:
     return add
 
 
+def make_option(
+    flags: str, help_text: str | None, takes: click.ParamType[Any] | type | None = None, **more: Any
+) -> CommandDecorator:
+    """Make an option of its flags, with its parameter's name after them where that is another: `-k name_filter`.
+
+    A default that is given is shown in the help, unless `show_default` says otherwise.
+    """
+    shown = {"show_default": True} if "default" in more else {}
+    return click.option(*flags.split(), type=takes, help=help_text, **(shown | more))
+
+
+def make_flag(flags: str, help_text: str, **more: Any) -> CommandDecorator:
+    """Make an option that takes nothing."""
+    return make_option(flags, help_text, is_flag=True, **more)
+
+
 def gather_values(command: Callable[..., Any]) -> Callable[..., Any]:
     """Hand the command one `selection` and one `destination`, where it takes them, in place of the options that make them."""
     wanted = [(name, kind) for name, kind in VALUES.items() if name in inspect.signature(command).parameters]
@@ -52,81 +75,71 @@ PATHS = click.argument("paths", nargs=-1, type=ANY_PATH)
 SUITES = click.argument(
     "suites", nargs=-1, required=True, metavar="SUITE...", shell_complete=completion.complete_suites
 )
-MACHINE = click.option(
-    "--machine",
-    "machine_id",
+MACHINE = make_option(
+    "--machine machine_id",
+    "Only this machine (its id or the id's beginning).",
     metavar="ID",
     shell_complete=completion.complete_machines,
-    help="Only this machine (its id or the id's beginning).",
 )
-RUN = click.option(
-    "--run",
-    "run_id",
-    metavar="ID",
-    shell_complete=completion.complete_runs,
-    help="Only this run (its id or the id's beginning).",
-)
-LAST = click.option("--last", is_flag=True, help="Only the newest run.")
-ALL_RUNS = click.option("--all-runs", is_flag=True, help="Every run of a row, not just the newest.")
-OUTPUT = click.option("-o", "--output", type=FILE, help="Write to a file instead.")
-DEVICE = click.option(
-    "-d",
-    "--device",
+
+
+def run_option(flags: str, help_text: str, **more: Any) -> CommandDecorator:
+    """Make an option that names runs by their ids or the ids' beginnings."""
+    return make_option(flags, help_text, metavar="ID", shell_complete=completion.complete_runs, **more)
+
+
+RUN = run_option("--run run_id", "Only this run (its id or the id's beginning).")
+LAST = make_flag("--last", "Only the newest run.")
+ALL_RUNS = make_flag("--all-runs", "Every run of a row, not just the newest.")
+OUTPUT = make_option("-o --output", "Write to a file instead.", FILE)
+DEVICE = make_option(
+    "-d --device",
+    "auto (the CPU and every usable GPU), all, or a list such as cpu,cuda:0.",
     default="auto",
-    show_default=True,
     envvar="CNNBENCH_DEVICE",
     show_envvar=True,
-    help="auto (the CPU and every usable GPU), all, or a list such as cpu,cuda:0.",
 )
-THREADS = click.option("--threads", type=COUNT, help="CPU threads. [default: the cores this process may use]")
-DATA_DIR = click.option(
+THREADS = make_option("--threads", "CPU threads. [default: the cores this process may use]", COUNT)
+DATA_DIR = make_option(
     "--data-dir",
-    type=ANY_PATH,
+    "Directory of MNIST's four IDX files.  [default: the user's cache]",
+    ANY_PATH,
     envvar="CNNBENCH_DATA",
     show_envvar=True,
-    help="Directory of MNIST's four IDX files.  [default: the user's cache]",
 )
 """It beats CNNBENCH_DATA, which beats the settings, which beat the user's cache; see `data_source.split_by_origin`."""
 
 
 def format_option(*formats: str) -> CommandDecorator:
     """Make `--format` with these choices, or with every format of a table."""
-    return click.option("--format", "format_", type=click.Choice(formats or TABLE_FORMATS), default="table")
+    return make_option(
+        "--format format_", None, click.Choice(formats or TABLE_FORMATS), default="table", show_default=False
+    )
 
 
 def json_option(help_text: str = "Print JSON.") -> CommandDecorator:
     """Make `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help=help_text)
+    return make_flag("--json as_json", help_text)
 
 
 def filter_option(help_text: str) -> CommandDecorator:
     """Make `-k`."""
-    return click.option("-k", "name_filter", metavar="FILTER", help=help_text)
+    return make_option("-k name_filter", help_text, metavar="FILTER")
 
 
 def results_option(help_text: str) -> CommandDecorator:
     """Make `--results`, a tree of results to read."""
-    return click.option("--results", type=ANY_PATH, metavar="DIR", help=f"{help_text} {RESULTS_DEFAULT}.")
+    return make_option("--results", f"{help_text} {RESULTS_DEFAULT}.", ANY_PATH, metavar="DIR")
 
 
-def tree_option(help_text: str, *names: str) -> CommandDecorator:
-    """Make the option for the tree of results to write, `-o` where it has no other names."""
-    return click.option(
-        *(names or ("-o", "--output")),
-        type=FOLDER,
-        default=Path("results"),
-        envvar="CNNBENCH_RESULTS",
-        show_envvar=True,
-        show_default=True,
-        help=help_text,
-    )
+def tree_option(help_text: str, flags: str = "-o --output") -> CommandDecorator:
+    """Make the option for the tree of results to write."""
+    return make_option(flags, help_text, FOLDER, default=Path("results"), envvar="CNNBENCH_RESULTS", show_envvar=True)
 
 
 def tolerance_option(help_text: str) -> CommandDecorator:
     """Make `--tolerance`, as a fraction."""
-    return click.option(
-        "--tolerance", callback=_parse_tolerance, default="5%", show_default=True, metavar="SHARE", help=help_text
-    )
+    return make_option("--tolerance", help_text, callback=_parse_tolerance, default="5%", metavar="SHARE")
 
 
 def _parse_tolerance(context: click.Context, parameter: click.Parameter, value: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -51,6 +52,11 @@ def write_output(path: Path, content: str | bytes) -> None:
     """Write a file that was asked for and say so. Raises FileError where it cannot be written."""
     save_file(path, content)
     click.echo(f"wrote {path}", err=True)
+
+
+def print_json(value: object) -> None:
+    """Print a value of plain ones as JSON."""
+    click.echo(json.dumps(value, indent=2, default=str))
 
 
 def print_warnings(lines: tuple[str, ...]) -> None:

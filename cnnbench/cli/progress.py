@@ -141,7 +141,7 @@ class Display:
         self._missed += outcome.status == "missed"
         self._say(Text(f"{self._prefix}: ").append(describe_failure(record), style=FAILURE))
         if self._verbosity > 0 and outcome.stderr_tail:
-            self._console.print(Text(printable(outcome.stderr_tail)), highlight=False)
+            self._console.print(Text(printable(outcome.stderr_tail)))
 
     def _warn(self, record: Record) -> None:
         """What was measured is saved, its TensorBoard run is not, or not whole."""
@@ -195,8 +195,8 @@ class Display:
         figures = _join_parts(fit_and_cut(self._job_parts(), room - len(BELOW)))
         lines = (plan.append(BESIDE if overview else "").append_text(overview), Text(BELOW).append_text(figures))
         self._wipe()
-        self._console.print(lines[0], highlight=False)
-        self._console.print(lines[1], highlight=False, end="")
+        self._console.print(lines[0])
+        self._console.print(lines[1], end="")
         self._console.file.flush()
         self._drawn = [len(line) for line in lines]
 
@@ -210,7 +210,7 @@ class Display:
         self._drawn = []
 
     def _say(self, text: Text) -> None:
-        self._console.print(wrap_indented(self._console, text, CONTINUATION_INDENT), highlight=False)
+        self._console.print(wrap_indented(self._console, text, CONTINUATION_INDENT))
 
 
 def describe_failure(record: Record) -> str:

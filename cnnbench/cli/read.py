@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +10,7 @@ import click
 
 from cnnbench.cli import options, report_output
 from cnnbench.cli.load_results import LoadedProcesses, Selection, load_processes, load_results
+from cnnbench.cli.options import OptionValues, make_flag, make_option
 from cnnbench.cli.output import Destination, draw_chart, emit_report, emit_text, print_warnings, write_output
 from cnnbench.cli.sides import load_sides
 from cnnbench.errors import UsageError
@@ -31,15 +32,15 @@ ENDING_FORMATS: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".json": 
 @click.command()
 @options.PATHS
 @options.format_option()
-@click.option("--with-lecture", is_flag=True, help="Show the lecture's rows of 2017 above the measured ones.")
+@make_flag("--with-lecture", "Show the lecture's rows of 2017 above the measured ones.")
 @options.MACHINE
 @options.RUN
 @options.LAST
 @options.ALL_RUNS
-@click.option(
+@make_option(
     "--only",
-    type=click.Choice(["training", "resources", "tta", "seeds", "bounds", "ladder", "scaling", "copies", "gemm"]),
-    help="One table instead of all.",
+    "One table instead of all.",
+    click.Choice(["training", "resources", "tta", "seeds", "bounds", "ladder", "scaling", "copies", "gemm"]),
 )
 @options.OUTPUT
 @options.gather_values
@@ -72,48 +73,45 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
 
 @click.command()
 @click.argument("paths", nargs=-1)
-@click.option(
-    "-o",
-    "--output",
-    type=options.ANY_PATH,
+@make_option(
+    "-o --output",
+    "FILE.html, .md, .tex, .csv or .json; or a folder, which gets all of them and the charts.",
+    options.ANY_PATH,
     required=True,
     metavar="FILE|DIR",
-    help="FILE.html, .md, .tex, .csv or .json; or a folder, which gets all of them and the charts.",
 )
-@click.option(
+@make_option(
     "--template",
-    type=click.Choice(["full", "lecture", "compare"]),
+    "All there is; the lecture's table alone; or two sides (give BASE NEW instead of PATHS, as for compare).",
+    click.Choice(["full", "lecture", "compare"]),
     default="full",
-    show_default=True,
-    help="All there is; the lecture's table alone; or two sides (give BASE NEW instead of PATHS, as for compare).",
 )
-@click.option("--title", help="The page's title.")
-@click.option(
+@make_option("--title", "The page's title.")
+@make_option(
     "--baseline",
+    "Speed-ups over the rows of MACHINE[/DEVICE[/THREADS]] instead of over each machine's own CPU.",
     metavar="KEY",
-    help="Speed-ups over the rows of MACHINE[/DEVICE[/THREADS]] instead of over each machine's own CPU.",
 )
-@click.option("--static", is_flag=True, help="Charts as SVG alone: no script draws them, nothing bundled.")
-@click.option(
-    "--price-per-hour",
-    "prices",
+@make_flag("--static", "Charts as SVG alone: no script draws them, nothing bundled.")
+@make_option(
+    "--price-per-hour prices",
+    "Cost of the job at that price an hour; KEY is MACHINE[/DEVICE], without it the price holds for all.",
     multiple=True,
     metavar="[KEY=]PRICE",
-    help="Cost of the job at that price an hour; KEY is MACHINE[/DEVICE], without it the price holds for all.",
 )
-@click.option("--currency", default="", help="What the prices are in, such as USD.")
+@make_option("--currency", "What the prices are in, such as USD.", default="", show_default=False)
 @options.tolerance_option("With --template compare: what counts as the same.")
 @options.MACHINE
 @options.RUN
 @options.LAST
 @options.ALL_RUNS
-@click.option(
+@make_option(
     "--into",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="With a folder: also put claim, table and picture between the lines <!-- table: ... --> and <!-- table end --> "
+    "With a folder: also put claim, table and picture between the lines <!-- table: ... --> and <!-- table end --> "
     "of this Markdown page.",
+    click.Path(path_type=Path, dir_okay=False, exists=True),
 )
-@click.option("--check", is_flag=True, help="Write nothing; exit 1 where what is there is not what these ledgers give.")
+@make_flag("--check", "Write nothing; exit 1 where what is there is not what these ledgers give.")
 @click.pass_context
 @options.gather_values
 def report(
@@ -154,7 +152,7 @@ def _find_ending(output: Path) -> Extension | None:
     raise UsageError(f"-o {output}: no such format; choose FILE.{', FILE.'.join(EXTENSIONS)}, or a folder")
 
 
-def _make_page(selection: Selection, template: str, given: Mapping[str, Any]) -> Page:
+def _make_page(selection: Selection, template: str, given: OptionValues) -> Page:
     """Make the page of these results. Raises UsageError, LedgerError, and ComparisonError as `compute_speedups` does."""
     from cnnbench.report import sections
     from cnnbench.report.charts import chart_data
@@ -175,7 +173,7 @@ def _make_page(selection: Selection, template: str, given: Mapping[str, Any]) ->
     return sections.build(chart_data.collect_chart_data(found, loaded.ledgers), request)
 
 
-def _make_comparison_page(names: Sequence[str], given: Mapping[str, Any]) -> Page:
+def _make_comparison_page(names: Sequence[str], given: OptionValues) -> Page:
     """The page of two sides. Raises UsageError and ComparisonError as `cnnbench compare` does."""
     from cnnbench.report import sections
 
@@ -250,13 +248,15 @@ def compare_sides(base: LoadedSide, new: LoadedSide, tolerance: float) -> Report
 @click.command()
 @options.PATHS
 @options.filter_option("Only rows whose text contains FILTER, as for `cnnbench run`.")
-@click.option("--job", "workloads", metavar="WORKLOAD", multiple=True, help="Only this workload, such as mnist-cnn.")
+@make_option("--job workloads", "Only this workload, such as mnist-cnn.", metavar="WORKLOAD", multiple=True)
 @options.MACHINE
-@click.option("--format", "format_", type=click.Choice(options.TABLE_FORMATS), help="Of the table.  [default: table]")
-@click.option(
-    "-o", "--output", type=options.FILE, metavar="FILE",
-    help="Write to a file instead: .svg or .png is the picture, .html both, any other the table.",
-)  # fmt: skip
+@make_option("--format format_", "Of the table.  [default: table]", click.Choice(options.TABLE_FORMATS))
+@make_option(
+    "-o --output",
+    "Write to a file instead: .svg or .png is the picture, .html both, any other the table.",
+    options.FILE,
+    metavar="FILE",
+)
 @options.gather_values
 def history(
     selection: Selection, destination: Destination, name_filter: str | None, workloads: tuple[str, ...]
@@ -319,12 +319,11 @@ def _draw_history(report: Report, series: Sequence[Series], output: Path) -> str
 
 @click.command()
 @options.PATHS
-@click.option(
-    "--to",
-    "target",
+@make_option(
+    "--to target",
+    "pytest-benchmark and github-action-benchmark take one run; csv any number.",
+    click.Choice(["pytest-benchmark", "github-action-benchmark", "csv"]),
     required=True,
-    type=click.Choice(["pytest-benchmark", "github-action-benchmark", "csv"]),
-    help="pytest-benchmark and github-action-benchmark take one run; csv any number.",
 )
 @options.MACHINE
 @options.RUN
@@ -363,11 +362,8 @@ def _export(target: ExportFormat, found: LoadedProcesses) -> str:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=options.ANY_PATH)
-@click.option(
-    "-o",
-    "--output",
-    type=options.FILE,
-    help="Write all columns to a file that ends in .csv or .json instead of printing a table.",
+@make_option(
+    "-o --output", "Write all columns to a file that ends in .csv or .json instead of printing a table.", options.FILE
 )
 def ingest(files: tuple[Path, ...], output: Path | None) -> None:
     """Read pytest-benchmark's JSON (`--benchmark-json FILE`, or a run it saved) as a table, CSV or JSON.

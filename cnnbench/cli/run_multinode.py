@@ -10,20 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
+from cnnbench.cli.options import OptionValues
 from cnnbench.errors import ExitCode, UsageError
+from cnnbench.naming import name_plan
+from cnnbench.report.escaping import plain
+from cnnbench.runner.launch import LaunchOptions, WorkerLimits, launch
+from cnnbench.runner.run import PendingJob, list_devices, list_pending_jobs, make_rendezvous
+from cnnbench.schema import Rendezvous, RunHeader
 
-if TYPE_CHECKING:
-    from rich.console import Console
 
-    from cnnbench.runner.run import PendingJob
-    from cnnbench.schema import Rendezvous, RunHeader
-
-
-def find_rendezvous(options: dict[str, Any]) -> Rendezvous | None:
+def find_rendezvous(options: OptionValues) -> Rendezvous | None:
     """Where the machines meet; None of one alone. Raises UsageError for options that do not make a meeting."""
-    from cnnbench.schema import Rendezvous
 
     nodes, rank, endpoint = options["nodes"], options["node_rank"], options["rdzv"]
     if nodes == 1:
@@ -45,21 +45,17 @@ def find_rendezvous(options: dict[str, Any]) -> Rendezvous | None:
 
 
 def run_secondary_node(
-    header: RunHeader, data_dir: Path | None, rendezvous: Rendezvous, options: dict[str, Any], console: Console
+    header: RunHeader, data_dir: Path | None, rendezvous: Rendezvous, options: OptionValues, console: Console
 ) -> ExitCode:
     """Do this machine's part of every job that is on several, until a meeting fails; nothing is recorded here, for machine 0
     records it all.
     """
-    from cnnbench.naming import name_plan
-    from cnnbench.report.escaping import plain
-    from cnnbench.runner.launch import LaunchOptions, WorkerLimits, launch
-    from cnnbench.runner.run import list_devices, list_pending_jobs, make_rendezvous
 
     todo = list(jobs_after_local(list_pending_jobs(header, ())))
     name, failed, timeout = name_plan(header.plan), 0, options["timeout"]
     devices = {device.id: device for device in header.machine.devices}
     where = f"machine {rendezvous.node_rank} of {options['nodes']}, {len(todo)} jobs; machine 0 records them"
-    console.print(where, highlight=False, markup=False)
+    console.print(where)
     for number, (item, alone) in enumerate(todo, start=1):
         sitting = alone * max(rendezvous.seconds, math.ceil(timeout or 0))
         patient = rendezvous.model_copy(update={"seconds": rendezvous.seconds + sitting})
@@ -80,10 +76,10 @@ def run_secondary_node(
         outcome = ended.outcome
         failed += outcome.status != "ok"
         said = "took part" if outcome.status == "ok" else f"{outcome.status.upper()}: {plain(outcome.message or '')}"
-        console.print(f"[{number}/{len(todo)}] {name(item.job)}: {said}", highlight=False, markup=False)
+        console.print(f"[{number}/{len(todo)}] {name(item.job)}: {said}")
         if not ended.met:
             left = f"; {len(todo) - number} jobs are left undone" if number < len(todo) else ""
-            console.print(f"out of step with machine 0; start all again{left}", highlight=False, markup=False)
+            console.print(f"out of step with machine 0; start all again{left}")
             break
     return ExitCode.JOB_FAILED if failed else ExitCode.DONE
 

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import click
+from rich.console import Console
 
+from cnnbench import store, workloads
+from cnnbench.cli import output
+from cnnbench.cli.data_source import MnistSource
+from cnnbench.cli.options import OptionValues
 from cnnbench.errors import UsageError
 from cnnbench.files import make_output_folder
+from cnnbench.machine.fingerprint import boot_id
+from cnnbench.machine.inventory import Inventory, select
+from cnnbench.naming import name_plan
+from cnnbench.plan.matrix import make_plan
+from cnnbench.plan.suite import Suite
+from cnnbench.report.escaping import plain
+from cnnbench.runner.run import PendingJob, find_unfinished, list_pending_jobs
+from cnnbench.schema import Job, RunHeader
+from cnnbench.store import Writer, new_run_id
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from cnnbench.cli.data_source import MnistSource
-    from cnnbench.machine.inventory import Inventory
-    from cnnbench.plan.suite import Suite
-    from cnnbench.runner.run import PendingJob
-    from cnnbench.schema import Job, RunHeader
-    from cnnbench.store import Writer
-
-
-SHAPING_OPTIONS = (
-    *("device", "name_filter", "repeats", "threads", "project", "copies", "nodes"),
-    *("energy", "timeout", "no_progress"),
-)
+PLAN_OPTIONS = ("name_filter", "repeats", "threads", "project", "copies", "nodes")
+"""Options of `make_plan` by the same names."""
+SHAPING_OPTIONS = ("device", *PLAN_OPTIONS, "energy", "timeout", "no_progress")
 """Options that shape a run, which its header keeps."""
 
 
@@ -43,12 +43,9 @@ class OpenedRun(NamedTuple):
 
 
 def open_run(
-    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], console: Console, mnist_source: MnistSource
+    loaded: Sequence[Suite], inventory: Inventory, options: OptionValues, console: Console, mnist_source: MnistSource
 ) -> OpenedRun:
     """The ledger to write, and what is to be done; a new run or the rest of an old one."""
-    from cnnbench import store
-    from cnnbench.report.escaping import plain
-    from cnnbench.runner.run import find_unfinished, list_pending_jobs
 
     digests = {suite.name: suite.digest for suite in loaded}
     if not options["resume"]:
@@ -60,7 +57,7 @@ def open_run(
     found = find_unfinished(options["output"], inventory.machine.id, digests, options["run_id"])
     writer, ledger = store.reopen(found.path)
     for problem in ledger.problems:
-        console.print(f"warning: {plain(problem)}", highlight=False, markup=False)
+        console.print(f"warning: {plain(problem)}")
     try:
         _require_same_workloads(ledger.header)
         directory = mnist_source.directory_for(ledger.header.plan)
@@ -72,7 +69,6 @@ def open_run(
 
 def _require_same_workloads(header: RunHeader) -> None:
     """Raises UsageError where a workload is another now than when the run was planned."""
-    from cnnbench import workloads
 
     for job in header.plan:
         now, source = workloads.get(job.workload), workloads.source_of(job.workload)
@@ -83,15 +79,9 @@ def _require_same_workloads(header: RunHeader) -> None:
 
 
 def new_header(
-    loaded: Sequence[Suite], inventory: Inventory, options: dict[str, Any], mnist_source: MnistSource
+    loaded: Sequence[Suite], inventory: Inventory, options: OptionValues, mnist_source: MnistSource
 ) -> RunHeader:
     """The plan and all it rests on."""
-    from cnnbench import workloads
-    from cnnbench.machine.fingerprint import boot_id
-    from cnnbench.machine.inventory import select
-    from cnnbench.plan.matrix import make_plan
-    from cnnbench.schema import RunHeader
-    from cnnbench.store import new_run_id
 
     if options["nodes"] > 1 and options["seed"] is None and all(suite.seed is None for suite in loaded):
         raise UsageError(
@@ -105,16 +95,11 @@ def new_header(
         devices,
         data_kind=mnist_source.kind,
         seed=seed,
-        repeats=options["repeats"],
-        threads=options["threads"],
-        name_filter=options["name_filter"],
-        project=options["project"],
-        copies=options["copies"],
-        nodes=options["nodes"],
+        **{name: options[name] for name in PLAN_OPTIONS},
     )
     return RunHeader(
         run_id=new_run_id(),
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_at=store.format_now(),
         boot_id=boot_id(),
         suites={suite.name: suite.digest for suite in loaded},
         seed=seed,
@@ -156,10 +141,9 @@ def make_tensorboard_folder(wanted: Path, *, make: bool) -> Path:
 
 def print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
     """The plan on standard output, a line a job, or as JSON."""
-    from cnnbench.naming import name_plan
 
     if as_json:
-        click.echo(json.dumps([job.model_dump() for job in plan], indent=2))
+        output.print_json([job.model_dump() for job in plan])
         return
     name = name_plan(plan)
     for index, job in enumerate(plan, start=1):

@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from rich.console import Console
+from rich.text import Text
 
+from cnnbench import store
+from cnnbench.cli.load_results import Selection
+from cnnbench.cli.options import EXPORTS, OptionValues
+from cnnbench.cli.output import emit_report
+from cnnbench.cli.progress import describe_failure, format_clock, wrap_indented
+from cnnbench.cli.read import make_report
 from cnnbench.errors import FileError
 from cnnbench.files import explain_refusal, write_file
+from cnnbench.machine_facts import announce_machine, announce_software
+from cnnbench.naming import name_plan
+from cnnbench.report.render import text
+from cnnbench.runner.run import PendingJob, list_pending_jobs
+from cnnbench.schema import RunHeader
+from cnnbench.store import Ledger
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from cnnbench.report.render.text import Format
-    from cnnbench.runner.run import PendingJob
-    from cnnbench.schema import RunHeader
-    from cnnbench.store import Ledger
-
-EXPORTS: Mapping[Format, str] = {"json": "JSON (- for stdout)", "csv": "CSV", "markdown": "Markdown", "latex": "LaTeX"}
-"""What else a run's table can be written as, by `--export-...`."""
 OPTIONS_NOT_IN_LEDGER = ("data_dir", "timeout", "energy", "no_progress", "tensorboard")
 """Options that hold for the processes and not for the plan: the command that goes on must give them again."""
 MAX_LISTED_FAILURES = 8
@@ -36,7 +39,6 @@ INDENT = 10
 
 def announce_run(console: Console, header: RunHeader, todo: Sequence[PendingJob], path: Path) -> None:
     """The machine, the software, the plan and the ledger."""
-    from cnnbench.machine_facts import announce_machine, announce_software
 
     machine, software = header.machine, header.software
     names = ", ".join(sorted({f"{device.id} ({device.name})" for device in machine.devices}))
@@ -46,16 +48,12 @@ def announce_run(console: Console, header: RunHeader, todo: Sequence[PendingJob]
         ("plan", f"{len(todo)} of {len(header.plan)} jobs, seed {header.seed}, one process each"),
         ("ledger", str(path)),
     )
-    for what, text in lines:
-        _print_line(console, what, text)
+    for what, line in lines:
+        _print_line(console, what, line)
 
 
-def report_run(path: Path, options: dict[str, Any], verbosity: int) -> tuple[str, ...]:
+def report_run(path: Path, options: OptionValues, verbosity: int) -> tuple[str, ...]:
     """Print this run's table and write the exports asked for; returns the files written."""
-    from cnnbench.cli.load_results import Selection
-    from cnnbench.cli.output import emit_report
-    from cnnbench.cli.read import make_report
-    from cnnbench.report.render import text
 
     found = make_report(Selection(paths=(path,)))
     targets = {name: target for name in EXPORTS if (target := options[f"export_{name}"]) is not None}
@@ -84,8 +82,6 @@ class RunSummary:
 
     def print_summary(self, exported: Sequence[str] = (), *, interrupted: bool = False) -> None:
         """How many jobs went how, what is saved and where, how to go on; quiet says only how to, where jobs are left."""
-        from cnnbench import store
-        from cnnbench.runner.run import list_pending_jobs
 
         self.stop_clock()
         ledger = store.load(self._path)
@@ -110,8 +106,8 @@ class RunSummary:
             _print_command(self._console, "" if number else "next", command)
 
     def _print_failures(self, failed: Sequence[str], heading: str) -> None:
-        for number, text in enumerate(failed[:MAX_LISTED_FAILURES]):
-            _print_line(self._console, "" if number else heading, text, style="bold red")
+        for number, line in enumerate(failed[:MAX_LISTED_FAILURES]):
+            _print_line(self._console, "" if number else heading, line, style="bold red")
         if failed:
             more = f"{len(failed) - MAX_LISTED_FAILURES} more; " if len(failed) > MAX_LISTED_FAILURES else ""
             hint = "--resume does not repeat them; a new run with -v shows the end of their output"
@@ -119,7 +115,6 @@ class RunSummary:
 
     def _format_counts(self, planned: int, failed: int, missed: int, missing: int) -> str:
         """`6 of 9 jobs ok, 1 failed, 1 missed the target, 1 missing, in 2:41`; of a run gone on with, the time since then."""
-        from cnnbench.cli.progress import format_clock
 
         ok = f"{planned - failed - missed - missing} of {planned} job{'' if planned == 1 else 's'} ok"
         others = ((failed, "failed"), (missed, "missed the target"), (missing, "missing"))
@@ -136,8 +131,6 @@ class RunSummary:
 
 def _list_failures(ledger: Ledger) -> list[str]:
     """`name: CRASHED: message` of each job that did not end well, in the order they ran; an interrupted one is missing."""
-    from cnnbench.cli.progress import describe_failure
-    from cnnbench.naming import name_plan
 
     name = name_plan(ledger.header.plan)
     return [
@@ -161,14 +154,11 @@ def _make_resume_command(context: click.Context) -> str:
 
 def _print_line(console: Console, what: str, text: str, style: str = "") -> None:
     """`what      text`, wrapped below itself where the terminal is narrow."""
-    from rich.text import Text
-
-    from cnnbench.cli.progress import wrap_indented
 
     wrapped = wrap_indented(console, Text(text, style=style), INDENT, before=INDENT)
-    console.print(Text(f"{what:<{INDENT}}").append_text(wrapped), highlight=False)
+    console.print(Text(f"{what:<{INDENT}}").append_text(wrapped))
 
 
 def _print_command(console: Console, what: str, command: str) -> None:
     """A command as it can be copied: wrapped by the terminal alone."""
-    console.print(f"{what:<{INDENT}}{command}", highlight=False, markup=False)
+    console.print(f"{what:<{INDENT}}{command}")

@@ -24,6 +24,7 @@ from cnnbench.cli.check_session import (
     prepare_check,
     record_blocks,
 )
+from cnnbench.cli.options import OptionValues
 from cnnbench.errors import UsageError, WorkerError
 from cnnbench.paired_protocol import Injection
 from cnnbench.regression.arms import Workers, make_block_design, pair_jobs
@@ -36,7 +37,7 @@ from cnnbench.runner.paired import calibrate_injections
 MAX_INJECTED_SHARE = 2.0
 
 
-def run_selftest(context: click.Context, options: dict[str, Any]) -> bool:
+def run_selftest(context: click.Context, options: OptionValues) -> bool:
     """Run the checks and print what came of them; whether all did what is demanded."""
     shares, display = _parse_shares(options["inject"]), CheckDisplay(context)
     tested = _run_checks(prepare_check(context, options, display), shares, options, display)
@@ -54,7 +55,7 @@ def _parse_shares(text: str) -> tuple[float, ...]:
 
 
 def _run_checks(
-    setup: CheckSetup, shares: tuple[float, ...], options: dict[str, Any], display: CheckDisplay
+    setup: CheckSetup, shares: tuple[float, ...], options: OptionValues, display: CheckDisplay
 ) -> list[dict[str, Any]]:
     """What came of the check of each injected share, as plain values."""
     pair = pair_jobs(setup.jobs, {}, {}, setup.inventory.machine.cores_allowed)

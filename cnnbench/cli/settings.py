@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import click
 
 from cnnbench.errors import UsageError
+from cnnbench.plain_text import format_value, suggest_choices, suggest_nearest
 
 FILE, PROJECT = "cnnbench.toml", "pyproject.toml"
 RESULTS = "results"
@@ -155,7 +156,7 @@ def _check_table(root: click.Group, path: Path, table: Mapping[str, Any]) -> Set
         if isinstance(table[RESULTS], str):
             results = Path(_resolve_path(table[RESULTS], place.folder))
         else:
-            problems.append(f"{place}{RESULTS} {_format_value(table[RESULTS])} must be text, a directory")
+            problems.append(f"{place}{RESULTS} {format_value(table[RESULTS])} must be text, a directory")
     rest = {key: value for key, value in table.items() if key != RESULTS}
     values = _check_commands(root, rest, place, problems, more=(RESULTS,))
     if problems:
@@ -173,10 +174,10 @@ def _check_commands(
     for name, inner in table.items():
         command = group.get_command(context, name) if name in names else None
         if command is None:
-            said = "" if isinstance(inner, dict) else f" {_format_value(inner)}"
-            problems.append(f"{place}{name}{said}: no such command{_suggest_choices(name, (*names, *more))}")
+            said = "" if isinstance(inner, dict) else f" {format_value(inner)}"
+            problems.append(f"{place}{name}{said}: no such command{suggest_choices(name, (*names, *more))}")
         elif not isinstance(inner, dict):
-            problems.append(f"{place}{name} {_format_value(inner)} must be a table, {str(place.inside(name)).strip()}")
+            problems.append(f"{place}{name} {format_value(inner)} must be a table, {str(place.inside(name)).strip()}")
         elif isinstance(command, click.Group):
             values[name] = _check_commands(command, inner, place.inside(name), problems)
         else:
@@ -193,16 +194,14 @@ def _check_options(
     for key, value in table.items():
         option = options.get(key.replace("_", "-"))
         if option is None:
-            problems.append(
-                f"{place}{key} {_format_value(value)}: no such option{_suggest_choices(key, tuple(options))}"
-            )
+            problems.append(f"{place}{key} {format_value(value)}: no such option{suggest_choices(key, options)}")
         elif option.name in values:
-            problems.append(f"{place}{key} {_format_value(value)}: the same option stands there twice")
+            problems.append(f"{place}{key} {format_value(value)}: the same option stands there twice")
         else:
             try:
                 values[str(option.name)] = _convert_value(option, value, place.folder)
             except _InvalidValue as wrong:
-                problems.append(f"{place}{key} {_format_value(value)} {wrong}")
+                problems.append(f"{place}{key} {format_value(value)} {wrong}")
     return values
 
 
@@ -253,7 +252,7 @@ def _convert_single_value(option: click.Option, value: Any, folder: Path) -> Any
     except click.BadParameter as error:
         if isinstance(kind, click.Choice):
             choices = tuple(map(str, kind.choices))
-            raise _InvalidValue(f"is not one of {', '.join(choices)}{_suggest_nearest(str(value), choices)}") from error
+            raise _InvalidValue(f"is not one of {', '.join(choices)}{suggest_nearest(str(value), choices)}") from error
         raise _InvalidValue(f"will not do: {error.message.rstrip('.')}") from error
     return value
 
@@ -261,21 +260,3 @@ def _convert_single_value(option: click.Option, value: Any, folder: Path) -> Any
 def _resolve_path(text: str, folder: Path) -> str:
     """A path as seen from the settings' folder; `-`, standard output, stays."""
     return text if text == "-" else str(folder / Path(text).expanduser())
-
-
-def _suggest_choices(word: str, known: tuple[str, ...]) -> str:
-    return _suggest_nearest(word, known) or (
-        f"; choose from {', '.join(known)}" if known else "; there is nothing to set"
-    )
-
-
-def _suggest_nearest(word: str, known: tuple[str, ...]) -> str:
-    from cnnbench.plan.job_keys import suggest_nearest
-
-    return suggest_nearest(word, known)
-
-
-def _format_value(value: object) -> str:
-    from cnnbench.plan.job_keys import format_value
-
-    return format_value(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 
 from cnnbench.cli import completion, options
 from cnnbench.cli.data_source import find_named, show_download
+from cnnbench.cli.output import print_json
 from cnnbench.cli.this_process import find_data_cache, make_console
 from cnnbench.errors import DataError, ExitCode, SuiteError, UsageError
 
@@ -42,7 +42,7 @@ def list_command(kind: str | None, as_json: bool) -> None:
     }
     chosen = {name: found for name, found in entries.items() if kind in (None, name)}
     if as_json:
-        click.echo(json.dumps(chosen, indent=2))
+        print_json(chosen)
         return
     for name, found in chosen.items():
         click.echo(name)
@@ -67,7 +67,7 @@ def validate(context: click.Context, suites: tuple[str, ...], as_json: bool) -> 
             results.append({"suite": name, "ok": False, "errors": str(error).splitlines()})
     wrong = [line for result in results for line in result["errors"]]
     if as_json:
-        click.echo(json.dumps(results, indent=2))
+        print_json(results)
         if wrong:
             context.exit(ExitCode.USAGE)
         return
@@ -139,7 +139,7 @@ def schema(name: str | None) -> None:
     (what `check -o` and `calibrate` write)."""
     if name is None:
         raise UsageError(f"which schema? one of {', '.join(SCHEMAS)}")
-    click.echo(json.dumps(_schema(name), indent=2))
+    print_json(_schema(name))
 
 
 def _schema(name: str) -> dict[str, object]:

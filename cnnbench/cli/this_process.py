@@ -22,10 +22,10 @@ def find_inventory() -> Inventory:
 
 
 def make_console() -> Console:
-    """A console on standard error: standard output is for results."""
+    """A console on standard error, since standard output is for results; it prints every text as it is."""
     from rich.console import Console
 
-    return Console(stderr=True, soft_wrap=True)
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def interrupt_on_sigterm() -> None:

@@ -8,7 +8,6 @@ crashed, oom, interrupted) is `View.outcome`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from cnnbench import store
@@ -79,7 +78,7 @@ def record_interrupted(folder: Path, status: NodeStatus) -> bool:
                 machine_id=ledger.header.machine.id,
                 index=first.index,
                 attempt=first.attempt,
-                started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                started_at=store.format_now(),
                 process_seconds=0.0,  # its parent is gone, and nobody else timed it
                 job=first.job,
                 outcome=Outcome(status="interrupted", message=status.outcome.message),

@@ -10,12 +10,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from cnnbench.errors import LedgerError
 from cnnbench.files import write_file
-from cnnbench.store import Ledger, load
+from cnnbench.store import Ledger, format_now, load
 
 RESULTS = "results"
 SLURM_FOLDER = "slurm"
@@ -101,4 +100,4 @@ def _machine_id() -> str | None:
 
 def _write_facts(path: Path, **facts: object) -> None:
     """Whole or not at all: somebody may be looking."""
-    write_file(path, json.dumps(facts | {"at": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n")
+    write_file(path, json.dumps(facts | {"at": format_now()}) + "\n")

@@ -42,11 +42,23 @@ class NodeStatus:
     outcome: Outcome | None
     """Why it failed; None for every other standing."""
     ledger: Ledger | None
-    finished: int
-    """Jobs of the plan with a final record, failed ones too."""
-    planned: int | None
-    statuses: dict[str, int]
-    """Final records by how they ended."""
+    pending: int = 0
+    """Jobs of the ledger's plan without a final record."""
+
+    @property
+    def planned(self) -> int | None:
+        """Jobs of the plan; None where there is none yet."""
+        return None if self.ledger is None else len(self.ledger.header.plan)
+
+    @property
+    def finished(self) -> int:
+        """Jobs of the plan with a final record, failed ones too."""
+        return (self.planned or 0) - self.pending
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """Final records by how they ended."""
+        return {} if self.ledger is None else statuses_of(self.ledger)
 
     @property
     def node(self) -> str:
@@ -79,23 +91,21 @@ def read_node_status(place: Path, entry: NodeEntry) -> NodeStatus:
     """One node, by its folder."""
     ledger = node_job.newest_ledger(place)
     todo = () if ledger is None else list_pending_jobs(ledger.header, ledger.records)
-    statuses = {} if ledger is None else statuses_of(ledger)
-    planned = None if ledger is None else len(ledger.header.plan)
-    finished = 0 if ledger is None else len(ledger.header.plan) - len(todo)
 
     def make_status(state: NodeState, outcome: Outcome | None = None) -> NodeStatus:
-        return NodeStatus(entry, state, outcome, ledger, finished, planned, statuses)
+        return NodeStatus(entry, state, outcome, ledger, len(todo))
+
+    def make_unsubmitted(why: str) -> NodeStatus:
+        message = f"node {entry.node}: {why}; {RESUME_HINT}"
+        return make_status("failed", Outcome(status="interrupted", message=message))
 
     last = entry.last
     if ledger is not None and not todo:
         return make_status("done")
     if last is None:
-        return make_status(
-            "failed", Outcome(status="interrupted", message=f"node {entry.node}: nothing was submitted; {RESUME_HINT}")
-        )
+        return make_unsubmitted("nothing was submitted")
     if last.refused is not None or last.job_id is None:
-        why = last.refused or describe_lost_submission(entry.node)
-        return make_status("failed", Outcome(status="interrupted", message=f"node {entry.node}: {why}; {RESUME_HINT}"))
+        return make_unsubmitted(last.refused or describe_lost_submission(entry.node))
     if not _is_over(last):
         waits = last.said is None or last.said.state in slurm.WAITING
         return make_status("waiting" if waits else "running")

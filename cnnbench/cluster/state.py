@@ -23,10 +23,13 @@ VERSION = 1
 class SlurmState(Frozen):
     """What Slurm last said of a job, in its own words."""
 
-    state: str = Field(description="RUNNING, TIMEOUT, NODE_FAIL and so on; UNKNOWN once Slurm has forgotten the job")
-    node: str | None = Field(default=None, description="where it ran; None for one that never did")
+    state: str
+    """RUNNING, TIMEOUT, NODE_FAIL and so on; UNKNOWN once Slurm has forgotten the job"""
+    node: str | None = None
+    """where it ran; None for one that never did"""
     reason: str | None = None
-    exit_code: str | None = Field(default=None, description="code:signal, where the accounting says it")
+    exit_code: str | None = None
+    """code:signal, where the accounting says it"""
 
 
 class Submission(Frozen):
@@ -34,7 +37,8 @@ class Submission(Frozen):
 
     submitted_at: str
     job_id: str | None = None
-    refused: str | None = Field(default=None, description="why nothing was submitted, in Slurm's own words")
+    refused: str | None = None
+    """why nothing was submitted, in Slurm's own words"""
     said: SlurmState | None = None
 
 
@@ -59,7 +63,8 @@ class SlurmRequest(Frozen):
     gres: str | None = None
     exclusive: bool = True
     minutes: int
-    more: dict[str, str] = Field(default_factory=dict, description="further options of sbatch by long name")
+    more: dict[str, str] = Field(default_factory=dict)
+    """further options of sbatch by long name"""
 
 
 class ClusterRun(Frozen):
@@ -69,9 +74,11 @@ class ClusterRun(Frozen):
     version: int = VERSION
     fleet_id: str
     created_at: str
-    results: str = Field(description="the tree the records are brought to")
+    results: str
+    """the tree the records are brought to"""
     suites: tuple[str, ...]
-    run_options: tuple[str, ...] = Field(default=(), description="handed to every node's `cnnbench run`")
+    run_options: tuple[str, ...] = ()
+    """handed to every node's `cnnbench run`"""
     request: SlurmRequest
     cells: tuple[NodeEntry, ...]
 

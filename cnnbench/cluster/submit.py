@@ -6,7 +6,6 @@ import contextlib
 import io
 import re
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from cnnbench.cluster import node_job, slurm
 from cnnbench.cluster.state import ClusterRun, Submission
 from cnnbench.errors import FileError, UsageError
 from cnnbench.files import explain_refusal
+from cnnbench.store import format_now
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
 
@@ -49,7 +49,7 @@ def make_script(folder: Path, fleet: ClusterRun, name: str) -> str:
 
 def begin_submission() -> Submission:
     """What is to be on record before sbatch is asked: a job whose id is lost is then one that is not known, not none at all."""
-    return Submission(submitted_at=_now())
+    return Submission(submitted_at=format_now())
 
 
 def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -> Submission:
@@ -77,11 +77,7 @@ def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -
 
 def make_refusal(why: slurm.Node) -> Submission:
     """Nothing submitted for a node that takes no jobs: it would wait for ever."""
-    return Submission(submitted_at=_now(), refused=f"Slurm has it as {why.why_not}; nothing was submitted")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return Submission(submitted_at=format_now(), refused=f"Slurm has it as {why.why_not}; nothing was submitted")
 
 
 def _submitit() -> Any:

@@ -14,9 +14,8 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Protocol
 from urllib.error import URLError
 
 from cnnbench import files
@@ -44,33 +43,16 @@ class DataUnavailableError(DataError):
     """MNIST is not on this machine and could not be brought to it; nothing that was found is wrong."""
 
 
-class Response(Protocol):
-    """What an opener gives: `headers` may know `Content-Length`; `read` gives b"" at the end."""
-
-    @property
-    def headers(self) -> Headers: ...  # noqa: D102
-
-    def read(self, amount: int, /) -> bytes: ...  # noqa: D102
-
-    def close(self) -> None: ...  # noqa: D102
-
-
-class Headers(Protocol):
-    """The part of a message's headers that is used here."""
-
-    def get(self, name: str, /) -> str | None: ...  # noqa: D102
-
-
-Opener = Callable[[str, float], Response]
+Opener = Callable[[str, float], HTTPResponse]
 """Opens a URL with a timeout in seconds for each network operation; raises OSError or HTTPException."""
 OnDownloadProgress = Callable[[str, int, int | None], None]
 """Called with a file's name, the bytes that have come and the bytes expected (None where the mirror does not say)."""
 
 
-def open_url(url: str, timeout_seconds: float) -> Response:
+def open_url(url: str, timeout_seconds: float) -> HTTPResponse:
     """The default opener: urllib, with the proxies that its documentation names."""
     request = urllib.request.Request(url, headers={"User-Agent": "cnnbench"})
-    response: Response = urllib.request.urlopen(request, timeout=timeout_seconds)
+    response: HTTPResponse = urllib.request.urlopen(request, timeout=timeout_seconds)
     return response
 
 
@@ -93,16 +75,14 @@ def fetch(
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for file in lacking:
-            _fetch_file(directory, file, on_progress or _ignore_progress, mirrors, opener, pause)
+            _fetch_file(
+                directory, file, on_progress or (lambda name, done_bytes, total_bytes: None), mirrors, opener, pause
+            )
     except OSError as error:
         raise DataUnavailableError(
             f"{directory}: MNIST cannot be kept here ({error.strerror or error}); "
             "name a directory that can be written with --data-dir"
         ) from error
-
-
-def _ignore_progress(name: str, done_bytes: int, total_bytes: int | None) -> None:
-    """Progress that nobody watches."""
 
 
 def _has_file(directory: Path, file: mnist.IdxFile) -> bool:
@@ -164,13 +144,13 @@ def _download(url: str, name: str, partial: Path, on_progress: OnDownloadProgres
             on_progress(name, done_bytes, total_bytes)
 
 
-def _open_in_time(opener: Opener, url: str) -> Response:
+def _open_in_time(opener: Opener, url: str) -> HTTPResponse:
     """The response, or _MirrorError after `ANSWER_SECONDS`.
 
     A socket's timeout does not cover the name lookup and counts anew for each address of a name, so the opener runs in
     a thread that is left behind when it is late; a response that comes after all is closed.
     """
-    answer: queue.SimpleQueue[Response | Exception] = queue.SimpleQueue()
+    answer: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
     late = threading.Event()
 
     def ask() -> None:
@@ -195,13 +175,13 @@ def _open_in_time(opener: Opener, url: str) -> Response:
     return response
 
 
-def _read_piece(response: Response) -> bytes:
+def _read_piece(response: HTTPResponse) -> bytes:
     try:
         return response.read(READ_BYTES)
     except (OSError, HTTPException) as error:
         raise _MirrorError(f"broke off: {str(error) or type(error).__name__}") from error
 
 
-def _content_length(response: Response) -> int | None:
+def _content_length(response: HTTPResponse) -> int | None:
     text = response.headers.get("Content-Length")
     return int(text) if text is not None and text.isdecimal() else None

@@ -106,7 +106,7 @@ def resolve(
     except DataUnavailableError as error:
         if kind == "mnist":
             raise
-        return ResolvedData("synthetic", None, _explain(error))
+        return ResolvedData("synthetic", None, f"{_NOT_HAD} Reason: {error}")
     return ResolvedData("mnist", cache_dir)
 
 
@@ -116,8 +116,4 @@ _NOT_TRIED = (
 )
 
 
-def _explain(error: DataUnavailableError) -> str:
-    return (
-        "MNIST could not be had, so this run trains on SYNTHETIC digits: times are comparable, accuracies are not. "
-        f"Reason: {error}"
-    )
+_NOT_HAD = "MNIST could not be had, so this run trains on SYNTHETIC digits: times are comparable, accuracies are not."

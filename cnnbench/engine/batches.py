@@ -43,21 +43,30 @@ class Shard:
 FULL = Shard()
 
 
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What a training is made of."""
+
+    job: Job
+    workload: Workload
+    dataset: Dataset | None
+    """Digits; None where the workload has random images."""
+    device: torch.device
+    shard: Shard = FULL
+
+
 class BatchSource(Protocol):
     """Endless batches; epochs restart at the first image (or a new permutation), the last partial batch is dropped."""
 
     @property
     def images_drawn(self) -> int:
         """Images handed out since the last restart."""
-        ...
 
     def draw(self) -> Batch:
         """The next batch."""
-        ...
 
     def restart(self) -> None:
         """Back to the first batch of the first epoch, the same permutations again, the count at zero."""
-        ...
 
 
 def to_tensors(images: object, labels: object, device: torch.device) -> Batch:
@@ -76,19 +85,11 @@ def count_batches(labels: torch.Tensor, batch_size: int) -> int:
 class InMemoryBatches:
     """All images as one float32 tensor on the device; a batch is a slice (in order) or an index (shuffled)."""
 
-    def __init__(
-        self,
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        *,
-        batch_size: int,
-        shuffled: bool,
-        seed: int,
-        shard: Shard = FULL,
-    ) -> None:
-        self._images, self._labels, self._shard = images, labels, shard
-        self._batch_size, self._shuffled, self._seed = batch_size, shuffled, seed
-        self._limit = count_batches(labels, batch_size) * batch_size
+    def __init__(self, setup: TrainingSetup, images: torch.Tensor, labels: torch.Tensor) -> None:
+        job = setup.job
+        self._images, self._labels, self._shard = images, labels, setup.shard
+        self._batch_size, self._shuffled, self._seed = job.batch_size, job.order == "shuffled", job.seed
+        self._limit = count_batches(labels, job.batch_size) * job.batch_size
         self.restart()
 
     def restart(self) -> None:
@@ -120,33 +121,23 @@ class InMemoryBatches:
 class LoaderBatches:
     """torch's DataLoader over host tensors, pinned and copied to the device for accelerators."""
 
-    def __init__(
-        self,
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        *,
-        batch_size: int,
-        shuffled: bool,
-        seed: int,
-        workers: int,
-        device: torch.device,
-        shard: Shard = FULL,
-    ) -> None:
-        self._device, self._seed = device, seed
+    def __init__(self, setup: TrainingSetup, images: torch.Tensor, labels: torch.Tensor) -> None:
+        self._device, self._seed = setup.device, setup.job.seed
         self._generator = torch.Generator()
-        count_batches(labels, batch_size)
+        size, shuffled, workers = setup.job.batch_size, setup.job.order == "shuffled", setup.job.loader_workers
+        count_batches(labels, size)
         dataset: Any = TensorDataset(images, labels)
-        drawn: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffled, "drop_last": True}
-        if shard.count > 1:
+        drawn: dict[str, Any] = {"batch_size": size, "shuffle": shuffled, "drop_last": True}
+        if setup.shard.count > 1:
             # The sampler that DataLoader makes of the same arguments, by the same generator, but one share of each batch.
             order = RandomSampler(dataset, generator=self._generator) if shuffled else SequentialSampler(dataset)
-            drawn = {"batch_sampler": _ShardSampler(BatchSampler(order, batch_size, drop_last=True), batch_size, shard)}
+            drawn = {"batch_sampler": _ShardSampler(BatchSampler(order, size, drop_last=True), size, setup.shard)}
         self._loader: DataLoader[Batch] = DataLoader(
             dataset,
             **drawn,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=device.type == "cuda",
+            pin_memory=setup.device.type == "cuda",
             generator=self._generator,
             worker_init_fn=_die_with_parent if workers else None,
         )
@@ -189,24 +180,17 @@ class _ShardSampler:
 class RandomBatches:
     """Standard normal images and random labels, made once, resident on the device, handed out in turn."""
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        classes: int,
-        device: torch.device,
-        *,
-        batch_size: int,
-        layout: str,
-        seed: int,
-        shard: Shard = FULL,
-    ) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
-        part = shard.slice_batch(0, batch_size)
+    def __init__(self, setup: TrainingSetup) -> None:
+        workload, size = setup.workload, setup.job.batch_size
+        generator = torch.Generator().manual_seed(setup.job.seed)
+        memory = torch.channels_last if setup.job.layout == "nhwc" else torch.contiguous_format
+        part = setup.shard.slice_batch(0, size)
         self._batches = [
             (
-                torch.randn((batch_size, *shape), generator=generator)[part].to(device, memory_format=memory),
-                torch.randint(classes, (batch_size,), generator=generator)[part].to(device),
+                torch.randn((size, *workload.input_shape), generator=generator)[part].to(
+                    setup.device, memory_format=memory
+                ),
+                torch.randint(workload.classes, (size,), generator=generator)[part].to(setup.device),
             )
             for _ in range(DISTINCT_RANDOM_BATCHES)
         ]
@@ -224,17 +208,11 @@ class RandomBatches:
         return images, labels
 
 
-def make_batches(job: Job, dataset: Dataset, device: torch.device, shard: Shard = FULL) -> BatchSource:
+def make_batches(setup: TrainingSetup) -> BatchSource:
     """The feed the job asks for. A digit has one channel, which lies in memory alike in either layout."""
-    cut: dict[str, Any] = {"batch_size": job.batch_size, "shuffled": job.order == "shuffled", "seed": job.seed}
-    home = torch.device("cpu") if job.loader == "dataloader" else device
-    images, labels = to_tensors(dataset.train_images, dataset.train_labels, home)
-    if job.loader == "dataloader":
-        return LoaderBatches(images, labels, **cut, workers=job.loader_workers, device=device, shard=shard)
-    return InMemoryBatches(images, labels, **cut, shard=shard)
-
-
-def make_random_batches(job: Job, workload: Workload, device: torch.device, shard: Shard = FULL) -> RandomBatches:
-    """Random images of the workload's shape, in the job's layout."""
-    cut: dict[str, Any] = {"batch_size": job.batch_size, "layout": job.layout, "seed": job.seed}
-    return RandomBatches(workload.input_shape, workload.classes, device, **cut, shard=shard)
+    if setup.dataset is None:
+        return RandomBatches(setup)
+    from_loader = setup.job.loader == "dataloader"
+    home = torch.device("cpu") if from_loader else setup.device
+    images, labels = to_tensors(setup.dataset.train_images, setup.dataset.train_labels, home)
+    return (LoaderBatches if from_loader else InMemoryBatches)(setup, images, labels)

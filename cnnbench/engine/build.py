@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from cnnbench import data, workloads
-from cnnbench.data import Dataset
 from cnnbench.devices import Attached, backend
 from cnnbench.engine import compute_mode, tuned
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.distributed.group import SINGLE, DdpTraining, ProcessGroup
 from cnnbench.engine.process import SILENT, ProgressWriter
 from cnnbench.engine.training import GemmStep, Inference, TimedStep, Training
@@ -81,7 +82,7 @@ def build(
         dataset = data.load(job.data, job.split, None if data_dir is None else Path(data_dir))
     end("data")
     progress.phase("build")
-    network = _network(job, workload, dataset, attached.device, group)
+    network = _network(TrainingSetup(job, workload, dataset, attached.device), group)
     attached.synchronize()
     end("build")
     if job.execution == "compiled":
@@ -92,18 +93,17 @@ def build(
     return network
 
 
-def _network(
-    job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, group: ProcessGroup
-) -> Training:
+def _network(setup: TrainingSetup, group: ProcessGroup) -> Training:
+    job = setup.job
     if job.world > 1:
-        return DdpTraining(job, workload, dataset, device, group)
+        return DdpTraining(setup, group)
     if job.division != "reference":
         if job.task == "inference":
             raise UnsupportedError(f"the {job.division} division trains; inference is the reference division's")
         if job.recipe is not None:
-            workload = recipes.get(job.recipe).apply_dropout(workload)
-        return tuned.make(job, workload, dataset, device)
-    return (Inference if job.task == "inference" else Training)(job, workload, dataset, device)
+            setup = replace(setup, workload=recipes.get(job.recipe).apply_dropout(setup.workload))
+        return tuned.make(setup)
+    return (Inference if job.task == "inference" else Training)(setup)
 
 
 def load_workload_file(worker_input: WorkerInput) -> None:

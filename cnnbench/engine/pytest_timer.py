@@ -31,11 +31,9 @@ class Benchmark(Protocol):
     @property
     def enabled(self) -> bool:
         """False under `--benchmark-disable`: the target is then called once and nothing is timed."""
-        ...
 
     def pedantic(self, target: Callable[[], T], *, rounds: int) -> T:
         """Time `rounds` calls of the target and return what the last one gave."""
-        ...
 
 
 def measure(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -120,37 +120,34 @@ def _cell(text: str) -> str:
 
 
 def _write_scalars(writer: Any, job: Job, trial: Trial) -> None:
-    clock = _StepClock(trial)
+    """Write each point when its step was done, as if the last had been done now: pre-training first, then block by block."""
     for number, loss in enumerate(trial.first_losses, start=1):
         writer.add_scalar("loss/warm-up", loss, number)
+    ends = list(accumulate(trial.block_seconds, initial=trial.pretraining_seconds or 0.0))
+    began = time.time() - ends[-1]
+    for tag, value, step in _list_points(job, trial):
+        block = min(step // max(1, trial.steps_per_block), len(ends) - 1)
+        writer.add_scalar(tag, value, step, walltime=began + ends[block])
+
+
+def _list_points(job: Job, trial: Trial) -> Iterator[tuple[str, float, int]]:
+    """The training's curves and the figures at its end: tag, value and step of each point."""
+    length, flops = trial.steps_per_block, workloads.flops_per_step(job)
     for number, loss in enumerate(trial.losses, start=1):
-        clock.point(writer, "loss/training", loss, number * trial.steps_per_block)
-    flops = workloads.flops_per_step(job)
+        yield "loss/training", loss, number * length
     for number, seconds in enumerate(trial.block_seconds, start=1):
-        step = number * trial.steps_per_block
-        clock.point(writer, "speed/step_seconds", seconds / trial.steps_per_block, step)
+        yield "speed/step_seconds", seconds / length, number * length
         if trial.images:
-            clock.point(writer, "speed/images_per_second", job.batch_size * trial.steps_per_block / seconds, step)
-        clock.point(writer, "speed/flops_per_second", flops * trial.steps_per_block / seconds, step)
-    for evaluation in trial.epoch_evaluations:
-        tag = "accuracy/test" if job.clock == "accuracy" else "accuracy/sample"
-        clock.point(writer, tag, evaluation.correct / evaluation.images, evaluation.after_steps)
-    if trial.test is not None and job.clock != "accuracy":
-        clock.point(writer, "accuracy/test", trial.test.correct / trial.test.images, trial.test.after_steps)
+            yield "speed/images_per_second", job.batch_size * length / seconds, number * length
+        yield "speed/flops_per_second", flops * length / seconds, number * length
+    whole = job.clock == "accuracy"
+    tested = [("accuracy/test" if whole else "accuracy/sample", each) for each in trial.epoch_evaluations]
+    if trial.test is not None and not whole:
+        tested.append(("accuracy/test", trial.test))
+    for tag, each in tested:
+        yield tag, each.correct / each.images, each.after_steps
     for tag, value in final_metrics(job, trial).items():
-        clock.point(writer, tag, value, trial.steps)
-
-
-class _StepClock:
-    """When each step was done, as if the last had been done now: pre-training first, then block by block."""
-
-    def __init__(self, trial: Trial) -> None:
-        ends = list(accumulate(trial.block_seconds, initial=trial.pretraining_seconds or 0.0))
-        self._began, self._ends, self._steps_per_block = time.time() - ends[-1], ends, trial.steps_per_block
-
-    def point(self, writer: Any, tag: str, value: float, step: int) -> None:
-        block = min(step // max(1, self._steps_per_block), len(self._ends) - 1)
-        writer.add_scalar(tag, value, step, walltime=self._began + self._ends[block])
+        yield tag, value, trial.steps
 
 
 def _write_histograms(writer: Any, weights: Weights, step: int) -> None:

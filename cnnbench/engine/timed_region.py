@@ -75,14 +75,15 @@ def time_region(
 
 def follow_recipe(job: Job, training: Training) -> Callable[[], int]:
     """Give the training's steps the recipe's rates, and return what the clock calls before the first: it opens the digits."""
-    if job.recipe is None or training.dataset is None:
+    dataset = training.setup.dataset
+    if job.recipe is None or dataset is None:
         raise WorkloadError("the recipe clock needs a recipe, and digits")
     training.set_lr_schedule(recipes.get(job.recipe).rates)
-    like, file = training.dataset, data.write_decompressed(training.dataset)
+    file = data.write_decompressed(dataset)
 
     def read_dataset() -> int:
         """Read the decompressed, verified digits and make them the training's; no step is one of them."""
-        training.replace_dataset(data.read_decompressed(file, like))
+        training.replace_dataset(data.read_decompressed(file, dataset))
         return 0
 
     return read_dataset

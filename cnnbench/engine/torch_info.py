@@ -27,8 +27,8 @@ def collect_torch_info() -> tuple[Software, tuple[Device, ...]]:
         torch=torch.__version__,
         torch_build=_build(),
         cudnn=_cudnn(),
-        blas=_config("BLAS_INFO="),
-        onednn=_onednn(),
+        blas=_read_config("BLAS_INFO=", ","),
+        onednn=_read_config("MKL-DNN ", " "),
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
         numpy=numpy.__version__,
     )
@@ -47,14 +47,10 @@ def _cudnn() -> str | None:
     return None if version is None else str(version)
 
 
-def _config(key: str) -> str | None:
+def _read_config(key: str, end: str) -> str | None:
+    """What stands between the key and the end in torch's description of its build."""
     _, found, rest = torch.__config__.show().partition(key)
-    return rest.split(",")[0].strip() if found else None
-
-
-def _onednn() -> str | None:
-    _, found, rest = torch.__config__.show().partition("MKL-DNN ")
-    return rest.split(" ")[0] if found else None
+    return rest.split(end)[0].strip() if found else None
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ A network that asks for it is pre-trained first, greedily, layer by layer, as th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from cnnbench.data import Dataset
-from cnnbench.engine.batches import FULL, Batch, BatchSource, Shard, make_batches, make_random_batches, to_tensors
+from cnnbench.engine.batches import FULL, Batch, BatchSource, TrainingSetup, make_batches, to_tensors
 from cnnbench.engine.compute_mode import AUTOCAST_DTYPES, ComputeMode
 from cnnbench.engine.optim import make_optimizer, reset_state
 from cnnbench.errors import UnsupportedError, WorkloadError
@@ -84,20 +85,19 @@ class Training(TimedStep):
 
     trains = True
 
-    def __init__(
-        self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, shard: Shard = FULL
-    ) -> None:
+    def __init__(self, setup: TrainingSetup) -> None:
         super().__init__()
-        _check_job(job, workload)
+        job, device, dataset = setup.job, setup.device, setup.dataset
+        _check_job(job, setup.workload)
         self._job, self._device, self._seed, self._extra_forwards = job, device, job.seed, job.extra_forwards
-        workload = workload.with_variant(job.pool, job.activation)
-        self._workload, self._shard, self.dataset = workload, shard, dataset
+        workload = setup.workload.with_variant(job.pool, job.activation)
+        self.setup = replace(setup, workload=workload)
         network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
         self.compute_mode = ComputeMode(job, self._reorder(network), device)
         self.network, self._loss_of = self.compute_mode.network, self.compute_mode.loss
         self._initial_state = [each.detach().clone() for each in self._state()]
         self._test: Batch | None = None
-        self._batches: BatchSource = self._make_batches(job, workload, dataset)
+        self._batches: BatchSource = self._make_batches()
         if dataset is not None:
             self._test = to_tensors(dataset.test_images, dataset.test_labels, device)
         self._optimizer = self._make_optimizer(job.optimizer or "", workload.learning_rate(job.optimizer or ""))
@@ -106,7 +106,7 @@ class Training(TimedStep):
             self.pretrain = LayerwisePretraining(
                 workload.pretraining,
                 self.network,
-                make_batches(job, dataset, device),
+                make_batches(replace(setup, shard=FULL)),
                 steps_per_epoch=job.full_epoch or 0,
                 seed=job.seed,
             )
@@ -170,15 +170,13 @@ class Training(TimedStep):
 
     def replace_dataset(self, dataset: Dataset) -> None:
         """Train and test on these digits from their first image on, with nothing kept of those before."""
-        self.dataset = dataset
-        self._batches = self._make_batches(self._job, self._workload, dataset)
+        self.setup = replace(self.setup, dataset=dataset)
+        self._batches = self._make_batches()
         self._test = to_tensors(dataset.test_images, dataset.test_labels, self._device)
 
-    def _make_batches(self, job: Job, workload: Workload, dataset: Dataset | None) -> BatchSource:
+    def _make_batches(self) -> BatchSource:
         """Where batches come from; a tuned rung may have another way to the same ones."""
-        if dataset is not None:
-            return make_batches(job, dataset, self._device, self._shard)
-        return make_random_batches(job, workload, self._device, self._shard)
+        return make_batches(self.setup)
 
     def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:
         """The update rule; a tuned rung may compute the same one otherwise."""
@@ -273,9 +271,10 @@ class Inference(Training):
     trains = False
     has_test_images = False
 
-    def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
+    def __init__(self, setup: TrainingSetup) -> None:
         self._last: Batch | None = None
-        super().__init__(job.model_copy(update={"optimizer": workload.default_optimizer}), workload, dataset, device)
+        job = setup.job.model_copy(update={"optimizer": setup.workload.default_optimizer})
+        super().__init__(replace(setup, job=job))
 
     def step(self) -> None:
         """Draw, forward."""

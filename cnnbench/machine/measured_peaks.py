@@ -125,13 +125,9 @@ def read(path: Path) -> tuple[MeasuredPeak, ...]:
 
 def write(path: Path, new: Sequence[MeasuredPeak]) -> None:
     """Replace the entries of the same device, precision, threads and torch; keep the others."""
-    kept = {_key(peak): peak for peak in (*read(path), *new)}
+    kept = {(p.device, p.precision, p.threads, p.torch): p for p in (*read(path), *new)}
     with explain_refusal(FileError, f"{path}: cannot keep the measured peaks"):
         write_file(path, _FILE.dump_json(list(kept.values()), indent=1), make_folder=True)
-
-
-def _key(peak: MeasuredPeak) -> tuple[str, str, int | None, str]:
-    return peak.device, peak.precision, peak.threads, peak.torch
 
 
 def select_newest(peaks: Iterable[MeasuredPeak], device: str, precision: str, torch: str) -> MeasuredPeak | None:

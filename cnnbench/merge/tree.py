@@ -51,9 +51,9 @@ def merge(sources: Sequence[Path], results: Path, *, dry_run: bool = False) -> M
             destinations.setdefault(_find_destination(path, held=path not in inside), []).append(path)
         except LedgerError as error:
             entries.append(make_left_out_entry(error, (path,)))
-    published = (
-        _find_published(results / PUBLISHED_FOLDER) if any(place.kind == "reference" for place in destinations) else {}
-    )
+    needed = any(place.kind == "reference" for place in destinations)
+    there = sorted((results / PUBLISHED_FOLDER).glob("*.jsonl"), reverse=True) if needed else ()
+    published = {digest_content(read(path, held=False)): path for path in there}
     for destination, paths in sorted(destinations.items()):
         entries.extend(_place(destination, paths, inside, results, published, dry_run=dry_run))
     return MergeResult(results, tuple(entries), empty)
@@ -140,8 +140,3 @@ def _place(
         if destination.kind == "reference":
             published[digest_content(chosen.content)] = target
     return [*left_out, entry]
-
-
-def _find_published(folder: Path) -> dict[bytes, Path]:
-    """The files of published rows there are already, by what they hold."""
-    return {digest_content(read(path, held=False)): path for path in sorted(folder.glob("*.jsonl"), reverse=True)}

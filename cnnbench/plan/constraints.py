@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from typing import Any, get_args
 
 from cnnbench import workloads
-from cnnbench.plan.job_keys import Combination, Scalar, default_value, format_value, full_batches
+from cnnbench.plain_text import format_value
+from cnnbench.plan.job_keys import Combination, Scalar, default_value, full_batches
 from cnnbench.schema import AUTO, Execution
 from cnnbench.workloads import Workload, recipes
 

@@ -6,7 +6,6 @@ gives them and leave as plain scalars, by device kind; mistakes leave as text, a
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from types import MappingProxyType
 
 from cnnbench.devices import list_kinds
 from cnnbench.errors import UsageError
+from cnnbench.plain_text import format_value, suggest_choices
 from cnnbench.schema import AUTO, MAX_IMAGES, SPLIT_IMAGES, DeviceKind, Job
 from cnnbench.schema.axes import axes_of, list_choices
 from cnnbench.workloads import Workload, recipes
@@ -200,22 +200,8 @@ def is_whole(text: str) -> bool:
     return re.fullmatch(r"-?[0-9]{1,18}", text) is not None
 
 
-def format_value(value: object, *, bare: bool = False) -> str:
-    """A value as the suite's author wrote it, shortened where it is long."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = str(value) if bare else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def describe_unknown_key(word: str, known: Sequence[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:
     """What to say of a key that is not one: where it belongs, else the nearest one, else all there are."""
     if word in elsewhere:
         return f"unknown key {format_value(word)}; {elsewhere[word]}"
-    return f"unknown key {format_value(word)}{suggest_nearest(word, known) or '; choose from ' + ', '.join(known)}"
-
-
-def suggest_nearest(word: str, known: Sequence[str]) -> str:
-    """`; did you mean 'precision'?` where a known word is near, else nothing."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown key {format_value(word)}{suggest_choices(word, known)}"

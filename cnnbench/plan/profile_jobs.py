@@ -12,8 +12,9 @@ from typing import get_args
 
 from cnnbench import naming
 from cnnbench.errors import UsageError
+from cnnbench.plain_text import suggest_choices
 from cnnbench.plan.constraints import REFERENCE_EXECUTIONS, find_contradictions
-from cnnbench.plan.job_keys import ANY, KEYS, Scalar, keys_for, split_setting, suggest_nearest
+from cnnbench.plan.job_keys import ANY, KEYS, Scalar, keys_for, split_setting
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import JobSpec, Suite
 from cnnbench.profile_model import ProfileJob
@@ -46,9 +47,7 @@ def parse_settings(texts: Sequence[str], workload: Workload) -> dict[str, Scalar
         if name not in known:
             if name in KEYS:
                 raise UsageError(f"--set {text}: {workload.name} takes no {name}")
-            raise UsageError(
-                f"--set: no key {name!r}{suggest_nearest(name, tuple(known)) or '; choose from ' + ', '.join(known)}"
-            )
+            raise UsageError(f"--set: no key {name!r}{suggest_choices(name, known)}")
         found[name] = known[name].read_text(value)
         if (wrong := known[name].find_mistake(found[name])) is not None:
             raise UsageError(f"--set {name}: {value!r} {wrong}")

@@ -29,6 +29,7 @@ from typing import Any
 from cnnbench import workloads
 from cnnbench.devices import list_kinds
 from cnnbench.errors import SuiteError, WorkloadError
+from cnnbench.plain_text import format_value, suggest_nearest
 from cnnbench.plan import constraints, job_keys
 from cnnbench.plan.job_keys import (
     ANY,
@@ -38,8 +39,6 @@ from cnnbench.plan.job_keys import (
     Combination,
     Key,
     Scalar,
-    format_value,
-    suggest_nearest,
 )
 from cnnbench.schema import RENAMED_SUITES, DeviceKind
 from cnnbench.workloads import Workload
@@ -57,16 +56,6 @@ class JobSpec:
     place: str
     workload: str
     choices: Mapping[str, Choices]
-
-    @property
-    def data_kinds(self) -> tuple[str, ...]:
-        """The values of `data`, over all device kinds (`auto` where the suite says nothing); none for a GEMM."""
-        workload = workloads.get(self.workload)
-        if workload.kind == "gemm" or workload.dataset == "random":
-            return ()
-        return tuple(
-            dict.fromkeys(str(value) for kind in list_kinds() for value in self._values("data", kind, workload))
-        )
 
     def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
         """Every combination of the values that hold on a device kind, each once.

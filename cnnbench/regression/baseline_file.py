@@ -16,17 +16,18 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from cnnbench import store
+from cnnbench import files, store
 from cnnbench.analysis import process_table
 from cnnbench.errors import LedgerError, UsageError
-from cnnbench.regression.check_record import describe_first_problem, write_document
+from cnnbench.files import save_file
+from cnnbench.regression.check_record import describe_first_problem
 from cnnbench.regression.saved_baseline import SavedBaseline, check_name, make_baseline
 from cnnbench.schema import Frozen, digest
 from cnnbench.store import Ledger
@@ -41,8 +42,10 @@ class BaselineEntry(Frozen):
     """What is stored under a name."""
 
     saved_at: str
-    runs: dict[str, str] = Field(min_length=1, description="run to the SHA-256 of its ledger's file")
-    step_flops: dict[str, int] = Field(default_factory=dict, description="by the SHA-256 of the row's key")
+    runs: dict[str, str] = Field(min_length=1)
+    """run to the SHA-256 of its ledger's file"""
+    step_flops: dict[str, int] = Field(default_factory=dict)
+    """by the SHA-256 of the row's key"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def write_entries(results: Path, machine_id: str, entries: Mapping[str, Baseline
             lines += ["", f"[{_format_key(name)}.{table}]"] if values else []
             lines += [f"{_format_key(key)} = {json.dumps(value)}" for key, value in sorted(values.items())]
     path = results / machine_id / FILE_NAME
-    write_document(path, ("\n".join(lines) + "\n").encode())
+    save_file(path, "\n".join(lines) + "\n", make_folder=True)
     return path
 
 
@@ -94,11 +97,7 @@ def save_baseline(results: Path, baseline: SavedBaseline, ledgers: Sequence[Ledg
     machine_id, name = baseline.machine_id, baseline.name
     if not _PATH_PART.fullmatch(machine_id):
         raise UsageError(f"machine id {machine_id!r} cannot name a folder; nothing was saved")
-    entries, folder = read_entries(results, machine_id), results / machine_id
-    if name in entries and not replace:
-        raise UsageError(
-            f"{folder / FILE_NAME}: there is a baseline {name}; give --replace to save over it, or another name"
-        )
+    folder = results / machine_id
     wanted = {run.run_id for run in baseline.runs}
     paths = {ledger.header.run_id: ledger.path for ledger in ledgers if ledger.header.run_id in wanted}
     runs = {run_id: hashlib.sha256(path.read_bytes()).hexdigest() for run_id, path in paths.items()}
@@ -109,7 +108,22 @@ def save_baseline(results: Path, baseline: SavedBaseline, ledgers: Sequence[Ledg
             )
     flops = {digest(row.job.row_key): row.step_flops for row in baseline.rows if row.step_flops is not None}
     entry = BaselineEntry(saved_at=baseline.saved_at, runs=runs, step_flops=flops)
-    return write_entries(results, machine_id, {**entries, name: entry})
+
+    def add(entries: dict[str, BaselineEntry]) -> dict[str, BaselineEntry]:
+        if name in entries and not replace:
+            taken = f"there is a baseline {name}; give --replace to save over it, or another name"
+            raise UsageError(f"{folder / FILE_NAME}: {taken}")
+        return {**entries, name: entry}
+
+    return change_entries(results, machine_id, add)
+
+
+def change_entries(
+    results: Path, machine_id: str, change: Callable[[dict[str, BaselineEntry]], dict[str, BaselineEntry]]
+) -> Path:
+    """Write what `change` makes of the machine's names; returns the file. Two commands at once change them one by one."""
+    with files.wait_for_lock(results / machine_id):
+        return write_entries(results, machine_id, change(read_entries(results, machine_id)))
 
 
 def list_names(results: Path, start: str = "") -> list[tuple[str, str]]:

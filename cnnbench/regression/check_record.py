@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 from pydantic import Field, ValidationError
 
 from cnnbench.errors import LedgerError
-from cnnbench.files import save_file
+from cnnbench.files import explain_refusal, save_file
 from cnnbench.paired_protocol import Arm, PairRecord, Schedule
 from cnnbench.regression.design import CheckPlan
 from cnnbench.regression.exclusion import DropLimits
@@ -33,14 +33,14 @@ class ArmRecord(Frozen):
     """What one arm is: its code, its Python, its settings, and what its worker said it runs on."""
 
     label: str
-    python: str = Field(
-        description="as it was asked for; empty: the one that ran the check, whose path is nobody's business"
-    )
+    python: str
+    """as it was asked for; empty: the one that ran the check, whose path is nobody's business"""
     ref: str | None = None
     commit: str | None = None
     settings: dict[str, str] = Field(default_factory=dict)
     software: Software
-    environment: dict[str, str] = Field(description="variables set for its worker, folders' own names left out")
+    environment: dict[str, str]
+    """variables set for its worker, folders' own names left out"""
 
 
 class CheckHeader(Frozen):
@@ -56,23 +56,31 @@ class CheckHeader(Frozen):
     machine: Machine
     base: ArmRecord
     head: ArmRecord
-    jobs: dict[int, Job] = Field(description="base's; head's differ by what `declared` names")
+    jobs: dict[int, Job]
+    """base's; head's differ by what `declared` names"""
     head_jobs: dict[int, Job]
-    names: dict[int, str] = Field(description="of the jobs, as the verdict calls them")
-    declared: tuple[str, ...] = Field(default=(), description="keys in which the arms differ on purpose: not compared")
+    names: dict[int, str]
+    """of the jobs, as the verdict calls them"""
+    declared: tuple[str, ...] = ()
+    """keys in which the arms differ on purpose: not compared"""
     mode: Schedule = "turns"
     rounds: int
     steps_per_turn: int
     metric: DecidingMetric = "median"
     seed: int
     plan: CheckPlan
-    limits: DropLimits | None = Field(description="the rule that drops blocks; None: none may be dropped")
+    limits: DropLimits | None
+    """the rule that drops blocks; None: none may be dropped"""
     max_minutes: float | None = None
-    final_loss_bands: dict[int, float] = Field(default_factory=dict, description="calibrated, by job")
-    profile: str | None = Field(default=None, description="SHA-256 of the noise profile used")
-    advisory: str | None = Field(default=None, description="why nothing can be demanded here, where that is so")
+    final_loss_bands: dict[int, float] = Field(default_factory=dict)
+    """calibrated, by job"""
+    profile: str | None = None
+    """SHA-256 of the noise profile used"""
+    advisory: str | None = None
+    """why nothing can be demanded here, where that is so"""
     on_inconclusive: OnInconclusive = "fail"
-    again: dict[Arm, dict[int, float]] = Field(default_factory=dict, description="work injected on purpose (selftest)")
+    again: dict[Arm, dict[int, float]] = Field(default_factory=dict)
+    """work injected on purpose (selftest)"""
     purpose: Literal["check", "calibrate", "selftest"] = "check"
 
 
@@ -81,11 +89,15 @@ class CheckEnding(Frozen):
 
     outcome: Literal["pass", "improved", "regressed", "inconclusive", "incomparable", "unfit", "failed", "calibrated"]
     exit_code: int
-    problem: str | None = Field(default=None, description="in words, where there is no verdict")
+    problem: str | None = None
+    """in words, where there is no verdict"""
     notes: tuple[str, ...] = ()
-    lines: tuple[str, ...] = Field(default=(), description="the verdict in words")
-    verdict: dict[str, Any] | None = Field(default=None, description="regression.verdict.Verdict less the plan")
-    dropped: dict[int, str] = Field(default_factory=dict, description="block number to why it does not count")
+    lines: tuple[str, ...] = ()
+    """the verdict in words"""
+    verdict: dict[str, Any] | None = None
+    """regression.verdict.Verdict less the plan"""
+    dropped: dict[int, str] = Field(default_factory=dict)
+    """block number to why it does not count"""
 
 
 class CheckRecord(Frozen):
@@ -151,14 +163,9 @@ def _read_line(model: type[CheckHeader] | type[PairRecord], line: bytes, where: 
 
 def save_record(path: Path, record: CheckRecord) -> None:
     """Write the record whole, on disk before its name is there, then remove the journal. Raises FileError."""
-    write_document(path, to_bytes(record))
+    save_file(path, to_bytes(record), make_folder=True)
     with contextlib.suppress(OSError):
         journal_path(path).unlink()
-
-
-def write_document(path: Path, content: bytes) -> None:
-    """Write a document whole, on disk before its name is there. Raises FileError."""
-    save_file(path, content, make_folder=True)
 
 
 def to_bytes(record: CheckRecord) -> bytes:
@@ -181,10 +188,10 @@ def replace_ending(content: bytes, record: CheckRecord) -> bytes:
 
 def load_record(path: Path) -> CheckRecord:
     """A record read back. Raises LedgerError, with the first field that is wrong."""
+    with explain_refusal(LedgerError, f"{path}: cannot be read"):
+        content = path.read_bytes()
     try:
-        return CheckRecord.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise LedgerError(f"{path}: cannot be read: {error.strerror}") from error
+        return CheckRecord.model_validate_json(content)
     except ValidationError as error:
         raise LedgerError(f"{path}: not the record of a check: {describe_first_problem(error)}") from error
 

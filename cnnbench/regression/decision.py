@@ -118,10 +118,7 @@ def _series_to_confirm(findings: Sequence[SeriesFinding], observations: Observat
 def _examine(series: MetricSeries, observed: Sequence[float], look: Look, plan: CheckPlan) -> SeriesFinding:
     log_ratios = np.asarray(observed[: look.blocks], dtype=np.float64)
     flags = evaluate_look(log_ratios, look, plan)
-    low, high = (
-        signed_rank.lower_bound(log_ratios, plan.pass_alpha),
-        signed_rank.upper_bound(log_ratios, plan.pass_alpha),
-    )
+    low, high = signed_rank.confidence_bounds(log_ratios, plan.pass_alpha)
     decision = Decision.INCONCLUSIVE
     if flags.passes:
         decision = Decision.IMPROVED if flags.improves else Decision.PASS

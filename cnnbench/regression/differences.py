@@ -7,14 +7,15 @@ is the log ratio of the two arms' medians over rounds. The second metric is the 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 
 from cnnbench.devices.nvml import SLOWED
 from cnnbench.errors import ComparisonError
-from cnnbench.paired_protocol import JobRun, PairRecord, Schedule, Span
+from cnnbench.paired_protocol import ARMS, JobRun, PairRecord, Schedule, Span
 from cnnbench.regression.check_record import CheckHeader
-from cnnbench.regression.exclusion import BlockState, CounterGrowth, find_unequal_work
+from cnnbench.regression.exclusion import BlockState, find_unequal_work
 from cnnbench.regression.verdict import STEP_METRIC, MetricSeries, compute_log_ratio
 from cnnbench.schema import Telemetry
 
@@ -93,43 +94,39 @@ def control_ratios_by_job(header: CheckHeader, blocks: Sequence[PairRecord]) -> 
 
 
 def read_block_state(header: CheckHeader, block: PairRecord) -> BlockState:
-    """The machine during a block; of lock-step turns both arms have a half, since only their sum is ever judged."""
-    if header.mode == "turns":
-        base = head = _counter_growth(block.spans["both"], 0.5)
-    else:
-        base, head = _counter_growth(block.spans["base"]), _counter_growth(block.spans["head"])
+    """The machine during a block: both arms' spans together, so that neither alone can drop it."""
+    both = header.mode == "turns"
+    spans = [block.spans[name] for name in (("both",) if both else ARMS)]
+    readings = [reading for span in spans for reading in (span.before, span.after)]
     ratios = [control_ratio(block.base[job], block.head[job], header.mode) for job in block.base]
-    return BlockState(base, head, statistics.median(ratios) if ratios else None)
-
-
-def _counter_growth(span: Span, share: float = 1.0) -> CounterGrowth:
-    def grown(name: str) -> float | None:
-        before, after = (getattr(telemetry, name) for telemetry in (span.before, span.after))
-        return None if before is None or after is None else max(0.0, after - before) * share
-
-    return CounterGrowth(
-        span.wall_seconds * share,
-        steal_seconds=grown("steal_seconds"),
-        cpu_pressure_seconds=grown("cpu_pressure_seconds"),
-        cgroup_throttled_seconds=grown("cgroup_throttled_seconds"),
-        device_throttled=_was_throttled(span.before, span.after),
-        device_other_processes=_count_other_processes(span.before, span.after, 2 if share < 1 else 1),
+    return BlockState(
+        wall_seconds=sum(span.wall_seconds for span in spans),
+        steal_seconds=_sum_growth(spans, "steal_seconds"),
+        cpu_pressure_seconds=_sum_growth(spans, "cpu_pressure_seconds"),
+        cgroup_throttled_seconds=_sum_growth(spans, "cgroup_throttled_seconds"),
+        device_throttled=_was_throttled(readings),
+        device_other_processes=_count_other_processes(readings, 2 if both else 1),
+        control_log_ratio=statistics.median(ratios) if ratios else None,
     )
 
 
-def _was_throttled(*readings: Telemetry) -> bool | None:
+def _sum_growth(spans: Sequence[Span], counter: str) -> float | None:
+    """Seconds by which a counter grew in all spans together; None where one of the readings is unknown."""
+    ends = [(getattr(span.before, counter), getattr(span.after, counter)) for span in spans]
+    if any(None in each for each in ends):
+        return None
+    return math.fsum(max(0.0, after - before) for before, after in ends)
+
+
+def _was_throttled(readings: Sequence[Telemetry]) -> bool | None:
     known = [reading.device_throttle_reasons for reading in readings if reading.device_throttle_reasons is not None]
     return any(SLOWED & set(reasons) for reasons in known) if known else None
 
 
-def _count_other_processes(before: Telemetry, after: Telemetry, ours: int) -> int | None:
-    """Processes on the device beside this check's own, which may be there at the start and are at the end."""
-    known = [
-        max(0, count - own)
-        for count, own in ((before.device_other_processes, ours), (after.device_other_processes, ours))
-        if count is not None
-    ]
-    return max(known) if known else None
+def _count_other_processes(readings: Sequence[Telemetry], ours: int) -> int | None:
+    """The most processes on the device beside this check's own, which may be there at the start and are at the end."""
+    known = [each.device_other_processes for each in readings if each.device_other_processes is not None]
+    return max(max(0, count - ours) for count in known) if known else None
 
 
 def require_equal_work(header: CheckHeader, block: PairRecord) -> None:

@@ -37,8 +37,11 @@ COUNTS = {
 
 
 @dataclass(frozen=True)
-class CounterGrowth:
-    """The machine during one arm's share of a block: growth of its counters over `wall_seconds`; None where unknown."""
+class BlockState:
+    """The machine during one block, both arms together: growth of its counters over `wall_seconds`; None where unknown.
+
+    `control_log_ratio` is the log of the control loop's time beside head over beside base.
+    """
 
     wall_seconds: float
     steal_seconds: float | None = None
@@ -46,14 +49,6 @@ class CounterGrowth:
     cgroup_throttled_seconds: float | None = None
     device_throttled: bool | None = None
     device_other_processes: int | None = None
-
-
-@dataclass(frozen=True)
-class BlockState:
-    """The machine during one block. `control_log_ratio` is the log of the control loop's time beside head over beside base."""
-
-    base: CounterGrowth
-    head: CounterGrowth
     control_log_ratio: float | None = None
 
 
@@ -74,21 +69,19 @@ class DropLimits:
 
 def reason_to_drop(block: BlockState, limits: DropLimits) -> str | None:
     """Why this block does not count, or None. The same for the arms exchanged; what is unknown drops nothing."""
-    wall = block.base.wall_seconds + block.head.wall_seconds
+    wall = block.wall_seconds
     shares = (
-        ("other guests took", "of the CPU time", "steal_seconds", wall * limits.cores, limits.steal_share),
-        ("threads waited for a core", "of the time", "cpu_pressure_seconds", wall, limits.pressure_share),
-        ("the CPU quota stopped threads", "of the time", "cgroup_throttled_seconds", wall, limits.throttled_share),
+        ("other guests took", "of the CPU time", block.steal_seconds, wall * limits.cores, limits.steal_share),
+        ("threads waited for a core", "of the time", block.cpu_pressure_seconds, wall, limits.pressure_share),
+        ("the CPU quota stopped threads", "of the time", block.cgroup_throttled_seconds, wall, limits.throttled_share),
     )
-    for before, after, counter, whole, most in shares:
-        seconds = _total_growth(block, counter)
+    for before, after, seconds, whole, most in shares:
         if seconds is not None and seconds > most * whole:
             return f"{before} {units.percent(seconds / whole, 1)} {after}, allowed are {units.percent(most, 1)}"
-    if block.base.device_throttled or block.head.device_throttled:
+    if block.device_throttled:
         return "the device lowered its clock"
-    others = max(block.base.device_other_processes or 0, block.head.device_other_processes or 0)
-    if others:
-        return f"{others} other processes used the device"
+    if block.device_other_processes:
+        return f"{block.device_other_processes} other processes used the device"
     control, band = block.control_log_ratio, limits.control_band
     if control is not None and band is not None and abs(control) > band:
         apart, most_apart = (units.percent(math.expm1(abs(value)), 1) for value in (control, band))
@@ -152,9 +145,3 @@ def _is_close(one: float, other: float, tolerance: float) -> bool:
     if not (math.isfinite(one) and math.isfinite(other)):
         return False
     return abs(one - other) <= tolerance * max(abs(one), abs(other))
-
-
-def _total_growth(block: BlockState, counter: str) -> float | None:
-    """Seconds of both slots together; None unless both are known, so that neither arm alone can drop a block."""
-    known = [seconds for slot in (block.base, block.head) if (seconds := getattr(slot, counter)) is not None]
-    return sum(known) if len(known) == 2 else None

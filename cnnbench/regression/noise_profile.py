@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from cnnbench import schema, units
 from cnnbench.errors import ComparisonError, LedgerError
@@ -30,9 +30,9 @@ from cnnbench.regression.design import (
     make_check_plan,
     screen_checks,
 )
-from cnnbench.regression.differences import control_ratio, mean_ratio, median_ratio, require_equal_work, round_ratios
+from cnnbench.regression.differences import control_ratio, mean_ratio, median_ratio, round_ratios
 from cnnbench.regression.exclusion import LOSS_TOLERANCE
-from cnnbench.regression.sequential import find_dropped_blocks, reject_failures
+from cnnbench.regression.sequential import find_dropped_blocks, sort_blocks
 from cnnbench.schema import RENAMED_SUITES, Frozen, Machine, Software, current_suite_name
 
 MEDIAN_ERROR = 1.2533
@@ -48,15 +48,22 @@ MIN_BLOCKS = 6
 class JobNoise(Frozen):
     """A job's noise between A/A blocks; all spreads are standard deviations of log ratios."""
 
-    spread: float = Field(description="of d by medians: sigma_d")
-    mean_spread: float = Field(description="of d by mean steps")
-    within_spread: float | None = Field(description="of rounds within a block; None where arms ran one after the other")
-    within_error: float | None = Field(description="what those leave in a block's median")
-    between_spread: float | None = Field(description="what rounds do not explain")
+    spread: float
+    """of d by medians: sigma_d"""
+    mean_spread: float
+    """of d by mean steps"""
+    within_spread: float | None
+    """of rounds within a block; None where arms ran one after the other"""
+    within_error: float | None
+    """what those leave in a block's median"""
+    between_spread: float | None
+    """what rounds do not explain"""
     control_spread: float
     final_loss_band: float | None
-    step_seconds: float = Field(description="median step of base")
-    d: tuple[float, ...] = Field(description="log(head / base) of each block, by medians")
+    step_seconds: float
+    """median step of base"""
+    d: tuple[float, ...]
+    """log(head / base) of each block, by medians"""
 
 
 class ReplayedChecks(Frozen):
@@ -95,13 +102,17 @@ class NoiseProfile(Frozen):
     seed: int
     blocks: int
     dropped: int
-    wall_seconds: float = Field(description="of all blocks, dropped and failed ones too")
+    wall_seconds: float
+    """of all blocks, dropped and failed ones too"""
     jobs: dict[str, JobNoise]
-    geometric_mean_spread: float | None = Field(default=None, description="of the mean d, where jobs are several")
+    geometric_mean_spread: float | None = None
+    """of the mean d, where jobs are several"""
     control_band: float
-    tolerance: float = Field(description="that the detectable slowdowns and replays below are for")
+    tolerance: float
+    """that the detectable slowdowns and replays below are for"""
     recommended_tolerance: float
-    recommended_rounds: int | None = Field(description="for sigma_d <= tolerance / 3; None: no number of rounds does")
+    recommended_rounds: int | None
+    """for sigma_d <= tolerance / 3; None: no number of rounds does"""
     detectable: tuple[DetectableEffect, ...]
     replayed: tuple[ReplayedChecks, ...]
 
@@ -130,19 +141,6 @@ def stored_profile_path(results: Path, machine_id: str, suite: str) -> Path:
     return next((path for path in paths if path.exists()), paths[0])
 
 
-def keep_counted_blocks(header: CheckHeader, blocks: Sequence[PairRecord]) -> tuple[PairRecord, ...]:
-    """The blocks that neither failed nor are dropped by the machine's counters.
-
-    Raises WorkerError where too many failed, ComparisonError for unequal work, UnfitError where too many are dropped.
-    """
-    reject_failures(blocks)
-    sound = [block for block in blocks if block.failure is None]
-    for block in sound:
-        require_equal_work(header, block)
-    dropped = find_dropped_blocks(header, sound)
-    return tuple(block for block in sound if block.number not in dropped)
-
-
 def conclude_calibration(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
     """The record of an A/A recording: raw blocks, and which of them did not count."""
     sound = [block for block in blocks if block.failure is None]
@@ -153,9 +151,9 @@ def conclude_calibration(header: CheckHeader, blocks: Sequence[PairRecord]) -> C
 def profile_recording(header: CheckHeader, blocks: Sequence[PairRecord], holds_days: int) -> NoiseProfile:
     """The profile of a recording, dated by the end of its last block: the same whenever it is made.
 
-    Raises LedgerError where fewer than six blocks count, else what `keep_counted_blocks` raises.
+    Raises LedgerError where fewer than six blocks count, else what `sort_blocks` raises.
     """
-    counted = keep_counted_blocks(header, blocks)
+    counted, _ = sort_blocks(header, blocks)
     if len(counted) < MIN_BLOCKS:
         counts = f"{len(counted)} of {len(blocks)} blocks count"
         raise LedgerError(f"{counts}, a noise profile takes {MIN_BLOCKS}: measure more")
@@ -182,15 +180,13 @@ def make_profile(
         machine_id=header.machine.id,
         machine_name=header.machine.cpu_name,
         device=header.jobs[min(header.jobs)].device,
-        suite=header.suite,
-        suite_digest=header.suite_digest,
         software=header.base.software,
         created_at=created_at,
         expires_at=expires_at,
-        mode=header.mode,
-        rounds=header.rounds,
-        steps_per_turn=header.steps_per_turn,
-        seed=header.seed,
+        **{
+            name: getattr(header, name)
+            for name in ("suite", "suite_digest", "mode", "rounds", "steps_per_turn", "seed")
+        },
         blocks=len(counted),
         dropped=len(blocks) - len(counted),
         wall_seconds=round(math.fsum(block.wall_seconds for block in blocks), 1),

@@ -11,11 +11,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from cnnbench.analysis.conditions import Conditions, find_differences, read_conditions
 from cnnbench.analysis.metrics import step_flops
 from cnnbench.analysis.process_table import Process
-from cnnbench.analysis.ratio import FieldDifference
+from cnnbench.analysis.ratio import FieldDifference, group_by
 from cnnbench.errors import UsageError
 from cnnbench.schema import Evaluation, Job, RunHeader, digest
 
@@ -106,12 +107,9 @@ def make_baseline(
     if len(machines) != 1:
         found = f"{len(machines)} machines ({', '.join(machines)}); choose one with --machine" if machines else "no"
         raise UsageError(f"baseline {name}: {found}{'' if machines else ' process that ended well'}")
-    by_row: dict[str, list[Process]] = {}
-    for process in good:
-        by_row.setdefault(process.row_key, []).append(process)
     rows: list[BaselineRow] = []
     left_out: list[str] = []
-    for key, members in sorted(by_row.items()):
+    for key, members in sorted(group_by(good, attrgetter("row_key")).items()):
         counted = step_flops(members[-1].job) if flops_by_row is None else flops_by_row.get(digest(key))
         row, others = _make_row(members, counted)
         rows.append(row)
@@ -125,13 +123,13 @@ def _make_row(members: Sequence[Process], flops: int | None) -> tuple[BaselineRo
     """The row under its newest run's conditions. A run that has the row under two conditions keeps those that fit."""
     newest = members[-1]
     wanted = read_conditions(newest)
-    by_run: dict[str, list[Process]] = {}
-    left_out: list[str] = []
-    for process in members:
-        if found := find_differences(wanted, read_conditions(process)):
-            left_out.append(f"run {process.run_id} was left out: {describe_differences(found, 'newest')}")
-        else:
-            by_run.setdefault(process.run_id, []).append(process)
+    compared = [(process, find_differences(wanted, read_conditions(process))) for process in members]
+    by_run = group_by((process for process, found in compared if not found), attrgetter("run_id"))
+    left_out = [
+        f"run {process.run_id} was left out: {describe_differences(found, 'newest')}"
+        for process, found in compared
+        if found
+    ]
     job = newest.job.model_copy(update={"seed": 0, "round": 0})
     return BaselineRow(job, wanted, tuple(map(tuple, by_run.values())), flops), left_out
 

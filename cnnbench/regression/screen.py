@@ -29,6 +29,7 @@ from cnnbench.analysis.prediction_interval import (
     predict_next_run,
 )
 from cnnbench.analysis.process_table import Process
+from cnnbench.analysis.ratio import group_by
 from cnnbench.errors import ExitCode
 from cnnbench.regression.saved_baseline import (
     BaselineRow,
@@ -160,9 +161,8 @@ def screen_run(baseline: SavedBaseline, run: RunHeader, processes: Sequence[Proc
 
     A run that is one of the baseline's own is within its times by that alone: it was accepted when the baseline was saved.
     """
-    by_row: dict[tuple[str, int], list[Process]] = {}
-    for process in sorted(processes, key=lambda each: (each.job.round, each.index, each.attempt)):
-        by_row.setdefault((process.row_key, process.protocol), []).append(process)
+    ordered = sorted(processes, key=lambda each: (each.job.round, each.index, each.attempt))
+    by_row = group_by(ordered, lambda each: (each.row_key, each.protocol))
     rows = {row.job.row_key: row for row in baseline.rows}
     findings: list[MetricResult] = []
     for (row_key, _), members in sorted(by_row.items()):
@@ -269,11 +269,8 @@ def _screen_exact_metric(job: Job, metric: str, row: BaselineRow, good: Sequence
     """The value farthest outside what was stored speaks for the run; None where neither has any."""
     before, now = list_stored_counts(metric, row), _list_counts(metric, good)
     if not before:
-        return (
-            MetricResult(job, metric, MetricStatus.TOO_FEW, max(now), None, "the stored runs have none")
-            if now
-            else None
-        )
+        note = "the stored runs have none"
+        return MetricResult(job, metric, MetricStatus.TOO_FEW, max(now), None, note) if now else None
     expected = ExpectedRange(min(before), max(before), len(row.runs))
     if len(now) < len(good):
         return MetricResult(job, metric, MetricStatus.MISSING, None, expected, "not recorded")

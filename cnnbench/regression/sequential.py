@@ -9,6 +9,7 @@ depend on the differences seen.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -33,6 +34,10 @@ MAX_FAILED_BLOCKS = 3
 """Blocks that may fail in one check before it is given up; one alone may be the machine's fault."""
 NOT_RETRIED = ("unsupported", "outdated", "diverged")
 """What a fresh process would only say again."""
+
+
+ENDED_WITHOUT_VERDICT = (WorkerError, ComparisonError, UnfitError)
+"""What ends a check but a verdict."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +68,8 @@ class CheckProgress:
 
 
 def next_step(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckProgress:
-    """What these blocks lead to.
-
-    Raises WorkerError where workers fail too often, ComparisonError for unequal work, UnfitError where the machine
-    disturbs too many blocks.
-    """
-    reject_failures(blocks)
-    sound = [block for block in blocks if block.failure is None]
-    for block in sound:
-        require_equal_work(header, block)
-    dropped = find_dropped_blocks(header, sound)
-    counted = [block for block in sound if block.number not in dropped]
+    """What these blocks lead to. Raises what `sort_blocks` raises."""
+    counted, dropped = sort_blocks(header, blocks)
     screening = [block for block in counted if block.stage == "screening"]
     confirming = [block for block in counted if block.stage == "confirming"]
     plan, out_of_time = _cut_plan_to_time(header, blocks, screening)
@@ -96,6 +92,19 @@ def _next_confirming_step(
     jobs = tuple(sorted({numbers[series.job] for series in request.series}))
     answer = decide(compute_differences(header, blocks, jobs), stage, plan)
     return answer if isinstance(answer, Verdict) else NextBlock("confirming", jobs, answer.blocks, len(blocks))
+
+
+def sort_blocks(header: CheckHeader, blocks: Sequence[PairRecord]) -> tuple[list[PairRecord], dict[int, str]]:
+    """The blocks that neither failed nor are dropped by the machine's counters, and why each of the dropped does not count.
+
+    Raises WorkerError where too many failed, ComparisonError for unequal work, UnfitError where too many are dropped.
+    """
+    reject_failures(blocks)
+    sound = [block for block in blocks if block.failure is None]
+    for block in sound:
+        require_equal_work(header, block)
+    dropped = find_dropped_blocks(header, sound)
+    return [block for block in sound if block.number not in dropped], dropped
 
 
 def reject_failures(blocks: Sequence[PairRecord]) -> None:
@@ -144,13 +153,16 @@ def _cut_plan_to_time(
     return plan, False
 
 
+def _find_answer(header: CheckHeader, blocks: Sequence[PairRecord]) -> Verdict | NextBlock | None:
+    with contextlib.suppress(*ENDED_WITHOUT_VERDICT):
+        return next_step(header, blocks).answer
+    return None
+
+
 def find_next_block(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBlock | None:
     """What to measure next; None where the check has ended, with a verdict or without."""
-    try:
-        answer = next_step(header, blocks).answer
-    except (WorkerError, ComparisonError, UnfitError):
-        return None
-    return None if isinstance(answer, Verdict) else answer
+    answer = _find_answer(header, blocks)
+    return answer if isinstance(answer, NextBlock) else None
 
 
 def measure_blocks(
@@ -175,7 +187,7 @@ def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
     """The record of a check that has ended, by verdict or for a reason to end without one. Raises LedgerError if it has not."""
     try:
         judged = next_step(header, blocks)
-    except (WorkerError, ComparisonError, UnfitError) as error:
+    except ENDED_WITHOUT_VERDICT as error:
         return CheckRecord(header=header, blocks=tuple(blocks), ending=end_without_verdict(error))
     if isinstance(judged.answer, NextBlock):
         request = judged.answer
@@ -204,10 +216,7 @@ def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
 
 def derive_verdict(record: CheckRecord) -> Verdict | None:
     """The verdict anew, as the surfaces take it; None where the check ended without one."""
-    try:
-        answer = next_step(record.header, record.blocks).answer
-    except (WorkerError, ComparisonError, UnfitError):
-        return None
+    answer = _find_answer(record.header, record.blocks)
     return answer if isinstance(answer, Verdict) else None
 
 

@@ -71,16 +71,12 @@ def hodges_lehmann(d: ArrayLike) -> float:
     return float(np.median(walsh_averages(d)))
 
 
-def lower_bound(d: ArrayLike, alpha: float) -> float | None:
-    """The one-sided (1 - alpha) lower confidence bound: the (w+1)-th smallest Walsh average, w the critical value.
+def confidence_bounds(d: ArrayLike, alpha: float) -> tuple[float, float] | tuple[None, None]:
+    """The one-sided (1 - alpha) lower and upper confidence bound: the (w+1)-th smallest and the (w+1)-th largest Walsh average, w
+    the critical value.
 
-    The test at `alpha` claims "above t" exactly where this bound is above t. None for too few differences.
+    The test at `alpha` claims "above t" exactly where the lower bound is above t. None for too few differences.
     """
     w = critical_value(np.shape(d)[-1], alpha)
-    return None if w is None else float(np.sort(walsh_averages(d))[w])
-
-
-def upper_bound(d: ArrayLike, alpha: float) -> float | None:
-    """The one-sided (1 - alpha) upper confidence bound, the (w+1)-th largest Walsh average; None for too few."""
-    w = critical_value(np.shape(d)[-1], alpha)
-    return None if w is None else float(np.sort(walsh_averages(d))[-1 - w])
+    averages = np.sort(walsh_averages(d))
+    return (None, None) if w is None else (float(averages[w]), float(averages[-1 - w]))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from cnnbench import naming, units
 from cnnbench.analysis.process_table import NOT_RUN
-from cnnbench.analysis.speedup import Row
+from cnnbench.analysis.speedup import PublishedResult, Row
 from cnnbench.analysis.stats import Estimate, MedianEstimate
-from cnnbench.report import job_fields
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Value
-from cnnbench.schema import digest
+from cnnbench.schema import Job, digest
+from cnnbench.schema.axes import list_fields
 
 NONE, EMPTY = Cell(units.NOT_AVAILABLE), Cell("")
 ProcessorCell = Callable[[Row], Cell]
@@ -34,9 +34,34 @@ def name_raw_rows(*rows: Row) -> tuple[tuple[str, str], ...]:
     return tuple((row.run_id, digest(row.row_key)[:KEY_CHARACTERS]) for row in rows)
 
 
+_IN_COLUMNS = ("division", "precision")
+JOB_FIELDS = tuple(
+    name
+    for name in dict.fromkeys(
+        ("task", *list_fields(Job, "compute"), *list_fields(Job, "network"), "target", "evaluate_every")
+    )
+    if name not in _IN_COLUMNS
+)
+"""How a step is computed, on which network and until when, as raw values beside a row.
+
+A report whose rows are all computed the plain way (training, eager, NCHW, resident) does not list them: the work's key
+says it all, and such reports were published before there was any other way. As soon as one row differs, all rows tell.
+"""
+
+
+def job_values(job: Job) -> dict[str, Value]:
+    """The job's fields by name."""
+    return {name: getattr(job, name) for name in JOB_FIELDS}
+
+
+def any_variant(rows: Iterable[Row]) -> bool:
+    """Whether a row is computed another way than the plain one, so that all rows must say which way theirs is."""
+    return any(naming.deviations(row.job, "optimizer", *_IN_COLUMNS) for row in rows)
+
+
 def processor(row: Row, *, several_machines: bool, all_runs: bool, with_job_fields: bool = False) -> Cell:
-    """Show the processor with its place on the machine; the machine and the run where several are shown. `told` puts the fields
-    of `modes.FIELDS` beside it as raw values.
+    """Show the processor with its place on the machine; the machine and the run where several are shown. `with_job_fields`
+    puts the job's fields beside it as raw values.
     """
     details = [naming.place_label(row.job)]
     details += [plain(row.machine.id)] if several_machines else []
@@ -61,7 +86,7 @@ def processor(row: Row, *, several_machines: bool, all_runs: bool, with_job_fiel
     return Cell(
         naming.processor_name(row.device),
         tuple(details),
-        identity | (job_fields.job_values(row.job) if with_job_fields else {}),
+        identity | (job_values(row.job) if with_job_fields else {}),
     )
 
 
@@ -97,3 +122,29 @@ def outcome(row: Row) -> Cell:
 def title_run(row: Row, processor: ProcessorCell) -> str:
     """Name the processor and the run of rows that are one run's."""
     return f"{processor(row).one_line} · run {plain(row.run_id)}"
+
+
+def build_published_cells(found: PublishedResult) -> dict[str, Cell]:
+    """A published row's cells by column; columns it has nothing for are left to the caller."""
+    row = found.published
+    identity: dict[str, Value] = {"processor": row.processor, "year": row.year, "source": row.source}
+    printed: dict[str, Value] = {
+        "peak_flops_per_second": row.printed_flops_per_second,
+        "peak_kind": None if row.printed_flops_per_second is None else "printed",
+        "printed_flops": row.printed_flops_text,
+    }
+    achieved = _exact("achieved_flops_per_second", found.flops_per_second)
+    job = _exact("job_seconds", row.job_seconds) | {"job_kind": "published"}
+    versus = _exact("speedup_over_reference", found.speedup) | {"printed_speedup": row.printed_speedup}
+    return {
+        "processor": Cell(plain(row.processor), (), identity),
+        "peak": Cell(units.giga(row.printed_flops_per_second), (), printed),
+        "achieved": Cell(units.giga(found.flops_per_second), (), achieved),
+        "job": Cell(units.duration(row.job_seconds).removesuffix(".0"), (), job),
+        "versus": Cell(units.ratio(found.speedup), (), versus),
+    }
+
+
+def _exact(name: str, value: float | None) -> dict[str, Value]:
+    """Raw values of one that is taken as exact."""
+    return values(name, None if value is None else Estimate(value, None, None, 1))

@@ -74,7 +74,7 @@ def _warnings(meta: VerdictContext) -> list[str]:
 
 def _table(verdict: Verdict, meta: VerdictContext) -> Iterator[str]:
     heads = list_columns(verdict, meta)
-    rows = ((head.title for head in heads), *((head.text(each) for head in heads) for each in verdict.findings))
+    rows = [[head.title for head in heads], *([head.text(each) for head in heads] for each in verdict.findings)]
     return draw_grid((map(_shown, row) for row in rows), ("right" if head.number else "left" for head in heads))
 
 

@@ -18,10 +18,9 @@ from cnnbench.analysis.metrics import mark_projected
 from cnnbench.analysis.ratio import ComparedEntry, RowRatio, SideName
 from cnnbench.analysis.rows import Row
 from cnnbench.errors import ComparisonError
-from cnnbench.report import cells, comparison_notes, footnotes, job_fields, specs
+from cnnbench.report import cells, comparison_notes, footnotes, specs
 from cnnbench.report.comparison_notes import format_seconds
 from cnnbench.report.model import Cell, Report, Table, Value
-from cnnbench.report.published_rows import build_published_cells
 from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, metric_cell, wording
 from cnnbench.schema import digest
 
@@ -158,7 +157,7 @@ def _place(prefix: str, entry: ComparedEntry, several_machines: bool) -> Cell:
     if isinstance(entry, Row):
         cell = cells.processor(entry, several_machines=several_machines, all_runs=False)
     else:
-        cell = build_published_cells(entry)["processor"]
+        cell = cells.build_published_cells(entry)["processor"]
         cell = dataclasses.replace(cell, details=(f"published {entry.published.year}",))
     known, start = cell.values or {}, f"{prefix}_" if prefix else ""
     return dataclasses.replace(cell, values={f"{start}{name}": known.get(name) for name in _PLACE})
@@ -174,7 +173,7 @@ def _work(row: Row) -> Cell:
         "clock": job.clock,
         "work_key_sha256": digest(row.work_key),
         "protocol": row.protocol,
-        **job_fields.job_values(job),
+        **cells.job_values(job),
     }
     return Cell(job.precision, (), raw)
 

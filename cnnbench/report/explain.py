@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from cnnbench import units
-from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table
-from cnnbench.report.value_table import ValueColumn, count_column, make_line, make_table
+from cnnbench.report.model import Note, Report, Table
+from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
 from cnnbench.workloads.explanation import ExplainedLayer, Explanation, OutputSide, PretrainedLayer
 from cnnbench.workloads.flops import Shape
 
@@ -26,12 +27,9 @@ STORED = (
 def build(found: Explanation) -> Report:
     """The layers with their totals, how each output side follows, pre-training where there is one, and what is counted."""
     total, name = found.total, found.workload.name
-    layers = make_table("layers", f"{name}, layer by layer", _LAYERS, [(found.workload.title, (*found.layers, total))])
-    sides = [each for layer in found.layers for each in _label_sides(layer)]
-    tables = [
-        layers,
-        *([make_table("sides", f"{name}, output sides", _SIDES, [(_SIDES_RULE, sides)])] if sides else []),
-    ]
+    tables = [build_table(LAYERS, groups=[(found.workload.title, (*found.layers, total))], words={"name": name})]
+    if sides := [each for layer in found.layers for each in _label_sides(layer)]:
+        tables.append(build_table(SIDES, sides, words={"name": name}))
     summary = (
         f"{units.count(total.parameters)} parameters: {_kinds(found)}, {units.count(total.parameter_bytes)} bytes in "
     )
@@ -74,8 +72,27 @@ def padding_text(side: OutputSide) -> str:
     return str(side.before) if side.before == side.after else f"{side.before} and {side.after}"
 
 
-_LABEL: ValueColumn[ExplainedLayer] = (Column("layer", "layer", "", 1, "left"), lambda layer: layer.label)
-_FIGURES: Sequence[ValueColumn[ExplainedLayer]] = (
+class LabelledSide(NamedTuple):
+    """A layer's output side; the label says which of two where they differ."""
+
+    label: str
+    side: OutputSide
+
+
+def count_column(
+    key: str, title: str, unit: str, priority: int, text: Callable[[int], str] = units.count
+) -> ColumnSpec[Any]:
+    """Declare a column of the counts that have its key as their name."""
+    return figure(key, title, priority, key, text, unit=unit)
+
+
+def _count_values(number: int) -> str:
+    """Format a width; a total has none."""
+    return units.count(number) if number else ""
+
+
+LABEL: ColumnSpec[Any] = wording("layer", "layer", 1, "label")
+_FIGURES = (
     count_column("activations", "activations", "values", 1),
     count_column("activation_bytes", "bytes of\nactivations", "", 5),
     count_column("weights", "weights", "", 1),
@@ -84,26 +101,41 @@ _FIGURES: Sequence[ValueColumn[ExplainedLayer]] = (
     count_column("forward_flops", "forward", "FLOPs", 2),
     count_column("training_flops", "training", "FLOPs", 3),
 )
-_LAYERS = (_LABEL, (Column("output", "output", "", 1, "left"), lambda layer: shape_text(layer.output)), *_FIGURES)
-_SIDES: Sequence[ValueColumn[tuple[str, OutputSide]]] = (
-    (Column("layer", "layer", "", 1, "left"), lambda each: each[0]),
-    (Column("i", "i", "", 1), lambda each: str(each[1].input)),
-    (Column("f", "f", "", 1), lambda each: str(each[1].filter)),
-    (Column("p", "p", "", 1), lambda each: padding_text(each[1])),
-    (Column("s", "s", "", 1), lambda each: str(each[1].stride)),
-    (Column("o", "o", "", 1), lambda each: str(each[1].output)),
-    (Column("worked_out", "worked out", "", 1, "left"), lambda each: fill_formula(each[1])),
+LAYERS = TableSpec[ExplainedLayer](
+    "layers",
+    "{name}, layer by layer",
+    (LABEL, wording("output", "output", 1, lambda layer: shape_text(layer.output)), *_FIGURES),
 )
 _SIDES_RULE = (
     "o = floor((i - f + 2p) / s) + 1, or with SAME pooling o = ceil(i / s): input i, filter f, padding p (where two, "
     "left or top and right or bottom), stride s"
 )
-_PRETRAINED: Sequence[ValueColumn[PretrainedLayer]] = (
-    count_column("inputs", "inputs", "values", 2),
-    count_column("outputs", "outputs", "values", 2),
+SIDES = TableSpec[LabelledSide](
+    "sides",
+    "{name}, output sides",
+    (
+        LABEL,
+        figure("i", "i", 1, "side.input"),
+        figure("f", "f", 1, "side.filter"),
+        figure("p", "p", 1, lambda each: padding_text(each.side)),
+        figure("s", "s", 1, "side.stride"),
+        figure("o", "o", 1, "side.output"),
+        wording("worked_out", "worked out", 1, lambda each: fill_formula(each.side)),
+    ),
+    group=lambda each: _SIDES_RULE,
+)
+_PRETRAINED = (
+    count_column("inputs", "inputs", "values", 2, _count_values),
+    count_column("outputs", "outputs", "values", 2, _count_values),
     count_column("below_flops", "layers below", "FLOPs", 1),
     count_column("own_flops", "autoencoder", "FLOPs", 1),
     count_column("total_flops", "a step", "FLOPs", 1),
+)
+PRETRAINING = TableSpec[PretrainedLayer](
+    "pretraining",
+    "{name}, pre-training, one example",
+    (LABEL, *_PRETRAINED),
+    group=lambda each: "each hidden layer learns to give back what it is given, before the network above is trained",
 )
 
 
@@ -113,24 +145,17 @@ def _kinds(found: Explanation) -> str:
     return f"{units.count(found.total.weights)} weights and {units.count(found.total.biases)} biases"
 
 
-def _label_sides(layer: ExplainedLayer) -> Iterator[tuple[str, OutputSide]]:
+def _label_sides(layer: ExplainedLayer) -> Iterator[LabelledSide]:
     """Label each of the layer's sides: which of them it is, is said only where they differ."""
     names = ("",) if len(layer.sides) == 1 else (", height", ", width")
-    return ((f"{layer.label}{name}", side) for name, side in zip(names, layer.sides, strict=False))
+    return (LabelledSide(f"{layer.label}{name}", side) for name, side in zip(names, layer.sides, strict=False))
 
 
 def _pretraining(found: Explanation) -> Table:
-    lines = [
-        Line((Cell(f"{number}: {layer.label}"), *make_line(_PRETRAINED, layer).cells))
-        for number, layer in enumerate(found.pretraining, 1)
-    ]
-    sums = [sum(getattr(each, name) for each in found.pretraining) for name in ("below_flops", "own_flops")]
-    totals = map(Cell, map(units.count, (*sums, found.pretraining_flops)))
-    lines.append(Line((Cell("total"), Cell(""), Cell(""), *totals)))
-    title = f"{found.workload.name}, pre-training, one example"
-    rule = "each hidden layer learns to give back what it is given, before the network above is trained"
-    columns = tuple(column for column, _ in (_LABEL, *_PRETRAINED))
-    return Table("pretraining", title, "", columns, (RowGroup(rule, tuple(lines)),))
+    lines = [replace(layer, label=f"{number}: {layer.label}") for number, layer in enumerate(found.pretraining, 1)]
+    below, own = (sum(getattr(each, name) for each in lines) for name in ("below_flops", "own_flops"))
+    lines.append(PretrainedLayer("total", 0, 0, below, own))
+    return build_table(PRETRAINING, lines, words={"name": found.workload.name})
 
 
 def _pretraining_rule(found: Explanation) -> str:
@@ -189,5 +214,5 @@ def _figures(layer: ExplainedLayer) -> dict[str, Any]:
     return _read_counts(_FIGURES, layer) | {"parameters": layer.parameters}
 
 
-def _read_counts(columns: Sequence[ValueColumn[Any]], value: object) -> dict[str, Any]:
-    return {column.key: read(value) for column, read in columns}
+def _read_counts(columns: Sequence[ColumnSpec[Any]], value: object) -> dict[str, Any]:
+    return {column.key: getattr(value, column.key) for column in columns}

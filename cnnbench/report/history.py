@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cnnbench import naming, units
 from cnnbench.analysis.history import Point, Series, estimate_first
@@ -11,9 +11,9 @@ from cnnbench.analysis.ratio import FieldDifference
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
 from cnnbench.report.escaping import plain
-from cnnbench.report.model import Cell, Chart, Column, Line, Note, Page, Report, RowGroup, Section, Table, Value
+from cnnbench.report.model import Chart, Note, Page, Report, Section, Value
 from cnnbench.report.saved_baselines import STEP_CLOCK, commit_cell
-from cnnbench.report.table_builder import metric_cell
+from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, metric_cell, wording
 from cnnbench.schema import digest
 
 _JOB_FIELDS = ("device", "threads", "workload", "batch_size", "size", "precision")
@@ -23,19 +23,7 @@ PREDICTION_OUTCOMES = {-1: "faster than predicted", 0: "as predicted", 1: "slowe
 def build(found: Sequence[Series], problems: Iterable[str] = ()) -> Report:
     """A table with a group a row. The same runs in any order give an equal report."""
     several = len({series.machine_id for series in found}) > 1
-    columns = (
-        Column("measured", "measured", "", 1, "left"),
-        Column("commit", "commit", "", 3, "left"),
-        Column("torch", "torch", "", 4, "left"),
-        Column("step", "median step", "", 1),
-        Column("change", "against the\nrun before", "", 1),
-        Column("predicted", "predicted from\nthe runs before", "", 2),
-        Column("accuracy", "test\naccuracy", "", 5),
-        Column("outcome", "outcome", "", 6, "left"),
-        Column("changed", "what changed", "", 2, "left"),
-    )
-    groups = tuple(RowGroup(title(series, several), tuple(map(_line, series.points))) for series in found)
-    table = Table("history", "Recorded runs, oldest first", STEP_CLOCK, columns, groups)
+    table = build_table(HISTORY, groups=[(title(series, several), series.points) for series in found])
     return Report((table,), _notes(found, problems))
 
 
@@ -66,31 +54,13 @@ def _notes(found: Sequence[Series], problems: Iterable[str]) -> tuple[Note, ...]
     )
 
 
-def _line(point: Point) -> Line:
+def _identify(point: Point) -> dict[str, Value]:
     row = point.row
-    identity: dict[str, Value] = {
-        **{"created_at": row.created_at, "run_id": row.run_id, "machine_id": row.machine.id},
+    return {
+        **{"run_id": row.run_id, "machine_id": row.machine.id},
         **{name: getattr(row.job, name) for name in _JOB_FIELDS},
         **{"row_key_sha256": digest(row.row_key), "protocol": row.protocol},
     }
-    torch = f"{row.software.torch} ({row.software.torch_build})"
-    changed = describe_changes(point.changed)
-    return Line(
-        (
-            Cell(plain(row.created_at), (), identity),
-            commit_cell(row.software),
-            Cell(plain(torch), (), {"torch": torch}),
-            _estimate("median_step_seconds", point.step, cells.step_text, cells.step_span, units.NOT_AVAILABLE),
-            _estimate("step_ratio_to_run_before", point.change, _change_text, _change_span, ""),
-            _predicted(point),
-            metric_cell(row, "test_accuracy"),
-            cells.outcome(row),
-            Cell(changed, (), {"changed": changed}),
-        ),
-        row.failures,
-        "measured" if point.step is not None else "failed",
-        cells.name_raw_rows(row),
-    )
 
 
 def describe_changes(found: Sequence[FieldDifference]) -> str:
@@ -102,26 +72,14 @@ def _format_value(value: object) -> str:
     return units.NOT_AVAILABLE if value is None else plain(str(value))
 
 
-def _change_text(ratio: float) -> str:
-    return f"{signed_percent(ratio)} %"
+def _describe_estimate(found: Estimate | None, span: Callable[[float, float], str]) -> Iterator[str]:
+    if found is not None:
+        yield from () if found.low is None or found.high is None else (span(found.low, found.high),)
+        yield f"n={found.n}"
 
 
 def _change_span(low: float, high: float) -> str:
     return f"{signed_percent(low)} to {signed_percent(high)} %"
-
-
-def _estimate(
-    name: str,
-    found: Estimate | None,
-    text: Callable[[float], str],
-    span: Callable[[float, float], str],
-    missing: str,
-) -> Cell:
-    raw = cells.values(name, found)
-    if found is None:
-        return Cell(missing, (), raw)
-    interval = () if found.low is None or found.high is None else (span(found.low, found.high),)
-    return Cell(text(found.value), (*interval, f"n={found.n}"), raw)
 
 
 def signed_percent(ratio: float) -> str:
@@ -138,17 +96,72 @@ def describe_outcome(point: Point) -> str | None:
     return PREDICTION_OUTCOMES[compare_with_prediction(first, point.predicted)]
 
 
-def _predicted(point: Point) -> Cell:
-    found, outcome = point.predicted, describe_outcome(point)
-    if found is None or outcome is None:
-        names = ("low_seconds", "high_seconds", "from_runs", "verdict")
-        return Cell("", (), {f"predicted_{name}": None for name in names})
-    raw: dict[str, Value] = {
-        **{"predicted_low_seconds": found.low, "predicted_high_seconds": found.high},
-        **{"predicted_from_runs": found.runs, "predicted_verdict": outcome},
-    }
-    details = (cells.step_span(found.low, found.high), f"n={found.runs}")
-    return Cell(outcome.removesuffix(" than predicted"), details, raw)
+def _describe_prediction(point: Point) -> Iterator[str]:
+    found = point.predicted
+    if found is not None:
+        yield from (cells.step_span(found.low, found.high), f"n={found.runs}")
+
+
+HISTORY = TableSpec[Point](
+    "history",
+    "Recorded runs, oldest first",
+    (
+        figure("measured", "measured", 1, "row.created_at", plain, name="created_at", align="left", further=_identify),
+        ColumnSpec("commit", "commit", 3, lambda point: commit_cell(point.row.software), align="left"),
+        figure(
+            "torch",
+            "torch",
+            4,
+            lambda point: f"{point.row.software.torch} ({point.row.software.torch_build})",
+            plain,
+            align="left",
+        ),
+        figure(
+            "step",
+            "median step",
+            1,
+            "step",
+            cells.step_text,
+            name="median_step_seconds",
+            estimated=True,
+            details=lambda point: _describe_estimate(point.step, cells.step_span),
+        ),
+        figure(
+            "change",
+            "against the\nrun before",
+            1,
+            "change",
+            lambda ratio: f"{signed_percent(ratio)} %",
+            name="step_ratio_to_run_before",
+            estimated=True,
+            details=lambda point: _describe_estimate(point.change, _change_span),
+            absent=lambda point: "",
+        ),
+        figure(
+            "predicted",
+            "predicted from\nthe runs before",
+            2,
+            describe_outcome,
+            lambda outcome: outcome.removesuffix(" than predicted"),
+            name="",
+            details=_describe_prediction,
+            further={
+                "predicted_low_seconds": "predicted.low",
+                "predicted_high_seconds": "predicted.high",
+                "predicted_from_runs": "predicted.runs",
+                "predicted_verdict": describe_outcome,
+            },
+            absent=lambda point: "",
+        ),
+        ColumnSpec("accuracy", "test\naccuracy", 5, lambda point: metric_cell(point.row, "test_accuracy")),
+        ColumnSpec("outcome", "outcome", 6, lambda point: cells.outcome(point.row), align="left"),
+        wording("changed", "what changed", 2, lambda point: describe_changes(point.changed)),
+    ),
+    STEP_CLOCK,
+    notes=lambda point: point.row.failures,
+    kind=lambda point: "measured" if point.step is not None else "failed",
+    rows=lambda point: (point.row,),
+)
 
 
 def page(report: Report, chart: Chart | None) -> Page:

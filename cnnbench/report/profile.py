@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, get_args
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple, get_args
 
 from cnnbench import naming, units, workloads
 from cnnbench.profile_model import Breakdown, Group, Operator, Part, Profile, ProfileJob, ProfileResult, StepPhase
-from cnnbench.report.model import Column, Note, Report, Table
-from cnnbench.report.value_table import ValueColumn, make_table
+from cnnbench.report.model import Note, Report, Table
+from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
 
 FORMATS = "markdown or json"
 LONGEST_NAME = 60
@@ -39,8 +40,13 @@ NATIVE_RULE = (
 
 
 PRETRAINING_RULE = "The step is that of the fine-tuning; pre-training, which has steps of its own, is not in it."
-Measured = tuple[ProfileJob, Profile]
-"""A rung with its profile."""
+
+
+class Measured(NamedTuple):
+    """A rung with its profile."""
+
+    rung: ProfileJob
+    profile: Profile
 
 
 def report(shown: Sequence[ProfileResult], top: int) -> Report:
@@ -48,16 +54,14 @@ def report(shown: Sequence[ProfileResult], top: int) -> Report:
     tables: list[Table] = []
     for device in dict.fromkeys(each.rung.job.device for each in shown):
         found = [each for each in shown if each.rung.job.device == device]
-        profiles = [(each.rung, each.profile) for each in found if each.profile is not None]
+        profiles = [Measured(each.rung, each.profile) for each in found if each.profile is not None]
         if profiles:
             tables += _tables(naming.profile_title(found[0].rung.job), profiles, top)
     return Report(tuple(tables), tuple(_notes(shown)), document(shown), FORMATS)
 
 
 def _tables(heading: str, profiles: Sequence[Measured], top: int) -> Iterator[Table]:
-    yield make_table(
-        "rungs", f"{heading}: rungs", _OVERVIEW, [("median step without the profiler and with it", profiles)]
-    )
+    yield build_table(RUNGS, profiles, words={"heading": heading})
     yield _side_by_side(heading, profiles)
     for variant, profile in profiles:
         breakdown = profile.breakdown
@@ -111,14 +115,28 @@ def _describe(shown: ProfileResult) -> dict[str, Any]:
     }
 
 
-_OVERVIEW: Sequence[ValueColumn[Measured]] = (
-    (Column("rung", "rung", "", 1, "left"), lambda each: _label(*each)),
-    (Column("plain", "a step", "ms", 1), lambda each: _ms(plain_step(each[1]))),
-    (Column("spread", "all plain\nsteps", "ms", 2), lambda each: _ms_span(each[1].plain_seconds, "–")),
-    (Column("profiled", "under the\nprofiler", "ms", 1), lambda each: _ms(profiled_step(each[1]))),
-    (Column("cost", "profiler's\ncost", "", 1), lambda each: _cost_text(each[1])),
-    (Column("longest", "longest kind of work", "", 1, "left"), lambda each: _longest_text(each[1].breakdown)),
-    (Column("idle", "nothing\nruns", "", 1), lambda each: _share(sum(map(_idle_share, each[1].breakdown.groups)))),
+def _ms(seconds: float) -> str:
+    milli = 1e3 * seconds
+    return f"{milli:,.1f}" if milli >= 99.95 else f"{milli:.2f}" if milli >= 0.995 else f"{milli:.3f}"
+
+
+def _share(share: float) -> str:
+    return units.percent(share, 1)
+
+
+RUNGS = TableSpec[Measured](
+    "rungs",
+    "{heading}: rungs",
+    (
+        wording("rung", "rung", 1, lambda each: _label(*each)),
+        figure("plain", "a step", 1, lambda each: plain_step(each.profile), _ms, unit="ms"),
+        figure("spread", "all plain\nsteps", 2, lambda each: _ms_span(each.profile.plain_seconds, "–"), unit="ms"),
+        figure("profiled", "under the\nprofiler", 1, lambda each: profiled_step(each.profile), _ms, unit="ms"),
+        figure("cost", "profiler's\ncost", 1, lambda each: _cost_text(each.profile)),
+        wording("longest", "longest kind of work", 1, lambda each: _longest_text(each.profile.breakdown)),
+        figure("idle", "nothing\nruns", 1, lambda each: sum(map(_idle_share, each.profile.breakdown.groups)), _share),
+    ),
+    group=lambda each: "median step without the profiler and with it",
 )
 
 
@@ -140,43 +158,45 @@ def _idle_share(part: Part) -> float:
 def _side_by_side(heading: str, profiles: Sequence[Measured]) -> Table:
     breakdowns = [profile.breakdown for _, profile in profiles]
 
-    def read_column(number: int, rung: ProfileJob) -> ValueColumn[tuple[str, Sequence[str]]]:
-        return Column(rung.name, rung.name, "ms, share", 1), lambda line: line[1][number]
+    def amount_column(number: int, name: str) -> ColumnSpec[Sequence[str]]:
+        return figure(name, name, 1, itemgetter(number), unit="ms, share")
 
-    columns: list[ValueColumn[tuple[str, Sequence[str]]]] = [
-        (Column("part", "where the step's time goes", "", 1, "left"), lambda line: line[0]),
-        *(read_column(number, rung) for number, (rung, _) in enumerate(profiles)),
-    ]
-    whole = ("the step", [_amount(each.step_seconds, 1.0) for each in breakdowns])
+    columns: tuple[ColumnSpec[Sequence[str]], ...] = (
+        wording("part", "where the step's time goes", 1, itemgetter(0)),
+        *(amount_column(number, rung.name) for number, (rung, _) in enumerate(profiles, 1)),
+    )
+    whole = ["the step", *(_amount(each.step_seconds, 1.0) for each in breakdowns)]
     groups = _part_lines(get_args(Group), [each.groups for each in breakdowns])
     phases = _part_lines((*get_args(StepPhase), "device idle"), [each.phases for each in breakdowns])
     title = f"{heading}: a step taken apart, under the profiler"
-    return make_table("parts", title, columns, [("by kind of work", (*groups, whole)), ("by phase", phases)])
+    spec = TableSpec[Sequence[str]]("parts", title, columns)
+    return build_table(spec, groups=[("by kind of work", (*groups, whole)), ("by phase", phases)])
 
 
-def _part_lines(names: Iterable[str], variants: Sequence[Sequence[Part]]) -> Iterator[tuple[str, Sequence[str]]]:
+def _part_lines(names: Iterable[str], variants: Sequence[Sequence[Part]]) -> Iterator[Sequence[str]]:
     """List each part that any variant has, with its amount in every one."""
     by_name = [{part.name: _amount(part.seconds, part.share) for part in parts} for parts in variants]
     return (
-        (name, [each.get(name, "-") for each in by_name]) for name in names if any(name in each for each in by_name)
+        [name, *(each.get(name, "-") for each in by_name)] for name in names if any(name in each for each in by_name)
     )
 
 
 def _operators(heading: str, what: str, operators: Sequence[Operator], top: int) -> Table:
-    phase: ValueColumn[Operator] = (Column("phase", "phase", "", 3, "left"), lambda each: each.phase)
-    columns: tuple[ValueColumn[Operator], ...] = (
-        (Column("operator", what.removesuffix("s"), "", 1, "left"), lambda each: _short(each.name)),
-        (Column("group", "kind of work", "", 2, "left"), lambda each: each.group),
-        *([phase] if what == "operators" else ()),
-        (Column("seconds", "a step", "ms", 1), lambda each: _ms(each.seconds)),
-        (Column("share", "share", "", 1), lambda each: _share(each.share)),
-        (Column("calls", "calls\na step", "", 1), lambda each: f"{each.calls:,.4g}"),
+    columns: tuple[ColumnSpec[Operator], ...] = (
+        wording("operator", what.removesuffix("s"), 1, lambda each: _short(each.name)),
+        wording("group", "kind of work", 2, "group"),
+        wording("phase", "phase", 3, "phase"),
+        figure("seconds", "a step", 1, "seconds", _ms, unit="ms"),
+        figure("share", "share", 1, "share", _share),
+        figure("calls", "calls\na step", 1, "calls", "{:,.4g}".format),
     )
     left, rule = operators[top:], "all of them"
     if left:
         rest = f"{_ms(sum(each.seconds for each in left))} ms, {_share(sum(each.share for each in left))}"
         rule = f"the {top} longest; {len(left)} more take {rest}"
-    return make_table(what, f"{heading}: {what}", columns, [(rule, operators[:top])])
+    hidden = () if what == "operators" else ("phase",)
+    spec = TableSpec[Operator](what, f"{heading}: {what}", columns)
+    return build_table(spec, groups=[(rule, operators[:top])], hidden=hidden)
 
 
 def _short(name: str) -> str:
@@ -186,7 +206,7 @@ def _short(name: str) -> str:
 
 
 def _notes(shown: Sequence[ProfileResult]) -> Iterator[Note]:
-    found = [(each.rung, each.profile) for each in shown if each.profile is not None]
+    found = [Measured(each.rung, each.profile) for each in shown if each.profile is not None]
     breakdowns = [profile.breakdown for _, profile in found]
     views = {each.view for each in breakdowns}
     rules = {
@@ -223,17 +243,8 @@ def _profile_notes(profile: Profile) -> Iterator[str]:
         yield f"plain steps took {took} ms: the machine is busy, so profile again when it is quiet"
 
 
-def _ms(seconds: float) -> str:
-    milli = 1e3 * seconds
-    return f"{milli:,.1f}" if milli >= 99.95 else f"{milli:.2f}" if milli >= 0.995 else f"{milli:.3f}"
-
-
 def _ms_span(seconds: Sequence[float], dash: str) -> str:
     return f"{_ms(min(seconds))}{dash}{_ms(max(seconds))}"
-
-
-def _share(share: float) -> str:
-    return units.percent(share, 1)
 
 
 def _amount(seconds: float, share: float) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Any
 
 from cnnbench import naming, units
 from cnnbench.analysis.prediction_interval import LEAST_RUNS
+from cnnbench.analysis.ratio import group_by
 from cnnbench.regression.baseline_file import NamedRun
 from cnnbench.regression.saved_baseline import BaselineRow, SavedBaseline
 from cnnbench.regression.screen import (
@@ -22,8 +25,9 @@ from cnnbench.regression.screen import (
 from cnnbench.regression.verdict import STEP_METRIC
 from cnnbench.report import cells
 from cnnbench.report.escaping import plain
-from cnnbench.report.model import Cell, Column, Line, Note, Report, RowGroup, Table, Value
-from cnnbench.schema import Job, Software, digest
+from cnnbench.report.model import Cell, Note, Report, Value
+from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
+from cnnbench.schema import Software, digest
 
 STEP_CLOCK = "a step is the median over a process's timed blocks, a run's the geometric mean over its processes"
 COMMIT_CHARACTERS = 10
@@ -31,50 +35,23 @@ BAD_STATUSES = (MetricStatus.CHANGED, MetricStatus.MISSING, MetricStatus.NOT_COM
 _IDENTITY = ("workload", "batch_size", "size", "precision", "device", "threads", "clock")
 
 
-def _text_column(key: str, priority: int, title: str | None = None) -> Column:
-    return Column(key, title or key, "", priority, "left")
+def _plain_column(key: str, title: str, priority: int, read: str, name: str = "", **further: Any) -> ColumnSpec[Any]:
+    """Declare a column of a record's words, whose raw value has the name (the key, where empty)."""
+    return figure(
+        key, title, priority, read, lambda value: plain(str(value)), name=name or key, align="left", **further
+    )
 
 
-def _number_column(key: str, priority: int, title: str | None = None) -> Column:
-    return Column(key, title or key, "", priority)
-
-
-def _cell(key: str, value: Value) -> Cell:
-    """A value that is its own text."""
-    return Cell(units.NOT_AVAILABLE if value is None else plain(str(value)), (), {key: value})
-
-
-def _group(lines: Iterable[tuple[str, Line]]) -> tuple[RowGroup, ...]:
-    """The lines under their titles, titles in order."""
-    by_title: dict[str, list[Line]] = {}
-    for title, line in lines:
-        by_title.setdefault(title, []).append(line)
-    return tuple(RowGroup(title, tuple(each)) for title, each in sorted(by_title.items()))
+def _known_column(known: str, column: ColumnSpec[Any]) -> ColumnSpec[Any]:
+    """Leave the column without a figure, and without a raw value, in lines that lack what it is read from."""
+    cell = column.cell or (lambda each: cells.EMPTY)
+    return replace(column, cell=lambda each: cells.NONE if getattr(each, known) is None else cell(each))
 
 
 def build_judgement(found: ScreeningResult, problems: Iterable[str] = ()) -> Report:
     """The judgement, a group a row; the most telling verdicts are counted first in the notes."""
-    columns = (
-        *(_text_column("metric", 1), _number_column("value", 1, "this run"), _number_column("expected", 1, "stored")),
-        *(_number_column("runs", 3), _text_column("standing", 1, "verdict"), _text_column("note", 2)),
-    )
-    title = f"Run {plain(found.run.run_id)} against baseline {found.baseline.name}"
-    groups = _group((naming.full_label(each.job), _judgement_line(each)) for each in found.findings)
-    return Report((Table("judgement", title, STEP_CLOCK, columns, groups),), _judgement_notes(found, problems))
-
-
-def _judgement_line(found: MetricResult) -> Line:
-    text, expected = _choose_text(found.metric), found.expected
-    runs = None if expected is None or not expected.runs else expected.runs
-    shown = (
-        Cell(found.metric, (), {"metric": found.metric, **_identify(found.job)}),
-        Cell(text(found.value), (), {"value": found.value}),
-        _range_cell("expected", None if expected is None else (expected.low, expected.high), text),
-        Cell("" if runs is None else str(runs), (), {"stored_runs": runs}),
-        _cell("verdict", found.status.value),
-        _cell("note", plain(found.note)),
-    )
-    return Line(shown, kind="failed" if found.status in BAD_STATUSES else "measured")
+    words = {"run": plain(found.run.run_id), "name": found.baseline.name}
+    return Report((build_table(JUDGEMENT, found.findings, words=words),), _judgement_notes(found, problems))
 
 
 def _judgement_notes(found: ScreeningResult, problems: Iterable[str]) -> tuple[Note, ...]:
@@ -113,13 +90,53 @@ def _range_cell(key: str, ends: tuple[float, float] | None, text: Callable[[floa
     return Cell(shown, (), {f"{key}_low": low, f"{key}_high": high})
 
 
-def _describe_work(job: Job) -> str:
-    size = "" if job.size is None else f" · side {units.count(job.size)}"
-    return f"{job.precision} · {naming.work_label(job)}{size}"
+def _describe_work(row: BaselineRow) -> str:
+    size = "" if row.job.size is None else f" · side {units.count(row.job.size)}"
+    return f"{row.job.precision} · {naming.work_label(row.job)}{size}"
 
 
-def _identify(job: Job) -> dict[str, Value]:
-    return {**{name: getattr(job, name) for name in _IDENTITY}, "row_key_sha256": digest(job.row_key)}
+def _identify(each: MetricResult | BaselineRow) -> dict[str, Value]:
+    return {
+        **{name: getattr(each.job, name) for name in _IDENTITY},
+        "row_key_sha256": digest(each.job.row_key),
+    }
+
+
+def _sort_by_title(each: object) -> int:
+    """Sort groups by nothing but their titles."""
+    return 0
+
+
+def _expected_cell(each: MetricResult) -> Cell:
+    ends = None if each.expected is None else (each.expected.low, each.expected.high)
+    return _range_cell("expected", ends, _choose_text(each.metric))
+
+
+JUDGEMENT = TableSpec[MetricResult](
+    "judgement",
+    "Run {run} against baseline {name}",
+    (
+        figure("metric", "metric", 1, "metric", align="left", further=_identify),
+        ColumnSpec(
+            "value", "this run", 1, lambda each: Cell(_choose_text(each.metric)(each.value), (), {"value": each.value})
+        ),
+        ColumnSpec("expected", "stored", 1, _expected_cell),
+        figure(
+            "runs",
+            "runs",
+            3,
+            lambda each: (each.expected and each.expected.runs) or None,
+            name="stored_runs",
+            absent=lambda each: "",
+        ),
+        wording("standing", "verdict", 1, "status.value", name="verdict"),
+        wording("note", "note", 2, lambda each: plain(each.note)),
+    ),
+    STEP_CLOCK,
+    group=lambda each: naming.full_label(each.job),
+    order=_sort_by_title,
+    kind=lambda each: "failed" if each.status in BAD_STATUSES else "measured",
+)
 
 
 @dataclass(frozen=True)
@@ -134,31 +151,10 @@ class ListedBaseline:
 
 def build_list(found: Sequence[ListedBaseline]) -> Report:
     """All baselines there are, and what hinders those that cannot be used."""
-    columns = (
-        *(_text_column("name", 1), _number_column("runs", 1), _number_column("rows", 2)),
-        *(_number_column("enough", 2, "rows with 8 runs"), _text_column("commit", 3, "newest commit")),
-        *(_text_column("saved", 3), _text_column("state", 1)),
-    )
     problems = tuple(Note("problem", plain(each.problem)) for each in found if each.problem is not None)
     if not found:
         return Report((), (Note("summary", "No baseline is stored; save one with `cnnbench baseline save NAME`."),))
-    groups = _group((each.machine_id, _list_line(each)) for each in found)
-    return Report((Table("baselines", "Stored baselines", "", columns, groups),), problems)
-
-
-def _list_line(each: ListedBaseline) -> Line:
-    name = Cell(plain(each.name), (), {"name": each.name, "machine_id": each.machine_id})
-    saved = each.baseline
-    if saved is None:
-        return Line((name, *(cells.NONE,) * 5, _cell("state", "unusable")), kind="failed")
-    enough = sum(len(row.runs) >= LEAST_RUNS for row in saved.rows)
-    return Line(
-        (
-            *(name, _cell("runs", len(saved.runs)), _cell("rows", len(saved.rows))),
-            Cell(f"{enough} of {len(saved.rows)}", (), {"rows_with_a_range": enough}),
-            *(commit_cell(saved.newest.software), _cell("saved_at", saved.saved_at), _cell("state", "ok")),
-        )
-    )
+    return Report((build_table(BASELINES, found),), problems)
 
 
 def commit_cell(software: Software) -> Cell:
@@ -169,39 +165,55 @@ def commit_cell(software: Software) -> Cell:
     return Cell(text, ("with local changes",) if commit and dirty else (), values)
 
 
+def _count_judged(each: ListedBaseline) -> Cell:
+    rows = () if each.baseline is None else each.baseline.rows
+    enough = sum(len(row.runs) >= LEAST_RUNS for row in rows)
+    return Cell(f"{enough} of {len(rows)}", (), {"rows_with_a_range": enough})
+
+
+BASELINES = TableSpec[ListedBaseline](
+    "baselines",
+    "Stored baselines",
+    (
+        _plain_column("name", "name", 1, "name", further={"machine_id": "machine_id"}),
+        *(
+            _known_column("baseline", column)
+            for column in (
+                figure("runs", "runs", 1, lambda each: len(each.baseline.runs)),
+                figure("rows", "rows", 2, lambda each: len(each.baseline.rows)),
+                ColumnSpec("enough", "rows with 8 runs", 2, _count_judged),
+                ColumnSpec(
+                    "commit",
+                    "newest commit",
+                    3,
+                    lambda each: commit_cell(each.baseline.newest.software),
+                    align="left",
+                ),
+                _plain_column("saved", "saved", 3, "baseline.saved_at", "saved_at"),
+            )
+        ),
+        wording("state", "state", 1, lambda each: "unusable" if each.baseline is None else "ok"),
+    ),
+    group=lambda each: each.machine_id,
+    order=_sort_by_title,
+    kind=lambda each: "failed" if each.baseline is None else "measured",
+)
+
+
 def build_contents(saved: SavedBaseline, runs: Sequence[NamedRun]) -> Report:
     """One baseline: its rows with the ranges they give, and its runs, with what has become of the ledger of each."""
-    conditions: dict[str, dict[str, None]] = {}
-    for row in saved.rows:
-        for name, value in row.conditions.items():
-            if value is not None:
-                conditions.setdefault(name, {})[str(value)] = None
-    measured = ", ".join(f"{name} {' or '.join(values)}" for name, values in conditions.items())
+    known = dict.fromkeys(item for row in saved.rows for item in row.conditions.items() if item[1] is not None)
+    conditions = group_by(known, itemgetter(0)).items()
+    measured = ", ".join(f"{name} {' or '.join(str(value) for _, value in values)}" for name, values in conditions)
     rule = f"Times are judged from {LEAST_RUNS} runs on; it changes only by `cnnbench baseline save --replace`."
     notes = (
         Note("summary", f"Baseline {saved.name} of {plain(saved.machine_id)}: {_count_contents(saved)}."),
         Note("run", f"Measured under: {plain(measured, None)}."),
         Note("rule", rule),
     )
-    columns = (
-        *(_text_column("place", 1), _number_column("runs", 1), _number_column("step", 1, "next run's\nmedian step")),
-        *(_number_column(name.replace(" ", "_"), 3, name) for name in EXACT_METRICS),
-        _number_column("accuracy", 4),
-    )
-    rows = _group((_describe_work(row.job), _row_line(row)) for row in saved.rows)
-    about = (
-        *(
-            _text_column("run", 1),
-            _text_column("created", 2, "measured"),
-            _text_column("commit", 2),
-            _text_column("suites", 3),
-        ),
-        _text_column("ledger", 1, "its ledger"),
-    )
-    ledgers = _group((plain(saved.machine_id), _run_line(run)) for run in runs)
     tables = (
-        Table("baseline-rows", f"Baseline {saved.name}", STEP_CLOCK, columns, rows),
-        Table("baseline-runs", "Its runs", "", about, ledgers),
+        build_table(BASELINE_ROWS, saved.rows, words={"name": saved.name}),
+        build_table(BASELINE_RUNS, groups=[(plain(saved.machine_id), runs)]),
     )
     return Report(tables, notes)
 
@@ -211,30 +223,50 @@ def _count_contents(saved: SavedBaseline) -> str:
     return f"{runs} run{'' if runs == 1 else 's'} of {rows} row{'' if rows == 1 else 's'}"
 
 
-def _row_line(row: BaselineRow) -> Line:
+def _step_cell(row: BaselineRow) -> Cell:
     step = step_range(row)
-    exact = {name: list_stored_counts(name, row) for name in EXACT_METRICS}
-    return Line(
-        (
-            Cell(naming.place_label(row.job), (), _identify(row.job)),
-            Cell(str(len(row.runs)), (f"{len(row.processes)} processes",), {"runs": len(row.runs)}),
-            _range_cell("median_step_seconds", None if step is None else (step.low, step.high), cells.step_text),
-            *(
-                _range_cell(name.replace(" ", "_"), (min(values), max(values)) if values else None, units.count)
-                for name, values in exact.items()
-            ),
-            _range_cell("accuracy", accuracy_band(row), units.percent),
-        )
-    )
+    return _range_cell("median_step_seconds", None if step is None else (step.low, step.high), cells.step_text)
 
 
-def _run_line(run: NamedRun) -> Line:
-    state = Cell(run.state, (), {"ledger": run.state, "sha256": run.sha256})
-    if run.ledger is None:
-        return Line((_cell("run_id", run.run_id), *(cells.NONE,) * 3, state), kind="failed")
-    header = run.ledger.header
-    shown = (
-        *(_cell("run_id", run.run_id), _cell("created_at", header.created_at), commit_cell(header.software)),
-        *(_cell("suites", ", ".join(sorted(header.suites))), state),
-    )
-    return Line(shown, kind="measured" if run.state == "unchanged" else "failed")
+def _count_column(metric: str) -> ColumnSpec[BaselineRow]:
+    """Declare the range of a metric that is exact."""
+    key = metric.replace(" ", "_")
+
+    def cell(row: BaselineRow) -> Cell:
+        values = list_stored_counts(metric, row)
+        return _range_cell(key, (min(values), max(values)) if values else None, units.count)
+
+    return ColumnSpec(key, metric, 3, cell)
+
+
+BASELINE_ROWS = TableSpec[BaselineRow](
+    "baseline-rows",
+    "Baseline {name}",
+    (
+        figure("place", "place", 1, lambda row: naming.place_label(row.job), name="", align="left", further=_identify),
+        figure("runs", "runs", 1, lambda row: len(row.runs), details=lambda row: (f"{len(row.processes)} processes",)),
+        ColumnSpec("step", "next run's\nmedian step", 1, _step_cell),
+        *map(_count_column, EXACT_METRICS),
+        ColumnSpec("accuracy", "accuracy", 4, lambda row: _range_cell("accuracy", accuracy_band(row), units.percent)),
+    ),
+    STEP_CLOCK,
+    group=_describe_work,
+    order=_sort_by_title,
+)
+BASELINE_RUNS = TableSpec[NamedRun](
+    "baseline-runs",
+    "Its runs",
+    (
+        _plain_column("run", "run", 1, "run_id", "run_id"),
+        *(
+            _known_column("ledger", column)
+            for column in (
+                _plain_column("created", "measured", 2, "ledger.header.created_at", "created_at"),
+                ColumnSpec("commit", "commit", 2, lambda run: commit_cell(run.ledger.header.software), align="left"),
+                wording("suites", "suites", 3, lambda run: plain(", ".join(sorted(run.ledger.header.suites)))),
+            )
+        ),
+        figure("ledger", "its ledger", 1, "state", align="left", further={"sha256": "sha256"}),
+    ),
+    kind=lambda run: "measured" if run.state == "unchanged" else "failed",
+)

@@ -8,8 +8,8 @@ from typing import Any
 
 from cnnbench import units
 from cnnbench.report import explain
-from cnnbench.report.model import Column, Note, Report
-from cnnbench.report.value_table import ValueColumn, make_table
+from cnnbench.report.model import Note, Report
+from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
 from cnnbench.workloads.explanation import Explanation
 from cnnbench.workloads.lecture_slides import PrintedFigure, Slide
 
@@ -79,16 +79,16 @@ def build(found: Explanation, slide: Slide, also: Explanation | None = None) -> 
     def list_marks(row: SlideRow) -> str:
         return " ".join(f"[{number}]" for number, each in enumerate(wrong, 1) if each in row.figures)
 
-    columns: tuple[ValueColumn[SlideRow], ...] = (
-        (Column("layer", "layer", "", 1, "left"), lambda row: row.label),
-        (Column("activations_printed", "activations", "printed", 1), lambda row: row.activations.printed_text),
-        (Column("activations", "activations", "right", 1), lambda row: row.activations.right),
-        (Column("parameters_printed", slide.counted, "printed", 1), lambda row: row.parameters.printed_text),
-        (Column("parameters", slide.counted, "right", 1), lambda row: row.parameters.right),
-        (Column("erratum", "erratum", "", 1, "left"), list_marks),
+    columns: tuple[ColumnSpec[SlideRow], ...] = (
+        explain.LABEL,
+        figure("activations_printed", "activations", 1, "activations.printed_text", unit="printed"),
+        figure("activations", "activations", 1, "activations.right", units.count, unit="right"),
+        figure("parameters_printed", slide.counted, 1, "parameters.printed_text", unit="printed"),
+        figure("parameters", slide.counted, 1, "parameters.right", units.count, unit="right"),
+        wording("erratum", "erratum", 1, list_marks),
     )
-    title = f"{found.workload.name}, as the slide prints it and as it is"
-    table = make_table("slide", title, columns, [(f"{slide.title} ({SOURCE})", every)])
+    spec = TableSpec[SlideRow]("slide", f"{found.workload.name}, as the slide prints it and as it is", columns)
+    table = build_table(spec, groups=[(f"{slide.title} ({SOURCE})", every)])
     document = {**explain.document(found), "slide": _document(every, slide)}
     return Report((table,), tuple(_notes(figures, wrong, slide, also)), document, explain.FORMATS)
 

@@ -137,19 +137,10 @@ GEMM = _declare(
 )
 
 
-def _find_ladders(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+def _find_ladders(rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[Row]]]:
     """Each ladder under the work without what rungs differ in, and where; its rows with their ratios."""
     for rungs in find_ladders(rows):
-        first = rungs[0].row
-        yield (
-            naming.ladder_label(first.job, first.protocol),
-            [
-                each.row.with_values(
-                    speed_over_rung_before=each.speedup_over_previous, speed_over_first_rung=each.speedup_over_first
-                )
-                for each in rungs
-            ],
-        )
+        yield naming.ladder_label(rungs[0].job, rungs[0].protocol), rungs
 
 
 LADDER = TableSpec[Row](
@@ -182,21 +173,14 @@ LADDER = TableSpec[Row](
 )
 
 
-def _find_scaling(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+def _find_scaling(rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[Row]]]:
     """Each set of one job on one process and on ranks; its rows with their ratios to one process."""
-    for found in find_scaling_sets(rows):
-        yield (
-            _title_scaling(found),
-            [
-                each.row.with_values(scaling_speedup=each.speedup, scaling_efficiency=each.efficiency)
-                for each in found.points
-            ],
-        )
+    return ((_title_scaling(found), found.points) for found in find_scaling_sets(rows))
 
 
 def _title_scaling(found: ScalingSet) -> str:
     """Name the work of one process, and how it is dealt out: its batch kept, or its batch on each rank."""
-    row = found.points[0].row
+    row = found.points[0]
     alone = row.job.model_copy(update={"world": 1, "scaling": None, "nodes": 1, "batch_size": found.base_batch})
     work = naming.work_label(alone)
     if found.scaling == "weak":

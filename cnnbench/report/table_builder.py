@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal
 
 from cnnbench.analysis import metrics
 from cnnbench.analysis.metrics import Figure, Metric, Subject
+from cnnbench.analysis.ratio import group_by
 from cnnbench.analysis.rows import Row
 from cnnbench.report import cells
 from cnnbench.report.model import Cell, Column, Line, LineKind, RowGroup, Table, Value
@@ -157,9 +158,8 @@ def _list_columns(spec: TableSpec[Subject]) -> Iterator[ColumnSpec[Subject]]:
 
 
 def _group(spec: TableSpec[Subject], subjects: Iterable[Subject]) -> list[tuple[str, list[Subject]]]:
-    found: dict[tuple[Any, str], list[Subject]] = {}
-    for subject in subjects:
-        found.setdefault((None if spec.order is None else spec.order(subject), spec.group(subject)), []).append(subject)
+    order = spec.order or (lambda subject: None)
+    found = group_by(subjects, lambda subject: (order(subject), spec.group(subject)))
     ordered = found.items() if spec.order is None else sorted(found.items(), key=lambda each: each[0])
     return [(title, members) for (_, title), members in ordered]
 

@@ -8,11 +8,10 @@ from typing import Any
 
 from cnnbench import naming, units
 from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
-from cnnbench.report import cells, footnotes, job_fields, specs
+from cnnbench.report import cells, footnotes, specs
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, Report, RowGroup, Table
-from cnnbench.report.published_rows import build_published_cells
 from cnnbench.report.table_builder import TableSpec, build_table
 
 
@@ -21,7 +20,7 @@ def name_processors(rows: Sequence[Row], *, all_runs: bool = False) -> Processor
     are computed in several ways.
     """
     several = len({row.machine.id for row in rows}) > 1
-    with_job_fields = job_fields.any_variant(rows)
+    with_job_fields = cells.any_variant(rows)
     return lambda row: cells.processor(
         row, several_machines=several, all_runs=all_runs, with_job_fields=with_job_fields
     )
@@ -149,7 +148,7 @@ def _name_baselines(comparison: Comparison) -> dict[str, str]:
 
 
 def _published_line(found: PublishedResult, columns: Sequence[Column]) -> Line:
-    known = build_published_cells(found)
+    known = cells.build_published_cells(found)
     row = found.published
     note = tuple(part for part in (row.note, row.theoretical_note) if part)
     return Line(tuple(known.get(column.key, cells.EMPTY) for column in columns), note, "reference")

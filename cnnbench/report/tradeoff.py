@@ -11,8 +11,8 @@ from typing import Any
 from cnnbench import units
 from cnnbench.analysis.tradeoff import QUANTITIES, BestAccuracy, Contender, printed_memory_ratio
 from cnnbench.report import explain
-from cnnbench.report.model import Cell, Column, Note, Report
-from cnnbench.report.value_table import ValueColumn, make_table
+from cnnbench.report.model import Cell, Note, Report
+from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
 from cnnbench.workloads import flops
 from cnnbench.workloads.lecture_slides import ACCURACIES, CONCLUSION, CONCLUSION_WORKLOADS, SLIDES
 
@@ -21,24 +21,8 @@ def build(contenders: Sequence[Contender], missing: Mapping[str, str], problems:
     """The table and its notes. `missing` says of each workload without an accuracy what to run for one."""
     base = contenders[0].workload.name
 
-    def count(name: str, title: str, unit: str, priority: int) -> ValueColumn[Contender]:
-        def show(each: Contender) -> Cell:
-            below = () if each.workload.name == base else (units.ratio(each.ratios[name]),)
-            return Cell(units.count(each.counts[name]), below)
-
-        return Column(name, title, unit, priority), show
-
-    columns: tuple[ValueColumn[Contender], ...] = (
-        (Column("workload", "workload", "", 1, "left"), lambda each: each.workload.name),
-        (Column("accuracy", "accuracy", "best", 1), lambda each: _accuracy(each.best)),
-        (Column("slide_accuracy", "slide", "printed", 4), lambda each: _printed(each) or units.NOT_AVAILABLE),
-        count("activations", "activations", "values", 1),
-        count("parameters", "parameters", "values", 1),
-        count("forward_flops", "forward", "FLOPs", 2),
-        count("training_flops", "training", "FLOPs", 3),
-    )
     groups = [(f"of one example; below each figure its ratio to {base}'s", contenders)]
-    table = make_table("tradeoff", "Accuracy against cost", columns, groups)
+    table = build_table(TRADEOFF, groups=groups)
     notes = [
         *(Note("missing", f"{name}: accuracy {units.NOT_AVAILABLE} ({reason})") for name, reason in missing.items()),
         *(Note("problem", text) for text in problems),
@@ -50,6 +34,31 @@ def build(contenders: Sequence[Contender], missing: Mapping[str, str], problems:
     return Report((table,), tuple(notes), document(contenders, missing, problems), explain.FORMATS)
 
 
+def _count_column(name: str, title: str, unit: str, priority: int) -> ColumnSpec[Contender]:
+    return figure(
+        name,
+        title,
+        priority,
+        lambda each: each.counts[name],
+        units.count,
+        unit=unit,
+        details=lambda each: () if each.is_base else (units.ratio(each.ratios[name]),),
+    )
+
+
+TRADEOFF = TableSpec[Contender](
+    "tradeoff",
+    "Accuracy against cost",
+    (
+        wording("workload", "workload", 1, "workload.name"),
+        ColumnSpec("accuracy", "accuracy", 1, lambda each: _accuracy(each.best), "best"),
+        figure("slide_accuracy", "slide", 4, lambda each: _printed(each), unit="printed"),
+        _count_column("activations", "activations", "values", 1),
+        _count_column("parameters", "parameters", "values", 1),
+        _count_column("forward_flops", "forward", "FLOPs", 2),
+        _count_column("training_flops", "training", "FLOPs", 3),
+    ),
+)
 _SLIDE = (
     "The slide's accuracies are as printed. Its 100 % is where the published notebook stops: 200 random test images all "
     "right; that is a rule for stopping, and no accuracy on the 10,000."

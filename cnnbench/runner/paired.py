@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from cnnbench.devices import telemetry
 from cnnbench.paired_protocol import (
@@ -33,6 +32,7 @@ from cnnbench.paired_protocol import (
 )
 from cnnbench.runner.arm_process import ArmCommand, ArmError, ArmProcess
 from cnnbench.schema import Job, Telemetry
+from cnnbench.store import format_now
 
 MakeArmCommand = Callable[[Arm, Arm], ArmCommand]
 """(arm, the arm that sits in the first folder) to how its worker is started."""
@@ -96,7 +96,7 @@ def measure_pair(
     """
     coins = draw_coins(design.seed, number, jobs, design.rounds)
     read_telemetry = sample or (lambda: telemetry.sample(design.device_uuid))
-    started_at, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    started_at, began = format_now(), time.monotonic()
     runs: dict[Arm, dict[int, JobRun]] = {"base": {}, "head": {}}
     spans: dict[str, Span] = {}
     failure: WorkerFailure | None = None

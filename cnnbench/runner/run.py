@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +16,7 @@ from cnnbench.plan import process_counts
 from cnnbench.runner.launch import LaunchOptions, WorkerExit, launch
 from cnnbench.runner.tensorboard_runs import plan_tensorboard_run
 from cnnbench.schema import Device, Job, Machine, Outcome, Record, Rendezvous, RunHeader, current_suite_name, digest
-from cnnbench.store import Ledger, Writer, load
+from cnnbench.store import Ledger, Writer, format_now, load
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def execute(
             here = replace(
                 here, devices=list_devices(item.job, header), rendezvous=make_rendezvous(item, options.rendezvous)
             )
-        started_at, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic_ns()
+        started_at, start = format_now(), time.monotonic_ns()
         interrupt: KeyboardInterrupt | None = None
         try:
             ended = (

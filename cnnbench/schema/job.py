@@ -65,15 +65,12 @@ class Job(Frozen):
     batch_size: Annotated[int, Axis("work", "networks", title="batch {0.batch_size}", low=1, high=MAX_IMAGES)] = 128
     optimizer: Annotated[str | None, Axis("network", "networks", "{0.optimizer}")] = None
     init: Annotated[str | None, Axis("network", "networks")] = None
-    pool: Annotated[Pool | None, Axis("network", "networks", "{0.pool} pooling", since=2)] = Field(
-        default=None, description="in place of the workload's own pooling"
-    )
-    activation: Annotated[Activation | None, Axis("network", "networks", "{0.activation}", since=2)] = Field(
-        default=None, description="in place of the workload's own function"
-    )
-    size: Annotated[int | None, Axis("work", "products", low=1, high=65_536)] = Field(
-        default=None, description="side of a GEMM's square operands"
-    )
+    pool: Annotated[Pool | None, Axis("network", "networks", "{0.pool} pooling", since=2)] = None
+    """in place of the workload's own pooling"""
+    activation: Annotated[Activation | None, Axis("network", "networks", "{0.activation}", since=2)] = None
+    """in place of the workload's own function"""
+    size: Annotated[int | None, Axis("work", "products", low=1, high=65_536)] = None
+    """side of a GEMM's square operands"""
 
     data: Annotated[DataKind, Axis("data", "digits", choices=(AUTO, "mnist", "synthetic"))] = "mnist"
     split: Annotated[Split | None, Axis("data", "digits")] = None
@@ -89,23 +86,26 @@ class Job(Frozen):
     steps_per_epoch: Annotated[int | None, Axis("clock", "digits", title=EPOCHS, low=1, high=MAX_IMAGES)] = None
     extra_forwards: Annotated[
         int, Axis("work", "networks", title="{0.extra_forwards} further forward passes a step", low=0, high=100)
-    ] = Field(default=0, description="further forward passes without gradient in each step")
+    ] = 0
+    """further forward passes without gradient in each step"""
     epoch_eval_images: Annotated[
         int,
         Axis("clock", "digits", title="{0.epoch_eval_images} test images after each epoch", low=0, high=TEST_IMAGES),
-    ] = Field(default=0, description="random test images evaluated after each epoch")
+    ] = 0
+    """random test images evaluated after each epoch"""
     stop_when_all_right: Annotated[bool, Axis("clock", "digits", title="stops when all of them are right")] = False
     final_evaluation: Annotated[bool, Axis("clock", "digits", title="no final evaluation")] = True
     target: Annotated[
         float | None, Axis("clock", "digits", "to {0.target_text}", "to {0.target_text} of test images", since=2)
-    ] = Field(default=None, description="accuracy and recipe clocks: share of test images to be right")
+    ] = None
+    """accuracy and recipe clocks: share of test images to be right"""
     evaluate_every: Annotated[
         int | None,
         Axis("clock", "digits", title="evaluated every {0.evaluate_every} steps", low=1, high=1_000_000, since=2),
-    ] = Field(default=None, description="accuracy clock: steps between evaluations")
-    recipe: Annotated[str | None, Axis("work", "digits", "{0.recipe}", "recipe {0.recipe}", since=3)] = Field(
-        default=None, description="open division: the name of its fixed recipe"
-    )
+    ] = None
+    """accuracy clock: steps between evaluations"""
+    recipe: Annotated[str | None, Axis("work", "digits", "{0.recipe}", "recipe {0.recipe}", since=3)] = None
+    """open division: the name of its fixed recipe"""
 
     world: Annotated[
         int,
@@ -119,21 +119,20 @@ class Job(Frozen):
             choices=(EVERY,),
             since=3,
         ),
-    ] = Field(default=1, ge=1, description="ranks of one data-parallel job; 1: one process, without DDP")
+    ] = Field(default=1, ge=1)
+    """ranks of one data-parallel job; 1: one process, without DDP"""
     scaling: Annotated[
         Scaling | None, Axis("ranks", "networks", title="{0.scaling} scaling · {0.rank_batch} a rank", since=3)
-    ] = Field(default=None, description="of several ranks: what the suite's batch size is of")
-    nodes: Annotated[int, Axis("ranks", word="{0.nodes} nodes", since=3)] = Field(
-        default=1, ge=1, description="machines that the ranks are on, as many on each"
-    )
-    copies: Annotated[int, Axis("ranks", word="{0.copies} copies", since=3)] = Field(
-        default=1, ge=1, description="the same job on so many devices or groups of cores at once"
-    )
+    ] = None
+    """of several ranks: what the suite's batch size is of"""
+    nodes: Annotated[int, Axis("ranks", word="{0.nodes} nodes", since=3)] = Field(default=1, ge=1)
+    """machines that the ranks are on, as many on each"""
+    copies: Annotated[int, Axis("ranks", word="{0.copies} copies", since=3)] = Field(default=1, ge=1)
+    """the same job on so many devices or groups of cores at once"""
 
     device: Annotated[str, Axis("place")] = "cpu"
-    threads: Annotated[int | None, Axis("place", "any", low=1, high=4096, choices=(AUTO,))] = Field(
-        default=None, description="intra-op CPU threads; None on accelerators = the default"
-    )
+    threads: Annotated[int | None, Axis("place", "any", low=1, high=4096, choices=(AUTO,))] = None
+    """intra-op CPU threads; None on accelerators = the default"""
     allocator: Annotated[Allocator, Axis("place", "any", "{0.allocator} allocator")] = "held"
 
     seed: Annotated[int, Axis("draw")] = 0

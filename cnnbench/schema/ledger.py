@@ -29,15 +29,21 @@ class Record(Frozen):
     protocol: int = PROTOCOL
     run_id: str
     machine_id: str
-    index: int = Field(description="place in the run's plan")
-    attempt: int = Field(default=1, description="> 1 where a resumed run repeats an interrupted job")
+    index: int
+    """place in the run's plan"""
+    attempt: int = 1
+    """> 1 where a resumed run repeats an interrupted job"""
     started_at: str
-    process_seconds: float = Field(description="the worker's lifetime by the parent's clock")
-    parent_cpu_seconds: float | None = Field(default=None, description="CPU the parent used meanwhile")
-    environment: dict[str, str] = Field(default_factory=dict, description="variables the runner set for the worker")
+    process_seconds: float
+    """the worker's lifetime by the parent's clock"""
+    parent_cpu_seconds: float | None = None
+    """CPU the parent used meanwhile"""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """variables the runner set for the worker"""
     job: Job
     outcome: Outcome
-    prev: str | None = Field(default=None, description="SHA-256 of the line before this one")
+    prev: str | None = None
+    """SHA-256 of the line before this one"""
 
 
 class WorkloadFacts(Frozen):
@@ -53,8 +59,10 @@ class WorkloadFacts(Frozen):
     flops_training_per_image: int
     activations_per_image: int
     convolves: bool = True
-    source: str = Field(description="the file's name, or the package with its version")
-    sha256: str | None = Field(default=None, description="of the file; None for a package")
+    source: str
+    """the file's name, or the package with its version"""
+    sha256: str | None = None
+    """of the file; None for a package"""
 
 
 class RunHeader(Frozen):
@@ -65,18 +73,18 @@ class RunHeader(Frozen):
     protocol: int = PROTOCOL
     run_id: str
     created_at: str
-    boot_id: str | None = Field(
-        default=None, description="the kernel's random id of the boot in which the run began; None where there is none"
-    )
-    suites: dict[str, str] = Field(description="suite name to SHA-256 of its file")
+    boot_id: str | None = None
+    """the kernel's random id of the boot in which the run began; None where there is none"""
+    suites: dict[str, str]
+    """suite name to SHA-256 of its file"""
     seed: int
-    options: dict[str, str] = Field(default_factory=dict, description="command-line choices that shaped the plan")
+    options: dict[str, str] = Field(default_factory=dict)
+    """command-line choices that shaped the plan"""
     machine: Machine
     software: Software
     plan: tuple[Job, ...]
-    workloads: dict[str, WorkloadFacts] = Field(
-        default_factory=dict, description="of the plan, those not cnnbench's own"
-    )
+    workloads: dict[str, WorkloadFacts] = Field(default_factory=dict)
+    """of the plan, those not cnnbench's own"""
 
 
 class PublishedRow(Frozen):
@@ -93,7 +101,8 @@ class PublishedRow(Frozen):
     job_seconds: float | None
     printed_speedup: float | None
     theoretical_note: str | None = None
-    job_images: int | None = Field(default=None, description="assumed: the source does not say what was timed")
+    job_images: int | None = None
+    """assumed: the source does not say what was timed"""
     job_flops: int | None = None
     note: str | None = None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from cnnbench.schema.base import Frozen
 
 DeviceKind = str
@@ -18,7 +16,8 @@ class Device(Frozen):
     name: str
     uuid: str | None = None
     memory_bytes: int | None = None
-    capability: str | None = Field(default=None, description="compute capability such as 9.0, or gfx target")
+    capability: str | None = None
+    """compute capability such as 9.0, or gfx target"""
     multiprocessors: int | None = None
     max_clock_hertz: float | None = None
     power_limit_watts: float | None = None
@@ -32,20 +31,25 @@ class Device(Frozen):
 class Machine(Frozen):
     """The fingerprint: what a result depends on and a reader must know. No host name: ledgers are published."""
 
-    id: str = Field(description="slug and short hash of the stable fields; names the folder under results/")
+    id: str
+    """slug and short hash of the stable fields; names the folder under results/"""
     cpu_name: str
     cpu_vendor: str | None = None
     cpu_family: int | None = None
     cpu_model: int | None = None
     cpu_stepping: int | None = None
     cpu_isa: tuple[str, ...] = ()
-    cpu_max_clock_hertz: float | None = Field(default=None, description="maximum (boost) clock the system reports")
+    cpu_max_clock_hertz: float | None = None
+    """maximum (boost) clock the system reports"""
     cores_physical: int | None = None
     cores_logical: int
-    cores_allowed: int = Field(description="cores this process may use: affinity and cgroup quota, rounded down, >= 1")
-    cgroup_cpu_limit: float | None = Field(default=None, description="CPU quota over period, in cores")
+    cores_allowed: int
+    """cores this process may use: affinity and cgroup quota, rounded down, >= 1"""
+    cgroup_cpu_limit: float | None = None
+    """CPU quota over period, in cores"""
     memory_bytes: int
-    memory_limit_bytes: int | None = Field(default=None, description="cgroup limit, where below the RAM")
+    memory_limit_bytes: int | None = None
+    """cgroup limit, where below the RAM"""
     hypervisor: str | None = None
     governor: str | None = None
     turbo: bool | None = None
@@ -64,7 +68,8 @@ class Software(Frozen):
     git_dirty: bool | None = None
     python: str
     torch: str
-    torch_build: str = Field(description="cpu, cuda 13.0, rocm 6.4")
+    torch_build: str
+    """cpu, cuda 13.0, rocm 6.4"""
     cudnn: str | None = None
     blas: str | None = None
     onednn: str | None = None

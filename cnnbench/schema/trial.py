@@ -37,11 +37,13 @@ class Memory(Frozen):
     """High-water marks of the training part, never polls. `host_method` says how the host's was read."""
 
     host_peak_bytes: int | None = None
-    host_before_bytes: int | None = Field(default=None, description="resident size when the high-water mark was reset")
+    host_before_bytes: int | None = None
+    """resident size when the high-water mark was reset"""
     host_method: str | None = None
     device_allocated_peak_bytes: int | None = None
     device_reserved_peak_bytes: int | None = None
-    device_used_bytes: int | None = Field(default=None, description="NVML, this process where it can be told, by UUID")
+    device_used_bytes: int | None = None
+    """NVML, this process where it can be told, by UUID"""
 
 
 class Canary(Frozen):
@@ -52,7 +54,8 @@ class Canary(Frozen):
     launches: int
     small_seconds: float
     large_seconds: float
-    growth: float = Field(description="large over small; work grows 8x, at least 4x must show")
+    growth: float
+    """large over small; work grows 8x, at least 4x must show"""
     sync_seconds: float
     readback_seconds: float
     copy_seconds: float
@@ -64,17 +67,21 @@ class Telemetry(Frozen):
     """The machine's state at one moment; `missing` says why a sensor is absent."""
 
     load_1min: float | None = None
-    steal_seconds: float | None = Field(default=None, description="counter since boot, all cores")
-    cpu_pressure_seconds: float | None = Field(default=None, description="counter: /proc/pressure/cpu some total")
+    steal_seconds: float | None = None
+    """counter since boot, all cores"""
+    cpu_pressure_seconds: float | None = None
+    """counter: /proc/pressure/cpu some total"""
     cgroup_throttled_seconds: float | None = None
     cpu_clock_hertz: float | None = None
-    package_energy_joules: float | None = Field(default=None, description="RAPL counter, unwrapped per package, summed")
+    package_energy_joules: float | None = None
+    """RAPL counter, unwrapped per package, summed"""
     device_clock_hertz: float | None = None
     device_memory_clock_hertz: float | None = None
     device_temperature_celsius: float | None = None
     device_power_watts: float | None = None
     device_power_limit_watts: float | None = None
-    device_energy_joules: float | None = Field(default=None, description="NVML total-energy counter")
+    device_energy_joules: float | None = None
+    """NVML total-energy counter"""
     device_throttle_reasons: tuple[str, ...] | None = None
     device_used_bytes: int | None = None
     device_other_processes: int | None = None
@@ -84,8 +91,10 @@ class Telemetry(Frozen):
 class Energy(Frozen):
     """Raw readings of one energy counter around the timed steps (extended to at least 10 s) and around an idle wait."""
 
-    source: str = Field(description="nvml-total-energy or rapl-package")
-    tick_seconds: float = Field(description="the counter's update interval: half of it at either end is uncertain")
+    source: str
+    """nvml-total-energy or rapl-package"""
+    tick_seconds: float
+    """the counter's update interval: half of it at either end is uncertain"""
     window_seconds: float
     window_steps: int
     window_joules: float
@@ -106,7 +115,8 @@ class Rank(Frozen):
 
     rank: int
     node: int = 0
-    place: str = Field(description="`cuda:1` as its machine calls it, or the cores it was held to: `cores 0,1`")
+    place: str
+    """`cuda:1` as its machine calls it, or the cores it was held to: `cores 0,1`"""
     block_seconds: tuple[float, ...]
     images: int
     cold_start_seconds: float | None = None
@@ -115,7 +125,8 @@ class Rank(Frozen):
     memory: Memory = Memory()
     energy: Energy | None = None
     communication: Communication | None = None
-    weights: str | None = Field(default=None, description="digest of the parameters after the timed steps")
+    weights: str | None = None
+    """digest of the parameters after the timed steps"""
 
 
 class Trial(Frozen):
@@ -130,37 +141,53 @@ class Trial(Frozen):
 
     block_seconds: tuple[float, ...]
     steps_per_block: int
-    steps: int = Field(description="timed optimiser steps done")
-    images: int = Field(description="images the sampler handed out in the timed steps, counted by the sampler")
-    warmup_seconds: tuple[float, ...] = Field(default=(), description="each warm-up step, synchronised")
-    job_seconds: float | None = Field(default=None, description="the job clock, evaluations included")
-    job_evaluation_seconds: float | None = Field(default=None, description="of which prescribed evaluations")
-    pretraining_seconds: float | None = Field(default=None, description="of which pre-training, before the first block")
+    steps: int
+    """timed optimiser steps done"""
+    images: int
+    """images the sampler handed out in the timed steps, counted by the sampler"""
+    warmup_seconds: tuple[float, ...] = ()
+    """each warm-up step, synchronised"""
+    job_seconds: float | None = None
+    """the job clock, evaluations included"""
+    job_evaluation_seconds: float | None = None
+    """of which prescribed evaluations"""
+    pretraining_seconds: float | None = None
+    """of which pre-training, before the first block"""
     pretraining_steps: int | None = None
-    losses: tuple[float, ...] = Field(default=(), description="of each block's last step, read after the timed region")
+    losses: tuple[float, ...] = ()
+    """of each block's last step, read after the timed region"""
     progress_written: bool | None = None
-    cold_start_seconds: float | None = Field(default=None, description="spawn to the first synchronised step")
-    phases: dict[str, float] = Field(default_factory=dict, description="seconds of each part before the timed region")
-    first_losses: tuple[float, ...] = Field(default=(), description="of the warm-up's steps, read outside timing")
+    cold_start_seconds: float | None = None
+    """spawn to the first synchronised step"""
+    phases: dict[str, float] = Field(default_factory=dict)
+    """seconds of each part before the timed region"""
+    first_losses: tuple[float, ...] = ()
+    """of the warm-up's steps, read outside timing"""
     final_loss: float | None = None
     epoch_evaluations: tuple[Evaluation, ...] = ()
     stopped_early: bool = False
     test: Evaluation | None = None
     accuracy_data: DataKind | None = None
-    parameters: int | None = Field(default=None, description="counted on the built network")
+    parameters: int | None = None
+    """counted on the built network"""
     parameter_bytes: int | None = None
     operators_per_step: int | None = None
-    minor_faults: int | None = Field(default=None, description="page faults without I/O during the timed region")
-    cpu_seconds: float | None = Field(default=None, description="CPU time of the process in the timed region")
+    minor_faults: int | None = None
+    """page faults without I/O during the timed region"""
+    cpu_seconds: float | None = None
+    """CPU time of the process in the timed region"""
     memory: Memory = Memory()
     canary: Canary | None = None
-    floors: dict[str, float] = Field(default_factory=dict, description="measured floors: see engine.lower_bounds")
+    floors: dict[str, float] = Field(default_factory=dict)
+    """measured floors: see engine.lower_bounds"""
     telemetry_before: Telemetry | None = None
     telemetry_after: Telemetry | None = None
     energy: Energy | None = None
     ranks: tuple[Rank, ...] = ()
-    communication: Communication | None = Field(default=None, description="of ranks: each block as long as the slowest")
-    settings: dict[str, str] = Field(default_factory=dict, description="effective settings as torch reports them")
+    communication: Communication | None = None
+    """of ranks: each block as long as the slowest"""
+    settings: dict[str, str] = Field(default_factory=dict)
+    """effective settings as torch reports them"""
 
 
 class Outcome(Frozen):

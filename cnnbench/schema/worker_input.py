@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from cnnbench.schema.base import Frozen
 from cnnbench.schema.job import Job
 from cnnbench.schema.machine import Machine, Software
@@ -15,10 +13,13 @@ RENDEZVOUS_DONE = "rendezvous-done"
 class Rendezvous(Frozen):
     """Where the launchers of one data-parallel job meet. One machine alone meets itself on a free port of its own."""
 
-    endpoint: str = Field(description="HOST:PORT of the first node")
+    endpoint: str
+    """HOST:PORT of the first node"""
     node_rank: int = 0
-    name: str = Field(default="", description="of the job: launchers of two different jobs never meet")
-    seconds: int = Field(description="how long to wait for the others")
+    name: str = ""
+    """of the job: launchers of two different jobs never meet"""
+    seconds: int
+    """how long to wait for the others"""
 
 
 class WorkerInput(Frozen):
@@ -31,17 +32,20 @@ class WorkerInput(Frozen):
     spawn_monotonic_ns: int
     data_dir: str | None = None
     device_uuid: str | None = None
-    device_uuids: tuple[str | None, ...] = Field(
-        default=(), description="of several processes: each one's on this node"
-    )
-    device_ids: tuple[str, ...] = Field(default=(), description="the same devices as the machine calls them")
+    device_uuids: tuple[str | None, ...] = ()
+    """of several processes: each one's on this node"""
+    device_ids: tuple[str, ...] = ()
+    """the same devices as the machine calls them"""
     rendezvous: Rendezvous | None = None
-    launcher_ns: int | None = Field(default=None, description="of a rank: when its launcher began, by the same clock")
+    launcher_ns: int | None = None
+    """of a rank: when its launcher began, by the same clock"""
     energy: bool = False
     memory_limit_bytes: int | None = None
-    workload_file: str | None = Field(default=None, description="`path:value` of a workload in a file of the user's")
-    tensorboard_dir: str | None = Field(
-        default=None, description="folder of this job's TensorBoard run; None writes none"
-    )
-    machine: Machine | None = Field(default=None, description="only with tensorboard_dir, to be shown there")
-    software: Software | None = Field(default=None, description="only with tensorboard_dir, to be shown there")
+    workload_file: str | None = None
+    """`path:value` of a workload in a file of the user's"""
+    tensorboard_dir: str | None = None
+    """folder of this job's TensorBoard run; None writes none"""
+    machine: Machine | None = None
+    """only with tensorboard_dir, to be shown there"""
+    software: Software | None = None
+    """only with tensorboard_dir, to be shown there"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cnnbench.errors import WorkloadError
 from cnnbench.workloads import flops
@@ -220,26 +220,20 @@ def build_network(layers: tuple[flops.Layer, ...], input_shape: flops.Shape) -> 
     """The layers as plain torch modules, weights as torch leaves them."""
     from torch import nn
 
-    def make(count: flops.LayerCount) -> nn.Module:
-        match count.layer:
-            case flops.Conv2d(out_channels, side, bias):
-                return nn.Conv2d(count.input[0], out_channels, side, padding=side // 2, bias=bias)
-            case flops.Dense(out_features, bias):
-                return nn.Linear(count.input[0], out_features, bias=bias)
-            case flops.MaxPool2d(side):
-                return nn.MaxPool2d(side, side, ceil_mode=True)
-            case flops.AvgPool2d(side):
-                return nn.AvgPool2d(side, side, ceil_mode=True, count_include_pad=False)
-            case flops.Flatten():
-                return nn.Flatten()
-            case flops.Relu():
-                return nn.ReLU()
-            case flops.Sigmoid():
-                return nn.Sigmoid()
-            case flops.Dropout(keep):
-                return nn.Dropout(1.0 - keep)
-
-    return nn.Sequential(*map(make, flops.count_layers(layers, input_shape)))
+    makers: Mapping[type[flops.Layer], Callable[[Any, int], nn.Module]] = {
+        flops.Conv2d: lambda layer, channels: nn.Conv2d(
+            channels, layer.out_channels, layer.side, padding=layer.side // 2, bias=layer.bias
+        ),
+        flops.Dense: lambda layer, features: nn.Linear(features, layer.out_features, bias=layer.bias),
+        flops.MaxPool2d: lambda layer, _: nn.MaxPool2d(layer.side, layer.side, ceil_mode=True),
+        flops.AvgPool2d: lambda layer, _: nn.AvgPool2d(layer.side, layer.side, ceil_mode=True, count_include_pad=False),
+        flops.Flatten: lambda *_: nn.Flatten(),
+        flops.Relu: lambda *_: nn.ReLU(),
+        flops.Sigmoid: lambda *_: nn.Sigmoid(),
+        flops.Dropout: lambda layer, _: nn.Dropout(1.0 - layer.keep),
+    }
+    counted = flops.count_layers(layers, input_shape)
+    return nn.Sequential(*(makers[type(each.layer)](each.layer, each.input[0]) for each in counted))
 
 
 def initialise(net: torch.nn.Module, init: str, generator: torch.Generator) -> None:

@@ -6,6 +6,7 @@ and biases apart, the padding behind each side, and pre-training's FLOPs layer b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -148,16 +149,9 @@ def explain(workload: Workload) -> Explanation:
 
 def _explain_declared(workload: Workload, counts: flops.Counts) -> ExplainedLayer:
     """A network of torch modules in one row: what it declares of itself, biases among the weights."""
-    return ExplainedLayer(
-        label="torch modules, as declared",
-        output=(workload.classes,),
-        sides=(),
-        activations=counts.activations - prod(workload.input_shape),
-        weights=counts.parameters,
-        biases=0,
-        forward_flops=counts.forward,
-        training_flops=counts.training,
-    )
+    activations = counts.activations - prod(workload.input_shape)
+    figures = (activations, counts.parameters, 0, counts.forward, counts.training)
+    return ExplainedLayer("torch modules, as declared", (workload.classes,), (), *figures)
 
 
 def _explain_layer(count: flops.LayerCount) -> ExplainedLayer:
@@ -176,34 +170,27 @@ def _explain_layer(count: flops.LayerCount) -> ExplainedLayer:
 
 def describe_layer(layer: flops.Layer) -> str:
     """The layer in few words: `conv 3x3, 32`, `max pool 2x2`, `dense 625`."""
-    match layer:
-        case flops.Conv2d(out_channels, side):
-            return f"conv {side}x{side}, {out_channels}"
-        case flops.Dense(out_features):
-            return f"dense {out_features}"
-        case flops.MaxPool2d(side):
-            return f"max pool {side}x{side}"
-        case flops.AvgPool2d(side):
-            return f"average pool {side}x{side}"
-        case flops.Dropout(keep):
-            return f"dropout, keep {keep:g}"
-        case flops.Relu():
-            return "ReLU"
-        case flops.Sigmoid():
-            return "sigmoid"
-        case flops.Flatten():
-            return "flatten"
+    return _WORDS[type(layer)].format(layer)
+
+
+_WORDS: Mapping[type[flops.Layer], str] = {
+    flops.Conv2d: "conv {0.side}x{0.side}, {0.out_channels}",
+    flops.Dense: "dense {0.out_features}",
+    flops.MaxPool2d: "max pool {0.side}x{0.side}",
+    flops.AvgPool2d: "average pool {0.side}x{0.side}",
+    flops.Dropout: "dropout, keep {0.keep:g}",
+    flops.Relu: "ReLU",
+    flops.Sigmoid: "sigmoid",
+    flops.Flatten: "flatten",
+}
 
 
 def _sides(layer: flops.Layer, shape: flops.Shape) -> tuple[OutputSide, ...]:
-    match layer:
-        case flops.Conv2d(side=side):
-            found = [padded_side(i, side, p=side // 2) for i in shape[1:]]
-        case flops.MaxPool2d(side) | flops.AvgPool2d(side):
-            found = [same_side(i, side, side) for i in shape[1:]]
-        case _:
-            found = []
-    return tuple(dict.fromkeys(found))
+    if isinstance(layer, flops.Conv2d):
+        return tuple({padded_side(i, layer.side, p=layer.side // 2): None for i in shape[1:]})
+    if isinstance(layer, flops.Pools):
+        return tuple({same_side(i, layer.side, layer.side): None for i in shape[1:]})
+    return ()
 
 
 def _pretraining(workload: Workload) -> tuple[PretrainedLayer, ...]:

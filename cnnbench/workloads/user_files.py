@@ -144,19 +144,45 @@ _PLACES = ("parameters", "forward", "training", "activations")
 
 def find_problems(workload: Workload) -> list[str]:
     """All mistakes, each naming the field and what it may be; none for a workload that can be planned and built."""
-    return [*_check_texts(workload), *_check_choices(workload), *_check_shape(workload), *_check_network(workload)]
+    texts, shape = (
+        [text for holds, text in rules if not holds]
+        for rules in (_list_text_rules(workload), _list_shape_rules(workload))
+    )
+    return [*texts, *_check_choices(workload), *shape, *_check_network(workload)]
 
 
-def _check_texts(workload: Workload) -> Iterator[str]:
-    if not isinstance(workload.name, str) or not NAME.fullmatch(workload.name):
-        yield f"name {workload.name!r} must be up to 64 letters, digits, dots, hyphens and underscores"
-    if not _is_whole(workload.version) or workload.version < 1:
-        yield f"version {workload.version!r} must be a whole number from 1 on"
-    title = workload.title
-    if not isinstance(title, str) or not title.strip() or not title.isprintable():
-        yield f"title {title!r} must be a line of text"
-    if workload.kind != "training":
-        yield f"kind {workload.kind!r} must be 'training'"
+def _list_text_rules(workload: Workload) -> tuple[tuple[object, str], ...]:
+    """Whether each rule holds, and what to say where it does not."""
+    name, version, title = workload.name, workload.version, workload.title
+    return (
+        (
+            isinstance(name, str) and NAME.fullmatch(name),
+            f"name {name!r} must be up to 64 letters, digits, dots, hyphens and underscores",
+        ),
+        (_is_whole(version) and version >= 1, f"version {version!r} must be a whole number from 1 on"),
+        (
+            isinstance(title, str) and title.strip() and title.isprintable(),
+            f"title {title!r} must be a line of text",
+        ),
+        (workload.kind == "training", f"kind {workload.kind!r} must be 'training'"),
+    )
+
+
+def _list_shape_rules(workload: Workload) -> tuple[tuple[object, str], ...]:
+    shape, classes, dataset = workload.input_shape, workload.classes, workload.dataset
+    digits = f"{DIGITS_SHAPE} and {DIGITS_CLASSES} classes"
+    return (
+        (
+            isinstance(shape, tuple) and shape and all(_is_whole(side) and side > 0 for side in shape),
+            f"input_shape {shape!r} must be a tuple of whole numbers, such as {DIGITS_SHAPE}",
+        ),
+        (_is_whole(classes) and classes >= 2, f"classes {classes!r} must be a whole number from 2 on"),
+        (dataset in ("mnist", "random"), f"dataset {dataset!r} must be 'mnist' or 'random'"),
+        (
+            dataset != "mnist" or (shape, classes) == (DIGITS_SHAPE, DIGITS_CLASSES),
+            f"dataset 'mnist' has input_shape {digits}, not {shape!r} and {classes!r}",
+        ),
+    )
 
 
 def _check_choices(workload: Workload) -> Iterator[str]:
@@ -172,18 +198,6 @@ def _check_choices(workload: Workload) -> Iterator[str]:
             yield f"learning_rates {name!r} is not one of {', '.join(OPTIMIZERS)}"
         elif not isinstance(rate, int | float) or not 0 < rate < 1e6:
             yield f"learning_rates {name!r}: {rate!r} must be a number above 0"
-
-
-def _check_shape(workload: Workload) -> Iterator[str]:
-    shape, classes = workload.input_shape, workload.classes
-    if not isinstance(shape, tuple) or not shape or not all(_is_whole(side) and side > 0 for side in shape):
-        yield f"input_shape {shape!r} must be a tuple of whole numbers, such as {DIGITS_SHAPE}"
-    if not _is_whole(classes) or classes < 2:
-        yield f"classes {classes!r} must be a whole number from 2 on"
-    if workload.dataset not in ("mnist", "random"):
-        yield f"dataset {workload.dataset!r} must be 'mnist' or 'random'"
-    if workload.dataset == "mnist" and (shape, classes) != (DIGITS_SHAPE, DIGITS_CLASSES):
-        yield f"dataset 'mnist' has input_shape {DIGITS_SHAPE} and {DIGITS_CLASSES} classes, not {shape!r} and {classes!r}"
 
 
 def _check_network(workload: Workload) -> Iterator[str]:

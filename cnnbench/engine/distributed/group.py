@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,14 +22,12 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from cnnbench.data import Dataset
 from cnnbench.devices import Attached, backend
-from cnnbench.engine.batches import FULL, Shard
+from cnnbench.engine.batches import FULL, Shard, TrainingSetup
 from cnnbench.engine.timing import disable_gc, time_blocks
 from cnnbench.engine.training import TimedStep, Training
 from cnnbench.errors import UnsupportedError
 from cnnbench.schema import Communication, Job, Rank, Trial
-from cnnbench.workloads import Workload
 
 CONTROL = "gloo"
 """What barriers and flags go through, on the host."""
@@ -180,12 +178,10 @@ PAIRS = 8
 class DdpTraining(Training):
     """A rank's network, optimiser and shard of the batches."""
 
-    def __init__(
-        self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, group: ProcessGroup
-    ) -> None:
+    def __init__(self, setup: TrainingSetup, group: ProcessGroup) -> None:
         self._rank, self.sync_gradients = group.rank, True
-        super().__init__(job, workload, dataset, device, group.share)
-        ids = None if device.type == "cpu" else [device.index]
+        super().__init__(replace(setup, shard=group.share))
+        ids = None if setup.device.type == "cpu" else [setup.device.index]
         self._ddp = DistributedDataParallel(self.network, device_ids=ids)
         self.compute_mode.set_forward(self._ddp)
 

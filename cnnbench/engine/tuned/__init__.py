@@ -13,20 +13,20 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from cnnbench.data import Dataset
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.compute_mode import PLAIN_MODE, release_memory
 from cnnbench.engine.training import Training
 from cnnbench.engine.tuned.fused import FusedTraining
 from cnnbench.engine.tuned.graph_training import CompiledGraphTraining, GraphTraining, RecordingError
 from cnnbench.engine.tuned.native_training import NativeTraining
 from cnnbench.errors import UnsupportedError, is_out_of_memory, summarize_error
-from cnnbench.schema import TUNED_ERROR, Job, Layout
-from cnnbench.workloads import Workload, tuned_tolerance
+from cnnbench.schema import TUNED_ERROR, Layout
+from cnnbench.workloads import tuned_tolerance
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Variant:
     layout: Layout = "nhwc"
     """Of a network with convolutions."""
 
-    def make(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> Training:
+    def make(self, setup: TrainingSetup) -> Training:
         """The training of the job in this way. Raises UnsupportedError where it cannot be had."""
-        layout = self.layout if workload.convolves else "nchw"
-        return self.training(job.model_copy(update=PLAIN_MODE | {"layout": layout}), workload, dataset, device)
+        layout = self.layout if setup.workload.convolves else "nchw"
+        return self.training(replace(setup, job=setup.job.model_copy(update=PLAIN_MODE | {"layout": layout})))
 
 
 VARIANTS: Mapping[str, Variant] = {
@@ -63,15 +63,16 @@ def list_variants(device: torch.device) -> tuple[str, ...]:
     return tuple(name for name, each in VARIANTS.items() if each.kinds is None or device.type in each.kinds)
 
 
-def make(job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> Training:
+def make(setup: TrainingSetup) -> Training:
     """The rung that the job names, or the fastest. Raises UnsupportedError where none can be had, with every reason."""
+    job, device = setup.job, setup.device
     auto = job.execution == "auto"
 
     def build(name: str) -> Training:
-        error = gradient_error(job, workload, dataset, device, name)
+        error = gradient_error(setup, name)
         if auto and not error <= tuned_tolerance(job):  # false of NaN too; a rung asked for by name is the gate's
             raise UnsupportedError(f"its gradients are off by {error:.1e}, allowed are {tuned_tolerance(job):.0e}")
-        training = VARIANTS[name].make(job, workload, dataset, device)
+        training = VARIANTS[name].make(setup)
         training.prepare()
         training.recorded_settings[TUNED_ERROR] = f"{error:.2e}"
         return training
@@ -88,19 +89,20 @@ def make(job: Job, workload: Workload, dataset: Dataset | None, device: torch.de
     return training
 
 
-def gradient_error(job: Job, workload: Workload, dataset: Dataset | None, device: torch.device, name: str) -> float:
+def gradient_error(setup: TrainingSetup, name: str) -> float:
     """Largest relative error (of the 2-norm, by parameter) of a rung's gradients against float64 on the first images, dropout
     off; of fresh weights, in a training of its own. A maximum of four that rounding decides otherwise is in it.
     """
-    images_checked = min(job.batch_size, CHECKED_RANDOM if dataset is None else CHECKED_IMAGES)
+    job = setup.job
+    images_checked = min(job.batch_size, CHECKED_RANDOM if setup.dataset is None else CHECKED_IMAGES)
     small = job.model_copy(update={"batch_size": images_checked, "loader": "resident"})
-    variant = VARIANTS[name].make(small, workload, dataset, device)
+    variant = VARIANTS[name].make(replace(setup, job=small))
     images, labels = variant.draw()
     with torch.random.fork_rng(devices=()):
-        oracle = workload.with_variant(job.pool, job.activation).build(
+        oracle = setup.workload.with_variant(job.pool, job.activation).build(
             job.init or "", torch.Generator().manual_seed(job.seed)
         )
-    oracle = oracle.to(device).double().eval()
+    oracle = oracle.to(setup.device).double().eval()
     cross_entropy(oracle(images.double()), labels).backward()  # type: ignore[no-untyped-call]
     worst = 0.0
     for got, true in zip(variant.gradients(images, labels), oracle.parameters(), strict=True):

@@ -10,14 +10,20 @@ recording reads a table instead, and which of its places is next is another numb
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from cnnbench.data import Dataset
-from cnnbench.engine.batches import DISTINCT_RANDOM_BATCHES, Batch, count_batches, make_random_batches, to_tensors
+from cnnbench.engine.batches import (
+    DISTINCT_RANDOM_BATCHES,
+    Batch,
+    RandomBatches,
+    TrainingSetup,
+    count_batches,
+    to_tensors,
+)
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
-from cnnbench.workloads import Workload
 
 GATHER_BYTES = 64 * 2**20
 """Images of several steps are gathered at once up to this size; above it the launches saved are nothing beside the copies."""
@@ -26,18 +32,16 @@ GATHER_BYTES = 64 * 2**20
 class DeviceBatches:
     """A `BatchSource` whose batches can be recorded. Images `(n, channels, height, width)` float32, labels `(n,)` int64.
 
-    `nhwc` hands batches out with channels last in memory.
+    Of a job in the layout `nhwc` batches have channels last in memory.
     """
 
-    def __init__(
-        self, images: torch.Tensor, labels: torch.Tensor, *, batch_size: int, shuffled: bool, seed: int, nhwc: bool
-    ) -> None:
-        self._batch_size, self._shuffled, self._seed = batch_size, shuffled, seed
-        self._epoch = count_batches(labels, batch_size)
-        self._nhwc = nhwc
-        self._images = images.permute(0, 2, 3, 1).contiguous() if nhwc else images
+    def __init__(self, job: Job, images: torch.Tensor, labels: torch.Tensor, *, shuffled: bool) -> None:
+        self._batch_size, self._shuffled, self._seed = job.batch_size, shuffled, job.seed
+        self._epoch = count_batches(labels, job.batch_size)
+        self._nhwc = job.layout == "nhwc"
+        self._images = images.permute(0, 2, 3, 1).contiguous() if self._nhwc else images
         self._labels = labels
-        device, limit = labels.device, self._epoch * batch_size
+        device, limit = labels.device, self._epoch * job.batch_size
         self._order = torch.arange(limit, device=device)
         self._position = torch.zeros((), dtype=torch.int64, device=device)
         self._offsets: dict[int, torch.Tensor] = {}
@@ -104,17 +108,16 @@ class DeviceBatches:
         return int(self._position.item())
 
 
-def make_device_batches(job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> DeviceBatches:
+def make_device_batches(setup: TrainingSetup) -> DeviceBatches:
     """The job's images on the device; random ones are those that the reference is given, in the same turn."""
-    nhwc = job.layout == "nhwc"
+    job, dataset = setup.job, setup.dataset
     if dataset is not None:
-        images, labels = to_tensors(dataset.train_images, dataset.train_labels, device)
-        shuffled = job.order == "shuffled"
-        return DeviceBatches(images, labels, batch_size=job.batch_size, shuffled=shuffled, seed=job.seed, nhwc=nhwc)
-    source = make_random_batches(job.model_copy(update={"layout": "nchw"}), workload, device)
+        images, labels = to_tensors(dataset.train_images, dataset.train_labels, setup.device)
+        return DeviceBatches(job, images, labels, shuffled=job.order == "shuffled")
+    source = RandomBatches(replace(setup, job=job.model_copy(update={"layout": "nchw"})))
     drawn = [source.draw() for _ in range(DISTINCT_RANDOM_BATCHES)]
     images, labels = (torch.cat(parts) for parts in zip(*drawn, strict=True))
-    return DeviceBatches(images, labels, batch_size=job.batch_size, shuffled=False, seed=job.seed, nhwc=nhwc)
+    return DeviceBatches(job, images, labels, shuffled=False)
 
 
 def write_digits(into: Batch, images: object, labels: object) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from cnnbench.data import Dataset
-from cnnbench.engine.batches import BatchSource
+from cnnbench.engine.batches import BatchSource, TrainingSetup
 from cnnbench.engine.compute_mode import explain_compiler_failure
 from cnnbench.engine.optim import make_optimizer
 from cnnbench.engine.training import EVALUATION_BATCH, Training, steps_per_block
@@ -29,7 +30,6 @@ from cnnbench.engine.tuned.device_batches import DeviceBatches, LrTable, make_de
 from cnnbench.engine.tuned.fused import reorder_layers
 from cnnbench.errors import UnsupportedError, WorkloadError, is_out_of_memory, summarize_error
 from cnnbench.schema import Job
-from cnnbench.workloads import Workload
 
 Work = Callable[[], None]
 """Launches operators and nothing else: no reading of results, no copy from the host, no choice that depends on values."""
@@ -139,7 +139,8 @@ class GraphTraining(Training):
 
     runs_eagerly = False
 
-    def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
+    def __init__(self, setup: TrainingSetup) -> None:
+        job, device = setup.job, setup.device
         if job.precision == "fp16":
             raise UnsupportedError("fp16 cannot be recorded: its loss scale is decided on the host after each step")
         if job.loader != "resident":
@@ -149,7 +150,7 @@ class GraphTraining(Training):
         self._replay: Work | None = None
         self._evaluations: dict[int, _RecordedEvaluation] = {}
         self._samples = (None, job.epoch_eval_images or None)
-        super().__init__(job, workload, dataset, device)
+        super().__init__(setup)
         self.compute_mode.weight_cache = False
         self._kept_loss = torch.zeros((), device=device)
         self.steps_per_launch = choose_steps_per_launch(job)
@@ -218,7 +219,7 @@ class GraphTraining(Training):
             raise WorkloadError("a training on random images has no place for digits")
         write_digits(self._test, dataset.test_images, dataset.test_labels)
         self._batches.refill(dataset.train_images, dataset.train_labels)
-        self.dataset = dataset
+        self.setup = replace(self.setup, dataset=dataset)
 
     def last_loss(self) -> torch.Tensor | None:
         """A copy: the next replay writes the next loss in the same place."""
@@ -264,8 +265,8 @@ class GraphTraining(Training):
         """torch's dropout stays: on a GPU it is one kernel, whose random numbers are new in each replay."""
         return reorder_layers(network, bulk=False)
 
-    def _make_batches(self, job: Job, workload: Workload, dataset: Dataset | None) -> BatchSource:
-        self._batches: DeviceBatches = make_device_batches(job, workload, dataset, self._device)
+    def _make_batches(self) -> BatchSource:
+        self._batches: DeviceBatches = make_device_batches(self.setup)
         return self._batches
 
     def _make_optimizer(self, name: str, rate: float) -> torch.optim.Optimizer:
@@ -289,8 +290,8 @@ class CompiledGraphTraining(GraphTraining):
 
     compiler_mode = "max-autotune-no-cudagraphs"
 
-    def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
-        super().__init__(job, workload, dataset, device)
+    def __init__(self, setup: TrainingSetup) -> None:
+        super().__init__(setup)
         network = self.network
 
         def loss_of(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cnnbench.data import Dataset
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.training import Training
 from cnnbench.engine.tuned import native
 from cnnbench.engine.tuned.layers import (
@@ -25,8 +25,6 @@ from cnnbench.engine.tuned.layers import (
 )
 from cnnbench.engine.tuned.native import Kernels, NativeStages, group_layers
 from cnnbench.errors import UnsupportedError
-from cnnbench.schema import Job
-from cnnbench.workloads import Workload
 
 LAYERS = 64
 """Most layers with dropout; each has its own random numbers in each step."""
@@ -149,12 +147,13 @@ class NativeTraining(Training):
     _native: NativeStep
     _dropout_disabled = False
 
-    def __init__(self, job: Job, workload: Workload, dataset: Dataset | None, device: torch.device) -> None:
+    def __init__(self, setup: TrainingSetup) -> None:
+        job, workload, device = setup.job, setup.workload, setup.device
         if device.type != "cpu":
             raise UnsupportedError(f"native kernels run on CPUs, not on {device.type}")
         if job.precision not in ("fp32", "bf16"):
             raise UnsupportedError(f"native kernels compute in fp32 and bf16, not in {job.precision}")
-        if dataset is None:
+        if setup.dataset is None:
             raise UnsupportedError("native kernels train on digits")
         kernels = native.load()
         half = job.precision == "bf16"
@@ -162,7 +161,7 @@ class NativeTraining(Training):
             raise UnsupportedError("native kernels compute in bf16 on processors with AVX512-BF16 only")
         varied = workload.with_variant(job.pool, job.activation)
         stages = group_layers(varied.layers, varied.input_shape, kernels.lanes)
-        super().__init__(job, workload, dataset, device)
+        super().__init__(setup)
         network = self.network
         if not isinstance(network, nn.Sequential):
             raise UnsupportedError("native kernels need a network of known layers")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from cnnbench import naming, units
 from cnnbench.analysis.bottleneck import bytes_per_step
 from cnnbench.analysis.metrics import step_flops
+from cnnbench.analysis.ratio import group_by
 from cnnbench.analysis.speedup import Row
 from cnnbench.report import cells
 from cnnbench.report.charts import theme
@@ -41,10 +42,9 @@ X, Y, RATE = "intensity_flops_per_byte", "gflops_per_second", "achieved_flops_pe
 
 def _select(chart_data: ChartData) -> Shown:
     """Select roofs from the measured copy bandwidth and the best GEMM; each workload's point at its intensity and rate."""
-    by_place: dict[Place, list[Row]] = {}
-    for row in chart_data.training:
-        if row.job.processes == 1 and row.ceiling_flops_per_second and _read_bandwidth(row) and row.flops_per_second:
-            by_place.setdefault(_place(row), []).append(row)
+    alone = (row for row in chart_data.training if row.job.processes == 1)
+    known = (row for row in alone if row.ceiling_flops_per_second and _read_bandwidth(row) and row.flops_per_second)
+    by_place = group_by(known, _place)
     places = sorted(by_place, key=lambda place: (-_height(by_place[place]), place))
     shown, more = keep_different(places, lambda place: place[3:], MOST_ROOFS, "processors")
     firsts = [by_place[place][0] for place in shown]

@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 from cnnbench import naming, units
-from cnnbench.analysis.scaling import ScalingPoint, ScalingSet, count_processors, find_scaling_sets
+from cnnbench.analysis.ratio import group_by
+from cnnbench.analysis.scaling import ScalingSet, count_processors, find_scaling_sets
 from cnnbench.analysis.speedup import Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
@@ -41,11 +42,12 @@ BARS_TEXT = " Bars: 95 % interval between processes, from three on."
 
 def _group_rows(rows: Sequence[Row], equal: Mapping[str, Any]) -> list[list[Row]]:
     """Group rows of one machine and run whose jobs are the same once these fields are equal."""
-    sets: dict[str, list[Row]] = {}
-    for row in rows:
+
+    def key(row: Row) -> str:
         job = row.job.model_copy(update={"seed": 0, "round": 0, **equal})
-        sets.setdefault(f"{row.machine.id} {row.protocol} {row.run_id} {job.model_dump_json()}", []).append(row)
-    return [found for _, found in sorted(sets.items())]
+        return f"{row.machine.id} {row.protocol} {row.run_id} {job.model_dump_json()}"
+
+    return [found for _, found in sorted(group_by(rows, key).items())]
 
 
 def _select_sweep(varied: str, chart_data: ChartData) -> Shown:
@@ -96,25 +98,25 @@ def _name_fixed(row: Row, varied: str, several: bool) -> str:
 def _select_scaling(chart_data: ChartData) -> Shown:
     """Select a line for each set of ranks, and one of the threads of one process; nothing where no job had several ranks."""
     every = [line for found in find_scaling_sets(chart_data.comparison.rows) for line in _list_lines(found)]
-    known = [line for line in every if len({count_processors(step.row.job) for step in line[1]}) > 1]
-    shown, more = keep_different(known, lambda line: (line[1][0].row.device.name, line[0][1]), MOST_SERIES)
-    lines = [[(count_processors(step.row.job), step.speedup, step.row) for step in steps] for _, steps in shown]
+    known = [line for line in every if len({count_processors(row.job) for row in line[1]}) > 1]
+    shown, more = keep_different(known, lambda line: (line[1][0].device.name, line[0][1]), MOST_SERIES)
+    lines = [[(count_processors(row.job), row.values["scaling_speedup"], row) for row in rows] for _, rows in shown]
     return Shown(_mark_lines([words for words, _ in shown], lines, "scaling_speedup"), more + BARS_TEXT)
 
 
-def _list_lines(found: ScalingSet) -> Iterator[tuple[tuple[str, str, str], list[ScalingPoint]]]:
+def _list_lines(found: ScalingSet) -> Iterator[tuple[tuple[str, str, str], list[Row]]]:
     """List the ranks of a set from one process on, a line for each thread count, and once the thread counts of one process."""
-    steps = [step for step in found.points if step.speedup is not None]
-    alone = [step for step in steps if step.row.job.world == 1]
-    ranks = [step for step in steps if step.row.job.world > 1]
+    timed = [row for row in found.points if row.values["scaling_speedup"] is not None]
+    alone = [row for row in timed if row.job.world == 1]
+    ranks = [row for row in timed if row.job.world > 1]
     if not ranks:
         return
-    row = steps[0].row
+    first = timed[0]
     batch = f"{found.base_batch} a rank" if found.scaling == "weak" else f"batch {found.base_batch}"
-    name = (naming.processor_name(row.device), row.job.workload)
-    for threads in sorted({step.row.job.threads for step in ranks}, key=lambda value: value or 0):
-        line = [step for step in alone if step.row.job.threads == threads][:1]
-        line += [step for step in ranks if step.row.job.threads == threads]
+    name = (naming.processor_name(first.device), first.job.workload)
+    for threads in sorted({row.job.threads for row in ranks}, key=lambda value: value or 0):
+        line = [row for row in alone if row.job.threads == threads][:1]
+        line += [row for row in ranks if row.job.threads == threads]
         yield (*name, f"{found.scaling}, {batch}"), line
     if found.scaling == "strong":
         yield (*name, f"one process, {batch}"), alone
