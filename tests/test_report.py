@@ -72,7 +72,7 @@ def test_every_figure_of_the_tables_is_in_every_format(results, folder):
 def test_a_folder_has_the_page_the_document_the_tables_and_the_charts(folder):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     charts = {f"charts/{chart.key}.svg" for chart in report_builders.page().charts}
-    assert names == {"index.html", "report.md", "report.csv", "report.json", "report.tex", *charts}
+    assert names == {"index.html", "report.md", "report.csv", "report.json", "report.tex", "page.json", *charts}
 
 
 def test_the_whole_folder_has_pictures_and_specifications_too(results, tmp_path):
