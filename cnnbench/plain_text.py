@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from functools import lru_cache
 
 LONGEST = 500
 """Characters of one text that are shown: a processor's name has up to 50, an error message is one sentence or two."""
@@ -24,6 +25,7 @@ def printable(text: str) -> str:
     return _STEERS.sub(UNSHOWN, text)
 
 
+@lru_cache(maxsize=4096)
 def plain(text: str, longest: int | None = LONGEST) -> str:
     """The text on one line, runs of white space as one blank, `printable`, cut to `longest` characters with an ellipsis."""
     line = printable(_BLANK.sub(" ", text)).strip(" ")

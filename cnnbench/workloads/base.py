@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -133,7 +134,7 @@ class Workload:
         except KeyError:
             raise WorkloadError(f"optimizer {optimizer!r} is not one of {', '.join(OPTIMIZERS)}") from None
 
-    @property
+    @cached_property
     def counts(self) -> Counts:
         """What its network comes to: as declared, or the sums over its layers."""
         return self.declared or flops.sum_counts(self.layers, self.input_shape)
