@@ -59,6 +59,7 @@ def turns(name: str, precision: str) -> dict[str, float]:
 
     from cnnbench import data, workloads
     from cnnbench.engine import tuned
+    from cnnbench.engine.batches import TrainingSetup
     from cnnbench.engine.training import GemmStep, Training
     from cnnbench.errors import UnsupportedError
     from cnnbench.schema import Job
@@ -74,10 +75,11 @@ def turns(name: str, precision: str) -> dict[str, float]:
     steps: dict[str, Callable[[], None]] = {}
     for kind in dict.fromkeys(("fp32", precision)):
         plain = job.model_copy(update={"division": "reference", "precision": kind})
-        steps[f"reference {kind}"] = Training(plain, workload, digits, device).step
+        steps[f"reference {kind}"] = Training(TrainingSetup(plain, workload, digits, device)).step
     for rung in tuned.VARIANTS:
         try:
-            steps[rung] = tuned.make(job.model_copy(update={"execution": rung}), workload, digits, device).step
+            setup = TrainingSetup(job.model_copy(update={"execution": rung}), workload, digits, device)
+            steps[rung] = tuned.make(setup).step
         except UnsupportedError as error:
             print(f"{rung}: {error}", file=sys.stderr)  # noqa: T201
     for size in GEMM_SIZES:
