@@ -15,10 +15,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from cnnbench.runner.launch import HELD_ALLOCATOR
+from cnnbench.schema import Precision
 
 BATCH = 128
 ROUNDS = 40
@@ -52,7 +54,7 @@ def test_tuned_against_reference(benchmark, name: str, precision: str) -> None: 
         assert result["of_ceiling"] >= CEILING_BARS.get((name, precision), 0.0)
 
 
-def turns(name: str, precision: str) -> dict[str, float]:
+def turns(name: str, precision: Precision) -> dict[str, float]:
     """Milliseconds of a step by rung, medians over interleaved turns whose first step is dropped, and their ratios."""
     import torch
     from pieces import random_digits
@@ -112,4 +114,4 @@ def turns(name: str, precision: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(turns(*sys.argv[1:])))  # noqa: T201
+    print(json.dumps(turns(sys.argv[1], cast(Precision, sys.argv[2]))))  # noqa: T201
