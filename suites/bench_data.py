@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from pieces import BATCH, DEVICES, EPOCH_STEPS, cnn_job, random_digits
+from pieces import BATCH, CNN, DEVICES, EPOCH_STEPS, cnn_job, random_digits
 
 from cnnbench.data import synthetic
 from cnnbench.devices import backend
-from cnnbench.engine.batches import make_batches
+from cnnbench.engine.batches import TrainingSetup, make_batches
 from cnnbench.engine.pytest_timer import measure
 from cnnbench.schema import Loader, Order
 
@@ -19,9 +19,8 @@ DIGITS = 1_000
 @pytest.mark.parametrize("device", DEVICES)
 def test_draw_a_batch(benchmark, device: str, loader: Loader, order: Order) -> None:  # type: ignore[no-untyped-def]
     """128 images from the tensor on the device, or through a DataLoader in this process; a round is an epoch."""
-    feed = make_batches(
-        cnn_job(device, loader, order=order), random_digits(), backend(device).attach(threads=None).device
-    )
+    home = backend(device).attach(threads=None).device
+    feed = make_batches(TrainingSetup(cnn_job(device, loader, order=order), CNN, random_digits(), home))
     images, _ = measure(benchmark, feed.draw, device=device, calls=EPOCH_STEPS, images=BATCH)
     assert images.shape == (BATCH, 1, 28, 28)
 

@@ -161,6 +161,7 @@ def alternate(name: str, rounds: int = 60) -> dict[str, float]:
     from torch.nn.functional import cross_entropy
 
     from cnnbench import workloads
+    from cnnbench.engine.batches import TrainingSetup
     from cnnbench.engine.optim import make_optimizer
     from cnnbench.engine.process import ProgressWriter
     from cnnbench.engine.training import Training
@@ -172,7 +173,7 @@ def alternate(name: str, rounds: int = 60) -> dict[str, float]:
         workload=name, workload_version=workload.version, optimizer=rule, init=workload.default_init, data="synthetic",
         split="train-60000",
     )  # fmt: skip
-    training = Training(job, workload, data, torch.device("cpu"))
+    training = Training(TrainingSetup(job, workload, data, torch.device("cpu")))
     net = workload.build(workload.default_init or "", torch.Generator().manual_seed(0))
     optimizer = make_optimizer(rule, net.parameters(), workload.learning_rate(rule))
     images = torch.from_numpy(data.train_images).unsqueeze(1).float() / 255

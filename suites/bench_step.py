@@ -7,6 +7,7 @@ from pieces import BATCH, CNN, DEVICES, EPOCH_STEPS, cnn_job, random_digits
 
 from cnnbench import workloads
 from cnnbench.devices import backend
+from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.pytest_timer import measure
 from cnnbench.engine.training import GemmStep, Training
 from cnnbench.schema import Job, Loader
@@ -17,7 +18,7 @@ from cnnbench.schema import Job, Loader
 def test_training_step(benchmark, device: str, loader: Loader) -> None:  # type: ignore[no-untyped-def]
     """Whole reference steps; a round is an epoch."""
     job = cnn_job(device, loader)
-    training = Training(job, CNN, random_digits(), backend(device).attach(threads=None).device)
+    training = Training(TrainingSetup(job, CNN, random_digits(), backend(device).attach(threads=None).device))
     flops = workloads.flops_per_step(job)
     measure(benchmark, training.step, device=device, calls=EPOCH_STEPS, flops=flops, images=BATCH)
     assert training.images_drawn % (EPOCH_STEPS * BATCH) == 0

@@ -79,6 +79,7 @@ def steps() -> dict[str, float]:
 
     from cnnbench import data, workloads
     from cnnbench.engine import tuned
+    from cnnbench.engine.batches import TrainingSetup
     from cnnbench.engine.training import Training
     from cnnbench.schema import Job
 
@@ -91,8 +92,8 @@ def steps() -> dict[str, float]:
     )  # fmt: skip
     tuned_job = job.model_copy(update={"division": "tuned", "execution": "auto"})
     made = {
-        "reference": Training(job, workload, digits, device),
-        "tuned": tuned.make(tuned_job, workload, digits, device),
+        "reference": Training(TrainingSetup(job, workload, digits, device)),
+        "tuned": tuned.make(TrainingSetup(tuned_job, workload, digits, device)),
     }
     return {name: _median(training) for name, training in made.items()}
 

@@ -15,10 +15,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from cnnbench.runner.launch import HELD_ALLOCATOR
+from cnnbench.schema import Precision
 
 BATCH = 128
 ROUNDS = 40
@@ -52,13 +54,14 @@ def test_tuned_against_reference(benchmark, name: str, precision: str) -> None: 
         assert result["of_ceiling"] >= CEILING_BARS.get((name, precision), 0.0)
 
 
-def turns(name: str, precision: str) -> dict[str, float]:
+def turns(name: str, precision: Precision) -> dict[str, float]:
     """Milliseconds of a step by rung, medians over interleaved turns whose first step is dropped, and their ratios."""
     import torch
     from pieces import random_digits
 
     from cnnbench import data, workloads
     from cnnbench.engine import tuned
+    from cnnbench.engine.batches import TrainingSetup
     from cnnbench.engine.training import GemmStep, Training
     from cnnbench.errors import UnsupportedError
     from cnnbench.schema import Job
@@ -74,10 +77,11 @@ def turns(name: str, precision: str) -> dict[str, float]:
     steps: dict[str, Callable[[], None]] = {}
     for kind in dict.fromkeys(("fp32", precision)):
         plain = job.model_copy(update={"division": "reference", "precision": kind})
-        steps[f"reference {kind}"] = Training(plain, workload, digits, device).step
+        steps[f"reference {kind}"] = Training(TrainingSetup(plain, workload, digits, device)).step
     for rung in tuned.VARIANTS:
         try:
-            steps[rung] = tuned.make(job.model_copy(update={"execution": rung}), workload, digits, device).step
+            setup = TrainingSetup(job.model_copy(update={"execution": rung}), workload, digits, device)
+            steps[rung] = tuned.make(setup).step
         except UnsupportedError as error:
             print(f"{rung}: {error}", file=sys.stderr)  # noqa: T201
     for size in GEMM_SIZES:
@@ -110,4 +114,4 @@ def turns(name: str, precision: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(turns(*sys.argv[1:])))  # noqa: T201
+    print(json.dumps(turns(sys.argv[1], cast(Precision, sys.argv[2]))))  # noqa: T201

@@ -253,7 +253,7 @@ def exchange_ratio(trial: Trial) -> float | None:
 
 
 def exchange_share(exchange: Estimate | None) -> Estimate | None:
-    """Of a step with the exchange the part that one without it lacks; where noise makes that negative, none."""
+    """Compute the part of a step that the exchange takes; 0 where noise would make it negative."""
     if exchange is None:
         return None
     value, low, high = (

@@ -69,7 +69,7 @@ class Accuracy:
 
     @property
     def most_steps(self) -> int:
-        """Of the process that took most."""
+        """Return the steps of the process that took most."""
         return self.after_steps[1]
 
 

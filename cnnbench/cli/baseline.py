@@ -1,4 +1,4 @@
-"""`cnnbench baseline`: names for recorded runs, and later runs held against them."""
+"""`cnnbench baseline`: names for recorded runs, and later runs compared with them."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def measure_check(
 
 
 def replay_record(options: OptionValues) -> int:
-    """The verdict of a record, decided anew; written again where asked for. Raises LedgerError where it is another one."""
+    """Decide a record again; write it where asked for. Raises LedgerError where the verdict is not the stored one."""
     path, output = options["replay"], options["output"]
     old = check_record.load_record(path)
     record = conclude(old.header, old.blocks) if old.header.purpose != "calibrate" else old

@@ -5,6 +5,7 @@ A network that asks for it is pre-trained first, greedily, layer by layer, as th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -29,7 +30,7 @@ def steps_per_block(job: Job) -> int:
     return {"steady": job.block_steps, "accuracy": job.evaluate_every}.get(job.clock, job.steps_per_epoch) or 0
 
 
-class TimedStep:
+class TimedStep(ABC):
     """What the clocks time: a step, repeated. What is said here holds for a step without a network."""
 
     steps_per_launch = 1
@@ -43,9 +44,9 @@ class TimedStep:
         self.recorded_settings: dict[str, str] = {}
         """What the record's settings should say of how this was built."""
 
+    @abstractmethod
     def step(self) -> None:
         """One optimiser step (or one product); queued or done, never synchronised here."""
-        raise NotImplementedError
 
     def steps(self, count: int) -> None:
         """`count` steps; a variant that can do several in one launch does."""
@@ -53,7 +54,7 @@ class TimedStep:
         for _ in range(count):
             step()
 
-    def reset(self) -> None:
+    def reset(self) -> None:  # noqa: B027  a step without weights has no state to go back to
         """Back to the state before the first step, so that warm-up leaves no trace in the result."""
 
     def loss(self) -> float | None:
