@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,12 +127,17 @@ def _converse(library: Any, seconds: float, work: Callable[[Any], T]) -> T:
         raise NvmlSilentError(_reason(error)) from error
 
 
-def _ask(library: Any, missing: dict[str, str], calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """Every call's answer by its name; a failure costs that one, which is None, and leaves its reason in `missing`."""
-    answers = dict.fromkeys(calls)
-    for name, call in calls.items():
+def _ask(
+    library: Any, missing: dict[str, str], questions: Mapping[str, tuple[Any, ...]], *handle: Any
+) -> dict[str, Any]:
+    """Every question's answer, of this GPU if one is given; a failure costs that one, None, and leaves its reason in `missing`.
+
+    A question is the name of NVML's function without `nvml`, what converts its answer, and further arguments.
+    """
+    answers = dict.fromkeys(questions)
+    for name, (question, convert, *arguments) in questions.items():
         try:
-            answers[name] = call()
+            answers[name] = convert(getattr(library, f"nvml{question}")(*handle, *arguments))
         # What pynvml and a driver of another age raise; ValueError is `require_plausible`'s and that of undecodable text.
         except (library.NVMLError, AttributeError, OSError, TypeError, ValueError, IndexError) as error:
             missing[name] = _reason(error)
@@ -146,42 +151,41 @@ def _reason(error: Exception) -> str:
 
 def _list(library: Any) -> NvmlResult:
     missing: dict[str, str] = {}
-    calls: dict[str, Callable[[], Any]] = {
-        "count": lambda: int(library.nvmlDeviceGetCount()),
-        "driver": lambda: _text(library.nvmlSystemGetDriverVersion()),
-        "cuda": lambda: int(library.nvmlSystemGetCudaDriverVersion()),
+    questions = {
+        "count": ("DeviceGetCount", int),
+        "driver": ("SystemGetDriverVersion", _text),
+        # 13020 is CUDA 13.2 (nvml.h: major * 1000 + minor * 10).
+        "cuda": ("SystemGetCudaDriverVersion", lambda value: f"{value // 1000}.{value % 1000 // 10}"),
     }
-    found = _ask(library, missing, calls)
+    found = _ask(library, missing, questions)
     if found["count"] is None:
         raise NvmlSilentError(missing["count"])
     described = [_describe(library, index, found["driver"]) for index in range(found["count"])]
-    # 13020 is CUDA 13.2 (nvml.h: major * 1000 + minor * 10).
-    cuda = None if found["cuda"] is None else f"{found['cuda'] // 1000}.{found['cuda'] % 1000 // 10}"
     persistence = {device.id: mode for device, mode in described if mode is not None}
-    return NvmlResult(tuple(device for device, _ in described), None, persistence, cuda)
+    return NvmlResult(tuple(device for device, _ in described), None, persistence, found["cuda"])
 
 
 def _describe(library: Any, index: int, driver: str | None) -> tuple[Device, bool | None]:
     """GPU `index` and its persistence mode."""
     key, missing = f"cuda:{index}", dict[str, str]()
-    handle = _ask(library, missing, {"handle": lambda: library.nvmlDeviceGetHandleByIndex(index)})["handle"]
+    handle = _ask(library, missing, {"handle": ("DeviceGetHandleByIndex", _same, index)})["handle"]
     if handle is None:
         reason = missing["handle"]
         lost = Device(id=key, kind="cuda", name="unknown GPU", driver=driver, usable=False, unusable_reason=reason)
         return lost, None
-    calls: dict[str, Callable[[], Any]] = {
-        "name": lambda: _text(library.nvmlDeviceGetName(handle)),
-        "capability": lambda: "{}.{}".format(*map(int, library.nvmlDeviceGetCudaComputeCapability(handle))),
-        "multiprocessors": lambda: int(library.nvmlDeviceGetNumGpuCores(handle)),
-        "uuid": lambda: _text(library.nvmlDeviceGetUUID(handle)),
-        "memory_bytes": lambda: _bytes(library.nvmlDeviceGetMemoryInfo(handle).total),
-        "max_clock_hertz": lambda: _hertz(library.nvmlDeviceGetMaxClockInfo(handle, library.NVML_CLOCK_SM)),
-        "power_limit_watts": lambda: _watts(library.nvmlDeviceGetEnforcedPowerLimit(handle)),
-        "ecc": lambda: bool(library.nvmlDeviceGetEccMode(handle)[0]),
-        "mig": lambda: bool(library.nvmlDeviceGetMigMode(handle)[0]),
-        "persistence": lambda: bool(library.nvmlDeviceGetPersistenceMode(handle)),
+    questions = {
+        "name": ("DeviceGetName", _text),
+        "capability": ("DeviceGetCudaComputeCapability", lambda found: "{}.{}".format(*map(int, found))),
+        "multiprocessors": ("DeviceGetNumGpuCores", int),
+        "uuid": ("DeviceGetUUID", _text),
+        "memory_bytes": ("DeviceGetMemoryInfo", lambda memory: _bytes(memory.total)),
+        "max_clock_hertz": ("DeviceGetMaxClockInfo", _hertz, library.NVML_CLOCK_SM),
+        "power_limit_watts": ("DeviceGetEnforcedPowerLimit", _watts),
+        "ecc": ("DeviceGetEccMode", lambda modes: bool(modes[0])),
+        "mig": ("DeviceGetMigMode", lambda modes: bool(modes[0])),
+        "persistence": ("DeviceGetPersistenceMode", bool),
     }
-    found = _ask(library, missing, calls)
+    found = _ask(library, missing, questions, handle)
     found["name"] = found["name"] or "unknown GPU"
     cores, per_unit = found["multiprocessors"] or 0, CORES_PER_MULTIPROCESSOR.get(found["capability"] or "", 0)
     # Unknown where the capability is, or does not divide the count of FP32 cores.
@@ -193,42 +197,34 @@ def _describe(library: Any, index: int, driver: str | None) -> tuple[Device, boo
 def _read(library: Any, uuid: str, proc: Path) -> tuple[dict[str, Any], dict[str, str]]:
     missing: dict[str, str] = {}
     full = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
-    handle = _ask(library, missing, {"handle": lambda: library.nvmlDeviceGetHandleByUUID(full)})["handle"]
-    board, instance = handle, full.startswith("MIG-")
-    if instance and handle is not None:
-        whole = {"handle": lambda: library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)}
-        board = _ask(library, missing, whole)["handle"]
+    handle = board = _ask(library, missing, {"handle": ("DeviceGetHandleByUUID", _same, full)})["handle"]
+    if full.startswith("MIG-") and handle is not None:
+        board = _ask(library, missing, {"handle": ("DeviceGetDeviceHandleFromMigDeviceHandle", _same)}, handle)[
+            "handle"
+        ]
     if board is None:
         raise NvmlSilentError(missing["handle"])
-    calls = _telemetry_calls(library, board, handle, proc)
-    if instance:
-        for name in ("device_power_watts", "device_energy_joules"):
-            del calls[name]
-            missing[name] = "a MIG instance shares the whole GPU's power sensor with the others"
-    return {name: value for name, value in _ask(library, missing, calls).items() if value is not None}, missing
-
-
-def _telemetry_calls(library: Any, board: Any, handle: Any, proc: Path) -> dict[str, Callable[[], Any]]:
-    """One question a telemetry field; `board` is the whole GPU, `handle` it or the MIG instance."""
     # NVML renamed the question in driver 535; older bindings know only the second name.
-    ask_throttle = getattr(library, "nvmlDeviceGetCurrentClocksEventReasons", None)
-    return {
-        "device_clock_hertz": lambda: _hertz(library.nvmlDeviceGetClockInfo(board, library.NVML_CLOCK_SM)),
-        "device_memory_clock_hertz": lambda: _hertz(library.nvmlDeviceGetClockInfo(board, library.NVML_CLOCK_MEM)),
-        "device_temperature_celsius": lambda: require_plausible(
-            float(library.nvmlDeviceGetTemperature(board, library.NVML_TEMPERATURE_GPU)), 1, 150, "degrees Celsius"
-        ),
-        "device_power_watts": lambda: _watts(library.nvmlDeviceGetPowerUsage(board)),
-        "device_power_limit_watts": lambda: _watts(library.nvmlDeviceGetEnforcedPowerLimit(board)),
-        "device_energy_joules": lambda: require_plausible(
-            library.nvmlDeviceGetTotalEnergyConsumption(board) / 1e3, 0, 1e15, "J"
-        ),
-        "device_throttle_reasons": lambda: throttle_words(
-            int((ask_throttle or library.nvmlDeviceGetCurrentClocksThrottleReasons)(board))
-        ),
-        "device_used_bytes": lambda: _bytes(library.nvmlDeviceGetMemoryInfo(handle).used, empty_allowed=True),
-        "device_other_processes": lambda: _other_processes(library, handle, proc),
+    kind = "Event" if hasattr(library, "nvmlDeviceGetCurrentClocksEventReasons") else "Throttle"
+    of_board = {
+        "device_clock_hertz": ("DeviceGetClockInfo", _hertz, library.NVML_CLOCK_SM),
+        "device_memory_clock_hertz": ("DeviceGetClockInfo", _hertz, library.NVML_CLOCK_MEM),
+        "device_temperature_celsius": ("DeviceGetTemperature", _celsius, library.NVML_TEMPERATURE_GPU),
+        "device_power_watts": ("DeviceGetPowerUsage", _watts),
+        "device_power_limit_watts": ("DeviceGetEnforcedPowerLimit", _watts),
+        "device_energy_joules": ("DeviceGetTotalEnergyConsumption", _joules),
+        "device_throttle_reasons": (f"DeviceGetCurrentClocks{kind}Reasons", throttle_words),
     }
+    of_instance = {
+        "device_used_bytes": ("DeviceGetMemoryInfo", lambda memory: _bytes(memory.used, empty_allowed=True)),
+        "device_other_processes": ("DeviceGetComputeRunningProcesses", lambda found: _count_others(found, proc)),
+    }
+    if handle is not board:
+        for name in ("device_power_watts", "device_energy_joules"):
+            del of_board[name]
+            missing[name] = "a MIG instance shares the whole GPU's power sensor with the others"
+    answers = _ask(library, missing, of_board, board) | _ask(library, missing, of_instance, handle)
+    return {name: value for name, value in answers.items() if value is not None}, missing
 
 
 def throttle_words(mask: int) -> tuple[str, ...]:
@@ -237,16 +233,20 @@ def throttle_words(mask: int) -> tuple[str, ...]:
     return tuple(THROTTLE_WORDS.get(bit, f"unknown {bit:#x}") for bit in bits if mask & bit)
 
 
-def _other_processes(library: Any, handle: Any, proc: Path) -> int:
+def _count_others(processes: Iterable[Any], proc: Path) -> int:
     """Compute processes on the GPU beside this one.
 
     NVML gives host PIDs, so inside a container our own is known only by luck: then a list that is not empty cannot be
     judged. Raises ValueError in that case.
     """
-    pids = {int(process.pid) for process in library.nvmlDeviceGetComputeRunningProcesses(handle)}
+    pids = {int(process.pid) for process in processes}
     if os.getpid() in pids or not pids or (proc / "self/ns/pid").resolve().name == _INITIAL_PID_NAMESPACE:
         return len(pids - {os.getpid()})
     raise ValueError(f"{len(pids)} compute processes by host PID; in a container our own cannot be told from others")
+
+
+def _same(handle: Any) -> Any:
+    return handle
 
 
 def _text(value: str | bytes) -> str:
@@ -260,6 +260,14 @@ def _hertz(megahertz: float) -> float:
 
 def _watts(milliwatts: float) -> float:
     return require_plausible(milliwatts / 1e3, 0, HIGHEST_POWER_WATTS, "W")
+
+
+def _joules(millijoules: float) -> float:
+    return require_plausible(millijoules / 1e3, 0, 1e15, "J")
+
+
+def _celsius(degrees: float) -> float:
+    return require_plausible(float(degrees), 1, 150, "degrees Celsius")
 
 
 def _bytes(value: int, *, empty_allowed: bool = False) -> int:

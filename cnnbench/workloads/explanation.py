@@ -142,16 +142,12 @@ def explain(workload: Workload) -> Explanation:
     shape = workload.input_shape
     rows = [ExplainedLayer("input", shape, (), prod(shape), 0, 0, 0, 0)]
     if workload.declared is not None:
-        rows.append(_explain_declared(workload, workload.declared))
+        # A network of torch modules is one row, its biases among the weights.
+        counts = workload.declared
+        figures = (counts.activations - prod(shape), counts.parameters, 0, counts.forward, counts.training)
+        rows.append(ExplainedLayer("torch modules, as declared", (workload.classes,), (), *figures))
     rows += [_explain_layer(count) for count in flops.count_layers(workload.layers, shape)]
     return Explanation(workload, tuple(rows), _pretraining(workload))
-
-
-def _explain_declared(workload: Workload, counts: flops.Counts) -> ExplainedLayer:
-    """A network of torch modules in one row: what it declares of itself, biases among the weights."""
-    activations = counts.activations - prod(workload.input_shape)
-    figures = (activations, counts.parameters, 0, counts.forward, counts.training)
-    return ExplainedLayer("torch modules, as declared", (workload.classes,), (), *figures)
 
 
 def _explain_layer(count: flops.LayerCount) -> ExplainedLayer:
