@@ -190,8 +190,8 @@ class RaplCounter:
     def __init__(self, sys: Path, now_seconds: Callable[[], float] = time.monotonic) -> None:
         self._sys = sys
         self._now_seconds = now_seconds
-        self._last: dict[str, float] = {}
-        self._added: dict[str, float] = {}
+        self._seen: dict[str, tuple[float, float]] = {}
+        """By package: what it read last, and what its wraps add."""
         self._read_at: float | None = None
 
     def read_joules(self) -> float:
@@ -207,20 +207,18 @@ class RaplCounter:
         since, self._read_at = (None if self._read_at is None else now - self._read_at), now
         total, unseen = 0.0, None
         for directory in packages:
-            energy = read_number(directory / "energy_uj") / 1e6
-            scope = read_number(directory / "max_energy_range_uj") / 1e6
+            energy, scope = (read_number(directory / name) / 1e6 for name in ("energy_uj", "max_energy_range_uj"))
             if not 0 <= energy <= scope:
                 raise MissingSensor(f"RAPL reads {energy:g} J, outside its range of 0 to {scope:g} J")
-            name = directory.name
             if since is not None and since > scope / PACKAGE_CEILING_WATTS:
                 unseen = f"RAPL's {scope:.0f} J counter may have wrapped unseen in {since:.0f} s"
-            last = self._last.get(name, 0.0)
+            last, added = self._seen.get(directory.name, (0.0, 0.0))
             if energy < last:
-                self._added[name] = self._added.get(name, 0.0) + scope
+                added += scope
                 if since is not None and energy + scope - last > since * PACKAGE_CEILING_WATTS:
                     unseen = f"RAPL's counter was reset (it read {last:.0f} J, then {energy:.0f} J {since:.1f} s later)"
-            self._last[name] = energy
-            total += energy + self._added.get(name, 0.0)
+            self._seen[directory.name] = energy, added
+            total += energy + added
         if unseen is not None:
             raise MissingSensor(unseen)
         return total
