@@ -292,18 +292,15 @@ def allowed_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _test(rest: Sequence[str], python: Path, root: Path) -> int:
-    """Run the tests in one process per core, as far as the memory goes, unless the words for pytest (the last wins) differ."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    spread = ("-n", str(max(1, min(allowed_cores(), memory // TEST_BYTES))), "--dist", "worksteal")
-    # One thread per process, and one that sleeps while it waits: threads that spin would take each other's core.
-    environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **os.environ}
-    return _call([str(python), "-m", "pytest", *spread, *rest], root, environment=environment)
-
-
 def _run_cnnbench(command: str, rest: Sequence[str], python: Path, root: Path) -> int:
-    if command == "test":
-        return _test(rest, python, root)
+    if (
+        command == "test"
+    ):  # in one process per core, as far as the memory goes, unless the words for pytest (the last wins) differ
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        spread = ("-n", str(max(1, min(allowed_cores(), memory // TEST_BYTES))), "--dist", "worksteal")
+        # One thread per process, and one that sleeps while it waits: threads that spin would take each other's core.
+        environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **os.environ}
+        return _call([str(python), "-m", "pytest", *spread, *rest], root, environment=environment)
     if command == "setup":
         _print_message(f"ready: {python.parent / 'cnnbench'} run quick")
         return 0

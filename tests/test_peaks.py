@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from cnnbench.machine import peaks
-from cnnbench.schema import Device, Machine
+from cnnbench.schema import Device, Machine, Precision
 
 
 def gpu(name: str, **fields: object) -> Device:
@@ -99,7 +101,7 @@ def test_the_physics_gate_stands_at_the_maximum_clock() -> None:
     assert peaks.upper_bound(gpu("NVIDIA H200"), machine(), "bf16") is None
 
 
-@pytest.mark.parametrize("precision", peaks.PRECISIONS)
+@pytest.mark.parametrize("precision", get_args(Precision))
 def test_no_peak_is_above_its_bound(precision: str) -> None:
     """Whatever clock a device reports, the rated peak stays below the gate."""
     for chip in peaks.load_gpu_specs():

@@ -15,11 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from cnnbench.schema import Device, Frozen, Machine, Precision
-
-PRECISIONS: tuple[str, ...] = get_args(Precision)
+from cnnbench.schema import Device, Frozen, Machine
 
 
 @dataclass(frozen=True)
@@ -104,18 +102,14 @@ def load_gpu_specs() -> tuple[GpuSpec, ...]:
     return tuple(specs)
 
 
-def strip_maker(name: str) -> str:
-    """The product without the maker's name, which newer drivers put before it: `NVIDIA H200` is `H200`."""
-    return name.removeprefix("NVIDIA ").strip()
-
-
 def _find_chip(device: Device) -> GpuSpec:
     """The table's entry for this device. Two cards of one name differ in multiprocessors. Raises _UnknownPeakError."""
     if device.mig:
         raise _UnknownPeakError(f"{device.name} is in MIG mode: an instance has only a part of the chip")
     if device.kind not in {"cuda", "rocm"}:
         raise _UnknownPeakError(f"no sourced peak for {device.kind} devices")
-    chips = [chip for chip in load_gpu_specs() if {strip_maker(device.name), device.name} & {*chip.names}]
+    plain = device.name.removeprefix("NVIDIA ").strip()  # newer drivers put the maker's name before the product's
+    chips = [chip for chip in load_gpu_specs() if {plain, device.name} & {*chip.names}]
     counts = [str(chip.units) for chip in chips]
     if not chips:
         raise _UnknownPeakError(f"{device.name} is not in the table of peaks")
@@ -169,12 +163,6 @@ class Core(Frozen):
             return None
         return self.avx512_fp32 if self.avx512_fp32 is not None and "avx512f" in isa else self.fp32
 
-    def includes(self, machine: Machine) -> bool:
-        """Whether the machine's CPU is of this kind."""
-        if machine.cpu_vendor != self.vendor or self.family not in (None, machine.cpu_family):
-            return False
-        return any(first <= (machine.cpu_model or 0) <= last for first, last in self.models)
-
 
 class NamedCpu(Frozen):
     """A processor whose rated clock is published, for where none can be read. `clock` (GHz) is of `clock_kind`."""
@@ -200,7 +188,8 @@ def _find_core(machine: Machine) -> Core:
     family, model, vendor = machine.cpu_family, machine.cpu_model, machine.cpu_vendor
     if model is None:
         raise _UnknownPeakError(f"{machine.cpu_name} gives no model number")
-    core = next((core for core in _load_cpus()[0] if core.includes(machine)), None)
+    kinds = (each for each in _load_cpus()[0] if any(first <= model <= last for first, last in each.models))
+    core = next((each for each in kinds if each.vendor == vendor and each.family in (None, family)), None)
     if core is None:
         kind = f"{vendor or 'unknown vendor'} family {family} model {model:#x}"
         raise _UnknownPeakError(f"no sourced rate for {kind}")

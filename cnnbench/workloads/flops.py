@@ -18,11 +18,6 @@ Shape = tuple[int, ...]
 """Shape of one example without the batch: `(channels, height, width)` or `(features,)`."""
 
 
-def output_side(i: int, f: int, s: int = 1, p: int = 0) -> int:
-    """Side of a convolution's or pooling's output: floor((i - f + 2p) / s) + 1 (the lecture's formula)."""
-    return (i - f + 2 * p) // s + 1
-
-
 def same_side(i: int, s: int) -> int:
     """Side of the output under SAME padding: ceil(i / s); 28 -> 14 -> 7 -> 4 with stride 2."""
     return -(-i // s)

@@ -200,7 +200,13 @@ def _check_network(workload: Workload) -> Iterator[str]:
             yield f"network {workload.network!r} must be a function that makes a torch module"
         if workload.pretraining is not None:
             yield "pretraining needs layers: it trains the dense ones one by one"
-        yield from _check_counts(workload.declared)
+        if not isinstance(workload.declared, Counts):
+            yield f"network needs declared = Counts({', '.join(f'{place}=...' for place in _PLACES)})"
+            return
+        for place in _PLACES:
+            count = getattr(workload.declared, place)
+            if not _is_whole(count) or count < 1:
+                yield f"declared.{place} {count!r} must be a whole number from 1 on"
 
 
 def _check_layers(workload: Workload) -> Iterator[str]:
@@ -217,16 +223,6 @@ def _check_layers(workload: Workload) -> Iterator[str]:
         yield f"layers give {counts[-1].output}, classes {workload.classes!r} needs ({workload.classes!r},)"
     if workload.pretraining is not None and not workload.hidden:
         yield "pretraining needs a hidden dense layer"
-
-
-def _check_counts(declared: object) -> Iterator[str]:
-    if not isinstance(declared, Counts):
-        yield f"network needs declared = Counts({', '.join(f'{place}=...' for place in _PLACES)})"
-        return
-    for place in _PLACES:
-        count = getattr(declared, place)
-        if not _is_whole(count) or count < 1:
-            yield f"declared.{place} {count!r} must be a whole number from 1 on"
 
 
 def _is_whole(value: object) -> bool:
