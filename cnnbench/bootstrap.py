@@ -124,7 +124,8 @@ def parse_nvidia_smi(text: str) -> tuple[tuple[tuple[int, ...], ...], int | None
     capabilities, driver = [], None
     for line in text.splitlines():
         capability, _, version = (version_tuple(part.strip()) for part in line.partition(","))
-        capabilities += [capability] if capability else []
+        if capability:
+            capabilities.append(capability)
         driver = version[0] if version else driver
     return tuple(capabilities), driver
 
@@ -231,7 +232,8 @@ def _environment(root: Path) -> tuple[Path, Path]:
 
 def _install_torch(python: Path, attempts: Sequence[Attempt]) -> None:
     for attempt in attempts:
-        if (index := attempt.ask_first) is not None:
+        index = attempt.ask_first
+        if index is not None:
             # Asked through pip, so that its proxies and certificates hold; other places that the user configured are no answer.
             command = (str(python), "-m", "pip", "index", "versions", "torch", "--index-url", index, *PROBE_TIMEOUTS)
             alone = {**os.environ, "PIP_EXTRA_INDEX_URL": index, "PIP_FIND_LINKS": os.devnull}
@@ -293,9 +295,8 @@ def allowed_cores() -> int:
 
 
 def _run_cnnbench(command: str, rest: Sequence[str], python: Path, root: Path) -> int:
-    if (
-        command == "test"
-    ):  # in one process per core, as far as the memory goes, unless the words for pytest (the last wins) differ
+    if command == "test":
+        # In one process per core, as far as the memory goes, unless the words for pytest (the last wins) say otherwise.
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         spread = ("-n", str(max(1, min(allowed_cores(), memory // TEST_BYTES))), "--dist", "worksteal")
         # One thread per process, and one that sleeps while it waits: threads that spin would take each other's core.

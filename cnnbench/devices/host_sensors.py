@@ -114,7 +114,8 @@ def cgroup_cpu_limit(proc: Path, sys: Path) -> float | None:
         ]
         with contextlib.suppress(ValueError, ZeroDivisionError):
             quota, period = map(float, (*texts, "100000")[:2])
-            limits += [quota / period] if quota > 0 else []
+            if quota > 0:
+                limits.append(quota / period)
     return min(limits, default=None)
 
 

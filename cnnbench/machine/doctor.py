@@ -111,11 +111,17 @@ def diagnose(
     memory = available if available is None or limit is None else min(available, limit)
     steal = percent(state.steal_share)
     host = {
-        **{"machine": machine, "state": state, "nvml": gpus, "cores": machine.cores_logical, "steal": steal},
-        **{"memory": memory, "memory_text": data_size(memory), "swap_text": data_size(state.swap_used_bytes)},
+        "machine": machine,
+        "state": state,
+        "nvml": gpus,
+        "cores": machine.cores_logical,
+        "memory": memory,
+        "memory_text": data_size(memory),
+        "swap_text": data_size(state.swap_used_bytes),
         "quota": math.inf if machine.cgroup_cpu_limit is None else machine.cgroup_cpu_limit,
         "torch_gpus": sum(device.kind == "cuda" for device in torch_gpus or ()),
         "top_clock": "" if clock is None else f", up to {clock / 1e9:.2f} GHz",
+        "steal": steal,
         "stolen": "" if state.steal_share is None else f", {steal} of CPU time stolen since boot",
     }
     found = [_check_torch(software, gpus, shown, torch_gpus), *_apply(HOST_CHECKS, host)]

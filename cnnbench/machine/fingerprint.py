@@ -154,10 +154,12 @@ def _read_cores(sys: Path, name: str) -> set[str]:
 
 
 def _memory_bytes(proc: Path) -> int:
-    import psutil
-
     total = read_meminfo(proc, "MemTotal")
-    return psutil.virtual_memory().total if total is None else total
+    if total is None:
+        import psutil
+
+        total = psutil.virtual_memory().total
+    return total
 
 
 def read_meminfo(proc: Path, key: str) -> int | None:

@@ -193,7 +193,8 @@ def step_bytes(job: Job) -> int:
     """Memory of one step by the closed form, bytes: activations twice (with their gradients; inference: the two largest
     neighbours, taken as all of them once), and parameters. A lower bound: libraries' workspaces come on top.
     """
-    workload, shorter = get(job.workload, job.workload_version), 2 if job.precision in ("bf16", "fp16") else 1
+    workload = get(job.workload, job.workload_version)
+    shorter = 2 if job.precision in ("bf16", "fp16") else 1  # than float32
     if workload.kind == "gemm":
         return 3 * (job.size or 0) ** 2 * flops.FLOAT32_BYTES // shorter
     # In training parameters are kept as weights, gradients, and up to two values of optimiser state.

@@ -92,6 +92,6 @@ def _watch_activations(network: torch.nn.Module) -> tuple[list[int], bool]:
         kept.append(int(output.numel()))
 
     for module in network.modules():
-        if any(True for _ in module.parameters(recurse=False)) or "Pool" in type(module).__name__:
+        if [*module.parameters(recurse=False)] or "Pool" in type(module).__name__:
             module.register_forward_hook(note)
     return kept, any("Conv" in type(module).__name__ for module in network.modules())

@@ -101,7 +101,7 @@ def _run(path: Path, shown: Path, source: bytes, digest: str) -> ModuleType:
         del sys.modules[name]
         # Where in the file it went wrong: the last line of the file on the way to it, or the place of a syntax error.
         frames = [*traceback.extract_tb(error.__traceback__), *([error] if isinstance(error, SyntaxError) else [])]
-        lines = [each.lineno for each in frames if each.filename == str(path)]
+        lines = [each.lineno for each in frames if each.filename == str(path) and each.lineno]
         place = f"{shown}:{lines[-1]}" if lines else shown
         package = "; install it; a workload of several files makes a package (docs/own-workload.md)"
         hint = package if isinstance(error, ImportError) else ""
