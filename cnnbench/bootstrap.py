@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,7 +77,7 @@ def choose_torch(facts: Facts) -> tuple[Attempt, ...]:
     if facts.platform != "linux":
         return (configured,)
     if facts.nvidia:
-        return (*_choose_older_cuda(facts), Attempt("the CUDA build of the configured index", (TESTED,)))
+        return (*_choose_older_cuda(facts), configured._replace(what="the CUDA build of the configured index"))
     if facts.amd:
         return (_make_wheel_attempt("the ROCm build", "rocm7.2", TESTED), configured)
     return (_make_wheel_attempt("the CPU build, no GPU found", "cpu", TESTED), configured)
@@ -117,34 +116,29 @@ def describe_torch(facts: Facts) -> str:
 def version_tuple(version: str) -> tuple[int, ...]:
     """The leading numbers of a version: `2.13.0+cpu` -> (2, 13, 0)."""
     numbers = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(number) for number in numbers.group().split(".")) if numbers else ()
+    return tuple(map(int, numbers[0].split("."))) if numbers else ()
 
 
 def parse_nvidia_smi(text: str) -> tuple[tuple[tuple[int, ...], ...], int | None]:
     """Compute capabilities and the driver's first number from lines such as `9.0, 580.65.06`."""
     capabilities, driver = [], None
     for line in text.splitlines():
-        capability, _, version = (part.strip() for part in line.partition(","))
-        if version_tuple(capability):
-            capabilities.append(version_tuple(capability))
-        if version_tuple(version):
-            driver = version_tuple(version)[0]
+        capability, _, version = (version_tuple(part.strip()) for part in line.partition(","))
+        if capability:
+            capabilities.append(capability)
+        driver = version[0] if version else driver
     return tuple(capabilities), driver
 
 
 def find_gpus() -> Facts:
     """The facts about GPUs, without torch: nvidia-smi, the device files, the driver's version file."""
-    capabilities: tuple[tuple[int, ...], ...] = ()
-    driver: int | None = None
     query = ("nvidia-smi", "--query-gpu=compute_cap,driver_version", "--format=csv,noheader")
-    answer = _ask(query) if shutil.which("nvidia-smi") else None
-    if answer is not None:
-        capabilities, driver = parse_nvidia_smi(answer)
+    capabilities, driver = parse_nvidia_smi(_ask(query) or "")
     nvidia = bool(capabilities) or any(Path("/dev").glob("nvidia[0-9]*"))
     version_file = Path("/proc/driver/nvidia/version")
     if nvidia and driver is None and version_file.exists():
         found = re.search(r"\b(\d{3,})\.\d+", version_file.read_text(errors="replace"))
-        driver = int(found.group(1)) if found else None
+        driver = int(found[1]) if found else None
     return Facts(sys.platform, None, None, nvidia, Path("/dev/kfd").exists(), capabilities, driver)
 
 
@@ -181,13 +175,17 @@ def set_up(root: Path, extras: Sequence[str]) -> Path:
     """Make everything ready and return the environment's Python. Raises BootstrapError."""
     python, prefix = _environment(root)
     facts, origin = _facts(python, find_gpus())
-    stamp, wanted = prefix / STAMP, _stamp(root, extras)
+    project = {"root": str(root), "project": hashlib.sha256((root / "pyproject.toml").read_bytes()).hexdigest()}
     here = origin is not None and Path(origin).resolve().is_relative_to(root)
-    if here and not choose_torch(facts) and _is_stamped(stamp, wanted):
+    attempts = choose_torch(facts)
+    if here and not attempts and _is_stamped(prefix / STAMP, project, extras):
         _print_message(describe_torch(facts))
         return python
-    _ensure_pip(python)
-    attempts = choose_torch(facts)
+    if _ask((str(python), "-m", "pip", "--version")) is None and _ask((str(python), "-m", "ensurepip")) is None:
+        raise BootstrapError(
+            f"{python} has no pip; install it (`{python} -m ensurepip`, Debian, Ubuntu: `apt install python3-pip`), "
+            "or set up with uv (see README)"
+        )
     if attempts:
         _install_torch(python, attempts)
         facts, _ = _facts(python, facts)
@@ -196,7 +194,7 @@ def set_up(root: Path, extras: Sequence[str]) -> Path:
     _print_message(f"installing cnnbench from {root}")
     if _pip(python, "install", "--editable", target) != 0:
         raise BootstrapError("pip could not install cnnbench (its message is above); is the package index reachable?")
-    stamp.write_text(json.dumps(wanted))
+    (prefix / STAMP).write_text(json.dumps({**project, "extras": sorted(extras)}))
     return python
 
 
@@ -232,49 +230,30 @@ def _environment(root: Path) -> tuple[Path, Path]:
     return python, prefix
 
 
-def _ensure_pip(python: Path) -> None:
-    if _ask((str(python), "-m", "pip", "--version")) is not None:
-        return
-    if _ask((str(python), "-m", "ensurepip")) is None:
-        raise BootstrapError(
-            f"{python} has no pip; install it (`{python} -m ensurepip`, Debian, Ubuntu: `apt install python3-pip`), "
-            "or set up with uv (see README)"
-        )
-
-
 def _install_torch(python: Path, attempts: Sequence[Attempt]) -> None:
     for attempt in attempts:
-        if attempt.ask_first is not None and not _index_answers(python, attempt.ask_first):
-            _print_message(
-                f"warning: {attempt.ask_first} does not answer; going on without it, which may bring {CUDA_SIZE} of CUDA"
-            )
-            continue
+        index = attempt.ask_first
+        if index is not None:
+            # Asked through pip, so that its proxies and certificates hold; other places that the user configured are no answer.
+            command = (str(python), "-m", "pip", "index", "versions", "torch", "--index-url", index, *PROBE_TIMEOUTS)
+            alone = {**os.environ, "PIP_EXTRA_INDEX_URL": index, "PIP_FIND_LINKS": os.devnull}
+            if _ask(command, PROBE_SECONDS, alone) is None:
+                _print_message(
+                    f"warning: {index} does not answer; going on without it, which may bring {CUDA_SIZE} of CUDA"
+                )
+                continue
         _print_message(f"installing torch: {attempt.what}")
         if _pip(python, "install", *attempt.arguments) == 0:
             return
     raise BootstrapError("pip could not install torch (its message is above); is the package index reachable?")
 
 
-def _index_answers(python: Path, index: str) -> bool:
-    """Asked through pip, so that its proxies and certificates hold; other places the user configured may not answer for it."""
-    command = (str(python), "-m", "pip", "index", "versions", "torch", "--index-url", index, *PROBE_TIMEOUTS)
-    alone = {**os.environ, "PIP_EXTRA_INDEX_URL": index, "PIP_FIND_LINKS": os.devnull}
-    return _ask(command, PROBE_SECONDS, alone) is not None
-
-
-def _stamp(root: Path, extras: Sequence[str]) -> dict[str, object]:
-    project = hashlib.sha256((root / "pyproject.toml").read_bytes()).hexdigest()
-    return {"root": str(root), "project": project, "extras": sorted(extras)}
-
-
-def _is_stamped(stamp: Path, wanted: dict[str, object]) -> bool:
+def _is_stamped(stamp: Path, project: Mapping[str, str], extras: Sequence[str]) -> bool:
     """Whether this state of the project was installed here, with at least these extras."""
     try:
         had = json.loads(stamp.read_text())
-        return bool(
-            all(had[name] == wanted[name] for name in ("root", "project")) and {*had["extras"]} >= {*wanted["extras"]}  # type: ignore[misc]
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        return {*had.pop("extras")} >= {*extras} and bool(had == project)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -315,23 +294,14 @@ def allowed_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _process_count() -> int:
-    """Return one process of tests per core, as far as the memory goes."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(allowed_cores(), memory // TEST_BYTES))
-
-
-def _test(rest: Sequence[str], python: Path, root: Path) -> int:
-    """Run the tests on all cores, unless the words for pytest (the last wins) say otherwise."""
-    spread = ("-n", str(_process_count()), "--dist", "worksteal")
-    # One thread per process, and one that sleeps while it waits: threads that spin would take each other's core.
-    environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **os.environ}
-    return _call([str(python), "-m", "pytest", *spread, *rest], root, environment=environment)
-
-
 def _run_cnnbench(command: str, rest: Sequence[str], python: Path, root: Path) -> int:
     if command == "test":
-        return _test(rest, python, root)
+        # In one process per core, as far as the memory goes, unless the words for pytest (the last wins) say otherwise.
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        spread = ("-n", str(max(1, min(allowed_cores(), memory // TEST_BYTES))), "--dist", "worksteal")
+        # One thread per process, and one that sleeps while it waits: threads that spin would take each other's core.
+        environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **os.environ}
+        return _call([str(python), "-m", "pytest", *spread, *rest], root, environment=environment)
     if command == "setup":
         _print_message(f"ready: {python.parent / 'cnnbench'} run quick")
         return 0

@@ -139,7 +139,14 @@ class LockedFile:
     """What to say where somebody else holds the lock."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
+        """Lock the open file, or close it and raise LedgerError."""
         self.path, self.descriptor = path, descriptor
+        try:
+            _take_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            no_locks = f"cannot be locked: {error.strerror}; choose a file system with locks (flock) with -o DIR"
+            raise LedgerError(f"{path}: {no_locks if isinstance(error, NoLocksError) else self.held}") from error
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -148,7 +155,7 @@ class LockedFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            return cls._lock(path, descriptor)
+            return cls(path, descriptor)
         except BaseException:
             path.unlink()
             raise
@@ -158,19 +165,7 @@ class LockedFile:
         """Lock a file to go on with it. Raises LedgerError where it is not there, or somebody else still holds it."""
         with explain_refusal(LedgerError, f"{path}: cannot resume"):
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        return cls._lock(path, descriptor)
-
-    @classmethod
-    def _lock(cls, path: Path, descriptor: int) -> Self:
-        """Lock the file, or close it and raise LedgerError."""
-        locked = cls(path, descriptor)
-        try:
-            _take_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            locked.close()
-            no_locks = f"cannot be locked: {error.strerror}; choose a file system with locks (flock) with -o DIR"
-            raise LedgerError(f"{path}: {no_locks if isinstance(error, NoLocksError) else cls.held}") from error
-        return locked
+        return cls(path, descriptor)
 
     def append_line(self, text: str) -> None:
         """Add one line and bring it to disk. Raises OSError (a full disk, say), leaving no part of it."""

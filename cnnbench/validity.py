@@ -205,7 +205,7 @@ def _check_counts(job: Job, trial: Trial) -> list[str]:
 
 def _physics(job: Job, trial: Trial, device: Device, machine: Machine) -> Violation | None:
     """The fastest block against the bound; None where there is no bound or it holds."""
-    bound = peaks.upper_bound(device, machine, job.precision).flops_per_second
+    bound = peaks.upper_bound(device, machine, job.precision)
     if bound is None or not trial.block_seconds or job.workload not in workloads.names():
         return None
     bound *= devices_of(job)

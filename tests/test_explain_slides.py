@@ -96,7 +96,7 @@ def test_what_has_a_reason_is_wrong_and_nothing_else(slide: Slide) -> None:
             if held.printed is not None:
                 shortened = held.printed.text.endswith("k")
                 right = held.right // 1000 * 1000 if shortened else held.right
-                assert (held.printed.value != right) == held.printed.is_erratum, held
+                assert (held.printed.value != right) == bool(held.printed.reason), held
 
 
 def test_the_printed_totals_are_the_sums_of_what_is_printed() -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from fakes_machine import i7_cpuinfo, lay_out, quiet_proc
 
@@ -195,10 +196,12 @@ def test_without_proc_the_cpu_still_has_a_name(tmp_path: Path, monkeypatch: pyte
     fake = type(sys)("cpuinfo")
     monkeypatch.setattr(fake, "get_cpu_info", lambda: {"brand_raw": "Some CPU", "flags": ["avx2"]}, raising=False)
     monkeypatch.setitem(sys.modules, "cpuinfo", fake)
-    found = cpuinfo.read_py_cpuinfo(4, 8)
-    assert (found.name, found.isa, found.cores_physical) == ("Some CPU", ("avx2",), 4)
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 8 if logical else 4)
+    monkeypatch.setattr(cpuinfo.platform, "system", lambda: "Plan 9")
+    found = cpuinfo.read_foreign_processor.__wrapped__()
+    assert (found.name, found.isa, found.cores_physical, found.cores_logical) == ("Some CPU", ("avx2",), 4, 8)
     monkeypatch.setitem(sys.modules, "cpuinfo", None)
-    assert cpuinfo.read_py_cpuinfo(4, 8).name == "unknown CPU"
+    assert cpuinfo.read_foreign_processor.__wrapped__().name == "unknown CPU"
 
 
 def test_the_boot_is_the_kernels_random_id_and_unknown_where_there_is_none(tmp_path: Path) -> None:

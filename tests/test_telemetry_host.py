@@ -179,21 +179,18 @@ def test_rapl_out_of_its_range_is_a_lie(tmp_path: Path) -> None:
 
 def test_a_counter_only_grows() -> None:
     """Growth is the difference; a smaller second reading is a reset, a negative one a lie, a missing one unknown."""
-    assert counter_growth(3.0, 3.0).value == 0
-    assert counter_growth(3.0, 5.5).value == 2.5
-    for before, after, word in ((5.0, 1.0, "reset"), (-1.0, 4.0, "negative"), (None, 4.0, "not read")):
-        growth = counter_growth(before, after)
-        assert growth.value is None
-        assert word in (growth.reason or "")
+    assert counter_growth(3.0, 3.0) == 0
+    assert counter_growth(3.0, 5.5) == 2.5
+    for before, after in ((5.0, 1.0), (-1.0, 4.0), (-4.0, -1.0), (None, 4.0), (4.0, None)):
+        assert counter_growth(before, after) is None
 
 
-def test_energy_must_flow_and_not_too_fast() -> None:
-    """A frozen counter is caught after a second, and one that says more than the ceiling; 0.05 s may show no tick."""
-    assert energy_between(10, 7010, 10.0, power_ceiling_watts=1400).value == 7000
-    assert energy_between(10, 10, 0.05).value == 0
-    assert "stood still for 10.0 s" in (energy_between(10, 10, 10.0).reason or "")
-    assert "above the 1400 W" in (energy_between(0, 1e6, 10.0, power_ceiling_watts=1400).reason or "")
-    assert "reset" in (energy_between(10, 5, 10.0).reason or "")
+def test_energy_must_flow() -> None:
+    """A frozen counter is caught after a second; 0.05 s may show no tick. A reset one gives no energy either."""
+    assert energy_between(10, 7010, 10.0) == 7000
+    assert energy_between(10, 10, 0.05) == 0
+    assert energy_between(10, 10, 10.0) is None
+    assert energy_between(10, 5, 10.0) is None
 
 
 def test_nan_is_never_plausible() -> None:

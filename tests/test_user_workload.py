@@ -35,7 +35,7 @@ from cnnbench.runner import run as room
 from cnnbench.runner.launch import WorkerExit
 from cnnbench.schema import Job, Outcome, WorkerInput, WorkloadFacts
 from cnnbench.workloads import DEFAULT_INIT, Counts, Workload, flops
-from cnnbench.workloads.torch_counts import count_copied_network, count_network
+from cnnbench.workloads.torch_counts import count_network
 from cnnbench.workloads.user_files import find_problems
 
 ROOT = Path(__file__).parents[1]
@@ -345,7 +345,7 @@ def test_a_network_that_does_not_do_its_work_is_refused(make, complaint: str) ->
 def test_a_network_that_is_there_is_counted_without_touching_it() -> None:
     network = lenet()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    assert count_copied_network(network, (1, 28, 28), 10) == LENET
+    assert count_network(network, (1, 28, 28), 10) == LENET
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.device == CPU and parameter.grad is None for parameter in network.parameters())
 

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cnnbench import workloads
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
-from cnnbench.workloads import flops
+from cnnbench.workloads import explanation, flops
 from cnnbench.workloads.base import INITS, NORMAL, NORMAL_UNIT, OPTIMIZERS, TRUNCATED, XAVIER, Band
 
 CNN = workloads.get("mnist-cnn")
@@ -21,7 +21,7 @@ TRAINING = [w for w in map(workloads.get, workloads.names()) if w.kind == "train
 )
 def test_output_side_is_the_slides_formula(i: int, f: int, s: int, p: int, o: int) -> None:
     """Four worked examples of the lecture's output-size slide."""
-    assert flops.output_side(i, f, s, p) == o
+    assert explanation.padded_side(i, f, s, p).output == o
 
 
 def test_same_pooling_halves_upwards() -> None:

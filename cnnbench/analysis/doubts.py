@@ -114,7 +114,7 @@ def uneven_halves(case: Case) -> Iterator[Doubt]:
 def _counter_share(case: Case, read: Callable[[Telemetry], float | None], whole: float = 1.0) -> float:
     """Divide a counter's growth in seconds by the timed ones, times `whole`; 0 where it was not read."""
     before, after = case.trial.telemetry_before, case.trial.telemetry_after
-    growth = None if before is None or after is None else counter_growth(read(before), read(after)).value
+    growth = None if before is None or after is None else counter_growth(read(before), read(after))
     return growth / (case.timed_seconds * whole) if growth else 0.0
 
 

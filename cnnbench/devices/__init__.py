@@ -8,10 +8,9 @@ from functools import cache
 from importlib import import_module
 
 from cnnbench.devices import vendors
-from cnnbench.devices.base import Attached, Backend
+from cnnbench.devices.base import Attached as Attached
+from cnnbench.devices.base import Backend as Backend
 from cnnbench.errors import DeviceError
-
-__all__ = ["Attached", "Backend", "backend", "list_backends", "list_kinds"]
 
 
 @cache

@@ -7,6 +7,7 @@ groups are read in both versions, since containers still meet both. Every functi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -33,31 +34,47 @@ def read_text(path: Path) -> str:
         raise MissingSensor(f"{path}: {error.strerror or type(error).__name__}") from error
 
 
-def read_number(path: Path) -> float:
-    """A file that holds one number. Raises MissingSensor."""
-    return _number(read_text(path), path)
-
-
-def _number(text: str, path: Path) -> float:
+def read_lines(path: Path) -> list[str]:
+    """A small file's lines; none where it cannot be read."""
     try:
-        return float(text)
+        return read_text(path).splitlines()
+    except MissingSensor:
+        return []
+
+
+def read_line(path: Path) -> str:
+    """A small file's first line, or an empty text where it cannot be read."""
+    return next(iter(read_lines(path)), "")
+
+
+def read_number(path: Path) -> float:
+    """The number that a file begins with. Raises MissingSensor."""
+    text = read_text(path)
+    try:
+        return float(text.partition(" ")[0])
     except ValueError as error:
         raise MissingSensor(f"{path}: {text[:40]!r} is not a number") from error
 
 
 def load_1min(proc: Path, sys: Path) -> float:
     """Processes running or waiting, averaged over one minute."""
-    path = proc / "loadavg"
-    return _number(read_text(path).partition(" ")[0], path)
+    return read_number(proc / "loadavg")
+
+
+def read_cpu_ticks(proc: Path) -> list[int]:
+    """Clock ticks of all cores since boot by what they did, in the order of proc(5), stolen time last. Raises MissingSensor.
+
+    Guest time, which follows, is in user time already.
+    """
+    name, *fields = read_text(proc / "stat").partition("\n")[0].split()[:9] or [""]
+    if name != "cpu" or len(fields) < 8 or not all(map(str.isdecimal, fields)):
+        raise MissingSensor(f"{proc / 'stat'}: no steal column")
+    return [int(text) for text in fields]
 
 
 def steal_seconds(proc: Path, sys: Path) -> float:
-    """Time the hypervisor gave to others while a core had work, since boot, all cores (proc(5), /proc/stat field 8)."""
-    path = proc / "stat"
-    fields = read_text(path).partition("\n")[0].split()
-    if len(fields) < 9 or fields[0] != "cpu":
-        raise MissingSensor(f"{path}: no steal column")
-    return _number(fields[8], path) / os.sysconf("SC_CLK_TCK")
+    """Time the hypervisor gave to others while a core had work, since boot, all cores."""
+    return read_cpu_ticks(proc)[-1] / os.sysconf("SC_CLK_TCK")
 
 
 def cpu_pressure_seconds(proc: Path, sys: Path) -> float:
@@ -76,57 +93,37 @@ def cgroup_directories(controller: str, proc: Path, sys: Path) -> Iterator[Path]
     path may be the host's and absent here: then only the visible root is left.
     """
     base = sys / "fs/cgroup"
-    for line in _lines(proc / "self/cgroup"):
+    for line in read_lines(proc / "self/cgroup"):
         _, names, path = [*line.split(":", 2), "", ""][:3]
         if names and controller not in names.split(","):
             continue
         for mount in (base / names, base / controller) if names else (base, base / "unified"):
-            if not mount.is_dir() or (not names and not (mount / "cgroup.controllers").exists()):
-                continue
-            yield from _walk_up(mount, path)
-            break
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return read_text(path).splitlines()
-    except MissingSensor:
-        return []
-
-
-def _walk_up(mount: Path, inner: str) -> Iterator[Path]:
-    parts = [part for part in inner.split("/") if part]
-    if ".." in parts:
-        parts = []
-    for length in range(len(parts), -1, -1):
-        directory = mount.joinpath(*parts[:length])
-        if directory.is_dir():
-            yield directory
+            if mount.is_dir() and (names or (mount / "cgroup.controllers").exists()):
+                inner = Path("" if ".." in path.split("/") else path.lstrip("/"))
+                yield from filter(Path.is_dir, (mount / level for level in (inner, *inner.parents)))
+                break
 
 
 def cgroup_cpu_limit(proc: Path, sys: Path) -> float | None:
     """CPU quota over period, in cores: the tightest on the way up; None without one."""
-    limits = [limit for directory in cgroup_directories("cpu", proc, sys) if (limit := _quota(directory)) is not None]
+    limits = []
+    for directory in cgroup_directories("cpu", proc, sys):
+        # Version 2 holds `200000 100000` or `max 100000`; version 1 two files, with -1 for none.
+        texts = read_line(directory / "cpu.max").split() or [
+            read_line(directory / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        ]
+        with contextlib.suppress(ValueError, ZeroDivisionError):
+            quota, period = map(float, (*texts, "100000")[:2])
+            if quota > 0:
+                limits.append(quota / period)
     return min(limits, default=None)
-
-
-def _quota(directory: Path) -> float | None:
-    """Version 2 holds `200000 100000` or `max 100000`; version 1 two files, with -1 for none."""
-    try:
-        if (directory / "cpu.max").exists():
-            quota, period = [*read_text(directory / "cpu.max").split(), "100000"][:2]
-        else:
-            quota, period = read_text(directory / "cpu.cfs_quota_us"), read_text(directory / "cpu.cfs_period_us")
-        return float(quota) / float(period) if float(quota) > 0 and quota != "max" else None
-    except (MissingSensor, ValueError, ZeroDivisionError):
-        return None
 
 
 def _first_lines(controller: str, names: Sequence[str], proc: Path, sys: Path) -> Iterator[str]:
     """The first lines of these files in the directories of this process's control group, empty where there is none."""
     for directory in cgroup_directories(controller, proc, sys):
         for name in names:
-            yield next(iter(_lines(directory / name)), "")
+            yield read_line(directory / name)
 
 
 def cgroup_memory_limit(proc: Path, sys: Path) -> int | None:
@@ -154,16 +151,14 @@ def parse_cpu_list(text: str) -> frozenset[int]:
 
 def cgroup_throttled_seconds(proc: Path, sys: Path) -> float:
     """Time this process's control groups were held back by their quotas, since they were made, levels added."""
-    total: float | None = None
+    found = []
     for directory in cgroup_directories("cpu", proc, sys):
-        text = "\n".join(_lines(directory / "cpu.stat"))
+        text = "\n".join(read_lines(directory / "cpu.stat"))
         for pattern, scale in ((r"^throttled_usec (\d+)", 1e6), (r"^throttled_time (\d+)", 1e9)):
-            match = re.search(pattern, text, re.MULTILINE)
-            if match is not None:
-                total = (total or 0.0) + int(match[1]) / scale
-    if total is None:
+            found += [int(digits) / scale for digits in re.findall(pattern, text, re.MULTILINE)]
+    if not found:
         raise MissingSensor("no control group with CPU accounting is visible")
-    return total
+    return sum(found)
 
 
 def cpu_clock_hertz(proc: Path, sys: Path) -> float:
@@ -172,11 +167,9 @@ def cpu_clock_hertz(proc: Path, sys: Path) -> float:
     A virtual machine shows one nominal clock that never changes: that is no measurement, and raises MissingSensor.
     """
     clocks = []
-    for core in range(CLOCKS_SAMPLED):
-        try:
+    with contextlib.suppress(MissingSensor):
+        for core in range(CLOCKS_SAMPLED):
             clocks.append(read_number(sys / f"devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq") * 1e3)
-        except MissingSensor:
-            break
     if clocks:
         return sum(clocks) / len(clocks)
     text = read_text(proc / "cpuinfo")
@@ -198,49 +191,42 @@ class RaplCounter:
     def __init__(self, sys: Path, now_seconds: Callable[[], float] = time.monotonic) -> None:
         self._sys = sys
         self._now_seconds = now_seconds
-        self._last: dict[str, float] = {}
-        self._added: dict[str, float] = {}
+        self._seen: dict[str, tuple[float, float]] = {}
+        """By package: what it read last, and what its wraps add."""
         self._read_at: float | None = None
 
     def read_joules(self) -> float:
         """The sum over packages. Raises MissingSensor."""
-        packages = list(self._packages())
+        # `psys` and the parts of a package would be counted twice.
+        zones = sorted((self._sys / "class/powercap").glob("intel-rapl:*"))
+        packages = [
+            each for each in zones if each.name.count(":") == 1 and read_line(each / "name").startswith("package")
+        ]
         if not packages:
             raise MissingSensor("no RAPL package under /sys/class/powercap")
         now = self._now_seconds()
         since, self._read_at = (None if self._read_at is None else now - self._read_at), now
         total, unseen = 0.0, None
         for directory in packages:
-            energy = read_number(directory / "energy_uj") / 1e6
-            scope = read_number(directory / "max_energy_range_uj") / 1e6
+            energy, scope = (read_number(directory / name) / 1e6 for name in ("energy_uj", "max_energy_range_uj"))
             if not 0 <= energy <= scope:
                 raise MissingSensor(f"RAPL reads {energy:g} J, outside its range of 0 to {scope:g} J")
-            name = directory.name
             if since is not None and since > scope / PACKAGE_CEILING_WATTS:
                 unseen = f"RAPL's {scope:.0f} J counter may have wrapped unseen in {since:.0f} s"
-            last = self._last.get(name, 0.0)
+            last, added = self._seen.get(directory.name, (0.0, 0.0))
             if energy < last:
-                self._added[name] = self._added.get(name, 0.0) + scope
+                added += scope
                 if since is not None and energy + scope - last > since * PACKAGE_CEILING_WATTS:
                     unseen = f"RAPL's counter was reset (it read {last:.0f} J, then {energy:.0f} J {since:.1f} s later)"
-            self._last[name] = energy
-            total += energy + self._added.get(name, 0.0)
+            self._seen[directory.name] = energy, added
+            total += energy + added
         if unseen is not None:
             raise MissingSensor(unseen)
         return total
 
-    def _packages(self) -> Iterator[Path]:
-        """Top-level zones named package-N; `psys` and the parts of a package would be counted twice."""
-        for directory in sorted((self._sys / "class/powercap").glob("intel-rapl:*")):
-            if directory.name.count(":") == 1 and next(iter(_lines(directory / "name")), "").startswith("package"):
-                yield directory
 
-
-@functools.cache
-def _rapl(sys: Path) -> RaplCounter:
-    """One counter a process, since it must remember its last reading to see a wrap."""
-    return RaplCounter(sys)
-
+_rapl = functools.cache(RaplCounter)
+"""One counter a process, since it must remember its last reading to see a wrap."""
 
 SENSORS: Mapping[str, Callable[[Path, Path], float]] = {
     **{each.__name__: each for each in (load_1min, steal_seconds, cpu_pressure_seconds, cgroup_throttled_seconds)},

@@ -31,7 +31,7 @@ def sample(
         except (host_sensors.MissingSensor, OSError, ValueError) as error:
             missing[name] = str(error)
     if uuid is not None:
-        reading = nvml.read_gpu(uuid, timeout_seconds, library=library, proc=proc)
-        values.update(reading.values)
-        missing.update(reading.missing)
+        found, reasons = nvml.read_gpu(uuid, timeout_seconds, library=library, proc=proc)
+        values |= found
+        missing |= reasons
     return Telemetry.model_validate({**values, "missing": missing})

@@ -24,7 +24,7 @@ from cnnbench.engine.training import GemmStep, Inference, TimedStep, Training
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job, WorkerInput
 from cnnbench.workloads import Counts, Workload, recipes
-from cnnbench.workloads.torch_counts import count_copied_network
+from cnnbench.workloads.torch_counts import count_network
 
 
 def apply_settings(job: Job, attached: Attached) -> dict[str, str]:
@@ -125,7 +125,7 @@ def verify_counts(job: Job, timed: TimedStep) -> dict[str, str]:
     if workloads.is_built_in(job.workload) or not isinstance(timed, Training):
         return {}
     workload = workloads.get(job.workload)
-    if wrong := find_mismatches(workload, count_copied_network(timed.network, workload.input_shape, workload.classes)):
+    if wrong := find_mismatches(workload, count_network(timed.network, workload.input_shape, workload.classes)):
         raise WorkloadError(f"{workload.name}: {'; '.join(wrong)}")
     file = workloads.file_of(job.workload)
     return {} if file is None else {"workload_file": f"{file.path.name} sha256:{file.sha256}"}

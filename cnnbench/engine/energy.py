@@ -36,7 +36,7 @@ def idle_energy(worker_input: WorkerInput, progress: ProgressWriter) -> tuple[fl
     time.sleep(ENERGY_IDLE_SECONDS)
     _, last = _read_counter(worker_input.device_uuid)
     seconds = (time.monotonic_ns() - start) * NANO
-    joules = energy_between(first, last, seconds).value
+    joules = energy_between(first, last, seconds)
     return None if joules is None else (joules, seconds)
 
 
@@ -62,7 +62,7 @@ def steps_energy(
         steps += job.block_steps
     seconds = (time.monotonic_ns() - start) * NANO
     _, last = _read_counter(uuid)
-    joules = energy_between(first, last, seconds).value
+    joules = energy_between(first, last, seconds)
     if joules is None:
         return None
     return Energy(

@@ -1,15 +1,23 @@
-"""What /proc/cpuinfo says of the processor, on x86 and on ARM.
+"""What /proc/cpuinfo says of the processor, on x86 and on ARM, and what else names it where that file does not.
 
-Enters: the file's text. Leaves: a `Processor`. On ARM, where the kernel gives numbers instead of a name, the number is
+Leaves: a `Processor`. On ARM, where the kernel gives numbers instead of a name, the number is
 looked up; an unknown one shows as its number.
 """
 
 from __future__ import annotations
 
 import importlib
+import platform
 import re
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cnnbench.devices.host_sensors import read_lines
 
 RELEVANT_ISA = (
     "sse4_2", "avx", "fma", "f16c", "avx2", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16",
@@ -51,9 +59,15 @@ class Processor:
     virtual: bool | None = None
 
 
+def read_processor(proc: Path) -> Processor:
+    """The processor of this system."""
+    return parse_cpuinfo("\n".join(read_lines(proc / "cpuinfo"))) or read_foreign_processor()
+
+
 def parse_cpuinfo(text: str) -> Processor | None:
     """The processor of a /proc/cpuinfo; None where the text names none."""
-    blocks = [dict(_fields(block)) for block in re.split(r"\n\s*\n", text)]
+    field = re.compile(r"^[ \t]*(.*?)[ \t]*:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+    blocks = (dict(field.findall(block)) for block in re.split(r"\n\s*\n", text))
     cores = [block for block in blocks if "processor" in block]
     if not cores:
         return None
@@ -62,7 +76,7 @@ def parse_cpuinfo(text: str) -> Processor | None:
         return _arm(first, len(cores))
     if "model name" not in first:
         return None
-    flags = frozenset(first.get("flags", "").split())
+    flags = first.get("flags", "").split()
     pairs = {(core["physical id"], core["core id"]) for core in cores if {"physical id", "core id"} <= core.keys()}
     return Processor(
         name=re.sub(r"\s+", " ", first["model name"]),
@@ -70,7 +84,7 @@ def parse_cpuinfo(text: str) -> Processor | None:
         family=_integer(first.get("cpu family")),
         model=_integer(first.get("model")),
         stepping=_integer(first.get("stepping")),
-        isa=select_isa(flags),
+        isa=_select_isa(flags),
         cores_physical=len(pairs) or None,
         cores_logical=len(cores),
         virtual="hypervisor" in flags if flags else None,
@@ -81,20 +95,15 @@ def _arm(core: Mapping[str, str], count: int) -> Processor:
     implementer, part = _integer(core["CPU implementer"]), _integer(core.get("CPU part"))
     vendor = ARM_VENDORS.get(implementer or 0)
     name = core.get("model name") or ARM_CORES.get((implementer or 0, part or 0))
-    flags = frozenset({"neon" if flag == "asimd" else flag for flag in core.get("Features", "").split()})
+    flags = ["neon" if flag == "asimd" else flag for flag in core.get("Features", "").split()]
     return Processor(
         name=name or f"{vendor or 'ARM'} part {core.get('CPU part', 'unknown')}",
         vendor=vendor,
         model=part,
         stepping=_integer(core.get("CPU revision")),
-        isa=select_isa(flags),
+        isa=_select_isa(flags),
         cores_logical=count,
     )
-
-
-def _fields(block: str) -> list[tuple[str, str]]:
-    parts = (line.partition(":") for line in block.splitlines())
-    return [(key.strip(), value.strip()) for key, colon, value in parts if colon]
 
 
 def _integer(text: str | None) -> int | None:
@@ -104,24 +113,36 @@ def _integer(text: str | None) -> int | None:
         return None
 
 
-def select_isa(flags: frozenset[str]) -> tuple[str, ...]:
+def _select_isa(flags: Collection[str]) -> tuple[str, ...]:
     """The flags worth keeping, oldest extension first."""
     return tuple(flag for flag in RELEVANT_ISA if flag in flags)
 
 
-def read_py_cpuinfo(cores_physical: int | None, cores_logical: int | None) -> Processor:
-    """The processor as py-cpuinfo finds it; `unknown CPU` where it finds none. Takes about a second."""
-    try:
+@cache
+def read_foreign_processor() -> Processor:
+    """The processor where /proc/cpuinfo does not name it: by sysctl on macOS, else by py-cpuinfo, which takes about a second.
+
+    `unknown CPU` where neither knows it.
+    """
+    import psutil
+
+    physical, logical = psutil.cpu_count(logical=False), psutil.cpu_count()
+    if platform.system() == "Darwin":
+        command, isa = ["sysctl", "-n", "machdep.cpu.brand_string"], ("neon",) if platform.machine() == "arm64" else ()
+        with suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=2, check=True)
+            if name := done.stdout.strip():
+                return Processor(name, name.split()[0], isa=isa, cores_physical=physical, cores_logical=logical)
+    found: dict[str, Any] = {}
+    with suppress(ImportError, OSError, ValueError, KeyError):
         found = importlib.import_module("cpuinfo").get_cpu_info()
-    except (ImportError, OSError, ValueError, KeyError):
-        found = {}
     return Processor(
         name=found.get("brand_raw") or "unknown CPU",
         vendor=found.get("vendor_id_raw"),
         family=found.get("family"),
         model=found.get("model"),
         stepping=found.get("stepping"),
-        isa=select_isa(frozenset(found.get("flags", ()))),
-        cores_physical=cores_physical,
-        cores_logical=cores_logical,
+        isa=_select_isa(found.get("flags", ())),
+        cores_physical=physical,
+        cores_logical=logical,
     )

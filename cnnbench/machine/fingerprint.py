@@ -8,21 +8,19 @@ only where neither names the processor.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnbench.devices import host_sensors, nvml
-from cnnbench.machine import cpuinfo
-from cnnbench.machine.cpuinfo import Processor
+from cnnbench.devices.host_sensors import read_line, read_lines
+from cnnbench.machine.cpuinfo import Processor, read_processor
 from cnnbench.machine_facts import describe_machine
 from cnnbench.schema import Device, Machine
 
@@ -45,7 +43,7 @@ _BOOST_DRIVERS = frozenset(
 
 def cpu_device(*, proc: Path = PROC, sys: Path = SYS) -> Device:
     """The CPU as a device to run on; its memory is the RAM this process may use."""
-    found = _processor(proc)
+    found = read_processor(proc)
     ram = _memory_bytes(proc)
     limit = host_sensors.cgroup_memory_limit(proc, sys)
     return Device(
@@ -65,7 +63,7 @@ def fingerprint(
     The id hashes what a result depends on and no update changes: clocks of the moment, host name, load, kernel, driver
     and serial numbers are left out, so two machines bought alike share an id.
     """
-    found = _processor(proc)
+    found = read_processor(proc)
     logical = found.cores_logical or os.cpu_count() or 1
     quota = host_sensors.cgroup_cpu_limit(proc, sys)
     ram = _memory_bytes(proc)
@@ -79,19 +77,20 @@ def fingerprint(
         cpu_stepping=found.stepping,
         cpu_isa=found.isa,
         cpu_max_clock_hertz=_max_clock_hertz(sys),
-        cores_physical=found.cores_physical or _cores_by_topology(sys),
+        # Where /proc/cpuinfo does not number physical cores (ARM), each is a set of sibling threads.
+        cores_physical=found.cores_physical or len(_read_cores(sys, "topology/thread_siblings_list")) or None,
         cores_logical=logical,
         cores_allowed=_cores_allowed(logical, quota, host_sensors.cgroup_cpus(proc, sys), affinity),
         cgroup_cpu_limit=quota,
         memory_bytes=ram,
         memory_limit_bytes=limit if limit is not None and limit < ram else None,
         hypervisor=_hypervisor(found, proc, sys),
-        governor=_governor(sys),
+        governor=", ".join(sorted(_read_cores(sys, "cpufreq/scaling_governor"))) or None,
         turbo=_turbo(sys),
         swap_bytes=read_meminfo(proc, "SwapTotal"),
         os=_os_name(),
         kernel=platform.release(),
-        libc=_libc(),
+        libc=" ".join(platform.libc_ver()).strip() or None,
         devices=tuple(devices),
     )
     return machine.model_copy(update={"id": _identity(machine)})
@@ -109,7 +108,7 @@ def collect_facts(environment: Mapping[str, str]) -> dict[str, Any]:
 
 def boot_id(*, proc: Path = PROC) -> str | None:
     """Read the random id that the kernel drew when it booted; None on systems that have none."""
-    return _line(proc / "sys/kernel/random/boot_id").strip() or None
+    return read_line(proc / "sys/kernel/random/boot_id").strip() or None
 
 
 def _identity(machine: Machine) -> str:
@@ -138,36 +137,6 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "unknown"
 
 
-def _processor(proc: Path) -> Processor:
-    text = "\n".join(_lines(proc / "cpuinfo"))
-    found = cpuinfo.parse_cpuinfo(text) if text else None
-    return found if found is not None else _foreign_processor()
-
-
-@functools.cache
-def _foreign_processor() -> Processor:
-    """The processor where /proc/cpuinfo does not name it: by sysctl on macOS, else by py-cpuinfo."""
-    try:
-        import psutil
-
-        physical, logical = psutil.cpu_count(logical=False), psutil.cpu_count()
-    except (ImportError, OSError):
-        physical, logical = None, os.cpu_count()
-    name = _sysctl("machdep.cpu.brand_string") if platform.system() == "Darwin" else None
-    if name is not None:
-        isa = ("neon",) if platform.machine() == "arm64" else ()
-        return Processor(name=name, vendor=name.split()[0], isa=isa, cores_physical=physical, cores_logical=logical)
-    return cpuinfo.read_py_cpuinfo(physical, logical)
-
-
-def _sysctl(key: str) -> str | None:
-    try:
-        done = subprocess.run(["sysctl", "-n", key], capture_output=True, text=True, timeout=2, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
-
-
 def _cores_allowed(
     logical: int, quota: float | None, cpuset: frozenset[int] | None, affinity: frozenset[int] | None
 ) -> int:
@@ -179,10 +148,9 @@ def _cores_allowed(
     return max(1, min(count, logical, logical if quota is None else int(quota)))
 
 
-def _cores_by_topology(sys: Path) -> int | None:
-    """Physical cores as sets of sibling threads, where /proc/cpuinfo does not number them (ARM)."""
-    paths = (sys / "devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list")
-    return len({_line(path) for path in paths} - {""}) or None
+def _read_cores(sys: Path, name: str) -> set[str]:
+    """What the cores' files of this name begin with."""
+    return {read_line(path) for path in (sys / "devices/system/cpu").glob(f"cpu[0-9]*/{name}")} - {""}
 
 
 def _memory_bytes(proc: Path) -> int:
@@ -190,17 +158,14 @@ def _memory_bytes(proc: Path) -> int:
     if total is None:
         import psutil
 
-        total = int(psutil.virtual_memory().total)
+        total = psutil.virtual_memory().total
     return total
 
 
 def read_meminfo(proc: Path, key: str) -> int | None:
     """Return a line of /proc/meminfo in bytes; None where it is not there."""
-    for line in _lines(proc / "meminfo"):
-        match = re.match(rf"{key}:\s+(\d+) kB", line)
-        if match is not None:
-            return int(match[1]) * 1024
-    return None
+    match = re.search(rf"^{key}:\s+(\d+) kB", "\n".join(read_lines(proc / "meminfo")), re.MULTILINE)
+    return None if match is None else int(match[1]) * 1024
 
 
 def _hypervisor(found: Processor, proc: Path, sys: Path) -> str | None:
@@ -209,39 +174,33 @@ def _hypervisor(found: Processor, proc: Path, sys: Path) -> str | None:
     The CPU's own flag decides where there is one (a cloud's bare-metal machines carry the cloud's name in DMI too); on
     ARM, which has none, the DMI words or the device tree do.
     """
-    if "microsoft" in _line(proc / "sys/kernel/osrelease").lower():
+    if "microsoft" in read_line(proc / "sys/kernel/osrelease").lower():
         return "Microsoft Hyper-V (WSL2)"
-    kind = _line(sys / "hypervisor/type")
+    kind = read_line(sys / "hypervisor/type")
     if found.virtual is False and not kind:
         return None
-    dmi = " ".join(_line(sys / "class/dmi/id" / name) for name in ("sys_vendor", "product_name", "bios_vendor")).lower()
+    dmi = " ".join(
+        read_line(sys / "class/dmi/id" / name) for name in ("sys_vendor", "product_name", "bios_vendor")
+    ).lower()
     named = next((label for word, label in _HYPERVISORS if word in dmi), None)
-    tree = _line(proc / "device-tree/hypervisor/compatible").strip("\0")
+    tree = read_line(proc / "device-tree/hypervisor/compatible").strip("\0")
     if found.virtual is None and "metal" in dmi:
         return None
     return named or kind or tree or ("a hypervisor without a name" if found.virtual else None)
 
 
-def _governor(sys: Path) -> str | None:
-    """The cpufreq governor; several, sorted and joined by a comma, where cores differ."""
-    paths = (sys / "devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
-    return ", ".join(sorted({_line(path) for path in paths} - {""})) or None
-
-
 def _turbo(sys: Path) -> bool | None:
-    no_turbo = _line(sys / "devices/system/cpu/intel_pstate/no_turbo")
-    boost = _line(sys / "devices/system/cpu/cpufreq/boost")
-    if no_turbo in {"0", "1"}:
-        return no_turbo == "0"
-    return boost == "1" if boost in {"0", "1"} else None
+    cpu = sys / "devices/system/cpu"
+    boost = {"1": True, "0": False}.get(read_line(cpu / "cpufreq/boost"))
+    return {"0": True, "1": False}.get(read_line(cpu / "intel_pstate/no_turbo"), boost)
 
 
 def _max_clock_hertz(sys: Path) -> float | None:
     """The highest boost clock cpufreq reports for any core; None where only a base or a virtual clock can be read."""
     clocks = []
     for directory in (sys / "devices/system/cpu").glob("cpu[0-9]*/cpufreq"):
-        kilohertz = _line(directory / "cpuinfo_max_freq")
-        if _line(directory / "scaling_driver") in _BOOST_DRIVERS and kilohertz.isdigit() and int(kilohertz) > 0:
+        kilohertz = read_line(directory / "cpuinfo_max_freq")
+        if read_line(directory / "scaling_driver") in _BOOST_DRIVERS and kilohertz.isdigit() and int(kilohertz) > 0:
             clocks.append(int(kilohertz) * 1e3)
     return max(clocks, default=None)
 
@@ -252,22 +211,3 @@ def _os_name() -> str:
     except OSError:
         distribution = platform.mac_ver()[0]
     return f"{platform.system()} {platform.machine()}{', ' if distribution else ''}{distribution}"
-
-
-def _libc() -> str | None:
-    try:
-        return os.confstr("CS_GNU_LIBC_VERSION")
-    except (ValueError, OSError, AttributeError):
-        return None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return host_sensors.read_text(path).splitlines()
-    except host_sensors.MissingSensor:
-        return []
-
-
-def _line(path: Path) -> str:
-    """The file's first line, or an empty text where it cannot be read."""
-    return next(iter(_lines(path)), "")

@@ -69,15 +69,10 @@ def reconcile(
     for gpu in present:
         seen = by_uuid.pop(gpu.uuid or "", None)
         if seen is None:
-            merged.append(
-                gpu.model_copy(
-                    update={"usable": False, "unusable_reason": _explain_unusable(gpu, software, visible_devices)}
-                )
-            )
+            found = {"usable": False, "unusable_reason": _explain_unusable(gpu, software, visible_devices)}
         else:
-            merged.append(
-                gpu.model_copy(update={"multiprocessors": seen.multiprocessors, "capability": seen.capability})
-            )
+            found = {"multiprocessors": seen.multiprocessors, "capability": seen.capability}
+        merged.append(gpu.model_copy(update=found))
     taken = {device.id for device in merged}
     for device in usable:
         if device.uuid is None or device.uuid in by_uuid:
@@ -105,11 +100,9 @@ def select(devices: Sequence[Device], wanted: str) -> tuple[Device, ...]:
     user hid it); `all` takes that one too, its jobs ending as `unsupported`. Raises DeviceError for one not there.
     """
     shown = [device for device in devices if device.unusable_reason != HIDDEN]
-    if wanted == "all":
-        return tuple(shown)
-    if wanted == "auto":
+    if wanted in ("all", "auto"):
         broken = [f"{device.id} ({device.name}): {device.unusable_reason}" for device in shown if not device.usable]
-        if broken:
+        if broken and wanted == "auto":
             raise DeviceError(
                 "a GPU is present that torch cannot use, so `auto` will not quietly measure the CPU alone:\n  "
                 + "\n  ".join(broken)
@@ -131,13 +124,12 @@ def _git_state() -> dict[str, str | bool]:
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return {}
-    answers = []
-    for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            return {}
-        answers.append(done.stdout.strip())
-    return {"git_commit": answers[0], "git_dirty": bool(answers[1])}
+    command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    commit, *others = (
+        done.stdout.splitlines()
+    )  # `# branch.oid 1a2b...`, further lines about the branch, then the changes
+    return {"git_commit": commit.split()[-1], "git_dirty": not all(line.startswith("#") for line in others)}

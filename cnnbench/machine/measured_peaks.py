@@ -16,9 +16,7 @@ from cnnbench.errors import FileError, LedgerError
 from cnnbench.files import explain_refusal, write_file
 from cnnbench.schema import Device, Frozen, Job, Machine, Precision, Record
 
-SIDES = {"cpu": (512, 1024, 2048)}
-GPU_SIDES = (2048, 4096, 8192, 16384)
-PRECISIONS: dict[str, tuple[Precision, ...]] = {"cpu": ("fp32", "bf16")}
+SIDES, GPU_SIDES = (512, 1024, 2048), (2048, 4096, 8192, 16384)
 GPU_PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16", "fp16")
 BF16_ISA = {"avx512_bf16", "amx_bf16"}
 """Without one of these a CPU converts bf16 to float32 and back: 4 to 16 times slower, and no peak of anything."""
@@ -71,13 +69,12 @@ def precisions(device: Device, machine: Machine) -> tuple[Precision, ...]:
     """The precisions worth measuring there."""
     if device.kind != "cpu":
         return GPU_PRECISIONS
-    return tuple(p for p in PRECISIONS["cpu"] if p != "bf16" or BF16_ISA & set(machine.cpu_isa))
+    return ("fp32", "bf16") if BF16_ISA & set(machine.cpu_isa) else ("fp32",)
 
 
 def sweep(device: Device, machine: Machine, threads: int | None = None) -> tuple[Job, ...]:
     """The GEMM jobs whose best is the device's measured peak, one process each."""
-    sides = SIDES.get(device.kind, GPU_SIDES)
-    used = (threads or machine.cores_allowed) if device.kind == "cpu" else None
+    sides, used = (SIDES, threads or machine.cores_allowed) if device.kind == "cpu" else (GPU_SIDES, None)
     return tuple(
         Job(
             workload="gemm", workload_version=1, precision=precision, size=side, data="random", device=device.id,

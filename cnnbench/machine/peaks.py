@@ -1,147 +1,221 @@
 """Theoretical peaks: what a processor could do in a second if nothing ever waited.
 
 Enters: a device, its machine, a precision. Leaves: a `Peak`, dense FLOP/s with the arithmetic and its source, or None
-with the reason. A product is looked up by its exact name, never guessed from a similar one. `theoretical_peak` uses the
-rated clock and is the denominator of MFU; `upper_bound` uses the highest clock the device reports and is what the
-physics gate holds a matrix product against. Neither knows of power limits: sustained rates lie below both.
+with the reason. A product is looked up in `gpus.toml` by its exact name, never guessed from a similar one, a CPU core in
+`cpus.toml` by vendor, family and model. `theoretical_peak` uses the rated clock and is the denominator of MFU; `upper_bound` uses
+the highest clock the device reports and is what the physics gate holds a matrix product against. Neither knows of power limits:
+sustained rates lie below both.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import get_args
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from cnnbench.machine.cpu_specs import NamedCpu, find_core, find_named_cpu
-from cnnbench.machine.gpu_specs import GpuSpec, load_gpu_specs
-from cnnbench.schema import Device, Machine, Precision
-
-PRECISIONS: tuple[str, ...] = get_args(Precision)
+from cnnbench.schema import Device, Frozen, Machine
 
 
 @dataclass(frozen=True)
 class Peak:
-    """FLOP/s with where they come from; `flops_per_second` None goes with a `reason`.
-
-    `formula` is the product in words, `clock_hertz` its last factor (None where the maker publishes only the result).
-    """
+    """FLOP/s with where they come from; `flops_per_second` None goes with a `reason`. `formula` is the product in words."""
 
     flops_per_second: float | None
     formula: str = ""
-    clock_hertz: float | None = None
     source: str = ""
     reason: str | None = None
 
 
+class _UnknownPeakError(Exception):
+    """There is no sourced peak; the message says why."""
+
+
 def theoretical_peak(device: Device, machine: Machine, precision: str) -> Peak:
     """The dense peak at the rated clock; for a CPU, of the cores this process may use at their maximum boost clock."""
-    if device.kind == "cpu":
-        return _cpu_peak(machine, precision, named_allowed=True)
-    chip, reason = _find_chip(device)
-    return Peak(None, reason=reason) if chip is None else _make_rated_peak(chip, precision)
+    try:
+        return (
+            _compute_cpu_peak(machine, precision)
+            if device.kind == "cpu"
+            else _compute_gpu_peak(_find_chip(device), precision)
+        )
+    except _UnknownPeakError as error:
+        return Peak(None, reason=str(error))
 
 
-def upper_bound(device: Device, machine: Machine, precision: str) -> Peak:
-    """The dense peak at the maximum clock the device reports (or the rated one, where that is higher).
+def upper_bound(device: Device, machine: Machine, precision: str) -> float | None:
+    """The dense peak at the maximum clock the device reports (or the rated one, where that is higher), FLOP/s.
 
     No matrix product can beat it. None where the device reports no maximum clock: a guess would call honest runs
     invalid.
     """
-    if device.kind == "cpu":
-        return _cpu_peak(machine, precision, named_allowed=False)
-    chip, reason = _find_chip(device)
-    if chip is None:
-        return Peak(None, reason=reason)
-    rate, units = chip.rates.get(precision), chip.units or device.multiprocessors
-    if rate is None or units is None:
-        return Peak(None, reason=_explain_no_rate(chip, precision))
-    if device.max_clock_hertz is None:
-        return Peak(None, reason=f"{device.name} does not report its maximum clock")
-    rated = _make_rated_peak(chip, precision)
-    clock = max(device.max_clock_hertz, rated.clock_hertz or 0.0)
-    bound = units * rate * clock
-    return Peak(
-        max(bound, rated.flops_per_second or 0.0), _product(units, chip, rate, clock, "maximum"), clock, chip.source
-    )
-
-
-def strip_maker(name: str) -> str:
-    """The product without the maker's name, which newer drivers put before it: `NVIDIA H200` is `H200`."""
-    return name.removeprefix("NVIDIA ").strip()
-
-
-def _find_chip(device: Device) -> tuple[GpuSpec | None, str | None]:
-    """The table's entry for this device, or None and the reason. Two cards of one name differ in multiprocessors."""
-    if device.mig:
-        return None, f"{device.name} is in MIG mode: an instance has only a part of the chip"
-    if device.kind not in {"cuda", "rocm"}:
-        return None, f"no sourced peak for {device.kind} devices"
-    plain = strip_maker(device.name)
-    chips = [chip for chip in load_gpu_specs() if plain in chip.names or device.name in chip.names]
-    if not chips:
-        return None, f"{device.name} is not in the table of peaks"
-    if device.multiprocessors is not None:
-        matching = [chip for chip in chips if chip.units in {None, device.multiprocessors}]
-        if not matching:
-            known = " or ".join(str(chip.units) for chip in chips)
+    try:
+        if device.kind == "cpu":
             return (
-                None,
-                f"{device.name} shows {device.multiprocessors} multiprocessors, the product in the table {known}",
+                None if machine.cpu_max_clock_hertz is None else _compute_cpu_peak(machine, precision).flops_per_second
             )
-        return matching[0], None
-    if len(chips) > 1:
-        known = " and ".join(str(chip.units) for chip in chips)
-        return None, f"{device.name} was sold with {known} multiprocessors, and this one's are unknown"
-    return chips[0], None
+        chip = _find_chip(device)
+        rated = _compute_gpu_peak(chip, precision).flops_per_second or 0.0
+    except _UnknownPeakError:
+        return None
+    rate, units = chip.rates.get(precision), chip.units or device.multiprocessors
+    if rate is None or units is None or device.max_clock_hertz is None:
+        return None
+    return max(units * rate * device.max_clock_hertz, rated)
 
 
-def _make_rated_peak(chip: GpuSpec, precision: str) -> Peak:
+@dataclass(frozen=True)
+class GpuSpec:
+    """One product. `clock` (GHz) is the `clock_kind` its maker rates it with, `tensor_clock` the one for tf32 and below.
+
+    Where a maker publishes a rate and no clock, `published` holds FLOP/s by precision and the clock is None. `units` None: not
+    the same in every unit sold. `rates`: FLOPs a clock and unit, by precision.
+    """
+
+    names: tuple[str, ...]
+    units: int | None
+    rates: Mapping[str, int]
+    clock: float | None
+    source: str
+    clock_kind: str = "published"
+    tensor_clock: float | None = None
+    published: Mapping[str, float] = field(default_factory=dict)
+
+
+def _read_table(name: str) -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+
+
+@cache
+def load_gpu_specs() -> tuple[GpuSpec, ...]:
+    """Return every product of the table, in its order."""
+    table, specs = _read_table("gpus.toml"), []
+    for group in table["group"]:
+        published = {precision: teraflops * 1e12 for precision, teraflops in group.get("published", {}).items()}
+        read = {"rates": table["rates"][group["rates"]], "published": published}
+        for names, *figures in group.pop("products"):
+            units, clock = (*figures, None, None)[:2]
+            specs.append(GpuSpec(tuple(names.split("|")), units, clock=clock, **group | read))
+    return tuple(specs)
+
+
+def _find_chip(device: Device) -> GpuSpec:
+    """The table's entry for this device. Two cards of one name differ in multiprocessors. Raises _UnknownPeakError."""
+    if device.mig:
+        raise _UnknownPeakError(f"{device.name} is in MIG mode: an instance has only a part of the chip")
+    if device.kind not in {"cuda", "rocm"}:
+        raise _UnknownPeakError(f"no sourced peak for {device.kind} devices")
+    plain = device.name.removeprefix("NVIDIA ").strip()  # newer drivers put the maker's name before the product's
+    chips = [chip for chip in load_gpu_specs() if {plain, device.name} & {*chip.names}]
+    counts = [str(chip.units) for chip in chips]
+    if not chips:
+        raise _UnknownPeakError(f"{device.name} is not in the table of peaks")
+    if device.multiprocessors is not None:
+        chips = [chip for chip in chips if chip.units in {None, device.multiprocessors}]
+        if not chips:
+            shown = f"{device.name} shows {device.multiprocessors} multiprocessors"
+            raise _UnknownPeakError(f"{shown}, the product in the table {' or '.join(counts)}")
+    elif len(chips) > 1:
+        sold = f"{device.name} was sold with {' and '.join(counts)} multiprocessors"
+        raise _UnknownPeakError(f"{sold}, and this one's are unknown")
+    return chips[0]
+
+
+def _compute_gpu_peak(chip: GpuSpec, precision: str) -> Peak:
     if precision in chip.published:
-        return Peak(chip.published[precision], "published by the maker", None, chip.source)
-    rate = chip.rates.get(precision)
+        return Peak(chip.published[precision], "published by the maker", chip.source)
+    rate, product = chip.rates.get(precision), chip.names[0]
     if rate is None or chip.clock is None or chip.units is None:
-        return Peak(None, reason=_explain_no_rate(chip, precision))
-    tensor = precision != "fp32" and chip.tensor_clock is not None
-    clock = round((chip.tensor_clock if tensor and chip.tensor_clock else chip.clock) * 1e9)
-    return Peak(
-        float(chip.units * rate * clock),
-        _product(chip.units, chip, rate, clock, chip.clock_kind),
-        float(clock),
-        chip.source,
-    )
+        unit = f"no {precision} unit with float32 accumulation, or none with a sourced rate"
+        raise _UnknownPeakError(f"{product} has {unit}")
+    clock = round((chip.clock if precision == "fp32" else chip.tensor_clock or chip.clock) * 1e9)
+    unit = "CUs" if product.startswith("AMD") else "SMs"
+    formula = f"{chip.units} {unit} x {rate} FLOP/clk x {clock / 1e9:.3f} GHz ({chip.clock_kind})"
+    return Peak(float(chip.units * rate * clock), formula, chip.source)
 
 
-def _explain_no_rate(chip: GpuSpec, precision: str) -> str:
-    return f"{chip.names[0]} has no {precision} unit with float32 accumulation, or none with a sourced rate"
+class Core(Frozen):
+    """One microarchitecture. What its fields mean is said in the table; without `fp32`, or where `line` is not in the
+    processor's name, its rate is unknown for the `reason`.
+    """
+
+    name: str
+    vendor: str
+    models: tuple[tuple[int, int], ...]
+    """The first and the last of each range."""
+    family: int | None = None
+    fp32: int | None = None
+    source: str = ""
+    needs: str | None = None
+    avx512_fp32: int | None = None
+    amx_bf16: int | None = None
+    line: str = ""
+    reason: str | None = None
+
+    def rate(self, precision: str, isa: tuple[str, ...]) -> int | None:
+        """FLOPs a clock and core in this precision with these instructions; None where unknown or impossible."""
+        if precision == "bf16":
+            return self.amx_bf16 if "amx_bf16" in isa else None
+        if precision != "fp32" or (self.needs is not None and self.needs not in isa):
+            return None
+        return self.avx512_fp32 if self.avx512_fp32 is not None and "avx512f" in isa else self.fp32
 
 
-def _product(units: int, chip: GpuSpec, rate: int, clock_hertz: float, kind: str) -> str:
-    unit = "CUs" if chip.names[0].startswith("AMD") else "SMs"
-    return f"{units} {unit} x {rate} FLOP/clk x {clock_hertz / 1e9:.3f} GHz ({kind})"
+class NamedCpu(Frozen):
+    """A processor whose rated clock is published, for where none can be read. `clock` (GHz) is of `clock_kind`."""
+
+    names: tuple[str, ...]
+    core: Core
+    cores: int
+    clock: float
+    clock_kind: str
+    source: str
+    isa: tuple[str, ...]
 
 
-def _cpu_peak(machine: Machine, precision: str, *, named_allowed: bool) -> Peak:
-    core, reason = find_core(machine)
-    named = find_named_cpu(machine.cpu_name)
-    if machine.cpu_max_clock_hertz is None and named is not None and named_allowed:
-        return _named_peak(named, precision, machine.cores_allowed)
+@cache
+def _load_cpus() -> tuple[tuple[Core, ...], tuple[NamedCpu, ...]]:
+    table = _read_table("cpus.toml")
+    cores = {each["name"]: Core(**each) for each in table["core"]}
+    return tuple(cores.values()), tuple(NamedCpu(**each | {"core": cores[each["core"]]}) for each in table["named"])
+
+
+def _find_core(machine: Machine) -> Core:
+    """The machine's kind of core. Raises _UnknownPeakError."""
+    family, model, vendor = machine.cpu_family, machine.cpu_model, machine.cpu_vendor
+    if model is None:
+        raise _UnknownPeakError(f"{machine.cpu_name} gives no model number")
+    kinds = (each for each in _load_cpus()[0] if any(first <= model <= last for first, last in each.models))
+    core = next((each for each in kinds if each.vendor == vendor and each.family in (None, family)), None)
     if core is None:
-        return Peak(None, reason=reason)
-    rate = core.rate(precision, machine.cpu_isa)
-    if rate is None:
-        return Peak(None, reason=f"no sourced {precision} rate for {core.name} with the instructions this system shows")
-    if machine.cpu_max_clock_hertz is None:
-        return Peak(None, reason="the system shows no maximum boost clock (virtual machine, or base clock only)")
-    if machine.cores_physical is None:
-        return Peak(None, reason="the number of physical cores is unknown")
-    cores, clock = min(machine.cores_physical, machine.cores_allowed), machine.cpu_max_clock_hertz
-    formula = f"{cores} cores x {rate} FLOP/clk x {clock / 1e9:.3f} GHz (maximum boost)"
-    return Peak(cores * rate * clock, formula, clock, f"{core.name}: {core.source}; clock from cpufreq")
+        kind = f"{vendor or 'unknown vendor'} family {family} model {model:#x}"
+        raise _UnknownPeakError(f"no sourced rate for {kind}")
+    if core.fp32 is None or not re.search(core.line, machine.cpu_name):
+        raise _UnknownPeakError(f"{machine.cpu_name} {core.reason}")
+    return core
 
 
-def _named_peak(named: NamedCpu, precision: str, cores_allowed: int) -> Peak:
-    rate = named.core.rate(precision, named.isa)
+def _compute_cpu_peak(machine: Machine, precision: str) -> Peak:
+    """The peak at the clock the system reports, or else at the one published for a processor of this name."""
+    unclocked = machine.cpu_max_clock_hertz is None
+    named = next((each for each in _load_cpus()[1] if unclocked and machine.cpu_name in each.names), None)
+    core = _find_core(machine) if named is None else named.core
+    rate = core.rate(precision, machine.cpu_isa if named is None else named.isa)
     if rate is None:
-        return Peak(None, reason=f"no sourced {precision} rate for {named.core.name}")
-    cores = min(named.cores, cores_allowed)
-    formula = f"{cores} cores x {rate} FLOP/clk x {named.clock:.3f} GHz ({named.clock_kind})"
-    return Peak(cores * rate * named.clock * 1e9, formula, named.clock * 1e9, f"{named.source}; {named.core.source}")
+        shown = " with the instructions this system shows" if named is None else ""
+        raise _UnknownPeakError(f"no sourced {precision} rate for {core.name}{shown}")
+    if named is not None:
+        cores, clock, kind, source = named.cores, named.clock * 1e9, named.clock_kind, f"{named.source}; {core.source}"
+    elif machine.cpu_max_clock_hertz is None:
+        raise _UnknownPeakError("the system shows no maximum boost clock (virtual machine, or base clock only)")
+    elif machine.cores_physical is None:
+        raise _UnknownPeakError("the number of physical cores is unknown")
+    else:
+        cores, clock, kind = machine.cores_physical, machine.cpu_max_clock_hertz, "maximum boost"
+        source = f"{core.name}: {core.source}; clock from cpufreq"
+    cores = min(cores, machine.cores_allowed)
+    formula = f"{cores} cores x {rate} FLOP/clk x {clock / 1e9:.3f} GHz ({kind})"
+    return Peak(cores * rate * clock, formula, source)

@@ -28,7 +28,7 @@ class SlideFigure:
     @property
     def erratum(self) -> PrintedFigure | None:
         """The printed figure, if it is an erratum."""
-        return self.printed if self.printed is not None and self.printed.is_erratum else None
+        return self.printed if self.printed is not None and self.printed.reason else None
 
     @property
     def printed_text(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,23 +49,18 @@ def _registry() -> dict[str, _Installed]:
     for point in entry_points(group=GROUP):
         source = f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.module
         place = f"entry point {point.name} = {point.value} of {source}"
-        workload = _load(point, place)
+        try:
+            workload = point.load()
+        except (Exception, SystemExit) as error:
+            raise UsageError(f"{place}: {type(error).__name__}: {error}; mend or uninstall that package") from error
+        if not isinstance(workload, Workload):
+            raise UsageError(f"{place}: expected a cnnbench.workloads.Workload, got {type(workload).__name__}")
+        if wrong := find_problems(workload):
+            raise UsageError(f"{place}: {'; '.join(wrong)}")
         if workload.name in found:
             raise UsageError(f"{place}: a workload named {workload.name!r} exists already; uninstall one of the two")
         found[workload.name] = _Installed(workload, source)
     return found
-
-
-def _load(point: EntryPoint, place: str) -> Workload:
-    try:
-        workload = point.load()
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"{place}: {type(error).__name__}: {error}; mend or uninstall that package") from error
-    if not isinstance(workload, Workload):
-        raise UsageError(f"{place}: expected a cnnbench.workloads.Workload, got {type(workload).__name__}")
-    if wrong := find_problems(workload):
-        raise UsageError(f"{place}: {'; '.join(wrong)}")
-    return workload
 
 
 def names() -> tuple[str, ...]:
@@ -173,7 +168,7 @@ def flops_per_step(job: Job) -> int:
     if workload.kind == "gemm":
         if job.size is None:
             raise WorkloadError("a gemm job needs a size, the side of its operands")
-        return flops.gemm_flops(job.size)
+        return 2 * job.size**3
     if job.task == "inference":
         return job.batch_size * workload.flops_forward_per_image
     per_image = workload.flops_training_per_image + job.extra_forwards * workload.flops_forward_per_image
@@ -189,16 +184,9 @@ def pretraining_steps(job: Job) -> int:
 
 
 def pretraining_flops(job: Job) -> int:
-    """Model FLOPs of those steps."""
-    workload = get(job.workload, job.workload_version)
-    if workload.pretraining is None or job.full_epoch is None:
-        return 0
-    return job.batch_size * workload.pretraining.epochs * job.full_epoch * sum(workload.flops_pretraining_per_image)
-
-
-HALF_BYTES = 2
-COPIES = 4
-"""Of the parameters in training: weights, gradients, and up to two values of optimiser state."""
+    """Model FLOPs of those steps, of which every hidden layer has as many."""
+    per_image = get(job.workload, job.workload_version).flops_pretraining_per_image
+    return job.batch_size * sum(per_image) * pretraining_steps(job) // max(len(per_image), 1)
 
 
 def step_bytes(job: Job) -> int:
@@ -206,13 +194,12 @@ def step_bytes(job: Job) -> int:
     neighbours, taken as all of them once), and parameters. A lower bound: libraries' workspaces come on top.
     """
     workload = get(job.workload, job.workload_version)
+    shorter = 2 if job.precision in ("bf16", "fp16") else 1  # than float32
     if workload.kind == "gemm":
-        return 3 * (job.size or 0) ** 2 * (flops.FLOAT32_BYTES if job.precision in ("fp32", "tf32") else HALF_BYTES)
-    training = job.task == "training"
-    activations = workload.activation_bytes_per_image * (2 if training else 1)
-    if job.precision in ("bf16", "fp16"):
-        activations //= 2
-    return job.batch_size * activations + workload.parameter_bytes * (COPIES if training else 1)
+        return 3 * (job.size or 0) ** 2 * flops.FLOAT32_BYTES // shorter
+    # In training parameters are kept as weights, gradients, and up to two values of optimiser state.
+    both, copies = (2, 4) if job.task == "training" else (1, 1)
+    return job.batch_size * workload.activation_bytes_per_image * both // shorter + workload.parameter_bytes * copies
 
 
 def batch_that_fits(job: Job, memory_bytes: int, *, most: int = 4096) -> int:

@@ -43,7 +43,7 @@ def padded_side(i: int, f: int, s: int = 1, p: int = 0) -> OutputSide:
             f"a filter of {f} does not fit into an input of {i} padded by {p} on each side, {i + 2 * p} in all; "
             "take a smaller filter or more padding"
         )
-    return OutputSide(i, f, s, p, p, flops.output_side(i, f, s, p), same=False)
+    return OutputSide(i, f, s, p, p, (i - f + 2 * p) // s + 1, same=False)
 
 
 def same_side(i: int, f: int, s: int) -> OutputSide:
@@ -142,24 +142,26 @@ def explain(workload: Workload) -> Explanation:
     shape = workload.input_shape
     rows = [ExplainedLayer("input", shape, (), prod(shape), 0, 0, 0, 0)]
     if workload.declared is not None:
-        rows.append(_explain_declared(workload, workload.declared))
+        # A network of torch modules is one row, its biases among the weights.
+        counts = workload.declared
+        figures = (counts.activations - prod(shape), counts.parameters, 0, counts.forward, counts.training)
+        rows.append(ExplainedLayer("torch modules, as declared", (workload.classes,), (), *figures))
     rows += [_explain_layer(count) for count in flops.count_layers(workload.layers, shape)]
     return Explanation(workload, tuple(rows), _pretraining(workload))
 
 
-def _explain_declared(workload: Workload, counts: flops.Counts) -> ExplainedLayer:
-    """A network of torch modules in one row: what it declares of itself, biases among the weights."""
-    activations = counts.activations - prod(workload.input_shape)
-    figures = (activations, counts.parameters, 0, counts.forward, counts.training)
-    return ExplainedLayer("torch modules, as declared", (workload.classes,), (), *figures)
-
-
 def _explain_layer(count: flops.LayerCount) -> ExplainedLayer:
-    biases = count.output[0] if getattr(count.layer, "bias", False) else 0
+    layer, inputs = count.layer, dict.fromkeys(count.input[1:])
+    biases = count.output[0] if getattr(layer, "bias", False) else 0
+    sides = []
+    if isinstance(layer, flops.Conv2d):
+        sides = [padded_side(i, layer.side, p=layer.side // 2) for i in inputs]
+    elif isinstance(layer, flops.Pools):
+        sides = [same_side(i, layer.side, layer.side) for i in inputs]
     return ExplainedLayer(
-        label=describe_layer(count.layer),
+        label=describe_layer(layer),
         output=count.output,
-        sides=_sides(count.layer, count.input),
+        sides=tuple(sides),
         activations=count.activations,
         weights=count.parameters - biases,
         biases=biases,
@@ -183,14 +185,6 @@ _WORDS: Mapping[type[flops.Layer], str] = {
     flops.Sigmoid: "sigmoid",
     flops.Flatten: "flatten",
 }
-
-
-def _sides(layer: flops.Layer, shape: flops.Shape) -> tuple[OutputSide, ...]:
-    if isinstance(layer, flops.Conv2d):
-        return tuple({padded_side(i, layer.side, p=layer.side // 2): None for i in shape[1:]})
-    if isinstance(layer, flops.Pools):
-        return tuple({same_side(i, layer.side, layer.side): None for i in shape[1:]})
-    return ()
 
 
 def _pretraining(workload: Workload) -> tuple[PretrainedLayer, ...]:

@@ -18,11 +18,6 @@ Shape = tuple[int, ...]
 """Shape of one example without the batch: `(channels, height, width)` or `(features,)`."""
 
 
-def output_side(i: int, f: int, s: int = 1, p: int = 0) -> int:
-    """Side of a convolution's or pooling's output: floor((i - f + 2p) / s) + 1 (the lecture's formula)."""
-    return (i - f + 2 * p) // s + 1
-
-
 def same_side(i: int, s: int) -> int:
     """Side of the output under SAME padding: ceil(i / s); 28 -> 14 -> 7 -> 4 with stride 2."""
     return -(-i // s)
@@ -145,10 +140,8 @@ def count_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[LayerCoun
         output = layer.output(shape)
         parameters = forward = training = 0
         if isinstance(layer, Weighted):
-            parameters = layer.parameters(shape)
-            forward = 2 * layer.macs(shape)
-            training = forward * (2 if first else 3)
-            first = False
+            parameters, forward = layer.parameters(shape), 2 * layer.macs(shape)
+            training, first = forward * (2 if first else 3), False
         stores = isinstance(layer, (*Weighted, *Pools))
         counts.append(LayerCount(layer, shape, output, parameters, forward, training, prod(output) if stores else 0))
         shape = output
@@ -205,8 +198,3 @@ def autoencoder_flops(layers: Sequence[Dense], features: int) -> tuple[int, ...]
         below += 2 * product
         features = layer.out_features
     return tuple(found)
-
-
-def gemm_flops(side: int) -> int:
-    """FLOPs of one product of two square matrices: 2 x side^3."""
-    return 2 * side**3

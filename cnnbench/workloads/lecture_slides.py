@@ -21,11 +21,7 @@ class PrintedFigure:
     value: int
     """What the text says; `25k` says 25,000."""
     reason: str = ""
-
-    @property
-    def is_erratum(self) -> bool:
-        """Whether it is an erratum; a figure shortened to whole thousands is none."""
-        return bool(self.reason)
+    """Empty where it is right; a figure shortened to whole thousands is."""
 
 
 @dataclass(frozen=True)

@@ -23,49 +23,33 @@ IMAGES = 2
 """Batch normalisation refuses to train on one."""
 
 
-def count_network(make: Callable[[], torch.nn.Module], input_shape: Shape, classes: int) -> Counts:
-    """What to declare for a network of torch modules, an image.
+def count_network(
+    network: torch.nn.Module | Callable[[], torch.nn.Module], input_shape: Shape, classes: int, device: str = "meta"
+) -> Counts:
+    """What to declare, an image, for a network of torch modules: for one that is made here, or is there and stays as it is.
 
     Activations are the image and the outputs of modules that have parameters of their own or are pools; what functions
     (`torch.nn.functional`) pool is not seen. Raises WorkloadError where it cannot be made or run, or gives another shape
     than `(batch, classes)`.
     """
-    return _count_where_possible(lambda device: make(), input_shape, classes)
+    try:
+        return _count(network, input_shape, classes, device)
+    except WorkloadError:
+        raise
+    except Exception as error:
+        if device == "meta":  # something in it may have no meta kernel, or want values
+            return count_network(network, input_shape, classes, "cpu")
+        raise WorkloadError(f"the network cannot be made or run: {summarize_error(error)}") from error
 
 
-def count_copied_network(network: torch.nn.Module, input_shape: Shape, classes: int) -> Counts:
-    """The same of a network that is there, which stays as it is. Raises WorkloadError as above."""
-    return _count_where_possible(lambda device: _copy(network, device), input_shape, classes)
-
-
-def _copy(network: torch.nn.Module, device: str) -> torch.nn.Module:
-    import torch
-
-    moved: dict[int, Any] = {id(each): each.detach().to(device) for each in network.buffers()}
-    for each in network.parameters():
-        moved[id(each)] = torch.nn.Parameter(each.detach().to(device), requires_grad=each.requires_grad)
-    return copy.deepcopy(network, moved)
-
-
-def _count_where_possible(make: Callable[[str], torch.nn.Module], input_shape: Shape, classes: int) -> Counts:
-    failure: Exception | None = None
-    for device in ("meta", "cpu"):  # something in it may have no meta kernel, or want values
-        try:
-            return _count(make, input_shape, classes, device)
-        except WorkloadError:
-            raise
-        except Exception as error:  # noqa: BLE001  whatever its code does
-            failure = error
-    assert failure is not None
-    raise WorkloadError(f"the network cannot be made or run: {summarize_error(failure)}") from failure
-
-
-def _count(make: Callable[[str], torch.nn.Module], input_shape: Shape, classes: int, device: str) -> Counts:
+def _count(
+    source: torch.nn.Module | Callable[[], torch.nn.Module], input_shape: Shape, classes: int, device: str
+) -> Counts:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device(device):
-        network = make(device)
+        network = _copy(source, device) if isinstance(source, torch.nn.Module) else source()
         images = torch.zeros(IMAGES, *input_shape)
     if not isinstance(network, torch.nn.Module):
         raise WorkloadError(f"network made {type(network).__name__}, not a torch.nn.Module")
@@ -74,12 +58,12 @@ def _count(make: Callable[[str], torch.nn.Module], input_shape: Shape, classes: 
     forward, both = (FlopCounterMode(display=False) for _ in range(2))
     with torch.no_grad(), forward:
         output = network(images)
-    if not isinstance(output, torch.Tensor) or output.shape != (IMAGES, classes):
-        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    activations = sum(kept)
+    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if shape != (IMAGES, classes):
         raise WorkloadError(
             f"{IMAGES} images of {input_shape} give {shape}, not ({IMAGES}, {classes}): logits, a row an image"
         )
-    activations = sum(kept)
     with both:
         network(images).sum().backward()
     return Counts(
@@ -91,6 +75,15 @@ def _count(make: Callable[[str], torch.nn.Module], input_shape: Shape, classes: 
     )
 
 
+def _copy(network: torch.nn.Module, device: str) -> torch.nn.Module:
+    import torch
+
+    moved: dict[int, Any] = {id(each): each.detach().to(device) for each in network.buffers()}
+    for each in network.parameters():
+        moved[id(each)] = torch.nn.Parameter(each.detach().to(device), requires_grad=each.requires_grad)
+    return copy.deepcopy(network, moved)
+
+
 def _watch_activations(network: torch.nn.Module) -> tuple[list[int], bool]:
     """A list that grows by the values that each weighted or pooling module puts out, and whether any module convolves."""
     kept: list[int] = []
@@ -98,10 +91,7 @@ def _watch_activations(network: torch.nn.Module) -> tuple[list[int], bool]:
     def note(module: torch.nn.Module, inputs: Any, output: Any) -> None:
         kept.append(int(output.numel()))
 
-    convolves = False
     for module in network.modules():
-        name = type(module).__name__
-        convolves |= "Conv" in name
-        if next(module.parameters(recurse=False), None) is not None or "Pool" in name:
+        if [*module.parameters(recurse=False)] or "Pool" in type(module).__name__:
             module.register_forward_hook(note)
-    return kept, convolves
+    return kept, any("Conv" in type(module).__name__ for module in network.modules())

@@ -99,24 +99,14 @@ def _run(path: Path, shown: Path, source: bytes, digest: str) -> ModuleType:
             exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        line = _line(error, path)
-        place = shown if line is None else f"{shown}:{line}"
-        raise WorkloadError(f"{place}: {summarize_error(error)}{_hint(error)}") from error
+        # Where in the file it went wrong: the last line of the file on the way to it, or the place of a syntax error.
+        frames = [*traceback.extract_tb(error.__traceback__), *([error] if isinstance(error, SyntaxError) else [])]
+        lines = [each.lineno for each in frames if each.filename == str(path) and each.lineno]
+        place = f"{shown}:{lines[-1]}" if lines else shown
+        package = "; install it; a workload of several files makes a package (docs/own-workload.md)"
+        hint = package if isinstance(error, ImportError) else ""
+        raise WorkloadError(f"{place}: {summarize_error(error)}{hint}") from error
     return module
-
-
-def _line(error: BaseException, path: Path) -> int | None:
-    """Where in the file it went wrong: the place of a syntax error, else the last line of the file on the way to it."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):
-        return error.lineno
-    frames = traceback.extract_tb(error.__traceback__)
-    return next((frame.lineno for frame in reversed(frames) if frame.filename == str(path)), None)
-
-
-def _hint(error: BaseException) -> str:
-    if isinstance(error, ImportError):
-        return "; install it; a workload of several files makes a package (docs/own-workload.md)"
-    return ""
 
 
 def _find(module: ModuleType, path: Path, value: str) -> Workload:
@@ -128,12 +118,9 @@ def _find(module: ModuleType, path: Path, value: str) -> Workload:
     hint = f"; there is {', '.join(others)}: write {path.name}:{others[0]}" if others else ""
     if found is missing:
         raise WorkloadError(f"{path}: no {value} in it{hint or f'; write {value} = Workload(...)'}")
-    raise WorkloadError(f"{path}: {value} is {_kind(found)}, not a cnnbench.workloads.Workload{hint}")
-
-
-def _kind(value: object) -> str:
-    name = type(value).__name__
-    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
+    kind = type(found).__name__
+    article = "an" if kind[0].lower() in "aeiou" else "a"
+    raise WorkloadError(f"{path}: {value} is {article} {kind}, not a cnnbench.workloads.Workload{hint}")
 
 
 DIGITS_SHAPE, DIGITS_CLASSES = (1, 28, 28), 10
@@ -213,7 +200,13 @@ def _check_network(workload: Workload) -> Iterator[str]:
             yield f"network {workload.network!r} must be a function that makes a torch module"
         if workload.pretraining is not None:
             yield "pretraining needs layers: it trains the dense ones one by one"
-        yield from _check_counts(workload.declared)
+        if not isinstance(workload.declared, Counts):
+            yield f"network needs declared = Counts({', '.join(f'{place}=...' for place in _PLACES)})"
+            return
+        for place in _PLACES:
+            count = getattr(workload.declared, place)
+            if not _is_whole(count) or count < 1:
+                yield f"declared.{place} {count!r} must be a whole number from 1 on"
 
 
 def _check_layers(workload: Workload) -> Iterator[str]:
@@ -230,16 +223,6 @@ def _check_layers(workload: Workload) -> Iterator[str]:
         yield f"layers give {counts[-1].output}, classes {workload.classes!r} needs ({workload.classes!r},)"
     if workload.pretraining is not None and not workload.hidden:
         yield "pretraining needs a hidden dense layer"
-
-
-def _check_counts(declared: object) -> Iterator[str]:
-    if not isinstance(declared, Counts):
-        yield f"network needs declared = Counts({', '.join(f'{place}=...' for place in _PLACES)})"
-        return
-    for place in _PLACES:
-        count = getattr(declared, place)
-        if not _is_whole(count) or count < 1:
-            yield f"declared.{place} {count!r} must be a whole number from 1 on"
 
 
 def _is_whole(value: object) -> bool:

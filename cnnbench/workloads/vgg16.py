@@ -9,15 +9,10 @@ configuration D, trained there with momentum 0.9 and learning rate 0.01.
 from __future__ import annotations
 
 from cnnbench.workloads.base import NORMAL, XAVIER, Workload
-from cnnbench.workloads.flops import Conv2d, Dense, Dropout, Flatten, Layer, MaxPool2d, Relu
+from cnnbench.workloads.flops import Conv2d, Dense, Dropout, Flatten, MaxPool2d, Relu
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """(channels, convolutions) of each block."""
-
-
-def _block(channels: int, convolutions: int) -> tuple[Layer, ...]:
-    return (*((Conv2d(channels, bias=True), Relu()) * convolutions), MaxPool2d())
-
 
 WORKLOAD = Workload(
     name="vgg16",
@@ -25,7 +20,11 @@ WORKLOAD = Workload(
     title="VGG-16 on random images of 3x224x224, 1000 classes",
     kind="training",
     layers=(
-        *(layer for channels, convolutions in BLOCKS for layer in _block(channels, convolutions)),
+        *(
+            layer
+            for channels, count in BLOCKS
+            for layer in (*(Conv2d(channels, bias=True), Relu()) * count, MaxPool2d())
+        ),
         Flatten(),
         *((Dense(4096, bias=True), Relu(), Dropout(0.5)) * 2),
         Dense(1000, bias=True),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 
 from cnnbench.devices.base import Attached, Backend
+from cnnbench.devices.host_sensors import read_lines
 from cnnbench.schema import Device, Precision
 
 
@@ -59,22 +61,14 @@ class CpuBackend(Backend):
 
 
 def _has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 itself; torch's own word where it has one."""
+    """Whether the processor multiplies bfloat16 itself; torch's own word where it has one, on Arm the kernel's list of flags."""
     import torch
 
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         if getattr(torch.cpu, name, lambda: False)():
             return True
-    return platform.machine().lower() in ("aarch64", "arm64") and _arm_bf16()
-
-
-def _arm_bf16() -> bool:
-    """The flag of Arm's bfloat16 instructions, where the kernel lists flags."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            return any("bf16" in line.split() for line in file if line.startswith("Features"))
-    except OSError:
-        return False
+    flags = (line for line in read_lines(Path("/proc/cpuinfo")) if line.startswith("Features"))
+    return platform.machine().lower() in ("aarch64", "arm64") and any("bf16" in line.split() for line in flags)
 
 
 BACKEND = CpuBackend()

@@ -7,8 +7,6 @@ its own.
 
 from __future__ import annotations
 
-from typing import Any
-
 from cnnbench.devices.base import TENSOR_CORE_FORMAT, Backend
 from cnnbench.schema import Device, Precision
 
@@ -31,23 +29,20 @@ class CudaBackend(Backend):
 
         if not torch.cuda.is_available():
             return ()
+        every = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+        amd = torch.version.hip is not None
+        uuids = [str(getattr(each, "uuid", "")) for each in every]
         return tuple(
-            self._describe(index, torch.cuda.get_device_properties(index)) for index in range(torch.cuda.device_count())
-        )
-
-    def _describe(self, index: int, properties: Any) -> Device:
-        import torch
-
-        kind = "rocm" if torch.version.hip is not None else "cuda"
-        uuid = str(getattr(properties, "uuid", "")) or None
-        return Device(
-            id=f"cuda:{index}",
-            kind=kind,
-            name=properties.name,
-            uuid=uuid if uuid is None or uuid.startswith("GPU-") or kind == "rocm" else f"GPU-{uuid}",
-            memory_bytes=properties.total_memory,
-            capability=getattr(properties, "gcnArchName", None) or f"{properties.major}.{properties.minor}",
-            multiprocessors=properties.multi_processor_count,
+            Device(
+                id=f"cuda:{index}",
+                kind="rocm" if amd else "cuda",
+                name=each.name,
+                uuid=(uuid if amd or not uuid else f"GPU-{uuid.removeprefix('GPU-')}") or None,
+                memory_bytes=each.total_memory,
+                capability=getattr(each, "gcnArchName", None) or f"{each.major}.{each.minor}",
+                multiprocessors=each.multi_processor_count,
+            )
+            for index, (each, uuid) in enumerate(zip(every, uuids, strict=True))
         )
 
     def environment(self, device: Device) -> dict[str, str]:
