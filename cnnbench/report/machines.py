@@ -3,65 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any
 
 from cnnbench.analysis.speedup import Row
 from cnnbench.machine_facts import Host, list_facts
 from cnnbench.report.model import Table
-from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
+from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, wording
 
 MOST_COLUMNS = 6
 """Machines side by side; more of them stand below one another, a line each."""
 
 
-class FactLine(NamedTuple):
-    """A fact, and what it is on each machine."""
-
-    name: str
-    texts: tuple[str, ...]
-
-    @property
-    def differs(self) -> bool:
-        """Whether the machines are not all alike."""
-        return len(set(self.texts)) > 1
-
-
 def table(rows: Sequence[Row]) -> Table | None:
     """Build a column a machine with its software, a line a fact, `differs` where they are not all alike; None without rows.
 
-    Of several runs on one machine the newest speaks. More than six machines stand a line each.
+    Of several runs on one machine the newest speaks. More than six machines stand a line each, with the facts that differ
+    alone: what they share is said in the group's title.
     """
-    newest: dict[str, Row] = {}
-    for row in sorted(rows, key=lambda each: (each.created_at, each.run_id)):
-        newest[row.machine.id] = row
-    seen = [newest[name] for name in sorted(newest)]
-    if not seen:
+    newest = {row.machine.id: row for row in sorted(rows, key=lambda each: (each.created_at, each.run_id))}
+    names = sorted(newest)
+    if not names:
         return None
-    hosts = [Host(row.machine, row.software, row.device) for row in seen]
-    facts = [FactLine(each.heading or each.words, tuple(map(each.describe, hosts))) for each in list_facts("table")]
-    machines = [row.machine.id for row in seen]
-    return _one_below_the_other(machines, facts) if len(seen) > MOST_COLUMNS else _side_by_side(machines, facts)
-
-
-def _read_text(fact: FactLine, number: int) -> str:
-    return fact.texts[number]
-
-
-def _side_by_side(machines: Sequence[str], facts: Sequence[FactLine]) -> Table:
-    columns: list[ColumnSpec[FactLine]] = [wording("fact", "fact", 1, "name")]
-    columns += [wording(f"machine_{n}", name, 1, partial(_read_text, number=n)) for n, name in enumerate(machines)]
-    if len(machines) > 1:
-        columns.append(figure("differs", "", 1, "differs", lambda found: "differs" if found else "", align="left"))
+    hosts = [Host(newest[name].machine, newest[name].software, newest[name].device) for name in names]
+    facts = [(each.heading or each.words, *map(each.describe, hosts)) for each in list_facts("table")]
+    if len(names) > MOST_COLUMNS:
+        shared = "; ".join(f"{fact[0]} {fact[1]}" for fact in facts if not _differs(fact))
+        differing = [fact for fact in facts if _differs(fact)]
+        columns: list[ColumnSpec[Any]] = [wording("machine", "machine", 1, itemgetter(0), name="machine_id")]
+        columns += [wording(fact[0], fact[0], 2, itemgetter(n + 1), name="") for n, fact in enumerate(differing)]
+        lines = [(name, *(fact[n + 1] for fact in differing)) for n, name in enumerate(names)]
+        return build_table(TableSpec("machines", "Machines", tuple(columns)), groups=[(f"All share: {shared}", lines)])
+    columns = [wording("fact", "fact", 1, itemgetter(0))]
+    columns += [wording(f"machine_{n}", name, 1, itemgetter(n + 1)) for n, name in enumerate(names)]
+    if len(names) > 1:
+        columns.append(wording("differs", "", 1, _differs, lambda found: "differs" if found else ""))
     return build_table(
-        TableSpec("machines", "Machines", tuple(columns), group=lambda fact: "What the results depend on"), facts
+        TableSpec("machines", "Machines", tuple(columns)), groups=[("What the results depend on", facts)]
     )
 
 
-def _one_below_the_other(machines: Sequence[str], facts: Sequence[FactLine]) -> Table:
-    """Of many machines only the facts that differ, a line a machine; what they share is said in the group's title."""
-    shared = "; ".join(f"{each.name} {each.texts[0]}" for each in facts if not each.differs)
-    columns: list[ColumnSpec[int]] = [wording("machine", "machine", 1, machines.__getitem__, name="machine_id")]
-    columns += [wording(each.name, each.name, 2, each.texts.__getitem__, name="") for each in facts if each.differs]
-    spec = TableSpec[int]("machines", "Machines", tuple(columns))
-    return build_table(spec, groups=[(f"All share: {shared}", range(len(machines)))])
+def _differs(fact: tuple[str, ...]) -> bool:
+    """Whether the fact, behind its name, is not the same on all machines."""
+    return len(set(fact[1:])) > 1
