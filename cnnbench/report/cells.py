@@ -66,7 +66,7 @@ def is_variant(row: Row) -> bool:
     return bool(naming.deviations(row.job, "optimizer", *_IN_COLUMNS))
 
 
-def processor(row: Row, *, several_machines: bool, all_runs: bool, with_job_fields: bool = False) -> Cell:
+def processor(row: Row, *, several_machines: bool, all_runs: bool = False, with_job_fields: bool = False) -> Cell:
     """Show the processor with its place on the machine; the machine and the run where several are shown. `with_job_fields`
     puts the job's fields beside it as raw values.
     """
@@ -121,6 +121,11 @@ def outcome(row: Row) -> Cell:
     parts += [f"{status} {n} of {total}" for status, n in list_bad_endings(row)]
     raw: dict[str, Value] = {"processes": total, "processes_ok": row.ok, "outcome": ", ".join(parts)}
     return Cell(parts[0], tuple(parts[1:]), raw)
+
+
+def name_place(row: Row) -> str:
+    """Name the processor and its place in a sentence: `AMD EPYC (cpu, 2 threads)`."""
+    return f"{naming.processor_name(row.device)} ({naming.place_label(row.job)})"
 
 
 def title_run(row: Row, processor: ProcessorCell) -> str:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
-from typing import Literal
+from typing import Literal, Unpack
 
 from cnnbench import naming, units
 from cnnbench.analysis.comparison import (
@@ -28,6 +29,7 @@ from cnnbench.analysis.stats import Estimate
 from cnnbench.errors import ComparisonError
 from cnnbench.machine_facts import FACTS
 from cnnbench.report import cells, footnotes, tables
+from cnnbench.report.footnotes import Sources
 from cnnbench.report.model import Cell, Note, Report, Table, Value
 from cnnbench.report.table_builder import (
     PROCESSOR,
@@ -35,6 +37,7 @@ from cnnbench.report.table_builder import (
     TableSpec,
     build_table,
     figure,
+    find_row,
     metric_cell,
     require_value,
     wording,
@@ -73,12 +76,11 @@ def build(
     new: ComparisonSide,
     *,
     tolerance: float = TOLERANCE,
-    problems: Iterable[str] = (),
-    digests: Mapping[str, str] | None = None,
+    **sources: Unpack[Sources],
 ) -> Report:
     """Build the report of base's times over new's. The same rows in any order give an equal report.
 
-    `digests` are the final digests of the ledgers by run. Raises ComparisonError, with what each side has, where there is
+    Raises ComparisonError, with what each side has, where there is
     no work that both have a time of.
     """
     found = compare_sides(base, new, tolerance)
@@ -101,8 +103,7 @@ def build(
             {(row.run_id, row.row_key): row.other_runs for row in rows}.values(),
             "not pooled: name a run's id to compare it",
         ),
-        *footnotes.build_ledger_notes(rows, digests or {}),
-        *footnotes.build_problem_notes(problems),
+        *footnotes.build_source_notes(rows, **sources),
     )
     return Report((_build_compared(found), *_build_unpaired(found.unpaired)), notes)
 
@@ -127,8 +128,8 @@ def _build_compared(found: SideComparison) -> Table:
             ColumnSpec("base", "base", 1, base, align="left"),
             ColumnSpec("precision", "preci-\nsion", 1, lambda pair: _work(pair.row), align="left"),
             ColumnSpec("size", "size", 1, lambda pair: _size(pair.row)),
-            ColumnSpec("base_time", "base\ntime", 2, lambda pair: _seconds("base", pair)),
-            ColumnSpec("new_time", "new\ntime", 2, lambda pair: _seconds("new", pair)),
+            ColumnSpec("base_time", "base\ntime", 2, partial(_seconds, "base")),
+            ColumnSpec("new_time", "new\ntime", 2, partial(_seconds, "new")),
             figure(
                 "ratio",
                 "base time /\nnew time",
@@ -177,7 +178,7 @@ def _several_machines(entries: Iterable[ComparedEntry]) -> bool:
 def _place(prefix: str, entry: ComparedEntry, several_machines: bool) -> Cell:
     """Processor and place, the raw values named by side."""
     if isinstance(entry, Row):
-        cell = cells.processor(entry, several_machines=several_machines, all_runs=False)
+        cell = cells.processor(entry, several_machines=several_machines)
     else:
         cell = cells.build_published_cells(entry)["processor"]
         cell = dataclasses.replace(cell, details=(f"published {entry.published.year}",))
@@ -194,8 +195,9 @@ def _size(row: Row) -> Cell:
     return Cell("" if row.job.size is None else units.count(row.job.size), (), {"size": row.job.size})
 
 
-def _measured_cell(each: Unpaired, cell: Callable[[Row], Cell]) -> Cell:
-    return cell(each.entry) if isinstance(each.entry, Row) else cells.EMPTY
+def _show_row(cell: Callable[[Row], Cell]) -> Callable[[Unpaired], Cell]:
+    """Return what makes the cell of an entry that is a row; a published one has none such."""
+    return lambda each: cell(each.entry) if isinstance(each.entry, Row) else cells.EMPTY
 
 
 def _seconds(side: SideName, pair: RowRatio) -> Cell:
@@ -280,7 +282,7 @@ def _where(entry: ComparedEntry) -> str:
     """`AMD EPYC (cpu, 2 threads)`; a published row by its processor."""
     if not isinstance(entry, Row):
         return entry.published.processor
-    return f"{naming.processor_name(entry.device)} ({naming.place_label(entry.job)})"
+    return cells.name_place(entry)
 
 
 def _short(row: Row) -> str:
@@ -418,29 +420,23 @@ UNPAIRED = TableSpec[Unpaired](
     (
         wording("side", "only in", 1, "side", name=""),
         PROCESSOR,
-        ColumnSpec("precision", "preci-\nsion", 2, lambda each: _measured_cell(each, _work), align="left"),
-        ColumnSpec("size", "size", 1, lambda each: _measured_cell(each, _size)),
-        ColumnSpec(
+        ColumnSpec("precision", "preci-\nsion", 2, _show_row(_work), align="left"),
+        ColumnSpec("size", "size", 1, _show_row(_size)),
+        figure(
             "time",
             "time",
             3,
-            lambda each: Cell(format_seconds(each.seconds, each.seconds_of), (), cells.values("seconds", each.seconds)),
-        ),
-        ColumnSpec("outcome", "outcome", 4, lambda each: _measured_cell(each, cells.outcome), align="left"),
-        figure(
-            "reason",
-            "why not divided",
-            1,
-            explain_unpaired,
+            lambda each: format_seconds(each.seconds, each.seconds_of),
             name="",
-            align="left",
-            further={"why": "reason"},
+            further=lambda each: cells.values("seconds", each.seconds),
         ),
+        ColumnSpec("outcome", "outcome", 4, _show_row(cells.outcome), align="left"),
+        wording("reason", "why not divided", 1, explain_unpaired, name="", further={"why": "reason"}),
     ),
     "a time is of one step, or of the whole job where it was measured in one piece, by the clocks of the compared rows",
     group=lambda each: tables.title_work(each.entry) if isinstance(each.entry, Row) else "published",
     order=lambda each: _order(each.entry) if isinstance(each.entry, Row) else -1,
-    notes=lambda each: each.entry.failures if isinstance(each.entry, Row) else (),
+    notes=lambda each: getattr(each.entry, "failures", ()),
     kind=lambda each: "reference" if not isinstance(each.entry, Row) else "measured" if each.entry.ok else "failed",
-    rows=lambda each: (each.entry,) if isinstance(each.entry, Row) else (),
+    rows=lambda each: find_row(each.entry),
 )

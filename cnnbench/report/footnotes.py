@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
+from typing import TypedDict, Unpack
 
 from cnnbench import naming, units
 from cnnbench.analysis import metrics
@@ -26,9 +27,16 @@ CLOCKS = {
     "steady": "steady state, blocks of steps after warm-up, data inside, device synchronised at both ends",
 }
 GEMM_CLOCK = "blocks of products after warm-up, device synchronised at both ends; one product is 2 x size^3 FLOP"
-MOST_PROBLEMS = 20
+MOST_PROBLEMS, MOST_NAMED = 20, 4
 FIRST_GAP, GEMM_GAPS = "ceiling", ("peak", "achieved")
 """The column whose gap is noted first, since most others follow from it, and the only gaps of a matrix product."""
+
+
+class Sources(TypedDict, total=False):
+    """What a report has beside its rows: what was odd on the way, and the final digests of the ledgers by run."""
+
+    problems: Iterable[str]
+    digests: Mapping[str, str]
 
 
 def list_clocks(jobs: Iterable[Job]) -> str:
@@ -46,10 +54,7 @@ def build_row_notes(row: Row) -> tuple[str, ...]:
 
 
 def build(
-    comparison: Comparison,
-    published_rows: Sequence[PublishedResult],
-    problems: Iterable[str],
-    digests: Mapping[str, str],
+    comparison: Comparison, published_rows: Sequence[PublishedResult], **sources: Unpack[Sources]
 ) -> tuple[Note, ...]:
     """All notes in the order they are printed: what could mislead first, then rules, gaps, sources, conditions."""
     rows = comparison.rows
@@ -63,8 +68,7 @@ def build(
         *build_published_notes(published_rows),
         *build_run_notes(rows),
         *build_hidden_notes([row.other_runs for row in rows], "not pooled and not shown: --all-runs lists each"),
-        *build_ledger_notes(rows, digests),
-        *build_problem_notes(problems),
+        *build_source_notes(rows, **sources),
     )
 
 
@@ -79,10 +83,10 @@ def name_each(found: Iterable[tuple[GroupKey, str]]) -> Iterator[tuple[GroupKey,
         yield key, join_names(name for _, name in pairs)
 
 
-def join_names(names: Iterable[str], most: int = 4) -> str:
+def join_names(names: Iterable[str]) -> str:
     """The first names, each once, and how many more."""
     own = list(dict.fromkeys(names))
-    return "; ".join(own[:most]) + (f" and {len(own) - most} more" if len(own) > most else "")
+    return "; ".join(own[:MOST_NAMED]) + (f" and {len(own) - MOST_NAMED} more" if len(own) > MOST_NAMED else "")
 
 
 def build_doubt_notes(found: Iterable[tuple[Doubt, str]]) -> list[Note]:
@@ -159,22 +163,25 @@ def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:
     fine-tuning, and what a whole job of fixed length comes to; once a network and batch.
     """
     own = [row for row in rows if row.job.clock == "accuracy"]
-    if own:
-        yield (
+    rules = (
+        (
+            own,
             "Time to accuracy is over seeds: the median with its distribution-free interval (order statistics, at least 95 %, "
             f"from {MINIMUM_FOR_MEDIAN} seeds on). A seed that missed the target counts in n, in the median as later than "
-            "all others; then there is no mean and no slowest. What crashed is no seed."
-        )
-    if any(row.speedup is not None for row in own):
-        yield (
+            "all others; then there is no mean and no slowest. What crashed is no seed.",
+        ),
+        (
+            any(row.speedup is not None for row in own),
             "Speed-ups of rows to a target are of their mean step: how many steps a seed needs is chance in the seed, not "
-            "speed of the processor."
-        )
-    if any(row.accuracy is not None for row in own):
-        yield (
+            "speed of the processor.",
+        ),
+        (
+            any(row.accuracy is not None for row in own),
             "Test accuracy of a row to a target is that of the evaluations that reached it: not below the target by "
-            "construction."
-        )
+            "construction.",
+        ),
+    )
+    yield from (text for holds, text in rules if holds)
     lengths: dict[str, str] = {}
     for row in rows:
         before, step, whole = pretraining_flops(row.job), step_flops(row.job), job_flops(row.job)
@@ -233,28 +240,20 @@ def build_problem_notes(problems: Iterable[str]) -> list[Note]:
     return notes
 
 
-def build_ledger_notes(rows: Sequence[Row], digests: Mapping[str, str]) -> list[Note]:
-    """Where each ledger ended when this was made: what `cnnbench audit` holds the ledger against.
+def build_source_notes(
+    rows: Sequence[Row], problems: Iterable[str] = (), digests: Mapping[str, str] | None = None
+) -> list[Note]:
+    """Where each ledger ended when this was made: what `cnnbench audit` holds the ledger against; and what was odd on the way.
 
     A run that has no row here is listed too if a row's measured peak is from it.
     """
     runs = {(row.machine.id, run) for row in rows for run in (row.run_id, row.ceiling_run_id) if run is not None}
-    return [
+    ends = [
         Note("run", f"Ledger {plain(machine)}/{plain(run)} sha256:{digests[run][:16]}")
         for machine, run in sorted(runs)
-        if run in digests
+        if digests and run in digests
     ]
-
-
-def build_condition_notes(
-    rows: Sequence[Row], problems: Iterable[str], digests: Mapping[str, str] | None
-) -> list[Note]:
-    """The runs of the rows shown, where their ledgers ended, and what was odd on the way: the end of every report."""
-    return [
-        *build_run_notes(rows),
-        *build_ledger_notes(rows, digests or {}),
-        *build_problem_notes(problems),
-    ]
+    return [*ends, *build_problem_notes(problems)]
 
 
 def build_run_notes(rows: Sequence[Row]) -> list[Note]:

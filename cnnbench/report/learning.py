@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from cnnbench import naming, units
 from cnnbench.analysis import accuracy_bands, convergence, open_division, stopping_rule
@@ -20,6 +20,7 @@ from cnnbench.analysis.training_outcome import TEST_IMAGES
 from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain
+from cnnbench.report.footnotes import Sources
 from cnnbench.report.model import Cell, Note, Report, Table, Value
 from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, wording
 
@@ -29,14 +30,10 @@ _unsigned = partial(units.points, signed=False)
 
 
 def _make_report(
-    found: Sequence[Table],
-    notes: Iterable[Note],
-    rows: Sequence[Row],
-    problems: Iterable[str],
-    digests: Mapping[str, str] | None,
+    found: Sequence[Table], notes: Iterable[Note], rows: Sequence[Row], **sources: Unpack[Sources]
 ) -> Report:
     """Put the conditions of these rows under the tables and notes."""
-    conditions = footnotes.build_condition_notes(rows, problems, digests)
+    conditions = (*footnotes.build_run_notes(rows), *footnotes.build_source_notes(rows, **sources))
     return Report(tuple(found), footnotes.keep_first(*notes, *conditions))
 
 
@@ -136,15 +133,14 @@ def build_stopping(
     processor: ProcessorCell,
     *,
     sample: int = stopping_rule.SAMPLE,
-    problems: Iterable[str] = (),
-    digests: Mapping[str, str] | None = None,
+    **sources: Unpack[Sources],
 ) -> Report:
     """Build the report of these rows: a conclusion a row, the tables, and the conditions."""
     conclusions, found = build_stopping_tables(rows, processor, sample)
     shown = [each.row for each in stopping_rule.predict_rows(rows, sample)]
     shown += [stop.row for stop in stopping_rule.find_stops(rows)]
     notes = (*(Note("summary", text) for text in conclusions), *write_stopping_rules(sample))
-    return _make_report(found, notes, shown, problems, digests)
+    return _make_report(found, notes, shown, **sources)
 
 
 def build_stopping_from_accuracy(accuracy: float, epochs: int, sample: int) -> Report:
@@ -303,8 +299,7 @@ def build_convergence(
     processor: ProcessorCell,
     *,
     margin: float | None = None,
-    problems: Iterable[str] = (),
-    digests: Mapping[str, str] | None = None,
+    **sources: Unpack[Sources],
 ) -> Report:
     """Build the report of these rows: the verdicts counted, the table, the rules, what could not be tested, and the conditions.
 
@@ -317,7 +312,7 @@ def build_convergence(
     summary = [Note("summary", f"Of {modes}: {counts}.")] if tested else []
     shown = [row for each in tested for row in (each.variant.row, each.plain.row)]
     notes = (*summary, *CONVERGENCE_RULES, *list_untested(untested, processor))
-    return _make_report(build_convergence_tables(tested, processor, margin), notes, shown, problems, digests)
+    return _make_report(build_convergence_tables(tested, processor, margin), notes, shown, **sources)
 
 
 def build_convergence_tables(
@@ -464,9 +459,7 @@ BANDS = TableSpec[SeedSpread](
 def build_bands(
     found: Sequence[SeedSpread],
     processor: ProcessorCell,
-    *,
-    problems: Iterable[str] = (),
-    digests: Mapping[str, str] | None = None,
+    **sources: Unpack[Sources],
 ) -> Report:
     """The report of these spreads: the verdicts counted, the table, the rules, and the conditions."""
     verdicts = [_verdict_text(each) for each in found if each.known_band is not None]
@@ -475,7 +468,7 @@ def build_bands(
     summary = Note("summary", f"Of {recipes}: {len(verdicts)} with a known band, {inside} inside it with every seed.")
     spec = replace(BANDS, group=lambda each: cells.title_run(each.row, processor))
     rows = [each.row for each in found]
-    return _make_report([build_table(spec, found)], (summary, *BAND_RULES), rows, problems, digests)
+    return _make_report([build_table(spec, found)], (summary, *BAND_RULES), rows, **sources)
 
 
 CLAIM_RULES = (
@@ -543,10 +536,8 @@ CLAIMS = TableSpec[Claim](
 def build_claims(
     found: Sequence[Claim],
     processor: ProcessorCell,
-    *,
-    problems: Iterable[str] = (),
-    digests: Mapping[str, str] | None = None,
+    **sources: Unpack[Sources],
 ) -> Report:
     """Build the report of these claims: the table, the rules, and the conditions."""
     spec = replace(CLAIMS, group=lambda each: cells.title_run(each.row, processor))
-    return _make_report([build_table(spec, found)], CLAIM_RULES, [each.row for each in found], problems, digests)
+    return _make_report([build_table(spec, found)], CLAIM_RULES, [each.row for each in found], **sources)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter, itemgetter
 from typing import Any, Literal
 
 from cnnbench import naming, units
@@ -16,13 +17,14 @@ from cnnbench.analysis.convergence import compare_with_plain
 from cnnbench.analysis.metrics import Metric, get_metric, name_baseline
 from cnnbench.analysis.speedup import Comparison, Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.report import cells, cost, footnotes, learning, machines, tables
+from cnnbench.machine_facts import Host, list_facts
+from cnnbench.report import cells, cost, footnotes, learning, tables
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.charts import processes, resources, roofline, speed, sweeps
 from cnnbench.report.charts.chart_data import ChartData
 from cnnbench.report.charts.kinds import ChartSpec, draw_chart
 from cnnbench.report.model import Chart, Note, Page, Report, Section, Table
-from cnnbench.report.table_builder import TableSpec, build_table, make_cell, metric_cell, wording
+from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, make_cell, metric_cell, wording
 
 Template = Literal["lecture", "full"]
 TITLE = "The lecture's CNN, then and now"
@@ -107,9 +109,9 @@ def build(chart_data: ChartData, request: PageRequest) -> Page:
     """The page of these rows. The same rows in any order give an equal page."""
     comparison = chart_data.comparison
     rows, published = comparison.rows, comparison.published_rows
-    page_notes = footnotes.build(comparison, published, request.problems, request.digests)
+    page_notes = footnotes.build(comparison, published, problems=request.problems, digests=request.digests)
     processor = tables.name_processors(rows, all_runs=request.all_runs)
-    lecture = tables.build_lecture_table(processor, chart_data.training, published, comparison)
+    lecture = tables.build_lecture_table(comparison, processor)
     sections = [
         Section(
             "lecture",
@@ -191,7 +193,7 @@ def _doubts(page_notes: Sequence[Note]) -> Section:
 
 
 def _machines(rows: Sequence[Row]) -> Section:
-    found = machines.table(rows)
+    found = build_machine_table(rows)
     return Section("machines", "Machines", "What the results depend on.", tables=(found,) if found is not None else ())
 
 
@@ -290,6 +292,45 @@ def _list_clocks(rows: Iterable[Row]) -> tuple[Note, ...]:
     )
 
 
+# The machines side by side: what a result depends on, and where they differ.
+
+MOST_COLUMNS = 6
+"""Machines side by side; more of them stand below one another, a line each."""
+
+
+def build_machine_table(rows: Sequence[Row]) -> Table | None:
+    """Build a column a machine with its software, a line a fact, `differs` where they are not all alike; None without rows.
+
+    Of several runs on one machine the newest speaks. More than six machines stand a line each, with the facts that differ
+    alone: what they share is said in the group's title.
+    """
+    newest = {row.machine.id: row for row in sorted(rows, key=lambda each: (each.created_at, each.run_id))}
+    names = sorted(newest)
+    if not names:
+        return None
+    hosts = [Host(newest[name].machine, newest[name].software, newest[name].device) for name in names]
+    facts = [(each.heading or each.words, *map(each.describe, hosts)) for each in list_facts("table")]
+    if len(names) > MOST_COLUMNS:
+        shared = "; ".join(f"{fact[0]} {fact[1]}" for fact in facts if not _differs(fact))
+        differing = [fact for fact in facts if _differs(fact)]
+        columns: list[ColumnSpec[Any]] = [wording("machine", "machine", 1, itemgetter(0), name="machine_id")]
+        columns += [wording(fact[0], fact[0], 2, itemgetter(n + 1), name="") for n, fact in enumerate(differing)]
+        lines = [(name, *(fact[n + 1] for fact in differing)) for n, name in enumerate(names)]
+        return build_table(TableSpec("machines", "Machines", tuple(columns)), groups=[(f"All share: {shared}", lines)])
+    columns = [wording("fact", "fact", 1, itemgetter(0))]
+    columns += [wording(f"machine_{n}", name, 1, itemgetter(n + 1)) for n, name in enumerate(names)]
+    if len(names) > 1:
+        columns.append(wording("differs", "", 1, _differs, lambda found: "differs" if found else ""))
+    return build_table(
+        TableSpec("machines", "Machines", tuple(columns)), groups=[("What the results depend on", facts)]
+    )
+
+
+def _differs(fact: tuple[str, ...]) -> bool:
+    """Whether the fact, behind its name, is not the same on all machines."""
+    return len(set(fact[1:])) > 1
+
+
 # The first thing a reader sees: which processor is how much faster at what, how sure that is, and what holds it back. Each
 # sentence is made of cells of the page's own tables, so that what is claimed is printed, with its interval and n.
 
@@ -303,8 +344,8 @@ def write_headline(comparison: Comparison) -> tuple[str, ...]:
     if best is not None:
         rate = make_cell(best, replace(get_metric("flops_per_second"), details="interval and n"))
         return (
-            f"{_name(best)} reaches {rate.text} GFLOP/s ({'; '.join(rate.details)}) in {best.job.precision} matrix products "
-            f"of side {units.count(best.job.size)}.",
+            f"{cells.name_place(best)} reaches {rate.text} GFLOP/s ({'; '.join(rate.details)}) in {best.job.precision} matrix "
+            f"products of side {units.count(best.job.size)}.",
         )
     if comparison.rows:
         ended = sum((Counter(row.outcomes) for row in comparison.rows), Counter())
@@ -324,6 +365,9 @@ def find_headline_row(comparison: Comparison) -> Row | None:
     return max(products, key=lambda row: (_value(row.flops_per_second), row.row_key), default=None)
 
 
+_read_processor = attrgetter("machine.id", "job.device", "job.threads", "job.precision", "job.workload")
+
+
 def _select_row(rows: Sequence[Row]) -> Row:
     """The row to speak of: on the fastest processor (at the published job, where one is), the row that knows most.
 
@@ -334,17 +378,13 @@ def _select_row(rows: Sequence[Row]) -> Row:
     fastest = max(
         same, key=lambda row: (_value(row.speedup_over_published or row.flops_per_second), row.row_key, row.run_id)
     )
-    there = [row for row in same if _processor(row) == _processor(fastest)]
+    there = [row for row in same if _read_processor(row) == _read_processor(fastest)]
 
     def rank(row: Row) -> tuple[Any, ...]:
         sure = row.step_seconds is not None and row.step_seconds.low is not None
         return sure, row.ok * (row.timed_steps or 0), row.row_key, row.run_id
 
     return max(there, key=rank)
-
-
-def _processor(row: Row) -> tuple[object, ...]:
-    return row.machine.id, row.job.device, row.job.threads, row.job.precision, row.job.workload
 
 
 def _compare_with_baseline(row: Row, comparison: Comparison) -> str | None:
@@ -354,7 +394,7 @@ def _compare_with_baseline(row: Row, comparison: Comparison) -> str | None:
     whom = comparison.baseline or "the CPU beside it"
     versus = metric_cell(row, "speedup").one_line
     verb = "trains" if row.job.task == "training" else "runs"
-    return f"{_name(row)} {verb} {_job(row)} {versus} as fast as {whom} ({name_baseline(row)})."
+    return f"{cells.name_place(row)} {verb} {_job(row)} {versus} as fast as {whom} ({name_baseline(row)})."
 
 
 def _compare_with_published(row: Row, comparison: Comparison) -> str | None:
@@ -364,12 +404,12 @@ def _compare_with_published(row: Row, comparison: Comparison) -> str | None:
         if row.speedup is not None and not row.speedup.is_baseline:
             return None
         article = {"training": "a training", "inference": "an inference"}[row.job.task]
-        return f"{_name(row)} takes {step.text} for {article} step of {_job(row)} at batch {row.job.batch_size}."
+        return f"{cells.name_place(row)} takes {step.text} for {article} step of {_job(row)} at batch {row.job.batch_size}."
     job = metric_cell(row, "job_seconds")
     ratio = metric_cell(row, "speedup_over_reference")
     network = " ".join(("the lecture's CNN", *naming.deviations(row.job)))
     return (
-        f"{_name(row)} trains {network} in {job.one_line}: {ratio.one_line} the speed of "
+        f"{cells.name_place(row)} trains {network} in {job.one_line}: {ratio.one_line} the speed of "
         f"{base.year}'s {base.processor}."
     )
 
@@ -383,10 +423,6 @@ def _describe_bottleneck(row: Row) -> str | None:
         f"What binds the step: {row.bottleneck.summary}; it reaches {share} of the best matrix product on the same cores in "
         f"the same {where}."
     )
-
-
-def _name(row: Row) -> str:
-    return f"{naming.processor_name(row.device)} ({naming.place_label(row.job)})"
 
 
 def _job(row: Row) -> str:

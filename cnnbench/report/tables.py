@@ -5,10 +5,10 @@ The table of training has the shape of the lecture's; published rows stand befor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from cnnbench import naming, units
 from cnnbench.analysis.ablation import find_ladders
@@ -19,6 +19,7 @@ from cnnbench.analysis.time_to_accuracy import SeedResult
 from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain
+from cnnbench.report.footnotes import Sources
 from cnnbench.report.model import Cell, Column, Line, Report, RowGroup, Table
 from cnnbench.report.table_builder import (
     METRICS_HERE,
@@ -361,18 +362,17 @@ def build(
     *,
     with_published: bool = False,
     all_runs: bool = False,
-    problems: Iterable[str] = (),
-    digests: Mapping[str, str] | None = None,
     only: str | None = None,
+    **sources: Unpack[Sources],
 ) -> Report:
     """Build the report of these rows; published rows first where asked for. The same rows in any order give an equal report.
 
-    `digests` are the final digests of the ledgers by run; `only` keeps one table, by its key.
+    `only` keeps one table, by its key.
     """
     published_rows = comparison.published_rows if with_published else ()
     found = build_tables(comparison, name_processors(comparison.rows, all_runs=all_runs), published_rows)
     kept = tuple(table for table in found if only in (None, table.key))
-    return Report(kept, footnotes.build(comparison, published_rows, problems, digests or {}))
+    return Report(kept, footnotes.build(comparison, published_rows, **sources))
 
 
 def build_tables(
@@ -407,15 +407,11 @@ def build_tables(
     return [table for table in found if table.groups]
 
 
-def build_lecture_table(
-    processor: ProcessorCell,
-    rows: Sequence[Row],
-    published_rows: Sequence[PublishedResult],
-    comparison: Comparison,
-) -> Table | None:
+def build_lecture_table(comparison: Comparison, processor: ProcessorCell) -> Table | None:
     """Build the lecture's table: the measured rows of its job under it, few columns; all training rows where none is of it."""
+    rows = list(filter(trains, comparison.rows))
     same = [row for row in rows if row.speedup_over_published is not None] or [row for row in rows if row.ok]
-    if not same and not published_rows:
+    if not same and not comparison.published_rows:
         return None
 
     def named(row: Row) -> Cell:
@@ -427,7 +423,7 @@ def build_lecture_table(
 
     hidden = () if comparison.published_cpu is not None else ("versus",)
     table = build_table(LECTURE, same, named=named, hidden=hidden, words=_word_columns(comparison, same))
-    published = _group_published(published_rows, table.columns)
+    published = _group_published(comparison.published_rows, table.columns)
     title = published[0].title + (" · ours below" if same else "") if published else "Measured here"
     lines = (line for group in (*published, *table.groups) for line in group.lines)
     return replace(table, groups=(RowGroup(title, tuple(lines)),))
