@@ -195,8 +195,7 @@ HISTORY = TableSpec[Point](
 
 def page(report: Report, chart: Chart | None) -> Page:
     """The report with the chart above its table."""
-    charts = () if chart is None else (chart,)
-    section = Section("history", "Over recorded runs", "", charts, report.tables)
+    section = Section("history", "Over recorded runs", "", () if chart is None else (chart,), report.tables)
     claim = tuple(note.text for note in report.notes if note.kind == "summary")
     return Page("cnnbench history", claim, (section,), report.notes)
 

@@ -23,7 +23,7 @@ from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.charts import processes, resources, roofline, speed, sweeps
 from cnnbench.report.charts.chart_data import ChartData
 from cnnbench.report.charts.kinds import ChartSpec, draw_chart
-from cnnbench.report.model import Chart, Note, Page, Report, Section, Table
+from cnnbench.report.model import Chart, Note, Page, Report, RowGroup, Section, Table
 from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, make_cell, metric_cell, wording
 
 Template = Literal["lecture", "full"]
@@ -52,7 +52,7 @@ class PageRequest:
     def options(self, comparison: Comparison) -> dict[str, object]:
         """What the page can be made of again, beside the ledgers themselves."""
         return {
-            **{"template": self.template, "title": self.title, "all_runs": self.all_runs, "currency": self.currency},
+            **{name: getattr(self, name) for name in ("template", "title", "all_runs", "currency")},
             "baseline": comparison.baseline,
             "prices": [[price.key, price.per_hour] for price in self.prices],
             "runs": sorted(self.digests),
@@ -241,7 +241,7 @@ def _drop_columns(table: Table, elsewhere: set[str]) -> Table:
         empty = bool(lines) and {line.cells[n].text for line in lines} <= silent and column.priority > 1
         (gone if empty else kept).append(n)
     groups = (
-        replace(group, lines=tuple(replace(line, cells=tuple(line.cells[n] for n in kept)) for line in group.lines))
+        RowGroup(group.title, tuple(replace(line, cells=tuple(line.cells[n] for n in kept)) for line in group.lines))
         for group in table.groups
     )
     names = ", ".join(filter(None, (table.columns[n].one_line for n in gone)))
@@ -314,8 +314,8 @@ def build_machine_table(rows: Sequence[Row]) -> Table | None:
         shared = "; ".join(f"{fact[0]} {fact[1]}" for fact in facts if not _differs(fact))
         differing = [fact for fact in facts if _differs(fact)]
         columns: list[ColumnSpec[Any]] = [wording("machine", "machine", 1, itemgetter(0), name="machine_id")]
-        columns += [wording(fact[0], fact[0], 2, itemgetter(n + 1), name="") for n, fact in enumerate(differing)]
-        lines = [(name, *(fact[n + 1] for fact in differing)) for n, name in enumerate(names)]
+        columns += [wording(fact[0], fact[0], 2, itemgetter(n), name="") for n, fact in enumerate(differing, 1)]
+        lines = zip(names, *(fact[1:] for fact in differing), strict=True)
         return build_table(TableSpec("machines", "Machines", tuple(columns)), groups=[(f"All share: {shared}", lines)])
     columns = [wording("fact", "fact", 1, itemgetter(0))]
     columns += [wording(f"machine_{n}", name, 1, itemgetter(n + 1)) for n, name in enumerate(names)]
