@@ -4,8 +4,8 @@ what the two sides do not share, and how a verdict is reached.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from typing import Literal, Unpack
@@ -112,7 +112,7 @@ def _build_compared(found: SideComparison) -> Table:
     several = _several_machines(entry for pair in found.pairs for entry in (pair.base, pair.new))
 
     def base(pair: RowRatio) -> Cell:
-        ours, theirs = _place("base", pair.base, several), _place("new", pair.new, several)
+        ours, theirs = _place("base_", pair.base, several), _place("new_", pair.new, several)
         same = (ours.text, ours.details) == (theirs.text, theirs.details)
         return Cell("", (), ours.values) if same else ours
 
@@ -124,7 +124,7 @@ def _build_compared(found: SideComparison) -> Table:
         "compare",
         "Comparison: {base} (base) and {new} (new)",
         (
-            ColumnSpec("new", "new", 1, lambda pair: _place("new", pair.new, several), align="left"),
+            ColumnSpec("new", "new", 1, lambda pair: _place("new_", pair.new, several), align="left"),
             ColumnSpec("base", "base", 1, base, align="left"),
             ColumnSpec("precision", "preci-\nsion", 1, lambda pair: _work(pair.row), align="left"),
             ColumnSpec("size", "size", 1, lambda pair: _size(pair.row)),
@@ -142,8 +142,8 @@ def _build_compared(found: SideComparison) -> Table:
                 mark=lambda pair: mark_projected(pair.row) if pair.published is not None else "",
             ),
             ColumnSpec("verdict", "new is", 1, _verdict, align="left"),
-            ColumnSpec("base_accuracy", "base\naccuracy", 6, lambda pair: _accuracy("base", pair.base)),
-            ColumnSpec("new_accuracy", "new\naccuracy", 5, lambda pair: _accuracy("new", pair.new)),
+            ColumnSpec("base_accuracy", "base\naccuracy", 6, partial(_accuracy, "base")),
+            ColumnSpec("new_accuracy", "new\naccuracy", 5, partial(_accuracy, "new")),
         ),
         "; ".join((*clocks, *products, *published)),
         group=lambda pair: tables.title_work(pair.row),
@@ -161,7 +161,7 @@ def _build_unpaired(found: Sequence[Unpaired]) -> list[Table]:
 
     def processor(each: Unpaired) -> Cell:
         cell = _place("", each.entry, several)
-        return dataclasses.replace(cell, values={**(cell.values or {}), "side": each.side})
+        return replace(cell, values={**(cell.values or {}), "side": each.side})
 
     return [build_table(UNPAIRED, found, named=processor)] if found else []
 
@@ -181,9 +181,9 @@ def _place(prefix: str, entry: ComparedEntry, several_machines: bool) -> Cell:
         cell = cells.processor(entry, several_machines=several_machines)
     else:
         cell = cells.build_published_cells(entry)["processor"]
-        cell = dataclasses.replace(cell, details=(f"published {entry.published.year}",))
-    known, start = cell.values or {}, f"{prefix}_" if prefix else ""
-    return dataclasses.replace(cell, values={f"{start}{name}": known.get(name) for name in _PLACE})
+        cell = replace(cell, details=(f"published {entry.published.year}",))
+    known = cell.values or {}
+    return replace(cell, values={f"{prefix}{name}": known.get(name) for name in _PLACE})
 
 
 def _work(row: Row) -> Cell:
@@ -222,12 +222,12 @@ def _verdict(pair: RowRatio) -> Cell:
     return Cell(pair.verdict, () if pair.ratio.low is not None else (f"only n={pair.ratio.n}",), raw)
 
 
-def _accuracy(side: SideName, entry: ComparedEntry) -> Cell:
-    if not isinstance(entry, Row) or classify_entry(entry) == "gemm":
-        raw = cells.values(f"{side}_test_accuracy", None)
-        return Cell("", (), {**raw, f"{side}_accuracy_after_steps": None, f"{side}_accuracy_data": None})
-    cell = metric_cell(entry, "test_accuracy")
-    return dataclasses.replace(cell, values={f"{side}_{name}": value for name, value in (cell.values or {}).items()})
+def _accuracy(side: SideName, pair: RowRatio) -> Cell:
+    entry = getattr(pair, side)
+    trained = isinstance(entry, Row) and classify_entry(entry) == "training"
+    cell = metric_cell(entry if trained else pair.row, "test_accuracy")
+    values = {f"{side}_{name}": value if trained else None for name, value in (cell.values or {}).items()}
+    return replace(cell, values=values) if trained else Cell("", (), values)
 
 
 def format_seconds(estimate: Estimate | None, of: Literal["step", "job"]) -> str:

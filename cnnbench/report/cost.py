@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cnnbench import naming, units
 from cnnbench.analysis.metrics import mark_projected
@@ -91,6 +90,6 @@ def build_tables(processor: ProcessorCell, rows: Sequence[Row], prices: Sequence
         """Name the processor, and the job where the table has several."""
         cell, way = processor(row), ", ".join(naming.deviations(row.job))
         job = filter(None, (f"{plain(row.job.workload)}, batch {row.job.batch_size}", way)) if several else ()
-        return dataclasses.replace(cell, details=(*cell.details, *job))
+        return replace(cell, details=(*cell.details, *job))
 
     return [build_table(COST, kept, named=named, words={"currency": currency})] if kept else []

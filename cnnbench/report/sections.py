@@ -354,37 +354,32 @@ def write_headline(comparison: Comparison) -> tuple[str, ...]:
     return ("Nothing was measured here: only published rows are shown.",)
 
 
-def find_headline_row(comparison: Comparison) -> Row | None:
-    """The row that the headline is about; None where it is about none."""
-    rows = [row for row in comparison.rows if row.ok]
-    steps = [row for row in rows if row.job.workload != "gemm" and row.costs]
-    training = [row for row in steps if row.job.task == "training"] or steps
-    if training:
-        return _select_row(training)
-    products = [row for row in rows if row.flops_per_second is not None]
-    return max(products, key=lambda row: (_value(row.flops_per_second), row.row_key), default=None)
-
-
 _read_processor = attrgetter("machine.id", "job.device", "job.threads", "job.precision", "job.workload")
 
 
-def _select_row(rows: Sequence[Row]) -> Row:
-    """The row to speak of: on the fastest processor (at the published job, where one is), the row that knows most.
+def find_headline_row(comparison: Comparison) -> Row | None:
+    """The row that the headline is about: on the fastest processor (at the published job, where one is), the row that knows
+    most; without a training the fastest product; None where there is neither.
 
     Not the fastest row: of several runs on one processor that would be the luckiest. With an interval before without, then
     the most timed steps over all processes.
     """
-    same = [row for row in rows if row.speedup_over_published is not None] or rows
-    fastest = max(
-        same, key=lambda row: (_value(row.speedup_over_published or row.flops_per_second), row.row_key, row.run_id)
-    )
-    there = [row for row in same if _read_processor(row) == _read_processor(fastest)]
 
-    def rank(row: Row) -> tuple[Any, ...]:
+    def speed(row: Row) -> tuple[float, str, str]:
+        return _value(row.speedup_over_published or row.flops_per_second), row.row_key, row.run_id
+
+    def evidence(row: Row) -> tuple[bool, int, str, str]:
         sure = row.step_seconds is not None and row.step_seconds.low is not None
         return sure, row.ok * (row.timed_steps or 0), row.row_key, row.run_id
 
-    return max(there, key=rank)
+    rows = [row for row in comparison.rows if row.ok]
+    steps = [row for row in rows if tables.trains(row) and row.costs]
+    training = [row for row in steps if row.job.task == "training"] or steps
+    same = [row for row in training if row.speedup_over_published is not None] or training
+    if not same:
+        return max((row for row in rows if row.flops_per_second is not None), key=speed, default=None)
+    fastest = _read_processor(max(same, key=speed))
+    return max((row for row in same if _read_processor(row) == fastest), key=evidence)
 
 
 def _compare_with_baseline(row: Row, comparison: Comparison) -> str | None:
