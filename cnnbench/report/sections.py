@@ -108,33 +108,10 @@ SECTIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 def build(chart_data: ChartData, request: PageRequest) -> Page:
     """The page of these rows. The same rows in any order give an equal page."""
     comparison = chart_data.comparison
-    rows, published = comparison.rows, comparison.published_rows
-    page_notes = footnotes.build(comparison, published, problems=request.problems, digests=request.digests)
-    processor = tables.name_processors(rows, all_runs=request.all_runs)
-    lecture = tables.build_lecture_table(comparison, processor)
-    sections = [
-        Section(
-            "lecture",
-            "Then and now",
-            speed.describe_point(published),
-            tables=(lecture,) if lecture is not None else (),
-            notes=tuple(footnotes.build_published_notes(published)),
-        )
-    ]
-    shown: set[str] = set()
-    if request.template == "full":
-        row_tables = tables.build_tables(comparison, processor)
-        shown.update(column.key for table in row_tables for column in table.columns)
-        sections += _build_figures(chart_data, request, processor, row_tables)
-    sections.append(_doubts(page_notes))
-    if request.template == "full":
-        sections.append(_machines(rows))
-    if rows:
-        rules = (note for note in page_notes if note.kind in ("rule", "missing"))
-        title = "How it was timed, and how to derive it again"
-        method = build_table(FORMULAS, _list_formulas(shown))
-        sections.append(Section("method", title, "", (), (method,), (*_list_clocks(rows), *rules)))
-    sections += _files(page_notes)
+    page_notes = footnotes.build(
+        comparison, comparison.published_rows, problems=request.problems, digests=request.digests
+    )
+    sections = _list_sections(chart_data, request, page_notes)
     best = find_headline_row(comparison)
     return Page(
         request.title or TITLE,
@@ -144,6 +121,29 @@ def build(chart_data: ChartData, request: PageRequest) -> Page:
         () if best is None else cells.name_raw_rows(best),
         request.options(comparison),
     )
+
+
+def _list_sections(chart_data: ChartData, request: PageRequest, page_notes: Sequence[Note]) -> Iterator[Section]:
+    """Yield the sections of the template, without their charts."""
+    comparison = chart_data.comparison
+    rows, published = comparison.rows, comparison.published_rows
+    processor = tables.name_processors(rows, all_runs=request.all_runs)
+    lecture = tables.build_lecture_table(comparison, processor)
+    lead, notes = speed.describe_point(published), tuple(footnotes.build_published_notes(published))
+    yield Section("lecture", "Then and now", lead, (), () if lecture is None else (lecture,), notes)
+    row_tables = tables.build_tables(comparison, processor) if request.template == "full" else []
+    if request.template == "full":
+        yield from _build_figures(chart_data, request, processor, row_tables)
+    yield _doubts(page_notes)
+    if request.template == "full":
+        yield _machines(rows)
+    if rows:
+        shown = {column.key for table in row_tables for column in table.columns}
+        rules = (note for note in page_notes if note.kind in ("rule", "missing"))
+        title = "How it was timed, and how to derive it again"
+        method = build_table(FORMULAS, _list_formulas(shown))
+        yield Section("method", title, "", (), (method,), (*_list_clocks(rows), *rules))
+    yield from _files(page_notes)
 
 
 def build_comparison_page(compared: Report, rows: Sequence[Row], title: str) -> Page:
@@ -339,8 +339,7 @@ def write_headline(comparison: Comparison) -> tuple[str, ...]:
     """One to three sentences; the best that the rows allow, down to "no process ended well"."""
     best = find_headline_row(comparison)
     if best is not None and best.job.workload != "gemm":
-        found = (_compare_with_baseline(best, comparison), _compare_with_published(best, comparison))
-        return tuple(filter(None, (*found, _describe_bottleneck(best))))
+        return (*_compare(best, comparison), *_describe_bottleneck(best))
     if best is not None:
         rate = make_cell(best, replace(get_metric("flops_per_second"), details="interval and n"))
         return (
@@ -382,47 +381,34 @@ def find_headline_row(comparison: Comparison) -> Row | None:
     return max((row for row in same if _read_processor(row) == fastest), key=evidence)
 
 
-def _compare_with_baseline(row: Row, comparison: Comparison) -> str | None:
-    found = row.speedup
-    if found is None or found.is_baseline:
-        return None
-    whom = comparison.baseline or "the CPU beside it"
-    versus = metric_cell(row, "speedup").one_line
-    verb = "trains" if row.job.task == "training" else "runs"
-    return f"{cells.name_place(row)} {verb} {_job(row)} {versus} as fast as {whom} ({name_baseline(row)})."
-
-
-def _compare_with_published(row: Row, comparison: Comparison) -> str | None:
-    base = comparison.published_cpu
-    if row.speedup_over_published is None or base is None:
-        step = metric_cell(row, "step_seconds")
-        if row.speedup is not None and not row.speedup.is_baseline:
-            return None
+def _compare(row: Row, comparison: Comparison) -> Iterator[str]:
+    """Compare the row with its baseline and with what was published; where there is neither, say what a step takes."""
+    name, job = cells.name_place(row), " ".join((row.job.workload, *naming.deviations(row.job)))
+    found, base = row.speedup, comparison.published_cpu
+    has_baseline = found is not None and not found.is_baseline
+    if has_baseline:
+        whom = comparison.baseline or "the CPU beside it"
+        verb = "trains" if row.job.task == "training" else "runs"
+        versus = metric_cell(row, "speedup").one_line
+        yield f"{name} {verb} {job} {versus} as fast as {whom} ({name_baseline(row)})."
+    if row.speedup_over_published is not None and base is not None:
+        network = " ".join(("the lecture's CNN", *naming.deviations(row.job)))
+        time, ratio = (metric_cell(row, each).one_line for each in ("job_seconds", "speedup_over_reference"))
+        yield f"{name} trains {network} in {time}: {ratio} the speed of {base.year}'s {base.processor}."
+    elif not has_baseline:
+        step = metric_cell(row, "step_seconds").text
         article = {"training": "a training", "inference": "an inference"}[row.job.task]
-        return f"{cells.name_place(row)} takes {step.text} for {article} step of {_job(row)} at batch {row.job.batch_size}."
-    job = metric_cell(row, "job_seconds")
-    ratio = metric_cell(row, "speedup_over_reference")
-    network = " ".join(("the lecture's CNN", *naming.deviations(row.job)))
-    return (
-        f"{cells.name_place(row)} trains {network} in {job.one_line}: {ratio.one_line} the speed of "
-        f"{base.year}'s {base.processor}."
-    )
+        yield f"{name} takes {step} for {article} step of {job} at batch {row.job.batch_size}."
 
 
-def _describe_bottleneck(row: Row) -> str | None:
-    if row.bottleneck is None or not row.bottleneck.floors or row.ceiling_share is None:
-        return None
-    share = metric_cell(row, "share_of_measured_peak").one_line
-    where = "run" if row.ceiling_run_id == row.run_id else "boot"
-    return (
-        f"What binds the step: {row.bottleneck.summary}; it reaches {share} of the best matrix product on the same cores in "
-        f"the same {where}."
-    )
-
-
-def _job(row: Row) -> str:
-    """The network, and in which way it is another than the plain one."""
-    return " ".join((row.job.workload, *naming.deviations(row.job)))
+def _describe_bottleneck(row: Row) -> Iterator[str]:
+    if row.bottleneck is not None and row.bottleneck.floors and row.ceiling_share is not None:
+        share = metric_cell(row, "share_of_measured_peak").one_line
+        where = "run" if row.ceiling_run_id == row.run_id else "boot"
+        yield (
+            f"What binds the step: {row.bottleneck.summary}; it reaches {share} of the best matrix product on the same cores "
+            f"in the same {where}."
+        )
 
 
 def _value(estimate: Estimate | None) -> float:
