@@ -126,7 +126,7 @@ def change_lines(key: str, change: Callable[[Table, list[Line]], Sequence[Line]]
     """Change the lines of the table's longest group."""
 
     def change_group(table: Table) -> Table:
-        longest = max(table.groups, key=lambda group: group.size)
+        longest = max(table.groups, key=lambda group: len(group.lines))
         groups = tuple(
             dataclasses.replace(group, lines=tuple(change(table, list(group.lines)))) if group is longest else group
             for group in table.groups

@@ -194,7 +194,7 @@ def test_without_javascript_the_static_page_shows_everything(opened):
     made = browsers.page_of("everything")
     assert page.locator(".chart svg:visible").count() == len(made.charts)
     assert page.locator(".scroll table:visible").count() == len(made.tables)
-    rows = sum(group.size + 1 for table in made.tables for group in table.groups)
+    rows = sum(len(group.lines) + 1 for table in made.tables for group in table.groups)
     assert page.locator("tbody tr:visible").count() == rows
     assert page.locator(".filter:visible, thead button:visible").count() == 0, "what needs a script is not offered"
     assert seen.nothing()

@@ -17,8 +17,8 @@ from cnnbench import store
 from cnnbench.analysis import ceiling, process_table, speedup
 from cnnbench.analysis.rows import Row
 from cnnbench.report import tables
-from cnnbench.report.headline import write_headline
 from cnnbench.report.render import text
+from cnnbench.report.sections import write_headline
 from cnnbench.schema import RunHeader
 from cnnbench.store import Ledger
 

@@ -15,7 +15,7 @@ from cnnbench.analysis.ratio import FieldDifference
 from cnnbench.analysis.speedup import compute_speedups
 from cnnbench.machine.fingerprint import collect_facts
 from cnnbench.machine_facts import Fact, Host, describe_machine, list_differences
-from cnnbench.report import machines
+from cnnbench.report import sections
 
 
 def facts(machine=None, *, python="3.11.9", torch="2.13.0+cpu", environment=None):
@@ -74,7 +74,7 @@ def test_a_fact_that_is_declared_is_in_every_place_that_it_names(monkeypatch):
     ledgers = [b.ledger([b.record(b.cnn_job())], machine=each, run_id=name) for each, name in ((few, "1"), (many, "2"))]
     processes, _ = read_processes(ledgers)
     assert find_differences(*map(read_conditions, processes)) == (FieldDifference("swap_bytes", 5, 6),)
-    table = machines.table(compute_speedups(processes[:1]).rows)
+    table = sections.build_machine_table(compute_speedups(processes[:1]).rows)
     assert table is not None
     assert [[cell.text for cell in line.cells] for line in table.groups[0].lines][-1] == ["swap", "5"]
 

@@ -18,7 +18,7 @@ from cnnbench.analysis import process_table, speedup
 from cnnbench.cli.main import cli
 from cnnbench.report import tables
 from cnnbench.report.charts.chart_data import row_names
-from cnnbench.report.comparison_notes import _short as short_in_comparisons
+from cnnbench.report.comparison import _short as short_in_comparisons
 from cnnbench.report.render import html, text
 
 FIGURES = {"median", "mean", "fastest", "slowest"}

@@ -117,19 +117,19 @@ class Rendered:
 
     @cached_property
     def _report(self) -> Report:
-        from cnnbench.report import convergence, stopping_rule, tables
+        from cnnbench.report import learning, tables
 
         given = self._options
         if self._page is not None:
             return self._page.report
         if given.get("accuracy") is not None:
-            return stopping_rule.build_from_accuracy(given["accuracy"], given["epochs"], given["sample"])
+            return learning.build_stopping_from_accuracy(given["accuracy"], given["epochs"], given["sample"])
         loaded = self._compare()
         rows, known = loaded.comparison.rows, _Known(problems=loaded.problems, digests=loaded.digests)
         if given["command"] == "stopping":
-            return stopping_rule.build(rows, loaded.processor_cell, sample=given["sample"], **known)
+            return learning.build_stopping(rows, loaded.processor_cell, sample=given["sample"], **known)
         if given["command"] == "convergence":
-            return convergence.build(rows, loaded.processor_cell, margin=given["margin"], **known)
+            return learning.build_convergence(rows, loaded.processor_cell, margin=given["margin"], **known)
         return tables.build(
             loaded.comparison,
             with_published=given["published"],

@@ -100,7 +100,7 @@ def save_command(
 def list_command(machine_id: str | None, results: Path, format_: Format, output: Path | None) -> None:
     """List the baselines there are."""
     from cnnbench.regression.baseline_file import list_names, load_baseline
-    from cnnbench.report.saved_baselines import ListedBaseline, build_list
+    from cnnbench.report.history import ListedBaseline, build_list
 
     found = []
     for machine, name in list_names(results, machine_id or ""):
@@ -119,7 +119,7 @@ def list_command(machine_id: str | None, results: Path, format_: Format, output:
 def show_command(name: str, machine_id: str | None, results: Path, format_: Format, output: Path | None) -> None:
     """Show what baseline NAME expects of the next run, and whether the ledgers of its runs are still there."""
     from cnnbench.regression.baseline_file import load_baseline
-    from cnnbench.report.saved_baselines import build_contents
+    from cnnbench.report.history import build_contents
 
     machine = _find_machine(results, name, machine_id)
     out.emit_report(build_contents(*load_baseline(results, machine, name, partly=True)), format_, output)
@@ -187,7 +187,7 @@ def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...],
     from cnnbench.regression.baseline_file import find_machines, load_baseline
     from cnnbench.regression.saved_baseline import check_name
     from cnnbench.regression.screen import screen_run, worst_exit_code
-    from cnnbench.report.saved_baselines import build_judgement
+    from cnnbench.report.history import build_judgement
 
     check_name(name)
     selection = Selection(options["machine_id"], options["run_id"], last=True, paths=paths or (results,))

@@ -60,19 +60,19 @@ def stopping(
     test images after every epoch: the true accuracy by epoch, the chance that a sample is all right, and the chance of having
     stopped by then. Beside it, where runs that follow the rule are there, when they stopped and how good they were then.
     """
-    from cnnbench.report import stopping_rule as tables
+    from cnnbench.report import learning as tables
 
     if accuracy is not None:
         if selection != Selection():
             raise UsageError(
                 "--accuracy is the closed form, made of no records; leave out PATHS, --machine, --run, --last"
             )
-        destination.emit(tables.build_from_accuracy(accuracy, epochs or 20, sample))
+        destination.emit(tables.build_stopping_from_accuracy(accuracy, epochs or 20, sample))
         return
     if epochs is not None:
         raise UsageError(f"--epochs {epochs} needs --accuracy; of records all epochs are shown")
     found = load_results(selection, command="cnnbench run lecture-stopping")
-    report = tables.build(
+    report = tables.build_stopping(
         found.comparison.rows,
         found.processor_cell,
         sample=sample,
@@ -108,11 +108,11 @@ def converge(context: click.Context, /, selection: Selection, destination: Desti
     where none does and one is undecided.
     """
     from cnnbench.analysis.convergence import compare_with_plain
-    from cnnbench.report import convergence as tables
+    from cnnbench.report import learning as tables
 
     found = load_results(selection, command=CONVERGENCE_COMMAND)
     rows, share, processor = found.comparison.rows, None if margin is None else margin / 100, found.processor_cell
-    report = tables.build(rows, processor, margin=share, problems=found.problems, digests=found.digests)
+    report = tables.build_convergence(rows, processor, margin=share, problems=found.problems, digests=found.digests)
     tested, untested = compare_with_plain(rows, share)
     if not tested:
         why = (*(note.text for note in tables.list_untested(untested, processor)), *found.problems)
@@ -144,7 +144,7 @@ def bands(context: click.Context, /, selection: Selection, destination: Destinat
     band. Rows whose workload has a band already are held to it, seed by seed: exit 1 where a seed lies outside.
     """
     from cnnbench.analysis.accuracy_bands import collect_spreads, to_json
-    from cnnbench.report import accuracy_bands as tables
+    from cnnbench.report import learning as tables
 
     found = load_results(selection, command="cnnbench run models")
     made, left_out = collect_spreads(found.comparison.rows)
@@ -154,7 +154,7 @@ def bands(context: click.Context, /, selection: Selection, destination: Destinat
         raise no_results_error(selection.paths, problems, what, "measure some with `cnnbench run models`")
     if record is not None:
         save_file(record, to_json(made, found.digests))
-    destination.emit(tables.build(made, found.processor_cell, problems=problems, digests=found.digests))
+    destination.emit(tables.build_bands(made, found.processor_cell, problems=problems, digests=found.digests))
     if any(each.outside_seeds or (each.known_band is not None and each.failed) for each in made):
         context.exit(ExitCode.FINDING)
 
@@ -170,14 +170,14 @@ def claims(context: click.Context, /, selection: Selection, destination: Destina
     30 seeds or more. Exit 1 where one fails, 4 where none does and one has too few seeds.
     """
     from cnnbench.analysis import open_division as analysis
-    from cnnbench.report import open_division as tables
+    from cnnbench.report import learning as tables
 
     found = load_results(selection, command="cnnbench run open")
     made = analysis.collect_claims(found.comparison.rows)
     if not made:
         what = "no recipe of the open class trained on MNIST"
         raise no_results_error(selection.paths, found.problems, what, "measure one with `cnnbench run open`")
-    destination.emit(tables.build(made, found.processor_cell, problems=found.problems, digests=found.digests))
+    destination.emit(tables.build_claims(made, found.processor_cell, problems=found.problems, digests=found.digests))
     exit_by_verdict(context, {each.outcome for each in made}, finding="fails", inconclusive="too few seeds")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from cnnbench import naming, units
 from cnnbench.analysis.process_table import NOT_RUN
@@ -18,11 +18,12 @@ ProcessorCell = Callable[[Row], Cell]
 """How a page names a row's processor."""
 
 
+_ESTIMATE_VALUES = {"": "value", "_low": "low", "_high": "high", "_n": "n"}
+
+
 def values(key: str, estimate: Estimate | MedianEstimate | None) -> dict[str, Value]:
     """Name the estimate's raw values: `key`, `key_low`, `key_high`, `key_n`; all None where there is none."""
-    if estimate is None:
-        return {key: None, f"{key}_low": None, f"{key}_high": None, f"{key}_n": None}
-    return {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high, f"{key}_n": estimate.n}
+    return {f"{key}{end}": getattr(estimate, name, None) for end, name in _ESTIMATE_VALUES.items()}
 
 
 KEY_CHARACTERS = 12
@@ -54,12 +55,18 @@ def job_values(job: Job) -> dict[str, Value]:
     return {name: getattr(job, name) for name in JOB_FIELDS}
 
 
-def any_variant(rows: Iterable[Row]) -> bool:
-    """Whether a row is computed another way than the plain one, so that all rows must say which way theirs is."""
-    return any(naming.deviations(row.job, "optimizer", *_IN_COLUMNS) for row in rows)
+def work_values(row: Row) -> dict[str, Value]:
+    """Name the work that the row is of."""
+    named: dict[str, Value] = {name: getattr(row.job, name) for name in ("workload", "division", "batch_size", "clock")}
+    return named | {"work_key_sha256": digest(row.work_key), "protocol": row.protocol}
 
 
-def processor(row: Row, *, several_machines: bool, all_runs: bool, with_job_fields: bool = False) -> Cell:
+def is_variant(row: Row) -> bool:
+    """Whether the row is computed another way than the plain one, so that all rows beside it must say which way theirs is."""
+    return bool(naming.deviations(row.job, "optimizer", *_IN_COLUMNS))
+
+
+def processor(row: Row, *, several_machines: bool, all_runs: bool = False, with_job_fields: bool = False) -> Cell:
     """Show the processor with its place on the machine; the machine and the run where several are shown. `with_job_fields`
     puts the job's fields beside it as raw values.
     """
@@ -74,20 +81,11 @@ def processor(row: Row, *, several_machines: bool, all_runs: bool, with_job_fiel
         "machine_id": row.machine.id,
         "run_id": row.run_id,
         "torch": f"{row.software.torch} ({row.software.torch_build})",
-        "workload": row.job.workload,
-        "division": row.job.division,
-        "batch_size": row.job.batch_size,
-        "clock": row.job.clock,
-        "work_key_sha256": digest(row.work_key),
-        "protocol": row.protocol,
-        "year": None,
-        "source": None,
+        **work_values(row),
+        **{"year": None, "source": None},
+        **(job_values(row.job) if with_job_fields else {}),
     }
-    return Cell(
-        naming.processor_name(row.device),
-        tuple(details),
-        identity | (job_values(row.job) if with_job_fields else {}),
-    )
+    return Cell(naming.processor_name(row.device), tuple(details), identity)
 
 
 def step_text(seconds: float | None) -> str:
@@ -109,14 +107,25 @@ def step_span(low: float, high: float) -> str:
 _STEP_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 
 
+def list_bad_endings(row: Row) -> list[tuple[str, int]]:
+    """List how the processes ended that did not end well, with their number; those that did not run last."""
+    return sorted(
+        (each for each in row.outcomes.items() if each[0] != "ok"), key=lambda each: (each[0] == NOT_RUN, each)
+    )
+
+
 def outcome(row: Row) -> Cell:
     """How the processes ended: `ok 3/3`, `oom 1 of 3`."""
     total = sum(row.outcomes.values())
-    known = sorted(row.outcomes.items(), key=lambda item: (item[0] == NOT_RUN, item[0]))
-    others = [f"{status} {n} of {total}" for status, n in known if status != "ok"]
-    parts = ([f"ok {row.ok}/{total}"] if row.ok else []) + others
+    parts = [f"ok {row.ok}/{total}"] if row.ok else []
+    parts += [f"{status} {n} of {total}" for status, n in list_bad_endings(row)]
     raw: dict[str, Value] = {"processes": total, "processes_ok": row.ok, "outcome": ", ".join(parts)}
     return Cell(parts[0], tuple(parts[1:]), raw)
+
+
+def name_place(row: Row) -> str:
+    """Name the processor and its place in a sentence: `AMD EPYC (cpu, 2 threads)`."""
+    return f"{naming.processor_name(row.device)} ({naming.place_label(row.job)})"
 
 
 def title_run(row: Row, processor: ProcessorCell) -> str:
@@ -127,24 +136,23 @@ def title_run(row: Row, processor: ProcessorCell) -> str:
 def build_published_cells(found: PublishedResult) -> dict[str, Cell]:
     """A published row's cells by column; columns it has nothing for are left to the caller."""
     row = found.published
-    identity: dict[str, Value] = {"processor": row.processor, "year": row.year, "source": row.source}
     printed: dict[str, Value] = {
         "peak_flops_per_second": row.printed_flops_per_second,
         "peak_kind": None if row.printed_flops_per_second is None else "printed",
         "printed_flops": row.printed_flops_text,
     }
-    achieved = _exact("achieved_flops_per_second", found.flops_per_second)
-    job = _exact("job_seconds", row.job_seconds) | {"job_kind": "published"}
-    versus = _exact("speedup_over_reference", found.speedup) | {"printed_speedup": row.printed_speedup}
+    job = values("job_seconds", found.job_seconds) | {"job_kind": "published"}
+    # Both are quotients of published figures, taken as exact.
+    achieved, speedup = (
+        None if value is None else Estimate(value, None, None, 1) for value in (found.flops_per_second, found.speedup)
+    )
+    versus = values("speedup_over_reference", speedup) | {"printed_speedup": row.printed_speedup}
     return {
-        "processor": Cell(plain(row.processor), (), identity),
+        "processor": Cell(
+            plain(row.processor), (), {"processor": row.processor, "year": row.year, "source": row.source}
+        ),
         "peak": Cell(units.giga(row.printed_flops_per_second), (), printed),
-        "achieved": Cell(units.giga(found.flops_per_second), (), achieved),
+        "achieved": Cell(units.giga(found.flops_per_second), (), values("achieved_flops_per_second", achieved)),
         "job": Cell(units.duration(row.job_seconds).removesuffix(".0"), (), job),
         "versus": Cell(units.ratio(found.speedup), (), versus),
     }
-
-
-def _exact(name: str, value: float | None) -> dict[str, Value]:
-    """Raw values of one that is taken as exact."""
-    return values(name, None if value is None else Estimate(value, None, None, 1))

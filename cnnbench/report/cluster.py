@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from cnnbench import naming, units
 from cnnbench.analysis import node_outliers
 from cnnbench.analysis.node_outliers import EqualNodes, Outlier
+from cnnbench.analysis.ratio import group_by
 from cnnbench.report import footnotes
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Note, Report, Value
-from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure
+from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, wording
 
 RULE = Note(
     "rule",
@@ -33,11 +34,6 @@ class KindLine(NamedTuple):
     kind: EqualNodes
     fastest_seconds: float
 
-    @property
-    def speed(self) -> float:
-        """Over the fastest kind's."""
-        return self.fastest_seconds / self.kind.median_seconds
-
 
 class FarNode(NamedTuple):
     """A processor far from its like."""
@@ -46,22 +42,12 @@ class FarNode(NamedTuple):
     outlier: Outlier
 
 
-def _find_best(each: EqualNodes, found: Sequence[EqualNodes]) -> float:
-    work = (each.job.work_key, each.protocol)
-    return min(other.median_seconds for other in found if (other.job.work_key, other.protocol) == work)
-
-
 def _title_kind(line: KindLine) -> str:
     each, job = line.kind, line.kind.job
     size = () if job.size is None else (f"{units.count(job.size)} x {units.count(job.size)}",)
     timed = "time of the whole job" if each.is_whole_job else "time of a step"
     title = " · ".join((naming.work_label(job), *size, job.precision, timed))
     return title + naming.format_protocol(each.protocol)
-
-
-def _order_far(far: FarNode) -> tuple[str, str, str]:
-    unit = far.outlier.processor
-    return unit.node, unit.device.id, far.kind.job.work_key
 
 
 def _place(each: EqualNodes, device: str) -> str:
@@ -74,12 +60,8 @@ def _name_processor(each: EqualNodes, several_builds: bool) -> Cell:
     others = [naming.processor_name(device) for device in each.machine.devices if (device.kind == "cpu") != own]
     details += [f"in nodes with {' + '.join(dict.fromkeys(others))}"] if others else []
     details += [f"torch {plain(each.torch)}"] if several_builds else []
-    raw = {
-        "processor": each.device.name,
-        "threads": each.job.threads,
-        "torch": each.torch,
-        "workload": each.job.workload,
-    }
+    job = {"threads": each.job.threads, "torch": each.torch, "workload": each.job.workload}
+    raw: dict[str, Value] = {"processor": each.device.name, **job}
     return Cell(naming.processor_name(each.device), tuple(details), raw)
 
 
@@ -110,21 +92,18 @@ def _range(line: KindLine) -> Cell:
 
 def _name_outliers(line: KindLine) -> Cell:
     far = line.kind.outliers
-    text = ", ".join(f"{plain(one.processor.node)} {units.ratio(one.ratio)}" for one in far[:MOST_NAMES])
-    text += f" and {len(far) - MOST_NAMES} more" if len(far) > MOST_NAMES else ""
     judged = len(line.kind.processors) >= node_outliers.LEAST_NODES
+    text = _join_names([f"{plain(one.processor.node)} {units.ratio(one.ratio)}" for one in far])
     return Cell(text or ("none" if judged else units.NOT_AVAILABLE), (), {"outliers": len(far) if judged else None})
 
 
-def _nodes(line: KindLine) -> Cell:
-    nodes, many = line.kind.nodes, len(line.kind.processors)
-    return Cell(
-        units.count(nodes), (f"{many} processors",) if many != nodes else (), {"nodes": nodes, "processors": many}
-    )
+def _join_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
-def _median(each: EqualNodes, further: Mapping[str, Value]) -> Cell:
-    return Cell(_seconds(each, each.median_seconds), (), {"median_seconds": each.median_seconds, **further})
+def _read_median(line: KindLine | FarNode) -> str:
+    return _seconds(line.kind, line.kind.median_seconds)
 
 
 KINDS = TableSpec[KindLine](
@@ -132,12 +111,34 @@ KINDS = TableSpec[KindLine](
     "Kinds of node",
     (
         PROCESSOR,
-        ColumnSpec("nodes", "nodes", 1, _nodes),
-        ColumnSpec(
-            "median", "median\ntime", 1, lambda line: _median(line.kind, {"of_whole_job": line.kind.is_whole_job})
+        figure(
+            "nodes",
+            "nodes",
+            1,
+            "kind.nodes",
+            units.count,
+            details=lambda line: (
+                () if len(line.kind.processors) == line.kind.nodes else (f"{len(line.kind.processors)} processors",)
+            ),
+            further={"processors": lambda line: len(line.kind.processors)},
+        ),
+        figure(
+            "median",
+            "median\ntime",
+            1,
+            _read_median,
+            name="",
+            further={"median_seconds": "kind.median_seconds", "of_whole_job": "kind.is_whole_job"},
         ),
         ColumnSpec("rate", "median\nrate", 3, _rate),
-        figure("relative", "over the\nfastest kind", 2, "speed", units.ratio, name="speed_over_fastest_kind"),
+        figure(
+            "relative",
+            "over the\nfastest kind",
+            2,
+            lambda line: line.fastest_seconds / line.kind.median_seconds,
+            units.ratio,
+            name="speed_over_fastest_kind",
+        ),
         figure("spread", "robust SD\nof nodes", 2, "kind.spread", units.percent, name="robust_sd"),
         ColumnSpec("range", "fastest to\nslowest node", 4, _range),
         ColumnSpec("outliers", "outliers", 1, _name_outliers, align="left"),
@@ -148,37 +149,36 @@ OUTLIERS = TableSpec[FarNode](
     "outliers",
     "Nodes far from their like",
     (
-        figure(
+        wording(
             "node",
             "node",
             1,
             "outlier.processor.node",
             plain,
-            align="left",
             details=lambda far: (_place(far.kind, far.outlier.processor.device.id),),
             further={"device": "outlier.processor.device.id"},
         ),
-        figure(
+        wording(
             "what",
             "work",
             1,
             lambda far: naming.short_name(far.kind.job, size=True),
             name="",
-            align="left",
             details=lambda far: (naming.processor_name(far.kind.device),),
             further={"run_id": "outlier.processor.run_id"},
         ),
-        ColumnSpec(
+        figure(
             "time",
             "its time",
             2,
-            lambda far: Cell(
-                _seconds(far.kind, far.outlier.processor.seconds),
-                (f"n={far.outlier.processor.processes}",),
-                {"seconds": far.outlier.processor.seconds},
-            ),
+            lambda far: _seconds(far.kind, far.outlier.processor.seconds),
+            name="",
+            details=lambda far: (f"n={far.outlier.processor.processes}",),
+            further={"seconds": "outlier.processor.seconds"},
         ),
-        ColumnSpec("median", "median of\nits kind", 2, lambda far: _median(far.kind, {})),
+        figure(
+            "median", "median of\nits kind", 2, _read_median, name="", further={"median_seconds": "kind.median_seconds"}
+        ),
         figure("ratio", "over the\nmedian", 1, "outlier.ratio", units.ratio, name="over_median"),
         figure("sds", "robust SDs\naway", 1, "outlier.robust_sds", units.number, name="robust_sds"),
     ),
@@ -195,52 +195,38 @@ def build(
 ) -> Report:
     """Build the report of these nodes. `failed` says of each node that failed why; it stands first among the notes."""
     several = len({each.torch for each in found}) > 1
+    works = group_by(found, lambda each: (each.job.work_key, each.protocol)).values()
+    fastest = {id(each): min(like.median_seconds for like in alike) for alike in works for each in alike}
     far = [FarNode(each, outlier) for each in found for outlier in each.outliers]
-    tables = [
+    far.sort(key=lambda each: (each.outlier.processor.node, each.outlier.processor.device.id, each.kind.job.work_key))
+    tables = (
         build_table(
             replace(KINDS, clock=footnotes.list_clocks(each.job for each in found)),
-            [KindLine(each, _find_best(each, found)) for each in found],
+            [KindLine(each, fastest[id(each)]) for each in found],
             named=lambda line: _name_processor(line.kind, several),
         ),
-        build_table(OUTLIERS, sorted(far, key=_order_far)),
-    ]
-    all_notes = [
+        build_table(OUTLIERS, far),
+    )
+    few = sum(len(each.processors) < node_outliers.LEAST_NODES for each in found)
+    rows = "1 row has" if few == 1 else f"{few} rows have"
+    least = f"{rows} fewer than {node_outliers.LEAST_NODES} such processors: too few to call one an outlier."
+    notes = (
         _summary(found, far, failed),
         *(Note("problem", plain(text)) for text in failed),
         *(Note("warning", plain(text)) for text in warnings),
         RULE,
         MEDIANS,
-        *_too_few(found),
-        *footnotes.build_problem_notes(sorted(set(problems))),
-    ]
-    return Report(tuple(table for table in tables if table.groups), tuple(all_notes))
+        *([Note("missing", least)] if few else []),
+        *footnotes.build_problem_notes(problems),
+    )
+    return Report(tuple(table for table in tables if table.groups), notes)
 
 
 def _summary(found: Sequence[EqualNodes], far: Sequence[FarNode], failed: Sequence[str]) -> Note:
     kinds = {node_outliers.describe_hardware(each.machine) for each in found}
     names = {unit.node for each in found for unit in each.processors}
-    text = f"{_count_text(len(names), 'node')} of {_count_text(len(kinds), 'kind')} with results"
+    counts = ((len(names), "node"), (len(kinds), "kind"))
+    text = " of ".join(f"{number:,} {one}{'' if number == 1 else 's'}" for number, one in counts) + " with results"
     text += f", {len(failed)} failed" if failed else ""
-    far_names = sorted({each.outlier.processor.node for each in far})
-    return Note("summary", f"{text}; {f'outliers: {_join_names(far_names)}' if far_names else 'no outlier'}.")
-
-
-def _too_few(found: Sequence[EqualNodes]) -> list[Note]:
-    few = sum(len(each.processors) < node_outliers.LEAST_NODES for each in found)
-    if not few:
-        return []
-    rows = "1 row has" if few == 1 else f"{few} rows have"
-    return [
-        Note(
-            "missing", f"{rows} fewer than {node_outliers.LEAST_NODES} such processors: too few to call one an outlier."
-        )
-    ]
-
-
-def _join_names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(map(plain, names[:MOST_NAMES])) + more
-
-
-def _count_text(number: int, one: str) -> str:
-    return f"{number:,} {one}{'' if number == 1 else 's'}"
+    far_names = _join_names([plain(name) for name in sorted({each.outlier.processor.node for each in far})])
+    return Note("summary", f"{text}; {f'outliers: {far_names}' if far else 'no outlier'}.")

@@ -1,29 +1,72 @@
-"""Two sides in, a report out: what was divided in one table, what was not in a second, and below them how far to believe it."""
+"""Two sides in, a report out: what was divided in one table, what was not in a second, and below them the mean of the ratios,
+what the two sides do not share, and how a verdict is reached.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from operator import itemgetter
+from typing import Literal, Unpack
 
-from cnnbench import units
+from cnnbench import naming, units
 from cnnbench.analysis.comparison import (
     TOLERANCE,
     ComparisonSide,
+    RatioSummary,
     SideComparison,
     Unpaired,
+    UnpairedReason,
     classify_entry,
     compare_sides,
 )
-from cnnbench.analysis.metrics import mark_projected
-from cnnbench.analysis.ratio import ComparedEntry, RowRatio, SideName
+from cnnbench.analysis.doubts import Doubt
+from cnnbench.analysis.metrics import describe_interval, mark_projected
+from cnnbench.analysis.ratio import ComparedEntry, FieldValue, RowRatio, SideName, group_by
 from cnnbench.analysis.rows import Row
+from cnnbench.analysis.stats import Estimate
 from cnnbench.errors import ComparisonError
-from cnnbench.report import cells, comparison_notes, footnotes, specs
-from cnnbench.report.comparison_notes import format_seconds
-from cnnbench.report.model import Cell, Report, Table, Value
-from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, metric_cell, wording
-from cnnbench.schema import digest
+from cnnbench.machine_facts import FACTS
+from cnnbench.report import cells, footnotes, tables
+from cnnbench.report.footnotes import Sources
+from cnnbench.report.model import Cell, Note, Report, Table, Value
+from cnnbench.report.table_builder import (
+    PROCESSOR,
+    ColumnSpec,
+    TableSpec,
+    build_table,
+    figure,
+    find_row,
+    metric_cell,
+    require_value,
+    wording,
+)
 
+DIFFERENCE_TEXTS: Mapping[str, tuple[str, str]] = {
+    **{fact.name: (fact.words, fact.why) for fact in FACTS if fact.why},
+    "threads": ("threads", "the ratio is of two thread counts"),
+    "allocator": ("allocator", "one that gives memory back faults it in again at every step, 5-10 % on a CPU"),
+    "accuracy_data": ("accuracy's data", "accuracy on synthetic digits compares with no other"),
+}
+"""Every field of `pairs.PLACE_FIELDS` in words, and why a difference in it matters."""
+DRIFT = (
+    "base and new were measured in different runs, not interleaved: drift of the machine between them is not in the interval "
+    "(medians of the same step move by 30 % within minutes on a noisy machine). A regression is proved by a paired check, "
+    "not by this."
+)
+UNPAIRED_REASONS: Mapping[UnpairedReason, str] = {
+    "failed": "no process of it ended with a time",
+    "work": "{other} has no such work",
+    "protocol": "{other} timed this work by another rule",
+    "place": "{other} has this work in other places alone",
+    "taken": "{other}'s row of this work was divided by another machine's",
+    "other-job": "not the job that was published",
+    "no-job-time": "the time of its whole job is not known",
+    "no-published-time": "no time was published",
+}
+MOST_WORKS = 12
+"""Works of a side that an error lists before it counts the rest."""
 _PLACE = ("processor", "device", "threads", "allocator", "machine_id", "run_id", "torch", "year", "source")
 """What of an entry's identity is its own; the rest is the work, which both sides share."""
 
@@ -33,39 +76,60 @@ def build(
     new: ComparisonSide,
     *,
     tolerance: float = TOLERANCE,
-    problems: Iterable[str] = (),
-    digests: Mapping[str, str] | None = None,
+    **sources: Unpack[Sources],
 ) -> Report:
     """Build the report of base's times over new's. The same rows in any order give an equal report.
 
-    `digests` are the final digests of the ledgers by run. Raises ComparisonError, with what each side has, where there is
+    Raises ComparisonError, with what each side has, where there is
     no work that both have a time of.
     """
     found = compare_sides(base, new, tolerance)
     if all(pair.ratio is None for pair in found.pairs):
-        raise ComparisonError(comparison_notes.explain_no_ratio(found))
-    tables = [_build_compared(found), *([_build_unpaired(found.unpaired)] if found.unpaired else [])]
-    return Report(tuple(tables), comparison_notes.build(found, problems, digests or {}))
+        raise ComparisonError(explain_no_ratio(found))
+    sides = [each for pair in found.pairs for each in pair.rows]
+    sides += [(each.side, each.entry) for each in found.unpaired if isinstance(each.entry, Row)]
+    rows = [row for _, row in sides]
+    published = [pair.published for pair in found.pairs if pair.published is not None]
+    doubts = ((doubt, f"{side} {_short(row)}") for pair in found.pairs for side, row, doubt in _list_doubts(pair))
+    notes = footnotes.keep_first(
+        *(Note("summary", _summary(each)) for each in found.summaries),
+        *_warnings(found, sides),
+        *(Note("doubt", text) for text in _comparability(found.pairs)),
+        *footnotes.build_doubt_notes(doubts),
+        *_rules(found),
+        *footnotes.build_published_notes(list({id(each): each for each in published}.values())),
+        *footnotes.build_run_notes(rows),
+        *footnotes.build_hidden_notes(
+            {(row.run_id, row.row_key): row.other_runs for row in rows}.values(),
+            "not pooled: name a run's id to compare it",
+        ),
+        *footnotes.build_source_notes(rows, **sources),
+    )
+    return Report((_build_compared(found), *_build_unpaired(found.unpaired)), notes)
 
 
 def _build_compared(found: SideComparison) -> Table:
     several = _several_machines(entry for pair in found.pairs for entry in (pair.base, pair.new))
 
     def base(pair: RowRatio) -> Cell:
-        ours, theirs = _place("base", pair.base, several), _place("new", pair.new, several)
+        ours, theirs = _place("base_", pair.base, several), _place("new_", pair.new, several)
         same = (ours.text, ours.details) == (theirs.text, theirs.details)
         return Cell("", (), ours.values) if same else ours
 
+    training = [pair.row for pair in found.pairs if classify_entry(pair.row) == "training"]
+    clocks = sorted({footnotes.CLOCKS[row.job.clock] for row in training})
+    products = [f"GEMM, {footnotes.GEMM_CLOCK}"] if len(training) < len(found.pairs) else []
+    published = ["published: how it was timed is not said"] if any(pair.published for pair in found.pairs) else []
     spec = TableSpec[RowRatio](
         "compare",
         "Comparison: {base} (base) and {new} (new)",
         (
-            ColumnSpec("new", "new", 1, lambda pair: _place("new", pair.new, several), align="left"),
+            ColumnSpec("new", "new", 1, lambda pair: _place("new_", pair.new, several), align="left"),
             ColumnSpec("base", "base", 1, base, align="left"),
             ColumnSpec("precision", "preci-\nsion", 1, lambda pair: _work(pair.row), align="left"),
             ColumnSpec("size", "size", 1, lambda pair: _size(pair.row)),
-            ColumnSpec("base_time", "base\ntime", 2, lambda pair: _seconds("base", pair)),
-            ColumnSpec("new_time", "new\ntime", 2, lambda pair: _seconds("new", pair)),
+            ColumnSpec("base_time", "base\ntime", 2, partial(_seconds, "base")),
+            ColumnSpec("new_time", "new\ntime", 2, partial(_seconds, "new")),
             figure(
                 "ratio",
                 "base time /\nnew time",
@@ -77,19 +141,277 @@ def _build_compared(found: SideComparison) -> Table:
                 further={"ratio_by_round": "by_round"},
                 mark=lambda pair: mark_projected(pair.row) if pair.published is not None else "",
             ),
-            ColumnSpec("verdict", "new is", 1, lambda pair: _verdict(pair, found.tolerance), align="left"),
-            ColumnSpec("base_accuracy", "base\naccuracy", 6, lambda pair: _accuracy("base", pair.base)),
-            ColumnSpec("new_accuracy", "new\naccuracy", 5, lambda pair: _accuracy("new", pair.new)),
+            ColumnSpec("verdict", "new is", 1, _verdict, align="left"),
+            ColumnSpec("base_accuracy", "base\naccuracy", 6, partial(_accuracy, "base")),
+            ColumnSpec("new_accuracy", "new\naccuracy", 5, partial(_accuracy, "new")),
         ),
-        _clock(found.pairs),
-        group=lambda pair: specs.title_work(pair.row),
+        "; ".join((*clocks, *products, *published)),
+        group=lambda pair: tables.title_work(pair.row),
         order=lambda pair: _order(pair.row),
-        notes=comparison_notes.build_pair_notes,
-        kind=lambda pair: "failed" if pair.ratio is None else "measured",
+        notes=build_pair_notes,
+        kind=require_value("ratio"),
         rows=lambda pair: tuple(side for side in (pair.new, pair.base) if isinstance(side, Row)),
     )
     hidden = () if any(pair.row.job.size is not None for pair in found.pairs) else ("size",)
     return build_table(spec, found.pairs, hidden=hidden, words={"base": found.base.name, "new": found.new.name})
+
+
+def _build_unpaired(found: Sequence[Unpaired]) -> list[Table]:
+    several = _several_machines(each.entry for each in found)
+
+    def processor(each: Unpaired) -> Cell:
+        cell = _place("", each.entry, several)
+        return replace(cell, values={**(cell.values or {}), "side": each.side})
+
+    return [build_table(UNPAIRED, found, named=processor)] if found else []
+
+
+def _order(row: Row) -> int:
+    """Measured jobs, those to a target, projected ones, rates, then products."""
+    return 4 if classify_entry(row) == "gemm" else tables.order_work(row)[0]
+
+
+def _several_machines(entries: Iterable[ComparedEntry]) -> bool:
+    return len({entry.machine.id for entry in entries if isinstance(entry, Row)}) > 1
+
+
+def _place(prefix: str, entry: ComparedEntry, several_machines: bool) -> Cell:
+    """Processor and place, the raw values named by side."""
+    if isinstance(entry, Row):
+        cell = cells.processor(entry, several_machines=several_machines)
+    else:
+        cell = cells.build_published_cells(entry)["processor"]
+        cell = replace(cell, details=(f"published {entry.published.year}",))
+    known = cell.values or {}
+    return replace(cell, values={f"{prefix}{name}": known.get(name) for name in _PLACE})
+
+
+def _work(row: Row) -> Cell:
+    raw = {"precision": row.job.precision, **cells.work_values(row), **cells.job_values(row.job)}
+    return Cell(row.job.precision, (), raw)
+
+
+def _size(row: Row) -> Cell:
+    return Cell("" if row.job.size is None else units.count(row.job.size), (), {"size": row.job.size})
+
+
+def _show_row(cell: Callable[[Row], Cell]) -> Callable[[Unpaired], Cell]:
+    """Return what makes the cell of an entry that is a row; a published one has none such."""
+    return lambda each: cell(each.entry) if isinstance(each.entry, Row) else cells.EMPTY
+
+
+def _seconds(side: SideName, pair: RowRatio) -> Cell:
+    entry, estimate = getattr(pair, side), getattr(pair, f"{side}_seconds")
+    raw = {**cells.values(f"{side}_seconds", estimate), f"{side}_seconds_of": pair.seconds_of}
+    if not isinstance(entry, Row):
+        return Cell(format_seconds(estimate, pair.seconds_of).removesuffix(".0"), ("published",), raw)
+    if estimate is None:
+        return Cell(units.NOT_AVAILABLE, (), raw)
+    kind = str(entry.job_kind) if pair.seconds_of == "job" else ""
+    mark = "~" if kind == "projected" else ""
+    text = mark + format_seconds(estimate, pair.seconds_of)
+    return Cell(text, tuple(filter(None, (kind, f"n={estimate.n}"))), raw)
+
+
+def _verdict(pair: RowRatio) -> Cell:
+    raw: dict[str, Value] = {"verdict": pair.verdict, "tolerance": pair.tolerance}
+    if pair.ratio is None or pair.verdict is None:
+        failed = [(side, row) for side, row in pair.rows if not row.costs]
+        why = ", ".join(f"{side}: {next(iter(row.outcomes), 'no time')}" for side, row in failed)
+        return Cell(units.NOT_AVAILABLE, (why,), raw)
+    return Cell(pair.verdict, () if pair.ratio.low is not None else (f"only n={pair.ratio.n}",), raw)
+
+
+def _accuracy(side: SideName, pair: RowRatio) -> Cell:
+    entry = getattr(pair, side)
+    trained = isinstance(entry, Row) and classify_entry(entry) == "training"
+    cell = metric_cell(entry if trained else pair.row, "test_accuracy")
+    values = {f"{side}_{name}": value if trained else None for name, value in (cell.values or {}).items()}
+    return replace(cell, values=values) if trained else Cell("", (), values)
+
+
+def format_seconds(estimate: Estimate | None, of: Literal["step", "job"]) -> str:
+    """A job's time as h:mm:ss, a step's with the prefix that suits it."""
+    value = None if estimate is None else estimate.value
+    return units.duration(value) if of == "job" else units.short_seconds(value)
+
+
+def build_pair_notes(pair: RowRatio) -> tuple[str, ...]:
+    """What a reader of this pair alone must know."""
+    failures = (f"{side}: {failure}" for side, row in pair.rows for failure in row.failures)
+    doubts = (f"doubt, {side}: {doubt.message}" for side, _, doubt in _list_doubts(pair))
+    return (*_learning(pair), *_comparability([pair]), *doubts, *failures)
+
+
+def explain_unpaired(each: Unpaired) -> str:
+    """Why an entry was not divided, with the fields in which the other side's nearest work differs."""
+    text = UNPAIRED_REASONS[each.reason].format(other="new" if each.side == "base" else "base")
+    if each.reason == "no-job-time" and isinstance(each.entry, Row) and "job" in each.entry.missing:
+        return f"{text}: {each.entry.missing['job']}"
+    if not each.differences:
+        return text
+    named = [
+        f"{found.field.replace('_', ' ')} ({_format_value(found.base)} in base, {_format_value(found.new)} in new)"
+        for found in each.differences[:2]
+    ]
+    more = len(each.differences) - len(named)
+    return f"{text}; the nearest differs in {', '.join(named)}{f' and {more} more' if more else ''}"
+
+
+def explain_no_ratio(found: SideComparison) -> str:
+    """Why there is no ratio at all: what each side has."""
+    if not found.base.rows and not found.new.rows:
+        return "nothing to divide: both sides are published rows; name measured ones instead of either"
+    lines = ["nothing to divide: base and new have no work in common that both have a time of, under one timing rule"]
+    for side, what in (("base", found.base), ("new", found.new)):
+        texts = []
+        for row in what.rows:
+            size = "" if row.job.size is None else f" · size {units.count(row.job.size)}"
+            texts.append(f"{naming.work_label(row.job)}{size} · {row.job.precision}{'' if row.costs else ' (failed)'}")
+        if not what.rows:
+            jobs = {each.published.job_images for each in what.published if each.published.job_seconds}
+            images = map(units.count, sorted(filter(None, jobs)))
+            texts = [f"the published job, assumed to be {number} images" for number in images]
+        works = list(dict.fromkeys(texts))
+        more = [f"and {len(works) - MOST_WORKS} more"] if len(works) > MOST_WORKS else []
+        lines += [f"{side} ({what.name}) has:", *(f"  {work}" for work in (*works[:MOST_WORKS], *more))]
+    return "\n".join(lines)
+
+
+def _where(entry: ComparedEntry) -> str:
+    """`AMD EPYC (cpu, 2 threads)`; a published row by its processor."""
+    if not isinstance(entry, Row):
+        return entry.published.processor
+    return cells.name_place(entry)
+
+
+def _short(row: Row) -> str:
+    return naming.short_name(row.job, size=True, batch=True)
+
+
+def _summary(found: RatioSummary) -> str:
+    what = {"training": "Training", "gemm": "GEMM"}[found.kind]
+    counts = {"failed": found.failed, "only in base": found.only_base, "only in new": found.only_new}
+    left = ", ".join(f"{n} {text}" for text, n in counts.items() if n)
+    rest = f" Not in it: {left}." if left else ""
+    if found.best is None or found.worst is None:
+        return f"{what}: nothing divided.{rest}"
+    if found.divided == 1:
+        return f"{what}: {_end(found.best)}; the only row divided.{rest}"
+    lone = f" ({found.without_interval} of them n < 3)" if found.without_interval else ""
+    ends = f"best {_end(found.best)}; worst {_end(found.worst)}"
+    if found.mean is None:
+        return (
+            f"{what}: {found.divided} ratios{lone}; {ends}. No mean: each row stands against every published one.{rest}"
+        )
+    mean = f"geometric mean {units.ratio(found.mean)} of {found.divided} rows{lone}"
+    return f"{what}: base time / new time, {mean}; {ends}.{rest}"
+
+
+def _end(pair: RowRatio) -> str:
+    ratio = None if pair.ratio is None else pair.ratio.value
+    versus = f" against {_where(pair.base)}" if pair.published is not None or pair.fastest_of_each else ""
+    return f"{units.ratio(ratio)} {pair.verdict}, {_short(pair.row)} on {_where(pair.new)}{versus}"
+
+
+def _warnings(found: SideComparison, sides: Sequence[tuple[SideName, Row]]) -> list[Note]:
+    texts = [f"{_short(pair.row)} on {_where(pair.new)}: {text}" for pair in found.pairs for text in _learning(pair)]
+    texts += [f"{side}, {_short(row)} on {_where(row)}: {text}" for side, row in sides for text in row.failures]
+    for side, what in (("base", found.base), ("new", found.new)):
+        if what.rows and what.published:
+            texts.append(
+                f"{len(what.published)} published rows of {side} take no part beside measured ones; name them alone to compare."
+            )
+    return [Note("warning", text) for text in texts]
+
+
+def _learning(pair: RowRatio) -> tuple[str, ...]:
+    if pair.learns_worse is None:
+        return ()
+    shares = []
+    for side, row in pair.rows:
+        if row.accuracy is not None:
+            share = row.accuracy.share
+            between = "".join(f" ({text})" for text in describe_interval(share, units.percent))
+            shares.append(f"{side} {units.percent(share.value)}{between}")
+    return (f"accuracy differs, {' and '.join(shares)}: speed at worse learning, {pair.learns_worse}'s, is no speed",)
+
+
+def _comparability(pairs: Sequence[RowRatio]) -> list[str]:
+    """What the sides do not share, each once with the rows it is true of where it is not true of all; and which place stands
+    against which, where no place is common.
+    """
+    texts = [DRIFT] if any(len(pair.rows) == 2 and not pair.in_one_run for pair in pairs) else []
+    differing = group_by(
+        ((each, _short(pair.row)) for pair in pairs for each in pair.differences if each.field in DIFFERENCE_TEXTS),
+        itemgetter(0),
+    )
+    order = list(DIFFERENCE_TEXTS)
+    for each, found in sorted(differing.items(), key=lambda item: order.index(item[0].field)):
+        words, reason = DIFFERENCE_TEXTS[each.field]
+        whom = "" if len(found) == len(pairs) else f" ({footnotes.join_names(name for _, name in found)})"
+        values = f"{_format_value(each.base)} in base, {_format_value(each.new)} in new"
+        texts.append(f"Different {words}: {values}{whom}; {reason}.")
+    fastest = [pair for pair in pairs if pair.fastest_of_each]
+    places = (((_where(pair.base), _where(pair.new)), _short(pair.row)) for pair in fastest)
+    texts += [
+        f"Fastest against fastest, because no row is in the same place on both sides ({names}): {base} in base, {new} in new."
+        for (base, new), names in footnotes.name_each(places)
+    ]
+    return [*texts, *_published_notes(pairs)]
+
+
+def _published_notes(pairs: Sequence[RowRatio]) -> list[str]:
+    years = sorted({pair.published.published.year for pair in pairs if pair.published is not None})
+    if not years:
+        return []
+    year = ", ".join(map(str, years))
+    texts = [
+        f"The job of {year} is assumed: the source does not say what was timed. Rows whose whole job has its images and FLOPs "
+        "are divided.",
+        f"Hardware and {year}'s software differ together: the ratio tells neither apart.",
+        "A published time is one run without a spread: it is taken as exact, and the interval is of the measured side alone.",
+    ]
+    if any(pair.published is not None and pair.row.job_kind == "projected" for pair in pairs):
+        texts.append(
+            "~ is projected, not measured: mean steady step x steps of the job, no evaluations in it, while the published "
+            "time is of a whole job."
+        )
+    return texts
+
+
+def _list_doubts(pair: RowRatio) -> Iterator[tuple[SideName, Row, Doubt]]:
+    """List the doubts about the ratio; a doubt about the whole job's time is none about a ratio of steps."""
+    for side, row in pair.rows:
+        for doubt in row.doubts:
+            if pair.published is not None or doubt.code != "projected":
+                yield side, row, doubt
+
+
+def _rules(found: SideComparison) -> list[Note]:
+    low, high = 1 / (1 + found.tolerance), 1 + found.tolerance
+    texts = [
+        "A ratio above 1 means that new is faster. FASTER, SLOWER: the whole 95 % interval lies above 1, below 1. SAME: "
+        f"all of it lies within {low:.4g}–{high:.4g} (tolerance {100 * found.tolerance:g} %). UNCLEAR: none of these, or "
+        "fewer than 3 processes."
+    ]
+    known = [pair for pair in found.pairs if pair.ratio is not None and pair.ratio.low is not None]
+    if known:
+        how = "" if all(pair.published for pair in known) else ": paired by round within one run, else Welch's"
+        texts.append(f"Intervals: 95 %, Student's t between fresh processes (n), on logs{how}.")
+    by_chance = [pair for pair in known if pair.published is None]
+    if by_chance:
+        texts.append(
+            f"Chance: of {len(by_chance)} interval{'' if len(by_chance) == 1 else 's'} at 95 %, about {len(by_chance) / 40:.2g} "
+            "read FASTER and as many SLOWER where nothing changed."
+        )
+    return [Note("rule", text) for text in texts]
+
+
+def _format_value(value: FieldValue) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return units.NOT_AVAILABLE if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 UNPAIRED = TableSpec[Unpaired](
@@ -98,117 +420,23 @@ UNPAIRED = TableSpec[Unpaired](
     (
         wording("side", "only in", 1, "side", name=""),
         PROCESSOR,
-        ColumnSpec("precision", "preci-\nsion", 2, lambda each: _measured_cell(each, _work), align="left"),
-        ColumnSpec("size", "size", 1, lambda each: _measured_cell(each, _size)),
-        ColumnSpec(
+        ColumnSpec("precision", "preci-\nsion", 2, _show_row(_work), align="left"),
+        ColumnSpec("size", "size", 1, _show_row(_size)),
+        figure(
             "time",
             "time",
             3,
-            lambda each: Cell(format_seconds(each.seconds, each.seconds_of), (), cells.values("seconds", each.seconds)),
-        ),
-        ColumnSpec("outcome", "outcome", 4, lambda each: _measured_cell(each, cells.outcome), align="left"),
-        figure(
-            "reason",
-            "why not divided",
-            1,
-            comparison_notes.explain_unpaired,
+            lambda each: format_seconds(each.seconds, each.seconds_of),
             name="",
-            align="left",
-            further={"why": "reason"},
+            further=lambda each: cells.values("seconds", each.seconds),
         ),
+        ColumnSpec("outcome", "outcome", 4, _show_row(cells.outcome), align="left"),
+        wording("reason", "why not divided", 1, explain_unpaired, name="", further={"why": "reason"}),
     ),
     "a time is of one step, or of the whole job where it was measured in one piece, by the clocks of the compared rows",
-    group=lambda each: specs.title_work(each.entry) if isinstance(each.entry, Row) else "published",
+    group=lambda each: tables.title_work(each.entry) if isinstance(each.entry, Row) else "published",
     order=lambda each: _order(each.entry) if isinstance(each.entry, Row) else -1,
-    notes=lambda each: each.entry.failures if isinstance(each.entry, Row) else (),
+    notes=lambda each: getattr(each.entry, "failures", ()),
     kind=lambda each: "reference" if not isinstance(each.entry, Row) else "measured" if each.entry.ok else "failed",
-    rows=lambda each: (each.entry,) if isinstance(each.entry, Row) else (),
+    rows=lambda each: find_row(each.entry),
 )
-
-
-def _build_unpaired(found: Sequence[Unpaired]) -> Table:
-    several = _several_machines(each.entry for each in found)
-
-    def processor(each: Unpaired) -> Cell:
-        cell = _place("", each.entry, several)
-        return dataclasses.replace(cell, values={**(cell.values or {}), "side": each.side})
-
-    return build_table(UNPAIRED, found, named=processor)
-
-
-def _order(row: Row) -> int:
-    """Measured jobs, those to a target, projected ones, rates, then products."""
-    return 4 if classify_entry(row) == "gemm" else specs.order_work(row)[0]
-
-
-def _several_machines(entries: Iterable[ComparedEntry]) -> bool:
-    return len({entry.machine.id for entry in entries if isinstance(entry, Row)}) > 1
-
-
-def _clock(pairs: Sequence[RowRatio]) -> str:
-    clocks = sorted({footnotes.CLOCKS[pair.row.job.clock] for pair in pairs if classify_entry(pair.row) == "training"})
-    products = [f"GEMM, {footnotes.GEMM_CLOCK}"] if any(classify_entry(pair.row) == "gemm" for pair in pairs) else []
-    published = ["published: how it was timed is not said"] if any(pair.published for pair in pairs) else []
-    return "; ".join((*clocks, *products, *published))
-
-
-def _place(prefix: str, entry: ComparedEntry, several_machines: bool) -> Cell:
-    """Processor and place, the raw values named by side."""
-    if isinstance(entry, Row):
-        cell = cells.processor(entry, several_machines=several_machines, all_runs=False)
-    else:
-        cell = cells.build_published_cells(entry)["processor"]
-        cell = dataclasses.replace(cell, details=(f"published {entry.published.year}",))
-    known, start = cell.values or {}, f"{prefix}_" if prefix else ""
-    return dataclasses.replace(cell, values={f"{start}{name}": known.get(name) for name in _PLACE})
-
-
-def _work(row: Row) -> Cell:
-    job = row.job
-    raw: dict[str, Value] = {
-        "precision": job.precision,
-        "workload": job.workload,
-        "division": job.division,
-        "batch_size": job.batch_size,
-        "clock": job.clock,
-        "work_key_sha256": digest(row.work_key),
-        "protocol": row.protocol,
-        **cells.job_values(job),
-    }
-    return Cell(job.precision, (), raw)
-
-
-def _size(row: Row) -> Cell:
-    return Cell("" if row.job.size is None else units.count(row.job.size), (), {"size": row.job.size})
-
-
-def _measured_cell(each: Unpaired, cell: Callable[[Row], Cell]) -> Cell:
-    return cell(each.entry) if isinstance(each.entry, Row) else cells.EMPTY
-
-
-def _seconds(side: SideName, pair: RowRatio) -> Cell:
-    entry, estimate = (pair.base, pair.base_seconds) if side == "base" else (pair.new, pair.new_seconds)
-    raw = {**cells.values(f"{side}_seconds", estimate), f"{side}_seconds_of": pair.seconds_of}
-    if not isinstance(entry, Row):
-        return Cell(format_seconds(estimate, pair.seconds_of).removesuffix(".0"), ("published",), raw)
-    if estimate is None:
-        return Cell(units.NOT_AVAILABLE, (), raw)
-    whole = pair.seconds_of == "job"
-    details = (*((str(entry.job_kind),) if whole else ()), f"n={estimate.n}")
-    mark = "~" if whole and entry.job_kind == "projected" else ""
-    return Cell(mark + format_seconds(estimate, pair.seconds_of), details, raw)
-
-
-def _verdict(pair: RowRatio, tolerance: float) -> Cell:
-    raw: dict[str, Value] = {"verdict": pair.verdict, "tolerance": tolerance}
-    if pair.ratio is None or pair.verdict is None:
-        return Cell(units.NOT_AVAILABLE, (comparison_notes.explain_missing_time(pair),), raw)
-    return Cell(pair.verdict, () if pair.ratio.low is not None else (f"only n={pair.ratio.n}",), raw)
-
-
-def _accuracy(side: SideName, entry: ComparedEntry) -> Cell:
-    if not isinstance(entry, Row) or classify_entry(entry) == "gemm":
-        raw = cells.values(f"{side}_test_accuracy", None)
-        return Cell("", (), {**raw, f"{side}_accuracy_after_steps": None, f"{side}_accuracy_data": None})
-    cell = metric_cell(entry, "test_accuracy")
-    return dataclasses.replace(cell, values={f"{side}_{name}": value for name, value in (cell.values or {}).items()})

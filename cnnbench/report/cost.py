@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cnnbench import naming, units
 from cnnbench.analysis.metrics import mark_projected
@@ -24,18 +23,6 @@ class Price:
 
     key: str
     per_hour: float
-
-
-def find_price(row: Row, prices: Sequence[Price]) -> float | None:
-    """Find the price an hour of the longest key that fits; None where none does."""
-    place = f"{row.machine.id}/{row.job.device}"
-    fitting = [price for price in prices if place.startswith(price.key)]
-    return max(fitting, key=lambda price: len(price.key)).per_hour if fitting else None
-
-
-def format_money(amount: float | None) -> str:
-    """Format an amount to four significant figures."""
-    return units.NOT_AVAILABLE if amount is None else f"{amount:,.4g}"
 
 
 def _job_energy(row: Row) -> Estimate | None:
@@ -63,7 +50,7 @@ COST = TableSpec[Row](
             "price\nan hour",
             1,
             lambda row: row.values["price_per_hour"],
-            lambda price: f"{price:,.12g}",
+            "{:,.12g}".format,
             name="price_per_hour",
             unit="{currency}",
         ),
@@ -72,7 +59,7 @@ COST = TableSpec[Row](
             "cost\nof the job",
             1,
             _cost,
-            format_money,
+            "{:,.4g}".format,
             name="job_cost",
             unit="{currency}",
             estimated=True,
@@ -85,18 +72,24 @@ COST = TableSpec[Row](
 )
 
 
-def table(processor: ProcessorCell, rows: Sequence[Row], prices: Sequence[Price], currency: str) -> Table | None:
-    """Energy and price of the whole job, a line a row that has one of them; None where no row has."""
-    priced = [row.with_values(price_per_hour=find_price(row, prices)) for row in rows if row.job_seconds is not None]
-    kept = [row for row in priced if row.energy is not None or row.values["price_per_hour"] is not None]
-    if not kept:
-        return None
+def build_tables(processor: ProcessorCell, rows: Sequence[Row], prices: Sequence[Price], currency: str) -> list[Table]:
+    """Build energy and price of the whole job, a line a row that has one of them; no table where no row has.
+
+    The price an hour is that of the longest key that fits.
+    """
+    kept = []
+    for row in rows:
+        place = f"{row.machine.id}/{row.job.device}"
+        fitting = [price for price in prices if place.startswith(price.key)]
+        price = max(fitting, key=lambda price: len(price.key)).per_hour if fitting else None
+        if row.job_seconds is not None and (row.energy is not None or price is not None):
+            kept.append(row.with_values(price_per_hour=price))
     several = len({(row.job.workload, row.job.batch_size, naming.deviations(row.job)) for row in kept}) > 1
 
     def named(row: Row) -> Cell:
         """Name the processor, and the job where the table has several."""
-        cell, way = processor(row), naming.deviations(row.job)
-        job = (f"{plain(row.job.workload)}, batch {row.job.batch_size}", *((", ".join(way),) if way else ()))
-        return dataclasses.replace(cell, details=(*cell.details, *(job if several else ())))
+        cell, way = processor(row), ", ".join(naming.deviations(row.job))
+        job = filter(None, (f"{plain(row.job.workload)}, batch {row.job.batch_size}", way)) if several else ()
+        return replace(cell, details=(*cell.details, *job))
 
-    return build_table(COST, kept, named=named, words={"currency": currency})
+    return [build_table(COST, kept, named=named, words={"currency": currency})] if kept else []

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import TypedDict, Unpack
 
 from cnnbench import naming, units
 from cnnbench.analysis import metrics
+from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.metrics import job_flops, name_baseline, pretraining_flops, step_flops
+from cnnbench.analysis.ratio import GroupKey, group_by
 from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
 from cnnbench.analysis.stats import MINIMUM_FOR_MEDIAN
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Note, NoteKind
-from cnnbench.schema import PROTOCOL, Job, PublishedRow
+from cnnbench.schema import PROTOCOL, Job
 
 CLOCKS = {
     "accuracy": "time to accuracy, first crossing: first batch drawn to the end of the first evaluation on all test images that "
@@ -23,9 +27,16 @@ CLOCKS = {
     "steady": "steady state, blocks of steps after warm-up, data inside, device synchronised at both ends",
 }
 GEMM_CLOCK = "blocks of products after warm-up, device synchronised at both ends; one product is 2 x size^3 FLOP"
-MOST_PROBLEMS = 20
+MOST_PROBLEMS, MOST_NAMED = 20, 4
 FIRST_GAP, GEMM_GAPS = "ceiling", ("peak", "achieved")
 """The column whose gap is noted first, since most others follow from it, and the only gaps of a matrix product."""
+
+
+class Sources(TypedDict, total=False):
+    """What a report has beside its rows: what was odd on the way, and the final digests of the ledgers by run."""
+
+    problems: Iterable[str]
+    digests: Mapping[str, str]
 
 
 def list_clocks(jobs: Iterable[Job]) -> str:
@@ -38,35 +49,61 @@ def build_row_notes(row: Row) -> tuple[str, ...]:
     notes = [f"{figure} n/a: {plain(reason)}" for figure, reason in _missing(row)]
     if row.accuracy is not None and row.accuracy.data == "synthetic":
         notes.append("accuracy is on synthetic digits")
-    if row.speedup is not None and row.speedup.baseline_torch != row.software.torch:
-        torch, own = plain(row.speedup.baseline_torch), plain(row.software.torch)
-        notes.append(f"the baseline ran under torch {torch}, this row under {own}")
+    notes += [f"the baseline ran under torch {other}, this row under {own}" for own, other in _find_other_torch(row)]
     return (*notes, *(f"doubt: {plain(doubt.message)}" for doubt in row.doubts), *map(plain, row.failures))
 
 
 def build(
-    comparison: Comparison,
-    published_rows: Sequence[PublishedResult],
-    problems: Iterable[str],
-    digests: Mapping[str, str],
+    comparison: Comparison, published_rows: Sequence[PublishedResult], **sources: Unpack[Sources]
 ) -> tuple[Note, ...]:
     """All notes in the order they are printed: what could mislead first, then rules, gaps, sources, conditions."""
     rows = comparison.rows
-    return tuple(
-        dict.fromkeys(
-            (
-                *_warnings(rows),
-                *_doubts(rows),
-                *(Note("rule", text) for text in _write_rules(rows, comparison)),
-                *_gaps(rows),
-                *build_published_notes(published_rows),
-                *build_run_notes(rows),
-                *_hidden(rows),
-                *build_ledger_notes(rows, digests),
-                *build_problem_notes(sorted(set(problems))),
-            )
-        )
+    doubts = ((doubt, f"{_name(row)} {naming.short_name(row.job, size=True)}") for row in rows for doubt in row.doubts)
+    gaps = name_each((gap, f"{_name(row)} {row.job.precision}") for row in rows for gap in _missing(row))
+    return keep_first(
+        *_warnings(rows),
+        *build_doubt_notes(doubts),
+        *(Note("rule", text) for text in _write_rules(rows, comparison)),
+        *(Note("missing", f"n/a, {figure}: {plain(reason)} ({names}).") for (figure, reason), names in gaps),
+        *build_published_notes(published_rows),
+        *build_run_notes(rows),
+        *build_hidden_notes([row.other_runs for row in rows], "not pooled and not shown: --all-runs lists each"),
+        *build_source_notes(rows, **sources),
     )
+
+
+def keep_first(*notes: Note) -> tuple[Note, ...]:
+    """Keep each note once, where it first stands."""
+    return tuple(dict.fromkeys(notes))
+
+
+def name_each(found: Iterable[tuple[GroupKey, str]]) -> Iterator[tuple[GroupKey, str]]:
+    """Yield each key once, with the names that come with it, each once: the first ones and how many more."""
+    for key, pairs in group_by(found, itemgetter(0)).items():
+        yield key, join_names(name for _, name in pairs)
+
+
+def join_names(names: Iterable[str]) -> str:
+    """The first names, each once, and how many more."""
+    own = list(dict.fromkeys(names))
+    return "; ".join(own[:MOST_NAMED]) + (f" and {len(own) - MOST_NAMED} more" if len(own) > MOST_NAMED else "")
+
+
+def build_doubt_notes(found: Iterable[tuple[Doubt, str]]) -> list[Note]:
+    """Each doubt once, with the names of the rows it is about."""
+    named = name_each(((doubt.message, doubt.remedy), name) for doubt, name in found)
+    return [Note("doubt", f"Doubt ({names}): {plain(message)}. {remedy}") for (message, remedy), names in named]
+
+
+def build_hidden_notes(other_runs: Iterable[int], remedy: str) -> list[Note]:
+    """How many rows have other runs, which are not shown, and how to see them; nothing where none has."""
+    hidden = [number for number in other_runs if number]
+    have = "1 row has" if len(hidden) == 1 else f"{len(hidden)} rows have"
+    return [Note("run", f"{have} other runs too ({sum(hidden)} in all), {remedy}.")] if hidden else []
+
+
+def _name(row: Row) -> str:
+    return naming.processor_name(row.device)
 
 
 def _warnings(rows: Sequence[Row]) -> Iterator[Note]:
@@ -77,29 +114,20 @@ def _warnings(rows: Sequence[Row]) -> Iterator[Note]:
             "accuracies compare with no others. For MNIST: cnnbench data fetch.",
         )
     for row in rows:
-        name = f"{naming.processor_name(row.device)}, {naming.short_name(row.job)}"
+        name = f"{_name(row)}, {naming.short_name(row.job)}"
         # What a device cannot do is an answer; it misleads nobody, and stands with the figures that are n/a.
         kind: NoteKind = "missing" if set(row.outcomes) <= {"unsupported"} else "warning"
         yield from (Note(kind, f"{name}: {plain(failure)}") for failure in row.failures)
-        baseline = row.speedup
-        if baseline is not None and baseline.baseline_torch != row.software.torch:
-            torch, other = plain(row.software.torch), plain(baseline.baseline_torch)
+        for torch, other in _find_other_torch(row):
             yield Note("warning", f"{name}: torch {torch}, its baseline torch {other}")
     if any(row.protocol != PROTOCOL for row in rows):
         yield Note("warning", "Rows of another protocol (timing rule) stand apart and do not compare with these.")
 
 
-def _doubts(rows: Sequence[Row]) -> list[Note]:
-    """Each doubt once, with the rows it is about; a row is named by its processor and its job in short."""
-    who: dict[tuple[str, str], dict[str, None]] = {}
-    for row in rows:
-        name = f"{naming.processor_name(row.device)} {naming.short_name(row.job, size=True)}"
-        for doubt in row.doubts:
-            who.setdefault((doubt.message, doubt.remedy), {})[name] = None
-    return [
-        Note("doubt", f"Doubt ({join_names(list(names))}): {plain(message)}. {remedy}")
-        for (message, remedy), names in who.items()
-    ]
+def _find_other_torch(row: Row) -> list[tuple[str, str]]:
+    """The row's torch and its baseline's, where they differ."""
+    own, other = row.software.torch, row.speedup and row.speedup.baseline_torch
+    return [] if other in (None, own) else [(plain(own), plain(other))]
 
 
 def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
@@ -123,7 +151,7 @@ def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
         )
     for row in rows:
         if row.peak_flops_per_second is not None and row.peak_origin is not None:
-            yield f"Theoretical, {naming.processor_name(row.device)} {row.job.precision}: {plain(row.peak_origin)}."
+            yield f"Theoretical, {_name(row)} {row.job.precision}: {plain(row.peak_origin)}."
     if any(row.ok >= 3 for row in rows):
         yield "Intervals: 95 %, Student's t between fresh processes (n), on logs for times and ratios; all in json, csv."
     if any(row.accuracy is not None and row.ok == 1 for row in training):
@@ -131,30 +159,30 @@ def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
 
 
 def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:
-    """What holds for all figures of rows to a target, and for those of rows that are pre-trained."""
+    """What holds for all figures of rows to a target, and for those of rows that are pre-trained: that FLOP/s are of the
+    fine-tuning, and what a whole job of fixed length comes to; once a network and batch.
+    """
     own = [row for row in rows if row.job.clock == "accuracy"]
-    if own:
-        yield (
+    rules = (
+        (
+            own,
             "Time to accuracy is over seeds: the median with its distribution-free interval (order statistics, at least 95 %, "
             f"from {MINIMUM_FOR_MEDIAN} seeds on). A seed that missed the target counts in n, in the median as later than "
-            "all others; then there is no mean and no slowest. What crashed is no seed."
-        )
-    if any(row.speedup is not None for row in own):
-        yield (
+            "all others; then there is no mean and no slowest. What crashed is no seed.",
+        ),
+        (
+            any(row.speedup is not None for row in own),
             "Speed-ups of rows to a target are of their mean step: how many steps a seed needs is chance in the seed, not "
-            "speed of the processor."
-        )
-    if any(row.accuracy is not None for row in own):
-        yield (
+            "speed of the processor.",
+        ),
+        (
+            any(row.accuracy is not None for row in own),
             "Test accuracy of a row to a target is that of the evaluations that reached it: not below the target by "
-            "construction."
-        )
-    yield from _pretraining_rules(rows)
-
-
-def _pretraining_rules(rows: Sequence[Row]) -> list[str]:
-    """That FLOP/s are of the fine-tuning, and what a whole job of fixed length comes to; once a network and batch."""
-    found: dict[str, str] = {}
+            "construction.",
+        ),
+    )
+    yield from (text for holds, text in rules if holds)
+    lengths: dict[str, str] = {}
     for row in rows:
         before, step, whole = pretraining_flops(row.job), step_flops(row.job), job_flops(row.job)
         if row.pretraining_seconds is None or before is None or step is None:
@@ -165,35 +193,18 @@ def _pretraining_rules(rows: Sequence[Row]) -> list[str]:
         )
         fixed = whole is not None and row.job.timed_whole and not row.job.stop_when_all_right
         length = f", the whole job of {units.count(row.job.job_steps)} steps {units.giga(whole)} GFLOP" if fixed else ""
-        found[text] = length or found.get(text, "")
-    return [f"{text}{length}." for text, length in found.items()]
-
-
-def _gaps(rows: Sequence[Row]) -> list[Note]:
-    """Each reason once, with the processors it holds for."""
-    who: dict[tuple[str, str], dict[str, None]] = {}
-    for row in rows:
-        for gap in _missing(row):
-            who.setdefault(gap, {})[f"{naming.processor_name(row.device)} {row.job.precision}"] = None
-    return [
-        Note("missing", f"n/a, {figure}: {plain(reason)} ({join_names(list(names))}).")
-        for (figure, reason), names in who.items()
-    ]
-
-
-def join_names(names: Sequence[str], most: int = 4) -> str:
-    """The first names and how many more."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return "; ".join(names[:most]) + more
+        lengths[text] = length or lengths.get(text, "")
+    yield from (f"{text}{length}." for text, length in lengths.items())
 
 
 def _missing(row: Row) -> list[tuple[str, str]]:
     """What of the row is n/a, in a note's words, and why."""
     gaps = [metric for metric in metrics.METRICS if metric.gap and metric.column_key in row.missing]
     gaps.sort(key=lambda metric: metric.column_key != FIRST_GAP)
-    if row.job.workload == "gemm":
-        gaps = [metric for metric in gaps if metric.column_key in GEMM_GAPS]
-    return [(metric.gap, row.missing[metric.column_key]) for metric in gaps]
+    gemm = row.job.workload == "gemm"
+    return [
+        (metric.gap, row.missing[metric.column_key]) for metric in gaps if not gemm or metric.column_key in GEMM_GAPS
+    ]
 
 
 def build_published_notes(published_rows: Sequence[PublishedResult]) -> list[Note]:
@@ -204,81 +215,58 @@ def build_published_notes(published_rows: Sequence[PublishedResult]) -> list[Not
     shared = [clause for clause, n in Counter(c for each in clauses.values() for c in each if c).items() if n > 1]
     source = "; ".join(map(plain, (published_rows[0].published.source, *shared)))
     notes = [Note("reference", f"{published_rows[0].published.year}: {source}.")]
-    for found in published_rows:
-        row = found.published
-        parts = [
-            *_printed_values(row),
+    for row in (found.published for found in published_rows):
+        # What stands on the slide, where it differs from the figure shown.
+        flops, speedup = row.printed_flops_per_second, row.printed_speedup
+        same = None if flops is None else f"{flops / 1e9:g} GFLOPS"
+        printed = [] if row.printed_flops_text in (None, same) else [f'"{row.printed_flops_text}"']
+        printed += [] if speedup in (None, 1) else [f"{speedup:g}x"]
+        parts = (
+            f"printed {' and '.join(printed)}" if printed else "",
             *(clause for clause in clauses[row.processor] if clause not in shared),
             row.theoretical_note,
-        ]
+        )
         joined = "; ".join(plain(part) for part in parts if part)
         notes.append(Note("reference", f"{plain(row.processor)}: {joined}."))
     return notes
 
 
-def build_problem_notes(problems: Sequence[str]) -> list[Note]:
+def build_problem_notes(problems: Iterable[str]) -> list[Note]:
     """The first ones and how many more: a damaged ledger has one a line, and they would bury the rest."""
-    notes = [Note("problem", plain(text)) for text in problems[:MOST_PROBLEMS]]
-    if len(problems) > MOST_PROBLEMS:
-        notes.append(Note("problem", f"... and {len(problems) - MOST_PROBLEMS} more problems in these files."))
+    own = sorted(set(problems))
+    notes = [Note("problem", plain(text)) for text in own[:MOST_PROBLEMS]]
+    if len(own) > MOST_PROBLEMS:
+        notes.append(Note("problem", f"... and {len(own) - MOST_PROBLEMS} more problems in these files."))
     return notes
 
 
-def _printed_values(row: PublishedRow) -> tuple[str, ...]:
-    """What stands on the slide, where it differs from the figure shown."""
-    flops, speedup = row.printed_flops_per_second, row.printed_speedup
-    same = None if flops is None else f"{flops / 1e9:g} GFLOPS"
-    texts = [] if row.printed_flops_text in (None, same) else [f'"{row.printed_flops_text}"']
-    texts += [] if speedup in (None, 1) else [f"{speedup:g}x"]
-    return (f"printed {' and '.join(texts)}",) if texts else ()
-
-
-def build_ledger_notes(rows: Sequence[Row], digests: Mapping[str, str]) -> list[Note]:
-    """Where each ledger ended when this was made: what `cnnbench audit` holds the ledger against.
+def build_source_notes(
+    rows: Sequence[Row], problems: Iterable[str] = (), digests: Mapping[str, str] | None = None
+) -> list[Note]:
+    """Where each ledger ended when this was made: what `cnnbench audit` holds the ledger against; and what was odd on the way.
 
     A run that has no row here is listed too if a row's measured peak is from it.
     """
     runs = {(row.machine.id, run) for row in rows for run in (row.run_id, row.ceiling_run_id) if run is not None}
-    return [
+    ends = [
         Note("run", f"Ledger {plain(machine)}/{plain(run)} sha256:{digests[run][:16]}")
         for machine, run in sorted(runs)
-        if run in digests
+        if digests and run in digests
     ]
-
-
-def build_condition_notes(
-    rows: Sequence[Row], problems: Iterable[str], digests: Mapping[str, str] | None
-) -> list[Note]:
-    """The runs of the rows shown, where their ledgers ended, and what was odd on the way: the end of every report."""
-    return [
-        *build_run_notes(rows),
-        *build_ledger_notes(rows, digests or {}),
-        *build_problem_notes(sorted(set(problems))),
-    ]
+    return [*ends, *build_problem_notes(problems)]
 
 
 def build_run_notes(rows: Sequence[Row]) -> list[Note]:
     """The conditions of each run the rows are of, one line a run."""
-    notes: list[Note] = []
+    notes = []
     for row in sorted(rows, key=lambda each: (each.machine.id, each.created_at, each.run_id)):
         software, machine = row.software, row.machine
         commit = "" if software.git_commit is None else f" at {software.git_commit[:10]}"
         dirty = " with local changes" if software.git_dirty else ""
-        notes.append(
-            Note(
-                "run",
-                f"Run {plain(row.run_id)} on {plain(machine.id)}: {machine.cores_allowed} of {machine.cores_logical} cores "
-                f"allowed, torch {plain(software.torch)} ({plain(software.torch_build)}), Python {plain(software.python)}, "
-                f"cnnbench {plain(software.cnnbench)}{commit}{dirty}.",
-            )
+        text = (
+            f"Run {plain(row.run_id)} on {plain(machine.id)}: {machine.cores_allowed} of {machine.cores_logical} cores "
+            f"allowed, torch {plain(software.torch)} ({plain(software.torch_build)}), Python {plain(software.python)}, "
+            f"cnnbench {plain(software.cnnbench)}{commit}{dirty}."
         )
-    return list(dict.fromkeys(notes))
-
-
-def _hidden(rows: Sequence[Row]) -> list[Note]:
-    hidden = [row.other_runs for row in rows if row.other_runs]
-    if not hidden:
-        return []
-    have = "1 row has" if len(hidden) == 1 else f"{len(hidden)} rows have"
-    text = f"{have} other runs too ({sum(hidden)} in all), not pooled and not shown: --all-runs lists each."
-    return [Note("run", text)]
+        notes.append(Note("run", text))
+    return list(keep_first(*notes))

@@ -1,39 +1,74 @@
-"""Rows over all recorded runs as a table, oldest first, and as a page with the chart above it."""
+"""Recorded runs as reports: rows over all of them, oldest first; a run compared with a saved baseline; the list of baselines, and
+one with its runs and rows.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Any
 
 from cnnbench import naming, units
 from cnnbench.analysis.history import Point, Series, estimate_first
 from cnnbench.analysis.prediction_interval import LEAST_RUNS, compare_with_prediction
-from cnnbench.analysis.ratio import FieldDifference
+from cnnbench.analysis.ratio import FieldDifference, group_by
 from cnnbench.analysis.stats import Estimate
+from cnnbench.regression.baseline_file import NamedRun
+from cnnbench.regression.saved_baseline import BaselineRow, SavedBaseline
+from cnnbench.regression.screen import (
+    EXACT_METRICS,
+    MetricResult,
+    MetricStatus,
+    ScreeningResult,
+    accuracy_band,
+    list_stored_counts,
+    step_range,
+)
+from cnnbench.regression.verdict import STEP_METRIC
 from cnnbench.report import cells
 from cnnbench.report.escaping import plain
-from cnnbench.report.model import Chart, Note, Page, Report, Section, Value
-from cnnbench.report.saved_baselines import STEP_CLOCK, commit_cell
-from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, metric_cell, wording
-from cnnbench.schema import digest
+from cnnbench.report.model import Cell, Chart, Note, Page, Report, Section, Value
+from cnnbench.report.table_builder import (
+    ColumnSpec,
+    TableSpec,
+    build_table,
+    figure,
+    metric_cell,
+    require_value,
+    wording,
+)
+from cnnbench.schema import Software, digest
 
+STEP_CLOCK = "a step is the median over a process's timed blocks, a run's the geometric mean over its processes"
+COMMIT_CHARACTERS = 10
+BAD_STATUSES = (MetricStatus.CHANGED, MetricStatus.MISSING, MetricStatus.NOT_COMPARABLE)
+_IDENTITY = {
+    **{name: f"job.{name}" for name in ("workload", "batch_size", "size", "precision", "device", "threads", "clock")},
+    "row_key_sha256": lambda each: digest(each.job.row_key),
+}
+"""The raw values that say which row a line is about."""
 _JOB_FIELDS = ("device", "threads", "workload", "batch_size", "size", "precision")
 PREDICTION_OUTCOMES = {-1: "faster than predicted", 0: "as predicted", 1: "slower than predicted"}
+
+
+def _list_problems(problems: Iterable[str]) -> tuple[Note, ...]:
+    return tuple(Note("problem", plain(problem)) for problem in problems)
+
+
+def commit_cell(software: Software) -> Cell:
+    """The commit's beginning, the version where there is none, and whether files were changed since."""
+    commit, dirty = software.git_commit, software.git_dirty
+    text = plain(commit)[:COMMIT_CHARACTERS] if commit else f"cnnbench {plain(software.cnnbench)}"
+    values: dict[str, Value] = {"cnnbench": software.cnnbench, "git_commit": commit, "git_dirty": dirty}
+    return Cell(text, ("with local changes",) if commit and dirty else (), values)
 
 
 def build(found: Sequence[Series], problems: Iterable[str] = ()) -> Report:
     """A table with a group a row. The same runs in any order give an equal report."""
     several = len({series.machine_id for series in found}) > 1
     table = build_table(HISTORY, groups=[(title(series, several), series.points) for series in found])
-    return Report((table,), _notes(found, problems))
-
-
-def title(series: Series, several_machines: bool) -> str:
-    """The row in words: where it ran, what it did, and the timing rule where it is not today's."""
-    machine = (plain(series.machine_id),) if several_machines else ()
-    return " · ".join((*machine, naming.full_label(series.job, series.protocol)))
-
-
-def _notes(found: Sequence[Series], problems: Iterable[str]) -> tuple[Note, ...]:
     runs = {point.row.run_id for series in found for point in series.points}
     outcomes = [describe_outcome(point) for series in found for point in series.points]
     judged = len(outcomes) - outcomes.count(None)
@@ -47,20 +82,14 @@ def _notes(found: Sequence[Series], problems: Iterable[str]) -> tuple[Note, ...]
         f"Predicted: the range of 95 % of next runs, from {LEAST_RUNS} earlier runs on under the same conditions (Student's t "
         "on logs, n counts runs).",
     )
-    return (
-        Note("summary", f"{summary}."),
-        *(Note("rule", rule) for rule in rules),
-        *(Note("problem", plain(problem)) for problem in problems),
-    )
+    notes = (Note("summary", f"{summary}."), *(Note("rule", rule) for rule in rules))
+    return Report((table,), (*notes, *_list_problems(problems)))
 
 
-def _identify(point: Point) -> dict[str, Value]:
-    row = point.row
-    return {
-        **{"run_id": row.run_id, "machine_id": row.machine.id},
-        **{name: getattr(row.job, name) for name in _JOB_FIELDS},
-        **{"row_key_sha256": digest(row.row_key), "protocol": row.protocol},
-    }
+def title(series: Series, several_machines: bool) -> str:
+    """The row in words: where it ran, what it did, and the timing rule where it is not today's."""
+    machine = (plain(series.machine_id),) if several_machines else ()
+    return " · ".join((*machine, naming.full_label(series.job, series.protocol)))
 
 
 def describe_changes(found: Sequence[FieldDifference]) -> str:
@@ -72,14 +101,9 @@ def _format_value(value: object) -> str:
     return units.NOT_AVAILABLE if value is None else plain(str(value))
 
 
-def _describe_estimate(found: Estimate | None, span: Callable[[float, float], str]) -> Iterator[str]:
-    if found is not None:
-        yield from () if found.low is None or found.high is None else (span(found.low, found.high),)
-        yield f"n={found.n}"
-
-
-def _change_span(low: float, high: float) -> str:
-    return f"{signed_percent(low)} to {signed_percent(high)} %"
+def _describe_estimate(found: Estimate, span: Callable[[float, float], str]) -> tuple[str, ...]:
+    ends = () if found.low is None or found.high is None else (span(found.low, found.high),)
+    return (*ends, f"n={found.n}")
 
 
 def signed_percent(ratio: float) -> str:
@@ -96,25 +120,26 @@ def describe_outcome(point: Point) -> str | None:
     return PREDICTION_OUTCOMES[compare_with_prediction(first, point.predicted)]
 
 
-def _describe_prediction(point: Point) -> Iterator[str]:
-    found = point.predicted
-    if found is not None:
-        yield from (cells.step_span(found.low, found.high), f"n={found.runs}")
-
-
 HISTORY = TableSpec[Point](
     "history",
     "Recorded runs, oldest first",
     (
-        figure("measured", "measured", 1, "row.created_at", plain, name="created_at", align="left", further=_identify),
-        ColumnSpec("commit", "commit", 3, lambda point: commit_cell(point.row.software), align="left"),
-        figure(
-            "torch",
-            "torch",
-            4,
-            lambda point: f"{point.row.software.torch} ({point.row.software.torch_build})",
+        wording(
+            "measured",
+            "measured",
+            1,
+            "row.created_at",
             plain,
-            align="left",
+            name="created_at",
+            further={
+                **{"run_id": "row.run_id", "machine_id": "row.machine.id"},
+                **{name: f"row.job.{name}" for name in _JOB_FIELDS},
+                **{"row_key_sha256": lambda point: digest(point.row.row_key), "protocol": "row.protocol"},
+            },
+        ),
+        ColumnSpec("commit", "commit", 3, lambda point: commit_cell(point.row.software), align="left"),
+        wording(
+            "torch", "torch", 4, lambda point: f"{point.row.software.torch} ({point.row.software.torch_build})", plain
         ),
         figure(
             "step",
@@ -134,7 +159,9 @@ HISTORY = TableSpec[Point](
             lambda ratio: f"{signed_percent(ratio)} %",
             name="step_ratio_to_run_before",
             estimated=True,
-            details=lambda point: _describe_estimate(point.change, _change_span),
+            details=lambda point: _describe_estimate(
+                point.change, lambda low, high: f"{signed_percent(low)} to {signed_percent(high)} %"
+            ),
             absent=lambda point: "",
         ),
         figure(
@@ -144,7 +171,10 @@ HISTORY = TableSpec[Point](
             describe_outcome,
             lambda outcome: outcome.removesuffix(" than predicted"),
             name="",
-            details=_describe_prediction,
+            details=lambda point: (
+                cells.step_span(point.predicted.low, point.predicted.high),
+                f"n={point.predicted.runs}",
+            ),
             further={
                 "predicted_low_seconds": "predicted.low",
                 "predicted_high_seconds": "predicted.high",
@@ -159,14 +189,222 @@ HISTORY = TableSpec[Point](
     ),
     STEP_CLOCK,
     notes=lambda point: point.row.failures,
-    kind=lambda point: "measured" if point.step is not None else "failed",
-    rows=lambda point: (point.row,),
+    kind=require_value("step"),
 )
 
 
 def page(report: Report, chart: Chart | None) -> Page:
     """The report with the chart above its table."""
-    charts = () if chart is None else (chart,)
-    section = Section("history", "Over recorded runs", "", charts, report.tables)
+    section = Section("history", "Over recorded runs", "", () if chart is None else (chart,), report.tables)
     claim = tuple(note.text for note in report.notes if note.kind == "summary")
     return Page("cnnbench history", claim, (section,), report.notes)
+
+
+def _known_columns(known: str, *columns: ColumnSpec[Any]) -> Iterator[ColumnSpec[Any]]:
+    """Leave the columns without a figure, and without a raw value, in lines that lack what they are read from."""
+
+    def leave_out(column: ColumnSpec[Any]) -> Callable[[Any], Cell]:
+        cell = column.cell or (lambda each: cells.EMPTY)
+        return lambda each: cells.NONE if getattr(each, known) is None else cell(each)
+
+    return (replace(column, cell=leave_out(column)) for column in columns)
+
+
+def build_judgement(found: ScreeningResult, problems: Iterable[str] = ()) -> Report:
+    """The judgement, a group a row; the most telling verdicts are counted first in the notes."""
+    words = {"run": plain(found.run.run_id), "name": found.baseline.name}
+    counts = Counter(each.status for each in found.findings)
+    counts_text = ", ".join(f"{counts[status]} {status}" for status in MetricStatus if counts[status])
+    ranges = sum(each.metric == STEP_METRIC and each.expected is not None and not each.note for each in found.findings)
+    notes = [Note("summary", f"{counts_text or 'nothing to judge'}. Stored are {_count_contents(found.baseline)}.")]
+    if found.run.run_id in {run.run_id for run in found.baseline.runs}:
+        own = "The run is one of the baseline's own: its times were accepted when it was saved, and are not judged."
+        notes.append(Note("warning", own))
+    if found.advice is not None:
+        notes.append(Note("warning", f"A suspicion alone fails nothing. {plain(found.advice, None)}."))
+    if ranges:
+        chance = units.percent(1 - 0.95**ranges, 0)
+        text = (
+            "A stored range of times holds 95 % of next runs (Student's t prediction interval on logs, n counts runs); this "
+            f"run has {ranges}, of which by chance one or more would be missed in about {chance} of runs."
+        )
+        notes.append(Note("rule", text))
+    notes.append(Note("rule", "Counts and bytes are exact; the accuracy band holds 99.8 % of next runs."))
+    if found.elsewhere:
+        notes.append(Note("missing", f"{found.elsewhere} stored rows are of other suites or options than this run's."))
+    notes += _list_problems(problems)
+    return Report((build_table(JUDGEMENT, found.findings, words=words),), tuple(notes))
+
+
+def _choose_text(metric: str) -> Callable[[float | None], str]:
+    texts: dict[str, Callable[[float | None], str]] = {STEP_METRIC: cells.step_text, "accuracy": units.percent}
+    return texts.get(metric, units.count)
+
+
+def _range_cell(key: str, ends: tuple[float, float] | None, text: Callable[[float | None], str]) -> Cell:
+    low, high = ends or (None, None)
+    shown = text(low)
+    if low is not None and high is not None and low != high:
+        shown = cells.step_span(low, high) if text is cells.step_text else units.span(low, high, text)
+    return Cell(shown, (), {f"{key}_low": low, f"{key}_high": high})
+
+
+def _list_ends(range_: Any) -> tuple[float, float] | None:
+    return None if range_ is None else (range_.low, range_.high)
+
+
+def _describe_work(row: BaselineRow) -> str:
+    size = "" if row.job.size is None else f" · side {units.count(row.job.size)}"
+    return f"{row.job.precision} · {naming.work_label(row.job)}{size}"
+
+
+JUDGEMENT = TableSpec[MetricResult](
+    "judgement",
+    "Run {run} against baseline {name}",
+    (
+        wording("metric", "metric", 1, "metric", further=_IDENTITY),
+        ColumnSpec(
+            "value", "this run", 1, lambda each: Cell(_choose_text(each.metric)(each.value), (), {"value": each.value})
+        ),
+        ColumnSpec(
+            "expected",
+            "stored",
+            1,
+            lambda each: _range_cell("expected", _list_ends(each.expected), _choose_text(each.metric)),
+        ),
+        figure(
+            "runs",
+            "runs",
+            3,
+            lambda each: (each.expected and each.expected.runs) or None,
+            name="stored_runs",
+            absent=lambda each: "",
+        ),
+        wording("standing", "verdict", 1, "status.value", name="verdict"),
+        wording("note", "note", 2, "note", plain),
+    ),
+    STEP_CLOCK,
+    group=lambda each: naming.full_label(each.job),
+    order=lambda each: 0,
+    kind=require_value(lambda each: each.status not in BAD_STATUSES),
+)
+
+
+@dataclass(frozen=True)
+class ListedBaseline:
+    """A name as found; `baseline` is None where it cannot be used, and `problem` says why."""
+
+    machine_id: str
+    name: str
+    baseline: SavedBaseline | None
+    problem: str | None = None
+
+
+def build_list(found: Sequence[ListedBaseline]) -> Report:
+    """All baselines there are, and what hinders those that cannot be used."""
+    if not found:
+        return Report((), (Note("summary", "No baseline is stored; save one with `cnnbench baseline save NAME`."),))
+    return Report((build_table(BASELINES, found),), _list_problems(each.problem for each in found if each.problem))
+
+
+def _count_judged(each: ListedBaseline) -> Cell:
+    rows = () if each.baseline is None else each.baseline.rows
+    enough = sum(len(row.runs) >= LEAST_RUNS for row in rows)
+    return Cell(f"{enough} of {len(rows)}", (), {"rows_with_a_range": enough})
+
+
+BASELINES = TableSpec[ListedBaseline](
+    "baselines",
+    "Stored baselines",
+    (
+        wording("name", "name", 1, "name", plain, further={"machine_id": "machine_id"}),
+        *_known_columns(
+            "baseline",
+            figure("runs", "runs", 1, lambda each: len(each.baseline.runs)),
+            figure("rows", "rows", 2, lambda each: len(each.baseline.rows)),
+            ColumnSpec("enough", "rows with 8 runs", 2, _count_judged),
+            ColumnSpec(
+                "commit",
+                "newest commit",
+                3,
+                lambda each: commit_cell(each.baseline.newest.software),
+                align="left",
+            ),
+            wording("saved", "saved", 3, "baseline.saved_at", plain, name="saved_at"),
+        ),
+        wording("state", "state", 1, lambda each: "unusable" if each.baseline is None else "ok"),
+    ),
+    group=lambda each: each.machine_id,
+    order=lambda each: 0,
+    kind=require_value("baseline"),
+)
+
+
+def build_contents(saved: SavedBaseline, runs: Sequence[NamedRun]) -> Report:
+    """One baseline: its rows with the ranges they give, and its runs, with what has become of the ledger of each."""
+    known = dict.fromkeys(item for row in saved.rows for item in row.conditions.items() if item[1] is not None)
+    conditions = group_by(known, itemgetter(0)).items()
+    measured = ", ".join(f"{name} {' or '.join(str(value) for _, value in values)}" for name, values in conditions)
+    rule = f"Times are judged from {LEAST_RUNS} runs on; it changes only by `cnnbench baseline save --replace`."
+    notes = (
+        Note("summary", f"Baseline {saved.name} of {plain(saved.machine_id)}: {_count_contents(saved)}."),
+        Note("run", f"Measured under: {plain(measured, None)}."),
+        Note("rule", rule),
+    )
+    tables = (
+        build_table(BASELINE_ROWS, saved.rows, words={"name": saved.name}),
+        build_table(BASELINE_RUNS, groups=[(plain(saved.machine_id), runs)]),
+    )
+    return Report(tables, notes)
+
+
+def _count_contents(saved: SavedBaseline) -> str:
+    runs, rows = len(saved.runs), len(saved.rows)
+    return f"{runs} run{'' if runs == 1 else 's'} of {rows} row{'' if rows == 1 else 's'}"
+
+
+def _count_column(metric: str) -> ColumnSpec[BaselineRow]:
+    """Declare the range of a metric that is exact."""
+    key = metric.replace(" ", "_")
+
+    def cell(row: BaselineRow) -> Cell:
+        values = list_stored_counts(metric, row)
+        return _range_cell(key, (min(values), max(values)) if values else None, units.count)
+
+    return ColumnSpec(key, metric, 3, cell)
+
+
+BASELINE_ROWS = TableSpec[BaselineRow](
+    "baseline-rows",
+    "Baseline {name}",
+    (
+        wording("place", "place", 1, lambda row: naming.place_label(row.job), name="", further=_IDENTITY),
+        figure("runs", "runs", 1, lambda row: len(row.runs), details=lambda row: (f"{len(row.processes)} processes",)),
+        ColumnSpec(
+            "step",
+            "next run's\nmedian step",
+            1,
+            lambda row: _range_cell("median_step_seconds", _list_ends(step_range(row)), cells.step_text),
+        ),
+        *map(_count_column, EXACT_METRICS),
+        ColumnSpec("accuracy", "accuracy", 4, lambda row: _range_cell("accuracy", accuracy_band(row), units.percent)),
+    ),
+    STEP_CLOCK,
+    group=_describe_work,
+    order=lambda each: 0,
+)
+BASELINE_RUNS = TableSpec[NamedRun](
+    "baseline-runs",
+    "Its runs",
+    (
+        wording("run", "run", 1, "run_id", plain, name="run_id"),
+        *_known_columns(
+            "ledger",
+            wording("created", "measured", 2, "ledger.header.created_at", plain, name="created_at"),
+            ColumnSpec("commit", "commit", 2, lambda run: commit_cell(run.ledger.header.software), align="left"),
+            wording("suites", "suites", 3, lambda run: plain(", ".join(sorted(run.ledger.header.suites)))),
+        ),
+        wording("ledger", "its ledger", 1, "state", further={"sha256": "sha256"}),
+    ),
+    kind=require_value(lambda run: run.state == "unchanged"),
+)

@@ -79,11 +79,6 @@ class RowGroup:
     title: str
     lines: tuple[Line, ...]
 
-    @property
-    def size(self) -> int:
-        """How many rows it has."""
-        return len(self.lines)
-
 
 @dataclass(frozen=True)
 class Table:

@@ -6,17 +6,18 @@ put, in their order, where `METRICS_HERE` stands among the columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any, Generic, Literal
 
 from cnnbench.analysis import metrics
 from cnnbench.analysis.metrics import Figure, Metric, Subject
 from cnnbench.analysis.ratio import group_by
-from cnnbench.analysis.rows import Row
+from cnnbench.analysis.rows import Row, follow
 from cnnbench.report import cells
-from cnnbench.report.model import Cell, Column, Line, LineKind, RowGroup, Table, Value
+from cnnbench.report.model import Cell, Column, Line, LineKind, RowGroup, Table
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,17 @@ PROCESSOR: ColumnSpec[Any] = ColumnSpec("processor", "processor", 1, align="left
 """The processor, as the page names it."""
 
 
+def find_row(subject: Any) -> tuple[Row, ...]:
+    """Return the row that a line is, or the one it is about (its attribute `row`); nothing where there is none."""
+    row = getattr(subject, "row", subject)
+    return (row,) if isinstance(row, Row) else ()
+
+
+def require_value(read: str | Callable[[Any], Any]) -> Callable[[Any], LineKind]:
+    """Give the kind of lines of which those are measured that have this value, or this value at a path of attributes."""
+    return lambda subject: "measured" if follow(subject, read) else "failed"
+
+
 @dataclass(frozen=True)
 class TableSpec(Generic[Subject]):
     """A table: words in braces, in titles and the clock rule, are given when it is built."""
@@ -51,24 +63,20 @@ class TableSpec(Generic[Subject]):
     """What groups are sorted by, before their title; None leaves them in the order of the lines."""
     notes: Callable[[Subject], Iterable[str]] = lambda subject: ()
     kind: Callable[[Subject], LineKind] = lambda subject: "measured"
-    rows: Callable[[Subject], tuple[Row, ...]] = lambda subject: (subject,) if isinstance(subject, Row) else ()
+    rows: Callable[[Subject], tuple[Row, ...]] = find_row
     """The raw rows that a line is made of, its own first."""
     folded: bool = False
     select: Callable[[Sequence[Row]], Iterable[Subject]] = lambda rows: ()
     """Which lines a comparison's rows give."""
     arrange: Callable[[Sequence[Row]], Iterable[tuple[str, Iterable[Subject]]]] | None = None
     """Those lines in groups of their own, each with its title, where lines of one title are of several groups."""
-    words: Callable[[Sequence[Row]], Mapping[str, str]] | None = None
 
 
 def make_cell(subject: Subject, figure: Figure[Subject]) -> Cell:
     """Show the subject's figure as text, with what stands beside it, and its raw values."""
     found, name = figure.find(subject), figure.value_name
-    raw: dict[str, Value] = {}
-    if name:
-        raw = cells.values(name, found) if figure.estimated else {name: found}
-    if figure.further:
-        raw |= figure.find_further(subject)
+    raw = {} if not name else cells.values(name, found) if figure.estimated else {name: found}
+    raw |= figure.find_further(subject)
     if found is None:
         return Cell(figure.absent(subject), (), raw or None)
     text = figure.text(found.value if figure.estimated else found)
@@ -108,15 +116,15 @@ def figure(
 
 
 def wording(
-    key: str, title: str, priority: int, text: str | Callable[[Subject], str], name: str | None = None
+    key: str,
+    title: str,
+    priority: int,
+    read: str | Callable[[Subject], Any],
+    text: Callable[[Any], str] = str,
+    **declared: Any,
 ) -> ColumnSpec[Subject]:
     """Declare a column of words, left-aligned."""
-    return figure(key, title, priority, text, name=name, align="left")
-
-
-def join_title(title: str) -> str:
-    """Put a heading of several lines on one."""
-    return " ".join(title.replace("-\n", "").split())
+    return figure(key, title, priority, read, text, align="left", **declared)
 
 
 def build_table(
@@ -124,46 +132,30 @@ def build_table(
     subjects: Iterable[Subject] = (),
     *,
     groups: Iterable[tuple[str, Iterable[Subject]]] | None = None,
-    named: Callable[[Subject], Cell] | None = None,
+    named: Callable[[Subject], Cell] = lambda subject: cells.EMPTY,
     hidden: Collection[str] = (),
     words: Mapping[str, str] | None = None,
 ) -> Table:
     """Build the table of these lines, grouped as the spec says or as given; `hidden` columns are left out."""
-    chosen = [column for column in _list_columns(spec) if column.key not in hidden]
-    columns = tuple(
-        Column(each.key, _fill(each.title, words), _fill(each.unit, words), each.priority, each.align)
-        for each in chosen
-    )
-    makers = [column.cell or named for column in chosen]
-    made = tuple(
-        RowGroup(title, tuple(_build_line(spec, makers, subject) for subject in members))
-        for title, members in (_group(spec, subjects) if groups is None else groups)
-    )
-    return Table(spec.key, _fill(spec.title, words), _fill(spec.clock, words), columns, made, spec.folded)
 
+    def fill(text: str) -> str:
+        # Without any words the text may be a record's, and have braces of its own.
+        return text if words is None else text.format(**words)
 
-def _fill(text: str, words: Mapping[str, str] | None) -> str:
-    """Put in the words; without any the text may be a record's and have braces of its own."""
-    return text if words is None else text.format(**words)
+    def build_line(subject: Subject) -> Line:
+        shown = tuple((column.cell or named)(subject) for column in chosen)
+        return Line(shown, tuple(spec.notes(subject)), spec.kind(subject), cells.name_raw_rows(*spec.rows(subject)))
 
-
-def _list_columns(spec: TableSpec[Subject]) -> Iterator[ColumnSpec[Subject]]:
-    for column in spec.columns:
-        if column is not METRICS_HERE:
-            yield column
-            continue
-        for metric in metrics.METRICS:
-            if spec.key in metric.tables:
-                yield _make_column(metric, metric.tables[spec.key])  # type: ignore[misc]  # lines of such a table are rows
-
-
-def _group(spec: TableSpec[Subject], subjects: Iterable[Subject]) -> list[tuple[str, list[Subject]]]:
-    order = spec.order or (lambda subject: None)
-    found = group_by(subjects, lambda subject: (order(subject), spec.group(subject)))
-    ordered = found.items() if spec.order is None else sorted(found.items(), key=lambda each: each[0])
-    return [(title, members) for (_, title), members in ordered]
-
-
-def _build_line(spec: TableSpec[Subject], makers: Sequence[Callable[[Subject], Cell] | None], subject: Subject) -> Line:
-    shown = tuple(make(subject) for make in makers if make is not None)
-    return Line(shown, tuple(spec.notes(subject)), spec.kind(subject), cells.name_raw_rows(*spec.rows(subject)))
+    measured: list[ColumnSpec[Any]] = [
+        _make_column(metric, metric.tables[spec.key]) for metric in metrics.METRICS if spec.key in metric.tables
+    ]
+    listed = chain.from_iterable(measured if column is METRICS_HERE else [column] for column in spec.columns)
+    chosen = [column for column in listed if column.key not in hidden]
+    if groups is None:
+        order = spec.order or (lambda subject: None)
+        found = group_by(subjects, lambda subject: (order(subject), spec.group(subject)))
+        ordered = found if spec.order is None else sorted(found)
+        groups = [(key[1], found[key]) for key in ordered]
+    columns = (Column(each.key, fill(each.title), fill(each.unit), each.priority, each.align) for each in chosen)
+    made = tuple(RowGroup(title, tuple(map(build_line, members))) for title, members in groups)
+    return Table(spec.key, fill(spec.title), fill(spec.clock), tuple(columns), made, spec.folded)

@@ -1,29 +1,360 @@
-"""Comparison in, report out: the training table in the shape of the lecture's, and beside it those that `specs` declares."""
+"""Comparison in, report out: the tables of rows, declared (which columns, under which titles, with which clock rule), and built.
+
+The table of training has the shape of the lecture's; published rows stand before its own.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple, Unpack
 
 from cnnbench import naming, units
+from cnnbench.analysis.ablation import find_ladders
+from cnnbench.analysis.concurrent import measure_spread
+from cnnbench.analysis.scaling import find_scaling_sets
 from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
-from cnnbench.report import cells, footnotes, specs
+from cnnbench.analysis.time_to_accuracy import SeedResult
+from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain
+from cnnbench.report.footnotes import Sources
 from cnnbench.report.model import Cell, Column, Line, Report, RowGroup, Table
-from cnnbench.report.table_builder import TableSpec, build_table
+from cnnbench.report.table_builder import (
+    METRICS_HERE,
+    PROCESSOR,
+    ColumnSpec,
+    TableSpec,
+    build_table,
+    figure,
+    find_row,
+    metric_column,
+    require_value,
+    wording,
+)
+
+
+def precision_column(priority: int) -> ColumnSpec[Row]:
+    """Declare the precision asked for."""
+    return wording("precision", "preci-\nsion", priority, "job.precision")
+
+
+def outcome_column(priority: int) -> ColumnSpec[Row]:
+    """How the processes ended."""
+    return ColumnSpec("outcome", "outcome", priority, cells.outcome, align="left")
+
+
+def title_work(row: Row) -> str:
+    """Name the work that rows of a group share."""
+    return naming.work_label(row.job, row.protocol)
+
+
+def order_work(row: Row) -> tuple[int, str, int]:
+    """Whole jobs that were measured first, trainings to a target, projections, then rates."""
+    place = {"measured": 0, "to target": 1, "projected": 2, None: 3}[row.job_kind]
+    return place, row.job.workload, row.job.batch_size
+
+
+def trains(row: Row) -> bool:
+    """Whether it is a network's row and no matrix product's."""
+    return row.job.workload != "gemm"
+
+
+def _failures(row: Row) -> tuple[str, ...]:
+    return tuple(map(plain, row.failures))
+
+
+_declare = partial(
+    TableSpec[Row], group=title_work, order=order_work, notes=footnotes.build_row_notes, kind=require_value("ok")
+)
+TRAINING = _declare(
+    "training",
+    "{what}: the same job on every processor",
+    (PROCESSOR, precision_column(1), METRICS_HERE, outcome_column(2)),
+    "{clock}",
+    select=lambda rows: filter(trains, rows),
+)
+LECTURE = TableSpec[Row](
+    "lecture",
+    "The lecture's table, then and now",
+    (PROCESSOR, METRICS_HERE),
+    "{clock}",
+    notes=footnotes.build_row_notes,
+)
+RESOURCES = _declare(
+    "resources",
+    "Memory, energy and cold start: high-water marks, what the layers alone need, what the counter says",
+    (PROCESSOR, precision_column(3), METRICS_HERE),
+    "memory marks are of the timed steps alone, process and data included; activations are one image's forward pass; energy "
+    "is a window of at least 10 s of further steps; cold start is process spawn to first step",
+    select=lambda rows: (row for row in rows if row.ok and trains(row)),
+)
+
+
+def _select_bounded(rows: Sequence[Row]) -> list[Row]:
+    """Rows of one process, if floors were measured beside any row."""
+    training = [row for row in rows if trains(row)]
+    bounded = any(row.bottleneck is not None and row.bottleneck.floors for row in training)
+    return [row for row in training if row.job.processes == 1] if bounded else []
+
+
+BOUNDS = _declare(
+    "bounds",
+    "Why not N times faster: one step against the floors measured beside it",
+    (PROCESSOR, precision_column(2), METRICS_HERE),
+    "floors are the best of 5 in the same process: operators x smallest operator, bytes moved at copy speed, FLOPs at the "
+    "best GEMM of the same run, one batch drawn; without that GEMM the highest floor is unknown, so nothing is said to bind",
+    select=_select_bounded,
+)
+GEMM = _declare(
+    "gemm",
+    "Ceiling: what bare matrix products reach",
+    (
+        *(PROCESSOR, precision_column(1), figure("size", "size", 1, "job.size", units.count)),
+        metric_column("flops_per_second", 1, heading="measured", details="interval and n"),
+        wording("ceiling", "", 1, "is_ceiling", lambda best: "ceiling" if best else "", name="is_ceiling"),
+        METRICS_HERE,
+        figure(
+            "products",
+            "blocks x products\nafter warm-up",
+            5,
+            lambda row: f"{row.job.blocks} x {row.job.block_steps} after {row.job.warmup_steps}",
+            name="",
+            further={"blocks": "job.blocks", "block_steps": "job.block_steps", "warmup_steps": "job.warmup_steps"},
+        ),
+        outcome_column(2),
+    ),
+    footnotes.GEMM_CLOCK,
+    select=lambda rows: (row for row in rows if not trains(row)),
+)
+
+
+LADDER = TableSpec[Row](
+    "ladder",
+    "The ladder: the same work on the same device, computed another way on each rung",
+    (
+        PROCESSOR,
+        wording(
+            "rung",
+            "rung",
+            1,
+            lambda row: naming.step_label(row.job),
+            name="",
+            further={"rung_precision": "job.precision"},
+        ),
+        metric_column("step_seconds", 1),
+        metric_column("speed_over_rung_before", 2),
+        metric_column("speed_over_first_rung", 1),
+        METRICS_HERE,
+        outcome_column(3),
+        # Why a rung has no time, in the words of its processes.
+        wording("why_not", "why not", 2, lambda row: "" if row.costs else plain("; ".join(row.reasons)), name=""),
+    ),
+    "times of rows of different precision are divided here on purpose, to show what each rung brings, and nowhere else; ratios "
+    "are of a step (of the whole job where it was measured), paired by round where both ran in it; rungs in a fixed order: "
+    "division, precision (fp32, tf32, bf16, fp16), layout, execution, loader; of peak is of the measured peak of the rung's own "
+    "run and precision",
+    kind=require_value("costs"),
+    # Under the work without what rungs differ in, and where.
+    arrange=lambda rows: (
+        (naming.ladder_label(rungs[0].job, rungs[0].protocol), rungs) for rungs in find_ladders(rows)
+    ),
+)
+
+
+def _find_scaling(rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[Row]]]:
+    """Yield each set of one job on one process and on ranks under the work of one process, and how it is dealt out: its batch
+    kept, or its batch on each rank; its rows with their ratios to one process.
+    """
+    for found in find_scaling_sets(rows):
+        row = found.points[0]
+        alone = row.job.model_copy(update={"world": 1, "scaling": None, "nodes": 1, "batch_size": found.base_batch})
+        work = naming.work_label(alone)
+        if found.scaling == "weak":
+            work = work.replace(f"batch {found.base_batch}", f"{found.base_batch} a rank", 1)
+        place = f"on {plain(row.job.device)}{naming.format_protocol(row.protocol)}"
+        yield f"{found.scaling}: {work} · {place}", found.points
+
+
+SCALING = TableSpec[Row](
+    "scaling",
+    "Scaling: one job on more than one device",
+    (
+        PROCESSOR,
+        wording(
+            "scaling",
+            "scaling",
+            1,
+            lambda row: row.job.scaling or "one process",
+            name="",
+            further={"scaling": "job.scaling", "world": "job.world", "nodes": "job.nodes"},
+        ),
+        metric_column("step_seconds", 1),
+        metric_column("images_per_second", 2),
+        metric_column("scaling_speedup", 1),
+        metric_column("scaling_efficiency", 1),
+        metric_column("exchange_ratio", 1),
+        METRICS_HERE,
+        outcome_column(2),
+    ),
+    "blocks begin and end with all ranks, so a step is as long as on the slowest; images are those of all ranks together; scaled "
+    "is images a second over those of one process with the fewest threads, paired by round where both ran in it; efficiency is "
+    "that over the processors used (cores on a CPU); exchange is the share of a step that is gone in blocks without the exchange "
+    "of gradients, timed in turn with blocks with it; memory is the rank's that took most; launch is the part of the cold start "
+    "in which the ranks were started and met",
+    notes=_failures,
+    kind=require_value("costs"),
+    arrange=_find_scaling,
+)
+
+
+def _measure_copies(row: Row) -> Row:
+    """Give the row of copies with the middle and the slowest of them."""
+    found = measure_spread(row)
+    if found is None:
+        return row.with_values(slowest_copy=units.NOT_AVAILABLE)
+    return row.with_values(
+        median_copy_seconds=found.median_seconds,
+        slowest_copy=plain(found.slowest),
+        slowest_over_median=found.slowest_over_median,
+    )
+
+
+COPIES = _declare(
+    "copies",
+    "Copies: the same job on every device at once, to find the slow one",
+    (
+        *(PROCESSOR, precision_column(3), figure("size", "size", 3, "job.size", units.count)),
+        figure("copies", "copies", 2, "job.copies", units.count),
+        metric_column("median_copy_seconds", 1),
+        metric_column("slowest_copy", 1),
+        metric_column("slowest_over_median", 1),
+        METRICS_HERE,
+        outcome_column(2),
+    ),
+    "copies begin their timed steps together, each is timed by itself; the median is over the copies of a launch, the slowest is "
+    "the one that is slowest over all launches; n counts launches; other tables show the slowest copy of each launch",
+    order=lambda row: 0,
+    notes=_failures,
+    select=lambda rows: (_measure_copies(row) for row in rows if row.job.copies > 1),
+)
+
+
+def _seeds(row: Row) -> Cell:
+    """`7 of 8 (1 missed)`: of all processes planned, with how the others ended."""
+    total = sum(row.outcomes.values())
+    others = tuple(f"{n} {status}" for status, n in cells.list_bad_endings(row))
+    raw = {"seeds": total, "seeds_reached": row.ok, "seeds_missed": row.outcomes.get("missed", 0)}
+    return Cell(f"{row.ok} of {total}", others, raw)
+
+
+def _select_to_target(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if trains(row) and row.job.clock == "accuracy"]
+
+
+TIME_TO_ACCURACY = _declare(
+    "tta",
+    "Time to accuracy",
+    (
+        PROCESSOR,
+        wording(
+            "mode",
+            "mode",
+            1,
+            lambda row: naming.variant_label(row.job),
+            name="",
+            further={"mode_precision": "job.precision"},
+        ),
+        figure("target", "target", 2, "job.target", units.exact_percent, name=""),
+        ColumnSpec("seeds", "seeds that\nreached it", 1, _seeds, align="left"),
+        METRICS_HERE,
+        metric_column("step_seconds", 5),
+    ),
+    "first crossing: first batch drawn to the end of the first evaluation, on all test images, that reaches the target; "
+    "evaluations every {every} steps counted, build and compile outside",
+    group=lambda row: naming.target_label(row.job, row.protocol),
+    order=lambda row: (row.job.workload, row.job.target or 0.0),
+    notes=_failures,
+    select=_select_to_target,
+)
+
+
+class SeedLine(NamedTuple):
+    """One seed of a row."""
+
+    row: Row
+    seed: SeedResult
+
+
+SEEDS = TableSpec[SeedLine](
+    "seeds",
+    "Time to accuracy, seed by seed",
+    (
+        PROCESSOR,
+        wording(
+            "mode",
+            "mode",
+            1,
+            lambda each: naming.variant_label(each.row.job),
+            name="",
+            further={"mode_precision": "row.job.precision"},
+        ),
+        figure("seed", "seed", 1, "seed.seed"),
+        wording(
+            "reached",
+            "ended",
+            1,
+            "seed.reached",
+            lambda reached: "reached" if reached else "missed",
+            name="reached_target",
+            further={"clock_seconds": "seed.clock_seconds"},
+        ),
+        figure("seconds", "time to\ntarget", 1, "seed.seconds", units.number, name="seconds_to_target", unit="s"),
+        figure(
+            "steps",
+            "steps",
+            2,
+            "seed.steps",
+            units.count,
+            name="steps_to_target",
+            further={"evaluations": "seed.evaluations"},
+        ),
+        figure("epochs", "epochs", 3, "seed.epochs", units.number, name="epochs_to_target"),
+        figure(
+            "last",
+            "last\naccuracy",
+            2,
+            lambda each: each.seed.last.correct / each.seed.last.images,
+            units.percent,
+            name="last_accuracy",
+            further={"last_correct": "seed.last.correct", "last_images": "seed.last.images"},
+        ),
+    ),
+    "as above; a missed seed has no time, its steps and accuracy are those at its epoch limit",
+    group=lambda each: naming.target_label(each.row.job, each.row.protocol),
+    order=lambda each: (each.row.job.workload, each.row.job.target or 0.0),
+    kind=require_value("seed.reached"),
+    folded=True,
+    select=lambda rows: (
+        SeedLine(row, seed)
+        for row in _select_to_target(rows)
+        if row.time_to_accuracy is not None
+        for seed in row.time_to_accuracy.seed_results
+    ),
+)
+TABLES: tuple[TableSpec[Any], ...] = (
+    *(TRAINING, RESOURCES, TIME_TO_ACCURACY, SEEDS, BOUNDS, LADDER, SCALING, COPIES, GEMM),
+)
+"""In the order in which they are shown."""
 
 
 def name_processors(rows: Sequence[Row], *, all_runs: bool = False) -> ProcessorCell:
     """How a page of these rows names their processors: with the machine where there are several, all job fields where rows
     are computed in several ways.
     """
-    several = len({row.machine.id for row in rows}) > 1
-    with_job_fields = cells.any_variant(rows)
-    return lambda row: cells.processor(
-        row, several_machines=several, all_runs=all_runs, with_job_fields=with_job_fields
-    )
+    several, variants = len({row.machine.id for row in rows}) > 1, any(map(cells.is_variant, rows))
+    return partial(cells.processor, several_machines=several, all_runs=all_runs, with_job_fields=variants)
 
 
 def build(
@@ -31,130 +362,113 @@ def build(
     *,
     with_published: bool = False,
     all_runs: bool = False,
-    problems: Iterable[str] = (),
-    digests: Mapping[str, str] | None = None,
     only: str | None = None,
+    **sources: Unpack[Sources],
 ) -> Report:
     """Build the report of these rows; published rows first where asked for. The same rows in any order give an equal report.
 
-    `digests` are the final digests of the ledgers by run; `only` keeps one table, by its key.
+    `only` keeps one table, by its key.
     """
     published_rows = comparison.published_rows if with_published else ()
     found = build_tables(comparison, name_processors(comparison.rows, all_runs=all_runs), published_rows)
     kept = tuple(table for table in found if only in (None, table.key))
-    return Report(kept, footnotes.build(comparison, published_rows, problems, digests or {}))
+    return Report(kept, footnotes.build(comparison, published_rows, **sources))
 
 
 def build_tables(
     comparison: Comparison, processor: ProcessorCell, published_rows: Sequence[PublishedResult] = ()
 ) -> list[Table]:
-    """Build the tables that these rows have, in order: training, resources, tta, seeds, bounds, ladder, scaling, copies,
-    gemm.
-    """
+    """Build the tables that these rows have, in the order of `TABLES`."""
     rows = comparison.rows
-    found = [_training(processor, [row for row in rows if specs.trains(row)], published_rows, comparison)]
-    found += [_build_declared(spec, rows, processor) for spec in specs.TABLES]
+    training = list(filter(trains, rows))
+    compared = published_rows or any(row.speedup_over_published is not None for row in training)
+    hidden = {
+        "" if any(row.pretraining_seconds is not None for row in training) else "pretraining",
+        "" if comparison.published_cpu is not None and compared else "versus",
+    }
+    intervals = {units.count(row.job.evaluate_every) for row in _select_to_target(rows)}
+    words = {
+        "what": "Training and inference" if any(row.job.task == "inference" for row in training) else "Training",
+        "every": " or ".join(sorted(intervals, key=lambda text: (len(text), text))),
+        **_word_columns(comparison, training),
+    }
+    found = [
+        build_table(
+            spec,
+            spec.select(rows),
+            groups=None if spec.arrange is None else spec.arrange(rows),
+            named=lambda subject: processor(find_row(subject)[0]),
+            hidden=hidden,
+            words=words,
+        )
+        for spec in TABLES
+    ]
+    found[0] = replace(found[0], groups=(*_group_published(published_rows, found[0].columns), *found[0].groups))
     return [table for table in found if table.groups]
 
 
-def _build_declared(spec: TableSpec[Any], rows: Sequence[Row], processor: ProcessorCell) -> Table:
-    return build_table(
-        spec,
-        spec.select(rows),
-        groups=None if spec.arrange is None else spec.arrange(rows),
-        named=lambda subject: processor(spec.rows(subject)[0]),
-        words=None if spec.words is None else spec.words(rows),
-    )
-
-
-def build_lecture_table(
-    processor: ProcessorCell,
-    rows: Sequence[Row],
-    published_rows: Sequence[PublishedResult],
-    comparison: Comparison,
-) -> Table | None:
+def build_lecture_table(comparison: Comparison, processor: ProcessorCell) -> Table | None:
     """Build the lecture's table: the measured rows of its job under it, few columns; all training rows where none is of it."""
+    rows = list(filter(trains, comparison.rows))
     same = [row for row in rows if row.speedup_over_published is not None] or [row for row in rows if row.ok]
-    if not same and not published_rows:
+    if not same and not comparison.published_rows:
         return None
 
     def named(row: Row) -> Cell:
         cell = processor(row)
         timed = "whole job" if row.job.timed_whole else f"{units.count(row.timed_steps)} steps timed"
-        batch = () if row.speedup_over_published is not None else (f"{row.job.workload}, batch {row.job.batch_size}",)
-        way = naming.deviations(row.job)
-        return dataclasses.replace(cell, details=(*cell.details, *batch, *((", ".join(way),) if way else ()), timed))
+        batch = "" if row.speedup_over_published is not None else f"{row.job.workload}, batch {row.job.batch_size}"
+        further = filter(None, (batch, ", ".join(naming.deviations(row.job)), timed))
+        return replace(cell, details=(*cell.details, *further))
 
     hidden = () if comparison.published_cpu is not None else ("versus",)
-    words = {"clock": footnotes.list_clocks(row.job for row in same) or "as published", **_name_baselines(comparison)}
-    table = build_table(specs.LECTURE, same, named=named, hidden=hidden, words=words)
-    lines = [line for group in table.groups for line in group.lines]
-    title = _published_title(published_rows) if published_rows else "Measured here"
-    title += " · ours below" if same and published_rows else ""
-    published = [_published_line(found, table.columns) for found in published_rows]
-    return dataclasses.replace(table, groups=(RowGroup(title, (*published, *lines)),))
+    table = build_table(LECTURE, same, named=named, hidden=hidden, words=_word_columns(comparison, same))
+    published = _group_published(comparison.published_rows, table.columns)
+    title = published[0].title + (" · ours below" if same else "") if published else "Measured here"
+    lines = (line for group in (*published, *table.groups) for line in group.lines)
+    return replace(table, groups=(RowGroup(title, tuple(lines)),))
+
+
+def _word_columns(comparison: Comparison, rows: Sequence[Row]) -> dict[str, str]:
+    """Name the clocks of these rows, and whom the columns of speed-ups are over."""
+    cpu = comparison.published_cpu
+    return {
+        "clock": footnotes.list_clocks(row.job for row in rows) or "as published",
+        "baseline": comparison.baseline or "CPU",
+        "published": "" if cpu is None else f"{cpu.year}'s\n{plain(cpu.processor).rpartition(' ')[2]}",
+    }
+
+
+def _group_published(published_rows: Sequence[PublishedResult], columns: Sequence[Column]) -> tuple[RowGroup, ...]:
+    """Make the published rows' group, in these columns; none where there are none."""
+    if not published_rows:
+        return ()
+    lines = []
+    for found in published_rows:
+        known, row = cells.build_published_cells(found), found.published
+        notes = tuple(filter(None, (row.note, row.theoretical_note)))
+        lines.append(Line(tuple(known.get(column.key, cells.EMPTY) for column in columns), notes, "reference"))
+    images = next((found.published.job_images for found in published_rows if found.published.job_images), None)
+    job = "" if images is None else f" · the job is assumed: {units.count(images)} images"
+    title = f"{published_rows[0].published.year}, the lecture's table · FLOPS as printed{job}"
+    return (RowGroup(title, tuple(lines)),)
 
 
 def abridge(table: Table, most: int) -> Table:
     """Cut the table to at most about `most` lines: of each group that is too long the first, the last and evenly some between."""
-    total = sum(len(group.lines) for group in table.groups)
-    if total <= most:
+    if len(table.lines) <= most:
         return table
     groups = table.groups[:most]
     share = max(3, most // len(groups))
-    kept = tuple(_abridge_group(group, share) for group in groups)
-    more = f" · {len(table.groups) - len(groups)} more groups in the files" if len(table.groups) > len(groups) else ""
-    return dataclasses.replace(table, groups=(*kept[:-1], dataclasses.replace(kept[-1], title=kept[-1].title + more)))
-
-
-def _abridge_group(group: RowGroup, most: int) -> RowGroup:
-    lines = group.lines
-    if len(lines) <= most:
-        return group
-    kept = sorted({round(n * (len(lines) - 1) / (most - 1)) for n in range(most)})
-    title = f"{group.title} · {len(kept)} of {units.count(len(lines))} rows, the others in the CSV, JSON and ledgers"
-    return RowGroup(title, tuple(lines[n] for n in kept))
-
-
-def _training(
-    processor: ProcessorCell,
-    rows: Sequence[Row],
-    published_rows: Sequence[PublishedResult],
-    comparison: Comparison,
-) -> Table:
-    optional = {
-        "pretraining": any(row.pretraining_seconds is not None for row in rows),
-        "versus": comparison.published_cpu is not None
-        and (bool(published_rows) or any(row.speedup_over_published is not None for row in rows)),
-    }
-    words = {
-        "what": "Training and inference" if any(row.job.task == "inference" for row in rows) else "Training",
-        "clock": footnotes.list_clocks(row.job for row in rows) or "as published",
-        **_name_baselines(comparison),
-    }
-    hidden = [key for key, shown in optional.items() if not shown]
-    table = build_table(specs.TRAINING, rows, named=processor, hidden=hidden, words=words)
-    if not published_rows:
-        return table
-    lines = tuple(_published_line(found, table.columns) for found in published_rows)
-    return dataclasses.replace(table, groups=(RowGroup(_published_title(published_rows), lines), *table.groups))
-
-
-def _name_baselines(comparison: Comparison) -> dict[str, str]:
-    """Whom the columns of speed-ups are over."""
-    cpu = comparison.published_cpu
-    published = "" if cpu is None else f"{cpu.year}'s\n{plain(cpu.processor).rpartition(' ')[2]}"
-    return {"baseline": comparison.baseline or "CPU", "published": published}
-
-
-def _published_line(found: PublishedResult, columns: Sequence[Column]) -> Line:
-    known = cells.build_published_cells(found)
-    row = found.published
-    note = tuple(part for part in (row.note, row.theoretical_note) if part)
-    return Line(tuple(known.get(column.key, cells.EMPTY) for column in columns), note, "reference")
-
-
-def _published_title(published_rows: Sequence[PublishedResult]) -> str:
-    images = next((found.published.job_images for found in published_rows if found.published.job_images), None)
-    job = "" if images is None else f" · the job is assumed: {units.count(images)} images"
-    return f"{published_rows[0].published.year}, the lecture's table · FLOPS as printed{job}"
+    kept = []
+    for group in groups:
+        title, lines, many = group.title, group.lines, len(group.lines)
+        if many > share:
+            lines = tuple(lines[n] for n in sorted({round(n * (many - 1) / (share - 1)) for n in range(share)}))
+            title += f" · {len(lines)} of {units.count(many)} rows, the others in the CSV, JSON and ledgers"
+        kept.append(RowGroup(title, lines))
+    if len(table.groups) > len(groups):
+        kept[-1] = replace(
+            kept[-1], title=f"{kept[-1].title} · {len(table.groups) - len(groups)} more groups in the files"
+        )
+    return replace(table, groups=tuple(kept))

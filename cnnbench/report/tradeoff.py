@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnbench import units
+from cnnbench.analysis.metrics import describe_interval
 from cnnbench.analysis.tradeoff import QUANTITIES, BestAccuracy, Contender, printed_memory_ratio
 from cnnbench.report import explain
 from cnnbench.report.model import Cell, Note, Report
@@ -18,20 +19,32 @@ from cnnbench.workloads.lecture_slides import ACCURACIES, CONCLUSION, CONCLUSION
 
 
 def build(contenders: Sequence[Contender], missing: Mapping[str, str], problems: Sequence[str] = ()) -> Report:
-    """The table and its notes. `missing` says of each workload without an accuracy what to run for one."""
+    """The table and its notes, and the same figures as one object, with ratios to the first workload.
+
+    `missing` says of each workload without an accuracy what to run for one.
+    """
     base = contenders[0].workload.name
 
     groups = [(f"of one example; below each figure its ratio to {base}'s", contenders)]
     table = build_table(TRADEOFF, groups=groups)
-    notes = [
+    errors = conclusion(contenders)
+    wrong = {"printed": CONCLUSION, "printed_memory_ratio": printed_memory_ratio(), "why_wrong": list(errors)}
+    document = {
+        "base": base,
+        "workloads": [_document(each, missing) for each in contenders],
+        "conclusion": wrong if errors else None,
+        "counted": [explain.COUNTED, explain.STORED],
+        "problems": list(problems),
+    }
+    notes = (
         *(Note("missing", f"{name}: accuracy {units.NOT_AVAILABLE} ({reason})") for name, reason in missing.items()),
         *(Note("problem", text) for text in problems),
-        *(Note("warning", text) for text in conclusion(contenders)),
-        *([Note("reference", _SLIDE)] if any(map(_printed, contenders)) else []),
+        *(Note("warning", text) for text in errors),
+        *([Note("reference", _SLIDE)] if any(each.workload.name in ACCURACIES for each in contenders) else []),
         *([Note("rule", _BEST)] if any(each.best for each in contenders) else []),
         *(Note("rule", text) for text in (explain.COUNTED, explain.STORED)),
-    ]
-    return Report((table,), tuple(notes), document(contenders, missing, problems), explain.FORMATS)
+    )
+    return Report((table,), notes, document, explain.FORMATS)
 
 
 def _count_column(name: str, title: str, unit: str, priority: int) -> ColumnSpec[Contender]:
@@ -52,7 +65,7 @@ TRADEOFF = TableSpec[Contender](
     (
         wording("workload", "workload", 1, "workload.name"),
         ColumnSpec("accuracy", "accuracy", 1, lambda each: _accuracy(each.best), "best"),
-        figure("slide_accuracy", "slide", 4, lambda each: _printed(each), unit="printed"),
+        figure("slide_accuracy", "slide", 4, lambda each: ACCURACIES.get(each.workload.name), unit="printed"),
         _count_column("activations", "activations", "values", 1),
         _count_column("parameters", "parameters", "values", 1),
         _count_column("forward_flops", "forward", "FLOPs", 2),
@@ -72,18 +85,9 @@ _BEST = (
 def _accuracy(best: BestAccuracy | None) -> Cell:
     if best is None:
         return Cell(units.NOT_AVAILABLE, ("not measured",))
-    share = best.share
-    details: list[str] = []
-    if share.low is not None and share.high is not None:
-        details.append(units.span(share.low, share.high, units.percent))
-    return Cell(
-        units.percent(share.value),
-        (*details, f"best of {units.count(best.processes)}", f"{units.count(best.test.after_steps)} steps"),
-    )
-
-
-def _printed(contender: Contender) -> str | None:
-    return ACCURACIES.get(contender.workload.name)
+    interval = describe_interval(best.share, units.percent)
+    seen = (f"best of {units.count(best.processes)}", f"{units.count(best.test.after_steps)} steps")
+    return Cell(units.percent(best.share.value), (*interval, *seen))
 
 
 def conclusion(contenders: Sequence[Contender]) -> tuple[str, ...]:
@@ -105,21 +109,6 @@ def conclusion(contenders: Sequence[Contender]) -> tuple[str, ...]:
     )
 
 
-def document(
-    contenders: Sequence[Contender], missing: Mapping[str, str], problems: Sequence[str] = ()
-) -> dict[str, Any]:
-    """The same figures as one object; ratios are to the first workload."""
-    errors = list(conclusion(contenders))
-    wrong = {"printed": CONCLUSION, "printed_memory_ratio": printed_memory_ratio(), "why_wrong": errors}
-    return {
-        "base": contenders[0].workload.name,
-        "workloads": [_document(each, missing) for each in contenders],
-        "conclusion": wrong if errors else None,
-        "counted": [explain.COUNTED, explain.STORED],
-        "problems": list(problems),
-    }
-
-
 def _document(contender: Contender, missing: Mapping[str, str]) -> dict[str, Any]:
     best, counts, name = contender.best, contender.counts, contender.workload.name
     accuracy = best and {
@@ -131,7 +120,7 @@ def _document(contender: Contender, missing: Mapping[str, str]) -> dict[str, Any
         "workload": name,
         "accuracy": accuracy,
         "accuracy_missing": missing.get(name),
-        "slide_accuracy": _printed(contender),
+        "slide_accuracy": ACCURACIES.get(name),
         **counts,
         "activation_bytes": flops.FLOAT32_BYTES * counts["activations"],
         "parameter_bytes": flops.FLOAT32_BYTES * counts["parameters"],

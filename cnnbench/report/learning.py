@@ -1,0 +1,543 @@
+"""What accuracies are worth, as tables: the lecture's "100 %", modes against the plain one, bands of recipes, claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple, Unpack
+
+from cnnbench import naming, units
+from cnnbench.analysis import accuracy_bands, convergence, open_division, stopping_rule
+from cnnbench.analysis.accuracy_bands import SeedSpread
+from cnnbench.analysis.convergence import ConvergenceResult, Untested
+from cnnbench.analysis.metrics import describe_interval
+from cnnbench.analysis.noninferiority import MOST_SEEDS
+from cnnbench.analysis.open_division import Claim
+from cnnbench.analysis.rows import Row, follow
+from cnnbench.analysis.stopping_rule import Epoch, Stop
+from cnnbench.analysis.training_outcome import TEST_IMAGES
+from cnnbench.report import cells, footnotes
+from cnnbench.report.cells import ProcessorCell
+from cnnbench.report.escaping import plain
+from cnnbench.report.footnotes import Sources
+from cnnbench.report.model import Cell, Note, Report, Table, Value
+from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, wording
+
+_ALL = units.count(TEST_IMAGES)
+percent_of_images, _hundredths = partial(units.percent, digits=3), "{:.2f}".format
+_unsigned = partial(units.points, signed=False)
+
+
+def _make_report(
+    found: Sequence[Table], notes: Iterable[Note], rows: Sequence[Row], **sources: Unpack[Sources]
+) -> Report:
+    """Put the conditions of these rows under the tables and notes."""
+    conditions = (*footnotes.build_run_notes(rows), *footnotes.build_source_notes(rows, **sources))
+    return Report(tuple(found), footnotes.keep_first(*notes, *conditions))
+
+
+def title(row: Row, processor: ProcessorCell) -> str:
+    """Name a row in words, over lines that are not rows themselves: the processor and its place, precision, work."""
+    return f"{processor(row).one_line} · {row.job.precision} · {naming.work_label(row.job, row.protocol)}"
+
+
+def say_number(read: str, word: str) -> Callable[[Any], tuple[str, ...]]:
+    """Return what says beside a figure how many there are of these, where there are any."""
+    return lambda each: (f"{number} {word}",) if (number := follow(each, read)) else ()
+
+
+def say_deviation(read: str) -> Callable[[Any], tuple[str, ...]]:
+    """Return what says beside a mean the standard deviation of one seed's accuracy, where it is known."""
+    return lambda each: () if (found := follow(each, read)) is None else (f"SD {_unsigned(found)}",)
+
+
+# The lecture's stopping rule: what it would have done, epoch by epoch, and what it did where it ran.
+
+
+class EpochLine(NamedTuple):
+    """The rule after one epoch of a row, or of no row but an assumed accuracy."""
+
+    row: Row | None
+    epoch: Epoch
+    sample: int
+    identity: Mapping[str, Value]
+    """Raw values that say which row it is."""
+
+
+def _true_accuracy(each: EpochLine) -> Cell:
+    """Show the share with its interval and n; of an assumed one the share alone."""
+    share = each.epoch.accuracy
+    if each.row is None:
+        return Cell(units.percent(share.value), (), {"true_accuracy": share.value})
+    details = (*describe_interval(share, units.percent), f"n={share.n}")
+    return Cell(units.percent(share.value), details, cells.values("true_accuracy", share))
+
+
+STOPPING = TableSpec[EpochLine](
+    "stopping",
+    'What "100 %" means: the chance that a sample is all right',
+    (
+        figure("epoch", "epoch", 1, "epoch.number", units.count, further=lambda each: each.identity),
+        ColumnSpec("true_accuracy", f"accuracy on\nall {_ALL}", 1, _true_accuracy),
+        figure(
+            "all_right",
+            "chance that {sample}\nare all right",
+            1,
+            "epoch.all_right",
+            units.chance,
+            name="chance_all_right",
+            further={"sample_images": "sample"},
+        ),
+        figure("stopped", "chance of having\nstopped by then", 1, "epoch.stopped", units.chance, name="chance_stopped"),
+    ),
+)
+NEVER = "its last; never all right"
+STOPPED = TableSpec[Stop](
+    "stopped",
+    "Where the rule was followed: when it stopped, and the accuracy then",
+    (
+        ColumnSpec("process", "process", 1),
+        figure(
+            "stopped_epoch",
+            "stopped after\nepoch",
+            1,
+            "epoch",
+            units.count,
+            details=lambda stop: () if stop.by_rule else (NEVER,),
+            further={"stopped_by_rule": "by_rule"},
+        ),
+        figure(
+            "sample",
+            "right of\nthe sample",
+            1,
+            lambda stop: f"{units.count(stop.last.correct)} of {units.count(stop.last.images)}",
+            name="",
+            further={"sample_right": "last.correct", "sample_images": "last.images"},
+        ),
+        figure(
+            "true_accuracy",
+            f"accuracy on\nall {_ALL}",
+            1,
+            "accuracy",
+            units.percent,
+            estimated=True,
+            details="interval",
+        ),
+    ),
+)
+
+
+def build_stopping(
+    rows: Sequence[Row],
+    processor: ProcessorCell,
+    *,
+    sample: int = stopping_rule.SAMPLE,
+    **sources: Unpack[Sources],
+) -> Report:
+    """Build the report of these rows: a conclusion a row, the tables, and the conditions."""
+    conclusions, found = build_stopping_tables(rows, processor, sample)
+    shown = [each.row for each in stopping_rule.predict_rows(rows, sample)]
+    shown += [stop.row for stop in stopping_rule.find_stops(rows)]
+    notes = (*(Note("summary", text) for text in conclusions), *write_stopping_rules(sample))
+    return _make_report(found, notes, shown, **sources)
+
+
+def build_stopping_from_accuracy(accuracy: float, epochs: int, sample: int) -> Report:
+    """Build the same at one true accuracy, without records."""
+    found = stopping_rule.predict_from_accuracy(accuracy, epochs, sample)
+    right = f"right on {units.count(found[0].accuracy.value * TEST_IMAGES)} of {_ALL}"
+    groups = [(f"a network {right}, epoch after epoch", [EpochLine(None, each, sample, {}) for each in found])]
+    table = build_table(STOPPING, groups=groups, words={"sample": units.count(sample)})
+    conclusion = Note("summary", _write_conclusion(found, sample, f"with a network {right}"))
+    return Report((table,), (conclusion, write_stopping_rules(sample)[0]))
+
+
+def build_stopping_tables(
+    rows: Sequence[Row], processor: ProcessorCell, sample: int = stopping_rule.SAMPLE
+) -> tuple[list[str], list[Table]]:
+    """Build a conclusion a row, and what the rule would have done and, beside it, what it did; no table where no row looked at
+    all images every epoch.
+    """
+    conclusions, groups = [], []
+    for each in stopping_rule.predict_rows(rows, sample):
+        cell, job = processor(each.row), each.row.job
+        place = replace(cell, details=(*cell.details, f"{plain(job.workload)}, batch {job.batch_size}")).one_line
+        conclusions.append(_write_conclusion(each.epochs, sample, f"on {place}"))
+        lines = [EpochLine(each.row, epoch, sample, cell.values or {}) for epoch in each.epochs]
+        groups.append((title(each.row, processor), lines))
+    if not groups:
+        return [], []
+
+    def name_process(stop: Stop) -> Cell:
+        number, seed = stop.training_outcome.round + 1, stop.training_outcome.seed
+        return Cell(units.count(number), (), {"process": number, "seed": seed, **(processor(stop.row).values or {})})
+
+    predicted = build_table(STOPPING, groups=groups, words={"sample": units.count(sample)})
+    spec = replace(STOPPED, group=lambda stop: title(stop.row, processor))
+    stopped = build_table(spec, stopping_rule.find_stops(rows), named=name_process)
+    return conclusions, [predicted, *([stopped] if stopped.groups else [])]
+
+
+def _write_conclusion(epochs: Sequence[Epoch], sample: int, where: str) -> str:
+    """One sentence: by which epoch the rule has stopped with which chance, at which true accuracy."""
+    clauses = [
+        f"by epoch {each.number} with probability {units.chance(each.stopped)}, at a true accuracy of "
+        f"{units.percent(each.accuracy.value)}"
+        for each in stopping_rule.select_landmarks(epochs)
+    ]
+    rule = f"A training that stops when {units.count(sample)} random test images are all right has stopped"
+    return f"{rule}, {where}, {'; '.join(clauses)}."
+
+
+def write_stopping_rules(sample: int = stopping_rule.SAMPLE) -> tuple[Note, ...]:
+    """How the figures come about."""
+    drawn = units.count(sample)
+    return (
+        Note(
+            "rule",
+            f"Chance: {drawn} of the {_ALL} test images are drawn after each epoch, without replacement and independently of "
+            f"the draws before; all are right with C(right, {drawn}) / C({_ALL}, {drawn}). Stopped by then: 1 - product of "
+            "(1 - chance) so far.",
+        ),
+        Note(
+            "rule",
+            f"Accuracy: share of all {_ALL} test images. One process: Wilson's 95 % interval, for the choice of images; three "
+            "or more: Student's t between processes. With several, each chance is the mean of theirs.",
+        ),
+    )
+
+
+# Modes compared with the plain row of the same job, over seeds: whether each learns as well.
+
+CONVERGENCE_RULES = (
+    Note(
+        "rule",
+        "Difference: mean test accuracy of the mode less that of the plain mode (fp32, nchw, eager, resident, reference "
+        "division) of the same job in the same place, in percentage points (pp), with both one-sided 95 % bounds: Student's t "
+        "on the differences where both have the same seeds, else Welch's. One image of the 10,000 is 0.010 pp.",
+    ),
+    Note(
+        "rule",
+        "Learns as well: the lower bound is above minus the margin. Learns worse: the upper bound is below it, or a seed of "
+        "the mode diverged and none of the plain mode's did. Undecided: neither; the seeds said are a side's, for a decision "
+        "with a chance of 80 %, were difference and spread as they seem.",
+    ),
+)
+
+
+def _seeds(each: ConvergenceResult) -> Cell:
+    seeds, plain_seeds = len(each.variant.right), len(each.plain.right)
+    paired = each.difference is not None and each.difference.paired
+    details = (
+        *(("the same",) if paired else ()),
+        *say_number("variant.failed", "did not")(each),
+        *say_number("plain.failed", "of the plain did not")(each),
+    )
+    raw = {"seeds": seeds, "plain_seeds": plain_seeds, "paired": paired}
+    failed = {"failed": each.variant.failed, "plain_failed": each.plain.failed}
+    return Cell(f"{seeds} and {plain_seeds}", details, raw | failed)
+
+
+def _describe_verdict(each: ConvergenceResult) -> tuple[str, ...]:
+    """Say what decided, or how many seeds would."""
+    if each.decided_by_failures:
+        return ("by the seeds that did not learn",)
+    if each.verdict != "undecided":
+        return ()
+    needed, most = each.seeds_needed, units.count(MOST_SEEDS)
+    return (f"{f'more than {most}' if needed is None else f'about {units.count(needed)}'} seeds would tell",)
+
+
+def _accuracy_column(side: str, name: str, title: str, priority: int) -> ColumnSpec[ConvergenceResult]:
+    """Declare the test accuracy of one side: `variant` or `plain`."""
+    return figure(
+        f"{name}_accuracy",
+        title,
+        priority,
+        f"{side}.accuracy",
+        percent_of_images,
+        details=say_deviation(f"{side}.spread"),
+        further={f"{name}_accuracy_sd": f"{side}.spread"},
+    )
+
+
+CONVERGENCE = TableSpec[ConvergenceResult](
+    "convergence",
+    "Whether each mode learns as well as the plain one",
+    (
+        replace(PROCESSOR, key="mode", title="mode"),
+        ColumnSpec("seeds", "seeds that\nlearned", 2, _seeds),
+        _accuracy_column("variant", "mode", "test\naccuracy", 3),
+        _accuracy_column("plain", "plain", "of the\nplain mode", 4),
+        figure(
+            "difference",
+            "difference\nof means",
+            1,
+            "difference.value",
+            units.points,
+            details=lambda each: (units.points_span(each.difference.low, each.difference.high),),
+            further={"difference_low": "difference.low", "difference_high": "difference.high"},
+        ),
+        figure("of_medians", "of medians", 5, "median_difference", units.points, name="difference_of_medians"),
+        figure("margin", "loss\nallowed", 4, "margin", _unsigned, name="loss_allowed"),
+        wording(
+            "verdict",
+            "the mode",
+            1,
+            "verdict",
+            details=_describe_verdict,
+            further={"by_rule": "decided_by_failures", "seeds_to_decide": "seeds_needed"},
+        ),
+    ),
+    rows=lambda each: (each.variant.row, each.plain.row),
+)
+
+
+def build_convergence(
+    rows: Sequence[Row],
+    processor: ProcessorCell,
+    *,
+    margin: float | None = None,
+    **sources: Unpack[Sources],
+) -> Report:
+    """Build the report of these rows: the verdicts counted, the table, the rules, what could not be tested, and the conditions.
+
+    `margin` is a share; None is each workload's own. There is no table where nothing could be tested.
+    """
+    tested, untested = convergence.compare_with_plain(rows, margin)
+    verdicts = [each.verdict for each in tested]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
+    modes = "1 mode" if len(tested) == 1 else f"{len(tested)} modes"
+    summary = [Note("summary", f"Of {modes}: {counts}.")] if tested else []
+    shown = [row for each in tested for row in (each.variant.row, each.plain.row)]
+    notes = (*summary, *CONVERGENCE_RULES, *list_untested(untested, processor))
+    return _make_report(build_convergence_tables(tested, processor, margin), notes, shown, **sources)
+
+
+def build_convergence_tables(
+    tested: Sequence[ConvergenceResult], processor: ProcessorCell, margin: float | None = None
+) -> list[Table]:
+    """Build the table of what could be tested; none where nothing could."""
+    asked = "" if margin is None else f" · a loss of {_unsigned(margin)} allowed"
+
+    def mode(each: ConvergenceResult) -> Cell:
+        words = naming.step_label(each.variant.row.job, ())
+        return Cell(words, (), {"mode": words, **(processor(each.variant.row).values or {})})
+
+    spec = replace(CONVERGENCE, group=lambda each: title(each.plain.row, processor) + asked)
+    return [build_table(spec, tested, named=mode)] if tested else []
+
+
+def list_untested(untested: Sequence[Untested], processor: ProcessorCell) -> list[Note]:
+    """Each mode that could not be tested, and why."""
+    return [
+        Note(
+            "missing",
+            f"Not tested, {naming.step_label(each.row.job, ())} of {title(each.row, processor)}: {each.reason}.",
+        )
+        for each in untested
+    ]
+
+
+# The accuracy that recipes end with, and what the open class claims: means over seeds, a group each run of a processor.
+
+
+def _seeds_column(read: str, word: str) -> ColumnSpec[Any]:
+    """Declare the number of seeds, and beside it of those that count in none of the figures."""
+    return figure(
+        "seeds",
+        "seeds",
+        1,
+        lambda each: len(each.right),
+        units.count,
+        details=say_number(read, word),
+        further={word: read},
+    )
+
+
+def _mean_column(read: str) -> ColumnSpec[Any]:
+    return figure(
+        "mean",
+        "mean\naccuracy",
+        1,
+        read,
+        percent_of_images,
+        name="mean_accuracy",
+        details=say_deviation("deviation"),
+        further={"accuracy_sd": "deviation"},
+    )
+
+
+BAND_RULES = (
+    Note(
+        "rule",
+        f"Accuracy: share of all {_ALL} test images that are right when training ends, one figure a seed. "
+        f"Band: mean +- {accuracy_bands.WIDTH} standard deviations of a seed, outwards to whole images, of "
+        f"{accuracy_bands.SEEDS} seeds or more.",
+    ),
+    Note("rule", "Inside: every seed lies in the band that the workload has for this recipe (steps, batch, order)."),
+)
+
+
+def _describe_recipe(each: SeedSpread) -> tuple[str, ...]:
+    steps = f"{units.count(each.steps)} steps of {each.row.job.batch_size}"
+    return tuple(filter(None, (steps, naming.step_label(each.row.job, ()))))
+
+
+def _verdict_text(each: SeedSpread) -> str:
+    if each.known_band is None:
+        return "held to no band"
+    return "outside" if each.outside_seeds or each.failed else "inside"
+
+
+def _describe_outside(each: SeedSpread) -> tuple[str, ...]:
+    outside = each.outside_seeds or ()
+    return (f"seed{'s' if len(outside) > 1 else ''} {', '.join(map(str, outside))}",) if outside else ()
+
+
+def _band_column(key: str, title: str, read: str) -> ColumnSpec[SeedSpread]:
+    """Declare a band by its ends."""
+    return figure(
+        key,
+        title,
+        2,
+        read,
+        lambda band: f"{units.percent(band.low)} to {units.percent(band.high)}",
+        name="",
+        further={f"{key}_low": f"{read}.low", f"{key}_high": f"{read}.high"},
+    )
+
+
+BANDS = TableSpec[SeedSpread](
+    "bands",
+    "The accuracy each recipe ends with",
+    (
+        wording(
+            "recipe",
+            "recipe",
+            1,
+            "row.job.workload",
+            plain,
+            name="workload",
+            details=_describe_recipe,
+            further={
+                "workload_version": "row.job.workload_version",
+                "steps": "steps",
+                "batch_size": "row.job.batch_size",
+                "order": "row.job.order",
+            },
+        ),
+        _seeds_column("failed", "diverged"),
+        _mean_column("mean"),
+        figure(
+            "range",
+            "lowest to\nhighest",
+            3,
+            lambda each: sorted(each.right.values()),
+            lambda right: " to ".join(units.percent(number / TEST_IMAGES) for number in (right[0], right[-1])),
+            name="",
+            further={
+                "lowest": lambda each: min(each.right.values()) / TEST_IMAGES,
+                "highest": lambda each: max(each.right.values()) / TEST_IMAGES,
+            },
+        ),
+        _band_column("made", "band of\nthese seeds", "observed_band"),
+        _band_column("known", "the workload's\nband", "known_band"),
+        wording(
+            "verdict",
+            "the seeds are",
+            1,
+            _verdict_text,
+            details=_describe_outside,
+            further={"seeds_outside": lambda each: len(each.outside_seeds or ())},
+        ),
+    ),
+)
+
+
+def build_bands(
+    found: Sequence[SeedSpread],
+    processor: ProcessorCell,
+    **sources: Unpack[Sources],
+) -> Report:
+    """The report of these spreads: the verdicts counted, the table, the rules, and the conditions."""
+    verdicts = [_verdict_text(each) for each in found if each.known_band is not None]
+    recipes = "1 recipe" if len(found) == 1 else f"{len(found)} recipes"
+    inside = verdicts.count("inside")
+    summary = Note("summary", f"Of {recipes}: {len(verdicts)} with a known band, {inside} inside it with every seed.")
+    spec = replace(BANDS, group=lambda each: cells.title_run(each.row, processor))
+    rows = [each.row for each in found]
+    return _make_report([build_table(spec, found)], (summary, *BAND_RULES), rows, **sources)
+
+
+CLAIM_RULES = (
+    Note(
+        "rule",
+        f"A claim is about the mean of at least {open_division.SEEDS} seeds, drawn after the recipe was fixed, all that were "
+        "planned: one that did not end leaves the claim open. It holds where the one-sided lower 95 % bound of the mean accuracy "
+        "(Student's t) is the target or more.",
+    ),
+    Note("rule", "Time: arithmetic mean over the seeds, with its two-sided 95 % interval (Student's t)."),
+)
+
+
+def _describe_claim(each: Claim) -> tuple[str, ...]:
+    job = each.row.job
+    steps = f"{units.count(job.job_steps)} steps of {job.batch_size}, {plain(job.optimizer or '')}"
+    return plain(job.workload), steps, f"{job.precision}, {job.execution}"
+
+
+CLAIMS = TableSpec[Claim](
+    "claims",
+    "The open class: fixed recipes to a target accuracy",
+    (
+        wording(
+            "recipe",
+            "recipe",
+            1,
+            "row.job.recipe",
+            plain,
+            details=_describe_claim,
+            further={name: f"row.job.{name}" for name in ("workload", "precision", "execution")},
+        ),
+        figure("target", "target", 2, "target", units.exact_percent),
+        _seeds_column("lost", "lost"),
+        _mean_column("mean_accuracy"),
+        figure("bound", "lower\n95 % bound", 1, "lower_bound", percent_of_images, name="accuracy_lower_bound"),
+        figure(
+            "time",
+            "mean time",
+            1,
+            "mean_seconds",
+            _hundredths,
+            name="mean_seconds",
+            unit="s",
+            details=lambda each: ("{:.2f} to {:.2f}".format(*each.interval_seconds),) if each.interval_seconds else (),
+            further=lambda each: dict(
+                zip(("mean_seconds_low", "mean_seconds_high"), each.interval_seconds or (None, None), strict=True)
+            ),
+        ),
+        figure("epochs", "epochs", 2, "epochs", _hundredths),
+        wording(
+            "verdict",
+            "the claim",
+            1,
+            "outcome",
+            details=say_number("diverged", "diverged"),
+            further={"diverged": "diverged"},
+        ),
+    ),
+    footnotes.CLOCKS["recipe"],
+    notes=lambda each: footnotes.build_row_notes(each.row),
+)
+
+
+def build_claims(
+    found: Sequence[Claim],
+    processor: ProcessorCell,
+    **sources: Unpack[Sources],
+) -> Report:
+    """Build the report of these claims: the table, the rules, and the conditions."""
+    spec = replace(CLAIMS, group=lambda each: cells.title_run(each.row, processor))
+    return _make_report([build_table(spec, found)], CLAIM_RULES, [each.row for each in found], **sources)
