@@ -11,8 +11,8 @@ from typing import Any
 from cnnbench import naming, units
 from cnnbench.analysis.prediction_interval import LEAST_RUNS
 from cnnbench.analysis.ratio import group_by
-from cnnbench.regression.baseline_file import NamedRun
-from cnnbench.regression.saved_baseline import BaselineRow, SavedBaseline
+from cnnbench.regression.decision import STEP_METRIC
+from cnnbench.regression.saved_baseline import BaselineRow, NamedRun, SavedBaseline
 from cnnbench.regression.screen import (
     EXACT_METRICS,
     MetricResult,
@@ -22,7 +22,6 @@ from cnnbench.regression.screen import (
     list_stored_counts,
     step_range,
 )
-from cnnbench.regression.verdict import STEP_METRIC
 from cnnbench.report import cells
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Note, Report, Value
