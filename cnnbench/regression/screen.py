@@ -163,17 +163,18 @@ def screen_run(baseline: SavedBaseline, run: RunHeader, processes: Sequence[Proc
     """
     ordered = sorted(processes, key=attrgetter("job.round", "index", "attempt"))
     absent = {row.job.row_key: row for row in sorted(baseline.rows, key=attrgetter("job.row_key"))}
-    rows, findings = dict(absent), []
+    rows = dict(absent)
+    findings: list[MetricResult] = []
     for (row_key, _), members in sorted(group_by(ordered, attrgetter("row_key", "protocol")).items()):
         job = members[0].job.model_copy(update={"seed": 0, "round": 0})
         unknown = BaselineRow(job, read_conditions(members[0]), (), None)
-        findings.extend(_screen_row(job, rows.get(row_key, unknown), run, members))
+        findings += _screen_row(job, rows.get(row_key, unknown), run, members)
         absent.pop(row_key, None)
     # the same command should measure again what a stored run of it had
     alike = {each.run_id for each in baseline.runs if _describe_command(each) == _describe_command(run)}
     missed = [row.job for row in absent.values() if row.run_ids & alike]
     note = "the run did not plan this row"
-    findings.extend(MetricResult(job, "records", MetricStatus.MISSING, note=note) for job in missed)
+    findings += [MetricResult(job, "records", MetricStatus.MISSING, note=note) for job in missed]
     return ScreeningResult(baseline, run, tuple(findings), len(absent) - len(missed))
 
 

@@ -34,10 +34,11 @@ def count_sign_vectors(n: int) -> tuple[int, ...]:
     """
     if not 1 <= n <= MAX_DIFFERENCES:
         raise ValueError(f"{n} differences: exact for 1 to {MAX_DIFFERENCES}")
-    counts = np.ones(1, dtype=np.int64)
+    counts = [1]
     for rank in range(1, n + 1):
-        counts = np.convolve(counts, [1, *[0] * (rank - 1), 1])
-    return tuple(counts.tolist())
+        shifted = [0] * rank + counts
+        counts = [a + b for a, b in zip(counts + [0] * rank, shifted, strict=True)]
+    return tuple(counts)
 
 
 def tail_probability(n: int, w: int) -> float:
