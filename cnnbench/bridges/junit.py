@@ -27,7 +27,7 @@ COUNTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 
 def render(verdict: Verdict, meta: VerdictContext) -> str:
     """The XML as text for a file in UTF-8, with its declaration."""
-    suites = [*(_missing(job, reason, meta) for job, reason in meta.missing.items()), *_suites(verdict, meta)]
+    suites = list(_suites(verdict, meta))
     counts = {name: str(sum(int(suite.get(name, "0")) for suite in suites)) for name in ("failures", "errors")}
     about = {"name": meta.title, "time": _seconds(60 * meta.minutes), "tests": str(len(suites))}
     root = _element("testsuites", {**about, **counts}, suites)
@@ -36,7 +36,12 @@ def render(verdict: Verdict, meta: VerdictContext) -> str:
 
 
 def _suites(verdict: Verdict, meta: VerdictContext) -> Iterator[ET.Element]:
-    """Make a suite for each finding. A job's seconds go to its first metric: further ones come from the same processes."""
+    """Make a suite for each missing job and for each finding.
+
+    A job's seconds go to its first metric: further ones come from the same processes.
+    """
+    for job, reason in meta.missing.items():
+        yield _suite(job, "missing", _element("error", {"type": "MISSING", "message": reason}, text=[reason]), meta)
     seconds = {job: _seconds(spent) for job, spent in meta.job_seconds.items()}
     for finding in verdict.findings:
         series, outcome = finding.series, OUTCOMES.get(finding.decision)
@@ -53,23 +58,19 @@ def _suites(verdict: Verdict, meta: VerdictContext) -> Iterator[ET.Element]:
             if text is not None
         )
         before = [_element("properties", {}, properties)]
-        yield _suite((series.job, series.metric), result, meta, before, seconds.get(series.job))
+        yield _suite(series.job, series.metric, result, meta, before, seconds.get(series.job))
         seconds[series.job] = _seconds(0)
 
 
-def _missing(job: str, reason: str, meta: VerdictContext) -> ET.Element:
-    return _suite((job, "missing"), _element("error", {"type": "MISSING", "message": reason}, text=[reason]), meta)
-
-
 def _suite(
-    names: tuple[str, str],
+    job: str,
+    metric: str,
     result: ET.Element,
     meta: VerdictContext,
     properties: Iterable[ET.Element] = (),
     time: str | None = None,
 ) -> ET.Element:
     """Make a suite of one test case: `classname` is the suite and the job; a dot would make a package of what is before it."""
-    job, metric = names
     counts = {attribute: str(int(element == result.tag)) for attribute, element in COUNTS.items()}
     about = {"timestamp": meta.started_at, "hostname": meta.machine_id}
     case = _element("testcase", {"classname": f"{meta.suite}: {job}", "name": metric, "time": time}, [result])
