@@ -11,6 +11,7 @@ any work.
 
 from __future__ import annotations
 
+import statistics
 from typing import Literal
 
 from pydantic import Field
@@ -75,7 +76,7 @@ class Injection(Frozen):
 
 
 class WorkDone(Frozen):
-    """What one arm did for one job, counted by its worker; `regression.exclusion` compares two of these."""
+    """What one arm did for one job, counted by its worker; `regression.blocks` compares two of these."""
 
     images: int
     batches: int
@@ -118,6 +119,11 @@ class JobRun(Frozen):
     step_seconds: tuple[tuple[float, ...], ...]
     control_seconds: tuple[float, ...]
     work: WorkDone
+
+    @property
+    def turn_seconds(self) -> list[float]:
+        """The median step of each turn."""
+        return list(map(statistics.median, self.step_seconds))
 
 
 class Span(Frozen):

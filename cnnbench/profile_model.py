@@ -28,8 +28,6 @@ Group = Literal[
 """Kinds of work, the last two for the time in which no operator runs, of the host or of the device."""
 StepPhase = Literal["draw", "forward", "backward", "optimiser", "between"]
 """Parts of a step; `between` is what stands in none of the others."""
-View = Literal["host", "device"]
-"""Whose time is told apart: the host's that runs (or queues) operators, or the device's that computes what was queued."""
 
 
 class Part(Frozen):
@@ -55,7 +53,8 @@ class Operator(Frozen):
 class Breakdown(Frozen):
     """A step taken apart. `groups` and `phases` are complete and each sum to the step; `operators` begin with the longest."""
 
-    view: View
+    view: Literal["host", "device"]
+    """Whose time is told apart: the host's that runs (or queues) operators, or the device's that computes what was queued."""
     step_seconds: float
     """The mean, which is what parts add up to."""
     each_seconds: tuple[float, ...]

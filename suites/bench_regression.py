@@ -8,9 +8,8 @@ import time
 import numpy as np
 
 from cnnbench.regression import signed_rank
-from cnnbench.regression.decision import decide
+from cnnbench.regression.decision import Decision, MetricSeries, Verdict, decide
 from cnnbench.regression.design import CheckPlan, compute_detectable_effect
-from cnnbench.regression.verdict import Decision, MetricSeries, Screening, Verdict
 
 JOBS, BLOCKS = 10, 16
 DECISION_BAR_SECONDS = 0.1
@@ -28,9 +27,9 @@ def test_decide_for_ten_jobs_and_sixteen_blocks(benchmark) -> None:  # type: ign
     plan = CheckPlan()
     observations = differences(plan.log_tolerance)
     began = time.perf_counter()
-    decide(observations, Screening(), plan)
+    decide(observations, plan)
     first_seconds = time.perf_counter() - began
-    answer = benchmark.pedantic(lambda: decide(observations, Screening(), plan), rounds=20, warmup_rounds=2)
+    answer = benchmark.pedantic(lambda: decide(observations, plan), rounds=20, warmup_rounds=2)
     assert isinstance(answer, Verdict)
     assert (answer.decision, answer.blocks) == (Decision.INCONCLUSIVE, BLOCKS)
     if benchmark.enabled:

@@ -107,7 +107,7 @@ def _history(folder: Path) -> None:
     import run_builders
 
     from cnnbench import store
-    from cnnbench.regression.baseline_file import save_baseline
+    from cnnbench.regression.saved_baseline import save_baseline
 
     runs = run_builders.runs()
     report_builders.write(folder / "results", [*runs[:9], run_builders.run(10, 0.015)])

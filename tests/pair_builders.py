@@ -10,9 +10,8 @@ from typing import Any
 from builders import cnn_job, gemm_job, machine, software
 
 from cnnbench.paired_protocol import Arm, JobRun, PairRecord, PhaseName, Span, WorkDone, WorkerFailure
-from cnnbench.regression.check_record import ArmRecord, CheckHeader, CheckRecord
+from cnnbench.regression.check_record import ArmRecord, CheckHeader, CheckRecord, DropLimits
 from cnnbench.regression.design import make_check_plan
-from cnnbench.regression.exclusion import DropLimits
 from cnnbench.regression.sequential import BlockMeasurer, NextBlock, conclude, measure_blocks
 from cnnbench.schema import Job, Telemetry
 from cnnbench.store import Writer

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verdict_builders import replay_decision
 
+from cnnbench.regression.decision import MetricSeries
 from cnnbench.regression.design import CheckPlan, compute_detectable_effect, make_check_plan
-from cnnbench.regression.verdict import MetricSeries
 from cnnbench.report import chart_images
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.check import CONTROL, draw_detectable_effect, draw_forest, ratio_ticks

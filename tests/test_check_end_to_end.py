@@ -21,8 +21,8 @@ from cnnbench.paired_protocol import Arm
 from cnnbench.regression import check_record
 from cnnbench.regression.arms import Workers, identify_arms, pair_jobs
 from cnnbench.regression.check_record import CheckHeader, CheckRecord
+from cnnbench.regression.decision import GEOMETRIC_MEAN, Decision
 from cnnbench.regression.design import CheckPlan, Look
-from cnnbench.regression.verdict import GEOMETRIC_MEAN, Decision
 from cnnbench.runner.paired import PairDesign, calibrate_injections, measure_pair
 from cnnbench.runner.revisions import find_repository, open_checkouts
 from cnnbench.schema import Job

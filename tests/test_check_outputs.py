@@ -16,8 +16,8 @@ from verdict_builders import replay_decision
 
 from cnnbench.bridges import junit
 from cnnbench.regression import verdict_text
+from cnnbench.regression.decision import Decision, MetricSeries
 from cnnbench.regression.design import make_check_plan
-from cnnbench.regression.verdict import Decision, MetricSeries
 from cnnbench.regression.verdict_text import format_estimate, format_verdict
 from cnnbench.report import check_markdown, escaping
 
@@ -131,7 +131,7 @@ class TestAnnotations:
         ]
         assert [command for command, _, _ in read] == sorted(expected, key=list(kinds.values()).index)
         command, properties, message = read[0]
-        assert (command, properties) == ("error", {"file": "suites/regression.toml", "title": "REGRESSED: slow"})
+        assert (command, properties) == ("error", {"title": "REGRESSED: slow"})
         assert message in format_verdict(MIXED, META.controls)
 
     def test_a_pass_says_nothing(self):
@@ -139,22 +139,21 @@ class TestAnnotations:
 
     def test_a_missing_job_is_an_error(self):
         (line,) = check_markdown.workflow_commands(
-            verdict_builders.clean(), verdict_builders.meta(missing={"gone": "exit 139"}, suite_file=None)
+            verdict_builders.clean(), verdict_builders.meta(missing={"gone": "exit 139"})
         )
         assert line == "::error title=MISSING%3A gone::gone: no verdict: exit 139"
 
     @pytest.mark.parametrize("name", HOSTILE)
     def test_a_name_neither_ends_its_line_nor_begins_a_command(self, name):
         verdict = verdict_builders.mixed((name, "fast", "noisy", "same"))
-        lines = check_markdown.workflow_commands(verdict, verdict_builders.meta(suite_file=name))
+        lines = check_markdown.workflow_commands(verdict, META)
         for line in lines:
             assert len(line.splitlines()) == 1
             assert not STEERING.search(line)
             command, properties, _ = annotation(line)
             assert command in ("error", "warning", "notice")
-            assert set(properties) == {"file", "title"}
+            assert set(properties) == {"title"}
         _, properties, message = annotation(lines[0])
-        assert properties["file"] == escaping.plain(name)
         assert properties["title"] == escaping.plain(f"REGRESSED: {name}")
         assert message.startswith(escaping.plain(name)[:400])
 

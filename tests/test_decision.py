@@ -15,17 +15,16 @@ from verdict_builders import replay_decision
 
 from cnnbench.errors import ExitCode, LedgerError, UsageError
 from cnnbench.regression import design as plans
-from cnnbench.regression.decision import decide, geometric_means
-from cnnbench.regression.design import CheckPlan, make_check_plan
-from cnnbench.regression.verdict import (
-    Confirming,
+from cnnbench.regression.decision import (
     Continue,
     Decision,
     MetricSeries,
-    Screening,
     Verdict,
     compute_log_ratio,
+    decide,
+    geometric_means,
 )
+from cnnbench.regression.design import CheckPlan, make_check_plan
 from cnnbench.regression.verdict_text import format_change, format_finding, format_verdict
 
 PLAN = CheckPlan()
@@ -40,13 +39,13 @@ fresh_of = st.lists(st.floats(-0.3, 0.3).map(lambda x: round(x, 4)), min_size=10
 
 def drive(first, fresh, plan=PLAN):
     """A runner: measures one block at a time, asks after each, and never shows more than it has measured."""
-    stage, seen, source, asked = Screening(), 0, first, 0
+    suspicion, seen, source, asked = None, 0, first, 0
     while True:
-        answer = decide({series: d[:seen] for series, d in source.items()}, stage, plan)
+        answer = decide({series: d[:seen] for series, d in source.items()}, plan, suspicion)
         if isinstance(answer, Verdict):
             return answer
-        if answer.stage != stage:
-            stage, seen, source = answer.stage, 0, {series: fresh[series] for series in answer.series}
+        if answer.series and answer != suspicion:
+            suspicion, seen, source = answer, 0, {series: fresh[series] for series in answer.series}
             continue
         seen, asked = seen + 1, asked + 1
         assert seen <= answer.blocks
@@ -146,7 +145,7 @@ def test_many_checks_at_once_end_as_each_alone(checks):
     d = np.array(checks)
     ended = plans.screen_checks(d, PLAN)
     for index, (one, other) in enumerate(checks):
-        answer = decide({JOB: one, OTHER: other}, Screening(), PLAN)
+        answer = decide({JOB: one, OTHER: other}, PLAN)
         with_mean = plans.screen_checks(np.array([[one, other, np.mean([one, other], axis=0)]]), PLAN)
         if isinstance(answer, Verdict):
             assert answer.blocks == with_mean.blocks[0]
@@ -160,9 +159,9 @@ def test_many_checks_at_once_end_as_each_alone(checks):
 
 
 def test_a_suspicion_asks_for_fresh_blocks_of_the_suspect_alone():
-    answer = decide({JOB: [0.2] * 8, OTHER: [-0.2] * 8}, Screening(), PLAN)
+    answer = decide({JOB: [0.2] * 8, OTHER: [-0.2] * 8}, PLAN)
     assert isinstance(answer, Continue)
-    assert isinstance(answer.stage, Confirming)
+    assert answer.findings
     assert (answer.blocks, answer.series) == (10, (JOB,))
 
 
@@ -171,9 +170,9 @@ def test_a_suspect_geometric_mean_asks_for_all_jobs():
     rng = np.random.default_rng(3)
     noise = rng.normal(0, 0.2, 8)
     observed = {JOB: list(0.1 + noise), OTHER: list(0.1 - noise)}
-    answer = decide(observed, Screening(), PLAN)
+    answer = decide(observed, PLAN)
     assert isinstance(answer, Continue)
-    assert [finding.series.job for finding in answer.stage.findings if finding.suspect] == [GM]
+    assert [finding.series.job for finding in answer.findings if finding.suspect] == [GM]
     assert answer.series == (OTHER, JOB)
     fresh = {JOB: list(0.1 + noise) + [0.1] * 2, OTHER: list(0.1 - noise) + [0.1] * 2}
     assert replay_decision(observed, fresh, PLAN).decision == Decision.REGRESSED
@@ -189,7 +188,7 @@ def test_an_advisory_series_is_reported_and_decides_nothing():
     stalls = MetricSeries("mnist-cnn/cpu", "mean step", gated=False)
     verdict = drive({JOB: [0.0] * 16, stalls: [0.5] * 16}, {})
     assert (verdict.decision, len(verdict.findings)) == (Decision.PASS, 2)
-    assert "advisory" in format_verdict(verdict)[2]
+    assert "advisory" in format_verdict(verdict, {})[2]
 
 
 def test_a_plan_cut_short_only_looks_earlier():
@@ -276,7 +275,7 @@ def test_a_record_that_ends_too_early_says_so():
 )
 def test_what_cannot_be_decided_is_refused(observed, message):
     with pytest.raises(ValueError, match=message):
-        decide(observed, Screening(), PLAN)
+        decide(observed, PLAN)
 
 
 @pytest.mark.parametrize(("head", "base"), [(0.0, 1.0), (1.0, -1.0), (math.inf, 1.0), (1.0, math.nan)])
@@ -293,7 +292,7 @@ def test_the_words_of_a_regression():
     assert format_finding(finding, PLAN, control=math.log(1.001)) == (
         "mnist-cnn/cpu: 8 of 8 pairs slower than +5 %; estimate +9.3 % [8.3, 10.4]; confirmed 10 of 10; control +0.1 %"
     )
-    assert format_verdict(verdict)[0] == "REGRESSED: slower than +5 %, and confirmed by fresh blocks"
+    assert format_verdict(verdict, {})[0] == "REGRESSED: slower than +5 %, and confirmed by fresh blocks"
 
 
 def test_the_words_of_a_pass_and_of_doubt():

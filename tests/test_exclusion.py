@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from pair_builders import block, header, run, span
 
 from cnnbench.paired_protocol import Span, WorkDone
-from cnnbench.regression import exclusion
-from cnnbench.regression.differences import read_block_state
-from cnnbench.regression.exclusion import (
+from cnnbench.regression import blocks
+from cnnbench.regression.blocks import (
     BlockState,
-    DropLimits,
+    explain_drop,
     find_unequal_work,
     reason_to_drop,
 )
+from cnnbench.regression.check_record import DropLimits
 from cnnbench.schema import Telemetry
 
 LIMITS = DropLimits(cores=2, control_band=0.02)
@@ -44,7 +44,7 @@ def drop(base, head, base_control=1e-3, head_control=1e-3):
     """Why a block is dropped whose arms ran one after the other, each over its span of time."""
     runs = {"base": {0: run(0.01, base_control)}, "head": {0: run(0.01, head_control)}}
     measured = block(0, jobs=(0,)).model_copy(update={"spans": {"base": base, "head": head}, **runs})
-    return reason_to_drop(read_block_state(header(mode="sequential"), measured), LIMITS)
+    return explain_drop(header(mode="sequential", limits=LIMITS), measured)
 
 
 @given(spans, spans, st.floats(9e-4, 1.1e-3))
@@ -88,7 +88,7 @@ def test_what_is_unknown_drops_nothing():
 @pytest.mark.parametrize(("dropped", "fit"), [(0, True), (6, True), (7, False)])
 def test_a_machine_that_loses_more_than_three_in_ten_is_unfit(dropped, fit):
     """16 planned: 6 of 22 is 27 %, 7 of 23 is 30.4 %."""
-    assert (exclusion.reason_unfit(["its clock"] * dropped, 3, planned_blocks=16) is None) == fit
+    assert (blocks.reason_unfit(["its clock"] * dropped, 3, planned_blocks=16) is None) == fit
 
 
 def test_dropping_by_the_rule_keeps_the_signs_fair():

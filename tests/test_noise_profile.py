@@ -21,12 +21,11 @@ from cnnbench.regression.noise_profile import (
     NoiseProfile,
     explain_insensitivity,
     load_profile,
-    make_profile,
     profile_path,
+    profile_recording,
 )
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
-MADE, EXPIRES = "2026-03-01T12:00:00+00:00", "2026-03-31T12:00:00+00:00"
 
 
 def recorded(count: int = 40, spread: float = 0.01, seed: int = 1) -> list[PairRecord]:
@@ -36,7 +35,7 @@ def recorded(count: int = 40, spread: float = 0.01, seed: int = 1) -> list[PairR
 
 def profile(blocks: list[PairRecord] | None = None) -> NoiseProfile:
     blocks = recorded() if blocks is None else blocks
-    return make_profile(header(), blocks, blocks, MADE, EXPIRES)
+    return profile_recording(header(), blocks, holds_days=30)
 
 
 def test_the_spread_is_the_standard_deviation_of_d_and_the_tolerance_three_of_them() -> None:

@@ -17,7 +17,7 @@ from pytest_benchmark.utils import parse_compare_fail
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "pytest-benchmark.md").read_text(encoding="utf-8")
-PLUGINS = ["-p", "pytest_benchmark.plugin", "-p", "cnnbench.pytest_plugin"]
+PLUGINS = ["-p", "pytest_benchmark.plugin", "-p", "cnnbench.bridges.pytest_plugin"]
 COMMANDS = {
     "pytest": ["-m", "pytest", "-p", "no:cacheprovider", *PLUGINS],
     "cnnbench": ["-m", "cnnbench"],

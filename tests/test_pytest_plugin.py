@@ -25,7 +25,7 @@ def test_plain(benchmark):
 
 def run(folder: Path, *arguments: str, benchmark: bool = True) -> subprocess.CompletedProcess[str]:
     """Pytest with the plugins named alone, whichever are installed."""
-    plugins = [*(["-p", "pytest_benchmark.plugin"] if benchmark else []), "-p", "cnnbench.pytest_plugin"]
+    plugins = [*(["-p", "pytest_benchmark.plugin"] if benchmark else []), "-p", "cnnbench.bridges.pytest_plugin"]
     package = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": package, "COLUMNS": "200"}
     for outer in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"):  # a pytest of its own, whoever runs this one

@@ -18,16 +18,16 @@ from cnnbench import store
 from cnnbench.analysis import process_table, stats
 from cnnbench.analysis.prediction_interval import predict_mean
 from cnnbench.errors import ExitCode, LedgerError, UsageError
-from cnnbench.regression import baseline_file
-from cnnbench.regression.baseline_file import (
+from cnnbench.regression import saved_baseline
+from cnnbench.regression.saved_baseline import (
     BaselineEntry,
     change_entries,
+    check_name,
     load_baseline,
+    make_baseline,
     read_entries,
     save_baseline,
-    write_entries,
 )
-from cnnbench.regression.saved_baseline import check_name, make_baseline
 from cnnbench.regression.screen import ACCURACY_TAIL, MetricStatus
 from cnnbench.schema import Evaluation, Outcome
 from cnnbench.store import Ledger
@@ -257,8 +257,9 @@ def test_a_file_gives_the_baseline_back_and_is_the_same_bytes_each_time(tmp_path
     new = r.run(20, 0.0103)
     assert r.held(baseline, new).findings == r.held(r.saved(r.runs()), new).findings
     assert stored(tmp_path, r.runs()).read_text() == text
-    entries = read_entries(tmp_path, b.MACHINE_ID)
-    assert write_entries(tmp_path, b.MACHINE_ID, entries).read_text() == text
+    with change_entries(tmp_path, b.MACHINE_ID):
+        path.unlink()
+    assert path.read_text() == text
 
 
 def test_of_two_names_saved_at_once_none_is_lost(tmp_path, monkeypatch):
@@ -272,12 +273,13 @@ def test_of_two_names_saved_at_once_none_is_lost(tmp_path, monkeypatch):
         return entries
 
     (tmp_path / "box").mkdir()
-    monkeypatch.setattr(baseline_file, "read_entries", read_slowly)
-    entry = BaselineEntry(saved_at="2026", runs={"r": "0"})
-    commands = [
-        threading.Thread(target=change_entries, args=(tmp_path, "box", lambda known, name=name: {**known, name: entry}))
-        for name in ("main", "other")
-    ]
+    monkeypatch.setattr(saved_baseline, "read_entries", read_slowly)
+
+    def save(name):
+        with change_entries(tmp_path, "box") as known:
+            known[name] = BaselineEntry(saved_at="2026", runs={"r": "0"})
+
+    commands = [threading.Thread(target=save, args=(name,)) for name in ("main", "other")]
     for command in commands:
         command.start()
     for command in commands:
@@ -288,7 +290,9 @@ def test_of_two_names_saved_at_once_none_is_lost(tmp_path, monkeypatch):
 @pytest.mark.parametrize("key", ["v1.2.3", "main", 'a"b', "ä", "a b", "x\ny"])
 def test_any_key_is_written_so_that_it_is_read_back(tmp_path, key):
     entries = {"v1.2-x": BaselineEntry(saved_at="2026", runs={key: "0"}, step_flops={key: 1})}
-    write_entries(tmp_path, "box", entries)
+    (tmp_path / "box").mkdir()
+    with change_entries(tmp_path, "box") as known:
+        known |= entries
     assert read_entries(tmp_path, "box") == entries
 
 

@@ -13,10 +13,10 @@ from cnnbench.errors import ComparisonError, LedgerError, UnfitError, WorkerErro
 from cnnbench.naming import name_jobs
 from cnnbench.paired_protocol import PairRecord
 from cnnbench.regression import check_record
+from cnnbench.regression.blocks import compute_differences, median_ratio
 from cnnbench.regression.check_record import CheckHeader, CheckRecord
-from cnnbench.regression.differences import compute_differences, median_ratio
+from cnnbench.regression.decision import Decision, MetricSeries, Verdict
 from cnnbench.regression.sequential import NextBlock, conclude, derive_verdict, next_step
-from cnnbench.regression.verdict import Decision, MetricSeries, Verdict
 
 SLOW = math.log(1.3)
 

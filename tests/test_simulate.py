@@ -13,8 +13,8 @@ from scipy import stats
 from simulate import Proportion, SimulatedMachine, run_checks, run_normal, run_tool
 from verdict_builders import replay_decision
 
+from cnnbench.regression.decision import Decision, MetricSeries
 from cnnbench.regression.design import CheckPlan
-from cnnbench.regression.verdict import Decision, MetricSeries
 
 PLAN = CheckPlan()
 STILL = NoiseModel("still", process_sd=0.0, step_sd=0.0)

@@ -53,7 +53,7 @@ from cnnbench.naming import process_label  # noqa: E402
 from cnnbench.paired_protocol import ARMS, Arm, PairRecord, Turn, other_arm  # noqa: E402
 from cnnbench.regression import signed_rank  # noqa: E402
 from cnnbench.regression.arms import ArmSpec, Workers, identify_arms  # noqa: E402
-from cnnbench.regression.differences import median_ratio  # noqa: E402
+from cnnbench.regression.blocks import median_ratio  # noqa: E402
 from cnnbench.runner import revisions  # noqa: E402
 from cnnbench.runner.arm_process import ArmCommand, ArmProcess  # noqa: E402
 from cnnbench.runner.launch import build_paired_environment, complete_environment, kill_tree, read_tail  # noqa: E402

@@ -6,9 +6,8 @@ import math
 from typing import Any
 
 from cnnbench.errors import LedgerError
-from cnnbench.regression.decision import Observations, decide
+from cnnbench.regression.decision import Continue, MetricSeries, Observations, Verdict, decide
 from cnnbench.regression.design import CheckPlan
-from cnnbench.regression.verdict import Confirming, Continue, MetricSeries, Screening, Verdict
 from cnnbench.regression.verdict_text import VerdictContext
 
 PLAN = CheckPlan()
@@ -17,11 +16,11 @@ SPREAD = (0.3, -0.2, 0.1, -0.3, 0.2, -0.1, 0.15, -0.15, 0.25, -0.25, 0.05, -0.05
 
 def replay_decision(screening: Observations, confirming: Observations, plan: CheckPlan) -> Verdict:
     """The verdict that recorded blocks lead to, the same as live. Raises LedgerError where they end before it."""
-    answer = decide(screening, Screening(), plan)
-    if isinstance(answer, Continue) and isinstance(answer.stage, Confirming) and confirming:
-        answer = decide(confirming, answer.stage, plan)
+    answer = decide(screening, plan)
+    if isinstance(answer, Continue) and answer.series and confirming:
+        answer = decide(confirming, plan, answer)
     if isinstance(answer, Continue):
-        stage = "screening" if isinstance(answer.stage, Screening) else "confirmation"
+        stage = "confirmation" if answer.series else "screening"
         raise LedgerError(f"the record ends before the verdict: the {stage} takes {answer.blocks} blocks of each job")
     return answer
 
@@ -63,6 +62,6 @@ def meta(**fields: Any) -> VerdictContext:
         **{"base_software": "torch 2.13.0+cpu", "head_software": "torch 2.13.0+cpu"},
         **{"controls": {"slow": math.log(1.001)}, "job_seconds": {"slow": 61.25, "fast": 30.5}, "blocks_measured": 19},
         **{"dropped": {2: "other guests took 3.1 % of the CPU time, allowed are 1.0 %"}},
-        **{"suite_file": "suites/regression.toml", "files": ("check.json",)},
+        **{"files": ("check.json",), "missing": {}, "notes": ()},
     }
     return VerdictContext(**(known | fields))

@@ -8,8 +8,9 @@ readers cannot tell.
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -18,13 +19,9 @@ from cnnbench import __version__, machine_facts, naming
 from cnnbench.analysis.metrics import ProcessMetrics, step_flops
 from cnnbench.analysis.process_table import Process, flatten_processes, list_columns
 from cnnbench.analysis.ratio import group_by
-from cnnbench.bridges import pytest_benchmark_stats
 from cnnbench.report import escaping
 from cnnbench.report.render import text
 from cnnbench.schema import RunHeader
-
-PYTEST_BENCHMARK_VERSION = "5.3.1"
-"""The version of pytest-benchmark whose files these are like."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,6 @@ class ExportedJob:
     """One job's `ok` processes, under a name that is its own and the same in every run of that job."""
 
     name: str
-    params: Mapping[str, str | int | float | bool]
     processes: tuple[Process, ...]
 
     @property
@@ -45,10 +41,47 @@ class ExportedJob:
         """Median step time of each process."""
         return [each.median_step_seconds for each in self.metrics]
 
-    @property
-    def stats(self) -> dict[str, pytest_benchmark_stats.Statistic]:
-        """pytest-benchmark's statistics of these times."""
-        return pytest_benchmark_stats.summarise(self.seconds)
+
+def summarise(seconds: Sequence[float]) -> dict[str, float | int | str]:
+    """pytest-benchmark's statistics of these rounds, in its order, without `data` and `iterations`. Raises ValueError for none.
+
+    As it computes them (version 5.3): they are what its readers expect, not what cnnbench concludes from. Whiskers and outliers
+    are Tukey's (J. W. Tukey, Exploratory Data Analysis, 1977), quartiles the means of methods 2 and 3 of Wikipedia's "Quartile".
+    """
+    data = sorted(seconds)
+    mean, spread = statistics.mean(seconds), statistics.stdev(seconds) if len(seconds) > 1 else 0
+    first, third = _quantile(data, 0.25), _quantile(data, 0.75)
+    whisker = 1.5 * (third - first)
+    low, high = first - whisker, third + whisker
+    beyond_spread = sum(each < mean - spread or each > mean + spread for each in data)
+    beyond_whiskers = sum(each < low or each > high for each in data)
+    total = sum(seconds)
+    return {
+        "min": data[0],
+        "max": data[-1],
+        "mean": mean,
+        "stddev": spread,
+        "rounds": len(data),
+        "median": statistics.median(data),
+        "iqr": third - first,
+        "q1": first,
+        "q3": third,
+        "iqr_outliers": beyond_whiskers,
+        "stddev_outliers": beyond_spread,
+        "outliers": f"{beyond_spread};{beyond_whiskers}",
+        "ld15iqr": next((each for each in data if each >= low), data[0]),
+        "hd15iqr": next((each for each in reversed(data) if each <= high), data[-1]),
+        "ops": len(data) / total if total else 0,
+        "total": total,
+    }
+
+
+def _quantile(data: Sequence[float], share: float) -> float:
+    """The quantile of sorted data, between the two values around its place where it is on neither (J. Hazen, 1914)."""
+    place = min(max(share * len(data) - 0.5, 0), len(data) - 1)
+    below = int(place)
+    above = min(below + 1, len(data) - 1)
+    return (below + 1 - place) * data[below] + (place - below) * data[above]
 
 
 def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
@@ -56,12 +89,8 @@ def group_jobs(found: Iterable[Process]) -> tuple[ExportedJob, ...]:
     by_row = group_by((process for process in found if process.metrics is not None), attrgetter("row_key"))
     named = naming.export_names({key: (rows[0].job, rows[0].protocol) for key, rows in by_row.items()})
     return tuple(
-        ExportedJob(
-            named[key],
-            naming.export_params(rows[0].job, rows[0].protocol),
-            tuple(sorted(rows, key=lambda each: (each.job.round, each.index))),
-        )
-        for key, rows in sorted(by_row.items(), key=lambda item: (named[item[0]], item[0]))
+        ExportedJob(named[key], tuple(sorted(by_row[key], key=attrgetter("job.round", "index"))))
+        for key in sorted(by_row, key=lambda key: (named[key], key))
     )
 
 
@@ -69,8 +98,7 @@ def list_left_out(found: Sequence[Process]) -> tuple[str, ...]:
     """A line for each job of which processes are not `ok`: how many of how many, and how they ended."""
     lines = []
     for rows in group_by(found, attrgetter("row_key")).values():
-        ended = Counter(each.status for each in rows if each.metrics is None)
-        if ended:
+        if ended := Counter(each.status for each in rows if each.metrics is None):
             how = ", ".join(f"{status} {n}" for status, n in sorted(ended.items()))
             name = naming.export_name(rows[0].job, rows[0].protocol)
             whole = "nothing of it is there" if ended.total() == len(rows) else "the rest is there"
@@ -84,41 +112,56 @@ def pytest_benchmark(run: RunHeader, found: Sequence[Process], final_digest: str
     return {
         "machine_info": machine_info(run),
         "commit_info": {
-            **{"id": software.git_commit or "unversioned", "time": None, "author_time": None},
-            **{"dirty": bool(software.git_dirty), "project": "cnnbench", "branch": "(unknown)"},
+            "id": software.git_commit or "unversioned",
+            "time": None,
+            "author_time": None,
+            "dirty": bool(software.git_dirty),
+            "project": "cnnbench",
+            "branch": "(unknown)",
         },
-        "benchmarks": [_benchmark(each) for each in group_jobs(found)],
+        "benchmarks": list(map(_describe_benchmark, group_jobs(found))),
         "datetime": run.created_at,
-        "version": PYTEST_BENCHMARK_VERSION,
+        "version": "5.3.1",  # of pytest-benchmark, whose files these are like
         "cnnbench": {"version": __version__, "run_id": run.run_id, "ledger_sha256": final_digest or None},
     }
 
 
-def _benchmark(each: ExportedJob) -> dict[str, Any]:
-    steps = min(figures.steps for figures in each.metrics)
+def _describe_benchmark(each: ExportedJob) -> dict[str, Any]:
+    first = each.processes[0]
     return {
-        "group": escaping.plain(each.processes[0].job.workload),
-        **{"name": each.name, "fullname": f"cnnbench::{each.name}"},
-        **{"params": dict(each.params), "param": each.name.partition("[")[2].rpartition("]")[0]},
-        **{"extra_info": extra_info(each), "options": {}},
-        "stats": {**each.stats, "data": each.seconds, "iterations": steps},
+        "group": escaping.plain(first.job.workload),
+        "name": each.name,
+        "fullname": f"cnnbench::{each.name}",
+        "params": naming.export_params(first.job, first.protocol),
+        "param": each.name.partition("[")[2].rpartition("]")[0],
+        "extra_info": extra_info(each),
+        "options": {},
+        "stats": {
+            **summarise(each.seconds),
+            "data": each.seconds,
+            "iterations": min(figures.steps for figures in each.metrics),
+        },
     }
 
 
 def extra_info(each: ExportedJob) -> dict[str, Any]:
     """What the times mean: processes, FLOP/s and images/s of their median, memory high-water marks, doubts."""
     first, figures = each.processes[0], each.metrics
-    seconds = float(each.stats["median"])
+    seconds = statistics.median(each.seconds)
     flops, trains = step_flops(first.job), any(figure.images_per_second for figure in figures)
     peaks = {
         name: max((value for figure in figures if (value := getattr(figure, name)) is not None), default=None)
         for name in ("host_peak_bytes", "device_peak_bytes")
     }
     return {
-        **{"processes": len(figures), "run_id": first.run_id},
-        **{"device": first.job.device, "device_name": first.device.name, "threads": first.job.threads},
+        "processes": len(figures),
+        "run_id": first.run_id,
+        "device": first.job.device,
+        "device_name": first.device.name,
+        "threads": first.job.threads,
         "torch": first.software.torch,
-        **{"flops": flops, "flops_per_second": flops and flops / seconds},
+        "flops": flops,
+        "flops_per_second": flops and flops / seconds,
         "images_per_second": first.job.batch_size / seconds if trains else None,
         **peaks,
         "doubts": sorted({doubt.message for process in each.processes for doubt in process.doubts}),
@@ -158,7 +201,7 @@ def github_action(found: Sequence[Process]) -> list[dict[str, Any]]:
     """
     entries = []
     for each in group_jobs(found):
-        stats, info = each.stats, extra_info(each)
+        info, seconds = extra_info(each), each.seconds
         lines = [
             f"processes: {info['processes']}",
             f"device: {escaping.plain(str(info['device_name']))}",
@@ -166,9 +209,9 @@ def github_action(found: Sequence[Process]) -> list[dict[str, Any]]:
             *([] if info["flops_per_second"] is None else [f"FLOP/s: {info['flops_per_second']:.6g}"]),
             *(f"doubt: {escaping.plain(doubt)}" for doubt in info["doubts"]),
         ]
-        entry = {"name": each.name, "unit": "s", "value": stats["median"]}
-        spread = {"range": f"± {float(stats['stddev'])!r}"} if len(each.seconds) > 1 else {}
-        entries.append({**entry, "extra": "\n".join(lines), **spread})
+        entry = {"name": each.name, "unit": "s", "value": statistics.median(seconds), "extra": "\n".join(lines)}
+        spread = {"range": f"± {statistics.stdev(seconds)!r}"} if len(seconds) > 1 else {}
+        entries.append({**entry, **spread})
     return entries
 
 

@@ -7,16 +7,16 @@ error where its job is missing, and else passed. Figures are in the properties, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from xml.etree import ElementTree as ET
 
-from cnnbench.regression.verdict import Decision, SeriesFinding, Verdict
+from cnnbench.regression.decision import Decision, SeriesFinding, Verdict
 from cnnbench.regression.verdict_text import (
     VerdictContext,
     format_decision,
     format_finding,
     list_conditions,
-    to_ratio,
 )
 from cnnbench.report import escaping
 
@@ -27,7 +27,7 @@ COUNTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 
 def render(verdict: Verdict, meta: VerdictContext) -> str:
     """The XML as text for a file in UTF-8, with its declaration."""
-    suites = [*(_missing(job, reason, meta) for job, reason in meta.missing.items()), *_suites(verdict, meta)]
+    suites = list(_suites(verdict, meta))
     counts = {name: str(sum(int(suite.get(name, "0")) for suite in suites)) for name in ("failures", "errors")}
     about = {"name": meta.title, "time": _seconds(60 * meta.minutes), "tests": str(len(suites))}
     root = _element("testsuites", {**about, **counts}, suites)
@@ -36,12 +36,15 @@ def render(verdict: Verdict, meta: VerdictContext) -> str:
 
 
 def _suites(verdict: Verdict, meta: VerdictContext) -> Iterator[ET.Element]:
-    """Make a suite for each finding. A job's seconds go to its first metric: further ones come from the same processes."""
-    seen: set[str] = set()
+    """Make a suite for each missing job and for each finding.
+
+    A job's seconds go to its first metric: further ones come from the same processes.
+    """
+    for job, reason in meta.missing.items():
+        yield _suite(job, "missing", _element("error", {"type": "MISSING", "message": reason}, text=[reason]), meta)
+    seconds = {job: _seconds(spent) for job, spent in meta.job_seconds.items()}
     for finding in verdict.findings:
         series, outcome = finding.series, OUTCOMES.get(finding.decision)
-        seconds = 0.0 if series.job in seen else meta.job_seconds.get(series.job)
-        seen.add(series.job)
         line = format_finding(finding, verdict.plan, meta.controls.get(series.job))
         if outcome is None:
             result = _element("system-out", {}, text=[line])
@@ -49,27 +52,25 @@ def _suites(verdict: Verdict, meta: VerdictContext) -> Iterator[ET.Element]:
             conditions = (f"{name}: {text}" for name, text in list_conditions(verdict, meta))
             marks = {"type": format_decision(finding), "message": line}
             result = _element(outcome, marks, text=[line, *conditions])
-        found = {**_figures(finding, verdict, meta), **_provenance(verdict, meta)}
         properties = (
-            _element("property", {"name": key, "value": text}) for key, text in found.items() if text is not None
+            _element("property", {"name": key, "value": text})
+            for key, text in _list_properties(finding, verdict, meta).items()
+            if text is not None
         )
         before = [_element("properties", {}, properties)]
-        yield _suite((series.job, series.metric), result, meta, before, None if seconds is None else _seconds(seconds))
-
-
-def _missing(job: str, reason: str, meta: VerdictContext) -> ET.Element:
-    return _suite((job, "missing"), _element("error", {"type": "MISSING", "message": reason}, text=[reason]), meta)
+        yield _suite(series.job, series.metric, result, meta, before, seconds.get(series.job))
+        seconds[series.job] = _seconds(0)
 
 
 def _suite(
-    names: tuple[str, str],
+    job: str,
+    metric: str,
     result: ET.Element,
     meta: VerdictContext,
     properties: Iterable[ET.Element] = (),
     time: str | None = None,
 ) -> ET.Element:
     """Make a suite of one test case: `classname` is the suite and the job; a dot would make a package of what is before it."""
-    job, metric = names
     counts = {attribute: str(int(element == result.tag)) for attribute, element in COUNTS.items()}
     about = {"timestamp": meta.started_at, "hostname": meta.machine_id}
     case = _element("testcase", {"classname": f"{meta.suite}: {job}", "name": metric, "time": time}, [result])
@@ -87,34 +88,29 @@ def _element(
     return found
 
 
-def _figures(finding: SeriesFinding, verdict: Verdict, meta: VerdictContext) -> dict[str, str | None]:
-    """What was found, as plain numbers; None for what is unknown."""
+def _list_properties(finding: SeriesFinding, verdict: Verdict, meta: VerdictContext) -> dict[str, str | None]:
+    """What was found, as plain numbers, and of what; None for what is unknown."""
     fresh = finding.confirmation
+    logs = {
+        "ratio": finding.estimate,
+        "ratio_low": finding.low,
+        "ratio_high": finding.high,
+        "ratio_detectable": finding.detectable,
+        "ratio_control": meta.controls.get(finding.series.job),
+    }
     return {
         "decision": finding.decision.value,
-        "gated": _word(finding.series.gated),
-        "suspect": _word(finding.suspect),
-        "ratio": _ratio(finding.estimate),
-        "ratio_low": _ratio(finding.low),
-        "ratio_high": _ratio(finding.high),
-        "ratio_detectable": _ratio(finding.detectable),
-        "ratio_control": _ratio(meta.controls.get(finding.series.job)),
+        "gated": str(finding.series.gated).lower(),
+        "suspect": str(finding.suspect).lower(),
+        **{name: None if log is None else f"{math.exp(log):.6g}" for name, log in logs.items()},
         "blocks": str(finding.blocks),
         "pairs_slower": str(finding.slower),
-        "confirming_blocks": None if fresh is None else str(fresh.blocks),
-        "confirming_pairs_slower": None if fresh is None else str(fresh.slower),
+        "confirming_blocks": fresh and str(fresh.blocks),
+        "confirming_pairs_slower": fresh and str(fresh.slower),
         "tolerance": f"{verdict.plan.tolerance:g}",
         "seed": str(meta.seed),
-    }
-
-
-def _provenance(verdict: Verdict, meta: VerdictContext) -> dict[str, str | None]:
-    return {
         "verdict": verdict.decision.value,
-        "base": meta.base,
-        "head": meta.head,
-        "base_software": meta.base_software,
-        "head_software": meta.head_software,
+        **{name: getattr(meta, name) for name in ("base", "head", "base_software", "head_software")},
     }
 
 
@@ -124,11 +120,3 @@ def _text(text: str) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.3f}"
-
-
-def _ratio(log_ratio: float | None) -> str | None:
-    return None if log_ratio is None else f"{to_ratio(log_ratio):.6g}"
-
-
-def _word(flag: bool) -> str:
-    return "true" if flag else "false"

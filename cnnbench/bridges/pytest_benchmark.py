@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -95,23 +96,24 @@ class IngestedBenchmark(BaseModel):
 
 
 COLUMNS = tuple(IngestedBenchmark.model_fields)
-_PLACES: Mapping[type, Mapping[str, str]] = {
-    str: {
-        "machine_id": "machine_info.cnnbench.machine_id",
-        "processor": "extra_info.device_name machine_info.cnnbench.cpu machine_info.cpu.brand_raw machine_info.cpu.brand "
-        "machine_info.processor",
-        "python": "machine_info.python_version",
-        "torch": "extra_info.torch machine_info.cnnbench.torch",
-        "job_device": "extra_info.device",
-        "commit_id": "commit_info.id",
-        "commit_branch": "commit_info.branch",
-    },
-    int: {"calls_per_round": "extra_info.calls_per_round", "job_threads": "extra_info.threads"}
-    | {name: f"extra_info.{name}" for name in ("host_peak_bytes", "device_peak_bytes")},
-    float: {name: f"extra_info.{name}" for name in ("images_per_second", "flops_per_second")},
-    bool: {"commit_dirty": "commit_info.dirty"},
+_PLACES = {
+    "machine_id": "machine_info.cnnbench.machine_id",
+    "processor": "extra_info.device_name machine_info.cnnbench.cpu machine_info.cpu.brand_raw machine_info.cpu.brand "
+    "machine_info.processor",
+    "python": "machine_info.python_version",
+    "torch": "extra_info.torch machine_info.cnnbench.torch",
+    "job_device": "extra_info.device",
+    "job_threads": "extra_info.threads",
+    "calls_per_round": "extra_info.calls_per_round",
+    "images_per_second": "extra_info.images_per_second",
+    "flops_per_second": "extra_info.flops_per_second",
+    "host_peak_bytes": "extra_info.host_peak_bytes",
+    "device_peak_bytes": "extra_info.device_peak_bytes",
+    "commit_id": "commit_info.id",
+    "commit_branch": "commit_info.branch",
+    "commit_dirty": "commit_info.dirty",
 }
-"""Columns of which a file may lack the value, or hold anything: where to look for one of that type."""
+"""Columns of which a file may lack the value, or hold anything: where to look for one of the column's type."""
 
 
 def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tuple[str, ...]]:
@@ -123,7 +125,11 @@ def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tu
     problems: list[str] = []
     seen: dict[str, Path] = {}
     for path in paths:
-        content = _read_text(path)
+        try:
+            with explain_refusal(DataError, f"{path}: cannot read", REMEDY):
+                content = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not a text file, so no pytest-benchmark file; {REMEDY}") from error
         key = digest(content)
         if key in seen:
             problems.append(f"{path}: the same run as {seen[key]}; counted once")
@@ -140,14 +146,6 @@ def flatten_benchmarks(found: Sequence[IngestedBenchmark]) -> list[dict[str, Any
     return [each.model_dump() for each in found]
 
 
-def _read_text(path: Path) -> str:
-    try:
-        with explain_refusal(DataError, f"{path}: cannot read", REMEDY):
-            return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file, so no pytest-benchmark file; {REMEDY}") from error
-
-
 def _parse(path: Path, content: str, key: str) -> Iterator[IngestedBenchmark]:
     try:
         file = json.loads(content)
@@ -162,11 +160,7 @@ def _parse(path: Path, content: str, key: str) -> Iterator[IngestedBenchmark]:
     identity = {"source": str(path), "run_id": f"pytest-benchmark:{key[:12]}"}
     for number, benchmark in enumerate(file["benchmarks"]):
         whole = {**file, **benchmark} if isinstance(benchmark, dict) else {}
-        known = {
-            name: _find_usable(whole, places, kind)
-            for kind, columns in _PLACES.items()
-            for name, places in columns.items()
-        }
+        known = {name: _find_usable(whole, name) for name in _PLACES}
         try:
             yield IngestedBenchmark.model_validate({**whole, **known, **identity} if whole else benchmark)
         except ValidationError as error:
@@ -175,9 +169,10 @@ def _parse(path: Path, content: str, key: str) -> Iterator[IngestedBenchmark]:
             raise DataError(f"{path}: no pytest-benchmark file: {where}: {first['msg']}; {REMEDY}") from error
 
 
-def _find_usable(document: object, places: str, kind: type) -> object:
-    """Find the first text that is not empty, or finite number, among the places in the document; None where there is none."""
-    for place in places.split():
+def _find_usable(document: object, column: str) -> object:
+    """Find the first text that is not empty, or finite number, among the column's places; None where there is none."""
+    kind, _ = get_args(IngestedBenchmark.model_fields[column].annotation)
+    for place in _PLACES[column].split():
         value: Any = document
         for key in place.split("."):
             value = value.get(key) if isinstance(value, dict) else None
@@ -187,7 +182,6 @@ def _find_usable(document: object, places: str, kind: type) -> object:
     return None
 
 
-CLOCK = "Clock: pytest-benchmark's, a round from start to stop; whether a device was waited for is up to the test."
 RULE = "Each file is one process: n=1, whatever rounds it has. Rounds are not independent, so no interval is drawn."
 INGESTED = TableSpec[IngestedBenchmark](
     "ingested",
@@ -203,20 +197,23 @@ INGESTED = TableSpec[IngestedBenchmark](
         figure("host_peak", "host peak", 5, "host_peak_bytes", units.data_size),
         figure("device", "device", 5, "job_device", plain, align="left"),
     ),
-    CLOCK,
+    "Clock: pytest-benchmark's, a round from start to stop; whether a device was waited for is up to the test.",
 )
 
 
 def build(found: Sequence[IngestedBenchmark], problems: Sequence[str] = ()) -> Report:
     """Make the table: a group for each file, with what the file is of in its title."""
-    runs = (list(members) for _, members in itertools.groupby(found, key=lambda each: each.run_id))
-    groups = [(_title(members[0]), members) for members in runs]
-    table = build_table(INGESTED, groups=groups)
+    runs = (list(members) for _, members in itertools.groupby(found, key=attrgetter("run_id")))
+    groups = [(_describe_file(members[0]), members) for members in runs]
     notes = (Note("rule", RULE), *(Note("problem", plain(line)) for line in problems))
-    return Report((table,) if groups else (), notes, _document(found))
+    rows = flatten_benchmarks(found)
+    for row in rows:  # as objects, not as text
+        row |= {name: row[name] and json.loads(row[name]) for name in ("params", "extra_info")}
+    document = {"kind": "pytest-benchmark", "rule": RULE, "benchmarks": rows}
+    return Report((build_table(INGESTED, groups=groups),) if groups else (), notes, document)
 
 
-def _title(first: IngestedBenchmark) -> str:
+def _describe_file(first: IngestedBenchmark) -> str:
     changes = " with changes" if first.commit_dirty else ""
     parts = (
         first.source,
@@ -231,11 +228,3 @@ def _title(first: IngestedBenchmark) -> str:
 def as_csv(found: Sequence[IngestedBenchmark]) -> str:
     """Write one line per benchmark under the names in `COLUMNS`; unknown is empty."""
     return text.write_csv(flatten_benchmarks(found), COLUMNS)
-
-
-def _document(found: Sequence[IngestedBenchmark]) -> dict[str, object]:
-    """Make one object per benchmark, its parameters and extra_info as objects."""
-    rows = flatten_benchmarks(found)
-    for row in rows:
-        row |= {name: row[name] and json.loads(row[name]) for name in ("params", "extra_info")}
-    return {"kind": "pytest-benchmark", "rule": RULE, "benchmarks": rows}

@@ -68,8 +68,7 @@ def save_command(
     """
     from cnnbench.analysis import process_table
     from cnnbench.analysis.prediction_interval import LEAST_RUNS
-    from cnnbench.regression.baseline_file import save_baseline
-    from cnnbench.regression.saved_baseline import check_name, make_baseline
+    from cnnbench.regression.saved_baseline import check_name, make_baseline, save_baseline
 
     check_name(name)
     ledgers = load_ledgers(Selection(machine_id, paths=paths or (results,))).ledgers
@@ -99,7 +98,7 @@ def save_command(
 @_output_options
 def list_command(machine_id: str | None, results: Path, format_: Format, output: Path | None) -> None:
     """List the baselines there are."""
-    from cnnbench.regression.baseline_file import list_names, load_baseline
+    from cnnbench.regression.saved_baseline import list_names, load_baseline
     from cnnbench.report.history import ListedBaseline, build_list
 
     found = []
@@ -118,7 +117,7 @@ def list_command(machine_id: str | None, results: Path, format_: Format, output:
 @_output_options
 def show_command(name: str, machine_id: str | None, results: Path, format_: Format, output: Path | None) -> None:
     """Show what baseline NAME expects of the next run, and whether the ledgers of its runs are still there."""
-    from cnnbench.regression.baseline_file import load_baseline
+    from cnnbench.regression.saved_baseline import load_baseline
     from cnnbench.report.history import build_contents
 
     machine = _find_machine(results, name, machine_id)
@@ -131,18 +130,17 @@ def show_command(name: str, machine_id: str | None, results: Path, format_: Form
 @_results_option
 def rm_command(name: str, machine_id: str | None, results: Path) -> None:
     """Remove baseline NAME; the ledgers stay."""
-    from cnnbench.regression.baseline_file import change_entries
+    from cnnbench.regression.saved_baseline import FILE_NAME, change_entries
 
     machine = _find_machine(results, name, machine_id)
-    path = change_entries(
-        results, machine, lambda entries: {known: entry for known, entry in entries.items() if known != name}
-    )
-    click.echo(out.printable(f"removed {name} from {path}"))
+    with change_entries(results, machine) as entries:
+        entries.pop(name, None)
+    click.echo(out.printable(f"removed {name} from {results / machine / FILE_NAME}"))
 
 
 def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
     """The one machine that has the baseline. Raises UsageError where none has it or several do."""
-    from cnnbench.regression.baseline_file import find_machines
+    from cnnbench.regression.saved_baseline import find_machines
 
     machines = find_machines(results, name, machine_id or "")
     if len(machines) > 1:
@@ -184,8 +182,7 @@ def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...],
     rows, whose verdict counts as it does there (1, 3, 4, 5). Where that cannot be, a warning says why.
     """
     from cnnbench.analysis import process_table
-    from cnnbench.regression.baseline_file import find_machines, load_baseline
-    from cnnbench.regression.saved_baseline import check_name
+    from cnnbench.regression.saved_baseline import check_name, find_machines, load_baseline
     from cnnbench.regression.screen import screen_run, worst_exit_code
     from cnnbench.report.history import build_judgement
 

@@ -14,10 +14,10 @@ from cnnbench.cli.options import OptionValues
 from cnnbench.cli.output import draw_chart
 from cnnbench.errors import FileError
 from cnnbench.files import append_text, explain_refusal, save_file
+from cnnbench.regression.blocks import control_ratios_by_job
 from cnnbench.regression.check_record import ArmRecord, CheckRecord
-from cnnbench.regression.differences import control_ratios_by_job
+from cnnbench.regression.decision import Decision, Verdict
 from cnnbench.regression.sequential import derive_verdict
-from cnnbench.regression.verdict import Decision, Verdict
 from cnnbench.regression.verdict_text import VerdictContext
 from cnnbench.report import check_markdown
 from cnnbench.report.charts.check import draw_forest
@@ -54,7 +54,6 @@ def _append_summary(text: str) -> None:
 def _make_context(record: CheckRecord, verdict: Verdict, path: Path | None, options: OptionValues) -> VerdictContext:
 
     header, ending = record.header, record.ending
-    sound = [block for block in record.blocks if block.failure is None]
     seen = {finding.series.job for finding in verdict.findings}
     why = ending.problem or "no observation"
     notes = [*ending.notes, *([header.advisory] if header.advisory else [])]
@@ -69,7 +68,9 @@ def _make_context(record: CheckRecord, verdict: Verdict, path: Path | None, opti
         seed=header.seed,
         started_at=header.created_at,
         minutes=sum(block.wall_seconds for block in record.blocks) / 60,
-        controls={job: statistics.median(ratios) for job, ratios in control_ratios_by_job(header, sound).items()},
+        controls={
+            job: statistics.median(ratios) for job, ratios in control_ratios_by_job(header, record.blocks).items()
+        },
         blocks_measured=len(record.blocks),
         dropped=dict(sorted(ending.dropped.items())),
         missing={name: why for name in header.names.values() if name not in seen},

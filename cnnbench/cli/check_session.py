@@ -42,10 +42,9 @@ from cnnbench.regression.arms import (
     read_settings,
     require_same_software,
 )
-from cnnbench.regression.check_record import ArmRecord, CheckHeader, begin_journal, reopen_journal
+from cnnbench.regression.blocks import control_ratio, explain_drop, median_ratio
+from cnnbench.regression.check_record import ArmRecord, CheckHeader, DropLimits, begin_journal, reopen_journal
 from cnnbench.regression.design import CheckPlan, make_check_plan
-from cnnbench.regression.differences import control_ratio, median_ratio, read_block_state
-from cnnbench.regression.exclusion import DropLimits, reason_to_drop
 from cnnbench.regression.noise_profile import NoiseProfile, load_profile, stored_profile_path
 from cnnbench.regression.sequential import BlockFinder, NextBlock, find_next_block, measure_blocks
 from cnnbench.report.escaping import plain
@@ -90,7 +89,7 @@ def format_block(header: CheckHeader, block: PairRecord) -> str:
         control.append(control_ratio(*pair, header.mode))
     parts.append(f"control {100 * math.expm1(statistics.median(control)):+.2f} %")
     line = ", ".join([*parts, f"{block.wall_seconds:.0f} s"])
-    reason = None if header.limits is None else reason_to_drop(read_block_state(header, block), header.limits)
+    reason = explain_drop(header, block)
     return line if reason is None else f"{line}; DROPPED: {reason}"
 
 

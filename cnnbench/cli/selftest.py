@@ -28,8 +28,8 @@ from cnnbench.cli.options import OptionValues
 from cnnbench.errors import UsageError, WorkerError
 from cnnbench.paired_protocol import Injection
 from cnnbench.regression.arms import Workers, make_block_design, pair_jobs
+from cnnbench.regression.blocks import compute_differences
 from cnnbench.regression.check_record import CheckHeader, CheckRecord, begin_journal, save_record
-from cnnbench.regression.differences import compute_differences
 from cnnbench.regression.sequential import conclude
 from cnnbench.runner.arm_process import ArmError
 from cnnbench.runner.paired import calibrate_injections

@@ -14,8 +14,8 @@ from cnnbench.paired_protocol import ARMS, PROTOCOL_VERSION, Arm, Handshake
 from cnnbench.plain_text import suggest_nearest
 from cnnbench.plan.constraints import find_contradictions
 from cnnbench.plan.job_keys import KEYS, keys_for, split_setting
-from cnnbench.regression.check_record import ArmRecord, CheckHeader, jobs_by_arm
-from cnnbench.regression.differences import FIELDS_WAIVED_BY_SETTING
+from cnnbench.regression.blocks import FIELDS_WAIVED_BY_SETTING
+from cnnbench.regression.check_record import ArmRecord, CheckHeader
 from cnnbench.runner.arm_process import MODULE, ArmCommand, ArmError
 from cnnbench.runner.launch import build_paired_environment
 from cnnbench.runner.paired import PairDesign, perform_handshakes
@@ -46,16 +46,15 @@ class PairedJobs:
 def read_settings(arm: Arm, texts: Sequence[str]) -> dict[str, str]:
     """`key=value` texts as a table. Raises UsageError for one that is none, or a key that changes the work itself."""
     found: dict[str, str] = {}
+    choices = f"choose from {', '.join(FIELDS_WAIVED_BY_SETTING)}"
     for text in texts:
         key, value = split_setting(f"--{arm}-set", text, "threads=1")
         if key not in KEYS:
-            hint, choices = suggest_nearest(key, tuple(FIELDS_WAIVED_BY_SETTING)), ", ".join(FIELDS_WAIVED_BY_SETTING)
-            raise UsageError(f"--{arm}-set: no key {key!r}{hint}; choose from {choices}")
+            hint = suggest_nearest(key, tuple(FIELDS_WAIVED_BY_SETTING))
+            raise UsageError(f"--{arm}-set: no key {key!r}{hint}; {choices}")
         if key not in FIELDS_WAIVED_BY_SETTING:
-            raise UsageError(
-                f"--{arm}-set {key}: it changes the work itself, and times of different work are not compared; "
-                f"choose from {', '.join(FIELDS_WAIVED_BY_SETTING)}"
-            )
+            why = "it changes the work itself, and times of different work are not compared"
+            raise UsageError(f"--{arm}-set {key}: {why}; {choices}")
         found[key] = value
     return found
 
@@ -73,40 +72,35 @@ def pair_jobs(jobs: Sequence[Job], base: ArmSettings, head: ArmSettings, cores: 
             raise UsageError(
                 f"{process_label(job)}: an arm is one process; leave jobs of several out with -k 'not ranks'"
             )
-    sides = [_apply_settings(ordered, settings, cores) for settings in (base, head)]
-    for side in sides:
-        if len({job.allocator for job in side}) > 1:
-            raise UsageError("jobs with different allocators cannot share a process; check them one by one with -k")
-    differing = {
+    its_jobs, our_jobs = (dict(enumerate(_apply_settings(ordered, settings, cores))) for settings in (base, head))
+    if any(len({job.allocator for job in side.values()}) > 1 for side in (its_jobs, our_jobs)):
+        raise UsageError("jobs with different allocators cannot share a process; check them one by one with -k")
+    differing = [
         key
-        for its, ours in zip(*sides, strict=True)
-        for key in FIELDS_WAIVED_BY_SETTING
-        if getattr(its, key) != getattr(ours, key)
-    }
-    return PairedJobs(dict(enumerate(sides[0])), dict(enumerate(sides[1])), tuple(sorted(differing)))
+        for key in sorted(FIELDS_WAIVED_BY_SETTING)
+        if any(getattr(its_jobs[number], key) != getattr(our_jobs[number], key) for number in its_jobs)
+    ]
+    return PairedJobs(its_jobs, our_jobs, tuple(differing))
 
 
 def _apply_settings(jobs: Sequence[Job], settings: ArmSettings, cores: int) -> list[Job]:
     changed = list(jobs)
     for key, text in settings.items():
-        taken = [key in keys_for(workloads.get(job.workload)) for job in jobs]
-        if not any(taken):
+        rules = [keys_for(workloads.get(job.workload)).get(key) for job in jobs]
+        if not any(rules):
             raise UsageError(f"{key}={text}: no job of the suite takes {key}")
-        changed = [
-            _apply_setting(job, key, text, cores) if takes else job for job, takes in zip(changed, taken, strict=True)
-        ]
+        for place, rule in enumerate(rules):
+            if rule is None:
+                continue
+            value = rule.read_text(text)
+            if (mistake := rule.find_mistake(value)) is not None:
+                raise UsageError(f"{key} {text!r} {mistake}")
+            chosen = cores if key == "threads" and value == AUTO else value
+            changed[place] = changed[place].model_copy(update={key: chosen})
     for job in changed:
         if wrong := find_contradictions(job.model_dump()):
             raise UsageError(f"{process_label(job)}: {'; '.join(wrong)}")
     return changed
-
-
-def _apply_setting(job: Job, key: str, text: str, cores: int) -> Job:
-    rule = keys_for(workloads.get(job.workload))[key]
-    value = rule.read_text(text)
-    if (wrong := rule.find_mistake(value)) is not None:
-        raise UsageError(f"{key} {text!r} {wrong}")
-    return job.model_copy(update={key: cores if key == "threads" and value == AUTO else value})
 
 
 @dataclass(frozen=True)
@@ -151,7 +145,11 @@ def _describe_arm(workers: Workers, arm: Arm, spec: ArmSpec, hello: Handshake) -
         raise ComparisonError(
             f"{arm} ({_label_arm(spec)}): it takes turns by protocol {hello.spoken}, this by {PROTOCOL_VERSION}"
         )
-    _check_package(workers.places, arm, spec, Path(hello.package))
+    tree, package = (workers.places.root / arm).resolve(), Path(hello.package)
+    own = [tree / place / "cnnbench" for place in ("", "src") if (tree / place / "cnnbench").is_dir()]
+    wanted = (own[0] if own else workers.places.running_package / "cnnbench").resolve()
+    if package != wanted:
+        raise ComparisonError(f"{arm} ({_label_arm(spec)}): it imported cnnbench from {package}, not from {wanted}")
     environment = build_paired_environment(list(workers.jobs[arm].values()), workers.device, ())
     return ArmRecord(
         label=_label_arm(spec),
@@ -164,14 +162,6 @@ def _describe_arm(workers: Workers, arm: Arm, spec: ArmSpec, hello: Handshake) -
     )
 
 
-def _check_package(places: Checkouts, arm: Arm, spec: ArmSpec, package: Path) -> None:
-    tree = (places.root / arm).resolve()
-    expected = [tree / place / "cnnbench" for place in ("", "src") if (tree / place / "cnnbench").is_dir()]
-    wanted = (expected[0] if expected else places.running_package / "cnnbench").resolve()
-    if package != wanted:
-        raise ComparisonError(f"{arm} ({_label_arm(spec)}): it imported cnnbench from {package}, not from {wanted}")
-
-
 def _label_arm(spec: ArmSpec) -> str:
     parts = [spec.revision.label] if spec.revision is not None else []
     parts += [f"{key}={value}" for key, value in spec.settings.items()]
@@ -182,7 +172,7 @@ def _label_arm(spec: ArmSpec) -> str:
 def make_block_design(header: CheckHeader, data_dir: Path | None, device_uuid: str | None) -> PairDesign:
     """The blocks of a check, by its header."""
     return PairDesign(
-        jobs=jobs_by_arm(header),
+        jobs={"base": header.jobs, "head": header.head_jobs},
         seed=header.seed,
         schedule=header.mode,
         rounds=header.rounds,
@@ -195,12 +185,8 @@ def make_block_design(header: CheckHeader, data_dir: Path | None, device_uuid: s
 
 def require_same_software(old: CheckHeader, sides: Mapping[Arm, ArmRecord]) -> None:
     """Raises ComparisonError where an arm's software is no longer what the first blocks were measured with."""
-    for arm, before in (("base", old.base), ("head", old.head)):
-        now = sides[arm]  # type: ignore[index]
-        if now.software != before.software:
-            changed = _describe_changes(before.software.model_dump(), now.software.model_dump())
-            raise ComparisonError(f"{arm}: its software changed since the first block ({changed}); start a new check")
-
-
-def _describe_changes(old: Mapping[str, object], new: Mapping[str, object]) -> str:
-    return ", ".join(f"{key}: {old[key]} then, {new[key]} now" for key in old if old[key] != new[key])
+    for arm, side in sides.items():
+        before, now = (each.software.model_dump() for each in (getattr(old, arm), side))
+        if changed := [f"{key}: {before[key]} then, {now[key]} now" for key in before if before[key] != now[key]]:
+            found = f"its software changed since the first block ({', '.join(changed)})"
+            raise ComparisonError(f"{arm}: {found}; start a new check")

@@ -8,9 +8,9 @@ The ending is derived from the rest by `regression.sequential`, so a replay writ
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -18,15 +18,26 @@ from cnnbench.errors import LedgerError
 from cnnbench.files import explain_refusal, save_file
 from cnnbench.paired_protocol import Arm, PairRecord, Schedule
 from cnnbench.regression.design import CheckPlan
-from cnnbench.regression.exclusion import DropLimits
 from cnnbench.schema import Frozen, Job, Machine, Software
 from cnnbench.store import Writer
 
-RECORD_VERSION = 1
-"""Changes of the record's shape. 1: first published."""
+JournalLine = TypeVar("JournalLine", bound=Frozen)
 _BEFORE_ENDING = '],\n"ending": '
-DecidingMetric = Literal["median", "mean"]
-OnInconclusive = Literal["fail", "warn"]
+
+
+@dataclass(frozen=True)
+class DropLimits:
+    """Shares of a block's time above which it is dropped, those at which a result is doubted (`analysis.doubts`).
+
+    On an idle 2-core virtual machine steal was 0.1 % and pressure 0.5 %. Steal is a share of all cores' time.
+    `control_band` is calibrated: how far from 0 the control loop's log ratio may be in one block; None where there is none.
+    """
+
+    cores: int
+    steal_share: float = 0.01
+    pressure_share: float = 0.05
+    throttled_share: float = 0.01
+    control_band: float | None = None
 
 
 class ArmRecord(Frozen):
@@ -47,7 +58,7 @@ class CheckHeader(Frozen):
     """Everything settled before the first block."""
 
     kind: Literal["check"] = "check"
-    record_version: int = RECORD_VERSION
+    record_version: int = 1  # changes of the record's shape. 1: first published
     check_id: str
     created_at: str
     cnnbench: str
@@ -66,7 +77,7 @@ class CheckHeader(Frozen):
     mode: Schedule = "turns"
     rounds: int
     steps_per_turn: int
-    metric: DecidingMetric = "median"
+    metric: Literal["median", "mean"] = "median"
     seed: int
     plan: CheckPlan
     limits: DropLimits | None
@@ -78,14 +89,14 @@ class CheckHeader(Frozen):
     """SHA-256 of the noise profile used"""
     advisory: str | None = None
     """why nothing can be demanded here, where that is so"""
-    on_inconclusive: OnInconclusive = "fail"
+    on_inconclusive: Literal["fail", "warn"] = "fail"
     again: dict[Arm, dict[int, float]] = Field(default_factory=dict)
     """work injected on purpose (selftest)"""
     purpose: Literal["check", "calibrate", "selftest"] = "check"
 
 
 class CheckEnding(Frozen):
-    """How it ended; everything in it follows from header and blocks. Log ratios, as in `regression.verdict`."""
+    """How it ended; everything in it follows from header and blocks. Log ratios, as in `regression.decision`."""
 
     outcome: Literal["pass", "improved", "regressed", "inconclusive", "incomparable", "unfit", "failed", "calibrated"]
     exit_code: int
@@ -95,7 +106,7 @@ class CheckEnding(Frozen):
     lines: tuple[str, ...] = ()
     """the verdict in words"""
     verdict: dict[str, Any] | None = None
-    """regression.verdict.Verdict less the plan"""
+    """regression.decision.Verdict less the plan"""
     dropped: dict[int, str] = Field(default_factory=dict)
     """block number to why it does not count"""
 
@@ -137,24 +148,18 @@ def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, 
     journal = Journal.reopen(part)
     try:
         lines = journal.drop_torn_line()  # the block that was being written when the power went is measured again
-        header, blocks = _parse_journal(part, lines.splitlines())
+        if not lines:
+            raise LedgerError(f"{part}: empty; delete the file and start anew")
+        first, *others = lines.splitlines()
+        header = _read_line(CheckHeader, first, f"{part}:1")
+        blocks = tuple(_read_line(PairRecord, line, f"{part}:{n}") for n, line in enumerate(others, start=2))
     except BaseException:
         journal.close()
         raise
     return journal, header, blocks
 
 
-def _parse_journal(path: Path, lines: Sequence[bytes]) -> tuple[CheckHeader, tuple[PairRecord, ...]]:
-    if not lines:
-        raise LedgerError(f"{path}: empty; delete the file and start anew")
-    header, *blocks = (
-        _read_line(CheckHeader if number == 1 else PairRecord, line, f"{path}:{number}")
-        for number, line in enumerate(lines, start=1)
-    )
-    return cast(CheckHeader, header), cast(tuple[PairRecord, ...], tuple(blocks))
-
-
-def _read_line(model: type[CheckHeader] | type[PairRecord], line: bytes, where: str) -> CheckHeader | PairRecord:
+def _read_line(model: type[JournalLine], line: bytes, where: str) -> JournalLine:
     try:
         return model.model_validate_json(line)
     except ValidationError as error:
@@ -194,11 +199,6 @@ def load_record(path: Path) -> CheckRecord:
         return CheckRecord.model_validate_json(content)
     except ValidationError as error:
         raise LedgerError(f"{path}: not the record of a check: {describe_first_problem(error)}") from error
-
-
-def jobs_by_arm(header: CheckHeader) -> Mapping[Arm, Mapping[int, Job]]:
-    """The jobs of each arm."""
-    return {"base": header.jobs, "head": header.head_jobs}
 
 
 def describe_first_problem(error: ValidationError) -> str:

@@ -1,52 +1,138 @@
 """From the blocks so far to a verdict, or to the wish for more: pure, so that a runner can drive it and a record replay it.
 
-A runner begins with `Screening()` and calls `decide` after every few blocks; while the answer is a `Continue` it measures
-what that asks for (in its stage: a new stage starts from fresh blocks). Blocks after the look that decides are not read,
-so a record of more blocks than were needed replays to the same verdict.
+A runner calls `decide` after every few blocks; while the answer is a `Continue` it measures what that asks for. One that
+raises a suspicion asks for fresh blocks, which are then decided together with that suspicion. Blocks after the look that
+decides are not read, so a record of more blocks than were needed replays to the same verdict. All values are frozen, all
+differences log ratios.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 
+from cnnbench.errors import ExitCode
 from cnnbench.regression import signed_rank
 from cnnbench.regression.design import CheckPlan, Look, compute_detectable_effect, confirm_slowdown, evaluate_look
 from cnnbench.regression.signed_rank import Float64Array
-from cnnbench.regression.verdict import (
-    GEOMETRIC_MEAN,
-    CheckPhase,
-    Confirmation,
-    Confirming,
-    Continue,
-    Decision,
-    MetricSeries,
-    Screening,
-    SeriesFinding,
-    Verdict,
-)
+
+GEOMETRIC_MEAN = "geometric mean"
+"""The job name of the series of mean d over all gated jobs: a small slowdown of every job shows there first."""
+STEP_METRIC = "median step"
+
+
+class Decision(StrEnum):
+    """How a check, or one series of it, ended."""
+
+    PASS = "pass"
+    IMPROVED = "improved"
+    REGRESSED = "regressed"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, order=True)
+class MetricSeries:
+    """One job's one metric, such as mnist-cnn/cpu's median step time. Only gated series decide; the others advise."""
+
+    job: str
+    metric: str = STEP_METRIC
+    gated: bool = True
+
+    @property
+    def label(self) -> str:
+        """`mnist-cnn/cpu`, and the metric where it is not the usual one: `mnist-cnn/cpu, mean step`."""
+        return self.job if self.metric == STEP_METRIC else f"{self.job}, {self.metric}"
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What the fresh blocks said of a suspect series."""
+
+    blocks: int
+    slower: int
+    """Pairs whose head was slower than the tolerance."""
+    holds: bool
+
+
+@dataclass(frozen=True)
+class SeriesFinding:
+    """One series at the look that ended the screening; estimate, bounds and `detectable` are log ratios, head over base.
+
+    The interval is the two-sided 95 % one, so `high` is the bound that a PASS is decided by. `detectable` is the minimum
+    detectable effect (`plan.detectable`) for the standard deviation of these d's, which six blocks tell to about 30 %.
+    """
+
+    series: MetricSeries
+    blocks: int
+    slower: int
+    """Pairs whose head was slower than the tolerance."""
+    estimate: float
+    low: float | None
+    high: float | None
+    detectable: float | None
+    suspect: bool
+    decision: Decision
+    confirmation: Confirmation | None = None
+
+
+@dataclass(frozen=True)
+class Continue:
+    """Measure on, until there are `blocks` valid blocks: in the screening of every series, else fresh ones of `series`."""
+
+    blocks: int
+    series: tuple[MetricSeries, ...] = ()
+    findings: tuple[SeriesFinding, ...] = ()
+    """Those of the look that raised the suspicion; none in the screening."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The end of a check. `blocks` is how many of each job the screening took."""
+
+    decision: Decision
+    findings: tuple[SeriesFinding, ...]
+    blocks: int
+    plan: CheckPlan
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command ends with: 0 passed or improved, 1 regressed, 4 inconclusive."""
+        codes = {Decision.REGRESSED: ExitCode.FINDING, Decision.INCONCLUSIVE: ExitCode.INCONCLUSIVE}
+        return codes.get(self.decision, ExitCode.DONE)
+
 
 Observations = Mapping[MetricSeries, Sequence[float]]
-"""d of every valid block in the order measured, by series: log(head / base), see `verdict.log_ratio`."""
+"""d of every valid block in the order measured, by series: log(head / base), see `compute_log_ratio`."""
 
 
-def decide(observations: Observations, stage: CheckPhase, plan: CheckPlan) -> Verdict | Continue:
-    """The verdict on the blocks of this stage so far, or what to measure on.
+def compute_log_ratio(head_seconds: float, base_seconds: float) -> float:
+    """d of one block, above 0 where head is slower. Raises ValueError for times that cannot be."""
+    if not all(0 < seconds < math.inf for seconds in (head_seconds, base_seconds)):
+        raise ValueError(f"head {head_seconds!r} s over base {base_seconds!r} s: both must be positive and finite")
+    return math.log(head_seconds) - math.log(base_seconds)
+
+
+def decide(observations: Observations, plan: CheckPlan, suspicion: Continue | None = None) -> Verdict | Continue:
+    """The verdict on the blocks so far, or what to measure on; on fresh blocks for the answer that asked for them.
 
     PASS where at one look every gated series and the geometric means pass; IMPROVED where one of them is faster than the
     tolerance besides; REGRESSED where a suspicion is confirmed; INCONCLUSIVE where a suspicion is not confirmed or the
     blocks are used up. The first look that decides is the verdict. Raises ValueError for d's that are not finite, or
     none that are gated.
     """
-    _reject_invalid(observations)
-    return (
-        _decide_screening(observations, plan)
-        if isinstance(stage, Screening)
-        else _decide_confirmation(observations, stage, plan)
-    )
+    if not any(series.gated for series in observations):
+        raise ValueError("no gated series: nothing to decide by")
+    for series, log_ratios in observations.items():
+        if series.job == GEOMETRIC_MEAN:
+            raise ValueError(f"{GEOMETRIC_MEAN!r} is computed here and no job's name")
+        if not np.isfinite(np.asarray(log_ratios, dtype=np.float64)).all():
+            raise ValueError(f"{series.label}: a difference is not a finite number")
+    everything = {**observations, **geometric_means(observations)}
+    return _screen(everything, plan) if suspicion is None else _confirm(everything, plan, suspicion)
 
 
 def geometric_means(observations: Observations) -> dict[MetricSeries, Sequence[float]]:
@@ -65,63 +151,54 @@ def geometric_means(observations: Observations) -> dict[MetricSeries, Sequence[f
     }
 
 
-def _decide_screening(observations: Observations, plan: CheckPlan) -> Verdict | Continue:
-    everything = {**observations, **geometric_means(observations)}
-    blocks = min(len(d) for d in observations.values())
+def _screen(observations: Observations, plan: CheckPlan) -> Verdict | Continue:
     findings: tuple[SeriesFinding, ...] = ()
     for look in plan.looks:
-        if look.blocks > blocks:
-            return Continue(Screening(), look.blocks, tuple(observations))
-        findings = tuple(_examine(series, d, look, plan) for series, d in everything.items())
+        if look.blocks > min(map(len, observations.values())):
+            return Continue(look.blocks)
+        findings = tuple(_examine(series, d, look, plan) for series, d in observations.items())
         gated = [finding for finding in findings if finding.series.gated]
         if any(finding.suspect for finding in gated):
-            return Continue(Confirming(findings), plan.confirm_blocks, _series_to_confirm(findings, observations))
-        if all(finding.decision in (Decision.PASS, Decision.IMPROVED) for finding in gated):
-            improved = any(finding.decision == Decision.IMPROVED for finding in gated)
-            decision = Decision.IMPROVED if improved else Decision.PASS
+            return Continue(plan.confirm_blocks, _list_series_to_confirm(findings), findings)
+        decisions = {finding.decision for finding in gated}
+        if Decision.INCONCLUSIVE not in decisions:
+            decision = Decision.IMPROVED if Decision.IMPROVED in decisions else Decision.PASS
             return Verdict(decision, findings, look.blocks, plan)
     return Verdict(Decision.INCONCLUSIVE, findings, plan.max_blocks, plan)
 
 
-def _decide_confirmation(observations: Observations, stage: Confirming, plan: CheckPlan) -> Verdict | Continue:
-    needed = _series_to_confirm(stage.findings, observations)
-    if min(len(observations[series]) for series in needed) < plan.confirm_blocks:
-        return Continue(stage, plan.confirm_blocks, needed)
-    fresh = {**observations, **geometric_means(observations)}
-    findings = tuple(
-        _confirm_series(finding, np.asarray(fresh[finding.series], dtype=np.float64), plan)
-        if _needs_confirmation(finding)
-        else finding
-        for finding in stage.findings
-    )
-    regressed = any(finding.decision == Decision.REGRESSED for finding in findings)
-    decision = Decision.REGRESSED if regressed else Decision.INCONCLUSIVE
-    return Verdict(decision, findings, stage.findings[0].blocks, plan)
+def _confirm(observations: Observations, plan: CheckPlan, suspicion: Continue) -> Verdict | Continue:
+    if min(len(observations[series]) for series in suspicion.series) < suspicion.blocks:
+        return suspicion
+    verdict, findings = Decision.INCONCLUSIVE, list(suspicion.findings)
+    for place, finding in enumerate(findings):
+        if finding.suspect and finding.series.gated:
+            fresh = np.asarray(observations[finding.series][: suspicion.blocks], dtype=np.float64)
+            holds = bool(confirm_slowdown(fresh, plan))
+            decision = Decision.REGRESSED if holds else Decision.INCONCLUSIVE
+            confirmation = Confirmation(len(fresh), _count_slower(fresh, plan), holds)
+            findings[place] = replace(finding, decision=decision, confirmation=confirmation)
+            verdict = decision if holds else verdict
+    return Verdict(verdict, tuple(findings), findings[0].blocks, plan)
 
 
-def _needs_confirmation(finding: SeriesFinding) -> bool:
-    return finding.suspect and finding.series.gated
-
-
-def _series_to_confirm(findings: Sequence[SeriesFinding], observations: Observations) -> tuple[MetricSeries, ...]:
+def _list_series_to_confirm(findings: Sequence[SeriesFinding]) -> tuple[MetricSeries, ...]:
     """The suspect series themselves; all gated ones of the metric where a geometric mean is suspect."""
-    suspects = {finding.series for finding in findings if _needs_confirmation(finding)}
-    whole = {series.metric for series in suspects if series.job == GEOMETRIC_MEAN}
-    measured = {finding.series for finding in findings if finding.series.job != GEOMETRIC_MEAN}
-    needed = {series for series in measured if series in suspects or (series.gated and series.metric in whole)}
-    missing = sorted(needed - observations.keys())
-    if missing:
-        raise ValueError(f"{missing[0].label} is suspect and has no fresh blocks")
-    return tuple(sorted(needed))
+    gated = {finding.series: finding.suspect for finding in findings if finding.series.gated}
+    whole = {series.metric for series, suspect in gated.items() if suspect and series.job == GEOMETRIC_MEAN}
+    return tuple(
+        sorted(
+            series
+            for series, suspect in gated.items()
+            if series.job != GEOMETRIC_MEAN and (suspect or series.metric in whole)
+        )
+    )
 
 
 def _examine(series: MetricSeries, observed: Sequence[float], look: Look, plan: CheckPlan) -> SeriesFinding:
     log_ratios = np.asarray(observed[: look.blocks], dtype=np.float64)
     flags = evaluate_look(log_ratios, look, plan)
     low, high = signed_rank.confidence_bounds(log_ratios, plan.pass_alpha)
-    decision = Decision.INCONCLUSIVE
-    if flags.passes:
-        decision = Decision.IMPROVED if flags.improves else Decision.PASS
     return SeriesFinding(
         series,
         look.blocks,
@@ -131,27 +208,10 @@ def _examine(series: MetricSeries, observed: Sequence[float], look: Look, plan: 
         high,
         compute_detectable_effect(float(np.std(log_ratios, ddof=1)), plan),
         bool(flags.suspects),
-        decision,
+        # improved series pass too
+        Decision.IMPROVED if flags.improves else Decision.PASS if flags.passes else Decision.INCONCLUSIVE,
     )
-
-
-def _confirm_series(finding: SeriesFinding, log_ratios: Float64Array, plan: CheckPlan) -> SeriesFinding:
-    fresh = log_ratios[: plan.confirm_blocks]
-    holds = bool(confirm_slowdown(fresh, plan))
-    confirmation = Confirmation(len(fresh), _count_slower(fresh, plan), holds)
-    decision = Decision.REGRESSED if holds else Decision.INCONCLUSIVE
-    return replace(finding, decision=decision, confirmation=confirmation)
 
 
 def _count_slower(log_ratios: Float64Array, plan: CheckPlan) -> int:
     return int(np.count_nonzero(log_ratios > plan.log_tolerance))
-
-
-def _reject_invalid(observations: Observations) -> None:
-    if not any(series.gated for series in observations):
-        raise ValueError("no gated series: nothing to decide by")
-    for series, log_ratios in observations.items():
-        if series.job == GEOMETRIC_MEAN:
-            raise ValueError(f"{GEOMETRIC_MEAN!r} is computed here and no job's name")
-        if not np.isfinite(np.asarray(log_ratios, dtype=np.float64)).all():
-            raise ValueError(f"{series.label}: a difference is not a finite number")

@@ -16,10 +16,8 @@ normal d: 5.0 %), and ends inconclusive in nearly all others.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +38,7 @@ class Look(NamedTuple):
 
 LOOKS = (Look(6), Look(8, 0.004), Look(12, 0.003), Look(16, 0.003))
 """Together 0.01 a series. W- may be 0, 5 and 16; 6 blocks could not reach 0.004, since 2^-6 is 0.016."""
-SHIPPED_EXCESS: Mapping[int, float] = MappingProxyType({8: 1.9453125, 12: 1.478515625, 16: 1.3544921875})
+SHIPPED_EXCESS = {8: 1.9453125, 12: 1.478515625, 16: 1.3544921875}
 """`compute_detectable_excess` of the plan as it ships, cut after the look at that many blocks. Simulating it takes half a
 second in every process, more than the decision itself. `test_decision` checks the figures against the simulation."""
 MAX_TOLERANCE = 1.0
@@ -75,10 +73,9 @@ class CheckPlan:
 
         The sum of the attained levels (not the nominal ones), by Bonferroni over looks and series: for any noise.
         """
-        suspected = sum(
-            _attained_level(look.blocks, look.suspect_alpha) for look in self.looks if look.suspect_alpha is not None
-        )
-        return series * suspected * _attained_level(self.confirm_blocks, self.confirm_alpha)
+        tests = (*self.looks, Look(self.confirm_blocks, self.confirm_alpha))
+        levels = [tail_probability(n, critical_value(n, alpha)) for n, alpha in tests if alpha is not None]
+        return series * sum(levels[:-1]) * levels[-1]
 
 
 class LookFlags(NamedTuple):
@@ -114,16 +111,11 @@ def make_check_plan(tolerance: float, max_blocks: int | None = None) -> CheckPla
 def evaluate_look(log_ratios: Float64Array, look: Look, plan: CheckPlan) -> LookFlags:
     """What this look says of d, shape (..., at least look.blocks); blocks after the look are not read."""
     averages = walsh_averages(log_ratios[..., : look.blocks])
-
-    def bound_below(t: float) -> BoolArray:
-        return _is_significant(averages >= t, look.blocks, plan.pass_alpha)
-
-    suspects = (
-        np.zeros(averages.shape[:-1], dtype=np.bool_)
-        if look.suspect_alpha is None
-        else _is_significant(averages <= plan.log_tolerance, look.blocks, look.suspect_alpha)
+    return LookFlags(
+        passes=_is_significant(averages >= plan.log_tolerance, look.blocks, plan.pass_alpha),
+        improves=_is_significant(averages >= -plan.log_tolerance, look.blocks, plan.pass_alpha),
+        suspects=_is_significant(averages <= plan.log_tolerance, look.blocks, look.suspect_alpha),
     )
-    return LookFlags(bound_below(plan.log_tolerance), bound_below(-plan.log_tolerance), suspects)
 
 
 def confirm_slowdown(log_ratios: Float64Array, plan: CheckPlan) -> BoolArray:
@@ -159,11 +151,9 @@ def screen_checks(log_ratios: Float64Array, plan: CheckPlan) -> ScreenedChecks:
 
 def append_mean(log_ratios: Float64Array) -> Float64Array:
     """The jobs of shape (checks, jobs, blocks), and their geometric mean after them where they are several."""
-    return (
-        log_ratios
-        if log_ratios.shape[1] == 1
-        else np.concatenate([log_ratios, log_ratios.mean(axis=1, keepdims=True)], axis=1)
-    )
+    if log_ratios.shape[1] == 1:
+        return log_ratios
+    return np.concatenate([log_ratios, log_ratios.mean(axis=1, keepdims=True)], axis=1)
 
 
 def compute_detectable_effect(spread: float, plan: CheckPlan) -> float | None:
@@ -203,12 +193,7 @@ def _simulate_excess(unit: CheckPlan) -> float | None:
     return high
 
 
-def _is_significant(counted: BoolArray, blocks: int, alpha: float) -> BoolArray:
-    """Whether so few Walsh averages lie on the wrong side that the signed-rank test at `alpha` claims the other."""
-    limit = critical_value(blocks, alpha)
-    return np.asarray(np.count_nonzero(counted, axis=-1) <= (-1 if limit is None else limit))
-
-
-def _attained_level(blocks: int, alpha: float) -> float:
-    limit = critical_value(blocks, alpha)
-    return 0.0 if limit is None else tail_probability(blocks, limit)
+def _is_significant(counted: BoolArray, blocks: int, alpha: float | None) -> BoolArray:
+    """Whether so few Walsh averages are on the wrong side that the test at `alpha` claims the other; without a level, never."""
+    limit = -1 if alpha is None else critical_value(blocks, alpha)
+    return np.asarray(np.count_nonzero(counted, axis=-1) <= limit)

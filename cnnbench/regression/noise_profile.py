@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from cnnbench import schema, units
 from cnnbench.errors import ComparisonError, LedgerError
 from cnnbench.paired_protocol import PairRecord, Schedule
+from cnnbench.regression.blocks import LOSS_TOLERANCE, compute_round_ratios, control_ratio, mean_ratio, median_ratio
 from cnnbench.regression.check_record import CheckEnding, CheckHeader, CheckRecord
 from cnnbench.regression.design import (
     LOOKS,
@@ -30,14 +31,11 @@ from cnnbench.regression.design import (
     make_check_plan,
     screen_checks,
 )
-from cnnbench.regression.differences import control_ratio, mean_ratio, median_ratio, round_ratios
-from cnnbench.regression.exclusion import LOSS_TOLERANCE
-from cnnbench.regression.sequential import find_dropped_blocks, sort_blocks
+from cnnbench.regression.sequential import sort_blocks
 from cnnbench.schema import RENAMED_SUITES, Frozen, Machine, Software, current_suite_name
 
 MEDIAN_ERROR = 1.2533
 """sqrt(pi / 2): standard error of a median over that of a mean, for a normal distribution."""
-MAD_TO_SPREAD = 1.4826
 MIN_CONTROL_BAND = 0.01
 """The control loop's median ratio of a quiet pair is within 0.2 %; a band narrower than this would drop by chance."""
 MIN_TOLERANCE = 0.005
@@ -142,14 +140,13 @@ def stored_profile_path(results: Path, machine_id: str, suite: str) -> Path:
 
 
 def conclude_calibration(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
-    """The record of an A/A recording: raw blocks, and which of them did not count."""
-    sound = [block for block in blocks if block.failure is None]
-    ending = CheckEnding(outcome="calibrated", exit_code=0, dropped=find_dropped_blocks(header, sound))
+    """The record of an A/A recording: raw blocks, and which of them did not count. Raises what `sort_blocks` raises."""
+    ending = CheckEnding(outcome="calibrated", exit_code=0, dropped=sort_blocks(header, blocks)[1])
     return CheckRecord(header=header, blocks=tuple(blocks), ending=ending)
 
 
 def profile_recording(header: CheckHeader, blocks: Sequence[PairRecord], holds_days: int) -> NoiseProfile:
-    """The profile of a recording, dated by the end of its last block: the same whenever it is made.
+    """The profile of an A/A recording, dated by the end of its last block: the same whenever it is made.
 
     Raises LedgerError where fewer than six blocks count, else what `sort_blocks` raises.
     """
@@ -157,32 +154,24 @@ def profile_recording(header: CheckHeader, blocks: Sequence[PairRecord], holds_d
     if len(counted) < MIN_BLOCKS:
         counts = f"{len(counted)} of {len(blocks)} blocks count"
         raise LedgerError(f"{counts}, a noise profile takes {MIN_BLOCKS}: measure more")
-    last = blocks[-1]
+    last, plan = blocks[-1], header.plan
     try:
         ended = datetime.fromisoformat(last.started_at) + timedelta(seconds=last.wall_seconds)
     except ValueError as error:
         raise LedgerError(f"block {last.number}: started_at {last.started_at!r} is no date") from error
-    stamps = [moment.isoformat(timespec="seconds") for moment in (ended, ended + timedelta(days=holds_days))]
-    return make_profile(header, blocks, counted, *stamps)
-
-
-def make_profile(
-    header: CheckHeader, blocks: Sequence[PairRecord], counted: Sequence[PairRecord], created_at: str, expires_at: str
-) -> NoiseProfile:
-    """The profile of an A/A recording; `counted` are the blocks that failed neither nor were dropped, six or more."""
     jobs = {header.names[job]: _measure_job_noise(header, counted, job) for job in sorted(header.jobs)}
-    plan = header.plan
     table = np.array([noise.d for noise in jobs.values()])
-    overall = float(np.std(table.mean(axis=0), ddof=1)) if len(jobs) > 1 else None
     worst = max(noise.spread for noise in jobs.values())
+    plans = (make_check_plan(plan.tolerance, look.blocks) for look in LOOKS[1:])
+    effects = {each.max_blocks: compute_detectable_effect(worst, each) for each in plans}
     controls = [control_ratio(block.base[job], block.head[job], header.mode) for block in counted for job in block.base]
     return NoiseProfile(
         machine_id=header.machine.id,
         machine_name=header.machine.cpu_name,
         device=header.jobs[min(header.jobs)].device,
         software=header.base.software,
-        created_at=created_at,
-        expires_at=expires_at,
+        created_at=ended.isoformat(timespec="seconds"),
+        expires_at=(ended + timedelta(days=holds_days)).isoformat(timespec="seconds"),
         **{
             name: getattr(header, name)
             for name in ("suite", "suite_digest", "mode", "rounds", "steps_per_turn", "seed")
@@ -191,12 +180,14 @@ def make_profile(
         dropped=len(blocks) - len(counted),
         wall_seconds=round(math.fsum(block.wall_seconds for block in blocks), 1),
         jobs=jobs,
-        geometric_mean_spread=overall,
+        geometric_mean_spread=float(np.std(table.mean(axis=0), ddof=1)) if len(jobs) > 1 else None,
         control_band=max(MIN_CONTROL_BAND, 2 * max(map(abs, controls))),
         tolerance=plan.tolerance,
         recommended_tolerance=max(MIN_TOLERANCE, math.ceil(3000 * worst) / 1000),
         recommended_rounds=_recommend_rounds(list(jobs.values()), plan),
-        detectable=tuple(_make_detectable_effect(worst, plan.tolerance, look.blocks) for look in LOOKS[1:]),
+        detectable=tuple(
+            DetectableEffect(blocks=blocks, effect=effect and math.expm1(effect)) for blocks, effect in effects.items()
+        ),
         replayed=tuple(_replay_checks(table, plan, effect, header.seed) for effect in (0.0, 2 * plan.tolerance)),
     )
 
@@ -207,9 +198,16 @@ def _measure_job_noise(header: CheckHeader, blocks: Sequence[PairRecord], job: i
     spread = statistics.stdev(log_ratios)
     within = error = between = None
     if header.mode == "turns":
-        within = math.sqrt(statistics.fmean(_robust_spread(round_ratios(*pair)) ** 2 for pair in pairs))
+        rounds = (compute_round_ratios(head.turn_seconds, base.turn_seconds) for base, head in pairs)
+        within = math.sqrt(statistics.fmean(_estimate_spread(ratios) ** 2 for ratios in rounds))
         error = MEDIAN_ERROR * within / math.sqrt(header.rounds)
         between = math.sqrt(max(0.0, spread**2 - error**2))
+    losses = [(base.work.final_loss, head.work.final_loss) for base, head in pairs]
+    apart = [
+        abs(its - ours) / max(abs(its), abs(ours), 1e-12)
+        for its, ours in losses
+        if its is not None and ours is not None
+    ]
     return JobNoise(
         spread=spread,
         mean_spread=statistics.stdev(mean_ratio(*pair) for pair in pairs),
@@ -217,27 +215,17 @@ def _measure_job_noise(header: CheckHeader, blocks: Sequence[PairRecord], job: i
         within_error=error,
         between_spread=between,
         control_spread=statistics.stdev(control_ratio(*pair, header.mode) for pair in pairs),
-        final_loss_band=_loss_band(header, blocks, job),
-        step_seconds=statistics.median(
-            statistics.median(statistics.median(turn) for turn in base.step_seconds) for base, _ in pairs
-        ),
+        # twice the largest relative difference of two final losses, at least the tolerance of one
+        final_loss_band=max(LOSS_TOLERANCE[header.jobs[job].precision], 2 * max(apart)) if apart else None,
+        step_seconds=statistics.median(statistics.median(base.turn_seconds) for base, _ in pairs),
         d=tuple(log_ratios),
     )
 
 
-def _robust_spread(values: Sequence[float]) -> float:
+def _estimate_spread(values: Sequence[float]) -> float:
+    """The standard deviation by the median absolute deviation, for a normal distribution."""
     middle = statistics.median(values)
-    return MAD_TO_SPREAD * statistics.median(abs(value - middle) for value in values)
-
-
-def _loss_band(header: CheckHeader, blocks: Sequence[PairRecord], job: int) -> float | None:
-    """Twice the largest relative difference of two final losses, at least the tolerance of one; None without losses."""
-    losses = [(block.base[job].work.final_loss, block.head[job].work.final_loss) for block in blocks]
-    known = [(base, head) for base, head in losses if base is not None and head is not None]
-    if not known:
-        return None
-    apart = max(abs(head - base) / max(abs(head), abs(base), 1e-12) for base, head in known)
-    return max(LOSS_TOLERANCE[header.jobs[job].precision], 2 * apart)
+    return 1.4826 * statistics.median(abs(value - middle) for value in values)
 
 
 def _recommend_rounds(noises: Sequence[JobNoise], plan: CheckPlan) -> int | None:
@@ -251,11 +239,6 @@ def _recommend_rounds(noises: Sequence[JobNoise], plan: CheckPlan) -> int | None
             return None
         most = max(most, math.ceil((MEDIAN_ERROR * noise.within_spread) ** 2 / left))
     return 10 * math.ceil(most / 10)
-
-
-def _make_detectable_effect(spread: float, tolerance: float, blocks: int) -> DetectableEffect:
-    found = compute_detectable_effect(spread, make_check_plan(tolerance, blocks))
-    return DetectableEffect(blocks=blocks, effect=None if found is None else math.expm1(found))
 
 
 def _replay_checks(table: np.ndarray, plan: CheckPlan, effect: float, seed: int) -> ReplayedChecks:

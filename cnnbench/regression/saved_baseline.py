@@ -1,28 +1,50 @@
-"""A saved baseline: runs of one machine under a name, row by row, as `screen_run` compares a later run with them.
+"""Saved baselines: runs of one machine under a name, row by row, as `screen_run` compares a later run with them.
 
-Enter the processes of the runs (`make_baseline`). Each row keeps the runs under its newest run's conditions; the others are
-named and left out. All figures are derived from the ledgers when they are needed; `baseline_file` stores which runs a name
-stands for. A baseline never moves by itself: nothing here takes the last run for it.
+Names are kept in `results/<machine>/baselines.toml`, beside the ledgers that they stand for:
+
+    [main]
+    saved_at = "2026-11-24T20:00:00Z"
+
+    [main.runs]
+    20261123T230436Z-c497 = "5b1c..."
+
+Each run is stored with the SHA-256 of its ledger's file: a ledger that changed since, or is gone, is noticed, and nothing is
+judged by it. The model FLOPs of a step are stored beside the runs, since no ledger has them. All other figures are derived from
+the ledgers when they are needed (`make_baseline`): each row keeps the runs under its newest run's conditions; the others are
+named and left out. A baseline never moves by itself: nothing here takes the last run for it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
+from pathlib import Path
+from typing import Literal
 
+from pydantic import Field, TypeAdapter, ValidationError
+
+from cnnbench import files, store
+from cnnbench.analysis import process_table
 from cnnbench.analysis.conditions import Conditions, find_differences, read_conditions
 from cnnbench.analysis.metrics import step_flops
 from cnnbench.analysis.process_table import Process
 from cnnbench.analysis.ratio import FieldDifference, group_by
-from cnnbench.errors import UsageError
-from cnnbench.schema import Evaluation, Job, RunHeader, digest
+from cnnbench.errors import LedgerError, UsageError
+from cnnbench.regression.check_record import describe_first_problem
+from cnnbench.schema import Evaluation, Frozen, Job, RunHeader, digest
+from cnnbench.store import Ledger
 
+FILE_NAME = "baselines.toml"
 MAX_NAME_LENGTH = 64
-_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
-_COMMIT = re.compile("[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
+"""A run or a machine that may become part of a path."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +87,7 @@ class SavedBaseline:
 
 def check_name(name: str) -> str:
     """The name, if it is made of letters, digits, dot, dash and underscore. Raises UsageError for any other."""
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}", name):
         raise UsageError(
             f"baseline name {name!r}: write 1 to {MAX_NAME_LENGTH} letters, digits, dots, dashes or underscores, "
             "a letter or digit first"
@@ -76,15 +98,14 @@ def check_name(name: str) -> str:
 def find_clean_commit(run: RunHeader) -> str | None:
     """The commit that is what ran; None where there is none, or files were changed since it. A name is no commit."""
     named = run.software.git_commit or ""
-    return named if _COMMIT.fullmatch(named) and not run.software.git_dirty else None
+    whole = re.fullmatch("[0-9a-f]{40}(?:[0-9a-f]{24})?", named)
+    return named if whole and not run.software.git_dirty else None
 
 
 def read_median_step(process: Process) -> float | None:
     """The median step in seconds of a process that ended well; None for any other, which no baseline keeps."""
-    figures = process.metrics
-    if process.status != "ok" or figures is None or not 0 < figures.median_step_seconds < math.inf:
-        return None
-    return figures.median_step_seconds
+    seconds = 0.0 if process.metrics is None else process.metrics.median_step_seconds
+    return seconds if 0 < seconds < math.inf else None
 
 
 def read_evaluation(process: Process) -> Evaluation | None:
@@ -102,36 +123,31 @@ def make_baseline(
     processes changes nothing. Raises UsageError for a name that is none, several machines, or no process that ended well.
     """
     check_name(name)
-    good = sorted((process for process in processes if read_median_step(process) is not None), key=_age_key)
+    by_age = attrgetter("run.created_at", "run_id", "job.round", "index", "attempt")
+    good = sorted((process for process in processes if read_median_step(process) is not None), key=by_age)
     machines = sorted({process.machine_id for process in good})
-    if len(machines) != 1:
-        found = f"{len(machines)} machines ({', '.join(machines)}); choose one with --machine" if machines else "no"
-        raise UsageError(f"baseline {name}: {found}{'' if machines else ' process that ended well'}")
-    rows: list[BaselineRow] = []
+    if not machines:
+        raise UsageError(f"baseline {name}: no process that ended well")
+    if len(machines) > 1:
+        found = f"{len(machines)} machines ({', '.join(machines)})"
+        raise UsageError(f"baseline {name}: {found}; choose one with --machine")
+    rows, runs = [], {}
     left_out: list[str] = []
     for key, members in sorted(group_by(good, attrgetter("row_key")).items()):
-        counted = step_flops(members[-1].job) if flops_by_row is None else flops_by_row.get(digest(key))
-        row, others = _make_row(members, counted)
-        rows.append(row)
-        left_out += others
-    runs = {process.run_id: process.run for row in rows for process in row.processes}
-    ordered = tuple(sorted(runs.values(), key=lambda run: (run.created_at, run.run_id)))
+        newest, kept = members[-1], []
+        conditions = read_conditions(newest)
+        for process in members:  # of a run that has the row under two conditions, those that fit
+            if differences := find_differences(conditions, read_conditions(process)):
+                why = describe_differences(differences, "newest")
+                left_out.append(f"run {process.run_id} was left out: {why}")
+            else:
+                kept.append(process)
+                runs[process.run_id] = process.run
+        by_run = tuple(map(tuple, group_by(kept, attrgetter("run_id")).values()))
+        flops = step_flops(newest.job) if flops_by_row is None else flops_by_row.get(digest(key))
+        rows.append(BaselineRow(newest.job.model_copy(update={"seed": 0, "round": 0}), conditions, by_run, flops))
+    ordered = tuple(sorted(runs.values(), key=attrgetter("created_at", "run_id")))
     return SavedBaseline(name, machines[0], saved_at, ordered, tuple(rows)), tuple(dict.fromkeys(left_out))
-
-
-def _make_row(members: Sequence[Process], flops: int | None) -> tuple[BaselineRow, list[str]]:
-    """The row under its newest run's conditions. A run that has the row under two conditions keeps those that fit."""
-    newest = members[-1]
-    wanted = read_conditions(newest)
-    compared = [(process, find_differences(wanted, read_conditions(process))) for process in members]
-    by_run = group_by((process for process, found in compared if not found), attrgetter("run_id"))
-    left_out = [
-        f"run {process.run_id} was left out: {describe_differences(found, 'newest')}"
-        for process, found in compared
-        if found
-    ]
-    job = newest.job.model_copy(update={"seed": 0, "round": 0})
-    return BaselineRow(job, wanted, tuple(map(tuple, by_run.values())), flops), left_out
 
 
 def describe_differences(found: Sequence[FieldDifference], base: str) -> str:
@@ -143,5 +159,133 @@ def _format_value(value: object) -> str:
     return "unknown" if value is None else str(value)
 
 
-def _age_key(process: Process) -> tuple[str, str, int, int, int]:
-    return (process.run.created_at, process.run_id, process.job.round, process.index, process.attempt)
+class BaselineEntry(Frozen):
+    """What is stored under a name."""
+
+    saved_at: str
+    runs: dict[str, str] = Field(min_length=1)
+    """run to the SHA-256 of its ledger's file"""
+    step_flops: dict[str, int] = Field(default_factory=dict)
+    """by the SHA-256 of the row's key"""
+
+
+@dataclass(frozen=True)
+class NamedRun:
+    """A run that a baseline names, with its ledger as it is now; None where it cannot be read or is not there."""
+
+    run_id: str
+    sha256: str
+    state: Literal["unchanged", "changed", "cannot be read", "is not there"]
+    ledger: Ledger | None = None
+
+
+def read_entries(results: Path, machine_id: str) -> dict[str, BaselineEntry]:
+    """The names of a machine; none where there is no file. Raises LedgerError for a file that cannot be understood."""
+    path = results / machine_id / FILE_NAME
+    try:
+        return TypeAdapter(dict[str, BaselineEntry]).validate_python(tomllib.loads(path.read_bytes().decode()))
+    except FileNotFoundError:
+        return {}
+    except ValidationError as error:
+        reason = describe_first_problem(error)
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, or brackets nested without an end
+        reason = f"cannot be read: {str(error).splitlines()[0]}"
+    raise LedgerError(f"{path}: {reason}; correct it, or delete it and save the baselines again")
+
+
+@contextmanager
+def change_entries(results: Path, machine_id: str) -> Iterator[dict[str, BaselineEntry]]:
+    """The names of a machine, to be changed; written when left, the same bytes for the same names. Raises LedgerError.
+
+    Two commands at once change them one after the other.
+    """
+    with files.wait_for_lock(results / machine_id):
+        entries = read_entries(results, machine_id)
+        yield entries
+        lines = ["# Names for runs of this machine, written by `cnnbench baseline save`."]
+        for name, entry in sorted(entries.items()):
+            lines += ["", f"[{_format_key(name)}]", f"saved_at = {json.dumps(entry.saved_at)}"]
+            for table, values in (("runs", entry.runs), ("step_flops", entry.step_flops)):
+                lines += ["", f"[{_format_key(name)}.{table}]"] if values else []
+                lines += [f"{_format_key(key)} = {json.dumps(value)}" for key, value in sorted(values.items())]
+        files.save_file(results / machine_id / FILE_NAME, "\n".join(lines) + "\n", make_folder=True)
+
+
+def _format_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+
+
+def save_baseline(results: Path, baseline: SavedBaseline, ledgers: Sequence[Ledger], *, replace: bool) -> Path:
+    """Store the name of the baseline's runs, whose ledgers are among these; returns the file.
+
+    Raises UsageError where the name is taken and `replace` is not set, or a ledger is not in the results.
+    """
+    machine_id, name = baseline.machine_id, baseline.name
+    if not _PATH_PART.fullmatch(machine_id):
+        raise UsageError(f"machine id {machine_id!r} cannot name a folder; nothing was saved")
+    folder = results / machine_id
+    wanted = {run.run_id for run in baseline.runs}
+    paths = {ledger.header.run_id: ledger.path for ledger in ledgers if ledger.header.run_id in wanted}
+    runs = {run_id: hashlib.sha256(path.read_bytes()).hexdigest() for run_id, path in paths.items()}
+    for run_id, sha256 in runs.items():
+        if find_run(folder, run_id, sha256).state != "unchanged":
+            raise UsageError(
+                f"{paths[run_id]}: not in {folder}, where its name leads; bring it there (`cnnbench merge`)"
+            )
+    flops = {digest(row.job.row_key): row.step_flops for row in baseline.rows if row.step_flops is not None}
+    with change_entries(results, machine_id) as entries:
+        if name in entries and not replace:
+            taken = f"there is a baseline {name}; give --replace to save over it, or another name"
+            raise UsageError(f"{folder / FILE_NAME}: {taken}")
+        entries[name] = BaselineEntry(saved_at=baseline.saved_at, runs=runs, step_flops=flops)
+    return folder / FILE_NAME
+
+
+def list_names(results: Path, start: str = "") -> list[tuple[str, str]]:
+    """Machine and name of every baseline, of machines whose id begins so. Raises LedgerError for a broken file."""
+    machines = sorted(path.parent.name for path in results.glob(f"*/{FILE_NAME}"))
+    return [(each, name) for each in machines if each.startswith(start) for name in sorted(read_entries(results, each))]
+
+
+def find_machines(results: Path, name: str, start: str = "") -> list[str]:
+    """The machines that have the name, those whose id begins so. Raises UsageError, with the names there are, where none has."""
+    check_name(name)
+    if found := [machine_id for machine_id, each in list_names(results, start) if each == name]:
+        return found
+    names = ", ".join(f"{each} ({machine_id})" for machine_id, each in sorted(list_names(results)))
+    there = f"there are: {names}" if names else "none is stored there, see `cnnbench baseline save --help`"
+    for path in results.glob(f"*/baselines/{name}.json"):
+        there += f"; {path} has figures stored by an earlier cnnbench: save the runs that it lists under the name again"
+    raise UsageError(f"baseline {name}: none of that name in {results}; {there}")
+
+
+def load_baseline(
+    results: Path, machine_id: str, name: str, *, partly: bool = False
+) -> tuple[SavedBaseline, tuple[NamedRun, ...]]:
+    """The baseline from the ledgers of its runs, and what has become of each.
+
+    Raises LedgerError where a ledger is not what it was when the baseline was saved; `partly` leaves that run out instead.
+    """
+    entry, folder = read_entries(results, machine_id)[name], results / machine_id
+    runs = tuple(find_run(folder, run_id, sha256) for run_id, sha256 in sorted(entry.runs.items()))
+    whole = [run.ledger for run in runs if run.ledger is not None and run.state == "unchanged"]
+    if not whole or (len(whole) < len(runs) and not partly):
+        lost = ", ".join(f"run {run.run_id} {run.state}" for run in runs if run.state != "unchanged")
+        raise LedgerError(f"baseline {name}: in {folder} {lost}; bring the ledgers back as they were, or save it again")
+    processes, _ = process_table.read_processes(whole, as_recorded=True)  # they were accepted when the name was saved
+    return make_baseline(name, processes, entry.saved_at, entry.step_flops)[0], runs
+
+
+def find_run(folder: Path, run_id: str, sha256: str) -> NamedRun:
+    """The run's ledger in the machine's folder; of several copies one that is as it was, if there is one."""
+    found = NamedRun(run_id, sha256, "is not there")
+    for path in sorted(folder.rglob(f"{run_id}.jsonl")) if _PATH_PART.fullmatch(run_id) else ():
+        try:
+            content = path.read_bytes()
+            same = hashlib.sha256(content).hexdigest() == sha256
+            found = NamedRun(run_id, sha256, "unchanged" if same else "changed", store.parse(path, content))
+        except (OSError, LedgerError):
+            found = NamedRun(run_id, sha256, "cannot be read")
+        if found.state == "unchanged":
+            break
+    return found

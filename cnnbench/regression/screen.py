@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 
 from cnnbench import units
 from cnnbench.analysis import stats
@@ -31,6 +32,7 @@ from cnnbench.analysis.prediction_interval import (
 from cnnbench.analysis.process_table import Process
 from cnnbench.analysis.ratio import group_by
 from cnnbench.errors import ExitCode
+from cnnbench.regression.decision import STEP_METRIC
 from cnnbench.regression.saved_baseline import (
     BaselineRow,
     SavedBaseline,
@@ -39,8 +41,7 @@ from cnnbench.regression.saved_baseline import (
     read_evaluation,
     read_median_step,
 )
-from cnnbench.regression.verdict import STEP_METRIC
-from cnnbench.schema import DataKind, Job, RunHeader, current_suite_name
+from cnnbench.schema import DataKind, Evaluation, Job, RunHeader, current_suite_name
 
 ACCURACY_TAIL = 0.001
 """Of good runs beyond each end of the accuracy band: outside is a finding, so false alarms must be rare."""
@@ -58,13 +59,12 @@ class MetricStatus(StrEnum):
     TOO_FEW = "too few runs"
 
 
-SUSPICIONS = (MetricStatus.SLOWER, MetricStatus.FASTER)
-_CODES = (
-    (MetricStatus.CHANGED, ExitCode.FINDING),
-    (MetricStatus.NOT_COMPARABLE, ExitCode.UNFIT),
-    (MetricStatus.MISSING, ExitCode.JOB_FAILED),
-    (MetricStatus.TOO_FEW, ExitCode.INCONCLUSIVE),
-)
+_CODES = {
+    MetricStatus.CHANGED: ExitCode.FINDING,
+    MetricStatus.NOT_COMPARABLE: ExitCode.UNFIT,
+    MetricStatus.MISSING: ExitCode.JOB_FAILED,
+    MetricStatus.TOO_FEW: ExitCode.INCONCLUSIVE,
+}
 """The first that occurs decides. Suspicions do not: the paired check settles them, where it can be made."""
 
 
@@ -102,13 +102,13 @@ class ScreeningResult:
     @property
     def exit_code(self) -> ExitCode:
         """1 changed, 3 not comparable, 5 missing, 4 too few runs, in this order; 0 within, or merely suspicious."""
-        standings = {found.status for found in self.findings}
-        return worst_exit_code(code for standing, code in _CODES if standing in standings)
+        return worst_exit_code(_CODES.get(found.status, ExitCode.DONE) for found in self.findings)
 
     @property
     def suspicious(self) -> tuple[Job, ...]:
         """The rows whose time asks for the paired check, their seed and round 0."""
-        return tuple(found.job for found in self.findings if found.status in SUSPICIONS)
+        suspicions = (MetricStatus.SLOWER, MetricStatus.FASTER)
+        return tuple(found.job for found in self.findings if found.status in suspicions)
 
     @property
     def commits(self) -> tuple[str | None, str | None]:
@@ -153,7 +153,7 @@ class ScreeningResult:
 def worst_exit_code(codes: Iterable[ExitCode]) -> ExitCode:
     """The code that several findings end with together: the first of 1, 3, 5, 4 that is among them, else 0."""
     known = set(codes)
-    return next((code for _, code in _CODES if code in known), ExitCode.DONE)
+    return next((code for code in _CODES.values() if code in known), ExitCode.DONE)
 
 
 def screen_run(baseline: SavedBaseline, run: RunHeader, processes: Sequence[Process]) -> ScreeningResult:
@@ -161,25 +161,21 @@ def screen_run(baseline: SavedBaseline, run: RunHeader, processes: Sequence[Proc
 
     A run that is one of the baseline's own is within its times by that alone: it was accepted when the baseline was saved.
     """
-    ordered = sorted(processes, key=lambda each: (each.job.round, each.index, each.attempt))
-    by_row = group_by(ordered, lambda each: (each.row_key, each.protocol))
-    rows = {row.job.row_key: row for row in baseline.rows}
+    ordered = sorted(processes, key=attrgetter("job.round", "index", "attempt"))
+    absent = {row.job.row_key: row for row in sorted(baseline.rows, key=attrgetter("job.row_key"))}
+    rows = dict(absent)
     findings: list[MetricResult] = []
-    for (row_key, _), members in sorted(by_row.items()):
-        findings += _screen_row(rows.get(row_key), run, members)
-    ran = {row_key for row_key, _ in by_row}
-    absent = [row for key, row in sorted(rows.items()) if key not in ran]
-    expected = [row for row in absent if _is_expected(row, baseline, run)]
-    findings += [
-        MetricResult(row.job, "records", MetricStatus.MISSING, note="the run did not plan this row") for row in expected
-    ]
-    return ScreeningResult(baseline, run, tuple(findings), len(absent) - len(expected))
-
-
-def _is_expected(row: BaselineRow, baseline: SavedBaseline, run: RunHeader) -> bool:
-    """Whether a stored run of the same suites and options had the row: the same command should measure it again."""
-    wanted = _describe_command(run)
-    return any(each.run_id in row.run_ids and _describe_command(each) == wanted for each in baseline.runs)
+    for (row_key, _), members in sorted(group_by(ordered, attrgetter("row_key", "protocol")).items()):
+        job = members[0].job.model_copy(update={"seed": 0, "round": 0})
+        unknown = BaselineRow(job, read_conditions(members[0]), (), None)
+        findings += _screen_row(job, rows.get(row_key, unknown), run, members)
+        absent.pop(row_key, None)
+    # the same command should measure again what a stored run of it had
+    alike = {each.run_id for each in baseline.runs if _describe_command(each) == _describe_command(run)}
+    missed = [row.job for row in absent.values() if row.run_ids & alike]
+    note = "the run did not plan this row"
+    findings += [MetricResult(job, "records", MetricStatus.MISSING, note=note) for job in missed]
+    return ScreeningResult(baseline, run, tuple(findings), len(absent) - len(missed))
 
 
 def _describe_command(run: RunHeader) -> tuple[list[str], Mapping[str, str]]:
@@ -187,48 +183,44 @@ def _describe_command(run: RunHeader) -> tuple[list[str], Mapping[str, str]]:
     return [current_suite_name(suite) for suite in sorted(run.suites)], run.options
 
 
-def _screen_row(row: BaselineRow | None, run: RunHeader, members: Sequence[Process]) -> list[MetricResult]:
-    job = members[0].job.model_copy(update={"seed": 0, "round": 0})
-    if row is not None and (found := find_differences(row.conditions, read_conditions(members[0]))):
-        return [
-            MetricResult(job, "conditions", MetricStatus.NOT_COMPARABLE, note=describe_differences(found, "stored"))
-        ]
+def _screen_row(job: Job, row: BaselineRow, run: RunHeader, members: Sequence[Process]) -> Iterator[MetricResult]:
+    if differences := find_differences(row.conditions, read_conditions(members[0])):
+        note = describe_differences(differences, "stored")
+        yield MetricResult(job, "conditions", MetricStatus.NOT_COMPARABLE, note=note)
+        return
     good = [process for process in members if read_median_step(process) is not None]
-    findings = [_screen_records(job, members, len(good))]
+    yield _screen_records(job, members, len(good))
     if good:
-        findings.append(_screen_step(job, row, run, good))
-    if good and row is not None:
-        exact = (_screen_exact_metric(job, metric, row, good) for metric in EXACT_METRICS)
-        findings += [each for each in exact if each is not None]
-        findings += _screen_accuracy(job, row, good)
-    return findings
+        yield _screen_step(job, row, run, good)
+    if good and row.runs:
+        for metric in EXACT_METRICS:
+            yield from _screen_exact_metric(job, metric, row, good)
+        yield from _screen_accuracy(job, row, good)
 
 
 def _screen_records(job: Job, members: Sequence[Process], good: int) -> MetricResult:
     planned = len({process.index for process in members})
-    expected = ExpectedRange(planned, planned, 0)
-    if good >= planned:
-        return MetricResult(job, "records", MetricStatus.WITHIN, good, expected)
-    bad = [process for process in members if read_median_step(process) is None]
-    ends = Counter(process.status for process in bad)
-    note = ", ".join(f"{units.count(n)} {'without a time' if end == 'ok' else end}" for end, n in sorted(ends.items()))
-    reason = next((process.message for process in bad if process.message), None)
-    note = note if reason is None else f"{note}: {reason}"
-    return MetricResult(job, "records", MetricStatus.MISSING, good, expected, note)
+    status, note = MetricStatus.WITHIN, ""
+    if good < planned:
+        status, bad = MetricStatus.MISSING, [each for each in members if read_median_step(each) is None]
+        ends = Counter("without a time" if each.status == "ok" else each.status for each in bad)
+        reason = next((f": {each.message}" for each in bad if each.message), "")
+        note = ", ".join(f"{units.count(n)} {end}" for end, n in sorted(ends.items())) + reason
+    return MetricResult(job, "records", status, good, ExpectedRange(planned, planned, 0), note)
 
 
-def _screen_step(job: Job, row: BaselineRow | None, run: RunHeader, good: Sequence[Process]) -> MetricResult:
+def _screen_step(job: Job, row: BaselineRow, run: RunHeader, good: Sequence[Process]) -> MetricResult:
     """The median step against the next run's range; every run gives as many processes as the one with the fewest."""
-    found = None if row is None else step_range(row, len(good))
-    if row is None or found is None:
-        note = f"{0 if row is None else len(row.runs)} stored; a range needs {LEAST_RUNS}"
-        return MetricResult(job, STEP_METRIC, MetricStatus.TOO_FEW, _mean_step(good), None, note)
-    value, expected = _mean_step(good[: found.processes]), ExpectedRange(found.low, found.high, found.runs)
+    found = step_range(row, len(good))
+    value = stats.geometric(_list_median_steps(good[: found.processes if found else None])).value
+    if found is None:
+        note = f"{len(row.runs)} stored; a range needs {LEAST_RUNS}"
+        return MetricResult(job, STEP_METRIC, MetricStatus.TOO_FEW, value, note=note)
+    expected = ExpectedRange(found.low, found.high, found.runs)
     if run.run_id in row.run_ids:
         return MetricResult(job, STEP_METRIC, MetricStatus.WITHIN, value, expected, "one of the stored runs")
     statuses = {-1: MetricStatus.FASTER, 0: MetricStatus.WITHIN, 1: MetricStatus.SLOWER}
-    status = statuses[compare_with_prediction(value, found)]
-    return MetricResult(job, STEP_METRIC, status, value, expected)
+    return MetricResult(job, STEP_METRIC, statuses[compare_with_prediction(value, found)], value, expected)
 
 
 def step_range(row: BaselineRow, processes: int | None = None) -> Prediction | None:
@@ -240,15 +232,14 @@ def _list_median_steps(processes: Sequence[Process]) -> list[float]:
     return [seconds for process in processes if (seconds := read_median_step(process)) is not None]
 
 
-def _mean_step(good: Sequence[Process]) -> float:
-    return stats.geometric(_list_median_steps(good)).value
-
-
 FLOPS = "model FLOPs"
-_COUNTS = {"parameters": "parameters", "operators": "operators_per_step", "device peak": "device_peak_bytes"}
-"""Other exact metrics, by the field of a process's figures that has them."""
-EXACT_METRICS = (FLOPS, *_COUNTS)
-"""Metrics that equal work on equal conditions repeats to the last digit."""
+EXACT_METRICS: Mapping[str, Callable[[Process], int | None]] = {
+    FLOPS: lambda process: step_flops(process.job),
+    "parameters": attrgetter("metrics.parameters"),
+    "operators": attrgetter("metrics.operators_per_step"),
+    "device peak": attrgetter("metrics.device_peak_bytes"),
+}
+"""Metrics that equal work on equal conditions repeats to the last digit, read from a process that ended well."""
 
 
 def list_stored_counts(metric: str, row: BaselineRow) -> list[int]:
@@ -259,70 +250,73 @@ def list_stored_counts(metric: str, row: BaselineRow) -> list[int]:
 
 
 def _list_counts(metric: str, processes: Sequence[Process]) -> list[int]:
-    found = (
-        step_flops(each.job) if metric == FLOPS else getattr(each.metrics, _COUNTS[metric], None) for each in processes
-    )
-    return [value for value in found if value is not None]
+    return [value for value in map(EXACT_METRICS[metric], processes) if value is not None]
 
 
-def _screen_exact_metric(job: Job, metric: str, row: BaselineRow, good: Sequence[Process]) -> MetricResult | None:
-    """The value farthest outside what was stored speaks for the run; None where neither has any."""
+def _screen_exact_metric(job: Job, metric: str, row: BaselineRow, good: Sequence[Process]) -> Iterator[MetricResult]:
+    """The value farthest outside what was stored speaks for the run; nothing where neither has any."""
     before, now = list_stored_counts(metric, row), _list_counts(metric, good)
     if not before:
-        note = "the stored runs have none"
-        return MetricResult(job, metric, MetricStatus.TOO_FEW, max(now), None, note) if now else None
-    expected = ExpectedRange(min(before), max(before), len(row.runs))
+        if now:
+            note = "the stored runs have none"
+            yield MetricResult(job, metric, MetricStatus.TOO_FEW, max(now), note=note)
+        return
+    low, high = min(before), max(before)
+    expected = ExpectedRange(low, high, len(row.runs))
     if len(now) < len(good):
-        return MetricResult(job, metric, MetricStatus.MISSING, None, expected, "not recorded")
-    value = max(now, key=lambda each: (max(expected.low - each, each - expected.high), each))
-    inside = expected.low <= value <= expected.high
-    return MetricResult(job, metric, MetricStatus.WITHIN if inside else MetricStatus.CHANGED, value, expected)
+        yield MetricResult(job, metric, MetricStatus.MISSING, None, expected, "not recorded")
+        return
+    value = max(now, key=lambda each: (max(low - each, each - high), each))
+    status = MetricStatus.WITHIN if low <= value <= high else MetricStatus.CHANGED
+    yield MetricResult(job, metric, status, value, expected)
 
 
-def _screen_accuracy(job: Job, row: BaselineRow, good: Sequence[Process]) -> list[MetricResult]:
+def _screen_accuracy(job: Job, row: BaselineRow, good: Sequence[Process]) -> Iterator[MetricResult]:
     """The mean over the run's processes against the band; nothing where accuracy was never measured."""
-    metric, runs = "accuracy", _keep_evaluated(row)
-    now = [each for each in good if read_evaluation(each) is not None]
+    runs, now = _list_tested_runs(row), _list_tests(good)
     if not runs:
-        return []
-    if len(now) < len(good):
-        return [MetricResult(job, metric, MetricStatus.MISSING, note="not recorded")]
-    if len({_read_test_set(each) for some in (*runs, now) for each in some}) != 1:
-        return [MetricResult(job, metric, MetricStatus.CHANGED, _mean_accuracy(now), note="evaluated on other images")]
+        return
     fewest = min(len(now), *map(len, runs))
-    value, band = _mean_accuracy(now[:fewest]), accuracy_band(row, fewest)
-    if band is None:
+    if len(now) < len(good):
+        yield MetricResult(job, "accuracy", MetricStatus.MISSING, note="not recorded")
+    elif len({(test.images, data) for tests in (*runs, now) for test, data in tests}) != 1:
+        note = "evaluated on other images"
+        yield MetricResult(job, "accuracy", MetricStatus.CHANGED, _mean_accuracy(now), note=note)
+    elif (band := accuracy_band(row, fewest)) is None:
         note = f"{len(runs)} stored; a band needs {LEAST_RUNS}"
-        return [MetricResult(job, metric, MetricStatus.TOO_FEW, value, None, note)]
-    standing = MetricStatus.WITHIN if band[0] - ROUNDING <= value <= band[1] + ROUNDING else MetricStatus.CHANGED
-    return [MetricResult(job, metric, standing, value, ExpectedRange(*band, len(runs)))]
+        yield MetricResult(job, "accuracy", MetricStatus.TOO_FEW, _mean_accuracy(now[:fewest]), note=note)
+    else:
+        value, (low, high) = _mean_accuracy(now[:fewest]), band
+        status = MetricStatus.WITHIN if low - ROUNDING <= value <= high + ROUNDING else MetricStatus.CHANGED
+        yield MetricResult(job, "accuracy", status, value, ExpectedRange(low, high, len(runs)))
 
 
 def accuracy_band(row: BaselineRow, processes: int | None = None) -> tuple[float, float] | None:
     """Where the next run's mean accuracy may be; None below 8 stored runs with one."""
-    runs = _keep_evaluated(row)
+    runs = _list_tested_runs(row)
     if len(runs) < LEAST_RUNS:
         return None
     fewest = min(processes or len(runs[0]), *map(len, runs))
     mean, low, high = predict_mean([_mean_accuracy(run[:fewest]) for run in runs], ACCURACY_TAIL)
-    images, _ = _read_test_set(runs[0][0])
+    images = runs[0][0][0].images
     sampling = stats.wilson(round(mean * images), images, 1 - 2 * ACCURACY_TAIL)
-    return max(0.0, min(low, sampling.low or 0.0)), min(1.0, max(high, 1.0 if sampling.high is None else sampling.high))
+    return max(0.0, min(low, sampling.low or 0.0)), min(1.0, max(high, sampling.high or 1.0))
 
 
-def _keep_evaluated(row: BaselineRow) -> list[list[Process]]:
-    """Each stored run's processes with an accuracy; runs without any are left out."""
-    found = ([each for each in run if read_evaluation(each) is not None] for run in row.runs)
-    return [run for run in found if run]
+AccuracyTest = tuple[Evaluation, DataKind | None]
+"""How many images were right, and what data they are of."""
 
 
-def _read_test_set(process: Process) -> tuple[int, DataKind | None]:
-    """How many images of what data the accuracy is of."""
-    test = read_evaluation(process)
-    data = None if process.metrics is None else process.metrics.accuracy_data
-    return (1 if test is None else test.images), data
+def _list_tested_runs(row: BaselineRow) -> list[list[AccuracyTest]]:
+    """Each stored run's tests of accuracy; runs without any are left out."""
+    return [tests for run in row.runs if (tests := _list_tests(run))]
 
 
-def _mean_accuracy(processes: Sequence[Process]) -> float:
-    tests = [test for each in processes if (test := read_evaluation(each)) is not None]
-    return stats.mean_share([test.correct / test.images for test in tests]).value
+def _list_tests(processes: Sequence[Process]) -> list[AccuracyTest]:
+    return [
+        (test, each.metrics.accuracy_data) for each in processes if each.metrics and (test := read_evaluation(each))
+    ]
+
+
+def _mean_accuracy(tests: Sequence[AccuracyTest]) -> float:
+    return stats.mean_share([test.correct / test.images for test, _ in tests]).value

@@ -13,29 +13,24 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from cnnbench.errors import CnnbenchError, ComparisonError, ExitCode, LedgerError, UnfitError, WorkerError
+from cnnbench.errors import ComparisonError, ExitCode, LedgerError, UnfitError, WorkerError
 from cnnbench.paired_protocol import PairRecord, PhaseName
-from cnnbench.regression.check_record import CheckEnding, CheckHeader, CheckRecord
-from cnnbench.regression.decision import decide
-from cnnbench.regression.design import CheckPlan
-from cnnbench.regression.differences import (
+from cnnbench.regression.blocks import (
     compute_differences,
     control_ratios_by_job,
-    read_block_state,
+    explain_drop,
+    reason_unfit,
     require_equal_work,
 )
-from cnnbench.regression.exclusion import reason_to_drop, reason_unfit
+from cnnbench.regression.check_record import CheckEnding, CheckHeader, CheckRecord
+from cnnbench.regression.decision import Continue, Decision, Verdict, decide
+from cnnbench.regression.design import CheckPlan
 from cnnbench.regression.signed_rank import hodges_lehmann
-from cnnbench.regression.verdict import Confirming, Continue, Decision, Screening, Verdict
 from cnnbench.regression.verdict_text import format_verdict
 from cnnbench.store import Writer
 
 MAX_FAILED_BLOCKS = 3
 """Blocks that may fail in one check before it is given up; one alone may be the machine's fault."""
-NOT_RETRIED = ("unsupported", "outdated", "diverged")
-"""What a fresh process would only say again."""
-
-
 ENDED_WITHOUT_VERDICT = (WorkerError, ComparisonError, UnfitError)
 """What ends a check but a verdict."""
 
@@ -70,28 +65,23 @@ class CheckProgress:
 def next_step(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckProgress:
     """What these blocks lead to. Raises what `sort_blocks` raises."""
     counted, dropped = sort_blocks(header, blocks)
-    screening = [block for block in counted if block.stage == "screening"]
     confirming = [block for block in counted if block.stage == "confirming"]
-    plan, out_of_time = _cut_plan_to_time(header, blocks, screening)
-    everything = tuple(sorted(header.jobs))
-    answer = decide(compute_differences(header, screening, everything), Screening(), plan)
-    if isinstance(answer, Verdict):
-        return CheckProgress(answer, dropped, out_of_time and answer.decision == Decision.INCONCLUSIVE)
-    if isinstance(answer.stage, Screening):
-        return CheckProgress(NextBlock("screening", everything, answer.blocks, len(screening)), dropped)
-    if out_of_time and not confirming:
-        verdict = Verdict(Decision.INCONCLUSIVE, answer.stage.findings, answer.stage.findings[0].blocks, plan)
-        return CheckProgress(verdict, dropped, out_of_time=True)
-    return CheckProgress(_next_confirming_step(header, answer, answer.stage, confirming, plan), dropped)
-
-
-def _next_confirming_step(
-    header: CheckHeader, request: Continue, stage: Confirming, blocks: Sequence[PairRecord], plan: CheckPlan
-) -> Verdict | NextBlock:
-    numbers = {name: job for job, name in header.names.items()}
-    jobs = tuple(sorted({numbers[series.job] for series in request.series}))
-    answer = decide(compute_differences(header, blocks, jobs), stage, plan)
-    return answer if isinstance(answer, Verdict) else NextBlock("confirming", jobs, answer.blocks, len(blocks))
+    stage: PhaseName = "screening"
+    jobs, measured = tuple(sorted(header.jobs)), [block for block in counted if block.stage == stage]
+    plan, out_of_time = _cut_plan_to_time(header, blocks, measured)
+    answer = decide(compute_differences(header, measured, jobs), plan)
+    if isinstance(answer, Continue) and answer.series:
+        if out_of_time and not confirming:
+            answer = Verdict(Decision.INCONCLUSIVE, answer.findings, answer.findings[0].blocks, plan)
+        else:
+            names = {series.job for series in answer.series}
+            stage, measured = "confirming", confirming
+            jobs = tuple(job for job in jobs if header.names[job] in names)
+            answer = decide(compute_differences(header, confirming, jobs), plan, answer)
+    if isinstance(answer, Continue):
+        return CheckProgress(NextBlock(stage, jobs, answer.blocks, len(measured)), dropped)
+    cut_short = out_of_time and not confirming and answer.decision == Decision.INCONCLUSIVE
+    return CheckProgress(answer, dropped, cut_short)
 
 
 def sort_blocks(header: CheckHeader, blocks: Sequence[PairRecord]) -> tuple[list[PairRecord], dict[int, str]]:
@@ -100,11 +90,17 @@ def sort_blocks(header: CheckHeader, blocks: Sequence[PairRecord]) -> tuple[list
     Raises WorkerError where too many failed, ComparisonError for unequal work, UnfitError where too many are dropped.
     """
     reject_failures(blocks)
-    sound = [block for block in blocks if block.failure is None]
-    for block in sound:
-        require_equal_work(header, block)
-    dropped = find_dropped_blocks(header, sound)
-    return [block for block in sound if block.number not in dropped], dropped
+    counted, dropped = [], {}
+    for block in blocks:
+        if block.failure is None:
+            require_equal_work(header, block)
+            if (reason := explain_drop(header, block)) is None:
+                counted.append(block)
+            else:
+                dropped[block.number] = reason
+    if (unfit := reason_unfit(list(dropped.values()), len(counted), header.plan.max_blocks)) is not None:
+        raise UnfitError(f"the machine is unfit for measuring: {unfit}; quieten it, or say --keep-disturbed")
+    return counted, dropped
 
 
 def reject_failures(blocks: Sequence[PairRecord]) -> None:
@@ -114,7 +110,7 @@ def reject_failures(blocks: Sequence[PairRecord]) -> None:
         where = f"{failure.arm or 'an arm'}: {failure.status}: {failure.message}"
         if failure.status == "outdated":
             raise ComparisonError(f"{where}; give an arm whose cnnbench can be compared")
-        if failure.status in NOT_RETRIED:
+        if failure.status in ("unsupported", "diverged"):  # a fresh process would only say it again
             raise WorkerError(where)
     if len(failures) >= MAX_FAILED_BLOCKS:
         last = failures[-1]
@@ -124,32 +120,18 @@ def reject_failures(blocks: Sequence[PairRecord]) -> None:
         )
 
 
-def find_dropped_blocks(header: CheckHeader, sound: Sequence[PairRecord]) -> dict[int, str]:
-    """Why blocks do not count, by their number. Raises UnfitError where they are too many."""
-    if header.limits is None:
-        return {}
-    reasons = {block.number: reason_to_drop(read_block_state(header, block), header.limits) for block in sound}
-    dropped = {number: reason for number, reason in reasons.items() if reason is not None}
-    reason = reason_unfit(list(dropped.values()), len(sound) - len(dropped), header.plan.max_blocks)
-    if reason is not None:
-        raise UnfitError(f"the machine is unfit for measuring: {reason}; quieten it, or say --keep-disturbed")
-    return dropped
-
-
 def _cut_plan_to_time(
     header: CheckHeader, blocks: Sequence[PairRecord], counted: Sequence[PairRecord]
 ) -> tuple[CheckPlan, bool]:
     """The plan without the looks after the first that came when the time was used up; and whether one did."""
     plan = header.plan
-    if header.max_minutes is None:
-        return plan, False
-    for place, look in enumerate(plan.looks):
-        if look.blocks > len(counted):
-            return plan, False
+    for place, look in enumerate(plan.looks, start=1):
+        if header.max_minutes is None or look.blocks > len(counted):
+            break
         last = counted[look.blocks - 1].number
         spent = sum(block.wall_seconds for block in blocks if block.number <= last)
         if spent >= 60 * header.max_minutes:
-            return replace(plan, looks=plan.looks[: place + 1]), True
+            return replace(plan, looks=plan.looks[:place]), True
     return plan, False
 
 
@@ -163,6 +145,12 @@ def find_next_block(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBl
     """What to measure next; None where the check has ended, with a verdict or without."""
     answer = _find_answer(header, blocks)
     return answer if isinstance(answer, NextBlock) else None
+
+
+def derive_verdict(record: CheckRecord) -> Verdict | None:
+    """The verdict anew, as the surfaces take it; None where the check ended without one."""
+    answer = _find_answer(record.header, record.blocks)
+    return answer if isinstance(answer, Verdict) else None
 
 
 def measure_blocks(
@@ -188,59 +176,35 @@ def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
     try:
         judged = next_step(header, blocks)
     except ENDED_WITHOUT_VERDICT as error:
-        return CheckRecord(header=header, blocks=tuple(blocks), ending=end_without_verdict(error))
-    if isinstance(judged.answer, NextBlock):
-        request = judged.answer
-        raise LedgerError(
-            f"the record ends before the verdict: the {request.stage} takes {request.blocks} blocks of each job"
-        )
+        outcome = {ComparisonError: "incomparable", UnfitError: "unfit"}.get(type(error), "failed")
+        ending = CheckEnding.model_validate({"outcome": outcome, "exit_code": error.exit_code, "problem": str(error)})
+        return CheckRecord(header=header, blocks=tuple(blocks), ending=ending)
     verdict = judged.answer
-    notes = _list_notes(header, judged, verdict)
-    return CheckRecord(
-        header=header,
-        blocks=tuple(blocks),
-        ending=CheckEnding(
-            outcome=verdict.decision.value,
-            exit_code=_exit_code(header, verdict),
-            notes=notes,
-            lines=(*format_verdict(verdict, _estimate_controls(header, blocks)), *notes),
-            verdict={
-                "decision": str(verdict.decision),
-                "blocks": verdict.blocks,
-                "findings": list(map(asdict, verdict.findings)),
-            },
-            dropped=judged.dropped,
-        ),
+    if isinstance(verdict, NextBlock):
+        where = f"the {verdict.stage} takes {verdict.blocks} blocks of each job"
+        raise LedgerError(f"the record ends before the verdict: {where}")
+    controls = {name: hodges_lehmann(ratios) for name, ratios in control_ratios_by_job(header, blocks).items()}
+    forgiven = verdict.decision == Decision.INCONCLUSIVE and header.on_inconclusive == "warn"
+    notes = _list_notes(header, judged, verdict.blocks, forgiven)
+    ending = CheckEnding(
+        outcome=verdict.decision.value,
+        exit_code=ExitCode.DONE if forgiven else verdict.exit_code,
+        notes=notes,
+        lines=(*format_verdict(verdict, controls), *notes),
+        verdict={
+            "decision": str(verdict.decision),
+            "blocks": verdict.blocks,
+            "findings": list(map(asdict, verdict.findings)),
+        },
+        dropped=judged.dropped,
     )
+    return CheckRecord(header=header, blocks=tuple(blocks), ending=ending)
 
 
-def derive_verdict(record: CheckRecord) -> Verdict | None:
-    """The verdict anew, as the surfaces take it; None where the check ended without one."""
-    answer = _find_answer(record.header, record.blocks)
-    return answer if isinstance(answer, Verdict) else None
-
-
-def end_without_verdict(error: CnnbenchError) -> CheckEnding:
-    """Incomparable, unfit or failed, with the reason."""
-    outcome = {ComparisonError: "incomparable", UnfitError: "unfit"}.get(type(error), "failed")
-    return CheckEnding.model_validate({"outcome": outcome, "exit_code": int(error.exit_code), "problem": str(error)})
-
-
-def _exit_code(header: CheckHeader, verdict: Verdict) -> int:
-    if verdict.decision == Decision.INCONCLUSIVE and header.on_inconclusive == "warn":
-        return int(ExitCode.DONE)
-    return int(verdict.exit_code)
-
-
-def _estimate_controls(header: CheckHeader, blocks: Sequence[PairRecord]) -> dict[str, float]:
-    sound = [block for block in blocks if block.failure is None]
-    return {name: hodges_lehmann(ratios) for name, ratios in control_ratios_by_job(header, sound).items()}
-
-
-def _list_notes(header: CheckHeader, judged: CheckProgress, verdict: Verdict) -> tuple[str, ...]:
-    notes: list[str] = []
+def _list_notes(header: CheckHeader, judged: CheckProgress, screened: int, forgiven: bool) -> tuple[str, ...]:
+    notes = []
     if judged.out_of_time:
-        notes.append(f"stopped at the look after {verdict.blocks} blocks: {header.max_minutes:g} minutes were used up")
+        notes.append(f"stopped at the look after {screened} blocks: {header.max_minutes:g} minutes were used up")
     if judged.dropped:
         last = list(judged.dropped.values())[-1]
         notes.append(f"{len(judged.dropped)} blocks were dropped by the rule declared before; the last: {last}")
@@ -250,6 +214,6 @@ def _list_notes(header: CheckHeader, judged: CheckProgress, verdict: Verdict) ->
         notes.append("work was injected on purpose: this is a test of the check")
     if header.advisory is not None:
         notes.append(f"advisory: {header.advisory}")
-    if verdict.decision == Decision.INCONCLUSIVE and header.on_inconclusive == "warn":
+    if forgiven:
         notes.append("inconclusive is a warning here, not a failure")
     return tuple(notes)

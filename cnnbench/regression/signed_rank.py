@@ -41,22 +41,16 @@ def count_sign_vectors(n: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
-@cache
-def _cumulative_counts(n: int) -> tuple[int, ...]:
-    return tuple(accumulate(count_sign_vectors(n)))
-
-
 def tail_probability(n: int, w: int) -> float:
     """P(W <= w) under the hypothesis: the one-sided p-value of W- = w (to claim "above") or of W+ = w ("below")."""
-    return 0.0 if w < 0 else _cumulative_counts(n)[min(w, n * (n + 1) // 2)] / 2**n
+    return sum(count_sign_vectors(n)[: max(w + 1, 0)]) / (1 << n)
 
 
-def critical_value(n: int, alpha: float) -> int | None:
-    """The largest w with P(W <= w) <= alpha; None where even W = 0, probability 2^-n, is likelier than that."""
+def critical_value(n: int, alpha: float) -> int:
+    """The largest w with P(W <= w) <= alpha; -1 where even W = 0, probability 2^-n, is likelier than that."""
     if not 0 < alpha < 1:
         raise ValueError(f"alpha {alpha} is not between 0 and 1")
-    allowed = sum(count <= alpha * 2**n for count in _cumulative_counts(n))
-    return allowed - 1 if allowed else None
+    return sum(count <= alpha * (1 << n) for count in accumulate(count_sign_vectors(n))) - 1
 
 
 def walsh_averages(d: ArrayLike) -> Float64Array:
@@ -79,4 +73,4 @@ def confidence_bounds(d: ArrayLike, alpha: float) -> tuple[float, float] | tuple
     """
     w = critical_value(np.shape(d)[-1], alpha)
     averages = np.sort(walsh_averages(d))
-    return (None, None) if w is None else (float(averages[w]), float(averages[-1 - w]))
+    return (None, None) if w < 0 else (float(averages[w]), float(averages[-1 - w]))

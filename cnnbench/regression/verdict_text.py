@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cnnbench import units
+from cnnbench.regression.decision import GEOMETRIC_MEAN, Decision, SeriesFinding, Verdict
 from cnnbench.regression.design import CheckPlan
-from cnnbench.regression.verdict import GEOMETRIC_MEAN, Decision, SeriesFinding, Verdict
 
 HEADINGS = {
     Decision.PASS: "PASS: no job is slower than {tolerance}",
@@ -46,30 +46,26 @@ class VerdictContext:
     """UTC, ISO 8601."""
     minutes: float
     """From start to verdict."""
-    controls: Mapping[str, float] = field(default_factory=dict)
+    controls: Mapping[str, float]
     """The control loop's log ratio by job."""
+    blocks_measured: int
+    """Of both stages, dropped ones too."""
+    dropped: Mapping[int, str]
+    """Number of the block to why it does not count."""
+    missing: Mapping[str, str]
+    """Jobs that brought no observation, and why; missing is not passed."""
+    files: tuple[str, ...]
+    """Where the record and what was made of it are."""
+    notes: tuple[str, ...]
+    """What a reader must know besides: that the check is advisory here, or that it stopped at its time limit."""
     job_seconds: Mapping[str, float] = field(default_factory=dict)
     """How long a job's processes ran, both arms and all blocks; jobs of unknown length are left out."""
-    blocks_measured: int | None = None
-    """Of both stages, dropped ones too."""
-    dropped: Mapping[int, str] = field(default_factory=dict)
-    """Number of the block to why it does not count."""
-    missing: Mapping[str, str] = field(default_factory=dict)
-    """Jobs that brought no observation, and why; missing is not passed."""
-    suite_file: str | None = None
-    """Path in the repository, for annotations."""
-    files: tuple[str, ...] = ()
-    """Where the record and what was made of it are."""
-    notes: tuple[str, ...] = ()
-    """What a reader must know besides: that the check is advisory here, or that it stopped at its time limit."""
 
 
-def format_verdict(verdict: Verdict, controls: Mapping[str, float] | None = None) -> tuple[str, ...]:
+def format_verdict(verdict: Verdict, controls: Mapping[str, float]) -> tuple[str, ...]:
     """The verdict, then a line for each series; `controls` are the control loop's log ratios by job."""
     heading = HEADINGS[verdict.decision].format(tolerance=format_tolerance(verdict.plan))
-    known = controls or {}
-    lines = [format_finding(each, verdict.plan, known.get(each.series.job)) for each in verdict.findings]
-    return (heading, *lines)
+    return heading, *(format_finding(each, verdict.plan, controls.get(each.series.job)) for each in verdict.findings)
 
 
 def format_finding(finding: SeriesFinding, plan: CheckPlan, control: float | None = None) -> str:
@@ -87,11 +83,12 @@ def format_finding(finding: SeriesFinding, plan: CheckPlan, control: float | Non
     elif finding.decision == Decision.INCONCLUSIVE:
         parts.append("suspect" if finding.suspect else f"undecided after {finding.blocks} blocks")
     if finding.decision in (Decision.PASS, Decision.IMPROVED):
-        parts.append(_format_detectable(finding, plan))
+        often = f"would be found in {units.percent(plan.power, 0)} of checks"
+        blind = f"no slowdown could be found in {plan.max_blocks} blocks"
+        parts.append(blind if finding.detectable is None else f"{format_change(finding.detectable)} {often}")
     if control is not None:
         parts.append(f"control {format_change(control)}")
-    advice = "" if finding.series.gated else " (advisory)"
-    return f"{finding.series.label}{advice}: {'; '.join(parts)}"
+    return f"{format_label(finding)}: {'; '.join(parts)}"
 
 
 def format_change(log_ratio: float) -> str:
@@ -113,16 +110,8 @@ def format_estimate(finding: SeriesFinding) -> str:
 
 
 def _signed_percent(log_ratio: float) -> str:
-    text = units.percent(math.expm1(log_ratio), 1).removesuffix(" %")
-    if text in ("0.0", "-0.0"):
-        return "0.0"
-    return text if text.startswith("-") else f"+{text}"
-
-
-def _format_detectable(finding: SeriesFinding, plan: CheckPlan) -> str:
-    if finding.detectable is None:
-        return f"no slowdown could be found in {plan.max_blocks} blocks"
-    return f"{format_change(finding.detectable)} would be found in {units.percent(plan.power, 0)} of checks"
+    text = f"{100 * math.expm1(log_ratio):+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
 
 
 class SeriesColumn(NamedTuple):
@@ -167,34 +156,29 @@ def list_conditions(verdict: Verdict, meta: VerdictContext) -> tuple[tuple[str, 
     """Name and text of everything the verdict depends on, in the order of reading."""
     gated = sum(finding.series.gated for finding in verdict.findings)
     bound = units.percent(verdict.plan.false_alarm_bound(gated), 3)
-    found = [
+    fresh = max((each.confirmation.blocks for each in verdict.findings if each.confirmation), default=0)
+    confirmed = f"; {fresh} fresh ones to confirm" if fresh else ""
+    dropped = f"{len(meta.dropped)} of {meta.blocks_measured} measured were dropped by rule, blind to the times"
+    return (
         ("base", f"{meta.base} ({meta.base_software})"),
         ("head", f"{meta.head} ({meta.head_software})"),
         ("suite", meta.suite),
         ("machine", meta.machine_id),
         ("tolerance", format_tolerance(verdict.plan)),
         ("false alarms", f"at most {bound} of checks of {gated} series, whatever the noise"),
-        ("blocks", _format_blocks(verdict, meta)),
+        ("blocks", f"{verdict.blocks} of two fresh processes each{confirmed}; {dropped}"),
         *((f"block {number + 1} dropped", reason) for number, reason in meta.dropped.items()),
         *((f"missing: {job}", reason) for job, reason in meta.missing.items()),
         ("order", f"drawn by coins from seed {meta.seed}"),
         ("started", f"{meta.started_at}, took {units.duration(60 * meta.minutes)}"),
         *(("file", name) for name in meta.files),
         *(("note", note) for note in meta.notes),
-    ]
-    return tuple(found)
-
-
-def to_ratio(log_ratio: float) -> float:
-    """Head's time over base's."""
-    return math.exp(log_ratio)
+    )
 
 
 def _format_confirmation(finding: SeriesFinding) -> str:
     fresh = finding.confirmation
-    if fresh is None:
-        return NOTHING_TO_SAY
-    return f"{'yes' if fresh.holds else 'no'}, {fresh.slower} of {fresh.blocks}"
+    return f"{'yes' if fresh.holds else 'no'}, {fresh.slower} of {fresh.blocks}" if fresh else NOTHING_TO_SAY
 
 
 def _format_control(finding: SeriesFinding, meta: VerdictContext) -> str:
@@ -202,11 +186,3 @@ def _format_control(finding: SeriesFinding, meta: VerdictContext) -> str:
     if known is not None:
         return format_change(known)
     return NOTHING_TO_SAY if finding.series.job == GEOMETRIC_MEAN else units.NOT_AVAILABLE
-
-
-def _format_blocks(verdict: Verdict, meta: VerdictContext) -> str:
-    fresh = max((each.confirmation.blocks for each in verdict.findings if each.confirmation), default=0)
-    parts = [f"{verdict.blocks} of two fresh processes each", *([f"{fresh} fresh ones to confirm"] if fresh else [])]
-    if meta.blocks_measured is not None:
-        parts.append(f"{len(meta.dropped)} of {meta.blocks_measured} measured were dropped by rule, blind to the times")
-    return "; ".join(parts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cnnbench.regression.verdict import Decision, SeriesFinding, Verdict
+from cnnbench.regression.decision import Decision, SeriesFinding, Verdict
 from cnnbench.regression.verdict_text import (
     VerdictContext,
     format_decision,
@@ -63,7 +63,7 @@ def workflow_commands(verdict: Verdict, meta: VerdictContext) -> tuple[str, ...]
     ]
     order = list(COMMANDS.values())
     annotations = sorted([*missing, *found], key=lambda each: order.index(each[0]))
-    return tuple(_annotation(*each, meta.suite_file) for each in annotations)
+    return tuple(_annotation(*each) for each in annotations)
 
 
 def _warnings(meta: VerdictContext) -> list[str]:
@@ -82,12 +82,9 @@ def _command(finding: SeriesFinding) -> str:
     return COMMANDS[finding.decision] if finding.series.gated else "notice"
 
 
-def _annotation(kind: str, title: str, message: str, file: str | None) -> str:
-    named = {"file": file, "title": title}
-    properties = ",".join(
-        f"{name}={escaping.command_property(escaping.plain(text))}" for name, text in named.items() if text is not None
-    )
-    return f"::{kind} {properties}::{escaping.command_data(escaping.plain(message))}"
+def _annotation(kind: str, title: str, message: str) -> str:
+    shown = escaping.command_property(escaping.plain(title))
+    return f"::{kind} title={shown}::{escaping.command_data(escaping.plain(message))}"
 
 
 def _shown(text: str) -> str:

@@ -15,8 +15,8 @@ from cnnbench.analysis.history import Point, Series, estimate_first
 from cnnbench.analysis.prediction_interval import LEAST_RUNS, compare_with_prediction
 from cnnbench.analysis.ratio import FieldDifference, group_by
 from cnnbench.analysis.stats import Estimate
-from cnnbench.regression.baseline_file import NamedRun
-from cnnbench.regression.saved_baseline import BaselineRow, SavedBaseline
+from cnnbench.regression.decision import STEP_METRIC
+from cnnbench.regression.saved_baseline import BaselineRow, NamedRun, SavedBaseline
 from cnnbench.regression.screen import (
     EXACT_METRICS,
     MetricResult,
@@ -26,7 +26,6 @@ from cnnbench.regression.screen import (
     list_stored_counts,
     step_range,
 )
-from cnnbench.regression.verdict import STEP_METRIC
 from cnnbench.report import cells
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Chart, Note, Page, Report, Section, Value

@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 
 from cnnbench import units
+from cnnbench.regression.decision import SeriesFinding, Verdict
 from cnnbench.regression.design import CheckPlan, compute_detectable_effect
-from cnnbench.regression.verdict import SeriesFinding, Verdict
 from cnnbench.regression.verdict_text import (
     VerdictContext,
     format_decision,
@@ -17,7 +17,6 @@ from cnnbench.regression.verdict_text import (
     format_label,
     format_tolerance,
     format_verdict,
-    to_ratio,
 )
 from cnnbench.report import escaping
 from cnnbench.report.charts import theme
@@ -100,7 +99,7 @@ def _mark_finding(finding: SeriesFinding, meta: VerdictContext, found: str) -> I
     )
     series: Datum = {"series": _name(finding), "blocks": finding.blocks, "decision": format_decision(finding)}
     for kind, *logs in marks:
-        value, low, high = (None if log is None else to_ratio(log) for log in logs)
+        value, low, high = (None if log is None else math.exp(log) for log in logs)
         if value is not None:
             yield {**series, "kind": kind, "ratio": value, "ratio_low": low, "ratio_high": high}
 

@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from cnnbench.engine.pytest_timer import Benchmark
 
 T = TypeVar("T")
-NEEDS_PYTEST_BENCHMARK = (
-    "the fixture cnnbench needs pytest-benchmark (pip install pytest-benchmark), enabled in this run"
-)
-UNKNOWN_MACHINE = (
-    "it holds no facts of cnnbench: save it again with --cnnbench-facts, or with a test that uses the fixture"
-)
 TIMER_MODULE = "cnnbench.engine.pytest_timer"
 """The module that times for the fixture: loaded where a test used it."""
 KEY = "cnnbench"
@@ -39,30 +33,14 @@ class Timer:
     def __init__(self, benchmark: Benchmark) -> None:
         self.benchmark = benchmark
 
-    def __call__(
-        self,
-        work: Callable[[], T],
-        *,
-        device: str,
-        calls: int = 1,
-        rounds: int = 8,
-        warmup_rounds: int = 2,
-        flops: int | None = None,
-        images: int | None = None,
-    ) -> T:
-        """Time `work` on `device` and return what its last call gave: `cnnbench.engine.pytest_timer.measure`, which says all."""
+    def __call__(self, work: Callable[[], T], *, device: str, **options: Any) -> T:
+        """Time `work` on `device` and return what its last call gave.
+
+        `options` are calls, rounds, warmup_rounds, flops and images of `cnnbench.engine.pytest_timer.measure`, which says all.
+        """
         from cnnbench.engine.pytest_timer import measure
 
-        return measure(
-            self.benchmark,
-            work,
-            device=device,
-            calls=calls,
-            rounds=rounds,
-            warmup_rounds=warmup_rounds,
-            flops=flops,
-            images=images,
-        )
+        return measure(self.benchmark, work, device=device, **options)
 
     @property
     def extra_info(self) -> dict[str, Any]:
@@ -88,7 +66,7 @@ class _NoFixture:
     @pytest.fixture(name="cnnbench")
     def timer(self) -> Timer:
         """Skips the test: pytest-benchmark, which it needs, is not there."""
-        pytest.skip(NEEDS_PYTEST_BENCHMARK)
+        pytest.skip("the fixture cnnbench needs pytest-benchmark (pip install pytest-benchmark), enabled in this run")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -132,8 +110,13 @@ def pytest_benchmark_compare_machine_info(
     there = saved.get(KEY) if isinstance(saved, Mapping) else None
     if there is None and not config.getoption("cnnbench_facts"):
         return
+    from cnnbench.machine_facts import list_differences
+    from cnnbench.report.escaping import plain
+
     _add_facts(machine_info)
-    lines = _list_differences(machine_info[KEY], there)
+    lines = ["it holds no facts of cnnbench: save it again with --cnnbench-facts, or with a test that uses the fixture"]
+    if isinstance(there, Mapping):
+        lines = [plain(line) for line in list_differences(machine_info[KEY], there)]
     if not lines:
         return
     text = "compared with a run of another machine or set-up:\n" + "\n".join(f"  {line}" for line in lines)
@@ -142,21 +125,11 @@ def pytest_benchmark_compare_machine_info(
     config.issue_config_time_warning(pytest.PytestWarning(text), stacklevel=2)
 
 
-def _list_differences(here: Mapping[str, Any], there: object) -> list[str]:
-    from cnnbench.machine_facts import list_differences
-    from cnnbench.report.escaping import plain
-
-    if not isinstance(there, Mapping):
-        return [UNKNOWN_MACHINE]
-    return [plain(line) for line in list_differences(here, there)]
-
-
 def _add_facts(machine_info: dict[str, Any]) -> None:
     """Facts in, clocks of the moment out; a second time it changes nothing."""
     from cnnbench.machine.fingerprint import collect_facts
 
     machine_info.setdefault(KEY, collect_facts(os.environ))
-    cpu = machine_info.get("cpu")
-    if isinstance(cpu, dict):
+    if isinstance(cpu := machine_info.get("cpu"), dict):
         for name in [name for name in cpu if name.startswith("hz_")]:
             del cpu[name]
