@@ -13,9 +13,10 @@ from typing import Literal
 from cnnbench import units
 from cnnbench.analysis.speedup import Comparison, Row
 from cnnbench.report import cells, convergence, cost, footnotes, formulas, machines, stopping_rule, tables
-from cnnbench.report.charts import processes, resources, roofline, speed, sweeps
+from cnnbench.report.charts import processes, roofline, rows, sweeps
 from cnnbench.report.charts.chart_data import ChartData
 from cnnbench.report.charts.kinds import ChartSpec, draw_chart
+from cnnbench.report.charts.rows import describe_point
 from cnnbench.report.headline import find_headline_row, write_headline
 from cnnbench.report.model import Cell, Chart, Note, Page, Report, Section, Table
 
@@ -23,9 +24,7 @@ Template = Literal["lecture", "full"]
 TITLE = "The lecture's CNN, then and now"
 
 
-CHARTS: tuple[ChartSpec[ChartData], ...] = (
-    *(*speed.CHARTS, *roofline.CHARTS, *sweeps.CHARTS, *resources.CHARTS, *processes.CHARTS),
-)
+CHARTS: tuple[ChartSpec, ...] = (*rows.CHARTS, *roofline.CHARTS, *sweeps.CHARTS, *processes.CHARTS)
 """All charts of the page; each says in which section it is, and those of one section are in this order."""
 
 
@@ -172,8 +171,8 @@ def _section(
 
 def _draw_charts(section: str, chart_data: ChartData) -> tuple[Chart, ...]:
     """The section's charts that have something to show."""
-    charts = (draw_chart(spec, chart_data) for spec in CHARTS if spec.section == section)
-    return tuple(chart for chart in charts if chart is not None)
+    found = ((spec, spec.select(chart_data)) for spec in CHARTS if spec.section == section)
+    return tuple(draw_chart(spec, shown) for spec, shown in found if shown.data)
 
 
 def _drop_empty(sections: Iterable[Section | None]) -> tuple[Section, ...]:
@@ -185,7 +184,7 @@ def _lecture_section(chart_data: ChartData, processor: Callable[[Row], Cell]) ->
     """The lecture's table with the measured rows of the same job under it, and its two charts."""
     comparison = chart_data.comparison
     table = tables.build_lecture_table(processor, chart_data.training, chart_data.comparison.published_rows, comparison)
-    lead = speed.describe_point(chart_data.comparison.published_rows)
+    lead = describe_point(chart_data.comparison.published_rows)
     section_notes = footnotes.build_published_notes(chart_data.comparison.published_rows)
     return _section("lecture", "Then and now", lead, [table], section_notes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells, escaping
 from cnnbench.report.model import Datum
-from cnnbench.schema import Job, Record, Trial
+from cnnbench.schema import Record, Trial
 from cnnbench.store import Ledger
 
 Item = TypeVar("Item")
@@ -111,13 +111,15 @@ def mark_published(
 def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, str, str, str]]:
     """Name each row in four lines: processor, place on the machine, what was timed, and what tells rows apart."""
     several = len({row.job.workload for row in rows} - {"gemm"}) > 1
-    names = [(naming.processor_name(row.device), _name_place(row.job), _name_work(row, several, batch)) for row in rows]
+    names = [
+        (
+            naming.processor_name(row.device),
+            ", ".join((naming.place_label(row.job).removeprefix("cpu, "), *naming.chart_words(row.job))),
+            _name_work(row, several, batch),
+        )
+        for row in rows
+    ]
     return [(*name, apart) for name, apart in zip(names, find_distinctions(names, rows), strict=True)]
-
-
-def _name_place(job: Job) -> str:
-    """Name where and how a step is computed, usual choices left out."""
-    return ", ".join((naming.place_label(job).removeprefix("cpu, "), *naming.chart_words(job)))
 
 
 def _name_work(row: Row, several: bool, batch: bool) -> str:
@@ -144,14 +146,12 @@ def find_distinctions(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> li
     return [""] * len(rows)
 
 
-def number_repeats(items: Iterable[Hashable]) -> list[int]:
+def number_repeats(items: Iterable[Hashable]) -> Iterator[int]:
     """Number each item among those that equal it, from 1 on."""
     seen: Counter[Hashable] = Counter()
-    numbers = []
     for item in items:
         seen[item] += 1
-        numbers.append(seen[item])
-    return numbers
+        yield seen[item]
 
 
 def series_names(names: Sequence[Sequence[str]]) -> list[str]:
@@ -189,17 +189,14 @@ def keep_different(
 
 def keep_evenly(items: Sequence[Item]) -> Kept[Item]:
     """Keep every item, or every second, and so on."""
-    return _describe_kept(items[:: max(1, -(-len(items) // MOST_MARKS))], items, "Evenly some,", "rows")
+    return keep_first(items, which="Evenly some,", step=max(1, -(-len(items) // MOST_MARKS)))
 
 
 def keep_first(
-    items: Sequence[Item], most: int = MOST_MARKS, which: str = "The first", what: str = "rows"
+    items: Sequence[Item], most: int = MOST_MARKS, which: str = "The first", what: str = "rows", step: int = 1
 ) -> Kept[Item]:
     """Keep as many as a chart has room for."""
-    return _describe_kept(items[:most], items, which, what)
-
-
-def _describe_kept(shown: Sequence[Item], items: Sequence[Item], which: str, what: str) -> Kept[Item]:
+    shown = items[::step][:most]
     if len(shown) == len(items):
         return shown, ""
     return shown, f" {which} {len(shown)} of {len(items)} {what} are drawn; all are in the tables' files."

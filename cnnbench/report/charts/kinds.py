@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any
 
 from cnnbench.analysis.speedup import Row
 from cnnbench.report import escaping
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.chart_data import list_numbers, list_values, mark_rows
+from cnnbench.report.charts.chart_data import ChartData, list_numbers, list_values, mark_rows
 from cnnbench.report.charts.theme import BLUE, INK, LINE, ChartLayout
 from cnnbench.report.model import Chart, Datum
 
-Source = TypeVar("Source")
 Specification = dict[str, Any]
 """A drawing, or a part of one: a layer, or the encoding of a channel."""
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.4.1.json"
@@ -37,39 +37,32 @@ class Shown:
     """Names of the plots one below the other, where the chart has several; a datum has its plot's number as `panel`."""
 
 
-def show_rows(kept: tuple[Sequence[Row], str], marks: Callable[[Row], Iterable[Datum]], *, batch: bool = True) -> Shown:
+def show_rows(kept: tuple[Sequence[Row], str], marks: Callable[[Row], Iterable[Datum]]) -> Shown:
     """Show the marks of these rows, and the sentence about those that are left out."""
     rows, more = kept
-    return Shown(mark_rows(rows, marks, batch=batch), more)
+    return Shown(mark_rows(rows, marks, batch=True), more)
 
 
 @dataclass(frozen=True)
-class ChartSpec(Generic[Source]):
+class ChartSpec:
     """A chart, declared. Its texts may have blanks in braces; `{marks}` is for the phrases that `describe` gives."""
 
     key: str
     title: str
     alt: str
     caption: str
-    select: Callable[[Source], Shown]
     draw: Callable[[Shown, ChartLayout], Specification]
     describe: Callable[[Sequence[Datum]], Iterable[str]] = lambda data: ()
     section: str = ""
-    """The section of the report's page that has it; none for a chart of another command."""
+    """The section of the report's page that has it; none for a chart of another command, which selects what it shows itself."""
+    select: Callable[[ChartData], Shown] = lambda chart_data: Shown([])
 
 
-def draw_chart(spec: ChartSpec[Source], source: Source) -> Chart | None:
-    """Draw the chart; None where there is nothing to show."""
-    shown = spec.select(source)
-    return draw_shown(spec, shown) if shown.data else None
-
-
-def draw_shown(spec: ChartSpec[Source], shown: Shown) -> Chart:
+def draw_chart(spec: ChartSpec, shown: Shown) -> Chart:
     """Draw what was selected, in both layouts."""
     title = spec.title.format_map(shown.blanks)
     alt = spec.alt.format_map({**shown.blanks, "title": title, "marks": "; ".join(spec.describe(shown.data))})
     caption = spec.caption.format_map(shown.blanks) + shown.more
-    texts = (escaping.plain(title), escaping.plain(alt, None), escaping.plain(caption, None))
     wide, narrow = (
         {
             **{**spec.draw(shown, layout), "$schema": SCHEMA, "config": theme.configure(layout)},
@@ -77,6 +70,7 @@ def draw_shown(spec: ChartSpec[Source], shown: Shown) -> Chart:
         }
         for layout in (theme.WIDE, theme.NARROW)
     )
+    texts = (escaping.plain(title), escaping.plain(alt, None), escaping.plain(caption, None))
     return Chart(spec.key, *texts, tuple(shown.data), wide, narrow)
 
 
@@ -116,8 +110,8 @@ def show_known(shown: TooltipField | str) -> str:
     return f"isValid({value}) ? {{{title}: {text}}} : {{}}"
 
 
-def layer(mark: str, *, when: str = "", tooltip: Tooltip = (), **given: Any) -> Specification:
-    """Make a layer of marks, of the data for which the expression `when` is true.
+def layer(mark: str, *, when: str = "", known: str = "", tooltip: Tooltip = (), **given: Any) -> Specification:
+    """Make a layer of marks, of the data for which the expression `when` is true, or whose field `known` has a value.
 
     Dictionaries encode channels; everything else is how all marks look. Marks without a tooltip are hidden from screen
     readers: they repeat what those with one show.
@@ -128,18 +122,14 @@ def layer(mark: str, *, when: str = "", tooltip: Tooltip = (), **given: Any) -> 
         encoding["tooltip"] = {"value": {"expr": f"merge({', '.join(map(show_known, tooltip))})"}}
     else:
         look["aria"] = False
-    filters = {"transform": [{"filter": when}]} if when else {}
+    condition = f"isValid(datum.{known})" if known else when
+    filters = {"transform": [{"filter": condition}]} if condition else {}
     return {"mark": {"type": mark, **look}, "encoding": encoding, **filters}
 
 
 def number(name: str, **options: Any) -> Specification:
     """Encode a figure."""
     return {"field": name, "type": "quantitative", **options}
-
-
-def place(**options: Any) -> Callable[[str], Specification]:
-    """Make the encoding of figures on one scale and axis."""
-    return lambda name: number(name, **options)
 
 
 def word(name: str, **options: Any) -> Specification:
@@ -204,9 +194,8 @@ class RowAxis:
         words = len(self.lines) * LINE
         return 10 + (words + self.mark if self.layout.narrow else max(words, self.mark))
 
-    @property
-    def y(self) -> Specification:
-        """Encode the axis."""
+    def frame(self, shared: Specification, *layers: Specification) -> Specification:
+        """Put layers in a plot of all rows; they share the axis of rows and the channels that are given."""
         further = LINE * (len(self.lines) - 1)
         beside = {"labelAlign": "right", "labelPadding": 8, "labelOffset": -further / 2}
         above = {"labelAlign": "left", "labelPadding": 0, "labelOffset": -self.mark / 2 - LINE / 2 - 1 - further}
@@ -215,13 +204,13 @@ class RowAxis:
             **{"labelExpr": f"[{', '.join(self.lines)}]", "labelLimit": self.layout.label_limit},
             **{"labelLineHeight": LINE, **(above if self.layout.narrow else beside)},
         }
-        between = 1 - self.mark / self.step
+        # Label and marks are beside each other, or one above the other.
+        words = len(self.lines) * LINE
+        step = 10 + (words + self.mark if self.layout.narrow else max(words, self.mark))
+        between = 1 - self.mark / step
         scale = {"scale": {"paddingInner": between, "paddingOuter": between / 2}} if self.bars else {}
-        return word("label", sort=list(self.order), axis=axis, **scale)
-
-    def frame(self, shared: Specification, *layers: Specification) -> Specification:
-        """Put layers in a plot of all rows; they share this axis and the channels that are given."""
-        return share({"y": self.y, **shared}, self.layout.width, len(self.order) * self.step, layers)
+        y = word("label", sort=list(self.order), axis=axis, **scale)
+        return share({"y": y, **shared}, self.layout.width, len(self.order) * step, layers)
 
 
 def draw_points(
@@ -249,11 +238,11 @@ def draw_points(
     figures += [] if origin is None else [origin]
     after = theme.text_width(list_values(data, "text"))
     scale = theme.log_scale_with_room(figures, layout.width, before=before, after=after)
-    x = place(**theme.log_axis(scale, layout, axis, layout.width))
+    x = partial(number, **theme.log_axis(scale, layout, axis, layout.width))
     colour = _colour_kinds(data, colours, layout)
     shape: Specification = {} if isinstance(colours, str) else {"shape": choose(data, "kind", (), layout)}
     stems = layer("rule", color=colour, x=x(value), x2={"datum": origin}, strokeWidth=2, opacity=0.35)
-    bars = layer("rule", color=colour, x=x(low), x2={"field": high}, when=write_known(low), strokeWidth=7, opacity=0.4)
+    bars = layer("rule", color=colour, x=x(low), x2={"field": high}, known=low, strokeWidth=7, opacity=0.4)
     ink: Specification = {"x": x(text_at or value), "text": word("text"), "color": {"value": INK}}
     return rows.frame(
         {},
@@ -314,10 +303,13 @@ def draw_lines(
     title = f"{words}{' (log scale)' if log else ''}"
     linear = {"scale": {"zero": True}, "axis": {"title": title, "gridOpacity": 0.7}}
     y = number(value, **(theme.log_axis(theme.log_scale(figures), layout, title) if log else linear))
-    shared = {"x": _encode_varied(data, axis), "color": colour_series(data, "series", symbolOpacity=1)}
+    values = sorted({int(value) for value in list_numbers(data, "varied")})
+    scale = {"type": "log", "base": 2, "domain": [values[0] / 1.1, values[-1] * 1.1], "nice": False}
+    ticks = {"values": values, "format": ",d", "gridOpacity": 0.7, "labelOverlap": "greedy", "labelSeparation": 6}
+    x = number("varied", title=f"{axis} (log scale)", scale=scale, axis=ticks)
     dashes = layer("line", y=number("ideal"), strokeDash=[5, 4], strokeWidth=1.5)
     ends: Specification = {"y": number(low, title=title), "y2": {"field": f"{value}_high"}}
-    bars = layer("rule", **ends, when=write_known(low), strokeWidth=6, opacity=0.35)
+    bars = layer("rule", **ends, known=low, strokeWidth=6, opacity=0.35)
     estimate = (*list_interval(value, words, ",.6~g"), count_processes(value))
     tooltip = (*WHERE, "series", TooltipField("varied", axis, ",d"), *estimate)
     layers = [
@@ -326,21 +318,10 @@ def draw_lines(
         *([bars] if list_numbers(data, low) else []),
         layer("point", y=y, tooltip=tooltip, filled=True, size=90, opacity=1),
     ]
+    shared = {"x": x, "color": colour_series(data, "series", symbolOpacity=1)}
     return share(shared, layout.whole, 240, layers)
-
-
-def _encode_varied(data: Sequence[Datum], axis: str) -> Specification:
-    values = sorted({int(value) for value in list_numbers(data, "varied")})
-    scale = {"type": "log", "base": 2, "domain": [values[0] / 1.1, values[-1] * 1.1], "nice": False}
-    ticks = {"values": values, "format": ",d", "gridOpacity": 0.7, "labelOverlap": "greedy", "labelSeparation": 6}
-    return number("varied", title=f"{axis} (log scale)", scale=scale, axis=ticks)
 
 
 def colour_series(data: Sequence[Datum], name: str, **legend: Any) -> Specification:
     """Encode each series by a colour, their names below one another."""
     return choose(data, name, theme.SERIES, columns=1, **legend)
-
-
-def write_known(name: str) -> str:
-    """Write the condition that a field has a value."""
-    return f"isValid(datum.{name})"

@@ -33,12 +33,11 @@ from cnnbench.report.charts.kinds import (
     colour_series,
     layer,
     number,
-    place,
     share,
     show_rows,
 )
 from cnnbench.report.model import Datum
-from cnnbench.schema import Record, Trial
+from cnnbench.schema import Evaluation, Record, Trial
 
 MOST_CURVES = 6
 LOG_FROM = 8
@@ -58,13 +57,14 @@ def _select_curves(chart_data: ChartData) -> Shown:
         for record, trial in chart_data.list_trials(row, missed=True)
         if trial.epoch_evaluations
     ]
-    shown, more = keep_different(curves, lambda curve: _kind(curve[0]), MOST_CURVES, "processes")
+    shown, more = keep_different(curves, _kind, MOST_CURVES, "processes")
     pairs = zip(shown, series_names([*_name_curves(shown)]), strict=True)
     data = [{**identity(curve[0]), **datum, "series": name} for curve, name in pairs for datum in _mark_curve(*curve)]
     return Shown(data, _explain_points(data) + more)
 
 
-def _kind(row: Row) -> tuple[object, ...]:
+def _kind(curve: LearningCurve) -> tuple[object, ...]:
+    row, *_ = curve
     return row.device.name, row.job.precision, row.job.workload, row.job.target
 
 
@@ -89,16 +89,18 @@ def _mark_curve(row: Row, record: Record, trial: Trial) -> list[Datum]:
     clock = trial.pretraining_seconds or 0.0
     kind = WHOLE if row.job.clock in ("accuracy", "recipe") else SAMPLE
     found: list[Datum] = []
+
+    def mark(kind: str, evaluation: Evaluation, **accuracy: float | None) -> Datum:
+        counts = {"after_steps": evaluation.after_steps, "images": evaluation.images}
+        return {"index": record.index, "kind": kind, "minutes": clock / 60, **counts, **accuracy}
+
     for block, each in zip(trial.block_seconds, trial.epoch_evaluations, strict=False):
         clock += block + each.seconds
-        place = {"index": record.index, "kind": kind, "minutes": clock / 60, "after_steps": each.after_steps}
-        found.append({**place, "images": each.images, "accuracy": each.correct / each.images})
+        found.append(mark(kind, each, accuracy=each.correct / each.images))
     thinned = [*found[: -1 : max(1, -(-len(found) // MOST_POINTS))], *found[-1:]]
     if (test := trial.test) and test.images:
-        share = stats.wilson(test.correct, test.images)
-        place = {"index": record.index, "kind": FINAL, "minutes": clock / 60, "after_steps": test.after_steps}
-        ends = {"accuracy": share.value, "accuracy_low": share.low, "accuracy_high": share.high}
-        thinned.append({**place, "images": test.images, **ends})
+        right = stats.wilson(test.correct, test.images)
+        thinned.append(mark(FINAL, test, accuracy=right.value, accuracy_low=right.low, accuracy_high=right.high))
     return thinned
 
 
@@ -211,7 +213,8 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     rows = RowAxis(list(labels), layout, min(60, max(theme.MARK, max(labels.values()) * LINE_PIXELS)), bars=True)
     ends = list_numbers(data, *PERCENTILES)
     signed = "datum.value == 1 ? '0 %' : format(datum.value - 1, '+.0%')"
-    x = place(
+    x = partial(
+        number,
         title="block time against the mean",
         scale={"domain": [min(0.95, *ends), max(1.05, *ends)], "nice": False},
         axis={"format": "+.0%", "gridOpacity": 0.7, "tickCount": 4 if layout.narrow else 6, "labelExpr": signed},

@@ -78,9 +78,8 @@ def _mark_lines(
     for series, line in zip(name_series(names, [line[0][2] for line in lines]), lines, strict=True):
         least, first, _ = line[0]
         for varied, estimate, row in line:
-            grown: Datum = {"ideal": first.value * varied / least} if ideal and first else {}
-            own = {"series": series, "varied": varied, **cells.values(value, estimate)}
-            data.append({**identity(row), **own, **grown})
+            grown = {"ideal": first.value * varied / least} if ideal and first else {}
+            data.append({**identity(row), "series": series, "varied": varied, **cells.values(value, estimate), **grown})
     return data
 
 
@@ -111,20 +110,18 @@ def _list_lines(found: ScalingSet) -> Iterator[tuple[tuple[str, str, str], list[
     ranks = [row for row in timed if row.job.world > 1]
     if not ranks:
         return
-    first = timed[0]
     batch = f"{found.base_batch} a rank" if found.scaling == "weak" else f"batch {found.base_batch}"
-    name = (naming.processor_name(first.device), first.job.workload)
+    name = (naming.processor_name(timed[0].device), timed[0].job.workload)
     for threads in sorted({row.job.threads for row in ranks}, key=lambda value: value or 0):
-        line = [row for row in alone if row.job.threads == threads][:1]
-        line += [row for row in ranks if row.job.threads == threads]
-        yield (*name, f"{found.scaling}, {batch}"), line
+        one, several = ([row for row in rows if row.job.threads == threads] for rows in (alone, ranks))
+        yield (*name, f"{found.scaling}, {batch}"), one[:1] + several
     if found.scaling == "strong":
         yield (*name, f"one process, {batch}"), alone
 
 
 def _declare_lines(
     value: str, words: str, axis: str, text: Callable[[float], str], *, ideal: bool = True, **texts: Any
-) -> ChartSpec[ChartData]:
+) -> ChartSpec:
     """Declare lines of a figure over what is varied; `text` writes the figure for the words beside the chart."""
 
     def describe(data: Sequence[Datum]) -> list[str]:
@@ -152,10 +149,9 @@ def _read_step(row: Row) -> float:
     return row.step_seconds.value if row.step_seconds else 0.0
 
 
-def _mark_rung(row: Row) -> list[Datum]:
-    step = _read_step(row)
-    figures = cells.values("step_seconds", row.step_seconds)
-    return [{"rung": _name_rung(row), "text": units.short_seconds(step), "milliseconds": step * 1e3, **figures}]
+def _mark_rung(row: Row) -> Iterator[Datum]:
+    step, figures = _read_step(row), cells.values("step_seconds", row.step_seconds)
+    yield {"rung": _name_rung(row), "text": units.short_seconds(step), "milliseconds": step * 1e3, **figures}
 
 
 _declare_rates = partial(

@@ -1,4 +1,6 @@
-"""How much faster: over the published CPU and over the CPU beside it, and FLOPS printed against FLOP/s achieved."""
+"""Rows side by side: how much faster each is, FLOPS printed against FLOP/s achieved, memory against what the layers need, and
+energy an image.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from cnnbench import units
-from cnnbench.analysis.metrics import name_baseline
+from cnnbench.analysis.metrics import find_workload, name_baseline
 from cnnbench.analysis.speedup import PublishedResult, Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
@@ -15,6 +17,7 @@ from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import (
     ChartData,
     describe_texts,
+    keep_evenly,
     keep_fastest,
     list_numbers,
     list_values,
@@ -31,15 +34,18 @@ from cnnbench.report.charts.kinds import (
     TooltipField,
     choose,
     count_processes,
+    draw_bars,
     draw_points,
     layer,
     list_interval,
     number,
+    show_rows,
     word,
 )
 from cnnbench.report.model import Datum
 from cnnbench.report.table_builder import metric_cell
 
+OVER_PUBLISHED = "speedup_over_reference"
 PROJECTED, BASELINE = "projected from timed steps", "baseline"
 
 
@@ -53,25 +59,25 @@ def _select_over_published(chart_data: ChartData) -> Shown:
     published = [found for found in comparison.published_rows if found.speedup is not None]
     data = [*mark_published(published, _mark_published_speed), *mark_rows(rows, _mark_speed)]
     blanks = {"processor": base.processor, "year": str(base.year), "seconds": units.count(base.job_seconds)}
-    return Shown(_sort(data, "speedup_over_reference"), more, blanks)
+    return Shown(_sort(data, OVER_PUBLISHED), more, blanks)
 
 
 def _mark_published_speed(found: PublishedResult) -> Iterator[Datum]:
-    figures = cells.values("speedup_over_reference", Estimate(found.speedup or 0.0, None, None, 1))
-    yield {"kind": theme.PUBLISHED, "text": units.ratio(found.speedup), **figures}
+    exact = Estimate(found.speedup or 0.0, None, None, 1)
+    yield {"kind": theme.PUBLISHED, "text": units.ratio(found.speedup), **cells.values(OVER_PUBLISHED, exact)}
 
 
 def _mark_speed(row: Row) -> Iterator[Datum]:
     kind = f"{theme.MEASURED}, whole job" if row.job_kind == "measured" else PROJECTED
-    figures = cells.values("speedup_over_reference", row.speedup_over_published)
-    yield {"kind": kind, "text": metric_cell(row, "speedup_over_reference").text, **figures}
+    text = metric_cell(row, OVER_PUBLISHED).text
+    yield {"kind": kind, "text": text, **cells.values(OVER_PUBLISHED, row.speedup_over_published)}
 
 
 def _select_over_cpu(chart_data: ChartData) -> Shown:
     """Select every row against the CPU row of the same work, or the baseline asked for; only where a row is not its own."""
     wanted = {row.work_key for row in chart_data.training if row.speedup and not row.speedup.is_baseline}
     compared = [row for row in chart_data.training if row.work_key in wanted]
-    rows, more = keep_fastest(compared, lambda row: None if row.speedup is None else row.speedup.ratio)
+    rows, more = keep_fastest(compared, lambda row: row.speedup and row.speedup.ratio)
     data = mark_rows(rows, _mark_over_cpu, batch=True)
     key = chart_data.comparison.baseline
     names = "; ".join(sorted(list_values(data, "baseline"))[:4])
@@ -89,11 +95,11 @@ def _mark_over_cpu(row: Row) -> Iterator[Datum]:
 def _sort(data: Sequence[Datum], value: str) -> list[Datum]:
     """Sort marks, slowest first, each with the place where its bar ends."""
     names = (value, f"{value}_low", f"{value}_high")
-    found: list[Datum] = [{**datum, "edge": max(1.0, *list_numbers([datum], *names))} for datum in data]
+    found = ({**datum, "edge": max(1.0, *list_numbers([datum], *names))} for datum in data)
     return sorted(found, key=lambda datum: (datum[value], datum["label"]))
 
 
-def _declare_speed(value: str, **texts: Any) -> ChartSpec[ChartData]:
+def _declare_speed(value: str, **texts: Any) -> ChartSpec:
     """Declare a chart of a speed-up; both look alike."""
     estimate = (*list_interval(value, "times the speed", ".6g"), count_processes(value))
     draw = partial(
@@ -145,7 +151,7 @@ def _mark_published_flops(found: PublishedResult) -> Iterator[Datum]:
 
 def _mark_flops(row: Row) -> Iterator[Datum]:
     estimates = {CEILING: row.ceiling_flops_per_second, ACHIEVED: row.flops_per_second}
-    known = {kind: found.value for kind, found in estimates.items() if found is not None}
+    known = {kind: found and found.value for kind, found in estimates.items()}
     return _mark_known(theme.MEASURED, {THEORETICAL: row.peak_flops_per_second, **known})
 
 
@@ -189,9 +195,49 @@ def _describe_flops(data: Sequence[Datum]) -> Iterator[str]:
         yield f"{one_line(label)}: {', '.join(parts)}"
 
 
+MARK, ANALYTIC = "measured high-water mark", "analytic: what the layers need"
+STATE_COPIES = {"sgd": 0, "momentum": 1, "rmsprop": 1, "rmsprop-tf1": 1, "adam": 2}
+"""Values that the optimiser keeps of each weight."""
+JOULES = "energy_joules_per_image"
+
+
+def _select_memory(chart_data: ChartData) -> Shown:
+    """Select the high-water mark of each row, beside the least that the layers' shapes say its training needs."""
+    known = [row for row in chart_data.training if _read_mark(row) is not None]
+    known.sort(key=lambda row: (row.job.batch_size, row.device.kind, _read_mark(row), row.row_key))
+    return show_rows(keep_evenly(known), _mark_memory)
+
+
+def _mark_memory(row: Row) -> Iterator[Datum]:
+    where = "the device's allocator" if row.device.kind != "cpu" else "the whole process"
+    for kind, size in ((MARK, _read_mark(row)), (ANALYTIC, compute_needed_bytes(row))):
+        if size is not None:
+            yield {"kind": kind, "bytes": size, "mib": size / 2**20, "text": units.data_size(size), "where": where}
+
+
+def _read_mark(row: Row) -> int | None:
+    """Read on a device the allocator's peak, on a CPU the process's."""
+    return row.host_peak_bytes if row.device.kind == "cpu" else row.device_peak_bytes
+
+
+def compute_needed_bytes(row: Row) -> int | None:
+    """Compute what the layers need: one batch's activations, weights, gradients and the optimiser's state; None if unknown."""
+    workload = find_workload(row.job)
+    state = STATE_COPIES.get(row.job.optimizer or "")
+    if workload is None or state is None or row.job.precision not in ("fp32", "tf32") or row.job.task == "inference":
+        return None
+    return row.job.rank_batch * workload.activation_bytes_per_image + (2 + state) * workload.parameter_bytes
+
+
+def _mark_energy(row: Row) -> Iterator[Datum]:
+    if row.energy is not None:
+        joules = row.energy.gross_joules
+        yield {"text": units.joules(joules.value), "watts": row.energy.watts, **cells.values(JOULES, joules)}
+
+
 CHARTS = (
     _declare_speed(
-        "speedup_over_reference",
+        OVER_PUBLISHED,
         key="speedup",
         section="lecture",
         title="Speed-up over the {processor} of {year}, the same training job",
@@ -217,5 +263,49 @@ CHARTS = (
         title="Speed-up over {baseline}",
         caption="Same work, over the fastest {whom} ({names}). Bars: 95 % interval between processes.",
         select=_select_over_cpu,
+    ),
+    ChartSpec(
+        key="memory",
+        section="resources",
+        title="Memory, measured against what the layers need",
+        alt="{title}. {marks}.",
+        caption="Measured: on a GPU the allocator's peak; on a CPU the whole process, interpreter, libraries and data included, "
+        "so that only its growth over batch sizes compares with the analytic figure. Analytic: one batch's forward activations "
+        "in float32, and weights, gradients and the optimiser's state once each.",
+        select=_select_memory,
+        describe=lambda data: [f"{one_line(d['label'])}: {d['text']} {d['kind'].partition(':')[0]}" for d in data],
+        draw=partial(
+            draw_bars,
+            value="mib",
+            axis="MiB",
+            tooltip=(*WHERE, "kind", "where", TooltipField("bytes", number=",d"), "work"),
+            colours={MARK: theme.BLUE, ANALYTIC: theme.GREY},
+            ink=theme.MUTED,
+            ticks=6,
+            number_format=",~r",
+            mark=30,  # pixels that two bars with a line of text each need
+        ),
+    ),
+    ChartSpec(
+        key="energy",
+        section="resources",
+        title="Energy an image",
+        alt="{title}: {marks}.",
+        caption="From the counter named in the table, over a window of at least 10 s; idle power is in it.",
+        select=lambda chart_data: show_rows(
+            keep_evenly([row for row in chart_data.training if row.energy]), _mark_energy
+        ),
+        describe=describe_texts,
+        draw=partial(
+            draw_points,
+            value=JOULES,
+            axis="joules an image, gross (log scale)",
+            tooltip=(
+                *(*WHERE, "precision", TooltipField(JOULES, "J an image", ".6g")),
+                *(TooltipField("watts", "mean power, W", ".4~g"), count_processes(JOULES)),
+            ),
+            colours=theme.GREEN,
+            interval=False,
+        ),
     ),
 )
