@@ -83,29 +83,19 @@ def identity(row: Row) -> Datum:
     }
 
 
-def mark_rows(rows: Sequence[Row], marks: Callable[[Row], Iterable[Datum]], *, batch: bool = False) -> list[Datum]:
-    """Make the marks of each row: which row it is, its own fields, and its label."""
-    return [
-        {**identity(row), **datum, "label": label}
-        for row, label in zip(rows, axis_labels(row_names(rows, batch=batch)), strict=True)
-        for datum in marks(row)
-    ]
+def label_rows(rows: Sequence[Row], *, batch: bool = False) -> Iterator[tuple[Row, Datum]]:
+    """Yield each row with what all its marks have: which row it is, and its label."""
+    for row, label in zip(rows, axis_labels(row_names(rows, batch=batch)), strict=True):
+        yield row, {**identity(row), "label": label}
 
 
-def mark_published(
-    published: Sequence[PublishedResult], marks: Callable[[PublishedResult], Iterable[Datum]]
-) -> list[Datum]:
-    """Make the marks of each published row, as `mark_rows` does; run, row, machine and precision are unknown."""
-    work = "the lecture's table; the job is assumed"
+def label_published(published: Sequence[PublishedResult]) -> Iterator[tuple[PublishedResult, Datum]]:
+    """Yield each published row as `label_rows` does; run, row, machine and precision are unknown."""
     names = [(found.published.processor, "published", str(found.published.year)) for found in published]
-    return [
-        {
-            **dict.fromkeys(("run", "row", "machine", "precision")),
-            **{"processor": name[0], "place": name[2], "work": work, **datum, "label": label},
-        }
-        for found, name, label in zip(published, names, axis_labels(names), strict=True)
-        for datum in marks(found)
-    ]
+    unknown = dict.fromkeys(("run", "row", "machine", "precision"))
+    work = "the lecture's table; the job is assumed"
+    for found, name, label in zip(published, names, axis_labels(names), strict=True):
+        yield found, {**unknown, "processor": name[0], "place": name[2], "work": work, "label": label}
 
 
 def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, str, str, str]]:
@@ -168,12 +158,6 @@ def name_series(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str
     return series_names([(*name, more) for name, more in zip(names, apart, strict=True)])
 
 
-def mix_kinds(items: Sequence[Item], kind: Callable[[Item], Hashable]) -> list[Item]:
-    """Sort the items so that the first few are of as many kinds as possible: the first of each kind, then the second of each."""
-    turns = zip(number_repeats(map(kind, items)), items, strict=True)
-    return [item for _, item in sorted(turns, key=lambda pair: pair[0])]
-
-
 def keep_fastest(rows: Iterable[Row], estimate_of: Callable[[Row], Estimate | None]) -> Kept[Row]:
     """Keep the rows with the largest estimates, the largest first."""
     known = [(-found.value, row.row_key, row) for row in rows if (found := estimate_of(row)) is not None]
@@ -183,8 +167,9 @@ def keep_fastest(rows: Iterable[Row], estimate_of: Callable[[Row], Estimate | No
 def keep_different(
     items: Sequence[Item], kind: Callable[[Item], Hashable], most: int, what: str = "series"
 ) -> Kept[Item]:
-    """Keep items of as many kinds as possible."""
-    return keep_first(mix_kinds(items, kind), most, "The most different", what)
+    """Keep items of as many kinds as possible: the first of each kind, then the second of each."""
+    turns = sorted(zip(number_repeats(map(kind, items)), items, strict=True), key=lambda pair: pair[0])
+    return keep_first([item for _, item in turns], most, "The most different", what)
 
 
 def keep_evenly(items: Sequence[Item]) -> Kept[Item]:

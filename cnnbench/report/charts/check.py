@@ -124,7 +124,7 @@ def _draw_forest(shown: Shown, layout: theme.ChartLayout) -> Specification:
     ]
     ends: Specification = {"x": number("ratio_low", **x), "x2": {"field": "ratio_high"}}
     tooltip = ("series", "decision", "kind", *list_interval("ratio", "head over base", ".4f"), "blocks")
-    point = partial(layer, "point", x=number("ratio", **x), shape=shape, tooltip=tooltip, filled=True, opacity=1)
+    point = partial(layer, "point", x=number("ratio", **x), shape=shape, tooltip=tooltip)
     drawn = rows.frame(
         {"color": colour},
         layer(
@@ -217,9 +217,9 @@ def _draw_effects(shown: Shown, layout: theme.ChartLayout) -> Specification:
     if jobs:
         room = {"columns": 1, "labelLimit": 165} if layout.narrow else {"columns": 2}
         looks = {"color": theme.SERIES, "shape": SHAPES}
-        names = {channel: choose(jobs, "text", each, layout, **room) for channel, each in looks.items()}
+        names: Specification = {channel: choose(jobs, "text", each, layout, **room) for channel, each in looks.items()}
         tooltip = ("name", TooltipField("spread", number=".2%"), TooltipField("slowdown", number=".1%"))
-        layers.append(layer("point", x=x, **names, when=job, tooltip=tooltip, filled=True, size=110, opacity=1))
+        layers.append(layer("point", x=x, **names, when=job, tooltip=tooltip, size=110))
     return share({"y": y}, layout.whole, 280, layers)
 
 

@@ -6,7 +6,6 @@ import json
 import re
 import textwrap
 from collections.abc import Sequence
-from functools import partial
 
 from cnnbench.analysis.history import Point, Series
 from cnnbench.analysis.prediction_interval import Prediction
@@ -25,7 +24,7 @@ from cnnbench.report.charts.kinds import (
     draw_chart,
     layer,
     list_interval,
-    number,
+    place,
     share,
     word,
 )
@@ -126,8 +125,8 @@ def _draw(shown: Shown, layout: theme.ChartLayout) -> Specification:
 def _list_layers(own: Sequence[Datum], looks: Specification, layout: theme.ChartLayout) -> list[Specification]:
     """Draw one row's runs at equal distances, since runs of one hour and gaps of months would hide each other on a time axis."""
     x_scale = {"domain": [0.5, len(own) + 0.5], "nice": False}
-    x = partial(number, scale=x_scale, axis=_write_dates(own, layout))
-    y = partial(number, **_scale_times(own))
+    x = place(scale=x_scale, axis=_write_dates(own, layout))
+    y = place(**_scale_times(own))
     changed: Specification = {"known": "mark", "x": x("before"), "color": theme.MUTED}
     band: Specification = {"x": x("before"), "x2": {"field": "after"}, "y": y(LOW), "y2": {"field": HIGH}}
     timed: Specification = {"x": x("number"), "y": y(STEP), "known": STEP}
@@ -141,7 +140,7 @@ def _list_layers(own: Sequence[Datum], looks: Specification, layout: theme.Chart
         layer("rule", **changed, strokeDash=[4, 4]),
         layer("line", **timed, detail=word("stretch"), strokeWidth=1.5, opacity=0.6, color=theme.MUTED),
         layer("rule", **ends, known=low, strokeWidth=5, opacity=0.35),
-        layer("point", **timed, **looks, tooltip=tooltip, filled=True, size=60, opacity=1),
+        layer("point", **timed, **looks, tooltip=tooltip, size=60),
         layer("text", **changed, y={"value": 7}, text=word("mark"), align="left", dx=4),
     ]
 

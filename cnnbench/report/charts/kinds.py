@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from cnnbench.analysis.speedup import Row
 from cnnbench.report import escaping
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.chart_data import ChartData, list_numbers, list_values, mark_rows
+from cnnbench.report.charts.chart_data import ChartData, label_rows, list_numbers, list_values
 from cnnbench.report.charts.theme import BLUE, INK, LINE, ChartLayout
 from cnnbench.report.model import Chart, Datum
 
@@ -40,7 +39,7 @@ class Shown:
 def show_rows(kept: tuple[Sequence[Row], str], marks: Callable[[Row], Iterable[Datum]]) -> Shown:
     """Show the marks of these rows, and the sentence about those that are left out."""
     rows, more = kept
-    return Shown(mark_rows(rows, marks, batch=True), more)
+    return Shown([{**own, **datum} for row, own in label_rows(rows, batch=True) for datum in marks(row)], more)
 
 
 @dataclass(frozen=True)
@@ -113,11 +112,12 @@ def show_known(shown: TooltipField | str) -> str:
 def layer(mark: str, *, when: str = "", known: str = "", tooltip: Tooltip = (), **given: Any) -> Specification:
     """Make a layer of marks, of the data for which the expression `when` is true, or whose field `known` has a value.
 
-    Dictionaries encode channels; everything else is how all marks look. Marks without a tooltip are hidden from screen
-    readers: they repeat what those with one show.
+    Dictionaries encode channels; everything else is how all marks look: points are filled and opaque unless told. Marks without
+    a tooltip are hidden from screen readers: they repeat what those with one show.
     """
     encoding = {name: value for name, value in given.items() if isinstance(value, dict)}
-    look = {name: value for name, value in given.items() if name not in encoding}
+    look = {"filled": True, "opacity": 1} if mark == "point" else {}
+    look |= {name: value for name, value in given.items() if name not in encoding}
     if tooltip:
         encoding["tooltip"] = {"value": {"expr": f"merge({', '.join(map(show_known, tooltip))})"}}
     else:
@@ -130,6 +130,11 @@ def layer(mark: str, *, when: str = "", known: str = "", tooltip: Tooltip = (), 
 def number(name: str, **options: Any) -> Specification:
     """Encode a figure."""
     return {"field": name, "type": "quantitative", **options}
+
+
+def place(**options: Any) -> Callable[[str], Specification]:
+    """Make the encoding of figures on one scale and axis."""
+    return lambda name: number(name, **options)
 
 
 def word(name: str, **options: Any) -> Specification:
@@ -238,7 +243,7 @@ def draw_points(
     figures += [] if origin is None else [origin]
     after = theme.text_width(list_values(data, "text"))
     scale = theme.log_scale_with_room(figures, layout.width, before=before, after=after)
-    x = partial(number, **theme.log_axis(scale, layout, axis, layout.width))
+    x = place(**theme.log_axis(scale, layout, axis, layout.width))
     colour = _colour_kinds(data, colours, layout)
     shape: Specification = {} if isinstance(colours, str) else {"shape": choose(data, "kind", (), layout)}
     stems = layer("rule", color=colour, x=x(value), x2={"datum": origin}, strokeWidth=2, opacity=0.35)
@@ -248,7 +253,7 @@ def draw_points(
         {},
         *([] if origin is None else [stems]),
         *([bars] if interval and list_numbers(data, low) else []),
-        layer("point", color=colour, **shape, x=x(value), tooltip=tooltip, filled=True, size=110, opacity=1),
+        layer("point", color=colour, **shape, x=x(value), tooltip=tooltip, size=110),
         layer("text", **ink, align="left", dx=10),
     )
 
@@ -316,7 +321,7 @@ def draw_lines(
         *([dashes] if ideal else []),
         layer("line", y=y, strokeWidth=2),
         *([bars] if list_numbers(data, low) else []),
-        layer("point", y=y, tooltip=tooltip, filled=True, size=90, opacity=1),
+        layer("point", y=y, tooltip=tooltip, size=90),
     ]
     shared = {"x": x, "color": colour_series(data, "series", symbolOpacity=1)}
     return share(shared, layout.whole, 240, layers)

@@ -33,6 +33,7 @@ from cnnbench.report.charts.kinds import (
     colour_series,
     layer,
     number,
+    place,
     share,
     show_rows,
 )
@@ -57,15 +58,15 @@ def _select_curves(chart_data: ChartData) -> Shown:
         for record, trial in chart_data.list_trials(row, missed=True)
         if trial.epoch_evaluations
     ]
-    shown, more = keep_different(curves, _kind, MOST_CURVES, "processes")
+
+    def kind(curve: LearningCurve) -> tuple[object, ...]:
+        row, *_ = curve
+        return row.device.name, row.job.precision, row.job.workload, row.job.target
+
+    shown, more = keep_different(curves, kind, MOST_CURVES, "processes")
     pairs = zip(shown, series_names([*_name_curves(shown)]), strict=True)
     data = [{**identity(curve[0]), **datum, "series": name} for curve, name in pairs for datum in _mark_curve(*curve)]
     return Shown(data, _explain_points(data) + more)
-
-
-def _kind(curve: LearningCurve) -> tuple[object, ...]:
-    row, *_ = curve
-    return row.device.name, row.job.precision, row.job.workload, row.job.target
 
 
 def _name_curves(curves: Sequence[LearningCurve]) -> Iterator[tuple[str, ...]]:
@@ -123,7 +124,7 @@ def _draw_curves(shown: Shown, layout: theme.ChartLayout) -> Specification:
     kinds = {kind: _SHAPES[kind] for kind in sorted(list_values(data, "kind"), key=lambda kind: kind == FINAL)}
     shape = choose(data, "kind", kinds, layout)
     on_the_way, at_the_end = (f"(datum.kind {same} '{FINAL}')" for same in ("!==", "==="))
-    points = partial(layer, "point", shape=shape, tooltip=tooltip, filled=True, opacity=1)
+    points = partial(layer, "point", shape=shape, tooltip=tooltip)
     layers = [
         layer("line", when=on_the_way, strokeWidth=1.5, opacity=0.6),
         points(when=on_the_way, size=22),
@@ -213,8 +214,7 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     rows = RowAxis(list(labels), layout, min(60, max(theme.MARK, max(labels.values()) * LINE_PIXELS)), bars=True)
     ends = list_numbers(data, *PERCENTILES)
     signed = "datum.value == 1 ? '0 %' : format(datum.value - 1, '+.0%')"
-    x = partial(
-        number,
+    x = place(
         title="block time against the mean",
         scale={"domain": [min(0.95, *ends), max(1.05, *ends)], "nice": False},
         axis={"format": "+.0%", "gridOpacity": 0.7, "tickCount": 4 if layout.narrow else 6, "labelExpr": signed},
@@ -225,7 +225,7 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     return rows.frame(
         {"yOffset": {"field": "round", "type": "ordinal"}},
         layer("rule", x=x(low), x2={"field": high}, strokeWidth=2.5, opacity=0.5, color=theme.BLUE),
-        layer("point", x=x(middle), tooltip=tooltip, filled=True, size=42, opacity=1, color=theme.BLUE),
+        layer("point", x=x(middle), tooltip=tooltip, size=42, color=theme.BLUE),
     )
 
 

@@ -118,7 +118,7 @@ def _draw(shown: Shown, layout: theme.ChartLayout) -> Specification:
     shape, tooltip = choose(data, "kind", _SHAPES, layout), ("roof", "name", "verdict", *rates)
     layers = [
         layer("line", order={"field": "order", "type": "ordinal"}, when=roof, strokeWidth=2.5),
-        layer("point", shape=shape, tooltip=tooltip, when=point, filled=True, size=100, opacity=0.9),
+        layer("point", shape=shape, tooltip=tooltip, when=point, size=100, opacity=0.9),
     ]
     return share(shared, layout.whole, 300, layers)
 

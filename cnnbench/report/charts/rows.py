@@ -19,10 +19,10 @@ from cnnbench.report.charts.chart_data import (
     describe_texts,
     keep_evenly,
     keep_fastest,
+    label_published,
+    label_rows,
     list_numbers,
     list_values,
-    mark_published,
-    mark_rows,
     one_line,
 )
 from cnnbench.report.charts.kinds import (
@@ -46,6 +46,7 @@ from cnnbench.report.model import Datum
 from cnnbench.report.table_builder import metric_cell
 
 OVER_PUBLISHED = "speedup_over_reference"
+PUBLISHED, MEASURED = "published in 2017", "measured"
 PROJECTED, BASELINE = "projected from timed steps", "baseline"
 
 
@@ -56,40 +57,39 @@ def _select_over_published(chart_data: ChartData) -> Shown:
     if base is None:
         return Shown([])
     rows, more = keep_fastest(chart_data.training, lambda row: row.speedup_over_published)
-    published = [found for found in comparison.published_rows if found.speedup is not None]
-    data = [*mark_published(published, _mark_published_speed), *mark_rows(rows, _mark_speed)]
+    data = [
+        {
+            **{**own, "kind": PUBLISHED, "text": units.ratio(found.speedup)},
+            **cells.values(OVER_PUBLISHED, Estimate(found.speedup, None, None, 1)),
+        }
+        for found, own in label_published(comparison.published_rows)
+        if found.speedup is not None
+    ]
+    for row, own in label_rows(rows):
+        kind = f"{MEASURED}, whole job" if row.job_kind == "measured" else PROJECTED
+        text = metric_cell(row, OVER_PUBLISHED).text
+        data.append({**own, "kind": kind, "text": text, **cells.values(OVER_PUBLISHED, row.speedup_over_published)})
     blanks = {"processor": base.processor, "year": str(base.year), "seconds": units.count(base.job_seconds)}
     return Shown(_sort(data, OVER_PUBLISHED), more, blanks)
-
-
-def _mark_published_speed(found: PublishedResult) -> Iterator[Datum]:
-    exact = Estimate(found.speedup or 0.0, None, None, 1)
-    yield {"kind": theme.PUBLISHED, "text": units.ratio(found.speedup), **cells.values(OVER_PUBLISHED, exact)}
-
-
-def _mark_speed(row: Row) -> Iterator[Datum]:
-    kind = f"{theme.MEASURED}, whole job" if row.job_kind == "measured" else PROJECTED
-    text = metric_cell(row, OVER_PUBLISHED).text
-    yield {"kind": kind, "text": text, **cells.values(OVER_PUBLISHED, row.speedup_over_published)}
 
 
 def _select_over_cpu(chart_data: ChartData) -> Shown:
     """Select every row against the CPU row of the same work, or the baseline asked for; only where a row is not its own."""
     wanted = {row.work_key for row in chart_data.training if row.speedup and not row.speedup.is_baseline}
     compared = [row for row in chart_data.training if row.work_key in wanted]
-    rows, more = keep_fastest(compared, lambda row: row.speedup and row.speedup.ratio)
-    data = mark_rows(rows, _mark_over_cpu, batch=True)
+    rows, more = keep_fastest(compared, lambda row: None if row.speedup is None else row.speedup.ratio)
+    data = [
+        {
+            **{**own, "kind": BASELINE if row.speedup.is_baseline else MEASURED, "baseline": name_baseline(row)},
+            **{"text": metric_cell(row, "speedup").text, **cells.values("speedup", row.speedup.ratio)},
+        }
+        for row, own in label_rows(rows, batch=True)
+        if row.speedup is not None
+    ]
     key = chart_data.comparison.baseline
     names = "; ".join(sorted(list_values(data, "baseline"))[:4])
     whom = "CPU row" if key is None else f"row of {key}"
     return Shown(_sort(data, "speedup"), more, {"baseline": key or "the CPU baseline", "whom": whom, "names": names})
-
-
-def _mark_over_cpu(row: Row) -> Iterator[Datum]:
-    if row.speedup is not None:
-        kind = BASELINE if row.speedup.is_baseline else theme.MEASURED
-        figures = cells.values("speedup", row.speedup.ratio)
-        yield {"kind": kind, "text": metric_cell(row, "speedup").text, "baseline": name_baseline(row), **figures}
 
 
 def _sort(data: Sequence[Datum], value: str) -> list[Datum]:
@@ -107,7 +107,7 @@ def _declare_speed(value: str, **texts: Any) -> ChartSpec:
         value=value,
         axis="times the speed (log scale)",
         tooltip=(*WHERE, "kind", *estimate, "work"),
-        colours={theme.PUBLISHED: theme.GREY, BASELINE: theme.GREY, PROJECTED: theme.ORANGE},
+        colours={PUBLISHED: theme.GREY, BASELINE: theme.GREY, PROJECTED: theme.ORANGE},
         before=10,
         origin=1,
         text_at="edge",
@@ -140,19 +140,17 @@ def _select_flops(chart_data: ChartData) -> Shown:
     """Select a row for each processor: what it promises, and what the job reached."""
     same = [row for row in chart_data.training if row.speedup_over_published is not None]
     rows, more = keep_fastest(same or chart_data.training, lambda row: row.flops_per_second)
-    published = [found for found in chart_data.comparison.published_rows if found.flops_per_second is not None]
-    return Shown([*mark_published(published, _mark_published_flops), *mark_rows(rows[::-1], _mark_flops)], more)
-
-
-def _mark_published_flops(found: PublishedResult) -> Iterator[Datum]:
-    known = {PRINTED: found.published.printed_flops_per_second, ACHIEVED: found.flops_per_second}
-    return _mark_known(theme.PUBLISHED, known)
-
-
-def _mark_flops(row: Row) -> Iterator[Datum]:
-    estimates = {CEILING: row.ceiling_flops_per_second, ACHIEVED: row.flops_per_second}
-    known = {kind: found and found.value for kind, found in estimates.items()}
-    return _mark_known(theme.MEASURED, {THEORETICAL: row.peak_flops_per_second, **known})
+    data: list[Datum] = []
+    for found, own in label_published(chart_data.comparison.published_rows):
+        if found.flops_per_second is not None:
+            known = {PRINTED: found.published.printed_flops_per_second, ACHIEVED: found.flops_per_second}
+            data += ({**own, **datum} for datum in _mark_known(PUBLISHED, known))
+    for row, own in label_rows(rows[::-1]):
+        estimates = {CEILING: row.ceiling_flops_per_second, ACHIEVED: row.flops_per_second}
+        known = {kind: each.value for kind, each in estimates.items() if each is not None}
+        promised = {THEORETICAL: row.peak_flops_per_second}
+        data += ({**own, **datum} for datum in _mark_known(MEASURED, promised | known))
+    return Shown(data, more)
 
 
 def _mark_known(source: str, flops_per_second: Mapping[str, float | None]) -> Iterator[Datum]:
@@ -173,17 +171,17 @@ def _draw_flops(shown: Shown, layout: theme.ChartLayout) -> Specification:
     figures = list_numbers(data, "gflops_per_second")
     scale = theme.log_scale_with_room(figures, layout.width, before=before, after=after)
     x = number("gflops_per_second", **theme.log_axis(scale, layout, "GFLOP/s (log scale)", layout.width))
-    colour = choose(data, "source", {theme.PUBLISHED: theme.GREY, theme.MEASURED: theme.BLUE})
+    colour = choose(data, "source", {PUBLISHED: theme.GREY, MEASURED: theme.BLUE})
     flops = TooltipField("gflops_per_second", "GFLOP/s", ",.6~g")
     tooltip = (*WHERE, "precision", "kind", flops, "work")
     shape = choose(data, "kind", _SHAPES, layout)
-    marks = partial(layer, "point", shape=shape, tooltip=tooltip, size=120, strokeWidth=2, opacity=1)
+    marks = partial(layer, "point", shape=shape, tooltip=tooltip, size=120, strokeWidth=2)
     text = partial(layer, "text", text=word("text"), color={"value": theme.MUTED})
     return rows.frame(
         {"x": x, "color": colour},
         layer("line", detail=word("label"), strokeWidth=3, opacity=0.3),
         marks(when=f"(datum.kind !== '{ACHIEVED}')", filled=False),
-        marks(when=f"(datum.kind === '{ACHIEVED}')", filled=True),
+        marks(when=f"(datum.kind === '{ACHIEVED}')"),
         text(when="(datum.side === 'least')", align="right", dx=-10),
         text(when="(datum.side === 'most')", align="left", dx=10),
     )
