@@ -199,7 +199,7 @@ def _wait_for(folder: Path, poll: float) -> ClusterRun:
 
 
 def _exit_code(found: Sequence[NodeStatus]) -> int:
-    bad = any(view.state == "failed" or (view.state == "done" and view.not_ok) for view in found)
+    bad = any(view.state == "failed" or (view.state == "done" and view.bad_jobs) for view in found)
     return ExitCode.JOB_FAILED if bad else ExitCode.DONE
 
 
@@ -223,7 +223,7 @@ def _describe_state(view: NodeStatus) -> str:
     """Why it failed, what of its jobs did, or what it waits for."""
     if view.outcome is not None:
         return f"{view.outcome.status}: {view.outcome.message}"
-    if view.not_ok:
+    if view.bad_jobs:
         return view.bad_jobs
     said = view.entry.last.said if view.entry.last is not None else None
     return f"Slurm: {said.state.lower()} ({said.reason})" if said and said.reason and view.state != "done" else ""

@@ -10,7 +10,7 @@ import click
 
 from cnnbench.cli.measure import run
 from cnnbench.cli.options import OptionValues
-from cnnbench.cluster import collect, node_selection, node_status, slurm, state, submit
+from cnnbench.cluster import collect, node_status, slurm, state, submit
 from cnnbench.cluster.state import ClusterRun
 from cnnbench.errors import UsageError
 from cnnbench.plan.suite import find_suite, load_suite, suite_names
@@ -40,7 +40,7 @@ def new_fleet(suites: tuple[str, ...], results: Path, options: OptionValues) -> 
     whole = tuple(_locate_suite(name) for name in suites)
     run_options = _parse_run_options(suites, options["run_options"])
     slurm.require()
-    chosen = node_selection.select_nodes(
+    chosen = slurm.select_nodes(
         slurm.nodes(options["partition"]),
         constraint=options["constraint"],
         gres=options["gres"],

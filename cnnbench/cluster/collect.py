@@ -13,7 +13,7 @@ from pathlib import Path
 from cnnbench import store
 from cnnbench.cluster import node_job, node_status, slurm, state
 from cnnbench.cluster.node_status import NodeStatus
-from cnnbench.cluster.state import ClusterRun, NodeEntry, Submission
+from cnnbench.cluster.state import ClusterRun
 from cnnbench.errors import LedgerError
 from cnnbench.merge import MergeResult, merge
 from cnnbench.runner.run import list_pending_jobs
@@ -24,25 +24,17 @@ def refresh(folder: Path) -> ClusterRun:
     """The fleet with what Slurm says now, on disk. Raises FleetError where Slurm does not answer."""
     with state.locked(folder):
         fleet = state.read(folder)
-        open_ = [cell for cell in fleet.cells if _needs_refresh(cell)]
-        slurm_states = slurm.states(str(cell.last.job_id) for cell in open_ if cell.last is not None)
-        changed: dict[str, tuple[Submission, ...]] = {}
-        for entry in open_:
-            last = entry.attempts[-1]
-            now = last.model_copy(update={"said": slurm_states[str(last.job_id)]})
-            if now != last:
-                changed[entry.node] = (*entry.attempts[:-1], now)
-        if changed:
-            fleet = fleet.with_submissions(changed)
+        # Slurm may have something new to say of these jobs; one it does not know now, its accounting may know later.
+        over = slurm.ENDED - {slurm.UNKNOWN}
+        newest = {cell.node: cell.last for cell in fleet.cells if cell.last and cell.last.job_id}
+        asked = {node: last for node, last in newest.items() if last.said is None or last.said.state not in over}
+        slurm_states = slurm.states(str(last.job_id) for last in asked.values())
+        now = {node: last.model_copy(update={"said": slurm_states[str(last.job_id)]}) for node, last in asked.items()}
+        if now != asked:
+            attempts = {cell.node: cell.attempts[:-1] for cell in fleet.cells}
+            fleet = fleet.with_submissions({node: (*attempts[node], last) for node, last in now.items()})
             state.write(folder, fleet)
         return fleet
-
-
-def _needs_refresh(entry: NodeEntry) -> bool:
-    """Whether Slurm may have something new to say of the node's job; one it does not know now, its accounting may know later."""
-    last = entry.last
-    over = slurm.ENDED - {slurm.UNKNOWN}
-    return last is not None and last.job_id is not None and (last.said is None or last.said.state not in over)
 
 
 def record_interrupted(folder: Path, status: NodeStatus) -> bool:
@@ -51,13 +43,7 @@ def record_interrupted(folder: Path, status: NodeStatus) -> bool:
     Raises LedgerError where the ledger cannot be written. A run that is still alive, whatever Slurm says, is left alone.
     """
     last = status.entry.last
-    if (
-        status.state != "failed"
-        or status.outcome is None
-        or status.ledger is None
-        or last is None
-        or last.job_id is None
-    ):
+    if status.state != "failed" or not (status.outcome and status.ledger and last and last.job_id):
         return False
     before = node_status.count_lines_before(folder / status.node, last.job_id)
     if before is None:
@@ -65,11 +51,9 @@ def record_interrupted(folder: Path, status: NodeStatus) -> bool:
     writer, ledger = store.reopen(status.ledger.path)
     with writer:
         todo = list_pending_jobs(ledger.header, ledger.records)
-        lines = ledger.path.read_bytes().count(b"\n")
-        already_recorded = (
-            bool(ledger.records) and ledger.records[-1].outcome.status == "interrupted" and lines > before
-        )
-        if not todo or already_recorded:
+        ended = ledger.records[-1].outcome.status if ledger.records else None
+        recorded = ended == "interrupted" and ledger.path.read_bytes().count(b"\n") > before
+        if not todo or recorded:
             return False
         first = todo[0]
         writer.append(
@@ -95,8 +79,7 @@ def collect(
     Nodes that still run are brought next time. None where there is nothing to bring yet. Raises LedgerError where the
     results cannot be written.
     """
-    problems: list[str] = []
-    found: list[NodeStatus] = []
+    problems, found = [], []
     for status in node_status.read_node_statuses(folder, fleet):
         try:
             written = record_interrupted(folder, status)
@@ -104,8 +87,8 @@ def collect(
             written = False
             problems.append(f"node {status.node}: {error}")
         found.append(node_status.read_node_status(folder / status.node, status.entry) if written else status)
-    sources = [folder / view.node / node_job.RESULTS for view in found if view.state in ("done", "failed")]
-    sources = [path for path in sources if path.is_dir()]
+    ended = (folder / view.node / node_job.RESULTS for view in found if view.state in ("done", "failed"))
+    sources = [path for path in ended if path.is_dir()]
     merged = merge(sources, results or Path(fleet.results)) if sources else None
     return tuple(found), merged, problems
 
@@ -113,9 +96,10 @@ def collect(
 def cancel(folder: Path) -> list[str]:
     """Ask Slurm to end every job of the fleet that is not over; returns their nodes. Raises FleetError in scancel's words."""
     fleet = refresh(folder)
-    active = [view for view in node_status.read_node_statuses(folder, fleet) if view.is_active]
-    slurm.cancel([str(view.entry.last.job_id) for view in active if view.entry.last is not None])
-    return [view.node for view in active]
+    newest = {cell.node: cell.last for cell in fleet.cells if cell.last and cell.last.job_id}
+    active = {node: str(last.job_id) for node, last in newest.items() if not node_status.is_over(last)}
+    slurm.cancel([*active.values()])
+    return [*active]
 
 
 def list_missing_nodes(found: Sequence[NodeStatus]) -> list[str]:

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,9 +40,9 @@ class NodeStatus:
 
     entry: NodeEntry
     state: NodeState
-    outcome: Outcome | None
+    outcome: Outcome | None = None
     """Why it failed; None for every other standing."""
-    ledger: Ledger | None
+    ledger: Ledger | None = None
     pending: int = 0
     """Jobs of the ledger's plan without a final record."""
 
@@ -66,20 +67,9 @@ class NodeStatus:
         return self.entry.node
 
     @property
-    def not_ok(self) -> int:
-        """Jobs of the plan that ended, but not well."""
-        return sum(many for status, many in self.statuses.items() if status != "ok")
-
-    @property
     def bad_jobs(self) -> str:
-        """The same by how they ended: `1 crashed, 3 oom`."""
+        """Jobs of the plan that ended, but not well, by how: `1 crashed, 3 oom`."""
         return describe_bad_jobs(self.statuses)
-
-    @property
-    def is_active(self) -> bool:
-        """Whether Slurm still has a job for it."""
-        last = self.entry.last
-        return last is not None and last.job_id is not None and not _is_over(last)
 
 
 def read_node_statuses(folder: Path, fleet: ClusterRun) -> tuple[NodeStatus, ...]:
@@ -92,24 +82,19 @@ def read_node_status(place: Path, entry: NodeEntry) -> NodeStatus:
     ledger = node_job.newest_ledger(place)
     todo = () if ledger is None else list_pending_jobs(ledger.header, ledger.records)
 
-    def make_status(state: NodeState, outcome: Outcome | None = None) -> NodeStatus:
-        return NodeStatus(entry, state, outcome, ledger, len(todo))
-
-    def make_unsubmitted(why: str) -> NodeStatus:
-        message = f"node {entry.node}: {why}; {RESUME_HINT}"
-        return make_status("failed", Outcome(status="interrupted", message=message))
-
+    make_status = partial(NodeStatus, entry, ledger=ledger, pending=len(todo))
     last = entry.last
     if ledger is not None and not todo:
         return make_status("done")
-    if last is None:
-        return make_unsubmitted("nothing was submitted")
-    if last.refused is not None or last.job_id is None:
-        return make_unsubmitted(last.refused or describe_lost_submission(entry.node))
-    if not _is_over(last):
+    if last is None or last.refused is not None or last.job_id is None:
+        why = "nothing was submitted" if last is None else last.refused or describe_lost_submission(entry.node)
+        message = f"node {entry.node}: {why}; {RESUME_HINT}"
+        return make_status("failed", Outcome(status="interrupted", message=message))
+    if not is_over(last):
         waits = last.said is None or last.said.state in slurm.WAITING
         return make_status("waiting" if waits else "running")
-    return make_status("failed", _explain_failure(place, entry, last, last.said or SlurmState(state=slurm.UNKNOWN)))
+    said = last.said or SlurmState(state=slurm.UNKNOWN)
+    return make_status("failed", _explain_failure(place, entry.node, last.job_id, said))
 
 
 def statuses_of(ledger: Ledger) -> dict[str, int]:
@@ -131,40 +116,36 @@ def describe_lost_submission(name: str) -> str:
     )
 
 
-def _is_over(last: Submission) -> bool:
+def is_over(last: Submission) -> bool:
     """By Slurm alone: while it still cleans up after a job, it does not say yet how the job ended."""
     return last.said is not None and last.said.state in slurm.ENDED
 
 
-def _explain_failure(place: Path, entry: NodeEntry, last: Submission, slurm_state: SlurmState) -> Outcome:
+def _explain_failure(place: Path, node: str, job_id: str, slurm_state: SlurmState) -> Outcome:
     """Why a job ended before its run did."""
-    assert last.job_id is not None
-    ended = _facts(node_job.end_path(place, last.job_id))
-    token = _facts(node_job.token_path(place, last.job_id))
-    where = (token or {}).get("node") or slurm_state.node or entry.node
+    ended, token = _facts(node_job.end_path(place, job_id)), _facts(node_job.token_path(place, job_id))
+    where = token.get("node") or slurm_state.node or node
     status = _BY_STATE.get(slurm_state.state, "crashed")
-    if ended is not None:
+    if ended:
         code = ended.get("exit_code")
-        words = _read_last_line(node_job.log_path(place, last.job_id))
+        words = _read_last_line(node_job.log_path(place, job_id))
         explanation = f"`cnnbench run` ended with {code}" + (f": {words}" if words else "")
         status = "interrupted" if code == 130 and status == "crashed" else status
-    elif token is not None:
+    elif token:
         explanation = "it began and was ended from outside"
     elif status == "interrupted" and slurm_state.node is None:
         explanation = "it was ended before it began"
     elif slurm_state.state in ("NODE_FAIL", "BOOT_FAIL"):
         explanation = "it never began"
     else:
-        explanation = _explain_never_began(place, last.job_id)
-    message = f"node {where}: Slurm job {last.job_id} {_describe_end(slurm_state)}: {explanation}; {RESUME_HINT}"
+        explanation = _explain_never_began(place, job_id)
+    end = "is no longer known to Slurm"
+    if slurm_state.state != slurm.UNKNOWN:
+        exit_code = slurm_state.exit_code and f"exit {slurm_state.exit_code}"
+        details = ", ".join(filter(None, (slurm_state.reason, exit_code)))
+        end = f"ended as {slurm_state.state}" + (f" ({details})" if details else "")
+    message = f"node {where}: Slurm job {job_id} {end}: {explanation}; {RESUME_HINT}"
     return Outcome(status=status, message=message)
-
-
-def _describe_end(slurm_state: SlurmState) -> str:
-    if slurm_state.state == slurm.UNKNOWN:
-        return "is no longer known to Slurm"
-    parts = [each for each in (slurm_state.reason, slurm_state.exit_code and f"exit {slurm_state.exit_code}") if each]
-    return f"ended as {slurm_state.state}" + (f" ({', '.join(parts)})" if parts else "")
 
 
 def _explain_never_began(place: Path, job_id: str) -> str:
@@ -195,15 +176,16 @@ def count_lines_before(place: Path, job_id: str) -> int | None:
     so that no process was cut off unrecorded.
     """
     token, ended = _facts(node_job.token_path(place, job_id)), _facts(node_job.end_path(place, job_id))
-    if token is None or (ended is not None and int(ended.get("exit_code", 0)) >= 0):  # below 0: killed by a signal
+    if not token or (ended and int(ended.get("exit_code", 0)) >= 0):  # below 0: killed by a signal
         return None
     lines = token.get("lines")
     return lines if isinstance(lines, int) else 0
 
 
-def _facts(path: Path) -> dict[str, Any] | None:
+def _facts(path: Path) -> dict[str, Any]:
+    """What the job wrote there; nothing where it did not."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -23,21 +23,24 @@ def parse_minutes(text: str) -> int:
     match = _TIME.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"--time {text!r}: not minutes, [hours:]minutes:seconds or days-hours[:minutes[:seconds]]")
-    parts = [int(each or 0) for each in match.group("first", "second", "third")]
-    if match["days"] is not None:
-        seconds = ((int(match["days"]) * 24 + parts[0]) * 60 + parts[1]) * 60 + parts[2]
-    elif match["third"] is not None:
-        seconds = (parts[0] * 60 + parts[1]) * 60 + parts[2]
-    else:
-        seconds = parts[0] * 60 + parts[1]
+    days, *parts = (int(each or 0) for each in match.group("days", "first", "second", "third"))
+    if match["days"] is None and match["third"] is None:
+        parts = [0, *parts]  # minutes[:seconds]
+    seconds = ((days * 24 + parts[0]) * 60 + parts[1]) * 60 + parts[2]
     if seconds <= 0:
         raise UsageError(f"--time {text}: no time at all")
     return -(-seconds // 60)
 
 
-def require() -> None:
-    """Raises UsageError where submitit is not installed."""
-    _submitit()
+def require() -> Any:
+    """Import submitit. Raises UsageError where it is not installed."""
+    try:
+        import submitit
+    except ImportError as error:
+        raise UsageError(
+            "fleets are submitted through the package submitit, which is not installed: pip install 'cnnbench[fleet]'"
+        ) from error
+    return submitit
 
 
 def make_script(folder: Path, fleet: ClusterRun, name: str) -> str:
@@ -57,7 +60,7 @@ def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -
 
     Raises UsageError where submitit is missing, or where its files cannot be written (sbatch may have been asked by then).
     """
-    submitit = _submitit()
+    submitit = require()
     executor = _executor(folder, fleet, name)
     place = folder / name
     refused = explain_refusal(FileError, f"{place}: cannot write", "choose another place with -o DIR")
@@ -80,23 +83,13 @@ def make_refusal(why: slurm.Node) -> Submission:
     return Submission(submitted_at=format_now(), refused=f"Slurm has it as {why.why_not}; nothing was submitted")
 
 
-def _submitit() -> Any:
-    try:
-        import submitit
-    except ImportError as error:
-        raise UsageError(
-            "fleets are submitted through the package submitit, which is not installed: pip install 'cnnbench[fleet]'"
-        ) from error
-    return submitit
-
-
 def _executor(folder: Path, fleet: ClusterRun, name: str) -> Any:
     """One whole node, once: a measurement is not to be started again behind its back, and `--resume` is there for that.
 
     Without srun: the batch step has all of the allocation, and nothing binds it to a core. bash is to outlive a SIGTERM, so
     that `cnnbench run`, which gets it too, has time to record what was interrupted.
     """
-    executor = _submitit().SlurmExecutor(folder=folder / name / node_job.SLURM_FOLDER)
+    executor = require().SlurmExecutor(folder=folder / name / node_job.SLURM_FOLDER)
     asked = fleet.request
     more: dict[str, object] = {"no-requeue": True} | ({"mem": "0"} if asked.exclusive else {})
     executor.update_parameters(

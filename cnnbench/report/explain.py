@@ -292,11 +292,11 @@ def build_slide(found: Explanation, slide: Slide, also: Explanation | None = Non
         {"row": row.activations.where, **{name: _describe_figure(each) for name, each in row._asdict().items()}}
         for row in every
     ]
-    printed = {"source": SOURCE, "title": slide.title, "counted": slide.counted, "rows": rows}
+    beside = {"source": SOURCE, "title": slide.title, "counted": slide.counted, "rows": rows}
     return Report(
         (build_table(spec, groups=[(f"{slide.title} ({SOURCE})", every)]),),
         (*notes, Note("rule", STORED)),
-        {**document(found), "slide": printed},
+        {**document(found), "slide": beside},
         FORMATS,
     )
 
