@@ -41,7 +41,9 @@ def load(kind: DataKind, split: Split, directory: Path | None) -> Dataset:
     Takes 0.4 s for MNIST, 0.9 s for synthetic digits. Raises DataError for a file that is missing or wrong, for MNIST
     without a directory, and for a kind or split that is not one of these.
     """
-    first = _first_training_image(split)
+    if split not in ("train-55000", "train-60000"):
+        raise DataError(f"split {split!r} is not one of train-55000, train-60000")
+    first = VALIDATION_IMAGES if split == "train-55000" else 0
     if kind == "synthetic":
         images, labels, test_images, test_labels = synthetic.generate()
         source = f"procedural digits, version {synthetic.VERSION}, seed {synthetic.SEED}"
@@ -78,12 +80,6 @@ def read_decompressed(file: IO[bytes], like: Dataset) -> Dataset:
     content = io.BytesIO(file.read())
     arrays = {name: np.load(content, allow_pickle=False) for name in ARRAYS}
     return Dataset(like.kind, **arrays, source=like.source)
-
-
-def _first_training_image(split: Split) -> int:
-    if split not in ("train-55000", "train-60000"):
-        raise DataError(f"split {split!r} is not one of train-55000, train-60000")
-    return VALIDATION_IMAGES if split == "train-55000" else 0
 
 
 def _read_array(directory: Path, file: mnist.IdxFile, first: int = 0) -> npt.NDArray[np.uint8]:

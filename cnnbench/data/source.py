@@ -64,7 +64,7 @@ def find(place: MnistDirectory) -> MnistDirectory | None:
     Raises DataError where a directory that was named lacks a file, and where a file is wrong.
     """
     directory = place.directory
-    missing = mnist.missing_files(directory)
+    missing = [file.name for file in mnist.FILES if mnist.locate_file(directory, file) is None]
     if missing and place.origin != "cache":
         raise DataError(
             f"{directory} ({NAMED_BY[place.origin]}): does not hold MNIST, there is no {' and no '.join(missing)} "
@@ -100,20 +100,16 @@ def resolve(
                 f"{cache_dir}: MNIST is not there and was not to be downloaded; "
                 "run `cnnbench data fetch`, or name a directory that holds it with --data-dir"
             )
-        return ResolvedData("synthetic", None, _NOT_TRIED.format(cache_dir))
+        note = (
+            f"MNIST is not in {cache_dir} and nothing is downloaded for a plan, so it is shown with SYNTHETIC digits; a run "
+            "downloads MNIST first (so does `cnnbench data fetch`), and trains on synthetic digits only where it cannot."
+        )
+        return ResolvedData("synthetic", None, note)
     try:
         fetch(cache_dir, on_progress=on_progress)
     except DataUnavailableError as error:
         if kind == "mnist":
             raise
-        return ResolvedData("synthetic", None, f"{_NOT_HAD} Reason: {error}")
+        lost = "so this run trains on SYNTHETIC digits: times are comparable, accuracies are not."
+        return ResolvedData("synthetic", None, f"MNIST could not be had, {lost} Reason: {error}")
     return ResolvedData("mnist", cache_dir)
-
-
-_NOT_TRIED = (
-    "MNIST is not in {} and nothing is downloaded for a plan, so it is shown with SYNTHETIC digits; a run downloads MNIST "
-    "first (so does `cnnbench data fetch`), and trains on synthetic digits only where it cannot."
-)
-
-
-_NOT_HAD = "MNIST could not be had, so this run trains on SYNTHETIC digits: times are comparable, accuracies are not."
