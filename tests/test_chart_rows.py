@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import axis_labels, keep_different, one_line, series_names
-from cnnbench.report.charts.kinds import RowAxis
+from cnnbench.report.charts.kinds import write_label
 
 
 def chart(ledgers, key):
@@ -95,9 +95,9 @@ def test_labels_of_one_chart_have_as_many_lines_as_the_longest_needs():
     short = [("NVIDIA H100", "cuda:0", "150 steps", "")]
     long = [*short, ("NVIDIA H100", "cuda:0, bf16, nhwc, tuned, dataloader, 2 workers", "batch 128, 150 steps", "")]
     apart = [("NVIDIA H100", "cuda:0", "150 steps", "left-1111")]
-    lines = {len(names): len(RowAxis(axis_labels(names), theme.WIDE).lines) for names in (short, long)}
+    lines = {len(names): len(write_label(axis_labels(names), theme.WIDE)) for names in (short, long)}
     assert lines == {1: 2, 2: 3}
-    assert len(RowAxis(axis_labels(apart), theme.WIDE).lines) == 3
+    assert len(write_label(axis_labels(apart), theme.WIDE)) == 3
 
 
 @pytest.mark.parametrize("layout", ["wide", "narrow"])

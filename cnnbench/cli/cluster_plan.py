@@ -129,7 +129,7 @@ def submit_jobs(folder: Path, made: ClusterRun, names: Sequence[str]) -> int:
         for cell in made.cells:
             last = cell.last
             if cell.node in names:
-                attempt = submit.begin_submission()
+                attempt = state.Submission()
                 made = made.with_submissions({cell.node: (*cell.attempts, attempt)})
                 state.write(folder, made)
                 attempt = submit.submit(folder, made, cell.node, attempt)

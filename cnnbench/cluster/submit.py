@@ -13,7 +13,6 @@ from cnnbench.cluster import node_job, slurm
 from cnnbench.cluster.state import ClusterRun, Submission
 from cnnbench.errors import FileError, UsageError
 from cnnbench.files import explain_refusal
-from cnnbench.store import format_now
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
 
@@ -50,11 +49,6 @@ def make_script(folder: Path, fleet: ClusterRun, name: str) -> str:
     return text
 
 
-def begin_submission() -> Submission:
-    """What is to be on record before sbatch is asked: a job whose id is lost is then one that is not known, not none at all."""
-    return Submission(submitted_at=format_now())
-
-
 def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -> Submission:
     """Submit this node's job: the attempt with its id, or with why Slurm refused it; as it was where sbatch said neither.
 
@@ -80,7 +74,7 @@ def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -
 
 def make_refusal(why: slurm.Node) -> Submission:
     """Nothing submitted for a node that takes no jobs: it would wait for ever."""
-    return Submission(submitted_at=format_now(), refused=f"Slurm has it as {why.why_not}; nothing was submitted")
+    return Submission(refused=f"Slurm has it as {why.why_not}; nothing was submitted")
 
 
 def _executor(folder: Path, fleet: ClusterRun, name: str) -> Any:

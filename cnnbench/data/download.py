@@ -59,7 +59,7 @@ def open_url(url: str, timeout_seconds: float) -> HTTPResponse:
 def fetch(
     directory: Path,
     *,
-    on_progress: OnDownloadProgress = lambda name, done_bytes, total_bytes: None,
+    on_progress: OnDownloadProgress | None = None,
     mirrors: Sequence[str] = MIRRORS,
     opener: Opener = open_url,
     pause: Callable[[float], None] = time.sleep,
@@ -69,6 +69,7 @@ def fetch(
     Raises DataUnavailableError where no mirror gives a file (after 17 s where nothing answers; there is no limit while
     bytes flow) or the directory cannot be written, DataError where a file already there is not MNIST's.
     """
+    progress = on_progress or (lambda name, done_bytes, total_bytes: None)
     lacking = []
     for file in mnist.FILES:
         path = mnist.locate_file(directory, file)
@@ -81,7 +82,7 @@ def fetch(
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for file in lacking:
-            _fetch_file(directory, file, on_progress, mirrors, opener, pause)
+            _fetch_file(directory, file, progress, mirrors, opener, pause)
     except OSError as error:
         raise DataUnavailableError(
             f"{directory}: MNIST cannot be kept here ({error.strerror or error}); "

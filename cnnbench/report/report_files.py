@@ -10,14 +10,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from cnnbench.report import chart_images, escaping, page_values, sections
-from cnnbench.report.model import Chart, Page
+from cnnbench.report.model import Page
 from cnnbench.report.render import html, latex, markdown, text
 
 Extension = Literal["html", "md", "tex", "csv", "json"]
-EXTENSIONS: tuple[Extension, ...] = ("html", "md", "tex", "csv", "json")
+EXTENSIONS: tuple[Extension, ...] = get_args(Extension)
 CHARTS = "charts"
 INDEX, DOCUMENT, VALUES = "index.html", "report.md", "page.json"
 _DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
@@ -30,9 +30,7 @@ def render_file(page: Page, extension: Extension, *, static: bool) -> str:
         return html.render(page, static=static)
     if extension == "md":
         return markdown.render_page(page, charts_at=None)
-    if extension == "tex":
-        return latex.render(page.report)
-    return text.render(page.report, "csv" if extension == "csv" else "json")
+    return text.render(page.report, "latex" if extension == "tex" else extension)
 
 
 def render_folder(page: Page, *, static: bool) -> dict[str, str | bytes]:
@@ -62,26 +60,17 @@ def render_undrawn(page: Page, name: str, *, static: bool) -> str | None:
     Nothing is drawn: a drawing inside a page is empty, and a picture is the data stored in it.
     """
     if name in (INDEX, ".html"):
-        return html.render(page, static=static, draw=_leave_undrawn)
+        return html.render(page, static=static, drawn=False)
     if name in (DOCUMENT, ".md"):
         return markdown.render_page(page, charts_at=CHARTS if name == DOCUMENT else None)
     if name == VALUES:
         return values_file(page)
     if name.startswith(CHARTS):
-        return _render_chart(page, *name.removeprefix(f"{CHARTS}/").split(".", 1))
-    ending = next((each for each in EXTENSIONS if name in (f"report.{each}", f".{each}")), None)
-    return None if ending is None else render_file(page, ending, static=static)
-
-
-def _render_chart(page: Page, key: str, ending: str) -> str | None:
-    chart = next((each for each in page.charts if each.key == key), None)
-    if chart is None:
-        return None
-    return chart_images.specification(chart) if ending == "vl.json" else chart_images.payload(chart)
-
-
-def _leave_undrawn(chart: Chart, *, narrow: bool) -> str:
-    return "<svg></svg>"
+        key, _, ending = name.removeprefix(f"{CHARTS}/").partition(".")
+        render = chart_images.specification if ending == "vl.json" else chart_images.payload
+        return next((render(chart) for chart in page.charts if chart.key == key), None)
+    extension = next((each for each in EXTENSIONS if name in (f"report.{each}", f".{each}")), None)
+    return None if extension is None else render_file(page, extension, static=static)
 
 
 def values_file(page: Page) -> str:

@@ -21,15 +21,15 @@ from cnnbench.regression.verdict_text import (
 )
 from cnnbench.report import escaping
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.chart_data import MOST_MARKS, axis_labels, list_numbers, list_values
+from cnnbench.report.charts.chart_data import MOST_MARKS, axis_labels, list_numbers
 from cnnbench.report.charts.kinds import (
     ChartSpec,
-    RowAxis,
     Shown,
     Specification,
     TooltipField,
     choose,
     draw_chart,
+    frame_rows,
     layer,
     list_interval,
     number,
@@ -102,7 +102,7 @@ def _mark_finding(finding: SeriesFinding, meta: VerdictContext, found: str) -> I
 
 def _draw_forest(shown: Shown, layout: theme.ChartLayout) -> Specification:
     """Draw the band of the tolerance and the line at 1, once each and not once a row; intervals; marks."""
-    data, rows = shown.data, RowAxis(list_values(shown.data, "label"), layout)
+    data = shown.data
     looks = {**_LOOKS, shown.blanks["found"]: (theme.PURPLE, _BAR), CONTROL: (theme.GREY, "cross")}
     columns = 1 if layout.narrow else 2
     colour, shape = (
@@ -125,8 +125,8 @@ def _draw_forest(shown: Shown, layout: theme.ChartLayout) -> Specification:
     ends: Specification = {"x": number("ratio_low", **x), "x2": {"field": "ratio_high"}}
     tooltip = ("series", "decision", "kind", *list_interval("ratio", "head over base", ".4f"), "blocks")
     point = partial(layer, "point", x=number("ratio", **x), shape=shape, tooltip=tooltip)
-    drawn = rows.frame(
-        {"color": colour},
+    drawn = frame_rows(
+        *(data, layout, {"color": colour}),
         layer(
             "rule", **ends, when="isValid(datum.ratio_low) && isValid(datum.ratio_high)", strokeWidth=3, opacity=0.55
         ),

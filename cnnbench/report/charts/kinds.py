@@ -168,54 +168,49 @@ def share(channels: Specification, width: int, height: int, layers: Iterable[Spe
     return {"width": width, "height": height, "layer": shared}
 
 
-@dataclass(frozen=True)
-class RowAxis:
-    """Rows on a chart's vertical axis in their order, each with a label (`chart_data.axis_labels`) and marks `mark` high.
-
-    `bars` are as high as the marks; points are in the middle of their row.
+def write_label(order: Sequence[str], layout: ChartLayout) -> list[str]:
+    """Write Vega expressions for a label's lines: the processor, then its place and what was timed in one line where every row's
+    fit in it, then what tells rows apart that read alike. The label's counter is not shown.
     """
+    parts = [label.split("\n")[:-1] for label in order]
+    room = int(layout.label_limit / theme.LABEL_CHARACTER)
+    joined = all(len(", ".join(each[1:3])) <= room for each in parts)
+    words = "split(datum.label, '\\n')"
+    middle = [f"join(slice({words}, 1, 3), ', ')"] if joined else [f"{words}[1]", f"{words}[2]"]
+    apart = [f"{words}[3]"] if any("".join(each[3:]) for each in parts) else []
+    return [f"{words}[0]", *middle, *apart]
 
-    order: Sequence[str]
-    layout: ChartLayout
-    mark: int = theme.MARK
-    bars: bool = False
 
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """Write Vega expressions for a label's lines: the processor, then its place and what was timed in one line where every
-        row's fit in it, then what tells rows apart that read alike. The label's counter is not shown.
-        """
-        parts = [label.split("\n")[:-1] for label in self.order]
-        room = int(self.layout.label_limit / theme.LABEL_CHARACTER)
-        joined = all(len(", ".join(each[1:3])) <= room for each in parts)
-        words = "split(datum.label, '\\n')"
-        middle = (f"join(slice({words}, 1, 3), ', ')",) if joined else (f"{words}[1]", f"{words}[2]")
-        apart = (f"{words}[3]",) if any("".join(each[3:]) for each in parts) else ()
-        return f"{words}[0]", *middle, *apart
+def frame_rows(
+    data: Sequence[Datum],
+    layout: ChartLayout,
+    shared: Specification,
+    *layers: Specification,
+    mark: int = theme.MARK,
+    bars: bool = False,
+) -> Specification:
+    """Put layers in a plot of all rows, which share its vertical axis and the channels that are given.
 
-    @property
-    def step(self) -> int:
-        """Count the pixels from row to row: label and marks beside each other, or one above the other."""
-        words = len(self.lines) * LINE
-        return 10 + (words + self.mark if self.layout.narrow else max(words, self.mark))
-
-    def frame(self, shared: Specification, *layers: Specification) -> Specification:
-        """Put layers in a plot of all rows; they share the axis of rows and the channels that are given."""
-        further = LINE * (len(self.lines) - 1)
-        beside = {"labelAlign": "right", "labelPadding": 8, "labelOffset": -further / 2}
-        above = {"labelAlign": "left", "labelPadding": 0, "labelOffset": -self.mark / 2 - LINE / 2 - 1 - further}
-        axis = {
-            **{"title": None, "ticks": False, "domain": False, "grid": False, "labelOverlap": False, "labelColor": INK},
-            **{"labelExpr": f"[{', '.join(self.lines)}]", "labelLimit": self.layout.label_limit},
-            **{"labelLineHeight": LINE, **(above if self.layout.narrow else beside)},
-        }
-        # Label and marks are beside each other, or one above the other.
-        words = len(self.lines) * LINE
-        step = 10 + (words + self.mark if self.layout.narrow else max(words, self.mark))
-        between = 1 - self.mark / step
-        scale = {"scale": {"paddingInner": between, "paddingOuter": between / 2}} if self.bars else {}
-        y = word("label", sort=list(self.order), axis=axis, **scale)
-        return share({"y": y, **shared}, self.layout.width, len(self.order) * step, layers)
+    Rows are in their order, each with its label (`chart_data.axis_labels`) and marks `mark` high. `bars` are as high as the
+    marks; points are in the middle of their row.
+    """
+    order = list_values(data, "label")
+    lines = write_label(order, layout)
+    further = LINE * (len(lines) - 1)
+    beside = {"labelAlign": "right", "labelPadding": 8, "labelOffset": -further / 2}
+    above = {"labelAlign": "left", "labelPadding": 0, "labelOffset": -mark / 2 - LINE / 2 - 1 - further}
+    axis = {
+        **{"title": None, "ticks": False, "domain": False, "grid": False, "labelOverlap": False, "labelColor": INK},
+        **{"labelExpr": f"[{', '.join(lines)}]", "labelLimit": layout.label_limit},
+        **{"labelLineHeight": LINE, **(above if layout.narrow else beside)},
+    }
+    # Label and marks are beside each other, or one above the other.
+    words = len(lines) * LINE
+    step = 10 + (words + mark if layout.narrow else max(words, mark))
+    between = 1 - mark / step
+    scale = {"scale": {"paddingInner": between, "paddingOuter": between / 2}} if bars else {}
+    y = word("label", sort=order, axis=axis, **scale)
+    return share({"y": y, **shared}, layout.width, len(order) * step, layers)
 
 
 def draw_points(
@@ -238,7 +233,6 @@ def draw_points(
     `origin`, a line leads to each point. The text begins after the field `text_at`, where that is not the value.
     """
     data, low, high = shown.data, f"{value}_low", f"{value}_high"
-    rows = RowAxis(list_values(data, "label"), layout)
     figures = list_numbers(data, *((value, low, high) if interval else (value,)))
     figures += [] if origin is None else [origin]
     after = theme.text_width(list_values(data, "text"))
@@ -249,8 +243,8 @@ def draw_points(
     stems = layer("rule", color=colour, x=x(value), x2={"datum": origin}, strokeWidth=2, opacity=0.35)
     bars = layer("rule", color=colour, x=x(low), x2={"field": high}, known=low, strokeWidth=7, opacity=0.4)
     ink: Specification = {"x": x(text_at or value), "text": word("text"), "color": {"value": INK}}
-    return rows.frame(
-        {},
+    return frame_rows(
+        *(data, layout, {}),
         *([] if origin is None else [stems]),
         *([bars] if interval and list_numbers(data, low) else []),
         layer("point", color=colour, **shape, x=x(value), tooltip=tooltip, size=110),
@@ -273,7 +267,6 @@ def draw_bars(
 ) -> Specification:
     """Draw rows as bars from 0 to the figure `value`, their `text` beside them; one each, or one for each `kind`."""
     data = shown.data
-    rows = RowAxis(list_values(data, "label"), layout, mark, bars=True)
     room = layout.width - theme.text_width(list_values(data, "text"))
     scale = {"domain": [0.0, max(list_numbers(data, value)) * layout.width / room or 1.0], "nice": False}
     numbers = {"format": number_format} if number_format else {}
@@ -282,7 +275,8 @@ def draw_bars(
     if not isinstance(colours, str):
         shared["yOffset"] = word("kind", sort=list_values(data, "kind"))
     bars = layer("bar", color=_colour_kinds(data, colours, layout), tooltip=tooltip)
-    return rows.frame(shared, bars, layer("text", text=word("text"), color={"value": ink}, align="left", dx=5))
+    texts = layer("text", text=word("text"), color={"value": ink}, align="left", dx=5)
+    return frame_rows(data, layout, shared, bars, texts, mark=mark, bars=True)
 
 
 def _colour_kinds(data: Sequence[Datum], colours: str | Mapping[str, str], layout: ChartLayout) -> str | Specification:

@@ -25,12 +25,12 @@ from cnnbench.report.charts.chart_data import (
 from cnnbench.report.charts.kinds import (
     WHERE,
     ChartSpec,
-    RowAxis,
     Shown,
     Specification,
     TooltipField,
     choose,
     colour_series,
+    frame_rows,
     layer,
     number,
     place,
@@ -211,7 +211,7 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     """Draw a line for each process from its 5th to its 95th percentile, the median as a mark on it."""
     data = shown.data
     labels = Counter(datum["label"] for datum in data)
-    rows = RowAxis(list(labels), layout, min(60, max(theme.MARK, max(labels.values()) * LINE_PIXELS)), bars=True)
+    height = min(60, max(theme.MARK, max(labels.values()) * LINE_PIXELS))
     ends = list_numbers(data, *PERCENTILES)
     signed = "datum.value == 1 ? '0 %' : format(datum.value - 1, '+.0%')"
     x = place(
@@ -222,10 +222,12 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     low, middle, high = PERCENTILES
     parts = (TooltipField(name, f"{name[-2:]}th percentile, of the mean", ".4f") for name in PERCENTILES)
     tooltip = (*WHERE, "work", "round", TooltipField("blocks", "timed blocks"), *parts)
-    return rows.frame(
-        {"yOffset": {"field": "round", "type": "ordinal"}},
+    return frame_rows(
+        *(data, layout, {"yOffset": {"field": "round", "type": "ordinal"}}),
         layer("rule", x=x(low), x2={"field": high}, strokeWidth=2.5, opacity=0.5, color=theme.BLUE),
         layer("point", x=x(middle), tooltip=tooltip, size=42, color=theme.BLUE),
+        mark=height,
+        bars=True,
     )
 
 

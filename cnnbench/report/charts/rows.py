@@ -28,7 +28,6 @@ from cnnbench.report.charts.chart_data import (
 from cnnbench.report.charts.kinds import (
     WHERE,
     ChartSpec,
-    RowAxis,
     Shown,
     Specification,
     TooltipField,
@@ -36,6 +35,7 @@ from cnnbench.report.charts.kinds import (
     count_processes,
     draw_bars,
     draw_points,
+    frame_rows,
     layer,
     list_interval,
     number,
@@ -164,7 +164,7 @@ def _mark_known(source: str, flops_per_second: Mapping[str, float | None]) -> It
 
 def _draw_flops(shown: Shown, layout: theme.ChartLayout) -> Specification:
     """Draw a line from the least to the greatest of each row, hollow marks for what is promised, filled ones for the job."""
-    data, rows = shown.data, RowAxis(list_values(shown.data, "label"), layout)
+    data = shown.data
     before, after = (
         theme.text_width(datum["text"] for datum in data if datum["side"] == side) for side in ("least", "most")
     )
@@ -177,8 +177,8 @@ def _draw_flops(shown: Shown, layout: theme.ChartLayout) -> Specification:
     shape = choose(data, "kind", _SHAPES, layout)
     marks = partial(layer, "point", shape=shape, tooltip=tooltip, size=120, strokeWidth=2)
     text = partial(layer, "text", text=word("text"), color={"value": theme.MUTED})
-    return rows.frame(
-        {"x": x, "color": colour},
+    return frame_rows(
+        *(data, layout, {"x": x, "color": colour}),
         layer("line", detail=word("label"), strokeWidth=3, opacity=0.3),
         marks(when=f"(datum.kind !== '{ACHIEVED}')", filled=False),
         marks(when=f"(datum.kind === '{ACHIEVED}')"),
