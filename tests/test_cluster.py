@@ -16,8 +16,7 @@ from fake_slurm import Cluster, begins, ends, fake_cluster, measures, only_fleet
 from cnnbench import store
 from cnnbench.cli.main import run_cli
 from cnnbench.cluster import node_job, slurm, state, submit
-from cnnbench.cluster.collect import refresh
-from cnnbench.cluster.node_status import NodeStatus, read_node_statuses
+from cnnbench.cluster.collect import NodeStatus, read_node_statuses, refresh
 from cnnbench.errors import ClusterError, ExitCode, FileError, UsageError
 
 pytest.importorskip("submitit", reason="fleets are submitted through submitit: pip install 'cnnbench[fleet]'")

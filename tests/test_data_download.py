@@ -15,7 +15,7 @@ import pytest
 from data_builders import CONTENTS, install_small_set, small_contents
 
 from cnnbench import data
-from cnnbench.data import download, mnist, source
+from cnnbench.data import dataset, download, mnist
 from cnnbench.errors import DataError
 
 MIRRORS = ("https://one.test/", "https://two.test/")
@@ -226,7 +226,7 @@ def test_two_fetches_at_once_leave_one_right_set(tmp_path):
 
 def resolve(kind, monkeypatch, opener: Mirrors, cache: Path, **more) -> data.ResolvedData:
     monkeypatch.setattr(
-        source, "fetch", lambda directory, *, on_progress=None: fetch(directory, opener, on_progress=on_progress)
+        dataset, "fetch", lambda directory, *, on_progress=None: fetch(directory, opener, on_progress=on_progress)
     )
     return data.resolve(kind, **{"named": None, "cache_dir": cache, **more})
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cnnbench.cluster import node_job, node_status, state
+from cnnbench.cluster import collect, node_job, state
 from cnnbench.errors import ClusterError, UsageError
 from cnnbench.runner.run import list_pending_jobs
 from cnnbench.store import Ledger
@@ -87,7 +87,7 @@ def list_failures(named: NodeNames, roots: Sequence[Path]) -> list[str]:
     for root in roots:
         try:
             folder = state.find(root)
-            found = node_status.read_node_statuses(folder, state.read(folder))
+            found = collect.read_node_statuses(folder, state.read(folder))
         except UsageError:  # no fleet: results of hosts that were gone to by hand
             continue
         except ClusterError as error:
@@ -97,6 +97,6 @@ def list_failures(named: NodeNames, roots: Sequence[Path]) -> list[str]:
         failures += [f"node {view.node}: {view.bad_jobs}" for view in found if view.state == "done" and view.bad_jobs]
     for name, own in sorted(named.hosts.items()):
         newest = max(own, key=lambda ledger: (ledger.header.created_at, ledger.header.run_id))
-        if bad := node_status.describe_bad_jobs(node_status.statuses_of(newest)):
+        if bad := collect.describe_bad_jobs(newest):
             failures.append(f"node {name}: {bad}")
     return failures

@@ -54,8 +54,10 @@ FAR = 8.0
 """Greatest over least ratio from which on the ticks are 1, 2, 5 times powers of ten."""
 
 
-def _select_findings(verdict: Verdict, meta: VerdictContext) -> Shown:
-    """Select a row for each series. Of more than fit, those whose head is slowest; the caption says how many."""
+def draw_forest(verdict: Verdict, meta: VerdictContext) -> Chart:
+    """Draw the chart of a check with a row for each series, an empty one where it has no finding. Of more series than fit, those
+    whose head is slowest are drawn; the caption says how many.
+    """
     slowest = sorted(verdict.findings, key=lambda finding: -finding.estimate)[:MOST_MARKS]
     shown = [finding for finding in verdict.findings if finding in slowest]
     found = f"would be found in {units.percent(verdict.plan.power, 0)} of checks"
@@ -74,7 +76,7 @@ def _select_findings(verdict: Verdict, meta: VerdictContext) -> Shown:
         **{"factor": f"{factor:g}", "found": found, "tolerance": format_tolerance(verdict.plan).removeprefix("+")},
         "verdict": " ".join(f"{line}." for line in format_verdict(verdict, meta.controls)),
     }
-    return Shown(data, more, words, (1 / factor, factor))
+    return draw_chart(FOREST, Shown(data, more, words, (1 / factor, factor)))
 
 
 def ratio_ticks(low: float, high: float, most: int) -> list[float]:
@@ -148,11 +150,6 @@ FOREST = ChartSpec(
 )
 
 
-def draw_forest(verdict: Verdict, meta: VerdictContext) -> Chart:
-    """Draw the chart of a check, an empty one where the check has no finding."""
-    return draw_chart(FOREST, _select_findings(verdict, meta))
-
-
 CURVE, JOB, LIMIT = "curve", "job", "limit"
 POINTS = 13
 """Of a curve: nearly straight, since only its logarithm is."""
@@ -162,8 +159,9 @@ SHAPES = ("circle", "diamond", "square", "triangle-up", "triangle-down")
 LONGEST_NAME = 40
 
 
-def _select_effects(spreads: Mapping[str, float], plan: CheckPlan) -> Shown:
-    """Select a line for each budget, and a mark for each job at the whole one.
+def draw_detectable_effect(spreads: Mapping[str, float], plan: CheckPlan) -> Chart:
+    """Draw the slowdown that checks find, a line for each budget and a mark for each job at the whole one; `spreads` are the
+    calibrated standard deviations of d, a log, by job.
 
     Raises ValueError where the plan is cut too short to suspect anything.
     """
@@ -195,7 +193,7 @@ def _select_effects(spreads: Mapping[str, float], plan: CheckPlan) -> Shown:
         "tolerance": units.percent(plan.tolerance, 1),
         "twice": units.percent(2 * plan.tolerance, 1),
     }
-    return Shown(data, blanks=blanks)
+    return draw_chart(EFFECTS, Shown(data, blanks=blanks))
 
 
 def _draw_effects(shown: Shown, layout: theme.ChartLayout) -> Specification:
@@ -232,11 +230,3 @@ EFFECTS = ChartSpec(
     describe=lambda data: [datum["text"] for datum in data if datum["role"] == JOB],
     draw=_draw_effects,
 )
-
-
-def draw_detectable_effect(spreads: Mapping[str, float], plan: CheckPlan) -> Chart:
-    """Draw the slowdown that checks find; `spreads` are the calibrated standard deviations of d, a log, by job.
-
-    Raises ValueError where the plan is cut too short to suspect anything.
-    """
-    return draw_chart(EFFECTS, _select_effects(spreads, plan))

@@ -45,8 +45,8 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 STEP, LOW, HIGH = "median_step_seconds", "predicted_low_seconds", "predicted_high_seconds"
 
 
-def _select(found: Sequence[Series]) -> Shown:
-    """Select the rows with the most timed runs; nothing where no row was timed in two."""
+def draw_history(found: Sequence[Series]) -> Chart | None:
+    """Draw the chart of the rows with the most timed runs; None where no row was timed in two."""
     timed = [series for series in found if sum(point.step is not None for point in series.points) > 1]
     ranked = sorted(range(len(timed)), key=lambda place: (-len(timed[place].points), place))[:MOST_PANELS]
     shown = [timed[place] for place in sorted(ranked)]
@@ -56,7 +56,8 @@ def _select(found: Sequence[Series]) -> Shown:
     more = _number_changes(data)
     if left_out := len(timed) - len(shown):
         more += f" The {MOST_PANELS} rows with the most runs are drawn, {left_out} more are in the table."
-    return Shown(data, more, {"panels": "; ".join(map(_describe, shown, names))}, panels=names)
+    blanks = {"panels": "; ".join(map(_describe, shown, names))}
+    return draw_chart(HISTORY, Shown(data, more, blanks, panels=names)) if data else None
 
 
 def _mark_runs(panel: int, series: Series) -> list[Datum]:
@@ -177,9 +178,3 @@ HISTORY = ChartSpec(
     caption="Bars: 95 % interval between processes, from three on. Band: 95 % of next runs, from eight runs before it on.",
     draw=_draw,
 )
-
-
-def draw_history(found: Sequence[Series]) -> Chart | None:
-    """Draw the chart of these rows; None where no row was timed in two runs."""
-    shown = _select(found)
-    return draw_chart(HISTORY, shown) if shown.data else None
