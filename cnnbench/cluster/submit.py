@@ -45,8 +45,7 @@ def require() -> Any:
 def make_script(folder: Path, fleet: ClusterRun, name: str) -> str:
     """What sbatch would be given for this node. Raises UsageError where submitit is missing."""
     executor = _executor(folder, fleet, name)
-    text: str = executor._make_submission_file_text(executor._submitit_command_str, "dry-run")
-    return text
+    return str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run"))
 
 
 def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -> Submission:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -93,9 +94,8 @@ def find_stale(root: Path, wanted: Mapping[str, str | bytes]) -> list[StaleFile]
         for name, content in sorted(wanted.items())
         if (why := explain_difference(root / name, content))
     ]
-    charts = root / CHARTS
     known = {root / name for name in wanted}
-    extra = sorted(path for path in charts.glob("*") if path not in known) if charts.is_dir() else []
+    extra = sorted(path for path in (root / CHARTS).glob("*") if path not in known)
     return [*found, *(StaleFile(path, "no chart of this report") for path in extra)]
 
 
@@ -109,13 +109,9 @@ def explain_difference(path: Path, wanted: str | bytes) -> str | None:
         return None if same else "shows other data"
     if isinstance(wanted, bytes):
         return None if path.read_bytes() == wanted else "differs"
-    there = _comparable(path.read_text(encoding="utf-8")).splitlines()
-    ours = _comparable(wanted).splitlines()
-    if there == ours:
-        return None
-    shorter = min(len(there), len(ours))
-    line = next((n for n in range(shorter) if there[n] != ours[n]), shorter) + 1
-    return f"differs from line {line} on"
+    there, ours = (_comparable(page).splitlines() for page in (path.read_text(encoding="utf-8"), wanted))
+    lines = enumerate(zip_longest(there, ours), start=1)
+    return next((f"differs from line {number} on" for number, (old, new) in lines if old != new), None)
 
 
 def _comparable(page: str) -> str:

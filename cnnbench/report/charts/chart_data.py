@@ -98,7 +98,7 @@ def label_published(published: Sequence[PublishedResult]) -> Iterator[tuple[Publ
         yield found, {**unknown, "processor": name[0], "place": name[2], "work": work, "label": label}
 
 
-def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, str, str, str]]:
+def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, ...]]:
     """Name each row in four lines: processor, place on the machine, what was timed, and what tells rows apart."""
     several = len({row.job.workload for row in rows} - {"gemm"}) > 1
     names = [
@@ -109,7 +109,7 @@ def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, st
         )
         for row in rows
     ]
-    return [(*name, apart) for name, apart in zip(names, find_distinctions(names, rows), strict=True)]
+    return tell_apart(names, rows)
 
 
 def _name_work(row: Row, several: bool, batch: bool) -> str:
@@ -124,16 +124,17 @@ def _name_work(row: Row, several: bool, batch: bool) -> str:
     return ", ".join((*what, "whole job" if job.timed_whole else f"{units.count(row.timed_steps)} steps"))
 
 
-def find_distinctions(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str]:
-    """Find what must be beside each name where rows of several machines, or of several runs, would read alike: the machine, the
-    run, or else what they were trained from and on. For all of them or, where none needs it, for none.
+def tell_apart(names: Iterable[Sequence[str]], rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Add to each name what must be beside it where rows of several machines, or of several runs, would read alike: the machine,
+    the run, or else what they were trained from and on. For all of them or, where none needs it, an empty word for each.
     """
-    whole = [tuple(name) for name in names]
+    alike = [(*name, "") for name in names]
     facts = [(row.machine.id, row.run_id, str(row.job.init), str(row.job.order)) for row in rows]
-    for words in ([escaping.plain(fact, LONGEST_ID) for fact in way] for way in zip(*facts, strict=True)):
-        if len({*zip(whole, words, strict=True)}) > len({*whole}):
-            return words
-    return [""] * len(rows)
+    for words in zip(*facts, strict=True):
+        told = [(*name[:-1], escaping.plain(word, LONGEST_ID)) for name, word in zip(alike, words, strict=True)]
+        if len({*told}) > len({*alike}):
+            return told
+    return alike
 
 
 def number_repeats(items: Iterable[Hashable]) -> Iterator[int]:
@@ -154,8 +155,7 @@ def series_names(names: Sequence[Sequence[str]]) -> list[str]:
 
 def name_series(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str]:
     """Name the lines of these rows, with what tells apart those that read alike."""
-    apart = find_distinctions(names, rows)
-    return series_names([(*name, more) for name, more in zip(names, apart, strict=True)])
+    return series_names(tell_apart(names, rows))
 
 
 def keep_fastest(rows: Iterable[Row], estimate_of: Callable[[Row], Estimate | None]) -> Kept[Row]:
