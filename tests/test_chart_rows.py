@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.chart_data import axis_labels, mix_kinds, one_line, series_names
-from cnnbench.report.charts.kinds import RowAxis
+from cnnbench.report.charts.chart_data import axis_labels, keep_different, one_line, series_names
+from cnnbench.report.charts.kinds import write_label
 
 
 def chart(ledgers, key):
@@ -74,7 +74,7 @@ def test_series_never_share_a_name():
 @given(st.lists(st.integers(0, 5), max_size=40))
 def test_the_first_few_are_as_different_as_can_be_and_none_is_lost(kinds):
     items = list(enumerate(kinds))
-    found = mix_kinds(items, lambda item: item[1])
+    found, _ = keep_different(items, lambda item: item[1], len(items))
     assert sorted(found) == items
     first = found[: len(set(kinds))]
     assert len({kind for _, kind in first}) == len(first)
@@ -95,9 +95,9 @@ def test_labels_of_one_chart_have_as_many_lines_as_the_longest_needs():
     short = [("NVIDIA H100", "cuda:0", "150 steps", "")]
     long = [*short, ("NVIDIA H100", "cuda:0, bf16, nhwc, tuned, dataloader, 2 workers", "batch 128, 150 steps", "")]
     apart = [("NVIDIA H100", "cuda:0", "150 steps", "left-1111")]
-    lines = {len(names): len(RowAxis(axis_labels(names), theme.WIDE).lines) for names in (short, long)}
+    lines = {len(names): len(write_label(axis_labels(names), theme.WIDE)) for names in (short, long)}
     assert lines == {1: 2, 2: 3}
-    assert len(RowAxis(axis_labels(apart), theme.WIDE).lines) == 3
+    assert len(write_label(axis_labels(apart), theme.WIDE)) == 3
 
 
 @pytest.mark.parametrize("layout", ["wide", "narrow"])

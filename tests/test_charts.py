@@ -18,7 +18,7 @@ from cnnbench.report import chart_images
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import axis_labels, one_line
 from cnnbench.report.charts.processes import quantiles
-from cnnbench.report.charts.resources import compute_needed_bytes
+from cnnbench.report.charts.rows import compute_needed_bytes
 
 
 @pytest.fixture(scope="module")

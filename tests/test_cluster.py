@@ -15,9 +15,8 @@ from fake_slurm import Cluster, begins, ends, fake_cluster, measures, only_fleet
 
 from cnnbench import store
 from cnnbench.cli.main import run_cli
-from cnnbench.cluster import node_job, node_selection, slurm, state, submit
-from cnnbench.cluster.collect import refresh
-from cnnbench.cluster.node_status import NodeStatus, read_node_statuses
+from cnnbench.cluster import node_job, slurm, state, submit
+from cnnbench.cluster.collect import NodeStatus, read_node_statuses, refresh
 from cnnbench.errors import ClusterError, ExitCode, FileError, UsageError
 
 pytest.importorskip("submitit", reason="fleets are submitted through submitit: pip install 'cnnbench[fleet]'")
@@ -505,7 +504,7 @@ def nodes() -> list[slurm.Node]:
 def test_which_nodes_a_fleet_takes(
     constraint: str | None, gres: str | None, count: int | None, each: bool, names: list[str]
 ) -> None:
-    chosen = node_selection.select_nodes(nodes(), constraint=constraint, gres=gres, count=count, each=each)
+    chosen = slurm.select_nodes(nodes(), constraint=constraint, gres=gres, count=count, each=each)
     assert sorted(one.name for one in chosen) == names
 
 
@@ -522,7 +521,7 @@ def test_nodes_that_are_not_there_are_said(
     constraint: str | None, gres: str | None, count: int | None, words: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        node_selection.select_nodes(nodes(), constraint=constraint, gres=gres, count=count, each=False)
+        slurm.select_nodes(nodes(), constraint=constraint, gres=gres, count=count, each=False)
     assert words in str(caught.value)
 
 

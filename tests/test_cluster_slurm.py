@@ -23,9 +23,8 @@ import cnnbench
 from cnnbench import store
 from cnnbench.cli.main import run_cli
 from cnnbench.cluster import state
-from cnnbench.cluster.collect import refresh
+from cnnbench.cluster.collect import NodeStatus, read_node_statuses, refresh
 from cnnbench.cluster.node_job import newest_ledger
-from cnnbench.cluster.node_status import NodeStatus, read_node_statuses
 from cnnbench.errors import ExitCode
 
 pytestmark = pytest.mark.slow("Slurm")

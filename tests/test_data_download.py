@@ -15,7 +15,7 @@ import pytest
 from data_builders import CONTENTS, install_small_set, small_contents
 
 from cnnbench import data
-from cnnbench.data import download, mnist, source
+from cnnbench.data import dataset, download, mnist
 from cnnbench.errors import DataError
 
 MIRRORS = ("https://one.test/", "https://two.test/")
@@ -80,7 +80,7 @@ def test_four_files_come_and_are_kept_readable(tmp_path):
     assert names(directory) == sorted(ARCHIVES)
     assert mirrors.urls == [f"{MIRRORS[0]}{name}.gz" for name in CONTENTS]
     assert all((directory / name).stat().st_mode & 0o777 == 0o644 for name in ARCHIVES)
-    mnist.verify(directory)
+    data.find(data.MnistDirectory("flag", directory))
 
 
 def test_what_is_there_and_right_is_not_fetched_again(tmp_path):
@@ -129,7 +129,7 @@ def test_after_one_mirrors_fault_the_next_one_serves(tmp_path, fault):
     mirrors = Mirrors(lambda url, number: broken(url, number) if url.startswith(MIRRORS[0]) else serve(url, number))
     fetch(tmp_path, mirrors)
     assert names(tmp_path) == sorted(ARCHIVES)
-    mnist.verify(tmp_path)
+    data.find(data.MnistDirectory("flag", tmp_path))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -221,12 +221,12 @@ def test_two_fetches_at_once_leave_one_right_set(tmp_path):
         thread.join()
     assert errors == []
     assert names(tmp_path) == sorted(ARCHIVES)
-    mnist.verify(tmp_path)
+    data.find(data.MnistDirectory("flag", tmp_path))
 
 
 def resolve(kind, monkeypatch, opener: Mirrors, cache: Path, **more) -> data.ResolvedData:
     monkeypatch.setattr(
-        source, "fetch", lambda directory, *, on_progress=None: fetch(directory, opener, on_progress=on_progress)
+        dataset, "fetch", lambda directory, *, on_progress=None: fetch(directory, opener, on_progress=on_progress)
     )
     return data.resolve(kind, **{"named": None, "cache_dir": cache, **more})
 

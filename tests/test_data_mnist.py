@@ -118,7 +118,6 @@ def test_a_wrong_file_is_named_with_its_remedy(folder, case):
     path = break_file(folder, "train-images-idx3-ubyte", contents)
     attempts = (
         lambda: data.load("mnist", "train-60000", folder),
-        lambda: mnist.verify(folder),
         lambda: data.find(data.MnistDirectory("flag", folder)),
         lambda: data.find(data.MnistDirectory("cache", folder)),
         lambda: data.resolve("auto", named=data.MnistDirectory("env", folder), cache_dir=folder / "none"),
@@ -194,7 +193,7 @@ def test_a_directory_under_a_files_name_is_an_error(folder):
     (folder / "t10k-labels-idx1-ubyte").unlink()
     (folder / "t10k-labels-idx1-ubyte").mkdir()
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte: cannot be read \(Is a directory\)"):
-        mnist.verify(folder)
+        data.find(data.MnistDirectory("flag", folder))
 
 
 def test_an_unreadable_file_is_an_error(folder, monkeypatch):

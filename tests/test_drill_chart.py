@@ -13,7 +13,7 @@ import report_builders
 
 from cnnbench.analysis.speedup import Row
 from cnnbench.report import cells, chart_images, report_files, sections
-from cnnbench.report.charts.chart_data import ChartData, describe_texts, keep_fastest
+from cnnbench.report.charts.chart_data import describe_texts, keep_fastest
 from cnnbench.report.charts.kinds import WHERE, ChartSpec, count_processes, draw_points, list_interval, show_rows
 from cnnbench.report.model import Chart, Datum, Page
 from cnnbench.report.render import html, markdown
@@ -26,7 +26,7 @@ def mark_rate(row: Row) -> Iterator[Datum]:
     yield {"text": metric_cell(row, "images_per_second").text, **cells.values(RATE, row.images_per_second)}
 
 
-RATES: ChartSpec[ChartData] = ChartSpec(
+RATES = ChartSpec(
     key="drill",
     section="resources",
     title="Images a second",

@@ -16,7 +16,7 @@ import cnnbench
 from cnnbench import workloads
 from cnnbench.cli.main import run_cli
 from cnnbench.errors import ExitCode
-from cnnbench.report import slide as beside
+from cnnbench.report import explain as words
 from cnnbench.schema import Evaluation, Job, Record
 from cnnbench.workloads import explanation
 from cnnbench.workloads.lecture_slides import CONCLUSION_WORKLOADS, SLIDES, Slide
@@ -91,8 +91,8 @@ def test_the_reasons_have_the_figures(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize("slide", SLIDES.values(), ids=lambda slide: slide.workload)
 def test_what_has_a_reason_is_wrong_and_nothing_else(slide: Slide) -> None:
     """A figure shortened to thousands is right where the right one has so many whole thousands."""
-    for row in beside.rows(explanation.explain(workloads.get(slide.workload)), slide):
-        for held in row.figures:
+    for row in words.list_slide_rows(explanation.explain(workloads.get(slide.workload)), slide):
+        for held in row:
             if held.printed is not None:
                 shortened = held.printed.text.endswith("k")
                 right = held.right // 1000 * 1000 if shortened else held.right

@@ -20,7 +20,7 @@ from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import ClusterError, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from cnnbench.cluster.node_status import NodeStatus
+    from cnnbench.cluster.collect import NodeStatus
     from cnnbench.cluster.state import ClusterRun
     from cnnbench.merge import Entry, MergeResult, MergeStatus
 
@@ -106,12 +106,12 @@ def run_command(context: click.Context, /, suites: tuple[str, ...], results: Pat
 @click.pass_context
 def status_command(context: click.Context, /, results: Path, fleet_id: str | None, as_json: bool) -> None:
     """Print how each node does: waiting, running, done, or failed and why. Exit 5 where one failed."""
-    from cnnbench.cluster import collect, node_status, slurm, state
+    from cnnbench.cluster import collect, slurm, state
 
     folder = state.find(results, fleet_id)
     slurm.require()
     made = collect.refresh(folder)
-    found = node_status.read_node_statuses(folder, made)
+    found = collect.read_node_statuses(folder, made)
     _print_status(made, found, as_json=as_json)
     context.exit(_exit_code(found))
 
@@ -155,7 +155,7 @@ def _collect(context: click.Context, folder: Path, results: Path, *, wait: bool,
     from cnnbench.cluster import collect
 
     made = _wait_for(folder, poll) if wait else collect.refresh(folder)
-    found, merged, problems = collect.collect(folder, made, results=results)
+    found, merged, problems = collect.collect(folder, made, results)
     _print_status(made, found, as_json=as_json)
     for problem in problems:
         click.echo(f"warning: {problem}", err=True)
@@ -176,7 +176,7 @@ def _wait_for(folder: Path, poll: float) -> ClusterRun:
     """The fleet once none of its jobs waits or runs; meanwhile a line for each change. Slurm may be silent for a while, from the
     first question on: what was known goes on to hold, but a failure, which may be one that Slurm would explain.
     """
-    from cnnbench.cluster import collect, node_status, state
+    from cnnbench.cluster import collect, state
 
     told: dict[str, str] = {}
     made = state.read(folder)
@@ -187,7 +187,7 @@ def _wait_for(folder: Path, poll: float) -> ClusterRun:
         except ClusterError as error:
             unsettled.append("failed")
             click.echo(f"warning: {error}; still waiting", err=True)
-        found = node_status.read_node_statuses(folder, made)
+        found = collect.read_node_statuses(folder, made)
         for view in found:
             text = " ".join(filter(None, (view.state, _describe_state(view))))
             if told.get(view.node) != text:
@@ -199,7 +199,7 @@ def _wait_for(folder: Path, poll: float) -> ClusterRun:
 
 
 def _exit_code(found: Sequence[NodeStatus]) -> int:
-    bad = any(view.state == "failed" or (view.state == "done" and view.not_ok) for view in found)
+    bad = any(view.state == "failed" or (view.state == "done" and view.bad_jobs) for view in found)
     return ExitCode.JOB_FAILED if bad else ExitCode.DONE
 
 
@@ -223,7 +223,7 @@ def _describe_state(view: NodeStatus) -> str:
     """Why it failed, what of its jobs did, or what it waits for."""
     if view.outcome is not None:
         return f"{view.outcome.status}: {view.outcome.message}"
-    if view.not_ok:
+    if view.bad_jobs:
         return view.bad_jobs
     said = view.entry.last.said if view.entry.last is not None else None
     return f"Slurm: {said.state.lower()} ({said.reason})" if said and said.reason and view.state != "done" else ""

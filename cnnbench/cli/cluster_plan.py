@@ -10,7 +10,7 @@ import click
 
 from cnnbench.cli.measure import run
 from cnnbench.cli.options import OptionValues
-from cnnbench.cluster import collect, node_selection, node_status, slurm, state, submit
+from cnnbench.cluster import collect, slurm, state, submit
 from cnnbench.cluster.state import ClusterRun
 from cnnbench.errors import UsageError
 from cnnbench.plan.suite import find_suite, load_suite, suite_names
@@ -40,7 +40,7 @@ def new_fleet(suites: tuple[str, ...], results: Path, options: OptionValues) -> 
     whole = tuple(_locate_suite(name) for name in suites)
     run_options = _parse_run_options(suites, options["run_options"])
     slurm.require()
-    chosen = node_selection.select_nodes(
+    chosen = slurm.select_nodes(
         slurm.nodes(options["partition"]),
         constraint=options["constraint"],
         gres=options["gres"],
@@ -81,9 +81,9 @@ def resume_fleet(
         raise UsageError(
             f"fleet {was.fleet_id} runs {' '.join(was.suites)}, not {' '.join(suites)}; name it with --fleet"
         )
-    found = node_status.read_node_statuses(folder, was)
+    found = collect.read_node_statuses(folder, was)
     if not options["dry_run"]:
-        found, _, problems = collect.collect(folder, was, results=results)
+        found, _, problems = collect.collect(folder, was, results)
         for problem in problems:
             click.echo(f"warning: {problem}", err=True)
     explicit = context.get_parameter_source("exclusive") == click.core.ParameterSource.COMMANDLINE
@@ -129,7 +129,7 @@ def submit_jobs(folder: Path, made: ClusterRun, names: Sequence[str]) -> int:
         for cell in made.cells:
             last = cell.last
             if cell.node in names:
-                attempt = submit.begin_submission()
+                attempt = state.Submission()
                 made = made.with_submissions({cell.node: (*cell.attempts, attempt)})
                 state.write(folder, made)
                 attempt = submit.submit(folder, made, cell.node, attempt)
@@ -140,7 +140,7 @@ def submit_jobs(folder: Path, made: ClusterRun, names: Sequence[str]) -> int:
                 job = (
                     f"job {attempt.job_id}"
                     if attempt.job_id is not None
-                    else node_status.describe_lost_submission(cell.node)
+                    else collect.describe_lost_submission(cell.node)
                 )
                 click.echo(f"{cell.node}: {attempt.refused or job}")
             elif last is not None and last.refused is not None:

@@ -221,11 +221,9 @@ def _explain_one(name: str, *, slide: bool) -> Report:
     found = explanation.explain(workload)
     if not slide:
         return words.build(found)
-    from cnnbench.report import slide as beside
-
     printed = lecture_slides.slide_of(workload.name)
     also = None if printed.also is None else explanation.explain(workloads.get(printed.also))
-    return beside.build(found, printed, also)
+    return words.build_slide(found, printed, also)
 
 
 def _compare_several(names: Sequence[str], results: Path | None) -> Report:

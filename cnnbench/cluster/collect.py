@@ -1,121 +1,277 @@
-"""A fleet looked at, what was cut off written down as interrupted, and every node's ledger brought into the results.
+"""How each node of a fleet did, and every node's ledger brought into the results, with what was cut off as interrupted.
 
-In the ledger of a node whose job ended too early, the process that was under way is `interrupted`, with the node, Slurm's state
-and its reason: so the number started equals the number recorded, and `--resume` repeats it. The node's own outcome (timeout,
-crashed, oom, interrupted) is `View.outcome`.
+How a node did is worked out anew whenever it is asked: from what Slurm last said of its job and from what lies in its folder. A
+run that has a final record for every job of its plan is done, whatever Slurm thinks of it. Else the newest job counts: it waits,
+it runs, or it ended too early, and then there is an outcome with the node, Slurm's state and its reason (timeout, crashed, oom,
+interrupted). In the ledger of such a node the process that was under way is `interrupted`, with the same words: so the number
+started equals the number recorded, and `--resume` repeats it.
 """
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 from cnnbench import store
-from cnnbench.cluster import node_job, node_status, slurm, state
-from cnnbench.cluster.node_status import NodeStatus
-from cnnbench.cluster.state import ClusterRun, NodeEntry, Submission
+from cnnbench.cluster import node_job, slurm, state
+from cnnbench.cluster.state import ClusterRun, NodeEntry, SlurmState, Submission
 from cnnbench.errors import LedgerError
 from cnnbench.merge import MergeResult, merge
 from cnnbench.runner.run import list_pending_jobs
-from cnnbench.schema import Outcome, Record
+from cnnbench.schema import Outcome, Record, Status
+from cnnbench.store import Ledger
+
+NodeState = Literal["waiting", "running", "done", "failed"]
+_BY_STATE: dict[str, Status] = {
+    "TIMEOUT": "timeout",
+    "DEADLINE": "timeout",
+    "OUT_OF_MEMORY": "oom",
+    "CANCELLED": "interrupted",
+    "PREEMPTED": "interrupted",
+    "REVOKED": "interrupted",
+}
+"""What an early end was, by Slurm's state; any other is a crash: of the node, of the job, or of nobody knows what."""
+RESUME_HINT = "`cnnbench fleet run --resume` goes on"
+MAX_LOG_LINE = 300
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """One node of a fleet as it is now."""
+
+    entry: NodeEntry
+    state: NodeState
+    outcome: Outcome | None = None
+    """Why it failed; None for every other standing."""
+    ledger: Ledger | None = None
+    pending: int = 0
+    """Jobs of the ledger's plan without a final record."""
+
+    @property
+    def planned(self) -> int | None:
+        """Jobs of the plan; None where there is none yet."""
+        return None if self.ledger is None else len(self.ledger.header.plan)
+
+    @property
+    def finished(self) -> int:
+        """Jobs of the plan with a final record, failed ones too."""
+        return (self.planned or 0) - self.pending
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """Final records by how they ended."""
+        return statuses_of(self.ledger)
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+        return self.entry.node
+
+    @property
+    def bad_jobs(self) -> str:
+        """Jobs of the plan that ended, but not well, by how: `1 crashed, 3 oom`."""
+        return describe_bad_jobs(self.ledger)
+
+
+def read_node_statuses(folder: Path, fleet: ClusterRun) -> tuple[NodeStatus, ...]:
+    """Every node of the fleet as it is now."""
+    return tuple(read_node_status(folder / cell.node, cell) for cell in fleet.cells)
+
+
+def read_node_status(place: Path, entry: NodeEntry) -> NodeStatus:
+    """One node, by its folder."""
+    ledger = node_job.newest_ledger(place)
+    todo = () if ledger is None else list_pending_jobs(ledger.header, ledger.records)
+
+    make_status = partial(NodeStatus, entry, ledger=ledger, pending=len(todo))
+    last = entry.last
+    if ledger is not None and not todo:
+        return make_status("done")
+    if last is None or last.refused is not None or last.job_id is None:
+        why = "nothing was submitted" if last is None else last.refused or describe_lost_submission(entry.node)
+        message = f"node {entry.node}: {why}; {RESUME_HINT}"
+        return make_status("failed", Outcome(status="interrupted", message=message))
+    if not is_over(last):
+        waits = last.said is None or last.said.state in slurm.WAITING
+        return make_status("waiting" if waits else "running")
+    said = last.said or SlurmState(state=slurm.UNKNOWN)
+    return make_status("failed", _explain_failure(place, entry.node, last.job_id, said))
+
+
+def statuses_of(ledger: Ledger | None) -> dict[str, int]:
+    """The run's final records by how they ended."""
+    ended = (each.outcome.status for each in (ledger.records if ledger else ()))
+    return dict(Counter(status for status in ended if status != "interrupted"))
+
+
+def describe_bad_jobs(ledger: Ledger | None) -> str:
+    """Those that did not end well: `1 crashed, 3 oom`; empty where all did."""
+    return ", ".join(f"{many} {status}" for status, many in sorted(statuses_of(ledger).items()) if status != "ok")
+
+
+def describe_lost_submission(name: str) -> str:
+    """Of a node for which sbatch was asked and its answer was lost: the user was faster, or the disk full."""
+    job = node_job.job_name(name)
+    return (
+        f"it is not known whether its job was submitted: `squeue --me --name {job}` would show it; end it (`scancel`) "
+        "before another one"
+    )
+
+
+def is_over(last: Submission) -> bool:
+    """By Slurm alone: while it still cleans up after a job, it does not say yet how the job ended."""
+    return last.said is not None and last.said.state in slurm.ENDED
+
+
+def _explain_failure(place: Path, node: str, job_id: str, slurm_state: SlurmState) -> Outcome:
+    """Why a job ended before its run did."""
+    ended, token = _facts(node_job.end_path(place, job_id)), _facts(node_job.token_path(place, job_id))
+    where = token.get("node") or slurm_state.node or node
+    status = _BY_STATE.get(slurm_state.state, "crashed")
+    if ended:
+        code = ended.get("exit_code")
+        words = _read_last_line(node_job.log_path(place, job_id))
+        explanation = f"`cnnbench run` ended with {code}" + (f": {words}" if words else "")
+        status = "interrupted" if code == 130 and status == "crashed" else status
+    elif token:
+        explanation = "it began and was ended from outside"
+    elif status == "interrupted" and slurm_state.node is None:
+        explanation = "it was ended before it began"
+    elif slurm_state.state in ("NODE_FAIL", "BOOT_FAIL"):
+        explanation = "it never began"
+    else:
+        explanation = _explain_never_began(place, job_id)
+    end = "is no longer known to Slurm"
+    if slurm_state.state != slurm.UNKNOWN:
+        exit_code = slurm_state.exit_code and f"exit {slurm_state.exit_code}"
+        details = ", ".join(filter(None, (slurm_state.reason, exit_code)))
+        end = f"ended as {slurm_state.state}" + (f" ({details})" if details else "")
+    message = f"node {where}: Slurm job {job_id} {end}: {explanation}; {RESUME_HINT}"
+    return Outcome(status=status, message=message)
+
+
+def _explain_never_began(place: Path, job_id: str) -> str:
+    """No token: where Slurm's own log of the job can be read, Python did not come that far; else the folder is not shared."""
+    logs = sorted((place / node_job.SLURM_FOLDER).glob(f"{job_id}_*_log.*"))
+    if not logs:
+        return (
+            f"neither its token nor its log is in {place}: that folder is not shared with the node (or is slow to show new "
+            "files: ask again in a minute); choose a results directory on a file system that all nodes share"
+        )
+    words = next(filter(None, map(_read_last_line, reversed(logs))), "")
+    return f"it did not come as far as `cnnbench run`; see {logs[0].parent}" + (f": {words}" if words else "")
+
+
+def _read_last_line(path: Path) -> str:
+    """The last line of a log that says something; empty where there is none."""
+    try:
+        lines = path.read_bytes()[-4000:].decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    texts = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in texts if line.startswith("error:")]
+    return (errors or texts or [""])[-1][:MAX_LOG_LINE]
+
+
+def count_lines_before(place: Path, job_id: str) -> int | None:
+    """How many lines the node's ledger had when this job began; None where `cnnbench run` never began or came to its own end,
+    so that no process was cut off unrecorded.
+    """
+    token, ended = _facts(node_job.token_path(place, job_id)), _facts(node_job.end_path(place, job_id))
+    if not token or (ended and int(ended.get("exit_code", 0)) >= 0):  # below 0: killed by a signal
+        return None
+    lines = token.get("lines")
+    return lines if isinstance(lines, int) else 0
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What the job wrote there; nothing where it did not."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def refresh(folder: Path) -> ClusterRun:
     """The fleet with what Slurm says now, on disk. Raises FleetError where Slurm does not answer."""
     with state.locked(folder):
         fleet = state.read(folder)
-        open_ = [cell for cell in fleet.cells if _needs_refresh(cell)]
-        slurm_states = slurm.states(str(cell.last.job_id) for cell in open_ if cell.last is not None)
-        changed: dict[str, tuple[Submission, ...]] = {}
-        for entry in open_:
-            last = entry.attempts[-1]
-            now = last.model_copy(update={"said": slurm_states[str(last.job_id)]})
-            if now != last:
-                changed[entry.node] = (*entry.attempts[:-1], now)
-        if changed:
-            fleet = fleet.with_submissions(changed)
+        # Slurm may have something new to say of these jobs; one it does not know now, its accounting may know later.
+        over = slurm.ENDED - {slurm.UNKNOWN}
+        newest = {cell.node: cell.last for cell in fleet.cells if cell.last and cell.last.job_id}
+        asked = {node: last for node, last in newest.items() if last.said is None or last.said.state not in over}
+        slurm_states = slurm.states(str(last.job_id) for last in asked.values())
+        now = {node: last.model_copy(update={"said": slurm_states[str(last.job_id)]}) for node, last in asked.items()}
+        if now != asked:
+            attempts = {cell.node: cell.attempts[:-1] for cell in fleet.cells}
+            fleet = fleet.with_submissions({node: (*attempts[node], last) for node, last in now.items()})
             state.write(folder, fleet)
         return fleet
 
 
-def _needs_refresh(entry: NodeEntry) -> bool:
-    """Whether Slurm may have something new to say of the node's job; one it does not know now, its accounting may know later."""
-    last = entry.last
-    over = slurm.ENDED - {slurm.UNKNOWN}
-    return last is not None and last.job_id is not None and (last.said is None or last.said.state not in over)
-
-
-def record_interrupted(folder: Path, status: NodeStatus) -> bool:
-    """Write down the process that was under way when the node's job ended; whether there was one to write down.
+def record_interrupted(folder: Path, status: NodeStatus) -> None:
+    """Write down the process that was under way when the node's job ended, where there was one.
 
     Raises LedgerError where the ledger cannot be written. A run that is still alive, whatever Slurm says, is left alone.
     """
     last = status.entry.last
-    if (
-        status.state != "failed"
-        or status.outcome is None
-        or status.ledger is None
-        or last is None
-        or last.job_id is None
-    ):
-        return False
-    before = node_status.count_lines_before(folder / status.node, last.job_id)
+    if status.state != "failed" or not (status.outcome and status.ledger and last and last.job_id):
+        return
+    before = count_lines_before(folder / status.node, last.job_id)
     if before is None:
-        return False
+        return
     writer, ledger = store.reopen(status.ledger.path)
     with writer:
         todo = list_pending_jobs(ledger.header, ledger.records)
-        lines = ledger.path.read_bytes().count(b"\n")
-        already_recorded = (
-            bool(ledger.records) and ledger.records[-1].outcome.status == "interrupted" and lines > before
-        )
-        if not todo or already_recorded:
-            return False
-        first = todo[0]
-        writer.append(
-            Record(
+        ended = ledger.records[-1].outcome.status if ledger.records else None
+        recorded = ended == "interrupted" and ledger.path.read_bytes().count(b"\n") > before
+        if todo and not recorded:
+            interrupted = Record(
                 run_id=ledger.header.run_id,
                 machine_id=ledger.header.machine.id,
-                index=first.index,
-                attempt=first.attempt,
+                index=todo[0].index,
+                attempt=todo[0].attempt,
                 started_at=store.format_now(),
                 process_seconds=0.0,  # its parent is gone, and nobody else timed it
-                job=first.job,
+                job=todo[0].job,
                 outcome=Outcome(status="interrupted", message=status.outcome.message),
             )
-        )
-    return True
+            writer.append(interrupted)
 
 
 def collect(
-    folder: Path, fleet: ClusterRun, *, results: Path | None = None
+    folder: Path, fleet: ClusterRun, results: Path
 ) -> tuple[tuple[NodeStatus, ...], MergeResult | None, list[str]]:
     """How each node did, what became of its records in the results, and what could not be written down.
 
     Nodes that still run are brought next time. None where there is nothing to bring yet. Raises LedgerError where the
     results cannot be written.
     """
-    problems: list[str] = []
-    found: list[NodeStatus] = []
-    for status in node_status.read_node_statuses(folder, fleet):
+    problems = []
+    for status in read_node_statuses(folder, fleet):
         try:
-            written = record_interrupted(folder, status)
+            record_interrupted(folder, status)
         except LedgerError as error:
-            written = False
             problems.append(f"node {status.node}: {error}")
-        found.append(node_status.read_node_status(folder / status.node, status.entry) if written else status)
-    sources = [folder / view.node / node_job.RESULTS for view in found if view.state in ("done", "failed")]
-    sources = [path for path in sources if path.is_dir()]
-    merged = merge(sources, results or Path(fleet.results)) if sources else None
-    return tuple(found), merged, problems
+    found = read_node_statuses(folder, fleet)
+    ended = (folder / view.node / node_job.RESULTS for view in found if view.state in ("done", "failed"))
+    sources = [path for path in ended if path.is_dir()]
+    return found, merge(sources, results) if sources else None, problems
 
 
 def cancel(folder: Path) -> list[str]:
     """Ask Slurm to end every job of the fleet that is not over; returns their nodes. Raises FleetError in scancel's words."""
     fleet = refresh(folder)
-    active = [view for view in node_status.read_node_statuses(folder, fleet) if view.is_active]
-    slurm.cancel([str(view.entry.last.job_id) for view in active if view.entry.last is not None])
-    return [view.node for view in active]
+    newest = {cell.node: cell.last for cell in fleet.cells if cell.last and cell.last.job_id}
+    active = {node: str(last.job_id) for node, last in newest.items() if not is_over(last)}
+    slurm.cancel([*active.values()])
+    return [*active]
 
 
 def list_missing_nodes(found: Sequence[NodeStatus]) -> list[str]:

@@ -66,10 +66,14 @@ def run_suites(place: Path, job_id: str, node: str, suites: Sequence[str], optio
     begun = newest_ledger(place)
     lines = 0 if begun is None else begun.path.read_bytes().count(b"\n")
     _write_facts(token_path(place, job_id), node=node, lines=lines)  # before anything that takes time
-    reason = None if begun is None else _explain_new_run(begun)
-    if reason is not None:
-        _write_facts(token_path(place, job_id), node=node, lines=0)
-    resume_options = [] if begun is None or reason is not None else ["--resume", "--run-id", begun.header.run_id]
+    resume_options, reason = [], None
+    if begun is not None:
+        was, now = begun.path.parent.name, _machine_id()
+        if now in (was, None):  # where it cannot be found out, the run will say
+            resume_options = ["--resume", "--run-id", begun.header.run_id]
+        else:
+            reason = f"run {begun.header.run_id} was begun on {was}, and this node is {now} now: a new run begins"
+            _write_facts(token_path(place, job_id), node=node, lines=0)
     command = [sys.executable, "-m", "cnnbench", "run", *suites, "-o", str(place / RESULTS), *options, *resume_options]
     with log_path(place, job_id).open("ab") as log:
         if reason is not None:
@@ -78,14 +82,6 @@ def run_suites(place: Path, job_id: str, node: str, suites: Sequence[str], optio
         code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
     _write_facts(end_path(place, job_id), exit_code=code)
     return code
-
-
-def _explain_new_run(begun: Ledger) -> str | None:
-    """Why the run cannot be gone on with here; None where it can, or where that cannot be found out: then the run will say."""
-    was, now = begun.path.parent.name, _machine_id()
-    if now is None or now == was:
-        return None
-    return f"run {begun.header.run_id} was begun on {was}, and this node is {now} now: a new run begins"
 
 
 def _machine_id() -> str | None:

@@ -1,4 +1,5 @@
-"""Slurm asked and told through its own commands: which nodes there are, what became of jobs, cancel them.
+"""Slurm asked and told through its own commands: which nodes there are and which of them a fleet takes (one of each kind, so
+many, or every one), what became of jobs, cancel them.
 
 submitit submits (`submit`), but knows a job's state through sacct alone, which needs a data base that many small clusters do
 without. So jobs are looked up in the queue first, where Slurm keeps an ended one for some minutes (its MinJobAge), and then
@@ -7,9 +8,11 @@ in the accounting, where there is one; a job that neither knows is UNKNOWN, and 
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from cnnbench.cluster.state import SlurmState
@@ -30,6 +33,8 @@ _NOT_USABLE = ("down", "drain", "fail", "error", "unknown", "inval", "maint", "p
 """Beginnings of a node's state in which it takes no job now (NODE STATE CODES in sinfo's manual)."""
 _FREE_FIRST = ("idle", "mix", "alloc", "comp")
 RESPONSE_TIMEOUT_SECONDS = 60.0
+_COMMA = re.compile(r",(?![^(]*\))")
+_FEATURES = re.compile(r"[\w.+:/-]+(?:[&|,][\w.+:/-]+)*")
 _NOTHING = {"", "(null)", "None", "N/A", "none", "Unknown", "None assigned"}
 
 
@@ -72,28 +77,25 @@ def nodes(partition: str) -> tuple[Node, ...]:
     """The partition's nodes by name. Raises UsageError for a partition that is not there, FleetError where Slurm is silent."""
     found: dict[str, Node] = {}
     for line in _ask("sinfo", "-h", "-N", "-p", partition, "-o", "%N|%T|%c|%m|%f|%G|%E").splitlines():
-        parts = line.split("|", 6)
-        if len(parts) == 7:
-            found[parts[0]] = _node(parts)
+        parts = [part.strip() for part in line.split("|", 6)]
+        if len(parts) < 7:
+            continue
+        name, state, cores, memory, features, gres, reason = parts
+        usable = not state.startswith(_NOT_USABLE) and "*" not in state  # *: the node does not answer
+        because = "" if reason in _NOTHING else f" ({reason})"
+        found[name] = Node(
+            name=name,
+            state=state.lower(),
+            cores=_number(cores),
+            memory_mebibytes=_number(memory),
+            features=_split_list(features),
+            gres=tuple(each.partition("(")[0] for each in _split_list(gres)),
+            why_not=None if usable else f"{state.lower()}{because}",
+        )
     if not found:
         there = sorted(set(_ask("sinfo", "-h", "-o", "%R").split()))
         raise UsageError(f"--partition {partition}: no such partition, or no node in it; there are: {', '.join(there)}")
     return tuple(found[name] for name in sorted(found))
-
-
-def _node(parts: Sequence[str]) -> Node:
-    name, state, cores, memory, features, gres, reason = (part.strip() for part in parts)
-    usable = not state.startswith(_NOT_USABLE) and "*" not in state  # *: the node does not answer
-    because = "" if reason in _NOTHING else f" ({reason})"
-    return Node(
-        name=name,
-        state=state.lower(),
-        cores=_number(cores),
-        memory_mebibytes=_number(memory),
-        features=_split_list(features),
-        gres=tuple(each.partition("(")[0] for each in _split_list(gres)),
-        why_not=None if usable else f"{state.lower()}{because}",
-    )
 
 
 def _number(text: str) -> int:
@@ -103,14 +105,60 @@ def _number(text: str) -> int:
 
 def _split_list(text: str) -> tuple[str, ...]:
     """Split at commas outside brackets: `gpu:a100:4(S:0,1),nic:2` is two."""
-    parts, depth = [""], 0
-    for letter in "" if text in _NOTHING else text:
-        depth += {"(": 1, ")": -1}.get(letter, 0)
-        if letter == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return tuple(part for part in parts if part)
+    return () if text in _NOTHING else tuple(filter(None, _COMMA.split(text)))
+
+
+def select_nodes(
+    found: Sequence[Node], *, constraint: str | None, gres: str | None, count: int | None, each: bool
+) -> tuple[Node, ...]:
+    """The nodes by name: all that fit (`each`, those that are down too), the `count` most idle, or one of each kind.
+
+    Raises UsageError where none fits, or fewer than asked for, with what there is.
+    """
+    fitting = [node for node in found if _has_features(node, constraint) and _has_gres(node, gres)]
+    if not fitting:
+        asked = "".join(f" {name} {it}" for name, it in (("--constraint", constraint), ("--gres", gres)) if it)
+        kinds = sorted(Counter(node.kind for node in found).items())
+        there = "\n".join(f"  {many} x {kind}" for kind, many in kinds)
+        raise UsageError(f"no node fits{asked}; there are:\n{there}")
+    if each:
+        return tuple(fitting)
+    usable = sorted((node for node in fitting if node.why_not is None), key=lambda node: node.rank)
+    if not usable:
+        first = fitting[0]
+        raise UsageError(f"none of the {len(fitting)} nodes that fit takes jobs now: {first.name} is {first.why_not}")
+    if count is not None and len(usable) < count:
+        raise UsageError(f"--nodes {count}: only {len(usable)} of {len(fitting)} nodes that fit take jobs now")
+    first_of_kind = {node.kind: node for node in reversed(usable)}
+    chosen = first_of_kind.values() if count is None else usable[:count]
+    return tuple(sorted(chosen, key=lambda node: node.name))
+
+
+def _has_features(node: Node, constraint: str | None) -> bool:
+    """Slurm's constraint, as far as it asks for features of one node: `a&b`, `a|b`; & binds first.
+
+    Raises UsageError for more (counts, brackets): those ask for several nodes at once, and here each job has one.
+    """
+    if constraint is None:
+        return True
+    if not _FEATURES.fullmatch(constraint):
+        raise UsageError(f"--constraint {constraint!r}: a job here has one node; only features with & and | will do")
+    return any(all(feature in node.features for feature in re.split("[&,]", every)) for every in constraint.split("|"))
+
+
+def _has_gres(node: Node, gres: str | None) -> bool:
+    """Whether the node has what is asked for, such as `gpu`, `gpu:2`, `gpu:a100` or `gpu:a100:2`; several by comma."""
+    for wanted in filter(None, (gres or "").split(",")):
+        names, count = _count_gres(wanted)
+        if sum(many for own, many in map(_count_gres, node.gres) if own[: len(names)] == names) < count:
+            return False
+    return True
+
+
+def _count_gres(text: str) -> tuple[list[str], int]:
+    """Split `gpu:a100:4` into the name's parts and the number, 1 where it has none."""
+    *names, last = text.split(":")
+    return (names, int(last)) if last.isdigit() else ([*names, last], 1)
 
 
 def states(job_ids: Iterable[str]) -> dict[str, SlurmState]:
@@ -119,41 +167,32 @@ def states(job_ids: Iterable[str]) -> dict[str, SlurmState]:
     Raises FleetError where its controller, or its accounting, does not answer: then nothing is known.
     """
     wanted = set(job_ids)
-    found: dict[str, SlurmState] = {}
     if not wanted:
-        return found
-    for line in _ask("squeue", "-h", "-a", "--me", "-t", "all", "-o", "%i|%T|%N|%r").splitlines():
-        job_id, state, node, reason = (*line.split("|", 3), "", "", "")[:4]
-        if job_id in wanted:
-            found[job_id] = SlurmState(
-                state=state.strip(), node=_drop_placeholder(node), reason=_drop_placeholder(reason)
-            )
-    for job_id, slurm_state in _read_accounting(wanted - found.keys()).items():
-        found[job_id] = slurm_state
-    return found | {job_id: SlurmState(state=UNKNOWN) for job_id in wanted - found.keys()}
-
-
-def _read_accounting(job_ids: set[str]) -> dict[str, SlurmState]:
-    """The jobs that the accounting knows; none where there is no accounting. Raises FleetError where it does not answer."""
-    if not job_ids or shutil.which("sacct") is None:
         return {}
-    fields = "JobIDRaw,State,NodeList,ExitCode,Reason"
-    try:
-        answer = _ask("sacct", "-n", "-P", "-X", "-j", ",".join(sorted(job_ids)), "-o", fields)
-    except ClusterError as error:
-        if NO_ACCOUNTING in str(error).lower():
-            return {}
-        raise
+    queue = _ask("squeue", "-h", "-a", "--me", "-t", "all", "-o", "%i|%T|%N|%r")
+    found = _read_states(queue, wanted, "node", "reason")
+    rest = wanted - found.keys()
+    if rest and shutil.which("sacct") is not None:
+        fields = "JobIDRaw,State,NodeList,ExitCode,Reason"
+        try:
+            answer = _ask("sacct", "-n", "-P", "-X", "-j", ",".join(sorted(rest)), "-o", fields)
+            found |= _read_states(answer, rest, "node", "exit_code", "reason")
+        except ClusterError as error:
+            if NO_ACCOUNTING not in str(error).lower():
+                raise
+    return {job_id: SlurmState(state=UNKNOWN) for job_id in rest} | found
+
+
+def _read_states(answer: str, wanted: Collection[str], *fields: str) -> dict[str, SlurmState]:
+    """The states in lines of a job's id, its state and these fields, separated by |."""
     found = {}
     for line in answer.splitlines():
-        job_id, state, node, exit_code, reason = (*line.split("|", 4), "", "", "", "", "")[:5]
-        if job_id in job_ids and state.split():
-            found[job_id] = SlurmState(
-                state=state.split()[0],
-                node=_drop_placeholder(node),
-                exit_code=_drop_placeholder(exit_code),
-                reason=_drop_placeholder(reason),
-            )
+        job_id, _, said = line.partition("|")
+        state, *others = said.split("|", len(fields))
+        if job_id in wanted and state.split():
+            texts = zip(fields, map(str.strip, others), strict=False)
+            known = {name: text for name, text in texts if text not in _NOTHING}
+            found[job_id] = SlurmState(state=state.split()[0], **known)
     return found
 
 
@@ -161,10 +200,6 @@ def cancel(job_ids: Sequence[str]) -> None:
     """Ask Slurm to end the jobs; those that ended already are none of its concern. Raises FleetError in scancel's words."""
     if job_ids:
         _ask("scancel", *job_ids)
-
-
-def _drop_placeholder(text: str) -> str | None:
-    return None if text.strip() in _NOTHING else text.strip()
 
 
 def _ask(*command: str) -> str:

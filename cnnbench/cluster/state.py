@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from cnnbench import files
 from cnnbench.errors import ClusterError, UsageError
 from cnnbench.schema import Frozen, current_suite_name
+from cnnbench.store import format_now
 
 FILE, LOCK = "fleet.json", "fleet.lock"
 VERSION = 1
@@ -33,9 +34,11 @@ class SlurmState(Frozen):
 
 
 class Submission(Frozen):
-    """One job for a node, or why there was none."""
+    """One job for a node, or why there was none. It is on record before sbatch is asked: a job whose id is lost is then one that
+    is not known, not none at all.
+    """
 
-    submitted_at: str
+    submitted_at: str = Field(default_factory=format_now)
     job_id: str | None = None
     refused: str | None = None
     """why nothing was submitted, in Slurm's own words"""

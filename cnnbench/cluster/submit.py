@@ -13,7 +13,6 @@ from cnnbench.cluster import node_job, slurm
 from cnnbench.cluster.state import ClusterRun, Submission
 from cnnbench.errors import FileError, UsageError
 from cnnbench.files import explain_refusal
-from cnnbench.store import format_now
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
 
@@ -23,33 +22,30 @@ def parse_minutes(text: str) -> int:
     match = _TIME.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"--time {text!r}: not minutes, [hours:]minutes:seconds or days-hours[:minutes[:seconds]]")
-    parts = [int(each or 0) for each in match.group("first", "second", "third")]
-    if match["days"] is not None:
-        seconds = ((int(match["days"]) * 24 + parts[0]) * 60 + parts[1]) * 60 + parts[2]
-    elif match["third"] is not None:
-        seconds = (parts[0] * 60 + parts[1]) * 60 + parts[2]
-    else:
-        seconds = parts[0] * 60 + parts[1]
+    days, *parts = (int(each or 0) for each in match.group("days", "first", "second", "third"))
+    if match["days"] is None and match["third"] is None:
+        parts = [0, *parts]  # minutes[:seconds]
+    seconds = ((days * 24 + parts[0]) * 60 + parts[1]) * 60 + parts[2]
     if seconds <= 0:
         raise UsageError(f"--time {text}: no time at all")
     return -(-seconds // 60)
 
 
-def require() -> None:
-    """Raises UsageError where submitit is not installed."""
-    _submitit()
+def require() -> Any:
+    """Import submitit. Raises UsageError where it is not installed."""
+    try:
+        import submitit
+    except ImportError as error:
+        raise UsageError(
+            "fleets are submitted through the package submitit, which is not installed: pip install 'cnnbench[fleet]'"
+        ) from error
+    return submitit
 
 
 def make_script(folder: Path, fleet: ClusterRun, name: str) -> str:
     """What sbatch would be given for this node. Raises UsageError where submitit is missing."""
     executor = _executor(folder, fleet, name)
-    text: str = executor._make_submission_file_text(executor._submitit_command_str, "dry-run")
-    return text
-
-
-def begin_submission() -> Submission:
-    """What is to be on record before sbatch is asked: a job whose id is lost is then one that is not known, not none at all."""
-    return Submission(submitted_at=format_now())
+    return str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run"))
 
 
 def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -> Submission:
@@ -57,7 +53,7 @@ def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -
 
     Raises UsageError where submitit is missing, or where its files cannot be written (sbatch may have been asked by then).
     """
-    submitit = _submitit()
+    submitit = require()
     executor = _executor(folder, fleet, name)
     place = folder / name
     refused = explain_refusal(FileError, f"{place}: cannot write", "choose another place with -o DIR")
@@ -77,17 +73,7 @@ def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -
 
 def make_refusal(why: slurm.Node) -> Submission:
     """Nothing submitted for a node that takes no jobs: it would wait for ever."""
-    return Submission(submitted_at=format_now(), refused=f"Slurm has it as {why.why_not}; nothing was submitted")
-
-
-def _submitit() -> Any:
-    try:
-        import submitit
-    except ImportError as error:
-        raise UsageError(
-            "fleets are submitted through the package submitit, which is not installed: pip install 'cnnbench[fleet]'"
-        ) from error
-    return submitit
+    return Submission(refused=f"Slurm has it as {why.why_not}; nothing was submitted")
 
 
 def _executor(folder: Path, fleet: ClusterRun, name: str) -> Any:
@@ -96,7 +82,7 @@ def _executor(folder: Path, fleet: ClusterRun, name: str) -> Any:
     Without srun: the batch step has all of the allocation, and nothing binds it to a core. bash is to outlive a SIGTERM, so
     that `cnnbench run`, which gets it too, has time to record what was interrupted.
     """
-    executor = _submitit().SlurmExecutor(folder=folder / name / node_job.SLURM_FOLDER)
+    executor = require().SlurmExecutor(folder=folder / name / node_job.SLURM_FOLDER)
     asked = fleet.request
     more: dict[str, object] = {"no-requeue": True} | ({"mem": "0"} if asked.exclusive else {})
     executor.update_parameters(

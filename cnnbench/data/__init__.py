@@ -4,9 +4,19 @@ The command line asks `resolve` once which digits a run uses; each worker then c
 verified uint8 arrays. Nothing here prints or reads an environment variable, and numpy is the only heavy import.
 """
 
-from cnnbench.data.dataset import Dataset, load, read_decompressed, write_decompressed
+from cnnbench.data.dataset import (
+    Dataset,
+    MnistDirectory,
+    Origin,
+    ResolvedData,
+    default_cache_dir,
+    find,
+    load,
+    read_decompressed,
+    resolve,
+    write_decompressed,
+)
 from cnnbench.data.download import MIRRORS, DataUnavailableError, fetch
-from cnnbench.data.source import MnistDirectory, Origin, ResolvedData, default_cache_dir, find, resolve
 
 __all__ = [
     "MIRRORS",

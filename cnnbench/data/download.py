@@ -69,28 +69,25 @@ def fetch(
     Raises DataUnavailableError where no mirror gives a file (after 17 s where nothing answers; there is no limit while
     bytes flow) or the directory cannot be written, DataError where a file already there is not MNIST's.
     """
-    lacking = [file for file in mnist.FILES if not _has_file(directory, file)]
+    progress = on_progress or (lambda name, done_bytes, total_bytes: None)
+    lacking = []
+    for file in mnist.FILES:
+        path = mnist.locate_file(directory, file)
+        if path is None:
+            lacking.append(file)
+        else:
+            mnist.read_verified(path, file)
     if not lacking:
         return
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for file in lacking:
-            _fetch_file(
-                directory, file, on_progress or (lambda name, done_bytes, total_bytes: None), mirrors, opener, pause
-            )
+            _fetch_file(directory, file, progress, mirrors, opener, pause)
     except OSError as error:
         raise DataUnavailableError(
             f"{directory}: MNIST cannot be kept here ({error.strerror or error}); "
             "name a directory that can be written with --data-dir"
         ) from error
-
-
-def _has_file(directory: Path, file: mnist.IdxFile) -> bool:
-    path = mnist.locate_file(directory, file)
-    if path is None:
-        return False
-    mnist.read_verified(path, file)
-    return True
 
 
 def _fetch_file(
@@ -114,7 +111,9 @@ def _fetch_file(
                 mnist.read_verified(partial, file)
             return
         except (_MirrorError, DataError) as error:
-            failures.append(f"{mirror}: {_reason(error, directory / unverified)}")
+            # The name of a file that goes and the remedy for one that stays are left out.
+            reason = str(error).removeprefix(f"{directory / unverified}: ").partition("; delete or move")[0]
+            failures.append(f"{mirror}: {reason}")
     raise DataUnavailableError(
         f"{file.name}.gz: could not be downloaded ({'; '.join(dict.fromkeys(failures))}); connect to the network and "
         "run `cnnbench data fetch`, or name a directory that holds MNIST's four IDX files with --data-dir"
@@ -125,16 +124,12 @@ class _MirrorError(Exception):
     """This mirror failed; the next may do better."""
 
 
-def _reason(error: Exception, temporary: Path) -> str:
-    """Why a mirror failed; of contents that are wrong without the name and the remedy, which are for a file that stays."""
-    return str(error).removeprefix(f"{temporary}: ").partition("; delete or move")[0]
-
-
 def _download(url: str, name: str, partial: Path, on_progress: OnDownloadProgress, opener: Opener) -> None:
     """Write what the URL gives. Raises _MirrorError for whatever the network or the mirror did."""
     done_bytes = 0
     with partial.open("xb") as archive, contextlib.closing(_open_in_time(opener, url)) as response:
-        total_bytes = _content_length(response)
+        length = response.headers.get("Content-Length") or ""
+        total_bytes = int(length) if length.isdecimal() else None
         on_progress(name, 0, total_bytes)
         while piece := _read_piece(response):
             done_bytes += len(piece)
@@ -180,8 +175,3 @@ def _read_piece(response: HTTPResponse) -> bytes:
         return response.read(READ_BYTES)
     except (OSError, HTTPException) as error:
         raise _MirrorError(f"broke off: {str(error) or type(error).__name__}") from error
-
-
-def _content_length(response: HTTPResponse) -> int | None:
-    text = response.headers.get("Content-Length")
-    return int(text) if text is not None and text.isdecimal() else None

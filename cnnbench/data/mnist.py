@@ -75,11 +75,6 @@ def locate_file(directory: Path, file: IdxFile) -> Path | None:
     return None
 
 
-def missing_files(directory: Path) -> list[str]:
-    """Names of the files that the directory lacks, plain and gzipped."""
-    return [file.name for file in FILES if locate_file(directory, file) is None]
-
-
 def read_file(directory: Path, file: IdxFile) -> bytes:
     """The verified contents of the file, header included.
 
@@ -94,12 +89,16 @@ def read_file(directory: Path, file: IdxFile) -> bytes:
 def read_verified(path: Path, file: IdxFile) -> bytes:
     """The verified contents of the file at this path, decompressed where its name ends in `.gz`; DataError as above."""
     try:
-        contents = _read_contents(path, file.size + 1)
+        with path.open("rb") as stored:
+            plain = gzip.GzipFile(fileobj=stored) if path.suffix == ".gz" else stored
+            # One byte more than a right file has: there gzip compares its checksum, and no hostile archive fills the memory.
+            contents = plain.read(file.size + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise _make_data_error(path, f"is truncated or corrupt: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check that it is a file you may read") from error
-    _check(path, file, contents)
+    if fault := _find_fault(file, contents):
+        raise _make_data_error(path, fault)
     return contents
 
 
@@ -108,48 +107,32 @@ def parse(contents: bytes, file: IdxFile) -> npt.NDArray[np.uint8]:
     return np.frombuffer(contents, dtype=np.uint8, offset=len(file.header_bytes)).reshape(file.shape)
 
 
-def verify(directory: Path) -> None:
-    """Return when all four files are there and are MNIST's; else DataError as `read_file`."""
-    for file in FILES:
-        read_file(directory, file)
-
-
 def remedy(directory: Path) -> str:
     """What a person types to get the files into the directory."""
     return f"run `cnnbench data fetch --data-dir {directory}`"
 
 
-def _read_contents(path: Path, limit: int) -> bytes:
-    """At most `limit` decompressed bytes, so that a hostile archive cannot fill the memory."""
-    if path.suffix != ".gz":
-        with path.open("rb") as plain:
-            return plain.read(limit)
-    with gzip.open(path, "rb") as unpacked:
-        return unpacked.read(limit)  # past the end of a right file, which is where gzip compares its checksum
-
-
-def _check(path: Path, file: IdxFile, contents: bytes) -> None:
-    if not contents:
-        raise _make_data_error(path, "is empty")
+def _find_fault(file: IdxFile, contents: bytes) -> str:
+    """What is wrong with the contents; empty where nothing is."""
     header = file.header_bytes
+    if not contents:
+        return "is empty"
     if contents[:4] != header[:4]:
-        raise _make_data_error(
-            path, f"has the magic number 0x{contents[:4].hex()}, not the 0x{header[:4].hex()} of its kind"
-        )
+        return f"has the magic number 0x{contents[:4].hex()}, not the 0x{header[:4].hex()} of its kind"
     if contents[: len(header)] != header[: len(contents)]:
         dimensions = [int.from_bytes(contents[at : at + 4], "big") for at in range(4, len(header), 4)]
-        raise _make_data_error(path, f"has the dimensions {dimensions}, not {list(file.shape)}")
+        return f"has the dimensions {dimensions}, not {list(file.shape)}"
     if len(contents) < file.size:
-        raise _make_data_error(path, f"is truncated: {len(contents):,} bytes of {file.size:,} after decompression")
+        return f"is truncated: {len(contents):,} bytes of {file.size:,} after decompression"
     if len(contents) > file.size:
-        raise _make_data_error(path, f"is longer than the {file.size:,} bytes it should have after decompression")
+        return f"is longer than the {file.size:,} bytes it should have after decompression"
     found = hashlib.sha256(contents).hexdigest()
-    if found != file.sha256:
-        raise _make_data_error(
-            path,
-            f"is not MNIST's {file.name}: SHA-256 of its contents {found}, not {file.sha256} "
-            "(damaged, or another data set under the same file names)",
-        )
+    if found == file.sha256:
+        return ""
+    return (
+        f"is not MNIST's {file.name}: SHA-256 of its contents {found}, not {file.sha256} "
+        "(damaged, or another data set under the same file names)"
+    )
 
 
 def _make_data_error(path: Path, what: str) -> DataError:

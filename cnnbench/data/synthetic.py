@@ -118,22 +118,18 @@ def generate(seed: int = SEED, train: int = 60_000, test: int = 10_000) -> tuple
 def _draw(seed: int, stream: int, count: int) -> tuple[Bytes, Bytes]:
     images = np.empty((count, SIDE, SIDE), dtype=np.uint8)
     labels = np.empty(count, dtype=np.uint8)
+    pen = _pen()
     for chunk, start in enumerate(range(0, count, _CHUNK)):
         stop = min(start + _CHUNK, count)
         bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(VERSION, stream, chunk)))
-        drawn, classes = _draw_chunk(bits)
-        images[start:stop] = drawn[: stop - start]
+        classes = _uniform(bits, 0, 10).astype(np.int64)
+        which = (_uniform(bits, 0, 1) * pen.drawings_of_class[classes]).astype(np.int64)
+        drawing = pen.drawing_of_class[classes] + which
+        x, y, scale = _place_controls(bits, pen.controls[drawing])
+        canvas = _splat(pen, drawing, x, y, _SPACING * scale)
+        images[start:stop] = _ink(bits, _blur(canvas))[: stop - start]
         labels[start:stop] = classes[: stop - start]
     return images, labels
-
-
-def _draw_chunk(bits: np.random.PCG64) -> tuple[Bytes, Bytes]:
-    pen = _pen()
-    classes = (_uniform(bits, 0, 10)).astype(np.int64)
-    drawing = pen.drawing_of_class[classes] + (_uniform(bits, 0, 1) * pen.drawings_of_class[classes]).astype(np.int64)
-    x, y, scale = _place_controls(bits, pen.controls[drawing])
-    canvas = _splat(pen, drawing, x, y, _SPACING * scale)
-    return _ink(bits, _blur(canvas)), classes.astype(np.uint8)
 
 
 def _place_controls(bits: np.random.PCG64, controls: Floats) -> tuple[Floats, Floats, Floats]:

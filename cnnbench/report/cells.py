@@ -92,7 +92,7 @@ def step_text(seconds: float | None) -> str:
     """Format a step with its unit to four figures (`71.55 ms`): a few percent apart, three would read alike."""
     if seconds is None:
         return units.NOT_AVAILABLE
-    scale, unit = next((each for each in _STEP_UNITS if seconds >= each[0]), _STEP_UNITS[-1])
+    scale, unit = next((each for each in STEP_UNITS if seconds >= each[0]), STEP_UNITS[-1])
     value = seconds / scale
     return f"{value:,.0f} {unit}" if value >= 999.95 else f"{value:#.4g} {unit}"
 
@@ -104,7 +104,7 @@ def step_span(low: float, high: float) -> str:
     return f"{lower.removesuffix(unit)}–{upper}"
 
 
-_STEP_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+STEP_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 
 
 def list_bad_endings(row: Row) -> list[tuple[str, int]]:

@@ -74,8 +74,7 @@ def _draw(specification: str) -> str:
     """Draw a Vega-Lite specification as SVG, once: a folder's file and its page show the same drawing."""
     import vl_convert
 
-    drawn: str = vl_convert.vegalite_to_svg(specification)
-    return drawn
+    return str(vl_convert.vegalite_to_svg(specification))
 
 
 def _round_coordinate(found: re.Match[str]) -> str:

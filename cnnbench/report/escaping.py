@@ -85,19 +85,19 @@ def xml(text: str) -> str:
     return _NOT_XML.sub(UNSHOWN, plain(text, None))
 
 
-_COMMAND_DATA: dict[str, str | int | None] = {"%": "%25", "\r": "%0D", "\n": "%0A"}
-_COMMAND_PROPERTY: dict[str, str | int | None] = {**_COMMAND_DATA, ":": "%3A", ",": "%2C"}
+_COMMAND_DATA = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
+_COMMAND_PROPERTY = _COMMAND_DATA | str.maketrans({":": "%3A", ",": "%2C"})
 """GitHub's own escapes: `escapeData` and `escapeProperty` of actions/toolkit, packages/core/src/command.ts."""
 
 
 def command_data(text: str) -> str:
     """The text as the message of a workflow command of GitHub's (`::error::MESSAGE`): it stays one line and one command."""
-    return plain(text, None).translate(str.maketrans(_COMMAND_DATA))
+    return plain(text, None).translate(_COMMAND_DATA)
 
 
 def command_property(text: str) -> str:
     """The text as a property of a workflow command (`::error title=TEXT::`): it ends neither the property nor the list."""
-    return plain(text, None).translate(str.maketrans(_COMMAND_PROPERTY))
+    return plain(text, None).translate(_COMMAND_PROPERTY)
 
 
 _JSON_RAW = re.compile(rf"[\u2028\u2029{STEERING}]")

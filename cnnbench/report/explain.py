@@ -1,9 +1,11 @@
-"""An explained network in words: tables of its layers and output sides, and the same figures, all of them, for JSON."""
+"""An explained network in words: tables of its layers and output sides, and the same figures, all of them, for JSON; and a
+slide's figures beside the right ones: what is printed and what follows from the layers, each mistake with its reason.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from cnnbench import units
@@ -11,6 +13,7 @@ from cnnbench.report.model import Note, Report, Table
 from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
 from cnnbench.workloads.explanation import ExplainedLayer, Explanation, OutputSide, PretrainedLayer
 from cnnbench.workloads.flops import Shape
+from cnnbench.workloads.lecture_slides import PrintedFigure, Slide
 
 FORMATS = "markdown, latex or json"
 COUNTED = (
@@ -26,17 +29,25 @@ STORED = (
 
 def build(found: Explanation) -> Report:
     """The layers with their totals, how each output side follows, pre-training where there is one, and what is counted."""
-    total, name = found.total, found.workload.name
-    tables = [build_table(LAYERS, groups=[(found.workload.title, (*found.layers, total))], words={"name": name})]
-    if sides := [each for layer in found.layers for each in _label_sides(layer)]:
-        tables.append(build_table(SIDES, sides, words={"name": name}))
+    total, words = found.total, {"name": found.workload.name}
+    tables = [build_table(LAYERS, groups=[(found.workload.title, (*found.layers, total))], words=words)]
+    sides = []
+    for layer in found.layers:
+        which = ("",) if len(layer.sides) == 1 else (", height", ", width")  # said only where they differ
+        sides += [LabelledSide(f"{layer.label}{name}", side) for name, side in zip(which, layer.sides, strict=False)]
+    if sides:
+        tables.append(build_table(SIDES, sides, words=words))
+    kinds = f"{units.count(total.weights)} weights and {units.count(total.biases)} biases"
+    if found.workload.declared is not None:
+        kinds = "weights and biases, not told apart in a network of torch modules"
     summary = (
-        f"{units.count(total.parameters)} parameters: {_kinds(found)}, {units.count(total.parameter_bytes)} bytes in "
+        f"{units.count(total.parameters)} parameters: {kinds}, {units.count(total.parameter_bytes)} bytes in float32."
     )
-    notes = [Note("summary", f"{summary}float32."), Note("rule", COUNTED), Note("rule", STORED)]
+    notes = [Note("summary", summary), Note("rule", COUNTED), Note("rule", STORED)]
     if found.pretraining:
-        tables.append(_pretraining(found))
-        notes.append(Note("rule", _pretraining_rule(found)))
+        table, note = _explain_pretraining(found)
+        tables.append(table)
+        notes.append(note)
     return Report(tuple(tables), tuple(notes), document(found), FORMATS)
 
 
@@ -139,34 +150,18 @@ PRETRAINING = TableSpec[PretrainedLayer](
 )
 
 
-def _kinds(found: Explanation) -> str:
-    if found.workload.declared is not None:
-        return "weights and biases, not told apart in a network of torch modules"
-    return f"{units.count(found.total.weights)} weights and {units.count(found.total.biases)} biases"
-
-
-def _label_sides(layer: ExplainedLayer) -> Iterator[LabelledSide]:
-    """Label each of the layer's sides: which of them it is, is said only where they differ."""
-    names = ("",) if len(layer.sides) == 1 else (", height", ", width")
-    return (LabelledSide(f"{layer.label}{name}", side) for name, side in zip(names, layer.sides, strict=False))
-
-
-def _pretraining(found: Explanation) -> Table:
+def _explain_pretraining(found: Explanation) -> tuple[Table, Note]:
     lines = [replace(layer, label=f"{number}: {layer.label}") for number, layer in enumerate(found.pretraining, 1)]
     below, own = (sum(getattr(each, name) for each in lines) for name in ("below_flops", "own_flops"))
-    lines.append(PretrainedLayer("total", 0, 0, below, own))
-    return build_table(PRETRAINING, lines, words={"name": found.workload.name})
-
-
-def _pretraining_rule(found: Explanation) -> str:
-    choice = found.workload.pretraining
-    epochs = 0 if choice is None else choice.epochs
-    return (
+    total = PretrainedLayer("total", 0, 0, below, own)
+    epochs = found.workload.pretraining.epochs if found.workload.pretraining else 0
+    rule = (
         "Pre-training of a layer with a inputs and h outputs: 10ah FLOPs, encoder and decoder 2ah each forward, the "
         "gradients of both weights and of the code 2ah each; the layers below run forward only. With its "
         f"{epochs} epochs a layer, each example costs {units.count(epochs * found.pretraining_flops)} FLOPs before "
         "training begins."
     )
+    return build_table(PRETRAINING, [*lines, total], words={"name": found.workload.name}), Note("rule", rule)
 
 
 def document(found: Explanation) -> dict[str, Any]:
@@ -174,7 +169,7 @@ def document(found: Explanation) -> dict[str, Any]:
     workload = found.workload
     pretraining = workload.pretraining and {
         "epochs": workload.pretraining.epochs,
-        "layers": [{"layer": each.label, **_read_counts(_PRETRAINED, each)} for each in found.pretraining],
+        "layers": [{"layer": each.label, **_read_counts(each, _PRETRAINED)} for each in found.pretraining],
         "flops_per_example_and_epoch": found.pretraining_flops,
     }
     layers = [
@@ -182,7 +177,7 @@ def document(found: Explanation) -> dict[str, Any]:
             "layer": layer.label,
             "output_shape": list(layer.output),
             "sides": [side_document(side) for side in layer.sides],
-            **_figures(layer),
+            **_read_counts(layer, _FIGURES, "parameters"),
         }
         for layer in found.layers
     ]
@@ -190,7 +185,7 @@ def document(found: Explanation) -> dict[str, Any]:
         **{"workload": workload.name, "version": workload.version, "description": workload.title},
         "counted": [COUNTED, STORED],
         "layers": layers,
-        "total": _figures(found.total),
+        "total": _read_counts(found.total, _FIGURES, "parameters"),
         "pretraining": pretraining,
     }
 
@@ -210,9 +205,116 @@ def side_document(side: OutputSide) -> dict[str, Any]:
     }
 
 
-def _figures(layer: ExplainedLayer) -> dict[str, Any]:
-    return _read_counts(_FIGURES, layer) | {"parameters": layer.parameters}
+def _read_counts(counted: object, columns: Iterable[ColumnSpec[Any]], *others: str) -> dict[str, Any]:
+    return {name: getattr(counted, name) for name in (*(column.key for column in columns), *others)}
 
 
-def _read_counts(columns: Sequence[ColumnSpec[Any]], value: object) -> dict[str, Any]:
-    return {column.key: getattr(value, column.key) for column in columns}
+SOURCE = '"Machine Learning to Deep Learning_3", 2017'
+
+
+@dataclass(frozen=True)
+class SlideFigure:
+    """One figure of the slide beside the right one; `printed` is None where the slide has none there."""
+
+    where: str
+    what: str
+    printed: PrintedFigure | None
+    right: int
+
+    @property
+    def printed_text(self) -> str:
+        """As the slide prints it."""
+        return units.NOT_AVAILABLE if self.printed is None else self.printed.text
+
+
+class SlideRow(NamedTuple):
+    """A row of the slide: its activations and its weights (or parameters)."""
+
+    activations: SlideFigure
+    parameters: SlideFigure
+
+
+def list_slide_rows(found: Explanation, slide: Slide) -> list[SlideRow]:
+    """The slide's rows in its order, then its totals: values, and bytes in float32."""
+    total = found.total
+    rows: list[tuple[str, PrintedFigure | None, int, PrintedFigure | None, int]] = [
+        (
+            f"{row.label} {shape_text(layer.output)}",
+            row.activations,
+            layer.activations,
+            row.parameters,
+            layer.parameters,
+        )
+        for row, layer in zip(slide.rows, found.stored, strict=True)
+    ]
+    rows.append(("total", None, total.activations, slide.parameters, total.parameters))
+    rows.append(("total, bytes", slide.activation_bytes, total.activation_bytes, None, total.parameter_bytes))
+    return [
+        SlideRow(SlideFigure(where, "activations", stored, written), SlideFigure(where, slide.counted, trained, right))
+        for where, stored, written, trained, right in rows
+    ]
+
+
+def build_slide(found: Explanation, slide: Slide, also: Explanation | None = None) -> Report:
+    """The slide as a table, the reasons below. `also`: the variant of the network that another slide draws."""
+    every = list_slide_rows(found, slide)
+    figures = [each for row in every for each in row]
+    wrong = [(each, printed) for each in figures if (printed := each.printed) and printed.reason]
+
+    def list_marks(row: SlideRow) -> str:
+        return " ".join(f"[{number}]" for number, (each, _) in enumerate(wrong, 1) if each in row)
+
+    columns: tuple[ColumnSpec[SlideRow], ...] = (
+        wording("layer", "layer", 1, "activations.where"),
+        figure("activations_printed", "activations", 1, "activations.printed_text", unit="printed"),
+        figure("activations", "activations", 1, "activations.right", units.count, unit="right"),
+        figure("parameters_printed", slide.counted, 1, "parameters.printed_text", unit="printed"),
+        figure("parameters", slide.counted, 1, "parameters.right", units.count, unit="right"),
+        wording("erratum", "erratum", 1, list_marks),
+    )
+    spec = TableSpec[SlideRow]("slide", f"{found.workload.name}, as the slide prints it and as it is", columns)
+    notes = [
+        Note("warning", f"[{number}] {_describe_erratum(each, printed)}")
+        for number, (each, printed) in enumerate(wrong, 1)
+    ]
+    if any(each.printed is None for each in figures):
+        notes.append(Note("reference", f"{units.NOT_AVAILABLE}: the slide prints no figure there."))
+    if any(each.printed_text.endswith("k") for each in figures):
+        notes.append(Note("reference", "25k and the like are shortened, not wrong."))
+    if also is not None:
+        dense = [layer for layer in also.stored if layer.label.startswith("dense")]
+        last = " and ".join(f"{units.count(layer.parameters)} ({layer.label})" for layer in dense)
+        text = (
+            f"The architecture slide draws {also.workload.name} instead: its dense layers have {last} {slide.counted}."
+        )
+        notes.append(Note("reference", text))
+    rows = [
+        {"row": row.activations.where, **{name: _describe_figure(each) for name, each in row._asdict().items()}}
+        for row in every
+    ]
+    beside = {"source": SOURCE, "title": slide.title, "counted": slide.counted, "rows": rows}
+    return Report(
+        (build_table(spec, groups=[(f"{slide.title} ({SOURCE})", every)]),),
+        (*notes, Note("rule", STORED)),
+        {**document(found), "slide": beside},
+        FORMATS,
+    )
+
+
+def _describe_erratum(figure: SlideFigure, printed: PrintedFigure) -> str:
+    value, off = units.count(printed.value), figure.right - printed.value
+    text = printed.text if printed.text == value else f"{printed.text} = {value}"
+    return (
+        f"{figure.where}, {figure.what}: printed {text}, right {units.count(figure.right)} ({units.count(abs(off))} "
+        f"{'too few' if off > 0 else 'too many'}): {printed.reason}."
+    )
+
+
+def _describe_figure(figure: SlideFigure) -> dict[str, Any]:
+    printed = figure.printed
+    return {
+        "printed": printed and printed.text,
+        "printed_value": printed and printed.value,
+        "right": figure.right,
+        "erratum": printed and (printed.reason or None),
+    }

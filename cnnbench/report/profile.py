@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any, Literal, NamedTuple, get_args
 
 from cnnbench import naming, units, workloads
-from cnnbench.profile_model import Breakdown, Group, Operator, Part, Profile, ProfileJob, ProfileResult, StepPhase
+from cnnbench.profile_model import Group, Operator, Part, Profile, ProfileJob, ProfileResult, StepPhase
 from cnnbench.report.model import Note, Report, Table
 from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
 
@@ -19,6 +19,8 @@ NO_MEASUREMENT = (
     "A profile is no measurement: only the plain steps were timed without the profiler, in one process and through no gate; "
     "nothing of this is kept in results/ or enters a table of speeds. Measure with cnnbench run."
 )
+IDLE = ("python and gaps", "device idle")
+"""Parts in which no operator ran."""
 DISTURBED = 2.0
 """Longest over shortest plain step; on a quiet machine they differ by a few percent."""
 COST_RULE = (
@@ -55,24 +57,16 @@ def report(shown: Sequence[ProfileResult], top: int) -> Report:
     for device in dict.fromkeys(each.rung.job.device for each in shown):
         found = [each for each in shown if each.rung.job.device == device]
         profiles = [Measured(each.rung, each.profile) for each in found if each.profile is not None]
+        heading = naming.profile_title(found[0].rung.job)
         if profiles:
-            tables += _tables(naming.profile_title(found[0].rung.job), profiles, top)
-    return Report(tuple(tables), tuple(_notes(shown)), document(shown), FORMATS)
-
-
-def _tables(heading: str, profiles: Sequence[Measured], top: int) -> Iterator[Table]:
-    yield build_table(RUNGS, profiles, words={"heading": heading})
-    yield _side_by_side(heading, profiles)
-    for variant, profile in profiles:
-        breakdown = profile.breakdown
-        yield _operators(f"{heading}, {variant.name}", "operators", breakdown.operators, top)
-        if breakdown.kernels:
-            yield _operators(f"{heading}, {variant.name}", "kernels", breakdown.kernels, top)
-
-
-def document(shown: Sequence[ProfileResult]) -> dict[str, Any]:
-    """Every figure of every rung as one object; keys carry units, times are of one step."""
-    return {"rungs": [_describe(each) for each in shown], "note": NO_MEASUREMENT}
+            tables += [build_table(RUNGS, profiles, words={"heading": heading}), _side_by_side(heading, profiles)]
+        for rung, profile in profiles:
+            breakdown, title = profile.breakdown, f"{heading}, {rung.name}"
+            tables.append(_operators(title, "operators", breakdown.operators, top))
+            if breakdown.kernels:
+                tables.append(_operators(title, "kernels", breakdown.kernels, top))
+    document = {"rungs": [_describe(each) for each in shown], "note": NO_MEASUREMENT}
+    return Report(tuple(tables), tuple(_notes(shown)), document, FORMATS)
 
 
 def plain_step(profile: Profile) -> float:
@@ -90,19 +84,14 @@ def profilers_cost(profile: Profile) -> float:
     return profiled_step(profile) / plain_step(profile) - 1.0
 
 
-def _cost_text(profile: Profile) -> str:
-    """A cost that plain steps differ by among themselves is none that was seen."""
-    unseen = profiled_step(profile) <= max(profile.plain_seconds)
-    return "unseen" if unseen else f"{100 * profilers_cost(profile):+.0f} %"
-
-
 def _describe(shown: ProfileResult) -> dict[str, Any]:
+    """Every figure of a rung; keys carry units, times are of one step."""
     profile, outcome = shown.profile, shown.outcome
     found: dict[str, Any] = {
         "rung": shown.rung.name,
         "job": shown.rung.job.model_dump(mode="json"),
         "environment": shown.environment,
-        **{name: getattr(outcome, name) for name in ("status", "message", "stderr_tail")},
+        **outcome.model_dump(mode="json", include={"status", "message", "stderr_tail"}),
         "trace": shown.trace,
     }
     if profile is None:
@@ -120,70 +109,75 @@ def _ms(seconds: float) -> str:
     return f"{milli:,.1f}" if milli >= 99.95 else f"{milli:.2f}" if milli >= 0.995 else f"{milli:.3f}"
 
 
+def _ms_span(seconds: Sequence[float], dash: str) -> str:
+    return f"{_ms(min(seconds))}{dash}{_ms(max(seconds))}"
+
+
 def _share(share: float) -> str:
     return units.percent(share, 1)
+
+
+def _label(measured: Measured) -> str:
+    variant, tuned = measured.rung.name, measured.profile.tuned_rung
+    return variant if tuned in (None, variant) else f"{variant}: {tuned}"
+
+
+def _cost_text(measured: Measured) -> str:
+    """A cost that plain steps differ by among themselves is none that was seen."""
+    unseen = profiled_step(measured.profile) <= max(measured.profile.plain_seconds)
+    return "unseen" if unseen else f"{100 * profilers_cost(measured.profile):+.0f} %"
+
+
+def _longest_text(measured: Measured) -> str:
+    """Name the longest part in which something ran, where there is one."""
+    groups = measured.profile.breakdown.groups
+    longest = max(groups, key=lambda part: (part.name not in IDLE or not part.share, part.seconds))
+    return f"{longest.name} {_share(longest.share)}"
+
+
+def _idle_share(measured: Measured) -> float:
+    return sum(part.share for part in measured.profile.breakdown.groups if part.name in IDLE)
 
 
 RUNGS = TableSpec[Measured](
     "rungs",
     "{heading}: rungs",
     (
-        wording("rung", "rung", 1, lambda each: _label(*each)),
+        wording("rung", "rung", 1, _label),
         figure("plain", "a step", 1, lambda each: plain_step(each.profile), _ms, unit="ms"),
         figure("spread", "all plain\nsteps", 2, lambda each: _ms_span(each.profile.plain_seconds, "–"), unit="ms"),
         figure("profiled", "under the\nprofiler", 1, lambda each: profiled_step(each.profile), _ms, unit="ms"),
-        figure("cost", "profiler's\ncost", 1, lambda each: _cost_text(each.profile)),
-        wording("longest", "longest kind of work", 1, lambda each: _longest_text(each.profile.breakdown)),
-        figure("idle", "nothing\nruns", 1, lambda each: sum(map(_idle_share, each.profile.breakdown.groups)), _share),
+        figure("cost", "profiler's\ncost", 1, _cost_text),
+        wording("longest", "longest kind of work", 1, _longest_text),
+        figure("idle", "nothing\nruns", 1, _idle_share, _share),
     ),
     group=lambda each: "median step without the profiler and with it",
 )
 
 
-def _label(variant: ProfileJob, profile: Profile) -> str:
-    return variant.name if profile.tuned_rung in (None, variant.name) else f"{variant.name}: {profile.tuned_rung}"
-
-
-def _longest_text(breakdown: Breakdown) -> str:
-    """Name the longest part in which something ran, where there is one."""
-    longest = max(breakdown.groups, key=lambda part: (not _idle_share(part), part.seconds))
-    return f"{longest.name} {_share(longest.share)}"
-
-
-def _idle_share(part: Part) -> float:
-    """Give the part's share, if it is one in which no operator ran."""
-    return part.share if part.name in ("python and gaps", "device idle") else 0.0
-
-
 def _side_by_side(heading: str, profiles: Sequence[Measured]) -> Table:
     breakdowns = [profile.breakdown for _, profile in profiles]
 
-    def amount_column(number: int, name: str) -> ColumnSpec[Sequence[str]]:
-        return figure(name, name, 1, itemgetter(number), unit="ms, share")
+    def list_parts(names: Iterable[str], variants: Sequence[Sequence[Part]]) -> list[Sequence[str]]:
+        """List each part that any variant has, with its amount in every one."""
+        by_name = [{part.name: _amount(part.seconds, part.share) for part in parts} for parts in variants]
+        known = (name for name in names if any(name in each for each in by_name))
+        return [[name, *(each.get(name, "-") for each in by_name)] for name in known]
 
-    columns: tuple[ColumnSpec[Sequence[str]], ...] = (
-        wording("part", "where the step's time goes", 1, itemgetter(0)),
-        *(amount_column(number, rung.name) for number, (rung, _) in enumerate(profiles, 1)),
-    )
+    columns: list[ColumnSpec[Sequence[str]]] = [wording("part", "where the step's time goes", 1, itemgetter(0))]
+    for number, (rung, _) in enumerate(profiles, 1):
+        columns.append(figure(rung.name, rung.name, 1, itemgetter(number), unit="ms, share"))
     whole = ["the step", *(_amount(each.step_seconds, 1.0) for each in breakdowns)]
-    groups = _part_lines(get_args(Group), [each.groups for each in breakdowns])
-    phases = _part_lines((*get_args(StepPhase), "device idle"), [each.phases for each in breakdowns])
+    groups = list_parts(get_args(Group), [each.groups for each in breakdowns])
+    phases = list_parts((*get_args(StepPhase), "device idle"), [each.phases for each in breakdowns])
     title = f"{heading}: a step taken apart, under the profiler"
-    spec = TableSpec[Sequence[str]]("parts", title, columns)
+    spec = TableSpec[Sequence[str]]("parts", title, tuple(columns))
     return build_table(spec, groups=[("by kind of work", (*groups, whole)), ("by phase", phases)])
-
-
-def _part_lines(names: Iterable[str], variants: Sequence[Sequence[Part]]) -> Iterator[Sequence[str]]:
-    """List each part that any variant has, with its amount in every one."""
-    by_name = [{part.name: _amount(part.seconds, part.share) for part in parts} for parts in variants]
-    return (
-        [name, *(each.get(name, "-") for each in by_name)] for name in names if any(name in each for each in by_name)
-    )
 
 
 def _operators(heading: str, what: str, operators: Sequence[Operator], top: int) -> Table:
     columns: tuple[ColumnSpec[Operator], ...] = (
-        wording("operator", what.removesuffix("s"), 1, lambda each: _short(each.name)),
+        wording("operator", what.removesuffix("s"), 1, _shorten),
         wording("group", "kind of work", 2, "group"),
         wording("phase", "phase", 3, "phase"),
         figure("seconds", "a step", 1, "seconds", _ms, unit="ms"),
@@ -199,9 +193,9 @@ def _operators(heading: str, what: str, operators: Sequence[Operator], top: int)
     return build_table(spec, groups=[(rule, operators[:top])], hidden=hidden)
 
 
-def _short(name: str) -> str:
-    """Without what most begin with, and cut where it is long."""
-    name = name.removeprefix("aten::").removeprefix("autograd::engine::evaluate_function: ")
+def _shorten(operator: Operator) -> str:
+    """Leave out what most names begin with, and cut a long one."""
+    name = operator.name.removeprefix("aten::").removeprefix("autograd::engine::evaluate_function: ")
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
@@ -241,10 +235,6 @@ def _profile_notes(profile: Profile) -> Iterator[str]:
     if max(profile.plain_seconds) >= DISTURBED * min(profile.plain_seconds):
         took = _ms_span(profile.plain_seconds, " to ")
         yield f"plain steps took {took} ms: the machine is busy, so profile again when it is quiet"
-
-
-def _ms_span(seconds: Sequence[float], dash: str) -> str:
-    return f"{_ms(min(seconds))}{dash}{_ms(max(seconds))}"
 
 
 def _amount(seconds: float, share: float) -> str:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from cnnbench.report import chart_images, escaping, page_values, sections
-from cnnbench.report.model import Chart, Page
+from cnnbench.report.model import Page
 from cnnbench.report.render import html, latex, markdown, text
 
 Extension = Literal["html", "md", "tex", "csv", "json"]
-EXTENSIONS: tuple[Extension, ...] = ("html", "md", "tex", "csv", "json")
+EXTENSIONS: tuple[Extension, ...] = get_args(Extension)
 CHARTS = "charts"
 INDEX, DOCUMENT, VALUES = "index.html", "report.md", "page.json"
 _DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
@@ -30,9 +31,7 @@ def render_file(page: Page, extension: Extension, *, static: bool) -> str:
         return html.render(page, static=static)
     if extension == "md":
         return markdown.render_page(page, charts_at=None)
-    if extension == "tex":
-        return latex.render(page.report)
-    return text.render(page.report, "csv" if extension == "csv" else "json")
+    return text.render(page.report, "latex" if extension == "tex" else extension)
 
 
 def render_folder(page: Page, *, static: bool) -> dict[str, str | bytes]:
@@ -62,26 +61,17 @@ def render_undrawn(page: Page, name: str, *, static: bool) -> str | None:
     Nothing is drawn: a drawing inside a page is empty, and a picture is the data stored in it.
     """
     if name in (INDEX, ".html"):
-        return html.render(page, static=static, draw=_leave_undrawn)
+        return html.render(page, static=static, drawn=False)
     if name in (DOCUMENT, ".md"):
         return markdown.render_page(page, charts_at=CHARTS if name == DOCUMENT else None)
     if name == VALUES:
         return values_file(page)
     if name.startswith(CHARTS):
-        return _render_chart(page, *name.removeprefix(f"{CHARTS}/").split(".", 1))
-    ending = next((each for each in EXTENSIONS if name in (f"report.{each}", f".{each}")), None)
-    return None if ending is None else render_file(page, ending, static=static)
-
-
-def _render_chart(page: Page, key: str, ending: str) -> str | None:
-    chart = next((each for each in page.charts if each.key == key), None)
-    if chart is None:
-        return None
-    return chart_images.specification(chart) if ending == "vl.json" else chart_images.payload(chart)
-
-
-def _leave_undrawn(chart: Chart, *, narrow: bool) -> str:
-    return "<svg></svg>"
+        key, _, ending = name.removeprefix(f"{CHARTS}/").partition(".")
+        render = chart_images.specification if ending == "vl.json" else chart_images.payload
+        return next((render(chart) for chart in page.charts if chart.key == key), None)
+    extension = next((each for each in EXTENSIONS if name in (f"report.{each}", f".{each}")), None)
+    return None if extension is None else render_file(page, extension, static=static)
 
 
 def values_file(page: Page) -> str:
@@ -104,9 +94,8 @@ def find_stale(root: Path, wanted: Mapping[str, str | bytes]) -> list[StaleFile]
         for name, content in sorted(wanted.items())
         if (why := explain_difference(root / name, content))
     ]
-    charts = root / CHARTS
     known = {root / name for name in wanted}
-    extra = sorted(path for path in charts.glob("*") if path not in known) if charts.is_dir() else []
+    extra = sorted(path for path in (root / CHARTS).glob("*") if path not in known)
     return [*found, *(StaleFile(path, "no chart of this report") for path in extra)]
 
 
@@ -120,13 +109,9 @@ def explain_difference(path: Path, wanted: str | bytes) -> str | None:
         return None if same else "shows other data"
     if isinstance(wanted, bytes):
         return None if path.read_bytes() == wanted else "differs"
-    there = _comparable(path.read_text(encoding="utf-8")).splitlines()
-    ours = _comparable(wanted).splitlines()
-    if there == ours:
-        return None
-    shorter = min(len(there), len(ours))
-    line = next((n for n in range(shorter) if there[n] != ours[n]), shorter) + 1
-    return f"differs from line {line} on"
+    there, ours = (_comparable(page).splitlines() for page in (path.read_text(encoding="utf-8"), wanted))
+    lines = enumerate(zip_longest(there, ours), start=1)
+    return next((f"differs from line {number} on" for number, (old, new) in lines if old != new), None)
 
 
 def _comparable(page: str) -> str:

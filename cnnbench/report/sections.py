@@ -20,9 +20,10 @@ from cnnbench.analysis.stats import Estimate
 from cnnbench.machine_facts import Host, list_facts
 from cnnbench.report import cells, cost, footnotes, learning, tables
 from cnnbench.report.cells import ProcessorCell
-from cnnbench.report.charts import processes, resources, roofline, speed, sweeps
+from cnnbench.report.charts import processes, roofline, rows, sweeps
 from cnnbench.report.charts.chart_data import ChartData
 from cnnbench.report.charts.kinds import ChartSpec, draw_chart
+from cnnbench.report.charts.rows import describe_point
 from cnnbench.report.model import Chart, Note, Page, Report, RowGroup, Section, Table
 from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, make_cell, metric_cell, wording
 
@@ -30,9 +31,7 @@ Template = Literal["lecture", "full"]
 TITLE = "The lecture's CNN, then and now"
 
 
-CHARTS: tuple[ChartSpec[ChartData], ...] = (
-    *(*speed.CHARTS, *roofline.CHARTS, *sweeps.CHARTS, *resources.CHARTS, *processes.CHARTS),
-)
+CHARTS: tuple[ChartSpec, ...] = (*rows.CHARTS, *roofline.CHARTS, *sweeps.CHARTS, *processes.CHARTS)
 """All charts of the page; each says in which section it is, and those of one section are in this order."""
 
 
@@ -129,7 +128,7 @@ def _list_sections(chart_data: ChartData, request: PageRequest, page_notes: Sequ
     rows, published = comparison.rows, comparison.published_rows
     processor = tables.name_processors(rows, all_runs=request.all_runs)
     lecture = tables.build_lecture_table(comparison, processor)
-    lead, notes = speed.describe_point(published), tuple(footnotes.build_published_notes(published))
+    lead, notes = describe_point(published), tuple(footnotes.build_published_notes(published))
     yield Section("lecture", "Then and now", lead, (), () if lecture is None else (lecture,), notes)
     row_tables = tables.build_tables(comparison, processor) if request.template == "full" else []
     if request.template == "full":
@@ -177,8 +176,8 @@ def _build_figures(
 
 def _draw_charts(section: str, chart_data: ChartData) -> tuple[Chart, ...]:
     """The section's charts that have something to show."""
-    charts = (draw_chart(spec, chart_data) for spec in CHARTS if spec.section == section)
-    return tuple(chart for chart in charts if chart is not None)
+    found = ((spec, spec.select(chart_data)) for spec in CHARTS if spec.section == section)
+    return tuple(draw_chart(spec, shown) for spec, shown in found if shown.data)
 
 
 def _drop_empty(sections: Iterable[Section]) -> tuple[Section, ...]:

@@ -13,7 +13,7 @@ from simulate import Proportion
 
 from cnnbench import units
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.kinds import ChartSpec, Shown, draw_shown
+from cnnbench.report.charts.kinds import ChartSpec, Shown, draw_chart
 from cnnbench.report.model import Chart, Datum
 
 TRACE = "a recorded trace"
@@ -49,12 +49,8 @@ def draw_false_alarms(study: FalseAlarmStudy) -> Chart:
     )
     description = "; ".join(_describe(rule, data) for rule in dict.fromkeys(str(datum["rule"]) for datum in data))
     alt = f"{title}, by rule and noise. {description}. The upper bound of {CHECK_NAME} is {units.percent(worst, 3)}."
-    shown = Shown(data)
-    spec = ChartSpec(
-        *("false-alarms", title, alt, caption, lambda _: shown),
-        draw=lambda _, layout: _draw(data, floor, bound, layout),
-    )
-    return draw_shown(spec, shown)
+    spec = ChartSpec("false-alarms", title, alt, caption, lambda _, layout: _draw(data, floor, bound, layout))
+    return draw_chart(spec, Shown(data))
 
 
 def _mark(rule: str, noise: str, share: Proportion, floor: float) -> Datum:

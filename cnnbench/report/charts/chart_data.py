@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells, escaping
 from cnnbench.report.model import Datum
-from cnnbench.schema import Job, Record, Trial
+from cnnbench.schema import Record, Trial
 from cnnbench.store import Ledger
 
 Item = TypeVar("Item")
@@ -83,41 +83,33 @@ def identity(row: Row) -> Datum:
     }
 
 
-def mark_rows(rows: Sequence[Row], marks: Callable[[Row], Iterable[Datum]], *, batch: bool = False) -> list[Datum]:
-    """Make the marks of each row: which row it is, its own fields, and its label."""
-    return [
-        {**identity(row), **datum, "label": label}
-        for row, label in zip(rows, axis_labels(row_names(rows, batch=batch)), strict=True)
-        for datum in marks(row)
-    ]
+def label_rows(rows: Sequence[Row], *, batch: bool = False) -> Iterator[tuple[Row, Datum]]:
+    """Yield each row with what all its marks have: which row it is, and its label."""
+    for row, label in zip(rows, axis_labels(row_names(rows, batch=batch)), strict=True):
+        yield row, {**identity(row), "label": label}
 
 
-def mark_published(
-    published: Sequence[PublishedResult], marks: Callable[[PublishedResult], Iterable[Datum]]
-) -> list[Datum]:
-    """Make the marks of each published row, as `mark_rows` does; run, row, machine and precision are unknown."""
-    work = "the lecture's table; the job is assumed"
+def label_published(published: Sequence[PublishedResult]) -> Iterator[tuple[PublishedResult, Datum]]:
+    """Yield each published row as `label_rows` does; run, row, machine and precision are unknown."""
     names = [(found.published.processor, "published", str(found.published.year)) for found in published]
-    return [
-        {
-            **dict.fromkeys(("run", "row", "machine", "precision")),
-            **{"processor": name[0], "place": name[2], "work": work, **datum, "label": label},
-        }
-        for found, name, label in zip(published, names, axis_labels(names), strict=True)
-        for datum in marks(found)
-    ]
+    unknown = dict.fromkeys(("run", "row", "machine", "precision"))
+    work = "the lecture's table; the job is assumed"
+    for found, name, label in zip(published, names, axis_labels(names), strict=True):
+        yield found, {**unknown, "processor": name[0], "place": name[2], "work": work, "label": label}
 
 
-def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, str, str, str]]:
+def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, ...]]:
     """Name each row in four lines: processor, place on the machine, what was timed, and what tells rows apart."""
     several = len({row.job.workload for row in rows} - {"gemm"}) > 1
-    names = [(naming.processor_name(row.device), _name_place(row.job), _name_work(row, several, batch)) for row in rows]
-    return [(*name, apart) for name, apart in zip(names, find_distinctions(names, rows), strict=True)]
-
-
-def _name_place(job: Job) -> str:
-    """Name where and how a step is computed, usual choices left out."""
-    return ", ".join((naming.place_label(job).removeprefix("cpu, "), *naming.chart_words(job)))
+    names = [
+        (
+            naming.processor_name(row.device),
+            ", ".join((naming.place_label(row.job).removeprefix("cpu, "), *naming.chart_words(row.job))),
+            _name_work(row, several, batch),
+        )
+        for row in rows
+    ]
+    return tell_apart(names, rows)
 
 
 def _name_work(row: Row, several: bool, batch: bool) -> str:
@@ -132,26 +124,25 @@ def _name_work(row: Row, several: bool, batch: bool) -> str:
     return ", ".join((*what, "whole job" if job.timed_whole else f"{units.count(row.timed_steps)} steps"))
 
 
-def find_distinctions(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str]:
-    """Find what must be beside each name where rows of several machines, or of several runs, would read alike: the machine, the
-    run, or else what they were trained from and on. For all of them or, where none needs it, for none.
+def tell_apart(names: Iterable[Sequence[str]], rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Add to each name what must be beside it where rows of several machines, or of several runs, would read alike: the machine,
+    the run, or else what they were trained from and on. For all of them or, where none needs it, an empty word for each.
     """
-    whole = [tuple(name) for name in names]
+    alike = [(*name, "") for name in names]
     facts = [(row.machine.id, row.run_id, str(row.job.init), str(row.job.order)) for row in rows]
-    for words in ([escaping.plain(fact, LONGEST_ID) for fact in way] for way in zip(*facts, strict=True)):
-        if len({*zip(whole, words, strict=True)}) > len({*whole}):
-            return words
-    return [""] * len(rows)
+    for words in zip(*facts, strict=True):
+        told = [(*name[:-1], escaping.plain(word, LONGEST_ID)) for name, word in zip(alike, words, strict=True)]
+        if len({*told}) > len({*alike}):
+            return told
+    return alike
 
 
-def number_repeats(items: Iterable[Hashable]) -> list[int]:
+def number_repeats(items: Iterable[Hashable]) -> Iterator[int]:
     """Number each item among those that equal it, from 1 on."""
     seen: Counter[Hashable] = Counter()
-    numbers = []
     for item in items:
         seen[item] += 1
-        numbers.append(seen[item])
-    return numbers
+        yield seen[item]
 
 
 def series_names(names: Sequence[Sequence[str]]) -> list[str]:
@@ -164,14 +155,7 @@ def series_names(names: Sequence[Sequence[str]]) -> list[str]:
 
 def name_series(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str]:
     """Name the lines of these rows, with what tells apart those that read alike."""
-    apart = find_distinctions(names, rows)
-    return series_names([(*name, more) for name, more in zip(names, apart, strict=True)])
-
-
-def mix_kinds(items: Sequence[Item], kind: Callable[[Item], Hashable]) -> list[Item]:
-    """Sort the items so that the first few are of as many kinds as possible: the first of each kind, then the second of each."""
-    turns = zip(number_repeats(map(kind, items)), items, strict=True)
-    return [item for _, item in sorted(turns, key=lambda pair: pair[0])]
+    return series_names(tell_apart(names, rows))
 
 
 def keep_fastest(rows: Iterable[Row], estimate_of: Callable[[Row], Estimate | None]) -> Kept[Row]:
@@ -183,23 +167,21 @@ def keep_fastest(rows: Iterable[Row], estimate_of: Callable[[Row], Estimate | No
 def keep_different(
     items: Sequence[Item], kind: Callable[[Item], Hashable], most: int, what: str = "series"
 ) -> Kept[Item]:
-    """Keep items of as many kinds as possible."""
-    return keep_first(mix_kinds(items, kind), most, "The most different", what)
+    """Keep items of as many kinds as possible: the first of each kind, then the second of each."""
+    turns = sorted(zip(number_repeats(map(kind, items)), items, strict=True), key=lambda pair: pair[0])
+    return keep_first([item for _, item in turns], most, "The most different", what)
 
 
 def keep_evenly(items: Sequence[Item]) -> Kept[Item]:
     """Keep every item, or every second, and so on."""
-    return _describe_kept(items[:: max(1, -(-len(items) // MOST_MARKS))], items, "Evenly some,", "rows")
+    return keep_first(items, which="Evenly some,", step=max(1, -(-len(items) // MOST_MARKS)))
 
 
 def keep_first(
-    items: Sequence[Item], most: int = MOST_MARKS, which: str = "The first", what: str = "rows"
+    items: Sequence[Item], most: int = MOST_MARKS, which: str = "The first", what: str = "rows", step: int = 1
 ) -> Kept[Item]:
     """Keep as many as a chart has room for."""
-    return _describe_kept(items[:most], items, which, what)
-
-
-def _describe_kept(shown: Sequence[Item], items: Sequence[Item], which: str, what: str) -> Kept[Item]:
+    shown = items[::step][:most]
     if len(shown) == len(items):
         return shown, ""
     return shown, f" {which} {len(shown)} of {len(items)} {what} are drawn; all are in the tables' files."

@@ -20,21 +20,20 @@ from cnnbench.regression.verdict_text import (
 )
 from cnnbench.report import escaping
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.chart_data import MOST_MARKS, axis_labels, list_numbers, list_values
+from cnnbench.report.charts.chart_data import MOST_MARKS, axis_labels, list_numbers
 from cnnbench.report.charts.kinds import (
     ChartSpec,
-    RowAxis,
     Shown,
     Specification,
     TooltipField,
     choose,
-    draw_shown,
+    draw_chart,
+    frame_rows,
     layer,
     list_interval,
     number,
     share,
     word,
-    write_known,
 )
 from cnnbench.report.model import Chart, Datum
 
@@ -54,16 +53,18 @@ FAR = 8.0
 """Greatest over least ratio from which on the ticks are 1, 2, 5 times powers of ten."""
 
 
-def _select_findings(checked: tuple[Verdict, VerdictContext]) -> Shown:
-    """Select a row for each series. Of more than fit, those whose head is slowest; the caption says how many."""
-    verdict, meta = checked
+def draw_forest(verdict: Verdict, meta: VerdictContext) -> Chart:
+    """Draw the chart of a check with a row for each series, an empty one where it has no finding. Of more series than fit, those
+    whose head is slowest are drawn; the caption says how many.
+    """
     slowest = sorted(verdict.findings, key=lambda finding: -finding.estimate)[:MOST_MARKS]
     shown = [finding for finding in verdict.findings if finding in slowest]
     found = f"would be found in {units.percent(verdict.plan.power, 0)} of checks"
-    names = [(_name(finding), format_decision(finding), format_estimate(finding)) for finding in shown]
+    names = [escaping.plain(format_label(finding), LONGEST_SERIES) for finding in shown]
+    rows = zip(names, map(format_decision, shown), map(format_estimate, shown), strict=True)
     data = [
-        {**datum, "label": place}
-        for finding, place in zip(shown, axis_labels(names), strict=True)
+        {"series": name, "label": label, **datum}
+        for finding, name, label in zip(shown, names, axis_labels([*rows]), strict=True)
         for datum in _mark_finding(finding, meta, found)
     ]
     every, drawn = len(verdict.findings), len(shown)
@@ -74,7 +75,7 @@ def _select_findings(checked: tuple[Verdict, VerdictContext]) -> Shown:
         **{"factor": f"{factor:g}", "found": found, "tolerance": format_tolerance(verdict.plan).removeprefix("+")},
         "verdict": " ".join(f"{line}." for line in format_verdict(verdict, meta.controls)),
     }
-    return Shown(data, more, words, (1 / factor, factor))
+    return draw_chart(FOREST, Shown(data, more, words, (1 / factor, factor)))
 
 
 def ratio_ticks(low: float, high: float, most: int) -> list[float]:
@@ -86,10 +87,6 @@ def ratio_ticks(low: float, high: float, most: int) -> list[float]:
     return [round(place * step, 2) for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _name(finding: SeriesFinding) -> str:
-    return escaping.plain(format_label(finding), LONGEST_SERIES)
-
-
 def _mark_finding(finding: SeriesFinding, meta: VerdictContext, found: str) -> Iterator[Datum]:
     """Mark the series itself, what would be found, and its control loop where there is one."""
     marks = (
@@ -97,16 +94,16 @@ def _mark_finding(finding: SeriesFinding, meta: VerdictContext, found: str) -> I
         (found, finding.detectable, None, None),
         (CONTROL, meta.controls.get(finding.series.job), None, None),
     )
-    series: Datum = {"series": _name(finding), "blocks": finding.blocks, "decision": format_decision(finding)}
     for kind, *logs in marks:
         value, low, high = (None if log is None else math.exp(log) for log in logs)
         if value is not None:
-            yield {**series, "kind": kind, "ratio": value, "ratio_low": low, "ratio_high": high}
+            ratios = {"ratio": value, "ratio_low": low, "ratio_high": high}
+            yield {"kind": kind, "blocks": finding.blocks, "decision": format_decision(finding), **ratios}
 
 
 def _draw_forest(shown: Shown, layout: theme.ChartLayout) -> Specification:
     """Draw the band of the tolerance and the line at 1, once each and not once a row; intervals; marks."""
-    data, rows = shown.data, RowAxis(list_values(shown.data, "label"), layout)
+    data = shown.data
     looks = {**_LOOKS, shown.blanks["found"]: (theme.PURPLE, _BAR), CONTROL: (theme.GREY, "cross")}
     columns = 1 if layout.narrow else 2
     colour, shape = (
@@ -126,13 +123,14 @@ def _draw_forest(shown: Shown, layout: theme.ChartLayout) -> Specification:
         layer("rect", x={"datum": low, **x}, x2={"datum": high}, color=theme.GRID, opacity=0.45),
         layer("rule", x={"datum": 1, **x}, color=theme.MUTED, strokeWidth=1.5),
     ]
-    known = f"{write_known('ratio_low')} && {write_known('ratio_high')}"
     ends: Specification = {"x": number("ratio_low", **x), "x2": {"field": "ratio_high"}}
     tooltip = ("series", "decision", "kind", *list_interval("ratio", "head over base", ".4f"), "blocks")
-    point = partial(layer, "point", x=number("ratio", **x), shape=shape, tooltip=tooltip, filled=True, opacity=1)
-    drawn = rows.frame(
-        {"color": colour},
-        layer("rule", **ends, when=known, strokeWidth=3, opacity=0.55),
+    point = partial(layer, "point", x=number("ratio", **x), shape=shape, tooltip=tooltip)
+    drawn = frame_rows(
+        *(data, layout, {"color": colour}),
+        layer(
+            "rule", **ends, when="isValid(datum.ratio_low) && isValid(datum.ratio_high)", strokeWidth=3, opacity=0.55
+        ),
         point(when=f"(datum.kind === '{CONTROL}')", size=45, yOffset=10),
         point(when=f"(datum.kind !== '{CONTROL}')", size=120),
     )
@@ -147,14 +145,8 @@ FOREST = ChartSpec(
     caption="Time of head over base, {head} over {base}, with its exact 95 % interval. Shaded: the tolerance, a factor of "
     "{factor} either way; the interval of a PASS ends before its right edge. A slowdown as large as the upright bar {found}. "
     "The control loop runs the same code in both arms.",
-    select=_select_findings,
     draw=_draw_forest,
 )
-
-
-def draw_forest(verdict: Verdict, meta: VerdictContext) -> Chart:
-    """Draw the chart of a check, an empty one where the check has no finding."""
-    return draw_shown(FOREST, _select_findings((verdict, meta)))
 
 
 CURVE, JOB, LIMIT = "curve", "job", "limit"
@@ -166,12 +158,12 @@ SHAPES = ("circle", "diamond", "square", "triangle-up", "triangle-down")
 LONGEST_NAME = 40
 
 
-def _select_effects(calibrated: tuple[Mapping[str, float], CheckPlan]) -> Shown:
-    """Select a line for each budget, and a mark for each job at the whole one.
+def draw_detectable_effect(spreads: Mapping[str, float], plan: CheckPlan) -> Chart:
+    """Draw the slowdown that checks find, a line for each budget and a mark for each job at the whole one; `spreads` are the
+    calibrated standard deviations of d, a log, by job.
 
     Raises ValueError where the plan is cut too short to suspect anything.
     """
-    spreads, plan = calibrated
     budgets = [
         replace(plan, looks=plan.looks[:place])
         for place, look in enumerate(plan.looks, start=1)
@@ -180,17 +172,19 @@ def _select_effects(calibrated: tuple[Mapping[str, float], CheckPlan]) -> Shown:
     if not budgets:
         raise ValueError(f"a plan of {plan.max_blocks} blocks cannot suspect: it detects nothing")
     widest = 1.15 * max([plan.log_tolerance, *spreads.values()])
+
+    def mark(name: str, spread: float, cut: CheckPlan) -> Datum:
+        effect = compute_detectable_effect(spread, cut)
+        return {"name": name, "spread": spread, "slowdown": None if effect is None else math.expm1(effect)}
+
     data: list[Datum] = [
-        {
-            "role": CURVE,
-            "name": f"at most {cut.max_blocks} blocks",
-            **_point(widest * n / (POINTS - 1), cut),
-            "text": "",
-        }
+        {"role": CURVE, "text": "", **mark(f"at most {cut.max_blocks} blocks", widest * n / (POINTS - 1), cut)}
         for cut in budgets
         for n in range(POINTS)
     ]
-    data += [_mark_job(job, spread, plan) for job, spread in spreads.items()]
+    for job, spread in spreads.items():
+        made = mark(escaping.plain(job, LONGEST_NAME), spread, plan)
+        data.append({"role": JOB, "text": f"{made['name']}: +{units.percent(made['slowdown'], 1)}", **made})
     for name, slowdown in (("the tolerance", plan.tolerance), ("twice the tolerance", 2 * plan.tolerance)):
         data.append({"role": LIMIT, "name": name, "spread": widest, "slowdown": slowdown, "text": name})
     blanks = {
@@ -198,18 +192,7 @@ def _select_effects(calibrated: tuple[Mapping[str, float], CheckPlan]) -> Shown:
         "tolerance": units.percent(plan.tolerance, 1),
         "twice": units.percent(2 * plan.tolerance, 1),
     }
-    return Shown(data, blanks=blanks)
-
-
-def _mark_job(job: str, spread: float, plan: CheckPlan) -> Datum:
-    name, point = escaping.plain(job, LONGEST_NAME), _point(spread, plan)
-    text = f"{name}: +{units.percent(point['slowdown'], 1)}"
-    return {"role": JOB, "name": name, **point, "text": text}
-
-
-def _point(spread: float, plan: CheckPlan) -> Datum:
-    effect = compute_detectable_effect(spread, plan)
-    return {"spread": spread, "slowdown": None if effect is None else math.expm1(effect)}
+    return draw_chart(EFFECTS, Shown(data, blanks=blanks))
 
 
 def _draw_effects(shown: Shown, layout: theme.ChartLayout) -> Specification:
@@ -231,9 +214,9 @@ def _draw_effects(shown: Shown, layout: theme.ChartLayout) -> Specification:
     if jobs:
         room = {"columns": 1, "labelLimit": 165} if layout.narrow else {"columns": 2}
         looks = {"color": theme.SERIES, "shape": SHAPES}
-        names = {channel: choose(jobs, "text", each, layout, **room) for channel, each in looks.items()}
+        names: Specification = {channel: choose(jobs, "text", each, layout, **room) for channel, each in looks.items()}
         tooltip = ("name", TooltipField("spread", number=".2%"), TooltipField("slowdown", number=".1%"))
-        layers.append(layer("point", x=x, **names, when=job, tooltip=tooltip, filled=True, size=110, opacity=1))
+        layers.append(layer("point", x=x, **names, when=job, tooltip=tooltip, size=110))
     return share({"y": y}, layout.whole, 280, layers)
 
 
@@ -243,15 +226,6 @@ EFFECTS = ChartSpec(
     alt="{title}, over the spread of d: {marks}.",
     caption="For normal d of that spread, a check of the job alone, tolerance {tolerance}. Above the line at {twice} even twice "
     "the tolerance is missed too often: there the check is advisory.",
-    select=_select_effects,
     describe=lambda data: [datum["text"] for datum in data if datum["role"] == JOB],
     draw=_draw_effects,
 )
-
-
-def draw_detectable_effect(spreads: Mapping[str, float], plan: CheckPlan) -> Chart:
-    """Draw the slowdown that checks find; `spreads` are the calibrated standard deviations of d, a log, by job.
-
-    Raises ValueError where the plan is cut too short to suspect anything.
-    """
-    return draw_shown(EFFECTS, _select_effects((spreads, plan)))

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Sequence
 
 from cnnbench.analysis.history import Point, Series
+from cnnbench.analysis.prediction_interval import Prediction
 from cnnbench.report import cells
 from cnnbench.report import history as words
 from cnnbench.report.cells import KEY_CHARACTERS
@@ -26,7 +27,6 @@ from cnnbench.report.charts.kinds import (
     place,
     share,
     word,
-    write_known,
 )
 from cnnbench.report.model import Chart, Datum
 from cnnbench.schema import digest
@@ -41,23 +41,23 @@ _KINDS = {
     words.PREDICTION_OUTCOMES[1]: (theme.ORANGE, "triangle-up"),
     words.PREDICTION_OUTCOMES[-1]: (theme.GREEN, "triangle-down"),
 }
-_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 STEP, LOW, HIGH = "median_step_seconds", "predicted_low_seconds", "predicted_high_seconds"
 
 
-def _select(found: Sequence[Series]) -> Shown:
-    """Select the rows with the most timed runs; nothing where no row was timed in two."""
+def draw_history(found: Sequence[Series]) -> Chart | None:
+    """Draw the chart of the rows with the most timed runs; None where no row was timed in two."""
     timed = [series for series in found if sum(point.step is not None for point in series.points) > 1]
     ranked = sorted(range(len(timed)), key=lambda place: (-len(timed[place].points), place))[:MOST_PANELS]
     shown = [timed[place] for place in sorted(ranked)]
     several = len({series.machine_id for series in shown}) > 1
     names = tuple(words.title(series, several) for series in shown)
     data = [datum for panel, series in enumerate(shown) for datum in _mark_runs(panel, series)]
-    more = _explain_changes(_number_changes(data))
+    more = _number_changes(data)
     if left_out := len(timed) - len(shown):
         more += f" The {MOST_PANELS} rows with the most runs are drawn, {left_out} more are in the table."
-    return Shown(data, more, {"panels": "; ".join(map(_describe, shown, names))}, panels=names)
+    blanks = {"panels": "; ".join(map(_describe, shown, names))}
+    return draw_chart(HISTORY, Shown(data, more, blanks, panels=names)) if data else None
 
 
 def _mark_runs(panel: int, series: Series) -> list[Datum]:
@@ -66,37 +66,35 @@ def _mark_runs(panel: int, series: Series) -> list[Datum]:
     timed = [point for point in series.points if point.step is not None]
     data = [{**own, "number": number, **_describe_run(point)} for number, point in enumerate(timed, start=1)]
     if series.next is not None:
-        band: Datum = {LOW: series.next.low, HIGH: series.next.high}
-        data.append({**dict.fromkeys(data[-1]), **own, "number": len(timed) + 1, **band})
+        data.append({**dict.fromkeys(data[-1]), **own, "number": len(timed) + 1, **_name_band(series.next)})
     return data
 
 
 def _describe_run(point: Point) -> Datum:
-    software, band = point.row.software, point.predicted
+    software = point.row.software
     return {
         **{"run": point.row.run_id, "measured": point.row.created_at},
         **{"commit": software.git_commit, "cnnbench": software.cnnbench, "torch": software.torch},
         **{"stretch": point.stretch, "kind": words.describe_outcome(point) or NOT_PREDICTED},
-        **cells.values(STEP, point.step),
-        **{LOW: None if band is None else band.low, HIGH: None if band is None else band.high},
+        **{**cells.values(STEP, point.step), **_name_band(point.predicted)},
         **{"changed": words.describe_changes(point.changed) or None, "mark": None},
     }
 
 
-def _number_changes(data: Sequence[Datum]) -> list[str]:
-    """Give each change its number, the same in every panel; returns them in words, first to last."""
+def _name_band(band: Prediction | None) -> Datum:
+    return {LOW: band and band.low, HIGH: band and band.high}
+
+
+def _number_changes(data: Sequence[Datum]) -> str:
+    """Give each change its number, the same in every panel; returns them as a sentence, first to last."""
     known: dict[str, str] = {}
     for datum in sorted(data, key=lambda datum: str(datum["measured"])):
         if datum["changed"] is not None:
             datum["mark"] = known.setdefault(datum["changed"], str(len(known) + 1))
-    return list(known)
-
-
-def _explain_changes(changes: Sequence[str]) -> str:
-    if not changes:
+    if not known:
         return ""
-    shown = "; ".join(f"{number}: {text}" for number, text in enumerate(changes[:MOST_CHANGES], start=1))
-    more = f"; {len(changes) - MOST_CHANGES} more in the table" if len(changes) > MOST_CHANGES else ""
+    shown = "; ".join(f"{number}: {text}" for text, number in [*known.items()][:MOST_CHANGES])
+    more = f"; {len(known) - MOST_CHANGES} more in the table" if len(known) > MOST_CHANGES else ""
     return f" Dashed lines, where something changed: {shown}{more}."
 
 
@@ -106,18 +104,22 @@ def _describe(series: Series, name: str) -> str:
 
 
 def _draw(shown: Shown, layout: theme.ChartLayout) -> Specification:
-    """Draw a panel for each row."""
+    """Draw a panel for each row, its name above it in at most four lines."""
     looks = {
         channel: choose(shown.data, "kind", {kind: look[n] for kind, look in _KINDS.items()}, layout)
         for n, channel in enumerate(("color", "shape"))
     }
+    ends = [{"calculate": f"datum.number {sign} 0.5", "as": end} for end, sign in (("before", "-"), ("after", "+"))]
+    style = {"anchor": "start", "fontSize": 12, "fontWeight": "normal", "color": theme.INK, "frame": "group"}
     panels = []
     for panel, name in enumerate(shown.panels):
         own = [datum for datum in shown.data if datum["panel"] == panel]
-        ends = [{"calculate": f"datum.number {sign} 0.5", "as": end} for end, sign in (("before", "-"), ("after", "+"))]
-        transforms = [{"filter": f"datum.panel === {panel}"}, *ends]
+        text = textwrap.wrap(name, 44 if layout.narrow else 95)
+        if len(text) > 4:
+            text[3:] = [" ".join(text[3:])[:44] + "…"]
         plot = share({}, layout.whole, 170, _list_layers(own, looks, layout))
-        panels.append({**plot, "title": _write_heading(name, layout), "transform": transforms})
+        transforms = [{"filter": f"datum.panel === {panel}"}, *ends]
+        panels.append({**plot, "title": {"text": text, **style}, "transform": transforms})
     return {"vconcat": panels, "spacing": 18}
 
 
@@ -126,20 +128,20 @@ def _list_layers(own: Sequence[Datum], looks: Specification, layout: theme.Chart
     x_scale = {"domain": [0.5, len(own) + 0.5], "nice": False}
     x = place(scale=x_scale, axis=_write_dates(own, layout))
     y = place(**_scale_times(own))
-    changed: Specification = {"when": write_known("mark"), "x": x("before"), "color": theme.MUTED}
+    changed: Specification = {"known": "mark", "x": x("before"), "color": theme.MUTED}
     band: Specification = {"x": x("before"), "x2": {"field": "after"}, "y": y(LOW), "y2": {"field": HIGH}}
-    timed: Specification = {"x": x("number"), "y": y(STEP), "when": write_known(STEP)}
+    timed: Specification = {"x": x("number"), "y": y(STEP), "known": STEP}
     low, high = f"{STEP}_low", f"{STEP}_high"
     ends: Specification = {"x": x("number"), "y": y(low), "y2": {"field": high}, "color": looks["color"]}
     estimate = (*list_interval(STEP, "seconds a step", ".4~g"), count_processes(STEP))
     predicted = (TooltipField(LOW, "predicted from", ".4~g"), TooltipField(HIGH, "predicted to", ".4~g"))
     tooltip = ("measured", "commit", "torch", "cnnbench", "changed", "kind", *estimate, *predicted)
     return [
-        layer("rect", **band, when=write_known(LOW), color=theme.BLUE, opacity=0.13),
+        layer("rect", **band, known=LOW, color=theme.BLUE, opacity=0.13),
         layer("rule", **changed, strokeDash=[4, 4]),
         layer("line", **timed, detail=word("stretch"), strokeWidth=1.5, opacity=0.6, color=theme.MUTED),
-        layer("rule", **ends, when=write_known(low), strokeWidth=5, opacity=0.35),
-        layer("point", **timed, **looks, tooltip=tooltip, filled=True, size=60, opacity=1),
+        layer("rule", **ends, known=low, strokeWidth=5, opacity=0.35),
+        layer("point", **timed, **looks, tooltip=tooltip, size=60),
         layer("text", **changed, y={"value": 7}, text=word("mark"), align="left", dx=4),
     ]
 
@@ -147,7 +149,7 @@ def _list_layers(own: Sequence[Datum], looks: Specification, layout: theme.Chart
 def _scale_times(own: Sequence[Datum]) -> Specification:
     """Scale a panel's times, in the unit that suits the longest."""
     ends = list_numbers(own, STEP, f"{STEP}_low", f"{STEP}_high", LOW, HIGH)
-    scale, unit = next((each for each in _UNITS if max(ends) >= each[0]), _UNITS[-1])
+    scale, unit = next((each for each in cells.STEP_UNITS if max(ends) >= each[0]), cells.STEP_UNITS[-1])
     room = (max(ends) - min(ends)) * 0.08 or max(ends) * 0.05
     return {
         "title": f"{unit} a step",
@@ -156,30 +158,17 @@ def _scale_times(own: Sequence[Datum]) -> Specification:
     }
 
 
-def _write_heading(name: str, layout: theme.ChartLayout) -> Specification:
-    """Write the panel's name in at most four lines."""
-    lines = textwrap.wrap(name, 44 if layout.narrow else 95)
-    most = 4
-    text = [*lines[: most - 1], " ".join(lines[most - 1 :])[:44] + "…"] if len(lines) > most else lines
-    look = {"anchor": "start", "fontSize": 12, "fontWeight": "normal", "color": theme.INK, "frame": "group"}
-    return {"text": text, **look}
-
-
 def _write_dates(own: Sequence[Datum], layout: theme.ChartLayout) -> Specification:
     """Write the day of the run below its point, as many as have room; `next` below the band of the run to come."""
     step = -(-len(own) // (4 if layout.narrow else 7))
-    days = [_day(datum) for datum in own]
+    days = []
+    for datum in own:
+        # The text becomes part of an expression, so it is the date alone, and only if it is one.
+        found = _DATE.match(datum["measured"] or "")
+        days.append("next" if datum["run"] is None else found.group() if found else f"run {datum['number']}")
     shown = [number for number in range(1, len(own) + 1) if (len(own) - number) % step == 0]
     labels = f"{json.dumps(days)}[datum.value - 1]"
     return {"title": None, "values": shown, "labelExpr": labels, "labelFlush": False, "grid": False}
-
-
-def _day(datum: Datum) -> str:
-    """Write the date alone, and only if it is one: the text becomes part of an expression."""
-    if datum["run"] is None:
-        return "next"
-    found = _DATE.match(datum["measured"])
-    return found.group() if found is not None else f"run {datum['number']}"
 
 
 HISTORY = ChartSpec(
@@ -187,11 +176,5 @@ HISTORY = ChartSpec(
     title="Step time over recorded runs",
     alt="{title}. {panels}.",
     caption="Bars: 95 % interval between processes, from three on. Band: 95 % of next runs, from eight runs before it on.",
-    select=_select,
     draw=_draw,
 )
-
-
-def draw_history(found: Sequence[Series]) -> Chart | None:
-    """Draw the chart of these rows; None where no row was timed in two runs."""
-    return draw_chart(HISTORY, found)

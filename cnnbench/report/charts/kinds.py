@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from cnnbench.analysis.speedup import Row
 from cnnbench.report import escaping
 from cnnbench.report.charts import theme
-from cnnbench.report.charts.chart_data import list_numbers, list_values, mark_rows
+from cnnbench.report.charts.chart_data import ChartData, label_rows, list_numbers, list_values
 from cnnbench.report.charts.theme import BLUE, INK, LINE, ChartLayout
 from cnnbench.report.model import Chart, Datum
 
-Source = TypeVar("Source")
 Specification = dict[str, Any]
 """A drawing, or a part of one: a layer, or the encoding of a channel."""
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.4.1.json"
@@ -37,39 +36,32 @@ class Shown:
     """Names of the plots one below the other, where the chart has several; a datum has its plot's number as `panel`."""
 
 
-def show_rows(kept: tuple[Sequence[Row], str], marks: Callable[[Row], Iterable[Datum]], *, batch: bool = True) -> Shown:
+def show_rows(kept: tuple[Sequence[Row], str], marks: Callable[[Row], Iterable[Datum]]) -> Shown:
     """Show the marks of these rows, and the sentence about those that are left out."""
     rows, more = kept
-    return Shown(mark_rows(rows, marks, batch=batch), more)
+    return Shown([{**own, **datum} for row, own in label_rows(rows, batch=True) for datum in marks(row)], more)
 
 
 @dataclass(frozen=True)
-class ChartSpec(Generic[Source]):
+class ChartSpec:
     """A chart, declared. Its texts may have blanks in braces; `{marks}` is for the phrases that `describe` gives."""
 
     key: str
     title: str
     alt: str
     caption: str
-    select: Callable[[Source], Shown]
     draw: Callable[[Shown, ChartLayout], Specification]
     describe: Callable[[Sequence[Datum]], Iterable[str]] = lambda data: ()
     section: str = ""
-    """The section of the report's page that has it; none for a chart of another command."""
+    """The section of the report's page that has it; none for a chart of another command, which selects what it shows itself."""
+    select: Callable[[ChartData], Shown] = lambda chart_data: Shown([])
 
 
-def draw_chart(spec: ChartSpec[Source], source: Source) -> Chart | None:
-    """Draw the chart; None where there is nothing to show."""
-    shown = spec.select(source)
-    return draw_shown(spec, shown) if shown.data else None
-
-
-def draw_shown(spec: ChartSpec[Source], shown: Shown) -> Chart:
+def draw_chart(spec: ChartSpec, shown: Shown) -> Chart:
     """Draw what was selected, in both layouts."""
     title = spec.title.format_map(shown.blanks)
     alt = spec.alt.format_map({**shown.blanks, "title": title, "marks": "; ".join(spec.describe(shown.data))})
     caption = spec.caption.format_map(shown.blanks) + shown.more
-    texts = (escaping.plain(title), escaping.plain(alt, None), escaping.plain(caption, None))
     wide, narrow = (
         {
             **{**spec.draw(shown, layout), "$schema": SCHEMA, "config": theme.configure(layout)},
@@ -77,6 +69,7 @@ def draw_shown(spec: ChartSpec[Source], shown: Shown) -> Chart:
         }
         for layout in (theme.WIDE, theme.NARROW)
     )
+    texts = (escaping.plain(title), escaping.plain(alt, None), escaping.plain(caption, None))
     return Chart(spec.key, *texts, tuple(shown.data), wide, narrow)
 
 
@@ -116,19 +109,21 @@ def show_known(shown: TooltipField | str) -> str:
     return f"isValid({value}) ? {{{title}: {text}}} : {{}}"
 
 
-def layer(mark: str, *, when: str = "", tooltip: Tooltip = (), **given: Any) -> Specification:
-    """Make a layer of marks, of the data for which the expression `when` is true.
+def layer(mark: str, *, when: str = "", known: str = "", tooltip: Tooltip = (), **given: Any) -> Specification:
+    """Make a layer of marks, of the data for which the expression `when` is true, or whose field `known` has a value.
 
-    Dictionaries encode channels; everything else is how all marks look. Marks without a tooltip are hidden from screen
-    readers: they repeat what those with one show.
+    Dictionaries encode channels; everything else is how all marks look: points are filled and opaque unless told. Marks without
+    a tooltip are hidden from screen readers: they repeat what those with one show.
     """
     encoding = {name: value for name, value in given.items() if isinstance(value, dict)}
-    look = {name: value for name, value in given.items() if name not in encoding}
+    look = {"filled": True, "opacity": 1} if mark == "point" else {}
+    look |= {name: value for name, value in given.items() if name not in encoding}
     if tooltip:
         encoding["tooltip"] = {"value": {"expr": f"merge({', '.join(map(show_known, tooltip))})"}}
     else:
         look["aria"] = False
-    filters = {"transform": [{"filter": when}]} if when else {}
+    condition = f"isValid(datum.{known})" if known else when
+    filters = {"transform": [{"filter": condition}]} if condition else {}
     return {"mark": {"type": mark, **look}, "encoding": encoding, **filters}
 
 
@@ -173,55 +168,49 @@ def share(channels: Specification, width: int, height: int, layers: Iterable[Spe
     return {"width": width, "height": height, "layer": shared}
 
 
-@dataclass(frozen=True)
-class RowAxis:
-    """Rows on a chart's vertical axis in their order, each with a label (`chart_data.axis_labels`) and marks `mark` high.
-
-    `bars` are as high as the marks; points are in the middle of their row.
+def write_label(order: Sequence[str], layout: ChartLayout) -> list[str]:
+    """Write Vega expressions for a label's lines: the processor, then its place and what was timed in one line where every row's
+    fit in it, then what tells rows apart that read alike. The label's counter is not shown.
     """
+    parts = [label.split("\n")[:-1] for label in order]
+    room = int(layout.label_limit / theme.LABEL_CHARACTER)
+    joined = all(len(", ".join(each[1:3])) <= room for each in parts)
+    words = "split(datum.label, '\\n')"
+    middle = [f"join(slice({words}, 1, 3), ', ')"] if joined else [f"{words}[1]", f"{words}[2]"]
+    apart = [f"{words}[3]"] if any("".join(each[3:]) for each in parts) else []
+    return [f"{words}[0]", *middle, *apart]
 
-    order: Sequence[str]
-    layout: ChartLayout
-    mark: int = theme.MARK
-    bars: bool = False
 
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """Write Vega expressions for a label's lines: the processor, then its place and what was timed in one line where every
-        row's fit in it, then what tells rows apart that read alike. The label's counter is not shown.
-        """
-        parts = [label.split("\n")[:-1] for label in self.order]
-        room = int(self.layout.label_limit / theme.LABEL_CHARACTER)
-        joined = all(len(", ".join(each[1:3])) <= room for each in parts)
-        words = "split(datum.label, '\\n')"
-        middle = (f"join(slice({words}, 1, 3), ', ')",) if joined else (f"{words}[1]", f"{words}[2]")
-        apart = (f"{words}[3]",) if any("".join(each[3:]) for each in parts) else ()
-        return f"{words}[0]", *middle, *apart
+def frame_rows(
+    data: Sequence[Datum],
+    layout: ChartLayout,
+    shared: Specification,
+    *layers: Specification,
+    mark: int = theme.MARK,
+    bars: bool = False,
+) -> Specification:
+    """Put layers in a plot of all rows, which share its vertical axis and the channels that are given.
 
-    @property
-    def step(self) -> int:
-        """Count the pixels from row to row: label and marks beside each other, or one above the other."""
-        words = len(self.lines) * LINE
-        return 10 + (words + self.mark if self.layout.narrow else max(words, self.mark))
-
-    @property
-    def y(self) -> Specification:
-        """Encode the axis."""
-        further = LINE * (len(self.lines) - 1)
-        beside = {"labelAlign": "right", "labelPadding": 8, "labelOffset": -further / 2}
-        above = {"labelAlign": "left", "labelPadding": 0, "labelOffset": -self.mark / 2 - LINE / 2 - 1 - further}
-        axis = {
-            **{"title": None, "ticks": False, "domain": False, "grid": False, "labelOverlap": False, "labelColor": INK},
-            **{"labelExpr": f"[{', '.join(self.lines)}]", "labelLimit": self.layout.label_limit},
-            **{"labelLineHeight": LINE, **(above if self.layout.narrow else beside)},
-        }
-        between = 1 - self.mark / self.step
-        scale = {"scale": {"paddingInner": between, "paddingOuter": between / 2}} if self.bars else {}
-        return word("label", sort=list(self.order), axis=axis, **scale)
-
-    def frame(self, shared: Specification, *layers: Specification) -> Specification:
-        """Put layers in a plot of all rows; they share this axis and the channels that are given."""
-        return share({"y": self.y, **shared}, self.layout.width, len(self.order) * self.step, layers)
+    Rows are in their order, each with its label (`chart_data.axis_labels`) and marks `mark` high. `bars` are as high as the
+    marks; points are in the middle of their row.
+    """
+    order = list_values(data, "label")
+    lines = write_label(order, layout)
+    further = LINE * (len(lines) - 1)
+    beside = {"labelAlign": "right", "labelPadding": 8, "labelOffset": -further / 2}
+    above = {"labelAlign": "left", "labelPadding": 0, "labelOffset": -mark / 2 - LINE / 2 - 1 - further}
+    axis = {
+        **{"title": None, "ticks": False, "domain": False, "grid": False, "labelOverlap": False, "labelColor": INK},
+        **{"labelExpr": f"[{', '.join(lines)}]", "labelLimit": layout.label_limit},
+        **{"labelLineHeight": LINE, **(above if layout.narrow else beside)},
+    }
+    # Label and marks are beside each other, or one above the other.
+    words = len(lines) * LINE
+    step = 10 + (words + mark if layout.narrow else max(words, mark))
+    between = 1 - mark / step
+    scale = {"scale": {"paddingInner": between, "paddingOuter": between / 2}} if bars else {}
+    y = word("label", sort=order, axis=axis, **scale)
+    return share({"y": y, **shared}, layout.width, len(order) * step, layers)
 
 
 def draw_points(
@@ -244,7 +233,6 @@ def draw_points(
     `origin`, a line leads to each point. The text begins after the field `text_at`, where that is not the value.
     """
     data, low, high = shown.data, f"{value}_low", f"{value}_high"
-    rows = RowAxis(list_values(data, "label"), layout)
     figures = list_numbers(data, *((value, low, high) if interval else (value,)))
     figures += [] if origin is None else [origin]
     after = theme.text_width(list_values(data, "text"))
@@ -253,13 +241,13 @@ def draw_points(
     colour = _colour_kinds(data, colours, layout)
     shape: Specification = {} if isinstance(colours, str) else {"shape": choose(data, "kind", (), layout)}
     stems = layer("rule", color=colour, x=x(value), x2={"datum": origin}, strokeWidth=2, opacity=0.35)
-    bars = layer("rule", color=colour, x=x(low), x2={"field": high}, when=write_known(low), strokeWidth=7, opacity=0.4)
+    bars = layer("rule", color=colour, x=x(low), x2={"field": high}, known=low, strokeWidth=7, opacity=0.4)
     ink: Specification = {"x": x(text_at or value), "text": word("text"), "color": {"value": INK}}
-    return rows.frame(
-        {},
+    return frame_rows(
+        *(data, layout, {}),
         *([] if origin is None else [stems]),
         *([bars] if interval and list_numbers(data, low) else []),
-        layer("point", color=colour, **shape, x=x(value), tooltip=tooltip, filled=True, size=110, opacity=1),
+        layer("point", color=colour, **shape, x=x(value), tooltip=tooltip, size=110),
         layer("text", **ink, align="left", dx=10),
     )
 
@@ -279,7 +267,6 @@ def draw_bars(
 ) -> Specification:
     """Draw rows as bars from 0 to the figure `value`, their `text` beside them; one each, or one for each `kind`."""
     data = shown.data
-    rows = RowAxis(list_values(data, "label"), layout, mark, bars=True)
     room = layout.width - theme.text_width(list_values(data, "text"))
     scale = {"domain": [0.0, max(list_numbers(data, value)) * layout.width / room or 1.0], "nice": False}
     numbers = {"format": number_format} if number_format else {}
@@ -288,7 +275,8 @@ def draw_bars(
     if not isinstance(colours, str):
         shared["yOffset"] = word("kind", sort=list_values(data, "kind"))
     bars = layer("bar", color=_colour_kinds(data, colours, layout), tooltip=tooltip)
-    return rows.frame(shared, bars, layer("text", text=word("text"), color={"value": ink}, align="left", dx=5))
+    texts = layer("text", text=word("text"), color={"value": ink}, align="left", dx=5)
+    return frame_rows(data, layout, shared, bars, texts, mark=mark, bars=True)
 
 
 def _colour_kinds(data: Sequence[Datum], colours: str | Mapping[str, str], layout: ChartLayout) -> str | Specification:
@@ -314,33 +302,25 @@ def draw_lines(
     title = f"{words}{' (log scale)' if log else ''}"
     linear = {"scale": {"zero": True}, "axis": {"title": title, "gridOpacity": 0.7}}
     y = number(value, **(theme.log_axis(theme.log_scale(figures), layout, title) if log else linear))
-    shared = {"x": _encode_varied(data, axis), "color": colour_series(data, "series", symbolOpacity=1)}
+    values = sorted({int(value) for value in list_numbers(data, "varied")})
+    scale = {"type": "log", "base": 2, "domain": [values[0] / 1.1, values[-1] * 1.1], "nice": False}
+    ticks = {"values": values, "format": ",d", "gridOpacity": 0.7, "labelOverlap": "greedy", "labelSeparation": 6}
+    x = number("varied", title=f"{axis} (log scale)", scale=scale, axis=ticks)
     dashes = layer("line", y=number("ideal"), strokeDash=[5, 4], strokeWidth=1.5)
     ends: Specification = {"y": number(low, title=title), "y2": {"field": f"{value}_high"}}
-    bars = layer("rule", **ends, when=write_known(low), strokeWidth=6, opacity=0.35)
+    bars = layer("rule", **ends, known=low, strokeWidth=6, opacity=0.35)
     estimate = (*list_interval(value, words, ",.6~g"), count_processes(value))
     tooltip = (*WHERE, "series", TooltipField("varied", axis, ",d"), *estimate)
     layers = [
         *([dashes] if ideal else []),
         layer("line", y=y, strokeWidth=2),
         *([bars] if list_numbers(data, low) else []),
-        layer("point", y=y, tooltip=tooltip, filled=True, size=90, opacity=1),
+        layer("point", y=y, tooltip=tooltip, size=90),
     ]
+    shared = {"x": x, "color": colour_series(data, "series", symbolOpacity=1)}
     return share(shared, layout.whole, 240, layers)
-
-
-def _encode_varied(data: Sequence[Datum], axis: str) -> Specification:
-    values = sorted({int(value) for value in list_numbers(data, "varied")})
-    scale = {"type": "log", "base": 2, "domain": [values[0] / 1.1, values[-1] * 1.1], "nice": False}
-    ticks = {"values": values, "format": ",d", "gridOpacity": 0.7, "labelOverlap": "greedy", "labelSeparation": 6}
-    return number("varied", title=f"{axis} (log scale)", scale=scale, axis=ticks)
 
 
 def colour_series(data: Sequence[Datum], name: str, **legend: Any) -> Specification:
     """Encode each series by a colour, their names below one another."""
     return choose(data, name, theme.SERIES, columns=1, **legend)
-
-
-def write_known(name: str) -> str:
-    """Write the condition that a field has a value."""
-    return f"isValid(datum.{name})"

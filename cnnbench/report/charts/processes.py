@@ -25,12 +25,12 @@ from cnnbench.report.charts.chart_data import (
 from cnnbench.report.charts.kinds import (
     WHERE,
     ChartSpec,
-    RowAxis,
     Shown,
     Specification,
     TooltipField,
     choose,
     colour_series,
+    frame_rows,
     layer,
     number,
     place,
@@ -38,7 +38,7 @@ from cnnbench.report.charts.kinds import (
     show_rows,
 )
 from cnnbench.report.model import Datum
-from cnnbench.schema import Record, Trial
+from cnnbench.schema import Evaluation, Record, Trial
 
 MOST_CURVES = 6
 LOG_FROM = 8
@@ -58,14 +58,15 @@ def _select_curves(chart_data: ChartData) -> Shown:
         for record, trial in chart_data.list_trials(row, missed=True)
         if trial.epoch_evaluations
     ]
-    shown, more = keep_different(curves, lambda curve: _kind(curve[0]), MOST_CURVES, "processes")
+
+    def kind(curve: LearningCurve) -> tuple[object, ...]:
+        row, *_ = curve
+        return row.device.name, row.job.precision, row.job.workload, row.job.target
+
+    shown, more = keep_different(curves, kind, MOST_CURVES, "processes")
     pairs = zip(shown, series_names([*_name_curves(shown)]), strict=True)
     data = [{**identity(curve[0]), **datum, "series": name} for curve, name in pairs for datum in _mark_curve(*curve)]
     return Shown(data, _explain_points(data) + more)
-
-
-def _kind(row: Row) -> tuple[object, ...]:
-    return row.device.name, row.job.precision, row.job.workload, row.job.target
 
 
 def _name_curves(curves: Sequence[LearningCurve]) -> Iterator[tuple[str, ...]]:
@@ -89,16 +90,18 @@ def _mark_curve(row: Row, record: Record, trial: Trial) -> list[Datum]:
     clock = trial.pretraining_seconds or 0.0
     kind = WHOLE if row.job.clock in ("accuracy", "recipe") else SAMPLE
     found: list[Datum] = []
+
+    def mark(kind: str, evaluation: Evaluation, **accuracy: float | None) -> Datum:
+        counts = {"after_steps": evaluation.after_steps, "images": evaluation.images}
+        return {"index": record.index, "kind": kind, "minutes": clock / 60, **counts, **accuracy}
+
     for block, each in zip(trial.block_seconds, trial.epoch_evaluations, strict=False):
         clock += block + each.seconds
-        place = {"index": record.index, "kind": kind, "minutes": clock / 60, "after_steps": each.after_steps}
-        found.append({**place, "images": each.images, "accuracy": each.correct / each.images})
+        found.append(mark(kind, each, accuracy=each.correct / each.images))
     thinned = [*found[: -1 : max(1, -(-len(found) // MOST_POINTS))], *found[-1:]]
     if (test := trial.test) and test.images:
-        share = stats.wilson(test.correct, test.images)
-        place = {"index": record.index, "kind": FINAL, "minutes": clock / 60, "after_steps": test.after_steps}
-        ends = {"accuracy": share.value, "accuracy_low": share.low, "accuracy_high": share.high}
-        thinned.append({**place, "images": test.images, **ends})
+        right = stats.wilson(test.correct, test.images)
+        thinned.append(mark(FINAL, test, accuracy=right.value, accuracy_low=right.low, accuracy_high=right.high))
     return thinned
 
 
@@ -121,7 +124,7 @@ def _draw_curves(shown: Shown, layout: theme.ChartLayout) -> Specification:
     kinds = {kind: _SHAPES[kind] for kind in sorted(list_values(data, "kind"), key=lambda kind: kind == FINAL)}
     shape = choose(data, "kind", kinds, layout)
     on_the_way, at_the_end = (f"(datum.kind {same} '{FINAL}')" for same in ("!==", "==="))
-    points = partial(layer, "point", shape=shape, tooltip=tooltip, filled=True, opacity=1)
+    points = partial(layer, "point", shape=shape, tooltip=tooltip)
     layers = [
         layer("line", when=on_the_way, strokeWidth=1.5, opacity=0.6),
         points(when=on_the_way, size=22),
@@ -208,7 +211,7 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     """Draw a line for each process from its 5th to its 95th percentile, the median as a mark on it."""
     data = shown.data
     labels = Counter(datum["label"] for datum in data)
-    rows = RowAxis(list(labels), layout, min(60, max(theme.MARK, max(labels.values()) * LINE_PIXELS)), bars=True)
+    height = min(60, max(theme.MARK, max(labels.values()) * LINE_PIXELS))
     ends = list_numbers(data, *PERCENTILES)
     signed = "datum.value == 1 ? '0 %' : format(datum.value - 1, '+.0%')"
     x = place(
@@ -219,10 +222,12 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     low, middle, high = PERCENTILES
     parts = (TooltipField(name, f"{name[-2:]}th percentile, of the mean", ".4f") for name in PERCENTILES)
     tooltip = (*WHERE, "work", "round", TooltipField("blocks", "timed blocks"), *parts)
-    return rows.frame(
-        {"yOffset": {"field": "round", "type": "ordinal"}},
+    return frame_rows(
+        *(data, layout, {"yOffset": {"field": "round", "type": "ordinal"}}),
         layer("rule", x=x(low), x2={"field": high}, strokeWidth=2.5, opacity=0.5, color=theme.BLUE),
-        layer("point", x=x(middle), tooltip=tooltip, filled=True, size=42, opacity=1, color=theme.BLUE),
+        layer("point", x=x(middle), tooltip=tooltip, size=42, color=theme.BLUE),
+        mark=height,
+        bars=True,
     )
 
 

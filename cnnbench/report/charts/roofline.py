@@ -36,6 +36,7 @@ Place = tuple[str, ...]
 MOST_ROOFS = 6
 STEPS = ("training step", "inference step")
 _SHAPES = {STEPS[0]: "circle", STEPS[1]: "triangle-up", "matrix product": "square"}
+COPY = "copy_bytes_per_second"
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 X, Y, RATE = "intensity_flops_per_byte", "gflops_per_second", "achieved_flops_per_second"
 
@@ -43,7 +44,7 @@ X, Y, RATE = "intensity_flops_per_byte", "gflops_per_second", "achieved_flops_pe
 def _select(chart_data: ChartData) -> Shown:
     """Select roofs from the measured copy bandwidth and the best GEMM; each workload's point at its intensity and rate."""
     alone = (row for row in chart_data.training if row.job.processes == 1)
-    known = (row for row in alone if row.ceiling_flops_per_second and _read_bandwidth(row) and row.flops_per_second)
+    known = (row for row in alone if row.ceiling_flops_per_second and row.floors.get(COPY) and row.flops_per_second)
     by_place = group_by(known, _place)
     places = sorted(by_place, key=lambda place: (-_height(by_place[place]), place))
     shown, more = keep_different(places, lambda place: place[3:], MOST_ROOFS, "processors")
@@ -53,16 +54,12 @@ def _select(chart_data: ChartData) -> Shown:
     data: list[Datum] = []
     for place, name in names.items():
         data += _mark_roof(name, by_place[place])
-        data += [datum for row in by_place[place] for datum in _mark_step(row, name)]
+        data += [datum for row in by_place[place] for datum in _mark_point(row, name)]
     products = [row for row in chart_data.gemm if row.flops_per_second and _place(row) in names]
-    data += [_mark_product(row, names[_place(row)]) for row in products]
+    data += [datum for row in products for datum in _mark_point(row, names[_place(row)])]
     if any(datum["kind"] == STEPS[1] for datum in data):
         more = f" An inference step moves activations twice and parameters once.{more}"
     return Shown(data, more)
-
-
-def _read_bandwidth(row: Row) -> float | None:
-    return row.floors.get("copy_bytes_per_second")
 
 
 def _place(row: Row) -> Place:
@@ -78,36 +75,31 @@ def _height(rows: Sequence[Row]) -> float:
 def _mark_roof(place: str, rows: list[Row]) -> Iterator[Datum]:
     """Mark the three corners of the roof: from the left edge up the bandwidth's slope to the ridge, then level."""
     ceiling = _height(rows)
-    ridge = ceiling / max(_read_bandwidth(row) or 0.0 for row in rows)
+    ridge = ceiling / max(row.floors.get(COPY, 0.0) for row in rows)
     corners = [(ridge / 16, ceiling / 16), (ridge, ceiling), (max(1000.0, 4 * ridge), ceiling)]
     for order, (x, y) in enumerate(corners):
-        own: Datum = {"order": order, "machine": rows[0].machine.id, "run": rows[0].run_id}
+        own = {"order": order, "machine": rows[0].machine.id, "run": rows[0].run_id}
         yield {"kind": "roof", "roof": place, **own, X: x, Y: y / 1e9}
 
 
-def _mark_step(row: Row, place: str) -> Iterator[Datum]:
-    moved, flops = bytes_per_step(row.job), step_flops(row.job)
-    if moved is not None and flops is not None:
-        own: Datum = {"verdict": "n/a" if row.bottleneck is None else row.bottleneck.summary}
-        yield {**_mark_point(row, f"{row.job.task} step", place, _name(row), flops / moved), **own}
-
-
-def _name(row: Row) -> str:
-    """`mnist-cnn nhwc, batch 128`; the precision is the roof's."""
-    return f"{' '.join((row.job.workload, *naming.deviations(row.job, 'precision')))}, batch {row.job.batch_size}"
-
-
-def _mark_product(row: Row, place: str) -> Datum:
-    """Mark a product. One of side n reads two matrices and writes one: 2 n^3 FLOP over 3 n^2 values."""
-    side = row.job.size or 1
-    intensity = 2 * side / (3 * BYTES[row.job.precision])
-    return _mark_point(row, "matrix product", place, f"gemm {units.count(side)}", intensity)
-
-
-def _mark_point(row: Row, kind: str, place: str, name: str, intensity: float) -> Datum:
-    rate = row.flops_per_second
-    own: Datum = {"kind": kind, "roof": place, "name": name, X: intensity, Y: (rate.value if rate else 0.0) / 1e9}
-    return {**identity(row), **own, **cells.values(RATE, rate)}
+def _mark_point(row: Row, place: str) -> Iterator[Datum]:
+    """Mark a step, if its bytes and FLOPs are known, or a product: of side n, it reads two matrices and writes one, which is
+    2 n^3 FLOP over 3 n^2 values.
+    """
+    job, rate = row.job, row.flops_per_second
+    side, moved, flops = job.size or 1, bytes_per_step(job), step_flops(job)
+    own: Datum
+    if job.workload == "gemm":
+        own = {"kind": "matrix product", "name": f"gemm {units.count(side)}", X: 2 * side / (3 * BYTES[job.precision])}
+    elif moved is not None and flops is not None:
+        # The precision is the roof's.
+        name = f"{' '.join((job.workload, *naming.deviations(job, 'precision')))}, batch {job.batch_size}"
+        verdict = "n/a" if row.bottleneck is None else row.bottleneck.summary
+        own = {"kind": f"{job.task} step", "name": name, X: flops / moved, "verdict": verdict}
+    else:
+        return
+    reached = {Y: (rate.value if rate else 0.0) / 1e9, **cells.values(RATE, rate)}
+    yield {**identity(row), "roof": place, **own, **reached}
 
 
 def _draw(shown: Shown, layout: theme.ChartLayout) -> Specification:
@@ -123,13 +115,10 @@ def _draw(shown: Shown, layout: theme.ChartLayout) -> Specification:
     }
     rates = (TooltipField(Y, "GFLOP/s", ",.6~g"), TooltipField(X, "FLOP a byte", ",.4~g"), count_processes(RATE))
     roof, point = (f"(datum.kind {same} 'roof')" for same in ("===", "!=="))
-    by_kind: Specification = {
-        "shape": choose(data, "kind", _SHAPES, layout),
-        "tooltip": ("roof", "name", "verdict", *rates),
-    }
+    shape, tooltip = choose(data, "kind", _SHAPES, layout), ("roof", "name", "verdict", *rates)
     layers = [
         layer("line", order={"field": "order", "type": "ordinal"}, when=roof, strokeWidth=2.5),
-        layer("point", **by_kind, when=point, filled=True, size=100, opacity=0.9),
+        layer("point", shape=shape, tooltip=tooltip, when=point, size=100, opacity=0.9),
     ]
     return share(shared, layout.whole, 300, layers)
 

@@ -59,28 +59,29 @@ def _select_sweep(varied: str, chart_data: ChartData) -> Shown:
     known = [row for row in chart_data.training if row.images_per_second and value(row)]
     swept = [sorted(rows, key=value) for rows in _group_rows(known, {varied: 0}) if len(set(map(value, rows))) > 1]
     kept, more = keep_different(swept, lambda rows: (rows[0].device.name, rows[0].job.precision), MOST_SERIES)
-    firsts = [rows[0] for rows in kept]
-    several = len({row.job.workload for row in firsts}) > 1
-    names = [(naming.processor_name(row.device), _name_fixed(row, varied, several)) for row in firsts]
-    lines = [[(value(row), row.images_per_second, row) for row in rows] for rows in kept]
-    return Shown(_mark_lines(names, lines, "images_per_second", ideal=varied == "threads"), more + BARS_TEXT)
+    several = len({rows[0].job.workload for rows in kept}) > 1
+    lines = [
+        (
+            (naming.processor_name(rows[0].device), _name_fixed(rows[0], varied, several)),
+            [(value(row), row.images_per_second, row) for row in rows],
+        )
+        for rows in kept
+    ]
+    return Shown(_mark_lines(lines, "images_per_second", ideal=varied == "threads"), more + BARS_TEXT)
 
 
 def _mark_lines(
-    names: Sequence[Sequence[str]],
-    lines: Sequence[Sequence[tuple[int, Estimate | None, Row]]],
-    value: str,
-    *,
-    ideal: bool = True,
+    lines: Sequence[tuple[Sequence[str], Sequence[tuple[int, Estimate | None, Row]]]], value: str, *, ideal: bool = True
 ) -> list[Datum]:
-    """Make the marks of lines over what is varied, each point with its estimate; `ideal` grows with it from the first one."""
+    """Make the marks of named lines over what is varied, each point with its estimate; `ideal` grows with it from the first."""
     data: list[Datum] = []
-    for series, line in zip(name_series(names, [line[0][2] for line in lines]), lines, strict=True):
-        least, first, _ = line[0]
-        for varied, estimate, row in line:
-            grown: Datum = {"ideal": first.value * varied / least} if ideal and first else {}
-            own = {"series": series, "varied": varied, **cells.values(value, estimate)}
-            data.append({**identity(row), **own, **grown})
+    names = name_series([words for words, _ in lines], [points[0][2] for _, points in lines])
+    for series, (_, points) in zip(names, lines, strict=True):
+        least, first, _ = points[0]
+        for varied, estimate, row in points:
+            grown = {"ideal": first.value * varied / least} if ideal and first else {}
+            figures = {"series": series, "varied": varied, **cells.values(value, estimate), **grown}
+            data.append({**identity(row), **figures})
     return data
 
 
@@ -100,8 +101,11 @@ def _select_scaling(chart_data: ChartData) -> Shown:
     every = [line for found in find_scaling_sets(chart_data.comparison.rows) for line in _list_lines(found)]
     known = [line for line in every if len({count_processors(row.job) for row in line[1]}) > 1]
     shown, more = keep_different(known, lambda line: (line[1][0].device.name, line[0][1]), MOST_SERIES)
-    lines = [[(count_processors(row.job), row.values["scaling_speedup"], row) for row in rows] for _, rows in shown]
-    return Shown(_mark_lines([words for words, _ in shown], lines, "scaling_speedup"), more + BARS_TEXT)
+    lines = [
+        (words, [(count_processors(row.job), row.values["scaling_speedup"], row) for row in rows])
+        for words, rows in shown
+    ]
+    return Shown(_mark_lines(lines, "scaling_speedup"), more + BARS_TEXT)
 
 
 def _list_lines(found: ScalingSet) -> Iterator[tuple[tuple[str, str, str], list[Row]]]:
@@ -111,20 +115,18 @@ def _list_lines(found: ScalingSet) -> Iterator[tuple[tuple[str, str, str], list[
     ranks = [row for row in timed if row.job.world > 1]
     if not ranks:
         return
-    first = timed[0]
     batch = f"{found.base_batch} a rank" if found.scaling == "weak" else f"batch {found.base_batch}"
-    name = (naming.processor_name(first.device), first.job.workload)
+    name = (naming.processor_name(timed[0].device), timed[0].job.workload)
     for threads in sorted({row.job.threads for row in ranks}, key=lambda value: value or 0):
-        line = [row for row in alone if row.job.threads == threads][:1]
-        line += [row for row in ranks if row.job.threads == threads]
-        yield (*name, f"{found.scaling}, {batch}"), line
+        one, several = ([row for row in rows if row.job.threads == threads] for rows in (alone, ranks))
+        yield (*name, f"{found.scaling}, {batch}"), one[:1] + several
     if found.scaling == "strong":
         yield (*name, f"one process, {batch}"), alone
 
 
 def _declare_lines(
     value: str, words: str, axis: str, text: Callable[[float], str], *, ideal: bool = True, **texts: Any
-) -> ChartSpec[ChartData]:
+) -> ChartSpec:
     """Declare lines of a figure over what is varied; `text` writes the figure for the words beside the chart."""
 
     def describe(data: Sequence[Datum]) -> list[str]:
@@ -152,10 +154,9 @@ def _read_step(row: Row) -> float:
     return row.step_seconds.value if row.step_seconds else 0.0
 
 
-def _mark_rung(row: Row) -> list[Datum]:
-    step = _read_step(row)
-    figures = cells.values("step_seconds", row.step_seconds)
-    return [{"rung": _name_rung(row), "text": units.short_seconds(step), "milliseconds": step * 1e3, **figures}]
+def _mark_rung(row: Row) -> Iterator[Datum]:
+    step, figures = _read_step(row), cells.values("step_seconds", row.step_seconds)
+    yield {"rung": _name_rung(row), "text": units.short_seconds(step), "milliseconds": step * 1e3, **figures}
 
 
 _declare_rates = partial(

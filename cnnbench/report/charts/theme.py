@@ -30,7 +30,6 @@ DARK: Mapping[str, str] = {
     TEAL: "#39c5cf",
 }
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
-PUBLISHED, MEASURED = "published in 2017", "measured"
 
 
 Scale = Mapping[str, Any]
@@ -62,6 +61,8 @@ LABEL_CHARACTER = 5.5
 """The same of a label, mostly lower case: if it takes more its end is cut."""
 MARK = 16
 """Pixels that a row's marks are high."""
+UPRIGHT = 1e6
+"""The width of an upright axis: its numbers never meet side by side."""
 
 
 def configure(layout: ChartLayout) -> dict[str, object]:
@@ -106,7 +107,7 @@ def log_scale_with_room(values: Sequence[float], width: float, *, before: float 
     return {"type": "log", "domain": [10**start, 10 ** (start + span)], "nice": False}
 
 
-def log_ticks(scale: Scale, layout: ChartLayout, width: float | None = None) -> list[float]:
+def log_ticks(scale: Scale, layout: ChartLayout, width: float = UPRIGHT) -> list[float]:
     """Ticks at 1, 2, 5 times powers of ten within the scale, or at the powers alone where those would not fit: on an axis
     `width` pixels long their numbers side by side.
     """
@@ -118,21 +119,15 @@ def log_ticks(scale: Scale, layout: ChartLayout, width: float | None = None) -> 
     )
     most = 6 if layout.narrow else 12
     for ticks in (fine, *(coarse[::skip] for skip in range(1, len(coarse) + 1))):
-        if 0 < len(ticks) <= most and (width is None or _fit_side_by_side(ticks, scale, width)):
+        places = [width * math.log(tick / low) / math.log(high / low) for tick in ticks]
+        halves = [CHARACTER * len(f"{tick:,.15g}") / 2 for tick in ticks]
+        pairs = zip(pairwise(places), pairwise(halves), strict=True)
+        if 0 < len(ticks) <= most and all(right - left > sum(room) + 6 for (left, right), room in pairs):
             return ticks
     return fine[:1]
 
 
-def _fit_side_by_side(ticks: Sequence[float], scale: Scale, width: float) -> bool:
-    """Whether the ticks' numbers have room side by side."""
-    low, high = scale["domain"]
-    places = [width * math.log(tick / low) / math.log(high / low) for tick in ticks]
-    halves = [CHARACTER * len(f"{tick:,.15g}") / 2 for tick in ticks]
-    pairs = zip(pairwise(places), pairwise(halves), strict=True)
-    return all(right - left > sum(room) + 6 for (left, right), room in pairs)
-
-
-def log_axis(scale: Scale, layout: ChartLayout, title: str, width: float | None = None) -> dict[str, Any]:
+def log_axis(scale: Scale, layout: ChartLayout, title: str, width: float = UPRIGHT) -> dict[str, Any]:
     """Make a channel's log scale with its axis: plain numbers at the ticks."""
     axis = {"title": title, "format": ",~r", "gridOpacity": 0.7, "labelOverlap": False}
     return {"scale": scale, "axis": {**axis, "values": log_ticks(scale, layout, width)}}

@@ -10,23 +10,14 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cnnbench import __version__
 from cnnbench.report import chart_images, escaping, page_values, sections
-from cnnbench.report.model import Cell, Chart, Column, Page
+from cnnbench.report.model import Cell, Column, Page
 from cnnbench.report.render.markdown import seal
-
-
-class DrawChart(Protocol):
-    """How a chart becomes a picture inside a page."""
-
-    def __call__(self, chart: Chart, *, narrow: bool) -> str:
-        """DrawChart it for a wide page or a narrow one."""
-
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_LINES = 300
@@ -41,27 +32,43 @@ within reach, on a phone too.
 """
 
 
-def render(page: Page, *, static: bool, draw: DrawChart = chart_images.inline_svg) -> str:
-    """The page, ending in the digest of itself, for the audit. `static` draws the charts; else the reader's browser does."""
+def render(page: Page, *, static: bool, drawn: bool = True) -> str:
+    """The page, ending in the digest of itself, for the audit. `static` draws the charts; else the reader's browser does. Where
+    they are not to be `drawn`, drawings are empty.
+    """
     page = sections.abridge(page, MOST_LINES)
-    static = static or not page.charts
+    drawings: dict[str, list[Markup]] = {}
+    specifications: dict[str, Markup] = {}
+    for chart in page.charts:
+        if static:
+            pictures = [
+                chart_images.inline_svg(chart, narrow=form) if drawn else "<svg></svg>" for form in (False, True)
+            ]
+            drawings[chart.key] = [Markup(picture) for picture in pictures]
+        else:
+            # Without the data, which stands in the page once.
+            forms = {"wide": chart.wide, "narrow": chart.narrow}
+            bare = {form: {key: spec[key] for key in spec if key != "datasets"} for form, spec in forms.items()}
+            specifications[chart.key] = Markup(escaping.json_in_html(bare))
+    dark = "\n".join(chart_images.dark_rules(".chart svg"))
+    style = f"{_file('page.css')}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
     text = (
         _environment()
         .get_template("page.html")
         .render(
             page=page,
             most_warnings=MOST_WARNINGS,
-            static=static,
+            static=not specifications,
             version=__version__,
-            style=Markup(_style()),
+            style=Markup(style),
             script=Markup(_file("page.js")),
             filter_from=FILTER_FROM,
             long_from=LONG_FROM,
-            chart_script=None if static else Markup(_file("charts.js")),
-            vega=None if static else Markup(_vega()),
-            licence=None if static else _file("vega-licence.txt"),
-            drawings={chart.key: _drawings(chart, draw) for chart in page.charts} if static else {},
-            specifications={} if static else {chart.key: _specifications(chart) for chart in page.charts},
+            chart_script=Markup(_file("charts.js")) if specifications else None,
+            vega=Markup(_vega()) if specifications else None,
+            licence=_file("vega-licence.txt") if specifications else None,
+            drawings=drawings,
+            specifications=specifications,
             payloads={chart.key: Markup(chart_images.payload(chart)) for chart in page.charts},
             values=Markup(escaping.json_in_html(page_values.shown_values(page))) if page.options else None,
         )
@@ -89,22 +96,6 @@ def sort_key(cell: Cell, column: Column) -> str:
         if column.align == "right" and isinstance(value, int | float) and not isinstance(value, bool):
             return repr(float(value))
     return "" if cell.text in ("", "n/a") else cell.text
-
-
-def _drawings(chart: Chart, draw: DrawChart) -> tuple[Markup, Markup]:
-    """The chart for wide and for narrow pages."""
-    return Markup(draw(chart, narrow=False)), Markup(draw(chart, narrow=True))
-
-
-def _specifications(chart: Chart) -> Markup:
-    """Both specifications without their data, which stands in the page once."""
-    bare = [{key: value for key, value in spec.items() if key != "datasets"} for spec in (chart.wide, chart.narrow)]
-    return Markup(escaping.json_in_html({"wide": bare[0], "narrow": bare[1]}))
-
-
-def _style() -> str:
-    dark = "\n".join(chart_images.dark_rules(".chart svg"))
-    return _file("page.css") + f"\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from cnnbench.report import chart_images, escaping
-from cnnbench.report.model import Chart, Note, Page, Report, Section, Table
+from cnnbench.report.model import Chart, Note, Page, Report, Table
 from cnnbench.schema import digest
 
 PAGE_DIGEST = "<!-- cnnbench page sha256:"
@@ -33,7 +33,10 @@ def render_page(page: Page, *, charts_at: str | None) -> str:
     page = _abridge(page)
     parts = [f"# {escaping.markdown(page.title)}", "", *_headline(page)]
     for section in page.sections:
-        parts += _section(section, charts_at)
+        parts += [f"## {escaping.markdown(section.title)}", "", *_paragraph(section.lead)]
+        parts += [line for table in section.tables for line in _table(table, "###")]
+        parts += [line for chart in section.charts for line in _chart(chart, charts_at)]
+        parts += (*_list_notes(section.notes), "") if section.notes else ()
     return seal("\n".join(parts))
 
 
@@ -79,16 +82,6 @@ def _headline(page: Page) -> Iterator[str]:
     yield from (f"**{escaping.markdown(first)}** {escaping.markdown(' '.join(rest))}".rstrip(), "")
     for note in page.warnings:
         yield from (f"> **Warning:** {escaping.markdown(note.text)}", "")
-
-
-def _section(section: Section, charts_at: str | None) -> Iterator[str]:
-    yield from (f"## {escaping.markdown(section.title)}", "", *_paragraph(section.lead))
-    for table in section.tables:
-        yield from _table(table, "###")
-    for chart in section.charts:
-        yield from _chart(chart, charts_at)
-    if section.notes:
-        yield from (*_list_notes(section.notes), "")
 
 
 def _table(table: Table, level: str) -> Iterator[str]:

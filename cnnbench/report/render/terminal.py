@@ -17,12 +17,12 @@ GAPS = (2, 1)
 """Blank columns between two columns of a table: comfortable, and where columns would be lost otherwise, tight."""
 MOST = {"processor": 24, "outcome": 11, "new": 24, "base": 24, "reason": 40}
 """Widest a column gets before it wraps: a CPU's name has up to 50 characters; `unsupported` and `interrupted` have 11."""
-_STYLES = {
-    **{"reference": "cyan", "failed": "red"},
+_ROW_STYLES = {"reference": "cyan", "failed": "red"}
+_NOTE_STYLES = {
     **{"summary": "bold", "warning": "bold yellow", "problem": "bold red"},
+    **dict.fromkeys(("missing", "reference", "run"), "dim"),
 }
-"""By the kind of a row or a note; others have no style."""
-_DIM_NOTES = ("missing", "reference", "run")
+"""By the kind of a note; others have no style."""
 
 
 def render(report: Report, *, width: int | None, color: bool) -> str:
@@ -38,7 +38,12 @@ def render(report: Report, *, width: int | None, color: bool) -> str:
         where = f"`cnnbench show --only {table.key}` shows it, and so does --format {FORMATS}"
         console.print(_text(f"{table.title}: {where}.", "dim"))
     for note in report.notes:
-        _print_note(console, note.text, "dim" if note.kind in _DIM_NOTES else _STYLES.get(note.kind, ""))
+        style = _NOTE_STYLES.get(note.kind, "")
+        item = RichTable.grid(padding=(0, 1, 0, 0), pad_edge=False)
+        item.add_column(width=1)
+        item.add_column(width=max(10, room - 2))
+        item.add_row(Text("-", style=style), _text(note.text, style))
+        console.print(item)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
@@ -118,7 +123,7 @@ def _heading(column: Column) -> str:
 
 
 def _cell(line: Line, cell: Cell) -> Text:
-    text = _text(cell.text, _STYLES.get(line.kind, ""))
+    text = _text(cell.text, _ROW_STYLES.get(line.kind, ""))
     for detail in cell.details:
         text.append(f"\n{_shown(detail)}", style="dim")
     return text
@@ -131,11 +136,3 @@ def _text(text: str, style: str = "") -> Text:
 def _shown(text: str) -> str:
     """The text as it may reach a terminal: a record's words must neither clear it nor colour it."""
     return escaping.plain(text, longest=None)
-
-
-def _print_note(console: Console, text: str, style: str) -> None:
-    item = RichTable.grid(padding=(0, 1, 0, 0), pad_edge=False)
-    item.add_column(width=1)
-    item.add_column(width=max(10, console.width - 2))
-    item.add_row(Text("-", style=style), _text(text, style))
-    console.print(item)

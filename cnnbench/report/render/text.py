@@ -37,9 +37,9 @@ def comma_separated(report: Report) -> str:
     rows: list[dict[str, Value]] = []
     for table in report.tables:
         for title, line in table.lines:
-            own = {"row_notes": "; ".join(line.notes), "clock_rule": table.clock}
-            first = {"report_notes": "" if rows else notes}
-            rows.append({"table": table.key, "group": title, **flatten(table, line), **own, **first})
+            ends = ("; ".join(line.notes), table.clock, "" if rows else notes)
+            own = dict(zip(_CSV_ENDS, ends, strict=True))
+            rows.append({"table": table.key, "group": title, **flatten(table, line), **own})
     names = dict.fromkeys(name for row in rows for name in row)
     return write_csv(rows, sorted(names, key=lambda name: name in _CSV_ENDS))
 

@@ -1,4 +1,6 @@
-"""How much faster: over the published CPU and over the CPU beside it, and FLOPS printed against FLOP/s achieved."""
+"""Rows side by side: how much faster each is, FLOPS printed against FLOP/s achieved, memory against what the layers need, and
+energy an image.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from cnnbench import units
-from cnnbench.analysis.metrics import name_baseline
+from cnnbench.analysis.metrics import find_workload, name_baseline
 from cnnbench.analysis.speedup import PublishedResult, Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
@@ -15,31 +17,36 @@ from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import (
     ChartData,
     describe_texts,
+    keep_evenly,
     keep_fastest,
+    label_published,
+    label_rows,
     list_numbers,
     list_values,
-    mark_published,
-    mark_rows,
     one_line,
 )
 from cnnbench.report.charts.kinds import (
     WHERE,
     ChartSpec,
-    RowAxis,
     Shown,
     Specification,
     TooltipField,
     choose,
     count_processes,
+    draw_bars,
     draw_points,
+    frame_rows,
     layer,
     list_interval,
     number,
+    show_rows,
     word,
 )
 from cnnbench.report.model import Datum
 from cnnbench.report.table_builder import metric_cell
 
+OVER_PUBLISHED = "speedup_over_reference"
+PUBLISHED, MEASURED = "published in 2017", "measured"
 PROJECTED, BASELINE = "projected from timed steps", "baseline"
 
 
@@ -50,21 +57,20 @@ def _select_over_published(chart_data: ChartData) -> Shown:
     if base is None:
         return Shown([])
     rows, more = keep_fastest(chart_data.training, lambda row: row.speedup_over_published)
-    published = [found for found in comparison.published_rows if found.speedup is not None]
-    data = [*mark_published(published, _mark_published_speed), *mark_rows(rows, _mark_speed)]
+    data = [
+        {
+            **{**own, "kind": PUBLISHED, "text": units.ratio(found.speedup)},
+            **cells.values(OVER_PUBLISHED, Estimate(found.speedup, None, None, 1)),
+        }
+        for found, own in label_published(comparison.published_rows)
+        if found.speedup is not None
+    ]
+    for row, own in label_rows(rows):
+        kind = f"{MEASURED}, whole job" if row.job_kind == "measured" else PROJECTED
+        text = metric_cell(row, OVER_PUBLISHED).text
+        data.append({**own, "kind": kind, "text": text, **cells.values(OVER_PUBLISHED, row.speedup_over_published)})
     blanks = {"processor": base.processor, "year": str(base.year), "seconds": units.count(base.job_seconds)}
-    return Shown(_sort(data, "speedup_over_reference"), more, blanks)
-
-
-def _mark_published_speed(found: PublishedResult) -> Iterator[Datum]:
-    figures = cells.values("speedup_over_reference", Estimate(found.speedup or 0.0, None, None, 1))
-    yield {"kind": theme.PUBLISHED, "text": units.ratio(found.speedup), **figures}
-
-
-def _mark_speed(row: Row) -> Iterator[Datum]:
-    kind = f"{theme.MEASURED}, whole job" if row.job_kind == "measured" else PROJECTED
-    figures = cells.values("speedup_over_reference", row.speedup_over_published)
-    yield {"kind": kind, "text": metric_cell(row, "speedup_over_reference").text, **figures}
+    return Shown(_sort(data, OVER_PUBLISHED), more, blanks)
 
 
 def _select_over_cpu(chart_data: ChartData) -> Shown:
@@ -72,28 +78,28 @@ def _select_over_cpu(chart_data: ChartData) -> Shown:
     wanted = {row.work_key for row in chart_data.training if row.speedup and not row.speedup.is_baseline}
     compared = [row for row in chart_data.training if row.work_key in wanted]
     rows, more = keep_fastest(compared, lambda row: None if row.speedup is None else row.speedup.ratio)
-    data = mark_rows(rows, _mark_over_cpu, batch=True)
+    data = [
+        {
+            **{**own, "kind": BASELINE if row.speedup.is_baseline else MEASURED, "baseline": name_baseline(row)},
+            **{"text": metric_cell(row, "speedup").text, **cells.values("speedup", row.speedup.ratio)},
+        }
+        for row, own in label_rows(rows, batch=True)
+        if row.speedup is not None
+    ]
     key = chart_data.comparison.baseline
     names = "; ".join(sorted(list_values(data, "baseline"))[:4])
     whom = "CPU row" if key is None else f"row of {key}"
     return Shown(_sort(data, "speedup"), more, {"baseline": key or "the CPU baseline", "whom": whom, "names": names})
 
 
-def _mark_over_cpu(row: Row) -> Iterator[Datum]:
-    if row.speedup is not None:
-        kind = BASELINE if row.speedup.is_baseline else theme.MEASURED
-        figures = cells.values("speedup", row.speedup.ratio)
-        yield {"kind": kind, "text": metric_cell(row, "speedup").text, "baseline": name_baseline(row), **figures}
-
-
 def _sort(data: Sequence[Datum], value: str) -> list[Datum]:
     """Sort marks, slowest first, each with the place where its bar ends."""
     names = (value, f"{value}_low", f"{value}_high")
-    found: list[Datum] = [{**datum, "edge": max(1.0, *list_numbers([datum], *names))} for datum in data]
+    found = ({**datum, "edge": max(1.0, *list_numbers([datum], *names))} for datum in data)
     return sorted(found, key=lambda datum: (datum[value], datum["label"]))
 
 
-def _declare_speed(value: str, **texts: Any) -> ChartSpec[ChartData]:
+def _declare_speed(value: str, **texts: Any) -> ChartSpec:
     """Declare a chart of a speed-up; both look alike."""
     estimate = (*list_interval(value, "times the speed", ".6g"), count_processes(value))
     draw = partial(
@@ -101,7 +107,7 @@ def _declare_speed(value: str, **texts: Any) -> ChartSpec[ChartData]:
         value=value,
         axis="times the speed (log scale)",
         tooltip=(*WHERE, "kind", *estimate, "work"),
-        colours={theme.PUBLISHED: theme.GREY, BASELINE: theme.GREY, PROJECTED: theme.ORANGE},
+        colours={PUBLISHED: theme.GREY, BASELINE: theme.GREY, PROJECTED: theme.ORANGE},
         before=10,
         origin=1,
         text_at="edge",
@@ -134,19 +140,17 @@ def _select_flops(chart_data: ChartData) -> Shown:
     """Select a row for each processor: what it promises, and what the job reached."""
     same = [row for row in chart_data.training if row.speedup_over_published is not None]
     rows, more = keep_fastest(same or chart_data.training, lambda row: row.flops_per_second)
-    published = [found for found in chart_data.comparison.published_rows if found.flops_per_second is not None]
-    return Shown([*mark_published(published, _mark_published_flops), *mark_rows(rows[::-1], _mark_flops)], more)
-
-
-def _mark_published_flops(found: PublishedResult) -> Iterator[Datum]:
-    known = {PRINTED: found.published.printed_flops_per_second, ACHIEVED: found.flops_per_second}
-    return _mark_known(theme.PUBLISHED, known)
-
-
-def _mark_flops(row: Row) -> Iterator[Datum]:
-    estimates = {CEILING: row.ceiling_flops_per_second, ACHIEVED: row.flops_per_second}
-    known = {kind: found.value for kind, found in estimates.items() if found is not None}
-    return _mark_known(theme.MEASURED, {THEORETICAL: row.peak_flops_per_second, **known})
+    data: list[Datum] = []
+    for found, own in label_published(chart_data.comparison.published_rows):
+        if found.flops_per_second is not None:
+            known = {PRINTED: found.published.printed_flops_per_second, ACHIEVED: found.flops_per_second}
+            data += ({**own, **datum} for datum in _mark_known(PUBLISHED, known))
+    for row, own in label_rows(rows[::-1]):
+        estimates = {CEILING: row.ceiling_flops_per_second, ACHIEVED: row.flops_per_second}
+        known = {kind: each.value for kind, each in estimates.items() if each is not None}
+        promised = {THEORETICAL: row.peak_flops_per_second}
+        data += ({**own, **datum} for datum in _mark_known(MEASURED, promised | known))
+    return Shown(data, more)
 
 
 def _mark_known(source: str, flops_per_second: Mapping[str, float | None]) -> Iterator[Datum]:
@@ -160,24 +164,24 @@ def _mark_known(source: str, flops_per_second: Mapping[str, float | None]) -> It
 
 def _draw_flops(shown: Shown, layout: theme.ChartLayout) -> Specification:
     """Draw a line from the least to the greatest of each row, hollow marks for what is promised, filled ones for the job."""
-    data, rows = shown.data, RowAxis(list_values(shown.data, "label"), layout)
+    data = shown.data
     before, after = (
         theme.text_width(datum["text"] for datum in data if datum["side"] == side) for side in ("least", "most")
     )
     figures = list_numbers(data, "gflops_per_second")
     scale = theme.log_scale_with_room(figures, layout.width, before=before, after=after)
     x = number("gflops_per_second", **theme.log_axis(scale, layout, "GFLOP/s (log scale)", layout.width))
-    colour = choose(data, "source", {theme.PUBLISHED: theme.GREY, theme.MEASURED: theme.BLUE})
+    colour = choose(data, "source", {PUBLISHED: theme.GREY, MEASURED: theme.BLUE})
     flops = TooltipField("gflops_per_second", "GFLOP/s", ",.6~g")
     tooltip = (*WHERE, "precision", "kind", flops, "work")
     shape = choose(data, "kind", _SHAPES, layout)
-    marks = partial(layer, "point", shape=shape, tooltip=tooltip, size=120, strokeWidth=2, opacity=1)
+    marks = partial(layer, "point", shape=shape, tooltip=tooltip, size=120, strokeWidth=2)
     text = partial(layer, "text", text=word("text"), color={"value": theme.MUTED})
-    return rows.frame(
-        {"x": x, "color": colour},
+    return frame_rows(
+        *(data, layout, {"x": x, "color": colour}),
         layer("line", detail=word("label"), strokeWidth=3, opacity=0.3),
         marks(when=f"(datum.kind !== '{ACHIEVED}')", filled=False),
-        marks(when=f"(datum.kind === '{ACHIEVED}')", filled=True),
+        marks(when=f"(datum.kind === '{ACHIEVED}')"),
         text(when="(datum.side === 'least')", align="right", dx=-10),
         text(when="(datum.side === 'most')", align="left", dx=10),
     )
@@ -189,9 +193,49 @@ def _describe_flops(data: Sequence[Datum]) -> Iterator[str]:
         yield f"{one_line(label)}: {', '.join(parts)}"
 
 
+MARK, ANALYTIC = "measured high-water mark", "analytic: what the layers need"
+STATE_COPIES = {"sgd": 0, "momentum": 1, "rmsprop": 1, "rmsprop-tf1": 1, "adam": 2}
+"""Values that the optimiser keeps of each weight."""
+JOULES = "energy_joules_per_image"
+
+
+def _select_memory(chart_data: ChartData) -> Shown:
+    """Select the high-water mark of each row, beside the least that the layers' shapes say its training needs."""
+    known = [row for row in chart_data.training if _read_mark(row) is not None]
+    known.sort(key=lambda row: (row.job.batch_size, row.device.kind, _read_mark(row), row.row_key))
+    return show_rows(keep_evenly(known), _mark_memory)
+
+
+def _mark_memory(row: Row) -> Iterator[Datum]:
+    where = "the device's allocator" if row.device.kind != "cpu" else "the whole process"
+    for kind, size in ((MARK, _read_mark(row)), (ANALYTIC, compute_needed_bytes(row))):
+        if size is not None:
+            yield {"kind": kind, "bytes": size, "mib": size / 2**20, "text": units.data_size(size), "where": where}
+
+
+def _read_mark(row: Row) -> int | None:
+    """Read on a device the allocator's peak, on a CPU the process's."""
+    return row.host_peak_bytes if row.device.kind == "cpu" else row.device_peak_bytes
+
+
+def compute_needed_bytes(row: Row) -> int | None:
+    """Compute what the layers need: one batch's activations, weights, gradients and the optimiser's state; None if unknown."""
+    workload = find_workload(row.job)
+    state = STATE_COPIES.get(row.job.optimizer or "")
+    if workload is None or state is None or row.job.precision not in ("fp32", "tf32") or row.job.task == "inference":
+        return None
+    return row.job.rank_batch * workload.activation_bytes_per_image + (2 + state) * workload.parameter_bytes
+
+
+def _mark_energy(row: Row) -> Iterator[Datum]:
+    if row.energy is not None:
+        joules = row.energy.gross_joules
+        yield {"text": units.joules(joules.value), "watts": row.energy.watts, **cells.values(JOULES, joules)}
+
+
 CHARTS = (
     _declare_speed(
-        "speedup_over_reference",
+        OVER_PUBLISHED,
         key="speedup",
         section="lecture",
         title="Speed-up over the {processor} of {year}, the same training job",
@@ -217,5 +261,49 @@ CHARTS = (
         title="Speed-up over {baseline}",
         caption="Same work, over the fastest {whom} ({names}). Bars: 95 % interval between processes.",
         select=_select_over_cpu,
+    ),
+    ChartSpec(
+        key="memory",
+        section="resources",
+        title="Memory, measured against what the layers need",
+        alt="{title}. {marks}.",
+        caption="Measured: on a GPU the allocator's peak; on a CPU the whole process, interpreter, libraries and data included, "
+        "so that only its growth over batch sizes compares with the analytic figure. Analytic: one batch's forward activations "
+        "in float32, and weights, gradients and the optimiser's state once each.",
+        select=_select_memory,
+        describe=lambda data: [f"{one_line(d['label'])}: {d['text']} {d['kind'].partition(':')[0]}" for d in data],
+        draw=partial(
+            draw_bars,
+            value="mib",
+            axis="MiB",
+            tooltip=(*WHERE, "kind", "where", TooltipField("bytes", number=",d"), "work"),
+            colours={MARK: theme.BLUE, ANALYTIC: theme.GREY},
+            ink=theme.MUTED,
+            ticks=6,
+            number_format=",~r",
+            mark=30,  # pixels that two bars with a line of text each need
+        ),
+    ),
+    ChartSpec(
+        key="energy",
+        section="resources",
+        title="Energy an image",
+        alt="{title}: {marks}.",
+        caption="From the counter named in the table, over a window of at least 10 s; idle power is in it.",
+        select=lambda chart_data: show_rows(
+            keep_evenly([row for row in chart_data.training if row.energy]), _mark_energy
+        ),
+        describe=describe_texts,
+        draw=partial(
+            draw_points,
+            value=JOULES,
+            axis="joules an image, gross (log scale)",
+            tooltip=(
+                *(*WHERE, "precision", TooltipField(JOULES, "J an image", ".6g")),
+                *(TooltipField("watts", "mean power, W", ".4~g"), count_processes(JOULES)),
+            ),
+            colours=theme.GREEN,
+            interval=False,
+        ),
     ),
 )
