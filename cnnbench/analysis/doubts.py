@@ -6,10 +6,12 @@ at one process, `merge_row_doubts` at the repeats together. To add one, write a 
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from cnnbench import units, validity, workloads
 from cnnbench.devices.nvml import SLOWED
@@ -49,11 +51,6 @@ class Case:
     device: Device | None
     machine: Machine
 
-    @property
-    def timed_seconds(self) -> float:
-        """Sum of the blocks."""
-        return sum(self.trial.block_seconds)
-
 
 Check = Callable[[Case], Iterator[Doubt]]
 """What speaks against a process; the first reason counts."""
@@ -69,24 +66,21 @@ def find_record_doubts(header: RunHeader, record: Record) -> tuple[Doubt, ...]:
     return tuple(doubt for check in CHECKS if (doubt := next(check(case), None)) is not None)
 
 
-def merge_row_doubts(processes: int, per_process: Sequence[Sequence[Doubt]]) -> tuple[Doubt, ...]:
+def merge_row_doubts(per_process: Sequence[Sequence[Doubt]]) -> tuple[Doubt, ...]:
     """The row's doubts: too few processes, then each process's, once a code, with how many processes share it."""
+    processes = len(per_process)
     found: list[Doubt] = []
     if 0 < processes < PROCESSES_WANTED:
-        found.append(
-            Doubt(
-                "few-processes",
-                f"n={processes}: what another process would say is unknown",
-                f"Repeat with at least {PROCESSES_WANTED} processes (-r {PROCESSES_WANTED}).",
-            )
-        )
+        text = f"n={processes}: what another process would say is unknown"
+        remedy = f"Repeat with at least {PROCESSES_WANTED} processes (-r {PROCESSES_WANTED})."
+        found.append(Doubt("few-processes", text, remedy))
     by_code: dict[str, list[Doubt]] = {}
-    for doubts in per_process:
-        for doubt in doubts:
-            by_code.setdefault(doubt.code, []).append(doubt)
-    for code, doubts in by_code.items():
-        share = "" if len(doubts) == processes else f" (in {len(doubts)} of {processes} processes)"
-        found.append(Doubt(code, doubts[0].message + share, doubts[0].remedy))
+    for doubt in itertools.chain.from_iterable(per_process):
+        by_code.setdefault(doubt.code, []).append(doubt)
+    for first, *others in by_code.values():
+        count = 1 + len(others)
+        share = "" if count == processes else f" (in {count} of {processes} processes)"
+        found.append(replace(first, message=first.message + share))
     return tuple(found)
 
 
@@ -115,14 +109,13 @@ def _counter_share(case: Case, read: Callable[[Telemetry], float | None], whole:
     """Divide a counter's growth in seconds by the timed ones, times `whole`; 0 where it was not read."""
     before, after = case.trial.telemetry_before, case.trial.telemetry_after
     growth = None if before is None or after is None else counter_growth(read(before), read(after)).value
-    return growth / (case.timed_seconds * whole) if growth else 0.0
+    return growth / (sum(case.trial.block_seconds) * whole) if growth else 0.0
 
 
 def throttled(case: Case) -> Iterator[Doubt]:
     """The GPU slowed itself, or the cgroup stopped the process."""
-    words: set[str] = set()
-    for reading in (case.trial.telemetry_before, case.trial.telemetry_after):
-        words |= set((reading.device_throttle_reasons if reading else None) or ()) & SLOWED
+    readings = (case.trial.telemetry_before, case.trial.telemetry_after)
+    words = {word for reading in readings for word in (reading and reading.device_throttle_reasons) or ()} & SLOWED
     if words:
         text = f"{len(words)} throttle reason{'s' if len(words) > 1 else ''} during timing: {', '.join(sorted(words))}"
         yield Doubt("throttled", text, "Improve cooling or raise the power limit, and run again.")
@@ -205,43 +198,13 @@ def above_peak(case: Case) -> Iterator[Doubt]:
     return (Doubt("above-peak", each.message, remedy) for each in found if each.severity == "doubt")
 
 
-def above_ceiling(share: float, division: str = "reference") -> Doubt:
-    """A whole training step faster than the bare products of its device (asked by `compare`, which sees both)."""
-    if division != "reference":
-        text = f"the model's FLOPs come to {share:.0%} of the best matrix product: products with zeros are left out"
-        return Doubt("zeros-left-out", text, "Read its FLOP/s as the model's arithmetic a second, not as the device's.")
-    text = f"the step reaches {share:.0%} of the best matrix product measured on its device"
-    return Doubt("above-ceiling", text, "Measure the products again, in the same run.")
-
-
-def ceiling_spread(product: Job, times: float) -> Doubt:
-    """Doubt a measured peak whose own processes differ (asked by `ceiling`, which sees the products beside the row)."""
-    name = f"size {units.count(product.size)}, {product.precision}"
-    text = (
-        f"the processes of the best matrix product ({name}) differ by {units.ratio(times)}: no row is compared with it"
-    )
-    return Doubt("ceiling-spread", text, "Stop other programs and measure the products again, in the same run.")
-
-
-def learns_worse(text: str) -> Doubt:
-    """A mode that buys its speed with worse learning (asked by `converge`, which sees the plain mode too)."""
-    return Doubt("learns-worse", text, "Claim no speed with it; `cnnbench converge` has the test.")
-
-
 def precision_not_seen(case: Case) -> Iterator[Doubt]:
     """TF32 was asked for and the arithmetic is as exact as float32."""
-    error = case.trial.settings.get("matmul_error")
-    if case.job.precision == "tf32" and error is not None and _as_number(error) <= FP32_ERROR:
-        text = f"labelled tf32, but a product's relative error is {error}, that of float32"
-        yield Doubt("precision", text, "Call it fp32, or find out why tensor cores were not used.")
-
-
-def _as_number(setting: str) -> float:
-    """A setting is text; one that is no number is none we wrote, and NaN is neither small nor large."""
-    try:
-        return float(setting)
-    except ValueError:
-        return math.nan
+    error = case.trial.settings.get("matmul_error", "")
+    with suppress(ValueError):  # a setting is text; one that is no number is none we wrote
+        if case.job.precision == "tf32" and float(error) <= FP32_ERROR:
+            text = f"labelled tf32, but a product's relative error is {error}, that of float32"
+            yield Doubt("precision", text, "Call it fp32, or find out why tensor cores were not used.")
 
 
 def outside_band(case: Case) -> Iterator[Doubt]:
@@ -251,10 +214,12 @@ def outside_band(case: Case) -> Iterator[Doubt]:
         return
     share, band = test.correct / test.images, find_band(case.job, test.after_steps)
     got = f"accuracy {units.percent(share)} after {test.after_steps:,} steps"
-    if band is not None and share < band.low:
+    if band is None:
+        return
+    if share < band.low:
         remedy = "Check optimiser and initialisation: speed without learning is worth nothing."
         yield Doubt("low-accuracy", f"{got}, {units.percent(band.low)} or more is expected", remedy)
-    if band is not None and share > band.high:
+    if share > band.high:
         remedy = "Check that no test image was trained on, and that the recipe is the workload's."
         yield Doubt("high-accuracy", f"{got}, {units.percent(band.high)} or less is expected", remedy)
 
@@ -263,12 +228,8 @@ def find_band(job: Job, steps: int) -> workloads.Band | None:
     """The accuracy to expect of a job after so many steps; None where it is not a recipe that was calibrated."""
     workload = workloads.get(job.workload, job.workload_version)
     own = (job.optimizer, job.init) == (workload.default_optimizer, workload.default_init)
-    if (
-        not own
-        or job.division == "open"
-        or job.pool not in (None, workload.pool)
-        or job.activation not in (None, workload.activation)
-    ):
+    same_network = job.pool in (None, workload.pool) and job.activation in (None, workload.activation)
+    if not own or job.division == "open" or not same_network:
         return None
     return next((band for band in workload.bands if band.holds_for(steps, job.batch_size, job.order)), None)
 

@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 from cnnbench.analysis import stats
 from cnnbench.analysis.rows import Row, is_whole_job
 from cnnbench.analysis.stats import Estimate
-from cnnbench.machine_facts import FACTS, Fact, Host
+from cnnbench.machine_facts import FACTS, Host
 from cnnbench.schema import PublishedRow
 
 SideName = Literal["base", "new"]
@@ -29,18 +29,6 @@ _ROUNDING = 1e-12
 """A bound on an edge belongs to it whichever side is the base: exp and log round in the 16th digit."""
 
 
-def _make_reader(fact: Fact) -> Callable[[Row], FieldValue]:
-    return lambda row: fact.read(Host(row.machine, row.software, row.device))
-
-
-PLACE_FIELDS: Mapping[str, Callable[[Row], FieldValue]] = {
-    **{fact.name: _make_reader(fact) for fact in FACTS if fact.why},
-    "threads": lambda row: row.job.threads,
-    "allocator": lambda row: row.job.allocator,
-    "accuracy_data": lambda row: None if row.accuracy is None else row.accuracy.data,
-}
-"""The closed list of what two rows of equal work can differ in and a reader must know. Precision, data and all else of the
-work are not in it: rows that differ there are not divided."""
 _BOTH_KNOWN = {"threads", "accuracy_data", "driver", "power_limit_watts"}
 """Where None is `has none of it`, as a CPU has no driver: no difference worth a word."""
 
@@ -83,6 +71,25 @@ class FieldDifference:
     field: str
     base: FieldValue
     new: FieldValue
+
+
+def find_differences(base: Mapping[str, FieldValue], new: Mapping[str, FieldValue]) -> tuple[FieldDifference, ...]:
+    """Every field that is not equal, with both values; None where a side lacks it."""
+    pairs = ((name, base.get(name), new.get(name)) for name in dict.fromkeys((*base, *new)))
+    return tuple(FieldDifference(name, its, ours) for name, its, ours in pairs if its != ours)
+
+
+def describe_place(row: Row) -> dict[str, FieldValue]:
+    """The closed list of what two rows of equal work can differ in and a reader must know. Precision, data and all else of the
+    work are not in it: rows that differ there are not divided.
+    """
+    host = Host(row.machine, row.software, row.device)
+    return {
+        **{fact.name: fact.read(host) for fact in FACTS if fact.why},
+        "threads": row.job.threads,
+        "allocator": row.job.allocator,
+        "accuracy_data": None if row.accuracy is None else row.accuracy.data,
+    }
 
 
 def group_by(items: Iterable[Grouped], key: Callable[[Grouped], GroupKey]) -> dict[GroupKey, list[Grouped]]:
@@ -163,17 +170,8 @@ class RowRatio:
         """What the interval allows to say."""
         return None if self.ratio is None else classify_ratio(self.ratio, self.tolerance)
 
-    @property
-    def base_seconds(self) -> Estimate | None:
-        """The base's seconds; against a published row those of the whole job, measured or projected."""
-        return self._measure(self.base)
-
-    @property
-    def new_seconds(self) -> Estimate | None:
-        """New's, likewise."""
-        return self._measure(self.new)
-
-    def _measure(self, entry: ComparedEntry) -> Estimate | None:
+    def measure(self, entry: ComparedEntry) -> Estimate | None:
+        """Give the seconds of one of the two; against a published row those of the whole job, measured or projected."""
         return measure_entry(entry)[0] if self.published is None else entry.job_seconds
 
     @property
@@ -215,12 +213,10 @@ class RowRatio:
         """In what the places of two measured rows differ."""
         if self.published is not None:
             return ()
-        base, new = (row for _, row in self.rows)
-        found = (FieldDifference(name, read(base), read(new)) for name, read in PLACE_FIELDS.items())
         return tuple(
             each
-            for each in found
-            if each.base != each.new and not (each.field in _BOTH_KNOWN and None in (each.base, each.new))
+            for each in find_differences(*(describe_place(row) for _, row in self.rows))
+            if not (each.field in _BOTH_KNOWN and None in (each.base, each.new))
         )
 
     @property

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cnnbench.analysis import stats
+from cnnbench.analysis.process_outcomes import TEST_IMAGES, TrainingOutcome
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.analysis.training_outcome import TEST_IMAGES, TrainingOutcome
 from cnnbench.schema import Evaluation
 
 SAMPLE = 200

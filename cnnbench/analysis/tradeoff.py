@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from cnnbench.analysis import stats
 from cnnbench.analysis.process_table import Process
+from cnnbench.analysis.rows import follow
 from cnnbench.analysis.stats import Estimate
 from cnnbench.schema import Evaluation
 from cnnbench.workloads import Workload, lecture_slides
@@ -66,9 +67,9 @@ def find_best_accuracy(workload: Workload, processes: Iterable[Process]) -> Best
     and activation. None where no process that ended well has one.
     """
     found = [
-        (process, process.metrics.test)
+        (process, test)
         for process in processes
-        if process.metrics is not None and process.metrics.test is not None and _ran_workload(process, workload)
+        if _ran_workload(process, workload) and (test := follow(process, "metrics.trial.test")) is not None
     ]
     if not found:
         return None
@@ -77,12 +78,11 @@ def find_best_accuracy(workload: Workload, processes: Iterable[Process]) -> Best
 
 
 def _ran_workload(process: Process, workload: Workload) -> bool:
-    job, metrics = process.job, process.metrics
+    job = process.job
     return (
         (job.workload, job.workload_version) == (workload.name, workload.version)
         and (job.task, job.pool, job.activation) == ("training", None, None)
-        and metrics is not None
-        and metrics.accuracy_data == "mnist"
+        and follow(process, "metrics.trial.accuracy_data") == "mnist"
     )
 
 

@@ -64,7 +64,9 @@ class Key:
         """The value that a text of the command line means; the text itself where it can be none of the key's."""
         if self.boolean:
             return {"true": True, "false": False}.get(text, text)
-        return int(text) if self.low is not None and is_whole(text) else text
+        # A whole number of a size that anything counts in, in ASCII digits.
+        whole = self.low is not None and re.fullmatch(r"-?[0-9]{1,18}", text)
+        return int(text) if whole else text
 
 
 def _make_key(name: str) -> Key:
@@ -145,23 +147,22 @@ def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]
 def _read_values(name: str, key: Key, value: object) -> tuple[tuple[Scalar, ...], list[str]]:
     if isinstance(value, list) and not key.axis:
         return (), [f"{name} takes one value, not a list"]
-    given: Sequence[object] = value if isinstance(value, list) else [value]
-    if not given:
+    if value == []:
         return (), [f"{name} is an empty list; give at least one value, or leave the key out"]
-    problems = [
-        f"{name} {format_value(each)} {wrong}" for each in given if (wrong := key.find_mistake(each)) is not None
-    ]
-    good = tuple(each for each in given if isinstance(each, (str, int, float)) and key.find_mistake(each) is None)
-    return tuple(dict.fromkeys(good)), problems
+    good: dict[Scalar, None] = {}
+    problems = []
+    for each in value if isinstance(value, list) else [value]:
+        if (wrong := key.find_mistake(each)) is not None:
+            problems.append(f"{name} {format_value(each)} {wrong}")
+        else:
+            good[each] = None
+    return tuple(good), problems
 
 
 def select_choices(choices: Choices, kind: DeviceKind) -> tuple[Scalar, ...] | None:
     """The values that hold on a device kind: its own, for rocm cuda's, `gpu`'s, or the same everywhere; None if silent."""
     wider = {"cpu": (), "rocm": ("cuda", GPU)}.get(kind, (GPU,))
-    for name in (kind, *wider, ANY):
-        if name in choices:
-            return choices[name]
-    return None
+    return next((choices[name] for name in (kind, *wider, ANY) if name in choices), None)
 
 
 def default_value(name: str, workload: Workload) -> Scalar | None:
@@ -176,10 +177,7 @@ def default_value(name: str, workload: Workload) -> Scalar | None:
         "data": AUTO if digits else "random",
         "split": "train-55000" if digits else None,
     }
-    if name in own:
-        return own[name]
-    value: Scalar | None = Job.model_fields[name].default
-    return value
+    return own.get(name, Job.model_fields[name].default)
 
 
 def full_batches(combination: Combination) -> int:
@@ -193,11 +191,6 @@ def split_setting(option: str, text: str, example: str) -> tuple[str, str]:
     if not key or not value:
         raise UsageError(f"{option} {text!r}: write key=value, such as {example}")
     return key, value
-
-
-def is_whole(text: str) -> bool:
-    """Whether the text is a whole number of a size that anything counts in, in ASCII digits."""
-    return re.fullmatch(r"-?[0-9]{1,18}", text) is not None
 
 
 def describe_unknown_key(word: str, known: Sequence[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:

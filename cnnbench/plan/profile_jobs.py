@@ -86,7 +86,9 @@ def make_profile_jobs(
                 chosen.pop("layout", None)  # each tuned rung has its own
             chosen |= {"division": division} if division else {}
             chosen |= {"execution": execution} if execution else {}
-            suite = _suite(workload, chosen)
+            choices = {name: {ANY: (value,)} for name, value in chosen.items()}
+            spec = JobSpec("--set", workload.name, choices)
+            suite = Suite("profile", "", Path(), "", repeats=1, seed=None, jobs=(spec,))
             wrong = [each for cell in suite.combinations(device.kind) for each in find_contradictions(cell)]
             impossible += ["; ".join(wrong)] if wrong else []
             planned = make_plan([suite], machine, [device], data_kind=data_kind, seed=0, repeats=1, threads=threads)
@@ -111,8 +113,3 @@ def _choose_variants(workload: Workload, settings: Mapping[str, Scalar]) -> list
     if division is None and trains_on_digits and settings.get("task") != "inference":
         return [(None, None), *every]
     return [(None, None)]
-
-
-def _suite(workload: Workload, values: Mapping[str, Scalar]) -> Suite:
-    spec = JobSpec("--set", workload.name, {name: {ANY: (value,)} for name, value in values.items()})
-    return Suite("profile", "", Path(), "", repeats=1, seed=None, jobs=(spec,))

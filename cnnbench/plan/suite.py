@@ -100,8 +100,8 @@ class Suite:
 
     def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
         """The combinations of all jobs on a device kind, each once."""
-        found = [cell for job in self.jobs for cell in job.combinations(kind)]
-        return tuple({tuple(cell.values()): cell for cell in found}.values())
+        cells = (cell for job in self.jobs for cell in job.combinations(kind))
+        return tuple({tuple(cell.values()): cell for cell in cells}.values())
 
 
 def suites_dir() -> Path:
@@ -212,8 +212,13 @@ def _read_jobs(value: object, folder: Path) -> tuple[tuple[JobSpec, ...], list[s
 def _read_job(place: str, table: object, folder: Path) -> tuple[JobSpec | None, list[str]]:
     if not isinstance(table, dict):
         return None, [f"must be a table, not {format_value(table)}"]
+    name, names = table.get("workload"), ", ".join(workloads.names())
     try:
-        workload = workloads.find(_name_of(table), folder)
+        if "workload" not in table:
+            raise WorkloadError(f"workload is missing; choose from {names}")
+        if not isinstance(name, str):
+            raise WorkloadError(f"workload {format_value(name)} must be one name of {names}")
+        workload = workloads.find(name, folder)
     except WorkloadError as error:
         return None, [str(error), *_read_keys(table, KEYS, None)[1]]
     known = job_keys.keys_for(workload)
@@ -228,15 +233,6 @@ def _read_job(place: str, table: object, folder: Path) -> tuple[JobSpec | None, 
     if not problems:
         problems = _contradictions(spec)
     return spec, problems
-
-
-def _name_of(table: Mapping[str, Any]) -> str:
-    if "workload" not in table:
-        raise WorkloadError(f"workload is missing; choose from {', '.join(workloads.names())}")
-    name = table["workload"]
-    if not isinstance(name, str):
-        raise WorkloadError(f"workload {format_value(name)} must be one name of {', '.join(workloads.names())}")
-    return name
 
 
 def _read_keys(

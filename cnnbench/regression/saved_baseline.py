@@ -13,10 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from cnnbench.analysis.conditions import Conditions, find_differences, read_conditions
 from cnnbench.analysis.metrics import step_flops
-from cnnbench.analysis.process_table import Process
-from cnnbench.analysis.ratio import FieldDifference, group_by
+from cnnbench.analysis.process_table import Conditions, Process
+from cnnbench.analysis.ratio import FieldDifference, find_differences, group_by
 from cnnbench.errors import UsageError
 from cnnbench.schema import Evaluation, Job, RunHeader, digest
 
@@ -89,7 +88,7 @@ def read_median_step(process: Process) -> float | None:
 
 def read_evaluation(process: Process) -> Evaluation | None:
     """The test of its accuracy, if it has a sensible one. That of a job to a target is the target's, reached by construction."""
-    test = None if process.metrics is None or process.job.clock == "accuracy" else process.metrics.test
+    test = None if process.metrics is None or process.job.clock == "accuracy" else process.metrics.trial.test
     return test if test is not None and 0 <= test.correct <= test.images and test.images > 0 else None
 
 
@@ -122,8 +121,8 @@ def make_baseline(
 def _make_row(members: Sequence[Process], flops: int | None) -> tuple[BaselineRow, list[str]]:
     """The row under its newest run's conditions. A run that has the row under two conditions keeps those that fit."""
     newest = members[-1]
-    wanted = read_conditions(newest)
-    compared = [(process, find_differences(wanted, read_conditions(process))) for process in members]
+    wanted = newest.conditions
+    compared = [(process, find_differences(wanted, process.conditions)) for process in members]
     by_run = group_by((process for process, found in compared if not found), attrgetter("run_id"))
     left_out = [
         f"run {process.run_id} was left out: {describe_differences(found, 'newest')}"

@@ -1,6 +1,6 @@
 """One run against a stored baseline: a cheap screen, never the judge of a slowdown.
 
-*Times* are held against a prediction interval over at least 8 stored runs (`analysis.prediction_interval`): a run outside it is
+*Times* are held against a prediction interval over at least 8 stored runs (`analysis.stats`): a run outside it is
 suspicious, which alone fails nothing and asks for the paired check. 2.5 % of good runs are on each side, for each row.
 *Deterministic metrics* have an exact rule: model FLOPs, parameters, operators and the allocator's peak must be what the
 stored runs had (where those differed among themselves, between their least and their most), and every planned job must
@@ -18,9 +18,10 @@ from enum import StrEnum
 
 from cnnbench import units
 from cnnbench.analysis import stats
-from cnnbench.analysis.conditions import find_differences, read_conditions
 from cnnbench.analysis.metrics import step_flops
-from cnnbench.analysis.prediction_interval import (
+from cnnbench.analysis.process_table import Process
+from cnnbench.analysis.ratio import find_differences, group_by
+from cnnbench.analysis.stats import (
     LEAST_RUNS,
     ROUNDING,
     Prediction,
@@ -28,8 +29,6 @@ from cnnbench.analysis.prediction_interval import (
     predict_mean,
     predict_next_run,
 )
-from cnnbench.analysis.process_table import Process
-from cnnbench.analysis.ratio import group_by
 from cnnbench.errors import ExitCode
 from cnnbench.regression.saved_baseline import (
     BaselineRow,
@@ -189,7 +188,7 @@ def _describe_command(run: RunHeader) -> tuple[list[str], Mapping[str, str]]:
 
 def _screen_row(row: BaselineRow | None, run: RunHeader, members: Sequence[Process]) -> list[MetricResult]:
     job = members[0].job.model_copy(update={"seed": 0, "round": 0})
-    if row is not None and (found := find_differences(row.conditions, read_conditions(members[0]))):
+    if row is not None and (found := find_differences(row.conditions, members[0].conditions)):
         return [
             MetricResult(job, "conditions", MetricStatus.NOT_COMPARABLE, note=describe_differences(found, "stored"))
         ]
@@ -319,7 +318,7 @@ def _keep_evaluated(row: BaselineRow) -> list[list[Process]]:
 def _read_test_set(process: Process) -> tuple[int, DataKind | None]:
     """How many images of what data the accuracy is of."""
     test = read_evaluation(process)
-    data = None if process.metrics is None else process.metrics.accuracy_data
+    data = None if process.metrics is None else process.metrics.trial.accuracy_data
     return (1 if test is None else test.images), data
 
 

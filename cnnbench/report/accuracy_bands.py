@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from cnnbench import naming, units
-from cnnbench.analysis.accuracy_bands import SEEDS, WIDTH, SeedSpread
-from cnnbench.analysis.training_outcome import TEST_IMAGES
+from cnnbench.analysis.process_outcomes import TEST_IMAGES
+from cnnbench.analysis.seed_accuracy import BAND_SEEDS, WIDTH, SeedSpread
 from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain
@@ -20,7 +20,7 @@ RULES = (
     Note(
         "rule",
         f"Accuracy: share of all {units.count(TEST_IMAGES)} test images that are right when training ends, one figure a seed. "
-        f"Band: mean +- {WIDTH} standard deviations of a seed, outwards to whole images, of {SEEDS} seeds or more.",
+        f"Band: mean +- {WIDTH} standard deviations of a seed, outwards to whole images, of {BAND_SEEDS} seeds or more.",
     ),
     Note("rule", "Inside: every seed lies in the band that the workload has for this recipe (steps, batch, order)."),
 )
@@ -103,7 +103,7 @@ BANDS = TableSpec[SeedSpread](
             "mean",
             "mean\naccuracy",
             1,
-            "mean",
+            "accuracy",
             percent_of_images,
             name="mean_accuracy",
             details=describe_deviation,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 
 from cnnbench import naming, units
 from cnnbench.analysis.process_table import NOT_RUN
-from cnnbench.analysis.speedup import PublishedResult, Row
+from cnnbench.analysis.ratio import PublishedResult
+from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate, MedianEstimate
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Value

@@ -187,7 +187,8 @@ def _measured_cell(each: Unpaired, cell: Callable[[Row], Cell]) -> Cell:
 
 
 def _seconds(side: SideName, pair: RowRatio) -> Cell:
-    entry, estimate = (pair.base, pair.base_seconds) if side == "base" else (pair.new, pair.new_seconds)
+    entry = pair.base if side == "base" else pair.new
+    estimate = pair.measure(entry)
     raw = {**cells.values(f"{side}_seconds", estimate), f"{side}_seconds_of": pair.seconds_of}
     if not isinstance(entry, Row):
         return Cell(format_seconds(estimate, pair.seconds_of).removesuffix(".0"), ("published",), raw)

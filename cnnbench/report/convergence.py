@@ -8,8 +8,7 @@ from functools import partial
 
 from cnnbench import naming, units
 from cnnbench.analysis import convergence
-from cnnbench.analysis.convergence import ConvergenceResult, Untested
-from cnnbench.analysis.noninferiority import MOST_SEEDS
+from cnnbench.analysis.convergence import MOST_SEEDS, ConvergenceResult, Untested
 from cnnbench.analysis.rows import Row
 from cnnbench.report import footnotes
 from cnnbench.report.cells import ProcessorCell
@@ -116,7 +115,7 @@ def _accuracy_column(side: str, title: str, priority: int) -> ColumnSpec[Converg
     name = "mode" if side == "variant" else "plain"
 
     def details(each: ConvergenceResult) -> list[str]:
-        spread = getattr(each, side).spread
+        spread = getattr(each, side).deviation
         return [] if spread is None else [f"SD {units.points(spread, signed=False)}"]
 
     return figure(
@@ -126,7 +125,7 @@ def _accuracy_column(side: str, title: str, priority: int) -> ColumnSpec[Converg
         f"{side}.accuracy",
         partial(units.percent, digits=3),
         details=details,
-        further={f"{name}_accuracy_sd": f"{side}.spread"},
+        further={f"{name}_accuracy_sd": f"{side}.deviation"},
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from cnnbench.analysis import metrics
 from cnnbench.analysis.metrics import Metric
-from cnnbench.analysis.speedup import Row
+from cnnbench.analysis.rows import Row
 from cnnbench.report import footnotes
 from cnnbench.report.model import Note, Table
 from cnnbench.report.table_builder import TableSpec, build_table, join_title, wording
@@ -22,7 +22,7 @@ FORMULAS = TableSpec[Metric](
     (
         wording("figure", "figure", 1, lambda each: each.explained_as or join_title(each.heading)),
         wording("formula", "how to derive it", 1, "formula"),
-        wording("fields", "from the record's fields", 1, lambda each: each.reads or each.trial_field, name=""),
+        wording("fields", "from the record's fields", 1, "reads", name=""),
     ),
     group=lambda each: "Formulas",
 )

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from cnnbench import naming, units
 from cnnbench.analysis.metrics import get_metric, name_baseline
-from cnnbench.analysis.speedup import Comparison, Row
+from cnnbench.analysis.rows import Row
+from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report.model import Cell
 from cnnbench.report.table_builder import make_cell, metric_cell

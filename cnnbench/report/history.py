@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cnnbench import naming, units
 from cnnbench.analysis.history import Point, Series, estimate_first
-from cnnbench.analysis.prediction_interval import LEAST_RUNS, compare_with_prediction
 from cnnbench.analysis.ratio import FieldDifference
-from cnnbench.analysis.stats import Estimate
+from cnnbench.analysis.stats import LEAST_RUNS, Estimate, compare_with_prediction
 from cnnbench.report import cells
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Chart, Note, Page, Report, Section, Value

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-from cnnbench.analysis.speedup import Row
+from cnnbench.analysis.rows import Row
 from cnnbench.machine_facts import Host, list_facts
 from cnnbench.report.model import Table
 from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording

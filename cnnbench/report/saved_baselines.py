@@ -9,8 +9,8 @@ from operator import itemgetter
 from typing import Any
 
 from cnnbench import naming, units
-from cnnbench.analysis.prediction_interval import LEAST_RUNS
 from cnnbench.analysis.ratio import group_by
+from cnnbench.analysis.stats import LEAST_RUNS
 from cnnbench.regression.baseline_file import NamedRun
 from cnnbench.regression.saved_baseline import BaselineRow, SavedBaseline
 from cnnbench.regression.screen import (

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cnnbench import units
-from cnnbench.analysis.speedup import Comparison, Row
+from cnnbench.analysis.rows import Row
+from cnnbench.analysis.speedup import Comparison
 from cnnbench.report import cells, convergence, cost, footnotes, formulas, machines, stopping_rule, tables
 from cnnbench.report.charts import processes, resources, roofline, speed, sweeps
 from cnnbench.report.charts.chart_data import ChartData

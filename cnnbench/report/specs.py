@@ -7,12 +7,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from cnnbench import naming, units
-from cnnbench.analysis.ablation import find_ladders
-from cnnbench.analysis.concurrent import measure_spread
+from cnnbench.analysis.process_outcomes import SeedResult
 from cnnbench.analysis.process_table import NOT_RUN
-from cnnbench.analysis.scaling import ScalingSet, find_scaling_sets
-from cnnbench.analysis.speedup import Row
-from cnnbench.analysis.time_to_accuracy import SeedResult
+from cnnbench.analysis.row_sets import ScalingSet, find_ladders, find_scaling_sets, measure_spread
+from cnnbench.analysis.rows import Row
 from cnnbench.report import cells, footnotes
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, LineKind, Value

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from cnnbench import naming, units
 from cnnbench.analysis import stopping_rule
 from cnnbench.analysis.metrics import describe_interval
+from cnnbench.analysis.process_outcomes import TEST_IMAGES
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stopping_rule import Epoch, Stop
-from cnnbench.analysis.training_outcome import TEST_IMAGES
 from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain

@@ -63,7 +63,7 @@ class TableSpec(Generic[Subject]):
 
 def make_cell(subject: Subject, figure: Figure[Subject]) -> Cell:
     """Show the subject's figure as text, with what stands beside it, and its raw values."""
-    found, name = figure.find(subject), figure.value_name
+    found, name = figure.find(subject), figure.raw_name or figure.name
     raw: dict[str, Value] = {}
     if name:
         raw = cells.values(name, found) if figure.estimated else {name: found}

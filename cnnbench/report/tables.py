@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnbench import naming, units
-from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
+from cnnbench.analysis.ratio import PublishedResult
+from cnnbench.analysis.rows import Row
+from cnnbench.analysis.speedup import Comparison
 from cnnbench.report import cells, footnotes, specs
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain

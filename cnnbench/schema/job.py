@@ -6,11 +6,10 @@ import json
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from cnnbench import units
 from cnnbench.schema.axes import Axis, AxisGroup, axes_of
-from cnnbench.schema.base import Frozen
 
 Division = Literal["reference", "tuned", "open"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -39,6 +38,12 @@ LOADER = "{0.loader}, {0.loader_workers} workers"
 BLOCKS = "warm-up {0.warmup_steps}, blocks {0.blocks} x {0.block_steps}"
 EPOCHS = "epochs {0.epochs} x {0.steps_per_epoch}"
 """What several fields say together."""
+
+
+class Frozen(BaseModel):
+    """What every value of the schema is: immutable, without unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Job(Frozen):

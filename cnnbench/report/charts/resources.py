@@ -7,7 +7,7 @@ from functools import partial
 
 from cnnbench import units
 from cnnbench.analysis.metrics import find_workload
-from cnnbench.analysis.speedup import Row
+from cnnbench.analysis.rows import Row
 from cnnbench.report import cells
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import ChartData, describe_texts, keep_evenly, one_line

@@ -10,8 +10,8 @@ from typing import Any
 
 from cnnbench import naming, units
 from cnnbench.analysis.ratio import group_by
-from cnnbench.analysis.scaling import ScalingSet, count_processors, find_scaling_sets
-from cnnbench.analysis.speedup import Row
+from cnnbench.analysis.row_sets import ScalingSet, count_processors, find_scaling_sets
+from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
 from cnnbench.report.charts.chart_data import (
