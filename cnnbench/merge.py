@@ -154,8 +154,8 @@ def _find_files(sources: Sequence[Path]) -> tuple[list[Path], dict[Path, str], t
     if missing:
         raise LedgerError(f"{', '.join(missing)}: no such file or directory; nothing was merged")
     found: dict[Path, Path] = {}
-    unusable: dict[Path, str] = {}
-    empty: set[Path] = set()
+    unusable = {}
+    empty = set()
 
     def note(error: OSError) -> None:
         unusable[Path(error.filename)] = f"{error.filename}: cannot look into it: {error.strerror}"
@@ -246,13 +246,13 @@ def _gather_copies(
     """
     there = _read(target, held=False) if target.exists() else None
     by_content: dict[bytes, list[Path]] = {} if there is None else {there: []}
-    left_out: list[Entry] = []
+    left_out = []
     for path in paths:
         try:
             by_content.setdefault(_read(path, held=path not in inside), []).append(path)
         except LedgerError as error:
             left_out.append(_make_left_out_entry(error, (path,)))
-    copies: list[LedgerCopy] = []
+    copies = []
     for content, found in by_content.items():
         in_place = content == there
         resident = in_place or any(path in inside for path in found)

@@ -129,9 +129,9 @@ def load(path: Path) -> Ledger:
 
 def parse(path: Path, content: bytes) -> Ledger:
     """`load` for a file whose bytes were read already; the path only names them in messages."""
-    problems: list[str] = []
+    problems = []
     header: RunHeader | None = None
-    records: list[Record] = []
+    records = []
     previous: str | None = None
     for number, text, complete in _lines(content):
         where, raw = f"{path}:{number}", parse_line(text)
@@ -162,7 +162,7 @@ def load_tree(paths: Sequence[Path]) -> LoadedLedgers:
 
     A file that is no ledger becomes a problem; a path that does not exist raises LedgerError.
     """
-    ledgers: list[Ledger] = []
+    ledgers = []
     references: list[PublishedRow] = []
     problems: list[str] = []
     for path in sorted({file for root in paths for file in _files(root)}):

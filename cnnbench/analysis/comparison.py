@@ -22,13 +22,11 @@ from cnnbench.analysis.ratio import (
     SideName,
     find_differences,
     group_by,
-    measure_entry,
     order_by_speed,
     share_work,
 )
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.speedup import is_published_job
-from cnnbench.analysis.stats import Estimate
 
 UnpairedReason = Literal[
     "failed", "work", "protocol", "place", "taken", "other-job", "no-job-time", "no-published-time"
@@ -56,16 +54,6 @@ class Unpaired:
     entry: ComparedEntry
     reason: UnpairedReason
     differences: tuple[FieldDifference, ...] = ()
-
-    @property
-    def seconds(self) -> Estimate | None:
-        """Its own time of a step or of its job; None where it has none."""
-        return measure_entry(self.entry)[0]
-
-    @property
-    def seconds_of(self) -> Literal["step", "job"]:
-        """What they are of."""
-        return measure_entry(self.entry)[1]
 
 
 @dataclass(frozen=True)
@@ -179,7 +167,7 @@ def _divide_published(
     published_side: SideName = "base" if new.rows else "new"
     row_side: SideName = "new" if new.rows else "base"
     timed = [each for each in published if each.job_seconds]
-    pairs: list[RowRatio] = []
+    pairs = []
     unpaired = [Unpaired(published_side, each, "no-published-time") for each in published if each not in timed]
     for row in rows:
         same = [each for each in timed if is_published_job(row.job, each.published)]

@@ -103,8 +103,8 @@ def compare_with_plain(
     """Every row in a mode that trained, tested or with the reason why not, in the rows' order. `margin` is a share; None is
     the workload's own.
     """
-    tested: list[ConvergenceResult] = []
-    untested: list[Untested] = []
+    tested = []
+    untested = []
     # Only jobs that train a fixed number of steps and then look at all test images.
     ended = [
         row

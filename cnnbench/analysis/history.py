@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from cnnbench.analysis import stats
 from cnnbench.analysis.process_table import Conditions, Process
 from cnnbench.analysis.ratio import FieldDifference, find_differences, group_by
-from cnnbench.analysis.rows import PeakOf, Row
+from cnnbench.analysis.rows import Row
 from cnnbench.analysis.speedup import build_row
 from cnnbench.analysis.stats import Estimate, Prediction, mean_log, predict_next_run
-from cnnbench.machine.peaks import theoretical_peak
 from cnnbench.schema import Job
 
 
@@ -50,14 +49,14 @@ class Series:
     next: Prediction | None = None
 
 
-def build_history(processes: Iterable[Process], peak_of: PeakOf = theoretical_peak) -> tuple[Series, ...]:
+def build_history(processes: Iterable[Process]) -> tuple[Series, ...]:
     """Every row's series, in an order that does not depend on the processes'."""
     found = []
     for same in group_by(processes, lambda each: (each.machine_id, each.row_key, each.protocol)).values():
         runs = group_by(same, lambda each: (each.run.created_at, each.run_id))
         points: list[Point] = []
         for _, members in sorted(runs.items()):
-            points.append(_make_point(members, peak_of, points))
+            points.append(_make_point(members, points))
         last = points[-1]
         job = last.row.job.model_copy(update={"seed": 0, "round": 0})
         following = predict_next_run(_comparable_steps(points, last.conditions), len(last.steps) or None)
@@ -65,9 +64,9 @@ def build_history(processes: Iterable[Process], peak_of: PeakOf = theoretical_pe
     return tuple(sorted(found, key=_order))
 
 
-def _make_point(members: list[Process], peak_of: PeakOf, before: Sequence[Point]) -> Point:
+def _make_point(members: list[Process], before: Sequence[Point]) -> Point:
     members = sorted(members, key=lambda each: (each.job.round, each.index, each.attempt))
-    row, here = build_row(members, peak_of), members[0].conditions
+    row, here = build_row(members), members[0].conditions
     medians = [each.metrics.median_step_seconds for each in members if each.status == "ok" and each.metrics]
     steps = tuple(each for each in medians if each > 0)
     timed = next((point for point in reversed(before) if point.steps), None)

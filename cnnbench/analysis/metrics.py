@@ -203,12 +203,12 @@ def _job_seconds(process: ProcessMetrics) -> float | None:
     steps = process.job.job_steps
     projected = None if steps is None else process.step_seconds * steps
     seconds = projected if process.job.clock == "steady" else process.trial.job_seconds
-    return seconds if seconds is not None and 0 < seconds < math.inf else None
+    return seconds if seconds and 0 < seconds < math.inf else None
 
 
-def exchange_ratio(trial: Trial) -> float | None:
+def _measure_exchange_ratio(process: ProcessMetrics) -> float | None:
     """Time of all blocks with the exchange over that of as many without; None where there was none, or no time."""
-    blocks = trial.communication
+    blocks = process.trial.communication
     if blocks is None or len(blocks.with_seconds) != len(blocks.without_seconds):
         return None
     sharing, alone = sum(blocks.with_seconds), sum(blocks.without_seconds)
@@ -220,11 +220,10 @@ def exchange_share(exchange: Estimate | None) -> Estimate | None:
     return None if exchange is None else exchange.map(lambda each: max(0.0, 1 - 1 / each))
 
 
-def launch_seconds(trial: Trial) -> float | None:
+def _measure_launch(process: ProcessMetrics) -> float | None:
     """Sum what several processes took to be started and to meet; None of one."""
-    parts = [trial.phases[name] for name in ("launch", "join") if name in trial.phases]
-    total = sum(parts)
-    return total if parts and 0 < total < math.inf else None
+    total = sum(process.trial.phases.get(name, 0.0) for name in ("launch", "join"))
+    return total if 0 < total < math.inf else None
 
 
 def _divide_by(flops: int | None, seconds: float | None) -> float | None:
@@ -757,7 +756,7 @@ METRICS: tuple[Metric, ...] = (
         text=_percent,
         key="exchange",
         raw_name="exchange_share",
-        of=lambda process: exchange_ratio(process.trial),
+        of=_measure_exchange_ratio,
         read=lambda row: exchange_share(row.exchange_ratio),
         details="interval and n",
         formula="1 - sum(without_seconds) / sum(with_seconds), from the geometric mean of the quotients over processes; "
@@ -771,7 +770,7 @@ METRICS: tuple[Metric, ...] = (
         text=units.short_seconds,
         tables={"scaling": 3},
         key="started",
-        of=lambda process: launch_seconds(process.trial),
+        of=_measure_launch,
         formula="launch + join, geometric mean over processes",
         reads="phases",
         always_explained=False,

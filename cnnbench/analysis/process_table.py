@@ -73,11 +73,9 @@ class Process:
     @property
     def device(self) -> Device:
         """The processor the job names; a bare one of that id where the fingerprint does not list it."""
-        for device in self.run.machine.devices:
-            if device.id == self.job.device:
-                return device
-        name = self.run.machine.cpu_name if self.job.device == "cpu" else self.job.device
-        return Device(id=self.job.device, kind="cpu" if self.job.device == "cpu" else "cuda", name=name)
+        own, machine = self.job.device, self.run.machine
+        kind, name = ("cpu", machine.cpu_name) if own == "cpu" else ("cuda", own)
+        return machine.find_device(own) or Device(id=own, kind=kind, name=name)
 
     @property
     def conditions(self) -> Conditions:
@@ -100,29 +98,23 @@ def read_processes(
     """
     by_run = group_by(ledgers, lambda ledger: (ledger.header.run_id, ledger.header.machine.id))
     found: list[Process] = []
-    problems: list[str] = []
+    problems = []
     for (run_id, _), copies in sorted(by_run.items()):
-        copies.sort(key=lambda ledger: (-len(ledger.records), str(ledger.path)))
         if len(copies) > 1:
             problems.append(f"run {run_id} is in {len(copies)} files; counted once, from the longest")
-        found.extend(_read_run(copies[0], as_recorded))
+        ledger = min(copies, key=lambda copy: (-len(copy.records), str(copy.path)))
+        latest: dict[int, int] = {}
+        for record in ledger.records:
+            latest[record.index] = max(latest.get(record.index, 0), record.attempt)
+        made = [
+            _make_process(ledger.header, record.index, record.job, record, as_recorded)
+            for record in ledger.records
+            if record.outcome.status != "interrupted" or record.attempt == latest[record.index]
+        ]
+        planned = enumerate(ledger.header.plan)
+        made += [_make_process(ledger.header, index, job) for index, job in planned if index not in latest]
+        found += sorted(made, key=lambda process: (process.index, process.attempt))
     return tuple(found), tuple(problems)
-
-
-def _read_run(ledger: Ledger, as_recorded: bool) -> list[Process]:
-    latest: dict[int, int] = {}
-    for record in ledger.records:
-        latest[record.index] = max(latest.get(record.index, 0), record.attempt)
-    kept = [
-        record
-        for record in ledger.records
-        if record.outcome.status != "interrupted" or record.attempt == latest[record.index]
-    ]
-    found = [_make_process(ledger.header, each.index, each.job, each, as_recorded) for each in kept]
-    found += [
-        _make_process(ledger.header, index, job) for index, job in enumerate(ledger.header.plan) if index not in latest
-    ]
-    return sorted(found, key=lambda process: (process.index, process.attempt))
 
 
 def _make_process(
@@ -154,9 +146,8 @@ def _apply_validity(header: RunHeader, record: Record) -> Outcome:
     trial = record.outcome.trial
     if trial is None:
         return record.outcome
-    device = next((each for each in header.machine.devices if each.id == record.job.device), None)
-    status = record.outcome.status
-    found = validity.find_violations(record.job, trial, record.process_seconds, device, header.machine, status)
+    job, device = record.job, header.machine.find_device(record.job.device)
+    found = validity.find_violations(job, trial, record.process_seconds, device, header.machine, record.outcome.status)
     return validity.reject_impossible(record.outcome, found)
 
 

@@ -8,13 +8,14 @@ interval, which knows nothing of the machine's drift from one run to the other.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from cnnbench.analysis import stats
-from cnnbench.analysis.rows import Row, is_whole_job
+from cnnbench.analysis.rows import JobPart, Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine_facts import FACTS, Host
 from cnnbench.schema import PublishedRow
@@ -39,12 +40,15 @@ class PublishedResult:
 
     published: PublishedRow
     cpu_seconds: float | None
+    cost_of: ClassVar[JobPart] = "job"
 
     @property
     def job_seconds(self) -> Estimate | None:
         """The published time of the whole job: of one run, and nothing is known of its spread."""
         seconds = self.published.job_seconds
         return None if seconds is None else Estimate(seconds, None, None, 1)
+
+    cost = job_seconds
 
     @property
     def flops_per_second(self) -> float | None:
@@ -132,22 +136,9 @@ def _in_one_run(base: Row, new: Row) -> bool:
     return (base.machine.id, base.run_id) == (new.machine.id, new.run_id)
 
 
-def measure_costs(row: Row) -> Estimate | None:
-    """Estimate the seconds of what ratios divide: the whole job under the job clock, else one step. None where none was ok."""
-    return stats.geometric(list(row.costs.values())) if row.costs else None
-
-
 def order_by_speed(row: Row) -> tuple[float, str, str, str]:
     """Sort the fastest first; ties by name, so that the order is total."""
-    seconds = measure_costs(row)
-    return float("inf") if seconds is None else seconds.value, row.machine.id, row.row_key, row.run_id
-
-
-def measure_entry(entry: ComparedEntry) -> tuple[Estimate | None, Literal["step", "job"]]:
-    """Estimate an entry's own seconds, and say what they are of."""
-    if isinstance(entry, PublishedResult):
-        return entry.job_seconds, "job"
-    return measure_costs(entry), "job" if is_whole_job(entry.job) else "step"
+    return math.inf if row.cost is None else row.cost.value, row.machine.id, row.row_key, row.run_id
 
 
 @dataclass(frozen=True)
@@ -172,12 +163,12 @@ class RowRatio:
 
     def measure(self, entry: ComparedEntry) -> Estimate | None:
         """Give the seconds of one of the two; against a published row those of the whole job, measured or projected."""
-        return measure_entry(entry)[0] if self.published is None else entry.job_seconds
+        return entry.cost if self.published is None else entry.job_seconds
 
     @property
-    def seconds_of(self) -> Literal["step", "job"]:
+    def seconds_of(self) -> JobPart:
         """What the seconds are of: one step (or product), or the whole job."""
-        return "job" if self.published is not None else measure_entry(self.row)[1]
+        return "job" if self.published is not None else self.row.cost_of
 
     @property
     def row(self) -> Row:

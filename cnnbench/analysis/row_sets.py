@@ -64,7 +64,7 @@ def find_ladders(rows: Sequence[Row]) -> tuple[tuple[Row, ...], ...]:
     )
     found = []
     for _, members in sorted(sets.items()):
-        rungs: list[Row] = []
+        rungs = []
         measured: list[Row] = []
         for row in sorted(members, key=_place_on_ladder):
             before, first = [divide_rows(base, row) for base in (measured[-1:] + measured[:1])] or (None, None)

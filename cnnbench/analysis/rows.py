@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+from cnnbench.analysis import stats
 from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.process_outcomes import EnergyUse, TimeToAccuracy, TrainingOutcome
 from cnnbench.analysis.stats import Estimate
@@ -20,6 +21,8 @@ from cnnbench.schema import DataKind, Device, Job, Machine, Software
 PeakOf = Callable[[Device, Machine, str], Peak]
 """Theoretical dense peak of a device at a precision: `machine.peaks.theoretical_peak`, or a test's own."""
 JobKind = Literal["measured", "projected", "to target"]
+JobPart = Literal["step", "job"]
+"""What seconds are of."""
 FloorKind = Literal["launch", "bandwidth", "compute", "input"]
 EXPLAINED = 0.5
 """A floor of this share of the step binds it; below it no floor explains the step, and the kernels themselves are far from
@@ -189,6 +192,16 @@ class Row:
         if self.flops_per_second is None or not self.peak_flops_per_second:
             return None
         return self.flops_per_second.value / self.peak_flops_per_second
+
+    @property
+    def cost(self) -> Estimate | None:
+        """Seconds of what ratios divide. None where none was ok."""
+        return stats.geometric(list(self.costs.values())) if self.costs else None
+
+    @property
+    def cost_of(self) -> JobPart:
+        """What they are of: the whole job under the job clock, else one step."""
+        return "job" if is_whole_job(self.job) else "step"
 
     @property
     def ok(self) -> int:

@@ -107,8 +107,8 @@ def make_band(steps: int, batch_size: int, order: Order, right: Sequence[int]) -
 
 def collect_spreads(rows: Sequence[Row]) -> tuple[list[SeedSpread], list[str]]:
     """The rows that trained on MNIST and ended with a look at all test images, and why others have no accuracy to expect."""
-    found: list[SeedSpread] = []
-    left_out: list[str] = []
+    found = []
+    left_out = []
     for row in rows:
         job = row.job
         ends = {each.test.after_steps for each in row.training_outcomes if each.right is not None and each.test}

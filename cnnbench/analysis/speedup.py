@@ -60,7 +60,7 @@ def compute_speedups(
     groups = group_by(processes, lambda each: (each.machine_id, each.row_key, each.protocol, each.run_id))
     published_cpus = (row for row in published_rows if row.device_kind == "cpu" and row.job_seconds)
     published_cpu = max(published_cpus, key=lambda row: (row.job_seconds, row.processor), default=None)
-    rows: list[Row] = []
+    rows = []
     for members, others in _select_shown([members for _, members in sorted(groups.items())], all_runs):
         row = _divide_by_published(build_row(members, peak_of), published_cpu)
         rows.append(dataclasses.replace(row, other_runs=others))
@@ -100,7 +100,7 @@ def _select_shown(groups: Sequence[list[Process]], all_runs: bool) -> Iterator[t
         yield from ((members, len(runs) - 1) for members in newest)
 
 
-def build_row(members: Sequence[Process], peak_of: PeakOf) -> Row:
+def build_row(members: Sequence[Process], peak_of: PeakOf = theoretical_peak) -> Row:
     """Build the row of these processes: repeats of one job, all of one run and one protocol."""
     members = sorted(members, key=lambda process: (process.job.round, process.index, process.attempt))
     first = members[0]
@@ -160,8 +160,8 @@ def _explain_missing_target(seeds: TimeToAccuracy | None) -> dict[str, str]:
 
 def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
     """Combine the processes that ended well; there is at least one."""
-    values: dict[str, object] = {}
-    reasons: dict[str, str | None] = {}
+    values = {}
+    reasons = {}
     for metric in metrics.METRICS:
         if not metric.of or metric.over is None:
             continue

@@ -139,9 +139,9 @@ MINIMUM_FOR_MEDIAN = 6
 and 6.3 % at 5."""
 
 
-def median_rank(n: int, confidence: float = CONFIDENCE) -> int | None:
+def median_rank(n: int) -> int | None:
     """Largest r for which the r-th smallest and the r-th largest of n independent values enclose the distribution's median
-    with this confidence, whatever the distribution; None below 6 values (at 95 %).
+    with 95 % confidence, whatever the distribution; None below 6 values.
 
     They miss it where fewer than r values lie on one side: with probability 2 x P(Binomial(n, 1/2) < r), exact for a
     continuous distribution and less with ties (H. A. David and H. N. Nagaraja, Order Statistics, 2003, section 7.1).
@@ -149,7 +149,7 @@ def median_rank(n: int, confidence: float = CONFIDENCE) -> int | None:
     below, found = 0, None
     for rank in range(1, n // 2 + 1):
         below += math.comb(n, rank - 1)
-        if 2 * below > (1 - confidence) * 2**n:
+        if 2 * below > (1 - CONFIDENCE) * 2**n:
             break
         found = rank
     return found

@@ -66,24 +66,17 @@ def find_best_accuracy(workload: Workload, processes: Iterable[Process]) -> Best
     """The best accuracy on the real MNIST's test images; of this version of the workload, trained, with its own pooling
     and activation. None where no process that ended well has one.
     """
-    found = [
-        (process, test)
-        for process in processes
-        if _ran_workload(process, workload) and (test := follow(process, "metrics.trial.test")) is not None
-    ]
+    wanted = (workload.name, workload.version, "training", None, None)
+    found = []
+    for process in processes:
+        job, trial = process.job, follow(process, "metrics.trial")
+        own = (job.workload, job.workload_version, job.task, job.pool, job.activation)
+        if own == wanted and trial is not None and trial.accuracy_data == "mnist" and trial.test is not None:
+            found.append((process, trial.test))
     if not found:
         return None
     process, test = max(found, key=lambda each: (each[1].correct / each[1].images, each[0].run_id, -each[0].index))
     return BestAccuracy(stats.wilson(test.correct, test.images), test, len(found), process.machine_id, process.run_id)
-
-
-def _ran_workload(process: Process, workload: Workload) -> bool:
-    job = process.job
-    return (
-        (job.workload, job.workload_version) == (workload.name, workload.version)
-        and (job.task, job.pool, job.activation) == ("training", None, None)
-        and follow(process, "metrics.trial.accuracy_data") == "mnist"
-    )
 
 
 def printed_memory_ratio() -> float:

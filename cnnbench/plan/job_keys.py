@@ -132,7 +132,7 @@ def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]
     where = (*list_kinds(), GPU)
     if not value:
         return {}, [f"{name} is an empty table; give a value for {', '.join(where)}"]
-    choices: dict[str, tuple[Scalar, ...]] = {}
+    choices = {}
     problems = []
     for kind, inner in value.items():
         if kind not in where:
@@ -149,14 +149,14 @@ def _read_values(name: str, key: Key, value: object) -> tuple[tuple[Scalar, ...]
         return (), [f"{name} takes one value, not a list"]
     if value == []:
         return (), [f"{name} is an empty list; give at least one value, or leave the key out"]
-    good: dict[Scalar, None] = {}
+    good: list[Scalar] = []
     problems = []
     for each in value if isinstance(value, list) else [value]:
         if (wrong := key.find_mistake(each)) is not None:
             problems.append(f"{name} {format_value(each)} {wrong}")
-        else:
-            good[each] = None
-    return tuple(good), problems
+        elif isinstance(each, str | int | float):
+            good.append(each)
+    return tuple(dict.fromkeys(good)), problems
 
 
 def select_choices(choices: Choices, kind: DeviceKind) -> tuple[Scalar, ...] | None:

@@ -37,7 +37,7 @@ NOT_PROFILED = list_fields(Job, "clock")
 def parse_settings(texts: Sequence[str], workload: Workload) -> dict[str, Scalar]:
     """`key=value` texts as a table; the keys are those of a suite's job. Raises UsageError with what is wrong and what may be."""
     known = {name: key for name, key in keys_for(workload).items() if name not in (*SET_BY_OPTIONS, *NOT_PROFILED)}
-    found: dict[str, Scalar] = {}
+    found = {}
     for text in texts:
         name, value = split_setting("--set", text, "precision=bf16")
         if name in SET_BY_OPTIONS or name in NOT_PROFILED:
@@ -76,10 +76,10 @@ def make_profile_jobs(
         del length["final_evaluation"]
     if workload.pretraining is not None:
         length |= {"clock": "job", "epochs": 1}
-    found: list[ProfileJob] = []
+    found = []
     for device in devices:
         wanted = _choose_variants(workload, settings)
-        impossible: list[str] = []
+        impossible = []
         for division, execution in wanted:
             chosen = dict(settings) | length
             if division == "tuned" and "division" not in settings and "execution" not in settings:

@@ -182,20 +182,13 @@ def _find_top_mistakes(table: Mapping[str, Any]) -> list[str]:
     """What is wrong above the first [[job]]."""
     known, below = (*TEXT_KEYS, *TOP_KEYS, "job"), dict.fromkeys(KEYS, "it belongs under [[job]]")
     unknown = [job_keys.describe_unknown_key(name, known, below) for name in table if name not in known]
-    texts = {name: table[name] for name in TEXT_KEYS if name in table}
-    return [
-        *unknown,
-        *(
-            f"{name} {format_value(value)} must be a text"
-            for name, value in texts.items()
-            if not isinstance(value, str) or not value.strip()
-        ),
-        *(
-            f"{name} {format_value(table[name])} {wrong}"
-            for name, key in TOP_KEYS.items()
-            if name in table and (wrong := key.find_mistake(table[name])) is not None
-        ),
+    found = [
+        (name, "must be a text")
+        for name in TEXT_KEYS
+        if name in table and (not isinstance(table[name], str) or not table[name].strip())
     ]
+    found += [(name, key.find_mistake(table[name]) or "") for name, key in TOP_KEYS.items() if name in table]
+    return unknown + [f"{name} {format_value(table[name])} {wrong}" for name, wrong in found if wrong]
 
 
 def _read_jobs(value: object, folder: Path) -> tuple[tuple[JobSpec, ...], list[str]]:
@@ -204,9 +197,13 @@ def _read_jobs(value: object, folder: Path) -> tuple[tuple[JobSpec, ...], list[s
         return (), ["no [[job]]; a suite needs at least one"]
     if not isinstance(value, list):
         return (), ["job must be a list of tables: write [[job]], with two brackets"]
-    read = [_read_job(f"[[job]] {number}", table, folder) for number, table in enumerate(value, start=1)]
-    specs = tuple(spec for spec, _ in read if spec is not None)
-    return specs, [f"[[job]] {number}: {each}" for number, (_, wrong) in enumerate(read, start=1) for each in wrong]
+    specs: list[JobSpec] = []
+    mistakes: list[str] = []
+    for number, table in enumerate(value, start=1):
+        spec, wrong = _read_job(f"[[job]] {number}", table, folder)
+        specs += [] if spec is None else [spec]
+        mistakes += (f"[[job]] {number}: {each}" for each in wrong)
+    return tuple(specs), mistakes
 
 
 def _read_job(place: str, table: object, folder: Path) -> tuple[JobSpec | None, list[str]]:
@@ -239,8 +236,8 @@ def _read_keys(
     table: Mapping[str, Any], known: Mapping[str, Key], workload: Workload | None
 ) -> tuple[dict[str, Choices], list[str]]:
     """The choices of every known key, and the mistakes; without a workload its own words are not judged."""
-    choices: dict[str, Choices] = {}
-    problems: list[str] = []
+    choices = {}
+    problems = []
     for name, value in table.items():
         if name == "workload" or (workload is None and name in ("optimizer", "init")):
             continue
@@ -255,7 +252,7 @@ def _read_keys(
 
 
 def _contradictions(spec: JobSpec) -> list[str]:
-    found: list[str] = []
+    found = []
     for kind in list_kinds():
         if (count := spec.count(kind)) > job_keys.MAX_COMBINATIONS:
             return [f"{count:,} combinations on {kind}; a job may unfold into {job_keys.MAX_COMBINATIONS:,} at most"]

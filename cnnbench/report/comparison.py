@@ -104,7 +104,9 @@ UNPAIRED = TableSpec[Unpaired](
             "time",
             "time",
             3,
-            lambda each: Cell(format_seconds(each.seconds, each.seconds_of), (), cells.values("seconds", each.seconds)),
+            lambda each: Cell(
+                format_seconds(each.entry.cost, each.entry.cost_of), (), cells.values("seconds", each.entry.cost)
+            ),
         ),
         ColumnSpec("outcome", "outcome", 4, lambda each: _measured_cell(each, cells.outcome), align="left"),
         figure(

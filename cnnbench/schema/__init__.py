@@ -113,6 +113,10 @@ class Machine(Frozen):
     libc: str | None = None
     devices: tuple[Device, ...] = ()
 
+    def find_device(self, device_id: str) -> Device | None:
+        """Return the device of that id; None where the fingerprint does not list it."""
+        return next((device for device in self.devices if device.id == device_id), None)
+
 
 class Software(Frozen):
     """The versions a result depends on, as the probe process saw them."""
