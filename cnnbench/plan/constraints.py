@@ -39,11 +39,8 @@ def complete_combination(combination: dict[str, Scalar | None], workload: Worklo
 def _follow_recipe(combination: dict[str, Scalar | None], workload: Workload) -> None:
     """What the recipe decides, wherever the suite is silent; a value of the suite's own is for `find_contradictions` to name."""
     known = recipes.list_recipes(workload.name)
-    if combination.get("recipe") is None and known:
-        combination["recipe"] = known[0]
-    if (name := combination.get("recipe")) is None or str(name) not in known:
-        return
-    for field, value in recipes.get(str(name)).fixed_fields.items():
+    name = combination["recipe"] = combination.get("recipe") or next(iter(known), None)
+    for field, value in recipes.get(str(name)).fixed_fields.items() if name in known else ():
         if combination[field] == default_value(field, workload):
             combination[field] = value
 

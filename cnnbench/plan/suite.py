@@ -57,32 +57,28 @@ class JobSpec:
     workload: str
     choices: Mapping[str, Choices]
 
-    def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
-        """Every combination of the values that hold on a device kind, each once.
+    def list_values(self, kind: DeviceKind) -> dict[str, tuple[Scalar | None, ...]]:
+        """The values of every key that hold on a device kind.
 
         A plain `threads` is about the CPU; an accelerator has its own number only from a table that names its kind.
         """
         workload = workloads.get(self.workload)
-        axes = {name: self._values(name, kind, workload) for name in KEYS}
-        if workload.kind == "gemm" and axes["size"] == (None,):
+        found = {}
+        for name in KEYS:
+            choices = dict(self.choices.get(name, {}))
+            if name == "threads" and kind != "cpu":
+                choices.pop(ANY, None)
+            found[name] = job_keys.select_choices(choices, kind) or (job_keys.default_value(name, workload),)
+        return {**found, "workload": (self.workload,)}
+
+    def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
+        """Every combination of those values, each once."""
+        workload, values = workloads.get(self.workload), self.list_values(kind)
+        if workload.kind == "gemm" and values["size"] == (None,):
             return ()
-        unfolded = (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
-        found = [constraints.complete_combination(cell, workload) for cell in unfolded]
+        cells = (dict(zip(values, each, strict=True)) for each in itertools.product(*values.values()))
+        found = (constraints.complete_combination(cell, workload) for cell in cells)
         return tuple({tuple(cell.values()): cell for cell in found}.values())
-
-    def count(self, kind: DeviceKind) -> int:
-        """Combinations on a device kind before doubles are left out, without unfolding them."""
-        workload = workloads.get(self.workload)
-        return math.prod(len(self._values(name, kind, workload)) for name in KEYS)
-
-    def _values(self, name: str, kind: DeviceKind, workload: Workload) -> tuple[Scalar | None, ...]:
-        if name == "workload":
-            return (self.workload,)
-        choices = self.choices.get(name, {})
-        if name == "threads" and kind != "cpu":
-            choices = {where: values for where, values in choices.items() if where != ANY}
-        chosen = job_keys.select_choices(choices, kind)
-        return (job_keys.default_value(name, workload),) if chosen is None else chosen
 
 
 @dataclass(frozen=True)
@@ -218,8 +214,7 @@ def _read_job(place: str, table: object, folder: Path) -> tuple[JobSpec | None, 
         workload = workloads.find(name, folder)
     except WorkloadError as error:
         return None, [str(error), *_read_keys(table, KEYS, None)[1]]
-    known = job_keys.keys_for(workload)
-    choices, problems = _read_keys(table, known, workload)
+    choices, problems = _read_keys(table, job_keys.keys_for(workload), workload)
     spec = JobSpec(place, workload.name, choices)
     if workload.kind == "gemm" and "size" not in table:
         problems.append(f"{workload.name} needs size, the side of its square operands")
@@ -254,8 +249,8 @@ def _read_keys(
 def _contradictions(spec: JobSpec) -> list[str]:
     found = []
     for kind in list_kinds():
-        if (count := spec.count(kind)) > job_keys.MAX_COMBINATIONS:
+        count = math.prod(map(len, spec.list_values(kind).values()))  # without unfolding them
+        if count > job_keys.MAX_COMBINATIONS:
             return [f"{count:,} combinations on {kind}; a job may unfold into {job_keys.MAX_COMBINATIONS:,} at most"]
-        for combination in spec.combinations(kind):
-            found += constraints.find_contradictions(combination)
+        found += (each for cell in spec.combinations(kind) for each in constraints.find_contradictions(cell))
     return list(dict.fromkeys(found))
