@@ -15,7 +15,7 @@ from typing import Any
 from cnnbench import units, workloads
 from cnnbench.plain_text import plain
 from cnnbench.schema import PROTOCOL, SPLIT_IMAGES, Device, Job, digest
-from cnnbench.schema.axes import AxisGroup, axes_of, list_fields, plain_values
+from cnnbench.schema.job import AxisGroup, axes_of, list_fields, plain_values
 from cnnbench.workloads.recipes import RECIPES
 
 _NOISE = re.compile(r"\((?:R|TM|C)\)|\b\d+-Core\b|\bProcessor\b|\bCPU @ [\d.]+ ?GHz", re.IGNORECASE)

@@ -32,7 +32,7 @@ from cnnbench.analysis.rows import Row
 from cnnbench.analysis.seed_accuracy import SeedGroup, read_seeds
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Job
-from cnnbench.schema.axes import plain_values
+from cnnbench.schema.job import plain_values
 
 SEEDS = 5
 """Of either side. Paired, five find with a chance of 80 % that a mode learns equally well where a seed's accuracy has a

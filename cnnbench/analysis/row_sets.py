@@ -23,7 +23,7 @@ from cnnbench.analysis.ratio import divide_rows, group_by, share_all_but
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.schema import Job, Scaling
-from cnnbench.schema.axes import list_choices, list_fields
+from cnnbench.schema.job import list_choices, list_fields
 
 ORDER: Mapping[str, tuple[str, ...]] = {name: list_choices(Job, name) for name in list_fields(Job, "compute")}
 """What a rung may differ in, each with its values in order; loader workers, which are any number, fewest first."""

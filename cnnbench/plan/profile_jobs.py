@@ -13,13 +13,12 @@ from typing import get_args
 from cnnbench import naming
 from cnnbench.errors import UsageError
 from cnnbench.plain_text import suggest_choices
-from cnnbench.plan.constraints import REFERENCE_EXECUTIONS, find_contradictions
-from cnnbench.plan.job_keys import ANY, KEYS, Scalar, keys_for, split_setting
+from cnnbench.plan.job_keys import ANY, KEYS, REFERENCE_EXECUTIONS, Scalar, find_contradictions, keys_for, split_setting
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import JobSpec, Suite
 from cnnbench.profile_model import ProfileJob
 from cnnbench.schema import AUTO, DataKind, Device, Execution, Job, Machine
-from cnnbench.schema.axes import list_fields
+from cnnbench.schema.job import list_fields
 from cnnbench.workloads import Workload
 
 TUNED_VARIANTS: tuple[Execution, ...] = tuple(

@@ -30,7 +30,7 @@ from cnnbench import workloads
 from cnnbench.devices import list_kinds
 from cnnbench.errors import SuiteError, WorkloadError
 from cnnbench.plain_text import format_value, suggest_nearest
-from cnnbench.plan import constraints, job_keys
+from cnnbench.plan import job_keys
 from cnnbench.plan.job_keys import (
     ANY,
     FROM_ELSEWHERE,
@@ -77,7 +77,7 @@ class JobSpec:
         if workload.kind == "gemm" and values["size"] == (None,):
             return ()
         cells = (dict(zip(values, each, strict=True)) for each in itertools.product(*values.values()))
-        found = (constraints.complete_combination(cell, workload) for cell in cells)
+        found = (job_keys.complete_combination(cell, workload) for cell in cells)
         return tuple({tuple(cell.values()): cell for cell in found}.values())
 
 
@@ -252,5 +252,5 @@ def _contradictions(spec: JobSpec) -> list[str]:
         count = math.prod(map(len, spec.list_values(kind).values()))  # without unfolding them
         if count > job_keys.MAX_COMBINATIONS:
             return [f"{count:,} combinations on {kind}; a job may unfold into {job_keys.MAX_COMBINATIONS:,} at most"]
-        found += (each for cell in spec.combinations(kind) for each in constraints.find_contradictions(cell))
+        found += (each for cell in spec.combinations(kind) for each in job_keys.find_contradictions(cell))
     return list(dict.fromkeys(found))

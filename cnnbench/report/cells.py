@@ -12,7 +12,7 @@ from cnnbench.analysis.stats import Estimate, MedianEstimate
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Value
 from cnnbench.schema import Job, digest
-from cnnbench.schema.axes import list_fields
+from cnnbench.schema.job import list_fields
 
 NONE, EMPTY = Cell(units.NOT_AVAILABLE), Cell("")
 ProcessorCell = Callable[[Row], Cell]

@@ -34,7 +34,7 @@ from cnnbench.report.charts.kinds import (
 )
 from cnnbench.report.model import Datum
 from cnnbench.schema import Job
-from cnnbench.schema.axes import plain_values
+from cnnbench.schema.job import plain_values
 
 MOST_SERIES = 6
 BARS_TEXT = " Bars: 95 % interval between processes, from three on."
