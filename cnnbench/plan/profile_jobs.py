@@ -76,15 +76,13 @@ def make_profile_jobs(
     if workload.pretraining is not None:
         length |= {"clock": "job", "epochs": 1}
     found = []
+    wanted = _choose_variants(workload, settings)
     for device in devices:
-        wanted = _choose_variants(workload, settings)
         impossible = []
-        for division, execution in wanted:
-            chosen = dict(settings) | length
-            if division == "tuned" and "division" not in settings and "execution" not in settings:
+        for variant in wanted:
+            chosen = {**settings, **length, **variant}
+            if "execution" in variant and "division" not in settings:
                 chosen.pop("layout", None)  # each tuned rung has its own
-            chosen |= {"division": division} if division else {}
-            chosen |= {"execution": execution} if execution else {}
             choices = {name: {ANY: (value,)} for name, value in chosen.items()}
             spec = JobSpec("--set", workload.name, choices)
             suite = Suite("profile", "", Path(), "", repeats=1, seed=None, jobs=(spec,))
@@ -99,16 +97,15 @@ def make_profile_jobs(
     return tuple(found)
 
 
-def _choose_variants(workload: Workload, settings: Mapping[str, Scalar]) -> list[tuple[str | None, str | None]]:
-    """Division and execution of each rung; None where the settings, or nobody, says."""
+def _choose_variants(workload: Workload, settings: Mapping[str, Scalar]) -> list[dict[str, Scalar]]:
+    """What each rung adds to the settings."""
     division, execution = settings.get("division"), settings.get("execution")
     if execution is not None:
-        tuned = execution not in REFERENCE_EXECUTIONS and division is None
-        return [("tuned", None)] if tuned else [(None, None)]
-    every: list[tuple[str | None, str | None]] = [("tuned", rung) for rung in TUNED_VARIANTS]
+        tuned = division is None and execution not in REFERENCE_EXECUTIONS
+        return [{"division": "tuned"}] if tuned else [{}]
+    every: list[dict[str, Scalar]] = [{"division": "tuned", "execution": rung} for rung in TUNED_VARIANTS]
     if division == "tuned":
         return every
     trains_on_digits = workload.kind == "training" and workload.dataset == "mnist"
-    if division is None and trains_on_digits and settings.get("task") != "inference":
-        return [(None, None), *every]
-    return [(None, None)]
+    both = division is None and trains_on_digits and settings.get("task") != "inference"
+    return [{}, *every] if both else [{}]
