@@ -368,10 +368,20 @@ def _bytes(name: str, heading: str, tables: Mapping[str, int], **declared: Any) 
     return Metric(name, heading, text=units.data_size, tables=tables, over=max, estimated=False, **declared)
 
 
-def _to_target(quantity: str, name: str, heading: str, priority: int, unit: str = "s", **declared: Any) -> Metric:
-    """Declare a quantity of all seeds to a target."""
-    read = f"time_to_accuracy.{quantity}"
-    return Metric(f"{name}_to_target", heading, unit, tables={"tta": priority}, read=read, **declared)
+def _to_target(name: str, heading: str, priority: int, unit: str = "s", **declared: Any) -> Metric:
+    """Declare a quantity of all seeds to a target: a median, which has an interval, or another of their seconds."""
+    median = name.startswith("median_")
+    return Metric(
+        f"{name}_to_target",
+        heading,
+        unit,
+        tables={"tta": priority},
+        key=name.removesuffix("_seconds"),
+        read=f"time_to_accuracy.{name.removeprefix('median_')}",
+        estimated=median,
+        details="interval and n" if median else "",
+        **declared,
+    )
 
 
 _percent = partial(units.percent, digits=1)
@@ -646,12 +656,9 @@ METRICS: tuple[Metric, ...] = (
     _floor("launch", 3),
     _floor("input", 4),
     _to_target(
-        "seconds",
         "median_seconds",
         "median\ntime",
         1,
-        key="median",
-        details="interval and n",
         gap="median time to accuracy",
         formula=(
             "job_seconds of a process whose last evaluation has correct >= target x images; median over seeds, a missed one as "
@@ -661,40 +668,21 @@ METRICS: tuple[Metric, ...] = (
         explained_as="time to target",
         always_explained=False,
     ),
+    _to_target("mean_seconds", "mean\ntime", 3, gap="mean and slowest time to accuracy"),
+    _to_target("fastest_seconds", "fastest", 4),
+    _to_target("slowest_seconds", "slowest", 4),
     _to_target(
-        "mean_seconds",
-        "mean_seconds",
-        "mean\ntime",
-        3,
-        key="mean",
-        gap="mean and slowest time to accuracy",
-        estimated=False,
-    ),
-    _to_target("fastest_seconds", "fastest_seconds", "fastest", 4, key="fastest", estimated=False),
-    _to_target("slowest_seconds", "slowest_seconds", "slowest", 4, key="slowest", estimated=False),
-    _to_target(
-        "steps",
         "median_steps",
         "median\nsteps",
         2,
         "",
         text=units.count,
-        key="median_steps",
-        details="interval and n",
         formula="steps, and steps / steps_per_epoch, likewise",
         reads="steps, steps_per_epoch",
         explained_as="median steps, epochs",
         always_explained=False,
     ),
-    _to_target(
-        "epochs",
-        "median_epochs",
-        "median\nepochs",
-        2,
-        "",
-        key="median_epochs",
-        details="interval and n",
-    ),
+    _to_target("median_epochs", "median\nepochs", 2, ""),
     Metric(
         "speed_over_rung_before",
         "speed over\nthe one before",
