@@ -247,7 +247,7 @@ def _read_keys(
 
 
 def _contradictions(spec: JobSpec) -> list[str]:
-    found = []
+    found: list[str] = []
     for kind in list_kinds():
         count = math.prod(map(len, spec.list_values(kind).values()))  # without unfolding them
         if count > job_keys.MAX_COMBINATIONS:
