@@ -122,21 +122,18 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
             share = stats.unpaired_ratio(list(row.rates.values()), list(product.rates.values()))
         share = share.scaled(1 / devices)
     if share is not None and share.value > 1:
-        # A whole training step faster than the bare products of its device.
-        doubt = Doubt(
-            "above-ceiling",
-            f"the step reaches {share.value:.0%} of the best matrix product measured on its device",
-            "Measure the products again, in the same run.",
-        )
-        if row.job.division != "reference":
-            doubt = Doubt(
-                "zeros-left-out",
-                f"the model's FLOPs come to {share.value:.0%} of the best matrix product: products with zeros are left out",
-                "Read its FLOP/s as the model's arithmetic a second, not as the device's.",
-            )
-        row = row.with_doubt(doubt)
+        row = row.with_doubt(_doubt_share(share.value, row.job.division))
     peak = rate and rate.scaled(devices)
     return dataclasses.replace(row, ceiling_flops_per_second=peak, ceiling_run_id=product.run_id, ceiling_share=share)
+
+
+def _doubt_share(share: float, division: str) -> Doubt:
+    """Doubt a whole training step faster than the bare products of its device."""
+    if division != "reference":
+        text = f"the model's FLOPs come to {share:.0%} of the best matrix product: products with zeros are left out"
+        return Doubt("zeros-left-out", text, "Read its FLOP/s as the model's arithmetic a second, not as the device's.")
+    text = f"the step reaches {share:.0%} of the best matrix product measured on its device"
+    return Doubt("above-ceiling", text, "Measure the products again, in the same run.")
 
 
 def _with_floors(row: Row) -> Row:
