@@ -1,8 +1,8 @@
 """What is known of a machine and its software: each fact declared once, with how it is read and why it matters.
 
-From the declarations follow the table of machines, what makes two runs comparable (`analysis.conditions`), the differences that
-`compare` names, the table that TensorBoard shows, and the `machine_info` of pytest-benchmark. A new fact is a line here and the
-field that the fingerprint (`machine.fingerprint`) or the probe of torch (`engine.torch_info`) fills.
+From the declarations follow the table of machines, what makes two runs comparable (`analysis.process_table`), the differences
+that `compare` names, the table that TensorBoard shows, and the `machine_info` of pytest-benchmark. A new fact is a line here
+and the field that the fingerprint (`machine.fingerprint`) or the probe of torch (`engine.torch_info`) fills.
 """
 
 from __future__ import annotations
@@ -80,18 +80,19 @@ def _describe_clock(host: Host) -> str:
 
 
 def _describe_accelerators(host: Host) -> str:
-    return "; ".join(_describe_accelerator(each) for each in host.machine.devices if each.kind != "cpu") or "none"
-
-
-def _describe_accelerator(device: Device) -> str:
-    parts = [processor_name(device)]
-    parts += [] if device.memory_bytes is None else [units.data_size(device.memory_bytes)]
-    parts += [] if device.power_limit_watts is None else [f"{device.power_limit_watts:.0f} W limit"]
-    parts += [] if device.driver is None else [f"driver {device.driver}"]
-    parts += ["MIG"] if device.mig else []
-    parts += [] if device.ecc is None else [f"ECC {'on' if device.ecc else 'off'}"]
-    parts += [] if device.usable else [f"not usable: {device.unusable_reason}"]
-    return ", ".join(parts)
+    found = []
+    for device in host.machine.devices:
+        parts = (
+            processor_name(device),
+            "" if device.memory_bytes is None else units.data_size(device.memory_bytes),
+            "" if device.power_limit_watts is None else f"{device.power_limit_watts:.0f} W limit",
+            "" if device.driver is None else f"driver {device.driver}",
+            "MIG" if device.mig else "",
+            "" if device.ecc is None else f"ECC {'on' if device.ecc else 'off'}",
+            "" if device.usable else f"not usable: {device.unusable_reason}",
+        )
+        found += [", ".join(filter(None, parts))] if device.kind != "cpu" else []
+    return "; ".join(found) or "none"
 
 
 def _list_devices(host: Host) -> list[dict[str, Any]]:
@@ -221,8 +222,11 @@ def _describe_device(device: object) -> str:
         return str(device)
     if device.get("kind") == "cpu":
         return "cpu"
-    parts = [f"{device.get('id')} {device.get('name')}"]
-    parts += [f"driver {device['driver']}"] if device.get("driver") else []
-    parts += [f"{device['power_limit_watts']:g} W"] if isinstance(device.get("power_limit_watts"), int | float) else []
-    parts += ["MIG"] if device.get("mig") else []
-    return ", ".join(parts)
+    limit = device.get("power_limit_watts")
+    parts = (
+        f"{device.get('id')} {device.get('name')}",
+        f"driver {device['driver']}" if device.get("driver") else "",
+        f"{limit:g} W" if isinstance(limit, int | float) else "",
+        "MIG" if device.get("mig") else "",
+    )
+    return ", ".join(filter(None, parts))

@@ -8,15 +8,14 @@ workload, longer than `plain_text.LONGEST`, are cut.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from cnnbench import units, workloads
 from cnnbench.plain_text import plain
-from cnnbench.schema import PROTOCOL, Device, Job, digest
-from cnnbench.schema.axes import AxisGroup, axes_of, list_fields, plain_values
+from cnnbench.schema import PROTOCOL, SPLIT_IMAGES, Device, Job, digest
+from cnnbench.schema.job import AxisGroup, axes_of, list_fields, plain_values
 from cnnbench.workloads.recipes import RECIPES
 
 _NOISE = re.compile(r"\((?:R|TM|C)\)|\b\d+-Core\b|\bProcessor\b|\bCPU @ [\d.]+ ?GHz", re.IGNORECASE)
@@ -55,9 +54,8 @@ def place_label(job: Job) -> str:
     """Where on the machine: `cpu, 2 threads`, `cuda:0`, of several processes `cpu, 2 ranks, 1 thread`; the allocator where it was
     not held.
     """
-    processes = _arrange(_find_words(job, "ranks", titles=True, told=("scaling",)), (*_PROCESSES, ...))
-    others = _find_words(job, "place").values()
-    return ", ".join((plain(job.device), *processes, *count_threads(job.threads), *others))
+    processes = _find_words(job, "ranks", order=(*_PROCESSES, ...), titles=True, told=("scaling",))
+    return ", ".join((plain(job.device), *processes, *count_threads(job.threads), *_find_words(job, "place")))
 
 
 def place_key(machine_id: str, job: Job) -> str:
@@ -102,7 +100,7 @@ def step_label(job: Job, stated: Collection[str] = _STATED) -> str:
 
     Without `stated` it is nothing but what differs from the plain way.
     """
-    return ", ".join(_arrange(_find_words(job, "compute", titles=True, stated=stated), _STEP_ORDER))
+    return ", ".join(_find_words(job, "compute", order=_STEP_ORDER, titles=True, stated=stated))
 
 
 def list_step_values(job: Job) -> tuple[str, ...]:
@@ -118,10 +116,7 @@ def target_label(job: Job, protocol: int = PROTOCOL) -> str:
 
 def variant_label(job: Job) -> str:
     """How a step is computed and the network trained: `bf16, nhwc, compiled, adam xavier`."""
-    network = _find_words(job, "network")
-    return ", ".join(
-        (step_label(job), _training(job), *(network[name] for name in network if name not in ("task", "optimizer")))
-    )
+    return ", ".join((step_label(job), _training(job), *_find_words(job, "network", told=("task", "optimizer"))))
 
 
 def profile_title(job: Job) -> str:
@@ -133,8 +128,7 @@ def profile_variant(job: Job) -> str:
     """A rung of a profile: `reference`, `reference nhwc compiled`, or a tuned rung such as `native`."""
     if job.division != "reference":
         return job.execution
-    words = _find_words(job, "compute")
-    return " ".join(("reference", *(words[name] for name in words if name in ("layout", "execution"))))
+    return " ".join(("reference", *_find_words(job, "compute", told=("precision", "loader", "loader_workers"))))
 
 
 def trace_file_name(job: Job, variant: str) -> str:
@@ -153,13 +147,12 @@ def short_name(job: Job, *, size: bool = False, batch: bool = False) -> str:
 
 def deviations(job: Job, *unsaid: str) -> tuple[str, ...]:
     """What makes the job another than the plain one of its workload and batch, in words; nothing for the plain one."""
-    found = _find_words(job, *_WORK)
-    return _arrange({name: word for name, word in found.items() if name not in unsaid}, _SHORT_ORDER)
+    return _find_words(job, *_WORK, order=_SHORT_ORDER, told=unsaid)
 
 
 def chart_words(job: Job) -> tuple[str, ...]:
     """How it is computed and trained, where that is not the plain way, in the order of a chart's labels."""
-    return _arrange(_find_words(job, "compute", "network"), _CHART_ORDER)
+    return _find_words(job, "compute", "network", order=_CHART_ORDER)
 
 
 def name_plan(plan: Iterable[Job]) -> Callable[[Job], str]:
@@ -168,9 +161,9 @@ def name_plan(plan: Iterable[Job]) -> Callable[[Job], str]:
     """
     jobs = {job.row_key: job for job in plan}
     several = len({job.threads for job in jobs.values()} - {None}) > 1
-    by_label: dict[str, list[Job]] = {}
+    by_label = defaultdict(list)
     for job in jobs.values():
-        by_label.setdefault(job_label(job, threads=several), []).append(job)
+        by_label[job_label(job, threads=several)].append(job)
     fields = {label: find_distinguishing_fields(alike) for label, alike in by_label.items()}
 
     def name(job: Job) -> str:
@@ -282,36 +275,35 @@ def _make_file_name(words: str) -> str:
 
 
 def _find_words(
-    job: Job, *groups: AxisGroup, titles: bool = False, stated: Collection[str] = (), told: Collection[str] = ()
-) -> dict[str, str]:
-    """The words of the fields that are not plain, by field; words that several fields share are those of the first alone.
+    job: Job,
+    *groups: AxisGroup,
+    order: Sequence[Any] = (...,),
+    titles: bool = False,
+    stated: Collection[str] = (),
+    told: Collection[str] = (),
+) -> tuple[str, ...]:
+    """The words of the fields that are not plain; words that several fields share are those of the first alone.
 
-    With `titles` as a table's title has them, where a field without any goes by its name. `stated` fields are said even where
-    they are plain, `told` ones never.
+    They are in an order of fields, in which `...` is the place of all that it does not name. With `titles` they are as a
+    table's title has them, where a field without any goes by its name. `stated` fields are said even where they are plain,
+    `told` ones never.
     """
     found: dict[str, str] = {}
-    for name, word, usual in _list_words(type(job), groups, titles):
-        value = getattr(job, name)
-        if name in told or (name not in stated and (value == usual or _goes_without_saying(job, name))):
+    axes = axes_of(type(job))
+    for name, usual in plain_values(type(job), *groups).items():
+        value, word = getattr(job, name), axes[name].word
+        if titles:
+            word = axes[name].title or word
+        is_plain = name not in stated and (value == usual or _goes_without_saying(job, name))
+        if titles and name == "final_evaluation" and value and _ends_unevaluated(job):
+            is_plain, word = False, "final evaluation"
+        if name in told or is_plain or (word is None and not titles):
             continue
         text = plain(f"{name.replace('_', ' ')} {value}" if word is None else word.format(job))
         if text not in found.values():
             found[name] = text
-    return found
-
-
-@cache
-def _list_words(
-    job_type: type[Job], groups: tuple[AxisGroup, ...], titles: bool
-) -> tuple[tuple[str, str | None, Any], ...]:
-    """Each field of these groups that can be said, with its word and its plain value."""
-    axes = axes_of(job_type)
-    words = {name: axes[name].title or axes[name].word if titles else axes[name].word for name in axes}
-    return tuple(
-        (name, words[name], value)
-        for name, value in plain_values(job_type, *groups).items()
-        if titles or words[name] is not None
-    )
+    others = order.index(...)
+    return tuple(found[name] for name in sorted(found, key=lambda name: order.index(name) if name in order else others))
 
 
 def _goes_without_saying(job: Job, name: str) -> bool:
@@ -330,12 +322,6 @@ def _ends_unevaluated(job: Job) -> bool:
     return job.workload == "gemm" or job.clock == "accuracy"
 
 
-def _arrange(found: Mapping[str, str], order: Sequence[Any]) -> tuple[str, ...]:
-    """The words in an order of fields, in which `...` is the place of all that it does not name."""
-    others = order.index(...)
-    return tuple(found[name] for name in sorted(found, key=lambda name: order.index(name) if name in order else others))
-
-
 def _describe(job: Job, training: tuple[str, ...]) -> str:
     """The work in a table's title: what is trained on what, for how long, and every other field that is not plain."""
     told = {"workload", "workload_version", "precision", "clock", *_LENGTH_TOLD[job.clock]}
@@ -344,12 +330,11 @@ def _describe(job: Job, training: tuple[str, ...]) -> str:
         head: tuple[str, ...] = (f"gemm v{job.workload_version}", "square matrices of random values")
         told |= {"size", *_BLOCKS}
     else:
-        head = (f"{plain(job.workload)} v{job.workload_version}", f"batch {job.batch_size}", *training, _data(job))
+        split = () if job.split is None else (f"{units.count(SPLIT_IMAGES[job.split])} images",)
+        data = " ".join((_DATA[job.data], *split, "in order" if job.order == "sequential" else "shuffled"))
+        head = (f"{plain(job.workload)} v{job.workload_version}", f"batch {job.batch_size}", *training, data)
         told |= {"batch_size", "optimizer", "init", "data", "split", "order"}
-    words = _find_words(job, *_WORK, titles=True, told=told)
-    if job.final_evaluation and _ends_unevaluated(job):
-        words["final_evaluation"] = "final evaluation"
-    return " · ".join((*head, *_length(job), *_arrange(words, _TITLE_ORDER)))
+    return " · ".join((*head, *_length(job), *_find_words(job, *_WORK, order=_TITLE_ORDER, titles=True, told=told)))
 
 
 _LENGTH_TOLD = {"steady": _BLOCKS, "job": (), "accuracy": ("target", "evaluate_every"), "recipe": ("recipe",)}
@@ -358,12 +343,6 @@ _LENGTH_TOLD = {"steady": _BLOCKS, "job": (), "accuracy": ("target", "evaluate_e
 
 def _training(job: Job) -> str:
     return " ".join(plain(name) for name in (job.optimizer, job.init) if name is not None) or "no optimiser"
-
-
-def _data(job: Job) -> str:
-    split = () if job.split is None else (f"{units.count(int(job.split.removeprefix('train-')))} images",)
-    order = "in order" if job.order == "sequential" else "shuffled"
-    return " ".join((_DATA[job.data], *split, order))
 
 
 def _length(job: Job) -> tuple[str, ...]:

@@ -77,11 +77,11 @@ class Writer(LockedFile):
 
     def append(self, line: BaseModel) -> str:
         """Write one line and bring it to disk; returns its text. Raises LedgerError (disk full, say), leaving no part of it."""
-        update = {"prev": self.last_digest} if isinstance(line, Record) else {}
-        text = line.model_copy(update=update).model_dump_json()
         cannot, remedy = "write results there", "choose another place with -o DIR"
         if isinstance(line, Record):
+            line = line.model_copy(update={"prev": self.last_digest})
             cannot, remedy = "append a record", "free space there and --resume"
+        text = line.model_dump_json()
         with explain_refusal(LedgerError, f"{self.path}: cannot {cannot}", remedy):
             self.append_line(text)
         self.last_digest = digest(text)
@@ -129,26 +129,26 @@ def load(path: Path) -> Ledger:
 
 def parse(path: Path, content: bytes) -> Ledger:
     """`load` for a file whose bytes were read already; the path only names them in messages."""
-    problems: list[str] = []
+    problems = []
     header: RunHeader | None = None
-    records: list[Record] = []
+    records = []
     previous: str | None = None
     for number, text, complete in _lines(content):
-        raw = parse_line(text)
-        where = f"{path}:{number}"
-        if raw is None:
-            why = "torn last line: one record lost" if not complete else "not a JSON line: one record lost"
-            problems.append(f"{where}: {why}")
-        elif raw.get("kind") == "run":
-            header = _validate(RunHeader, raw, where, problems)
-        elif raw.get("kind") == "record":
-            record = _validate(Record, raw, where, problems)
-            if record is not None:
-                if record.prev != previous:
-                    problems.append(f"{where}: digest chain broken: the line before it was changed, added or removed")
-                records.append(record)
-        else:
-            problems.append(f"{where}: neither a run nor a record: kind {raw.get('kind')!r}")
+        where, raw = f"{path}:{number}", parse_line(text)
+        try:
+            if raw is None:
+                why = "not a JSON line" if complete else "torn last line"
+                raise LedgerError(f"{where}: {why}: one record lost")
+            if raw.get("kind") == "run":
+                header = _validate(RunHeader, raw, where)
+            elif raw.get("kind") == "record":
+                records.append(_validate(Record, raw, where))
+                if records[-1].prev != previous:
+                    raise LedgerError(f"{where}: digest chain broken: the line before it was changed, added or removed")
+            else:
+                raise LedgerError(f"{where}: neither a run nor a record: kind {raw.get('kind')!r}")
+        except LedgerError as error:
+            problems.append(str(error))
         previous = digest(text)
     if header is None:
         detail = f" ({problems[0]})" if problems else ""
@@ -162,7 +162,7 @@ def load_tree(paths: Sequence[Path]) -> LoadedLedgers:
 
     A file that is no ledger becomes a problem; a path that does not exist raises LedgerError.
     """
-    ledgers: list[Ledger] = []
+    ledgers = []
     references: list[PublishedRow] = []
     problems: list[str] = []
     for path in sorted({file for root in paths for file in _files(root)}):
@@ -181,14 +181,9 @@ def load_tree(paths: Sequence[Path]) -> LoadedLedgers:
 
 def parse_published_rows(path: Path, content: bytes) -> tuple[PublishedRow, ...]:
     """The published rows of a file whose bytes were read already. Raises LedgerError at the first line that is none."""
-    rows: list[PublishedRow] = []
-    for number, text, _ in _lines(content):
-        problems: list[str] = []
-        row = _validate(PublishedRow, parse_line(text) or {}, f"{path}:{number}", problems)
-        if row is None:
-            raise LedgerError(problems[0])
-        rows.append(row)
-    return tuple(rows)
+    return tuple(
+        _validate(PublishedRow, parse_line(text) or {}, f"{path}:{number}") for number, text, _ in _lines(content)
+    )
 
 
 def _files(root: Path) -> list[Path]:
@@ -214,9 +209,8 @@ def _lines(content: bytes) -> Iterator[tuple[int, str, bool]]:
 
 def is_published_row(content: bytes) -> bool:
     """Whether the first line is a published row rather than a run's header."""
-    for _, text, _ in _lines(content):
-        return (parse_line(text) or {}).get("kind") == "reference"
-    return False
+    first = next((text for _, text, _ in _lines(content)), "")
+    return (parse_line(first) or {}).get("kind") == "reference"
 
 
 def parse_line(text: str) -> dict[str, Any] | None:
@@ -247,12 +241,11 @@ def _parse_finite(text: str) -> float:
     return value
 
 
-def _validate(model: type[_Line], raw: dict[str, Any], where: str, problems: list[str]) -> _Line | None:
+def _validate(model: type[_Line], raw: dict[str, Any], where: str) -> _Line:
     try:
         return model.model_validate(upgrade(raw))
     except ValidationError as error:
         first = error.errors()[0]
-        problems.append(f"{where}: field {'.'.join(map(str, first['loc']))}: {first['msg']}")
+        raise LedgerError(f"{where}: field {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     except ValueError as error:
-        problems.append(f"{where}: {error}")
-    return None
+        raise LedgerError(f"{where}: {error}") from error

@@ -46,9 +46,10 @@ def find_violations(
     """Every violation of one trial; empty for a sound one. `status` is what the worker said: `ok` or `missed`."""
     broken = [*_check_identities(job, trial, process_seconds), *_check_target(job, trial, status)]
     broken += [*_check_gradients(job, trial), *_check_ranks(job, trial)]
-    impossible = [Violation("identity", "invalid", text) for text in broken]
-    physics = None if impossible or device is None else _physics(job, trial, device, machine)
-    return (*impossible, *((physics,) if physics else ()))
+    if broken or device is None:
+        return tuple(Violation("identity", "invalid", text) for text in broken)
+    physics = _check_physics(job, trial, device, machine)
+    return () if physics is None else (physics,)
 
 
 def reject_impossible(outcome: Outcome, violations: tuple[Violation, ...]) -> Outcome:
@@ -69,7 +70,10 @@ def _check_identities(job: Job, trial: Trial, process_seconds: float) -> list[st
     blocks, timed, began = len(trial.block_seconds), sum(trial.block_seconds), trial.cold_start_seconds or 0.0
     before, whole, lived = trial.pretraining_seconds or 0.0, trial.job_seconds, process_seconds * CLOCK_TOLERANCE
     planned = job.job_steps if job.timed_whole else job.blocks * job.block_steps if job.clock == "steady" else None
-    parts, clock = before + timed + _evaluation_seconds(job, trial), whole or 0.0
+    evaluated = trial.job_evaluation_seconds or 0.0
+    if job.clock == "accuracy":  # it times each of them
+        evaluated = max(evaluated, sum(each.seconds for each in trial.epoch_evaluations))
+    parts, clock = before + timed + evaluated, whole or 0.0
     names = "pre-training, blocks and evaluations" if before else "blocks and evaluations"
     evaluations = (*trial.epoch_evaluations, *((trial.test,) if trial.test else ()))
     return _select_broken(
@@ -100,12 +104,6 @@ def _check_identities(job: Job, trial: Trial, process_seconds: float) -> list[st
             for each in evaluations
         ),
     ) + _check_counts(job, trial)
-
-
-def _evaluation_seconds(job: Job, trial: Trial) -> float:
-    """Seconds of the evaluations that the clock prescribes; the accuracy clock times each of them."""
-    told = trial.job_evaluation_seconds or 0.0
-    return max(told, sum(each.seconds for each in trial.epoch_evaluations)) if job.clock == "accuracy" else told
 
 
 def _check_target(job: Job, trial: Trial, status: Status) -> list[str]:
@@ -152,9 +150,8 @@ def _check_gradients(job: Job, trial: Trial) -> list[str]:
         error = float(text)
     except ValueError:
         return ["the tuned step was not held against the reference's"]
-    if error <= most:  # false of NaN too
-        return []
-    return [f"the tuned step's gradients are off by {error:.1e}, at most {most:.0e} is rounding"]
+    wrong = f"the tuned step's gradients are off by {error:.1e}, at most {most:.0e} is rounding"
+    return [] if error <= most else [wrong]  # wrong too where it is NaN
 
 
 def _check_ranks(job: Job, trial: Trial) -> list[str]:
@@ -203,7 +200,7 @@ def _check_counts(job: Job, trial: Trial) -> list[str]:
     return broken
 
 
-def _physics(job: Job, trial: Trial, device: Device, machine: Machine) -> Violation | None:
+def _check_physics(job: Job, trial: Trial, device: Device, machine: Machine) -> Violation | None:
     """The fastest block against the bound; None where there is no bound or it holds."""
     bound = peaks.upper_bound(device, machine, job.precision)
     if bound is None or not trial.block_seconds or job.workload not in workloads.names():
@@ -212,21 +209,14 @@ def _physics(job: Job, trial: Trial, device: Device, machine: Machine) -> Violat
     rate = workloads.flops_per_step(job) * trial.steps_per_block / min(trial.block_seconds)
     if rate <= bound:
         return None
+    text = f"{units.giga(rate)} GFLOP/s in the fastest block, the bound at maximum clock is {units.giga(bound)}"
     if job.division != "reference" and rate <= ZEROS_FACTOR * bound:
-        return Violation(
-            "physics", "doubt", f"{_compare_with_bound(rate, bound)}: products with zeros left out, or a wrong clock"
-        )
-    convolves = workloads.get(job.workload, job.workload_version).convolves
-    against = _compare_with_bound(rate, bound)
-    if convolves and rate <= CONVOLUTION_FACTOR * bound:
-        return Violation("physics", "doubt", f"{against}: a reduced-multiplication convolution, or a wrong clock")
-    return Violation("physics", "invalid", against)
+        return Violation("physics", "doubt", f"{text}: products with zeros left out, or a wrong clock")
+    if workloads.get(job.workload, job.workload_version).convolves and rate <= CONVOLUTION_FACTOR * bound:
+        return Violation("physics", "doubt", f"{text}: a reduced-multiplication convolution, or a wrong clock")
+    return Violation("physics", "invalid", text)
 
 
 def devices_of(job: Job) -> int:
     """Processors that a job's FLOP/s are of: a GPU a rank; of a CPU the one that all ranks share."""
     return job.world if job.device != "cpu" else job.nodes
-
-
-def _compare_with_bound(rate: float, bound: float) -> str:
-    return f"{units.giga(rate)} GFLOP/s in the fastest block, the bound at maximum clock is {units.giga(bound)}"

@@ -14,7 +14,7 @@ import report_builders
 from click.testing import CliRunner
 
 from cnnbench import workloads
-from cnnbench.analysis import accuracy_bands, doubts
+from cnnbench.analysis import doubts, seed_accuracy
 from cnnbench.cli.learning import bands as command
 from cnnbench.errors import ExitCode, FileError, UsageError
 from cnnbench.workloads import Band
@@ -28,7 +28,7 @@ def call(*arguments):
 
 
 def spreads_of(records):
-    return accuracy_bands.collect_spreads(lb.rows_of(records))
+    return seed_accuracy.collect_spreads(lb.rows_of(records))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ class TestBand:
         """9912.3 -+ 4 x 4.808557 = 9893.066 and 9931.534, outwards to whole images."""
         assert statistics.stdev(TEN) == pytest.approx(4.808557, rel=1e-6)
         (found,), left_out = spreads_of(lb.trained(TEN))
-        assert (found.steps, found.mean, left_out) == (429, pytest.approx(0.99123), [])
+        assert (found.steps, found.accuracy, left_out) == (429, pytest.approx(0.99123), [])
         assert found.observed_band == Band(429, 128, 0.9893, 0.9932, order="sequential")
 
     def test_nine_seeds_make_none(self):
@@ -59,7 +59,7 @@ class TestBand:
         assert (found.failed, found.observed_band) == (1, None)
 
     def test_a_share_above_one_is_none(self):
-        assert accuracy_bands.make_band(429, 128, "shuffled", [10_000 - n * 40 for n in range(10)]).high == 1.0
+        assert seed_accuracy.make_band(429, 128, "shuffled", [10_000 - n * 40 for n in range(10)]).high == 1.0
 
     def test_what_says_nothing_is_left_out_with_the_reason(self):
         stopped = [lb.stopped([199, 200], 9906)]
@@ -131,7 +131,7 @@ class TestCommand:
         recording = json.loads(path.read_text())
         (recipe,) = recording["recipes"]
         assert list(recipe["right_by_seed"].values()) == list(TEN)
-        made = accuracy_bands.make_band(
+        made = seed_accuracy.make_band(
             recipe["steps"], recipe["batch_size"], recipe["order"], tuple(recipe["right_by_seed"].values())
         )
         assert (made.low, made.high) == (recipe["band"]["low"], recipe["band"]["high"])
@@ -173,8 +173,8 @@ def test_the_bands_of_the_workloads_are_those_of_the_recorded_seeds():
     for key, band in of_code.items():
         recipe = recipes[key]
         right = tuple(recipe["right_by_seed"].values())
-        assert len(right) >= accuracy_bands.SEEDS
-        assert band == accuracy_bands.make_band(recipe["steps"], recipe["batch_size"], recipe["order"], right)
+        assert len(right) >= seed_accuracy.BAND_SEEDS
+        assert band == seed_accuracy.make_band(recipe["steps"], recipe["batch_size"], recipe["order"], right)
         own = workloads.get(recipe["workload"])
         assert (recipe["workload_version"], recipe["optimizer"], recipe["init"]) == (
             own.version, own.default_optimizer, own.default_init,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from builders import cnn_job, gemm_job
 
-from cnnbench.analysis.bottleneck import bytes_per_step, find_bottleneck
+from cnnbench.analysis.ceiling import bytes_per_step, find_bottleneck
 
 JOB = cnn_job()
 FLOORS = {"launch_seconds": 5e-6, "copy_bytes_per_second": 1e12, "draw_seconds": 1e-5}

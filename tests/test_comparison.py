@@ -13,7 +13,7 @@ from side_builders import OPPOSITE, cnn, only, peak_of, run, same_numbers, side,
 
 from cnnbench.analysis import process_table, ratio, stats
 from cnnbench.analysis.comparison import ComparisonSide, compare_sides
-from cnnbench.analysis.ratio import PLACE_FIELDS, FieldDifference
+from cnnbench.analysis.ratio import FieldDifference, describe_place
 from cnnbench.analysis.speedup import compute_speedups
 from cnnbench.analysis.stats import Estimate
 from cnnbench.schema import Evaluation
@@ -229,8 +229,8 @@ def test_what_differs_is_named_with_both_values_and_nothing_else(field):
         side(cnn(1.0, run_id="r2", **({"machine": b.machine()} | FIELDS[field]))),
     )
     pair = only(compare_sides(base, new))
-    read = PLACE_FIELDS[field]
-    assert pair.differences == (FieldDifference(field, read(base.rows[0]), read(new.rows[0])),)
+    one, other = (describe_place(each.rows[0])[field] for each in (base, new))
+    assert pair.differences == (FieldDifference(field, one, other),)
 
 
 @pytest.mark.parametrize(("field", "base", "new"), [("driver", "580.1", "581.0"), ("power_limit_watts", 700.0, 350.0)])

@@ -11,7 +11,7 @@ import builders as b
 import pytest
 from side_builders import HERE, LECTURE, compared, lines, new_run, old_run, side, words
 
-from cnnbench.analysis.ratio import PLACE_FIELDS
+from cnnbench.analysis.ratio import describe_place
 from cnnbench.errors import ComparisonError, ExitCode
 from cnnbench.report import comparison
 from cnnbench.report.render import text
@@ -82,7 +82,7 @@ def test_the_notes_name_what_differs_and_only_that():
 
 
 def test_every_field_that_may_differ_has_its_words():
-    assert set(comparison.DIFFERENCE_TEXTS) == set(PLACE_FIELDS)
+    assert set(comparison.DIFFERENCE_TEXTS) == set(describe_place(side(old_run()).rows[0]))
 
 
 def test_doubts_of_both_sides_are_said_with_their_side():

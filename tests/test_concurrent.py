@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from concurrent_records import CARDS, SLOW, ledger
 
 from cnnbench.analysis import process_table, speedup
-from cnnbench.analysis.concurrent import measure_spread
-from cnnbench.analysis.speedup import Row
+from cnnbench.analysis.row_sets import measure_spread
+from cnnbench.analysis.rows import Row
 from cnnbench.cli.main import cli
 from cnnbench.errors import UsageError
 from cnnbench.plan.matrix import make_plan

@@ -45,7 +45,7 @@ class TestVerdict:
         assert found.difference.high == pytest.approx((0.2 + half) / 10_000, rel=1e-6)
         assert found.median_difference == pytest.approx((9913 - 9912) / 10_000)
         assert (found.variant.accuracy, found.plain.accuracy) == (pytest.approx(0.99134), pytest.approx(0.99132))
-        assert found.variant.spread == pytest.approx(14.8**0.5 / 10_000)
+        assert found.variant.deviation == pytest.approx(14.8**0.5 / 10_000)
         assert (found.verdict, found.margin, found.decided_by_failures, found.seeds_needed) == (
             "learns as well",
             0.001,

@@ -11,7 +11,7 @@ import builders as b
 import pytest
 import report_builders
 
-from cnnbench.analysis.speedup import Row
+from cnnbench.analysis.rows import Row
 from cnnbench.report import cells, chart_images, report_files, sections
 from cnnbench.report.charts.chart_data import describe_texts, keep_fastest
 from cnnbench.report.charts.kinds import WHERE, ChartSpec, count_processes, draw_points, list_interval, show_rows

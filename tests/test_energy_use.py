@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from builders import cnn_job, trial
 
-from cnnbench.analysis.energy import estimate_energy_use, has_energy
+from cnnbench.analysis.process_outcomes import estimate_energy_use, has_energy
 from cnnbench.analysis.process_table import compute_metrics
 from cnnbench.schema import Energy
 

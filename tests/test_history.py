@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from cnnbench.analysis import process_table, stats
 from cnnbench.analysis.history import build_history
-from cnnbench.analysis.prediction_interval import predict_next_run
+from cnnbench.analysis.stats import predict_next_run
 from cnnbench.cli.read import history as command
 from cnnbench.errors import CnnbenchError, ExitCode
 from cnnbench.report import cells, chart_images

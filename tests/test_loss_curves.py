@@ -18,7 +18,7 @@ from loss_curves import FLOOR, can_reject, collect_log_losses, compare_curves, f
 from scipy.stats import permutation_test
 
 from cnnbench.analysis.convergence import compare_with_plain
-from cnnbench.analysis.training_outcome import TrainingOutcome
+from cnnbench.analysis.process_outcomes import TrainingOutcome
 
 LEARNING = Path(__file__).parent.parent / "docs" / "learning.md"
 SIMULATED = 600

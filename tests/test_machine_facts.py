@@ -9,9 +9,8 @@ import sys
 import builders as b
 
 from cnnbench import machine_facts
-from cnnbench.analysis.conditions import find_differences, read_conditions
 from cnnbench.analysis.process_table import read_processes
-from cnnbench.analysis.ratio import FieldDifference
+from cnnbench.analysis.ratio import FieldDifference, find_differences
 from cnnbench.analysis.speedup import compute_speedups
 from cnnbench.machine.fingerprint import collect_facts
 from cnnbench.machine_facts import Fact, Host, describe_machine, list_differences
@@ -73,7 +72,7 @@ def test_a_fact_that_is_declared_is_in_every_place_that_it_names(monkeypatch):
     assert list_differences(facts(few), facts(many)) == ("swap: 5 here, 6 there",)
     ledgers = [b.ledger([b.record(b.cnn_job())], machine=each, run_id=name) for each, name in ((few, "1"), (many, "2"))]
     processes, _ = read_processes(ledgers)
-    assert find_differences(*map(read_conditions, processes)) == (FieldDifference("swap_bytes", 5, 6),)
+    assert find_differences(*(process.conditions for process in processes)) == (FieldDifference("swap_bytes", 5, 6),)
     table = sections.build_machine_table(compute_speedups(processes[:1]).rows)
     assert table is not None
     assert [[cell.text for cell in line.cells] for line in table.groups[0].lines][-1] == ["swap", "5"]

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import builders as b
@@ -17,11 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnnbench import merge as merging
 from cnnbench import store
 from cnnbench.cli.main import run_cli
 from cnnbench.errors import ExitCode, FileError, LedgerError
 from cnnbench.merge import MergeResult, merge
-from cnnbench.merge import tree as merging
 from cnnbench.schema import SCHEMA, digest
 from cnnbench.store import find_published_dir, load_tree
 
@@ -504,13 +505,13 @@ def test_interrupted_or_out_of_space_it_cleans_up(
 def test_what_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another merge, or a run, may write at the target between the look and the copy."""
     put(tmp_path / "usb" / "r1.jsonl", content())
-    target, real = tmp_path / "results" / "box" / "r1.jsonl", merging.write
+    target, real = tmp_path / "results" / "box" / "r1.jsonl", merging._hold_unchanged
 
-    def late(path: Path, data: bytes, before: bytes | None) -> None:
+    def late(path: Path, before: bytes | None) -> AbstractContextManager[None]:
         put(target, b"somebody else's")
-        real(path, data, before)
+        return real(path, before)
 
-    monkeypatch.setattr(merging, "write", late)
+    monkeypatch.setattr(merging, "_hold_unchanged", late)
     merged = merge([tmp_path / "usb"], tmp_path / "results")
     assert (statuses(merged), target.read_bytes()) == (["refused"], b"somebody else's")
     assert "merge again" in notes(merged)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cnnbench import naming
 from cnnbench.schema import Job
-from cnnbench.schema.axes import axes_of, list_choices, list_fields, plain_values
+from cnnbench.schema.job import axes_of, list_choices, list_fields, plain_values
 
 OTHERS: dict[str, list[Any]] = {
     "workload": ["mnist-cnn", "mlp-1", "gemm", "vgg16"],

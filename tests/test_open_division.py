@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from test_tuned import CPU, digits, needs_native, training
 
 from cnnbench import data, validity, workloads
-from cnnbench.analysis import open_division
+from cnnbench.analysis import seed_accuracy
 from cnnbench.cli.audit import audit
 from cnnbench.cli.learning import claims as command
 from cnnbench.cli.read import report
@@ -220,13 +220,13 @@ GOOD = [9908 + n % 5 for n in range(30)]
 
 class TestClaims:
     def claim(self, *arguments, **fields):
-        (found,) = open_division.collect_claims(lb.rows_of(recorded(*arguments, **fields)))
+        (found,) = seed_accuracy.collect_claims(lb.rows_of(recorded(*arguments, **fields)))
         return found
 
     def test_a_worked_example(self) -> None:
         """Lower bound 0.9910 - 1.699 x 0.00014384 / sqrt(30); times 6.0, 6.1, 6.2 in turn."""
         found = self.claim(GOOD)
-        assert found.mean_accuracy == pytest.approx(0.9910)
+        assert found.accuracy == pytest.approx(0.9910)
         assert found.lower_bound == pytest.approx(0.9910 - 1.69913 * 1.43840e-4 / 30**0.5, abs=1e-8)
         assert found.mean_seconds == pytest.approx(6.1)
         assert found.interval_seconds == pytest.approx((6.1 - 2.04523 * 0.0830455 / 30**0.5, 6.1310098), abs=1e-5)
@@ -241,17 +241,17 @@ class TestClaims:
 
     def test_a_seed_that_diverged_breaks_it(self) -> None:
         found = self.claim(GOOD, diverged=1)
-        assert (found.outcome, found.lost, found.diverged) == ("fails", 1, 1)
+        assert (found.outcome, found.lost, found.failed) == ("fails", 1, 1)
 
     def test_a_planned_seed_that_did_not_end_leaves_it_open(self) -> None:
         """Stopping at a good moment would choose the seeds."""
         planned = recorded([*GOOD, 9910])
-        (found,) = open_division.collect_claims(lb.rows_of(b.ledger(planned[:-1], unstarted=[planned[-1].job])))
+        (found,) = seed_accuracy.collect_claims(lb.rows_of(b.ledger(planned[:-1], unstarted=[planned[-1].job])))
         assert found.lower_bound >= 0.99
         assert (found.outcome, found.lost) == ("too few seeds", 1)
 
     def test_other_divisions_claim_nothing(self) -> None:
-        assert open_division.collect_claims(lb.rows_of(lb.trained(GOOD))) == []
+        assert seed_accuracy.collect_claims(lb.rows_of(lb.trained(GOOD))) == []
 
     @pytest.mark.parametrize(
         ("right", "code"), [(GOOD, 0), ([9899, 9901] * 15, ExitCode.FINDING), (GOOD[:3], ExitCode.INCONCLUSIVE)]

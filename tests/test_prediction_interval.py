@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import stdtrit
 from scipy.stats import t
 
-from cnnbench.analysis.prediction_interval import (
+from cnnbench.analysis.stats import (
     LEAST_RUNS,
     TAIL,
     compare_with_prediction,

@@ -10,7 +10,7 @@ import pytest
 
 from cnnbench import naming
 from cnnbench.errors import SuiteError, UsageError
-from cnnbench.plan import process_counts
+from cnnbench.plan import matrix
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import load_suite
 from cnnbench.regression.arms import pair_jobs
@@ -110,7 +110,7 @@ def test_a_job_of_several_gpus_is_planned_once_and_on_equal_ones(tmp_path: Path)
         *(("cuda:0", world) for world in (2, 3)),
     }
     three = next(job for job in jobs if job.world == 3)
-    devices = process_counts.select_devices(three, cards)
+    devices = matrix.select_devices(three, cards)
     assert [device.id for device in devices] == ["cuda:0", "cuda:2", "cuda:4"]
     environment = build_environment(three, cards[0], devices)
     assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-0,GPU-2,GPU-4"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cnnbench import store
 from cnnbench.analysis import process_table, stats
-from cnnbench.analysis.prediction_interval import predict_mean
+from cnnbench.analysis.stats import predict_mean
 from cnnbench.errors import ExitCode, LedgerError, UsageError
 from cnnbench.regression import saved_baseline
 from cnnbench.regression.saved_baseline import (

@@ -13,8 +13,8 @@ from audit_builders import Made, resealed
 from click.testing import CliRunner
 
 from cnnbench.analysis import metrics, process_table, speedup, stats
-from cnnbench.analysis.scaling import ScalingSet, find_scaling_sets
-from cnnbench.analysis.speedup import Row
+from cnnbench.analysis.row_sets import ScalingSet, find_scaling_sets
+from cnnbench.analysis.rows import Row
 from cnnbench.cli.main import cli
 from cnnbench.machine.peaks import Peak
 from cnnbench.report import tables

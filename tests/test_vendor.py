@@ -17,8 +17,7 @@ from cnnbench.devices import backend, list_backends, list_kinds
 from cnnbench.engine.torch_info import collect_torch_info
 from cnnbench.errors import DeviceError
 from cnnbench.machine import inventory
-from cnnbench.plan.matrix import make_plan
-from cnnbench.plan.process_counts import count_capacity
+from cnnbench.plan.matrix import count_capacity, make_plan
 from cnnbench.plan.suite import load_suite
 
 VENDOR = """

@@ -1,8 +1,15 @@
-"""The measured peak of a row: the best matrix product of its own run, else of the same boot of the same host, else none.
+"""The measured peak of a row, and why it is not N times faster: its step against the floors measured beside it.
 
-A machine id names a kind of machine. Two runs under one id may be of two virtual machines that differ by a third, so a
-product of another run describes a row only if both runs were in one boot. Each size of a sweep is estimated over its
-processes, and the best size counts. Where its processes differ too much, a doubt replaces the measured peak.
+The measured peak is the best matrix product of the row's own run, else of the same boot of the same host, else none. A machine
+id names a kind of machine. Two runs under one id may be of two virtual machines that differ by a third, so a product of another
+run describes a row only if both runs were in one boot. Each size of a sweep is estimated over its processes, and the best size
+counts. Where its processes differ too much, a doubt replaces the measured peak.
+
+Four floors, all from measurements on the same device: *launch*, the step's operators times the smallest operator;
+*bandwidth*, the bytes the step must move at the speed of a copy; *compute*, its model FLOPs at the best matrix product of
+the same precision; *input*, drawing a batch. The largest names what binds; how much of the step it explains says how
+far the step is from it. A floor is a model, not a law: data that stays in a cache moves faster than a copy of 64 MiB does,
+and a fused step launches fewer operators.
 """
 
 from __future__ import annotations
@@ -10,12 +17,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
-from cnnbench import units, validity
+from cnnbench import units, validity, workloads
 from cnnbench.analysis import stats
-from cnnbench.analysis.bottleneck import find_bottleneck
-from cnnbench.analysis.doubts import Doubt, above_ceiling, ceiling_spread
-from cnnbench.analysis.rows import Row
-from cnnbench.analysis.stats import Estimate
+from cnnbench.analysis.doubts import Doubt
+from cnnbench.analysis.metrics import step_flops
+from cnnbench.analysis.rows import Bottleneck, Floor, FloorKind, Row, follow
+from cnnbench.errors import WorkloadError
+from cnnbench.schema import Job
 
 MOST_SPREAD = 1.5
 """Fastest over slowest process of the best product. Beyond it their mean describes none of them."""
@@ -23,6 +31,16 @@ NO_PRODUCT = (
     "no GEMM of the same device, precision, threads and allocator in this run; add a suite that has one to the command (as "
     "in cnnbench run tta quick; ladder has every precision)"
 )
+ACTIVATION_MOVES, ACTIVATION_MOVES_FORWARD = 5, 2
+"""Each activation is written and read once forward, read once backward, and its gradient written and read once. Inference is
+forward alone.
+"""
+PARAMETER_MOVES, PARAMETER_MOVES_FORWARD = 8, 1
+"""Weights are read forward and backward, gradients written and read, weight and mean square each read and written; inference
+reads the weights.
+"""
+FARTHEST = 1e12
+"""Times a floor may be away from its step and say something: a nanosecond is a millionth of a millionth of 17 minutes."""
 
 PeakKey = tuple[Hashable, ...]
 
@@ -30,23 +48,22 @@ PeakKey = tuple[Hashable, ...]
 def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
     """Give each row its measured peak, its share of that and the floors of its step.
 
-    `products` are the matrix products of all runs: a newer run may hide some of them from the table.
+    `products` are the matrix products of all runs: a newer run may hide some of them from the table. The product that is the
+    measured peak of its run is marked, or doubted if its processes differ too much to be one.
     """
     usable = [row for row in products if row.job.copies == 1 and row.flops_per_second is not None]
     by_run, by_boot = _fastest(usable, _run_key), _fastest(usable, _boot_key)
     found = []
     for row in rows:
-        own = by_run.get(_run_key(row))
-        if row.job.workload == "gemm":
-            found.append(_with_mark(row, own))
+        best = by_run.get(_run_key(row))
+        if row.job.workload != "gemm":
+            found.append(_with_floors(_with_ceiling(row, best or by_boot.get(_boot_key(row)))))
+        elif best is None or best.row_key != row.row_key:
+            found.append(row)
         else:
-            found.append(_with_ceiling(row, own or by_boot.get(_boot_key(row))))
+            doubt = _doubt_spread(best)
+            found.append(dataclasses.replace(row, is_ceiling=True) if doubt is None else row.with_doubt(doubt))
     return found
-
-
-def measure_spread(product: Row) -> float:
-    """Divide the fastest process of a product by its slowest."""
-    return max(product.rates.values()) / min(product.rates.values())
 
 
 def _place_key(row: Row) -> PeakKey:
@@ -67,69 +84,99 @@ def _boot_key(row: Row) -> PeakKey | None:
 
 def _fastest(products: Sequence[Row], key_of: Callable[[Row], PeakKey | None]) -> Mapping[PeakKey | None, Row]:
     """Pick the best product of each key; rows without a key have none."""
-    best: dict[PeakKey | None, Row] = {}
-    for product in sorted(products, key=_rank):
-        if (key := key_of(product)) is not None:
-            best[key] = product
-    return best
+    ordered = sorted(products, key=lambda each: (each.values["flops_per_second"].value, each.row_key, each.run_id))
+    return {key: product for product in ordered if (key := key_of(product)) is not None}
 
 
-def _rank(product: Row) -> tuple[float, str, str]:
-    return 0.0 if product.flops_per_second is None else product.flops_per_second.value, product.row_key, product.run_id
+def _measure_spread(product: Row) -> float:
+    """Divide the fastest process of a product by its slowest."""
+    return max(product.rates.values()) / min(product.rates.values())
 
 
-def _with_mark(row: Row, best: Row | None) -> Row:
-    """Mark the product if it is the measured peak of its run; doubt it if its processes differ too much to be one."""
-    if best is None or best.row_key != row.row_key:
-        return row
-    doubt = _doubt(best)
-    if doubt is not None:
-        return dataclasses.replace(row, doubts=(*row.doubts, doubt))
-    return dataclasses.replace(row, is_ceiling=True)
-
-
-def _doubt(product: Row) -> Doubt | None:
-    times = measure_spread(product)
-    return ceiling_spread(product.job, times) if times > MOST_SPREAD else None
+def _doubt_spread(product: Row) -> Doubt | None:
+    """Doubt a measured peak whose own processes differ."""
+    times = _measure_spread(product)
+    if times <= MOST_SPREAD:
+        return None
+    name = f"size {units.count(product.job.size)}, {product.job.precision}"
+    text = (
+        f"the processes of the best matrix product ({name}) differ by {units.ratio(times)}: no row is compared with it"
+    )
+    return Doubt("ceiling-spread", text, "Stop other programs and measure the products again, in the same run.")
 
 
 def _with_ceiling(row: Row, product: Row | None) -> Row:
     if row.step_seconds is None:
         return row
     if product is None:
-        return _with_floors(row.with_reason("ceiling", NO_PRODUCT))
-    doubt = _doubt(product)
+        return row.with_reason("ceiling", NO_PRODUCT)
+    doubt = _doubt_spread(product)
     if doubt is not None:
-        size, times = units.count(product.job.size), units.ratio(measure_spread(product))
+        size, times = units.count(product.job.size), units.ratio(_measure_spread(product))
         reason = f"the processes of the best GEMM, size {size}, differ by {times}, more than {MOST_SPREAD}x"
-        return _with_floors(dataclasses.replace(row.with_reason("ceiling", reason), doubts=(*row.doubts, doubt)))
-    return _with_share(row, product)
-
-
-def _with_share(row: Row, product: Row) -> Row:
-    devices, rate = validity.devices_of(row.job), product.flops_per_second
-    ceiling = None if rate is None else rate.scaled(devices)
-    share = _share(row.rates, product.rates).scaled(1 / devices) if row.rates else None
-    doubted = row.doubts
+        return row.with_reason("ceiling", reason).with_doubt(doubt)
+    devices, rate, share = validity.devices_of(row.job), product.flops_per_second, None
+    if row.rates:
+        share = stats.ratio(row.rates, product.rates)
+        if share.low is None:  # the means then: one pair alone is not what the columns beside it say
+            share = stats.unpaired_ratio(list(row.rates.values()), list(product.rates.values()))
+        share = share.scaled(1 / devices)
     if share is not None and share.value > 1:
-        doubted = (*doubted, above_ceiling(share.value, row.job.division))
-    row = dataclasses.replace(
-        row, ceiling_flops_per_second=ceiling, ceiling_run_id=product.run_id, ceiling_share=share, doubts=doubted
-    )
-    return _with_floors(row, ceiling)
+        row = row.with_doubt(_doubt_share(share.value, row.job.division))
+    peak = rate and rate.scaled(devices)
+    return dataclasses.replace(row, ceiling_flops_per_second=peak, ceiling_run_id=product.run_id, ceiling_share=share)
 
 
-def _share(rates: Mapping[tuple[str, int], float], peak: Mapping[tuple[str, int], float]) -> Estimate:
-    """Divide by round where that gives an interval, else the means: one pair alone is not what the columns beside it say."""
-    found = stats.ratio(rates, peak)
-    return stats.unpaired_ratio(list(rates.values()), list(peak.values())) if found.low is None else found
+def _doubt_share(share: float, division: str) -> Doubt:
+    """Doubt a whole training step faster than the bare products of its device."""
+    if division != "reference":
+        text = f"the model's FLOPs come to {share:.0%} of the best matrix product: products with zeros are left out"
+        return Doubt("zeros-left-out", text, "Read its FLOP/s as the model's arithmetic a second, not as the device's.")
+    text = f"the step reaches {share:.0%} of the best matrix product measured on its device"
+    return Doubt("above-ceiling", text, "Measure the products again, in the same run.")
 
 
-def _with_floors(row: Row, ceiling: Estimate | None = None) -> Row:
+def _with_floors(row: Row) -> Row:
     """Add the floors of one process; they say nothing of waiting for others."""
     if row.job.processes > 1 or row.step_seconds is None:
         return row
-    rate = None if ceiling is None else ceiling.value
-    return dataclasses.replace(
-        row, bottleneck=find_bottleneck(row.job, row.step_seconds.value, row.floors, row.operators_per_step, rate)
-    )
+    rate = follow(row, "ceiling_flops_per_second.value")
+    found = find_bottleneck(row.job, row.step_seconds.value, row.floors, row.operators_per_step, rate)
+    return dataclasses.replace(row, bottleneck=found)
+
+
+def find_bottleneck(
+    job: Job,
+    step_seconds: float,
+    measured: Mapping[str, float],
+    operators: int | None,
+    ceiling_flops_per_second: float | None,
+) -> Bottleneck:
+    """The floors that can be told. `measured` holds `engine.lower_bounds`' values; the ceiling is the best GEMM's FLOP/s."""
+    seconds: dict[FloorKind, float] = {}
+    if operators is not None and "launch_seconds" in measured:
+        seconds["launch"] = operators * measured["launch_seconds"]
+    moved, flops = bytes_per_step(job), step_flops(job)
+    if moved is not None and measured.get("copy_bytes_per_second"):
+        seconds["bandwidth"] = moved / measured["copy_bytes_per_second"]
+    if flops is not None and ceiling_flops_per_second:
+        seconds["compute"] = flops / ceiling_flops_per_second
+    if "draw_seconds" in measured:
+        seconds["input"] = measured["draw_seconds"]
+    floors = [Floor(kind, floor, floor / step_seconds) for kind, floor in seconds.items()]
+    floors = [floor for floor in floors if 1 / FARTHEST < floor.share < FARTHEST]
+    return Bottleneck(step_seconds, tuple(sorted(floors, key=lambda floor: -floor.seconds)))
+
+
+def bytes_per_step(job: Job) -> int | None:
+    """Bytes a float32 step must move at least, by the counts above; None for a GEMM or an unknown workload."""
+    try:
+        workload = workloads.get(job.workload, job.workload_version)
+    except WorkloadError:
+        return None
+    if workload.kind != "training":
+        return None
+    activations = job.batch_size * workload.activation_bytes_per_image
+    if job.task == "inference":
+        return ACTIVATION_MOVES_FORWARD * activations + PARAMETER_MOVES_FORWARD * workload.parameter_bytes
+    return ACTIVATION_MOVES * activations + PARAMETER_MOVES * workload.parameter_bytes

@@ -6,6 +6,7 @@ A side is the rows of a `Comparison`, or published rows alone. Only equal work u
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +20,13 @@ from cnnbench.analysis.ratio import (
     PublishedResult,
     RowRatio,
     SideName,
+    find_differences,
     group_by,
-    measure_entry,
     order_by_speed,
     share_work,
 )
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.speedup import is_published_job
-from cnnbench.analysis.stats import Estimate
 
 UnpairedReason = Literal[
     "failed", "work", "protocol", "place", "taken", "other-job", "no-job-time", "no-published-time"
@@ -54,16 +54,6 @@ class Unpaired:
     entry: ComparedEntry
     reason: UnpairedReason
     differences: tuple[FieldDifference, ...] = ()
-
-    @property
-    def seconds(self) -> Estimate | None:
-        """Its own time of a step or of its job; None where it has none."""
-        return measure_entry(self.entry)[0]
-
-    @property
-    def seconds_of(self) -> Literal["step", "job"]:
-        """What they are of."""
-        return measure_entry(self.entry)[1]
 
 
 @dataclass(frozen=True)
@@ -96,10 +86,8 @@ class SideComparison:
 
 def compare_sides(base: ComparisonSide, new: ComparisonSide, tolerance: float = TOLERANCE) -> SideComparison:
     """Every row of both sides with its counterpart or its reason. There may be no pair at all: that is for the caller."""
-    if base.rows and new.rows:
-        pairs, unpaired = _divide_measured(base.rows, new.rows, tolerance)
-    else:
-        pairs, unpaired = _divide_published(base, new, tolerance)
+    divide = _divide_measured if base.rows and new.rows else _divide_published
+    pairs, unpaired = divide(base, new, tolerance)
     kinds: tuple[EntryKind, ...] = ("training", "gemm")
     summaries = [found for kind in kinds if (found := _summarise(kind, pairs, unpaired)) is not None]
     return SideComparison(base, new, tolerance, tuple(pairs), tuple(unpaired), tuple(summaries))
@@ -111,49 +99,52 @@ def classify_entry(entry: ComparedEntry) -> EntryKind:
 
 
 def _divide_measured(
-    base: Sequence[Row], new: Sequence[Row], tolerance: float
+    base: ComparisonSide, new: ComparisonSide, tolerance: float
 ) -> tuple[list[RowRatio], list[Unpaired]]:
-    ours, theirs = group_by(base, share_work), group_by(new, share_work)
+    ours, theirs = (group_by(sorted(side.rows, key=order_by_speed), share_work) for side in (base, new))
     pairs = [
         RowRatio(left, right, tolerance, fastest_of_each=fastest)
         for work in ours.keys() & theirs.keys()
         for left, right, fastest in _find_counterparts(ours[work], theirs[work])
     ]
     taken = {id(entry) for pair in pairs for entry in (pair.base, pair.new)}
-    unpaired = [_explain_unpaired("base", row, new) for row in base if id(row) not in taken]
-    unpaired += [_explain_unpaired("new", row, base) for row in new if id(row) not in taken]
-    place = {id(row): number for number, row in enumerate(new)}
+    unpaired = [_explain_unpaired("base", row, new.rows) for row in base.rows if id(row) not in taken]
+    unpaired += [_explain_unpaired("new", row, base.rows) for row in new.rows if id(row) not in taken]
+    place = {id(row): number for number, row in enumerate(new.rows)}
     return sorted(pairs, key=lambda pair: place[id(pair.new)]), unpaired
 
 
 def _find_counterparts(ours: Sequence[Row], theirs: Sequence[Row]) -> list[tuple[Row, Row, bool]]:
-    """Rows of one work in the same place (row key); where there are none, the fastest of each side, and True."""
-    left, right = (group_by(sorted(rows, key=order_by_speed), lambda row: row.row_key) for rows in (ours, theirs))
-    common = sorted(left.keys() & right.keys())
-    if common:
-        return [(*pair, False) for key in common for pair in _match_one_to_one(left[key], right[key])]
-    fastest = [min((row for row in rows if row.costs), key=order_by_speed, default=None) for rows in (ours, theirs)]
-    one, other = fastest
-    return [] if one is None or other is None else [(one, other, True)]
-
-
-def _match_one_to_one(ours: Sequence[Row], theirs: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """Pair, where a side holds several machines, a machine with itself, then the fastest left with the fastest left.
+    """Rows of one work in the same place (row key); where there are none, the fastest of each side, and True.
 
     Both sides are ordered by speed.
     """
-    left, right = list(ours), list(theirs)
-    found: list[tuple[Row, Row]] = []
+    left, right = (group_by(rows, lambda row: row.row_key) for rows in (ours, theirs))
+    if common := sorted(left.keys() & right.keys()):
+        return [(*pair, False) for key in common for pair in _match_one_to_one(left[key], right[key])]
+    timed = zip((row for row in ours if row.costs), (row for row in theirs if row.costs), strict=False)
+    return [(*pair, True) for pair in itertools.islice(timed, 1)]
+
+
+def _match_one_to_one(ours: Sequence[Row], theirs: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Pair, where a side holds several machines, a machine with itself, then the fastest left with the fastest left."""
+    found, left, right = [], [], list(theirs)
     for row in ours:
         same = next((number for number, other in enumerate(right) if other.machine.id == row.machine.id), None)
-        if same is not None:
+        if same is None:
+            left.append(row)
+        else:
             found.append((row, right.pop(same)))
-            left = [each for each in left if each is not row]
     return [*found, *zip(left, right, strict=False)]
 
 
 def _explain_unpaired(side: SideName, row: Row, others: Sequence[Row]) -> Unpaired:
     """Why the row has no counterpart, with the fields in which the other side's nearest work differs."""
+
+    def compare(own: Mapping[str, FieldValue], its: Mapping[str, FieldValue]) -> tuple[FieldDifference, ...]:
+        found = find_differences(own, its) if side == "base" else find_differences(its, own)
+        return tuple(sorted(found, key=lambda each: each.field))
+
     if not row.costs:
         return Unpaired(side, row, "failed")
     same_work = [other for other in others if other.work_key == row.work_key]
@@ -161,40 +152,30 @@ def _explain_unpaired(side: SideName, row: Row, others: Sequence[Row]) -> Unpair
     if same_rule:
         return Unpaired(side, row, "taken" if any(other.row_key == row.row_key for other in same_rule) else "place")
     if same_work:
-        return Unpaired(side, row, "protocol", _differences(side, {"protocol": (row.protocol, same_work[0].protocol)}))
-    near = [_differences(side, _compare_work(row, each)) for each in others if each.job.workload == row.job.workload]
+        protocols = compare({"protocol": row.protocol}, {"protocol": same_work[0].protocol})
+        return Unpaired(side, row, "protocol", protocols)
+    work = json.loads(row.work_key)
+    near = [compare(work, json.loads(each.work_key)) for each in others if each.job.workload == row.job.workload]
     return Unpaired(side, row, "work", min(near, key=lambda found: (len(found), repr(found)), default=()))
-
-
-def _compare_work(row: Row, other: Row) -> dict[str, tuple[FieldValue, FieldValue]]:
-    """Collect each field of the work that is not the same for both, with their values."""
-    own, its = json.loads(row.work_key), json.loads(other.work_key)
-    names = sorted(own.keys() | its.keys())
-    return {name: (own.get(name), its.get(name)) for name in names if own.get(name) != its.get(name)}
-
-
-def _differences(side: SideName, found: Mapping[str, tuple[FieldValue, FieldValue]]) -> tuple[FieldDifference, ...]:
-    """Put the values of an entry of the side and of the other's in order, base's first."""
-    return tuple(FieldDifference(name, *(both if side == "base" else both[::-1])) for name, both in found.items())
 
 
 def _divide_published(
     base: ComparisonSide, new: ComparisonSide, tolerance: float
 ) -> tuple[list[RowRatio], list[Unpaired]]:
     """Every row that did the published job against every published row with a time."""
-    names: tuple[SideName, SideName] = ("base", "new") if new.rows else ("new", "base")
     published, rows = (base.published, new.rows) if new.rows else (new.published, base.rows)
+    published_side: SideName = "base" if new.rows else "new"
+    row_side: SideName = "new" if new.rows else "base"
     timed = [each for each in published if each.job_seconds]
-    pairs: list[RowRatio] = []
-    unpaired = [Unpaired(names[0], each, "no-published-time") for each in published if each not in timed]
+    pairs = []
+    unpaired = [Unpaired(published_side, each, "no-published-time") for each in published if each not in timed]
     for row in rows:
         same = [each for each in timed if is_published_job(row.job, each.published)]
         if same and row.job_seconds is not None:
-            both = ((each, row) if new.rows else (row, each) for each in same)
-            pairs += [RowRatio(left, right, tolerance) for left, right in both]
+            pairs += [RowRatio(each, row, tolerance) if new.rows else RowRatio(row, each, tolerance) for each in same]
             continue
         reason: UnpairedReason = "failed" if not row.costs else "no-job-time" if same else "other-job"
-        unpaired.append(Unpaired(names[1], row, reason))
+        unpaired.append(Unpaired(row_side, row, reason))
     return pairs, unpaired
 
 

@@ -6,15 +6,17 @@ at one process, `merge_row_doubts` at the repeats together. To add one, write a 
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from cnnbench import units, validity, workloads
 from cnnbench.devices.nvml import SLOWED
 from cnnbench.devices.plausibility import counter_growth
-from cnnbench.schema import Device, Job, Machine, Record, RunHeader, Telemetry, Trial
+from cnnbench.schema import Job, Machine, Record, RunHeader, Telemetry, Trial
 
 PROCESSES_WANTED = 3
 HALVES_APART = 0.05
@@ -46,13 +48,7 @@ class Case:
     job: Job
     trial: Trial
     process_seconds: float
-    device: Device | None
     machine: Machine
-
-    @property
-    def timed_seconds(self) -> float:
-        """Sum of the blocks."""
-        return sum(self.trial.block_seconds)
 
 
 Check = Callable[[Case], Iterator[Doubt]]
@@ -64,29 +60,25 @@ def find_record_doubts(header: RunHeader, record: Record) -> tuple[Doubt, ...]:
     trial = record.outcome.trial
     if trial is None or not trial.block_seconds or not math.isfinite(sum(trial.block_seconds)):
         return ()
-    device = next((d for d in header.machine.devices if d.id == record.job.device), None)
-    case = Case(record.job, trial, record.process_seconds, device, header.machine)
+    case = Case(record.job, trial, record.process_seconds, header.machine)
     return tuple(doubt for check in CHECKS if (doubt := next(check(case), None)) is not None)
 
 
-def merge_row_doubts(processes: int, per_process: Sequence[Sequence[Doubt]]) -> tuple[Doubt, ...]:
+def merge_row_doubts(per_process: Sequence[Sequence[Doubt]]) -> tuple[Doubt, ...]:
     """The row's doubts: too few processes, then each process's, once a code, with how many processes share it."""
-    found: list[Doubt] = []
+    processes = len(per_process)
+    found = []
     if 0 < processes < PROCESSES_WANTED:
-        found.append(
-            Doubt(
-                "few-processes",
-                f"n={processes}: what another process would say is unknown",
-                f"Repeat with at least {PROCESSES_WANTED} processes (-r {PROCESSES_WANTED}).",
-            )
-        )
+        text = f"n={processes}: what another process would say is unknown"
+        remedy = f"Repeat with at least {PROCESSES_WANTED} processes (-r {PROCESSES_WANTED})."
+        found.append(Doubt("few-processes", text, remedy))
     by_code: dict[str, list[Doubt]] = {}
-    for doubts in per_process:
-        for doubt in doubts:
-            by_code.setdefault(doubt.code, []).append(doubt)
-    for code, doubts in by_code.items():
-        share = "" if len(doubts) == processes else f" (in {len(doubts)} of {processes} processes)"
-        found.append(Doubt(code, doubts[0].message + share, doubts[0].remedy))
+    for doubt in itertools.chain.from_iterable(per_process):
+        by_code.setdefault(doubt.code, []).append(doubt)
+    for first, *others in by_code.values():
+        count = 1 + len(others)
+        share = "" if count == processes else f" (in {count} of {processes} processes)"
+        found.append(replace(first, message=first.message + share))
     return tuple(found)
 
 
@@ -104,48 +96,62 @@ def uneven_halves(case: Case) -> Iterator[Doubt]:
     if abs(change) < max(HALVES_APART, HALVES_SIGMAS * error):
         return
     if change < 0:
-        text = f"the first half of the timed blocks is {-change:.0%} slower than the second: warm-up was not over"
-        yield Doubt("warm-up", text, "Raise warm-up steps in the suite.")
+        yield Doubt(
+            "warm-up",
+            f"the first half of the timed blocks is {-change:.0%} slower than the second: warm-up was not over",
+            "Raise warm-up steps in the suite.",
+        )
     else:
-        text = f"the second half of the timed blocks is {change:.0%} slower than the first"
-        yield Doubt("drift", text, "Look for heat or another load, and run again.")
+        yield Doubt(
+            "drift",
+            f"the second half of the timed blocks is {change:.0%} slower than the first",
+            "Look for heat or another load, and run again.",
+        )
 
 
 def _counter_share(case: Case, read: Callable[[Telemetry], float | None], whole: float = 1.0) -> float:
     """Divide a counter's growth in seconds by the timed ones, times `whole`; 0 where it was not read."""
     before, after = case.trial.telemetry_before, case.trial.telemetry_after
     growth = None if before is None or after is None else counter_growth(read(before), read(after))
-    return growth / (case.timed_seconds * whole) if growth else 0.0
+    return growth / (sum(case.trial.block_seconds) * whole) if growth else 0.0
 
 
 def throttled(case: Case) -> Iterator[Doubt]:
     """The GPU slowed itself, or the cgroup stopped the process."""
-    words: set[str] = set()
-    for reading in (case.trial.telemetry_before, case.trial.telemetry_after):
-        words |= set((reading.device_throttle_reasons if reading else None) or ()) & SLOWED
+    readings = (case.trial.telemetry_before, case.trial.telemetry_after)
+    words = {word for reading in readings for word in (reading and reading.device_throttle_reasons) or ()} & SLOWED
     if words:
-        text = f"{len(words)} throttle reason{'s' if len(words) > 1 else ''} during timing: {', '.join(sorted(words))}"
-        yield Doubt("throttled", text, "Improve cooling or raise the power limit, and run again.")
+        yield Doubt(
+            "throttled",
+            f"{len(words)} throttle reason{'s' if len(words) > 1 else ''} during timing: {', '.join(sorted(words))}",
+            "Improve cooling or raise the power limit, and run again.",
+        )
     share = _counter_share(case, lambda reading: reading.cgroup_throttled_seconds)
     if share > THROTTLED_SHARE:
-        text = f"the cgroup's CPU quota stopped threads for {share:.0%} of the time"
-        yield Doubt("throttled", text, "Raise the CPU quota.")
+        yield Doubt(
+            "throttled", f"the cgroup's CPU quota stopped threads for {share:.0%} of the time", "Raise the CPU quota."
+        )
 
 
 def other_load(case: Case) -> Iterator[Doubt]:
     """Someone else used the processor: stolen time, waiting for a core, other processes on the GPU."""
     after = case.trial.telemetry_after
     if after is not None and after.device_other_processes:
-        text = f"{after.device_other_processes} other processes used the GPU"
-        yield Doubt("other-load", text, "End them and run again.")
+        yield Doubt(
+            "other-load", f"{after.device_other_processes} other processes used the GPU", "End them and run again."
+        )
     share = _counter_share(case, lambda reading: reading.steal_seconds, max(1, case.machine.cores_allowed))
     if share > STEAL_SHARE:
-        text = f"the hypervisor gave {share:.1%} of the CPU's time to others"
-        yield Doubt("other-load", text, "Use a dedicated host.")
+        yield Doubt(
+            "other-load", f"the hypervisor gave {share:.1%} of the CPU's time to others", "Use a dedicated host."
+        )
     share = _counter_share(case, lambda reading: reading.cpu_pressure_seconds)
     if share > PRESSURE_SHARE:
-        text = f"threads waited for a core {share:.0%} of the time (CPU pressure)"
-        yield Doubt("other-load", text, "Stop other programs and run again.")
+        yield Doubt(
+            "other-load",
+            f"threads waited for a core {share:.0%} of the time (CPU pressure)",
+            "Stop other programs and run again.",
+        )
 
 
 def too_many_threads(case: Case) -> Iterator[Doubt]:
@@ -160,16 +166,22 @@ def hypervisor(case: Case) -> Iterator[Doubt]:
     """A virtual machine's neighbours cannot be seen."""
     name, cores = case.machine.hypervisor, case.machine.cores_allowed
     if name is not None and case.job.device == "cpu":
-        text = f"virtual machine ({name}): {cores} cores among neighbours nobody can see"
-        yield Doubt("hypervisor", text, "Compare only rows of one run, or measure on bare metal.")
+        yield Doubt(
+            "hypervisor",
+            f"virtual machine ({name}): {cores} cores among neighbours nobody can see",
+            "Compare only rows of one run, or measure on bare metal.",
+        )
 
 
 def governor(case: Case) -> Iterator[Doubt]:
     """A governor that lets the clock sink."""
     name = case.machine.governor
     if name not in (None, "performance") and case.job.device == "cpu":
-        text = f"CPU frequency governor {name} on {case.machine.cores_allowed} cores"
-        yield Doubt("governor", text, "Set it to performance (cpupower frequency-set -g performance).")
+        yield Doubt(
+            "governor",
+            f"CPU frequency governor {name} on {case.machine.cores_allowed} cores",
+            "Set it to performance (cpupower frequency-set -g performance).",
+        )
 
 
 def page_faults(case: Case) -> Iterator[Doubt]:
@@ -178,70 +190,49 @@ def page_faults(case: Case) -> Iterator[Doubt]:
     if faults > FAULTS_PER_STEP:
         held = "The allocator is held already: a smaller batch, or resident batches, take less memory anew."
         remedy = held if case.job.allocator == "held" else 'Hold the allocator (allocator = "held", the default).'
-        text = f"{faults:,.0f} page faults a step; identical processes differ by 5-10 % so"
-        yield Doubt("page-faults", text, remedy)
+        yield Doubt("page-faults", f"{faults:,.0f} page faults a step; identical processes differ by 5-10 % so", remedy)
 
 
 def synthetic(case: Case) -> Iterator[Doubt]:
     """Accuracy on digits that are not MNIST."""
     test = case.trial.test
     if case.job.data == "synthetic" and test is not None:
-        text = f"accuracy is on {test.images:,} synthetic digits, not MNIST"
-        yield Doubt("synthetic", text, "Fetch MNIST (cnnbench data fetch) and run again.")
+        yield Doubt(
+            "synthetic",
+            f"accuracy is on {test.images:,} synthetic digits, not MNIST",
+            "Fetch MNIST (cnnbench data fetch) and run again.",
+        )
 
 
 def projected(case: Case) -> Iterator[Doubt]:
     """The job's time is computed from a few of its steps."""
     whole, timed = case.job.job_steps, case.trial.steps
     if case.job.clock == "steady" and whole is not None and timed < whole:
-        text = f"the job's {whole:,} steps are projected from {timed:,} timed ones a process"
-        yield Doubt("projected", text, "Run the whole job (cnnbench run lecture) to measure it.")
+        yield Doubt(
+            "projected",
+            f"the job's {whole:,} steps are projected from {timed:,} timed ones a process",
+            "Run the whole job (cnnbench run lecture) to measure it.",
+        )
 
 
 def above_peak(case: Case) -> Iterator[Doubt]:
     """Faster than the device's bound, within what a convolution may do."""
-    found = validity.find_violations(case.job, case.trial, case.process_seconds, case.device, case.machine)
+    device = case.machine.find_device(case.job.device)
+    found = validity.find_violations(case.job, case.trial, case.process_seconds, device, case.machine)
     remedy = "Check the clock and the canary before believing it."
     return (Doubt("above-peak", each.message, remedy) for each in found if each.severity == "doubt")
 
 
-def above_ceiling(share: float, division: str = "reference") -> Doubt:
-    """A whole training step faster than the bare products of its device (asked by `compare`, which sees both)."""
-    if division != "reference":
-        text = f"the model's FLOPs come to {share:.0%} of the best matrix product: products with zeros are left out"
-        return Doubt("zeros-left-out", text, "Read its FLOP/s as the model's arithmetic a second, not as the device's.")
-    text = f"the step reaches {share:.0%} of the best matrix product measured on its device"
-    return Doubt("above-ceiling", text, "Measure the products again, in the same run.")
-
-
-def ceiling_spread(product: Job, times: float) -> Doubt:
-    """Doubt a measured peak whose own processes differ (asked by `ceiling`, which sees the products beside the row)."""
-    name = f"size {units.count(product.size)}, {product.precision}"
-    text = (
-        f"the processes of the best matrix product ({name}) differ by {units.ratio(times)}: no row is compared with it"
-    )
-    return Doubt("ceiling-spread", text, "Stop other programs and measure the products again, in the same run.")
-
-
-def learns_worse(text: str) -> Doubt:
-    """A mode that buys its speed with worse learning (asked by `converge`, which sees the plain mode too)."""
-    return Doubt("learns-worse", text, "Claim no speed with it; `cnnbench converge` has the test.")
-
-
 def precision_not_seen(case: Case) -> Iterator[Doubt]:
     """TF32 was asked for and the arithmetic is as exact as float32."""
-    error = case.trial.settings.get("matmul_error")
-    if case.job.precision == "tf32" and error is not None and _as_number(error) <= FP32_ERROR:
-        text = f"labelled tf32, but a product's relative error is {error}, that of float32"
-        yield Doubt("precision", text, "Call it fp32, or find out why tensor cores were not used.")
-
-
-def _as_number(setting: str) -> float:
-    """A setting is text; one that is no number is none we wrote, and NaN is neither small nor large."""
-    try:
-        return float(setting)
-    except ValueError:
-        return math.nan
+    error = case.trial.settings.get("matmul_error", "")
+    with suppress(ValueError):  # a setting is text; one that is no number is none we wrote
+        if case.job.precision == "tf32" and float(error) <= FP32_ERROR:
+            yield Doubt(
+                "precision",
+                f"labelled tf32, but a product's relative error is {error}, that of float32",
+                "Call it fp32, or find out why tensor cores were not used.",
+            )
 
 
 def outside_band(case: Case) -> Iterator[Doubt]:
@@ -251,24 +242,28 @@ def outside_band(case: Case) -> Iterator[Doubt]:
         return
     share, band = test.correct / test.images, find_band(case.job, test.after_steps)
     got = f"accuracy {units.percent(share)} after {test.after_steps:,} steps"
-    if band is not None and share < band.low:
-        remedy = "Check optimiser and initialisation: speed without learning is worth nothing."
-        yield Doubt("low-accuracy", f"{got}, {units.percent(band.low)} or more is expected", remedy)
-    if band is not None and share > band.high:
-        remedy = "Check that no test image was trained on, and that the recipe is the workload's."
-        yield Doubt("high-accuracy", f"{got}, {units.percent(band.high)} or less is expected", remedy)
+    if band is None:
+        return
+    if share < band.low:
+        yield Doubt(
+            "low-accuracy",
+            f"{got}, {units.percent(band.low)} or more is expected",
+            "Check optimiser and initialisation: speed without learning is worth nothing.",
+        )
+    if share > band.high:
+        yield Doubt(
+            "high-accuracy",
+            f"{got}, {units.percent(band.high)} or less is expected",
+            "Check that no test image was trained on, and that the recipe is the workload's.",
+        )
 
 
 def find_band(job: Job, steps: int) -> workloads.Band | None:
     """The accuracy to expect of a job after so many steps; None where it is not a recipe that was calibrated."""
     workload = workloads.get(job.workload, job.workload_version)
     own = (job.optimizer, job.init) == (workload.default_optimizer, workload.default_init)
-    if (
-        not own
-        or job.division == "open"
-        or job.pool not in (None, workload.pool)
-        or job.activation not in (None, workload.activation)
-    ):
+    same_network = job.pool in (None, workload.pool) and job.activation in (None, workload.activation)
+    if not own or job.division == "open" or not same_network:
         return None
     return next((band for band in workload.bands if band.holds_for(steps, job.batch_size, job.order)), None)
 

@@ -11,14 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cnnbench.analysis import stats
-from cnnbench.analysis.conditions import Conditions, find_differences, read_conditions
-from cnnbench.analysis.prediction_interval import Prediction, mean_log, predict_next_run
-from cnnbench.analysis.process_table import Process
-from cnnbench.analysis.ratio import FieldDifference, group_by
-from cnnbench.analysis.row_builder import build_row
-from cnnbench.analysis.rows import PeakOf, Row
-from cnnbench.analysis.stats import Estimate
-from cnnbench.machine.peaks import theoretical_peak
+from cnnbench.analysis.process_table import Conditions, Process
+from cnnbench.analysis.ratio import FieldDifference, find_differences, group_by
+from cnnbench.analysis.rows import Row
+from cnnbench.analysis.speedup import build_row
+from cnnbench.analysis.stats import Estimate, Prediction, mean_log, predict_next_run
 from cnnbench.schema import Job
 
 
@@ -52,47 +49,41 @@ class Series:
     next: Prediction | None = None
 
 
-def build_history(processes: Iterable[Process], peak_of: PeakOf = theoretical_peak) -> tuple[Series, ...]:
+def build_history(processes: Iterable[Process]) -> tuple[Series, ...]:
     """Every row's series, in an order that does not depend on the processes'."""
-    groups = group_by(processes, lambda each: (each.machine_id, each.row_key, each.protocol))
-    return tuple(sorted((_series(members, peak_of) for members in groups.values()), key=_order))
+    found = []
+    for same in group_by(processes, lambda each: (each.machine_id, each.row_key, each.protocol)).values():
+        runs = group_by(same, lambda each: (each.run.created_at, each.run_id))
+        points: list[Point] = []
+        for _, members in sorted(runs.items()):
+            points.append(_make_point(members, points))
+        last = points[-1]
+        job = last.row.job.model_copy(update={"seed": 0, "round": 0})
+        following = predict_next_run(_comparable_steps(points, last.conditions), len(last.steps) or None)
+        found.append(Series(job, last.row.machine.id, last.row.protocol, tuple(points), following))
+    return tuple(sorted(found, key=_order))
 
 
-def _series(processes: Sequence[Process], peak_of: PeakOf) -> Series:
-    points: list[Point] = []
-    for members in sorted(
-        group_by(processes, lambda each: each.run_id).values(),
-        key=lambda each: (each[0].run.created_at, each[0].run_id),
-    ):
-        points.append(_point(members, peak_of, points))
-    last = points[-1]
-    job = last.row.job.model_copy(update={"seed": 0, "round": 0})
-    following = predict_next_run(_comparable_steps(points, last.conditions), len(last.steps) or None)
-    return Series(job, last.row.machine.id, last.row.protocol, tuple(points), following)
-
-
-def _point(members: list[Process], peak_of: PeakOf, before: Sequence[Point]) -> Point:
+def _make_point(members: list[Process], before: Sequence[Point]) -> Point:
     members = sorted(members, key=lambda each: (each.job.round, each.index, each.attempt))
-    row, here = build_row(members, peak_of), read_conditions(members[0])
+    row, here = build_row(members), members[0].conditions
     medians = [each.metrics.median_step_seconds for each in members if each.status == "ok" and each.metrics]
     steps = tuple(each for each in medians if each > 0)
     timed = next((point for point in reversed(before) if point.steps), None)
+    changed: tuple[FieldDifference, ...] = ()
+    if before:
+        there = {**before[-1].conditions, "cnnbench": before[-1].row.software.cnnbench}
+        changed = find_differences(there, {**here, "cnnbench": row.software.cnnbench})
     return Point(
         row=row,
         conditions=here,
         steps=steps,
         step=stats.geometric(steps) if steps else None,
         change=stats.unpaired_ratio(steps, timed.steps) if steps and timed is not None else None,
-        changed=_find_changes(before[-1], row, here) if before else (),
+        changed=changed,
         stretch=before[-1].stretch + (before[-1].conditions != here) if before else 0,
         predicted=predict_next_run(_comparable_steps(before, here), len(steps)) if steps else None,
     )
-
-
-def _find_changes(before: Point, row: Row, here: Conditions) -> tuple[FieldDifference, ...]:
-    versions = (before.row.software.cnnbench, row.software.cnnbench)
-    own = () if versions[0] == versions[1] else (FieldDifference("cnnbench", *versions),)
-    return (*find_differences(before.conditions, here), *own)
 
 
 def _comparable_steps(points: Sequence[Point], here: Conditions) -> list[tuple[float, ...]]:

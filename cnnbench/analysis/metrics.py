@@ -11,19 +11,18 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 from cnnbench import naming, units, workloads
 from cnnbench.analysis import stats
-from cnnbench.analysis.bottleneck import Floor, FloorKind
-from cnnbench.analysis.energy import has_energy
-from cnnbench.analysis.rows import NamedValue, Row, follow
+from cnnbench.analysis.process_outcomes import has_energy
+from cnnbench.analysis.rows import FloorKind, NamedValue, Row, follow
 from cnnbench.analysis.stats import Estimate, MedianEstimate
 from cnnbench.errors import WorkloadError
 from cnnbench.plain_text import plain
-from cnnbench.schema import PACKAGE_COUNTER, DataKind, Energy, Evaluation, Job, Task, Trial
+from cnnbench.schema import PACKAGE_COUNTER, Energy, Job, Trial
 from cnnbench.workloads import Workload
 
 PROJECTION_PROCESSES = 3
@@ -58,14 +57,10 @@ class ProcessMetrics:
         return self.seconds / self.trial.steps
 
     @property
-    def test(self) -> Evaluation | None:
-        """The last evaluation on test images."""
-        return self.trial.test
-
-    @property
     def energy(self) -> Energy | None:
         """The reading of the energy counter, if it counted."""
-        return self.trial.energy if has_energy(self.trial.energy) else None
+        found = self.trial.energy
+        return found if found is not None and has_energy(found) else None
 
     @property
     def energy_missing(self) -> str | None:
@@ -74,7 +69,7 @@ class ProcessMetrics:
         """
         trial, job = self.trial, self.job
         if trial.energy is not None:
-            return None if has_energy(trial.energy) else f"{trial.energy.source} did not count"
+            return None if self.energy else f"{trial.energy.source} did not count"
         read = [rank.energy.source for rank in trial.ranks if rank.energy is not None]
         if job.copies > 1 and PACKAGE_COUNTER in read:
             return f"{PACKAGE_COUNTER} counts all copies together"
@@ -90,11 +85,6 @@ class ProcessMetrics:
         steps, ranks = self.trial.steps, self.trial.ranks if self.job.copies > 1 else ()
         found = {f"{rank.place}": sum(rank.block_seconds) / steps for rank in ranks}
         return {place: seconds for place, seconds in found.items() if 0 < seconds < math.inf}
-
-    @property
-    def accuracy_data(self) -> DataKind | None:
-        """The data it is of."""
-        return self.trial.accuracy_data
 
 
 Found = Any
@@ -120,11 +110,13 @@ def geometric_mean(values: Sequence[float]) -> Estimate | None:
 class Figure(Generic[Subject]):
     """A value of each line of a table, and its cell: the value's `text`, `details` beside it, and raw values."""
 
+    name: str = ""
+    """The key in `ProcessMetrics.values` and `Row.values`, with the unit it is stored in; nothing where it is in neither."""
     text: Callable[[Any], str] = units.number
     read: str | Callable[[Subject], Found] = ""
-    """The value, or the path of attributes to it."""
+    """The value, or the path of attributes to it; where it is empty, the subject's value of that name."""
     raw_name: str = ""
-    """What CSV and JSON call the raw value; nothing where it is none of them."""
+    """What CSV and JSON call the raw value, where that is another than the name; without either it is in none of them."""
     estimated: bool = False
     """Whether the value has an interval and n, which are raw values too."""
     details: Callable[[Subject], Iterable[str]] | Literal["", "interval", "interval and n"] = ""
@@ -139,13 +131,8 @@ class Figure(Generic[Subject]):
 
     def find(self, subject: Subject) -> Found:
         """Return the value; None for a median that is infinite too."""
-        found = follow(subject, self.read)
+        found = follow(subject, self.read) if self.read else follow(subject, "values").get(self.name)
         return None if isinstance(found, MedianEstimate) and found.value is None else found
-
-    @property
-    def value_name(self) -> str:
-        """What CSV and JSON call the raw value."""
-        return self.raw_name
 
     def find_further(self, subject: Subject) -> dict[str, Any]:
         """Return the further raw values."""
@@ -166,23 +153,22 @@ class Metric(Figure[Row]):
     """A figure of rows, with how processes have it, where it is shown and how it is explained."""
 
     name: str
-    """The key in `ProcessMetrics.values` and `Row.values`, with the unit it is stored in."""
     heading: str = ""
     unit: str = ""
+    _: KW_ONLY
     tables: Mapping[str, int] = field(default_factory=dict)
     """By the key of each table with this column, how soon the column goes where there is no room: 1 never."""
     key: str = ""
     """The column's key (its text is `<key>_text` in CSV and JSON); the name where it is empty."""
     align: Literal["left", "right"] = "right"
-    estimated: bool = field(default=True, kw_only=True)
-    trial_field: str = ""
-    """The field of `Trial` that is the value of one process."""
-    of: Callable[[ProcessMetrics], float | None] | None = None
-    """The value of one process where it is no field."""
+    estimated: bool = True
+    of: str | Callable[[ProcessMetrics], float | None] = ""
+    """The value of one process, or the path of attributes to it; empty where processes have none."""
     over: Callable[[Sequence[float]], Found] | None = geometric_mean
     """The value over the processes that have one; None where rows have none."""
-    why_missing: Callable[[Row, Sequence[float], Sequence[ProcessMetrics]], str | None] | None = None
-    """Why the row has no value, from its processes' values and the processes themselves; None where it has."""
+    why_missing: str | Callable[[Row, Sequence[float], Sequence[ProcessMetrics]], str | None] = ""
+    """Why the row has no value: a format of the row, for where no process has one; or from the row, its processes' values and
+    the processes themselves, None where it has."""
     gap: str = ""
     """What a note calls the figure where it says why it is n/a."""
     formula: str = ""
@@ -193,24 +179,6 @@ class Metric(Figure[Row]):
     """What the page of formulas calls it; the heading where it is empty."""
     always_explained: bool = True
     """Whether the formula is listed in every report, not only where the column is shown."""
-
-    @property
-    def is_measured(self) -> bool:
-        """Whether processes have it."""
-        return bool(self.trial_field) or self.of is not None
-
-    def measure(self, process: ProcessMetrics) -> float | None:
-        """Return the value of one process."""
-        return follow(process.trial, self.trial_field) if self.of is None else self.of(process)
-
-    def find(self, row: Row) -> Found:
-        """Return the row's value: read, or combined from those of its processes."""
-        return super().find(row) if self.read else row.values.get(self.name)
-
-    @property
-    def value_name(self) -> str:
-        """What CSV and JSON call the raw value: the name, unless they have another."""
-        return self.raw_name or self.name
 
     @property
     def column_key(self) -> str:
@@ -224,7 +192,7 @@ def compute_metrics(job: Job, trial: Trial) -> ProcessMetrics | None:
     if not (total > 0 and math.isfinite(total) and trial.steps > 0):
         return None
     process = ProcessMetrics(job, trial, total)
-    values = {metric.name: metric.measure(process) for metric in METRICS if metric.is_measured}
+    values = {metric.name: follow(process, metric.of) for metric in METRICS if metric.of}
     return replace(process, values={name: value for name, value in values.items() if value is not None})
 
 
@@ -235,17 +203,12 @@ def _job_seconds(process: ProcessMetrics) -> float | None:
     steps = process.job.job_steps
     projected = None if steps is None else process.step_seconds * steps
     seconds = projected if process.job.clock == "steady" else process.trial.job_seconds
-    return seconds if seconds is not None and 0 < seconds < math.inf else None
+    return seconds if seconds and 0 < seconds < math.inf else None
 
 
-def _flops_per_second(process: ProcessMetrics) -> float | None:
-    flops = step_flops(process.job)
-    return None if flops is None or flops <= 0 else flops / process.step_seconds
-
-
-def exchange_ratio(trial: Trial) -> float | None:
+def _measure_exchange_ratio(process: ProcessMetrics) -> float | None:
     """Time of all blocks with the exchange over that of as many without; None where there was none, or no time."""
-    blocks = trial.communication
+    blocks = process.trial.communication
     if blocks is None or len(blocks.with_seconds) != len(blocks.without_seconds):
         return None
     sharing, alone = sum(blocks.with_seconds), sum(blocks.without_seconds)
@@ -254,31 +217,22 @@ def exchange_ratio(trial: Trial) -> float | None:
 
 def exchange_share(exchange: Estimate | None) -> Estimate | None:
     """Compute the part of a step that the exchange takes; 0 where noise would make it negative."""
-    if exchange is None:
-        return None
-    value, low, high = (
-        None if each is None else max(0.0, 1 - 1 / each) for each in (exchange.value, exchange.low, exchange.high)
-    )
-    return Estimate(value or 0.0, low, high, exchange.n)
+    return None if exchange is None else exchange.map(lambda each: max(0.0, 1 - 1 / each))
 
 
-def launch_seconds(trial: Trial) -> float | None:
+def _measure_launch(process: ProcessMetrics) -> float | None:
     """Sum what several processes took to be started and to meet; None of one."""
-    parts = [trial.phases[name] for name in ("launch", "join") if name in trial.phases]
-    total = sum(parts)
-    return total if parts and 0 < total < math.inf else None
+    total = sum(process.trial.phases.get(name, 0.0) for name in ("launch", "join"))
+    return total if 0 < total < math.inf else None
 
 
-def _pretraining_rate(process: ProcessMetrics) -> float | None:
-    flops, seconds = pretraining_flops(process.job), process.trial.pretraining_seconds
-    return None if not seconds or not flops else flops / seconds
+def _divide_by(flops: int | None, seconds: float | None) -> float | None:
+    return flops / seconds if flops and seconds else None
 
 
 def pretraining_flops(job: Job) -> int | None:
     """Model FLOPs of the job's pre-training; None where it has none, or they are not known here."""
-    if step_flops(job) is None:
-        return None
-    return workloads.pretraining_flops(job) or None
+    return None if step_flops(job) is None else workloads.pretraining_flops(job) or None
 
 
 def job_flops(job: Job) -> int | None:
@@ -294,27 +248,9 @@ def step_flops(job: Job) -> int | None:
     """Model FLOPs of one step; None for a workload, or a version of one, that is not known here. Of a job that is
     pre-trained first it is a step of the fine-tuning.
     """
-    return _step_flops(job.workload, job.workload_version, job.size, job.batch_size, job.extra_forwards, job.task)
-
-
-@lru_cache(maxsize=1024)
-def _step_flops(
-    workload: str, version: int, size: int | None, batch_size: int, extra_forwards: int, task: Task
-) -> int | None:
     try:
-        if workloads.get(workload, version).version != version:
-            return None
-        return workloads.flops_per_step(
-            Job(
-                workload=workload,
-                workload_version=version,
-                size=size,
-                batch_size=batch_size,
-                extra_forwards=extra_forwards,
-                task=task,
-            )
-        )
-    except WorkloadError:
+        return None if find_workload(job) is None else workloads.flops_per_step(job)
+    except WorkloadError:  # a matrix product without a side
         return None
 
 
@@ -324,26 +260,6 @@ def find_workload(job: Job) -> Workload | None:
         return None
     workload = workloads.get(job.workload, job.workload_version)
     return workload if workload.version == job.workload_version else None
-
-
-def _find_bytes(job: Job, attribute: str) -> int | None:
-    """Bytes that the job's layers alone need; None where they are not known here."""
-    workload = find_workload(job)
-    return None if workload is None else _count_bytes(workload.name, workload.version, attribute)
-
-
-@lru_cache(maxsize=64)
-def _count_bytes(workload: str, version: int, attribute: str) -> int:
-    # Counting goes through all layers: a table of thousands of rows does it once.
-    return int(getattr(workloads.get(workload, version), attribute))
-
-
-# Why a row has no figure: from the row, the values of its processes, and the processes that ended well.
-
-
-def _explain_missing_flops(row: Row, values: Sequence[float], good: Sequence[ProcessMetrics]) -> str | None:
-    unknown = f"FLOPs of {row.job.workload} version {row.job.workload_version} are not known here"
-    return None if values else unknown
 
 
 def _explain_missing_job(row: Row, values: Sequence[float], good: Sequence[ProcessMetrics]) -> str | None:
@@ -427,21 +343,21 @@ def _describe_energy(row: Row) -> Iterator[str]:
         yield f"±{units.percent(used.uncertainty, 1)} by {plain(used.source)}"
 
 
-def _find_floor(row: Row, kind: FloorKind) -> Floor | None:
-    return None if row.bottleneck is None else row.bottleneck.floor(kind)
-
-
 def _floor(kind: FloorKind, priority: int, **declared: Any) -> Metric:
     """Declare the floor of one kind."""
+
+    def find(row: Row, attribute: str) -> Any:
+        return follow(row.bottleneck and row.bottleneck.floor(kind), attribute)
+
     return Metric(
         f"{kind}_floor_seconds",
         f"{kind}\nfloor",
         text=units.short_seconds,
         tables={"bounds": priority},
         key=kind,
-        read=lambda row: follow(_find_floor(row, kind), "seconds"),
-        details=lambda row: (f"allows {units.ratio(follow(_find_floor(row, kind), 'allows'))}",),
-        further={f"{kind}_floor_allows": lambda row: follow(_find_floor(row, kind), "allows")},
+        read=lambda row: find(row, "seconds"),
+        details=lambda row: (f"allows {units.ratio(find(row, 'allows'))}",),
+        further={f"{kind}_floor_allows": lambda row: find(row, "allows")},
         estimated=False,
         **declared,
     )
@@ -452,17 +368,27 @@ def _bytes(name: str, heading: str, tables: Mapping[str, int], **declared: Any) 
     return Metric(name, heading, text=units.data_size, tables=tables, over=max, estimated=False, **declared)
 
 
-def _to_target(quantity: str, name: str, heading: str, priority: int, unit: str = "s", **declared: Any) -> Metric:
-    """Declare a quantity of all seeds to a target."""
-    read = f"time_to_accuracy.{quantity}"
-    return Metric(f"{name}_to_target", heading, unit, tables={"tta": priority}, read=read, **declared)
+def _to_target(name: str, heading: str, priority: int, unit: str = "s", **declared: Any) -> Metric:
+    """Declare a quantity of all seeds to a target: a median, which has an interval, or another of their seconds."""
+    median = name.startswith("median_")
+    return Metric(
+        f"{name}_to_target",
+        heading,
+        unit,
+        tables={"tta": priority},
+        key=name.removesuffix("_seconds"),
+        read=f"time_to_accuracy.{name.removeprefix('median_')}",
+        estimated=median,
+        details="interval and n" if median else "",
+        **declared,
+    )
 
 
 _percent = partial(units.percent, digits=1)
 _whole_percent = partial(units.percent, digits=0)
 
 METRICS: tuple[Metric, ...] = (
-    Metric("steps", trial_field="steps", over=min),
+    Metric("steps", of="trial.steps", over=min),
     Metric(
         "peak_flops_per_second",
         "theo-\nretical",
@@ -501,8 +427,8 @@ METRICS: tuple[Metric, ...] = (
         tables={"training": 4, "lecture": 2},
         key="achieved",
         raw_name="achieved_flops_per_second",
-        of=_flops_per_second,
-        why_missing=_explain_missing_flops,
+        of=lambda process: _divide_by(step_flops(process.job), process.step_seconds),
+        why_missing="FLOPs of {0.job.workload} version {0.job.workload_version} are not known here",
         gap="achieved FLOP/s",
         formula="model FLOPs of a step / mean seconds of a step; geometric mean over processes",
         reads="block_seconds, steps",
@@ -559,7 +485,10 @@ METRICS: tuple[Metric, ...] = (
         reads="pretraining_seconds",
         always_explained=False,
     ),
-    Metric("pretraining_flops_per_second", of=_pretraining_rate),
+    Metric(
+        "pretraining_flops_per_second",
+        of=lambda process: _divide_by(pretraining_flops(process.job), process.trial.pretraining_seconds),
+    ),
     Metric(
         "speedup",
         "speed-up\nover {baseline}",
@@ -603,20 +532,22 @@ METRICS: tuple[Metric, ...] = (
         "host\npeak",
         {"training": 8, "resources": 1, "scaling": 4},
         key="host_peak",
-        trial_field="memory.host_peak_bytes",
-        why_missing=lambda row, values, good: None if values else "no high-water mark could be read on that system",
+        of="trial.memory.host_peak_bytes",
+        why_missing="no high-water mark could be read on that system",
         gap="host peak",
         formula="largest over processes",
+        reads="memory.host_peak_bytes",
     ),
     _bytes(
         "device_peak_bytes",
         "device\npeak",
         {"training": 9, "resources": 1, "scaling": 5},
         key="device_peak",
-        trial_field="memory.device_allocated_peak_bytes",
+        of="trial.memory.device_allocated_peak_bytes",
         why_missing=_explain_missing_device_peak,
         gap="device memory",
         formula="largest over processes",
+        reads="memory.device_allocated_peak_bytes",
     ),
     Metric(
         "test_accuracy",
@@ -626,7 +557,10 @@ METRICS: tuple[Metric, ...] = (
         key="accuracy",
         read="accuracy.share",
         details=_describe_accuracy,
-        further={"accuracy_after_steps": "accuracy.most_steps", "accuracy_data": "accuracy.data"},
+        further={
+            "accuracy_after_steps": lambda row: row.accuracy and row.accuracy.after_steps[1],
+            "accuracy_data": "accuracy.data",
+        },
         gap="test accuracy",
         formula="test.correct / test.images; mean over processes",
         reads="test",
@@ -636,28 +570,28 @@ METRICS: tuple[Metric, ...] = (
         "device\nreserved",
         {"resources": 4},
         key="device_reserved",
-        trial_field="memory.device_reserved_peak_bytes",
+        of="trial.memory.device_reserved_peak_bytes",
     ),
     _bytes(
         "device_used_bytes",
         "device\nused",
         {"resources": 5},
         key="device_used",
-        trial_field="memory.device_used_bytes",
+        of="trial.memory.device_used_bytes",
     ),
     _bytes(
         "activation_bytes_per_image",
         "activations\nan image",
         {"resources": 2},
         key="activations",
-        read=lambda row: _find_bytes(row.job, "activation_bytes_per_image"),
+        read=lambda row: follow(find_workload(row.job), "activation_bytes_per_image"),
     ),
     _bytes(
         "parameter_bytes",
         "para-\nmeters",
         {"resources": 2},
         key="parameters",
-        read=lambda row: _find_bytes(row.job, "parameter_bytes"),
+        read=lambda row: follow(find_workload(row.job), "parameter_bytes"),
     ),
     Metric(
         "energy_joules_per_image",
@@ -678,8 +612,9 @@ METRICS: tuple[Metric, ...] = (
         text=units.short_seconds,
         tables={"resources": 3, "scaling": 3},
         key="cold_start",
-        trial_field="cold_start_seconds",
+        of="trial.cold_start_seconds",
         formula="geometric mean over processes",
+        reads="cold_start_seconds",
     ),
     Metric(
         "step_seconds",
@@ -687,7 +622,7 @@ METRICS: tuple[Metric, ...] = (
         text=units.short_seconds,
         tables={"bounds": 1},
         key="step",
-        of=lambda process: process.step_seconds,
+        of="step_seconds",
         formula="sum(block_seconds) / steps; geometric mean over processes",
         reads="block_seconds, steps",
     ),
@@ -696,8 +631,8 @@ METRICS: tuple[Metric, ...] = (
         of=lambda process: statistics.median(process.trial.block_seconds) / process.trial.steps_per_block,
         over=None,
     ),
-    Metric("operators_per_step", trial_field="operators_per_step", over=lambda values: values[0]),
-    Metric("parameters", trial_field="parameters", over=None),
+    Metric("operators_per_step", of="trial.operators_per_step", over=lambda values: values[0]),
+    Metric("parameters", of="trial.parameters", over=None),
     Metric(
         "verdict",
         "what binds",
@@ -721,12 +656,9 @@ METRICS: tuple[Metric, ...] = (
     _floor("launch", 3),
     _floor("input", 4),
     _to_target(
-        "seconds",
         "median_seconds",
         "median\ntime",
         1,
-        key="median",
-        details="interval and n",
         gap="median time to accuracy",
         formula=(
             "job_seconds of a process whose last evaluation has correct >= target x images; median over seeds, a missed one as "
@@ -736,40 +668,21 @@ METRICS: tuple[Metric, ...] = (
         explained_as="time to target",
         always_explained=False,
     ),
+    _to_target("mean_seconds", "mean\ntime", 3, gap="mean and slowest time to accuracy"),
+    _to_target("fastest_seconds", "fastest", 4),
+    _to_target("slowest_seconds", "slowest", 4),
     _to_target(
-        "mean_seconds",
-        "mean_seconds",
-        "mean\ntime",
-        3,
-        key="mean",
-        gap="mean and slowest time to accuracy",
-        estimated=False,
-    ),
-    _to_target("fastest_seconds", "fastest_seconds", "fastest", 4, key="fastest", estimated=False),
-    _to_target("slowest_seconds", "slowest_seconds", "slowest", 4, key="slowest", estimated=False),
-    _to_target(
-        "steps",
         "median_steps",
         "median\nsteps",
         2,
         "",
         text=units.count,
-        key="median_steps",
-        details="interval and n",
         formula="steps, and steps / steps_per_epoch, likewise",
         reads="steps, steps_per_epoch",
         explained_as="median steps, epochs",
         always_explained=False,
     ),
-    _to_target(
-        "epochs",
-        "median_epochs",
-        "median\nepochs",
-        2,
-        "",
-        key="median_epochs",
-        details="interval and n",
-    ),
+    _to_target("median_epochs", "median\nepochs", 2, ""),
     Metric(
         "speed_over_rung_before",
         "speed over\nthe one before",
@@ -831,7 +744,7 @@ METRICS: tuple[Metric, ...] = (
         text=_percent,
         key="exchange",
         raw_name="exchange_share",
-        of=lambda process: exchange_ratio(process.trial),
+        of=_measure_exchange_ratio,
         read=lambda row: exchange_share(row.exchange_ratio),
         details="interval and n",
         formula="1 - sum(without_seconds) / sum(with_seconds), from the geometric mean of the quotients over processes; "
@@ -845,7 +758,7 @@ METRICS: tuple[Metric, ...] = (
         text=units.short_seconds,
         tables={"scaling": 3},
         key="started",
-        of=lambda process: launch_seconds(process.trial),
+        of=_measure_launch,
         formula="launch + join, geometric mean over processes",
         reads="phases",
         always_explained=False,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -114,20 +114,26 @@ def group_equal_nodes(processes: Iterable[Process], node_of: Callable[[Process],
     `node_of` gives the node that a process ran on. Of several runs of the same work on a node the newest with a finished
     process counts. Records of two protocols or two builds of torch are not alike.
     """
-    timed = [each for each in processes if each.status == "ok" and each.metrics is not None and _seconds(each)]
+    timed = [each for each in processes if each.status == "ok" and each.metrics is not None and _measure(each)]
     found = []
-    for members in group_by(timed, _find_like).values():
-        by_unit = group_by(members, lambda each: (node_of(each), each.job.device))
-        newest = {unit: _select_newest(own) for unit, own in by_unit.items()}
-        first = min(newest.items())[1][0]
-        made = sorted((_unit(node, own) for (node, _), own in newest.items()), key=_by_seconds)
+    for members in group_by(timed, _share_kind).values():
+        newest = {}
+        for unit, own in group_by(members, lambda each: (node_of(each), each.job.device)).items():
+            runs = group_by(own, lambda each: (each.run.created_at, each.run_id, each.machine.id))
+            newest[unit] = runs[max(runs)]
+        made = [
+            NodeProcessor(node, own[0].device, statistics.median(map(_measure, own)), len(own), own[0].run_id)
+            for (node, _), own in newest.items()
+        ]
+        made.sort(key=lambda unit: (unit.seconds, unit.node, unit.device.id))
+        first = newest[min(newest)][0]
         found.append(
             EqualNodes(first.job, first.machine, first.device, _describe_torch(first), first.protocol, tuple(made))
         )
     return tuple(sorted(found, key=_order))
 
 
-def _find_like(each: Process) -> tuple[object, ...]:
+def _share_kind(each: Process) -> tuple[object, ...]:
     """Give what processes of like nodes share: work, hardware, place and timing rule."""
     job, hardware = each.job, describe_hardware(each.machine)
     place = (each.device.name, job.threads, job.allocator, each.protocol, _describe_torch(each))
@@ -138,25 +144,11 @@ def _describe_torch(each: Process) -> str:
     return f"{each.software.torch} ({each.software.torch_build})"
 
 
-def _select_newest(members: Sequence[Process]) -> list[Process]:
-    runs = group_by(members, lambda each: (each.run.created_at, each.run_id, each.machine.id))
-    return runs[max(runs)]
-
-
-def _unit(node: str, members: Sequence[Process]) -> NodeProcessor:
-    seconds = statistics.median(_seconds(each) for each in members)
-    return NodeProcessor(node, members[0].device, seconds, len(members), members[0].run_id)
-
-
-def _seconds(process: Process) -> float:
-    """Of the whole job where it has a fixed length, else of a step; 0 where it was not measured."""
+def _measure(process: Process) -> float:
+    """Give the seconds of the whole job where it has a fixed length, else of a step; 0 where it was not measured."""
     assert process.metrics is not None
     whole = process.metrics.job_seconds if is_whole_job(process.job) else process.metrics.step_seconds
     return whole or 0.0
-
-
-def _by_seconds(unit: NodeProcessor) -> tuple[float, str, str]:
-    return unit.seconds, unit.node, unit.device.id
 
 
 def _order(each: EqualNodes) -> tuple[object, ...]:

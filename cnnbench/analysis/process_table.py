@@ -8,7 +8,7 @@ that was planned and never started is there too, as `not run`, so that the numbe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,18 +16,23 @@ from cnnbench import validity
 from cnnbench.analysis import doubts, metrics
 from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.metrics import ProcessMetrics, compute_metrics
-from cnnbench.analysis.ratio import group_by
+from cnnbench.analysis.process_outcomes import (
+    SeedResult,
+    TrainingOutcome,
+    read_seed_result,
+    read_training_outcome,
+)
+from cnnbench.analysis.ratio import FieldValue, group_by
 from cnnbench.analysis.rows import follow, job_kind
-from cnnbench.analysis.time_to_accuracy import SeedResult, read_seed_result
-from cnnbench.analysis.training_outcome import TrainingOutcome, read_training_outcome
+from cnnbench.machine_facts import Host, list_facts
 from cnnbench.schema import Device, Job, Machine, Outcome, Record, RunHeader, Software, Status
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cnnbench.store import Ledger
 
 NOT_RUN: Literal["not run"] = "not run"
+Conditions = Mapping[str, FieldValue]
+"""Those of one row of one run, by name. None is unknown, or not there; it equals only itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +73,18 @@ class Process:
     @property
     def device(self) -> Device:
         """The processor the job names; a bare one of that id where the fingerprint does not list it."""
-        for device in self.run.machine.devices:
-            if device.id == self.job.device:
-                return device
-        name = self.run.machine.cpu_name if self.job.device == "cpu" else self.job.device
-        return Device(id=self.job.device, kind="cpu" if self.job.device == "cpu" else "cuda", name=name)
+        own, machine = self.job.device, self.run.machine
+        kind, name = ("cpu", machine.cpu_name) if own == "cpu" else ("cuda", own)
+        return machine.find_device(own) or Device(id=own, kind=kind, name=name)
+
+    @property
+    def conditions(self) -> Conditions:
+        """What must be equal before the times of two runs are one sample: the machine, the software that matters, the timing
+        rule. cnnbench's own version and commit are not among them: they are what a check of runs is to judge.
+        """
+        host = Host(self.machine, self.software, self.device)
+        facts = {fact.name: fact.read(host) for fact in list_facts("condition")}
+        return {"machine_id": self.machine_id, "protocol": self.protocol, **facts}
 
 
 def read_processes(
@@ -86,29 +98,23 @@ def read_processes(
     """
     by_run = group_by(ledgers, lambda ledger: (ledger.header.run_id, ledger.header.machine.id))
     found: list[Process] = []
-    problems: list[str] = []
+    problems = []
     for (run_id, _), copies in sorted(by_run.items()):
-        copies.sort(key=lambda ledger: (-len(ledger.records), str(ledger.path)))
         if len(copies) > 1:
             problems.append(f"run {run_id} is in {len(copies)} files; counted once, from the longest")
-        found.extend(_read_run(copies[0], as_recorded))
+        ledger = min(copies, key=lambda copy: (-len(copy.records), str(copy.path)))
+        latest: dict[int, int] = {}
+        for record in ledger.records:
+            latest[record.index] = max(latest.get(record.index, 0), record.attempt)
+        made = [
+            _make_process(ledger.header, record.index, record.job, record, as_recorded)
+            for record in ledger.records
+            if record.outcome.status != "interrupted" or record.attempt == latest[record.index]
+        ]
+        planned = enumerate(ledger.header.plan)
+        made += [_make_process(ledger.header, index, job) for index, job in planned if index not in latest]
+        found += sorted(made, key=lambda process: (process.index, process.attempt))
     return tuple(found), tuple(problems)
-
-
-def _read_run(ledger: Ledger, as_recorded: bool) -> list[Process]:
-    latest: dict[int, int] = {}
-    for record in ledger.records:
-        latest[record.index] = max(latest.get(record.index, 0), record.attempt)
-    kept = [
-        record
-        for record in ledger.records
-        if record.outcome.status != "interrupted" or record.attempt == latest[record.index]
-    ]
-    found = [_make_process(ledger.header, each.index, each.job, each, as_recorded) for each in kept]
-    found += [
-        _make_process(ledger.header, index, job) for index, job in enumerate(ledger.header.plan) if index not in latest
-    ]
-    return sorted(found, key=lambda process: (process.index, process.attempt))
 
 
 def _make_process(
@@ -138,51 +144,42 @@ def _make_process(
 def _apply_validity(header: RunHeader, record: Record) -> Outcome:
     """The outcome as the gates see it today: what was written before a gate learned something is judged again."""
     trial = record.outcome.trial
-    if trial is None or record.outcome.status not in validity.CHECKED_STATUSES:
+    if trial is None:
         return record.outcome
-    device = next((each for each in header.machine.devices if each.id == record.job.device), None)
-    status = record.outcome.status
-    found = validity.find_violations(record.job, trial, record.process_seconds, device, header.machine, status)
+    job, device = record.job, header.machine.find_device(record.job.device)
+    found = validity.find_violations(job, trial, record.process_seconds, device, header.machine, record.outcome.status)
     return validity.reject_impossible(record.outcome, found)
+
+
+_IDENTITY = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")
+_TRIAL = ("accuracy_data", "stopped_early")
+_TEST = ("correct", "images", "after_steps")
 
 
 def list_columns() -> list[str]:
     """The names of a process's values in `export csv`, in order."""
-    exported = [metric.name for metric in metrics.METRICS if metric.is_measured]
-    return [*_IDENTITY, *(f"job_{name}" for name in _JOB), "processor", "torch", *exported, *_OUTCOME]
+    exported = [metric.name for metric in metrics.METRICS if metric.of]
+    tested = [f"test_{name}" for name in _TEST]
+    job = [f"job_{name}" for name in Job.model_fields]
+    target = ("job_kind", "reached_target", "seconds_to_limit")
+    return [*_IDENTITY, *job, "processor", "torch", *exported, *_TRIAL, *tested, *target]
 
 
 def flatten_processes(found: Sequence[Process]) -> list[dict[str, object]]:
     """A row a process: its values by the names of `list_columns`, None where unknown."""
     blank = dict.fromkeys(list_columns())
-    return [blank | _flatten(process) for process in found]
-
-
-def to_frame(found: Sequence[Process]) -> pd.DataFrame:
-    """Give the same as a pandas frame, for notebooks: one row a process; an unknown value is missing."""
-    import pandas as pd
-
-    return pd.DataFrame(flatten_processes(found), columns=list_columns())
-
-
-_IDENTITY = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")
-_JOB = tuple(Job.model_fields)
-_OUTCOME = (
-    *("accuracy_data", "stopped_early", "test_correct", "test_images", "test_after_steps"),
-    *("job_kind", "reached_target", "seconds_to_limit"),
-)
-
-
-def _flatten(process: Process) -> dict[str, object]:
-    own, way = process.metrics, process.seed_result
-    return {
-        **{name: getattr(process, name) for name in _IDENTITY},
-        **{f"job_{name}": getattr(process.job, name) for name in _JOB},
-        **{"processor": process.device.name, "torch": process.software.torch},
-        **({} if own is None else own.values),
-        **{name: follow(own, f"trial.{name}") for name in ("accuracy_data", "stopped_early")},
-        **{f"test_{name}": follow(own, f"trial.test.{name}") for name in ("correct", "images", "after_steps")},
-        "job_kind": job_kind(process.job),
-        "reached_target": None if way is None else way.reached,
-        "seconds_to_limit": None if way is None or way.reached else way.clock_seconds,
-    }
+    return [
+        {
+            **blank,
+            **{name: getattr(process, name) for name in _IDENTITY},
+            **{f"job_{name}": getattr(process.job, name) for name in Job.model_fields},
+            **{"processor": process.device.name, "torch": process.software.torch},
+            **({} if process.metrics is None else process.metrics.values),
+            **{name: follow(process.metrics, f"trial.{name}") for name in _TRIAL},
+            **{f"test_{name}": follow(process.metrics, f"trial.test.{name}") for name in _TEST},
+            "job_kind": job_kind(process.job),
+            "reached_target": follow(process.seed_result, "reached"),
+            "seconds_to_limit": follow(process.seed_result, "limit_seconds"),
+        }
+        for process in found
+    ]

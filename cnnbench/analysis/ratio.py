@@ -8,15 +8,16 @@ interval, which knows nothing of the machine's drift from one run to the other.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from cnnbench.analysis import stats
-from cnnbench.analysis.rows import Row, is_whole_job
+from cnnbench.analysis.rows import JobPart, Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.machine_facts import FACTS, Fact, Host
+from cnnbench.machine_facts import FACTS, Host
 from cnnbench.schema import PublishedRow
 
 SideName = Literal["base", "new"]
@@ -29,18 +30,6 @@ _ROUNDING = 1e-12
 """A bound on an edge belongs to it whichever side is the base: exp and log round in the 16th digit."""
 
 
-def _make_reader(fact: Fact) -> Callable[[Row], FieldValue]:
-    return lambda row: fact.read(Host(row.machine, row.software, row.device))
-
-
-PLACE_FIELDS: Mapping[str, Callable[[Row], FieldValue]] = {
-    **{fact.name: _make_reader(fact) for fact in FACTS if fact.why},
-    "threads": lambda row: row.job.threads,
-    "allocator": lambda row: row.job.allocator,
-    "accuracy_data": lambda row: None if row.accuracy is None else row.accuracy.data,
-}
-"""The closed list of what two rows of equal work can differ in and a reader must know. Precision, data and all else of the
-work are not in it: rows that differ there are not divided."""
 _BOTH_KNOWN = {"threads", "accuracy_data", "driver", "power_limit_watts"}
 """Where None is `has none of it`, as a CPU has no driver: no difference worth a word."""
 
@@ -51,12 +40,15 @@ class PublishedResult:
 
     published: PublishedRow
     cpu_seconds: float | None
+    cost_of: ClassVar[JobPart] = "job"
 
     @property
     def job_seconds(self) -> Estimate | None:
         """The published time of the whole job: of one run, and nothing is known of its spread."""
         seconds = self.published.job_seconds
         return None if seconds is None else Estimate(seconds, None, None, 1)
+
+    cost = job_seconds
 
     @property
     def flops_per_second(self) -> float | None:
@@ -83,6 +75,25 @@ class FieldDifference:
     field: str
     base: FieldValue
     new: FieldValue
+
+
+def find_differences(base: Mapping[str, FieldValue], new: Mapping[str, FieldValue]) -> tuple[FieldDifference, ...]:
+    """Every field that is not equal, with both values; None where a side lacks it."""
+    pairs = ((name, base.get(name), new.get(name)) for name in dict.fromkeys((*base, *new)))
+    return tuple(FieldDifference(name, its, ours) for name, its, ours in pairs if its != ours)
+
+
+def describe_place(row: Row) -> dict[str, FieldValue]:
+    """The closed list of what two rows of equal work can differ in and a reader must know. Precision, data and all else of the
+    work are not in it: rows that differ there are not divided.
+    """
+    host = Host(row.machine, row.software, row.device)
+    return {
+        **{fact.name: fact.read(host) for fact in FACTS if fact.why},
+        "threads": row.job.threads,
+        "allocator": row.job.allocator,
+        "accuracy_data": None if row.accuracy is None else row.accuracy.data,
+    }
 
 
 def group_by(items: Iterable[Grouped], key: Callable[[Grouped], GroupKey]) -> dict[GroupKey, list[Grouped]]:
@@ -125,22 +136,9 @@ def _in_one_run(base: Row, new: Row) -> bool:
     return (base.machine.id, base.run_id) == (new.machine.id, new.run_id)
 
 
-def measure_costs(row: Row) -> Estimate | None:
-    """Estimate the seconds of what ratios divide: the whole job under the job clock, else one step. None where none was ok."""
-    return stats.geometric(list(row.costs.values())) if row.costs else None
-
-
 def order_by_speed(row: Row) -> tuple[float, str, str, str]:
     """Sort the fastest first; ties by name, so that the order is total."""
-    seconds = measure_costs(row)
-    return float("inf") if seconds is None else seconds.value, row.machine.id, row.row_key, row.run_id
-
-
-def measure_entry(entry: ComparedEntry) -> tuple[Estimate | None, Literal["step", "job"]]:
-    """Estimate an entry's own seconds, and say what they are of."""
-    if isinstance(entry, PublishedResult):
-        return entry.job_seconds, "job"
-    return measure_costs(entry), "job" if is_whole_job(entry.job) else "step"
+    return math.inf if row.cost is None else row.cost.value, row.machine.id, row.row_key, row.run_id
 
 
 @dataclass(frozen=True)
@@ -163,23 +161,14 @@ class RowRatio:
         """What the interval allows to say."""
         return None if self.ratio is None else classify_ratio(self.ratio, self.tolerance)
 
-    @property
-    def base_seconds(self) -> Estimate | None:
-        """The base's seconds; against a published row those of the whole job, measured or projected."""
-        return self._measure(self.base)
+    def measure(self, entry: ComparedEntry) -> Estimate | None:
+        """Give the seconds of one of the two; against a published row those of the whole job, measured or projected."""
+        return entry.cost if self.published is None else entry.job_seconds
 
     @property
-    def new_seconds(self) -> Estimate | None:
-        """New's, likewise."""
-        return self._measure(self.new)
-
-    def _measure(self, entry: ComparedEntry) -> Estimate | None:
-        return measure_entry(entry)[0] if self.published is None else entry.job_seconds
-
-    @property
-    def seconds_of(self) -> Literal["step", "job"]:
+    def seconds_of(self) -> JobPart:
         """What the seconds are of: one step (or product), or the whole job."""
-        return "job" if self.published is not None else measure_entry(self.row)[1]
+        return "job" if self.published is not None else self.row.cost_of
 
     @property
     def row(self) -> Row:
@@ -215,12 +204,10 @@ class RowRatio:
         """In what the places of two measured rows differ."""
         if self.published is not None:
             return ()
-        base, new = (row for _, row in self.rows)
-        found = (FieldDifference(name, read(base), read(new)) for name, read in PLACE_FIELDS.items())
         return tuple(
             each
-            for each in found
-            if each.base != each.new and not (each.field in _BOTH_KNOWN and None in (each.base, each.new))
+            for each in find_differences(*(describe_place(row) for _, row in self.rows))
+            if not (each.field in _BOTH_KNOWN and None in (each.base, each.new))
         )
 
     @property

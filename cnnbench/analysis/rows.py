@@ -1,6 +1,6 @@
 """The repeats of one job on one processor in one run, as one row of estimates; a figure it lacks has its reason.
 
-Only `ok` processes enter a mean; all others are counted in `Row.outcomes`. `row_builder` makes rows of processes; what needs
+Only `ok` processes enter a mean; all others are counted in `Row.outcomes`. `speedup` makes rows of processes; what needs
 other rows (the measured peak, speed-ups) is filled in by `ceiling` and `speedup`.
 """
 
@@ -9,21 +9,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar
 
-from cnnbench.analysis.bottleneck import Bottleneck
+from cnnbench.analysis import stats
 from cnnbench.analysis.doubts import Doubt
-from cnnbench.analysis.energy import EnergyUse
+from cnnbench.analysis.process_outcomes import EnergyUse, TimeToAccuracy, TrainingOutcome
 from cnnbench.analysis.stats import Estimate
-from cnnbench.analysis.time_to_accuracy import TimeToAccuracy
-from cnnbench.analysis.training_outcome import TrainingOutcome
 from cnnbench.machine.peaks import Peak
 from cnnbench.schema import DataKind, Device, Job, Machine, Software
 
 PeakOf = Callable[[Device, Machine, str], Peak]
 """Theoretical dense peak of a device at a precision: `machine.peaks.theoretical_peak`, or a test's own."""
 JobKind = Literal["measured", "projected", "to target"]
+JobPart = Literal["step", "job"]
+"""What seconds are of."""
+FloorKind = Literal["launch", "bandwidth", "compute", "input"]
+EXPLAINED = 0.5
+"""A floor of this share of the step binds it; below it no floor explains the step, and the kernels themselves are far from
+their limits."""
 NamedType = TypeVar("NamedType")
 
 
@@ -31,14 +34,9 @@ def follow(value: Any, path: str | Callable[[Any], Any]) -> Any:
     """Return what the path of attributes (`speedup.ratio`) or the function gives; None where a part of the path is None."""
     if callable(path):
         return path(value)
-    for name in _split_path(path):
+    for name in path.split("."):
         value = None if value is None else getattr(value, name)
     return value
-
-
-@lru_cache(maxsize=1024)
-def _split_path(path: str) -> tuple[str, ...]:
-    return tuple(path.split("."))
 
 
 class NamedValue(Generic[NamedType]):
@@ -67,11 +65,6 @@ class Accuracy:
     """Fewest and most steps over the processes; they differ only where a job may stop early."""
     data: DataKind
 
-    @property
-    def most_steps(self) -> int:
-        """Return the steps of the process that took most."""
-        return self.after_steps[1]
-
 
 @dataclass(frozen=True)
 class Speedup:
@@ -82,6 +75,43 @@ class Speedup:
     baseline_threads: int | None
     baseline_torch: str
     is_baseline: bool
+
+
+@dataclass(frozen=True)
+class Floor:
+    """No step of this kind can be shorter than `seconds`; `allows` is how many times faster that would be."""
+
+    kind: FloorKind
+    seconds: float
+    share: float
+
+    @property
+    def allows(self) -> float:
+        """The measured step over the floor."""
+        return 1 / self.share
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """A step's floors, the highest first, and the verdict in words."""
+
+    step_seconds: float
+    floors: tuple[Floor, ...]
+
+    @property
+    def summary(self) -> str:
+        """`compute-bound`, or `nearest: compute` where not even the highest floor explains half of the step.
+
+        Without a measured peak the compute floor is unknown and could be the highest, so there is no verdict.
+        """
+        if self.floor("compute") is None:
+            return "n/a"
+        highest = self.floors[0]
+        return f"{highest.kind}-bound" if highest.share >= EXPLAINED else f"nearest: {highest.kind}"
+
+    def floor(self, kind: FloorKind) -> Floor | None:
+        """The floor of that kind; None where it was not measured."""
+        return next((floor for floor in self.floors if floor.kind == kind), None)
 
 
 @dataclass(frozen=True)
@@ -164,6 +194,16 @@ class Row:
         return self.flops_per_second.value / self.peak_flops_per_second
 
     @property
+    def cost(self) -> Estimate | None:
+        """Seconds of what ratios divide. None where none was ok."""
+        return stats.geometric(list(self.costs.values())) if self.costs else None
+
+    @property
+    def cost_of(self) -> JobPart:
+        """What they are of: the whole job under the job clock, else one step."""
+        return "job" if is_whole_job(self.job) else "step"
+
+    @property
     def ok(self) -> int:
         """Processes that ended well: the n of every estimate of the row."""
         return self.outcomes.get("ok", 0)
@@ -171,6 +211,10 @@ class Row:
     def with_values(self, **further: object) -> Row:
         """Return the row with further values, such as its ratio to another row."""
         return dataclasses.replace(self, values={**self.values, **further})
+
+    def with_doubt(self, doubt: Doubt) -> Row:
+        """Return the row with a further doubt."""
+        return dataclasses.replace(self, doubts=(*self.doubts, doubt))
 
     def with_reason(self, column: str, reason: str) -> Row:
         """Return the row with the reason why that column has no figure."""

@@ -1,45 +1,34 @@
 """Processes in, rows out: the repeats of one job on one processor become estimates, and rows of equal work are divided.
 
-A row holds one run's processes of one job on one processor. Its speed-up is the CPU baseline's time over its own, where
-the baseline is the fastest CPU row of the *same work* on the *same machine*; without one there is no speed-up, never one
-against something else. The one exception says so in its name: the ratio to a published reference, where the whole job has
-the same images and FLOPs. Only `ok` processes enter a mean; all others are counted in `Row.outcomes`.
+A row holds one run's processes of one job on one processor: each metric combined over the repeats, and why those that are
+missing are. Its speed-up is the CPU baseline's time over its own, where the baseline is the fastest CPU row of the *same work*
+on the *same machine*; without one there is no speed-up, never one against something else. The one exception says so in its
+name: the ratio to a published reference, where the whole job has the same images and FLOPs. Only `ok` processes enter a mean;
+all others are counted in `Row.outcomes`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import get_args
 
-from cnnbench import naming
-from cnnbench.analysis import convergence
+from cnnbench import naming, validity
+from cnnbench.analysis import convergence, doubts, metrics, stats
 from cnnbench.analysis.ceiling import with_ceilings
-from cnnbench.analysis.metrics import job_flops
+from cnnbench.analysis.metrics import ProcessMetrics
+from cnnbench.analysis.process_outcomes import TimeToAccuracy, combine_seeds, estimate_energy_use
 from cnnbench.analysis.process_table import NOT_RUN, Process
 from cnnbench.analysis.ratio import PublishedResult, divide_rows, group_by, order_by_speed, share_work
-from cnnbench.analysis.row_builder import build_row
-from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup
+from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup, is_whole_job
 from cnnbench.errors import ComparisonError
 from cnnbench.machine.peaks import theoretical_peak
 from cnnbench.schema import Job, Precision, PublishedRow
 
-__all__ = [
-    "Accuracy",
-    "Comparison",
-    "PeakOf",
-    "PublishedResult",
-    "Row",
-    "Speedup",
-    "compute_speedups",
-    "is_published_job",
-]
-
 _PRECISIONS = get_args(Precision)
-NO_CPU_ROW = "no CPU row of the same work on the same machine"
-SEVERAL_PROCESSES = "several processes at once: what they bring over one is in the table of scaling or of copies"
 
 
 @dataclass(frozen=True)
@@ -49,6 +38,7 @@ class Comparison:
     rows: tuple[Row, ...]
     published_rows: tuple[PublishedResult, ...]
     published_cpu: PublishedRow | None
+    """The published CPU that others are compared with: the slowest CPU with a time."""
     baseline: str | None = None
     """The key that speed-ups are over; None: each machine's own CPU."""
 
@@ -68,54 +58,28 @@ def compute_speedups(
     whatever machine, instead of over the CPU of the row's own machine. Raises ComparisonError where no row is there.
     """
     groups = group_by(processes, lambda each: (each.machine_id, each.row_key, each.protocol, each.run_id))
-    published_cpu = find_published_cpu(published_rows)
-    cpu_seconds = None if published_cpu is None else published_cpu.job_seconds
-    rows: list[Row] = []
+    published_cpus = (row for row in published_rows if row.device_kind == "cpu" and row.job_seconds)
+    published_cpu = max(published_cpus, key=lambda row: (row.job_seconds, row.processor), default=None)
+    rows = []
     for members, others in _select_shown([members for _, members in sorted(groups.items())], all_runs):
         row = _divide_by_published(build_row(members, peak_of), published_cpu)
         rows.append(dataclasses.replace(row, other_runs=others))
     products = [build_row(each, peak_of) for each in groups.values() if each[0].job.workload == "gemm"]
     rows = convergence.add_convergence_doubts(with_ceilings(rows, products))  # products of runs that are hidden too
-    same_work = partial(_same_work, baseline=baseline)
-    bases = group_by((row for row in rows if row.costs and _can_be_baseline(row, baseline)), same_work)
+
+    def share(row: Row) -> tuple[object, ...]:
+        """What two rows share before one divides the other; the machine too, unless a baseline was named."""
+        return None if baseline is not None else row.machine.id, *share_work(row)
+
+    usable = sorted((row for row in rows if row.costs and _can_be_baseline(row, baseline)), key=order_by_speed)
+    bases = group_by(usable, share)
     if baseline is not None and not bases:
-        places = ", ".join(sorted({place_key(row) for row in rows})) or "none"
+        places = ", ".join(sorted({naming.place_key(row.machine.id, row.job) for row in rows})) or "none"
         raise ComparisonError(f"--baseline {baseline}: no row of that machine and device; there are: {places}")
-    for same in bases.values():
-        same.sort(key=order_by_speed)
-    divided = (_with_speedup(row, bases.get(same_work(row), []), all_runs, baseline) for row in rows)
+    divided = (_with_speedup(row, bases.get(share(row), []), all_runs, baseline) for row in rows)
+    cpu_seconds = None if published_cpu is None else published_cpu.job_seconds
     published = tuple(PublishedResult(row, cpu_seconds) for row in dict.fromkeys(published_rows))
     return Comparison(tuple(sorted(divided, key=_order)), published, published_cpu, baseline)
-
-
-def place_key(row: Row) -> str:
-    """The row's place as `--baseline` takes it: machine, device and, on a CPU, threads."""
-    return naming.place_key(row.machine.id, row.job)
-
-
-def _can_be_baseline(row: Row, baseline: str | None) -> bool:
-    """The CPU, or what the key names: whole parts of it, so that `box/cpu/1` is not `box/cpu/16`. Of one process: what
-    several bring is `scaling`'s question.
-    """
-    if row.job.processes > 1:
-        return False
-    if baseline is None:
-        return row.device.kind == "cpu"
-    return f"{place_key(row)}/".startswith(f"{baseline.rstrip('/')}/")
-
-
-def find_published_cpu(published_rows: Sequence[PublishedRow]) -> PublishedRow | None:
-    """The published CPU that others are compared with: the slowest CPU with a time."""
-    timed = [row for row in published_rows if row.device_kind == "cpu" and row.job_seconds]
-    return max(timed, key=lambda row: (row.job_seconds, row.processor), default=None)
-
-
-def is_published_job(job: Job, published: PublishedRow) -> bool:
-    """Whether the whole job is the one the reference is assumed to have timed: equal images and equal model FLOPs."""
-    steps, flops = job.job_steps, job_flops(job)
-    if steps is None or flops is None or job.stop_when_all_right or job.clock == "accuracy":
-        return False
-    return steps * job.batch_size == published.job_images and flops == published.job_flops
 
 
 def _select_shown(groups: Sequence[list[Process]], all_runs: bool) -> Iterator[tuple[list[Process], int]]:
@@ -125,47 +89,175 @@ def _select_shown(groups: Sequence[list[Process]], all_runs: bool) -> Iterator[t
     if all_runs:
         yield from ((members, 0) for members in groups)
         return
+
+    def age(members: Sequence[Process]) -> tuple[bool, str, str]:
+        finished = any(process.status not in (NOT_RUN, "interrupted") for process in members)
+        return finished, members[0].run.created_at, members[0].run_id
+
     for same in group_by(groups, lambda members: (members[0].machine_id, members[0].row_key)).values():
         runs = group_by(same, lambda members: members[0].run_id)
-        newest = max(runs.values(), key=lambda protocols: max(map(_age, protocols)))
+        newest = max(runs.values(), key=lambda protocols: max(map(age, protocols)))
         yield from ((members, len(runs) - 1) for members in newest)
 
 
-def _age(members: Sequence[Process]) -> tuple[bool, str, str]:
-    finished = any(process.status not in (NOT_RUN, "interrupted") for process in members)
-    return finished, members[0].run.created_at, members[0].run_id
+def build_row(members: Sequence[Process], peak_of: PeakOf = theoretical_peak) -> Row:
+    """Build the row of these processes: repeats of one job, all of one run and one protocol."""
+    members = sorted(members, key=lambda process: (process.job.round, process.index, process.attempt))
+    first = members[0]
+    good = [process for process in members if process.status == "ok" and process.metrics]
+    peak = peak_of(first.device, first.machine, first.job.precision)
+    seeds = combine_seeds(first.job, [process.seed_result for process in members if process.seed_result is not None])
+    missing = {} if peak.flops_per_second is not None else {"peak": peak.reason or "not known"}
+    row = Row(
+        machine=first.machine,
+        device=first.device,
+        software=first.software,
+        job=first.job,
+        work_key=first.work_key,
+        row_key=first.row_key,
+        protocol=first.protocol,
+        run_id=first.run_id,
+        created_at=first.run.created_at,
+        boot_id=first.run.boot_id,
+        outcomes=dict(sorted(Counter(process.status for process in members).items())),
+        failures=_describe_failures(members),
+        training_outcomes=tuple(each.training_outcome for each in members if each.training_outcome is not None),
+        reasons=tuple(dict.fromkeys(each.message for each in members if each.status != "ok" and each.message)),
+        peak_flops_per_second=peak.flops_per_second and peak.flops_per_second * validity.devices_of(first.job),
+        peak_origin="; ".join(part for part in (peak.formula, peak.source) if part) or None,
+        time_to_accuracy=seeds,
+        missing=missing | _explain_missing_target(seeds),
+        doubts=doubts.merge_row_doubts([process.doubts for process in good]),
+    )
+    return _with_metrics(row, [process.metrics for process in good if process.metrics]) if good else row
+
+
+def _describe_failures(members: Sequence[Process]) -> tuple[str, ...]:
+    """Each way of failing once, with the rounds it happened in: `oom in round 3: ...`."""
+    rounds: dict[tuple[str, str], list[str]] = {}
+    for process in members:
+        message = process.message
+        if process.status == "ok":
+            message = "no usable time was recorded" if process.metrics is None else None
+        if message:
+            rounds.setdefault((process.status, message), []).append(str(process.job.round + 1))
+    return tuple(
+        f"{status} in round{'s' if len(where) > 1 else ''} {', '.join(where)}: {message}"
+        for (status, message), where in rounds.items()
+    )
+
+
+def _explain_missing_target(seeds: TimeToAccuracy | None) -> dict[str, str]:
+    """Why there is no mean, or no median, of the time to accuracy."""
+    if seeds is None or not seeds.missed:
+        return {}
+    many = f"{len(seeds.missed)} of {len(seeds.seed_results)} seeds missed the target"
+    found = {"mean": f"{many}: their time is not known, and a mean of the others would leave it out"}
+    if seeds.seconds.value is None:
+        found["median"] = f"{many}: the middle one is beyond the epoch limit"
+    return found
+
+
+def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
+    """Combine the processes that ended well; there is at least one."""
+    values = {}
+    reasons = {}
+    for metric in metrics.METRICS:
+        if not metric.of or metric.over is None:
+            continue
+        found, why = [each.values[metric.name] for each in good if metric.name in each.values], metric.why_missing
+        reason = why(row, found, good) if callable(why) else None if found else why.format(row)
+        reasons[metric.column_key] = reason or None
+        if found and not reason:
+            values[metric.name] = metric.over(found)
+    accuracy = _estimate_accuracy(row.job, good)
+    reasons["accuracy"] = accuracy if isinstance(accuracy, str) else None
+    reasons["energy"] = next(filter(None, (each.energy_missing for each in good)), None)
+    floors = dict.fromkeys(name for each in good for name in each.trial.floors)
+    return dataclasses.replace(
+        row,
+        values=values,
+        costs=_average_by_round(row, good, "job_seconds" if is_whole_job(row.job) else "step_seconds"),
+        rates=_average_by_round(row, good, "flops_per_second"),
+        energy=estimate_energy_use([each.energy for each in good if each.energy], row.job.batch_size),
+        copies=tuple(each.copy_seconds for each in good if each.copy_seconds),
+        accuracy=None if isinstance(accuracy, str) else accuracy,
+        missing={**row.missing, **{column: reason for column, reason in reasons.items() if reason is not None}},
+        floors={
+            name: statistics.median(each.trial.floors[name] for each in good if name in each.trial.floors)
+            for name in floors
+        },
+    )
+
+
+def _average_by_round(row: Row, good: Sequence[ProcessMetrics], metric: str) -> dict[tuple[str, int], float]:
+    """Collect the metric by (run, round) from the processes that have it."""
+    by_round = group_by((each for each in good if metric in each.values), lambda each: (row.run_id, each.job.round))
+    return {key: stats.geometric([each.values[metric] for each in same]).value for key, same in by_round.items()}
+
+
+def _estimate_accuracy(job: Job, good: Sequence[ProcessMetrics]) -> Accuracy | str:
+    """Estimate the accuracy on test images, or say why there is none."""
+    tests = [each.trial.test for each in good if each.trial.test is not None and each.trial.test.images > 0]
+    if not tests:
+        return "no final evaluation was asked for" if not job.final_evaluation else "no evaluation was recorded"
+    data = {each.trial.accuracy_data for each in good if each.trial.test in tests}
+    if len(data) > 1 or len({test.images for test in tests}) > 1:
+        return "the processes were evaluated on different images"
+    wrong = [f"{test.correct} of {test.images}" for test in tests if not 0 <= test.correct <= test.images]
+    if wrong:
+        return f"the record says {wrong[0]} images were right"
+    first, after = tests[0], [test.after_steps for test in tests]
+    if len(tests) == 1:
+        share = stats.wilson(first.correct, first.images)
+    else:
+        share = stats.mean_share([test.correct / test.images for test in tests])
+    return Accuracy(share, first.images, (min(after), max(after)), data.pop() or job.data)
 
 
 def _divide_by_published(row: Row, published: PublishedRow | None) -> Row:
     """Add the published CPU's time over the row's own, or the reason why there is none."""
-    if published is None or published.job_seconds is None or row.job.workload == "gemm":
+    if published is None or row.job.workload == "gemm":
         return row
     if is_published_job(row.job, published):
         found = divide_rows(PublishedResult(published, published.job_seconds), row)
         return dataclasses.replace(row, speedup_over_published=found)
-    reason = f"not the job that the {published.processor} is assumed to have done"
-    return row.with_reason("versus", reason)
+    return row.with_reason("versus", f"not the job that the {published.processor} is assumed to have done")
 
 
-def _same_work(row: Row, baseline: str | None) -> tuple[object, ...]:
-    """What two rows must share before one divides the other; the machine too, unless a baseline was named."""
-    return None if baseline is not None else row.machine.id, *share_work(row)
+def is_published_job(job: Job, published: PublishedRow) -> bool:
+    """Whether the whole job is the one the reference is assumed to have timed: equal images and equal model FLOPs."""
+    steps, flops = job.job_steps, metrics.job_flops(job)
+    if steps is None or flops is None or job.stop_when_all_right or job.clock == "accuracy":
+        return False
+    return steps * job.batch_size == published.job_images and flops == published.job_flops
 
 
-def _with_speedup(row: Row, cpus: Sequence[Row], all_runs: bool, baseline: str | None) -> Row:
+def _can_be_baseline(row: Row, baseline: str | None) -> bool:
+    """The CPU, or what the key names: whole parts of it, so that `box/cpu/1` is not `box/cpu/16`. Of one process: what
+    several bring is the question of scaling sets.
+    """
+    if row.job.processes > 1:
+        return False
+    if baseline is None:
+        return row.device.kind == "cpu"
+    return f"{naming.place_key(row.machine.id, row.job)}/".startswith(f"{baseline.rstrip('/')}/")
+
+
+def _with_speedup(row: Row, bases: Sequence[Row], all_runs: bool, baseline: str | None) -> Row:
     """The row against the first of the baselines of the same work, fastest first; where all runs are listed, of its own run."""
     if not row.costs:
         return row
-    own = [cpu for cpu in cpus if cpu.run_id == row.run_id] if all_runs else []
-    base = next(iter(own or cpus), None)
     if row.job.processes > 1:
-        return row.with_reason("speedup", SEVERAL_PROCESSES)
-    ratio = None if base is None else divide_rows(base, row)
-    if base is None or ratio is None:
-        return row.with_reason("speedup", f"no row of the same work at {baseline}" if baseline else NO_CPU_ROW)
-    return dataclasses.replace(
-        row, speedup=Speedup(ratio, base.device, base.job.threads, base.software.torch, base is row)
-    )
+        reason = "several processes at once: what they bring over one is in the table of scaling or of copies"
+        return row.with_reason("speedup", reason)
+    own = [base for base in bases if base.run_id == row.run_id] if all_runs else []
+    for base in (own or bases)[:1]:
+        if (ratio := divide_rows(base, row)) is not None:
+            speedup = Speedup(ratio, base.device, base.job.threads, base.software.torch, base is row)
+            return dataclasses.replace(row, speedup=speedup)
+    no_cpu = "no CPU row of the same work on the same machine"
+    return row.with_reason("speedup", f"no row of the same work at {baseline}" if baseline else no_cpu)
 
 
 def _order(row: Row) -> tuple[object, ...]:

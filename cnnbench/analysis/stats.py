@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 CONFIDENCE = 0.95
+TWO_SIDED = 0.5 + CONFIDENCE / 2
+"""The share of a distribution below the upper end of a two-sided interval of that confidence."""
 RoundKey = TypeVar("RoundKey", bound=Hashable)
 MINIMUM_FOR_INTERVAL = 3
 """Processes (or pairs) needed before an interval is drawn: with 2 the t-quantile is 12.7 and the bar says nothing."""
@@ -30,22 +32,21 @@ class Estimate:
 
     def scaled(self, factor: float) -> Estimate:
         """The same estimate in another unit or times a known constant. `factor` must be positive."""
-        return self._map(lambda value: value * factor)
+        return self.map(lambda value: value * factor)
 
     def inverse_of(self, numerator: float) -> Estimate:
         """`numerator` divided by this estimate, the numerator taken as exact: FLOPs over seconds, 6331 s over ours."""
-        found = self._map(lambda value: numerator / value)
-        return Estimate(found.value, found.high, found.low, self.n)
+        return Estimate(self.value, self.high, self.low, self.n).map(lambda value: numerator / value)
 
-    def _map(self, change: Callable[[float], float]) -> Estimate:
+    def map(self, change: Callable[[float], float]) -> Estimate:
+        """The estimate with its value and both bounds changed alike."""
         low, high = (None if bound is None else change(bound) for bound in (self.low, self.high))
         return Estimate(change(self.value), low, high, self.n)
 
 
 def geometric(values: Sequence[float]) -> Estimate:
     """Geometric mean of positive values with the t-interval of the mean log. Raises ValueError for no or non-positive ones."""
-    mean, half = _mean_and_half(_logs(values))
-    return _from_log(mean, half, len(values))
+    return _from_log(*_mean_and_half(_logs(values)), len(values))
 
 
 def paired_ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[RoundKey, float]) -> Estimate | None:
@@ -57,8 +58,7 @@ def paired_ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[Round
     if not common:
         return None
     logs = [math.log(numerator[key]) - math.log(denominator[key]) for key in common]
-    mean, half = _mean_and_half(logs)
-    return _from_log(mean, half, len(common))
+    return _from_log(*_mean_and_half(logs), len(common))
 
 
 def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
@@ -71,16 +71,17 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
     difference = math.fsum(first) / len(first) - math.fsum(second) / len(second)
     if n < MINIMUM_FOR_INTERVAL:
         return _from_log(difference, None, n)
-    a, b = estimate_variance(first) / len(first), estimate_variance(second) / len(second)
+    variances = estimate_variance(first) / len(first), estimate_variance(second) / len(second)
+    return _from_log(difference, welch_half_width(variances, (len(first), len(second))), n)
+
+
+def welch_half_width(variances: tuple[float, float], sizes: tuple[int, int], share: float = TWO_SIDED) -> float:
+    """Compute half of the t-interval of a difference of two means, from their variances and the n of each (Satterthwaite)."""
+    (a, b), (first, second) = variances, sizes
     if a + b == 0:
-        return _from_log(difference, 0.0, n)
-    degrees = welch_degrees(a, len(first), b, len(second))
-    return _from_log(difference, t_quantile(degrees) * math.sqrt(a + b), n)
-
-
-def welch_degrees(a: float, first: int, b: float, second: int) -> float:
-    """Estimate the degrees of freedom of a difference of two means, of variances `a` and `b` (Satterthwaite); n of each."""
-    return (a + b) ** 2 / (a**2 / (first - 1) + b**2 / (second - 1))
+        return 0.0
+    degrees = (a + b) ** 2 / (a**2 / (first - 1) + b**2 / (second - 1))
+    return t_quantile(degrees, share) * math.sqrt(a + b)
 
 
 def ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[RoundKey, float]) -> Estimate:
@@ -115,9 +116,8 @@ def mean_share(shares: Sequence[float]) -> Estimate:
     if not shares or not all(0 <= share <= 1 for share in shares):
         raise ValueError("expected at least one share between 0 and 1")
     mean, half = _mean_and_half(sorted(shares))
-    if half is None:
-        return Estimate(mean, None, None, len(shares))
-    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), len(shares))
+    low, high = (None, None) if half is None else (max(0.0, mean - half), min(1.0, mean + half))
+    return Estimate(mean, low, high, len(shares))
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,9 @@ MINIMUM_FOR_MEDIAN = 6
 and 6.3 % at 5."""
 
 
-def median_rank(n: int, confidence: float = CONFIDENCE) -> int | None:
+def median_rank(n: int) -> int | None:
     """Largest r for which the r-th smallest and the r-th largest of n independent values enclose the distribution's median
-    with this confidence, whatever the distribution; None below 6 values (at 95 %).
+    with 95 % confidence, whatever the distribution; None below 6 values.
 
     They miss it where fewer than r values lie on one side: with probability 2 x P(Binomial(n, 1/2) < r), exact for a
     continuous distribution and less with ties (H. A. David and H. N. Nagaraja, Order Statistics, 2003, section 7.1).
@@ -149,7 +149,7 @@ def median_rank(n: int, confidence: float = CONFIDENCE) -> int | None:
     below, found = 0, None
     for rank in range(1, n // 2 + 1):
         below += math.comb(n, rank - 1)
-        if 2 * below > (1 - confidence) * 2**n:
+        if 2 * below > (1 - CONFIDENCE) * 2**n:
             break
         found = rank
     return found
@@ -182,14 +182,14 @@ def estimate_variance(values: Sequence[float]) -> float:
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
-def t_quantile(degrees: float, share: float = 0.5 + CONFIDENCE / 2) -> float:
+def t_quantile(degrees: float, share: float = TWO_SIDED) -> float:
     """Give the quantile of Student's t; without a share that of a two-sided 95 % interval."""
     from scipy.special import stdtrit  # commands that only print do without it
 
     return float(stdtrit(degrees, share))
 
 
-def compute_half_width(values: Sequence[float], share: float = 0.5 + CONFIDENCE / 2) -> float:
+def compute_half_width(values: Sequence[float], share: float = TWO_SIDED) -> float:
     """Compute half of the t-interval of the mean of two values or more."""
     return t_quantile(len(values) - 1, share) * math.sqrt(estimate_variance(values) / len(values))
 
@@ -200,6 +200,65 @@ def _mean_and_half(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def _from_log(mean: float, half: float | None, n: int) -> Estimate:
-    if half is None:
-        return Estimate(math.exp(mean), None, None, n)
-    return Estimate(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n)
+    low, high = (None, None) if half is None else (math.exp(mean - half), math.exp(mean + half))
+    return Estimate(math.exp(mean), low, high, n)
+
+
+LEAST_RUNS = 8
+"""Runs below which nothing is predicted. Half the interval is 3.56 standard deviations with 4 runs, 2.51 with 8, 2.20 with 16."""
+TAIL = 0.025
+"""Of next runs above the interval, and as many below it."""
+ROUNDING = 1e-12
+"""A value on an edge is inside: exp and log round in the 16th digit."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The range of the next run's value, in the unit of the values; `processes` is how many of each run went into it."""
+
+    value: float
+    low: float
+    high: float
+    runs: int
+    processes: int
+
+
+def predict_mean(values: Sequence[float], tail: float = TAIL) -> tuple[float, float, float]:
+    """The mean of the values, and the ends of Student's t prediction interval for one more. Raises ValueError below two values.
+
+    The next is in it with 95 % confidence where values are independent and normal, 2.5 % beyond each end (each end alone is a
+    one-sided 97.5 % bound): mean +- t(1 - tail; n - 1) * s * sqrt(1 + 1 / n), with s their standard deviation (G. J. Hahn and
+    W. Q. Meeker, Statistical Intervals, 1991, chapter 4).
+    """
+    n = len(values)
+    if n < 2:
+        raise ValueError(f"{n} values have no spread")
+    mean = math.fsum(values) / n
+    half = t_quantile(n - 1, 1 - tail) * math.sqrt(estimate_variance(values)) * math.sqrt(1 + 1 / n)
+    return mean, mean - half, mean + half
+
+
+def predict_next_run(runs: Sequence[Sequence[float]], processes: int | None = None) -> Prediction | None:
+    """The range of the next run's geometric mean over `processes` processes; None from fewer than 8 runs.
+
+    Each run is the positive values of its processes in the order of their rounds. They are taken as logs, because errors of
+    times are ratios. n counts runs: processes of one run share the hour and the machine's state, and steps of one process
+    share far more. A mean of three processes spreads less than one process, so every run gives the same number: as many as
+    the run with the fewest, or the next one, has.
+    """
+    known = [run for run in runs if run]
+    if len(known) < LEAST_RUNS:
+        return None
+    fewest = min(*(len(run) for run in known), processes or len(known[0]))
+    mean, low, high = predict_mean([mean_log(run[:fewest]) for run in known])
+    return Prediction(math.exp(mean), math.exp(low), math.exp(high), len(known), fewest)
+
+
+def mean_log(values: Sequence[float]) -> float:
+    """Log of the geometric mean of one positive value or more."""
+    return math.fsum(map(math.log, values)) / len(values)
+
+
+def compare_with_prediction(value: float, prediction: Prediction) -> int:
+    """-1 below the range, 1 above it, 0 inside; a value on the edge is inside."""
+    return (value > prediction.high * (1 + ROUNDING)) - (value < prediction.low * (1 - ROUNDING))

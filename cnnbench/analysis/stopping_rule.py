@@ -11,13 +11,14 @@ from __future__ import annotations
 import itertools
 import math
 import operator
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cnnbench.analysis import stats
+from cnnbench.analysis.process_outcomes import TEST_IMAGES, TrainingOutcome
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
-from cnnbench.analysis.training_outcome import TEST_IMAGES, TrainingOutcome
 from cnnbench.schema import Evaluation
 
 SAMPLE = 200
@@ -80,8 +81,7 @@ def chance_all_right(right: int, images: int = TEST_IMAGES, sample: int = SAMPLE
 
 def chances_stopped(chances: Iterable[float]) -> list[float]:
     """The chance of having stopped at each draw or before it, of independent draws: 1 - product of (1 - chance)."""
-    going_on = itertools.accumulate((1.0 - chance for chance in chances), operator.mul)
-    return [1.0 - each for each in going_on]
+    return [1.0 - each for each in itertools.accumulate((1.0 - chance for chance in chances), operator.mul)]
 
 
 def predict_by_epoch(curves: Sequence[Sequence[int]], sample: int = SAMPLE) -> tuple[Epoch, ...]:
@@ -97,8 +97,8 @@ def predict_by_epoch(curves: Sequence[Sequence[int]], sample: int = SAMPLE) -> t
         Epoch(
             number=number + 1,
             accuracy=_accuracy([curve[number] for curve in curves]),
-            all_right=_mean([chances[number] for chances in all_right]),
-            stopped=_mean([chances[number] for chances in stopped]),
+            all_right=statistics.fmean([chances[number] for chances in all_right]),
+            stopped=statistics.fmean([chances[number] for chances in stopped]),
         )
         for number in range(length)
     )
@@ -134,8 +134,10 @@ def find_stops(rows: Iterable[Row]) -> list[Stop]:
             continue
         for outcome in row.training_outcomes:
             if outcome.evaluations:
-                last = outcome.evaluations[-1]
-                found.append(Stop(row, outcome, last.after_steps // per_epoch, last, _accuracy_after(outcome, last)))
+                last, test, accuracy = outcome.evaluations[-1], outcome.test, None
+                if outcome.right is not None and test is not None and test.after_steps == last.after_steps:
+                    accuracy = stats.wilson(test.correct, test.images)
+                found.append(Stop(row, outcome, last.after_steps // per_epoch, last, accuracy))
     return found
 
 
@@ -145,17 +147,7 @@ def select_landmarks(epochs: Sequence[Epoch]) -> tuple[Epoch, ...]:
     return (half,) if half is epochs[-1] else (half, epochs[-1])
 
 
-def _accuracy_after(outcome: TrainingOutcome, last: Evaluation) -> Estimate | None:
-    test = outcome.test
-    known = outcome.right is not None and test is not None and test.after_steps == last.after_steps
-    return stats.wilson(test.correct, test.images) if known and test is not None else None
-
-
 def _accuracy(right: Sequence[int]) -> Estimate:
     if len(right) == 1:
         return stats.wilson(right[0], TEST_IMAGES)
     return stats.mean_share([each / TEST_IMAGES for each in right])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)

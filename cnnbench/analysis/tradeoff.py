@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from cnnbench.analysis import stats
 from cnnbench.analysis.process_table import Process
+from cnnbench.analysis.rows import follow
 from cnnbench.analysis.stats import Estimate
 from cnnbench.schema import Evaluation
 from cnnbench.workloads import Workload, lecture_slides
@@ -65,25 +66,17 @@ def find_best_accuracy(workload: Workload, processes: Iterable[Process]) -> Best
     """The best accuracy on the real MNIST's test images; of this version of the workload, trained, with its own pooling
     and activation. None where no process that ended well has one.
     """
-    found = [
-        (process, process.metrics.test)
-        for process in processes
-        if process.metrics is not None and process.metrics.test is not None and _ran_workload(process, workload)
-    ]
+    wanted = (workload.name, workload.version, "training", None, None)
+    found = []
+    for process in processes:
+        job, trial = process.job, follow(process, "metrics.trial")
+        own = (job.workload, job.workload_version, job.task, job.pool, job.activation)
+        if own == wanted and trial is not None and trial.accuracy_data == "mnist" and trial.test is not None:
+            found.append((process, trial.test))
     if not found:
         return None
     process, test = max(found, key=lambda each: (each[1].correct / each[1].images, each[0].run_id, -each[0].index))
     return BestAccuracy(stats.wilson(test.correct, test.images), test, len(found), process.machine_id, process.run_id)
-
-
-def _ran_workload(process: Process, workload: Workload) -> bool:
-    job, metrics = process.job, process.metrics
-    return (
-        (job.workload, job.workload_version) == (workload.name, workload.version)
-        and (job.task, job.pool, job.activation) == ("training", None, None)
-        and metrics is not None
-        and metrics.accuracy_data == "mnist"
-    )
 
 
 def printed_memory_ratio() -> float:

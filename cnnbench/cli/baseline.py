@@ -67,7 +67,7 @@ def save_command(
     Of each row the runs under its newest run's conditions (machine, torch, driver, timing rule) are kept.
     """
     from cnnbench.analysis import process_table
-    from cnnbench.analysis.prediction_interval import LEAST_RUNS
+    from cnnbench.analysis.stats import LEAST_RUNS
     from cnnbench.regression.saved_baseline import check_name, make_baseline, save_baseline
 
     check_name(name)

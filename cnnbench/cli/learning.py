@@ -143,7 +143,7 @@ def bands(context: click.Context, /, selection: Selection, destination: Destinat
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). Ten seeds or more make a
     band. Rows whose workload has a band already are held to it, seed by seed: exit 1 where a seed lies outside.
     """
-    from cnnbench.analysis.accuracy_bands import collect_spreads, to_json
+    from cnnbench.analysis.seed_accuracy import collect_spreads, to_json
     from cnnbench.report import learning as tables
 
     found = load_results(selection, command="cnnbench run models")
@@ -169,11 +169,11 @@ def claims(context: click.Context, /, selection: Selection, destination: Destina
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A claim is about the mean of
     30 seeds or more. Exit 1 where one fails, 4 where none does and one has too few seeds.
     """
-    from cnnbench.analysis import open_division as analysis
+    from cnnbench.analysis.seed_accuracy import collect_claims
     from cnnbench.report import learning as tables
 
     found = load_results(selection, command="cnnbench run open")
-    made = analysis.collect_claims(found.comparison.rows)
+    made = collect_claims(found.comparison.rows)
     if not made:
         what = "no recipe of the open class trained on MNIST"
         raise no_results_error(selection.paths, found.problems, what, "measure one with `cnnbench run open`")

@@ -1,4 +1,5 @@
-"""What a `[[job]]` table of a suite may say: every key with its choices or range (`combinations`: what goes together).
+"""What a `[[job]]` table of a suite may say: every key with its choices or range, what follows where it is silent, and what
+cannot be together.
 
 The choices are read from `schema.Job`, so a suite can say what a job can be and nothing else. Values come in as TOML
 gives them and leave as plain scalars, by device kind; mistakes leave as text, all of them, never as an exception.
@@ -7,15 +8,17 @@ gives them and leave as plain scalars, by device kind; mistakes leave as text, a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, get_args
 
+from cnnbench import workloads
 from cnnbench.devices import list_kinds
 from cnnbench.errors import UsageError
 from cnnbench.plain_text import format_value, suggest_choices
-from cnnbench.schema import AUTO, MAX_IMAGES, SPLIT_IMAGES, DeviceKind, Job
-from cnnbench.schema.axes import axes_of, list_choices
+from cnnbench.schema import AUTO, MAX_IMAGES, SPLIT_IMAGES, DeviceKind, Execution, Job
+from cnnbench.schema.job import axes_of, list_choices
 from cnnbench.workloads import Workload, recipes
 
 Scalar = str | int | bool | float
@@ -64,7 +67,9 @@ class Key:
         """The value that a text of the command line means; the text itself where it can be none of the key's."""
         if self.boolean:
             return {"true": True, "false": False}.get(text, text)
-        return int(text) if self.low is not None and is_whole(text) else text
+        # A whole number of a size that anything counts in, in ASCII digits.
+        whole = self.low is not None and re.fullmatch(r"-?[0-9]{1,18}", text)
+        return int(text) if whole else text
 
 
 def _make_key(name: str) -> Key:
@@ -130,7 +135,7 @@ def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]
     where = (*list_kinds(), GPU)
     if not value:
         return {}, [f"{name} is an empty table; give a value for {', '.join(where)}"]
-    choices: dict[str, tuple[Scalar, ...]] = {}
+    choices = {}
     problems = []
     for kind, inner in value.items():
         if kind not in where:
@@ -145,23 +150,22 @@ def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]
 def _read_values(name: str, key: Key, value: object) -> tuple[tuple[Scalar, ...], list[str]]:
     if isinstance(value, list) and not key.axis:
         return (), [f"{name} takes one value, not a list"]
-    given: Sequence[object] = value if isinstance(value, list) else [value]
-    if not given:
+    if value == []:
         return (), [f"{name} is an empty list; give at least one value, or leave the key out"]
-    problems = [
-        f"{name} {format_value(each)} {wrong}" for each in given if (wrong := key.find_mistake(each)) is not None
-    ]
-    good = tuple(each for each in given if isinstance(each, (str, int, float)) and key.find_mistake(each) is None)
+    good: list[Scalar] = []
+    problems = []
+    for each in value if isinstance(value, list) else [value]:
+        if (wrong := key.find_mistake(each)) is not None:
+            problems.append(f"{name} {format_value(each)} {wrong}")
+        elif isinstance(each, str | int | float):
+            good.append(each)
     return tuple(dict.fromkeys(good)), problems
 
 
 def select_choices(choices: Choices, kind: DeviceKind) -> tuple[Scalar, ...] | None:
     """The values that hold on a device kind: its own, for rocm cuda's, `gpu`'s, or the same everywhere; None if silent."""
     wider = {"cpu": (), "rocm": ("cuda", GPU)}.get(kind, (GPU,))
-    for name in (kind, *wider, ANY):
-        if name in choices:
-            return choices[name]
-    return None
+    return next((choices[name] for name in (kind, *wider, ANY) if name in choices), None)
 
 
 def default_value(name: str, workload: Workload) -> Scalar | None:
@@ -176,10 +180,7 @@ def default_value(name: str, workload: Workload) -> Scalar | None:
         "data": AUTO if digits else "random",
         "split": "train-55000" if digits else None,
     }
-    if name in own:
-        return own[name]
-    value: Scalar | None = Job.model_fields[name].default
-    return value
+    return own.get(name, Job.model_fields[name].default)
 
 
 def full_batches(combination: Combination) -> int:
@@ -195,13 +196,175 @@ def split_setting(option: str, text: str, example: str) -> tuple[str, str]:
     return key, value
 
 
-def is_whole(text: str) -> bool:
-    """Whether the text is a whole number of a size that anything counts in, in ASCII digits."""
-    return re.fullmatch(r"-?[0-9]{1,18}", text) is not None
-
-
 def describe_unknown_key(word: str, known: Sequence[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:
     """What to say of a key that is not one: where it belongs, else the nearest one, else all there are."""
     if word in elsewhere:
         return f"unknown key {format_value(word)}; {elsewhere[word]}"
     return f"unknown key {format_value(word)}{suggest_choices(word, known)}"
+
+
+REFERENCE_EXECUTIONS = ("eager", "compiled")
+GRAPH_EXECUTIONS = ("graph", "compiled-graph")
+"""Rungs whose step is recorded: nothing in it may come from the host."""
+
+
+def complete_combination(combination: dict[str, Scalar | None], workload: Workload) -> dict[str, Scalar | None]:
+    """The cell with what follows from the rest filled in: the steps of an epoch, and what inference has none of."""
+    if combination["task"] == "inference":
+        combination |= {"optimizer": None, "final_evaluation": False}
+    if combination.get("division") == "open":
+        _follow_recipe(combination, workload)
+    digits = workload.kind == "training" and workload.dataset == "mnist"
+    if digits and combination["epochs"] is not None and combination["steps_per_epoch"] is None:
+        combination["steps_per_epoch"] = full_batches(combination)
+    if combination.get("division") in ("tuned", "open") and combination.get("execution") == "eager":
+        combination["execution"] = "auto"  # the suite is silent: the fastest rung
+    if combination["world"] == 1:
+        combination["scaling"] = None
+    if combination["clock"] == "accuracy":
+        combination["evaluate_every"] = combination["evaluate_every"] or combination["steps_per_epoch"]
+        combination["final_evaluation"] = False
+    return combination
+
+
+def _follow_recipe(combination: dict[str, Scalar | None], workload: Workload) -> None:
+    """What the recipe decides, wherever the suite is silent; a value of the suite's own is for `find_contradictions` to name."""
+    known = recipes.list_recipes(workload.name)
+    name = combination["recipe"] = combination.get("recipe") or next(iter(known), None)
+    for field, value in recipes.get(str(name)).fixed_fields.items() if name in known else ():
+        if combination[field] == default_value(field, workload):
+            combination[field] = value
+
+
+def find_contradictions(combination: Combination) -> list[str]:
+    """What in one combination of values cannot be, each with both values named."""
+    if combination["workload"] == "gemm":
+        return []
+    epochs, steps = combination["epochs"], combination["steps_per_epoch"]
+    full_epoch = None if combination["split"] is None else full_batches(combination)
+    job_steps = int(epochs) * int(steps) if epochs and steps else None
+    job = SimpleNamespace(**{"recipe": None, **combination}, full_epoch=full_epoch, job_steps=job_steps)
+    found = [text.format(job) for cannot_be, text in RULES if cannot_be(job)]
+    return found + (_check_recipe(combination) if job.division == "open" else [])
+
+
+def _check_recipe(combination: Combination) -> list[str]:
+    """The open division follows a recipe, whole."""
+    name, workload = str(combination.get("recipe")), combination["workload"]
+    known = recipes.list_recipes(str(workload))
+    if not known:
+        return [f"division 'open' has no recipe for {workload}"]
+    if name not in known:
+        return [f"recipe {combination.get('recipe')!r} is not for {workload}; there is {', '.join(known)}"]
+    return [
+        f"{field} {format_value(combination[field])} is not the recipe's: {name} has {format_value(value)}; leave it out"
+        for field, value in recipes.get(name).fixed_fields.items()
+        if combination[field] != value
+    ]
+
+
+Rule = tuple[Callable[[Any], object], str]
+"""When values cannot be together, and what is said of them: a format of the job, its `full_epoch` and its `job_steps`."""
+
+
+def _make_rank_rule(name: str, value: str) -> Rule:
+    """Several ranks do nothing but this."""
+    text = f"world {{0.world!r}} needs {name} {value!r}, not {{0.{name}!r}}"
+    return lambda job: job.world != 1 and getattr(job, name) != value, text
+
+
+_TUNED_EXECUTIONS = ", ".join(word for word in get_args(Execution) if word not in REFERENCE_EXECUTIONS)
+RULES: tuple[Rule, ...] = (
+    (
+        lambda job: job.task == "inference" and job.clock != "steady",
+        "task 'inference' needs clock 'steady', not {0.clock!r}: nothing is learned",
+    ),
+    (
+        lambda job: job.task == "inference" and job.extra_forwards,
+        "extra_forwards {0.extra_forwards} makes no sense with task 'inference', which is forward only",
+    ),
+    (lambda job: job.clock == "job" and job.epochs is None, "clock 'job' needs epochs, the length of the job"),
+    (lambda job: job.clock == "accuracy" and job.epochs is None, "clock 'accuracy' needs epochs, the most it trains"),
+    (
+        lambda job: job.clock == "accuracy" and job.target is None,
+        "clock 'accuracy' needs target, the share of test images to be right, such as 0.99",
+    ),
+    (
+        lambda job: job.target is not None and job.clock != "accuracy" and job.division != "open",
+        "target {0.target} needs clock 'accuracy', not {0.clock!r}",
+    ),
+    (
+        lambda job: job.evaluate_every is not None and job.clock != "accuracy",
+        "evaluate_every {0.evaluate_every} needs clock 'accuracy', not {0.clock!r}",
+    ),
+    (
+        lambda job: job.clock == "accuracy" and job.job_steps and (job.evaluate_every or 0) > job.job_steps,
+        "evaluate_every {0.evaluate_every} is more than the {0.job_steps} steps of {0.epochs} epochs",
+    ),
+    (
+        lambda job: job.epoch_eval_images and job.clock != "job",
+        "epoch_eval_images {0.epoch_eval_images} needs clock 'job': steady steps have no epochs",
+    ),
+    (
+        lambda job: job.stop_when_all_right and not job.epoch_eval_images,
+        "stop_when_all_right true needs epoch_eval_images, the sample that is to be all right",
+    ),
+    (
+        lambda job: job.clock == "steady" and workloads.get(job.workload).pretraining is not None,
+        "clock 'steady': {0.workload} has two phases; use clock 'job' or 'accuracy', which time both",
+    ),
+    (
+        lambda job: job.division == "reference" and job.execution not in REFERENCE_EXECUTIONS,
+        "execution {0.execution!r} is a rung of division 'tuned', not of {0.division!r}",
+    ),
+    (
+        lambda job: job.division != "reference" and job.execution in REFERENCE_EXECUTIONS,
+        "execution {0.execution!r} is the reference division's; division {0.division!r} has " + _TUNED_EXECUTIONS,
+    ),
+    (
+        lambda job: job.division != "reference" and job.layout != "nchw",
+        "layout {0.layout!r} cannot be chosen in division {0.division!r}: each rung has its own",
+    ),
+    (
+        lambda job: job.division != "reference" and job.task == "inference",
+        "task 'inference' needs division 'reference': the {0.division} division trains",
+    ),
+    (
+        lambda job: job.division != "reference" and job.execution in GRAPH_EXECUTIONS and job.loader == "dataloader",
+        "execution {0.execution!r} needs loader 'resident': batches of a loader come from the host",
+    ),
+    (
+        lambda job: job.division != "reference" and job.execution in GRAPH_EXECUTIONS and job.precision == "fp16",
+        "execution {0.execution!r} cannot be fp16: its loss scale is decided on the host after each step",
+    ),
+    (
+        lambda job: job.division != "open" and job.recipe is not None,
+        "recipe {0.recipe!r} needs division 'open', not {0.division!r}",
+    ),
+    (lambda job: job.division != "open" and job.clock == "recipe", "clock 'recipe' needs division 'open'"),
+    _make_rank_rule("clock", "steady"),
+    _make_rank_rule("division", "reference"),
+    _make_rank_rule("task", "training"),
+    _make_rank_rule("execution", "eager"),
+    (
+        lambda job: job.world != 1 and job.batch_size == AUTO,
+        "world {0.world!r} needs a batch_size in numbers, to be dealt out to the ranks",
+    ),
+    (
+        lambda job: job.world != 1 and job.scaling == "weak" and job.epochs is not None,
+        "scaling 'weak' has no whole job: with more ranks an epoch has fewer steps; leave epochs out",
+    ),
+    (
+        lambda job: job.loader_workers and job.loader != "dataloader",
+        "loader_workers {0.loader_workers} needs loader 'dataloader', not {0.loader!r}",
+    ),
+    (lambda job: job.full_epoch == 0, "batch_size {0.batch_size} is more than the images of split {0.split!r}"),
+    (
+        lambda job: job.full_epoch and (job.steps_per_epoch or 0) > job.full_epoch,
+        "steps_per_epoch {0.steps_per_epoch} is more than the {0.full_epoch} full batches of {0.batch_size} in split {0.split!r}",
+    ),
+    (
+        lambda job: job.full_epoch is not None and job.steps_per_epoch is not None and job.epochs is None,
+        "steps_per_epoch {0.steps_per_epoch} needs epochs: the job is epochs x steps_per_epoch",
+    ),
+)

@@ -3,16 +3,19 @@
 A plan walks rounds. Each round runs every cell (a suite's combination of values on a device) once, in an order of its
 own drawn from the seed, so drift of the machine falls on all cells alike. All cells of a round share one seed, so what
 is compared within a round starts from the same weights and sees the same batches; every round has a different one.
+
+A rank of a CPU job has cores of its own, of a GPU job a GPU of its own, of the same name as the others'. Such a job is planned
+once, for the first of those GPUs; what there is no room for is refused before anything runs.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from cnnbench import naming, workloads
+from cnnbench.devices import backend
 from cnnbench.errors import UsageError
-from cnnbench.plan import process_counts
 from cnnbench.plan.job_keys import ANY, Combination
 from cnnbench.plan.suite import Suite
 from cnnbench.schema import AUTO, EVERY, DataKind, Device, Job, Machine
@@ -52,18 +55,17 @@ def make_plan(
     wanted = compile_filter(name_filter)
     rounds_of: dict[Job, int] = {}
     for suite in suites:
-        rounds = _rounds(suite, repeats, project)
+        whole = any("job" in spec.choices.get("clock", {}).get(ANY, ()) for spec in suite.jobs)
+        rounds = repeats or max(suite.repeats, PROJECTION_PROCESSES if project and whole else 1)
         for device in devices:
-            capacity = process_counts.count_capacity(device, devices, machine)
-            for combination, swept in _resolve_worlds(
-                _drop_excess_threads(suite.combinations(device.kind), device, machine), capacity * nodes
-            ):
+            capacity = count_capacity(device, devices, machine)
+            for combination, swept in _list_combinations(suite, device, machine, capacity * nodes):
                 job = _make_job(combination, device, machine, data_kind, threads, nodes)
                 if copies is not None and (capacity == 0 or job.world > 1):
                     continue
                 if copies is not None and wanted(naming.describe_job(job)):
                     job = _make_concurrent_job(job, combination, copies, capacity, machine, threads)
-                if job.world > 1 and (why := process_counts.find_capacity_error(job, capacity, machine)) is not None:
+                if job.world > 1 and (why := find_capacity_error(job, capacity, machine)) is not None:
                     if not swept and wanted(naming.describe_job(job)):
                         raise UsageError(
                             f"{suite.name}: {why}; ask for fewer, or sweep world with {EVERY!r}, which ends there"
@@ -128,59 +130,51 @@ def _parse_term(words: list[str], expression: str) -> tuple[str, bool]:
     return " ".join(sought), negated
 
 
-def _rounds(suite: Suite, repeats: int | None, project: bool) -> int:
-    if repeats is not None:
-        return repeats
-    whole = any("job" in spec.choices.get("clock", {}).get(ANY, ()) for spec in suite.jobs)
-    return max(suite.repeats, PROJECTION_PROCESSES) if project and whole else suite.repeats
+def _list_combinations(
+    suite: Suite, device: Device, machine: Machine, capacity: int
+) -> Iterator[tuple[Combination, bool]]:
+    """The cells of a suite, each with whether its `world` was swept together with `all`, which is a number here.
 
-
-def _mark_swept(combinations: Sequence[Combination], name: str, word: str) -> list[tuple[Combination, bool]]:
-    """Each cell with whether it was swept together with `word`: such a sweep ends at what there is."""
-    others = [tuple(value for key, value in cell.items() if key != name) for cell in combinations]
-    swept = {other for other, cell in zip(others, combinations, strict=True) if cell[name] == word}
-    return [(cell, other in swept) for other, cell in zip(others, combinations, strict=True)]
-
-
-def _drop_excess_threads(combinations: Sequence[Combination], device: Device, machine: Machine) -> list[Combination]:
-    """Thread counts swept together with `auto` end at the cores allowed: above them threads only wait for each other."""
-    return [
-        cell
-        for cell, swept in _mark_swept(combinations, "threads", AUTO)
-        if device.kind != "cpu"
-        or cell["threads"] == AUTO
-        or not swept
-        or int(cell["threads"] or 0) <= machine.cores_allowed
-    ]
-
-
-def _resolve_worlds(combinations: Sequence[Combination], capacity: int) -> list[tuple[Combination, bool]]:
-    """The cells with `all` as a number, each with whether it was swept together with `all`; of several ranks none where the
-    device is another's to be planned for.
+    Such a sweep ends at what there is. Thread counts swept together with `auto` end at the cores allowed: above them threads
+    only wait for each other. There are no cells of several ranks where the device is another's to be planned for.
     """
-    return [
-        ({**cell, "world": capacity} if cell["world"] == EVERY else cell, swept)
-        for cell, swept in _mark_swept(combinations, "world", EVERY)
-        if capacity or cell["world"] == 1
-    ]
+    cells = suite.combinations(device.kind)
+
+    def drop(cell: Combination, name: str) -> tuple[object, ...]:
+        return tuple(value for key, value in cell.items() if key != name)
+
+    with_auto = {drop(cell, "threads") for cell in cells if cell["threads"] == AUTO}
+    with_every = {drop(cell, "world") for cell in cells if cell["world"] == EVERY}
+    for cell in cells:
+        threads = cell["threads"] if device.kind == "cpu" else AUTO
+        excess = threads != AUTO and int(threads or 0) > machine.cores_allowed
+        if (excess and drop(cell, "threads") in with_auto) or (capacity == 0 and cell["world"] != 1):
+            continue
+        yield {**cell, "world": capacity} if cell["world"] == EVERY else cell, drop(cell, "world") in with_every
 
 
 def _make_concurrent_job(
     job: Job, combination: Combination, copies: str, capacity: int, machine: Machine, threads: int | None
 ) -> Job:
-    """The job as several copies at once. Raises UsageError where there is no room for two, or its clock is not `steady`."""
-    asked_threads = (
-        threads if threads is not None else None if combination["threads"] == AUTO else int(combination["threads"] or 1)
-    )
-    count, each = process_counts.resolve_copies(copies, job, capacity, machine, asked_threads)
+    """The job as several copies at once: of `all` one on each GPU of the kind, on a CPU one on each group of cores.
+
+    A CPU's copy has the threads that were asked for, else one core, or its share of the cores where the number is given.
+    Raises UsageError where there is no room for two, or its clock is not `steady`.
+    """
+    cores, each = machine.cores_allowed, job.threads
+    count = capacity if copies == EVERY else int(copies)
+    if job.device == "cpu":
+        asked = threads if threads is not None else combination["threads"]
+        each = None if asked == AUTO else int(asked or 1)
+        each = each or (1 if copies == EVERY else max(1, cores // count))
+        count = max(1, cores // each) if copies == EVERY else count
     found = job.model_copy(update={"copies": count, "threads": each})
+    why = find_capacity_error(found, capacity, machine)
     if found.clock != "steady":
-        raise UsageError(
-            f"--copies {copies}: {naming.process_label(job)} is timed by the {job.clock} clock; copies need steady steps"
-        )
-    if count < 2:
-        raise UsageError(f"--copies {copies}: {job.device} has room for one copy; choose other devices with --device")
-    if (why := process_counts.find_capacity_error(found, capacity, machine)) is not None:
+        why = f"{naming.process_label(job)} is timed by the {job.clock} clock; copies need steady steps"
+    elif count < 2:
+        why = f"{job.device} has room for one copy; choose other devices with --device"
+    if why is not None:
         raise UsageError(f"--copies {copies}: {why}")
     return found
 
@@ -193,36 +187,90 @@ def _make_job(
     threads: int | None,
     nodes: int,
 ) -> Job:
-    values = dict(combination)
-    world = int(combination["world"] or 1)
+    world, batch = int(combination["world"] or 1), combination["batch_size"]
     nodes = nodes if world > 1 else 1
-    values["nodes"] = nodes
-    values["scaling"] = None if world == 1 else combination["scaling"] or "strong"
-    if values["scaling"] == "weak":
-        values["batch_size"] = int(combination["batch_size"] or 1) * world
-    if device.kind == "cpu":
-        suite_threads = (
-            max(1, machine.cores_allowed * nodes // world) if combination["threads"] == AUTO else combination["threads"]
-        )
-        values["threads"] = suite_threads if threads is None else threads
-    elif combination["threads"] == AUTO:
-        values["threads"] = None
-    if combination["data"] == AUTO:
-        values["data"] = data_kind() if callable(data_kind) else data_kind
-    version = workloads.get(str(combination["workload"])).version
-    values |= {"workload_version": version, "device": device.id}
-    if combination["batch_size"] == AUTO:
+    scaling = None if world == 1 else combination["scaling"] or "strong"
+    asked = combination["threads"]
+    if device.kind == "cpu" and threads is not None:
+        asked = threads
+    elif asked == AUTO:
+        asked = max(1, machine.cores_allowed * nodes // world) if device.kind == "cpu" else None
+    data = combination["data"]
+    if data == AUTO:
+        data = data_kind() if callable(data_kind) else data_kind
+    values = {
+        **combination,
+        "nodes": nodes,
+        "scaling": scaling,
+        "batch_size": int(batch or 1) * world if scaling == "weak" else batch,
+        "threads": asked,
+        "data": data,
+        "workload_version": workloads.get(str(combination["workload"])).version,
+        "device": device.id,
+    }
+    if batch == AUTO:
         memory = device.memory_bytes or min(machine.memory_bytes, machine.memory_limit_bytes or machine.memory_bytes)
-        values["batch_size"] = workloads.batch_that_fits(
-            Job.model_validate(values | {"batch_size": 1}), memory, most=512
-        )
+        one = Job.model_validate(values | {"batch_size": 1})
+        values["batch_size"] = workloads.batch_that_fits(one, memory, most=512)
     return Job.model_validate(values)
 
 
 def _interleave(rounds_of: dict[Job, int], seed: int) -> tuple[Job, ...]:
-    plan: list[Job] = []
+    plan = []
     for number, round_seed in enumerate(round_seeds(seed, max(rounds_of.values(), default=0))):
         jobs = [job for job, rounds in rounds_of.items() if rounds > number]
         random.Random(f"cnnbench order {seed} {number}").shuffle(jobs)
         plan += [job.model_copy(update={"seed": round_seed, "round": number}) for job in jobs]
     return tuple(plan)
+
+
+def find_same_devices(device: Device, devices: Sequence[Device]) -> tuple[Device, ...]:
+    """The usable ones of the same kind and name, in order; a CPU is alone."""
+    return tuple(
+        each
+        for each in devices
+        if (each.kind, each.name) == (device.kind, device.name) and (each.usable or each is device)
+    )
+
+
+def count_capacity(device: Device, devices: Sequence[Device], machine: Machine) -> int:
+    """The most processes of one job on one machine; 1 where only one can be, and 0 for a GPU that is not the first of its kind:
+    jobs of several are planned for that.
+    """
+    if backend(device.id).exchange is None:
+        return 1
+    if device.kind == "cpu":
+        return machine.cores_allowed
+    same = find_same_devices(device, devices)
+    return len(same) if same[0] is device else 0
+
+
+def select_devices(job: Job, devices: Sequence[Device]) -> tuple[Device, ...]:
+    """The devices of this machine that the processes of a job run on, the job's own first; of a CPU job none is named."""
+    lead = next((device for device in devices if device.id == job.device), None)
+    if lead is None or lead.kind == "cpu":
+        return ()
+    same = find_same_devices(lead, devices)
+    return same[same.index(lead) :][: job.processes // job.nodes]
+
+
+def find_capacity_error(job: Job, capacity: int, machine: Machine) -> str | None:
+    """Why so many processes cannot be, or None: too few devices or cores, or a batch that cannot be dealt out evenly."""
+    what = "ranks" if job.world > 1 else "copies"
+    here = job.processes // job.nodes
+    if job.processes % job.nodes:
+        return f"{job.processes} {what} cannot be dealt out evenly over {job.nodes} nodes"
+    cores = here * (job.threads or 1)
+    if job.device == "cpu" and (here > capacity or cores > machine.cores_allowed):
+        each = "" if not job.threads or job.threads == 1 else f" of {job.threads} threads"
+        return f"{here} {what}{each} on cpu need {cores} cores, this process may use {machine.cores_allowed}"
+    if here > capacity:
+        there = "is" if capacity == 1 else "are"
+        return f"{here} {what} on {job.device} need as many devices of one name, there {there} {capacity}"
+    if job.batch_size % job.world:
+        return f"batch_size {job.batch_size} cannot be dealt out evenly to {job.world} ranks"
+    if job.full_epoch == 0:
+        return (
+            f"batch_size {job.batch_size} of {job.world} ranks together is more than the images of split {job.split!r}"
+        )
+    return None

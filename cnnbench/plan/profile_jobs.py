@@ -13,13 +13,12 @@ from typing import get_args
 from cnnbench import naming
 from cnnbench.errors import UsageError
 from cnnbench.plain_text import suggest_choices
-from cnnbench.plan.constraints import REFERENCE_EXECUTIONS, find_contradictions
-from cnnbench.plan.job_keys import ANY, KEYS, Scalar, keys_for, split_setting
+from cnnbench.plan.job_keys import ANY, KEYS, REFERENCE_EXECUTIONS, Scalar, find_contradictions, keys_for, split_setting
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import JobSpec, Suite
 from cnnbench.profile_model import ProfileJob
 from cnnbench.schema import AUTO, DataKind, Device, Execution, Job, Machine
-from cnnbench.schema.axes import list_fields
+from cnnbench.schema.job import list_fields
 from cnnbench.workloads import Workload
 
 TUNED_VARIANTS: tuple[Execution, ...] = tuple(
@@ -37,7 +36,7 @@ NOT_PROFILED = list_fields(Job, "clock")
 def parse_settings(texts: Sequence[str], workload: Workload) -> dict[str, Scalar]:
     """`key=value` texts as a table; the keys are those of a suite's job. Raises UsageError with what is wrong and what may be."""
     known = {name: key for name, key in keys_for(workload).items() if name not in (*SET_BY_OPTIONS, *NOT_PROFILED)}
-    found: dict[str, Scalar] = {}
+    found = {}
     for text in texts:
         name, value = split_setting("--set", text, "precision=bf16")
         if name in SET_BY_OPTIONS or name in NOT_PROFILED:
@@ -76,17 +75,17 @@ def make_profile_jobs(
         del length["final_evaluation"]
     if workload.pretraining is not None:
         length |= {"clock": "job", "epochs": 1}
-    found: list[ProfileJob] = []
+    found = []
+    wanted = _choose_variants(workload, settings)
     for device in devices:
-        wanted = _choose_variants(workload, settings)
-        impossible: list[str] = []
-        for division, execution in wanted:
-            chosen = dict(settings) | length
-            if division == "tuned" and "division" not in settings and "execution" not in settings:
+        impossible = []
+        for variant in wanted:
+            chosen = {**settings, **length, **variant}
+            if "execution" in variant and "division" not in settings:
                 chosen.pop("layout", None)  # each tuned rung has its own
-            chosen |= {"division": division} if division else {}
-            chosen |= {"execution": execution} if execution else {}
-            suite = _suite(workload, chosen)
+            choices = {name: {ANY: (value,)} for name, value in chosen.items()}
+            spec = JobSpec("--set", workload.name, choices)
+            suite = Suite("profile", "", Path(), "", repeats=1, seed=None, jobs=(spec,))
             wrong = [each for cell in suite.combinations(device.kind) for each in find_contradictions(cell)]
             impossible += ["; ".join(wrong)] if wrong else []
             planned = make_plan([suite], machine, [device], data_kind=data_kind, seed=0, repeats=1, threads=threads)
@@ -98,21 +97,15 @@ def make_profile_jobs(
     return tuple(found)
 
 
-def _choose_variants(workload: Workload, settings: Mapping[str, Scalar]) -> list[tuple[str | None, str | None]]:
-    """Division and execution of each rung; None where the settings, or nobody, says."""
+def _choose_variants(workload: Workload, settings: Mapping[str, Scalar]) -> list[dict[str, Scalar]]:
+    """What each rung adds to the settings."""
     division, execution = settings.get("division"), settings.get("execution")
     if execution is not None:
-        tuned = execution not in REFERENCE_EXECUTIONS and division is None
-        return [("tuned", None)] if tuned else [(None, None)]
-    every: list[tuple[str | None, str | None]] = [("tuned", rung) for rung in TUNED_VARIANTS]
+        tuned = division is None and execution not in REFERENCE_EXECUTIONS
+        return [{"division": "tuned"}] if tuned else [{}]
+    every: list[dict[str, Scalar]] = [{"division": "tuned", "execution": rung} for rung in TUNED_VARIANTS]
     if division == "tuned":
         return every
     trains_on_digits = workload.kind == "training" and workload.dataset == "mnist"
-    if division is None and trains_on_digits and settings.get("task") != "inference":
-        return [(None, None), *every]
-    return [(None, None)]
-
-
-def _suite(workload: Workload, values: Mapping[str, Scalar]) -> Suite:
-    spec = JobSpec("--set", workload.name, {name: {ANY: (value,)} for name, value in values.items()})
-    return Suite("profile", "", Path(), "", repeats=1, seed=None, jobs=(spec,))
+    both = division is None and trains_on_digits and settings.get("task") != "inference"
+    return [{}, *every] if both else [{}]

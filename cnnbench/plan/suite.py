@@ -30,7 +30,7 @@ from cnnbench import workloads
 from cnnbench.devices import list_kinds
 from cnnbench.errors import SuiteError, WorkloadError
 from cnnbench.plain_text import format_value, suggest_nearest
-from cnnbench.plan import constraints, job_keys
+from cnnbench.plan import job_keys
 from cnnbench.plan.job_keys import (
     ANY,
     FROM_ELSEWHERE,
@@ -57,32 +57,28 @@ class JobSpec:
     workload: str
     choices: Mapping[str, Choices]
 
-    def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
-        """Every combination of the values that hold on a device kind, each once.
+    def list_values(self, kind: DeviceKind) -> dict[str, tuple[Scalar | None, ...]]:
+        """The values of every key that hold on a device kind.
 
         A plain `threads` is about the CPU; an accelerator has its own number only from a table that names its kind.
         """
         workload = workloads.get(self.workload)
-        axes = {name: self._values(name, kind, workload) for name in KEYS}
-        if workload.kind == "gemm" and axes["size"] == (None,):
+        found = {}
+        for name in KEYS:
+            choices = dict(self.choices.get(name, {}))
+            if name == "threads" and kind != "cpu":
+                choices.pop(ANY, None)
+            found[name] = job_keys.select_choices(choices, kind) or (job_keys.default_value(name, workload),)
+        return {**found, "workload": (self.workload,)}
+
+    def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
+        """Every combination of those values, each once."""
+        workload, values = workloads.get(self.workload), self.list_values(kind)
+        if workload.kind == "gemm" and values["size"] == (None,):
             return ()
-        unfolded = (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
-        found = [constraints.complete_combination(cell, workload) for cell in unfolded]
+        cells = (dict(zip(values, each, strict=True)) for each in itertools.product(*values.values()))
+        found = (job_keys.complete_combination(cell, workload) for cell in cells)
         return tuple({tuple(cell.values()): cell for cell in found}.values())
-
-    def count(self, kind: DeviceKind) -> int:
-        """Combinations on a device kind before doubles are left out, without unfolding them."""
-        workload = workloads.get(self.workload)
-        return math.prod(len(self._values(name, kind, workload)) for name in KEYS)
-
-    def _values(self, name: str, kind: DeviceKind, workload: Workload) -> tuple[Scalar | None, ...]:
-        if name == "workload":
-            return (self.workload,)
-        choices = self.choices.get(name, {})
-        if name == "threads" and kind != "cpu":
-            choices = {where: values for where, values in choices.items() if where != ANY}
-        chosen = job_keys.select_choices(choices, kind)
-        return (job_keys.default_value(name, workload),) if chosen is None else chosen
 
 
 @dataclass(frozen=True)
@@ -100,8 +96,8 @@ class Suite:
 
     def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
         """The combinations of all jobs on a device kind, each once."""
-        found = [cell for job in self.jobs for cell in job.combinations(kind)]
-        return tuple({tuple(cell.values()): cell for cell in found}.values())
+        cells = (cell for job in self.jobs for cell in job.combinations(kind))
+        return tuple({tuple(cell.values()): cell for cell in cells}.values())
 
 
 def suites_dir() -> Path:
@@ -182,20 +178,13 @@ def _find_top_mistakes(table: Mapping[str, Any]) -> list[str]:
     """What is wrong above the first [[job]]."""
     known, below = (*TEXT_KEYS, *TOP_KEYS, "job"), dict.fromkeys(KEYS, "it belongs under [[job]]")
     unknown = [job_keys.describe_unknown_key(name, known, below) for name in table if name not in known]
-    texts = {name: table[name] for name in TEXT_KEYS if name in table}
-    return [
-        *unknown,
-        *(
-            f"{name} {format_value(value)} must be a text"
-            for name, value in texts.items()
-            if not isinstance(value, str) or not value.strip()
-        ),
-        *(
-            f"{name} {format_value(table[name])} {wrong}"
-            for name, key in TOP_KEYS.items()
-            if name in table and (wrong := key.find_mistake(table[name])) is not None
-        ),
+    found = [
+        (name, "must be a text")
+        for name in TEXT_KEYS
+        if name in table and (not isinstance(table[name], str) or not table[name].strip())
     ]
+    found += [(name, key.find_mistake(table[name]) or "") for name, key in TOP_KEYS.items() if name in table]
+    return unknown + [f"{name} {format_value(table[name])} {wrong}" for name, wrong in found if wrong]
 
 
 def _read_jobs(value: object, folder: Path) -> tuple[tuple[JobSpec, ...], list[str]]:
@@ -204,20 +193,28 @@ def _read_jobs(value: object, folder: Path) -> tuple[tuple[JobSpec, ...], list[s
         return (), ["no [[job]]; a suite needs at least one"]
     if not isinstance(value, list):
         return (), ["job must be a list of tables: write [[job]], with two brackets"]
-    read = [_read_job(f"[[job]] {number}", table, folder) for number, table in enumerate(value, start=1)]
-    specs = tuple(spec for spec, _ in read if spec is not None)
-    return specs, [f"[[job]] {number}: {each}" for number, (_, wrong) in enumerate(read, start=1) for each in wrong]
+    specs: list[JobSpec] = []
+    mistakes: list[str] = []
+    for number, table in enumerate(value, start=1):
+        spec, wrong = _read_job(f"[[job]] {number}", table, folder)
+        specs += [] if spec is None else [spec]
+        mistakes += (f"[[job]] {number}: {each}" for each in wrong)
+    return tuple(specs), mistakes
 
 
 def _read_job(place: str, table: object, folder: Path) -> tuple[JobSpec | None, list[str]]:
     if not isinstance(table, dict):
         return None, [f"must be a table, not {format_value(table)}"]
+    name, names = table.get("workload"), ", ".join(workloads.names())
     try:
-        workload = workloads.find(_name_of(table), folder)
+        if "workload" not in table:
+            raise WorkloadError(f"workload is missing; choose from {names}")
+        if not isinstance(name, str):
+            raise WorkloadError(f"workload {format_value(name)} must be one name of {names}")
+        workload = workloads.find(name, folder)
     except WorkloadError as error:
         return None, [str(error), *_read_keys(table, KEYS, None)[1]]
-    known = job_keys.keys_for(workload)
-    choices, problems = _read_keys(table, known, workload)
+    choices, problems = _read_keys(table, job_keys.keys_for(workload), workload)
     spec = JobSpec(place, workload.name, choices)
     if workload.kind == "gemm" and "size" not in table:
         problems.append(f"{workload.name} needs size, the side of its square operands")
@@ -230,21 +227,12 @@ def _read_job(place: str, table: object, folder: Path) -> tuple[JobSpec | None, 
     return spec, problems
 
 
-def _name_of(table: Mapping[str, Any]) -> str:
-    if "workload" not in table:
-        raise WorkloadError(f"workload is missing; choose from {', '.join(workloads.names())}")
-    name = table["workload"]
-    if not isinstance(name, str):
-        raise WorkloadError(f"workload {format_value(name)} must be one name of {', '.join(workloads.names())}")
-    return name
-
-
 def _read_keys(
     table: Mapping[str, Any], known: Mapping[str, Key], workload: Workload | None
 ) -> tuple[dict[str, Choices], list[str]]:
     """The choices of every known key, and the mistakes; without a workload its own words are not judged."""
-    choices: dict[str, Choices] = {}
-    problems: list[str] = []
+    choices = {}
+    problems = []
     for name, value in table.items():
         if name == "workload" or (workload is None and name in ("optimizer", "init")):
             continue
@@ -261,8 +249,8 @@ def _read_keys(
 def _contradictions(spec: JobSpec) -> list[str]:
     found: list[str] = []
     for kind in list_kinds():
-        if (count := spec.count(kind)) > job_keys.MAX_COMBINATIONS:
+        count = math.prod(map(len, spec.list_values(kind).values()))  # without unfolding them
+        if count > job_keys.MAX_COMBINATIONS:
             return [f"{count:,} combinations on {kind}; a job may unfold into {job_keys.MAX_COMBINATIONS:,} at most"]
-        for combination in spec.combinations(kind):
-            found += constraints.find_contradictions(combination)
+        found += (each for cell in spec.combinations(kind) for each in job_keys.find_contradictions(cell))
     return list(dict.fromkeys(found))

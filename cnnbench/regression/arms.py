@@ -12,8 +12,7 @@ from cnnbench.errors import ComparisonError, UsageError, WorkerError
 from cnnbench.naming import describe_job, process_label
 from cnnbench.paired_protocol import ARMS, PROTOCOL_VERSION, Arm, Handshake
 from cnnbench.plain_text import suggest_nearest
-from cnnbench.plan.constraints import find_contradictions
-from cnnbench.plan.job_keys import KEYS, keys_for, split_setting
+from cnnbench.plan.job_keys import KEYS, find_contradictions, keys_for, split_setting
 from cnnbench.regression.blocks import FIELDS_WAIVED_BY_SETTING
 from cnnbench.regression.check_record import ArmRecord, CheckHeader
 from cnnbench.runner.arm_process import MODULE, ArmCommand, ArmError

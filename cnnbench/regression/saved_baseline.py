@@ -32,10 +32,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from cnnbench import files, store
 from cnnbench.analysis import process_table
-from cnnbench.analysis.conditions import Conditions, find_differences, read_conditions
 from cnnbench.analysis.metrics import step_flops
-from cnnbench.analysis.process_table import Process
-from cnnbench.analysis.ratio import FieldDifference, group_by
+from cnnbench.analysis.process_table import Conditions, Process
+from cnnbench.analysis.ratio import FieldDifference, find_differences, group_by
 from cnnbench.errors import LedgerError, UsageError
 from cnnbench.regression.check_record import describe_first_problem
 from cnnbench.schema import Evaluation, Frozen, Job, RunHeader, digest
@@ -110,7 +109,7 @@ def read_median_step(process: Process) -> float | None:
 
 def read_evaluation(process: Process) -> Evaluation | None:
     """The test of its accuracy, if it has a sensible one. That of a job to a target is the target's, reached by construction."""
-    test = None if process.metrics is None or process.job.clock == "accuracy" else process.metrics.test
+    test = None if process.metrics is None or process.job.clock == "accuracy" else process.metrics.trial.test
     return test if test is not None and 0 <= test.correct <= test.images and test.images > 0 else None
 
 
@@ -135,9 +134,9 @@ def make_baseline(
     left_out: list[str] = []
     for key, members in sorted(group_by(good, attrgetter("row_key")).items()):
         newest, kept = members[-1], []
-        conditions = read_conditions(newest)
+        conditions = newest.conditions
         for process in members:  # of a run that has the row under two conditions, those that fit
-            if differences := find_differences(conditions, read_conditions(process)):
+            if differences := find_differences(conditions, process.conditions):
                 why = describe_differences(differences, "newest")
                 left_out.append(f"run {process.run_id} was left out: {why}")
             else:

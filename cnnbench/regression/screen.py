@@ -1,6 +1,6 @@
 """One run against a stored baseline: a cheap screen, never the judge of a slowdown.
 
-*Times* are held against a prediction interval over at least 8 stored runs (`analysis.prediction_interval`): a run outside it is
+*Times* are held against a prediction interval over at least 8 stored runs (`analysis.stats`): a run outside it is
 suspicious, which alone fails nothing and asks for the paired check. 2.5 % of good runs are on each side, for each row.
 *Deterministic metrics* have an exact rule: model FLOPs, parameters, operators and the allocator's peak must be what the
 stored runs had (where those differed among themselves, between their least and their most), and every planned job must
@@ -19,9 +19,10 @@ from operator import attrgetter
 
 from cnnbench import units
 from cnnbench.analysis import stats
-from cnnbench.analysis.conditions import find_differences, read_conditions
 from cnnbench.analysis.metrics import step_flops
-from cnnbench.analysis.prediction_interval import (
+from cnnbench.analysis.process_table import Process
+from cnnbench.analysis.ratio import find_differences, group_by
+from cnnbench.analysis.stats import (
     LEAST_RUNS,
     ROUNDING,
     Prediction,
@@ -29,8 +30,6 @@ from cnnbench.analysis.prediction_interval import (
     predict_mean,
     predict_next_run,
 )
-from cnnbench.analysis.process_table import Process
-from cnnbench.analysis.ratio import group_by
 from cnnbench.errors import ExitCode
 from cnnbench.regression.decision import STEP_METRIC
 from cnnbench.regression.saved_baseline import (
@@ -167,7 +166,7 @@ def screen_run(baseline: SavedBaseline, run: RunHeader, processes: Sequence[Proc
     findings: list[MetricResult] = []
     for (row_key, _), members in sorted(group_by(ordered, attrgetter("row_key", "protocol")).items()):
         job = members[0].job.model_copy(update={"seed": 0, "round": 0})
-        unknown = BaselineRow(job, read_conditions(members[0]), (), None)
+        unknown = BaselineRow(job, members[0].conditions, (), None)
         findings += _screen_row(job, rows.get(row_key, unknown), run, members)
         absent.pop(row_key, None)
     # the same command should measure again what a stored run of it had
@@ -184,7 +183,7 @@ def _describe_command(run: RunHeader) -> tuple[list[str], Mapping[str, str]]:
 
 
 def _screen_row(job: Job, row: BaselineRow, run: RunHeader, members: Sequence[Process]) -> Iterator[MetricResult]:
-    if differences := find_differences(row.conditions, read_conditions(members[0])):
+    if differences := find_differences(row.conditions, members[0].conditions):
         note = describe_differences(differences, "stored")
         yield MetricResult(job, "conditions", MetricStatus.NOT_COMPARABLE, note=note)
         return
@@ -314,7 +313,9 @@ def _list_tested_runs(row: BaselineRow) -> list[list[AccuracyTest]]:
 
 def _list_tests(processes: Sequence[Process]) -> list[AccuracyTest]:
     return [
-        (test, each.metrics.accuracy_data) for each in processes if each.metrics and (test := read_evaluation(each))
+        (test, each.metrics.trial.accuracy_data)
+        for each in processes
+        if each.metrics and (test := read_evaluation(each))
     ]
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from cnnbench import naming, units
 from cnnbench.analysis.process_table import NOT_RUN
-from cnnbench.analysis.speedup import PublishedResult, Row
+from cnnbench.analysis.ratio import PublishedResult
+from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate, MedianEstimate
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Value
 from cnnbench.schema import Job, digest
-from cnnbench.schema.axes import list_fields
+from cnnbench.schema.job import list_fields
 
 NONE, EMPTY = Cell(units.NOT_AVAILABLE), Cell("")
 ProcessorCell = Callable[[Row], Cell]

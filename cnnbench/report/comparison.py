@@ -49,7 +49,7 @@ DIFFERENCE_TEXTS: Mapping[str, tuple[str, str]] = {
     "allocator": ("allocator", "one that gives memory back faults it in again at every step, 5-10 % on a CPU"),
     "accuracy_data": ("accuracy's data", "accuracy on synthetic digits compares with no other"),
 }
-"""Every field of `pairs.PLACE_FIELDS` in words, and why a difference in it matters."""
+"""Every field of `ratio.describe_place` in words, and why a difference in it matters."""
 DRIFT = (
     "base and new were measured in different runs, not interleaved: drift of the machine between them is not in the interval "
     "(medians of the same step move by 30 % within minutes on a noisy machine). A regression is proved by a paired check, "
@@ -426,9 +426,9 @@ UNPAIRED = TableSpec[Unpaired](
             "time",
             "time",
             3,
-            lambda each: format_seconds(each.seconds, each.seconds_of),
+            lambda each: format_seconds(each.entry.cost, each.entry.cost_of),
             name="",
-            further=lambda each: cells.values("seconds", each.seconds),
+            further=lambda each: cells.values("seconds", each.entry.cost),
         ),
         ColumnSpec("outcome", "outcome", 4, _show_row(cells.outcome), align="left"),
         wording("reason", "why not divided", 1, explain_unpaired, name="", further={"why": "reason"}),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from cnnbench import naming, units
 from cnnbench.analysis.metrics import mark_projected
-from cnnbench.analysis.speedup import Row
+from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain

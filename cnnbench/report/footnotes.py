@@ -11,8 +11,9 @@ from cnnbench import naming, units
 from cnnbench.analysis import metrics
 from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.metrics import job_flops, name_baseline, pretraining_flops, step_flops
-from cnnbench.analysis.ratio import GroupKey, group_by
-from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
+from cnnbench.analysis.ratio import GroupKey, PublishedResult, group_by
+from cnnbench.analysis.rows import Row
+from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import MINIMUM_FOR_MEDIAN
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Note, NoteKind

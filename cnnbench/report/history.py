@@ -12,9 +12,8 @@ from typing import Any
 
 from cnnbench import naming, units
 from cnnbench.analysis.history import Point, Series, estimate_first
-from cnnbench.analysis.prediction_interval import LEAST_RUNS, compare_with_prediction
 from cnnbench.analysis.ratio import FieldDifference, group_by
-from cnnbench.analysis.stats import Estimate
+from cnnbench.analysis.stats import LEAST_RUNS, Estimate, compare_with_prediction
 from cnnbench.regression.decision import STEP_METRIC
 from cnnbench.regression.saved_baseline import BaselineRow, NamedRun, SavedBaseline
 from cnnbench.regression.screen import (

@@ -8,15 +8,13 @@ from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 from cnnbench import naming, units
-from cnnbench.analysis import accuracy_bands, convergence, open_division, stopping_rule
-from cnnbench.analysis.accuracy_bands import SeedSpread
-from cnnbench.analysis.convergence import ConvergenceResult, Untested
+from cnnbench.analysis import convergence, stopping_rule
+from cnnbench.analysis.convergence import MOST_SEEDS, ConvergenceResult, Untested
 from cnnbench.analysis.metrics import describe_interval
-from cnnbench.analysis.noninferiority import MOST_SEEDS
-from cnnbench.analysis.open_division import Claim
+from cnnbench.analysis.process_outcomes import TEST_IMAGES
 from cnnbench.analysis.rows import Row, follow
+from cnnbench.analysis.seed_accuracy import BAND_SEEDS, CLAIM_SEEDS, WIDTH, Claim, SeedSpread
 from cnnbench.analysis.stopping_rule import Epoch, Stop
-from cnnbench.analysis.training_outcome import TEST_IMAGES
 from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain
@@ -257,8 +255,8 @@ def _accuracy_column(side: str, name: str, title: str, priority: int) -> ColumnS
         priority,
         f"{side}.accuracy",
         percent_of_images,
-        details=say_deviation(f"{side}.spread"),
-        further={f"{name}_accuracy_sd": f"{side}.spread"},
+        details=say_deviation(f"{side}.deviation"),
+        further={f"{name}_accuracy_sd": f"{side}.deviation"},
     )
 
 
@@ -356,25 +354,24 @@ def _seeds_column(read: str, word: str) -> ColumnSpec[Any]:
     )
 
 
-def _mean_column(read: str) -> ColumnSpec[Any]:
-    return figure(
-        "mean",
-        "mean\naccuracy",
-        1,
-        read,
-        percent_of_images,
-        name="mean_accuracy",
-        details=say_deviation("deviation"),
-        further={"accuracy_sd": "deviation"},
-    )
+MEAN_COLUMN: ColumnSpec[Any] = figure(
+    "mean",
+    "mean\naccuracy",
+    1,
+    "accuracy",
+    percent_of_images,
+    name="mean_accuracy",
+    details=say_deviation("deviation"),
+    further={"accuracy_sd": "deviation"},
+)
 
 
 BAND_RULES = (
     Note(
         "rule",
         f"Accuracy: share of all {_ALL} test images that are right when training ends, one figure a seed. "
-        f"Band: mean +- {accuracy_bands.WIDTH} standard deviations of a seed, outwards to whole images, of "
-        f"{accuracy_bands.SEEDS} seeds or more.",
+        f"Band: mean +- {WIDTH} standard deviations of a seed, outwards to whole images, of "
+        f"{BAND_SEEDS} seeds or more.",
     ),
     Note("rule", "Inside: every seed lies in the band that the workload has for this recipe (steps, batch, order)."),
 )
@@ -429,7 +426,7 @@ BANDS = TableSpec[SeedSpread](
             },
         ),
         _seeds_column("failed", "diverged"),
-        _mean_column("mean"),
+        MEAN_COLUMN,
         figure(
             "range",
             "lowest to\nhighest",
@@ -474,7 +471,7 @@ def build_bands(
 CLAIM_RULES = (
     Note(
         "rule",
-        f"A claim is about the mean of at least {open_division.SEEDS} seeds, drawn after the recipe was fixed, all that were "
+        f"A claim is about the mean of at least {CLAIM_SEEDS} seeds, drawn after the recipe was fixed, all that were "
         "planned: one that did not end leaves the claim open. It holds where the one-sided lower 95 % bound of the mean accuracy "
         "(Student's t) is the target or more.",
     ),
@@ -503,7 +500,7 @@ CLAIMS = TableSpec[Claim](
         ),
         figure("target", "target", 2, "target", units.exact_percent),
         _seeds_column("lost", "lost"),
-        _mean_column("mean_accuracy"),
+        MEAN_COLUMN,
         figure("bound", "lower\n95 % bound", 1, "lower_bound", percent_of_images, name="accuracy_lower_bound"),
         figure(
             "time",
@@ -524,8 +521,8 @@ CLAIMS = TableSpec[Claim](
             "the claim",
             1,
             "outcome",
-            details=say_number("diverged", "diverged"),
-            further={"diverged": "diverged"},
+            details=say_number("failed", "diverged"),
+            further={"diverged": "failed"},
         ),
     ),
     footnotes.CLOCKS["recipe"],

@@ -15,7 +15,8 @@ from cnnbench import naming, units
 from cnnbench.analysis import metrics
 from cnnbench.analysis.convergence import compare_with_plain
 from cnnbench.analysis.metrics import Metric, get_metric, name_baseline
-from cnnbench.analysis.speedup import Comparison, Row
+from cnnbench.analysis.rows import Row
+from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine_facts import Host, list_facts
 from cnnbench.report import cells, cost, footnotes, learning, tables
@@ -263,7 +264,7 @@ FORMULAS = TableSpec[Metric](
             "figure", "figure", 1, lambda each: each.explained_as or " ".join(each.heading.replace("-\n", "").split())
         ),
         wording("formula", "how to derive it", 1, "formula"),
-        wording("fields", "from the record's fields", 1, lambda each: each.reads or each.trial_field, name=""),
+        wording("fields", "from the record's fields", 1, "reads", name=""),
     ),
     group=lambda each: "Formulas",
 )

@@ -74,7 +74,7 @@ class TableSpec(Generic[Subject]):
 
 def make_cell(subject: Subject, figure: Figure[Subject]) -> Cell:
     """Show the subject's figure as text, with what stands beside it, and its raw values."""
-    found, name = figure.find(subject), figure.value_name
+    found, name = figure.find(subject), figure.raw_name or figure.name
     raw = {} if not name else cells.values(name, found) if figure.estimated else {name: found}
     raw |= figure.find_further(subject)
     if found is None:

@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 from cnnbench import naming, units
-from cnnbench.analysis.ablation import find_ladders
-from cnnbench.analysis.concurrent import measure_spread
-from cnnbench.analysis.scaling import find_scaling_sets
-from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
-from cnnbench.analysis.time_to_accuracy import SeedResult
+from cnnbench.analysis.process_outcomes import SeedResult
+from cnnbench.analysis.ratio import PublishedResult
+from cnnbench.analysis.row_sets import find_ladders, find_scaling_sets, measure_spread
+from cnnbench.analysis.rows import Row
+from cnnbench.analysis.speedup import Comparison
 from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain

@@ -12,7 +12,7 @@ from cnnbench import validity
 from cnnbench.errors import LedgerError
 from cnnbench.files import save_elsewhere
 from cnnbench.machine.inventory import select
-from cnnbench.plan import process_counts
+from cnnbench.plan import matrix
 from cnnbench.runner.launch import LaunchOptions, WorkerExit, launch
 from cnnbench.runner.tensorboard_runs import plan_tensorboard_run
 from cnnbench.schema import Device, Job, Machine, Outcome, Record, Rendezvous, RunHeader, current_suite_name, digest
@@ -145,7 +145,7 @@ def make_rendezvous(item: PendingJob, rendezvous: Rendezvous | None) -> Rendezvo
 
 def list_devices(job: Job, header: RunHeader) -> tuple[Device, ...]:
     """The devices of the job's processes, of those that the run was to use."""
-    return process_counts.select_devices(job, select(header.machine.devices, header.options.get("device", "auto")))
+    return matrix.select_devices(job, select(header.machine.devices, header.options.get("device", "auto")))
 
 
 def _reject_if_impossible(job: Job, ended: WorkerExit, device: Device | None, machine: Machine) -> Outcome:

@@ -14,103 +14,491 @@ and records of two protocols never share a row.
   protocol 1: first published.
 """
 
-from cnnbench.schema.base import Frozen
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pydantic import Field
+
 from cnnbench.schema.job import (
     AUTO,
     EVERY,
     MAX_IMAGES,
     SPLIT_IMAGES,
-    Activation,
     DataKind,
     Execution,
+    Frozen,
     Job,
     Layout,
     Loader,
     Order,
-    Pool,
     Precision,
     Scaling,
     Split,
-    Task,
 )
-from cnnbench.schema.ledger import (
-    PROTOCOL,
-    RENAMED_SUITES,
-    SCHEMA,
-    UPGRADES,
-    PublishedRow,
-    Record,
-    RunHeader,
-    WorkloadFacts,
-    current_suite_name,
-    digest,
-    upgrade,
-)
-from cnnbench.schema.machine import Device, DeviceKind, Machine, Software
-from cnnbench.schema.trial import (
-    PACKAGE_COUNTER,
-    TENSORBOARD_NOTE,
-    TUNED_ERROR,
-    Canary,
-    Communication,
-    Energy,
-    Evaluation,
-    Memory,
-    Outcome,
-    Rank,
-    Status,
-    Telemetry,
-    Trial,
-)
-from cnnbench.schema.worker_input import RENDEZVOUS_DONE, Rendezvous, WorkerInput
 
 __all__ = [
     "AUTO",
     "EVERY",
     "MAX_IMAGES",
-    "PACKAGE_COUNTER",
-    "PROTOCOL",
-    "RENAMED_SUITES",
-    "RENDEZVOUS_DONE",
-    "SCHEMA",
     "SPLIT_IMAGES",
-    "TENSORBOARD_NOTE",
-    "TUNED_ERROR",
-    "UPGRADES",
-    "Activation",
-    "Canary",
-    "Communication",
     "DataKind",
-    "Device",
-    "DeviceKind",
-    "Energy",
-    "Evaluation",
     "Execution",
     "Frozen",
     "Job",
     "Layout",
     "Loader",
-    "Machine",
-    "Memory",
     "Order",
-    "Outcome",
-    "Pool",
     "Precision",
-    "PublishedRow",
-    "Rank",
-    "Record",
-    "Rendezvous",
-    "RunHeader",
     "Scaling",
-    "Software",
     "Split",
-    "Status",
-    "Task",
-    "Telemetry",
-    "Trial",
-    "WorkerInput",
-    "WorkloadFacts",
-    "current_suite_name",
-    "digest",
-    "upgrade",
 ]
+"""What `job` declares and others take from here, beside the values below."""
+
+DeviceKind = str
+"""`cpu`, `cuda`, `rocm`, `mps`, `xpu`, or what another file of `devices/vendors/` declares."""
+
+
+class Device(Frozen):
+    """A processor as found on a machine. `id` is what `--device` takes: `cpu`, `cuda:0`."""
+
+    id: str
+    kind: DeviceKind
+    name: str
+    uuid: str | None = None
+    memory_bytes: int | None = None
+    capability: str | None = None
+    """compute capability such as 9.0, or gfx target"""
+    multiprocessors: int | None = None
+    max_clock_hertz: float | None = None
+    power_limit_watts: float | None = None
+    ecc: bool | None = None
+    mig: bool | None = None
+    driver: str | None = None
+    usable: bool = True
+    unusable_reason: str | None = None
+
+
+class Machine(Frozen):
+    """The fingerprint: what a result depends on and a reader must know. No host name: ledgers are published."""
+
+    id: str
+    """slug and short hash of the stable fields; names the folder under results/"""
+    cpu_name: str
+    cpu_vendor: str | None = None
+    cpu_family: int | None = None
+    cpu_model: int | None = None
+    cpu_stepping: int | None = None
+    cpu_isa: tuple[str, ...] = ()
+    cpu_max_clock_hertz: float | None = None
+    """maximum (boost) clock the system reports"""
+    cores_physical: int | None = None
+    cores_logical: int
+    cores_allowed: int
+    """cores this process may use: affinity and cgroup quota, rounded down, >= 1"""
+    cgroup_cpu_limit: float | None = None
+    """CPU quota over period, in cores"""
+    memory_bytes: int
+    memory_limit_bytes: int | None = None
+    """cgroup limit, where below the RAM"""
+    hypervisor: str | None = None
+    governor: str | None = None
+    turbo: bool | None = None
+    swap_bytes: int | None = None
+    os: str
+    kernel: str
+    libc: str | None = None
+    devices: tuple[Device, ...] = ()
+
+    def find_device(self, device_id: str) -> Device | None:
+        """Return the device of that id; None where the fingerprint does not list it."""
+        return next((device for device in self.devices if device.id == device_id), None)
+
+
+class Software(Frozen):
+    """The versions a result depends on, as the probe process saw them."""
+
+    cnnbench: str
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    python: str
+    torch: str
+    torch_build: str
+    """cpu, cuda 13.0, rocm 6.4"""
+    cudnn: str | None = None
+    blas: str | None = None
+    onednn: str | None = None
+    cpu_capability: str | None = None
+    numpy: str
+
+    @property
+    def torch_text(self) -> str:
+        """torch with the build that it is: `2.13.0 (cuda 13.0)`."""
+        return f"{self.torch} ({self.torch_build})"
+
+
+Status = Literal[
+    "ok", "oom", "timeout", "hang", "crashed", "unsupported", "diverged", "missed", "interrupted", "invalid"
+]
+TUNED_ERROR = "tuned_gradient_error"
+"""The setting of a tuned trial that says how far its gradients are from float64's, relative; see `engine.tuned`."""
+TENSORBOARD_NOTE = "tensorboard"
+"""The setting of a trial that says what of its TensorBoard run could not be written; absent where all was, or none was asked."""
+PACKAGE_COUNTER = "rapl-package"
+"""The source of energy that is a whole machine's, whichever process reads it."""
+
+
+class Evaluation(Frozen):
+    """Accuracy on test images at one point: after an epoch on a sample, or at the end on all of them."""
+
+    after_steps: int
+    images: int
+    correct: int
+    seconds: float
+
+    def reaches(self, target: float) -> bool:
+        """Whether this share of the images, or more, is right; a millionth of an image is the rounding of the product."""
+        return self.correct >= target * self.images - 1e-6
+
+
+class Memory(Frozen):
+    """High-water marks of the training part, never polls. `host_method` says how the host's was read."""
+
+    host_peak_bytes: int | None = None
+    host_before_bytes: int | None = None
+    """resident size when the high-water mark was reset"""
+    host_method: str | None = None
+    device_allocated_peak_bytes: int | None = None
+    device_reserved_peak_bytes: int | None = None
+    device_used_bytes: int | None = None
+    """NVML, this process where it can be told, by UUID"""
+
+
+class Canary(Frozen):
+    """Whether synchronise really waits: time must follow the work, and agree with reading a result back."""
+
+    passed: bool
+    side: int
+    launches: int
+    small_seconds: float
+    large_seconds: float
+    growth: float
+    """large over small; work grows 8x, at least 4x must show"""
+    sync_seconds: float
+    readback_seconds: float
+    copy_seconds: float
+    rounds: int
+    reason: str | None = None
+
+
+class Telemetry(Frozen):
+    """The machine's state at one moment; `missing` says why a sensor is absent."""
+
+    load_1min: float | None = None
+    steal_seconds: float | None = None
+    """counter since boot, all cores"""
+    cpu_pressure_seconds: float | None = None
+    """counter: /proc/pressure/cpu some total"""
+    cgroup_throttled_seconds: float | None = None
+    cpu_clock_hertz: float | None = None
+    package_energy_joules: float | None = None
+    """RAPL counter, unwrapped per package, summed"""
+    device_clock_hertz: float | None = None
+    device_memory_clock_hertz: float | None = None
+    device_temperature_celsius: float | None = None
+    device_power_watts: float | None = None
+    device_power_limit_watts: float | None = None
+    device_energy_joules: float | None = None
+    """NVML total-energy counter"""
+    device_throttle_reasons: tuple[str, ...] | None = None
+    device_used_bytes: int | None = None
+    device_other_processes: int | None = None
+    missing: dict[str, str] = Field(default_factory=dict)
+
+
+class Energy(Frozen):
+    """Raw readings of one energy counter around the timed steps (extended to at least 10 s) and around an idle wait."""
+
+    source: str
+    """nvml-total-energy or rapl-package"""
+    tick_seconds: float
+    """the counter's update interval: half of it at either end is uncertain"""
+    window_seconds: float
+    window_steps: int
+    window_joules: float
+    idle_seconds: float
+    idle_joules: float
+
+
+class Communication(Frozen):
+    """Blocks of steps in turn with and without the gradients' exchange between ranks (DDP's `no_sync`), in seconds."""
+
+    steps_per_block: int
+    with_seconds: tuple[float, ...]
+    without_seconds: tuple[float, ...]
+
+
+class Rank(Frozen):
+    """What one of several processes of a job measured: a rank, or a copy. Blocks begin and end with all ranks of a job."""
+
+    rank: int
+    node: int = 0
+    place: str
+    """`cuda:1` as its machine calls it, or the cores it was held to: `cores 0,1`"""
+    block_seconds: tuple[float, ...]
+    images: int
+    cold_start_seconds: float | None = None
+    minor_faults: int | None = None
+    cpu_seconds: float | None = None
+    memory: Memory = Memory()
+    energy: Energy | None = None
+    communication: Communication | None = None
+    weights: str | None = None
+    """digest of the parameters after the timed steps"""
+
+
+class Trial(Frozen):
+    """What one process measured, raw; or several at once, which are in `ranks`.
+
+    Of ranks a block is as long as on the slowest, images and energy are their sum, memory is the rank's that took most, and
+    what is the same on all is rank 0's. Of copies it is the slowest copy's, whole.
+
+    `block_seconds[i]` is the wall time of block i, `steps_per_block` optimiser steps each (one epoch each under the
+    job clock, evaluations left out); device synchronised at both ends.
+    """
+
+    block_seconds: tuple[float, ...]
+    steps_per_block: int
+    steps: int
+    """timed optimiser steps done"""
+    images: int
+    """images the sampler handed out in the timed steps, counted by the sampler"""
+    warmup_seconds: tuple[float, ...] = ()
+    """each warm-up step, synchronised"""
+    job_seconds: float | None = None
+    """the job clock, evaluations included"""
+    job_evaluation_seconds: float | None = None
+    """of which prescribed evaluations"""
+    pretraining_seconds: float | None = None
+    """of which pre-training, before the first block"""
+    pretraining_steps: int | None = None
+    losses: tuple[float, ...] = ()
+    """of each block's last step, read after the timed region"""
+    progress_written: bool | None = None
+    cold_start_seconds: float | None = None
+    """spawn to the first synchronised step"""
+    phases: dict[str, float] = Field(default_factory=dict)
+    """seconds of each part before the timed region"""
+    first_losses: tuple[float, ...] = ()
+    """of the warm-up's steps, read outside timing"""
+    final_loss: float | None = None
+    epoch_evaluations: tuple[Evaluation, ...] = ()
+    stopped_early: bool = False
+    test: Evaluation | None = None
+    accuracy_data: DataKind | None = None
+    parameters: int | None = None
+    """counted on the built network"""
+    parameter_bytes: int | None = None
+    operators_per_step: int | None = None
+    minor_faults: int | None = None
+    """page faults without I/O during the timed region"""
+    cpu_seconds: float | None = None
+    """CPU time of the process in the timed region"""
+    memory: Memory = Memory()
+    canary: Canary | None = None
+    floors: dict[str, float] = Field(default_factory=dict)
+    """measured floors: see engine.lower_bounds"""
+    telemetry_before: Telemetry | None = None
+    telemetry_after: Telemetry | None = None
+    energy: Energy | None = None
+    ranks: tuple[Rank, ...] = ()
+    communication: Communication | None = None
+    """of ranks: each block as long as the slowest"""
+    settings: dict[str, str] = Field(default_factory=dict)
+    """effective settings as torch reports them"""
+
+
+class Outcome(Frozen):
+    """How a process ended. Everything but `ok` has a message; none of them enters a mean."""
+
+    status: Status
+    message: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    stderr_tail: str | None = None
+    trial: Trial | None = None
+
+
+RENAMED_SUITES: Mapping[str, str] = MappingProxyType({"gate": "regression"})
+"""Shipped suites by the names they had: ledgers, checks, noise profiles and cluster runs made before still hold those."""
+
+SCHEMA = 4
+PROTOCOL = 1
+
+
+class Record(Frozen):
+    """One line of a ledger: one process, its job and its outcome."""
+
+    kind: Literal["record"] = "record"
+    schema_version: int = SCHEMA
+    protocol: int = PROTOCOL
+    run_id: str
+    machine_id: str
+    index: int
+    """place in the run's plan"""
+    attempt: int = 1
+    """> 1 where a resumed run repeats an interrupted job"""
+    started_at: str
+    process_seconds: float
+    """the worker's lifetime by the parent's clock"""
+    parent_cpu_seconds: float | None = None
+    """CPU the parent used meanwhile"""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """variables the runner set for the worker"""
+    job: Job
+    outcome: Outcome
+    prev: str | None = None
+    """SHA-256 of the line before this one"""
+
+
+class WorkloadFacts(Frozen):
+    """A workload that is not cnnbench's own, for a reader who does not have it: its counts are those every figure rests on."""
+
+    version: int
+    title: str
+    dataset: Literal["mnist", "random"] = "mnist"
+    input_shape: tuple[int, ...]
+    classes: int
+    parameters: int
+    flops_forward_per_image: int
+    flops_training_per_image: int
+    activations_per_image: int
+    convolves: bool = True
+    source: str
+    """the file's name, or the package with its version"""
+    sha256: str | None = None
+    """of the file; None for a package"""
+
+
+class RunHeader(Frozen):
+    """First line of a ledger: the machine, the software and the whole plan."""
+
+    kind: Literal["run"] = "run"
+    schema_version: int = SCHEMA
+    protocol: int = PROTOCOL
+    run_id: str
+    created_at: str
+    boot_id: str | None = None
+    """the kernel's random id of the boot in which the run began; None where there is none"""
+    suites: dict[str, str]
+    """suite name to SHA-256 of its file"""
+    seed: int
+    options: dict[str, str] = Field(default_factory=dict)
+    """command-line choices that shaped the plan"""
+    machine: Machine
+    software: Software
+    plan: tuple[Job, ...]
+    workloads: dict[str, WorkloadFacts] = Field(default_factory=dict)
+    """of the plan, those not cnnbench's own"""
+
+
+class PublishedRow(Frozen):
+    """A result published elsewhere, never mixed into local speed-ups."""
+
+    kind: Literal["reference"] = "reference"
+    schema_version: int = SCHEMA
+    source: str
+    year: int
+    processor: str
+    device_kind: DeviceKind
+    printed_flops_per_second: float | None
+    printed_flops_text: str | None
+    job_seconds: float | None
+    printed_speedup: float | None
+    theoretical_note: str | None = None
+    job_images: int | None = None
+    """assumed: the source does not say what was timed"""
+    job_flops: int | None = None
+    note: str | None = None
+
+
+def _keep_line(line: dict[str, Any]) -> dict[str, Any]:
+    return line
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _keep_line, 2: _keep_line, 3: _keep_line}
+"""`UPGRADES[n]` turns a line of schema n into one of schema n + 1."""
+
+
+def current_suite_name(name: str) -> str:
+    """Return the name that a shipped suite has today; any other name as it is."""
+    return RENAMED_SUITES.get(name, name)
+
+
+def upgrade(line: dict[str, Any]) -> dict[str, Any]:
+    """The line in today's schema. Raises ValueError for a line of a later schema, of one no upgrade leads from, or broken."""
+    version = line.get("schema_version")
+    if not isinstance(version, int) or version > SCHEMA:
+        raise ValueError(f"schema {version!r} is newer than this cnnbench reads ({SCHEMA}); upgrade cnnbench")
+    while version < SCHEMA:
+        if version not in UPGRADES:
+            raise ValueError(f"schema {version} is too old: no upgrade leads from it")
+        try:
+            line = UPGRADES[version](line)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a line of schema {version}: {type(error).__name__} {error}") from error
+        version += 1
+    return line
+
+
+def digest(text: str) -> str:
+    """SHA-256 of the text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+RENDEZVOUS_DONE = "rendezvous-done"
+"""File beside the outcome: a launcher of several processes makes it when all machines are there, just before the ranks start."""
+
+
+class Rendezvous(Frozen):
+    """Where the launchers of one data-parallel job meet. One machine alone meets itself on a free port of its own."""
+
+    endpoint: str
+    """HOST:PORT of the first node"""
+    node_rank: int = 0
+    name: str = ""
+    """of the job: launchers of two different jobs never meet"""
+    seconds: int
+    """how long to wait for the others"""
+
+
+class WorkerInput(Frozen):
+    """What the runner writes to a worker's standard input: the job and where to answer."""
+
+    job: Job
+    outcome_path: str
+    progress_fd: int | None = None
+    parent_pid: int
+    spawn_monotonic_ns: int
+    data_dir: str | None = None
+    device_uuid: str | None = None
+    device_uuids: tuple[str | None, ...] = ()
+    """of several processes: each one's on this node"""
+    device_ids: tuple[str, ...] = ()
+    """the same devices as the machine calls them"""
+    rendezvous: Rendezvous | None = None
+    launcher_ns: int | None = None
+    """of a rank: when its launcher began, by the same clock"""
+    energy: bool = False
+    memory_limit_bytes: int | None = None
+    workload_file: str | None = None
+    """`path:value` of a workload in a file of the user's"""
+    tensorboard_dir: str | None = None
+    """folder of this job's TensorBoard run; None writes none"""
+    machine: Machine | None = None
+    """only with tensorboard_dir, to be shown there"""
+    software: Software | None = None
+    """only with tensorboard_dir, to be shown there"""

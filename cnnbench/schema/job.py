@@ -1,16 +1,78 @@
-"""One process's work: what is computed, how it is timed, where; and the keys by which jobs are equal."""
+"""One process's work: what is computed, how it is timed, where; and the keys by which jobs are equal.
+
+What a field of a job is to those who plan, name, order and file jobs is declared at the field, once, as an `Axis`. From these
+declarations follow the keys of a suite (`plan.job_keys`), every name of a job (`naming`), what two jobs differ in, the order of
+a ladder, and the columns of files. A new axis is a field of `Job` with an `Axis`, and the engine that obeys it.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from cnnbench import units
-from cnnbench.schema.axes import Axis, AxisGroup, axes_of
-from cnnbench.schema.base import Frozen
+
+AxisGroup = Literal["work", "compute", "network", "data", "clock", "ranks", "place", "draw"]
+"""What is computed; how its step is computed; what is trained; on what; how it is timed; by how many processes; where; and
+which repeat of it."""
+AxisScope = Literal["any", "networks", "digits", "products"]
+"""The workloads that have it: all; all but the matrix product; those that train on MNIST; the matrix product."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One field of a job."""
+
+    group: AxisGroup
+    scope: AxisScope | None = None
+    """Whose jobs in a suite have a key of this name; None for a field that no suite sets."""
+    word: str | None = None
+    """What a job is called that has another value than the plain one: a format of the job, `{0.pool} pooling`. None where
+    short names do not say it."""
+    title: str | None = None
+    """The same in the title of a table, where that is another than `word`."""
+    low: int | None = None
+    high: int | None = None
+    """The least and the greatest number a suite may give."""
+    choices: tuple[str, ...] = ()
+    """The words that a suite may give, where they are not the field's own values."""
+    takes_several: bool = True
+    """Whether a suite may list values, each of which makes a job of its own."""
+    since: int = 1
+    """The schema that brought it: after 1 its plain value is left out of a job's keys, so that older jobs keep theirs."""
+
+
+@cache
+def axes_of(job_type: type[BaseModel]) -> Mapping[str, Axis]:
+    """Return the declarations of a job's fields, by name and in the order of the fields."""
+    fields = job_type.model_fields.items()
+    return {name: axis for name, field in fields for axis in field.metadata if isinstance(axis, Axis)}
+
+
+@cache
+def list_fields(job_type: type[BaseModel], *groups: AxisGroup) -> tuple[str, ...]:
+    """Return the fields of these groups, in their order."""
+    return tuple(name for name, axis in axes_of(job_type).items() if axis.group in groups)
+
+
+@cache
+def plain_values(job_type: type[BaseModel], *groups: AxisGroup) -> Mapping[str, Any]:
+    """Return the values that the fields of these groups have where nothing was asked for."""
+    return {name: job_type.model_fields[name].default for name in list_fields(job_type, *groups)}
+
+
+@cache
+def list_choices(job_type: type[BaseModel], name: str) -> tuple[Any, ...]:
+    """Return the values that a field can have, in their order; none where it takes any number or text."""
+    annotation = job_type.model_fields[name].annotation
+    nested = [get_args(each) or (each,) for each in (get_args(annotation) or (annotation,))]
+    return tuple(each for values in nested for each in values if not isinstance(each, type))
+
 
 Division = Literal["reference", "tuned", "open"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -39,6 +101,12 @@ LOADER = "{0.loader}, {0.loader_workers} workers"
 BLOCKS = "warm-up {0.warmup_steps}, blocks {0.blocks} x {0.block_steps}"
 EPOCHS = "epochs {0.epochs} x {0.steps_per_epoch}"
 """What several fields say together."""
+
+
+class Frozen(BaseModel):
+    """What every value of the schema is: immutable, without unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Job(Frozen):

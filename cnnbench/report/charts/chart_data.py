@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cnnbench import naming, units
-from cnnbench.analysis.speedup import Comparison, PublishedResult, Row
+from cnnbench.analysis.ratio import PublishedResult
+from cnnbench.analysis.rows import Row
+from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells, escaping
 from cnnbench.report.model import Datum

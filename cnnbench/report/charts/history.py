@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 
 from cnnbench.analysis.history import Point, Series
-from cnnbench.analysis.prediction_interval import Prediction
+from cnnbench.analysis.stats import Prediction
 from cnnbench.report import cells
 from cnnbench.report import history as words
 from cnnbench.report.cells import KEY_CHARACTERS

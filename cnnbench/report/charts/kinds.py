@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnbench.analysis.speedup import Row
+from cnnbench.analysis.rows import Row
 from cnnbench.report import escaping
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import ChartData, label_rows, list_numbers, list_values

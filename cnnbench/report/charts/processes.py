@@ -10,7 +10,7 @@ from itertools import accumulate
 
 from cnnbench import naming, units
 from cnnbench.analysis import stats
-from cnnbench.analysis.speedup import Row
+from cnnbench.analysis.rows import Row
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import (
     ChartData,

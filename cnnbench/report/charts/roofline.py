@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cnnbench import naming, units
-from cnnbench.analysis.bottleneck import bytes_per_step
+from cnnbench.analysis.ceiling import bytes_per_step
 from cnnbench.analysis.metrics import step_flops
 from cnnbench.analysis.ratio import group_by
-from cnnbench.analysis.speedup import Row
+from cnnbench.analysis.rows import Row
 from cnnbench.report import cells
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import (

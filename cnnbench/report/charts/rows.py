@@ -10,7 +10,8 @@ from typing import Any
 
 from cnnbench import units
 from cnnbench.analysis.metrics import find_workload, name_baseline
-from cnnbench.analysis.speedup import PublishedResult, Row
+from cnnbench.analysis.ratio import PublishedResult
+from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
 from cnnbench.report.charts import theme

@@ -10,8 +10,8 @@ from typing import Any
 
 from cnnbench import naming, units
 from cnnbench.analysis.ratio import group_by
-from cnnbench.analysis.scaling import ScalingSet, count_processors, find_scaling_sets
-from cnnbench.analysis.speedup import Row
+from cnnbench.analysis.row_sets import ScalingSet, count_processors, find_scaling_sets
+from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
 from cnnbench.report.charts.chart_data import (
@@ -34,7 +34,7 @@ from cnnbench.report.charts.kinds import (
 )
 from cnnbench.report.model import Datum
 from cnnbench.schema import Job
-from cnnbench.schema.axes import plain_values
+from cnnbench.schema.job import plain_values
 
 MOST_SERIES = 6
 BARS_TEXT = " Bars: 95 % interval between processes, from three on."

@@ -1,0 +1,387 @@
+"""Ledgers of many machines into one tree: what is new is copied byte for byte, what differs is named and left alone.
+
+In go files and folders of `*.jsonl`, as `cnnbench run` leaves them on each machine; out comes what became of each run.
+A run's place is `results/<machine_id>/<run_id>.jsonl`, by its header; published rows go to `results/reference/`. Copies
+of one run are compared by whole lines: where one goes on from the other (a resumed run, a torn last line) the longer one
+has all that the shorter one has and takes its place; where they part, neither is touched. All copies of a run are weighed
+together, so the order in which folders are named decides nothing. Ids come out of the files and are not trusted: one that
+cannot be a plain name has no place in the tree. Sources are only read, while nobody goes on with them.
+"""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple
+
+from cnnbench import files, store
+from cnnbench.errors import ExitCode, FileError, LedgerError
+
+PUBLISHED_FOLDER = "reference"
+LONGEST_NAME_BYTES = 200
+"""Of a name out of a file: file systems end at 255 bytes, and `.jsonl` is to be added."""
+MOST_FIELDS, LONGEST_FIELD = 5, 40
+"""Of two lines that differ, how many of their fields are named, and by how many letters: a line may hold anything."""
+Kind = Literal["run", "reference"]
+MergeStatus = Literal["brought", "longer", "there", "conflict", "alive", "refused"]
+"""brought: new in the tree; longer: took the place of a shorter copy; there: the tree has it all. Left out are: conflict
+(two copies part), alive (its run is still going on), refused (no ledger, unreadable, or without a place).
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one run, or of one file of published rows. `sources` begins with the copy that was chosen."""
+
+    status: MergeStatus
+    kind: Kind | None
+    target: Path | None
+    sources: tuple[Path, ...]
+    records: int = 0
+    """A run's records, or a reference's rows, that are in the tree now; 0 where it was left out."""
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Lines of the chosen copy that no reader can use; it is copied as it is."""
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """What became of everything under the sources, in an order that does not depend on theirs."""
+
+    results: Path
+    entries: tuple[Entry, ...]
+    empty: tuple[Path, ...] = ()
+    """Sources without a single *.jsonl."""
+
+    def count(self, *statuses: MergeStatus, kind: Kind | None = None) -> int:
+        """How many entries have one of the statuses (and the kind)."""
+        return sum(each.status in statuses and kind in (None, each.kind) for each in self.entries)
+
+    @property
+    def records(self) -> int:
+        """Records of the runs that are in the tree now."""
+        return sum(each.records for each in self.entries if each.kind == "run")
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The first that holds of: two copies differ, a file cannot be used, a run that still goes on is missing."""
+        if self.count("conflict"):
+            return ExitCode.FINDING
+        if self.count("refused"):
+            return ExitCode.USAGE
+        return ExitCode.JOB_FAILED if self.count("alive") else ExitCode.DONE
+
+
+class LiveRunError(LedgerError):
+    """A run still holds its ledger."""
+
+
+class ChangedError(LedgerError):
+    """Somebody else wrote at the target since it was read."""
+
+
+class TreePlace(NamedTuple):
+    """Where a file belongs under the results."""
+
+    kind: Kind
+    folder: str
+    name: str
+
+
+@dataclass(frozen=True)
+class LedgerCopy:
+    """One content, the sources that have it, and what a reader makes of it."""
+
+    content: bytes
+    path: Path
+    """Where to look at it: its place in the results, or the first of the sources."""
+    sources: tuple[Path, ...]
+    resident: bool
+    """Whether it is somewhere in the results already."""
+    in_place: bool
+    records: int
+    problems: tuple[str, ...]
+
+    @cached_property
+    def lines(self) -> tuple[bytes, ...]:
+        """What a reader can use: a last line without its end counts where it is a whole JSON object."""
+        *lines, last = self.content.split(b"\n")
+        return tuple(lines) if self.torn or not last else (*lines, last)
+
+    @cached_property
+    def torn(self) -> bytes:
+        """The part of a line at the end; empty where there is none."""
+        last = self.content.rpartition(b"\n")[2]
+        return b"" if _parse_line(last) else last
+
+
+def _parse_line(line: bytes) -> dict[str, object] | None:
+    return store.parse_line(line.decode(errors="replace"))
+
+
+def merge(sources: Sequence[Path], results: Path, *, dry_run: bool = False) -> MergeResult:
+    """Bring every ledger and every file of published rows under the sources into the tree `results`.
+
+    With `dry_run` nothing is written and the answer is the same: live runs are asked after too. Raises LedgerError where a
+    source does not exist, before anything is written; and where a file cannot be written, with what was brought until then
+    whole and in its place.
+    """
+    paths, unusable, empty = _find_files(sources)
+    inside = {path for path in paths if path.resolve().is_relative_to(results.resolve())}
+    entries = [Entry("refused", None, None, (path,), notes=(why,)) for path, why in sorted(unusable.items())]
+    destinations: dict[TreePlace, list[Path]] = {}
+    for path in paths:
+        try:
+            destinations.setdefault(_find_destination(path, held=path not in inside), []).append(path)
+        except LedgerError as error:
+            entries.append(_make_left_out_entry(error, (path,)))
+    needed = any(place.kind == "reference" for place in destinations)
+    there = sorted((results / PUBLISHED_FOLDER).glob("*.jsonl"), reverse=True) if needed else ()
+    published = {_read(path, held=False): path for path in there}
+    for destination, same in sorted(destinations.items()):
+        entries += _place(destination, same, inside, results, published, dry_run=dry_run)
+    return MergeResult(results, tuple(entries), empty)
+
+
+def _find_files(sources: Sequence[Path]) -> tuple[list[Path], dict[Path, str], tuple[Path, ...]]:
+    """The files, each once; what cannot be looked at, and why; the sources that hold none."""
+    missing = sorted({str(root) for root in sources if not root.exists()})
+    if missing:
+        raise LedgerError(f"{', '.join(missing)}: no such file or directory; nothing was merged")
+    found: dict[Path, Path] = {}
+    unusable = {}
+    empty = set()
+
+    def note(error: OSError) -> None:
+        unusable[Path(error.filename)] = f"{error.filename}: cannot look into it: {error.strerror}"
+
+    for root in sources:
+        paths = [root]
+        if root.is_dir():
+            walked = os.walk(root, onerror=note)  # Path.rglob passes over folders that may not be read without a word
+            paths = [Path(folder, name) for folder, _, names in walked for name in names if name.endswith(".jsonl")]
+        if not paths:
+            empty.add(root)
+        for path in paths:
+            if path.is_file():
+                real = path.resolve()
+                found[real] = min(path, found.get(real, path))
+            else:
+                unusable[path] = f"{path}: no regular file, or a link that leads nowhere"
+    return sorted(found.values()), unusable, tuple(sorted(empty))
+
+
+def _find_destination(path: Path, *, held: bool) -> TreePlace:
+    """Where the file belongs, by its first line. Raises LedgerError where it belongs nowhere."""
+    # The first line that is not blank: a folder may hold other people's *.jsonl of any size.
+    with files.explain_refusal(LedgerError, f"{path}: cannot read"), _open(path, held=held) as file:
+        first = next((line for line in file if line != b"\n"), b"")
+    if store.is_published_row(first):
+        return TreePlace("reference", PUBLISHED_FOLDER, _check_plain_name(path, "file name", path.name))
+    header = store.parse(path, first).header
+    machine_id = _check_plain_name(path, "machine id", header.machine.id)
+    if machine_id.casefold() == PUBLISHED_FOLDER:
+        raise LedgerError(f"{path}: machine id {machine_id!r} is the name of the published rows' folder; not copied")
+    return TreePlace("run", machine_id, f"{_check_plain_name(path, 'run id', header.run_id)}.jsonl")
+
+
+def _check_plain_name(path: Path, what: str, name: str) -> str:
+    """The name, if it is one part of a path and shows as what it is. Raises LedgerError where it is not."""
+    fits = name.isprintable() and len(name.encode()) <= LONGEST_NAME_BYTES  # printable first: a surrogate has no bytes
+    if not fits or not name or name[0] in ".-" or "/" in name or "\\" in name:
+        raise LedgerError(f"{path}: {what} {reprlib.repr(name)} cannot be the name of a file here; not copied")
+    return name
+
+
+def _make_left_out_entry(
+    error: LedgerError, sources: Sequence[Path], kind: Kind | None = None, target: Path | None = None
+) -> Entry:
+    """The entry of what was not brought, with the error as its reason: `alive` for a live run, else `refused`."""
+    status: MergeStatus = "alive" if isinstance(error, LiveRunError) else "refused"
+    return Entry(status, kind, target, tuple(sources), notes=(str(error),))
+
+
+def _place(
+    destination: TreePlace,
+    paths: Sequence[Path],
+    inside: Collection[Path],
+    results: Path,
+    published: dict[bytes, Path],
+    *,
+    dry_run: bool,
+) -> list[Entry]:
+    """What becomes of all copies of one run: weighed, and the longest brought to its place."""
+    kind, target = destination.kind, results / destination.folder / destination.name
+    try:
+        copies, left_out = _gather_copies(kind, paths, inside, target)
+    except LedgerError as error:
+        return [_make_left_out_entry(error, paths, kind, target)]
+    if not copies:
+        return left_out
+    chosen, entry = _choose_copy(kind, target, copies, published)
+    if entry.status in ("brought", "longer"):
+        before = next((copy.content for copy in copies if copy.in_place), None)
+        try:
+            with _hold_unchanged(target, before):
+                if not dry_run:
+                    _write(target, chosen.content, replace=before is not None)
+        except (LiveRunError, ChangedError) as error:
+            return [*left_out, _make_left_out_entry(error, entry.sources, kind, target)]
+        if kind == "reference":
+            published[chosen.content] = target
+    return [*left_out, entry]
+
+
+def _gather_copies(
+    kind: Kind, paths: Sequence[Path], inside: Collection[Path], target: Path
+) -> tuple[list[LedgerCopy], list[Entry]]:
+    """The different contents of the sources and of what is at the target, and the sources that will not do.
+
+    Raises LedgerError where there is something at the target that cannot be read.
+    """
+    there = _read(target, held=False) if target.exists() else None
+    by_content: dict[bytes, list[Path]] = {} if there is None else {there: []}
+    left_out = []
+    for path in paths:
+        try:
+            by_content.setdefault(_read(path, held=path not in inside), []).append(path)
+        except LedgerError as error:
+            left_out.append(_make_left_out_entry(error, (path,)))
+    copies = []
+    for content, found in by_content.items():
+        in_place = content == there
+        resident = in_place or any(path in inside for path in found)
+        path = target if in_place else found[0]
+        try:
+            records, problems = _count_records(kind, path, content, target)
+        except LedgerError as error:
+            if not resident:
+                left_out.append(_make_left_out_entry(error, found, kind, target))
+                continue
+            records, problems = 0, (str(error),)
+        copies.append(LedgerCopy(content, path, tuple(found), resident, in_place, records, problems))
+    return copies, left_out
+
+
+def _count_records(kind: Kind, path: Path, content: bytes, target: Path) -> tuple[int, tuple[str, ...]]:
+    """How many records (or rows) the content has, and which of its lines cannot be used.
+
+    Raises LedgerError for rows that cannot be read, and for what is not one run, the target's.
+    """
+    if kind == "reference":
+        return len(store.parse_published_rows(path, content)), ()
+    ledger = store.parse(path, content)
+    # Reading a line as JSON is most of what a merge costs, so only those are read that can be a header: with the word as it is
+    # or, if somebody wrote it so, in escapes.
+    headers = [
+        number
+        for number, line in enumerate(content.split(b"\n"), 1)
+        if (b'"run"' in line or b"\\u" in line) and (_parse_line(line) or {}).get("kind") == "run"
+    ]
+    if len(headers) > 1:
+        raise LedgerError(f"{path}: not one run: line {headers[1]} is another header; split the file there")
+    if (ledger.header.machine.id, ledger.header.run_id) != (target.parent.name, target.stem):
+        raise LedgerError(f"{path}: another run than it was; merge again")
+    return len(ledger.records), ledger.problems
+
+
+def _choose_copy(
+    kind: Kind, target: Path, copies: Sequence[LedgerCopy], published: dict[bytes, Path]
+) -> tuple[LedgerCopy, Entry]:
+    """The copy that has all, and what is to become of it; a conflict where none has."""
+    # The longest has most lines; among equals it is the same one whatever the order.
+    longest = max(copies, key=lambda copy: (len(copy.lines), len(copy.content), copy.content))
+
+    def suffices(copy: LedgerCopy) -> bool:
+        """Whether it is there already with as many lines, and is not the very same bytes cut short."""
+        cut = copy is not longest and longest.content.startswith(copy.content)
+        return copy.resident and len(copy.lines) == len(longest.lines) and not cut
+
+    chosen = next(filter(suffices, copies), longest)
+    others = [copy for copy in copies if copy is not chosen]
+    sources = tuple(path for copy in (chosen, *others) for path in copy.sources)
+    unlike = [copy for copy in copies if copy.lines != longest.lines[: len(copy.lines)]]
+    if unlike:
+        differences = tuple(_describe_difference(longest, copy) for copy in unlike)
+        return chosen, Entry("conflict", kind, target, sources, notes=differences)
+    notes = [_describe_shortfall(copy, chosen) for copy in others]
+    status: MergeStatus = "longer" if any(copy.in_place for copy in others) else "brought"
+    if chosen.resident:
+        status = "there"
+    elif kind == "reference" and (same := published.get(chosen.content)) is not None:
+        status, notes = "there", [*notes, f"{same} has the same rows"]
+    return chosen, Entry(status, kind, target, sources, chosen.records, tuple(notes), chosen.problems)
+
+
+def _describe_difference(one: LedgerCopy, other: LedgerCopy) -> str:
+    """`a.jsonl and b.jsonl differ from line 3 on (outcome, process_seconds)`."""
+    pairs = enumerate(zip(one.lines, other.lines, strict=False), start=1)
+    number, (mine, theirs) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+    a, b = _parse_line(mine), _parse_line(theirs)
+    if a is None or b is None:
+        how = "one is no JSON object" if (a is None) != (b is None) else "both are no JSON objects"
+    else:
+        names = sorted(name[:LONGEST_FIELD] for name in {*a, *b} if a.get(name) != b.get(name))
+        how = ", ".join(names[:MOST_FIELDS]) + (" and more" if len(names) > MOST_FIELDS else "")
+    return f"{one.path} and {other.path} differ from line {number} on ({how or 'only in how it is written'})"
+
+
+def _describe_shortfall(copy: LedgerCopy, chosen: LedgerCopy) -> str:
+    """`b.jsonl has the first 3 of the 5 lines, then a torn one (40 bytes, no record)`."""
+    total = len(chosen.lines)
+    text = f"{copy.path} has {'the same' if len(copy.lines) == total else f'the first {len(copy.lines)} of the'} {total} lines"
+    if copy.torn:
+        lost = "" if chosen.content.startswith(copy.content) else ", left out here"
+        text += f", then a torn one ({len(copy.torn):,} bytes, no record{lost})"
+    return text
+
+
+def _read(path: Path, *, held: bool) -> bytes:
+    """The whole file, where `held` under a shared lock. Raises LedgerError, for a live run LiveRunError."""
+    with files.explain_refusal(LedgerError, f"{path}: cannot read"), _open(path, held=held) as file:
+        return file.read()
+
+
+def _open(path: Path, *, held: bool) -> BinaryIO:
+    """Open the file, `held` so that no run goes on with it while it is open. Raises OSError, for a live run LiveRunError."""
+    try:
+        return files.open_unchanging(path) if held else path.open("rb")
+    except BlockingIOError as error:
+        raise LiveRunError(
+            f"{path}: its run or one of its workers is still alive; merge again when it has ended"
+        ) from error
+
+
+def _write(target: Path, content: bytes, *, replace: bool) -> None:
+    """The whole file in its place and on disk, or nothing. Raises ChangedError where something appeared that may not be
+    replaced, FileError where it cannot be written.
+    """
+    with files.explain_refusal(FileError, f"{target}: cannot write", "choose another place with -o DIR"):
+        try:
+            files.write_file(target, content, make_folder=True, replace=replace)
+        except FileExistsError as error:
+            raise ChangedError(f"{target}: appeared while merging; merge again") from error
+
+
+@contextmanager
+def _hold_unchanged(target: Path, before: bytes | None) -> Iterator[None]:
+    """Nobody goes on with the file meanwhile, and it is what it was; nothing is held where it was not there (None).
+
+    Raises ChangedError, LiveRunError or LedgerError.
+    """
+    if before is None:
+        yield
+        return
+    unreadable = f"{target}: cannot read"
+    with files.explain_refusal(LedgerError, unreadable):
+        file = _open(target, held=True)
+    with file:
+        with files.explain_refusal(LedgerError, unreadable):
+            if file.read() != before or not os.path.samestat(os.fstat(file.fileno()), target.stat()):
+                raise ChangedError(f"{target}: changed while merging; merge again")
+        yield
