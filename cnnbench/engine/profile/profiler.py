@@ -27,8 +27,7 @@ from cnnbench.engine.profile.breakdown import (
     ANNOTATION,
     NATIVE,
     STEP,
-    HostSpan,
-    Interval,
+    ProfiledSpan,
     break_down_device,
     break_down_host,
 )
@@ -109,7 +108,7 @@ def break_down(profiler: Any, kind: str) -> tuple[Breakdown, tuple[str, ...]]:
         begin, end = event.time_range.start * MICRO, event.time_range.end * MICRO
         named = bool(event.is_user_annotation) or event.name.startswith(ANNOTATION)
         if event.device_type != _HOST:
-            intervals += [] if named else [Interval(event.name, begin, end)]
+            intervals += [] if named else [ProfiledSpan(event.name, begin, end)]
             continue
         parents, around = [], event.cpu_parent
         while around is not None:
@@ -117,7 +116,7 @@ def break_down(profiler: Any, kind: str) -> tuple[Breakdown, tuple[str, ...]]:
             around = around.cpu_parent
         kernels = tuple((kernel.name, kernel.duration * MICRO) for kernel in event.kernels)
         annotation, own = named and not event.name.startswith(NATIVE), event.self_cpu_time_total * MICRO
-        spans.append(HostSpan(event.name, begin, end, own, tuple(reversed(parents)), kernels, annotation))
+        spans.append(ProfiledSpan(event.name, begin, end, own, tuple(reversed(parents)), kernels, annotation))
     if kind == "cpu":
         return break_down_host(spans), ()
     if not intervals:
