@@ -156,10 +156,10 @@ def _find_calls(timed: Training) -> list[tuple[Any, str, str]]:
     elif isinstance(timed, NativeTraining):
         step = timed._native
         phases = [(step, "forward", "forward"), (step, "loss", "forward"), (step, "backward", "backward")]
-        phases.append((step._update, "step", "optimiser"))
+        phases.append((step.update, "step", "optimiser"))
         # Wherever the step keeps a kernel: in the library's object, and in layers that took theirs from it.
         names = {id(each): name for name, each in vars(step._kernels).items() if callable(each)}
-        for owner in (step._kernels, step, step._update, *step.convolutions, *step.dense):
+        for owner in (step._kernels, step, step.update, *step.convolutions, *step.dense):
             kept = vars(owner).items()
             kernels += [
                 (owner, attribute, f"{NATIVE}{names[id(each)]}") for attribute, each in kept if id(each) in names
