@@ -157,25 +157,16 @@ class NativeConv:
         sums = torch.empty(self._threads, channels, 9, stage.channels)
         self._buffers = (weights, gradient, packed, packed_back, places, sums)
         self._size: tuple[int, ...] = (batch, stage.side, stage.side, channels)
-        self._forward, self._backward = (
-            kernels.first_forward_bf16 if half else kernels.first_forward,
-            kernels.first_backward,
-        )
+        suffix = "_tiles" if self.tiles else "_bf16" if half else ""
+        self._forward = getattr(kernels, f"{'first' if first else 'stage'}_forward{suffix}")
+        self._backward = kernels.first_backward if first else getattr(kernels, f"stage_backward{suffix}")
         if not first:
-            suffix = "_tiles" if self.tiles else "_bf16" if half else ""
-            self._forward = getattr(kernels, f"stage_forward{suffix}")
-            self._backward = getattr(kernels, f"stage_backward{suffix}")
             self._size = (*self._size[:3], stage.channels, channels, int(not last))
+        words = weights.numel() * weights.element_size() // 4 // channels
+        self._pack, self._packing = kernels.pack, (*_locate(weights, packed), channels, words)
         if self.tiles:
             self._pack = kernels.pack_tiles
             self._packing = (*_locate(weights, packed, packed_back), stage.channels, channels)
-        else:
-            self._pack = kernels.pack
-            self._packing = (
-                *_locate(weights, packed),
-                channels,
-                weights.numel() * weights.element_size() // 4 // channels,
-            )
         self._forward_into, self._backward_from = _locate(packed, self.out, places), _locate(self.back, places)
         self._weights_back, self._gradient_into, self._sums = _locate(packed_back, gradient, sums)
 
