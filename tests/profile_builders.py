@@ -8,21 +8,21 @@ from typing import Any
 
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
-from cnnbench.engine.profile.breakdown import ALL_STEPS, STEP, HostSpan, break_down_host
+from cnnbench.engine.profile.breakdown import ALL_STEPS, STEP, ProfiledSpan, break_down_host
 from cnnbench.profile_model import Profile, ProfileJob, ProfileResult
 from cnnbench.schema import Outcome
 
 
-def step_spans(begin: float = 0.0) -> list[HostSpan]:
+def step_spans(begin: float = 0.0) -> list[ProfiledSpan]:
     """A step of 10 s: 1 draw (0.5 in an operator), 4 forward (3 in a convolution), 4 backward of which 2 in an optimiser."""
     forward, update = "cnnbench::forward", "cnnbench::backward"
     optimiser = "cnnbench::optimiser"
 
-    def span(name: str, start: float, seconds: float, own: float, *parents: str) -> HostSpan:
-        return HostSpan(name, begin + start, begin + start + seconds, own, (ALL_STEPS, STEP, *parents))
+    def span(name: str, start: float, seconds: float, own: float, *parents: str) -> ProfiledSpan:
+        return ProfiledSpan(name, begin + start, begin + start + seconds, own, (ALL_STEPS, STEP, *parents))
 
     return [
-        HostSpan(STEP, begin, begin + 10, 1.0, (ALL_STEPS,)),
+        ProfiledSpan(STEP, begin, begin + 10, 1.0, (ALL_STEPS,)),
         span("cnnbench::draw", 0, 1, 0.5),
         span("aten::slice", 0, 0.5, 0.5, "cnnbench::draw"),
         span(forward, 1, 4, 1.0),

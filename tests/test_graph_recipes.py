@@ -258,7 +258,7 @@ class TestWhole:
         assert trial is not None
         assert (trial.steps, trial.images, len(trial.block_seconds)) == (STEPS, STEPS * 20, 1)
         assert trial.settings[tuned.VARIANT_SETTING] == "graph"
-        assert trial.settings[graph_training.STEPS_PER_LAUNCH_SETTING] == str(STEPS)
+        assert trial.settings["steps_per_launch"] == str(STEPS)
         assert float(trial.settings[TUNED_ERROR]) < 2e-5
         assert trial.test is not None
         assert (trial.test.after_steps, trial.test.images) == (STEPS, 200)

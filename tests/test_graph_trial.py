@@ -58,7 +58,7 @@ def test_every_clock_runs_it_and_no_gate_closes(
     assert trial.test.images == 200
     assert trial.settings[tuned.VARIANT_SETTING] == "graph"
     assert float(trial.settings[TUNED_ERROR]) < 2e-5
-    assert int(trial.settings[graph_training.STEPS_PER_LAUNCH_SETTING]) > 1
+    assert int(trial.settings["steps_per_launch"]) > 1
     assert trial.operators_per_step is None
     assert "draw_seconds" not in trial.floors
     assert validity.find_violations(envelope.job, trial, 1e6, None, b.machine(), found.status) == ()

@@ -52,8 +52,8 @@ def test_of_a_recipe_no_smaller_batch_is_advised(monkeypatch: pytest.MonkeyPatch
 def test_of_the_tuned_division_the_rung_that_every_device_has_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(outcome, "_fits", lambda job, data_dir: bool(seen.append(job.execution)) or True)
-    outcome.find_largest_fitting(envelope(cnn(64).model_copy(update={"division": "tuned", "execution": "graph"})))
-    outcome.find_largest_fitting(envelope(cnn(64).model_copy(update={"execution": "compiled"})))
+    outcome.make_oom_hint(envelope(cnn(64).model_copy(update={"division": "tuned", "execution": "graph"})))
+    outcome.make_oom_hint(envelope(cnn(64).model_copy(update={"execution": "compiled"})))
     assert seen == ["fused", "eager"]
 
 
@@ -65,9 +65,7 @@ def test_a_size_that_really_works_fits() -> None:
 
 
 def test_the_workers_message_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        worker, "_measure_one", lambda envelope, progress: Outcome(status="oom", message="out of memory")
-    )
+    monkeypatch.setattr(worker, "_measure", lambda envelope, progress: Outcome(status="oom", message="out of memory"))
     monkeypatch.setattr(outcome, "_fits", lambda job, data_dir: job.batch_size <= 4)
     assert (
         worker.run(envelope(cnn(16)), ProgressWriter(None)).message
@@ -95,9 +93,7 @@ def test_a_search_that_fails_leaves_the_outcome(monkeypatch: pytest.MonkeyPatch)
     def broken(envelope: WorkerInput) -> str:
         raise MemoryError
 
-    monkeypatch.setattr(
-        worker, "_measure_one", lambda envelope, progress: Outcome(status="oom", message="out of memory")
-    )
+    monkeypatch.setattr(worker, "_measure", lambda envelope, progress: Outcome(status="oom", message="out of memory"))
     monkeypatch.setattr(outcome, "make_oom_hint", broken)
     assert worker.run(envelope(cnn(16)), ProgressWriter(None)).message == "out of memory"
 

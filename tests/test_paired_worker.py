@@ -195,9 +195,9 @@ def test_the_amount_is_found_that_makes_a_step_longer_by_the_share(monkeypatch: 
 
     monkeypatch.setattr(products, "step", lambda: advance(1e6))
     monkeypatch.setattr(products, "repeat", lambda amount: advance(8e5 * amount))
-    amount, measured = calibrate_injection(products, lambda: None, 0.10, lambda: now[0])
-    assert measured == pytest.approx(0.10, rel=0.05)
-    assert amount == pytest.approx(0.125, rel=0.05)
+    found = calibrate_injection(products, lambda: None, 0.10, lambda: now[0])
+    assert found.measured == pytest.approx(0.10, rel=0.05)
+    assert found.again == pytest.approx(0.125, rel=0.05)
     monkeypatch.setattr(products, "repeat", lambda amount: advance(9e5))
     with pytest.raises(WorkloadError, match="nearest found takes 90"):
         calibrate_injection(products, lambda: None, 0.10, lambda: now[0])

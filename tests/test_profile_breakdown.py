@@ -19,7 +19,13 @@ from cnnbench.devices import backend
 from cnnbench.engine import tuned
 from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.profile import profiler
-from cnnbench.engine.profile.breakdown import Interval, break_down_device, break_down_host, find_group, measure_coverage
+from cnnbench.engine.profile.breakdown import (
+    ProfiledSpan,
+    break_down_device,
+    break_down_host,
+    find_group,
+    measure_coverage,
+)
 from cnnbench.engine.profile.profiler import annotate_step
 from cnnbench.engine.training import Inference, TimedStep, Training
 from cnnbench.engine.tuned import native
@@ -63,9 +69,8 @@ class TestBreakdown:
             break_down_device([], [])
 
     def test_time_covered_counts_overlapping_kernels_once(self) -> None:
-        assert (
-            measure_coverage([Interval("a", 5, 9), Interval("b", 0, 2), Interval("c", 1, 3), Interval("d", 6, 7)]) == 7
-        )
+        times = {"a": (5, 9), "b": (0, 2), "c": (1, 3), "d": (6, 7)}
+        assert measure_coverage([ProfiledSpan(name, *ends) for name, ends in times.items()]) == 7
 
     def test_of_a_gpu_is_its_kernels_time_by_operator_and_the_rest_is_idle(self) -> None:
         """On events as torch gives them; no GPU has seen this."""

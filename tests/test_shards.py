@@ -13,7 +13,6 @@ import torch
 from cnnbench import validity, workloads
 from cnnbench.analysis.metrics import compute_metrics
 from cnnbench.engine.batches import (
-    FULL,
     Batch,
     BatchSource,
     InMemoryBatches,
@@ -49,7 +48,7 @@ def setup(share: Shard, **fields: object) -> TrainingSetup:
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_the_shares_of_a_batch_put_together_are_the_batch_that_one_process_draws(kind: str, ranks: int) -> None:
     """Over epochs, and again after a restart: no image twice, none left out, the order kept."""
-    whole, shares = feed(kind, FULL), [feed(kind, Shard(part, ranks)) for part in range(ranks)]
+    whole, shares = feed(kind, Shard()), [feed(kind, Shard(part, ranks)) for part in range(ranks)]
 
     def same(batches: list[Batch]) -> None:
         images, labels = whole.draw()
@@ -116,7 +115,7 @@ def test_ranks_on_gpus_exchange_through_nccl_and_wait_through_gloo(monkeypatch: 
     assert (own.rank, own.node, own.place) == (3, 1, "cuda:5")
     copies = group.join(job.model_copy(update={"world": 1, "nodes": 1, "copies": 4}), 1, "cuda:5")
     assert calls[1:] == [("gloo", None)], "copies exchange nothing"
-    assert copies.share == FULL
+    assert copies.share == Shard()
     monkeypatch.setattr(group.distributed, "is_nccl_available", lambda: False)
     with pytest.raises(UnsupportedError, match="without NCCL"):
         group.join(job, 1, "cuda:5")

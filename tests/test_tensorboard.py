@@ -24,8 +24,7 @@ from cnnbench.engine import tensorboard
 from cnnbench.engine.tensorboard import Weights, add_tensorboard_run, copy_weights, write_run
 from cnnbench.errors import ExitCode
 from cnnbench.naming import name_run_folder
-from cnnbench.runner.run import PendingJob
-from cnnbench.runner.tensorboard_runs import plan_tensorboard_run
+from cnnbench.runner.run import PendingJob, plan_tensorboard_run
 from cnnbench.schema import TENSORBOARD_NOTE, Evaluation, Job, Trial, WorkerInput
 
 CNN = b.cnn_job(blocks=3, block_steps=50, batch_size=100)
@@ -421,9 +420,9 @@ def test_a_run_that_a_worker_cannot_write_is_a_warning_and_the_job_stays_ok(suit
     boards, results = tmp_path / "boards", tmp_path / "results"
     code = (
         "import sys; from pathlib import Path; from cnnbench.cli.main import run_cli\n"
-        "from cnnbench.runner import tensorboard_runs\n"
-        "whole = tensorboard_runs.name_run_folder\n"
-        "tensorboard_runs.name_run_folder = lambda job, plan: 'x' * 300 + whole(job, plan)\n"
+        "from cnnbench.runner import run\n"
+        "whole = run.name_run_folder\n"
+        "run.name_run_folder = lambda job, plan: 'x' * 300 + whole(job, plan)\n"
         "sys.exit(run_cli(sys.argv[1:]))"
     )
     arguments = ["run", suite, "-k", "gemm", "-r", "1", "-d", "cpu", "-o", results, "--tensorboard", boards, "--json"]

@@ -34,7 +34,7 @@ def test_memory_is_read_when_a_message_goes_and_never_between(
     reads: list[int] = []
     monkeypatch.setattr(room.time, "perf_counter_ns", lambda: now[0])
     progress = ProgressWriter(pipe[1])
-    progress.include_memory(lambda: reads.append(1) or len(reads))  # type: ignore[func-returns-value]
+    progress.sizes["device_bytes"] = lambda: reads.append(1) or len(reads)  # type: ignore[func-returns-value]
     progress.phase("timed", 1000)
     for done in range(1, 1001):
         now[0] += 2_500_000
@@ -53,7 +53,7 @@ def test_memory_is_read_when_a_message_goes_and_never_between(
 
 def test_what_cannot_be_read_is_left_out(pipe: tuple[int, int], tmp_path: Path) -> None:
     progress = ProgressWriter(pipe[1])
-    progress.include_memory(lambda: None)
+    progress.sizes["device_bytes"] = lambda: None
     progress.phase("build")
     (message,) = said(pipe[0])
     assert "device_bytes" not in message
@@ -69,7 +69,7 @@ def test_nobody_who_reads_costs_nothing() -> None:
         raise AssertionError("read")
 
     progress = ProgressWriter(None)
-    progress.include_memory(refuse)
+    progress.sizes["device_bytes"] = refuse
     progress.phase("timed", 10)
     progress.count(10)
 

@@ -6,12 +6,13 @@ its share of the very batch that one process would draw.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler, TensorDataset
 
 from cnnbench.data import Dataset
 from cnnbench.engine.process import die_with_parent_process
@@ -40,9 +41,6 @@ class Shard:
         return slice(begin + self.index * size, begin + (self.index + 1) * size)
 
 
-FULL = Shard()
-
-
 @dataclass(frozen=True)
 class TrainingSetup:
     """What a training is made of."""
@@ -52,7 +50,7 @@ class TrainingSetup:
     dataset: Dataset | None
     """Digits; None where the workload has random images."""
     device: torch.device
-    shard: Shard = FULL
+    shard: Shard = Shard()
 
 
 class BatchSource(Protocol):
@@ -131,7 +129,7 @@ class LoaderBatches:
         if setup.shard.count > 1:
             # The sampler that DataLoader makes of the same arguments, by the same generator, but one share of each batch.
             order = RandomSampler(dataset, generator=self._generator) if shuffled else SequentialSampler(dataset)
-            drawn = {"batch_sampler": _ShardSampler(BatchSampler(order, size, drop_last=True), size, setup.shard)}
+            drawn = {"batch_sampler": _ShardSampler(order, size, setup.shard.slice_batch(0, size))}
         self._loader: DataLoader[Batch] = DataLoader(
             dataset,
             **drawn,
@@ -139,7 +137,7 @@ class LoaderBatches:
             persistent_workers=workers > 0,
             pin_memory=setup.device.type == "cuda",
             generator=self._generator,
-            worker_init_fn=_die_with_parent if workers else None,
+            worker_init_fn=die_with_parent_process if workers else None,  # type: ignore[arg-type]
         )
         self.restart()
 
@@ -160,21 +158,15 @@ class LoaderBatches:
         return images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
 
 
-def _die_with_parent(_: int) -> None:
-    die_with_parent_process()
+class _ShardSampler(BatchSampler):
+    """One part of each whole batch."""
 
-
-class _ShardSampler:
-    """One share of each batch of a sampler."""
-
-    def __init__(self, batches: BatchSampler, batch_size: int, shard: Shard) -> None:
-        self._batches, self._part = batches, shard.slice_batch(0, batch_size)
+    def __init__(self, order: Sampler[int], batch_size: int, part: slice) -> None:
+        super().__init__(order, batch_size, drop_last=True)
+        self._part = part
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (batch[self._part] for batch in self._batches)
-
-    def __len__(self) -> int:
-        return len(self._batches)
+        return (batch[self._part] for batch in super().__iter__())
 
 
 class RandomBatches:
@@ -198,12 +190,11 @@ class RandomBatches:
 
     def restart(self) -> None:
         """Back to the first batch."""
-        self.images_drawn = self._turn = 0
+        self.images_drawn, self._turns = 0, itertools.cycle(self._batches)
 
     def draw(self) -> Batch:
         """The next batch."""
-        images, labels = self._batches[self._turn % DISTINCT_RANDOM_BATCHES]
-        self._turn += 1
+        images, labels = next(self._turns)
         self.images_drawn += labels.shape[0]
         return images, labels
 

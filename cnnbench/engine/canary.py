@@ -54,29 +54,34 @@ def run(probe: TorchProbe, *, clock: NanosecondClock = time.perf_counter_ns) -> 
     """Run the canary. Never raises for a failed answer: `passed` and `reason` say it."""
     side = _choose_side(probe, clock)
     best = dict.fromkeys(("small", "large", "readback", "copy"), 2**62)
-    large = 2 * side
     asked = (
         ("small", side, probe.synchronize),
-        ("large", large, probe.synchronize),
-        ("readback", large, probe.read_back),
+        ("large", 2 * side, probe.synchronize),
+        ("readback", 2 * side, probe.read_back),
     )
     rounds = 0
     reason: str | None = "not run"
     while reason is not None and rounds < MAX_ROUNDS:
+        rounds += MIN_ROUNDS
         for _ in range(MIN_ROUNDS):
             for name, launched, end in asked:
                 best[name] = min(best[name], _time_launches(probe, launched, end, clock))
             start = clock()
             probe.read_back()  # nothing is pending: the copy's own latency
             best["copy"] = min(best["copy"], clock() - start)
-        rounds += MIN_ROUNDS
-        reason = _find_failure(best)
+        growth, share = best["large"] / max(best["small"], 1), best["large"] / best["readback"]
+        if growth < GROWTH_REQUIRED:
+            reason = f"8 times the work took only {growth:.2f} times as long: synchronise does not wait"
+        elif best["large"] < (1 - RELATIVE_TOLERANCE) * best["readback"] - best["copy"]:
+            reason = f"synchronise returned after {share:.0%} of the time it took to read the result back"
+        else:
+            reason = None
     return Canary(
         passed=reason is None,
         side=side,
         launches=LAUNCHES,
         **{f"{name}_seconds": nanoseconds * NANO for name, nanoseconds in best.items()},
-        growth=best["large"] / max(best["small"], 1),
+        growth=growth,
         sync_seconds=best["large"] * NANO,
         rounds=rounds,
         reason=reason,
@@ -100,13 +105,3 @@ def _time_launches(probe: TorchProbe, side: int, end: Callable[[], None], clock:
         probe.launch(side)
     end()
     return clock() - start
-
-
-def _find_failure(best: dict[str, int]) -> str | None:
-    growth = best["large"] / max(best["small"], 1)
-    if growth < GROWTH_REQUIRED:
-        return f"8 times the work took only {growth:.2f} times as long: synchronise does not wait"
-    if best["large"] < (1 - RELATIVE_TOLERANCE) * best["readback"] - best["copy"]:
-        share = best["large"] / best["readback"]
-        return f"synchronise returned after {share:.0%} of the time it took to read the result back"
-    return None

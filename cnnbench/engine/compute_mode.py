@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import operator
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -59,7 +59,8 @@ class ComputeMode:
 
     def __init__(self, job: Job, network: nn.Module, device: torch.device) -> None:
         self.network = network.to(memory_format=torch.channels_last) if job.layout == "nhwc" else network  # type: ignore[call-overload]
-        self._forward: Callable[[torch.Tensor], torch.Tensor] = self.network
+        self.forward: Callable[[torch.Tensor], torch.Tensor] = self.network
+        """What the network is called through: itself, or a wrapper of it."""
         self._device, self._autocast_dtype = device, AUTOCAST_DTYPES.get(job.precision)
         self._scaler: Any = (
             torch.amp.GradScaler(device.type, init_scale=INITIAL_LOSS_SCALE) if job.precision == "fp16" else None
@@ -67,10 +68,6 @@ class ComputeMode:
         self._initial_scaler_state = None if self._scaler is None else self._scaler.state_dict()
         self.weight_cache = True
         """Whether autocast keeps a weight's short copy for its next use; not where the step is recorded."""
-
-    def set_forward(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """From now on the network is called through this: a wrapper of it."""
-        self._forward = forward
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Where forward and loss are computed."""
@@ -81,12 +78,12 @@ class ComputeMode:
     def loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy of one batch."""
         with self.autocast():
-            return cross_entropy(self._forward(images), labels)
+            return cross_entropy(self.forward(images), labels)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """`(batch, classes)`, in the mode's number format."""
         with self.autocast():
-            return self._forward(images)
+            return self.forward(images)
 
     def update(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Gradients, and one optimiser step; a step whose scaled gradients overflow is left out, as loss scaling does."""
@@ -115,46 +112,29 @@ class ComputeMode:
             if training:
                 loss.backward()
                 self.network.zero_grad(set_to_none=True)
-        self._forward = forward
-
-
-def _switches() -> dict[str, Any]:
-    backends: Any = torch.backends  # torch's stubs lack the new precision objects
-    return {
-        "cuda.matmul": backends.cuda.matmul,
-        "cudnn.conv": backends.cudnn.conv,
-        "cudnn.rnn": backends.cudnn.rnn,
-        "mkldnn.matmul": backends.mkldnn.matmul,
-        "mkldnn.conv": backends.mkldnn.conv,
-    }
+        self.forward = forward
 
 
 def apply_precision(precision: Precision) -> dict[str, str]:
     """Set every float32 mode to the job's and return the effective values as torch reports them."""
-    for name, switch in _switches().items():
-        wanted = "tf32" if precision == "tf32" and name.startswith("cu") else "ieee"
-        switch.fp32_precision = wanted
-    return {
-        f"fp32_precision.{name}": str(getattr(switch, "fp32_precision", "n/a")) for name, switch in _switches().items()
-    }
+    names = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")
+    switches: dict[str, Any] = {name: operator.attrgetter(name)(torch.backends) for name in names}
+    for name, switch in switches.items():
+        switch.fp32_precision = "tf32" if precision == "tf32" and name.startswith("cu") else "ieee"
+    return {f"fp32_precision.{name}": str(switch.fp32_precision) for name, switch in switches.items()}
 
 
 def measure_rounding(device: torch.device, precision: Precision = "fp32") -> dict[str, float]:
     """Relative error of a product and of a convolution, as the precision computes them, against float64 on the CPU."""
-    generator = torch.Generator().manual_seed(0)
-    left, right = (torch.randn(256, 256, generator=generator) for _ in range(2))
-    images = torch.randn(8, 32, 14, 14, generator=generator)
-    kernels = torch.randn(64, 32, 3, 3, generator=generator)
+    generator, half = torch.Generator().manual_seed(0), AUTOCAST_DTYPES.get(precision)
+    shapes = ((256, 256), (256, 256), (8, 32, 14, 14), (64, 32, 3, 3))
+    left, right, images, kernels = (torch.randn(shape, generator=generator) for shape in shapes)
     exact_product = left.double() @ right.double()
     exact_maps = conv2d(images.double(), kernels.double(), padding=1)
-    half = AUTOCAST_DTYPES.get(precision)
-    with nullcontext() if half is None else torch.autocast(device.type, dtype=half):
+    with contextlib.nullcontext() if half is None else torch.autocast(device.type, dtype=half):
         product = left.to(device) @ right.to(device)
         maps = conv2d(images.to(device), kernels.to(device), padding=1)
-    return {
-        "matmul_error": _error(product, exact_product),
-        "conv_error": _error(maps, exact_maps),
-    }
+    return {"matmul_error": _error(product, exact_product), "conv_error": _error(maps, exact_maps)}
 
 
 def find_mislabelling(precision: Precision, errors: dict[str, float]) -> str | None:

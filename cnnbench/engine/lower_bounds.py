@@ -15,10 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cnnbench.devices import Attached
 from cnnbench.engine.timing import NanosecondClock, time_blocks
 
-LAUNCHES = 200
 COPY_BYTES = 64 * 2**20
-DRAWS = 10
-ROUNDS = 5
 
 
 def measure_lower_bounds(
@@ -34,17 +31,16 @@ def measure_lower_bounds(
     target = torch.empty_like(source)
 
     def best(work: Callable[[], object], repeats: int) -> float:
-        blocks = time_blocks(work, attached.synchronize, blocks=ROUNDS, steps_per_block=repeats, clock=clock)
-        return min(blocks) / repeats
+        return min(time_blocks(work, attached.synchronize, blocks=5, steps_per_block=repeats, clock=clock)) / repeats
 
     target.copy_(source)
     floors = {
-        "launch_seconds": best(lambda: one.add_(1.0), LAUNCHES),
+        "launch_seconds": best(lambda: one.add_(1.0), 200),
         "sync_seconds": best(lambda: None, 1),
         "copy_bytes_per_second": 2 * COPY_BYTES / best(lambda: target.copy_(source), 3),
     }
     if draw is not None:
-        floors["draw_seconds"] = best(draw, DRAWS)
+        floors["draw_seconds"] = best(draw, 10)
     return floors
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 
@@ -27,14 +26,8 @@ class RmspropTf1(torch.optim.Optimizer):
     start = 1.0
     """Of the mean square."""
 
-    def __init__(
-        self,
-        params: Iterable[torch.nn.Parameter],
-        lr: float | torch.Tensor = LEARNING_RATE,
-        decay: float = DECAY,
-        eps: float = EPSILON,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
+    def __init__(self, params: Iterable[torch.nn.Parameter], lr: float | torch.Tensor) -> None:
+        super().__init__(params, {"lr": lr})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -46,17 +39,17 @@ class RmspropTf1(torch.optim.Optimizer):
                 if "square_avg" not in self.state[weight]:
                     self.state[weight]["square_avg"] = torch.full_like(weight, self.start)
             squares = [self.state[weight]["square_avg"] for weight in weights]
-            torch._foreach_mul_(squares, group["decay"])
-            torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - group["decay"])
-            denominators = self._denominators(squares, group["eps"])
+            torch._foreach_mul_(squares, DECAY)
+            torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - DECAY)
+            denominators = self._denominators(squares)
             if isinstance(group["lr"], torch.Tensor):
                 torch._foreach_div_(denominators, -group["lr"])  # a rate of 0 makes them infinite, and the update 0
                 torch._foreach_addcdiv_(weights, gradients, denominators)
             else:
                 torch._foreach_addcdiv_(weights, gradients, denominators, -group["lr"])
 
-    def _denominators(self, squares: list[torch.Tensor], eps: float) -> list[torch.Tensor]:
-        found = list(torch._foreach_add(squares, eps))
+    def _denominators(self, squares: list[torch.Tensor]) -> list[torch.Tensor]:
+        found = list(torch._foreach_add(squares, EPSILON))
         torch._foreach_sqrt_(found)
         return found
 
@@ -66,9 +59,9 @@ class RmspropOnDevice(RmspropTf1):
 
     start = 0.0
 
-    def _denominators(self, squares: list[torch.Tensor], eps: float) -> list[torch.Tensor]:
+    def _denominators(self, squares: list[torch.Tensor]) -> list[torch.Tensor]:
         found = list(torch._foreach_sqrt(squares))
-        torch._foreach_add_(found, eps)
+        torch._foreach_add_(found, EPSILON)
         return found
 
 
@@ -95,7 +88,7 @@ def make_optimizer(
         case "momentum":
             return torch.optim.SGD(weights, lr=learning_rate, momentum=MOMENTUM, fused=fused)
         case "rmsprop" if isinstance(learning_rate, torch.Tensor):
-            return RmspropOnDevice(weights, lr=learning_rate, decay=DECAY, eps=EPSILON)
+            return RmspropOnDevice(weights, lr=learning_rate)
         case "rmsprop":
             foreach = capturable if recordable else None
             return torch.optim.RMSprop(
@@ -115,7 +108,6 @@ def reset_state(optimizer: torch.optim.Optimizer) -> None:
     """
     start = optimizer.start if isinstance(optimizer, RmspropTf1) else 0.0
     for state in optimizer.state.values():
-        values: dict[str, Any] = state
-        for value in values.values():
+        for value in state.values():
             if isinstance(value, torch.Tensor):
                 value.fill_(start)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cnnbench import units, workloads
 from cnnbench.engine.build import set_up
 from cnnbench.engine.compute_mode import PLAIN_MODE, find_mislabelling, release_memory
-from cnnbench.schema import Evaluation, Job, Outcome, Trial, WorkerInput
+from cnnbench.schema import Job, Outcome, Status, Trial, WorkerInput
 
 RANDOM_LOSS_BAND = 0.25
 """How far from ln(classes), relatively, the first loss of a freshly drawn network may be."""
@@ -24,60 +24,38 @@ def finite_losses(losses: Sequence[float]) -> tuple[float, ...]:
 
 def classify(job: Job, trial: Trial, first: list[float], final: float | None, errors: dict[str, float]) -> Outcome:
     """Typed verdict on a finished trial; its raw times are kept whatever the verdict."""
+    status, message = _judge(job, trial, first, final, errors)
+    return Outcome(status=status, message=message, trial=trial)
+
+
+def _judge(
+    job: Job, trial: Trial, first: list[float], final: float | None, errors: dict[str, float]
+) -> tuple[Status, str | None]:
     if trial.canary is not None and not trial.canary.passed:
-        return Outcome(status="invalid", message=f"sync canary: {trial.canary.reason}", trial=trial)
+        return "invalid", f"sync canary: {trial.canary.reason}"
     if (wrong := find_mislabelling(job.precision, errors)) is not None:
-        return Outcome(status="invalid", message=wrong, trial=trial)
+        return "invalid", wrong
     if final is not None and not math.isfinite(final):
-        return Outcome(status="diverged", message=f"the loss is {final} after {trial.steps} steps", trial=trial)
-    if (wrong := _find_learning_failure(job, trial, first, final)) is not None:
-        return Outcome(status="diverged", message=wrong, trial=trial)
-    if (missed := _describe_missed_target(job, trial.test)) is not None:
-        return Outcome(status="missed", message=missed, trial=trial)
-    return Outcome(status="ok", trial=trial)
-
-
-def _find_learning_failure(job: Job, trial: Trial, first: list[float], final: float | None) -> str | None:
-    """What the losses say against the training: random images begin near ln(classes), digits must be learned."""
-    if final is None or job.task != "training":
-        return None
-    workload = workloads.get(job.workload)
-    if workload.dataset == "random":
-        guess = math.log(workload.classes)
-        if first and abs(first[0] - guess) > RANDOM_LOSS_BAND * guess:
-            return f"the first loss is {first[0]:.3f}; guessing among {workload.classes} classes gives {guess:.3f}"
-        return None
-    if trial.steps >= LEARNING_STEPS and first and final >= first[0]:
-        return f"the loss did not fall: {first[0]:.3f} at first, {final:.3f} after {trial.steps} steps"
-    return None
-
-
-def _describe_missed_target(job: Job, test: Evaluation | None) -> str | None:
-    if job.clock != "accuracy" or job.target is None or test is None or test.correct >= job.target * test.images:
-        return None
-    share, target = units.percent(test.correct / test.images, 2), units.percent(job.target, 2)
-    return f"{share} after {test.after_steps:,} steps ({job.epochs} epochs, the limit); the target is {target}"
-
-
-def find_largest_fitting(worker_input: WorkerInput) -> int | None:
-    """Half the batch (of a GEMM the side, of several ranks each one's share), a quarter and so on: the first that does a step;
-    None if not even 1 does.
-
-    Tried in this process, which has run out once, so what is found is not above what a fresh one could do.
-    """
-    job = worker_input.job
-    if job.processes > 1:  # one of them, alone
-        alone = {"world": 1, "scaling": None, "nodes": 1, "copies": 1, "batch_size": job.rank_batch}
-        job = job.model_copy(update=alone)
-    key = "batch_size" if job.size is None else "size"
-    value = getattr(job, key) // 2
-    # What is compiled or recorded holds about as much.
-    plain = PLAIN_MODE["execution"] if job.division == PLAIN_MODE["division"] else "fused"
-    while value >= 1:
-        if _fits(job.model_copy(update={key: value, "execution": plain}), worker_input.data_dir):
-            return int(value)
-        value //= 2
-    return None
+        return "diverged", f"the loss is {final} after {trial.steps} steps"
+    if final is not None and first and job.task == "training":
+        # Random images begin near ln(classes), digits must be learned.
+        workload = workloads.get(job.workload)
+        classes, guess = workload.classes, math.log(workload.classes)
+        if workload.dataset == "random":
+            if abs(first[0] - guess) > RANDOM_LOSS_BAND * guess:
+                return (
+                    "diverged",
+                    f"the first loss is {first[0]:.3f}; guessing among {classes} classes gives {guess:.3f}",
+                )
+        elif trial.steps >= LEARNING_STEPS and final >= first[0]:
+            fell = f"{first[0]:.3f} at first, {final:.3f} after {trial.steps} steps"
+            return "diverged", f"the loss did not fall: {fell}"
+    test = trial.test
+    if job.clock == "accuracy" and job.target and test is not None and test.correct < job.target * test.images:
+        share, target = units.percent(test.correct / test.images, 2), units.percent(job.target, 2)
+        after = f"after {test.after_steps:,} steps ({job.epochs} epochs, the limit)"
+        return "missed", f"{share} {after}; the target is {target}"
+    return "ok", None
 
 
 def _fits(job: Job, data_dir: str | None) -> bool:
@@ -92,12 +70,23 @@ def _fits(job: Job, data_dir: str | None) -> bool:
 
 
 def make_oom_hint(worker_input: WorkerInput) -> str:
-    """What to say after an out-of-memory message."""
-    if worker_input.job.recipe is not None:
-        return f"the batch is the recipe's ({worker_input.job.batch_size}): free memory"
-    name = "batch_size" if worker_input.job.size is None else "size"
-    name += " a rank" if worker_input.job.world > 1 else ""
-    found = find_largest_fitting(worker_input)
-    if found is None:
-        return f"not even {name} 1 fits: free memory, or take a smaller network"
-    return f"{name} {found} fits (tried in the same process)"
+    """What to say after an out-of-memory message: half the batch (of a GEMM the side, of several ranks each one's share), a
+    quarter and so on, the first that does a step.
+
+    Tried in this process, which has run out once, so what is found is not above what a fresh one could do.
+    """
+    job = worker_input.job
+    if job.recipe is not None:
+        return f"the batch is the recipe's ({job.batch_size}): free memory"
+    key = "batch_size" if job.size is None else "size"
+    name = f"{key} a rank" if job.world > 1 else key
+    if job.processes > 1:  # one of them, alone
+        alone = {"world": 1, "scaling": None, "nodes": 1, "copies": 1, "batch_size": job.rank_batch}
+        job = job.model_copy(update=alone)
+    # What is compiled or recorded holds about as much.
+    plain = PLAIN_MODE["execution"] if job.division == PLAIN_MODE["division"] else "fused"
+    value = getattr(job, key)
+    while value := value // 2:
+        if _fits(job.model_copy(update={key: value, "execution": plain}), worker_input.data_dir):
+            return f"{name} {value} fits (tried in the same process)"
+    return f"not even {name} 1 fits: free memory, or take a smaller network"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -20,7 +21,6 @@ import torch
 
 from cnnbench import workloads
 from cnnbench.engine.build import set_up
-from cnnbench.engine.process import Usage
 from cnnbench.engine.timing import NanosecondClock, disable_gc, time_paired_turn, warm_up
 from cnnbench.engine.training import GemmStep, TimedStep, Training
 from cnnbench.errors import DivergedError, WorkloadError
@@ -52,7 +52,7 @@ class PairedJob:
         self._steps = 0
         self._gc_disabled = ExitStack()
         self._gc_disabled.enter_context(disable_gc())
-        self._before = Usage.read()
+        self._faults_before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
     def turn(self, steps: int) -> tuple[float, ...]:
         """Take a turn; seconds of each step, or their mean where steps are queued."""
@@ -63,12 +63,11 @@ class PairedJob:
 
     def calibrate_injection(self, slowdown: float) -> Injection:
         """How much of the step must run again to make it longer by `slowdown`."""
-        amount, measured = calibrate_injection(self._timed, self._attached.synchronize, slowdown)
-        return Injection(again=amount, measured=measured)
+        return calibrate_injection(self._timed, self._attached.synchronize, slowdown)
 
     def finish(self) -> WorkDone:
         """The work done, and the end of this job."""
-        faults = Usage.read().minor_faults - self._before.minor_faults
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - self._faults_before
         self._gc_disabled.close()
         return count_work(self._job, self._timed, self._steps, self._first_losses, faults)
 
@@ -92,11 +91,17 @@ def first_losses(timed: TimedStep) -> tuple[float, ...] | None:
 
 def count_work(job: Job, timed: TimedStep, steps: int, losses: tuple[float, ...] | None, minor_faults: int) -> WorkDone:
     """The counters after `steps` steps. Winds the feed back and draws its batches once more, for their digest."""
-    images, final_loss = timed.images_drawn, timed.loss()
+    images, final_loss, order_digest = timed.images_drawn, timed.loss(), ""
+    if isinstance(timed, Training):
+        timed.reset()
+        hashed = hashlib.sha256()
+        for _ in range(steps):
+            hashed.update(timed.draw()[1].cpu().numpy().tobytes())
+        order_digest = hashed.hexdigest()
     return WorkDone(
         images=images,
         batches=images // job.batch_size,
-        order_digest=_digest_order(timed, steps) if isinstance(timed, Training) else "",
+        order_digest=order_digest,
         parameters=timed.parameters,
         flops=steps * workloads.flops_per_step(job),
         optimizer_steps=steps if timed.trains else 0,
@@ -107,17 +112,7 @@ def count_work(job: Job, timed: TimedStep, steps: int, losses: tuple[float, ...]
     )
 
 
-def _digest_order(training: Training, steps: int) -> str:
-    training.reset()
-    hashed = hashlib.sha256()
-    for _ in range(steps):
-        _, labels = training.draw()
-        hashed.update(labels.cpu().numpy().tobytes())
-    return hashed.hexdigest()
-
-
 MAX_AMOUNT = 100.0
-MAX_TRIES = 6
 TIMED_PAIRS = 24
 RELATIVE_TOLERANCE = 0.05
 """Of the share asked for: as near as the amount is sought."""
@@ -127,54 +122,13 @@ def make_injected_work(timed: TimedStep, amount: float) -> Callable[[], None]:
     """What each step runs besides, `amount` batches' worth; nothing for 0."""
     if amount <= 0:
         return lambda: None
-    if isinstance(timed, Training):
-        return _make_forward_passes(timed, amount)
     if isinstance(timed, GemmStep):
         return lambda: timed.repeat(amount)
-    raise WorkloadError("only the reference step can be run again in part")
-
-
-def calibrate_injection(
-    timed: TimedStep, synchronize: Callable[[], None], slowdown: float, clock: NanosecondClock = time.perf_counter_ns
-) -> tuple[float, float]:
-    """The amount that makes a step longer by `share`, and the share measured: secant steps on interleaved medians.
-
-    Raises WorkloadError where amounts of this kind cannot come near it (one launch may cost more, say).
-    """
-    amount, best = 3.0 * slowdown, (0.0, -1.0)
-    for _ in range(MAX_TRIES):
-        measured = _measure_slowdown(timed.step, make_injected_work(timed, amount), synchronize, clock)
-        if abs(measured - slowdown) < abs(best[1] - slowdown):
-            best = (amount, measured)
-        if abs(measured - slowdown) <= RELATIVE_TOLERANCE * slowdown:
-            break
-        amount = min(MAX_AMOUNT, amount * min(4.0, max(0.25, slowdown / max(measured, 0.1 * slowdown))))
-    if abs(best[1] - slowdown) > 0.3 * slowdown:
-        raise WorkloadError(f"no part of a step takes {slowdown:.1%} of it: the nearest found takes {best[1]:.1%}")
-    return best
-
-
-def _measure_slowdown(
-    step: Callable[[], None], injected: Callable[[], None], synchronize: Callable[[], None], clock: NanosecondClock
-) -> float:
-    alone: list[int] = []
-    both: list[int] = []
-    for number in range(2 * TIMED_PAIRS):
-        extra = number % 2 == 1
-        start = clock()
-        step()
-        if extra:
-            injected()
-        synchronize()
-        (both if extra else alone).append(clock() - start)
-    return statistics.median(both) / statistics.median(alone) - 1.0
-
-
-def _make_forward_passes(training: Training, amount: float) -> Callable[[], None]:
-    images, _ = training.draw()
-    training.reset()
-    shared = {id(parameter): parameter for parameter in training.network.parameters()}
-    network = copy.deepcopy(training.network, shared).eval()
+    assert isinstance(timed, Training)
+    images, _ = timed.draw()
+    timed.reset()
+    shared = {id(parameter): parameter for parameter in timed.network.parameters()}
+    network = copy.deepcopy(timed.network, shared).eval()
     whole, rest = divmod(max(1, round(amount * len(images))), len(images))
     parts = [images] * whole + ([images[:rest].clone()] if rest else [])
 
@@ -184,3 +138,36 @@ def _make_forward_passes(training: Training, amount: float) -> Callable[[], None
                 network(part)
 
     return run_passes
+
+
+def calibrate_injection(
+    timed: TimedStep, synchronize: Callable[[], None], slowdown: float, clock: NanosecondClock = time.perf_counter_ns
+) -> Injection:
+    """The amount that makes a step longer by `share`, and the share measured: up to six secant steps on interleaved medians.
+
+    Raises WorkloadError where amounts of this kind cannot come near it (one launch may cost more, say).
+    """
+    amount, best = 3.0 * slowdown, Injection(again=0.0, measured=-1.0)
+    for _ in range(6):
+        injected = make_injected_work(timed, amount)
+        alone: list[int] = []
+        both: list[int] = []
+        for number in range(2 * TIMED_PAIRS):
+            extra = number % 2 == 1
+            start = clock()
+            timed.step()
+            if extra:
+                injected()
+            synchronize()
+            (both if extra else alone).append(clock() - start)
+        measured = statistics.median(both) / statistics.median(alone) - 1.0
+        if abs(measured - slowdown) < abs(best.measured - slowdown):
+            best = Injection(again=amount, measured=measured)
+        if abs(measured - slowdown) <= RELATIVE_TOLERANCE * slowdown:
+            break
+        amount = min(MAX_AMOUNT, amount * min(4.0, max(0.25, slowdown / max(measured, 0.1 * slowdown))))
+    if abs(best.measured - slowdown) > 0.3 * slowdown:
+        raise WorkloadError(
+            f"no part of a step takes {slowdown:.1%} of it: the nearest found takes {best.measured:.1%}"
+        )
+    return best

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -20,7 +21,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,30 +28,29 @@ from cnnbench.errors import DataError, DeviceError, DivergedError, UnsupportedEr
 from cnnbench.files import write_file
 from cnnbench.schema import Memory, Outcome, Status, WorkerInput
 
-PARENT_CHECK_SECONDS = 0.5
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
 
 def exit_with_parent(parent_pid: int) -> None:
     """End this process when the parent dies: by the kernel where it offers that (Linux), else by checking twice a second."""
+
+    def watch() -> None:
+        while os.getppid() == parent_pid:
+            time.sleep(0.5)
+        os._exit(1)
+
     if not die_with_parent_process():
-        threading.Thread(target=_watch_parent, args=(parent_pid,), daemon=True).start()
+        threading.Thread(target=watch, daemon=True).start()
     if os.getppid() != parent_pid:  # it died before the kernel was asked
         os._exit(1)
 
 
-def _watch_parent(parent_pid: int) -> None:
-    while os.getppid() == parent_pid:
-        time.sleep(PARENT_CHECK_SECONDS)
-    os._exit(1)
+def die_with_parent_process(_worker: int = 0) -> bool:
+    """Ask the kernel to kill this process when its parent dies; False where the kernel has no such service.
 
-
-def die_with_parent_process() -> bool:
-    """Ask the kernel to kill this process when its parent dies; False where the kernel has no such service."""
-    try:
-        return bool(ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL)) == 0)
-    except (OSError, AttributeError):
-        return False
+    A DataLoader calls it in each of its workers, with the worker's number.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        return bool(ctypes.CDLL(None).prctl(1, int(signal.SIGKILL)) == 0)  # PR_SET_PDEATHSIG of linux/prctl.h
+    return False
 
 
 def run_typed(envelope: WorkerInput, measure: Callable[[], Outcome]) -> Outcome:
@@ -102,19 +101,11 @@ class ProgressWriter:
     """Messages to the parent, one JSON line each, at most one a second while counting steps."""
 
     def __init__(self, descriptor: int | None) -> None:
-        self._descriptor = descriptor
-        self._due_ns = 0
-        self._total = 0
-        self._sizes: dict[str, Callable[[], int | None]] = {"host_bytes": resident_bytes}
-
-    @property
-    def wanted(self) -> bool:
+        self._descriptor, self._due_ns, self._total = descriptor, 0, 0
+        self.wanted = descriptor is not None
         """Whether anyone reads."""
-        return self._descriptor is not None
-
-    def include_memory(self, allocated_bytes: Callable[[], int | None]) -> None:
-        """From now on tell the device's allocated bytes too; the call must not synchronise (see devices.base.Attached)."""
-        self._sizes["device_bytes"] = allocated_bytes
+        self.sizes: dict[str, Callable[[], int | None]] = {"host_bytes": resident_bytes}
+        """What each message tells of memory; these calls must not synchronise (see devices.base.Attached)."""
 
     def phase(self, name: str, total: int = 0) -> None:
         """Tell that a phase begins; `total` timed steps will be counted in it."""
@@ -131,25 +122,10 @@ class ProgressWriter:
     def _send(self, message: dict[str, object]) -> None:
         if self._descriptor is None:
             return
-        sizes = {name: size for name, read in self._sizes.items() if (size := read()) is not None}
+        sizes = {name: size for name, read in self.sizes.items() if (size := read()) is not None}
         # A reader that is gone or slow must not hold up the work; the parent's death is noticed elsewhere.
         with contextlib.suppress(OSError):
             os.write(self._descriptor, json.dumps(message | sizes).encode() + b"\n")
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What this process has used since it began."""
-
-    minor_faults: int
-    """Page faults without I/O."""
-    cpu_seconds: float
-
-    @staticmethod
-    def read() -> Usage:
-        """Read both, in one system call."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        return Usage(usage.ru_minflt, usage.ru_utime + usage.ru_stime)
 
 
 def reset_host_peak(proc: Path = Path("/proc/self")) -> Memory:
@@ -161,12 +137,12 @@ def reset_host_peak(proc: Path = Path("/proc/self")) -> Memory:
     before = _status_bytes("VmRSS", proc)
     if before is None:
         return Memory(host_method=f"n/a: no /proc/self/status on {sys.platform}")
+    method = "VmHWM, reset before the timed part"
     try:
         (proc / "clear_refs").write_text("5")
     except OSError as error:
-        why = f"VmHWM of the whole process (reset refused: {error.strerror})"
-        return Memory(host_before_bytes=before, host_method=why)
-    return Memory(host_before_bytes=before, host_method="VmHWM, reset before the timed part")
+        method = f"VmHWM of the whole process (reset refused: {error.strerror})"
+    return Memory(host_before_bytes=before, host_method=method)
 
 
 def host_peak_bytes(proc: Path = Path("/proc/self")) -> int | None:
@@ -176,19 +152,15 @@ def host_peak_bytes(proc: Path = Path("/proc/self")) -> int | None:
 
 def resident_bytes(proc: Path = Path("/proc/self")) -> int | None:
     """Resident bytes now, one short line read (statm, second field, in pages); None where there is no /proc."""
-    try:
+    with contextlib.suppress(OSError, ValueError, IndexError):
         return int((proc / "statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return None
+    return None
 
 
 def _status_bytes(key: str, proc: Path) -> int | None:
-    try:
-        for line in (proc / "status").read_text().splitlines():
-            if line.startswith(key + ":"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        return None
+    with contextlib.suppress(OSError):
+        found = re.search(rf"^{key}:\s*(\d+)", (proc / "status").read_text(), re.MULTILINE)
+        return int(found[1]) * 1024 if found else None
     return None
 
 

@@ -61,11 +61,12 @@ def write_run(
     A product has scalars and the machine, a network its weights, graph and hyper-parameters too.
     """
     from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
 
     job, unfinished = worker_input.job, f"{directory.name}.partial"
     for leftover in (directory.with_name(unfinished), directory):  # of a worker that was interrupted while it wrote
         shutil.rmtree(leftover, ignore_errors=True)
-    note: str | None = None
+    note = None
     with staged(directory, name=unfinished) as partial:
         writer: Any = SummaryWriter(str(partial))
         try:
@@ -74,7 +75,9 @@ def write_run(
             if end_weights:
                 _write_histograms(writer, start_weights, 0)
                 _write_histograms(writer, end_weights, trial.steps)
-                _write_hyperparameters(writer, job, trial)
+                # What `SummaryWriter.add_hparams` writes, but into this run: that method would make another one beside it.
+                for summary in hparams(job.model_dump(exclude_none=True), final_metrics(job, trial)):  # type: ignore[no-untyped-call]
+                    writer.file_writer.add_summary(summary)
                 note = _write_graph(writer, job)
         finally:
             writer.close()
@@ -86,20 +89,16 @@ def final_metrics(job: Job, trial: Trial) -> dict[str, float]:
     the batch, images are those of all.
     """
     seconds, flops = sum(trial.block_seconds), workloads.flops_per_step(job)
+    reached = job.target is not None and any(each.reaches(job.target) for each in trial.epoch_evaluations[-1:])
     found: dict[str, float | None] = {
         "final/loss": trial.final_loss,
         "final/test_accuracy": None if trial.test is None else trial.test.correct / trial.test.images,
         "final/step_seconds": seconds / trial.steps,
         "final/images_per_second": job.batch_size * trial.steps / seconds if trial.images else None,
         "final/flops_per_second": flops * trial.steps / seconds,
-        "final/time_to_accuracy_seconds": trial.job_seconds if reached_target(job, trial) else None,
+        "final/time_to_accuracy_seconds": trial.job_seconds if reached else None,
     }
     return {tag: value for tag, value in found.items() if value is not None}
-
-
-def reached_target(job: Job, trial: Trial) -> bool:
-    """Whether the last evaluation of a training to an accuracy reached its target."""
-    return job.target is not None and any(each.reaches(job.target) for each in trial.epoch_evaluations[-1:])
 
 
 def machine_text(worker_input: WorkerInput) -> str:
@@ -110,13 +109,11 @@ def machine_text(worker_input: WorkerInput) -> str:
         host, names = Host(machine, software), {each.id: each.name for each in machine.devices}
         rows += [("machine", machine.id), ("processor", names.get(job.device, job.device))]
         rows += [(fact.heading or fact.words, fact.describe(host)) for fact in list_facts("table")]
-    lines = [f"| {name} | {_cell(text)} |" for name, text in rows]
-    return "\n".join(("| what | value |", "|---|---|", *lines))
-
-
-def _cell(text: str) -> str:
-    """Text that stays in its cell and is not taken for HTML."""
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+    lines = ["| what | value |", "|---|---|"]
+    for name, text in rows:
+        cell = text.replace("|", "\\|").replace("<", "&lt;")  # text stays in its cell and is not taken for HTML
+        lines.append(f"| {name} | {' '.join(cell.split())} |")
+    return "\n".join(lines)
 
 
 def _write_scalars(writer: Any, job: Job, trial: Trial) -> None:
@@ -156,15 +153,6 @@ def _write_histograms(writer: Any, weights: Weights, step: int) -> None:
         finite = values[torch.isfinite(values)]
         if finite.numel():
             writer.add_histogram(f"weights/{name}", finite.numpy(), step)
-
-
-def _write_hyperparameters(writer: Any, job: Job, trial: Trial) -> None:
-    """What `SummaryWriter.add_hparams` writes, but into this run: that method would make another one beside it."""
-    from torch.utils.tensorboard.summary import hparams
-
-    parameters = job.model_dump(exclude_none=True)
-    for summary in hparams(parameters, final_metrics(job, trial)):  # type: ignore[no-untyped-call]
-        writer.file_writer.add_summary(summary)
 
 
 def _write_graph(writer: Any, job: Job) -> str | None:

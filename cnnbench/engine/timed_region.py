@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
@@ -10,12 +12,13 @@ from cnnbench import data
 from cnnbench.devices import Attached
 from cnnbench.engine.distributed.group import SINGLE, ProcessGroup
 from cnnbench.engine.process import ProgressWriter
-from cnnbench.engine.timing import JobTiming, OnSteps, disable_gc, time_blocks, time_job
+from cnnbench.engine.timing import JobTiming, disable_gc, time_blocks, time_job
 from cnnbench.engine.training import TimedStep, Training, steps_per_block
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import Evaluation, Job
 from cnnbench.workloads import recipes
 
+T = TypeVar("T")
 ALL_IMAGES = 10_000
 
 
@@ -28,8 +31,9 @@ def time_region(
     group: ProcessGroup = SINGLE,
 ) -> JobTiming:
     """Time it, by the clock the job names; a steady job's blocks come back as `epoch_seconds`."""
-    report: OnSteps | None = progress.count if progress.wanted else None
-    note, synchronize = _make_loss_recorder(timed, losses), group.synchronizer(attached)
+    report = progress.count if progress.wanted else None
+    # A block's last loss is noted as it lies on the device, and read when the clock has stopped.
+    note, synchronize = record_known(timed.last_loss, losses), group.synchronizer(attached)
     if job.clock == "steady":
         progress.phase("timed", job.blocks * job.block_steps)
         with disable_gc():
@@ -47,7 +51,7 @@ def time_region(
         raise WorkloadError(f"clock {job.clock!r} needs a training workload, epochs and steps_per_epoch")
     length, images = job.epochs, job.epoch_eval_images
     before: Callable[[], int] | None = timed.pretrain
-    stop: Callable[[int, int], bool] | None = _all_correct if job.stop_when_all_right else None
+    stop: Callable[[int, int], bool] | None = operator.eq if job.stop_when_all_right else None
     if job.clock == "accuracy":
         if job.target is None or not job.evaluate_every:
             raise WorkloadError("clock 'accuracy' needs target and evaluate_every")
@@ -89,10 +93,6 @@ def follow_recipe(job: Job, training: Training) -> Callable[[], int]:
     return read_dataset
 
 
-def _all_correct(correct: int, images: int) -> bool:
-    return correct == images
-
-
 def make_target_test(target: float) -> Callable[[int, int], bool]:
     """The rule that the gates judge the record by, so that neither rounds otherwise."""
     return lambda correct, images: Evaluation(after_steps=0, images=images, correct=correct, seconds=0.0).reaches(
@@ -100,12 +100,11 @@ def make_target_test(target: float) -> Callable[[int, int], bool]:
     )
 
 
-def _make_loss_recorder(timed: TimedStep, losses: list[torch.Tensor]) -> Callable[[], None]:
-    """Notes a block's last loss as it lies on the device: read when the clock has stopped."""
+def record_known(read: Callable[[], T | None], known: list[T]) -> Callable[[], None]:
+    """Return what reads a value and appends it where there is one."""
 
-    def keep() -> None:
-        loss = timed.last_loss()
-        if loss is not None:
-            losses.append(loss)
+    def record() -> None:
+        if (value := read()) is not None:
+            known.append(value)
 
-    return keep
+    return record

@@ -21,30 +21,20 @@ from cnnbench.schema import Device, Software
 
 def collect_torch_info() -> tuple[Software, tuple[Device, ...]]:
     """Versions and usable accelerators."""
+    hip, cuda = torch.version.hip, torch.version.cuda
+    cudnn: Any = torch.backends.cudnn
     software = Software(
         cnnbench=__version__,
         python=platform.python_version(),
         torch=torch.__version__,
-        torch_build=_build(),
-        cudnn=_cudnn(),
+        torch_build=f"rocm {hip}" if hip is not None else f"cuda {cuda}" if cuda is not None else "cpu",
+        cudnn=str(cudnn.version()) if cudnn.is_available() and cudnn.version() is not None else None,
         blas=_read_config("BLAS_INFO=", ","),
         onednn=_read_config("MKL-DNN ", " "),
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
         numpy=numpy.__version__,
     )
     return software, tuple(device for each in list_backends().values() for device in each.find())
-
-
-def _build() -> str:
-    if torch.version.hip is not None:
-        return f"rocm {torch.version.hip}"
-    return "cpu" if torch.version.cuda is None else f"cuda {torch.version.cuda}"
-
-
-def _cudnn() -> str | None:
-    cudnn: Any = torch.backends.cudnn
-    version = cudnn.version() if cudnn.is_available() else None
-    return None if version is None else str(version)
 
 
 def _read_config(key: str, end: str) -> str | None:

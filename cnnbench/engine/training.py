@@ -14,12 +14,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from cnnbench.data import Dataset
-from cnnbench.engine.batches import FULL, Batch, BatchSource, TrainingSetup, make_batches, to_tensors
+from cnnbench.engine.batches import Batch, BatchSource, Shard, TrainingSetup, make_batches, to_tensors
 from cnnbench.engine.compute_mode import AUTOCAST_DTYPES, ComputeMode
 from cnnbench.engine.optim import make_optimizer, reset_state
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job
-from cnnbench.workloads import Workload
 from cnnbench.workloads.base import Pretraining
 
 EVALUATION_BATCH = 500
@@ -39,6 +38,11 @@ class TimedStep(ABC):
     """Whether a step dispatches its operators one by one, so that counting them says something."""
     trains = False
     """Whether a step is an optimiser step."""
+    parameters = 0
+    """Trainable values, counted on the network."""
+    has_test_images = False
+    """Whether there is anything to be right about."""
+    _last_loss: torch.Tensor | None = None
 
     def __init__(self) -> None:
         self.recorded_settings: dict[str, str] = {}
@@ -59,26 +63,16 @@ class TimedStep(ABC):
 
     def loss(self) -> float | None:
         """Loss of the last step; synchronises, so it is never called between start and stop."""
-        return None
+        return None if self._last_loss is None else float(self._last_loss.detach().item())
 
     def last_loss(self) -> torch.Tensor | None:
         """The same as it lies on the device, for reading later: nothing waits for it."""
-        return None
+        return None if self._last_loss is None else self._last_loss.detach()
 
     @property
     def images_drawn(self) -> int:
-        """Images handed out since the last reset."""
+        """Images that the sampler handed out since the last reset."""
         return 0
-
-    @property
-    def parameters(self) -> int:
-        """Trainable values."""
-        return 0
-
-    @property
-    def has_test_images(self) -> bool:
-        """Whether there is anything to be right about."""
-        return False
 
 
 class Training(TimedStep):
@@ -89,29 +83,34 @@ class Training(TimedStep):
     def __init__(self, setup: TrainingSetup) -> None:
         super().__init__()
         job, device, dataset = setup.job, setup.device, setup.dataset
-        _check_job(job, setup.workload)
-        self._job, self._device, self._seed, self._extra_forwards = job, device, job.seed, job.extra_forwards
         workload = setup.workload.with_variant(job.pool, job.activation)
+        if job.layout == "nhwc" and not workload.convolves:
+            why = f"{workload.name} has no convolutions, so its data have no channels to put last"
+            raise UnsupportedError(f"layout 'nhwc': {why}")
+        if job.optimizer not in workload.optimizers:
+            raise WorkloadError(f"optimizer {job.optimizer!r} is not one of {', '.join(workload.optimizers)}")
+        self._job, self._device, self._seed, self._extra_forwards = job, device, job.seed, job.extra_forwards
         self.setup = replace(setup, workload=workload)
         network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
         self.compute_mode = ComputeMode(job, self._reorder(network), device)
         self.network, self._loss_of = self.compute_mode.network, self.compute_mode.loss
-        self._initial_state = [each.detach().clone() for each in self._state()]
-        self._test: Batch | None = None
+        self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        # What a step changes in the network: parameters, and buffers such as a normalisation's running mean.
+        self._state = [*self.network.parameters(), *self.network.buffers()]
+        self._initial_state = [each.detach().clone() for each in self._state]
         self._batches: BatchSource = self._make_batches()
-        if dataset is not None:
-            self._test = to_tensors(dataset.test_images, dataset.test_labels, device)
-        self._optimizer = self._make_optimizer(job.optimizer or "", workload.learning_rate(job.optimizer or ""))
+        self._test = None if dataset is None else to_tensors(dataset.test_images, dataset.test_labels, device)
+        self.has_test_images = self.trains and dataset is not None
+        self._optimizer = self._make_optimizer(job.optimizer, workload.learning_rate(job.optimizer))
         self.pretrain: LayerwisePretraining | None = None
         if workload.pretraining is not None and dataset is not None and isinstance(self.network, nn.Sequential):
             self.pretrain = LayerwisePretraining(
                 workload.pretraining,
                 self.network,
-                make_batches(replace(setup, shard=FULL)),
+                make_batches(replace(setup, shard=Shard())),
                 steps_per_epoch=job.full_epoch or 0,
                 seed=job.seed,
             )
-        self._last_loss: torch.Tensor | None = None
         self._lr_schedule: Sequence[float] = ()
         self._sample_generator = torch.Generator()
         self.reset()
@@ -144,7 +143,7 @@ class Training(TimedStep):
     def reset(self) -> None:
         """First weights, first optimiser state, first batch, first random numbers."""
         with torch.no_grad():
-            for each, start in zip(self._state(), self._initial_state, strict=True):
+            for each, start in zip(self._state, self._initial_state, strict=True):
                 each.copy_(start)
         reset_state(self._optimizer)
         self.compute_mode.reset()
@@ -204,23 +203,11 @@ class Training(TimedStep):
     def _run_once(self, work: Callable[[], None]) -> None:
         work()
 
-    def _state(self) -> list[torch.Tensor]:
-        """What a step changes in the network: parameters, and buffers such as a normalisation's running mean."""
-        return [*self.network.parameters(), *self.network.buffers()]
-
     def compile(self) -> None:
         """Compile the network's forward and backward. Raises UnsupportedError where that fails."""
         images, labels = self._batches.draw()
         self.compute_mode.compile(images, labels, training=self.trains)
         self.reset()
-
-    def loss(self) -> float | None:
-        """Loss of the last step."""
-        return None if self._last_loss is None else float(self._last_loss.detach().item())
-
-    def last_loss(self) -> torch.Tensor | None:
-        """The same as it lies on the device, for reading later: nothing waits for it."""
-        return None if self._last_loss is None else self._last_loss.detach()
 
     def draw(self) -> Batch:
         """The next batch and nothing else, to learn what drawing alone costs."""
@@ -230,16 +217,6 @@ class Training(TimedStep):
     def images_drawn(self) -> int:
         """Images the sampler handed out since the last reset."""
         return self._batches.images_drawn
-
-    @property
-    def parameters(self) -> int:
-        """Trainable values, counted on the network."""
-        return sum(parameter.numel() for parameter in self.network.parameters())
-
-    @property
-    def has_test_images(self) -> bool:
-        """Whether there is anything to be right about."""
-        return self._test is not None
 
     def count_correct(self, images: int | None = None) -> tuple[int, int]:
         """(correct, of) on `images` random test images, or on all of them in order; dropout off, training mode restored.
@@ -270,10 +247,9 @@ class Inference(Training):
     """One network and its batches, forward only: dropout off, no gradients."""
 
     trains = False
-    has_test_images = False
+    _last: Batch | None = None
 
     def __init__(self, setup: TrainingSetup) -> None:
-        self._last: Batch | None = None
         job = setup.job.model_copy(update={"optimizer": setup.workload.default_optimizer})
         super().__init__(replace(setup, job=job))
 
@@ -282,9 +258,6 @@ class Inference(Training):
         images, labels = self._batches.draw()
         with torch.inference_mode():
             self._last = self.compute_mode.logits(images), labels
-
-    def disable_dropout(self) -> None:
-        """Dropout is off."""
 
     def reset(self) -> None:
         """The first batch again."""
@@ -307,10 +280,8 @@ class GemmStep(TimedStep):
         if job.size is None:
             raise WorkloadError("a gemm job needs a size, the side of its operands")
         dtype = AUTOCAST_DTYPES.get(job.precision, torch.float32)
-        generator = torch.Generator().manual_seed(job.seed)
-        shape = (job.size, job.size)
-        self._left = torch.randn(shape, generator=generator).to(device, dtype)
-        self._right = torch.randn(shape, generator=generator).to(device, dtype)
+        generator, shape = torch.Generator().manual_seed(job.seed), (job.size, job.size)
+        self._left, self._right = (torch.randn(shape, generator=generator).to(device, dtype) for _ in range(2))
         self._out = torch.empty(shape, device=device, dtype=dtype)
 
     def step(self) -> None:
@@ -326,30 +297,17 @@ class GemmStep(TimedStep):
             torch.mm(self._left[:rows], self._right, out=self._out[:rows])
 
 
-def _check_job(job: Job, workload: Workload) -> None:
-    if job.layout == "nhwc" and not workload.convolves:
-        raise UnsupportedError(
-            f"layout 'nhwc': {workload.name} has no convolutions, so its data have no channels to put last"
-        )
-    if job.optimizer not in workload.optimizers:
-        raise WorkloadError(f"optimizer {job.optimizer!r} is not one of {', '.join(workload.optimizers)}")
-    if job.batch_size < 1:
-        raise WorkloadError(f"batch_size {job.batch_size} is below 1")
-
-
 class LayerwisePretraining:
     """The autoencoders of one network's hidden layers, trained one after the other when called."""
 
     def __init__(
         self, plan: Pretraining, network: nn.Sequential, batches: BatchSource, *, steps_per_epoch: int, seed: int
     ) -> None:
-        self._network, self._batches, self._plan = network, batches, plan
+        self._network, self._batches, self._plan, self._seed = network, batches, plan, seed
         self._steps = plan.epochs * steps_per_epoch
-        dense = [index for index, module in enumerate(network) if isinstance(module, nn.Linear)]
-        self._hidden = dense[:-1]
+        self._hidden = [index for index, module in enumerate(network) if isinstance(module, nn.Linear)][:-1]
         if not self._hidden:
             raise WorkloadError("pre-training needs a hidden dense layer")
-        self._seed = seed
         self.losses: list[torch.Tensor] = []
         """Mean squared error of each layer's last step."""
 
@@ -369,9 +327,7 @@ class LayerwisePretraining:
         decoder = nn.Linear(layer.out_features, layer.in_features, device=layer.weight.device)
         generator = torch.Generator().manual_seed(self._seed + index)
         with torch.no_grad():
-            start = torch.empty(decoder.weight.shape)
-            nn.init.xavier_uniform_(start, generator=generator)
-            decoder.weight.copy_(start)
+            decoder.weight.copy_(nn.init.xavier_uniform_(torch.empty(decoder.weight.shape), generator=generator))
             nn.init.zeros_(decoder.bias)
         optimizer = torch.optim.Adam([*layer.parameters(), *decoder.parameters()], lr=self._plan.learning_rate)
         loss = torch.zeros(())

@@ -8,6 +8,7 @@ Where several processes do a job together each goes through all of this, and `Pr
 from __future__ import annotations
 
 import math
+import resource
 import time
 from collections.abc import Callable
 
@@ -20,33 +21,25 @@ from cnnbench.engine.distributed.group import SINGLE, DdpTraining, ProcessGroup,
 from cnnbench.engine.energy import idle_energy, steps_energy
 from cnnbench.engine.outcome import classify, finite_losses
 from cnnbench.engine.process import ProgressWriter
-from cnnbench.engine.timed_region import time_region
+from cnnbench.engine.timed_region import record_known, time_region
 from cnnbench.engine.timing import NANO, warm_up
-from cnnbench.engine.training import TimedStep, Training, steps_per_block
+from cnnbench.engine.training import Training, steps_per_block
 from cnnbench.schema import Evaluation, Job, Outcome, Trial, WorkerInput
 from cnnbench.workloads.flops import FLOAT32_BYTES
-
-EVALUATING_CLOCKS = ("accuracy", "recipe")
-"""Clocks that look at every test image themselves."""
 
 
 class _Phases:
     """Seconds of each part before the timed region, by one monotonic clock shared with the parent."""
 
-    def __init__(self, spawned_ns: int, started_ns: int, launcher_ns: int | None = None) -> None:
-        first = started_ns if launcher_ns is None else launcher_ns
-        self.seconds: dict[str, float] = {"interpreter": (first - spawned_ns) * NANO}
+    def __init__(self, spawned_ns: int, started_ns: int, launcher_ns: int | None) -> None:
+        self.seconds = {"interpreter": ((launcher_ns or started_ns) - spawned_ns) * NANO}
         if launcher_ns is not None:  # between them: torch's launcher imported, the launchers met, the ranks started
             self.seconds["launch"] = (started_ns - launcher_ns) * NANO
-        self._spawned_ns, self._mark_ns = spawned_ns, started_ns
+        self.mark_ns = started_ns
 
     def end(self, name: str) -> None:
-        now = time.monotonic_ns()
-        self.seconds[name] = (now - self._mark_ns) * NANO
-        self._mark_ns = now
-
-    def seconds_since_spawn(self) -> float:
-        return (self._mark_ns - self._spawned_ns) * NANO
+        begun_ns, self.mark_ns = self.mark_ns, time.monotonic_ns()
+        self.seconds[name] = (self.mark_ns - begun_ns) * NANO
 
 
 def measure_trial(
@@ -71,7 +64,7 @@ def measure_trial(
     progress.phase("attach")
     attached = backend(job.device).attach(threads=job.threads, index=group.local)
     synchronize = group.synchronizer(attached)
-    progress.include_memory(attached.allocated_bytes)
+    progress.sizes["device_bytes"] = attached.allocated_bytes
     settings = apply_settings(job, attached)
     phases.end("attach")
     timed = build(job, worker_input.data_dir, attached, group=group, progress=progress, end=phases.end)
@@ -80,7 +73,7 @@ def measure_trial(
     timed.step()
     synchronize()
     phases.end("first_step")
-    cold_start = phases.seconds_since_spawn()
+    cold_start = (phases.mark_ns - worker_input.spawn_monotonic_ns) * NANO
 
     # Checks of what is about to be believed: the synchronise, the number format, the counts of a workload not ours.
     progress.phase("canary")
@@ -94,7 +87,7 @@ def measure_trial(
     progress.phase("warm-up")
     first_losses: list[float] = []
     timed.reset()
-    warm = warm_up(timed.step, synchronize, job.warmup_steps, after_step=_make_loss_recorder(timed, first_losses))
+    warm = warm_up(timed.step, synchronize, job.warmup_steps, after_step=record_known(timed.loss, first_losses))
     timed.reset()
     synchronize()
 
@@ -102,12 +95,12 @@ def measure_trial(
     idle = idle_energy(worker_input, progress)
     attached.reset_peaks()
     mark = process.reset_host_peak()
-    before, usage = telemetry.sample(worker_input.device_uuid), process.Usage.read()
+    before, usage = telemetry.sample(worker_input.device_uuid), resource.getrusage(resource.RUSAGE_SELF)
     losses: list[torch.Tensor] = []
     group.barrier()
     timing = time_region(job, timed, attached, progress, losses, group)
     group.barrier()
-    spent, after = process.Usage.read(), telemetry.sample(worker_input.device_uuid)
+    spent, after = resource.getrusage(resource.RUSAGE_SELF), telemetry.sample(worker_input.device_uuid)
     allocated, reserved = attached.peaks()
     memory = mark.model_copy(
         update={
@@ -125,7 +118,14 @@ def measure_trial(
 
     # After it, in the same process: test accuracy, energy of further steps, the exchange of gradients.
     progress.phase("evaluation")
-    test = timing.evaluations[-1] if job.clock in EVALUATING_CLOCKS else _evaluate(job, timed, steps)
+    test = None
+    if job.clock in ("accuracy", "recipe"):  # these look at every test image themselves
+        test = timing.evaluations[-1]
+    elif job.final_evaluation and isinstance(timed, Training) and timed.has_test_images:
+        start = time.perf_counter_ns()
+        correct, tested = timed.count_correct()
+        seconds = (time.perf_counter_ns() - start) * NANO
+        test = Evaluation(after_steps=steps, images=tested, correct=correct, seconds=seconds)
     energy = steps_energy(idle, job, timed, attached, worker_input.device_uuid, group)
     exchange = None
     if isinstance(timed, DdpTraining):
@@ -160,8 +160,8 @@ def measure_trial(
         parameters=parameters,
         parameter_bytes=parameters and FLOAT32_BYTES * parameters,
         operators_per_step=lower_bounds.count_operators(timed.step) if eager else None,
-        minor_faults=spent.minor_faults - usage.minor_faults,
-        cpu_seconds=spent.cpu_seconds - usage.cpu_seconds,
+        minor_faults=spent.ru_minflt - usage.ru_minflt,
+        cpu_seconds=spent.ru_utime + spent.ru_stime - (usage.ru_utime + usage.ru_stime),
         memory=memory,
         canary=canary_result,
         floors=lower_bounds.measure_lower_bounds(attached, draw),
@@ -176,21 +176,3 @@ def measure_trial(
         progress.phase("tensorboard")
         trial = tensorboard.add_tensorboard_run(worker_input, timed, trial, trained_weights)
     return classify(job, trial, first_losses, final_loss, errors)
-
-
-def _make_loss_recorder(timed: TimedStep, losses: list[float]) -> Callable[[], None]:
-    def note() -> None:
-        loss = timed.loss()
-        if loss is not None:
-            losses.append(loss)
-
-    return note
-
-
-def _evaluate(job: Job, timed: TimedStep, steps: int) -> Evaluation | None:
-    if not job.final_evaluation or not isinstance(timed, Training) or not timed.has_test_images:
-        return None
-    start = time.perf_counter_ns()
-    correct, images = timed.count_correct()
-    seconds = (time.perf_counter_ns() - start) * NANO
-    return Evaluation(after_steps=steps, images=images, correct=correct, seconds=seconds)

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 def run(worker_input: WorkerInput, progress: ProgressWriter) -> Outcome:
     """Do the job; every failure of the work itself comes back as a typed outcome, one of memory with the size that fits."""
-    measure = _measure_one if worker_input.job.processes == 1 else _measure_several
-    outcome = run_typed(worker_input, lambda: measure(worker_input, progress))
+    outcome = run_typed(worker_input, lambda: _measure(worker_input, progress))
     if outcome.status != "oom":
         return outcome
     progress.phase("looking for the size that fits")
@@ -39,19 +38,16 @@ def run(worker_input: WorkerInput, progress: ProgressWriter) -> Outcome:
         return outcome
 
 
-def _measure_several(worker_input: WorkerInput, progress: ProgressWriter) -> Outcome:
+def _measure(worker_input: WorkerInput, progress: ProgressWriter, join: Join | None = None) -> Outcome:
+    """Measure the trial in this process, which is the job's only one or a rank that `join`s the others; else start the ranks."""
     progress.phase("import torch")
-    from cnnbench.engine.distributed.launcher import run_ranks
+    if worker_input.job.processes > 1 and join is None:
+        from cnnbench.engine.distributed.launcher import run_ranks
 
-    return run_ranks(worker_input, progress, _STARTED_NS)
-
-
-def _measure_one(envelope: WorkerInput, progress: ProgressWriter, join: Join | None = None) -> Outcome:
-    """Measure the trial in this process, which is the job's only one or a rank that `join`s the others."""
-    progress.phase("import torch")
+        return run_ranks(worker_input, progress, _STARTED_NS)
     from cnnbench.engine.trial import measure_trial
 
-    return measure_trial(envelope, progress, _STARTED_NS, join)
+    return measure_trial(worker_input, progress, _STARTED_NS, join)
 
 
 def main() -> None:
@@ -59,7 +55,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         from cnnbench.engine.distributed import rank
 
-        rank.run(Path(sys.argv[1]), int(sys.argv[2]), _measure_one)
+        rank.run(Path(sys.argv[1]), int(sys.argv[2]), _measure)
     serve_parent(run)
 
 

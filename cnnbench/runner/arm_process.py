@@ -43,7 +43,6 @@ from cnnbench.runner.launch import (
 
 MODULE = ("-P", "-m", "cnnbench.engine.turns")
 """-P keeps the folder that the worker is started in off its search path: its package comes from the arm's folder alone."""
-NO_SUCH_MODULE = "No module named cnnbench.engine.turns"
 HANG_SECONDS = 300.0
 _Part = TypeVar("_Part")
 
@@ -181,9 +180,8 @@ class ArmProcess:
                 events = selector.select(max(0.0, deadline - time.monotonic()))
                 if not events:
                     raise ArmError(self._failed("hang", f"no answer for {self._start.hang_seconds:.0f} s"))
-                if not any(key.fd == self._answers for key, _ in events):
-                    raise ArmError(self._classify_exit())
-                chunk = os.read(self._answers, 1 << 16)
+                answered = any(key.fd == self._answers for key, _ in events)
+                chunk = os.read(self._answers, 1 << 16) if answered else b""
                 if not chunk:
                     raise ArmError(self._classify_exit())
                 self._pending += chunk
@@ -196,7 +194,7 @@ class ArmProcess:
         code = self._process.wait()
         if code >= 0:
             tail = read_tail(self._stderr) or ""
-            if NO_SUCH_MODULE in tail:
+            if f"No module named {MODULE[-1]}" in tail:
                 what = "its cnnbench is older than the paired measurement and cannot take part in one"
                 return self._failed("outdated", what)
             last = tail.splitlines()[-1] if tail else "it printed nothing"
@@ -205,10 +203,8 @@ class ArmProcess:
         return self._failed(status, message + ("; lower batch_size or free memory" if status == "oom" else ""))
 
     def _failed(self, status: str, message: str) -> WorkerFailure:
-        tail = read_tail(self._stderr)
-        return WorkerFailure.model_validate(
-            {"status": status, "message": message, "arm": self._start.arm, "stderr_tail": tail}
-        )
+        known = {"status": status, "message": message, "arm": self._start.arm}
+        return WorkerFailure.model_validate(known | {"stderr_tail": read_tail(self._stderr)})
 
     def _expect(self, part: _Part | None, name: str) -> _Part:
         if part is None:

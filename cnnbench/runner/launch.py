@@ -28,8 +28,7 @@ from pydantic import ValidationError
 from cnnbench import workloads
 from cnnbench.devices import backend
 from cnnbench.errors import WorkloadError
-from cnnbench.runner.tensorboard_runs import TensorboardRun
-from cnnbench.schema import RENDEZVOUS_DONE, Device, Job, Outcome, Rendezvous, WorkerInput
+from cnnbench.schema import RENDEZVOUS_DONE, Device, Job, Machine, Outcome, Rendezvous, Software, WorkerInput
 
 WORKER = (sys.executable, "-m", "cnnbench.engine.worker")
 HELD_ALLOCATOR = {
@@ -53,6 +52,15 @@ class WorkerLimits:
 
     timeout_seconds: float | None = None
     hang_seconds: float = 600.0
+
+
+@dataclass(frozen=True)
+class TensorboardRun:
+    """Where one worker's TensorBoard run goes, and what it shows there of its machine."""
+
+    directory: Path
+    machine: Machine
+    software: Software
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,10 @@ def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda me
         )
         os.close(write_end)
         try:
-            _send_input(process, worker_input)
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # a worker that died at once is typed by its exit
+                process.stdin.write(worker_input.model_dump_json().encode())
+                process.stdin.close()
             given_up = _wait(process, read_end, started, limits, on_progress)
         finally:
             kill_tree(process.pid)
@@ -167,21 +178,9 @@ def build_paired_environment(jobs: Sequence[Job], device: Device | None, folders
 
 
 def complete_environment(chosen: Mapping[str, str]) -> dict[str, str]:
-    """All of a worker's environment: the user's, less what would disturb, and what was chosen."""
-    return {**_filter_inherited(os.environ), **chosen}
-
-
-def _filter_inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """The user's environment less what would silently change the measurement; recorded choices replace it."""
+    """All of a worker's environment: the user's, less what would silently change the measurement, and what was chosen."""
     dropped = {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONPROFILEIMPORTTIME", *HELD_ALLOCATOR}
-    return {name: value for name, value in environ.items() if name not in dropped}
-
-
-def _send_input(process: subprocess.Popen[bytes], worker_input: WorkerInput) -> None:
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # a worker that died at once is typed by its exit
-        process.stdin.write(worker_input.model_dump_json().encode())
-        process.stdin.close()
+    return {name: value for name, value in os.environ.items() if name not in dropped} | dict(chosen)
 
 
 def _wait(
@@ -231,12 +230,9 @@ def _messages(lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
 
 def exit_descriptor(pid: int) -> int | None:
     """A descriptor that becomes readable when the process ends (Linux); elsewhere the pipe's end of file tells."""
-    if not hasattr(os, "pidfd_open"):
-        return None
-    try:
+    with contextlib.suppress(AttributeError, OSError):
         return os.pidfd_open(pid)
-    except OSError:
-        return None
+    return None
 
 
 def kill_tree(pid: int) -> None:

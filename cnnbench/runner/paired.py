@@ -73,9 +73,8 @@ class Coins:
 
 def draw_coins(seed: int, number: int, jobs: Sequence[int], rounds: int) -> Coins:
     """The coins of block `number`: fair, independent, and the same whenever they are thrown again."""
-    source = random.Random(f"cnnbench block {seed} {number}")
+    source, order = random.Random(f"cnnbench block {seed} {number}"), sorted(jobs)
     first = ARMS[source.getrandbits(1)]
-    order = sorted(jobs)
     source.shuffle(order)
     return Coins(first, tuple(order), {job: "".join(source.choices("bh", k=rounds)) for job in sorted(jobs)})
 
@@ -107,7 +106,11 @@ def measure_pair(
         else:
             for arm in (coins.first, other_arm(coins.first)):
                 with _run_arms(coins, (arm,), start, starting) as arms, _record_span(spans, arm, read_telemetry):
-                    _measure_alone(design, coins, arm, arms[arm], runs)
+                    arms[arm].send_setup(design.setup(arm))
+                    for job in coins.job_order:
+                        arms[arm].build(job)
+                        turns = [arms[arm].turn(design.steps_per_turn) for _ in range(design.rounds)]
+                        runs[arm][job] = _make_job_run(turns, arms[arm])
     except ArmError as error:
         failure = error.failed
     return PairRecord(
@@ -173,10 +176,7 @@ def _run_arms(
         ended = True
     finally:
         for process in alive.values():
-            if ended:
-                process.close()
-            else:
-                process.kill()
+            (process.close if ended else process.kill)()
 
 
 @contextlib.contextmanager
@@ -202,16 +202,6 @@ def _measure_turns(
                 turns[arm].append(arms[arm].turn(design.steps_per_turn))
         for arm, process in arms.items():
             runs[arm][job] = _make_job_run(turns[arm], process)
-
-
-def _measure_alone(
-    design: PairDesign, coins: Coins, arm: Arm, process: ArmProcess, runs: Mapping[Arm, dict[int, JobRun]]
-) -> None:
-    process.send_setup(design.setup(arm))
-    for job in coins.job_order:
-        process.build(job)
-        turns = [process.turn(design.steps_per_turn) for _ in range(design.rounds)]
-        runs[arm][job] = _make_job_run(turns, process)
 
 
 def _make_job_run(turns: Sequence[Turn], process: ArmProcess) -> JobRun:

@@ -12,9 +12,9 @@ from cnnbench import validity
 from cnnbench.errors import LedgerError
 from cnnbench.files import save_elsewhere
 from cnnbench.machine.inventory import select
+from cnnbench.naming import name_run_folder
 from cnnbench.plan import matrix
-from cnnbench.runner.launch import LaunchOptions, WorkerExit, launch
-from cnnbench.runner.tensorboard_runs import plan_tensorboard_run
+from cnnbench.runner.launch import LaunchOptions, TensorboardRun, WorkerExit, launch
 from cnnbench.schema import Device, Job, Machine, Outcome, Record, Rendezvous, RunHeader, current_suite_name, digest
 from cnnbench.store import Ledger, Writer, format_now, load
 
@@ -95,11 +95,11 @@ def execute(
         started_at, start = format_now(), time.monotonic_ns()
         interrupt: KeyboardInterrupt | None = None
         try:
-            ended = (
-                _make_not_started(apart)
-                if apart and item.job.nodes > 1
-                else launcher(item.job, here, listener.on_message)
-            )
+            if apart and item.job.nodes > 1:  # they may be a job apart, and then never meet again
+                why = f"out of step with the other machines since {apart}; start the same command on all of them again"
+                ended = WorkerExit(Outcome(status="timeout", message=f"not started: {why}"), 0.0, 0.0, {})
+            else:
+                ended = launcher(item.job, here, listener.on_message)
         except KeyboardInterrupt as error:
             interrupt = error
             outcome = Outcome(status="interrupted", message="interrupted by the user; go on with --resume")
@@ -128,12 +128,13 @@ def execute(
     return tuple(done)
 
 
-def _make_not_started(apart: str) -> WorkerExit:
-    """A job on several machines, after one for which they did not meet: they may be a job apart, and then never meet again."""
-    message = (
-        f"not started: out of step with the other machines since {apart}; start the same command on all of them again"
-    )
-    return WorkerExit(Outcome(status="timeout", message=message), 0.0, 0.0, {})
+def plan_tensorboard_run(root: Path, header: RunHeader, job: Job) -> TensorboardRun:
+    """Where one job of a plan writes its TensorBoard run, below `root`: a folder per process, below one per run.
+
+    `root/<run id>/mnist-cnn-b128-fp32-on-cpu-2-threads-round-1`. Jobs of one plan whose labels are alike are told apart by the
+    beginning of their row key's digest, since two event files in one folder would be one run to TensorBoard.
+    """
+    return TensorboardRun(root / header.run_id / name_run_folder(job, header.plan), header.machine, header.software)
 
 
 def make_rendezvous(item: PendingJob, rendezvous: Rendezvous | None) -> Rendezvous | None:
@@ -149,13 +150,11 @@ def list_devices(job: Job, header: RunHeader) -> tuple[Device, ...]:
 
 
 def _reject_if_impossible(job: Job, ended: WorkerExit, device: Device | None, machine: Machine) -> Outcome:
-    trial = ended.outcome.trial
-    if trial is None:
-        return ended.outcome
-    status = ended.outcome.status
-    return validity.reject_impossible(
-        ended.outcome, validity.find_violations(job, trial, ended.process_seconds, device, machine, status)
-    )
+    outcome = ended.outcome
+    if outcome.trial is None:
+        return outcome
+    violations = validity.find_violations(job, outcome.trial, ended.process_seconds, device, machine, outcome.status)
+    return validity.reject_impossible(outcome, violations)
 
 
 def _write_record(writer: Writer, record: Record) -> None:
@@ -187,5 +186,6 @@ def find_unfinished(directory: Path, machine_id: str, suites: dict[str, str], ru
         same = stored == suites or run_id is not None
         if same and list_pending_jobs(ledger.header, ledger.records):
             return ledger
-    names = ", ".join(suites)
-    raise LedgerError(f"{folder}: no unfinished run of {names} with the same suite files; start one without --resume")
+    raise LedgerError(
+        f"{folder}: no unfinished run of {', '.join(suites)} with the same suite files; start one without --resume"
+    )

@@ -23,7 +23,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from cnnbench.devices import Attached, backend
-from cnnbench.engine.batches import FULL, Shard, TrainingSetup
+from cnnbench.engine.batches import Shard, TrainingSetup
 from cnnbench.engine.timing import disable_gc, time_blocks
 from cnnbench.engine.training import TimedStep, Training
 from cnnbench.errors import UnsupportedError
@@ -52,7 +52,7 @@ class ProcessGroup:
     @property
     def share(self) -> Shard:
         """This process's shard of every batch."""
-        return FULL
+        return Shard()
 
     def synchronizer(self, attached: Attached) -> Callable[[], None]:
         """Return what ends a block: it waits until the device is idle; of ranks, until every device is."""
@@ -152,9 +152,8 @@ def join(job: Job, local: int, place: str) -> ProcessGroup:
     """
     kind, exchange = job.device.partition(":")[0], backend(job.device).exchange
     if exchange is None:
-        raise UnsupportedError(
-            f"{job.processes} processes on {kind}: only CPUs (gloo) and CUDA devices (NCCL) can work together"
-        )
+        only = "only CPUs (gloo) and CUDA devices (NCCL) can work together"
+        raise UnsupportedError(f"{job.processes} processes on {kind}: {only}")
     if exchange != CONTROL and job.world > 1:
         if not distributed.is_backend_available(exchange):
             built = f"torch {torch.__version__} was built without {exchange.upper()}"
@@ -164,9 +163,9 @@ def join(job: Job, local: int, place: str) -> ProcessGroup:
     else:
         distributed.init_process_group(CONTROL, timeout=TIMEOUT)
         control = distributed.group.WORLD
-    group = Ranks if job.world > 1 else Copies
-    rank, world = distributed.get_rank(), distributed.get_world_size()
-    return group(rank=rank, local=local, world=world, nodes=job.nodes, place=place, control=control)
+    return (Ranks if job.world > 1 else Copies)(
+        distributed.get_rank(), local, distributed.get_world_size(), job.nodes, place, control
+    )
 
 
 SEED_STRIDE = 2**31
@@ -183,7 +182,7 @@ class DdpTraining(Training):
         super().__init__(replace(setup, shard=group.share))
         ids = None if setup.device.type == "cpu" else [setup.device.index]
         self._ddp = DistributedDataParallel(self.network, device_ids=ids)
-        self.compute_mode.set_forward(self._ddp)
+        self.compute_mode.forward = self._ddp
 
     def step(self) -> None:
         """Do one optimiser step by the mean gradients of all ranks; by its own alone where `sync_gradients` is false."""

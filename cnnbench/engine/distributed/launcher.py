@@ -33,11 +33,9 @@ WORKER = ("-m", "cnnbench.engine.worker")
 TAIL_CHARACTERS = 2000
 MONITOR_SECONDS = 0.25
 """How often the launcher checks whether a rank has ended: two system calls per rank, from the core of rank 0."""
-JOIN_SECONDS = 60
 RETRY_SECONDS = 0.5
-SINGLE_NODE = Rendezvous(endpoint="127.0.0.1:0", seconds=JOIN_SECONDS)
+SINGLE_NODE = Rendezvous(endpoint="127.0.0.1:0", seconds=60)
 """One machine alone: on a free port of its own."""
-ENDED_BY_US = ("SIGTERM",)
 
 
 def run_ranks(envelope: WorkerInput, progress: ProgressWriter, started_ns: int) -> Outcome:
@@ -57,11 +55,18 @@ def run_ranks(envelope: WorkerInput, progress: ProgressWriter, started_ns: int) 
     except ChildFailedError as error:
         return _failure(job, error.failures, folder)
     except RendezvousError as error:
-        if done.exists():
-            return _lost_rendezvous(rendezvous, folder, error)
-        return _rendezvous_failed(job, rendezvous, error)
+        if not done.exists():
+            return _rendezvous_failed(job, rendezvous, error)
+        # The others were lost while these ranks were at work, which are ended: a crash, not a failed rendezvous.
+        message = "machine 0 was lost while the job ran; see what it said there"
+        if rendezvous.node_rank == 0:
+            message = f"torch's launcher failed while the job ran: {type(error).__name__}"
+        return Outcome(status="crashed", message=message, stderr_tail=_log_tail(folder, 0))
     outcomes = [Outcome.model_validate_json(line) for line in (folder / OUTCOMES_FILE).read_text().splitlines()]
-    return reduce_outcomes(job, outcomes, _local_ranks(folder, here))
+    # Which ranks, of all, ran on this machine their own files say: torch numbers machines in an order of its own.
+    files = [folder / OUTCOME_FILE.format(local) for local in range(here)]
+    own = [Outcome.model_validate_json(file.read_bytes()).trial for file in files]
+    return reduce_outcomes(job, outcomes, [trial.ranks[0].rank for trial in own if trial is not None])
 
 
 class _Logs(DefaultLogsSpecs):
@@ -92,13 +97,6 @@ def _launch(config: LaunchConfig, folder: Path, rendezvous: Rendezvous, done: Pa
             if done.exists() or rendezvous.node_rank == 0 or time.monotonic() >= deadline:
                 raise
             time.sleep(RETRY_SECONDS)
-
-
-def _local_ranks(folder: Path, here: int) -> list[int]:
-    """Read which ranks, of all, ran on this machine: torch numbers machines in an order of its own."""
-    files = [folder / OUTCOME_FILE.format(local) for local in range(here)]
-    own = [Outcome.model_validate_json(file.read_bytes()).trial for file in files]
-    return [trial.ranks[0].rank for trial in own if trial is not None]
 
 
 def _rank_envelope(envelope: WorkerInput, local: int, started_ns: int) -> WorkerInput:
@@ -185,17 +183,17 @@ def _rendezvous_failed(job: Job, rendezvous: Rendezvous, error: RendezvousError)
     return Outcome(status="timeout", message=message)
 
 
-def _lost_rendezvous(rendezvous: Rendezvous, folder: Path, error: RendezvousError) -> Outcome:
-    """Say that this launcher lost the others while its ranks were at work, which are ended: a crash, not a failed rendezvous."""
-    message = "machine 0 was lost while the job ran; see what it said there"
-    if rendezvous.node_rank == 0:
-        message = f"torch's launcher failed while the job ran: {type(error).__name__}"
-    return Outcome(status="crashed", message=message, stderr_tail=_log_tail(folder, 0))
-
-
 def _failure(job: Job, failures: Mapping[int, ProcessFailure], folder: Path) -> Outcome:
     """Name the first rank that failed: one that a signal ended comes before one that fell over because of it."""
-    number, first = min(failures.items(), key=lambda each: _failure_order(each[1], folder))
+
+    def order(failure: ProcessFailure) -> tuple[int, int]:
+        if failure.exitcode < 0:
+            ended_by_launcher = failure.signal_name() == "SIGTERM"
+            return (2 if ended_by_launcher else 0), failure.local_rank
+        left = folder / OUTCOME_FILE.format(failure.local_rank)
+        return (1, left.stat().st_mtime_ns) if left.exists() else (0, failure.local_rank)
+
+    number, first = min(failures.items(), key=lambda each: order(each[1]))
     name = f"{'rank' if job.world > 1 else 'copy'} {number} of {job.processes}"
     tail = _log_tail(folder, first.local_rank)
     if first.exitcode < 0:
@@ -210,13 +208,6 @@ def _failure(job: Job, failures: Mapping[int, ProcessFailure], folder: Path) -> 
     if job.nodes > 1 and outcome.status == "crashed":
         message += "; a rank of another machine may have ended first: see what that one said"
     return outcome.model_copy(update={"message": message, "stderr_tail": tail, "trial": None})
-
-
-def _failure_order(failure: ProcessFailure, folder: Path) -> tuple[int, int]:
-    if failure.exitcode < 0:
-        return (2 if failure.signal_name() in ENDED_BY_US else 0), failure.local_rank
-    own = folder / OUTCOME_FILE.format(failure.local_rank)
-    return (1, own.stat().st_mtime_ns) if own.exists() else (0, failure.local_rank)
 
 
 def _log_tail(folder: Path, local: int) -> str | None:

@@ -80,11 +80,6 @@ def pin_process(group: int, groups: int, *, sys: Path = SYS) -> str | None:
         return None
     cores = split_cores(os.sched_getaffinity(0), groups, sys=sys)[group]
     os.sched_setaffinity(0, cores)
-    return describe_cores(cores)
-
-
-def describe_cores(cores: Iterable[int]) -> str:
-    """`cores 0,1`."""
     return f"cores {','.join(map(str, sorted(cores)))}"
 
 

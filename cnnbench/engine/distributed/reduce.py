@@ -23,21 +23,19 @@ def reduce_outcomes(job: Job, outcomes: Sequence[Outcome], local_ranks: Collecti
     """
     trials = [outcome.trial for outcome in outcomes if outcome.trial is not None]
     trial = _reduce_ranks(trials, local_ranks or range(len(trials))) if job.world > 1 else _reduce_copies(trials)
-    worst = next((n for n, outcome in enumerate(outcomes) if outcome.status != "ok"), None)
-    if worst is None:
-        return Outcome(status="ok", trial=trial)
-    name = f"{'rank' if job.world > 1 else 'copy'} {worst} of {job.processes}"
-    found = outcomes[worst]
-    return found.model_copy(update={"message": f"{name}: {found.message}", "trial": trial})
+    for number, outcome in enumerate(outcomes):
+        if outcome.status != "ok":
+            name = f"{'rank' if job.world > 1 else 'copy'} {number} of {job.processes}"
+            return outcome.model_copy(update={"message": f"{name}: {outcome.message}", "trial": trial})
+    return Outcome(status="ok", trial=trial)
 
 
 def _reduce_copies(trials: Sequence[Trial]) -> Trial:
     """Take the slowest copy's trial, with every copy's own figures. A package's counter counts all copies, so no copy has it."""
     slowest = max(trials, key=lambda trial: sum(trial.block_seconds))
-    update: dict[str, Any] = {"ranks": RULES["ranks"]([trial.ranks for trial in trials])}
-    if slowest.energy is not None and slowest.energy.source == PACKAGE_COUNTER:
-        update["energy"] = None
-    return slowest.model_copy(update=update)
+    shared = slowest.energy is not None and slowest.energy.source == PACKAGE_COUNTER
+    ranks = tuple(rank for trial in trials for rank in trial.ranks)
+    return slowest.model_copy(update={"ranks": ranks, "energy": None if shared else slowest.energy})
 
 
 def _reduce_ranks(trials: Sequence[Trial], local_ranks: Collection[int]) -> Trial:

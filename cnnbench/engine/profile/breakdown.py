@@ -8,7 +8,7 @@ each operator has the time of the kernels it queued, and what they leave of the 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -26,14 +26,15 @@ _BACKWARD = ("autograd::engine", "torch::autograd")
 
 
 @dataclass(frozen=True)
-class HostSpan:
-    """Something that ran on the host, in seconds of the profiler's clock; `parents` are around it, the outermost first."""
+class ProfiledSpan:
+    """Something that ran on the host, or a kernel, a copy or a fill on the device, in seconds of the profiler's clock."""
 
     name: str
     begin: float
     end: float
-    self_seconds: float
+    self_seconds: float = 0.0
     parents: tuple[str, ...] = ()
+    """What is around it on the host, the outermost first."""
     kernels: tuple[tuple[str, float], ...] = ()
     """What it queued itself, by name with seconds."""
     annotation: bool = False
@@ -44,45 +45,36 @@ class HostSpan:
         """How long it lasted, what it called included."""
         return self.end - self.begin
 
-    @property
-    def device_seconds(self) -> float:
-        """Of the kernels that it queued itself."""
-        return sum(seconds for _, seconds in self.kernels)
 
-
-@dataclass(frozen=True)
-class Interval:
-    """A kernel, a copy or a fill on the device."""
-
-    name: str
-    begin: float
-    end: float
-
-
-def break_down_host(spans: Sequence[HostSpan]) -> Breakdown:
+def break_down_host(spans: Sequence[ProfiledSpan]) -> Breakdown:
     """The host's time. Raises WorkloadError where no step was seen."""
     steps = [span for span in spans if span.name == STEP]
     whole = sum(step.seconds for step in steps)
     if not steps or whole <= 0:
         raise WorkloadError("the profiler saw no step")
-    inside = [span for span in spans if STEP in span.parents and not _is_annotation(span.name) and not span.annotation]
-    operators = _sum_by_operator(((span, span.self_seconds) for span in inside), len(steps), whole)
-    groups = _sum_by(operators, "group")
-    groups["python and gaps"] = max(0.0, whole / len(steps) - sum(groups.values()))
-    phases = _host_phases(
-        [span for span in spans if STEP in span.parents and _is_annotation(span.name)], whole, len(steps)
-    )
+    step, inside = whole / len(steps), [span for span in spans if STEP in span.parents]
+    marks = [span for span in inside if span.name.startswith(ANNOTATION)]
+    unnamed = [span for span in inside if not (span.annotation or span.name.startswith(ANNOTATION))]
+    operators = _sum_by_operator([(span, span.self_seconds) for span in unnamed], len(steps), whole)
+    groups, phases = _sum_by(operators, "group"), defaultdict[str, float](float)
+    groups["python and gaps"] = max(0.0, step - sum(groups.values()))
+    for mark in marks:  # each less the phases inside it, such as the optimiser's step inside an update
+        phases[mark.name.removeprefix(ANNOTATION)] += mark.seconds / len(steps)
+        around = find_phase(mark.parents)
+        if around != "between":
+            phases[around] -= mark.seconds / len(steps)
+    phases["between"] = max(0.0, step - sum(phases.values()))
     return Breakdown(
         view="host",
-        step_seconds=whole / len(steps),
-        each_seconds=tuple(step.seconds for step in steps),
-        groups=_parts(groups, whole / len(steps), GROUPS),
-        phases=_parts(phases, whole / len(steps), PHASES),
+        step_seconds=step,
+        each_seconds=tuple(each.seconds for each in steps),
+        groups=_list_parts(groups, step, GROUPS),
+        phases=_list_parts(phases, step, PHASES),
         operators=operators,
     )
 
 
-def break_down_device(spans: Sequence[HostSpan], intervals: Sequence[Interval]) -> Breakdown:
+def break_down_device(spans: Sequence[ProfiledSpan], intervals: Sequence[ProfiledSpan]) -> Breakdown:
     """The device's time in the steps, which were queued one after the other and waited for at their end.
 
     Raises WorkloadError where no step was seen.
@@ -91,33 +83,33 @@ def break_down_device(spans: Sequence[HostSpan], intervals: Sequence[Interval]) 
     steps = sum(span.name == STEP for span in spans)
     if window is None or not steps or window.seconds <= 0:
         raise WorkloadError("the profiler saw no step")
-    whole = window.seconds
+    whole, step = window.seconds, window.seconds / steps
     inside = [
-        each
-        for each in spans
-        if window.begin <= each.begin < window.end and each.kernels and not _is_annotation(each.name)
+        each for each in spans if window.begin <= each.begin < window.end and not each.name.startswith(ANNOTATION)
     ]
+    timed = [(span, sum(seconds for _, seconds in span.kernels)) for span in inside if span.kernels]
     ran = [each for each in intervals if window.begin <= each.begin < window.end]
-    timed = [*((span, span.device_seconds) for span in inside), *_find_unattributed_kernels(ran, inside)]
+    queued = Counter(name for span in inside for name, _ in span.kernels)
+    for each in ran:
+        queued[each.name] -= 1
+        if queued[each.name] < 0:  # no operator queued it, as in the replay of a recorded graph: it stands for itself
+            timed.append((each, each.seconds))
     operators = _sum_by_operator(timed, steps, whole)
-    groups = _sum_by(operators, "group")
-    idle = max(0.0, whole / steps - sum(groups.values()))
-    groups["device idle"] = idle
-    phases = _sum_by(operators, "phase")
-    parts = (*_parts(phases, whole / steps, PHASES), Part(name="device idle", seconds=idle, share=idle * steps / whole))
+    groups, phases = _sum_by(operators, "group"), _sum_by(operators, "phase")
+    groups["device idle"] = phases["device idle"] = max(0.0, step - sum(groups.values()))
     return Breakdown(
         view="device",
-        step_seconds=whole / steps,
-        each_seconds=(whole / steps,),
-        groups=_parts(groups, whole / steps, GROUPS),
-        phases=tuple(part for part in parts if part.seconds > 0),
+        step_seconds=step,
+        each_seconds=(step,),
+        groups=_list_parts(groups, step, GROUPS),
+        phases=_list_parts(phases, step, (*PHASES, "device idle")),
         operators=operators,
-        kernels=_sum_by_kernel(ran, steps, whole),
+        kernels=_sum_by_operator([(each, each.seconds) for each in ran], steps, whole),
         device_idle_share=max(0.0, 1.0 - measure_coverage(ran) / whole),
     )
 
 
-def measure_coverage(intervals: Iterable[Interval]) -> float:
+def measure_coverage(intervals: Iterable[ProfiledSpan]) -> float:
     """Seconds in which at least one of them ran."""
     total, reached = 0.0, float("-inf")
     for each in sorted(intervals, key=lambda interval: interval.begin):
@@ -137,15 +129,7 @@ def find_phase(parents: Sequence[str]) -> StepPhase:
     return "between"
 
 
-def _is_annotation(name: str) -> bool:
-    return name.startswith(ANNOTATION)
-
-
-def _measure_share(seconds: float, steps: int, whole: float) -> dict[str, float]:
-    return {"seconds": seconds / steps, "share": seconds / whole}
-
-
-def _sum_by_operator(timed: Iterable[tuple[HostSpan, float]], steps: int, whole: float) -> tuple[Operator, ...]:
+def _sum_by_operator(timed: Iterable[tuple[ProfiledSpan, float]], steps: int, whole: float) -> tuple[Operator, ...]:
     """One for each name, group and phase, the longest first."""
     calls: dict[tuple[str, Group, StepPhase], list[float]] = defaultdict(list)
     for span, taken in timed:
@@ -153,31 +137,16 @@ def _sum_by_operator(timed: Iterable[tuple[HostSpan, float]], steps: int, whole:
         calls[span.name, find_group(span.name, phase, span.parents), phase].append(taken)
     found = [
         Operator(
-            name=name, group=group, phase=phase, calls=len(taken) / steps, **_measure_share(sum(taken), steps, whole)
+            name=name,
+            group=group,
+            phase=phase,
+            calls=len(taken) / steps,
+            seconds=sum(taken) / steps,
+            share=sum(taken) / whole,
         )
         for (name, group, phase), taken in calls.items()
     ]
     return tuple(sorted(found, key=lambda each: (-each.seconds, each.name, each.phase)))
-
-
-def _find_unattributed_kernels(ran: Sequence[Interval], operators: Sequence[HostSpan]) -> list[tuple[HostSpan, float]]:
-    """Kernels that no operator queued, as in the replay of a recorded graph: each stands for itself."""
-    known: dict[str, int] = defaultdict(int)
-    for span in operators:
-        for name, _ in span.kernels:
-            known[name] += 1
-    found = []
-    for each in ran:
-        if known[each.name]:
-            known[each.name] -= 1
-        else:
-            found.append((HostSpan(each.name, each.begin, each.end, 0.0), each.end - each.begin))
-    return found
-
-
-def _sum_by_kernel(ran: Sequence[Interval], steps: int, whole: float) -> tuple[Operator, ...]:
-    spans = [HostSpan(each.name, each.begin, each.end, 0.0) for each in ran]
-    return _sum_by_operator(((span, span.seconds) for span in spans), steps, whole)
 
 
 def _sum_by(operators: Sequence[Operator], field: Literal["group", "phase"]) -> dict[str, float]:
@@ -187,19 +156,7 @@ def _sum_by(operators: Sequence[Operator], field: Literal["group", "phase"]) -> 
     return sums
 
 
-def _host_phases(marks: Sequence[HostSpan], whole: float, steps: int) -> dict[str, float]:
-    """Each phase less the phases inside it, such as the optimiser's step inside an update."""
-    phases: dict[str, float] = defaultdict(float)
-    for mark in marks:
-        phases[mark.name.removeprefix(ANNOTATION)] += mark.seconds / steps
-        around = find_phase(mark.parents)
-        if around != "between":
-            phases[around] -= mark.seconds / steps
-    phases["between"] = max(0.0, whole / steps - sum(phases.values()))
-    return phases
-
-
-def _parts(seconds: dict[str, float], step: float, order: Sequence[str]) -> tuple[Part, ...]:
+def _list_parts(seconds: dict[str, float], step: float, order: Sequence[str]) -> tuple[Part, ...]:
     return tuple(
         Part(name=name, seconds=seconds[name], share=seconds[name] / step) for name in order if seconds.get(name)
     )
@@ -207,13 +164,6 @@ def _parts(seconds: dict[str, float], step: float, order: Sequence[str]) -> tupl
 
 NATIVE = "native::"
 """How the native kernels are called in a profile (see `engine.profile.profiler`)."""
-_DROPOUT = re.compile(r"dropout")
-
-
-def _rule(group: Group, pattern: str) -> tuple[Group, re.Pattern[str]]:
-    return group, re.compile(pattern, re.IGNORECASE)
-
-
 _ALLOCATING = r"empty\w*|new_empty\w*|resize\w*|set_|zeros\w*|zero_|ones\w*|full\w*|fill_|new_zeros"
 _COPYING = (
     r"to|_to_copy|copy_|clone|contiguous|cat|stack|index\w*|gather|take|pin_memory|_pin_memory|_?unsafe_index\w*|randperm"
@@ -231,25 +181,25 @@ _COMPUTING = (
     r"|bitwise_\w+|logical_\w+"
 )
 _MULTIPLYING = r"mm|addmm|bmm|baddbmm|linear|matmul|_?scaled_mm|mkldnn_linear\w*"
-_RULES = (
+_RULES: tuple[tuple[Group, str], ...] = (
     # Native kernels are one pass over several layers: each counts where its products are.
-    _rule("convolution", r"^native::.*(first|stage|conv|pack)"),
-    _rule("matrix product", r"^native::.*(sparse|dense_\w+_tiles|product|gemm|mm)"),
-    _rule("optimiser", r"^native::.*(rmsprop|adam|sgd|momentum|update)"),
-    _rule("elementwise", r"^native::.*(dense|cross|loss|bias|relu)"),
-    _rule("compiled code", r"compiledf|torch-compiled|inductor|triton|^## call"),
-    _rule("bookkeeping", r"^(autograd::|torch::autograd|torchdynamo)|(?-i:^[A-Z]\w*Backward\d*$)"),
-    _rule("pooling", r"pool"),
-    _rule("convolution", r"conv(?!ert)|winograd|wgrad|dgrad|fprop"),
-    _rule("random numbers", r"dropout|bernoulli|random|normal_|uniform_|philox|distribution_"),
-    _rule("matrix product", rf"^aten::({_MULTIPLYING})$|gemm|gemv|cutlass"),
-    _rule("optimiser", r"^aten::_(fused|foreach)|multi_tensor_apply"),
-    _rule("allocation", rf"^aten::({_ALLOCATING})$|memset|cudaMalloc"),
-    _rule("data and copies", rf"^aten::({_COPYING})$|memcpy|dataloader|reorder"),
-    _rule("bookkeeping", rf"^aten::({_VIEWING})$|^detach_?$"),
-    _rule("elementwise", rf"^aten::({_COMPUTING})$|elementwise|reduce_kernel|softmax|nll_loss|vectorized"),
+    ("convolution", r"^native::.*(first|stage|conv|pack)"),
+    ("matrix product", r"^native::.*(sparse|dense_\w+_tiles|product|gemm|mm)"),
+    ("optimiser", r"^native::.*(rmsprop|adam|sgd|momentum|update)"),
+    ("elementwise", r"^native::.*(dense|cross|loss|bias|relu)"),
+    ("compiled code", r"compiledf|torch-compiled|inductor|triton|^## call"),
+    ("bookkeeping", r"^(autograd::|torch::autograd|torchdynamo)|(?-i:^[A-Z]\w*Backward\d*$)"),
+    ("pooling", r"pool"),
+    ("convolution", r"conv(?!ert)|winograd|wgrad|dgrad|fprop"),
+    ("random numbers", r"dropout|bernoulli|random|normal_|uniform_|philox|distribution_"),
+    ("matrix product", rf"^aten::({_MULTIPLYING})$|gemm|gemv|cutlass"),
+    ("optimiser", r"^aten::_(fused|foreach)|multi_tensor_apply"),
+    ("allocation", rf"^aten::({_ALLOCATING})$|memset|cudaMalloc"),
+    ("data and copies", rf"^aten::({_COPYING})$|memcpy|dataloader|reorder"),
+    ("bookkeeping", rf"^aten::({_VIEWING})$|^detach_?$"),
+    ("elementwise", rf"^aten::({_COMPUTING})$|elementwise|reduce_kernel|softmax|nll_loss|vectorized"),
 )
-"""The first that fits."""
+"""The first that fits, whatever the case of its letters."""
 
 
 def find_group(name: str, phase: StepPhase, parents: Sequence[str] = ()) -> Group:
@@ -261,7 +211,7 @@ def find_group(name: str, phase: StepPhase, parents: Sequence[str] = ()) -> Grou
         return "optimiser"
     if phase == "draw":
         return "data and copies"
-    found: Group = next((group for group, rule in _RULES if rule.search(name)), "other")
-    if found == "elementwise" and any(map(_DROPOUT.search, parents)):
+    found: Group = next((group for group, rule in _RULES if re.search(rule, name, re.IGNORECASE)), "other")
+    if found == "elementwise" and any("dropout" in each for each in parents):
         return "random numbers"
     return found

@@ -10,10 +10,10 @@ profile is taken each call has its own name.
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch.profiler import profile, record_function, supported_activities
@@ -27,14 +27,13 @@ from cnnbench.engine.profile.breakdown import (
     ANNOTATION,
     NATIVE,
     STEP,
-    HostSpan,
-    Interval,
+    ProfiledSpan,
     break_down_device,
     break_down_host,
 )
 from cnnbench.engine.timing import disable_gc, time_blocks, warm_up
 from cnnbench.engine.training import Inference, TimedStep, Training
-from cnnbench.engine.tuned.native_training import NativeStep, NativeTraining
+from cnnbench.engine.tuned.native_training import NativeTraining
 from cnnbench.errors import DataError
 from cnnbench.files import staged, write_file
 from cnnbench.profile_model import Breakdown, Profile, ProfileRequest, StepPhase
@@ -60,9 +59,8 @@ def profile_job(worker_input: WorkerInput, progress: ProgressWriter, request: Pr
     before = plain_seconds(timed, attached, job.block_steps)
     progress.phase("with the profiler")
     recorded = run_profiler(timed, attached, job.block_steps)
-    progress.phase(
-        "without the profiler again"
-    )  # so that a machine that slows down does not look like the profiler's cost
+    # Again, so that a machine that slows down does not look like the profiler's cost.
+    progress.phase("without the profiler again")
     plain = before + plain_seconds(timed, attached, job.block_steps)
     breakdown, notes = break_down(recorded, attached.kind)
     if request.trace_path is not None:
@@ -83,13 +81,7 @@ def plain_seconds(timed: TimedStep, attached: Attached, steps: int) -> tuple[flo
     """Seconds of each of half as many steps on a CPU; elsewhere a step's mean in each of a few blocks of `steps` queued ones."""
     blocks, length = (-(-steps // 2), 1) if attached.kind == "cpu" else (PLAIN_BLOCKS, steps)
     with disable_gc():
-        found = time_blocks(
-            timed.step,
-            attached.synchronize,
-            steps=timed.steps,
-            blocks=blocks,
-            steps_per_block=length,
-        )
+        found = time_blocks(timed.step, attached.synchronize, steps=timed.steps, blocks=blocks, steps_per_block=length)
     return tuple(seconds / length for seconds in found)
 
 
@@ -111,20 +103,25 @@ def run_profiler(timed: TimedStep, attached: Attached, steps: int) -> Any:
 
 def break_down(profiler: Any, kind: str) -> tuple[Breakdown, tuple[str, ...]]:
     """The steps taken apart as the device allows, and what a reader must know of it."""
-    events = list(profiler.events())
-    spans = [_span(event) for event in events if event.device_type == _HOST]
+    spans, intervals = [], []
+    for event in profiler.events():
+        begin, end = event.time_range.start * MICRO, event.time_range.end * MICRO
+        named = bool(event.is_user_annotation) or event.name.startswith(ANNOTATION)
+        if event.device_type != _HOST:
+            intervals += [] if named else [ProfiledSpan(event.name, begin, end)]
+            continue
+        parents, around = [], event.cpu_parent
+        while around is not None:
+            parents.append(around.name)
+            around = around.cpu_parent
+        kernels = tuple((kernel.name, kernel.duration * MICRO) for kernel in event.kernels)
+        annotation, own = named and not event.name.startswith(NATIVE), event.self_cpu_time_total * MICRO
+        spans.append(ProfiledSpan(event.name, begin, end, own, tuple(reversed(parents)), kernels, annotation))
     if kind == "cpu":
         return break_down_host(spans), ()
-    intervals = [
-        Interval(event.name, event.time_range.start * MICRO, event.time_range.end * MICRO)
-        for event in events
-        if event.device_type != _HOST and not _is_annotation(event)
-    ]
     if not intervals:
-        why = (
-            f"torch's profiler saw nothing on the {kind} device: shares are of the host's time, which queues and waits"
-        )
-        return break_down_host(spans), (why,)
+        queues = "shares are of the host's time, which queues and waits"
+        return break_down_host(spans), (f"torch's profiler saw nothing on the {kind} device: {queues}",)
     return break_down_device(spans, intervals), ()
 
 
@@ -137,90 +134,37 @@ def write_trace(profiler: Any, path: Path) -> None:
         raise DataError(f"{path}: the trace cannot be written: {error}") from error
 
 
-def _span(event: Any) -> HostSpan:
-    parents: list[str] = []
-    around = event.cpu_parent
-    while around is not None:
-        parents.append(around.name)
-        around = around.cpu_parent
-    return HostSpan(
-        name=event.name,
-        begin=event.time_range.start * MICRO,
-        end=event.time_range.end * MICRO,
-        self_seconds=event.self_cpu_time_total * MICRO,
-        parents=tuple(reversed(parents)),
-        kernels=tuple((kernel.name, kernel.duration * MICRO) for kernel in event.kernels),
-        annotation=_is_annotation(event) and not event.name.startswith(NATIVE),
-    )
-
-
-def _is_annotation(event: Any) -> bool:
-    return bool(event.is_user_annotation) or event.name.startswith(ANNOTATION)
-
-
 @contextlib.contextmanager
 def annotate_step(timed: TimedStep) -> Iterator[None]:
     """The step's phases and native kernels stand in a profile by name; all is as it was afterwards."""
+    calls = _find_calls(timed) if isinstance(timed, Training) else []
     with contextlib.ExitStack() as stack:
-        for owner, attribute, phase in _find_phase_calls(timed):
-            stack.enter_context(_annotate_method(owner, attribute, f"{ANNOTATION}{phase}"))
-        if isinstance(timed, NativeTraining):
-            for owner, attribute, name in _find_kernel_calls(timed._native):
-                stack.enter_context(_annotate_method(owner, attribute, f"{NATIVE}{name}"))
+        for owner, attribute, name in calls:
+            marked = record_function(name)(getattr(owner, attribute))
+            # Whether the method was the object's own or its class's, it is so again afterwards.
+            stack.enter_context(patch.object(owner, attribute, marked))
         yield
 
 
-def _find_phase_calls(timed: TimedStep) -> list[tuple[Any, str, StepPhase]]:
-    """What the step calls, and the phase that is."""
-    if not isinstance(timed, Training):
-        return []
-    draw: tuple[Any, str, StepPhase] = (timed._batches, "draw", "draw")
-    step: Any = timed.compute_mode
+def _find_calls(timed: Training) -> list[tuple[Any, str, str]]:
+    """What the step calls, by its owner and attribute, and how that is called in a profile."""
+    draw, mode, optimizer = (timed._batches, "draw", "draw"), timed.compute_mode, timed._optimizer
+    kernels: list[tuple[Any, str, str]] = []
+    phases: list[tuple[Any, str, StepPhase]]
     if isinstance(timed, Inference):
-        return [draw, (step, "logits", "forward")]
-    if isinstance(timed, NativeTraining):
+        phases = [(mode, "logits", "forward")]
+    elif isinstance(timed, NativeTraining):
         step = timed._native
-        forward: tuple[tuple[Any, str, StepPhase], ...] = ((step, "forward", "forward"), (step, "loss", "forward"))
-        return [draw, *forward, (step, "backward", "backward"), (step._update, "step", "optimiser")]
-    optimizer: Any = timed._optimizer
-    return [
-        draw,
-        *((step, "loss", "forward"), (step, "logits", "forward"), (step, "update", "backward")),
-        *((optimizer, "step", "optimiser"), (optimizer, "zero_grad", "optimiser")),
-    ]
-
-
-def _find_kernel_calls(step: NativeStep) -> list[tuple[Any, str, str]]:
-    """Wherever the step keeps a kernel, with its name: in the library's object, and in layers that took theirs from it."""
-    names = {id(each): name for name, each in vars(step._kernels).items() if callable(each)}
-    owners = (step._kernels, step, step._update, *step.convolutions, *step.dense)
-    return [
-        (owner, attribute, names[id(each)])
-        for owner in owners
-        for attribute, each in vars(owner).items()
-        if id(each) in names
-    ]
-
-
-@contextlib.contextmanager
-def _annotate_method(owner: Any, attribute: str, name: str) -> Iterator[None]:
-    """The owner's method stands under this name; whether it was the object's own or its class's, it is so again."""
-    own = vars(owner).get(attribute)
-    setattr(owner, attribute, _annotate_call(getattr(owner, attribute), name))
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(owner, attribute)
-        else:
-            setattr(owner, attribute, own)
-
-
-def _annotate_call(call: Callable[..., Any], name: str) -> Callable[..., Any]:
-    def recorded(*arguments: Any, **named: Any) -> Any:
-        with record_function(name):
-            return call(*arguments, **named)
-
-    with contextlib.suppress(AttributeError):  # a C function has no name to take over
-        functools.update_wrapper(recorded, call)
-    return recorded
+        phases = [(step, "forward", "forward"), (step, "loss", "forward"), (step, "backward", "backward")]
+        phases.append((step.update, "step", "optimiser"))
+        # Wherever the step keeps a kernel: in the library's object, and in layers that took theirs from it.
+        names = {id(each): name for name, each in vars(step._kernels).items() if callable(each)}
+        for owner in (step._kernels, step, step.update, *step.convolutions, *step.dense):
+            kept = vars(owner).items()
+            kernels += [
+                (owner, attribute, f"{NATIVE}{names[id(each)]}") for attribute, each in kept if id(each) in names
+            ]
+    else:
+        phases = [(mode, "loss", "forward"), (mode, "logits", "forward"), (mode, "update", "backward")]
+        phases += [(optimizer, "step", "optimiser"), (optimizer, "zero_grad", "optimiser")]
+    return [*((owner, attribute, f"{ANNOTATION}{phase}") for owner, attribute, phase in (draw, *phases)), *kernels]

@@ -65,8 +65,7 @@ def list_variants(device: torch.device) -> tuple[str, ...]:
 
 def make(setup: TrainingSetup) -> Training:
     """The rung that the job names, or the fastest. Raises UnsupportedError where none can be had, with every reason."""
-    job, device = setup.job, setup.device
-    auto = job.execution == "auto"
+    job, auto = setup.job, setup.job.execution == "auto"
 
     def build(name: str) -> Training:
         error = gradient_error(setup, name)
@@ -77,7 +76,7 @@ def make(setup: TrainingSetup) -> Training:
         training.recorded_settings[TUNED_ERROR] = f"{error:.2e}"
         return training
 
-    choice = choose_variant(list_variants(device) if auto else (job.execution,), build)
+    choice = choose_variant(list_variants(setup.device) if auto else (job.execution,), build)
     release_memory()  # of those that lost, and those that were only checked, so that they are in no memory mark
     training = choice.training
     training.recorded_settings[VARIANT_SETTING] = choice.name
@@ -104,15 +103,12 @@ def gradient_error(setup: TrainingSetup, name: str) -> float:
         )
     oracle = oracle.to(setup.device).double().eval()
     cross_entropy(oracle(images.double()), labels).backward()  # type: ignore[no-untyped-call]
-    worst = 0.0
+    errors = []
     for got, true in zip(variant.gradients(images, labels), oracle.parameters(), strict=True):
         assert true.grad is not None
         error, size = torch.linalg.vector_norm(got.double() - true.grad), torch.linalg.vector_norm(true.grad)
-        off = float(error / size) if size else float(error)
-        if math.isnan(off):  # which max() would lose
-            return off
-        worst = max(worst, off)
-    return worst
+        errors.append(float(error / size) if size else float(error))
+    return max(errors, key=lambda off: (math.isnan(off), off))  # NaN is the worst
 
 
 ROUNDS, STEPS, WARMUP_STEPS = 5, 3, 3
@@ -134,21 +130,19 @@ class Choice:
 
 def choose_variant(names: Sequence[str], build: Build) -> Choice:
     """Raises UnsupportedError with every reason where none can be had, MemoryError where memory is one of them."""
-    if len(names) > 1:
-        try:
-            return _choose_interleaved(names, build)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        release_memory()  # out here the error's frames, and what they held, are gone
-        return _choose_one_at_a_time(names, build)
-    return Choice(names[0], build(names[0]), {}, {})
+    try:
+        return _choose_interleaved(names, build)
+    except Exception as error:
+        if len(names) == 1 or not is_out_of_memory(error):
+            raise
+    release_memory()  # out here the error's frames, and what they held, are gone
+    return _choose_one_at_a_time(names, build)
 
 
 def _choose_interleaved(names: Sequence[str], build: Build) -> Choice:
     reasons: dict[str, str] = {}
     built: dict[str, Training] = {}
-    left = list(names)
+    left = [*names]
     while left:
         name = left.pop(0)
         try:
@@ -181,7 +175,7 @@ def _choose_one_at_a_time(names: Sequence[str], build: Build) -> Choice:
     if not seconds:
         why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise MemoryError(why) if OUT_OF_MEMORY in why else UnsupportedError(why)
-    best = min(seconds, key=lambda each: seconds[each])
+    best = min(seconds, key=seconds.__getitem__)
     return Choice(best, build(best), seconds, reasons)
 
 

@@ -130,8 +130,6 @@ WARMUP_STEPS = 3
 """torch asks for three or more: algorithms are chosen, optimiser state is made, the allocator has settled."""
 MAX_STEPS_PER_LAUNCH = 64
 """Of one graph: enough that launches cost nothing, few enough to be recorded in a moment."""
-STEPS_PER_LAUNCH_SETTING = "steps_per_launch"
-"""The setting of a record that says how many steps one launch does."""
 
 
 class GraphTraining(Training):
@@ -154,10 +152,8 @@ class GraphTraining(Training):
         self.compute_mode.weight_cache = False
         self._kept_loss = torch.zeros((), device=device)
         self.steps_per_launch = choose_steps_per_launch(job)
-        self.recorded_settings |= {
-            STEPS_PER_LAUNCH_SETTING: str(self.steps_per_launch),
-            "cudnn.benchmark": "True in the recorded step",
-        }
+        self.recorded_settings["steps_per_launch"] = str(self.steps_per_launch)
+        self.recorded_settings["cudnn.benchmark"] = "True in the recorded step"
 
     def prepare(self) -> None:
         """Warm up and record: one step, several, and the evaluations that the job prescribes. Ends at the first weights."""
@@ -316,9 +312,8 @@ class _RecordedEvaluation:
 
     def __init__(self, training: GraphTraining, test: tuple[torch.Tensor, torch.Tensor], images: int | None) -> None:
         inputs, labels = test
-        whole = len(labels)
-        self.size = whole if images is None else min(images, whole)
-        self._of = whole
+        self._of = len(labels)
+        self.size = self._of if images is None else min(images, self._of)
         self._correct = torch.zeros((), dtype=torch.int64, device=labels.device)
         self._chosen = torch.arange(self.size, device=labels.device)
         network, mode = training.network, training.compute_mode

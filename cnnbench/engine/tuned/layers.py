@@ -13,7 +13,6 @@ from torch import nn
 from cnnbench.engine.optim import DECAY, EPSILON, MOMENTUM
 from cnnbench.engine.tuned.native import FusedConvStage, Kernels
 from cnnbench.errors import UnsupportedError
-from cnnbench.workloads.base import OPTIMIZERS
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
@@ -36,11 +35,8 @@ class FlatParameters:
         begin = 0
         for parameter in parameters:
             end = begin + parameter.numel()
-            order = tuple(range(parameter.dim()))
-            if parameter.dim() == 4:
-                order = (0, 2, 3, 1)
-            elif transposed is not None and parameter is transposed.weight:
-                order = (1, 0)
+            turned = transposed is not None and parameter is transposed.weight
+            order = (0, 2, 3, 1) if parameter.dim() == 4 else (1, 0) if turned else tuple(range(parameter.dim()))
             shape = tuple(parameter.shape[each] for each in order)
             weights, gradients = self.weights[begin:end].view(shape), self.gradients[begin:end].view(shape)
             weights.copy_(parameter.detach().permute(order))
@@ -69,11 +65,9 @@ class FlatParameters:
 
 
 class FlatOptimizer:
-    """The optimiser over flat tensors, by torch's formulas. Raises UnsupportedError for one it does not know."""
+    """The optimiser over flat tensors, by torch's formulas."""
 
     def __init__(self, name: str, kernels: Kernels, flat: FlatParameters, rate: float) -> None:
-        if name not in OPTIMIZERS:
-            raise UnsupportedError(f"native kernels do not know the optimiser {name!r}")
         self._name, self._kernels, self._flat, self.rate = name, kernels, flat, rate
         self._first = torch.zeros_like(flat.weights) if name in ("momentum", "adam") else torch.empty(0)
         self._second = torch.zeros_like(flat.weights) if name in ("rmsprop", "rmsprop-tf1", "adam") else torch.empty(0)
@@ -111,19 +105,25 @@ class FlatOptimizer:
                 )  # fmt: skip
 
 
-class NativeDropout:
-    """Of one layer: what the kernels take for keeping with probability `keep`."""
-
-    def __init__(self, keep: float) -> None:
-        self.threshold = 0 if keep >= 1.0 else round(keep * 2**32)
-        self.scale = 1.0 if keep >= 1.0 else 1.0 / keep
+NativeDropout = tuple[int, float]
+"""What the kernels take for dropping values of one layer: a threshold for random bits, and the scale of those kept."""
 
 
-NO_DROPOUT = NativeDropout(1.0)
+def make_dropout(keep: float) -> NativeDropout:
+    """Make the dropout that keeps with probability `keep`."""
+    return (0, 1.0) if keep >= 1.0 else (round(keep * 2**32), 1.0 / keep)
+
+
+NO_DROPOUT = make_dropout(1.0)
 TILED_SIDE = 7
 """Smaller images are no work for tiles: a row of windows has less than a tile's 16 places."""
 TILED_INPUTS = 32
 """Tiles take the inputs of a dense layer by so many."""
+
+
+def _locate(*tensors: torch.Tensor) -> tuple[int, ...]:
+    """The addresses of buffers, which stay where they are; their owner must keep the tensors."""
+    return tuple(each.data_ptr() for each in tensors)
 
 
 class NativeConv:
@@ -141,73 +141,69 @@ class NativeConv:
         last: bool,
         half: bool,
     ) -> None:
-        self._kernels, self._stage, self._batch, self._first, self._last = kernels, stage, batch, first, last
-        self.dropout = NativeDropout(stage.keep)
-        side, channels = stage.pooled, stage.out_channels
-        weights, self._gradient = flat.get_stored(module.weight)
+        self.dropout = make_dropout(stage.keep)
+        side, channels = -(-stage.side // 2), stage.out_channels
+        weights, gradient = flat.get_stored(module.weight)
         # The first stage has one channel, too little for products of pairs: its products are float32 in both arithmetics.
-        self._weights = flat.get_rounded(module.weight) if half and not first else weights
-        self._words = self._weights.numel() * self._weights.element_size() // 4 // channels
-        self._packed = torch.empty(self._weights.numel(), dtype=self._weights.dtype)
+        weights = flat.get_rounded(module.weight) if half and not first else weights
+        packed = torch.empty(weights.numel(), dtype=weights.dtype)
         self.tiles = half and not first and kernels.tiles and stage.side >= TILED_SIDE
-        self._packed_back = torch.empty_like(self._packed) if self.tiles else self._weights
+        packed_back = torch.empty_like(packed) if self.tiles else weights
         shape = (batch, channels * side * side) if last else (batch, side + 2, side + 2, channels)
         self.out = torch.zeros(shape, dtype=torch.bfloat16 if half else torch.float32)
         self.back = torch.zeros(shape)
-        self._places = torch.zeros(batch, side, side, channels, dtype=torch.uint8)
+        places = torch.zeros(batch, side, side, channels, dtype=torch.uint8)
         self._threads = torch.get_num_threads()
-        self._sums = torch.empty(self._threads, channels, 9, stage.channels)
-        self._first_forward = kernels.first_forward_bf16 if half else kernels.first_forward
+        sums = torch.empty(self._threads, channels, 9, stage.channels)
+        self._buffers = (weights, gradient, packed, packed_back, places, sums)
+        self._size: tuple[int, ...] = (batch, stage.side, stage.side, channels)
         suffix = "_tiles" if self.tiles else "_bf16" if half else ""
-        self._stage_forward = getattr(kernels, f"stage_forward{suffix}")
-        self._stage_backward = getattr(kernels, f"stage_backward{suffix}")
+        self._forward = getattr(kernels, f"{'first' if first else 'stage'}_forward{suffix}")
+        self._backward = kernels.first_backward if first else getattr(kernels, f"stage_backward{suffix}")
+        if not first:
+            self._size = (*self._size[:3], stage.channels, channels, int(not last))
+        words = weights.numel() * weights.element_size() // 4 // channels
+        self._pack, self._packing = kernels.pack, (*_locate(weights, packed), channels, words)
+        if self.tiles:
+            self._pack = kernels.pack_tiles
+            self._packing = (*_locate(weights, packed, packed_back), stage.channels, channels)
+        self._forward_into, self._backward_from = _locate(packed, self.out, places), _locate(self.back, places)
+        self._weights_back, self._gradient_into, self._sums = _locate(packed_back, gradient, sums)
 
     def forward(self, given: torch.Tensor, seed: int, drop: NativeDropout) -> torch.Tensor:
         """`(batch, ...)` in and out, in the arithmetic's own type."""
-        stage = self._stage
-        weights, packed = self._weights.data_ptr(), self._packed.data_ptr()
-        if self.tiles:
-            self._kernels.pack_tiles(weights, packed, self._packed_back.data_ptr(), stage.channels, stage.out_channels)
-        else:
-            self._kernels.pack(weights, packed, stage.out_channels, self._words)
-        where = (given.data_ptr(), packed, self.out.data_ptr(), self._places.data_ptr())
-        size = (self._batch, stage.side, stage.side)
-        random = (seed, drop.threshold, drop.scale)
-        if self._first:
-            _expect(self._first_forward(*where, *size, stage.out_channels, *random))
-        else:
-            padded = int(not self._last)
-            _expect(self._stage_forward(*where, *size, stage.channels, stage.out_channels, padded, *random))
+        self._pack(*self._packing)
+        _expect(self._forward(given.data_ptr(), *self._forward_into, *self._size, seed, *drop))
         return self.out
 
     def backward(self, given: torch.Tensor, back: torch.Tensor | None, drop: NativeDropout) -> None:
-        """From `self.back`: the weights' gradient, and the gradient of what was given into `back`."""
-        stage = self._stage
-        of = (self.back.data_ptr(), self._places.data_ptr(), given.data_ptr())
-        gradient, sums = self._gradient.data_ptr(), self._sums.data_ptr()
-        size = (self._batch, stage.side, stage.side)
-        how = (drop.scale, self._threads)
-        if self._first or back is None:
-            _expect(self._kernels.first_backward(*of, gradient, sums, *size, stage.out_channels, *how))
-            return
-        into = (self._packed_back.data_ptr(), gradient, back.data_ptr(), sums)
-        _expect(self._stage_backward(*of, *into, *size, stage.channels, stage.out_channels, int(not self._last), *how))
+        """From `self.back`: the weights' gradient, and the gradient of what was given into `back`; the first has none."""
+        into: tuple[int, ...] = (self._gradient_into, self._sums)
+        if back is not None:
+            into = (self._weights_back, self._gradient_into, back.data_ptr(), self._sums)
+        _expect(self._backward(*self._backward_from, given.data_ptr(), *into, *self._size, drop[1], self._threads))
 
 
 class NativeDense:
     """One dense layer, with ReLU and dropout but for the logits (`keep` None); the products are torch's."""
 
+    tiles = False
+
     def __init__(
         self, kernels: Kernels, module: nn.Linear, flat: FlatParameters, batch: int, keep: float | None, *, half: bool
     ) -> None:
         self._kernels, self._batch, self._finished = kernels, batch, keep is not None
-        self.dropout = NO_DROPOUT if keep is None else NativeDropout(keep)
+        self.dropout = NO_DROPOUT if keep is None else make_dropout(keep)
         bias = module._parameters["bias"]  # the type checker believes that a Linear always has one
         stored: tuple[torch.Tensor | None, ...] = (None, None) if bias is None else flat.get_stored(bias)
         self._bias, self._bias_gradient = stored
+        self._bias_place = None if self._bias is None else self._bias.data_ptr()
         self._offset = flat.get_rounded(bias) if bias is not None and half and keep is None else self._bias
         self.out = torch.zeros(batch, module.out_features, dtype=torch.bfloat16 if half else torch.float32)
         self.back = torch.zeros_like(self.out)
+        # What the kernels write and read; `out` and `back` are copies of it where those have another type.
+        self._out, self._back = self.out, self.back
+        self._out_place, self._back_place = _locate(self._out, self._back)
         self._finish = kernels.dense_finish_bf16 if half else kernels.dense_finish
         self._unfinish = kernels.dense_backward_bf16 if half else kernels.dense_backward
         self._weights, self._gradient = flat.get_stored(module.weight)
@@ -224,20 +220,22 @@ class NativeDense:
 
     def forward(self, given: torch.Tensor, seed: int, drop: NativeDropout) -> torch.Tensor:
         """`(batch, features)` to `(batch, out_features)`."""
-        self._multiply(given.to(self.out.dtype))
+        self._multiply(given.to(self._out.dtype))
         if self._finished:
-            bias = None if self._bias is None else self._bias.data_ptr()
-            size = (self._batch, self.out.shape[1])
-            self._finish(self.out.data_ptr(), bias, *size, seed, drop.threshold, drop.scale)
+            self._finish(self._out_place, self._bias_place, *self._out.shape, seed, *drop)
+        if self.out is not self._out:
+            self.out.copy_(self._out)
         return self.out
 
     def backward(self, given: torch.Tensor, back: torch.Tensor | None, drop: NativeDropout) -> None:
         """From `self.back`: the parameters' gradients, and the gradient of what was given into `back` where wanted."""
+        if self.back is not self._back:
+            self._back.copy_(self.back)
         if self._finished:
-            self._unfinish(self.back.data_ptr(), self.out.data_ptr(), self._batch, self.out.shape[1], drop.scale)
+            self._unfinish(self._back_place, self._out_place, *self._out.shape, drop[1])
         if self._bias_gradient is not None:
-            torch.sum(self.back, 0, dtype=torch.float32, out=self._bias_gradient)
-        self._multiply_back(given.to(self.back.dtype), back)
+            torch.sum(self._back, 0, dtype=torch.float32, out=self._bias_gradient)
+        self._multiply_back(given.to(self._back.dtype), back)
 
     def _multiply(self, given: torch.Tensor) -> None:
         if self._finished or self._offset is None:
@@ -260,26 +258,26 @@ class NativeDense:
 class TiledNativeDense(NativeDense):
     """A dense layer with ReLU in bfloat16, its products by tiles; the weights are rounded as they are laid out."""
 
+    tiles = True
+
     def _prepare(self, module: nn.Linear, flat: FlatParameters) -> None:
         self._size = (self._batch, module.in_features, module.out_features)
         images, features, outputs = (-(-each // TILED_INPUTS) * TILED_INPUTS for each in self._size)
-        # Each laid out twice: for the forward pass and for the backward pass.
-        self._laid_weights, self._laid_given, self._laid_back = (
-            torch.empty(2 * each, dtype=torch.bfloat16)
-            for each in (outputs * features, images * features, images * outputs)
-        )
+        # Weights, what is given and what comes back, each laid out twice: for the forward pass and for the backward pass.
+        sizes = (outputs * features, images * features, images * outputs)
+        self._buffers = [torch.empty(2 * each, dtype=torch.bfloat16) for each in sizes]
+        self._laid = _locate(*self._buffers)
+        self._forward_into = (*_locate(self._weights, self.out), *self._laid[:2])
+        self._backward_into = (*self._laid, self._gradient.data_ptr())
         self._given_back = torch.empty(self._batch, module.in_features)
 
     def _multiply(self, given: torch.Tensor) -> None:
-        where = (given.data_ptr(), self._weights.data_ptr(), self.out.data_ptr())
-        laid = (self._laid_weights.data_ptr(), self._laid_given.data_ptr())
-        _expect(self._kernels.dense_forward_tiles(*where, *laid, *self._size))
+        _expect(self._kernels.dense_forward_tiles(given.data_ptr(), *self._forward_into, *self._size))
 
     def _multiply_back(self, given: torch.Tensor, back: torch.Tensor | None) -> None:
         into = back if back is None or back.dtype == torch.float32 else self._given_back
-        laid = (self._laid_weights.data_ptr(), self._laid_given.data_ptr(), self._laid_back.data_ptr())
-        to = (self._gradient.data_ptr(), None if into is None else into.data_ptr())
-        _expect(self._kernels.dense_backward_tiles(self.back.data_ptr(), *laid, *to, *self._size))
+        place = None if into is None else into.data_ptr()
+        _expect(self._kernels.dense_backward_tiles(self._back_place, *self._backward_into, place, *self._size))
         if back is not None and into is not None and into is not back:
             back.copy_(into)
 
@@ -291,32 +289,17 @@ class SparseNativeDense(NativeDense):
         self, kernels: Kernels, module: nn.Linear, flat: FlatParameters, batch: int, keep: float | None, *, half: bool
     ) -> None:
         super().__init__(kernels, module, flat, batch, keep, half=False)
-        self._out, self._back = self.out, self.back
         if half:
             self.out, self.back = self._out.bfloat16(), self._back.bfloat16()
 
-    def forward(self, given: torch.Tensor, seed: int, drop: NativeDropout) -> torch.Tensor:
-        """`(batch, features)` to `(batch, out_features)`."""
-        k, out = self._kernels, self._out
-        where = (given.data_ptr(), self._weights.data_ptr(), out.data_ptr())
-        _expect(k.sparse_forward(*where, self._batch, *self._weights.shape))
-        bias = None if self._bias is None else self._bias.data_ptr()
-        k.dense_finish(out.data_ptr(), bias, self._batch, out.shape[1], seed, drop.threshold, drop.scale)
-        if self.out is not out:
-            self.out.copy_(out)
-        return self.out
+    def _multiply(self, given: torch.Tensor) -> None:
+        where = _locate(given, self._weights, self._out)
+        _expect(self._kernels.sparse_forward(*where, self._batch, *self._weights.shape))
 
-    def backward(self, given: torch.Tensor, back: torch.Tensor | None, drop: NativeDropout) -> None:
-        """From `self.back`: the parameters' gradients; nothing lies before this layer."""
-        assert back is None
-        k = self._kernels
-        if self.back is not self._back:
-            self._back.copy_(self.back)
-        k.dense_backward(self._back.data_ptr(), self._out.data_ptr(), self._batch, self._out.shape[1], drop.scale)
-        where = (self._back.data_ptr(), given.data_ptr(), self._gradient.data_ptr())
-        _expect(k.sparse_backward(*where, self._batch, *self._weights.shape))
-        if self._bias_gradient is not None:
-            torch.sum(self._back, 0, out=self._bias_gradient)
+    def _multiply_back(self, given: torch.Tensor, back: torch.Tensor | None) -> None:
+        assert back is None, "nothing lies before this layer"
+        where = _locate(self._back, given, self._gradient)
+        _expect(self._kernels.sparse_backward(*where, self._batch, *self._weights.shape))
 
 
 def _expect(code: int) -> None:

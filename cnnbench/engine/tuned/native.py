@@ -5,8 +5,8 @@ The library is linked against the very OpenMP runtime that torch has loaded: two
 spinning on the same cores. Where there is no compiler, no Linux, no OpenMP runtime in torch, UnsupportedError says so.
 
 A network's layers are computed in stages, one pass each. Known are: convolution 3x3 without bias, ReLU, max pooling of 2,
-dropout or none (a `FusedConvStage`), any number of times; then dense, ReLU, dropout or none (a `FusedDenseStage`), any number of
-times; last a dense layer for the logits.
+dropout or none (a `FusedConvStage`), any number of times; then dense, ReLU, dropout or none, any number of times; last a dense
+layer for the logits.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ FLAGS = (
     # diverges still shows it.
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
 )
-COMPILERS = ("g++", "c++")
 BUILD_SECONDS = 120
-RUNTIMES = ("libgomp", "libiomp5", "libomp")
 
 _TYPES = {
     "P": ctypes.c_void_p,
@@ -96,10 +94,7 @@ class Kernels:
         """Whether the functions in `_bf16` are there."""
         self.tiles = bool(self._library.cnnbench_knows_tiles())
         """Whether those in `_tiles` are there, and the system lends this process the registers."""
-        if self.bf16:
-            self._bind(_BF16)
-        if self.tiles:
-            self._bind(_TILES)
+        self._bind((_BF16 if self.bf16 else {}) | (_TILES if self.tiles else {}))
 
     def _bind(self, signatures: Mapping[str, str]) -> None:
         for name, arguments in signatures.items():
@@ -120,73 +115,55 @@ def load() -> Kernels:
     """
     if not sys.platform.startswith("linux"):
         raise UnsupportedError(f"native kernels are built on Linux only, this is {sys.platform}")
-    compiler, runtime = _compiler(), _runtime()
-    library = _folder() / f"kernels-{_key(compiler, runtime)}.so"
-    if not library.exists():
-        _build(compiler, runtime, library)
-    try:
-        return Kernels(library)
-    except (OSError, AttributeError) as error:
-        raise UnsupportedError(
-            f"native kernels: {library} cannot be loaded: {error}; delete it to build it anew"
-        ) from error
-
-
-def _compiler() -> str:
-    named = os.environ.get("CXX")
-    for name in (named,) if named else COMPILERS:
-        if found := shutil.which(name):
-            return found
-    looked = named or " or ".join(COMPILERS)
-    raise UnsupportedError(
-        f"native kernels need a C++ compiler, {looked} was not found; install g++, or name one with CXX"
-    )
-
-
-def _runtime() -> Path:
-    """The OpenMP runtime in this process, which `import torch` has loaded."""
-    assert torch.__version__  # imported, so the runtime is there
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
-        paths = {line.split(None, 5)[5].strip() for line in maps if line.count("/")}
-    for name in RUNTIMES:
-        for path in sorted(paths):
-            if Path(path).name.startswith(name):
-                return Path(path)
-    raise UnsupportedError("native kernels need torch's OpenMP runtime, and torch has loaded none")
-
-
-def _key(compiler: str, runtime: Path) -> str:
-    digest = hashlib.sha256()
-    for each in (SOURCE, *sorted(SOURCE.parent.glob("*.h"))):
-        digest.update(each.read_bytes())
-    digest.update("\0".join((*FLAGS, compiler, _version(compiler), str(runtime), _processor())).encode())
-    return digest.hexdigest()[:20]
-
-
-def _version(compiler: str) -> str:
-    try:
-        done = subprocess.run(
-            [compiler, "--version"], capture_output=True, text=True, check=True, timeout=BUILD_SECONDS
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise UnsupportedError(f"native kernels: {compiler} --version failed: {error}") from error
-    return done.stdout
-
-
-def _processor() -> str:
-    """What -march=native depends on."""
-    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
-        wanted = ("flags", "Features", "model name", "cpu family", "model\t", "stepping")
-        return "".join(sorted({line for line in lines if line.startswith(wanted)}))
-
-
-def _folder() -> Path:
+    compiler, runtime = _find_compiler(), _find_runtime()
     try:
         folder = default_cache_dir(os.environ).parent / "native"
         folder.mkdir(parents=True, exist_ok=True)
     except (DataError, OSError) as error:
         raise UnsupportedError(f"native kernels need a place to be built in: {error}") from error
-    return folder
+    library = folder / f"kernels-{_make_key(compiler, runtime)}.so"
+    if not library.exists():
+        _build(compiler, runtime, library)
+    try:
+        return Kernels(library)
+    except (OSError, AttributeError) as error:
+        broken = f"{library} cannot be loaded: {error}; delete it to build it anew"
+        raise UnsupportedError(f"native kernels: {broken}") from error
+
+
+def _find_compiler() -> str:
+    named = os.environ.get("CXX")
+    names = (named,) if named else ("g++", "c++")
+    for name in names:
+        if found := shutil.which(name):
+            return found
+    looked = f"{' or '.join(names)} was not found; install g++, or name one with CXX"
+    raise UnsupportedError(f"native kernels need a C++ compiler, {looked}")
+
+
+def _find_runtime() -> Path:
+    """The OpenMP runtime in this process, which `import torch` has loaded."""
+    assert torch.__version__  # imported, so the runtime is there
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        paths = sorted({line.split(None, 5)[5].strip() for line in maps if line.count("/")})
+    for name in ("libgomp", "libiomp5", "libomp"):
+        for path in paths:
+            if Path(path).name.startswith(name):
+                return Path(path)
+    raise UnsupportedError("native kernels need torch's OpenMP runtime, and torch has loaded none")
+
+
+def _make_key(compiler: str, runtime: Path) -> str:
+    """Hash all that a library depends on: source, flags, compiler with its version, runtime, and what -march=native looks at."""
+    digest = hashlib.sha256()
+    for each in (SOURCE, *sorted(SOURCE.parent.glob("*.h"))):
+        digest.update(each.read_bytes())
+    version = _run([compiler, "--version"])
+    wanted = ("flags", "Features", "model name", "cpu family", "model\t", "stepping")
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+        processor = "".join(sorted({line for line in lines if line.startswith(wanted)}))
+    digest.update("\0".join((*FLAGS, compiler, version, str(runtime), processor)).encode())
+    return digest.hexdigest()[:20]
 
 
 def _build(compiler: str, runtime: Path, library: Path) -> None:
@@ -198,21 +175,24 @@ def _build(compiler: str, runtime: Path, library: Path) -> None:
             # Without -fopenmp here, which would bring the compiler's own runtime; -z defs makes what is missing an error.
             _run([compiler, "-shared", "-o", str(built), made, str(runtime), "-Wl,-z,defs"])
     except OSError as error:
-        raise UnsupportedError(
-            f"native kernels: {library.parent} cannot be written: {error.strerror or error}"
-        ) from error
+        why = f"{library.parent} cannot be written: {error.strerror or error}"
+        raise UnsupportedError(f"native kernels: {why}") from error
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str]) -> str:
+    """Run the compiler; what it printed. Raises UnsupportedError with what it complained of."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=BUILD_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise UnsupportedError(f"native kernels: the compiler took more than {BUILD_SECONDS} s") from error
+    except OSError as error:
+        raise UnsupportedError(f"native kernels: {command[0]} cannot be run: {error}") from error
     if done.returncode:
         said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:300])
         raise UnsupportedError(f"native kernels: {command[0]} failed: {said.partition(chr(10))[0]}")
+    return done.stdout
 
 
 T = TypeVar("T")
@@ -227,33 +207,21 @@ class FusedConvStage:
     out_channels: int
     keep: float
 
-    @property
-    def pooled(self) -> int:
-        """Side of the output."""
-        return flops.same_side(self.side, 2)
-
-
-@dataclass(frozen=True)
-class FusedDenseStage:
-    """Dense layer, ReLU, dropout; the last, for the logits, has neither of the two (`keep` None)."""
-
-    out_features: int
-    keep: float | None
-
 
 @dataclass(frozen=True)
 class NativeStages:
-    """The whole network; its last dense stage gives the logits."""
+    """The whole network; its last dense layer gives the logits."""
 
     convolutions: tuple[FusedConvStage, ...]
-    dense: tuple[FusedDenseStage, ...]
+    dense: tuple[float | None, ...]
+    """Of each dense layer, which has ReLU and dropout after it, the share kept; None of the last, which has neither."""
 
 
 def group_layers(layers: tuple[flops.Layer, ...], input_shape: flops.Shape, lanes: int) -> NativeStages:
     """The stages of these layers for vectors of `lanes` values. Raises UnsupportedError naming the first that does not fit."""
     left = list(flops.count_layers(layers, input_shape))
     convolutions: list[FusedConvStage] = []
-    dense: list[FusedDenseStage] = []
+    dense: list[float] = []
 
     def take(kind: type[T]) -> tuple[T, flops.Shape] | None:
         layer = left[0].layer if left else None
@@ -280,13 +248,12 @@ def group_layers(layers: tuple[flops.Layer, ...], input_shape: flops.Shape, lane
     if len(convolutions) == 1:
         raise _make_unsupported_error("a single convolution, which would be first and last")
     take(flops.Flatten)
-    while (found := take(flops.Dense)) is not None:
-        features = found[0].out_features
+    while take(flops.Dense) is not None:
         if not left:
-            return NativeStages(tuple(convolutions), (*dense, FusedDenseStage(features, None)))
+            return NativeStages(tuple(convolutions), (*dense, None))
         if take(flops.Relu) is None:
             raise _make_unsupported_error("a dense layer without ReLU after it")
-        dense.append(FusedDenseStage(features, take_keep()))
+        dense.append(take_keep())
     strange = f"a layer {type(left[0].layer).__name__} where none is known" if left else ""
     raise _make_unsupported_error(strange or "a network without a dense layer at its end")
 

@@ -51,7 +51,7 @@ class NativeStep:
         convolutions = [each for each in network if isinstance(each, nn.Conv2d)]
         linear = [each for each in network if isinstance(each, nn.Linear)]
         # A first dense layer takes the images themselves, of which most values are zero.
-        sparse = not convolutions and len(stages.dense) > 1 and stages.dense[0].out_features % kernels.lanes == 0
+        sparse = not convolutions and len(linear) > 1 and linear[0].out_features % kernels.lanes == 0
         self.flat = FlatParameters(network, linear[0] if sparse else None)
         last = len(convolutions) - 1
         self.convolutions = [
@@ -59,36 +59,31 @@ class NativeStep:
             for number, (stage, module) in enumerate(zip(stages.convolutions, convolutions, strict=True))
         ]
         self.dense: list[NativeDense] = []
-        for module, stage in zip(linear, stages.dense, strict=True):
-            tiled = half and kernels.tiles and stage.keep is not None and module.in_features % TILED_INPUTS == 0
+        for module, keep in zip(linear, stages.dense, strict=True):
+            tiled = half and kernels.tiles and keep is not None and module.in_features % TILED_INPUTS == 0
             way = SparseNativeDense if sparse and not self.dense else TiledNativeDense if tiled else NativeDense
-            self.dense.append(way(kernels, module, self.flat, batch, stage.keep, half=half))
-        self.tiled = any(each.tiles for each in self.convolutions) or any(
-            isinstance(each, TiledNativeDense) for each in self.dense
-        )
+            self.dense.append(way(kernels, module, self.flat, batch, keep, half=half))
+        self._layers: list[NativeConv | NativeDense] = [*self.convolutions, *self.dense]
+        self.tiled = any(each.tiles for each in self._layers)
         """Whether products of bfloat16 go by tiles."""
-        classes = stages.dense[-1].out_features
+        classes = linear[-1].out_features
         # Of float32 the last layer's own buffers; of bfloat16 copies of them, for the softmax is float32 in both.
         self._logits = torch.zeros(batch, classes) if half else self.dense[-1].out
         self._logits_back = torch.zeros(batch, classes) if half else self.dense[-1].back
-        self._update = FlatOptimizer(optimizer, kernels, self.flat, rate)
+        self.update = FlatOptimizer(optimizer, kernels, self.flat, rate)
         self.reset()
 
     def reset(self) -> None:
         """First random numbers, first optimiser state. The weights are the network's, for its owner to put back."""
         self._drawn, self._dropped = 0, True
-        self._update.reset()
-
-    def set_lr(self, rate: float) -> None:
-        """The learning rate of the updates to come."""
-        self._update.rate = rate
+        self.update.reset()
 
     def step(self, images: torch.Tensor, labels: torch.Tensor, *, dropout: bool = True) -> float:
         """One optimiser step; the mean cross-entropy before it."""
         self.forward(images, dropout=dropout)
         loss = self.loss(labels)
         self.backward(images)
-        self._update.step()
+        self.update.step()
         return loss
 
     def forward(self, images: torch.Tensor, *, dropout: bool = True) -> torch.Tensor:
@@ -96,14 +91,11 @@ class NativeStep:
         if images.shape[0] != self._batch or not images.is_contiguous():
             raise ValueError(f"images of shape {tuple(images.shape)} are not a contiguous batch of {self._batch}")
         self.flat.refresh()
-        given, layer = images, 0
-        for conv in self.convolutions:
-            given = conv.forward(given, self._derive_seed(layer), conv.dropout if dropout else NO_DROPOUT)
-            layer += 1
-        given = given.view(self._batch, -1)
-        for dense in self.dense:
-            given = dense.forward(given, self._derive_seed(layer), dense.dropout if dropout else NO_DROPOUT)
-            layer += 1
+        given = images if self.convolutions else images.view(self._batch, -1)
+        for number, layer in enumerate(self._layers):
+            # Another seed for each step and layer, whatever the threads.
+            seed = ((self._seed * 0x100000001B3 + self._drawn) * LAYERS + number) * _GOLDEN % _WORD
+            given = layer.forward(given, seed, layer.dropout if dropout else NO_DROPOUT)
         self._drawn += 1
         self._dropped = dropout
         return given
@@ -121,17 +113,11 @@ class NativeStep:
 
     def backward(self, images: torch.Tensor) -> None:
         """Gradients of all parameters, of the last forward pass and its loss."""
-        layers: list[NativeConv | NativeDense] = [*self.convolutions, *self.dense]
-        for number in range(len(layers) - 1, -1, -1):
-            layer = layers[number]
+        for number in range(len(self._layers) - 1, -1, -1):
+            layer, below = self._layers[number], self._layers[number - 1] if number else None
+            given = below.out if below is not None else images if self.convolutions else images.view(self._batch, -1)
             drop = layer.dropout if self._dropped else NO_DROPOUT
-            given = layers[number - 1].out if number else images
-            back = layers[number - 1].back if number else None
-            layer.backward(given if isinstance(layer, NativeConv) else given.view(self._batch, -1), back, drop)
-
-    def _derive_seed(self, layer: int) -> int:
-        """Another for each step and layer, whatever the threads."""
-        return ((self._seed * 0x100000001B3 + self._drawn) * LAYERS + layer) * _GOLDEN % _WORD
+            layer.backward(given, None if below is None else below.back, drop)
 
 
 PRODUCTS = "tuned_products"
@@ -194,7 +180,7 @@ class NativeTraining(Training):
 
     def set_lr(self, rate: float) -> None:
         """The learning rate of the steps to come."""
-        self._native.set_lr(rate)
+        self._native.update.rate = rate
 
     def count_correct(self, images: int | None = None) -> tuple[int, int]:
         """As the reference's, by the kernels: batches of the training's size, the last filled up with its first image."""
