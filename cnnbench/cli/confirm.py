@@ -8,14 +8,14 @@ machine, with its Python and torch, in a repository that has both commits. Else 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
 
 from cnnbench.cli.check import check
-from cnnbench.cli.check_options import validate_extensions
 from cnnbench.cli.check_run import measure_check
 from cnnbench.cli.check_session import CheckSetup
 from cnnbench.cli.options import OptionValues
@@ -24,7 +24,7 @@ from cnnbench.naming import job_label
 from cnnbench.plan.suite import suite_names
 from cnnbench.regression.screen import ScreeningResult, worst_exit_code
 from cnnbench.report.escaping import printable
-from cnnbench.schema import Job, RunHeader, Software, current_suite_name
+from cnnbench.schema import Job, RunHeader, current_suite_name
 
 
 def confirm_suspicious(
@@ -48,12 +48,17 @@ def _check_device(
     """What the check of one device's rows ends with; 0, and the reason said, where it cannot begin."""
     jobs = tuple(job for job in screening.suspicious if job.device == device)
     to_stderr = options["output"] is None and options["format_"] != "table"  # the table is for a machine to read
+    (base, head), threads = screening.commits, screening.run.options.get("threads", "")
     try:
-        words = _make_arguments(screening, results, options, device)
+        words = [  # what a ledger says is nowhere taken for an option or a path
+            *("--base", str(base), "--head", str(head), "--device", device, "--results", str(results)),
+            *(("--threads", threads) if threads.isascii() and threads.isdigit() else ()),
+            *(("--inconclusive", "warn") if options["inconclusive"] == "warn" else ()),
+            *("--", options["suite"] or _find_suite(screening.run)),
+        ]
         command = check.make_context("check", list(words), parent=context.find_root())
-        validate_extensions(command.params)
         click.echo(printable(f"checking  {_format_jobs(jobs)}: {shlex.join(['cnnbench', 'check', *words])}"), err=True)
-        record = measure_check(command, command.params, _only_suspicious(screening.run, jobs), err=to_stderr)
+        record = measure_check(command, command.params, partial(_narrow, screening.run, jobs), err=to_stderr)
     except LedgerError:
         raise
     except (CnnbenchError, click.ClickException) as error:
@@ -62,58 +67,36 @@ def _check_device(
     return ExitCode(record.ending.exit_code)
 
 
-def _make_arguments(screening: ScreeningResult, results: Path, options: OptionValues, device: str) -> list[str]:
-    """The command line of the check after its name. What a ledger says is nowhere taken for an option or a path."""
-    base, head = screening.commits
-    threads = screening.run.options.get("threads", "")
-    return [
-        *("--base", str(base), "--head", str(head), "--device", device, "--results", str(results)),
-        *(("--threads", threads) if threads.isascii() and threads.isdigit() else ()),
-        *(("--inconclusive", "warn") if options["inconclusive"] == "warn" else ()),
-        *("--", options["suite"] or _find_suite(screening)),
-    ]
-
-
-def _find_suite(screening: ScreeningResult) -> str:
+def _find_suite(run: RunHeader) -> str:
     """The one suite of the run, if it is shipped. Raises UsageError for several, or a file that only the run knew."""
-    suites = sorted(screening.run.suites)
-    if len(suites) != 1:
-        raise UsageError(f"the run is of {len(suites)} suites; name the one to check with --suite")
-    name = current_suite_name(suites[0])
+    if len(run.suites) != 1:
+        raise UsageError(f"the run is of {len(run.suites)} suites; name the one to check with --suite")
+    name = current_suite_name(*run.suites)
     if name not in suite_names():
         raise UsageError(f"the run's suite {name!r} is none of those shipped; give its file with --suite")
     return name
 
 
-def _only_suspicious(header: RunHeader, jobs: tuple[Job, ...]) -> Callable[[CheckSetup], CheckSetup]:
-    """Leaves the suspicious rows of the suite, and refuses where measuring again would not be measuring the same."""
-    wanted = {job.row_key: job for job in jobs}
-
-    def narrow(setup: CheckSetup) -> CheckSetup:
-        here = setup.inventory
-        if here.machine.id != header.machine.id:
-            raise ComparisonError(
-                f"the run is of machine {header.machine.id}, this is {here.machine.id}: check it there"
-            )
-        then, now = _describe_software(header.software), _describe_software(here.software)
-        if then != now:
-            raise ComparisonError(f"the run had {then}, here is {now}: check it in that environment")
-        found = tuple(job for job in setup.jobs if job.row_key in wanted)
-        there = {job.row_key for job in found}
-        if absent := [job for key, job in wanted.items() if key not in there]:
-            reason = f"suite {setup.suite.name} as it is now does not plan {_format_jobs(absent)} here"
-            if not found:
-                raise UsageError(reason)
-            _warn(reason)
-        return replace(setup, jobs=found)
-
-    return narrow
-
-
-def _describe_software(software: Software) -> str:
-    """As `analysis.conditions` tells environments apart: patches of Python do not change how fast a step is launched."""
-    python = ".".join(software.python.split(".")[:2])
-    return f"torch {software.torch} ({software.torch_build}), Python {python}"
+def _narrow(run: RunHeader, jobs: tuple[Job, ...], setup: CheckSetup) -> CheckSetup:
+    """Leave the suspicious rows of the suite, and refuse where measuring again would not be measuring the same."""
+    here = setup.inventory
+    if here.machine.id != run.machine.id:
+        raise ComparisonError(f"the run is of machine {run.machine.id}, this is {here.machine.id}: check it there")
+    # As `analysis.conditions` tells environments apart: patches of Python do not change how fast a step is launched.
+    then, now = (
+        f"torch {each.torch} ({each.torch_build}), Python {'.'.join(each.python.split('.')[:2])}"
+        for each in (run.software, here.software)
+    )
+    if then != now:
+        raise ComparisonError(f"the run had {then}, here is {now}: check it in that environment")
+    planned = {job.row_key: job for job in setup.jobs}
+    if absent := [job for job in jobs if job.row_key not in planned]:
+        reason = f"suite {setup.suite.name} as it is now does not plan {_format_jobs(absent)} here"
+        if len(absent) == len(jobs):
+            raise UsageError(reason)
+        _warn(reason)
+    wanted = {job.row_key for job in jobs}
+    return replace(setup, jobs=tuple(job for job in setup.jobs if job.row_key in wanted))
 
 
 def _format_jobs(jobs: Iterable[Job]) -> str:

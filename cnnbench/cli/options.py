@@ -29,6 +29,7 @@ ANY_PATH = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
 TABLE_FORMATS = ("table", "markdown", "latex", "csv", "json")
 VALUES: Mapping[str, type[Selection | Destination]] = {"selection": Selection, "destination": Destination}
+DEFAULT_TOLERANCE = 0.05
 RESULTS_DEFAULT = "(default: $CNNBENCH_RESULTS, else the settings, else ./results)"
 
 
@@ -107,7 +108,7 @@ DATA_DIR = make_option(
     envvar="CNNBENCH_DATA",
     show_envvar=True,
 )
-"""It beats CNNBENCH_DATA, which beats the settings, which beat the user's cache; see `data_source.split_by_origin`."""
+"""It beats CNNBENCH_DATA, which beats the settings, which beat the user's cache; see `this_process.find_named`."""
 
 
 def format_option(*formats: str) -> CommandDecorator:
@@ -156,3 +157,10 @@ def _parse_tolerance(context: click.Context, parameter: click.Parameter, value: 
 
 RESULT_OPTIONS = combine_options(PATHS, format_option(), MACHINE, RUN, LAST, OUTPUT)
 """What a command takes that makes one table of chosen records."""
+EXPORT_OPTIONS = combine_options(
+    *(
+        make_option(f"--export-{name}", f"Also write the table as {what}.", click.Path(allow_dash=True), metavar="FILE")
+        for name, what in EXPORTS.items()
+    )
+)
+"""What else a run's table is written as."""

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnbench.cli import completion, options
-from cnnbench.cli.data_source import find_named, show_download
 from cnnbench.cli.output import print_json
-from cnnbench.cli.this_process import find_data_cache, make_console
+from cnnbench.cli.this_process import find_data_cache, find_named, make_console, show_download
 from cnnbench.errors import DataError, ExitCode, SuiteError, UsageError
 
 if TYPE_CHECKING:
