@@ -11,20 +11,19 @@ import click
 
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
-from cnnbench.cli.load_results import Selection, load_ledgers, select_ledgers
+from cnnbench.cli.load_results import DEFAULT_RESULTS, Selection, load_ledgers, select_ledgers
 from cnnbench.cli.options import (
     ANY_PATH,
     MACHINE,
     OUTPUT,
     combine_options,
     format_option,
+    gather_values,
     make_flag,
     make_option,
     run_option,
 )
-from cnnbench.cli.sides import DEFAULT_RESULTS
 from cnnbench.errors import ComparisonError, ExitCode, LedgerError, UsageError
-from cnnbench.report.render.text import Format
 
 
 def _find_results(context: click.Context, parameter: click.Parameter, named: Path | None) -> Path:
@@ -97,7 +96,8 @@ def save_command(
 @MACHINE
 @_results_option
 @_output_options
-def list_command(machine_id: str | None, results: Path, format_: Format, output: Path | None) -> None:
+@gather_values
+def list_command(machine_id: str | None, results: Path, destination: out.Destination) -> None:
     """List the baselines there are."""
     from cnnbench.regression.baseline_file import list_names, load_baseline
     from cnnbench.report.saved_baselines import ListedBaseline, build_list
@@ -108,7 +108,7 @@ def list_command(machine_id: str | None, results: Path, format_: Format, output:
             found.append(ListedBaseline(machine, name, load_baseline(results, machine, name)[0]))
         except (LedgerError, UsageError) as error:
             found.append(ListedBaseline(machine, name, None, str(error)))
-    out.emit_report(build_list(found), format_, output)
+    destination.emit(build_list(found))
 
 
 @baseline.command("show")
@@ -116,13 +116,14 @@ def list_command(machine_id: str | None, results: Path, format_: Format, output:
 @MACHINE
 @_results_option
 @_output_options
-def show_command(name: str, machine_id: str | None, results: Path, format_: Format, output: Path | None) -> None:
+@gather_values
+def show_command(name: str, machine_id: str | None, results: Path, destination: out.Destination) -> None:
     """Show what baseline NAME expects of the next run, and whether the ledgers of its runs are still there."""
     from cnnbench.regression.baseline_file import load_baseline
     from cnnbench.report.saved_baselines import build_contents
 
     machine = _find_machine(results, name, machine_id)
-    out.emit_report(build_contents(*load_baseline(results, machine, name, partly=True)), format_, output)
+    destination.emit(build_contents(*load_baseline(results, machine, name, partly=True)))
 
 
 @baseline.command("rm")
@@ -200,7 +201,7 @@ def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...],
         )
     saved, _ = load_baseline(results, machine_id, name)
     screening = screen_run(saved, ledger.header, process_table.read_processes([ledger])[0])
-    out.emit_report(build_judgement(screening, ledger.problems), options["format_"], options["output"])
+    out.Destination(options["format_"], options["output"]).emit(build_judgement(screening, ledger.problems))
     code, warn = screening.exit_code, options["inconclusive"] == "warn"
     own = ExitCode.DONE if code is ExitCode.INCONCLUSIVE and warn else code
     if not options["check"] or not screening.suspicious:

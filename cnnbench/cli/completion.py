@@ -97,8 +97,8 @@ def _find_ledgers(context: click.Context) -> list[Path]:
 
 def _default_results(context: click.Context) -> Path:
     """By the environment, else by the settings where they are good, else ./results."""
+    from cnnbench.cli.load_results import DEFAULT_RESULTS
     from cnnbench.cli.settings import RESULTS_VARIABLE, load_settings
-    from cnnbench.cli.sides import DEFAULT_RESULTS
 
     if named := os.environ.get(RESULTS_VARIABLE):
         return Path(named)

@@ -10,7 +10,7 @@ import click
 
 from cnnbench.cli import completion, options
 from cnnbench.cli.options import COUNT, make_flag, make_option
-from cnnbench.cli.output import emit_report, print_json
+from cnnbench.cli.output import Destination, print_json
 from cnnbench.cli.this_process import MnistSource, find_data_cache, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import DeviceError, ExitCode
@@ -264,7 +264,7 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
             console.print(f"profiling {naming.profile_title(each.job)}: {each.name}")
         trace = None if folder is None else folder / naming.trace_file_name(each.job, each.name)
         shown.append(run_profile(each, LaunchOptions(data_dir=directory, device=by_id[each.job.device]), trace))
-    emit_report(words.report(shown, given["top"]), given["format_"], given["output"])
+    Destination(given["format_"], given["output"]).emit(words.report(shown, given["top"]))
     statuses = [each.outcome.status for each in shown]
     if "ok" not in statuses or set(statuses) - {"ok", "unsupported"}:
         context.exit(ExitCode.JOB_FAILED)

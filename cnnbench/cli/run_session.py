@@ -30,7 +30,7 @@ from rich.text import Text
 from cnnbench import store, workloads
 from cnnbench.cli.load_results import Selection
 from cnnbench.cli.options import EXPORTS, OptionValues
-from cnnbench.cli.output import emit_report, print_json
+from cnnbench.cli.output import Destination, print_json
 from cnnbench.cli.progress import Display, describe_failure, format_clock, wrap_indented
 from cnnbench.cli.read import make_report
 from cnnbench.cli.this_process import MnistSource, find_inventory, interrupt_on_sigterm, make_console
@@ -275,7 +275,7 @@ def _report_run(path: Path, options: OptionValues, verbosity: int) -> tuple[str,
         with explain_refusal(FileError, f"--export-{name} {target}", f"the results are in {path}"):
             write_file(Path(target), rendered)
     if "-" not in targets.values() and (options["as_json"] or verbosity >= 0):
-        emit_report(found, "json" if options["as_json"] else "table", None)
+        Destination("json" if options["as_json"] else "table").emit(found)
     return tuple(str(target) for target in targets.values() if target != "-")
 
 

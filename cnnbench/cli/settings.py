@@ -170,7 +170,9 @@ def _check_command(
             else:
                 values[name] = _check_command(found, inner, below, folder, problems)
         return values
-    options: dict[str, click.Option] = {}  # by their long names without dashes in front, or by the letter of one that has none
+    options: dict[
+        str, click.Option
+    ] = {}  # by their long names without dashes in front, or by the letter of one that has none
     for option in _list_settable_options(command):
         long = [name.removeprefix("--") for name in option.opts if name.startswith("--")]
         options |= dict.fromkeys(long or [name.lstrip("-") for name in option.opts], option)
