@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -58,32 +58,27 @@ OPTIONS_WITH_RECORDING = ("recorded", "tau", "expires", "output", "plot", "as_js
 """Options that --from leaves to be given: all others say what is measured."""
 
 
-class Calibration(NamedTuple):
-    """A/A blocks; where their profile goes, if anywhere, and where they are, if they were measured just now."""
-
-    header: CheckHeader
-    blocks: tuple[PairRecord, ...]
-    profile_path: Path | None
-    blocks_path: Path | None = None
-
-
 def run_calibration(context: click.Context, options: OptionValues) -> None:
     """Measure or read the blocks; write and print their profile, and draw it."""
-    found = (_read_recording if options["recorded"] is not None else _measure_recording)(context, options)
-    profile = profile_recording(found.header, found.blocks, options["expires"])
+    profile_at, blocks_at, plot = options["output"], None, options["plot"]
+    if options["recorded"] is not None:
+        header, blocks = _read_recording(context, options)
+    else:
+        profile_at, found = _measure_recording(context, options)
+        blocks_at, header, blocks = found.path, found.header, found.blocks
+    profile = profile_recording(header, blocks, options["expires"])
     document = profile.model_dump_json(indent=1)
-    if found.profile_path is not None:
-        save_file(found.profile_path, f"{document}\n", make_folder=True)
-    if options["plot"] is not None:
-        save_file(options["plot"], draw_chart(make_curve(profile), options["plot"].suffix))
+    if profile_at is not None:
+        save_file(profile_at, f"{document}\n", make_folder=True)
+    if plot is not None:
+        save_file(plot, draw_chart(make_curve(profile), plot.suffix))
     click.echo(document if options["as_json"] else "\n".join(format_profile(profile)))
-    written = (("profile", found.profile_path), ("blocks", found.blocks_path), ("picture", options["plot"]))
-    for name, path in written:
+    for name, path in (("profile", profile_at), ("blocks", blocks_at), ("picture", plot)):
         if path is not None:
             CheckDisplay(context).print(f"{name:<9} {path}", always=True)
 
 
-def _read_recording(context: click.Context, options: OptionValues) -> Calibration:
+def _read_recording(context: click.Context, options: OptionValues) -> tuple[CheckHeader, tuple[PairRecord, ...]]:
     """The recording of --from. Raises UsageError for an option that only measuring takes, LedgerError for another record."""
     for each in context.command.params:
         given = context.get_parameter_source(each.name or "") is ParameterSource.COMMANDLINE
@@ -97,11 +92,11 @@ def _read_recording(context: click.Context, options: OptionValues) -> Calibratio
         raise LedgerError(f"{path}: the record of a {header.purpose}, not of `cnnbench calibrate`: its arms may differ")
     if options["tau"] is not None:
         header = header.model_copy(update={"plan": make_check_plan(options["tau"])})
-    return Calibration(header, record.blocks, options["output"])
+    return header, record.blocks
 
 
-def _measure_recording(context: click.Context, options: OptionValues) -> Calibration:
-    """Measure, and store the blocks. Raises WorkerError or UnfitError where they cannot be had."""
+def _measure_recording(context: click.Context, options: OptionValues) -> tuple[Path, Recording]:
+    """Measure, and store the blocks; return where their profile goes, and them. Raises WorkerError or UnfitError."""
     setup = prepare_check(context, options)
     path = options["output"] or profile_path(options["results"], setup.inventory.machine.id, setup.suite.name)
     raw = path.with_name(f"{path.stem}-blocks.json")
@@ -110,7 +105,7 @@ def _measure_recording(context: click.Context, options: OptionValues) -> Calibra
 
     def begin(sides: Mapping[Arm, ArmRecord]) -> OpenedRecording:
         plan = make_check_plan(DEFAULT_TOLERANCE if options["tau"] is None else options["tau"])
-        return raw, make_header(setup, pair, sides, plan, options, purpose="calibrate"), ()
+        return raw, make_header(setup, pair, sides, plan, purpose="calibrate"), ()
 
     def find_next(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBlock | None:
         valid, wanted = len(sort_blocks(header, blocks)[0]), options["blocks"]
@@ -128,7 +123,7 @@ def _measure_recording(context: click.Context, options: OptionValues) -> Calibra
             setup, make_same_code_arms(), pair, old or begin, lambda _: "the same command and --resume", find_next
         )
     check_record.save_record(raw, conclude_calibration(recording.header, recording.blocks))
-    return Calibration(recording.header, recording.blocks, path, raw)
+    return path, recording
 
 
 def make_curve(profile: NoiseProfile) -> Chart:
@@ -174,11 +169,11 @@ def run_selftest(context: click.Context, options: OptionValues) -> bool:
     """Run the checks and print what came of them; whether all did what is demanded."""
     setup = prepare_check(context, options)
     pair = pair_jobs(setup.jobs, {}, {}, setup.inventory.machine.cores_allowed)
-    plan, profile, note = choose_plan(setup, options)
+    plan, profile, note = choose_plan(setup)
     folder, tested = options["output"] or cache_folder() / "checks", []
     with open_arms(setup, make_same_code_arms(), pair) as (workers, sides):
         for number, share in enumerate(options["inject"]):
-            header = make_header(setup, pair, sides, plan, options, profile, purpose="selftest")
+            header = make_header(setup, pair, sides, plan, profile, purpose="selftest")
             work: dict[int, Injection] = {}
             if share:
                 design = make_block_design(header, setup.data_dir, setup.device.uuid)

@@ -76,7 +76,7 @@ def measure_check(
             setup,
             specs,
             pair,
-            old or partial(_begin_check, setup, pair, options),
+            old or partial(_begin_check, setup, pair),
             lambda path: f"`{shlex.join([*words, str(path)])}`",
         )
     record = conclude(recording.header, recording.blocks)
@@ -98,17 +98,14 @@ def _find_unfinished(options: OptionValues) -> Path:
     return parts[-1].with_suffix("")
 
 
-def _begin_check(
-    setup: CheckSetup, pair: PairedJobs, options: OptionValues, sides: Mapping[Arm, ArmRecord]
-) -> OpenedRecording:
-    plan, profile, note = choose_plan(setup, options)
+def _begin_check(setup: CheckSetup, pair: PairedJobs, sides: Mapping[Arm, ArmRecord]) -> OpenedRecording:
+    options, (plan, profile, note) = setup.options, choose_plan(setup)
     advisory = None if profile is None else explain_insensitivity(profile, plan)
     header = make_header(
         setup,
         pair,
         sides,
         plan,
-        options,
         profile,
         metric=options["metric"],
         max_minutes=options["max_minutes"],

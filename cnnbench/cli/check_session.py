@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,9 @@ class CheckDisplay:
 
 @dataclass(frozen=True)
 class CheckSetup:
-    """A suite on a device of this machine, with the data its jobs train on."""
+    """A suite on a device of this machine, with the data its jobs train on, and what the command was given."""
 
+    options: OptionValues
     display: CheckDisplay
     suite: Suite
     inventory: inventory.Inventory
@@ -144,25 +146,26 @@ def prepare_check(context: click.Context, options: OptionValues, old: CheckHeade
     mnist_source = MnistSource(context, options["data_dir"], display.console)
     if old is not None:
         jobs = tuple(old.jobs.values())
-        return CheckSetup(display, suite, here, devices[0], jobs, {}, mnist_source.directory_for(jobs), old.seed)
+        return CheckSetup(
+            options, display, suite, here, devices[0], jobs, {}, mnist_source.directory_for(jobs), old.seed
+        )
     seed = next(each for each in (options["seed"], suite.seed, secrets.randbelow(2**31)) if each is not None)
 
-    def planned(name_filter: str | None) -> list[Job]:
-        jobs = make_plan(
-            (suite,),
-            here.machine,
-            devices,
-            data_kind=mnist_source.kind,
-            seed=seed,
-            repeats=1,
-            threads=options["threads"],
-            name_filter=name_filter,
-        )
-        return sorted(jobs, key=describe_job)
-
-    everything, wanted = planned(None), planned(options["name_filter"])
+    plan = partial(
+        make_plan,
+        (suite,),
+        here.machine,
+        devices,
+        data_kind=mnist_source.kind,
+        seed=seed,
+        repeats=1,
+        threads=options["threads"],
+    )
+    everything, wanted = (sorted(plan(name_filter=each), key=describe_job) for each in (None, options["name_filter"]))
     names = dict(zip(everything, name_jobs(everything), strict=True))
-    return CheckSetup(display, suite, here, devices[0], tuple(wanted), names, mnist_source.directory_for(wanted), seed)
+    return CheckSetup(
+        options, display, suite, here, devices[0], tuple(wanted), names, mnist_source.directory_for(wanted), seed
+    )
 
 
 def cache_folder() -> Path:
@@ -211,11 +214,15 @@ def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
 def read_recorded_arms(header: CheckHeader) -> dict[Arm, ArmSpec]:
     """What a check that goes on was asked for."""
 
-    def make_spec(side: ArmRecord) -> ArmSpec:
-        revision = None if side.commit is None else Revision(side.ref or side.commit, side.commit)
-        return ArmSpec(side.python or sys.executable, revision, side.settings)
-
-    return {"base": make_spec(header.base), "head": make_spec(header.head)}
+    sides: dict[Arm, ArmRecord] = {"base": header.base, "head": header.head}
+    return {
+        arm: ArmSpec(
+            side.python or sys.executable,
+            None if side.commit is None else Revision(side.ref or side.commit, side.commit),
+            side.settings,
+        )
+        for arm, side in sides.items()
+    }
 
 
 @contextmanager
@@ -234,22 +241,23 @@ def open_arms(
 # ------------------------------------------------------------------------------------------------------- what is settled before
 
 
-def choose_plan(setup: CheckSetup, options: OptionValues) -> tuple[CheckPlan, NoiseProfile | None, str]:
+def choose_plan(setup: CheckSetup) -> tuple[CheckPlan, NoiseProfile | None, str]:
     """The plan for the tolerance asked for (`auto` is the noise profile's), the profile that holds here, if any, and what to
     say of it. Raises UsageError where `auto` has none, ComparisonError for a profile that does not fit.
     """
-    profile, note = _find_noise_profile(setup, options)
-    tolerance = options["tau"]
+    profile, note = _find_noise_profile(setup)
+    tolerance = setup.options["tau"]
     if tolerance == "auto":
         if profile is None:
             raise UsageError(
                 "--tau auto needs a noise profile of this machine; run `cnnbench calibrate`, or give a percentage"
             )
         tolerance = profile.recommended_tolerance
-    return make_check_plan(tolerance, options["max_blocks"]), profile, note
+    return make_check_plan(tolerance, setup.options["max_blocks"]), profile, note
 
 
-def _find_noise_profile(setup: CheckSetup, options: OptionValues) -> tuple[NoiseProfile | None, str]:
+def _find_noise_profile(setup: CheckSetup) -> tuple[NoiseProfile | None, str]:
+    options = setup.options
     path = options["profile"] or stored_profile_path(options["results"], setup.inventory.machine.id, setup.suite.name)
     if options["no_profile"] or (options["profile"] is None and not path.exists()):
         how = f"`cnnbench calibrate {options['suite']}` tells what can be seen here, and in how many blocks"
@@ -271,12 +279,11 @@ def make_header(
     pair: PairedJobs,
     sides: Mapping[Arm, ArmRecord],
     plan: CheckPlan,
-    options: OptionValues,
     profile: NoiseProfile | None = None,
     **more: Any,
 ) -> CheckHeader:
     """All that is settled before the first block; `more` are further fields."""
-    machine = setup.inventory.machine
+    options, machine = setup.options, setup.inventory.machine
     same_python = sides["base"].software.python == sides["head"].software.python
     band = profile.control_band if profile is not None and same_python else None
     limits = None if options["keep_disturbed"] else DropLimits(machine.cores_allowed, control_band=band)

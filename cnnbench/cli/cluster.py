@@ -106,10 +106,9 @@ def run_command(context: click.Context, /, suites: tuple[str, ...], results: Pat
 @click.pass_context
 def status_command(context: click.Context, /, results: Path, fleet_id: str | None, as_json: bool) -> None:
     """Print how each node does: waiting, running, done, or failed and why. Exit 5 where one failed."""
-    from cnnbench.cluster import collect, node_status, slurm, state
+    from cnnbench.cluster import collect, node_status
 
-    folder = state.find(results, fleet_id)
-    slurm.require()
+    folder = _find_fleet(results, fleet_id)
     made = collect.refresh(folder)
     found = node_status.read_node_statuses(folder, made)
     _print_status(made, found, as_json=as_json)
@@ -121,11 +120,9 @@ def status_command(context: click.Context, /, results: Path, fleet_id: str | Non
 @_fleet_id_option
 def cancel_command(results: Path, fleet_id: str | None) -> None:
     """Cancel the fleet's jobs that are not over; what was measured stays, and `fleet run --resume` goes on."""
-    from cnnbench.cluster import collect, slurm, state
+    from cnnbench.cluster import collect
 
-    folder = state.find(results, fleet_id)
-    slurm.require()
-    nodes = collect.cancel(folder)
+    nodes = collect.cancel(_find_fleet(results, fleet_id))
     click.echo(f"cancelled: {', '.join(nodes)}" if nodes else "no job of this fleet is waiting or running")
 
 
@@ -144,11 +141,16 @@ def collect_command(
     A process that was under way when its node's job ended is recorded as interrupted, with Slurm's state and reason. Exit 5
     where a node failed or still runs, or a job on one failed; else what `cnnbench merge` would exit with.
     """
+    _collect(context, _find_fleet(results, fleet_id), results, wait=wait, poll=poll, as_json=as_json)
+
+
+def _find_fleet(results: Path, fleet_id: str | None) -> Path:
+    """The folder of the fleet. Raises UsageError where there is no such fleet, or no Slurm here."""
     from cnnbench.cluster import slurm, state
 
     folder = state.find(results, fleet_id)
     slurm.require()
-    _collect(context, folder, results, wait=wait, poll=poll, as_json=as_json)
+    return folder
 
 
 def _collect(context: click.Context, folder: Path, results: Path, *, wait: bool, poll: float, as_json: bool) -> None:

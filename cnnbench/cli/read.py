@@ -157,10 +157,9 @@ def _find_ending(output: Path) -> Extension | None:
     suffix = output.suffix.removeprefix(".").lower()
     if output.is_dir() or not suffix:
         return None
-    for ending in EXTENSIONS:
-        if ending == suffix:
-            return ending
-    raise UsageError(f"-o {output}: no such format; choose FILE.{', FILE.'.join(EXTENSIONS)}, or a folder")
+    if suffix not in EXTENSIONS:
+        raise UsageError(f"-o {output}: no such format; choose FILE.{', FILE.'.join(EXTENSIONS)}, or a folder")
+    return suffix  # type: ignore[return-value]
 
 
 def _split_at_marks(target: Path) -> tuple[str, str]:
