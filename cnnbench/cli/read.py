@@ -159,7 +159,7 @@ def _find_ending(output: Path) -> Extension | None:
         return None
     if suffix not in EXTENSIONS:
         raise UsageError(f"-o {output}: no such format; choose FILE.{', FILE.'.join(EXTENSIONS)}, or a folder")
-    return suffix  # type: ignore[return-value]
+    return suffix
 
 
 def _split_at_marks(target: Path) -> tuple[str, str]:
