@@ -19,6 +19,7 @@ from cnnbench.cli.options import (
     FOLDER,
     CommandDecorator,
     combine_options,
+    filter_option,
     json_option,
     make_flag,
     make_option,
@@ -66,7 +67,7 @@ def _plot_option(shown: str) -> CommandDecorator:
 _pair_options = combine_options(
     click.argument("suite", metavar="SUITE", shell_complete=completion.complete_suites, required=False),
     make_option("-d --device", "The one device to measure on.", default="cpu"),
-    make_option("-k name_filter", "Only jobs whose text contains FILTER.", metavar="FILTER"),
+    filter_option("Only jobs whose text contains FILTER."),
     make_option("--rounds", "Turns of each arm a block.", click.IntRange(min=2)),
     make_option("--steps-per-turn", "Steps a turn; the first is not timed.", click.IntRange(min=2)),
     make_option(

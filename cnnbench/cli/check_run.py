@@ -43,7 +43,6 @@ from cnnbench.report import check_markdown
 from cnnbench.report.charts.check import draw_forest
 
 OUTPUT_FILES = ("markdown", "junit", "plot")
-TITLES = {"incomparable": "INCOMPARABLE", "unfit": "UNFIT", "failed": "FAILED"}
 
 
 def measure_check(
@@ -137,7 +136,7 @@ def _print_record(record: CheckRecord, *, err: bool) -> None:
     since GitHub obeys what stands on the other.
     """
     ending = record.ending
-    for line in ending.lines if ending.problem is None else (f"{TITLES[ending.outcome]}: {ending.problem}",):
+    for line in ending.lines if ending.problem is None else (f"{ending.outcome.upper()}: {ending.problem}",):
         click.echo(printable(line), err=err)
 
 

@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from cnnbench.cluster.state import ClusterRun
     from cnnbench.merge import MergeResult, MergeStatus
 
-POLL_SECONDS = 10.0
 DONE: dict[MergeStatus, str] = {"brought": "brought", "longer": "longer", "there": "already there"}
 PLANNED: dict[MergeStatus, str] = {"brought": "to bring", "longer": "to replace by longer", "there": "already there"}
-LEFT_OUT: dict[MergeStatus, str] = {"conflict": "CONFLICT", "alive": "ALIVE", "refused": "REFUSED"}
+LEFT_OUT: tuple[MergeStatus, ...] = ("conflict", "alive", "refused")
 
 _results_option = options.tree_option(
     "Results directory, on a file system that all nodes share; the fleet's own folder is DIR-fleet beside it.",
@@ -42,7 +41,7 @@ _poll_option = make_option(
     "--poll",
     "With --wait: how often Slurm is asked.",
     click.FloatRange(min=0.1),
-    default=POLL_SECONDS,
+    default=10.0,
     metavar="SECONDS",
 )
 
@@ -166,7 +165,7 @@ def _collect(context: click.Context, folder: Path, results: Path, *, wait: bool,
         click.echo("no records to bring yet", err=True)
         context.exit(ExitCode.JOB_FAILED)
     for entry in merged.entries:
-        if entry.status in ("conflict", "refused", "alive"):
+        if entry.status in LEFT_OUT:
             click.echo(f"{entry.status}: {'; '.join(entry.notes)}", err=True)
     new = merged.count("brought", "longer", kind="run")
     click.echo(f"{new} ledgers brought to {results}; {merged.records:,} records of this fleet there", err=True)
@@ -322,7 +321,7 @@ def _print_merge(merged: MergeResult, dry_run: bool, verbosity: int) -> None:
             why = "; ".join(entry.notes)
             if entry.status == "conflict":
                 why = f"{entry.target}: {why}; neither was overwritten; set the wrong one aside and merge again"
-            _print_line(f"{LEFT_OUT[entry.status]}  {why}")
+            _print_line(f"{entry.status.upper()}  {why}")
         elif verbosity > 0 or (verbosity == 0 and (entry.status != "there" or entry.notes)):
             size = _format_count(entry.records, "row" if entry.kind == "reference" else "record")
             origin = f" from {entry.sources[0]}" if entry.status != "there" else ""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from cnnbench.report.model import Report
     from cnnbench.workloads import Workload
 
-MAX_EPOCHS = 1000
 CONVERGENCE_COMMAND = "cnnbench run convergence"
 MAX_SIDE = 2**31 - 1
 """The largest side `outsize` takes: what a tensor's side may be in any framework, and no more digits than a line has."""
@@ -46,7 +45,7 @@ def _reject_nan(context: click.Context, parameter: click.Parameter, value: float
     callback=_reject_nan,
     metavar="SHARE",
 )
-@make_option("--epochs", "With --accuracy: how many are drawn after.  [default: 20]", click.IntRange(1, MAX_EPOCHS))
+@make_option("--epochs", "With --accuracy: how many are drawn after.  [default: 20]", click.IntRange(1, 1000))
 @options.gather_values
 def stopping(
     selection: Selection, destination: Destination, sample: int, accuracy: float | None, epochs: int | None

@@ -30,7 +30,6 @@ COUNT = click.IntRange(min=1)
 TABLE_FORMATS = ("table", "markdown", "latex", "csv", "json")
 VALUES: Mapping[str, type[Selection | Destination]] = {"selection": Selection, "destination": Destination}
 DEFAULT_TOLERANCE = 0.05
-RESULTS_DEFAULT = "(default: $CNNBENCH_RESULTS, else the settings, else ./results)"
 
 
 def combine_options(*options: CommandDecorator) -> CommandDecorator:
@@ -130,7 +129,8 @@ def filter_option(help_text: str) -> CommandDecorator:
 
 def results_option(help_text: str) -> CommandDecorator:
     """Make `--results`, a tree of results to read."""
-    return make_option("--results", f"{help_text} {RESULTS_DEFAULT}.", ANY_PATH, metavar="DIR")
+    default = "(default: $CNNBENCH_RESULTS, else the settings, else ./results)"
+    return make_option("--results", f"{help_text} {default}.", ANY_PATH, metavar="DIR")
 
 
 def tree_option(help_text: str, flags: str = "-o --output") -> CommandDecorator:

@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     from cnnbench.schema import DeviceKind
     from cnnbench.workloads import Workload
 
-LISTED_KINDS = ("suites", "workloads")
 COUNTED_DEVICE_KINDS: tuple[DeviceKind, ...] = ("cpu", "cuda")
 """Device kinds whose jobs are counted: what a suite plans may differ by kind, and these two are the common ones."""
 SCHEMAS = ("check", "devices", "doctor", "noise", "record", "run")
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(LISTED_KINDS), required=False)
+@click.argument("kind", type=click.Choice(["suites", "workloads"]), required=False)
 @options.json_option()
 def list_command(kind: str | None, as_json: bool) -> None:
     """List the shipped suites and the workloads, or only one KIND of them."""
