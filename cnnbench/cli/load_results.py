@@ -204,9 +204,8 @@ def load_sides(names: Sequence[str], results: Path | None = None) -> list[Loaded
     """
     from cnnbench import store
 
-    known: LoadedLedgers | None = None
-    complaints: list[str] = []
-    found: list[LoadedSide] = []
+    known = None
+    complaints, found = [], []
     for name in names:
         try:
             if name and Path(name).exists():

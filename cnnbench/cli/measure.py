@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -238,7 +237,7 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
     from cnnbench.runner.launch import LaunchOptions
     from cnnbench.runner.profiles import run_profile
 
-    folder: Path | None = given["trace"]
+    folder = given["trace"]
     workload = workloads.find(name)
     settings = profile_jobs.parse_settings(given["settings"], workload)
     if folder is not None:
