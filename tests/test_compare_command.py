@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from side_builders import LECTURE, compared, new_run, old_run
 
 from cnnbench import store
+from cnnbench.cli.load_results import load_sides
 from cnnbench.cli.main import run_cli
 from cnnbench.cli.read import compare
-from cnnbench.cli.sides import load_sides
 from cnnbench.errors import ExitCode, UsageError
 
 
@@ -178,10 +178,10 @@ def test_a_page_of_it_passes_the_audit(results, tmp_path):
 def test_comparing_needs_no_torch_and_no_pandas(results):
     code = (
         "import sys\n"
-        "from cnnbench.cli import read, sides\n"
+        "from cnnbench.cli import load_results, read\n"
         "assert not {'torch', 'pandas', 'scipy', 'rich'} & set(sys.modules)\n"
         "from pathlib import Path\n"
-        "read.compare_sides(*sides.load_sides(('20260301', '20260401'), Path(sys.argv[1])), 0.05)\n"
+        "read.compare_sides(*load_results.load_sides(('20260301', '20260401'), Path(sys.argv[1])), 0.05)\n"
         "assert not {'torch', 'pandas'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(results)], check=True)

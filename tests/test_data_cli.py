@@ -14,8 +14,8 @@ from data_builders import CONTENTS, install_small_set, small_contents
 from rich.console import Console
 
 from cnnbench import data as room
-from cnnbench.cli.data_source import show_download
 from cnnbench.cli.support import data
+from cnnbench.cli.this_process import show_download
 from cnnbench.data import mnist
 from cnnbench.errors import CnnbenchError, ExitCode
 

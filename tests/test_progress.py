@@ -15,8 +15,7 @@ from rich.text import Text
 
 from cnnbench import workloads
 from cnnbench.cli import progress
-from cnnbench.cli.eta import JobProgress, PlanEta, StepRate, TimeLeft
-from cnnbench.cli.progress import Display, LinePart, fit_and_cut
+from cnnbench.cli.progress import Display, JobProgress, LinePart, PlanEta, StepRate, TimeLeft, fit_and_cut
 from cnnbench.naming import name_plan, process_label
 from cnnbench.runner.run import PendingJob
 from cnnbench.schema import Job

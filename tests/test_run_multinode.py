@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from cnnbench import validity
-from cnnbench.cli import run_multinode
+from cnnbench.cli import run_session
 from cnnbench.cli.main import cli
-from cnnbench.cli.run_multinode import jobs_after_local
+from cnnbench.cli.run_session import jobs_after_local
 from cnnbench.errors import UsageError
 from cnnbench.machine import inventory
 from cnnbench.plan.matrix import make_plan
@@ -123,7 +123,7 @@ def test_a_further_machine_takes_part_in_jobs_of_ranks_and_records_nothing(
         seen.append((job, options.rendezvous))
         return WorkerExit(Outcome(status=status, message="nobody came"), 1.0, 0.0, {})
 
-    monkeypatch.setattr(run_multinode, "launch", fake)
+    monkeypatch.setattr(run_session, "launch", fake)
     known = inventory.Inventory(b.machine(cores_allowed=2), b.software(), None, ())  # type: ignore[arg-type]
     monkeypatch.setattr(inventory, "take_inventory", lambda **options: known)
     suite = tmp_path / "s.toml"
@@ -158,7 +158,7 @@ def taking_part(
         seen.append(options)
         return WorkerExit(outcome, 1.0, 0.0, {}, met)
 
-    monkeypatch.setattr(run_multinode, "launch", fake)
+    monkeypatch.setattr(run_session, "launch", fake)
     known = inventory.Inventory(b.machine(cores_allowed=4), b.software(), None, ())  # type: ignore[arg-type]
     monkeypatch.setattr(inventory, "take_inventory", lambda **options: known)
     words = ["run", suite, "--nodes", "2", "--node-rank", "1", "--rdzv", "10.0.0.1:29400", "--seed", "1", *more]

@@ -298,8 +298,8 @@ def test_every_option_of_every_command_can_be_set(tmp_path):
 
     (tmp_path / "pyproject.toml").write_text("\n".join(lines(cli, "tool.cnnbench")) + "\n")
     settings = load_settings(cli, tmp_path)
-    assert settings.for_command(("run",))["name_filter"] == "."
-    assert len(settings.for_command(("run",))) > 15
+    assert settings.values["run"]["name_filter"] == "."
+    assert len(settings.values["run"]) > 15
 
 
 def test_a_mistake_in_a_file_that_cannot_be_checked_further_names_the_table(tmp_path):

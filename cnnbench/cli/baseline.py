@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnbench.cli import completion
 from cnnbench.cli import output as out
-from cnnbench.cli.load_results import Selection, load_ledgers, select_ledgers
+from cnnbench.cli.check import check
+from cnnbench.cli.load_results import DEFAULT_RESULTS, Selection, load_ledgers, select_ledgers
 from cnnbench.cli.options import (
     ANY_PATH,
     MACHINE,
     OUTPUT,
+    OptionValues,
     combine_options,
     format_option,
+    gather_values,
     make_flag,
     make_option,
     run_option,
 )
-from cnnbench.cli.sides import DEFAULT_RESULTS
-from cnnbench.errors import ComparisonError, ExitCode, LedgerError, UsageError
-from cnnbench.report.render.text import Format
+from cnnbench.errors import CnnbenchError, ComparisonError, ExitCode, LedgerError, UsageError
+from cnnbench.plain_text import printable
+
+if TYPE_CHECKING:
+    from cnnbench.cli.check_session import CheckSetup
+    from cnnbench.regression.screen import ScreeningResult
+    from cnnbench.schema import Job, RunHeader
 
 
 def _find_results(context: click.Context, parameter: click.Parameter, named: Path | None) -> Path:
@@ -96,7 +107,8 @@ def save_command(
 @MACHINE
 @_results_option
 @_output_options
-def list_command(machine_id: str | None, results: Path, format_: Format, output: Path | None) -> None:
+@gather_values
+def list_command(machine_id: str | None, results: Path, destination: out.Destination) -> None:
     """List the baselines there are."""
     from cnnbench.regression.saved_baseline import list_names, load_baseline
     from cnnbench.report.history import ListedBaseline, build_list
@@ -107,7 +119,7 @@ def list_command(machine_id: str | None, results: Path, format_: Format, output:
             found.append(ListedBaseline(machine, name, load_baseline(results, machine, name)[0]))
         except (LedgerError, UsageError) as error:
             found.append(ListedBaseline(machine, name, None, str(error)))
-    out.emit_report(build_list(found), format_, output)
+    destination.emit(build_list(found))
 
 
 @baseline.command("show")
@@ -115,13 +127,14 @@ def list_command(machine_id: str | None, results: Path, format_: Format, output:
 @MACHINE
 @_results_option
 @_output_options
-def show_command(name: str, machine_id: str | None, results: Path, format_: Format, output: Path | None) -> None:
+@gather_values
+def show_command(name: str, machine_id: str | None, results: Path, destination: out.Destination) -> None:
     """Show what baseline NAME expects of the next run, and whether the ledgers of its runs are still there."""
     from cnnbench.regression.saved_baseline import load_baseline
     from cnnbench.report.history import build_contents
 
     machine = _find_machine(results, name, machine_id)
-    out.emit_report(build_contents(*load_baseline(results, machine, name, partly=True)), format_, output)
+    destination.emit(build_contents(*load_baseline(results, machine, name, partly=True)))
 
 
 @baseline.command("rm")
@@ -197,11 +210,94 @@ def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...],
         )
     saved, _ = load_baseline(results, machine_id, name)
     screening = screen_run(saved, ledger.header, process_table.read_processes([ledger])[0])
-    out.emit_report(build_judgement(screening, ledger.problems), options["format_"], options["output"])
+    out.Destination(options["format_"], options["output"]).emit(build_judgement(screening, ledger.problems))
     code, warn = screening.exit_code, options["inconclusive"] == "warn"
     own = ExitCode.DONE if code is ExitCode.INCONCLUSIVE and warn else code
     if not options["check"] or not screening.suspicious:
         context.exit(own)
-    from cnnbench.cli.confirm import confirm_suspicious
+    codes = [own]
+    if screening.obstacle is not None:
+        _warn(screening.obstacle)
+    else:
+        devices = dict.fromkeys(job.device for job in screening.suspicious)
+        codes += [_check_device(context, screening, results, options, device) for device in devices]
+    context.exit(worst_exit_code(codes))
 
-    context.exit(worst_exit_code((own, confirm_suspicious(context, screening, results, options))))
+
+def _check_device(
+    context: click.Context, screening: ScreeningResult, results: Path, options: OptionValues, device: str
+) -> ExitCode:
+    """Check one device's suspicious rows, and return what that ends with; 0, and the reason said, where it cannot begin.
+
+    The check is that of `cnnbench check SUITE --base COMMIT --head COMMIT`, with base the commit of the baseline's newest run
+    and head the judged run's. It is made where it would measure the same again: on the run's machine, with its Python and
+    torch, in a repository that has both commits. Raises LedgerError where a record cannot be written.
+    """
+    from cnnbench.cli.check_run import measure_check
+
+    jobs = tuple(job for job in screening.suspicious if job.device == device)
+    to_stderr = options["output"] is None and options["format_"] != "table"  # the table is for a machine to read
+    (base, head), threads = screening.commits, screening.run.options.get("threads", "")
+    try:
+        words = [  # what a ledger says is nowhere taken for an option or a path
+            *("--base", str(base), "--head", str(head), "--device", device, "--results", str(results)),
+            *(("--threads", threads) if threads.isascii() and threads.isdigit() else ()),
+            *(("--inconclusive", "warn") if options["inconclusive"] == "warn" else ()),
+            *("--", options["suite"] or _find_suite(screening.run)),
+        ]
+        command = check.make_context("check", list(words), parent=context.find_root())
+        click.echo(printable(f"checking  {_format_jobs(jobs)}: {shlex.join(['cnnbench', 'check', *words])}"), err=True)
+        record = measure_check(command, command.params, partial(_narrow, screening.run, jobs), err=to_stderr)
+    except LedgerError:
+        raise
+    except (CnnbenchError, click.ClickException) as error:
+        _warn(error.format_message() if isinstance(error, click.ClickException) else str(error))
+        return ExitCode.DONE
+    return ExitCode(record.ending.exit_code)
+
+
+def _find_suite(run: RunHeader) -> str:
+    """The one suite of the run, if it is shipped. Raises UsageError for several, or a file that only the run knew."""
+    from cnnbench.plan.suite import suite_names
+    from cnnbench.schema import current_suite_name
+
+    if len(run.suites) != 1:
+        raise UsageError(f"the run is of {len(run.suites)} suites; name the one to check with --suite")
+    name = current_suite_name(*run.suites)
+    if name not in suite_names():
+        raise UsageError(f"the run's suite {name!r} is none of those shipped; give its file with --suite")
+    return name
+
+
+def _narrow(run: RunHeader, jobs: tuple[Job, ...], setup: CheckSetup) -> CheckSetup:
+    """Leave the suspicious rows of the suite, and refuse where measuring again would not be measuring the same."""
+    here = setup.inventory
+    if here.machine.id != run.machine.id:
+        raise ComparisonError(f"the run is of machine {run.machine.id}, this is {here.machine.id}: check it there")
+    # As `analysis.conditions` tells environments apart: patches of Python do not change how fast a step is launched.
+    then, now = (
+        f"torch {each.torch} ({each.torch_build}), Python {'.'.join(each.python.split('.')[:2])}"
+        for each in (run.software, here.software)
+    )
+    if then != now:
+        raise ComparisonError(f"the run had {then}, here is {now}: check it in that environment")
+    planned = {job.row_key: job for job in setup.jobs}
+    if absent := [job for job in jobs if job.row_key not in planned]:
+        reason = f"suite {setup.suite.name} as it is now does not plan {_format_jobs(absent)} here"
+        if len(absent) == len(jobs):
+            raise UsageError(reason)
+        _warn(reason)
+    wanted = {job.row_key for job in jobs}
+    return replace(setup, jobs=tuple(job for job in setup.jobs if job.row_key in wanted))
+
+
+def _format_jobs(jobs: Iterable[Job]) -> str:
+    """The rows by their labels, without the round, of which they have none."""
+    from cnnbench.naming import job_label
+
+    return "; ".join(job_label(job, threads=True) for job in jobs)
+
+
+def _warn(reason: str) -> None:
+    first, *_ = reason.splitlines()  # after it the tail of what a worker printed
+    click.echo(printable(f"warning: not checked: {first}"), err=True)

@@ -1,81 +1,84 @@
-"""What `cnnbench calibrate` does: pairs of one and the same code, to learn what this machine's noise lets a check see."""
+"""What `cnnbench calibrate` and `selftest` do: learn what this machine's noise lets a check see, and see a check find real work.
+
+A calibration measures pairs of one and the same code. A selftest is the whole check of this code against itself, with work
+injected into head.
+"""
 
 from __future__ import annotations
 
+import json
+import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from cnnbench.cli.check_options import DEFAULT_TOLERANCE, parse_percent
 from cnnbench.cli.check_session import (
     CheckDisplay,
+    OpenedRecording,
     Recording,
+    cache_folder,
+    choose_plan,
     make_header,
     make_same_code_arms,
-    open_recording,
+    measure_recording,
+    open_arms,
     prepare_check,
     record_blocks,
     reopen_recording,
     require_same_conditions,
 )
-from cnnbench.cli.options import OptionValues
+from cnnbench.cli.options import DEFAULT_TOLERANCE, OptionValues
 from cnnbench.cli.output import draw_chart
-from cnnbench.errors import LedgerError, UsageError
+from cnnbench.errors import LedgerError, UsageError, WorkerError
 from cnnbench.files import save_file
-from cnnbench.paired_protocol import Arm, PairRecord
+from cnnbench.paired_protocol import Arm, Injection, PairRecord
 from cnnbench.regression import check_record
-from cnnbench.regression.arms import PairedJobs, pair_jobs, read_settings
-from cnnbench.regression.check_record import ArmRecord, CheckHeader
-from cnnbench.regression.design import CheckPlan, make_check_plan
+from cnnbench.regression.arms import make_block_design, pair_jobs, read_settings
+from cnnbench.regression.blocks import compute_differences
+from cnnbench.regression.check_record import ArmRecord, CheckHeader, CheckRecord, begin_journal
+from cnnbench.regression.design import make_check_plan
 from cnnbench.regression.noise_profile import (
     NoiseProfile,
     conclude_calibration,
     profile_path,
     profile_recording,
 )
-from cnnbench.regression.sequential import NextBlock, sort_blocks
+from cnnbench.regression.sequential import NextBlock, conclude, sort_blocks
 from cnnbench.report.charts.check import draw_detectable_effect
 from cnnbench.report.model import Chart
+from cnnbench.runner.arm_process import ArmError
+from cnnbench.runner.paired import calibrate_injections
 from cnnbench.units import percent
 
 OPTIONS_WITH_RECORDING = ("recorded", "tau", "expires", "output", "plot", "as_json")
 """Options that --from leaves to be given: all others say what is measured."""
 
 
-class Calibration(NamedTuple):
-    """A/A blocks; where their profile goes, if anywhere, and where they are, if they were measured just now."""
-
-    header: CheckHeader
-    blocks: tuple[PairRecord, ...]
-    profile_path: Path | None
-    blocks_path: Path | None = None
-
-
 def run_calibration(context: click.Context, options: OptionValues) -> None:
     """Measure or read the blocks; write and print their profile, and draw it."""
-    display = CheckDisplay(context)
+    profile_at, blocks_at, plot = options["output"], None, options["plot"]
     if options["recorded"] is not None:
-        found = _read_recording(context, options)
+        header, blocks = _read_recording(context, options)
     else:
-        found = _measure_recording(context, options, display)
-    profile = profile_recording(found.header, found.blocks, options["expires"])
-    if found.profile_path is not None:
-        save_file(found.profile_path, profile.model_dump_json(indent=1) + "\n", make_folder=True)
-    if options["plot"] is not None:
-        save_file(options["plot"], draw_chart(make_curve(profile), options["plot"].suffix))
-    for line in [profile.model_dump_json(indent=1)] if options["as_json"] else format_profile(profile):
-        click.echo(line)
-    written = (("profile", found.profile_path), ("blocks", found.blocks_path), ("picture", options["plot"]))
-    for name, path in written:
+        profile_at, found = _measure_recording(context, options)
+        blocks_at, header, blocks = found.path, found.header, found.blocks
+    profile = profile_recording(header, blocks, options["expires"])
+    document = profile.model_dump_json(indent=1)
+    if profile_at is not None:
+        save_file(profile_at, f"{document}\n", make_folder=True)
+    if plot is not None:
+        save_file(plot, draw_chart(make_curve(profile), plot.suffix))
+    click.echo(document if options["as_json"] else "\n".join(format_profile(profile)))
+    for name, path in (("profile", profile_at), ("blocks", blocks_at), ("picture", plot)):
         if path is not None:
-            display.print(f"{name:<9} {path}", always=True)
+            CheckDisplay(context).print(f"{name:<9} {path}", always=True)
 
 
-def _read_recording(context: click.Context, options: OptionValues) -> Calibration:
+def _read_recording(context: click.Context, options: OptionValues) -> tuple[CheckHeader, tuple[PairRecord, ...]]:
     """The recording of --from. Raises UsageError for an option that only measuring takes, LedgerError for another record."""
     for each in context.command.params:
         given = context.get_parameter_source(each.name or "") is ParameterSource.COMMANDLINE
@@ -88,21 +91,21 @@ def _read_recording(context: click.Context, options: OptionValues) -> Calibratio
     if header.purpose != "calibrate":
         raise LedgerError(f"{path}: the record of a {header.purpose}, not of `cnnbench calibrate`: its arms may differ")
     if options["tau"] is not None:
-        header = header.model_copy(update={"plan": _make_plan(options["tau"])})
-    return Calibration(header, record.blocks, options["output"])
+        header = header.model_copy(update={"plan": make_check_plan(options["tau"])})
+    return header, record.blocks
 
 
-def _measure_recording(context: click.Context, options: OptionValues, display: CheckDisplay) -> Calibration:
-    """Measure, and store the blocks. Raises WorkerError or UnfitError where they cannot be had."""
-    setup = prepare_check(context, options, display)
+def _measure_recording(context: click.Context, options: OptionValues) -> tuple[Path, Recording]:
+    """Measure, and store the blocks; return where their profile goes, and them. Raises WorkerError or UnfitError."""
+    setup = prepare_check(context, options)
     path = options["output"] or profile_path(options["results"], setup.inventory.machine.id, setup.suite.name)
     raw = path.with_name(f"{path.stem}-blocks.json")
     settings = read_settings("base", options["settings"])
     pair = pair_jobs(setup.jobs, settings, settings, setup.inventory.machine.cores_allowed)
-    plan, specs = _make_plan(options["tau"] or DEFAULT_TOLERANCE), make_same_code_arms()
 
-    def begin(sides: Mapping[Arm, ArmRecord]) -> tuple[Path, CheckHeader, tuple[str, ...]]:
-        return raw, make_header(setup, pair, sides, plan, options, purpose="calibrate"), ()
+    def begin(sides: Mapping[Arm, ArmRecord]) -> OpenedRecording:
+        plan = make_check_plan(DEFAULT_TOLERANCE if options["tau"] is None else options["tau"])
+        return raw, make_header(setup, pair, sides, plan, purpose="calibrate"), ()
 
     def find_next(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBlock | None:
         valid, wanted = len(sort_blocks(header, blocks)[0]), options["blocks"]
@@ -111,25 +114,16 @@ def _measure_recording(context: click.Context, options: OptionValues, display: C
     with reopen_recording(raw) if options["resume"] else nullcontext() as old:
         if old is not None:
             require_same_conditions(old.header, setup)
-            _require_same_jobs(old, pair)
-        with open_recording(setup, specs, pair, display, old, begin) as (workers, recording):
-            resume = "the same command and --resume"
-            blocks = record_blocks(setup, workers, recording, display, find_next, lambda _: resume)
-    check_record.save_record(raw, conclude_calibration(recording.header, blocks))
-    return Calibration(recording.header, blocks, path, raw)
-
-
-def _require_same_jobs(old: Recording, pair: PairedJobs) -> None:
-    """Raises UsageError for other jobs than the calibration began with."""
-    now, before = ([job.row_key for _, job in sorted(jobs.items())] for jobs in (pair.base, old.header.jobs))
-    if now != before:
-        raise UsageError(
-            "the calibration began with other jobs or settings: give the -k, -d, --threads and --set it had"
+            now, before = ([job.row_key for _, job in sorted(jobs.items())] for jobs in (pair.base, old.header.jobs))
+            if now != before:
+                raise UsageError(
+                    "the calibration began with other jobs or settings: give the -k, -d, --threads and --set it had"
+                )
+        recording = measure_recording(
+            setup, make_same_code_arms(), pair, old or begin, lambda _: "the same command and --resume", find_next
         )
-
-
-def _make_plan(tolerance: str) -> CheckPlan:
-    return make_check_plan(parse_percent(tolerance, "--tau"))
+    check_record.save_record(raw, conclude_calibration(recording.header, recording.blocks))
+    return path, recording
 
 
 def make_curve(profile: NoiseProfile) -> Chart:
@@ -140,24 +134,29 @@ def make_curve(profile: NoiseProfile) -> Chart:
 
 def format_profile(profile: NoiseProfile) -> list[str]:
     """The profile in words: a line a job, then what a check can see with it."""
-    lines = [_format_job(name, profile) for name in profile.jobs]
+    lines = []
+    for name, noise in profile.jobs.items():
+        parts = ""
+        if noise.within_error is not None and noise.between_spread is not None:
+            parts = f", of which rounds explain {percent(noise.within_error)} and pairs {percent(noise.between_spread)}"
+        spread = f"sigma_d {percent(noise.spread)} (mean steps {percent(noise.mean_spread)}){parts}"
+        step = f"{1e3 * noise.step_seconds:.2f} ms a step"
+        lines.append(f"{name}: {spread}; control {percent(noise.control_spread)}; {step}")
     if profile.geometric_mean_spread is not None:
         lines.append(f"geometric mean: sigma_d {percent(profile.geometric_mean_spread)}")
-    minutes = profile.wall_seconds / 60
-    blocks = f"{profile.blocks} blocks counted, {profile.dropped} did not, {minutes:.1f} minutes"
+    blocks = f"{profile.blocks} blocks counted, {profile.dropped} did not, {profile.wall_seconds / 60:.1f} minutes"
     known = profile.recommended_rounds
     rounds = "no number of rounds a block brings" if known is None else f"{known} rounds a block bring"
+    tolerance = percent(profile.tolerance, 1)
     lines += [
         f"{blocks}: {profile.wall_seconds / (profile.blocks + profile.dropped):.1f} s a block",
         f"tolerance: as low as {percent(profile.recommended_tolerance, 1)} (3 sigma_d); {rounds} sigma_d to a "
-        f"third of {percent(profile.tolerance, 1)}",
+        f"third of {tolerance}",
         f"control loop: blocks count where its ratio is within {percent(profile.control_band)}",
     ]
     for found in profile.detectable:
         seen = "nothing" if found.effect is None else f"a slowdown of {percent(found.effect)}"
-        lines.append(
-            f"at most {found.blocks} blocks: {seen} is found in 80 % of checks at {percent(profile.tolerance, 1)}"
-        )
+        lines.append(f"at most {found.blocks} blocks: {seen} is found in 80 % of checks at {tolerance}")
     for again in profile.replayed:
         lines.append(
             f"{again.checks} checks replayed from these blocks with fresh signs, {percent(again.effect, 1)} slower: "
@@ -166,9 +165,81 @@ def format_profile(profile: NoiseProfile) -> list[str]:
     return lines
 
 
-def _format_job(name: str, profile: NoiseProfile) -> str:
-    noise = profile.jobs[name]
-    text = f"{name}: sigma_d {percent(noise.spread)} (mean steps {percent(noise.mean_spread)})"
-    if noise.within_error is not None and noise.between_spread is not None:
-        text += f", of which rounds explain {percent(noise.within_error)} and pairs {percent(noise.between_spread)}"
-    return f"{text}; control {percent(noise.control_spread)}; {1e3 * noise.step_seconds:.2f} ms a step"
+def run_selftest(context: click.Context, options: OptionValues) -> bool:
+    """Run the checks and print what came of them; whether all did what is demanded."""
+    setup = prepare_check(context, options)
+    pair = pair_jobs(setup.jobs, {}, {}, setup.inventory.machine.cores_allowed)
+    plan, profile, note = choose_plan(setup)
+    folder, tested = options["output"] or cache_folder() / "checks", []
+    with open_arms(setup, make_same_code_arms(), pair) as (workers, sides):
+        for number, share in enumerate(options["inject"]):
+            header = make_header(setup, pair, sides, plan, profile, purpose="selftest")
+            work: dict[int, Injection] = {}
+            if share:
+                design = make_block_design(header, setup.data_dir, setup.device.uuid)
+                try:
+                    work = calibrate_injections(design, workers.start, share)
+                except ArmError as error:
+                    raise WorkerError(f"the work to inject cannot be found: {error.failed.message}") from error
+            again = {"head": {job: each.again for job, each in work.items()}} if share else {}
+            header = header.model_copy(update={"seed": (header.seed + number) % 2**31, "again": again})
+            setup.display.announce(header, (note, f"injected  {100 * share:g} % of the step, again"))
+            setup.display.prefix = f"{100 * share:g} %: "
+            path = folder / f"selftest-{header.suite}-{100 * share:g}-{header.check_id}.json"
+            recording = Recording(path, begin_journal(path, header), header)
+            record = conclude(header, record_blocks(setup, workers, recording))
+            check_record.save_record(path, record)
+            measured = max((each.measured for each in work.values()), default=0.0)
+            tested.append(_describe_ending(record, share, measured) | {"record": str(path)})
+    click.echo(json.dumps(tested, indent=1) if options["as_json"] else "\n".join(_format_table(tested)))
+    return all(each["holds"] for each in tested)
+
+
+def _describe_ending(record: CheckRecord, share: float, measured: float) -> dict[str, Any]:
+    """How the check ended, and whether it did what is demanded: no alarm for nothing, one for twice the tolerance or more."""
+    header, ending, expected = record.header, record.ending, "inconclusive, likely"
+    decided = ending.outcome in ("pass", "improved", "regressed", "inconclusive")
+    if share == 0:
+        expected, decided = "not regressed", decided and ending.outcome != "regressed"
+    elif share >= 2 * header.plan.tolerance - 1e-9:
+        expected, decided = "regressed", ending.outcome == "regressed"
+    counted = [
+        block
+        for block in record.blocks
+        if block.failure is None and block.stage == "screening" and block.number not in ending.dropped
+    ]
+    spread = None  # sigma_d of the noisiest job over the blocks of the first stage
+    if len(counted) >= 2:
+        found = compute_differences(header, counted, tuple(sorted(header.jobs)))
+        spread = max(statistics.stdev(d) for series, d in found.items() if series.gated)
+    return {
+        "injected": share,
+        "injected_as_measured": measured,
+        "tolerance": header.plan.tolerance,
+        "expected": expected,
+        "outcome": ending.outcome,
+        "holds": decided,
+        "blocks": len(record.blocks),
+        "dropped": len(ending.dropped),
+        "sigma_d": spread,
+        "minutes": sum(block.wall_seconds for block in record.blocks) / 60,
+        "lines": list(ending.lines),
+        "problem": ending.problem,
+    }
+
+
+def _format_table(tested: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The checks as a Markdown table, and their verdicts in words below it."""
+    rows = [
+        "| injected | tolerance | expected | outcome | holds | sigma_d | blocks | minutes |",
+        "| ---: | ---: | --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    words = []
+    for values in tested:
+        spread = "n/a" if values["sigma_d"] is None else f"{100 * values['sigma_d']:.2f} %"
+        share, holds = f"{100 * values['injected']:g} %", "yes" if values["holds"] else "NO"
+        about = f"{share} | {100 * values['tolerance']:g} % | {values['expected']} | {values['outcome']}"
+        rows.append(f"| {about} | {holds} | {spread} | {values['blocks']} | {values['minutes']:.1f} |")
+        first, *more = values["lines"] or (values["problem"] or "no reason given",)
+        words += ["", f"{share}: {first}", *more]
+    return rows + words

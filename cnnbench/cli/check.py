@@ -1,44 +1,124 @@
 """`cnnbench check`, `calibrate` and `selftest`: two arms side by side, this machine's noise, and the check's own test.
 
-What they do is in `check_run`, `calibrate` and `selftest`, imported when they are called.
+What they do is in `check_run` and `calibrate`, imported when they are called.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from cnnbench.cli.check_options import (
+from cnnbench.cli import completion
+from cnnbench.cli.options import (
+    ANY_PATH,
+    COUNT,
     DEFAULT_TOLERANCE,
-    output_options,
-    pair_options,
-    plan_options,
-    plot_option,
-    profile_options,
-    validate_extensions,
+    FILE,
+    FOLDER,
+    CommandDecorator,
+    combine_options,
+    filter_option,
+    json_option,
+    make_flag,
+    make_option,
+    tree_option,
 )
-from cnnbench.cli.options import COUNT, FILE, FOLDER, json_option, make_flag, make_option
 from cnnbench.errors import ExitCode, UsageError
+
+MIN_PERCENT = 0.2
+MAX_INJECTED_SHARE = 2.0
+
+
+def _parse_percent(text: str, flag: str) -> float:
+    """Read `5%`, `5 %` or `5` as the fraction 0.05. Raises UsageError."""
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError as error:
+        raise UsageError(f"{flag} {text!r}: write a percentage, such as 5%") from error
+    if value and value < MIN_PERCENT:
+        raise UsageError(f"{flag} {text!r} is {value:g} %, less than any machine shows; for 5 % write 5%")
+    return value / 100
+
+
+def _parse_tau(context: click.Context, option: click.Parameter, value: str | None) -> float | str | None:
+    return _parse_percent(value, "--tau") if value not in (None, "auto") else value
+
+
+def _parse_shares(context: click.Context, option: click.Parameter, value: str) -> tuple[float, ...]:
+    shares = tuple(_parse_percent(part, "--inject") for part in value.split(","))
+    if any(not 0 <= share <= MAX_INJECTED_SHARE for share in shares):
+        raise UsageError(f"--inject {value!r}: from 0 to {100 * MAX_INJECTED_SHARE:.0f} %")
+    return shares
+
+
+def _require_picture(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:
+    if value is not None and value.suffix not in (".svg", ".png"):
+        raise UsageError(f"--plot {value}: a plot is FILE.svg or FILE.png")
+    return value
+
+
+def _plot_option(shown: str) -> CommandDecorator:
+    """Make `--plot`, with what the picture shows."""
+    return make_option("--plot", shown, FILE, metavar="FILE.svg|png", callback=_require_picture)
+
+
+_pair_options = combine_options(
+    click.argument("suite", metavar="SUITE", shell_complete=completion.complete_suites, required=False),
+    make_option("-d --device", "The one device to measure on.", default="cpu"),
+    filter_option("Only jobs whose text contains FILTER."),
+    make_option("--rounds", "Turns of each arm a block.", click.IntRange(min=2)),
+    make_option("--steps-per-turn", "Steps a turn; the first is not timed.", click.IntRange(min=2)),
+    make_option(
+        "--sequential/--turns",
+        "One process after the other, or both alive and taking turns.  [default: turns]",
+        default=False,
+        show_default=False,
+    ),
+    make_option("--threads", "CPU threads.  [default: the cores allowed]", COUNT),
+    make_option("--seed", "Of every coin.  [default: random, recorded]", click.IntRange(min=0)),
+    make_flag("--keep-disturbed", "Drop no block for what the machine's counters say (busy CI)."),
+    make_option("--data-dir", "Directory of MNIST's four files.", ANY_PATH, envvar="CNNBENCH_DATA", show_envvar=True),
+    tree_option("Where noise profiles are: <machine>/noise/<suite>.json.", "--results"),
+)
+"""The suite and the options that say what is measured, where and how."""
+_plan_options = combine_options(
+    make_option(
+        "--tau",
+        "Slowdown tolerated, or auto (calibrated).",
+        default=f"{DEFAULT_TOLERANCE:.0%}",
+        metavar="PERCENT",
+        callback=_parse_tau,
+    ),
+    make_option("--max-blocks", "Blocks of the first stage at most.  [default: 16]", COUNT),
+)
+_profile_options = combine_options(
+    make_option("--profile", "The noise profile to use.", FILE),
+    make_flag("--no-profile", "Use no noise profile."),
+)
 
 
 @click.command()
-@pair_options
+@_pair_options
 @make_option("--base", "The git revision to hold against.", metavar="REF")
 @make_option("--head", "The git revision to check.  [default: the working tree]", metavar="REF")
 @make_option("--base-python", "Base's Python, or its virtual environment.", metavar="PATH")
 @make_option("--head-python", "Head's Python, or its virtual environment.", metavar="PATH")
 @make_option("--base-set", "A setting of base's jobs, such as threads=1.", multiple=True, metavar="KEY=VALUE")
 @make_option("--head-set", "A setting of head's jobs.", multiple=True, metavar="KEY=VALUE")
-@plan_options
+@_plan_options
 @make_option("--max-minutes", "Stop at the first look after these.", click.FloatRange(min=0, min_open=True))
 @make_option("--inconclusive", "Exit 4 or 0 where nothing is decided.  [default: fail]", click.Choice(["fail", "warn"]))
 @make_option("--metric", "Which step time decides.", click.Choice(["median", "mean"]), default="median")
-@profile_options
+@_profile_options
 @make_option("-o --output", "The record, replayable JSON.  [default: the cache]", FILE)
 @make_flag("--resume", "Go on with the check interrupted before, repeating nothing.")
 @make_option("--replay", "Decide anew from a record; measures nothing.", FILE)
-@output_options
+@make_option("--markdown", "The verdict as a table with its conditions.", FILE, metavar="FILE.md")
+@make_option("--junit", "A test case a job and metric; failed: regressed.", FILE, metavar="FILE.xml")
+@_plot_option("A forest plot of the ratios.")
+@make_flag("--github", "Annotations on standard output, the table in the job's summary.")
 @click.pass_context
 def check(context: click.Context, /, **options: Any) -> None:
     """Hold head against base on the jobs of SUITE: pass, improved, regressed or inconclusive, never by a single number.
@@ -46,7 +126,6 @@ def check(context: click.Context, /, **options: Any) -> None:
     Blocks of two fresh processes are measured until a look decides. Every block is saved before the next one starts.
     Exit 0 passed or improved, 1 regressed, 3 not comparable, 4 inconclusive, 5 a worker failed.
     """
-    validate_extensions(options)
     from cnnbench.cli.check_run import measure_check, replay_record
 
     if options["replay"] is not None:
@@ -57,17 +136,18 @@ def check(context: click.Context, /, **options: Any) -> None:
 
 
 @click.command()
-@pair_options
+@_pair_options
 @make_option("--blocks", "Valid A/A blocks to measure.", click.IntRange(min=6), default=20)
 @make_option("--expires", "How long it holds.", COUNT, default=30, metavar="DAYS")
 @make_option(
     "--tau",
-    f"Tolerance to say what is seen at.  [default: {DEFAULT_TOLERANCE}; with --from the recording's]",
+    f"Tolerance to say what is seen at.  [default: {DEFAULT_TOLERANCE:.0%}; with --from the recording's]",
     metavar="PERCENT",
+    callback=_parse_tau,
 )
 @make_option("--set settings", "A setting of both arms' jobs.", multiple=True, metavar="KEY=VALUE")
 @make_option("-o --output", "The profile.  [default: RESULTS/<machine>/noise/<suite>.json; with --from none]", FILE)
-@plot_option("The slowdown that would be found, over the spread of d, with each job on the curve.")
+@_plot_option("The slowdown that would be found, over the spread of d, with each job on the curve.")
 @make_option(
     "--from recorded",
     "Profile and picture of blocks recorded before; measures nothing.",
@@ -83,17 +163,18 @@ def calibrate(context: click.Context, /, **options: Any) -> None:
     The profile has the spread of d a job, within and between blocks, bands for the control loop and the final loss, the
     tolerance and rounds to take, and what would be found; the raw blocks are beside it as <suite>-blocks.json.
     """
-    validate_extensions(options)
     from cnnbench.cli.calibrate import run_calibration
 
     run_calibration(context, options)
 
 
 @click.command()
-@pair_options
-@make_option("--inject", "How much longer a step is to take.", default="0,10", metavar="PERCENTS")
-@plan_options
-@profile_options
+@_pair_options
+@make_option(
+    "--inject", "How much longer a step is to take.", default="0,10", metavar="PERCENTS", callback=_parse_shares
+)
+@_plan_options
+@_profile_options
 @make_option("-o --output", "Folder for the records.  [default: the cache]", FOLDER)
 @json_option("Print JSON instead of the table.")
 @click.pass_context
@@ -103,7 +184,7 @@ def selftest(context: click.Context, /, **options: Any) -> None:
     The work is part of the step itself, run again inside the timed region of head. Nothing injected must not be
     REGRESSED, twice the tolerance or more must be; the tolerance itself is expected INCONCLUSIVE. Exit 1 if one fails.
     """
-    from cnnbench.cli.selftest import run_selftest
+    from cnnbench.cli.calibrate import run_selftest
 
     options["suite"] = options["suite"] or "regression"
     if not run_selftest(context, options):

@@ -4,60 +4,115 @@ from __future__ import annotations
 
 import os
 import shlex
+import statistics
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import click
 
-from cnnbench.cli.check_outputs import write_outputs
+from cnnbench.bridges import junit
 from cnnbench.cli.check_session import (
-    CheckDisplay,
     CheckSetup,
-    Recording,
+    OpenedRecording,
     cache_folder,
     choose_plan,
-    find_noise_profile,
     make_header,
-    open_recording,
+    measure_recording,
     prepare_check,
     read_recorded_arms,
     read_requested_arms,
-    record_blocks,
     reopen_recording,
     require_same_conditions,
 )
 from cnnbench.cli.options import OptionValues
-from cnnbench.cli.output import printable
-from cnnbench.errors import LedgerError
-from cnnbench.files import save_file
+from cnnbench.cli.output import draw_chart, printable
+from cnnbench.errors import FileError, LedgerError
+from cnnbench.files import append_text, explain_refusal, save_file
 from cnnbench.paired_protocol import Arm
 from cnnbench.regression import check_record
 from cnnbench.regression.arms import PairedJobs, pair_jobs
-from cnnbench.regression.check_record import ArmRecord, CheckHeader, CheckRecord
+from cnnbench.regression.blocks import control_ratios_by_job
+from cnnbench.regression.check_record import ArmRecord, CheckRecord
+from cnnbench.regression.decision import Decision, Verdict
 from cnnbench.regression.noise_profile import explain_insensitivity
-from cnnbench.regression.sequential import conclude
+from cnnbench.regression.sequential import conclude, derive_verdict
+from cnnbench.regression.verdict_text import VerdictContext
+from cnnbench.report import check_markdown
+from cnnbench.report.charts.check import draw_forest
 
-SetupFilter = Callable[[CheckSetup], CheckSetup]
-TITLES = {"incomparable": "INCOMPARABLE", "unfit": "UNFIT", "failed": "FAILED"}
+OUTPUT_FILES = ("markdown", "junit", "plot")
 
 
 def measure_check(
-    context: click.Context, options: OptionValues, narrow: SetupFilter = lambda setup: setup, *, err: bool = False
+    context: click.Context,
+    options: OptionValues,
+    narrow: Callable[[CheckSetup], CheckSetup] = lambda setup: setup,
+    *,
+    err: bool = False,
 ) -> CheckRecord:
     """Measure to the end and put it everywhere it is asked for: the record, the words, each surface.
 
     `narrow` may leave jobs of the ground out, or refuse it by an error. With `err` the words go to standard error. Raises
     what hinders a check from beginning; one that has begun ends with a record, or with KeyboardInterrupt.
     """
-    display = CheckDisplay(context)
     with reopen_recording(_find_unfinished(options)) if options["resume"] else nullcontext() as old:
-        path, record = _measure(context, options, display, old, narrow)
-    check_record.save_record(path, record)
-    print_record(record, err=err or options["github"])
-    display.print(f"record    {path}")
-    write_outputs(record, path, options)
+        if old is None:
+            specs = read_requested_arms(options)
+            setup = narrow(prepare_check(context, options))
+            cores = setup.inventory.machine.cores_allowed
+            pair = pair_jobs(setup.jobs, specs["base"].settings, specs["head"].settings, cores)
+        else:
+            header = old.header
+            specs = read_recorded_arms(header)
+            options = {**options, "device": header.jobs[min(header.jobs)].device}
+            setup = narrow(prepare_check(context, options, header))
+            require_same_conditions(header, setup)
+            pair = PairedJobs(header.jobs, header.head_jobs, header.declared)
+        words = ["cnnbench", "check", str(options["suite"]), "--resume", "-o"]
+        recording = measure_recording(
+            setup,
+            specs,
+            pair,
+            old or partial(_begin_check, setup, pair),
+            lambda path: f"`{shlex.join([*words, str(path)])}`",
+        )
+    record = conclude(recording.header, recording.blocks)
+    check_record.save_record(recording.path, record)
+    _print_record(record, err=err or options["github"])
+    setup.display.print(f"record    {recording.path}")
+    _write_outputs(record, recording.path, options)
     return record
+
+
+def _find_unfinished(options: OptionValues) -> Path:
+    """The record that --resume goes on to: the one named, else of the suite's newest unfinished check. Raises LedgerError."""
+    if options["output"] is not None:
+        return Path(options["output"])
+    stem, folder = Path(options["suite"]).stem, cache_folder() / "checks"
+    parts = sorted(folder.glob(f"{stem}-*.json.part"), key=os.path.getmtime)
+    if not parts:
+        raise LedgerError(f"no unfinished check of {stem} in {folder}; start it without --resume")
+    return parts[-1].with_suffix("")
+
+
+def _begin_check(setup: CheckSetup, pair: PairedJobs, sides: Mapping[Arm, ArmRecord]) -> OpenedRecording:
+    options, (plan, profile, note) = setup.options, choose_plan(setup)
+    advisory = None if profile is None else explain_insensitivity(profile, plan)
+    header = make_header(
+        setup,
+        pair,
+        sides,
+        plan,
+        profile,
+        metric=options["metric"],
+        max_minutes=options["max_minutes"],
+        advisory=advisory,
+        on_inconclusive=options["inconclusive"] or ("fail" if advisory is None else "warn"),
+    )
+    path = options["output"] or cache_folder() / "checks" / f"{header.suite}-{header.check_id}.json"
+    return path, header, (note, *([] if advisory is None else [f"ADVISORY  {advisory}"]))
 
 
 def replay_record(options: OptionValues) -> int:
@@ -71,73 +126,63 @@ def replay_record(options: OptionValues) -> int:
         )
     if output is not None:
         save_file(output, check_record.replace_ending(path.read_bytes(), record), make_folder=True)
-    print_record(record, err=options["github"])
-    write_outputs(record, path, options)
+    _print_record(record, err=options["github"])
+    _write_outputs(record, path, options)
     return record.ending.exit_code
 
 
-def print_record(record: CheckRecord, *, err: bool = False) -> None:
+def _print_record(record: CheckRecord, *, err: bool) -> None:
     """How a check ended, in words, or the reason why there is no verdict. On standard output; with `err` on standard error,
     since GitHub obeys what stands on the other.
     """
     ending = record.ending
-    lines = ending.lines if ending.problem is None else (f"{TITLES[ending.outcome]}: {ending.problem}",)
-    for line in lines:
+    for line in ending.lines if ending.problem is None else (f"{ending.outcome.upper()}: {ending.problem}",):
         click.echo(printable(line), err=err)
 
 
-def _measure(
-    context: click.Context, options: OptionValues, display: CheckDisplay, old: Recording | None, narrow: SetupFilter
-) -> tuple[Path, CheckRecord]:
-    if old is None:
-        specs = read_requested_arms(options)
-        setup = narrow(prepare_check(context, options, display))
-        cores = setup.inventory.machine.cores_allowed
-        pair = pair_jobs(setup.jobs, specs["base"].settings, specs["head"].settings, cores)
-    else:
-        header = old.header
-        specs = read_recorded_arms(header)
-        options = {**options, "device": header.jobs[min(header.jobs)].device}
-        setup = narrow(prepare_check(context, options, display, header))
-        require_same_conditions(header, setup)
-        pair = PairedJobs(header.jobs, header.head_jobs, header.declared)
-
-    def begin(sides: Mapping[Arm, ArmRecord]) -> tuple[Path, CheckHeader, tuple[str, ...]]:
-        header, lines = _make_header(setup, pair, sides, options)
-        path = cache_folder() / "checks" / f"{header.suite}-{header.check_id}.json"
-        return options["output"] or path, header, lines
-
-    def resume(path: Path) -> str:
-        return f"`{shlex.join(['cnnbench', 'check', str(options['suite']), '--resume', '-o', str(path)])}`"
-
-    with open_recording(setup, specs, pair, display, old, begin) as (workers, recording):
-        blocks = record_blocks(setup, workers, recording, display, resume=resume)
-    return recording.path, conclude(recording.header, blocks)
+def _write_outputs(record: CheckRecord, path: Path, options: OptionValues) -> None:
+    """Write what was asked for. Where there is no verdict, the reason stands as missing jobs."""
+    markdown, test_cases, plot = (options[name] for name in OUTPUT_FILES)
+    if not (options["github"] or markdown or test_cases or plot):
+        return
+    verdict = derive_verdict(record) or Verdict(Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan)
+    files = tuple(str(each) for each in (path, markdown, test_cases, plot) if each is not None)
+    meta = _make_context(record, verdict, files)
+    if markdown is not None:
+        save_file(markdown, check_markdown.markdown(verdict, meta))
+    if test_cases is not None:
+        save_file(test_cases, junit.render(verdict, meta))
+    if plot is not None:
+        save_file(plot, draw_chart(draw_forest(verdict, meta), plot.suffix))
+    if options["github"]:
+        for line in check_markdown.workflow_commands(verdict, meta):
+            click.echo(line)
+        if named := os.environ.get("GITHUB_STEP_SUMMARY"):  # the file of the job's summary; none in a run elsewhere
+            with explain_refusal(FileError, f"GITHUB_STEP_SUMMARY {named}: cannot write"):
+                append_text(Path(named), check_markdown.job_summary(verdict, meta))
 
 
-def _make_header(
-    setup: CheckSetup, pair: PairedJobs, sides: Mapping[Arm, ArmRecord], options: OptionValues
-) -> tuple[CheckHeader, tuple[str, ...]]:
-    """The header, and what to say of the noise profile."""
-    profile, note = find_noise_profile(setup, options)
-    plan = choose_plan(options, profile)
-    advisory = None if profile is None else explain_insensitivity(profile, plan)
-    more = {
-        "metric": options["metric"],
-        "max_minutes": options["max_minutes"],
-        "advisory": advisory,
-        "on_inconclusive": options["inconclusive"] or ("fail" if advisory is None else "warn"),
-    }
-    header = make_header(setup, pair, sides, plan, options, profile, **more)
-    return header, (note, *([] if advisory is None else [f"ADVISORY  {advisory}"]))
-
-
-def _find_unfinished(options: OptionValues) -> Path:
-    """The record that --resume goes on to: the one named, else of the suite's newest unfinished check. Raises LedgerError."""
-    if options["output"] is not None:
-        return Path(options["output"])
-    stem, folder = Path(options["suite"]).stem, cache_folder() / "checks"
-    parts = sorted(folder.glob(f"{stem}-*.json.part"), key=os.path.getmtime)
-    if not parts:
-        raise LedgerError(f"no unfinished check of {stem} in {folder}; start it without --resume")
-    return parts[-1].with_suffix("")
+def _make_context(record: CheckRecord, verdict: Verdict, files: tuple[str, ...]) -> VerdictContext:
+    header, ending = record.header, record.ending
+    seen = {finding.series.job for finding in verdict.findings}
+    base, head = (f"torch {side.software.torch}, Python {side.software.python}" for side in (header.base, header.head))
+    return VerdictContext(
+        title=f"cnnbench check {header.suite}",
+        suite=header.suite,
+        base=header.base.label,
+        head=header.head.label,
+        machine_id=header.machine.id,
+        base_software=base,
+        head_software=head,
+        seed=header.seed,
+        started_at=header.created_at,
+        minutes=sum(block.wall_seconds for block in record.blocks) / 60,
+        controls={
+            job: statistics.median(ratios) for job, ratios in control_ratios_by_job(header, record.blocks).items()
+        },
+        blocks_measured=len(record.blocks),
+        dropped=dict(sorted(ending.dropped.items())),
+        missing={name: ending.problem or "no observation" for name in header.names.values() if name not in seen},
+        files=files,
+        notes=tuple(dict.fromkeys((*ending.notes, *filter(None, [header.advisory])))),
+    )

@@ -13,18 +13,17 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cnnbench import __version__, workloads
-from cnnbench.cli.check_options import parse_percent
-from cnnbench.cli.data_source import MnistSource
 from cnnbench.cli.options import OptionValues
-from cnnbench.cli.this_process import find_data_cache, find_inventory, interrupt_on_sigterm, make_console
+from cnnbench.cli.this_process import MnistSource, find_data_cache, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity
 from cnnbench.errors import ComparisonError, UsageError
 from cnnbench.machine import inventory
@@ -66,49 +65,46 @@ class CheckDisplay:
     def __init__(self, context: click.Context) -> None:
         self.console, self.verbosity, self.prefix = make_console(), verbosity(context), ""
 
-    def print_block(self, header: CheckHeader, wanted: NextBlock, block: PairRecord) -> None:
-        """The block is on disk: what it found, or why it does not count."""
-        where = f"{self.prefix}block {block.number + 1} ({wanted.stage} {wanted.valid + 1} of {wanted.blocks})"
-        self.print(f"{where}: {format_block(header, block)}", always=block.failure is not None)
-
     def print(self, text: str, *, always: bool = False) -> None:
         """Print a line as it is, unless quiet was asked for and it need not be seen."""
         if self.verbosity >= 0 or always:
             self.console.print(text)
 
+    def announce(self, header: CheckHeader, lines: Sequence[str]) -> None:
+        """Print what is compared, where and how, before it begins."""
+        how = "taking turns" if header.mode == "turns" else "one after the other"
+        looks = ", ".join(str(blocks) for blocks, _ in header.plan.looks)
+        sides = (("base", header.base), ("head", header.head))
+        for line in (
+            f"machine   {announce_machine(header.machine)}",
+            *(
+                f"{arm}      {side.label}; torch {side.software.torch}, Python {side.software.python}"
+                for arm, side in sides
+            ),
+            f"jobs      {', '.join(header.names.values())}",
+            f"blocks    two fresh processes {how}, {header.rounds} rounds of {header.steps_per_turn} steps, seed {header.seed}",
+            f"plan      tolerance {100 * header.plan.tolerance:g} %, looks after {looks} blocks, "
+            f"{header.plan.confirm_blocks} more to confirm",
+            *lines,
+        ):
+            self.print(line)
 
-def format_block(header: CheckHeader, block: PairRecord) -> str:
-    """`mnist-cnn/cpu +0.42 %, control -0.05 %, 19 s`."""
-    if block.failure is not None:
-        failure = block.failure
-        return f"{(failure.status).upper()}: {failure.arm or 'an arm'}: {plain(failure.message)}"
-    parts, control = [], []
-    for job in sorted(block.base):
-        pair = block.base[job], block.head[job]
-        parts.append(f"{header.names[job]} {100 * math.expm1(median_ratio(*pair, header.mode)):+.2f} %")
-        control.append(control_ratio(*pair, header.mode))
-    parts.append(f"control {100 * math.expm1(statistics.median(control)):+.2f} %")
-    line = ", ".join([*parts, f"{block.wall_seconds:.0f} s"])
-    reason = explain_drop(header, block)
-    return line if reason is None else f"{line}; DROPPED: {reason}"
-
-
-def announce_check(display: CheckDisplay, header: CheckHeader, lines: Sequence[str] = ()) -> None:
-    """What is compared, where and how, before it begins."""
-    how = "taking turns" if header.mode == "turns" else "one after the other"
-    names = ", ".join(header.names.values())
-    looks = ", ".join(str(blocks) for blocks, _ in header.plan.looks)
-    for line in (
-        f"machine   {announce_machine(header.machine)}",
-        f"base      {header.base.label}; torch {header.base.software.torch}, Python {header.base.software.python}",
-        f"head      {header.head.label}; torch {header.head.software.torch}, Python {header.head.software.python}",
-        f"jobs      {names}",
-        f"blocks    two fresh processes {how}, {header.rounds} rounds of {header.steps_per_turn} steps, seed {header.seed}",
-        f"plan      tolerance {100 * header.plan.tolerance:g} %, looks after {looks} blocks, "
-        f"{header.plan.confirm_blocks} more to confirm",
-        *lines,
-    ):
-        display.print(line)
+    def print_block(self, header: CheckHeader, wanted: NextBlock, block: PairRecord) -> None:
+        """Print what a block on disk found, `mnist-cnn/cpu +0.42 %, control -0.05 %, 19 s`, or why it does not count."""
+        where = f"{self.prefix}block {block.number + 1} ({wanted.stage} {wanted.valid + 1} of {wanted.blocks})"
+        if (failure := block.failure) is not None:
+            text = f"{failure.status.upper()}: {failure.arm or 'an arm'}: {plain(failure.message)}"
+            self.print(f"{where}: {text}", always=True)
+            return
+        parts, control = [], []
+        for job in sorted(block.base):
+            pair = block.base[job], block.head[job]
+            parts.append(f"{header.names[job]} {100 * math.expm1(median_ratio(*pair, header.mode)):+.2f} %")
+            control.append(control_ratio(*pair, header.mode))
+        line = f"{', '.join(parts)}, control {100 * math.expm1(statistics.median(control)):+.2f} %"
+        reason = explain_drop(header, block)
+        dropped = "" if reason is None else f"; DROPPED: {reason}"
+        self.print(f"{where}: {line}, {block.wall_seconds:.0f} s{dropped}")
 
 
 # -------------------------------------------------------------------------------------------------------- the suite and its arms
@@ -116,8 +112,10 @@ def announce_check(display: CheckDisplay, header: CheckHeader, lines: Sequence[s
 
 @dataclass(frozen=True)
 class CheckSetup:
-    """A suite on a device of this machine, with the data its jobs train on."""
+    """A suite on a device of this machine, with the data its jobs train on, and what the command was given."""
 
+    options: OptionValues
+    display: CheckDisplay
     suite: Suite
     inventory: inventory.Inventory
     device: Device
@@ -127,9 +125,7 @@ class CheckSetup:
     seed: int
 
 
-def prepare_check(
-    context: click.Context, options: OptionValues, display: CheckDisplay, old: CheckHeader | None = None
-) -> CheckSetup:
+def prepare_check(context: click.Context, options: OptionValues, old: CheckHeader | None = None) -> CheckSetup:
     """Find out all that does not depend on the arms. A check that goes on keeps the jobs and the seed of its header."""
     if options["suite"] is None:
         raise UsageError("no suite; name one, such as regression")
@@ -145,28 +141,30 @@ def prepare_check(
     devices = inventory.select(here.devices, options["device"])
     if len(devices) != 1 or not devices[0].usable:
         raise UsageError(f"--device {options['device']}: one usable device at a time takes part in a paired check")
+    display = CheckDisplay(context)
     mnist_source = MnistSource(context, options["data_dir"], display.console)
     if old is not None:
         jobs = tuple(old.jobs.values())
-        return CheckSetup(suite, here, devices[0], jobs, {}, mnist_source.directory_for(jobs), old.seed)
+        return CheckSetup(
+            options, display, suite, here, devices[0], jobs, {}, mnist_source.directory_for(jobs), old.seed
+        )
     seed = next(each for each in (options["seed"], suite.seed, secrets.randbelow(2**31)) if each is not None)
 
-    def planned(name_filter: str | None) -> list[Job]:
-        jobs = make_plan(
-            (suite,),
-            here.machine,
-            devices,
-            data_kind=mnist_source.kind,
-            seed=seed,
-            repeats=1,
-            threads=options["threads"],
-            name_filter=name_filter,
-        )
-        return sorted(jobs, key=describe_job)
-
-    everything, wanted = planned(None), planned(options["name_filter"])
+    plan = partial(
+        make_plan,
+        (suite,),
+        here.machine,
+        devices,
+        data_kind=mnist_source.kind,
+        seed=seed,
+        repeats=1,
+        threads=options["threads"],
+    )
+    everything, wanted = (sorted(plan(name_filter=each), key=describe_job) for each in (None, options["name_filter"]))
     names = dict(zip(everything, name_jobs(everything), strict=True))
-    return CheckSetup(suite, here, devices[0], tuple(wanted), names, mnist_source.directory_for(wanted), seed)
+    return CheckSetup(
+        options, display, suite, here, devices[0], tuple(wanted), names, mnist_source.directory_for(wanted), seed
+    )
 
 
 def cache_folder() -> Path:
@@ -174,9 +172,10 @@ def cache_folder() -> Path:
     return find_data_cache().parent
 
 
-def make_same_code_arms(python: str = sys.executable) -> dict[Arm, ArmSpec]:
+def make_same_code_arms() -> dict[Arm, ArmSpec]:
     """Both arms this cnnbench in this Python."""
-    return {"base": ArmSpec(python, None, {}), "head": ArmSpec(python, None, {})}
+    spec = ArmSpec(sys.executable, None, {})
+    return {"base": spec, "head": spec}
 
 
 def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
@@ -195,33 +194,34 @@ def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
         else:
             with tempfile.TemporaryDirectory(prefix="cnnbench-") as scratch:
                 revisions["head"] = snapshot(repository, Path(scratch))
-    return {
-        arm: ArmSpec(
-            _find_executable(arm, options[f"{arm}_python"]), revisions[arm], read_settings(arm, options[f"{arm}_set"])
-        )
-        for arm in revisions
-    }
-
-
-def _find_executable(arm: Arm, text: str | None) -> str:
-    if text is None:
-        return sys.executable
-    path = Path(text).expanduser().absolute()
-    if path.is_dir() and (path / "bin" / "python").exists():
-        path = path / "bin" / "python"
-    if not os.access(path, os.X_OK) or path.is_dir():
-        raise UsageError(f"--{arm}-python {text}: no program that can be run; give the path of a Python")
-    return str(path)
+    specs = {}
+    for arm, revision in revisions.items():
+        python = named = options[f"{arm}_python"]
+        if named is None:
+            python = sys.executable
+        else:
+            path = Path(named).expanduser().absolute()
+            if path.is_dir() and (path / "bin" / "python").exists():
+                path = path / "bin" / "python"
+            if not os.access(path, os.X_OK) or path.is_dir():
+                raise UsageError(f"--{arm}-python {named}: no program that can be run; give the path of a Python")
+            python = str(path)
+        specs[arm] = ArmSpec(python, revision, read_settings(arm, options[f"{arm}_set"]))
+    return specs
 
 
 def read_recorded_arms(header: CheckHeader) -> dict[Arm, ArmSpec]:
     """What a check that goes on was asked for."""
 
-    def make_spec(side: ArmRecord) -> ArmSpec:
-        revision = None if side.commit is None else Revision(side.ref or side.commit, side.commit)
-        return ArmSpec(side.python or sys.executable, revision, side.settings)
-
-    return {"base": make_spec(header.base), "head": make_spec(header.head)}
+    sides: dict[Arm, ArmRecord] = {"base": header.base, "head": header.head}
+    return {
+        arm: ArmSpec(
+            side.python or sys.executable,
+            None if side.commit is None else Revision(side.ref or side.commit, side.commit),
+            side.settings,
+        )
+        for arm, side in sides.items()
+    }
 
 
 @contextmanager
@@ -240,19 +240,23 @@ def open_arms(
 # ------------------------------------------------------------------------------------------------------- what is settled before
 
 
-def choose_plan(options: OptionValues, profile: NoiseProfile | None) -> CheckPlan:
-    """The plan for the tolerance asked for; `auto` is the profile's. Raises UsageError."""
-    if options["tau"] != "auto":
-        return make_check_plan(parse_percent(options["tau"], "--tau"), options["max_blocks"])
-    if profile is None:
-        raise UsageError(
-            "--tau auto needs a noise profile of this machine; run `cnnbench calibrate`, or give a percentage"
-        )
-    return make_check_plan(profile.recommended_tolerance, options["max_blocks"])
+def choose_plan(setup: CheckSetup) -> tuple[CheckPlan, NoiseProfile | None, str]:
+    """The plan for the tolerance asked for (`auto` is the noise profile's), the profile that holds here, if any, and what to
+    say of it. Raises UsageError where `auto` has none, ComparisonError for a profile that does not fit.
+    """
+    profile, note = _find_noise_profile(setup)
+    tolerance = setup.options["tau"]
+    if tolerance == "auto":
+        if profile is None:
+            raise UsageError(
+                "--tau auto needs a noise profile of this machine; run `cnnbench calibrate`, or give a percentage"
+            )
+        tolerance = profile.recommended_tolerance
+    return make_check_plan(tolerance, setup.options["max_blocks"]), profile, note
 
 
-def find_noise_profile(setup: CheckSetup, options: OptionValues) -> tuple[NoiseProfile | None, str]:
-    """The noise profile that holds here, if any, and what to say of it. Raises ComparisonError for one that does not fit."""
+def _find_noise_profile(setup: CheckSetup) -> tuple[NoiseProfile | None, str]:
+    options = setup.options
     path = options["profile"] or stored_profile_path(options["results"], setup.inventory.machine.id, setup.suite.name)
     if options["no_profile"] or (options["profile"] is None and not path.exists()):
         how = f"`cnnbench calibrate {options['suite']}` tells what can be seen here, and in how many blocks"
@@ -274,12 +278,11 @@ def make_header(
     pair: PairedJobs,
     sides: Mapping[Arm, ArmRecord],
     plan: CheckPlan,
-    options: OptionValues,
     profile: NoiseProfile | None = None,
     **more: Any,
 ) -> CheckHeader:
     """All that is settled before the first block; `more` are further fields."""
-    machine = setup.inventory.machine
+    options, machine = setup.options, setup.inventory.machine
     same_python = sides["base"].software.python == sides["head"].software.python
     band = profile.control_band if profile is not None and same_python else None
     limits = None if options["keep_disturbed"] else DropLimits(machine.cores_allowed, control_band=band)
@@ -324,6 +327,10 @@ class Recording:
     blocks: tuple[PairRecord, ...] = ()
 
 
+OpenedRecording = tuple[Path, CheckHeader, tuple[str, ...]]
+"""Where a new recording's record will be, its header, and what to say of it before the first block."""
+
+
 @contextmanager
 def reopen_recording(path: Path) -> Iterator[Recording]:
     """The unfinished recording of the record `path`, locked until left. Raises LedgerError where there is none."""
@@ -341,16 +348,39 @@ def require_same_conditions(old: CheckHeader, setup: CheckSetup) -> None:
         raise ComparisonError(f"the suite {old.suite} changed since the {what} began: start a new one")
 
 
+def measure_recording(
+    setup: CheckSetup,
+    specs: Mapping[Arm, ArmSpec],
+    pair: PairedJobs,
+    opened: Recording | Callable[[Mapping[Arm, ArmRecord]], OpenedRecording],
+    resume: Callable[[Path], str],
+    find_next: BlockFinder = find_next_block,
+) -> Recording:
+    """Measure on in an old recording, or in a new one that `opened` begins, to its end; return it with all blocks.
+
+    Raises ComparisonError where an arm's software is no longer what the old one was measured with.
+    """
+    with open_arms(setup, specs, pair) as (workers, sides):
+        if isinstance(opened, Recording):
+            require_same_software(opened.header, sides)
+            lines: tuple[str, ...] = (f"resumed   after {len(opened.blocks)} blocks",)
+            recording = opened
+        else:
+            path, header, lines = opened(sides)
+            recording = Recording(path, begin_journal(path, header), header)
+        setup.display.announce(recording.header, lines)
+        return replace(recording, blocks=record_blocks(setup, workers, recording, find_next, resume))
+
+
 def record_blocks(
     setup: CheckSetup,
     workers: Workers,
     recording: Recording,
-    display: CheckDisplay,
     find_next: BlockFinder = find_next_block,
     resume: Callable[[Path], str] | None = None,
 ) -> tuple[PairRecord, ...]:
     """Measure until nothing is to be measured next; all blocks. An interrupt says how to go on (`resume`) and passes on."""
-    header, journal = recording.header, recording.journal
+    header, journal, display = recording.header, recording.journal, setup.display
     design = make_block_design(header, setup.data_dir, setup.device.uuid)
 
     def measure(number: int, wanted: NextBlock) -> PairRecord:
@@ -364,27 +394,3 @@ def record_blocks(
                 again = f"{journal.path} holds every block measured; go on with {resume(recording.path)}"
                 display.print(again, always=True)
             raise
-
-
-@contextmanager
-def open_recording(
-    setup: CheckSetup,
-    specs: Mapping[Arm, ArmSpec],
-    pair: PairedJobs,
-    display: CheckDisplay,
-    old: Recording | None,
-    begin: Callable[[Mapping[Arm, ArmRecord]], tuple[Path, CheckHeader, tuple[str, ...]]],
-) -> Iterator[tuple[Workers, Recording]]:
-    """The arms' workers and the recording: the old one, or a new one whose path, header and first words `begin` gives.
-
-    Raises ComparisonError where an arm's software is no longer what the old one was measured with.
-    """
-    with open_arms(setup, specs, pair) as (workers, sides):
-        if old is None:
-            path, header, lines = begin(sides)
-            recording = Recording(path, begin_journal(path, header), header)
-        else:
-            require_same_software(old.header, sides)
-            recording, lines = old, (f"resumed   after {len(old.blocks)} blocks",)
-        announce_check(display, recording.header, lines)
-        yield workers, recording

@@ -22,12 +22,11 @@ from cnnbench.errors import ClusterError, ExitCode, UsageError
 if TYPE_CHECKING:
     from cnnbench.cluster.collect import NodeStatus
     from cnnbench.cluster.state import ClusterRun
-    from cnnbench.merge import Entry, MergeResult, MergeStatus
+    from cnnbench.merge import MergeResult, MergeStatus
 
-POLL_SECONDS = 10.0
 DONE: dict[MergeStatus, str] = {"brought": "brought", "longer": "longer", "there": "already there"}
 PLANNED: dict[MergeStatus, str] = {"brought": "to bring", "longer": "to replace by longer", "there": "already there"}
-LEFT_OUT: dict[MergeStatus, str] = {"conflict": "CONFLICT", "alive": "ALIVE", "refused": "REFUSED"}
+LEFT_OUT: tuple[MergeStatus, ...] = ("conflict", "alive", "refused")
 
 _results_option = options.tree_option(
     "Results directory, on a file system that all nodes share; the fleet's own folder is DIR-fleet beside it.",
@@ -42,7 +41,7 @@ _poll_option = make_option(
     "--poll",
     "With --wait: how often Slurm is asked.",
     click.FloatRange(min=0.1),
-    default=POLL_SECONDS,
+    default=10.0,
     metavar="SECONDS",
 )
 
@@ -106,10 +105,9 @@ def run_command(context: click.Context, /, suites: tuple[str, ...], results: Pat
 @click.pass_context
 def status_command(context: click.Context, /, results: Path, fleet_id: str | None, as_json: bool) -> None:
     """Print how each node does: waiting, running, done, or failed and why. Exit 5 where one failed."""
-    from cnnbench.cluster import collect, slurm, state
+    from cnnbench.cluster import collect
 
-    folder = state.find(results, fleet_id)
-    slurm.require()
+    folder = _find_fleet(results, fleet_id)
     made = collect.refresh(folder)
     found = collect.read_node_statuses(folder, made)
     _print_status(made, found, as_json=as_json)
@@ -121,11 +119,9 @@ def status_command(context: click.Context, /, results: Path, fleet_id: str | Non
 @_fleet_id_option
 def cancel_command(results: Path, fleet_id: str | None) -> None:
     """Cancel the fleet's jobs that are not over; what was measured stays, and `fleet run --resume` goes on."""
-    from cnnbench.cluster import collect, slurm, state
+    from cnnbench.cluster import collect
 
-    folder = state.find(results, fleet_id)
-    slurm.require()
-    nodes = collect.cancel(folder)
+    nodes = collect.cancel(_find_fleet(results, fleet_id))
     click.echo(f"cancelled: {', '.join(nodes)}" if nodes else "no job of this fleet is waiting or running")
 
 
@@ -144,11 +140,16 @@ def collect_command(
     A process that was under way when its node's job ended is recorded as interrupted, with Slurm's state and reason. Exit 5
     where a node failed or still runs, or a job on one failed; else what `cnnbench merge` would exit with.
     """
+    _collect(context, _find_fleet(results, fleet_id), results, wait=wait, poll=poll, as_json=as_json)
+
+
+def _find_fleet(results: Path, fleet_id: str | None) -> Path:
+    """The folder of the fleet. Raises UsageError where there is no such fleet, or no Slurm here."""
     from cnnbench.cluster import slurm, state
 
     folder = state.find(results, fleet_id)
     slurm.require()
-    _collect(context, folder, results, wait=wait, poll=poll, as_json=as_json)
+    return folder
 
 
 def _collect(context: click.Context, folder: Path, results: Path, *, wait: bool, poll: float, as_json: bool) -> None:
@@ -164,7 +165,7 @@ def _collect(context: click.Context, folder: Path, results: Path, *, wait: bool,
         click.echo("no records to bring yet", err=True)
         context.exit(ExitCode.JOB_FAILED)
     for entry in merged.entries:
-        if entry.status in ("conflict", "refused", "alive"):
+        if entry.status in LEFT_OUT:
             click.echo(f"{entry.status}: {'; '.join(entry.notes)}", err=True)
     new = merged.count("brought", "longer", kind="run")
     click.echo(f"{new} ledgers brought to {results}; {merged.records:,} records of this fleet there", err=True)
@@ -205,14 +206,29 @@ def _exit_code(found: Sequence[NodeStatus]) -> int:
 
 def _print_status(made: ClusterRun, found: Sequence[NodeStatus], *, as_json: bool) -> None:
     if as_json:
-        print_json(_document(made, found))
+        nodes = [
+            {
+                "node": view.node,
+                "kind": view.entry.kind,
+                "standing": view.state,
+                "outcome": None if view.outcome is None else view.outcome.status,
+                "message": None if view.outcome is None else view.outcome.message,
+                "finished": view.finished,
+                "planned": view.planned,
+                "statuses": view.statuses,
+                "run": None if view.ledger is None else view.ledger.header.run_id,
+                "attempts": [each.model_dump(exclude_none=True) for each in view.entry.attempts],
+            }
+            for view in found
+        ]
+        print_json({"fleet": made.fleet_id, "suites": list(made.suites), "results": made.results, "nodes": nodes})
         return
     lines = [("node", "job", "standing", "jobs done", "")]
     for view in found:
         last = view.entry.last
         done = f"{view.finished} of {'?' if view.planned is None else view.planned}"
         lines.append((view.node, (last.job_id if last else None) or "-", view.state, done, _describe_state(view)))
-    widths = [max(len(line[place]) for line in lines) for place in range(4)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:4]
     click.echo(f"fleet {made.fleet_id}: {' '.join(made.suites)} on {made.request.partition}")
     for line in lines:
         cells_ = "  ".join(text.ljust(width) for text, width in zip(line[:4], widths, strict=True))
@@ -227,29 +243,6 @@ def _describe_state(view: NodeStatus) -> str:
         return view.bad_jobs
     said = view.entry.last.said if view.entry.last is not None else None
     return f"Slurm: {said.state.lower()} ({said.reason})" if said and said.reason and view.state != "done" else ""
-
-
-def _document(made: ClusterRun, found: Sequence[NodeStatus]) -> dict[str, Any]:
-    return {
-        "fleet": made.fleet_id,
-        "suites": list(made.suites),
-        "results": made.results,
-        "nodes": [
-            {
-                "node": view.node,
-                "kind": view.entry.kind,
-                "standing": view.state,
-                "outcome": None if view.outcome is None else view.outcome.status,
-                "message": None if view.outcome is None else view.outcome.message,
-                "finished": view.finished,
-                "planned": view.planned,
-                "statuses": view.statuses,
-                "run": None if view.ledger is None else view.ledger.header.run_id,
-                "attempts": [each.model_dump(exclude_none=True) for each in view.entry.attempts],
-            }
-            for view in found
-        ],
-    }
 
 
 @cluster.command("report")
@@ -303,21 +296,18 @@ def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dr
 
     merged = merge_trees(sources, output, dry_run=dry_run)
     if as_json:
-        print_json(_describe_merge(merged, dry_run))
+        document: dict[str, Any] = {
+            "results": merged.results,
+            "dry_run": dry_run,
+            "records": merged.records,
+            **{status: merged.count(status) for status in (*DONE, *LEFT_OUT)},
+            "entries": [asdict(each) for each in merged.entries],
+            "without_ledgers": merged.empty,
+        }
+        print_json(document)
     else:
         _print_merge(merged, dry_run, verbosity_of(context))
     context.exit(merged.exit_code)
-
-
-def _describe_merge(merged: MergeResult, dry_run: bool) -> dict[str, Any]:
-    return {
-        "results": merged.results,
-        "dry_run": dry_run,
-        "records": merged.records,
-        **{status: merged.count(status) for status in (*DONE, *LEFT_OUT)},
-        "entries": [asdict(each) for each in merged.entries],
-        "without_ledgers": merged.empty,
-    }
 
 
 def _print_merge(merged: MergeResult, dry_run: bool, verbosity: int) -> None:
@@ -328,34 +318,19 @@ def _print_merge(merged: MergeResult, dry_run: bool, verbosity: int) -> None:
         for problem in entry.problems:
             _print_line(f"warning: {problem}", err=True)
         if entry.status in LEFT_OUT:
-            _print_line(f"{LEFT_OUT[entry.status]}  {_explain_left_out(entry)}")
+            why = "; ".join(entry.notes)
+            if entry.status == "conflict":
+                why = f"{entry.target}: {why}; neither was overwritten; set the wrong one aside and merge again"
+            _print_line(f"{entry.status.upper()}  {why}")
         elif verbosity > 0 or (verbosity == 0 and (entry.status != "there" or entry.notes)):
-            _print_line(f"{(PLANNED if dry_run else DONE)[entry.status]}  {_describe_entry(entry)}")
+            size = _format_count(entry.records, "row" if entry.kind == "reference" else "record")
+            origin = f" from {entry.sources[0]}" if entry.status != "there" else ""
+            notes = "".join(f"; {note}" for note in entry.notes)
+            _print_line(f"{(PLANNED if dry_run else DONE)[entry.status]}  {entry.target}: {size}{origin}{notes}")
     if verbosity < 0:
         return
-    _print_line(_summarize_merge(merged, dry_run))
-    if merged.records and not dry_run:
-        _print_line(f"now: cnnbench report {merged.results} -o report.html", err=True)
-
-
-def _explain_left_out(entry: Entry) -> str:
-    why = "; ".join(entry.notes)
-    if entry.status != "conflict":
-        return why
-    return f"{entry.target}: {why}; neither was overwritten; set the wrong one aside and merge again"
-
-
-def _describe_entry(entry: Entry) -> str:
-    one = {"run": "record", "reference": "row"}[entry.kind or "run"]
-    origin = f" from {entry.sources[0]}" if entry.status != "there" else ""
-    notes = "".join(f"; {note}" for note in entry.notes)
-    return f"{entry.target}: {_format_count(entry.records, one)}{origin}{notes}"
-
-
-def _summarize_merge(merged: MergeResult, dry_run: bool) -> str:
-    """`3 ledgers brought, 2 already there, 1 longer, 0 conflicts; 120 records in all`, and what else there was."""
-    brought = "to bring" if dry_run else "brought"
-    parts = [
+    brought = PLANNED["brought"] if dry_run else DONE["brought"]
+    parts = [  # `3 ledgers brought, 2 already there, 1 longer, 0 conflicts; 120 records in all`, and what else there was
         f"{_format_count(merged.count('brought', kind='run'), 'ledger')} {brought}",
         f"{merged.count('there', kind='run')} already there",
         f"{merged.count('longer', kind='run')} longer",
@@ -365,7 +340,9 @@ def _summarize_merge(merged: MergeResult, dry_run: bool) -> str:
         parts.append(f"{left_out} left out")
     if rows := merged.count("brought", "longer", kind="reference"):
         parts.append(f"{_format_count(rows, 'file')} of published rows {brought}")
-    return f"{', '.join(parts)}; {_format_count(merged.records, 'record')} in all"
+    _print_line(f"{', '.join(parts)}; {_format_count(merged.records, 'record')} in all")
+    if merged.records and not dry_run:
+        _print_line(f"now: cnnbench report {merged.results} -o report.html", err=True)
 
 
 def _format_count(number: int, one: str) -> str:

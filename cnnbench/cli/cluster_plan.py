@@ -19,7 +19,6 @@ from cnnbench.store import format_now, new_run_id
 
 def new_fleet(suites: tuple[str, ...], results: Path, options: OptionValues) -> tuple[Path, ClusterRun, list[str]]:
     """A fleet that is not submitted yet, and the nodes to submit; those that are down come with their refusal."""
-
     if not suites:
         raise UsageError("which suites? name at least one, as in `cnnbench fleet run quick --partition P`")
     if options["partition"] is None:
@@ -69,9 +68,7 @@ def resume_fleet(
     context: click.Context, suites: tuple[str, ...], results: Path, options: OptionValues
 ) -> tuple[Path, ClusterRun, list[str]]:
     """The fleet to go on with, cut-off processes written down, and the nodes that lack something and have no job."""
-
-    given = {"constraint", "gres", "count", "each_node", "run_options"}
-    asked = sorted(name for name in given if options[name])
+    asked = [name for name in ("constraint", "count", "each_node", "gres", "run_options") if options[name]]
     if asked:
         raise UsageError(f"--resume submits what the fleet lacks as it was asked for; leave out {', '.join(asked)}")
     slurm.require()
@@ -96,7 +93,6 @@ def resume_fleet(
     request = was.request.model_copy(update=new)
     now = {each.name: each for each in slurm.nodes(request.partition)}
     missing = collect.list_missing_nodes(found)
-    made = was.model_copy(update={"request": request})
     changed, names = {}, []
     for cell in (each for each in was.cells if each.node in missing):
         gone = slurm.Node(cell.node, "gone", 0, 0, (), (), f"no node of {request.partition}")
@@ -105,7 +101,7 @@ def resume_fleet(
             names.append(cell.node)
         else:
             changed[cell.node] = (*cell.attempts, submit.make_refusal(there))
-    made = made.with_submissions(changed)
+    made = was.model_copy(update={"request": request}).with_submissions(changed)
     if not missing:
         click.echo(f"fleet {was.fleet_id} lacks nothing that is not under way", err=True)
     return folder, made, names
@@ -116,7 +112,6 @@ def submit_jobs(folder: Path, made: ClusterRun, names: Sequence[str]) -> int:
 
     Raises UsageError where another command has submitted one of them meanwhile.
     """
-
     refused = unsure = 0
     with state.locked(folder):
         if (folder / state.FILE).exists():
@@ -137,18 +132,15 @@ def submit_jobs(folder: Path, made: ClusterRun, names: Sequence[str]) -> int:
                 state.write(folder, made)
                 refused += attempt.refused is not None
                 unsure += attempt.refused is None and attempt.job_id is None
-                job = (
-                    f"job {attempt.job_id}"
-                    if attempt.job_id is not None
-                    else collect.describe_lost_submission(cell.node)
-                )
-                click.echo(f"{cell.node}: {attempt.refused or job}")
+                known = None if attempt.job_id is None else f"job {attempt.job_id}"
+                lost = collect.describe_lost_submission(cell.node)
+                click.echo(f"{cell.node}: {attempt.refused or known or lost}")
             elif last is not None and last.refused is not None:
                 refused += 1
                 click.echo(f"{cell.node}: {last.refused}")
     jobs = f"{len(names)} job{'' if len(names) == 1 else 's'}"
-    lost = f", {unsure} not known" if unsure else ""
-    click.echo(f"fleet {made.fleet_id}: {jobs} to submit, {refused} of {len(made.cells)} nodes refused{lost}", err=True)
+    more = f", {unsure} not known" if unsure else ""
+    click.echo(f"fleet {made.fleet_id}: {jobs} to submit, {refused} of {len(made.cells)} nodes refused{more}", err=True)
     return refused + unsure
 
 
@@ -164,14 +156,12 @@ def _parse_sbatch_options(given: Sequence[str]) -> dict[str, str]:
 
 def _locate_suite(name: str) -> str:
     """The suite's name, or its file's whole path: a node's job begins in another folder. Raises SuiteError."""
-
     load_suite(find_suite(name))
     return name if name in suite_names() and not Path(name).exists() else str(find_suite(name).resolve())
 
 
 def _parse_run_options(suites: Sequence[str], text: str | None) -> tuple[str, ...]:
     """The options as words. Raises UsageError for what `cnnbench run` would not take, or what is the fleet's to say."""
-
     try:
         words = tuple(shlex.split(text or ""))
     except ValueError as error:

@@ -44,20 +44,13 @@ def complete_suites(context: click.Context, parameter: click.Parameter, incomple
     """
     from cnnbench.plan.suite import suite_names
 
-    names = [name for name in suite_names() if name.startswith(incomplete)]
-    found = [CompletionItem(each) for each in (*names, *_complete_toml_files(incomplete))]
-    return found or [CompletionItem(incomplete, type="dir")]
-
-
-def _complete_toml_files(incomplete: str) -> list[str]:
-    """Paths as they would be typed."""
-    folder, slash, start = incomplete.rpartition("/")
-    try:
+    found = [name for name in suite_names() if name.startswith(incomplete)]
+    folder, slash, start = incomplete.rpartition("/")  # paths as they would be typed
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the home of nobody
         place = Path(folder + slash).expanduser()
         names = sorted(each.name for each in place.glob("*.toml") if each.is_file())
-    except (OSError, RuntimeError):  # RuntimeError: the home of nobody
-        return []
-    return [folder + slash + name for name in names if name.startswith(start) and (start or name[0] != ".")]
+        found += [folder + slash + name for name in names if name.startswith(start) and (start or name[0] != ".")]
+    return [CompletionItem(each) for each in found] or [CompletionItem(incomplete, type="dir")]
 
 
 def complete_workloads(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -85,25 +78,19 @@ def _find_ledgers(context: click.Context) -> list[Path]:
 
     The PATHS are in `context.args` where the line ends with an option that still lacks its value: click stops there.
     """
-    named = context.params.get("paths") or [Path(each) for each in context.args]
-    roots = named or [_default_results(context)]
+    from cnnbench.cli.load_results import DEFAULT_RESULTS
+    from cnnbench.cli.settings import RESULTS_VARIABLE, load_settings
+
+    roots = context.params.get("paths") or [Path(each) for each in context.args]
+    if not roots:  # by the environment, else by the settings where they are good, else ./results
+        named, root = os.environ.get(RESULTS_VARIABLE), context.find_root()
+        roots = [Path(named or DEFAULT_RESULTS)]
+        if not named and isinstance(root.command, click.Group) and not root.params.get("no_settings"):
+            with contextlib.suppress(UsageError):  # the command itself will say what is wrong
+                roots = [load_settings(root.command, Path.cwd()).results or DEFAULT_RESULTS]
     found = [
         path.absolute()
-        for root in roots
-        for path in ([root] if root.is_file() else [*root.glob("*.jsonl"), *root.glob("*/*.jsonl")])
+        for place in roots
+        for path in ([place] if place.is_file() else [*place.glob("*.jsonl"), *place.glob("*/*.jsonl")])
     ]
     return [path for path in found if path.parent.name != "reference"]
-
-
-def _default_results(context: click.Context) -> Path:
-    """By the environment, else by the settings where they are good, else ./results."""
-    from cnnbench.cli.settings import RESULTS_VARIABLE, load_settings
-    from cnnbench.cli.sides import DEFAULT_RESULTS
-
-    if named := os.environ.get(RESULTS_VARIABLE):
-        return Path(named)
-    root = context.find_root()
-    if isinstance(root.command, click.Group) and not root.params.get("no_settings"):
-        with contextlib.suppress(UsageError):  # the command itself will say what is wrong
-            return load_settings(root.command, Path.cwd()).results or DEFAULT_RESULTS
-    return DEFAULT_RESULTS

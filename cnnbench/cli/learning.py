@@ -12,20 +12,16 @@ from typing import TYPE_CHECKING
 import click
 
 from cnnbench.cli import completion, options
-from cnnbench.cli.load_results import Selection, load_processes, load_results, no_results_error
+from cnnbench.cli.load_results import Selection, load_processes, load_results, no_results_error, results_or_none
 from cnnbench.cli.options import make_flag, make_option
-from cnnbench.cli.output import Destination, emit_report
-from cnnbench.cli.sides import results_or_none
+from cnnbench.cli.output import Destination
 from cnnbench.errors import ExitCode, UsageError
 from cnnbench.files import save_file
 
 if TYPE_CHECKING:
-    from cnnbench.analysis.process_table import Process
     from cnnbench.report.model import Report
-    from cnnbench.report.render.text import Format
     from cnnbench.workloads import Workload
 
-MAX_EPOCHS = 1000
 CONVERGENCE_COMMAND = "cnnbench run convergence"
 MAX_SIDE = 2**31 - 1
 """The largest side `outsize` takes: what a tensor's side may be in any framework, and no more digits than a line has."""
@@ -49,7 +45,7 @@ def _reject_nan(context: click.Context, parameter: click.Parameter, value: float
     callback=_reject_nan,
     metavar="SHARE",
 )
-@make_option("--epochs", "With --accuracy: how many are drawn after.  [default: 20]", click.IntRange(1, MAX_EPOCHS))
+@make_option("--epochs", "With --accuracy: how many are drawn after.  [default: 20]", click.IntRange(1, 1000))
 @options.gather_values
 def stopping(
     selection: Selection, destination: Destination, sample: int, accuracy: float | None, epochs: int | None
@@ -188,45 +184,39 @@ def claims(context: click.Context, /, selection: Selection, destination: Destina
 @make_flag("--compare", "Several workloads side by side, each figure over the first one's.")
 @options.results_option("Where --compare looks for accuracies")
 @options.OUTPUT
-def explain(
-    names: tuple[str, ...],
-    format_: Format,
-    slide: bool,
-    compare: bool,
-    results: Path | None,
-    output: Path | None,
-) -> None:
+@options.gather_values
+def explain(names: tuple[str, ...], slide: bool, compare: bool, results: Path | None, destination: Destination) -> None:
     """Work out a WORKLOAD layer by layer: output shapes, activations, weights, biases, bytes, FLOPs forward and training.
 
     `cnnbench list workloads` has the names; a Python file with a workload in it, which is run, will do too. Nothing is
     measured; only --compare reads results, for the best accuracy recorded of each workload.
     """
-    if slide and compare:
-        raise UsageError("--slide is of one workload and --compare of several: choose one of them")
-    if compare:
-        report = _compare_several(names, results)
-    elif len(names) == 1:
-        report = _explain_one(names[0], slide=slide)
-    else:
-        raise UsageError(f"explain takes one workload, not {len(names)}; --compare puts several side by side")
-    emit_report(report, format_, output)
-
-
-def _explain_one(name: str, *, slide: bool) -> Report:
     from cnnbench import workloads
     from cnnbench.report import explain as words
     from cnnbench.workloads import explanation, lecture_slides
 
-    workload = workloads.find(name)
+    if slide and compare:
+        raise UsageError("--slide is of one workload and --compare of several: choose one of them")
+    if compare:
+        destination.emit(_compare_several(names, results))
+        return
+    if len(names) > 1:
+        raise UsageError(f"explain takes one workload, not {len(names)}; --compare puts several side by side")
+    workload = workloads.find(names[0])
     found = explanation.explain(workload)
     if not slide:
-        return words.build(found)
+        destination.emit(words.build(found))
+        return
     printed = lecture_slides.slide_of(workload.name)
     also = None if printed.also is None else explanation.explain(workloads.get(printed.also))
-    return words.build_slide(found, printed, also)
+    destination.emit(words.build_slide(found, printed, also))
 
 
 def _compare_several(names: Sequence[str], results: Path | None) -> Report:
+    """The workloads side by side, with what was recorded of them, if any place of results is named or there.
+
+    Raises LedgerError or UsageError where the directory that a flag, the environment or the settings name is not there.
+    """
     from cnnbench import workloads
     from cnnbench.workloads import explanation
 
@@ -238,22 +228,11 @@ def _compare_several(names: Sequence[str], results: Path | None) -> Report:
     from cnnbench.analysis import tradeoff
     from cnnbench.report import tradeoff as side_by_side
 
-    processes, problems = _load_processes(results)
-    contenders = tradeoff.compare_workloads(chosen, processes)
-    missing = {each.workload.name: _how_to_measure(each.workload) for each in contenders if each.best is None}
-    return side_by_side.build(contenders, missing, problems)
-
-
-def _load_processes(results: Path | None) -> tuple[tuple[Process, ...], tuple[str, ...]]:
-    """Every process recorded there, and what was odd; none where no results directory was named and there is no ./results.
-
-    Raises LedgerError or UsageError where the directory that a flag, the environment or the settings name is not there.
-    """
     place = results or results_or_none()
-    if place is None:
-        return (), ()
-    found = load_processes(Selection(paths=(place,)), required=False)
-    return found.processes, found.problems
+    found = None if place is None else load_processes(Selection(paths=(place,)), required=False)
+    contenders = tradeoff.compare_workloads(chosen, found.processes if found else ())
+    missing = {each.workload.name: _how_to_measure(each.workload) for each in contenders if each.best is None}
+    return side_by_side.build(contenders, missing, found.problems if found else ())
 
 
 def _how_to_measure(workload: Workload) -> str:

@@ -1,26 +1,60 @@
-"""From paths on the command line to ledgers, processes and compared rows: what every command that reads results starts from."""
+"""From paths and names on the command line to ledgers, processes and compared rows: what every command that reads starts from.
+
+A side of a comparison is a path, else `reference` (the published rows that ship), else it is looked up in the results: a
+machine's id or a run's, or the beginning of one, or a key MACHINE/DEVICE[/THREADS] such as `box/cuda:0` or `box/cpu/2`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cnnbench.cli.sides import default_results
+from cnnbench.cli.settings import RESULTS_VARIABLE, results_directory
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from cnnbench.analysis.comparison import ComparisonSide
     from cnnbench.analysis.process_table import Process
     from cnnbench.analysis.rows import Row
     from cnnbench.analysis.speedup import Comparison
     from cnnbench.report.model import Cell
-    from cnnbench.schema import PublishedRow
+    from cnnbench.schema import Job, PublishedRow
     from cnnbench.store import Ledger, LoadedLedgers
 
 
-MAX_REASONS = 12
-"""Files and lines that a refusal names before it counts the rest."""
+DEFAULT_RESULTS = Path("results")
+MAX_LISTED = 12
+"""Files, lines or names of a kind that an error lists before it counts the rest."""
+PUBLISHED = "reference"
+
+
+def default_results(command: str = "cnnbench run quick") -> Path:
+    """The results directory by the environment, else by the settings, else ./results.
+
+    Raises UsageError where it is not there; `command` is what would make one.
+    """
+    path, origin = _default_folder()
+    if not path.exists():
+        named = f"{origin} names it" if origin else f"name a path or set {RESULTS_VARIABLE}"
+        raise UsageError(f"no results directory {path} ({named}); measure first with `{command}`")
+    return path
+
+
+def results_or_none() -> Path | None:
+    """The same where results are not needed: None where nothing names a directory and ./results is not there."""
+    path, origin = _default_folder()
+    return default_results() if origin or path.exists() else None
+
+
+def _default_folder() -> tuple[Path, object]:
+    """The directory and what names it; None where it is only the default."""
+    if named := os.environ.get(RESULTS_VARIABLE):
+        return Path(named), RESULTS_VARIABLE
+    return results_directory() or (DEFAULT_RESULTS, None)
 
 
 @dataclass(frozen=True)
@@ -128,27 +162,122 @@ def no_results_error(
     from cnnbench.report.escaping import plain
 
     where = ", ".join(map(str, paths)) or "the results"
-    reasons = [plain(problem) for problem in problems[:MAX_REASONS]]
-    reasons += [f"and {len(problems) - MAX_REASONS} more"] if len(problems) > MAX_REASONS else []
+    reasons = [plain(problem) for problem in problems[:MAX_LISTED]]
+    reasons += [f"and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
     return UsageError("\n  ".join((f"{what} in {where}; {remedy}", *reasons)))
 
 
 def select_ledgers(ledgers: Sequence[Ledger], selection: Selection) -> list[Ledger]:
     """The ledgers asked for. Raises UsageError, with those there are, where a name fits none."""
-    chosen = _select_by_id(ledgers, "machine", selection.machine_id, lambda each: each.header.machine.id)
-    chosen = _select_by_id(chosen, "run", selection.run_id, lambda each: each.header.run_id)
+    chosen = list(ledgers)
+    for kind, start, read_id in (
+        ("machine", selection.machine_id, attrgetter("header.machine.id")),
+        ("run", selection.run_id, attrgetter("header.run_id")),
+    ):
+        known = sorted({read_id(each) for each in chosen})
+        chosen = [each for each in chosen if read_id(each).startswith(start or "")]
+        if start is not None and not chosen:
+            raise UsageError(f"--{kind} {start}: no such {kind}; there are: {', '.join(known)}")
     if selection.last and chosen:
         newest = max((each.header.created_at, each.header.run_id) for each in chosen)
         chosen = [each for each in chosen if (each.header.created_at, each.header.run_id) == newest]
     return chosen
 
 
-def _select_by_id(
-    ledgers: Sequence[Ledger], kind: str, start: str | None, read_id: Callable[[Ledger], str]
-) -> list[Ledger]:
-    """The ledgers whose id begins so; all where nothing is asked for."""
-    chosen = [each for each in ledgers if read_id(each).startswith(start or "")]
-    if start is not None and not chosen:
-        known = ", ".join(sorted({read_id(each) for each in ledgers}))
-        raise UsageError(f"--{kind} {start}: no such {kind}; there are: {known}")
-    return chosen
+@dataclass(frozen=True)
+class LoadedSide:
+    """A side with what was odd in its files, and the final digests of its ledgers by run."""
+
+    side: ComparisonSide
+    problems: tuple[str, ...]
+    digests: Mapping[str, str]
+
+
+class _UnknownSide(UsageError):
+    """One name that stands for nothing; gathered into one error."""
+
+
+def load_sides(names: Sequence[str], results: Path | None = None) -> list[LoadedSide]:
+    """The side that each name stands for; names are looked up in `results` (None: the default place).
+
+    Raises one UsageError for all names that are unknown, ambiguous or empty of results, with what there is.
+    """
+    from cnnbench import store
+
+    known = None
+    complaints, found = [], []
+    for name in names:
+        try:
+            if name and Path(name).exists():
+                found.append(_load_side(name, store.load_tree([Path(name)])))
+            elif name == PUBLISHED:
+                found.append(_load_side(name, store.load_tree([store.find_published_dir()])))
+            else:
+                known = known or store.load_tree([results or default_results()])
+                found.append(_load_side(name, *_look_up(name, known)))
+        except _UnknownSide as error:
+            complaints.append(str(error))
+    if complaints:
+        raise UsageError("\n".join((*complaints, *(_list_names(known) if known is not None else ()))))
+    return found
+
+
+def _load_side(name: str, loaded: LoadedLedgers, wanted: Callable[[Job], bool] = lambda job: True) -> LoadedSide:
+    from cnnbench.analysis import process_table, speedup
+    from cnnbench.analysis.comparison import ComparisonSide
+
+    processes, doubles = process_table.read_processes(loaded.ledgers)
+    comparison = speedup.compute_speedups((each for each in processes if wanted(each.job)), loaded.published_rows)
+    if not comparison.rows and not comparison.published_rows:
+        reasons = "".join(f"\n  {problem}" for problem in loaded.problems[:MAX_LISTED])
+        raise _UnknownSide(f"{name}: no results there{reasons}")
+    digests = {ledger.header.run_id: ledger.final_digest for ledger in loaded.ledgers}
+    side = ComparisonSide(name, comparison.rows, comparison.published_rows)
+    return LoadedSide(side, (*loaded.problems, *doubles), digests)
+
+
+def _look_up(name: str, known: LoadedLedgers) -> tuple[LoadedLedgers, Callable[[Job], bool]]:
+    """The ledgers of the machine or run that the name begins, and which of their jobs a key MACHINE/DEVICE[/THREADS] means."""
+    from cnnbench.store import LoadedLedgers
+
+    start, slash, place = name.partition("/")
+    device, _, threads = place.partition("/")
+    machines = sorted({ledger.header.machine.id for ledger in known.ledgers})
+    ids = [*machines, *([] if slash else sorted({ledger.header.run_id for ledger in known.ledgers}))]
+    fitting = [start] if start in ids else [each for each in ids if start and each.startswith(start)]
+    if not fitting:
+        raise _UnknownSide(f"{name}: no such path{f', nor a machine {start!r}' if slash else ', machine or run'}")
+    if len(fitting) > 1:
+        raise _UnknownSide(f"{name}: ambiguous, it is the beginning of {_shorten_list(fitting)}")
+
+    def wanted(job: Job) -> bool:
+        return not slash or (job.device == device and threads in ("", str(job.threads)))
+
+    ledgers = tuple(each for each in known.ledgers if fitting[0] in (each.header.machine.id, each.header.run_id))
+    if slash and not any(wanted(job) for ledger in ledgers for job in ledger.header.plan):
+        raise _UnknownSide(f"{name}: no such device or thread count on {fitting[0]}")
+    return LoadedLedgers(ledgers, (), tuple(problem for ledger in ledgers for problem in ledger.problems)), wanted
+
+
+def _list_names(known: LoadedLedgers) -> list[str]:
+    """All names that could have been given, one kind a line, and the files that could not be read."""
+    from cnnbench.naming import place_key
+
+    headers = [ledger.header for ledger in known.ledgers]
+    places = {(header.machine.id, job) for header in headers for job in header.plan}
+    kinds = {
+        "machines": sorted({header.machine.id for header in headers}),
+        "runs": sorted({header.run_id for header in headers}, reverse=True),
+        "keys": sorted({key for id_, job in places for key in (f"{id_}/{job.device}", place_key(id_, job))}),
+    }
+    return [
+        "there are:",
+        *(f"  {kind}: {_shorten_list(names) or 'none'}" for kind, names in kinds.items()),
+        f"  published rows: {PUBLISHED}",
+        *(f"  {text}" for text in known.problems[:MAX_LISTED]),
+    ]
+
+
+def _shorten_list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more

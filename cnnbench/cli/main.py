@@ -20,7 +20,7 @@ import click
 from cnnbench import __version__
 from cnnbench.cli import verbosity
 from cnnbench.cli.completion import COMPLETE_VARIABLE, answer_shell
-from cnnbench.cli.verbosity import SAY_LESS, SAY_MORE, Verbosity
+from cnnbench.cli.verbosity import SAY_LESS, SAY_MORE
 from cnnbench.errors import CnnbenchError, ExitCode
 from cnnbench.plain_text import printable, suggest_choices
 
@@ -143,7 +143,6 @@ def cli(context: click.Context, verbose: int, quiet: int, no_settings: bool) -> 
 
     Begin with `cnnbench run quick`.
     """
-    verbosity.remember(context)
     if not no_settings:
         from cnnbench.cli.settings import make_defaults
 
@@ -169,34 +168,36 @@ def run_cli(arguments: Sequence[str] | None = None) -> int:
 
 
 def _exit_code(arguments: Sequence[str]) -> int:
-    counted = Verbosity()
+    context = None
     try:
         if request := os.environ.get(COMPLETE_VARIABLE):
             return answer_shell(cli, request)
         # Not cli.main(): it ends a broken pipe with 1, which here means a finding.
-        with cli.make_context("cnnbench", list(arguments), obj=counted) as context:
+        with cli.make_context("cnnbench", list(arguments)) as context:
             cli.invoke(context)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         return _print_error(error.format_message(), ExitCode.USAGE, prefix="")
-    except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx is not None else "cnnbench"
-        return _print_error(f"{error.format_message()}\ntry `{where} --help`", ExitCode.USAGE)
     except click.ClickException as error:
-        return _print_error(error.format_message(), ExitCode.USAGE)
-    except CnnbenchError as error:
-        _show_traceback(counted, from_level=2)
-        return _print_error(str(error), error.exit_code)
+        hint = ""
+        if isinstance(error, click.UsageError):
+            hint = f"\ntry `{'cnnbench' if error.ctx is None else error.ctx.command_path} --help`"
+        return _print_error(f"{error.format_message()}{hint}", ExitCode.USAGE)
     except (KeyboardInterrupt, click.Abort):
         return _print_error("interrupted", ExitCode.INTERRUPTED, prefix="")
     except BrokenPipeError:
         raise
-    except OSError as error:
-        _show_traceback(counted, from_level=2)
-        return _print_error(_describe(error), ExitCode.USAGE)
     except Exception as error:  # the one broad door of the command line
-        _show_traceback(counted)
+        expected = isinstance(
+            error, CnnbenchError | OSError
+        )  # raised on purpose it says enough: its traceback takes -vv
+        if context is not None and verbosity.verbosity(context) >= (2 if expected else 1):
+            traceback.print_exc()
+        if isinstance(error, CnnbenchError):
+            return _print_error(str(error), error.exit_code)
+        if isinstance(error, OSError):
+            return _print_error(_describe(error), ExitCode.USAGE)
         return _print_error(f"internal error, {type(error).__name__}: {error}; {REPORT_HINT}", ExitCode.INTERNAL_ERROR)
     return ExitCode.DONE
 
@@ -210,9 +211,3 @@ def _describe(error: OSError) -> str:
 def _print_error(message: str, code: int, *, prefix: str = "error: ") -> int:
     click.echo(printable(f"{prefix}{message}"), err=True)
     return int(code)
-
-
-def _show_traceback(counted: Verbosity, *, from_level: int = 1) -> None:
-    """An error raised on purpose says enough by itself: its traceback takes -vv."""
-    if counted.level >= from_level:
-        traceback.print_exc()

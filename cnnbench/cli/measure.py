@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnbench.cli import completion, options
-from cnnbench.cli.data_source import MnistSource
-from cnnbench.cli.options import COUNT, EXPORTS, OptionValues, make_flag, make_option
-from cnnbench.cli.output import emit_report, print_json
-from cnnbench.cli.this_process import find_data_cache, find_inventory, interrupt_on_sigterm, make_console
+from cnnbench.cli.options import COUNT, make_flag, make_option
+from cnnbench.cli.output import Destination, print_json
+from cnnbench.cli.this_process import MnistSource, find_data_cache, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity as verbosity_of
-from cnnbench.errors import DeviceError, ExitCode, LedgerError, UsageError
+from cnnbench.errors import DeviceError, ExitCode
 from cnnbench.files import make_output_folder
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from cnnbench.cli.run_plan import OpenedRun
     from cnnbench.machine.inventory import Inventory
-    from cnnbench.machine.measured_peaks import DevicesReport, MeasuredPeak, PeakView
-    from cnnbench.profile_model import ProfileJob, ProfileResult
-    from cnnbench.report.render.text import Format
-    from cnnbench.schema import Device, Machine, Precision, Record, Rendezvous
+    from cnnbench.machine.measured_peaks import DevicesReport, MeasuredPeak
 
 MARKS = {"ok": "ok     ", "note": "note   ", "warning": "WARNING", "unfit": "UNFIT  "}
-
-
-def _make_export_option(name: Format) -> options.CommandDecorator:
-    return make_option(
-        f"--export-{name}", f"Also write the table as {EXPORTS[name]}.", click.Path(allow_dash=True), metavar="FILE"
-    )
 
 
 def _parse_copies(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
@@ -82,89 +66,16 @@ def _parse_copies(context: click.Context, option: click.Parameter, value: str | 
 @make_flag("--no-progress", "Workers write no progress (shows what progress costs); none is taken for hanging then.")
 @make_flag("--dry-run --list dry_run", "Print the plan and measure nothing.")
 @options.json_option("Print the plan or the results as JSON.")
-@options.combine_options(*map(_make_export_option, EXPORTS))
+@options.EXPORT_OPTIONS
 @click.pass_context
 def run(context: click.Context, /, suites: tuple[str, ...], **given: Any) -> None:
     """Measure the jobs of each SUITE (a shipped name such as quick, or a TOML file) and print their table.
 
     Every result is saved in the results directory before the next job starts; Ctrl-C keeps what was measured.
     """
-    from cnnbench.cli import run_multinode, run_plan
-    from cnnbench.plan.suite import find_suite, load_suite
+    from cnnbench.cli.run_session import run_suites
 
-    console, dry_run = make_console(), given["dry_run"]
-    rendezvous = run_multinode.find_rendezvous(given)
-    if given["run_id"] and not given["resume"]:
-        raise UsageError("--run-id names a run to go on with; it needs --resume")
-    loaded = [load_suite(find_suite(name)) for name in suites]
-    if given["tensorboard"] is not None:
-        given["tensorboard"] = run_plan.make_tensorboard_folder(given["tensorboard"], make=not dry_run)
-    inventory = find_inventory()
-    mnist_source = MnistSource(context, given["data_dir"], console, download=not dry_run)
-    if dry_run:
-        header = run_plan.new_header(loaded, inventory, given, mnist_source)
-        run_plan.print_plan(header.plan, as_json=given["as_json"])
-        return
-    interrupt_on_sigterm()
-    if rendezvous is not None and rendezvous.node_rank > 0:
-        header = run_plan.new_header(loaded, inventory, given, mnist_source)
-        data_dir = mnist_source.directory_for(header.plan)
-        context.exit(run_multinode.run_secondary_node(header, data_dir, rendezvous, given, console))
-    opened = run_plan.open_run(loaded, inventory, given, console, mnist_source)
-    if not _run_and_report(context, opened, rendezvous, given, console):
-        context.exit(ExitCode.JOB_FAILED)
-
-
-def _run_and_report(
-    context: click.Context, opened: OpenedRun, rendezvous: Rendezvous | None, given: OptionValues, console: Console
-) -> bool:
-    """Measure, and print what came of it, interrupted or not; whether every job ended well."""
-    from cnnbench.cli import run_summary
-
-    verbosity = verbosity_of(context)
-    summary = run_summary.RunSummary(console, context, opened.writer.path, verbosity)
-    try:
-        with opened.writer:
-            if verbosity >= 0:
-                run_summary.announce_run(console, opened.header, opened.todo, opened.writer.path)
-            records = _measure(opened, rendezvous, given, console, verbosity)
-    except (KeyboardInterrupt, LedgerError):
-        with contextlib.suppress(LedgerError):  # a ledger that cannot even be read has said so already
-            summary.print_summary(interrupted=True)
-        raise
-    summary.stop_clock()
-    summary.print_summary(run_summary.report_run(opened.writer.path, given, verbosity))
-    return len(records) == len(opened.todo) and all(record.outcome.status == "ok" for record in records)
-
-
-def _measure(
-    opened: OpenedRun, rendezvous: Rendezvous | None, given: OptionValues, console: Console, verbosity: int
-) -> tuple[Record, ...]:
-    from cnnbench.cli.progress import Display
-    from cnnbench.runner.launch import LaunchOptions, WorkerLimits
-    from cnnbench.runner.run import execute
-
-    patience = WorkerLimits.hang_seconds + (0 if rendezvous is None else rendezvous.seconds)
-    display = Display(console, verbosity, opened.todo, opened.header.plan)
-    launch = LaunchOptions(
-        data_dir=opened.data_dir,
-        rendezvous=rendezvous,
-        energy=given["energy"],
-        limits=WorkerLimits(timeout_seconds=given["timeout"], hang_seconds=patience),
-        progress=not given["no_progress"],
-    )
-    try:
-        return execute(
-            opened.writer,
-            opened.header,
-            opened.todo,
-            launch,
-            display,
-            fail_fast=given["fail_fast"],
-            tensorboard_root=given["tensorboard"],
-        )
-    finally:
-        display.close()
+    context.exit(run_suites(context, suites, given))
 
 
 @click.command()
@@ -209,39 +120,31 @@ def _measure_peaks(inventory: Inventory, threads: int | None) -> tuple[MeasuredP
 
 
 def _make_report(inventory: Inventory, kept: tuple[MeasuredPeak, ...]) -> DevicesReport:
-    from cnnbench.machine.measured_peaks import DevicesReport, DeviceView, precisions
-
-    views = tuple(
-        DeviceView(
-            device=device,
-            peaks=tuple(
-                _make_peak_view(device, inventory.machine, precision, kept, inventory.software.torch)
-                for precision in precisions(device, inventory.machine)
-            ),
-        )
-        for device in inventory.devices
-    )
-    return DevicesReport(machine=inventory.machine, devices=views)
-
-
-def _make_peak_view(
-    device: Device, machine: Machine, precision: Precision, kept: tuple[MeasuredPeak, ...], torch: str
-) -> PeakView:
     from cnnbench.machine import measured_peaks, peaks
 
-    theory = peaks.theoretical_peak(device, machine, precision)
-    found = measured_peaks.select_newest(kept, device.id, precision, torch)
-    return measured_peaks.PeakView(
-        precision=precision,
-        theoretical_flops_per_second=theory.flops_per_second,
-        theoretical_source="; ".join(part for part in (theory.formula, theory.source) if part) or None,
-        theoretical_reason=theory.reason,
-        measured_flops_per_second=found.flops_per_second if found else None,
-        measured_size=found.size if found else None,
-        measured_threads=found.threads if found else None,
-        measured_age_seconds=measured_peaks.age_seconds(found, datetime.now(UTC)) if found else None,
-        measured_reason=None if found else f"not measured yet with torch {torch}: cnnbench devices --measure",
-    )
+    torch, views = inventory.software.torch, []
+    for device in inventory.devices:
+        shown = []
+        for precision in measured_peaks.precisions(device, inventory.machine):
+            theory = peaks.theoretical_peak(device, inventory.machine, precision)
+            found = measured_peaks.select_newest(kept, device.id, precision, torch)
+            shown.append(
+                measured_peaks.PeakView(
+                    precision=precision,
+                    theoretical_flops_per_second=theory.flops_per_second,
+                    theoretical_source="; ".join(filter(None, (theory.formula, theory.source))) or None,
+                    theoretical_reason=theory.reason,
+                    measured_flops_per_second=found.flops_per_second if found else None,
+                    measured_size=found.size if found else None,
+                    measured_threads=found.threads if found else None,
+                    measured_age_seconds=measured_peaks.age_seconds(found, datetime.now(UTC)) if found else None,
+                    measured_reason=None
+                    if found
+                    else f"not measured yet with torch {torch}: cnnbench devices --measure",
+                )
+            )
+        views.append(measured_peaks.DeviceView(device=device, peaks=tuple(shown)))
+    return measured_peaks.DevicesReport(machine=inventory.machine, devices=tuple(views))
 
 
 def _print_devices(report: DevicesReport) -> None:
@@ -252,27 +155,20 @@ def _print_devices(report: DevicesReport) -> None:
     for view in report.devices:
         device = view.device
         memory = f", {units.data_size(device.memory_bytes)}" if device.memory_bytes else ""
-        click.echo(
-            f"\n{device.id}  {device.name}{memory}{'' if device.usable else f'  UNUSABLE: {device.unusable_reason}'}"
-        )
+        unusable = "" if device.usable else f"  UNUSABLE: {device.unusable_reason}"
+        click.echo(f"\n{device.id}  {device.name}{memory}{unusable}")
         for peak in view.peaks:
             theory = f"theoretical {units.giga(peak.theoretical_flops_per_second):>9} GFLOP/s"
             found = f"measured {units.giga(peak.measured_flops_per_second):>9} GFLOP/s"
             click.echo(f"  {peak.precision}  {theory}  {found}")
-            for name, text in (
-                ("theoretical", peak.theoretical_source or peak.theoretical_reason),
-                ("measured", _describe_measurement(peak)),
-            ):
-                click.echo(f"        {name}: {text}")
-
-
-def _describe_measurement(peak: PeakView) -> str:
-    if peak.measured_age_seconds is None:
-        return peak.measured_reason or "n/a"
-    hours = peak.measured_age_seconds / 3600
-    age = f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.1f} hours"
-    threads = "" if peak.measured_threads is None else f", {peak.measured_threads} threads"
-    return f"GEMM of side {peak.measured_size:,}{threads}, {age} ago"
+            click.echo(f"        theoretical: {peak.theoretical_source or peak.theoretical_reason}")
+            how = peak.measured_reason or "n/a"
+            if peak.measured_age_seconds is not None:
+                hours = peak.measured_age_seconds / 3600
+                age = f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.1f} hours"
+                threads = "" if peak.measured_threads is None else f", {peak.measured_threads} threads"
+                how = f"GEMM of side {peak.measured_size:,}{threads}, {age} ago"
+            click.echo(f"        measured: {how}")
 
 
 @click.command()
@@ -334,12 +230,14 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
     profiler, then with it. With execution=... or division=... only that is profiled. A profile is no measurement, and none of
     it is kept. Exit 5 where a rung failed, or none could be profiled.
     """
-    from cnnbench import workloads
+    from cnnbench import naming, workloads
     from cnnbench.machine.inventory import select
     from cnnbench.plan import profile_jobs
     from cnnbench.report import profile as words
+    from cnnbench.runner.launch import LaunchOptions
+    from cnnbench.runner.profiles import run_profile
 
-    folder: Path | None = given["trace"]
+    folder = given["trace"]
     workload = workloads.find(name)
     settings = profile_jobs.parse_settings(given["settings"], workload)
     if folder is not None:
@@ -358,31 +256,14 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
         threads=given["threads"],
     )
     directory = mnist_source.directory_for([each.job for each in variants])
-    shown = _run_profiles(variants, inventory, directory, folder, console if verbosity_of(context) >= 0 else None)
-    emit_report(words.report(shown, given["top"]), given["format_"], given["output"])
+    by_id = {device.id: device for device in inventory.devices}
+    shown = []
+    for each in variants:
+        if verbosity_of(context) >= 0:
+            console.print(f"profiling {naming.profile_title(each.job)}: {each.name}")
+        trace = None if folder is None else folder / naming.trace_file_name(each.job, each.name)
+        shown.append(run_profile(each, LaunchOptions(data_dir=directory, device=by_id[each.job.device]), trace))
+    Destination(given["format_"], given["output"]).emit(words.report(shown, given["top"]))
     statuses = [each.outcome.status for each in shown]
     if "ok" not in statuses or set(statuses) - {"ok", "unsupported"}:
         context.exit(ExitCode.JOB_FAILED)
-
-
-def _run_profiles(
-    variants: Sequence[ProfileJob],
-    inventory: Inventory,
-    directory: Path | None,
-    folder: Path | None,
-    console: Console | None,
-) -> list[ProfileResult]:
-    from cnnbench import naming
-    from cnnbench.runner.launch import LaunchOptions
-    from cnnbench.runner.profiles import run_profile
-
-    by_id = {device.id: device for device in inventory.devices}
-    shown: list[ProfileResult] = []
-    for variant in variants:
-        if console is not None:
-            text = f"profiling {naming.profile_title(variant.job)}: {variant.name}"
-            console.print(text)
-        options = LaunchOptions(data_dir=directory, device=by_id[variant.job.device])
-        trace = None if folder is None else folder / naming.trace_file_name(variant.job, variant.name)
-        shown.append(run_profile(variant, options, trace))
-    return shown

@@ -29,7 +29,7 @@ ANY_PATH = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
 TABLE_FORMATS = ("table", "markdown", "latex", "csv", "json")
 VALUES: Mapping[str, type[Selection | Destination]] = {"selection": Selection, "destination": Destination}
-RESULTS_DEFAULT = "(default: $CNNBENCH_RESULTS, else the settings, else ./results)"
+DEFAULT_TOLERANCE = 0.05
 
 
 def combine_options(*options: CommandDecorator) -> CommandDecorator:
@@ -107,7 +107,7 @@ DATA_DIR = make_option(
     envvar="CNNBENCH_DATA",
     show_envvar=True,
 )
-"""It beats CNNBENCH_DATA, which beats the settings, which beat the user's cache; see `data_source.split_by_origin`."""
+"""It beats CNNBENCH_DATA, which beats the settings, which beat the user's cache; see `this_process.find_named`."""
 
 
 def format_option(*formats: str) -> CommandDecorator:
@@ -129,7 +129,8 @@ def filter_option(help_text: str) -> CommandDecorator:
 
 def results_option(help_text: str) -> CommandDecorator:
     """Make `--results`, a tree of results to read."""
-    return make_option("--results", f"{help_text} {RESULTS_DEFAULT}.", ANY_PATH, metavar="DIR")
+    default = "(default: $CNNBENCH_RESULTS, else the settings, else ./results)"
+    return make_option("--results", f"{help_text} {default}.", ANY_PATH, metavar="DIR")
 
 
 def tree_option(help_text: str, flags: str = "-o --output") -> CommandDecorator:
@@ -156,3 +157,10 @@ def _parse_tolerance(context: click.Context, parameter: click.Parameter, value: 
 
 RESULT_OPTIONS = combine_options(PATHS, format_option(), MACHINE, RUN, LAST, OUTPUT)
 """What a command takes that makes one table of chosen records."""
+EXPORT_OPTIONS = combine_options(
+    *(
+        make_option(f"--export-{name}", f"Also write the table as {what}.", click.Path(allow_dash=True), metavar="FILE")
+        for name, what in EXPORTS.items()
+    )
+)
+"""What else a run's table is written as."""

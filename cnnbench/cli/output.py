@@ -30,14 +30,9 @@ class Destination:
 
     def emit(self, report: Report) -> None:
         """Print the report, or write it to the file and say so. Raises FileError where that cannot be written."""
-        emit_report(report, self.format_ or "table", self.output)
+        from cnnbench.report.render import text
 
-
-def emit_report(report: Report, format: Format, path: Path | None) -> None:
-    """Print the report, or write it to the path and say so. Raises FileError where that cannot be written."""
-    from cnnbench.report.render import text
-
-    emit_text(functools.partial(text.render, report, format), path)
+        emit_text(functools.partial(text.render, report, self.format_ or "table"), self.output)
 
 
 def emit_text(render: Callable[..., str], path: Path | None) -> None:
@@ -45,7 +40,9 @@ def emit_text(render: Callable[..., str], path: Path | None) -> None:
     if path is not None:
         write_output(path, render())
         return
-    click.echo(printable(render(width=terminal_width(), color=sys.stdout.isatty())), nl=False)
+    # COLUMNS, else the terminal's width; None (all columns) where the output is neither
+    width = shutil.get_terminal_size(fallback=(0, 0)).columns or None
+    click.echo(printable(render(width=width, color=sys.stdout.isatty())), nl=False)
 
 
 def write_output(path: Path, content: str | bytes) -> None:
@@ -65,12 +62,6 @@ def print_warnings(lines: tuple[str, ...]) -> None:
 
     for line in lines:
         click.echo(plain(line), err=True)
-
-
-def terminal_width() -> int | None:
-    """COLUMNS, else the terminal's width; None (all columns) where the output is neither."""
-    columns = shutil.get_terminal_size(fallback=(0, 0)).columns
-    return columns or None
 
 
 def printable(text: str) -> str:

@@ -7,6 +7,11 @@ The first is the plan: which job of how many, how many failed, time gone and lef
 rate, time left, model FLOP/s, memory held. Where the terminal is too narrow the least important parts go first. In a log
 a long job adds a line every five minutes.
 
+The rate shown is the present one, over the last ten seconds; time left is by the mean since the timed steps began, which
+evaluations and pauses are part of, and what its kind took after them. What a kind took is the median of its jobs, which
+one unlucky process does not move. What no job has shown yet is marked: `~` is guessed from what was seen, `>` leaves out what
+nothing seen resembles.
+
 There is no refresh timer: between messages (at most one a second) this process sleeps, so that it does not disturb
 what is being timed. Everything goes to standard error.
 """
@@ -15,26 +20,140 @@ from __future__ import annotations
 
 import re
 import time
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
 from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
 from cnnbench import units, workloads
-from cnnbench.cli.eta import JobProgress, PlanEta, StepRate
 from cnnbench.errors import WorkloadError
 from cnnbench.naming import name_plan
 from cnnbench.report.escaping import plain, printable
 from cnnbench.runner.run import PendingJob
 from cnnbench.schema import TENSORBOARD_NOTE, Job, Record
 
+WINDOW_SECONDS = 10.0
+"""The present rate is over this long: ten messages, so one late message moves it by a tenth."""
+
+SEEN, GUESSED, AT_LEAST = "", "~", ">"
 LINE_EVERY_SECONDS = 300.0
 """Where there is no terminal (a log), a long job says this often how far it is."""
 FAILURE, WARNING = "bold red", "bold yellow"
 BESIDE, BELOW = " | ", "  "
 """Between the job's name and the plan's figures; before the job's, on the line below."""
 CONTINUATION_INDENT = 6
+
+
+class StepRate:
+    """The timed steps of one job: fed with (now, done), it knows the present rate and the time left."""
+
+    def __init__(self, now: float, total: int) -> None:
+        self.total, self.done = total, 0
+        self._points: deque[tuple[float, int]] = deque([(now, 0)])
+        self._began = now
+
+    def update(self, now: float, done: int) -> None:
+        """So many steps are done now."""
+        self.done = done
+        self._points.append((now, done))
+        while len(self._points) > 2 and now - self._points[1][0] >= WINDOW_SECONDS:
+            self._points.popleft()
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """Over the last ten seconds (or since the last message, where that is longer ago); None before the second message."""
+        (begin, before), (end, after) = self._points[0], self._points[-1]
+        return (after - before) / (end - begin) if end > begin and after > before else None
+
+    def seconds_left(self, now: float) -> float | None:
+        """Of the timed steps, by their mean pace so far; None before the first are done."""
+        return (now - self._began) / self.done * (self.total - self.done) if self.done and self.total else None
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """Where the running job is: seconds since it began, seconds of its timed steps left, seconds since they ended."""
+
+    elapsed: float
+    timed_left: float | None = None
+    since_timed: float | None = None
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """A time left, and how it is known: seen, guessed or at least."""
+
+    seconds: float
+    mark: str = SEEN
+
+
+class PlanEta:
+    """The plan's time left, from what its finished jobs took; kinds of jobs are told apart by their row keys."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._queue = list(jobs)
+        self._totals: dict[str, list[float]] = {}
+        self._tails: dict[str, list[float]] = {}
+        """Seconds of each kind's jobs: altogether, and of that after their timed steps."""
+        self._workloads: dict[str, str] = {}
+        self.several = len(self._queue) > 1
+
+    def on_finish(self, job: Job, seconds: float, tail: float | None = None) -> None:
+        """The first job of the queue is over, `tail` seconds after its timed steps, where it came to them."""
+        self._workloads[job.row_key] = job.workload
+        self._totals.setdefault(job.row_key, []).append(seconds)
+        if tail is not None:
+            self._tails.setdefault(job.row_key, []).append(tail)
+        del self._queue[:1]
+
+    def job_left(self, progress: JobProgress) -> float | None:
+        """Of the job now running; None before its timed steps where no job of its kind has ended."""
+        kind = self._queue[0].row_key if self._queue else ""
+        known, tail = kind in self._totals, median(self._tails.get(kind, [0.0]))
+        if progress.timed_left is not None:
+            return progress.timed_left + tail
+        if not known:
+            return None
+        total = median(self._totals[kind])
+        return max(total - progress.elapsed if progress.since_timed is None else tail - progress.since_timed, 0.0)
+
+    def plan_left(self, progress: JobProgress) -> TimeLeft | None:
+        """Of this job and all later ones; None where nothing is known."""
+        if not self._queue:
+            return None
+        now, *later = self._queue
+        left, own = self.job_left(progress), None
+        if left is None and progress.since_timed is not None:
+            left = 0.0
+        if now.row_key in self._totals and left is not None:
+            first = TimeLeft(left)
+        elif left is not None:
+            first, own = TimeLeft(left, GUESSED), progress.elapsed + left
+        else:
+            kind = self._expect(now, None)
+            first = TimeLeft(max(kind.seconds - progress.elapsed, 0.0), kind.mark)
+        parts = [first, *(self._expect(job, own) for job in later)]
+        seconds, marks = sum(part.seconds for part in parts), {part.mark for part in parts}
+        mark = next(mark for mark in (AT_LEAST, GUESSED, SEEN) if mark in marks)
+        return TimeLeft(seconds, mark) if seconds or mark == SEEN else None
+
+    def _expect(self, job: Job, own: float | None) -> TimeLeft:
+        """What a job will take: as its kind did, else as the running job of its kind will (`own`), else as other kinds of its
+        workload did, else unknown.
+        """
+        if job.row_key in self._totals:
+            return TimeLeft(median(self._totals[job.row_key]))
+        now = self._queue[0]
+        if own is not None and job.row_key == now.row_key:
+            return TimeLeft(own, GUESSED)
+        kin = [median(self._totals[kind]) for kind, name in self._workloads.items() if name == job.workload]
+        if not kin and own is not None and now.workload == job.workload:
+            kin = [own]
+        return TimeLeft(sum(kin) / len(kin), GUESSED) if kin else TimeLeft(0.0, AT_LEAST)
 
 
 class LinePart(NamedTuple):
@@ -95,13 +214,13 @@ class Display:
         self._pace: StepRate | None = None
         self._timed_ended: float | None = None
         self._flops: int | None = None
-        self._memory: tuple[LinePart, ...] = ()
+        self._memory: list[LinePart] = []
         self._drawn: list[int] = []
 
     def on_start(self, todo: PendingJob, position: int, total: int) -> None:
         """A job starts."""
         self._prefix = f"[{position + 1}/{total}] {self._name(todo.job)}"
-        self._phase, self._pace, self._timed_ended, self._memory = "start", None, None, ()
+        self._phase, self._pace, self._timed_ended, self._memory = "start", None, None, []
         self._flops = _flops_per_step(todo.job)
         self._job_began = time.monotonic()
         self._next_line = self._job_began + LINE_EVERY_SECONDS
@@ -117,7 +236,11 @@ class Display:
             self._phase, self._pace = str(message["phase"]), StepRate(now, total) if total else None
         if self._pace is not None and done:
             self._pace.update(now, done)
-        self._memory = _memory_parts(message)
+        self._memory = [
+            LinePart(f"{name} {units.data_size(int(message[f'{name}_bytes']))}", rank)
+            for name, rank in (("device", 4), ("host", 5))
+            if f"{name}_bytes" in message
+        ]
         self._draw()
         if not self._live and self._verbosity >= 0 and done and now >= self._next_line:
             self._next_line = now + LINE_EVERY_SECONDS
@@ -129,9 +252,12 @@ class Display:
     def on_finish(self, record: Record) -> None:
         """A job is on disk."""
         self._eta.on_finish(record.job, record.process_seconds, self._job_progress().since_timed)
-        self._wipe()
-        self._warn(record)
+        self.close()
         outcome = record.outcome
+        note = outcome.trial.settings.get(TENSORBOARD_NOTE) if outcome.trial is not None else None
+        if note is not None:  # what was measured is saved, its TensorBoard run is not, or not whole
+            text = f"warning: TensorBoard run: {plain(note)}; the record is saved all the same"
+            self._say(Text(f"{self._prefix}: ").append(text, style=WARNING))
         if outcome.status == "ok":
             if self._verbosity >= 0:
                 room = self._console.width - len(self._prefix) - 2 if self._live else None
@@ -142,17 +268,6 @@ class Display:
         self._say(Text(f"{self._prefix}: ").append(describe_failure(record), style=FAILURE))
         if self._verbosity > 0 and outcome.stderr_tail:
             self._console.print(Text(printable(outcome.stderr_tail)))
-
-    def _warn(self, record: Record) -> None:
-        """What was measured is saved, its TensorBoard run is not, or not whole."""
-        note = record.outcome.trial.settings.get(TENSORBOARD_NOTE) if record.outcome.trial is not None else None
-        if note is not None:
-            text = f"warning: TensorBoard run: {plain(note)}; the record is saved all the same"
-            self._say(Text(f"{self._prefix}: ").append(text, style=WARNING))
-
-    def close(self) -> None:
-        """Leave no half-drawn line behind."""
-        self._wipe()
 
     def _job_progress(self) -> JobProgress:
         now = time.monotonic()
@@ -194,14 +309,16 @@ class Display:
         overview = _join_parts(fit_and_cut(self._plan_parts(), room - len(plan) - len(BESIDE)))
         figures = _join_parts(fit_and_cut(self._job_parts(), room - len(BELOW)))
         lines = (plan.append(BESIDE if overview else "").append_text(overview), Text(BELOW).append_text(figures))
-        self._wipe()
+        self.close()
         self._console.print(lines[0])
         self._console.print(lines[1], end="")
         self._console.file.flush()
         self._drawn = [len(line) for line in lines]
 
-    def _wipe(self) -> None:
-        """Erase the live lines; what no longer fits since the terminal became narrower has wrapped into more of them."""
+    def close(self) -> None:
+        """Erase the live lines, so that none is left half-drawn; what no longer fits since the terminal became narrower has
+        wrapped into more of them.
+        """
         if not self._drawn:
             return
         rows = sum(max(1, -(-length // max(1, self._console.width))) for length in self._drawn)
@@ -224,13 +341,6 @@ def _flops_per_step(job: Job) -> int | None:
         return workloads.flops_per_step(job)
     except WorkloadError:
         return None
-
-
-def _memory_parts(message: dict[str, Any]) -> tuple[LinePart, ...]:
-    sizes = (("device", "device_bytes", 4), ("host", "host_bytes", 5))
-    return tuple(
-        LinePart(f"{name} {units.data_size(int(message[key]))}", rank) for name, key, rank in sizes if key in message
-    )
 
 
 def _summary_parts(record: Record) -> list[LinePart]:

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnbench.cli import options, report_output
-from cnnbench.cli.load_results import LoadedProcesses, Selection, load_processes, load_results
+from cnnbench.cli import options
+from cnnbench.cli.load_results import LoadedSide, Selection, load_processes, load_results, load_sides
 from cnnbench.cli.options import OptionValues, make_flag, make_option
-from cnnbench.cli.output import Destination, draw_chart, emit_report, emit_text, print_warnings, write_output
-from cnnbench.cli.sides import load_sides
-from cnnbench.errors import UsageError
+from cnnbench.cli.output import Destination, draw_chart, emit_text, print_warnings, write_output
+from cnnbench.errors import ExitCode, UsageError
+from cnnbench.files import save_file
 
 if TYPE_CHECKING:
-    from cnnbench.analysis.history import Series
-    from cnnbench.analysis.process_table import Process
-    from cnnbench.cli.sides import LoadedSide
     from cnnbench.report.cost import Price
     from cnnbench.report.model import Page, Report
     from cnnbench.report.render.text import Format
     from cnnbench.report.report_files import Extension
 
-ExportFormat = Literal["pytest-benchmark", "github-action-benchmark", "csv"]
 CHART_ENDINGS = (".svg", ".png", ".html")
 ENDING_FORMATS: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".json": "json", ".tex": "latex"}
+TABLE_BEGIN, TABLE_END = "<!-- table: ", "<!-- table end -->"
 
 
 @click.command()
@@ -122,21 +121,33 @@ def report(
 
     One HTML file holds everything it needs and asks nothing of a network. Of several runs of one row the newest is shown.
     """
+    from cnnbench.report import report_files
+    from cnnbench.report.render import markdown
+
     ending = _find_ending(output)
     if into is not None and ending is not None:
         raise UsageError(f"--into {into} links to the charts of a folder; give -o DIR, not {output}")
     if into is not None and given["template"] == "compare":
         raise UsageError("--into takes the lecture's table, which --template compare does not have")
-    around = None if into is None else report_output.split_at_marks(into)  # refused before anything is drawn
-    page = _make_page(selection, given["template"], given)
-    wanted = _render_files(page, output, ending, static=given["static"])
+    around = None if into is None else _split_at_marks(into)  # refused before anything is drawn
+    page, static = _make_page(selection, given["template"], given), given["static"]
+    wanted: dict[Path, str | bytes]
+    if ending is not None:
+        wanted = {output: report_files.render_file(page, ending, static=static)}
+    else:
+        files = report_files.render_folder(page, static=static)
+        wanted = {output / name: content for name, content in files.items()}
     if into is not None and around is not None:
         first = page if given["template"] == "lecture" else _make_page(selection, "lecture", given)
-        wanted[into] = report_output.fill_page(around, into, first, output)
+        charts, rest = (
+            Path(os.path.relpath(output / name, into.parent)).as_posix()
+            for name in (report_files.CHARTS, report_files.DOCUMENT)
+        )
+        wanted[into] = markdown.render_first_screen(first, charts_at=charts, rest_at=rest).join(around)
     root = output if ending is None else None
     if check:
-        context.exit(report_output.print_stale(root, wanted))
-    report_output.write_files(root, wanted)
+        context.exit(_print_stale(root, wanted))
+    _write_files(root, wanted)
 
 
 def _find_ending(output: Path) -> Extension | None:
@@ -146,19 +157,65 @@ def _find_ending(output: Path) -> Extension | None:
     suffix = output.suffix.removeprefix(".").lower()
     if output.is_dir() or not suffix:
         return None
-    for ending in EXTENSIONS:
-        if ending == suffix:
-            return ending
-    raise UsageError(f"-o {output}: no such format; choose FILE.{', FILE.'.join(EXTENSIONS)}, or a folder")
+    if suffix not in EXTENSIONS:
+        raise UsageError(f"-o {output}: no such format; choose FILE.{', FILE.'.join(EXTENSIONS)}, or a folder")
+    return suffix
+
+
+def _split_at_marks(target: Path) -> tuple[str, str]:
+    """Split the Markdown page at its two marks, which stay. Raises UsageError where they are not there exactly once."""
+    parts = re.split(
+        rf"(?m)^({re.escape(TABLE_BEGIN)}.*-->\n|{re.escape(TABLE_END)}$)", target.read_text(encoding="utf-8")
+    )
+    if len(parts) != 5 or not parts[1].startswith(TABLE_BEGIN) or parts[3] != TABLE_END:
+        raise UsageError(f"{target}: needs one line `{TABLE_BEGIN}... -->` and below it one `{TABLE_END}`")
+    return parts[0] + parts[1], parts[3] + parts[4]
+
+
+def _print_stale(root: Path | None, wanted: Mapping[Path, str | bytes]) -> ExitCode:
+    """Print which files on disk are not what they would be, and why; returns the exit code."""
+    from cnnbench.report import report_files
+
+    inside = {} if root is None else {str(p.relative_to(root)): c for p, c in wanted.items() if p.is_relative_to(root)}
+    found = [] if root is None else report_files.find_stale(root, inside)
+    for path, content in wanted.items():
+        single = root is None or not path.is_relative_to(root)
+        if single and (why := report_files.explain_difference(path, content)):
+            found.append(report_files.StaleFile(path, why))
+    for each in found:
+        click.echo(f"{each.path}: {each.reason}")
+    click.echo(f"{len(found)} not current: run the same command without --check" if found else "all current", err=True)
+    return ExitCode.FINDING if found else ExitCode.DONE
+
+
+def _write_files(root: Path | None, wanted: Mapping[Path, str | bytes]) -> None:
+    """Write the files, and remove charts of ours (they carry their data) that this report no longer has. Raises FileError."""
+    from cnnbench.report import chart_images, report_files
+
+    for path, content in wanted.items():
+        save_file(path, content, make_folder=root is not None)
+        click.echo(f"wrote {path}", err=True)
+    for path in [] if root is None else sorted((root / report_files.CHARTS).glob("*.svg")):
+        drawn = path not in wanted and path.read_text(encoding="utf-8", errors="replace")
+        if drawn and chart_images.stored_digest(drawn):
+            path.unlink()
+            click.echo(f"removed {path}: no chart of this report any more", err=True)
 
 
 def _make_page(selection: Selection, template: str, given: OptionValues) -> Page:
-    """Make the page of these results. Raises UsageError, LedgerError, and ComparisonError as `compute_speedups` does."""
+    """Make the page of these results, or of two sides. Raises UsageError, LedgerError, and ComparisonError where nothing can be
+    divided.
+    """
     from cnnbench.report import sections
     from cnnbench.report.charts import chart_data
 
     if template == "compare":
-        return _make_comparison_page(list(map(str, selection.paths)), given)
+        names = list(map(str, selection.paths))
+        if len(names) != 2:
+            raise UsageError(f"--template compare takes two sides, BASE and NEW; {len(names)} given")
+        base, new = load_sides(names)
+        compared, rows = compare_sides(base, new, given["tolerance"]), (*base.side.rows, *new.side.rows)
+        return sections.build_comparison_page(compared, rows, given["title"] or f"{names[1]} against {names[0]}")
     loaded = load_results(selection)
     request = sections.PageRequest(
         template=template,  # type: ignore[arg-type]
@@ -169,21 +226,7 @@ def _make_page(selection: Selection, template: str, given: OptionValues) -> Page
         problems=loaded.problems,
         digests=loaded.digests,
     )
-    found = loaded.comparison
-    return sections.build(chart_data.collect_chart_data(found, loaded.ledgers), request)
-
-
-def _make_comparison_page(names: Sequence[str], given: OptionValues) -> Page:
-    """The page of two sides. Raises UsageError and ComparisonError as `cnnbench compare` does."""
-    from cnnbench.report import sections
-
-    if len(names) != 2:
-        raise UsageError(f"--template compare takes two sides, BASE and NEW; {len(names)} given")
-    base, new = load_sides(names)
-    compared = compare_sides(base, new, given["tolerance"])
-    return sections.build_comparison_page(
-        compared, (*base.side.rows, *new.side.rows), given["title"] or f"{names[1]} against {names[0]}"
-    )
+    return sections.build(chart_data.collect_chart_data(loaded.comparison, loaded.ledgers), request)
 
 
 def _parse_prices(given: Sequence[str]) -> tuple[Price, ...]:
@@ -201,14 +244,6 @@ def _parse_prices(given: Sequence[str]) -> tuple[Price, ...]:
             raise UsageError(f"--price-per-hour {text}: {number!r} is no price; give PRICE or MACHINE[/DEVICE]=PRICE")
         found.append(Price(key, price))
     return tuple(found)
-
-
-def _render_files(page: Page, output: Path, ending: Extension | None, *, static: bool) -> dict[Path, str | bytes]:
-    from cnnbench.report import report_files
-
-    if ending is not None:
-        return {output: report_files.render_file(page, ending, static=static)}
-    return {output / name: content for name, content in report_files.render_folder(page, static=static).items()}
 
 
 @click.command()
@@ -266,55 +301,43 @@ def history(
     Each run has its step time with its interval, the change against the run before, and from the ninth on whether it fell
     where the eight or more before it predict. Machines, work and timing rules are never mixed.
     """
+    from cnnbench.analysis.history import build_history
+    from cnnbench.naming import describe_job
+    from cnnbench.plan.matrix import compile_filter
+    from cnnbench.report import history as tables
+
     output, format_ = destination.output, destination.format_
     ending = "" if output is None else output.suffix.lower()
     if ending in CHART_ENDINGS and format_ is not None:
         raise UsageError(f"-o {output} is a picture or page, --format {format_} a table; give one of them")
-    from cnnbench.report import history as tables
-
-    found = load_processes(selection)
-    series = _build_series(found.processes, name_filter, workloads)
-    report = tables.build(series, found.problems)
-    if output is not None and ending in CHART_ENDINGS:
-        write_output(output, _draw_history(report, series, output))
-        return
-    emit_report(report, format_ or ENDING_FORMATS.get(ending, "table"), output)
-
-
-def _build_series(processes: Sequence[Process], name_filter: str | None, workloads: Sequence[str]) -> Sequence[Series]:
-    """The series asked for. Raises UsageError, with what there is, where nothing is left."""
-    from cnnbench.analysis.history import build_history
-    from cnnbench.naming import describe_job
-    from cnnbench.plan.matrix import compile_filter
-
-    wanted = compile_filter(name_filter)
-    there = sorted({process.job.workload for process in processes})
-    unknown = [name for name in workloads if name not in there]
-    if unknown:
-        raise UsageError(f"--job {unknown[0]}: no such workload there; there are: {', '.join(there)}")
-    found = build_history(
+    found, wanted = load_processes(selection), compile_filter(name_filter)
+    there = sorted({process.job.workload for process in found.processes})
+    for name in workloads:
+        if name not in there:
+            raise UsageError(f"--job {name}: no such workload there; there are: {', '.join(there)}")
+    series = build_history(
         process
-        for process in processes
+        for process in found.processes
         if process.job.workload in (workloads or there) and wanted(describe_job(process.job))
     )
-    if not found:
+    if not series:
         raise UsageError(f"-k {name_filter!r} matches no row there; workloads: {', '.join(there)}")
-    return found
-
-
-def _draw_history(report: Report, series: Sequence[Series], output: Path) -> str | bytes:
-    from cnnbench.report import history as tables
+    report = tables.build(series, found.problems)
+    if output is None or ending not in CHART_ENDINGS:
+        Destination(format_ or ENDING_FORMATS.get(ending, "table"), output).emit(report)
+        return
     from cnnbench.report.charts.history import draw_history
     from cnnbench.report.render import html
 
     chart = draw_history(series)
-    if output.suffix.lower() == ".html":
-        return html.render(tables.page(report, chart), static=True)
-    if chart is None:
+    if ending == ".html":
+        write_output(output, html.render(tables.page(report, chart), static=True))
+    elif chart is None:
         raise UsageError(
             f"-o {output}: no row was timed in two runs, so there is nothing to draw; the table has what there is"
         )
-    return draw_chart(chart, output.suffix.lower())
+    else:
+        write_output(output, draw_chart(chart, ending))
 
 
 @click.command()
@@ -330,34 +353,32 @@ def _draw_history(report: Report, series: Sequence[Series], output: Path) -> str
 @options.LAST
 @options.OUTPUT
 @options.gather_values
-def export(target: ExportFormat, selection: Selection, destination: Destination) -> None:
+def export(target: str, selection: Selection, destination: Destination) -> None:
     """Write the results under PATHS (default: $CNNBENCH_RESULTS, else ./results) in another tool's format.
 
     A round of theirs is a process of ours: its datum is the process's median step time. csv has a line for each process.
     """
-    found = load_processes(selection)
-    text = _export(target, found)
-    print_warnings(found.problems)
-    emit_text(lambda **shape: text, destination.output)
-
-
-def _export(target: ExportFormat, found: LoadedProcesses) -> str:
     from cnnbench.bridges import exports
     from cnnbench.report import escaping
 
+    found = load_processes(selection)
     if target == "csv":
-        return exports.tidy_csv(found.processes)
-    runs = sorted({ledger.header.run_id for ledger in found.ledgers})
-    if len(runs) > 1:
-        raise UsageError(f"{target} holds one run and there are {len(runs)}: --last, or --run {' | '.join(runs)}")
-    if not exports.group_jobs(found.processes):
-        raise UsageError(f"run {runs[0]} has no process that ended ok, so there is nothing to export")
-    print_warnings(tuple(exports.list_left_out(found.processes)))
-    if target == "github-action-benchmark":
-        return escaping.as_json(exports.github_action(found.processes), indent=2) + "\n"
-    longest = max(found.ledgers, key=lambda ledger: len(ledger.records))
-    document = exports.pytest_benchmark(longest.header, found.processes, longest.final_digest)
-    return escaping.as_json(document, indent=4) + "\n"
+        text = exports.tidy_csv(found.processes)
+    else:
+        runs = sorted({ledger.header.run_id for ledger in found.ledgers})
+        if len(runs) > 1:
+            raise UsageError(f"{target} holds one run and there are {len(runs)}: --last, or --run {' | '.join(runs)}")
+        if not exports.group_jobs(found.processes):
+            raise UsageError(f"run {runs[0]} has no process that ended ok, so there is nothing to export")
+        print_warnings(exports.list_left_out(found.processes))
+        if target == "pytest-benchmark":
+            longest = max(found.ledgers, key=lambda ledger: len(ledger.records))
+            document = exports.pytest_benchmark(longest.header, found.processes, longest.final_digest)
+            text = escaping.as_json(document, indent=4) + "\n"
+        else:
+            text = escaping.as_json(exports.github_action(found.processes), indent=2) + "\n"
+    print_warnings(found.problems)
+    emit_text(lambda **shape: text, destination.output)
 
 
 @click.command()
@@ -379,11 +400,9 @@ def ingest(files: tuple[Path, ...], output: Path | None) -> None:
         raise UsageError(f"{output}: that is the file to be read; choose another name with -o")
     found, problems = pytest_benchmark.read_files(files)
     report = pytest_benchmark.build(found, problems)
-    if output is None:
-        emit_report(report, "table", None)
-        return
-    print_warnings(problems)
-    if output.suffix == ".json":
-        emit_report(report, "json", output)
-    else:
+    if output is not None:
+        print_warnings(problems)
+    if output is not None and output.suffix == ".csv":
         write_output(output, pytest_benchmark.as_csv(found))
+    else:
+        Destination("table" if output is None else "json", output).emit(report)

@@ -18,7 +18,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -39,16 +39,12 @@ class Settings:
     results: Path | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
 
-    def for_command(self, names: tuple[str, ...]) -> Mapping[str, Any]:
-        """A command's values by its path, such as `("data", "fetch")`."""
-        found: Mapping[str, Any] = self.values
-        for name in names:
-            found = found.get(name, {})
-        return found
-
 
 class SettingsDefaults(Mapping[str, Any]):
-    """What click asks for an option's default: the settings of one command, read when the first option asks."""
+    """What click asks for an option's default: the settings of one command, read when the first option asks.
+
+    `names` are the command's path, such as `("data", "fetch")`.
+    """
 
     def __init__(self, command: click.Command, read: Callable[[], Settings], names: tuple[str, ...] = ()) -> None:
         self._command, self._read, self._names = command, read, names
@@ -62,8 +58,9 @@ class SettingsDefaults(Mapping[str, Any]):
         if option is None:
             raise KeyError(name)
         settings = self.settings()
-        values = settings.for_command(self._names)
-        if name not in values and _is_results_option(option) and settings.results is not None:
+        values = functools.reduce(lambda table, key: table.get(key, {}), self._names, settings.values)
+        variables = [option.envvar] if isinstance(option.envvar, str) else option.envvar or ()
+        if name not in values and RESULTS_VARIABLE in variables and settings.results is not None:
             return str(settings.results)
         return values[name]
 
@@ -84,9 +81,9 @@ class SettingsDefaults(Mapping[str, Any]):
             raise
 
 
-def make_defaults(root: click.Group, start: Callable[[], Path] = Path.cwd) -> SettingsDefaults:
-    """The `default_map` of the whole command line, from the nearest settings at or above `start`; nothing is read yet."""
-    return SettingsDefaults(root, functools.cache(lambda: load_settings(root, start())))
+def make_defaults(root: click.Group) -> SettingsDefaults:
+    """The `default_map` of the whole command line, from the nearest settings at or above this folder; nothing is read yet."""
+    return SettingsDefaults(root, functools.cache(lambda: load_settings(root, Path.cwd())))
 
 
 def results_directory() -> tuple[Path, Path] | None:
@@ -99,15 +96,25 @@ def results_directory() -> tuple[Path, Path] | None:
 
 def load_settings(root: click.Group, start: Path) -> Settings:
     """The nearest settings at or above a folder, checked. Raises UsageError with every mistake in them, one a line."""
-    for folder in (start, *start.parents):
-        for name in (FILE, PROJECT):
-            table = _read_table(folder / name)
-            if table is not None:
-                return _check_table(root, folder / name, table)
+    for path in (folder / name for folder in (start, *start.parents) for name in (FILE, PROJECT)):
+        table = _read_table(path)
+        if table is None:
+            continue
+        problems: list[str] = []
+        heading = () if path.name == FILE else ("tool", "cnnbench")
+        named, results = table.pop(RESULTS, None), None
+        if isinstance(named, str):
+            results = Path(_resolve_path(named, path.parent))
+        elif named is not None:
+            problems.append(f"{_format_heading(heading)}{RESULTS} {format_value(named)} must be text, a directory")
+        values = _check_command(root, table, heading, path.parent, problems, more=(RESULTS,))
+        if problems:
+            raise UsageError("\n".join((*(f"{path}: {problem}" for problem in problems), _NO_SETTINGS_HINT)))
+        return Settings(path, results, values)
     return Settings()
 
 
-def _read_table(path: Path) -> Mapping[str, Any] | None:
+def _read_table(path: Path) -> dict[str, Any] | None:
     """The settings of a file; None where it is not there, or is a pyproject.toml that says nothing of cnnbench."""
     if not path.is_file():
         return None
@@ -119,89 +126,67 @@ def _read_table(path: Path) -> Mapping[str, Any] | None:
         raise UsageError(f"{path}: cannot be read: {error.strerror}; {_NO_SETTINGS_HINT}") from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError with line and column, or bytes that are no UTF-8
         raise UsageError(f"{path}: not TOML: {error}; {_NO_SETTINGS_HINT}") from error
-    if path.name == FILE:
-        return table  # type: ignore[no-any-return]
-    tool = table.get("tool")
-    found = tool.get("cnnbench") if isinstance(tool, dict) else None
-    if found is not None and not isinstance(found, dict):
+    if path.name == PROJECT:
+        tool = table.get("tool")
+        table = tool.get("cnnbench") if isinstance(tool, dict) else None
+    if table is not None and not isinstance(table, dict):
         raise UsageError(f"{path}: tool.cnnbench must be a table, [tool.cnnbench]; {_NO_SETTINGS_HINT}")
-    return found
+    return table
 
 
 _NO_SETTINGS_HINT = "`cnnbench --no-settings ...` leaves it aside"
-
-
-class _SettingsTable(NamedTuple):
-    """A table of the file: where a relative path starts, and what its heading is."""
-
-    folder: Path
-    heading: tuple[str, ...]
-
-    def inside(self, name: str) -> _SettingsTable:
-        return self._replace(heading=(*self.heading, name))
-
-    def __str__(self) -> str:
-        return f"[{'.'.join(self.heading)}] " if self.heading else ""
 
 
 class _InvalidValue(Exception):
     """A value that will not do; the text is read after `key value`."""
 
 
-def _check_table(root: click.Group, path: Path, table: Mapping[str, Any]) -> Settings:
-    problems: list[str] = []
-    place = _SettingsTable(path.parent, () if path.name == FILE else ("tool", "cnnbench"))
-    results = None
-    if RESULTS in table:
-        if isinstance(table[RESULTS], str):
-            results = Path(_resolve_path(table[RESULTS], place.folder))
-        else:
-            problems.append(f"{place}{RESULTS} {format_value(table[RESULTS])} must be text, a directory")
-    rest = {key: value for key, value in table.items() if key != RESULTS}
-    values = _check_commands(root, rest, place, problems, more=(RESULTS,))
-    if problems:
-        raise UsageError("\n".join((*(f"{path}: {problem}" for problem in problems), _NO_SETTINGS_HINT)))
-    return Settings(path, results, values)
+def _format_heading(heading: tuple[str, ...]) -> str:
+    return f"[{'.'.join(heading)}] " if heading else ""
 
 
-def _check_commands(
-    group: click.Group, table: Mapping[str, Any], place: _SettingsTable, problems: list[str], more: tuple[str, ...] = ()
+def _check_command(
+    command: click.Command,
+    table: Mapping[str, Any],
+    heading: tuple[str, ...],
+    folder: Path,
+    problems: list[str],
+    more: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """A group's tables, one a command."""
-    context = click.Context(group)
-    names = group.list_commands(context)
-    values: dict[str, Any] = {}
-    for name, inner in table.items():
-        command = group.get_command(context, name) if name in names else None
-        if command is None:
-            said = "" if isinstance(inner, dict) else f" {format_value(inner)}"
-            problems.append(f"{place}{name}{said}: no such command{suggest_choices(name, (*names, *more))}")
-        elif not isinstance(inner, dict):
-            problems.append(f"{place}{name} {format_value(inner)} must be a table, {str(place.inside(name)).strip()}")
-        elif isinstance(command, click.Group):
-            values[name] = _check_commands(command, inner, place.inside(name), problems)
-        else:
-            values[name] = _check_options(command, inner, place.inside(name), problems)
-    return values
-
-
-def _check_options(
-    command: click.Command, table: Mapping[str, Any], place: _SettingsTable, problems: list[str]
-) -> dict[str, Any]:
-    """A command's values by parameter."""
-    options = {key: option for option in _list_settable_options(command) for key in _list_keys(option)}
-    values: dict[str, Any] = {}
+    """A command's values by parameter, a group's by command; `problems` gets every mistake, `more` is suggested too."""
+    place, values = _format_heading(heading), {}
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        names = command.list_commands(context)
+        for name, inner in table.items():
+            below = (*heading, name)
+            found = command.get_command(context, name) if name in names else None
+            if found is None:
+                said = "" if isinstance(inner, dict) else f" {format_value(inner)}"
+                problems.append(f"{place}{name}{said}: no such command{suggest_choices(name, (*names, *more))}")
+            elif not isinstance(inner, dict):
+                must = f"must be a table, {_format_heading(below).strip()}"
+                problems.append(f"{place}{name} {format_value(inner)} {must}")
+            else:
+                values[name] = _check_command(found, inner, below, folder, problems)
+        return values
+    options: dict[
+        str, click.Option
+    ] = {}  # by their long names without dashes in front, or by the letter of one that has none
+    for option in _list_settable_options(command):
+        long = [name.removeprefix("--") for name in option.opts if name.startswith("--")]
+        options |= dict.fromkeys(long or [name.lstrip("-") for name in option.opts], option)
     for key, value in table.items():
-        option = options.get(key.replace("_", "-"))
-        if option is None:
-            problems.append(f"{place}{key} {format_value(value)}: no such option{suggest_choices(key, options)}")
-        elif option.name in values:
-            problems.append(f"{place}{key} {format_value(value)}: the same option stands there twice")
+        shown, known = f"{place}{key} {format_value(value)}", options.get(key.replace("_", "-"))
+        if known is None:
+            problems.append(f"{shown}: no such option{suggest_choices(key, options)}")
+        elif known.name in values:
+            problems.append(f"{shown}: the same option stands there twice")
         else:
             try:
-                values[str(option.name)] = _convert_value(option, value, place.folder)
+                values[str(known.name)] = _convert_value(known, value, folder)
             except _InvalidValue as wrong:
-                problems.append(f"{place}{key} {format_value(value)} {wrong}")
+                problems.append(f"{shown} {wrong}")
     return values
 
 
@@ -210,19 +195,8 @@ def _list_settable_options(command: click.Command) -> tuple[click.Option, ...]:
     return tuple(each for each in command.params if isinstance(each, click.Option) and each.expose_value)
 
 
-def _list_keys(option: click.Option) -> tuple[str, ...]:
-    """Its long names without dashes in front, or its letter where it has none."""
-    long = tuple(name.removeprefix("--") for name in option.opts if name.startswith("--"))
-    return long or tuple(name.lstrip("-") for name in option.opts)
-
-
-def _is_results_option(option: click.Option) -> bool:
-    variables = [option.envvar] if isinstance(option.envvar, str) else option.envvar or ()
-    return RESULTS_VARIABLE in variables
-
-
 def _convert_value(option: click.Option, value: Any, folder: Path) -> Any:
-    """The value as click takes it. Raises _Wrong."""
+    """The value as click takes it. Raises _InvalidValue."""
     if not option.multiple and option.nargs == 1:
         return _convert_single_value(option, value, folder)
     if not isinstance(value, list):
@@ -232,20 +206,17 @@ def _convert_value(option: click.Option, value: Any, folder: Path) -> Any:
 
 def _convert_single_value(option: click.Option, value: Any, folder: Path) -> Any:
     kind = option.type
-    if isinstance(kind, click.types.BoolParamType):
-        if not isinstance(value, bool):
-            raise _InvalidValue("must be true or false")
-        return value
-    for number, types, words in (
-        (click.types.IntParamType, (int,), "a whole number"),
-        (click.types.FloatParamType, (int, float), "a number"),
-        (click.ParamType, (str,), "text"),
+    for types, accepted, words in (
+        (click.types.BoolParamType, bool, "true or false"),
+        (click.types.IntParamType, int, "a whole number"),
+        (click.types.FloatParamType, int | float, "a number"),
+        (click.ParamType, str, "text"),
     ):
-        if isinstance(kind, number):
-            if not isinstance(value, types) or isinstance(value, bool):
+        if isinstance(kind, types):
+            if not isinstance(value, accepted) or (isinstance(value, bool) and accepted is not bool):
                 raise _InvalidValue(f"must be {words}")
             break
-    if isinstance(kind, click.Path | click.File) and isinstance(value, str):
+    if isinstance(kind, click.Path | click.File):
         value = _resolve_path(value, folder)
     try:
         kind.convert(value, option, None)

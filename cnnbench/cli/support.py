@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnbench.cli import completion, options
-from cnnbench.cli.data_source import find_named, show_download
 from cnnbench.cli.output import print_json
-from cnnbench.cli.this_process import find_data_cache, make_console
+from cnnbench.cli.this_process import find_data_cache, find_named, make_console, show_download
 from cnnbench.errors import DataError, ExitCode, SuiteError, UsageError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from cnnbench.data.mnist import IdxFile
     from cnnbench.plan.suite import Suite
     from cnnbench.schema import DeviceKind
     from cnnbench.workloads import Workload
 
-LISTED_KINDS = ("suites", "workloads")
 COUNTED_DEVICE_KINDS: tuple[DeviceKind, ...] = ("cpu", "cuda")
 """Device kinds whose jobs are counted: what a suite plans may differ by kind, and these two are the common ones."""
 SCHEMAS = ("check", "devices", "doctor", "noise", "record", "run")
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(LISTED_KINDS), required=False)
+@click.argument("kind", type=click.Choice(["suites", "workloads"]), required=False)
 @options.json_option()
 def list_command(kind: str | None, as_json: bool) -> None:
     """List the shipped suites and the workloads, or only one KIND of them."""
@@ -45,8 +39,11 @@ def list_command(kind: str | None, as_json: bool) -> None:
         print_json(chosen)
         return
     for name, found in chosen.items():
+        width = max(len(entry["name"]) for entry in found)
         click.echo(name)
-        _print_columns([(str(entry["name"]), _format_entry(entry)) for entry in found])
+        for entry in found:
+            size = _format_size(entry)
+            click.echo(f"  {entry['name']:<{width}}  {entry['description']}{size and f' ({size})'}")
 
 
 @click.command()
@@ -68,9 +65,7 @@ def validate(context: click.Context, suites: tuple[str, ...], as_json: bool) -> 
     wrong = [line for result in results for line in result["errors"]]
     if as_json:
         print_json(results)
-        if wrong:
-            context.exit(ExitCode.USAGE)
-        return
+        context.exit(ExitCode.USAGE if wrong else ExitCode.DONE)
     for result in results:
         if result["ok"]:
             click.echo(f"{result['suite']}: OK, {_format_size(result)}")
@@ -107,29 +102,19 @@ def _describe_workload(workload: Workload) -> dict[str, Any]:
     }
 
 
-def _format_entry(entry: dict[str, Any]) -> str:
+def _format_size(entry: dict[str, Any]) -> str:
+    """Return `3 jobs on the CPU, 3 on each GPU, each 3 times` of a suite, a network's parameters and FLOPs, nothing of a GEMM."""
     if "cells" in entry:
-        return f"{entry['description']} ({_format_size(entry)})"
+        cells, rounds = entry["cells"], entry["repeats"]
+        jobs, times = "job" if cells["cpu"] == 1 else "jobs", "once" if rounds == 1 else f"{rounds} times"
+        return f"{cells['cpu']} {jobs} on the CPU, {cells['cuda']} on each GPU, each {times}"
     if entry["parameters"] is None:
-        return str(entry["description"])
+        return ""
     from cnnbench import units
 
     parameters, flops = units.count(entry["parameters"]), units.count(entry["flops_training_per_image"])
     source = "" if entry["source"] == "cnnbench" else f"; from {entry['source']}"
-    return f"{entry['description']} ({parameters} parameters, {flops} FLOPs a training image{source})"
-
-
-def _format_size(entry: dict[str, Any]) -> str:
-    cells, rounds = entry["cells"], entry["repeats"]
-    times = "once" if rounds == 1 else f"{rounds} times"
-    jobs = "job" if cells["cpu"] == 1 else "jobs"
-    return f"{cells['cpu']} {jobs} on the CPU, {cells['cuda']} on each GPU, each {times}"
-
-
-def _print_columns(rows: Sequence[tuple[str, str]]) -> None:
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, text in rows:
-        click.echo(f"  {name:<{width}}  {text}")
+    return f"{parameters} parameters, {flops} FLOPs a training image{source}"
 
 
 @click.command()
@@ -139,10 +124,6 @@ def schema(name: str | None) -> None:
     (what `check -o` and `calibrate` write)."""
     if name is None:
         raise UsageError(f"which schema? one of {', '.join(SCHEMAS)}")
-    print_json(_schema(name))
-
-
-def _schema(name: str) -> dict[str, object]:
     from pydantic import TypeAdapter
 
     from cnnbench.machine.doctor import DoctorFinding
@@ -151,16 +132,15 @@ def _schema(name: str) -> dict[str, object]:
     from cnnbench.regression.noise_profile import NoiseProfile
     from cnnbench.schema import Record, RunHeader
 
-    if name == "doctor":
-        return TypeAdapter(list[DoctorFinding]).json_schema()
-    models: dict[str, type[BaseModel]] = {
+    models: dict[str, Any] = {
         "check": CheckRecord,
         "devices": DevicesReport,
+        "doctor": list[DoctorFinding],
         "noise": NoiseProfile,
         "record": Record,
         "run": RunHeader,
     }
-    return models[name].model_json_schema()
+    print_json(TypeAdapter(models[name]).json_schema())
 
 
 @click.group("data")
@@ -188,8 +168,15 @@ def verify_command(data_dir: Path | None) -> None:
     """Print a line a file: the SHA-256 of its decompressed contents, the file, OK or BAD."""
     from cnnbench.data import mnist
 
-    directory = data_dir or find_data_cache()
-    problems = [problem for file in mnist.FILES if (problem := _verify_file(directory, file)) is not None]
+    directory, problems = data_dir or find_data_cache(), []
+    for file in mnist.FILES:
+        try:
+            mnist.read_file(directory, file)
+        except DataError as error:
+            click.echo(f"{'-' * len(file.sha256)}  {directory / file.name}  BAD")
+            problems.append(str(error))
+        else:
+            click.echo(f"{file.sha256}  {mnist.locate_file(directory, file)}  OK")
     if problems:
         raise DataError("\n".join(dict.fromkeys(problems)))
 
@@ -209,19 +196,6 @@ def where_command(context: click.Context, data_dir: Path | None) -> None:
             "run `cnnbench data fetch`, or name its directory with --data-dir or CNNBENCH_DATA"
         )
     click.echo(f"{found.directory}\t{found.origin}")
-
-
-def _verify_file(directory: Path, file: IdxFile) -> str | None:
-    """Print the file's line; what is wrong with it."""
-    from cnnbench.data import mnist
-
-    try:
-        mnist.read_file(directory, file)
-    except DataError as error:
-        click.echo(f"{'-' * len(file.sha256)}  {directory / file.name}  BAD")
-        return str(error)
-    click.echo(f"{file.sha256}  {mnist.locate_file(directory, file)}  OK")
-    return None
 
 
 @click.command("completion")

@@ -1,17 +1,27 @@
-"""What a command that measures needs of its own process: the machine it runs on, a console, and an end that is orderly."""
+"""What a command that measures needs of its own process: its machine, a console, an orderly end, and which MNIST it trains on.
+
+MNIST is named by flag, environment or settings, else it is the user's cache, downloaded where it is nowhere.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
+    from cnnbench.data import MnistDirectory, Origin, ResolvedData
+    from cnnbench.data.download import OnDownloadProgress
     from cnnbench.machine.inventory import Inventory
+    from cnnbench.schema import DataKind, Job
 
 
 def find_inventory() -> Inventory:
@@ -42,3 +52,76 @@ def find_data_cache() -> Path:
     from cnnbench.data import default_cache_dir
 
     return default_cache_dir(os.environ)
+
+
+def find_named(context: click.Context, data_dir: Path | None) -> MnistDirectory | None:
+    """The value of `options.DATA_DIR` with who named it: flag, CNNBENCH_DATA or settings; None where nobody did."""
+    from cnnbench.data import MnistDirectory
+
+    source = context.get_parameter_source("data_dir")
+    origins: dict[object, Origin] = {ParameterSource.ENVIRONMENT: "env", ParameterSource.DEFAULT_MAP: "settings"}
+    return None if data_dir is None else MnistDirectory(origins.get(source, "flag"), data_dir)
+
+
+class MnistSource:
+    """Which digits this run trains on: asked at most once, when the plan first needs any."""
+
+    def __init__(
+        self, context: click.Context, data_dir: Path | None, console: Console, *, download: bool = True
+    ) -> None:
+        self._named, self._console, self._download = find_named(context, data_dir), console, download
+        self._resolved: ResolvedData | None = None
+
+    def kind(self) -> DataKind:
+        """For a suite's `data = "auto"`: MNIST where it is or can be had, else synthetic, said loudly."""
+        return (self._resolved or self._resolve("auto")).kind
+
+    def directory_for(self, plan: Sequence[Job]) -> Path | None:
+        """Where the plan's MNIST lies; None where it trains on none. Raises DataError where it is not to be had."""
+        if not any(job.data == "mnist" for job in plan):
+            return None
+        known = self._resolved
+        return (known if known and known.kind == "mnist" else self._resolve("mnist")).directory
+
+    def _resolve(self, kind: Literal["auto", "mnist"]) -> ResolvedData:
+        from cnnbench.data import resolve
+
+        with show_download(self._console, quiet=not self._download) as on_progress:
+            self._resolved = found = resolve(
+                kind,
+                named=self._named,
+                cache_dir=find_data_cache(),
+                on_progress=on_progress,
+                download=self._download,
+            )
+        if found.note:
+            note = f"WARNING: {found.note}"
+            self._console.print(note, style="bold yellow")
+        return found
+
+
+@contextmanager
+def show_download(console: Console, *, quiet: bool = False) -> Iterator[OnDownloadProgress]:
+    """An `on_progress` for `fetch` and `resolve`: bars on a terminal, elsewhere a line a file, quiet nothing."""
+    if quiet:
+        yield lambda name, done_bytes, total_bytes: None
+    elif console.is_terminal:
+        from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, console=console) as progress:
+            tasks: dict[str, TaskID] = {}
+
+            def update(name: str, done_bytes: int, total_bytes: int | None) -> None:
+                if name not in tasks:
+                    tasks[name] = progress.add_task(name, total=None)
+                progress.update(tasks[name], completed=done_bytes, total=total_bytes)
+
+            yield update
+    else:
+
+        def print_line(name: str, done_bytes: int, total_bytes: int | None) -> None:
+            if done_bytes == 0:
+                console.print(f"downloading {name}")
+
+        yield print_line

@@ -1,0 +1,398 @@
+"""What `cnnbench run` does: suites, machine and options to a plan, its ledger, its measuring, and what is said around it.
+
+The table goes to standard output, the rest to standard error. What a run left behind is read from its ledger, so the last
+word is what is on disk, after Ctrl-C too.
+
+Of a run on several machines the first runs the plan and writes the ledger, the others take part in its jobs of ranks. Every
+machine is given the same suites, options and seed, so all make the same plan and meet job by job. Two that plan different jobs
+never meet: each job's meeting has a name of its own, and who waits in vain gets a typed timeout. After one that did not come
+about two machines may be a job apart for good, so each of them starts no further job on several.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+import secrets
+import shlex
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+from rich.text import Text
+
+from cnnbench import store, workloads
+from cnnbench.cli.load_results import Selection
+from cnnbench.cli.options import EXPORTS, OptionValues
+from cnnbench.cli.output import Destination, print_json
+from cnnbench.cli.progress import Display, describe_failure, format_clock, wrap_indented
+from cnnbench.cli.read import make_report
+from cnnbench.cli.this_process import MnistSource, find_inventory, interrupt_on_sigterm, make_console
+from cnnbench.cli.verbosity import verbosity as verbosity_of
+from cnnbench.errors import ExitCode, FileError, LedgerError, UsageError
+from cnnbench.files import explain_refusal, make_output_folder, write_file
+from cnnbench.machine.fingerprint import boot_id
+from cnnbench.machine.inventory import Inventory, select
+from cnnbench.machine_facts import announce_machine, announce_software
+from cnnbench.naming import name_plan
+from cnnbench.plan.matrix import make_plan
+from cnnbench.plan.suite import Suite, find_suite, load_suite
+from cnnbench.report.escaping import plain
+from cnnbench.report.render import text
+from cnnbench.runner import run as runner
+from cnnbench.runner.launch import LaunchOptions, WorkerLimits, launch
+from cnnbench.schema import Job, Record, Rendezvous, RunHeader
+
+PLAN_OPTIONS = ("name_filter", "repeats", "threads", "project", "copies", "nodes")
+"""Options of `make_plan` by the same names."""
+SHAPING_OPTIONS = ("device", *PLAN_OPTIONS, "energy", "timeout", "no_progress")
+"""Options that shape a run, which its header keeps."""
+OPTIONS_NOT_IN_LEDGER = ("data_dir", "timeout", "energy", "no_progress", "tensorboard")
+"""Options that hold for the processes and not for the plan: the command that goes on must give them again."""
+MAX_LISTED_FAILURES = 8
+INDENT = 10
+
+
+class OpenedRun(NamedTuple):
+    """A run about to be measured: its ledger, open; its header; what is to be done; where its MNIST lies, if it needs any."""
+
+    writer: store.Writer
+    header: RunHeader
+    todo: tuple[runner.PendingJob, ...]
+    data_dir: Path | None
+
+
+def run_suites(context: click.Context, suites: Sequence[str], options: OptionValues) -> ExitCode:
+    """Plan the suites' jobs, measure them and print what came of it; return whether every job ended well."""
+    console, dry_run = make_console(), options["dry_run"]
+    rendezvous = _find_rendezvous(options)
+    if options["run_id"] and not options["resume"]:
+        raise UsageError("--run-id names a run to go on with; it needs --resume")
+    loaded = [load_suite(find_suite(name)) for name in suites]
+    if options["tensorboard"] is not None:
+        found = importlib.util.find_spec("tensorboard")
+        if found is None or found.origin is None:  # without origin: a mere folder of that name on the path
+            raise UsageError(
+                "--tensorboard needs the package tensorboard, which is not installed: pip install tensorboard"
+            )
+        if not dry_run:
+            make_output_folder("--tensorboard", options["tensorboard"])
+    inventory = find_inventory()
+    mnist_source = MnistSource(context, options["data_dir"], console, download=not dry_run)
+    if not dry_run:
+        interrupt_on_sigterm()
+        if options["resume"]:
+            opened = _reopen_run(loaded, inventory, options, console, mnist_source)
+            return _run_and_report(context, opened, None, options, console)
+    header = _make_header(loaded, inventory, options, mnist_source)
+    if dry_run:
+        _print_plan(header.plan, as_json=options["as_json"])
+        return ExitCode.DONE
+    data_dir = mnist_source.directory_for(header.plan)
+    if rendezvous is not None and rendezvous.node_rank > 0:
+        return _run_secondary_node(header, data_dir, rendezvous, options, console)
+    if not header.plan:
+        raise UsageError(f"no job is left to run: -k {options['name_filter']!r} matches none of the plan's")
+    writer = store.create(options["output"], header)
+    opened = OpenedRun(writer, header, runner.list_pending_jobs(header, ()), data_dir)
+    return _run_and_report(context, opened, rendezvous, options, console)
+
+
+def _find_rendezvous(options: OptionValues) -> Rendezvous | None:
+    """Where the machines meet; None of one alone. Raises UsageError for options that do not make a meeting."""
+    nodes, rank, endpoint = options["nodes"], options["node_rank"], options["rdzv"]
+    if nodes == 1:
+        if rank or endpoint:
+            raise UsageError("--node-rank and --rdzv are for several machines; say how many with --nodes")
+        return None
+    if endpoint is None:
+        raise UsageError(f"--nodes {nodes} needs --rdzv HOST:PORT, where the machines meet: a free port of machine 0")
+    host, _, port = endpoint.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UsageError(f"--rdzv {endpoint}: write HOST:PORT with a port from 1 to 65535, such as 10.0.0.1:29400")
+    if rank >= nodes:
+        raise UsageError(f"--node-rank {rank}: of {nodes} machines the ranks are 0 to {nodes - 1}")
+    if options["copies"]:
+        raise UsageError(f"--copies {options['copies']} are one machine's; leave --nodes out")
+    if options["resume"]:
+        raise UsageError("--resume cannot go on with a run of several machines: the others do not know what is left")
+    return Rendezvous(endpoint=endpoint, node_rank=rank, seconds=options["rdzv_timeout"])
+
+
+def _reopen_run(
+    loaded: Sequence[Suite], inventory: Inventory, options: OptionValues, console: Console, mnist_source: MnistSource
+) -> OpenedRun:
+    """The rest of an old run. Raises UsageError where a workload is another now than when it was planned."""
+    digests = {suite.name: suite.digest for suite in loaded}
+    found = runner.find_unfinished(options["output"], inventory.machine.id, digests, options["run_id"])
+    writer, ledger = store.reopen(found.path)
+    header = ledger.header
+    for problem in ledger.problems:
+        console.print(f"warning: {plain(problem)}")
+    try:
+        for job in header.plan:
+            if workloads.get(job.workload).version != job.workload_version:
+                raise UsageError(
+                    f"{job.workload} ({workloads.source_of(job.workload)}) changed since run {header.run_id} began; "
+                    "start one without --resume"
+                )
+        data_dir = mnist_source.directory_for(header.plan)
+    except BaseException:
+        writer.close()
+        raise
+    return OpenedRun(writer, header, runner.list_pending_jobs(header, ledger.records), data_dir)
+
+
+def _make_header(
+    loaded: Sequence[Suite], inventory: Inventory, options: OptionValues, mnist_source: MnistSource
+) -> RunHeader:
+    """The plan and all it rests on. Raises UsageError where it is not clear which seed that is."""
+    seed, named = options["seed"], {suite.seed for suite in loaded if suite.seed is not None}
+    if seed is None:
+        if options["nodes"] > 1 and not named:
+            raise UsageError(
+                f"--nodes {options['nodes']} needs --seed, the same on every machine, so that all make the same plan"
+            )
+        if len(named) > 1:
+            seeds = ", ".join(map(str, sorted(named)))
+            raise UsageError(
+                f"the suites name different seeds ({seeds}); choose one with --seed, or run them one by one"
+            )
+        seed = named.pop() if named else secrets.randbelow(2**31)
+    plan = make_plan(
+        loaded,
+        inventory.machine,
+        select(inventory.devices, options["device"]),
+        data_kind=mnist_source.kind,
+        seed=seed,
+        **{name: options[name] for name in PLAN_OPTIONS},
+    )
+    return RunHeader(
+        run_id=store.new_run_id(),
+        created_at=store.format_now(),
+        boot_id=boot_id(),
+        suites={suite.name: suite.digest for suite in loaded},
+        seed=seed,
+        options={
+            name: str(options[name])
+            for name in SHAPING_OPTIONS
+            if options[name] not in (None, False) and (name, options[name]) != ("nodes", 1)
+        },
+        machine=inventory.machine,
+        software=inventory.software,
+        plan=plan,
+        workloads=workloads.collect_header_facts(job.workload for job in plan),
+    )
+
+
+def _print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
+    """The plan on standard output, a line a job, or as JSON."""
+    if as_json:
+        print_json([job.model_dump() for job in plan])
+        return
+    name = name_plan(plan)
+    for index, job in enumerate(plan, start=1):
+        most = "at most " if job.clock == "accuracy" else ""
+        clock = f"{most}{job.epochs} x {job.steps_per_epoch} steps"
+        if job.clock == "steady":
+            clock = f"{job.blocks} x {job.block_steps} steps"
+        click.echo(f"{index:3d}  {name(job)}: {job.clock} clock, {clock}, data {job.data}")
+
+
+# ------------------------------------------------------------------------------------------------------------ the first machine
+
+
+def _run_and_report(
+    context: click.Context, opened: OpenedRun, rendezvous: Rendezvous | None, options: OptionValues, console: Console
+) -> ExitCode:
+    """Measure, and print what came of it, interrupted or not."""
+    verbosity, path, began = verbosity_of(context), opened.writer.path, time.monotonic()
+    summarize = partial(_print_summary, console, context, path, verbosity)
+    try:
+        with opened.writer:
+            records = _measure(opened, rendezvous, options, console, verbosity)
+    except (KeyboardInterrupt, LedgerError):
+        with contextlib.suppress(LedgerError):  # a ledger that cannot even be read has said so already
+            summarize(time.monotonic() - began, interrupted=True)
+        raise
+    seconds = time.monotonic() - began  # what follows is not the run's time
+    summarize(seconds, _report_run(path, options, verbosity))
+    well = len(records) == len(opened.todo) and all(record.outcome.status == "ok" for record in records)
+    return ExitCode.DONE if well else ExitCode.JOB_FAILED
+
+
+def _measure(
+    opened: OpenedRun, rendezvous: Rendezvous | None, options: OptionValues, console: Console, verbosity: int
+) -> tuple[Record, ...]:
+    """Announce the machine, the software, the plan and the ledger, and measure what is to be done."""
+    header, todo = opened.header, opened.todo
+    if verbosity >= 0:
+        names = ", ".join(sorted({f"{device.id} ({device.name})" for device in header.machine.devices}))
+        _print_line(console, "machine", f"{announce_machine(header.machine)}; {names}")
+        _print_line(console, "software", announce_software(header.software))
+        jobs = f"{len(todo)} of {len(header.plan)} jobs, seed {header.seed}, one process each"
+        _print_line(console, "plan", jobs)
+        _print_line(console, "ledger", str(opened.writer.path))
+    patience = WorkerLimits.hang_seconds + (0 if rendezvous is None else rendezvous.seconds)
+    display = Display(console, verbosity, todo, header.plan)
+    launch_options = LaunchOptions(
+        data_dir=opened.data_dir,
+        rendezvous=rendezvous,
+        energy=options["energy"],
+        limits=WorkerLimits(timeout_seconds=options["timeout"], hang_seconds=patience),
+        progress=not options["no_progress"],
+    )
+    board = options["tensorboard"]
+    try:
+        return runner.execute(
+            opened.writer,
+            header,
+            todo,
+            launch_options,
+            display,
+            fail_fast=options["fail_fast"],
+            tensorboard_root=None if board is None else board.resolve(),
+        )
+    finally:
+        display.close()
+
+
+def _report_run(path: Path, options: OptionValues, verbosity: int) -> tuple[str, ...]:
+    """Print this run's table and write the exports asked for; returns the files written."""
+    found = make_report(Selection(paths=(path,)))
+    targets = {name: target for name in EXPORTS if (target := options[f"export_{name}"]) is not None}
+    for name, target in targets.items():
+        rendered = text.render(found, name)
+        if target == "-":
+            click.echo(rendered, nl=False)
+            continue
+        with explain_refusal(FileError, f"--export-{name} {target}", f"the results are in {path}"):
+            write_file(Path(target), rendered)
+    if "-" not in targets.values() and (options["as_json"] or verbosity >= 0):
+        Destination("json" if options["as_json"] else "table").emit(found)
+    return tuple(str(target) for target in targets.values() if target != "-")
+
+
+def _print_summary(
+    console: Console,
+    context: click.Context,
+    path: Path,
+    verbosity: int,
+    seconds: float,
+    exported: Sequence[str] = (),
+    *,
+    interrupted: bool = False,
+) -> None:
+    """How many jobs went how, what is saved and where, how to go on; quiet says only how to, where jobs are left."""
+    ledger = store.load(path)
+    plan, records, board = ledger.header.plan, ledger.records, context.params["tensorboard"]
+    missing = len(runner.list_pending_jobs(ledger.header, records))
+    commands = [_make_resume_command(context)] if missing else []
+    if verbosity < 0:
+        for command in commands:
+            console.print(f"{missing} of the plan's jobs are left; go on with {command}")
+        return
+    if not interrupted:
+        console.print()  # between the table and this
+    name = name_plan(plan)
+    bad = [
+        each for each in records if each.outcome.status not in ("ok", "interrupted")
+    ]  # an interrupted one is missing
+    missed = sum(record.outcome.status == "missed" for record in bad)
+    others = ((len(bad) - missed, "failed"), (missed, "missed the target"), (missing, "missing"))
+    ok = f"{len(plan) - len(bad) - missing} of {len(plan)} job{'' if len(plan) == 1 else 's'} ok"
+    when = f"{format_clock(seconds)} this time" if context.params["resume"] else f"in {format_clock(seconds)}"
+    counts = ", ".join((ok, *(f"{count} {what}" for count, what in others if count), when))
+    _print_line(console, "stopped" if interrupted else "done", counts)
+    heading = "missed" if missed == len(bad) else "failed"
+    for record in bad[:MAX_LISTED_FAILURES]:
+        _print_line(console, heading, f"{name(record.job)}: {describe_failure(record)}", style="bold red")
+        heading = ""
+    if bad:
+        more = f"{len(bad) - MAX_LISTED_FAILURES} more; " if len(bad) > MAX_LISTED_FAILURES else ""
+        hint = "--resume does not repeat them; a new run with -v shows the end of their output"
+        _print_line(console, "", more + hint)
+    _print_line(console, "ledger", f"{len(records)} record{'' if len(records) == 1 else 's'} in {path}")
+    if exported:
+        _print_line(console, "exported", ", ".join(exported))
+    commands += [shlex.join(["cnnbench", "show", str(path)])]
+    commands += [shlex.join(["cnnbench", "report", str(path), "-o", "report.html"])]
+    commands += [] if board is None else [shlex.join(["tensorboard", "--logdir", str(board)])]
+    for number, command in enumerate(commands):  # as it can be copied: wrapped by the terminal alone
+        console.print(f"{'' if number else 'next':<{INDENT}}{command}")
+
+
+def _make_resume_command(context: click.Context) -> str:
+    """The command that goes on with this run."""
+    root = context.find_root()
+    aside = ["--no-settings"] if root.get_parameter_source("no_settings") is ParameterSource.COMMANDLINE else []
+    words = ["cnnbench", *aside, "run", *context.params["suites"], "-o", str(context.params["output"])]
+    for option in context.command.params:
+        name = str(option.name)
+        if name in OPTIONS_NOT_IN_LEDGER and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            words += [option.opts[0]] if context.params[name] is True else [option.opts[0], str(context.params[name])]
+    return shlex.join([*words, "--resume"])
+
+
+def _print_line(console: Console, what: str, text: str, style: str = "") -> None:
+    """`what      text`, wrapped below itself where the terminal is narrow."""
+    wrapped = wrap_indented(console, Text(text, style=style), INDENT, before=INDENT)
+    console.print(Text(f"{what:<{INDENT}}").append_text(wrapped))
+
+
+# ----------------------------------------------------------------------------------------------------------- the other machines
+
+
+def _run_secondary_node(
+    header: RunHeader, data_dir: Path | None, rendezvous: Rendezvous, options: OptionValues, console: Console
+) -> ExitCode:
+    """Do this machine's part of every job that is on several, until a meeting fails; nothing is recorded here, for machine 0
+    records it all.
+    """
+    todo = list(jobs_after_local(runner.list_pending_jobs(header, ())))
+    name, failed, timeout = name_plan(header.plan), 0, options["timeout"]
+    devices = {device.id: device for device in header.machine.devices}
+    where = f"machine {rendezvous.node_rank} of {options['nodes']}, {len(todo)} jobs; machine 0 records them"
+    console.print(where)
+    for number, (item, alone) in enumerate(todo, start=1):
+        sitting = alone * max(rendezvous.seconds, math.ceil(timeout or 0))
+        patient = rendezvous.model_copy(update={"seconds": rendezvous.seconds + sitting})
+        here = LaunchOptions(
+            data_dir=data_dir,
+            device=devices.get(item.job.device),
+            devices=runner.list_devices(item.job, header),
+            rendezvous=runner.make_rendezvous(item, patient),
+            energy=options["energy"],
+            limits=WorkerLimits(
+                timeout_seconds=None if timeout is None else timeout + sitting,
+                hang_seconds=WorkerLimits.hang_seconds + patient.seconds,
+            ),
+            progress=not options["no_progress"],
+        )
+        ended = launch(item.job, here)
+        outcome = ended.outcome
+        failed += outcome.status != "ok"
+        said = "took part" if outcome.status == "ok" else f"{outcome.status.upper()}: {plain(outcome.message or '')}"
+        console.print(f"[{number}/{len(todo)}] {name(item.job)}: {said}")
+        if not ended.met:
+            left = f"; {len(todo) - number} jobs are left undone" if number < len(todo) else ""
+            console.print(f"out of step with machine 0; start all again{left}")
+            break
+    return ExitCode.JOB_FAILED if failed else ExitCode.DONE
+
+
+def jobs_after_local(plan: Iterable[runner.PendingJob]) -> Iterator[tuple[runner.PendingJob, int]]:
+    """The jobs on several machines, each with how many machine 0 does alone before it: the others sit through those."""
+    alone = 0
+    for item in plan:
+        if item.job.nodes == 1:
+            alone += 1
+            continue
+        yield item, alone
+        alone = 0
