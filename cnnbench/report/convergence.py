@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -38,7 +38,7 @@ def build(
     processor: ProcessorCell,
     *,
     margin: float | None = None,
-    problems: Iterable[str] = (),
+    problems: Sequence[str] = (),
     digests: Mapping[str, str] | None = None,
 ) -> Report:
     """Build the report of these rows: the verdicts counted, the table, the rules, what could not be tested, and the conditions.
@@ -50,7 +50,8 @@ def build(
     shown = [row for each in tested for row in (each.variant.row, each.plain.row)]
     conditions = footnotes.build_condition_notes(shown, problems, digests)
     all_notes = (*_summary(tested), *RULES, *list_untested(untested, processor), *conditions)
-    return Report(() if table is None else (table,), tuple(dict.fromkeys(all_notes)))
+    options = {"command": "converge", "margin": margin, "runs": sorted(digests or {}), "problems": list(problems)}
+    return Report(() if table is None else (table,), tuple(dict.fromkeys(all_notes)), options=options)
 
 
 def table(rows: Sequence[Row], processor: ProcessorCell) -> Table | None:

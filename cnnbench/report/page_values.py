@@ -16,8 +16,9 @@ MARK = "cnnbench_page"
 """The name by which a page's values are known; it has the version that made them."""
 
 
-def page_values(page: Page) -> dict[str, Any]:
-    """The page as data that JSON can hold."""
+def page_values(made: Page | Report) -> dict[str, Any]:
+    """The page, or tables and notes that are no page, as data that JSON can hold."""
+    page = made if isinstance(made, Page) else _as_page(made)
     return {
         MARK: __version__,
         "options": dict(page.options),
@@ -28,10 +29,9 @@ def page_values(page: Page) -> dict[str, Any]:
     }
 
 
-def report_values(report: Report, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of tables and notes that are no page."""
+def _as_page(report: Report) -> Page:
     section = Section("tables", "", tables=report.tables, notes=report.notes)
-    return page_values(Page("", (), (section,), report.notes, options=options))
+    return Page("", (), (section,), report.notes, options=report.options)
 
 
 def shown_values(page: Page) -> dict[str, Any]:

@@ -57,27 +57,20 @@ def render_folder(page: Page, *, static: bool) -> dict[str, str | bytes]:
 
 
 def render_undrawn(page: Page, name: str, *, static: bool) -> str | None:
-    """One file of a folder by its name there, or by its ending alone (`.md`) a file by itself; None where there is none such.
+    """One file of the page by its ending, a folder's values and charts by their names there; None where there is none such.
 
     Nothing is drawn: a drawing inside a page is empty, and a picture is the data stored in it.
     """
-    if name in (INDEX, ".html"):
-        return html.render(page, static=static, draw=_leave_undrawn)
-    if name in (DOCUMENT, ".md"):
-        return markdown.render_page(page, charts_at=CHARTS if name == DOCUMENT else None)
     if name == VALUES:
         return values_file(page)
     if name.startswith(CHARTS):
-        return _render_chart(page, *name.removeprefix(f"{CHARTS}/").split(".", 1))
-    ending = next((each for each in EXTENSIONS if name in (f"report.{each}", f".{each}")), None)
-    return None if ending is None else render_file(page, ending, static=static)
-
-
-def _render_chart(page: Page, key: str, ending: str) -> str | None:
-    chart = next((each for each in page.charts if each.key == key), None)
-    if chart is None:
-        return None
-    return chart_images.specification(chart) if ending == "vl.json" else chart_images.payload(chart)
+        key, ending = name.removeprefix(f"{CHARTS}/").split(".", 1)
+        chart = next((each for each in page.charts if each.key == key), None)
+        render = chart_images.specification if ending == "vl.json" else chart_images.payload
+        return None if chart is None else render(chart)
+    if name == ".html":
+        return html.render(page, static=static, draw=_leave_undrawn)
+    return text.render(page.report, "csv" if name == ".csv" else "json")
 
 
 def _leave_undrawn(chart: Chart, *, narrow: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cnnbench import naming, units
@@ -26,7 +26,7 @@ def build(
     processor: ProcessorCell,
     *,
     sample: int = stopping_rule.SAMPLE,
-    problems: Iterable[str] = (),
+    problems: Sequence[str] = (),
     digests: Mapping[str, str] | None = None,
 ) -> Report:
     """Build the report of these rows: a conclusion a row, the tables (none where `tables` has none), and the conditions."""
@@ -36,9 +36,9 @@ def build(
         Note("summary", write_conclusion(each.epochs, sample, _place_text(each.row, processor))) for each in found
     ]
     conditions = footnotes.build_condition_notes(shown, problems, digests)
-    return Report(
-        tuple(tables(rows, processor, sample)), tuple(dict.fromkeys((*conclusions, *rules(sample), *conditions)))
-    )
+    notes = tuple(dict.fromkeys((*conclusions, *rules(sample), *conditions)))
+    options = {"command": "stopping", "sample": sample, "runs": sorted(digests or {}), "problems": list(problems)}
+    return Report(tuple(tables(rows, processor, sample)), notes, options=options)
 
 
 def build_from_accuracy(accuracy: float, epochs: int, sample: int) -> Report:
@@ -48,9 +48,9 @@ def build_from_accuracy(accuracy: float, epochs: int, sample: int) -> Report:
     lines = [EpochLine(None, each, sample, {}) for each in found]
     groups = [(f"a network {right}, epoch after epoch", lines)]
     table = build_table(STOPPING, groups=groups, words={"sample": units.count(sample)})
-    return Report(
-        (table,), (Note("summary", write_conclusion(found, sample, f"with a network {right}")), rules(sample)[0])
-    )
+    notes = (Note("summary", write_conclusion(found, sample, f"with a network {right}")), rules(sample)[0])
+    asked = {"accuracy": accuracy, "epochs": epochs, "sample": sample}
+    return Report((table,), notes, options={"command": "stopping", **asked, "runs": []})
 
 
 def tables(rows: Sequence[Row], processor: ProcessorCell, sample: int = stopping_rule.SAMPLE) -> list[Table]:

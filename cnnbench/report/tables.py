@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnbench import naming, units
@@ -31,7 +31,7 @@ def build(
     *,
     with_published: bool = False,
     all_runs: bool = False,
-    problems: Iterable[str] = (),
+    problems: Sequence[str] = (),
     digests: Mapping[str, str] | None = None,
     only: str | None = None,
 ) -> Report:
@@ -42,7 +42,11 @@ def build(
     published_rows = comparison.published_rows if with_published else ()
     found = build_tables(comparison, name_processors(comparison.rows, all_runs=all_runs), published_rows)
     kept = tuple(table for table in found if only in (None, table.key))
-    return Report(kept, footnotes.build(comparison, published_rows, problems, digests or {}))
+    options = {
+        **{"command": "show", "published": with_published, "only": only, "all_runs": all_runs},
+        **{"baseline": comparison.baseline, "runs": sorted(digests or {}), "problems": list(problems)},
+    }
+    return Report(kept, footnotes.build(comparison, published_rows, problems, digests or {}), options=options)
 
 
 def build_tables(

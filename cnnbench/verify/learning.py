@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from scipy.special import stdtrit
 
-from cnnbench.schema import Evaluation, Job, Record, Trial
+from cnnbench.schema import Evaluation, Job, Record
 from cnnbench.verify import intervals
 from cnnbench.verify.intervals import DerivedFigure
 from cnnbench.verify.raw_rows import RawRow
 from cnnbench.verify.view import PageView
 
 IMAGES = 10_000
-MOST_EPOCHS = 1000
-"""That a network of one accuracy is followed for."""
 SEEDS, MOST_SEEDS = 5, 1000
 CONVOLUTIONAL, OTHER = 0.001, 0.002
 PLAIN: Mapping[str, object] = {
@@ -59,21 +57,20 @@ def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
-def mean_chance(curves: AccuracyCurves, epoch: int, sample: int) -> float:
-    """The chance that a sample is all right after that epoch, mean over processes."""
-    return statistics.fmean(chance_all_right(curve[epoch - 1], sample) for curve in curves)
+def mean_chance(curves: AccuracyCurves, sample: int) -> float:
+    """The chance that a sample is all right after the last of these epochs, mean over processes."""
+    return statistics.fmean(chance_all_right(curve[-1], sample) for curve in curves)
 
 
-def mean_chance_stopped(curves: AccuracyCurves, epoch: int, sample: int) -> float:
+def mean_chance_stopped(curves: AccuracyCurves, sample: int) -> float:
     """The chance that one of the samples so far was all right, mean over processes."""
-    going_on = (math.prod(1 - chance_all_right(each, sample) for each in curve[:epoch]) for curve in curves)
+    going_on = (math.prod(1 - chance_all_right(each, sample) for each in curve) for curve in curves)
     return statistics.fmean(1 - each for each in going_on)
 
 
-def epoch_accuracy(curves: AccuracyCurves, epoch: int) -> DerivedFigure:
-    """Accuracy on all test images after that epoch."""
-    now = [curve[epoch - 1] for curve in curves]
-    return intervals.wilson(now[0], IMAGES) if len(now) == 1 else intervals.mean_share([each / IMAGES for each in now])
+def epoch_accuracy(right: Sequence[int]) -> DerivedFigure:
+    """Accuracy on all test images, of what each process had right."""
+    return intervals.wilson(right[0], IMAGES) if len(right) == 1 else intervals.mean_share([n / IMAGES for n in right])
 
 
 @dataclass(frozen=True)
@@ -97,11 +94,6 @@ def find_stops(row: RawRow) -> dict[int, RuleStop]:
             accuracy = intervals.wilson(test.correct, test.images) if then and test is not None else None
             found[record.job.round + 1] = RuleStop(record, last.after_steps // steps, last, accuracy)
     return found
-
-
-def seed_trial(row: RawRow, seed: object) -> Trial | None:
-    """One of the row's seeds by its number."""
-    return next((trial for record, trial in row.attempts if record.job.seed == seed and trial.epoch_evaluations), None)
 
 
 def describe_variant(job: Job) -> str:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from cnnbench.schema import PublishedRow, RunHeader
-from cnnbench.verify.intervals import DerivedFigure, geometric
+from cnnbench.verify.intervals import geometric
 from cnnbench.verify.raw_rows import RawRow, select_newest
 
 MOST_APART = 1.5
@@ -52,9 +52,6 @@ class PageView:
         self.shown = self.rows if options.get("all_runs") else select_newest(self.rows)
         cpus = [row for row in self.published_rows if row.device_kind == "cpu" and row.job_seconds]
         self.published_cpu = max(cpus, key=lambda row: (row.job_seconds or 0.0, row.processor), default=None)
-        self.figures: dict[tuple[int, str], DerivedFigure | None] = {}
-        self.numbers: frozenset[str] | None = None
-        """Numbers of its records that words may have; `prose` fills it in."""
 
     @cached_property
     def by_mark(self) -> dict[tuple[str, str], RawRow]:
