@@ -161,24 +161,27 @@ class Auditor:
                 )
                 errors = [*pages.find_errors(view, full), *pages.find_shown_errors(full, rendering.shown)]
                 self._made[key] = rendering, list(dict.fromkeys(errors))
-            except (ComparisonError, UsageError, LookupError, TypeError, ValueError) as error:
+            except (ComparisonError, UsageError, LookupError, TypeError, ValueError, AttributeError) as error:
                 # Options that were written by hand may be anything.
                 self._made[key] = None, [f"cannot be made of these ledgers: {error}"]
         return self._made[key]
 
     def _find_parts(self, path: Path, text: str) -> Iterator[DocumentPart]:
         """The generated parts of a document: of a Markdown page each that ends in its digest, of others the whole."""
-        name = ".html" if path.suffix == ".htm" else path.suffix
+        name, stored = ".html" if path.suffix == ".htm" else path.suffix, text
+        if path.parent.name == CHARTS:
+            beside = path.parent.parent / VALUES
+            stored = self._read.get(beside) or (read_document(beside) if beside.is_file() else "")
+            name = f"{CHARTS}/{path.name}"
+        elif path.suffix == ".csv":
+            lines = documents.read_csv(text)
+            stored = f"<!-- cnnbench made of {lines[0].get('options') or None}" if lines else ""
+        elif text.startswith(f'{{"{documents.VALUES}"'):
+            name = VALUES
         try:
             if path.suffix == ".md":
                 yield from self._find_markdown_parts(path, text)
-            elif path.parent.name == CHARTS:
-                beside = path.parent.parent / VALUES
-                stored = self._read.get(beside) or (read_document(beside) if beside.is_file() else "null")
-                if options := documents.read_options(beside.suffix, stored):
-                    yield DocumentPart(path, 0, f"{CHARTS}/{path.name}", text, options)
-            elif options := documents.read_options(path.suffix, text):
-                name = VALUES if text.startswith(f'{{"{documents.VALUES}"') else name
+            elif options := documents.read_options(stored):
                 yield DocumentPart(path, 0, name, text, options)
         except ValueError as error:
             self._found.add(path, [f"cannot be read: {error}"])
@@ -187,12 +190,12 @@ class Auditor:
         """The parts that say what they were made of; tables outside them are passed over."""
         outside, position = "", 0
         for begin, seal in documents.find_parts(text):
-            part, made_of = text[begin : seal.end() + 1], documents.MADE_OF.search(text, begin, seal.end())
+            part = text[begin : seal.end() + 1]
             outside, position = outside + text[position:begin], seal.end()
-            if made_of is None:
-                self._found.skipped += len(_TABLE.findall(part))
+            if options := documents.read_options(part):
+                yield DocumentPart(path, text.count("\n", 0, begin), ".md", part, options)
             else:
-                yield DocumentPart(path, text.count("\n", 0, begin), ".md", part, json.loads(made_of.group(1)))
+                self._found.skipped += len(_TABLE.findall(part))
         outside += text[position:]
         self._found.skipped += len(_TABLE.findall(outside))
         copied = re.findall(r"(?m)^\| *processor\b.{,50}", outside)
@@ -235,7 +238,7 @@ class Auditor:
             lines: list[Mapping[str, Any]] = list(documents.read_csv(part.text))
             if part.name == ".json":
                 lines = [row for table in documents.read_json(part.text)["tables"] for row in table["rows"]]
-        except (KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             return self._found.add(part.path, [f"cannot be read: {error}"])
         expected = list(_list_lines(rendering.values, in_text=part.name == ".csv"))
         self._found.cells += sum(value not in ("", None) for line in lines for value in line.values())
@@ -291,8 +294,8 @@ def _list_lines(page: Mapping[str, Any], *, in_text: bool) -> Iterator[tuple[str
 
     CSV has them in text, behind a ' what a sheet would calculate.
     """
-    for table in pages.each_table(page):
-        for line in (line for group in table["groups"] for line in group["lines"] if table["key"] != "method"):
+    for table in (each for each in pages.each_table(page) if each["key"] not in pages.UNRULED):
+        for line in pages.each_line(table):
             found: dict[str, Any] = {}
             for column, cell in zip(table["columns"], line["cells"], strict=True):
                 found |= {**cell["values"], f"{column['key']}_text": cell["text"]}

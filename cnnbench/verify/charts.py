@@ -11,7 +11,7 @@ from cnnbench.schema import Evaluation, Record, Trial
 from cnnbench.verify import figures, formats, intervals, values
 from cnnbench.verify.raw_rows import SHOWN, RawRow, cut_text, may_be_called, to_page_text
 from cnnbench.verify.values import Marks, ValueSubject
-from cnnbench.verify.view import PageView, count_processors
+from cnnbench.verify.view import LADDER, PageView, count_processors
 
 FieldRule = Callable[[ValueSubject], Any]
 MOST_MARKS = 40
@@ -142,9 +142,7 @@ FIELDS: Mapping[str, FieldRule] = {
     "scaling.varied": lambda s: count_processors(s.own),
     "scaling.ideal": _ideal("scaling_speedup", count_processors),
     "milliseconds": lambda s: s.printed["step_seconds"] * 1e3,
-    "rung": lambda s: ", ".join(
-        str(getattr(s.own.job, name)) for name in ("division", "precision", "layout", "execution", "loader")
-    ),
+    "rung": lambda s: ", ".join(str(getattr(s.own.job, name)) for name in LADDER),
     "bytes": _bytes,
     "mib": lambda s: s.printed["bytes"] / 2**20,
     "watts": lambda s: figures.mean_watts(s.own),
@@ -202,7 +200,7 @@ def _is_of(subject: ValueSubject, name: str, printed: str) -> bool:
     row, published, processor = subject.row, subject.published, str(subject.printed.get("processor"))
     lines = printed.split("\n")
     if row is None:
-        known = frozenset(formats.find_numbers(f"{processor} {published.year if published else ''}"))
+        known = frozenset(formats.find_numbers(processor, published.year if published else ""))
         fits = name != "processor" or published is None or printed == published.processor
     else:
         known = row.all_numbers.union(formats.find_numbers(processor))
@@ -211,7 +209,7 @@ def _is_of(subject: ValueSubject, name: str, printed: str) -> bool:
             "label": lines[0] == " ".join(processor.split()) and row.place.removeprefix("cpu, ")[:SHOWN] in printed,
             "kind": ("projected" in printed) == (row.job.clock == "steady") or subject.place != "speedup",
         }.get(name, True)
-    return fits and known.issuperset(formats.find_numbers(" ".join(lines[:-1] or lines)))
+    return fits and known.issuperset(formats.find_numbers(*(lines[:-1] or lines)))
 
 
 def _find_roof_errors(mark: Mapping[str, Any], steps: list[ValueSubject]) -> Iterator[str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cnnbench.schema import Job
 from cnnbench.verify import figures, formats, learning
 from cnnbench.verify.formats import UNKNOWN, find_format, with_details
 from cnnbench.verify.raw_rows import RawRow, cut_text, is_same_text, to_page_text
 from cnnbench.verify.values import ValueSubject, outcomes
+from cnnbench.verify.view import describe_step
 
 CellText = Callable[[ValueSubject], str]
 Details = Callable[[ValueSubject], Iterator[str]]
@@ -120,26 +119,21 @@ def _over_rung(name: str) -> CellText:
     return lambda s: with_interval(name)(s) if s.printed.get(name) else "" if s.own.costs else UNKNOWN
 
 
-def _step_words(job: Job) -> list[str]:
-    usual = (job.loader, job.loader_workers) == ("resident", 0)
-    words: list[str] = [job.precision, job.layout, job.execution]
-    words += [] if usual else [f"{job.loader}, {job.loader_workers} workers"]
-    return words + ([] if job.division == "reference" else [f"{job.division} division"])
+def _rung(subject: ValueSubject) -> str:
+    return describe_step(subject.own.job, always=("precision", "layout", "execution"))
 
 
 def _mode(subject: ValueSubject) -> str:
     job = subject.own.job
     training = " ".join(to_page_text(name) for name in (job.optimizer, job.init) if name) or "no optimiser"
     network = [*([f"{job.pool} pooling"] if job.pool else []), *([job.activation] if job.activation else [])]
-    return ", ".join([*_step_words(job), training, *network])
+    return ", ".join([_rung(subject), training, *network])
 
 
 def _seeds_reached(subject: ValueSubject) -> str:
-    row = subject.own
-    ended = Counter(record.outcome.status for record in row.records)
-    good, planned = ended.pop("ok", 0), len(row.records) + row.unstarted
-    others = [f"{n} {name}" for name, n in sorted(ended.items())]
-    return with_details(f"{good} of {planned}", others + ([f"{row.unstarted} not run"] if row.unstarted else []))
+    ended = subject.own.ended
+    others = [f"{n} {name}" for name, n in ended.items() if name != "ok"]
+    return with_details(f"{ended['ok']} of {ended.total()}", others)
 
 
 def why_not(row: RawRow) -> str:
@@ -236,7 +230,7 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
     "steps": ExpectedColumn("steps", exact("steps_to_target")),
     "epochs": ExpectedColumn("epochs", exact("epochs_to_target")),
     "last": ExpectedColumn("last accuracy", exact("last_accuracy")),
-    "rung": ExpectedColumn("rung", lambda s: ", ".join(_step_words(s.own.job))),
+    "rung": ExpectedColumn("rung", _rung),
     "over_before": ExpectedColumn("speed over the one before", _over_rung("speed_over_rung_before")),
     "over_first": ExpectedColumn("speed over the first", _over_rung("speed_over_first_rung")),
     "why_not": ExpectedColumn("why not", lambda s: why_not(s.own)),

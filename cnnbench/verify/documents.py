@@ -18,43 +18,28 @@ MARK = re.compile(r"(?m)^<!-- cnnbench page.*$")
 """What can only be a digest, whole or broken."""
 OPEN = re.compile(r"(?m)^<!-- table: .*$")
 """The mark that a generated part of a page begins with."""
-MADE_OF = re.compile(r"(?m)^<!-- cnnbench made of (.*) -->$")
-"""What a generated part of a Markdown page was made of."""
 SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
 DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
 VALUES = "cnnbench_page"
 """The name by which a page's values are known, in `page.json` and inside the HTML."""
-_PAGE_VALUES = re.compile(r'<script type="application/json" id="page-values">(.*?)</script>', re.DOTALL)
+_MADE_OF = re.compile(rf'(?m)^<!-- cnnbench made of |\{{\s*"(?:cnnbench|{VALUES})":\s*"[^"]*",\s*"options":\s*')
+"""What is before a document's options: in a Markdown page, and in JSON, which HTML has inside."""
+_NAMED = re.compile(r"Ledger [^\n]{,3000}?sha256:[0-9a-f]*")
 _RUN = re.compile(r"Ledger [^\n/]*/([^\s/]+) sha256:([0-9a-f]*)")
 Grid = list[tuple[int, list[str]]]
 """The rows of tables, headings and titles of groups too, each with the line of the file it is on."""
 
 
-@lru_cache(maxsize=8)
-def read_options(suffix: str, text: str) -> Options | None:
-    """What an HTML, JSON or CSV file says that it was made of; None where it is none of ours, or is made of no ledgers.
-
-    Raises ValueError where it is one of ours and broken.
-    """
-    if suffix == ".csv":
-        lines = read_csv(text)
-        found: Options | None = json.loads(lines[0].get("options") or "null") if lines else None
-        return found
-    stored = _PAGE_VALUES.search(text) if suffix in (".html", ".htm") else None
-    document = stored.group(1) if stored else text if suffix == ".json" else "null"
-    try:
-        values = read_json(document)
-    except ValueError:
-        if re.match(r'\s*\{\s*"cnnbench', document):
-            raise
-        return None
-    found = values.get("options") if isinstance(values, dict) and {"cnnbench", VALUES} & values.keys() else None
-    return found if found and "runs" in found else None
+def read_options(text: str) -> Options | None:
+    """What a text says that it was made of; None where it says nothing. Raises ValueError where that is broken."""
+    found = _MADE_OF.search(text)
+    options, _ = json.JSONDecoder().raw_decode(text, found.end()) if found else (None, 0)
+    return options if isinstance(options, dict) and "runs" in options else None
 
 
 def find_runs(text: str) -> list[tuple[str, str]]:
     """The runs whose ledgers a text names, with the digests it names."""
-    return list(dict.fromkeys(_RUN.findall(unescape(text))))
+    return list(dict.fromkeys(_RUN.findall(unescape("\n".join(_NAMED.findall(text))))))
 
 
 def find_parts(text: str) -> Iterator[tuple[int, re.Match[str]]]:
@@ -125,11 +110,13 @@ def read_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=reject_repeated)
 
 
+@lru_cache(maxsize=4)
 def read_csv(text: str) -> list[dict[str, str]]:
     """The lines of a CSV file of tables; none where it is none of ours."""
-    reader = csv.DictReader(io.StringIO(text), restkey="more", restval="")
-    ours = {"table", "group", "clock_rule"} <= set(reader.fieldnames or ())
-    return [{name: str(value).removeprefix("'") for name, value in line.items()} for line in reader] if ours else []
+    head, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+    if not {"table", "group", "clock_rule"} <= set(head):
+        return []
+    return [dict(zip(head, (cell.removeprefix("'") for cell in row), strict=False)) for row in rows]
 
 
 def read_stored(text: str) -> str:

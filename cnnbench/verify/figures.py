@@ -11,7 +11,7 @@ from scipy.special import bdtr
 
 from cnnbench import workloads
 from cnnbench.machine import peaks
-from cnnbench.schema import Energy, PublishedRow, Trial
+from cnnbench.schema import Energy, Trial
 from cnnbench.verify import intervals
 from cnnbench.verify.intervals import DerivedFigure, geometric
 from cnnbench.verify.raw_rows import RawRow
@@ -79,11 +79,9 @@ def _over_published(view: PageView, row: RawRow) -> DerivedFigure | None:
 
 def _accuracy(view: PageView, row: RawRow) -> DerivedFigure | None:
     tests = [(trial.test, trial.accuracy_data) for trial in row.good_trials if trial.test and trial.test.images > 0]
-    if not tests or len({(test.images, data) for test, data in tests}) > 1:
+    if len({(test.images, data) for test, data in tests}) != 1:
         return None
-    if len(tests) == 1:
-        return intervals.wilson(tests[0][0].correct, tests[0][0].images)
-    return intervals.mean_share([test.correct / test.images for test, _ in tests])
+    return intervals.accuracy([test.correct for test, _ in tests], tests[0][0].images)
 
 
 def energy_windows(row: RawRow) -> list[Energy]:
@@ -325,16 +323,6 @@ FIGURES: Mapping[str, FigureDerivation] = {
     "slowest_over_median": _slowest_over_median,
 }
 """Values that have an interval and n beside them, by name."""
-
-
-def published_figures(view: PageView, row: PublishedRow) -> dict[str, DerivedFigure | None]:
-    """What follows from what a published row's source printed."""
-    seconds, base = row.job_seconds, view.published_cpu.job_seconds if view.published_cpu else None
-    return {
-        "achieved_flops_per_second": DerivedFigure(row.job_flops / seconds, n=1) if seconds and row.job_flops else None,
-        "job_seconds": DerivedFigure(seconds, n=1) if seconds else None,
-        "speedup_over_reference": DerivedFigure(base / seconds, n=1) if seconds and base else None,
-    }
 
 
 def times_to_target(row: RawRow) -> tuple[Sequence[float], bool]:

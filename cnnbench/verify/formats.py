@@ -132,6 +132,6 @@ def with_details(text: str, details: Sequence[str]) -> str:
     return f"{text} ({'; '.join(details)})" if details else text
 
 
-def find_numbers(text: str) -> list[str]:
-    """Every number in a text, without separators."""
-    return [each.rstrip(".,").replace(",", "") for each in _NUMBER.findall(text)]
+def find_numbers(*texts: object) -> list[str]:
+    """Every number in these texts, without separators."""
+    return [each.rstrip(".,").replace(",", "") for each in _NUMBER.findall(" ".join(map(str, texts)))]

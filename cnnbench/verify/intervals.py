@@ -85,9 +85,12 @@ def wilson(correct: int, images: int) -> DerivedFigure:
     return DerivedFigure(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), 1)
 
 
-def mean_share(shares: Sequence[float]) -> DerivedFigure:
-    """Mean share right of several processes, its interval clipped to [0, 1]."""
-    mean, n = statistics.fmean(shares), len(shares)
+def accuracy(right: Sequence[int], images: int) -> DerivedFigure:
+    """Share right of one process, else the mean over processes, its interval clipped to [0, 1]."""
+    if len(right) == 1:
+        return wilson(right[0], images)
+    shares, n = [each / images for each in right], len(right)
+    mean = statistics.fmean(shares)
     if n < 3:
         return DerivedFigure(mean, n=n)
     half = _t_quantile(n - 1) * math.sqrt(variance(shares) / n)

@@ -42,6 +42,11 @@ def each_table(page: PageValues) -> Iterator[Mapping[str, Any]]:
     return (table for section in page["sections"] for table in section["tables"])
 
 
+def each_line(table: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Every line of a table."""
+    return (line for group in table["groups"] for line in group["lines"])
+
+
 def each_chart(page: PageValues) -> Iterator[Mapping[str, Any]]:
     """Every chart of the page."""
     return (chart for section in page["sections"] for chart in section["charts"])
@@ -83,10 +88,10 @@ def _list_texts(view: PageView, page: PageValues) -> Iterator[tuple[str, str, fr
 def _page_numbers(view: PageView, page: PageValues) -> frozenset[str]:
     """The numbers of the page's tables, and how many marks of its charts there are."""
     asked = view.options.get("sample", 200), round(learning.IMAGES * (view.options.get("accuracy") or 0))
-    lines = (line for table in each_table(page) for group in table["groups"] for line in group["lines"])
-    cells = (f"{cell['text']} {cell['values'].get('peak_origin')}" for line in lines for cell in line["cells"])
+    lines = (line["cells"] for table in each_table(page) for line in each_line(table))
+    cells = (f"{cell['text']} {cell['values'].get('peak_origin')}" for line in lines for cell in line)
     most = max((len(chart["data"]) for chart in each_chart(page)), default=0)
-    return frozenset((*map(str, asked), *map(str, range(most + 1)), *find_numbers(" ".join(cells))))
+    return frozenset(find_numbers(*asked, *range(most + 1), *cells))
 
 
 @lru_cache(maxsize=64)
@@ -94,11 +99,9 @@ def _view_numbers(view: PageView) -> frozenset[str]:
     """Every number of the records, their machines and the published rows that a sentence may give."""
     runs = Counter((row.row_key, row.header.machine.id) for row in view.rows)
     hidden = [n for row in view.shown if (n := runs[row.row_key, row.header.machine.id] - 1)]
-    ended = Counter(record.outcome.status for row in view.shown for record in row.records)
-    unstarted = sum(row.unstarted for row in view.shown)
-    texts = [
-        f"{len(hidden)} {sum(hidden)} {unstarted} {' '.join(map(str, (*ended.values(), *range(len(view.shown) + 1))))}"
-    ]
+    ended = sum((row.ended for row in view.shown), Counter[str]())
+    counts = len(hidden), sum(hidden), *ended.values(), *range(len(view.shown) + 1)
+    texts = list(map(str, counts))
     for header in {row.header.run_id: row.header for row in view.rows}.values():
         software = f"{header.software.model_dump_json()} {str(header.software.git_commit)[:10]}"
         texts.append(f"{header.machine.model_dump_json()} {software} {header.run_id}")
@@ -106,7 +109,7 @@ def _view_numbers(view: PageView) -> frozenset[str]:
         printed = f"{(published.printed_flops_per_second or 0) / 1e9:g} {published.job_seconds or 0:.0f}"
         texts.append(f"{published.model_dump_json()} {printed}")
     texts += (text for row in view.shown for text in _list_row_texts(view, row))
-    return METHOD.union(find_numbers(" ".join(texts)), *(row.all_numbers for row in view.shown))
+    return METHOD.union(find_numbers(*texts), *(row.all_numbers for row in view.shown))
 
 
 def _list_row_texts(view: PageView, row: RawRow) -> Iterator[str]:
@@ -133,7 +136,7 @@ def _claim_numbers(view: PageView, row: RawRow) -> frozenset[str]:
     texts = [f"{view.options.get('baseline')}", *(COLUMNS[key].text(subject) for key in CLAIMED)]
     texts += [f"{each.full_name} {each.place}" for each in (row, view.find_base(row), view.ceiling(row)) if each]
     texts += [f"{published.processor} {published.year}"] if published else []
-    return row.numbers.union(find_numbers(" ".join(texts)))
+    return row.numbers.union(find_numbers(*texts))
 
 
 def _lead_numbers(view: PageView) -> frozenset[str]:
@@ -151,19 +154,19 @@ def find_shown_errors(full: PageValues, shown: PageValues) -> Iterator[str]:
     """What a page shows of its tables that they do not have: only whole lines and silent columns may be left out."""
     whole = {table["key"]: table for table in each_table(full)}
     for table in each_table(shown):
-        full_table = whole[table["key"]]
-        keys, all_keys = ([column["key"] for column in each["columns"]] for each in (table, full_table))
-        lines = [
-            {key: cell["text"] for key, cell in zip(all_keys, line["cells"], strict=True)}
-            for group in full_table["groups"]
-            for line in group["lines"]
-        ]
-        for key in (key for key in all_keys if key not in keys and not (key in IN_RESOURCES and "resources" in whole)):
-            if any(line[key] not in ("", formats.UNKNOWN) for line in lines):
-                yield f"table {table['key']}: it leaves out {key}, which has figures"
-        rest = iter([[line[key] for key in keys] for line in lines])
-        for line in (line for group in table["groups"] for line in group["lines"]):
-            texts = [cell["text"] for cell in line["cells"]]
-            if not any(texts == each for each in rest):
-                yield f"table {table['key']}: the line {texts[0]!r} is not one of its lines"
+        kept = {column["key"] for column in table["columns"]} | (IN_RESOURCES if "resources" in whole else set())
+        lines = list(_list_cells(whole[table["key"]]))
+        if gone := {key for line in lines for key, text in line.items() if text not in ("", formats.UNKNOWN)} - kept:
+            yield f"table {table['key']}: it leaves out {', '.join(sorted(gone))}, with figures"
+        rest = iter(lines)
+        for line in _list_cells(table):
+            if not any(line.items() <= each.items() for each in rest):
+                yield f"table {table['key']}: {' | '.join(line.values())!r} is not one of its lines"
                 break
+
+
+def _list_cells(table: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Each line's texts by the column's key."""
+    keys = [column["key"] for column in table["columns"]]
+    for line in each_line(table):
+        yield dict(zip(keys, (cell["text"] for cell in line["cells"]), strict=True))

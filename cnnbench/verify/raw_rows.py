@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -74,16 +75,21 @@ class RawRow:
     def numbers(self) -> frozenset[str]:
         """Every number that can be said of its job: words with another one are not about it."""
         job = self.job
-        values = (*job.model_dump().values(), job.job_steps, self.protocol, self.timed_steps)
-        percent = () if self.job.target is None else (f"{100 * self.job.target:g}",)
-        return frozenset(find_numbers(" ".join(map(str, (*values, *percent, job.batch_size // job.world)))))
+        percent = "" if job.target is None else f"{100 * job.target:g}"
+        further = (job.job_steps, self.protocol, self.timed_steps, percent, job.batch_size // job.world)
+        return frozenset(find_numbers(*job.model_dump().values(), *further))
 
     @cached_property
     def all_numbers(self) -> frozenset[str]:
         """Those, and the ones of its name, place, machine, run and rounds."""
-        header, rounds = self.header, " ".join(str(record.job.round + 1) for record in self.records)
-        names = f"{self.full_name} {self.place} {header.machine.id} {header.run_id} {self.job.recipe}"
-        return self.numbers.union(find_numbers(f"{names} {self.job.workload} {rounds}"))
+        header, rounds = self.header, (record.job.round + 1 for record in self.records)
+        return self.numbers.union(find_numbers(self.full_name, self.place, header.machine.id, header.run_id, *rounds))
+
+    @cached_property
+    def ended(self) -> Counter[str]:
+        """How many processes ended how, in order of the word, those that were not run last."""
+        statuses = sorted(record.outcome.status for record in self.records)
+        return Counter((*statuses, *["not run"] * self.unstarted))
 
     @cached_property
     def trials(self) -> tuple[tuple[Record, Trial], ...]:
@@ -189,6 +195,8 @@ class RawRow:
 @lru_cache(maxsize=4096)
 def to_page_text(text: str) -> str:
     """A record's text as a page can show it: blanks folded, U+FFFD for controls, direction overrides and half characters."""
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip(" ")  # most texts, told much faster than by the patterns
     folded = re.sub(r"[^\S\x1c-\x1f]+", " ", text)
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", folded).strip(" ")
 
@@ -241,15 +249,18 @@ def build_rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
     return found
 
 
+def find_violations(header: RunHeader, record: Record) -> tuple[validity.Violation, ...]:
+    """What today's gates say of a record that ended well."""
+    job, trial, status = record.job, record.outcome.trial, record.outcome.status
+    if status not in validity.CHECKED_STATUSES or trial is None:
+        return ()
+    device = next((each for each in header.machine.devices if each.id == job.device), None)
+    return validity.find_violations(job, trial, record.process_seconds, device, header.machine, status)
+
+
 def _apply_validity(header: RunHeader, record: Record) -> Record:
     """The record as today's gates see it: one that cannot be is none that ended well."""
-    trial = record.outcome.trial
-    if record.outcome.status not in validity.CHECKED_STATUSES or trial is None:
-        return record
-    device = next((each for each in header.machine.devices if each.id == record.job.device), None)
-    status = record.outcome.status
-    violations = validity.find_violations(record.job, trial, record.process_seconds, device, header.machine, status)
-    outcome = validity.reject_impossible(record.outcome, violations)
+    outcome = validity.reject_impossible(record.outcome, find_violations(header, record))
     return record if outcome is record.outcome else record.model_copy(update={"outcome": outcome})
 
 

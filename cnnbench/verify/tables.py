@@ -219,7 +219,7 @@ def _find_group_errors(
     """A title with a number of no row under it, and rows of different work under one title."""
     rows = [subject.plain or subject.own for subject in subjects if subject.row is not None]
     margin, printed = view.options.get("margin"), formats.find_numbers(title)
-    known = formats.find_numbers(" ".join(f"{r.year} {r.job_images}" for r in view.published_rows))
+    known = formats.find_numbers(*(f"{each.year} {each.job_images}" for each in view.published_rows))
     known += [] if margin is None else formats.find_numbers(formats.loss(margin))
     for row in rows:
         if unknown := [each for each in printed if each not in known and each not in row.all_numbers]:

@@ -7,7 +7,6 @@ printed and derives it again here, by other code.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,14 +14,14 @@ from typing import Any
 
 from cnnbench.machine import peaks
 from cnnbench.schema import Job, PublishedRow, Trial, digest
-from cnnbench.verify import figures, learning
+from cnnbench.verify import figures, intervals, learning
 from cnnbench.verify.figures import FIGURES
 from cnnbench.verify.intervals import DerivedFigure
 from cnnbench.verify.raw_rows import RawRow, RawValue, may_be_called, to_page_text
-from cnnbench.verify.view import PageView
+from cnnbench.verify.view import PageView, describe_step
 
 Marks = Sequence[Mapping[str, Any]]
-ENDS = ("_low", "_high", "_n", "")
+ENDS = ("", "_low", "_high", "_n")
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,7 @@ class ValueSubject:
 
     def figure(self, name: str) -> DerivedFigure | None:
         """A figure of the row, derived once however often it is printed."""
-        if self.published is not None:
-            return figures.published_figures(self.view, self.published).get(name)
-        if name in LINE_FIGURES:
-            return LINE_FIGURES[name](self)
-        return _derive_figure(self.view, self.own, name)
+        return _true_accuracy(self) if name == "true_accuracy" else _derive_figure(self.view, self.own, name)
 
     @property
     def seed_trial(self) -> Trial:
@@ -171,11 +166,9 @@ def _baseline(subject: ValueSubject) -> str | None:
 
 def outcomes(row: RawRow) -> list[str]:
     """How the processes ended, `ok` first and those that were not run last."""
-    statuses = Counter(record.outcome.status for record in row.records)
-    planned, good = statuses.total() + row.unstarted, statuses.pop("ok", 0)
-    parts = [f"ok {good}/{planned}"] if good else []
-    parts += [f"{name} {n} of {planned}" for name, n in sorted(statuses.items())]
-    return parts + ([f"not run {row.unstarted} of {planned}"] if row.unstarted else [])
+    planned, good = row.ended.total(), row.ended["ok"]
+    others = [f"{name} {n} of {planned}" for name, n in row.ended.items() if name != "ok"]
+    return ([f"ok {good}/{planned}"] if good else []) + others
 
 
 def _accuracy_steps(subject: ValueSubject) -> int | None:
@@ -216,7 +209,8 @@ def _true_accuracy(subject: ValueSubject) -> DerivedFigure | None:
     if subject.place == "stopped":
         return subject.stop.accuracy
     last = [curve[-1] for curve in subject.curves]
-    return DerivedFigure(last[0] / learning.IMAGES) if subject.row is None else learning.epoch_accuracy(last)
+    exact = DerivedFigure(last[0] / learning.IMAGES)
+    return exact if subject.row is None else intervals.accuracy(last, learning.IMAGES)
 
 
 def _difference(name: str) -> Derivation:
@@ -229,8 +223,6 @@ def _difference(name: str) -> Derivation:
     return derive
 
 
-LINE_FIGURES: Mapping[str, Callable[[ValueSubject], DerivedFigure | None]] = {"true_accuracy": _true_accuracy}
-"""Figures that are of less than a row."""
 VALUES: Mapping[str, Derivation] = {
     "processor": lambda s: s.own.full_name,
     "machine_id": lambda s: s.own.header.machine.id,
@@ -240,10 +232,7 @@ VALUES: Mapping[str, Derivation] = {
     "rung_precision": lambda s: s.own.job.precision,
     "work_key_sha256": lambda s: digest(s.own.work_key),
     "protocol": lambda s: s.own.protocol,
-    "year": lambda s: None,
-    "source": lambda s: None,
-    "printed_flops": lambda s: None,
-    "printed_speedup": lambda s: None,
+    **dict.fromkeys(("year", "source", "printed_flops", "printed_speedup"), lambda s: None),
     "peak_flops_per_second": lambda s: figures.theoretical_peak(s.own),
     "peak_kind": lambda s: "theoretical",
     "peak_origin": _peak_origin,
@@ -264,16 +253,16 @@ VALUES: Mapping[str, Derivation] = {
     "pretraining_flops_per_second": lambda s: figures.pretraining_rate(s.own),
     "accuracy_after_steps": _accuracy_steps,
     "accuracy_data": _accuracy_data,
-    "processes": lambda s: len(s.own.records) + s.own.unstarted,
+    "processes": lambda s: s.own.ended.total(),
     "processes_ok": lambda s: len(s.own.trials),
     "outcome": lambda s: ", ".join(outcomes(s.own)),
     "verdict": lambda s: figures.what_binds(s.view, s.own),
     **{f"{kind}_floor_seconds": _floor(kind) for kind in ("compute", "bandwidth", "launch", "input")},
     **{f"{kind}_floor_allows": _allows(kind) for kind in ("compute", "bandwidth", "launch", "input")},
     "slowest_copy": lambda s: to_page_text(figures.slowest_copy(s.own) or "n/a"),
-    "seeds": lambda s: len(s.own.records) + s.own.unstarted,
+    "seeds": lambda s: s.own.ended.total(),
     "seeds_reached": lambda s: len(s.own.trials),
-    "seeds_missed": lambda s: sum(record.outcome.status == "missed" for record in s.own.records),
+    "seeds_missed": lambda s: s.own.ended["missed"],
     "mean_seconds_to_target": _to_target(lambda times: sum(times) / len(times), whole=True),
     "fastest_seconds_to_target": _to_target(min, whole=False),
     "slowest_seconds_to_target": _to_target(max, whole=True),
@@ -297,7 +286,7 @@ VALUES: Mapping[str, Derivation] = {
     "stopped_by_rule": lambda s: s.stop.last.correct == s.stop.last.images,
     "sample_right": lambda s: s.stop.last.correct,
     "stopped.sample_images": lambda s: s.stop.last.images,
-    "mode": lambda s: learning.describe_variant(s.own.job),
+    "mode": lambda s: describe_step(s.own.job),
     "convergence.seeds": lambda s: len(learning.right_by_seed(s.compared[0])),
     "plain_seeds": lambda s: len(learning.right_by_seed(s.compared[1])),
     "paired": lambda s: bool((found := learning.compare(*s.compared)) and found.paired),
@@ -319,32 +308,38 @@ VALUES: Mapping[str, Derivation] = {
 """Values without an interval, by name; `table.name` where a table means something else by the name."""
 
 
-def published_value(row: PublishedRow, name: str) -> RawValue:
-    """A published row's value by name, None where its source has none."""
+FIGURE_PARTS: Mapping[str, tuple[str, str]] = {
+    f"{name}{end}": (name, end.removeprefix("_") or "value") for name in (*FIGURES, "true_accuracy") for end in ENDS
+}
+"""The names of figures and of the ends of their intervals, each with its figure and what of it it is."""
+
+
+def _published_value(view: PageView, row: PublishedRow, name: str) -> RawValue:
+    """A published row's value by name, None where its source has none; each is of one process."""
+    seconds, base, peak = row.job_seconds, view.published_cpu, row.printed_flops_per_second
     known: dict[str, RawValue] = {
-        **{"processor": row.processor, "year": row.year, "source": row.source},
-        "peak_flops_per_second": row.printed_flops_per_second,
-        "peak_kind": None if row.printed_flops_per_second is None else "printed",
-        **{"printed_flops": row.printed_flops_text, "job_kind": "published", "printed_speedup": row.printed_speedup},
+        **{"processor": row.processor, "year": row.year, "source": row.source, "job_kind": "published"},
+        **{"peak_flops_per_second": peak, "peak_kind": None if peak is None else "printed"},
+        **{"printed_flops": row.printed_flops_text, "printed_speedup": row.printed_speedup, "job_seconds": seconds},
     }
-    return known.get(name)
+    if seconds:
+        known["achieved_flops_per_second"] = row.job_flops / seconds if row.job_flops else None
+        known["speedup_over_reference"] = base.job_seconds / seconds if base and base.job_seconds else None
+    value = known.get(name.removesuffix("_n"))
+    return 1 if name.endswith("_n") and value is not None else value
 
 
 def derive(name: str, subject: ValueSubject) -> RawValue:
     """Derive a value again. Raises KeyError for a name without a derivation, LookupError where the records have none such."""
-    for end in ENDS:
-        if name.endswith(end) and (of := name.removesuffix(end)) in FIGURE_NAMES:
-            figure = subject.figure(of)
-            return None if figure is None else getattr(figure, end.removeprefix("_") or "value")
     found = VALUES.get(f"{subject.place}.{name}") or VALUES.get(name)
-    if found is None and name not in Job.model_fields:
+    if found is None and name not in FIGURE_PARTS and name not in Job.model_fields:
         raise KeyError(name)
     if subject.published is not None:
-        return published_value(subject.published, name)
+        return _published_value(subject.view, subject.published, name)
+    if name in FIGURE_PARTS:
+        figure, part = FIGURE_PARTS[name]
+        return getattr(subject.figure(figure), part, None)
     return found(subject) if found else getattr(subject.own.job, name)
-
-
-FIGURE_NAMES = {*FIGURES, *LINE_FIGURES}
 
 
 def is_same(printed: object, value: object) -> bool:

@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from cnnbench.schema import PublishedRow, RunHeader
+from cnnbench.schema import Job, PublishedRow, RunHeader
 from cnnbench.verify.intervals import geometric
 from cnnbench.verify.raw_rows import RawRow, select_newest
 
@@ -23,6 +23,8 @@ LADDER: Mapping[str, Sequence[str]] = {
     "loader": ("resident", "dataloader"),
 }
 """The rungs' fields, each with its values from the plain one on."""
+PLAIN: Mapping[str, object] = {**{name: values[0] for name, values in LADDER.items()}, "loader_workers": 0}
+"""How a step is computed where nothing was changed."""
 ONE_PROCESS: dict[str, object] = {"world": 1, "scaling": None, "nodes": 1, "threads": None}
 NO_TURN: dict[str, object] = {"seed": 0, "round": 0}
 
@@ -122,9 +124,8 @@ class PageView:
     def _ladders(self) -> list[list[RawRow]]:
         """Rows of one run that differ only in how a step is computed, in order, those without a time last."""
         same: dict[tuple[str, ...], list[RawRow]] = {}
-        plain = {**{name: values[0] for name, values in LADDER.items()}, "loader_workers": 0, **NO_TURN}
         for row in self.training:
-            work = row.job.model_copy(update=plain).model_dump_json()
+            work = row.job.model_copy(update={**PLAIN, **NO_TURN}).model_dump_json()
             same.setdefault((row.header.run_id, row.header.machine.id, str(row.protocol), work), []).append(row)
         return [sorted(rows, key=_rung) for rows in same.values() if sum(bool(row.costs) for row in rows) > 1]
 
@@ -158,6 +159,14 @@ class PageView:
         place = f"{row.header.machine.id}/{row.job.device}"
         fitting = [(len(key), price) for key, price in self.options.get("prices", ()) if place.startswith(key)]
         return max(fitting, key=lambda each: each[0])[1] if fitting else None
+
+
+def describe_step(job: Job, always: tuple[str, ...] = ()) -> str:
+    """How a step is computed in words, where that is not the plain way, and what is said always."""
+    words = {name: str(getattr(job, name)) for name in ("precision", "layout", "execution")}
+    words |= {"loader": f"{job.loader}, {job.loader_workers} workers", "division": f"{job.division} division"}
+    differs = {name.removesuffix("_workers") for name, plain in PLAIN.items() if getattr(job, name) != plain}
+    return ", ".join(text for name, text in words.items() if name in differs or name in always)
 
 
 def count_processors(row: RawRow) -> int:
