@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from scipy.special import bdtr
@@ -323,10 +323,3 @@ FIGURES: Mapping[str, FigureDerivation] = {
     "slowest_over_median": _slowest_over_median,
 }
 """Values that have an interval and n beside them, by name."""
-
-
-def times_to_target(row: RawRow) -> tuple[Sequence[float], bool]:
-    """Seconds of the seeds that reached the target, and whether all did."""
-    seeds = seeds_to_target(row)
-    times = [trial.job_seconds or math.inf for trial, good in seeds if good]
-    return times, bool(times) and len(times) == len(seeds)

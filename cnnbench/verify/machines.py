@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any
 
-from cnnbench.schema import Device, RunHeader
+from cnnbench.schema import Device, Machine, RunHeader
 from cnnbench.verify import formats
 from cnnbench.verify.raw_rows import is_same_text, may_be_called, to_page_text
 from cnnbench.verify.view import PageView
@@ -14,7 +14,7 @@ from cnnbench.verify.view import PageView
 FactText = Callable[[RunHeader], object]
 FACTS: Mapping[str, FactText] = {
     "CPU": attrgetter("machine.cpu_name"),
-    "cores allowed": lambda header: _cores(header),
+    "cores allowed": lambda header: _cores(header.machine),
     "largest clock": lambda header: (
         header.machine.cpu_max_clock_hertz and f"{header.machine.cpu_max_clock_hertz / 1e9:.2f} GHz"
     ),
@@ -25,7 +25,9 @@ FACTS: Mapping[str, FactText] = {
     "memory limit": lambda header: (
         header.machine.memory_limit_bytes and formats.size(header.machine.memory_limit_bytes)
     ),
-    "accelerators": lambda header: "; ".join(_accelerator(each) for each in _accelerators(header)) or "none",
+    "accelerators": lambda header: (
+        "; ".join(_accelerator(each) for each in header.machine.devices if each.kind != "cpu") or "none"
+    ),
     "system": lambda header: f"{header.machine.os}, kernel {header.machine.kernel}",
     "C library": attrgetter("machine.libc"),
     "torch": lambda header: f"{header.software.torch} ({header.software.torch_build})",
@@ -38,14 +40,9 @@ FACTS: Mapping[str, FactText] = {
 }
 
 
-def _cores(header: RunHeader) -> str:
-    machine = header.machine
+def _cores(machine: Machine) -> str:
     quota = "" if machine.cgroup_cpu_limit is None else f", quota {machine.cgroup_cpu_limit:g}"
     return f"{machine.cores_allowed} of {machine.cores_logical}{quota}"
-
-
-def _accelerators(header: RunHeader) -> list[Device]:
-    return [device for device in header.machine.devices if device.kind != "cpu"]
 
 
 def _accelerator(device: Device) -> str:

@@ -199,8 +199,9 @@ def _to_target(of: Callable[[Any], float], whole: bool) -> Derivation:
     """Over the seeds that reached the target; `whole` asks that all did."""
 
     def derive(subject: ValueSubject) -> float | None:
-        times, every = figures.times_to_target(subject.own)
-        return of(times) if times and (every or not whole) else None
+        seeds = figures.seeds_to_target(subject.own)
+        times = [trial.job_seconds or math.inf for trial, good in seeds if good]
+        return of(times) if times and not (whole and len(times) < len(seeds)) else None
 
     return derive
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +79,7 @@ class PageView:
             if fits and row.costs and row.alone:
                 found.setdefault(self._work(row), []).append(row)
         for same in found.values():
-            same.sort(key=lambda row: (_mean_log(row), row.row_key, row.header.run_id))
+            same.sort(key=lambda row: (statistics.geometric_mean(row.costs.values()), row.row_key, row.header.run_id))
         return found
 
     def _work(self, row: RawRow) -> tuple[object, ...]:
@@ -172,10 +171,6 @@ def describe_step(job: Job, always: tuple[str, ...] = ()) -> str:
 def count_processors(row: RawRow) -> int:
     """What its efficiency is over."""
     return row.job.world * (row.job.threads or 1) if row.job.device == "cpu" else row.job.world
-
-
-def _mean_log(row: RawRow) -> float:
-    return statistics.fmean(map(math.log, row.costs.values()))
 
 
 def _flops_rate(row: RawRow) -> float:
