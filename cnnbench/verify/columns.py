@@ -174,43 +174,53 @@ def _word(name: str) -> CellText:
     return lambda subject: str(subject.printed.get(name))
 
 
+def show_value(heading: str, name: str, unit: str = "") -> ExpectedColumn:
+    """A column of numbers by themselves."""
+    return ExpectedColumn(heading, exact(name), unit)
+
+
+def show_interval(heading: str, name: str, unit: str = "") -> ExpectedColumn:
+    """A column of numbers with their intervals and n."""
+    return ExpectedColumn(heading, with_interval(name), unit)
+
+
 GFLOPS = "GFLOP/s"
 COLUMNS: Mapping[str, ExpectedColumn] = {
     "processor": ExpectedColumn(
         "processor", lambda s: to_page_text(s.published.processor if s.published else s.own.full_name)
     ),
     "precision": ExpectedColumn("precision", lambda s: s.own.job.precision),
-    "peak": ExpectedColumn("theoretical", exact("peak_flops_per_second"), GFLOPS),
-    "ceiling": ExpectedColumn("measured peak", exact("measured_peak_flops_per_second"), GFLOPS),
-    "achieved": ExpectedColumn("achieved", exact("achieved_flops_per_second"), GFLOPS),
-    "mfu": ExpectedColumn("MFU", exact("mfu"), "theor."),
-    "of_ceiling": ExpectedColumn("of peak", with_interval("share_of_measured_peak"), "measured"),
+    "peak": show_value("theoretical", "peak_flops_per_second", GFLOPS),
+    "ceiling": show_value("measured peak", "measured_peak_flops_per_second", GFLOPS),
+    "achieved": show_value("achieved", "achieved_flops_per_second", GFLOPS),
+    "mfu": show_value("MFU", "mfu", "theor."),
+    "of_ceiling": show_interval("of peak", "share_of_measured_peak", "measured"),
     "job": ExpectedColumn("time of the job", _job_time, "h:mm:ss"),
     "speedup": ExpectedColumn("speed-up over {baseline}", _speedup),
     "versus": ExpectedColumn("over {year}'s {published}", _marked(with_interval("speedup_over_reference"))),
-    "images": ExpectedColumn("images", exact("images_per_second"), "/s"),
-    "host_peak": ExpectedColumn("host peak", exact("host_peak_bytes")),
-    "device_peak": ExpectedColumn("device peak", exact("device_peak_bytes")),
-    "device_reserved": ExpectedColumn("device reserved", exact("device_reserved_bytes")),
-    "device_used": ExpectedColumn("device used", exact("device_used_bytes")),
-    "activations": ExpectedColumn("activations an image", exact("activation_bytes_per_image")),
-    "parameters": ExpectedColumn("parameters", exact("parameter_bytes")),
+    "images": show_value("images", "images_per_second", "/s"),
+    "host_peak": show_value("host peak", "host_peak_bytes"),
+    "device_peak": show_value("device peak", "device_peak_bytes"),
+    "device_reserved": show_value("device reserved", "device_reserved_bytes"),
+    "device_used": show_value("device used", "device_used_bytes"),
+    "activations": show_value("activations an image", "activation_bytes_per_image"),
+    "parameters": show_value("parameters", "parameter_bytes"),
     "accuracy": ExpectedColumn("test accuracy", exact("test_accuracy", _accuracy)),
     "outcome": ExpectedColumn("outcome", _outcome),
     "energy": ExpectedColumn("energy an image", exact("energy_joules_per_image", _energy)),
-    "cold_start": ExpectedColumn("cold start", exact("cold_start_seconds")),
-    "step": ExpectedColumn("one step", exact("step_seconds")),
+    "cold_start": show_value("cold start", "cold_start_seconds"),
+    "step": show_value("one step", "step_seconds"),
     "verdict": ExpectedColumn("what binds", _word("verdict")),
     **{kind: _floor(kind) for kind in ("compute", "bandwidth", "launch", "input")},
-    "size": ExpectedColumn("size", exact("size")),
-    "gemm.achieved": ExpectedColumn("measured", with_interval("achieved_flops_per_second"), GFLOPS),
+    "size": show_value("size", "size"),
+    "gemm.achieved": show_interval("measured", "achieved_flops_per_second", GFLOPS),
     "gemm.ceiling": ExpectedColumn("", lambda s: "ceiling" if s.printed.get("is_ceiling") else ""),
     "products": ExpectedColumn(
         "blocks x products after warm-up",
         lambda s: f"{s.own.job.blocks} x {s.own.job.block_steps} after {s.own.job.warmup_steps}",
     ),
-    "job_energy": ExpectedColumn("energy of the job", exact("job_energy_joules")),
-    "price": ExpectedColumn("price an hour", exact("price_per_hour"), "{currency}"),
+    "job_energy": show_value("energy of the job", "job_energy_joules"),
+    "price": show_value("price an hour", "price_per_hour", "{currency}"),
     "cost": ExpectedColumn("cost of the job", _marked(with_interval("job_cost")), "{currency}"),
     "pretraining": ExpectedColumn("pretraining", exact("pretraining_seconds", _pretraining, unknown="")),
     "mode": ExpectedColumn("mode", _mode),
@@ -219,37 +229,37 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
     ),
     "seeds": ExpectedColumn("seeds that reached it", _seeds_reached),
     "median": ExpectedColumn("median time", _median("median_seconds_to_target"), "s"),
-    "mean": ExpectedColumn("mean time", exact("mean_seconds_to_target"), "s"),
-    "fastest": ExpectedColumn("fastest", exact("fastest_seconds_to_target"), "s"),
-    "slowest": ExpectedColumn("slowest", exact("slowest_seconds_to_target"), "s"),
+    "mean": show_value("mean time", "mean_seconds_to_target", "s"),
+    "fastest": show_value("fastest", "fastest_seconds_to_target", "s"),
+    "slowest": show_value("slowest", "slowest_seconds_to_target", "s"),
     "median_steps": ExpectedColumn("median steps", _median("median_steps_to_target")),
     "median_epochs": ExpectedColumn("median epochs", _median("median_epochs_to_target")),
     "seed": ExpectedColumn("seed", _word("seed")),
     "reached": ExpectedColumn("ended", lambda s: "reached" if s.printed.get("reached_target") else "missed"),
-    "seconds": ExpectedColumn("time to target", exact("seconds_to_target"), "s"),
-    "steps": ExpectedColumn("steps", exact("steps_to_target")),
-    "epochs": ExpectedColumn("epochs", exact("epochs_to_target")),
-    "last": ExpectedColumn("last accuracy", exact("last_accuracy")),
+    "seconds": show_value("time to target", "seconds_to_target", "s"),
+    "steps": show_value("steps", "steps_to_target"),
+    "epochs": show_value("epochs", "epochs_to_target"),
+    "last": show_value("last accuracy", "last_accuracy"),
     "rung": ExpectedColumn("rung", _rung),
     "over_before": ExpectedColumn("speed over the one before", _over_rung("speed_over_rung_before")),
     "over_first": ExpectedColumn("speed over the first", _over_rung("speed_over_first_rung")),
     "why_not": ExpectedColumn("why not", lambda s: why_not(s.own)),
     "scaling": ExpectedColumn("scaling", lambda s: s.own.job.scaling or "one process"),
-    "scaled": ExpectedColumn("scaled", with_interval("scaling_speedup")),
-    "efficiency": ExpectedColumn("efficiency", with_interval("scaling_efficiency")),
-    "exchange": ExpectedColumn("exchange", with_interval("exchange_share")),
-    "started": ExpectedColumn("launch", exact("launch_seconds")),
-    "copies": ExpectedColumn("copies", exact("copies")),
-    "median_copy": ExpectedColumn("median copy", exact("median_copy_seconds")),
+    "scaled": show_interval("scaled", "scaling_speedup"),
+    "efficiency": show_interval("efficiency", "scaling_efficiency"),
+    "exchange": show_interval("exchange", "exchange_share"),
+    "started": show_value("launch", "launch_seconds"),
+    "copies": show_value("copies", "copies"),
+    "median_copy": show_value("median copy", "median_copy_seconds"),
     "slowest_copy": ExpectedColumn("slowest copy", _word("slowest_copy")),
-    "over_median": ExpectedColumn("slowest over median", with_interval("slowest_over_median")),
-    "epoch": ExpectedColumn("epoch", exact("epoch")),
+    "over_median": show_interval("slowest over median", "slowest_over_median"),
+    "epoch": show_value("epoch", "epoch"),
     "true_accuracy": ExpectedColumn(
         "accuracy on all 10,000", lambda s: (with_interval if s.row else exact)("true_accuracy")(s)
     ),
-    "all_right": ExpectedColumn("chance that {sample} are all right", exact("chance_all_right")),
-    "stopped": ExpectedColumn("chance of having stopped by then", exact("chance_stopped")),
-    "process": ExpectedColumn("process", exact("process")),
+    "all_right": show_value("chance that {sample} are all right", "chance_all_right"),
+    "stopped": show_value("chance of having stopped by then", "chance_stopped"),
+    "process": show_value("process", "process"),
     "stopped_epoch": ExpectedColumn(
         "stopped after epoch",
         exact(
@@ -267,8 +277,8 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
     "mode_accuracy": ExpectedColumn("test accuracy", _side_accuracy("mode_accuracy")),
     "plain_accuracy": ExpectedColumn("of the plain mode", _side_accuracy("plain_accuracy")),
     "difference": ExpectedColumn("difference of means", exact("difference", lambda s: _interval(s, "difference"))),
-    "of_medians": ExpectedColumn("of medians", exact("difference_of_medians")),
-    "margin": ExpectedColumn("loss allowed", exact("loss_allowed")),
+    "of_medians": show_value("of medians", "difference_of_medians"),
+    "margin": show_value("loss allowed", "loss_allowed"),
     "convergence.verdict": ExpectedColumn("the mode", _verdict),
 }
 """Every column by its key; `table.key` where a table has another of that key."""
