@@ -106,8 +106,8 @@ class Rendered:
                 return tables.build(
                     compared, with_published=given["published"], problems=problems, digests=digests, **selected
                 )
-        asked = {name: given[name] for name in ("template", "title", "all_runs", "currency")}
-        prices = tuple(cost.Price(*price) for price in given["prices"])
+        asked = {name: given[name] for name in ("template", "title", "all_runs", "currency") if name in given}
+        prices = tuple(cost.Price(*price) for price in given.get("prices", ()))
         request = sections.PageRequest(**asked, prices=prices, problems=problems, digests=digests)
         return sections.build(chart_data.collect_chart_data(compared, loaded.ledgers), request)
 

@@ -51,8 +51,11 @@ def render_first_screen(page: Page, *, charts_at: str, rest_at: str) -> str:
     doubts = sum(note.kind == "doubt" for note in page.notes)
     rule = escaping.markdown("~ is projected from timed steps; in brackets 95 % intervals between n fresh processes.")
     parts += [f"{rule} {doubts} doubts about these rows, every other table, and how to derive each figure:"]
+    options = {
+        name: value for name, value in page.options.items() if name not in ("prices", "currency")
+    }  # no costs here
     links = {"charts_at": charts_at, "rest_at": rest_at}
-    return seal("\n".join([*parts, f"[the whole report]({rest_at})."]), {**page.options, **links})
+    return seal("\n".join([*parts, f"[the whole report]({rest_at})."]), {**options, **links})
 
 
 def seal(text: str, options: Mapping[str, object] | None = None) -> str:
