@@ -15,6 +15,7 @@ import pytest
 from format_readers import COMMANDS, STEERING, github, read_latex, seen
 from ledger_formats import SHOWN, shown
 
+from cnnbench.cli.audit import Rendered
 from cnnbench.cli.main import run_cli
 from cnnbench.store import find_published_dir, load_tree
 from cnnbench.verify import audit
@@ -39,7 +40,8 @@ def tags(page: str) -> Counter[str]:
 
 def as_markdown(page: str, decent: str) -> None:
     as_page(github(page), github(decent))
-    assert len(re.findall(r"(?m)^<!-- ", page)) == 1, "the page's own digest, and no mark of a name's"
+    marks = re.findall(r"(?m)^<!-- cnnbench (made of|page)?", page)
+    assert (marks, page.count("\n<!-- ")) == (["made of", "page"], 2), "the page's own marks, and no name's"
 
 
 def as_latex(page: str, decent: str) -> None:
@@ -150,6 +152,6 @@ def test_the_audit_agrees_with_a_page_of_any_names(form: str, here: Path, capsys
     ledgers = hostile_ledgers.write_all(here / "results", hostile_ledgers.TEXTS.values(), named=False)
     page = here / "page.md"
     page.write_text(shown(form, ledgers, capsys))
-    result = audit([ledgers, page], REFERENCES)
+    result = audit([ledgers, page], REFERENCES, Rendered)
     assert result.disagreements == ()
     assert result.cells > 50 * len(hostile_ledgers.TEXTS)

@@ -11,7 +11,7 @@ from pathlib import Path
 import builders as b
 import pytest
 import report_builders
-from audit_builders import FOLDER, Made, priced
+from audit_builders import BASELINE, FOLDER, Made, over_another, priced, resealed
 from click.testing import CliRunner
 
 from cnnbench.cli.audit import Rendered
@@ -122,3 +122,14 @@ def test_a_broken_file_of_ours_is_named_and_others_are_left_alone(made: Made) ->
     twice = made.text(JSON).replace('"machine_1": "', '"machine_0": "', 1)
     assert any("a name stands twice" in each for each in made.findings({JSON: twice}))
     assert made.findings({"package.json": "{}", "broken.json": "{", "list.json": "[1]", "x.csv": "a,b\n1,2\n"}) == []
+
+
+@pytest.mark.parametrize("ending", ["html", "md", "csv", "json"])
+def test_options_that_are_broken_or_give_nothing_are_named(ending: str) -> None:
+    """What a document says that it was made of is JSON, and these ledgers must give it."""
+    name = f"page.{ending}"
+    text = over_another().text(name)
+    elsewhere = resealed(re.sub(rf'(baseline"+: "+){BASELINE}', r"\1nowhere", text, count=1))
+    assert any("cannot be made of these ledgers" in each for each in over_another().findings({name: elsewhere}))
+    twice = resealed(re.sub(r'(runs"+: )\[', r"\1[[", text, count=1))
+    assert any("cannot be read" in each for each in over_another().findings({name: twice}))

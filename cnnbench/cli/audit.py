@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -38,13 +38,8 @@ def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> 
     result = check(paths, store.load_tree([store.find_published_dir()]).published_rows, Rendered)
     if as_json:
         found = [{"where": each.where, "what": each.what} for each in result.disagreements]
-        counts = {
-            "ledgers": result.ledgers,
-            "records": result.records,
-            "cells": result.cells,
-            "marks": result.marks,
-            "tables_passed_over": result.skipped,
-        }
+        counts = {name: getattr(result, name) for name in ("ledgers", "records", "cells", "marks")}
+        counts["tables_passed_over"] = result.skipped
         click.echo(json.dumps({**counts, "disagreements": found}, indent=2))
     else:
         for each in result.disagreements:
@@ -58,13 +53,6 @@ def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> 
             click.echo(f"tables of other kinds, which there are no rules for, passed over: {result.skipped}")
     if result.disagreements:
         context.exit(ExitCode.FINDING)
-
-
-class _Known(TypedDict):
-    """What every report has beside its rows."""
-
-    problems: tuple[str, ...]
-    digests: dict[str, str]
 
 
 class Rendered:
@@ -84,93 +72,75 @@ class Rendered:
         from cnnbench.analysis import process_table, speedup
         from cnnbench.cli.load_results import LoadedResults
 
-        selected = {name: self._options[name] for name in ("all_runs", "baseline")}
-        problems = tuple(self._options.get("known_problems", ()))
-        key = (tuple(map(id, self._ledgers)), self._published_rows, *selected.values(), problems)
+        all_runs, baseline = self._options.get("all_runs", False), self._options.get("baseline")
+        key = (tuple(map(id, self._ledgers)), self._published_rows, all_runs, baseline)
         if key not in self._loaded:
             self._loaded.clear()
-            processes, doubles = process_table.read_processes(self._ledgers)
-            comparison = speedup.compute_speedups(processes, self._published_rows, **selected)
-            self._loaded[key] = LoadedResults(self._ledgers, comparison, (*problems, *doubles))
+            processes, _ = process_table.read_processes(self._ledgers)
+            comparison = speedup.compute_speedups(processes, self._published_rows, all_runs=all_runs, baseline=baseline)
+            self._loaded[key] = LoadedResults(self._ledgers, comparison, ())
         return self._loaded[key]
 
     @cached_property
-    def _page(self) -> Page | None:
-        """The page of `report`; None for a command that prints tables and notes alone."""
-        from cnnbench.report import cost, sections
+    def _made(self) -> Page | Report:
+        """The page of `report`, or the tables and notes of another command."""
+        from cnnbench.report import cost, learning, sections, tables
         from cnnbench.report.charts import chart_data
 
         given = self._options
-        if "command" in given:
-            return None
-        loaded = self._compare()
-        request = sections.PageRequest(
-            template=given["template"],
-            title=given["title"],
-            all_runs=given["all_runs"],
-            prices=tuple(cost.Price(key, price) for key, price in given["prices"]),
-            currency=given["currency"],
-            problems=loaded.problems if given["problems"] is None else tuple(given["problems"]),
-            digests=loaded.digests,
-        )
-        return sections.build(chart_data.collect_chart_data(loaded.comparison, loaded.ledgers), request)
-
-    @cached_property
-    def _report(self) -> Report:
-        from cnnbench.report import learning, tables
-
-        given = self._options
-        if self._page is not None:
-            return self._page.report
         if given.get("accuracy") is not None:
             return learning.build_stopping_from_accuracy(given["accuracy"], given["epochs"], given["sample"])
-        loaded = self._compare()
-        rows, known = loaded.comparison.rows, _Known(problems=loaded.problems, digests=loaded.digests)
-        if given["command"] == "stopping":
-            return learning.build_stopping(rows, loaded.processor_cell, sample=given["sample"], **known)
-        if given["command"] == "convergence":
-            return learning.build_convergence(rows, loaded.processor_cell, margin=given["margin"], **known)
-        return tables.build(
-            loaded.comparison,
-            with_published=given["published"],
-            all_runs=given["all_runs"],
-            only=given["only"],
-            **known,
-        )
+        loaded, problems = self._compare(), tuple(given["problems"])
+        compared, rows, digests = loaded.comparison, loaded.comparison.rows, loaded.digests
+        match given.get("command"):
+            case "stopping":
+                return learning.build_stopping(
+                    rows, loaded.processor_cell, sample=given["sample"], problems=problems, digests=digests
+                )
+            case "converge":
+                return learning.build_convergence(
+                    rows, loaded.processor_cell, margin=given["margin"], problems=problems, digests=digests
+                )
+            case "show":
+                selected = {name: given[name] for name in ("all_runs", "only")}
+                return tables.build(
+                    compared, with_published=given["published"], problems=problems, digests=digests, **selected
+                )
+        asked = {name: given[name] for name in ("template", "title", "all_runs", "currency") if name in given}
+        prices = tuple(cost.Price(*price) for price in given.get("prices", ()))
+        request = sections.PageRequest(**asked, prices=prices, problems=problems, digests=digests)
+        return sections.build(chart_data.collect_chart_data(compared, loaded.ledgers), request)
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """All that the page says, as data."""
+        """All that it says, as data."""
         from cnnbench.report import page_values
 
-        if self._page is not None:
-            return page_values.page_values(self._page)
-        return page_values.report_values(self._report, self._options)
+        return page_values.page_values(self._made)
 
     @cached_property
     def shown(self) -> dict[str, Any]:
         """What of it is shown in a page."""
         from cnnbench.report import page_values, sections
+        from cnnbench.report.model import Report
         from cnnbench.report.render import html
 
-        if self._page is None:
+        if isinstance(self._made, Report):
             return self.values
-        return page_values.page_values(sections.abridge(self._page, html.MOST_LINES))
+        return page_values.page_values(sections.abridge(self._made, html.MOST_LINES))
 
-    @cache  # noqa: B019
-    def file(self, name: str, *, static: bool) -> str | None:
-        """A file of a folder by its name there, or by its ending alone a file by itself; None where there is none such."""
+    def file(self, name: str, *, static: bool, links: Mapping[str, str | None]) -> str | None:
+        """A file by its ending, a folder's values and charts by their names there; drawings are left empty."""
         from cnnbench.report import report_files
-        from cnnbench.report.render import text
+        from cnnbench.report.model import Report
+        from cnnbench.report.render import markdown, text
 
-        if self._page is not None:
-            return report_files.render_undrawn(self._page, name, static=static)
-        formats: dict[str, text.Format] = {".md": "markdown", ".csv": "csv", ".json": "json", ".tex": "latex"}
-        return text.render(self._report, formats[name]) if name in formats else None
-
-    def first_screen(self, charts_at: str, rest_at: str) -> str:
-        """What `report --into` puts into another page."""
-        from cnnbench.report.render import markdown
-
-        assert self._page is not None
-        return markdown.render_first_screen(self._page, charts_at=charts_at, rest_at=rest_at)
+        charts_at, rest_at = links["charts_at"], links["rest_at"]
+        if isinstance(self._made, Report):
+            formats: dict[str, text.Format] = {".md": "markdown", ".csv": "csv", ".json": "json"}
+            return text.render(self._made, formats[name]) if name in formats else None
+        if name == ".md" and rest_at is not None and charts_at is not None:
+            return markdown.render_first_screen(self._made, charts_at=charts_at, rest_at=rest_at)
+        if name == ".md":
+            return markdown.render_page(self._made, charts_at=charts_at)
+        return report_files.render_undrawn(self._made, name, static=static)

@@ -36,8 +36,13 @@ FIRST_GAP, GEMM_GAPS = "ceiling", ("peak", "achieved")
 class Sources(TypedDict, total=False):
     """What a report has beside its rows: what was odd on the way, and the final digests of the ledgers by run."""
 
-    problems: Iterable[str]
+    problems: Sequence[str]
     digests: Mapping[str, str]
+
+
+def name_sources(problems: Sequence[str] = (), digests: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+    """The sources as a report's options, from which the audit makes it again."""
+    return {"runs": sorted(digests or {}), "problems": list(problems)}
 
 
 def list_clocks(jobs: Iterable[Job]) -> str:

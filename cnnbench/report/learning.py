@@ -28,11 +28,16 @@ _unsigned = partial(units.points, signed=False)
 
 
 def _make_report(
-    found: Sequence[Table], notes: Iterable[Note], rows: Sequence[Row], **sources: Unpack[Sources]
+    found: Sequence[Table],
+    notes: Iterable[Note],
+    rows: Sequence[Row],
+    asked: Mapping[str, object] | None = None,
+    **sources: Unpack[Sources],
 ) -> Report:
-    """Put the conditions of these rows under the tables and notes."""
+    """Put the conditions of these rows under the tables and notes; `asked` is the command and what was asked of it."""
     conditions = (*footnotes.build_run_notes(rows), *footnotes.build_source_notes(rows, **sources))
-    return Report(tuple(found), footnotes.keep_first(*notes, *conditions))
+    options = {**asked, **footnotes.name_sources(**sources)} if asked else {}
+    return Report(tuple(found), footnotes.keep_first(*notes, *conditions), options=options)
 
 
 def title(row: Row, processor: ProcessorCell) -> str:
@@ -138,7 +143,7 @@ def build_stopping(
     shown = [each.row for each in stopping_rule.predict_rows(rows, sample)]
     shown += [stop.row for stop in stopping_rule.find_stops(rows)]
     notes = (*(Note("summary", text) for text in conclusions), *write_stopping_rules(sample))
-    return _make_report(found, notes, shown, **sources)
+    return _make_report(found, notes, shown, {"command": "stopping", "sample": sample}, **sources)
 
 
 def build_stopping_from_accuracy(accuracy: float, epochs: int, sample: int) -> Report:
@@ -148,7 +153,8 @@ def build_stopping_from_accuracy(accuracy: float, epochs: int, sample: int) -> R
     groups = [(f"a network {right}, epoch after epoch", [EpochLine(None, each, sample, {}) for each in found])]
     table = build_table(STOPPING, groups=groups, words={"sample": units.count(sample)})
     conclusion = Note("summary", _write_conclusion(found, sample, f"with a network {right}"))
-    return Report((table,), (conclusion, write_stopping_rules(sample)[0]))
+    options = {"command": "stopping", "accuracy": accuracy, "epochs": epochs, "sample": sample, "runs": []}
+    return Report((table,), (conclusion, write_stopping_rules(sample)[0]), options=options)
 
 
 def build_stopping_tables(
@@ -310,7 +316,8 @@ def build_convergence(
     summary = [Note("summary", f"Of {modes}: {counts}.")] if tested else []
     shown = [row for each in tested for row in (each.variant.row, each.plain.row)]
     notes = (*summary, *CONVERGENCE_RULES, *list_untested(untested, processor))
-    return _make_report(build_convergence_tables(tested, processor, margin), notes, shown, **sources)
+    found = build_convergence_tables(tested, processor, margin)
+    return _make_report(found, notes, shown, {"command": "converge", "margin": margin}, **sources)
 
 
 def build_convergence_tables(

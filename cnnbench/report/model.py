@@ -112,6 +112,8 @@ class Report:
     """What JSON prints in place of the tables: a report with one is made of no ledger, so no digest is at its end."""
     other_formats: str = FORMATS
     """What the command can print besides, in words, for a terminal that has no room for every column."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """What to make the report of again, for the audit: the command, its ledgers' runs, what the reader asked for."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Page:
     headline_rows: tuple[tuple[str, str], ...] = ()
     """The raw rows that the claim is about, named as in `Line`."""
     options: Mapping[str, object] = field(default_factory=dict)
-    """What to make the page of again: its ledgers' runs and what the reader asked for; empty where nobody asked."""
+    """What to make the page of again, for the audit: its ledgers' runs and what the reader asked for."""
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -174,4 +176,5 @@ class Page:
     @property
     def report(self) -> Report:
         """The tables of figures and the notes alone, for the formats that have no sections."""
-        return Report(tuple(table for table in self.tables if table.key != "method"), self.notes)
+        figures = tuple(table for table in self.tables if table.key != "method")
+        return Report(figures, self.notes, options=self.options)

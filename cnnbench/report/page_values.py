@@ -6,32 +6,28 @@ marks: so a page can be derived again, and read by a program, without reading it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from cnnbench import __version__
-from cnnbench.report.model import Cell, Chart, Line, Note, Page, Report, Section, Table
+from cnnbench.report.model import Line, Page, Report, Section, Table
 
 MARK = "cnnbench_page"
 """The name by which a page's values are known; it has the version that made them."""
 
 
-def page_values(page: Page) -> dict[str, Any]:
-    """The page as data that JSON can hold."""
+def page_values(made: Page | Report) -> dict[str, Any]:
+    """The page, or tables and notes that are no page, as data that JSON can hold."""
+    if isinstance(made, Report):
+        section = Section("tables", "", tables=made.tables, notes=made.notes)
+        made = Page("", (), (section,), made.notes, options=made.options)
     return {
         MARK: __version__,
-        "options": dict(page.options),
-        "title": page.title,
-        "headline": {"sentences": list(page.headline), "rows": _names(page.headline_rows)},
-        "sections": [_section(section) for section in page.sections],
-        "notes": [_note(note) for note in page.notes],
+        "options": dict(made.options),
+        "title": made.title,
+        "headline": {"sentences": list(made.headline), "rows": list(map(list, made.headline_rows))},
+        "sections": [_section(section) for section in made.sections],
+        "notes": [dict(vars(note)) for note in made.notes],
     }
-
-
-def report_values(report: Report, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of tables and notes that are no page."""
-    section = Section("tables", "", tables=report.tables, notes=report.notes)
-    return page_values(Page("", (), (section,), report.notes, options=options))
 
 
 def shown_values(page: Page) -> dict[str, Any]:
@@ -40,31 +36,28 @@ def shown_values(page: Page) -> dict[str, Any]:
     """
     values = page_values(page)
     for section in values["sections"]:
-        for table in section["tables"]:
-            for group in table["groups"]:
-                group["lines"] = [_shorten(line) for line in group["lines"]]
-        section["charts"] = [
-            {name: chart[name] for name in ("key", "title", "alt", "caption")} for chart in section["charts"]
-        ]
+        for line in (line for table in section["tables"] for group in table["groups"] for line in group["lines"]):
+            del line["cells"][0]["values"]
+            for cell in line["cells"][1:]:
+                cell["values"] = {name: value for name, value in cell["values"].items() if value is not None}
+        for chart in section["charts"]:
+            del chart["data"]
     return values
 
 
-def _shorten(line: Mapping[str, Any]) -> dict[str, Any]:
-    first, *others = line["cells"]
-    kept = [{**cell, "values": _known(cell["values"])} for cell in others]
-    return {**line, "cells": [{"text": first["text"]}, *kept]}
-
-
-def _known(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def _section(section: Section) -> dict[str, Any]:
+    charts = [
+        {
+            **{name: getattr(chart, name) for name in ("key", "title", "alt", "caption")},
+            "data": list(map(dict, chart.data)),
+        }
+        for chart in section.charts
+    ]
     return {
         **{"key": section.key, "title": section.title, "lead": section.lead},
         "tables": [_table(table) for table in section.tables],
-        "charts": [_chart(chart) for chart in section.charts],
-        "notes": [_note(note) for note in section.notes],
+        "charts": charts,
+        "notes": [dict(vars(note)) for note in section.notes],
     }
 
 
@@ -77,22 +70,5 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _line(line: Line) -> dict[str, Any]:
-    cells = [_cell(cell) for cell in line.cells]
-    return {"rows": _names(line.rows), "kind": line.kind, "notes": list(line.notes), "cells": cells}
-
-
-def _cell(cell: Cell) -> dict[str, Any]:
-    return {"text": cell.one_line, "values": dict(cell.values or {})}
-
-
-def _names(rows: tuple[tuple[str, str], ...]) -> list[list[str]]:
-    return [list(row) for row in rows]
-
-
-def _chart(chart: Chart) -> dict[str, Any]:
-    words = {"key": chart.key, "title": chart.title, "alt": chart.alt, "caption": chart.caption}
-    return {**words, "data": [dict(mark) for mark in chart.data]}
-
-
-def _note(note: Note) -> dict[str, str]:
-    return {"kind": note.kind, "text": note.text}
+    cells = [{"text": cell.one_line, "values": dict(cell.values or {})} for cell in line.cells]
+    return {"rows": list(map(list, line.rows)), "kind": line.kind, "notes": list(line.notes), "cells": cells}

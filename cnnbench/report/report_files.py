@@ -56,22 +56,19 @@ def render_folder(page: Page, *, static: bool) -> dict[str, str | bytes]:
 
 
 def render_undrawn(page: Page, name: str, *, static: bool) -> str | None:
-    """One file of a folder by its name there, or by its ending alone (`.md`) a file by itself; None where there is none such.
+    """One file of the page by its ending, a folder's values and charts by their names there; None where there is none such.
 
     Nothing is drawn: a drawing inside a page is empty, and a picture is the data stored in it.
     """
-    if name in (INDEX, ".html"):
-        return html.render(page, static=static, drawn=False)
-    if name in (DOCUMENT, ".md"):
-        return markdown.render_page(page, charts_at=CHARTS if name == DOCUMENT else None)
     if name == VALUES:
         return values_file(page)
     if name.startswith(CHARTS):
         key, _, ending = name.removeprefix(f"{CHARTS}/").partition(".")
         render = chart_images.specification if ending == "vl.json" else chart_images.payload
         return next((render(chart) for chart in page.charts if chart.key == key), None)
-    extension = next((each for each in EXTENSIONS if name in (f"report.{each}", f".{each}")), None)
-    return None if extension is None else render_file(page, extension, static=static)
+    if name == ".html":
+        return html.render(page, static=static, drawn=False)
+    return text.render(page.report, "csv" if name == ".csv" else "json")
 
 
 def values_file(page: Page) -> str:

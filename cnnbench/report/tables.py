@@ -372,7 +372,11 @@ def build(
     published_rows = comparison.published_rows if with_published else ()
     found = build_tables(comparison, name_processors(comparison.rows, all_runs=all_runs), published_rows)
     kept = tuple(table for table in found if only in (None, table.key))
-    return Report(kept, footnotes.build(comparison, published_rows, **sources))
+    options = {
+        **{"command": "show", "published": with_published, "only": only, "all_runs": all_runs},
+        **{"baseline": comparison.baseline, **footnotes.name_sources(**sources)},
+    }
+    return Report(kept, footnotes.build(comparison, published_rows, **sources), options=options)
 
 
 def build_tables(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cnnbench.schema import Job
 from cnnbench.verify import figures, formats, learning
-from cnnbench.verify.formats import UNKNOWN, FormatNumber, with_details
+from cnnbench.verify.formats import UNKNOWN, find_format, with_details
 from cnnbench.verify.raw_rows import RawRow, cut_text, is_same_text, to_page_text
 from cnnbench.verify.values import ValueSubject, outcomes
+from cnnbench.verify.view import describe_step
 
 CellText = Callable[[ValueSubject], str]
 Details = Callable[[ValueSubject], Iterator[str]]
@@ -25,62 +24,59 @@ class ExpectedColumn:
     unit: str = ""
 
 
-def _interval(subject: ValueSubject, name: str, text: FormatNumber) -> list[str]:
+def _interval(subject: ValueSubject, name: str) -> Iterator[str]:
     low, high = subject.printed.get(f"{name}_low"), subject.printed.get(f"{name}_high")
-    return [] if low is None or high is None else [formats.span(low, high, text)]
+    if low is not None and high is not None:
+        yield formats.span(low, high, find_format(name))
 
 
 def _n(subject: ValueSubject, name: str) -> str:
     return f"n={subject.printed.get(f'{name}_n')}"
 
 
-def exact(name: str, text: FormatNumber, details: Details | None = None, *, unknown: str = UNKNOWN) -> CellText:
+def exact(name: str, details: Details = lambda subject: iter(()), *, unknown: str = UNKNOWN) -> CellText:
     """A number by itself, or with further details."""
 
     def write(subject: ValueSubject) -> str:
         value = subject.printed.get(name)
-        if value is None:
-            return unknown
-        return with_details(text(value), list(details(subject)) if details else ())
+        return unknown if value is None else with_details(find_format(name)(value), list(details(subject)))
 
     return write
 
 
-def with_interval(name: str, text: FormatNumber) -> CellText:
+def with_interval(name: str) -> CellText:
     """A number with its interval and n; of a published row alone."""
-    return exact(name, text, lambda s: iter(() if s.published else (*_interval(s, name, text), _n(s, name))))
-
-
-def _projected(subject: ValueSubject) -> str:
-    return "~" if subject.published is None and subject.own.job.clock == "steady" else ""
+    return exact(name, lambda s: iter(() if s.published else (*_interval(s, name), _n(s, name))))
 
 
 def _marked(text: CellText) -> CellText:
     """The mark of a projection before a figure."""
-    return lambda subject: words if (words := text(subject)) == UNKNOWN else _projected(subject) + words
+
+    def write(subject: ValueSubject) -> str:
+        words = text(subject)
+        projected = words != UNKNOWN and subject.published is None and subject.own.job.clock == "steady"
+        return f"~{words}" if projected else words
+
+    return write
 
 
 def _job_time(subject: ValueSubject) -> str:
-    name, text = "job_seconds", formats.duration
+    name = "job_seconds"
     if subject.published is not None:
-        return exact(name, text)(subject).removesuffix(".0")
-
-    def details(subject: ValueSubject) -> Iterator[str]:
-        yield from _interval(subject, name, text)
-        yield f"{subject.printed.get('job_kind')}, {_n(subject, name)}"
-
-    return _marked(exact(name, text, details))(subject)
+        return exact(name)(subject).removesuffix(".0")
+    details = (*_interval(subject, name), f"{subject.printed.get('job_kind')}, {_n(subject, name)}")
+    return _marked(exact(name, lambda s: iter(details)))(subject)
 
 
 def _speedup(subject: ValueSubject) -> str:
     if subject.view.find_base(subject.own) is subject.own:
-        return exact("speedup", formats.ratio, lambda s: iter(("baseline", _n(s, "speedup"))))(subject)
-    return with_interval("speedup", formats.ratio)(subject)
+        return exact("speedup", lambda s: iter(("baseline", _n(s, "speedup"))))(subject)
+    return with_interval("speedup")(subject)
 
 
 def _accuracy(subject: ValueSubject) -> Iterator[str]:
     after = [trial.test.after_steps for _, trial in subject.own.trials if trial.test]
-    yield from _interval(subject, "test_accuracy", formats.percent(2))
+    yield from _interval(subject, "test_accuracy")
     yield f"after {' to '.join(formats.count(each) for each in dict.fromkeys((min(after), max(after))))} steps"
     if subject.printed.get("accuracy_data") == "synthetic":
         yield "SYNTHETIC digits"
@@ -95,9 +91,8 @@ def _energy(subject: ValueSubject) -> Iterator[str]:
 
 
 def _floor(kind: str) -> ExpectedColumn:
-    allows = f"{kind}_floor_allows"
-    details: Details = lambda s: iter((f"allows {formats.ratio(s.printed[allows])}",))  # noqa: E731
-    return ExpectedColumn(f"{kind} floor", exact(f"{kind}_floor_seconds", formats.seconds, details))
+    details: Details = lambda s: iter((f"allows {formats.ratio(s.printed[f'{kind}_floor_allows'])}",))  # noqa: E731
+    return ExpectedColumn(f"{kind} floor", exact(f"{kind}_floor_seconds", details))
 
 
 def _pretraining(subject: ValueSubject) -> Iterator[str]:
@@ -107,43 +102,38 @@ def _pretraining(subject: ValueSubject) -> Iterator[str]:
     yield _n(subject, "pretraining_seconds")
 
 
-def _median(name: str, text: FormatNumber) -> CellText:
+def _median(name: str) -> CellText:
     """A median whose upper end may lie beyond the epoch limit."""
 
     def details(subject: ValueSubject) -> Iterator[str]:
         low, high = subject.printed.get(f"{name}_low"), subject.printed.get(f"{name}_high")
-        yield from _interval(subject, name, text)
+        yield from _interval(subject, name)
         if low is not None and high is None:
-            yield f"from {text(low)} on"
+            yield f"from {find_format(name)(low)} on"
         yield _n(subject, name)
 
-    return exact(name, text, details)
+    return exact(name, details)
 
 
 def _over_rung(name: str) -> CellText:
-    return lambda s: with_interval(name, formats.ratio)(s) if s.printed.get(name) else "" if s.own.costs else UNKNOWN
+    return lambda s: with_interval(name)(s) if s.printed.get(name) else "" if s.own.costs else UNKNOWN
 
 
-def _step_words(job: Job) -> list[str]:
-    usual = (job.loader, job.loader_workers) == ("resident", 0)
-    words: list[str] = [job.precision, job.layout, job.execution]
-    words += [] if usual else [f"{job.loader}, {job.loader_workers} workers"]
-    return words + ([] if job.division == "reference" else [f"{job.division} division"])
+def _rung(subject: ValueSubject) -> str:
+    return describe_step(subject.own.job, always=("precision", "layout", "execution"))
 
 
 def _mode(subject: ValueSubject) -> str:
     job = subject.own.job
     training = " ".join(to_page_text(name) for name in (job.optimizer, job.init) if name) or "no optimiser"
     network = [*([f"{job.pool} pooling"] if job.pool else []), *([job.activation] if job.activation else [])]
-    return ", ".join([*_step_words(job), training, *network])
+    return ", ".join([_rung(subject), training, *network])
 
 
 def _seeds_reached(subject: ValueSubject) -> str:
-    row = subject.own
-    ended = Counter(record.outcome.status for record in row.records)
-    good, planned = ended.pop("ok", 0), len(row.records) + row.unstarted
-    others = [f"{n} {name}" for name, n in sorted(ended.items())]
-    return with_details(f"{good} of {planned}", others + ([f"{row.unstarted} not run"] if row.unstarted else []))
+    ended = subject.own.ended
+    others = [f"{n} {name}" for name, n in ended.items() if name != "ok"]
+    return with_details(f"{ended['ok']} of {ended.total()}", others)
 
 
 def why_not(row: RawRow) -> str:
@@ -158,11 +148,6 @@ def _outcome(subject: ValueSubject) -> str:
     return with_details(first, others)
 
 
-def _stop_epoch(subject: ValueSubject) -> Iterator[str]:
-    if not subject.printed.get("stopped_by_rule"):
-        yield "its last; never all right"
-
-
 def _seeds_compared(subject: ValueSubject) -> str:
     printed = subject.printed
     details = ["the same"] * bool(printed["paired"])
@@ -172,12 +157,8 @@ def _seeds_compared(subject: ValueSubject) -> str:
 
 
 def _side_accuracy(name: str) -> CellText:
-    def details(subject: ValueSubject) -> Iterator[str]:
-        spread = subject.printed.get(f"{name}_sd")
-        if spread is not None:
-            yield f"SD {formats.loss(spread)}"
-
-    return exact(name, formats.percent(3), details)
+    spread = f"{name}_sd"
+    return exact(name, lambda s: (f"SD {formats.loss(each)}" for each in (s.printed.get(spread),) if each is not None))
 
 
 def _verdict(subject: ValueSubject) -> str:
@@ -193,118 +174,114 @@ def _word(name: str) -> CellText:
     return lambda subject: str(subject.printed.get(name))
 
 
-def _size(name: str) -> CellText:
-    return exact(name, formats.size)
+def show_value(heading: str, name: str, unit: str = "") -> ExpectedColumn:
+    """A column of numbers by themselves."""
+    return ExpectedColumn(heading, exact(name), unit)
 
 
-_PERCENT = formats.percent(2)
+def show_interval(heading: str, name: str, unit: str = "") -> ExpectedColumn:
+    """A column of numbers with their intervals and n."""
+    return ExpectedColumn(heading, with_interval(name), unit)
+
+
+GFLOPS = "GFLOP/s"
 COLUMNS: Mapping[str, ExpectedColumn] = {
+    "processor": ExpectedColumn(
+        "processor", lambda s: to_page_text(s.published.processor if s.published else s.own.full_name)
+    ),
     "precision": ExpectedColumn("precision", lambda s: s.own.job.precision),
-    "peak": ExpectedColumn("theoretical", exact("peak_flops_per_second", formats.giga), "GFLOP/s"),
-    "ceiling": ExpectedColumn("measured peak", exact("measured_peak_flops_per_second", formats.giga), "GFLOP/s"),
-    "achieved": ExpectedColumn("achieved", exact("achieved_flops_per_second", formats.giga), "GFLOP/s"),
-    "mfu": ExpectedColumn("MFU", exact("mfu", formats.percent(1)), "theor."),
-    "of_ceiling": ExpectedColumn("of peak", with_interval("share_of_measured_peak", formats.percent(0)), "measured"),
+    "peak": show_value("theoretical", "peak_flops_per_second", GFLOPS),
+    "ceiling": show_value("measured peak", "measured_peak_flops_per_second", GFLOPS),
+    "achieved": show_value("achieved", "achieved_flops_per_second", GFLOPS),
+    "mfu": show_value("MFU", "mfu", "theor."),
+    "of_ceiling": show_interval("of peak", "share_of_measured_peak", "measured"),
     "job": ExpectedColumn("time of the job", _job_time, "h:mm:ss"),
     "speedup": ExpectedColumn("speed-up over {baseline}", _speedup),
-    "versus": ExpectedColumn(
-        "over {year}'s {published}", _marked(with_interval("speedup_over_reference", formats.ratio))
-    ),
-    "images": ExpectedColumn("images", exact("images_per_second", formats.rate), "/s"),
-    "host_peak": ExpectedColumn("host peak", _size("host_peak_bytes")),
-    "device_peak": ExpectedColumn("device peak", _size("device_peak_bytes")),
-    "device_reserved": ExpectedColumn("device reserved", _size("device_reserved_bytes")),
-    "device_used": ExpectedColumn("device used", _size("device_used_bytes")),
-    "activations": ExpectedColumn("activations an image", _size("activation_bytes_per_image")),
-    "parameters": ExpectedColumn("parameters", _size("parameter_bytes")),
-    "accuracy": ExpectedColumn("test accuracy", exact("test_accuracy", _PERCENT, _accuracy)),
+    "versus": ExpectedColumn("over {year}'s {published}", _marked(with_interval("speedup_over_reference"))),
+    "images": show_value("images", "images_per_second", "/s"),
+    "host_peak": show_value("host peak", "host_peak_bytes"),
+    "device_peak": show_value("device peak", "device_peak_bytes"),
+    "device_reserved": show_value("device reserved", "device_reserved_bytes"),
+    "device_used": show_value("device used", "device_used_bytes"),
+    "activations": show_value("activations an image", "activation_bytes_per_image"),
+    "parameters": show_value("parameters", "parameter_bytes"),
+    "accuracy": ExpectedColumn("test accuracy", exact("test_accuracy", _accuracy)),
     "outcome": ExpectedColumn("outcome", _outcome),
-    "energy": ExpectedColumn("energy an image", exact("energy_joules_per_image", formats.joules, _energy)),
-    "cold_start": ExpectedColumn("cold start", exact("cold_start_seconds", formats.seconds)),
-    "step": ExpectedColumn("one step", exact("step_seconds", formats.seconds)),
+    "energy": ExpectedColumn("energy an image", exact("energy_joules_per_image", _energy)),
+    "cold_start": show_value("cold start", "cold_start_seconds"),
+    "step": show_value("one step", "step_seconds"),
     "verdict": ExpectedColumn("what binds", _word("verdict")),
     **{kind: _floor(kind) for kind in ("compute", "bandwidth", "launch", "input")},
-    "size": ExpectedColumn("size", exact("size", formats.count)),
-    "gemm.achieved": ExpectedColumn("measured", with_interval("achieved_flops_per_second", formats.giga), "GFLOP/s"),
+    "size": show_value("size", "size"),
+    "gemm.achieved": show_interval("measured", "achieved_flops_per_second", GFLOPS),
     "gemm.ceiling": ExpectedColumn("", lambda s: "ceiling" if s.printed.get("is_ceiling") else ""),
     "products": ExpectedColumn(
         "blocks x products after warm-up",
         lambda s: f"{s.own.job.blocks} x {s.own.job.block_steps} after {s.own.job.warmup_steps}",
     ),
-    "job_energy": ExpectedColumn("energy of the job", exact("job_energy_joules", formats.joules)),
-    "price": ExpectedColumn("price an hour", exact("price_per_hour", lambda value: f"{value:,.12g}"), "{currency}"),
-    "cost": ExpectedColumn("cost of the job", _marked(with_interval("job_cost", formats.money)), "{currency}"),
-    "pretraining": ExpectedColumn(
-        "pretraining", exact("pretraining_seconds", formats.seconds, _pretraining, unknown="")
-    ),
+    "job_energy": show_value("energy of the job", "job_energy_joules"),
+    "price": show_value("price an hour", "price_per_hour", "{currency}"),
+    "cost": ExpectedColumn("cost of the job", _marked(with_interval("job_cost")), "{currency}"),
+    "pretraining": ExpectedColumn("pretraining", exact("pretraining_seconds", _pretraining, unknown="")),
     "mode": ExpectedColumn("mode", _mode),
     "target": ExpectedColumn(
         "target", lambda s: UNKNOWN if s.own.job.target is None else f"{100 * s.own.job.target:g} %"
     ),
     "seeds": ExpectedColumn("seeds that reached it", _seeds_reached),
-    "median": ExpectedColumn("median time", _median("median_seconds_to_target", formats.number), "s"),
-    "mean": ExpectedColumn("mean time", exact("mean_seconds_to_target", formats.number), "s"),
-    "fastest": ExpectedColumn("fastest", exact("fastest_seconds_to_target", formats.number), "s"),
-    "slowest": ExpectedColumn("slowest", exact("slowest_seconds_to_target", formats.number), "s"),
-    "median_steps": ExpectedColumn("median steps", _median("median_steps_to_target", formats.count)),
-    "median_epochs": ExpectedColumn("median epochs", _median("median_epochs_to_target", formats.number)),
+    "median": ExpectedColumn("median time", _median("median_seconds_to_target"), "s"),
+    "mean": show_value("mean time", "mean_seconds_to_target", "s"),
+    "fastest": show_value("fastest", "fastest_seconds_to_target", "s"),
+    "slowest": show_value("slowest", "slowest_seconds_to_target", "s"),
+    "median_steps": ExpectedColumn("median steps", _median("median_steps_to_target")),
+    "median_epochs": ExpectedColumn("median epochs", _median("median_epochs_to_target")),
     "seed": ExpectedColumn("seed", _word("seed")),
     "reached": ExpectedColumn("ended", lambda s: "reached" if s.printed.get("reached_target") else "missed"),
-    "seconds": ExpectedColumn("time to target", exact("seconds_to_target", formats.number), "s"),
-    "steps": ExpectedColumn("steps", exact("steps_to_target", formats.count)),
-    "epochs": ExpectedColumn("epochs", exact("epochs_to_target", formats.number)),
-    "last": ExpectedColumn("last accuracy", exact("last_accuracy", _PERCENT)),
-    "rung": ExpectedColumn("rung", lambda s: ", ".join(_step_words(s.own.job))),
+    "seconds": show_value("time to target", "seconds_to_target", "s"),
+    "steps": show_value("steps", "steps_to_target"),
+    "epochs": show_value("epochs", "epochs_to_target"),
+    "last": show_value("last accuracy", "last_accuracy"),
+    "rung": ExpectedColumn("rung", _rung),
     "over_before": ExpectedColumn("speed over the one before", _over_rung("speed_over_rung_before")),
     "over_first": ExpectedColumn("speed over the first", _over_rung("speed_over_first_rung")),
     "why_not": ExpectedColumn("why not", lambda s: why_not(s.own)),
     "scaling": ExpectedColumn("scaling", lambda s: s.own.job.scaling or "one process"),
-    "scaled": ExpectedColumn("scaled", with_interval("scaling_speedup", formats.ratio)),
-    "efficiency": ExpectedColumn("efficiency", with_interval("scaling_efficiency", formats.percent(1))),
-    "exchange": ExpectedColumn("exchange", with_interval("exchange_share", formats.percent(1))),
-    "started": ExpectedColumn("launch", exact("launch_seconds", formats.seconds)),
-    "copies": ExpectedColumn("copies", exact("copies", formats.count)),
-    "median_copy": ExpectedColumn("median copy", exact("median_copy_seconds", formats.seconds)),
+    "scaled": show_interval("scaled", "scaling_speedup"),
+    "efficiency": show_interval("efficiency", "scaling_efficiency"),
+    "exchange": show_interval("exchange", "exchange_share"),
+    "started": show_value("launch", "launch_seconds"),
+    "copies": show_value("copies", "copies"),
+    "median_copy": show_value("median copy", "median_copy_seconds"),
     "slowest_copy": ExpectedColumn("slowest copy", _word("slowest_copy")),
-    "over_median": ExpectedColumn("slowest over median", with_interval("slowest_over_median", formats.ratio)),
-    "epoch": ExpectedColumn("epoch", exact("epoch", formats.count)),
+    "over_median": show_interval("slowest over median", "slowest_over_median"),
+    "epoch": show_value("epoch", "epoch"),
     "true_accuracy": ExpectedColumn(
-        "accuracy on all 10,000",
-        lambda s: (exact if s.row is None else with_interval)("true_accuracy", _PERCENT)(s),
+        "accuracy on all 10,000", lambda s: (with_interval if s.row else exact)("true_accuracy")(s)
     ),
-    "all_right": ExpectedColumn("chance that {sample} are all right", exact("chance_all_right", formats.chance)),
-    "stopped": ExpectedColumn("chance of having stopped by then", exact("chance_stopped", formats.chance)),
-    "process": ExpectedColumn("process", exact("process", formats.count)),
-    "stopped_epoch": ExpectedColumn("stopped after epoch", exact("stopped_epoch", formats.count, _stop_epoch)),
+    "all_right": show_value("chance that {sample} are all right", "chance_all_right"),
+    "stopped": show_value("chance of having stopped by then", "chance_stopped"),
+    "process": show_value("process", "process"),
+    "stopped_epoch": ExpectedColumn(
+        "stopped after epoch",
+        exact(
+            "stopped_epoch", lambda s: iter(() if s.printed.get("stopped_by_rule") else ("its last; never all right",))
+        ),
+    ),
     "sample": ExpectedColumn(
         "right of the sample", lambda s: f"{s.printed['sample_right']:,} of {s.printed['sample_images']:,}"
     ),
     "stopped.true_accuracy": ExpectedColumn(
-        "accuracy on all 10,000",
-        exact("true_accuracy", _PERCENT, lambda s: iter(_interval(s, "true_accuracy", _PERCENT))),
+        "accuracy on all 10,000", exact("true_accuracy", lambda s: _interval(s, "true_accuracy"))
     ),
     "convergence.mode": ExpectedColumn("mode", _word("mode")),
     "convergence.seeds": ExpectedColumn("seeds that learned", _seeds_compared),
     "mode_accuracy": ExpectedColumn("test accuracy", _side_accuracy("mode_accuracy")),
     "plain_accuracy": ExpectedColumn("of the plain mode", _side_accuracy("plain_accuracy")),
-    "difference": ExpectedColumn(
-        "difference of means",
-        exact("difference", formats.points, lambda s: iter(_interval(s, "difference", formats.points))),
-    ),
-    "of_medians": ExpectedColumn("of medians", exact("difference_of_medians", formats.points)),
-    "margin": ExpectedColumn("loss allowed", exact("loss_allowed", formats.loss)),
+    "difference": ExpectedColumn("difference of means", exact("difference", lambda s: _interval(s, "difference"))),
+    "of_medians": show_value("of medians", "difference_of_medians"),
+    "margin": show_value("loss allowed", "loss_allowed"),
     "convergence.verdict": ExpectedColumn("the mode", _verdict),
 }
 """Every column by its key; `table.key` where a table has another of that key."""
-
-
-PUBLISHED: Mapping[str, Sequence[str]] = {
-    "peak": ("peak_flops_per_second",),
-    "achieved": ("achieved_flops_per_second",),
-    "job": ("job_seconds",),
-    "versus": ("speedup_over_reference",),
-}
-"""What a published row has figures for, by column."""
 
 
 def find_column(table: str, key: str) -> ExpectedColumn | None:
@@ -312,14 +289,15 @@ def find_column(table: str, key: str) -> ExpectedColumn | None:
     return COLUMNS.get(f"{table}.{key}") or COLUMNS.get(key)
 
 
-def is_cell_text(table: str, key: str, subject: ValueSubject, printed: str) -> tuple[bool, str]:
-    """Whether a cell says what it should, and what that is."""
-    if key == "processor":
-        row, published = subject.row, subject.published
-        name = to_page_text(published.processor) if published else row.full_name if row else ""
-        return (row.printed_as(printed) if row else printed == name), name
-    column = find_column(table, key)
-    if subject.published and not any(name in subject.printed for name in PUBLISHED.get(key, ())):
-        return printed in ("", UNKNOWN), UNKNOWN
-    expected = column.text(subject) if column is not None else printed
-    return printed == expected or (key == "why_not" and is_same_text(printed, expected)), expected
+def find_text_error(column: ExpectedColumn, subject: ValueSubject, printed: str) -> str | None:
+    """What is wrong with a cell's text: nothing may be in that of a published row where its source gives no figure."""
+    try:
+        expected = column.text(subject)
+    except (LookupError, TypeError, ValueError) as error:
+        expected = UNKNOWN if subject.published else f"no such figure of the records: {error}"
+    fits = printed == expected or (subject.published is not None and {printed, expected} <= {"", UNKNOWN})
+    if column.heading == "processor" and subject.row is not None:
+        fits = subject.row.printed_as(printed)
+    elif column.heading == "why not":
+        fits = is_same_text(printed, expected)
+    return None if fits else f"printed {printed!r}, from the records it is {expected!r}"

@@ -1,126 +1,66 @@
-"""Pages and files read back by their own marks: tables cell by cell, the values stored in them, drawings' texts."""
+"""Pages and files read back by their own marks: what they were made of, tables cell by cell, the values stored in them."""
 
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
-from html.parser import HTMLParser
 from typing import Any
 
+Options = Mapping[str, Any]
+"""What a document was made of: its command, the runs of its ledgers, and what the reader asked for."""
 SEAL = re.compile(r"(?m)^<!-- cnnbench page sha256:([0-9a-f]{64}) -->$")
 MARK = re.compile(r"(?m)^<!-- cnnbench page.*$")
 """What can only be a digest, whole or broken."""
 OPEN = re.compile(r"(?m)^<!-- table: .*$")
 """The mark that a generated part of a page begins with."""
-PLACE = re.compile(r"translate\(([-\d.e]+),([-\d.e]+)\)")
+SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
 DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
+VALUES = "cnnbench_page"
+"""The name by which a page's values are known, in `page.json` and inside the HTML."""
+_MADE_OF = re.compile(rf'(?m)^<!-- cnnbench made of |\{{\s*"(?:cnnbench|{VALUES})":\s*"[^"]*",\s*"options":\s*')
+"""What is before a document's options: in a Markdown page, and in JSON, which HTML has inside."""
+_NAMED = re.compile(r"Ledger [^\n]{,3000}?sha256:[0-9a-f]*")
+_RUN = re.compile(r"Ledger [^\n/]*/([^\s/]+) sha256:([0-9a-f]*)")
 Grid = list[tuple[int, list[str]]]
-"""The rows of a table, headings and titles of groups too, each with the line of the file it is on."""
+"""The rows of tables, headings and titles of groups too, each with the line of the file it is on."""
 
 
-@dataclass(frozen=True)
-class DrawnText:
-    """A text of a drawing: its role there, which axis or legend it belongs to, its lines, where it stands."""
-
-    role: str
-    group: int
-    lines: tuple[str, ...]
-    place: tuple[float, float]
+def read_options(text: str) -> Options | None:
+    """What a text says that it was made of; None where it says nothing. Raises ValueError where that is broken."""
+    found = _MADE_OF.search(text)
+    options, _ = json.JSONDecoder().raw_decode(text, found.end()) if found else (None, 0)
+    return options if isinstance(options, dict) and "runs" in options else None
 
 
-@dataclass
-class ReadPage:
-    """What an HTML page or a drawing says."""
-
-    tables: dict[str, Grid] = field(default_factory=dict)
-    drawings: dict[str, list[list[DrawnText]]] = field(default_factory=dict)
-    """The texts of each drawing by the key of its chart."""
-    stored: dict[str, str] = field(default_factory=dict)
-    """Data inside it, by the id of its element."""
+def find_runs(text: str) -> list[tuple[str, str]]:
+    """The runs whose ledgers a text names, with the digests it names."""
+    return list(dict.fromkeys(_RUN.findall(unescape("\n".join(_NAMED.findall(text))))))
 
 
-class _Reader(HTMLParser):
-    """Collects the texts of cells, of drawings, and of elements that hold data."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.page = ReadPage()
-        self._table = self._chart = self._id = ""
-        self._text: list[str] | None = None
-        self._place = (0.0, 0.0)
-        self._roles: list[tuple[str, int]] = []
-        self._row: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """An element begins."""
-        named = {name: value or "" for name, value in attrs}
-        if tag == "table":
-            self._table = named.get("id", "").removeprefix("rows-")
-        elif tag == "figure":
-            self._chart = named.get("id", "").removeprefix("chart-")
-        elif tag == "svg":
-            self.page.drawings.setdefault(self._chart, []).append([])
-            self._roles = []
-        elif tag == "g":
-            role = re.search(r"\brole-(\S+)", named.get("class", ""))
-            self._roles.append((role.group(1), self.getpos()[1]) if role else (self._roles or [("", 0)])[-1])
-        elif tag == "tr":
-            self._row = []
-        elif tag == "tspan" and self._text is not None:
-            self._text.append("\n")
-        drawn = tag in ("title", "desc") and bool(self.page.drawings)
-        if drawn or tag in ("td", "th", "text", "metadata") or (tag == "script" and "json" in named.get("type", "")):
-            self._text, self._id = [], named.get("id", "")
-            place = PLACE.search(named.get("transform", ""))
-            self._place = (float(place.group(1)), float(place.group(2))) if place else (0.0, 0.0)
-
-    def handle_data(self, data: str) -> None:
-        """Text of the innermost element that is read."""
-        if self._text is not None:
-            self._text.append(data)
-
-    def handle_endtag(self, tag: str) -> None:
-        """An element ends."""
-        text = "".join(self._text or ())
-        if tag in ("td", "th"):
-            self._row.append(" ".join(text.split()))
-        elif tag == "tr":
-            self.page.tables.setdefault(self._table, []).append((self.getpos()[0], self._row))
-        elif tag in ("text", "title", "desc") and self.page.drawings.get(self._chart):
-            lines = tuple(part.strip() for part in text.split("\n") if part.strip())
-            role, group = (self._roles or [("", 0)])[-1] if tag == "text" else (tag, 0)
-            self.page.drawings[self._chart][-1].append(DrawnText(role, group, lines, self._place))
-        elif tag in ("script", "metadata") and self._id:
-            self.page.stored[self._id] = text
-        elif tag == "g" and self._roles:
-            self._roles.pop()
-        if tag in ("td", "th", "text", "title", "desc", "script", "metadata"):
-            self._text, self._id = None, ""
+def find_parts(text: str) -> Iterator[tuple[int, re.Match[str]]]:
+    """Where each generated part begins, and the digest of itself that it ends in."""
+    position = 0
+    for seal in SEAL.finditer(text):
+        opened = list(OPEN.finditer(text, position, seal.start()))
+        yield (opened[-1].end() + 1 if opened else position), seal
+        position = seal.end() + 1
 
 
-@lru_cache(maxsize=8)
-def read_html(text: str) -> ReadPage:
-    """An HTML page, or a drawing in a file of its own."""
-    reader = _Reader()
-    reader.feed(text)
-    reader.close()
-    return reader.page
-
-
-def read_stored(name: str, text: str) -> str:
-    """The data that a picture carries; a PNG's bytes are given as characters. Nothing where it carries none."""
-    if name.endswith(".svg"):
-        found = re.search(r'<metadata id="cnnbench-data">(.*?)</metadata>', text, re.DOTALL)
-        return found.group(1) if found else ""
-    mark = "tEXtcnnbench\0"
-    start = text.find(mark)
-    length = int.from_bytes(text[start - 4 : start].encode("latin-1"), "big") - len("cnnbench\0") if start >= 4 else 0
-    return text[start + len(mark) : start + len(mark) + length] if length > 0 else ""
+def read_html(text: str) -> Grid:
+    """The rows of all tables of an HTML page in order."""
+    bare = DRAWING.sub("", SCRIPT.sub(lambda script: "\n" * script.group().count("\n"), text))
+    found: Grid = []
+    line, position = 1, 0
+    for row in re.finditer(r"<tr\b.*?</tr>", bare, re.DOTALL):
+        line, position = line + bare.count("\n", position, row.start()), row.start()
+        cells = re.findall(r"<t[dh]\b[^>]*>(.*?)</t[dh]>", row.group(), re.DOTALL)
+        found.append((line, [" ".join(html.unescape(re.sub(r"<[^>]*>", "", cell)).split()) for cell in cells]))
+    return found
 
 
 def unescape(text: str) -> str:
@@ -170,16 +110,20 @@ def read_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=reject_repeated)
 
 
-def read_csv(text: str) -> list[dict[str, str]] | None:
-    """The lines of a CSV file of tables; None where it is none of ours."""
-    reader = csv.DictReader(io.StringIO(text))
-    return list(reader) if {"table", "group", "clock_rule"} <= set(reader.fieldnames or ()) else None
+@lru_cache(maxsize=4)
+def read_csv(text: str) -> list[dict[str, str]]:
+    """The lines of a CSV file of tables; none where it is none of ours."""
+    head, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+    if not {"table", "group", "clock_rule"} <= set(head):
+        return []
+    return [dict(zip(head, (cell.removeprefix("'") for cell in row), strict=False)) for row in rows]
 
 
-def find_parts(text: str) -> Iterator[tuple[int, re.Match[str]]]:
-    """Where each generated part begins, and the digest of itself that it ends in."""
-    position = 0
-    for seal in SEAL.finditer(text):
-        opened = list(OPEN.finditer(text, position, seal.start()))
-        yield (opened[-1].end() + 1 if opened else position), seal
-        position = seal.end() + 1
+def read_stored(text: str) -> str:
+    """The data that a picture carries; a PNG's bytes are given as characters. Nothing where it carries none."""
+    if drawn := re.search(r'<metadata id="cnnbench-data">(.*?)</metadata>', text, re.DOTALL):
+        return drawn.group(1)
+    mark = "tEXtcnnbench\0"
+    start = text.find(mark)
+    length = int.from_bytes(text[start - 4 : start].encode("latin-1"), "big") - len("cnnbench\0") if start >= 4 else 0
+    return text[start + len(mark) : start + len(mark) + length] if length > 0 else ""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from scipy.special import bdtr
 
 from cnnbench import workloads
 from cnnbench.machine import peaks
-from cnnbench.schema import Energy, PublishedRow, Trial
+from cnnbench.schema import Energy, Trial
 from cnnbench.verify import intervals
 from cnnbench.verify.intervals import DerivedFigure, geometric
 from cnnbench.verify.raw_rows import RawRow
@@ -25,13 +25,9 @@ COUNTER_STOPPED = 1e-9
 """A counter or a window of no more than this measured nothing."""
 
 
-def _trials(row: RawRow) -> list[Trial]:
-    return [trial for _, trial in row.trials]
-
-
 def flops_rate(view: PageView, row: RawRow) -> DerivedFigure | None:
     """Model FLOPs over time."""
-    return None if row.flops is None else geometric([row.flops / step for step in row.steps])
+    return None if row.flops is None else geometric(row.flops / step for step in row.steps)
 
 
 def _ceiling(view: PageView, row: RawRow) -> DerivedFigure | None:
@@ -47,7 +43,7 @@ def _share_of_ceiling(view: PageView, row: RawRow) -> DerivedFigure | None:
         return None
     found = intervals.ratio(product.step_costs, row.step_costs)
     if found.low is None:  # too few of a side for an interval: the means alone
-        ours, theirs = (geometric(list(each.step_costs.values())) for each in (row, product))
+        ours, theirs = (geometric(each.step_costs.values()) for each in (row, product))
         if ours is None or theirs is None:
             return None
         found = DerivedFigure(theirs.value / ours.value, n=min(len(row.step_costs), len(product.step_costs)))
@@ -56,15 +52,15 @@ def _share_of_ceiling(view: PageView, row: RawRow) -> DerivedFigure | None:
 
 def job_seconds(view: PageView, row: RawRow) -> DerivedFigure | None:
     """The whole job's time, projected where only steps were timed."""
-    job, trials = row.job, _trials(row)
+    job = row.job
     if job.clock == "accuracy":
         return None
     if job.clock != "steady":
-        return geometric([trial.job_seconds for trial in trials if trial.job_seconds])
-    long_enough = sum(trial.steps >= 100 for trial in trials) >= 3
+        return geometric(trial.job_seconds for trial in row.good_trials)
+    long_enough = sum(trial.steps >= 100 for trial in row.good_trials) >= 3
     if job.job_steps is None or not (long_enough or row.timed_steps >= 3 * (job.steps_per_epoch or 1)):
         return None
-    return geometric([step * job.job_steps for step in row.steps])
+    return geometric(step * job.job_steps for step in row.steps)
 
 
 def _speedup(view: PageView, row: RawRow) -> DerivedFigure | None:
@@ -82,17 +78,15 @@ def _over_published(view: PageView, row: RawRow) -> DerivedFigure | None:
 
 
 def _accuracy(view: PageView, row: RawRow) -> DerivedFigure | None:
-    tests = [(trial.test, trial.accuracy_data) for trial in _trials(row) if trial.test and trial.test.images > 0]
-    if not tests or len({(test.images, data) for test, data in tests}) > 1:
+    tests = [(trial.test, trial.accuracy_data) for trial in row.good_trials if trial.test and trial.test.images > 0]
+    if len({(test.images, data) for test, data in tests}) != 1:
         return None
-    if len(tests) == 1:
-        return intervals.wilson(tests[0][0].correct, tests[0][0].images)
-    return intervals.mean_share([test.correct / test.images for test, _ in tests])
+    return intervals.accuracy([test.correct for test, _ in tests], tests[0][0].images)
 
 
 def energy_windows(row: RawRow) -> list[Energy]:
     """The windows that measured something; a counter that stood still did not."""
-    found = [trial.energy for trial in _trials(row) if trial.energy]
+    found = [trial.energy for trial in row.good_trials if trial.energy]
     return [
         each
         for each in found
@@ -101,7 +95,7 @@ def energy_windows(row: RawRow) -> list[Energy]:
 
 
 def _energy(view: PageView, row: RawRow) -> DerivedFigure | None:
-    return geometric([each.window_joules / (each.window_steps * row.job.batch_size) for each in energy_windows(row)])
+    return geometric(each.window_joules / (each.window_steps * row.job.batch_size) for each in energy_windows(row))
 
 
 def net_joules(row: RawRow) -> float | None:
@@ -123,7 +117,7 @@ def mean_watts(row: RawRow) -> float | None:
 
 def _job_energy(view: PageView, row: RawRow) -> DerivedFigure | None:
     image, steps = _energy(view, row), row.job.job_steps
-    if image is None or steps is None or any(trial.pretraining_seconds for trial in _trials(row)):
+    if image is None or steps is None or any(trial.pretraining_seconds for trial in row.good_trials):
         return None  # with pre-training, the counter was read around steps of the fine-tuning alone
     return image.scaled(steps * row.job.batch_size)
 
@@ -136,14 +130,14 @@ def _cost(view: PageView, row: RawRow) -> DerivedFigure | None:
 def pretraining_rate(row: RawRow) -> float | None:
     """Model FLOPs of pre-training over its seconds."""
     flops = 0 if row.workload is None else workloads.pretraining_flops(row.job)
-    found = geometric([flops / trial.pretraining_seconds for trial in _trials(row) if trial.pretraining_seconds])
+    found = geometric(flops / each.pretraining_seconds for each in row.good_trials if each.pretraining_seconds)
     return None if found is None else found.value
 
 
 def _exchange(view: PageView, row: RawRow) -> DerivedFigure | None:
     """The share of a step that is the exchange of gradients: none of it negative, which noise can make it."""
-    found = [trial.communication for trial in _trials(row) if trial.communication]
-    ratio = geometric([sum(each.with_seconds) / sum(each.without_seconds) for each in found])
+    found = [trial.communication for trial in row.good_trials if trial.communication]
+    ratio = geometric(sum(each.with_seconds) / sum(each.without_seconds) for each in found)
     if ratio is None:
         return None
     value, low, high = (
@@ -181,7 +175,7 @@ def copy_steps(row: RawRow) -> list[dict[str, float]]:
     """Seconds of a step by place, of every launch in which each copy has a place and a time of its own."""
     if row.job.copies == 1:
         return []
-    every = [{rank.place: sum(rank.block_seconds) / trial.steps for rank in trial.ranks} for trial in _trials(row)]
+    every = [{rank.place: sum(rank.block_seconds) / trial.steps for rank in trial.ranks} for trial in row.good_trials]
     places = {place for each in every for place in each}
     return [each for each in every if each.keys() == places and len(each) == row.job.copies and min(each.values()) > 0]
 
@@ -196,16 +190,12 @@ def slowest_copy(row: RawRow) -> str | None:
 
 
 def _median_copy(view: PageView, row: RawRow) -> DerivedFigure | None:
-    return geometric([statistics.median(each.values()) for each in copy_steps(row)])
+    return geometric(statistics.median(each.values()) for each in copy_steps(row))
 
 
 def _slowest_over_median(view: PageView, row: RawRow) -> DerivedFigure | None:
-    slowest = slowest_copy(row)
-    return (
-        None
-        if slowest is None
-        else geometric([each[slowest] / statistics.median(each.values()) for each in copy_steps(row)])
-    )
+    slowest = slowest_copy(row) or ""  # which there is wherever there are steps of copies
+    return geometric(each[slowest] / statistics.median(each.values()) for each in copy_steps(row))
 
 
 def has_reached(row: RawRow, trial: Trial) -> bool:
@@ -244,8 +234,8 @@ def _median(of: Callable[[RawRow, Trial], float]) -> FigureDerivation:
 
 def median_floors(row: RawRow) -> dict[str, float]:
     """Each measured floor's median over the processes that measured it."""
-    names = {name for trial in _trials(row) for name in trial.floors}
-    return {name: statistics.median(t.floors[name] for t in _trials(row) if name in t.floors) for name in names}
+    names = {name for trial in row.good_trials for name in trial.floors}
+    return {name: statistics.median(t.floors[name] for t in row.good_trials if name in t.floors) for name in names}
 
 
 def bytes_moved(row: RawRow) -> int | None:
@@ -264,9 +254,8 @@ def floors(view: PageView, row: RawRow) -> dict[str, float]:
     """Seconds below which a step cannot be, by what would bind it."""
     if not row.trials or row.workload is None or row.workload.kind != "training" or not row.alone:
         return {}
-    median, moved, operators, ceiling = (
-        *(median_floors(row), bytes_moved(row), row.trials[0][1].operators_per_step, _ceiling(view, row)),
-    )
+    median, moved, ceiling = median_floors(row), bytes_moved(row), _ceiling(view, row)
+    operators = row.good_trials[0].operators_per_step
     launch, copy = median.get("launch_seconds"), median.get("copy_bytes_per_second")
     found = {
         "compute": None if ceiling is None or row.flops is None else row.flops / ceiling.value,
@@ -301,8 +290,9 @@ def theoretical_peak(row: RawRow) -> float | None:
     return None if peak is None else peak * row.devices
 
 
-def _launch_seconds(trial: Trial) -> float:
-    return trial.phases.get("launch", 0.0) + trial.phases.get("join", 0.0)
+def _mean(read: Callable[[Trial], float | None]) -> FigureDerivation:
+    """Geometric mean of what was measured of each process."""
+    return lambda view, row: geometric(map(read, row.good_trials))
 
 
 FIGURES: Mapping[str, FigureDerivation] = {
@@ -312,20 +302,14 @@ FIGURES: Mapping[str, FigureDerivation] = {
     "job_seconds": job_seconds,
     "speedup": _speedup,
     "speedup_over_reference": _over_published,
-    "images_per_second": lambda view, row: geometric(
-        [t.images / sum(t.block_seconds) for t in _trials(row) if t.images]
-    ),
+    "images_per_second": _mean(lambda trial: trial.images / sum(trial.block_seconds)),
     "test_accuracy": _accuracy,
     "energy_joules_per_image": _energy,
     "job_energy_joules": _job_energy,
     "job_cost": _cost,
-    "cold_start_seconds": lambda view, row: geometric(
-        [trial.cold_start_seconds for trial in _trials(row) if trial.cold_start_seconds]
-    ),
+    "cold_start_seconds": _mean(lambda trial: trial.cold_start_seconds),
     "step_seconds": lambda view, row: geometric(row.steps),
-    "pretraining_seconds": lambda view, row: geometric(
-        [trial.pretraining_seconds for trial in _trials(row) if trial.pretraining_seconds]
-    ),
+    "pretraining_seconds": _mean(lambda trial: trial.pretraining_seconds),
     "median_seconds_to_target": _median(lambda row, trial: trial.job_seconds or math.inf),
     "median_steps_to_target": _median(lambda row, trial: trial.steps),
     "median_epochs_to_target": _median(count_epochs),
@@ -334,25 +318,8 @@ FIGURES: Mapping[str, FigureDerivation] = {
     "scaling_speedup": _scaled,
     "scaling_efficiency": _efficiency,
     "exchange_share": _exchange,
-    "launch_seconds": lambda view, row: geometric([s for trial in _trials(row) if (s := _launch_seconds(trial)) > 0]),
+    "launch_seconds": _mean(lambda trial: trial.phases.get("launch", 0.0) + trial.phases.get("join", 0.0)),
     "median_copy_seconds": _median_copy,
     "slowest_over_median": _slowest_over_median,
 }
 """Values that have an interval and n beside them, by name."""
-
-
-def published_figures(view: PageView, row: PublishedRow) -> dict[str, DerivedFigure | None]:
-    """What follows from what a published row's source printed."""
-    seconds, base = row.job_seconds, view.published_cpu.job_seconds if view.published_cpu else None
-    return {
-        "achieved_flops_per_second": DerivedFigure(row.job_flops / seconds, n=1) if seconds and row.job_flops else None,
-        "job_seconds": DerivedFigure(seconds, n=1) if seconds else None,
-        "speedup_over_reference": DerivedFigure(base / seconds, n=1) if seconds and base else None,
-    }
-
-
-def times_to_target(row: RawRow) -> tuple[Sequence[float], bool]:
-    """Seconds of the seeds that reached the target, and whether all did."""
-    seeds = seeds_to_target(row)
-    times = [trial.job_seconds or math.inf for trial, good in seeds if good]
-    return times, bool(times) and len(times) == len(seeds)

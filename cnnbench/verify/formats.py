@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 UNKNOWN = "n/a"
 FormatNumber = Callable[[float], str]
@@ -98,6 +98,24 @@ def loss(value: float) -> str:
     return points(value).removeprefix("+")
 
 
+UNITS: Mapping[str, FormatNumber] = {
+    **{"gflops": giga, "flops_per_second": giga, "images_per_second": rate, "bytes": size, "joules": joules},
+    **{"job_seconds": duration, "seconds_to_target": number, "epochs_to_target": number, "seconds": seconds},
+    **dict.fromkeys(("speed", "allows", "over_median"), ratio),
+    "share_of_measured": percent(0),
+    **dict.fromkeys(("mfu", "efficiency", "exchange"), percent(1)),
+    **{"_sd": loss, "mode_accuracy": percent(3), "plain_accuracy": percent(3), "accuracy": percent(2)},
+    **{"chance": chance, "cost": money, "price": lambda value: f"{value:,.12g}"},
+    **{"difference": points, "loss_allowed": loss},
+}
+"""How a value is written by a part of its name, which has its unit; the first that fits. Others are counts."""
+
+
+def find_format(name: str) -> FormatNumber:
+    """How the value of that name is written."""
+    return next((text for part, text in UNITS.items() if part in name), count)
+
+
 def span(low: float, high: float, text: FormatNumber) -> str:
     """Both ends of an interval; what they share is printed once."""
     first, last = text(low), text(high)
@@ -114,6 +132,6 @@ def with_details(text: str, details: Sequence[str]) -> str:
     return f"{text} ({'; '.join(details)})" if details else text
 
 
-def find_numbers(text: str) -> list[str]:
-    """Every number in a text, without separators."""
-    return [each.rstrip(".,").replace(",", "") for each in _NUMBER.findall(text)]
+def find_numbers(*texts: object) -> list[str]:
+    """Every number in these texts, without separators."""
+    return [each.rstrip(".,").replace(",", "") for each in _NUMBER.findall(" ".join(map(str, texts)))]

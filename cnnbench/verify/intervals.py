@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.special import ndtri, stdtrit
@@ -33,11 +33,10 @@ class DerivedFigure:
         return DerivedFigure(numerator / self.value, low, high, self.n)
 
 
-def geometric(values: Sequence[float]) -> DerivedFigure | None:
-    """Geometric mean of positive values; None for none, or where one is not positive."""
-    if not values or not min(values) > 0:
-        return None
-    return _from_logs([math.log(value) for value in values])
+def geometric(values: Iterable[float | None]) -> DerivedFigure | None:
+    """Geometric mean of what is known, without zeros; None for none, or where one is negative."""
+    known = [value for value in values if value]
+    return _from_logs(list(map(math.log, known))) if known and min(known) > 0 else None
 
 
 def _from_logs(logs: Sequence[float]) -> DerivedFigure:
@@ -48,7 +47,7 @@ def _from_logs(logs: Sequence[float]) -> DerivedFigure:
 
 
 def variance(values: Sequence[float]) -> float:
-    """With one degree of freedom less than values."""
+    """With one degree of freedom less than values; `statistics` does it in fractions, many times slower."""
     mean = math.fsum(values) / len(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
@@ -71,7 +70,7 @@ def ratio(base: Cost, own: Cost) -> DerivedFigure:
     middle = statistics.fmean(first) - statistics.fmean(second)
     if n < 3:
         return _from_logs(pairs) if pairs else DerivedFigure(math.exp(middle), n=n)
-    a, b = variance(first) / len(first), variance(second) / len(second)
+    a, b = (variance(side) / len(side) for side in (first, second))
     if a + b == 0:
         return _with_interval(middle, 0.0, n)
     degrees = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
@@ -86,9 +85,12 @@ def wilson(correct: int, images: int) -> DerivedFigure:
     return DerivedFigure(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), 1)
 
 
-def mean_share(shares: Sequence[float]) -> DerivedFigure:
-    """Mean share right of several processes, its interval clipped to [0, 1]."""
-    mean, n = statistics.fmean(shares), len(shares)
+def accuracy(right: Sequence[int], images: int) -> DerivedFigure:
+    """Share right of one process, else the mean over processes, its interval clipped to [0, 1]."""
+    if len(right) == 1:
+        return wilson(right[0], images)
+    shares, n = [each / images for each in right], len(right)
+    mean = statistics.fmean(shares)
     if n < 3:
         return DerivedFigure(mean, n=n)
     half = _t_quantile(n - 1) * math.sqrt(variance(shares) / n)
@@ -100,8 +102,3 @@ def percentile(values: Sequence[float], share: float) -> float:
     ordered, place = sorted(values), share * (len(values) - 1)
     below = min(int(place), len(ordered) - 2)
     return ordered[below] + (place - below) * (ordered[below + 1] - ordered[below])
-
-
-def is_close(reported: float, value: float) -> bool:
-    """Equal but for the order of a sum."""
-    return abs(reported - value) <= 1e-9 * max(abs(value), abs(reported))

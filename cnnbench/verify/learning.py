@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from scipy.special import stdtrit
 
-from cnnbench.schema import Evaluation, Job, Record, Trial
+from cnnbench.schema import Evaluation, Job, Record
 from cnnbench.verify import intervals
 from cnnbench.verify.intervals import DerivedFigure
 from cnnbench.verify.raw_rows import RawRow
-from cnnbench.verify.view import PageView
+from cnnbench.verify.view import PLAIN, PageView, describe_step
 
 IMAGES = 10_000
-MOST_EPOCHS = 1000
-"""That a network of one accuracy is followed for."""
 SEEDS, MOST_SEEDS = 5, 1000
 CONVOLUTIONAL, OTHER = 0.001, 0.002
-PLAIN: Mapping[str, object] = {
-    **{"division": "reference", "precision": "fp32", "layout": "nchw", "execution": "eager"},
-    **{"loader": "resident", "loader_workers": 0},
-}
 _NOT_LEARNED = {*PLAIN, "warmup_steps", "blocks", "block_steps", "epoch_eval_images", "seed", "round"}
 """Fields that do not change what is learned."""
 
@@ -59,21 +52,15 @@ def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
-def mean_chance(curves: AccuracyCurves, epoch: int, sample: int) -> float:
-    """The chance that a sample is all right after that epoch, mean over processes."""
-    return statistics.fmean(chance_all_right(curve[epoch - 1], sample) for curve in curves)
+def mean_chance(curves: AccuracyCurves, sample: int) -> float:
+    """The chance that a sample is all right after the last of these epochs, mean over processes."""
+    return statistics.fmean(chance_all_right(curve[-1], sample) for curve in curves)
 
 
-def mean_chance_stopped(curves: AccuracyCurves, epoch: int, sample: int) -> float:
+def mean_chance_stopped(curves: AccuracyCurves, sample: int) -> float:
     """The chance that one of the samples so far was all right, mean over processes."""
-    going_on = (math.prod(1 - chance_all_right(each, sample) for each in curve[:epoch]) for curve in curves)
+    going_on = (math.prod(1 - chance_all_right(each, sample) for each in curve) for curve in curves)
     return statistics.fmean(1 - each for each in going_on)
-
-
-def epoch_accuracy(curves: AccuracyCurves, epoch: int) -> DerivedFigure:
-    """Accuracy on all test images after that epoch."""
-    now = [curve[epoch - 1] for curve in curves]
-    return intervals.wilson(now[0], IMAGES) if len(now) == 1 else intervals.mean_share([each / IMAGES for each in now])
 
 
 @dataclass(frozen=True)
@@ -99,27 +86,10 @@ def find_stops(row: RawRow) -> dict[int, RuleStop]:
     return found
 
 
-def seed_trial(row: RawRow, seed: object) -> Trial | None:
-    """One of the row's seeds by its number."""
-    return next((trial for record, trial in row.attempts if record.job.seed == seed and trial.epoch_evaluations), None)
-
-
-def describe_variant(job: Job) -> str:
-    """How the job is computed where that is not the plain way."""
-    workers = {"loader": f"{job.loader}, {job.loader_workers} workers"}
-    parts = {"precision": job.precision, "layout": job.layout, "execution": job.execution, **workers}
-    parts["division"] = f"{job.division} division"
-    differs = {name for name, plain in PLAIN.items() if getattr(job, name) != plain}
-    return ", ".join(text for name, text in parts.items() if name in differs or f"{name}_workers" in differs)
-
-
 def find_plain(view: PageView, row: RawRow) -> RawRow | None:
     """The plain row of the same learning in the same place: of the same run, else of the newest."""
-    if not describe_variant(row.job) or not _ends_tested(row.job):
+    if not describe_step(row.job) or not _ends_tested(row.job):
         return None
-    same = [each for each in view.training if not describe_variant(each.job) and _ends_tested(each.job)]
-    work = _learning_key(row)
-    found = [each for each in same if _learning_key(each) == work]
 
     def nearness(each: RawRow) -> tuple[object, ...]:
         seeds, header = _count_seeds(each), each.header
@@ -128,9 +98,19 @@ def find_plain(view: PageView, row: RawRow) -> RawRow | None:
             *(seeds, each.row_key),
         )
 
-    plain = max(found, key=nearness, default=None)
+    plain = max(_plain_rows(view).get(_learning_key(row), ()), key=nearness, default=None)
     enough = plain is not None and min(_count_seeds(row), _count_seeds(plain)) >= SEEDS
     return plain if enough else None
+
+
+@lru_cache(maxsize=64)
+def _plain_rows(view: PageView) -> dict[tuple[object, ...], list[RawRow]]:
+    """The shown rows that are computed the plain way, by what they learn."""
+    found: dict[tuple[object, ...], list[RawRow]] = {}
+    for row in view.training:
+        if not describe_step(row.job) and _ends_tested(row.job):
+            found.setdefault(_learning_key(row), []).append(row)
+    return found
 
 
 def _ends_tested(job: Job) -> bool:
@@ -195,25 +175,25 @@ def compare(row: RawRow, plain: RawRow) -> SideDifference | None:
         return None
     medians = statistics.median(mine.values()) - statistics.median(theirs.values())
     value = statistics.fmean(mine.values()) - statistics.fmean(theirs.values())
-    if set(mine) == set(theirs):
-        spread = statistics.stdev([mine[seed] - theirs[seed] for seed in mine])
-        half = float(stdtrit(len(mine) - 1, 0.95)) * spread / math.sqrt(len(mine))
-        return SideDifference(value, value - half, value + half, medians, True, spread**2, 1.0)
-    a, b = (statistics.stdev(side.values()) ** 2 for side in (mine, theirs))
-    x, y = a / len(mine), b / len(theirs)
-    if not x + y:
-        return SideDifference(value, value, value, medians, False, 0.0, 2.0)
-    degrees = (x + y) ** 2 / (x**2 / (len(mine) - 1) + y**2 / (len(theirs) - 1))
-    half = float(stdtrit(degrees, 0.95)) * math.sqrt(x + y)
-    return SideDifference(value, value - half, value + half, medians, False, a + b, (a + b) ** 2 / (a**2 + b**2))
+    paired = set(mine) == set(theirs)
+    if paired:
+        spread = statistics.variance([mine[seed] - theirs[seed] for seed in mine])
+        error, degrees, freedom = spread / len(mine), float(len(mine) - 1), 1.0
+    else:
+        a, b = (statistics.variance(side.values()) for side in (mine, theirs))
+        x, y = a / len(mine), b / len(theirs)
+        spread, error = a + b, x + y
+        degrees = error**2 / (x**2 / (len(mine) - 1) + y**2 / (len(theirs) - 1)) if error else 1.0
+        freedom = spread**2 / (a**2 + b**2) if error else 2.0
+    half = float(stdtrit(degrees, 0.95)) * math.sqrt(error)
+    return SideDifference(value, value - half, value + half, medians, paired, spread, freedom)
 
 
 def loss_allowed(view: PageView, row: RawRow) -> float:
     """What was asked for, else what such a network is allowed."""
     asked = view.options.get("margin")
-    return (
-        float(asked) if asked is not None else OTHER if row.workload and not row.workload.convolves else CONVOLUTIONAL
-    )
+    usual = OTHER if row.workload and not row.workload.convolves else CONVOLUTIONAL
+    return usual if asked is None else float(asked)
 
 
 def decided_by_rule(row: RawRow, plain: RawRow) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from cnnbench import store, validity
 from cnnbench.schema import Record, RunHeader
+from cnnbench.verify import raw_rows
 
 LedgerFinding = tuple[str, str]
 """Where, and what does not hold."""
@@ -37,14 +38,9 @@ def check_ledger(ledger: store.Ledger) -> Iterator[LedgerFinding]:
 
 
 def _find_impossible(header: RunHeader, record: Record) -> Iterator[str]:
-    trial, job = record.outcome.trial, record.job
-    if record.outcome.status not in validity.CHECKED_STATUSES:
-        return
-    if trial is None:
-        yield f"it is {record.outcome.status} and measured nothing"
-        return
-    device = next((each for each in header.machine.devices if each.id == job.device), None)
-    found = validity.find_violations(job, trial, record.process_seconds, device, header.machine, record.outcome.status)
-    for violation in found:
+    status = record.outcome.status
+    if status in validity.CHECKED_STATUSES and record.outcome.trial is None:
+        yield f"it is {status} and measured nothing"
+    for violation in raw_rows.find_violations(header, record):
         if violation.severity == "invalid":
             yield f"{violation.gate} gate: {violation.message}"

@@ -3,48 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
-from cnnbench.schema import Device, RunHeader
+from cnnbench.schema import Device, Machine, RunHeader
 from cnnbench.verify import formats
 from cnnbench.verify.raw_rows import is_same_text, may_be_called, to_page_text
 from cnnbench.verify.view import PageView
 
 FactText = Callable[[RunHeader], object]
 FACTS: Mapping[str, FactText] = {
-    "CPU": lambda header: header.machine.cpu_name,
-    "cores allowed": lambda header: _cores(header),
+    "CPU": attrgetter("machine.cpu_name"),
+    "cores allowed": lambda header: _cores(header.machine),
     "largest clock": lambda header: (
         header.machine.cpu_max_clock_hertz and f"{header.machine.cpu_max_clock_hertz / 1e9:.2f} GHz"
     ),
-    "governor": lambda header: header.machine.governor,
+    "governor": attrgetter("machine.governor"),
     "turbo": lambda header: {None: None, True: "yes", False: "no"}[header.machine.turbo],
     "hypervisor": lambda header: header.machine.hypervisor or "none",
     "memory": lambda header: header.machine.memory_bytes and formats.size(header.machine.memory_bytes),
     "memory limit": lambda header: (
         header.machine.memory_limit_bytes and formats.size(header.machine.memory_limit_bytes)
     ),
-    "accelerators": lambda header: "; ".join(_accelerator(each) for each in _accelerators(header)) or "none",
+    "accelerators": lambda header: (
+        "; ".join(_accelerator(each) for each in header.machine.devices if each.kind != "cpu") or "none"
+    ),
     "system": lambda header: f"{header.machine.os}, kernel {header.machine.kernel}",
-    "C library": lambda header: header.machine.libc,
+    "C library": attrgetter("machine.libc"),
     "torch": lambda header: f"{header.software.torch} ({header.software.torch_build})",
-    "BLAS": lambda header: header.software.blas,
-    "oneDNN": lambda header: header.software.onednn,
-    "cuDNN": lambda header: header.software.cudnn,
-    "CPU capability": lambda header: header.software.cpu_capability,
-    "Python": lambda header: header.software.python,
-    "cnnbench": lambda header: header.software.cnnbench,
+    "BLAS": attrgetter("software.blas"),
+    "oneDNN": attrgetter("software.onednn"),
+    "cuDNN": attrgetter("software.cudnn"),
+    "CPU capability": attrgetter("software.cpu_capability"),
+    "Python": attrgetter("software.python"),
+    "cnnbench": attrgetter("software.cnnbench"),
 }
 
 
-def _cores(header: RunHeader) -> str:
-    machine = header.machine
+def _cores(machine: Machine) -> str:
     quota = "" if machine.cgroup_cpu_limit is None else f", quota {machine.cgroup_cpu_limit:g}"
     return f"{machine.cores_allowed} of {machine.cores_logical}{quota}"
-
-
-def _accelerators(header: RunHeader) -> list[Device]:
-    return [device for device in header.machine.devices if device.kind != "cpu"]
 
 
 def _accelerator(device: Device) -> str:
@@ -57,44 +55,35 @@ def _accelerator(device: Device) -> str:
     return ", ".join(parts + ([] if device.usable else [f"not usable: {device.unusable_reason}"]))
 
 
-def is_fact(name: str, header: RunHeader, printed: str) -> bool:
-    """Whether a machine may be said to be so; a device's name may be a shorter one of its own words."""
+def _is_fact(name: str, header: RunHeader, printed: str | None, shared: str) -> bool:
+    """Whether a machine may be said to be so, by itself or with the others; a device's name may be a shorter one."""
     expected = FACTS[name](header)
     text = formats.UNKNOWN if expected in (None, "", ()) else str(expected)
+    if printed is None:
+        numbers = formats.find_numbers(shared)
+        listed = name == "accelerators" and all(each in numbers for each in formats.find_numbers(text))
+        return f"{name} {text}" in shared or listed
     shortened = name == "accelerators" and may_be_called(text, printed.replace("…,", "…"))
-    numbers = [[each for each in formats.find_numbers(words) if not shortened] for words in (printed, text)]
-    return is_same_text(printed, text) or (shortened and numbers[0] == numbers[1])
+    return is_same_text(printed, text) or (shortened and formats.find_numbers(printed) == formats.find_numbers(text))
 
 
-def _read_shared(title: str, names: list[str]) -> Iterator[tuple[str, str]]:
-    """What all machines share, from the title over their table: `All share: CPU ...; memory ...`."""
-    rest = title.removeprefix("All share: ")
-    for name, following in zip(names, [*names[1:], ""], strict=True):
-        text, _, after = rest.partition(f"; {following} ") if following else (rest, "", "")
-        yield name, text.removeprefix(f"{name} ")
-        rest = f"{following} {after}"
-
-
-def find_errors(table: Mapping[str, Any], view: PageView) -> Iterator[str]:
+def find_errors(view: PageView, table: Mapping[str, Any]) -> Iterator[str]:
     """What the table says that the headers do not: side by side, or one machine below the other."""
-    headers = [view.machines[name] for name in sorted(view.machines)]
     columns, (group,) = table["columns"], table["groups"]
-    lines = [[cell["text"] for cell in line["cells"]] for line in group["lines"]]
-    if columns[0]["key"] == "machine":
-        facts = {column["key"]: [line[n] for line in lines] for n, column in enumerate(columns) if n}
-        shared = _read_shared(group["title"], [name for name in FACTS if name not in facts])
-        facts |= {name: [text] * len(headers) for name, text in shared}
-        machines = [line[0] for line in lines]
-    else:
-        facts = {line[0]: line[1 : 1 + len(headers)] for line in lines}
-        machines = [column["title"] for column in columns[1 : 1 + len(headers)]]
-        marks = {line[0]: line[-1] for line in lines if len(line) > 1 + len(headers)}
-        wrong = {name for name, mark in marks.items() if (mark == "differs") != (len(set(facts[name])) > 1)}
-        yield from (f"{name} is marked {marks[name]!r}, the machines' texts say otherwise" for name in wrong)
-    if list(map(to_page_text, machines)) != [to_page_text(header.machine.id) for header in headers]:
-        yield f"the machines are {', '.join(machines)}, the records are of {', '.join(view.machines)}"
-        return
+    beside = columns[0]["key"] != "machine"
+    facts: dict[tuple[str, str], str] = {}
+    for first, *cells in ([to_page_text(cell["text"]) for cell in line["cells"]] for line in group["lines"]):
+        for column, text in zip(columns[1:], cells, strict=True):
+            facts[(first, to_page_text(column["title"])) if beside else (column["key"], first)] = text
+    for name in FACTS if ("CPU", "") in facts else ():
+        marked, texts = facts.pop((name, "")), {text for (fact, _), text in facts.items() if fact == name}
+        if (marked == "differs") != (len(texts) > 1):
+            yield f"{name} is marked {marked!r}, the machines' texts say otherwise"
+    machines = {to_page_text(name): header for name, header in sorted(view.machines.items())}
+    if (printed := dict.fromkeys(machine for _, machine in facts)).keys() != machines.keys():
+        yield f"the machines are {', '.join(printed)}, the records are of {', '.join(machines)}"
     for name in FACTS:
-        for header, printed in zip(headers, facts.get(name, [""] * len(headers)), strict=True):
-            if not is_fact(name, header, to_page_text(printed)):
-                yield f"{name} of {header.machine.id}: {printed!r} is not what the header of run {header.run_id} says"
+        for machine, header in machines.items():
+            there = facts.get((name, machine))
+            if not _is_fact(name, header, there, "" if beside else group["title"]):
+                yield f"{name} of {machine}: {there!r} is not what the header of run {header.run_id} says"

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -74,14 +75,31 @@ class RawRow:
     def numbers(self) -> frozenset[str]:
         """Every number that can be said of its job: words with another one are not about it."""
         job = self.job
-        values = (*job.model_dump().values(), job.job_steps, self.protocol, self.timed_steps)
-        percent = () if self.job.target is None else (f"{100 * self.job.target:g}",)
-        return frozenset(find_numbers(" ".join(map(str, (*values, *percent, job.batch_size // job.world)))))
+        percent = "" if job.target is None else f"{100 * job.target:g}"
+        further = (job.job_steps, self.protocol, self.timed_steps, percent, job.batch_size // job.world)
+        return frozenset(find_numbers(*job.model_dump().values(), *further))
+
+    @cached_property
+    def all_numbers(self) -> frozenset[str]:
+        """Those, and the ones of its name, place, machine, run and rounds."""
+        header, rounds = self.header, (record.job.round + 1 for record in self.records)
+        return self.numbers.union(find_numbers(self.full_name, self.place, header.machine.id, header.run_id, *rounds))
+
+    @cached_property
+    def ended(self) -> Counter[str]:
+        """How many processes ended how, in order of the word, those that were not run last."""
+        statuses = sorted(record.outcome.status for record in self.records)
+        return Counter((*statuses, *["not run"] * self.unstarted))
 
     @cached_property
     def trials(self) -> tuple[tuple[Record, Trial], ...]:
         """Those that ended well, by round."""
         return tuple(pair for pair in self.attempts if pair[0].outcome.status == "ok")
+
+    @cached_property
+    def good_trials(self) -> tuple[Trial, ...]:
+        """What those measured."""
+        return tuple(trial for _, trial in self.trials)
 
     @cached_property
     def attempts(self) -> tuple[tuple[Record, Trial], ...]:
@@ -93,25 +111,24 @@ class RawRow:
     @cached_property
     def steps(self) -> list[float]:
         """Mean seconds of a step, one value a process."""
-        return [sum(trial.block_seconds) / trial.steps for _, trial in self.trials]
+        return [sum(trial.block_seconds) / trial.steps for trial in self.good_trials]
 
     @cached_property
     def costs(self) -> Cost:
         """What a speed-up divides: the job clock of a job of fixed length, else the mean step."""
         whole = self.job.clock in ("job", "recipe") and not self.job.stop_when_all_right
-        costs: dict[tuple[str, int], list[float]] = {}
-        for record, trial in self.trials:
-            seconds = trial.job_seconds if whole else sum(trial.block_seconds) / trial.steps
-            if seconds:
-                costs.setdefault((record.run_id, record.job.round), []).append(seconds)
-        return {key: statistics.geometric_mean(found) for key, found in costs.items()}
+        return self._read_costs(lambda trial: trial.job_seconds) if whole else self.step_costs
 
     @cached_property
     def step_costs(self) -> Cost:
         """Mean seconds of a step by run and round."""
+        return self._read_costs(lambda trial: sum(trial.block_seconds) / trial.steps)
+
+    def _read_costs(self, read: Callable[[Trial], float | None]) -> Cost:
         costs: dict[tuple[str, int], list[float]] = {}
         for record, trial in self.trials:
-            costs.setdefault((record.run_id, record.job.round), []).append(sum(trial.block_seconds) / trial.steps)
+            if seconds := read(trial):
+                costs.setdefault((record.run_id, record.job.round), []).append(seconds)
         return {key: statistics.geometric_mean(found) for key, found in costs.items()}
 
     @cached_property
@@ -150,27 +167,7 @@ class RawRow:
     @property
     def timed_steps(self) -> int:
         """Fewest timed steps of its processes."""
-        return min((trial.steps for _, trial in self.trials), default=0)
-
-    @cached_property
-    def deviations(self) -> tuple[str, ...]:
-        """How it departs from the plain job of its network and batch, in words."""
-        job = self.job
-        modes = {"task": "training", "layout": "nchw", "execution": "eager"}
-        words = [getattr(job, name) for name, plain in modes.items() if getattr(job, name) != plain]
-        words += [f"{job.pool} pooling"] if job.pool else []
-        words += [job.activation] if job.activation else []
-        words += [f"{job.world} ranks {job.scaling}"] if job.world > 1 else []
-        words += [f"{getattr(job, what)} {what}" for what in ("nodes", "copies") if getattr(job, what) > 1]
-        words += [job.recipe or f"to {100 * (job.target or 0):g} %"] if job.recipe or job.target else []
-        usual = workloads.get(job.workload).default_optimizer if job.workload in workloads.names() else None
-        if usual is not None and job.optimizer not in (None, usual):
-            words.append(to_page_text(str(job.optimizer)))
-        if (job.loader, job.loader_workers) != ("resident", 0):
-            words.append(f"{job.loader}, {job.loader_workers} workers")
-        if job.division != "reference":
-            words.append(job.division)
-        return (*words, *((job.precision,) if job.precision != "fp32" else ()))
+        return min((trial.steps for trial in self.good_trials), default=0)
 
     @cached_property
     def place(self) -> str:
@@ -189,33 +186,17 @@ class RawRow:
         threads = "" if self.job.threads is None else f"/{self.job.threads}"
         return f"{self.header.machine.id}/{self.job.device}{threads}"
 
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        job = self.job
-        timed = "whole job" if job.clock in ("job", "recipe") else f"{self.timed_steps:,} steps timed"
-        further = (
-            _pattern_of_cut(to_page_text(self.header.machine.id)),
-            f"run {_pattern_of_cut(to_page_text(self.header.run_id))}",
-            f"{_pattern_of_cut(to_page_text(job.workload))}, batch {job.batch_size}",
-            re.escape(", ".join(self.deviations)) or "(?!)",
-            timed,
-        )
-        return re.compile(rf"(.+) \({_pattern_of_cut(self.place)}{''.join(f'(?:; {each})?' for each in further)}\)")
-
     def printed_as(self, cell: str) -> bool:
-        """Whether a row whose first cell is this can be this one: name, place, and what else is said of it."""
-        found = self._pattern.fullmatch(cell)
-        return found is not None and may_be_called(self.full_name, found.group(1))
-
-
-def _pattern_of_cut(text: str) -> str:
-    """A pattern for the text, whole or cut where a page may cut it."""
-    return re.escape(text) if len(text) <= SHOWN else rf"{re.escape(text[:SHOWN])}[^;]*"
+        """Whether a row whose first cell is this can be this one: name, place, and no number of another."""
+        name, place, rest = cell.partition(f" ({self.place[:SHOWN]}")
+        return bool(place) and may_be_called(self.full_name, name) and self.all_numbers.issuperset(find_numbers(rest))
 
 
 @lru_cache(maxsize=4096)
 def to_page_text(text: str) -> str:
     """A record's text as a page can show it: blanks folded, U+FFFD for controls, direction overrides and half characters."""
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip(" ")  # most texts, told much faster than by the patterns
     folded = re.sub(r"[^\S\x1c-\x1f]+", " ", text)
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", folded).strip(" ")
 
@@ -268,15 +249,18 @@ def build_rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
     return found
 
 
+def find_violations(header: RunHeader, record: Record) -> tuple[validity.Violation, ...]:
+    """What today's gates say of a record that ended well."""
+    job, trial, status = record.job, record.outcome.trial, record.outcome.status
+    if status not in validity.CHECKED_STATUSES or trial is None:
+        return ()
+    device = next((each for each in header.machine.devices if each.id == job.device), None)
+    return validity.find_violations(job, trial, record.process_seconds, device, header.machine, status)
+
+
 def _apply_validity(header: RunHeader, record: Record) -> Record:
     """The record as today's gates see it: one that cannot be is none that ended well."""
-    trial = record.outcome.trial
-    if record.outcome.status not in validity.CHECKED_STATUSES or trial is None:
-        return record
-    device = next((each for each in header.machine.devices if each.id == record.job.device), None)
-    status = record.outcome.status
-    violations = validity.find_violations(record.job, trial, record.process_seconds, device, header.machine, status)
-    outcome = validity.reject_impossible(record.outcome, violations)
+    outcome = validity.reject_impossible(record.outcome, find_violations(header, record))
     return record if outcome is record.outcome else record.model_copy(update={"outcome": outcome})
 
 

@@ -6,24 +6,21 @@ printed and derives it again here, by other code.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from cnnbench.machine import peaks
-from cnnbench.schema import PublishedRow, digest
+from cnnbench.schema import Job, PublishedRow, Trial, digest
 from cnnbench.verify import figures, intervals, learning
 from cnnbench.verify.figures import FIGURES
 from cnnbench.verify.intervals import DerivedFigure
 from cnnbench.verify.raw_rows import RawRow, RawValue, may_be_called, to_page_text
-from cnnbench.verify.view import PageView
+from cnnbench.verify.view import PageView, describe_step
 
-JOB_FIELDS = (
-    *("task", "layout", "execution", "loader", "loader_workers", "optimizer", "init", "pool", "activation"),
-    *("target", "evaluate_every"),
-)
-"""Fields of the job that a file has beside a row where one of its rows is computed another way than the plain one."""
+Marks = Sequence[Mapping[str, Any]]
 ENDS = ("", "_low", "_high", "_n")
 
 
@@ -38,6 +35,8 @@ class ValueSubject:
     plain: RawRow | None = None
     """The row that the first is compared with."""
     published: PublishedRow | None = None
+    marks: Marks = ()
+    """All marks of a chart."""
     printed: Mapping[str, Any] = field(default_factory=dict)
     """All values that the line or the mark has, by name: which epoch or seed it is of."""
 
@@ -57,28 +56,81 @@ class ValueSubject:
 
     def figure(self, name: str) -> DerivedFigure | None:
         """A figure of the row, derived once however often it is printed."""
-        if self.published is not None:
-            return figures.published_figures(self.view, self.published).get(name)
-        if name in LINE_FIGURES:
-            return LINE_FIGURES[name](self)
-        known, key = self.view.figures, (id(self.own), name)
-        if key not in known:
-            known[key] = FIGURES[name](self.view, self.own) if self.own.trials or name.endswith("_to_target") else None
-        return known[key]
+        return _true_accuracy(self) if name == "true_accuracy" else _derive_figure(self.view, self.own, name)
+
+    @property
+    def seed_trial(self) -> Trial:
+        """The row's process of the one seed that the line is of. Raises LookupError where there is none."""
+        trials = (trial for record, trial in self.own.attempts if record.job.seed == self.printed.get("seed"))
+        found = next((trial for trial in trials if trial.epoch_evaluations), None)
+        if found is None:
+            raise LookupError(f"the row has no seed {self.printed.get('seed')}")
+        return found
+
+    @property
+    def stop(self) -> learning.RuleStop:
+        """Where the one process under the stopping rule stopped that the line is of. Raises LookupError as above."""
+        found = learning.find_stops(self.own).get(self.count("process"))
+        if found is None:
+            raise LookupError(f"the records have no such process {self.printed.get('process')}")
+        return found
+
+    @property
+    def curves(self) -> learning.AccuracyCurves:
+        """What each process had right after each epoch until that of the line; without a row, the one accuracy that was
+        asked for. Raises LookupError where the records have no such epoch.
+        """
+        epoch, asked = self.count("epoch"), self.view.options.get("accuracy")
+        if self.row is None and asked is not None:
+            return [[round(asked * learning.IMAGES)] * epoch]
+        curves = learning.accuracy_curves(self.own)
+        if not 1 <= epoch <= min(map(len, curves), default=0):
+            raise LookupError(f"the records have no epoch {epoch}")
+        return [curve[:epoch] for curve in curves]
+
+    @property
+    def sample(self) -> int:
+        """Images that the stopping rule draws."""
+        return int(self.view.options.get("sample", 200))
+
+    @property
+    def compared(self) -> tuple[RawRow, RawRow]:
+        """The mode and the plain row that it is compared with. Raises LookupError where the line names another one."""
+        found = learning.find_plain(self.view, self.own)
+        if found is None or found is not self.plain:
+            raise LookupError("the mode is not compared with that plain row")
+        return self.own, found
+
+
+@lru_cache(maxsize=1 << 16)
+def _derive_figure(view: PageView, row: RawRow, name: str) -> DerivedFigure | None:
+    return FIGURES[name](view, row) if row.trials or name.endswith("_to_target") else None
+
+
+def find_subject(
+    view: PageView, place: str, printed: Mapping[str, Any], rows: Sequence[Sequence[str]], marks: Marks = ()
+) -> ValueSubject | None:
+    """What a line or a mark is of, by the raw rows it names, else by the published processor; None where there is none."""
+    found = [view.by_mark.get((run, row)) for run, row in rows]
+    named = (row for row in view.published_rows if row.processor == printed.get("processor"))
+    published = None if found else next(named, None)
+    if None in found or not (found or published or view.options.get("accuracy") is not None):
+        return None
+    row, plain = (*found, None, None)[:2]
+    return ValueSubject(view, place, row, plain, published, marks, printed)
 
 
 Derivation = Callable[[ValueSubject], RawValue]
 
 
-def _each_trial(of: Callable[[Any], int | None]) -> Derivation:
-    """The largest of all processes: memory is a high-water mark, never a sum."""
-    return lambda subject: max(
-        (value for _, trial in subject.own.trials if (value := of(trial.memory)) is not None), default=None
-    )
+def _largest(name: str) -> Derivation:
+    """Of all processes: memory is a high-water mark, never a sum."""
 
+    def derive(subject: ValueSubject) -> int | None:
+        known = (getattr(trial.memory, name) for trial in subject.own.good_trials)
+        return max((value for value in known if value is not None), default=None)
 
-def _job(name: str) -> Derivation:
-    return lambda subject: getattr(subject.own.job, name)
+    return derive
 
 
 def _mfu(subject: ValueSubject) -> float | None:
@@ -101,29 +153,22 @@ def _job_kind(subject: ValueSubject) -> str | None:
     return {"job": "measured", "recipe": "measured", "accuracy": "to target", "steady": whole}[job.clock]
 
 
-def name_processor(row: RawRow, printed: object) -> str:
-    """The printed name where the row may be called so, else its full one."""
-    name = str(printed)
-    return name if may_be_called(row.full_name, name) else row.full_name
-
-
-def baseline(subject: ValueSubject) -> str | None:
-    """The processor and the threads of the row that the speed-up is over."""
+def _baseline(subject: ValueSubject) -> str | None:
+    """The processor and the threads of the row that the speed-up is over; its name may be a shorter one."""
     base = subject.view.find_base(subject.own)
     if base is None:
         return None
     n = base.job.threads
     threads = "" if n is None else f", {n} thread" if n == 1 else f", {n} threads"
-    return name_processor(base, str(subject.printed.get("baseline")).removesuffix(threads)) + threads
+    printed = str(subject.printed.get("baseline")).removesuffix(threads)
+    return (printed if may_be_called(base.full_name, printed) else base.full_name) + threads
 
 
 def outcomes(row: RawRow) -> list[str]:
     """How the processes ended, `ok` first and those that were not run last."""
-    statuses = Counter(record.outcome.status for record in row.records)
-    planned, good = statuses.total() + row.unstarted, statuses.pop("ok", 0)
-    parts = [f"ok {good}/{planned}"] if good else []
-    parts += [f"{name} {n} of {planned}" for name, n in sorted(statuses.items())]
-    return parts + ([f"not run {row.unstarted} of {planned}"] if row.unstarted else [])
+    planned, good = row.ended.total(), row.ended["ok"]
+    others = [f"{name} {n} of {planned}" for name, n in row.ended.items() if name != "ok"]
+    return ([f"ok {good}/{planned}"] if good else []) + others
 
 
 def _accuracy_steps(subject: ValueSubject) -> int | None:
@@ -136,18 +181,13 @@ def _accuracy_data(subject: ValueSubject) -> str | None:
     return found if _accuracy_steps(subject) is not None else None
 
 
-def _floor(kind: str) -> Derivation:
+def _floor(kind: str) -> Callable[[ValueSubject], float | None]:
     return lambda subject: figures.floors(subject.view, subject.own).get(kind)
 
 
 def _allows(kind: str) -> Derivation:
     """How many times faster a floor would allow."""
-
-    def derive(subject: ValueSubject) -> float | None:
-        floor, step = figures.floors(subject.view, subject.own).get(kind), figures.step_mean(subject.own)
-        return None if floor is None or step is None else step / floor
-
-    return derive
+    return lambda s: (figures.step_mean(s.own) or 0) / floor if (floor := _floor(kind)(s)) else None
 
 
 def _is_best_product(subject: ValueSubject) -> bool:
@@ -159,104 +199,41 @@ def _to_target(of: Callable[[Any], float], whole: bool) -> Derivation:
     """Over the seeds that reached the target; `whole` asks that all did."""
 
     def derive(subject: ValueSubject) -> float | None:
-        times, every = figures.times_to_target(subject.own)
-        return of(times) if times and (every or not whole) else None
-
-    return derive
-
-
-def _seed(of: Callable[[RawRow, Any], RawValue]) -> Derivation:
-    """Of the one seed that the line is of."""
-
-    def derive(subject: ValueSubject) -> RawValue:
-        trial = learning.seed_trial(subject.own, subject.printed.get("seed"))
-        if trial is None:
-            raise LookupError(f"the row has no seed {subject.printed.get('seed')}")
-        return of(subject.own, trial)
-
-    return derive
-
-
-def curves_until(subject: ValueSubject) -> tuple[learning.AccuracyCurves, int]:
-    """What each process had right after each epoch, and the epoch that the line is of; without a row, the one accuracy that
-    the page was asked for. Raises LookupError where the records have no such epoch.
-    """
-    epoch, asked = subject.count("epoch"), subject.view.options.get("accuracy")
-    closed = (
-        [[round(asked * learning.IMAGES)] * learning.MOST_EPOCHS] if subject.row is None and asked is not None else None
-    )
-    curves = closed or learning.accuracy_curves(subject.own)
-    if not 1 <= epoch <= min(map(len, curves), default=0):
-        raise LookupError(f"the records have no epoch {epoch}")
-    return curves, epoch
-
-
-def _epoch(of: Callable[[learning.AccuracyCurves, int, int], float]) -> Derivation:
-    """After the one epoch that the line is of."""
-    return lambda subject: of(*curves_until(subject), subject.view.options.get("sample", 200))
-
-
-def _stop(of: Callable[[learning.RuleStop], RawValue]) -> Derivation:
-    """Of the one process under the stopping rule that the line is of."""
-
-    def derive(subject: ValueSubject) -> RawValue:
-        found = learning.find_stops(subject.own).get(subject.count("process"))
-        if found is None:
-            raise LookupError(f"the records have no such process {subject.printed.get('process')}")
-        return of(found)
+        seeds = figures.seeds_to_target(subject.own)
+        times = [trial.job_seconds or math.inf for trial, good in seeds if good]
+        return of(times) if times and not (whole and len(times) < len(seeds)) else None
 
     return derive
 
 
 def _true_accuracy(subject: ValueSubject) -> DerivedFigure | None:
     if subject.place == "stopped":
-        found = learning.find_stops(subject.own).get(subject.count("process"))
-        return None if found is None else found.accuracy
-    if subject.row is None:
-        return DerivedFigure(curves_until(subject)[0][0][0] / learning.IMAGES)
-    return learning.epoch_accuracy(*curves_until(subject))
-
-
-def _pair(of: Callable[[PageView, RawRow, RawRow], RawValue]) -> Derivation:
-    """Of a mode compared with the plain row."""
-
-    def derive(subject: ValueSubject) -> RawValue:
-        plain = learning.find_plain(subject.view, subject.own)
-        if plain is None or plain is not subject.plain:
-            raise LookupError("the mode is not compared with that plain row")
-        return of(subject.view, subject.own, plain)
-
-    return derive
+        return subject.stop.accuracy
+    last = [curve[-1] for curve in subject.curves]
+    exact = DerivedFigure(last[0] / learning.IMAGES)
+    return exact if subject.row is None else intervals.accuracy(last, learning.IMAGES)
 
 
 def _difference(name: str) -> Derivation:
     """A difference of accuracies as a share."""
 
-    def read_share(view: PageView, row: RawRow, plain: RawRow) -> float | None:
-        found = learning.compare(row, plain)
+    def derive(subject: ValueSubject) -> float | None:
+        found = learning.compare(*subject.compared)
         return None if found is None else float(getattr(found, name)) / learning.IMAGES
 
-    return _pair(read_share)
+    return derive
 
 
-LINE_FIGURES: Mapping[str, Callable[[ValueSubject], DerivedFigure | None]] = {"true_accuracy": _true_accuracy}
-"""Figures that are of less than a row."""
 VALUES: Mapping[str, Derivation] = {
     "processor": lambda s: s.own.full_name,
     "machine_id": lambda s: s.own.header.machine.id,
     "run_id": lambda s: s.own.header.run_id,
     "torch": lambda s: f"{s.own.header.software.torch} ({s.own.header.software.torch_build})",
-    **{name: _job(name) for name in ("device", "threads", "allocator", "workload", "division", "batch_size", "clock")},
-    **{name: _job(name) for name in (*JOB_FIELDS, "precision", "size", "blocks", "block_steps", "warmup_steps")},
-    **{name: _job(name) for name in ("copies", "scaling", "world", "nodes")},
-    "mode_precision": _job("precision"),
-    "rung_precision": _job("precision"),
+    "mode_precision": lambda s: s.own.job.precision,
+    "rung_precision": lambda s: s.own.job.precision,
     "work_key_sha256": lambda s: digest(s.own.work_key),
     "protocol": lambda s: s.own.protocol,
-    "year": lambda s: None,
-    "source": lambda s: None,
-    "printed_flops": lambda s: None,
-    "printed_speedup": lambda s: None,
+    **dict.fromkeys(("year", "source", "printed_flops", "printed_speedup"), lambda s: None),
     "peak_flops_per_second": lambda s: figures.theoretical_peak(s.own),
     "peak_kind": lambda s: "theoretical",
     "peak_origin": _peak_origin,
@@ -264,11 +241,11 @@ VALUES: Mapping[str, Derivation] = {
     "is_ceiling": _is_best_product,
     "mfu": _mfu,
     "job_kind": _job_kind,
-    "baseline": baseline,
-    "host_peak_bytes": _each_trial(lambda memory: memory.host_peak_bytes),
-    "device_peak_bytes": _each_trial(lambda memory: memory.device_allocated_peak_bytes),
-    "device_reserved_bytes": _each_trial(lambda memory: memory.device_reserved_peak_bytes),
-    "device_used_bytes": _each_trial(lambda memory: memory.device_used_bytes),
+    "baseline": _baseline,
+    "host_peak_bytes": _largest("host_peak_bytes"),
+    "device_peak_bytes": _largest("device_allocated_peak_bytes"),
+    "device_reserved_bytes": _largest("device_reserved_peak_bytes"),
+    "device_used_bytes": _largest("device_used_bytes"),
     "activation_bytes_per_image": lambda s: s.own.workload.activation_bytes_per_image if s.own.workload else None,
     "parameter_bytes": lambda s: s.own.workload.parameter_bytes if s.own.workload else None,
     "net_energy_joules_per_image": lambda s: figures.net_joules(s.own),
@@ -277,85 +254,93 @@ VALUES: Mapping[str, Derivation] = {
     "pretraining_flops_per_second": lambda s: figures.pretraining_rate(s.own),
     "accuracy_after_steps": _accuracy_steps,
     "accuracy_data": _accuracy_data,
-    "processes": lambda s: len(s.own.records) + s.own.unstarted,
+    "processes": lambda s: s.own.ended.total(),
     "processes_ok": lambda s: len(s.own.trials),
     "outcome": lambda s: ", ".join(outcomes(s.own)),
     "verdict": lambda s: figures.what_binds(s.view, s.own),
     **{f"{kind}_floor_seconds": _floor(kind) for kind in ("compute", "bandwidth", "launch", "input")},
     **{f"{kind}_floor_allows": _allows(kind) for kind in ("compute", "bandwidth", "launch", "input")},
     "slowest_copy": lambda s: to_page_text(figures.slowest_copy(s.own) or "n/a"),
-    "seeds": lambda s: len(s.own.records) + s.own.unstarted,
+    "seeds": lambda s: s.own.ended.total(),
     "seeds_reached": lambda s: len(s.own.trials),
-    "seeds_missed": lambda s: sum(record.outcome.status == "missed" for record in s.own.records),
+    "seeds_missed": lambda s: s.own.ended["missed"],
     "mean_seconds_to_target": _to_target(lambda times: sum(times) / len(times), whole=True),
     "fastest_seconds_to_target": _to_target(min, whole=False),
     "slowest_seconds_to_target": _to_target(max, whole=True),
     "seed": lambda s: s.printed.get("seed"),
-    "reached_target": _seed(figures.has_reached),
-    "clock_seconds": _seed(lambda row, trial: trial.job_seconds),
-    "seconds_to_target": _seed(lambda row, trial: trial.job_seconds if figures.has_reached(row, trial) else None),
-    "steps_to_target": _seed(lambda row, trial: trial.steps),
-    "evaluations": _seed(lambda row, trial: len(trial.epoch_evaluations)),
-    "epochs_to_target": _seed(figures.count_epochs),
-    "last_accuracy": _seed(lambda row, trial: trial.epoch_evaluations[-1].correct / trial.epoch_evaluations[-1].images),
-    "last_correct": _seed(lambda row, trial: trial.epoch_evaluations[-1].correct),
-    "last_images": _seed(lambda row, trial: trial.epoch_evaluations[-1].images),
+    "reached_target": lambda s: figures.has_reached(s.own, s.seed_trial),
+    "clock_seconds": lambda s: s.seed_trial.job_seconds,
+    "seconds_to_target": lambda s: s.seed_trial.job_seconds if figures.has_reached(s.own, s.seed_trial) else None,
+    "steps_to_target": lambda s: s.seed_trial.steps,
+    "evaluations": lambda s: len(s.seed_trial.epoch_evaluations),
+    "epochs_to_target": lambda s: figures.count_epochs(s.own, s.seed_trial),
+    "last_accuracy": lambda s: (last := s.seed_trial.epoch_evaluations[-1]).correct / last.images,
+    "last_correct": lambda s: s.seed_trial.epoch_evaluations[-1].correct,
+    "last_images": lambda s: s.seed_trial.epoch_evaluations[-1].images,
     "epoch": lambda s: s.printed.get("epoch"),
-    "chance_all_right": _epoch(learning.mean_chance),
-    "chance_stopped": _epoch(learning.mean_chance_stopped),
-    "sample_images": lambda s: s.view.options.get("sample", 200),
+    "chance_all_right": lambda s: learning.mean_chance(s.curves, s.sample),
+    "chance_stopped": lambda s: learning.mean_chance_stopped(s.curves, s.sample),
+    "sample_images": lambda s: s.sample,
     "process": lambda s: s.printed.get("process"),
-    "stopped.seed": _stop(lambda stop: stop.record.job.seed),
-    "stopped_epoch": _stop(lambda stop: stop.epoch),
-    "stopped_by_rule": _stop(lambda stop: stop.last.correct == stop.last.images),
-    "sample_right": _stop(lambda stop: stop.last.correct),
-    "stopped.sample_images": _stop(lambda stop: stop.last.images),
-    "mode": lambda s: learning.describe_variant(s.own.job),
-    "convergence.seeds": _pair(lambda view, row, plain: len(learning.right_by_seed(row))),
-    "plain_seeds": _pair(lambda view, row, plain: len(learning.right_by_seed(plain))),
-    "paired": _pair(lambda view, row, plain: bool((found := learning.compare(row, plain)) and found.paired)),
-    "failed": _pair(lambda view, row, plain: learning.count_failed(row)),
-    "plain_failed": _pair(lambda view, row, plain: learning.count_failed(plain)),
-    "mode_accuracy": _pair(lambda view, row, plain: learning.mean_accuracy(row)),
-    "mode_accuracy_sd": _pair(lambda view, row, plain: learning.accuracy_spread(row)),
-    "plain_accuracy": _pair(lambda view, row, plain: learning.mean_accuracy(plain)),
-    "plain_accuracy_sd": _pair(lambda view, row, plain: learning.accuracy_spread(plain)),
+    "stopped.seed": lambda s: s.stop.record.job.seed,
+    "stopped_epoch": lambda s: s.stop.epoch,
+    "stopped_by_rule": lambda s: s.stop.last.correct == s.stop.last.images,
+    "sample_right": lambda s: s.stop.last.correct,
+    "stopped.sample_images": lambda s: s.stop.last.images,
+    "mode": lambda s: describe_step(s.own.job),
+    "convergence.seeds": lambda s: len(learning.right_by_seed(s.compared[0])),
+    "plain_seeds": lambda s: len(learning.right_by_seed(s.compared[1])),
+    "paired": lambda s: bool((found := learning.compare(*s.compared)) and found.paired),
+    "failed": lambda s: learning.count_failed(s.compared[0]),
+    "plain_failed": lambda s: learning.count_failed(s.compared[1]),
+    "mode_accuracy": lambda s: learning.mean_accuracy(s.compared[0]),
+    "mode_accuracy_sd": lambda s: learning.accuracy_spread(s.compared[0]),
+    "plain_accuracy": lambda s: learning.mean_accuracy(s.compared[1]),
+    "plain_accuracy_sd": lambda s: learning.accuracy_spread(s.compared[1]),
     "difference": _difference("value"),
     "difference_low": _difference("low"),
     "difference_high": _difference("high"),
     "difference_of_medians": _difference("medians"),
-    "loss_allowed": _pair(lambda view, row, plain: learning.loss_allowed(view, row)),
-    "convergence.verdict": _pair(learning.classify),
-    "by_rule": _pair(lambda view, row, plain: learning.decided_by_rule(row, plain)),
-    "seeds_to_decide": _pair(learning.seeds_needed),
+    "loss_allowed": lambda s: learning.loss_allowed(s.view, s.own),
+    "convergence.verdict": lambda s: learning.classify(s.view, *s.compared),
+    "by_rule": lambda s: learning.decided_by_rule(*s.compared),
+    "seeds_to_decide": lambda s: learning.seeds_needed(s.view, *s.compared),
 }
 """Values without an interval, by name; `table.name` where a table means something else by the name."""
 
 
-def published_value(row: PublishedRow, name: str) -> RawValue:
-    """A published row's value by name, None where its source has none."""
+FIGURE_PARTS: Mapping[str, tuple[str, str]] = {
+    f"{name}{end}": (name, end.removeprefix("_") or "value") for name in (*FIGURES, "true_accuracy") for end in ENDS
+}
+"""The names of figures and of the ends of their intervals, each with its figure and what of it it is."""
+
+
+def _published_value(view: PageView, row: PublishedRow, name: str) -> RawValue:
+    """A published row's value by name, None where its source has none; each is of one process."""
+    seconds, base, peak = row.job_seconds, view.published_cpu, row.printed_flops_per_second
     known: dict[str, RawValue] = {
-        **{"processor": row.processor, "year": row.year, "source": row.source},
-        "peak_flops_per_second": row.printed_flops_per_second,
-        "peak_kind": None if row.printed_flops_per_second is None else "printed",
-        **{"printed_flops": row.printed_flops_text, "job_kind": "published", "printed_speedup": row.printed_speedup},
+        **{"processor": row.processor, "year": row.year, "source": row.source, "job_kind": "published"},
+        **{"peak_flops_per_second": peak, "peak_kind": None if peak is None else "printed"},
+        **{"printed_flops": row.printed_flops_text, "printed_speedup": row.printed_speedup, "job_seconds": seconds},
     }
-    return known.get(name)
+    if seconds:
+        known["achieved_flops_per_second"] = row.job_flops / seconds if row.job_flops else None
+        known["speedup_over_reference"] = base.job_seconds / seconds if base and base.job_seconds else None
+    value = known.get(name.removesuffix("_n"))
+    return 1 if name.endswith("_n") and value is not None else value
 
 
 def derive(name: str, subject: ValueSubject) -> RawValue:
     """Derive a value again. Raises KeyError for a name without a derivation, LookupError where the records have none such."""
-    end = next((end for end in ENDS[1:] if name.removesuffix(end) in FIGURE_NAMES and name.endswith(end)), "")
-    if name.removesuffix(end) in FIGURE_NAMES:
-        figure = subject.figure(name.removesuffix(end))
-        return None if figure is None else getattr(figure, end.removeprefix("_") or "value")
-    if subject.published is not None and name in VALUES:
-        return published_value(subject.published, name)
-    own = f"{subject.place}.{name}"
-    return VALUES[own if own in VALUES else name](subject)
-
-
-FIGURE_NAMES = {*FIGURES, *LINE_FIGURES}
+    found = VALUES.get(f"{subject.place}.{name}") or VALUES.get(name)
+    if found is None and name not in FIGURE_PARTS and name not in Job.model_fields:
+        raise KeyError(name)
+    if subject.published is not None:
+        return _published_value(subject.view, subject.published, name)
+    if name in FIGURE_PARTS:
+        figure, part = FIGURE_PARTS[name]
+        return getattr(subject.figure(figure), part, None)
+    return found(subject) if found else getattr(subject.own.job, name)
 
 
 def is_same(printed: object, value: object) -> bool:
@@ -363,5 +348,19 @@ def is_same(printed: object, value: object) -> bool:
     if isinstance(printed, bool) or isinstance(value, bool):
         return printed is value
     if isinstance(printed, int | float) and isinstance(value, int | float):
-        return intervals.is_close(printed, value)
+        return math.isclose(printed, value, rel_tol=1e-9)
     return printed == value
+
+
+def find_value_errors(printed: Mapping[str, Any], derive_again: Callable[[str], Any]) -> Iterator[str]:
+    """Values by name that are not those of the records."""
+    for name, value in printed.items():
+        try:
+            expected = derive_again(name)
+        except KeyError:
+            yield f"no second derivation of {name}"
+        except (LookupError, TypeError, ValueError, ZeroDivisionError) as error:
+            yield f"{name} is {value!r}, the records have no such figure: {error}"
+        else:
+            if not is_same(value, expected):
+                yield f"{name} is {value!r}, from the records it is {expected!r}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from cnnbench.schema import PublishedRow, RunHeader
-from cnnbench.verify.intervals import DerivedFigure, geometric
+from cnnbench.schema import Job, PublishedRow, RunHeader
+from cnnbench.verify.intervals import geometric
 from cnnbench.verify.raw_rows import RawRow, select_newest
 
 MOST_APART = 1.5
@@ -23,6 +22,8 @@ LADDER: Mapping[str, Sequence[str]] = {
     "loader": ("resident", "dataloader"),
 }
 """The rungs' fields, each with its values from the plain one on."""
+PLAIN: Mapping[str, object] = {**{name: values[0] for name, values in LADDER.items()}, "loader_workers": 0}
+"""How a step is computed where nothing was changed."""
 ONE_PROCESS: dict[str, object] = {"world": 1, "scaling": None, "nodes": 1, "threads": None}
 NO_TURN: dict[str, object] = {"seed": 0, "round": 0}
 
@@ -52,9 +53,6 @@ class PageView:
         self.shown = self.rows if options.get("all_runs") else select_newest(self.rows)
         cpus = [row for row in self.published_rows if row.device_kind == "cpu" and row.job_seconds]
         self.published_cpu = max(cpus, key=lambda row: (row.job_seconds or 0.0, row.processor), default=None)
-        self.figures: dict[tuple[int, str], DerivedFigure | None] = {}
-        self.numbers: frozenset[str] | None = None
-        """Numbers of its records that words may have; `prose` fills it in."""
 
     @cached_property
     def by_mark(self) -> dict[tuple[str, str], RawRow]:
@@ -81,7 +79,7 @@ class PageView:
             if fits and row.costs and row.alone:
                 found.setdefault(self._work(row), []).append(row)
         for same in found.values():
-            same.sort(key=lambda row: (_mean_log(row), row.row_key, row.header.run_id))
+            same.sort(key=lambda row: (statistics.geometric_mean(row.costs.values()), row.row_key, row.header.run_id))
         return found
 
     def _work(self, row: RawRow) -> tuple[object, ...]:
@@ -125,9 +123,8 @@ class PageView:
     def _ladders(self) -> list[list[RawRow]]:
         """Rows of one run that differ only in how a step is computed, in order, those without a time last."""
         same: dict[tuple[str, ...], list[RawRow]] = {}
-        plain = {**{name: values[0] for name, values in LADDER.items()}, "loader_workers": 0, **NO_TURN}
         for row in self.training:
-            work = row.job.model_copy(update=plain).model_dump_json()
+            work = row.job.model_copy(update={**PLAIN, **NO_TURN}).model_dump_json()
             same.setdefault((row.header.run_id, row.header.machine.id, str(row.protocol), work), []).append(row)
         return [sorted(rows, key=_rung) for rows in same.values() if sum(bool(row.costs) for row in rows) > 1]
 
@@ -163,13 +160,17 @@ class PageView:
         return max(fitting, key=lambda each: each[0])[1] if fitting else None
 
 
+def describe_step(job: Job, always: tuple[str, ...] = ()) -> str:
+    """How a step is computed in words, where that is not the plain way, and what is said always."""
+    words = {name: str(getattr(job, name)) for name in ("precision", "layout", "execution")}
+    words |= {"loader": f"{job.loader}, {job.loader_workers} workers", "division": f"{job.division} division"}
+    differs = {name.removesuffix("_workers") for name, plain in PLAIN.items() if getattr(job, name) != plain}
+    return ", ".join(text for name, text in words.items() if name in differs or name in always)
+
+
 def count_processors(row: RawRow) -> int:
     """What its efficiency is over."""
     return row.job.world * (row.job.threads or 1) if row.job.device == "cpu" else row.job.world
-
-
-def _mean_log(row: RawRow) -> float:
-    return statistics.fmean(map(math.log, row.costs.values()))
 
 
 def _flops_rate(row: RawRow) -> float:

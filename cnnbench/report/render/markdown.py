@@ -5,13 +5,13 @@ What is made of ledgers ends in the digest of all above it, for the audit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from cnnbench.report import chart_images, escaping
 from cnnbench.report.model import Chart, Note, Page, Report, Table
 from cnnbench.schema import digest
 
-PAGE_DIGEST = "<!-- cnnbench page sha256:"
+MADE_OF, PAGE_DIGEST = "<!-- cnnbench made of ", "<!-- cnnbench page sha256:"
 MOST_LINES = 300
 """Lines of one table in a page: GitHub cuts a page off at 512 KB."""
 
@@ -23,7 +23,7 @@ def render(report: Report) -> str:
     parts = [line for table in report.tables for line in _table(table, "##")]
     parts += _list_notes(report.notes)
     text = "\n".join(parts)
-    return seal(text) if report.document is None and parts else f"{text}\n"
+    return seal(text, report.options) if report.document is None and parts else f"{text}\n"
 
 
 def render_page(page: Page, *, charts_at: str | None) -> str:
@@ -37,7 +37,7 @@ def render_page(page: Page, *, charts_at: str | None) -> str:
         parts += [line for table in section.tables for line in _table(table, "###")]
         parts += [line for chart in section.charts for line in _chart(chart, charts_at)]
         parts += (*_list_notes(section.notes), "") if section.notes else ()
-    return seal("\n".join(parts))
+    return seal("\n".join(parts), {**page.options, "charts_at": charts_at})
 
 
 def render_first_screen(page: Page, *, charts_at: str, rest_at: str) -> str:
@@ -54,12 +54,18 @@ def render_first_screen(page: Page, *, charts_at: str, rest_at: str) -> str:
     doubts = sum(note.kind == "doubt" for note in page.notes)
     rule = escaping.markdown("~ is projected from timed steps; in brackets 95 % intervals between n fresh processes.")
     parts += [f"{rule} {doubts} doubts about these rows, every other table, and how to derive each figure:"]
-    return seal("\n".join([*parts, f"[the whole report]({rest_at})."]))
+    options = {
+        name: value for name, value in page.options.items() if name not in ("prices", "currency")
+    }  # no costs here
+    links = {"charts_at": charts_at, "rest_at": rest_at}
+    return seal("\n".join([*parts, f"[the whole report]({rest_at})."]), {**options, **links})
 
 
-def seal(text: str) -> str:
-    """Append a line with the digest of all above it."""
-    page = text.rstrip("\n") + "\n"
+def seal(text: str, options: Mapping[str, object] | None = None) -> str:
+    """Append what the text can be made of again, where that is known, and a line with the digest of all above it."""
+    known = options is not None and "runs" in options
+    made_of = f"\n{MADE_OF}{escaping.json_in_html(options)} -->\n" if known else ""
+    page = text.rstrip("\n") + "\n" + made_of
     return f"{page}\n{PAGE_DIGEST}{digest(page)} -->\n"
 
 

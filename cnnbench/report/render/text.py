@@ -15,7 +15,7 @@ from cnnbench.report.model import Line, Report, Table, Value
 from cnnbench.report.render import latex, markdown
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
-_CSV_ENDS = ("row_notes", "clock_rule", "report_notes")
+_CSV_ENDS = ("row_notes", "clock_rule", "report_notes", "options")
 """Columns of the CSV that come after all others."""
 
 
@@ -31,15 +31,16 @@ def render(report: Report, format: Format, *, width: int | None = None, color: b
 
 def comma_separated(report: Report) -> str:
     """Write one line per row, raw SI values and the printed texts side by side; notes of the row in a column, those of the
-    report in the first row's: in every row they would be nine tenths of the file.
+    report and what it was made of in the first row's: in every row they would be nine tenths of the file.
     """
-    notes = " ".join(note.text for note in report.notes)
+    first = {"report_notes": " ".join(note.text for note in report.notes)}
+    if "runs" in report.options:
+        first["options"] = escaping.as_json(report.options)
     rows: list[dict[str, Value]] = []
     for table in report.tables:
         for title, line in table.lines:
-            ends = ("; ".join(line.notes), table.clock, "" if rows else notes)
-            own = dict(zip(_CSV_ENDS, ends, strict=True))
-            rows.append({"table": table.key, "group": title, **flatten(table, line), **own})
+            own = {"row_notes": "; ".join(line.notes), "clock_rule": table.clock}
+            rows.append({"table": table.key, "group": title, **flatten(table, line), **own, **({} if rows else first)})
     names = dict.fromkeys(name for row in rows for name in row)
     return write_csv(rows, sorted(names, key=lambda name: name in _CSV_ENDS))
 
@@ -72,7 +73,8 @@ def as_json(report: Report) -> str:
         for table in report.tables
     ]
     notes = [{"kind": note.kind, "text": note.text} for note in report.notes]
-    found = {"tables": tables, "notes": notes} if report.document is None else report.document
+    made_of = {"options": report.options} if "runs" in report.options else {}
+    found = {**made_of, "tables": tables, "notes": notes} if report.document is None else report.document
     return escaping.as_json({"cnnbench": __version__, **found}, indent=2) + "\n"
 
 
