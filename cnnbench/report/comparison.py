@@ -201,7 +201,8 @@ def _show_row(cell: Callable[[Row], Cell]) -> Callable[[Unpaired], Cell]:
 
 
 def _seconds(side: SideName, pair: RowRatio) -> Cell:
-    entry, estimate = getattr(pair, side), getattr(pair, f"{side}_seconds")
+    entry = pair.base if side == "base" else pair.new
+    estimate = pair.measure(entry)
     raw = {**cells.values(f"{side}_seconds", estimate), f"{side}_seconds_of": pair.seconds_of}
     if not isinstance(entry, Row):
         return Cell(format_seconds(estimate, pair.seconds_of).removesuffix(".0"), ("published",), raw)
