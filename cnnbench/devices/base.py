@@ -64,13 +64,25 @@ class Backend(ABC):
     profiler_activity: ClassVar[str | None] = None
     """torch's name of what its profiler records of a device; None where it sees the host alone."""
 
-    @abstractmethod
     def find(self) -> tuple[Device, ...]:
         """The accelerators that torch can use, asked in a process of its own."""
+        import torch
 
-    @abstractmethod
+        if self.find_obstacle() is not None:
+            return ()
+        library = getattr(torch, self.kind)
+        return tuple(
+            self.describe_device(index, library.get_device_properties(index)) for index in range(library.device_count())
+        )
+
+    def describe_device(self, index: int, properties: Any) -> Device:
+        """One of them, by what torch tells of it."""
+        memory = getattr(properties, "total_memory", None)
+        return Device(id=f"{self.kind}:{index}", kind=self.kind, name=properties.name, memory_bytes=memory)
+
     def environment(self, device: Device) -> dict[str, str]:
-        """Variables that make a worker see this device alone, as its vendor's first."""
+        """Variables that make a worker see this device alone, as its vendor's first; none where a machine has only one."""
+        return {}
 
     @abstractmethod
     def find_obstacle(self) -> str | None:

@@ -123,7 +123,7 @@ def _converse(library: Any, seconds: float, work: Callable[[Any], T]) -> T:
     except TimeoutError as error:
         _unanswered_calls[:] = [thread]
         raise NvmlSilentError(f"NVML did not answer in {seconds:g} s") from error
-    except (module.NVMLError, AttributeError, OSError) as error:
+    except _list_failures(module) as error:
         raise NvmlSilentError(_reason(error)) from error
 
 
@@ -138,10 +138,14 @@ def _ask(
     for name, (question, convert, *arguments) in questions.items():
         try:
             answers[name] = convert(getattr(library, f"nvml{question}")(*handle, *arguments))
-        # What pynvml and a driver of another age raise; ValueError is `require_plausible`'s and that of undecodable text.
-        except (library.NVMLError, AttributeError, OSError, TypeError, ValueError, IndexError) as error:
+        except _list_failures(library) as error:
             missing[name] = _reason(error)
     return answers
+
+
+def _list_failures(library: Any) -> tuple[type[Exception], ...]:
+    """What pynvml and a driver of another age raise; ValueError is `require_plausible`'s and that of undecodable text."""
+    return (library.NVMLError, AttributeError, OSError, TypeError, ValueError, IndexError)
 
 
 def _reason(error: Exception) -> str:
@@ -150,29 +154,24 @@ def _reason(error: Exception) -> str:
 
 
 def _list(library: Any) -> NvmlResult:
-    missing: dict[str, str] = {}
     questions = {
-        "count": ("DeviceGetCount", int),
         "driver": ("SystemGetDriverVersion", _text),
         # 13020 is CUDA 13.2 (nvml.h: major * 1000 + minor * 10).
         "cuda": ("SystemGetCudaDriverVersion", lambda value: f"{value // 1000}.{value % 1000 // 10}"),
     }
-    found = _ask(library, missing, questions)
-    if found["count"] is None:
-        raise NvmlSilentError(missing["count"])
-    described = [_describe(library, index, found["driver"]) for index in range(found["count"])]
+    found = _ask(library, {}, questions)
+    described = [_describe(library, index, found["driver"]) for index in range(library.nvmlDeviceGetCount())]
     persistence = {device.id: mode for device, mode in described if mode is not None}
     return NvmlResult(tuple(device for device, _ in described), None, persistence, found["cuda"])
 
 
 def _describe(library: Any, index: int, driver: str | None) -> tuple[Device, bool | None]:
     """GPU `index` and its persistence mode."""
-    key, missing = f"cuda:{index}", dict[str, str]()
-    handle = _ask(library, missing, {"handle": ("DeviceGetHandleByIndex", _same, index)})["handle"]
-    if handle is None:
-        reason = missing["handle"]
-        lost = Device(id=key, kind="cuda", name="unknown GPU", driver=driver, usable=False, unusable_reason=reason)
-        return lost, None
+    known = Device(id=f"cuda:{index}", kind="cuda", name="unknown GPU", driver=driver)
+    try:
+        handle = library.nvmlDeviceGetHandleByIndex(index)
+    except _list_failures(library) as error:
+        return known.model_copy(update={"usable": False, "unusable_reason": _reason(error)}), None
     questions = {
         "name": ("DeviceGetName", _text),
         "capability": ("DeviceGetCudaComputeCapability", lambda found: "{}.{}".format(*map(int, found))),
@@ -185,25 +184,21 @@ def _describe(library: Any, index: int, driver: str | None) -> tuple[Device, boo
         "mig": ("DeviceGetMigMode", lambda modes: bool(modes[0])),
         "persistence": ("DeviceGetPersistenceMode", bool),
     }
-    found = _ask(library, missing, questions, handle)
-    found["name"] = found["name"] or "unknown GPU"
+    found = _ask(library, {}, questions, handle)
+    found["name"] = found["name"] or known.name
     cores, per_unit = found["multiprocessors"] or 0, CORES_PER_MULTIPROCESSOR.get(found["capability"] or "", 0)
     # Unknown where the capability is, or does not divide the count of FP32 cores.
     found["multiprocessors"] = cores // per_unit if cores > 0 and per_unit and cores % per_unit == 0 else None
     persistence = found.pop("persistence")
-    return Device(id=key, kind="cuda", driver=driver, **found), persistence
+    return known.model_copy(update=found), persistence
 
 
 def _read(library: Any, uuid: str, proc: Path) -> tuple[dict[str, Any], dict[str, str]]:
     missing: dict[str, str] = {}
     full = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
-    handle = board = _ask(library, missing, {"handle": ("DeviceGetHandleByUUID", _same, full)})["handle"]
-    if full.startswith("MIG-") and handle is not None:
-        board = _ask(library, missing, {"handle": ("DeviceGetDeviceHandleFromMigDeviceHandle", _same)}, handle)[
-            "handle"
-        ]
-    if board is None:
-        raise NvmlSilentError(missing["handle"])
+    handle = board = library.nvmlDeviceGetHandleByUUID(full)
+    if full.startswith("MIG-"):
+        board = library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
     # NVML renamed the question in driver 535; older bindings know only the second name.
     kind = "Event" if hasattr(library, "nvmlDeviceGetCurrentClocksEventReasons") else "Throttle"
     of_board = {
@@ -243,10 +238,6 @@ def _count_others(processes: Iterable[Any], proc: Path) -> int:
     if os.getpid() in pids or not pids or (proc / "self/ns/pid").resolve().name == _INITIAL_PID_NAMESPACE:
         return len(pids - {os.getpid()})
     raise ValueError(f"{len(pids)} compute processes by host PID; in a container our own cannot be told from others")
-
-
-def _same(handle: Any) -> Any:
-    return handle
 
 
 def _text(value: str | bytes) -> str:

@@ -154,12 +154,9 @@ def _read_cores(sys: Path, name: str) -> set[str]:
 
 
 def _memory_bytes(proc: Path) -> int:
-    total = read_meminfo(proc, "MemTotal")
-    if total is None:
-        import psutil
+    import psutil
 
-        total = psutil.virtual_memory().total
-    return total
+    return read_meminfo(proc, "MemTotal") or psutil.virtual_memory().total
 
 
 def read_meminfo(proc: Path, key: str) -> int | None:

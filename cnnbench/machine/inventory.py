@@ -65,7 +65,7 @@ def reconcile(
 ) -> tuple[Device, ...]:
     """NVML's GPUs with what torch says of each (by UUID), then those only torch knows (ROCm, MIG instances)."""
     by_uuid = {device.uuid: device for device in usable if device.uuid is not None}
-    merged: list[Device] = []
+    merged = []
     for gpu in present:
         seen = by_uuid.pop(gpu.uuid or "", None)
         if seen is None:
@@ -109,13 +109,13 @@ def select(devices: Sequence[Device], wanted: str) -> tuple[Device, ...]:
                 + "\nmake it usable, or say `--device cpu`"
             )
         return tuple(shown)
-    chosen: list[Device] = []
+    chosen = []
     for name in (part.strip() for part in wanted.split(",")):
         matches = [device for device in devices if device.id == name or device.id.startswith(f"{name}:")]
         if not matches:
             known = ", ".join(f"{device.id} ({device.name})" for device in devices)
             raise DeviceError(f"device {name!r} is not here; there are: {known}")
-        chosen.extend(device for device in matches if device not in chosen)
+        chosen.extend([device for device in matches if device not in chosen])
     return tuple(chosen)
 
 

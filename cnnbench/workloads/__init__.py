@@ -24,12 +24,10 @@ from cnnbench.workloads.torch_counts import count_network as count_network
 from cnnbench.workloads.user_files import WorkloadFile, find_problems, is_file, load
 
 GROUP = "cnnbench.workloads"
-_BUILT_IN: tuple[Workload, ...] = (
-    gemm.WORKLOAD,
-    *mlp.WORKLOADS,
-    *(mnist_cnn.WORKLOAD, mnist_cnn.WORKLOAD_2048),
-    vgg16.WORKLOAD,
-)
+_BUILT_IN = {
+    workload.name: workload
+    for workload in (gemm.WORKLOAD, *mlp.WORKLOADS, mnist_cnn.WORKLOAD, mnist_cnn.WORKLOAD_2048, vgg16.WORKLOAD)
+}
 _FILES: dict[str, WorkloadFile] = {}
 _FROM_LEDGERS: dict[str, dict[int, Workload]] = {}
 """By name and version."""
@@ -45,7 +43,7 @@ def _registry() -> dict[str, _Installed]:
     """All that is installed. Raises UsageError for an entry point that gives no workload: it is no mistake of whoever asks for
     a name, so it must not be taken for one.
     """
-    found = {workload.name: _Installed(workload, "cnnbench") for workload in _BUILT_IN}
+    found = {name: _Installed(workload, "cnnbench") for name, workload in _BUILT_IN.items()}
     for point in entry_points(group=GROUP):
         source = f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.module
         place = f"entry point {point.name} = {point.value} of {source}"
@@ -116,7 +114,7 @@ def forget_files() -> None:
 
 def is_built_in(name: str) -> bool:
     """Whether it is one of cnnbench's own."""
-    return any(workload.name == name for workload in _BUILT_IN)
+    return name in _BUILT_IN
 
 
 def source_of(name: str) -> str:
@@ -129,7 +127,7 @@ def source_of(name: str) -> str:
 
 def collect_header_facts(used: Iterable[str]) -> dict[str, WorkloadFacts]:
     """Of these workloads those that are not cnnbench's own, as a ledger's header keeps them for its readers."""
-    found: dict[str, WorkloadFacts] = {}
+    found = {}
     for name in sorted({name for name in used if not is_built_in(name)}):
         workload, file = get(name), file_of(name)
         facts: dict[str, Any] = {

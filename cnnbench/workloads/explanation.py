@@ -158,16 +158,8 @@ def _explain_layer(count: flops.LayerCount) -> ExplainedLayer:
         sides = [padded_side(i, layer.side, p=layer.side // 2) for i in inputs]
     elif isinstance(layer, flops.Pools):
         sides = [same_side(i, layer.side, layer.side) for i in inputs]
-    return ExplainedLayer(
-        label=describe_layer(layer),
-        output=count.output,
-        sides=tuple(sides),
-        activations=count.activations,
-        weights=count.parameters - biases,
-        biases=biases,
-        forward_flops=count.forward_flops,
-        training_flops=count.training_flops,
-    )
+    figures = (count.activations, count.parameters - biases, biases, count.forward_flops, count.training_flops)
+    return ExplainedLayer(describe_layer(layer), count.output, tuple(sides), *figures)
 
 
 def describe_layer(layer: flops.Layer) -> str:
@@ -188,7 +180,7 @@ _WORDS: Mapping[type[flops.Layer], str] = {
 
 
 def _pretraining(workload: Workload) -> tuple[PretrainedLayer, ...]:
-    found: list[PretrainedLayer] = []
+    found = []
     inputs = prod(workload.input_shape)
     for layer, total in zip(workload.hidden, workload.flops_pretraining_per_image, strict=False):  # none without it
         own = flops.autoencoder_flops((layer,), inputs)[0]

@@ -134,7 +134,7 @@ class LayerCount:
 
 def count_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[LayerCount, ...]:
     """The figures of every layer, in order."""
-    counts: list[LayerCount] = []
+    counts = []
     shape, first = input_shape, True
     for layer in layers:
         output = layer.output(shape)
@@ -190,8 +190,7 @@ def autoencoder_flops(layers: Sequence[Dense], features: int) -> tuple[int, ...]
     The layers below run forward only. Then, with a inputs and h outputs, encoder and decoder cost 2ah each forward, the
     gradients of both weights and of the code 2ah each: 10ah. (784-256: 2,007,040.)
     """
-    found: list[int] = []
-    below = 0
+    found, below = [], 0
     for layer in layers:
         product = features * layer.out_features
         found.append(below + 10 * product)

@@ -78,7 +78,7 @@ def _count(
 def _copy(network: torch.nn.Module, device: str) -> torch.nn.Module:
     import torch
 
-    moved: dict[int, Any] = {id(each): each.detach().to(device) for each in network.buffers()}
+    moved = {id(each): each.detach().to(device) for each in network.buffers()}
     for each in network.parameters():
         moved[id(each)] = torch.nn.Parameter(each.detach().to(device), requires_grad=each.requires_grad)
     return copy.deepcopy(network, moved)
