@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from cnnbench import store, workloads
-from cnnbench.analysis import metrics, process_table
+from cnnbench.analysis import process_table
 from cnnbench.cli.main import run_cli
 from cnnbench.data import Dataset
 from cnnbench.devices.nvml import NvmlResult
@@ -85,7 +85,6 @@ def _nothing_known_before_or_after() -> Iterator[None]:
         workloads.forget_files()
         workloads._FROM_LEDGERS.clear()
         REGISTRY.cache_clear()
-        metrics._step_flops.cache_clear()
 
     forget()
     yield
@@ -513,7 +512,6 @@ def test_a_ledger_is_understood_where_the_file_is_not(faked: Path) -> None:
     assert run_cli(["run", "s.toml", "-d", "cpu", "-o", "r", "-r", "1"]) in (0, 5)
     workloads.forget_files()
     workloads._FROM_LEDGERS.clear()
-    metrics._step_flops.cache_clear()
     assert "my-net" not in workloads.names()
     ledgers = [store.load(path) for path in sorted((faked / "r").rglob("*.jsonl"))]
     first = next(each for each in ledgers if each.header.workloads["my-net"].parameters == 15_898)

@@ -6,7 +6,6 @@ on builds without an accelerator, so every such question goes to the attached de
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cnnbench.errors import DeviceError
@@ -14,8 +13,6 @@ from cnnbench.schema import Device, DeviceKind, Precision
 
 if TYPE_CHECKING:
     import torch
-
-TENSOR_CORE_FORMAT = "tf32 is a format of NVIDIA tensor cores"
 
 
 class Attached:
@@ -47,7 +44,7 @@ class Attached:
         return self._backend.unsupported(precision)
 
 
-class Backend(ABC):
+class Backend:
     """One vendor. A file of `vendors/` declares one as `BACKEND`; defaults are those of a vendor that torch treats as CUDA."""
 
     kind: ClassVar[DeviceKind]
@@ -84,13 +81,13 @@ class Backend(ABC):
         """Variables that make a worker see this device alone, as its vendor's first; none where a machine has only one."""
         return {}
 
-    @abstractmethod
     def find_obstacle(self) -> str | None:
         """Why torch cannot use a device of this vendor here, or None if it can."""
+        return None
 
     def unsupported(self, precision: Precision) -> str | None:
         """Why its devices cannot compute in `precision`, or None if they can; of the attached device where they differ."""
-        return TENSOR_CORE_FORMAT if precision == "tf32" else None
+        return "tf32 is a format of NVIDIA tensor cores" if precision == "tf32" else None
 
     def attach(self, *, threads: int | None, index: int = 0) -> Attached:
         """Take the device in this process, of several visible ones this one, and set torch's intra-op threads; None leaves
@@ -98,8 +95,7 @@ class Backend(ABC):
         """
         import torch
 
-        obstacle = self.find_obstacle()
-        if obstacle is not None:
+        if obstacle := self.find_obstacle():
             raise DeviceError(f"torch {torch.__version__} cannot use {self.word}: {obstacle}")
         if threads is not None:
             torch.set_num_threads(threads)

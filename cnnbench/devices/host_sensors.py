@@ -230,8 +230,10 @@ _rapl = functools.cache(RaplCounter)
 """One counter a process, since it must remember its last reading to see a wrap."""
 
 SENSORS: Mapping[str, Callable[[Path, Path], float]] = {
-    **{each.__name__: each for each in (load_1min, steal_seconds, cpu_pressure_seconds, cgroup_throttled_seconds)},
-    "cpu_clock_hertz": cpu_clock_hertz,
+    **{
+        each.__name__: each
+        for each in (load_1min, steal_seconds, cpu_pressure_seconds, cgroup_throttled_seconds, cpu_clock_hertz)
+    },
     "package_energy_joules": lambda proc, sys: _rapl(sys).read_joules(),
 }
 """By the field of `schema.Telemetry`; each is given /proc and /sys."""

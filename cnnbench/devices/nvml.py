@@ -22,13 +22,13 @@ from cnnbench.schema import Device, Telemetry
 
 T = TypeVar("T")
 
-CORES_PER_MULTIPROCESSOR: Mapping[str, int] = {
+CORES_PER_MULTIPROCESSOR = {
     "3.0": 192, "3.5": 192, "3.7": 192, "5.0": 128, "5.2": 128, "6.0": 64, "6.1": 128, "7.0": 64, "7.5": 64,
     "8.0": 64, "8.6": 128, "8.9": 128, "9.0": 128, "10.0": 128, "12.0": 128,
 }  # fmt: skip
 """FP32 cores a multiprocessor, by compute capability (CUDA C++ Programming Guide, "Compute Capabilities")."""
 
-THROTTLE_WORDS: Mapping[int, str] = {
+THROTTLE_WORDS = {
     0x1: "idle",
     0x2: "application clocks",
     0x4: "power cap",
@@ -55,10 +55,6 @@ _unanswered_calls: list[threading.Thread] = []
 """The conversation that never ended, if there is one: a second would wait behind NVML's lock."""
 
 
-class NvmlSilentError(Exception):
-    """NVML cannot be asked, refuses, or did not answer in time; the message says which."""
-
-
 @dataclass(frozen=True)
 class NvmlResult:
     """The GPUs NVML lists, in PCI bus order; torch may number them otherwise, so match them by UUID.
@@ -73,40 +69,36 @@ class NvmlResult:
     driver_cuda: str | None = None
 
 
-def list_gpus(timeout_seconds: float = 5.0, *, library: Any = None) -> NvmlResult:
+def list_gpus(*, library: Any = None) -> NvmlResult:
     """Every NVIDIA GPU with what NVML tells of it. `library` stands in for the `pynvml` module. Never raises.
 
     A GPU that answers nothing is listed as unusable, with its reason; in MIG mode the whole GPU is listed, `mig` true.
     """
-    try:
-        return _converse(library, timeout_seconds, _list)
-    except NvmlSilentError as error:
-        return NvmlResult(reason=str(error))
+    found, reason = _converse(library, 5.0, _list)
+    return found or NvmlResult(reason=reason)
 
 
-def read_gpu(
-    uuid: str, timeout_seconds: float = 2.0, *, library: Any = None, proc: Path = Path("/proc")
-) -> tuple[dict[str, Any], dict[str, str]]:
+def read_gpu(uuid: str, timeout_seconds: float, *, library: Any, proc: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Clocks, heat, power, energy and users of the GPU with this UUID (`GPU-` may be left off). Never raises.
 
     Returns the `device_*` fields of `schema.Telemetry` that could be read, and why the others could not. For a MIG instance the
     memory is the instance's, the clocks and temperature the whole GPU's; power and energy are left out, since the other
     instances draw from the same counter.
     """
-    try:
-        return _converse(library, timeout_seconds, lambda module: _read(module, uuid, proc))
-    except NvmlSilentError as error:
-        return {}, {name: str(error) for name in Telemetry.model_fields if name.startswith("device_")}
+    found, reason = _converse(library, timeout_seconds, lambda module: _read(module, uuid, proc))
+    return found or ({}, {name: reason for name in Telemetry.model_fields if name.startswith("device_")})
 
 
-def _converse(library: Any, seconds: float, work: Callable[[Any], T]) -> T:
-    """What `work` makes of `library`, or of pynvml, in a thread left to its fate after that long. Raises NvmlSilentError."""
+def _converse(library: Any, seconds: float, work: Callable[[Any], T]) -> tuple[T | None, str]:
+    """What `work` makes of `library`, or of pynvml, in a thread left to its fate after that long; else None, and the reason:
+    NVML cannot be asked, refuses, or did not answer in time.
+    """
     try:
         module = library or importlib.import_module("pynvml")
-    except ImportError as error:
-        raise NvmlSilentError("the Python package nvidia-ml-py is not installed") from error
+    except ImportError:
+        return None, "the Python package nvidia-ml-py is not installed"
     if any(thread.is_alive() for thread in _unanswered_calls):
-        raise NvmlSilentError("NVML has not answered an earlier question; it is not asked again")
+        return None, "NVML has not answered an earlier question; it is not asked again"
     answer: Future[T] = Future()
 
     def run() -> None:
@@ -119,12 +111,12 @@ def _converse(library: Any, seconds: float, work: Callable[[Any], T]) -> T:
     thread = threading.Thread(target=run, name="nvml", daemon=True)
     thread.start()
     try:
-        return answer.result(seconds)
-    except TimeoutError as error:
+        return answer.result(seconds), ""
+    except TimeoutError:
         _unanswered_calls[:] = [thread]
-        raise NvmlSilentError(f"NVML did not answer in {seconds:g} s") from error
+        return None, f"NVML did not answer in {seconds:g} s"
     except _list_failures(module) as error:
-        raise NvmlSilentError(_reason(error)) from error
+        return None, _reason(error)
 
 
 def _ask(
@@ -204,10 +196,17 @@ def _read(library: Any, uuid: str, proc: Path) -> tuple[dict[str, Any], dict[str
     of_board = {
         "device_clock_hertz": ("DeviceGetClockInfo", _hertz, library.NVML_CLOCK_SM),
         "device_memory_clock_hertz": ("DeviceGetClockInfo", _hertz, library.NVML_CLOCK_MEM),
-        "device_temperature_celsius": ("DeviceGetTemperature", _celsius, library.NVML_TEMPERATURE_GPU),
+        "device_temperature_celsius": (
+            "DeviceGetTemperature",
+            lambda degrees: require_plausible(float(degrees), 1, 150, "degrees Celsius"),
+            library.NVML_TEMPERATURE_GPU,
+        ),
         "device_power_watts": ("DeviceGetPowerUsage", _watts),
         "device_power_limit_watts": ("DeviceGetEnforcedPowerLimit", _watts),
-        "device_energy_joules": ("DeviceGetTotalEnergyConsumption", _joules),
+        "device_energy_joules": (
+            "DeviceGetTotalEnergyConsumption",
+            lambda millijoules: require_plausible(millijoules / 1e3, 0, 1e15, "J"),
+        ),
         "device_throttle_reasons": (f"DeviceGetCurrentClocks{kind}Reasons", throttle_words),
     }
     of_instance = {
@@ -251,14 +250,6 @@ def _hertz(megahertz: float) -> float:
 
 def _watts(milliwatts: float) -> float:
     return require_plausible(milliwatts / 1e3, 0, HIGHEST_POWER_WATTS, "W")
-
-
-def _joules(millijoules: float) -> float:
-    return require_plausible(millijoules / 1e3, 0, 1e15, "J")
-
-
-def _celsius(degrees: float) -> float:
-    return require_plausible(float(degrees), 1, 150, "degrees Celsius")
 
 
 def _bytes(value: int, *, empty_allowed: bool = False) -> int:

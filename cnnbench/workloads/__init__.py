@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cnnbench.errors import UsageError, WorkloadError
 from cnnbench.schema import Job, WorkloadFacts
@@ -75,11 +75,9 @@ def get(name: str, version: int | None = None) -> Workload:
     described = _FROM_LEDGERS.get(name, {})
     if version in described and (here is None or here.workload.version != version):
         return described[version]
-    if here is not None:
-        return here.workload
-    if described:
-        return described[max(described)]
-    raise WorkloadError(f"workload {name!r} is not one of {', '.join(names())}")
+    if here is None and not described:
+        raise WorkloadError(f"workload {name!r} is not one of {', '.join(names())}")
+    return described[max(described)] if here is None else here.workload
 
 
 def find(text: str, folder: Path = Path()) -> Workload:
@@ -130,9 +128,7 @@ def collect_header_facts(used: Iterable[str]) -> dict[str, WorkloadFacts]:
     found = {}
     for name in sorted({name for name in used if not is_built_in(name)}):
         workload, file = get(name), file_of(name)
-        facts: dict[str, Any] = {
-            field: getattr(workload, field) for field in WorkloadFacts.model_fields if hasattr(workload, field)
-        }
+        facts = {field: getattr(workload, field) for field in WorkloadFacts.model_fields if hasattr(workload, field)}
         found[name] = WorkloadFacts(**facts, source=source_of(name), sha256=None if file is None else file.sha256)
     return found
 
@@ -223,6 +219,6 @@ def tuned_tolerance(job: Job) -> float:
     """
     layers = 0
     if job.precision != "fp32" and job.workload in names():
-        known = get(job.workload, job.workload_version).layers
-        layers = sum(isinstance(layer, flops.Conv2d | flops.Dense) for layer in known)
+        known = get(job.workload, job.workload_version)
+        layers = sum(isinstance(layer, flops.Weighted) for layer in known.layers)
     return TUNED_TOLERANCE[job.precision] * max(1.0, layers / TUNED_LAYERS)

@@ -17,7 +17,7 @@ from cnnbench.workloads.base import NORMAL, NORMAL_TENTH, NORMAL_UNIT, TRUNCATED
 from cnnbench.workloads.flops import Dense, Dropout, Flatten, Layer, Relu
 
 _INITS = (NORMAL_TENTH, XAVIER, NORMAL, NORMAL_UNIT, TRUNCATED)
-_XAVIER_FIRST = (XAVIER, *(init for init in _INITS if init != XAVIER))
+_XAVIER_FIRST = (XAVIER, NORMAL_TENTH, NORMAL, NORMAL_UNIT, TRUNCATED)
 
 
 def _make_mlp(
@@ -25,9 +25,11 @@ def _make_mlp(
 ) -> Workload:
     """A network for digits with so many hidden layers; what is not said here is the five-layer one's."""
     layers = (Flatten(), *((Dense(256, bias=True), Relu(), *dropout) * hidden), Dense(10, bias=True))
-    band = Band(8_250, 100, *expected, order="shuffled")  # 15 epochs of 550 shuffled batches of 100
-    adam = ("adam", "sgd", "momentum", "rmsprop", "rmsprop-tf1")
-    usual = {"optimizers": adam, "inits": _INITS, "bands": (band,)}
+    usual = {
+        "optimizers": ("adam", "sgd", "momentum", "rmsprop", "rmsprop-tf1"),
+        "inits": _INITS,
+        "bands": (Band(8_250, 100, *expected, order="shuffled"),),  # 15 epochs of 550 shuffled batches of 100
+    }
     return Workload(name, 1, title, "training", layers, (1, 28, 28), 10, **usual | changed)
 
 

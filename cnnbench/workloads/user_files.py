@@ -58,8 +58,7 @@ def load(text: str, folder: Path) -> WorkloadFile:
     path, value = folder / match["path"], match["value"] or VALUE
     source = _read(path)
     digest = hashlib.sha256(source).hexdigest()
-    module = _run(path.resolve(), path, source, digest)
-    workload = _find(module, path, value)
+    workload = _find(_run(path.resolve(), path, source, digest), path, value)
     if wrong := find_problems(workload):
         raise WorkloadError(f"{path}: {value}: {'; '.join(wrong)}")
     version = int(digest[:8], 16) or 1  # two files of one name have the same with probability 2^-32
@@ -129,8 +128,11 @@ _PLACES = ("parameters", "forward", "training", "activations")
 
 def find_problems(workload: Workload) -> list[str]:
     """All mistakes, each naming the field and what it may be; none for a workload that can be planned and built."""
-    broken = (text for holds, text in _list_rules(workload) if not holds)
-    return [*broken, *_check_choices(workload), *_check_network(workload)]
+    return [
+        *(text for holds, text in _list_rules(workload) if not holds),
+        *_check_choices(workload),
+        *_check_network(workload),
+    ]
 
 
 def _list_rules(workload: Workload) -> tuple[tuple[object, str], ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cnnbench.devices.base import TENSOR_CORE_FORMAT, Backend
+from cnnbench.devices.base import Backend
 from cnnbench.schema import Device, Precision
 
 
@@ -60,7 +60,7 @@ class CudaBackend(Backend):
         import torch
 
         if torch.version.hip is not None:
-            return TENSOR_CORE_FORMAT if precision == "tf32" else None
+            return super().unsupported(precision)
         if precision not in ("tf32", "bf16"):
             return None
         capability = torch.cuda.get_device_capability()

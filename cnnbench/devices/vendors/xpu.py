@@ -24,9 +24,8 @@ class XpuBackend(Backend):
         """This torch has no XPU, or none is visible."""
         import torch
 
-        if hasattr(torch, "xpu") and torch.xpu.is_available():
-            return None
-        return "not an XPU build, or none is visible"
+        available = hasattr(torch, "xpu") and torch.xpu.is_available()
+        return None if available else "not an XPU build, or none is visible"
 
 
 BACKEND = XpuBackend()
