@@ -69,12 +69,12 @@ class NvmlResult:
     driver_cuda: str | None = None
 
 
-def list_gpus(*, library: Any = None) -> NvmlResult:
+def list_gpus(timeout_seconds: float = 5.0, *, library: Any = None) -> NvmlResult:
     """Every NVIDIA GPU with what NVML tells of it. `library` stands in for the `pynvml` module. Never raises.
 
     A GPU that answers nothing is listed as unusable, with its reason; in MIG mode the whole GPU is listed, `mig` true.
     """
-    found, reason = _converse(library, 5.0, _list)
+    found, reason = _converse(library, timeout_seconds, _list)
     return found or NvmlResult(reason=reason)
 
 
