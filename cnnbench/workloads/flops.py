@@ -33,7 +33,7 @@ class Conv2d:
 
     def output(self, shape: Shape) -> Shape:
         """`(channels, h, w)` -> `(out_channels, h, w)`."""
-        return (self.out_channels, *shape[1:])
+        return (self.out_channels, shape[1], shape[2])
 
     def weights(self, shape: Shape) -> int:
         """Weights of the layer for this input shape, biases left out; each takes part once in every value of a channel."""
