@@ -18,17 +18,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 OLDEST_PYTHON = (3, 11)
-OLDEST_TORCH = (2, 9)
 TESTED = "torch==2.13.0"
 WHEELS = "https://download.pytorch.org/whl"
 """PyTorch's own index of builds (https://pytorch.org/get-started): `cpu`, `cu126`, `rocm7.2` and so on stand below it."""
-PROBE_TIMEOUTS = ("--timeout", "4", "--retries", "0")
-PROBE_SECONDS = 20
-"""Whether that index answers is asked once, shortly, whatever PIP_DEFAULT_TIMEOUT says: if not, seconds are lost."""
-PIP_TIMEOUTS = ("--timeout", "15", "--retries", "2")
 CUDA_13_DRIVER = 580
 """CUDA 13 needs NVIDIA's driver R580 or later, and compute capability 7.5 or later (Turing)."""
 CUDA_13_CAPABILITY = (7, 5)
@@ -38,8 +33,6 @@ CUDA_SIZE = "about 3 GB"
 STAMP = "cnnbench-bootstrap.json"
 TEST_BYTES = 3 << 29
 """Memory for each process of tests: 1.5 GiB."""
-SHOW_ANYWAY = (0, 5)
-"""Exit codes of `run` after which there is a table to show: all done, or some job failed."""
 
 
 class BootstrapError(Exception):
@@ -71,33 +64,30 @@ class Attempt(NamedTuple):
 
 def choose_torch(facts: Facts) -> tuple[Attempt, ...]:
     """The ways to install torch, best first; none where a good one is installed."""
-    if facts.torch is not None and version_tuple(facts.torch)[:2] >= OLDEST_TORCH:
+    if facts.torch is not None and version_tuple(facts.torch)[:2] >= (2, 9):
         return ()
     configured = Attempt("the build of the configured index", (TESTED,))
     if facts.platform != "linux":
         return (configured,)
-    if facts.nvidia:
-        return (*_choose_older_cuda(facts), configured._replace(what="the CUDA build of the configured index"))
-    if facts.amd:
-        return (_make_wheel_attempt("the ROCm build", "rocm7.2", TESTED), configured)
-    return (_make_wheel_attempt("the CPU build, no GPU found", "cpu", TESTED), configured)
-
-
-def _choose_older_cuda(facts: Facts) -> tuple[Attempt, ...]:
-    """A build for CUDA 12 where the GPU or its driver is too old for CUDA 13."""
-    old_gpu = any(capability < CUDA_13_CAPABILITY for capability in facts.capabilities)
-    old_driver = facts.driver is not None and facts.driver < CUDA_13_DRIVER
-    if not old_gpu and not old_driver:
-        return ()
-    why = "for GPUs before compute capability 7.5" if old_gpu else f"for driver {facts.driver}"
-    if not old_gpu and any(capability >= BLACKWELL for capability in facts.capabilities):
-        return (_make_wheel_attempt(f"the CUDA 12.8 build {why}", "cu128", "torch>=2.9,<2.12"),)
-    return (_make_wheel_attempt(f"the CUDA 12.6 build {why}", "cu126", "torch>=2.9,<2.15"),)
+    if not facts.nvidia:
+        what, name = ("the ROCm build", "rocm7.2") if facts.amd else ("the CPU build, no GPU found", "cpu")
+        return (_make_wheel_attempt(what, name, TESTED), configured)
+    configured = configured._replace(what="the CUDA build of the configured index")
+    # A build for CUDA 12 goes first where the GPU or its driver is too old for CUDA 13.
+    if min(facts.capabilities, default=CUDA_13_CAPABILITY) < CUDA_13_CAPABILITY:
+        older = ("the CUDA 12.6 build for GPUs before compute capability 7.5", "cu126", "torch>=2.9,<2.15")
+    elif facts.driver is None or facts.driver >= CUDA_13_DRIVER:
+        return (configured,)
+    elif max(facts.capabilities, default=()) >= BLACKWELL:
+        older = (f"the CUDA 12.8 build for driver {facts.driver}", "cu128", "torch>=2.9,<2.12")
+    else:
+        older = (f"the CUDA 12.6 build for driver {facts.driver}", "cu126", "torch>=2.9,<2.15")
+    return (_make_wheel_attempt(*older), configured)
 
 
 def _make_wheel_attempt(what: str, name: str, requirement: str) -> Attempt:
     index = f"{WHEELS}/{name}"
-    return Attempt(f"{what} ({index})", ("--index-url", index, *PIP_TIMEOUTS, requirement), index)
+    return Attempt(f"{what} ({index})", ("--index-url", index, "--timeout", "15", "--retries", "2", requirement), index)
 
 
 def describe_torch(facts: Facts) -> str:
@@ -132,8 +122,8 @@ def parse_nvidia_smi(text: str) -> tuple[tuple[tuple[int, ...], ...], int | None
 
 def find_gpus() -> Facts:
     """The facts about GPUs, without torch: nvidia-smi, the device files, the driver's version file."""
-    query = ("nvidia-smi", "--query-gpu=compute_cap,driver_version", "--format=csv,noheader")
-    capabilities, driver = parse_nvidia_smi(_ask(query) or "")
+    asked = _ask(("nvidia-smi", "--query-gpu=compute_cap,driver_version", "--format=csv,noheader"))
+    capabilities, driver = parse_nvidia_smi(asked or "")
     nvidia = bool(capabilities) or any(Path("/dev").glob("nvidia[0-9]*"))
     version_file = Path("/proc/driver/nvidia/version")
     if nvidia and driver is None and version_file.exists():
@@ -235,9 +225,10 @@ def _install_torch(python: Path, attempts: Sequence[Attempt]) -> None:
         index = attempt.ask_first
         if index is not None:
             # Asked through pip, so that its proxies and certificates hold; other places that the user configured are no answer.
-            command = (str(python), "-m", "pip", "index", "versions", "torch", "--index-url", index, *PROBE_TIMEOUTS)
+            # Once and shortly, whatever PIP_DEFAULT_TIMEOUT says: if it does not answer, seconds are lost.
+            question = ("index", "versions", "torch", "--index-url", index, "--timeout", "4", "--retries", "0")
             alone = {**os.environ, "PIP_EXTRA_INDEX_URL": index, "PIP_FIND_LINKS": os.devnull}
-            if _ask(command, PROBE_SECONDS, alone) is None:
+            if _ask((str(python), "-m", "pip", *question), 20, alone) is None:
                 _print_message(
                     f"warning: {index} does not answer; going on without it, which may bring {CUDA_SIZE} of CUDA"
                 )
@@ -258,8 +249,8 @@ def _is_stamped(stamp: Path, project: Mapping[str, str], extras: Sequence[str]) 
 
 
 def _pip(python: Path, *arguments: str) -> int:
-    quiet = ("--disable-pip-version-check", "--no-input")
-    return subprocess.run([str(python), "-m", "pip", *quiet, *arguments], stdout=sys.stderr, check=False).returncode
+    command = (str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments)
+    return subprocess.run(command, stdout=sys.stderr, check=False).returncode
 
 
 def _ask(command: Sequence[str], seconds: float = 60, environment: Mapping[str, str] | None = None) -> str | None:
@@ -271,12 +262,9 @@ def _ask(command: Sequence[str], seconds: float = 60, environment: Mapping[str, 
     return done.stdout if done.returncode == 0 else None
 
 
-def _call(
-    command: Sequence[str], root: Path, *, silent: bool = False, environment: Mapping[str, str] | None = None
-) -> int:
+def _call(command: Sequence[str], root: Path, **options: Any) -> int:
     """Run to the end and give the exit code. Ctrl-C reaches the child as well, which ends by itself and in order."""
-    stdout = subprocess.DEVNULL if silent else None
-    with subprocess.Popen(command, cwd=root, stdout=stdout, env=environment) as process:
+    with subprocess.Popen(command, cwd=root, **options) as process:
         while True:
             try:
                 code = process.wait()
@@ -301,13 +289,14 @@ def _run_cnnbench(command: str, rest: Sequence[str], python: Path, root: Path) -
         spread = ("-n", str(max(1, min(allowed_cores(), memory // TEST_BYTES))), "--dist", "worksteal")
         # One thread per process, and one that sleeps while it waits: threads that spin would take each other's core.
         environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **os.environ}
-        return _call([str(python), "-m", "pytest", *spread, *rest], root, environment=environment)
+        return _call([str(python), "-m", "pytest", *spread, *rest], root, env=environment)
     if command == "setup":
         _print_message(f"ready: {python.parent / 'cnnbench'} run quick")
         return 0
     run = [str(python), "-m", "cnnbench", "run", "quick", *rest]
-    code = _call(run, root, silent=not rest)  # its table is part of the one that `show` prints next
-    if code not in SHOW_ANYWAY:
+    # Its table is part of the one that `show` prints next.
+    code = _call(run, root, stdout=None if rest else subprocess.DEVNULL)
+    if code not in (0, 5):  # after all was done, or some job failed, there is a table to show
         return code
     shown = _call([str(python), "-m", "cnnbench", "show", "--with-lecture", "--last"], root)
     return code or shown
@@ -315,11 +304,6 @@ def _run_cnnbench(command: str, rest: Sequence[str], python: Path, root: Path) -
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: that of the command, 2 where the set-up cannot go on."""
-    if sys.version_info < OLDEST_PYTHON:
-        _print_message(
-            f"error: cnnbench needs Python 3.11 or later, this is {sys.version.split()[0]} ({sys.executable})"
-        )
-        return 2
     parser = argparse.ArgumentParser(
         prog="python3 -m cnnbench.bootstrap",
         description="Set up cnnbench, then go on.",
@@ -330,6 +314,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen, rest = parser.parse_known_args(arguments)
     root = Path(__file__).resolve().parents[1]
     try:
+        if sys.version_info < OLDEST_PYTHON:
+            raise BootstrapError(
+                f"cnnbench needs Python 3.11 or later, this is {sys.version.split()[0]} ({sys.executable})"
+            )
         if not (root / "pyproject.toml").is_file():
             raise BootstrapError(
                 f"{root} is not a clone of cnnbench; it is installed already: run `cnnbench run quick`"

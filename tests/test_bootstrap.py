@@ -223,7 +223,7 @@ def test_quick_runs_then_shows_and_passes_the_exit_code_on(
 ) -> None:
     seen: list[list[str]] = []
 
-    def call(command: list[str], root: Path, *, silent: bool = False) -> int:
+    def call(command: list[str], root: Path, *, stdout: int | None = None) -> int:
         seen.append(command)
         return run_code if "run" in command else show_code
 
@@ -239,7 +239,7 @@ def words_and_environment(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple
     """pytest's words for these words of the user, and its environment."""
     seen: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(bootstrap, "set_up", lambda *_: Path("python"))
-    monkeypatch.setattr(bootstrap, "_call", lambda command, root, environment: seen.append((command, environment)))
+    monkeypatch.setattr(bootstrap, "_call", lambda command, root, env: seen.append((command, env)))
     bootstrap.main(["test", *words])
     return seen[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 import time
@@ -11,8 +12,7 @@ import psutil
 import pytest
 from fakes_machine import i7_cpuinfo, lay_out, quiet_proc
 
-from cnnbench.machine import cpuinfo
-from cnnbench.machine.fingerprint import boot_id, cpu_device, fingerprint, slug
+from cnnbench.machine.fingerprint import boot_id, cpu_device, fingerprint, parse_cpuinfo, read_foreign_processor, slug
 from cnnbench.schema import Device, Machine
 
 EIGHT = frozenset(range(8))
@@ -152,7 +152,7 @@ def test_arm_cores_are_named_from_their_numbers(tmp_path: Path) -> None:
 
 def test_an_unknown_arm_core_shows_its_number() -> None:
     """Never a similar core's name."""
-    found = cpuinfo.parse_cpuinfo("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xfff\n")
+    found = parse_cpuinfo("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xfff\n")
     assert found is not None
     assert found.name == "ARM part 0xfff"
 
@@ -178,7 +178,7 @@ def test_slugs_are_short_and_safe_in_a_path(name: str, expected: str) -> None:
 
 def test_this_machine_is_read_quickly_and_without_heavy_imports() -> None:
     """The real fingerprint imports neither torch, pandas nor cpuinfo where Linux names the CPU, in half a second of its own."""
-    if cpuinfo.parse_cpuinfo(Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "") is None:
+    if parse_cpuinfo(Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "") is None:
         pytest.skip("this system has no /proc/cpuinfo that names the CPU")
     begun = time.process_time()
     assert fingerprint([cpu_device()]).cores_allowed >= 1
@@ -197,11 +197,11 @@ def test_without_proc_the_cpu_still_has_a_name(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(fake, "get_cpu_info", lambda: {"brand_raw": "Some CPU", "flags": ["avx2"]}, raising=False)
     monkeypatch.setitem(sys.modules, "cpuinfo", fake)
     monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 8 if logical else 4)
-    monkeypatch.setattr(cpuinfo.platform, "system", lambda: "Plan 9")
-    found = cpuinfo.read_foreign_processor.__wrapped__()
+    monkeypatch.setattr(platform, "system", lambda: "Plan 9")
+    found = read_foreign_processor.__wrapped__()
     assert (found.name, found.isa, found.cores_physical, found.cores_logical) == ("Some CPU", ("avx2",), 4, 8)
     monkeypatch.setitem(sys.modules, "cpuinfo", None)
-    assert cpuinfo.read_foreign_processor.__wrapped__().name == "unknown CPU"
+    assert read_foreign_processor.__wrapped__().name == "unknown CPU"
 
 
 def test_the_boot_is_the_kernels_random_id_and_unknown_where_there_is_none(tmp_path: Path) -> None:

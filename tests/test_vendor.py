@@ -52,7 +52,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The vendor's file is among the others, and torch is asked in this process, which knows of it."""
     (tmp_path / "toy.py").write_text(VENDOR)
     monkeypatch.setattr(devices.vendors, "__path__", [*devices.vendors.__path__, str(tmp_path)])
-    monkeypatch.setattr(inventory, "probe_torch", lambda python: collect_torch_info())
+    monkeypatch.setattr(inventory, "probe_torch", collect_torch_info)
     list_backends.cache_clear()
     yield
     list_backends.cache_clear()

@@ -6,7 +6,6 @@ on builds without an accelerator, so every such question goes to the attached de
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cnnbench.errors import DeviceError
@@ -14,8 +13,6 @@ from cnnbench.schema import Device, DeviceKind, Precision
 
 if TYPE_CHECKING:
     import torch
-
-TENSOR_CORE_FORMAT = "tf32 is a format of NVIDIA tensor cores"
 
 
 class Attached:
@@ -47,7 +44,7 @@ class Attached:
         return self._backend.unsupported(precision)
 
 
-class Backend(ABC):
+class Backend:
     """One vendor. A file of `vendors/` declares one as `BACKEND`; defaults are those of a vendor that torch treats as CUDA."""
 
     kind: ClassVar[DeviceKind]
@@ -64,21 +61,33 @@ class Backend(ABC):
     profiler_activity: ClassVar[str | None] = None
     """torch's name of what its profiler records of a device; None where it sees the host alone."""
 
-    @abstractmethod
     def find(self) -> tuple[Device, ...]:
         """The accelerators that torch can use, asked in a process of its own."""
+        import torch
 
-    @abstractmethod
+        if self.find_obstacle() is not None:
+            return ()
+        library = getattr(torch, self.kind)
+        return tuple(
+            self.describe_device(index, library.get_device_properties(index)) for index in range(library.device_count())
+        )
+
+    def describe_device(self, index: int, properties: Any) -> Device:
+        """One of them, by what torch tells of it."""
+        memory = getattr(properties, "total_memory", None)
+        return Device(id=f"{self.kind}:{index}", kind=self.kind, name=properties.name, memory_bytes=memory)
+
     def environment(self, device: Device) -> dict[str, str]:
-        """Variables that make a worker see this device alone, as its vendor's first."""
+        """Variables that make a worker see this device alone, as its vendor's first; none where a machine has only one."""
+        return {}
 
-    @abstractmethod
     def find_obstacle(self) -> str | None:
         """Why torch cannot use a device of this vendor here, or None if it can."""
+        return None
 
     def unsupported(self, precision: Precision) -> str | None:
         """Why its devices cannot compute in `precision`, or None if they can; of the attached device where they differ."""
-        return TENSOR_CORE_FORMAT if precision == "tf32" else None
+        return "tf32 is a format of NVIDIA tensor cores" if precision == "tf32" else None
 
     def attach(self, *, threads: int | None, index: int = 0) -> Attached:
         """Take the device in this process, of several visible ones this one, and set torch's intra-op threads; None leaves
@@ -86,8 +95,7 @@ class Backend(ABC):
         """
         import torch
 
-        obstacle = self.find_obstacle()
-        if obstacle is not None:
+        if obstacle := self.find_obstacle():
             raise DeviceError(f"torch {torch.__version__} cannot use {self.word}: {obstacle}")
         if threads is not None:
             torch.set_num_threads(threads)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import re
 import time
@@ -193,7 +194,7 @@ class RaplCounter:
         self._now_seconds = now_seconds
         self._seen: dict[str, tuple[float, float]] = {}
         """By package: what it read last, and what its wraps add."""
-        self._read_at: float | None = None
+        self._read_at = math.nan  # compares false, so a first reading shows no wrap
 
     def read_joules(self) -> float:
         """The sum over packages. Raises MissingSensor."""
@@ -205,18 +206,18 @@ class RaplCounter:
         if not packages:
             raise MissingSensor("no RAPL package under /sys/class/powercap")
         now = self._now_seconds()
-        since, self._read_at = (None if self._read_at is None else now - self._read_at), now
+        since, self._read_at = now - self._read_at, now
         total, unseen = 0.0, None
         for directory in packages:
             energy, scope = (read_number(directory / name) / 1e6 for name in ("energy_uj", "max_energy_range_uj"))
             if not 0 <= energy <= scope:
                 raise MissingSensor(f"RAPL reads {energy:g} J, outside its range of 0 to {scope:g} J")
-            if since is not None and since > scope / PACKAGE_CEILING_WATTS:
+            if since > scope / PACKAGE_CEILING_WATTS:
                 unseen = f"RAPL's {scope:.0f} J counter may have wrapped unseen in {since:.0f} s"
             last, added = self._seen.get(directory.name, (0.0, 0.0))
             if energy < last:
                 added += scope
-                if since is not None and energy + scope - last > since * PACKAGE_CEILING_WATTS:
+                if energy + scope - last > since * PACKAGE_CEILING_WATTS:
                     unseen = f"RAPL's counter was reset (it read {last:.0f} J, then {energy:.0f} J {since:.1f} s later)"
             self._seen[directory.name] = energy, added
             total += energy + added
@@ -229,8 +230,10 @@ _rapl = functools.cache(RaplCounter)
 """One counter a process, since it must remember its last reading to see a wrap."""
 
 SENSORS: Mapping[str, Callable[[Path, Path], float]] = {
-    **{each.__name__: each for each in (load_1min, steal_seconds, cpu_pressure_seconds, cgroup_throttled_seconds)},
-    "cpu_clock_hertz": cpu_clock_hertz,
+    **{
+        each.__name__: each
+        for each in (load_1min, steal_seconds, cpu_pressure_seconds, cgroup_throttled_seconds, cpu_clock_hertz)
+    },
     "package_energy_joules": lambda proc, sys: _rapl(sys).read_joules(),
 }
 """By the field of `schema.Telemetry`; each is given /proc and /sys."""

@@ -22,13 +22,13 @@ from cnnbench.schema import Device, Telemetry
 
 T = TypeVar("T")
 
-CORES_PER_MULTIPROCESSOR: Mapping[str, int] = {
+CORES_PER_MULTIPROCESSOR = {
     "3.0": 192, "3.5": 192, "3.7": 192, "5.0": 128, "5.2": 128, "6.0": 64, "6.1": 128, "7.0": 64, "7.5": 64,
     "8.0": 64, "8.6": 128, "8.9": 128, "9.0": 128, "10.0": 128, "12.0": 128,
 }  # fmt: skip
 """FP32 cores a multiprocessor, by compute capability (CUDA C++ Programming Guide, "Compute Capabilities")."""
 
-THROTTLE_WORDS: Mapping[int, str] = {
+THROTTLE_WORDS = {
     0x1: "idle",
     0x2: "application clocks",
     0x4: "power cap",
@@ -55,10 +55,6 @@ _unanswered_calls: list[threading.Thread] = []
 """The conversation that never ended, if there is one: a second would wait behind NVML's lock."""
 
 
-class NvmlSilentError(Exception):
-    """NVML cannot be asked, refuses, or did not answer in time; the message says which."""
-
-
 @dataclass(frozen=True)
 class NvmlResult:
     """The GPUs NVML lists, in PCI bus order; torch may number them otherwise, so match them by UUID.
@@ -78,35 +74,31 @@ def list_gpus(timeout_seconds: float = 5.0, *, library: Any = None) -> NvmlResul
 
     A GPU that answers nothing is listed as unusable, with its reason; in MIG mode the whole GPU is listed, `mig` true.
     """
-    try:
-        return _converse(library, timeout_seconds, _list)
-    except NvmlSilentError as error:
-        return NvmlResult(reason=str(error))
+    found, reason = _converse(library, timeout_seconds, _list)
+    return found or NvmlResult(reason=reason)
 
 
-def read_gpu(
-    uuid: str, timeout_seconds: float = 2.0, *, library: Any = None, proc: Path = Path("/proc")
-) -> tuple[dict[str, Any], dict[str, str]]:
+def read_gpu(uuid: str, timeout_seconds: float, *, library: Any, proc: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Clocks, heat, power, energy and users of the GPU with this UUID (`GPU-` may be left off). Never raises.
 
     Returns the `device_*` fields of `schema.Telemetry` that could be read, and why the others could not. For a MIG instance the
     memory is the instance's, the clocks and temperature the whole GPU's; power and energy are left out, since the other
     instances draw from the same counter.
     """
-    try:
-        return _converse(library, timeout_seconds, lambda module: _read(module, uuid, proc))
-    except NvmlSilentError as error:
-        return {}, {name: str(error) for name in Telemetry.model_fields if name.startswith("device_")}
+    found, reason = _converse(library, timeout_seconds, lambda module: _read(module, uuid, proc))
+    return found or ({}, {name: reason for name in Telemetry.model_fields if name.startswith("device_")})
 
 
-def _converse(library: Any, seconds: float, work: Callable[[Any], T]) -> T:
-    """What `work` makes of `library`, or of pynvml, in a thread left to its fate after that long. Raises NvmlSilentError."""
+def _converse(library: Any, seconds: float, work: Callable[[Any], T]) -> tuple[T | None, str]:
+    """What `work` makes of `library`, or of pynvml, in a thread left to its fate after that long; else None, and the reason:
+    NVML cannot be asked, refuses, or did not answer in time.
+    """
     try:
         module = library or importlib.import_module("pynvml")
-    except ImportError as error:
-        raise NvmlSilentError("the Python package nvidia-ml-py is not installed") from error
+    except ImportError:
+        return None, "the Python package nvidia-ml-py is not installed"
     if any(thread.is_alive() for thread in _unanswered_calls):
-        raise NvmlSilentError("NVML has not answered an earlier question; it is not asked again")
+        return None, "NVML has not answered an earlier question; it is not asked again"
     answer: Future[T] = Future()
 
     def run() -> None:
@@ -119,12 +111,12 @@ def _converse(library: Any, seconds: float, work: Callable[[Any], T]) -> T:
     thread = threading.Thread(target=run, name="nvml", daemon=True)
     thread.start()
     try:
-        return answer.result(seconds)
-    except TimeoutError as error:
+        return answer.result(seconds), ""
+    except TimeoutError:
         _unanswered_calls[:] = [thread]
-        raise NvmlSilentError(f"NVML did not answer in {seconds:g} s") from error
-    except (module.NVMLError, AttributeError, OSError) as error:
-        raise NvmlSilentError(_reason(error)) from error
+        return None, f"NVML did not answer in {seconds:g} s"
+    except _list_failures(module) as error:
+        return None, _reason(error)
 
 
 def _ask(
@@ -138,10 +130,14 @@ def _ask(
     for name, (question, convert, *arguments) in questions.items():
         try:
             answers[name] = convert(getattr(library, f"nvml{question}")(*handle, *arguments))
-        # What pynvml and a driver of another age raise; ValueError is `require_plausible`'s and that of undecodable text.
-        except (library.NVMLError, AttributeError, OSError, TypeError, ValueError, IndexError) as error:
+        except _list_failures(library) as error:
             missing[name] = _reason(error)
     return answers
+
+
+def _list_failures(library: Any) -> tuple[type[Exception], ...]:
+    """What pynvml and a driver of another age raise; ValueError is `require_plausible`'s and that of undecodable text."""
+    return (library.NVMLError, AttributeError, OSError, TypeError, ValueError, IndexError)
 
 
 def _reason(error: Exception) -> str:
@@ -150,29 +146,24 @@ def _reason(error: Exception) -> str:
 
 
 def _list(library: Any) -> NvmlResult:
-    missing: dict[str, str] = {}
     questions = {
-        "count": ("DeviceGetCount", int),
         "driver": ("SystemGetDriverVersion", _text),
         # 13020 is CUDA 13.2 (nvml.h: major * 1000 + minor * 10).
         "cuda": ("SystemGetCudaDriverVersion", lambda value: f"{value // 1000}.{value % 1000 // 10}"),
     }
-    found = _ask(library, missing, questions)
-    if found["count"] is None:
-        raise NvmlSilentError(missing["count"])
-    described = [_describe(library, index, found["driver"]) for index in range(found["count"])]
+    found = _ask(library, {}, questions)
+    described = [_describe(library, index, found["driver"]) for index in range(library.nvmlDeviceGetCount())]
     persistence = {device.id: mode for device, mode in described if mode is not None}
     return NvmlResult(tuple(device for device, _ in described), None, persistence, found["cuda"])
 
 
 def _describe(library: Any, index: int, driver: str | None) -> tuple[Device, bool | None]:
     """GPU `index` and its persistence mode."""
-    key, missing = f"cuda:{index}", dict[str, str]()
-    handle = _ask(library, missing, {"handle": ("DeviceGetHandleByIndex", _same, index)})["handle"]
-    if handle is None:
-        reason = missing["handle"]
-        lost = Device(id=key, kind="cuda", name="unknown GPU", driver=driver, usable=False, unusable_reason=reason)
-        return lost, None
+    known = Device(id=f"cuda:{index}", kind="cuda", name="unknown GPU", driver=driver)
+    try:
+        handle = library.nvmlDeviceGetHandleByIndex(index)
+    except _list_failures(library) as error:
+        return known.model_copy(update={"usable": False, "unusable_reason": _reason(error)}), None
     questions = {
         "name": ("DeviceGetName", _text),
         "capability": ("DeviceGetCudaComputeCapability", lambda found: "{}.{}".format(*map(int, found))),
@@ -185,34 +176,37 @@ def _describe(library: Any, index: int, driver: str | None) -> tuple[Device, boo
         "mig": ("DeviceGetMigMode", lambda modes: bool(modes[0])),
         "persistence": ("DeviceGetPersistenceMode", bool),
     }
-    found = _ask(library, missing, questions, handle)
-    found["name"] = found["name"] or "unknown GPU"
+    found = _ask(library, {}, questions, handle)
+    found["name"] = found["name"] or known.name
     cores, per_unit = found["multiprocessors"] or 0, CORES_PER_MULTIPROCESSOR.get(found["capability"] or "", 0)
     # Unknown where the capability is, or does not divide the count of FP32 cores.
     found["multiprocessors"] = cores // per_unit if cores > 0 and per_unit and cores % per_unit == 0 else None
     persistence = found.pop("persistence")
-    return Device(id=key, kind="cuda", driver=driver, **found), persistence
+    return known.model_copy(update=found), persistence
 
 
 def _read(library: Any, uuid: str, proc: Path) -> tuple[dict[str, Any], dict[str, str]]:
     missing: dict[str, str] = {}
     full = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
-    handle = board = _ask(library, missing, {"handle": ("DeviceGetHandleByUUID", _same, full)})["handle"]
-    if full.startswith("MIG-") and handle is not None:
-        board = _ask(library, missing, {"handle": ("DeviceGetDeviceHandleFromMigDeviceHandle", _same)}, handle)[
-            "handle"
-        ]
-    if board is None:
-        raise NvmlSilentError(missing["handle"])
+    handle = board = library.nvmlDeviceGetHandleByUUID(full)
+    if full.startswith("MIG-"):
+        board = library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
     # NVML renamed the question in driver 535; older bindings know only the second name.
     kind = "Event" if hasattr(library, "nvmlDeviceGetCurrentClocksEventReasons") else "Throttle"
     of_board = {
         "device_clock_hertz": ("DeviceGetClockInfo", _hertz, library.NVML_CLOCK_SM),
         "device_memory_clock_hertz": ("DeviceGetClockInfo", _hertz, library.NVML_CLOCK_MEM),
-        "device_temperature_celsius": ("DeviceGetTemperature", _celsius, library.NVML_TEMPERATURE_GPU),
+        "device_temperature_celsius": (
+            "DeviceGetTemperature",
+            lambda degrees: require_plausible(float(degrees), 1, 150, "degrees Celsius"),
+            library.NVML_TEMPERATURE_GPU,
+        ),
         "device_power_watts": ("DeviceGetPowerUsage", _watts),
         "device_power_limit_watts": ("DeviceGetEnforcedPowerLimit", _watts),
-        "device_energy_joules": ("DeviceGetTotalEnergyConsumption", _joules),
+        "device_energy_joules": (
+            "DeviceGetTotalEnergyConsumption",
+            lambda millijoules: require_plausible(millijoules / 1e3, 0, 1e15, "J"),
+        ),
         "device_throttle_reasons": (f"DeviceGetCurrentClocks{kind}Reasons", throttle_words),
     }
     of_instance = {
@@ -245,10 +239,6 @@ def _count_others(processes: Iterable[Any], proc: Path) -> int:
     raise ValueError(f"{len(pids)} compute processes by host PID; in a container our own cannot be told from others")
 
 
-def _same(handle: Any) -> Any:
-    return handle
-
-
 def _text(value: str | bytes) -> str:
     """Older bindings answer in bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)
@@ -260,14 +250,6 @@ def _hertz(megahertz: float) -> float:
 
 def _watts(milliwatts: float) -> float:
     return require_plausible(milliwatts / 1e3, 0, HIGHEST_POWER_WATTS, "W")
-
-
-def _joules(millijoules: float) -> float:
-    return require_plausible(millijoules / 1e3, 0, 1e15, "J")
-
-
-def _celsius(degrees: float) -> float:
-    return require_plausible(float(degrees), 1, 150, "degrees Celsius")
 
 
 def _bytes(value: int, *, empty_allowed: bool = False) -> int:

@@ -7,9 +7,6 @@ every reading passes before it is stored (`require_plausible`) and every pair of
 
 from __future__ import annotations
 
-FROZEN_AFTER_SECONDS = 1.0
-"""NVML's energy counter ticks about every 0.1 s and RAPL's every 0.001 s: ten ticks without growth is no counter."""
-
 
 def require_plausible(value: float, low: float, high: float, unit: str) -> float:
     """The value, when it lies within [low, high]. Raises ValueError, which says the value, otherwise (nan included)."""
@@ -29,7 +26,8 @@ def counter_growth(before: float | None, after: float | None) -> float | None:
 def energy_between(before_joules: float | None, after_joules: float | None, seconds: float) -> float | None:
     """Joules between two readings of an energy counter, `seconds` apart; None where they cannot be told.
 
-    Power is never zero, so a counter that stood still for a second or more is frozen.
+    Power is never zero, so a counter that stood still for a second or more is frozen: NVML's ticks about every 0.1 s and RAPL's
+    every 0.001 s, and ten ticks without growth is no counter.
     """
     growth = counter_growth(before_joules, after_joules)
-    return None if growth == 0 and seconds >= FROZEN_AFTER_SECONDS else growth
+    return None if growth == 0 and seconds >= 1.0 else growth

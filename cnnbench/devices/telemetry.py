@@ -23,8 +23,7 @@ def sample(
 
     `library` stands in for `pynvml`. Never raises; a GPU that does not answer costs `timeout_seconds`, once a process.
     """
-    values: dict[str, object] = {}
-    missing: dict[str, str] = {}
+    values, missing = {}, {}
     for name, read in host_sensors.SENSORS.items():
         try:
             values[name] = read(proc, sys)

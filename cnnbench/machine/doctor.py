@@ -89,7 +89,7 @@ def probe_host(
         steal_share=ticks[-1] / sum(ticks) if any(ticks) else None,
         swap_used_bytes=None if total is None or free is None else total - free,
         memory_available_bytes=available,
-        compiler=next((path for name in COMPILERS if (path := which(name)) is not None), None),
+        compiler=next(filter(None, map(which, COMPILERS)), None),
         gpu_states={gpu.id: sample(gpu.uuid, proc=proc, sys=sys, library=library) for gpu in gpus.devices if gpu.uuid},
     )
 
@@ -192,10 +192,9 @@ def _apply(checks: Sequence[HostCheck], host: Mapping[str, Any]) -> Iterator[Doc
     """The findings of these checks, in their order."""
     for check in checks:
         severity = check.judge(SimpleNamespace(**host))
-        if severity == "ok" and check.ok:
-            yield _find(check.code, "ok", check.ok.format_map(host))
-        elif severity and severity != "ok":
-            yield _find(check.code, severity, check.fault.format_map(host), check.remedy)
+        words, remedy = (check.ok, "") if severity == "ok" else (check.fault, check.remedy)
+        if severity and words:
+            yield _find(check.code, severity, words.format_map(host), remedy)
 
 
 def _grade(ok: bool, unfit: bool = False) -> Severity:

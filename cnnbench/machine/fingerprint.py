@@ -3,7 +3,8 @@
 Enters: /proc and /sys (arguments, so that tests lay out trees of their own) and the accelerators found elsewhere.
 Leaves: a `schema.Machine` whose id names the folder under results/, and a `schema.Device` for the CPU. Linux is read
 directly, in milliseconds; other systems through sysctl and psutil, and py-cpuinfo (about a second: it starts processes)
-only where neither names the processor.
+only where neither names the processor. On ARM, where the kernel gives numbers instead of a name, the number is looked up;
+an unknown one shows as its number.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cnnbench.devices import host_sensors, nvml
 from cnnbench.devices.host_sensors import read_line, read_lines
-from cnnbench.machine.cpuinfo import Processor, read_processor
 from cnnbench.machine_facts import describe_machine
 from cnnbench.schema import Device, Machine
 
@@ -35,21 +39,148 @@ _HYPERVISORS = (
 )  # fmt: skip
 """Words of the DMI vendor and product (as systemd-detect-virt reads them), first match, and what they stand for."""
 
-_BOOST_DRIVERS = frozenset(
-    {"intel_pstate", "intel_cpufreq", "amd-pstate", "amd-pstate-epp", "apple-cpufreq", "cpufreq-dt", "scmi"}
-)
+_BOOST_DRIVERS = (
+    "intel_pstate", "intel_cpufreq", "amd-pstate", "amd-pstate-epp", "apple-cpufreq", "cpufreq-dt", "scmi",
+)  # fmt: skip
 """cpufreq drivers whose `cpuinfo_max_freq` is the boost clock; acpi-cpufreq's may be the base clock."""
+
+RELEVANT_ISA = (
+    "sse4_2", "avx", "fma", "f16c", "avx2", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16",
+    "avx512_fp16", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8", "amx_fp16",
+    "neon", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2", "svebf16", "sme",
+)  # fmt: skip
+"""Flags that decide which matrix kernels a library picks; the hundred others would only lengthen every ledger."""
+
+ARM_VENDORS = {0x41: "ARM", 0x4E: "NVIDIA", 0x61: "Apple", 0xC0: "Ampere"}
+ARM_CORES = {
+    (0x41, 0xD03): "Cortex-A53",
+    (0x41, 0xD07): "Cortex-A57",
+    (0x41, 0xD08): "Cortex-A72",
+    (0x41, 0xD0B): "Cortex-A76",
+    (0x41, 0xD0C): "Neoverse-N1",
+    (0x41, 0xD40): "Neoverse-V1",
+    (0x41, 0xD49): "Neoverse-N2",
+    (0x41, 0xD4F): "Neoverse-V2",
+    (0xC0, 0xAC3): "Ampere-1",
+}
+"""MIDR implementer and part, as util-linux's lscpu-arm.c lists them."""
+
+
+@dataclass(frozen=True)
+class Processor:
+    """A CPU by name and numbers. On ARM `model` is the MIDR part and `stepping` its revision.
+
+    `virtual` is None where the CPU has no flag for it.
+    """
+
+    name: str
+    vendor: str | None = None
+    family: int | None = None
+    model: int | None = None
+    stepping: int | None = None
+    isa: tuple[str, ...] = ()
+    cores_physical: int | None = None
+    cores_logical: int | None = None
+    virtual: bool | None = None
+
+
+def read_processor(proc: Path) -> Processor:
+    """The processor of this system."""
+    return parse_cpuinfo("\n".join(read_lines(proc / "cpuinfo"))) or read_foreign_processor()
+
+
+def parse_cpuinfo(text: str) -> Processor | None:
+    """The processor of a /proc/cpuinfo; None where the text names none."""
+    field = re.compile(r"^[ \t]*(.*?)[ \t]*:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+    blocks = (dict(field.findall(block)) for block in re.split(r"\n\s*\n", text))
+    cores = [block for block in blocks if "processor" in block]
+    if not cores:
+        return None
+    first = cores[0]
+    if "CPU implementer" in first:
+        return _arm(first, len(cores))
+    if "model name" not in first:
+        return None
+    flags = first.get("flags", "").split()
+    pairs = {(core["physical id"], core["core id"]) for core in cores if {"physical id", "core id"} <= core.keys()}
+    return Processor(
+        name=re.sub(r"\s+", " ", first["model name"]),
+        vendor=first.get("vendor_id"),
+        family=_integer(first.get("cpu family")),
+        model=_integer(first.get("model")),
+        stepping=_integer(first.get("stepping")),
+        isa=_select_isa(flags),
+        cores_physical=len(pairs) or None,
+        cores_logical=len(cores),
+        virtual="hypervisor" in flags if flags else None,
+    )
+
+
+def _arm(core: Mapping[str, str], count: int) -> Processor:
+    implementer, part = _integer(core["CPU implementer"]) or 0, _integer(core.get("CPU part"))
+    vendor = ARM_VENDORS.get(implementer)
+    name = core.get("model name") or ARM_CORES.get((implementer, part or 0))
+    flags = ["neon" if flag == "asimd" else flag for flag in core.get("Features", "").split()]
+    return Processor(
+        name=name or f"{vendor or 'ARM'} part {core.get('CPU part', 'unknown')}",
+        vendor=vendor,
+        model=part,
+        stepping=_integer(core.get("CPU revision")),
+        isa=_select_isa(flags),
+        cores_logical=count,
+    )
+
+
+def _integer(text: str | None) -> int | None:
+    try:
+        return None if text is None else int(text, 0)
+    except ValueError:
+        return None
+
+
+def _select_isa(flags: Collection[str]) -> tuple[str, ...]:
+    """The flags worth keeping, oldest extension first."""
+    return tuple(flag for flag in RELEVANT_ISA if flag in flags)
+
+
+@cache
+def read_foreign_processor() -> Processor:
+    """The processor where /proc/cpuinfo does not name it: by sysctl on macOS, else by py-cpuinfo, which takes about a second.
+
+    `unknown CPU` where neither knows it.
+    """
+    import psutil
+
+    physical, logical = psutil.cpu_count(logical=False), psutil.cpu_count()
+    if platform.system() == "Darwin":
+        command, isa = ["sysctl", "-n", "machdep.cpu.brand_string"], ("neon",) if platform.machine() == "arm64" else ()
+        with suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=2, check=True)
+            if name := done.stdout.strip():
+                return Processor(name, name.split()[0], isa=isa, cores_physical=physical, cores_logical=logical)
+    found: dict[str, Any] = {}
+    with suppress(ImportError, OSError, ValueError, KeyError):
+        found = importlib.import_module("cpuinfo").get_cpu_info()
+    return Processor(
+        name=found.get("brand_raw") or "unknown CPU",
+        vendor=found.get("vendor_id_raw"),
+        family=found.get("family"),
+        model=found.get("model"),
+        stepping=found.get("stepping"),
+        isa=_select_isa(found.get("flags", ())),
+        cores_physical=physical,
+        cores_logical=logical,
+    )
 
 
 def cpu_device(*, proc: Path = PROC, sys: Path = SYS) -> Device:
     """The CPU as a device to run on; its memory is the RAM this process may use."""
-    found = read_processor(proc)
     ram = _memory_bytes(proc)
     limit = host_sensors.cgroup_memory_limit(proc, sys)
     return Device(
         id="cpu",
         kind="cpu",
-        name=found.name,
+        name=read_processor(proc).name,
         memory_bytes=ram if limit is None else min(ram, limit),
         max_clock_hertz=_max_clock_hertz(sys),
     )
@@ -124,10 +255,8 @@ def _identity(machine: Machine) -> str:
         "devices": sorted([d.kind, d.name, d.memory_bytes or 0, bool(d.mig)] for d in accelerators),
     }
     text = json.dumps(stable, sort_keys=True, separators=(",", ":"))
-    names = [slug(machine.cpu_name)]
-    if accelerators:
-        many = f"{len(accelerators)}x-" if len(accelerators) > 1 else ""
-        names.append(many + slug(accelerators[0].name))
+    many = f"{len(accelerators)}x-" if len(accelerators) > 1 else ""
+    names = [slug(machine.cpu_name), *(many + slug(first.name) for first in accelerators[:1])]
     return f"{'+'.join(names)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -141,8 +270,8 @@ def _cores_allowed(
     logical: int, quota: float | None, cpuset: frozenset[int] | None, affinity: frozenset[int] | None
 ) -> int:
     """Logical cores in affinity and cpuset both, no more than the quota rounded down, at least one."""
-    if affinity is None:
-        affinity = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    if affinity is None and hasattr(os, "sched_getaffinity"):
+        affinity = frozenset(os.sched_getaffinity(0))
     sets = [cores for cores in (affinity, cpuset) if cores is not None]
     count = len(frozenset.intersection(*sets)) if sets else logical
     return max(1, min(count, logical, logical if quota is None else int(quota)))
@@ -154,12 +283,9 @@ def _read_cores(sys: Path, name: str) -> set[str]:
 
 
 def _memory_bytes(proc: Path) -> int:
-    total = read_meminfo(proc, "MemTotal")
-    if total is None:
-        import psutil
+    import psutil
 
-        total = psutil.virtual_memory().total
-    return total
+    return read_meminfo(proc, "MemTotal") or psutil.virtual_memory().total
 
 
 def read_meminfo(proc: Path, key: str) -> int | None:

@@ -35,18 +35,17 @@ class Inventory:
         return self.machine.devices
 
 
-def take_inventory(*, visible_devices: str | None = None, python: str = sys.executable) -> Inventory:
+def take_inventory(*, visible_devices: str | None = None) -> Inventory:
     """Ask all of them. `visible_devices` is the user's CUDA_VISIBLE_DEVICES. Raises DeviceError if torch does not start."""
     listed = nvml.list_gpus()
-    software, usable = probe_torch(python)
-    gpus = reconcile(listed.devices, usable, software, visible_devices)
-    machine = fingerprint((cpu_device(), *gpus))
+    software, usable = probe_torch()
+    machine = fingerprint((cpu_device(), *reconcile(listed.devices, usable, software, visible_devices)))
     return Inventory(machine, software.model_copy(update=_git_state()), listed, usable)
 
 
-def probe_torch(python: str = sys.executable) -> tuple[Software, tuple[Device, ...]]:
+def probe_torch() -> tuple[Software, tuple[Device, ...]]:
     """torch's own answer, from a process that is gone again. Raises DeviceError with the last line it printed."""
-    command = [python, "-m", "cnnbench.engine.torch_info"]
+    command = [sys.executable, "-m", "cnnbench.engine.torch_info"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
@@ -65,7 +64,7 @@ def reconcile(
 ) -> tuple[Device, ...]:
     """NVML's GPUs with what torch says of each (by UUID), then those only torch knows (ROCm, MIG instances)."""
     by_uuid = {device.uuid: device for device in usable if device.uuid is not None}
-    merged: list[Device] = []
+    merged = []
     for gpu in present:
         seen = by_uuid.pop(gpu.uuid or "", None)
         if seen is None:
@@ -109,13 +108,13 @@ def select(devices: Sequence[Device], wanted: str) -> tuple[Device, ...]:
                 + "\nmake it usable, or say `--device cpu`"
             )
         return tuple(shown)
-    chosen: list[Device] = []
+    chosen = []
     for name in (part.strip() for part in wanted.split(",")):
         matches = [device for device in devices if device.id == name or device.id.startswith(f"{name}:")]
         if not matches:
             known = ", ".join(f"{device.id} ({device.name})" for device in devices)
             raise DeviceError(f"device {name!r} is not here; there are: {known}")
-        chosen.extend(device for device in matches if device not in chosen)
+        chosen.extend([device for device in matches if device not in chosen])
     return tuple(chosen)
 
 

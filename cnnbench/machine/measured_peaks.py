@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -93,13 +94,12 @@ def select_best_peaks(records: Iterable[Record], torch: str) -> tuple[MeasuredPe
         if record.outcome.status != "ok" or trial is None or job.size is None or not trial.block_seconds:
             continue
         middle = sorted(trial.block_seconds)[len(trial.block_seconds) // 2]
-        rate = 2 * job.size**3 * trial.steps_per_block / middle
+        peak = MeasuredPeak(
+            device=job.device, precision=job.precision, threads=job.threads, torch=torch, size=job.size,
+            flops_per_second=2 * job.size**3 * trial.steps_per_block / middle, measured_at=record.started_at,
+        )  # fmt: skip
         key = (job.device, job.precision, job.threads)
-        if key not in best or rate > best[key].flops_per_second:
-            best[key] = MeasuredPeak(
-                device=job.device, precision=job.precision, threads=job.threads, torch=torch, flops_per_second=rate,
-                size=job.size, measured_at=record.started_at,
-            )  # fmt: skip
+        best[key] = max(best.get(key, peak), peak, key=attrgetter("flops_per_second"))
     return tuple(best.values())
 
 
@@ -130,7 +130,7 @@ def write(path: Path, new: Sequence[MeasuredPeak]) -> None:
 def select_newest(peaks: Iterable[MeasuredPeak], device: str, precision: str, torch: str) -> MeasuredPeak | None:
     """The fastest entry for this device, precision and torch over the thread counts measured."""
     fitting = [p for p in peaks if (p.device, p.precision, p.torch) == (device, precision, torch)]
-    return max(fitting, key=lambda p: p.flops_per_second, default=None)
+    return max(fitting, key=attrgetter("flops_per_second"), default=None)
 
 
 def age_seconds(peak: MeasuredPeak, now: datetime) -> float:

@@ -94,8 +94,10 @@ def load_gpu_specs() -> tuple[GpuSpec, ...]:
     """Return every product of the table, in its order."""
     table, specs = _read_table("gpus.toml"), []
     for group in table["group"]:
-        published = {precision: teraflops * 1e12 for precision, teraflops in group.get("published", {}).items()}
-        read = {"rates": table["rates"][group["rates"]], "published": published}
+        read = {
+            "rates": table["rates"][group["rates"]],
+            "published": {each: teraflops * 1e12 for each, teraflops in group.get("published", {}).items()},
+        }
         for names, *figures in group.pop("products"):
             units, clock = (*figures, None, None)[:2]
             specs.append(GpuSpec(tuple(names.split("|")), units, clock=clock, **group | read))
@@ -116,11 +118,14 @@ def _find_chip(device: Device) -> GpuSpec:
     if device.multiprocessors is not None:
         chips = [chip for chip in chips if chip.units in {None, device.multiprocessors}]
         if not chips:
-            shown = f"{device.name} shows {device.multiprocessors} multiprocessors"
-            raise _UnknownPeakError(f"{shown}, the product in the table {' or '.join(counts)}")
+            raise _UnknownPeakError(
+                f"{device.name} shows {device.multiprocessors} multiprocessors, "
+                f"the product in the table {' or '.join(counts)}"
+            )
     elif len(chips) > 1:
-        sold = f"{device.name} was sold with {' and '.join(counts)} multiprocessors"
-        raise _UnknownPeakError(f"{sold}, and this one's are unknown")
+        raise _UnknownPeakError(
+            f"{device.name} was sold with {' and '.join(counts)} multiprocessors, and this one's are unknown"
+        )
     return chips[0]
 
 
@@ -129,8 +134,9 @@ def _compute_gpu_peak(chip: GpuSpec, precision: str) -> Peak:
         return Peak(chip.published[precision], "published by the maker", chip.source)
     rate, product = chip.rates.get(precision), chip.names[0]
     if rate is None or chip.clock is None or chip.units is None:
-        unit = f"no {precision} unit with float32 accumulation, or none with a sourced rate"
-        raise _UnknownPeakError(f"{product} has {unit}")
+        raise _UnknownPeakError(
+            f"{product} has no {precision} unit with float32 accumulation, or none with a sourced rate"
+        )
     clock = round((chip.clock if precision == "fp32" else chip.tensor_clock or chip.clock) * 1e9)
     unit = "CUs" if product.startswith("AMD") else "SMs"
     formula = f"{chip.units} {unit} x {rate} FLOP/clk x {clock / 1e9:.3f} GHz ({chip.clock_kind})"
@@ -191,8 +197,7 @@ def _find_core(machine: Machine) -> Core:
     kinds = (each for each in _load_cpus()[0] if any(first <= model <= last for first, last in each.models))
     core = next((each for each in kinds if each.vendor == vendor and each.family in (None, family)), None)
     if core is None:
-        kind = f"{vendor or 'unknown vendor'} family {family} model {model:#x}"
-        raise _UnknownPeakError(f"no sourced rate for {kind}")
+        raise _UnknownPeakError(f"no sourced rate for {vendor or 'unknown vendor'} family {family} model {model:#x}")
     if core.fp32 is None or not re.search(core.line, machine.cpu_name):
         raise _UnknownPeakError(f"{machine.cpu_name} {core.reason}")
     return core

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cnnbench.errors import UsageError, WorkloadError
 from cnnbench.schema import Job, WorkloadFacts
@@ -24,12 +24,10 @@ from cnnbench.workloads.torch_counts import count_network as count_network
 from cnnbench.workloads.user_files import WorkloadFile, find_problems, is_file, load
 
 GROUP = "cnnbench.workloads"
-_BUILT_IN: tuple[Workload, ...] = (
-    gemm.WORKLOAD,
-    *mlp.WORKLOADS,
-    *(mnist_cnn.WORKLOAD, mnist_cnn.WORKLOAD_2048),
-    vgg16.WORKLOAD,
-)
+_BUILT_IN = {
+    workload.name: workload
+    for workload in (gemm.WORKLOAD, *mlp.WORKLOADS, mnist_cnn.WORKLOAD, mnist_cnn.WORKLOAD_2048, vgg16.WORKLOAD)
+}
 _FILES: dict[str, WorkloadFile] = {}
 _FROM_LEDGERS: dict[str, dict[int, Workload]] = {}
 """By name and version."""
@@ -45,7 +43,7 @@ def _registry() -> dict[str, _Installed]:
     """All that is installed. Raises UsageError for an entry point that gives no workload: it is no mistake of whoever asks for
     a name, so it must not be taken for one.
     """
-    found = {workload.name: _Installed(workload, "cnnbench") for workload in _BUILT_IN}
+    found = {name: _Installed(workload, "cnnbench") for name, workload in _BUILT_IN.items()}
     for point in entry_points(group=GROUP):
         source = f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.module
         place = f"entry point {point.name} = {point.value} of {source}"
@@ -77,11 +75,9 @@ def get(name: str, version: int | None = None) -> Workload:
     described = _FROM_LEDGERS.get(name, {})
     if version in described and (here is None or here.workload.version != version):
         return described[version]
-    if here is not None:
-        return here.workload
-    if described:
-        return described[max(described)]
-    raise WorkloadError(f"workload {name!r} is not one of {', '.join(names())}")
+    if here is None and not described:
+        raise WorkloadError(f"workload {name!r} is not one of {', '.join(names())}")
+    return described[max(described)] if here is None else here.workload
 
 
 def find(text: str, folder: Path = Path()) -> Workload:
@@ -116,7 +112,7 @@ def forget_files() -> None:
 
 def is_built_in(name: str) -> bool:
     """Whether it is one of cnnbench's own."""
-    return any(workload.name == name for workload in _BUILT_IN)
+    return name in _BUILT_IN
 
 
 def source_of(name: str) -> str:
@@ -129,12 +125,10 @@ def source_of(name: str) -> str:
 
 def collect_header_facts(used: Iterable[str]) -> dict[str, WorkloadFacts]:
     """Of these workloads those that are not cnnbench's own, as a ledger's header keeps them for its readers."""
-    found: dict[str, WorkloadFacts] = {}
+    found = {}
     for name in sorted({name for name in used if not is_built_in(name)}):
         workload, file = get(name), file_of(name)
-        facts: dict[str, Any] = {
-            field: getattr(workload, field) for field in WorkloadFacts.model_fields if hasattr(workload, field)
-        }
+        facts = {field: getattr(workload, field) for field in WorkloadFacts.model_fields if hasattr(workload, field)}
         found[name] = WorkloadFacts(**facts, source=source_of(name), sha256=None if file is None else file.sha256)
     return found
 
@@ -225,6 +219,6 @@ def tuned_tolerance(job: Job) -> float:
     """
     layers = 0
     if job.precision != "fp32" and job.workload in names():
-        known = get(job.workload, job.workload_version).layers
-        layers = sum(isinstance(layer, flops.Conv2d | flops.Dense) for layer in known)
+        known = get(job.workload, job.workload_version)
+        layers = sum(isinstance(layer, flops.Weighted) for layer in known.layers)
     return TUNED_TOLERANCE[job.precision] * max(1.0, layers / TUNED_LAYERS)

@@ -36,7 +36,7 @@ _NORMALS = {NORMAL: 0.01, NORMAL_TENTH: 0.1, NORMAL_UNIT: 1.0}
 
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "rmsprop-tf1", "adam")
 """Every update rule there is, by name; a workload lists those it may be trained with, its own first."""
-LEARNING_RATES: Mapping[str, float] = {"sgd": 0.1, "momentum": 0.01, "rmsprop": 1e-3, "rmsprop-tf1": 1e-3, "adam": 1e-3}
+LEARNING_RATES = {"sgd": 0.1, "momentum": 0.01, "rmsprop": 1e-3, "rmsprop-tf1": 1e-3, "adam": 1e-3}
 """Where a workload names no other."""
 
 
@@ -137,7 +137,16 @@ class Workload:
     @cached_property
     def counts(self) -> Counts:
         """What its network comes to: as declared, or the sums over its layers."""
-        return self.declared or flops.sum_counts(self.layers, self.input_shape)
+        if self.declared is not None:
+            return self.declared
+        found = flops.count_layers(self.layers, self.input_shape)
+        return Counts(
+            parameters=sum(each.parameters for each in found),
+            forward=sum(each.forward_flops for each in found),
+            training=sum(each.training_flops for each in found),
+            activations=prod(self.input_shape) + sum(each.activations for each in found),
+            convolves=any(isinstance(layer, flops.Conv2d) for layer in self.layers),
+        )
 
     @property
     def convolves(self) -> bool:
@@ -213,8 +222,7 @@ _ACTIVATIONS: Mapping[str, type[flops.Relu | flops.Sigmoid]] = {"relu": flops.Re
 
 
 def _find_kind(kinds: Mapping[str, type[flops.Layer]], layers: tuple[flops.Layer, ...]) -> str | None:
-    found = (name for layer in layers for name, kind in kinds.items() if isinstance(layer, kind))
-    return next(found, None)
+    return next((name for layer in layers for name, kind in kinds.items() if isinstance(layer, kind)), None)
 
 
 def build_network(layers: tuple[flops.Layer, ...], input_shape: flops.Shape) -> torch.nn.Sequential:
@@ -233,8 +241,9 @@ def build_network(layers: tuple[flops.Layer, ...], input_shape: flops.Shape) -> 
         flops.Sigmoid: lambda *_: nn.Sigmoid(),
         flops.Dropout: lambda layer, _: nn.Dropout(1.0 - layer.keep),
     }
-    counted = flops.count_layers(layers, input_shape)
-    return nn.Sequential(*(makers[type(each.layer)](each.layer, each.input[0]) for each in counted))
+    return nn.Sequential(
+        *(makers[type(each.layer)](each.layer, each.input[0]) for each in flops.count_layers(layers, input_shape))
+    )
 
 
 def initialise(net: torch.nn.Module, init: str, generator: torch.Generator) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from operator import attrgetter
 
 from cnnbench.errors import WorkloadError
 from cnnbench.workloads import flops
@@ -118,8 +119,7 @@ class Explanation:
     def total(self) -> ExplainedLayer:
         """The sums over all rows."""
         names = ("activations", "weights", "biases", "forward_flops", "training_flops")
-        sums = {name: sum(getattr(layer, name) for layer in self.layers) for name in names}
-        return ExplainedLayer("total", (), (), **sums)
+        return ExplainedLayer("total", (), (), *(sum(map(attrgetter(name), self.layers)) for name in names))
 
     @property
     def stored(self) -> tuple[ExplainedLayer, ...]:
@@ -147,27 +147,24 @@ def explain(workload: Workload) -> Explanation:
         figures = (counts.activations - prod(shape), counts.parameters, 0, counts.forward, counts.training)
         rows.append(ExplainedLayer("torch modules, as declared", (workload.classes,), (), *figures))
     rows += [_explain_layer(count) for count in flops.count_layers(workload.layers, shape)]
-    return Explanation(workload, tuple(rows), _pretraining(workload))
+    pretraining, inputs = [], prod(shape)
+    for layer, total in zip(workload.hidden, workload.flops_pretraining_per_image, strict=False):  # none without it
+        own = flops.autoencoder_flops((layer,), inputs)[0]
+        pretraining.append(PretrainedLayer(describe_layer(layer), inputs, layer.out_features, total - own, own))
+        inputs = layer.out_features
+    return Explanation(workload, tuple(rows), tuple(pretraining))
 
 
 def _explain_layer(count: flops.LayerCount) -> ExplainedLayer:
     layer, inputs = count.layer, dict.fromkeys(count.input[1:])
-    biases = count.output[0] if getattr(layer, "bias", False) else 0
+    biases = getattr(layer, "bias", False) * count.output[0]
     sides = []
     if isinstance(layer, flops.Conv2d):
         sides = [padded_side(i, layer.side, p=layer.side // 2) for i in inputs]
     elif isinstance(layer, flops.Pools):
         sides = [same_side(i, layer.side, layer.side) for i in inputs]
-    return ExplainedLayer(
-        label=describe_layer(layer),
-        output=count.output,
-        sides=tuple(sides),
-        activations=count.activations,
-        weights=count.parameters - biases,
-        biases=biases,
-        forward_flops=count.forward_flops,
-        training_flops=count.training_flops,
-    )
+    figures = (count.activations, count.parameters - biases, biases, count.forward_flops, count.training_flops)
+    return ExplainedLayer(describe_layer(layer), count.output, tuple(sides), *figures)
 
 
 def describe_layer(layer: flops.Layer) -> str:
@@ -185,13 +182,3 @@ _WORDS: Mapping[type[flops.Layer], str] = {
     flops.Sigmoid: "sigmoid",
     flops.Flatten: "flatten",
 }
-
-
-def _pretraining(workload: Workload) -> tuple[PretrainedLayer, ...]:
-    found: list[PretrainedLayer] = []
-    inputs = prod(workload.input_shape)
-    for layer, total in zip(workload.hidden, workload.flops_pretraining_per_image, strict=False):  # none without it
-        own = flops.autoencoder_flops((layer,), inputs)[0]
-        found.append(PretrainedLayer(describe_layer(layer), inputs, layer.out_features, total - own, own))
-        inputs = layer.out_features
-    return tuple(found)

@@ -33,15 +33,11 @@ class Conv2d:
 
     def output(self, shape: Shape) -> Shape:
         """`(channels, h, w)` -> `(out_channels, h, w)`."""
-        return (self.out_channels, *shape[1:])
+        return (self.out_channels, shape[1], shape[2])
 
-    def parameters(self, shape: Shape) -> int:
-        """Weights (and biases) of the layer for this input shape."""
-        return self.out_channels * (shape[0] * self.side**2 + self.bias)
-
-    def macs(self, shape: Shape) -> int:
-        """Multiply-accumulates of one example's forward pass."""
-        return self.out_channels * shape[0] * self.side**2 * shape[1] * shape[2]
+    def weights(self, shape: Shape) -> int:
+        """Weights of the layer for this input shape, biases left out; each takes part once in every value of a channel."""
+        return self.out_channels * shape[0] * self.side**2
 
 
 @dataclass(frozen=True)
@@ -55,12 +51,8 @@ class Dense:
         """`(features,)` -> `(out_features,)`."""
         return (self.out_features,)
 
-    def parameters(self, shape: Shape) -> int:
-        """Weights (and biases) of the layer for this input shape."""
-        return self.out_features * (prod(shape) + self.bias)
-
-    def macs(self, shape: Shape) -> int:
-        """Multiply-accumulates of one example's forward pass."""
+    def weights(self, shape: Shape) -> int:
+        """Weights of the layer for this input shape, biases left out."""
         return self.out_features * prod(shape)
 
 
@@ -134,13 +126,14 @@ class LayerCount:
 
 def count_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[LayerCount, ...]:
     """The figures of every layer, in order."""
-    counts: list[LayerCount] = []
+    counts = []
     shape, first = input_shape, True
     for layer in layers:
         output = layer.output(shape)
         parameters = forward = training = 0
         if isinstance(layer, Weighted):
-            parameters, forward = layer.parameters(shape), 2 * layer.macs(shape)
+            weights = layer.weights(shape)
+            parameters, forward = weights + layer.bias * output[0], 2 * weights * prod(output[1:])
             training, first = forward * (2 if first else 3), False
         stores = isinstance(layer, (*Weighted, *Pools))
         counts.append(LayerCount(layer, shape, output, parameters, forward, training, prod(output) if stores else 0))
@@ -172,26 +165,13 @@ class Counts:
     """Whether there are convolutions: libraries may do those with fewer multiplications than are counted."""
 
 
-def sum_counts(layers: Sequence[Layer], input_shape: Shape) -> Counts:
-    """The counts of the whole network."""
-    found = count_layers(layers, input_shape)
-    return Counts(
-        parameters=sum(each.parameters for each in found),
-        forward=sum(each.forward_flops for each in found),
-        training=sum(each.training_flops for each in found),
-        activations=prod(input_shape) + sum(each.activations for each in found),
-        convolves=any(isinstance(layer, Conv2d) for layer in layers),
-    )
-
-
 def autoencoder_flops(layers: Sequence[Dense], features: int) -> tuple[int, ...]:
     """FLOPs of one example's step of greedy pre-training, a value a layer: layer k learns to give back what it is given.
 
     The layers below run forward only. Then, with a inputs and h outputs, encoder and decoder cost 2ah each forward, the
     gradients of both weights and of the code 2ah each: 10ah. (784-256: 2,007,040.)
     """
-    found: list[int] = []
-    below = 0
+    found, below = [], 0
     for layer in layers:
         product = features * layer.out_features
         found.append(below + 10 * product)

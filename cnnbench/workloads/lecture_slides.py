@@ -6,7 +6,6 @@ accuracies before it, and the concluding slide after it. What is right is comput
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -110,9 +109,9 @@ MLP = Slide(
     ),
     parameters=_exact(203_530),
 )
-SLIDES: Mapping[str, Slide] = {slide.workload: slide for slide in (MLP, CNN)}
+SLIDES = {slide.workload: slide for slide in (MLP, CNN)}
 
-ACCURACIES: Mapping[str, str] = {
+ACCURACIES = {
     "mlp-1": "~92 %",
     "mlp-5": "~97 %",
     "mlp-5-xavier-dropout": "~99 %",

@@ -16,53 +16,48 @@ from typing import Any
 from cnnbench.workloads.base import NORMAL, NORMAL_TENTH, NORMAL_UNIT, TRUNCATED, XAVIER, Band, Pretraining, Workload
 from cnnbench.workloads.flops import Dense, Dropout, Flatten, Layer, Relu
 
-HIDDEN = 256
-KEEP = 0.7
 _INITS = (NORMAL_TENTH, XAVIER, NORMAL, NORMAL_UNIT, TRUNCATED)
-_XAVIER_FIRST = (XAVIER, *(init for init in _INITS if init != XAVIER))
-_ADAM = ("adam", "sgd", "momentum", "rmsprop", "rmsprop-tf1")
+_XAVIER_FIRST = (XAVIER, NORMAL_TENTH, NORMAL, NORMAL_UNIT, TRUNCATED)
 
 
-def _mlp(hidden: int, keep: float | None = None) -> tuple[Layer, ...]:
-    dropout = () if keep is None else (Dropout(keep),)
-    layer = (Dense(HIDDEN, bias=True), Relu(), *dropout)
-    return (Flatten(), *(each for _ in range(hidden) for each in layer), Dense(10, bias=True))
+def _make_mlp(
+    name: str, title: str, hidden: int, expected: tuple[float, float], dropout: tuple[Layer, ...] = (), **changed: Any
+) -> Workload:
+    """A network for digits with so many hidden layers; what is not said here is the five-layer one's."""
+    layers = (Flatten(), *((Dense(256, bias=True), Relu(), *dropout) * hidden), Dense(10, bias=True))
+    usual = {
+        "optimizers": ("adam", "sgd", "momentum", "rmsprop", "rmsprop-tf1"),
+        "inits": _INITS,
+        "bands": (Band(8_250, 100, *expected, order="shuffled"),),  # 15 epochs of 550 shuffled batches of 100
+    }
+    return Workload(name, 1, title, "training", layers, (1, 28, 28), 10, **usual | changed)
 
 
-def _digits(name: str, title: str, layers: tuple[Layer, ...], band: Band, **changed: Any) -> Workload:
-    """A network for digits; what is not said here is the five-layer one's."""
-    usual: dict[str, Any] = {"optimizers": _ADAM, "inits": _INITS}
-    return Workload(name, 1, title, "training", layers, (1, 28, 28), 10, bands=(band,), **usual | changed)
-
-
-def _shuffled(low: float, high: float) -> Band:
-    """Of 15 epochs of 550 shuffled batches of 100."""
-    return Band(8_250, 100, low, high, order="shuffled")
-
-
-SOFTMAX = _digits(
-    "softmax",
-    "softmax regression on 28x28 digits: dense 784-10",
-    _mlp(0),
-    _shuffled(0.9005, 0.9094),
-    optimizers=("sgd", "momentum", "rmsprop", "rmsprop-tf1", "adam"),
-    learning_rates={"sgd": 0.01},
+WORKLOADS = (
+    _make_mlp(
+        "softmax",
+        "softmax regression on 28x28 digits: dense 784-10",
+        0,
+        (0.9005, 0.9094),
+        optimizers=("sgd", "momentum", "rmsprop", "rmsprop-tf1", "adam"),
+        learning_rates={"sgd": 0.01},
+    ),
+    _make_mlp("mlp-1", "one hidden layer: dense 784-256-10", 1, (0.9751, 0.9833)),
+    _make_mlp("mlp-5", "five layers: dense 784-256-256-256-256-10", 4, (0.9692, 0.9877)),
+    _make_mlp(
+        "mlp-5-xavier-dropout",
+        "five layers with Xavier's initialisation and dropout (keep 0.7)",
+        4,
+        (0.974, 0.9882),
+        dropout=(Dropout(0.7),),
+        inits=_XAVIER_FIRST,
+    ),
+    _make_mlp(
+        "mlp-5-pretrained",
+        "five layers, each hidden one first trained as an autoencoder, then all fine-tuned",
+        4,
+        (0.9673, 0.9881),
+        inits=_XAVIER_FIRST,
+        pretraining=Pretraining(epochs=2),
+    ),
 )
-MLP_1 = _digits("mlp-1", "one hidden layer: dense 784-256-10", _mlp(1), _shuffled(0.9751, 0.9833))
-MLP_5 = _digits("mlp-5", "five layers: dense 784-256-256-256-256-10", _mlp(4), _shuffled(0.9692, 0.9877))
-MLP_5_XAVIER_DROPOUT = _digits(
-    "mlp-5-xavier-dropout",
-    "five layers with Xavier's initialisation and dropout (keep 0.7)",
-    _mlp(4, KEEP),
-    _shuffled(0.974, 0.9882),
-    inits=_XAVIER_FIRST,
-)
-MLP_5_PRETRAINED = _digits(
-    "mlp-5-pretrained",
-    "five layers, each hidden one first trained as an autoencoder, then all fine-tuned",
-    _mlp(4),
-    _shuffled(0.9673, 0.9881),
-    inits=_XAVIER_FIRST,
-    pretraining=Pretraining(epochs=2),
-)
-WORKLOADS = (SOFTMAX, MLP_1, MLP_5, MLP_5_XAVIER_DROPOUT, MLP_5_PRETRAINED)

@@ -14,9 +14,6 @@ from cnnbench.workloads.base import NORMAL, NORMAL_TENTH, TRUNCATED, XAVIER, Ban
 from cnnbench.workloads.flops import Conv2d, Dense, Dropout, Flatten, Layer, MaxPool2d, Relu
 
 KEEP_POOL = 0.8
-KEEP_HIDDEN = 0.5
-OPTIMIZERS = ("rmsprop", "rmsprop-tf1", "sgd", "momentum", "adam")
-INITS = (TRUNCATED, NORMAL, NORMAL_TENTH, XAVIER)
 
 
 def _layers(hidden: int) -> tuple[Layer, ...]:
@@ -24,7 +21,7 @@ def _layers(hidden: int) -> tuple[Layer, ...]:
         *(Conv2d(32), Relu(), MaxPool2d(), Dropout(KEEP_POOL)),
         *(Conv2d(64), Relu(), MaxPool2d(), Dropout(KEEP_POOL)),
         *(Conv2d(128), Relu(), MaxPool2d(), Flatten(), Dropout(KEEP_POOL)),
-        *(Dense(hidden), Relu(), Dropout(KEEP_HIDDEN)),
+        *(Dense(hidden), Relu(), Dropout(0.5)),
         Dense(10),
     )
 
@@ -37,8 +34,8 @@ WORKLOAD = Workload(
     layers=_layers(625),
     input_shape=(1, 28, 28),
     classes=10,
-    optimizers=OPTIMIZERS,
-    inits=INITS,
+    optimizers=("rmsprop", "rmsprop-tf1", "sgd", "momentum", "adam"),
+    inits=(TRUNCATED, NORMAL, NORMAL_TENTH, XAVIER),
     # A judgement around one measured point: the lecture's whole job, 42,900 steps, n=1, ended at 99.31 % of all 10,000
     # (results/, suite lecture).
     bands=(

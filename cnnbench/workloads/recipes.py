@@ -74,7 +74,7 @@ class Recipe:
         }
 
 
-RECIPES: Mapping[str, Recipe] = {
+RECIPES = {
     each.name: each
     for each in (
         Recipe(

@@ -54,7 +54,7 @@ def _count(
     if not isinstance(network, torch.nn.Module):
         raise WorkloadError(f"network made {type(network).__name__}, not a torch.nn.Module")
     network.train()
-    kept, convolutions = _watch_activations(network)
+    kept = _watch_activations(network)
     forward, both = (FlopCounterMode(display=False) for _ in range(2))
     with torch.no_grad(), forward:
         output = network(images)
@@ -71,21 +71,21 @@ def _count(
         forward=forward.get_total_flops() // IMAGES,
         training=both.get_total_flops() // IMAGES,
         activations=prod(input_shape) + activations // IMAGES,
-        convolves=convolutions,
+        convolves=any("Conv" in type(module).__name__ for module in network.modules()),
     )
 
 
 def _copy(network: torch.nn.Module, device: str) -> torch.nn.Module:
     import torch
 
-    moved: dict[int, Any] = {id(each): each.detach().to(device) for each in network.buffers()}
+    moved = {id(each): each.detach().to(device) for each in network.buffers()}
     for each in network.parameters():
         moved[id(each)] = torch.nn.Parameter(each.detach().to(device), requires_grad=each.requires_grad)
     return copy.deepcopy(network, moved)
 
 
-def _watch_activations(network: torch.nn.Module) -> tuple[list[int], bool]:
-    """A list that grows by the values that each weighted or pooling module puts out, and whether any module convolves."""
+def _watch_activations(network: torch.nn.Module) -> list[int]:
+    """A list that grows by the values that each weighted or pooling module puts out."""
     kept: list[int] = []
 
     def note(module: torch.nn.Module, inputs: Any, output: Any) -> None:
@@ -94,4 +94,4 @@ def _watch_activations(network: torch.nn.Module) -> tuple[list[int], bool]:
     for module in network.modules():
         if [*module.parameters(recurse=False)] or "Pool" in type(module).__name__:
             module.register_forward_hook(note)
-    return kept, any("Conv" in type(module).__name__ for module in network.modules())
+    return kept

@@ -26,8 +26,6 @@ from cnnbench.workloads.flops import Counts
 
 VALUE = "WORKLOAD"
 LARGEST_FILE_BYTES = 1_000_000
-VERSION_DIGITS = 8
-"""Hexadecimal digits of the SHA-256 that make the version: two files of one name have the same with probability 2^-32."""
 _TEXT = re.compile(r"(?P<path>.+\.py)(?::(?P<value>\w+))?", re.DOTALL)
 
 
@@ -60,11 +58,10 @@ def load(text: str, folder: Path) -> WorkloadFile:
     path, value = folder / match["path"], match["value"] or VALUE
     source = _read(path)
     digest = hashlib.sha256(source).hexdigest()
-    module = _run(path.resolve(), path, source, digest)
-    workload = _find(module, path, value)
+    workload = _find(_run(path.resolve(), path, source, digest), path, value)
     if wrong := find_problems(workload):
         raise WorkloadError(f"{path}: {value}: {'; '.join(wrong)}")
-    version = int(digest[:VERSION_DIGITS], 16) or 1
+    version = int(digest[:8], 16) or 1  # two files of one name have the same with probability 2^-32
     return WorkloadFile(path.resolve(), value, digest, replace(workload, version=version))
 
 
@@ -131,39 +128,34 @@ _PLACES = ("parameters", "forward", "training", "activations")
 
 def find_problems(workload: Workload) -> list[str]:
     """All mistakes, each naming the field and what it may be; none for a workload that can be planned and built."""
-    texts, shape = (
-        [text for holds, text in rules if not holds]
-        for rules in (_list_text_rules(workload), _list_shape_rules(workload))
-    )
-    return [*texts, *_check_choices(workload), *shape, *_check_network(workload)]
+    return [
+        *(text for holds, text in _list_rules(workload) if not holds),
+        *_check_choices(workload),
+        *_check_network(workload),
+    ]
 
 
-def _list_text_rules(workload: Workload) -> tuple[tuple[object, str], ...]:
+def _list_rules(workload: Workload) -> tuple[tuple[object, str], ...]:
     """Whether each rule holds, and what to say where it does not."""
     name, version, title = workload.name, workload.version, workload.title
+    shape, classes, dataset = workload.input_shape, workload.classes, workload.dataset
+    digits = f"{DIGITS_SHAPE} and {DIGITS_CLASSES} classes"
     return (
         (
             isinstance(name, str) and NAME.fullmatch(name),
             f"name {name!r} must be up to 64 letters, digits, dots, hyphens and underscores",
         ),
-        (_is_whole(version) and version >= 1, f"version {version!r} must be a whole number from 1 on"),
+        (_is_whole(version), f"version {version!r} must be a whole number from 1 on"),
         (
             isinstance(title, str) and title.strip() and title.isprintable(),
             f"title {title!r} must be a line of text",
         ),
         (workload.kind == "training", f"kind {workload.kind!r} must be 'training'"),
-    )
-
-
-def _list_shape_rules(workload: Workload) -> tuple[tuple[object, str], ...]:
-    shape, classes, dataset = workload.input_shape, workload.classes, workload.dataset
-    digits = f"{DIGITS_SHAPE} and {DIGITS_CLASSES} classes"
-    return (
         (
-            isinstance(shape, tuple) and shape and all(_is_whole(side) and side > 0 for side in shape),
+            isinstance(shape, tuple) and shape and all(map(_is_whole, shape)),
             f"input_shape {shape!r} must be a tuple of whole numbers, such as {DIGITS_SHAPE}",
         ),
-        (_is_whole(classes) and classes >= 2, f"classes {classes!r} must be a whole number from 2 on"),
+        (_is_whole(classes, 2), f"classes {classes!r} must be a whole number from 2 on"),
         (dataset in ("mnist", "random"), f"dataset {dataset!r} must be 'mnist' or 'random'"),
         (
             dataset != "mnist" or (shape, classes) == (DIGITS_SHAPE, DIGITS_CLASSES),
@@ -205,7 +197,7 @@ def _check_network(workload: Workload) -> Iterator[str]:
             return
         for place in _PLACES:
             count = getattr(workload.declared, place)
-            if not _is_whole(count) or count < 1:
+            if not _is_whole(count):
                 yield f"declared.{place} {count!r} must be a whole number from 1 on"
 
 
@@ -225,5 +217,5 @@ def _check_layers(workload: Workload) -> Iterator[str]:
         yield "pretraining needs a hidden dense layer"
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_whole(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -45,10 +45,6 @@ class CpuBackend(Backend):
         """No GPU is visible, so none can be used by accident."""
         return {"CUDA_VISIBLE_DEVICES": ""}
 
-    def find_obstacle(self) -> str | None:
-        """Nothing is in the way."""
-        return None
-
     def unsupported(self, precision: Precision) -> str | None:
         """TF32 is a tensor-core format; float16 arithmetic on CPUs is emulated and would measure the emulation."""
         if precision == "tf32":

@@ -7,11 +7,10 @@ its own.
 
 from __future__ import annotations
 
-from cnnbench.devices.base import TENSOR_CORE_FORMAT, Backend
-from cnnbench.schema import Device, Precision
+from typing import Any
 
-TENSOR_FLOAT_CAPABILITY = (8, 0)
-"""TF32 and bf16 tensor cores came with compute capability 8.0 (Ampere)."""
+from cnnbench.devices.base import Backend
+from cnnbench.schema import Device, Precision
 
 
 class CudaBackend(Backend):
@@ -23,26 +22,20 @@ class CudaBackend(Backend):
     exchange = "nccl"
     profiler_activity = "CUDA"
 
-    def find(self) -> tuple[Device, ...]:
-        """Those that torch can use, by UUID where it tells one."""
+    def describe_device(self, index: int, properties: Any) -> Device:
+        """With its UUID where torch tells one, its architecture and its multiprocessors."""
         import torch
 
-        if not torch.cuda.is_available():
-            return ()
-        every = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
         amd = torch.version.hip is not None
-        uuids = [str(getattr(each, "uuid", "")) for each in every]
-        return tuple(
-            Device(
-                id=f"cuda:{index}",
-                kind="rocm" if amd else "cuda",
-                name=each.name,
-                uuid=(uuid if amd or not uuid else f"GPU-{uuid.removeprefix('GPU-')}") or None,
-                memory_bytes=each.total_memory,
-                capability=getattr(each, "gcnArchName", None) or f"{each.major}.{each.minor}",
-                multiprocessors=each.multi_processor_count,
-            )
-            for index, (each, uuid) in enumerate(zip(every, uuids, strict=True))
+        uuid = str(getattr(properties, "uuid", ""))
+        return Device(
+            id=f"cuda:{index}",
+            kind="rocm" if amd else "cuda",
+            name=properties.name,
+            uuid=(uuid if amd or not uuid else f"GPU-{uuid.removeprefix('GPU-')}") or None,
+            memory_bytes=properties.total_memory,
+            capability=getattr(properties, "gcnArchName", None) or f"{properties.major}.{properties.minor}",
+            multiprocessors=properties.multi_processor_count,
         )
 
     def environment(self, device: Device) -> dict[str, str]:
@@ -67,11 +60,11 @@ class CudaBackend(Backend):
         import torch
 
         if torch.version.hip is not None:
-            return TENSOR_CORE_FORMAT if precision == "tf32" else None
+            return super().unsupported(precision)
         if precision not in ("tf32", "bf16"):
             return None
         capability = torch.cuda.get_device_capability()
-        if capability >= TENSOR_FLOAT_CAPABILITY:
+        if capability >= (8, 0):  # Ampere, with which their tensor cores came
             return None
         return f"{precision} needs compute capability 8.0, this device has {capability[0]}.{capability[1]}"
 

@@ -38,15 +38,8 @@ class MpsBackend(Backend):
 
     def find(self) -> tuple[Device, ...]:
         """The one GPU, where torch was built with Metal."""
-        import torch
-
-        if not torch.backends.mps.is_available():
-            return ()
-        return (Device(id="mps", kind="mps", name=f"{platform.processor() or 'Apple'} GPU"),)
-
-    def environment(self, device: Device) -> dict[str, str]:
-        """There is only one."""
-        return {}
+        name = f"{platform.processor() or 'Apple'} GPU"
+        return () if self.find_obstacle() is not None else (Device(id="mps", kind="mps", name=name),)
 
     def find_obstacle(self) -> str | None:
         """torch was not built with Metal, or the system is too old for it."""

@@ -16,18 +16,6 @@ class XpuBackend(Backend):
     word = "an Intel GPU"
     profiler_activity = "XPU"
 
-    def find(self) -> tuple[Device, ...]:
-        """Those that torch can use."""
-        import torch
-
-        if self.find_obstacle() is not None:
-            return ()
-        every = ((index, torch.xpu.get_device_properties(index)) for index in range(torch.xpu.device_count()))
-        return tuple(
-            Device(id=f"xpu:{index}", kind="xpu", name=each.name, memory_bytes=getattr(each, "total_memory", None))
-            for index, each in every
-        )
-
     def environment(self, device: Device) -> dict[str, str]:
         """By index, through the level-zero driver's mask."""
         return {"ZE_AFFINITY_MASK": device.id.partition(":")[2]}
@@ -36,9 +24,8 @@ class XpuBackend(Backend):
         """This torch has no XPU, or none is visible."""
         import torch
 
-        if hasattr(torch, "xpu") and torch.xpu.is_available():
-            return None
-        return "not an XPU build, or none is visible"
+        available = hasattr(torch, "xpu") and torch.xpu.is_available()
+        return None if available else "not an XPU build, or none is visible"
 
 
 BACKEND = XpuBackend()
