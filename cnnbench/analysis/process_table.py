@@ -28,6 +28,8 @@ from cnnbench.machine_facts import Host, list_facts
 from cnnbench.schema import Device, Job, Machine, Outcome, Record, RunHeader, Software, Status
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cnnbench.store import Ledger
 
 NOT_RUN: Literal["not run"] = "not run"
@@ -183,3 +185,10 @@ def flatten_processes(found: Sequence[Process]) -> list[dict[str, object]]:
         }
         for process in found
     ]
+
+
+def to_frame(found: Sequence[Process]) -> pd.DataFrame:
+    """Give the same as a pandas frame, for notebooks: one row a process; an unknown value is missing."""
+    import pandas as pd
+
+    return pd.DataFrame(flatten_processes(found), columns=list_columns())
