@@ -57,12 +57,17 @@ def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
     for row in rows:
         best = by_run.get(_run_key(row))
         if row.job.workload != "gemm":
-            found.append(_with_floors(_with_ceiling(row, best or by_boot.get(_boot_key(row)))))
+            row = _with_ceiling(row, best or by_boot.get(_boot_key(row)))
+            if row.step_seconds is not None and row.job.processes == 1:  # floors say nothing of waiting for others
+                step, rate = row.step_seconds.value, follow(row, "ceiling_flops_per_second.value")
+                floors = find_bottleneck(row.job, step, row.floors, row.operators_per_step, rate)
+                row = dataclasses.replace(row, bottleneck=floors)
+            found.append(row)
         elif best is None or best.row_key != row.row_key:
             found.append(row)
         else:
             doubt = _doubt_spread(best)
-            found.append(dataclasses.replace(row, is_ceiling=True) if doubt is None else row.with_doubt(doubt))
+            found.append(dataclasses.replace(row, is_ceiling=True) if doubt is None else row.with_doubt(doubt[1]))
     return found
 
 
@@ -88,21 +93,17 @@ def _fastest(products: Sequence[Row], key_of: Callable[[Row], PeakKey | None]) -
     return {key: product for product in ordered if (key := key_of(product)) is not None}
 
 
-def _measure_spread(product: Row) -> float:
-    """Divide the fastest process of a product by its slowest."""
-    return max(product.rates.values()) / min(product.rates.values())
-
-
-def _doubt_spread(product: Row) -> Doubt | None:
-    """Doubt a measured peak whose own processes differ."""
-    times = _measure_spread(product)
-    if times <= MOST_SPREAD:
+def _doubt_spread(product: Row) -> tuple[str, Doubt] | None:
+    """Doubt a measured peak whose own processes differ; with the reason why a row has none."""
+    fastest, slowest = max(product.rates.values()), min(product.rates.values())
+    if fastest / slowest <= MOST_SPREAD:
         return None
-    name = f"size {units.count(product.job.size)}, {product.job.precision}"
-    text = (
-        f"the processes of the best matrix product ({name}) differ by {units.ratio(times)}: no row is compared with it"
-    )
-    return Doubt("ceiling-spread", text, "Stop other programs and measure the products again, in the same run.")
+    size, times = f"size {units.count(product.job.size)}", units.ratio(fastest / slowest)
+    reason = f"the processes of the best GEMM, {size}, differ by {times}, more than {MOST_SPREAD}x"
+    name = f"{size}, {product.job.precision}"
+    text = f"the processes of the best matrix product ({name}) differ by {times}: no row is compared with it"
+    remedy = "Stop other programs and measure the products again, in the same run."
+    return reason, Doubt("ceiling-spread", text, remedy)
 
 
 def _with_ceiling(row: Row, product: Row | None) -> Row:
@@ -112,9 +113,7 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
         return row.with_reason("ceiling", NO_PRODUCT)
     doubt = _doubt_spread(product)
     if doubt is not None:
-        size, times = units.count(product.job.size), units.ratio(_measure_spread(product))
-        reason = f"the processes of the best GEMM, size {size}, differ by {times}, more than {MOST_SPREAD}x"
-        return row.with_reason("ceiling", reason).with_doubt(doubt)
+        return row.with_reason("ceiling", doubt[0]).with_doubt(doubt[1])
     devices, rate, share = validity.devices_of(row.job), product.flops_per_second, None
     if row.rates:
         share = stats.ratio(row.rates, product.rates)
@@ -122,27 +121,15 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
             share = stats.unpaired_ratio(list(row.rates.values()), list(product.rates.values()))
         share = share.scaled(1 / devices)
     if share is not None and share.value > 1:
-        row = row.with_doubt(_doubt_share(share.value, row.job.division))
+        # A whole training step faster than the bare products of its device.
+        code, remedy = "above-ceiling", "Measure the products again, in the same run."
+        text = f"the step reaches {share.value:.0%} of the best matrix product measured on its device"
+        if row.job.division != "reference":
+            code, remedy = "zeros-left-out", "Read its FLOP/s as the model's arithmetic a second, not as the device's."
+            text = f"the model's FLOPs come to {share.value:.0%} of the best matrix product: products with zeros are left out"
+        row = row.with_doubt(Doubt(code, text, remedy))
     peak = rate and rate.scaled(devices)
     return dataclasses.replace(row, ceiling_flops_per_second=peak, ceiling_run_id=product.run_id, ceiling_share=share)
-
-
-def _doubt_share(share: float, division: str) -> Doubt:
-    """Doubt a whole training step faster than the bare products of its device."""
-    if division != "reference":
-        text = f"the model's FLOPs come to {share:.0%} of the best matrix product: products with zeros are left out"
-        return Doubt("zeros-left-out", text, "Read its FLOP/s as the model's arithmetic a second, not as the device's.")
-    text = f"the step reaches {share:.0%} of the best matrix product measured on its device"
-    return Doubt("above-ceiling", text, "Measure the products again, in the same run.")
-
-
-def _with_floors(row: Row) -> Row:
-    """Add the floors of one process; they say nothing of waiting for others."""
-    if row.job.processes > 1 or row.step_seconds is None:
-        return row
-    rate = follow(row, "ceiling_flops_per_second.value")
-    found = find_bottleneck(row.job, row.step_seconds.value, row.floors, row.operators_per_step, rate)
-    return dataclasses.replace(row, bottleneck=found)
 
 
 def find_bottleneck(

@@ -18,7 +18,7 @@ from typing import Any, Generic, Literal, TypeVar
 from cnnbench import naming, units, workloads
 from cnnbench.analysis import stats
 from cnnbench.analysis.process_outcomes import has_energy
-from cnnbench.analysis.rows import FloorKind, NamedValue, Row, follow
+from cnnbench.analysis.rows import FloorKind, NamedCount, NamedValue, Row, follow
 from cnnbench.analysis.stats import Estimate, MedianEstimate
 from cnnbench.errors import WorkloadError
 from cnnbench.plain_text import plain
@@ -46,10 +46,10 @@ class ProcessMetrics:
     median_step_seconds = NamedValue[float]()
     images_per_second = NamedValue[float | None]()
     job_seconds = NamedValue[float | None]()
-    host_peak_bytes = NamedValue[int | None]()
-    device_peak_bytes = NamedValue[int | None]()
-    operators_per_step = NamedValue[int | None]()
-    parameters = NamedValue[int | None]()
+    host_peak_bytes = NamedCount()
+    device_peak_bytes = NamedCount()
+    operators_per_step = NamedCount()
+    parameters = NamedCount()
 
     @property
     def step_seconds(self) -> float:

@@ -55,6 +55,10 @@ class NamedValue(Generic[NamedType]):
         return found
 
 
+NamedEstimate = NamedValue[Estimate | None]
+NamedCount = NamedValue[int | None]
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """Share of test images right, with how many steps of training it is after and on which data."""
@@ -167,19 +171,19 @@ class Row:
     other_runs: int = 0
     """Runs of the same row that are not shown."""
 
-    step_seconds = NamedValue[Estimate | None]()
-    flops_per_second = NamedValue[Estimate | None]()
-    images_per_second = NamedValue[Estimate | None]()
-    job_seconds = NamedValue[Estimate | None]()
+    step_seconds = NamedEstimate()
+    flops_per_second = NamedEstimate()
+    images_per_second = NamedEstimate()
+    job_seconds = NamedEstimate()
     """Seconds of the whole job, measured or projected. A job to a target has no fixed length; see `time_to_accuracy`."""
-    pretraining_seconds = NamedValue[Estimate | None]()
-    pretraining_flops_per_second = NamedValue[Estimate | None]()
-    exchange_ratio = NamedValue[Estimate | None]()
-    launch_seconds = NamedValue[Estimate | None]()
-    host_peak_bytes = NamedValue[int | None]()
-    device_peak_bytes = NamedValue[int | None]()
-    operators_per_step = NamedValue[int | None]()
-    timed_steps = NamedValue[int | None]("steps")
+    pretraining_seconds = NamedEstimate()
+    pretraining_flops_per_second = NamedEstimate()
+    exchange_ratio = NamedEstimate()
+    launch_seconds = NamedEstimate()
+    host_peak_bytes = NamedCount()
+    device_peak_bytes = NamedCount()
+    operators_per_step = NamedCount()
+    timed_steps = NamedCount("steps")
 
     @property
     def job_kind(self) -> JobKind | None:

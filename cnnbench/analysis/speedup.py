@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from cnnbench import naming, validity
-from cnnbench.analysis import convergence, doubts, metrics, stats
+from cnnbench.analysis import doubts, metrics, seed_accuracy, stats
 from cnnbench.analysis.ceiling import with_ceilings
 from cnnbench.analysis.metrics import ProcessMetrics
 from cnnbench.analysis.process_outcomes import TimeToAccuracy, combine_seeds, estimate_energy_use
@@ -65,7 +65,7 @@ def compute_speedups(
         row = _divide_by_published(build_row(members, peak_of), published_cpu)
         rows.append(dataclasses.replace(row, other_runs=others))
     products = [build_row(each, peak_of) for each in groups.values() if each[0].job.workload == "gemm"]
-    rows = convergence.add_convergence_doubts(with_ceilings(rows, products))  # products of runs that are hidden too
+    rows = seed_accuracy.add_convergence_doubts(with_ceilings(rows, products))  # products of runs that are hidden too
 
     def share(row: Row) -> tuple[object, ...]:
         """What two rows share before one divides the other; the machine too, unless a baseline was named."""
@@ -207,12 +207,9 @@ def _estimate_accuracy(job: Job, good: Sequence[ProcessMetrics]) -> Accuracy | s
     wrong = [f"{test.correct} of {test.images}" for test in tests if not 0 <= test.correct <= test.images]
     if wrong:
         return f"the record says {wrong[0]} images were right"
-    first, after = tests[0], [test.after_steps for test in tests]
-    if len(tests) == 1:
-        share = stats.wilson(first.correct, first.images)
-    else:
-        share = stats.mean_share([test.correct / test.images for test in tests])
-    return Accuracy(share, first.images, (min(after), max(after)), data.pop() or job.data)
+    images, after = tests[0].images, [test.after_steps for test in tests]
+    share = stats.estimate_accuracy([test.correct for test in tests], images)
+    return Accuracy(share, images, (min(after), max(after)), data.pop() or job.data)
 
 
 def _divide_by_published(row: Row, published: PublishedRow | None) -> Row:

@@ -96,7 +96,7 @@ def predict_by_epoch(curves: Sequence[Sequence[int]], sample: int = SAMPLE) -> t
     return tuple(
         Epoch(
             number=number + 1,
-            accuracy=_accuracy([curve[number] for curve in curves]),
+            accuracy=stats.estimate_accuracy([curve[number] for curve in curves], TEST_IMAGES),
             all_right=statistics.fmean([chances[number] for chances in all_right]),
             stopped=statistics.fmean([chances[number] for chances in stopped]),
         )
@@ -145,9 +145,3 @@ def select_landmarks(epochs: Sequence[Epoch]) -> tuple[Epoch, ...]:
     """What to say in a sentence: the first epoch by which it has more likely stopped than not, if there is one, and the last."""
     half = next((each for each in epochs if each.stopped >= LIKELY), epochs[-1])
     return (half,) if half is epochs[-1] else (half, epochs[-1])
-
-
-def _accuracy(right: Sequence[int]) -> Estimate:
-    if len(right) == 1:
-        return stats.wilson(right[0], TEST_IMAGES)
-    return stats.mean_share([each / TEST_IMAGES for each in right])

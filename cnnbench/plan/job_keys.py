@@ -17,7 +17,7 @@ from cnnbench import workloads
 from cnnbench.devices import list_kinds
 from cnnbench.errors import UsageError
 from cnnbench.plain_text import format_value, suggest_choices
-from cnnbench.schema import AUTO, MAX_IMAGES, SPLIT_IMAGES, DeviceKind, Execution, Job
+from cnnbench.schema import AUTO, MAX_IMAGES, SPLIT_IMAGES, Execution, Job
 from cnnbench.schema.job import axes_of, list_choices
 from cnnbench.workloads import Workload, recipes
 
@@ -162,12 +162,6 @@ def _read_values(name: str, key: Key, value: object) -> tuple[tuple[Scalar, ...]
     return tuple(dict.fromkeys(good)), problems
 
 
-def select_choices(choices: Choices, kind: DeviceKind) -> tuple[Scalar, ...] | None:
-    """The values that hold on a device kind: its own, for rocm cuda's, `gpu`'s, or the same everywhere; None if silent."""
-    wider = {"cpu": (), "rocm": ("cuda", GPU)}.get(kind, (GPU,))
-    return next((choices[name] for name in (kind, *wider, ANY) if name in choices), None)
-
-
 def default_value(name: str, workload: Workload) -> Scalar | None:
     """What a key is where the suite says nothing."""
     digits = workload.kind == "training" and workload.dataset == "mnist"
@@ -213,7 +207,12 @@ def complete_combination(combination: dict[str, Scalar | None], workload: Worklo
     if combination["task"] == "inference":
         combination |= {"optimizer": None, "final_evaluation": False}
     if combination.get("division") == "open":
-        _follow_recipe(combination, workload)
+        # What the recipe decides, where the suite is silent; a value of the suite's own is `find_contradictions`' to name.
+        known = recipes.list_recipes(workload.name)
+        name = combination["recipe"] = combination.get("recipe") or next(iter(known), None)
+        for field, value in recipes.get(str(name)).fixed_fields.items() if name in known else ():
+            if combination[field] == default_value(field, workload):
+                combination[field] = value
     digits = workload.kind == "training" and workload.dataset == "mnist"
     if digits and combination["epochs"] is not None and combination["steps_per_epoch"] is None:
         combination["steps_per_epoch"] = full_batches(combination)
@@ -225,15 +224,6 @@ def complete_combination(combination: dict[str, Scalar | None], workload: Worklo
         combination["evaluate_every"] = combination["evaluate_every"] or combination["steps_per_epoch"]
         combination["final_evaluation"] = False
     return combination
-
-
-def _follow_recipe(combination: dict[str, Scalar | None], workload: Workload) -> None:
-    """What the recipe decides, wherever the suite is silent; a value of the suite's own is for `find_contradictions` to name."""
-    known = recipes.list_recipes(workload.name)
-    name = combination["recipe"] = combination.get("recipe") or next(iter(known), None)
-    for field, value in recipes.get(str(name)).fixed_fields.items() if name in known else ():
-        if combination[field] == default_value(field, workload):
-            combination[field] = value
 
 
 def find_contradictions(combination: Combination) -> list[str]:

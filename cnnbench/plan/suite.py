@@ -34,6 +34,7 @@ from cnnbench.plan import job_keys
 from cnnbench.plan.job_keys import (
     ANY,
     FROM_ELSEWHERE,
+    GPU,
     KEYS,
     Choices,
     Combination,
@@ -63,12 +64,13 @@ class JobSpec:
         A plain `threads` is about the CPU; an accelerator has its own number only from a table that names its kind.
         """
         workload = workloads.get(self.workload)
+        wider = {"cpu": (), "rocm": ("cuda", GPU)}.get(kind, (GPU,))
         found = {}
         for name in KEYS:
-            choices = dict(self.choices.get(name, {}))
-            if name == "threads" and kind != "cpu":
-                choices.pop(ANY, None)
-            found[name] = job_keys.select_choices(choices, kind) or (job_keys.default_value(name, workload),)
+            choices = self.choices.get(name, {})
+            places = (kind, *wider) if name == "threads" and kind != "cpu" else (kind, *wider, ANY)
+            chosen = next((choices[place] for place in places if place in choices), None)
+            found[name] = chosen or (job_keys.default_value(name, workload),)
         return {**found, "workload": (self.workload,)}
 
     def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
