@@ -15,7 +15,7 @@ and a fused step launches fewer operators.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from cnnbench import units, validity, workloads
 from cnnbench.analysis import stats
@@ -52,7 +52,11 @@ def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
     measured peak of its run is marked, or doubted if its processes differ too much to be one.
     """
     usable = [row for row in products if row.job.copies == 1 and row.flops_per_second is not None]
-    by_run, by_boot = _fastest(usable, _run_key), _fastest(usable, _boot_key)
+    by_run, by_boot = {}, {}
+    for row in sorted(usable, key=lambda row: (row.values["flops_per_second"].value, row.row_key, row.run_id)):
+        by_run[_run_key(row)] = row  # the best product of each key, since it comes last
+        if row.boot_id is not None:
+            by_boot[_boot_key(row)] = row
     found = []
     for row in rows:
         best = by_run.get(_run_key(row))
@@ -78,19 +82,13 @@ def _place_key(row: Row) -> PeakKey:
     return (row.machine.id, job.device, job.precision, threads, job.allocator, row.protocol, row.software.torch)
 
 
-def _run_key(row: Row) -> PeakKey | None:
+def _run_key(row: Row) -> PeakKey:
     return (row.run_id, *_place_key(row))
 
 
-def _boot_key(row: Row) -> PeakKey | None:
-    """None where the boot is unknown: an unknown boot equals no other. The fingerprint guards against cloned machines."""
-    return None if row.boot_id is None else (row.boot_id, row.machine, *_place_key(row))
-
-
-def _fastest(products: Sequence[Row], key_of: Callable[[Row], PeakKey | None]) -> Mapping[PeakKey | None, Row]:
-    """Pick the best product of each key; rows without a key have none."""
-    ordered = sorted(products, key=lambda each: (each.values["flops_per_second"].value, each.row_key, each.run_id))
-    return {key: product for product in ordered if (key := key_of(product)) is not None}
+def _boot_key(row: Row) -> PeakKey:
+    """An unknown boot equals no other: no product has that key. The fingerprint guards against cloned machines."""
+    return (row.boot_id, row.machine, *_place_key(row))
 
 
 def _doubt_spread(product: Row) -> tuple[str, Doubt] | None:

@@ -118,16 +118,12 @@ def throttled(case: Case) -> Iterator[Doubt]:
     readings = (case.trial.telemetry_before, case.trial.telemetry_after)
     words = {word for reading in readings for word in (reading and reading.device_throttle_reasons) or ()} & SLOWED
     if words:
-        yield Doubt(
-            "throttled",
-            f"{len(words)} throttle reason{'s' if len(words) > 1 else ''} during timing: {', '.join(sorted(words))}",
-            "Improve cooling or raise the power limit, and run again.",
-        )
+        text = f"{len(words)} throttle reason{'s' if len(words) > 1 else ''} during timing: {', '.join(sorted(words))}"
+        yield Doubt("throttled", text, "Improve cooling or raise the power limit, and run again.")
     share = _counter_share(case, lambda reading: reading.cgroup_throttled_seconds)
     if share > THROTTLED_SHARE:
-        yield Doubt(
-            "throttled", f"the cgroup's CPU quota stopped threads for {share:.0%} of the time", "Raise the CPU quota."
-        )
+        text = f"the cgroup's CPU quota stopped threads for {share:.0%} of the time"
+        yield Doubt("throttled", text, "Raise the CPU quota.")
 
 
 def other_load(case: Case) -> Iterator[Doubt]:
@@ -144,11 +140,8 @@ def other_load(case: Case) -> Iterator[Doubt]:
         )
     share = _counter_share(case, lambda reading: reading.cpu_pressure_seconds)
     if share > PRESSURE_SHARE:
-        yield Doubt(
-            "other-load",
-            f"threads waited for a core {share:.0%} of the time (CPU pressure)",
-            "Stop other programs and run again.",
-        )
+        text = f"threads waited for a core {share:.0%} of the time (CPU pressure)"
+        yield Doubt("other-load", text, "Stop other programs and run again.")
 
 
 def unsuited_cpu(case: Case) -> Iterator[Doubt]:
@@ -200,11 +193,8 @@ def precision_not_seen(case: Case) -> Iterator[Doubt]:
     error = case.trial.settings.get("matmul_error", "")
     with suppress(ValueError):  # a setting is text; one that is no number is none we wrote
         if case.job.precision == "tf32" and float(error) <= FP32_ERROR:
-            yield Doubt(
-                "precision",
-                f"labelled tf32, but a product's relative error is {error}, that of float32",
-                "Call it fp32, or find out why tensor cores were not used.",
-            )
+            text = f"labelled tf32, but a product's relative error is {error}, that of float32"
+            yield Doubt("precision", text, "Call it fp32, or find out why tensor cores were not used.")
 
 
 def outside_band(case: Case) -> Iterator[Doubt]:
@@ -214,20 +204,12 @@ def outside_band(case: Case) -> Iterator[Doubt]:
         return
     share, band = test.correct / test.images, find_band(case.job, test.after_steps)
     got = f"accuracy {units.percent(share)} after {test.after_steps:,} steps"
-    if band is None:
-        return
-    if share < band.low:
-        yield Doubt(
-            "low-accuracy",
-            f"{got}, {units.percent(band.low)} or more is expected",
-            "Check optimiser and initialisation: speed without learning is worth nothing.",
-        )
-    if share > band.high:
-        yield Doubt(
-            "high-accuracy",
-            f"{got}, {units.percent(band.high)} or less is expected",
-            "Check that no test image was trained on, and that the recipe is the workload's.",
-        )
+    if band is not None and share < band.low:
+        remedy = "Check optimiser and initialisation: speed without learning is worth nothing."
+        yield Doubt("low-accuracy", f"{got}, {units.percent(band.low)} or more is expected", remedy)
+    if band is not None and share > band.high:
+        remedy = "Check that no test image was trained on, and that the recipe is the workload's."
+        yield Doubt("high-accuracy", f"{got}, {units.percent(band.high)} or less is expected", remedy)
 
 
 def find_band(job: Job, steps: int) -> workloads.Band | None:

@@ -16,10 +16,9 @@ from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 from cnnbench import naming, units, workloads
-from cnnbench.analysis import stats
 from cnnbench.analysis.process_outcomes import has_energy
 from cnnbench.analysis.rows import FloorKind, NamedCount, NamedValue, Row, follow
-from cnnbench.analysis.stats import Estimate, MedianEstimate
+from cnnbench.analysis.stats import Estimate, MedianEstimate, geometric
 from cnnbench.errors import WorkloadError
 from cnnbench.plain_text import plain
 from cnnbench.schema import PACKAGE_COUNTER, Energy, Job, Trial
@@ -103,7 +102,7 @@ def describe_interval(found: Estimate | MedianEstimate, text: Callable[[Any], st
 def geometric_mean(values: Sequence[float]) -> Estimate | None:
     """Combine the values above zero; None where none is."""
     found = [value for value in values if value > 0]
-    return stats.geometric(found) if found else None
+    return geometric(found) if found else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnbench.analysis import stats
-from cnnbench.analysis.stats import Estimate, MedianEstimate
+from cnnbench.analysis.stats import Estimate, MedianEstimate, geometric, median_interval
 from cnnbench.schema import Energy, Evaluation, Job, Outcome, Status
 
 TEST_IMAGES = 10_000
@@ -160,7 +159,7 @@ def combine_seeds(job: Job, seed_results: Sequence[SeedResult]) -> TimeToAccurac
         return None
     ordered = tuple(sorted(seed_results, key=lambda each: (each.round, each.index)))
     medians = (
-        stats.median_interval([getattr(each, quantity) if each.reached else None for each in ordered])
+        median_interval([getattr(each, quantity) if each.reached else None for each in ordered])
         for quantity in ("clock_seconds", "steps", "epochs")
     )
     return TimeToAccuracy(job.target, ordered, *medians)
@@ -200,7 +199,7 @@ def estimate_energy_use(found: Sequence[Energy], batch_size: int) -> EnergyUse |
     ]
     mean = sum(net) / len(net)
     return EnergyUse(
-        gross_joules=stats.geometric(gross),
+        gross_joules=geometric(gross),
         net_joules=mean if mean > 0 else None,
         watts=sum(watts) / len(watts),
         uncertainty=max(energy.tick_seconds / energy.window_seconds for energy in found),

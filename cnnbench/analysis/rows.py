@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from cnnbench.analysis import stats
 from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.process_outcomes import EnergyUse, TimeToAccuracy, TrainingOutcome
-from cnnbench.analysis.stats import Estimate
+from cnnbench.analysis.stats import Estimate, geometric
 from cnnbench.machine.peaks import Peak
 from cnnbench.schema import DataKind, Device, Job, Machine, Software
 
@@ -200,7 +199,7 @@ class Row:
     @property
     def cost(self) -> Estimate | None:
         """Seconds of what ratios divide. None where none was ok."""
-        return stats.geometric(list(self.costs.values())) if self.costs else None
+        return geometric(list(self.costs.values())) if self.costs else None
 
     @property
     def cost_of(self) -> JobPart:

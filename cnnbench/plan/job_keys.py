@@ -235,20 +235,17 @@ def find_contradictions(combination: Combination) -> list[str]:
     job_steps = int(epochs) * int(steps) if epochs and steps else None
     job = SimpleNamespace(**{"recipe": None, **combination}, full_epoch=full_epoch, job_steps=job_steps)
     found = [text.format(job) for cannot_be, text in RULES if cannot_be(job)]
-    return found + (_check_recipe(combination) if job.division == "open" else [])
-
-
-def _check_recipe(combination: Combination) -> list[str]:
-    """The open division follows a recipe, whole."""
-    name, workload = str(combination.get("recipe")), combination["workload"]
-    known = recipes.list_recipes(str(workload))
+    if job.division != "open":
+        return found
+    # The open division follows a recipe, whole.
+    known = recipes.list_recipes(job.workload)
     if not known:
-        return [f"division 'open' has no recipe for {workload}"]
-    if name not in known:
-        return [f"recipe {combination.get('recipe')!r} is not for {workload}; there is {', '.join(known)}"]
-    return [
-        f"{field} {format_value(combination[field])} is not the recipe's: {name} has {format_value(value)}; leave it out"
-        for field, value in recipes.get(name).fixed_fields.items()
+        return [*found, f"division 'open' has no recipe for {job.workload}"]
+    if job.recipe not in known:
+        return [*found, f"recipe {job.recipe!r} is not for {job.workload}; there is {', '.join(known)}"]
+    return found + [
+        f"{field} {format_value(combination[field])} is not the recipe's: {job.recipe} has {format_value(value)}; leave it out"
+        for field, value in recipes.get(job.recipe).fixed_fields.items()
         if combination[field] != value
     ]
 
