@@ -14,8 +14,8 @@ and a fused step launches fewer operators.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 
 from cnnbench import units, validity, workloads
 from cnnbench.analysis import stats
@@ -65,13 +65,13 @@ def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
             if row.step_seconds is not None and row.job.processes == 1:  # floors say nothing of waiting for others
                 step, rate = row.step_seconds.value, follow(row, "ceiling_flops_per_second.value")
                 floors = find_bottleneck(row.job, step, row.floors, row.operators_per_step, rate)
-                row = dataclasses.replace(row, bottleneck=floors)
+                row = replace(row, bottleneck=floors)
             found.append(row)
         elif best is None or best.row_key != row.row_key:
             found.append(row)
         else:
             doubt = _doubt_spread(best)
-            found.append(dataclasses.replace(row, is_ceiling=True) if doubt is None else row.with_doubt(doubt[1]))
+            found.append(replace(row, is_ceiling=True) if doubt is None else row.with_doubt(doubt[1]))
     return found
 
 
@@ -127,7 +127,7 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
             text = f"the model's FLOPs come to {share.value:.0%} of the best matrix product: products with zeros are left out"
         row = row.with_doubt(Doubt(code, text, remedy))
     peak = rate and rate.scaled(devices)
-    return dataclasses.replace(row, ceiling_flops_per_second=peak, ceiling_run_id=product.run_id, ceiling_share=share)
+    return replace(row, ceiling_flops_per_second=peak, ceiling_run_id=product.run_id, ceiling_share=share)
 
 
 def find_bottleneck(

@@ -16,8 +16,7 @@ from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 from cnnbench import naming, units, workloads
-from cnnbench.analysis.process_outcomes import has_energy
-from cnnbench.analysis.rows import FloorKind, NamedCount, NamedValue, Row, follow
+from cnnbench.analysis.rows import FloorKind, NamedCount, NamedValue, Row, follow, has_energy
 from cnnbench.analysis.stats import Estimate, MedianEstimate, geometric
 from cnnbench.errors import WorkloadError
 from cnnbench.plain_text import plain

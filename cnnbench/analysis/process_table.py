@@ -17,14 +17,15 @@ from cnnbench import validity
 from cnnbench.analysis import doubts, metrics
 from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.metrics import ProcessMetrics, compute_metrics
-from cnnbench.analysis.process_outcomes import (
+from cnnbench.analysis.ratio import FieldValue, group_by
+from cnnbench.analysis.rows import (
     SeedResult,
     TrainingOutcome,
+    follow,
+    job_kind,
     read_seed_result,
     read_training_outcome,
 )
-from cnnbench.analysis.ratio import FieldValue, group_by
-from cnnbench.analysis.rows import follow, job_kind
 from cnnbench.machine_facts import Host, list_facts
 from cnnbench.schema import Device, Job, Machine, Outcome, Record, RunHeader, Software, Status
 

@@ -36,10 +36,9 @@ from typing import Literal, TypeVar
 from cnnbench import units, workloads
 from cnnbench.analysis import stats
 from cnnbench.analysis.doubts import Doubt, find_band
-from cnnbench.analysis.process_outcomes import TEST_IMAGES
 from cnnbench.analysis.process_table import NOT_RUN
 from cnnbench.analysis.ratio import group_by
-from cnnbench.analysis.rows import Row
+from cnnbench.analysis.rows import TEST_IMAGES, Row
 from cnnbench.errors import WorkloadError
 from cnnbench.schema import SPLIT_IMAGES, Job, Order
 from cnnbench.schema.job import plain_values

@@ -9,21 +9,28 @@ all others are counted in `Row.outcomes`.
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from cnnbench import naming, validity
 from cnnbench.analysis import doubts, metrics, seed_accuracy, stats
 from cnnbench.analysis.ceiling import with_ceilings
 from cnnbench.analysis.metrics import ProcessMetrics
-from cnnbench.analysis.process_outcomes import TimeToAccuracy, combine_seeds, estimate_energy_use
 from cnnbench.analysis.process_table import NOT_RUN, Process
 from cnnbench.analysis.ratio import PublishedResult, divide_rows, group_by, order_by_speed, share_work
-from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup, is_whole_job
+from cnnbench.analysis.rows import (
+    Accuracy,
+    PeakOf,
+    Row,
+    Speedup,
+    TimeToAccuracy,
+    combine_seeds,
+    estimate_energy_use,
+    is_whole_job,
+)
 from cnnbench.errors import ComparisonError
 from cnnbench.machine.peaks import theoretical_peak
 from cnnbench.schema import Job, Precision, PublishedRow
@@ -63,7 +70,7 @@ def compute_speedups(
     rows = []
     for members, others in _select_shown([members for _, members in sorted(groups.items())], all_runs):
         row = _divide_by_published(build_row(members, peak_of), published_cpu)
-        rows.append(dataclasses.replace(row, other_runs=others))
+        rows.append(replace(row, other_runs=others))
     products = [build_row(each, peak_of) for each in groups.values() if each[0].job.workload == "gemm"]
     rows = seed_accuracy.add_convergence_doubts(with_ceilings(rows, products))  # products of runs that are hidden too
 
@@ -174,7 +181,7 @@ def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
     reasons["accuracy"] = accuracy if isinstance(accuracy, str) else None
     reasons["energy"] = next(filter(None, (each.energy_missing for each in good)), None)
     floors = dict.fromkeys(name for each in good for name in each.trial.floors)
-    return dataclasses.replace(
+    return replace(
         row,
         values=values,
         costs=_average_by_round(row, good, "job_seconds" if is_whole_job(row.job) else "step_seconds"),
@@ -218,7 +225,7 @@ def _divide_by_published(row: Row, published: PublishedRow | None) -> Row:
         return row
     if is_published_job(row.job, published):
         found = divide_rows(PublishedResult(published, published.job_seconds), row)
-        return dataclasses.replace(row, speedup_over_published=found)
+        return replace(row, speedup_over_published=found)
     return row.with_reason("versus", f"not the job that the {published.processor} is assumed to have done")
 
 
@@ -252,7 +259,7 @@ def _with_speedup(row: Row, bases: Sequence[Row], all_runs: bool, baseline: str 
     for base in (own or bases)[:1]:
         if (ratio := divide_rows(base, row)) is not None:
             speedup = Speedup(ratio, base.device, base.job.threads, base.software.torch, base is row)
-            return dataclasses.replace(row, speedup=speedup)
+            return replace(row, speedup=speedup)
     no_cpu = "no CPU row of the same work on the same machine"
     return row.with_reason("speedup", f"no row of the same work at {baseline}" if baseline else no_cpu)
 

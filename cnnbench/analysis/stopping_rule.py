@@ -15,8 +15,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnnbench.analysis.process_outcomes import TEST_IMAGES, TrainingOutcome
-from cnnbench.analysis.rows import Row
+from cnnbench.analysis.rows import TEST_IMAGES, Row, TrainingOutcome
 from cnnbench.analysis.stats import Estimate, estimate_accuracy, wilson
 from cnnbench.schema import Evaluation
 

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, Unpack
 from cnnbench import naming, units
 from cnnbench.analysis import seed_accuracy, stopping_rule
 from cnnbench.analysis.metrics import describe_interval
-from cnnbench.analysis.process_outcomes import TEST_IMAGES
-from cnnbench.analysis.rows import Row, follow
+from cnnbench.analysis.rows import TEST_IMAGES, Row, follow
 from cnnbench.analysis.seed_accuracy import (
     BAND_SEEDS,
     CLAIM_SEEDS,
