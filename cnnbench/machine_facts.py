@@ -19,8 +19,15 @@ from cnnbench.schema import Device, Machine, Software
 KEY = "cnnbench"
 """The facts' key in a `machine_info`."""
 VARIABLES = (
-    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "KMP_AFFINITY", "CUDA_VISIBLE_DEVICES"),
-    *("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD"),
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OMP_PROC_BIND",
+    "KMP_AFFINITY",
+    "CUDA_VISIBLE_DEVICES",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_TOP_PAD_",
+    "LD_PRELOAD",
 )
 """Of the environment: what sets threads, hides devices or changes the allocator (worth 5 to 10 % of a step on a CPU)."""
 

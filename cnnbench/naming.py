@@ -30,13 +30,31 @@ _STATED = ("precision", "layout", "execution")
 # Orders of words; `...` is the place of every field that is not named: of a new one too.
 _SHORT_ORDER = ("task", ..., "recipe", "target", "optimizer", "loader", "loader_workers", "division", "precision")
 _TITLE_ORDER = (
-    *("division", "task", "layout", "execution", "pool", "activation"),
-    *(*_PROCESSES, "scaling", "loader", "loader_workers", ...),
+    "division",
+    "task",
+    "layout",
+    "execution",
+    "pool",
+    "activation",
+    *_PROCESSES,
+    "scaling",
+    "loader",
+    "loader_workers",
+    ...,
 )
 _STEP_ORDER = (*_STATED, ..., "division")
 _CHART_ORDER = (
-    *("precision", "layout", "division", "loader", "loader_workers", "task", "execution"),
-    *(..., "pool", "activation", "optimizer"),
+    "precision",
+    "layout",
+    "division",
+    "loader",
+    "loader_workers",
+    "task",
+    "execution",
+    ...,
+    "pool",
+    "activation",
+    "optimizer",
 )
 
 

@@ -366,13 +366,13 @@ def _bytes(name: str, heading: str, tables: Mapping[str, int], **declared: Any) 
     return Metric(name, heading, text=units.data_size, tables=tables, over=max, estimated=False, **declared)
 
 
-def _to_target(name: str, heading: str, priority: int, unit: str = "s", **declared: Any) -> Metric:
+def _to_target(name: str, heading: str, priority: int, **declared: Any) -> Metric:
     """Declare a quantity of all seeds to a target: a median, which has an interval, or another of their seconds."""
     median = name.startswith("median_")
     return Metric(
         f"{name}_to_target",
         heading,
-        unit,
+        "s" if name.endswith("_seconds") else "",
         tables={"tta": priority},
         key=name.removesuffix("_seconds"),
         read=f"time_to_accuracy.{name.removeprefix('median_')}",
@@ -673,14 +673,13 @@ METRICS: tuple[Metric, ...] = (
         "median_steps",
         "median\nsteps",
         2,
-        "",
         text=units.count,
         formula="steps, and steps / steps_per_epoch, likewise",
         reads="steps, steps_per_epoch",
         explained_as="median steps, epochs",
         always_explained=False,
     ),
-    _to_target("median_epochs", "median\nepochs", 2, ""),
+    _to_target("median_epochs", "median\nepochs", 2),
     Metric(
         "speed_over_rung_before",
         "speed over\nthe one before",

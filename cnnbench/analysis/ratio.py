@@ -89,8 +89,10 @@ class FieldDifference:
 
 def find_differences(base: Mapping[str, FieldValue], new: Mapping[str, FieldValue]) -> tuple[FieldDifference, ...]:
     """Every field that is not equal, with both values; None where a side lacks it."""
-    pairs = ((name, base.get(name), new.get(name)) for name in dict.fromkeys((*base, *new)))
-    return tuple(FieldDifference(name, its, ours) for name, its, ours in pairs if its != ours)
+    names = dict.fromkeys((*base, *new))
+    return tuple(
+        FieldDifference(name, base.get(name), new.get(name)) for name in names if base.get(name) != new.get(name)
+    )
 
 
 def describe_place(row: Row) -> dict[str, FieldValue]:

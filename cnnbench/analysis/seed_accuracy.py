@@ -332,8 +332,12 @@ def _compare_or_explain(row: Row, plain_rows: Sequence[Row], margin: float | Non
     plain = max(
         map(SeedGroup, plain_rows),
         key=lambda side: (
-            *(side.row.run_id == row.run_id, side.seeds >= SEEDS),
-            *(side.row.created_at, side.row.run_id, side.seeds, side.row.row_key),
+            side.row.run_id == row.run_id,
+            side.seeds >= SEEDS,
+            side.row.created_at,
+            side.row.run_id,
+            side.seeds,
+            side.row.row_key,
         ),
     )
     if min(variant.seeds, plain.seeds) < SEEDS:

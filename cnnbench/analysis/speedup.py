@@ -35,8 +35,6 @@ from cnnbench.errors import ComparisonError
 from cnnbench.machine.peaks import theoretical_peak
 from cnnbench.schema import Job, Precision, PublishedRow
 
-_PRECISIONS = get_args(Precision)
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -268,6 +266,14 @@ def _order(row: Row) -> tuple[object, ...]:
     """CPU first and slowest first, as in the lecture's table; ties by name, so that the order is total."""
     seconds = row.step_seconds.value if row.step_seconds else 0.0
     return (
-        *(row.machine.cpu_name, row.machine.id, row.device.kind != "cpu", _PRECISIONS.index(row.job.precision)),
-        *(row.job.size or 0, -seconds, row.row_key, row.protocol, row.created_at, row.run_id),
+        row.machine.cpu_name,
+        row.machine.id,
+        row.device.kind != "cpu",
+        get_args(Precision).index(row.job.precision),
+        row.job.size or 0,
+        -seconds,
+        row.row_key,
+        row.protocol,
+        row.created_at,
+        row.run_id,
     )

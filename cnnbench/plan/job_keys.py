@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, get_args
 
 from cnnbench import workloads
@@ -85,10 +85,9 @@ def _make_key(name: str) -> Key:
     )
 
 
-_UNFOLDED_LAST = ("world", "scaling")
 _FIELDS = [name for name, axis in axes_of(Job).items() if axis.scope is not None]
 KEYS: Mapping[str, Key] = {
-    **{name: _make_key(name) for name in sorted(_FIELDS, key=lambda name: name in _UNFOLDED_LAST)},
+    **{name: _make_key(name) for name in sorted(_FIELDS, key=("world", "scaling").__contains__)},
     "recipe": Key(tuple(recipes.RECIPES)),
 }
 """In the order in which combinations are unfolded. The words of `optimizer` and `init` are the workload's."""
@@ -190,7 +189,7 @@ def split_setting(option: str, text: str, example: str) -> tuple[str, str]:
     return key, value
 
 
-def describe_unknown_key(word: str, known: Sequence[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:
+def describe_unknown_key(word: str, known: Sequence[str], elsewhere: Mapping[str, str]) -> str:
     """What to say of a key that is not one: where it belongs, else the nearest one, else all there are."""
     if word in elsewhere:
         return f"unknown key {format_value(word)}; {elsewhere[word]}"

@@ -330,9 +330,9 @@ def make_profile_jobs(
     tuned rung; `division = tuned` alone for every tuned rung. Raises UsageError for settings that contradict one another; where
     they contradict some rungs only, the workers of those say so.
     """
-    length: dict[str, Scalar] = {"block_steps": steps, "warmup_steps": warmup_steps, "final_evaluation": False}
-    if workload.kind == "gemm" or workload.dataset == "random" or settings.get("division") == "open":
-        del length["final_evaluation"]
+    length: dict[str, Scalar] = {"block_steps": steps, "warmup_steps": warmup_steps}
+    if workload.kind != "gemm" and workload.dataset != "random" and settings.get("division") != "open":
+        length["final_evaluation"] = False
     if workload.pretraining is not None:
         length |= {"clock": "job", "epochs": 1}
     found = []
