@@ -150,7 +150,7 @@ def find_bottleneck(
         seconds["input"] = measured["draw_seconds"]
     floors = [Floor(kind, floor, floor / step_seconds) for kind, floor in seconds.items()]
     floors = [floor for floor in floors if 1 / FARTHEST < floor.share < FARTHEST]
-    return Bottleneck(step_seconds, tuple(sorted(floors, key=lambda floor: -floor.seconds)))
+    return Bottleneck(tuple(sorted(floors, key=lambda floor: -floor.seconds)))
 
 
 def bytes_per_step(job: Job) -> int | None:

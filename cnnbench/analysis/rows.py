@@ -261,7 +261,6 @@ class Accuracy:
     """Share of test images right, with how many steps of training it is after and on which data."""
 
     share: Estimate
-    images: int
     after_steps: tuple[int, int]
     """Fewest and most steps over the processes; they differ only where a job may stop early."""
     data: DataKind
@@ -296,7 +295,6 @@ class Floor:
 class Bottleneck:
     """A step's floors, the highest first, and the verdict in words."""
 
-    step_seconds: float
     floors: tuple[Floor, ...]
 
     @property

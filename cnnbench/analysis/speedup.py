@@ -212,9 +212,9 @@ def _estimate_accuracy(job: Job, good: Sequence[ProcessMetrics]) -> Accuracy | s
     wrong = [f"{test.correct} of {test.images}" for test in tests if not 0 <= test.correct <= test.images]
     if wrong:
         return f"the record says {wrong[0]} images were right"
-    images, after = tests[0].images, [test.after_steps for test in tests]
-    share = stats.estimate_accuracy([test.correct for test in tests], images)
-    return Accuracy(share, images, (min(after), max(after)), data.pop() or job.data)
+    after = [test.after_steps for test in tests]
+    share = stats.estimate_accuracy([test.correct for test in tests], tests[0].images)
+    return Accuracy(share, (min(after), max(after)), data.pop() or job.data)
 
 
 def _divide_by_published(row: Row, published: PublishedRow | None) -> Row:
