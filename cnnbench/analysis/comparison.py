@@ -1,7 +1,7 @@
 """Two sides in, every row of both out: divided by its counterpart, or listed with the reason why not, and summed up.
 
 A side is the rows of a `Comparison`, or published rows alone. Only equal work under an equal timing rule is divided
-(`pairs` says how), and nothing that a side has is left out silently.
+(`ratio` says how), and nothing that a side has is left out silently.
 """
 
 from __future__ import annotations

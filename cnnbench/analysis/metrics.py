@@ -2,7 +2,7 @@
 printed, in which tables it is a column, how a reader can derive it again, and why it may be n/a.
 
 A new column is a `Metric` in `METRICS` and its second derivation in `verify`: `process_table` computes its value per process
-and exports it, `row_builder` its value per row, and `report.table_builder` makes cells, CSV, JSON and the page of formulas
+and exports it, `speedup` its value per row, and `report.table_builder` makes cells, CSV, JSON and the page of formulas
 of it. Values are in SI units; one that was not measured is left out, never 0.
 """
 

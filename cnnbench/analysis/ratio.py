@@ -4,7 +4,7 @@ Rows are divided where their work and timing rule are equal (`share_work`), or e
 (`share_all_but`). Two rows of one run ran in interleaved rounds and are paired by round; two runs did not, so they get Welch's
 interval, which knows nothing of the machine's drift from one run to the other.
 
-Rows of one run that a table puts beside one another on purpose: ladders, sets of more and more ranks, concurrent copies.
+A table puts some rows of one run beside one another on purpose: ladders, sets of more and more ranks, concurrent copies.
 
 A *ladder* is a list of rungs, rows that do the same work on the same device and differ only in how a step is computed, in a
 fixed order: division (reference, tuned), then precision (fp32, tf32, bf16, fp16), layout (nchw, nhwc), execution (eager,

@@ -3,8 +3,7 @@
 Only `ok` processes enter a mean; all others are counted in `Row.outcomes`. `speedup` makes rows of processes; what needs
 other rows (the measured peak, speed-ups) is filled in by `ceiling` and `speedup`.
 
-What a process gave beside its time: what it learned, what it needed to its target, its energy; and those of a row together.
-
+A process gives more than its time: what it learned, what it needed to its target, its energy; a row has those together.
 Questions about learning need each seed's own figures; a row of a table has their mean. One `TrainingOutcome` is made of each
 process that trained, whether it ended well, diverged, or missed its target.
 

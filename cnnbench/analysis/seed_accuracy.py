@@ -1,4 +1,4 @@
-"""What the seeds of a row learned: the accuracy to expect of a recipe, and what a fixed recipe of the open class may claim.
+"""What the seeds of a row learned: the accuracy to expect, what an open recipe may claim, and whether a mode learns as well.
 
 The band of a recipe is its mean +- 4 standard deviations over seeds; a workload's constant (`workloads.Band`) can be compared
 with what was recorded. A row is inside a band when *every* seed of it is: a mean hides the one that did not learn.
@@ -7,9 +7,7 @@ A claim is about the mean of at least `CLAIM_SEEDS` seeds: it holds where the on
 (Student's t) is the target or more. Every planned seed counts; one that diverged has no accuracy that could be averaged, so no
 claim holds with it, and one that did not end leaves the claim open.
 
-Whether a faster mode learns as well as the plain one: a mode may not buy speed with worse learning.
-
-Each row that differs from a plain row (fp32, nchw, eager, resident batches, reference division) of the same job on the
+A mode may not buy speed with worse learning. Each row that differs from a plain row (fp32, nchw, eager, resident batches, reference division) of the same job on the
 same device in its mode alone is compared with it over seeds, by a test of non-inferiority. A mode that learns worse gets a
 doubt, which is printed wherever its row is.
 
