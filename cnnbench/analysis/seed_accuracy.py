@@ -7,9 +7,9 @@ A claim is about the mean of at least `CLAIM_SEEDS` seeds: it holds where the on
 (Student's t) is the target or more. Every planned seed counts; one that diverged has no accuracy that could be averaged, so no
 claim holds with it, and one that did not end leaves the claim open.
 
-A mode may not buy speed with worse learning. Each row that differs from a plain row (fp32, nchw, eager, resident batches, reference division) of the same job on the
-same device in its mode alone is compared with it over seeds, by a test of non-inferiority. A mode that learns worse gets a
-doubt, which is printed wherever its row is.
+A mode may not buy speed with worse learning. Each row that differs from a plain row (fp32, nchw, eager, resident batches,
+reference division) of the same job on the same device in its mode alone is compared with it over seeds, by a test of
+non-inferiority. A mode that learns worse gets a doubt, which is printed wherever its row is.
 
 "No significant difference" proves nothing: with few and noisy seeds nothing is ever significant. So the question is turned
 round. The mode has to show that it is not worse than the reference by the margin or more: the lower one-sided 95 % bound
