@@ -19,8 +19,15 @@ from cnnbench.schema import Device, Machine, Software
 KEY = "cnnbench"
 """The facts' key in a `machine_info`."""
 VARIABLES = (
-    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "KMP_AFFINITY", "CUDA_VISIBLE_DEVICES"),
-    *("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD"),
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OMP_PROC_BIND",
+    "KMP_AFFINITY",
+    "CUDA_VISIBLE_DEVICES",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_TOP_PAD_",
+    "LD_PRELOAD",
 )
 """Of the environment: what sets threads, hides devices or changes the allocator (worth 5 to 10 % of a step on a CPU)."""
 
@@ -58,25 +65,18 @@ class Fact:
         return attrgetter(self.path)(host) if isinstance(self.path, str) else self.path(host)
 
     def describe(self, host: Host) -> str:
-        """Its value in words."""
-        return format_fact(self.read(host)) if self.text is None else self.text(host)
-
-
-def format_fact(value: object) -> str:
-    """A value in words: `n/a`, `yes`, `no`, else as it is."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return units.NOT_AVAILABLE if value in (None, "", ()) else str(value)
+        """Its value in words: `n/a`, `yes`, `no`, else as it is."""
+        if self.text is not None:
+            return self.text(host)
+        value = self.read(host)
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return units.NOT_AVAILABLE if value in (None, "", ()) else str(value)
 
 
 def _describe_cores(host: Host) -> str:
     quota = "" if host.machine.cgroup_cpu_limit is None else f", quota {host.machine.cgroup_cpu_limit:g}"
     return f"{host.machine.cores_allowed} of {host.machine.cores_logical}{quota}"
-
-
-def _describe_clock(host: Host) -> str:
-    hertz = host.machine.cpu_max_clock_hertz
-    return units.NOT_AVAILABLE if hertz is None else f"{hertz / 1e9:.2f} GHz"
 
 
 def _describe_accelerators(host: Host) -> str:
@@ -110,11 +110,6 @@ def _to_gib(size: int) -> int:
     return round(size / 2**30)
 
 
-def _read_python(host: Host) -> str:
-    """Major and minor version: patches do not change how fast a step is launched."""
-    return ".".join(host.software.python.split(".")[:2])
-
-
 FACTS = (
     Fact("machine", "machine", "machine.id", why="everything of it differs, not the one thing compared"),
     Fact("processor", "processor", "device.name", why="the ratio is of two processors"),
@@ -124,7 +119,10 @@ FACTS = (
         why="threads without a core of their own wait for one",
     ),
     Fact("cores_logical", "logical cores", "machine.cores_logical", ("info",)),
-    Fact("clock_hertz", "largest clock", "machine.cpu_max_clock_hertz", ("table",), _describe_clock),
+    Fact(
+        "clock_hertz", "largest clock", "machine.cpu_max_clock_hertz", ("table",),
+        lambda host: f"{hertz / 1e9:.2f} GHz" if (hertz := host.machine.cpu_max_clock_hertz) else units.NOT_AVAILABLE,
+    ),
     Fact(
         "governor", "CPU frequency governor", "machine.governor", ("table", "condition", "info"), why="it sets the clock",
         heading="governor",
@@ -158,7 +156,11 @@ FACTS = (
     Fact("onednn", "oneDNN", "software.onednn", ("table", "condition")),
     Fact("cudnn", "cuDNN", "software.cudnn", ("table", "condition")),
     Fact("cpu_capability", "CPU capability", "software.cpu_capability", ("table", "condition")),
-    Fact("python", "Python", _read_python, ("table", "condition"), lambda host: host.software.python),
+    Fact(
+        # Major and minor version: patches do not change how fast a step is launched.
+        "python", "Python", lambda host: ".".join(host.software.python.split(".")[:2]), ("table", "condition"),
+        lambda host: host.software.python,
+    ),
     Fact("cnnbench", "cnnbench", "software.cnnbench", ("table",)),
     Fact("driver", "driver", "device.driver", ("condition",), why="it launches and schedules what is timed"),
     Fact(
@@ -211,22 +213,21 @@ def _text(value: object) -> str:
     """A value of `machine_info` in words."""
     if isinstance(value, Mapping):
         return " ".join(f"{name}={each}" for name, each in sorted(value.items())) or "none set"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "; ".join(_describe_device(each) for each in value) or "none"
-    return units.NOT_AVAILABLE if value is None else str(value)
-
-
-def _describe_device(device: object) -> str:
-    """A device in words; the CPU's name is a fact of its own, so here it is its place alone."""
-    if not isinstance(device, Mapping):
-        return str(device)
-    if device.get("kind") == "cpu":
-        return "cpu"
-    limit = device.get("power_limit_watts")
-    parts = (
-        f"{device.get('id')} {device.get('name')}",
-        f"driver {device['driver']}" if device.get("driver") else "",
-        f"{limit:g} W" if isinstance(limit, int | float) else "",
-        "MIG" if device.get("mig") else "",
-    )
-    return ", ".join(filter(None, parts))
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return units.NOT_AVAILABLE if value is None else str(value)
+    found = []
+    for device in value:
+        if not isinstance(device, Mapping):
+            found.append(str(device))
+        elif device.get("kind") == "cpu":
+            found.append("cpu")  # its name is a fact of its own
+        else:
+            driver, limit = device.get("driver"), device.get("power_limit_watts")
+            parts = (
+                f"{device.get('id')} {device.get('name')}",
+                f"driver {driver}" if driver else "",
+                f"{limit:g} W" if isinstance(limit, int | float) else "",
+                "MIG" if device.get("mig") else "",
+            )
+            found.append(", ".join(filter(None, parts)))
+    return "; ".join(found) or "none"

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -227,9 +227,7 @@ def _place(
     if entry.status in ("brought", "longer"):
         before = next((copy.content for copy in copies if copy.in_place), None)
         try:
-            with _hold_unchanged(target, before):
-                if not dry_run:
-                    _write(target, chosen.content, replace=before is not None)
+            _bring(target, chosen.content, before, dry_run=dry_run)
         except (LiveRunError, ChangedError) as error:
             return [*left_out, _make_left_out_entry(error, entry.sources, kind, target)]
         if kind == "reference":
@@ -296,13 +294,11 @@ def _choose_copy(
     """The copy that has all, and what is to become of it; a conflict where none has."""
     # The longest has most lines; among equals it is the same one whatever the order.
     longest = max(copies, key=lambda copy: (len(copy.lines), len(copy.content), copy.content))
-
-    def suffices(copy: LedgerCopy) -> bool:
-        """Whether it is there already with as many lines, and is not the very same bytes cut short."""
-        cut = copy is not longest and longest.content.startswith(copy.content)
-        return copy.resident and len(copy.lines) == len(longest.lines) and not cut
-
-    chosen = next(filter(suffices, copies), longest)
+    # One that is there already will do with as many lines, where it is not the very same bytes cut short.
+    as_long = (copy for copy in copies if copy.resident and len(copy.lines) == len(longest.lines))
+    chosen = next(
+        (copy for copy in as_long if copy is longest or not longest.content.startswith(copy.content)), longest
+    )
     others = [copy for copy in copies if copy is not chosen]
     sources = tuple(path for copy in (chosen, *others) for path in copy.sources)
     unlike = [copy for copy in copies if copy.lines != longest.lines[: len(copy.lines)]]
@@ -357,31 +353,20 @@ def _open(path: Path, *, held: bool) -> BinaryIO:
         ) from error
 
 
-def _write(target: Path, content: bytes, *, replace: bool) -> None:
-    """The whole file in its place and on disk, or nothing. Raises ChangedError where something appeared that may not be
-    replaced, FileError where it cannot be written.
+def _bring(target: Path, content: bytes, before: bytes | None, *, dry_run: bool) -> None:
+    """The whole file in its place and on disk, or nothing; meanwhile nobody goes on with what is there, and it is what it was
+    (None: nothing). Raises ChangedError where it is not, LiveRunError or LedgerError, and FileError where it cannot be written.
     """
-    with files.explain_refusal(FileError, f"{target}: cannot write", "choose another place with -o DIR"):
-        try:
-            files.write_file(target, content, make_folder=True, replace=replace)
-        except FileExistsError as error:
-            raise ChangedError(f"{target}: appeared while merging; merge again") from error
-
-
-@contextmanager
-def _hold_unchanged(target: Path, before: bytes | None) -> Iterator[None]:
-    """Nobody goes on with the file meanwhile, and it is what it was; nothing is held where it was not there (None).
-
-    Raises ChangedError, LiveRunError or LedgerError.
-    """
-    if before is None:
-        yield
-        return
-    unreadable = f"{target}: cannot read"
-    with files.explain_refusal(LedgerError, unreadable):
-        file = _open(target, held=True)
-    with file:
-        with files.explain_refusal(LedgerError, unreadable):
-            if file.read() != before or not os.path.samestat(os.fstat(file.fileno()), target.stat()):
-                raise ChangedError(f"{target}: changed while merging; merge again")
-        yield
+    with ExitStack() as held:
+        if before is not None:
+            with files.explain_refusal(LedgerError, f"{target}: cannot read"):
+                file = held.enter_context(_open(target, held=True))
+                if file.read() != before or not os.path.samestat(os.fstat(file.fileno()), target.stat()):
+                    raise ChangedError(f"{target}: changed while merging; merge again")
+        if dry_run:
+            return
+        with files.explain_refusal(FileError, f"{target}: cannot write", "choose another place with -o DIR"):
+            try:
+                files.write_file(target, content, make_folder=True, replace=before is not None)
+            except FileExistsError as error:
+                raise ChangedError(f"{target}: appeared while merging; merge again") from error

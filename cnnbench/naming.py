@@ -30,13 +30,31 @@ _STATED = ("precision", "layout", "execution")
 # Orders of words; `...` is the place of every field that is not named: of a new one too.
 _SHORT_ORDER = ("task", ..., "recipe", "target", "optimizer", "loader", "loader_workers", "division", "precision")
 _TITLE_ORDER = (
-    *("division", "task", "layout", "execution", "pool", "activation"),
-    *(*_PROCESSES, "scaling", "loader", "loader_workers", ...),
+    "division",
+    "task",
+    "layout",
+    "execution",
+    "pool",
+    "activation",
+    *_PROCESSES,
+    "scaling",
+    "loader",
+    "loader_workers",
+    ...,
 )
 _STEP_ORDER = (*_STATED, ..., "division")
 _CHART_ORDER = (
-    *("precision", "layout", "division", "loader", "loader_workers", "task", "execution"),
-    *(..., "pool", "activation", "optimizer"),
+    "precision",
+    "layout",
+    "division",
+    "loader",
+    "loader_workers",
+    "task",
+    "execution",
+    ...,
+    "pool",
+    "activation",
+    "optimizer",
 )
 
 
@@ -205,22 +223,16 @@ def find_distinguishing_fields(alike: Collection[Job]) -> tuple[str, ...]:
 
 def find_differing_fields(jobs: Collection[Job]) -> tuple[str, ...]:
     """Return every field in which any two of the jobs differ, but seed and round."""
-    groups: tuple[AxisGroup, ...] = (*_WORK, "place")
-    names = [name for job in jobs for name in list_fields(type(job), *groups)]
+    names = [name for job in jobs for name in list_fields(type(job), *_WORK, "place")]
     return tuple(name for name in dict.fromkeys(names) if len({getattr(job, name) for job in jobs}) > 1)
 
 
 def name_jobs(jobs: Sequence[Job]) -> tuple[str, ...]:
     """`mnist-cnn/cpu` for each job, with the keys that tell it from the others of that name."""
     names = [f"{job.workload}/{job.device}" for job in jobs]
-    fields = {
-        name: find_differing_fields([job for job, its in zip(jobs, names, strict=True) if its == name])
-        for name in names
-    }
-    return tuple(
-        " ".join((name, *(f"{field}={getattr(job, field)}" for field in fields[name])))
-        for job, name in zip(jobs, names, strict=True)
-    )
+    pairs = list(zip(names, jobs, strict=True))
+    fields = {name: find_differing_fields([job for its, job in pairs if its == name]) for name in names}
+    return tuple(" ".join((name, *(f"{field}={getattr(job, field)}" for field in fields[name]))) for name, job in pairs)
 
 
 def name_run_folder(job: Job, plan: Sequence[Job]) -> str:

@@ -186,9 +186,8 @@ def _check_counts(job: Job, trial: Trial) -> list[str]:
         return []  # another package's workload, not installed where this is read: nothing to hold it against
     if workload.kind != "training":
         return []
-    broken = []
-    if trial.images != trial.steps * job.batch_size:
-        expected = trial.steps * job.batch_size
+    broken, expected = [], trial.steps * job.batch_size
+    if trial.images != expected:
         broken.append(f"the sampler handed out {trial.images:,} images, steps x batch is {expected:,}")
     if workload.version != job.workload_version:
         return broken

@@ -10,7 +10,7 @@ import variant_records as modes
 
 from cnnbench import naming
 from cnnbench.analysis import process_table, speedup, stats
-from cnnbench.analysis.row_sets import find_ladders
+from cnnbench.analysis.ratio import find_ladders
 from cnnbench.report import tables
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from concurrent_records import CARDS, SLOW, ledger
 
 from cnnbench.analysis import process_table, speedup
-from cnnbench.analysis.row_sets import measure_spread
+from cnnbench.analysis.ratio import measure_spread
 from cnnbench.analysis.rows import Row
 from cnnbench.cli.main import cli
 from cnnbench.errors import UsageError

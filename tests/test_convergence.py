@@ -10,8 +10,8 @@ import pytest
 import report_builders
 from click.testing import CliRunner
 
-from cnnbench.analysis import convergence, process_table, speedup
-from cnnbench.analysis.convergence import compare_with_plain
+from cnnbench.analysis import process_table, seed_accuracy, speedup
+from cnnbench.analysis.seed_accuracy import compare_with_plain
 from cnnbench.cli.learning import converge as command
 from cnnbench.cli.read import show
 from cnnbench.errors import ExitCode, UsageError
@@ -81,9 +81,9 @@ class TestVerdict:
 
     def test_networks_without_convolutions_are_allowed_more(self):
         job = b.cnn_job()
-        assert convergence.default_margin(job) == 0.001
-        assert convergence.default_margin(job.model_copy(update={"workload": "mlp-5"})) == 0.002
-        assert convergence.default_margin(job.model_copy(update={"workload": "of another package"})) == 0.001
+        assert seed_accuracy.default_margin(job) == 0.001
+        assert seed_accuracy.default_margin(job.model_copy(update={"workload": "mlp-5"})) == 0.002
+        assert seed_accuracy.default_margin(job.model_copy(update={"workload": "of another package"})) == 0.001
 
 
 class TestSeedsThatFail:
@@ -281,4 +281,4 @@ class TestCommand:
 )
 def test_a_mode_is_named_by_what_is_not_plain(mode, words):
     assert step_label(b.cnn_job(**mode), ()) == words
-    assert convergence.is_plain(b.cnn_job(**mode)) == (words == "")
+    assert seed_accuracy.is_plain(b.cnn_job(**mode)) == (words == "")

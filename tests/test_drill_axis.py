@@ -24,7 +24,7 @@ import json, sys
 from pathlib import Path
 import builders as b
 from cnnbench import naming
-from cnnbench.analysis import process_table, row_sets, speedup
+from cnnbench.analysis import process_table, ratio, speedup
 from cnnbench.errors import SuiteError
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import load_suite
@@ -56,7 +56,7 @@ sparse, dense = sorted(
 records = [*b.repeats(sparse, [0.04] * 3), *b.repeats(dense, [0.08] * 3, start=3)]
 processes, _ = process_table.read_processes([b.ledger(records)])
 rows = speedup.compute_speedups(processes).rows
-(ladder,) = row_sets.find_ladders(rows)
+(ladder,) = ratio.find_ladders(rows)
 print(json.dumps({
     "refused": [refusal('workload = "mnist-cnn"\\nsparsity = "4:8"'), refusal('workload = "gemm"\\nsize = 4\\nsparsity = "2:4"')],
     "names": {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from builders import cnn_job, trial
 
-from cnnbench.analysis.process_outcomes import estimate_energy_use, has_energy
 from cnnbench.analysis.process_table import compute_metrics
+from cnnbench.analysis.rows import estimate_energy_use, has_energy
 from cnnbench.schema import Energy
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from loss_curves import FLOOR, can_reject, collect_log_losses, compare_curves, format_spans
 from scipy.stats import permutation_test
 
-from cnnbench.analysis.convergence import compare_with_plain
-from cnnbench.analysis.process_outcomes import TrainingOutcome
+from cnnbench.analysis.rows import TrainingOutcome
+from cnnbench.analysis.seed_accuracy import compare_with_plain
 
 LEARNING = Path(__file__).parent.parent / "docs" / "learning.md"
 SIMULATED = 600

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import builders as b
@@ -505,13 +504,13 @@ def test_interrupted_or_out_of_space_it_cleans_up(
 def test_what_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another merge, or a run, may write at the target between the look and the copy."""
     put(tmp_path / "usb" / "r1.jsonl", content())
-    target, real = tmp_path / "results" / "box" / "r1.jsonl", merging._hold_unchanged
+    target, real = tmp_path / "results" / "box" / "r1.jsonl", merging._bring
 
-    def late(path: Path, before: bytes | None) -> AbstractContextManager[None]:
+    def late(path: Path, new: bytes, before: bytes | None, *, dry_run: bool) -> None:
         put(target, b"somebody else's")
-        return real(path, before)
+        real(path, new, before, dry_run=dry_run)
 
-    monkeypatch.setattr(merging, "_hold_unchanged", late)
+    monkeypatch.setattr(merging, "_bring", late)
     merged = merge([tmp_path / "usb"], tmp_path / "results")
     assert (statuses(merged), target.read_bytes()) == (["refused"], b"somebody else's")
     assert "merge again" in notes(merged)

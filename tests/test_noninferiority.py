@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import nct, t, ttest_ind, ttest_rel
 
-from cnnbench.analysis.convergence import (
+from cnnbench.analysis.seed_accuracy import (
     AccuracyDifference,
     classify_difference,
     estimate_difference,

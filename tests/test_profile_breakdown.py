@@ -30,7 +30,7 @@ from cnnbench.engine.profile.profiler import annotate_step
 from cnnbench.engine.training import Inference, TimedStep, Training
 from cnnbench.engine.tuned import native
 from cnnbench.errors import DataError, UsageError, WorkloadError
-from cnnbench.plan.profile_jobs import TUNED_VARIANTS, make_profile_jobs, parse_settings
+from cnnbench.plan.matrix import TUNED_VARIANTS, make_profile_jobs, parse_settings
 from cnnbench.profile_model import Breakdown, Part
 from cnnbench.report import profile as words
 from cnnbench.report.render import text

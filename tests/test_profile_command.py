@@ -15,7 +15,7 @@ from cnnbench.cli.main import run_cli
 from cnnbench.devices.nvml import NvmlResult
 from cnnbench.errors import ExitCode
 from cnnbench.machine import inventory
-from cnnbench.plan.profile_jobs import TUNED_VARIANTS
+from cnnbench.plan.matrix import TUNED_VARIANTS
 from cnnbench.profile_model import ProfileResult
 from cnnbench.runner import profiles
 

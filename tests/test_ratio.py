@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from side_builders import PUBLISHED, peak_of, rounds, run, same_numbers, side
 
 from cnnbench.analysis import process_table
-from cnnbench.analysis.ratio import divide_rows, group_by, share_all_but, share_work
-from cnnbench.analysis.row_sets import ORDER
+from cnnbench.analysis.ratio import ORDER, divide_rows, group_by, share_all_but, share_work
 from cnnbench.analysis.speedup import compute_speedups
 
 run_ids = st.sampled_from(["r1", "r2"])

@@ -13,7 +13,7 @@ from audit_builders import Made, resealed
 from click.testing import CliRunner
 
 from cnnbench.analysis import metrics, process_table, speedup, stats
-from cnnbench.analysis.row_sets import ScalingSet, find_scaling_sets
+from cnnbench.analysis.ratio import ScalingSet, find_scaling_sets
 from cnnbench.analysis.rows import Row
 from cnnbench.cli.main import cli
 from cnnbench.machine.peaks import Peak

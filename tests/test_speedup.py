@@ -388,14 +388,14 @@ def test_the_order_of_ledgers_and_records_changes_nothing():
         assert rows_of(other, shuffled) == expected
 
 
-def test_the_table_has_a_row_a_process_and_its_missing_values_are_none():
+def test_the_frame_has_a_row_a_process_and_its_missing_values_are_missing():
     records = [*b.repeats(b.cnn_job(), [0.01, 0.02]), b.record(b.cnn_job(round=2), index=2, status="oom")]
     processes, _ = process_table.read_processes([b.ledger(records)])
-    table = process_table.flatten_processes(processes)
-    assert [row["status"] for row in table] == ["ok", "ok", "oom"]
-    assert [row["step_seconds"] for row in table[:2]] == pytest.approx([0.01, 0.02])
-    assert table[2]["step_seconds"] is None
-    assert [row["test_correct"] for row in table] == [9_700, 9_700, None]
+    table = process_table.to_frame(processes)
+    assert list(table["status"]) == ["ok", "ok", "oom"]
+    assert table["step_seconds"].tolist()[:2] == pytest.approx([0.01, 0.02])
+    assert table["step_seconds"].isna().tolist() == [False, False, True]
+    assert table["test_correct"].dropna().tolist() == [9_700, 9_700]
 
 
 def test_a_rows_ceiling_is_the_best_gemm_of_its_own_device_and_precision():

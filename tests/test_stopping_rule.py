@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.analysis import stats, stopping_rule
-from cnnbench.analysis.process_outcomes import TEST_IMAGES
+from cnnbench.analysis.rows import TEST_IMAGES
 from cnnbench.cli.learning import stopping as command
 from cnnbench.errors import ExitCode, UsageError
 from cnnbench.plan.suite import find_suite, load_suite

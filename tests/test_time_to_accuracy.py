@@ -113,14 +113,14 @@ class TestRow:
         others = [b.target_job(0.98), b.target_job(evaluate_every=100), b.cnn_job()]
         assert len({job.work_key for job in (plain, *others)}) == 4
 
-    def test_the_table_of_processes_has_the_missed_ones_labelled(self):
+    def test_the_frame_has_the_missed_ones_labelled(self):
         processes, _ = process_table.read_processes([b.ledger(b.crossings(b.target_job(), [3, None]))])
-        reached, missed = process_table.flatten_processes(processes)
-        assert reached["job_kind"] == missed["job_kind"] == "to target"
-        assert (reached["reached_target"], missed["reached_target"]) == (True, False)
-        assert reached["job_seconds"] == pytest.approx(seconds(3))
-        assert missed["job_seconds"] is None
-        assert missed["seconds_to_limit"] == pytest.approx(seconds(20))
+        table = process_table.to_frame(processes)
+        assert list(table["job_kind"]) == ["to target"] * 2
+        assert list(table["reached_target"]) == [True, False]
+        assert table["job_seconds"][0] == pytest.approx(seconds(3))
+        assert table["job_seconds"].isna()[1]
+        assert table["seconds_to_limit"][1] == pytest.approx(seconds(20))
 
 
 class TestMedian:

@@ -19,7 +19,7 @@ from audit_builders import put, resealed, without_drawings
 from click.testing import CliRunner
 
 from cnnbench import store
-from cnnbench.analysis import convergence
+from cnnbench.analysis import seed_accuracy
 from cnnbench.cli.audit import Rendered
 from cnnbench.cli.main import cli
 from cnnbench.verify import audit, learning
@@ -240,11 +240,11 @@ def test_its_own_arithmetic_agrees_with_whole_numbers_and_with_the_reports() -> 
             other, row = build_rows([b.ledger([*sides[0], *sides[1]])])
             view = PageView([row, other], (), {"runs": [row.header.run_id], "margin": 12.0 / learning.IMAGES})
             ours = learning.compare(row, other)
-            theirs = convergence.estimate_difference(dict(enumerate(mode, first)), dict(enumerate(plain)))
+            theirs = seed_accuracy.estimate_difference(dict(enumerate(mode, first)), dict(enumerate(plain)))
             assert ours is not None
             assert (ours.value, ours.low, ours.high) == pytest.approx((theirs.value, theirs.low, theirs.high))
             if learning.classify(view, row, other) == "undecided":
-                assert learning.seeds_needed(view, row, other) == convergence.seeds_to_decide(theirs, 12.0)
+                assert learning.seeds_needed(view, row, other) == seed_accuracy.seeds_to_decide(theirs, 12.0)
 
 
 def test_a_table_of_another_kind_that_begins_alike_is_passed_over(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ and a fused step launches fewer operators.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 
 from cnnbench import units, validity, workloads
 from cnnbench.analysis import stats
@@ -52,17 +52,26 @@ def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
     measured peak of its run is marked, or doubted if its processes differ too much to be one.
     """
     usable = [row for row in products if row.job.copies == 1 and row.flops_per_second is not None]
-    by_run, by_boot = _fastest(usable, _run_key), _fastest(usable, _boot_key)
+    by_run, by_boot = {}, {}
+    for row in sorted(usable, key=lambda row: (row.values["flops_per_second"].value, row.row_key, row.run_id)):
+        by_run[_run_key(row)] = row  # the best product of each key, since it comes last
+        if row.boot_id is not None:
+            by_boot[_boot_key(row)] = row
     found = []
     for row in rows:
         best = by_run.get(_run_key(row))
         if row.job.workload != "gemm":
-            found.append(_with_floors(_with_ceiling(row, best or by_boot.get(_boot_key(row)))))
+            row = _with_ceiling(row, best or by_boot.get(_boot_key(row)))
+            if row.step_seconds is not None and row.job.processes == 1:  # floors say nothing of waiting for others
+                step, rate = row.step_seconds.value, follow(row, "ceiling_flops_per_second.value")
+                floors = find_bottleneck(row.job, step, row.floors, row.operators_per_step, rate)
+                row = replace(row, bottleneck=floors)
+            found.append(row)
         elif best is None or best.row_key != row.row_key:
             found.append(row)
         else:
             doubt = _doubt_spread(best)
-            found.append(dataclasses.replace(row, is_ceiling=True) if doubt is None else row.with_doubt(doubt))
+            found.append(replace(row, is_ceiling=True) if doubt is None else row.with_doubt(doubt[1]))
     return found
 
 
@@ -73,36 +82,26 @@ def _place_key(row: Row) -> PeakKey:
     return (row.machine.id, job.device, job.precision, threads, job.allocator, row.protocol, row.software.torch)
 
 
-def _run_key(row: Row) -> PeakKey | None:
+def _run_key(row: Row) -> PeakKey:
     return (row.run_id, *_place_key(row))
 
 
-def _boot_key(row: Row) -> PeakKey | None:
-    """None where the boot is unknown: an unknown boot equals no other. The fingerprint guards against cloned machines."""
-    return None if row.boot_id is None else (row.boot_id, row.machine, *_place_key(row))
+def _boot_key(row: Row) -> PeakKey:
+    """An unknown boot equals no other: no product has that key. The fingerprint guards against cloned machines."""
+    return (row.boot_id, row.machine, *_place_key(row))
 
 
-def _fastest(products: Sequence[Row], key_of: Callable[[Row], PeakKey | None]) -> Mapping[PeakKey | None, Row]:
-    """Pick the best product of each key; rows without a key have none."""
-    ordered = sorted(products, key=lambda each: (each.values["flops_per_second"].value, each.row_key, each.run_id))
-    return {key: product for product in ordered if (key := key_of(product)) is not None}
-
-
-def _measure_spread(product: Row) -> float:
-    """Divide the fastest process of a product by its slowest."""
-    return max(product.rates.values()) / min(product.rates.values())
-
-
-def _doubt_spread(product: Row) -> Doubt | None:
-    """Doubt a measured peak whose own processes differ."""
-    times = _measure_spread(product)
-    if times <= MOST_SPREAD:
+def _doubt_spread(product: Row) -> tuple[str, Doubt] | None:
+    """Doubt a measured peak whose own processes differ; with the reason why a row has none."""
+    fastest, slowest = max(product.rates.values()), min(product.rates.values())
+    if fastest / slowest <= MOST_SPREAD:
         return None
-    name = f"size {units.count(product.job.size)}, {product.job.precision}"
-    text = (
-        f"the processes of the best matrix product ({name}) differ by {units.ratio(times)}: no row is compared with it"
-    )
-    return Doubt("ceiling-spread", text, "Stop other programs and measure the products again, in the same run.")
+    size, times = f"size {units.count(product.job.size)}", units.ratio(fastest / slowest)
+    reason = f"the processes of the best GEMM, {size}, differ by {times}, more than {MOST_SPREAD}x"
+    name = f"{size}, {product.job.precision}"
+    text = f"the processes of the best matrix product ({name}) differ by {times}: no row is compared with it"
+    remedy = "Stop other programs and measure the products again, in the same run."
+    return reason, Doubt("ceiling-spread", text, remedy)
 
 
 def _with_ceiling(row: Row, product: Row | None) -> Row:
@@ -112,9 +111,7 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
         return row.with_reason("ceiling", NO_PRODUCT)
     doubt = _doubt_spread(product)
     if doubt is not None:
-        size, times = units.count(product.job.size), units.ratio(_measure_spread(product))
-        reason = f"the processes of the best GEMM, size {size}, differ by {times}, more than {MOST_SPREAD}x"
-        return row.with_reason("ceiling", reason).with_doubt(doubt)
+        return row.with_reason("ceiling", doubt[0]).with_doubt(doubt[1])
     devices, rate, share = validity.devices_of(row.job), product.flops_per_second, None
     if row.rates:
         share = stats.ratio(row.rates, product.rates)
@@ -122,27 +119,15 @@ def _with_ceiling(row: Row, product: Row | None) -> Row:
             share = stats.unpaired_ratio(list(row.rates.values()), list(product.rates.values()))
         share = share.scaled(1 / devices)
     if share is not None and share.value > 1:
-        row = row.with_doubt(_doubt_share(share.value, row.job.division))
+        # A whole training step faster than the bare products of its device.
+        code, remedy = "above-ceiling", "Measure the products again, in the same run."
+        text = f"the step reaches {share.value:.0%} of the best matrix product measured on its device"
+        if row.job.division != "reference":
+            code, remedy = "zeros-left-out", "Read its FLOP/s as the model's arithmetic a second, not as the device's."
+            text = f"the model's FLOPs come to {share.value:.0%} of the best matrix product: products with zeros are left out"
+        row = row.with_doubt(Doubt(code, text, remedy))
     peak = rate and rate.scaled(devices)
-    return dataclasses.replace(row, ceiling_flops_per_second=peak, ceiling_run_id=product.run_id, ceiling_share=share)
-
-
-def _doubt_share(share: float, division: str) -> Doubt:
-    """Doubt a whole training step faster than the bare products of its device."""
-    if division != "reference":
-        text = f"the model's FLOPs come to {share:.0%} of the best matrix product: products with zeros are left out"
-        return Doubt("zeros-left-out", text, "Read its FLOP/s as the model's arithmetic a second, not as the device's.")
-    text = f"the step reaches {share:.0%} of the best matrix product measured on its device"
-    return Doubt("above-ceiling", text, "Measure the products again, in the same run.")
-
-
-def _with_floors(row: Row) -> Row:
-    """Add the floors of one process; they say nothing of waiting for others."""
-    if row.job.processes > 1 or row.step_seconds is None:
-        return row
-    rate = follow(row, "ceiling_flops_per_second.value")
-    found = find_bottleneck(row.job, row.step_seconds.value, row.floors, row.operators_per_step, rate)
-    return dataclasses.replace(row, bottleneck=found)
+    return replace(row, ceiling_flops_per_second=peak, ceiling_run_id=product.run_id, ceiling_share=share)
 
 
 def find_bottleneck(
@@ -165,7 +150,7 @@ def find_bottleneck(
         seconds["input"] = measured["draw_seconds"]
     floors = [Floor(kind, floor, floor / step_seconds) for kind, floor in seconds.items()]
     floors = [floor for floor in floors if 1 / FARTHEST < floor.share < FARTHEST]
-    return Bottleneck(step_seconds, tuple(sorted(floors, key=lambda floor: -floor.seconds)))
+    return Bottleneck(tuple(sorted(floors, key=lambda floor: -floor.seconds)))
 
 
 def bytes_per_step(job: Job) -> int | None:

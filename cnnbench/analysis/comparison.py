@@ -1,14 +1,13 @@
 """Two sides in, every row of both out: divided by its counterpart, or listed with the reason why not, and summed up.
 
 A side is the rows of a `Comparison`, or published rows alone. Only equal work under an equal timing rule is divided
-(`pairs` says how), and nothing that a side has is left out silently.
+(`ratio` says how), and nothing that a side has is left out silently.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -114,28 +113,26 @@ def _divide_measured(
     return sorted(pairs, key=lambda pair: place[id(pair.new)]), unpaired
 
 
-def _find_counterparts(ours: Sequence[Row], theirs: Sequence[Row]) -> list[tuple[Row, Row, bool]]:
+def _find_counterparts(ours: Sequence[Row], theirs: Sequence[Row]) -> Iterator[tuple[Row, Row, bool]]:
     """Rows of one work in the same place (row key); where there are none, the fastest of each side, and True.
 
-    Both sides are ordered by speed.
+    Both sides are ordered by speed. Where a side holds several machines, a machine is paired with itself, then the fastest left
+    with the fastest left.
     """
     left, right = (group_by(rows, lambda row: row.row_key) for rows in (ours, theirs))
-    if common := sorted(left.keys() & right.keys()):
-        return [(*pair, False) for key in common for pair in _match_one_to_one(left[key], right[key])]
-    timed = zip((row for row in ours if row.costs), (row for row in theirs if row.costs), strict=False)
-    return [(*pair, True) for pair in itertools.islice(timed, 1)]
-
-
-def _match_one_to_one(ours: Sequence[Row], theirs: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """Pair, where a side holds several machines, a machine with itself, then the fastest left with the fastest left."""
-    found, left, right = [], [], list(theirs)
-    for row in ours:
-        same = next((number for number, other in enumerate(right) if other.machine.id == row.machine.id), None)
-        if same is None:
-            left.append(row)
-        else:
-            found.append((row, right.pop(same)))
-    return [*found, *zip(left, right, strict=False)]
+    common = sorted(left.keys() & right.keys())
+    for key in common:
+        alone, others = [], list(right[key])
+        for row in left[key]:
+            same = next((number for number, other in enumerate(others) if other.machine.id == row.machine.id), None)
+            if same is None:
+                alone.append(row)
+            else:
+                yield row, others.pop(same), False
+        yield from ((*pair, False) for pair in zip(alone, others, strict=False))
+    fastest = [next((row for row in side if row.costs), None) for side in (ours, theirs)]
+    if not common and fastest[0] and fastest[1]:
+        yield fastest[0], fastest[1], True
 
 
 def _explain_unpaired(side: SideName, row: Row, others: Sequence[Row]) -> Unpaired:

@@ -52,7 +52,7 @@ class Case:
 
 
 Check = Callable[[Case], Iterator[Doubt]]
-"""What speaks against a process; the first reason counts."""
+"""What speaks against a process; of reasons with one code the first counts."""
 
 
 def find_record_doubts(header: RunHeader, record: Record) -> tuple[Doubt, ...]:
@@ -61,7 +61,10 @@ def find_record_doubts(header: RunHeader, record: Record) -> tuple[Doubt, ...]:
     if trial is None or not trial.block_seconds or not math.isfinite(sum(trial.block_seconds)):
         return ()
     case = Case(record.job, trial, record.process_seconds, header.machine)
-    return tuple(doubt for check in CHECKS if (doubt := next(check(case), None)) is not None)
+    found: dict[str, Doubt] = {}
+    for doubt in itertools.chain.from_iterable(check(case) for check in CHECKS):
+        found.setdefault(doubt.code, doubt)
+    return tuple(found.values())
 
 
 def merge_row_doubts(per_process: Sequence[Sequence[Doubt]]) -> tuple[Doubt, ...]:
@@ -96,17 +99,11 @@ def uneven_halves(case: Case) -> Iterator[Doubt]:
     if abs(change) < max(HALVES_APART, HALVES_SIGMAS * error):
         return
     if change < 0:
-        yield Doubt(
-            "warm-up",
-            f"the first half of the timed blocks is {-change:.0%} slower than the second: warm-up was not over",
-            "Raise warm-up steps in the suite.",
-        )
+        text = f"the first half of the timed blocks is {-change:.0%} slower than the second: warm-up was not over"
+        yield Doubt("warm-up", text, "Raise warm-up steps in the suite.")
     else:
-        yield Doubt(
-            "drift",
-            f"the second half of the timed blocks is {change:.0%} slower than the first",
-            "Look for heat or another load, and run again.",
-        )
+        text = f"the second half of the timed blocks is {change:.0%} slower than the first"
+        yield Doubt("drift", text, "Look for heat or another load, and run again.")
 
 
 def _counter_share(case: Case, read: Callable[[Telemetry], float | None], whole: float = 1.0) -> float:
@@ -121,16 +118,12 @@ def throttled(case: Case) -> Iterator[Doubt]:
     readings = (case.trial.telemetry_before, case.trial.telemetry_after)
     words = {word for reading in readings for word in (reading and reading.device_throttle_reasons) or ()} & SLOWED
     if words:
-        yield Doubt(
-            "throttled",
-            f"{len(words)} throttle reason{'s' if len(words) > 1 else ''} during timing: {', '.join(sorted(words))}",
-            "Improve cooling or raise the power limit, and run again.",
-        )
+        text = f"{len(words)} throttle reason{'s' if len(words) > 1 else ''} during timing: {', '.join(sorted(words))}"
+        yield Doubt("throttled", text, "Improve cooling or raise the power limit, and run again.")
     share = _counter_share(case, lambda reading: reading.cgroup_throttled_seconds)
     if share > THROTTLED_SHARE:
-        yield Doubt(
-            "throttled", f"the cgroup's CPU quota stopped threads for {share:.0%} of the time", "Raise the CPU quota."
-        )
+        text = f"the cgroup's CPU quota stopped threads for {share:.0%} of the time"
+        yield Doubt("throttled", text, "Raise the CPU quota.")
 
 
 def other_load(case: Case) -> Iterator[Doubt]:
@@ -147,41 +140,24 @@ def other_load(case: Case) -> Iterator[Doubt]:
         )
     share = _counter_share(case, lambda reading: reading.cpu_pressure_seconds)
     if share > PRESSURE_SHARE:
-        yield Doubt(
-            "other-load",
-            f"threads waited for a core {share:.0%} of the time (CPU pressure)",
-            "Stop other programs and run again.",
-        )
+        text = f"threads waited for a core {share:.0%} of the time (CPU pressure)"
+        yield Doubt("other-load", text, "Stop other programs and run again.")
 
 
-def too_many_threads(case: Case) -> Iterator[Doubt]:
-    """More threads than cores this process may use."""
-    job, allowed = case.job, case.machine.cores_allowed
+def unsuited_cpu(case: Case) -> Iterator[Doubt]:
+    """More threads than cores this process may use; neighbours that cannot be seen; a clock that may sink."""
+    job, machine, cores = case.job, case.machine, case.machine.cores_allowed
+    if job.device != "cpu":
+        return
     threads = (job.threads or 0) * job.processes // job.nodes
-    if job.device == "cpu" and threads > allowed:
-        yield Doubt("cores", f"{threads} threads on {allowed} allowed cores", "Lower --threads, or allow more cores.")
-
-
-def hypervisor(case: Case) -> Iterator[Doubt]:
-    """A virtual machine's neighbours cannot be seen."""
-    name, cores = case.machine.hypervisor, case.machine.cores_allowed
-    if name is not None and case.job.device == "cpu":
-        yield Doubt(
-            "hypervisor",
-            f"virtual machine ({name}): {cores} cores among neighbours nobody can see",
-            "Compare only rows of one run, or measure on bare metal.",
-        )
-
-
-def governor(case: Case) -> Iterator[Doubt]:
-    """A governor that lets the clock sink."""
-    name = case.machine.governor
-    if name not in (None, "performance") and case.job.device == "cpu":
-        yield Doubt(
-            "governor",
-            f"CPU frequency governor {name} on {case.machine.cores_allowed} cores",
-            "Set it to performance (cpupower frequency-set -g performance).",
-        )
+    if threads > cores:
+        yield Doubt("cores", f"{threads} threads on {cores} allowed cores", "Lower --threads, or allow more cores.")
+    if machine.hypervisor is not None:
+        text = f"virtual machine ({machine.hypervisor}): {cores} cores among neighbours nobody can see"
+        yield Doubt("hypervisor", text, "Compare only rows of one run, or measure on bare metal.")
+    if machine.governor not in (None, "performance"):
+        text = f"CPU frequency governor {machine.governor} on {cores} cores"
+        yield Doubt("governor", text, "Set it to performance (cpupower frequency-set -g performance).")
 
 
 def page_faults(case: Case) -> Iterator[Doubt]:
@@ -193,26 +169,15 @@ def page_faults(case: Case) -> Iterator[Doubt]:
         yield Doubt("page-faults", f"{faults:,.0f} page faults a step; identical processes differ by 5-10 % so", remedy)
 
 
-def synthetic(case: Case) -> Iterator[Doubt]:
-    """Accuracy on digits that are not MNIST."""
-    test = case.trial.test
+def other_work(case: Case) -> Iterator[Doubt]:
+    """Accuracy on digits that are not MNIST; a job's time that is computed from a few of its steps."""
+    test, whole, timed = case.trial.test, case.job.job_steps, case.trial.steps
     if case.job.data == "synthetic" and test is not None:
-        yield Doubt(
-            "synthetic",
-            f"accuracy is on {test.images:,} synthetic digits, not MNIST",
-            "Fetch MNIST (cnnbench data fetch) and run again.",
-        )
-
-
-def projected(case: Case) -> Iterator[Doubt]:
-    """The job's time is computed from a few of its steps."""
-    whole, timed = case.job.job_steps, case.trial.steps
+        text = f"accuracy is on {test.images:,} synthetic digits, not MNIST"
+        yield Doubt("synthetic", text, "Fetch MNIST (cnnbench data fetch) and run again.")
     if case.job.clock == "steady" and whole is not None and timed < whole:
-        yield Doubt(
-            "projected",
-            f"the job's {whole:,} steps are projected from {timed:,} timed ones a process",
-            "Run the whole job (cnnbench run lecture) to measure it.",
-        )
+        text = f"the job's {whole:,} steps are projected from {timed:,} timed ones a process"
+        yield Doubt("projected", text, "Run the whole job (cnnbench run lecture) to measure it.")
 
 
 def above_peak(case: Case) -> Iterator[Doubt]:
@@ -228,11 +193,8 @@ def precision_not_seen(case: Case) -> Iterator[Doubt]:
     error = case.trial.settings.get("matmul_error", "")
     with suppress(ValueError):  # a setting is text; one that is no number is none we wrote
         if case.job.precision == "tf32" and float(error) <= FP32_ERROR:
-            yield Doubt(
-                "precision",
-                f"labelled tf32, but a product's relative error is {error}, that of float32",
-                "Call it fp32, or find out why tensor cores were not used.",
-            )
+            text = f"labelled tf32, but a product's relative error is {error}, that of float32"
+            yield Doubt("precision", text, "Call it fp32, or find out why tensor cores were not used.")
 
 
 def outside_band(case: Case) -> Iterator[Doubt]:
@@ -242,20 +204,12 @@ def outside_band(case: Case) -> Iterator[Doubt]:
         return
     share, band = test.correct / test.images, find_band(case.job, test.after_steps)
     got = f"accuracy {units.percent(share)} after {test.after_steps:,} steps"
-    if band is None:
-        return
-    if share < band.low:
-        yield Doubt(
-            "low-accuracy",
-            f"{got}, {units.percent(band.low)} or more is expected",
-            "Check optimiser and initialisation: speed without learning is worth nothing.",
-        )
-    if share > band.high:
-        yield Doubt(
-            "high-accuracy",
-            f"{got}, {units.percent(band.high)} or less is expected",
-            "Check that no test image was trained on, and that the recipe is the workload's.",
-        )
+    if band is not None and share < band.low:
+        remedy = "Check optimiser and initialisation: speed without learning is worth nothing."
+        yield Doubt("low-accuracy", f"{got}, {units.percent(band.low)} or more is expected", remedy)
+    if band is not None and share > band.high:
+        remedy = "Check that no test image was trained on, and that the recipe is the workload's."
+        yield Doubt("high-accuracy", f"{got}, {units.percent(band.high)} or less is expected", remedy)
 
 
 def find_band(job: Job, steps: int) -> workloads.Band | None:
@@ -272,12 +226,9 @@ CHECKS: tuple[Check, ...] = (
     uneven_halves,
     throttled,
     other_load,
-    too_many_threads,
-    hypervisor,
-    governor,
+    unsuited_cpu,
     page_faults,
-    synthetic,
-    projected,
+    other_work,
     above_peak,
     precision_not_seen,
     outside_band,

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnnbench.analysis import stats
 from cnnbench.analysis.process_table import Conditions, Process
 from cnnbench.analysis.ratio import FieldDifference, find_differences, group_by
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.speedup import build_row
-from cnnbench.analysis.stats import Estimate, Prediction, mean_log, predict_next_run
+from cnnbench.analysis.stats import Estimate, Prediction, geometric, mean_log, predict_next_run, unpaired_ratio
 from cnnbench.schema import Job
 
 
@@ -78,8 +77,8 @@ def _make_point(members: list[Process], before: Sequence[Point]) -> Point:
         row=row,
         conditions=here,
         steps=steps,
-        step=stats.geometric(steps) if steps else None,
-        change=stats.unpaired_ratio(steps, timed.steps) if steps and timed is not None else None,
+        step=geometric(steps) if steps else None,
+        change=unpaired_ratio(steps, timed.steps) if steps and timed is not None else None,
         changed=changed,
         stretch=before[-1].stretch + (before[-1].conditions != here) if before else 0,
         predicted=predict_next_run(_comparable_steps(before, here), len(steps)) if steps else None,
@@ -93,7 +92,7 @@ def _comparable_steps(points: Sequence[Point], here: Conditions) -> list[tuple[f
 
 def estimate_first(point: Point, processes: int) -> float:
     """The point's step from its first `processes` processes: what its prediction was made for."""
-    return stats.geometric(point.steps[:processes]).value
+    return geometric(point.steps[:processes]).value
 
 
 def _order(series: Series) -> tuple[object, ...]:

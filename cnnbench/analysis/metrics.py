@@ -2,7 +2,7 @@
 printed, in which tables it is a column, how a reader can derive it again, and why it may be n/a.
 
 A new column is a `Metric` in `METRICS` and its second derivation in `verify`: `process_table` computes its value per process
-and exports it, `row_builder` its value per row, and `report.table_builder` makes cells, CSV, JSON and the page of formulas
+and exports it, `speedup` its value per row, and `report.table_builder` makes cells, CSV, JSON and the page of formulas
 of it. Values are in SI units; one that was not measured is left out, never 0.
 """
 
@@ -16,10 +16,8 @@ from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 from cnnbench import naming, units, workloads
-from cnnbench.analysis import stats
-from cnnbench.analysis.process_outcomes import has_energy
-from cnnbench.analysis.rows import FloorKind, NamedValue, Row, follow
-from cnnbench.analysis.stats import Estimate, MedianEstimate
+from cnnbench.analysis.rows import FloorKind, NamedCount, NamedValue, Row, follow, has_energy
+from cnnbench.analysis.stats import Estimate, MedianEstimate, geometric
 from cnnbench.errors import WorkloadError
 from cnnbench.plain_text import plain
 from cnnbench.schema import PACKAGE_COUNTER, Energy, Job, Trial
@@ -46,10 +44,10 @@ class ProcessMetrics:
     median_step_seconds = NamedValue[float]()
     images_per_second = NamedValue[float | None]()
     job_seconds = NamedValue[float | None]()
-    host_peak_bytes = NamedValue[int | None]()
-    device_peak_bytes = NamedValue[int | None]()
-    operators_per_step = NamedValue[int | None]()
-    parameters = NamedValue[int | None]()
+    host_peak_bytes = NamedCount()
+    device_peak_bytes = NamedCount()
+    operators_per_step = NamedCount()
+    parameters = NamedCount()
 
     @property
     def step_seconds(self) -> float:
@@ -103,7 +101,7 @@ def describe_interval(found: Estimate | MedianEstimate, text: Callable[[Any], st
 def geometric_mean(values: Sequence[float]) -> Estimate | None:
     """Combine the values above zero; None where none is."""
     found = [value for value in values if value > 0]
-    return stats.geometric(found) if found else None
+    return geometric(found) if found else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,13 +366,13 @@ def _bytes(name: str, heading: str, tables: Mapping[str, int], **declared: Any) 
     return Metric(name, heading, text=units.data_size, tables=tables, over=max, estimated=False, **declared)
 
 
-def _to_target(name: str, heading: str, priority: int, unit: str = "s", **declared: Any) -> Metric:
+def _to_target(name: str, heading: str, priority: int, **declared: Any) -> Metric:
     """Declare a quantity of all seeds to a target: a median, which has an interval, or another of their seconds."""
     median = name.startswith("median_")
     return Metric(
         f"{name}_to_target",
         heading,
-        unit,
+        "s" if name.endswith("_seconds") else "",
         tables={"tta": priority},
         key=name.removesuffix("_seconds"),
         read=f"time_to_accuracy.{name.removeprefix('median_')}",
@@ -675,14 +673,13 @@ METRICS: tuple[Metric, ...] = (
         "median_steps",
         "median\nsteps",
         2,
-        "",
         text=units.count,
         formula="steps, and steps / steps_per_epoch, likewise",
         reads="steps, steps_per_epoch",
         explained_as="median steps, epochs",
         always_explained=False,
     ),
-    _to_target("median_epochs", "median\nepochs", 2, ""),
+    _to_target("median_epochs", "median\nepochs", 2),
     Metric(
         "speed_over_rung_before",
         "speed over\nthe one before",

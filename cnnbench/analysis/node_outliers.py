@@ -127,21 +127,15 @@ def group_equal_nodes(processes: Iterable[Process], node_of: Callable[[Process],
         ]
         made.sort(key=lambda unit: (unit.seconds, unit.node, unit.device.id))
         first = newest[min(newest)][0]
-        found.append(
-            EqualNodes(first.job, first.machine, first.device, _describe_torch(first), first.protocol, tuple(made))
-        )
+        torch = first.software.torch_text
+        found.append(EqualNodes(first.job, first.machine, first.device, torch, first.protocol, tuple(made)))
     return tuple(sorted(found, key=_order))
 
 
 def _share_kind(each: Process) -> tuple[object, ...]:
     """Give what processes of like nodes share: work, hardware, place and timing rule."""
-    job, hardware = each.job, describe_hardware(each.machine)
-    place = (each.device.name, job.threads, job.allocator, each.protocol, _describe_torch(each))
-    return (each.work_key, hardware, *place)
-
-
-def _describe_torch(each: Process) -> str:
-    return f"{each.software.torch} ({each.software.torch_build})"
+    place = (each.device.name, each.job.threads, each.job.allocator, each.protocol, each.software.torch_text)
+    return (each.work_key, describe_hardware(each.machine), *place)
 
 
 def _measure(process: Process) -> float:

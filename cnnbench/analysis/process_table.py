@@ -8,26 +8,30 @@ that was planned and never started is there too, as `not run`, so that the numbe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from cnnbench import validity
 from cnnbench.analysis import doubts, metrics
 from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.metrics import ProcessMetrics, compute_metrics
-from cnnbench.analysis.process_outcomes import (
+from cnnbench.analysis.ratio import FieldValue, group_by
+from cnnbench.analysis.rows import (
     SeedResult,
     TrainingOutcome,
+    follow,
+    job_kind,
     read_seed_result,
     read_training_outcome,
 )
-from cnnbench.analysis.ratio import FieldValue, group_by
-from cnnbench.analysis.rows import follow, job_kind
 from cnnbench.machine_facts import Host, list_facts
 from cnnbench.schema import Device, Job, Machine, Outcome, Record, RunHeader, Software, Status
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cnnbench.store import Ledger
 
 NOT_RUN: Literal["not run"] = "not run"
@@ -151,35 +155,34 @@ def _apply_validity(header: RunHeader, record: Record) -> Outcome:
     return validity.reject_impossible(record.outcome, found)
 
 
-_IDENTITY = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")
-_TRIAL = ("accuracy_data", "stopped_early")
-_TEST = ("correct", "images", "after_steps")
+def list_columns() -> dict[str, str | Callable[[Process], object]]:
+    """The names of a process's values in `export csv`, in order, each with the path of attributes to it, or what reads it."""
+    names = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")
+    return {
+        **{name: name for name in names},
+        **{f"job_{name}": f"job.{name}" for name in Job.model_fields},
+        **{"processor": "device.name", "torch": "software.torch"},
+        **{metric.name: partial(_read_metric, metric.name) for metric in metrics.METRICS if metric.of},
+        **{name: f"metrics.trial.{name}" for name in ("accuracy_data", "stopped_early")},
+        **{f"test_{name}": f"metrics.trial.test.{name}" for name in ("correct", "images", "after_steps")},
+        "job_kind": lambda process: job_kind(process.job),
+        "reached_target": "seed_result.reached",
+        "seconds_to_limit": "seed_result.limit_seconds",
+    }
 
 
-def list_columns() -> list[str]:
-    """The names of a process's values in `export csv`, in order."""
-    exported = [metric.name for metric in metrics.METRICS if metric.of]
-    tested = [f"test_{name}" for name in _TEST]
-    job = [f"job_{name}" for name in Job.model_fields]
-    target = ("job_kind", "reached_target", "seconds_to_limit")
-    return [*_IDENTITY, *job, "processor", "torch", *exported, *_TRIAL, *tested, *target]
+def _read_metric(name: str, process: Process) -> float | None:
+    return None if process.metrics is None else process.metrics.values.get(name)
 
 
 def flatten_processes(found: Sequence[Process]) -> list[dict[str, object]]:
     """A row a process: its values by the names of `list_columns`, None where unknown."""
-    blank = dict.fromkeys(list_columns())
-    return [
-        {
-            **blank,
-            **{name: getattr(process, name) for name in _IDENTITY},
-            **{f"job_{name}": getattr(process.job, name) for name in Job.model_fields},
-            **{"processor": process.device.name, "torch": process.software.torch},
-            **({} if process.metrics is None else process.metrics.values),
-            **{name: follow(process.metrics, f"trial.{name}") for name in _TRIAL},
-            **{f"test_{name}": follow(process.metrics, f"trial.test.{name}") for name in _TEST},
-            "job_kind": job_kind(process.job),
-            "reached_target": follow(process.seed_result, "reached"),
-            "seconds_to_limit": follow(process.seed_result, "limit_seconds"),
-        }
-        for process in found
-    ]
+    columns = list_columns().items()
+    return [{name: follow(process, path) for name, path in columns} for process in found]
+
+
+def to_frame(found: Sequence[Process]) -> pd.DataFrame:
+    """Give the same as a pandas frame, for notebooks: one row a process; an unknown value is missing."""
+    import pandas as pd
+
+    return pd.DataFrame(flatten_processes(found), columns=list(list_columns()))

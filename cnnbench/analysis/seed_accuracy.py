@@ -1,4 +1,4 @@
-"""What the seeds of a row learned: the accuracy to expect of a recipe, and what a fixed recipe of the open class may claim.
+"""What the seeds of a row learned: the accuracy to expect, what an open recipe may claim, and whether a mode learns as well.
 
 The band of a recipe is its mean +- 4 standard deviations over seeds; a workload's constant (`workloads.Band`) can be compared
 with what was recorded. A row is inside a band when *every* seed of it is: a mean hides the one that did not learn.
@@ -6,6 +6,19 @@ with what was recorded. A row is inside a band when *every* seed of it is: a mea
 A claim is about the mean of at least `CLAIM_SEEDS` seeds: it holds where the one-sided lower 95 % bound of their mean accuracy
 (Student's t) is the target or more. Every planned seed counts; one that diverged has no accuracy that could be averaged, so no
 claim holds with it, and one that did not end leaves the claim open.
+
+A mode may not buy speed with worse learning. Each row that differs from a plain row (fp32, nchw, eager, resident batches,
+reference division) of the same job on the same device in its mode alone is compared with it over seeds, by a test of
+non-inferiority. A mode that learns worse gets a doubt, which is printed wherever its row is.
+
+"No significant difference" proves nothing: with few and noisy seeds nothing is ever significant. So the question is turned
+round. The mode has to show that it is not worse than the reference by the margin or more: the lower one-sided 95 % bound
+of the difference must be above minus the margin. A mode that is worse by exactly the margin passes in at most 5 % of
+all tests (see tests/test_noninferiority.py), however few the seeds. (Student's t on the differences where both sides have
+the same seeds, else Welch's: B. L. Welch, Biometrika 34, 1947.)
+
+The rule on seeds that fail: a mode of which any seed diverged, or missed its target, where none of the plain row's did,
+learns worse, whatever the other seeds' mean. Where seeds of both failed the recipe itself is unsure, and it is undecided.
 """
 
 from __future__ import annotations
@@ -13,16 +26,20 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
 
+from cnnbench import units, workloads
 from cnnbench.analysis import stats
-from cnnbench.analysis.doubts import find_band
-from cnnbench.analysis.process_outcomes import TEST_IMAGES
-from cnnbench.analysis.rows import Row
-from cnnbench.schema import SPLIT_IMAGES, Order
+from cnnbench.analysis.doubts import Doubt, find_band
+from cnnbench.analysis.process_table import NOT_RUN
+from cnnbench.analysis.ratio import group_by
+from cnnbench.analysis.rows import TEST_IMAGES, Row
+from cnnbench.errors import WorkloadError
+from cnnbench.schema import SPLIT_IMAGES, Job, Order
+from cnnbench.schema.job import plain_values
 from cnnbench.workloads import Band
 
 BAND_SEEDS = 10
@@ -41,10 +58,16 @@ class SeedGroup:
     """The seeds of one row."""
 
     row: Row
-    right: Mapping[int, int]
-    """Test images right at the end, of all of them, by seed and in the order of rounds, of those that learned."""
-    failed: int
-    """Seeds that ended and did not learn."""
+
+    @cached_property
+    def right(self) -> Mapping[int, int]:
+        """Test images right at the end, of all of them, by seed and in the order of rounds, of those that learned."""
+        return {each.seed: each.right for each in self.row.training_outcomes if each.right is not None}
+
+    @property
+    def failed(self) -> int:
+        """Seeds that ended and did not learn."""
+        return sum(each.failed for each in self.row.training_outcomes)
 
     @property
     def seeds(self) -> int:
@@ -60,12 +83,6 @@ class SeedGroup:
     def deviation(self) -> float | None:
         """Standard deviation of one seed's accuracy, a share; None of fewer than two."""
         return statistics.stdev(self.right.values()) / TEST_IMAGES if len(self.right) > 1 else None
-
-
-def read_seeds(row: Row) -> tuple[Row, dict[int, int], int]:
-    """What a `SeedGroup` of the row holds."""
-    right = {each.seed: each.right for each in row.training_outcomes if each.right is not None}
-    return row, right, sum(each.failed for each in row.training_outcomes)
 
 
 @dataclass(frozen=True)
@@ -88,12 +105,10 @@ class SeedSpread(SeedGroup):
     @property
     def outside_seeds(self) -> tuple[int, ...] | None:
         """The seeds outside the workload's band, in order; None where it has none for this recipe."""
-        band = self.known_band
+        band, seeds = self.known_band, sorted(self.right.items())
         if band is None:
             return None
-        return tuple(
-            seed for seed, right in sorted(self.right.items()) if not band.low <= right / TEST_IMAGES <= band.high
-        )
+        return tuple(seed for seed, right in seeds if not band.low <= right / TEST_IMAGES <= band.high)
 
 
 def make_band(steps: int, batch_size: int, order: Order, right: Sequence[int]) -> Band | None:
@@ -120,7 +135,7 @@ def collect_spreads(rows: Sequence[Row]) -> tuple[list[SeedSpread], list[str]]:
         elif job.clock == "accuracy" or job.stop_when_all_right:
             left_out.append(f"{job.workload}: it trains until it is good enough, so its accuracy says nothing")
         elif len(ends) == 1:
-            found.append(SeedSpread(*read_seeds(row), ends.pop()))
+            found.append(SeedSpread(row, ends.pop()))
     return found, list(dict.fromkeys(left_out))
 
 
@@ -211,5 +226,214 @@ class Claim(SeedGroup):
 
 def collect_claims(rows: Sequence[Row]) -> list[Claim]:
     """A claim for each row of the open division that trained on MNIST, fastest first; procedural digits claim nothing."""
-    found = [Claim(*read_seeds(row)) for row in rows if row.job.division == "open" and row.job.data == "mnist"]
+    found = [Claim(row) for row in rows if row.job.division == "open" and row.job.data == "mnist"]
     return sorted(found, key=lambda each: (each.mean_seconds or math.inf, each.row.run_id))
+
+
+SEEDS = 5
+"""Of either side. Paired, five find with a chance of 80 % that a mode learns equally well where a seed's accuracy has a
+standard deviation of up to 0.051 percentage points; three up to 0.030 (docs/learning.md, and its test)."""
+MARGIN_CONVOLUTIONAL = 0.001
+"""Ten of the 10,000 test images: what the choice of test images alone moves an accuracy near 99.2 % by, sqrt(0.992 x 0.008
+/ 10,000) = 0.0009. A smaller loss could not be told from another test set."""
+MARGIN = 0.002
+"""The same of networks without convolutions, which reach 92 to 98 %: there it is 0.0027 to 0.0014."""
+POWER = 0.80
+MOST_SEEDS = 1000
+"""Where more seeds than this are needed, the difference is practically the margin, and nobody will run them."""
+LEAST_SEEDS = 2
+"""Of a side, for a spread to exist."""
+_PLAIN = plain_values(Job, "compute")
+"""The fields of a job that say how it is computed and not what is learned, as the plain way has them."""
+SeedKey = TypeVar("SeedKey", bound=Hashable)
+ConvergenceOutcome = Literal["learns as well", "learns worse", "undecided"]
+
+
+@dataclass(frozen=True)
+class AccuracyDifference:
+    """Mode less reference, with its one-sided 95 % bounds: of each by itself, both are a two-sided 90 % interval."""
+
+    value: float
+    low: float
+    high: float
+    paired: bool
+    variance: float
+    """Of the difference of one seed of either side; with n seeds a side its standard error is sqrt(variance / n)."""
+    freedom: float
+    """Degrees of freedom a seed: with n seeds a side there are (n - 1) times this."""
+
+    def as_shares(self, images: float) -> AccuracyDifference:
+        """Differences of counts as differences of shares."""
+        bounds = (self.value / images, self.low / images, self.high / images)
+        return AccuracyDifference(*bounds, self.paired, self.variance / images**2, self.freedom)
+
+
+@dataclass(frozen=True)
+class ConvergenceResult:
+    """A mode compared with the plain row. Differences and margin are shares of the test images."""
+
+    variant: SeedGroup
+    plain: SeedGroup
+    margin: float
+    difference: AccuracyDifference | None
+    """Of the means; None where too few seeds of a side learned."""
+    median_difference: float | None
+    verdict: ConvergenceOutcome
+    decided_by_failures: bool
+    """Whether seeds that failed decided it, not the means."""
+    seeds_needed: int | None
+    """Where undecided by the means: seeds a side that would probably decide; None for more than anybody runs."""
+
+
+@dataclass(frozen=True)
+class Untested:
+    """A mode's row that could not be tested, and why."""
+
+    row: Row
+    reason: str
+
+
+def compare_with_plain(
+    rows: Sequence[Row], margin: float | None = None
+) -> tuple[list[ConvergenceResult], list[Untested]]:
+    """Every row in a mode that trained, tested or with the reason why not, in the rows' order. `margin` is a share; None is
+    the workload's own.
+    """
+    tested = []
+    untested = []
+    # Only jobs that train a fixed number of steps and then look at all test images.
+    ended = [
+        row
+        for row in rows
+        if row.job.clock in ("steady", "job") and row.job.final_evaluation and not row.job.stop_when_all_right
+    ]
+    plain_rows = group_by((row for row in ended if is_plain(row.job)), _learning_key)
+    for row in ended:
+        # `unsupported` and `not run` say nothing of a mode's learning, nor that anything went wrong.
+        if is_plain(row.job) or not (row.training_outcomes or set(row.outcomes) - {"unsupported", NOT_RUN}):
+            continue
+        found = _compare_or_explain(row, plain_rows.get(_learning_key(row), []), margin)
+        if isinstance(found, ConvergenceResult):
+            tested.append(found)
+        else:
+            untested.append(Untested(row, found))
+    return tested, untested
+
+
+def _compare_or_explain(row: Row, plain_rows: Sequence[Row], margin: float | None) -> ConvergenceResult | str:
+    """Compare the row with the plain one of the same run, else the newest; or say why it cannot be."""
+    if not row.training_outcomes:
+        return "no seed came to an end"
+    if not plain_rows:
+        return "no plain row (fp32, nchw, eager, resident, reference division) of the same job beside it"
+    variant = SeedGroup(row)
+    plain = max(
+        map(SeedGroup, plain_rows),
+        key=lambda side: (
+            side.row.run_id == row.run_id,
+            side.seeds >= SEEDS,
+            side.row.created_at,
+            side.row.run_id,
+            side.seeds,
+            side.row.row_key,
+        ),
+    )
+    if min(variant.seeds, plain.seeds) < SEEDS:
+        return f"seeds: {variant.seeds}, of the plain row {plain.seeds}; {SEEDS} of each are needed"
+    margin = default_margin(row.job) if margin is None else margin
+    found = medians = needed = None
+    if min(len(variant.right), len(plain.right)) >= LEAST_SEEDS:
+        found = estimate_difference(variant.right, plain.right).as_shares(TEST_IMAGES)
+        medians = (statistics.median(variant.right.values()) - statistics.median(plain.right.values())) / TEST_IMAGES
+    outcome: ConvergenceOutcome = "undecided"
+    if variant.failed and not plain.failed:
+        outcome = "learns worse"
+    elif not variant.failed and found is not None:
+        outcome = classify_difference(found, margin)
+        needed = seeds_to_decide(found, margin) if outcome == "undecided" else None
+    by_failures = variant.failed > 0 or found is None
+    return ConvergenceResult(variant, plain, margin, found, medians, outcome, by_failures, needed)
+
+
+def add_convergence_doubts(rows: Sequence[Row]) -> list[Row]:
+    """The rows, those in a mode that learns worse with a doubt that says so."""
+    found = {id(row): row for row in rows}
+    for test in compare_with_plain(rows)[0]:
+        variant, plain = test.variant, test.plain
+        text = f"{variant.failed} of {variant.seeds} seeds did not learn, all {plain.seeds} of the plain mode's did"
+        if not test.decided_by_failures and test.difference is not None:
+            loss, best = units.points(test.difference.value), units.points(test.difference.high)
+            text = (
+                f"test accuracy over {variant.seeds} seeds is {loss} from the plain mode's, at best {best}; "
+                f"a loss of {units.points(test.margin, signed=False)} is allowed"
+            )
+        if test.verdict == "learns worse":
+            doubt = Doubt("learns-worse", text, "Claim no speed with it; `cnnbench converge` has the test.")
+            found[id(variant.row)] = variant.row.with_doubt(doubt)
+    return list(found.values())
+
+
+def is_plain(job: Job) -> bool:
+    """Whether the job is computed the plain way."""
+    return all(getattr(job, name) == default for name, default in _PLAIN.items())
+
+
+def default_margin(job: Job) -> float:
+    """The loss of accuracy that is allowed where nobody asks for another: a share."""
+    try:
+        return MARGIN_CONVOLUTIONAL if workloads.get(job.workload).convolves else MARGIN
+    except WorkloadError:
+        return MARGIN_CONVOLUTIONAL  # another package's workload, not installed here: the stricter one
+
+
+def _learning_key(row: Row) -> tuple[object, ...]:
+    """What two rows share that learn the same, in the same place: all of the job but its mode and how its steps are timed."""
+    job = row.job
+    same = {**_PLAIN, "warmup_steps": 0, "blocks": 1, "block_steps": 1, "epoch_eval_images": 0}
+    if job.clock == "steady":
+        same |= {"block_steps": job.blocks * job.block_steps, "epochs": None, "steps_per_epoch": None}
+    return row.machine.id, row.protocol, job.model_copy(update=same).row_key
+
+
+def estimate_difference(variant: Mapping[SeedKey, float], plain: Mapping[SeedKey, float]) -> AccuracyDifference:
+    """Mean of the mode less mean of the reference, by seed where both have exactly the same seeds.
+
+    Raises ValueError where a side has fewer than two.
+    """
+    if min(len(variant), len(plain)) < LEAST_SEEDS:
+        raise ValueError(f"a spread needs {LEAST_SEEDS} seeds a side, there are {len(variant)} and {len(plain)}")
+    paired = variant.keys() == plain.keys()
+    if paired:
+        differences = [variant[key] - plain[key] for key in variant]
+        value, variance, freedom = statistics.fmean(differences), float(statistics.variance(differences)), 1.0
+        half = stats.compute_half_width(differences, stats.CONFIDENCE)
+    else:
+        value = statistics.fmean(variant.values()) - statistics.fmean(plain.values())
+        ours, theirs = float(statistics.variance(variant.values())), float(statistics.variance(plain.values()))
+        variance = ours + theirs
+        freedom = variance**2 / (ours**2 + theirs**2) if variance else 2.0
+        means = ours / len(variant), theirs / len(plain)
+        half = stats.welch_half_width(means, (len(variant), len(plain)), stats.CONFIDENCE)
+    return AccuracyDifference(value, value - half, value + half, paired, variance, freedom)
+
+
+def classify_difference(found: AccuracyDifference, margin: float) -> ConvergenceOutcome:
+    """What the bounds say; `margin` is positive and in the unit of the difference."""
+    if found.low > -margin:
+        return "learns as well"
+    return "learns worse" if found.high < -margin else "undecided"
+
+
+def seeds_to_decide(found: AccuracyDifference, margin: float) -> int | None:
+    """Seeds a side with which a new test would decide in 80 % of cases, were difference and spread what they seem now.
+
+    From the quantiles of Student's t: (t(0.95) + t(0.80)) x standard error is the distance from the margin. By the
+    noncentral t that is a chance of 80.0 to 80.7 %. None for more than 1,000.
+    """
+    distance = abs(found.value + margin)
+    for seeds in range(LEAST_SEEDS + 1, MOST_SEEDS + 1):
+        degrees = (seeds - 1) * found.freedom
+        quantiles = stats.t_quantile(degrees, stats.CONFIDENCE) + stats.t_quantile(degrees, POWER)
+        if quantiles * math.sqrt(found.variance / seeds) < distance:
+            return seeds
+    return None

@@ -9,26 +9,31 @@ all others are counted in `Row.outcomes`.
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from cnnbench import naming, validity
-from cnnbench.analysis import convergence, doubts, metrics, stats
+from cnnbench.analysis import doubts, metrics, seed_accuracy, stats
 from cnnbench.analysis.ceiling import with_ceilings
 from cnnbench.analysis.metrics import ProcessMetrics
-from cnnbench.analysis.process_outcomes import TimeToAccuracy, combine_seeds, estimate_energy_use
 from cnnbench.analysis.process_table import NOT_RUN, Process
 from cnnbench.analysis.ratio import PublishedResult, divide_rows, group_by, order_by_speed, share_work
-from cnnbench.analysis.rows import Accuracy, PeakOf, Row, Speedup, is_whole_job
+from cnnbench.analysis.rows import (
+    Accuracy,
+    PeakOf,
+    Row,
+    Speedup,
+    TimeToAccuracy,
+    combine_seeds,
+    estimate_energy_use,
+    is_whole_job,
+)
 from cnnbench.errors import ComparisonError
 from cnnbench.machine.peaks import theoretical_peak
 from cnnbench.schema import Job, Precision, PublishedRow
-
-_PRECISIONS = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,9 @@ def compute_speedups(
     rows = []
     for members, others in _select_shown([members for _, members in sorted(groups.items())], all_runs):
         row = _divide_by_published(build_row(members, peak_of), published_cpu)
-        rows.append(dataclasses.replace(row, other_runs=others))
+        rows.append(replace(row, other_runs=others))
     products = [build_row(each, peak_of) for each in groups.values() if each[0].job.workload == "gemm"]
-    rows = convergence.add_convergence_doubts(with_ceilings(rows, products))  # products of runs that are hidden too
+    rows = seed_accuracy.add_convergence_doubts(with_ceilings(rows, products))  # products of runs that are hidden too
 
     def share(row: Row) -> tuple[object, ...]:
         """What two rows share before one divides the other; the machine too, unless a baseline was named."""
@@ -174,7 +179,7 @@ def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
     reasons["accuracy"] = accuracy if isinstance(accuracy, str) else None
     reasons["energy"] = next(filter(None, (each.energy_missing for each in good)), None)
     floors = dict.fromkeys(name for each in good for name in each.trial.floors)
-    return dataclasses.replace(
+    return replace(
         row,
         values=values,
         costs=_average_by_round(row, good, "job_seconds" if is_whole_job(row.job) else "step_seconds"),
@@ -207,12 +212,9 @@ def _estimate_accuracy(job: Job, good: Sequence[ProcessMetrics]) -> Accuracy | s
     wrong = [f"{test.correct} of {test.images}" for test in tests if not 0 <= test.correct <= test.images]
     if wrong:
         return f"the record says {wrong[0]} images were right"
-    first, after = tests[0], [test.after_steps for test in tests]
-    if len(tests) == 1:
-        share = stats.wilson(first.correct, first.images)
-    else:
-        share = stats.mean_share([test.correct / test.images for test in tests])
-    return Accuracy(share, first.images, (min(after), max(after)), data.pop() or job.data)
+    after = [test.after_steps for test in tests]
+    share = stats.estimate_accuracy([test.correct for test in tests], tests[0].images)
+    return Accuracy(share, (min(after), max(after)), data.pop() or job.data)
 
 
 def _divide_by_published(row: Row, published: PublishedRow | None) -> Row:
@@ -221,7 +223,7 @@ def _divide_by_published(row: Row, published: PublishedRow | None) -> Row:
         return row
     if is_published_job(row.job, published):
         found = divide_rows(PublishedResult(published, published.job_seconds), row)
-        return dataclasses.replace(row, speedup_over_published=found)
+        return replace(row, speedup_over_published=found)
     return row.with_reason("versus", f"not the job that the {published.processor} is assumed to have done")
 
 
@@ -255,7 +257,7 @@ def _with_speedup(row: Row, bases: Sequence[Row], all_runs: bool, baseline: str 
     for base in (own or bases)[:1]:
         if (ratio := divide_rows(base, row)) is not None:
             speedup = Speedup(ratio, base.device, base.job.threads, base.software.torch, base is row)
-            return dataclasses.replace(row, speedup=speedup)
+            return replace(row, speedup=speedup)
     no_cpu = "no CPU row of the same work on the same machine"
     return row.with_reason("speedup", f"no row of the same work at {baseline}" if baseline else no_cpu)
 
@@ -264,6 +266,14 @@ def _order(row: Row) -> tuple[object, ...]:
     """CPU first and slowest first, as in the lecture's table; ties by name, so that the order is total."""
     seconds = row.step_seconds.value if row.step_seconds else 0.0
     return (
-        *(row.machine.cpu_name, row.machine.id, row.device.kind != "cpu", _PRECISIONS.index(row.job.precision)),
-        *(row.job.size or 0, -seconds, row.row_key, row.protocol, row.created_at, row.run_id),
+        row.machine.cpu_name,
+        row.machine.id,
+        row.device.kind != "cpu",
+        get_args(Precision).index(row.job.precision),
+        row.job.size or 0,
+        -seconds,
+        row.row_key,
+        row.protocol,
+        row.created_at,
+        row.run_id,
     )

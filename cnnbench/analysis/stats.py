@@ -46,7 +46,7 @@ class Estimate:
 
 def geometric(values: Sequence[float]) -> Estimate:
     """Geometric mean of positive values with the t-interval of the mean log. Raises ValueError for no or non-positive ones."""
-    return _from_log(*_mean_and_half(_logs(values)), len(values))
+    return _estimate_mean(_logs(values)).map(math.exp)
 
 
 def paired_ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[RoundKey, float]) -> Estimate | None:
@@ -57,8 +57,7 @@ def paired_ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[Round
     common = sorted(numerator.keys() & denominator.keys(), key=repr)
     if not common:
         return None
-    logs = [math.log(numerator[key]) - math.log(denominator[key]) for key in common]
-    return _from_log(*_mean_and_half(logs), len(common))
+    return _estimate_mean([math.log(numerator[key]) - math.log(denominator[key]) for key in common]).map(math.exp)
 
 
 def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
@@ -70,9 +69,10 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
     n = min(len(first), len(second))
     difference = math.fsum(first) / len(first) - math.fsum(second) / len(second)
     if n < MINIMUM_FOR_INTERVAL:
-        return _from_log(difference, None, n)
+        return Estimate(math.exp(difference), None, None, n)
     variances = estimate_variance(first) / len(first), estimate_variance(second) / len(second)
-    return _from_log(difference, welch_half_width(variances, (len(first), len(second))), n)
+    half = welch_half_width(variances, (len(first), len(second)))
+    return Estimate(difference, difference - half, difference + half, n).map(math.exp)
 
 
 def welch_half_width(variances: tuple[float, float], sizes: tuple[int, int], share: float = TWO_SIDED) -> float:
@@ -111,13 +111,16 @@ def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Estim
     return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), 1)
 
 
+def estimate_accuracy(right: Sequence[int], images: int) -> Estimate:
+    """Share of the images that are right, a count a process: their mean, of a single process Wilson's."""
+    return wilson(right[0], images) if len(right) == 1 else mean_share([each / images for each in right])
+
+
 def mean_share(shares: Sequence[float]) -> Estimate:
     """Mean of accuracies over processes with its t-interval, clipped to [0, 1]."""
     if not shares or not all(0 <= share <= 1 for share in shares):
         raise ValueError("expected at least one share between 0 and 1")
-    mean, half = _mean_and_half(sorted(shares))
-    low, high = (None, None) if half is None else (max(0.0, mean - half), min(1.0, mean + half))
-    return Estimate(mean, low, high, len(shares))
+    return _estimate_mean(sorted(shares)).map(lambda share: max(0.0, min(1.0, share)))
 
 
 @dataclass(frozen=True)
@@ -194,14 +197,12 @@ def compute_half_width(values: Sequence[float], share: float = TWO_SIDED) -> flo
     return t_quantile(len(values) - 1, share) * math.sqrt(estimate_variance(values) / len(values))
 
 
-def _mean_and_half(values: Sequence[float]) -> tuple[float, float | None]:
-    mean = math.fsum(values) / len(values)
-    return mean, None if len(values) < MINIMUM_FOR_INTERVAL else compute_half_width(values)
-
-
-def _from_log(mean: float, half: float | None, n: int) -> Estimate:
-    low, high = (None, None) if half is None else (math.exp(mean - half), math.exp(mean + half))
-    return Estimate(math.exp(mean), low, high, n)
+def _estimate_mean(values: Sequence[float]) -> Estimate:
+    mean, n = math.fsum(values) / len(values), len(values)
+    if n < MINIMUM_FOR_INTERVAL:
+        return Estimate(mean, None, None, n)
+    half = compute_half_width(values)
+    return Estimate(mean, mean - half, mean + half, n)
 
 
 LEAST_RUNS = 8

@@ -15,10 +15,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnnbench.analysis import stats
-from cnnbench.analysis.process_outcomes import TEST_IMAGES, TrainingOutcome
-from cnnbench.analysis.rows import Row
-from cnnbench.analysis.stats import Estimate
+from cnnbench.analysis.rows import TEST_IMAGES, Row, TrainingOutcome
+from cnnbench.analysis.stats import Estimate, estimate_accuracy, wilson
 from cnnbench.schema import Evaluation
 
 SAMPLE = 200
@@ -96,7 +94,7 @@ def predict_by_epoch(curves: Sequence[Sequence[int]], sample: int = SAMPLE) -> t
     return tuple(
         Epoch(
             number=number + 1,
-            accuracy=_accuracy([curve[number] for curve in curves]),
+            accuracy=estimate_accuracy([curve[number] for curve in curves], TEST_IMAGES),
             all_right=statistics.fmean([chances[number] for chances in all_right]),
             stopped=statistics.fmean([chances[number] for chances in stopped]),
         )
@@ -136,7 +134,7 @@ def find_stops(rows: Iterable[Row]) -> list[Stop]:
             if outcome.evaluations:
                 last, test, accuracy = outcome.evaluations[-1], outcome.test, None
                 if outcome.right is not None and test is not None and test.after_steps == last.after_steps:
-                    accuracy = stats.wilson(test.correct, test.images)
+                    accuracy = wilson(test.correct, test.images)
                 found.append(Stop(row, outcome, last.after_steps // per_epoch, last, accuracy))
     return found
 
@@ -145,9 +143,3 @@ def select_landmarks(epochs: Sequence[Epoch]) -> tuple[Epoch, ...]:
     """What to say in a sentence: the first epoch by which it has more likely stopped than not, if there is one, and the last."""
     half = next((each for each in epochs if each.stopped >= LIKELY), epochs[-1])
     return (half,) if half is epochs[-1] else (half, epochs[-1])
-
-
-def _accuracy(right: Sequence[int]) -> Estimate:
-    if len(right) == 1:
-        return stats.wilson(right[0], TEST_IMAGES)
-    return stats.mean_share([each / TEST_IMAGES for each in right])

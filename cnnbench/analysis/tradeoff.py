@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cnnbench.analysis import stats
 from cnnbench.analysis.process_table import Process
 from cnnbench.analysis.rows import follow
-from cnnbench.analysis.stats import Estimate
+from cnnbench.analysis.stats import Estimate, wilson
 from cnnbench.schema import Evaluation
 from cnnbench.workloads import Workload, lecture_slides
 from cnnbench.workloads import explanation as layers
@@ -76,7 +75,7 @@ def find_best_accuracy(workload: Workload, processes: Iterable[Process]) -> Best
     if not found:
         return None
     process, test = max(found, key=lambda each: (each[1].correct / each[1].images, each[0].run_id, -each[0].index))
-    return BestAccuracy(stats.wilson(test.correct, test.images), test, len(found), process.machine_id, process.run_id)
+    return BestAccuracy(wilson(test.correct, test.images), test, len(found), process.machine_id, process.run_id)
 
 
 def printed_memory_ratio() -> float:

@@ -217,4 +217,4 @@ def github_action(found: Sequence[Process]) -> list[dict[str, Any]]:
 
 def tidy_csv(found: Sequence[Process]) -> str:
     """One line a process, failed ones too, under the frame's names; unknown is empty."""
-    return text.write_csv(flatten_processes(found), list_columns())
+    return text.write_csv(flatten_processes(found), list(list_columns()))

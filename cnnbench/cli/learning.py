@@ -103,7 +103,7 @@ def converge(context: click.Context, /, selection: Selection, destination: Desti
     same place with at least 5 seeds each, by their accuracy on all 10,000 test images. Exit 1 where a mode learns worse, 4
     where none does and one is undecided.
     """
-    from cnnbench.analysis.convergence import compare_with_plain
+    from cnnbench.analysis.seed_accuracy import compare_with_plain
     from cnnbench.report import learning as tables
 
     found = load_results(selection, command=CONVERGENCE_COMMAND)

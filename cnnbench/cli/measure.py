@@ -232,20 +232,20 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
     """
     from cnnbench import naming, workloads
     from cnnbench.machine.inventory import select
-    from cnnbench.plan import profile_jobs
+    from cnnbench.plan import matrix
     from cnnbench.report import profile as words
     from cnnbench.runner.launch import LaunchOptions
     from cnnbench.runner.profiles import run_profile
 
     folder = given["trace"]
     workload = workloads.find(name)
-    settings = profile_jobs.parse_settings(given["settings"], workload)
+    settings = matrix.parse_settings(given["settings"], workload)
     if folder is not None:
         make_output_folder("--trace", folder)
     interrupt_on_sigterm()
     console, inventory = make_console(), find_inventory()
     mnist_source = MnistSource(context, given["data_dir"], console)
-    variants = profile_jobs.make_profile_jobs(
+    variants = matrix.make_profile_jobs(
         workload,
         settings,
         inventory.machine,

@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, get_args
 
 from cnnbench import workloads
 from cnnbench.devices import list_kinds
 from cnnbench.errors import UsageError
 from cnnbench.plain_text import format_value, suggest_choices
-from cnnbench.schema import AUTO, MAX_IMAGES, SPLIT_IMAGES, DeviceKind, Execution, Job
+from cnnbench.schema import AUTO, MAX_IMAGES, SPLIT_IMAGES, Execution, Job
 from cnnbench.schema.job import axes_of, list_choices
 from cnnbench.workloads import Workload, recipes
 
@@ -85,10 +85,9 @@ def _make_key(name: str) -> Key:
     )
 
 
-_UNFOLDED_LAST = ("world", "scaling")
 _FIELDS = [name for name, axis in axes_of(Job).items() if axis.scope is not None]
 KEYS: Mapping[str, Key] = {
-    **{name: _make_key(name) for name in sorted(_FIELDS, key=lambda name: name in _UNFOLDED_LAST)},
+    **{name: _make_key(name) for name in sorted(_FIELDS, key=("world", "scaling").__contains__)},
     "recipe": Key(tuple(recipes.RECIPES)),
 }
 """In the order in which combinations are unfolded. The words of `optimizer` and `init` are the workload's."""
@@ -162,12 +161,6 @@ def _read_values(name: str, key: Key, value: object) -> tuple[tuple[Scalar, ...]
     return tuple(dict.fromkeys(good)), problems
 
 
-def select_choices(choices: Choices, kind: DeviceKind) -> tuple[Scalar, ...] | None:
-    """The values that hold on a device kind: its own, for rocm cuda's, `gpu`'s, or the same everywhere; None if silent."""
-    wider = {"cpu": (), "rocm": ("cuda", GPU)}.get(kind, (GPU,))
-    return next((choices[name] for name in (kind, *wider, ANY) if name in choices), None)
-
-
 def default_value(name: str, workload: Workload) -> Scalar | None:
     """What a key is where the suite says nothing."""
     digits = workload.kind == "training" and workload.dataset == "mnist"
@@ -196,7 +189,7 @@ def split_setting(option: str, text: str, example: str) -> tuple[str, str]:
     return key, value
 
 
-def describe_unknown_key(word: str, known: Sequence[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:
+def describe_unknown_key(word: str, known: Sequence[str], elsewhere: Mapping[str, str]) -> str:
     """What to say of a key that is not one: where it belongs, else the nearest one, else all there are."""
     if word in elsewhere:
         return f"unknown key {format_value(word)}; {elsewhere[word]}"
@@ -213,7 +206,12 @@ def complete_combination(combination: dict[str, Scalar | None], workload: Worklo
     if combination["task"] == "inference":
         combination |= {"optimizer": None, "final_evaluation": False}
     if combination.get("division") == "open":
-        _follow_recipe(combination, workload)
+        # What the recipe decides, where the suite is silent; a value of the suite's own is `find_contradictions`' to name.
+        known = recipes.list_recipes(workload.name)
+        name = combination["recipe"] = combination.get("recipe") or next(iter(known), None)
+        for field, value in recipes.get(str(name)).fixed_fields.items() if name in known else ():
+            if combination[field] == default_value(field, workload):
+                combination[field] = value
     digits = workload.kind == "training" and workload.dataset == "mnist"
     if digits and combination["epochs"] is not None and combination["steps_per_epoch"] is None:
         combination["steps_per_epoch"] = full_batches(combination)
@@ -227,15 +225,6 @@ def complete_combination(combination: dict[str, Scalar | None], workload: Worklo
     return combination
 
 
-def _follow_recipe(combination: dict[str, Scalar | None], workload: Workload) -> None:
-    """What the recipe decides, wherever the suite is silent; a value of the suite's own is for `find_contradictions` to name."""
-    known = recipes.list_recipes(workload.name)
-    name = combination["recipe"] = combination.get("recipe") or next(iter(known), None)
-    for field, value in recipes.get(str(name)).fixed_fields.items() if name in known else ():
-        if combination[field] == default_value(field, workload):
-            combination[field] = value
-
-
 def find_contradictions(combination: Combination) -> list[str]:
     """What in one combination of values cannot be, each with both values named."""
     if combination["workload"] == "gemm":
@@ -245,20 +234,17 @@ def find_contradictions(combination: Combination) -> list[str]:
     job_steps = int(epochs) * int(steps) if epochs and steps else None
     job = SimpleNamespace(**{"recipe": None, **combination}, full_epoch=full_epoch, job_steps=job_steps)
     found = [text.format(job) for cannot_be, text in RULES if cannot_be(job)]
-    return found + (_check_recipe(combination) if job.division == "open" else [])
-
-
-def _check_recipe(combination: Combination) -> list[str]:
-    """The open division follows a recipe, whole."""
-    name, workload = str(combination.get("recipe")), combination["workload"]
-    known = recipes.list_recipes(str(workload))
+    if job.division != "open":
+        return found
+    # The open division follows a recipe, whole.
+    known = recipes.list_recipes(job.workload)
     if not known:
-        return [f"division 'open' has no recipe for {workload}"]
-    if name not in known:
-        return [f"recipe {combination.get('recipe')!r} is not for {workload}; there is {', '.join(known)}"]
-    return [
-        f"{field} {format_value(combination[field])} is not the recipe's: {name} has {format_value(value)}; leave it out"
-        for field, value in recipes.get(name).fixed_fields.items()
+        return [*found, f"division 'open' has no recipe for {job.workload}"]
+    if job.recipe not in known:
+        return [*found, f"recipe {job.recipe!r} is not for {job.workload}; there is {', '.join(known)}"]
+    return found + [
+        f"{field} {format_value(combination[field])} is not the recipe's: {job.recipe} has {format_value(value)}; leave it out"
+        for field, value in recipes.get(job.recipe).fixed_fields.items()
         if combination[field] != value
     ]
 

@@ -34,6 +34,7 @@ from cnnbench.plan import job_keys
 from cnnbench.plan.job_keys import (
     ANY,
     FROM_ELSEWHERE,
+    GPU,
     KEYS,
     Choices,
     Combination,
@@ -63,12 +64,13 @@ class JobSpec:
         A plain `threads` is about the CPU; an accelerator has its own number only from a table that names its kind.
         """
         workload = workloads.get(self.workload)
+        wider = {"cpu": (), "rocm": ("cuda", GPU)}.get(kind, (GPU,))
         found = {}
         for name in KEYS:
-            choices = dict(self.choices.get(name, {}))
-            if name == "threads" and kind != "cpu":
-                choices.pop(ANY, None)
-            found[name] = job_keys.select_choices(choices, kind) or (job_keys.default_value(name, workload),)
+            choices = self.choices.get(name, {})
+            places = (kind, *wider) if name == "threads" and kind != "cpu" else (kind, *wider, ANY)
+            chosen = next((choices[place] for place in places if place in choices), None)
+            found[name] = chosen or (job_keys.default_value(name, workload),)
         return {**found, "workload": (self.workload,)}
 
     def combinations(self, kind: DeviceKind) -> tuple[Combination, ...]:
@@ -114,13 +116,12 @@ def suite_names() -> tuple[str, ...]:
 
 def find_suite(name_or_path: str | Path) -> Path:
     """The file of a shipped suite, or the path itself where it is one. Raises SuiteError with the names there are."""
-    text = str(name_or_path)
-    if text in suite_names():
+    text, names = str(name_or_path), suite_names()
+    if text in names:
         return suites_dir() / f"{text}.toml"
     path = Path(name_or_path)
     if path.exists() or len(path.parts) > 1 or path.suffix == ".toml":
         return path
-    names = suite_names()
     if text in RENAMED_SUITES:
         raise SuiteError(f"no suite {text!r}; it has been renamed to {RENAMED_SUITES[text]!r}")
     raise SuiteError(
@@ -165,8 +166,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE_BYTES + 1)
     except FileNotFoundError as error:
-        names = ", ".join(suite_names())
-        raise SuiteError(f"{path}: no such file; shipped suites are {names}") from error
+        raise SuiteError(f"{path}: no such file; shipped suites are {', '.join(suite_names())}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise SuiteError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(content) > LARGEST_FILE_BYTES:
@@ -193,11 +193,12 @@ def _read_jobs(value: object, folder: Path) -> tuple[tuple[JobSpec, ...], list[s
         return (), ["no [[job]]; a suite needs at least one"]
     if not isinstance(value, list):
         return (), ["job must be a list of tables: write [[job]], with two brackets"]
-    specs: list[JobSpec] = []
+    specs = []
     mistakes: list[str] = []
     for number, table in enumerate(value, start=1):
         spec, wrong = _read_job(f"[[job]] {number}", table, folder)
-        specs += [] if spec is None else [spec]
+        if spec is not None:
+            specs.append(spec)
         mistakes += (f"[[job]] {number}: {each}" for each in wrong)
     return tuple(specs), mistakes
 
@@ -222,9 +223,7 @@ def _read_job(place: str, table: object, folder: Path) -> tuple[JobSpec | None, 
         problems.append(
             f"scaling {format_value(table['scaling'])} needs world, the ranks that the batch is dealt out to"
         )
-    if not problems:
-        problems = _contradictions(spec)
-    return spec, problems
+    return spec, problems or _contradictions(spec)
 
 
 def _read_keys(

@@ -8,12 +8,19 @@ from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 from cnnbench import naming, units
-from cnnbench.analysis import convergence, stopping_rule
-from cnnbench.analysis.convergence import MOST_SEEDS, ConvergenceResult, Untested
+from cnnbench.analysis import seed_accuracy, stopping_rule
 from cnnbench.analysis.metrics import describe_interval
-from cnnbench.analysis.process_outcomes import TEST_IMAGES
-from cnnbench.analysis.rows import Row, follow
-from cnnbench.analysis.seed_accuracy import BAND_SEEDS, CLAIM_SEEDS, WIDTH, Claim, SeedSpread
+from cnnbench.analysis.rows import TEST_IMAGES, Row, follow
+from cnnbench.analysis.seed_accuracy import (
+    BAND_SEEDS,
+    CLAIM_SEEDS,
+    MOST_SEEDS,
+    WIDTH,
+    Claim,
+    ConvergenceResult,
+    SeedSpread,
+    Untested,
+)
 from cnnbench.analysis.stopping_rule import Epoch, Stop
 from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
@@ -309,7 +316,7 @@ def build_convergence(
 
     `margin` is a share; None is each workload's own. There is no table where nothing could be tested.
     """
-    tested, untested = convergence.compare_with_plain(rows, margin)
+    tested, untested = seed_accuracy.compare_with_plain(rows, margin)
     verdicts = [each.verdict for each in tested]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
     modes = "1 mode" if len(tested) == 1 else f"{len(tested)} modes"

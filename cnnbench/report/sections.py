@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from cnnbench import naming, units
 from cnnbench.analysis import metrics
-from cnnbench.analysis.convergence import compare_with_plain
 from cnnbench.analysis.metrics import Metric, get_metric, name_baseline
 from cnnbench.analysis.rows import Row
+from cnnbench.analysis.seed_accuracy import compare_with_plain
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine_facts import Host, list_facts

@@ -11,10 +11,8 @@ from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 from cnnbench import naming, units
-from cnnbench.analysis.process_outcomes import SeedResult
-from cnnbench.analysis.ratio import PublishedResult
-from cnnbench.analysis.row_sets import find_ladders, find_scaling_sets, measure_spread
-from cnnbench.analysis.rows import Row
+from cnnbench.analysis.ratio import PublishedResult, find_ladders, find_scaling_sets, measure_spread
+from cnnbench.analysis.rows import Row, SeedResult
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell

@@ -36,9 +36,8 @@ from study_script import run_script
 
 from cnnbench import naming, store
 from cnnbench.analysis import process_table, speedup
-from cnnbench.analysis.convergence import ConvergenceResult, compare_with_plain
-from cnnbench.analysis.process_outcomes import TrainingOutcome
-from cnnbench.analysis.rows import Row
+from cnnbench.analysis.rows import Row, TrainingOutcome
+from cnnbench.analysis.seed_accuracy import ConvergenceResult, compare_with_plain
 from cnnbench.errors import UsageError
 from cnnbench.files import save_file
 

@@ -9,8 +9,7 @@ from functools import partial
 from typing import Any
 
 from cnnbench import naming, units
-from cnnbench.analysis.ratio import group_by
-from cnnbench.analysis.row_sets import ScalingSet, count_processors, find_scaling_sets
+from cnnbench.analysis.ratio import ScalingSet, count_processors, find_scaling_sets, group_by
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
