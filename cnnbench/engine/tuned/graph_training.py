@@ -155,7 +155,6 @@ class GraphTraining(Training):
         self._recorder = make_recorder(device)
         self._replay: Work | None = None
         self._evaluations: dict[int, _RecordedEvaluation] = {}
-        self._samples = (None, job.epoch_eval_images or None)
         super().__init__(setup)
         self.compute_mode.weight_cache = False
         self._kept_loss = torch.zeros((), device=device)
@@ -175,7 +174,7 @@ class GraphTraining(Training):
             self._replay_many = self._record(lambda: self._run_steps(self.steps_per_launch))
         self._optimizer.zero_grad(set_to_none=True)
         if self._test is not None:
-            for images in dict.fromkeys(self._samples):
+            for images in dict.fromkeys((None, self._job.epoch_eval_images or None)):
                 found = _RecordedEvaluation(self, self._test, images)
                 self._evaluations[found.size] = found
         self.reset()
