@@ -11,7 +11,7 @@ from torch import distributed
 
 from cnnbench import data, workloads
 from cnnbench.engine.batches import TrainingSetup
-from cnnbench.engine.distributed.group import DdpTraining, Ranks, join
+from cnnbench.engine.distributed.group import DdpTraining, join
 from cnnbench.schema import Job
 
 JOB = Job(
@@ -40,7 +40,7 @@ def gradients(training: DdpTraining) -> list[torch.Tensor]:
 def main(folder: Path, local: int) -> None:
     torch.set_num_threads(1)
     group = join(JOB, local, f"cores {local}")
-    assert isinstance(group, Ranks)
+    assert group.together
     dataset = data.load("synthetic", "train-55000", None)
     training = DdpTraining(TrainingSetup(JOB, workloads.get(JOB.workload), dataset, torch.device("cpu")), group)
     found: dict[str, Any] = {"gradients": gradients(training)}

@@ -8,8 +8,8 @@ from cnnbench.devices import backend
 from cnnbench.engine.build import build
 from cnnbench.engine.outcome import classify
 from cnnbench.engine.process import ProgressWriter
-from cnnbench.engine.timed_region import make_target_test, time_region
 from cnnbench.engine.timing import JobTiming, time_job
+from cnnbench.engine.trial import make_target_test, time_region
 from cnnbench.schema import Evaluation, Job
 
 QUIET = ProgressWriter(None)

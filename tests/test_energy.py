@@ -90,6 +90,6 @@ def test_ranks_do_the_window_together_or_not_at_all(
     monkeypatch.setattr(group.distributed, "broadcast", never)
     monkeypatch.setattr(group.distributed, "barrier", never)
     monkeypatch.setattr(energy.telemetry, "sample", lambda uuid: Telemetry(package_energy_joules=50.0))
-    products, ranks = GemmStep(JOB, torch.device("cpu")), group.Ranks(rank=0, world=2)
+    products, ranks = GemmStep(JOB, torch.device("cpu")), group.ProcessGroup(world=2, together=True)
     assert energy.steps_energy(mine, JOB, products, backend("cpu").attach(threads=None), None, ranks) is None
     assert said == ["yes" if mine else ""]

@@ -21,8 +21,8 @@ from cnnbench.data import Dataset
 from cnnbench.engine import canary, tuned, worker
 from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.process import ProgressWriter
-from cnnbench.engine.timed_region import follow_recipe
 from cnnbench.engine.training import Training
+from cnnbench.engine.trial import follow_recipe
 from cnnbench.engine.tuned import graph_training
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.plan.suite import load_suite

@@ -21,7 +21,7 @@ from cnnbench.cli.learning import claims as command
 from cnnbench.cli.read import report
 from cnnbench.engine import build, timing, tuned
 from cnnbench.engine.batches import TrainingSetup
-from cnnbench.engine.timed_region import follow_recipe
+from cnnbench.engine.trial import follow_recipe
 from cnnbench.errors import ExitCode, UsageError, WorkloadError
 from cnnbench.plan.suite import load_suite
 from cnnbench.schema import TUNED_ERROR, Job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,7 +49,8 @@ class FakeDevice:
 @pytest.fixture
 def events(monkeypatch):
     found = []
-    monkeypatch.setattr(pytest_timer, "_attach", lambda device: FakeDevice(found))
+    attaching = SimpleNamespace(attach=lambda threads: FakeDevice(found))
+    monkeypatch.setattr(pytest_timer, "backend", lambda device: attaching)
     return found
 
 

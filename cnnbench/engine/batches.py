@@ -107,13 +107,10 @@ class InMemoryBatches:
             self._start_epoch()
         part = self._shard.slice_batch(self._position, self._batch_size)
         self._position += self._batch_size
-        if self._shuffled:
-            chosen = self._permutation[part]
-            batch = self._images[chosen], self._labels[chosen]
-        else:
-            batch = self._images[part], self._labels[part]
-        self.images_drawn += batch[1].shape[0]
-        return batch
+        chosen = self._permutation[part] if self._shuffled else part
+        images, labels = self._images[chosen], self._labels[chosen]
+        self.images_drawn += labels.shape[0]
+        return images, labels
 
 
 class LoaderBatches:

@@ -23,7 +23,7 @@ from cnnbench.engine.process import SILENT, ProgressWriter
 from cnnbench.engine.training import GemmStep, Inference, TimedStep, Training
 from cnnbench.errors import UnsupportedError, WorkloadError
 from cnnbench.schema import Job, WorkerInput
-from cnnbench.workloads import Counts, Workload, recipes
+from cnnbench.workloads import recipes
 from cnnbench.workloads.torch_counts import count_network
 
 
@@ -118,25 +118,23 @@ def load_workload_file(worker_input: WorkerInput) -> None:
 
 
 def verify_counts(job: Job, timed: TimedStep) -> dict[str, str]:
-    """Hold the workload's counts against torch's own of the network that is timed; for the record, the file they came from.
+    """Compare the workload's counts with torch's own of the network that is timed; for the record, the file they came from.
 
-    Nothing to do for cnnbench's own, whose tests do it. Raises WorkloadError with every figure that differs.
+    Nothing to do for cnnbench's own, whose tests do it; activations cannot be checked. Raises WorkloadError with every figure
+    that differs.
     """
     if workloads.is_built_in(job.workload) or not isinstance(timed, Training):
         return {}
     workload = workloads.get(job.workload)
-    if wrong := find_mismatches(workload, count_network(timed.network, workload.input_shape, workload.classes)):
-        raise WorkloadError(f"{workload.name}: {'; '.join(wrong)}")
-    file = workloads.file_of(job.workload)
-    return {} if file is None else {"workload_file": f"{file.path.name} sha256:{file.sha256}"}
-
-
-def find_mismatches(workload: Workload, counted: Counts) -> list[str]:
-    """Each count that the workload gives and torch does not, both figures named. Activations cannot be checked."""
+    counted = count_network(timed.network, workload.input_shape, workload.classes)
     pairs = (
         ("parameters", workload.parameters, counted.parameters, "the network has"),
         ("forward FLOPs an image", workload.flops_forward_per_image, counted.forward, "torch counts"),
         ("training FLOPs an image", workload.flops_training_per_image, counted.training, "torch counts"),
     )
     given = "declared are" if workload.declared is not None else "its layers give"
-    return [f"{given} {mine:,} {what}, {whose} {torchs:,}" for what, mine, torchs, whose in pairs if mine != torchs]
+    wrong = [f"{given} {mine:,} {what}, {whose} {torchs:,}" for what, mine, torchs, whose in pairs if mine != torchs]
+    if wrong:
+        raise WorkloadError(f"{workload.name}: {'; '.join(wrong)}")
+    file = workloads.file_of(job.workload)
+    return {} if file is None else {"workload_file": f"{file.path.name} sha256:{file.sha256}"}

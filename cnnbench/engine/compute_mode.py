@@ -30,7 +30,7 @@ FP32_ERROR_LIMIT = 2e-5
 """Largest |error| over the largest |value| of a 256-term float32 sum is about 1e-6; TF32 gives about 3e-4, bf16 3e-3."""
 
 
-PLAIN_MODE: dict[str, Any] = {name: Job.model_fields[name].default for name in ("division", "execution", "layout")}
+PLAIN_MODE = {name: Job.model_fields[name].default for name in ("division", "execution", "layout")}
 """How the reference computes a step: eager, channels first. Every other mode is declared by its difference from this one."""
 INITIAL_LOSS_SCALE = 2.0**16
 """torch's own default for the first loss scale."""
@@ -118,7 +118,7 @@ class ComputeMode:
 def apply_precision(precision: Precision) -> dict[str, str]:
     """Set every float32 mode to the job's and return the effective values as torch reports them."""
     names = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")
-    switches: dict[str, Any] = {name: operator.attrgetter(name)(torch.backends) for name in names}
+    switches = {name: operator.attrgetter(name)(torch.backends) for name in names}
     for name, switch in switches.items():
         switch.fp32_precision = "tf32" if precision == "tf32" and name.startswith("cu") else "ieee"
     return {f"fp32_precision.{name}": str(switch.fp32_precision) for name, switch in switches.items()}

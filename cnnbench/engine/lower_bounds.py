@@ -6,21 +6,18 @@ bandwidth. Measured after the timed region, in the same process, with the same t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnbench.devices import Attached
-from cnnbench.engine.timing import NanosecondClock, time_blocks
+from cnnbench.engine.timing import time_blocks
 
 COPY_BYTES = 64 * 2**20
 
 
-def measure_lower_bounds(
-    attached: Attached, draw: Callable[[], object] | None = None, *, clock: NanosecondClock = time.perf_counter_ns
-) -> dict[str, float]:
+def measure_lower_bounds(attached: Attached, draw: Callable[[], object] | None) -> dict[str, float]:
     """`launch_seconds` (one element-wise operator on one value, amortised over a queue of 200), `sync_seconds` (an idle
     synchronise), `copy_bytes_per_second` (read plus written, 64 MiB device to device) and, where there are batches to
     draw, `draw_seconds` (one batch, nothing done with it), each the best of 5.
@@ -31,7 +28,7 @@ def measure_lower_bounds(
     target = torch.empty_like(source)
 
     def best(work: Callable[[], object], repeats: int) -> float:
-        return min(time_blocks(work, attached.synchronize, blocks=5, steps_per_block=repeats, clock=clock)) / repeats
+        return min(time_blocks(work, attached.synchronize, blocks=5, steps_per_block=repeats)) / repeats
 
     target.copy_(source)
     floors = {

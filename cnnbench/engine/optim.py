@@ -15,18 +15,17 @@ EPSILON = 1e-10
 MOMENTUM = 0.9
 
 
-class RmspropTf1(torch.optim.Optimizer):
-    """RMSProp as TensorFlow 1 computed it: the mean square starts at 1 and epsilon stands inside the square root.
+class Rmsprop(torch.optim.Optimizer):
+    """RMSProp by torch's rule, or as TensorFlow 1 computed it: the mean square starts at 1, epsilon stands inside the root.
 
     ms <- decay ms + (1 - decay) g^2;  w <- w - lr g / sqrt(ms + eps). torch.optim.RMSprop starts at 0 and divides by
     sqrt(ms) + eps. Written with torch's multi-tensor operations, as torch's own default implementation is. A rate that is a
-    tensor of no dimension on the weights' device is never read by the host.
+    tensor of no dimension on the weights' device is never read by the host; torch's own can do that on accelerators only
+    (`capturable`).
     """
 
-    start = 1.0
-    """Of the mean square."""
-
-    def __init__(self, params: Iterable[torch.nn.Parameter], lr: float | torch.Tensor) -> None:
+    def __init__(self, params: Iterable[torch.nn.Parameter], lr: float | torch.Tensor, *, tf1: bool) -> None:
+        self._tf1, self.start = tf1, float(tf1)
         super().__init__(params, {"lr": lr})
 
     @torch.no_grad()
@@ -41,28 +40,17 @@ class RmspropTf1(torch.optim.Optimizer):
             squares = [self.state[weight]["square_avg"] for weight in weights]
             torch._foreach_mul_(squares, DECAY)
             torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - DECAY)
-            denominators = self._denominators(squares)
+            if self._tf1:
+                denominators = list(torch._foreach_add(squares, EPSILON))
+                torch._foreach_sqrt_(denominators)
+            else:
+                denominators = list(torch._foreach_sqrt(squares))
+                torch._foreach_add_(denominators, EPSILON)
             if isinstance(group["lr"], torch.Tensor):
                 torch._foreach_div_(denominators, -group["lr"])  # a rate of 0 makes them infinite, and the update 0
                 torch._foreach_addcdiv_(weights, gradients, denominators)
             else:
                 torch._foreach_addcdiv_(weights, gradients, denominators, -group["lr"])
-
-    def _denominators(self, squares: list[torch.Tensor]) -> list[torch.Tensor]:
-        found = list(torch._foreach_add(squares, EPSILON))
-        torch._foreach_sqrt_(found)
-        return found
-
-
-class RmspropOnDevice(RmspropTf1):
-    """torch.optim.RMSprop's rule with a rate on the device. torch's own can do that on accelerators only (`capturable`)."""
-
-    start = 0.0
-
-    def _denominators(self, squares: list[torch.Tensor]) -> list[torch.Tensor]:
-        found = list(torch._foreach_sqrt(squares))
-        torch._foreach_add_(found, EPSILON)
-        return found
 
 
 def make_optimizer(
@@ -88,14 +76,14 @@ def make_optimizer(
         case "momentum":
             return torch.optim.SGD(weights, lr=learning_rate, momentum=MOMENTUM, fused=fused)
         case "rmsprop" if isinstance(learning_rate, torch.Tensor):
-            return RmspropOnDevice(weights, lr=learning_rate)
+            return Rmsprop(weights, learning_rate, tf1=False)
         case "rmsprop":
             foreach = capturable if recordable else None
             return torch.optim.RMSprop(
                 weights, lr=learning_rate, alpha=DECAY, eps=EPSILON, foreach=foreach, capturable=capturable
             )
         case "rmsprop-tf1":
-            return RmspropTf1(weights, lr=learning_rate)
+            return Rmsprop(weights, learning_rate, tf1=True)
         case "adam":
             return torch.optim.Adam(weights, lr=learning_rate, fused=fused, capturable=capturable)
     raise WorkloadError(f"optimizer {name!r} is not one of {', '.join(OPTIMIZERS)}")
@@ -106,7 +94,7 @@ def reset_state(optimizer: torch.optim.Optimizer) -> None:
 
     A momentum buffer of zeros is where torch's first step would begin too: it starts the buffer at the first gradient.
     """
-    start = optimizer.start if isinstance(optimizer, RmspropTf1) else 0.0
+    start = optimizer.start if isinstance(optimizer, Rmsprop) else 0.0
     for state in optimizer.state.values():
         for value in state.values():
             if isinstance(value, torch.Tensor):

@@ -24,38 +24,33 @@ def finite_losses(losses: Sequence[float]) -> tuple[float, ...]:
 
 def classify(job: Job, trial: Trial, first: list[float], final: float | None, errors: dict[str, float]) -> Outcome:
     """Typed verdict on a finished trial; its raw times are kept whatever the verdict."""
-    status, message = _judge(job, trial, first, final, errors)
-    return Outcome(status=status, message=message, trial=trial)
 
+    def judge(status: Status, message: str | None = None) -> Outcome:
+        return Outcome(status=status, message=message, trial=trial)
 
-def _judge(
-    job: Job, trial: Trial, first: list[float], final: float | None, errors: dict[str, float]
-) -> tuple[Status, str | None]:
     if trial.canary is not None and not trial.canary.passed:
-        return "invalid", f"sync canary: {trial.canary.reason}"
-    if (wrong := find_mislabelling(job.precision, errors)) is not None:
-        return "invalid", wrong
+        return judge("invalid", f"sync canary: {trial.canary.reason}")
+    if wrong := find_mislabelling(job.precision, errors):
+        return judge("invalid", wrong)
     if final is not None and not math.isfinite(final):
-        return "diverged", f"the loss is {final} after {trial.steps} steps"
+        return judge("diverged", f"the loss is {final} after {trial.steps} steps")
     if final is not None and first and job.task == "training":
         # Random images begin near ln(classes), digits must be learned.
         workload = workloads.get(job.workload)
         classes, guess = workload.classes, math.log(workload.classes)
         if workload.dataset == "random":
             if abs(first[0] - guess) > RANDOM_LOSS_BAND * guess:
-                return (
-                    "diverged",
-                    f"the first loss is {first[0]:.3f}; guessing among {classes} classes gives {guess:.3f}",
-                )
+                gives = f"guessing among {classes} classes gives {guess:.3f}"
+                return judge("diverged", f"the first loss is {first[0]:.3f}; {gives}")
         elif trial.steps >= LEARNING_STEPS and final >= first[0]:
             fell = f"{first[0]:.3f} at first, {final:.3f} after {trial.steps} steps"
-            return "diverged", f"the loss did not fall: {fell}"
+            return judge("diverged", f"the loss did not fall: {fell}")
     test = trial.test
     if job.clock == "accuracy" and job.target and test is not None and test.correct < job.target * test.images:
         share, target = units.percent(test.correct / test.images, 2), units.percent(job.target, 2)
         after = f"after {test.after_steps:,} steps ({job.epochs} epochs, the limit)"
-        return "missed", f"{share} {after}; the target is {target}"
-    return "ok", None
+        return judge("missed", f"{share} {after}; the target is {target}")
+    return judge("ok")
 
 
 def _fits(job: Job, data_dir: str | None) -> bool:

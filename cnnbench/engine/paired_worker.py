@@ -73,15 +73,6 @@ def serve(lines: Iterator[bytes], answer: Callable[[WorkerResponse], None]) -> N
             paired_job = None
 
 
-def make_handshake() -> WorkerResponse:
-    """Who answers: importing torch is part of it."""
-    import cnnbench
-    from cnnbench.engine.torch_info import collect_torch_info
-
-    package = str(Path(cnnbench.__file__).resolve().parent)
-    return WorkerResponse(hello=Handshake(spoken=PROTOCOL_VERSION, package=package, software=collect_torch_info()[0]))
-
-
 def classify_failure(error: Exception) -> WorkerFailure:
     """What went wrong, typed."""
     if isinstance(error, ValidationError):
@@ -102,7 +93,10 @@ def main() -> None:
         os.write(handshake.answer_fd, message.model_dump_json(exclude_none=True).encode() + b"\n")
 
     try:
-        answer(make_handshake())
+        from cnnbench.engine.torch_info import collect_torch_info  # importing torch is part of the handshake
+
+        package, software = str(Path(__file__).resolve().parents[1]), collect_torch_info()[0]
+        answer(WorkerResponse(hello=Handshake(spoken=PROTOCOL_VERSION, package=package, software=software)))
         serve(lines, answer)
     except Exception as error:  # noqa: BLE001  the worker's one broad door: what is unforeseen is typed and told
         answer(WorkerResponse(failed=classify_failure(error)))

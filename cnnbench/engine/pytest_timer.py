@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from cnnbench.devices import Attached, backend
+from cnnbench.devices import backend
 from cnnbench.engine import process, torch_info
 from cnnbench.engine.timing import disable_gc
 from cnnbench.errors import DeviceError
@@ -55,7 +55,9 @@ def measure(
     `host_peak_bytes`, `device_peak_bytes` (allocated) and `device_reserved_peak_bytes`, None where unknown; the marks
     begin after warm-up. Raises DeviceError for a device that torch cannot use.
     """
-    attached = _attach(device)
+    if device.partition(":")[2] not in ("", "0"):  # it would be the first that is waited for
+        raise DeviceError(f"device {device!r}: a test has the first of its kind; choose it with CUDA_VISIBLE_DEVICES")
+    attached = backend(device).attach(threads=None)
 
     def one_round() -> T:
         for _ in range(calls - 1):
@@ -75,7 +77,10 @@ def measure(
     allocated, reserved = attached.peaks()
     median = None if benchmark.stats is None else float(benchmark.stats["median"])
     benchmark.extra_info |= {
-        **_place(device),
+        "device": device,
+        "device_name": _find_device_name(device.partition(":")[0]),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
         "calls_per_round": calls,
         "flops": flops,
         "flops_per_second": _rate(flops, calls, median),
@@ -87,28 +92,11 @@ def measure(
     return result
 
 
-def _attach(device: str) -> Attached:
-    """The device in this process. A second GPU is refused: it would be the first that is waited for."""
-    if device.partition(":")[2] not in ("", "0"):
-        raise DeviceError(f"device {device!r}: a test has the first of its kind; choose it with CUDA_VISIBLE_DEVICES")
-    return backend(device).attach(threads=None)
-
-
-def _place(device: str) -> dict[str, Any]:
-    kind = device.partition(":")[0]
-    name = next((each for id_, each in _names().items() if id_.partition(":")[0] == kind), None)
-    return {
-        "device": device,
-        "device_name": name,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
-
-
 @cache
-def _names() -> dict[str, str]:
-    """Names of the accelerators by id; the CPU's stands in the machine's facts."""
-    return {device.id: device.name for device in torch_info.collect_torch_info()[1]}
+def _find_device_name(kind: str) -> str | None:
+    """Name the first accelerator of this kind; the CPU's name stands in the machine's facts."""
+    found = torch_info.collect_torch_info()[1]
+    return next((each.name for each in found if each.id.partition(":")[0] == kind), None)
 
 
 def _rate(count: int | None, calls: int, seconds: float | None) -> float | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def final_metrics(job: Job, trial: Trial) -> dict[str, float]:
     """
     seconds, flops = sum(trial.block_seconds), workloads.flops_per_step(job)
     reached = job.target is not None and any(each.reaches(job.target) for each in trial.epoch_evaluations[-1:])
-    found: dict[str, float | None] = {
+    found = {
         "final/loss": trial.final_loss,
         "final/test_accuracy": None if trial.test is None else trial.test.correct / trial.test.images,
         "final/step_seconds": seconds / trial.steps,
@@ -118,33 +118,29 @@ def machine_text(worker_input: WorkerInput) -> str:
 
 def _write_scalars(writer: Any, job: Job, trial: Trial) -> None:
     """Write each point when its step was done, as if the last had been done now: pre-training first, then block by block."""
-    for number, loss in enumerate(trial.first_losses, start=1):
-        writer.add_scalar("loss/warm-up", loss, number)
     ends = list(accumulate(trial.block_seconds, initial=trial.pretraining_seconds or 0.0))
-    began = time.time() - ends[-1]
-    for tag, value, step in _list_points(job, trial):
-        block = min(step // max(1, trial.steps_per_block), len(ends) - 1)
+    began, length, flops = time.time() - ends[-1], trial.steps_per_block, workloads.flops_per_step(job)
+
+    def add(tag: str, value: float, step: int) -> None:
+        block = min(step // max(1, length), len(ends) - 1)
         writer.add_scalar(tag, value, step, walltime=began + ends[block])
 
-
-def _list_points(job: Job, trial: Trial) -> Iterator[tuple[str, float, int]]:
-    """The training's curves and the figures at its end: tag, value and step of each point."""
-    length, flops = trial.steps_per_block, workloads.flops_per_step(job)
+    for number, loss in enumerate(trial.first_losses, start=1):
+        writer.add_scalar("loss/warm-up", loss, number)
     for number, loss in enumerate(trial.losses, start=1):
-        yield "loss/training", loss, number * length
+        add("loss/training", loss, number * length)
     for number, seconds in enumerate(trial.block_seconds, start=1):
-        yield "speed/step_seconds", seconds / length, number * length
+        add("speed/step_seconds", seconds / length, number * length)
         if trial.images:
-            yield "speed/images_per_second", job.batch_size * length / seconds, number * length
-        yield "speed/flops_per_second", flops * length / seconds, number * length
+            add("speed/images_per_second", job.batch_size * length / seconds, number * length)
+        add("speed/flops_per_second", flops * length / seconds, number * length)
     whole = job.clock == "accuracy"
-    tested = [("accuracy/test" if whole else "accuracy/sample", each) for each in trial.epoch_evaluations]
-    if trial.test is not None and not whole:
-        tested.append(("accuracy/test", trial.test))
-    for tag, each in tested:
-        yield tag, each.correct / each.images, each.after_steps
+    for each in trial.epoch_evaluations:
+        add("accuracy/test" if whole else "accuracy/sample", each.correct / each.images, each.after_steps)
+    if (test := trial.test) is not None and not whole:
+        add("accuracy/test", test.correct / test.images, test.after_steps)
     for tag, value in final_metrics(job, trial).items():
-        yield tag, value, trial.steps
+        add(tag, value, trial.steps)
 
 
 def _write_histograms(writer: Any, weights: Weights, step: int) -> None:

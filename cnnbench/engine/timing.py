@@ -47,7 +47,7 @@ def warm_up(
     clock: NanosecondClock = time.perf_counter_ns,
 ) -> tuple[float, ...]:
     """Seconds of each of `steps` steps, synchronised one by one; `after_step` runs outside the time."""
-    seconds: list[float] = []
+    seconds = []
     synchronize()
     for _ in range(steps):
         start = clock()
@@ -167,8 +167,8 @@ def time_job(
     where given, does up to `steps_per_launch` steps in one call, in place of a call of `step` each, and is reported after.
     """
     run = steps or _repeat_step(step)
-    epoch_seconds: list[float] = []
-    evaluations: list[Evaluation] = []
+    epoch_seconds = []
+    evaluations = []
     evaluation_ns = done = 0
     stopped = False
     synchronize()

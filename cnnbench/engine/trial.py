@@ -2,30 +2,38 @@
 
 attach -> data -> build -> first step (cold start ends) -> canary and precision check -> warm-up -> reset to the start ->
 marks and telemetry -> TIMED REGION -> marks and telemetry -> test accuracy -> operator count and floors -> TensorBoard.
-Where several processes do a job together each goes through all of this, and `ProcessGroup` keeps them in step.
+Where several processes do a job together each goes through all of this, and `ProcessGroup` keeps them in step. What is timed,
+and in which pieces, is `time_region`'s, by the clock that the job names.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import resource
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
-from cnnbench.devices import backend, telemetry
-from cnnbench.engine import canary, compute_mode, lower_bounds, process, tensorboard
+from cnnbench import data
+from cnnbench.devices import Attached, backend, telemetry
+from cnnbench.engine import canary, compute_mode, lower_bounds, process
 from cnnbench.engine.build import apply_settings, build, load_workload_file, verify_counts
 from cnnbench.engine.distributed.group import SINGLE, DdpTraining, ProcessGroup, measure_allreduce
 from cnnbench.engine.energy import idle_energy, steps_energy
 from cnnbench.engine.outcome import classify, finite_losses
 from cnnbench.engine.process import ProgressWriter
-from cnnbench.engine.timed_region import record_known, time_region
-from cnnbench.engine.timing import NANO, warm_up
-from cnnbench.engine.training import Training, steps_per_block
+from cnnbench.engine.timing import NANO, JobTiming, disable_gc, time_blocks, time_job, warm_up
+from cnnbench.engine.training import TimedStep, Training, steps_per_block
+from cnnbench.errors import WorkloadError
 from cnnbench.schema import Evaluation, Job, Outcome, Trial, WorkerInput
+from cnnbench.workloads import recipes
 from cnnbench.workloads.flops import FLOAT32_BYTES
+
+T = TypeVar("T")
+ALL_IMAGES = 10_000
 
 
 class _Phases:
@@ -114,7 +122,11 @@ def measure_trial(
     # What the timed steps left, read before anything else is done to the network.
     images, final_loss, weights = timed.images_drawn, timed.loss(), group.weights_digest(timed)
     steps, parameters = len(timing.epoch_seconds) * steps_per_block(job), timed.parameters or None
-    trained_weights = tensorboard.copy_weights(timed) if worker_input.tensorboard_dir is not None else {}
+    if worker_input.tensorboard_dir is not None:
+        # Imported for such a job alone: what describes a machine in words is needed by nothing else here.
+        from cnnbench.engine.tensorboard import add_tensorboard_run, copy_weights
+
+        trained_weights = copy_weights(timed)
 
     # After it, in the same process: test accuracy, energy of further steps, the exchange of gradients.
     progress.phase("evaluation")
@@ -174,5 +186,93 @@ def measure_trial(
     trial = group.with_rank_record(trial, weights)
     if worker_input.tensorboard_dir is not None:
         progress.phase("tensorboard")
-        trial = tensorboard.add_tensorboard_run(worker_input, timed, trial, trained_weights)
+        trial = add_tensorboard_run(worker_input, timed, trial, trained_weights)
     return classify(job, trial, first_losses, final_loss, errors)
+
+
+def time_region(
+    job: Job,
+    timed: TimedStep,
+    attached: Attached,
+    progress: ProgressWriter,
+    losses: list[torch.Tensor],
+    group: ProcessGroup = SINGLE,
+) -> JobTiming:
+    """Time it, by the clock the job names; a steady job's blocks come back as `epoch_seconds`."""
+    report = progress.count if progress.wanted else None
+    # A block's last loss is noted as it lies on the device, and read when the clock has stopped.
+    note, synchronize = record_known(timed.last_loss, losses), group.synchronizer(attached)
+    if job.clock == "steady":
+        progress.phase("timed", job.blocks * job.block_steps)
+        with disable_gc():
+            blocks = time_blocks(
+                timed.step,
+                synchronize,
+                steps=timed.steps,
+                blocks=job.blocks,
+                steps_per_block=job.block_steps,
+                after_block=note,
+                on_steps=report,
+            )
+        return JobTiming(sum(blocks), 0.0, blocks, (), False)
+    if job.epochs is None or job.steps_per_epoch is None or not isinstance(timed, Training) or not timed.trains:
+        raise WorkloadError(f"clock {job.clock!r} needs a training workload, epochs and steps_per_epoch")
+    length, images = job.epochs, job.epoch_eval_images
+    before: Callable[[], int] | None = timed.pretrain
+    stop: Callable[[int, int], bool] | None = operator.eq if job.stop_when_all_right else None
+    if job.clock == "accuracy":
+        if job.target is None or not job.evaluate_every:
+            raise WorkloadError("clock 'accuracy' needs target and evaluate_every")
+        length, images = job.epochs * job.steps_per_epoch // job.evaluate_every, ALL_IMAGES
+        stop = make_target_test(job.target)
+    elif job.clock == "recipe":
+        before, images = follow_recipe(job, timed), ALL_IMAGES
+    steps = steps_per_block(job)
+    progress.phase("timed", length * steps)
+    with disable_gc():
+        return time_job(
+            timed.step,
+            synchronize,
+            epochs=length,
+            steps_per_epoch=steps,
+            steps=timed.steps,
+            steps_per_launch=timed.steps_per_launch,
+            evaluate=(lambda: timed.count_correct(images)) if images else None,
+            stop=stop,
+            pretrain=before,
+            after_epoch=note,
+            report=report,
+        )
+
+
+def follow_recipe(job: Job, training: Training) -> Callable[[], int]:
+    """Give the training's steps the recipe's rates, and return what the clock calls before the first: it opens the digits."""
+    dataset = training.setup.dataset
+    if job.recipe is None or dataset is None:
+        raise WorkloadError("the recipe clock needs a recipe, and digits")
+    training.set_lr_schedule(recipes.get(job.recipe).rates)
+    file = data.write_decompressed(dataset)
+
+    def read_dataset() -> int:
+        """Read the decompressed, verified digits and make them the training's; no step is one of them."""
+        training.replace_dataset(data.read_decompressed(file, dataset))
+        return 0
+
+    return read_dataset
+
+
+def make_target_test(target: float) -> Callable[[int, int], bool]:
+    """The rule that the gates judge the record by, so that neither rounds otherwise."""
+    return lambda correct, images: Evaluation(after_steps=0, images=images, correct=correct, seconds=0.0).reaches(
+        target
+    )
+
+
+def record_known(read: Callable[[], T | None], known: list[T]) -> Callable[[], None]:
+    """Return what reads a value and appends it where there is one."""
+
+    def record() -> None:
+        if (value := read()) is not None:
+            known.append(value)
+
+    return record

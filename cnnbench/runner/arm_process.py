@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import subprocess
 import tempfile
 import time
@@ -35,10 +34,10 @@ from cnnbench.runner.launch import (
     GRACE_SECONDS,
     complete_environment,
     count_oom_kills,
-    exit_descriptor,
     explain_signal,
     kill_tree,
     read_tail,
+    watch_process,
 )
 
 MODULE = ("-P", "-m", "cnnbench.engine.turns")
@@ -89,9 +88,7 @@ class ArmProcess:
             )
         except OSError as error:
             os.close(self._answers)
-            raise ArmError(
-                self._failed("crashed", f"{start.command[0]}: cannot be started: {error.strerror}")
-            ) from error
+            raise self._make_error("crashed", f"{start.command[0]}: cannot be started: {error.strerror}") from error
         finally:
             os.close(answer_fd)
         with contextlib.suppress(ArmError):  # one that died at once is typed when its answer is awaited
@@ -107,31 +104,31 @@ class ArmProcess:
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
         except (BrokenPipeError, ValueError):
-            raise ArmError(self._classify_exit()) from None
+            raise self._classify_exit() from None
 
     def receive_handshake(self) -> Handshake:
         """Who answers; the first thing to wait for."""
-        return self._expect(self._receive().hello, "hello")
+        return self._receive("hello", Handshake)
 
     def build(self, job: int) -> None:
         """Build and warm up one job of the setup sent before."""
         self.send(WorkerRequest(do="build", job=job))
-        self._expect(self._receive().ready, "ready")
+        self._receive("ready", bool)
 
     def turn(self, steps: int) -> Turn:
         """Grant a turn and sleep until it is over."""
         self.send(WorkerRequest(do="turn", steps=steps))
-        return self._expect(self._receive().turn, "turn")
+        return self._receive("turn", Turn)
 
     def calibrate_injection(self, slowdown: float) -> Injection:
         """Find the work that makes a step longer by `share`."""
         self.send(WorkerRequest(do="share", share=slowdown))
-        return self._expect(self._receive().share, "share")
+        return self._receive("share", Injection)
 
     def finish(self) -> WorkDone:
         """The work done for the job built last, which is then gone."""
         self.send(WorkerRequest(do="finish"))
-        return self._expect(self._receive().work, "work")
+        return self._receive("work", WorkDone)
 
     def send_setup(self, setup: Setup) -> None:
         """Tell the jobs of the block; what is at its default is left out, since an older arm does not know later fields."""
@@ -157,38 +154,36 @@ class ArmProcess:
         self._answers = -1
         self._stderr.close()
 
-    def _receive(self) -> WorkerResponse:
+    def _receive(self, part: str, kind: type[_Part]) -> _Part:
+        """Wait for the answer and return that part of it, which is there unless the worker failed or misunderstood."""
         line = self._read_line()
         try:
             answer = WorkerResponse.model_validate_json(line)
         except ValidationError as error:
             what = f"its answer is not understood: {error.errors()[0]['msg']}"
-            raise ArmError(self._failed("outdated", what)) from error
+            raise self._make_error("outdated", what) from error
         if answer.failed is not None:
-            raise ArmError(self._failed(answer.failed.status, answer.failed.message))
-        return answer
+            raise self._make_error(answer.failed.status, answer.failed.message)
+        if not isinstance(found := getattr(answer, part), kind):
+            raise self._make_error("outdated", f"it answered something other than {part}")
+        return found
 
     def _read_line(self) -> bytes:
-        with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
-            selector.register(self._answers, selectors.EVENT_READ)
-            ended = exit_descriptor(self._process.pid)
-            if ended is not None:  # a child of the worker may hold the pipe open after it
-                stack.callback(os.close, ended)
-                selector.register(ended, selectors.EVENT_READ)
+        with watch_process(self._process.pid, self._answers) as selector:
             deadline = time.monotonic() + self._start.hang_seconds
             while b"\n" not in self._pending:
                 events = selector.select(max(0.0, deadline - time.monotonic()))
                 if not events:
-                    raise ArmError(self._failed("hang", f"no answer for {self._start.hang_seconds:.0f} s"))
+                    raise self._make_error("hang", f"no answer for {self._start.hang_seconds:.0f} s")
                 answered = any(key.fd == self._answers for key, _ in events)
                 chunk = os.read(self._answers, 1 << 16) if answered else b""
                 if not chunk:
-                    raise ArmError(self._classify_exit())
+                    raise self._classify_exit()
                 self._pending += chunk
         line, _, self._pending = self._pending.partition(b"\n")
         return line
 
-    def _classify_exit(self) -> WorkerFailure:
+    def _classify_exit(self) -> ArmError:
         """How a process that answers no more ended."""
         kill_tree(self._process.pid)
         code = self._process.wait()
@@ -196,17 +191,12 @@ class ArmProcess:
             tail = read_tail(self._stderr) or ""
             if f"No module named {MODULE[-1]}" in tail:
                 what = "its cnnbench is older than the paired measurement and cannot take part in one"
-                return self._failed("outdated", what)
+                return self._make_error("outdated", what)
             last = tail.splitlines()[-1] if tail else "it printed nothing"
-            return self._failed("crashed", f"the worker exited with {code}: {last}")
+            return self._make_error("crashed", f"the worker exited with {code}: {last}")
         status, message = explain_signal(-code, count_oom_kills() > self._oom_kills)
-        return self._failed(status, message + ("; lower batch_size or free memory" if status == "oom" else ""))
+        return self._make_error(status, message + ("; lower batch_size or free memory" if status == "oom" else ""))
 
-    def _failed(self, status: str, message: str) -> WorkerFailure:
-        known = {"status": status, "message": message, "arm": self._start.arm}
-        return WorkerFailure.model_validate(known | {"stderr_tail": read_tail(self._stderr)})
-
-    def _expect(self, part: _Part | None, name: str) -> _Part:
-        if part is None:
-            raise ArmError(self._failed("outdated", f"it answered something other than {name}"))
-        return part
+    def _make_error(self, status: str, message: str) -> ArmError:
+        known = {"status": status, "message": message, "arm": self._start.arm, "stderr_tail": read_tail(self._stderr)}
+        return ArmError(WorkerFailure.model_validate(known))

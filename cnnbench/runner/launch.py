@@ -169,10 +169,8 @@ def build_paired_environment(jobs: Sequence[Job], device: Device | None, folders
 
     The threads are the most that a job asks for; each job then sets its own. Strings hash alike in both arms.
     """
-    chosen = build_environment(jobs[0], device)
-    threads = [job.threads for job in jobs if job.threads is not None]
-    if threads:
-        chosen |= {name: str(max(threads)) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    threads = max(job.threads or 0 for job in jobs) or None
+    chosen = build_environment(jobs[0].model_copy(update={"threads": threads}), device)
     search = [*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])]
     return chosen | {"PYTHONPATH": os.pathsep.join(search), "PYTHONHASHSEED": "0"}
 
@@ -187,30 +185,24 @@ def _wait(
     process: subprocess.Popen[bytes], pipe: int, started_ns: int, limits: WorkerLimits, on_progress: OnProgress
 ) -> Outcome | None:
     """Sleep until the worker ends (None) or a limit is passed (the outcome); hand on its messages."""
-    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
-        selector.register(pipe, selectors.EVENT_READ)
-        ended = exit_descriptor(process.pid)
-        if ended is not None:
-            stack.callback(os.close, ended)
-            selector.register(ended, selectors.EVENT_READ)
+    with watch_process(process.pid, pipe) as selector:
         last_word, pending = time.monotonic_ns(), b""
+        timeout = math.inf if limits.timeout_seconds is None else limits.timeout_seconds
         while True:
             now = time.monotonic_ns()
             alive, silent = (now - started_ns) * 1e-9, (now - last_word) * 1e-9
-            if limits.timeout_seconds is not None and alive >= limits.timeout_seconds:
+            if alive >= timeout:
                 return Outcome(status="timeout", message=f"ended after {alive:.0f} s, its limit; raise --timeout")
             if silent >= limits.hang_seconds:
                 return Outcome(status="hang", message=f"no progress for {silent:.0f} s; ended")
-            left = limits.hang_seconds - silent
-            if limits.timeout_seconds is not None:
-                left = min(left, limits.timeout_seconds - alive)
+            left = min(limits.hang_seconds - silent, timeout - alive)
             events = selector.select(None if left == math.inf else left)
             if any(key.fd == pipe for key, _ in events):
                 chunk = os.read(pipe, 65536)
-                if not chunk and ended is None:
-                    return None
                 if not chunk:
                     selector.unregister(pipe)
+                    if not selector.get_map():  # the process's end cannot be watched
+                        return None
                 *lines, pending = (pending + chunk).split(b"\n")
                 if chunk:
                     last_word = time.monotonic_ns()
@@ -228,11 +220,16 @@ def _messages(lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
                 yield message
 
 
-def exit_descriptor(pid: int) -> int | None:
-    """A descriptor that becomes readable when the process ends (Linux); elsewhere the pipe's end of file tells."""
-    with contextlib.suppress(AttributeError, OSError):
-        return os.pidfd_open(pid)
-    return None
+@contextlib.contextmanager
+def watch_process(pid: int, pipe: int) -> Iterator[selectors.BaseSelector]:
+    """Select the pipe and the process's end (Linux); elsewhere the pipe's end of file tells. A child may hold it open longer."""
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+        selector.register(pipe, selectors.EVENT_READ)
+        with contextlib.suppress(AttributeError, OSError):
+            ended = os.pidfd_open(pid)
+            stack.callback(os.close, ended)
+            selector.register(ended, selectors.EVENT_READ)
+        yield selector
 
 
 def kill_tree(pid: int) -> None:

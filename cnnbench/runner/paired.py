@@ -100,17 +100,15 @@ def measure_pair(
     spans: dict[str, Span] = {}
     failure: WorkerFailure | None = None
     try:
-        if design.schedule == "turns":
-            with _run_arms(coins, ARMS, start, starting) as arms, _record_span(spans, "both", read_telemetry):
-                _measure_turns(design, coins, arms, runs)
-        else:
-            for arm in (coins.first, other_arm(coins.first)):
-                with _run_arms(coins, (arm,), start, starting) as arms, _record_span(spans, arm, read_telemetry):
-                    arms[arm].send_setup(design.setup(arm))
-                    for job in coins.job_order:
-                        arms[arm].build(job)
-                        turns = [arms[arm].turn(design.steps_per_turn) for _ in range(design.rounds)]
-                        runs[arm][job] = _make_job_run(turns, arms[arm])
+        apart: tuple[tuple[Arm, ...], ...] = (coins.first,), (other_arm(coins.first),)
+        for arms in (ARMS,) if design.schedule == "turns" else apart:
+            with _run_arms(coins.first, arms, start, starting) as alive:
+                before, ready = read_telemetry(), time.monotonic()
+                _measure_turns(design, coins, alive, runs)
+                wall = round(time.monotonic() - ready, 3)
+                spans["both" if len(arms) > 1 else arms[0]] = Span(
+                    wall_seconds=wall, before=before, after=read_telemetry()
+                )
     except ArmError as error:
         failure = error.failed
     return PairRecord(
@@ -128,23 +126,16 @@ def measure_pair(
     )
 
 
-def perform_handshakes(
-    start: MakeArmCommand, starting: Callable[[ArmCommand], ArmProcess] = ArmProcess
-) -> dict[Arm, Handshake]:
+def perform_handshakes(start: MakeArmCommand) -> dict[Arm, Handshake]:
     """Start both arms, hear who they are, and end them. Raises ArmError where one cannot start or does not understand."""
-    with _run_arms(Coins("base", (), {}), ARMS, start, starting, handshakes=False) as arms:
+    with _run_arms("base", ARMS, start, handshakes=False) as arms:
         return {arm: process.receive_handshake() for arm, process in arms.items()}
 
 
-def calibrate_injections(
-    design: PairDesign,
-    start: MakeArmCommand,
-    slowdown: float,
-    starting: Callable[[ArmCommand], ArmProcess] = ArmProcess,
-) -> dict[int, Injection]:
+def calibrate_injections(design: PairDesign, start: MakeArmCommand, slowdown: float) -> dict[int, Injection]:
     """For each job the work that makes its step longer by `share`, found once so that all blocks do the same. ArmError."""
     found: dict[int, Injection] = {}
-    with _run_arms(Coins("head", (), {}), ("head",), start, starting) as arms:
+    with _run_arms("head", ("head",), start) as arms:
         arms["head"].send_setup(design.setup("head"))
         for job in sorted(design.jobs["head"]):
             arms["head"].build(job)
@@ -154,10 +145,10 @@ def calibrate_injections(
 
 @contextlib.contextmanager
 def _run_arms(
-    coins: Coins,
+    first: Arm,
     arms: Sequence[Arm],
     start: MakeArmCommand,
-    starting: Callable[[ArmCommand], ArmProcess],
+    starting: Callable[[ArmCommand], ArmProcess] = ArmProcess,
     *,
     handshakes: bool = True,
 ) -> Iterator[dict[Arm, ArmProcess]]:
@@ -166,9 +157,9 @@ def _run_arms(
     alive: dict[Arm, ArmProcess] = {}
     ended = False
     try:
-        for arm in (coins.first, other_arm(coins.first)):
+        for arm in (first, other_arm(first)):
             if arm in arms:
-                alive[arm] = starting(start(arm, coins.first))
+                alive[arm] = starting(start(arm, first))
         if handshakes:
             for process in alive.values():
                 process.receive_handshake()
@@ -179,17 +170,10 @@ def _run_arms(
             (process.close if ended else process.kill)()
 
 
-@contextlib.contextmanager
-def _record_span(spans: dict[str, Span], name: str, read_telemetry: ReadTelemetry) -> Iterator[None]:
-    before, began = read_telemetry(), time.monotonic()
-    yield
-    wall = round(time.monotonic() - began, 3)
-    spans[name] = Span(wall_seconds=wall, before=before, after=read_telemetry())
-
-
 def _measure_turns(
     design: PairDesign, coins: Coins, arms: Mapping[Arm, ArmProcess], runs: Mapping[Arm, dict[int, JobRun]]
 ) -> None:
+    """Let these arms, both or one alone, do all jobs: in each round who is first by the coin, then the other."""
     for arm, process in arms.items():
         process.send_setup(design.setup(arm))
     for job in coins.job_order:
@@ -199,14 +183,11 @@ def _measure_turns(
         for letter in coins.orders[job]:
             first: Arm = "base" if letter == "b" else "head"
             for arm in (first, other_arm(first)):
-                turns[arm].append(arms[arm].turn(design.steps_per_turn))
+                if arm in arms:
+                    turns[arm].append(arms[arm].turn(design.steps_per_turn))
         for arm, process in arms.items():
-            runs[arm][job] = _make_job_run(turns[arm], process)
-
-
-def _make_job_run(turns: Sequence[Turn], process: ArmProcess) -> JobRun:
-    return JobRun(
-        step_seconds=tuple(turn.step_seconds for turn in turns),
-        control_seconds=tuple(turn.control_seconds for turn in turns),
-        work=process.finish(),
-    )
+            runs[arm][job] = JobRun(
+                step_seconds=tuple(turn.step_seconds for turn in turns[arm]),
+                control_seconds=tuple(turn.control_seconds for turn in turns[arm]),
+                work=process.finish(),
+            )

@@ -11,24 +11,23 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cnnbench.profile_model import Profile, ProfileJob, ProfileRequest, ProfileResult
-from cnnbench.runner.launch import LaunchOptions, OnProgress, launch
+from cnnbench.runner.launch import LaunchOptions, launch
 from cnnbench.schema import Outcome
 
-PROFILER: Sequence[str] = (sys.executable, "-m", "cnnbench.engine.profile.worker")
+PROFILER = (sys.executable, "-m", "cnnbench.engine.profile.worker")
 
 
 def run_profile(
     profile_job: ProfileJob,
     options: LaunchOptions,
     trace: Path | None,
-    on_progress: OnProgress = lambda message: None,
     command: Sequence[str] = PROFILER,
 ) -> ProfileResult:
     """Profile one rung in a fresh process, allocator and threads set as in measurements; write a Chrome trace where wanted."""
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
         answer = Path(folder) / "profile.json"
         request = ProfileRequest(answer_path=str(answer), trace_path=None if trace is None else str(trace))
-        ended = launch(profile_job.job, replace(options, command=(*command, request.model_dump_json())), on_progress)
+        ended = launch(profile_job.job, replace(options, command=(*command, request.model_dump_json())))
         outcome, found = ended.outcome, None
         if outcome.status == "ok":
             try:

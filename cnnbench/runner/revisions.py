@@ -68,7 +68,10 @@ def resolve(repository: Repository, arm: Arm, ref: str) -> Revision:
             ref, _git(repository.top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         )
     except subprocess.CalledProcessError as error:
-        hint = "; a shallow clone may lack it: git fetch --unshallow" if _is_shallow(repository) else ""
+        hint = ""
+        with contextlib.suppress(subprocess.SubprocessError):
+            if _git(repository.top, "rev-parse", "--is-shallow-repository") == "true":
+                hint = "; a shallow clone may lack it: git fetch --unshallow"
         raise UsageError(f"--{arm} {ref!r} is no revision of {repository.top}{hint}") from error
 
 
@@ -144,7 +147,7 @@ def open_checkouts(
 
 def remove_leftovers(cache: Path) -> None:
     """Remove what killed checks left: every folder whose lock nobody holds."""
-    for root in sorted(path for path in cache.iterdir() if path.is_dir()) if cache.is_dir() else ():
+    for root in sorted(filter(Path.is_dir, cache.glob("*"))):
         with contextlib.suppress(LedgerError), LockedFile.reopen(root / LOCK) as lock:
             repository = None
             with contextlib.suppress(ValueError, AttributeError):  # killed before it had written that
@@ -168,20 +171,15 @@ def _fill(
 
 
 def _remove(root: Path, repository: str | None) -> None:
-    if repository is not None and Path(repository).is_dir():
-        for tree in root.glob("tree-*"):
-            with contextlib.suppress(subprocess.SubprocessError, OSError):
-                _git(Path(repository), "worktree", "remove", "--force", "--force", str(tree))
+    def change_worktrees(*arguments: str) -> None:
+        with contextlib.suppress(subprocess.SubprocessError, OSError):  # the repository itself may be gone
+            if repository is not None:
+                _git(Path(repository), "worktree", *arguments)
+
+    for tree in root.glob("tree-*"):
+        change_worktrees("remove", "--force", "--force", str(tree))
     shutil.rmtree(root, ignore_errors=True)
-    if repository is not None and Path(repository).is_dir():
-        with contextlib.suppress(subprocess.SubprocessError, OSError):
-            _git(Path(repository), "worktree", "prune")
-
-
-def _is_shallow(repository: Repository) -> bool:
-    with contextlib.suppress(subprocess.SubprocessError):
-        return _git(repository.top, "rev-parse", "--is-shallow-repository") == "true"
-    return False
+    change_worktrees("prune")
 
 
 def _git(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> str:

@@ -14,7 +14,7 @@ from cnnbench.files import save_elsewhere
 from cnnbench.machine.inventory import select
 from cnnbench.naming import name_run_folder
 from cnnbench.plan import matrix
-from cnnbench.runner.launch import LaunchOptions, TensorboardRun, WorkerExit, launch
+from cnnbench.runner.launch import LaunchOptions, OnProgress, TensorboardRun, WorkerExit, launch
 from cnnbench.schema import Device, Job, Machine, Outcome, Record, Rendezvous, RunHeader, current_suite_name, digest
 from cnnbench.store import Ledger, Writer, format_now, load
 
@@ -33,24 +33,21 @@ class RunListener(Protocol):
 
     def on_start(self, pending: PendingJob, position: int, of: int) -> None:
         """A worker is about to start."""
-        ...
 
     def on_message(self, message: dict[str, Any]) -> None:
         """The worker wrote something."""
-        ...
 
     def on_finish(self, record: Record) -> None:
         """The record is on disk."""
-        ...
 
 
-Launcher = Callable[[Job, LaunchOptions, Callable[[dict[str, Any]], None]], WorkerExit]
+Launcher = Callable[[Job, LaunchOptions, OnProgress], WorkerExit]
 
 
 def list_pending_jobs(header: RunHeader, records: Sequence[Record]) -> tuple[PendingJob, ...]:
     """What the plan still lacks: jobs without a record, and interrupted ones (as a further attempt)."""
     attempts: dict[int, int] = {}
-    finished: set[int] = set()
+    finished = set()
     for record in records:
         attempts[record.index] = max(attempts.get(record.index, 0), record.attempt)
         if record.outcome.status != "interrupted":
@@ -80,7 +77,7 @@ def execute(
     Below `boards` each worker writes a TensorBoard run. Raises LedgerError when a record cannot be written; the record is then
     saved elsewhere and named.
     """
-    done: list[Record] = []
+    done = []
     apart: str | None = None
     devices = {device.id: device for device in header.machine.devices}
     for position, item in enumerate(pending):

@@ -37,7 +37,7 @@ TIMEOUT = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process alone; `Ranks` and `Copies` are several."""
+    """This process alone, the ranks of one data-parallel job (`together`), or copies of a job, each whole."""
 
     rank: int = 0
     local: int = 0
@@ -48,76 +48,18 @@ class ProcessGroup:
     """Its device, or the cores it is pinned to."""
     control: Any = None
     """torch's process group for barriers and flags."""
+    together: bool = False
+    """Whether they share every batch and do every step together."""
 
     @property
     def share(self) -> Shard:
-        """This process's shard of every batch."""
-        return Shard()
+        """This process's shard of every batch: equal parts in order, together the batch that one process would draw."""
+        return Shard(self.rank, self.world) if self.together else Shard()
 
     def synchronizer(self, attached: Attached) -> Callable[[], None]:
         """Return what ends a block: it waits until the device is idle; of ranks, until every device is."""
-        return attached.synchronize
-
-    def barrier(self) -> None:
-        """Return when all have come here."""
-
-    def broadcast_flag(self, flag: bool) -> bool:
-        """Return rank 0's flag, on all."""
-        return flag
-
-    def all_true(self, flag: bool) -> bool:
-        """Return on each whether the flag is true on all that step together."""
-        return flag
-
-    def all_gather(self, text: str) -> list[str]:
-        """Return the texts of all, in order, on all."""
-        return [text]
-
-    def weights_digest(self, timed: TimedStep) -> str | None:
-        """Hash the parameters as they are now, to compare ranks with one another; None where there is nothing to compare."""
-        return None
-
-    def with_rank_record(self, trial: Trial, weights: str | None) -> Trial:
-        """Return the trial with this rank's own figures in `ranks`; of a single process, the trial."""
-        return trial
-
-
-SINGLE = ProcessGroup()
-
-
-@dataclass(frozen=True)
-class Copies(ProcessGroup):
-    """Processes that do the same job at the same time, each whole, on devices or cores of their own."""
-
-    def barrier(self) -> None:
-        """Return when all have come here."""
-        distributed.barrier(group=self.control)
-
-    def all_gather(self, text: str) -> list[str]:
-        """Return the texts of all by torch's own pickled exchange."""
-        texts: list[Any] = [None] * self.world
-        distributed.all_gather_object(texts, text, group=self.control)
-        return texts
-
-    def with_rank_record(self, trial: Trial, weights: str | None) -> Trial:
-        """Add what only this process knows of itself."""
-        shared: dict[str, Any] = {name: getattr(trial, name) for name in Rank.model_fields.keys() & Trial.model_fields}
-        node = self.rank * self.nodes // self.world
-        own = Rank(rank=self.rank, node=node, place=self.place, weights=weights, **shared)
-        return trial.model_copy(update={"ranks": (own,)})
-
-
-@dataclass(frozen=True)
-class Ranks(Copies):
-    """The ranks of one data-parallel job."""
-
-    @property
-    def share(self) -> Shard:
-        """An equal part for each, in order, so that together they have the batch that one process would draw."""
-        return Shard(self.rank, self.world)
-
-    def synchronizer(self, attached: Attached) -> Callable[[], None]:
-        """Wait for the own device, then for all others: a block is as long as on the slowest."""
+        if not self.together:
+            return attached.synchronize
 
         def idle_everywhere() -> None:
             attached.synchronize()
@@ -125,24 +67,49 @@ class Ranks(Copies):
 
         return idle_everywhere
 
+    def barrier(self) -> None:
+        """Return when all have come here."""
+        if self.world > 1:
+            distributed.barrier(group=self.control)
+
     def broadcast_flag(self, flag: bool) -> bool:
-        """Return rank 0's flag, on all."""
+        """Return rank 0's flag, on all that step together."""
+        if not self.together:
+            return flag
         sent = torch.tensor([int(flag)])
         distributed.broadcast(sent, src=0, group=self.control)
         return bool(sent.item())
 
     def all_true(self, flag: bool) -> bool:
-        """Return on each whether the flag is true on all."""
-        return "" not in self.all_gather("yes" if flag else "")
+        """Return on each whether the flag is true on all that step together."""
+        return "" not in self.all_gather("yes" if flag else "") if self.together else flag
+
+    def all_gather(self, text: str) -> list[str]:
+        """Return the texts of all, in order, on all, by torch's own pickled exchange."""
+        texts: list[Any] = [None] * self.world
+        distributed.all_gather_object(texts, text, group=self.control)
+        return texts
 
     def weights_digest(self, timed: TimedStep) -> str | None:
-        """Hash the parameters' bytes; None of what has none."""
-        if not isinstance(timed, Training):
+        """Hash the parameters as they are now, to compare ranks with one another; None where there is nothing to compare."""
+        if not self.together or not isinstance(timed, Training):
             return None
         hashed = hashlib.sha256()
         for each in timed.network.parameters():
             hashed.update(each.detach().cpu().contiguous().numpy().tobytes())
         return hashed.hexdigest()[:16]
+
+    def with_rank_record(self, trial: Trial, weights: str | None) -> Trial:
+        """Return the trial with what only this process knows of itself in `ranks`; of a single process, the trial."""
+        if self.world == 1:
+            return trial
+        shared = {name: getattr(trial, name) for name in Rank.model_fields.keys() & Trial.model_fields}
+        node = self.rank * self.nodes // self.world
+        own = Rank(rank=self.rank, node=node, place=self.place, weights=weights, **shared)
+        return trial.model_copy(update={"ranks": (own,)})
+
+
+SINGLE = ProcessGroup()
 
 
 def join(job: Job, local: int, place: str) -> ProcessGroup:
@@ -163,9 +130,8 @@ def join(job: Job, local: int, place: str) -> ProcessGroup:
     else:
         distributed.init_process_group(CONTROL, timeout=TIMEOUT)
         control = distributed.group.WORLD
-    return (Ranks if job.world > 1 else Copies)(
-        distributed.get_rank(), local, distributed.get_world_size(), job.nodes, place, control
-    )
+    rank, world = distributed.get_rank(), distributed.get_world_size()
+    return ProcessGroup(rank, local, world, job.nodes, place, control, together=job.world > 1)
 
 
 SEED_STRIDE = 2**31

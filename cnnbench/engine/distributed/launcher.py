@@ -51,7 +51,7 @@ def run_ranks(envelope: WorkerInput, progress: ProgressWriter, started_ns: int) 
     progress.phase("launch")
     rendezvous, done = envelope.rendezvous or SINGLE_NODE, Path(envelope.outcome_path).with_name(RENDEZVOUS_DONE)
     try:
-        _launch(_config(job, here, rendezvous, _Logs(folder, done)), folder, rendezvous, done)
+        _launch(job, folder, rendezvous, done)
     except ChildFailedError as error:
         return _failure(job, error.failures, folder)
     except RendezvousError as error:
@@ -82,12 +82,29 @@ class _Logs(DefaultLogsSpecs):
         return super().reify(envs)
 
 
-def _launch(config: LaunchConfig, folder: Path, rendezvous: Rendezvous, done: Path) -> None:
+def _launch(job: Job, folder: Path, rendezvous: Rendezvous, done: Path) -> None:
     """Start the ranks and wait for them.
 
     A machine that is not the first tries again until the first one is there: between two jobs the first is away for a moment.
     Once the rendezvous is done there is no second try: the first one's next rendezvous has another name.
     """
+    config = LaunchConfig(
+        min_nodes=job.nodes,
+        max_nodes=job.nodes,
+        nproc_per_node=job.processes // job.nodes,
+        run_id=rendezvous.name or "cnnbench",
+        rdzv_backend="c10d",
+        rdzv_endpoint=rendezvous.endpoint,
+        rdzv_configs={
+            "join_timeout": rendezvous.seconds,
+            "read_timeout": rendezvous.seconds,
+            "is_host": rendezvous.node_rank == 0,
+        },
+        max_restarts=0,  # a job that lost a rank has lost its measurement
+        monitor_interval=MONITOR_SECONDS,
+        local_addr=_address_towards(rendezvous.endpoint),
+        logs_specs=_Logs(folder, done),
+    )
     deadline = time.monotonic() + rendezvous.seconds
     while True:
         try:
@@ -104,27 +121,6 @@ def _rank_envelope(envelope: WorkerInput, local: int, started_ns: int) -> Worker
     own = envelope.device_uuids[local] if local < len(envelope.device_uuids) else envelope.device_uuid
     update = {"device_uuid": own, "parent_pid": os.getpid(), "launcher_ns": started_ns}
     return envelope.model_copy(update=update if local == 0 else update | {"tensorboard_dir": None})
-
-
-def _config(job: Job, here: int, rendezvous: Rendezvous, logs: _Logs) -> LaunchConfig:
-    """Describe the launch to torch."""
-    return LaunchConfig(
-        min_nodes=job.nodes,
-        max_nodes=job.nodes,
-        nproc_per_node=here,
-        run_id=rendezvous.name or "cnnbench",
-        rdzv_backend="c10d",
-        rdzv_endpoint=rendezvous.endpoint,
-        rdzv_configs={
-            "join_timeout": rendezvous.seconds,
-            "read_timeout": rendezvous.seconds,
-            "is_host": rendezvous.node_rank == 0,
-        },
-        max_restarts=0,  # a job that lost a rank has lost its measurement
-        monitor_interval=MONITOR_SECONDS,
-        local_addr=_address_towards(rendezvous.endpoint),
-        logs_specs=logs,
-    )
 
 
 def _address_towards(endpoint: str) -> str | None:

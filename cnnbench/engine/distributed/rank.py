@@ -40,7 +40,12 @@ def claim_device(envelope: WorkerInput, local: int) -> str:
     """Name what this process has to itself on this machine: its device, or the cores that it is pinned to from now on."""
     job = envelope.job
     if job.device == "cpu":
-        return pin_process(local, job.processes // job.nodes) or f"cpu, number {local}"
+        if not hasattr(os, "sched_setaffinity"):
+            return f"cpu, number {local}"
+        # Every thread that this process starts from now on is held to these cores too.
+        cores = split_cores(os.sched_getaffinity(0), job.processes // job.nodes)[local]
+        os.sched_setaffinity(0, cores)
+        return f"cores {','.join(map(str, sorted(cores)))}"
     return envelope.device_ids[local] if local < len(envelope.device_ids) else f"{job.device} and on, number {local}"
 
 
@@ -52,7 +57,7 @@ def run(folder: Path, local: int, measure: Measure) -> NoReturn:
     progress = ProgressWriter(
         os.open(folder / PROGRESS_PIPE, os.O_WRONLY) if local == 0 and envelope.progress_fd else None
     )
-    joined: list[ProcessGroup] = []
+    joined = []
 
     def join_others(job: Job) -> ProcessGroup:
         # Imports torch, which the trial has done by then: its cost belongs to the cold start's part `import`.
@@ -71,31 +76,19 @@ def run(folder: Path, local: int, measure: Measure) -> NoReturn:
     write_outcome_and_exit(folder / OUTCOME_FILE.format(local), outcome)
 
 
-SYS = Path("/sys/devices/system/cpu")
-
-
-def pin_process(group: int, groups: int, *, sys: Path = SYS) -> str | None:
-    """Hold this process, and every thread it starts from now on, to its group of cores; which, or None where none can be held."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    cores = split_cores(os.sched_getaffinity(0), groups, sys=sys)[group]
-    os.sched_setaffinity(0, cores)
-    return f"cores {','.join(map(str, sorted(cores)))}"
-
-
-def split_cores(allowed: Iterable[int], groups: int, *, sys: Path = SYS) -> list[list[int]]:
+def split_cores(allowed: Iterable[int], groups: int, *, sys: Path = Path("/sys/devices/system/cpu")) -> list[list[int]]:
     """The cores in equal groups without overlap. Raises ValueError where there are fewer cores than groups."""
-    ordered = sorted(allowed, key=lambda core: (*_read_core_position(core, sys), core))
+
+    def read_position(core: int) -> tuple[int, ...]:
+        # (package, core of it, number), where the kernel says; else all alike, so that the number decides.
+        topology = sys / f"cpu{core}" / "topology"
+        try:
+            return (*(int((topology / name).read_text()) for name in ("physical_package_id", "core_id")), core)
+        except (OSError, ValueError):
+            return 0, 0, core
+
+    ordered = sorted(allowed, key=read_position)
     each = len(ordered) // groups
     if each == 0:
         raise ValueError(f"{groups} processes need {groups} cores, this process may use {len(ordered)}")
     return [ordered[group * each : (group + 1) * each] for group in range(groups)]
-
-
-def _read_core_position(core: int, sys: Path) -> tuple[int, int]:
-    """(package, core of it), where the kernel says; else all alike, so that the number decides."""
-    topology = sys / f"cpu{core}" / "topology"
-    try:
-        return tuple(int((topology / name).read_text()) for name in ("physical_package_id", "core_id"))  # type: ignore[return-value]
-    except (OSError, ValueError):
-        return 0, 0

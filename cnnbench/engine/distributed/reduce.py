@@ -22,7 +22,13 @@ def reduce_outcomes(job: Job, outcomes: Sequence[Outcome], local_ranks: Collecti
     waited for the rendezvous.
     """
     trials = [outcome.trial for outcome in outcomes if outcome.trial is not None]
-    trial = _reduce_ranks(trials, local_ranks or range(len(trials))) if job.world > 1 else _reduce_copies(trials)
+    if job.world > 1:
+        trial = _reduce_ranks(trials, local_ranks or range(len(trials)))
+    else:  # the slowest copy's; a package's counter counts all copies, so no copy has it
+        slowest = max(trials, key=lambda trial: sum(trial.block_seconds))
+        energy = None if slowest.energy and slowest.energy.source == PACKAGE_COUNTER else slowest.energy
+        ranks = tuple(rank for trial in trials for rank in trial.ranks)
+        trial = slowest.model_copy(update={"ranks": ranks, "energy": energy})
     for number, outcome in enumerate(outcomes):
         if outcome.status != "ok":
             name = f"{'rank' if job.world > 1 else 'copy'} {number} of {job.processes}"
@@ -30,19 +36,11 @@ def reduce_outcomes(job: Job, outcomes: Sequence[Outcome], local_ranks: Collecti
     return Outcome(status="ok", trial=trial)
 
 
-def _reduce_copies(trials: Sequence[Trial]) -> Trial:
-    """Take the slowest copy's trial, with every copy's own figures. A package's counter counts all copies, so no copy has it."""
-    slowest = max(trials, key=lambda trial: sum(trial.block_seconds))
-    shared = slowest.energy is not None and slowest.energy.source == PACKAGE_COUNTER
-    ranks = tuple(rank for trial in trials for rank in trial.ranks)
-    return slowest.model_copy(update={"ranks": ranks, "energy": None if shared else slowest.energy})
-
-
 def _reduce_ranks(trials: Sequence[Trial], local_ranks: Collection[int]) -> Trial:
     """Make the trial of the whole job."""
     first = trials[0]
     last = max((trials[rank] for rank in local_ranks), key=lambda trial: trial.cold_start_seconds or 0.0)
-    update: dict[str, Any] = {
+    update = {
         **{name: rule([getattr(trial, name) for trial in trials]) for name, rule in RULES.items()},
         "cold_start_seconds": last.cold_start_seconds,
         "phases": last.phases,

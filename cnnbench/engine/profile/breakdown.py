@@ -20,7 +20,7 @@ ANNOTATION = "cnnbench::"
 """Begins the names of our own marks, which are no operators."""
 ALL_STEPS, STEP = f"{ANNOTATION}steps", f"{ANNOTATION}step"
 PHASES: tuple[StepPhase, ...] = get_args(StepPhase)
-GROUPS: tuple[Group, ...] = get_args(Group)
+GROUPS = get_args(Group)
 _BACKWARD = ("autograd::engine", "torch::autograd")
 """Around what autograd runs, in a thread of its own on accelerators, where none of our marks is."""
 
@@ -131,7 +131,7 @@ def find_phase(parents: Sequence[str]) -> StepPhase:
 
 def _sum_by_operator(timed: Iterable[tuple[ProfiledSpan, float]], steps: int, whole: float) -> tuple[Operator, ...]:
     """One for each name, group and phase, the longest first."""
-    calls: dict[tuple[str, Group, StepPhase], list[float]] = defaultdict(list)
+    calls = defaultdict(list)
     for span, taken in timed:
         phase = find_phase((*span.parents, span.name))
         calls[span.name, find_group(span.name, phase, span.parents), phase].append(taken)

@@ -13,7 +13,6 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch.profiler import profile, record_function, supported_activities
@@ -140,9 +139,11 @@ def annotate_step(timed: TimedStep) -> Iterator[None]:
     calls = _find_calls(timed) if isinstance(timed, Training) else []
     with contextlib.ExitStack() as stack:
         for owner, attribute, name in calls:
-            marked = record_function(name)(getattr(owner, attribute))
+            plain = getattr(owner, attribute)
             # Whether the method was the object's own or its class's, it is so again afterwards.
-            stack.enter_context(patch.object(owner, attribute, marked))
+            restore = (setattr, owner, attribute, plain) if attribute in vars(owner) else (delattr, owner, attribute)
+            setattr(owner, attribute, record_function(name)(plain))
+            stack.callback(*restore)
         yield
 
 

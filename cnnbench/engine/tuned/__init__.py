@@ -45,7 +45,7 @@ class Variant:
         return self.training(replace(setup, job=setup.job.model_copy(update=PLAIN_MODE | {"layout": layout})))
 
 
-VARIANTS: Mapping[str, Variant] = {
+VARIANTS = {
     "native": Variant(NativeTraining, kinds=("cpu",), layout="nchw"),
     "graph": Variant(GraphTraining, kinds=("cuda",)),
     "compiled-graph": Variant(CompiledGraphTraining, kinds=("cuda",)),
@@ -140,8 +140,8 @@ def choose_variant(names: Sequence[str], build: Build) -> Choice:
 
 
 def _choose_interleaved(names: Sequence[str], build: Build) -> Choice:
-    reasons: dict[str, str] = {}
-    built: dict[str, Training] = {}
+    reasons = {}
+    built = {}
     left = [*names]
     while left:
         name = left.pop(0)
@@ -160,8 +160,8 @@ def _choose_interleaved(names: Sequence[str], build: Build) -> Choice:
 
 
 def _choose_one_at_a_time(names: Sequence[str], build: Build) -> Choice:
-    reasons: dict[str, str] = {}
-    seconds: dict[str, float] = {}
+    reasons = {}
+    seconds = {}
     for name in names:
         try:
             seconds[name] = _time_variants({name: build(name)})[name]

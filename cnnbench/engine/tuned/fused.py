@@ -19,17 +19,16 @@ class BulkDropout(nn.modules.dropout._DropoutNd):
 
     def __init__(self, drop: float) -> None:
         super().__init__(p=drop)
-        self.drop = drop
         self._below = round((1.0 - drop) * 2**32) - 2**31
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`x` thinned and scaled in training, as it is otherwise."""
-        if not self.training or self.drop == 0.0:
+        if not self.training or self.p == 0.0:
             return x
         count = x.numel()
         bits = torch.empty((count + 1) // 2, dtype=torch.int64, device=x.device)
         bits.random_(-(2**63), None)
-        mask = bits.view(torch.int32)[:count].lt(self._below).to(x.dtype).mul_(1.0 / (1.0 - self.drop))
+        mask = bits.view(torch.int32)[:count].lt(self._below).to(x.dtype).mul_(1.0 / (1.0 - self.p))
         return x * mask.as_strided(x.shape, x.stride())
 
 

@@ -25,13 +25,12 @@ class FlatParameters:
     """
 
     def __init__(self, network: nn.Module, transposed: nn.Linear | None = None) -> None:
-        owners = [each for each in network if isinstance(each, (nn.Conv2d, nn.Linear))]  # type: ignore[attr-defined]
-        parameters = [parameter for owner in owners for parameter in owner.parameters()]
+        parameters = list(network.parameters())
         total = sum(parameter.numel() for parameter in parameters)
         self.weights, self.gradients = torch.empty(total), torch.zeros(total)
         self._stored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._rounded: dict[int, torch.Tensor] = {}
-        self._order: dict[int, tuple[int, ...]] = {}
+        self._unpermuted: dict[int, torch.Tensor] = {}
         begin = 0
         for parameter in parameters:
             end = begin + parameter.numel()
@@ -41,8 +40,8 @@ class FlatParameters:
             weights, gradients = self.weights[begin:end].view(shape), self.gradients[begin:end].view(shape)
             weights.copy_(parameter.detach().permute(order))
             self._stored[id(parameter)] = weights, gradients
-            self._order[id(parameter)] = tuple(order.index(each) for each in range(len(order)))
-            parameter.data = weights.permute(self._order[id(parameter)])
+            back = tuple(order.index(each) for each in range(len(order)))
+            parameter.data, self._unpermuted[id(parameter)] = weights.permute(back), gradients.permute(back)
             begin = end
 
     def get_stored(self, parameter: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,7 +60,7 @@ class FlatParameters:
 
     def gradient(self, parameter: nn.Parameter) -> torch.Tensor:
         """The gradient in the parameter's own shape: a view."""
-        return self._stored[id(parameter)][1].permute(self._order[id(parameter)])
+        return self._unpermuted[id(parameter)]
 
 
 class FlatOptimizer:
@@ -188,6 +187,8 @@ class NativeDense:
     """One dense layer, with ReLU and dropout but for the logits (`keep` None); the products are torch's."""
 
     tiles = False
+    always_float32 = False
+    """Whether the kernels compute in float32 in both arithmetics."""
 
     def __init__(
         self, kernels: Kernels, module: nn.Linear, flat: FlatParameters, batch: int, keep: float | None, *, half: bool
@@ -198,11 +199,13 @@ class NativeDense:
         stored: tuple[torch.Tensor | None, ...] = (None, None) if bias is None else flat.get_stored(bias)
         self._bias, self._bias_gradient = stored
         self._bias_place = None if self._bias is None else self._bias.data_ptr()
-        self._offset = flat.get_rounded(bias) if bias is not None and half and keep is None else self._bias
         self.out = torch.zeros(batch, module.out_features, dtype=torch.bfloat16 if half else torch.float32)
         self.back = torch.zeros_like(self.out)
         # What the kernels write and read; `out` and `back` are copies of it where those have another type.
-        self._out, self._back = self.out, self.back
+        half = half and not self.always_float32
+        dtype = torch.bfloat16 if half else torch.float32
+        self._out, self._back = self.out.to(dtype), self.back.to(dtype)
+        self._offset = flat.get_rounded(bias) if bias is not None and half and keep is None else self._bias
         self._out_place, self._back_place = _locate(self._out, self._back)
         self._finish = kernels.dense_finish_bf16 if half else kernels.dense_finish
         self._unfinish = kernels.dense_backward_bf16 if half else kernels.dense_backward
@@ -211,7 +214,7 @@ class NativeDense:
 
     def _prepare(self, module: nn.Linear, flat: FlatParameters) -> None:
         """What the products need."""
-        dtype, self._product = self.out.dtype, self._gradient
+        dtype, self._product = self._out.dtype, self._gradient
         self._given_back: torch.Tensor | None = None
         if dtype != self._weights.dtype:
             self._weights = flat.get_rounded(module.weight)
@@ -285,12 +288,7 @@ class TiledNativeDense(NativeDense):
 class SparseNativeDense(NativeDense):
     """A first dense layer, given the images themselves, of which most values are zero; float32 in both arithmetics."""
 
-    def __init__(
-        self, kernels: Kernels, module: nn.Linear, flat: FlatParameters, batch: int, keep: float | None, *, half: bool
-    ) -> None:
-        super().__init__(kernels, module, flat, batch, keep, half=False)
-        if half:
-            self.out, self.back = self._out.bfloat16(), self._back.bfloat16()
+    always_float32 = True
 
     def _multiply(self, given: torch.Tensor) -> None:
         where = _locate(given, self._weights, self._out)

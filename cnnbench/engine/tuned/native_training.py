@@ -66,10 +66,8 @@ class NativeStep:
         self._layers: list[NativeConv | NativeDense] = [*self.convolutions, *self.dense]
         self.tiled = any(each.tiles for each in self._layers)
         """Whether products of bfloat16 go by tiles."""
-        classes = linear[-1].out_features
         # Of float32 the last layer's own buffers; of bfloat16 copies of them, for the softmax is float32 in both.
-        self._logits = torch.zeros(batch, classes) if half else self.dense[-1].out
-        self._logits_back = torch.zeros(batch, classes) if half else self.dense[-1].back
+        self._logits, self._logits_back = self.dense[-1].out.float(), self.dense[-1].back.float()
         self.update = FlatOptimizer(optimizer, kernels, self.flat, rate)
         self.reset()
 
