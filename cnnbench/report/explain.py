@@ -182,7 +182,9 @@ def document(found: Explanation) -> dict[str, Any]:
         for layer in found.layers
     ]
     return {
-        **{"workload": workload.name, "version": workload.version, "description": workload.title},
+        "workload": workload.name,
+        "version": workload.version,
+        "description": workload.title,
         "counted": [COUNTED, STORED],
         "layers": layers,
         "total": _read_counts(found.total, _FIGURES, "parameters"),

@@ -79,9 +79,13 @@ def identity(row: Row) -> Datum:
     """Tell which raw row a mark is: run, the beginning of its row key's SHA-256, and words for the reader."""
     ((run, key),) = cells.name_raw_rows(row)
     return {
-        **{"run": run, "row": key, "machine": row.machine.id},
-        **{"processor": naming.processor_name(row.device), "place": naming.place_label(row.job)},
-        **{"precision": row.job.precision, "work": naming.work_label(row.job)},
+        "run": run,
+        "row": key,
+        "machine": row.machine.id,
+        "processor": naming.processor_name(row.device),
+        "place": naming.place_label(row.job),
+        "precision": row.job.precision,
+        "work": naming.work_label(row.job),
     }
 
 

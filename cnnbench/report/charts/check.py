@@ -71,8 +71,13 @@ def draw_forest(verdict: Verdict, meta: VerdictContext) -> Chart:
     more = f" The slowest {drawn} of {every} series are drawn." if drawn < every else ""
     factor = 1 + verdict.plan.tolerance
     words = {
-        **{"title": meta.title, "decision": verdict.decision.value.upper(), "head": meta.head, "base": meta.base},
-        **{"factor": f"{factor:g}", "found": found, "tolerance": format_tolerance(verdict.plan).removeprefix("+")},
+        "title": meta.title,
+        "decision": verdict.decision.value.upper(),
+        "head": meta.head,
+        "base": meta.base,
+        "factor": f"{factor:g}",
+        "found": found,
+        "tolerance": format_tolerance(verdict.plan).removeprefix("+"),
         "verdict": " ".join(f"{line}." for line in format_verdict(verdict, meta.controls)),
     }
     return draw_chart(FOREST, Shown(data, more, words, (1 / factor, factor)))
@@ -127,7 +132,9 @@ def _draw_forest(shown: Shown, layout: theme.ChartLayout) -> Specification:
     tooltip = ("series", "decision", "kind", *list_interval("ratio", "head over base", ".4f"), "blocks")
     point = partial(layer, "point", x=number("ratio", **x), shape=shape, tooltip=tooltip)
     drawn = frame_rows(
-        *(data, layout, {"color": colour}),
+        data,
+        layout,
+        {"color": colour},
         layer(
             "rule", **ends, when="isValid(datum.ratio_low) && isValid(datum.ratio_high)", strokeWidth=3, opacity=0.55
         ),

@@ -73,11 +73,17 @@ def _mark_runs(panel: int, series: Series) -> list[Datum]:
 def _describe_run(point: Point) -> Datum:
     software = point.row.software
     return {
-        **{"run": point.row.run_id, "measured": point.row.created_at},
-        **{"commit": software.git_commit, "cnnbench": software.cnnbench, "torch": software.torch},
-        **{"stretch": point.stretch, "kind": words.describe_outcome(point) or NOT_PREDICTED},
-        **{**cells.values(STEP, point.step), **_name_band(point.predicted)},
-        **{"changed": words.describe_changes(point.changed) or None, "mark": None},
+        "run": point.row.run_id,
+        "measured": point.row.created_at,
+        "commit": software.git_commit,
+        "cnnbench": software.cnnbench,
+        "torch": software.torch,
+        "stretch": point.stretch,
+        "kind": words.describe_outcome(point) or NOT_PREDICTED,
+        **cells.values(STEP, point.step),
+        **_name_band(point.predicted),
+        "changed": words.describe_changes(point.changed) or None,
+        "mark": None,
     }
 
 

@@ -64,8 +64,11 @@ def draw_chart(spec: ChartSpec, shown: Shown) -> Chart:
     caption = spec.caption.format_map(shown.blanks) + shown.more
     wide, narrow = (
         {
-            **{**spec.draw(shown, layout), "$schema": SCHEMA, "config": theme.configure(layout)},
-            **{"data": {"name": "rows"}, "datasets": {"rows": shown.data}},
+            **spec.draw(shown, layout),
+            "$schema": SCHEMA,
+            "config": theme.configure(layout),
+            "data": {"name": "rows"},
+            "datasets": {"rows": shown.data},
         }
         for layout in (theme.WIDE, theme.NARROW)
     )
@@ -200,9 +203,16 @@ def frame_rows(
     beside = {"labelAlign": "right", "labelPadding": 8, "labelOffset": -further / 2}
     above = {"labelAlign": "left", "labelPadding": 0, "labelOffset": -mark / 2 - LINE / 2 - 1 - further}
     axis = {
-        **{"title": None, "ticks": False, "domain": False, "grid": False, "labelOverlap": False, "labelColor": INK},
-        **{"labelExpr": f"[{', '.join(lines)}]", "labelLimit": layout.label_limit},
-        **{"labelLineHeight": LINE, **(above if layout.narrow else beside)},
+        "title": None,
+        "ticks": False,
+        "domain": False,
+        "grid": False,
+        "labelOverlap": False,
+        "labelColor": INK,
+        "labelExpr": f"[{', '.join(lines)}]",
+        "labelLimit": layout.label_limit,
+        "labelLineHeight": LINE,
+        **(above if layout.narrow else beside),
     }
     # Label and marks are beside each other, or one above the other.
     words = len(lines) * LINE
@@ -244,7 +254,9 @@ def draw_points(
     bars = layer("rule", color=colour, x=x(low), x2={"field": high}, known=low, strokeWidth=7, opacity=0.4)
     ink: Specification = {"x": x(text_at or value), "text": word("text"), "color": {"value": INK}}
     return frame_rows(
-        *(data, layout, {}),
+        data,
+        layout,
+        {},
         *([] if origin is None else [stems]),
         *([bars] if interval and list_numbers(data, low) else []),
         layer("point", color=colour, **shape, x=x(value), tooltip=tooltip, size=110),

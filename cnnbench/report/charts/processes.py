@@ -118,8 +118,12 @@ def _draw_curves(shown: Shown, layout: theme.ChartLayout) -> Specification:
         "color": colour if len(series) > 1 else {**colour, "legend": None},
     }
     tooltip = (
-        *("series", "kind", TooltipField("minutes", number=",.4~g"), TooltipField("accuracy", number=".2%")),
-        *(TooltipField("images", "test images", ",d"), TooltipField("after_steps", "after steps", ",d")),
+        "series",
+        "kind",
+        TooltipField("minutes", number=",.4~g"),
+        TooltipField("accuracy", number=".2%"),
+        TooltipField("images", "test images", ",d"),
+        TooltipField("after_steps", "after steps", ",d"),
     )
     kinds = {kind: _SHAPES[kind] for kind in sorted(list_values(data, "kind"), key=lambda kind: kind == FINAL)}
     shape = choose(data, "kind", kinds, layout)
@@ -223,7 +227,9 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     parts = (TooltipField(name, f"{name[-2:]}th percentile, of the mean", ".4f") for name in PERCENTILES)
     tooltip = (*WHERE, "work", "round", TooltipField("blocks", "timed blocks"), *parts)
     return frame_rows(
-        *(data, layout, {"yOffset": {"field": "round", "type": "ordinal"}}),
+        data,
+        layout,
+        {"yOffset": {"field": "round", "type": "ordinal"}},
         layer("rule", x=x(low), x2={"field": high}, strokeWidth=2.5, opacity=0.5, color=theme.BLUE),
         layer("point", x=x(middle), tooltip=tooltip, size=42, color=theme.BLUE),
         mark=height,

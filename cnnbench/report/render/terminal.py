@@ -19,7 +19,9 @@ MOST = {"processor": 24, "outcome": 11, "new": 24, "base": 24, "reason": 40}
 """Widest a column gets before it wraps: a CPU's name has up to 50 characters; `unsupported` and `interrupted` have 11."""
 _ROW_STYLES = {"reference": "cyan", "failed": "red"}
 _NOTE_STYLES = {
-    **{"summary": "bold", "warning": "bold yellow", "problem": "bold red"},
+    "summary": "bold",
+    "warning": "bold yellow",
+    "problem": "bold red",
     **dict.fromkeys(("missing", "reference", "run"), "dim"),
 }
 """By the kind of a note; others have no style."""
