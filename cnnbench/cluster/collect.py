@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -130,7 +131,7 @@ def is_over(last: Submission) -> bool:
 
 def _explain_failure(place: Path, node: str, job_id: str, slurm_state: SlurmState) -> Outcome:
     """Why a job ended before its run did."""
-    ended, token = _facts(node_job.end_path(place, job_id)), _facts(node_job.token_path(place, job_id))
+    token, ended = _read_facts(place, job_id)
     where = token.get("node") or slurm_state.node or node
     status = _BY_STATE.get(slurm_state.state, "crashed")
     if ended:
@@ -182,20 +183,20 @@ def count_lines_before(place: Path, job_id: str) -> int | None:
     """How many lines the node's ledger had when this job began; None where `cnnbench run` never began or came to its own end,
     so that no process was cut off unrecorded.
     """
-    token, ended = _facts(node_job.token_path(place, job_id)), _facts(node_job.end_path(place, job_id))
+    token, ended = _read_facts(place, job_id)
     if not token or (ended and int(ended.get("exit_code", 0)) >= 0):  # below 0: killed by a signal
         return None
     lines = token.get("lines")
     return lines if isinstance(lines, int) else 0
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    """What the job wrote there; nothing where it did not."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _read_facts(place: Path, job_id: str) -> Iterator[dict[str, Any]]:
+    """Read what the job wrote as it began and as it ended; nothing where it did not."""
+    for path in (node_job.token_path(place, job_id), node_job.end_path(place, job_id)):
+        found = None
+        with suppress(OSError, ValueError):
+            found = json.loads(path.read_bytes())
+        yield found if isinstance(found, dict) else {}
 
 
 def refresh(folder: Path) -> ClusterRun:
@@ -204,13 +205,19 @@ def refresh(folder: Path) -> ClusterRun:
         fleet = state.read(folder)
         # Slurm may have something new to say of these jobs; one it does not know now, its accounting may know later.
         over = slurm.ENDED - {slurm.UNKNOWN}
-        newest = {cell.node: cell.last for cell in fleet.cells if cell.last and cell.last.job_id}
-        asked = {node: last for node, last in newest.items() if last.said is None or last.said.state not in over}
-        slurm_states = slurm.states(str(last.job_id) for last in asked.values())
-        now = {node: last.model_copy(update={"said": slurm_states[str(last.job_id)]}) for node, last in asked.items()}
+        submitted = {cell.node: cell.attempts for cell in fleet.cells if cell.last and cell.last.job_id}
+        asked = {
+            node: (*before, last)
+            for node, (*before, last) in submitted.items()
+            if last.said is None or last.said.state not in over
+        }
+        said = slurm.states(str(attempts[-1].job_id) for attempts in asked.values())
+        now = {
+            node: (*before, last.model_copy(update={"said": said[str(last.job_id)]}))
+            for node, (*before, last) in asked.items()
+        }
         if now != asked:
-            attempts = {cell.node: cell.attempts[:-1] for cell in fleet.cells}
-            fleet = fleet.with_submissions({node: (*attempts[node], last) for node, last in now.items()})
+            fleet = fleet.with_submissions(now)
             state.write(folder, fleet)
         return fleet
 
@@ -268,8 +275,8 @@ def collect(
 def cancel(folder: Path) -> list[str]:
     """Ask Slurm to end every job of the fleet that is not over; returns their nodes. Raises FleetError in scancel's words."""
     fleet = refresh(folder)
-    newest = {cell.node: cell.last for cell in fleet.cells if cell.last and cell.last.job_id}
-    active = {node: str(last.job_id) for node, last in newest.items() if not is_over(last)}
+    newest = {cell.node: cell.last for cell in fleet.cells if cell.last}
+    active = {node: last.job_id for node, last in newest.items() if last.job_id and not is_over(last)}
     slurm.cancel([*active.values()])
     return [*active]
 

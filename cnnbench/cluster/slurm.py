@@ -53,14 +53,15 @@ class Node:
     @property
     def kind(self) -> str:
         """What nodes bought alike share: `64 cores, 251 GiB, gpu:a100:4, features amd+ib`."""
-        parts = [f"{self.cores} cores", f"{round(self.memory_mebibytes / 1024)} GiB", *self.gres]
-        return ", ".join([*parts, *([f"features {'+'.join(self.features)}"] if self.features else [])])
+        features = [f"features {'+'.join(self.features)}"] if self.features else []
+        memory = f"{round(self.memory_mebibytes / 1024)} GiB"
+        return ", ".join([f"{self.cores} cores", memory, *self.gres, *features])
 
     @property
     def rank(self) -> tuple[int, str]:
         """Those that are free come first."""
-        places = [place for place, start in enumerate(_FREE_FIRST) if self.state.startswith(start)]
-        return (places[0] if places else len(_FREE_FIRST), self.name)
+        places = (place for place, start in enumerate(_FREE_FIRST) if self.state.startswith(start))
+        return next(places, len(_FREE_FIRST)), self.name
 
 
 def require() -> None:

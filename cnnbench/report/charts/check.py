@@ -30,7 +30,7 @@ from cnnbench.report.charts.kinds import (
     draw_chart,
     frame_rows,
     layer,
-    list_interval,
+    list_estimate,
     number,
     share,
     word,
@@ -129,7 +129,8 @@ def _draw_forest(shown: Shown, layout: theme.ChartLayout) -> Specification:
         layer("rule", x={"datum": 1, **x}, color=theme.MUTED, strokeWidth=1.5),
     ]
     ends: Specification = {"x": number("ratio_low", **x), "x2": {"field": "ratio_high"}}
-    tooltip = ("series", "decision", "kind", *list_interval("ratio", "head over base", ".4f"), "blocks")
+    ratio = list_estimate("ratio", "head over base", ".4f")[:3]  # blocks are its n
+    tooltip = ("series", "decision", "kind", *ratio, "blocks")
     point = partial(layer, "point", x=number("ratio", **x), shape=shape, tooltip=tooltip)
     drawn = frame_rows(
         data,

@@ -20,10 +20,9 @@ from cnnbench.report.charts.kinds import (
     Specification,
     TooltipField,
     choose,
-    count_processes,
     draw_chart,
     layer,
-    list_interval,
+    list_estimate,
     place,
     share,
     word,
@@ -139,7 +138,7 @@ def _list_layers(own: Sequence[Datum], looks: Specification, layout: theme.Chart
     timed: Specification = {"x": x("number"), "y": y(STEP), "known": STEP}
     low, high = f"{STEP}_low", f"{STEP}_high"
     ends: Specification = {"x": x("number"), "y": y(low), "y2": {"field": high}, "color": looks["color"]}
-    estimate = (*list_interval(STEP, "seconds a step", ".4~g"), count_processes(STEP))
+    estimate = list_estimate(STEP, "seconds a step", ".4~g")
     predicted = (TooltipField(LOW, "predicted from", ".4~g"), TooltipField(HIGH, "predicted to", ".4~g"))
     tooltip = ("measured", "commit", "torch", "cnnbench", "changed", "kind", *estimate, *predicted)
     return [

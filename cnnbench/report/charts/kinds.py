@@ -89,15 +89,15 @@ Tooltip = tuple[TooltipField | str, ...]
 WHERE: Tooltip = ("processor", "place")
 
 
-def list_interval(name: str, title: str, number: str) -> Tooltip:
-    """List what a tooltip shows of a figure with an interval."""
-    low, high = TooltipField(f"{name}_low", "95 % from", number), TooltipField(f"{name}_high", "to", number)
-    return TooltipField(name, title, number), low, high
-
-
 def count_processes(name: str) -> TooltipField:
     """Show the n of an estimate."""
     return TooltipField(f"{name}_n", "processes (n)")
+
+
+def list_estimate(name: str, title: str, number: str) -> Tooltip:
+    """List what a tooltip shows of an estimate: the figure, its interval, its n."""
+    low, high = TooltipField(f"{name}_low", "95 % from", number), TooltipField(f"{name}_high", "to", number)
+    return TooltipField(name, title, number), low, high, count_processes(name)
 
 
 def show_known(shown: TooltipField | str) -> str:
@@ -321,8 +321,7 @@ def draw_lines(
     dashes = layer("line", y=number("ideal"), strokeDash=[5, 4], strokeWidth=1.5)
     ends: Specification = {"y": number(low, title=title), "y2": {"field": f"{value}_high"}}
     bars = layer("rule", **ends, known=low, strokeWidth=6, opacity=0.35)
-    estimate = (*list_interval(value, words, ",.6~g"), count_processes(value))
-    tooltip = (*WHERE, "series", TooltipField("varied", axis, ",d"), *estimate)
+    tooltip = (*WHERE, "series", TooltipField("varied", axis, ",d"), *list_estimate(value, words, ",.6~g"))
     layers = [
         *([dashes] if ideal else []),
         layer("line", y=y, strokeWidth=2),

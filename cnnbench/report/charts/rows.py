@@ -43,7 +43,7 @@ from cnnbench.report.charts.kinds import (
     draw_points,
     frame_rows,
     layer,
-    list_interval,
+    list_estimate,
     number,
     share,
     show_rows,
@@ -113,12 +113,11 @@ def _sort(data: Sequence[Datum], value: str) -> list[Datum]:
 
 def _declare_speed(value: str, **texts: Any) -> ChartSpec:
     """Declare a chart of a speed-up; both look alike."""
-    estimate = (*list_interval(value, "times the speed", ".6g"), count_processes(value))
     draw = partial(
         draw_points,
         value=value,
         axis="times the speed (log scale)",
-        tooltip=(*WHERE, "kind", *estimate, "work"),
+        tooltip=(*WHERE, "kind", *list_estimate(value, "times the speed", ".6g"), "work"),
         colours={PUBLISHED: theme.GREY, BASELINE: theme.GREY, PROJECTED: theme.ORANGE},
         before=10,
         origin=1,
@@ -155,23 +154,22 @@ def _select_flops(chart_data: ChartData) -> Shown:
     data: list[Datum] = []
     for found, own in label_published(chart_data.comparison.published_rows):
         if found.flops_per_second is not None:
-            known = {PRINTED: found.published.printed_flops_per_second, ACHIEVED: found.flops_per_second}
-            data += ({**own, **datum} for datum in _mark_known(PUBLISHED, known))
+            printed = found.published.printed_flops_per_second
+            data += _mark_known(own, PUBLISHED, {PRINTED: printed, ACHIEVED: found.flops_per_second})
     for row, own in label_rows(rows[::-1]):
         estimates = {CEILING: row.ceiling_flops_per_second, ACHIEVED: row.flops_per_second}
-        known = {kind: each.value for kind, each in estimates.items() if each is not None}
-        promised = {THEORETICAL: row.peak_flops_per_second}
-        data += ({**own, **datum} for datum in _mark_known(MEASURED, promised | known))
+        reached = {kind: each and each.value for kind, each in estimates.items()}
+        data += _mark_known(own, MEASURED, {THEORETICAL: row.peak_flops_per_second, **reached})
     return Shown(data, more)
 
 
-def _mark_known(source: str, flops_per_second: Mapping[str, float | None]) -> Iterator[Datum]:
+def _mark_known(own: Datum, source: str, flops_per_second: Mapping[str, float | None]) -> Iterator[Datum]:
     """Make a mark for each known figure. Only the least and the greatest have room beside them for their value."""
     known = {kind: value for kind, value in flops_per_second.items() if value is not None}
     sides = {min(known.values()): "least", max(known.values()): "most"}
     for kind, value in known.items():
         figures = {"flops_per_second": value, "gflops_per_second": value / 1e9, "text": units.giga(value)}
-        yield {"source": source, "kind": kind, **figures, "side": sides.get(value, "")}
+        yield {**own, "source": source, "kind": kind, **figures, "side": sides.get(value, "")}
 
 
 def _draw_flops(shown: Shown, layout: theme.ChartLayout) -> Specification:
@@ -221,14 +219,18 @@ def _select_roofs(chart_data: ChartData) -> Shown:
     alone = (row for row in chart_data.training if row.job.processes == 1)
     known = (row for row in alone if row.ceiling_flops_per_second and row.floors.get(COPY) and row.flops_per_second)
     by_place = group_by(known, _place)
-    places = sorted(by_place, key=lambda place: (-_height(by_place[place]), place))
+    heights = {
+        place: max(row.ceiling_flops_per_second.value for row in rows if row.ceiling_flops_per_second)
+        for place, rows in by_place.items()
+    }
+    places = sorted(by_place, key=lambda place: (-heights[place], place))
     shown, more = keep_different(places, lambda place: place[3:], MOST_ROOFS, "processors")
     firsts = [by_place[place][0] for place in shown]
     words = [(naming.processor_name(row.device), naming.place_label(row.job), row.job.precision) for row in firsts]
     names = dict(zip(shown, name_series(words, firsts), strict=True))
     data: list[Datum] = []
     for place, name in names.items():
-        data += _mark_roof(name, by_place[place])
+        data += _mark_roof(name, by_place[place], heights[place])
         data += [datum for row in by_place[place] for datum in _mark_point(row, name)]
     products = [row for row in chart_data.gemm if row.flops_per_second and _place(row) in names]
     data += [datum for row in products for datum in _mark_point(row, names[_place(row)])]
@@ -243,25 +245,20 @@ def _place(row: Row) -> Place:
     return row.machine.id, job.device, run, row.device.name, f"{row.device.kind} {job.threads}", job.precision
 
 
-def _height(rows: Sequence[Row]) -> float:
-    return max(row.ceiling_flops_per_second.value for row in rows if row.ceiling_flops_per_second)
-
-
-def _mark_roof(place: str, rows: list[Row]) -> Iterator[Datum]:
+def _mark_roof(place: str, rows: list[Row], ceiling: float) -> Iterator[Datum]:
     """Mark the three corners of the roof: from the left edge up the bandwidth's slope to the ridge, then level."""
-    ceiling = _height(rows)
-    ridge = ceiling / max(row.floors.get(COPY, 0.0) for row in rows)
+    ridge = ceiling / max(row.floors[COPY] for row in rows)
     corners = [(ridge / 16, ceiling / 16), (ridge, ceiling), (max(1000.0, 4 * ridge), ceiling)]
     for order, (x, y) in enumerate(corners):
-        own = {"order": order, "machine": rows[0].machine.id, "run": rows[0].run_id}
-        yield {"kind": "roof", "roof": place, **own, X: x, Y: y / 1e9}
+        where = {"machine": rows[0].machine.id, "run": rows[0].run_id}
+        yield {"kind": "roof", "roof": place, "order": order, **where, X: x, Y: y / 1e9}
 
 
 def _mark_point(row: Row, place: str) -> Iterator[Datum]:
     """Mark a step, if its bytes and FLOPs are known, or a product: of side n, it reads two matrices and writes one, which is
     2 n^3 FLOP over 3 n^2 values.
     """
-    job, rate = row.job, row.flops_per_second
+    job, rate = row.job, row.values["flops_per_second"]
     side, moved, flops = job.size or 1, bytes_per_step(job), step_flops(job)
     own: Datum
     if job.workload == "gemm":
@@ -273,8 +270,7 @@ def _mark_point(row: Row, place: str) -> Iterator[Datum]:
         own = {"kind": f"{job.task} step", "name": name, X: flops / moved, "verdict": verdict}
     else:
         return
-    reached = {Y: (rate.value if rate else 0.0) / 1e9, **cells.values(RATE, rate)}
-    yield {**identity(row), "roof": place, **own, **reached}
+    yield {**identity(row), "roof": place, **own, Y: rate.value / 1e9, **cells.values(RATE, rate)}
 
 
 def _draw_roofs(shown: Shown, layout: theme.ChartLayout) -> Specification:
