@@ -77,8 +77,6 @@ def fetch(
             lacking.append(file)
         else:
             mnist.read_verified(path, file)
-    if not lacking:
-        return
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for file in lacking:

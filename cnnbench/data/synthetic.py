@@ -103,8 +103,6 @@ class _Pen:
     points: Ints
     control: Ints
     weight: Floats
-    drawing_of_class: Ints
-    drawings_of_class: Ints
 
 
 def generate(seed: int = SEED, train: int = 60_000, test: int = 10_000) -> tuple[Bytes, Bytes, Bytes, Bytes]:
@@ -118,13 +116,13 @@ def generate(seed: int = SEED, train: int = 60_000, test: int = 10_000) -> tuple
 def _draw(seed: int, stream: int, count: int) -> tuple[Bytes, Bytes]:
     images = np.empty((count, SIDE, SIDE), dtype=np.uint8)
     labels = np.empty(count, dtype=np.uint8)
-    pen = _pen()
+    pen, drawings = _pen(), np.array([*map(len, GLYPHS)])
     for chunk, start in enumerate(range(0, count, _CHUNK)):
         stop = min(start + _CHUNK, count)
         bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(VERSION, stream, chunk)))
         classes = _uniform(bits, 0, 10).astype(np.int64)
-        which = (_uniform(bits, 0, 1) * pen.drawings_of_class[classes]).astype(np.int64)
-        drawing = pen.drawing_of_class[classes] + which
+        which = (_uniform(bits, 0, 1) * drawings[classes]).astype(np.int64)
+        drawing = (np.cumsum(drawings) - drawings)[classes] + which
         x, y, scale = _place_controls(bits, pen.controls[drawing])
         canvas = _splat(pen, drawing, x, y, _SPACING * scale)
         images[start:stop] = _ink(bits, _blur(canvas))[: stop - start]
@@ -212,7 +210,6 @@ def _uniform(bits: np.random.PCG64, low: float, high: float, width: int | None =
 @cache
 def _pen() -> _Pen:
     drawings = [[_parse_stroke(stroke) for stroke in drawing] for of_class in GLYPHS for drawing in of_class]
-    of_class = np.array([len(of_class) for of_class in GLYPHS])
     controls = np.zeros((len(drawings), max(sum(map(len, drawing)) for drawing in drawings), 2))
     tables = []
     points = []
@@ -228,13 +225,11 @@ def _pen() -> _Pen:
         points=np.array(points),
         control=np.hstack([control for control, _ in tables]),
         weight=np.hstack([weight for _, weight in tables]),
-        drawing_of_class=np.cumsum(of_class) - of_class,
-        drawings_of_class=of_class,
     )
 
 
 def _parse_stroke(text: str) -> Floats:
-    return np.array([[int(number) / 100 for number in point.split(",")] for point in text.split()])
+    return np.array([point.split(",") for point in text.split()], dtype=np.float64) / 100
 
 
 def _stroke_table(stroke: Floats, start: int) -> tuple[Ints, Floats]:

@@ -117,11 +117,6 @@ def stored_digest(picture: str | bytes) -> str | None:
     return known if isinstance(known, str) else None
 
 
-def file_name(chart: Chart, ending: str = "svg") -> str:
-    """The name of the chart's file, `speedup.svg`."""
-    return f"{chart.key}.{ending}"
-
-
 def specification(chart: Chart) -> str:
     """The Vega-Lite specification of the wide drawing with its data, as JSON that is the same for the same data."""
     return json.dumps(chart.wide, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"

@@ -266,15 +266,18 @@ def build_slide(found: Explanation, slide: Slide, also: Explanation | None = Non
     def list_marks(row: SlideRow) -> str:
         return " ".join(f"[{number}]" for number, (each, _) in enumerate(wrong, 1) if each in row)
 
-    columns: tuple[ColumnSpec[SlideRow], ...] = (
-        wording("layer", "layer", 1, "activations.where"),
-        figure("activations_printed", "activations", 1, "activations.printed_text", unit="printed"),
-        figure("activations", "activations", 1, "activations.right", units.count, unit="right"),
-        figure("parameters_printed", slide.counted, 1, "parameters.printed_text", unit="printed"),
-        figure("parameters", slide.counted, 1, "parameters.right", units.count, unit="right"),
-        wording("erratum", "erratum", 1, list_marks),
+    spec = TableSpec[SlideRow](
+        "slide",
+        f"{found.workload.name}, as the slide prints it and as it is",
+        (
+            wording("layer", "layer", 1, "activations.where"),
+            figure("activations_printed", "activations", 1, "activations.printed_text", unit="printed"),
+            figure("activations", "activations", 1, "activations.right", units.count, unit="right"),
+            figure("parameters_printed", slide.counted, 1, "parameters.printed_text", unit="printed"),
+            figure("parameters", slide.counted, 1, "parameters.right", units.count, unit="right"),
+            wording("erratum", "erratum", 1, list_marks),
+        ),
     )
-    spec = TableSpec[SlideRow]("slide", f"{found.workload.name}, as the slide prints it and as it is", columns)
     notes = [
         Note("warning", f"[{number}] {_describe_erratum(each, printed)}")
         for number, (each, printed) in enumerate(wrong, 1)

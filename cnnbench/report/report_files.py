@@ -48,10 +48,10 @@ def render_folder(page: Page, *, static: bool) -> dict[str, str | bytes]:
         VALUES: values_file(page),
     }
     for chart in page.charts:
-        files[f"{CHARTS}/{chart_images.file_name(chart)}"] = chart_images.svg(chart)
+        files[f"{CHARTS}/{chart.key}.svg"] = chart_images.svg(chart)
         if not static:
-            files[f"{CHARTS}/{chart_images.file_name(chart, 'png')}"] = chart_images.png(chart)
-            files[f"{CHARTS}/{chart_images.file_name(chart, 'vl.json')}"] = chart_images.specification(chart)
+            files[f"{CHARTS}/{chart.key}.png"] = chart_images.png(chart)
+            files[f"{CHARTS}/{chart.key}.vl.json"] = chart_images.specification(chart)
     return files
 
 

@@ -37,11 +37,6 @@ class ChartData:
         """List the rows of training jobs."""
         return [row for row in self.comparison.rows if row.job.workload != "gemm"]
 
-    @property
-    def gemm(self) -> list[Row]:
-        """List the rows of matrix products."""
-        return [row for row in self.comparison.rows if row.job.workload == "gemm"]
-
     def list_trials(self, row: Row, *, missed: bool = False) -> list[tuple[Record, Trial]]:
         """List the row's processes that ended well by round, and those that missed their target where asked for."""
         wanted = ("ok", "missed") if missed else ("ok",)
@@ -100,34 +95,27 @@ def label_published(published: Sequence[PublishedResult]) -> Iterator[tuple[Publ
     names = [(found.published.processor, "published", str(found.published.year)) for found in published]
     unknown = dict.fromkeys(("run", "row", "machine", "precision"))
     work = "the lecture's table; the job is assumed"
-    for found, name, label in zip(published, names, axis_labels(names), strict=True):
-        yield found, {**unknown, "processor": name[0], "place": name[2], "work": work, "label": label}
+    for found, (processor, _, year), label in zip(published, names, axis_labels(names), strict=True):
+        yield found, {**unknown, "processor": processor, "place": year, "work": work, "label": label}
 
 
 def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, ...]]:
     """Name each row in four lines: processor, place on the machine, what was timed, and what tells rows apart."""
     several = len({row.job.workload for row in rows} - {"gemm"}) > 1
-    names = [
-        (
-            naming.processor_name(row.device),
-            ", ".join((naming.place_label(row.job).removeprefix("cpu, "), *naming.chart_words(row.job))),
-            _name_work(row, several, batch),
-        )
-        for row in rows
-    ]
+    names = []
+    for row in rows:
+        job = row.job
+        what = [escaping.plain(job.workload, LONGEST_ID)] if several else []
+        what += [f"batch {job.batch_size}"] if batch else []
+        if job.workload == "gemm":
+            what = [f"gemm {units.count(job.size)}"]
+        elif job.clock == "accuracy" and job.target is not None:
+            what.append(f"to {units.exact_percent(job.target)}")
+        else:
+            what.append("whole job" if job.timed_whole else f"{units.count(row.timed_steps)} steps")
+        where = (naming.place_label(job).removeprefix("cpu, "), *naming.chart_words(job))
+        names.append((naming.processor_name(row.device), ", ".join(where), ", ".join(what)))
     return tell_apart(names, rows)
-
-
-def _name_work(row: Row, several: bool, batch: bool) -> str:
-    """Name what was timed: a matrix product, the whole job, the way to a target, or so many steps."""
-    job = row.job
-    if job.workload == "gemm":
-        return f"gemm {units.count(job.size)}"
-    what = [escaping.plain(job.workload, LONGEST_ID)] if several else []
-    what += [f"batch {job.batch_size}"] if batch else []
-    if job.clock == "accuracy" and job.target is not None:
-        return ", ".join((*what, f"to {units.exact_percent(job.target)}"))
-    return ", ".join((*what, "whole job" if job.timed_whole else f"{units.count(row.timed_steps)} steps"))
 
 
 def tell_apart(names: Iterable[Sequence[str]], rows: Sequence[Row]) -> list[tuple[str, ...]]:

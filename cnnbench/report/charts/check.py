@@ -128,7 +128,6 @@ def _draw_forest(shown: Shown, layout: theme.ChartLayout) -> Specification:
         layer("rect", x={"datum": low, **x}, x2={"datum": high}, color=theme.GRID, opacity=0.45),
         layer("rule", x={"datum": 1, **x}, color=theme.MUTED, strokeWidth=1.5),
     ]
-    ends: Specification = {"x": number("ratio_low", **x), "x2": {"field": "ratio_high"}}
     ratio = list_estimate("ratio", "head over base", ".4f")[:3]  # blocks are its n
     tooltip = ("series", "decision", "kind", *ratio, "blocks")
     point = partial(layer, "point", x=number("ratio", **x), shape=shape, tooltip=tooltip)
@@ -137,7 +136,12 @@ def _draw_forest(shown: Shown, layout: theme.ChartLayout) -> Specification:
         layout,
         {"color": colour},
         layer(
-            "rule", **ends, when="isValid(datum.ratio_low) && isValid(datum.ratio_high)", strokeWidth=3, opacity=0.55
+            "rule",
+            x=number("ratio_low", **x),
+            x2={"field": "ratio_high"},
+            when="isValid(datum.ratio_low) && isValid(datum.ratio_high)",
+            strokeWidth=3,
+            opacity=0.55,
         ),
         point(when=f"(datum.kind === '{CONTROL}')", size=45, yOffset=10),
         point(when=f"(datum.kind !== '{CONTROL}')", size=120),

@@ -252,7 +252,6 @@ def draw_points(
     shape: Specification = {} if isinstance(colours, str) else {"shape": choose(data, "kind", (), layout)}
     stems = layer("rule", color=colour, x=x(value), x2={"datum": origin}, strokeWidth=2, opacity=0.35)
     bars = layer("rule", color=colour, x=x(low), x2={"field": high}, known=low, strokeWidth=7, opacity=0.4)
-    ink: Specification = {"x": x(text_at or value), "text": word("text"), "color": {"value": INK}}
     return frame_rows(
         data,
         layout,
@@ -260,7 +259,7 @@ def draw_points(
         *([] if origin is None else [stems]),
         *([bars] if interval and list_numbers(data, low) else []),
         layer("point", color=colour, **shape, x=x(value), tooltip=tooltip, size=110),
-        layer("text", **ink, align="left", dx=10),
+        layer("text", x=x(text_at or value), text=word("text"), color={"value": INK}, align="left", dx=10),
     )
 
 
@@ -319,8 +318,8 @@ def draw_lines(
     ticks = {"values": values, "format": ",d", "gridOpacity": 0.7, "labelOverlap": "greedy", "labelSeparation": 6}
     x = number("varied", title=f"{axis} (log scale)", scale=scale, axis=ticks)
     dashes = layer("line", y=number("ideal"), strokeDash=[5, 4], strokeWidth=1.5)
-    ends: Specification = {"y": number(low, title=title), "y2": {"field": f"{value}_high"}}
-    bars = layer("rule", **ends, known=low, strokeWidth=6, opacity=0.35)
+    y_low, y_high = number(low, title=title), {"field": f"{value}_high"}
+    bars = layer("rule", y=y_low, y2=y_high, known=low, strokeWidth=6, opacity=0.35)
     tooltip = (*WHERE, "series", TooltipField("varied", axis, ",d"), *list_estimate(value, words, ",.6~g"))
     layers = [
         *([dashes] if ideal else []),

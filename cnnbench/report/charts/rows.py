@@ -158,7 +158,7 @@ def _select_flops(chart_data: ChartData) -> Shown:
             data += _mark_known(own, PUBLISHED, {PRINTED: printed, ACHIEVED: found.flops_per_second})
     for row, own in label_rows(rows[::-1]):
         estimates = {CEILING: row.ceiling_flops_per_second, ACHIEVED: row.flops_per_second}
-        reached = {kind: each and each.value for kind, each in estimates.items()}
+        reached = {kind: each.value if each else None for kind, each in estimates.items()}
         data += _mark_known(own, MEASURED, {THEORETICAL: row.peak_flops_per_second, **reached})
     return Shown(data, more)
 
@@ -232,8 +232,9 @@ def _select_roofs(chart_data: ChartData) -> Shown:
     for place, name in names.items():
         data += _mark_roof(name, by_place[place], heights[place])
         data += [datum for row in by_place[place] for datum in _mark_point(row, name)]
-    products = [row for row in chart_data.gemm if row.flops_per_second and _place(row) in names]
-    data += [datum for row in products for datum in _mark_point(row, names[_place(row)])]
+    for row in chart_data.comparison.rows:
+        if row.job.workload == "gemm" and row.flops_per_second and _place(row) in names:
+            data += _mark_point(row, names[_place(row)])
     if any(datum["kind"] == STEPS[1] for datum in data):
         more = f" An inference step moves activations twice and parameters once.{more}"
     return Shown(data, more)

@@ -131,7 +131,7 @@ def _select_ladder(chart_data: ChartData) -> Shown:
     ladders = [
         rows for rows in _group_rows(known, plain_values(Job, "compute", "draw")) if len(set(map(_name_rung, rows))) > 1
     ]
-    rungs = [row for rows in ladders for row in sorted(rows, key=_read_step, reverse=True)]
+    rungs = [row for rows in ladders for row in sorted(rows, key=lambda row: -row.values["step_seconds"].value)]
     return show_rows(keep_first(rungs), _mark_rung)
 
 
@@ -139,13 +139,10 @@ def _name_rung(row: Row) -> str:
     return ", ".join(naming.list_step_values(row.job))
 
 
-def _read_step(row: Row) -> float:
-    return row.step_seconds.value if row.step_seconds else 0.0
-
-
 def _mark_rung(row: Row) -> Iterator[Datum]:
-    step, figures = _read_step(row), cells.values("step_seconds", row.step_seconds)
-    yield {"rung": _name_rung(row), "text": units.short_seconds(step), "milliseconds": step * 1e3, **figures}
+    step = row.values["step_seconds"]
+    text, figures = units.short_seconds(step.value), cells.values("step_seconds", step)
+    yield {"rung": _name_rung(row), "text": text, "milliseconds": step.value * 1e3, **figures}
 
 
 _declare_rates = partial(

@@ -134,10 +134,12 @@ def log_ticks(scale: Scale, layout: ChartLayout, width: float = UPRIGHT) -> list
     )
     most = 6 if layout.narrow else 12
     for ticks in (fine, *(coarse[::skip] for skip in range(1, len(coarse) + 1))):
-        places = [width * math.log(tick / low) / math.log(high / low) for tick in ticks]
-        halves = [CHARACTER * len(f"{tick:,.15g}") / 2 for tick in ticks]
-        pairs = zip(pairwise(places), pairwise(halves), strict=True)
-        if 0 < len(ticks) <= most and all(right - left > sum(room) + 6 for (left, right), room in pairs):
+        places = [
+            (width * math.log(tick / low) / math.log(high / low), CHARACTER * len(f"{tick:,.15g}") / 2)
+            for tick in ticks
+        ]
+        apart = (right - left > half + other + 6 for (left, half), (right, other) in pairwise(places))
+        if 0 < len(ticks) <= most and all(apart):
             return ticks
     return fine[:1]
 
