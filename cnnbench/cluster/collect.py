@@ -39,7 +39,6 @@ _BY_STATE: dict[str, Status] = {
 }
 """What an early end was, by Slurm's state; any other is a crash: of the node, of the job, or of nobody knows what."""
 RESUME_HINT = "`cnnbench fleet run --resume` goes on"
-MAX_LOG_LINE = 300
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ def _read_last_line(path: Path) -> str:
         return ""
     texts = [line.strip() for line in lines if line.strip()]
     errors = [line for line in texts if line.startswith("error:")]
-    return (errors or texts or [""])[-1][:MAX_LOG_LINE]
+    return (errors or texts or [""])[-1][:300]
 
 
 def count_lines_before(place: Path, job_id: str) -> int | None:

@@ -19,8 +19,6 @@ from cnnbench.cluster.state import SlurmState
 from cnnbench.errors import ClusterError, UsageError
 
 UNKNOWN = "UNKNOWN"
-NO_ACCOUNTING = "slurm accounting storage is disabled"
-"""What sacct says where there is none, in small letters: some versions write SLURM."""
 ENDED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED"}
     | {"TIMEOUT", UNKNOWN}
@@ -179,7 +177,8 @@ def states(job_ids: Iterable[str]) -> dict[str, SlurmState]:
             answer = _ask("sacct", "-n", "-P", "-X", "-j", ",".join(sorted(rest)), "-o", fields)
             found |= _read_states(answer, rest, "node", "exit_code", "reason")
         except ClusterError as error:
-            if NO_ACCOUNTING not in str(error).lower():
+            # What sacct says where there is none; some versions write SLURM.
+            if "slurm accounting storage is disabled" not in str(error).lower():
                 raise
     return {job_id: SlurmState(state=UNKNOWN) for job_id in rest} | found
 

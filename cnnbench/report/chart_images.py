@@ -20,8 +20,6 @@ from cnnbench.report.charts.theme import DARK
 from cnnbench.report.model import Chart
 from cnnbench.schema import digest
 
-PNG_SCALE = 2
-"""Pixels a unit: sharp on a dense screen and on paper."""
 _PNG_KEY = b"cnnbench\0"
 _PAYLOAD = re.compile('<metadata id="cnnbench-data">|tEXtcnnbench\0')
 """What is before the payload in an SVG and in a PNG."""
@@ -97,7 +95,7 @@ def png(chart: Chart) -> bytes:
 
     spec: dict[str, Any] = dict(chart.wide)
     spec["config"] = {**spec["config"], "background": "white"}
-    drawn: bytes = vl_convert.vegalite_to_png(spec, scale=PNG_SCALE)
+    drawn: bytes = vl_convert.vegalite_to_png(spec, scale=2)  # pixels a unit: sharp on a dense screen and on paper
     content = _PNG_KEY + payload(chart).encode("ascii")
     chunk = b"tEXt" + content
     header_end = 8 + 4 + 4 + 13 + 4  # signature, then the IHDR chunk: length, type, 13 bytes, checksum

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 from cnnbench import naming, units, workloads
 from cnnbench.profile_model import Group, Operator, Part, Profile, ProfileJob, ProfileResult, StepPhase
 from cnnbench.report.model import Note, Report, Table
-from cnnbench.report.table_builder import TableSpec, build_table, figure, wording
+from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
 
 FORMATS = "markdown or json"
 LONGEST_NAME = 60
@@ -21,8 +21,6 @@ NO_MEASUREMENT = (
 )
 IDLE = ("python and gaps", "device idle")
 """Parts in which no operator ran."""
-DISTURBED = 2.0
-"""Longest over shortest plain step; on a quiet machine they differ by a few percent."""
 COST_RULE = (
     "The profiler's cost is unseen where the profiled step took no longer than the longest plain one. Parts add up to the mean "
     "of the profiled steps."
@@ -166,17 +164,10 @@ def _side_by_side(heading: str, profiles: Sequence[Measured]) -> Table:
     groups = list_parts(get_args(Group), [each.groups for each in breakdowns])
     phases = list_parts((*get_args(StepPhase), "device idle"), [each.phases for each in breakdowns])
     title = f"{heading}: a step taken apart, under the profiler"
-    spec = TableSpec[Sequence[str]](
-        "parts",
-        title,
-        (
-            wording("part", "where the step's time goes", 1, itemgetter(0)),
-            *(
-                figure(rung.name, rung.name, 1, itemgetter(number), unit="ms, share")
-                for number, (rung, _) in enumerate(profiles, 1)
-            ),
-        ),
-    )
+    columns: list[ColumnSpec[Sequence[str]]] = [wording("part", "where the step's time goes", 1, itemgetter(0))]
+    for number, (rung, _) in enumerate(profiles, 1):
+        columns.append(figure(rung.name, rung.name, 1, itemgetter(number), unit="ms, share"))
+    spec = TableSpec[Sequence[str]]("parts", title, tuple(columns))
     return build_table(spec, groups=[("by kind of work", (*groups, whole)), ("by phase", phases)])
 
 
@@ -240,7 +231,7 @@ def _profile_notes(profile: Profile) -> Iterator[str]:
     left = sum(part.share for part in profile.breakdown.groups if part.name == "device idle")
     if idle is not None and abs(left - idle) >= 0.01:
         yield f"kernels overlap, or stand under no operator: nothing ran on the device in {_share(idle)}"
-    if max(profile.plain_seconds) >= DISTURBED * min(profile.plain_seconds):
+    if max(profile.plain_seconds) >= 2 * min(profile.plain_seconds):  # on a quiet machine they differ by a few percent
         took = _ms_span(profile.plain_seconds, " to ")
         yield f"plain steps took {took} ms: the machine is busy, so profile again when it is quiet"
 

@@ -42,10 +42,10 @@ class ChartData:
         wanted = ("ok", "missed") if missed else ("ok",)
         found = [
             (record, record.outcome.trial)
-            for _, record in sorted(self.records.get((row.run_id, row.row_key), {}).items())
+            for record in self.records.get((row.run_id, row.row_key), {}).values()
             if record.outcome.status in wanted and record.outcome.trial is not None
         ]
-        return sorted(found, key=lambda pair: (pair[0].job.round, pair[0].index))
+        return sorted(found, key=lambda pair: (pair[0].job.round, pair[0].index, pair[0].attempt))
 
 
 def collect_chart_data(comparison: Comparison, ledgers: Iterable[Ledger]) -> ChartData:

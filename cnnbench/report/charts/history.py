@@ -39,7 +39,6 @@ _KINDS = {
     words.PREDICTION_OUTCOMES[1]: (theme.ORANGE, "triangle-up"),
     words.PREDICTION_OUTCOMES[-1]: (theme.GREEN, "triangle-down"),
 }
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 STEP, LOW, HIGH = "median_step_seconds", "predicted_low_seconds", "predicted_high_seconds"
 
 
@@ -163,7 +162,7 @@ def _write_dates(own: Sequence[Datum], layout: theme.ChartLayout) -> Specificati
     days = []
     for datum in own:
         # The text becomes part of an expression, so it is the date alone, and only if it is one.
-        found = _DATE.match(datum["measured"] or "")
+        found = re.match(r"\d{4}-\d{2}-\d{2}", datum["measured"] or "")
         days.append("next" if datum["run"] is None else found.group() if found else f"run {datum['number']}")
     shown = [number for number in range(1, len(own) + 1) if (len(own) - number) % step == 0]
     labels = f"{json.dumps(days)}[datum.value - 1]"

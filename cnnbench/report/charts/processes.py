@@ -40,9 +40,6 @@ from cnnbench.report.charts.kinds import (
 from cnnbench.report.model import Datum
 from cnnbench.schema import Evaluation, Record, Trial
 
-MOST_CURVES = 6
-LOG_FROM = 8
-"""Slowest job over the fastest from which a linear axis would press the fast ones together."""
 MOST_POINTS = 100
 """Of one curve; longer ones are thinned evenly, the last point kept."""
 SAMPLE, WHOLE, FINAL = "sample after an epoch", "every test image, on the way to a target", "all test images at the end"
@@ -63,7 +60,7 @@ def _select_curves(chart_data: ChartData) -> Shown:
         row, *_ = curve
         return row.device.name, row.job.precision, row.job.workload, row.job.target
 
-    shown, more = keep_different(curves, kind, MOST_CURVES, "processes")
+    shown, more = keep_different(curves, kind, 6, "processes")
     pairs = zip(shown, series_names([*_name_curves(shown)]), strict=True)
     data = [{**identity(curve[0]), **datum, "series": name} for curve, name in pairs for datum in _mark_curve(*curve)]
     return Shown(data, _explain_points(data) + more)
@@ -141,7 +138,7 @@ def _encode_minutes(data: Sequence[Datum], series: Sequence[str], layout: theme.
     """Encode the job clock, on a log axis where the slowest job takes many times as long as the fastest."""
     ends = [max(list_numbers((d for d in data if d["series"] == name), "minutes")) for name in series]
     title = "minutes on the job clock"
-    if max(ends) <= LOG_FROM * min(ends):
+    if max(ends) <= 8 * min(ends):  # beyond it a linear axis would press the fast ones together
         return number("minutes", title=title, scale={}, axis={"format": ",~r", "gridOpacity": 0.7})
     title = f"{title} (log scale)"
     log = theme.log_axis(theme.log_scale(list_numbers(data, "minutes")), layout, title, layout.whole)
@@ -167,8 +164,6 @@ def _explain_points(data: Sequence[Datum]) -> str:
     return " ".join(sentences)
 
 
-LINE_PIXELS = 7
-"""From one process's line to the next."""
 MOST_PROCESSES = 90
 """Processes drawn at the most, those of the noisiest rows first: more lines than this cannot be told apart."""
 PERCENTILES = ("block_p05", "block_p50", "block_p95")
@@ -215,7 +210,7 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     """Draw a line for each process from its 5th to its 95th percentile, the median as a mark on it."""
     data = shown.data
     labels = Counter(datum["label"] for datum in data)
-    height = min(60, max(theme.MARK, max(labels.values()) * LINE_PIXELS))
+    height = min(60, max(theme.MARK, 7 * max(labels.values())))  # pixels, 7 from one process's line to the next
     ends = list_numbers(data, *PERCENTILES)
     signed = "datum.value == 1 ? '0 %' : format(datum.value - 1, '+.0%')"
     x = place(

@@ -206,11 +206,9 @@ def _describe_flops(data: Sequence[Datum]) -> Iterator[str]:
 
 
 Place = tuple[str, ...]
-MOST_ROOFS = 6
 STEPS = ("training step", "inference step")
 _STEP_SHAPES = {STEPS[0]: "circle", STEPS[1]: "triangle-up", "matrix product": "square"}
 COPY = "copy_bytes_per_second"
-BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 X, Y, RATE = "intensity_flops_per_byte", "gflops_per_second", "achieved_flops_per_second"
 
 
@@ -224,7 +222,7 @@ def _select_roofs(chart_data: ChartData) -> Shown:
         for place, rows in by_place.items()
     }
     places = sorted(by_place, key=lambda place: (-heights[place], place))
-    shown, more = keep_different(places, lambda place: place[3:], MOST_ROOFS, "processors")
+    shown, more = keep_different(places, lambda place: place[3:], 6, "processors")
     firsts = [by_place[place][0] for place in shown]
     words = [(naming.processor_name(row.device), naming.place_label(row.job), row.job.precision) for row in firsts]
     names = dict(zip(shown, name_series(words, firsts), strict=True))
@@ -263,7 +261,8 @@ def _mark_point(row: Row, place: str) -> Iterator[Datum]:
     side, moved, flops = job.size or 1, bytes_per_step(job), step_flops(job)
     own: Datum
     if job.workload == "gemm":
-        own = {"kind": "matrix product", "name": f"gemm {units.count(side)}", X: 2 * side / (3 * BYTES[job.precision])}
+        size = 2 if job.precision in ("bf16", "fp16") else 4  # bytes of a value
+        own = {"kind": "matrix product", "name": f"gemm {units.count(side)}", X: 2 * side / (3 * size)}
     elif moved is not None and flops is not None:
         # The precision is the roof's.
         name = f"{' '.join((job.workload, *naming.deviations(job, 'precision')))}, batch {job.batch_size}"
