@@ -21,14 +21,13 @@ from typing import Any, Literal, NamedTuple
 
 from cnnbench import store
 from cnnbench.cluster import node_job, slurm, state
-from cnnbench.cluster.state import ClusterRun, NodeEntry, SlurmState, Submission
+from cnnbench.cluster.state import ClusterRun, NodeEntry, SlurmState
 from cnnbench.errors import ClusterError, LedgerError, UsageError
 from cnnbench.merge import MergeResult, merge
 from cnnbench.runner.run import list_pending_jobs
 from cnnbench.schema import Outcome, Record, Status
 from cnnbench.store import Ledger
 
-NodeState = Literal["waiting", "running", "done", "failed"]
 _BY_STATE: dict[str, Status] = {
     "TIMEOUT": "timeout",
     "DEADLINE": "timeout",
@@ -46,7 +45,7 @@ class NodeStatus:
     """One node of a fleet as it is now."""
 
     entry: NodeEntry
-    state: NodeState
+    state: Literal["waiting", "running", "done", "failed"]
     outcome: Outcome | None = None
     """Why it failed; None for every other standing."""
     ledger: Ledger | None = None
@@ -97,11 +96,11 @@ def read_node_status(place: Path, entry: NodeEntry) -> NodeStatus:
         why = "nothing was submitted" if last is None else last.refused or describe_lost_submission(entry.node)
         message = f"node {entry.node}: {why}; {RESUME_HINT}"
         return make_status("failed", Outcome(status="interrupted", message=message))
-    if not is_over(last):
-        waits = last.said is None or last.said.state in slurm.WAITING
-        return make_status("waiting" if waits else "running")
-    said = last.said or SlurmState(state=slurm.UNKNOWN)
-    return make_status("failed", _explain_failure(place, entry.node, last.job_id, said))
+    if last.said is None or last.said.state in slurm.WAITING:
+        return make_status("waiting")
+    if last.said.state not in slurm.ENDED:  # also while Slurm cleans up and does not say yet how the job ended
+        return make_status("running")
+    return make_status("failed", _explain_failure(place, entry.node, last.job_id, last.said))
 
 
 def statuses_of(ledger: Ledger | None) -> dict[str, int]:
@@ -122,11 +121,6 @@ def describe_lost_submission(name: str) -> str:
         f"it is not known whether its job was submitted: `squeue --me --name {job}` would show it; end it (`scancel`) "
         "before another one"
     )
-
-
-def is_over(last: Submission) -> bool:
-    """By Slurm alone: while it still cleans up after a job, it does not say yet how the job ended."""
-    return last.said is not None and last.said.state in slurm.ENDED
 
 
 def _explain_failure(place: Path, node: str, job_id: str, slurm_state: SlurmState) -> Outcome:
@@ -276,7 +270,11 @@ def cancel(folder: Path) -> list[str]:
     """Ask Slurm to end every job of the fleet that is not over; returns their nodes. Raises FleetError in scancel's words."""
     fleet = refresh(folder)
     newest = {cell.node: cell.last for cell in fleet.cells if cell.last}
-    active = {node: last.job_id for node, last in newest.items() if last.job_id and not is_over(last)}
+    active = {
+        node: last.job_id
+        for node, last in newest.items()
+        if last.job_id and (last.said is None or last.said.state not in slurm.ENDED)
+    }
     slurm.cancel([*active.values()])
     return [*active]
 

@@ -83,12 +83,12 @@ def nodes(partition: str) -> tuple[Node, ...]:
         usable = not state.startswith(_NOT_USABLE) and "*" not in state  # *: the node does not answer
         because = "" if reason in _NOTHING else f" ({reason})"
         found[name] = Node(
-            name=name,
-            state=state.lower(),
-            cores=_number(cores),
-            memory_mebibytes=_number(memory),
-            features=_split_list(features),
-            gres=tuple(each.partition("(")[0] for each in _split_list(gres)),
+            name,
+            state.lower(),
+            _number(cores),
+            _number(memory),
+            _split_list(features),
+            tuple(each.partition("(")[0] for each in _split_list(gres)),
             why_not=None if usable else f"{state.lower()}{because}",
         )
     if not found:

@@ -120,8 +120,8 @@ def _draw(seed: int, stream: int, count: int) -> tuple[Bytes, Bytes]:
     for chunk, start in enumerate(range(0, count, _CHUNK)):
         stop = min(start + _CHUNK, count)
         bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(VERSION, stream, chunk)))
-        classes = _uniform(bits, 0, 10).astype(np.int64)
-        which = (_uniform(bits, 0, 1) * drawings[classes]).astype(np.int64)
+        classes = _uniform(bits, 0, 10)[:, 0].astype(np.int64)
+        which = (_uniform(bits, 0, 1)[:, 0] * drawings[classes]).astype(np.int64)
         drawing = (np.cumsum(drawings) - drawings)[classes] + which
         x, y, scale = _place_controls(bits, pen.controls[drawing])
         canvas = _splat(pen, drawing, x, y, _SPACING * scale)
@@ -137,14 +137,14 @@ def _place_controls(bits: np.random.PCG64, controls: Floats) -> tuple[Floats, Fl
     """
     x = controls[:, :, 0] - 0.5 + _uniform(bits, -0.07, 0.07, controls.shape[1])
     y = controls[:, :, 1] - 0.5 + _uniform(bits, -0.07, 0.07, controls.shape[1])
-    across, down = _uniform(bits, 0.7, 1.1, 1), _uniform(bits, 0.8, 1.1, 1)
-    slant = _uniform(bits, -0.15, 0.3, 1)
-    half = _uniform(bits, -0.15, 0.15, 1)  # tangent of half the angle: a turn without sine or cosine
+    across, down = _uniform(bits, 0.7, 1.1), _uniform(bits, 0.8, 1.1)
+    slant = _uniform(bits, -0.15, 0.3)
+    half = _uniform(bits, -0.15, 0.15)  # tangent of half the angle: a turn without sine or cosine
     cosine, sine = (1 - half * half) / (1 + half * half), 2 * half / (1 + half * half)
     x, y = (x * across - y * slant) * _BOX, y * down * _BOX
     middle = (_CANVAS - 1) / 2
-    left = middle + _uniform(bits, -2, 2, 1)
-    top = middle + _uniform(bits, -2, 2, 1)
+    left = middle + _uniform(bits, -2, 2)
+    top = middle + _uniform(bits, -2, 2)
     return left + x * cosine - y * sine, top + x * sine + y * cosine, np.sqrt(across * down)
 
 
@@ -191,8 +191,8 @@ def _ink(bits: np.random.PCG64, density: npt.NDArray[np.float32]) -> Bytes:
     The blurred line is 0.31 exp(-r^2 / (2 1.3^2)) at distance r: thresholds 0.25 to 0.1 are half-widths 0.8 to 2
     pixels, and the slope there, 0.11 to 0.13 a pixel whatever the width, times 7 makes an edge of about one pixel.
     """
-    threshold = _uniform(bits, 0.10, 0.25, 1).astype(np.float32)[:, :, None]
-    level = _uniform(bits, 0, 90, 1).astype(np.float32)[:, :, None]
+    threshold = _uniform(bits, 0.10, 0.25).astype(np.float32)[:, :, None]
+    level = _uniform(bits, 0, 90).astype(np.float32)[:, :, None]
     noise = bits.random_raw(density.size // 8).astype("<u8").view(np.uint8).reshape(density.shape)
     ink = np.clip((density - threshold) * np.float32(7) + np.float32(0.5), np.float32(0), np.float32(1))
     speckle = noise * (level * np.float32(1 / 255))
@@ -200,11 +200,10 @@ def _ink(bits: np.random.PCG64, density: npt.NDArray[np.float32]) -> Bytes:
     return pixels.astype(np.uint8)
 
 
-def _uniform(bits: np.random.PCG64, low: float, high: float, width: int | None = None) -> Floats:
-    """A number for each image of a chunk, (250,), or `width` numbers, (250, width), from the top 53 bits of words."""
-    shape = (_CHUNK,) if width is None else (_CHUNK, width)
-    words = bits.random_raw(_CHUNK * (width or 1)) >> np.uint64(11)
-    return low + words.astype(np.float64).reshape(shape) * ((high - low) * 2.0**-53)
+def _uniform(bits: np.random.PCG64, low: float, high: float, width: int = 1) -> Floats:
+    """Draw `width` numbers for each image of a chunk, (250, width), from the top 53 bits of words."""
+    words = bits.random_raw(_CHUNK * width) >> np.uint64(11)
+    return low + words.astype(np.float64).reshape(_CHUNK, width) * ((high - low) * 2.0**-53)
 
 
 @cache

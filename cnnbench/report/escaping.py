@@ -75,8 +75,7 @@ _LATEX_ALWAYS = {
     "©": r"\textcopyright{}",
     UNSHOWN: "?",
 }
-_LATEX_SOMEWHERE = {"*": "{*}", "-": "-{}", ",": ",{}", "'": r"\textquotesingle{}"}
-_LATEX_COMMANDS = _LATEX_ALWAYS | _LATEX_SOMEWHERE
+_LATEX_COMMANDS = _LATEX_ALWAYS | {"*": "{*}", "-": "-{}", ",": ",{}", "'": r"\textquotesingle{}"}
 _LATEX = re.compile(
     r"^\*|-(?=-)|,(?=,)"  # \\* is a command too; -- and ,, are ligatures
     r"|(?<![^\W_])'|'(?![^\W_])"  # an apostrophe stays

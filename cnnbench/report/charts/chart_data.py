@@ -131,20 +131,18 @@ def tell_apart(names: Iterable[Sequence[str]], rows: Sequence[Row]) -> list[tupl
     return alike
 
 
-def number_repeats(items: Iterable[Hashable]) -> Iterator[int]:
-    """Number each item among those that equal it, from 1 on."""
-    seen: Counter[Hashable] = Counter()
+def number_repeats(items: Iterable[Item]) -> Iterator[tuple[Item, int]]:
+    """Yield each item with its number among those that equal it, from 1 on."""
+    seen: Counter[Item] = Counter()
     for item in items:
         seen[item] += 1
-        yield seen[item]
+        yield item, seen[item]
 
 
 def series_names(names: Sequence[Sequence[str]]) -> list[str]:
     """Write each name in one line, no two alike: a line a series, never two processors in one line."""
     lines = [", ".join(filter(None, words)) for words in names]
-    return [
-        line if number == 1 else f"{line} ({number})" for line, number in zip(lines, number_repeats(lines), strict=True)
-    ]
+    return [line if number == 1 else f"{line} ({number})" for line, number in number_repeats(lines)]
 
 
 def name_series(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str]:
@@ -162,7 +160,7 @@ def keep_different(
     items: Sequence[Item], kind: Callable[[Item], Hashable], most: int, what: str = "series"
 ) -> Kept[Item]:
     """Keep items of as many kinds as possible: the first of each kind, then the second of each."""
-    turns = sorted(zip(number_repeats(map(kind, items)), items, strict=True), key=lambda pair: pair[0])
+    turns = sorted(zip(number_repeats(map(kind, items)), items, strict=True), key=lambda pair: pair[0][1])
     return keep_first([item for _, item in turns], most, "The most different", what)
 
 
@@ -191,7 +189,7 @@ def axis_labels(names: Sequence[Sequence[str]]) -> list[str]:
     """
     blank = ("",) * LABEL_LINES
     labels = ["\n".join(" ".join(line.split()) for line in (*lines, *blank)[:LABEL_LINES]) for lines in names]
-    return [f"{label}\n{number}" for label, number in zip(labels, number_repeats(labels), strict=True)]
+    return [f"{label}\n{number}" for label, number in number_repeats(labels)]
 
 
 def one_line(label: object) -> str:

@@ -45,7 +45,7 @@ STEP, LOW, HIGH = "median_step_seconds", "predicted_low_seconds", "predicted_hig
 def draw_history(found: Sequence[Series]) -> Chart | None:
     """Draw the chart of the rows with the most timed runs; None where no row was timed in two."""
     timed = [series for series in found if sum(point.step is not None for point in series.points) > 1]
-    ranked = sorted(range(len(timed)), key=lambda place: (-len(timed[place].points), place))[:MOST_PANELS]
+    ranked = sorted(range(len(timed)), key=lambda place: -len(timed[place].points))[:MOST_PANELS]
     shown = [timed[place] for place in sorted(ranked)]
     several = len({series.machine_id for series in shown}) > 1
     names = tuple(words.title(series, several) for series in shown)
@@ -128,14 +128,22 @@ def _list_layers(own: Sequence[Datum], looks: Specification, layout: theme.Chart
     x = place(scale=x_scale, axis=_write_dates(own, layout))
     y = place(**_scale_times(own))
     changed: Specification = {"known": "mark", "x": x("before"), "color": theme.MUTED}
-    band: Specification = {"x": x("before"), "x2": {"field": "after"}, "y": y(LOW), "y2": {"field": HIGH}}
     timed: Specification = {"x": x("number"), "y": y(STEP), "known": STEP}
     low, high = f"{STEP}_low", {"field": f"{STEP}_high"}
     estimate = list_estimate(STEP, "seconds a step", ".4~g")
     predicted = (TooltipField(LOW, "predicted from", ".4~g"), TooltipField(HIGH, "predicted to", ".4~g"))
     tooltip = ("measured", "commit", "torch", "cnnbench", "changed", "kind", *estimate, *predicted)
     return [
-        layer("rect", **band, known=LOW, color=theme.BLUE, opacity=0.13),
+        layer(
+            "rect",
+            x=x("before"),
+            x2={"field": "after"},
+            y=y(LOW),
+            y2={"field": HIGH},
+            known=LOW,
+            color=theme.BLUE,
+            opacity=0.13,
+        ),
         layer("rule", **changed, strokeDash=[4, 4]),
         layer("line", **timed, detail=word("stretch"), strokeWidth=1.5, opacity=0.6, color=theme.MUTED),
         layer("rule", x=x("number"), y=y(low), y2=high, color=looks["color"], known=low, strokeWidth=5, opacity=0.35),

@@ -231,35 +231,33 @@ def draw_points(
     axis: str,
     tooltip: Tooltip,
     colours: str | Mapping[str, str] = BLUE,
-    before: float = 12,
     interval: bool = True,
-    origin: float | None = None,
-    text_at: str = "",
+    stems: bool = False,
 ) -> Specification:
     """Draw rows with intervals: a point at the figure `value` of each, on a log axis, and its `text` beside it.
 
-    Colours are one for all, or one for each `kind`, BLUE for those not named; kinds then differ in shape too. `before` is how
-    many pixels are free before the least figure. With `interval`, the 95 % interval is a bar where it is known. From an
-    `origin`, a line leads to each point. The text begins after the field `text_at`, where that is not the value.
+    Colours are one for all, or one for each `kind`, BLUE for those not named; kinds then differ in shape too. With
+    `interval`, the 95 % interval is a bar where it is known. With `stems`, a line leads from 1 to each point, and the text
+    begins after the field `edge`.
     """
     data, low, high = shown.data, f"{value}_low", f"{value}_high"
     figures = list_numbers(data, *((value, low, high) if interval else (value,)))
-    figures += [] if origin is None else [origin]
+    figures += [1] if stems else []
     after = theme.text_width(list_values(data, "text"))
-    scale = theme.log_scale_with_room(figures, layout.width, before=before, after=after)
+    scale = theme.log_scale_with_room(figures, layout.width, before=10 if stems else 12, after=after)
     x = place(**theme.log_axis(scale, layout, axis, layout.width))
     colour = _colour_kinds(data, colours, layout)
     shape: Specification = {} if isinstance(colours, str) else {"shape": choose(data, "kind", (), layout)}
-    stems = layer("rule", color=colour, x=x(value), x2={"datum": origin}, strokeWidth=2, opacity=0.35)
+    stem = layer("rule", color=colour, x=x(value), x2={"datum": 1}, strokeWidth=2, opacity=0.35)
     bars = layer("rule", color=colour, x=x(low), x2={"field": high}, known=low, strokeWidth=7, opacity=0.4)
     return frame_rows(
         data,
         layout,
         {},
-        *([] if origin is None else [stems]),
+        *([stem] if stems else []),
         *([bars] if interval and list_numbers(data, low) else []),
         layer("point", color=colour, **shape, x=x(value), tooltip=tooltip, size=110),
-        layer("text", x=x(text_at or value), text=word("text"), color={"value": INK}, align="left", dx=10),
+        layer("text", x=x("edge" if stems else value), text=word("text"), color={"value": INK}, align="left", dx=10),
     )
 
 

@@ -189,11 +189,10 @@ def _spread(data: Sequence[Datum]) -> float:
 
 def _mark_blocks(chart_data: ChartData, row: Row) -> list[Datum]:
     """Make one mark for each process: percentiles of its block times over the row's mean step (1 is the mean)."""
-    found: list[Datum] = []
-    if row.step_seconds is None:
-        return found
-    for record, trial in chart_data.list_trials(row):
-        steps = [seconds / trial.steps_per_block / row.step_seconds.value for seconds in trial.block_seconds]
+    found = []
+    for record, trial in chart_data.list_trials(row) if row.step_seconds else ():
+        mean = row.values["step_seconds"].value
+        steps = [seconds / trial.steps_per_block / mean for seconds in trial.block_seconds]
         if len(steps) > 1 and min(steps) > 0:
             own = {"index": record.index, "round": record.job.round + 1, "blocks": len(steps)}
             found.append({**own, **dict(zip(PERCENTILES, quantiles(steps), strict=True))})

@@ -106,9 +106,9 @@ def _select_over_cpu(chart_data: ChartData) -> Shown:
 
 def _sort(data: Sequence[Datum], value: str) -> list[Datum]:
     """Sort marks, slowest first, each with the place where its bar ends."""
-    names = (value, f"{value}_low", f"{value}_high")
-    found = ({**datum, "edge": max(1.0, *list_numbers([datum], *names))} for datum in data)
-    return sorted(found, key=lambda datum: (datum[value], datum["label"]))
+    for datum in data:
+        datum["edge"] = max(1.0, *list_numbers([datum], value, f"{value}_low", f"{value}_high"))
+    return sorted(data, key=lambda datum: (datum[value], datum["label"]))
 
 
 def _declare_speed(value: str, **texts: Any) -> ChartSpec:
@@ -119,9 +119,7 @@ def _declare_speed(value: str, **texts: Any) -> ChartSpec:
         axis="times the speed (log scale)",
         tooltip=(*WHERE, "kind", *list_estimate(value, "times the speed", ".6g"), "work"),
         colours={PUBLISHED: theme.GREY, BASELINE: theme.GREY, PROJECTED: theme.ORANGE},
-        before=10,
-        origin=1,
-        text_at="edge",
+        stems=True,
     )
     return ChartSpec(alt="{title}, on a log scale: {marks}.", describe=describe_texts, draw=draw, **texts)
 
