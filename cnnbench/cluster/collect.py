@@ -92,7 +92,7 @@ def read_node_status(place: Path, entry: NodeEntry) -> NodeStatus:
     last = entry.last
     if ledger is not None and not todo:
         return make_status("done")
-    if last is None or last.refused is not None or last.job_id is None:
+    if last is None or last.job_id is None:
         why = "nothing was submitted" if last is None else last.refused or describe_lost_submission(entry.node)
         message = f"node {entry.node}: {why}; {RESUME_HINT}"
         return make_status("failed", Outcome(status="interrupted", message=message))
@@ -308,7 +308,7 @@ def name_nodes(ledgers: Sequence[Ledger], roots: Sequence[Path]) -> NodeNames:
     # Every run once: of its copies the one with most records.
     ordered = sorted(ledgers, key=lambda ledger: (-len(ledger.records), str(ledger.path)), reverse=True)
     longest = {(ledger.header.machine.id, ledger.header.run_id): ledger for ledger in ordered}
-    names: dict[RunKey, str] = {}
+    names = {}
     hosts: dict[str, list[Ledger]] = {}
     unnamed = 0
     for run, ledger in longest.items():

@@ -74,7 +74,7 @@ def require() -> None:
 
 def nodes(partition: str) -> tuple[Node, ...]:
     """The partition's nodes by name. Raises UsageError for a partition that is not there, FleetError where Slurm is silent."""
-    found: dict[str, Node] = {}
+    found = {}
     for line in _ask("sinfo", "-h", "-N", "-p", partition, "-o", "%N|%T|%c|%m|%f|%G|%E").splitlines():
         parts = [part.strip() for part in line.split("|", 6)]
         if len(parts) < 7:

@@ -97,10 +97,9 @@ def _fetch_file(
 ) -> None:
     """Try the mirrors in turn; what went wrong with each is in the error's text."""
     failures = []
-    for attempt in range(ROUNDS * len(mirrors)):
+    for attempt, mirror in enumerate([*mirrors] * ROUNDS):
         if attempt and attempt % len(mirrors) == 0:
             pause(PAUSE_SECONDS)
-        mirror = mirrors[attempt % len(mirrors)]
         unverified = f".{file.name}.{secrets.token_hex(8)}.gz"
         try:
             with files.staged(directory / f"{file.name}.gz", name=unverified) as partial:

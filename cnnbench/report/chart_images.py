@@ -45,9 +45,9 @@ def payload(chart: Chart) -> str:
     return f'{{"chart":{json.dumps(chart.key)},"sha256":"{data_digest(chart)}","rows":{data_text(chart)}}}'
 
 
-def svg(chart: Chart, *, narrow: bool = False) -> str:
+def svg(chart: Chart) -> str:
     """A picture for a file of its own, with title, description, data and dark colours."""
-    body = inline_svg(chart, narrow=narrow)
+    body = inline_svg(chart)
     start = body.index(">") + 1
     dark = " ".join(dark_rules("svg"))
     style = f"<style>@media (prefers-color-scheme: dark) {{ {dark} }}</style>"

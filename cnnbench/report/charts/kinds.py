@@ -48,9 +48,9 @@ class ChartSpec:
 
     key: str
     title: str
-    alt: str
     caption: str
     draw: Callable[[Shown, ChartLayout], Specification]
+    alt: str = "{title}. {marks}."
     describe: Callable[[Sequence[Datum]], Iterable[str]] = lambda data: ()
     section: str = ""
     """The section of the report's page that has it; none for a chart of another command, which selects what it shows itself."""

@@ -86,7 +86,7 @@ def _mark_curve(row: Row, record: Record, trial: Trial) -> list[Datum]:
     """Mark the time on the job clock (pre-training and evaluations so far included) and the share right at each evaluation."""
     clock = trial.pretraining_seconds or 0.0
     kind = WHOLE if row.job.clock in ("accuracy", "recipe") else SAMPLE
-    found: list[Datum] = []
+    found = []
 
     def mark(kind: str, evaluation: Evaluation, **accuracy: float | None) -> Datum:
         counts = {"after_steps": evaluation.after_steps, "images": evaluation.images}
@@ -243,7 +243,6 @@ CHARTS = (
         key="learning",
         section="learning",
         title="Accuracy over time",
-        alt="{title}. {marks}.",
         caption="",
         select=_select_curves,
         describe=lambda data: [

@@ -381,7 +381,6 @@ CHARTS = (
         key="memory",
         section="resources",
         title="Memory, measured against what the layers need",
-        alt="{title}. {marks}.",
         caption="Measured: on a GPU the allocator's peak; on a CPU the whole process, interpreter, libraries and data included, "
         "so that only its growth over batch sizes compares with the analytic figure. Analytic: one batch's forward activations "
         "in float32, and weights, gradients and the optimiser's state once each.",

@@ -67,7 +67,7 @@ def _mark_lines(
     lines: Sequence[tuple[Sequence[str], list[Row]]], varied: Callable[[Row], int], value: str, *, ideal: bool = True
 ) -> list[Datum]:
     """Make the marks of named lines over what is varied, a point for each row; `ideal` grows with it from the first."""
-    data: list[Datum] = []
+    data = []
     names = name_series([words for words, _ in lines], [rows[0] for _, rows in lines])
     for series, (_, rows) in zip(names, lines, strict=True):
         first, least = rows[0].values[value].value, varied(rows[0])
@@ -122,7 +122,7 @@ def _declare_lines(
         return [f"{d['series']} at {axis} {d['varied']}: {text(d[value])}" for d in data[:20]]
 
     draw = partial(draw_lines, value=value, words=words, axis=axis, ideal=ideal)
-    return ChartSpec(alt="{title}. {marks}.", describe=describe, draw=draw, **texts)
+    return ChartSpec(describe=describe, draw=draw, **texts)
 
 
 def _select_ladder(chart_data: ChartData) -> Shown:
