@@ -1,7 +1,7 @@
 """How each node of a fleet did, every node's ledger brought into the results with what was cut off as interrupted, and which node
 each run is of.
 
-How a node did is worked out anew whenever it is asked: from what Slurm last said of its job and from what lies in its folder. A
+How a node did is worked out whenever it is asked: from what Slurm last said of its job and from what lies in its folder. A
 run that has a final record for every job of its plan is done, whatever Slurm thinks of it. Else the newest job counts: it waits,
 it runs, or it ended too early, and then there is an outcome with the node, Slurm's state and its reason (timeout, crashed, oom,
 interrupted). In the ledger of such a node the process that was under way is `interrupted`, with the same words: so the number
