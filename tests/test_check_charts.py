@@ -57,7 +57,7 @@ def test_each_series_has_its_ratio_interval_control_and_what_would_be_found():
 
 @pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 def test_a_decision_is_written_and_not_only_coloured(narrow):
-    said = " ".join(words(chart_images.svg(CHARTS["forest"], narrow=narrow)))
+    said = " ".join(words(chart_images.inline_svg(CHARTS["forest"], narrow=narrow)))
     for finding in MIXED.findings:
         assert finding.decision.value.upper() in said
     assert "+9.0 % [8.6, 9.4]" in said
