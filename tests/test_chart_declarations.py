@@ -118,7 +118,7 @@ def test_each_figure_in_its_data_has_its_unit_in_its_name(key: str) -> None:
 def test_it_is_drawn_for_a_wide_page_and_for_a_phone(key: str) -> None:
     chart = charts()[key]
     wide, narrow = (
-        float(ET.fromstring(chart_images.svg(chart, narrow=form)).attrib["width"]) for form in (False, True)
+        float(ET.fromstring(chart_images.inline_svg(chart, narrow=form)).attrib["width"]) for form in (False, True)
     )
     assert narrow <= 390
     assert narrow < wide <= 620

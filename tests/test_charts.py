@@ -234,7 +234,7 @@ def test_small_values_are_drawn_in_full():
     texts = [datum["text"] for datum in chart.data]
     assert "0.0074x" in texts
     for narrow in (False, True):
-        drawn = [each.text for each in ET.fromstring(chart_images.svg(chart, narrow=narrow)).iter() if each.text]
+        drawn = [each.text for each in ET.fromstring(chart_images.inline_svg(chart, narrow=narrow)).iter() if each.text]
         assert [text for text in texts if text not in drawn] == []
 
 

@@ -57,7 +57,7 @@ def test_each_series_has_its_ratio_interval_control_and_what_would_be_found():
 
 @pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 def test_a_decision_is_written_and_not_only_coloured(narrow):
-    said = " ".join(words(chart_images.svg(CHARTS["forest"], narrow=narrow)))
+    said = " ".join(words(chart_images.inline_svg(CHARTS["forest"], narrow=narrow)))
     for finding in MIXED.findings:
         assert finding.decision.value.upper() in said
     assert "+9.0 % [8.6, 9.4]" in said
@@ -128,7 +128,9 @@ def test_the_curve_is_the_detectable_effect_of_each_budget_and_the_jobs_lie_on_t
 @pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 def test_no_two_ticks_of_an_axis_of_the_curve_read_the_same(narrow):
     """Half percents are not rounded: each label stands at most once on each of the two axes."""
-    said = [word for word in words(chart_images.svg(CHARTS["mde"], narrow=narrow)) if re.fullmatch(r"[\d.]+%", word)]
+    said = [
+        word for word in words(chart_images.inline_svg(CHARTS["mde"], narrow=narrow)) if re.fullmatch(r"[\d.]+%", word)
+    ]
     assert len(said) > 6
     assert max(Counter(said).values()) <= 2
 
@@ -169,10 +171,10 @@ class TestPictures:
 
     def test_no_word_is_drawn_in_a_colour_that_the_dark_page_does_not_know(self, key):
         for narrow in (False, True):
-            root = ET.fromstring(chart_images.svg(CHARTS[key], narrow=narrow))
+            root = ET.fromstring(chart_images.inline_svg(CHARTS[key], narrow=narrow))
             texts = root.iter("{http://www.w3.org/2000/svg}text")
             assert {each.get("fill") for each in texts} <= set(theme.DARK)
 
     def test_the_narrow_drawing_fits_a_phone(self, key):
-        width = float(ET.fromstring(chart_images.svg(CHARTS[key], narrow=True)).get("width"))
+        width = float(ET.fromstring(chart_images.inline_svg(CHARTS[key], narrow=True)).get("width"))
         assert width <= 366

@@ -14,7 +14,7 @@ import report_builders
 from cnnbench.analysis.rows import Row
 from cnnbench.report import cells, chart_images, report_files, sections
 from cnnbench.report.charts.chart_data import describe_texts, keep_fastest
-from cnnbench.report.charts.kinds import WHERE, ChartSpec, count_processes, draw_points, list_interval, show_rows
+from cnnbench.report.charts.kinds import WHERE, ChartSpec, draw_points, list_estimate, show_rows
 from cnnbench.report.model import Chart, Datum, Page
 from cnnbench.report.render import html, markdown
 from cnnbench.report.table_builder import metric_cell
@@ -38,7 +38,7 @@ RATES = ChartSpec(
         draw_points,
         value=RATE,
         axis="images a second (log scale)",
-        tooltip=(*WHERE, *list_interval(RATE, "images a second", ",.6~g"), count_processes(RATE)),
+        tooltip=(*WHERE, *list_estimate(RATE, "images a second", ",.6~g")),
     ),
 )
 

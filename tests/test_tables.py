@@ -111,8 +111,8 @@ def test_room_left_by_a_column_that_went_stands_between_those_that_stayed():
     """Two blanks where they fit, and the hint speaks of one column as one."""
     (table,) = (each for each in report(a_bit_of_everything()).tables if each.key == "gemm")
     needed = terminal.natural_width(table) - (len(table.columns) - 1)
-    assert terminal._fitting(table, needed).gap == 1
-    assert terminal._fitting(table, needed - 1).gap == 2
+    assert terminal._fit_columns(table, needed)[1] == 1
+    assert terminal._fit_columns(table, needed - 1)[1] == 2
     rendered = text.render(Report((table,), ()), "table", width=needed - 1)
     assert f"A terminal of {needed} columns shows it, and so" in " ".join(rendered.split())
 

@@ -259,19 +259,19 @@ def report_command(context: click.Context, /, selection: Selection, destination:
     where there is an outlier, 5 where a node of the newest fleet failed or a job on one did, or a job of a host's newest run.
     """
     from cnnbench.analysis import node_outliers
-    from cnnbench.cluster import node_names
+    from cnnbench.cluster import collect
     from cnnbench.report import cluster as tables
 
     command = "cnnbench fleet collect"
     roots, loaded = selection.find_roots(command), load_processes(selection, command, required=False)
-    named = node_names.name_nodes(loaded.ledgers, roots)
+    named = collect.name_nodes(loaded.ledgers, roots)
     found = node_outliers.group_equal_nodes(loaded.processes, lambda each: named.names[each.machine.id, each.run_id])
-    failed = node_names.list_failures(named, roots)
+    failed = collect.list_failures(named, roots)
     if not found and not failed:
         raise UsageError(
             f"no results of a node in {', '.join(map(str, roots))}; bring them with `cnnbench fleet collect`"
         )
-    warnings = node_names.list_warnings(named)
+    warnings = collect.list_warnings(named)
     destination.emit(tables.build(found, failed=failed, warnings=warnings, problems=loaded.problems))
     if any(each.outliers for each in found):
         context.exit(ExitCode.FINDING)

@@ -181,9 +181,9 @@ def _print_stale(root: Path | None, wanted: Mapping[Path, str | bytes]) -> ExitC
     for path, content in wanted.items():
         single = root is None or not path.is_relative_to(root)
         if single and (why := report_files.explain_difference(path, content)):
-            found.append(report_files.StaleFile(path, why))
-    for each in found:
-        click.echo(f"{each.path}: {each.reason}")
+            found.append((path, why))
+    for path, why in found:
+        click.echo(f"{path}: {why}")
     click.echo(f"{len(found)} not current: run the same command without --check" if found else "all current", err=True)
     return ExitCode.FINDING if found else ExitCode.DONE
 

@@ -1,6 +1,7 @@
-"""How each node of a fleet did, and every node's ledger brought into the results, with what was cut off as interrupted.
+"""How each node of a fleet did, every node's ledger brought into the results with what was cut off as interrupted, and which node
+each run is of.
 
-How a node did is worked out anew whenever it is asked: from what Slurm last said of its job and from what lies in its folder. A
+How a node did is worked out whenever it is asked: from what Slurm last said of its job and from what lies in its folder. A
 run that has a final record for every job of its plan is done, whatever Slurm thinks of it. Else the newest job counts: it waits,
 it runs, or it ended too early, and then there is an outcome with the node, Slurm's state and its reason (timeout, crashed, oom,
 interrupted). In the ledger of such a node the process that was under way is `interrupted`, with the same words: so the number
@@ -11,22 +12,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from cnnbench import store
 from cnnbench.cluster import node_job, slurm, state
-from cnnbench.cluster.state import ClusterRun, NodeEntry, SlurmState, Submission
-from cnnbench.errors import LedgerError
+from cnnbench.cluster.state import ClusterRun, NodeEntry, SlurmState
+from cnnbench.errors import ClusterError, LedgerError, UsageError
 from cnnbench.merge import MergeResult, merge
 from cnnbench.runner.run import list_pending_jobs
 from cnnbench.schema import Outcome, Record, Status
 from cnnbench.store import Ledger
 
-NodeState = Literal["waiting", "running", "done", "failed"]
 _BY_STATE: dict[str, Status] = {
     "TIMEOUT": "timeout",
     "DEADLINE": "timeout",
@@ -37,7 +38,6 @@ _BY_STATE: dict[str, Status] = {
 }
 """What an early end was, by Slurm's state; any other is a crash: of the node, of the job, or of nobody knows what."""
 RESUME_HINT = "`cnnbench fleet run --resume` goes on"
-MAX_LOG_LINE = 300
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class NodeStatus:
     """One node of a fleet as it is now."""
 
     entry: NodeEntry
-    state: NodeState
+    state: Literal["waiting", "running", "done", "failed"]
     outcome: Outcome | None = None
     """Why it failed; None for every other standing."""
     ledger: Ledger | None = None
@@ -92,15 +92,15 @@ def read_node_status(place: Path, entry: NodeEntry) -> NodeStatus:
     last = entry.last
     if ledger is not None and not todo:
         return make_status("done")
-    if last is None or last.refused is not None or last.job_id is None:
+    if last is None or last.job_id is None:
         why = "nothing was submitted" if last is None else last.refused or describe_lost_submission(entry.node)
         message = f"node {entry.node}: {why}; {RESUME_HINT}"
         return make_status("failed", Outcome(status="interrupted", message=message))
-    if not is_over(last):
-        waits = last.said is None or last.said.state in slurm.WAITING
-        return make_status("waiting" if waits else "running")
-    said = last.said or SlurmState(state=slurm.UNKNOWN)
-    return make_status("failed", _explain_failure(place, entry.node, last.job_id, said))
+    if last.said is None or last.said.state in slurm.WAITING:
+        return make_status("waiting")
+    if last.said.state not in slurm.ENDED:  # also while Slurm cleans up and does not say yet how the job ended
+        return make_status("running")
+    return make_status("failed", _explain_failure(place, entry.node, last.job_id, last.said))
 
 
 def statuses_of(ledger: Ledger | None) -> dict[str, int]:
@@ -123,14 +123,9 @@ def describe_lost_submission(name: str) -> str:
     )
 
 
-def is_over(last: Submission) -> bool:
-    """By Slurm alone: while it still cleans up after a job, it does not say yet how the job ended."""
-    return last.said is not None and last.said.state in slurm.ENDED
-
-
 def _explain_failure(place: Path, node: str, job_id: str, slurm_state: SlurmState) -> Outcome:
     """Why a job ended before its run did."""
-    ended, token = _facts(node_job.end_path(place, job_id)), _facts(node_job.token_path(place, job_id))
+    token, ended = _read_facts(place, job_id)
     where = token.get("node") or slurm_state.node or node
     status = _BY_STATE.get(slurm_state.state, "crashed")
     if ended:
@@ -175,27 +170,27 @@ def _read_last_line(path: Path) -> str:
         return ""
     texts = [line.strip() for line in lines if line.strip()]
     errors = [line for line in texts if line.startswith("error:")]
-    return (errors or texts or [""])[-1][:MAX_LOG_LINE]
+    return (errors or texts or [""])[-1][:300]
 
 
 def count_lines_before(place: Path, job_id: str) -> int | None:
     """How many lines the node's ledger had when this job began; None where `cnnbench run` never began or came to its own end,
     so that no process was cut off unrecorded.
     """
-    token, ended = _facts(node_job.token_path(place, job_id)), _facts(node_job.end_path(place, job_id))
+    token, ended = _read_facts(place, job_id)
     if not token or (ended and int(ended.get("exit_code", 0)) >= 0):  # below 0: killed by a signal
         return None
     lines = token.get("lines")
     return lines if isinstance(lines, int) else 0
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    """What the job wrote there; nothing where it did not."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _read_facts(place: Path, job_id: str) -> Iterator[dict[str, Any]]:
+    """Read what the job wrote as it began and as it ended; nothing where it did not."""
+    for path in (node_job.token_path(place, job_id), node_job.end_path(place, job_id)):
+        found = None
+        with suppress(OSError, ValueError):
+            found = json.loads(path.read_bytes())
+        yield found if isinstance(found, dict) else {}
 
 
 def refresh(folder: Path) -> ClusterRun:
@@ -204,13 +199,19 @@ def refresh(folder: Path) -> ClusterRun:
         fleet = state.read(folder)
         # Slurm may have something new to say of these jobs; one it does not know now, its accounting may know later.
         over = slurm.ENDED - {slurm.UNKNOWN}
-        newest = {cell.node: cell.last for cell in fleet.cells if cell.last and cell.last.job_id}
-        asked = {node: last for node, last in newest.items() if last.said is None or last.said.state not in over}
-        slurm_states = slurm.states(str(last.job_id) for last in asked.values())
-        now = {node: last.model_copy(update={"said": slurm_states[str(last.job_id)]}) for node, last in asked.items()}
+        submitted = {cell.node: cell.attempts for cell in fleet.cells if cell.last and cell.last.job_id}
+        asked = {
+            node: (*before, last)
+            for node, (*before, last) in submitted.items()
+            if last.said is None or last.said.state not in over
+        }
+        said = slurm.states(str(attempts[-1].job_id) for attempts in asked.values())
+        now = {
+            node: (*before, last.model_copy(update={"said": said[str(last.job_id)]}))
+            for node, (*before, last) in asked.items()
+        }
         if now != asked:
-            attempts = {cell.node: cell.attempts[:-1] for cell in fleet.cells}
-            fleet = fleet.with_submissions({node: (*attempts[node], last) for node, last in now.items()})
+            fleet = fleet.with_submissions(now)
             state.write(folder, fleet)
         return fleet
 
@@ -268,8 +269,12 @@ def collect(
 def cancel(folder: Path) -> list[str]:
     """Ask Slurm to end every job of the fleet that is not over; returns their nodes. Raises FleetError in scancel's words."""
     fleet = refresh(folder)
-    newest = {cell.node: cell.last for cell in fleet.cells if cell.last and cell.last.job_id}
-    active = {node: str(last.job_id) for node, last in newest.items() if not is_over(last)}
+    newest = {cell.node: cell.last for cell in fleet.cells if cell.last}
+    active = {
+        node: last.job_id
+        for node, last in newest.items()
+        if last.job_id and (last.said is None or last.said.state not in slurm.ENDED)
+    }
     slurm.cancel([*active.values()])
     return [*active]
 
@@ -277,3 +282,93 @@ def cancel(folder: Path) -> list[str]:
 def list_missing_nodes(found: Sequence[NodeStatus]) -> list[str]:
     """Nodes that a resume submits again."""
     return [view.node for view in found if view.state == "failed"]
+
+
+RunKey = tuple[str, str]
+"""A run's machine and its id: together they are its place in a results tree."""
+
+
+class NodeNames(NamedTuple):
+    """Which node each run is of; the runs of each host that has a folder of its own; how many runs are their own node."""
+
+    names: dict[RunKey, str]
+    hosts: dict[str, list[Ledger]]
+    unnamed: int
+
+
+def name_nodes(ledgers: Sequence[Ledger], roots: Sequence[Path]) -> NodeNames:
+    """Each run's node: by its fleet, else by the path that it lies under where several are given, else its own."""
+    by_fleet = {
+        (path.parent.name, path.stem): path.parents[2].name
+        for root in roots
+        for path in sorted(state.find_root(root).glob(f"*/*/{node_job.RESULTS}/*/*.jsonl"))
+    }
+    by_path = name_paths(roots)
+    several = len(set(by_path.values())) > 1
+    # Every run once: of its copies the one with most records.
+    ordered = sorted(ledgers, key=lambda ledger: (-len(ledger.records), str(ledger.path)), reverse=True)
+    longest = {(ledger.header.machine.id, ledger.header.run_id): ledger for ledger in ordered}
+    names = {}
+    hosts: dict[str, list[Ledger]] = {}
+    unnamed = 0
+    for run, ledger in longest.items():
+        above = [root for root in by_path if ledger.path.is_relative_to(root)] if several else []
+        if run in by_fleet:
+            names[run] = by_fleet[run]
+        elif above:
+            names[run] = by_path[max(above, key=lambda root: len(root.parts))]
+            hosts.setdefault(names[run], []).append(ledger)
+        else:
+            names[run] = f"run {ledger.header.run_id}"
+            unnamed += 1
+    return NodeNames(names, hosts, unnamed)
+
+
+def name_paths(roots: Sequence[Path]) -> dict[Path, str]:
+    """A name for each path: its last part (`.` has one too), or all of it where two share that."""
+    whole = {root: root.resolve() for root in roots}
+    short = {path: path.stem if path.is_file() else path.name for path in whole.values()}
+    many = Counter(short.values())
+    return {root: short[path] if many[short[path]] == 1 else str(path) for root, path in whole.items()}
+
+
+def list_warnings(named: NodeNames) -> list[str]:
+    """What a reader of the nodes' table must know of their names, and what speaks against one host having measured all that
+    lies in its folder.
+    """
+    warnings = [f"{named.unnamed} runs belong to no fleet: each counts as a node of its own"] if named.unnamed else []
+    remedy = "if it holds several hosts, give the folder of each"
+    for name, own in sorted(named.hosts.items()):
+        machines = {ledger.header.machine.id for ledger in own}
+        plans = [ledger.header.plan for ledger in own if not list_pending_jobs(ledger.header, ledger.records)]
+        same = Counter(row for plan in plans for row in {job.row_key for job in plan})
+        most = max(same.values(), default=1)
+        if len(machines) > 1:
+            warnings.append(f"{name}: runs of {len(machines)} machines lie there and count as one node; {remedy}")
+        elif most > 1:
+            what = f"{most} complete runs of the same work lie there and count as one node, by the newest"
+            warnings.append(f"{name}: {what}; {remedy}")
+    return warnings
+
+
+def list_failures(named: NodeNames, roots: Sequence[Path]) -> list[str]:
+    """What failed on a node of the newest fleet under each root, as far as was known when somebody last asked Slurm, a job of a
+    node that is done too; or in the newest run of a host that has its own folder, which may be in no row.
+    """
+    failures = []
+    for root in roots:
+        try:
+            folder = state.find(root)
+            found = read_node_statuses(folder, state.read(folder))
+        except UsageError:  # no fleet: results of hosts that were gone to by hand
+            continue
+        except ClusterError as error:
+            failures.append(str(error))
+            continue
+        failures += [f"{view.outcome.status}: {view.outcome.message}" for view in found if view.outcome is not None]
+        failures += [f"node {view.node}: {view.bad_jobs}" for view in found if view.state == "done" and view.bad_jobs]
+    for name, own in sorted(named.hosts.items()):
+        newest = max(own, key=lambda ledger: (ledger.header.created_at, ledger.header.run_id))
+        if bad := describe_bad_jobs(newest):
+            failures.append(f"node {name}: {bad}")
+    return failures

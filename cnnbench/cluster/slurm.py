@@ -19,8 +19,6 @@ from cnnbench.cluster.state import SlurmState
 from cnnbench.errors import ClusterError, UsageError
 
 UNKNOWN = "UNKNOWN"
-NO_ACCOUNTING = "slurm accounting storage is disabled"
-"""What sacct says where there is none, in small letters: some versions write SLURM."""
 ENDED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED"}
     | {"TIMEOUT", UNKNOWN}
@@ -53,14 +51,15 @@ class Node:
     @property
     def kind(self) -> str:
         """What nodes bought alike share: `64 cores, 251 GiB, gpu:a100:4, features amd+ib`."""
-        parts = [f"{self.cores} cores", f"{round(self.memory_mebibytes / 1024)} GiB", *self.gres]
-        return ", ".join([*parts, *([f"features {'+'.join(self.features)}"] if self.features else [])])
+        features = [f"features {'+'.join(self.features)}"] if self.features else []
+        memory = f"{round(self.memory_mebibytes / 1024)} GiB"
+        return ", ".join([f"{self.cores} cores", memory, *self.gres, *features])
 
     @property
     def rank(self) -> tuple[int, str]:
         """Those that are free come first."""
-        places = [place for place, start in enumerate(_FREE_FIRST) if self.state.startswith(start)]
-        return (places[0] if places else len(_FREE_FIRST), self.name)
+        places = (place for place, start in enumerate(_FREE_FIRST) if self.state.startswith(start))
+        return next(places, len(_FREE_FIRST)), self.name
 
 
 def require() -> None:
@@ -75,7 +74,7 @@ def require() -> None:
 
 def nodes(partition: str) -> tuple[Node, ...]:
     """The partition's nodes by name. Raises UsageError for a partition that is not there, FleetError where Slurm is silent."""
-    found: dict[str, Node] = {}
+    found = {}
     for line in _ask("sinfo", "-h", "-N", "-p", partition, "-o", "%N|%T|%c|%m|%f|%G|%E").splitlines():
         parts = [part.strip() for part in line.split("|", 6)]
         if len(parts) < 7:
@@ -84,12 +83,12 @@ def nodes(partition: str) -> tuple[Node, ...]:
         usable = not state.startswith(_NOT_USABLE) and "*" not in state  # *: the node does not answer
         because = "" if reason in _NOTHING else f" ({reason})"
         found[name] = Node(
-            name=name,
-            state=state.lower(),
-            cores=_number(cores),
-            memory_mebibytes=_number(memory),
-            features=_split_list(features),
-            gres=tuple(each.partition("(")[0] for each in _split_list(gres)),
+            name,
+            state.lower(),
+            _number(cores),
+            _number(memory),
+            _split_list(features),
+            tuple(each.partition("(")[0] for each in _split_list(gres)),
             why_not=None if usable else f"{state.lower()}{because}",
         )
     if not found:
@@ -178,7 +177,8 @@ def states(job_ids: Iterable[str]) -> dict[str, SlurmState]:
             answer = _ask("sacct", "-n", "-P", "-X", "-j", ",".join(sorted(rest)), "-o", fields)
             found |= _read_states(answer, rest, "node", "exit_code", "reason")
         except ClusterError as error:
-            if NO_ACCOUNTING not in str(error).lower():
+            # What sacct says where there is none; some versions write SLURM.
+            if "slurm accounting storage is disabled" not in str(error).lower():
                 raise
     return {job_id: SlurmState(state=UNKNOWN) for job_id in rest} | found
 

@@ -87,10 +87,7 @@ class ClusterRun(Frozen):
 
     def with_submissions(self, changed: dict[str, tuple[Submission, ...]]) -> ClusterRun:
         """The fleet with these attempts, by node; the other nodes as they were."""
-        cells = (
-            cell.model_copy(update={"attempts": changed[cell.node]}) if cell.node in changed else cell
-            for cell in self.cells
-        )
+        cells = (cell.model_copy(update={"attempts": changed.get(cell.node, cell.attempts)}) for cell in self.cells)
         return self.model_copy(update={"cells": tuple(cells)})
 
 

@@ -16,10 +16,9 @@ from cnnbench.data.dataset import (
     resolve,
     write_decompressed,
 )
-from cnnbench.data.download import MIRRORS, DataUnavailableError, fetch
+from cnnbench.data.download import DataUnavailableError, fetch
 
 __all__ = [
-    "MIRRORS",
     "DataUnavailableError",
     "Dataset",
     "MnistDirectory",

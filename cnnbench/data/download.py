@@ -34,7 +34,6 @@ ANSWER_SECONDS = 4.0
 """For a mirror to answer, name lookup and every address included, and for each read after that. A firewall that
 swallows packets costs 2 rounds x 2 mirrors x 4 s + 1 s pause = 17 s."""
 PAUSE_SECONDS = 1.0
-READ_BYTES = 1 << 16
 LARGEST_BYTES = 1 << 24
 """Of an archive. The largest true one has 9.9 MB; whatever serves more is not a mirror."""
 
@@ -77,8 +76,6 @@ def fetch(
             lacking.append(file)
         else:
             mnist.read_verified(path, file)
-    if not lacking:
-        return
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for file in lacking:
@@ -100,10 +97,9 @@ def _fetch_file(
 ) -> None:
     """Try the mirrors in turn; what went wrong with each is in the error's text."""
     failures = []
-    for attempt in range(ROUNDS * len(mirrors)):
+    for attempt, mirror in enumerate([*mirrors] * ROUNDS):
         if attempt and attempt % len(mirrors) == 0:
             pause(PAUSE_SECONDS)
-        mirror = mirrors[attempt % len(mirrors)]
         unverified = f".{file.name}.{secrets.token_hex(8)}.gz"
         try:
             with files.staged(directory / f"{file.name}.gz", name=unverified) as partial:
@@ -172,6 +168,6 @@ def _open_in_time(opener: Opener, url: str) -> HTTPResponse:
 
 def _read_piece(response: HTTPResponse) -> bytes:
     try:
-        return response.read(READ_BYTES)
+        return response.read(1 << 16)
     except (OSError, HTTPException) as error:
         raise _MirrorError(f"broke off: {str(error) or type(error).__name__}") from error

@@ -103,8 +103,6 @@ class _Pen:
     points: Ints
     control: Ints
     weight: Floats
-    drawing_of_class: Ints
-    drawings_of_class: Ints
 
 
 def generate(seed: int = SEED, train: int = 60_000, test: int = 10_000) -> tuple[Bytes, Bytes, Bytes, Bytes]:
@@ -118,13 +116,13 @@ def generate(seed: int = SEED, train: int = 60_000, test: int = 10_000) -> tuple
 def _draw(seed: int, stream: int, count: int) -> tuple[Bytes, Bytes]:
     images = np.empty((count, SIDE, SIDE), dtype=np.uint8)
     labels = np.empty(count, dtype=np.uint8)
-    pen = _pen()
+    pen, drawings = _pen(), np.array([*map(len, GLYPHS)])
     for chunk, start in enumerate(range(0, count, _CHUNK)):
         stop = min(start + _CHUNK, count)
         bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(VERSION, stream, chunk)))
-        classes = _uniform(bits, 0, 10).astype(np.int64)
-        which = (_uniform(bits, 0, 1) * pen.drawings_of_class[classes]).astype(np.int64)
-        drawing = pen.drawing_of_class[classes] + which
+        classes = _uniform(bits, 0, 10)[:, 0].astype(np.int64)
+        which = (_uniform(bits, 0, 1)[:, 0] * drawings[classes]).astype(np.int64)
+        drawing = (np.cumsum(drawings) - drawings)[classes] + which
         x, y, scale = _place_controls(bits, pen.controls[drawing])
         canvas = _splat(pen, drawing, x, y, _SPACING * scale)
         images[start:stop] = _ink(bits, _blur(canvas))[: stop - start]
@@ -139,14 +137,14 @@ def _place_controls(bits: np.random.PCG64, controls: Floats) -> tuple[Floats, Fl
     """
     x = controls[:, :, 0] - 0.5 + _uniform(bits, -0.07, 0.07, controls.shape[1])
     y = controls[:, :, 1] - 0.5 + _uniform(bits, -0.07, 0.07, controls.shape[1])
-    across, down = _uniform(bits, 0.7, 1.1, 1), _uniform(bits, 0.8, 1.1, 1)
-    slant = _uniform(bits, -0.15, 0.3, 1)
-    half = _uniform(bits, -0.15, 0.15, 1)  # tangent of half the angle: a turn without sine or cosine
+    across, down = _uniform(bits, 0.7, 1.1), _uniform(bits, 0.8, 1.1)
+    slant = _uniform(bits, -0.15, 0.3)
+    half = _uniform(bits, -0.15, 0.15)  # tangent of half the angle: a turn without sine or cosine
     cosine, sine = (1 - half * half) / (1 + half * half), 2 * half / (1 + half * half)
     x, y = (x * across - y * slant) * _BOX, y * down * _BOX
     middle = (_CANVAS - 1) / 2
-    left = middle + _uniform(bits, -2, 2, 1)
-    top = middle + _uniform(bits, -2, 2, 1)
+    left = middle + _uniform(bits, -2, 2)
+    top = middle + _uniform(bits, -2, 2)
     return left + x * cosine - y * sine, top + x * sine + y * cosine, np.sqrt(across * down)
 
 
@@ -193,8 +191,8 @@ def _ink(bits: np.random.PCG64, density: npt.NDArray[np.float32]) -> Bytes:
     The blurred line is 0.31 exp(-r^2 / (2 1.3^2)) at distance r: thresholds 0.25 to 0.1 are half-widths 0.8 to 2
     pixels, and the slope there, 0.11 to 0.13 a pixel whatever the width, times 7 makes an edge of about one pixel.
     """
-    threshold = _uniform(bits, 0.10, 0.25, 1).astype(np.float32)[:, :, None]
-    level = _uniform(bits, 0, 90, 1).astype(np.float32)[:, :, None]
+    threshold = _uniform(bits, 0.10, 0.25).astype(np.float32)[:, :, None]
+    level = _uniform(bits, 0, 90).astype(np.float32)[:, :, None]
     noise = bits.random_raw(density.size // 8).astype("<u8").view(np.uint8).reshape(density.shape)
     ink = np.clip((density - threshold) * np.float32(7) + np.float32(0.5), np.float32(0), np.float32(1))
     speckle = noise * (level * np.float32(1 / 255))
@@ -202,17 +200,15 @@ def _ink(bits: np.random.PCG64, density: npt.NDArray[np.float32]) -> Bytes:
     return pixels.astype(np.uint8)
 
 
-def _uniform(bits: np.random.PCG64, low: float, high: float, width: int | None = None) -> Floats:
-    """A number for each image of a chunk, (250,), or `width` numbers, (250, width), from the top 53 bits of words."""
-    shape = (_CHUNK,) if width is None else (_CHUNK, width)
-    words = bits.random_raw(_CHUNK * (width or 1)) >> np.uint64(11)
-    return low + words.astype(np.float64).reshape(shape) * ((high - low) * 2.0**-53)
+def _uniform(bits: np.random.PCG64, low: float, high: float, width: int = 1) -> Floats:
+    """Draw `width` numbers for each image of a chunk, (250, width), from the top 53 bits of words."""
+    words = bits.random_raw(_CHUNK * width) >> np.uint64(11)
+    return low + words.astype(np.float64).reshape(_CHUNK, width) * ((high - low) * 2.0**-53)
 
 
 @cache
 def _pen() -> _Pen:
     drawings = [[_parse_stroke(stroke) for stroke in drawing] for of_class in GLYPHS for drawing in of_class]
-    of_class = np.array([len(of_class) for of_class in GLYPHS])
     controls = np.zeros((len(drawings), max(sum(map(len, drawing)) for drawing in drawings), 2))
     tables = []
     points = []
@@ -228,13 +224,11 @@ def _pen() -> _Pen:
         points=np.array(points),
         control=np.hstack([control for control, _ in tables]),
         weight=np.hstack([weight for _, weight in tables]),
-        drawing_of_class=np.cumsum(of_class) - of_class,
-        drawings_of_class=of_class,
     )
 
 
 def _parse_stroke(text: str) -> Floats:
-    return np.array([[int(number) / 100 for number in point.split(",")] for point in text.split()])
+    return np.array([point.split(",") for point in text.split()], dtype=np.float64) / 100
 
 
 def _stroke_table(stroke: Floats, start: int) -> tuple[Ints, Floats]:

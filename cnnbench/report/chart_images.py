@@ -20,8 +20,6 @@ from cnnbench.report.charts.theme import DARK
 from cnnbench.report.model import Chart
 from cnnbench.schema import digest
 
-PNG_SCALE = 2
-"""Pixels a unit: sharp on a dense screen and on paper."""
 _PNG_KEY = b"cnnbench\0"
 _PAYLOAD = re.compile('<metadata id="cnnbench-data">|tEXtcnnbench\0')
 """What is before the payload in an SVG and in a PNG."""
@@ -47,9 +45,9 @@ def payload(chart: Chart) -> str:
     return f'{{"chart":{json.dumps(chart.key)},"sha256":"{data_digest(chart)}","rows":{data_text(chart)}}}'
 
 
-def svg(chart: Chart, *, narrow: bool = False) -> str:
+def svg(chart: Chart) -> str:
     """A picture for a file of its own, with title, description, data and dark colours."""
-    body = inline_svg(chart, narrow=narrow)
+    body = inline_svg(chart)
     start = body.index(">") + 1
     dark = " ".join(dark_rules("svg"))
     style = f"<style>@media (prefers-color-scheme: dark) {{ {dark} }}</style>"
@@ -97,7 +95,7 @@ def png(chart: Chart) -> bytes:
 
     spec: dict[str, Any] = dict(chart.wide)
     spec["config"] = {**spec["config"], "background": "white"}
-    drawn: bytes = vl_convert.vegalite_to_png(spec, scale=PNG_SCALE)
+    drawn: bytes = vl_convert.vegalite_to_png(spec, scale=2)  # pixels a unit: sharp on a dense screen and on paper
     content = _PNG_KEY + payload(chart).encode("ascii")
     chunk = b"tEXt" + content
     header_end = 8 + 4 + 4 + 13 + 4  # signature, then the IHDR chunk: length, type, 13 bytes, checksum
@@ -115,11 +113,6 @@ def stored_digest(picture: str | bytes) -> str | None:
         return None
     known = stored.get("sha256") if isinstance(stored, dict) else None
     return known if isinstance(known, str) else None
-
-
-def file_name(chart: Chart, ending: str = "svg") -> str:
-    """The name of the chart's file, `speedup.svg`."""
-    return f"{chart.key}.{ending}"
 
 
 def specification(chart: Chart) -> str:

@@ -38,20 +38,44 @@ def markdown(text: str) -> str:
 
 _LATEX_ALWAYS = {
     **{character: f"\\{character}" for character in "{}$&%#_"},
-    **{"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\ensuremath{\sim}", "|": r"\textbar{}"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "`": r"\textasciigrave{}"},
-    **{'"': r"\texttt{\char34}"},  # \textquotedbl stops pdflatex in its default font encoding
-    **{"[": "{[}", "]": "{]}"},  # after \\ and \item a bracket opens an option
-    **{"–": r"\textendash{}", "—": r"\textemdash{}", "\u2011": r"\mbox{-}", "…": r"\ldots{}"},
-    **{"‘": r"\textquoteleft{}", "’": r"\textquoteright{}", "“": r"\textquotedblleft{}", "”": r"\textquotedblright{}"},
-    **{"×": r"\ensuremath{\times}", "±": r"\ensuremath{\pm}", "µ": r"\ensuremath{\mu}", "μ": r"\ensuremath{\mu}"},
-    **{"≥": r"\ensuremath{\geq}", "≤": r"\ensuremath{\leq}", "≈": r"\ensuremath{\approx}", "→": r"\ensuremath{\to}"},
-    **{"²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "°": r"\textdegree{}", "√": r"\ensuremath{\surd}"},
-    **{"·": r"\ensuremath{\cdot}", "−": r"\ensuremath{-}"},
-    **{"®": r"\textregistered{}", "™": r"\texttrademark{}", "©": r"\textcopyright{}", UNSHOWN: "?"},
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\ensuremath{\sim}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "`": r"\textasciigrave{}",
+    '"': r"\texttt{\char34}",  # \textquotedbl stops pdflatex in its default font encoding
+    "[": "{[}",
+    "]": "{]}",  # after \\ and \item a bracket opens an option
+    "–": r"\textendash{}",
+    "—": r"\textemdash{}",
+    "\u2011": r"\mbox{-}",
+    "…": r"\ldots{}",
+    "‘": r"\textquoteleft{}",
+    "’": r"\textquoteright{}",
+    "“": r"\textquotedblleft{}",
+    "”": r"\textquotedblright{}",
+    "×": r"\ensuremath{\times}",
+    "±": r"\ensuremath{\pm}",
+    "µ": r"\ensuremath{\mu}",
+    "μ": r"\ensuremath{\mu}",
+    "≥": r"\ensuremath{\geq}",
+    "≤": r"\ensuremath{\leq}",
+    "≈": r"\ensuremath{\approx}",
+    "→": r"\ensuremath{\to}",
+    "²": r"\textsuperscript{2}",
+    "³": r"\textsuperscript{3}",
+    "°": r"\textdegree{}",
+    "√": r"\ensuremath{\surd}",
+    "·": r"\ensuremath{\cdot}",
+    "−": r"\ensuremath{-}",
+    "®": r"\textregistered{}",
+    "™": r"\texttrademark{}",
+    "©": r"\textcopyright{}",
+    UNSHOWN: "?",
 }
-_LATEX_SOMEWHERE = {"*": "{*}", "-": "-{}", ",": ",{}", "'": r"\textquotesingle{}"}
-_LATEX_COMMANDS = _LATEX_ALWAYS | _LATEX_SOMEWHERE
+_LATEX_COMMANDS = _LATEX_ALWAYS | {"*": "{*}", "-": "-{}", ",": ",{}", "'": r"\textquotesingle{}"}
 _LATEX = re.compile(
     r"^\*|-(?=-)|,(?=,)"  # \\* is a command too; -- and ,, are ligatures
     r"|(?<![^\W_])'|'(?![^\W_])"  # an apostrophe stays

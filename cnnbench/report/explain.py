@@ -182,7 +182,9 @@ def document(found: Explanation) -> dict[str, Any]:
         for layer in found.layers
     ]
     return {
-        **{"workload": workload.name, "version": workload.version, "description": workload.title},
+        "workload": workload.name,
+        "version": workload.version,
+        "description": workload.title,
         "counted": [COUNTED, STORED],
         "layers": layers,
         "total": _read_counts(found.total, _FIGURES, "parameters"),
@@ -226,6 +228,19 @@ class SlideFigure:
         """As the slide prints it."""
         return units.NOT_AVAILABLE if self.printed is None else self.printed.text
 
+    @property
+    def erratum(self) -> str | None:
+        """Describe the slide's mistake, where it has one here."""
+        printed = self.printed
+        if printed is None or not printed.reason:
+            return None
+        value, off = units.count(printed.value), self.right - printed.value
+        text = printed.text if printed.text == value else f"{printed.text} = {value}"
+        return (
+            f"{self.where}, {self.what}: printed {text}, right {units.count(self.right)} ({units.count(abs(off))} "
+            f"{'too few' if off > 0 else 'too many'}): {printed.reason}."
+        )
+
 
 class SlideRow(NamedTuple):
     """A row of the slide: its activations and its weights (or parameters)."""
@@ -259,24 +274,24 @@ def build_slide(found: Explanation, slide: Slide, also: Explanation | None = Non
     """The slide as a table, the reasons below. `also`: the variant of the network that another slide draws."""
     every = list_slide_rows(found, slide)
     figures = [each for row in every for each in row]
-    wrong = [(each, printed) for each in figures if (printed := each.printed) and printed.reason]
+    wrong = [each for each in figures if each.erratum]
 
     def list_marks(row: SlideRow) -> str:
-        return " ".join(f"[{number}]" for number, (each, _) in enumerate(wrong, 1) if each in row)
+        return " ".join(f"[{number}]" for number, each in enumerate(wrong, 1) if each in row)
 
-    columns: tuple[ColumnSpec[SlideRow], ...] = (
-        wording("layer", "layer", 1, "activations.where"),
-        figure("activations_printed", "activations", 1, "activations.printed_text", unit="printed"),
-        figure("activations", "activations", 1, "activations.right", units.count, unit="right"),
-        figure("parameters_printed", slide.counted, 1, "parameters.printed_text", unit="printed"),
-        figure("parameters", slide.counted, 1, "parameters.right", units.count, unit="right"),
-        wording("erratum", "erratum", 1, list_marks),
+    spec = TableSpec[SlideRow](
+        "slide",
+        f"{found.workload.name}, as the slide prints it and as it is",
+        (
+            wording("layer", "layer", 1, "activations.where"),
+            figure("activations_printed", "activations", 1, "activations.printed_text", unit="printed"),
+            figure("activations", "activations", 1, "activations.right", units.count, unit="right"),
+            figure("parameters_printed", slide.counted, 1, "parameters.printed_text", unit="printed"),
+            figure("parameters", slide.counted, 1, "parameters.right", units.count, unit="right"),
+            wording("erratum", "erratum", 1, list_marks),
+        ),
     )
-    spec = TableSpec[SlideRow]("slide", f"{found.workload.name}, as the slide prints it and as it is", columns)
-    notes = [
-        Note("warning", f"[{number}] {_describe_erratum(each, printed)}")
-        for number, (each, printed) in enumerate(wrong, 1)
-    ]
+    notes = [Note("warning", f"[{number}] {each.erratum}") for number, each in enumerate(wrong, 1)]
     if any(each.printed is None for each in figures):
         notes.append(Note("reference", f"{units.NOT_AVAILABLE}: the slide prints no figure there."))
     if any(each.printed_text.endswith("k") for each in figures):
@@ -298,15 +313,6 @@ def build_slide(found: Explanation, slide: Slide, also: Explanation | None = Non
         (*notes, Note("rule", STORED)),
         {**document(found), "slide": beside},
         FORMATS,
-    )
-
-
-def _describe_erratum(figure: SlideFigure, printed: PrintedFigure) -> str:
-    value, off = units.count(printed.value), figure.right - printed.value
-    text = printed.text if printed.text == value else f"{printed.text} = {value}"
-    return (
-        f"{figure.where}, {figure.what}: printed {text}, right {units.count(figure.right)} ({units.count(abs(off))} "
-        f"{'too few' if off > 0 else 'too many'}): {printed.reason}."
     )
 
 

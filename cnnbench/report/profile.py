@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from cnnbench import naming, units, workloads
 from cnnbench.profile_model import Group, Operator, Part, Profile, ProfileJob, ProfileResult, StepPhase
@@ -21,8 +21,6 @@ NO_MEASUREMENT = (
 )
 IDLE = ("python and gaps", "device idle")
 """Parts in which no operator ran."""
-DISTURBED = 2.0
-"""Longest over shortest plain step; on a quiet machine they differ by a few percent."""
 COST_RULE = (
     "The profiler's cost is unseen where the profiled step took no longer than the longest plain one. Parts add up to the mean "
     "of the profiled steps."
@@ -54,19 +52,18 @@ class Measured(NamedTuple):
 def report(shown: Sequence[ProfileResult], top: int) -> Report:
     """For each device the rungs side by side, then each rung's `top` operators; last what the times are not."""
     tables: list[Table] = []
-    for device in dict.fromkeys(each.rung.job.device for each in shown):
-        found = [each for each in shown if each.rung.job.device == device]
-        profiles = [Measured(each.rung, each.profile) for each in found if each.profile is not None]
-        heading = naming.profile_title(found[0].rung.job)
-        if profiles:
-            tables += [build_table(RUNGS, profiles, words={"heading": heading}), _side_by_side(heading, profiles)]
+    measured = [Measured(each.rung, each.profile) for each in shown if each.profile is not None]
+    for device in dict.fromkeys(rung.job.device for rung, _ in measured):
+        profiles = [each for each in measured if each.rung.job.device == device]
+        heading = naming.profile_title(profiles[0].rung.job)
+        tables += [build_table(RUNGS, profiles, words={"heading": heading}), _side_by_side(heading, profiles)]
         for rung, profile in profiles:
             breakdown, title = profile.breakdown, f"{heading}, {rung.name}"
             tables.append(_operators(title, "operators", breakdown.operators, top))
             if breakdown.kernels:
                 tables.append(_operators(title, "kernels", breakdown.kernels, top))
     document = {"rungs": [_describe(each) for each in shown], "note": NO_MEASUREMENT}
-    return Report(tuple(tables), tuple(_notes(shown)), document, FORMATS)
+    return Report(tuple(tables), tuple(_notes(shown, measured)), document, FORMATS)
 
 
 def plain_step(profile: Profile) -> float:
@@ -86,21 +83,20 @@ def profilers_cost(profile: Profile) -> float:
 
 def _describe(shown: ProfileResult) -> dict[str, Any]:
     """Every figure of a rung; keys carry units, times are of one step."""
-    profile, outcome = shown.profile, shown.outcome
-    found: dict[str, Any] = {
-        "rung": shown.rung.name,
-        "job": shown.rung.job.model_dump(mode="json"),
-        "environment": shown.environment,
-        **outcome.model_dump(mode="json", include={"status", "message", "stderr_tail"}),
-        "trace": shown.trace,
-    }
-    if profile is None:
-        return found
-    return found | {
+    profile = shown.profile
+    figures = profile and {
         "plain_step_seconds": plain_step(profile),
         "profiled_step_seconds": profiled_step(profile),
         "profilers_cost_share": profilers_cost(profile),
         **profile.model_dump(mode="json"),
+    }
+    return {
+        "rung": shown.rung.name,
+        "job": shown.rung.job.model_dump(mode="json"),
+        "environment": shown.environment,
+        **shown.outcome.model_dump(mode="json", include={"status", "message", "stderr_tail"}),
+        "trace": shown.trace,
+        **(figures or {}),
     }
 
 
@@ -164,32 +160,35 @@ def _side_by_side(heading: str, profiles: Sequence[Measured]) -> Table:
         known = (name for name in names if any(name in each for each in by_name))
         return [[name, *(each.get(name, "-") for each in by_name)] for name in known]
 
-    columns: list[ColumnSpec[Sequence[str]]] = [wording("part", "where the step's time goes", 1, itemgetter(0))]
-    for number, (rung, _) in enumerate(profiles, 1):
-        columns.append(figure(rung.name, rung.name, 1, itemgetter(number), unit="ms, share"))
     whole = ["the step", *(_amount(each.step_seconds, 1.0) for each in breakdowns)]
     groups = list_parts(get_args(Group), [each.groups for each in breakdowns])
     phases = list_parts((*get_args(StepPhase), "device idle"), [each.phases for each in breakdowns])
     title = f"{heading}: a step taken apart, under the profiler"
+    columns: list[ColumnSpec[Sequence[str]]] = [wording("part", "where the step's time goes", 1, itemgetter(0))]
+    for number, (rung, _) in enumerate(profiles, 1):
+        columns.append(figure(rung.name, rung.name, 1, itemgetter(number), unit="ms, share"))
     spec = TableSpec[Sequence[str]]("parts", title, tuple(columns))
     return build_table(spec, groups=[("by kind of work", (*groups, whole)), ("by phase", phases)])
 
 
 def _operators(heading: str, what: str, operators: Sequence[Operator], top: int) -> Table:
-    columns: tuple[ColumnSpec[Operator], ...] = (
-        wording("operator", what.removesuffix("s"), 1, _shorten),
-        wording("group", "kind of work", 2, "group"),
-        wording("phase", "phase", 3, "phase"),
-        figure("seconds", "a step", 1, "seconds", _ms, unit="ms"),
-        figure("share", "share", 1, "share", _share),
-        figure("calls", "calls\na step", 1, "calls", "{:,.4g}".format),
-    )
     left, rule = operators[top:], "all of them"
     if left:
         rest = f"{_ms(sum(each.seconds for each in left))} ms, {_share(sum(each.share for each in left))}"
         rule = f"the {top} longest; {len(left)} more take {rest}"
     hidden = () if what == "operators" else ("phase",)
-    spec = TableSpec[Operator](what, f"{heading}: {what}", columns)
+    spec = TableSpec[Operator](
+        what,
+        f"{heading}: {what}",
+        (
+            wording("operator", what.removesuffix("s"), 1, _shorten),
+            wording("group", "kind of work", 2, "group"),
+            wording("phase", "phase", 3, "phase"),
+            figure("seconds", "a step", 1, "seconds", _ms, unit="ms"),
+            figure("share", "share", 1, "share", _share),
+            figure("calls", "calls\na step", 1, "calls", "{:,.4g}".format),
+        ),
+    )
     return build_table(spec, groups=[(rule, operators[:top])], hidden=hidden)
 
 
@@ -199,8 +198,7 @@ def _shorten(operator: Operator) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
-def _notes(shown: Sequence[ProfileResult]) -> Iterator[Note]:
-    found = [Measured(each.rung, each.profile) for each in shown if each.profile is not None]
+def _notes(shown: Sequence[ProfileResult], found: Sequence[Measured]) -> Iterator[Note]:
     breakdowns = [profile.breakdown for _, profile in found]
     views = {each.view for each in breakdowns}
     rules = {
@@ -215,8 +213,9 @@ def _notes(shown: Sequence[ProfileResult]) -> Iterator[Note]:
         yield from (Note("warning", f"{rung.place}: {text}") for text in _profile_notes(profile))
     for each in shown:
         if each.profile is None:
-            kind: Literal["missing", "problem"] = "missing" if each.outcome.status == "unsupported" else "problem"
-            yield Note(kind, f"{each.rung.place}: {each.outcome.status}: {each.outcome.message}")
+            status = each.outcome.status
+            text = f"{each.rung.place}: {status}: {each.outcome.message}"
+            yield Note("missing" if status == "unsupported" else "problem", text)
     yield from (
         Note("run", f"trace of {each.rung.place}: {each.trace}") for each in shown if each.profile and each.trace
     )
@@ -232,7 +231,7 @@ def _profile_notes(profile: Profile) -> Iterator[str]:
     left = sum(part.share for part in profile.breakdown.groups if part.name == "device idle")
     if idle is not None and abs(left - idle) >= 0.01:
         yield f"kernels overlap, or stand under no operator: nothing ran on the device in {_share(idle)}"
-    if max(profile.plain_seconds) >= DISTURBED * min(profile.plain_seconds):
+    if max(profile.plain_seconds) >= 2 * min(profile.plain_seconds):  # on a quiet machine they differ by a few percent
         took = _ms_span(profile.plain_seconds, " to ")
         yield f"plain steps took {took} ms: the machine is busy, so profile again when it is quiet"
 

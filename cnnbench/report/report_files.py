@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, get_args
@@ -48,10 +47,10 @@ def render_folder(page: Page, *, static: bool) -> dict[str, str | bytes]:
         VALUES: values_file(page),
     }
     for chart in page.charts:
-        files[f"{CHARTS}/{chart_images.file_name(chart)}"] = chart_images.svg(chart)
+        files[f"{CHARTS}/{chart.key}.svg"] = chart_images.svg(chart)
         if not static:
-            files[f"{CHARTS}/{chart_images.file_name(chart, 'png')}"] = chart_images.png(chart)
-            files[f"{CHARTS}/{chart_images.file_name(chart, 'vl.json')}"] = chart_images.specification(chart)
+            files[f"{CHARTS}/{chart.key}.png"] = chart_images.png(chart)
+            files[f"{CHARTS}/{chart.key}.vl.json"] = chart_images.specification(chart)
     return files
 
 
@@ -76,24 +75,16 @@ def values_file(page: Page) -> str:
     return escaping.as_json(page_values.shown_values(sections.abridge(page, html.MOST_LINES))) + "\n"
 
 
-@dataclass(frozen=True)
-class StaleFile:
-    """A file that is not what it should be, and why."""
-
-    path: Path
-    reason: str
-
-
-def find_stale(root: Path, wanted: Mapping[str, str | bytes]) -> list[StaleFile]:
-    """The files under the root that are missing, differ, or that this page no longer has."""
+def find_stale(root: Path, wanted: Mapping[str, str | bytes]) -> list[tuple[Path, str]]:
+    """Find the files under the root that are missing, differ, or that this page no longer has, and why each is not current."""
     found = [
-        StaleFile(root / name, why)
+        (root / name, why)
         for name, content in sorted(wanted.items())
         if (why := explain_difference(root / name, content))
     ]
     known = {root / name for name in wanted}
     extra = sorted(path for path in (root / CHARTS).glob("*") if path not in known)
-    return [*found, *(StaleFile(path, "no chart of this report") for path in extra)]
+    return [*found, *((path, "no chart of this report") for path in extra)]
 
 
 def explain_difference(path: Path, wanted: str | bytes) -> str | None:

@@ -21,7 +21,7 @@ from cnnbench.analysis.stats import Estimate
 from cnnbench.machine_facts import Host, list_facts
 from cnnbench.report import cells, cost, footnotes, learning, tables
 from cnnbench.report.cells import ProcessorCell
-from cnnbench.report.charts import processes, roofline, rows, sweeps
+from cnnbench.report.charts import processes, rows, sweeps
 from cnnbench.report.charts.chart_data import ChartData
 from cnnbench.report.charts.kinds import ChartSpec, draw_chart
 from cnnbench.report.charts.rows import describe_point
@@ -32,7 +32,7 @@ Template = Literal["lecture", "full"]
 TITLE = "The lecture's CNN, then and now"
 
 
-CHARTS: tuple[ChartSpec, ...] = (*rows.CHARTS, *roofline.CHARTS, *sweeps.CHARTS, *processes.CHARTS)
+CHARTS: tuple[ChartSpec, ...] = (*rows.CHARTS, *sweeps.CHARTS, *processes.CHARTS)
 """All charts of the page; each says in which section it is, and those of one section are in this order."""
 
 

@@ -49,7 +49,7 @@ def draw_false_alarms(study: FalseAlarmStudy) -> Chart:
     )
     description = "; ".join(_describe(rule, data) for rule in dict.fromkeys(str(datum["rule"]) for datum in data))
     alt = f"{title}, by rule and noise. {description}. The upper bound of {CHECK_NAME} is {units.percent(worst, 3)}."
-    spec = ChartSpec("false-alarms", title, alt, caption, lambda _, layout: _draw(data, floor, bound, layout))
+    spec = ChartSpec("false-alarms", title, caption, lambda _, layout: _draw(data, floor, bound, layout), alt=alt)
     return draw_chart(spec, Shown(data))
 
 

@@ -37,20 +37,15 @@ class ChartData:
         """List the rows of training jobs."""
         return [row for row in self.comparison.rows if row.job.workload != "gemm"]
 
-    @property
-    def gemm(self) -> list[Row]:
-        """List the rows of matrix products."""
-        return [row for row in self.comparison.rows if row.job.workload == "gemm"]
-
     def list_trials(self, row: Row, *, missed: bool = False) -> list[tuple[Record, Trial]]:
         """List the row's processes that ended well by round, and those that missed their target where asked for."""
         wanted = ("ok", "missed") if missed else ("ok",)
         found = [
             (record, record.outcome.trial)
-            for _, record in sorted(self.records.get((row.run_id, row.row_key), {}).items())
+            for record in self.records.get((row.run_id, row.row_key), {}).values()
             if record.outcome.status in wanted and record.outcome.trial is not None
         ]
-        return sorted(found, key=lambda pair: (pair[0].job.round, pair[0].index))
+        return sorted(found, key=lambda pair: (pair[0].job.round, pair[0].index, pair[0].attempt))
 
 
 def collect_chart_data(comparison: Comparison, ledgers: Iterable[Ledger]) -> ChartData:
@@ -79,9 +74,13 @@ def identity(row: Row) -> Datum:
     """Tell which raw row a mark is: run, the beginning of its row key's SHA-256, and words for the reader."""
     ((run, key),) = cells.name_raw_rows(row)
     return {
-        **{"run": run, "row": key, "machine": row.machine.id},
-        **{"processor": naming.processor_name(row.device), "place": naming.place_label(row.job)},
-        **{"precision": row.job.precision, "work": naming.work_label(row.job)},
+        "run": run,
+        "row": key,
+        "machine": row.machine.id,
+        "processor": naming.processor_name(row.device),
+        "place": naming.place_label(row.job),
+        "precision": row.job.precision,
+        "work": naming.work_label(row.job),
     }
 
 
@@ -96,34 +95,27 @@ def label_published(published: Sequence[PublishedResult]) -> Iterator[tuple[Publ
     names = [(found.published.processor, "published", str(found.published.year)) for found in published]
     unknown = dict.fromkeys(("run", "row", "machine", "precision"))
     work = "the lecture's table; the job is assumed"
-    for found, name, label in zip(published, names, axis_labels(names), strict=True):
-        yield found, {**unknown, "processor": name[0], "place": name[2], "work": work, "label": label}
+    for found, (processor, _, year), label in zip(published, names, axis_labels(names), strict=True):
+        yield found, {**unknown, "processor": processor, "place": year, "work": work, "label": label}
 
 
 def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, ...]]:
     """Name each row in four lines: processor, place on the machine, what was timed, and what tells rows apart."""
     several = len({row.job.workload for row in rows} - {"gemm"}) > 1
-    names = [
-        (
-            naming.processor_name(row.device),
-            ", ".join((naming.place_label(row.job).removeprefix("cpu, "), *naming.chart_words(row.job))),
-            _name_work(row, several, batch),
-        )
-        for row in rows
-    ]
+    names = []
+    for row in rows:
+        job = row.job
+        what = [escaping.plain(job.workload, LONGEST_ID)] if several else []
+        what += [f"batch {job.batch_size}"] if batch else []
+        if job.workload == "gemm":
+            what = [f"gemm {units.count(job.size)}"]
+        elif job.clock == "accuracy" and job.target is not None:
+            what.append(f"to {units.exact_percent(job.target)}")
+        else:
+            what.append("whole job" if job.timed_whole else f"{units.count(row.timed_steps)} steps")
+        where = (naming.place_label(job).removeprefix("cpu, "), *naming.chart_words(job))
+        names.append((naming.processor_name(row.device), ", ".join(where), ", ".join(what)))
     return tell_apart(names, rows)
-
-
-def _name_work(row: Row, several: bool, batch: bool) -> str:
-    """Name what was timed: a matrix product, the whole job, the way to a target, or so many steps."""
-    job = row.job
-    if job.workload == "gemm":
-        return f"gemm {units.count(job.size)}"
-    what = [escaping.plain(job.workload, LONGEST_ID)] if several else []
-    what += [f"batch {job.batch_size}"] if batch else []
-    if job.clock == "accuracy" and job.target is not None:
-        return ", ".join((*what, f"to {units.exact_percent(job.target)}"))
-    return ", ".join((*what, "whole job" if job.timed_whole else f"{units.count(row.timed_steps)} steps"))
 
 
 def tell_apart(names: Iterable[Sequence[str]], rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -139,20 +131,18 @@ def tell_apart(names: Iterable[Sequence[str]], rows: Sequence[Row]) -> list[tupl
     return alike
 
 
-def number_repeats(items: Iterable[Hashable]) -> Iterator[int]:
-    """Number each item among those that equal it, from 1 on."""
-    seen: Counter[Hashable] = Counter()
+def number_repeats(items: Iterable[Item]) -> Iterator[tuple[Item, int]]:
+    """Yield each item with its number among those that equal it, from 1 on."""
+    seen: Counter[Item] = Counter()
     for item in items:
         seen[item] += 1
-        yield seen[item]
+        yield item, seen[item]
 
 
 def series_names(names: Sequence[Sequence[str]]) -> list[str]:
     """Write each name in one line, no two alike: a line a series, never two processors in one line."""
     lines = [", ".join(filter(None, words)) for words in names]
-    return [
-        line if number == 1 else f"{line} ({number})" for line, number in zip(lines, number_repeats(lines), strict=True)
-    ]
+    return [line if number == 1 else f"{line} ({number})" for line, number in number_repeats(lines)]
 
 
 def name_series(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str]:
@@ -170,7 +160,7 @@ def keep_different(
     items: Sequence[Item], kind: Callable[[Item], Hashable], most: int, what: str = "series"
 ) -> Kept[Item]:
     """Keep items of as many kinds as possible: the first of each kind, then the second of each."""
-    turns = sorted(zip(number_repeats(map(kind, items)), items, strict=True), key=lambda pair: pair[0])
+    turns = sorted(zip(number_repeats(map(kind, items)), items, strict=True), key=lambda pair: pair[0][1])
     return keep_first([item for _, item in turns], most, "The most different", what)
 
 
@@ -199,7 +189,7 @@ def axis_labels(names: Sequence[Sequence[str]]) -> list[str]:
     """
     blank = ("",) * LABEL_LINES
     labels = ["\n".join(" ".join(line.split()) for line in (*lines, *blank)[:LABEL_LINES]) for lines in names]
-    return [f"{label}\n{number}" for label, number in zip(labels, number_repeats(labels), strict=True)]
+    return [f"{label}\n{number}" for label, number in number_repeats(labels)]
 
 
 def one_line(label: object) -> str:

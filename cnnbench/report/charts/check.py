@@ -30,7 +30,7 @@ from cnnbench.report.charts.kinds import (
     draw_chart,
     frame_rows,
     layer,
-    list_interval,
+    list_estimate,
     number,
     share,
     word,
@@ -46,7 +46,6 @@ _LOOKS = {
     "IMPROVED": (theme.BLUE, "triangle-left"),
 }
 """Colour and shape; the decision stands in words beside the mark."""
-LONGEST_SERIES = 80
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Between two ticks of the axis: the first that leaves few enough."""
 FAR = 8.0
@@ -60,7 +59,7 @@ def draw_forest(verdict: Verdict, meta: VerdictContext) -> Chart:
     slowest = sorted(verdict.findings, key=lambda finding: -finding.estimate)[:MOST_MARKS]
     shown = [finding for finding in verdict.findings if finding in slowest]
     found = f"would be found in {units.percent(verdict.plan.power, 0)} of checks"
-    names = [escaping.plain(format_label(finding), LONGEST_SERIES) for finding in shown]
+    names = [escaping.plain(format_label(finding), 80) for finding in shown]
     rows = zip(names, map(format_decision, shown), map(format_estimate, shown), strict=True)
     data = [
         {"series": name, "label": label, **datum}
@@ -71,8 +70,13 @@ def draw_forest(verdict: Verdict, meta: VerdictContext) -> Chart:
     more = f" The slowest {drawn} of {every} series are drawn." if drawn < every else ""
     factor = 1 + verdict.plan.tolerance
     words = {
-        **{"title": meta.title, "decision": verdict.decision.value.upper(), "head": meta.head, "base": meta.base},
-        **{"factor": f"{factor:g}", "found": found, "tolerance": format_tolerance(verdict.plan).removeprefix("+")},
+        "title": meta.title,
+        "decision": verdict.decision.value.upper(),
+        "head": meta.head,
+        "base": meta.base,
+        "factor": f"{factor:g}",
+        "found": found,
+        "tolerance": format_tolerance(verdict.plan).removeprefix("+"),
         "verdict": " ".join(f"{line}." for line in format_verdict(verdict, meta.controls)),
     }
     return draw_chart(FOREST, Shown(data, more, words, (1 / factor, factor)))
@@ -123,13 +127,20 @@ def _draw_forest(shown: Shown, layout: theme.ChartLayout) -> Specification:
         layer("rect", x={"datum": low, **x}, x2={"datum": high}, color=theme.GRID, opacity=0.45),
         layer("rule", x={"datum": 1, **x}, color=theme.MUTED, strokeWidth=1.5),
     ]
-    ends: Specification = {"x": number("ratio_low", **x), "x2": {"field": "ratio_high"}}
-    tooltip = ("series", "decision", "kind", *list_interval("ratio", "head over base", ".4f"), "blocks")
+    ratio = list_estimate("ratio", "head over base", ".4f")[:3]  # blocks are its n
+    tooltip = ("series", "decision", "kind", *ratio, "blocks")
     point = partial(layer, "point", x=number("ratio", **x), shape=shape, tooltip=tooltip)
     drawn = frame_rows(
-        *(data, layout, {"color": colour}),
+        data,
+        layout,
+        {"color": colour},
         layer(
-            "rule", **ends, when="isValid(datum.ratio_low) && isValid(datum.ratio_high)", strokeWidth=3, opacity=0.55
+            "rule",
+            x=number("ratio_low", **x),
+            x2={"field": "ratio_high"},
+            when="isValid(datum.ratio_low) && isValid(datum.ratio_high)",
+            strokeWidth=3,
+            opacity=0.55,
         ),
         point(when=f"(datum.kind === '{CONTROL}')", size=45, yOffset=10),
         point(when=f"(datum.kind !== '{CONTROL}')", size=120),
@@ -152,10 +163,8 @@ FOREST = ChartSpec(
 CURVE, JOB, LIMIT = "curve", "job", "limit"
 POINTS = 13
 """Of a curve: nearly straight, since only its logarithm is."""
-DASHES = ([1, 0], [6, 3], [2, 3])
 SHAPES = ("circle", "diamond", "square", "triangle-up", "triangle-down")
 """Of the jobs in turn; with the colours of `theme.SERIES` thirty look different."""
-LONGEST_NAME = 40
 
 
 def draw_detectable_effect(spreads: Mapping[str, float], plan: CheckPlan) -> Chart:
@@ -183,7 +192,7 @@ def draw_detectable_effect(spreads: Mapping[str, float], plan: CheckPlan) -> Cha
         for n in range(POINTS)
     ]
     for job, spread in spreads.items():
-        made = mark(escaping.plain(job, LONGEST_NAME), spread, plan)
+        made = mark(escaping.plain(job, 40), spread, plan)
         data.append({"role": JOB, "text": f"{made['name']}: +{units.percent(made['slowdown'], 1)}", **made})
     for name, slowdown in (("the tolerance", plan.tolerance), ("twice the tolerance", 2 * plan.tolerance)):
         data.append({"role": LIMIT, "name": name, "spread": widest, "slowdown": slowdown, "text": name})
@@ -205,7 +214,7 @@ def _draw_effects(shown: Shown, layout: theme.ChartLayout) -> Specification:
     y = number("slowdown", title="slowdown found", scale=y_scale, axis=axis)
     curve, job, limit = (f"(datum.role === '{role}')" for role in (CURVE, JOB, LIMIT))
     muted: Specification = {"color": theme.MUTED, "when": limit}
-    dashes = choose(curves[::-1], "name", DASHES, layout)
+    dashes = choose(curves[::-1], "name", ([1, 0], [6, 3], [2, 3]), layout)
     layers = [
         layer("rule", **muted, strokeDash=[4, 4]),
         layer("text", **muted, x=x, text=word("text"), align="right", dx=-4, dy=10),

@@ -7,8 +7,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from cnnbench.analysis.history import Point, Series
-from cnnbench.analysis.stats import Prediction
+from cnnbench.analysis.history import Series
 from cnnbench.report import cells
 from cnnbench.report import history as words
 from cnnbench.report.cells import KEY_CHARACTERS
@@ -20,10 +19,9 @@ from cnnbench.report.charts.kinds import (
     Specification,
     TooltipField,
     choose,
-    count_processes,
     draw_chart,
     layer,
-    list_interval,
+    list_estimate,
     place,
     share,
     word,
@@ -41,14 +39,13 @@ _KINDS = {
     words.PREDICTION_OUTCOMES[1]: (theme.ORANGE, "triangle-up"),
     words.PREDICTION_OUTCOMES[-1]: (theme.GREEN, "triangle-down"),
 }
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 STEP, LOW, HIGH = "median_step_seconds", "predicted_low_seconds", "predicted_high_seconds"
 
 
 def draw_history(found: Sequence[Series]) -> Chart | None:
     """Draw the chart of the rows with the most timed runs; None where no row was timed in two."""
     timed = [series for series in found if sum(point.step is not None for point in series.points) > 1]
-    ranked = sorted(range(len(timed)), key=lambda place: (-len(timed[place].points), place))[:MOST_PANELS]
+    ranked = sorted(range(len(timed)), key=lambda place: -len(timed[place].points))[:MOST_PANELS]
     shown = [timed[place] for place in sorted(ranked)]
     several = len({series.machine_id for series in shown}) > 1
     names = tuple(words.title(series, several) for series in shown)
@@ -56,7 +53,11 @@ def draw_history(found: Sequence[Series]) -> Chart | None:
     more = _number_changes(data)
     if left_out := len(timed) - len(shown):
         more += f" The {MOST_PANELS} rows with the most runs are drawn, {left_out} more are in the table."
-    blanks = {"panels": "; ".join(map(_describe, shown, names))}
+    panels = []
+    for series, name in zip(shown, names, strict=True):
+        steps = [cells.step_text(point.step.value) for point in series.points if point.step is not None]
+        panels.append(f"{name}: {len(steps)} runs, {steps[0]} in the first and {steps[-1]} in the last")
+    blanks = {"panels": "; ".join(panels)}
     return draw_chart(HISTORY, Shown(data, more, blanks, panels=names)) if data else None
 
 
@@ -64,25 +65,28 @@ def _mark_runs(panel: int, series: Series) -> list[Datum]:
     """Make a mark for each timed run, and one without a time for where the next should fall."""
     own: Datum = {"panel": panel, "row": digest(series.job.row_key)[:KEY_CHARACTERS]}
     timed = [point for point in series.points if point.step is not None]
-    data = [{**own, "number": number, **_describe_run(point)} for number, point in enumerate(timed, start=1)]
-    if series.next is not None:
-        data.append({**dict.fromkeys(data[-1]), **own, "number": len(timed) + 1, **_name_band(series.next)})
+    data = [
+        {
+            **own,
+            "number": number,
+            "run": point.row.run_id,
+            "measured": point.row.created_at,
+            "commit": point.row.software.git_commit,
+            "cnnbench": point.row.software.cnnbench,
+            "torch": point.row.software.torch,
+            "stretch": point.stretch,
+            "kind": words.describe_outcome(point) or NOT_PREDICTED,
+            **cells.values(STEP, point.step),
+            LOW: point.predicted and point.predicted.low,
+            HIGH: point.predicted and point.predicted.high,
+            "changed": words.describe_changes(point.changed) or None,
+            "mark": None,
+        }
+        for number, point in enumerate(timed, start=1)
+    ]
+    if (band := series.next) is not None:
+        data.append({**dict.fromkeys(data[-1]), **own, "number": len(timed) + 1, LOW: band.low, HIGH: band.high})
     return data
-
-
-def _describe_run(point: Point) -> Datum:
-    software = point.row.software
-    return {
-        **{"run": point.row.run_id, "measured": point.row.created_at},
-        **{"commit": software.git_commit, "cnnbench": software.cnnbench, "torch": software.torch},
-        **{"stretch": point.stretch, "kind": words.describe_outcome(point) or NOT_PREDICTED},
-        **{**cells.values(STEP, point.step), **_name_band(point.predicted)},
-        **{"changed": words.describe_changes(point.changed) or None, "mark": None},
-    }
-
-
-def _name_band(band: Prediction | None) -> Datum:
-    return {LOW: band and band.low, HIGH: band and band.high}
 
 
 def _number_changes(data: Sequence[Datum]) -> str:
@@ -96,11 +100,6 @@ def _number_changes(data: Sequence[Datum]) -> str:
     shown = "; ".join(f"{number}: {text}" for text, number in [*known.items()][:MOST_CHANGES])
     more = f"; {len(known) - MOST_CHANGES} more in the table" if len(known) > MOST_CHANGES else ""
     return f" Dashed lines, where something changed: {shown}{more}."
-
-
-def _describe(series: Series, name: str) -> str:
-    steps = [cells.step_text(point.step.value) for point in series.points if point.step is not None]
-    return f"{name}: {len(steps)} runs, {steps[0]} in the first and {steps[-1]} in the last"
 
 
 def _draw(shown: Shown, layout: theme.ChartLayout) -> Specification:
@@ -129,18 +128,25 @@ def _list_layers(own: Sequence[Datum], looks: Specification, layout: theme.Chart
     x = place(scale=x_scale, axis=_write_dates(own, layout))
     y = place(**_scale_times(own))
     changed: Specification = {"known": "mark", "x": x("before"), "color": theme.MUTED}
-    band: Specification = {"x": x("before"), "x2": {"field": "after"}, "y": y(LOW), "y2": {"field": HIGH}}
     timed: Specification = {"x": x("number"), "y": y(STEP), "known": STEP}
-    low, high = f"{STEP}_low", f"{STEP}_high"
-    ends: Specification = {"x": x("number"), "y": y(low), "y2": {"field": high}, "color": looks["color"]}
-    estimate = (*list_interval(STEP, "seconds a step", ".4~g"), count_processes(STEP))
+    low, high = f"{STEP}_low", {"field": f"{STEP}_high"}
+    estimate = list_estimate(STEP, "seconds a step", ".4~g")
     predicted = (TooltipField(LOW, "predicted from", ".4~g"), TooltipField(HIGH, "predicted to", ".4~g"))
     tooltip = ("measured", "commit", "torch", "cnnbench", "changed", "kind", *estimate, *predicted)
     return [
-        layer("rect", **band, known=LOW, color=theme.BLUE, opacity=0.13),
+        layer(
+            "rect",
+            x=x("before"),
+            x2={"field": "after"},
+            y=y(LOW),
+            y2={"field": HIGH},
+            known=LOW,
+            color=theme.BLUE,
+            opacity=0.13,
+        ),
         layer("rule", **changed, strokeDash=[4, 4]),
         layer("line", **timed, detail=word("stretch"), strokeWidth=1.5, opacity=0.6, color=theme.MUTED),
-        layer("rule", **ends, known=low, strokeWidth=5, opacity=0.35),
+        layer("rule", x=x("number"), y=y(low), y2=high, color=looks["color"], known=low, strokeWidth=5, opacity=0.35),
         layer("point", **timed, **looks, tooltip=tooltip, size=60),
         layer("text", **changed, y={"value": 7}, text=word("mark"), align="left", dx=4),
     ]
@@ -164,7 +170,7 @@ def _write_dates(own: Sequence[Datum], layout: theme.ChartLayout) -> Specificati
     days = []
     for datum in own:
         # The text becomes part of an expression, so it is the date alone, and only if it is one.
-        found = _DATE.match(datum["measured"] or "")
+        found = re.match(r"\d{4}-\d{2}-\d{2}", datum["measured"] or "")
         days.append("next" if datum["run"] is None else found.group() if found else f"run {datum['number']}")
     shown = [number for number in range(1, len(own) + 1) if (len(own) - number) % step == 0]
     labels = f"{json.dumps(days)}[datum.value - 1]"

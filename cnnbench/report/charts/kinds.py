@@ -48,9 +48,9 @@ class ChartSpec:
 
     key: str
     title: str
-    alt: str
     caption: str
     draw: Callable[[Shown, ChartLayout], Specification]
+    alt: str = "{title}. {marks}."
     describe: Callable[[Sequence[Datum]], Iterable[str]] = lambda data: ()
     section: str = ""
     """The section of the report's page that has it; none for a chart of another command, which selects what it shows itself."""
@@ -64,8 +64,11 @@ def draw_chart(spec: ChartSpec, shown: Shown) -> Chart:
     caption = spec.caption.format_map(shown.blanks) + shown.more
     wide, narrow = (
         {
-            **{**spec.draw(shown, layout), "$schema": SCHEMA, "config": theme.configure(layout)},
-            **{"data": {"name": "rows"}, "datasets": {"rows": shown.data}},
+            **spec.draw(shown, layout),
+            "$schema": SCHEMA,
+            "config": theme.configure(layout),
+            "data": {"name": "rows"},
+            "datasets": {"rows": shown.data},
         }
         for layout in (theme.WIDE, theme.NARROW)
     )
@@ -86,15 +89,15 @@ Tooltip = tuple[TooltipField | str, ...]
 WHERE: Tooltip = ("processor", "place")
 
 
-def list_interval(name: str, title: str, number: str) -> Tooltip:
-    """List what a tooltip shows of a figure with an interval."""
-    low, high = TooltipField(f"{name}_low", "95 % from", number), TooltipField(f"{name}_high", "to", number)
-    return TooltipField(name, title, number), low, high
-
-
 def count_processes(name: str) -> TooltipField:
     """Show the n of an estimate."""
     return TooltipField(f"{name}_n", "processes (n)")
+
+
+def list_estimate(name: str, title: str, number: str) -> Tooltip:
+    """List what a tooltip shows of an estimate: the figure, its interval, its n."""
+    low, high = TooltipField(f"{name}_low", "95 % from", number), TooltipField(f"{name}_high", "to", number)
+    return TooltipField(name, title, number), low, high, count_processes(name)
 
 
 def show_known(shown: TooltipField | str) -> str:
@@ -200,9 +203,16 @@ def frame_rows(
     beside = {"labelAlign": "right", "labelPadding": 8, "labelOffset": -further / 2}
     above = {"labelAlign": "left", "labelPadding": 0, "labelOffset": -mark / 2 - LINE / 2 - 1 - further}
     axis = {
-        **{"title": None, "ticks": False, "domain": False, "grid": False, "labelOverlap": False, "labelColor": INK},
-        **{"labelExpr": f"[{', '.join(lines)}]", "labelLimit": layout.label_limit},
-        **{"labelLineHeight": LINE, **(above if layout.narrow else beside)},
+        "title": None,
+        "ticks": False,
+        "domain": False,
+        "grid": False,
+        "labelOverlap": False,
+        "labelColor": INK,
+        "labelExpr": f"[{', '.join(lines)}]",
+        "labelLimit": layout.label_limit,
+        "labelLineHeight": LINE,
+        **(above if layout.narrow else beside),
     }
     # Label and marks are beside each other, or one above the other.
     words = len(lines) * LINE
@@ -221,34 +231,33 @@ def draw_points(
     axis: str,
     tooltip: Tooltip,
     colours: str | Mapping[str, str] = BLUE,
-    before: float = 12,
     interval: bool = True,
-    origin: float | None = None,
-    text_at: str = "",
+    stems: bool = False,
 ) -> Specification:
     """Draw rows with intervals: a point at the figure `value` of each, on a log axis, and its `text` beside it.
 
-    Colours are one for all, or one for each `kind`, BLUE for those not named; kinds then differ in shape too. `before` is how
-    many pixels are free before the least figure. With `interval`, the 95 % interval is a bar where it is known. From an
-    `origin`, a line leads to each point. The text begins after the field `text_at`, where that is not the value.
+    Colours are one for all, or one for each `kind`, BLUE for those not named; kinds then differ in shape too. With
+    `interval`, the 95 % interval is a bar where it is known. With `stems`, a line leads from 1 to each point, and the text
+    begins after the field `edge`.
     """
     data, low, high = shown.data, f"{value}_low", f"{value}_high"
     figures = list_numbers(data, *((value, low, high) if interval else (value,)))
-    figures += [] if origin is None else [origin]
+    figures += [1] if stems else []
     after = theme.text_width(list_values(data, "text"))
-    scale = theme.log_scale_with_room(figures, layout.width, before=before, after=after)
+    scale = theme.log_scale_with_room(figures, layout.width, before=10 if stems else 12, after=after)
     x = place(**theme.log_axis(scale, layout, axis, layout.width))
     colour = _colour_kinds(data, colours, layout)
     shape: Specification = {} if isinstance(colours, str) else {"shape": choose(data, "kind", (), layout)}
-    stems = layer("rule", color=colour, x=x(value), x2={"datum": origin}, strokeWidth=2, opacity=0.35)
+    stem = layer("rule", color=colour, x=x(value), x2={"datum": 1}, strokeWidth=2, opacity=0.35)
     bars = layer("rule", color=colour, x=x(low), x2={"field": high}, known=low, strokeWidth=7, opacity=0.4)
-    ink: Specification = {"x": x(text_at or value), "text": word("text"), "color": {"value": INK}}
     return frame_rows(
-        *(data, layout, {}),
-        *([] if origin is None else [stems]),
+        data,
+        layout,
+        {},
+        *([stem] if stems else []),
         *([bars] if interval and list_numbers(data, low) else []),
         layer("point", color=colour, **shape, x=x(value), tooltip=tooltip, size=110),
-        layer("text", **ink, align="left", dx=10),
+        layer("text", x=x("edge" if stems else value), text=word("text"), color={"value": INK}, align="left", dx=10),
     )
 
 
@@ -307,10 +316,9 @@ def draw_lines(
     ticks = {"values": values, "format": ",d", "gridOpacity": 0.7, "labelOverlap": "greedy", "labelSeparation": 6}
     x = number("varied", title=f"{axis} (log scale)", scale=scale, axis=ticks)
     dashes = layer("line", y=number("ideal"), strokeDash=[5, 4], strokeWidth=1.5)
-    ends: Specification = {"y": number(low, title=title), "y2": {"field": f"{value}_high"}}
-    bars = layer("rule", **ends, known=low, strokeWidth=6, opacity=0.35)
-    estimate = (*list_interval(value, words, ",.6~g"), count_processes(value))
-    tooltip = (*WHERE, "series", TooltipField("varied", axis, ",d"), *estimate)
+    y_low, y_high = number(low, title=title), {"field": f"{value}_high"}
+    bars = layer("rule", y=y_low, y2=y_high, known=low, strokeWidth=6, opacity=0.35)
+    tooltip = (*WHERE, "series", TooltipField("varied", axis, ",d"), *list_estimate(value, words, ",.6~g"))
     layers = [
         *([dashes] if ideal else []),
         layer("line", y=y, strokeWidth=2),

@@ -40,9 +40,6 @@ from cnnbench.report.charts.kinds import (
 from cnnbench.report.model import Datum
 from cnnbench.schema import Evaluation, Record, Trial
 
-MOST_CURVES = 6
-LOG_FROM = 8
-"""Slowest job over the fastest from which a linear axis would press the fast ones together."""
 MOST_POINTS = 100
 """Of one curve; longer ones are thinned evenly, the last point kept."""
 SAMPLE, WHOLE, FINAL = "sample after an epoch", "every test image, on the way to a target", "all test images at the end"
@@ -63,7 +60,7 @@ def _select_curves(chart_data: ChartData) -> Shown:
         row, *_ = curve
         return row.device.name, row.job.precision, row.job.workload, row.job.target
 
-    shown, more = keep_different(curves, kind, MOST_CURVES, "processes")
+    shown, more = keep_different(curves, kind, 6, "processes")
     pairs = zip(shown, series_names([*_name_curves(shown)]), strict=True)
     data = [{**identity(curve[0]), **datum, "series": name} for curve, name in pairs for datum in _mark_curve(*curve)]
     return Shown(data, _explain_points(data) + more)
@@ -89,7 +86,7 @@ def _mark_curve(row: Row, record: Record, trial: Trial) -> list[Datum]:
     """Mark the time on the job clock (pre-training and evaluations so far included) and the share right at each evaluation."""
     clock = trial.pretraining_seconds or 0.0
     kind = WHOLE if row.job.clock in ("accuracy", "recipe") else SAMPLE
-    found: list[Datum] = []
+    found = []
 
     def mark(kind: str, evaluation: Evaluation, **accuracy: float | None) -> Datum:
         counts = {"after_steps": evaluation.after_steps, "images": evaluation.images}
@@ -118,8 +115,12 @@ def _draw_curves(shown: Shown, layout: theme.ChartLayout) -> Specification:
         "color": colour if len(series) > 1 else {**colour, "legend": None},
     }
     tooltip = (
-        *("series", "kind", TooltipField("minutes", number=",.4~g"), TooltipField("accuracy", number=".2%")),
-        *(TooltipField("images", "test images", ",d"), TooltipField("after_steps", "after steps", ",d")),
+        "series",
+        "kind",
+        TooltipField("minutes", number=",.4~g"),
+        TooltipField("accuracy", number=".2%"),
+        TooltipField("images", "test images", ",d"),
+        TooltipField("after_steps", "after steps", ",d"),
     )
     kinds = {kind: _SHAPES[kind] for kind in sorted(list_values(data, "kind"), key=lambda kind: kind == FINAL)}
     shape = choose(data, "kind", kinds, layout)
@@ -137,7 +138,7 @@ def _encode_minutes(data: Sequence[Datum], series: Sequence[str], layout: theme.
     """Encode the job clock, on a log axis where the slowest job takes many times as long as the fastest."""
     ends = [max(list_numbers((d for d in data if d["series"] == name), "minutes")) for name in series]
     title = "minutes on the job clock"
-    if max(ends) <= LOG_FROM * min(ends):
+    if max(ends) <= 8 * min(ends):  # beyond it a linear axis would press the fast ones together
         return number("minutes", title=title, scale={}, axis={"format": ",~r", "gridOpacity": 0.7})
     title = f"{title} (log scale)"
     log = theme.log_axis(theme.log_scale(list_numbers(data, "minutes")), layout, title, layout.whole)
@@ -163,8 +164,6 @@ def _explain_points(data: Sequence[Datum]) -> str:
     return " ".join(sentences)
 
 
-LINE_PIXELS = 7
-"""From one process's line to the next."""
 MOST_PROCESSES = 90
 """Processes drawn at the most, those of the noisiest rows first: more lines than this cannot be told apart."""
 PERCENTILES = ("block_p05", "block_p50", "block_p95")
@@ -190,11 +189,10 @@ def _spread(data: Sequence[Datum]) -> float:
 
 def _mark_blocks(chart_data: ChartData, row: Row) -> list[Datum]:
     """Make one mark for each process: percentiles of its block times over the row's mean step (1 is the mean)."""
-    found: list[Datum] = []
-    if row.step_seconds is None:
-        return found
-    for record, trial in chart_data.list_trials(row):
-        steps = [seconds / trial.steps_per_block / row.step_seconds.value for seconds in trial.block_seconds]
+    found = []
+    for record, trial in chart_data.list_trials(row) if row.step_seconds else ():
+        mean = row.values["step_seconds"].value
+        steps = [seconds / trial.steps_per_block / mean for seconds in trial.block_seconds]
         if len(steps) > 1 and min(steps) > 0:
             own = {"index": record.index, "round": record.job.round + 1, "blocks": len(steps)}
             found.append({**own, **dict(zip(PERCENTILES, quantiles(steps), strict=True))})
@@ -211,7 +209,7 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     """Draw a line for each process from its 5th to its 95th percentile, the median as a mark on it."""
     data = shown.data
     labels = Counter(datum["label"] for datum in data)
-    height = min(60, max(theme.MARK, max(labels.values()) * LINE_PIXELS))
+    height = min(60, max(theme.MARK, 7 * max(labels.values())))  # pixels, 7 from one process's line to the next
     ends = list_numbers(data, *PERCENTILES)
     signed = "datum.value == 1 ? '0 %' : format(datum.value - 1, '+.0%')"
     x = place(
@@ -223,7 +221,9 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     parts = (TooltipField(name, f"{name[-2:]}th percentile, of the mean", ".4f") for name in PERCENTILES)
     tooltip = (*WHERE, "work", "round", TooltipField("blocks", "timed blocks"), *parts)
     return frame_rows(
-        *(data, layout, {"yOffset": {"field": "round", "type": "ordinal"}}),
+        data,
+        layout,
+        {"yOffset": {"field": "round", "type": "ordinal"}},
         layer("rule", x=x(low), x2={"field": high}, strokeWidth=2.5, opacity=0.5, color=theme.BLUE),
         layer("point", x=x(middle), tooltip=tooltip, size=42, color=theme.BLUE),
         mark=height,
@@ -243,7 +243,6 @@ CHARTS = (
         key="learning",
         section="learning",
         title="Accuracy over time",
-        alt="{title}. {marks}.",
         caption="",
         select=_select_curves,
         describe=lambda data: [

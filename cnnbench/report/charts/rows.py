@@ -1,5 +1,5 @@
-"""Rows side by side: how much faster each is, FLOPS printed against FLOP/s achieved, memory against what the layers need, and
-energy an image.
+"""Rows side by side: how much faster each is, FLOPS printed against FLOP/s achieved, the roofline (what memory and arithmetic of
+each processor allow, and how far below it its training steps are), memory against what the layers need, and energy an image.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from cnnbench import units
-from cnnbench.analysis.metrics import find_workload, name_baseline
-from cnnbench.analysis.ratio import PublishedResult
+from cnnbench import naming, units
+from cnnbench.analysis.ceiling import bytes_per_step
+from cnnbench.analysis.metrics import find_workload, name_baseline, step_flops
+from cnnbench.analysis.ratio import PublishedResult, group_by
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
@@ -18,12 +19,15 @@ from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import (
     ChartData,
     describe_texts,
+    identity,
+    keep_different,
     keep_evenly,
     keep_fastest,
     label_published,
     label_rows,
     list_numbers,
     list_values,
+    name_series,
     one_line,
 )
 from cnnbench.report.charts.kinds import (
@@ -33,13 +37,15 @@ from cnnbench.report.charts.kinds import (
     Specification,
     TooltipField,
     choose,
+    colour_series,
     count_processes,
     draw_bars,
     draw_points,
     frame_rows,
     layer,
-    list_interval,
+    list_estimate,
     number,
+    share,
     show_rows,
     word,
 )
@@ -60,7 +66,9 @@ def _select_over_published(chart_data: ChartData) -> Shown:
     rows, more = keep_fastest(chart_data.training, lambda row: row.speedup_over_published)
     data = [
         {
-            **{**own, "kind": PUBLISHED, "text": units.ratio(found.speedup)},
+            **own,
+            "kind": PUBLISHED,
+            "text": units.ratio(found.speedup),
             **cells.values(OVER_PUBLISHED, Estimate(found.speedup, None, None, 1)),
         }
         for found, own in label_published(comparison.published_rows)
@@ -81,8 +89,11 @@ def _select_over_cpu(chart_data: ChartData) -> Shown:
     rows, more = keep_fastest(compared, lambda row: None if row.speedup is None else row.speedup.ratio)
     data = [
         {
-            **{**own, "kind": BASELINE if row.speedup.is_baseline else MEASURED, "baseline": name_baseline(row)},
-            **{"text": metric_cell(row, "speedup").text, **cells.values("speedup", row.speedup.ratio)},
+            **own,
+            "kind": BASELINE if row.speedup.is_baseline else MEASURED,
+            "baseline": name_baseline(row),
+            "text": metric_cell(row, "speedup").text,
+            **cells.values("speedup", row.speedup.ratio),
         }
         for row, own in label_rows(rows, batch=True)
         if row.speedup is not None
@@ -95,23 +106,20 @@ def _select_over_cpu(chart_data: ChartData) -> Shown:
 
 def _sort(data: Sequence[Datum], value: str) -> list[Datum]:
     """Sort marks, slowest first, each with the place where its bar ends."""
-    names = (value, f"{value}_low", f"{value}_high")
-    found = ({**datum, "edge": max(1.0, *list_numbers([datum], *names))} for datum in data)
-    return sorted(found, key=lambda datum: (datum[value], datum["label"]))
+    for datum in data:
+        datum["edge"] = max(1.0, *list_numbers([datum], value, f"{value}_low", f"{value}_high"))
+    return sorted(data, key=lambda datum: (datum[value], datum["label"]))
 
 
 def _declare_speed(value: str, **texts: Any) -> ChartSpec:
     """Declare a chart of a speed-up; both look alike."""
-    estimate = (*list_interval(value, "times the speed", ".6g"), count_processes(value))
     draw = partial(
         draw_points,
         value=value,
         axis="times the speed (log scale)",
-        tooltip=(*WHERE, "kind", *estimate, "work"),
+        tooltip=(*WHERE, "kind", *list_estimate(value, "times the speed", ".6g"), "work"),
         colours={PUBLISHED: theme.GREY, BASELINE: theme.GREY, PROJECTED: theme.ORANGE},
-        before=10,
-        origin=1,
-        text_at="edge",
+        stems=True,
     )
     return ChartSpec(alt="{title}, on a log scale: {marks}.", describe=describe_texts, draw=draw, **texts)
 
@@ -144,23 +152,22 @@ def _select_flops(chart_data: ChartData) -> Shown:
     data: list[Datum] = []
     for found, own in label_published(chart_data.comparison.published_rows):
         if found.flops_per_second is not None:
-            known = {PRINTED: found.published.printed_flops_per_second, ACHIEVED: found.flops_per_second}
-            data += ({**own, **datum} for datum in _mark_known(PUBLISHED, known))
+            printed = found.published.printed_flops_per_second
+            data += _mark_known(own, PUBLISHED, {PRINTED: printed, ACHIEVED: found.flops_per_second})
     for row, own in label_rows(rows[::-1]):
         estimates = {CEILING: row.ceiling_flops_per_second, ACHIEVED: row.flops_per_second}
-        known = {kind: each.value for kind, each in estimates.items() if each is not None}
-        promised = {THEORETICAL: row.peak_flops_per_second}
-        data += ({**own, **datum} for datum in _mark_known(MEASURED, promised | known))
+        reached = {kind: each.value if each else None for kind, each in estimates.items()}
+        data += _mark_known(own, MEASURED, {THEORETICAL: row.peak_flops_per_second, **reached})
     return Shown(data, more)
 
 
-def _mark_known(source: str, flops_per_second: Mapping[str, float | None]) -> Iterator[Datum]:
+def _mark_known(own: Datum, source: str, flops_per_second: Mapping[str, float | None]) -> Iterator[Datum]:
     """Make a mark for each known figure. Only the least and the greatest have room beside them for their value."""
     known = {kind: value for kind, value in flops_per_second.items() if value is not None}
     sides = {min(known.values()): "least", max(known.values()): "most"}
     for kind, value in known.items():
         figures = {"flops_per_second": value, "gflops_per_second": value / 1e9, "text": units.giga(value)}
-        yield {"source": source, "kind": kind, **figures, "side": sides.get(value, "")}
+        yield {**own, "source": source, "kind": kind, **figures, "side": sides.get(value, "")}
 
 
 def _draw_flops(shown: Shown, layout: theme.ChartLayout) -> Specification:
@@ -179,7 +186,9 @@ def _draw_flops(shown: Shown, layout: theme.ChartLayout) -> Specification:
     marks = partial(layer, "point", shape=shape, tooltip=tooltip, size=120, strokeWidth=2)
     text = partial(layer, "text", text=word("text"), color={"value": theme.MUTED})
     return frame_rows(
-        *(data, layout, {"x": x, "color": colour}),
+        data,
+        layout,
+        {"x": x, "color": colour},
         layer("line", detail=word("label"), strokeWidth=3, opacity=0.3),
         marks(when=f"(datum.kind !== '{ACHIEVED}')", filled=False),
         marks(when=f"(datum.kind === '{ACHIEVED}')"),
@@ -192,6 +201,95 @@ def _describe_flops(data: Sequence[Datum]) -> Iterator[str]:
     for label in list_values(data, "label"):
         parts = [f"{datum['kind']} {datum['text']}" for datum in data if datum["label"] == label]
         yield f"{one_line(label)}: {', '.join(parts)}"
+
+
+Place = tuple[str, ...]
+STEPS = ("training step", "inference step")
+_STEP_SHAPES = {STEPS[0]: "circle", STEPS[1]: "triangle-up", "matrix product": "square"}
+COPY = "copy_bytes_per_second"
+X, Y, RATE = "intensity_flops_per_byte", "gflops_per_second", "achieved_flops_per_second"
+
+
+def _select_roofs(chart_data: ChartData) -> Shown:
+    """Select roofs from the measured copy bandwidth and the best GEMM; each workload's point at its intensity and rate."""
+    alone = (row for row in chart_data.training if row.job.processes == 1)
+    known = (row for row in alone if row.ceiling_flops_per_second and row.floors.get(COPY) and row.flops_per_second)
+    by_place = group_by(known, _place)
+    heights = {
+        place: max(row.ceiling_flops_per_second.value for row in rows if row.ceiling_flops_per_second)
+        for place, rows in by_place.items()
+    }
+    places = sorted(by_place, key=lambda place: (-heights[place], place))
+    shown, more = keep_different(places, lambda place: place[3:], 6, "processors")
+    firsts = [by_place[place][0] for place in shown]
+    words = [(naming.processor_name(row.device), naming.place_label(row.job), row.job.precision) for row in firsts]
+    names = dict(zip(shown, name_series(words, firsts), strict=True))
+    data: list[Datum] = []
+    for place, name in names.items():
+        data += _mark_roof(name, by_place[place], heights[place])
+        data += [datum for row in by_place[place] for datum in _mark_point(row, name)]
+    for row in chart_data.comparison.rows:
+        if row.job.workload == "gemm" and row.flops_per_second and _place(row) in names:
+            data += _mark_point(row, names[_place(row)])
+    if any(datum["kind"] == STEPS[1] for datum in data):
+        more = f" An inference step moves activations twice and parameters once.{more}"
+    return Shown(data, more)
+
+
+def _place(row: Row) -> Place:
+    """Tell what has a roof of its own; processors of a kind differ in the first three alone: machine, device and run."""
+    job, run = row.job, row.ceiling_run_id or row.run_id
+    return row.machine.id, job.device, run, row.device.name, f"{row.device.kind} {job.threads}", job.precision
+
+
+def _mark_roof(place: str, rows: list[Row], ceiling: float) -> Iterator[Datum]:
+    """Mark the three corners of the roof: from the left edge up the bandwidth's slope to the ridge, then level."""
+    ridge = ceiling / max(row.floors[COPY] for row in rows)
+    corners = [(ridge / 16, ceiling / 16), (ridge, ceiling), (max(1000.0, 4 * ridge), ceiling)]
+    for order, (x, y) in enumerate(corners):
+        where = {"machine": rows[0].machine.id, "run": rows[0].run_id}
+        yield {"kind": "roof", "roof": place, "order": order, **where, X: x, Y: y / 1e9}
+
+
+def _mark_point(row: Row, place: str) -> Iterator[Datum]:
+    """Mark a step, if its bytes and FLOPs are known, or a product: of side n, it reads two matrices and writes one, which is
+    2 n^3 FLOP over 3 n^2 values.
+    """
+    job, rate = row.job, row.values["flops_per_second"]
+    side, moved, flops = job.size or 1, bytes_per_step(job), step_flops(job)
+    own: Datum
+    if job.workload == "gemm":
+        size = 2 if job.precision in ("bf16", "fp16") else 4  # bytes of a value
+        own = {"kind": "matrix product", "name": f"gemm {units.count(side)}", X: 2 * side / (3 * size)}
+    elif moved is not None and flops is not None:
+        # The precision is the roof's.
+        name = f"{' '.join((job.workload, *naming.deviations(job, 'precision')))}, batch {job.batch_size}"
+        verdict = "n/a" if row.bottleneck is None else row.bottleneck.summary
+        own = {"kind": f"{job.task} step", "name": name, X: flops / moved, "verdict": verdict}
+    else:
+        return
+    yield {**identity(row), "roof": place, **own, Y: rate.value / 1e9, **cells.values(RATE, rate)}
+
+
+def _draw_roofs(shown: Shown, layout: theme.ChartLayout) -> Specification:
+    """Draw roofs as lines and steps and products as points, on two log axes."""
+    data = shown.data
+    x_scale = theme.log_scale(list_numbers(data, X), below=1, above=1)
+    y_scale = theme.log_scale(list_numbers(data, Y), below=1.3, above=1.5)
+    x_title = "arithmetic intensity, FLOP a byte (log scale)"
+    shared = {
+        "x": number(X, **theme.log_axis(x_scale, layout, x_title, layout.whole)),
+        "y": number(Y, **theme.log_axis(y_scale, layout, "GFLOP/s (log scale)")),
+        "color": colour_series(data, "roof", symbolOpacity=1),
+    }
+    rates = (TooltipField(Y, "GFLOP/s", ",.6~g"), TooltipField(X, "FLOP a byte", ",.4~g"), count_processes(RATE))
+    roof, point = (f"(datum.kind {same} 'roof')" for same in ("===", "!=="))
+    shape, tooltip = choose(data, "kind", _STEP_SHAPES, layout), ("roof", "name", "verdict", *rates)
+    layers = [
+        layer("line", order={"field": "order", "type": "ordinal"}, when=roof, strokeWidth=2.5),
+        layer("point", shape=shape, tooltip=tooltip, when=point, size=100, opacity=0.9),
+    ]
+    return share(shared, layout.whole, 300, layers)
 
 
 MARK, ANALYTIC = "measured high-water mark", "analytic: what the layers need"
@@ -255,6 +353,22 @@ CHARTS = (
         describe=_describe_flops,
         draw=_draw_flops,
     ),
+    ChartSpec(
+        key="roofline",
+        section="why",
+        title="Roofline: how far each step is from what its device can do",
+        alt="Roofline on log scales: {marks}.",
+        caption="The slope is the measured copy bandwidth, the level the best matrix product measured on the same device in the "
+        "same run. A training step's bytes are the least it must move (each activation five times, each parameter eight), so "
+        "its point lies as far right as it can: below the roof by what the kernels leave unused.",
+        select=_select_roofs,
+        describe=lambda data: [
+            f"{d['name']} on {d['roof']} reaches {d[Y]:.4g} GFLOP/s at {d[X]:.3g} FLOP a byte"
+            for d in data
+            if d["kind"] in STEPS
+        ][:12],
+        draw=_draw_roofs,
+    ),
     _declare_speed(
         "speedup",
         key="speedup-cpu",
@@ -267,7 +381,6 @@ CHARTS = (
         key="memory",
         section="resources",
         title="Memory, measured against what the layers need",
-        alt="{title}. {marks}.",
         caption="Measured: on a GPU the allocator's peak; on a CPU the whole process, interpreter, libraries and data included, "
         "so that only its growth over batch sizes compares with the analytic figure. Analytic: one batch's forward activations "
         "in float32, and weights, gradients and the optimiser's state once each.",
@@ -300,8 +413,11 @@ CHARTS = (
             value=JOULES,
             axis="joules an image, gross (log scale)",
             tooltip=(
-                *(*WHERE, "precision", TooltipField(JOULES, "J an image", ".6g")),
-                *(TooltipField("watts", "mean power, W", ".4~g"), count_processes(JOULES)),
+                *WHERE,
+                "precision",
+                TooltipField(JOULES, "J an image", ".6g"),
+                TooltipField("watts", "mean power, W", ".4~g"),
+                count_processes(JOULES),
             ),
             colours=theme.GREEN,
             interval=False,

@@ -11,7 +11,6 @@ from typing import Any
 from cnnbench import naming, units
 from cnnbench.analysis.ratio import ScalingSet, count_processors, find_scaling_sets, group_by
 from cnnbench.analysis.rows import Row
-from cnnbench.analysis.stats import Estimate
 from cnnbench.report import cells
 from cnnbench.report.charts.chart_data import (
     ChartData,
@@ -59,28 +58,21 @@ def _select_sweep(varied: str, chart_data: ChartData) -> Shown:
     swept = [sorted(rows, key=value) for rows in _group_rows(known, {varied: 0}) if len(set(map(value, rows))) > 1]
     kept, more = keep_different(swept, lambda rows: (rows[0].device.name, rows[0].job.precision), MOST_SERIES)
     several = len({rows[0].job.workload for rows in kept}) > 1
-    lines = [
-        (
-            (naming.processor_name(rows[0].device), _name_fixed(rows[0], varied, several)),
-            [(value(row), row.images_per_second, row) for row in rows],
-        )
-        for rows in kept
-    ]
-    return Shown(_mark_lines(lines, "images_per_second", ideal=varied == "threads"), more + BARS_TEXT)
+    lines = [((naming.processor_name(rows[0].device), _name_fixed(rows[0], varied, several)), rows) for rows in kept]
+    return Shown(_mark_lines(lines, value, "images_per_second", ideal=varied == "threads"), more + BARS_TEXT)
 
 
 def _mark_lines(
-    lines: Sequence[tuple[Sequence[str], Sequence[tuple[int, Estimate | None, Row]]]], value: str, *, ideal: bool = True
+    lines: Sequence[tuple[Sequence[str], list[Row]]], varied: Callable[[Row], int], value: str, *, ideal: bool = True
 ) -> list[Datum]:
-    """Make the marks of named lines over what is varied, each point with its estimate; `ideal` grows with it from the first."""
-    data: list[Datum] = []
-    names = name_series([words for words, _ in lines], [points[0][2] for _, points in lines])
-    for series, (_, points) in zip(names, lines, strict=True):
-        least, first, _ = points[0]
-        for varied, estimate, row in points:
-            grown = {"ideal": first.value * varied / least} if ideal and first else {}
-            figures = {"series": series, "varied": varied, **cells.values(value, estimate), **grown}
-            data.append({**identity(row), **figures})
+    """Make the marks of named lines over what is varied, a point for each row; `ideal` grows with it from the first."""
+    data = []
+    names = name_series([words for words, _ in lines], [rows[0] for _, rows in lines])
+    for series, (_, rows) in zip(names, lines, strict=True):
+        first, least = rows[0].values[value].value, varied(rows[0])
+        for row in rows:
+            figures = {"series": series, "varied": varied(row), **cells.values(value, row.values[value])}
+            data.append({**identity(row), **figures, **({"ideal": first * varied(row) / least} if ideal else {})})
     return data
 
 
@@ -99,12 +91,9 @@ def _select_scaling(chart_data: ChartData) -> Shown:
     """Select a line for each set of ranks, and one of the threads of one process; nothing where no job had several ranks."""
     every = [line for found in find_scaling_sets(chart_data.comparison.rows) for line in _list_lines(found)]
     known = [line for line in every if len({count_processors(row.job) for row in line[1]}) > 1]
-    shown, more = keep_different(known, lambda line: (line[1][0].device.name, line[0][1]), MOST_SERIES)
-    lines = [
-        (words, [(count_processors(row.job), row.values["scaling_speedup"], row) for row in rows])
-        for words, rows in shown
-    ]
-    return Shown(_mark_lines(lines, "scaling_speedup"), more + BARS_TEXT)
+    lines, more = keep_different(known, lambda line: (line[1][0].device.name, line[0][1]), MOST_SERIES)
+    data = _mark_lines(lines, lambda row: count_processors(row.job), "scaling_speedup")
+    return Shown(data, more + BARS_TEXT)
 
 
 def _list_lines(found: ScalingSet) -> Iterator[tuple[tuple[str, str, str], list[Row]]]:
@@ -132,7 +121,7 @@ def _declare_lines(
         return [f"{d['series']} at {axis} {d['varied']}: {text(d[value])}" for d in data[:20]]
 
     draw = partial(draw_lines, value=value, words=words, axis=axis, ideal=ideal)
-    return ChartSpec(alt="{title}. {marks}.", describe=describe, draw=draw, **texts)
+    return ChartSpec(describe=describe, draw=draw, **texts)
 
 
 def _select_ladder(chart_data: ChartData) -> Shown:
@@ -141,7 +130,7 @@ def _select_ladder(chart_data: ChartData) -> Shown:
     ladders = [
         rows for rows in _group_rows(known, plain_values(Job, "compute", "draw")) if len(set(map(_name_rung, rows))) > 1
     ]
-    rungs = [row for rows in ladders for row in sorted(rows, key=_read_step, reverse=True)]
+    rungs = [row for rows in ladders for row in sorted(rows, key=lambda row: -row.values["step_seconds"].value)]
     return show_rows(keep_first(rungs), _mark_rung)
 
 
@@ -149,18 +138,16 @@ def _name_rung(row: Row) -> str:
     return ", ".join(naming.list_step_values(row.job))
 
 
-def _read_step(row: Row) -> float:
-    return row.step_seconds.value if row.step_seconds else 0.0
-
-
 def _mark_rung(row: Row) -> Iterator[Datum]:
-    step, figures = _read_step(row), cells.values("step_seconds", row.step_seconds)
-    yield {"rung": _name_rung(row), "text": units.short_seconds(step), "milliseconds": step * 1e3, **figures}
+    step = row.values["step_seconds"]
+    text, figures = units.short_seconds(step.value), cells.values("step_seconds", step)
+    yield {"rung": _name_rung(row), "text": text, "milliseconds": step.value * 1e3, **figures}
 
 
 _declare_rates = partial(
     _declare_lines,
-    *("images_per_second", "images a second"),
+    "images_per_second",
+    "images a second",
     text=lambda value: f"{units.rate(value)} images a second",
     section="sweeps",
 )
@@ -179,13 +166,19 @@ CHARTS = (
             value="milliseconds",
             axis="ms a step",
             tooltip=(
-                *(*WHERE, "rung", TooltipField("milliseconds", "ms a step", ".6~g")),
-                *(count_processes("step_seconds"), "work"),
+                *WHERE,
+                "rung",
+                TooltipField("milliseconds", "ms a step", ".6~g"),
+                count_processes("step_seconds"),
+                "work",
             ),
         ),
     ),
     _declare_lines(
-        *("scaling_speedup", "speed over one process", "processors", units.ratio),
+        "scaling_speedup",
+        "speed over one process",
+        "processors",
+        units.ratio,
         key="scaling",
         section="scaling",
         title="Scaling over processors",

@@ -73,14 +73,29 @@ def configure(layout: ChartLayout) -> dict[str, object]:
         "padding": {"left": 4, "right": 12, "top": 4, "bottom": 4},
         "view": {"continuousWidth": 300, "continuousHeight": 300, "stroke": None},
         "axis": {
-            **{"labelColor": MUTED, "titleColor": INK, "gridColor": GRID, "domainColor": GRID, "tickColor": GRID},
-            **{"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 8},
+            "labelColor": MUTED,
+            "titleColor": INK,
+            "gridColor": GRID,
+            "domainColor": GRID,
+            "tickColor": GRID,
+            "labelFontSize": 12,
+            "titleFontSize": 12,
+            "titleFontWeight": "normal",
+            "titlePadding": 8,
         },
         "legend": {
-            **{"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 12},
+            "labelColor": INK,
+            "titleColor": INK,
+            "labelFontSize": 12,
+            "titleFontSize": 12,
             "labelLimit": layout.whole + (22 if layout.narrow else 60),
-            **{"orient": "top", "direction": "horizontal", "title": None, "symbolSize": 90, "columns": 2},
-            **{"symbolBaseFillColor": MUTED, "symbolBaseStrokeColor": MUTED},
+            "orient": "top",
+            "direction": "horizontal",
+            "title": None,
+            "symbolSize": 90,
+            "columns": 2,
+            "symbolBaseFillColor": MUTED,
+            "symbolBaseStrokeColor": MUTED,
             "layout": {"top": {"direction": "vertical", "anchor": "start", "margin": 4}},
         },
         "text": {"color": INK, "fontSize": 12, "font": FONT},
@@ -119,10 +134,12 @@ def log_ticks(scale: Scale, layout: ChartLayout, width: float = UPRIGHT) -> list
     )
     most = 6 if layout.narrow else 12
     for ticks in (fine, *(coarse[::skip] for skip in range(1, len(coarse) + 1))):
-        places = [width * math.log(tick / low) / math.log(high / low) for tick in ticks]
-        halves = [CHARACTER * len(f"{tick:,.15g}") / 2 for tick in ticks]
-        pairs = zip(pairwise(places), pairwise(halves), strict=True)
-        if 0 < len(ticks) <= most and all(right - left > sum(room) + 6 for (left, right), room in pairs):
+        places = [
+            (width * math.log(tick / low) / math.log(high / low), CHARACTER * len(f"{tick:,.15g}") / 2)
+            for tick in ticks
+        ]
+        apart = (right - left > half + other + 6 for (left, half), (right, other) in pairwise(places))
+        if 0 < len(ticks) <= most and all(apart):
             return ticks
     return fine[:1]
 

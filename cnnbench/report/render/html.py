@@ -37,8 +37,8 @@ def render(page: Page, *, static: bool, drawn: bool = True) -> str:
     they are not to be `drawn`, drawings are empty.
     """
     page = sections.abridge(page, MOST_LINES)
-    drawings: dict[str, list[Markup]] = {}
-    specifications: dict[str, Markup] = {}
+    drawings = {}
+    specifications = {}
     for chart in page.charts:
         if static:
             pictures = [

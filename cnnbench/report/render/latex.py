@@ -44,7 +44,11 @@ def render(report: Report) -> str:
 
 
 def _table(table: Table) -> Iterator[str]:
-    wide = _width(table) > WIDE
+    widths = []
+    for index, column in enumerate(table.columns):
+        lines = (text for _, line in table.lines for each in line.cells[index].lines for text in _fold(each))
+        widths.append(max(map(len, (*column.heading, *lines))))
+    wide = sum(widths) + len(widths) - 1 > WIDE  # with one character between two columns
     yield r"\begin{landscape}" if wide else r"\bigskip"
     yield rf"{{\raggedright\noindent\large\bfseries {_escape_words(table.title)}\par}}\nobreak"
     for group in table.groups:
@@ -104,16 +108,6 @@ def _fold(text: str) -> list[str]:
 def _height(line: Line) -> float:
     """In rows of text, with the space after it."""
     return max(len(_cell(cell)) for cell in line.cells) + 0.5
-
-
-def _width(table: Table) -> int:
-    """Characters of the widest line of each column, with one between two columns."""
-    widths = []
-    for index, column in enumerate(table.columns):
-        cells = [line.cells[index] for _, line in table.lines]
-        texts = [text for cell in cells for each in cell.lines for text in _fold(each)]
-        widths.append(max(map(len, (*column.heading, *texts))))
-    return sum(widths) + len(widths) - 1
 
 
 def _escape_words(text: str) -> str:

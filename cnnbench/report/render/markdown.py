@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from cnnbench.report import chart_images, escaping
+from cnnbench.report import escaping
 from cnnbench.report.model import Chart, Note, Page, Report, Table
 from cnnbench.schema import digest
 
@@ -109,7 +109,7 @@ def _chart(chart: Chart, charts_at: str | None) -> Iterator[str]:
     title, alt = escaping.markdown(chart.title), escaping.markdown(chart.alt)
     if charts_at is None:
         return iter((f"*{title}.* {alt}", ""))
-    image = f"![{alt}]({charts_at}/{chart_images.file_name(chart)})"
+    image = f"![{alt}]({charts_at}/{chart.key}.svg)"
     return iter((f"**{title}**", "", image, "", escaping.markdown(chart.caption), ""))
 
 

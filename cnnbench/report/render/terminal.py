@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -19,7 +18,9 @@ MOST = {"processor": 24, "outcome": 11, "new": 24, "base": 24, "reason": 40}
 """Widest a column gets before it wraps: a CPU's name has up to 50 characters; `unsupported` and `interrupted` have 11."""
 _ROW_STYLES = {"reference": "cyan", "failed": "red"}
 _NOTE_STYLES = {
-    **{"summary": "bold", "warning": "bold yellow", "problem": "bold red"},
+    "summary": "bold",
+    "warning": "bold yellow",
+    "problem": "bold red",
     **dict.fromkeys(("missing", "reference", "run"), "dim"),
 }
 """By the kind of a note; others have no style."""
@@ -52,28 +53,19 @@ def natural_width(table: Table) -> int:
     return _total(_widths(table), GAPS[0])
 
 
-@dataclass(frozen=True)
-class _ColumnLayout:
-    """Which columns are shown, by their numbers, how wide each is, and the blanks between them."""
-
-    columns: tuple[int, ...]
-    widths: tuple[int, ...]
-    gap: int
-
-
 def _print_table(console: Console, table: Table, room: int, others: str) -> None:
-    layout = _fitting(table, room)
-    rule = Text("─" * min(room, _total(layout.widths, layout.gap)), style="dim")
+    widths, gap = _fit_columns(table, room)
+    rule = Text("─" * min(room, _total(widths.values(), gap)), style="dim")
     console.print(_text(table.title, "bold"))
-    _print_rows(console, table, layout, [[Text(_heading(column), style="bold") for column in table.columns]])
+    _print_rows(console, table, widths, gap, [[Text(_heading(column), style="bold") for column in table.columns]])
     for group in table.groups:
         console.print(rule)
         console.print(_text(group.title, "bold"))
-        _print_rows(console, table, layout, [[_cell(line, cell) for cell in line.cells] for line in group.lines])
+        _print_rows(console, table, widths, gap, [[_cell(line, cell) for cell in line.cells] for line in group.lines])
     console.print(rule)
     if table.clock:
         console.print(_text(f"Clock: {table.clock}."))
-    left_out = [column.one_line for number, column in enumerate(table.columns) if number not in layout.columns]
+    left_out = [column.one_line for number, column in enumerate(table.columns) if number not in widths]
     if left_out:
         least, them = _total(_widths(table), GAPS[-1]), "it" if len(left_out) == 1 else "them"
         text = f"Left out at {room} columns: {', '.join(left_out)}. A terminal of {least} columns shows {them}"
@@ -81,12 +73,14 @@ def _print_table(console: Console, table: Table, room: int, others: str) -> None
     console.print()
 
 
-def _print_rows(console: Console, table: Table, layout: _ColumnLayout, rows: Sequence[Sequence[Text]]) -> None:
-    grid = RichTable.grid(padding=(0, layout.gap, 0, 0), pad_edge=False)
-    for number, width in zip(layout.columns, layout.widths, strict=True):
+def _print_rows(
+    console: Console, table: Table, widths: Mapping[int, int], gap: int, rows: Iterable[Sequence[Text]]
+) -> None:
+    grid = RichTable.grid(padding=(0, gap, 0, 0), pad_edge=False)
+    for number, width in widths.items():
         grid.add_column(width=width, justify=table.columns[number].align, vertical="top")
     for row in rows:
-        grid.add_row(*(row[number] for number in layout.columns))
+        grid.add_row(*(row[number] for number in widths))
     console.print(grid)
 
 
@@ -99,23 +93,21 @@ def _widths(table: Table) -> list[int]:
     return widths
 
 
-def _total(widths: Sequence[int], gap: int) -> int:
+def _total(widths: Collection[int], gap: int) -> int:
     return sum(widths) + gap * (len(widths) - 1)
 
 
-def _fitting(table: Table, room: int) -> _ColumnLayout:
-    """The columns that fit, the highest priority number going first; priority 1 stays even where nothing fits. What is
-    left of the room goes between them.
+def _fit_columns(table: Table, room: int) -> tuple[dict[int, int], int]:
+    """Find the widths of the columns that fit, by their numbers, and the blanks between two: the highest priority number goes
+    first, priority 1 stays even where nothing fits, and what is left of the room goes between them.
     """
     widths = dict(enumerate(_widths(table)))
-    while _total([*widths.values()], GAPS[-1]) > room:
+    while _total(widths.values(), GAPS[-1]) > room:
         last = max(widths, key=lambda number: table.columns[number].priority)
         if table.columns[last].priority == 1:
             break
         del widths[last]
-    kept = tuple(widths.values())
-    gap = next((gap for gap in GAPS if _total(kept, gap) <= room), GAPS[-1])
-    return _ColumnLayout(tuple(widths), kept, gap)
+    return widths, next((gap for gap in GAPS if _total(widths.values(), gap) <= room), GAPS[-1])
 
 
 def _heading(column: Column) -> str:
