@@ -30,7 +30,7 @@ from cnnbench.errors import ComparisonError
 from cnnbench.machine_facts import FACTS
 from cnnbench.report import cells, footnotes, tables
 from cnnbench.report.footnotes import Sources
-from cnnbench.report.model import Cell, Note, Report, Table, Value
+from cnnbench.report.model import Cell, Report, Table, make_notes
 from cnnbench.report.table_builder import (
     PROCESSOR,
     ColumnSpec,
@@ -89,15 +89,15 @@ def build(
     sides = [each for pair in found.pairs for each in pair.rows]
     sides += [(each.side, each.entry) for each in found.unpaired if isinstance(each.entry, Row)]
     rows = [row for _, row in sides]
-    published = [pair.published for pair in found.pairs if pair.published is not None]
+    published = {id(pair.published): pair.published for pair in found.pairs if pair.published is not None}
     doubts = ((doubt, f"{side} {_short(row)}") for pair in found.pairs for side, row, doubt in _list_doubts(pair))
     notes = footnotes.keep_first(
-        *(Note("summary", _summary(each)) for each in found.summaries),
-        *_warnings(found, sides),
-        *(Note("doubt", text) for text in _comparability(found.pairs)),
+        *make_notes("summary", map(_summary, found.summaries)),
+        *make_notes("warning", _warnings(found, sides)),
+        *make_notes("doubt", _comparability(found.pairs)),
         *footnotes.build_doubt_notes(doubts),
-        *_rules(found),
-        *footnotes.build_published_notes(list({id(each): each for each in published}.values())),
+        *make_notes("rule", _rules(found)),
+        *footnotes.build_published_notes(list(published.values())),
         *footnotes.build_run_notes(rows),
         *footnotes.build_hidden_notes(
             {(row.run_id, row.row_key): row.other_runs for row in rows}.values(),
@@ -116,10 +116,12 @@ def _build_compared(found: SideComparison) -> Table:
         same = (ours.text, ours.details) == (theirs.text, theirs.details)
         return Cell("", (), ours.values) if same else ours
 
-    training = [pair.row for pair in found.pairs if classify_entry(pair.row) == "training"]
-    clocks = sorted({footnotes.CLOCKS[row.job.clock] for row in training})
-    products = [f"GEMM, {footnotes.GEMM_CLOCK}"] if len(training) < len(found.pairs) else []
-    published = ["published: how it was timed is not said"] if any(pair.published for pair in found.pairs) else []
+    training = [pair.row.job for pair in found.pairs if tables.trains(pair.row)]
+    clocks = (
+        *sorted({footnotes.CLOCKS[job.clock] for job in training}),
+        f"GEMM, {footnotes.GEMM_CLOCK}" if len(training) < len(found.pairs) else "",
+        "published: how it was timed is not said" if any(pair.published for pair in found.pairs) else "",
+    )
     spec = TableSpec[RowRatio](
         "compare",
         "Comparison: {base} (base) and {new} (new)",
@@ -127,7 +129,7 @@ def _build_compared(found: SideComparison) -> Table:
             ColumnSpec("new", "new", 1, lambda pair: _place("new_", pair.new, several), align="left"),
             ColumnSpec("base", "base", 1, base, align="left"),
             ColumnSpec("precision", "preci-\nsion", 1, lambda pair: _work(pair.row), align="left"),
-            ColumnSpec("size", "size", 1, lambda pair: _size(pair.row)),
+            figure("size", "size", 1, "row.job.size", units.count, absent=lambda pair: ""),
             ColumnSpec("base_time", "base\ntime", 2, partial(_seconds, "base")),
             ColumnSpec("new_time", "new\ntime", 2, partial(_seconds, "new")),
             figure(
@@ -139,13 +141,13 @@ def _build_compared(found: SideComparison) -> Table:
                 estimated=True,
                 details="interval and n",
                 further={"ratio_by_round": "by_round"},
-                mark=lambda pair: mark_projected(pair.row) if pair.published is not None else "",
+                mark=lambda pair: mark_projected(pair.row) if pair.published else "",
             ),
             ColumnSpec("verdict", "new is", 1, _verdict, align="left"),
             ColumnSpec("base_accuracy", "base\naccuracy", 6, partial(_accuracy, "base")),
             ColumnSpec("new_accuracy", "new\naccuracy", 5, partial(_accuracy, "new")),
         ),
-        "; ".join((*clocks, *products, *published)),
+        "; ".join(filter(None, clocks)),
         group=lambda pair: tables.title_work(pair.row),
         order=lambda pair: _order(pair.row),
         notes=build_pair_notes,
@@ -161,7 +163,7 @@ def _build_unpaired(found: Sequence[Unpaired]) -> list[Table]:
 
     def processor(each: Unpaired) -> Cell:
         cell = _place("", each.entry, several)
-        return replace(cell, values={**(cell.values or {}), "side": each.side})
+        return replace(cell, values={**cell.values, "side": each.side})
 
     return [build_table(UNPAIRED, found, named=processor)] if found else []
 
@@ -182,13 +184,13 @@ def _place(prefix: str, entry: ComparedEntry, several_machines: bool) -> Cell:
     else:
         cell = cells.build_published_cells(entry)["processor"]
         cell = replace(cell, details=(f"published {entry.published.year}",))
-    known = cell.values or {}
-    return replace(cell, values={f"{prefix}{name}": known.get(name) for name in _PLACE})
+    return replace(cell, values={f"{prefix}{name}": cell.values.get(name) for name in _PLACE})
 
 
 def _work(row: Row) -> Cell:
-    raw = {"precision": row.job.precision, **cells.work_values(row), **cells.job_values(row.job)}
-    return Cell(row.job.precision, (), raw)
+    return Cell(
+        row.job.precision, (), {"precision": row.job.precision} | cells.work_values(row) | cells.job_values(row)
+    )
 
 
 def _size(row: Row) -> Cell:
@@ -197,43 +199,45 @@ def _size(row: Row) -> Cell:
 
 def _show_row(cell: Callable[[Row], Cell]) -> Callable[[Unpaired], Cell]:
     """Return what makes the cell of an entry that is a row; a published one has none such."""
-    return lambda each: cell(each.entry) if isinstance(each.entry, Row) else cells.EMPTY
+    return lambda each: next(map(cell, find_row(each.entry)), cells.EMPTY)
 
 
 def _seconds(side: SideName, pair: RowRatio) -> Cell:
-    entry, estimate = getattr(pair, side), getattr(pair, f"{side}_seconds")
+    entry = getattr(pair, side)
+    estimate = pair.measure(entry)
     raw = {**cells.values(f"{side}_seconds", estimate), f"{side}_seconds_of": pair.seconds_of}
+    text = format_seconds(estimate, pair.seconds_of)
     if not isinstance(entry, Row):
-        return Cell(format_seconds(estimate, pair.seconds_of).removesuffix(".0"), ("published",), raw)
+        return Cell(text.removesuffix(".0"), ("published",), raw)
     if estimate is None:
-        return Cell(units.NOT_AVAILABLE, (), raw)
-    kind = str(entry.job_kind) if pair.seconds_of == "job" else ""
-    mark = "~" if kind == "projected" else ""
-    text = mark + format_seconds(estimate, pair.seconds_of)
-    return Cell(text, tuple(filter(None, (kind, f"n={estimate.n}"))), raw)
+        return Cell(text, (), raw)
+    if pair.seconds_of != "job":
+        return Cell(text, (f"n={estimate.n}",), raw)
+    return Cell(mark_projected(entry) + text, (str(entry.job_kind), f"n={estimate.n}"), raw)
 
 
 def _verdict(pair: RowRatio) -> Cell:
-    raw: dict[str, Value] = {"verdict": pair.verdict, "tolerance": pair.tolerance}
-    if pair.ratio is None or pair.verdict is None:
+    details: tuple[str, ...] = ()
+    if pair.ratio is None:
         failed = [(side, row) for side, row in pair.rows if not row.costs]
-        why = ", ".join(f"{side}: {next(iter(row.outcomes), 'no time')}" for side, row in failed)
-        return Cell(units.NOT_AVAILABLE, (why,), raw)
-    return Cell(pair.verdict, () if pair.ratio.low is not None else (f"only n={pair.ratio.n}",), raw)
+        details = (", ".join(f"{side}: {next(iter(row.outcomes), 'no time')}" for side, row in failed),)
+    elif pair.ratio.low is None:
+        details = (f"only n={pair.ratio.n}",)
+    return Cell(pair.verdict or units.NOT_AVAILABLE, details, {"verdict": pair.verdict, "tolerance": pair.tolerance})
 
 
 def _accuracy(side: SideName, pair: RowRatio) -> Cell:
     entry = getattr(pair, side)
     trained = isinstance(entry, Row) and classify_entry(entry) == "training"
     cell = metric_cell(entry if trained else pair.row, "test_accuracy")
-    values = {f"{side}_{name}": value if trained else None for name, value in (cell.values or {}).items()}
+    values = {f"{side}_{name}": value if trained else None for name, value in cell.values.items()}
     return replace(cell, values=values) if trained else Cell("", (), values)
 
 
 def format_seconds(estimate: Estimate | None, of: Literal["step", "job"]) -> str:
     """A job's time as h:mm:ss, a step's with the prefix that suits it."""
-    value = None if estimate is None else estimate.value
-    return units.duration(value) if of == "job" else units.short_seconds(value)
+    show = units.duration if of == "job" else units.short_seconds
+    return show(estimate and estimate.value)
 
 
 def build_pair_notes(pair: RowRatio) -> tuple[str, ...]:
@@ -250,12 +254,12 @@ def explain_unpaired(each: Unpaired) -> str:
         return f"{text}: {each.entry.missing['job']}"
     if not each.differences:
         return text
-    named = [
+    named = ", ".join(
         f"{found.field.replace('_', ' ')} ({_format_value(found.base)} in base, {_format_value(found.new)} in new)"
         for found in each.differences[:2]
-    ]
-    more = len(each.differences) - len(named)
-    return f"{text}; the nearest differs in {', '.join(named)}{f' and {more} more' if more else ''}"
+    )
+    more = len(each.differences) - 2
+    return f"{text}; the nearest differs in {named}{f' and {more} more' if more > 0 else ''}"
 
 
 def explain_no_ratio(found: SideComparison) -> str:
@@ -280,9 +284,7 @@ def explain_no_ratio(found: SideComparison) -> str:
 
 def _where(entry: ComparedEntry) -> str:
     """`AMD EPYC (cpu, 2 threads)`; a published row by its processor."""
-    if not isinstance(entry, Row):
-        return entry.published.processor
-    return cells.name_place(entry)
+    return cells.name_place(entry) if isinstance(entry, Row) else entry.published.processor
 
 
 def _short(row: Row) -> str:
@@ -309,12 +311,12 @@ def _summary(found: RatioSummary) -> str:
 
 
 def _end(pair: RowRatio) -> str:
-    ratio = None if pair.ratio is None else pair.ratio.value
-    versus = f" against {_where(pair.base)}" if pair.published is not None or pair.fastest_of_each else ""
+    ratio = pair.ratio and pair.ratio.value
+    versus = f" against {_where(pair.base)}" if pair.published or pair.fastest_of_each else ""
     return f"{units.ratio(ratio)} {pair.verdict}, {_short(pair.row)} on {_where(pair.new)}{versus}"
 
 
-def _warnings(found: SideComparison, sides: Sequence[tuple[SideName, Row]]) -> list[Note]:
+def _warnings(found: SideComparison, sides: Sequence[tuple[SideName, Row]]) -> list[str]:
     texts = [f"{_short(pair.row)} on {_where(pair.new)}: {text}" for pair in found.pairs for text in _learning(pair)]
     texts += [f"{side}, {_short(row)} on {_where(row)}: {text}" for side, row in sides for text in row.failures]
     for side, what in (("base", found.base), ("new", found.new)):
@@ -322,7 +324,7 @@ def _warnings(found: SideComparison, sides: Sequence[tuple[SideName, Row]]) -> l
             texts.append(
                 f"{len(what.published)} published rows of {side} take no part beside measured ones; name them alone to compare."
             )
-    return [Note("warning", text) for text in texts]
+    return texts
 
 
 def _learning(pair: RowRatio) -> tuple[str, ...]:
@@ -372,7 +374,7 @@ def _published_notes(pairs: Sequence[RowRatio]) -> list[str]:
         f"Hardware and {year}'s software differ together: the ratio tells neither apart.",
         "A published time is one run without a spread: it is taken as exact, and the interval is of the measured side alone.",
     ]
-    if any(pair.published is not None and pair.row.job_kind == "projected" for pair in pairs):
+    if any(pair.published and pair.row.job_kind == "projected" for pair in pairs):
         texts.append(
             "~ is projected, not measured: mean steady step x steps of the job, no evaluations in it, while the published "
             "time is of a whole job."
@@ -383,12 +385,10 @@ def _published_notes(pairs: Sequence[RowRatio]) -> list[str]:
 def _list_doubts(pair: RowRatio) -> Iterator[tuple[SideName, Row, Doubt]]:
     """List the doubts about the ratio; a doubt about the whole job's time is none about a ratio of steps."""
     for side, row in pair.rows:
-        for doubt in row.doubts:
-            if pair.published is not None or doubt.code != "projected":
-                yield side, row, doubt
+        yield from ((side, row, doubt) for doubt in row.doubts if pair.published or doubt.code != "projected")
 
 
-def _rules(found: SideComparison) -> list[Note]:
+def _rules(found: SideComparison) -> list[str]:
     low, high = 1 / (1 + found.tolerance), 1 + found.tolerance
     texts = [
         "A ratio above 1 means that new is faster. FASTER, SLOWER: the whole 95 % interval lies above 1, below 1. SAME: "
@@ -405,7 +405,7 @@ def _rules(found: SideComparison) -> list[Note]:
             f"Chance: of {len(by_chance)} interval{'' if len(by_chance) == 1 else 's'} at 95 %, about {len(by_chance) / 40:.2g} "
             "read FASTER and as many SLOWER where nothing changed."
         )
-    return [Note("rule", text) for text in texts]
+    return texts
 
 
 def _format_value(value: FieldValue) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +19,11 @@ class Note:
 
     kind: NoteKind
     text: str
+
+
+def make_notes(kind: NoteKind, texts: Iterable[str]) -> tuple[Note, ...]:
+    """Make each text a note of that kind."""
+    return tuple(Note(kind, text) for text in texts)
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Cell:
 
     text: str
     details: tuple[str, ...] = ()
-    values: Mapping[str, Value] | None = None
+    values: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def one_line(self) -> str:

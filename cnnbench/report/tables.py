@@ -349,14 +349,6 @@ TABLES: tuple[TableSpec[Any], ...] = (
 """In the order in which they are shown."""
 
 
-def name_processors(rows: Sequence[Row], *, all_runs: bool = False) -> ProcessorCell:
-    """How a page of these rows names their processors: with the machine where there are several, all job fields where rows
-    are computed in several ways.
-    """
-    several, variants = len({row.machine.id for row in rows}) > 1, any(map(cells.is_variant, rows))
-    return partial(cells.processor, several_machines=several, all_runs=all_runs, with_job_fields=variants)
-
-
 def build(
     comparison: Comparison,
     *,
@@ -370,7 +362,7 @@ def build(
     `only` keeps one table, by its key.
     """
     published_rows = comparison.published_rows if with_published else ()
-    found = build_tables(comparison, name_processors(comparison.rows, all_runs=all_runs), published_rows)
+    found = build_tables(comparison, cells.name_processors(comparison.rows, all_runs=all_runs), published_rows)
     kept = tuple(table for table in found if only in (None, table.key))
     options = {
         **{"command": "show", "published": with_published, "only": only, "all_runs": all_runs},
