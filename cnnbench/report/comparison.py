@@ -98,12 +98,7 @@ def build(
         *footnotes.build_doubt_notes(doubts),
         *make_notes("rule", _rules(found)),
         *footnotes.build_published_notes(list(published.values())),
-        *footnotes.build_run_notes(rows),
-        *footnotes.build_hidden_notes(
-            {(row.run_id, row.row_key): row.other_runs for row in rows}.values(),
-            "not pooled: name a run's id to compare it",
-        ),
-        *footnotes.build_source_notes(rows, **sources),
+        *footnotes.build_conditions(rows, "not pooled: name a run's id to compare it", **sources),
     )
     return Report((_build_compared(found), *_build_unpaired(found.unpaired)), notes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TypedDict, Unpack
 
 from cnnbench import naming, units
@@ -16,7 +16,7 @@ from cnnbench.analysis.rows import Row
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import MINIMUM_FOR_MEDIAN
 from cnnbench.report.escaping import plain
-from cnnbench.report.model import Note, NoteKind
+from cnnbench.report.model import Note, NoteKind, make_notes
 from cnnbench.schema import PROTOCOL, Job
 
 CLOCKS = {
@@ -29,8 +29,6 @@ CLOCKS = {
 }
 GEMM_CLOCK = "blocks of products after warm-up, device synchronised at both ends; one product is 2 x size^3 FLOP"
 MOST_PROBLEMS, MOST_NAMED = 20, 4
-FIRST_GAP, GEMM_GAPS = "ceiling", ("peak", "achieved")
-"""The column whose gap is noted first, since most others follow from it, and the only gaps of a matrix product."""
 
 
 class Sources(TypedDict, total=False):
@@ -69,12 +67,10 @@ def build(
     return keep_first(
         *_warnings(rows),
         *build_doubt_notes(doubts),
-        *(Note("rule", text) for text in _write_rules(rows, comparison)),
-        *(Note("missing", f"n/a, {figure}: {plain(reason)} ({names}).") for (figure, reason), names in gaps),
+        *make_notes("rule", _write_rules(rows, comparison)),
+        *make_notes("missing", (f"n/a, {figure}: {plain(reason)} ({names})." for (figure, reason), names in gaps)),
         *build_published_notes(published_rows),
-        *build_run_notes(rows),
-        *build_hidden_notes([row.other_runs for row in rows], "not pooled and not shown: --all-runs lists each"),
-        *build_source_notes(rows, **sources),
+        *build_conditions(rows, "not pooled and not shown: --all-runs lists each", **sources),
     )
 
 
@@ -95,17 +91,10 @@ def join_names(names: Iterable[str]) -> str:
     return "; ".join(own[:MOST_NAMED]) + (f" and {len(own) - MOST_NAMED} more" if len(own) > MOST_NAMED else "")
 
 
-def build_doubt_notes(found: Iterable[tuple[Doubt, str]]) -> list[Note]:
+def build_doubt_notes(found: Iterable[tuple[Doubt, str]]) -> tuple[Note, ...]:
     """Each doubt once, with the names of the rows it is about."""
     named = name_each(((doubt.message, doubt.remedy), name) for doubt, name in found)
-    return [Note("doubt", f"Doubt ({names}): {plain(message)}. {remedy}") for (message, remedy), names in named]
-
-
-def build_hidden_notes(other_runs: Iterable[int], remedy: str) -> list[Note]:
-    """How many rows have other runs, which are not shown, and how to see them; nothing where none has."""
-    hidden = [number for number in other_runs if number]
-    have = "1 row has" if len(hidden) == 1 else f"{len(hidden)} rows have"
-    return [Note("run", f"{have} other runs too ({sum(hidden)} in all), {remedy}.")] if hidden else []
+    return make_notes("doubt", (f"Doubt ({names}): {plain(message)}. {remedy}" for (message, remedy), names in named))
 
 
 def _name(row: Row) -> str:
@@ -123,7 +112,7 @@ def _warnings(rows: Sequence[Row]) -> Iterator[Note]:
         name = f"{_name(row)}, {naming.short_name(row.job)}"
         # What a device cannot do is an answer; it misleads nobody, and stands with the figures that are n/a.
         kind: NoteKind = "missing" if set(row.outcomes) <= {"unsupported"} else "warning"
-        yield from (Note(kind, f"{name}: {plain(failure)}") for failure in row.failures)
+        yield from make_notes(kind, (f"{name}: {plain(failure)}" for failure in row.failures))
         for torch, other in _find_other_torch(row):
             yield Note("warning", f"{name}: torch {torch}, its baseline torch {other}")
     if any(row.protocol != PROTOCOL for row in rows):
@@ -169,25 +158,22 @@ def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:
     fine-tuning, and what a whole job of fixed length comes to; once a network and batch.
     """
     own = [row for row in rows if row.job.clock == "accuracy"]
-    rules = (
-        (
-            own,
+    if own:
+        yield (
             "Time to accuracy is over seeds: the median with its distribution-free interval (order statistics, at least 95 %, "
             f"from {MINIMUM_FOR_MEDIAN} seeds on). A seed that missed the target counts in n, in the median as later than "
-            "all others; then there is no mean and no slowest. What crashed is no seed.",
-        ),
-        (
-            any(row.speedup is not None for row in own),
+            "all others; then there is no mean and no slowest. What crashed is no seed."
+        )
+    if any(row.speedup is not None for row in own):
+        yield (
             "Speed-ups of rows to a target are of their mean step: how many steps a seed needs is chance in the seed, not "
-            "speed of the processor.",
-        ),
-        (
-            any(row.accuracy is not None for row in own),
+            "speed of the processor."
+        )
+    if any(row.accuracy is not None for row in own):
+        yield (
             "Test accuracy of a row to a target is that of the evaluations that reached it: not below the target by "
-            "construction.",
-        ),
-    )
-    yield from (text for holds, text in rules if holds)
+            "construction."
+        )
     lengths: dict[str, str] = {}
     for row in rows:
         before, step, whole = pretraining_flops(row.job), step_flops(row.job), job_flops(row.job)
@@ -205,12 +191,11 @@ def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:
 
 def _missing(row: Row) -> list[tuple[str, str]]:
     """What of the row is n/a, in a note's words, and why."""
-    gaps = [metric for metric in metrics.METRICS if metric.gap and metric.column_key in row.missing]
-    gaps.sort(key=lambda metric: metric.column_key != FIRST_GAP)
-    gemm = row.job.workload == "gemm"
-    return [
-        (metric.gap, row.missing[metric.column_key]) for metric in gaps if not gemm or metric.column_key in GEMM_GAPS
-    ]
+    wanted = ("peak", "achieved") if row.job.workload == "gemm" else row.missing
+    gaps = {each.column_key: each.gap for each in metrics.METRICS if each.gap and each.column_key in row.missing}
+    # The gap of the ceiling comes first, since most others follow from it.
+    keys = sorted(filter(wanted.__contains__, gaps), key=lambda key: key != "ceiling")
+    return [(gaps[key], row.missing[key]) for key in keys]
 
 
 def build_published_notes(published_rows: Sequence[PublishedResult]) -> list[Note]:
@@ -224,7 +209,7 @@ def build_published_notes(published_rows: Sequence[PublishedResult]) -> list[Not
     for row in (found.published for found in published_rows):
         # What stands on the slide, where it differs from the figure shown.
         flops, speedup = row.printed_flops_per_second, row.printed_speedup
-        same = None if flops is None else f"{flops / 1e9:g} GFLOPS"
+        same = flops and f"{flops / 1e9:g} GFLOPS"
         printed = [] if row.printed_flops_text in (None, same) else [f'"{row.printed_flops_text}"']
         printed += [] if speedup in (None, 1) else [f"{speedup:g}x"]
         parts = (
@@ -237,35 +222,22 @@ def build_published_notes(published_rows: Sequence[PublishedResult]) -> list[Not
     return notes
 
 
-def build_problem_notes(problems: Iterable[str]) -> list[Note]:
+def build_problem_notes(problems: Iterable[str]) -> tuple[Note, ...]:
     """The first ones and how many more: a damaged ledger has one a line, and they would bury the rest."""
     own = sorted(set(problems))
-    notes = [Note("problem", plain(text)) for text in own[:MOST_PROBLEMS]]
-    if len(own) > MOST_PROBLEMS:
-        notes.append(Note("problem", f"... and {len(own) - MOST_PROBLEMS} more problems in these files."))
-    return notes
+    more = len(own) - MOST_PROBLEMS
+    last = [f"... and {more} more problems in these files."] if more > 0 else []
+    return make_notes("problem", (*map(plain, own[:MOST_PROBLEMS]), *last))
 
 
-def build_source_notes(
-    rows: Sequence[Row], problems: Iterable[str] = (), digests: Mapping[str, str] | None = None
-) -> list[Note]:
-    """Where each ledger ended when this was made: what `cnnbench audit` holds the ledger against; and what was odd on the way.
-
-    A run that has no row here is listed too if a row's measured peak is from it.
+def build_conditions(
+    rows: Sequence[Row], remedy: str = "", problems: Iterable[str] = (), digests: Mapping[str, str] | None = None
+) -> Iterator[Note]:
+    """Yield the conditions of each run the rows are of, a line a run (again for each of its rows); with a remedy, how many rows
+    have other runs, which are not shown, and how to see them; where each ledger ended when this was made, which is what
+    `cnnbench audit` checks the ledger by; and what was odd on the way.
     """
-    runs = {(row.machine.id, run) for row in rows for run in (row.run_id, row.ceiling_run_id) if run is not None}
-    ends = [
-        Note("run", f"Ledger {plain(machine)}/{plain(run)} sha256:{digests[run][:16]}")
-        for machine, run in sorted(runs)
-        if digests and run in digests
-    ]
-    return [*ends, *build_problem_notes(problems)]
-
-
-def build_run_notes(rows: Sequence[Row]) -> list[Note]:
-    """The conditions of each run the rows are of, one line a run."""
-    notes = []
-    for row in sorted(rows, key=lambda each: (each.machine.id, each.created_at, each.run_id)):
+    for row in sorted(rows, key=attrgetter("machine.id", "created_at", "run_id")):
         software, machine = row.software, row.machine
         commit = "" if software.git_commit is None else f" at {software.git_commit[:10]}"
         dirty = " with local changes" if software.git_dirty else ""
@@ -274,5 +246,17 @@ def build_run_notes(rows: Sequence[Row]) -> list[Note]:
             f"allowed, torch {plain(software.torch)} ({plain(software.torch_build)}), Python {plain(software.python)}, "
             f"cnnbench {plain(software.cnnbench)}{commit}{dirty}."
         )
-        notes.append(Note("run", text))
-    return list(keep_first(*notes))
+        yield Note("run", text)
+    # A row that is on both sides of a comparison counts once.
+    others = {(row.machine.id, row.run_id, row.row_key): row.other_runs for row in rows}
+    hidden = list(filter(None, others.values()))
+    if hidden and remedy:
+        have = "1 row has" if len(hidden) == 1 else f"{len(hidden)} rows have"
+        yield Note("run", f"{have} other runs too ({sum(hidden)} in all), {remedy}.")
+    # A run that has no row here is listed too if a row's measured peak is from it.
+    for machine_id, run in sorted(
+        {(row.machine.id, run) for row in rows for run in (row.run_id, row.ceiling_run_id) if run}
+    ):
+        if digests and run in digests:
+            yield Note("run", f"Ledger {plain(machine_id)}/{plain(run)} sha256:{digests[run][:16]}")
+    yield from build_problem_notes(problems)

@@ -35,9 +35,9 @@ def _make_report(
     **sources: Unpack[Sources],
 ) -> Report:
     """Put the conditions of these rows under the tables and notes; `asked` is the command and what was asked of it."""
-    conditions = (*footnotes.build_run_notes(rows), *footnotes.build_source_notes(rows, **sources))
     options = {**asked, **footnotes.name_sources(**sources)} if asked else {}
-    return Report(tuple(found), footnotes.keep_first(*notes, *conditions), options=options)
+    notes = footnotes.keep_first(*notes, *footnotes.build_conditions(rows, **sources))
+    return Report(tuple(found), notes, options=options)
 
 
 def title(row: Row, processor: ProcessorCell) -> str:
