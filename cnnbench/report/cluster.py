@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from cnnbench import naming, units
@@ -12,7 +13,7 @@ from cnnbench.analysis.node_outliers import EqualNodes, Outlier
 from cnnbench.analysis.ratio import group_by
 from cnnbench.report import footnotes
 from cnnbench.report.escaping import plain
-from cnnbench.report.model import Cell, Note, Report, Value
+from cnnbench.report.model import Cell, Note, Report, make_notes
 from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, wording
 
 RULE = Note(
@@ -60,12 +61,12 @@ def _name_processor(each: EqualNodes, several_builds: bool) -> Cell:
     others = [naming.processor_name(device) for device in each.machine.devices if (device.kind == "cpu") != own]
     details += [f"in nodes with {' + '.join(dict.fromkeys(others))}"] if others else []
     details += [f"torch {plain(each.torch)}"] if several_builds else []
-    job = {"threads": each.job.threads, "torch": each.torch, "workload": each.job.workload}
-    raw: dict[str, Value] = {"processor": each.device.name, **job}
+    raw = {"processor": each.device.name, "threads": each.job.threads}
+    raw |= {"torch": each.torch, "workload": each.job.workload}
     return Cell(naming.processor_name(each.device), tuple(details), raw)
 
 
-def _seconds(each: EqualNodes, seconds: float) -> str:
+def _seconds(each: EqualNodes, seconds: float | None) -> str:
     return units.duration(seconds) if each.is_whole_job else units.short_seconds(seconds)
 
 
@@ -84,8 +85,8 @@ def _rate(line: KindLine) -> Cell:
 
 def _range(line: KindLine) -> Cell:
     each, first, last = line.kind, line.kind.processors[0], line.kind.processors[-1]
-    text = units.span(first.seconds, last.seconds, lambda value: _seconds(each, value or 0.0))
-    details = () if len(each.processors) < 2 else (f"{plain(first.node)} to {plain(last.node)}",)
+    text = units.span(first.seconds, last.seconds, partial(_seconds, each))
+    details = () if first is last else (f"{plain(first.node)} to {plain(last.node)}",)
     raw = {"fastest_seconds": first.seconds, "slowest_seconds": last.seconds}
     return Cell(text, details, raw | {"fastest_node": first.node, "slowest_node": last.node})
 
@@ -212,8 +213,8 @@ def build(
     least = f"{rows} fewer than {node_outliers.LEAST_NODES} such processors: too few to call one an outlier."
     notes = (
         _summary(found, far, failed),
-        *(Note("problem", plain(text)) for text in failed),
-        *(Note("warning", plain(text)) for text in warnings),
+        *make_notes("problem", map(plain, failed)),
+        *make_notes("warning", map(plain, warnings)),
         RULE,
         MEDIANS,
         *([Note("missing", least)] if few else []),

@@ -232,7 +232,7 @@ def _accuracy(side: SideName, pair: RowRatio) -> Cell:
 def format_seconds(estimate: Estimate | None, of: Literal["step", "job"]) -> str:
     """A job's time as h:mm:ss, a step's with the prefix that suits it."""
     show = units.duration if of == "job" else units.short_seconds
-    return show(estimate and estimate.value)
+    return show(estimate.value if estimate else None)
 
 
 def build_pair_notes(pair: RowRatio) -> tuple[str, ...]:
@@ -306,7 +306,7 @@ def _summary(found: RatioSummary) -> str:
 
 
 def _end(pair: RowRatio) -> str:
-    ratio = pair.ratio and pair.ratio.value
+    ratio = pair.ratio.value if pair.ratio else None
     versus = f" against {_where(pair.base)}" if pair.published or pair.fastest_of_each else ""
     return f"{units.ratio(ratio)} {pair.verdict}, {_short(pair.row)} on {_where(pair.new)}{versus}"
 

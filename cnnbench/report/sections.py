@@ -407,7 +407,7 @@ def build_machine_table(rows: Sequence[Row]) -> Table | None:
         differing = [fact for fact in facts if _differs(fact)]
         columns: list[ColumnSpec[Any]] = [wording("machine", "machine", 1, itemgetter(0), name="machine_id")]
         columns += [wording(fact[0], fact[0], 2, itemgetter(n), name="") for n, fact in enumerate(differing, 1)]
-        lines = zip(names, *(fact[1:] for fact in differing), strict=True)
+        lines = list(zip(names, *(fact[1:] for fact in differing), strict=True))
         groups = [(f"All share: {shared}", lines)]
     else:
         columns = [wording("fact", "fact", 1, itemgetter(0))]

@@ -5,7 +5,7 @@ The table of training has the shape of the lecture's; published rows stand befor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Unpack
@@ -61,8 +61,14 @@ def trains(row: Row) -> bool:
     return row.job.workload != "gemm"
 
 
-def _failures(row: Row) -> tuple[str, ...]:
-    return tuple(map(plain, row.failures))
+def _failures(row: Row) -> Iterable[str]:
+    return map(plain, row.failures)
+
+
+def _mode_column(at: str = "") -> ColumnSpec[Any]:
+    """Declare how a row is computed; `at` is the path to the row, with its dot."""
+    precision = {"mode_precision": f"{at}job.precision"}
+    return wording("mode", "mode", 1, f"{at}job", naming.variant_label, name="", further=precision)
 
 
 _declare = partial(
@@ -139,7 +145,8 @@ LADDER = TableSpec[Row](
             "rung",
             "rung",
             1,
-            lambda row: naming.step_label(row.job),
+            "job",
+            naming.step_label,
             name="",
             further={"rung_precision": "job.precision"},
         ),
@@ -212,12 +219,10 @@ SCALING = TableSpec[Row](
 def _measure_copies(row: Row) -> Row:
     """Give the row of copies with the middle and the slowest of them."""
     found = measure_spread(row)
-    if found is None:
-        return row.with_values(slowest_copy=units.NOT_AVAILABLE)
     return row.with_values(
-        median_copy_seconds=found.median_seconds,
-        slowest_copy=plain(found.slowest),
-        slowest_over_median=found.slowest_over_median,
+        median_copy_seconds=found and found.median_seconds,
+        slowest_copy=plain(found.slowest) if found else units.NOT_AVAILABLE,
+        slowest_over_median=found and found.slowest_over_median,
     )
 
 
@@ -243,10 +248,9 @@ COPIES = _declare(
 
 def _seeds(row: Row) -> Cell:
     """`7 of 8 (1 missed)`: of all processes planned, with how the others ended."""
-    total = sum(row.outcomes.values())
+    total, missed = sum(row.outcomes.values()), row.outcomes.get("missed", 0)
     others = tuple(f"{n} {status}" for status, n in cells.list_bad_endings(row))
-    raw = {"seeds": total, "seeds_reached": row.ok, "seeds_missed": row.outcomes.get("missed", 0)}
-    return Cell(f"{row.ok} of {total}", others, raw)
+    return Cell(f"{row.ok} of {total}", others, {"seeds": total, "seeds_reached": row.ok, "seeds_missed": missed})
 
 
 def _select_to_target(rows: Sequence[Row]) -> list[Row]:
@@ -258,14 +262,7 @@ TIME_TO_ACCURACY = _declare(
     "Time to accuracy",
     (
         PROCESSOR,
-        wording(
-            "mode",
-            "mode",
-            1,
-            lambda row: naming.variant_label(row.job),
-            name="",
-            further={"mode_precision": "job.precision"},
-        ),
+        _mode_column(),
         figure("target", "target", 2, "job.target", units.exact_percent, name=""),
         ColumnSpec("seeds", "seeds that\nreached it", 1, _seeds, align="left"),
         METRICS_HERE,
@@ -292,14 +289,7 @@ SEEDS = TableSpec[SeedLine](
     "Time to accuracy, seed by seed",
     (
         PROCESSOR,
-        wording(
-            "mode",
-            "mode",
-            1,
-            lambda each: naming.variant_label(each.row.job),
-            name="",
-            further={"mode_precision": "row.job.precision"},
-        ),
+        _mode_column("row."),
         figure("seed", "seed", 1, "seed.seed"),
         wording(
             "reached",
@@ -462,9 +452,7 @@ def abridge(table: Table, most: int) -> Table:
         if many > share:
             lines = tuple(lines[n] for n in sorted({round(n * (many - 1) / (share - 1)) for n in range(share)}))
             title += f" · {len(lines)} of {units.count(many)} rows, the others in the CSV, JSON and ledgers"
+        if group is groups[-1] and len(table.groups) > most:
+            title += f" · {len(table.groups) - most} more groups in the files"
         kept.append(RowGroup(title, lines))
-    if len(table.groups) > len(groups):
-        kept[-1] = replace(
-            kept[-1], title=f"{kept[-1].title} · {len(table.groups) - len(groups)} more groups in the files"
-        )
     return replace(table, groups=tuple(kept))
