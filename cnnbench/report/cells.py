@@ -74,9 +74,8 @@ def processor(row: Row, *, several_machines: bool, all_runs: bool = False, with_
     """Show the processor with its place on the machine; the machine and the run where several are shown. `with_job_fields`
     puts the job's fields beside it as raw values.
     """
-    details = [naming.place_label(row.job)]
-    details += [plain(row.machine.id)] if several_machines else []
-    details += [f"run {plain(row.run_id)}"] if all_runs else []
+    machine = plain(row.machine.id) if several_machines else ""
+    run = f"run {plain(row.run_id)}" if all_runs else ""
     identity = {
         "processor": row.device.name,
         **{name: getattr(row.job, name) for name in ("device", "threads", "allocator")},
@@ -84,10 +83,11 @@ def processor(row: Row, *, several_machines: bool, all_runs: bool = False, with_
         "run_id": row.run_id,
         "torch": f"{row.software.torch} ({row.software.torch_build})",
         **work_values(row),
-        **{"year": None, "source": None},
+        "year": None,
+        "source": None,
         **(job_values(row) if with_job_fields else {}),
     }
-    return Cell(naming.processor_name(row.device), tuple(details), identity)
+    return Cell(naming.processor_name(row.device), (naming.place_label(row.job),), identity).add_details(machine, run)
 
 
 def step_text(seconds: float | None) -> str:

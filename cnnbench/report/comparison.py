@@ -4,7 +4,7 @@ what the two sides do not share, and how a verdict is reached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
@@ -17,7 +17,6 @@ from cnnbench.analysis.comparison import (
     RatioSummary,
     SideComparison,
     Unpaired,
-    UnpairedReason,
     classify_entry,
     compare_sides,
 )
@@ -43,7 +42,7 @@ from cnnbench.report.table_builder import (
     wording,
 )
 
-DIFFERENCE_TEXTS: Mapping[str, tuple[str, str]] = {
+DIFFERENCE_TEXTS = {
     **{fact.name: (fact.words, fact.why) for fact in FACTS if fact.why},
     "threads": ("threads", "the ratio is of two thread counts"),
     "allocator": ("allocator", "one that gives memory back faults it in again at every step, 5-10 % on a CPU"),
@@ -55,7 +54,7 @@ DRIFT = (
     "(medians of the same step move by 30 % within minutes on a noisy machine). A regression is proved by a paired check, "
     "not by this."
 )
-UNPAIRED_REASONS: Mapping[UnpairedReason, str] = {
+UNPAIRED_REASONS = {
     "failed": "no process of it ended with a time",
     "work": "{other} has no such work",
     "protocol": "{other} timed this work by another rule",
@@ -72,11 +71,7 @@ _PLACE = ("processor", "device", "threads", "allocator", "machine_id", "run_id",
 
 
 def build(
-    base: ComparisonSide,
-    new: ComparisonSide,
-    *,
-    tolerance: float = TOLERANCE,
-    **sources: Unpack[Sources],
+    base: ComparisonSide, new: ComparisonSide, *, tolerance: float = TOLERANCE, **sources: Unpack[Sources]
 ) -> Report:
     """Build the report of base's times over new's. The same rows in any order give an equal report.
 
@@ -89,7 +84,7 @@ def build(
     sides = [each for pair in found.pairs for each in pair.rows]
     sides += [(each.side, each.entry) for each in found.unpaired if isinstance(each.entry, Row)]
     rows = [row for _, row in sides]
-    published = {id(pair.published): pair.published for pair in found.pairs if pair.published is not None}
+    published = {id(pair.published): pair.published for pair in found.pairs if pair.published}
     doubts = ((doubt, f"{side} {_short(row)}") for pair in found.pairs for side, row, doubt in _list_doubts(pair))
     notes = footnotes.keep_first(
         *make_notes("summary", map(_summary, found.summaries)),
@@ -147,7 +142,7 @@ def _build_compared(found: SideComparison) -> Table:
         order=lambda pair: _order(pair.row),
         notes=build_pair_notes,
         kind=require_value("ratio"),
-        rows=lambda pair: tuple(side for side in (pair.new, pair.base) if isinstance(side, Row)),
+        rows=lambda pair: tuple(row for _, row in reversed(pair.rows)),
     )
     hidden = () if any(pair.row.job.size is not None for pair in found.pairs) else ("size",)
     return build_table(spec, found.pairs, hidden=hidden, words={"base": found.base.name, "new": found.new.name})
@@ -235,11 +230,12 @@ def format_seconds(estimate: Estimate | None, of: Literal["step", "job"]) -> str
     return show(estimate.value if estimate else None)
 
 
-def build_pair_notes(pair: RowRatio) -> tuple[str, ...]:
-    """What a reader of this pair alone must know."""
-    failures = (f"{side}: {failure}" for side, row in pair.rows for failure in row.failures)
-    doubts = (f"doubt, {side}: {doubt.message}" for side, _, doubt in _list_doubts(pair))
-    return (*_learning(pair), *_comparability([pair]), *doubts, *failures)
+def build_pair_notes(pair: RowRatio) -> Iterator[str]:
+    """Yield what a reader of this pair alone must know."""
+    yield from _learning(pair)
+    yield from _comparability([pair])
+    yield from (f"doubt, {side}: {doubt.message}" for side, _, doubt in _list_doubts(pair))
+    yield from (f"{side}: {failure}" for side, row in pair.rows for failure in row.failures)
 
 
 def explain_unpaired(each: Unpaired) -> str:
@@ -311,34 +307,35 @@ def _end(pair: RowRatio) -> str:
     return f"{units.ratio(ratio)} {pair.verdict}, {_short(pair.row)} on {_where(pair.new)}{versus}"
 
 
-def _warnings(found: SideComparison, sides: Sequence[tuple[SideName, Row]]) -> list[str]:
-    texts = [f"{_short(pair.row)} on {_where(pair.new)}: {text}" for pair in found.pairs for text in _learning(pair)]
-    texts += [f"{side}, {_short(row)} on {_where(row)}: {text}" for side, row in sides for text in row.failures]
-    for side, what in (("base", found.base), ("new", found.new)):
+def _warnings(found: SideComparison, sides: Sequence[tuple[SideName, Row]]) -> Iterator[str]:
+    for pair in found.pairs:
+        yield from (f"{_short(pair.row)} on {_where(pair.new)}: {text}" for text in _learning(pair))
+    for side, row in sides:
+        yield from (f"{side}, {_short(row)} on {_where(row)}: {text}" for text in row.failures)
+    for name, what in (("base", found.base), ("new", found.new)):
         if what.rows and what.published:
-            texts.append(
-                f"{len(what.published)} published rows of {side} take no part beside measured ones; name them alone to compare."
-            )
-    return texts
+            number = len(what.published)
+            yield f"{number} published rows of {name} take no part beside measured ones; name them alone to compare."
 
 
-def _learning(pair: RowRatio) -> tuple[str, ...]:
+def _learning(pair: RowRatio) -> Iterator[str]:
     if pair.learns_worse is None:
-        return ()
+        return
     shares = []
     for side, row in pair.rows:
-        if row.accuracy is not None:
+        if row.accuracy:
             share = row.accuracy.share
             between = "".join(f" ({text})" for text in describe_interval(share, units.percent))
             shares.append(f"{side} {units.percent(share.value)}{between}")
-    return (f"accuracy differs, {' and '.join(shares)}: speed at worse learning, {pair.learns_worse}'s, is no speed",)
+    yield f"accuracy differs, {' and '.join(shares)}: speed at worse learning, {pair.learns_worse}'s, is no speed"
 
 
-def _comparability(pairs: Sequence[RowRatio]) -> list[str]:
+def _comparability(pairs: Sequence[RowRatio]) -> Iterator[str]:
     """What the sides do not share, each once with the rows it is true of where it is not true of all; and which place stands
     against which, where no place is common.
     """
-    texts = [DRIFT] if any(len(pair.rows) == 2 and not pair.in_one_run for pair in pairs) else []
+    if any(len(pair.rows) == 2 and not pair.in_one_run for pair in pairs):
+        yield DRIFT
     differing = group_by(
         ((each, _short(pair.row)) for pair in pairs for each in pair.differences if each.field in DIFFERENCE_TEXTS),
         itemgetter(0),
@@ -348,33 +345,31 @@ def _comparability(pairs: Sequence[RowRatio]) -> list[str]:
         words, reason = DIFFERENCE_TEXTS[each.field]
         whom = "" if len(found) == len(pairs) else f" ({footnotes.join_names(name for _, name in found)})"
         values = f"{_format_value(each.base)} in base, {_format_value(each.new)} in new"
-        texts.append(f"Different {words}: {values}{whom}; {reason}.")
+        yield f"Different {words}: {values}{whom}; {reason}."
     fastest = [pair for pair in pairs if pair.fastest_of_each]
     places = (((_where(pair.base), _where(pair.new)), _short(pair.row)) for pair in fastest)
-    texts += [
-        f"Fastest against fastest, because no row is in the same place on both sides ({names}): {base} in base, {new} in new."
-        for (base, new), names in footnotes.name_each(places)
-    ]
-    return [*texts, *_published_notes(pairs)]
+    for (base, new), names in footnotes.name_each(places):
+        where = f"{base} in base, {new} in new"
+        yield f"Fastest against fastest, because no row is in the same place on both sides ({names}): {where}."
+    yield from _published_notes(pairs)
 
 
-def _published_notes(pairs: Sequence[RowRatio]) -> list[str]:
-    years = sorted({pair.published.published.year for pair in pairs if pair.published is not None})
+def _published_notes(pairs: Sequence[RowRatio]) -> Iterator[str]:
+    years = sorted({pair.published.published.year for pair in pairs if pair.published})
     if not years:
-        return []
+        return
     year = ", ".join(map(str, years))
-    texts = [
+    yield (
         f"The job of {year} is assumed: the source does not say what was timed. Rows whose whole job has its images and FLOPs "
-        "are divided.",
-        f"Hardware and {year}'s software differ together: the ratio tells neither apart.",
-        "A published time is one run without a spread: it is taken as exact, and the interval is of the measured side alone.",
-    ]
+        "are divided."
+    )
+    yield f"Hardware and {year}'s software differ together: the ratio tells neither apart."
+    yield "A published time is one run without a spread: it is taken as exact, and the interval is of the measured side alone."
     if any(pair.published and pair.row.job_kind == "projected" for pair in pairs):
-        texts.append(
+        yield (
             "~ is projected, not measured: mean steady step x steps of the job, no evaluations in it, while the published "
             "time is of a whole job."
         )
-    return texts
 
 
 def _list_doubts(pair: RowRatio) -> Iterator[tuple[SideName, Row, Doubt]]:
@@ -383,24 +378,23 @@ def _list_doubts(pair: RowRatio) -> Iterator[tuple[SideName, Row, Doubt]]:
         yield from ((side, row, doubt) for doubt in row.doubts if pair.published or doubt.code != "projected")
 
 
-def _rules(found: SideComparison) -> list[str]:
+def _rules(found: SideComparison) -> Iterator[str]:
     low, high = 1 / (1 + found.tolerance), 1 + found.tolerance
-    texts = [
+    yield (
         "A ratio above 1 means that new is faster. FASTER, SLOWER: the whole 95 % interval lies above 1, below 1. SAME: "
         f"all of it lies within {low:.4g}–{high:.4g} (tolerance {100 * found.tolerance:g} %). UNCLEAR: none of these, or "
         "fewer than 3 processes."
-    ]
-    known = [pair for pair in found.pairs if pair.ratio is not None and pair.ratio.low is not None]
+    )
+    known = [pair for pair in found.pairs if pair.ratio and pair.ratio.low is not None]
     if known:
         how = "" if all(pair.published for pair in known) else ": paired by round within one run, else Welch's"
-        texts.append(f"Intervals: 95 %, Student's t between fresh processes (n), on logs{how}.")
-    by_chance = [pair for pair in known if pair.published is None]
+        yield f"Intervals: 95 %, Student's t between fresh processes (n), on logs{how}."
+    by_chance = [pair for pair in known if not pair.published]
     if by_chance:
-        texts.append(
+        yield (
             f"Chance: of {len(by_chance)} interval{'' if len(by_chance) == 1 else 's'} at 95 %, about {len(by_chance) / 40:.2g} "
             "read FASTER and as many SLOWER where nothing changed."
         )
-    return texts
 
 
 def _format_value(value: FieldValue) -> str:

@@ -12,7 +12,7 @@ from cnnbench.analysis import metrics
 from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.metrics import job_flops, name_baseline, pretraining_flops, step_flops
 from cnnbench.analysis.ratio import GroupKey, PublishedResult, group_by
-from cnnbench.analysis.rows import Row
+from cnnbench.analysis.rows import Row, is_whole_job
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import MINIMUM_FOR_MEDIAN
 from cnnbench.report.escaping import plain
@@ -48,13 +48,14 @@ def list_clocks(jobs: Iterable[Job]) -> str:
     return "; ".join(CLOCKS[name] for name in sorted({job.clock for job in jobs}))
 
 
-def build_row_notes(row: Row) -> tuple[str, ...]:
-    """What a reader of this row alone must know."""
-    notes = [f"{figure} n/a: {plain(reason)}" for figure, reason in _missing(row)]
-    if row.accuracy is not None and row.accuracy.data == "synthetic":
-        notes.append("accuracy is on synthetic digits")
-    notes += [f"the baseline ran under torch {other}, this row under {own}" for own, other in _find_other_torch(row)]
-    return (*notes, *(f"doubt: {plain(doubt.message)}" for doubt in row.doubts), *map(plain, row.failures))
+def build_row_notes(row: Row) -> Iterator[str]:
+    """Yield what a reader of this row alone must know."""
+    yield from (f"{figure} n/a: {plain(reason)}" for figure, reason in _missing(row))
+    if row.accuracy and row.accuracy.data == "synthetic":
+        yield "accuracy is on synthetic digits"
+    yield from (f"the baseline ran under torch {other}, this row under {own}" for own, other in _find_other_torch(row))
+    yield from (f"doubt: {plain(doubt.message)}" for doubt in row.doubts)
+    yield from map(plain, row.failures)
 
 
 def build(
@@ -128,17 +129,17 @@ def _find_other_torch(row: Row) -> list[tuple[str, str]]:
 def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
     """How the figures shown are to be read."""
     training = [row for row in rows if row.job.workload != "gemm"]
-    if any(row.job_kind == "projected" and row.job_seconds is not None for row in training):
+    if any(row.job_kind == "projected" and row.job_seconds for row in training):
         yield "~ is projected, not measured: mean steady step x steps of the job, no evaluations in it."
     yield from _write_target_rules(training)
-    baselines = sorted({name for row in training if (name := name_baseline(row)) is not None})
+    baselines = sorted({name for row in training if (name := name_baseline(row))})
     if baselines:
         key, names = comparison.baseline, "; ".join(baselines)
         whom = f"the CPU baseline ({names})" if key is None else f"{plain(key)} ({names})"
         text = f"Speed-up: time of {whom} over the row's, same work{', same machine' if key is None else ''}"
         yield f"{text}; paired by round where both ran in it."
     published = comparison.published_cpu
-    if published is not None and any(row.speedup_over_published is not None for row in training):
+    if published and any(row.speedup_over_published for row in training):
         seconds = units.count(published.job_seconds)
         yield (
             f"Over the {plain(published.processor)}: its published {seconds} s over the row's time of the same job (assumed: "
@@ -149,7 +150,7 @@ def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
             yield f"Theoretical, {_name(row)} {row.job.precision}: {plain(row.peak_origin)}."
     if any(row.ok >= 3 for row in rows):
         yield "Intervals: 95 %, Student's t between fresh processes (n), on logs for times and ratios; all in json, csv."
-    if any(row.accuracy is not None and row.ok == 1 for row in training):
+    if any(row.accuracy and row.ok == 1 for row in training):
         yield "Accuracy of one process: Wilson's interval, for the choice of test images alone."
 
 
@@ -164,12 +165,12 @@ def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:
             f"from {MINIMUM_FOR_MEDIAN} seeds on). A seed that missed the target counts in n, in the median as later than "
             "all others; then there is no mean and no slowest. What crashed is no seed."
         )
-    if any(row.speedup is not None for row in own):
+    if any(row.speedup for row in own):
         yield (
             "Speed-ups of rows to a target are of their mean step: how many steps a seed needs is chance in the seed, not "
             "speed of the processor."
         )
-    if any(row.accuracy is not None for row in own):
+    if any(row.accuracy for row in own):
         yield (
             "Test accuracy of a row to a target is that of the evaluations that reached it: not below the target by "
             "construction."
@@ -183,7 +184,7 @@ def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:
             f"{plain(row.job.workload)} is pre-trained first, inside its clock: FLOP/s, MFU, images and the step are of the "
             f"fine-tuning. Pre-training is {units.giga(before)} GFLOP, a step after it {units.giga(step)} GFLOP"
         )
-        fixed = whole is not None and row.job.timed_whole and not row.job.stop_when_all_right
+        fixed = whole and is_whole_job(row.job)
         length = f", the whole job of {units.count(row.job.job_steps)} steps {units.giga(whole)} GFLOP" if fixed else ""
         lengths[text] = length or lengths.get(text, "")
     yield from (f"{text}{length}." for text, length in lengths.items())
@@ -198,14 +199,14 @@ def _missing(row: Row) -> list[tuple[str, str]]:
     return [(gaps[key], row.missing[key]) for key in keys]
 
 
-def build_published_notes(published_rows: Sequence[PublishedResult]) -> list[Note]:
-    """The published rows' notes; a clause that several rows share is said once."""
+def build_published_notes(published_rows: Sequence[PublishedResult]) -> Iterator[Note]:
+    """Yield the published rows' notes; a clause that several rows share is said once."""
     if not published_rows:
-        return []
+        return
     clauses = {found.published.processor: (found.published.note or "").split("; ") for found in published_rows}
     shared = [clause for clause, n in Counter(c for each in clauses.values() for c in each if c).items() if n > 1]
     source = "; ".join(map(plain, (published_rows[0].published.source, *shared)))
-    notes = [Note("reference", f"{published_rows[0].published.year}: {source}.")]
+    yield Note("reference", f"{published_rows[0].published.year}: {source}.")
     for row in (found.published for found in published_rows):
         # What stands on the slide, where it differs from the figure shown.
         flops, speedup = row.printed_flops_per_second, row.printed_speedup
@@ -218,8 +219,7 @@ def build_published_notes(published_rows: Sequence[PublishedResult]) -> list[Not
             row.theoretical_note,
         )
         joined = "; ".join(plain(part) for part in parts if part)
-        notes.append(Note("reference", f"{plain(row.processor)}: {joined}."))
-    return notes
+        yield Note("reference", f"{plain(row.processor)}: {joined}.")
 
 
 def build_problem_notes(problems: Iterable[str]) -> tuple[Note, ...]:

@@ -41,7 +41,6 @@ from cnnbench.report.table_builder import (
 from cnnbench.schema import Software, digest
 
 STEP_CLOCK = "a step is the median over a process's timed blocks, a run's the geometric mean over its processes"
-COMMIT_CHARACTERS = 10
 BAD_STATUSES = (MetricStatus.CHANGED, MetricStatus.MISSING, MetricStatus.NOT_COMPARABLE)
 _IDENTITY = {
     **{name: f"job.{name}" for name in ("workload", "batch_size", "size", "precision", "device", "threads", "clock")},
@@ -55,7 +54,7 @@ PREDICTION_OUTCOMES = {-1: "faster than predicted", 0: "as predicted", 1: "slowe
 def commit_cell(software: Software) -> Cell:
     """The commit's beginning, the version where there is none, and whether files were changed since."""
     commit, dirty = software.git_commit, software.git_dirty
-    text = plain(commit)[:COMMIT_CHARACTERS] if commit else f"cnnbench {plain(software.cnnbench)}"
+    text = plain(commit)[:10] if commit else f"cnnbench {plain(software.cnnbench)}"
     details = ("with local changes",) if commit and dirty else ()
     return Cell(text, details, {"cnnbench": software.cnnbench, "git_commit": commit, "git_dirty": dirty})
 
@@ -64,8 +63,9 @@ def build(found: Sequence[Series], problems: Iterable[str] = ()) -> Report:
     """A table with a group a row. The same runs in any order give an equal report."""
     several = len({series.machine_id for series in found}) > 1
     table = build_table(HISTORY, groups=[(title(series, several), series.points) for series in found])
-    runs = {point.row.run_id for series in found for point in series.points}
-    outcomes = [describe_outcome(point) for series in found for point in series.points]
+    points = [point for series in found for point in series.points]
+    runs = {point.row.run_id for point in points}
+    outcomes = list(map(describe_outcome, points))
     judged = len(outcomes) - outcomes.count(None)
     outside = judged - outcomes.count(PREDICTION_OUTCOMES[0])
     summary = f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {len(found)} row{'' if len(found) == 1 else 's'}"
@@ -127,9 +127,11 @@ HISTORY = TableSpec[Point](
             plain,
             name="created_at",
             further={
-                **{"run_id": "row.run_id", "machine_id": "row.machine.id"},
+                "run_id": "row.run_id",
+                "machine_id": "row.machine.id",
                 **{name: f"row.job.{name}" for name in _JOB_FIELDS},
-                **{"row_key_sha256": lambda point: digest(point.row.row_key), "protocol": "row.protocol"},
+                "row_key_sha256": lambda point: digest(point.row.row_key),
+                "protocol": "row.protocol",
             },
         ),
         ColumnSpec("commit", "commit", 3, lambda point: commit_cell(point.row.software), align="left"),
@@ -190,7 +192,7 @@ HISTORY = TableSpec[Point](
 
 def page(report: Report, chart: Chart | None) -> Page:
     """The report with the chart above its table."""
-    section = Section("history", "Over recorded runs", "", () if chart is None else (chart,), report.tables)
+    section = Section("history", "Over recorded runs", "", (chart,) if chart else (), report.tables)
     claim = tuple(note.text for note in report.notes if note.kind == "summary")
     return Page("cnnbench history", claim, (section,), report.notes)
 
@@ -206,7 +208,6 @@ def _known_columns(known: str, *columns: ColumnSpec[Any]) -> Iterator[ColumnSpec
 
 def build_judgement(found: ScreeningResult, problems: Iterable[str] = ()) -> Report:
     """The judgement, a group a row; the most telling verdicts are counted first in the notes."""
-    words = {"run": plain(found.run.run_id), "name": found.baseline.name}
     counts = Counter(each.status for each in found.findings)
     counts_text = ", ".join(f"{counts[status]} {status}" for status in MetricStatus if counts[status])
     ranges = sum(each.metric == STEP_METRIC and each.expected is not None and not each.note for each in found.findings)
@@ -227,6 +228,7 @@ def build_judgement(found: ScreeningResult, problems: Iterable[str] = ()) -> Rep
     if found.elsewhere:
         notes.append(Note("missing", f"{found.elsewhere} stored rows are of other suites or options than this run's."))
     notes += make_notes("problem", map(plain, problems))
+    words = {"run": plain(found.run.run_id), "name": found.baseline.name}
     return Report((build_table(JUDGEMENT, found.findings, words=words),), tuple(notes))
 
 
@@ -259,10 +261,7 @@ JUDGEMENT = TableSpec[MetricResult](
             "value", "this run", 1, lambda each: Cell(_choose_text(each.metric)(each.value), (), {"value": each.value})
         ),
         ColumnSpec(
-            "expected",
-            "stored",
-            1,
-            lambda each: _range_cell("expected", each.expected, _choose_text(each.metric)),
+            "expected", "stored", 1, lambda each: _range_cell("expected", each.expected, _choose_text(each.metric))
         ),
         figure(
             "runs",
@@ -318,11 +317,7 @@ BASELINES = TableSpec[ListedBaseline](
             figure("rows", "rows", 2, lambda each: len(each.baseline.rows)),
             ColumnSpec("enough", "rows with 8 runs", 2, _count_judged),
             ColumnSpec(
-                "commit",
-                "newest commit",
-                3,
-                lambda each: commit_cell(each.baseline.newest.software),
-                align="left",
+                "commit", "newest commit", 3, lambda each: commit_cell(each.baseline.newest.software), align="left"
             ),
             wording("saved", "saved", 3, "baseline.saved_at", plain, name="saved_at"),
         ),

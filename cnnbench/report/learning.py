@@ -95,7 +95,6 @@ STOPPING = TableSpec[EpochLine](
         figure("stopped", "chance of having\nstopped by then", 1, "epoch.stopped", units.chance, name="chance_stopped"),
     ),
 )
-NEVER = "its last; never all right"
 STOPPED = TableSpec[Stop](
     "stopped",
     "Where the rule was followed: when it stopped, and the accuracy then",
@@ -107,7 +106,7 @@ STOPPED = TableSpec[Stop](
             1,
             "epoch",
             units.count,
-            details=lambda stop: () if stop.by_rule else (NEVER,),
+            details=lambda stop: () if stop.by_rule else ("its last; never all right",),
             further={"stopped_by_rule": "by_rule"},
         ),
         figure(
@@ -132,11 +131,7 @@ STOPPED = TableSpec[Stop](
 
 
 def build_stopping(
-    rows: Sequence[Row],
-    processor: ProcessorCell,
-    *,
-    sample: int = stopping_rule.SAMPLE,
-    **sources: Unpack[Sources],
+    rows: Sequence[Row], processor: ProcessorCell, *, sample: int = stopping_rule.SAMPLE, **sources: Unpack[Sources]
 ) -> Report:
     """Build the report of these rows: a conclusion a row, the tables, and the conditions."""
     conclusions, found = build_stopping_tables(rows, processor, sample)
@@ -166,7 +161,7 @@ def build_stopping_tables(
     conclusions, groups = [], []
     for each in stopping_rule.predict_rows(rows, sample):
         cell, job = processor(each.row), each.row.job
-        place = replace(cell, details=(*cell.details, f"{plain(job.workload)}, batch {job.batch_size}")).one_line
+        place = cell.add_details(f"{plain(job.workload)}, batch {job.batch_size}").one_line
         conclusions.append(_write_conclusion(each.epochs, sample, f"on {place}"))
         lines = [EpochLine(each.row, epoch, sample, cell.values) for epoch in each.epochs]
         groups.append((title(each.row, processor), lines))
@@ -180,7 +175,7 @@ def build_stopping_tables(
     predicted = build_table(STOPPING, groups=groups, words={"sample": units.count(sample)})
     spec = replace(STOPPED, group=lambda stop: title(stop.row, processor))
     stopped = build_table(spec, stopping_rule.find_stops(rows), named=name_process)
-    return conclusions, [predicted, *([stopped] if stopped.groups else [])]
+    return conclusions, [table for table in (predicted, stopped) if table.groups]
 
 
 def _write_conclusion(epochs: Sequence[Epoch], sample: int, where: str) -> str:
@@ -225,13 +220,12 @@ CONVERGENCE_RULES = make_notes(
 def _seeds(each: ConvergenceResult) -> Cell:
     seeds, plain_seeds = len(each.variant.right), len(each.plain.right)
     paired, failed, plain_failed = follow(each, "difference.paired") or False, each.variant.failed, each.plain.failed
-    details = (
+    raw = {"seeds": seeds, "plain_seeds": plain_seeds, "paired": paired, "failed": failed, "plain_failed": plain_failed}
+    return Cell(f"{seeds} and {plain_seeds}", (), raw).add_details(
         "the same" if paired else "",
         f"{failed} did not" if failed else "",
         f"{plain_failed} of the plain did not" if plain_failed else "",
     )
-    raw = {"seeds": seeds, "plain_seeds": plain_seeds, "paired": paired, "failed": failed, "plain_failed": plain_failed}
-    return Cell(f"{seeds} and {plain_seeds}", tuple(filter(None, details)), raw)
 
 
 def _describe_verdict(each: ConvergenceResult) -> tuple[str, ...]:
@@ -288,11 +282,7 @@ CONVERGENCE = TableSpec[ConvergenceResult](
 
 
 def build_convergence(
-    rows: Sequence[Row],
-    processor: ProcessorCell,
-    *,
-    margin: float | None = None,
-    **sources: Unpack[Sources],
+    rows: Sequence[Row], processor: ProcessorCell, *, margin: float | None = None, **sources: Unpack[Sources]
 ) -> Report:
     """Build the report of these rows: the verdicts counted, the table, the rules, what could not be tested, and the conditions.
 
@@ -447,13 +437,9 @@ BANDS = TableSpec[SeedSpread](
 )
 
 
-def build_bands(
-    found: Sequence[SeedSpread],
-    processor: ProcessorCell,
-    **sources: Unpack[Sources],
-) -> Report:
+def build_bands(found: Sequence[SeedSpread], processor: ProcessorCell, **sources: Unpack[Sources]) -> Report:
     """The report of these spreads: the verdicts counted, the table, the rules, and the conditions."""
-    verdicts = [_verdict_text(each) for each in found if each.known_band is not None]
+    verdicts = [_verdict_text(each) for each in found if each.known_band]
     recipes = "1 recipe" if len(found) == 1 else f"{len(found)} recipes"
     known = f"{len(verdicts)} with a known band, {verdicts.count('inside')} inside it with every seed"
     summary = Note("summary", f"Of {recipes}: {known}.")
@@ -524,11 +510,7 @@ CLAIMS = TableSpec[Claim](
 )
 
 
-def build_claims(
-    found: Sequence[Claim],
-    processor: ProcessorCell,
-    **sources: Unpack[Sources],
-) -> Report:
+def build_claims(found: Sequence[Claim], processor: ProcessorCell, **sources: Unpack[Sources]) -> Report:
     """Build the report of these claims: the table, the rules, and the conditions."""
     spec = replace(CLAIMS, group=lambda each: cells.title_run(each.row, processor))
     return _make_report([build_table(spec, found)], CLAIM_RULES, [each.row for each in found], **sources)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Value = str | int | float | bool | None
@@ -59,6 +59,10 @@ class Cell:
     def one_line(self) -> str:
         """The cell where there is only one line: `0:51:25 (0:50:02–0:52:50; projected, n=3)`."""
         return f"{self.text} ({'; '.join(self.details)})" if self.details else self.text
+
+    def add_details(self, *further: str) -> Cell:
+        """Return the cell with these details too, but for those that are empty."""
+        return replace(self, details=(*self.details, *filter(None, further)))
 
     @property
     def lines(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter, itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from cnnbench import naming, units
 from cnnbench.analysis import metrics
@@ -23,7 +23,7 @@ from cnnbench.report import cells, footnotes, learning, tables
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.charts import processes, roofline, rows, sweeps
 from cnnbench.report.charts.chart_data import ChartData
-from cnnbench.report.charts.kinds import ChartSpec, draw_chart
+from cnnbench.report.charts.kinds import draw_chart
 from cnnbench.report.charts.rows import describe_point
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Chart, Note, NoteKind, Page, Report, RowGroup, Section, Table, make_notes
@@ -40,15 +40,13 @@ from cnnbench.report.table_builder import (
 )
 
 Template = Literal["lecture", "full"]
-TITLE = "The lecture's CNN, then and now"
 
 
-CHARTS: tuple[ChartSpec, ...] = (*rows.CHARTS, *roofline.CHARTS, *sweeps.CHARTS, *processes.CHARTS)
+CHARTS = (*rows.CHARTS, *roofline.CHARTS, *sweeps.CHARTS, *processes.CHARTS)
 """All charts of the page; each says in which section it is, and those of one section are in this order."""
 
 
-@dataclass(frozen=True)
-class Price:
+class Price(NamedTuple):
     """So much an hour for every row whose `MACHINE/DEVICE` begins with `key`; an empty key is for all rows."""
 
     key: str
@@ -73,13 +71,13 @@ class PageRequest:
         return {
             **{name: getattr(self, name) for name in ("template", "title", "all_runs", "currency")},
             "baseline": comparison.baseline,
-            "prices": [[price.key, price.per_hour] for price in self.prices],
+            "prices": list(map(list, self.prices)),
             "runs": sorted(self.digests),
             "problems": list(self.problems),
         }
 
 
-SECTIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+SECTIONS = (
     (
         "training",
         "Every row",
@@ -133,11 +131,11 @@ def build(chart_data: ChartData, request: PageRequest) -> Page:
     sections = _list_sections(chart_data, request, page_notes)
     best = find_headline_row(comparison)
     return Page(
-        request.title or TITLE,
+        request.title or "The lecture's CNN, then and now",
         write_headline(comparison),
         _drop_empty(replace(section, charts=_draw_charts(section.key, chart_data)) for section in sections),
         page_notes,
-        () if best is None else cells.name_raw_rows(best),
+        cells.name_raw_rows(best) if best else (),
         request.options(comparison),
     )
 
@@ -149,9 +147,7 @@ def _list_sections(chart_data: ChartData, request: PageRequest, page_notes: Sequ
     processor = cells.name_processors(rows, all_runs=request.all_runs)
     lecture = tables.build_lecture_table(comparison, processor)
     notes = tuple(footnotes.build_published_notes(published))
-    yield Section(
-        "lecture", "Then and now", describe_point(published), (), () if lecture is None else (lecture,), notes
-    )
+    yield Section("lecture", "Then and now", describe_point(published), (), (lecture,) if lecture else (), notes)
     row_tables: list[Table] = []
     if request.template == "full":
         row_tables = tables.build_tables(comparison, processor)
@@ -221,7 +217,7 @@ def _doubts(page_notes: Sequence[Note]) -> Section:
 
 def _machines(rows: Sequence[Row]) -> Section:
     found = build_machine_table(rows)
-    return Section("machines", "Machines", "What the results depend on.", tables=(found,) if found is not None else ())
+    return Section("machines", "Machines", "What the results depend on.", tables=(found,) if found else ())
 
 
 def _files(page_notes: Sequence[Note]) -> list[Section]:
@@ -245,15 +241,12 @@ def abridge(page: Page, most: int) -> Page:
     has_resources = any(table.key == "resources" for table in page.tables)
 
     def shown(table: Table) -> Table:
-        elsewhere = IN_RESOURCES if has_resources and table.key == "training" else set()
+        # The page's table of resources has these too.
+        elsewhere = {"host_peak", "device_peak"} if has_resources and table.key == "training" else set()
         return tables.abridge(_drop_columns(table, elsewhere), most)
 
     sections = (replace(section, tables=tuple(map(shown, section.tables))) for section in page.sections)
     return replace(page, sections=tuple(sections))
-
-
-IN_RESOURCES = {"host_peak", "device_peak"}
-"""Columns that the page's table of resources has too."""
 
 
 def _drop_columns(table: Table, elsewhere: set[str]) -> Table:
@@ -316,7 +309,7 @@ METHOD = Note(
 
 def _job_energy(row: Row) -> Estimate | None:
     """Joules of the whole job; None where a part of it is no step of those the counter was read around: pre-training."""
-    steps = None if row.pretraining_seconds is not None else row.job.job_steps
+    steps = None if row.pretraining_seconds else row.job.job_steps
     return None if row.energy is None or steps is None else row.energy.gross_joules.scaled(steps * row.job.batch_size)
 
 
@@ -371,15 +364,14 @@ def _build_costs(processor: ProcessorCell, rows: Sequence[Row], request: PageReq
         place = f"{row.machine.id}/{row.job.device}"
         fitting = [price for price in request.prices if place.startswith(price.key)]
         price = max(fitting, key=lambda price: len(price.key)).per_hour if fitting else None
-        if row.job_seconds is not None and (row.energy is not None or price is not None):
+        if row.job_seconds and (row.energy or price is not None):
             kept.append(row.with_values(price_per_hour=price))
     several = len({(row.job.workload, row.job.batch_size, naming.deviations(row.job)) for row in kept}) > 1
 
     def named(row: Row) -> Cell:
         """Name the processor, and the job where the table has several."""
-        cell, way = processor(row), ", ".join(naming.deviations(row.job))
-        job = filter(None, (f"{plain(row.job.workload)}, batch {row.job.batch_size}", way)) if several else ()
-        return replace(cell, details=(*cell.details, *job))
+        job = (f"{plain(row.job.workload)}, batch {row.job.batch_size}", ", ".join(naming.deviations(row.job)))
+        return processor(row).add_details(*job) if several else processor(row)
 
     return [build_table(COST, kept, named=named, words={"currency": request.currency})] if kept else []
 
@@ -430,9 +422,9 @@ def _differs(fact: tuple[str, ...]) -> bool:
 def write_headline(comparison: Comparison) -> tuple[str, ...]:
     """One to three sentences; the best that the rows allow, down to "no process ended well"."""
     best = find_headline_row(comparison)
-    if best is not None and best.job.workload != "gemm":
-        return (*_compare(best, comparison), *_describe_bottleneck(best))
-    if best is not None:
+    if best and tables.trains(best):
+        return tuple(_compare(best, comparison))
+    if best:
         rate = make_cell(best, replace(get_metric("flops_per_second"), details="interval and n"))
         return (
             f"{cells.name_place(best)} reaches {rate.text} GFLOP/s ({'; '.join(rate.details)}) in {best.job.precision} matrix "
@@ -467,24 +459,26 @@ def find_headline_row(comparison: Comparison) -> Row | None:
     rows = [row for row in comparison.rows if row.ok]
     steps = [row for row in rows if tables.trains(row) and row.costs]
     training = [row for row in steps if row.job.task == "training"] or steps
-    same = [row for row in training if row.speedup_over_published is not None] or training
+    same = [row for row in training if row.speedup_over_published] or training
     if not same:
-        return max((row for row in rows if row.flops_per_second is not None), key=speed, default=None)
+        return max((row for row in rows if row.flops_per_second), key=speed, default=None)
     fastest = _read_processor(max(same, key=speed))
     return max((row for row in same if _read_processor(row) == fastest), key=evidence)
 
 
 def _compare(row: Row, comparison: Comparison) -> Iterator[str]:
-    """Compare the row with its baseline and with what was published; where there is neither, say what a step takes."""
+    """Compare the row with its baseline and with what was published; where there is neither, say what a step takes. Then say
+    what binds the step.
+    """
     name, job = cells.name_place(row), " ".join((row.job.workload, *naming.deviations(row.job)))
     found, base = row.speedup, comparison.published_cpu
-    has_baseline = found is not None and not found.is_baseline
+    has_baseline = found and not found.is_baseline
     if has_baseline:
         whom = comparison.baseline or "the CPU beside it"
         verb = "trains" if row.job.task == "training" else "runs"
         versus = metric_cell(row, "speedup").one_line
         yield f"{name} {verb} {job} {versus} as fast as {whom} ({name_baseline(row)})."
-    if row.speedup_over_published is not None and base is not None:
+    if row.speedup_over_published and base:
         network = " ".join(("the lecture's CNN", *naming.deviations(row.job)))
         time, ratio = (metric_cell(row, each).one_line for each in ("job_seconds", "speedup_over_reference"))
         yield f"{name} trains {network} in {time}: {ratio} the speed of {base.year}'s {base.processor}."
@@ -492,10 +486,7 @@ def _compare(row: Row, comparison: Comparison) -> Iterator[str]:
         step = metric_cell(row, "step_seconds").text
         article = {"training": "a training", "inference": "an inference"}[row.job.task]
         yield f"{name} takes {step} for {article} step of {job} at batch {row.job.batch_size}."
-
-
-def _describe_bottleneck(row: Row) -> Iterator[str]:
-    if row.bottleneck is not None and row.bottleneck.floors and row.ceiling_share is not None:
+    if row.bottleneck and row.bottleneck.floors and row.ceiling_share:
         share = metric_cell(row, "share_of_measured_peak").one_line
         where = "run" if row.ceiling_run_id == row.run_id else "boot"
         yield (

@@ -101,7 +101,7 @@ RESOURCES = _declare(
 def _select_bounded(rows: Sequence[Row]) -> list[Row]:
     """Rows of one process, if floors were measured beside any row."""
     training = [row for row in rows if trains(row)]
-    bounded = any(row.bottleneck is not None and row.bottleneck.floors for row in training)
+    bounded = any(row.bottleneck and row.bottleneck.floors for row in training)
     return [row for row in training if row.job.processes == 1] if bounded else []
 
 
@@ -117,7 +117,9 @@ GEMM = _declare(
     "gemm",
     "Ceiling: what bare matrix products reach",
     (
-        *(PROCESSOR, precision_column(1), figure("size", "size", 1, "job.size", units.count)),
+        PROCESSOR,
+        precision_column(1),
+        figure("size", "size", 1, "job.size", units.count),
         metric_column("flops_per_second", 1, heading="measured", details="interval and n"),
         wording("ceiling", "", 1, "is_ceiling", lambda best: "ceiling" if best else "", name="is_ceiling"),
         METRICS_HERE,
@@ -141,15 +143,7 @@ LADDER = TableSpec[Row](
     "The ladder: the same work on the same device, computed another way on each rung",
     (
         PROCESSOR,
-        wording(
-            "rung",
-            "rung",
-            1,
-            "job",
-            naming.step_label,
-            name="",
-            further={"rung_precision": "job.precision"},
-        ),
+        wording("rung", "rung", 1, "job", naming.step_label, name="", further={"rung_precision": "job.precision"}),
         metric_column("step_seconds", 1),
         metric_column("speed_over_rung_before", 2),
         metric_column("speed_over_first_rung", 1),
@@ -230,7 +224,9 @@ COPIES = _declare(
     "copies",
     "Copies: the same job on every device at once, to find the slow one",
     (
-        *(PROCESSOR, precision_column(3), figure("size", "size", 3, "job.size", units.count)),
+        PROCESSOR,
+        precision_column(3),
+        figure("size", "size", 3, "job.size", units.count),
         figure("copies", "copies", 2, "job.copies", units.count),
         metric_column("median_copy_seconds", 1),
         metric_column("slowest_copy", 1),
@@ -329,12 +325,20 @@ SEEDS = TableSpec[SeedLine](
     select=lambda rows: (
         SeedLine(row, seed)
         for row in _select_to_target(rows)
-        if row.time_to_accuracy is not None
+        if row.time_to_accuracy
         for seed in row.time_to_accuracy.seed_results
     ),
 )
 TABLES: tuple[TableSpec[Any], ...] = (
-    *(TRAINING, RESOURCES, TIME_TO_ACCURACY, SEEDS, BOUNDS, LADDER, SCALING, COPIES, GEMM),
+    TRAINING,
+    RESOURCES,
+    TIME_TO_ACCURACY,
+    SEEDS,
+    BOUNDS,
+    LADDER,
+    SCALING,
+    COPIES,
+    GEMM,
 )
 """In the order in which they are shown."""
 
@@ -355,8 +359,12 @@ def build(
     found = build_tables(comparison, cells.name_processors(comparison.rows, all_runs=all_runs), published_rows)
     kept = tuple(table for table in found if only in (None, table.key))
     options = {
-        **{"command": "show", "published": with_published, "only": only, "all_runs": all_runs},
-        **{"baseline": comparison.baseline, **footnotes.name_sources(**sources)},
+        "command": "show",
+        "published": with_published,
+        "only": only,
+        "all_runs": all_runs,
+        "baseline": comparison.baseline,
+        **footnotes.name_sources(**sources),
     }
     return Report(kept, footnotes.build(comparison, published_rows, **sources), options=options)
 
@@ -367,10 +375,10 @@ def build_tables(
     """Build the tables that these rows have, in the order of `TABLES`."""
     rows = comparison.rows
     training = list(filter(trains, rows))
-    compared = published_rows or any(row.speedup_over_published is not None for row in training)
+    compared = published_rows or any(row.speedup_over_published for row in training)
     hidden = {
-        "" if any(row.pretraining_seconds is not None for row in training) else "pretraining",
-        "" if comparison.published_cpu is not None and compared else "versus",
+        "" if any(row.pretraining_seconds for row in training) else "pretraining",
+        "" if comparison.published_cpu and compared else "versus",
     }
     intervals = {units.count(row.job.evaluate_every) for row in _select_to_target(rows)}
     words = {
@@ -396,18 +404,16 @@ def build_tables(
 def build_lecture_table(comparison: Comparison, processor: ProcessorCell) -> Table | None:
     """Build the lecture's table: the measured rows of its job under it, few columns; all training rows where none is of it."""
     rows = list(filter(trains, comparison.rows))
-    same = [row for row in rows if row.speedup_over_published is not None] or [row for row in rows if row.ok]
+    same = [row for row in rows if row.speedup_over_published] or [row for row in rows if row.ok]
     if not same and not comparison.published_rows:
         return None
 
     def named(row: Row) -> Cell:
-        cell = processor(row)
         timed = "whole job" if row.job.timed_whole else f"{units.count(row.timed_steps)} steps timed"
-        batch = "" if row.speedup_over_published is not None else f"{row.job.workload}, batch {row.job.batch_size}"
-        further = filter(None, (batch, ", ".join(naming.deviations(row.job)), timed))
-        return replace(cell, details=(*cell.details, *further))
+        batch = "" if row.speedup_over_published else f"{row.job.workload}, batch {row.job.batch_size}"
+        return processor(row).add_details(batch, ", ".join(naming.deviations(row.job)), timed)
 
-    hidden = () if comparison.published_cpu is not None else ("versus",)
+    hidden = () if comparison.published_cpu else ("versus",)
     table = build_table(LECTURE, same, named=named, hidden=hidden, words=_word_columns(comparison, same))
     published = _group_published(comparison.published_rows, table.columns)
     title = published[0].title + (" · ours below" if same else "") if published else "Measured here"
@@ -435,7 +441,7 @@ def _group_published(published_rows: Sequence[PublishedResult], columns: Sequenc
         notes = tuple(filter(None, (row.note, row.theoretical_note)))
         lines.append(Line(tuple(known.get(column.key, cells.EMPTY) for column in columns), notes, "reference"))
     images = next((found.published.job_images for found in published_rows if found.published.job_images), None)
-    job = "" if images is None else f" · the job is assumed: {units.count(images)} images"
+    job = f" · the job is assumed: {units.count(images)} images" if images else ""
     title = f"{published_rows[0].published.year}, the lecture's table · FLOPS as printed{job}"
     return (RowGroup(title, tuple(lines)),)
 

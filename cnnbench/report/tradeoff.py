@@ -113,9 +113,14 @@ def conclusion(contenders: Sequence[Contender]) -> tuple[str, ...]:
 def _document(contender: Contender, missing: Mapping[str, str]) -> dict[str, Any]:
     best, counts, name = contender.best, contender.counts, contender.workload.name
     accuracy = best and {
-        **{"share": best.share.value, "low": best.share.low, "high": best.share.high},
-        **{"images": best.test.images, "after_steps": best.test.after_steps, "best_of_processes": best.processes},
-        **{"machine": best.machine_id, "run": best.run_id},
+        "share": best.share.value,
+        "low": best.share.low,
+        "high": best.share.high,
+        "images": best.test.images,
+        "after_steps": best.test.after_steps,
+        "best_of_processes": best.processes,
+        "machine": best.machine_id,
+        "run": best.run_id,
     }
     return {
         "workload": name,
