@@ -59,7 +59,7 @@ def commit_cell(software: Software) -> Cell:
     return Cell(text, details, {"cnnbench": software.cnnbench, "git_commit": commit, "git_dirty": dirty})
 
 
-def build(found: Sequence[Series], problems: Iterable[str] = ()) -> Report:
+def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
     """A table with a group a row. The same runs in any order give an equal report."""
     several = len({series.machine_id for series in found}) > 1
     table = build_table(HISTORY, groups=[(title(series, several), series.points) for series in found])
@@ -206,7 +206,7 @@ def _known_columns(known: str, *columns: ColumnSpec[Any]) -> Iterator[ColumnSpec
     return (replace(column, cell=partial(leave_out, column)) for column in columns)
 
 
-def build_judgement(found: ScreeningResult, problems: Iterable[str] = ()) -> Report:
+def build_judgement(found: ScreeningResult, problems: Iterable[str]) -> Report:
     """The judgement, a group a row; the most telling verdicts are counted first in the notes."""
     counts = Counter(each.status for each in found.findings)
     counts_text = ", ".join(f"{counts[status]} {status}" for status in MetricStatus if counts[status])

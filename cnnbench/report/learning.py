@@ -130,9 +130,7 @@ STOPPED = TableSpec[Stop](
 )
 
 
-def build_stopping(
-    rows: Sequence[Row], processor: ProcessorCell, *, sample: int = stopping_rule.SAMPLE, **sources: Unpack[Sources]
-) -> Report:
+def build_stopping(rows: Sequence[Row], processor: ProcessorCell, *, sample: int, **sources: Unpack[Sources]) -> Report:
     """Build the report of these rows: a conclusion a row, the tables, and the conditions."""
     conclusions, found = build_stopping_tables(rows, processor, sample)
     shown = [each.row for each in stopping_rule.predict_rows(rows, sample)]
@@ -282,7 +280,7 @@ CONVERGENCE = TableSpec[ConvergenceResult](
 
 
 def build_convergence(
-    rows: Sequence[Row], processor: ProcessorCell, *, margin: float | None = None, **sources: Unpack[Sources]
+    rows: Sequence[Row], processor: ProcessorCell, *, margin: float | None, **sources: Unpack[Sources]
 ) -> Report:
     """Build the report of these rows: the verdicts counted, the table, the rules, what could not be tested, and the conditions.
 

@@ -390,7 +390,7 @@ def build_tables(
         build_table(
             spec,
             spec.select(rows),
-            groups=None if spec.arrange is None else spec.arrange(rows),
+            groups=spec.arrange and spec.arrange(rows),
             named=lambda subject: processor(find_row(subject)[0]),
             hidden=hidden,
             words=words,
