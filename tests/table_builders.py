@@ -14,9 +14,7 @@ LECTURE = store.load_tree([store.find_published_dir() / "lecture-2017.jsonl"]).p
 
 
 def peak_of(device, machine, precision):
-    return (
-        Peak(None, reason="no clock can be read") if device.kind == "cpu" else Peak(1e13, "4 x 5", "a datasheet")
-    )
+    return Peak(None, reason="no clock can be read") if device.kind == "cpu" else Peak(1e13, "4 x 5", "a datasheet")
 
 
 def report(*ledgers, with_references=False, all_runs=False, problems=()):

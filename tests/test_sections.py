@@ -10,7 +10,7 @@ import builders as b
 import pytest
 import report_builders
 
-from cnnbench.report import cost, sections, tables
+from cnnbench.report import sections, tables
 from cnnbench.report.model import Cell, Column, Line, RowGroup, Table
 from cnnbench.report.report_files import render_folder
 
@@ -151,14 +151,14 @@ class TestCost:
     def test_an_hour_at_two_costs_two(self):
         job = b.cnn_job(epochs=1, steps_per_epoch=429)
         page = report_builders.page(
-            [b.ledger(b.repeats(job, [3600 / 429] * 3))], references=False, prices=(cost.Price("", 2.0),)
+            [b.ledger(b.repeats(job, [3600 / 429] * 3))], references=False, prices=(sections.Price("", 2.0),)
         )
         cells = page.tables[[table.key for table in page.tables].index("cost")].groups[0].lines[0].cells
         assert cells[4].values["job_cost"] == pytest.approx(2.0)
         assert cells[4].text == "~2"
 
     def test_the_longest_key_wins_and_rows_without_a_price_say_so(self):
-        prices = (cost.Price("gpubox-9f9f", 1.0), cost.Price("gpubox-9f9f/cuda:0", 3.0))
+        prices = (sections.Price("gpubox-9f9f", 1.0), sections.Price("gpubox-9f9f/cuda:0", 3.0))
         rows = self.rows(prices=prices)
         assert rows["gpubox-9f9f", "cuda:0", None][3].text == "3"
         assert rows["gpubox-9f9f", "cpu", 8][3].text == "1"
@@ -166,7 +166,7 @@ class TestCost:
 
     def test_a_price_is_printed_as_it_was_given(self):
         """Not rounded like a figure: whoever reads the table can multiply it out."""
-        rows = self.rows(prices=(cost.Price("", 1234.5678),))
+        rows = self.rows(prices=(sections.Price("", 1234.5678),))
         assert {cells[3].text for cells in rows.values()} == {"1,234.5678"}
 
     def test_energy_of_the_job_is_watts_times_its_time(self):

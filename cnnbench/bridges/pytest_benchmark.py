@@ -25,7 +25,7 @@ from cnnbench.files import explain_refusal
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Note, Report
 from cnnbench.report.render import text
-from cnnbench.report.table_builder import TableSpec, build_table, figure
+from cnnbench.report.table_builder import TableSpec, build_table, figure, wording
 from cnnbench.schema import digest
 
 REMEDY = "make one with `pytest --benchmark-json FILE`, or name one saved under .benchmarks/"
@@ -187,7 +187,7 @@ INGESTED = TableSpec[IngestedBenchmark](
     "ingested",
     "pytest-benchmark: one process a file",
     (
-        figure("name", "benchmark", 1, "name", plain, align="left"),
+        wording("name", "benchmark", 1, "name", plain),
         figure("median", "median", 1, "median_seconds", units.short_seconds, unit="of a round"),
         figure("min", "fastest", 2, "min_seconds", units.short_seconds, unit="round"),
         figure("stddev", "std. dev.", 4, "stddev_seconds", units.short_seconds, unit="of rounds"),
@@ -195,7 +195,7 @@ INGESTED = TableSpec[IngestedBenchmark](
         figure("flops", "achieved", 3, "flops_per_second", units.giga, unit="GFLOP/s"),
         figure("images", "images", 4, "images_per_second", units.rate, unit="/s"),
         figure("host_peak", "host peak", 5, "host_peak_bytes", units.data_size),
-        figure("device", "device", 5, "job_device", plain, align="left"),
+        wording("device", "device", 5, "job_device", plain),
     ),
     "Clock: pytest-benchmark's, a round from start to stop; whether a device was waited for is up to the test.",
 )

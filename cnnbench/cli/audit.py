@@ -84,7 +84,7 @@ class Rendered:
     @cached_property
     def _made(self) -> Page | Report:
         """The page of `report`, or the tables and notes of another command."""
-        from cnnbench.report import cost, learning, sections, tables
+        from cnnbench.report import learning, sections, tables
         from cnnbench.report.charts import chart_data
 
         given = self._options
@@ -107,7 +107,7 @@ class Rendered:
                     compared, with_published=given["published"], problems=problems, digests=digests, **selected
                 )
         asked = {name: given[name] for name in ("template", "title", "all_runs", "currency") if name in given}
-        prices = tuple(cost.Price(*price) for price in given.get("prices", ()))
+        prices = tuple(sections.Price(*price) for price in given.get("prices", ()))
         request = sections.PageRequest(**asked, prices=prices, problems=problems, digests=digests)
         return sections.build(chart_data.collect_chart_data(compared, loaded.ledgers), request)
 

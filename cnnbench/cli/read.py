@@ -18,10 +18,10 @@ from cnnbench.errors import ExitCode, UsageError
 from cnnbench.files import save_file
 
 if TYPE_CHECKING:
-    from cnnbench.report.cost import Price
     from cnnbench.report.model import Page, Report
     from cnnbench.report.render.text import Format
     from cnnbench.report.report_files import Extension
+    from cnnbench.report.sections import Price
 
 CHART_ENDINGS = (".svg", ".png", ".html")
 ENDING_FORMATS: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".json": "json", ".tex": "latex"}
@@ -231,7 +231,7 @@ def _make_page(selection: Selection, template: str, given: OptionValues) -> Page
 
 def _parse_prices(given: Sequence[str]) -> tuple[Price, ...]:
     """`2.5` or `box/cuda:0=2.5`. Raises UsageError for anything else."""
-    from cnnbench.report.cost import Price
+    from cnnbench.report.sections import Price
 
     found = []
     for text in given:

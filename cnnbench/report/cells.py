@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from cnnbench import naming, units
 from cnnbench.analysis.process_table import NOT_RUN
@@ -19,12 +20,10 @@ ProcessorCell = Callable[[Row], Cell]
 """How a page names a row's processor."""
 
 
-_ESTIMATE_VALUES = {"": "value", "_low": "low", "_high": "high", "_n": "n"}
-
-
 def values(key: str, estimate: Estimate | MedianEstimate | None) -> dict[str, Value]:
     """Name the estimate's raw values: `key`, `key_low`, `key_high`, `key_n`; all None where there is none."""
-    return {f"{key}{end}": getattr(estimate, name, None) for end, name in _ESTIMATE_VALUES.items()}
+    named = {key: "value", f"{key}_low": "low", f"{key}_high": "high", f"{key}_n": "n"}
+    return {name: getattr(estimate, part, None) for name, part in named.items()}
 
 
 KEY_CHARACTERS = 12
@@ -37,13 +36,10 @@ def name_raw_rows(*rows: Row) -> tuple[tuple[str, str], ...]:
 
 
 _IN_COLUMNS = ("division", "precision")
-JOB_FIELDS = tuple(
-    name
-    for name in dict.fromkeys(
-        ("task", *list_fields(Job, "compute"), *list_fields(Job, "network"), "target", "evaluate_every")
-    )
-    if name not in _IN_COLUMNS
+_FIELDS = dict.fromkeys(
+    ("task", *list_fields(Job, "compute"), *list_fields(Job, "network"), "target", "evaluate_every")
 )
+JOB_FIELDS = tuple(name for name in _FIELDS if name not in _IN_COLUMNS)
 """How a step is computed, on which network and until when, as raw values beside a row.
 
 A report whose rows are all computed the plain way (training, eager, NCHW, resident) does not list them: the work's key
@@ -51,42 +47,47 @@ says it all, and such reports were published before there was any other way. As 
 """
 
 
-def job_values(job: Job) -> dict[str, Value]:
+def job_values(row: Row) -> dict[str, Value]:
     """The job's fields by name."""
-    return {name: getattr(job, name) for name in JOB_FIELDS}
+    return {name: getattr(row.job, name) for name in JOB_FIELDS}
 
 
 def work_values(row: Row) -> dict[str, Value]:
     """Name the work that the row is of."""
-    named: dict[str, Value] = {name: getattr(row.job, name) for name in ("workload", "division", "batch_size", "clock")}
-    return named | {"work_key_sha256": digest(row.work_key), "protocol": row.protocol}
+    return {
+        **{name: getattr(row.job, name) for name in ("workload", "division", "batch_size", "clock")},
+        "work_key_sha256": digest(row.work_key),
+        "protocol": row.protocol,
+    }
 
 
-def is_variant(row: Row) -> bool:
-    """Whether the row is computed another way than the plain one, so that all rows beside it must say which way theirs is."""
-    return bool(naming.deviations(row.job, "optimizer", *_IN_COLUMNS))
+def name_processors(rows: Sequence[Row], *, all_runs: bool = False) -> ProcessorCell:
+    """How a page of these rows names their processors: with the machine where there are several, all job fields where rows
+    are computed in several ways: as soon as one is computed another way than the plain one, all must say which way theirs is.
+    """
+    several = len({row.machine.id for row in rows}) > 1
+    variants = any(naming.deviations(row.job, "optimizer", *_IN_COLUMNS) for row in rows)
+    return partial(processor, several_machines=several, all_runs=all_runs, with_job_fields=variants)
 
 
 def processor(row: Row, *, several_machines: bool, all_runs: bool = False, with_job_fields: bool = False) -> Cell:
     """Show the processor with its place on the machine; the machine and the run where several are shown. `with_job_fields`
     puts the job's fields beside it as raw values.
     """
-    details = [naming.place_label(row.job)]
-    details += [plain(row.machine.id)] if several_machines else []
-    details += [f"run {plain(row.run_id)}"] if all_runs else []
-    identity: dict[str, Value] = {
+    machine = plain(row.machine.id) if several_machines else ""
+    run = f"run {plain(row.run_id)}" if all_runs else ""
+    identity = {
         "processor": row.device.name,
-        "device": row.job.device,
-        "threads": row.job.threads,
-        "allocator": row.job.allocator,
+        **{name: getattr(row.job, name) for name in ("device", "threads", "allocator")},
         "machine_id": row.machine.id,
         "run_id": row.run_id,
         "torch": f"{row.software.torch} ({row.software.torch_build})",
         **work_values(row),
-        **{"year": None, "source": None},
-        **(job_values(row.job) if with_job_fields else {}),
+        "year": None,
+        "source": None,
+        **(job_values(row) if with_job_fields else {}),
     }
-    return Cell(naming.processor_name(row.device), tuple(details), identity)
+    return Cell(naming.processor_name(row.device), (naming.place_label(row.job),), identity).add_details(machine, run)
 
 
 def step_text(seconds: float | None) -> str:
@@ -110,9 +111,8 @@ STEP_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 
 def list_bad_endings(row: Row) -> list[tuple[str, int]]:
     """List how the processes ended that did not end well, with their number; those that did not run last."""
-    return sorted(
-        (each for each in row.outcomes.items() if each[0] != "ok"), key=lambda each: (each[0] == NOT_RUN, each)
-    )
+    endings = (each for each in row.outcomes.items() if each[0] != "ok")
+    return sorted(endings, key=lambda each: (each[0] == NOT_RUN, each))
 
 
 def outcome(row: Row) -> Cell:
@@ -120,8 +120,7 @@ def outcome(row: Row) -> Cell:
     total = sum(row.outcomes.values())
     parts = [f"ok {row.ok}/{total}"] if row.ok else []
     parts += [f"{status} {n} of {total}" for status, n in list_bad_endings(row)]
-    raw: dict[str, Value] = {"processes": total, "processes_ok": row.ok, "outcome": ", ".join(parts)}
-    return Cell(parts[0], tuple(parts[1:]), raw)
+    return Cell(parts[0], tuple(parts[1:]), {"processes": total, "processes_ok": row.ok, "outcome": ", ".join(parts)})
 
 
 def name_place(row: Row) -> str:
@@ -136,23 +135,23 @@ def title_run(row: Row, processor: ProcessorCell) -> str:
 
 def build_published_cells(found: PublishedResult) -> dict[str, Cell]:
     """A published row's cells by column; columns it has nothing for are left to the caller."""
-    row = found.published
-    printed: dict[str, Value] = {
-        "peak_flops_per_second": row.printed_flops_per_second,
-        "peak_kind": None if row.printed_flops_per_second is None else "printed",
-        "printed_flops": row.printed_flops_text,
-    }
-    job = values("job_seconds", found.job_seconds) | {"job_kind": "published"}
+    row, peak = found.published, found.published.printed_flops_per_second
     # Both are quotients of published figures, taken as exact.
     achieved, speedup = (
         None if value is None else Estimate(value, None, None, 1) for value in (found.flops_per_second, found.speedup)
     )
+    printed = {
+        "peak_flops_per_second": peak,
+        "peak_kind": None if peak is None else "printed",
+        "printed_flops": row.printed_flops_text,
+    }
+    job = values("job_seconds", found.job_seconds) | {"job_kind": "published"}
     versus = values("speedup_over_reference", speedup) | {"printed_speedup": row.printed_speedup}
     return {
         "processor": Cell(
             plain(row.processor), (), {"processor": row.processor, "year": row.year, "source": row.source}
         ),
-        "peak": Cell(units.giga(row.printed_flops_per_second), (), printed),
+        "peak": Cell(units.giga(peak), (), printed),
         "achieved": Cell(units.giga(found.flops_per_second), (), values("achieved_flops_per_second", achieved)),
         "job": Cell(units.duration(row.job_seconds).removesuffix(".0"), (), job),
         "versus": Cell(units.ratio(found.speedup), (), versus),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
+from operator import attrgetter
 from typing import NamedTuple
 
 from cnnbench import naming, units
@@ -12,18 +14,18 @@ from cnnbench.analysis.node_outliers import EqualNodes, Outlier
 from cnnbench.analysis.ratio import group_by
 from cnnbench.report import footnotes
 from cnnbench.report.escaping import plain
-from cnnbench.report.model import Cell, Note, Report, Value
+from cnnbench.report.model import Cell, Note, Report, make_notes
 from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, wording
 
-RULE = Note(
+RULES = make_notes(
     "rule",
-    f"Outlier: among {node_outliers.LEAST_NODES} or more processors of one model in nodes of one kind (same CPU model, same GPU "
-    f"models), one whose time is more than {node_outliers.ROBUST_SDS:g} robust standard deviations "
-    f"({node_outliers.TO_SIGMA} x the median absolute deviation of the log times) "
-    f"and at least {units.exact_percent(node_outliers.LEAST_SHARE)} from the median.",
-)
-MEDIANS = Note(
-    "rule", "A node's figure is the median of its processes; of several runs of a job on a node the newest counts."
+    (
+        f"Outlier: among {node_outliers.LEAST_NODES} or more processors of one model in nodes of one kind (same CPU model, same "
+        f"GPU models), one whose time is more than {node_outliers.ROBUST_SDS:g} robust standard deviations "
+        f"({node_outliers.TO_SIGMA} x the median absolute deviation of the log times) "
+        f"and at least {units.exact_percent(node_outliers.LEAST_SHARE)} from the median.",
+        "A node's figure is the median of its processes; of several runs of a job on a node the newest counts.",
+    ),
 )
 MOST_NAMES = 8
 
@@ -44,9 +46,9 @@ class FarNode(NamedTuple):
 
 def _title_kind(line: KindLine) -> str:
     each, job = line.kind, line.kind.job
-    size = () if job.size is None else (f"{units.count(job.size)} x {units.count(job.size)}",)
+    size = f"{units.count(job.size)} x {units.count(job.size)}" if job.size else ""
     timed = "time of the whole job" if each.is_whole_job else "time of a step"
-    title = " · ".join((naming.work_label(job), *size, job.precision, timed))
+    title = " · ".join(filter(None, (naming.work_label(job), size, job.precision, timed)))
     return title + naming.format_protocol(each.protocol)
 
 
@@ -56,16 +58,20 @@ def _place(each: EqualNodes, device: str) -> str:
 
 def _name_processor(each: EqualNodes, several_builds: bool) -> Cell:
     own = each.device.kind == "cpu"
-    details = [_place(each, "cpu" if own else each.device.kind)]
+    place = _place(each, "cpu" if own else each.device.kind)
     others = [naming.processor_name(device) for device in each.machine.devices if (device.kind == "cpu") != own]
-    details += [f"in nodes with {' + '.join(dict.fromkeys(others))}"] if others else []
-    details += [f"torch {plain(each.torch)}"] if several_builds else []
-    job = {"threads": each.job.threads, "torch": each.torch, "workload": each.job.workload}
-    raw: dict[str, Value] = {"processor": each.device.name, **job}
-    return Cell(naming.processor_name(each.device), tuple(details), raw)
+    beside = f"in nodes with {' + '.join(dict.fromkeys(others))}" if others else ""
+    raw = {
+        "processor": each.device.name,
+        "threads": each.job.threads,
+        "torch": each.torch,
+        "workload": each.job.workload,
+    }
+    build = f"torch {plain(each.torch)}" if several_builds else ""
+    return Cell(naming.processor_name(each.device), (place,), raw).add_details(beside, build)
 
 
-def _seconds(each: EqualNodes, seconds: float) -> str:
+def _seconds(each: EqualNodes, seconds: float | None) -> str:
     return units.duration(seconds) if each.is_whole_job else units.short_seconds(seconds)
 
 
@@ -84,8 +90,8 @@ def _rate(line: KindLine) -> Cell:
 
 def _range(line: KindLine) -> Cell:
     each, first, last = line.kind, line.kind.processors[0], line.kind.processors[-1]
-    text = units.span(first.seconds, last.seconds, lambda value: _seconds(each, value or 0.0))
-    details = () if len(each.processors) < 2 else (f"{plain(first.node)} to {plain(last.node)}",)
+    text = units.span(first.seconds, last.seconds, partial(_seconds, each))
+    details = () if first is last else (f"{plain(first.node)} to {plain(last.node)}",)
     raw = {"fastest_seconds": first.seconds, "slowest_seconds": last.seconds}
     return Cell(text, details, raw | {"fastest_node": first.node, "slowest_node": last.node})
 
@@ -195,10 +201,10 @@ def build(
 ) -> Report:
     """Build the report of these nodes. `failed` says of each node that failed why; it stands first among the notes."""
     several = len({each.torch for each in found}) > 1
-    works = group_by(found, lambda each: (each.job.work_key, each.protocol)).values()
+    works = group_by(found, attrgetter("job.work_key", "protocol")).values()
     fastest = {id(each): min(like.median_seconds for like in alike) for alike in works for each in alike}
-    far = [FarNode(each, outlier) for each in found for outlier in each.outliers]
-    far.sort(key=lambda each: (each.outlier.processor.node, each.outlier.processor.device.id, each.kind.job.work_key))
+    place = attrgetter("outlier.processor.node", "outlier.processor.device.id", "kind.job.work_key")
+    far = sorted((FarNode(each, outlier) for each in found for outlier in each.outliers), key=place)
     tables = (
         build_table(
             replace(KINDS, clock=footnotes.list_clocks(each.job for each in found)),
@@ -212,10 +218,9 @@ def build(
     least = f"{rows} fewer than {node_outliers.LEAST_NODES} such processors: too few to call one an outlier."
     notes = (
         _summary(found, far, failed),
-        *(Note("problem", plain(text)) for text in failed),
-        *(Note("warning", plain(text)) for text in warnings),
-        RULE,
-        MEDIANS,
+        *make_notes("problem", map(plain, failed)),
+        *make_notes("warning", map(plain, warnings)),
+        *RULES,
         *([Note("missing", least)] if few else []),
         *footnotes.build_problem_notes(problems),
     )

@@ -4,7 +4,7 @@ what the two sides do not share, and how a verdict is reached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
@@ -17,7 +17,6 @@ from cnnbench.analysis.comparison import (
     RatioSummary,
     SideComparison,
     Unpaired,
-    UnpairedReason,
     classify_entry,
     compare_sides,
 )
@@ -30,7 +29,7 @@ from cnnbench.errors import ComparisonError
 from cnnbench.machine_facts import FACTS
 from cnnbench.report import cells, footnotes, tables
 from cnnbench.report.footnotes import Sources
-from cnnbench.report.model import Cell, Note, Report, Table, Value
+from cnnbench.report.model import Cell, Report, Table, make_notes
 from cnnbench.report.table_builder import (
     PROCESSOR,
     ColumnSpec,
@@ -43,7 +42,7 @@ from cnnbench.report.table_builder import (
     wording,
 )
 
-DIFFERENCE_TEXTS: Mapping[str, tuple[str, str]] = {
+DIFFERENCE_TEXTS = {
     **{fact.name: (fact.words, fact.why) for fact in FACTS if fact.why},
     "threads": ("threads", "the ratio is of two thread counts"),
     "allocator": ("allocator", "one that gives memory back faults it in again at every step, 5-10 % on a CPU"),
@@ -55,7 +54,7 @@ DRIFT = (
     "(medians of the same step move by 30 % within minutes on a noisy machine). A regression is proved by a paired check, "
     "not by this."
 )
-UNPAIRED_REASONS: Mapping[UnpairedReason, str] = {
+UNPAIRED_REASONS = {
     "failed": "no process of it ended with a time",
     "work": "{other} has no such work",
     "protocol": "{other} timed this work by another rule",
@@ -72,11 +71,7 @@ _PLACE = ("processor", "device", "threads", "allocator", "machine_id", "run_id",
 
 
 def build(
-    base: ComparisonSide,
-    new: ComparisonSide,
-    *,
-    tolerance: float = TOLERANCE,
-    **sources: Unpack[Sources],
+    base: ComparisonSide, new: ComparisonSide, *, tolerance: float = TOLERANCE, **sources: Unpack[Sources]
 ) -> Report:
     """Build the report of base's times over new's. The same rows in any order give an equal report.
 
@@ -89,21 +84,16 @@ def build(
     sides = [each for pair in found.pairs for each in pair.rows]
     sides += [(each.side, each.entry) for each in found.unpaired if isinstance(each.entry, Row)]
     rows = [row for _, row in sides]
-    published = [pair.published for pair in found.pairs if pair.published is not None]
+    published = {id(pair.published): pair.published for pair in found.pairs if pair.published}
     doubts = ((doubt, f"{side} {_short(row)}") for pair in found.pairs for side, row, doubt in _list_doubts(pair))
     notes = footnotes.keep_first(
-        *(Note("summary", _summary(each)) for each in found.summaries),
-        *_warnings(found, sides),
-        *(Note("doubt", text) for text in _comparability(found.pairs)),
+        *make_notes("summary", map(_summary, found.summaries)),
+        *make_notes("warning", _warnings(found, sides)),
+        *make_notes("doubt", _comparability(found.pairs)),
         *footnotes.build_doubt_notes(doubts),
-        *_rules(found),
-        *footnotes.build_published_notes(list({id(each): each for each in published}.values())),
-        *footnotes.build_run_notes(rows),
-        *footnotes.build_hidden_notes(
-            {(row.run_id, row.row_key): row.other_runs for row in rows}.values(),
-            "not pooled: name a run's id to compare it",
-        ),
-        *footnotes.build_source_notes(rows, **sources),
+        *make_notes("rule", _rules(found)),
+        *footnotes.build_published_notes(list(published.values())),
+        *footnotes.build_conditions(rows, "not pooled: name a run's id to compare it", **sources),
     )
     return Report((_build_compared(found), *_build_unpaired(found.unpaired)), notes)
 
@@ -116,10 +106,12 @@ def _build_compared(found: SideComparison) -> Table:
         same = (ours.text, ours.details) == (theirs.text, theirs.details)
         return Cell("", (), ours.values) if same else ours
 
-    training = [pair.row for pair in found.pairs if classify_entry(pair.row) == "training"]
-    clocks = sorted({footnotes.CLOCKS[row.job.clock] for row in training})
-    products = [f"GEMM, {footnotes.GEMM_CLOCK}"] if len(training) < len(found.pairs) else []
-    published = ["published: how it was timed is not said"] if any(pair.published for pair in found.pairs) else []
+    training = [pair.row.job for pair in found.pairs if tables.trains(pair.row)]
+    clocks = (
+        *sorted({footnotes.CLOCKS[job.clock] for job in training}),
+        f"GEMM, {footnotes.GEMM_CLOCK}" if len(training) < len(found.pairs) else "",
+        "published: how it was timed is not said" if any(pair.published for pair in found.pairs) else "",
+    )
     spec = TableSpec[RowRatio](
         "compare",
         "Comparison: {base} (base) and {new} (new)",
@@ -127,7 +119,7 @@ def _build_compared(found: SideComparison) -> Table:
             ColumnSpec("new", "new", 1, lambda pair: _place("new_", pair.new, several), align="left"),
             ColumnSpec("base", "base", 1, base, align="left"),
             ColumnSpec("precision", "preci-\nsion", 1, lambda pair: _work(pair.row), align="left"),
-            ColumnSpec("size", "size", 1, lambda pair: _size(pair.row)),
+            figure("size", "size", 1, "row.job.size", units.count, absent=lambda pair: ""),
             ColumnSpec("base_time", "base\ntime", 2, partial(_seconds, "base")),
             ColumnSpec("new_time", "new\ntime", 2, partial(_seconds, "new")),
             figure(
@@ -139,18 +131,18 @@ def _build_compared(found: SideComparison) -> Table:
                 estimated=True,
                 details="interval and n",
                 further={"ratio_by_round": "by_round"},
-                mark=lambda pair: mark_projected(pair.row) if pair.published is not None else "",
+                mark=lambda pair: mark_projected(pair.row) if pair.published else "",
             ),
             ColumnSpec("verdict", "new is", 1, _verdict, align="left"),
             ColumnSpec("base_accuracy", "base\naccuracy", 6, partial(_accuracy, "base")),
             ColumnSpec("new_accuracy", "new\naccuracy", 5, partial(_accuracy, "new")),
         ),
-        "; ".join((*clocks, *products, *published)),
+        "; ".join(filter(None, clocks)),
         group=lambda pair: tables.title_work(pair.row),
         order=lambda pair: _order(pair.row),
         notes=build_pair_notes,
         kind=require_value("ratio"),
-        rows=lambda pair: tuple(side for side in (pair.new, pair.base) if isinstance(side, Row)),
+        rows=lambda pair: tuple(row for _, row in reversed(pair.rows)),
     )
     hidden = () if any(pair.row.job.size is not None for pair in found.pairs) else ("size",)
     return build_table(spec, found.pairs, hidden=hidden, words={"base": found.base.name, "new": found.new.name})
@@ -161,7 +153,7 @@ def _build_unpaired(found: Sequence[Unpaired]) -> list[Table]:
 
     def processor(each: Unpaired) -> Cell:
         cell = _place("", each.entry, several)
-        return replace(cell, values={**(cell.values or {}), "side": each.side})
+        return replace(cell, values={**cell.values, "side": each.side})
 
     return [build_table(UNPAIRED, found, named=processor)] if found else []
 
@@ -182,13 +174,13 @@ def _place(prefix: str, entry: ComparedEntry, several_machines: bool) -> Cell:
     else:
         cell = cells.build_published_cells(entry)["processor"]
         cell = replace(cell, details=(f"published {entry.published.year}",))
-    known = cell.values or {}
-    return replace(cell, values={f"{prefix}{name}": known.get(name) for name in _PLACE})
+    return replace(cell, values={f"{prefix}{name}": cell.values.get(name) for name in _PLACE})
 
 
 def _work(row: Row) -> Cell:
-    raw = {"precision": row.job.precision, **cells.work_values(row), **cells.job_values(row.job)}
-    return Cell(row.job.precision, (), raw)
+    return Cell(
+        row.job.precision, (), {"precision": row.job.precision} | cells.work_values(row) | cells.job_values(row)
+    )
 
 
 def _size(row: Row) -> Cell:
@@ -197,51 +189,53 @@ def _size(row: Row) -> Cell:
 
 def _show_row(cell: Callable[[Row], Cell]) -> Callable[[Unpaired], Cell]:
     """Return what makes the cell of an entry that is a row; a published one has none such."""
-    return lambda each: cell(each.entry) if isinstance(each.entry, Row) else cells.EMPTY
+    return lambda each: next(map(cell, find_row(each.entry)), cells.EMPTY)
 
 
 def _seconds(side: SideName, pair: RowRatio) -> Cell:
     entry = pair.base if side == "base" else pair.new
     estimate = pair.measure(entry)
     raw = {**cells.values(f"{side}_seconds", estimate), f"{side}_seconds_of": pair.seconds_of}
+    text = format_seconds(estimate, pair.seconds_of)
     if not isinstance(entry, Row):
-        return Cell(format_seconds(estimate, pair.seconds_of).removesuffix(".0"), ("published",), raw)
+        return Cell(text.removesuffix(".0"), ("published",), raw)
     if estimate is None:
-        return Cell(units.NOT_AVAILABLE, (), raw)
-    kind = str(entry.job_kind) if pair.seconds_of == "job" else ""
-    mark = "~" if kind == "projected" else ""
-    text = mark + format_seconds(estimate, pair.seconds_of)
-    return Cell(text, tuple(filter(None, (kind, f"n={estimate.n}"))), raw)
+        return Cell(text, (), raw)
+    if pair.seconds_of != "job":
+        return Cell(text, (f"n={estimate.n}",), raw)
+    return Cell(mark_projected(entry) + text, (str(entry.job_kind), f"n={estimate.n}"), raw)
 
 
 def _verdict(pair: RowRatio) -> Cell:
-    raw: dict[str, Value] = {"verdict": pair.verdict, "tolerance": pair.tolerance}
-    if pair.ratio is None or pair.verdict is None:
+    details: tuple[str, ...] = ()
+    if pair.ratio is None:
         failed = [(side, row) for side, row in pair.rows if not row.costs]
-        why = ", ".join(f"{side}: {next(iter(row.outcomes), 'no time')}" for side, row in failed)
-        return Cell(units.NOT_AVAILABLE, (why,), raw)
-    return Cell(pair.verdict, () if pair.ratio.low is not None else (f"only n={pair.ratio.n}",), raw)
+        details = (", ".join(f"{side}: {next(iter(row.outcomes), 'no time')}" for side, row in failed),)
+    elif pair.ratio.low is None:
+        details = (f"only n={pair.ratio.n}",)
+    return Cell(pair.verdict or units.NOT_AVAILABLE, details, {"verdict": pair.verdict, "tolerance": pair.tolerance})
 
 
 def _accuracy(side: SideName, pair: RowRatio) -> Cell:
     entry = getattr(pair, side)
     trained = isinstance(entry, Row) and classify_entry(entry) == "training"
     cell = metric_cell(entry if trained else pair.row, "test_accuracy")
-    values = {f"{side}_{name}": value if trained else None for name, value in (cell.values or {}).items()}
+    values = {f"{side}_{name}": value if trained else None for name, value in cell.values.items()}
     return replace(cell, values=values) if trained else Cell("", (), values)
 
 
 def format_seconds(estimate: Estimate | None, of: Literal["step", "job"]) -> str:
     """A job's time as h:mm:ss, a step's with the prefix that suits it."""
-    value = None if estimate is None else estimate.value
-    return units.duration(value) if of == "job" else units.short_seconds(value)
+    show = units.duration if of == "job" else units.short_seconds
+    return show(estimate.value if estimate else None)
 
 
-def build_pair_notes(pair: RowRatio) -> tuple[str, ...]:
-    """What a reader of this pair alone must know."""
-    failures = (f"{side}: {failure}" for side, row in pair.rows for failure in row.failures)
-    doubts = (f"doubt, {side}: {doubt.message}" for side, _, doubt in _list_doubts(pair))
-    return (*_learning(pair), *_comparability([pair]), *doubts, *failures)
+def build_pair_notes(pair: RowRatio) -> Iterator[str]:
+    """Yield what a reader of this pair alone must know."""
+    yield from _learning(pair)
+    yield from _comparability([pair])
+    yield from (f"doubt, {side}: {doubt.message}" for side, _, doubt in _list_doubts(pair))
+    yield from (f"{side}: {failure}" for side, row in pair.rows for failure in row.failures)
 
 
 def explain_unpaired(each: Unpaired) -> str:
@@ -251,12 +245,12 @@ def explain_unpaired(each: Unpaired) -> str:
         return f"{text}: {each.entry.missing['job']}"
     if not each.differences:
         return text
-    named = [
+    named = ", ".join(
         f"{found.field.replace('_', ' ')} ({_format_value(found.base)} in base, {_format_value(found.new)} in new)"
         for found in each.differences[:2]
-    ]
-    more = len(each.differences) - len(named)
-    return f"{text}; the nearest differs in {', '.join(named)}{f' and {more} more' if more else ''}"
+    )
+    more = len(each.differences) - 2
+    return f"{text}; the nearest differs in {named}{f' and {more} more' if more > 0 else ''}"
 
 
 def explain_no_ratio(found: SideComparison) -> str:
@@ -281,9 +275,7 @@ def explain_no_ratio(found: SideComparison) -> str:
 
 def _where(entry: ComparedEntry) -> str:
     """`AMD EPYC (cpu, 2 threads)`; a published row by its processor."""
-    if not isinstance(entry, Row):
-        return entry.published.processor
-    return cells.name_place(entry)
+    return cells.name_place(entry) if isinstance(entry, Row) else entry.published.processor
 
 
 def _short(row: Row) -> str:
@@ -310,39 +302,40 @@ def _summary(found: RatioSummary) -> str:
 
 
 def _end(pair: RowRatio) -> str:
-    ratio = None if pair.ratio is None else pair.ratio.value
-    versus = f" against {_where(pair.base)}" if pair.published is not None or pair.fastest_of_each else ""
+    ratio = pair.ratio.value if pair.ratio else None
+    versus = f" against {_where(pair.base)}" if pair.published or pair.fastest_of_each else ""
     return f"{units.ratio(ratio)} {pair.verdict}, {_short(pair.row)} on {_where(pair.new)}{versus}"
 
 
-def _warnings(found: SideComparison, sides: Sequence[tuple[SideName, Row]]) -> list[Note]:
-    texts = [f"{_short(pair.row)} on {_where(pair.new)}: {text}" for pair in found.pairs for text in _learning(pair)]
-    texts += [f"{side}, {_short(row)} on {_where(row)}: {text}" for side, row in sides for text in row.failures]
-    for side, what in (("base", found.base), ("new", found.new)):
+def _warnings(found: SideComparison, sides: Sequence[tuple[SideName, Row]]) -> Iterator[str]:
+    for pair in found.pairs:
+        yield from (f"{_short(pair.row)} on {_where(pair.new)}: {text}" for text in _learning(pair))
+    for side, row in sides:
+        yield from (f"{side}, {_short(row)} on {_where(row)}: {text}" for text in row.failures)
+    for name, what in (("base", found.base), ("new", found.new)):
         if what.rows and what.published:
-            texts.append(
-                f"{len(what.published)} published rows of {side} take no part beside measured ones; name them alone to compare."
-            )
-    return [Note("warning", text) for text in texts]
+            number = len(what.published)
+            yield f"{number} published rows of {name} take no part beside measured ones; name them alone to compare."
 
 
-def _learning(pair: RowRatio) -> tuple[str, ...]:
+def _learning(pair: RowRatio) -> Iterator[str]:
     if pair.learns_worse is None:
-        return ()
+        return
     shares = []
     for side, row in pair.rows:
-        if row.accuracy is not None:
+        if row.accuracy:
             share = row.accuracy.share
             between = "".join(f" ({text})" for text in describe_interval(share, units.percent))
             shares.append(f"{side} {units.percent(share.value)}{between}")
-    return (f"accuracy differs, {' and '.join(shares)}: speed at worse learning, {pair.learns_worse}'s, is no speed",)
+    yield f"accuracy differs, {' and '.join(shares)}: speed at worse learning, {pair.learns_worse}'s, is no speed"
 
 
-def _comparability(pairs: Sequence[RowRatio]) -> list[str]:
+def _comparability(pairs: Sequence[RowRatio]) -> Iterator[str]:
     """What the sides do not share, each once with the rows it is true of where it is not true of all; and which place stands
     against which, where no place is common.
     """
-    texts = [DRIFT] if any(len(pair.rows) == 2 and not pair.in_one_run for pair in pairs) else []
+    if any(len(pair.rows) == 2 and not pair.in_one_run for pair in pairs):
+        yield DRIFT
     differing = group_by(
         ((each, _short(pair.row)) for pair in pairs for each in pair.differences if each.field in DIFFERENCE_TEXTS),
         itemgetter(0),
@@ -352,61 +345,56 @@ def _comparability(pairs: Sequence[RowRatio]) -> list[str]:
         words, reason = DIFFERENCE_TEXTS[each.field]
         whom = "" if len(found) == len(pairs) else f" ({footnotes.join_names(name for _, name in found)})"
         values = f"{_format_value(each.base)} in base, {_format_value(each.new)} in new"
-        texts.append(f"Different {words}: {values}{whom}; {reason}.")
+        yield f"Different {words}: {values}{whom}; {reason}."
     fastest = [pair for pair in pairs if pair.fastest_of_each]
     places = (((_where(pair.base), _where(pair.new)), _short(pair.row)) for pair in fastest)
-    texts += [
-        f"Fastest against fastest, because no row is in the same place on both sides ({names}): {base} in base, {new} in new."
-        for (base, new), names in footnotes.name_each(places)
-    ]
-    return [*texts, *_published_notes(pairs)]
+    for (base, new), names in footnotes.name_each(places):
+        where = f"{base} in base, {new} in new"
+        yield f"Fastest against fastest, because no row is in the same place on both sides ({names}): {where}."
+    yield from _published_notes(pairs)
 
 
-def _published_notes(pairs: Sequence[RowRatio]) -> list[str]:
-    years = sorted({pair.published.published.year for pair in pairs if pair.published is not None})
+def _published_notes(pairs: Sequence[RowRatio]) -> Iterator[str]:
+    years = sorted({pair.published.published.year for pair in pairs if pair.published})
     if not years:
-        return []
+        return
     year = ", ".join(map(str, years))
-    texts = [
+    yield (
         f"The job of {year} is assumed: the source does not say what was timed. Rows whose whole job has its images and FLOPs "
-        "are divided.",
-        f"Hardware and {year}'s software differ together: the ratio tells neither apart.",
-        "A published time is one run without a spread: it is taken as exact, and the interval is of the measured side alone.",
-    ]
-    if any(pair.published is not None and pair.row.job_kind == "projected" for pair in pairs):
-        texts.append(
+        "are divided."
+    )
+    yield f"Hardware and {year}'s software differ together: the ratio tells neither apart."
+    yield "A published time is one run without a spread: it is taken as exact, and the interval is of the measured side alone."
+    if any(pair.published and pair.row.job_kind == "projected" for pair in pairs):
+        yield (
             "~ is projected, not measured: mean steady step x steps of the job, no evaluations in it, while the published "
             "time is of a whole job."
         )
-    return texts
 
 
 def _list_doubts(pair: RowRatio) -> Iterator[tuple[SideName, Row, Doubt]]:
     """List the doubts about the ratio; a doubt about the whole job's time is none about a ratio of steps."""
     for side, row in pair.rows:
-        for doubt in row.doubts:
-            if pair.published is not None or doubt.code != "projected":
-                yield side, row, doubt
+        yield from ((side, row, doubt) for doubt in row.doubts if pair.published or doubt.code != "projected")
 
 
-def _rules(found: SideComparison) -> list[Note]:
+def _rules(found: SideComparison) -> Iterator[str]:
     low, high = 1 / (1 + found.tolerance), 1 + found.tolerance
-    texts = [
+    yield (
         "A ratio above 1 means that new is faster. FASTER, SLOWER: the whole 95 % interval lies above 1, below 1. SAME: "
         f"all of it lies within {low:.4g}–{high:.4g} (tolerance {100 * found.tolerance:g} %). UNCLEAR: none of these, or "
         "fewer than 3 processes."
-    ]
-    known = [pair for pair in found.pairs if pair.ratio is not None and pair.ratio.low is not None]
+    )
+    known = [pair for pair in found.pairs if pair.ratio and pair.ratio.low is not None]
     if known:
         how = "" if all(pair.published for pair in known) else ": paired by round within one run, else Welch's"
-        texts.append(f"Intervals: 95 %, Student's t between fresh processes (n), on logs{how}.")
-    by_chance = [pair for pair in known if pair.published is None]
+        yield f"Intervals: 95 %, Student's t between fresh processes (n), on logs{how}."
+    by_chance = [pair for pair in known if not pair.published]
     if by_chance:
-        texts.append(
+        yield (
             f"Chance: of {len(by_chance)} interval{'' if len(by_chance) == 1 else 's'} at 95 %, about {len(by_chance) / 40:.2g} "
             "read FASTER and as many SLOWER where nothing changed."
         )
-    return [Note("rule", text) for text in texts]
 
 
 def _format_value(value: FieldValue) -> str:

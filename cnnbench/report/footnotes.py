@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TypedDict, Unpack
 
 from cnnbench import naming, units
@@ -12,11 +12,11 @@ from cnnbench.analysis import metrics
 from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.metrics import job_flops, name_baseline, pretraining_flops, step_flops
 from cnnbench.analysis.ratio import GroupKey, PublishedResult, group_by
-from cnnbench.analysis.rows import Row
+from cnnbench.analysis.rows import Row, is_whole_job
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import MINIMUM_FOR_MEDIAN
 from cnnbench.report.escaping import plain
-from cnnbench.report.model import Note, NoteKind
+from cnnbench.report.model import Note, NoteKind, make_notes
 from cnnbench.schema import PROTOCOL, Job
 
 CLOCKS = {
@@ -29,8 +29,6 @@ CLOCKS = {
 }
 GEMM_CLOCK = "blocks of products after warm-up, device synchronised at both ends; one product is 2 x size^3 FLOP"
 MOST_PROBLEMS, MOST_NAMED = 20, 4
-FIRST_GAP, GEMM_GAPS = "ceiling", ("peak", "achieved")
-"""The column whose gap is noted first, since most others follow from it, and the only gaps of a matrix product."""
 
 
 class Sources(TypedDict, total=False):
@@ -50,13 +48,14 @@ def list_clocks(jobs: Iterable[Job]) -> str:
     return "; ".join(CLOCKS[name] for name in sorted({job.clock for job in jobs}))
 
 
-def build_row_notes(row: Row) -> tuple[str, ...]:
-    """What a reader of this row alone must know."""
-    notes = [f"{figure} n/a: {plain(reason)}" for figure, reason in _missing(row)]
-    if row.accuracy is not None and row.accuracy.data == "synthetic":
-        notes.append("accuracy is on synthetic digits")
-    notes += [f"the baseline ran under torch {other}, this row under {own}" for own, other in _find_other_torch(row)]
-    return (*notes, *(f"doubt: {plain(doubt.message)}" for doubt in row.doubts), *map(plain, row.failures))
+def build_row_notes(row: Row) -> Iterator[str]:
+    """Yield what a reader of this row alone must know."""
+    yield from (f"{figure} n/a: {plain(reason)}" for figure, reason in _missing(row))
+    if row.accuracy and row.accuracy.data == "synthetic":
+        yield "accuracy is on synthetic digits"
+    yield from (f"the baseline ran under torch {other}, this row under {own}" for own, other in _find_other_torch(row))
+    yield from (f"doubt: {plain(doubt.message)}" for doubt in row.doubts)
+    yield from map(plain, row.failures)
 
 
 def build(
@@ -69,12 +68,10 @@ def build(
     return keep_first(
         *_warnings(rows),
         *build_doubt_notes(doubts),
-        *(Note("rule", text) for text in _write_rules(rows, comparison)),
-        *(Note("missing", f"n/a, {figure}: {plain(reason)} ({names}).") for (figure, reason), names in gaps),
+        *make_notes("rule", _write_rules(rows, comparison)),
+        *make_notes("missing", (f"n/a, {figure}: {plain(reason)} ({names})." for (figure, reason), names in gaps)),
         *build_published_notes(published_rows),
-        *build_run_notes(rows),
-        *build_hidden_notes([row.other_runs for row in rows], "not pooled and not shown: --all-runs lists each"),
-        *build_source_notes(rows, **sources),
+        *build_conditions(rows, "not pooled and not shown: --all-runs lists each", **sources),
     )
 
 
@@ -95,17 +92,10 @@ def join_names(names: Iterable[str]) -> str:
     return "; ".join(own[:MOST_NAMED]) + (f" and {len(own) - MOST_NAMED} more" if len(own) > MOST_NAMED else "")
 
 
-def build_doubt_notes(found: Iterable[tuple[Doubt, str]]) -> list[Note]:
+def build_doubt_notes(found: Iterable[tuple[Doubt, str]]) -> tuple[Note, ...]:
     """Each doubt once, with the names of the rows it is about."""
     named = name_each(((doubt.message, doubt.remedy), name) for doubt, name in found)
-    return [Note("doubt", f"Doubt ({names}): {plain(message)}. {remedy}") for (message, remedy), names in named]
-
-
-def build_hidden_notes(other_runs: Iterable[int], remedy: str) -> list[Note]:
-    """How many rows have other runs, which are not shown, and how to see them; nothing where none has."""
-    hidden = [number for number in other_runs if number]
-    have = "1 row has" if len(hidden) == 1 else f"{len(hidden)} rows have"
-    return [Note("run", f"{have} other runs too ({sum(hidden)} in all), {remedy}.")] if hidden else []
+    return make_notes("doubt", (f"Doubt ({names}): {plain(message)}. {remedy}" for (message, remedy), names in named))
 
 
 def _name(row: Row) -> str:
@@ -123,7 +113,7 @@ def _warnings(rows: Sequence[Row]) -> Iterator[Note]:
         name = f"{_name(row)}, {naming.short_name(row.job)}"
         # What a device cannot do is an answer; it misleads nobody, and stands with the figures that are n/a.
         kind: NoteKind = "missing" if set(row.outcomes) <= {"unsupported"} else "warning"
-        yield from (Note(kind, f"{name}: {plain(failure)}") for failure in row.failures)
+        yield from make_notes(kind, (f"{name}: {plain(failure)}" for failure in row.failures))
         for torch, other in _find_other_torch(row):
             yield Note("warning", f"{name}: torch {torch}, its baseline torch {other}")
     if any(row.protocol != PROTOCOL for row in rows):
@@ -139,17 +129,17 @@ def _find_other_torch(row: Row) -> list[tuple[str, str]]:
 def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
     """How the figures shown are to be read."""
     training = [row for row in rows if row.job.workload != "gemm"]
-    if any(row.job_kind == "projected" and row.job_seconds is not None for row in training):
+    if any(row.job_kind == "projected" and row.job_seconds for row in training):
         yield "~ is projected, not measured: mean steady step x steps of the job, no evaluations in it."
     yield from _write_target_rules(training)
-    baselines = sorted({name for row in training if (name := name_baseline(row)) is not None})
+    baselines = sorted({name for row in training if (name := name_baseline(row))})
     if baselines:
         key, names = comparison.baseline, "; ".join(baselines)
         whom = f"the CPU baseline ({names})" if key is None else f"{plain(key)} ({names})"
         text = f"Speed-up: time of {whom} over the row's, same work{', same machine' if key is None else ''}"
         yield f"{text}; paired by round where both ran in it."
     published = comparison.published_cpu
-    if published is not None and any(row.speedup_over_published is not None for row in training):
+    if published and any(row.speedup_over_published for row in training):
         seconds = units.count(published.job_seconds)
         yield (
             f"Over the {plain(published.processor)}: its published {seconds} s over the row's time of the same job (assumed: "
@@ -160,7 +150,7 @@ def _write_rules(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
             yield f"Theoretical, {_name(row)} {row.job.precision}: {plain(row.peak_origin)}."
     if any(row.ok >= 3 for row in rows):
         yield "Intervals: 95 %, Student's t between fresh processes (n), on logs for times and ratios; all in json, csv."
-    if any(row.accuracy is not None and row.ok == 1 for row in training):
+    if any(row.accuracy and row.ok == 1 for row in training):
         yield "Accuracy of one process: Wilson's interval, for the choice of test images alone."
 
 
@@ -169,25 +159,22 @@ def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:
     fine-tuning, and what a whole job of fixed length comes to; once a network and batch.
     """
     own = [row for row in rows if row.job.clock == "accuracy"]
-    rules = (
-        (
-            own,
+    if own:
+        yield (
             "Time to accuracy is over seeds: the median with its distribution-free interval (order statistics, at least 95 %, "
             f"from {MINIMUM_FOR_MEDIAN} seeds on). A seed that missed the target counts in n, in the median as later than "
-            "all others; then there is no mean and no slowest. What crashed is no seed.",
-        ),
-        (
-            any(row.speedup is not None for row in own),
+            "all others; then there is no mean and no slowest. What crashed is no seed."
+        )
+    if any(row.speedup for row in own):
+        yield (
             "Speed-ups of rows to a target are of their mean step: how many steps a seed needs is chance in the seed, not "
-            "speed of the processor.",
-        ),
-        (
-            any(row.accuracy is not None for row in own),
+            "speed of the processor."
+        )
+    if any(row.accuracy for row in own):
+        yield (
             "Test accuracy of a row to a target is that of the evaluations that reached it: not below the target by "
-            "construction.",
-        ),
-    )
-    yield from (text for holds, text in rules if holds)
+            "construction."
+        )
     lengths: dict[str, str] = {}
     for row in rows:
         before, step, whole = pretraining_flops(row.job), step_flops(row.job), job_flops(row.job)
@@ -197,7 +184,7 @@ def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:
             f"{plain(row.job.workload)} is pre-trained first, inside its clock: FLOP/s, MFU, images and the step are of the "
             f"fine-tuning. Pre-training is {units.giga(before)} GFLOP, a step after it {units.giga(step)} GFLOP"
         )
-        fixed = whole is not None and row.job.timed_whole and not row.job.stop_when_all_right
+        fixed = whole and is_whole_job(row.job)
         length = f", the whole job of {units.count(row.job.job_steps)} steps {units.giga(whole)} GFLOP" if fixed else ""
         lengths[text] = length or lengths.get(text, "")
     yield from (f"{text}{length}." for text, length in lengths.items())
@@ -205,26 +192,25 @@ def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:
 
 def _missing(row: Row) -> list[tuple[str, str]]:
     """What of the row is n/a, in a note's words, and why."""
-    gaps = [metric for metric in metrics.METRICS if metric.gap and metric.column_key in row.missing]
-    gaps.sort(key=lambda metric: metric.column_key != FIRST_GAP)
-    gemm = row.job.workload == "gemm"
-    return [
-        (metric.gap, row.missing[metric.column_key]) for metric in gaps if not gemm or metric.column_key in GEMM_GAPS
-    ]
+    wanted = ("peak", "achieved") if row.job.workload == "gemm" else row.missing
+    gaps = {each.column_key: each.gap for each in metrics.METRICS if each.gap and each.column_key in row.missing}
+    # The gap of the ceiling comes first, since most others follow from it.
+    keys = sorted(filter(wanted.__contains__, gaps), key=lambda key: key != "ceiling")
+    return [(gaps[key], row.missing[key]) for key in keys]
 
 
-def build_published_notes(published_rows: Sequence[PublishedResult]) -> list[Note]:
-    """The published rows' notes; a clause that several rows share is said once."""
+def build_published_notes(published_rows: Sequence[PublishedResult]) -> Iterator[Note]:
+    """Yield the published rows' notes; a clause that several rows share is said once."""
     if not published_rows:
-        return []
+        return
     clauses = {found.published.processor: (found.published.note or "").split("; ") for found in published_rows}
     shared = [clause for clause, n in Counter(c for each in clauses.values() for c in each if c).items() if n > 1]
     source = "; ".join(map(plain, (published_rows[0].published.source, *shared)))
-    notes = [Note("reference", f"{published_rows[0].published.year}: {source}.")]
+    yield Note("reference", f"{published_rows[0].published.year}: {source}.")
     for row in (found.published for found in published_rows):
         # What stands on the slide, where it differs from the figure shown.
         flops, speedup = row.printed_flops_per_second, row.printed_speedup
-        same = None if flops is None else f"{flops / 1e9:g} GFLOPS"
+        same = flops and f"{flops / 1e9:g} GFLOPS"
         printed = [] if row.printed_flops_text in (None, same) else [f'"{row.printed_flops_text}"']
         printed += [] if speedup in (None, 1) else [f"{speedup:g}x"]
         parts = (
@@ -233,39 +219,25 @@ def build_published_notes(published_rows: Sequence[PublishedResult]) -> list[Not
             row.theoretical_note,
         )
         joined = "; ".join(plain(part) for part in parts if part)
-        notes.append(Note("reference", f"{plain(row.processor)}: {joined}."))
-    return notes
+        yield Note("reference", f"{plain(row.processor)}: {joined}.")
 
 
-def build_problem_notes(problems: Iterable[str]) -> list[Note]:
+def build_problem_notes(problems: Iterable[str]) -> tuple[Note, ...]:
     """The first ones and how many more: a damaged ledger has one a line, and they would bury the rest."""
     own = sorted(set(problems))
-    notes = [Note("problem", plain(text)) for text in own[:MOST_PROBLEMS]]
-    if len(own) > MOST_PROBLEMS:
-        notes.append(Note("problem", f"... and {len(own) - MOST_PROBLEMS} more problems in these files."))
-    return notes
+    more = len(own) - MOST_PROBLEMS
+    last = [f"... and {more} more problems in these files."] if more > 0 else []
+    return make_notes("problem", (*map(plain, own[:MOST_PROBLEMS]), *last))
 
 
-def build_source_notes(
-    rows: Sequence[Row], problems: Iterable[str] = (), digests: Mapping[str, str] | None = None
-) -> list[Note]:
-    """Where each ledger ended when this was made: what `cnnbench audit` holds the ledger against; and what was odd on the way.
-
-    A run that has no row here is listed too if a row's measured peak is from it.
+def build_conditions(
+    rows: Sequence[Row], remedy: str = "", problems: Iterable[str] = (), digests: Mapping[str, str] | None = None
+) -> Iterator[Note]:
+    """Yield the conditions of each run the rows are of, a line a run (again for each of its rows); with a remedy, how many rows
+    have other runs, which are not shown, and how to see them; where each ledger ended when this was made, which is what
+    `cnnbench audit` checks the ledger by; and what was odd on the way.
     """
-    runs = {(row.machine.id, run) for row in rows for run in (row.run_id, row.ceiling_run_id) if run is not None}
-    ends = [
-        Note("run", f"Ledger {plain(machine)}/{plain(run)} sha256:{digests[run][:16]}")
-        for machine, run in sorted(runs)
-        if digests and run in digests
-    ]
-    return [*ends, *build_problem_notes(problems)]
-
-
-def build_run_notes(rows: Sequence[Row]) -> list[Note]:
-    """The conditions of each run the rows are of, one line a run."""
-    notes = []
-    for row in sorted(rows, key=lambda each: (each.machine.id, each.created_at, each.run_id)):
+    for row in sorted(rows, key=attrgetter("machine.id", "created_at", "run_id")):
         software, machine = row.software, row.machine
         commit = "" if software.git_commit is None else f" at {software.git_commit[:10]}"
         dirty = " with local changes" if software.git_dirty else ""
@@ -274,5 +246,17 @@ def build_run_notes(rows: Sequence[Row]) -> list[Note]:
             f"allowed, torch {plain(software.torch)} ({plain(software.torch_build)}), Python {plain(software.python)}, "
             f"cnnbench {plain(software.cnnbench)}{commit}{dirty}."
         )
-        notes.append(Note("run", text))
-    return list(keep_first(*notes))
+        yield Note("run", text)
+    # A row that is on both sides of a comparison counts once.
+    others = {(row.machine.id, row.run_id, row.row_key): row.other_runs for row in rows}
+    hidden = list(filter(None, others.values()))
+    if hidden and remedy:
+        have = "1 row has" if len(hidden) == 1 else f"{len(hidden)} rows have"
+        yield Note("run", f"{have} other runs too ({sum(hidden)} in all), {remedy}.")
+    # A run that has no row here is listed too if a row's measured peak is from it.
+    for machine_id, run in sorted(
+        {(row.machine.id, run) for row in rows for run in (row.run_id, row.ceiling_run_id) if run}
+    ):
+        if digests and run in digests:
+            yield Note("run", f"Ledger {plain(machine_id)}/{plain(run)} sha256:{digests[run][:16]}")
+    yield from build_problem_notes(problems)

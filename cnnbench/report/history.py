@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -27,7 +28,7 @@ from cnnbench.regression.screen import (
 )
 from cnnbench.report import cells
 from cnnbench.report.escaping import plain
-from cnnbench.report.model import Cell, Chart, Note, Page, Report, Section, Value
+from cnnbench.report.model import Cell, Chart, Note, Page, Report, Section, make_notes
 from cnnbench.report.table_builder import (
     ColumnSpec,
     TableSpec,
@@ -40,7 +41,6 @@ from cnnbench.report.table_builder import (
 from cnnbench.schema import Software, digest
 
 STEP_CLOCK = "a step is the median over a process's timed blocks, a run's the geometric mean over its processes"
-COMMIT_CHARACTERS = 10
 BAD_STATUSES = (MetricStatus.CHANGED, MetricStatus.MISSING, MetricStatus.NOT_COMPARABLE)
 _IDENTITY = {
     **{name: f"job.{name}" for name in ("workload", "batch_size", "size", "precision", "device", "threads", "clock")},
@@ -51,24 +51,21 @@ _JOB_FIELDS = ("device", "threads", "workload", "batch_size", "size", "precision
 PREDICTION_OUTCOMES = {-1: "faster than predicted", 0: "as predicted", 1: "slower than predicted"}
 
 
-def _list_problems(problems: Iterable[str]) -> tuple[Note, ...]:
-    return tuple(Note("problem", plain(problem)) for problem in problems)
-
-
 def commit_cell(software: Software) -> Cell:
     """The commit's beginning, the version where there is none, and whether files were changed since."""
     commit, dirty = software.git_commit, software.git_dirty
-    text = plain(commit)[:COMMIT_CHARACTERS] if commit else f"cnnbench {plain(software.cnnbench)}"
-    values: dict[str, Value] = {"cnnbench": software.cnnbench, "git_commit": commit, "git_dirty": dirty}
-    return Cell(text, ("with local changes",) if commit and dirty else (), values)
+    text = plain(commit)[:10] if commit else f"cnnbench {plain(software.cnnbench)}"
+    details = ("with local changes",) if commit and dirty else ()
+    return Cell(text, details, {"cnnbench": software.cnnbench, "git_commit": commit, "git_dirty": dirty})
 
 
-def build(found: Sequence[Series], problems: Iterable[str] = ()) -> Report:
+def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
     """A table with a group a row. The same runs in any order give an equal report."""
     several = len({series.machine_id for series in found}) > 1
     table = build_table(HISTORY, groups=[(title(series, several), series.points) for series in found])
-    runs = {point.row.run_id for series in found for point in series.points}
-    outcomes = [describe_outcome(point) for series in found for point in series.points]
+    points = [point for series in found for point in series.points]
+    runs = {point.row.run_id for point in points}
+    outcomes = list(map(describe_outcome, points))
     judged = len(outcomes) - outcomes.count(None)
     outside = judged - outcomes.count(PREDICTION_OUTCOMES[0])
     summary = f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {len(found)} row{'' if len(found) == 1 else 's'}"
@@ -80,8 +77,8 @@ def build(found: Sequence[Series], problems: Iterable[str] = ()) -> Report:
         f"Predicted: the range of 95 % of next runs, from {LEAST_RUNS} earlier runs on under the same conditions (Student's t "
         "on logs, n counts runs).",
     )
-    notes = (Note("summary", f"{summary}."), *(Note("rule", rule) for rule in rules))
-    return Report((table,), (*notes, *_list_problems(problems)))
+    notes = (Note("summary", f"{summary}."), *make_notes("rule", rules))
+    return Report((table,), (*notes, *make_notes("problem", map(plain, problems))))
 
 
 def title(series: Series, several_machines: bool) -> str:
@@ -130,9 +127,11 @@ HISTORY = TableSpec[Point](
             plain,
             name="created_at",
             further={
-                **{"run_id": "row.run_id", "machine_id": "row.machine.id"},
+                "run_id": "row.run_id",
+                "machine_id": "row.machine.id",
                 **{name: f"row.job.{name}" for name in _JOB_FIELDS},
-                **{"row_key_sha256": lambda point: digest(point.row.row_key), "protocol": "row.protocol"},
+                "row_key_sha256": lambda point: digest(point.row.row_key),
+                "protocol": "row.protocol",
             },
         ),
         ColumnSpec("commit", "commit", 3, lambda point: commit_cell(point.row.software), align="left"),
@@ -193,7 +192,7 @@ HISTORY = TableSpec[Point](
 
 def page(report: Report, chart: Chart | None) -> Page:
     """The report with the chart above its table."""
-    section = Section("history", "Over recorded runs", "", () if chart is None else (chart,), report.tables)
+    section = Section("history", "Over recorded runs", "", (chart,) if chart else (), report.tables)
     claim = tuple(note.text for note in report.notes if note.kind == "summary")
     return Page("cnnbench history", claim, (section,), report.notes)
 
@@ -201,21 +200,19 @@ def page(report: Report, chart: Chart | None) -> Page:
 def _known_columns(known: str, *columns: ColumnSpec[Any]) -> Iterator[ColumnSpec[Any]]:
     """Leave the columns without a figure, and without a raw value, in lines that lack what they are read from."""
 
-    def leave_out(column: ColumnSpec[Any]) -> Callable[[Any], Cell]:
-        cell = column.cell or (lambda each: cells.EMPTY)
-        return lambda each: cells.NONE if getattr(each, known) is None else cell(each)
+    def leave_out(column: ColumnSpec[Any], each: Any) -> Cell:
+        return cells.NONE if column.cell is None or getattr(each, known) is None else column.cell(each)
 
-    return (replace(column, cell=leave_out(column)) for column in columns)
+    return (replace(column, cell=partial(leave_out, column)) for column in columns)
 
 
-def build_judgement(found: ScreeningResult, problems: Iterable[str] = ()) -> Report:
+def build_judgement(found: ScreeningResult, problems: Iterable[str]) -> Report:
     """The judgement, a group a row; the most telling verdicts are counted first in the notes."""
-    words = {"run": plain(found.run.run_id), "name": found.baseline.name}
     counts = Counter(each.status for each in found.findings)
     counts_text = ", ".join(f"{counts[status]} {status}" for status in MetricStatus if counts[status])
     ranges = sum(each.metric == STEP_METRIC and each.expected is not None and not each.note for each in found.findings)
     notes = [Note("summary", f"{counts_text or 'nothing to judge'}. Stored are {_count_contents(found.baseline)}.")]
-    if found.run.run_id in {run.run_id for run in found.baseline.runs}:
+    if any(run.run_id == found.run.run_id for run in found.baseline.runs):
         own = "The run is one of the baseline's own: its times were accepted when it was saved, and are not judged."
         notes.append(Note("warning", own))
     if found.advice is not None:
@@ -230,25 +227,24 @@ def build_judgement(found: ScreeningResult, problems: Iterable[str] = ()) -> Rep
     notes.append(Note("rule", "Counts and bytes are exact; the accuracy band holds 99.8 % of next runs."))
     if found.elsewhere:
         notes.append(Note("missing", f"{found.elsewhere} stored rows are of other suites or options than this run's."))
-    notes += _list_problems(problems)
+    notes += make_notes("problem", map(plain, problems))
+    words = {"run": plain(found.run.run_id), "name": found.baseline.name}
     return Report((build_table(JUDGEMENT, found.findings, words=words),), tuple(notes))
 
 
 def _choose_text(metric: str) -> Callable[[float | None], str]:
-    texts: dict[str, Callable[[float | None], str]] = {STEP_METRIC: cells.step_text, "accuracy": units.percent}
-    return texts.get(metric, units.count)
+    if metric == STEP_METRIC:
+        return cells.step_text
+    return units.percent if metric == "accuracy" else units.count
 
 
-def _range_cell(key: str, ends: tuple[float, float] | None, text: Callable[[float | None], str]) -> Cell:
-    low, high = ends or (None, None)
+def _range_cell(key: str, found: Any, text: Callable[[float | None], str]) -> Cell:
+    """Show a range, which is its two ends or has them as attributes, in one text where they are equal."""
+    low, high = found if isinstance(found, tuple) else (getattr(found, "low", None), getattr(found, "high", None))
     shown = text(low)
-    if low is not None and high is not None and low != high:
+    if low != high:
         shown = cells.step_span(low, high) if text is cells.step_text else units.span(low, high, text)
     return Cell(shown, (), {f"{key}_low": low, f"{key}_high": high})
-
-
-def _list_ends(range_: Any) -> tuple[float, float] | None:
-    return None if range_ is None else (range_.low, range_.high)
 
 
 def _describe_work(row: BaselineRow) -> str:
@@ -265,10 +261,7 @@ JUDGEMENT = TableSpec[MetricResult](
             "value", "this run", 1, lambda each: Cell(_choose_text(each.metric)(each.value), (), {"value": each.value})
         ),
         ColumnSpec(
-            "expected",
-            "stored",
-            1,
-            lambda each: _range_cell("expected", _list_ends(each.expected), _choose_text(each.metric)),
+            "expected", "stored", 1, lambda each: _range_cell("expected", each.expected, _choose_text(each.metric))
         ),
         figure(
             "runs",
@@ -302,11 +295,13 @@ def build_list(found: Sequence[ListedBaseline]) -> Report:
     """All baselines there are, and what hinders those that cannot be used."""
     if not found:
         return Report((), (Note("summary", "No baseline is stored; save one with `cnnbench baseline save NAME`."),))
-    return Report((build_table(BASELINES, found),), _list_problems(each.problem for each in found if each.problem))
+    return Report(
+        (build_table(BASELINES, found),), make_notes("problem", (plain(each.problem) for each in found if each.problem))
+    )
 
 
-def _count_judged(each: ListedBaseline) -> Cell:
-    rows = () if each.baseline is None else each.baseline.rows
+def _count_judged(each: Any) -> Cell:
+    rows = each.baseline.rows
     enough = sum(len(row.runs) >= LEAST_RUNS for row in rows)
     return Cell(f"{enough} of {len(rows)}", (), {"rows_with_a_range": enough})
 
@@ -322,11 +317,7 @@ BASELINES = TableSpec[ListedBaseline](
             figure("rows", "rows", 2, lambda each: len(each.baseline.rows)),
             ColumnSpec("enough", "rows with 8 runs", 2, _count_judged),
             ColumnSpec(
-                "commit",
-                "newest commit",
-                3,
-                lambda each: commit_cell(each.baseline.newest.software),
-                align="left",
+                "commit", "newest commit", 3, lambda each: commit_cell(each.baseline.newest.software), align="left"
             ),
             wording("saved", "saved", 3, "baseline.saved_at", plain, name="saved_at"),
         ),
@@ -367,7 +358,7 @@ def _count_column(metric: str) -> ColumnSpec[BaselineRow]:
 
     def cell(row: BaselineRow) -> Cell:
         values = list_stored_counts(metric, row)
-        return _range_cell(key, (min(values), max(values)) if values else None, units.count)
+        return _range_cell(key, values and (min(values), max(values)), units.count)
 
     return ColumnSpec(key, metric, 3, cell)
 
@@ -382,7 +373,7 @@ BASELINE_ROWS = TableSpec[BaselineRow](
             "step",
             "next run's\nmedian step",
             1,
-            lambda row: _range_cell("median_step_seconds", _list_ends(step_range(row)), cells.step_text),
+            lambda row: _range_cell("median_step_seconds", step_range(row), cells.step_text),
         ),
         *map(_count_column, EXACT_METRICS),
         ColumnSpec("accuracy", "accuracy", 4, lambda row: _range_cell("accuracy", accuracy_band(row), units.percent)),

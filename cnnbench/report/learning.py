@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Unpack
@@ -26,7 +26,7 @@ from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain
 from cnnbench.report.footnotes import Sources
-from cnnbench.report.model import Cell, Note, Report, Table, Value
+from cnnbench.report.model import Cell, Note, Report, Table, Value, make_notes
 from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, wording
 
 _ALL = units.count(TEST_IMAGES)
@@ -42,9 +42,9 @@ def _make_report(
     **sources: Unpack[Sources],
 ) -> Report:
     """Put the conditions of these rows under the tables and notes; `asked` is the command and what was asked of it."""
-    conditions = (*footnotes.build_run_notes(rows), *footnotes.build_source_notes(rows, **sources))
     options = {**asked, **footnotes.name_sources(**sources)} if asked else {}
-    return Report(tuple(found), footnotes.keep_first(*notes, *conditions), options=options)
+    notes = footnotes.keep_first(*notes, *footnotes.build_conditions(rows, **sources))
+    return Report(tuple(found), notes, options=options)
 
 
 def title(row: Row, processor: ProcessorCell) -> str:
@@ -102,7 +102,6 @@ STOPPING = TableSpec[EpochLine](
         figure("stopped", "chance of having\nstopped by then", 1, "epoch.stopped", units.chance, name="chance_stopped"),
     ),
 )
-NEVER = "its last; never all right"
 STOPPED = TableSpec[Stop](
     "stopped",
     "Where the rule was followed: when it stopped, and the accuracy then",
@@ -114,7 +113,7 @@ STOPPED = TableSpec[Stop](
             1,
             "epoch",
             units.count,
-            details=lambda stop: () if stop.by_rule else (NEVER,),
+            details=lambda stop: () if stop.by_rule else ("its last; never all right",),
             further={"stopped_by_rule": "by_rule"},
         ),
         figure(
@@ -138,18 +137,12 @@ STOPPED = TableSpec[Stop](
 )
 
 
-def build_stopping(
-    rows: Sequence[Row],
-    processor: ProcessorCell,
-    *,
-    sample: int = stopping_rule.SAMPLE,
-    **sources: Unpack[Sources],
-) -> Report:
+def build_stopping(rows: Sequence[Row], processor: ProcessorCell, *, sample: int, **sources: Unpack[Sources]) -> Report:
     """Build the report of these rows: a conclusion a row, the tables, and the conditions."""
     conclusions, found = build_stopping_tables(rows, processor, sample)
     shown = [each.row for each in stopping_rule.predict_rows(rows, sample)]
     shown += [stop.row for stop in stopping_rule.find_stops(rows)]
-    notes = (*(Note("summary", text) for text in conclusions), *write_stopping_rules(sample))
+    notes = (*make_notes("summary", conclusions), *write_stopping_rules(sample))
     return _make_report(found, notes, shown, {"command": "stopping", "sample": sample}, **sources)
 
 
@@ -173,21 +166,21 @@ def build_stopping_tables(
     conclusions, groups = [], []
     for each in stopping_rule.predict_rows(rows, sample):
         cell, job = processor(each.row), each.row.job
-        place = replace(cell, details=(*cell.details, f"{plain(job.workload)}, batch {job.batch_size}")).one_line
+        place = cell.add_details(f"{plain(job.workload)}, batch {job.batch_size}").one_line
         conclusions.append(_write_conclusion(each.epochs, sample, f"on {place}"))
-        lines = [EpochLine(each.row, epoch, sample, cell.values or {}) for epoch in each.epochs]
+        lines = [EpochLine(each.row, epoch, sample, cell.values) for epoch in each.epochs]
         groups.append((title(each.row, processor), lines))
     if not groups:
         return [], []
 
     def name_process(stop: Stop) -> Cell:
         number, seed = stop.training_outcome.round + 1, stop.training_outcome.seed
-        return Cell(units.count(number), (), {"process": number, "seed": seed, **(processor(stop.row).values or {})})
+        return Cell(units.count(number), (), {"process": number, "seed": seed, **processor(stop.row).values})
 
     predicted = build_table(STOPPING, groups=groups, words={"sample": units.count(sample)})
     spec = replace(STOPPED, group=lambda stop: title(stop.row, processor))
     stopped = build_table(spec, stopping_rule.find_stops(rows), named=name_process)
-    return conclusions, [predicted, *([stopped] if stopped.groups else [])]
+    return conclusions, [table for table in (predicted, stopped) if table.groups]
 
 
 def _write_conclusion(epochs: Sequence[Epoch], sample: int, where: str) -> str:
@@ -204,32 +197,24 @@ def _write_conclusion(epochs: Sequence[Epoch], sample: int, where: str) -> str:
 def write_stopping_rules(sample: int = stopping_rule.SAMPLE) -> tuple[Note, ...]:
     """How the figures come about."""
     drawn = units.count(sample)
-    return (
-        Note(
-            "rule",
-            f"Chance: {drawn} of the {_ALL} test images are drawn after each epoch, without replacement and independently of "
-            f"the draws before; all are right with C(right, {drawn}) / C({_ALL}, {drawn}). Stopped by then: 1 - product of "
-            "(1 - chance) so far.",
-        ),
-        Note(
-            "rule",
-            f"Accuracy: share of all {_ALL} test images. One process: Wilson's 95 % interval, for the choice of images; three "
-            "or more: Student's t between processes. With several, each chance is the mean of theirs.",
-        ),
+    rules = (
+        f"Chance: {drawn} of the {_ALL} test images are drawn after each epoch, without replacement and independently of "
+        f"the draws before; all are right with C(right, {drawn}) / C({_ALL}, {drawn}). Stopped by then: 1 - product of "
+        "(1 - chance) so far.",
+        f"Accuracy: share of all {_ALL} test images. One process: Wilson's 95 % interval, for the choice of images; three "
+        "or more: Student's t between processes. With several, each chance is the mean of theirs.",
     )
+    return make_notes("rule", rules)
 
 
 # Modes compared with the plain row of the same job, over seeds: whether each learns as well.
 
-CONVERGENCE_RULES = (
-    Note(
-        "rule",
+CONVERGENCE_RULES = make_notes(
+    "rule",
+    (
         "Difference: mean test accuracy of the mode less that of the plain mode (fp32, nchw, eager, resident, reference "
         "division) of the same job in the same place, in percentage points (pp), with both one-sided 95 % bounds: Student's t "
         "on the differences where both have the same seeds, else Welch's. One image of the 10,000 is 0.010 pp.",
-    ),
-    Note(
-        "rule",
         "Learns as well: the lower bound is above minus the margin. Learns worse: the upper bound is below it, or a seed of "
         "the mode diverged and none of the plain mode's did. Undecided: neither; the seeds said are a side's, for a decision "
         "with a chance of 80 %, were difference and spread as they seem.",
@@ -239,25 +224,21 @@ CONVERGENCE_RULES = (
 
 def _seeds(each: ConvergenceResult) -> Cell:
     seeds, plain_seeds = len(each.variant.right), len(each.plain.right)
-    paired = each.difference is not None and each.difference.paired
-    details = (
-        *(("the same",) if paired else ()),
-        *say_number("variant.failed", "did not")(each),
-        *say_number("plain.failed", "of the plain did not")(each),
+    paired, failed, plain_failed = follow(each, "difference.paired") or False, each.variant.failed, each.plain.failed
+    raw = {"seeds": seeds, "plain_seeds": plain_seeds, "paired": paired, "failed": failed, "plain_failed": plain_failed}
+    return Cell(f"{seeds} and {plain_seeds}", (), raw).add_details(
+        "the same" if paired else "",
+        f"{failed} did not" if failed else "",
+        f"{plain_failed} of the plain did not" if plain_failed else "",
     )
-    raw = {"seeds": seeds, "plain_seeds": plain_seeds, "paired": paired}
-    failed = {"failed": each.variant.failed, "plain_failed": each.plain.failed}
-    return Cell(f"{seeds} and {plain_seeds}", details, raw | failed)
 
 
 def _describe_verdict(each: ConvergenceResult) -> tuple[str, ...]:
     """Say what decided, or how many seeds would."""
     if each.decided_by_failures:
         return ("by the seeds that did not learn",)
-    if each.verdict != "undecided":
-        return ()
-    needed, most = each.seeds_needed, units.count(MOST_SEEDS)
-    return (f"{f'more than {most}' if needed is None else f'about {units.count(needed)}'} seeds would tell",)
+    needed = f"about {units.count(each.seeds_needed)}" if each.seeds_needed else f"more than {units.count(MOST_SEEDS)}"
+    return (f"{needed} seeds would tell",) if each.verdict == "undecided" else ()
 
 
 def _accuracy_column(side: str, name: str, title: str, priority: int) -> ColumnSpec[ConvergenceResult]:
@@ -306,11 +287,7 @@ CONVERGENCE = TableSpec[ConvergenceResult](
 
 
 def build_convergence(
-    rows: Sequence[Row],
-    processor: ProcessorCell,
-    *,
-    margin: float | None = None,
-    **sources: Unpack[Sources],
+    rows: Sequence[Row], processor: ProcessorCell, *, margin: float | None, **sources: Unpack[Sources]
 ) -> Report:
     """Build the report of these rows: the verdicts counted, the table, the rules, what could not be tested, and the conditions.
 
@@ -335,21 +312,19 @@ def build_convergence_tables(
 
     def mode(each: ConvergenceResult) -> Cell:
         words = naming.step_label(each.variant.row.job, ())
-        return Cell(words, (), {"mode": words, **(processor(each.variant.row).values or {})})
+        return Cell(words, (), {"mode": words, **processor(each.variant.row).values})
 
     spec = replace(CONVERGENCE, group=lambda each: title(each.plain.row, processor) + asked)
     return [build_table(spec, tested, named=mode)] if tested else []
 
 
-def list_untested(untested: Sequence[Untested], processor: ProcessorCell) -> list[Note]:
+def list_untested(untested: Sequence[Untested], processor: ProcessorCell) -> tuple[Note, ...]:
     """Each mode that could not be tested, and why."""
-    return [
-        Note(
-            "missing",
-            f"Not tested, {naming.step_label(each.row.job, ())} of {title(each.row, processor)}: {each.reason}.",
-        )
+    texts = (
+        f"Not tested, {naming.step_label(each.row.job, ())} of {title(each.row, processor)}: {each.reason}."
         for each in untested
-    ]
+    )
+    return make_notes("missing", texts)
 
 
 # The accuracy that recipes end with, and what the open class claims: means over seeds, a group each run of a processor.
@@ -380,20 +355,20 @@ MEAN_COLUMN: ColumnSpec[Any] = figure(
 )
 
 
-BAND_RULES = (
-    Note(
-        "rule",
+BAND_RULES = make_notes(
+    "rule",
+    (
         f"Accuracy: share of all {_ALL} test images that are right when training ends, one figure a seed. "
         f"Band: mean +- {WIDTH} standard deviations of a seed, outwards to whole images, of "
         f"{BAND_SEEDS} seeds or more.",
+        "Inside: every seed lies in the band that the workload has for this recipe (steps, batch, order).",
     ),
-    Note("rule", "Inside: every seed lies in the band that the workload has for this recipe (steps, batch, order)."),
 )
 
 
-def _describe_recipe(each: SeedSpread) -> tuple[str, ...]:
+def _describe_recipe(each: SeedSpread) -> Iterable[str]:
     steps = f"{units.count(each.steps)} steps of {each.row.job.batch_size}"
-    return tuple(filter(None, (steps, naming.step_label(each.row.job, ()))))
+    return filter(None, (steps, naming.step_label(each.row.job, ())))
 
 
 def _verdict_text(each: SeedSpread) -> str:
@@ -402,9 +377,9 @@ def _verdict_text(each: SeedSpread) -> str:
     return "outside" if each.outside_seeds or each.failed else "inside"
 
 
-def _describe_outside(each: SeedSpread) -> tuple[str, ...]:
-    outside = each.outside_seeds or ()
-    return (f"seed{'s' if len(outside) > 1 else ''} {', '.join(map(str, outside))}",) if outside else ()
+def _describe_outside(each: SeedSpread) -> Iterator[str]:
+    if outside := each.outside_seeds:
+        yield f"seed{'s' if len(outside) > 1 else ''} {', '.join(map(str, outside))}"
 
 
 def _band_column(key: str, title: str, read: str) -> ColumnSpec[SeedSpread]:
@@ -467,29 +442,25 @@ BANDS = TableSpec[SeedSpread](
 )
 
 
-def build_bands(
-    found: Sequence[SeedSpread],
-    processor: ProcessorCell,
-    **sources: Unpack[Sources],
-) -> Report:
+def build_bands(found: Sequence[SeedSpread], processor: ProcessorCell, **sources: Unpack[Sources]) -> Report:
     """The report of these spreads: the verdicts counted, the table, the rules, and the conditions."""
-    verdicts = [_verdict_text(each) for each in found if each.known_band is not None]
+    verdicts = [_verdict_text(each) for each in found if each.known_band]
     recipes = "1 recipe" if len(found) == 1 else f"{len(found)} recipes"
-    inside = verdicts.count("inside")
-    summary = Note("summary", f"Of {recipes}: {len(verdicts)} with a known band, {inside} inside it with every seed.")
+    known = f"{len(verdicts)} with a known band, {verdicts.count('inside')} inside it with every seed"
+    summary = Note("summary", f"Of {recipes}: {known}.")
     spec = replace(BANDS, group=lambda each: cells.title_run(each.row, processor))
     rows = [each.row for each in found]
     return _make_report([build_table(spec, found)], (summary, *BAND_RULES), rows, **sources)
 
 
-CLAIM_RULES = (
-    Note(
-        "rule",
+CLAIM_RULES = make_notes(
+    "rule",
+    (
         f"A claim is about the mean of at least {CLAIM_SEEDS} seeds, drawn after the recipe was fixed, all that were "
         "planned: one that did not end leaves the claim open. It holds where the one-sided lower 95 % bound of the mean accuracy "
         "(Student's t) is the target or more.",
+        "Time: arithmetic mean over the seeds, with its two-sided 95 % interval (Student's t).",
     ),
-    Note("rule", "Time: arithmetic mean over the seeds, with its two-sided 95 % interval (Student's t)."),
 )
 
 
@@ -544,11 +515,7 @@ CLAIMS = TableSpec[Claim](
 )
 
 
-def build_claims(
-    found: Sequence[Claim],
-    processor: ProcessorCell,
-    **sources: Unpack[Sources],
-) -> Report:
+def build_claims(found: Sequence[Claim], processor: ProcessorCell, **sources: Unpack[Sources]) -> Report:
     """Build the report of these claims: the table, the rules, and the conditions."""
     spec = replace(CLAIMS, group=lambda each: cells.title_run(each.row, processor))
     return _make_report([build_table(spec, found)], CLAIM_RULES, [each.row for each in found], **sources)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Value = str | int | float | bool | None
@@ -19,6 +19,11 @@ class Note:
 
     kind: NoteKind
     text: str
+
+
+def make_notes(kind: NoteKind, texts: Iterable[str]) -> tuple[Note, ...]:
+    """Make each text a note of that kind."""
+    return tuple(Note(kind, text) for text in texts)
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,16 @@ class Cell:
 
     text: str
     details: tuple[str, ...] = ()
-    values: Mapping[str, Value] | None = None
+    values: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def one_line(self) -> str:
         """The cell where there is only one line: `0:51:25 (0:50:02–0:52:50; projected, n=3)`."""
         return f"{self.text} ({'; '.join(self.details)})" if self.details else self.text
+
+    def add_details(self, *further: str) -> Cell:
+        """Return the cell with these details too, but for those that are empty."""
+        return replace(self, details=(*self.details, *filter(None, further)))
 
     @property
     def lines(self) -> tuple[str, ...]:

@@ -9,31 +9,48 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter, itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from cnnbench import naming, units
 from cnnbench.analysis import metrics
-from cnnbench.analysis.metrics import Metric, get_metric, name_baseline
+from cnnbench.analysis.metrics import Metric, get_metric, mark_projected, name_baseline
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.seed_accuracy import compare_with_plain
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine_facts import Host, list_facts
-from cnnbench.report import cells, cost, footnotes, learning, tables
+from cnnbench.report import cells, footnotes, learning, tables
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.charts import processes, rows, sweeps
 from cnnbench.report.charts.chart_data import ChartData
-from cnnbench.report.charts.kinds import ChartSpec, draw_chart
+from cnnbench.report.charts.kinds import draw_chart
 from cnnbench.report.charts.rows import describe_point
-from cnnbench.report.model import Chart, Note, Page, Report, RowGroup, Section, Table
-from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, make_cell, metric_cell, wording
+from cnnbench.report.escaping import plain
+from cnnbench.report.model import Cell, Chart, Note, NoteKind, Page, Report, RowGroup, Section, Table, make_notes
+from cnnbench.report.table_builder import (
+    PROCESSOR,
+    ColumnSpec,
+    TableSpec,
+    build_table,
+    figure,
+    make_cell,
+    metric_cell,
+    metric_column,
+    wording,
+)
 
 Template = Literal["lecture", "full"]
-TITLE = "The lecture's CNN, then and now"
 
 
-CHARTS: tuple[ChartSpec, ...] = (*rows.CHARTS, *sweeps.CHARTS, *processes.CHARTS)
+CHARTS = (*rows.CHARTS, *sweeps.CHARTS, *processes.CHARTS)
 """All charts of the page; each says in which section it is, and those of one section are in this order."""
+
+
+class Price(NamedTuple):
+    """So much an hour for every row whose `MACHINE/DEVICE` begins with `key`; an empty key is for all rows."""
+
+    key: str
+    per_hour: float
 
 
 @dataclass(frozen=True)
@@ -43,7 +60,7 @@ class PageRequest:
     template: Template = "full"
     title: str | None = None
     all_runs: bool = False
-    prices: tuple[cost.Price, ...] = ()
+    prices: tuple[Price, ...] = ()
     currency: str = ""
     problems: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -54,13 +71,13 @@ class PageRequest:
         return {
             **{name: getattr(self, name) for name in ("template", "title", "all_runs", "currency")},
             "baseline": comparison.baseline,
-            "prices": [[price.key, price.per_hour] for price in self.prices],
+            "prices": list(map(list, self.prices)),
             "runs": sorted(self.digests),
             "problems": list(self.problems),
         }
 
 
-SECTIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+SECTIONS = (
     (
         "training",
         "Every row",
@@ -114,11 +131,11 @@ def build(chart_data: ChartData, request: PageRequest) -> Page:
     sections = _list_sections(chart_data, request, page_notes)
     best = find_headline_row(comparison)
     return Page(
-        request.title or TITLE,
+        request.title or "The lecture's CNN, then and now",
         write_headline(comparison),
         _drop_empty(replace(section, charts=_draw_charts(section.key, chart_data)) for section in sections),
         page_notes,
-        () if best is None else cells.name_raw_rows(best),
+        cells.name_raw_rows(best) if best else (),
         request.options(comparison),
     )
 
@@ -127,33 +144,39 @@ def _list_sections(chart_data: ChartData, request: PageRequest, page_notes: Sequ
     """Yield the sections of the template, without their charts."""
     comparison = chart_data.comparison
     rows, published = comparison.rows, comparison.published_rows
-    processor = tables.name_processors(rows, all_runs=request.all_runs)
+    processor = cells.name_processors(rows, all_runs=request.all_runs)
     lecture = tables.build_lecture_table(comparison, processor)
-    lead, notes = describe_point(published), tuple(footnotes.build_published_notes(published))
-    yield Section("lecture", "Then and now", lead, (), () if lecture is None else (lecture,), notes)
-    row_tables = tables.build_tables(comparison, processor) if request.template == "full" else []
+    notes = tuple(footnotes.build_published_notes(published))
+    yield Section("lecture", "Then and now", describe_point(published), (), (lecture,) if lecture else (), notes)
+    row_tables: list[Table] = []
     if request.template == "full":
+        row_tables = tables.build_tables(comparison, processor)
         yield from _build_figures(chart_data, request, processor, row_tables)
     yield _doubts(page_notes)
     if request.template == "full":
         yield _machines(rows)
     if rows:
         shown = {column.key for table in row_tables for column in table.columns}
-        rules = (note for note in page_notes if note.kind in ("rule", "missing"))
-        title = "How it was timed, and how to derive it again"
+        clocks = sorted({row.job.clock for row in rows})
+        notes = (
+            *make_notes("clock", (f"Clock: {footnotes.CLOCKS[name]}." for name in clocks)),
+            METHOD,
+            *_keep(page_notes, "rule", "missing"),
+        )
         method = build_table(FORMULAS, _list_formulas(shown))
-        yield Section("method", title, "", (), (method,), (*_list_clocks(rows), *rules))
+        yield Section("method", "How it was timed, and how to derive it again", tables=(method,), notes=notes)
     yield from _files(page_notes)
 
 
 def build_comparison_page(compared: Report, rows: Sequence[Row], title: str) -> Page:
     """The page of a comparison of two sides: what it comes to, row by row, what else differs, and the machines of both."""
-    summary = tuple(note.text for note in compared.notes if note.kind == "summary")
-    others = tuple(note for note in compared.notes if note.kind in ("rule", "missing", "reference", "problem"))
-    by_row = Section("compare", "Row by row", "", (), compared.tables, others)
-    sections = (by_row, _doubts(compared.notes), _machines(rows), *_files(compared.notes))
+    notes = compared.notes
+    summary = tuple(note.text for note in _keep(notes, "summary"))
+    others = _keep(notes, "rule", "missing", "reference", "problem")
+    by_row = Section("compare", "Row by row", tables=compared.tables, notes=others)
+    sections = (by_row, _doubts(notes), _machines(rows), *_files(notes))
     claim = summary or ("Nothing could be summed up: no two rows have an interval.",)
-    return Page(title, claim, _drop_empty(sections), compared.notes, options={"template": "compare", "title": title})
+    return Page(title, claim, _drop_empty(sections), notes, options={"template": "compare", "title": title})
 
 
 def _build_figures(
@@ -163,16 +186,13 @@ def _build_figures(
     rows = chart_data.training
     conclusions, stopping = learning.build_stopping_tables(rows, processor)
     tested = learning.build_convergence_tables(compare_with_plain(rows)[0], processor)
-    costs = cost.build_tables(processor, rows, request.prices, request.currency)
+    costs = _build_costs(processor, rows, request)
     by_key = {table.key: table for table in (*row_tables, *costs, *stopping, *tested)}
-    leads = {"stopping": conclusions[0] if conclusions else ""}
-    notes = {
-        "stopping": learning.write_stopping_rules() if stopping else (),
-        "convergence": learning.CONVERGENCE_RULES if tested else (),
-    }
+    rules = {"stopping": learning.write_stopping_rules(), "convergence": learning.CONVERGENCE_RULES}
     for key, title, lead, wanted in SECTIONS:
         found = tuple(by_key[name] for name in wanted if name in by_key)
-        yield Section(key, title, leads.get(key, lead), tables=found, notes=notes.get(key, ()))
+        said = conclusions[0] if key == "stopping" and conclusions else lead
+        yield Section(key, title, said, tables=found, notes=rules.get(key, ()) if found else ())
 
 
 def _draw_charts(section: str, chart_data: ChartData) -> tuple[Chart, ...]:
@@ -186,20 +206,23 @@ def _drop_empty(sections: Iterable[Section]) -> tuple[Section, ...]:
     return tuple(each for each in sections if each.charts or each.tables or each.notes)
 
 
+def _keep(notes: Sequence[Note], *kinds: NoteKind) -> tuple[Note, ...]:
+    return tuple(note for note in notes if note.kind in kinds)
+
+
 def _doubts(page_notes: Sequence[Note]) -> Section:
-    doubted = tuple(note for note in page_notes if note.kind in ("doubt", "problem"))
     lead = "Reasons to believe a figure less, each with what to do about it. A doubt never changes a figure."
-    return Section("doubts", "Doubts", lead, notes=doubted)
+    return Section("doubts", "Doubts", lead, notes=_keep(page_notes, "doubt", "problem"))
 
 
 def _machines(rows: Sequence[Row]) -> Section:
     found = build_machine_table(rows)
-    return Section("machines", "Machines", "What the results depend on.", tables=(found,) if found is not None else ())
+    return Section("machines", "Machines", "What the results depend on.", tables=(found,) if found else ())
 
 
 def _files(page_notes: Sequence[Note]) -> list[Section]:
     """The ledgers, with how to audit the page; nothing where it is made of none."""
-    runs = tuple(note for note in page_notes if note.kind == "run")
+    runs = _keep(page_notes, "run")
     lead = "Everything above is made of these ledgers and nothing else."
     return [Section("files", "Raw files", lead, notes=(*runs, AUDIT_NOTE))] if runs else []
 
@@ -218,35 +241,29 @@ def abridge(page: Page, most: int) -> Page:
     has_resources = any(table.key == "resources" for table in page.tables)
 
     def shown(table: Table) -> Table:
-        elsewhere = IN_RESOURCES if has_resources and table.key == "training" else set()
+        # The page's table of resources has these too.
+        elsewhere = {"host_peak", "device_peak"} if has_resources and table.key == "training" else set()
         return tables.abridge(_drop_columns(table, elsewhere), most)
 
     sections = (replace(section, tables=tuple(map(shown, section.tables))) for section in page.sections)
     return replace(page, sections=tuple(sections))
 
 
-IN_RESOURCES = {"host_peak", "device_peak"}
-"""Columns that the page's table of resources has too."""
-
-
 def _drop_columns(table: Table, elsewhere: set[str]) -> Table:
     """The table without the columns that are elsewhere, and without those that say n/a in every row, which are named."""
-    lines = [line for _, line in table.lines]
-    silent = {"", units.NOT_AVAILABLE}
-    kept: list[int] = []
-    gone: list[int] = []
-    for n, column in enumerate(table.columns):
-        if column.key in elsewhere:
-            continue
-        empty = bool(lines) and {line.cells[n].text for line in lines} <= silent and column.priority > 1
-        (gone if empty else kept).append(n)
+    texts = [{line.cells[n].text for _, line in table.lines} for n in range(len(table.columns))]
+    here = [(n, column) for n, column in enumerate(table.columns) if column.key not in elsewhere]
+    gone = [
+        (n, column) for n, column in here if column.priority > 1 and texts[n] and texts[n] <= {"", units.NOT_AVAILABLE}
+    ]
+    kept = [each for each in here if each not in gone]
     groups = (
-        RowGroup(group.title, tuple(replace(line, cells=tuple(line.cells[n] for n in kept)) for line in group.lines))
+        RowGroup(group.title, tuple(replace(line, cells=tuple(line.cells[n] for n, _ in kept)) for line in group.lines))
         for group in table.groups
     )
-    names = ", ".join(filter(None, (table.columns[n].one_line for n in gone)))
+    names = ", ".join(filter(None, (column.one_line for _, column in gone)))
     clock = table.clock + (f"; n/a in every row: {names}" if names else "")
-    return replace(table, columns=tuple(table.columns[n] for n in kept), groups=tuple(groups), clock=clock)
+    return replace(table, columns=tuple(column for _, column in kept), groups=tuple(groups), clock=clock)
 
 
 # How each figure came about: the clocks, and from which raw fields every column can be derived again by hand.
@@ -278,18 +295,85 @@ def _list_formulas(shown: set[str]) -> Iterator[Metric]:
     yield from (metric for metric in explained if not metric.always_explained and metric.column_key in shown)
 
 
-def _list_clocks(rows: Iterable[Row]) -> tuple[Note, ...]:
-    """List the clock rules of the rows shown, and what holds for all of them."""
-    clocks = sorted({row.job.clock for row in rows})
-    return (
-        *(Note("clock", f"Clock: {footnotes.CLOCKS[name]}.") for name in clocks),
-        Note(
-            "rule",
-            "n counts fresh processes, never steps: steps inside one process are not independent. Jobs ran in shuffled, "
-            "interleaved rounds with the seed in the ledger; warm-up steps are run and undone; the allocator is held, and "
-            "every worker first proved that its synchronise waits.",
+METHOD = Note(
+    "rule",
+    "n counts fresh processes, never steps: steps inside one process are not independent. Jobs ran in shuffled, "
+    "interleaved rounds with the seed in the ledger; warm-up steps are run and undone; the allocator is held, and "
+    "every worker first proved that its synchronise waits.",
+)
+"""What holds for all rows, whatever their clock."""
+
+
+# What a job costs: its energy from the counter, its price from the reader's own rates an hour.
+
+
+def _job_energy(row: Row) -> Estimate | None:
+    """Joules of the whole job; None where a part of it is no step of those the counter was read around: pre-training."""
+    steps = None if row.pretraining_seconds else row.job.job_steps
+    return None if row.energy is None or steps is None else row.energy.gross_joules.scaled(steps * row.job.batch_size)
+
+
+def _cost(row: Row) -> Estimate | None:
+    price, seconds = row.values["price_per_hour"], row.job_seconds
+    return None if price is None or seconds is None else seconds.scaled(price / 3600)
+
+
+COST = TableSpec[Row](
+    "cost",
+    "Energy and cost of the job",
+    (
+        PROCESSOR,
+        metric_column("job_seconds", 1),
+        figure(
+            "job_energy", "energy\nof the job", 1, _job_energy, units.joules, name="job_energy_joules", estimated=True
         ),
-    )
+        figure(
+            "price",
+            "price\nan hour",
+            1,
+            lambda row: row.values["price_per_hour"],
+            "{:,.12g}".format,
+            name="price_per_hour",
+            unit="{currency}",
+        ),
+        figure(
+            "cost",
+            "cost\nof the job",
+            1,
+            _cost,
+            "{:,.4g}".format,
+            name="job_cost",
+            unit="{currency}",
+            estimated=True,
+            details="interval and n",
+            mark=mark_projected,
+        ),
+    ),
+    "energy is joules an image, gross, times the job's images; cost is the time of the job at the price an hour given",
+    group=lambda row: "The whole job of each row",
+)
+
+
+def _build_costs(processor: ProcessorCell, rows: Sequence[Row], request: PageRequest) -> list[Table]:
+    """Build energy and price of the whole job, a line a row that has one of them; no table where no row has.
+
+    The price an hour is that of the longest key that fits.
+    """
+    kept = []
+    for row in rows:
+        place = f"{row.machine.id}/{row.job.device}"
+        fitting = [price for price in request.prices if place.startswith(price.key)]
+        price = max(fitting, key=lambda price: len(price.key)).per_hour if fitting else None
+        if row.job_seconds and (row.energy or price is not None):
+            kept.append(row.with_values(price_per_hour=price))
+    several = len({(row.job.workload, row.job.batch_size, naming.deviations(row.job)) for row in kept}) > 1
+
+    def named(row: Row) -> Cell:
+        """Name the processor, and the job where the table has several."""
+        job = (f"{plain(row.job.workload)}, batch {row.job.batch_size}", ", ".join(naming.deviations(row.job)))
+        return processor(row).add_details(*job) if several else processor(row)
+
+    return [build_table(COST, kept, named=named, words={"currency": request.currency})] if kept else []
 
 
 # The machines side by side: what a result depends on, and where they differ.
@@ -304,26 +388,26 @@ def build_machine_table(rows: Sequence[Row]) -> Table | None:
     Of several runs on one machine the newest speaks. More than six machines stand a line each, with the facts that differ
     alone: what they share is said in the group's title.
     """
-    newest = {row.machine.id: row for row in sorted(rows, key=lambda each: (each.created_at, each.run_id))}
+    newest = {row.machine.id: row for row in sorted(rows, key=attrgetter("created_at", "run_id"))}
     names = sorted(newest)
     if not names:
         return None
-    hosts = [Host(newest[name].machine, newest[name].software, newest[name].device) for name in names]
+    hosts = [Host(row.machine, row.software, row.device) for row in map(newest.__getitem__, names)]
     facts = [(each.heading or each.words, *map(each.describe, hosts)) for each in list_facts("table")]
     if len(names) > MOST_COLUMNS:
         shared = "; ".join(f"{fact[0]} {fact[1]}" for fact in facts if not _differs(fact))
         differing = [fact for fact in facts if _differs(fact)]
         columns: list[ColumnSpec[Any]] = [wording("machine", "machine", 1, itemgetter(0), name="machine_id")]
         columns += [wording(fact[0], fact[0], 2, itemgetter(n), name="") for n, fact in enumerate(differing, 1)]
-        lines = zip(names, *(fact[1:] for fact in differing), strict=True)
-        return build_table(TableSpec("machines", "Machines", tuple(columns)), groups=[(f"All share: {shared}", lines)])
-    columns = [wording("fact", "fact", 1, itemgetter(0))]
-    columns += [wording(f"machine_{n}", name, 1, itemgetter(n + 1)) for n, name in enumerate(names)]
-    if len(names) > 1:
-        columns.append(wording("differs", "", 1, _differs, lambda found: "differs" if found else ""))
-    return build_table(
-        TableSpec("machines", "Machines", tuple(columns)), groups=[("What the results depend on", facts)]
-    )
+        lines = list(zip(names, *(fact[1:] for fact in differing), strict=True))
+        groups = [(f"All share: {shared}", lines)]
+    else:
+        columns = [wording("fact", "fact", 1, itemgetter(0))]
+        columns += [wording(f"machine_{n}", name, 1, itemgetter(n + 1)) for n, name in enumerate(names)]
+        if len(names) > 1:
+            columns.append(wording("differs", "", 1, _differs, lambda found: "differs" if found else ""))
+        groups = [("What the results depend on", facts)]
+    return build_table(TableSpec("machines", "Machines", tuple(columns)), groups=groups)
 
 
 def _differs(fact: tuple[str, ...]) -> bool:
@@ -338,9 +422,9 @@ def _differs(fact: tuple[str, ...]) -> bool:
 def write_headline(comparison: Comparison) -> tuple[str, ...]:
     """One to three sentences; the best that the rows allow, down to "no process ended well"."""
     best = find_headline_row(comparison)
-    if best is not None and best.job.workload != "gemm":
-        return (*_compare(best, comparison), *_describe_bottleneck(best))
-    if best is not None:
+    if best and tables.trains(best):
+        return tuple(_compare(best, comparison))
+    if best:
         rate = make_cell(best, replace(get_metric("flops_per_second"), details="interval and n"))
         return (
             f"{cells.name_place(best)} reaches {rate.text} GFLOP/s ({'; '.join(rate.details)}) in {best.job.precision} matrix "
@@ -365,7 +449,8 @@ def find_headline_row(comparison: Comparison) -> Row | None:
     """
 
     def speed(row: Row) -> tuple[float, str, str]:
-        return _value(row.speedup_over_published or row.flops_per_second), row.row_key, row.run_id
+        found = row.speedup_over_published or row.flops_per_second
+        return found.value if found else 0.0, row.row_key, row.run_id
 
     def evidence(row: Row) -> tuple[bool, int, str, str]:
         sure = row.step_seconds is not None and row.step_seconds.low is not None
@@ -374,24 +459,26 @@ def find_headline_row(comparison: Comparison) -> Row | None:
     rows = [row for row in comparison.rows if row.ok]
     steps = [row for row in rows if tables.trains(row) and row.costs]
     training = [row for row in steps if row.job.task == "training"] or steps
-    same = [row for row in training if row.speedup_over_published is not None] or training
+    same = [row for row in training if row.speedup_over_published] or training
     if not same:
-        return max((row for row in rows if row.flops_per_second is not None), key=speed, default=None)
+        return max((row for row in rows if row.flops_per_second), key=speed, default=None)
     fastest = _read_processor(max(same, key=speed))
     return max((row for row in same if _read_processor(row) == fastest), key=evidence)
 
 
 def _compare(row: Row, comparison: Comparison) -> Iterator[str]:
-    """Compare the row with its baseline and with what was published; where there is neither, say what a step takes."""
+    """Compare the row with its baseline and with what was published; where there is neither, say what a step takes. Then say
+    what binds the step.
+    """
     name, job = cells.name_place(row), " ".join((row.job.workload, *naming.deviations(row.job)))
     found, base = row.speedup, comparison.published_cpu
-    has_baseline = found is not None and not found.is_baseline
+    has_baseline = found and not found.is_baseline
     if has_baseline:
         whom = comparison.baseline or "the CPU beside it"
         verb = "trains" if row.job.task == "training" else "runs"
         versus = metric_cell(row, "speedup").one_line
         yield f"{name} {verb} {job} {versus} as fast as {whom} ({name_baseline(row)})."
-    if row.speedup_over_published is not None and base is not None:
+    if row.speedup_over_published and base:
         network = " ".join(("the lecture's CNN", *naming.deviations(row.job)))
         time, ratio = (metric_cell(row, each).one_line for each in ("job_seconds", "speedup_over_reference"))
         yield f"{name} trains {network} in {time}: {ratio} the speed of {base.year}'s {base.processor}."
@@ -399,17 +486,10 @@ def _compare(row: Row, comparison: Comparison) -> Iterator[str]:
         step = metric_cell(row, "step_seconds").text
         article = {"training": "a training", "inference": "an inference"}[row.job.task]
         yield f"{name} takes {step} for {article} step of {job} at batch {row.job.batch_size}."
-
-
-def _describe_bottleneck(row: Row) -> Iterator[str]:
-    if row.bottleneck is not None and row.bottleneck.floors and row.ceiling_share is not None:
+    if row.bottleneck and row.bottleneck.floors and row.ceiling_share:
         share = metric_cell(row, "share_of_measured_peak").one_line
         where = "run" if row.ceiling_run_id == row.run_id else "boot"
         yield (
             f"What binds the step: {row.bottleneck.summary}; it reaches {share} of the best matrix product on the same cores "
             f"in the same {where}."
         )
-
-
-def _value(estimate: Estimate | None) -> float:
-    return 0.0 if estimate is None else estimate.value

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, Generic, Literal
 
 from cnnbench.analysis import metrics
-from cnnbench.analysis.metrics import Figure, Metric, Subject
+from cnnbench.analysis.metrics import Figure, Subject
 from cnnbench.analysis.ratio import group_by
 from cnnbench.analysis.rows import Row, follow
 from cnnbench.report import cells
@@ -78,9 +78,9 @@ def make_cell(subject: Subject, figure: Figure[Subject]) -> Cell:
     raw = {} if not name else cells.values(name, found) if figure.estimated else {name: found}
     raw |= figure.find_further(subject)
     if found is None:
-        return Cell(figure.absent(subject), (), raw or None)
+        return Cell(figure.absent(subject), (), raw)
     text = figure.text(found.value if figure.estimated else found)
-    return Cell(figure.mark(subject) + text, figure.describe(subject, found), raw or None)
+    return Cell(figure.mark(subject) + text, figure.describe(subject, found), raw)
 
 
 def metric_cell(row: Row, name: str) -> Cell:
@@ -90,10 +90,7 @@ def metric_cell(row: Row, name: str) -> Cell:
 
 def metric_column(name: str, priority: int, **changes: Any) -> ColumnSpec[Row]:
     """Declare a metric as a column of a table that it does not name itself, with changes to its declaration."""
-    return _make_column(replace(metrics.get_metric(name), **changes), priority)
-
-
-def _make_column(metric: Metric, priority: int) -> ColumnSpec[Row]:
+    metric = replace(metrics.get_metric(name), **changes)
     cell = partial(make_cell, figure=metric)
     return ColumnSpec(metric.column_key, metric.heading, priority, cell, metric.unit, metric.align)
 
@@ -107,12 +104,11 @@ def figure(
     *,
     name: str | None = None,
     unit: str = "",
-    align: Literal["left", "right"] = "right",
     **declared: Any,
 ) -> ColumnSpec[Subject]:
     """Declare a column of one figure, whose raw value has the `name` (the key, where None; none, where empty)."""
     found: Figure[Subject] = Figure(text=text, read=read, raw_name=key if name is None else name, **declared)
-    return ColumnSpec(key, title, priority, partial(make_cell, figure=found), unit, align)
+    return ColumnSpec(key, title, priority, partial(make_cell, figure=found), unit)
 
 
 def wording(
@@ -124,7 +120,7 @@ def wording(
     **declared: Any,
 ) -> ColumnSpec[Subject]:
     """Declare a column of words, left-aligned."""
-    return figure(key, title, priority, read, text, align="left", **declared)
+    return replace(figure(key, title, priority, read, text, **declared), align="left")
 
 
 def build_table(
@@ -147,7 +143,7 @@ def build_table(
         return Line(shown, tuple(spec.notes(subject)), spec.kind(subject), cells.name_raw_rows(*spec.rows(subject)))
 
     measured: list[ColumnSpec[Any]] = [
-        _make_column(metric, metric.tables[spec.key]) for metric in metrics.METRICS if spec.key in metric.tables
+        metric_column(metric.name, metric.tables[spec.key]) for metric in metrics.METRICS if spec.key in metric.tables
     ]
     listed = chain.from_iterable(measured if column is METRICS_HERE else [column] for column in spec.columns)
     chosen = [column for column in listed if column.key not in hidden]

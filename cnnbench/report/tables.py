@@ -5,7 +5,7 @@ The table of training has the shape of the lecture's; published rows stand befor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Unpack
@@ -59,8 +59,14 @@ def trains(row: Row) -> bool:
     return row.job.workload != "gemm"
 
 
-def _failures(row: Row) -> tuple[str, ...]:
-    return tuple(map(plain, row.failures))
+def _failures(row: Row) -> Iterable[str]:
+    return map(plain, row.failures)
+
+
+def _mode_column(at: str = "") -> ColumnSpec[Any]:
+    """Declare how a row is computed; `at` is the path to the row, with its dot."""
+    precision = {"mode_precision": f"{at}job.precision"}
+    return wording("mode", "mode", 1, f"{at}job", naming.variant_label, name="", further=precision)
 
 
 _declare = partial(
@@ -93,7 +99,7 @@ RESOURCES = _declare(
 def _select_bounded(rows: Sequence[Row]) -> list[Row]:
     """Rows of one process, if floors were measured beside any row."""
     training = [row for row in rows if trains(row)]
-    bounded = any(row.bottleneck is not None and row.bottleneck.floors for row in training)
+    bounded = any(row.bottleneck and row.bottleneck.floors for row in training)
     return [row for row in training if row.job.processes == 1] if bounded else []
 
 
@@ -109,7 +115,9 @@ GEMM = _declare(
     "gemm",
     "Ceiling: what bare matrix products reach",
     (
-        *(PROCESSOR, precision_column(1), figure("size", "size", 1, "job.size", units.count)),
+        PROCESSOR,
+        precision_column(1),
+        figure("size", "size", 1, "job.size", units.count),
         metric_column("flops_per_second", 1, heading="measured", details="interval and n"),
         wording("ceiling", "", 1, "is_ceiling", lambda best: "ceiling" if best else "", name="is_ceiling"),
         METRICS_HERE,
@@ -133,14 +141,7 @@ LADDER = TableSpec[Row](
     "The ladder: the same work on the same device, computed another way on each rung",
     (
         PROCESSOR,
-        wording(
-            "rung",
-            "rung",
-            1,
-            lambda row: naming.step_label(row.job),
-            name="",
-            further={"rung_precision": "job.precision"},
-        ),
+        wording("rung", "rung", 1, "job", naming.step_label, name="", further={"rung_precision": "job.precision"}),
         metric_column("step_seconds", 1),
         metric_column("speed_over_rung_before", 2),
         metric_column("speed_over_first_rung", 1),
@@ -210,12 +211,10 @@ SCALING = TableSpec[Row](
 def _measure_copies(row: Row) -> Row:
     """Give the row of copies with the middle and the slowest of them."""
     found = measure_spread(row)
-    if found is None:
-        return row.with_values(slowest_copy=units.NOT_AVAILABLE)
     return row.with_values(
-        median_copy_seconds=found.median_seconds,
-        slowest_copy=plain(found.slowest),
-        slowest_over_median=found.slowest_over_median,
+        median_copy_seconds=found and found.median_seconds,
+        slowest_copy=plain(found.slowest) if found else units.NOT_AVAILABLE,
+        slowest_over_median=found and found.slowest_over_median,
     )
 
 
@@ -223,7 +222,9 @@ COPIES = _declare(
     "copies",
     "Copies: the same job on every device at once, to find the slow one",
     (
-        *(PROCESSOR, precision_column(3), figure("size", "size", 3, "job.size", units.count)),
+        PROCESSOR,
+        precision_column(3),
+        figure("size", "size", 3, "job.size", units.count),
         figure("copies", "copies", 2, "job.copies", units.count),
         metric_column("median_copy_seconds", 1),
         metric_column("slowest_copy", 1),
@@ -241,10 +242,9 @@ COPIES = _declare(
 
 def _seeds(row: Row) -> Cell:
     """`7 of 8 (1 missed)`: of all processes planned, with how the others ended."""
-    total = sum(row.outcomes.values())
+    total, missed = sum(row.outcomes.values()), row.outcomes.get("missed", 0)
     others = tuple(f"{n} {status}" for status, n in cells.list_bad_endings(row))
-    raw = {"seeds": total, "seeds_reached": row.ok, "seeds_missed": row.outcomes.get("missed", 0)}
-    return Cell(f"{row.ok} of {total}", others, raw)
+    return Cell(f"{row.ok} of {total}", others, {"seeds": total, "seeds_reached": row.ok, "seeds_missed": missed})
 
 
 def _select_to_target(rows: Sequence[Row]) -> list[Row]:
@@ -256,14 +256,7 @@ TIME_TO_ACCURACY = _declare(
     "Time to accuracy",
     (
         PROCESSOR,
-        wording(
-            "mode",
-            "mode",
-            1,
-            lambda row: naming.variant_label(row.job),
-            name="",
-            further={"mode_precision": "job.precision"},
-        ),
+        _mode_column(),
         figure("target", "target", 2, "job.target", units.exact_percent, name=""),
         ColumnSpec("seeds", "seeds that\nreached it", 1, _seeds, align="left"),
         METRICS_HERE,
@@ -290,14 +283,7 @@ SEEDS = TableSpec[SeedLine](
     "Time to accuracy, seed by seed",
     (
         PROCESSOR,
-        wording(
-            "mode",
-            "mode",
-            1,
-            lambda each: naming.variant_label(each.row.job),
-            name="",
-            further={"mode_precision": "row.job.precision"},
-        ),
+        _mode_column("row."),
         figure("seed", "seed", 1, "seed.seed"),
         wording(
             "reached",
@@ -337,22 +323,22 @@ SEEDS = TableSpec[SeedLine](
     select=lambda rows: (
         SeedLine(row, seed)
         for row in _select_to_target(rows)
-        if row.time_to_accuracy is not None
+        if row.time_to_accuracy
         for seed in row.time_to_accuracy.seed_results
     ),
 )
 TABLES: tuple[TableSpec[Any], ...] = (
-    *(TRAINING, RESOURCES, TIME_TO_ACCURACY, SEEDS, BOUNDS, LADDER, SCALING, COPIES, GEMM),
+    TRAINING,
+    RESOURCES,
+    TIME_TO_ACCURACY,
+    SEEDS,
+    BOUNDS,
+    LADDER,
+    SCALING,
+    COPIES,
+    GEMM,
 )
 """In the order in which they are shown."""
-
-
-def name_processors(rows: Sequence[Row], *, all_runs: bool = False) -> ProcessorCell:
-    """How a page of these rows names their processors: with the machine where there are several, all job fields where rows
-    are computed in several ways.
-    """
-    several, variants = len({row.machine.id for row in rows}) > 1, any(map(cells.is_variant, rows))
-    return partial(cells.processor, several_machines=several, all_runs=all_runs, with_job_fields=variants)
 
 
 def build(
@@ -368,11 +354,15 @@ def build(
     `only` keeps one table, by its key.
     """
     published_rows = comparison.published_rows if with_published else ()
-    found = build_tables(comparison, name_processors(comparison.rows, all_runs=all_runs), published_rows)
+    found = build_tables(comparison, cells.name_processors(comparison.rows, all_runs=all_runs), published_rows)
     kept = tuple(table for table in found if only in (None, table.key))
     options = {
-        **{"command": "show", "published": with_published, "only": only, "all_runs": all_runs},
-        **{"baseline": comparison.baseline, **footnotes.name_sources(**sources)},
+        "command": "show",
+        "published": with_published,
+        "only": only,
+        "all_runs": all_runs,
+        "baseline": comparison.baseline,
+        **footnotes.name_sources(**sources),
     }
     return Report(kept, footnotes.build(comparison, published_rows, **sources), options=options)
 
@@ -383,10 +373,10 @@ def build_tables(
     """Build the tables that these rows have, in the order of `TABLES`."""
     rows = comparison.rows
     training = list(filter(trains, rows))
-    compared = published_rows or any(row.speedup_over_published is not None for row in training)
+    compared = published_rows or any(row.speedup_over_published for row in training)
     hidden = {
-        "" if any(row.pretraining_seconds is not None for row in training) else "pretraining",
-        "" if comparison.published_cpu is not None and compared else "versus",
+        "" if any(row.pretraining_seconds for row in training) else "pretraining",
+        "" if comparison.published_cpu and compared else "versus",
     }
     intervals = {units.count(row.job.evaluate_every) for row in _select_to_target(rows)}
     words = {
@@ -398,7 +388,7 @@ def build_tables(
         build_table(
             spec,
             spec.select(rows),
-            groups=None if spec.arrange is None else spec.arrange(rows),
+            groups=spec.arrange and spec.arrange(rows),
             named=lambda subject: processor(find_row(subject)[0]),
             hidden=hidden,
             words=words,
@@ -412,18 +402,16 @@ def build_tables(
 def build_lecture_table(comparison: Comparison, processor: ProcessorCell) -> Table | None:
     """Build the lecture's table: the measured rows of its job under it, few columns; all training rows where none is of it."""
     rows = list(filter(trains, comparison.rows))
-    same = [row for row in rows if row.speedup_over_published is not None] or [row for row in rows if row.ok]
+    same = [row for row in rows if row.speedup_over_published] or [row for row in rows if row.ok]
     if not same and not comparison.published_rows:
         return None
 
     def named(row: Row) -> Cell:
-        cell = processor(row)
         timed = "whole job" if row.job.timed_whole else f"{units.count(row.timed_steps)} steps timed"
-        batch = "" if row.speedup_over_published is not None else f"{row.job.workload}, batch {row.job.batch_size}"
-        further = filter(None, (batch, ", ".join(naming.deviations(row.job)), timed))
-        return replace(cell, details=(*cell.details, *further))
+        batch = "" if row.speedup_over_published else f"{row.job.workload}, batch {row.job.batch_size}"
+        return processor(row).add_details(batch, ", ".join(naming.deviations(row.job)), timed)
 
-    hidden = () if comparison.published_cpu is not None else ("versus",)
+    hidden = () if comparison.published_cpu else ("versus",)
     table = build_table(LECTURE, same, named=named, hidden=hidden, words=_word_columns(comparison, same))
     published = _group_published(comparison.published_rows, table.columns)
     title = published[0].title + (" · ours below" if same else "") if published else "Measured here"
@@ -451,7 +439,7 @@ def _group_published(published_rows: Sequence[PublishedResult], columns: Sequenc
         notes = tuple(filter(None, (row.note, row.theoretical_note)))
         lines.append(Line(tuple(known.get(column.key, cells.EMPTY) for column in columns), notes, "reference"))
     images = next((found.published.job_images for found in published_rows if found.published.job_images), None)
-    job = "" if images is None else f" · the job is assumed: {units.count(images)} images"
+    job = f" · the job is assumed: {units.count(images)} images" if images else ""
     title = f"{published_rows[0].published.year}, the lecture's table · FLOPS as printed{job}"
     return (RowGroup(title, tuple(lines)),)
 
@@ -468,9 +456,7 @@ def abridge(table: Table, most: int) -> Table:
         if many > share:
             lines = tuple(lines[n] for n in sorted({round(n * (many - 1) / (share - 1)) for n in range(share)}))
             title += f" · {len(lines)} of {units.count(many)} rows, the others in the CSV, JSON and ledgers"
+        if group is groups[-1] and len(table.groups) > most:
+            title += f" · {len(table.groups) - most} more groups in the files"
         kept.append(RowGroup(title, lines))
-    if len(table.groups) > len(groups):
-        kept[-1] = replace(
-            kept[-1], title=f"{kept[-1].title} · {len(table.groups) - len(groups)} more groups in the files"
-        )
     return replace(table, groups=tuple(kept))

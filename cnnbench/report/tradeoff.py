@@ -12,7 +12,7 @@ from cnnbench import units
 from cnnbench.analysis.metrics import describe_interval
 from cnnbench.analysis.tradeoff import QUANTITIES, BestAccuracy, Contender, printed_memory_ratio
 from cnnbench.report import explain
-from cnnbench.report.model import Cell, Note, Report
+from cnnbench.report.model import Cell, Note, Report, make_notes
 from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
 from cnnbench.workloads import flops
 from cnnbench.workloads.lecture_slides import ACCURACIES, CONCLUSION, CONCLUSION_WORKLOADS, SLIDES
@@ -24,25 +24,24 @@ def build(contenders: Sequence[Contender], missing: Mapping[str, str], problems:
     `missing` says of each workload without an accuracy what to run for one.
     """
     base = contenders[0].workload.name
-
-    groups = [(f"of one example; below each figure its ratio to {base}'s", contenders)]
-    table = build_table(TRADEOFF, groups=groups)
+    table = build_table(TRADEOFF, groups=[(f"of one example; below each figure its ratio to {base}'s", contenders)])
     errors = conclusion(contenders)
     wrong = {"printed": CONCLUSION, "printed_memory_ratio": printed_memory_ratio(), "why_wrong": list(errors)}
+    counted = (explain.COUNTED, explain.STORED)
     document = {
         "base": base,
         "workloads": [_document(each, missing) for each in contenders],
         "conclusion": wrong if errors else None,
-        "counted": [explain.COUNTED, explain.STORED],
+        "counted": list(counted),
         "problems": list(problems),
     }
     notes = (
-        *(Note("missing", f"{name}: accuracy {units.NOT_AVAILABLE} ({reason})") for name, reason in missing.items()),
-        *(Note("problem", text) for text in problems),
-        *(Note("warning", text) for text in errors),
-        *([Note("reference", _SLIDE)] if any(each.workload.name in ACCURACIES for each in contenders) else []),
-        *([Note("rule", _BEST)] if any(each.best for each in contenders) else []),
-        *(Note("rule", text) for text in (explain.COUNTED, explain.STORED)),
+        *make_notes("missing", (f"{name}: accuracy {units.NOT_AVAILABLE} ({why})" for name, why in missing.items())),
+        *make_notes("problem", problems),
+        *make_notes("warning", errors),
+        *([_SLIDE] if any(each.workload.name in ACCURACIES for each in contenders) else []),
+        *([_BEST] if any(each.best for each in contenders) else []),
+        *make_notes("rule", counted),
     )
     return Report((table,), notes, document, explain.FORMATS)
 
@@ -72,13 +71,15 @@ TRADEOFF = TableSpec[Contender](
         _count_column("training_flops", "training", "FLOPs", 3),
     ),
 )
-_SLIDE = (
+_SLIDE = Note(
+    "reference",
     "The slide's accuracies are as printed. Its 100 % is where the published notebook stops: 200 random test images all "
-    "right; that is a rule for stopping, and no accuracy on the 10,000."
+    "right; that is a rule for stopping, and no accuracy on the 10,000.",
 )
-_BEST = (
+_BEST = Note(
+    "rule",
     "Accuracy is the best recorded on all test images of MNIST, whatever the batch, optimiser and number of steps; the "
-    "interval is Wilson's, of the test images' sampling alone."
+    "interval is Wilson's, of the test images' sampling alone.",
 )
 
 
@@ -112,9 +113,14 @@ def conclusion(contenders: Sequence[Contender]) -> tuple[str, ...]:
 def _document(contender: Contender, missing: Mapping[str, str]) -> dict[str, Any]:
     best, counts, name = contender.best, contender.counts, contender.workload.name
     accuracy = best and {
-        **{"share": best.share.value, "low": best.share.low, "high": best.share.high},
-        **{"images": best.test.images, "after_steps": best.test.after_steps, "best_of_processes": best.processes},
-        **{"machine": best.machine_id, "run": best.run_id},
+        "share": best.share.value,
+        "low": best.share.low,
+        "high": best.share.high,
+        "images": best.test.images,
+        "after_steps": best.test.after_steps,
+        "best_of_processes": best.processes,
+        "machine": best.machine_id,
+        "run": best.run_id,
     }
     return {
         "workload": name,
