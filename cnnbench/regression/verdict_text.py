@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from cnnbench import units
@@ -58,8 +58,6 @@ class VerdictContext:
     """Where the record and what was made of it are."""
     notes: tuple[str, ...]
     """What a reader must know besides: that the check is advisory here, or that it stopped at its time limit."""
-    job_seconds: Mapping[str, float] = field(default_factory=dict)
-    """How long a job's processes ran, both arms and all blocks; jobs of unknown length are left out."""
 
 
 def format_verdict(verdict: Verdict, controls: Mapping[str, float]) -> tuple[str, ...]:
@@ -125,6 +123,13 @@ class SeriesColumn(NamedTuple):
 def list_columns(verdict: Verdict, meta: VerdictContext) -> tuple[SeriesColumn, ...]:
     """The table with a line a series, column by column."""
     power = units.percent(verdict.plan.power, 0)
+
+    def format_control(finding: SeriesFinding) -> str:
+        known = meta.controls.get(finding.series.job)
+        if known is not None:
+            return format_change(known)
+        return NOTHING_TO_SAY if finding.series.job == GEOMETRIC_MEAN else units.NOT_AVAILABLE
+
     return (
         SeriesColumn("series", format_label, number=False),
         SeriesColumn("decision", format_decision, number=False),
@@ -137,7 +142,7 @@ def list_columns(verdict: Verdict, meta: VerdictContext) -> tuple[SeriesColumn, 
             f"would be found in {power} of checks",
             lambda each: "nothing" if each.detectable is None else format_change(each.detectable),
         ),
-        SeriesColumn("control", lambda each: _format_control(each, meta)),
+        SeriesColumn("control", format_control),
     )
 
 
@@ -179,10 +184,3 @@ def list_conditions(verdict: Verdict, meta: VerdictContext) -> tuple[tuple[str, 
 def _format_confirmation(finding: SeriesFinding) -> str:
     fresh = finding.confirmation
     return f"{'yes' if fresh.holds else 'no'}, {fresh.slower} of {fresh.blocks}" if fresh else NOTHING_TO_SAY
-
-
-def _format_control(finding: SeriesFinding, meta: VerdictContext) -> str:
-    known = meta.controls.get(finding.series.job)
-    if known is not None:
-        return format_change(known)
-    return NOTHING_TO_SAY if finding.series.job == GEOMETRIC_MEAN else units.NOT_AVAILABLE
