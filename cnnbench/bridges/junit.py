@@ -28,7 +28,7 @@ COUNTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 def render(verdict: Verdict, meta: VerdictContext) -> str:
     """The XML as text for a file in UTF-8, with its declaration."""
     suites = list(_suites(verdict, meta))
-    counts = {name: str(sum(int(suite.get(name, "0")) for suite in suites)) for name in ("failures", "errors")}
+    counts = {name: str(sum(int(suite.attrib[name]) for suite in suites)) for name in ("failures", "errors")}
     about = {"name": meta.title, "time": f"{60 * meta.minutes:.3f}", "tests": str(len(suites))}
     root = _element("testsuites", {**about, **counts}, suites)
     ET.indent(root)

@@ -121,8 +121,7 @@ def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tu
 
     Raises DataError for a file that cannot be read, is no pytest-benchmark file, or was exported from ledgers.
     """
-    found: list[IngestedBenchmark] = []
-    problems: list[str] = []
+    found, problems = [], []
     seen: dict[str, Path] = {}
     for path in paths:
         try:
@@ -136,14 +135,10 @@ def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tu
             continue
         seen[key] = path
         rows = list(_parse(path, content, key))
-        problems += [] if rows else [f"{path}: no benchmark in it"]
-        found += rows
+        if not rows:
+            problems.append(f"{path}: no benchmark in it")
+        found.extend(rows)
     return tuple(found), tuple(problems)
-
-
-def flatten_benchmarks(found: Sequence[IngestedBenchmark]) -> list[dict[str, Any]]:
-    """Return the benchmarks' values by the names in `COLUMNS`, one row each."""
-    return [each.model_dump() for each in found]
 
 
 def _parse(path: Path, content: str, key: str) -> Iterator[IngestedBenchmark]:
@@ -216,7 +211,7 @@ def build(found: Sequence[IngestedBenchmark], problems: Sequence[str] = ()) -> R
         )
         groups.append((" · ".join(plain(part) for part in parts if part), members))
     notes = (Note("rule", RULE), *(Note("problem", plain(line)) for line in problems))
-    rows = flatten_benchmarks(found)
+    rows = [each.model_dump() for each in found]
     for row in rows:  # as objects, not as text
         row |= {name: row[name] and json.loads(row[name]) for name in ("params", "extra_info")}
     document = {"kind": "pytest-benchmark", "rule": RULE, "benchmarks": rows}
@@ -225,4 +220,4 @@ def build(found: Sequence[IngestedBenchmark], problems: Sequence[str] = ()) -> R
 
 def as_csv(found: Sequence[IngestedBenchmark]) -> str:
     """Write one line per benchmark under the names in `COLUMNS`; unknown is empty."""
-    return text.write_csv(flatten_benchmarks(found), COLUMNS)
+    return text.write_csv([each.model_dump() for each in found], COLUMNS)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from itertools import chain
 
 from cnnbench import units
 from cnnbench.devices.nvml import SLOWED
@@ -77,8 +78,7 @@ def median_ratio(base: JobRun, head: JobRun, mode: Schedule) -> float:
 
 def mean_ratio(base: JobRun, head: JobRun) -> float:
     """d of a block by the mean over all kept steps."""
-    ours, its = (statistics.fmean(second for turn in run.step_seconds for second in turn) for run in (head, base))
-    return compute_log_ratio(ours, its)
+    return compute_log_ratio(*(statistics.fmean(chain.from_iterable(run.step_seconds)) for run in (head, base)))
 
 
 def control_ratio(base: JobRun, head: JobRun, mode: Schedule) -> float:
@@ -92,10 +92,10 @@ def compute_differences(
     """d of every one of these blocks, in order, by series; each block has all of the jobs. The metric asked for is gated."""
     found = {}
     for job in jobs:
-        pairs = [(block.base[job], block.head[job]) for block in blocks]
-        medians, means = [median_ratio(*pair, header.mode) for pair in pairs], [mean_ratio(*pair) for pair in pairs]
-        for metric, asked_for, d in ((STEP_METRIC, "median", medians), ("mean step", "mean", means)):
-            found[MetricSeries(header.names[job], metric, header.metric == asked_for)] = d
+        name, pairs = header.names[job], [(block.base[job], block.head[job]) for block in blocks]
+        medians = [median_ratio(*pair, header.mode) for pair in pairs]
+        found[MetricSeries(name, STEP_METRIC, header.metric == "median")] = medians
+        found[MetricSeries(name, "mean step", header.metric == "mean")] = [mean_ratio(*pair) for pair in pairs]
     return found
 
 
@@ -162,8 +162,11 @@ def find_unequal_work(base: WorkDone, head: WorkDone, final_loss_band: float | N
 
     `final_loss_band` is calibrated, the largest relative difference of two final losses of one revision; None: not held.
     """
-    counts = ((name, getattr(base, field), getattr(head, field)) for name, field in COUNTS.items())
-    found = [f"{name}: head {units.count(ours)}, base {units.count(its)}" for name, its, ours in counts if its != ours]
+    found = [
+        f"{name}: head {units.count(ours)}, base {units.count(its)}"
+        for name, field in COUNTS.items()
+        if (its := getattr(base, field)) != (ours := getattr(head, field))
+    ]
     if base.order_digest != head.order_digest:
         found.append("the batches came in another order, or were others")
     if base.precision != head.precision:
