@@ -60,7 +60,7 @@ def meta(**fields: Any) -> VerdictContext:
         },
         **{"machine_id": "testbox-0a1b", "seed": 7, "started_at": "2026-03-01T12:00:00Z", "minutes": 3.4},
         **{"base_software": "torch 2.13.0+cpu", "head_software": "torch 2.13.0+cpu"},
-        **{"controls": {"slow": math.log(1.001)}, "blocks_measured": 19},
+        **{"controls": {"slow": math.log(1.001)}, "job_seconds": {"slow": 61.25, "fast": 30.5}, "blocks_measured": 19},
         **{"dropped": {2: "other guests took 3.1 % of the CPU time, allowed are 1.0 %"}},
         **{"files": ("check.json",), "missing": {}, "notes": ()},
     }

@@ -28,17 +28,21 @@ COUNTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 def render(verdict: Verdict, meta: VerdictContext) -> str:
     """The XML as text for a file in UTF-8, with its declaration."""
     suites = list(_suites(verdict, meta))
-    counts = {name: str(sum(int(suite.attrib[name]) for suite in suites)) for name in ("failures", "errors")}
-    about = {"name": meta.title, "time": f"{60 * meta.minutes:.3f}", "tests": str(len(suites))}
+    counts = {name: str(sum(int(suite.get(name, "0")) for suite in suites)) for name in ("failures", "errors")}
+    about = {"name": meta.title, "time": _seconds(60 * meta.minutes), "tests": str(len(suites))}
     root = _element("testsuites", {**about, **counts}, suites)
     ET.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
 def _suites(verdict: Verdict, meta: VerdictContext) -> Iterator[ET.Element]:
-    """Make a suite for each missing job and for each finding."""
+    """Make a suite for each missing job and for each finding.
+
+    A job's seconds go to its first metric: further ones come from the same processes.
+    """
     for job, reason in meta.missing.items():
         yield _suite(job, "missing", _element("error", {"type": "MISSING", "message": reason}, text=[reason]), meta)
+    seconds = {job: _seconds(spent) for job, spent in meta.job_seconds.items()}
     for finding in verdict.findings:
         series, outcome = finding.series, OUTCOMES.get(finding.decision)
         line = format_finding(finding, verdict.plan, meta.controls.get(series.job))
@@ -46,31 +50,39 @@ def _suites(verdict: Verdict, meta: VerdictContext) -> Iterator[ET.Element]:
             result = _element("system-out", {}, text=[line])
         else:
             conditions = (f"{name}: {text}" for name, text in list_conditions(verdict, meta))
-            result = _element(outcome, {"type": format_decision(finding), "message": line}, text=[line, *conditions])
+            marks = {"type": format_decision(finding), "message": line}
+            result = _element(outcome, marks, text=[line, *conditions])
         properties = (
             _element("property", {"name": key, "value": text})
             for key, text in _list_properties(finding, verdict, meta).items()
             if text is not None
         )
-        yield _suite(series.job, series.metric, result, meta, [_element("properties", {}, properties)])
+        before = [_element("properties", {}, properties)]
+        yield _suite(series.job, series.metric, result, meta, before, seconds.get(series.job))
+        seconds[series.job] = _seconds(0)
 
 
 def _suite(
-    job: str, metric: str, result: ET.Element, meta: VerdictContext, properties: Iterable[ET.Element] = ()
+    job: str,
+    metric: str,
+    result: ET.Element,
+    meta: VerdictContext,
+    properties: Iterable[ET.Element] = (),
+    time: str | None = None,
 ) -> ET.Element:
     """Make a suite of one test case: `classname` is the suite and the job; a dot would make a package of what is before it."""
     counts = {attribute: str(int(element == result.tag)) for attribute, element in COUNTS.items()}
-    case = _element("testcase", {"classname": f"{meta.suite}: {job}", "name": metric}, [result])
     about = {"timestamp": meta.started_at, "hostname": meta.machine_id}
-    attributes = {"name": f"{job}: {metric}", "tests": "1", **counts, **about}
+    case = _element("testcase", {"classname": f"{meta.suite}: {job}", "name": metric, "time": time}, [result])
+    attributes = {"name": f"{job}: {metric}", "tests": "1", **counts, "time": time, **about}
     return _element("testsuite", attributes, [*properties, case])
 
 
 def _element(
-    tag: str, attributes: Mapping[str, str], children: Iterable[ET.Element] = (), text: Iterable[str] = ()
+    tag: str, attributes: Mapping[str, str | None], children: Iterable[ET.Element] = (), text: Iterable[str] = ()
 ) -> ET.Element:
-    """Make an element with these lines of text."""
-    found = ET.Element(tag, {name: _text(value) for name, value in attributes.items()})
+    """Make an element with these lines of text; attributes that are unknown are left out."""
+    found = ET.Element(tag, {name: _text(value) for name, value in attributes.items() if value is not None})
     found.text = "\n".join(map(_text, text)) or None
     found.extend(children)
     return found
@@ -104,3 +116,7 @@ def _list_properties(finding: SeriesFinding, verdict: Verdict, meta: VerdictCont
 
 def _text(text: str) -> str:
     return escaping.xml(escaping.plain(text))
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3f}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cnnbench import units
@@ -58,6 +58,8 @@ class VerdictContext:
     """Where the record and what was made of it are."""
     notes: tuple[str, ...]
     """What a reader must know besides: that the check is advisory here, or that it stopped at its time limit."""
+    job_seconds: Mapping[str, float] = field(default_factory=dict)
+    """How long a job's processes ran, both arms and all blocks; jobs of unknown length are left out."""
 
 
 def format_verdict(verdict: Verdict, controls: Mapping[str, float]) -> tuple[str, ...]:
