@@ -138,12 +138,12 @@ def _checks(folder: Path) -> None:
     import pair_builders as p
 
     from cnnbench.regression import check_record
-    from cnnbench.regression.sequential import conclude, find_next_block
+    from cnnbench.regression.sequential import NextBlock, conclude, find_answer
 
     def run(true: Mapping[int, float], spread: float = 0.005, **fields: Any) -> Any:
         header, blocks = p.header(**fields), []
         measure = p.measurer(true, spread)
-        while (wish := find_next_block(header, blocks)) is not None:
+        while isinstance(wish := find_answer(header, blocks), NextBlock):
             blocks.append(measure(len(blocks), wish))
         return conclude(header, blocks)
 

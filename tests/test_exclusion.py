@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -11,19 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pair_builders import block, header, run, span
 
+from cnnbench.errors import UnfitError
 from cnnbench.paired_protocol import Span, WorkDone
-from cnnbench.regression import blocks
-from cnnbench.regression.blocks import (
-    BlockState,
-    explain_drop,
-    find_unequal_work,
-    reason_to_drop,
-)
+from cnnbench.regression.blocks import explain_drop, find_unequal_work, reason_to_drop
 from cnnbench.regression.check_record import DropLimits
+from cnnbench.regression.sequential import sort_blocks
 from cnnbench.schema import Telemetry
 
 LIMITS = DropLimits(cores=2, control_band=0.02)
-QUIET = BlockState(21.0, 0.01, 0.15, 0.0, False, 0, 0.001)
+QUIET = {"steal_seconds": 0.01, "cpu_pressure_seconds": 0.15, "cgroup_throttled_seconds": 0.0}
+QUIET_CONTROL = 0.001
 WORK = WorkDone(
     **{"images": 1280, "batches": 10, "order_digest": "a1", "parameters": 3_274_634, "flops": 10**12},
     **{"optimizer_steps": 10, "precision": "fp32", "first_losses": (2.8, 3.8, 3.2, 2.4, 2.0), "final_loss": 0.3},
@@ -54,33 +51,38 @@ def test_exchanging_the_arms_changes_no_drop(base, head, control):
 
 def test_the_rule_sees_no_time_of_a_step():
     """By what it is given: counters, the wall time they grew over, and a loop that runs no code of either arm."""
-    assert {field.name for field in fields(BlockState)} == {
-        *("wall_seconds", "steal_seconds", "cpu_pressure_seconds", "cgroup_throttled_seconds"),
-        *("device_throttled", "device_other_processes", "control_log_ratio"),
-    }
+    assert set(signature(reason_to_drop).parameters) == {"spans", "control", "limits"}
+    assert set(Span.model_fields) == {"wall_seconds", "before", "after"}
+
+
+def reason(control=QUIET_CONTROL, **disturbed):
+    """Why 21 quiet seconds of both arms in one span are dropped, but for what is disturbed."""
+    before = Telemetry(**dict.fromkeys(QUIET, 0.0))
+    whole = Span(wall_seconds=21.0, before=before, after=Telemetry(**(QUIET | disturbed)))
+    return reason_to_drop([whole], control, LIMITS)
 
 
 @pytest.mark.parametrize(
-    ("block", "words"),
+    ("disturbed", "words"),
     [
-        (replace(QUIET, steal_seconds=0.51), "other guests took 1.2 % of the CPU time, allowed are 1.0 %"),
-        (replace(QUIET, cpu_pressure_seconds=1.1), "threads waited for a core 5.2 % of the time"),
-        (replace(QUIET, cgroup_throttled_seconds=0.3), "the CPU quota stopped threads 1.4 % of the time"),
-        (replace(QUIET, device_throttled=True), "lowered its clock"),
-        (replace(QUIET, device_other_processes=1), "1 other processes used the device"),
-        (replace(QUIET, control_log_ratio=-0.03), "differed by 3.0 % between the arms, allowed are 2.0 %"),
+        ({"steal_seconds": 0.51}, "other guests took 1.2 % of the CPU time, allowed are 1.0 %"),
+        ({"cpu_pressure_seconds": 1.1}, "threads waited for a core 5.2 % of the time"),
+        ({"cgroup_throttled_seconds": 0.3}, "the CPU quota stopped threads 1.4 % of the time"),
+        ({"device_throttle_reasons": ("power cap",)}, "lowered its clock"),
+        ({"device_other_processes": 3}, "1 other processes used the device"),
+        ({"control": -0.03}, "differed by 3.0 % between the arms, allowed are 2.0 %"),
     ],
 )
-def test_a_disturbed_block_is_dropped_with_its_number(block, words):
-    """0.51 of 2 x 21 core seconds, 1.1 and 0.3 of 21 s, exp(0.03) - 1."""
-    assert words in reason_to_drop(block, LIMITS)
-    assert reason_to_drop(QUIET, LIMITS) is None
+def test_a_disturbed_block_is_dropped_with_its_number(disturbed, words):
+    """0.51 of 2 x 21 core seconds, 1.1 and 0.3 of 21 s, the check's own two processes and one more, exp(0.03) - 1."""
+    assert words in reason(**disturbed)
+    assert reason() is None
 
 
 def test_what_is_unknown_drops_nothing():
-    assert reason_to_drop(BlockState(20.0), LIMITS) is None
     stolen, silent = span(steal_seconds=9.0), Span(wall_seconds=10.0, before=Telemetry(), after=Telemetry())
     assert drop(stolen, stolen) is not None
+    assert drop(silent, silent) is None
     assert drop(silent, stolen) is None
     assert drop(stolen, silent) is None
 
@@ -88,7 +90,14 @@ def test_what_is_unknown_drops_nothing():
 @pytest.mark.parametrize(("dropped", "fit"), [(0, True), (6, True), (7, False)])
 def test_a_machine_that_loses_more_than_three_in_ten_is_unfit(dropped, fit):
     """16 planned: 6 of 22 is 27 %, 7 of 23 is 30.4 %."""
-    assert (blocks.reason_unfit(["its clock"] * dropped, 3, planned_blocks=16) is None) == fit
+    measured = [block(n, steal_seconds=9.0 if n < dropped else 0.0) for n in range(dropped + 3)]
+    if fit:
+        assert list(sort_blocks(header(), measured)[1]) == list(range(dropped))
+    else:
+        with pytest.raises(
+            UnfitError, match=r"7 blocks were dropped, more than 30 % of 23; the last: other guests took"
+        ):
+            sort_blocks(header(), measured)
 
 
 def test_dropping_by_the_rule_keeps_the_signs_fair():
@@ -96,8 +105,7 @@ def test_dropping_by_the_rule_keeps_the_signs_fair():
     rng = np.random.default_rng(1)
     disturbance = rng.normal(0, 0.03, 20_000)
     d = disturbance + rng.normal(0, 0.01, 20_000)
-    states = (replace(QUIET, control_log_ratio=float(value)) for value in disturbance)
-    kept = [reason_to_drop(state, LIMITS) is None for state in states]
+    kept = [reason(control=float(value)) is None for value in disturbance]
     above = np.mean(d[kept] > 0)
     assert 0 < sum(kept) < 20_000
     assert abs(above - 0.5) < 3.4 * math.sqrt(0.25 / sum(kept))

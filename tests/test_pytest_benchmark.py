@@ -90,7 +90,7 @@ def write(path, document):
 def test_every_shape_it_wrote_gives_the_same_columns(tmp_path, document, expected):
     [row], problems = pytest_benchmark.read_files([write(tmp_path / "a.json", document)])
     assert problems == ()
-    found = pytest_benchmark.flatten_benchmarks([row])[0]
+    found = row.model_dump()
     assert {name: found[name] for name in expected} == expected
     assert (row.rounds, row.iterations, row.median_seconds, row.iqr_seconds) == (9, 5, 0.15, 0.18)
 
@@ -109,7 +109,7 @@ def test_columns_of_one_name_mean_the_same_as_in_the_frame_of_ledgers(tmp_path):
     [row], _ = pytest_benchmark.read_files([write(tmp_path / "a.json", version_5())])
     shared = set(pytest_benchmark.COLUMNS) & set(process_table.list_columns())
     assert shared >= {"run_id", "machine_id", "processor", "torch", "flops_per_second", "host_peak_bytes", "job_device"}
-    [values] = pytest_benchmark.flatten_benchmarks([row])
+    values = row.model_dump()
     assert tuple(values) == pytest_benchmark.COLUMNS
     assert values["processes"] == 1
 

@@ -210,8 +210,9 @@ def github_action(found: Sequence[Process]) -> list[dict[str, Any]]:
             *(f"doubt: {escaping.plain(doubt)}" for doubt in info["doubts"]),
         ]
         entry = {"name": each.name, "unit": "s", "value": statistics.median(seconds), "extra": "\n".join(lines)}
-        spread = {"range": f"± {statistics.stdev(seconds)!r}"} if len(seconds) > 1 else {}
-        entries.append({**entry, **spread})
+        if len(seconds) > 1:
+            entry["range"] = f"± {statistics.stdev(seconds)!r}"
+        entries.append(entry)
     return entries
 
 

@@ -10,7 +10,6 @@ Read are the files of versions 2.5 to 5.3, which differ in what they lack: no `o
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
@@ -20,6 +19,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cnnbench import units
+from cnnbench.analysis.ratio import group_by
 from cnnbench.errors import DataError
 from cnnbench.files import explain_refusal
 from cnnbench.report.escaping import plain
@@ -121,8 +121,7 @@ def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tu
 
     Raises DataError for a file that cannot be read, is no pytest-benchmark file, or was exported from ledgers.
     """
-    found: list[IngestedBenchmark] = []
-    problems: list[str] = []
+    found, problems = [], []
     seen: dict[str, Path] = {}
     for path in paths:
         try:
@@ -136,14 +135,10 @@ def read_files(paths: Iterable[Path]) -> tuple[tuple[IngestedBenchmark, ...], tu
             continue
         seen[key] = path
         rows = list(_parse(path, content, key))
-        problems += [] if rows else [f"{path}: no benchmark in it"]
-        found += rows
+        if not rows:
+            problems.append(f"{path}: no benchmark in it")
+        found.extend(rows)
     return tuple(found), tuple(problems)
-
-
-def flatten_benchmarks(found: Sequence[IngestedBenchmark]) -> list[dict[str, Any]]:
-    """Return the benchmarks' values by the names in `COLUMNS`, one row each."""
-    return [each.model_dump() for each in found]
 
 
 def _parse(path: Path, content: str, key: str) -> Iterator[IngestedBenchmark]:
@@ -203,28 +198,26 @@ INGESTED = TableSpec[IngestedBenchmark](
 
 def build(found: Sequence[IngestedBenchmark], problems: Sequence[str] = ()) -> Report:
     """Make the table: a group for each file, with what the file is of in its title."""
-    runs = (list(members) for _, members in itertools.groupby(found, key=attrgetter("run_id")))
-    groups = [(_describe_file(members[0]), members) for members in runs]
+    groups = []
+    for members in group_by(found, attrgetter("run_id")).values():
+        first = members[0]
+        changes = " with changes" if first.commit_dirty else ""
+        parts = (
+            first.source,
+            first.processor or "unknown processor",
+            first.torch and f"torch {first.torch}",
+            first.commit_id and f"commit {first.commit_id[:10]}{changes}",
+            first.created_at,
+        )
+        groups.append((" · ".join(plain(part) for part in parts if part), members))
     notes = (Note("rule", RULE), *(Note("problem", plain(line)) for line in problems))
-    rows = flatten_benchmarks(found)
+    rows = [each.model_dump() for each in found]
     for row in rows:  # as objects, not as text
         row |= {name: row[name] and json.loads(row[name]) for name in ("params", "extra_info")}
     document = {"kind": "pytest-benchmark", "rule": RULE, "benchmarks": rows}
     return Report((build_table(INGESTED, groups=groups),) if groups else (), notes, document)
 
 
-def _describe_file(first: IngestedBenchmark) -> str:
-    changes = " with changes" if first.commit_dirty else ""
-    parts = (
-        first.source,
-        first.processor or "unknown processor",
-        first.torch and f"torch {first.torch}",
-        first.commit_id and f"commit {first.commit_id[:10]}{changes}",
-        first.created_at,
-    )
-    return " · ".join(plain(part) for part in parts if part)
-
-
 def as_csv(found: Sequence[IngestedBenchmark]) -> str:
     """Write one line per benchmark under the names in `COLUMNS`; unknown is empty."""
-    return text.write_csv(flatten_benchmarks(found), COLUMNS)
+    return text.write_csv([each.model_dump() for each in found], COLUMNS)

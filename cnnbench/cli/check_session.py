@@ -45,7 +45,7 @@ from cnnbench.regression.blocks import control_ratio, explain_drop, median_ratio
 from cnnbench.regression.check_record import ArmRecord, CheckHeader, DropLimits, begin_journal, reopen_journal
 from cnnbench.regression.design import CheckPlan, make_check_plan
 from cnnbench.regression.noise_profile import NoiseProfile, load_profile, stored_profile_path
-from cnnbench.regression.sequential import BlockFinder, NextBlock, find_next_block, measure_blocks
+from cnnbench.regression.sequential import BlockFinder, NextBlock, find_answer, measure_blocks
 from cnnbench.report.escaping import plain
 from cnnbench.runner.paired import measure_pair
 from cnnbench.runner.revisions import Revision, find_repository, open_checkouts, resolve, snapshot
@@ -354,7 +354,7 @@ def measure_recording(
     pair: PairedJobs,
     opened: Recording | Callable[[Mapping[Arm, ArmRecord]], OpenedRecording],
     resume: Callable[[Path], str],
-    find_next: BlockFinder = find_next_block,
+    find_next: BlockFinder = find_answer,
 ) -> Recording:
     """Measure on in an old recording, or in a new one that `opened` begins, to its end; return it with all blocks.
 
@@ -376,7 +376,7 @@ def record_blocks(
     setup: CheckSetup,
     workers: Workers,
     recording: Recording,
-    find_next: BlockFinder = find_next_block,
+    find_next: BlockFinder = find_answer,
     resume: Callable[[Path], str] | None = None,
 ) -> tuple[PairRecord, ...]:
     """Measure until nothing is to be measured next; all blocks. An interrupt says how to go on (`resume`) and passes on."""

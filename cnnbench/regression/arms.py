@@ -32,6 +32,13 @@ class ArmSpec:
     revision: Revision | None
     settings: ArmSettings
 
+    @property
+    def label(self) -> str:
+        """Its revision and settings in words; of an arm that has neither, its Python."""
+        parts = [self.revision.label] if self.revision is not None else []
+        parts += [f"{key}={value}" for key, value in self.settings.items()]
+        return ", ".join(parts) or ("this Python" if self.python == sys.executable else f"Python {self.python}")
+
 
 @dataclass(frozen=True)
 class PairedJobs:
@@ -44,7 +51,7 @@ class PairedJobs:
 
 def read_settings(arm: Arm, texts: Sequence[str]) -> dict[str, str]:
     """`key=value` texts as a table. Raises UsageError for one that is none, or a key that changes the work itself."""
-    found: dict[str, str] = {}
+    found = {}
     choices = f"choose from {', '.join(FIELDS_WAIVED_BY_SETTING)}"
     for text in texts:
         key, value = split_setting(f"--{arm}-set", text, "threads=1")
@@ -52,8 +59,9 @@ def read_settings(arm: Arm, texts: Sequence[str]) -> dict[str, str]:
             hint = suggest_nearest(key, tuple(FIELDS_WAIVED_BY_SETTING))
             raise UsageError(f"--{arm}-set: no key {key!r}{hint}; {choices}")
         if key not in FIELDS_WAIVED_BY_SETTING:
-            why = "it changes the work itself, and times of different work are not compared"
-            raise UsageError(f"--{arm}-set {key}: {why}; {choices}")
+            raise UsageError(
+                f"--{arm}-set {key}: it changes the work itself, and times of different work are not compared; {choices}"
+            )
         found[key] = value
     return found
 
@@ -65,8 +73,9 @@ def pair_jobs(jobs: Sequence[Job], base: ArmSettings, head: ArmSettings, cores: 
     ordered = sorted(jobs, key=describe_job)
     for job in ordered:
         if job.clock != "steady":
-            what = f"{process_label(job)}: clock {job.clock!r} is one piece and takes no turns"
-            raise UsageError(f"{what}; check a suite of steady jobs")
+            raise UsageError(
+                f"{process_label(job)}: clock {job.clock!r} is one piece and takes no turns; check a suite of steady jobs"
+            )
         if job.processes > 1:
             raise UsageError(
                 f"{process_label(job)}: an arm is one process; leave jobs of several out with -k 'not ranks'"
@@ -131,7 +140,7 @@ def identify_arms(workers: Workers, specs: Mapping[Arm, ArmSpec]) -> dict[Arm, A
         heard = perform_handshakes(workers.start)
     except ArmError as error:
         arm = error.failed.arm or "base"
-        where = f"{arm} ({_label_arm(specs[arm])})"
+        where = f"{arm} ({specs[arm].label})"
         if error.failed.status == "outdated":
             raise ComparisonError(f"{where}: {error.failed.message}") from error
         tail = f"\n{error.failed.stderr_tail}" if error.failed.stderr_tail else ""
@@ -142,16 +151,16 @@ def identify_arms(workers: Workers, specs: Mapping[Arm, ArmSpec]) -> dict[Arm, A
 def _describe_arm(workers: Workers, arm: Arm, spec: ArmSpec, hello: Handshake) -> ArmRecord:
     if hello.spoken != PROTOCOL_VERSION:
         raise ComparisonError(
-            f"{arm} ({_label_arm(spec)}): it takes turns by protocol {hello.spoken}, this by {PROTOCOL_VERSION}"
+            f"{arm} ({spec.label}): it takes turns by protocol {hello.spoken}, this by {PROTOCOL_VERSION}"
         )
     tree, package = (workers.places.root / arm).resolve(), Path(hello.package)
-    own = [tree / place / "cnnbench" for place in ("", "src") if (tree / place / "cnnbench").is_dir()]
-    wanted = (own[0] if own else workers.places.running_package / "cnnbench").resolve()
+    own = (place for place in (tree / "cnnbench", tree / "src" / "cnnbench") if place.is_dir())
+    wanted = next(own, workers.places.running_package / "cnnbench").resolve()
     if package != wanted:
-        raise ComparisonError(f"{arm} ({_label_arm(spec)}): it imported cnnbench from {package}, not from {wanted}")
+        raise ComparisonError(f"{arm} ({spec.label}): it imported cnnbench from {package}, not from {wanted}")
     environment = build_paired_environment(list(workers.jobs[arm].values()), workers.device, ())
     return ArmRecord(
-        label=_label_arm(spec),
+        label=spec.label,
         python="" if spec.python == sys.executable else spec.python,
         ref=None if spec.revision is None else spec.revision.text,
         commit=None if spec.revision is None else spec.revision.commit,
@@ -159,13 +168,6 @@ def _describe_arm(workers: Workers, arm: Arm, spec: ArmSpec, hello: Handshake) -
         software=hello.software,
         environment={name: value for name, value in environment.items() if name != "PYTHONPATH"},
     )
-
-
-def _label_arm(spec: ArmSpec) -> str:
-    parts = [spec.revision.label] if spec.revision is not None else []
-    parts += [f"{key}={value}" for key, value in spec.settings.items()]
-    own = spec.python == sys.executable
-    return ", ".join(parts) or ("this Python" if own else f"Python {spec.python}")
 
 
 def make_block_design(header: CheckHeader, data_dir: Path | None, device_uuid: str | None) -> PairDesign:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import chain
 
 from cnnbench import units
 from cnnbench.devices.nvml import SLOWED
@@ -28,9 +28,6 @@ from cnnbench.regression.check_record import CheckHeader, DropLimits
 from cnnbench.regression.decision import STEP_METRIC, MetricSeries, compute_log_ratio
 from cnnbench.schema import Precision
 
-MEAN_METRIC = "mean step"
-MAX_DROPPED_SHARE = 0.3
-"""Of all blocks measured."""
 LOSSES_COMPARED = 5
 """First losses that must agree: same weights and batches, dropout off."""
 LOSS_TOLERANCE: dict[Precision, float] = {"fp32": 5e-3, "tf32": 1e-2, "fp16": 1e-2, "bf16": 3e-2}
@@ -81,8 +78,7 @@ def median_ratio(base: JobRun, head: JobRun, mode: Schedule) -> float:
 
 def mean_ratio(base: JobRun, head: JobRun) -> float:
     """d of a block by the mean over all kept steps."""
-    ours, its = (statistics.fmean(second for turn in run.step_seconds for second in turn) for run in (head, base))
-    return compute_log_ratio(ours, its)
+    return compute_log_ratio(*(statistics.fmean(chain.from_iterable(run.step_seconds)) for run in (head, base)))
 
 
 def control_ratio(base: JobRun, head: JobRun, mode: Schedule) -> float:
@@ -96,104 +92,59 @@ def compute_differences(
     """d of every one of these blocks, in order, by series; each block has all of the jobs. The metric asked for is gated."""
     found = {}
     for job in jobs:
-        pairs = [(block.base[job], block.head[job]) for block in blocks]
-        medians, means = [median_ratio(*pair, header.mode) for pair in pairs], [mean_ratio(*pair) for pair in pairs]
-        for metric, asked_for, d in ((STEP_METRIC, "median", medians), (MEAN_METRIC, "mean", means)):
-            found[MetricSeries(header.names[job], metric, header.metric == asked_for)] = d
+        name, pairs = header.names[job], [(block.base[job], block.head[job]) for block in blocks]
+        medians = [median_ratio(*pair, header.mode) for pair in pairs]
+        found[MetricSeries(name, STEP_METRIC, header.metric == "median")] = medians
+        found[MetricSeries(name, "mean step", header.metric == "mean")] = [mean_ratio(*pair) for pair in pairs]
     return found
 
 
 def control_ratios_by_job(header: CheckHeader, blocks: Sequence[PairRecord]) -> dict[str, list[float]]:
     """The control's log ratios of every block that did not fail, by the name of the job beside whose steps it ran."""
-    found: dict[str, list[float]] = {}
-    for block in blocks:
-        for job in sorted(block.base):
-            ratio = control_ratio(block.base[job], block.head[job], header.mode)
-            found.setdefault(header.names[job], []).append(ratio)
-    return found
-
-
-@dataclass(frozen=True)
-class BlockState:
-    """The machine during one block, both arms together: growth of its counters over `wall_seconds`; None where unknown.
-
-    `control_log_ratio` is the log of the control loop's time beside head over beside base. A device of which nothing is known
-    is taken for undisturbed.
-    """
-
-    wall_seconds: float
-    steal_seconds: float | None = None
-    cpu_pressure_seconds: float | None = None
-    cgroup_throttled_seconds: float | None = None
-    device_throttled: bool = False
-    device_other_processes: int = 0
-    control_log_ratio: float | None = None
+    return {
+        header.names[job]: [
+            control_ratio(each.base[job], each.head[job], header.mode) for each in blocks if job in each.base
+        ]
+        for job in sorted({job for block in blocks for job in block.base})
+    }
 
 
 def explain_drop(header: CheckHeader, block: PairRecord) -> str | None:
     """Why a block that did not fail does not count by the check's rule, or None."""
-    return None if header.limits is None else reason_to_drop(read_block_state(header, block), header.limits)
-
-
-def read_block_state(header: CheckHeader, block: PairRecord) -> BlockState:
-    """The machine during a block: both arms' spans together, so that neither alone can drop it."""
-    # The check's own processes may be on the device at the start and are at the end.
-    names, ours = (("both",), 2) if header.mode == "turns" else (ARMS, 1)
-    spans = [block.spans[name] for name in names]
-    readings = [reading for span in spans for reading in (span.before, span.after)]
-    return BlockState(
-        wall_seconds=sum(span.wall_seconds for span in spans),
-        steal_seconds=_sum_growth(spans, "steal_seconds"),
-        cpu_pressure_seconds=_sum_growth(spans, "cpu_pressure_seconds"),
-        cgroup_throttled_seconds=_sum_growth(spans, "cgroup_throttled_seconds"),
-        device_throttled=any(SLOWED & set(reading.device_throttle_reasons or ()) for reading in readings),
-        device_other_processes=max(0, max(reading.device_other_processes or 0 for reading in readings) - ours),
-        control_log_ratio=statistics.median(
-            control_ratio(block.base[job], block.head[job], header.mode) for job in block.base
-        ),
-    )
-
-
-def _sum_growth(spans: Sequence[Span], counter: str) -> float | None:
-    """Seconds by which a counter grew in all spans together; None where one of the readings is unknown."""
-    ends = [(getattr(span.before, counter), getattr(span.after, counter)) for span in spans]
-    if any(None in each for each in ends):
+    if header.limits is None:
         return None
-    return math.fsum(max(0.0, after - before) for before, after in ends)
+    spans = [block.spans[name] for name in (("both",) if header.mode == "turns" else ARMS)]
+    control = statistics.median(control_ratio(block.base[job], block.head[job], header.mode) for job in block.base)
+    return reason_to_drop(spans, control, header.limits)
 
 
-def reason_to_drop(block: BlockState, limits: DropLimits) -> str | None:
-    """Why this block does not count, or None. The same for the arms exchanged; what is unknown drops nothing."""
-    wall = block.wall_seconds
-    shares = (
-        ("other guests took", "of the CPU time", block.steal_seconds, wall * limits.cores, limits.steal_share),
-        ("threads waited for a core", "of the time", block.cpu_pressure_seconds, wall, limits.pressure_share),
-        ("the CPU quota stopped threads", "of the time", block.cgroup_throttled_seconds, wall, limits.throttled_share),
-    )
-    for before, after, seconds, whole, most in shares:
-        if seconds is not None and seconds > most * whole:
+def reason_to_drop(spans: Sequence[Span], control: float, limits: DropLimits) -> str | None:
+    """Why the machine's state drops a block, or None. What is unknown drops nothing.
+
+    `spans` are those of both arms together, so that neither alone can drop it: the same for the arms exchanged. `control` is
+    the log of the control loop's time beside head over beside base.
+    """
+    wall = sum(span.wall_seconds for span in spans)
+    for before, after, counter, whole, most in (
+        ("other guests took", "of the CPU time", "steal_seconds", wall * limits.cores, limits.steal_share),
+        ("threads waited for a core", "of the time", "cpu_pressure_seconds", wall, limits.pressure_share),
+        ("the CPU quota stopped threads", "of the time", "cgroup_throttled_seconds", wall, limits.throttled_share),
+    ):
+        ends = [(getattr(span.before, counter), getattr(span.after, counter)) for span in spans]
+        seconds = 0.0 if any(None in each for each in ends) else math.fsum(max(0.0, end - start) for start, end in ends)
+        if seconds > most * whole:
             return f"{before} {units.percent(seconds / whole, 1)} {after}, allowed are {units.percent(most, 1)}"
-    if block.device_throttled:
+    readings = [reading for span in spans for reading in (span.before, span.after)]
+    if any(SLOWED & set(reading.device_throttle_reasons or ()) for reading in readings):
         return "the device lowered its clock"
-    if block.device_other_processes:
-        return f"{block.device_other_processes} other processes used the device"
-    control, band = block.control_log_ratio, limits.control_band
-    if control is not None and band is not None and abs(control) > band:
-        apart, most_apart = (units.percent(math.expm1(abs(value)), 1) for value in (control, band))
+    # The check's own processes, both in one span or one in each, may be on the device at the start and are at the end.
+    others = max(reading.device_other_processes or 0 for reading in readings) - (2 if len(spans) == 1 else 1)
+    if others > 0:
+        return f"{others} other processes used the device"
+    if limits.control_band is not None and abs(control) > limits.control_band:
+        apart, most_apart = (units.percent(math.expm1(abs(value)), 1) for value in (control, limits.control_band))
         return f"the control loop differed by {apart} between the arms, allowed are {most_apart}"
     return None
-
-
-def reason_unfit(dropped: Sequence[str], kept: int, planned_blocks: int) -> str | None:
-    """Why the machine is unfit: more than 30 % of its blocks do not count, even if all to come up to the plan's end do.
-
-    `dropped` are the reasons of those that do not, `kept` is how many do.
-    """
-    least_measured = len(dropped) + max(planned_blocks, kept)
-    if len(dropped) <= MAX_DROPPED_SHARE * least_measured:
-        return None
-    share = units.percent(MAX_DROPPED_SHARE, 0)
-    return f"{len(dropped)} blocks were dropped, more than {share} of {least_measured}; the last: {dropped[-1]}"
 
 
 def require_equal_work(header: CheckHeader, block: PairRecord) -> None:
@@ -211,8 +162,11 @@ def find_unequal_work(base: WorkDone, head: WorkDone, final_loss_band: float | N
 
     `final_loss_band` is calibrated, the largest relative difference of two final losses of one revision; None: not held.
     """
-    counts = ((name, getattr(base, field), getattr(head, field)) for name, field in COUNTS.items())
-    found = [f"{name}: head {units.count(ours)}, base {units.count(its)}" for name, its, ours in counts if its != ours]
+    found = [
+        f"{name}: head {units.count(ours)}, base {units.count(its)}"
+        for name, field in COUNTS.items()
+        if (its := getattr(base, field)) != (ours := getattr(head, field))
+    ]
     if base.order_digest != head.order_digest:
         found.append("the batches came in another order, or were others")
     if base.precision != head.precision:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -21,7 +21,6 @@ from cnnbench.regression.design import CheckPlan
 from cnnbench.schema import Frozen, Job, Machine, Software
 from cnnbench.store import Writer
 
-JournalLine = TypeVar("JournalLine", bound=Frozen)
 _BEFORE_ENDING = '],\n"ending": '
 
 
@@ -145,25 +144,22 @@ def reopen_journal(path: Path) -> tuple[Journal, CheckHeader, tuple[PairRecord, 
     part = journal_path(path)
     if not part.exists():
         raise LedgerError(f"{part}: no unfinished check to resume; start it without --resume")
-    journal = Journal.reopen(part)
+    journal, where, blocks = Journal.reopen(part), f"{part}:1", []
     try:
-        lines = journal.drop_torn_line()  # the block that was being written when the power went is measured again
+        # the block that was being written when the power went is measured again
+        lines = journal.drop_torn_line().splitlines()
         if not lines:
             raise LedgerError(f"{part}: empty; delete the file and start anew")
-        first, *others = lines.splitlines()
-        header = _read_line(CheckHeader, first, f"{part}:1")
-        blocks = tuple(_read_line(PairRecord, line, f"{part}:{n}") for n, line in enumerate(others, start=2))
-    except BaseException:
+        header = CheckHeader.model_validate_json(lines[0])
+        for number, line in enumerate(lines[1:], start=2):
+            where = f"{part}:{number}"
+            blocks.append(PairRecord.model_validate_json(line))
+    except BaseException as error:
         journal.close()
+        if isinstance(error, ValidationError):
+            raise LedgerError(f"{where}: {describe_first_problem(error)}; delete the file and start anew") from error
         raise
-    return journal, header, blocks
-
-
-def _read_line(model: type[JournalLine], line: bytes, where: str) -> JournalLine:
-    try:
-        return model.model_validate_json(line)
-    except ValidationError as error:
-        raise LedgerError(f"{where}: {describe_first_problem(error)}; delete the file and start anew") from error
+    return journal, header, tuple(blocks)
 
 
 def save_record(path: Path, record: CheckRecord) -> None:

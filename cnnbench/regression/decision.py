@@ -18,7 +18,6 @@ import numpy as np
 from cnnbench.errors import ExitCode
 from cnnbench.regression import signed_rank
 from cnnbench.regression.design import CheckPlan, Look, compute_detectable_effect, confirm_slowdown, evaluate_look
-from cnnbench.regression.signed_rank import Float64Array
 
 GEOMETRIC_MEAN = "geometric mean"
 """The job name of the series of mean d over all gated jobs: a small slowdown of every job shows there first."""
@@ -158,8 +157,12 @@ def _screen(observations: Observations, plan: CheckPlan) -> Verdict | Continue:
             return Continue(look.blocks)
         findings = tuple(_examine(series, d, look, plan) for series, d in observations.items())
         gated = [finding for finding in findings if finding.series.gated]
-        if any(finding.suspect for finding in gated):
-            return Continue(plan.confirm_blocks, _list_series_to_confirm(findings), findings)
+        if suspects := {finding.series for finding in gated if finding.suspect}:
+            # those themselves, and all gated ones of the metric where a geometric mean is suspect
+            whole = {series.metric for series in suspects if series.job == GEOMETRIC_MEAN}
+            jobs = {each.series for each in gated if each.series.job != GEOMETRIC_MEAN}
+            chosen = sorted(series for series in jobs if series in suspects or series.metric in whole)
+            return Continue(plan.confirm_blocks, tuple(chosen), findings)
         decisions = {finding.decision for finding in gated}
         if Decision.INCONCLUSIVE not in decisions:
             decision = Decision.IMPROVED if Decision.IMPROVED in decisions else Decision.PASS
@@ -176,23 +179,11 @@ def _confirm(observations: Observations, plan: CheckPlan, suspicion: Continue) -
             fresh = np.asarray(observations[finding.series][: suspicion.blocks], dtype=np.float64)
             holds = bool(confirm_slowdown(fresh, plan))
             decision = Decision.REGRESSED if holds else Decision.INCONCLUSIVE
-            confirmation = Confirmation(len(fresh), _count_slower(fresh, plan), holds)
+            slower = int(np.count_nonzero(fresh > plan.log_tolerance))
+            confirmation = Confirmation(len(fresh), slower, holds)
             findings[place] = replace(finding, decision=decision, confirmation=confirmation)
             verdict = decision if holds else verdict
     return Verdict(verdict, tuple(findings), findings[0].blocks, plan)
-
-
-def _list_series_to_confirm(findings: Sequence[SeriesFinding]) -> tuple[MetricSeries, ...]:
-    """The suspect series themselves; all gated ones of the metric where a geometric mean is suspect."""
-    gated = {finding.series: finding.suspect for finding in findings if finding.series.gated}
-    whole = {series.metric for series, suspect in gated.items() if suspect and series.job == GEOMETRIC_MEAN}
-    return tuple(
-        sorted(
-            series
-            for series, suspect in gated.items()
-            if series.job != GEOMETRIC_MEAN and (suspect or series.metric in whole)
-        )
-    )
 
 
 def _examine(series: MetricSeries, observed: Sequence[float], look: Look, plan: CheckPlan) -> SeriesFinding:
@@ -202,7 +193,7 @@ def _examine(series: MetricSeries, observed: Sequence[float], look: Look, plan: 
     return SeriesFinding(
         series,
         look.blocks,
-        _count_slower(log_ratios, plan),
+        int(np.count_nonzero(log_ratios > plan.log_tolerance)),
         signed_rank.hodges_lehmann(log_ratios),
         low,
         high,
@@ -211,7 +202,3 @@ def _examine(series: MetricSeries, observed: Sequence[float], look: Look, plan: 
         # improved series pass too
         Decision.IMPROVED if flags.improves else Decision.PASS if flags.passes else Decision.INCONCLUSIVE,
     )
-
-
-def _count_slower(log_ratios: Float64Array, plan: CheckPlan) -> int:
-    return int(np.count_nonzero(log_ratios > plan.log_tolerance))

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from cnnbench import schema, units
 from cnnbench.errors import ComparisonError, LedgerError
+from cnnbench.files import explain_refusal
 from cnnbench.paired_protocol import PairRecord, Schedule
 from cnnbench.regression.blocks import LOSS_TOLERANCE, compute_round_ratios, control_ratio, mean_ratio, median_ratio
 from cnnbench.regression.check_record import CheckEnding, CheckHeader, CheckRecord
@@ -152,8 +153,9 @@ def profile_recording(header: CheckHeader, blocks: Sequence[PairRecord], holds_d
     """
     counted, _ = sort_blocks(header, blocks)
     if len(counted) < MIN_BLOCKS:
-        counts = f"{len(counted)} of {len(blocks)} blocks count"
-        raise LedgerError(f"{counts}, a noise profile takes {MIN_BLOCKS}: measure more")
+        raise LedgerError(
+            f"{len(counted)} of {len(blocks)} blocks count, a noise profile takes {MIN_BLOCKS}: measure more"
+        )
     last, plan = blocks[-1], header.plan
     try:
         ended = datetime.fromisoformat(last.started_at) + timedelta(seconds=last.wall_seconds)
@@ -162,9 +164,6 @@ def profile_recording(header: CheckHeader, blocks: Sequence[PairRecord], holds_d
     jobs = {header.names[job]: _measure_job_noise(header, counted, job) for job in sorted(header.jobs)}
     table = np.array([noise.d for noise in jobs.values()])
     worst = max(noise.spread for noise in jobs.values())
-    plans = (make_check_plan(plan.tolerance, look.blocks) for look in LOOKS[1:])
-    effects = {each.max_blocks: compute_detectable_effect(worst, each) for each in plans}
-    controls = [control_ratio(block.base[job], block.head[job], header.mode) for block in counted for job in block.base]
     return NoiseProfile(
         machine_id=header.machine.id,
         machine_name=header.machine.cpu_name,
@@ -181,12 +180,21 @@ def profile_recording(header: CheckHeader, blocks: Sequence[PairRecord], holds_d
         wall_seconds=round(math.fsum(block.wall_seconds for block in blocks), 1),
         jobs=jobs,
         geometric_mean_spread=float(np.std(table.mean(axis=0), ddof=1)) if len(jobs) > 1 else None,
-        control_band=max(MIN_CONTROL_BAND, 2 * max(map(abs, controls))),
+        control_band=max(
+            MIN_CONTROL_BAND,
+            *(
+                2 * abs(control_ratio(each.base[job], each.head[job], header.mode))
+                for each in counted
+                for job in each.base
+            ),
+        ),
         tolerance=plan.tolerance,
         recommended_tolerance=max(MIN_TOLERANCE, math.ceil(3000 * worst) / 1000),
         recommended_rounds=_recommend_rounds(list(jobs.values()), plan),
         detectable=tuple(
-            DetectableEffect(blocks=blocks, effect=effect and math.expm1(effect)) for blocks, effect in effects.items()
+            DetectableEffect(blocks=look.blocks, effect=effect and math.expm1(effect))
+            for look in LOOKS[1:]
+            for effect in [compute_detectable_effect(worst, make_check_plan(plan.tolerance, look.blocks))]
         ),
         replayed=tuple(_replay_checks(table, plan, effect, header.seed) for effect in (0.0, 2 * plan.tolerance)),
     )
@@ -264,20 +272,18 @@ def _replay_checks(table: np.ndarray, plan: CheckPlan, effect: float, seed: int)
 def load_profile(path: Path, machine: Machine, suite_digest: str, now: datetime) -> NoiseProfile:
     """The profile in a file. Raises ComparisonError for another machine, an older suite or one expired, else LedgerError."""
     try:
-        profile = NoiseProfile.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise LedgerError(f"{path}: cannot be read: {error.strerror}; make it with `cnnbench calibrate`") from error
+        with explain_refusal(LedgerError, f"{path}: cannot be read", "make it with `cnnbench calibrate`"):
+            profile = NoiseProfile.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise LedgerError(f"{path}: not a noise profile: {error.errors()[0]['msg']}") from error
     again = f"calibrate again (`cnnbench calibrate {current_suite_name(profile.suite)}`), or say --no-profile"
-    if profile.machine_id != machine.id:
-        raise ComparisonError(
-            f"{path}: the noise of another machine, {profile.machine_id}; this is {machine.id}; {again}"
-        )
-    if datetime.fromisoformat(profile.expires_at) < now:
-        raise ComparisonError(f"{path}: expired on {profile.expires_at[:10]}; {again}")
-    if profile.suite_digest != suite_digest:
-        raise ComparisonError(f"{path}: of the suite {profile.suite} before it was changed; {again}")
+    for differs, found in (
+        (profile.machine_id != machine.id, f"the noise of another machine, {profile.machine_id}; this is {machine.id}"),
+        (datetime.fromisoformat(profile.expires_at) < now, f"expired on {profile.expires_at[:10]}"),
+        (profile.suite_digest != suite_digest, f"of the suite {profile.suite} before it was changed"),
+    ):
+        if differs:
+            raise ComparisonError(f"{path}: {found}; {again}")
     return profile
 
 
@@ -287,9 +293,8 @@ def explain_insensitivity(profile: NoiseProfile, plan: CheckPlan) -> str | None:
     if found is not None and found <= math.log1p(2 * plan.tolerance):
         return None
     seen = "no slowdown" if found is None else f"only a slowdown of {units.percent(math.expm1(found), 1)}"
-    twice, blocks = units.percent(2 * plan.tolerance, 1), plan.max_blocks
-    spread = units.percent(profile.worst_spread, 1)
+    twice, spread = units.percent(2 * plan.tolerance, 1), units.percent(profile.worst_spread, 1)
     return (
-        f"{seen} would be found in {units.percent(plan.power, 0)} of checks of {blocks} blocks, {twice} would not: "
+        f"{seen} would be found in {units.percent(plan.power, 0)} of checks of {plan.max_blocks} blocks, {twice} would not: "
         f"d spreads by {spread} here; raise --tau to {units.percent(profile.recommended_tolerance, 1)} or the rounds"
     )

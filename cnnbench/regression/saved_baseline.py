@@ -37,7 +37,7 @@ from cnnbench.analysis.process_table import Conditions, Process
 from cnnbench.analysis.ratio import FieldDifference, find_differences, group_by
 from cnnbench.errors import LedgerError, UsageError
 from cnnbench.regression.check_record import describe_first_problem
-from cnnbench.schema import Evaluation, Frozen, Job, RunHeader, digest
+from cnnbench.schema import Frozen, Job, RunHeader, digest
 from cnnbench.store import Ledger
 
 FILE_NAME = "baselines.toml"
@@ -107,12 +107,6 @@ def read_median_step(process: Process) -> float | None:
     return seconds if 0 < seconds < math.inf else None
 
 
-def read_evaluation(process: Process) -> Evaluation | None:
-    """The test of its accuracy, if it has a sensible one. That of a job to a target is the target's, reached by construction."""
-    test = None if process.metrics is None or process.job.clock == "accuracy" else process.metrics.trial.test
-    return test if test is not None and 0 <= test.correct <= test.images and test.images > 0 else None
-
-
 def make_baseline(
     name: str, processes: Iterable[Process], saved_at: str, flops_by_row: Mapping[str, int] | None = None
 ) -> tuple[SavedBaseline, tuple[str, ...]]:
@@ -128,10 +122,10 @@ def make_baseline(
     if not machines:
         raise UsageError(f"baseline {name}: no process that ended well")
     if len(machines) > 1:
-        found = f"{len(machines)} machines ({', '.join(machines)})"
-        raise UsageError(f"baseline {name}: {found}; choose one with --machine")
-    rows, runs = [], {}
-    left_out: list[str] = []
+        raise UsageError(
+            f"baseline {name}: {len(machines)} machines ({', '.join(machines)}); choose one with --machine"
+        )
+    rows, left_out, runs = [], [], {}
     for key, members in sorted(group_by(good, attrgetter("row_key")).items()):
         newest, kept = members[-1], []
         conditions = newest.conditions
@@ -234,8 +228,9 @@ def save_baseline(results: Path, baseline: SavedBaseline, ledgers: Sequence[Ledg
     flops = {digest(row.job.row_key): row.step_flops for row in baseline.rows if row.step_flops is not None}
     with change_entries(results, machine_id) as entries:
         if name in entries and not replace:
-            taken = f"there is a baseline {name}; give --replace to save over it, or another name"
-            raise UsageError(f"{folder / FILE_NAME}: {taken}")
+            raise UsageError(
+                f"{folder / FILE_NAME}: there is a baseline {name}; give --replace to save over it, or another name"
+            )
         entries[name] = BaselineEntry(saved_at=baseline.saved_at, runs=runs, step_flops=flops)
     return folder / FILE_NAME
 

@@ -37,7 +37,6 @@ from cnnbench.regression.saved_baseline import (
     SavedBaseline,
     describe_differences,
     find_clean_commit,
-    read_evaluation,
     read_median_step,
 )
 from cnnbench.schema import DataKind, Evaluation, Job, RunHeader, current_suite_name
@@ -84,7 +83,7 @@ class MetricResult:
     metric: str
     status: MetricStatus
     value: float | None = None
-    expected: ExpectedRange | None = None
+    expected: ExpectedRange | Prediction | None = None
     note: str = ""
 
 
@@ -167,59 +166,55 @@ def screen_run(baseline: SavedBaseline, run: RunHeader, processes: Sequence[Proc
     for (row_key, _), members in sorted(group_by(ordered, attrgetter("row_key", "protocol")).items()):
         job = members[0].job.model_copy(update={"seed": 0, "round": 0})
         unknown = BaselineRow(job, members[0].conditions, (), None)
-        findings += _screen_row(job, rows.get(row_key, unknown), run, members)
+        findings += _screen_row(job, rows.get(row_key, unknown), members)
         absent.pop(row_key, None)
-    # the same command should measure again what a stored run of it had
-    alike = {each.run_id for each in baseline.runs if _describe_command(each) == _describe_command(run)}
+    # The same command should measure again what a stored run of it had. Suites have today's names, so that a renamed one still
+    # expects the rows that it had.
+    commands = {
+        each.run_id: ([current_suite_name(suite) for suite in sorted(each.suites)], each.options)
+        for each in (*baseline.runs, run)
+    }
+    alike = {run_id for run_id, command in commands.items() if command == commands[run.run_id]}
     missed = [row.job for row in absent.values() if row.run_ids & alike]
-    note = "the run did not plan this row"
-    findings += [MetricResult(job, "records", MetricStatus.MISSING, note=note) for job in missed]
+    findings += [
+        MetricResult(job, "records", MetricStatus.MISSING, note="the run did not plan this row") for job in missed
+    ]
     return ScreeningResult(baseline, run, tuple(findings), len(absent) - len(missed))
 
 
-def _describe_command(run: RunHeader) -> tuple[list[str], Mapping[str, str]]:
-    """What was asked for. Suites have today's names, so that a renamed suite still expects the rows that it had."""
-    return [current_suite_name(suite) for suite in sorted(run.suites)], run.options
-
-
-def _screen_row(job: Job, row: BaselineRow, run: RunHeader, members: Sequence[Process]) -> Iterator[MetricResult]:
+def _screen_row(job: Job, row: BaselineRow, members: Sequence[Process]) -> Iterator[MetricResult]:
     if differences := find_differences(row.conditions, members[0].conditions):
-        note = describe_differences(differences, "stored")
-        yield MetricResult(job, "conditions", MetricStatus.NOT_COMPARABLE, note=note)
+        yield MetricResult(
+            job, "conditions", MetricStatus.NOT_COMPARABLE, note=describe_differences(differences, "stored")
+        )
         return
     good = [process for process in members if read_median_step(process) is not None]
-    yield _screen_records(job, members, len(good))
+    status, note, planned = MetricStatus.WITHIN, "", len({process.index for process in members})
+    if len(good) < planned:
+        status, bad = MetricStatus.MISSING, [each for each in members if read_median_step(each) is None]
+        ends = Counter("without a time" if each.status == "ok" else each.status for each in bad)
+        reason = next((f": {each.message}" for each in bad if each.message), "")
+        note = ", ".join(f"{units.count(n)} {end}" for end, n in sorted(ends.items())) + reason
+    yield MetricResult(job, "records", status, len(good), ExpectedRange(planned, planned, 0), note)
     if good:
-        yield _screen_step(job, row, run, good)
+        yield _screen_step(job, row, good)
     if good and row.runs:
         for metric in EXACT_METRICS:
             yield from _screen_exact_metric(job, metric, row, good)
         yield from _screen_accuracy(job, row, good)
 
 
-def _screen_records(job: Job, members: Sequence[Process], good: int) -> MetricResult:
-    planned = len({process.index for process in members})
-    status, note = MetricStatus.WITHIN, ""
-    if good < planned:
-        status, bad = MetricStatus.MISSING, [each for each in members if read_median_step(each) is None]
-        ends = Counter("without a time" if each.status == "ok" else each.status for each in bad)
-        reason = next((f": {each.message}" for each in bad if each.message), "")
-        note = ", ".join(f"{units.count(n)} {end}" for end, n in sorted(ends.items())) + reason
-    return MetricResult(job, "records", status, good, ExpectedRange(planned, planned, 0), note)
-
-
-def _screen_step(job: Job, row: BaselineRow, run: RunHeader, good: Sequence[Process]) -> MetricResult:
+def _screen_step(job: Job, row: BaselineRow, good: Sequence[Process]) -> MetricResult:
     """The median step against the next run's range; every run gives as many processes as the one with the fewest."""
     found = step_range(row, len(good))
     value = stats.geometric(_list_median_steps(good[: found.processes if found else None])).value
     if found is None:
         note = f"{len(row.runs)} stored; a range needs {LEAST_RUNS}"
         return MetricResult(job, STEP_METRIC, MetricStatus.TOO_FEW, value, note=note)
-    expected = ExpectedRange(found.low, found.high, found.runs)
-    if run.run_id in row.run_ids:
-        return MetricResult(job, STEP_METRIC, MetricStatus.WITHIN, value, expected, "one of the stored runs")
+    if good[0].run_id in row.run_ids:
+        return MetricResult(job, STEP_METRIC, MetricStatus.WITHIN, value, found, "one of the stored runs")
     statuses = {-1: MetricStatus.FASTER, 0: MetricStatus.WITHIN, 1: MetricStatus.SLOWER}
-    return MetricResult(job, STEP_METRIC, statuses[compare_with_prediction(value, found)], value, expected)
+    return MetricResult(job, STEP_METRIC, statuses[compare_with_prediction(value, found)], value, found)
 
 
 def step_range(row: BaselineRow, processes: int | None = None) -> Prediction | None:
@@ -257,8 +252,7 @@ def _screen_exact_metric(job: Job, metric: str, row: BaselineRow, good: Sequence
     before, now = list_stored_counts(metric, row), _list_counts(metric, good)
     if not before:
         if now:
-            note = "the stored runs have none"
-            yield MetricResult(job, metric, MetricStatus.TOO_FEW, max(now), note=note)
+            yield MetricResult(job, metric, MetricStatus.TOO_FEW, max(now), note="the stored runs have none")
         return
     low, high = min(before), max(before)
     expected = ExpectedRange(low, high, len(row.runs))
@@ -279,8 +273,7 @@ def _screen_accuracy(job: Job, row: BaselineRow, good: Sequence[Process]) -> Ite
     if len(now) < len(good):
         yield MetricResult(job, "accuracy", MetricStatus.MISSING, note="not recorded")
     elif len({(test.images, data) for tests in (*runs, now) for test, data in tests}) != 1:
-        note = "evaluated on other images"
-        yield MetricResult(job, "accuracy", MetricStatus.CHANGED, _mean_accuracy(now), note=note)
+        yield MetricResult(job, "accuracy", MetricStatus.CHANGED, _mean_accuracy(now), note="evaluated on other images")
     elif (band := accuracy_band(row, fewest)) is None:
         note = f"{len(runs)} stored; a band needs {LEAST_RUNS}"
         yield MetricResult(job, "accuracy", MetricStatus.TOO_FEW, _mean_accuracy(now[:fewest]), note=note)
@@ -312,11 +305,10 @@ def _list_tested_runs(row: BaselineRow) -> list[list[AccuracyTest]]:
 
 
 def _list_tests(processes: Sequence[Process]) -> list[AccuracyTest]:
-    return [
-        (test, each.metrics.trial.accuracy_data)
-        for each in processes
-        if each.metrics and (test := read_evaluation(each))
-    ]
+    """Those that are sensible. That of a job to a target is the target's, reached by construction."""
+    trials = [each.metrics.trial for each in processes if each.metrics and each.job.clock != "accuracy"]
+    tests = [(each.test, each.accuracy_data) for each in trials if each.test is not None]
+    return [(test, data) for test, data in tests if 0 <= test.correct <= test.images > 0]
 
 
 def _mean_accuracy(tests: Sequence[AccuracyTest]) -> float:

@@ -9,19 +9,13 @@ depend on the differences seen.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from cnnbench import units
 from cnnbench.errors import ComparisonError, ExitCode, LedgerError, UnfitError, WorkerError
 from cnnbench.paired_protocol import PairRecord, PhaseName
-from cnnbench.regression.blocks import (
-    compute_differences,
-    control_ratios_by_job,
-    explain_drop,
-    reason_unfit,
-    require_equal_work,
-)
+from cnnbench.regression.blocks import compute_differences, control_ratios_by_job, explain_drop, require_equal_work
 from cnnbench.regression.check_record import CheckEnding, CheckHeader, CheckRecord
 from cnnbench.regression.decision import Continue, Decision, Verdict, decide
 from cnnbench.regression.design import CheckPlan
@@ -33,6 +27,8 @@ MAX_FAILED_BLOCKS = 3
 """Blocks that may fail in one check before it is given up; one alone may be the machine's fault."""
 ENDED_WITHOUT_VERDICT = (WorkerError, ComparisonError, UnfitError)
 """What ends a check but a verdict."""
+MAX_DROPPED_SHARE = 0.3
+"""Of all blocks measured."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +45,8 @@ BlockMeasurer = Callable[[int, NextBlock], PairRecord]
 """(number of the block, what is wanted) to the block measured."""
 BlockReporter = Callable[[CheckHeader, NextBlock, PairRecord], object]
 """Told of each block, with what was wanted, once it is on disk."""
-BlockFinder = Callable[[CheckHeader, Sequence[PairRecord]], NextBlock | None]
-"""What to measure after these blocks; None where there are enough."""
+BlockFinder = Callable[[CheckHeader, Sequence[PairRecord]], Verdict | NextBlock | None]
+"""What to measure after these blocks; anything else where there are enough."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +94,14 @@ def sort_blocks(header: CheckHeader, blocks: Sequence[PairRecord]) -> tuple[list
                 counted.append(block)
             else:
                 dropped[block.number] = reason
-    if (unfit := reason_unfit(list(dropped.values()), len(counted), header.plan.max_blocks)) is not None:
-        raise UnfitError(f"the machine is unfit for measuring: {unfit}; quieten it, or say --keep-disturbed")
+    # unfit is a machine that loses more than 30 % even if all blocks to come up to the plan's end count
+    least_measured = len(dropped) + max(header.plan.max_blocks, len(counted))
+    if len(dropped) > MAX_DROPPED_SHARE * least_measured:
+        share, last = units.percent(MAX_DROPPED_SHARE, 0), list(dropped.values())[-1]
+        raise UnfitError(
+            f"the machine is unfit for measuring: {len(dropped)} blocks were dropped, more than {share} of "
+            f"{least_measured}; the last: {last}; quieten it, or say --keep-disturbed"
+        )
     return counted, dropped
 
 
@@ -135,21 +137,17 @@ def _cut_plan_to_time(
     return plan, False
 
 
-def _find_answer(header: CheckHeader, blocks: Sequence[PairRecord]) -> Verdict | NextBlock | None:
-    with contextlib.suppress(*ENDED_WITHOUT_VERDICT):
+def find_answer(header: CheckHeader, blocks: Sequence[PairRecord]) -> Verdict | NextBlock | None:
+    """What to measure next, or the verdict; None where the check has ended without one."""
+    try:
         return next_step(header, blocks).answer
-    return None
-
-
-def find_next_block(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBlock | None:
-    """What to measure next; None where the check has ended, with a verdict or without."""
-    answer = _find_answer(header, blocks)
-    return answer if isinstance(answer, NextBlock) else None
+    except ENDED_WITHOUT_VERDICT:
+        return None
 
 
 def derive_verdict(record: CheckRecord) -> Verdict | None:
     """The verdict anew, as the surfaces take it; None where the check ended without one."""
-    answer = _find_answer(record.header, record.blocks)
+    answer = find_answer(record.header, record.blocks)
     return answer if isinstance(answer, Verdict) else None
 
 
@@ -159,11 +157,11 @@ def measure_blocks(
     blocks: Sequence[PairRecord],
     measure: BlockMeasurer,
     report: BlockReporter,
-    find_next: BlockFinder = find_next_block,
+    find_next: BlockFinder = find_answer,
 ) -> tuple[PairRecord, ...]:
     """Measure on from these blocks to the end. Every block is on disk before it is judged; an interrupt loses none."""
     done = list(blocks)
-    while (next_block := find_next(header, done)) is not None:
+    while isinstance(next_block := find_next(header, done), NextBlock):
         block = measure(len(done), next_block)
         journal.append(block)
         done.append(block)
@@ -181,8 +179,9 @@ def conclude(header: CheckHeader, blocks: Sequence[PairRecord]) -> CheckRecord:
         return CheckRecord(header=header, blocks=tuple(blocks), ending=ending)
     verdict = judged.answer
     if isinstance(verdict, NextBlock):
-        where = f"the {verdict.stage} takes {verdict.blocks} blocks of each job"
-        raise LedgerError(f"the record ends before the verdict: {where}")
+        raise LedgerError(
+            f"the record ends before the verdict: the {verdict.stage} takes {verdict.blocks} blocks of each job"
+        )
     controls = {name: hodges_lehmann(ratios) for name, ratios in control_ratios_by_job(header, blocks).items()}
     forgiven = verdict.decision == Decision.INCONCLUSIVE and header.on_inconclusive == "warn"
     notes = _list_notes(header, judged, verdict.blocks, forgiven)

@@ -125,6 +125,13 @@ class SeriesColumn(NamedTuple):
 def list_columns(verdict: Verdict, meta: VerdictContext) -> tuple[SeriesColumn, ...]:
     """The table with a line a series, column by column."""
     power = units.percent(verdict.plan.power, 0)
+
+    def format_control(finding: SeriesFinding) -> str:
+        known = meta.controls.get(finding.series.job)
+        if known is not None:
+            return format_change(known)
+        return NOTHING_TO_SAY if finding.series.job == GEOMETRIC_MEAN else units.NOT_AVAILABLE
+
     return (
         SeriesColumn("series", format_label, number=False),
         SeriesColumn("decision", format_decision, number=False),
@@ -137,7 +144,7 @@ def list_columns(verdict: Verdict, meta: VerdictContext) -> tuple[SeriesColumn, 
             f"would be found in {power} of checks",
             lambda each: "nothing" if each.detectable is None else format_change(each.detectable),
         ),
-        SeriesColumn("control", lambda each: _format_control(each, meta)),
+        SeriesColumn("control", format_control),
     )
 
 
@@ -179,10 +186,3 @@ def list_conditions(verdict: Verdict, meta: VerdictContext) -> tuple[tuple[str, 
 def _format_confirmation(finding: SeriesFinding) -> str:
     fresh = finding.confirmation
     return f"{'yes' if fresh.holds else 'no'}, {fresh.slower} of {fresh.blocks}" if fresh else NOTHING_TO_SAY
-
-
-def _format_control(finding: SeriesFinding, meta: VerdictContext) -> str:
-    known = meta.controls.get(finding.series.job)
-    if known is not None:
-        return format_change(known)
-    return NOTHING_TO_SAY if finding.series.job == GEOMETRIC_MEAN else units.NOT_AVAILABLE
