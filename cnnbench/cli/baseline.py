@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from cnnbench.schema import Job, RunHeader
 
 
-def _find_results(context: click.Context, parameter: click.Parameter, named: Path | None) -> Path:
+def _find_results(named: Path | None) -> Path:
     """The tree that was named, else the environment's, else ./results. It need not exist yet."""
     return named or Path(os.environ.get("CNNBENCH_RESULTS") or DEFAULT_RESULTS)
 
@@ -50,7 +50,7 @@ _results_option = make_option(
     "The tree baselines are kept in (default: $CNNBENCH_RESULTS, else ./results).",
     ANY_PATH,
     metavar="DIR",
-    callback=_find_results,
+    check=_find_results,
 )
 _output_options = combine_options(format_option(), OUTPUT)
 

@@ -42,18 +42,18 @@ def _parse_percent(text: str, flag: str) -> float:
     return value / 100
 
 
-def _parse_tau(context: click.Context, option: click.Parameter, value: str | None) -> float | str | None:
+def _parse_tau(value: str | None) -> float | str | None:
     return _parse_percent(value, "--tau") if value not in (None, "auto") else value
 
 
-def _parse_shares(context: click.Context, option: click.Parameter, value: str) -> tuple[float, ...]:
+def _parse_shares(value: str) -> tuple[float, ...]:
     shares = tuple(_parse_percent(part, "--inject") for part in value.split(","))
     if any(not 0 <= share <= MAX_INJECTED_SHARE for share in shares):
         raise UsageError(f"--inject {value!r}: from 0 to {100 * MAX_INJECTED_SHARE:.0f} %")
     return shares
 
 
-def _require_picture(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:
+def _require_picture(value: Path | None) -> Path | None:
     if value is not None and value.suffix not in (".svg", ".png"):
         raise UsageError(f"--plot {value}: a plot is FILE.svg or FILE.png")
     return value
@@ -61,7 +61,7 @@ def _require_picture(context: click.Context, option: click.Parameter, value: Pat
 
 def _plot_option(shown: str) -> CommandDecorator:
     """Make `--plot`, with what the picture shows."""
-    return make_option("--plot", shown, FILE, metavar="FILE.svg|png", callback=_require_picture)
+    return make_option("--plot", shown, FILE, metavar="FILE.svg|png", check=_require_picture)
 
 
 _pair_options = combine_options(
@@ -89,7 +89,7 @@ _plan_options = combine_options(
         "Slowdown tolerated, or auto (calibrated).",
         default=f"{DEFAULT_TOLERANCE:.0%}",
         metavar="PERCENT",
-        callback=_parse_tau,
+        check=_parse_tau,
     ),
     make_option("--max-blocks", "Blocks of the first stage at most.  [default: 16]", COUNT),
 )
@@ -143,7 +143,7 @@ def check(context: click.Context, /, **options: Any) -> None:
     "--tau",
     f"Tolerance to say what is seen at.  [default: {DEFAULT_TOLERANCE:.0%}; with --from the recording's]",
     metavar="PERCENT",
-    callback=_parse_tau,
+    check=_parse_tau,
 )
 @make_option("--set settings", "A setting of both arms' jobs.", multiple=True, metavar="KEY=VALUE")
 @make_option("-o --output", "The profile.  [default: RESULTS/<machine>/noise/<suite>.json; with --from none]", FILE)
@@ -170,9 +170,7 @@ def calibrate(context: click.Context, /, **options: Any) -> None:
 
 @click.command()
 @_pair_options
-@make_option(
-    "--inject", "How much longer a step is to take.", default="0,10", metavar="PERCENTS", callback=_parse_shares
-)
+@make_option("--inject", "How much longer a step is to take.", default="0,10", metavar="PERCENTS", check=_parse_shares)
 @_plan_options
 @_profile_options
 @make_option("-o --output", "Folder for the records.  [default: the cache]", FOLDER)

@@ -42,8 +42,6 @@ from cnnbench.regression.verdict_text import VerdictContext
 from cnnbench.report import check_markdown
 from cnnbench.report.charts.check import draw_forest
 
-OUTPUT_FILES = ("markdown", "junit", "plot")
-
 
 def measure_check(
     context: click.Context,
@@ -142,7 +140,7 @@ def _print_record(record: CheckRecord, *, err: bool) -> None:
 
 def _write_outputs(record: CheckRecord, path: Path, options: OptionValues) -> None:
     """Write what was asked for. Where there is no verdict, the reason stands as missing jobs."""
-    markdown, test_cases, plot = (options[name] for name in OUTPUT_FILES)
+    markdown, test_cases, plot = (options[name] for name in ("markdown", "junit", "plot"))
     if not (options["github"] or markdown or test_cases or plot):
         return
     verdict = derive_verdict(record) or Verdict(Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan)

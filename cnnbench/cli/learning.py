@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.exceptions import Exit
 
 from cnnbench.cli import completion, options
 from cnnbench.cli.load_results import Selection, load_processes, load_results, no_results_error, results_or_none
@@ -28,10 +29,10 @@ MAX_SIDE = 2**31 - 1
 _SIDE_TYPE = click.IntRange(min=1, max=MAX_SIDE)
 
 
-def _reject_nan(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+def _reject_nan(value: float | None) -> float | None:
     """NaN is in no range and outside none."""
     if value is not None and math.isnan(value):
-        raise click.BadParameter(f"{value} is no number", context, parameter)
+        raise click.BadParameter(f"{value} is no number")
     return value
 
 
@@ -42,7 +43,7 @@ def _reject_nan(context: click.Context, parameter: click.Parameter, value: float
     "--accuracy",
     "Of no records, but of a network of this true accuracy, such as 0.992.",
     click.FloatRange(0, 1),
-    callback=_reject_nan,
+    check=_reject_nan,
     metavar="SHARE",
 )
 @make_option("--epochs", "With --accuracy: how many are drawn after.  [default: 20]", click.IntRange(1, 1000))
@@ -91,12 +92,11 @@ def stopping(
     "--margin",
     "Loss of accuracy that is allowed, in percentage points.  [default: 0.1 with convolutions, 0.2 without]",
     click.FloatRange(0, 100, min_open=True),
-    callback=_reject_nan,
+    check=_reject_nan,
     metavar="POINTS",
 )
-@click.pass_context
 @options.gather_values
-def converge(context: click.Context, /, selection: Selection, destination: Destination, margin: float | None) -> None:
+def converge(selection: Selection, destination: Destination, margin: float | None) -> None:
     """Test whether each mode (precision, layout, compiled, DataLoader, tuned) learns as well as the plain one.
 
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results): rows of the same job in the
@@ -115,15 +115,15 @@ def converge(context: click.Context, /, selection: Selection, destination: Desti
         remedy = f"measure modes beside the plain one: {CONVERGENCE_COMMAND}"
         raise no_results_error(selection.paths, why, "no mode that could be tested", remedy)
     destination.emit(report)
-    exit_by_verdict(context, {each.verdict for each in tested}, finding="learns worse", inconclusive="undecided")
+    exit_by_verdict({each.verdict for each in tested}, finding="learns worse", inconclusive="undecided")
 
 
-def exit_by_verdict(context: click.Context, verdicts: Collection[str], *, finding: str, inconclusive: str) -> None:
+def exit_by_verdict(verdicts: Collection[str], *, finding: str, inconclusive: str) -> None:
     """End with the exit code of the gravest verdict; return where there is neither."""
     if finding in verdicts:
-        context.exit(ExitCode.FINDING)
+        raise Exit(ExitCode.FINDING)
     if inconclusive in verdicts:
-        context.exit(ExitCode.INCONCLUSIVE)
+        raise Exit(ExitCode.INCONCLUSIVE)
 
 
 @click.command()
@@ -131,9 +131,8 @@ def exit_by_verdict(context: click.Context, verdicts: Collection[str], *, findin
 @make_option(
     "--record", "Also write every seed's own count, with the bands they make.", options.FILE, metavar="FILE.json"
 )
-@click.pass_context
 @options.gather_values
-def bands(context: click.Context, /, selection: Selection, destination: Destination, record: Path | None) -> None:
+def bands(selection: Selection, destination: Destination, record: Path | None) -> None:
     """Say what test accuracy each recipe ends with: mean and spread over seeds, and the band of 4 standard deviations.
 
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). Ten seeds or more make a
@@ -152,14 +151,13 @@ def bands(context: click.Context, /, selection: Selection, destination: Destinat
         save_file(record, to_json(made, found.digests))
     destination.emit(tables.build_bands(made, found.processor_cell, problems=problems, digests=found.digests))
     if any(each.outside_seeds or (each.known_band is not None and each.failed) for each in made):
-        context.exit(ExitCode.FINDING)
+        raise Exit(ExitCode.FINDING)
 
 
 @click.command()
 @options.RESULT_OPTIONS
-@click.pass_context
 @options.gather_values
-def claims(context: click.Context, /, selection: Selection, destination: Destination) -> None:
+def claims(selection: Selection, destination: Destination) -> None:
     """Say what each fixed recipe of the open class reaches, in what time, and whether its claim holds.
 
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A claim is about the mean of
@@ -174,7 +172,7 @@ def claims(context: click.Context, /, selection: Selection, destination: Destina
         what = "no recipe of the open class trained on MNIST"
         raise no_results_error(selection.paths, found.problems, what, "measure one with `cnnbench run open`")
     destination.emit(tables.build_claims(made, found.processor_cell, problems=found.problems, digests=found.digests))
-    exit_by_verdict(context, {each.outcome for each in made}, finding="fails", inconclusive="too few seeds")
+    exit_by_verdict({each.outcome for each in made}, finding="fails", inconclusive="too few seeds")
 
 
 @click.command()

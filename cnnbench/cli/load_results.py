@@ -7,7 +7,7 @@ machine's id or a run's, or the beginning of one, or a key MACHINE/DEVICE[/THREA
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -80,11 +80,20 @@ class LoadedResults:
     ledgers: tuple[Ledger, ...]
     comparison: Comparison
     problems: tuple[str, ...]
+    name: str = ""
+    """What a side of a comparison was asked for by."""
 
     @property
     def digests(self) -> dict[str, str]:
         """Final digest of each ledger by run."""
         return {ledger.header.run_id: ledger.final_digest for ledger in self.ledgers}
+
+    @property
+    def side(self) -> ComparisonSide:
+        """The rows as one side of a comparison, under the name it was given by."""
+        from cnnbench.analysis.comparison import ComparisonSide
+
+        return ComparisonSide(self.name, self.comparison.rows, self.comparison.published_rows)
 
     @property
     def processor_cell(self) -> Callable[[Row], Cell]:
@@ -184,20 +193,11 @@ def select_ledgers(ledgers: Sequence[Ledger], selection: Selection) -> list[Ledg
     return chosen
 
 
-@dataclass(frozen=True)
-class LoadedSide:
-    """A side with what was odd in its files, and the final digests of its ledgers by run."""
-
-    side: ComparisonSide
-    problems: tuple[str, ...]
-    digests: Mapping[str, str]
-
-
 class _UnknownSide(UsageError):
     """One name that stands for nothing; gathered into one error."""
 
 
-def load_sides(names: Sequence[str], results: Path | None = None) -> list[LoadedSide]:
+def load_sides(names: Sequence[str], results: Path | None = None) -> list[LoadedResults]:
     """The side that each name stands for; names are looked up in `results` (None: the default place).
 
     Raises one UsageError for all names that are unknown, ambiguous or empty of results, with what there is.
@@ -222,18 +222,15 @@ def load_sides(names: Sequence[str], results: Path | None = None) -> list[Loaded
     return found
 
 
-def _load_side(name: str, loaded: LoadedLedgers, wanted: Callable[[Job], bool] = lambda job: True) -> LoadedSide:
+def _load_side(name: str, loaded: LoadedLedgers, wanted: Callable[[Job], bool] = lambda job: True) -> LoadedResults:
     from cnnbench.analysis import process_table, speedup
-    from cnnbench.analysis.comparison import ComparisonSide
 
     processes, doubles = process_table.read_processes(loaded.ledgers)
     comparison = speedup.compute_speedups((each for each in processes if wanted(each.job)), loaded.published_rows)
     if not comparison.rows and not comparison.published_rows:
         reasons = "".join(f"\n  {problem}" for problem in loaded.problems[:MAX_LISTED])
         raise _UnknownSide(f"{name}: no results there{reasons}")
-    digests = {ledger.header.run_id: ledger.final_digest for ledger in loaded.ledgers}
-    side = ComparisonSide(name, comparison.rows, comparison.published_rows)
-    return LoadedSide(side, (*loaded.problems, *doubles), digests)
+    return LoadedResults(loaded.ledgers, comparison, (*loaded.problems, *doubles), name)
 
 
 def _look_up(name: str, known: LoadedLedgers) -> tuple[LoadedLedgers, Callable[[Job], bool]]:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.exceptions import Exit
 
 from cnnbench.cli import completion, options
 from cnnbench.cli.options import COUNT, make_flag, make_option
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 MARKS = {"ok": "ok     ", "note": "note   ", "warning": "WARNING", "unfit": "UNFIT  "}
 
 
-def _parse_copies(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+def _parse_copies(value: str | None) -> str | None:
     if value in (None, "all") or (value.isdecimal() and int(value) >= 2):
         return value
-    raise click.BadParameter(f"{value!r} is neither 'all' nor a number from 2 on", context, option)
+    raise click.BadParameter(f"{value!r} is neither 'all' nor a number from 2 on")
 
 
 @click.command()
@@ -40,7 +41,7 @@ def _parse_copies(context: click.Context, option: click.Parameter, value: str | 
 @make_option(
     "--copies",
     "Each job as N copies at once, one a GPU (all: every GPU of a kind) or one a group of cores: which one is slow?",
-    callback=_parse_copies,
+    check=_parse_copies,
     metavar="N|all",
 )
 @make_option(
@@ -68,14 +69,14 @@ def _parse_copies(context: click.Context, option: click.Parameter, value: str | 
 @options.json_option("Print the plan or the results as JSON.")
 @options.EXPORT_OPTIONS
 @click.pass_context
-def run(context: click.Context, /, suites: tuple[str, ...], **given: Any) -> None:
+def run(context: click.Context, /, **_: Any) -> None:
     """Measure the jobs of each SUITE (a shipped name such as quick, or a TOML file) and print their table.
 
     Every result is saved in the results directory before the next job starts; Ctrl-C keeps what was measured.
     """
     from cnnbench.cli.run_session import run_suites
 
-    context.exit(run_suites(context, suites, given))
+    context.exit(run_suites(context))
 
 
 @click.command()
@@ -93,8 +94,8 @@ def devices(measure: bool, threads: int | None, as_json: bool) -> None:
     report = _make_report(inventory, measured_peaks.read(path))
     if as_json:
         click.echo(report.model_dump_json(indent=2))
-        return
-    _print_devices(report)
+    else:
+        _print_devices(report)
 
 
 def _measure_peaks(inventory: Inventory, threads: int | None) -> tuple[MeasuredPeak, ...]:
@@ -107,8 +108,7 @@ def _measure_peaks(inventory: Inventory, threads: int | None) -> tuple[MeasuredP
     records: list[Record] = []
     for device in (each for each in inventory.devices if each.usable):
         for job in measured_peaks.sweep(device, inventory.machine, threads):
-            started = format_now()
-            ended = launch(job, LaunchOptions(device=device))
+            started, ended = format_now(), launch(job, LaunchOptions(device=device))
             click.echo(f"{process_label(job)}: {ended.outcome.status}", err=True)
             records.append(
                 Record(
@@ -173,8 +173,7 @@ def _print_devices(report: DevicesReport) -> None:
 
 @click.command()
 @options.json_option("Print JSON (its schema: cnnbench schema doctor).")
-@click.pass_context
-def doctor(context: click.Context, /, as_json: bool) -> None:
+def doctor(as_json: bool) -> None:
     """Look for what spoils measurements here and say what to do; exit 3 where a run would be worthless."""
     from cnnbench.devices import nvml
     from cnnbench.machine.doctor import diagnose, is_unfit, probe_host
@@ -197,7 +196,7 @@ def doctor(context: click.Context, /, as_json: bool) -> None:
             if finding.remedy:
                 click.echo(f"         {finding.remedy}")
     if is_unfit(findings):
-        context.exit(ExitCode.UNFIT)
+        raise Exit(ExitCode.UNFIT)
 
 
 @click.command()
@@ -266,4 +265,4 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
     Destination(given["format_"], given["output"]).emit(words.report(shown, given["top"]))
     statuses = [each.outcome.status for each in shown]
     if "ok" not in statuses or set(statuses) - {"ok", "unsupported"}:
-        context.exit(ExitCode.JOB_FAILED)
+        raise Exit(ExitCode.JOB_FAILED)

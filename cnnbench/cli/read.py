@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.exceptions import Exit
 
 from cnnbench.cli import options
-from cnnbench.cli.load_results import LoadedSide, Selection, load_processes, load_results, load_sides
+from cnnbench.cli.load_results import LoadedResults, Selection, load_processes, load_results, load_sides
 from cnnbench.cli.options import OptionValues, make_flag, make_option
 from cnnbench.cli.output import Destination, draw_chart, emit_text, print_warnings, write_output
 from cnnbench.errors import ExitCode, UsageError
@@ -111,11 +112,8 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
     click.Path(path_type=Path, dir_okay=False, exists=True),
 )
 @make_flag("--check", "Write nothing; exit 1 where what is there is not what these ledgers give.")
-@click.pass_context
 @options.gather_values
-def report(
-    context: click.Context, /, selection: Selection, output: Path, into: Path | None, check: bool, **given: Any
-) -> None:
+def report(selection: Selection, output: Path, into: Path | None, check: bool, **given: Any) -> None:
     """Make a report of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
     else ./results).
 
@@ -146,7 +144,7 @@ def report(
         wanted[into] = markdown.render_first_screen(first, charts_at=charts, rest_at=rest).join(around)
     root = output if ending is None else None
     if check:
-        context.exit(_print_stale(root, wanted))
+        raise Exit(_print_stale(root, wanted))
     _write_files(root, wanted)
 
 
@@ -267,7 +265,7 @@ def compare(base: str, new: str, results: Path | None, tolerance: float, destina
     destination.emit(compare_sides(first, second, tolerance))
 
 
-def compare_sides(base: LoadedSide, new: LoadedSide, tolerance: float) -> Report:
+def compare_sides(base: LoadedResults, new: LoadedResults, tolerance: float) -> Report:
     """The report of two sides found. Raises ComparisonError where nothing can be divided."""
     from cnnbench.report import comparison
 

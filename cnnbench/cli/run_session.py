@@ -18,7 +18,6 @@ import secrets
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,13 +67,14 @@ class OpenedRun(NamedTuple):
     data_dir: Path | None
 
 
-def run_suites(context: click.Context, suites: Sequence[str], options: OptionValues) -> ExitCode:
+def run_suites(context: click.Context) -> ExitCode:
     """Plan the suites' jobs, measure them and print what came of it; return whether every job ended well."""
-    console, dry_run = make_console(), options["dry_run"]
+    options, console = context.params, make_console()
+    dry_run = options["dry_run"]
     rendezvous = _find_rendezvous(options)
     if options["run_id"] and not options["resume"]:
         raise UsageError("--run-id names a run to go on with; it needs --resume")
-    loaded = [load_suite(find_suite(name)) for name in suites]
+    loaded = [load_suite(find_suite(name)) for name in options["suites"]]
     if options["tensorboard"] is not None:
         found = importlib.util.find_spec("tensorboard")
         if found is None or found.origin is None:  # without origin: a mere folder of that name on the path
@@ -89,7 +89,7 @@ def run_suites(context: click.Context, suites: Sequence[str], options: OptionVal
         interrupt_on_sigterm()
         if options["resume"]:
             opened = _reopen_run(loaded, inventory, options, console, mnist_source)
-            return _run_and_report(context, opened, None, options, console)
+            return _run_and_report(context, opened, None, console)
     header = _make_header(loaded, inventory, options, mnist_source)
     if dry_run:
         _print_plan(header.plan, as_json=options["as_json"])
@@ -101,7 +101,7 @@ def run_suites(context: click.Context, suites: Sequence[str], options: OptionVal
         raise UsageError(f"no job is left to run: -k {options['name_filter']!r} matches none of the plan's")
     writer = store.create(options["output"], header)
     opened = OpenedRun(writer, header, runner.list_pending_jobs(header, ()), data_dir)
-    return _run_and_report(context, opened, rendezvous, options, console)
+    return _run_and_report(context, opened, rendezvous, console)
 
 
 def _find_rendezvous(options: OptionValues) -> Rendezvous | None:
@@ -198,8 +198,7 @@ def _print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
         return
     name = name_plan(plan)
     for index, job in enumerate(plan, start=1):
-        most = "at most " if job.clock == "accuracy" else ""
-        clock = f"{most}{job.epochs} x {job.steps_per_epoch} steps"
+        clock = f"{'at most ' if job.clock == 'accuracy' else ''}{job.epochs} x {job.steps_per_epoch} steps"
         if job.clock == "steady":
             clock = f"{job.blocks} x {job.block_steps} steps"
         click.echo(f"{index:3d}  {name(job)}: {job.clock} clock, {clock}, data {job.data}")
@@ -209,20 +208,19 @@ def _print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
 
 
 def _run_and_report(
-    context: click.Context, opened: OpenedRun, rendezvous: Rendezvous | None, options: OptionValues, console: Console
+    context: click.Context, opened: OpenedRun, rendezvous: Rendezvous | None, console: Console
 ) -> ExitCode:
     """Measure, and print what came of it, interrupted or not."""
     verbosity, path, began = verbosity_of(context), opened.writer.path, time.monotonic()
-    summarize = partial(_print_summary, console, context, path, verbosity)
     try:
         with opened.writer:
-            records = _measure(opened, rendezvous, options, console, verbosity)
+            records = _measure(opened, rendezvous, context.params, console, verbosity)
     except (KeyboardInterrupt, LedgerError):
         with contextlib.suppress(LedgerError):  # a ledger that cannot even be read has said so already
-            summarize(time.monotonic() - began, interrupted=True)
+            _print_summary(console, context, path, time.monotonic() - began, None)
         raise
     seconds = time.monotonic() - began  # what follows is not the run's time
-    summarize(seconds, _report_run(path, options, verbosity))
+    _print_summary(console, context, path, seconds, _report_run(path, context.params, verbosity))
     well = len(records) == len(opened.todo) and all(record.outcome.status == "ok" for record in records)
     return ExitCode.DONE if well else ExitCode.JOB_FAILED
 
@@ -236,10 +234,9 @@ def _measure(
         names = ", ".join(sorted({f"{device.id} ({device.name})" for device in header.machine.devices}))
         _print_line(console, "machine", f"{announce_machine(header.machine)}; {names}")
         _print_line(console, "software", announce_software(header.software))
-        jobs = f"{len(todo)} of {len(header.plan)} jobs, seed {header.seed}, one process each"
-        _print_line(console, "plan", jobs)
+        _print_line(console, "plan", f"{len(todo)} of {len(header.plan)} jobs, seed {header.seed}, one process each")
         _print_line(console, "ledger", str(opened.writer.path))
-    patience = WorkerLimits.hang_seconds + (0 if rendezvous is None else rendezvous.seconds)
+    patience = WorkerLimits.hang_seconds + (rendezvous.seconds if rendezvous else 0)
     display = Display(console, verbosity, todo, header.plan)
     launch_options = LaunchOptions(
         data_dir=opened.data_dir,
@@ -248,7 +245,6 @@ def _measure(
         limits=WorkerLimits(timeout_seconds=options["timeout"], hang_seconds=patience),
         progress=not options["no_progress"],
     )
-    board = options["tensorboard"]
     try:
         return runner.execute(
             opened.writer,
@@ -257,7 +253,7 @@ def _measure(
             launch_options,
             display,
             fail_fast=options["fail_fast"],
-            tensorboard_root=None if board is None else board.resolve(),
+            tensorboard_root=options["tensorboard"] and options["tensorboard"].resolve(),
         )
     finally:
         display.close()
@@ -280,50 +276,46 @@ def _report_run(path: Path, options: OptionValues, verbosity: int) -> tuple[str,
 
 
 def _print_summary(
-    console: Console,
-    context: click.Context,
-    path: Path,
-    verbosity: int,
-    seconds: float,
-    exported: Sequence[str] = (),
-    *,
-    interrupted: bool = False,
+    console: Console, context: click.Context, path: Path, seconds: float, exported: Sequence[str] | None
 ) -> None:
-    """How many jobs went how, what is saved and where, how to go on; quiet says only how to, where jobs are left."""
+    """How many jobs went how, what is saved and where, how to go on; quiet says only how to, where jobs are left.
+
+    `exported` are the files written besides; None where the run was interrupted.
+    """
     ledger = store.load(path)
-    plan, records, board = ledger.header.plan, ledger.records, context.params["tensorboard"]
+    plan, records, options = ledger.header.plan, ledger.records, context.params
     missing = len(runner.list_pending_jobs(ledger.header, records))
     commands = [_make_resume_command(context)] if missing else []
-    if verbosity < 0:
+    if verbosity_of(context) < 0:
         for command in commands:
             console.print(f"{missing} of the plan's jobs are left; go on with {command}")
         return
-    if not interrupted:
+    if exported is not None:
         console.print()  # between the table and this
     name = name_plan(plan)
-    bad = [
-        each for each in records if each.outcome.status not in ("ok", "interrupted")
-    ]  # an interrupted one is missing
+    # An interrupted one is missing.
+    bad = [each for each in records if each.outcome.status not in ("ok", "interrupted")]
     missed = sum(record.outcome.status == "missed" for record in bad)
     others = ((len(bad) - missed, "failed"), (missed, "missed the target"), (missing, "missing"))
     ok = f"{len(plan) - len(bad) - missing} of {len(plan)} job{'' if len(plan) == 1 else 's'} ok"
-    when = f"{format_clock(seconds)} this time" if context.params["resume"] else f"in {format_clock(seconds)}"
+    when = f"{format_clock(seconds)} this time" if options["resume"] else f"in {format_clock(seconds)}"
     counts = ", ".join((ok, *(f"{count} {what}" for count, what in others if count), when))
-    _print_line(console, "stopped" if interrupted else "done", counts)
-    heading = "missed" if missed == len(bad) else "failed"
-    for record in bad[:MAX_LISTED_FAILURES]:
+    _print_line(console, "stopped" if exported is None else "done", counts)
+    for number, record in enumerate(bad[:MAX_LISTED_FAILURES]):
+        heading = "" if number else "missed" if missed == len(bad) else "failed"
         _print_line(console, heading, f"{name(record.job)}: {describe_failure(record)}", style="bold red")
-        heading = ""
     if bad:
         more = f"{len(bad) - MAX_LISTED_FAILURES} more; " if len(bad) > MAX_LISTED_FAILURES else ""
-        hint = "--resume does not repeat them; a new run with -v shows the end of their output"
-        _print_line(console, "", more + hint)
+        _print_line(
+            console, "", f"{more}--resume does not repeat them; a new run with -v shows the end of their output"
+        )
     _print_line(console, "ledger", f"{len(records)} record{'' if len(records) == 1 else 's'} in {path}")
     if exported:
         _print_line(console, "exported", ", ".join(exported))
-    commands += [shlex.join(["cnnbench", "show", str(path)])]
-    commands += [shlex.join(["cnnbench", "report", str(path), "-o", "report.html"])]
-    commands += [] if board is None else [shlex.join(["tensorboard", "--logdir", str(board)])]
+    shown = shlex.quote(str(path))
+    commands += [f"cnnbench show {shown}", f"cnnbench report {shown} -o report.html"]
+    if options["tensorboard"] is not None:
+        commands.append(f"tensorboard --logdir {shlex.quote(str(options['tensorboard']))}")
     for number, command in enumerate(commands):  # as it can be copied: wrapped by the terminal alone
         console.print(f"{'' if number else 'next':<{INDENT}}{command}")
 
@@ -336,7 +328,8 @@ def _make_resume_command(context: click.Context) -> str:
     for option in context.command.params:
         name = str(option.name)
         if name in OPTIONS_NOT_IN_LEDGER and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            words += [option.opts[0]] if context.params[name] is True else [option.opts[0], str(context.params[name])]
+            value = context.params[name]
+            words += option.opts[:1] if value is True else [option.opts[0], str(value)]
     return shlex.join([*words, "--resume"])
 
 
@@ -358,8 +351,7 @@ def _run_secondary_node(
     todo = list(jobs_after_local(runner.list_pending_jobs(header, ())))
     name, failed, timeout = name_plan(header.plan), 0, options["timeout"]
     devices = {device.id: device for device in header.machine.devices}
-    where = f"machine {rendezvous.node_rank} of {options['nodes']}, {len(todo)} jobs; machine 0 records them"
-    console.print(where)
+    console.print(f"machine {rendezvous.node_rank} of {options['nodes']}, {len(todo)} jobs; machine 0 records them")
     for number, (item, alone) in enumerate(todo, start=1):
         sitting = alone * max(rendezvous.seconds, math.ceil(timeout or 0))
         patient = rendezvous.model_copy(update={"seconds": rendezvous.seconds + sitting})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
 from pathlib import Path
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.exceptions import Exit
 
 from cnnbench.cli import completion, options
 from cnnbench.cli.output import print_json
@@ -19,7 +22,15 @@ if TYPE_CHECKING:
 
 COUNTED_DEVICE_KINDS: tuple[DeviceKind, ...] = ("cpu", "cuda")
 """Device kinds whose jobs are counted: what a suite plans may differ by kind, and these two are the common ones."""
-SCHEMAS = ("check", "devices", "doctor", "noise", "record", "run")
+SCHEMAS = {
+    "check": "cnnbench.regression.check_record:CheckRecord",
+    "devices": "cnnbench.machine.measured_peaks:DevicesReport",
+    "doctor": "cnnbench.machine.doctor:DoctorFinding",
+    "noise": "cnnbench.regression.noise_profile:NoiseProfile",
+    "record": "cnnbench.schema:Record",
+    "run": "cnnbench.schema:RunHeader",
+}
+"""What is written by that name, as `module:attribute`."""
 
 
 @click.command("list")
@@ -49,8 +60,7 @@ def list_command(kind: str | None, as_json: bool) -> None:
 @click.command()
 @options.SUITES
 @options.json_option("Print JSON, the mistakes too.")
-@click.pass_context
-def validate(context: click.Context, suites: tuple[str, ...], as_json: bool) -> None:
+def validate(suites: tuple[str, ...], as_json: bool) -> None:
     """Check each SUITE (a shipped name or a TOML file); every mistake is named with its file, key and choices."""
     from cnnbench import workloads
     from cnnbench.plan.suite import find_suite, load_suite
@@ -65,7 +75,7 @@ def validate(context: click.Context, suites: tuple[str, ...], as_json: bool) -> 
     wrong = [line for result in results for line in result["errors"]]
     if as_json:
         print_json(results)
-        context.exit(ExitCode.USAGE if wrong else ExitCode.DONE)
+        raise Exit(ExitCode.USAGE if wrong else ExitCode.DONE)
     for result in results:
         if result["ok"]:
             click.echo(f"{result['suite']}: OK, {_format_size(result)}")
@@ -87,7 +97,7 @@ def _describe_suite(suite: Suite) -> dict[str, Any]:
 def _describe_workload(workload: Workload) -> dict[str, Any]:
     from cnnbench import workloads
 
-    training = workload.kind == "training"
+    sizes = ("parameters", "flops_forward_per_image", "flops_training_per_image")
     return {
         "name": workload.name,
         "version": workload.version,
@@ -96,9 +106,7 @@ def _describe_workload(workload: Workload) -> dict[str, Any]:
         "kind": workload.kind,
         "optimizers": list(workload.optimizers),
         "inits": list(workload.inits),
-        "parameters": workload.parameters if training else None,
-        "flops_forward_per_image": workload.flops_forward_per_image if training else None,
-        "flops_training_per_image": workload.flops_training_per_image if training else None,
+        **{name: getattr(workload, name) if workload.kind == "training" else None for name in sizes},
     }
 
 
@@ -126,21 +134,10 @@ def schema(name: str | None) -> None:
         raise UsageError(f"which schema? one of {', '.join(SCHEMAS)}")
     from pydantic import TypeAdapter
 
-    from cnnbench.machine.doctor import DoctorFinding
-    from cnnbench.machine.measured_peaks import DevicesReport
-    from cnnbench.regression.check_record import CheckRecord
-    from cnnbench.regression.noise_profile import NoiseProfile
-    from cnnbench.schema import Record, RunHeader
-
-    models: dict[str, Any] = {
-        "check": CheckRecord,
-        "devices": DevicesReport,
-        "doctor": list[DoctorFinding],
-        "noise": NoiseProfile,
-        "record": Record,
-        "run": RunHeader,
-    }
-    print_json(TypeAdapter(models[name]).json_schema())
+    model: Any = pkgutil.resolve_name(SCHEMAS[name])
+    if name == "doctor":  # it prints a list of findings
+        model = GenericAlias(list, model)
+    print_json(TypeAdapter(model).json_schema())
 
 
 @click.group("data")

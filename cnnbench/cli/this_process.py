@@ -95,8 +95,7 @@ class MnistSource:
                 download=self._download,
             )
         if found.note:
-            note = f"WARNING: {found.note}"
-            self._console.print(note, style="bold yellow")
+            self._console.print(f"WARNING: {found.note}", style="bold yellow")
         return found
 
 
