@@ -97,9 +97,8 @@ def save_command(
     for line in (*problems, *(f"run {each} was left out: {why}" for each, why in rejected.items()), *left_out):
         click.echo(out.printable(line), err=True)
     enough = sum(len(row.runs) >= LEAST_RUNS for row in made.rows)
-    runs, rows = (
-        f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((len(made.runs), "run"), (len(made.rows), "row"))
-    )
+    runs = f"{len(made.runs)} run{'' if len(made.runs) == 1 else 's'}"
+    rows = f"{len(made.rows)} row{'' if len(made.rows) == 1 else 's'}"
     click.echo(out.printable(f"{path}: {runs}, {rows}; {enough} with the {LEAST_RUNS} runs that times are judged from"))
 
 
@@ -133,8 +132,8 @@ def show_command(name: str, machine_id: str | None, results: Path, destination: 
     from cnnbench.regression.saved_baseline import load_baseline
     from cnnbench.report.history import build_contents
 
-    machine = _find_machine(results, name, machine_id)
-    destination.emit(build_contents(*load_baseline(results, machine, name, partly=True)))
+    contents = load_baseline(results, _find_machine(results, name, machine_id), name, partly=True)
+    destination.emit(build_contents(*contents))
 
 
 @baseline.command("rm")
@@ -157,8 +156,9 @@ def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
 
     machines = find_machines(results, name, machine_id or "")
     if len(machines) > 1:
-        among = ", ".join(machines)
-        raise UsageError(f"baseline {name}: {len(machines)} machines have one ({among}); choose with --machine")
+        raise UsageError(
+            f"baseline {name}: {len(machines)} machines have one ({', '.join(machines)}); choose with --machine"
+        )
     return machines[0]
 
 
@@ -204,15 +204,16 @@ def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...],
     ledger = load_ledgers(selection).ledgers[0]
     machine_id, machines = ledger.header.machine.id, find_machines(results, name)
     if machine_id not in machines:
-        where = ", ".join(machines)
         raise ComparisonError(
-            f"baseline {name} is of machine {where}, the run of {machine_id}: not comparable; save one of this machine's runs"
+            f"baseline {name} is of machine {', '.join(machines)}, the run of {machine_id}: not comparable; "
+            "save one of this machine's runs"
         )
     saved, _ = load_baseline(results, machine_id, name)
     screening = screen_run(saved, ledger.header, process_table.read_processes([ledger])[0])
     out.Destination(options["format_"], options["output"]).emit(build_judgement(screening, ledger.problems))
-    code, warn = screening.exit_code, options["inconclusive"] == "warn"
-    own = ExitCode.DONE if code is ExitCode.INCONCLUSIVE and warn else code
+    own = screening.exit_code
+    if own is ExitCode.INCONCLUSIVE and options["inconclusive"] == "warn":
+        own = ExitCode.DONE
     if not options["check"] or not screening.suspicious:
         context.exit(own)
     codes = [own]
@@ -281,7 +282,7 @@ def _narrow(run: RunHeader, jobs: tuple[Job, ...], setup: CheckSetup) -> CheckSe
     )
     if then != now:
         raise ComparisonError(f"the run had {then}, here is {now}: check it in that environment")
-    planned = {job.row_key: job for job in setup.jobs}
+    planned = {job.row_key for job in setup.jobs}
     if absent := [job for job in jobs if job.row_key not in planned]:
         reason = f"suite {setup.suite.name} as it is now does not plan {_format_jobs(absent)} here"
         if len(absent) == len(jobs):
@@ -299,5 +300,5 @@ def _format_jobs(jobs: Iterable[Job]) -> str:
 
 
 def _warn(reason: str) -> None:
-    first, *_ = reason.splitlines()  # after it the tail of what a worker printed
-    click.echo(printable(f"warning: not checked: {first}"), err=True)
+    # After the first line comes the tail of what a worker printed.
+    click.echo(printable(f"warning: not checked: {reason.splitlines()[0]}"), err=True)

@@ -128,8 +128,9 @@ def _measure_recording(context: click.Context, options: OptionValues) -> tuple[P
 
 def make_curve(profile: NoiseProfile) -> Chart:
     """The slowdown that a check at the profile's tolerance finds, over the spread of d, with the profile's jobs on it."""
-    spreads = {name: noise.spread for name, noise in profile.jobs.items()}
-    return draw_detectable_effect(spreads, make_check_plan(profile.tolerance))
+    return draw_detectable_effect(
+        {name: noise.spread for name, noise in profile.jobs.items()}, make_check_plan(profile.tolerance)
+    )
 
 
 def format_profile(profile: NoiseProfile) -> list[str]:
@@ -139,17 +140,18 @@ def format_profile(profile: NoiseProfile) -> list[str]:
         parts = ""
         if noise.within_error is not None and noise.between_spread is not None:
             parts = f", of which rounds explain {percent(noise.within_error)} and pairs {percent(noise.between_spread)}"
-        spread = f"sigma_d {percent(noise.spread)} (mean steps {percent(noise.mean_spread)}){parts}"
-        step = f"{1e3 * noise.step_seconds:.2f} ms a step"
-        lines.append(f"{name}: {spread}; control {percent(noise.control_spread)}; {step}")
+        lines.append(
+            f"{name}: sigma_d {percent(noise.spread)} (mean steps {percent(noise.mean_spread)}){parts}; "
+            f"control {percent(noise.control_spread)}; {1e3 * noise.step_seconds:.2f} ms a step"
+        )
     if profile.geometric_mean_spread is not None:
         lines.append(f"geometric mean: sigma_d {percent(profile.geometric_mean_spread)}")
-    blocks = f"{profile.blocks} blocks counted, {profile.dropped} did not, {profile.wall_seconds / 60:.1f} minutes"
     known = profile.recommended_rounds
     rounds = "no number of rounds a block brings" if known is None else f"{known} rounds a block bring"
     tolerance = percent(profile.tolerance, 1)
     lines += [
-        f"{blocks}: {profile.wall_seconds / (profile.blocks + profile.dropped):.1f} s a block",
+        f"{profile.blocks} blocks counted, {profile.dropped} did not, {profile.wall_seconds / 60:.1f} minutes: "
+        f"{profile.wall_seconds / (profile.blocks + profile.dropped):.1f} s a block",
         f"tolerance: as low as {percent(profile.recommended_tolerance, 1)} (3 sigma_d); {rounds} sigma_d to a "
         f"third of {tolerance}",
         f"control loop: blocks count where its ratio is within {percent(profile.control_band)}",
@@ -186,8 +188,8 @@ def run_selftest(context: click.Context, options: OptionValues) -> bool:
             setup.display.announce(header, (note, f"injected  {100 * share:g} % of the step, again"))
             setup.display.prefix = f"{100 * share:g} %: "
             path = folder / f"selftest-{header.suite}-{100 * share:g}-{header.check_id}.json"
-            recording = Recording(path, begin_journal(path, header), header)
-            record = conclude(header, record_blocks(setup, workers, recording))
+            blocks = record_blocks(setup, workers, Recording(path, begin_journal(path, header), header))
+            record = conclude(header, blocks)
             check_record.save_record(path, record)
             measured = max((each.measured for each in work.values()), default=0.0)
             tested.append(_describe_ending(record, share, measured) | {"record": str(path)})
@@ -237,9 +239,11 @@ def _format_table(tested: Sequence[Mapping[str, Any]]) -> list[str]:
     words = []
     for values in tested:
         spread = "n/a" if values["sigma_d"] is None else f"{100 * values['sigma_d']:.2f} %"
-        share, holds = f"{100 * values['injected']:g} %", "yes" if values["holds"] else "NO"
-        about = f"{share} | {100 * values['tolerance']:g} % | {values['expected']} | {values['outcome']}"
-        rows.append(f"| {about} | {holds} | {spread} | {values['blocks']} | {values['minutes']:.1f} |")
+        share = f"{100 * values['injected']:g} %"
+        rows.append(
+            f"| {share} | {100 * values['tolerance']:g} % | {values['expected']} | {values['outcome']} "
+            f"| {'yes' if values['holds'] else 'NO'} | {spread} | {values['blocks']} | {values['minutes']:.1f} |"
+        )
         first, *more = values["lines"] or (values["problem"] or "no reason given",)
         words += ["", f"{share}: {first}", *more]
     return rows + words

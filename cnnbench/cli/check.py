@@ -99,7 +99,7 @@ _profile_options = combine_options(
 )
 
 
-@click.command()
+@click.command
 @_pair_options
 @make_option("--base", "The git revision to hold against.", metavar="REF")
 @make_option("--head", "The git revision to check.  [default: the working tree]", metavar="REF")
@@ -135,7 +135,7 @@ def check(context: click.Context, /, **options: Any) -> None:
     context.exit(measure_check(context, options).ending.exit_code)
 
 
-@click.command()
+@click.command
 @_pair_options
 @make_option("--blocks", "Valid A/A blocks to measure.", click.IntRange(min=6), default=20)
 @make_option("--expires", "How long it holds.", COUNT, default=30, metavar="DAYS")
@@ -168,7 +168,7 @@ def calibrate(context: click.Context, /, **options: Any) -> None:
     run_calibration(context, options)
 
 
-@click.command()
+@click.command
 @_pair_options
 @make_option("--inject", "How much longer a step is to take.", default="0,10", metavar="PERCENTS", check=_parse_shares)
 @_plan_options

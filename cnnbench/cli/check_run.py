@@ -59,8 +59,8 @@ def measure_check(
         if old is None:
             specs = read_requested_arms(options)
             setup = narrow(prepare_check(context, options))
-            cores = setup.inventory.machine.cores_allowed
-            pair = pair_jobs(setup.jobs, specs["base"].settings, specs["head"].settings, cores)
+            settings = specs["base"].settings, specs["head"].settings
+            pair = pair_jobs(setup.jobs, *settings, setup.inventory.machine.cores_allowed)
         else:
             header = old.header
             specs = read_recorded_arms(header)
@@ -68,13 +68,13 @@ def measure_check(
             setup = narrow(prepare_check(context, options, header))
             require_same_conditions(header, setup)
             pair = PairedJobs(header.jobs, header.head_jobs, header.declared)
-        words = ["cnnbench", "check", str(options["suite"]), "--resume", "-o"]
+        go_on = f"cnnbench check {shlex.quote(str(options['suite']))} --resume -o"
         recording = measure_recording(
             setup,
             specs,
             pair,
             old or partial(_begin_check, setup, pair),
-            lambda path: f"`{shlex.join([*words, str(path)])}`",
+            lambda path: f"`{go_on} {shlex.quote(str(path))}`",
         )
     record = conclude(recording.header, recording.blocks)
     check_record.save_record(recording.path, record)

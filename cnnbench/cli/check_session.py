@@ -102,9 +102,9 @@ class CheckDisplay:
             pair = block.base[job], block.head[job]
             parts.append(f"{header.names[job]} {100 * math.expm1(median_ratio(*pair, header.mode)):+.2f} %")
             control.append(control_ratio(*pair, header.mode))
-        line = f"{', '.join(parts)}, control {100 * math.expm1(statistics.median(control)):+.2f} %"
+        parts.append(f"control {100 * math.expm1(statistics.median(control)):+.2f} %")
         dropped = f"; DROPPED: {reason}" if (reason := explain_drop(header, block)) is not None else ""
-        self.print(f"{where}: {line}, {block.wall_seconds:.0f} s{dropped}")
+        self.print(f"{where}: {', '.join(parts)}, {block.wall_seconds:.0f} s{dropped}")
 
 
 # -------------------------------------------------------------------------------------------------------- the suite and its arms
@@ -225,9 +225,9 @@ def open_arms(
 ) -> Iterator[tuple[Workers, Mapping[Arm, ArmRecord]]]:
     """The arms' workers, and what each runs on. Their folders are laid out, and removed again whatever happens."""
     revisions = {arm: wish.revision for arm, wish in specs.items() if wish.revision is not None}
+    pythons = {arm: wish.python for arm, wish in specs.items()}
     repository = find_repository(Path.cwd()) if revisions else None
     with open_checkouts(cache_folder() / "arms", repository, revisions) as places:
-        pythons = {arm: wish.python for arm, wish in specs.items()}
         workers = Workers(places, pythons, {"base": pair.base, "head": pair.head}, setup.device)
         yield workers, identify_arms(workers, specs)
 
@@ -253,17 +253,19 @@ def _find_noise_profile(setup: CheckSetup) -> tuple[NoiseProfile | None, str]:
     options = setup.options
     path = options["profile"] or stored_profile_path(options["results"], setup.inventory.machine.id, setup.suite.name)
     if options["no_profile"] or (options["profile"] is None and not path.exists()):
-        how = f"`cnnbench calibrate {options['suite']}` tells what can be seen here, and in how many blocks"
-        return None, f"noise     not calibrated: {how}"
+        return None, (
+            f"noise     not calibrated: `cnnbench calibrate {options['suite']}` tells what can be seen here, "
+            "and in how many blocks"
+        )
     profile = load_profile(path, setup.inventory.machine, setup.suite.digest, datetime.now(UTC))
-    mode = "sequential" if options["sequential"] else "turns"
-    if profile.mode != mode or profile.device != setup.device.id:
+    if (profile.mode == "sequential") != options["sequential"] or profile.device != setup.device.id:
         return None, f"noise     {path} is of another way of measuring ({profile.mode}, {profile.device}): not used"
     if unknown := [setup.names[job] for job in setup.jobs if setup.names[job] not in profile.jobs]:
         return None, f"noise     {path} knows nothing of {unknown[0]}: not used; calibrate all jobs of the suite"
-    spread = f"d spreads by {100 * profile.worst_spread:.2f} % over {profile.blocks} blocks"
-    until = f"from {profile.created_at[:10]}, holds to {profile.expires_at[:10]}"
-    return profile, f"noise     {path}: {spread}; {until}"
+    return profile, (
+        f"noise     {path}: d spreads by {100 * profile.worst_spread:.2f} % over {profile.blocks} blocks; "
+        f"from {profile.created_at[:10]}, holds to {profile.expires_at[:10]}"
+    )
 
 
 def make_header(
@@ -278,10 +280,9 @@ def make_header(
     options, machine = setup.options, setup.inventory.machine
     same_python = sides["base"].software.python == sides["head"].software.python
     band = profile.control_band if profile is not None and same_python else None
-    limits = None if options["keep_disturbed"] else DropLimits(machine.cores_allowed, control_band=band)
     names = {number: setup.names[job] for number, job in enumerate(setup.jobs)}
     bands = {} if profile is None else {number: profile.jobs[name].final_loss_band for number, name in names.items()}
-    known_rounds = (ROUNDS, STEPS_PER_TURN) if profile is None else (profile.rounds, profile.steps_per_turn)
+    rounds, steps = (ROUNDS, STEPS_PER_TURN) if profile is None else (profile.rounds, profile.steps_per_turn)
     return CheckHeader(
         check_id=new_run_id(),
         created_at=format_now(),
@@ -296,11 +297,11 @@ def make_header(
         names=names,
         declared=pair.declared,
         mode="sequential" if options["sequential"] else "turns",
-        rounds=options["rounds"] or known_rounds[0],
-        steps_per_turn=options["steps_per_turn"] or known_rounds[1],
+        rounds=options["rounds"] or rounds,
+        steps_per_turn=options["steps_per_turn"] or steps,
         seed=setup.seed,
         plan=plan,
-        limits=limits,
+        limits=None if options["keep_disturbed"] else DropLimits(machine.cores_allowed, control_band=band),
         profile=None if profile is None else profile.digest,
         final_loss_bands={number: band for number, band in bands.items() if band is not None},
         **more,
@@ -327,9 +328,9 @@ OpenedRecording = tuple[Path, CheckHeader, tuple[str, ...]]
 @contextmanager
 def reopen_recording(path: Path) -> Iterator[Recording]:
     """The unfinished recording of the record `path`, locked until left. Raises LedgerError where there is none."""
-    journal, header, blocks = reopen_journal(path)
-    with journal:
-        yield Recording(path, journal, header, blocks)
+    recording = Recording(path, *reopen_journal(path))
+    with recording.journal:
+        yield recording
 
 
 def require_same_conditions(old: CheckHeader, setup: CheckSetup) -> None:
@@ -366,8 +367,9 @@ def measure_recording(
         try:
             return replace(recording, blocks=record_blocks(setup, workers, recording, find_next))
         except KeyboardInterrupt:
-            go_on = f"go on with {resume(recording.path)}"
-            setup.display.print(f"{recording.journal.path} holds every block measured; {go_on}", always=True)
+            setup.display.print(
+                f"{recording.journal.path} holds every block measured; go on with {resume(recording.path)}", always=True
+            )
             raise
 
 

@@ -12,9 +12,20 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.exceptions import Exit
 
-from cnnbench.cli import completion, options
+from cnnbench.cli import completion
 from cnnbench.cli.load_results import Selection, load_processes
-from cnnbench.cli.options import COUNT, make_flag, make_option
+from cnnbench.cli.options import (
+    ANY_PATH,
+    COUNT,
+    OUTPUT,
+    PATHS,
+    format_option,
+    gather_values,
+    json_option,
+    make_flag,
+    make_option,
+    tree_option,
+)
 from cnnbench.cli.output import Destination, print_json, printable
 from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import ClusterError, ExitCode, UsageError
@@ -28,14 +39,14 @@ DONE: dict[MergeStatus, str] = {"brought": "brought", "longer": "longer", "there
 PLANNED: dict[MergeStatus, str] = {"brought": "to bring", "longer": "to replace by longer", "there": "already there"}
 LEFT_OUT: tuple[MergeStatus, ...] = ("conflict", "alive", "refused")
 
-_results_option = options.tree_option(
+_results_option = tree_option(
     "Results directory, on a file system that all nodes share; the fleet's own folder is DIR-fleet beside it.",
     "-o --output results",
 )
 _fleet_id_option = make_option(
     "--fleet fleet_id", "This fleet (its id or the id's beginning) rather than the newest.", metavar="ID"
 )
-_json_option = options.json_option("Print it as JSON.")
+_json_option = json_option("Print it as JSON.")
 _wait_option = make_flag("--wait", "Wait until every job is over, then collect.")
 _poll_option = make_option(
     "--poll",
@@ -237,10 +248,10 @@ def _describe_state(view: NodeStatus) -> str:
 
 
 @cluster.command("report")
-@options.PATHS
-@options.format_option()
-@options.OUTPUT
-@options.gather_values
+@PATHS
+@format_option()
+@OUTPUT
+@gather_values
 def report_command(selection: Selection, destination: Destination) -> None:
     """Print every kind of node with its median and spread, and name the outliers among equal nodes.
 
@@ -261,18 +272,19 @@ def report_command(selection: Selection, destination: Destination) -> None:
         raise UsageError(
             f"no results of a node in {', '.join(map(str, roots))}; bring them with `cnnbench fleet collect`"
         )
-    warnings = node_names.list_warnings(named)
-    destination.emit(tables.build(found, failed=failed, warnings=warnings, problems=loaded.problems))
+    destination.emit(
+        tables.build(found, failed=failed, warnings=node_names.list_warnings(named), problems=loaded.problems)
+    )
     if any(each.outliers for each in found):
         raise Exit(ExitCode.FINDING)
     raise Exit(ExitCode.JOB_FAILED if failed else ExitCode.DONE)
 
 
-@click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="DIR...", type=options.ANY_PATH)
-@options.tree_option("Results directory they are brought to.")
+@click.command
+@click.argument("sources", nargs=-1, required=True, metavar="DIR...", type=ANY_PATH)
+@tree_option("Results directory they are brought to.")
 @make_flag("--dry-run", "Say what would happen and write nothing.")
-@options.json_option("Print what became of each run as JSON.")
+@json_option("Print what became of each run as JSON.")
 @click.pass_context
 def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dry_run: bool, as_json: bool) -> None:
     """Bring the ledgers under each DIR (folders of *.jsonl, or single files) into one results directory.
@@ -317,13 +329,11 @@ def _print_merge(merged: MergeResult, dry_run: bool, verbosity: int) -> None:
         elif verbosity > 0 or (verbosity == 0 and (entry.status != "there" or entry.notes)):
             size = _format_count(entry.records, "row" if entry.kind == "reference" else "record")
             origin = f" from {entry.sources[0]}" if entry.status != "there" else ""
-            notes = "".join(f"; {note}" for note in entry.notes)
-            _print_line(f"{words[entry.status]}  {entry.target}: {size}{origin}{notes}")
+            _print_line(f"{words[entry.status]}  {entry.target}: {'; '.join((size + origin, *entry.notes))}")
     if verbosity < 0:
         return
-    brought = words["brought"]
     parts = [  # `3 ledgers brought, 2 already there, 1 longer, 0 conflicts; 120 records in all`, and what else there was
-        f"{_format_count(merged.count('brought', kind='run'), 'ledger')} {brought}",
+        f"{_format_count(merged.count('brought', kind='run'), 'ledger')} {words['brought']}",
         f"{merged.count('there', kind='run')} already there",
         f"{merged.count('longer', kind='run')} longer",
         _format_count(merged.count("conflict"), "conflict"),
@@ -331,7 +341,7 @@ def _print_merge(merged: MergeResult, dry_run: bool, verbosity: int) -> None:
     if left_out := merged.count("alive", "refused"):
         parts.append(f"{left_out} left out")
     if rows := merged.count("brought", "longer", kind="reference"):
-        parts.append(f"{_format_count(rows, 'file')} of published rows {brought}")
+        parts.append(f"{_format_count(rows, 'file')} of published rows {words['brought']}")
     _print_line(f"{', '.join(parts)}; {_format_count(merged.records, 'record')} in all")
     if merged.records and not dry_run:
         _print_line(f"now: cnnbench report {merged.results} -o report.html", err=True)

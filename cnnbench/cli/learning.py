@@ -12,9 +12,19 @@ from typing import TYPE_CHECKING
 import click
 from click.exceptions import Exit
 
-from cnnbench.cli import completion, options
+from cnnbench.cli import completion
 from cnnbench.cli.load_results import Selection, load_processes, load_results, no_results_error, results_or_none
-from cnnbench.cli.options import make_flag, make_option
+from cnnbench.cli.options import (
+    FILE,
+    OUTPUT,
+    RESULT_OPTIONS,
+    format_option,
+    gather_values,
+    json_option,
+    make_flag,
+    make_option,
+    results_option,
+)
 from cnnbench.cli.output import Destination
 from cnnbench.errors import ExitCode, UsageError
 from cnnbench.files import save_file
@@ -36,8 +46,8 @@ def _reject_nan(value: float | None) -> float | None:
     return value
 
 
-@click.command()
-@options.RESULT_OPTIONS
+@click.command
+@RESULT_OPTIONS
 @make_option("--sample", "Test images drawn after each epoch.", click.IntRange(1, 10_000), default=200)
 @make_option(
     "--accuracy",
@@ -47,7 +57,7 @@ def _reject_nan(value: float | None) -> float | None:
     metavar="SHARE",
 )
 @make_option("--epochs", "With --accuracy: how many are drawn after.  [default: 20]", click.IntRange(1, 1000))
-@options.gather_values
+@gather_values
 def stopping(
     selection: Selection, destination: Destination, sample: int, accuracy: float | None, epochs: int | None
 ) -> None:
@@ -86,8 +96,8 @@ def stopping(
     destination.emit(report)
 
 
-@click.command()
-@options.RESULT_OPTIONS
+@click.command
+@RESULT_OPTIONS
 @make_option(
     "--margin",
     "Loss of accuracy that is allowed, in percentage points.  [default: 0.1 with convolutions, 0.2 without]",
@@ -95,7 +105,7 @@ def stopping(
     check=_reject_nan,
     metavar="POINTS",
 )
-@options.gather_values
+@gather_values
 def converge(selection: Selection, destination: Destination, margin: float | None) -> None:
     """Test whether each mode (precision, layout, compiled, DataLoader, tuned) learns as well as the plain one.
 
@@ -126,12 +136,10 @@ def exit_by_verdict(verdicts: Collection[str], *, finding: str, inconclusive: st
         raise Exit(ExitCode.INCONCLUSIVE)
 
 
-@click.command()
-@options.RESULT_OPTIONS
-@make_option(
-    "--record", "Also write every seed's own count, with the bands they make.", options.FILE, metavar="FILE.json"
-)
-@options.gather_values
+@click.command
+@RESULT_OPTIONS
+@make_option("--record", "Also write every seed's own count, with the bands they make.", FILE, metavar="FILE.json")
+@gather_values
 def bands(selection: Selection, destination: Destination, record: Path | None) -> None:
     """Say what test accuracy each recipe ends with: mean and spread over seeds, and the band of 4 standard deviations.
 
@@ -154,9 +162,9 @@ def bands(selection: Selection, destination: Destination, record: Path | None) -
         raise Exit(ExitCode.FINDING)
 
 
-@click.command()
-@options.RESULT_OPTIONS
-@options.gather_values
+@click.command
+@RESULT_OPTIONS
+@gather_values
 def claims(selection: Selection, destination: Destination) -> None:
     """Say what each fixed recipe of the open class reaches, in what time, and whether its claim holds.
 
@@ -175,14 +183,14 @@ def claims(selection: Selection, destination: Destination) -> None:
     exit_by_verdict({each.outcome for each in made}, finding="fails", inconclusive="too few seeds")
 
 
-@click.command()
+@click.command
 @click.argument("names", metavar="WORKLOAD...", nargs=-1, required=True, shell_complete=completion.complete_workloads)
-@options.format_option("table", "markdown", "json", "latex")
+@format_option("table", "markdown", "json", "latex")
 @make_flag("--slide", "What the lecture's slide prints beside what is right, each mistake marked.")
 @make_flag("--compare", "Several workloads side by side, each figure over the first one's.")
-@options.results_option("Where --compare looks for accuracies")
-@options.OUTPUT
-@options.gather_values
+@results_option("Where --compare looks for accuracies")
+@OUTPUT
+@gather_values
 def explain(names: tuple[str, ...], slide: bool, compare: bool, results: Path | None, destination: Destination) -> None:
     """Work out a WORKLOAD layer by layer: output shapes, activations, weights, biases, bytes, FLOPs forward and training.
 
@@ -246,7 +254,7 @@ def _how_to_measure(workload: Workload) -> str:
     return "not measured here; run it in a suite of your own"
 
 
-@click.command()
+@click.command
 @make_option("-i --input input_", "Side of the input.", _SIDE_TYPE, required=True, metavar="I")
 @make_option("-f --filter filter_", "Side of the filter or pool.", _SIDE_TYPE, required=True, metavar="F")
 @make_option(
@@ -257,7 +265,7 @@ def _how_to_measure(workload: Workload) -> str:
 )
 @make_option("-s --stride", "How far the filter moves.", _SIDE_TYPE, default=1, metavar="S")
 @make_flag("--same", "SAME padding instead: ceil(I / S), and the padding that takes.")
-@options.json_option()
+@json_option()
 def outsize(input_: int, filter_: int, padding: int | None, stride: int, same: bool, as_json: bool) -> None:
     """Work out a convolution's or pooling's output side, o = floor((i - f + 2p) / s) + 1; the first line is o alone."""
     from cnnbench.report import escaping

@@ -8,8 +8,23 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.exceptions import Exit
 
-from cnnbench.cli import completion, options
-from cnnbench.cli.options import COUNT, make_flag, make_option
+from cnnbench.cli import completion
+from cnnbench.cli.options import (
+    COUNT,
+    DATA_DIR,
+    DEVICE,
+    EXPORT_OPTIONS,
+    FOLDER,
+    OUTPUT,
+    SUITES,
+    THREADS,
+    filter_option,
+    format_option,
+    json_option,
+    make_flag,
+    make_option,
+    tree_option,
+)
 from cnnbench.cli.output import Destination, print_json
 from cnnbench.cli.this_process import MnistSource, find_data_cache, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity as verbosity_of
@@ -29,13 +44,13 @@ def _parse_copies(value: str | None) -> str | None:
     raise click.BadParameter(f"{value!r} is neither 'all' nor a number from 2 on")
 
 
-@click.command()
-@options.SUITES
-@options.DEVICE
-@options.filter_option("Only jobs whose text contains FILTER (`not FILTER` for the rest).")
+@click.command
+@SUITES
+@DEVICE
+@filter_option("Only jobs whose text contains FILTER (`not FILTER` for the rest).")
 @make_option("-r --repeats", "Processes a job, instead of the suite's number.", COUNT)
 @make_option("--seed", "Seed of the plan's order and of every job. [default: random, recorded]", click.IntRange(min=0))
-@options.THREADS
+@THREADS
 @make_option("--timeout", "Limit for each process.", click.FloatRange(min=0, min_open=True), metavar="SECONDS")
 @make_flag("--project", "Project whole jobs from steady steps instead of running them to the end.")
 @make_option(
@@ -53,12 +68,12 @@ def _parse_copies(value: str | None) -> str | None:
     "--rdzv-timeout", "How long a machine waits for the others, at every job.", COUNT, metavar="SECONDS", default=600
 )
 @make_flag("--energy", "Measure energy too, where a counter is readable (adds 15 s a process).")
-@options.DATA_DIR
-@options.tree_option("Results directory.")
+@DATA_DIR
+@tree_option("Results directory.")
 @make_option(
     "--tensorboard",
     "Also write a TensorBoard run of each process below DIR, after it has measured.",
-    options.FOLDER,
+    FOLDER,
     metavar="DIR",
 )
 @make_flag("--resume", "Go on with the newest unfinished run of these suites, repeating nothing.")
@@ -66,8 +81,8 @@ def _parse_copies(value: str | None) -> str | None:
 @make_flag("--fail-fast", "Stop at the first job that is not ok.")
 @make_flag("--no-progress", "Workers write no progress (shows what progress costs); none is taken for hanging then.")
 @make_flag("--dry-run --list dry_run", "Print the plan and measure nothing.")
-@options.json_option("Print the plan or the results as JSON.")
-@options.EXPORT_OPTIONS
+@json_option("Print the plan or the results as JSON.")
+@EXPORT_OPTIONS
 @click.pass_context
 def run(context: click.Context, /, **_: Any) -> None:
     """Measure the jobs of each SUITE (a shipped name such as quick, or a TOML file) and print their table.
@@ -79,10 +94,10 @@ def run(context: click.Context, /, **_: Any) -> None:
     context.exit(run_suites(context))
 
 
-@click.command()
+@click.command
 @make_flag("--measure", "Measure the peaks now (matrix products, one process a size) and keep them.")
-@options.THREADS
-@options.json_option("Print JSON (its schema: cnnbench schema devices).")
+@THREADS
+@json_option("Print JSON (its schema: cnnbench schema devices).")
 def devices(measure: bool, threads: int | None, as_json: bool) -> None:
     """Show each processor with its theoretical dense peak per precision and its measured one (GEMM), and the peak's age."""
     from cnnbench.machine import measured_peaks
@@ -171,8 +186,8 @@ def _print_devices(report: DevicesReport) -> None:
             click.echo(f"        measured: {how}")
 
 
-@click.command()
-@options.json_option("Print JSON (its schema: cnnbench schema doctor).")
+@click.command
+@json_option("Print JSON (its schema: cnnbench schema doctor).")
 def doctor(as_json: bool) -> None:
     """Look for what spoils measurements here and say what to do; exit 3 where a run would be worthless."""
     from cnnbench.devices import nvml
@@ -199,7 +214,7 @@ def doctor(as_json: bool) -> None:
         raise Exit(ExitCode.UNFIT)
 
 
-@click.command()
+@click.command
 @click.argument("name", metavar="WORKLOAD", shell_complete=completion.complete_workloads)
 @make_option(
     "-s --set settings",
@@ -207,20 +222,20 @@ def doctor(as_json: bool) -> None:
     multiple=True,
     metavar="KEY=VALUE",
 )
-@options.DEVICE
-@options.THREADS
+@DEVICE
+@THREADS
 @make_option("--steps", "Steps timed, and then profiled.", click.IntRange(1, 10_000), default=20)
 @make_option("--warmup", "Steps before, neither of the two.", click.IntRange(0, 10_000), default=5)
 @make_option("--top", "Operators shown of each rung; JSON has all.", COUNT, default=12)
 @make_option(
     "--trace",
     "Also write a Chrome trace of each rung into DIR (for ui.perfetto.dev or chrome://tracing).",
-    options.FOLDER,
+    FOLDER,
     metavar="DIR",
 )
-@options.format_option("table", "markdown", "json")
-@options.OUTPUT
-@options.DATA_DIR
+@format_option("table", "markdown", "json")
+@OUTPUT
+@DATA_DIR
 @click.pass_context
 def profile(context: click.Context, /, name: str, **given: Any) -> None:
     """Show where a step of WORKLOAD spends its time: the reference step and every tuned rung, operator by operator.

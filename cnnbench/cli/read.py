@@ -11,9 +11,26 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.exceptions import Exit
 
-from cnnbench.cli import options
 from cnnbench.cli.load_results import LoadedResults, Selection, load_processes, load_results, load_sides
-from cnnbench.cli.options import OptionValues, make_flag, make_option
+from cnnbench.cli.options import (
+    ALL_RUNS,
+    ANY_PATH,
+    FILE,
+    LAST,
+    MACHINE,
+    OUTPUT,
+    PATHS,
+    RUN,
+    TABLE_FORMATS,
+    OptionValues,
+    filter_option,
+    format_option,
+    gather_values,
+    make_flag,
+    make_option,
+    results_option,
+    tolerance_option,
+)
 from cnnbench.cli.output import Destination, draw_chart, emit_text, print_warnings, write_output
 from cnnbench.errors import ExitCode, UsageError
 from cnnbench.files import save_file
@@ -29,21 +46,21 @@ ENDING_FORMATS: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".json": 
 TABLE_BEGIN, TABLE_END = "<!-- table: ", "<!-- table end -->"
 
 
-@click.command()
-@options.PATHS
-@options.format_option()
+@click.command
+@PATHS
+@format_option()
 @make_flag("--with-lecture", "Show the lecture's rows of 2017 above the measured ones.")
-@options.MACHINE
-@options.RUN
-@options.LAST
-@options.ALL_RUNS
+@MACHINE
+@RUN
+@LAST
+@ALL_RUNS
 @make_option(
     "--only",
     "One table instead of all.",
     click.Choice(["training", "resources", "tta", "seeds", "bounds", "ladder", "scaling", "copies", "gemm"]),
 )
-@options.OUTPUT
-@options.gather_values
+@OUTPUT
+@gather_values
 def show(selection: Selection, destination: Destination, with_lecture: bool, only: str | None) -> None:
     """Print the table of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
     else ./results).
@@ -71,12 +88,12 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
     )
 
 
-@click.command()
+@click.command
 @click.argument("paths", nargs=-1)
 @make_option(
     "-o --output",
     "FILE.html, .md, .tex, .csv or .json; or a folder, which gets all of them and the charts.",
-    options.ANY_PATH,
+    ANY_PATH,
     required=True,
     metavar="FILE|DIR",
 )
@@ -100,11 +117,11 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
     metavar="[KEY=]PRICE",
 )
 @make_option("--currency", "What the prices are in, such as USD.", default="", show_default=False)
-@options.tolerance_option("With --template compare: what counts as the same.")
-@options.MACHINE
-@options.RUN
-@options.LAST
-@options.ALL_RUNS
+@tolerance_option("With --template compare: what counts as the same.")
+@MACHINE
+@RUN
+@LAST
+@ALL_RUNS
 @make_option(
     "--into",
     "With a folder: also put claim, table and picture between the lines <!-- table: ... --> and <!-- table end --> "
@@ -112,7 +129,7 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
     click.Path(path_type=Path, dir_okay=False, exists=True),
 )
 @make_flag("--check", "Write nothing; exit 1 where what is there is not what these ledgers give.")
-@options.gather_values
+@gather_values
 def report(selection: Selection, output: Path, into: Path | None, check: bool, **given: Any) -> None:
     """Make a report of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
     else ./results).
@@ -244,14 +261,14 @@ def _parse_prices(given: Sequence[str]) -> tuple[Price, ...]:
     return tuple(found)
 
 
-@click.command()
+@click.command
 @click.argument("base")
 @click.argument("new")
-@options.results_option("Where names are looked up")
-@options.tolerance_option("Two times are the SAME where the whole interval of their ratio lies within this.")
-@options.format_option()
-@options.OUTPUT
-@options.gather_values
+@results_option("Where names are looked up")
+@tolerance_option("Two times are the SAME where the whole interval of their ratio lies within this.")
+@format_option()
+@OUTPUT
+@gather_values
 def compare(base: str, new: str, results: Path | None, tolerance: float, destination: Destination) -> None:
     """Divide the times of BASE by those of NEW, row by row: above 1, NEW is faster.
 
@@ -278,19 +295,19 @@ def compare_sides(base: LoadedResults, new: LoadedResults, tolerance: float) -> 
     )
 
 
-@click.command()
-@options.PATHS
-@options.filter_option("Only rows whose text contains FILTER, as for `cnnbench run`.")
+@click.command
+@PATHS
+@filter_option("Only rows whose text contains FILTER, as for `cnnbench run`.")
 @make_option("--job workloads", "Only this workload, such as mnist-cnn.", metavar="WORKLOAD", multiple=True)
-@options.MACHINE
-@make_option("--format format_", "Of the table.  [default: table]", click.Choice(options.TABLE_FORMATS))
+@MACHINE
+@make_option("--format format_", "Of the table.  [default: table]", click.Choice(TABLE_FORMATS))
 @make_option(
     "-o --output",
     "Write to a file instead: .svg or .png is the picture, .html both, any other the table.",
-    options.FILE,
+    FILE,
     metavar="FILE",
 )
-@options.gather_values
+@gather_values
 def history(
     selection: Selection, destination: Destination, name_filter: str | None, workloads: tuple[str, ...]
 ) -> None:
@@ -338,19 +355,19 @@ def history(
         write_output(output, draw_chart(chart, ending))
 
 
-@click.command()
-@options.PATHS
+@click.command
+@PATHS
 @make_option(
     "--to target",
     "pytest-benchmark and github-action-benchmark take one run; csv any number.",
     click.Choice(["pytest-benchmark", "github-action-benchmark", "csv"]),
     required=True,
 )
-@options.MACHINE
-@options.RUN
-@options.LAST
-@options.OUTPUT
-@options.gather_values
+@MACHINE
+@RUN
+@LAST
+@OUTPUT
+@gather_values
 def export(target: str, selection: Selection, destination: Destination) -> None:
     """Write the results under PATHS (default: $CNNBENCH_RESULTS, else ./results) in another tool's format.
 
@@ -379,11 +396,9 @@ def export(target: str, selection: Selection, destination: Destination) -> None:
     emit_text(lambda **shape: text, destination.output)
 
 
-@click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=options.ANY_PATH)
-@make_option(
-    "-o --output", "Write all columns to a file that ends in .csv or .json instead of printing a table.", options.FILE
-)
+@click.command
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=ANY_PATH)
+@make_option("-o --output", "Write all columns to a file that ends in .csv or .json instead of printing a table.", FILE)
 def ingest(files: tuple[Path, ...], output: Path | None) -> None:
     """Read pytest-benchmark's JSON (`--benchmark-json FILE`, or a run it saved) as a table, CSV or JSON.
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.exceptions import Exit
 
-from cnnbench.cli import completion, options
+from cnnbench.cli import completion
+from cnnbench.cli.options import DATA_DIR, SUITES, json_option
 from cnnbench.cli.output import print_json
 from cnnbench.cli.this_process import find_data_cache, find_named, make_console, show_download
 from cnnbench.errors import DataError, ExitCode, SuiteError, UsageError
@@ -35,7 +36,7 @@ SCHEMAS = {
 
 @click.command("list")
 @click.argument("kind", type=click.Choice(["suites", "workloads"]), required=False)
-@options.json_option()
+@json_option()
 def list_command(kind: str | None, as_json: bool) -> None:
     """List the shipped suites and the workloads, or only one KIND of them."""
     from cnnbench import workloads
@@ -57,9 +58,9 @@ def list_command(kind: str | None, as_json: bool) -> None:
             click.echo(f"  {entry['name']:<{width}}  {entry['description']}{size and f' ({size})'}")
 
 
-@click.command()
-@options.SUITES
-@options.json_option("Print JSON, the mistakes too.")
+@click.command
+@SUITES
+@json_option("Print JSON, the mistakes too.")
 def validate(suites: tuple[str, ...], as_json: bool) -> None:
     """Check each SUITE (a shipped name or a TOML file); every mistake is named with its file, key and choices."""
     from cnnbench import workloads
@@ -125,7 +126,7 @@ def _format_size(entry: dict[str, Any]) -> str:
     return f"{parameters} parameters, {flops} FLOPs a training image{source}"
 
 
-@click.command()
+@click.command
 @click.argument("name", type=click.Choice(SCHEMAS), required=False)
 def schema(name: str | None) -> None:
     """Print the JSON schema of NAME: devices and doctor (their --json), record and run (a ledger's lines), check and noise
@@ -146,7 +147,7 @@ def data() -> None:
 
 
 @data.command("fetch")
-@options.DATA_DIR
+@DATA_DIR
 @click.pass_context
 def fetch_command(context: click.Context, data_dir: Path | None) -> None:
     """Download what is missing, verify everything, print the directory."""
@@ -160,7 +161,7 @@ def fetch_command(context: click.Context, data_dir: Path | None) -> None:
 
 
 @data.command("verify")
-@options.DATA_DIR
+@DATA_DIR
 def verify_command(data_dir: Path | None) -> None:
     """Print a line a file: the SHA-256 of its decompressed contents, the file, OK or BAD."""
     from cnnbench.data import mnist
@@ -179,7 +180,7 @@ def verify_command(data_dir: Path | None) -> None:
 
 
 @data.command("where")
-@options.DATA_DIR
+@DATA_DIR
 @click.pass_context
 def where_command(context: click.Context, data_dir: Path | None) -> None:
     """Print the directory a run would take MNIST from, and where its name came from (flag, env, settings or cache)."""
