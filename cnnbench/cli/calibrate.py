@@ -104,8 +104,8 @@ def _measure_recording(context: click.Context, options: OptionValues) -> tuple[P
     pair = pair_jobs(setup.jobs, settings, settings, setup.inventory.machine.cores_allowed)
 
     def begin(sides: Mapping[Arm, ArmRecord]) -> OpenedRecording:
-        plan = make_check_plan(DEFAULT_TOLERANCE if options["tau"] is None else options["tau"])
-        return raw, make_header(setup, pair, sides, plan, purpose="calibrate"), ()
+        tau = DEFAULT_TOLERANCE if options["tau"] is None else options["tau"]
+        return raw, make_header(setup, pair, sides, make_check_plan(tau), purpose="calibrate"), ()
 
     def find_next(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBlock | None:
         valid, wanted = len(sort_blocks(header, blocks)[0]), options["blocks"]

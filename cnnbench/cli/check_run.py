@@ -97,7 +97,7 @@ def _find_unfinished(options: OptionValues) -> Path:
 
 def _begin_check(setup: CheckSetup, pair: PairedJobs, sides: Mapping[Arm, ArmRecord]) -> OpenedRecording:
     options, (plan, profile, note) = setup.options, choose_plan(setup)
-    advisory = None if profile is None else explain_insensitivity(profile, plan)
+    advisory = explain_insensitivity(profile, plan) if profile else None
     header = make_header(
         setup,
         pair,

@@ -279,7 +279,7 @@ def make_header(
     """All that is settled before the first block; `more` are further fields."""
     options, machine = setup.options, setup.inventory.machine
     same_python = sides["base"].software.python == sides["head"].software.python
-    band = profile.control_band if profile is not None and same_python else None
+    band = profile.control_band if profile and same_python else None
     names = {number: setup.names[job] for number, job in enumerate(setup.jobs)}
     bands = {} if profile is None else {number: profile.jobs[name].final_loss_band for number, name in names.items()}
     rounds, steps = (ROUNDS, STEPS_PER_TURN) if profile is None else (profile.rounds, profile.steps_per_turn)
@@ -302,7 +302,7 @@ def make_header(
         seed=setup.seed,
         plan=plan,
         limits=None if options["keep_disturbed"] else DropLimits(machine.cores_allowed, control_band=band),
-        profile=None if profile is None else profile.digest,
+        profile=profile.digest if profile else None,
         final_loss_bands={number: band for number, band in bands.items() if band is not None},
         **more,
     )

@@ -214,12 +214,12 @@ def _print_status(made: ClusterRun, found: Sequence[NodeStatus], *, as_json: boo
                 "node": view.node,
                 "kind": view.entry.kind,
                 "standing": view.state,
-                "outcome": None if view.outcome is None else view.outcome.status,
-                "message": None if view.outcome is None else view.outcome.message,
+                "outcome": view.outcome and view.outcome.status,
+                "message": view.outcome and view.outcome.message,
                 "finished": view.finished,
                 "planned": view.planned,
                 "statuses": view.statuses,
-                "run": None if view.ledger is None else view.ledger.header.run_id,
+                "run": view.ledger and view.ledger.header.run_id,
                 "attempts": [each.model_dump(exclude_none=True) for each in view.entry.attempts],
             }
             for view in found
@@ -230,7 +230,7 @@ def _print_status(made: ClusterRun, found: Sequence[NodeStatus], *, as_json: boo
     for view in found:
         last = view.entry.last
         done = f"{view.finished} of {'?' if view.planned is None else view.planned}"
-        lines.append((view.node, (last.job_id if last else None) or "-", view.state, done, _describe_state(view)))
+        lines.append((view.node, (last and last.job_id) or "-", view.state, done, _describe_state(view)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     click.echo(f"fleet {made.fleet_id}: {' '.join(made.suites)} on {made.request.partition}")
     for line in lines:

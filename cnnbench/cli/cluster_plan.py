@@ -80,13 +80,14 @@ def resume_fleet(
         for problem in problems:
             click.echo(f"warning: {problem}", err=True)
     explicit = context.get_parameter_source("exclusive") == click.core.ParameterSource.COMMANDLINE
-    new = {
-        "partition": options["partition"] or was.request.partition,
-        "minutes": submit.parse_minutes(options["time_limit"]) if options["time_limit"] else was.request.minutes,
-        "more": was.request.more | _parse_sbatch_options(options["more"]),
-        "exclusive": options["exclusive"] if explicit else was.request.exclusive,
-    }
-    request = was.request.model_copy(update=new)
+    request = was.request.model_copy(
+        update={
+            "partition": options["partition"] or was.request.partition,
+            "minutes": submit.parse_minutes(options["time_limit"]) if options["time_limit"] else was.request.minutes,
+            "more": was.request.more | _parse_sbatch_options(options["more"]),
+            "exclusive": options["exclusive"] if explicit else was.request.exclusive,
+        }
+    )
     now = {each.name: each for each in slurm.nodes(request.partition)}
     missing = collect.list_missing_nodes(found)
     changed, names = {}, []

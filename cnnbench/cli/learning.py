@@ -118,13 +118,17 @@ def converge(selection: Selection, destination: Destination, margin: float | Non
 
     found = load_results(selection, command=CONVERGENCE_COMMAND)
     rows, share, processor = found.comparison.rows, None if margin is None else margin / 100, found.processor_cell
-    report = tables.build_convergence(rows, processor, margin=share, problems=found.problems, digests=found.digests)
     tested, untested = compare_with_plain(rows, share)
     if not tested:
-        why = (*(note.text for note in tables.list_untested(untested, processor)), *found.problems)
-        remedy = f"measure modes beside the plain one: {CONVERGENCE_COMMAND}"
-        raise no_results_error(selection.paths, why, "no mode that could be tested", remedy)
-    destination.emit(report)
+        raise no_results_error(
+            selection.paths,
+            (*(note.text for note in tables.list_untested(untested, processor)), *found.problems),
+            "no mode that could be tested",
+            f"measure modes beside the plain one: {CONVERGENCE_COMMAND}",
+        )
+    destination.emit(
+        tables.build_convergence(rows, processor, margin=share, problems=found.problems, digests=found.digests)
+    )
     exit_by_verdict({each.verdict for each in tested}, finding="learns worse", inconclusive="undecided")
 
 
@@ -153,8 +157,12 @@ def bands(selection: Selection, destination: Destination, record: Path | None) -
     made, left_out = collect_spreads(found.comparison.rows)
     problems = (*left_out, *found.problems)
     if not made:
-        what = "no row that trained on MNIST and looked at all test images"
-        raise no_results_error(selection.paths, problems, what, "measure some with `cnnbench run models`")
+        raise no_results_error(
+            selection.paths,
+            problems,
+            "no row that trained on MNIST and looked at all test images",
+            "measure some with `cnnbench run models`",
+        )
     if record is not None:
         save_file(record, to_json(made, found.digests))
     destination.emit(tables.build_bands(made, found.processor_cell, problems=problems, digests=found.digests))
@@ -177,8 +185,12 @@ def claims(selection: Selection, destination: Destination) -> None:
     found = load_results(selection, command="cnnbench run open")
     made = collect_claims(found.comparison.rows)
     if not made:
-        what = "no recipe of the open class trained on MNIST"
-        raise no_results_error(selection.paths, found.problems, what, "measure one with `cnnbench run open`")
+        raise no_results_error(
+            selection.paths,
+            found.problems,
+            "no recipe of the open class trained on MNIST",
+            "measure one with `cnnbench run open`",
+        )
     destination.emit(tables.build_claims(made, found.processor_cell, problems=found.problems, digests=found.digests))
     exit_by_verdict({each.outcome for each in made}, finding="fails", inconclusive="too few seeds")
 
@@ -204,17 +216,15 @@ def explain(names: tuple[str, ...], slide: bool, compare: bool, results: Path | 
     if slide and compare:
         raise UsageError("--slide is of one workload and --compare of several: choose one of them")
     if compare:
-        destination.emit(_compare_several(names, results))
-        return
+        return destination.emit(_compare_several(names, results))
     if len(names) > 1:
         raise UsageError(f"explain takes one workload, not {len(names)}; --compare puts several side by side")
     workload = workloads.find(names[0])
     found = explanation.explain(workload)
     if not slide:
-        destination.emit(words.build(found))
-        return
+        return destination.emit(words.build(found))
     printed = lecture_slides.slide_of(workload.name)
-    also = None if printed.also is None else explanation.explain(workloads.get(printed.also))
+    also = explanation.explain(workloads.get(printed.also)) if printed.also else None
     destination.emit(words.build_slide(found, printed, also))
 
 
@@ -235,7 +245,7 @@ def _compare_several(names: Sequence[str], results: Path | None) -> Report:
     from cnnbench.report import tradeoff as side_by_side
 
     place = results or results_or_none()
-    found = None if place is None else load_processes(Selection(paths=(place,)), required=False)
+    found = load_processes(Selection(paths=(place,)), required=False) if place else None
     contenders = tradeoff.compare_workloads(chosen, found.processes if found else ())
     missing = {each.workload.name: _how_to_measure(each.workload) for each in contenders if each.best is None}
     return side_by_side.build(contenders, missing, found.problems if found else ())

@@ -128,7 +128,7 @@ def load_results(
     shipped = store.load_tree([store.find_published_dir()])
     references = tuple(dict.fromkeys((*shipped.published_rows, *found.published_rows)))
     if not found.processes and not (published_suffice and references):
-        runs = [f"{ledger.path}: a run that planned no job and measured none" for ledger in found.ledgers]
+        runs = (f"{ledger.path}: a run that planned no job and measured none" for ledger in found.ledgers)
         raise no_results_error(selection.find_roots(command), (*found.problems, *runs))
     comparison = speedup.compute_speedups(
         found.processes, references, all_runs=selection.all_runs, baseline=selection.baseline
@@ -188,8 +188,9 @@ def select_ledgers(ledgers: Sequence[Ledger], selection: Selection) -> list[Ledg
         if start is not None and not chosen:
             raise UsageError(f"--{kind} {start}: no such {kind}; there are: {', '.join(known)}")
     if selection.last and chosen:
-        newest = max((each.header.created_at, each.header.run_id) for each in chosen)
-        chosen = [each for each in chosen if (each.header.created_at, each.header.run_id) == newest]
+        when = attrgetter("header.created_at", "header.run_id")
+        newest = max(map(when, chosen))
+        chosen = [each for each in chosen if when(each) == newest]
     return chosen
 
 
@@ -239,8 +240,9 @@ def _look_up(name: str, known: LoadedLedgers) -> tuple[LoadedLedgers, Callable[[
 
     start, slash, place = name.partition("/")
     device, _, threads = place.partition("/")
-    machines = sorted({ledger.header.machine.id for ledger in known.ledgers})
-    ids = [*machines, *([] if slash else sorted({ledger.header.run_id for ledger in known.ledgers}))]
+    ids = sorted({ledger.header.machine.id for ledger in known.ledgers})
+    if not slash:
+        ids += sorted({ledger.header.run_id for ledger in known.ledgers})
     fitting = [start] if start in ids else [each for each in ids if start and each.startswith(start)]
     if not fitting:
         raise _UnknownSide(f"{name}: no such path{f', nor a machine {start!r}' if slash else ', machine or run'}")
@@ -262,14 +264,12 @@ def _list_names(known: LoadedLedgers) -> list[str]:
 
     headers = [ledger.header for ledger in known.ledgers]
     places = {(header.machine.id, job) for header in headers for job in header.plan}
-    kinds = {
-        "machines": sorted({header.machine.id for header in headers}),
-        "runs": sorted({header.run_id for header in headers}, reverse=True),
-        "keys": sorted({key for id_, job in places for key in (f"{id_}/{job.device}", place_key(id_, job))}),
-    }
+    keys = sorted({key for id_, job in places for key in (f"{id_}/{job.device}", place_key(id_, job))})
     return [
         "there are:",
-        *(f"  {kind}: {_shorten_list(names) or 'none'}" for kind, names in kinds.items()),
+        f"  machines: {_shorten_list(sorted({header.machine.id for header in headers}))}",
+        f"  runs: {_shorten_list(sorted({header.run_id for header in headers}, reverse=True))}",
+        f"  keys: {_shorten_list(keys)}",
         f"  published rows: {PUBLISHED}",
         *(f"  {text}" for text in known.problems[:MAX_LISTED]),
     ]
@@ -277,4 +277,4 @@ def _list_names(known: LoadedLedgers) -> list[str]:
 
 def _shorten_list(names: Sequence[str]) -> str:
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return ", ".join(names[:MAX_LISTED]) + more
+    return ", ".join(names[:MAX_LISTED]) + more or "none"

@@ -168,10 +168,9 @@ def _exit_code(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:  # the one broad door of the command line
-        expected = isinstance(
-            error, CnnbenchError | OSError
-        )  # raised on purpose it says enough: its traceback takes -vv
-        if context is not None and verbosity.verbosity(context) >= (2 if expected else 1):
+        # Raised on purpose it says enough: its traceback takes -vv.
+        least = 2 if isinstance(error, CnnbenchError | OSError) else 1
+        if context is not None and verbosity.verbosity(context) >= least:
             traceback.print_exc()
         if isinstance(error, CnnbenchError):
             return _print_error(str(error), error.exit_code)

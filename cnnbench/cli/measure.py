@@ -173,10 +173,11 @@ def _print_devices(report: DevicesReport) -> None:
         unusable = "" if device.usable else f"  UNUSABLE: {device.unusable_reason}"
         click.echo(f"\n{device.id}  {device.name}{memory}{unusable}")
         for peak in view.peaks:
-            theory = f"theoretical {units.giga(peak.theoretical_flops_per_second):>9} GFLOP/s"
-            found = f"measured {units.giga(peak.measured_flops_per_second):>9} GFLOP/s"
-            click.echo(f"  {peak.precision}  {theory}  {found}")
-            click.echo(f"        theoretical: {peak.theoretical_source or peak.theoretical_reason}")
+            click.echo(
+                f"  {peak.precision}  theoretical {units.giga(peak.theoretical_flops_per_second):>9} GFLOP/s"
+                f"  measured {units.giga(peak.measured_flops_per_second):>9} GFLOP/s\n"
+                f"        theoretical: {peak.theoretical_source or peak.theoretical_reason}"
+            )
             how = peak.measured_reason or "n/a"
             if peak.measured_age_seconds is not None:
                 hours = peak.measured_age_seconds / 3600
@@ -251,8 +252,7 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
     from cnnbench.runner.launch import LaunchOptions
     from cnnbench.runner.profiles import run_profile
 
-    folder = given["trace"]
-    workload = workloads.find(name)
+    folder, workload = given["trace"], workloads.find(name)
     settings = profile_jobs.parse_settings(given["settings"], workload)
     if folder is not None:
         make_output_folder("--trace", folder)
@@ -275,7 +275,7 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
     for each in variants:
         if verbosity_of(context) >= 0:
             console.print(f"profiling {naming.profile_title(each.job)}: {each.name}")
-        trace = None if folder is None else folder / naming.trace_file_name(each.job, each.name)
+        trace = folder and folder / naming.trace_file_name(each.job, each.name)
         shown.append(run_profile(each, LaunchOptions(data_dir=directory, device=by_id[each.job.device]), trace))
     Destination(given["format_"], given["output"]).emit(words.report(shown, given["top"]))
     statuses = [each.outcome.status for each in shown]

@@ -137,8 +137,8 @@ def filter_option(help_text: str) -> CommandDecorator:
 
 def results_option(help_text: str) -> CommandDecorator:
     """Make `--results`, a tree of results to read."""
-    default = "(default: $CNNBENCH_RESULTS, else the settings, else ./results)"
-    return make_option("--results", f"{help_text} {default}.", ANY_PATH, metavar="DIR")
+    text = f"{help_text} (default: $CNNBENCH_RESULTS, else the settings, else ./results)."
+    return make_option("--results", text, ANY_PATH, metavar="DIR")
 
 
 def tree_option(help_text: str, flags: str = "-o --output") -> CommandDecorator:

@@ -139,8 +139,8 @@ class PlanEta:
             if now.row_key not in self._totals:
                 first, own = TimeLeft(left, GUESSED), progress.elapsed + left
         parts = [first, *(self._expect(job, own) for job in later)]
-        seconds, marks = sum(part.seconds for part in parts), {part.mark for part in parts}
-        mark = next(mark for mark in (AT_LEAST, GUESSED, SEEN) if mark in marks)
+        seconds = sum(part.seconds for part in parts)
+        mark = max((part.mark for part in parts), key=(SEEN, GUESSED, AT_LEAST).index)
         return TimeLeft(seconds, mark) if seconds or mark == SEEN else None
 
     def _expect(self, job: Job, own: float | None) -> TimeLeft:
@@ -269,16 +269,15 @@ class Display:
 
     def _job_progress(self) -> JobProgress:
         now = time.monotonic()
-        timed_left = None if self._pace is None else self._pace.seconds_left(now)
         since_timed = None if self._timed_ended is None else now - self._timed_ended
-        return JobProgress(now - self._job_began, timed_left, since_timed)
+        return JobProgress(now - self._job_began, self._pace.seconds_left(now) if self._pace else None, since_timed)
 
     def _job_parts(self) -> list[LinePart]:
         """The job's line."""
         pace = self._pace
-        rate = None if pace is None else pace.steps_per_second
+        rate = pace.steps_per_second if pace else None
         left = self._eta.job_left(self._job_progress())
-        flops = None if rate is None or self._flops is None else self._flops * rate
+        flops = self._flops * rate if rate and self._flops is not None else None
         return [
             LinePart(self._phase if pace is None else f"{pace.done:,}/{pace.total:,} steps"),
             LinePart("" if rate is None else f"{units.rate(rate)} steps/s", 2),
@@ -337,14 +336,13 @@ def _summary_parts(record: Record) -> list[LinePart]:
     trial = record.outcome.trial
     if trial is None or not trial.steps:
         return [LinePart("ok")]
-    step = sum(trial.block_seconds) / trial.steps
-    parts = [LinePart(f"{units.short_seconds(step)} a step")]
+    parts = [LinePart(f"{units.short_seconds(sum(trial.block_seconds) / trial.steps)} a step")]
     if trial.job_seconds is not None:
         what = "target reached in" if record.job.clock == "accuracy" else "job"
         parts.append(LinePart(f"{what} {units.duration(trial.job_seconds)}", 1))
     if trial.test is not None:
-        share = trial.test.correct / trial.test.images
-        parts.append(LinePart(f"{units.percent(share)} right after {trial.test.after_steps:,} steps", 3))
+        right = units.percent(trial.test.correct / trial.test.images)
+        parts.append(LinePart(f"{right} right after {trial.test.after_steps:,} steps", 3))
     parts.append(LinePart(f"{record.process_seconds:.0f} s in all", 2))
     return parts
 

@@ -144,14 +144,13 @@ def report(selection: Selection, output: Path, into: Path | None, check: bool, *
         raise UsageError(f"--into {into} links to the charts of a folder; give -o DIR, not {output}")
     if into is not None and given["template"] == "compare":
         raise UsageError("--into takes the lecture's table, which --template compare does not have")
-    around = None if into is None else _split_at_marks(into)  # refused before anything is drawn
+    around = _split_at_marks(into) if into else None  # refused before anything is drawn
     page, static = _make_page(selection, given["template"], given), given["static"]
     wanted: dict[Path, str | bytes]
     if ending is not None:
         wanted = {output: report_files.render_file(page, ending, static=static)}
     else:
-        files = report_files.render_folder(page, static=static)
-        wanted = {output / name: content for name, content in files.items()}
+        wanted = {output / name: made for name, made in report_files.render_folder(page, static=static).items()}
     if into is not None and around is not None:
         first = page if given["template"] == "lecture" else _make_page(selection, "lecture", given)
         charts, rest = (
@@ -339,8 +338,7 @@ def history(
         raise UsageError(f"-k {name_filter!r} matches no row there; workloads: {', '.join(there)}")
     report = tables.build(series, found.problems)
     if output is None or ending not in CHART_ENDINGS:
-        Destination(format_ or ENDING_FORMATS.get(ending, "table"), output).emit(report)
-        return
+        return Destination(format_ or ENDING_FORMATS.get(ending, "table"), output).emit(report)
     from cnnbench.report.charts.history import draw_history
     from cnnbench.report.render import html
 

@@ -99,8 +99,8 @@ def run_suites(context: click.Context) -> ExitCode:
         return _run_secondary_node(header, data_dir, rendezvous, options, console)
     if not header.plan:
         raise UsageError(f"no job is left to run: -k {options['name_filter']!r} matches none of the plan's")
-    writer = store.create(options["output"], header)
-    opened = OpenedRun(writer, header, runner.list_pending_jobs(header, ()), data_dir)
+    todo = runner.list_pending_jobs(header, ())
+    opened = OpenedRun(store.create(options["output"], header), header, todo, data_dir)
     return _run_and_report(context, opened, rendezvous, console)
 
 
@@ -160,9 +160,9 @@ def _make_header(
                 f"--nodes {options['nodes']} needs --seed, the same on every machine, so that all make the same plan"
             )
         if len(named) > 1:
-            seeds = ", ".join(map(str, sorted(named)))
             raise UsageError(
-                f"the suites name different seeds ({seeds}); choose one with --seed, or run them one by one"
+                f"the suites name different seeds ({', '.join(map(str, sorted(named)))}); "
+                "choose one with --seed, or run them one by one"
             )
         seed = named.pop() if named else secrets.randbelow(2**31)
     plan = make_plan(
@@ -221,7 +221,7 @@ def _run_and_report(
         raise
     seconds = time.monotonic() - began  # what follows is not the run's time
     _print_summary(console, context, path, seconds, _report_run(path, context.params, verbosity))
-    well = len(records) == len(opened.todo) and all(record.outcome.status == "ok" for record in records)
+    well = [record.outcome.status for record in records] == ["ok"] * len(opened.todo)
     return ExitCode.DONE if well else ExitCode.JOB_FAILED
 
 
@@ -322,9 +322,15 @@ def _print_summary(
 
 def _make_resume_command(context: click.Context) -> str:
     """The command that goes on with this run."""
-    root = context.find_root()
-    aside = ["--no-settings"] if root.get_parameter_source("no_settings") is ParameterSource.COMMANDLINE else []
-    words = ["cnnbench", *aside, "run", *context.params["suites"], "-o", str(context.params["output"])]
+    aside = context.find_root().get_parameter_source("no_settings") is ParameterSource.COMMANDLINE
+    words = [
+        "cnnbench",
+        *(["--no-settings"] if aside else []),
+        "run",
+        *context.params["suites"],
+        "-o",
+        str(context.params["output"]),
+    ]
     for option in context.command.params:
         name = str(option.name)
         if name in OPTIONS_NOT_IN_LEDGER and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:

@@ -42,14 +42,13 @@ def list_command(kind: str | None, as_json: bool) -> None:
     from cnnbench import workloads
     from cnnbench.plan.suite import find_suite, load_suite, suite_names
 
-    entries = {
-        "suites": [_describe_suite(load_suite(find_suite(name))) for name in suite_names()],
-        "workloads": [_describe_workload(workloads.get(name)) for name in workloads.names()],
-    }
-    chosen = {name: found for name, found in entries.items() if kind in (None, name)}
+    chosen = {}
+    if kind != "workloads":
+        chosen["suites"] = [_describe_suite(load_suite(find_suite(name))) for name in suite_names()]
+    if kind != "suites":
+        chosen["workloads"] = [_describe_workload(workloads.get(name)) for name in workloads.names()]
     if as_json:
-        print_json(chosen)
-        return
+        return print_json(chosen)
     for name, found in chosen.items():
         width = max(len(entry["name"]) for entry in found)
         click.echo(name)

@@ -60,7 +60,7 @@ def find_named(context: click.Context, data_dir: Path | None) -> MnistDirectory 
 
     source = context.get_parameter_source("data_dir")
     origins: dict[object, Origin] = {ParameterSource.ENVIRONMENT: "env", ParameterSource.DEFAULT_MAP: "settings"}
-    return None if data_dir is None else MnistDirectory(origins.get(source, "flag"), data_dir)
+    return MnistDirectory(origins.get(source, "flag"), data_dir) if data_dir else None
 
 
 class MnistSource:
