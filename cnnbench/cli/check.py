@@ -17,7 +17,6 @@ from cnnbench.cli.options import (
     DEFAULT_TOLERANCE,
     FILE,
     FOLDER,
-    CommandDecorator,
     combine_options,
     filter_option,
     json_option,
@@ -57,11 +56,6 @@ def _require_picture(value: Path | None) -> Path | None:
     if value is not None and value.suffix not in (".svg", ".png"):
         raise UsageError(f"--plot {value}: a plot is FILE.svg or FILE.png")
     return value
-
-
-def _plot_option(shown: str) -> CommandDecorator:
-    """Make `--plot`, with what the picture shows."""
-    return make_option("--plot", shown, FILE, metavar="FILE.svg|png", check=_require_picture)
 
 
 _pair_options = combine_options(
@@ -117,7 +111,7 @@ _profile_options = combine_options(
 @make_option("--replay", "Decide anew from a record; measures nothing.", FILE)
 @make_option("--markdown", "The verdict as a table with its conditions.", FILE, metavar="FILE.md")
 @make_option("--junit", "A test case a job and metric; failed: regressed.", FILE, metavar="FILE.xml")
-@_plot_option("A forest plot of the ratios.")
+@make_option("--plot", "A forest plot of the ratios.", FILE, metavar="FILE.svg|png", check=_require_picture)
 @make_flag("--github", "Annotations on standard output, the table in the job's summary.")
 @click.pass_context
 def check(context: click.Context, /, **options: Any) -> None:
@@ -147,7 +141,13 @@ def check(context: click.Context, /, **options: Any) -> None:
 )
 @make_option("--set settings", "A setting of both arms' jobs.", multiple=True, metavar="KEY=VALUE")
 @make_option("-o --output", "The profile.  [default: RESULTS/<machine>/noise/<suite>.json; with --from none]", FILE)
-@_plot_option("The slowdown that would be found, over the spread of d, with each job on the curve.")
+@make_option(
+    "--plot",
+    "The slowdown that would be found, over the spread of d, with each job on the curve.",
+    FILE,
+    metavar="FILE.svg|png",
+    check=_require_picture,
+)
 @make_option(
     "--from recorded",
     "Profile and picture of blocks recorded before; measures nothing.",

@@ -110,7 +110,7 @@ def _begin_check(setup: CheckSetup, pair: PairedJobs, sides: Mapping[Arm, ArmRec
         on_inconclusive=options["inconclusive"] or ("fail" if advisory is None else "warn"),
     )
     path = options["output"] or cache_folder() / "checks" / f"{header.suite}-{header.check_id}.json"
-    return path, header, (note, *([] if advisory is None else [f"ADVISORY  {advisory}"]))
+    return path, header, (note,) if advisory is None else (note, f"ADVISORY  {advisory}")
 
 
 def replay_record(options: OptionValues) -> int:
@@ -144,8 +144,7 @@ def _write_outputs(record: CheckRecord, path: Path, options: OptionValues) -> No
     if not (options["github"] or markdown or test_cases or plot):
         return
     verdict = derive_verdict(record) or Verdict(Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan)
-    files = tuple(str(each) for each in (path, markdown, test_cases, plot) if each is not None)
-    meta = _make_context(record, verdict, files)
+    meta = _make_context(record, verdict, tuple(map(str, filter(None, (path, markdown, test_cases, plot)))))
     if markdown is not None:
         save_file(markdown, check_markdown.markdown(verdict, meta))
     if test_cases is not None:

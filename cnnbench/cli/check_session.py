@@ -142,7 +142,7 @@ def prepare_check(context: click.Context, options: OptionValues, old: CheckHeade
     if len(devices) != 1 or not devices[0].usable:
         raise UsageError(f"--device {options['device']}: one usable device at a time takes part in a paired check")
     display = CheckDisplay(context)
-    mnist_source = MnistSource(context, options["data_dir"], display.console)
+    mnist_source = MnistSource(context, display.console)
     names: Mapping[Job, str] = {}
     if old is not None:
         jobs, seed = tuple(old.jobs.values()), old.seed

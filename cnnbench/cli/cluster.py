@@ -176,8 +176,11 @@ def _collect(folder: Path, results: Path, *, wait: bool, poll: float, as_json: b
         if entry.status in LEFT_OUT:
             click.echo(f"{entry.status}: {'; '.join(entry.notes)}", err=True)
     new = merged.count("brought", "longer", kind="run")
-    click.echo(f"{new} ledgers brought to {results}; {merged.records:,} records of this fleet there", err=True)
-    click.echo(f"now: cnnbench show {results}; cnnbench fleet report {results}", err=True)
+    click.echo(
+        f"{new} ledgers brought to {results}; {merged.records:,} records of this fleet there\n"
+        f"now: cnnbench show {results}; cnnbench fleet report {results}",
+        err=True,
+    )
     raise Exit(ExitCode.JOB_FAILED if bad else merged.exit_code)
 
 
@@ -264,9 +267,9 @@ def report_command(selection: Selection, destination: Destination) -> None:
     from cnnbench.report import cluster as tables
 
     command = "cnnbench fleet collect"
-    roots, loaded = selection.find_roots(command), load_processes(selection, command, required=False)
+    roots, (loaded, processes) = selection.find_roots(command), load_processes(selection, command, required=False)
     named = node_names.name_nodes(loaded.ledgers, roots)
-    found = node_outliers.group_equal_nodes(loaded.processes, lambda each: named.names[each.machine.id, each.run_id])
+    found = node_outliers.group_equal_nodes(processes, lambda each: named.names[each.machine.id, each.run_id])
     failed = node_names.list_failures(named, roots)
     if not found and not failed:
         raise UsageError(

@@ -93,15 +93,13 @@ def resume_fleet(
     changed, names = {}, []
     for cell in (each for each in was.cells if each.node in missing):
         gone = slurm.Node(cell.node, "gone", 0, 0, (), (), f"no node of {request.partition}")
-        there = now.get(cell.node, gone)
-        if there.why_not is None:
+        if (there := now.get(cell.node, gone)).why_not is None:
             names.append(cell.node)
         else:
             changed[cell.node] = (*cell.attempts, submit.make_refusal(there))
-    made = was.model_copy(update={"request": request}).with_submissions(changed)
     if not missing:
         click.echo(f"fleet {was.fleet_id} lacks nothing that is not under way", err=True)
-    return folder, made, names
+    return folder, was.model_copy(update={"request": request}).with_submissions(changed), names
 
 
 def submit_jobs(folder: Path, made: ClusterRun, names: Sequence[str]) -> int:

@@ -245,8 +245,8 @@ def _compare_several(names: Sequence[str], results: Path | None) -> Report:
     from cnnbench.report import tradeoff as side_by_side
 
     place = results or results_or_none()
-    found = load_processes(Selection(paths=(place,)), required=False) if place else None
-    contenders = tradeoff.compare_workloads(chosen, found.processes if found else ())
+    found, processes = load_processes(Selection(paths=(place,)), required=False) if place else (None, ())
+    contenders = tradeoff.compare_workloads(chosen, processes)
     missing = {each.workload.name: _how_to_measure(each.workload) for each in contenders if each.best is None}
     return side_by_side.build(contenders, missing, found.problems if found else ())
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cnnbench.cli.settings import RESULTS_VARIABLE, results_directory
 from cnnbench.errors import UsageError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cnnbench.analysis.rows import Row
     from cnnbench.analysis.speedup import Comparison
     from cnnbench.report.model import Cell
-    from cnnbench.schema import Job, PublishedRow
+    from cnnbench.schema import Job
     from cnnbench.store import Ledger, LoadedLedgers
 
 
@@ -104,15 +104,6 @@ class LoadedResults:
         return lambda row: cells.processor(row, several_machines=several, all_runs=False)
 
 
-class LoadedProcesses(NamedTuple):
-    """The ledgers chosen, their processes, every line or file that could not be used, and the published rows beside them."""
-
-    ledgers: tuple[Ledger, ...]
-    processes: tuple[Process, ...]
-    problems: tuple[str, ...]
-    published_rows: tuple[PublishedRow, ...]
-
-
 def load_results(
     selection: Selection, *, published_suffice: bool = True, command: str = "cnnbench run quick"
 ) -> LoadedResults:
@@ -124,27 +115,27 @@ def load_results(
     from cnnbench import store
     from cnnbench.analysis import speedup
 
-    found = load_processes(selection, command, required=not published_suffice)
+    found, processes = load_processes(selection, command, required=not published_suffice)
     shipped = store.load_tree([store.find_published_dir()])
     references = tuple(dict.fromkeys((*shipped.published_rows, *found.published_rows)))
-    if not found.processes and not (published_suffice and references):
+    if not processes and not (published_suffice and references):
         runs = (f"{ledger.path}: a run that planned no job and measured none" for ledger in found.ledgers)
         raise no_results_error(selection.find_roots(command), (*found.problems, *runs))
     comparison = speedup.compute_speedups(
-        found.processes, references, all_runs=selection.all_runs, baseline=selection.baseline
+        processes, references, all_runs=selection.all_runs, baseline=selection.baseline
     )
     return LoadedResults(found.ledgers, comparison, (*found.problems, *shipped.problems))
 
 
 def load_processes(
     selection: Selection, command: str = "cnnbench run quick", *, required: bool = True
-) -> LoadedProcesses:
-    """The processes of the ledgers chosen. Raises as `load_ledgers` does."""
+) -> tuple[LoadedLedgers, tuple[Process, ...]]:
+    """The ledgers chosen and their processes. Raises as `load_ledgers` does."""
     from cnnbench.analysis import process_table
 
     loaded = load_ledgers(selection, command, required=required)
     processes, doubles = process_table.read_processes(loaded.ledgers)
-    return LoadedProcesses(loaded.ledgers, tuple(processes), (*loaded.problems, *doubles), loaded.published_rows)
+    return replace(loaded, problems=(*loaded.problems, *doubles)), tuple(processes)
 
 
 def load_ledgers(selection: Selection, command: str = "cnnbench run quick", *, required: bool = True) -> LoadedLedgers:

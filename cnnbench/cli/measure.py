@@ -258,7 +258,7 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
         make_output_folder("--trace", folder)
     interrupt_on_sigterm()
     console, inventory = make_console(), find_inventory()
-    mnist_source = MnistSource(context, given["data_dir"], console)
+    mnist_source = MnistSource(context, console)
     variants = profile_jobs.make_profile_jobs(
         workload,
         settings,

@@ -244,7 +244,7 @@ class Display:
         if not self._live and self._verbosity >= 0 and done and now >= self._next_line:
             self._next_line = now + LINE_EVERY_SECONDS
             figures, overview = fit_parts(self._job_parts()), fit_parts(self._plan_parts())
-            self._say(Text(f"{self._prefix}: {figures}{'; ' if overview else ''}{overview}"))
+            self._say(f"{figures}{'; ' if overview else ''}{overview}")
 
     def on_finish(self, record: Record) -> None:
         """A job is on disk."""
@@ -254,16 +254,15 @@ class Display:
         if (
             outcome.trial is not None and (note := outcome.trial.settings.get(TENSORBOARD_NOTE)) is not None
         ):  # what was measured is saved, its TensorBoard run is not, or not whole
-            text = f"warning: TensorBoard run: {plain(note)}; the record is saved all the same"
-            self._say(Text(f"{self._prefix}: ").append(text, style=WARNING))
+            self._say(f"warning: TensorBoard run: {plain(note)}; the record is saved all the same", WARNING)
         if outcome.status == "ok":
             if self._verbosity >= 0:
                 room = self._console.width - len(self._prefix) - 2 if self._live else math.inf
-                self._say(Text(f"{self._prefix}: {fit_parts(_summary_parts(record), room)}"))
+                self._say(fit_parts(_summary_parts(record), room).plain)
             return
         self._failed += outcome.status not in ("interrupted", "missed")
         self._missed += outcome.status == "missed"
-        self._say(Text(f"{self._prefix}: ").append(describe_failure(record), style=FAILURE))
+        self._say(describe_failure(record), FAILURE)
         if self._verbosity > 0 and outcome.stderr_tail:
             self._console.print(Text(printable(outcome.stderr_tail)))
 
@@ -323,7 +322,8 @@ class Display:
         self._console.file.flush()
         self._drawn = []
 
-    def _say(self, text: Text) -> None:
+    def _say(self, what: str, style: str = "") -> None:
+        text = Text(f"{self._prefix}: ").append(what, style=style)
         self._console.print(wrap_indented(self._console, text, CONTINUATION_INDENT))
 
 

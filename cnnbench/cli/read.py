@@ -304,7 +304,6 @@ def compare_sides(base: LoadedResults, new: LoadedResults, tolerance: float) -> 
     "-o --output",
     "Write to a file instead: .svg or .png is the picture, .html both, any other the table.",
     FILE,
-    metavar="FILE",
 )
 @gather_values
 def history(
@@ -324,14 +323,14 @@ def history(
     ending = "" if output is None else output.suffix.lower()
     if ending in CHART_ENDINGS and format_ is not None:
         raise UsageError(f"-o {output} is a picture or page, --format {format_} a table; give one of them")
-    found, wanted = load_processes(selection), compile_filter(name_filter)
-    there = sorted({process.job.workload for process in found.processes})
+    (found, processes), wanted = load_processes(selection), compile_filter(name_filter)
+    there = sorted({process.job.workload for process in processes})
     for name in workloads:
         if name not in there:
             raise UsageError(f"--job {name}: no such workload there; there are: {', '.join(there)}")
     series = build_history(
         process
-        for process in found.processes
+        for process in processes
         if process.job.workload in (workloads or there) and wanted(describe_job(process.job))
     )
     if not series:
@@ -374,22 +373,22 @@ def export(target: str, selection: Selection, destination: Destination) -> None:
     from cnnbench.bridges import exports
     from cnnbench.report import escaping
 
-    found = load_processes(selection)
+    found, processes = load_processes(selection)
     if target == "csv":
-        text = exports.tidy_csv(found.processes)
+        text = exports.tidy_csv(processes)
     else:
         runs = sorted({ledger.header.run_id for ledger in found.ledgers})
         if len(runs) > 1:
             raise UsageError(f"{target} holds one run and there are {len(runs)}: --last, or --run {' | '.join(runs)}")
-        if not exports.group_jobs(found.processes):
+        if not exports.group_jobs(processes):
             raise UsageError(f"run {runs[0]} has no process that ended ok, so there is nothing to export")
-        print_warnings(exports.list_left_out(found.processes))
+        print_warnings(exports.list_left_out(processes))
         if target == "pytest-benchmark":
             longest = max(found.ledgers, key=lambda ledger: len(ledger.records))
-            document = exports.pytest_benchmark(longest.header, found.processes, longest.final_digest)
+            document = exports.pytest_benchmark(longest.header, processes, longest.final_digest)
             text = escaping.as_json(document, indent=4) + "\n"
         else:
-            text = escaping.as_json(exports.github_action(found.processes), indent=2) + "\n"
+            text = escaping.as_json(exports.github_action(processes), indent=2) + "\n"
     print_warnings(found.problems)
     emit_text(lambda **shape: text, destination.output)
 

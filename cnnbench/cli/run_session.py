@@ -84,7 +84,7 @@ def run_suites(context: click.Context) -> ExitCode:
         if not dry_run:
             make_output_folder("--tensorboard", options["tensorboard"])
     inventory = find_inventory()
-    mnist_source = MnistSource(context, options["data_dir"], console, download=not dry_run)
+    mnist_source = MnistSource(context, console, download=not dry_run)
     if not dry_run:
         interrupt_on_sigterm()
         if options["resume"]:
@@ -238,19 +238,18 @@ def _measure(
         _print_line(console, "ledger", str(opened.writer.path))
     patience = WorkerLimits.hang_seconds + (rendezvous.seconds if rendezvous else 0)
     display = Display(console, verbosity, todo, header.plan)
-    launch_options = LaunchOptions(
-        data_dir=opened.data_dir,
-        rendezvous=rendezvous,
-        energy=options["energy"],
-        limits=WorkerLimits(timeout_seconds=options["timeout"], hang_seconds=patience),
-        progress=not options["no_progress"],
-    )
     try:
         return runner.execute(
             opened.writer,
             header,
             todo,
-            launch_options,
+            LaunchOptions(
+                data_dir=opened.data_dir,
+                rendezvous=rendezvous,
+                energy=options["energy"],
+                limits=WorkerLimits(timeout_seconds=options["timeout"], hang_seconds=patience),
+                progress=not options["no_progress"],
+            ),
             display,
             fail_fast=options["fail_fast"],
             tensorboard_root=options["tensorboard"] and options["tensorboard"].resolve(),
@@ -342,7 +341,7 @@ def _make_resume_command(context: click.Context) -> str:
 def _print_line(console: Console, what: str, text: str, style: str = "") -> None:
     """`what      text`, wrapped below itself where the terminal is narrow."""
     wrapped = wrap_indented(console, Text(text, style=style), INDENT, before=INDENT)
-    console.print(Text(f"{what:<{INDENT}}").append_text(wrapped))
+    console.print(Text(f"{what:<{INDENT}}") + wrapped)
 
 
 # ----------------------------------------------------------------------------------------------------------- the other machines

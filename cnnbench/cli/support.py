@@ -181,12 +181,12 @@ def verify_command(data_dir: Path | None) -> None:
 @data.command("where")
 @DATA_DIR
 @click.pass_context
-def where_command(context: click.Context, data_dir: Path | None) -> None:
+def where_command(context: click.Context, /, **_: Any) -> None:
     """Print the directory a run would take MNIST from, and where its name came from (flag, env, settings or cache)."""
     from cnnbench.data import DataUnavailableError, MnistDirectory, find
 
     cache = find_data_cache()
-    found = find(find_named(context, data_dir) or MnistDirectory("cache", cache))
+    found = find(find_named(context) or MnistDirectory("cache", cache))
     if found is None:
         raise DataUnavailableError(
             f"MNIST is not on this machine: {cache} (the user's cache) does not hold it; "

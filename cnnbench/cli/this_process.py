@@ -41,10 +41,7 @@ def make_console() -> Console:
 def interrupt_on_sigterm() -> None:
     """Let SIGTERM end a measurement as Ctrl-C does, with what was measured saved."""
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def find_data_cache() -> Path:
@@ -54,11 +51,11 @@ def find_data_cache() -> Path:
     return default_cache_dir(os.environ)
 
 
-def find_named(context: click.Context, data_dir: Path | None) -> MnistDirectory | None:
+def find_named(context: click.Context) -> MnistDirectory | None:
     """The value of `options.DATA_DIR` with who named it: flag, CNNBENCH_DATA or settings; None where nobody did."""
     from cnnbench.data import MnistDirectory
 
-    source = context.get_parameter_source("data_dir")
+    data_dir, source = context.params["data_dir"], context.get_parameter_source("data_dir")
     origins: dict[object, Origin] = {ParameterSource.ENVIRONMENT: "env", ParameterSource.DEFAULT_MAP: "settings"}
     return MnistDirectory(origins.get(source, "flag"), data_dir) if data_dir else None
 
@@ -66,10 +63,8 @@ def find_named(context: click.Context, data_dir: Path | None) -> MnistDirectory 
 class MnistSource:
     """Which digits this run trains on: asked at most once, when the plan first needs any."""
 
-    def __init__(
-        self, context: click.Context, data_dir: Path | None, console: Console, *, download: bool = True
-    ) -> None:
-        self._named, self._console, self._download = find_named(context, data_dir), console, download
+    def __init__(self, context: click.Context, console: Console, *, download: bool = True) -> None:
+        self._named, self._console, self._download = find_named(context), console, download
         self._resolved: ResolvedData | None = None
 
     def kind(self) -> DataKind:
