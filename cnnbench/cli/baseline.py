@@ -195,21 +195,20 @@ def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...],
     rows, whose verdict counts as it does there (1, 3, 4, 5). Where that cannot be, a warning says why.
     """
     from cnnbench.analysis import process_table
-    from cnnbench.regression.saved_baseline import check_name, find_machines, load_baseline
-    from cnnbench.regression.screen import screen_run, worst_exit_code
+    from cnnbench.regression import saved_baseline, screen
     from cnnbench.report.history import build_judgement
 
-    check_name(name)
+    saved_baseline.check_name(name)
     selection = Selection(options["machine_id"], options["run_id"], last=True, paths=paths or (results,))
     ledger = load_ledgers(selection).ledgers[0]
-    machine_id, machines = ledger.header.machine.id, find_machines(results, name)
+    machine_id, machines = ledger.header.machine.id, saved_baseline.find_machines(results, name)
     if machine_id not in machines:
         raise ComparisonError(
             f"baseline {name} is of machine {', '.join(machines)}, the run of {machine_id}: not comparable; "
             "save one of this machine's runs"
         )
-    saved, _ = load_baseline(results, machine_id, name)
-    screening = screen_run(saved, ledger.header, process_table.read_processes([ledger])[0])
+    saved, _ = saved_baseline.load_baseline(results, machine_id, name)
+    screening = screen.screen_run(saved, ledger.header, process_table.read_processes([ledger])[0])
     out.Destination(options["format_"], options["output"]).emit(build_judgement(screening, ledger.problems))
     own = screening.exit_code
     if own is ExitCode.INCONCLUSIVE and options["inconclusive"] == "warn":
@@ -222,7 +221,7 @@ def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...],
     else:
         devices = dict.fromkeys(job.device for job in screening.suspicious)
         codes += [_check_device(context, screening, results, options, device) for device in devices]
-    context.exit(worst_exit_code(codes))
+    context.exit(screen.worst_exit_code(codes))
 
 
 def _check_device(

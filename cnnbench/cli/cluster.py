@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.exceptions import Exit
 
-from cnnbench.cli import completion
-from cnnbench.cli.load_results import Selection, load_processes
+from cnnbench.cli import completion, load_results
 from cnnbench.cli.options import (
     ANY_PATH,
     COUNT,
@@ -31,8 +30,7 @@ from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import ClusterError, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from cnnbench.cluster.collect import NodeStatus
-    from cnnbench.cluster.state import ClusterRun
+    from cnnbench.cluster import collect, state
     from cnnbench.merge import MergeResult, MergeStatus
 
 DONE: dict[MergeStatus, str] = {"brought": "brought", "longer": "longer", "there": "already there"}
@@ -184,7 +182,7 @@ def _collect(folder: Path, results: Path, *, wait: bool, poll: float, as_json: b
     raise Exit(ExitCode.JOB_FAILED if bad else merged.exit_code)
 
 
-def _wait_for(folder: Path, poll: float) -> ClusterRun:
+def _wait_for(folder: Path, poll: float) -> state.ClusterRun:
     """The fleet once none of its jobs waits or runs; meanwhile a line for each change. Slurm may be silent for a while, from the
     first question on: what was known goes on to hold, but a failure, which may be one that Slurm would explain.
     """
@@ -210,7 +208,7 @@ def _wait_for(folder: Path, poll: float) -> ClusterRun:
         time.sleep(poll)
 
 
-def _print_status(made: ClusterRun, found: Sequence[NodeStatus], *, as_json: bool) -> None:
+def _print_status(made: state.ClusterRun, found: Sequence[collect.NodeStatus], *, as_json: bool) -> None:
     if as_json:
         nodes = [
             {
@@ -240,7 +238,7 @@ def _print_status(made: ClusterRun, found: Sequence[NodeStatus], *, as_json: boo
         click.echo("  ".join(map(str.ljust, line, widths)).rstrip())
 
 
-def _describe_state(view: NodeStatus) -> str:
+def _describe_state(view: collect.NodeStatus) -> str:
     """Why it failed, what of its jobs did, or what it waits for."""
     if view.outcome is not None:
         return f"{view.outcome.status}: {view.outcome.message}"
@@ -255,7 +253,7 @@ def _describe_state(view: NodeStatus) -> str:
 @format_option()
 @OUTPUT
 @gather_values
-def report_command(selection: Selection, destination: Destination) -> None:
+def report_command(selection: load_results.Selection, destination: Destination) -> None:
     """Print every kind of node with its median and spread, and name the outliers among equal nodes.
 
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A run's node is the one the
@@ -267,7 +265,10 @@ def report_command(selection: Selection, destination: Destination) -> None:
     from cnnbench.report import cluster as tables
 
     command = "cnnbench fleet collect"
-    roots, (loaded, processes) = selection.find_roots(command), load_processes(selection, command, required=False)
+    roots, (loaded, processes) = (
+        selection.find_roots(command),
+        load_results.load_processes(selection, command, required=False),
+    )
     named = node_names.name_nodes(loaded.ledgers, roots)
     found = node_outliers.group_equal_nodes(processes, lambda each: named.names[each.machine.id, each.run_id])
     failed = node_names.list_failures(named, roots)

@@ -17,10 +17,8 @@ from cnnbench.cli.settings import RESULTS_VARIABLE, results_directory
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from cnnbench.analysis import process_table, rows, speedup
     from cnnbench.analysis.comparison import ComparisonSide
-    from cnnbench.analysis.process_table import Process
-    from cnnbench.analysis.rows import Row
-    from cnnbench.analysis.speedup import Comparison
     from cnnbench.report.model import Cell
     from cnnbench.schema import Job
     from cnnbench.store import Ledger, LoadedLedgers
@@ -78,7 +76,7 @@ class LoadedResults:
     """The ledgers chosen, their rows compared, and every line or file that could not be used."""
 
     ledgers: tuple[Ledger, ...]
-    comparison: Comparison
+    comparison: speedup.Comparison
     problems: tuple[str, ...]
     name: str = ""
     """What a side of a comparison was asked for by."""
@@ -96,7 +94,7 @@ class LoadedResults:
         return ComparisonSide(self.name, self.comparison.rows, self.comparison.published_rows)
 
     @property
-    def processor_cell(self) -> Callable[[Row], Cell]:
+    def processor_cell(self) -> Callable[[rows.Row], Cell]:
         """How a processor is named beside these rows: with its machine where there are several."""
         from cnnbench.report import cells
 
@@ -129,7 +127,7 @@ def load_results(
 
 def load_processes(
     selection: Selection, command: str = "cnnbench run quick", *, required: bool = True
-) -> tuple[LoadedLedgers, tuple[Process, ...]]:
+) -> tuple[LoadedLedgers, tuple[process_table.Process, ...]]:
     """The ledgers chosen and their processes. Raises as `load_ledgers` does."""
     from cnnbench.analysis import process_table
 

@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cnnbench import __version__
-from cnnbench.cli import verbosity
-from cnnbench.cli.completion import COMPLETE_VARIABLE, answer_shell
-from cnnbench.cli.verbosity import SAY_LESS, SAY_MORE
+from cnnbench.cli import completion, verbosity
 from cnnbench.errors import CnnbenchError, ExitCode
 from cnnbench.plain_text import printable, suggest_choices
 
@@ -108,8 +106,8 @@ class LazyGroup(click.Group):
     "beats the variable, which beats the file.",
 )
 @click.version_option(__version__, prog_name="cnnbench", message="%(prog)s %(version)s")
-@click.option("-v", "--verbose", count=True, help=SAY_MORE)
-@click.option("-q", "--quiet", count=True, help=SAY_LESS)
+@click.option("-v", "--verbose", count=True, help=verbosity.SAY_MORE)
+@click.option("-q", "--quiet", count=True, help=verbosity.SAY_LESS)
 @click.option(
     "--no-settings", is_flag=True, help="Ignore cnnbench.toml and pyproject.toml (or CNNBENCH_NO_SETTINGS=1)."
 )
@@ -149,8 +147,8 @@ def run_cli(arguments: Sequence[str] | None = None) -> int:
 def _exit_code(arguments: Sequence[str]) -> int:
     context = None
     try:
-        if request := os.environ.get(COMPLETE_VARIABLE):
-            return answer_shell(cli, request)
+        if request := os.environ.get(completion.COMPLETE_VARIABLE):
+            return completion.answer_shell(cli, request)
         # Not cli.main(): it ends a broken pipe with 1, which here means a finding.
         with cli.make_context("cnnbench", list(arguments)) as context:
             cli.invoke(context)

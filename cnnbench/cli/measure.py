@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.exceptions import Exit
 
-from cnnbench.cli import completion
+from cnnbench.cli import completion, output
 from cnnbench.cli.options import (
     COUNT,
     DATA_DIR,
@@ -25,7 +25,6 @@ from cnnbench.cli.options import (
     make_option,
     tree_option,
 )
-from cnnbench.cli.output import Destination, print_json
 from cnnbench.cli.this_process import MnistSource, find_data_cache, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import DeviceError, ExitCode
@@ -205,7 +204,7 @@ def doctor(as_json: bool) -> None:
         machine = fingerprint((cpu_device(), *gpus.devices))
     findings = diagnose(machine, software, gpus, torch_gpus, probe_host(gpus))
     if as_json:
-        print_json([finding.model_dump() for finding in findings])
+        output.print_json([finding.model_dump() for finding in findings])
     else:
         for finding in findings:
             click.echo(f"{MARKS[finding.severity]}  {finding.message}")
@@ -277,7 +276,7 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
             console.print(f"profiling {naming.profile_title(each.job)}: {each.name}")
         trace = folder and folder / naming.trace_file_name(each.job, each.name)
         shown.append(run_profile(each, LaunchOptions(data_dir=directory, device=by_id[each.job.device]), trace))
-    Destination(given["format_"], given["output"]).emit(words.report(shown, given["top"]))
+    output.Destination(given["format_"], given["output"]).emit(words.report(shown, given["top"]))
     statuses = [each.outcome.status for each in shown]
     if "ok" not in statuses or set(statuses) - {"ok", "unsupported"}:
         raise Exit(ExitCode.JOB_FAILED)

@@ -27,11 +27,9 @@ from rich.console import Console
 from rich.text import Text
 
 from cnnbench import store, workloads
-from cnnbench.cli.load_results import Selection
+from cnnbench.cli import load_results, output, read
 from cnnbench.cli.options import EXPORTS, OptionValues
-from cnnbench.cli.output import Destination, print_json
 from cnnbench.cli.progress import Display, describe_failure, format_clock, wrap_indented
-from cnnbench.cli.read import make_report
 from cnnbench.cli.this_process import MnistSource, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import ExitCode, FileError, LedgerError, UsageError
@@ -194,7 +192,7 @@ def _make_header(
 def _print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
     """The plan on standard output, a line a job, or as JSON."""
     if as_json:
-        print_json([job.model_dump() for job in plan])
+        output.print_json([job.model_dump() for job in plan])
         return
     name = name_plan(plan)
     for index, job in enumerate(plan, start=1):
@@ -260,7 +258,7 @@ def _measure(
 
 def _report_run(path: Path, options: OptionValues, verbosity: int) -> tuple[str, ...]:
     """Print this run's table and write the exports asked for; returns the files written."""
-    found = make_report(Selection(paths=(path,)))
+    found = read.make_report(load_results.Selection(paths=(path,)))
     targets = {name: target for name in EXPORTS if (target := options[f"export_{name}"]) is not None}
     for name, target in targets.items():
         rendered = text.render(found, name)
@@ -270,7 +268,7 @@ def _report_run(path: Path, options: OptionValues, verbosity: int) -> tuple[str,
         with explain_refusal(FileError, f"--export-{name} {target}", f"the results are in {path}"):
             write_file(Path(target), rendered)
     if "-" not in targets.values() and (options["as_json"] or verbosity >= 0):
-        Destination("json" if options["as_json"] else "table").emit(found)
+        output.Destination("json" if options["as_json"] else "table").emit(found)
     return tuple(str(target) for target in targets.values() if target != "-")
 
 
