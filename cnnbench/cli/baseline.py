@@ -55,7 +55,7 @@ _results_option = make_option(
 _output_options = combine_options(format_option(), OUTPUT)
 
 
-@click.group("baseline")
+@click.group
 def baseline() -> None:
     """Store names for recorded runs, and hold later runs against them.
 
@@ -64,7 +64,7 @@ def baseline() -> None:
     """
 
 
-@baseline.command("save")
+@baseline.command
 @_runs_arguments
 @run_option("--run run_ids", "Only this run (its id or the id's beginning); may be given several times.", multiple=True)
 @MACHINE
@@ -102,7 +102,7 @@ def save_command(
     click.echo(out.printable(f"{path}: {runs}, {rows}; {enough} with the {LEAST_RUNS} runs that times are judged from"))
 
 
-@baseline.command("list")
+@baseline.command
 @MACHINE
 @_results_option
 @_output_options
@@ -121,7 +121,7 @@ def list_command(machine_id: str | None, results: Path, destination: out.Destina
     destination.emit(build_list(found))
 
 
-@baseline.command("show")
+@baseline.command
 @_name_argument
 @MACHINE
 @_results_option
@@ -162,7 +162,7 @@ def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
     return machines[0]
 
 
-@baseline.command("judge")
+@baseline.command
 @_runs_arguments
 @run_option("--run run_id", "The run to judge instead of the newest (its id or the id's beginning).")
 @MACHINE

@@ -63,7 +63,7 @@ def cluster() -> None:
     """
 
 
-@cluster.command("run")
+@cluster.command
 @click.argument("suites", nargs=-1, metavar="SUITE...", shell_complete=completion.complete_suites)
 @make_option("-p --partition", "Slurm's partition; needed but for --resume.", metavar="P")
 @make_option("--constraint", "Only nodes with these features: a, a&b, a|b.", metavar="FEATURES")
@@ -107,7 +107,7 @@ def run_command(context: click.Context, /, suites: tuple[str, ...], results: Pat
     _collect(folder, results, wait=True, poll=given["poll"], as_json=False)
 
 
-@cluster.command("status")
+@cluster.command
 @_results_option
 @_fleet_id_option
 @_json_option
@@ -123,7 +123,7 @@ def status_command(results: Path, fleet_id: str | None, as_json: bool) -> None:
     raise Exit(ExitCode.JOB_FAILED if bad else ExitCode.DONE)
 
 
-@cluster.command("cancel")
+@cluster.command
 @_results_option
 @_fleet_id_option
 def cancel_command(results: Path, fleet_id: str | None) -> None:
@@ -134,7 +134,7 @@ def cancel_command(results: Path, fleet_id: str | None) -> None:
     click.echo(f"cancelled: {', '.join(nodes)}" if nodes else "no job of this fleet is waiting or running")
 
 
-@cluster.command("collect")
+@cluster.command
 @_results_option
 @_fleet_id_option
 @_wait_option
@@ -248,7 +248,7 @@ def _describe_state(view: collect.NodeStatus) -> str:
     return f"Slurm: {said.state.lower()} ({said.reason})" if said and said.reason and view.state != "done" else ""
 
 
-@cluster.command("report")
+@cluster.command
 @PATHS
 @format_option()
 @OUTPUT

@@ -25,8 +25,6 @@ from cnnbench.plain_text import printable, suggest_choices
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-REPORT_HINT = "run again with -v for the traceback, and report it with the command"
-
 
 COMMANDS = {
     "run": ("cnnbench.cli.measure:run", "Measure the jobs of a suite and print their table."),
@@ -174,7 +172,8 @@ def _exit_code(arguments: Sequence[str]) -> int:
             return _print_error(str(error), error.exit_code)
         if isinstance(error, OSError):
             raise
-        return _print_error(f"internal error, {type(error).__name__}: {error}; {REPORT_HINT}", ExitCode.INTERNAL_ERROR)
+        hint = "run again with -v for the traceback, and report it with the command"
+        return _print_error(f"internal error, {type(error).__name__}: {error}; {hint}", ExitCode.INTERNAL_ERROR)
     return ExitCode.DONE
 
 

@@ -34,7 +34,7 @@ SCHEMAS = {
 """What is written by that name, as `module:attribute`."""
 
 
-@click.command("list")
+@click.command
 @click.argument("kind", type=click.Choice(["suites", "workloads"]), required=False)
 @json_option()
 def list_command(kind: str | None, as_json: bool) -> None:
@@ -140,12 +140,12 @@ def schema(name: str | None) -> None:
     print_json(TypeAdapter(model).json_schema())
 
 
-@click.group("data")
+@click.group
 def data() -> None:
     """Fetch, verify and find MNIST."""
 
 
-@data.command("fetch")
+@data.command
 @DATA_DIR
 @click.pass_context
 def fetch_command(context: click.Context, data_dir: Path | None) -> None:
@@ -159,7 +159,7 @@ def fetch_command(context: click.Context, data_dir: Path | None) -> None:
     click.echo(directory)
 
 
-@data.command("verify")
+@data.command
 @DATA_DIR
 def verify_command(data_dir: Path | None) -> None:
     """Print a line a file: the SHA-256 of its decompressed contents, the file, OK or BAD."""
@@ -178,7 +178,7 @@ def verify_command(data_dir: Path | None) -> None:
         raise DataError("\n".join(dict.fromkeys(problems)))
 
 
-@data.command("where")
+@data.command
 @DATA_DIR
 @click.pass_context
 def where_command(context: click.Context, /, **_: Any) -> None:
@@ -195,7 +195,7 @@ def where_command(context: click.Context, /, **_: Any) -> None:
     click.echo(f"{found.directory}\t{found.origin}")
 
 
-@click.command("completion")
+@click.command
 @click.argument("shell", type=click.Choice(completion.SHELLS))
 @click.pass_context
 def completion_command(context: click.Context, /, shell: str) -> None:
