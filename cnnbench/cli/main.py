@@ -155,10 +155,10 @@ def _exit_code(arguments: Sequence[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         return _print_error(error.format_message(), ExitCode.USAGE, prefix="")
     except click.ClickException as error:
-        hint = ""
+        message = error.format_message()
         if isinstance(error, click.UsageError):
-            hint = f"\ntry `{error.ctx.command_path if error.ctx else 'cnnbench'} --help`"
-        return _print_error(f"{error.format_message()}{hint}", ExitCode.USAGE)
+            message += f"\ntry `{error.ctx.command_path if error.ctx else 'cnnbench'} --help`"
+        return _print_error(message, ExitCode.USAGE)
     except (KeyboardInterrupt, click.Abort):
         return _print_error("interrupted", ExitCode.INTERRUPTED, prefix="")
     except BrokenPipeError:
