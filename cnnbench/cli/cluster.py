@@ -265,10 +265,8 @@ def report_command(selection: load_results.Selection, destination: Destination) 
     from cnnbench.report import cluster as tables
 
     command = "cnnbench fleet collect"
-    roots, (loaded, processes) = (
-        selection.find_roots(command),
-        load_results.load_processes(selection, command, required=False),
-    )
+    roots = selection.find_roots(command)
+    loaded, processes = load_results.load_processes(selection, command, required=False)
     named = node_names.name_nodes(loaded.ledgers, roots)
     found = node_outliers.group_equal_nodes(processes, lambda each: named.names[each.machine.id, each.run_id])
     failed = node_names.list_failures(named, roots)

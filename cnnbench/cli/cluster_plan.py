@@ -89,8 +89,7 @@ def resume_fleet(
         }
     )
     now = {each.name: each for each in slurm.nodes(request.partition)}
-    missing = collect.list_missing_nodes(found)
-    changed, names = {}, []
+    missing, changed, names = collect.list_missing_nodes(found), {}, []
     for cell in (each for each in was.cells if each.node in missing):
         gone = slurm.Node(cell.node, "gone", 0, 0, (), (), f"no node of {request.partition}")
         if (there := now.get(cell.node, gone)).why_not is None:

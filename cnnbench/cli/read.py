@@ -409,10 +409,10 @@ def ingest(files: tuple[Path, ...], output: Path | None) -> None:
     if output in files:
         raise UsageError(f"{output}: that is the file to be read; choose another name with -o")
     found, problems = pytest_benchmark.read_files(files)
-    report = pytest_benchmark.build(found, problems)
     if output is not None:
         print_warnings(problems)
     if output is not None and output.suffix == ".csv":
         write_output(output, pytest_benchmark.as_csv(found))
     else:
+        report = pytest_benchmark.build(found, problems)
         Destination("table" if output is None else "json", output).emit(report)

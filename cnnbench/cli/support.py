@@ -153,8 +153,7 @@ def fetch_command(context: click.Context, data_dir: Path | None) -> None:
     from cnnbench.data import fetch
 
     directory = data_dir or find_data_cache()
-    quiet = bool(context.find_root().params.get("quiet"))
-    with show_download(make_console(), quiet=quiet) as on_progress:
+    with show_download(make_console(), quiet=bool(context.find_root().params.get("quiet"))) as on_progress:
         fetch(directory, on_progress=on_progress)
     click.echo(directory)
 

@@ -102,8 +102,9 @@ def show_download(console: Console, *, quiet: bool = False) -> Iterator[OnDownlo
     elif console.is_terminal:
         from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=console) as progress:
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console
+        ) as progress:
             tasks: dict[str, TaskID] = {}
 
             def update(name: str, done_bytes: int, total_bytes: int | None) -> None:
