@@ -251,9 +251,8 @@ class Display:
         self._eta.on_finish(record.job, record.process_seconds, self._job_progress().since_timed)
         self.close()
         outcome = record.outcome
-        if (
-            outcome.trial is not None and (note := outcome.trial.settings.get(TENSORBOARD_NOTE)) is not None
-        ):  # what was measured is saved, its TensorBoard run is not, or not whole
+        # What was measured is saved; its TensorBoard run may not be, or not whole.
+        if outcome.trial is not None and (note := outcome.trial.settings.get(TENSORBOARD_NOTE)) is not None:
             self._say(f"warning: TensorBoard run: {plain(note)}; the record is saved all the same", WARNING)
         if outcome.status == "ok":
             if self._verbosity >= 0:
