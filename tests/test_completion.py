@@ -96,7 +96,7 @@ def ask(
 def test_as_zsh_asks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Three lines a word: how it is completed, the word, and its description or `_`."""
     found = ask(capsys, monkeypatch, "zsh", "cnnbench sho", "1")
-    assert found == ["plain", "show", COMMANDS["show"].short_help]
+    assert found == ["plain", "show", COMMANDS["show"][1]]
     found = ask(capsys, monkeypatch, "zsh", "cnnbench run quick mine/", "3")
     assert found == ["plain", "mine/a.toml", "_", "plain", "mine/b.toml", "_"]
     found = ask(capsys, monkeypatch, "zsh", "cnnbench show --ru", "2")
@@ -108,7 +108,7 @@ def test_as_zsh_asks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 def test_as_fish_asks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """One line a word: how it is completed, a comma, the word, and a tab before its description."""
     found = ask(capsys, monkeypatch, "fish", "cnnbench sho", "sho")
-    assert found == [f"plain,show\t{COMMANDS['show'].short_help}"]
+    assert found == [f"plain,show\t{COMMANDS['show'][1]}"]
     assert ask(capsys, monkeypatch, "fish", "cnnbench run q", "q") == ["plain,quick"]
     assert ask(capsys, monkeypatch, "fish", "cnnbench show --machine ", "") == ["plain,box-1", "plain,other"]
 

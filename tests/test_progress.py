@@ -156,8 +156,7 @@ def test_no_line_reaches_the_edge_and_no_number_is_cut(watch, width: int) -> Non
 )
 def test_fitting_keeps_whole_words_in_their_order(given_parts: list[tuple[str, int]], room: int) -> None:
     parts = [LinePart(text, rank) for text, rank in given_parts]
-    found = fit_and_cut(parts, room)
-    text = ", ".join(part.text for part in found)
+    text = fit_and_cut(parts, room).plain
     assert len(text) <= room
     words = ", ".join(part.text for part in parts).replace(",", " ").split()
     rest = iter(words)
@@ -310,9 +309,16 @@ def test_a_jobs_time_left_is_its_own_pace_and_what_its_kind_took_after() -> None
     assert outlook.job_left(JobProgress(120.0, since_timed=3.0)) == 5.0
 
 
-def test_model_flops_of_the_live_line_are_the_workloads() -> None:
-    assert progress._flops_per_step(gemm_job(1024)) == workloads.flops_per_step(gemm_job(1024)) == 2 * 1024**3
-    assert progress._flops_per_step(gemm_job(8, workload="elsewhere")) is None
+def test_model_flops_of_the_live_line_are_the_workloads(watch) -> None:
+    """Two steps a second of 2 x 1024^3 FLOPs; a job of a workload that is not installed here has none."""
+    assert workloads.flops_per_step(gemm_job(1024)) == 2 * 1024**3
+    for job, figure in ((gemm_job(1024), ", 4.29 GFLOP/s"), (gemm_job(8, workload="elsewhere"), "")):
+        screen = watch([job], terminal=True)
+        screen.begin()
+        screen.display.on_message({"phase": "timed", "total": 10})
+        screen.now = 1.0
+        screen.display.on_message({"done": 2, "total": 10})
+        assert screen.lines()[1] == f"  2/10 steps, 2 steps/s, 0:04 left{figure}"
 
 
 def test_what_a_worker_says_does_not_steer_the_terminal(watch) -> None:

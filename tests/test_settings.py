@@ -14,7 +14,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 import cnnbench
-from cnnbench.cli.main import COMMANDS, LazyCommand, cli, run_cli
+from cnnbench.cli.main import COMMANDS, cli, run_cli
 from cnnbench.cli.settings import load_settings, make_defaults
 from cnnbench.errors import ExitCode, UsageError
 
@@ -43,8 +43,8 @@ nest.add_command(tell, "tell")
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(COMMANDS, "tell", LazyCommand(f"{__name__}:tell", "Tell."))
-    monkeypatch.setitem(COMMANDS, "nest", LazyCommand(f"{__name__}:nest", "Nest."))
+    monkeypatch.setitem(COMMANDS, "tell", (f"{__name__}:tell", "Tell."))
+    monkeypatch.setitem(COMMANDS, "nest", (f"{__name__}:nest", "Nest."))
     monkeypatch.delenv("CNNBENCH_NO_SETTINGS", raising=False)
     monkeypatch.delenv("CNNBENCH_DATA", raising=False)
     (tmp_path / "inner").mkdir()

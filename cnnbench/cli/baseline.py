@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from cnnbench.schema import Job, RunHeader
 
 
-def _find_results(context: click.Context, parameter: click.Parameter, named: Path | None) -> Path:
+def _find_results(named: Path | None) -> Path:
     """The tree that was named, else the environment's, else ./results. It need not exist yet."""
     return named or Path(os.environ.get("CNNBENCH_RESULTS") or DEFAULT_RESULTS)
 
@@ -50,12 +50,12 @@ _results_option = make_option(
     "The tree baselines are kept in (default: $CNNBENCH_RESULTS, else ./results).",
     ANY_PATH,
     metavar="DIR",
-    callback=_find_results,
+    check=_find_results,
 )
 _output_options = combine_options(format_option(), OUTPUT)
 
 
-@click.group("baseline")
+@click.group
 def baseline() -> None:
     """Store names for recorded runs, and hold later runs against them.
 
@@ -64,7 +64,7 @@ def baseline() -> None:
     """
 
 
-@baseline.command("save")
+@baseline.command
 @_runs_arguments
 @run_option("--run run_ids", "Only this run (its id or the id's beginning); may be given several times.", multiple=True)
 @MACHINE
@@ -97,13 +97,12 @@ def save_command(
     for line in (*problems, *(f"run {each} was left out: {why}" for each, why in rejected.items()), *left_out):
         click.echo(out.printable(line), err=True)
     enough = sum(len(row.runs) >= LEAST_RUNS for row in made.rows)
-    runs, rows = (
-        f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((len(made.runs), "run"), (len(made.rows), "row"))
-    )
+    runs = f"{len(made.runs)} run{'' if len(made.runs) == 1 else 's'}"
+    rows = f"{len(made.rows)} row{'' if len(made.rows) == 1 else 's'}"
     click.echo(out.printable(f"{path}: {runs}, {rows}; {enough} with the {LEAST_RUNS} runs that times are judged from"))
 
 
-@baseline.command("list")
+@baseline.command
 @MACHINE
 @_results_option
 @_output_options
@@ -122,7 +121,7 @@ def list_command(machine_id: str | None, results: Path, destination: out.Destina
     destination.emit(build_list(found))
 
 
-@baseline.command("show")
+@baseline.command
 @_name_argument
 @MACHINE
 @_results_option
@@ -133,8 +132,8 @@ def show_command(name: str, machine_id: str | None, results: Path, destination: 
     from cnnbench.regression.saved_baseline import load_baseline
     from cnnbench.report.history import build_contents
 
-    machine = _find_machine(results, name, machine_id)
-    destination.emit(build_contents(*load_baseline(results, machine, name, partly=True)))
+    contents = load_baseline(results, _find_machine(results, name, machine_id), name, partly=True)
+    destination.emit(build_contents(*contents))
 
 
 @baseline.command("rm")
@@ -157,12 +156,13 @@ def _find_machine(results: Path, name: str, machine_id: str | None) -> str:
 
     machines = find_machines(results, name, machine_id or "")
     if len(machines) > 1:
-        among = ", ".join(machines)
-        raise UsageError(f"baseline {name}: {len(machines)} machines have one ({among}); choose with --machine")
+        raise UsageError(
+            f"baseline {name}: {len(machines)} machines have one ({', '.join(machines)}); choose with --machine"
+        )
     return machines[0]
 
 
-@baseline.command("judge")
+@baseline.command
 @_runs_arguments
 @run_option("--run run_id", "The run to judge instead of the newest (its id or the id's beginning).")
 @MACHINE
@@ -195,24 +195,24 @@ def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...],
     rows, whose verdict counts as it does there (1, 3, 4, 5). Where that cannot be, a warning says why.
     """
     from cnnbench.analysis import process_table
-    from cnnbench.regression.saved_baseline import check_name, find_machines, load_baseline
-    from cnnbench.regression.screen import screen_run, worst_exit_code
+    from cnnbench.regression import saved_baseline, screen
     from cnnbench.report.history import build_judgement
 
-    check_name(name)
+    saved_baseline.check_name(name)
     selection = Selection(options["machine_id"], options["run_id"], last=True, paths=paths or (results,))
     ledger = load_ledgers(selection).ledgers[0]
-    machine_id, machines = ledger.header.machine.id, find_machines(results, name)
+    machine_id, machines = ledger.header.machine.id, saved_baseline.find_machines(results, name)
     if machine_id not in machines:
-        where = ", ".join(machines)
         raise ComparisonError(
-            f"baseline {name} is of machine {where}, the run of {machine_id}: not comparable; save one of this machine's runs"
+            f"baseline {name} is of machine {', '.join(machines)}, the run of {machine_id}: not comparable; "
+            "save one of this machine's runs"
         )
-    saved, _ = load_baseline(results, machine_id, name)
-    screening = screen_run(saved, ledger.header, process_table.read_processes([ledger])[0])
+    saved, _ = saved_baseline.load_baseline(results, machine_id, name)
+    screening = screen.screen_run(saved, ledger.header, process_table.read_processes([ledger])[0])
     out.Destination(options["format_"], options["output"]).emit(build_judgement(screening, ledger.problems))
-    code, warn = screening.exit_code, options["inconclusive"] == "warn"
-    own = ExitCode.DONE if code is ExitCode.INCONCLUSIVE and warn else code
+    own = screening.exit_code
+    if own is ExitCode.INCONCLUSIVE and options["inconclusive"] == "warn":
+        own = ExitCode.DONE
     if not options["check"] or not screening.suspicious:
         context.exit(own)
     codes = [own]
@@ -221,7 +221,7 @@ def judge_command(context: click.Context, /, name: str, paths: tuple[Path, ...],
     else:
         devices = dict.fromkeys(job.device for job in screening.suspicious)
         codes += [_check_device(context, screening, results, options, device) for device in devices]
-    context.exit(worst_exit_code(codes))
+    context.exit(screen.worst_exit_code(codes))
 
 
 def _check_device(
@@ -281,7 +281,7 @@ def _narrow(run: RunHeader, jobs: tuple[Job, ...], setup: CheckSetup) -> CheckSe
     )
     if then != now:
         raise ComparisonError(f"the run had {then}, here is {now}: check it in that environment")
-    planned = {job.row_key: job for job in setup.jobs}
+    planned = {job.row_key for job in setup.jobs}
     if absent := [job for job in jobs if job.row_key not in planned]:
         reason = f"suite {setup.suite.name} as it is now does not plan {_format_jobs(absent)} here"
         if len(absent) == len(jobs):
@@ -299,5 +299,5 @@ def _format_jobs(jobs: Iterable[Job]) -> str:
 
 
 def _warn(reason: str) -> None:
-    first, *_ = reason.splitlines()  # after it the tail of what a worker printed
-    click.echo(printable(f"warning: not checked: {first}"), err=True)
+    # After the first line comes the tail of what a worker printed.
+    click.echo(printable(f"warning: not checked: {reason.splitlines()[0]}"), err=True)

@@ -36,22 +36,12 @@ from cnnbench.cli.output import draw_chart
 from cnnbench.errors import LedgerError, UsageError, WorkerError
 from cnnbench.files import save_file
 from cnnbench.paired_protocol import Arm, Injection, PairRecord
-from cnnbench.regression import check_record
-from cnnbench.regression.arms import make_block_design, pair_jobs, read_settings
+from cnnbench.regression import arms, check_record, noise_profile, sequential
 from cnnbench.regression.blocks import compute_differences
-from cnnbench.regression.check_record import ArmRecord, CheckHeader, CheckRecord, begin_journal
 from cnnbench.regression.design import make_check_plan
-from cnnbench.regression.noise_profile import (
-    NoiseProfile,
-    conclude_calibration,
-    profile_path,
-    profile_recording,
-)
-from cnnbench.regression.sequential import NextBlock, conclude, sort_blocks
 from cnnbench.report.charts.check import draw_detectable_effect
 from cnnbench.report.model import Chart
-from cnnbench.runner.arm_process import ArmError
-from cnnbench.runner.paired import calibrate_injections
+from cnnbench.runner import arm_process, paired
 from cnnbench.units import percent
 
 OPTIONS_WITH_RECORDING = ("recorded", "tau", "expires", "output", "plot", "as_json")
@@ -66,7 +56,7 @@ def run_calibration(context: click.Context, options: OptionValues) -> None:
     else:
         profile_at, found = _measure_recording(context, options)
         blocks_at, header, blocks = found.path, found.header, found.blocks
-    profile = profile_recording(header, blocks, options["expires"])
+    profile = noise_profile.profile_recording(header, blocks, options["expires"])
     document = profile.model_dump_json(indent=1)
     if profile_at is not None:
         save_file(profile_at, f"{document}\n", make_folder=True)
@@ -78,7 +68,9 @@ def run_calibration(context: click.Context, options: OptionValues) -> None:
             CheckDisplay(context).print(f"{name:<9} {path}", always=True)
 
 
-def _read_recording(context: click.Context, options: OptionValues) -> tuple[CheckHeader, tuple[PairRecord, ...]]:
+def _read_recording(
+    context: click.Context, options: OptionValues
+) -> tuple[check_record.CheckHeader, tuple[PairRecord, ...]]:
     """The recording of --from. Raises UsageError for an option that only measuring takes, LedgerError for another record."""
     for each in context.command.params:
         given = context.get_parameter_source(each.name or "") is ParameterSource.COMMANDLINE
@@ -98,18 +90,20 @@ def _read_recording(context: click.Context, options: OptionValues) -> tuple[Chec
 def _measure_recording(context: click.Context, options: OptionValues) -> tuple[Path, Recording]:
     """Measure, and store the blocks; return where their profile goes, and them. Raises WorkerError or UnfitError."""
     setup = prepare_check(context, options)
-    path = options["output"] or profile_path(options["results"], setup.inventory.machine.id, setup.suite.name)
+    path = options["output"] or noise_profile.profile_path(
+        options["results"], setup.inventory.machine.id, setup.suite.name
+    )
     raw = path.with_name(f"{path.stem}-blocks.json")
-    settings = read_settings("base", options["settings"])
-    pair = pair_jobs(setup.jobs, settings, settings, setup.inventory.machine.cores_allowed)
+    settings = arms.read_settings("base", options["settings"])
+    pair = arms.pair_jobs(setup.jobs, settings, settings, setup.inventory.machine.cores_allowed)
 
-    def begin(sides: Mapping[Arm, ArmRecord]) -> OpenedRecording:
-        plan = make_check_plan(DEFAULT_TOLERANCE if options["tau"] is None else options["tau"])
-        return raw, make_header(setup, pair, sides, plan, purpose="calibrate"), ()
+    def begin(sides: Mapping[Arm, check_record.ArmRecord]) -> OpenedRecording:
+        tau = DEFAULT_TOLERANCE if options["tau"] is None else options["tau"]
+        return raw, make_header(setup, pair, sides, make_check_plan(tau), purpose="calibrate"), ()
 
-    def find_next(header: CheckHeader, blocks: Sequence[PairRecord]) -> NextBlock | None:
-        valid, wanted = len(sort_blocks(header, blocks)[0]), options["blocks"]
-        return NextBlock("screening", tuple(sorted(header.jobs)), wanted, valid) if valid < wanted else None
+    def find_next(header: check_record.CheckHeader, blocks: Sequence[PairRecord]) -> sequential.NextBlock | None:
+        valid, wanted = len(sequential.sort_blocks(header, blocks)[0]), options["blocks"]
+        return sequential.NextBlock("screening", tuple(sorted(header.jobs)), wanted, valid) if valid < wanted else None
 
     with reopen_recording(raw) if options["resume"] else nullcontext() as old:
         if old is not None:
@@ -122,34 +116,36 @@ def _measure_recording(context: click.Context, options: OptionValues) -> tuple[P
         recording = measure_recording(
             setup, make_same_code_arms(), pair, old or begin, lambda _: "the same command and --resume", find_next
         )
-    check_record.save_record(raw, conclude_calibration(recording.header, recording.blocks))
+    check_record.save_record(raw, noise_profile.conclude_calibration(recording.header, recording.blocks))
     return path, recording
 
 
-def make_curve(profile: NoiseProfile) -> Chart:
+def make_curve(profile: noise_profile.NoiseProfile) -> Chart:
     """The slowdown that a check at the profile's tolerance finds, over the spread of d, with the profile's jobs on it."""
-    spreads = {name: noise.spread for name, noise in profile.jobs.items()}
-    return draw_detectable_effect(spreads, make_check_plan(profile.tolerance))
+    return draw_detectable_effect(
+        {name: noise.spread for name, noise in profile.jobs.items()}, make_check_plan(profile.tolerance)
+    )
 
 
-def format_profile(profile: NoiseProfile) -> list[str]:
+def format_profile(profile: noise_profile.NoiseProfile) -> list[str]:
     """The profile in words: a line a job, then what a check can see with it."""
     lines = []
     for name, noise in profile.jobs.items():
         parts = ""
         if noise.within_error is not None and noise.between_spread is not None:
             parts = f", of which rounds explain {percent(noise.within_error)} and pairs {percent(noise.between_spread)}"
-        spread = f"sigma_d {percent(noise.spread)} (mean steps {percent(noise.mean_spread)}){parts}"
-        step = f"{1e3 * noise.step_seconds:.2f} ms a step"
-        lines.append(f"{name}: {spread}; control {percent(noise.control_spread)}; {step}")
+        lines.append(
+            f"{name}: sigma_d {percent(noise.spread)} (mean steps {percent(noise.mean_spread)}){parts}; "
+            f"control {percent(noise.control_spread)}; {1e3 * noise.step_seconds:.2f} ms a step"
+        )
     if profile.geometric_mean_spread is not None:
         lines.append(f"geometric mean: sigma_d {percent(profile.geometric_mean_spread)}")
-    blocks = f"{profile.blocks} blocks counted, {profile.dropped} did not, {profile.wall_seconds / 60:.1f} minutes"
     known = profile.recommended_rounds
     rounds = "no number of rounds a block brings" if known is None else f"{known} rounds a block bring"
     tolerance = percent(profile.tolerance, 1)
     lines += [
-        f"{blocks}: {profile.wall_seconds / (profile.blocks + profile.dropped):.1f} s a block",
+        f"{profile.blocks} blocks counted, {profile.dropped} did not, {profile.wall_seconds / 60:.1f} minutes: "
+        f"{profile.wall_seconds / (profile.blocks + profile.dropped):.1f} s a block",
         f"tolerance: as low as {percent(profile.recommended_tolerance, 1)} (3 sigma_d); {rounds} sigma_d to a "
         f"third of {tolerance}",
         f"control loop: blocks count where its ratio is within {percent(profile.control_band)}",
@@ -168,7 +164,7 @@ def format_profile(profile: NoiseProfile) -> list[str]:
 def run_selftest(context: click.Context, options: OptionValues) -> bool:
     """Run the checks and print what came of them; whether all did what is demanded."""
     setup = prepare_check(context, options)
-    pair = pair_jobs(setup.jobs, {}, {}, setup.inventory.machine.cores_allowed)
+    pair = arms.pair_jobs(setup.jobs, {}, {}, setup.inventory.machine.cores_allowed)
     plan, profile, note = choose_plan(setup)
     folder, tested = options["output"] or cache_folder() / "checks", []
     with open_arms(setup, make_same_code_arms(), pair) as (workers, sides):
@@ -176,18 +172,18 @@ def run_selftest(context: click.Context, options: OptionValues) -> bool:
             header = make_header(setup, pair, sides, plan, profile, purpose="selftest")
             work: dict[int, Injection] = {}
             if share:
-                design = make_block_design(header, setup.data_dir, setup.device.uuid)
+                design = arms.make_block_design(header, setup.data_dir, setup.device.uuid)
                 try:
-                    work = calibrate_injections(design, workers.start, share)
-                except ArmError as error:
+                    work = paired.calibrate_injections(design, workers.start, share)
+                except arm_process.ArmError as error:
                     raise WorkerError(f"the work to inject cannot be found: {error.failed.message}") from error
             again = {"head": {job: each.again for job, each in work.items()}} if share else {}
             header = header.model_copy(update={"seed": (header.seed + number) % 2**31, "again": again})
             setup.display.announce(header, (note, f"injected  {100 * share:g} % of the step, again"))
             setup.display.prefix = f"{100 * share:g} %: "
             path = folder / f"selftest-{header.suite}-{100 * share:g}-{header.check_id}.json"
-            recording = Recording(path, begin_journal(path, header), header)
-            record = conclude(header, record_blocks(setup, workers, recording))
+            blocks = record_blocks(setup, workers, Recording(path, check_record.begin_journal(path, header), header))
+            record = sequential.conclude(header, blocks)
             check_record.save_record(path, record)
             measured = max((each.measured for each in work.values()), default=0.0)
             tested.append(_describe_ending(record, share, measured) | {"record": str(path)})
@@ -195,7 +191,7 @@ def run_selftest(context: click.Context, options: OptionValues) -> bool:
     return all(each["holds"] for each in tested)
 
 
-def _describe_ending(record: CheckRecord, share: float, measured: float) -> dict[str, Any]:
+def _describe_ending(record: check_record.CheckRecord, share: float, measured: float) -> dict[str, Any]:
     """How the check ended, and whether it did what is demanded: no alarm for nothing, one for twice the tolerance or more."""
     header, ending, expected = record.header, record.ending, "inconclusive, likely"
     decided = ending.outcome in ("pass", "improved", "regressed", "inconclusive")
@@ -237,9 +233,11 @@ def _format_table(tested: Sequence[Mapping[str, Any]]) -> list[str]:
     words = []
     for values in tested:
         spread = "n/a" if values["sigma_d"] is None else f"{100 * values['sigma_d']:.2f} %"
-        share, holds = f"{100 * values['injected']:g} %", "yes" if values["holds"] else "NO"
-        about = f"{share} | {100 * values['tolerance']:g} % | {values['expected']} | {values['outcome']}"
-        rows.append(f"| {about} | {holds} | {spread} | {values['blocks']} | {values['minutes']:.1f} |")
+        share = f"{100 * values['injected']:g} %"
+        rows.append(
+            f"| {share} | {100 * values['tolerance']:g} % | {values['expected']} | {values['outcome']} "
+            f"| {'yes' if values['holds'] else 'NO'} | {spread} | {values['blocks']} | {values['minutes']:.1f} |"
+        )
         first, *more = values["lines"] or (values["problem"] or "no reason given",)
         words += ["", f"{share}: {first}", *more]
     return rows + words

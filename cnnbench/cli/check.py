@@ -17,7 +17,6 @@ from cnnbench.cli.options import (
     DEFAULT_TOLERANCE,
     FILE,
     FOLDER,
-    CommandDecorator,
     combine_options,
     filter_option,
     json_option,
@@ -42,26 +41,21 @@ def _parse_percent(text: str, flag: str) -> float:
     return value / 100
 
 
-def _parse_tau(context: click.Context, option: click.Parameter, value: str | None) -> float | str | None:
+def _parse_tau(value: str | None) -> float | str | None:
     return _parse_percent(value, "--tau") if value not in (None, "auto") else value
 
 
-def _parse_shares(context: click.Context, option: click.Parameter, value: str) -> tuple[float, ...]:
+def _parse_shares(value: str) -> tuple[float, ...]:
     shares = tuple(_parse_percent(part, "--inject") for part in value.split(","))
     if any(not 0 <= share <= MAX_INJECTED_SHARE for share in shares):
         raise UsageError(f"--inject {value!r}: from 0 to {100 * MAX_INJECTED_SHARE:.0f} %")
     return shares
 
 
-def _require_picture(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:
+def _require_picture(value: Path | None) -> Path | None:
     if value is not None and value.suffix not in (".svg", ".png"):
         raise UsageError(f"--plot {value}: a plot is FILE.svg or FILE.png")
     return value
-
-
-def _plot_option(shown: str) -> CommandDecorator:
-    """Make `--plot`, with what the picture shows."""
-    return make_option("--plot", shown, FILE, metavar="FILE.svg|png", callback=_require_picture)
 
 
 _pair_options = combine_options(
@@ -89,7 +83,7 @@ _plan_options = combine_options(
         "Slowdown tolerated, or auto (calibrated).",
         default=f"{DEFAULT_TOLERANCE:.0%}",
         metavar="PERCENT",
-        callback=_parse_tau,
+        check=_parse_tau,
     ),
     make_option("--max-blocks", "Blocks of the first stage at most.  [default: 16]", COUNT),
 )
@@ -99,7 +93,7 @@ _profile_options = combine_options(
 )
 
 
-@click.command()
+@click.command
 @_pair_options
 @make_option("--base", "The git revision to hold against.", metavar="REF")
 @make_option("--head", "The git revision to check.  [default: the working tree]", metavar="REF")
@@ -117,7 +111,7 @@ _profile_options = combine_options(
 @make_option("--replay", "Decide anew from a record; measures nothing.", FILE)
 @make_option("--markdown", "The verdict as a table with its conditions.", FILE, metavar="FILE.md")
 @make_option("--junit", "A test case a job and metric; failed: regressed.", FILE, metavar="FILE.xml")
-@_plot_option("A forest plot of the ratios.")
+@make_option("--plot", "A forest plot of the ratios.", FILE, metavar="FILE.svg|png", check=_require_picture)
 @make_flag("--github", "Annotations on standard output, the table in the job's summary.")
 @click.pass_context
 def check(context: click.Context, /, **options: Any) -> None:
@@ -135,7 +129,7 @@ def check(context: click.Context, /, **options: Any) -> None:
     context.exit(measure_check(context, options).ending.exit_code)
 
 
-@click.command()
+@click.command
 @_pair_options
 @make_option("--blocks", "Valid A/A blocks to measure.", click.IntRange(min=6), default=20)
 @make_option("--expires", "How long it holds.", COUNT, default=30, metavar="DAYS")
@@ -143,11 +137,17 @@ def check(context: click.Context, /, **options: Any) -> None:
     "--tau",
     f"Tolerance to say what is seen at.  [default: {DEFAULT_TOLERANCE:.0%}; with --from the recording's]",
     metavar="PERCENT",
-    callback=_parse_tau,
+    check=_parse_tau,
 )
 @make_option("--set settings", "A setting of both arms' jobs.", multiple=True, metavar="KEY=VALUE")
 @make_option("-o --output", "The profile.  [default: RESULTS/<machine>/noise/<suite>.json; with --from none]", FILE)
-@_plot_option("The slowdown that would be found, over the spread of d, with each job on the curve.")
+@make_option(
+    "--plot",
+    "The slowdown that would be found, over the spread of d, with each job on the curve.",
+    FILE,
+    metavar="FILE.svg|png",
+    check=_require_picture,
+)
 @make_option(
     "--from recorded",
     "Profile and picture of blocks recorded before; measures nothing.",
@@ -168,11 +168,9 @@ def calibrate(context: click.Context, /, **options: Any) -> None:
     run_calibration(context, options)
 
 
-@click.command()
+@click.command
 @_pair_options
-@make_option(
-    "--inject", "How much longer a step is to take.", default="0,10", metavar="PERCENTS", callback=_parse_shares
-)
+@make_option("--inject", "How much longer a step is to take.", default="0,10", metavar="PERCENTS", check=_parse_shares)
 @_plan_options
 @_profile_options
 @make_option("-o --output", "Folder for the records.  [default: the cache]", FOLDER)

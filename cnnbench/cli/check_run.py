@@ -31,18 +31,10 @@ from cnnbench.cli.output import draw_chart, printable
 from cnnbench.errors import FileError, LedgerError
 from cnnbench.files import append_text, explain_refusal, save_file
 from cnnbench.paired_protocol import Arm
-from cnnbench.regression import check_record
-from cnnbench.regression.arms import PairedJobs, pair_jobs
-from cnnbench.regression.blocks import control_ratios_by_job
+from cnnbench.regression import arms, blocks, check_record, decision, noise_profile, sequential, verdict_text
 from cnnbench.regression.check_record import ArmRecord, CheckRecord
-from cnnbench.regression.decision import Decision, Verdict
-from cnnbench.regression.noise_profile import explain_insensitivity
-from cnnbench.regression.sequential import conclude, derive_verdict
-from cnnbench.regression.verdict_text import VerdictContext
 from cnnbench.report import check_markdown
 from cnnbench.report.charts.check import draw_forest
-
-OUTPUT_FILES = ("markdown", "junit", "plot")
 
 
 def measure_check(
@@ -61,24 +53,24 @@ def measure_check(
         if old is None:
             specs = read_requested_arms(options)
             setup = narrow(prepare_check(context, options))
-            cores = setup.inventory.machine.cores_allowed
-            pair = pair_jobs(setup.jobs, specs["base"].settings, specs["head"].settings, cores)
+            settings = specs["base"].settings, specs["head"].settings
+            pair = arms.pair_jobs(setup.jobs, *settings, setup.inventory.machine.cores_allowed)
         else:
             header = old.header
             specs = read_recorded_arms(header)
             options = {**options, "device": header.jobs[min(header.jobs)].device}
             setup = narrow(prepare_check(context, options, header))
             require_same_conditions(header, setup)
-            pair = PairedJobs(header.jobs, header.head_jobs, header.declared)
-        words = ["cnnbench", "check", str(options["suite"]), "--resume", "-o"]
+            pair = arms.PairedJobs(header.jobs, header.head_jobs, header.declared)
+        go_on = f"cnnbench check {shlex.quote(str(options['suite']))} --resume -o"
         recording = measure_recording(
             setup,
             specs,
             pair,
             old or partial(_begin_check, setup, pair),
-            lambda path: f"`{shlex.join([*words, str(path)])}`",
+            lambda path: f"`{go_on} {shlex.quote(str(path))}`",
         )
-    record = conclude(recording.header, recording.blocks)
+    record = sequential.conclude(recording.header, recording.blocks)
     check_record.save_record(recording.path, record)
     _print_record(record, err=err or options["github"])
     setup.display.print(f"record    {recording.path}")
@@ -97,9 +89,9 @@ def _find_unfinished(options: OptionValues) -> Path:
     return parts[-1].with_suffix("")
 
 
-def _begin_check(setup: CheckSetup, pair: PairedJobs, sides: Mapping[Arm, ArmRecord]) -> OpenedRecording:
+def _begin_check(setup: CheckSetup, pair: arms.PairedJobs, sides: Mapping[Arm, ArmRecord]) -> OpenedRecording:
     options, (plan, profile, note) = setup.options, choose_plan(setup)
-    advisory = None if profile is None else explain_insensitivity(profile, plan)
+    advisory = noise_profile.explain_insensitivity(profile, plan) if profile else None
     header = make_header(
         setup,
         pair,
@@ -112,14 +104,14 @@ def _begin_check(setup: CheckSetup, pair: PairedJobs, sides: Mapping[Arm, ArmRec
         on_inconclusive=options["inconclusive"] or ("fail" if advisory is None else "warn"),
     )
     path = options["output"] or cache_folder() / "checks" / f"{header.suite}-{header.check_id}.json"
-    return path, header, (note, *([] if advisory is None else [f"ADVISORY  {advisory}"]))
+    return path, header, (note,) if advisory is None else (note, f"ADVISORY  {advisory}")
 
 
 def replay_record(options: OptionValues) -> int:
     """Decide a record again; write it where asked for. Raises LedgerError where the verdict is not the stored one."""
     path, output = options["replay"], options["output"]
     old = check_record.load_record(path)
-    record = conclude(old.header, old.blocks) if old.header.purpose != "calibrate" else old
+    record = sequential.conclude(old.header, old.blocks) if old.header.purpose != "calibrate" else old
     if record.ending != old.ending:
         raise LedgerError(
             f"{path}: its blocks lead to another ending than it holds; it was edited, or made by another cnnbench"
@@ -142,12 +134,13 @@ def _print_record(record: CheckRecord, *, err: bool) -> None:
 
 def _write_outputs(record: CheckRecord, path: Path, options: OptionValues) -> None:
     """Write what was asked for. Where there is no verdict, the reason stands as missing jobs."""
-    markdown, test_cases, plot = (options[name] for name in OUTPUT_FILES)
+    markdown, test_cases, plot = (options[name] for name in ("markdown", "junit", "plot"))
     if not (options["github"] or markdown or test_cases or plot):
         return
-    verdict = derive_verdict(record) or Verdict(Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan)
-    files = tuple(str(each) for each in (path, markdown, test_cases, plot) if each is not None)
-    meta = _make_context(record, verdict, files)
+    verdict = sequential.derive_verdict(record) or decision.Verdict(
+        decision.Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan
+    )
+    meta = _make_context(record, verdict, tuple(map(str, filter(None, (path, markdown, test_cases, plot)))))
     if markdown is not None:
         save_file(markdown, check_markdown.markdown(verdict, meta))
     if test_cases is not None:
@@ -162,11 +155,13 @@ def _write_outputs(record: CheckRecord, path: Path, options: OptionValues) -> No
                 append_text(Path(named), check_markdown.job_summary(verdict, meta))
 
 
-def _make_context(record: CheckRecord, verdict: Verdict, files: tuple[str, ...]) -> VerdictContext:
+def _make_context(
+    record: CheckRecord, verdict: decision.Verdict, files: tuple[str, ...]
+) -> verdict_text.VerdictContext:
     header, ending = record.header, record.ending
     seen = {finding.series.job for finding in verdict.findings}
     base, head = (f"torch {side.software.torch}, Python {side.software.python}" for side in (header.base, header.head))
-    return VerdictContext(
+    return verdict_text.VerdictContext(
         title=f"cnnbench check {header.suite}",
         suite=header.suite,
         base=header.base.label,
@@ -178,7 +173,8 @@ def _make_context(record: CheckRecord, verdict: Verdict, files: tuple[str, ...])
         started_at=header.created_at,
         minutes=sum(block.wall_seconds for block in record.blocks) / 60,
         controls={
-            job: statistics.median(ratios) for job, ratios in control_ratios_by_job(header, record.blocks).items()
+            job: statistics.median(ratios)
+            for job, ratios in blocks.control_ratios_by_job(header, record.blocks).items()
         },
         blocks_measured=len(record.blocks),
         dropped=dict(sorted(ending.dropped.items())),

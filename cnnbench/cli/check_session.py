@@ -74,13 +74,14 @@ class CheckDisplay:
         """Print what is compared, where and how, before it begins."""
         how = "taking turns" if header.mode == "turns" else "one after the other"
         looks = ", ".join(str(blocks) for blocks, _ in header.plan.looks)
-        sides = (("base", header.base), ("head", header.head))
+        base, head = (
+            f"{side.label}; torch {side.software.torch}, Python {side.software.python}"
+            for side in (header.base, header.head)
+        )
         for line in (
             f"machine   {announce_machine(header.machine)}",
-            *(
-                f"{arm}      {side.label}; torch {side.software.torch}, Python {side.software.python}"
-                for arm, side in sides
-            ),
+            f"base      {base}",
+            f"head      {head}",
             f"jobs      {', '.join(header.names.values())}",
             f"blocks    two fresh processes {how}, {header.rounds} rounds of {header.steps_per_turn} steps, seed {header.seed}",
             f"plan      tolerance {100 * header.plan.tolerance:g} %, looks after {looks} blocks, "
@@ -101,10 +102,9 @@ class CheckDisplay:
             pair = block.base[job], block.head[job]
             parts.append(f"{header.names[job]} {100 * math.expm1(median_ratio(*pair, header.mode)):+.2f} %")
             control.append(control_ratio(*pair, header.mode))
-        line = f"{', '.join(parts)}, control {100 * math.expm1(statistics.median(control)):+.2f} %"
-        reason = explain_drop(header, block)
-        dropped = "" if reason is None else f"; DROPPED: {reason}"
-        self.print(f"{where}: {line}, {block.wall_seconds:.0f} s{dropped}")
+        parts.append(f"control {100 * math.expm1(statistics.median(control)):+.2f} %")
+        dropped = f"; DROPPED: {reason}" if (reason := explain_drop(header, block)) is not None else ""
+        self.print(f"{where}: {', '.join(parts)}, {block.wall_seconds:.0f} s{dropped}")
 
 
 # -------------------------------------------------------------------------------------------------------- the suite and its arms
@@ -142,29 +142,27 @@ def prepare_check(context: click.Context, options: OptionValues, old: CheckHeade
     if len(devices) != 1 or not devices[0].usable:
         raise UsageError(f"--device {options['device']}: one usable device at a time takes part in a paired check")
     display = CheckDisplay(context)
-    mnist_source = MnistSource(context, options["data_dir"], display.console)
+    mnist_source = MnistSource(context, display.console)
+    names: Mapping[Job, str] = {}
     if old is not None:
-        jobs = tuple(old.jobs.values())
-        return CheckSetup(
-            options, display, suite, here, devices[0], jobs, {}, mnist_source.directory_for(jobs), old.seed
+        jobs, seed = tuple(old.jobs.values()), old.seed
+    else:
+        seed = next(each for each in (options["seed"], suite.seed, secrets.randbelow(2**31)) if each is not None)
+        plan = partial(
+            make_plan,
+            (suite,),
+            here.machine,
+            devices,
+            data_kind=mnist_source.kind,
+            seed=seed,
+            repeats=1,
+            threads=options["threads"],
         )
-    seed = next(each for each in (options["seed"], suite.seed, secrets.randbelow(2**31)) if each is not None)
-
-    plan = partial(
-        make_plan,
-        (suite,),
-        here.machine,
-        devices,
-        data_kind=mnist_source.kind,
-        seed=seed,
-        repeats=1,
-        threads=options["threads"],
-    )
-    everything, wanted = (sorted(plan(name_filter=each), key=describe_job) for each in (None, options["name_filter"]))
-    names = dict(zip(everything, name_jobs(everything), strict=True))
-    return CheckSetup(
-        options, display, suite, here, devices[0], tuple(wanted), names, mnist_source.directory_for(wanted), seed
-    )
+        everything = sorted(plan(name_filter=None), key=describe_job)
+        names = dict(zip(everything, name_jobs(everything), strict=True))
+        jobs = tuple(sorted(plan(name_filter=options["name_filter"]), key=describe_job))
+    directory = mnist_source.directory_for(jobs)
+    return CheckSetup(options, display, suite, here, devices[0], jobs, names, directory, seed)
 
 
 def cache_folder() -> Path:
@@ -196,13 +194,11 @@ def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
                 revisions["head"] = snapshot(repository, Path(scratch))
     specs = {}
     for arm, revision in revisions.items():
-        python = named = options[f"{arm}_python"]
-        if named is None:
-            python = sys.executable
-        else:
+        python = sys.executable
+        if (named := options[f"{arm}_python"]) is not None:
             path = Path(named).expanduser().absolute()
-            if path.is_dir() and (path / "bin" / "python").exists():
-                path = path / "bin" / "python"
+            inside = path / "bin" / "python"  # of a virtual environment
+            path = inside if inside.exists() else path
             if not os.access(path, os.X_OK) or path.is_dir():
                 raise UsageError(f"--{arm}-python {named}: no program that can be run; give the path of a Python")
             python = str(path)
@@ -212,16 +208,15 @@ def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
 
 def read_recorded_arms(header: CheckHeader) -> dict[Arm, ArmSpec]:
     """What a check that goes on was asked for."""
-
-    sides: dict[Arm, ArmRecord] = {"base": header.base, "head": header.head}
-    return {
-        arm: ArmSpec(
+    base, head = (
+        ArmSpec(
             side.python or sys.executable,
             None if side.commit is None else Revision(side.ref or side.commit, side.commit),
             side.settings,
         )
-        for arm, side in sides.items()
-    }
+        for side in (header.base, header.head)
+    )
+    return {"base": base, "head": head}
 
 
 @contextmanager
@@ -230,9 +225,9 @@ def open_arms(
 ) -> Iterator[tuple[Workers, Mapping[Arm, ArmRecord]]]:
     """The arms' workers, and what each runs on. Their folders are laid out, and removed again whatever happens."""
     revisions = {arm: wish.revision for arm, wish in specs.items() if wish.revision is not None}
+    pythons = {arm: wish.python for arm, wish in specs.items()}
     repository = find_repository(Path.cwd()) if revisions else None
     with open_checkouts(cache_folder() / "arms", repository, revisions) as places:
-        pythons = {arm: wish.python for arm, wish in specs.items()}
         workers = Workers(places, pythons, {"base": pair.base, "head": pair.head}, setup.device)
         yield workers, identify_arms(workers, specs)
 
@@ -244,8 +239,7 @@ def choose_plan(setup: CheckSetup) -> tuple[CheckPlan, NoiseProfile | None, str]
     """The plan for the tolerance asked for (`auto` is the noise profile's), the profile that holds here, if any, and what to
     say of it. Raises UsageError where `auto` has none, ComparisonError for a profile that does not fit.
     """
-    profile, note = _find_noise_profile(setup)
-    tolerance = setup.options["tau"]
+    (profile, note), tolerance = _find_noise_profile(setup), setup.options["tau"]
     if tolerance == "auto":
         if profile is None:
             raise UsageError(
@@ -259,18 +253,19 @@ def _find_noise_profile(setup: CheckSetup) -> tuple[NoiseProfile | None, str]:
     options = setup.options
     path = options["profile"] or stored_profile_path(options["results"], setup.inventory.machine.id, setup.suite.name)
     if options["no_profile"] or (options["profile"] is None and not path.exists()):
-        how = f"`cnnbench calibrate {options['suite']}` tells what can be seen here, and in how many blocks"
-        return None, f"noise     not calibrated: {how}"
+        return None, (
+            f"noise     not calibrated: `cnnbench calibrate {options['suite']}` tells what can be seen here, "
+            "and in how many blocks"
+        )
     profile = load_profile(path, setup.inventory.machine, setup.suite.digest, datetime.now(UTC))
-    mode = "sequential" if options["sequential"] else "turns"
-    if profile.mode != mode or profile.device != setup.device.id:
+    if (profile.mode == "sequential") != options["sequential"] or profile.device != setup.device.id:
         return None, f"noise     {path} is of another way of measuring ({profile.mode}, {profile.device}): not used"
-    unknown = [setup.names[job] for job in setup.jobs if setup.names[job] not in profile.jobs]
-    if unknown:
+    if unknown := [setup.names[job] for job in setup.jobs if setup.names[job] not in profile.jobs]:
         return None, f"noise     {path} knows nothing of {unknown[0]}: not used; calibrate all jobs of the suite"
-    spread = f"d spreads by {100 * profile.worst_spread:.2f} % over {profile.blocks} blocks"
-    until = f"from {profile.created_at[:10]}, holds to {profile.expires_at[:10]}"
-    return profile, f"noise     {path}: {spread}; {until}"
+    return profile, (
+        f"noise     {path}: d spreads by {100 * profile.worst_spread:.2f} % over {profile.blocks} blocks; "
+        f"from {profile.created_at[:10]}, holds to {profile.expires_at[:10]}"
+    )
 
 
 def make_header(
@@ -284,11 +279,10 @@ def make_header(
     """All that is settled before the first block; `more` are further fields."""
     options, machine = setup.options, setup.inventory.machine
     same_python = sides["base"].software.python == sides["head"].software.python
-    band = profile.control_band if profile is not None and same_python else None
-    limits = None if options["keep_disturbed"] else DropLimits(machine.cores_allowed, control_band=band)
+    band = profile.control_band if profile and same_python else None
     names = {number: setup.names[job] for number, job in enumerate(setup.jobs)}
     bands = {} if profile is None else {number: profile.jobs[name].final_loss_band for number, name in names.items()}
-    known_rounds = (ROUNDS, STEPS_PER_TURN) if profile is None else (profile.rounds, profile.steps_per_turn)
+    rounds, steps = (ROUNDS, STEPS_PER_TURN) if profile is None else (profile.rounds, profile.steps_per_turn)
     return CheckHeader(
         check_id=new_run_id(),
         created_at=format_now(),
@@ -303,12 +297,12 @@ def make_header(
         names=names,
         declared=pair.declared,
         mode="sequential" if options["sequential"] else "turns",
-        rounds=options["rounds"] or known_rounds[0],
-        steps_per_turn=options["steps_per_turn"] or known_rounds[1],
+        rounds=options["rounds"] or rounds,
+        steps_per_turn=options["steps_per_turn"] or steps,
         seed=setup.seed,
         plan=plan,
-        limits=limits,
-        profile=None if profile is None else profile.digest,
+        limits=None if options["keep_disturbed"] else DropLimits(machine.cores_allowed, control_band=band),
+        profile=profile.digest if profile else None,
         final_loss_bands={number: band for number, band in bands.items() if band is not None},
         **more,
     )
@@ -334,9 +328,9 @@ OpenedRecording = tuple[Path, CheckHeader, tuple[str, ...]]
 @contextmanager
 def reopen_recording(path: Path) -> Iterator[Recording]:
     """The unfinished recording of the record `path`, locked until left. Raises LedgerError where there is none."""
-    journal, header, blocks = reopen_journal(path)
-    with journal:
-        yield Recording(path, journal, header, blocks)
+    recording = Recording(path, *reopen_journal(path))
+    with recording.journal:
+        yield recording
 
 
 def require_same_conditions(old: CheckHeader, setup: CheckSetup) -> None:
@@ -358,39 +352,36 @@ def measure_recording(
 ) -> Recording:
     """Measure on in an old recording, or in a new one that `opened` begins, to its end; return it with all blocks.
 
-    Raises ComparisonError where an arm's software is no longer what the old one was measured with.
+    Raises ComparisonError where an arm's software is no longer what the old one was measured with. An interrupt says how to
+    go on (`resume`) and passes on.
     """
     with open_arms(setup, specs, pair) as (workers, sides):
         if isinstance(opened, Recording):
             require_same_software(opened.header, sides)
-            lines: tuple[str, ...] = (f"resumed   after {len(opened.blocks)} blocks",)
             recording = opened
+            setup.display.announce(opened.header, (f"resumed   after {len(opened.blocks)} blocks",))
         else:
             path, header, lines = opened(sides)
             recording = Recording(path, begin_journal(path, header), header)
-        setup.display.announce(recording.header, lines)
-        return replace(recording, blocks=record_blocks(setup, workers, recording, find_next, resume))
+            setup.display.announce(header, lines)
+        try:
+            return replace(recording, blocks=record_blocks(setup, workers, recording, find_next))
+        except KeyboardInterrupt:
+            setup.display.print(
+                f"{recording.journal.path} holds every block measured; go on with {resume(recording.path)}", always=True
+            )
+            raise
 
 
 def record_blocks(
-    setup: CheckSetup,
-    workers: Workers,
-    recording: Recording,
-    find_next: BlockFinder = find_answer,
-    resume: Callable[[Path], str] | None = None,
+    setup: CheckSetup, workers: Workers, recording: Recording, find_next: BlockFinder = find_answer
 ) -> tuple[PairRecord, ...]:
-    """Measure until nothing is to be measured next; all blocks. An interrupt says how to go on (`resume`) and passes on."""
-    header, journal, display = recording.header, recording.journal, setup.display
+    """Measure until nothing is to be measured next; all blocks."""
+    header, journal = recording.header, recording.journal
     design = make_block_design(header, setup.data_dir, setup.device.uuid)
 
     def measure(number: int, wanted: NextBlock) -> PairRecord:
         return measure_pair(design, workers.start, number, wanted.stage, wanted.jobs)
 
     with journal:
-        try:
-            return measure_blocks(journal, header, recording.blocks, measure, display.print_block, find_next)
-        except KeyboardInterrupt:
-            if resume is not None:
-                again = f"{journal.path} holds every block measured; go on with {resume(recording.path)}"
-                display.print(again, always=True)
-            raise
+        return measure_blocks(journal, header, recording.blocks, measure, setup.display.print_block, find_next)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,31 +10,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.exceptions import Exit
 
-from cnnbench.cli import completion, options
-from cnnbench.cli.load_results import Selection, load_processes
-from cnnbench.cli.options import COUNT, make_flag, make_option
-from cnnbench.cli.output import Destination, print_json
+from cnnbench.cli import completion, load_results
+from cnnbench.cli.options import (
+    ANY_PATH,
+    COUNT,
+    OUTPUT,
+    PATHS,
+    format_option,
+    gather_values,
+    json_option,
+    make_flag,
+    make_option,
+    tree_option,
+)
+from cnnbench.cli.output import Destination, print_json, printable
 from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import ClusterError, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from cnnbench.cluster.collect import NodeStatus
-    from cnnbench.cluster.state import ClusterRun
+    from cnnbench.cluster import collect, state
     from cnnbench.merge import MergeResult, MergeStatus
 
 DONE: dict[MergeStatus, str] = {"brought": "brought", "longer": "longer", "there": "already there"}
 PLANNED: dict[MergeStatus, str] = {"brought": "to bring", "longer": "to replace by longer", "there": "already there"}
 LEFT_OUT: tuple[MergeStatus, ...] = ("conflict", "alive", "refused")
 
-_results_option = options.tree_option(
+_results_option = tree_option(
     "Results directory, on a file system that all nodes share; the fleet's own folder is DIR-fleet beside it.",
     "-o --output results",
 )
 _fleet_id_option = make_option(
     "--fleet fleet_id", "This fleet (its id or the id's beginning) rather than the newest.", metavar="ID"
 )
-_json_option = options.json_option("Print it as JSON.")
+_json_option = json_option("Print it as JSON.")
 _wait_option = make_flag("--wait", "Wait until every job is over, then collect.")
 _poll_option = make_option(
     "--poll",
@@ -54,7 +63,7 @@ def cluster() -> None:
     """
 
 
-@cluster.command("run")
+@cluster.command
 @click.argument("suites", nargs=-1, metavar="SUITE...", shell_complete=completion.complete_suites)
 @make_option("-p --partition", "Slurm's partition; needed but for --resume.", metavar="P")
 @make_option("--constraint", "Only nodes with these features: a, a&b, a|b.", metavar="FEATURES")
@@ -94,16 +103,15 @@ def run_command(context: click.Context, /, suites: tuple[str, ...], results: Pat
     if not given["wait"]:
         where = f" -o {shlex.quote(str(results))}"
         click.echo(f"now: cnnbench fleet status{where}; when they are done: cnnbench fleet collect{where}", err=True)
-        context.exit(ExitCode.JOB_FAILED if refused else ExitCode.DONE)
-    _collect(context, folder, results, wait=True, poll=given["poll"], as_json=False)
+        raise Exit(ExitCode.JOB_FAILED if refused else ExitCode.DONE)
+    _collect(folder, results, wait=True, poll=given["poll"], as_json=False)
 
 
-@cluster.command("status")
+@cluster.command
 @_results_option
 @_fleet_id_option
 @_json_option
-@click.pass_context
-def status_command(context: click.Context, /, results: Path, fleet_id: str | None, as_json: bool) -> None:
+def status_command(results: Path, fleet_id: str | None, as_json: bool) -> None:
     """Print how each node does: waiting, running, done, or failed and why. Exit 5 where one failed."""
     from cnnbench.cluster import collect
 
@@ -111,10 +119,11 @@ def status_command(context: click.Context, /, results: Path, fleet_id: str | Non
     made = collect.refresh(folder)
     found = collect.read_node_statuses(folder, made)
     _print_status(made, found, as_json=as_json)
-    context.exit(_exit_code(found))
+    bad = any(view.state == "failed" or (view.state == "done" and view.bad_jobs) for view in found)
+    raise Exit(ExitCode.JOB_FAILED if bad else ExitCode.DONE)
 
 
-@cluster.command("cancel")
+@cluster.command
 @_results_option
 @_fleet_id_option
 def cancel_command(results: Path, fleet_id: str | None) -> None:
@@ -125,22 +134,19 @@ def cancel_command(results: Path, fleet_id: str | None) -> None:
     click.echo(f"cancelled: {', '.join(nodes)}" if nodes else "no job of this fleet is waiting or running")
 
 
-@cluster.command("collect")
+@cluster.command
 @_results_option
 @_fleet_id_option
 @_wait_option
 @_poll_option
 @_json_option
-@click.pass_context
-def collect_command(
-    context: click.Context, /, results: Path, fleet_id: str | None, wait: bool, poll: float, as_json: bool
-) -> None:
+def collect_command(results: Path, fleet_id: str | None, wait: bool, poll: float, as_json: bool) -> None:
     """Bring the records of the nodes that are done or failed into the results directory.
 
     A process that was under way when its node's job ended is recorded as interrupted, with Slurm's state and reason. Exit 5
     where a node failed or still runs, or a job on one failed; else what `cnnbench merge` would exit with.
     """
-    _collect(context, _find_fleet(results, fleet_id), results, wait=wait, poll=poll, as_json=as_json)
+    _collect(_find_fleet(results, fleet_id), results, wait=wait, poll=poll, as_json=as_json)
 
 
 def _find_fleet(results: Path, fleet_id: str | None) -> Path:
@@ -152,7 +158,7 @@ def _find_fleet(results: Path, fleet_id: str | None) -> Path:
     return folder
 
 
-def _collect(context: click.Context, folder: Path, results: Path, *, wait: bool, poll: float, as_json: bool) -> None:
+def _collect(folder: Path, results: Path, *, wait: bool, poll: float, as_json: bool) -> None:
     from cnnbench.cluster import collect
 
     made = _wait_for(folder, poll) if wait else collect.refresh(folder)
@@ -160,20 +166,23 @@ def _collect(context: click.Context, folder: Path, results: Path, *, wait: bool,
     _print_status(made, found, as_json=as_json)
     for problem in problems:
         click.echo(f"warning: {problem}", err=True)
-    code = _exit_code(found) or (ExitCode.JOB_FAILED if any(view.state != "done" for view in found) else 0)
+    bad = any(view.state != "done" or view.bad_jobs for view in found)
     if merged is None:
         click.echo("no records to bring yet", err=True)
-        context.exit(ExitCode.JOB_FAILED)
+        raise Exit(ExitCode.JOB_FAILED)
     for entry in merged.entries:
         if entry.status in LEFT_OUT:
             click.echo(f"{entry.status}: {'; '.join(entry.notes)}", err=True)
     new = merged.count("brought", "longer", kind="run")
-    click.echo(f"{new} ledgers brought to {results}; {merged.records:,} records of this fleet there", err=True)
-    click.echo(f"now: cnnbench show {results}; cnnbench fleet report {results}", err=True)
-    context.exit(code or merged.exit_code)
+    click.echo(
+        f"{new} ledgers brought to {results}; {merged.records:,} records of this fleet there\n"
+        f"now: cnnbench show {results}; cnnbench fleet report {results}",
+        err=True,
+    )
+    raise Exit(ExitCode.JOB_FAILED if bad else merged.exit_code)
 
 
-def _wait_for(folder: Path, poll: float) -> ClusterRun:
+def _wait_for(folder: Path, poll: float) -> state.ClusterRun:
     """The fleet once none of its jobs waits or runs; meanwhile a line for each change. Slurm may be silent for a while, from the
     first question on: what was known goes on to hold, but a failure, which may be one that Slurm would explain.
     """
@@ -199,24 +208,19 @@ def _wait_for(folder: Path, poll: float) -> ClusterRun:
         time.sleep(poll)
 
 
-def _exit_code(found: Sequence[NodeStatus]) -> int:
-    bad = any(view.state == "failed" or (view.state == "done" and view.bad_jobs) for view in found)
-    return ExitCode.JOB_FAILED if bad else ExitCode.DONE
-
-
-def _print_status(made: ClusterRun, found: Sequence[NodeStatus], *, as_json: bool) -> None:
+def _print_status(made: state.ClusterRun, found: Sequence[collect.NodeStatus], *, as_json: bool) -> None:
     if as_json:
         nodes = [
             {
                 "node": view.node,
                 "kind": view.entry.kind,
                 "standing": view.state,
-                "outcome": None if view.outcome is None else view.outcome.status,
-                "message": None if view.outcome is None else view.outcome.message,
+                "outcome": view.outcome and view.outcome.status,
+                "message": view.outcome and view.outcome.message,
                 "finished": view.finished,
                 "planned": view.planned,
                 "statuses": view.statuses,
-                "run": None if view.ledger is None else view.ledger.header.run_id,
+                "run": view.ledger and view.ledger.header.run_id,
                 "attempts": [each.model_dump(exclude_none=True) for each in view.entry.attempts],
             }
             for view in found
@@ -227,15 +231,14 @@ def _print_status(made: ClusterRun, found: Sequence[NodeStatus], *, as_json: boo
     for view in found:
         last = view.entry.last
         done = f"{view.finished} of {'?' if view.planned is None else view.planned}"
-        lines.append((view.node, (last.job_id if last else None) or "-", view.state, done, _describe_state(view)))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:4]
+        lines.append((view.node, (last and last.job_id) or "-", view.state, done, _describe_state(view)))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     click.echo(f"fleet {made.fleet_id}: {' '.join(made.suites)} on {made.request.partition}")
     for line in lines:
-        cells_ = "  ".join(text.ljust(width) for text, width in zip(line[:4], widths, strict=True))
-        click.echo(f"{cells_}  {line[4]}".rstrip())
+        click.echo("  ".join(map(str.ljust, line, widths)).rstrip())
 
 
-def _describe_state(view: NodeStatus) -> str:
+def _describe_state(view: collect.NodeStatus) -> str:
     """Why it failed, what of its jobs did, or what it waits for."""
     if view.outcome is not None:
         return f"{view.outcome.status}: {view.outcome.message}"
@@ -245,13 +248,12 @@ def _describe_state(view: NodeStatus) -> str:
     return f"Slurm: {said.state.lower()} ({said.reason})" if said and said.reason and view.state != "done" else ""
 
 
-@cluster.command("report")
-@options.PATHS
-@options.format_option()
-@options.OUTPUT
-@click.pass_context
-@options.gather_values
-def report_command(context: click.Context, /, selection: Selection, destination: Destination) -> None:
+@cluster.command
+@PATHS
+@format_option()
+@OUTPUT
+@gather_values
+def report_command(selection: load_results.Selection, destination: Destination) -> None:
     """Print every kind of node with its median and spread, and name the outliers among equal nodes.
 
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A run's node is the one the
@@ -263,26 +265,28 @@ def report_command(context: click.Context, /, selection: Selection, destination:
     from cnnbench.report import cluster as tables
 
     command = "cnnbench fleet collect"
-    roots, loaded = selection.find_roots(command), load_processes(selection, command, required=False)
+    roots = selection.find_roots(command)
+    loaded, processes = load_results.load_processes(selection, command, required=False)
     named = collect.name_nodes(loaded.ledgers, roots)
-    found = node_outliers.group_equal_nodes(loaded.processes, lambda each: named.names[each.machine.id, each.run_id])
+    found = node_outliers.group_equal_nodes(processes, lambda each: named.names[each.machine.id, each.run_id])
     failed = collect.list_failures(named, roots)
     if not found and not failed:
         raise UsageError(
             f"no results of a node in {', '.join(map(str, roots))}; bring them with `cnnbench fleet collect`"
         )
-    warnings = collect.list_warnings(named)
-    destination.emit(tables.build(found, failed=failed, warnings=warnings, problems=loaded.problems))
+    destination.emit(
+        tables.build(found, failed=failed, warnings=collect.list_warnings(named), problems=loaded.problems)
+    )
     if any(each.outliers for each in found):
-        context.exit(ExitCode.FINDING)
-    context.exit(ExitCode.JOB_FAILED if failed else ExitCode.DONE)
+        raise Exit(ExitCode.FINDING)
+    raise Exit(ExitCode.JOB_FAILED if failed else ExitCode.DONE)
 
 
-@click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="DIR...", type=options.ANY_PATH)
-@options.tree_option("Results directory they are brought to.")
+@click.command
+@click.argument("sources", nargs=-1, required=True, metavar="DIR...", type=ANY_PATH)
+@tree_option("Results directory they are brought to.")
 @make_flag("--dry-run", "Say what would happen and write nothing.")
-@options.json_option("Print what became of each run as JSON.")
+@json_option("Print what became of each run as JSON.")
 @click.pass_context
 def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dry_run: bool, as_json: bool) -> None:
     """Bring the ledgers under each DIR (folders of *.jsonl, or single files) into one results directory.
@@ -296,22 +300,24 @@ def merge(context: click.Context, /, sources: tuple[Path, ...], output: Path, dr
 
     merged = merge_trees(sources, output, dry_run=dry_run)
     if as_json:
-        document: dict[str, Any] = {
-            "results": merged.results,
-            "dry_run": dry_run,
-            "records": merged.records,
-            **{status: merged.count(status) for status in (*DONE, *LEFT_OUT)},
-            "entries": [asdict(each) for each in merged.entries],
-            "without_ledgers": merged.empty,
-        }
-        print_json(document)
+        print_json(
+            {
+                "results": merged.results,
+                "dry_run": dry_run,
+                "records": merged.records,
+                **{str(status): merged.count(status) for status in (*DONE, *LEFT_OUT)},
+                "entries": [asdict(each) for each in merged.entries],
+                "without_ledgers": merged.empty,
+            }
+        )
     else:
         _print_merge(merged, dry_run, verbosity_of(context))
-    context.exit(merged.exit_code)
+    raise Exit(merged.exit_code)
 
 
 def _print_merge(merged: MergeResult, dry_run: bool, verbosity: int) -> None:
     """The outcome on standard output; on standard error what to know about it."""
+    words = PLANNED if dry_run else DONE
     for path in merged.empty:
         _print_line(f"warning: {path}: no *.jsonl under it", err=True)
     for entry in merged.entries:
@@ -325,13 +331,11 @@ def _print_merge(merged: MergeResult, dry_run: bool, verbosity: int) -> None:
         elif verbosity > 0 or (verbosity == 0 and (entry.status != "there" or entry.notes)):
             size = _format_count(entry.records, "row" if entry.kind == "reference" else "record")
             origin = f" from {entry.sources[0]}" if entry.status != "there" else ""
-            notes = "".join(f"; {note}" for note in entry.notes)
-            _print_line(f"{(PLANNED if dry_run else DONE)[entry.status]}  {entry.target}: {size}{origin}{notes}")
+            _print_line(f"{words[entry.status]}  {entry.target}: {'; '.join((size + origin, *entry.notes))}")
     if verbosity < 0:
         return
-    brought = PLANNED["brought"] if dry_run else DONE["brought"]
     parts = [  # `3 ledgers brought, 2 already there, 1 longer, 0 conflicts; 120 records in all`, and what else there was
-        f"{_format_count(merged.count('brought', kind='run'), 'ledger')} {brought}",
+        f"{_format_count(merged.count('brought', kind='run'), 'ledger')} {words['brought']}",
         f"{merged.count('there', kind='run')} already there",
         f"{merged.count('longer', kind='run')} longer",
         _format_count(merged.count("conflict"), "conflict"),
@@ -339,7 +343,7 @@ def _print_merge(merged: MergeResult, dry_run: bool, verbosity: int) -> None:
     if left_out := merged.count("alive", "refused"):
         parts.append(f"{left_out} left out")
     if rows := merged.count("brought", "longer", kind="reference"):
-        parts.append(f"{_format_count(rows, 'file')} of published rows {brought}")
+        parts.append(f"{_format_count(rows, 'file')} of published rows {words['brought']}")
     _print_line(f"{', '.join(parts)}; {_format_count(merged.records, 'record')} in all")
     if merged.records and not dry_run:
         _print_line(f"now: cnnbench report {merged.results} -o report.html", err=True)
@@ -352,5 +356,4 @@ def _format_count(number: int, one: str) -> str:
 def _print_line(text: str, *, err: bool = False) -> None:
     """One line: names come out of other people's files and folders, so what is no letter is shown by its code."""
     shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
-    click.echo(shown.encode(encoding, errors="replace").decode(encoding), err=err)
+    click.echo(printable(shown, err=err), err=err)

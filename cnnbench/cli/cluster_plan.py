@@ -27,16 +27,12 @@ def new_fleet(suites: tuple[str, ...], results: Path, options: OptionValues) -> 
         raise UsageError("--nodes takes so many nodes, --each-node every one; give one of them")
     if options["fleet_id"] is not None:
         raise UsageError("--fleet names a fleet to go on with; it needs --resume")
-    more = _parse_sbatch_options(options["more"])
     request = state.SlurmRequest(
-        partition=options["partition"],
-        constraint=options["constraint"],
-        gres=options["gres"],
-        exclusive=options["exclusive"],
+        **{name: options[name] for name in ("partition", "constraint", "gres", "exclusive")},
+        more=_parse_sbatch_options(options["more"]),
         minutes=submit.parse_minutes(options["time_limit"] or "2:00:00"),
-        more=more,
     )
-    whole = tuple(_locate_suite(name) for name in suites)
+    whole = tuple(map(_locate_suite, suites))
     run_options = _parse_run_options(suites, options["run_options"])
     slurm.require()
     chosen = slurm.select_nodes(
@@ -84,27 +80,25 @@ def resume_fleet(
         for problem in problems:
             click.echo(f"warning: {problem}", err=True)
     explicit = context.get_parameter_source("exclusive") == click.core.ParameterSource.COMMANDLINE
-    new = {
-        "partition": options["partition"] or was.request.partition,
-        "minutes": submit.parse_minutes(options["time_limit"]) if options["time_limit"] else was.request.minutes,
-        "more": was.request.more | _parse_sbatch_options(options["more"]),
-        "exclusive": options["exclusive"] if explicit else was.request.exclusive,
-    }
-    request = was.request.model_copy(update=new)
+    request = was.request.model_copy(
+        update={
+            "partition": options["partition"] or was.request.partition,
+            "minutes": submit.parse_minutes(options["time_limit"]) if options["time_limit"] else was.request.minutes,
+            "more": was.request.more | _parse_sbatch_options(options["more"]),
+            "exclusive": options["exclusive"] if explicit else was.request.exclusive,
+        }
+    )
     now = {each.name: each for each in slurm.nodes(request.partition)}
-    missing = collect.list_missing_nodes(found)
-    changed, names = {}, []
+    missing, changed, names = collect.list_missing_nodes(found), {}, []
     for cell in (each for each in was.cells if each.node in missing):
         gone = slurm.Node(cell.node, "gone", 0, 0, (), (), f"no node of {request.partition}")
-        there = now.get(cell.node, gone)
-        if there.why_not is None:
+        if (there := now.get(cell.node, gone)).why_not is None:
             names.append(cell.node)
         else:
             changed[cell.node] = (*cell.attempts, submit.make_refusal(there))
-    made = was.model_copy(update={"request": request}).with_submissions(changed)
     if not missing:
         click.echo(f"fleet {was.fleet_id} lacks nothing that is not under way", err=True)
-    return folder, made, names
+    return folder, was.model_copy(update={"request": request}).with_submissions(changed), names
 
 
 def submit_jobs(folder: Path, made: ClusterRun, names: Sequence[str]) -> int:
@@ -122,7 +116,6 @@ def submit_jobs(folder: Path, made: ClusterRun, names: Sequence[str]) -> int:
                 )
         state.write(folder, made)
         for cell in made.cells:
-            last = cell.last
             if cell.node in names:
                 attempt = state.Submission()
                 made = made.with_submissions({cell.node: (*cell.attempts, attempt)})
@@ -132,12 +125,12 @@ def submit_jobs(folder: Path, made: ClusterRun, names: Sequence[str]) -> int:
                 state.write(folder, made)
                 refused += attempt.refused is not None
                 unsure += attempt.refused is None and attempt.job_id is None
-                known = None if attempt.job_id is None else f"job {attempt.job_id}"
                 lost = collect.describe_lost_submission(cell.node)
-                click.echo(f"{cell.node}: {attempt.refused or known or lost}")
-            elif last is not None and last.refused is not None:
+                known = lost if attempt.job_id is None else f"job {attempt.job_id}"
+                click.echo(f"{cell.node}: {attempt.refused or known}")
+            elif cell.last is not None and cell.last.refused is not None:
                 refused += 1
-                click.echo(f"{cell.node}: {last.refused}")
+                click.echo(f"{cell.node}: {cell.last.refused}")
     jobs = f"{len(names)} job{'' if len(names) == 1 else 's'}"
     more = f", {unsure} not known" if unsure else ""
     click.echo(f"fleet {made.fleet_id}: {jobs} to submit, {refused} of {len(made.cells)} nodes refused{more}", err=True)

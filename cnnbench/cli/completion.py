@@ -78,16 +78,15 @@ def _find_ledgers(context: click.Context) -> list[Path]:
 
     The PATHS are in `context.args` where the line ends with an option that still lacks its value: click stops there.
     """
-    from cnnbench.cli.load_results import DEFAULT_RESULTS
-    from cnnbench.cli.settings import RESULTS_VARIABLE, load_settings
+    from cnnbench.cli import load_results, settings
 
     roots = context.params.get("paths") or [Path(each) for each in context.args]
     if not roots:  # by the environment, else by the settings where they are good, else ./results
-        named, root = os.environ.get(RESULTS_VARIABLE), context.find_root()
-        roots = [Path(named or DEFAULT_RESULTS)]
+        named, root = os.environ.get(settings.RESULTS_VARIABLE), context.find_root()
+        roots = [Path(named or load_results.DEFAULT_RESULTS)]
         if not named and isinstance(root.command, click.Group) and not root.params.get("no_settings"):
             with contextlib.suppress(UsageError):  # the command itself will say what is wrong
-                roots = [load_settings(root.command, Path.cwd()).results or DEFAULT_RESULTS]
+                roots = [settings.load_settings(root.command, Path.cwd()).results or load_results.DEFAULT_RESULTS]
     found = [
         path.absolute()
         for place in roots

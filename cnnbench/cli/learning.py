@@ -10,10 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.exceptions import Exit
 
-from cnnbench.cli import completion, options
+from cnnbench.cli import completion
 from cnnbench.cli.load_results import Selection, load_processes, load_results, no_results_error, results_or_none
-from cnnbench.cli.options import make_flag, make_option
+from cnnbench.cli.options import (
+    FILE,
+    OUTPUT,
+    RESULT_OPTIONS,
+    format_option,
+    gather_values,
+    json_option,
+    make_flag,
+    make_option,
+    results_option,
+)
 from cnnbench.cli.output import Destination
 from cnnbench.errors import ExitCode, UsageError
 from cnnbench.files import save_file
@@ -28,25 +39,25 @@ MAX_SIDE = 2**31 - 1
 _SIDE_TYPE = click.IntRange(min=1, max=MAX_SIDE)
 
 
-def _reject_nan(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+def _reject_nan(value: float | None) -> float | None:
     """NaN is in no range and outside none."""
     if value is not None and math.isnan(value):
-        raise click.BadParameter(f"{value} is no number", context, parameter)
+        raise click.BadParameter(f"{value} is no number")
     return value
 
 
-@click.command()
-@options.RESULT_OPTIONS
+@click.command
+@RESULT_OPTIONS
 @make_option("--sample", "Test images drawn after each epoch.", click.IntRange(1, 10_000), default=200)
 @make_option(
     "--accuracy",
     "Of no records, but of a network of this true accuracy, such as 0.992.",
     click.FloatRange(0, 1),
-    callback=_reject_nan,
+    check=_reject_nan,
     metavar="SHARE",
 )
 @make_option("--epochs", "With --accuracy: how many are drawn after.  [default: 20]", click.IntRange(1, 1000))
-@options.gather_values
+@gather_values
 def stopping(
     selection: Selection, destination: Destination, sample: int, accuracy: float | None, epochs: int | None
 ) -> None:
@@ -85,18 +96,17 @@ def stopping(
     destination.emit(report)
 
 
-@click.command()
-@options.RESULT_OPTIONS
+@click.command
+@RESULT_OPTIONS
 @make_option(
     "--margin",
     "Loss of accuracy that is allowed, in percentage points.  [default: 0.1 with convolutions, 0.2 without]",
     click.FloatRange(0, 100, min_open=True),
-    callback=_reject_nan,
+    check=_reject_nan,
     metavar="POINTS",
 )
-@click.pass_context
-@options.gather_values
-def converge(context: click.Context, /, selection: Selection, destination: Destination, margin: float | None) -> None:
+@gather_values
+def converge(selection: Selection, destination: Destination, margin: float | None) -> None:
     """Test whether each mode (precision, layout, compiled, DataLoader, tuned) learns as well as the plain one.
 
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results): rows of the same job in the
@@ -108,32 +118,33 @@ def converge(context: click.Context, /, selection: Selection, destination: Desti
 
     found = load_results(selection, command=CONVERGENCE_COMMAND)
     rows, share, processor = found.comparison.rows, None if margin is None else margin / 100, found.processor_cell
-    report = tables.build_convergence(rows, processor, margin=share, problems=found.problems, digests=found.digests)
     tested, untested = compare_with_plain(rows, share)
     if not tested:
-        why = (*(note.text for note in tables.list_untested(untested, processor)), *found.problems)
-        remedy = f"measure modes beside the plain one: {CONVERGENCE_COMMAND}"
-        raise no_results_error(selection.paths, why, "no mode that could be tested", remedy)
-    destination.emit(report)
-    exit_by_verdict(context, {each.verdict for each in tested}, finding="learns worse", inconclusive="undecided")
+        raise no_results_error(
+            selection.paths,
+            (*(note.text for note in tables.list_untested(untested, processor)), *found.problems),
+            "no mode that could be tested",
+            f"measure modes beside the plain one: {CONVERGENCE_COMMAND}",
+        )
+    destination.emit(
+        tables.build_convergence(rows, processor, margin=share, problems=found.problems, digests=found.digests)
+    )
+    exit_by_verdict({each.verdict for each in tested}, finding="learns worse", inconclusive="undecided")
 
 
-def exit_by_verdict(context: click.Context, verdicts: Collection[str], *, finding: str, inconclusive: str) -> None:
+def exit_by_verdict(verdicts: Collection[str], *, finding: str, inconclusive: str) -> None:
     """End with the exit code of the gravest verdict; return where there is neither."""
     if finding in verdicts:
-        context.exit(ExitCode.FINDING)
+        raise Exit(ExitCode.FINDING)
     if inconclusive in verdicts:
-        context.exit(ExitCode.INCONCLUSIVE)
+        raise Exit(ExitCode.INCONCLUSIVE)
 
 
-@click.command()
-@options.RESULT_OPTIONS
-@make_option(
-    "--record", "Also write every seed's own count, with the bands they make.", options.FILE, metavar="FILE.json"
-)
-@click.pass_context
-@options.gather_values
-def bands(context: click.Context, /, selection: Selection, destination: Destination, record: Path | None) -> None:
+@click.command
+@RESULT_OPTIONS
+@make_option("--record", "Also write every seed's own count, with the bands they make.", FILE, metavar="FILE.json")
+@gather_values
+def bands(selection: Selection, destination: Destination, record: Path | None) -> None:
     """Say what test accuracy each recipe ends with: mean and spread over seeds, and the band of 4 standard deviations.
 
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). Ten seeds or more make a
@@ -146,20 +157,23 @@ def bands(context: click.Context, /, selection: Selection, destination: Destinat
     made, left_out = collect_spreads(found.comparison.rows)
     problems = (*left_out, *found.problems)
     if not made:
-        what = "no row that trained on MNIST and looked at all test images"
-        raise no_results_error(selection.paths, problems, what, "measure some with `cnnbench run models`")
+        raise no_results_error(
+            selection.paths,
+            problems,
+            "no row that trained on MNIST and looked at all test images",
+            "measure some with `cnnbench run models`",
+        )
     if record is not None:
         save_file(record, to_json(made, found.digests))
     destination.emit(tables.build_bands(made, found.processor_cell, problems=problems, digests=found.digests))
     if any(each.outside_seeds or (each.known_band is not None and each.failed) for each in made):
-        context.exit(ExitCode.FINDING)
+        raise Exit(ExitCode.FINDING)
 
 
-@click.command()
-@options.RESULT_OPTIONS
-@click.pass_context
-@options.gather_values
-def claims(context: click.Context, /, selection: Selection, destination: Destination) -> None:
+@click.command
+@RESULT_OPTIONS
+@gather_values
+def claims(selection: Selection, destination: Destination) -> None:
     """Say what each fixed recipe of the open class reaches, in what time, and whether its claim holds.
 
     From the results under PATHS (default: $CNNBENCH_RESULTS, else the settings', else ./results). A claim is about the mean of
@@ -171,20 +185,24 @@ def claims(context: click.Context, /, selection: Selection, destination: Destina
     found = load_results(selection, command="cnnbench run open")
     made = collect_claims(found.comparison.rows)
     if not made:
-        what = "no recipe of the open class trained on MNIST"
-        raise no_results_error(selection.paths, found.problems, what, "measure one with `cnnbench run open`")
+        raise no_results_error(
+            selection.paths,
+            found.problems,
+            "no recipe of the open class trained on MNIST",
+            "measure one with `cnnbench run open`",
+        )
     destination.emit(tables.build_claims(made, found.processor_cell, problems=found.problems, digests=found.digests))
-    exit_by_verdict(context, {each.outcome for each in made}, finding="fails", inconclusive="too few seeds")
+    exit_by_verdict({each.outcome for each in made}, finding="fails", inconclusive="too few seeds")
 
 
-@click.command()
+@click.command
 @click.argument("names", metavar="WORKLOAD...", nargs=-1, required=True, shell_complete=completion.complete_workloads)
-@options.format_option("table", "markdown", "json", "latex")
+@format_option("table", "markdown", "json", "latex")
 @make_flag("--slide", "What the lecture's slide prints beside what is right, each mistake marked.")
 @make_flag("--compare", "Several workloads side by side, each figure over the first one's.")
-@options.results_option("Where --compare looks for accuracies")
-@options.OUTPUT
-@options.gather_values
+@results_option("Where --compare looks for accuracies")
+@OUTPUT
+@gather_values
 def explain(names: tuple[str, ...], slide: bool, compare: bool, results: Path | None, destination: Destination) -> None:
     """Work out a WORKLOAD layer by layer: output shapes, activations, weights, biases, bytes, FLOPs forward and training.
 
@@ -198,17 +216,15 @@ def explain(names: tuple[str, ...], slide: bool, compare: bool, results: Path | 
     if slide and compare:
         raise UsageError("--slide is of one workload and --compare of several: choose one of them")
     if compare:
-        destination.emit(_compare_several(names, results))
-        return
+        return destination.emit(_compare_several(names, results))
     if len(names) > 1:
         raise UsageError(f"explain takes one workload, not {len(names)}; --compare puts several side by side")
     workload = workloads.find(names[0])
     found = explanation.explain(workload)
     if not slide:
-        destination.emit(words.build(found))
-        return
+        return destination.emit(words.build(found))
     printed = lecture_slides.slide_of(workload.name)
-    also = None if printed.also is None else explanation.explain(workloads.get(printed.also))
+    also = explanation.explain(workloads.get(printed.also)) if printed.also else None
     destination.emit(words.build_slide(found, printed, also))
 
 
@@ -229,8 +245,8 @@ def _compare_several(names: Sequence[str], results: Path | None) -> Report:
     from cnnbench.report import tradeoff as side_by_side
 
     place = results or results_or_none()
-    found = None if place is None else load_processes(Selection(paths=(place,)), required=False)
-    contenders = tradeoff.compare_workloads(chosen, found.processes if found else ())
+    found, processes = load_processes(Selection(paths=(place,)), required=False) if place else (None, ())
+    contenders = tradeoff.compare_workloads(chosen, processes)
     missing = {each.workload.name: _how_to_measure(each.workload) for each in contenders if each.best is None}
     return side_by_side.build(contenders, missing, found.problems if found else ())
 
@@ -248,7 +264,7 @@ def _how_to_measure(workload: Workload) -> str:
     return "not measured here; run it in a suite of your own"
 
 
-@click.command()
+@click.command
 @make_option("-i --input input_", "Side of the input.", _SIDE_TYPE, required=True, metavar="I")
 @make_option("-f --filter filter_", "Side of the filter or pool.", _SIDE_TYPE, required=True, metavar="F")
 @make_option(
@@ -259,7 +275,7 @@ def _how_to_measure(workload: Workload) -> str:
 )
 @make_option("-s --stride", "How far the filter moves.", _SIDE_TYPE, default=1, metavar="S")
 @make_flag("--same", "SAME padding instead: ceil(I / S), and the padding that takes.")
-@options.json_option()
+@json_option()
 def outsize(input_: int, filter_: int, padding: int | None, stride: int, same: bool, as_json: bool) -> None:
     """Work out a convolution's or pooling's output side, o = floor((i - f + 2p) / s) + 1; the first line is o alone."""
     from cnnbench.report import escaping

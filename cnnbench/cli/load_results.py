@@ -7,22 +7,20 @@ machine's id or a run's, or the beginning of one, or a key MACHINE/DEVICE[/THREA
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cnnbench.cli.settings import RESULTS_VARIABLE, results_directory
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from cnnbench.analysis import process_table, rows, speedup
     from cnnbench.analysis.comparison import ComparisonSide
-    from cnnbench.analysis.process_table import Process
-    from cnnbench.analysis.rows import Row
-    from cnnbench.analysis.speedup import Comparison
     from cnnbench.report.model import Cell
-    from cnnbench.schema import Job, PublishedRow
+    from cnnbench.schema import Job
     from cnnbench.store import Ledger, LoadedLedgers
 
 
@@ -78,8 +76,10 @@ class LoadedResults:
     """The ledgers chosen, their rows compared, and every line or file that could not be used."""
 
     ledgers: tuple[Ledger, ...]
-    comparison: Comparison
+    comparison: speedup.Comparison
     problems: tuple[str, ...]
+    name: str = ""
+    """What a side of a comparison was asked for by."""
 
     @property
     def digests(self) -> dict[str, str]:
@@ -87,21 +87,19 @@ class LoadedResults:
         return {ledger.header.run_id: ledger.final_digest for ledger in self.ledgers}
 
     @property
-    def processor_cell(self) -> Callable[[Row], Cell]:
+    def side(self) -> ComparisonSide:
+        """The rows as one side of a comparison, under the name it was given by."""
+        from cnnbench.analysis.comparison import ComparisonSide
+
+        return ComparisonSide(self.name, self.comparison.rows, self.comparison.published_rows)
+
+    @property
+    def processor_cell(self) -> Callable[[rows.Row], Cell]:
         """How a processor is named beside these rows: with its machine where there are several."""
         from cnnbench.report import cells
 
         several = len({row.machine.id for row in self.comparison.rows}) > 1
         return lambda row: cells.processor(row, several_machines=several, all_runs=False)
-
-
-class LoadedProcesses(NamedTuple):
-    """The ledgers chosen, their processes, every line or file that could not be used, and the published rows beside them."""
-
-    ledgers: tuple[Ledger, ...]
-    processes: tuple[Process, ...]
-    problems: tuple[str, ...]
-    published_rows: tuple[PublishedRow, ...]
 
 
 def load_results(
@@ -115,27 +113,27 @@ def load_results(
     from cnnbench import store
     from cnnbench.analysis import speedup
 
-    found = load_processes(selection, command, required=not published_suffice)
+    found, processes = load_processes(selection, command, required=not published_suffice)
     shipped = store.load_tree([store.find_published_dir()])
     references = tuple(dict.fromkeys((*shipped.published_rows, *found.published_rows)))
-    if not found.processes and not (published_suffice and references):
-        runs = [f"{ledger.path}: a run that planned no job and measured none" for ledger in found.ledgers]
+    if not processes and not (published_suffice and references):
+        runs = (f"{ledger.path}: a run that planned no job and measured none" for ledger in found.ledgers)
         raise no_results_error(selection.find_roots(command), (*found.problems, *runs))
     comparison = speedup.compute_speedups(
-        found.processes, references, all_runs=selection.all_runs, baseline=selection.baseline
+        processes, references, all_runs=selection.all_runs, baseline=selection.baseline
     )
     return LoadedResults(found.ledgers, comparison, (*found.problems, *shipped.problems))
 
 
 def load_processes(
     selection: Selection, command: str = "cnnbench run quick", *, required: bool = True
-) -> LoadedProcesses:
-    """The processes of the ledgers chosen. Raises as `load_ledgers` does."""
+) -> tuple[LoadedLedgers, tuple[process_table.Process, ...]]:
+    """The ledgers chosen and their processes. Raises as `load_ledgers` does."""
     from cnnbench.analysis import process_table
 
     loaded = load_ledgers(selection, command, required=required)
     processes, doubles = process_table.read_processes(loaded.ledgers)
-    return LoadedProcesses(loaded.ledgers, tuple(processes), (*loaded.problems, *doubles), loaded.published_rows)
+    return replace(loaded, problems=(*loaded.problems, *doubles)), tuple(processes)
 
 
 def load_ledgers(selection: Selection, command: str = "cnnbench run quick", *, required: bool = True) -> LoadedLedgers:
@@ -179,25 +177,17 @@ def select_ledgers(ledgers: Sequence[Ledger], selection: Selection) -> list[Ledg
         if start is not None and not chosen:
             raise UsageError(f"--{kind} {start}: no such {kind}; there are: {', '.join(known)}")
     if selection.last and chosen:
-        newest = max((each.header.created_at, each.header.run_id) for each in chosen)
-        chosen = [each for each in chosen if (each.header.created_at, each.header.run_id) == newest]
+        when = attrgetter("header.created_at", "header.run_id")
+        newest = max(map(when, chosen))
+        chosen = [each for each in chosen if when(each) == newest]
     return chosen
-
-
-@dataclass(frozen=True)
-class LoadedSide:
-    """A side with what was odd in its files, and the final digests of its ledgers by run."""
-
-    side: ComparisonSide
-    problems: tuple[str, ...]
-    digests: Mapping[str, str]
 
 
 class _UnknownSide(UsageError):
     """One name that stands for nothing; gathered into one error."""
 
 
-def load_sides(names: Sequence[str], results: Path | None = None) -> list[LoadedSide]:
+def load_sides(names: Sequence[str], results: Path | None = None) -> list[LoadedResults]:
     """The side that each name stands for; names are looked up in `results` (None: the default place).
 
     Raises one UsageError for all names that are unknown, ambiguous or empty of results, with what there is.
@@ -222,18 +212,15 @@ def load_sides(names: Sequence[str], results: Path | None = None) -> list[Loaded
     return found
 
 
-def _load_side(name: str, loaded: LoadedLedgers, wanted: Callable[[Job], bool] = lambda job: True) -> LoadedSide:
+def _load_side(name: str, loaded: LoadedLedgers, wanted: Callable[[Job], bool] = lambda job: True) -> LoadedResults:
     from cnnbench.analysis import process_table, speedup
-    from cnnbench.analysis.comparison import ComparisonSide
 
     processes, doubles = process_table.read_processes(loaded.ledgers)
     comparison = speedup.compute_speedups((each for each in processes if wanted(each.job)), loaded.published_rows)
     if not comparison.rows and not comparison.published_rows:
         reasons = "".join(f"\n  {problem}" for problem in loaded.problems[:MAX_LISTED])
         raise _UnknownSide(f"{name}: no results there{reasons}")
-    digests = {ledger.header.run_id: ledger.final_digest for ledger in loaded.ledgers}
-    side = ComparisonSide(name, comparison.rows, comparison.published_rows)
-    return LoadedSide(side, (*loaded.problems, *doubles), digests)
+    return LoadedResults(loaded.ledgers, comparison, (*loaded.problems, *doubles), name)
 
 
 def _look_up(name: str, known: LoadedLedgers) -> tuple[LoadedLedgers, Callable[[Job], bool]]:
@@ -242,8 +229,9 @@ def _look_up(name: str, known: LoadedLedgers) -> tuple[LoadedLedgers, Callable[[
 
     start, slash, place = name.partition("/")
     device, _, threads = place.partition("/")
-    machines = sorted({ledger.header.machine.id for ledger in known.ledgers})
-    ids = [*machines, *([] if slash else sorted({ledger.header.run_id for ledger in known.ledgers}))]
+    ids = sorted({ledger.header.machine.id for ledger in known.ledgers})
+    if not slash:
+        ids += sorted({ledger.header.run_id for ledger in known.ledgers})
     fitting = [start] if start in ids else [each for each in ids if start and each.startswith(start)]
     if not fitting:
         raise _UnknownSide(f"{name}: no such path{f', nor a machine {start!r}' if slash else ', machine or run'}")
@@ -265,14 +253,12 @@ def _list_names(known: LoadedLedgers) -> list[str]:
 
     headers = [ledger.header for ledger in known.ledgers]
     places = {(header.machine.id, job) for header in headers for job in header.plan}
-    kinds = {
-        "machines": sorted({header.machine.id for header in headers}),
-        "runs": sorted({header.run_id for header in headers}, reverse=True),
-        "keys": sorted({key for id_, job in places for key in (f"{id_}/{job.device}", place_key(id_, job))}),
-    }
+    keys = sorted({key for id_, job in places for key in (f"{id_}/{job.device}", place_key(id_, job))})
     return [
         "there are:",
-        *(f"  {kind}: {_shorten_list(names) or 'none'}" for kind, names in kinds.items()),
+        f"  machines: {_shorten_list(sorted({header.machine.id for header in headers}))}",
+        f"  runs: {_shorten_list(sorted({header.run_id for header in headers}, reverse=True))}",
+        f"  keys: {_shorten_list(keys)}",
         f"  published rows: {PUBLISHED}",
         *(f"  {text}" for text in known.problems[:MAX_LISTED]),
     ]
@@ -280,4 +266,4 @@ def _list_names(known: LoadedLedgers) -> list[str]:
 
 def _shorten_list(names: Sequence[str]) -> str:
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return ", ".join(names[:MAX_LISTED]) + more
+    return ", ".join(names[:MAX_LISTED]) + more or "none"

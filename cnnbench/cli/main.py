@@ -8,81 +8,55 @@ beat the default. Data goes to standard output, messages to standard error.
 from __future__ import annotations
 
 import copy
-import importlib
 import os
+import pkgutil
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
 from cnnbench import __version__
-from cnnbench.cli import verbosity
-from cnnbench.cli.completion import COMPLETE_VARIABLE, answer_shell
-from cnnbench.cli.verbosity import SAY_LESS, SAY_MORE
+from cnnbench.cli import completion, verbosity
 from cnnbench.errors import CnnbenchError, ExitCode
 from cnnbench.plain_text import printable, suggest_choices
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-REPORT_HINT = "run again with -v for the traceback, and report it with the command"
 
-
-class LazyCommand(NamedTuple):
-    """A command that is imported when it is called: `module:attribute`, and its line in the list of commands."""
-
-    target: str
-    short_help: str
-
-
-COMMANDS: dict[str, LazyCommand] = {
-    "run": LazyCommand("cnnbench.cli.measure:run", "Measure the jobs of a suite and print their table."),
-    "show": LazyCommand("cnnbench.cli.read:show", "Print the table of results measured before."),
-    "report": LazyCommand("cnnbench.cli.read:report", "Make a page, document or tables of results, with charts."),
-    "compare": LazyCommand(
-        "cnnbench.cli.read:compare", "Divide the times of two machines, runs or ledgers, row by row."
-    ),
-    "stopping": LazyCommand("cnnbench.cli.learning:stopping", "Say what the lecture's 100 % means, epoch by epoch."),
-    "bands": LazyCommand("cnnbench.cli.learning:bands", "Say what accuracy a recipe ends with, over seeds."),
-    "converge": LazyCommand("cnnbench.cli.learning:converge", "Test whether each faster mode learns as well."),
-    "claims": LazyCommand("cnnbench.cli.learning:claims", "Say whether the open class keeps its claims."),
-    "devices": LazyCommand(
-        "cnnbench.cli.measure:devices", "Show each processor with its theoretical and measured peaks."
-    ),
-    "doctor": LazyCommand("cnnbench.cli.measure:doctor", "Say what is wrong for benchmarking here, and what to do."),
-    "fleet": LazyCommand(
-        "cnnbench.cli.cluster:cluster", "Run suites on the nodes of a Slurm cluster, one table of all."
-    ),
-    "merge": LazyCommand("cnnbench.cli.cluster:merge", "Bring the ledgers of many machines into one tree."),
-    "ingest": LazyCommand("cnnbench.cli.read:ingest", "Read pytest-benchmark's files as a table, CSV or JSON."),
-    "export": LazyCommand("cnnbench.cli.read:export", "Write results in the formats of other tools, or CSV."),
-    "audit": LazyCommand("cnnbench.cli.audit:audit", "Re-derive every printed figure from the raw records."),
-    "history": LazyCommand(
-        "cnnbench.cli.read:history", "Show each row over all recorded runs, as a table or a picture."
-    ),
-    "baseline": LazyCommand(
-        "cnnbench.cli.baseline:baseline", "Store figures of runs under a name, and hold later runs to them."
-    ),
-    "check": LazyCommand(
-        "cnnbench.cli.check:check", "Hold two revisions, environments or settings against each other."
-    ),
-    "calibrate": LazyCommand(
-        "cnnbench.cli.check:calibrate", "Measure this machine's noise for a suite, and what shows in it."
-    ),
-    "selftest": LazyCommand("cnnbench.cli.check:selftest", "Inject real work and see the regression check find it."),
-    "profile": LazyCommand("cnnbench.cli.measure:profile", "Show where a training step's time goes, rung by rung."),
-    "explain": LazyCommand("cnnbench.cli.learning:explain", "Work out a network layer by layer, or beside its slide."),
-    "outsize": LazyCommand("cnnbench.cli.learning:outsize", "Work out the output size of a convolution or pooling."),
-    "list": LazyCommand("cnnbench.cli.support:list_command", "List the suites and workloads there are."),
-    "validate": LazyCommand("cnnbench.cli.support:validate", "Check suite files, naming every mistake."),
-    "schema": LazyCommand("cnnbench.cli.support:schema", "Print the JSON schema of what cnnbench writes."),
-    "data": LazyCommand("cnnbench.cli.support:data", "Fetch, verify and find MNIST."),
-    "completion": LazyCommand(
-        "cnnbench.cli.support:completion_command", "Print the script that completes words in your shell."
-    ),
+COMMANDS = {
+    "run": ("cnnbench.cli.measure:run", "Measure the jobs of a suite and print their table."),
+    "show": ("cnnbench.cli.read:show", "Print the table of results measured before."),
+    "report": ("cnnbench.cli.read:report", "Make a page, document or tables of results, with charts."),
+    "compare": ("cnnbench.cli.read:compare", "Divide the times of two machines, runs or ledgers, row by row."),
+    "stopping": ("cnnbench.cli.learning:stopping", "Say what the lecture's 100 % means, epoch by epoch."),
+    "bands": ("cnnbench.cli.learning:bands", "Say what accuracy a recipe ends with, over seeds."),
+    "converge": ("cnnbench.cli.learning:converge", "Test whether each faster mode learns as well."),
+    "claims": ("cnnbench.cli.learning:claims", "Say whether the open class keeps its claims."),
+    "devices": ("cnnbench.cli.measure:devices", "Show each processor with its theoretical and measured peaks."),
+    "doctor": ("cnnbench.cli.measure:doctor", "Say what is wrong for benchmarking here, and what to do."),
+    "fleet": ("cnnbench.cli.cluster:cluster", "Run suites on the nodes of a Slurm cluster, one table of all."),
+    "merge": ("cnnbench.cli.cluster:merge", "Bring the ledgers of many machines into one tree."),
+    "ingest": ("cnnbench.cli.read:ingest", "Read pytest-benchmark's files as a table, CSV or JSON."),
+    "export": ("cnnbench.cli.read:export", "Write results in the formats of other tools, or CSV."),
+    "audit": ("cnnbench.cli.audit:audit", "Re-derive every printed figure from the raw records."),
+    "history": ("cnnbench.cli.read:history", "Show each row over all recorded runs, as a table or a picture."),
+    "baseline": ("cnnbench.cli.baseline:baseline", "Store figures of runs under a name, and hold later runs to them."),
+    "check": ("cnnbench.cli.check:check", "Hold two revisions, environments or settings against each other."),
+    "calibrate": ("cnnbench.cli.check:calibrate", "Measure this machine's noise for a suite, and what shows in it."),
+    "selftest": ("cnnbench.cli.check:selftest", "Inject real work and see the regression check find it."),
+    "profile": ("cnnbench.cli.measure:profile", "Show where a training step's time goes, rung by rung."),
+    "explain": ("cnnbench.cli.learning:explain", "Work out a network layer by layer, or beside its slide."),
+    "outsize": ("cnnbench.cli.learning:outsize", "Work out the output size of a convolution or pooling."),
+    "list": ("cnnbench.cli.support:list_command", "List the suites and workloads there are."),
+    "validate": ("cnnbench.cli.support:validate", "Check suite files, naming every mistake."),
+    "schema": ("cnnbench.cli.support:schema", "Print the JSON schema of what cnnbench writes."),
+    "data": ("cnnbench.cli.support:data", "Fetch, verify and find MNIST."),
+    "completion": ("cnnbench.cli.support:completion_command", "Print the script that completes words in your shell."),
 }
+"""By name: `module:attribute` of the command, which is imported when it is called, and its line in the list of commands."""
 
 
 class LazyGroup(click.Group):
@@ -96,8 +70,7 @@ class LazyGroup(click.Group):
         """Import the command and give it `-v` and `-q`, so that they may stand before or after its name."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name].target.partition(":")
-        command: click.Command = copy.copy(getattr(importlib.import_module(module), attribute))
+        command: click.Command = copy.copy(pkgutil.resolve_name(COMMANDS[cmd_name][0]))
         # On the copy: the command as its module has it stays as it is.
         command.params = [*command.params, *verbosity.make_options()]
         return command
@@ -114,14 +87,13 @@ class LazyGroup(click.Group):
         """The commands that begin so, from the table alone, and the options."""
         from click.shell_completion import CompletionItem
 
-        lines = {name: command.short_help for name, command in COMMANDS.items() if name.startswith(incomplete)}
-        found = [CompletionItem(name, help=line) for name, line in lines.items()]
-        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+        found = [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands from the table alone."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, command.short_help) for name, command in COMMANDS.items()])
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
 @click.group(
@@ -132,8 +104,8 @@ class LazyGroup(click.Group):
     "beats the variable, which beats the file.",
 )
 @click.version_option(__version__, prog_name="cnnbench", message="%(prog)s %(version)s")
-@click.option("-v", "--verbose", count=True, help=SAY_MORE)
-@click.option("-q", "--quiet", count=True, help=SAY_LESS)
+@click.option("-v", "--verbose", count=True, help=verbosity.SAY_MORE)
+@click.option("-q", "--quiet", count=True, help=verbosity.SAY_LESS)
 @click.option(
     "--no-settings", is_flag=True, help="Ignore cnnbench.toml and pyproject.toml (or CNNBENCH_NO_SETTINGS=1)."
 )
@@ -161,7 +133,10 @@ def run_cli(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.BROKEN_PIPE
     except OSError as error:
-        return _print_error(_describe(error), ExitCode.USAGE)
+        # `results/x: Read-only file system; ...`
+        where = f"{error.filename}: " if error.filename is not None else ""
+        remedy = "check that the place exists, may be written and has room"
+        return _print_error(f"{where}{error.strerror or error}; {remedy}", ExitCode.USAGE)
     except KeyboardInterrupt:  # a second Ctrl-C, while the first was being answered
         return ExitCode.INTERRUPTED
     return code
@@ -170,8 +145,8 @@ def run_cli(arguments: Sequence[str] | None = None) -> int:
 def _exit_code(arguments: Sequence[str]) -> int:
     context = None
     try:
-        if request := os.environ.get(COMPLETE_VARIABLE):
-            return answer_shell(cli, request)
+        if request := os.environ.get(completion.COMPLETE_VARIABLE):
+            return completion.answer_shell(cli, request)
         # Not cli.main(): it ends a broken pipe with 1, which here means a finding.
         with cli.make_context("cnnbench", list(arguments)) as context:
             cli.invoke(context)
@@ -180,32 +155,26 @@ def _exit_code(arguments: Sequence[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         return _print_error(error.format_message(), ExitCode.USAGE, prefix="")
     except click.ClickException as error:
-        hint = ""
+        message = error.format_message()
         if isinstance(error, click.UsageError):
-            hint = f"\ntry `{'cnnbench' if error.ctx is None else error.ctx.command_path} --help`"
-        return _print_error(f"{error.format_message()}{hint}", ExitCode.USAGE)
+            message += f"\ntry `{error.ctx.command_path if error.ctx else 'cnnbench'} --help`"
+        return _print_error(message, ExitCode.USAGE)
     except (KeyboardInterrupt, click.Abort):
         return _print_error("interrupted", ExitCode.INTERRUPTED, prefix="")
     except BrokenPipeError:
         raise
     except Exception as error:  # the one broad door of the command line
-        expected = isinstance(
-            error, CnnbenchError | OSError
-        )  # raised on purpose it says enough: its traceback takes -vv
-        if context is not None and verbosity.verbosity(context) >= (2 if expected else 1):
+        # Raised on purpose it says enough: its traceback takes -vv.
+        least = 2 if isinstance(error, CnnbenchError | OSError) else 1
+        if context is not None and verbosity.verbosity(context) >= least:
             traceback.print_exc()
         if isinstance(error, CnnbenchError):
             return _print_error(str(error), error.exit_code)
         if isinstance(error, OSError):
-            return _print_error(_describe(error), ExitCode.USAGE)
-        return _print_error(f"internal error, {type(error).__name__}: {error}; {REPORT_HINT}", ExitCode.INTERNAL_ERROR)
+            raise
+        hint = "run again with -v for the traceback, and report it with the command"
+        return _print_error(f"internal error, {type(error).__name__}: {error}; {hint}", ExitCode.INTERNAL_ERROR)
     return ExitCode.DONE
-
-
-def _describe(error: OSError) -> str:
-    """`results/x: Read-only file system; choose another place or make room`."""
-    where = f"{error.filename}: " if error.filename is not None else ""
-    return f"{where}{error.strerror or error}; check that the place exists, may be written and has room"
 
 
 def _print_error(message: str, code: int, *, prefix: str = "error: ") -> int:

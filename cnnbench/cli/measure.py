@@ -6,10 +6,25 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.exceptions import Exit
 
-from cnnbench.cli import completion, options
-from cnnbench.cli.options import COUNT, make_flag, make_option
-from cnnbench.cli.output import Destination, print_json
+from cnnbench.cli import completion, output
+from cnnbench.cli.options import (
+    COUNT,
+    DATA_DIR,
+    DEVICE,
+    EXPORT_OPTIONS,
+    FOLDER,
+    OUTPUT,
+    SUITES,
+    THREADS,
+    filter_option,
+    format_option,
+    json_option,
+    make_flag,
+    make_option,
+    tree_option,
+)
 from cnnbench.cli.this_process import MnistSource, find_data_cache, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import DeviceError, ExitCode
@@ -22,25 +37,25 @@ if TYPE_CHECKING:
 MARKS = {"ok": "ok     ", "note": "note   ", "warning": "WARNING", "unfit": "UNFIT  "}
 
 
-def _parse_copies(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+def _parse_copies(value: str | None) -> str | None:
     if value in (None, "all") or (value.isdecimal() and int(value) >= 2):
         return value
-    raise click.BadParameter(f"{value!r} is neither 'all' nor a number from 2 on", context, option)
+    raise click.BadParameter(f"{value!r} is neither 'all' nor a number from 2 on")
 
 
-@click.command()
-@options.SUITES
-@options.DEVICE
-@options.filter_option("Only jobs whose text contains FILTER (`not FILTER` for the rest).")
+@click.command
+@SUITES
+@DEVICE
+@filter_option("Only jobs whose text contains FILTER (`not FILTER` for the rest).")
 @make_option("-r --repeats", "Processes a job, instead of the suite's number.", COUNT)
 @make_option("--seed", "Seed of the plan's order and of every job. [default: random, recorded]", click.IntRange(min=0))
-@options.THREADS
+@THREADS
 @make_option("--timeout", "Limit for each process.", click.FloatRange(min=0, min_open=True), metavar="SECONDS")
 @make_flag("--project", "Project whole jobs from steady steps instead of running them to the end.")
 @make_option(
     "--copies",
     "Each job as N copies at once, one a GPU (all: every GPU of a kind) or one a group of cores: which one is slow?",
-    callback=_parse_copies,
+    check=_parse_copies,
     metavar="N|all",
 )
 @make_option(
@@ -52,12 +67,12 @@ def _parse_copies(context: click.Context, option: click.Parameter, value: str | 
     "--rdzv-timeout", "How long a machine waits for the others, at every job.", COUNT, metavar="SECONDS", default=600
 )
 @make_flag("--energy", "Measure energy too, where a counter is readable (adds 15 s a process).")
-@options.DATA_DIR
-@options.tree_option("Results directory.")
+@DATA_DIR
+@tree_option("Results directory.")
 @make_option(
     "--tensorboard",
     "Also write a TensorBoard run of each process below DIR, after it has measured.",
-    options.FOLDER,
+    FOLDER,
     metavar="DIR",
 )
 @make_flag("--resume", "Go on with the newest unfinished run of these suites, repeating nothing.")
@@ -65,23 +80,23 @@ def _parse_copies(context: click.Context, option: click.Parameter, value: str | 
 @make_flag("--fail-fast", "Stop at the first job that is not ok.")
 @make_flag("--no-progress", "Workers write no progress (shows what progress costs); none is taken for hanging then.")
 @make_flag("--dry-run --list dry_run", "Print the plan and measure nothing.")
-@options.json_option("Print the plan or the results as JSON.")
-@options.EXPORT_OPTIONS
+@json_option("Print the plan or the results as JSON.")
+@EXPORT_OPTIONS
 @click.pass_context
-def run(context: click.Context, /, suites: tuple[str, ...], **given: Any) -> None:
+def run(context: click.Context, /, **_: Any) -> None:
     """Measure the jobs of each SUITE (a shipped name such as quick, or a TOML file) and print their table.
 
     Every result is saved in the results directory before the next job starts; Ctrl-C keeps what was measured.
     """
     from cnnbench.cli.run_session import run_suites
 
-    context.exit(run_suites(context, suites, given))
+    context.exit(run_suites(context))
 
 
-@click.command()
+@click.command
 @make_flag("--measure", "Measure the peaks now (matrix products, one process a size) and keep them.")
-@options.THREADS
-@options.json_option("Print JSON (its schema: cnnbench schema devices).")
+@THREADS
+@json_option("Print JSON (its schema: cnnbench schema devices).")
 def devices(measure: bool, threads: int | None, as_json: bool) -> None:
     """Show each processor with its theoretical dense peak per precision and its measured one (GEMM), and the peak's age."""
     from cnnbench.machine import measured_peaks
@@ -93,8 +108,8 @@ def devices(measure: bool, threads: int | None, as_json: bool) -> None:
     report = _make_report(inventory, measured_peaks.read(path))
     if as_json:
         click.echo(report.model_dump_json(indent=2))
-        return
-    _print_devices(report)
+    else:
+        _print_devices(report)
 
 
 def _measure_peaks(inventory: Inventory, threads: int | None) -> tuple[MeasuredPeak, ...]:
@@ -107,8 +122,7 @@ def _measure_peaks(inventory: Inventory, threads: int | None) -> tuple[MeasuredP
     records: list[Record] = []
     for device in (each for each in inventory.devices if each.usable):
         for job in measured_peaks.sweep(device, inventory.machine, threads):
-            started = format_now()
-            ended = launch(job, LaunchOptions(device=device))
+            started, ended = format_now(), launch(job, LaunchOptions(device=device))
             click.echo(f"{process_label(job)}: {ended.outcome.status}", err=True)
             records.append(
                 Record(
@@ -158,10 +172,11 @@ def _print_devices(report: DevicesReport) -> None:
         unusable = "" if device.usable else f"  UNUSABLE: {device.unusable_reason}"
         click.echo(f"\n{device.id}  {device.name}{memory}{unusable}")
         for peak in view.peaks:
-            theory = f"theoretical {units.giga(peak.theoretical_flops_per_second):>9} GFLOP/s"
-            found = f"measured {units.giga(peak.measured_flops_per_second):>9} GFLOP/s"
-            click.echo(f"  {peak.precision}  {theory}  {found}")
-            click.echo(f"        theoretical: {peak.theoretical_source or peak.theoretical_reason}")
+            click.echo(
+                f"  {peak.precision}  theoretical {units.giga(peak.theoretical_flops_per_second):>9} GFLOP/s"
+                f"  measured {units.giga(peak.measured_flops_per_second):>9} GFLOP/s\n"
+                f"        theoretical: {peak.theoretical_source or peak.theoretical_reason}"
+            )
             how = peak.measured_reason or "n/a"
             if peak.measured_age_seconds is not None:
                 hours = peak.measured_age_seconds / 3600
@@ -171,10 +186,9 @@ def _print_devices(report: DevicesReport) -> None:
             click.echo(f"        measured: {how}")
 
 
-@click.command()
-@options.json_option("Print JSON (its schema: cnnbench schema doctor).")
-@click.pass_context
-def doctor(context: click.Context, /, as_json: bool) -> None:
+@click.command
+@json_option("Print JSON (its schema: cnnbench schema doctor).")
+def doctor(as_json: bool) -> None:
     """Look for what spoils measurements here and say what to do; exit 3 where a run would be worthless."""
     from cnnbench.devices import nvml
     from cnnbench.machine.doctor import diagnose, is_unfit, probe_host
@@ -190,17 +204,17 @@ def doctor(context: click.Context, /, as_json: bool) -> None:
         machine = fingerprint((cpu_device(), *gpus.devices))
     findings = diagnose(machine, software, gpus, torch_gpus, probe_host(gpus))
     if as_json:
-        print_json([finding.model_dump() for finding in findings])
+        output.print_json([finding.model_dump() for finding in findings])
     else:
         for finding in findings:
             click.echo(f"{MARKS[finding.severity]}  {finding.message}")
             if finding.remedy:
                 click.echo(f"         {finding.remedy}")
     if is_unfit(findings):
-        context.exit(ExitCode.UNFIT)
+        raise Exit(ExitCode.UNFIT)
 
 
-@click.command()
+@click.command
 @click.argument("name", metavar="WORKLOAD", shell_complete=completion.complete_workloads)
 @make_option(
     "-s --set settings",
@@ -208,20 +222,20 @@ def doctor(context: click.Context, /, as_json: bool) -> None:
     multiple=True,
     metavar="KEY=VALUE",
 )
-@options.DEVICE
-@options.THREADS
+@DEVICE
+@THREADS
 @make_option("--steps", "Steps timed, and then profiled.", click.IntRange(1, 10_000), default=20)
 @make_option("--warmup", "Steps before, neither of the two.", click.IntRange(0, 10_000), default=5)
 @make_option("--top", "Operators shown of each rung; JSON has all.", COUNT, default=12)
 @make_option(
     "--trace",
     "Also write a Chrome trace of each rung into DIR (for ui.perfetto.dev or chrome://tracing).",
-    options.FOLDER,
+    FOLDER,
     metavar="DIR",
 )
-@options.format_option("table", "markdown", "json")
-@options.OUTPUT
-@options.DATA_DIR
+@format_option("table", "markdown", "json")
+@OUTPUT
+@DATA_DIR
 @click.pass_context
 def profile(context: click.Context, /, name: str, **given: Any) -> None:
     """Show where a step of WORKLOAD spends its time: the reference step and every tuned rung, operator by operator.
@@ -237,14 +251,13 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
     from cnnbench.runner.launch import LaunchOptions
     from cnnbench.runner.profiles import run_profile
 
-    folder = given["trace"]
-    workload = workloads.find(name)
+    folder, workload = given["trace"], workloads.find(name)
     settings = matrix.parse_settings(given["settings"], workload)
     if folder is not None:
         make_output_folder("--trace", folder)
     interrupt_on_sigterm()
     console, inventory = make_console(), find_inventory()
-    mnist_source = MnistSource(context, given["data_dir"], console)
+    mnist_source = MnistSource(context, console)
     variants = matrix.make_profile_jobs(
         workload,
         settings,
@@ -261,9 +274,9 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
     for each in variants:
         if verbosity_of(context) >= 0:
             console.print(f"profiling {naming.profile_title(each.job)}: {each.name}")
-        trace = None if folder is None else folder / naming.trace_file_name(each.job, each.name)
+        trace = folder and folder / naming.trace_file_name(each.job, each.name)
         shown.append(run_profile(each, LaunchOptions(data_dir=directory, device=by_id[each.job.device]), trace))
-    Destination(given["format_"], given["output"]).emit(words.report(shown, given["top"]))
+    output.Destination(given["format_"], given["output"]).emit(words.report(shown, given["top"]))
     statuses = [each.outcome.status for each in shown]
     if "ok" not in statuses or set(statuses) - {"ok", "unsupported"}:
-        context.exit(ExitCode.JOB_FAILED)
+        raise Exit(ExitCode.JOB_FAILED)

@@ -42,13 +42,21 @@ def combine_options(*options: CommandDecorator) -> CommandDecorator:
 
 
 def make_option(
-    flags: str, help_text: str | None, takes: click.ParamType[Any] | type | None = None, **more: Any
+    flags: str,
+    help_text: str | None,
+    takes: click.ParamType[Any] | type | None = None,
+    *,
+    check: Callable[[Any], Any] | None = None,
+    **more: Any,
 ) -> CommandDecorator:
     """Make an option of its flags, with its parameter's name after them where that is another: `-k name_filter`.
 
-    A default that is given is shown in the help, unless `show_default` says otherwise.
+    A default that is given is shown in the help, unless `show_default` says otherwise. `check` makes the parameter of the
+    value that was given, or refuses it.
     """
     shown = {"show_default": True} if "default" in more else {}
+    if check is not None:
+        more["callback"] = lambda _context, _option, value: check(value)
     return click.option(*flags.split(), type=takes, help=help_text, **(shown | more))
 
 
@@ -129,8 +137,8 @@ def filter_option(help_text: str) -> CommandDecorator:
 
 def results_option(help_text: str) -> CommandDecorator:
     """Make `--results`, a tree of results to read."""
-    default = "(default: $CNNBENCH_RESULTS, else the settings, else ./results)"
-    return make_option("--results", f"{help_text} {default}.", ANY_PATH, metavar="DIR")
+    text = f"{help_text} (default: $CNNBENCH_RESULTS, else the settings, else ./results)."
+    return make_option("--results", text, ANY_PATH, metavar="DIR")
 
 
 def tree_option(help_text: str, flags: str = "-o --output") -> CommandDecorator:
@@ -140,10 +148,10 @@ def tree_option(help_text: str, flags: str = "-o --output") -> CommandDecorator:
 
 def tolerance_option(help_text: str) -> CommandDecorator:
     """Make `--tolerance`, as a fraction."""
-    return make_option("--tolerance", help_text, callback=_parse_tolerance, default="5%", metavar="SHARE")
+    return make_option("--tolerance", help_text, check=_parse_tolerance, default="5%", metavar="SHARE")
 
 
-def _parse_tolerance(context: click.Context, parameter: click.Parameter, value: str) -> float:
+def _parse_tolerance(value: str) -> float:
     """`5%` or `0.05` as a fraction. A bare 5 could mean either, and is refused."""
     text = value.strip()
     try:
@@ -151,7 +159,7 @@ def _parse_tolerance(context: click.Context, parameter: click.Parameter, value: 
     except ValueError:
         tolerance = -1.0
     if not 0 <= tolerance < 1:
-        raise click.BadParameter(f"{value!r} is no share from 0 to below 1; write 5% or 0.05", context, parameter)
+        raise click.BadParameter(f"{value!r} is no share from 0 to below 1; write 5% or 0.05")
     return tolerance
 
 

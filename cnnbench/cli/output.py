@@ -64,9 +64,9 @@ def print_warnings(lines: tuple[str, ...]) -> None:
         click.echo(plain(line), err=True)
 
 
-def printable(text: str) -> str:
-    """The text in what the output can encode: an en dash becomes ? rather than a traceback."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+def printable(text: str, *, err: bool = False) -> str:
+    """The text in what the output (standard error's with `err`) can encode: an en dash becomes ? rather than a traceback."""
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, errors="replace").decode(encoding)
 
 

@@ -18,9 +18,11 @@ what is being timed. Everything goes to standard error.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -96,8 +98,8 @@ class PlanEta:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._queue = list(jobs)
-        self._totals: dict[str, list[float]] = {}
-        self._tails: dict[str, list[float]] = {}
+        self._totals: defaultdict[str, list[float]] = defaultdict(list)
+        self._tails: defaultdict[str, list[float]] = defaultdict(list)
         """Seconds of each kind's jobs: altogether, and of that after their timed steps."""
         self._workloads: dict[str, str] = {}
         self.several = len(self._queue) > 1
@@ -105,21 +107,22 @@ class PlanEta:
     def on_finish(self, job: Job, seconds: float, tail: float | None = None) -> None:
         """The first job of the queue is over, `tail` seconds after its timed steps, where it came to them."""
         self._workloads[job.row_key] = job.workload
-        self._totals.setdefault(job.row_key, []).append(seconds)
+        self._totals[job.row_key].append(seconds)
         if tail is not None:
-            self._tails.setdefault(job.row_key, []).append(tail)
+            self._tails[job.row_key].append(tail)
         del self._queue[:1]
 
     def job_left(self, progress: JobProgress) -> float | None:
         """Of the job now running; None before its timed steps where no job of its kind has ended."""
         kind = self._queue[0].row_key if self._queue else ""
-        known, tail = kind in self._totals, median(self._tails.get(kind, [0.0]))
+        tail = median(self._tails.get(kind, [0.0]))
         if progress.timed_left is not None:
             return progress.timed_left + tail
-        if not known:
+        if kind not in self._totals:
             return None
-        total = median(self._totals[kind])
-        return max(total - progress.elapsed if progress.since_timed is None else tail - progress.since_timed, 0.0)
+        if progress.since_timed is not None:
+            return max(tail - progress.since_timed, 0.0)
+        return max(median(self._totals[kind]) - progress.elapsed, 0.0)
 
     def plan_left(self, progress: JobProgress) -> TimeLeft | None:
         """Of this job and all later ones; None where nothing is known."""
@@ -127,18 +130,17 @@ class PlanEta:
             return None
         now, *later = self._queue
         left, own = self.job_left(progress), None
-        if left is None and progress.since_timed is not None:
-            left = 0.0
-        if now.row_key in self._totals and left is not None:
-            first = TimeLeft(left)
-        elif left is not None:
-            first, own = TimeLeft(left, GUESSED), progress.elapsed + left
-        else:
+        if left is None and progress.since_timed is None:
             kind = self._expect(now, None)
             first = TimeLeft(max(kind.seconds - progress.elapsed, 0.0), kind.mark)
+        else:
+            left = left or 0.0
+            first = TimeLeft(left)
+            if now.row_key not in self._totals:
+                first, own = TimeLeft(left, GUESSED), progress.elapsed + left
         parts = [first, *(self._expect(job, own) for job in later)]
-        seconds, marks = sum(part.seconds for part in parts), {part.mark for part in parts}
-        mark = next(mark for mark in (AT_LEAST, GUESSED, SEEN) if mark in marks)
+        seconds = sum(part.seconds for part in parts)
+        mark = max((part.mark for part in parts), key=(SEEN, GUESSED, AT_LEAST).index)
         return TimeLeft(seconds, mark) if seconds or mark == SEEN else None
 
     def _expect(self, job: Job, own: float | None) -> TimeLeft:
@@ -164,24 +166,20 @@ class LinePart(NamedTuple):
     style: str = ""
 
 
-def fit_parts(parts: Sequence[LinePart], room: int | None) -> list[LinePart]:
-    """The parts in their order, as few left out as fit; None is room enough. Those of rank 0 stay whether they fit or not."""
+def fit_parts(parts: Sequence[LinePart], room: float = math.inf) -> Text:
+    """The parts in their order, as few left out as fit. Those of rank 0 stay whether they fit or not."""
     shown = [part for part in parts if part.text]
-    while room is not None and len(_join_parts(shown)) > room and any(part.rank for part in shown):
+    while True:
+        line = Text(", ").join(Text(part.text, style=part.style) for part in shown)
+        if len(line) <= room or not any(part.rank for part in shown):
+            return line
         shown.remove(max(shown, key=lambda part: part.rank))
-    return shown
 
 
-def fit_and_cut(parts: Sequence[LinePart], room: int) -> list[LinePart]:
+def fit_and_cut(parts: Sequence[LinePart], room: int) -> Text:
     """As `fit_parts`, and what still does not fit is cut between words, never in a number."""
-    shown = fit_parts(parts, room)
-    if len(_join_parts(shown)) > room:
-        return [LinePart(_join_parts(shown).plain[: max(0, room + 1)].rpartition(" ")[0].rstrip(" ,"))]
-    return shown
-
-
-def _join_parts(parts: Sequence[LinePart]) -> Text:
-    return Text(", ").join([Text(part.text, style=part.style) for part in parts])
+    line = fit_parts(parts, room)
+    return line if len(line) <= room else Text(line.plain[: max(0, room + 1)].rpartition(" ")[0].rstrip(" ,"))
 
 
 def wrap_indented(console: Console, text: Text, indent: int, *, before: int = 0) -> Text:
@@ -190,8 +188,7 @@ def wrap_indented(console: Console, text: Text, indent: int, *, before: int = 0)
     """
     if not console.is_terminal:
         return text
-    breaks: list[int] = []
-    start, taken = 0, before
+    breaks, start, taken = [], 0, before
     for word in re.finditer(r"\S+", text.plain):
         if word.end() - start > console.width - taken and word.start() > start:
             breaks.append(word.start())
@@ -221,7 +218,9 @@ class Display:
         """A job starts."""
         self._prefix = f"[{position + 1}/{total}] {self._name(todo.job)}"
         self._phase, self._pace, self._timed_ended, self._memory = "start", None, None, []
-        self._flops = _flops_per_step(todo.job)
+        self._flops = None
+        with contextlib.suppress(WorkloadError):  # a workload that is not installed here
+            self._flops = workloads.flops_per_step(todo.job)
         self._job_began = time.monotonic()
         self._next_line = self._job_began + LINE_EVERY_SECONDS
         self._draw()
@@ -244,43 +243,39 @@ class Display:
         self._draw()
         if not self._live and self._verbosity >= 0 and done and now >= self._next_line:
             self._next_line = now + LINE_EVERY_SECONDS
-            figures, overview = (
-                _join_parts(fit_parts(parts, None)) for parts in (self._job_parts(), self._plan_parts())
-            )
-            self._say(Text(f"{self._prefix}: {figures}{'; ' if overview else ''}{overview}"))
+            figures, overview = fit_parts(self._job_parts()), fit_parts(self._plan_parts())
+            self._say(f"{figures}{'; ' if overview else ''}{overview}")
 
     def on_finish(self, record: Record) -> None:
         """A job is on disk."""
         self._eta.on_finish(record.job, record.process_seconds, self._job_progress().since_timed)
         self.close()
         outcome = record.outcome
-        note = outcome.trial.settings.get(TENSORBOARD_NOTE) if outcome.trial is not None else None
-        if note is not None:  # what was measured is saved, its TensorBoard run is not, or not whole
-            text = f"warning: TensorBoard run: {plain(note)}; the record is saved all the same"
-            self._say(Text(f"{self._prefix}: ").append(text, style=WARNING))
+        # What was measured is saved; its TensorBoard run may not be, or not whole.
+        if outcome.trial is not None and (note := outcome.trial.settings.get(TENSORBOARD_NOTE)) is not None:
+            self._say(f"warning: TensorBoard run: {plain(note)}; the record is saved all the same", WARNING)
         if outcome.status == "ok":
             if self._verbosity >= 0:
-                room = self._console.width - len(self._prefix) - 2 if self._live else None
-                self._say(Text(f"{self._prefix}: {_join_parts(fit_parts(_summary_parts(record), room))}"))
+                room = self._console.width - len(self._prefix) - 2 if self._live else math.inf
+                self._say(fit_parts(_summary_parts(record), room).plain)
             return
         self._failed += outcome.status not in ("interrupted", "missed")
         self._missed += outcome.status == "missed"
-        self._say(Text(f"{self._prefix}: ").append(describe_failure(record), style=FAILURE))
+        self._say(describe_failure(record), FAILURE)
         if self._verbosity > 0 and outcome.stderr_tail:
             self._console.print(Text(printable(outcome.stderr_tail)))
 
     def _job_progress(self) -> JobProgress:
         now = time.monotonic()
-        timed_left = None if self._pace is None else self._pace.seconds_left(now)
         since_timed = None if self._timed_ended is None else now - self._timed_ended
-        return JobProgress(now - self._job_began, timed_left, since_timed)
+        return JobProgress(now - self._job_began, self._pace.seconds_left(now) if self._pace else None, since_timed)
 
     def _job_parts(self) -> list[LinePart]:
         """The job's line."""
         pace = self._pace
-        rate = None if pace is None else pace.steps_per_second
+        rate = pace.steps_per_second if pace else None
         left = self._eta.job_left(self._job_progress())
-        flops = None if rate is None or self._flops is None else self._flops * rate
+        flops = self._flops * rate if rate and self._flops is not None else None
         return [
             LinePart(self._phase if pace is None else f"{pace.done:,}/{pace.total:,} steps"),
             LinePart("" if rate is None else f"{units.rate(rate)} steps/s", 2),
@@ -305,9 +300,9 @@ class Display:
         if not self._live:
             return
         room = self._console.width - 1
-        plan = _join_parts(fit_and_cut([LinePart(self._prefix)], room))
-        overview = _join_parts(fit_and_cut(self._plan_parts(), room - len(plan) - len(BESIDE)))
-        figures = _join_parts(fit_and_cut(self._job_parts(), room - len(BELOW)))
+        plan = fit_and_cut([LinePart(self._prefix)], room)
+        overview = fit_and_cut(self._plan_parts(), room - len(plan) - len(BESIDE))
+        figures = fit_and_cut(self._job_parts(), room - len(BELOW))
         lines = (plan.append(BESIDE if overview else "").append_text(overview), Text(BELOW).append_text(figures))
         self.close()
         self._console.print(lines[0])
@@ -321,12 +316,13 @@ class Display:
         """
         if not self._drawn:
             return
-        rows = sum(max(1, -(-length // max(1, self._console.width))) for length in self._drawn)
+        rows = sum(max(1, math.ceil(length / max(1, self._console.width))) for length in self._drawn)
         self._console.file.write("\r\x1b[2K" + "\x1b[1A\x1b[2K" * (rows - 1))
         self._console.file.flush()
         self._drawn = []
 
-    def _say(self, text: Text) -> None:
+    def _say(self, what: str, style: str = "") -> None:
+        text = Text(f"{self._prefix}: ").append(what, style=style)
         self._console.print(wrap_indented(self._console, text, CONTINUATION_INDENT))
 
 
@@ -335,32 +331,23 @@ def describe_failure(record: Record) -> str:
     return f"{record.outcome.status.upper()}: {plain(record.outcome.message or 'no message')}"
 
 
-def _flops_per_step(job: Job) -> int | None:
-    """Model FLOPs of a step; None for a workload that is not installed here."""
-    try:
-        return workloads.flops_per_step(job)
-    except WorkloadError:
-        return None
-
-
 def _summary_parts(record: Record) -> list[LinePart]:
     trial = record.outcome.trial
     if trial is None or not trial.steps:
         return [LinePart("ok")]
-    step = sum(trial.block_seconds) / trial.steps
-    parts = [LinePart(f"{units.short_seconds(step)} a step")]
+    parts = [LinePart(f"{units.short_seconds(sum(trial.block_seconds) / trial.steps)} a step")]
     if trial.job_seconds is not None:
         what = "target reached in" if record.job.clock == "accuracy" else "job"
         parts.append(LinePart(f"{what} {units.duration(trial.job_seconds)}", 1))
     if trial.test is not None:
-        share = trial.test.correct / trial.test.images
-        parts.append(LinePart(f"{units.percent(share)} right after {trial.test.after_steps:,} steps", 3))
+        right = units.percent(trial.test.correct / trial.test.images)
+        parts.append(LinePart(f"{right} right after {trial.test.after_steps:,} steps", 3))
     parts.append(LinePart(f"{record.process_seconds:.0f} s in all", 2))
     return parts
 
 
 def format_clock(seconds: float) -> str:
     """`1:05`, `2:00:00`."""
-    whole = max(0, round(seconds))
-    hours, minutes = whole // 3600, whole % 3600 // 60
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

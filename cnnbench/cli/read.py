@@ -9,10 +9,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.exceptions import Exit
 
-from cnnbench.cli import options
-from cnnbench.cli.load_results import LoadedSide, Selection, load_processes, load_results, load_sides
-from cnnbench.cli.options import OptionValues, make_flag, make_option
+from cnnbench.cli.load_results import LoadedResults, Selection, load_processes, load_results, load_sides
+from cnnbench.cli.options import (
+    ALL_RUNS,
+    ANY_PATH,
+    FILE,
+    LAST,
+    MACHINE,
+    OUTPUT,
+    PATHS,
+    RUN,
+    TABLE_FORMATS,
+    OptionValues,
+    filter_option,
+    format_option,
+    gather_values,
+    make_flag,
+    make_option,
+    results_option,
+    tolerance_option,
+)
 from cnnbench.cli.output import Destination, draw_chart, emit_text, print_warnings, write_output
 from cnnbench.errors import ExitCode, UsageError
 from cnnbench.files import save_file
@@ -28,21 +46,21 @@ ENDING_FORMATS: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".json": 
 TABLE_BEGIN, TABLE_END = "<!-- table: ", "<!-- table end -->"
 
 
-@click.command()
-@options.PATHS
-@options.format_option()
+@click.command
+@PATHS
+@format_option()
 @make_flag("--with-lecture", "Show the lecture's rows of 2017 above the measured ones.")
-@options.MACHINE
-@options.RUN
-@options.LAST
-@options.ALL_RUNS
+@MACHINE
+@RUN
+@LAST
+@ALL_RUNS
 @make_option(
     "--only",
     "One table instead of all.",
     click.Choice(["training", "resources", "tta", "seeds", "bounds", "ladder", "scaling", "copies", "gemm"]),
 )
-@options.OUTPUT
-@options.gather_values
+@OUTPUT
+@gather_values
 def show(selection: Selection, destination: Destination, with_lecture: bool, only: str | None) -> None:
     """Print the table of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
     else ./results).
@@ -70,12 +88,12 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
     )
 
 
-@click.command()
+@click.command
 @click.argument("paths", nargs=-1)
 @make_option(
     "-o --output",
     "FILE.html, .md, .tex, .csv or .json; or a folder, which gets all of them and the charts.",
-    options.ANY_PATH,
+    ANY_PATH,
     required=True,
     metavar="FILE|DIR",
 )
@@ -99,11 +117,11 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
     metavar="[KEY=]PRICE",
 )
 @make_option("--currency", "What the prices are in, such as USD.", default="", show_default=False)
-@options.tolerance_option("With --template compare: what counts as the same.")
-@options.MACHINE
-@options.RUN
-@options.LAST
-@options.ALL_RUNS
+@tolerance_option("With --template compare: what counts as the same.")
+@MACHINE
+@RUN
+@LAST
+@ALL_RUNS
 @make_option(
     "--into",
     "With a folder: also put claim, table and picture between the lines <!-- table: ... --> and <!-- table end --> "
@@ -111,11 +129,8 @@ def make_report(selection: Selection, *, with_lecture: bool = False, only: str |
     click.Path(path_type=Path, dir_okay=False, exists=True),
 )
 @make_flag("--check", "Write nothing; exit 1 where what is there is not what these ledgers give.")
-@click.pass_context
-@options.gather_values
-def report(
-    context: click.Context, /, selection: Selection, output: Path, into: Path | None, check: bool, **given: Any
-) -> None:
+@gather_values
+def report(selection: Selection, output: Path, into: Path | None, check: bool, **given: Any) -> None:
     """Make a report of the results under PATHS (ledgers or folders of them; default: $CNNBENCH_RESULTS, else the settings',
     else ./results).
 
@@ -129,14 +144,13 @@ def report(
         raise UsageError(f"--into {into} links to the charts of a folder; give -o DIR, not {output}")
     if into is not None and given["template"] == "compare":
         raise UsageError("--into takes the lecture's table, which --template compare does not have")
-    around = None if into is None else _split_at_marks(into)  # refused before anything is drawn
+    around = _split_at_marks(into) if into else None  # refused before anything is drawn
     page, static = _make_page(selection, given["template"], given), given["static"]
     wanted: dict[Path, str | bytes]
     if ending is not None:
         wanted = {output: report_files.render_file(page, ending, static=static)}
     else:
-        files = report_files.render_folder(page, static=static)
-        wanted = {output / name: content for name, content in files.items()}
+        wanted = {output / name: made for name, made in report_files.render_folder(page, static=static).items()}
     if into is not None and around is not None:
         first = page if given["template"] == "lecture" else _make_page(selection, "lecture", given)
         charts, rest = (
@@ -146,7 +160,7 @@ def report(
         wanted[into] = markdown.render_first_screen(first, charts_at=charts, rest_at=rest).join(around)
     root = output if ending is None else None
     if check:
-        context.exit(_print_stale(root, wanted))
+        raise Exit(_print_stale(root, wanted))
     _write_files(root, wanted)
 
 
@@ -246,14 +260,14 @@ def _parse_prices(given: Sequence[str]) -> tuple[Price, ...]:
     return tuple(found)
 
 
-@click.command()
+@click.command
 @click.argument("base")
 @click.argument("new")
-@options.results_option("Where names are looked up")
-@options.tolerance_option("Two times are the SAME where the whole interval of their ratio lies within this.")
-@options.format_option()
-@options.OUTPUT
-@options.gather_values
+@results_option("Where names are looked up")
+@tolerance_option("Two times are the SAME where the whole interval of their ratio lies within this.")
+@format_option()
+@OUTPUT
+@gather_values
 def compare(base: str, new: str, results: Path | None, tolerance: float, destination: Destination) -> None:
     """Divide the times of BASE by those of NEW, row by row: above 1, NEW is faster.
 
@@ -267,7 +281,7 @@ def compare(base: str, new: str, results: Path | None, tolerance: float, destina
     destination.emit(compare_sides(first, second, tolerance))
 
 
-def compare_sides(base: LoadedSide, new: LoadedSide, tolerance: float) -> Report:
+def compare_sides(base: LoadedResults, new: LoadedResults, tolerance: float) -> Report:
     """The report of two sides found. Raises ComparisonError where nothing can be divided."""
     from cnnbench.report import comparison
 
@@ -280,19 +294,18 @@ def compare_sides(base: LoadedSide, new: LoadedSide, tolerance: float) -> Report
     )
 
 
-@click.command()
-@options.PATHS
-@options.filter_option("Only rows whose text contains FILTER, as for `cnnbench run`.")
+@click.command
+@PATHS
+@filter_option("Only rows whose text contains FILTER, as for `cnnbench run`.")
 @make_option("--job workloads", "Only this workload, such as mnist-cnn.", metavar="WORKLOAD", multiple=True)
-@options.MACHINE
-@make_option("--format format_", "Of the table.  [default: table]", click.Choice(options.TABLE_FORMATS))
+@MACHINE
+@make_option("--format format_", "Of the table.  [default: table]", click.Choice(TABLE_FORMATS))
 @make_option(
     "-o --output",
     "Write to a file instead: .svg or .png is the picture, .html both, any other the table.",
-    options.FILE,
-    metavar="FILE",
+    FILE,
 )
-@options.gather_values
+@gather_values
 def history(
     selection: Selection, destination: Destination, name_filter: str | None, workloads: tuple[str, ...]
 ) -> None:
@@ -310,22 +323,21 @@ def history(
     ending = "" if output is None else output.suffix.lower()
     if ending in CHART_ENDINGS and format_ is not None:
         raise UsageError(f"-o {output} is a picture or page, --format {format_} a table; give one of them")
-    found, wanted = load_processes(selection), compile_filter(name_filter)
-    there = sorted({process.job.workload for process in found.processes})
+    (found, processes), wanted = load_processes(selection), compile_filter(name_filter)
+    there = sorted({process.job.workload for process in processes})
     for name in workloads:
         if name not in there:
             raise UsageError(f"--job {name}: no such workload there; there are: {', '.join(there)}")
     series = build_history(
         process
-        for process in found.processes
+        for process in processes
         if process.job.workload in (workloads or there) and wanted(describe_job(process.job))
     )
     if not series:
         raise UsageError(f"-k {name_filter!r} matches no row there; workloads: {', '.join(there)}")
     report = tables.build(series, found.problems)
     if output is None or ending not in CHART_ENDINGS:
-        Destination(format_ or ENDING_FORMATS.get(ending, "table"), output).emit(report)
-        return
+        return Destination(format_ or ENDING_FORMATS.get(ending, "table"), output).emit(report)
     from cnnbench.report.charts.history import draw_history
     from cnnbench.report.render import html
 
@@ -340,19 +352,19 @@ def history(
         write_output(output, draw_chart(chart, ending))
 
 
-@click.command()
-@options.PATHS
+@click.command
+@PATHS
 @make_option(
     "--to target",
     "pytest-benchmark and github-action-benchmark take one run; csv any number.",
     click.Choice(["pytest-benchmark", "github-action-benchmark", "csv"]),
     required=True,
 )
-@options.MACHINE
-@options.RUN
-@options.LAST
-@options.OUTPUT
-@options.gather_values
+@MACHINE
+@RUN
+@LAST
+@OUTPUT
+@gather_values
 def export(target: str, selection: Selection, destination: Destination) -> None:
     """Write the results under PATHS (default: $CNNBENCH_RESULTS, else ./results) in another tool's format.
 
@@ -361,31 +373,29 @@ def export(target: str, selection: Selection, destination: Destination) -> None:
     from cnnbench.bridges import exports
     from cnnbench.report import escaping
 
-    found = load_processes(selection)
+    found, processes = load_processes(selection)
     if target == "csv":
-        text = exports.tidy_csv(found.processes)
+        text = exports.tidy_csv(processes)
     else:
         runs = sorted({ledger.header.run_id for ledger in found.ledgers})
         if len(runs) > 1:
             raise UsageError(f"{target} holds one run and there are {len(runs)}: --last, or --run {' | '.join(runs)}")
-        if not exports.group_jobs(found.processes):
+        if not exports.group_jobs(processes):
             raise UsageError(f"run {runs[0]} has no process that ended ok, so there is nothing to export")
-        print_warnings(exports.list_left_out(found.processes))
+        print_warnings(exports.list_left_out(processes))
         if target == "pytest-benchmark":
             longest = max(found.ledgers, key=lambda ledger: len(ledger.records))
-            document = exports.pytest_benchmark(longest.header, found.processes, longest.final_digest)
+            document = exports.pytest_benchmark(longest.header, processes, longest.final_digest)
             text = escaping.as_json(document, indent=4) + "\n"
         else:
-            text = escaping.as_json(exports.github_action(found.processes), indent=2) + "\n"
+            text = escaping.as_json(exports.github_action(processes), indent=2) + "\n"
     print_warnings(found.problems)
     emit_text(lambda **shape: text, destination.output)
 
 
-@click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=options.ANY_PATH)
-@make_option(
-    "-o --output", "Write all columns to a file that ends in .csv or .json instead of printing a table.", options.FILE
-)
+@click.command
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=ANY_PATH)
+@make_option("-o --output", "Write all columns to a file that ends in .csv or .json instead of printing a table.", FILE)
 def ingest(files: tuple[Path, ...], output: Path | None) -> None:
     """Read pytest-benchmark's JSON (`--benchmark-json FILE`, or a run it saved) as a table, CSV or JSON.
 
@@ -399,10 +409,10 @@ def ingest(files: tuple[Path, ...], output: Path | None) -> None:
     if output in files:
         raise UsageError(f"{output}: that is the file to be read; choose another name with -o")
     found, problems = pytest_benchmark.read_files(files)
-    report = pytest_benchmark.build(found, problems)
     if output is not None:
         print_warnings(problems)
     if output is not None and output.suffix == ".csv":
         write_output(output, pytest_benchmark.as_csv(found))
     else:
+        report = pytest_benchmark.build(found, problems)
         Destination("table" if output is None else "json", output).emit(report)

@@ -18,7 +18,6 @@ import secrets
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,11 +27,9 @@ from rich.console import Console
 from rich.text import Text
 
 from cnnbench import store, workloads
-from cnnbench.cli.load_results import Selection
+from cnnbench.cli import load_results, output, read
 from cnnbench.cli.options import EXPORTS, OptionValues
-from cnnbench.cli.output import Destination, print_json
 from cnnbench.cli.progress import Display, describe_failure, format_clock, wrap_indented
-from cnnbench.cli.read import make_report
 from cnnbench.cli.this_process import MnistSource, find_inventory, interrupt_on_sigterm, make_console
 from cnnbench.cli.verbosity import verbosity as verbosity_of
 from cnnbench.errors import ExitCode, FileError, LedgerError, UsageError
@@ -68,13 +65,14 @@ class OpenedRun(NamedTuple):
     data_dir: Path | None
 
 
-def run_suites(context: click.Context, suites: Sequence[str], options: OptionValues) -> ExitCode:
+def run_suites(context: click.Context) -> ExitCode:
     """Plan the suites' jobs, measure them and print what came of it; return whether every job ended well."""
-    console, dry_run = make_console(), options["dry_run"]
+    options, console = context.params, make_console()
+    dry_run = options["dry_run"]
     rendezvous = _find_rendezvous(options)
     if options["run_id"] and not options["resume"]:
         raise UsageError("--run-id names a run to go on with; it needs --resume")
-    loaded = [load_suite(find_suite(name)) for name in suites]
+    loaded = [load_suite(find_suite(name)) for name in options["suites"]]
     if options["tensorboard"] is not None:
         found = importlib.util.find_spec("tensorboard")
         if found is None or found.origin is None:  # without origin: a mere folder of that name on the path
@@ -84,12 +82,12 @@ def run_suites(context: click.Context, suites: Sequence[str], options: OptionVal
         if not dry_run:
             make_output_folder("--tensorboard", options["tensorboard"])
     inventory = find_inventory()
-    mnist_source = MnistSource(context, options["data_dir"], console, download=not dry_run)
+    mnist_source = MnistSource(context, console, download=not dry_run)
     if not dry_run:
         interrupt_on_sigterm()
         if options["resume"]:
             opened = _reopen_run(loaded, inventory, options, console, mnist_source)
-            return _run_and_report(context, opened, None, options, console)
+            return _run_and_report(context, opened, None, console)
     header = _make_header(loaded, inventory, options, mnist_source)
     if dry_run:
         _print_plan(header.plan, as_json=options["as_json"])
@@ -99,9 +97,9 @@ def run_suites(context: click.Context, suites: Sequence[str], options: OptionVal
         return _run_secondary_node(header, data_dir, rendezvous, options, console)
     if not header.plan:
         raise UsageError(f"no job is left to run: -k {options['name_filter']!r} matches none of the plan's")
-    writer = store.create(options["output"], header)
-    opened = OpenedRun(writer, header, runner.list_pending_jobs(header, ()), data_dir)
-    return _run_and_report(context, opened, rendezvous, options, console)
+    todo = runner.list_pending_jobs(header, ())
+    opened = OpenedRun(store.create(options["output"], header), header, todo, data_dir)
+    return _run_and_report(context, opened, rendezvous, console)
 
 
 def _find_rendezvous(options: OptionValues) -> Rendezvous | None:
@@ -160,9 +158,9 @@ def _make_header(
                 f"--nodes {options['nodes']} needs --seed, the same on every machine, so that all make the same plan"
             )
         if len(named) > 1:
-            seeds = ", ".join(map(str, sorted(named)))
             raise UsageError(
-                f"the suites name different seeds ({seeds}); choose one with --seed, or run them one by one"
+                f"the suites name different seeds ({', '.join(map(str, sorted(named)))}); "
+                "choose one with --seed, or run them one by one"
             )
         seed = named.pop() if named else secrets.randbelow(2**31)
     plan = make_plan(
@@ -194,12 +192,11 @@ def _make_header(
 def _print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
     """The plan on standard output, a line a job, or as JSON."""
     if as_json:
-        print_json([job.model_dump() for job in plan])
+        output.print_json([job.model_dump() for job in plan])
         return
     name = name_plan(plan)
     for index, job in enumerate(plan, start=1):
-        most = "at most " if job.clock == "accuracy" else ""
-        clock = f"{most}{job.epochs} x {job.steps_per_epoch} steps"
+        clock = f"{'at most ' if job.clock == 'accuracy' else ''}{job.epochs} x {job.steps_per_epoch} steps"
         if job.clock == "steady":
             clock = f"{job.blocks} x {job.block_steps} steps"
         click.echo(f"{index:3d}  {name(job)}: {job.clock} clock, {clock}, data {job.data}")
@@ -209,21 +206,20 @@ def _print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
 
 
 def _run_and_report(
-    context: click.Context, opened: OpenedRun, rendezvous: Rendezvous | None, options: OptionValues, console: Console
+    context: click.Context, opened: OpenedRun, rendezvous: Rendezvous | None, console: Console
 ) -> ExitCode:
     """Measure, and print what came of it, interrupted or not."""
     verbosity, path, began = verbosity_of(context), opened.writer.path, time.monotonic()
-    summarize = partial(_print_summary, console, context, path, verbosity)
     try:
         with opened.writer:
-            records = _measure(opened, rendezvous, options, console, verbosity)
+            records = _measure(opened, rendezvous, context.params, console, verbosity)
     except (KeyboardInterrupt, LedgerError):
         with contextlib.suppress(LedgerError):  # a ledger that cannot even be read has said so already
-            summarize(time.monotonic() - began, interrupted=True)
+            _print_summary(console, context, path, time.monotonic() - began, None)
         raise
     seconds = time.monotonic() - began  # what follows is not the run's time
-    summarize(seconds, _report_run(path, options, verbosity))
-    well = len(records) == len(opened.todo) and all(record.outcome.status == "ok" for record in records)
+    _print_summary(console, context, path, seconds, _report_run(path, context.params, verbosity))
+    well = [record.outcome.status for record in records] == ["ok"] * len(opened.todo)
     return ExitCode.DONE if well else ExitCode.JOB_FAILED
 
 
@@ -236,28 +232,25 @@ def _measure(
         names = ", ".join(sorted({f"{device.id} ({device.name})" for device in header.machine.devices}))
         _print_line(console, "machine", f"{announce_machine(header.machine)}; {names}")
         _print_line(console, "software", announce_software(header.software))
-        jobs = f"{len(todo)} of {len(header.plan)} jobs, seed {header.seed}, one process each"
-        _print_line(console, "plan", jobs)
+        _print_line(console, "plan", f"{len(todo)} of {len(header.plan)} jobs, seed {header.seed}, one process each")
         _print_line(console, "ledger", str(opened.writer.path))
-    patience = WorkerLimits.hang_seconds + (0 if rendezvous is None else rendezvous.seconds)
+    patience = WorkerLimits.hang_seconds + (rendezvous.seconds if rendezvous else 0)
     display = Display(console, verbosity, todo, header.plan)
-    launch_options = LaunchOptions(
-        data_dir=opened.data_dir,
-        rendezvous=rendezvous,
-        energy=options["energy"],
-        limits=WorkerLimits(timeout_seconds=options["timeout"], hang_seconds=patience),
-        progress=not options["no_progress"],
-    )
-    board = options["tensorboard"]
     try:
         return runner.execute(
             opened.writer,
             header,
             todo,
-            launch_options,
+            LaunchOptions(
+                data_dir=opened.data_dir,
+                rendezvous=rendezvous,
+                energy=options["energy"],
+                limits=WorkerLimits(timeout_seconds=options["timeout"], hang_seconds=patience),
+                progress=not options["no_progress"],
+            ),
             display,
             fail_fast=options["fail_fast"],
-            tensorboard_root=None if board is None else board.resolve(),
+            tensorboard_root=options["tensorboard"] and options["tensorboard"].resolve(),
         )
     finally:
         display.close()
@@ -265,7 +258,7 @@ def _measure(
 
 def _report_run(path: Path, options: OptionValues, verbosity: int) -> tuple[str, ...]:
     """Print this run's table and write the exports asked for; returns the files written."""
-    found = make_report(Selection(paths=(path,)))
+    found = read.make_report(load_results.Selection(paths=(path,)))
     targets = {name: target for name in EXPORTS if (target := options[f"export_{name}"]) is not None}
     for name, target in targets.items():
         rendered = text.render(found, name)
@@ -275,75 +268,78 @@ def _report_run(path: Path, options: OptionValues, verbosity: int) -> tuple[str,
         with explain_refusal(FileError, f"--export-{name} {target}", f"the results are in {path}"):
             write_file(Path(target), rendered)
     if "-" not in targets.values() and (options["as_json"] or verbosity >= 0):
-        Destination("json" if options["as_json"] else "table").emit(found)
+        output.Destination("json" if options["as_json"] else "table").emit(found)
     return tuple(str(target) for target in targets.values() if target != "-")
 
 
 def _print_summary(
-    console: Console,
-    context: click.Context,
-    path: Path,
-    verbosity: int,
-    seconds: float,
-    exported: Sequence[str] = (),
-    *,
-    interrupted: bool = False,
+    console: Console, context: click.Context, path: Path, seconds: float, exported: Sequence[str] | None
 ) -> None:
-    """How many jobs went how, what is saved and where, how to go on; quiet says only how to, where jobs are left."""
+    """How many jobs went how, what is saved and where, how to go on; quiet says only how to, where jobs are left.
+
+    `exported` are the files written besides; None where the run was interrupted.
+    """
     ledger = store.load(path)
-    plan, records, board = ledger.header.plan, ledger.records, context.params["tensorboard"]
+    plan, records, options = ledger.header.plan, ledger.records, context.params
     missing = len(runner.list_pending_jobs(ledger.header, records))
     commands = [_make_resume_command(context)] if missing else []
-    if verbosity < 0:
+    if verbosity_of(context) < 0:
         for command in commands:
             console.print(f"{missing} of the plan's jobs are left; go on with {command}")
         return
-    if not interrupted:
+    if exported is not None:
         console.print()  # between the table and this
     name = name_plan(plan)
-    bad = [
-        each for each in records if each.outcome.status not in ("ok", "interrupted")
-    ]  # an interrupted one is missing
+    # An interrupted one is missing.
+    bad = [each for each in records if each.outcome.status not in ("ok", "interrupted")]
     missed = sum(record.outcome.status == "missed" for record in bad)
     others = ((len(bad) - missed, "failed"), (missed, "missed the target"), (missing, "missing"))
     ok = f"{len(plan) - len(bad) - missing} of {len(plan)} job{'' if len(plan) == 1 else 's'} ok"
-    when = f"{format_clock(seconds)} this time" if context.params["resume"] else f"in {format_clock(seconds)}"
+    when = f"{format_clock(seconds)} this time" if options["resume"] else f"in {format_clock(seconds)}"
     counts = ", ".join((ok, *(f"{count} {what}" for count, what in others if count), when))
-    _print_line(console, "stopped" if interrupted else "done", counts)
-    heading = "missed" if missed == len(bad) else "failed"
-    for record in bad[:MAX_LISTED_FAILURES]:
+    _print_line(console, "stopped" if exported is None else "done", counts)
+    for number, record in enumerate(bad[:MAX_LISTED_FAILURES]):
+        heading = "" if number else "missed" if missed == len(bad) else "failed"
         _print_line(console, heading, f"{name(record.job)}: {describe_failure(record)}", style="bold red")
-        heading = ""
     if bad:
         more = f"{len(bad) - MAX_LISTED_FAILURES} more; " if len(bad) > MAX_LISTED_FAILURES else ""
-        hint = "--resume does not repeat them; a new run with -v shows the end of their output"
-        _print_line(console, "", more + hint)
+        _print_line(
+            console, "", f"{more}--resume does not repeat them; a new run with -v shows the end of their output"
+        )
     _print_line(console, "ledger", f"{len(records)} record{'' if len(records) == 1 else 's'} in {path}")
     if exported:
         _print_line(console, "exported", ", ".join(exported))
-    commands += [shlex.join(["cnnbench", "show", str(path)])]
-    commands += [shlex.join(["cnnbench", "report", str(path), "-o", "report.html"])]
-    commands += [] if board is None else [shlex.join(["tensorboard", "--logdir", str(board)])]
+    shown = shlex.quote(str(path))
+    commands += [f"cnnbench show {shown}", f"cnnbench report {shown} -o report.html"]
+    if options["tensorboard"] is not None:
+        commands.append(f"tensorboard --logdir {shlex.quote(str(options['tensorboard']))}")
     for number, command in enumerate(commands):  # as it can be copied: wrapped by the terminal alone
         console.print(f"{'' if number else 'next':<{INDENT}}{command}")
 
 
 def _make_resume_command(context: click.Context) -> str:
     """The command that goes on with this run."""
-    root = context.find_root()
-    aside = ["--no-settings"] if root.get_parameter_source("no_settings") is ParameterSource.COMMANDLINE else []
-    words = ["cnnbench", *aside, "run", *context.params["suites"], "-o", str(context.params["output"])]
+    aside = context.find_root().get_parameter_source("no_settings") is ParameterSource.COMMANDLINE
+    words = [
+        "cnnbench",
+        *(["--no-settings"] if aside else []),
+        "run",
+        *context.params["suites"],
+        "-o",
+        str(context.params["output"]),
+    ]
     for option in context.command.params:
         name = str(option.name)
         if name in OPTIONS_NOT_IN_LEDGER and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            words += [option.opts[0]] if context.params[name] is True else [option.opts[0], str(context.params[name])]
+            value = context.params[name]
+            words += option.opts[:1] if value is True else [option.opts[0], str(value)]
     return shlex.join([*words, "--resume"])
 
 
 def _print_line(console: Console, what: str, text: str, style: str = "") -> None:
     """`what      text`, wrapped below itself where the terminal is narrow."""
     wrapped = wrap_indented(console, Text(text, style=style), INDENT, before=INDENT)
-    console.print(Text(f"{what:<{INDENT}}").append_text(wrapped))
+    console.print(Text(f"{what:<{INDENT}}") + wrapped)
 
 
 # ----------------------------------------------------------------------------------------------------------- the other machines
@@ -358,8 +354,7 @@ def _run_secondary_node(
     todo = list(jobs_after_local(runner.list_pending_jobs(header, ())))
     name, failed, timeout = name_plan(header.plan), 0, options["timeout"]
     devices = {device.id: device for device in header.machine.devices}
-    where = f"machine {rendezvous.node_rank} of {options['nodes']}, {len(todo)} jobs; machine 0 records them"
-    console.print(where)
+    console.print(f"machine {rendezvous.node_rank} of {options['nodes']}, {len(todo)} jobs; machine 0 records them")
     for number, (item, alone) in enumerate(todo, start=1):
         sitting = alone * max(rendezvous.seconds, math.ceil(timeout or 0))
         patient = rendezvous.model_copy(update={"seconds": rendezvous.seconds + sitting})

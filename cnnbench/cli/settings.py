@@ -50,17 +50,13 @@ class SettingsDefaults(Mapping[str, Any]):
         self._command, self._read, self._names = command, read, names
 
     def __getitem__(self, name: str) -> Any:
-        if isinstance(self._command, click.Group):
-            command = self._command.get_command(click.Context(self._command), name)
-            if command is not None:
-                return SettingsDefaults(command, self._read, (*self._names, name))
-        option = next((each for each in _list_settable_options(self._command) if each.name == name), None)
-        if option is None:
-            raise KeyError(name)
+        group = self._command
+        if isinstance(group, click.Group) and (command := group.get_command(click.Context(group), name)):
+            return SettingsDefaults(command, self._read, (*self._names, name))
+        option = {each.name: each for each in _list_settable_options(self._command)}[name]
         settings = self.settings()
         values = functools.reduce(lambda table, key: table.get(key, {}), self._names, settings.values)
-        variables = [option.envvar] if isinstance(option.envvar, str) else option.envvar or ()
-        if name not in values and RESULTS_VARIABLE in variables and settings.results is not None:
+        if name not in values and RESULTS_VARIABLE in (option.envvar or ()) and settings.results is not None:
             return str(settings.results)
         return values[name]
 
@@ -75,8 +71,7 @@ class SettingsDefaults(Mapping[str, Any]):
         try:
             return self._read()
         except UsageError:
-            context = click.get_current_context(silent=True)
-            if context is not None and context.resilient_parsing:
+            if (context := click.get_current_context(silent=True)) and context.resilient_parsing:
                 return Settings()
             raise
 
@@ -89,23 +84,21 @@ def make_defaults(root: click.Group) -> SettingsDefaults:
 def results_directory() -> tuple[Path, Path] | None:
     """The results directory of the settings of the command now running, and the file that names it."""
     context = click.get_current_context(silent=True)
-    defaults: object = None if context is None else context.find_root().default_map
+    defaults: object = context and context.find_root().default_map
     settings = defaults.settings() if isinstance(defaults, SettingsDefaults) else Settings()
-    return None if settings.results is None or settings.path is None else (settings.results, settings.path)
+    return (settings.results, settings.path) if settings.results and settings.path else None
 
 
 def load_settings(root: click.Group, start: Path) -> Settings:
     """The nearest settings at or above a folder, checked. Raises UsageError with every mistake in them, one a line."""
     for path in (folder / name for folder in (start, *start.parents) for name in (FILE, PROJECT)):
-        table = _read_table(path)
-        if table is None:
+        if (table := _read_table(path)) is None:
             continue
         problems: list[str] = []
         heading = () if path.name == FILE else ("tool", "cnnbench")
-        named, results = table.pop(RESULTS, None), None
-        if isinstance(named, str):
-            results = Path(_resolve_path(named, path.parent))
-        elif named is not None:
+        named = table.pop(RESULTS, None)
+        results = Path(_resolve_path(named, path.parent)) if isinstance(named, str) else None
+        if named is not None and results is None:
             problems.append(f"{_format_heading(heading)}{RESULTS} {format_value(named)} must be text, a directory")
         values = _check_command(root, table, heading, path.parent, problems, more=(RESULTS,))
         if problems:
@@ -157,16 +150,14 @@ def _check_command(
     place, values = _format_heading(heading), {}
     if isinstance(command, click.Group):
         context = click.Context(command)
-        names = command.list_commands(context)
+        names = (*command.list_commands(context), *more)
         for name, inner in table.items():
             below = (*heading, name)
-            found = command.get_command(context, name) if name in names else None
-            if found is None:
-                said = "" if isinstance(inner, dict) else f" {format_value(inner)}"
-                problems.append(f"{place}{name}{said}: no such command{suggest_choices(name, (*names, *more))}")
+            shown = f"{place}{name}" if isinstance(inner, dict) else f"{place}{name} {format_value(inner)}"
+            if (found := command.get_command(context, name)) is None:
+                problems.append(f"{shown}: no such command{suggest_choices(name, names)}")
             elif not isinstance(inner, dict):
-                must = f"must be a table, {_format_heading(below).strip()}"
-                problems.append(f"{place}{name} {format_value(inner)} {must}")
+                problems.append(f"{shown} must be a table, {_format_heading(below).strip()}")
             else:
                 values[name] = _check_command(found, inner, below, folder, problems)
         return values

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pkgutil
 from pathlib import Path
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.exceptions import Exit
 
-from cnnbench.cli import completion, options
+from cnnbench.cli import completion
+from cnnbench.cli.options import DATA_DIR, SUITES, json_option
 from cnnbench.cli.output import print_json
 from cnnbench.cli.this_process import find_data_cache, find_named, make_console, show_download
 from cnnbench.errors import DataError, ExitCode, SuiteError, UsageError
@@ -19,25 +23,32 @@ if TYPE_CHECKING:
 
 COUNTED_DEVICE_KINDS: tuple[DeviceKind, ...] = ("cpu", "cuda")
 """Device kinds whose jobs are counted: what a suite plans may differ by kind, and these two are the common ones."""
-SCHEMAS = ("check", "devices", "doctor", "noise", "record", "run")
+SCHEMAS = {
+    "check": "cnnbench.regression.check_record:CheckRecord",
+    "devices": "cnnbench.machine.measured_peaks:DevicesReport",
+    "doctor": "cnnbench.machine.doctor:DoctorFinding",
+    "noise": "cnnbench.regression.noise_profile:NoiseProfile",
+    "record": "cnnbench.schema:Record",
+    "run": "cnnbench.schema:RunHeader",
+}
+"""What is written by that name, as `module:attribute`."""
 
 
-@click.command("list")
+@click.command
 @click.argument("kind", type=click.Choice(["suites", "workloads"]), required=False)
-@options.json_option()
+@json_option()
 def list_command(kind: str | None, as_json: bool) -> None:
     """List the shipped suites and the workloads, or only one KIND of them."""
     from cnnbench import workloads
     from cnnbench.plan.suite import find_suite, load_suite, suite_names
 
-    entries = {
-        "suites": [_describe_suite(load_suite(find_suite(name))) for name in suite_names()],
-        "workloads": [_describe_workload(workloads.get(name)) for name in workloads.names()],
-    }
-    chosen = {name: found for name, found in entries.items() if kind in (None, name)}
+    chosen = {}
+    if kind != "workloads":
+        chosen["suites"] = [_describe_suite(load_suite(find_suite(name))) for name in suite_names()]
+    if kind != "suites":
+        chosen["workloads"] = [_describe_workload(workloads.get(name)) for name in workloads.names()]
     if as_json:
-        print_json(chosen)
-        return
+        return print_json(chosen)
     for name, found in chosen.items():
         width = max(len(entry["name"]) for entry in found)
         click.echo(name)
@@ -46,11 +57,10 @@ def list_command(kind: str | None, as_json: bool) -> None:
             click.echo(f"  {entry['name']:<{width}}  {entry['description']}{size and f' ({size})'}")
 
 
-@click.command()
-@options.SUITES
-@options.json_option("Print JSON, the mistakes too.")
-@click.pass_context
-def validate(context: click.Context, suites: tuple[str, ...], as_json: bool) -> None:
+@click.command
+@SUITES
+@json_option("Print JSON, the mistakes too.")
+def validate(suites: tuple[str, ...], as_json: bool) -> None:
     """Check each SUITE (a shipped name or a TOML file); every mistake is named with its file, key and choices."""
     from cnnbench import workloads
     from cnnbench.plan.suite import find_suite, load_suite
@@ -65,7 +75,7 @@ def validate(context: click.Context, suites: tuple[str, ...], as_json: bool) -> 
     wrong = [line for result in results for line in result["errors"]]
     if as_json:
         print_json(results)
-        context.exit(ExitCode.USAGE if wrong else ExitCode.DONE)
+        raise Exit(ExitCode.USAGE if wrong else ExitCode.DONE)
     for result in results:
         if result["ok"]:
             click.echo(f"{result['suite']}: OK, {_format_size(result)}")
@@ -87,7 +97,7 @@ def _describe_suite(suite: Suite) -> dict[str, Any]:
 def _describe_workload(workload: Workload) -> dict[str, Any]:
     from cnnbench import workloads
 
-    training = workload.kind == "training"
+    sizes = ("parameters", "flops_forward_per_image", "flops_training_per_image")
     return {
         "name": workload.name,
         "version": workload.version,
@@ -96,9 +106,7 @@ def _describe_workload(workload: Workload) -> dict[str, Any]:
         "kind": workload.kind,
         "optimizers": list(workload.optimizers),
         "inits": list(workload.inits),
-        "parameters": workload.parameters if training else None,
-        "flops_forward_per_image": workload.flops_forward_per_image if training else None,
-        "flops_training_per_image": workload.flops_training_per_image if training else None,
+        **{name: getattr(workload, name) if workload.kind == "training" else None for name in sizes},
     }
 
 
@@ -117,7 +125,7 @@ def _format_size(entry: dict[str, Any]) -> str:
     return f"{parameters} parameters, {flops} FLOPs a training image{source}"
 
 
-@click.command()
+@click.command
 @click.argument("name", type=click.Choice(SCHEMAS), required=False)
 def schema(name: str | None) -> None:
     """Print the JSON schema of NAME: devices and doctor (their --json), record and run (a ledger's lines), check and noise
@@ -126,44 +134,32 @@ def schema(name: str | None) -> None:
         raise UsageError(f"which schema? one of {', '.join(SCHEMAS)}")
     from pydantic import TypeAdapter
 
-    from cnnbench.machine.doctor import DoctorFinding
-    from cnnbench.machine.measured_peaks import DevicesReport
-    from cnnbench.regression.check_record import CheckRecord
-    from cnnbench.regression.noise_profile import NoiseProfile
-    from cnnbench.schema import Record, RunHeader
-
-    models: dict[str, Any] = {
-        "check": CheckRecord,
-        "devices": DevicesReport,
-        "doctor": list[DoctorFinding],
-        "noise": NoiseProfile,
-        "record": Record,
-        "run": RunHeader,
-    }
-    print_json(TypeAdapter(models[name]).json_schema())
+    model: Any = pkgutil.resolve_name(SCHEMAS[name])
+    if name == "doctor":  # it prints a list of findings
+        model = GenericAlias(list, model)
+    print_json(TypeAdapter(model).json_schema())
 
 
-@click.group("data")
+@click.group
 def data() -> None:
     """Fetch, verify and find MNIST."""
 
 
-@data.command("fetch")
-@options.DATA_DIR
+@data.command
+@DATA_DIR
 @click.pass_context
 def fetch_command(context: click.Context, data_dir: Path | None) -> None:
     """Download what is missing, verify everything, print the directory."""
     from cnnbench.data import fetch
 
     directory = data_dir or find_data_cache()
-    quiet = bool(context.find_root().params.get("quiet"))
-    with show_download(make_console(), quiet=quiet) as on_progress:
+    with show_download(make_console(), quiet=bool(context.find_root().params.get("quiet"))) as on_progress:
         fetch(directory, on_progress=on_progress)
     click.echo(directory)
 
 
-@data.command("verify")
-@options.DATA_DIR
+@data.command
+@DATA_DIR
 def verify_command(data_dir: Path | None) -> None:
     """Print a line a file: the SHA-256 of its decompressed contents, the file, OK or BAD."""
     from cnnbench.data import mnist
@@ -181,15 +177,15 @@ def verify_command(data_dir: Path | None) -> None:
         raise DataError("\n".join(dict.fromkeys(problems)))
 
 
-@data.command("where")
-@options.DATA_DIR
+@data.command
+@DATA_DIR
 @click.pass_context
-def where_command(context: click.Context, data_dir: Path | None) -> None:
+def where_command(context: click.Context, /, **_: Any) -> None:
     """Print the directory a run would take MNIST from, and where its name came from (flag, env, settings or cache)."""
     from cnnbench.data import DataUnavailableError, MnistDirectory, find
 
     cache = find_data_cache()
-    found = find(find_named(context, data_dir) or MnistDirectory("cache", cache))
+    found = find(find_named(context) or MnistDirectory("cache", cache))
     if found is None:
         raise DataUnavailableError(
             f"MNIST is not on this machine: {cache} (the user's cache) does not hold it; "
@@ -198,7 +194,7 @@ def where_command(context: click.Context, data_dir: Path | None) -> None:
     click.echo(f"{found.directory}\t{found.origin}")
 
 
-@click.command("completion")
+@click.command
 @click.argument("shell", type=click.Choice(completion.SHELLS))
 @click.pass_context
 def completion_command(context: click.Context, /, shell: str) -> None:

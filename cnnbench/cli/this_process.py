@@ -41,10 +41,7 @@ def make_console() -> Console:
 def interrupt_on_sigterm() -> None:
     """Let SIGTERM end a measurement as Ctrl-C does, with what was measured saved."""
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def find_data_cache() -> Path:
@@ -54,22 +51,20 @@ def find_data_cache() -> Path:
     return default_cache_dir(os.environ)
 
 
-def find_named(context: click.Context, data_dir: Path | None) -> MnistDirectory | None:
+def find_named(context: click.Context) -> MnistDirectory | None:
     """The value of `options.DATA_DIR` with who named it: flag, CNNBENCH_DATA or settings; None where nobody did."""
     from cnnbench.data import MnistDirectory
 
-    source = context.get_parameter_source("data_dir")
+    data_dir, source = context.params["data_dir"], context.get_parameter_source("data_dir")
     origins: dict[object, Origin] = {ParameterSource.ENVIRONMENT: "env", ParameterSource.DEFAULT_MAP: "settings"}
-    return None if data_dir is None else MnistDirectory(origins.get(source, "flag"), data_dir)
+    return MnistDirectory(origins.get(source, "flag"), data_dir) if data_dir else None
 
 
 class MnistSource:
     """Which digits this run trains on: asked at most once, when the plan first needs any."""
 
-    def __init__(
-        self, context: click.Context, data_dir: Path | None, console: Console, *, download: bool = True
-    ) -> None:
-        self._named, self._console, self._download = find_named(context, data_dir), console, download
+    def __init__(self, context: click.Context, console: Console, *, download: bool = True) -> None:
+        self._named, self._console, self._download = find_named(context), console, download
         self._resolved: ResolvedData | None = None
 
     def kind(self) -> DataKind:
@@ -95,8 +90,7 @@ class MnistSource:
                 download=self._download,
             )
         if found.note:
-            note = f"WARNING: {found.note}"
-            self._console.print(note, style="bold yellow")
+            self._console.print(f"WARNING: {found.note}", style="bold yellow")
         return found
 
 
@@ -108,8 +102,9 @@ def show_download(console: Console, *, quiet: bool = False) -> Iterator[OnDownlo
     elif console.is_terminal:
         from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=console) as progress:
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console
+        ) as progress:
             tasks: dict[str, TaskID] = {}
 
             def update(name: str, done_bytes: int, total_bytes: int | None) -> None:
