@@ -1,4 +1,4 @@
-"""A page's tables: which there must be, which lines and columns each has, and every cell of every line."""
+"""A page's tables: which there must be, which lines and columns each has, every cell of every line; facts of machines."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
+from cnnbench.schema import Device, Machine, RunHeader
 from cnnbench.verify import columns, figures, formats, learning, values
-from cnnbench.verify.raw_rows import RawRow
+from cnnbench.verify.figures import find_figure
+from cnnbench.verify.raw_rows import RawRow, is_same_text, may_be_called, to_page_text
 from cnnbench.verify.values import ValueSubject
-from cnnbench.verify.view import PageView
+from cnnbench.verify.view import MOST_APART, PageView
 
 TableValues = Mapping[str, Any]
 Lines = Callable[[PageView], Mapping[RawRow, int]]
@@ -32,13 +35,9 @@ def _each_training(chosen: Callable[[PageView, RawRow], object]) -> Lines:
     return lambda view: {row: 1 for row in view.training if chosen(view, row)}
 
 
-def _over_published(view: PageView, row: RawRow) -> object:
-    return ValueSubject(view, "", row).figure("speedup_over_reference")
-
-
 def _lecture(view: PageView) -> dict[RawRow, int]:
     """The rows of the published job; where there is none all that ended well."""
-    same = [row for row in view.training if _over_published(view, row)]
+    same = [row for row in view.training if find_figure(view, row, "speedup_over_reference")]
     return dict.fromkeys(same or [row for row in view.training if row.trials], 1)
 
 
@@ -53,14 +52,17 @@ def _scaling(view: PageView) -> dict[RawRow, int]:
     for row in view.training:
         for scaling in ("strong", "weak") if row.job.copies == 1 else ():
             if row.job.scaling in (None, scaling):
-                batch = row.job.batch_size // row.job.world if scaling == "weak" else row.job.batch_size
-                sets.setdefault((scaling, *view.scaling_work(row, batch)), []).append(row)
+                sets.setdefault((scaling, *view.scaling_work(row, scaling)), []).append(row)
     return Counter(row for rows in sets.values() if any(each.job.world > 1 for each in rows) for row in rows)
+
+
+def _count_evaluated(row: RawRow) -> int:
+    return sum(bool(trial.epoch_evaluations) for _, trial in row.attempts)
 
 
 def _seeds(view: PageView) -> dict[RawRow, int]:
     own = [row for row in view.training if row.job.clock == "accuracy" and row.job.target is not None]
-    return {row: n for row in own if (n := sum(bool(trial.epoch_evaluations) for _, trial in row.attempts))}
+    return {row: n for row in own if (n := _count_evaluated(row))}
 
 
 def _epochs(view: PageView) -> dict[RawRow, int]:
@@ -68,14 +70,13 @@ def _epochs(view: PageView) -> dict[RawRow, int]:
 
 
 def _stops(view: PageView) -> dict[RawRow, int]:
-    found = {row: len(stops) for row in view.training if (stops := learning.find_stops(row))}
-    return found if _epochs(view) else {}
+    under_rule = [row for row in view.training if row.job.stop_when_all_right and row.job.steps_per_epoch]
+    return {row: n for row in under_rule if (n := _count_evaluated(row))} if _epochs(view) else {}
 
 
 def _costs(view: PageView, row: RawRow) -> object:
-    subject = ValueSubject(view, "cost", row)
-    priced = subject.figure("energy_joules_per_image") or view.price(row) is not None
-    return subject.figure("job_seconds") and priced
+    priced = find_figure(view, row, "energy_joules_per_image") or view.price(row) is not None
+    return find_figure(view, row, "job_seconds") and priced
 
 
 OPTIONAL: Mapping[str, str] = {"versus": "speedup_over_reference", "pretraining": "pretraining_seconds"}
@@ -160,9 +161,8 @@ def find_errors(view: PageView, table: TableValues) -> Iterator[str]:
 def _find_column_errors(view: PageView, table: TableValues, keys: Sequence[str]) -> Iterator[str]:
     expected = TABLES[table["key"]]
     wanted = expected.columns.split()
-    rows = [ValueSubject(view, "", row) for row in expected.lines(view)]
     for key, name in OPTIONAL.items():
-        if key in wanted and key not in keys and all(row.figure(name) is None for row in rows):
+        if key in wanted and key not in keys and not any(find_figure(view, row, name) for row in expected.lines(view)):
             wanted.remove(key)
     if keys != wanted:
         yield f"its columns are {', '.join(keys)}, they should be {', '.join(wanted)}"
@@ -197,16 +197,15 @@ def _find_line_errors(subject: ValueSubject, keys: Sequence[str], line: TableVal
 def _find_note_errors(subject: ValueSubject, notes: str) -> Iterator[str]:
     """Why a row that was measured has no measured peak, and the doubt about a best product whose processes differ."""
     row, best = subject.own, subject.view.best_product(subject.own)
-    trains, size, apart = row.job.workload != "gemm", "", ""
-    if best is not None:
-        size, apart = f"size {best.row.job.size:,}", f"{best.apart:.2f}x"
-    unusable = best is not None and not best.usable
-    reason = f"the processes of the best GEMM, {size}, differ by {apart}, more than" if unusable else ABSENT
-    doubt = f"the processes of the best matrix product ({size}, {row.job.precision}) differ by"
-    doubted = unusable and (trains or (best is not None and best.row is row))
+    trains, reason, doubt = row.job.workload != "gemm", ABSENT, "the processes of the best matrix product ("
+    unusable = best is not None and best.apart > MOST_APART
+    if best is not None and unusable:
+        size = f"size {best.job.size:,}"
+        reason = f"the processes of the best GEMM, {size}, differ by {best.apart:.2f}x, more than"
+        doubt += f"{size}, {row.job.precision}) differ by"
     wanted = {
         "reason": (reason, bool(row.trials) and trains and (best is None or unusable)),
-        "doubt": (doubt, bool(row.trials) and doubted),
+        "doubt": (doubt, bool(row.trials) and unusable and (trains or best is row)),
     }
     for what, (text, needed) in wanted.items():
         if (text in notes) != needed:
@@ -228,3 +227,81 @@ def _find_group_errors(
     works = {(row.job.model_copy(update={"precision": "fp32"}).work_key, row.protocol) for row in rows}
     if expected.one_work and len(works) > 1:
         yield f"under {title!r} are rows of different work"
+
+
+FactText = Callable[[RunHeader], object]
+FACTS: Mapping[str, FactText] = {
+    "CPU": attrgetter("machine.cpu_name"),
+    "cores allowed": lambda header: _cores(header.machine),
+    "largest clock": lambda header: (
+        header.machine.cpu_max_clock_hertz and f"{header.machine.cpu_max_clock_hertz / 1e9:.2f} GHz"
+    ),
+    "governor": attrgetter("machine.governor"),
+    "turbo": lambda header: {None: None, True: "yes", False: "no"}[header.machine.turbo],
+    "hypervisor": lambda header: header.machine.hypervisor or "none",
+    "memory": lambda header: header.machine.memory_bytes and formats.size(header.machine.memory_bytes),
+    "memory limit": lambda header: (
+        header.machine.memory_limit_bytes and formats.size(header.machine.memory_limit_bytes)
+    ),
+    "accelerators": lambda header: (
+        "; ".join(_accelerator(each) for each in header.machine.devices if each.kind != "cpu") or "none"
+    ),
+    "system": lambda header: f"{header.machine.os}, kernel {header.machine.kernel}",
+    "C library": attrgetter("machine.libc"),
+    "torch": lambda header: f"{header.software.torch} ({header.software.torch_build})",
+    "BLAS": attrgetter("software.blas"),
+    "oneDNN": attrgetter("software.onednn"),
+    "cuDNN": attrgetter("software.cudnn"),
+    "CPU capability": attrgetter("software.cpu_capability"),
+    "Python": attrgetter("software.python"),
+    "cnnbench": attrgetter("software.cnnbench"),
+}
+
+
+def _cores(machine: Machine) -> str:
+    quota = "" if machine.cgroup_cpu_limit is None else f", quota {machine.cgroup_cpu_limit:g}"
+    return f"{machine.cores_allowed} of {machine.cores_logical}{quota}"
+
+
+def _accelerator(device: Device) -> str:
+    parts = [device.name]
+    parts += [] if device.memory_bytes is None else [formats.size(device.memory_bytes)]
+    parts += [] if device.power_limit_watts is None else [f"{device.power_limit_watts:.0f} W limit"]
+    parts += [] if device.driver is None else [f"driver {device.driver}"]
+    parts += ["MIG"] if device.mig else []
+    parts += [] if device.ecc is None else [f"ECC {'on' if device.ecc else 'off'}"]
+    return ", ".join(parts + ([] if device.usable else [f"not usable: {device.unusable_reason}"]))
+
+
+def _is_fact(name: str, header: RunHeader, printed: str | None, shared: str) -> bool:
+    """Whether a machine may be said to be so, by itself or with the others; a device's name may be a shorter one."""
+    expected = FACTS[name](header)
+    text = formats.UNKNOWN if expected in (None, "", ()) else str(expected)
+    if printed is None:
+        numbers = formats.find_numbers(shared)
+        listed = name == "accelerators" and all(each in numbers for each in formats.find_numbers(text))
+        return f"{name} {text}" in shared or listed
+    shortened = name == "accelerators" and may_be_called(text, printed.replace("…,", "…"))
+    return is_same_text(printed, text) or (shortened and formats.find_numbers(printed) == formats.find_numbers(text))
+
+
+def find_machine_errors(view: PageView, table: TableValues) -> Iterator[str]:
+    """What the table says that the headers do not: side by side, or one machine below the other."""
+    titles, (group,) = table["columns"], table["groups"]
+    beside = titles[0]["key"] != "machine"
+    facts: dict[tuple[str, str], str] = {}
+    for first, *cells in ([to_page_text(cell["text"]) for cell in line["cells"]] for line in group["lines"]):
+        for column, text in zip(titles[1:], cells, strict=True):
+            facts[(first, to_page_text(column["title"])) if beside else (column["key"], first)] = text
+    for name in FACTS if ("CPU", "") in facts else ():
+        marked, texts = facts.pop((name, "")), {text for (fact, _), text in facts.items() if fact == name}
+        if (marked == "differs") != (len(texts) > 1):
+            yield f"{name} is marked {marked!r}, the machines' texts say otherwise"
+    machines = {to_page_text(name): header for name, header in sorted(view.machines.items())}
+    if (printed := dict.fromkeys(machine for _, machine in facts)).keys() != machines.keys():
+        yield f"the machines are {', '.join(printed)}, the records are of {', '.join(machines)}"
+    for name in FACTS:
+        for machine, header in machines.items():
+            there = facts.get((name, machine))
+            if not _is_fact(name, header, there, "" if beside else group["title"]):
+                yield f"{name} of {machine}: {there!r} is not what the header of run {header.run_id} says"
