@@ -25,9 +25,11 @@ class ExpectedColumn:
 
 
 def _interval(subject: ValueSubject, name: str) -> Iterator[str]:
+    """The interval of a figure; that of a median may have no upper end."""
     low, high = subject.printed.get(f"{name}_low"), subject.printed.get(f"{name}_high")
-    if low is not None and high is not None:
-        yield formats.span(low, high, find_format(name))
+    write = find_format(name)
+    if low is not None:
+        yield f"from {write(low)} on" if high is None else formats.span(low, high, write)
 
 
 def _n(subject: ValueSubject, name: str) -> str:
@@ -61,11 +63,12 @@ def _marked(text: CellText) -> CellText:
 
 
 def _job_time(subject: ValueSubject) -> str:
-    name = "job_seconds"
-    if subject.published is not None:
-        return exact(name)(subject).removesuffix(".0")
-    details = (*_interval(subject, name), f"{subject.printed.get('job_kind')}, {_n(subject, name)}")
-    return _marked(exact(name, lambda s: details))(subject)
+    def details(s: ValueSubject) -> Iterable[str]:
+        kind = f"{s.printed.get('job_kind')}, {_n(s, 'job_seconds')}"
+        return () if s.published else (*_interval(s, "job_seconds"), kind)
+
+    # A source gives whole seconds, which its row has without a tenth.
+    return _marked(exact("job_seconds", details))(subject).removesuffix(".0")
 
 
 def _speedup(subject: ValueSubject) -> str:
@@ -100,19 +103,6 @@ def _pretraining(subject: ValueSubject) -> Iterator[str]:
     if rate is not None:
         yield f"{formats.giga(rate)} GFLOP/s"
     yield _n(subject, "pretraining_seconds")
-
-
-def _median(name: str) -> CellText:
-    """A median whose upper end may lie beyond the epoch limit."""
-
-    def details(subject: ValueSubject) -> Iterator[str]:
-        low, high = subject.printed.get(f"{name}_low"), subject.printed.get(f"{name}_high")
-        yield from _interval(subject, name)
-        if low is not None and high is None:
-            yield f"from {find_format(name)(low)} on"
-        yield _n(subject, name)
-
-    return exact(name, details)
 
 
 def _over_rung(name: str) -> CellText:
@@ -227,12 +217,12 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
         "target", lambda s: UNKNOWN if s.own.job.target is None else f"{100 * s.own.job.target:g} %"
     ),
     "seeds": ExpectedColumn("seeds that reached it", _seeds_reached),
-    "median": ExpectedColumn("median time", _median("median_seconds_to_target"), "s"),
+    "median": show_interval("median time", "median_seconds_to_target", "s"),
     "mean": show_value("mean time", "mean_seconds_to_target", "s"),
     "fastest": show_value("fastest", "fastest_seconds_to_target", "s"),
     "slowest": show_value("slowest", "slowest_seconds_to_target", "s"),
-    "median_steps": ExpectedColumn("median steps", _median("median_steps_to_target")),
-    "median_epochs": ExpectedColumn("median epochs", _median("median_epochs_to_target")),
+    "median_steps": show_interval("median steps", "median_steps_to_target"),
+    "median_epochs": show_interval("median epochs", "median_epochs_to_target"),
     "seed": ExpectedColumn("seed", _word("seed")),
     "reached": ExpectedColumn("ended", lambda s: "reached" if s.printed.get("reached_target") else "missed"),
     "seconds": show_value("time to target", "seconds_to_target", "s"),

@@ -154,12 +154,8 @@ def copy_steps(row: RawRow) -> list[dict[str, float]]:
 def slowest_copy(row: RawRow) -> str | None:
     """The place with the largest geometric mean."""
     found = copy_steps(row)
-    means = {
-        place: statistics.geometric_mean(each[place] for each in found)
-        for first in found[:1]
-        for place in sorted(first)
-    }
-    return max(means, key=lambda place: means[place], default=None)
+    places = sorted(found[0]) if found else ()
+    return max(places, key=lambda place: statistics.geometric_mean(each[place] for each in found), default=None)
 
 
 def has_reached(row: RawRow, trial: Trial) -> bool:
@@ -216,11 +212,8 @@ def bytes_moved(row: RawRow) -> int | None:
 @lru_cache(maxsize=4096)
 def floors(view: PageView, row: RawRow) -> dict[str, float]:
     """Seconds below which a step cannot be, by what would bind it."""
-    median, moved, ceiling = (
-        median_floors(row),
-        bytes_moved(row),
-        find_figure(view, row, "measured_peak_flops_per_second"),
-    )
+    median, moved = median_floors(row), bytes_moved(row)
+    ceiling = find_figure(view, row, "measured_peak_flops_per_second")
     if not row.trials or moved is None or not row.alone:
         return {}
     operators = row.good_trials[0].operators_per_step

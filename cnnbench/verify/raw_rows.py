@@ -44,7 +44,7 @@ class RawRow:
     @cached_property
     def device(self) -> Device | None:
         """As the run's fingerprint lists it."""
-        return next((each for each in self.header.machine.devices if each.id == self.job.device), None)
+        return self.header.machine.find_device(self.job.device)
 
     @property
     def full_name(self) -> str:
@@ -256,7 +256,7 @@ def find_violations(header: RunHeader, record: Record) -> tuple[validity.Violati
     job, trial, status = record.job, record.outcome.trial, record.outcome.status
     if status not in validity.CHECKED_STATUSES or trial is None:
         return ()
-    device = next((each for each in header.machine.devices if each.id == job.device), None)
+    device = header.machine.find_device(job.device)
     return validity.find_violations(job, trial, record.process_seconds, device, header.machine, status)
 
 

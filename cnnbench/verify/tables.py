@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -17,12 +17,12 @@ from cnnbench.verify.values import ValueSubject
 from cnnbench.verify.view import MOST_APART, PageView
 
 TableValues = Mapping[str, Any]
-Lines = Callable[[PageView], Mapping[RawRow, int]]
+Lines = Callable[[PageView], Collection[RawRow]]
 
 
 @dataclass(frozen=True)
 class ExpectedTable:
-    """Which lines a table has, by raw row how many, and the keys of its columns with blanks between them."""
+    """Which lines a table has, by their raw rows, and the keys of its columns with blanks between them."""
 
     lines: Lines
     columns: str
@@ -30,53 +30,44 @@ class ExpectedTable:
     """Whether the rows of a group are of equal work but for the precision."""
 
 
-def _each_training(chosen: Callable[[PageView, RawRow], object]) -> Lines:
-    """One line a row of training that is chosen."""
-    return lambda view: {row: 1 for row in view.training if chosen(view, row)}
-
-
-def _lecture(view: PageView) -> dict[RawRow, int]:
+def _lecture(view: PageView) -> list[RawRow]:
     """The rows of the published job; where there is none all that ended well."""
     same = [row for row in view.training if find_figure(view, row, "speedup_over_reference")]
-    return dict.fromkeys(same or [row for row in view.training if row.trials], 1)
+    return same or [row for row in view.training if row.trials]
 
 
-def _bounds(view: PageView) -> dict[RawRow, int]:
-    found = dict.fromkeys((row for row in view.training if row.alone), 1)
-    return found if any(figures.floors(view, row) for row in found) else {}
+def _bounds(view: PageView) -> list[RawRow]:
+    found = [row for row in view.training if row.alone]
+    return found if any(figures.floors(view, row) for row in found) else []
 
 
-def _scaling(view: PageView) -> dict[RawRow, int]:
+def _scaling(view: PageView) -> list[RawRow]:
     """Once in each set, of a batch that is shared and of one that is on each rank, that has a row of several ranks."""
     sets: dict[tuple[object, ...], list[RawRow]] = {}
     for row in view.training:
         for scaling in ("strong", "weak") if row.job.copies == 1 else ():
             if row.job.scaling in (None, scaling):
                 sets.setdefault((scaling, *view.scaling_work(row, scaling)), []).append(row)
-    return Counter(row for rows in sets.values() if any(each.job.world > 1 for each in rows) for row in rows)
+    return [row for rows in sets.values() if any(each.job.world > 1 for each in rows) for row in rows]
 
 
-def _count_evaluated(row: RawRow) -> int:
-    return sum(bool(trial.epoch_evaluations) for _, trial in row.attempts)
+def _each_evaluated(rows: Iterable[RawRow]) -> list[RawRow]:
+    return [row for row in rows for _, trial in row.attempts if trial.epoch_evaluations]
 
 
-def _seeds(view: PageView) -> dict[RawRow, int]:
-    own = [row for row in view.training if row.job.clock == "accuracy" and row.job.target is not None]
-    return {row: n for row in own if (n := _count_evaluated(row))}
+def _epochs(view: PageView) -> list[RawRow]:
+    curves = {row: learning.accuracy_curves(row) for row in view.training}
+    return [row for row in curves for _ in range(min(map(len, curves[row]), default=0))]
 
 
-def _epochs(view: PageView) -> dict[RawRow, int]:
-    return {row: min(map(len, curves)) for row in view.training if (curves := learning.accuracy_curves(row))}
+def _stops(view: PageView) -> list[RawRow]:
+    under_rule = (row for row in view.training if row.job.stop_when_all_right and row.job.steps_per_epoch)
+    return _each_evaluated(under_rule) if _epochs(view) else []
 
 
-def _stops(view: PageView) -> dict[RawRow, int]:
-    under_rule = [row for row in view.training if row.job.stop_when_all_right and row.job.steps_per_epoch]
-    return {row: n for row in under_rule if (n := _count_evaluated(row))} if _epochs(view) else {}
-
-
-def _costs(view: PageView, row: RawRow) -> object:
-    priced = find_figure(view, row, "energy_joules_per_image") or view.price(row) is not None
-    return find_figure(view, row, "job_seconds") and priced
+def _costs(view: PageView) -> list[RawRow]:
+    timed = [row for row in view.training if find_figure(view, row, "job_seconds")]
+    return [row for row in timed if find_figure(view, row, "energy_joules_per_image") or view.price(row) is not None]
 
 
 OPTIONAL: Mapping[str, str] = {"versus": "speedup_over_reference", "pretraining": "pretraining_seconds"}
@@ -84,24 +75,29 @@ OPTIONAL: Mapping[str, str] = {"versus": "speedup_over_reference", "pretraining"
 TABLES: Mapping[str, ExpectedTable] = {
     "lecture": ExpectedTable(_lecture, "processor peak ceiling achieved job speedup versus"),
     "training": ExpectedTable(
-        _each_training(lambda view, row: True),
+        attrgetter("training"),
         "processor precision peak ceiling achieved mfu of_ceiling job pretraining speedup versus images host_peak "
         "device_peak accuracy outcome",
         one_work=True,
     ),
     "resources": ExpectedTable(
-        _each_training(lambda view, row: row.trials),
+        lambda view: [row for row in view.training if row.trials],
         "processor precision host_peak device_peak device_reserved device_used activations parameters energy cold_start",
         one_work=True,
     ),
     "tta": ExpectedTable(
-        _each_training(lambda view, row: row.job.clock == "accuracy"),
+        lambda view: [row for row in view.training if row.job.clock == "accuracy"],
         "processor mode target seeds median mean fastest slowest median_steps median_epochs step",
     ),
-    "seeds": ExpectedTable(_seeds, "processor mode seed reached seconds steps epochs last"),
+    "seeds": ExpectedTable(
+        lambda view: _each_evaluated(
+            row for row in view.training if row.job.clock == "accuracy" and row.job.target is not None
+        ),
+        "processor mode seed reached seconds steps epochs last",
+    ),
     "bounds": ExpectedTable(_bounds, "processor precision step verdict compute bandwidth launch input", one_work=True),
     "ladder": ExpectedTable(
-        lambda view: dict.fromkeys(view.rungs, 1),
+        lambda view: list(view.rungs),
         "processor rung step over_before over_first of_ceiling accuracy outcome why_not",
     ),
     "scaling": ExpectedTable(
@@ -109,18 +105,18 @@ TABLES: Mapping[str, ExpectedTable] = {
         "processor scaling step images scaled efficiency exchange host_peak device_peak energy cold_start started outcome",
     ),
     "copies": ExpectedTable(
-        lambda view: {row: 1 for row in view.shown if row.job.copies > 1},
+        lambda view: [row for row in view.shown if row.job.copies > 1],
         "processor precision size copies median_copy slowest_copy over_median outcome",
     ),
     "gemm": ExpectedTable(
-        lambda view: {row: 1 for row in view.shown if row.job.workload == "gemm"},
+        lambda view: [row for row in view.shown if row.job.workload == "gemm"],
         "processor precision size achieved ceiling peak products outcome",
     ),
-    "cost": ExpectedTable(_each_training(_costs), "processor job job_energy price cost"),
+    "cost": ExpectedTable(_costs, "processor job job_energy price cost"),
     "stopping": ExpectedTable(_epochs, "epoch true_accuracy all_right stopped"),
     "stopped": ExpectedTable(_stops, "process stopped_epoch sample true_accuracy"),
     "convergence": ExpectedTable(
-        _each_training(learning.find_plain),
+        lambda view: [row for row in view.training if learning.find_plain(view, row)],
         "mode seeds mode_accuracy plain_accuracy difference of_medians margin verdict",
     ),
 }
@@ -151,11 +147,10 @@ def find_errors(view: PageView, table: TableValues) -> Iterator[str]:
             yield from (f"{name}: {message}" for message in _find_line_errors(subject, keys, line))
         found.update(subject.row for subject in subjects if subject.row is not None)
         yield from _find_group_errors(view, expected, group["title"], subjects)
-    wanted = found if view.options.get("accuracy") is not None else expected.lines(view)
+    wanted = found if view.options.get("accuracy") is not None else Counter(expected.lines(view))
     for row in {**wanted, **found}:
-        if wanted.get(row, 0) != found[row]:
-            right = wanted.get(row, 0)
-            yield f"{found[row]} lines are of {row.place} of run {row.header.run_id}, there should be {right}"
+        if wanted[row] != found[row]:
+            yield f"{found[row]} lines are of {row.place} of run {row.header.run_id}, there should be {wanted[row]}"
 
 
 def _find_column_errors(view: PageView, table: TableValues, keys: Sequence[str]) -> Iterator[str]:

@@ -47,13 +47,6 @@ class ValueSubject:
             raise LookupError("it names no raw row")
         return self.row
 
-    def count(self, name: str) -> int:
-        """A whole number that the line has. Raises LookupError where it has none."""
-        value = self.printed.get(name)
-        if not isinstance(value, int | float):
-            raise LookupError(f"it names no {name}")
-        return int(value)
-
     def figure(self, name: str) -> DerivedFigure | None:
         """A figure of the row, derived once however often it is printed."""
         return _true_accuracy(self) if name == "true_accuracy" else find_figure(self.view, self.own, name)
@@ -85,10 +78,11 @@ class ValueSubject:
         """What each process had right after each epoch until that of the line; without a row, the one accuracy that was
         asked for. Raises LookupError where the records have no such epoch.
         """
-        epoch, asked = self.count("epoch"), self.view.options.get("accuracy")
+        epoch, asked = self.printed.get("epoch", 0), self.view.options.get("accuracy")
         if self.row is None and asked is not None:
-            return [[round(asked * learning.IMAGES)] * epoch]
-        curves = learning.accuracy_curves(self.own)
+            curves = [[round(asked * learning.IMAGES)] * epoch]
+        else:
+            curves = learning.accuracy_curves(self.own)
         if not 1 <= epoch <= min(map(len, curves), default=0):
             raise LookupError(f"the records have no epoch {epoch}")
         return [curve[:epoch] for curve in curves]
