@@ -21,7 +21,7 @@ from cnnbench.verify.formats import find_numbers
 from cnnbench.verify.intervals import Cost
 from cnnbench.workloads import Workload
 
-Key = TypeVar("Key")
+SharedKey = TypeVar("SharedKey")
 RawValue = str | int | float | bool | None
 """A value as pages, CSV and JSON hold it."""
 
@@ -260,9 +260,9 @@ def find_violations(header: RunHeader, record: Record) -> tuple[validity.Violati
     return validity.find_violations(job, trial, record.process_seconds, device, header.machine, status)
 
 
-def group_rows(rows: Iterable[RawRow], find_key: Callable[[RawRow], Key]) -> dict[Key, list[RawRow]]:
+def group_rows(rows: Iterable[RawRow], find_key: Callable[[RawRow], SharedKey]) -> dict[SharedKey, list[RawRow]]:
     """Group rows by what they share, in order."""
-    found: dict[Key, list[RawRow]] = {}
+    found: dict[SharedKey, list[RawRow]] = {}
     for row in rows:
         found.setdefault(find_key(row), []).append(row)
     return found
