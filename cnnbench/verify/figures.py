@@ -127,13 +127,13 @@ def _exchange(view: PageView, row: RawRow) -> DerivedFigure:
     return ratio.changed(lambda times: max(0.0, 1 - 1 / times))
 
 
-def _over(base: RawRow | None, row: RawRow) -> DerivedFigure:
+def _divide_costs(base: RawRow | None, row: RawRow) -> DerivedFigure:
     return intervals.ratio(known(base).costs, row.costs)
 
 
 def _scaled(view: PageView, row: RawRow) -> DerivedFigure:
     base = known(view.scaling_bases.get(row))
-    return _over(base, row).scaled(row.job.batch_size / base.job.batch_size)
+    return _divide_costs(base, row).scaled(row.job.batch_size / base.job.batch_size)
 
 
 def _efficiency(view: PageView, row: RawRow) -> DerivedFigure:
@@ -251,7 +251,7 @@ FIGURES: Mapping[str, FigureDerivation] = {
     "measured_peak_flops_per_second": lambda view, row: _flops_rate(known(view.ceiling(row)), row.devices),
     "share_of_measured_peak": _share_of_ceiling,
     "job_seconds": lambda view, row: geometric(job_times(row)),
-    "speedup": lambda view, row: _over(view.find_base(row), row),
+    "speedup": lambda view, row: _divide_costs(view.find_base(row), row),
     "speedup_over_reference": _over_published,
     "images_per_second": _mean(lambda trial: trial.images / sum(trial.block_seconds)),
     "test_accuracy": _accuracy,
@@ -264,8 +264,8 @@ FIGURES: Mapping[str, FigureDerivation] = {
     "median_seconds_to_target": _median(lambda row, trial: trial.job_seconds or math.inf),
     "median_steps_to_target": _median(lambda row, trial: trial.steps),
     "median_epochs_to_target": _median(count_epochs),
-    "speed_over_rung_before": lambda view, row: _over(view.rungs.get(row, (None, None))[0], row),
-    "speed_over_first_rung": lambda view, row: _over(view.rungs.get(row, (None, None))[1], row),
+    "speed_over_rung_before": lambda view, row: _divide_costs(view.rungs.get(row, (None, None))[0], row),
+    "speed_over_first_rung": lambda view, row: _divide_costs(view.rungs.get(row, (None, None))[1], row),
     "scaling_speedup": _scaled,
     "scaling_efficiency": _efficiency,
     "exchange_share": _exchange,
