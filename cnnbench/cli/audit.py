@@ -36,19 +36,15 @@ def audit(context: click.Context, /, paths: tuple[Path, ...], as_json: bool) -> 
     from cnnbench.verify import audit as check
 
     result = check(paths, store.load_tree([store.find_published_dir()]).published_rows, Rendered)
+    counts = {name: getattr(result, name) for name in ("ledgers", "records", "cells", "marks")}
     if as_json:
-        found = [{"where": each.where, "what": each.what} for each in result.disagreements]
-        counts = {name: getattr(result, name) for name in ("ledgers", "records", "cells", "marks")}
-        counts["tables_passed_over"] = result.skipped
-        click.echo(json.dumps({**counts, "disagreements": found}, indent=2))
+        found = {"tables_passed_over": result.skipped, "disagreements": list(map(vars, result.disagreements))}
+        click.echo(json.dumps({**counts, **found}, indent=2))
     else:
         for each in result.disagreements:
             click.echo(plain(f"{each.where}: {each.what}", None))
         verdict = f"{len(result.disagreements)} disagreements" if result.disagreements else "all agree"
-        looked_at = (
-            f"{result.ledgers} ledgers, {result.records} records, {result.cells} cells, {result.marks} marks of charts"
-        )
-        click.echo(f"{looked_at}: {verdict}")
+        click.echo(f"{', '.join(f'{n} {name}' for name, n in counts.items())} of charts: {verdict}")
         if result.skipped:
             click.echo(f"tables of other kinds, which there are no rules for, passed over: {result.skipped}")
     if result.disagreements:

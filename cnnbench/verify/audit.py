@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cnnbench import store
+from cnnbench import store, validity
 from cnnbench.errors import ComparisonError, UsageError
-from cnnbench.schema import PublishedRow, digest
+from cnnbench.schema import PublishedRow, Record, RunHeader, digest
 from cnnbench.store import Ledger
-from cnnbench.verify import documents, drawings, ledgers, pages, raw_rows, values
+from cnnbench.verify import charts, documents, pages, raw_rows, values
 from cnnbench.verify.documents import DRAWING, MARK, SEAL, Options
 from cnnbench.verify.view import PageView
 
@@ -104,10 +105,43 @@ def audit(paths: Sequence[Path], published_rows: Sequence[PublishedRow], render:
         where, separator, what = problem.partition(": ")
         found.add(where if separator else "", [what or problem])
     for ledger in loaded.ledgers:
-        for where, what in ledgers.check_ledger(ledger):
-            found.add(where, [what])
+        found.disagreements = (*found.disagreements, *check_ledger(ledger))
     auditor = Auditor(loaded.ledgers, (*published_rows, *loaded.published_rows), render)
     return auditor.check({file: read_document(file) for file in sorted(files) if file.suffix in KINDS}, found=found)
+
+
+def check_ledger(ledger: Ledger) -> Iterator[Disagreement]:
+    """Check a ledger by itself: started = reported, one record a job, distinct seeds, one machine, and the gates again."""
+    path, header = str(ledger.path), ledger.header
+    if ledger.path.stem != header.run_id or ledger.path.parent.name != header.machine.id:
+        yield Disagreement(path, f"the file is not where run {header.run_id} of {header.machine.id} belongs")
+    final = Counter(record.index for record in ledger.records if record.outcome.status != "interrupted")
+    missing = sorted(set(range(len(header.plan))) - final.keys())
+    if missing:
+        what = f"{len(header.plan)} jobs were planned, {len(missing)} have no record: {missing[:10]}"
+        yield Disagreement(path, what)
+    yield from (Disagreement(path, f"job {index} has {n} records") for index, n in sorted(final.items()) if n > 1)
+    seeds: dict[tuple[str, int], int] = {}
+    for record in ledger.records:
+        first = seeds.setdefault((record.job.row_key, record.job.seed), record.job.round)
+        place = f"{path}: record {record.index}"
+        yield from (Disagreement(place, what) for what in _find_record_errors(header, record, first))
+
+
+def _find_record_errors(header: RunHeader, record: Record, first: int) -> Iterator[str]:
+    """What one record says that cannot be; `first` is the round that had its seed first."""
+    status = record.outcome.status
+    if (record.run_id, record.machine_id) != (header.run_id, header.machine.id):
+        yield f"says run {record.run_id} on {record.machine_id}, its file is of another"
+    if record.index < len(header.plan) and record.job != header.plan[record.index]:
+        yield "its job is not the planned one"
+    if first != record.job.round:
+        yield f"rounds {first + 1} and {record.job.round + 1} share seed {record.job.seed}"
+    if status in validity.CHECKED_STATUSES and record.outcome.trial is None:
+        yield f"it is {status} and measured nothing"
+    for violation in raw_rows.find_violations(header, record):
+        if violation.severity == "invalid":
+            yield f"{violation.gate} gate: {violation.message}"
 
 
 def read_document(path: Path) -> str:
@@ -223,12 +257,12 @@ class Auditor:
         expected = [cells for table in shown for cells in documents.shown_grid(table, html=html)]
         self._found.cells += sum(len(cells) for _, cells in grid)
         wrong = self._found.add(*_compare_grids(part, grid, expected))
-        charts = {chart["key"]: chart for chart in pages.each_chart(rendering.values)} if html else {}
-        self._found.marks += sum(len(chart["data"]) for chart in charts.values())
+        known = {chart["key"]: chart for chart in pages.each_chart(rendering.values)} if html else {}
+        self._found.marks += sum(len(chart["data"]) for chart in known.values())
         for figure in re.finditer(r'<figure class="chart" id="chart-([^"]+)".*?</figure>', part.text, re.DOTALL):
-            chart = charts.get(figure.group(1), {})
+            chart = known.get(figure.group(1), {})
             for drawn in DRAWING.findall(figure.group()) if chart else ():
-                found = (f"chart {chart['key']}: {each}" for each in drawings.find_errors(chart, drawn))
+                found = (f"chart {chart['key']}: {each}" for each in charts.find_drawing_errors(chart, drawn))
                 wrong |= self._found.add(part.path, found)
         return wrong
 
@@ -257,7 +291,7 @@ class Auditor:
         if chart is None or part.path.suffix == ".json":
             return self._found.add(part.path, [] if chart else ["no chart of this report"])
         self._found.marks += len(chart["data"])
-        found = list(drawings.find_errors(chart, part.text)) if part.path.suffix == ".svg" else []
+        found = list(charts.find_drawing_errors(chart, part.text)) if part.path.suffix == ".svg" else []
         try:
             stored = json.loads(documents.read_stored(part.text))["rows"]
             for number, (mark, right) in enumerate(zip(stored, chart["data"], strict=False), 1):
@@ -299,11 +333,9 @@ def _list_lines(page: Mapping[str, Any], *, in_text: bool) -> Iterator[tuple[str
             found: dict[str, Any] = {}
             for column, cell in zip(table["columns"], line["cells"], strict=True):
                 found |= {**cell["values"], f"{column['key']}_text": cell["text"]}
-            yield table["key"], {name: _as_text(value) for name, value in found.items()} if in_text else found
-
-
-def _as_text(value: Any) -> str:
-    return "" if value is None else raw_rows.to_page_text(str(value)).removeprefix("'")
+            for name, value in found.items() if in_text else ():
+                found[name] = "" if value is None else raw_rows.to_page_text(str(value)).removeprefix("'")
+            yield table["key"], found
 
 
 def _compare_grids(

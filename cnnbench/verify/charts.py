@@ -1,14 +1,25 @@
-"""Charts: each mark's fields derived again, every row with all its marks, and what a chart says in words."""
+"""Charts: each mark's fields derived again, every row with all its marks, what a chart says in words, and what a drawing of it
+says: each value's label, labels of rows, numbers of an axis on a line, its title and its description.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
+from xml.etree import ElementTree
 
-from cnnbench.schema import Evaluation, Record, Trial
+import numpy as np
+
+from cnnbench.schema import Evaluation
 from cnnbench.verify import figures, formats, intervals, values
+from cnnbench.verify.intervals import known
 from cnnbench.verify.raw_rows import SHOWN, RawRow, cut_text, may_be_called, to_page_text
 from cnnbench.verify.values import Marks, ValueSubject
 from cnnbench.verify.view import LADDER, PageView, count_processors
@@ -89,17 +100,9 @@ def _bytes(subject: ValueSubject) -> Any:
     return values.derive(_memory_name(subject.own), subject)
 
 
-def _process(subject: ValueSubject) -> tuple[Record, Trial]:
-    """The row's process at the mark's place in the plan. Raises LookupError where there is none."""
-    found = next((pair for pair in subject.own.attempts if pair[0].index == subject.printed.get("index")), None)
-    if found is None:
-        raise LookupError("the row has no such process")
-    return found
-
-
 def _evaluation(subject: ValueSubject) -> tuple[Evaluation, float]:
     """The evaluation after the mark's steps, and the minutes until then. Raises LookupError where there is none."""
-    _, trial = _process(subject)
+    trial = subject.trial
     epochs = list(zip(trial.block_seconds, trial.epoch_evaluations, strict=False))
     known = [(trial.test, len(epochs))] if "accuracy_low" in subject.printed else []
     known = known or [(each, n) for n, (_, each) in enumerate(epochs, 1)]
@@ -118,12 +121,12 @@ def _accuracy(end: str) -> FieldRule:
     return derive
 
 
-def _percentile(share: float) -> FieldRule:
+def _percentile(share: int) -> FieldRule:
     """Of a process's blocks over the mean step of its row."""
 
     def derive(subject: ValueSubject) -> float:
-        trial, mean = _process(subject)[1], figures.step_mean(subject.own) or 1
-        return intervals.percentile([seconds / trial.steps_per_block / mean for seconds in trial.block_seconds], share)
+        trial, mean = subject.trial, known(subject.figure("step_seconds")).value
+        return float(np.percentile(trial.block_seconds, share)) / trial.steps_per_block / mean
 
     return derive
 
@@ -136,9 +139,9 @@ FIELDS: Mapping[str, FieldRule] = {
     "side": _side,
     "intensity_flops_per_byte": _intensity,
     "roofline.gflops_per_second": lambda s: values.derive("achieved_flops_per_second", s) / 1e9,  # type: ignore[operator]
-    "threads.varied": lambda s: s.own.job.threads,
+    "threads.varied": attrgetter("own.job.threads"),
     "threads.ideal": _ideal("images_per_second", lambda row: row.job.threads),
-    "batches.varied": lambda s: s.own.job.batch_size,
+    "batches.varied": attrgetter("own.job.batch_size"),
     "scaling.varied": lambda s: count_processors(s.own),
     "scaling.ideal": _ideal("scaling_speedup", count_processors),
     "milliseconds": lambda s: s.printed["step_seconds"] * 1e3,
@@ -146,14 +149,14 @@ FIELDS: Mapping[str, FieldRule] = {
     "bytes": _bytes,
     "mib": lambda s: s.printed["bytes"] / 2**20,
     "watts": lambda s: figures.mean_watts(s.own),
-    "index": lambda s: _process(s)[0].index,
+    "index": lambda s: s.process[0].index,
     "after_steps": lambda s: _evaluation(s)[0].after_steps,
     "images": lambda s: _evaluation(s)[0].images,
     "minutes": lambda s: _evaluation(s)[1],
     **{f"accuracy{end}": _accuracy(end.removeprefix("_") or "value") for end in ("", "_low", "_high")},
-    "round": lambda s: _process(s)[0].job.round + 1,
-    "blocks": lambda s: len(_process(s)[1].block_seconds),
-    **{f"block_p{share:02}": _percentile(share / 100) for share in (5, 50, 95)},
+    "round": lambda s: s.process[0].job.round + 1,
+    "blocks": lambda s: len(s.trial.block_seconds),
+    **{f"block_p{share:02}": _percentile(share) for share in (5, 50, 95)},
     "run": lambda s: s.own.mark[0] if s.row else None,
     "row": lambda s: s.own.mark[1] if s.row else None,
     "machine": lambda s: s.own.header.machine.id if s.row else None,
@@ -282,3 +285,93 @@ def _find_description_errors(title: str, text: str, marks: Marks) -> Iterator[st
     rest = to_page_text(text).removeprefix(to_page_text(title))
     if unknown := [each for each in formats.find_numbers(rest) if each not in known]:
         yield f"in words it has {', '.join(unknown)}, no mark does"
+
+
+_ROLE = re.compile(r"\brole-(\S+)")
+_PLACE = re.compile(r"translate\(([-\d.e]+),([-\d.e]+)\)")
+_TICK = re.compile(r"([+-]?[\d.]+(?:e[+-]?\d+)?) ?%?")
+_FARTHEST = 0.05
+"""Pixels that a number on an axis may lie from the line through the others: places are rounded to a thousandth."""
+LEGENDS = ("kind", "source", "series", "roof")
+"""Fields of marks that a legend has an entry of."""
+
+
+@dataclass(frozen=True)
+class DrawnText:
+    """A text of a drawing: its role there, which axis or legend it belongs to, its lines, where it is."""
+
+    role: str
+    group: int
+    lines: tuple[str, ...]
+    place: tuple[float, float]
+
+
+def _read_texts(element: ElementTree.Element, role: str = "", group: int = 0) -> Iterator[DrawnText]:
+    for child in element:
+        tag = child.tag.rpartition("}")[2]
+        if tag == "g":
+            named = _ROLE.search(child.get("class", ""))
+            yield from _read_texts(child, *((named.group(1), id(child)) if named else (role, group)))
+        elif tag in ("text", "title", "desc"):
+            lines = (" ".join("".join(part.itertext()).split()) for part in (list(child) or [child]))
+            x, y = found.groups() if (found := _PLACE.search(child.get("transform", ""))) else (0, 0)
+            yield DrawnText(role if tag == "text" else tag, group, tuple(filter(None, lines)), (float(x), float(y)))
+
+
+def find_drawing_errors(chart: Mapping[str, Any], drawing: str) -> Iterator[str]:
+    """What the drawing's texts say that the marks do not."""
+    try:
+        texts = list(_read_texts(ElementTree.fromstring(drawing)))
+    except ElementTree.ParseError as error:
+        yield f"its drawing cannot be read: {error}"
+        return
+    # As many labels of each value as there are marks with it (of promised and achieved FLOP/s the outer ones).
+    written = Counter(str(mark["text"]) for mark in chart["data"] if "text" in mark and mark.get("side") != "")
+    drawn = Counter(" ".join(text.lines) for text in texts if text.role == "mark")
+    if drawn != written:
+        wrong = ", ".join((drawn - written) | (written - drawn))
+        yield f"its drawing has the values {wrong} another number of times than its marks"
+    known = _list_drawn_words(chart["data"])
+    for (role, _), found in groupby(texts, lambda text: (text.role, text.group)):
+        together = list(found)
+        words = [" ".join(text.lines) for text in together]
+        read = (_TICK.fullmatch(each.replace("−", "-").replace(",", "")) for each in words)
+        ticks = [float(tick.group(1)) for tick in read if tick]
+        if role in ("title", "desc"):
+            right = to_page_text(chart["title" if role == "title" else "alt"])
+            yield from (f"its drawing's {role} is {each[:80]!r}" for each in words if to_page_text(each) != right)
+        elif role == "axis-label" and len(ticks) == len(words):
+            if not _are_on_a_line(ticks, together):
+                yield f"the numbers of its drawing's axis, {', '.join(words)}, do not fit their places"
+        elif role in ("axis-label", "legend-label"):
+            lines = (line for text in together for line in text.lines)
+            yield from (f"its drawing says {line!r}, no mark does" for line in lines if not _is_known(line, known))
+        elif role != "mark":
+            yield from (f"no rule to check {each!r} in the drawing" for each in words if formats.find_numbers(each))
+
+
+def _list_drawn_words(marks: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Each line that a label of a row or a legend may have: a mark's own words, places and what was timed in one line."""
+    known = {str(mark[name]) for mark in marks for name in LEGENDS if name in mark}
+    for label in {str(mark.get("label")) for mark in marks}:
+        lines = [" ".join(line.split()) for line in label.split("\n")[:-1] if line.strip()]
+        known.update((*lines, ", ".join(lines[1:]), ", ".join(lines[1:3])))
+    return known
+
+
+def _is_known(line: str, known: set[str]) -> bool:
+    cut = line.removesuffix("…").rstrip()
+    return line in known or (cut != line and any(each.startswith(cut) for each in known))
+
+
+def _are_on_a_line(values: Sequence[float], texts: Sequence[DrawnText]) -> bool:
+    """Whether three or more numbers of an axis lie on a line, in themselves or in their logarithms."""
+    across = len({text.place[0] for text in texts}) >= len({text.place[1] for text in texts})
+    places = [text.place[0 if across else 1] for text in texts]
+    scales = [values, [math.log(value) for value in values]] if min(values) > 0 else [values]
+    ends = [values.index(min(values)), values.index(max(values))]
+    return len(values) < 3 or any(
+        scale[ends[0]] < scale[ends[1]]
+        and np.abs(np.interp(scale, [scale[n] for n in ends], [places[n] for n in ends]) - places).max() <= _FARTHEST
+        for scale in scales
+    )

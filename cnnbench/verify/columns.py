@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cnnbench.verify import figures, formats, learning
 from cnnbench.verify.formats import UNKNOWN, find_format, with_details
-from cnnbench.verify.raw_rows import RawRow, cut_text, is_same_text, to_page_text
+from cnnbench.verify.raw_rows import cut_text, is_same_text, to_page_text
 from cnnbench.verify.values import ValueSubject, outcomes
 from cnnbench.verify.view import describe_step
 
 CellText = Callable[[ValueSubject], str]
-Details = Callable[[ValueSubject], Iterator[str]]
+Details = Callable[[ValueSubject], Iterable[str]]
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,18 @@ class ExpectedColumn:
 
 
 def _interval(subject: ValueSubject, name: str) -> Iterator[str]:
+    """The interval of a figure; that of a median may have no upper end."""
     low, high = subject.printed.get(f"{name}_low"), subject.printed.get(f"{name}_high")
-    if low is not None and high is not None:
-        yield formats.span(low, high, find_format(name))
+    write = find_format(name)
+    if low is not None:
+        yield f"from {write(low)} on" if high is None else formats.span(low, high, write)
 
 
 def _n(subject: ValueSubject, name: str) -> str:
     return f"n={subject.printed.get(f'{name}_n')}"
 
 
-def exact(name: str, details: Details = lambda subject: iter(()), *, unknown: str = UNKNOWN) -> CellText:
+def exact(name: str, details: Details = lambda subject: (), *, unknown: str = UNKNOWN) -> CellText:
     """A number by itself, or with further details."""
 
     def write(subject: ValueSubject) -> str:
@@ -46,7 +48,7 @@ def exact(name: str, details: Details = lambda subject: iter(()), *, unknown: st
 
 def with_interval(name: str) -> CellText:
     """A number with its interval and n; of a published row alone."""
-    return exact(name, lambda s: iter(() if s.published else (*_interval(s, name), _n(s, name))))
+    return exact(name, lambda s: () if s.published else (*_interval(s, name), _n(s, name)))
 
 
 def _marked(text: CellText) -> CellText:
@@ -61,16 +63,17 @@ def _marked(text: CellText) -> CellText:
 
 
 def _job_time(subject: ValueSubject) -> str:
-    name = "job_seconds"
-    if subject.published is not None:
-        return exact(name)(subject).removesuffix(".0")
-    details = (*_interval(subject, name), f"{subject.printed.get('job_kind')}, {_n(subject, name)}")
-    return _marked(exact(name, lambda s: iter(details)))(subject)
+    def details(s: ValueSubject) -> Iterable[str]:
+        kind = f"{s.printed.get('job_kind')}, {_n(s, 'job_seconds')}"
+        return () if s.published else (*_interval(s, "job_seconds"), kind)
+
+    # A source gives whole seconds, which its row has without a tenth.
+    return _marked(exact("job_seconds", details))(subject).removesuffix(".0")
 
 
 def _speedup(subject: ValueSubject) -> str:
     if subject.view.find_base(subject.own) is subject.own:
-        return exact("speedup", lambda s: iter(("baseline", _n(s, "speedup"))))(subject)
+        return exact("speedup", lambda s: ("baseline", _n(s, "speedup")))(subject)
     return with_interval("speedup")(subject)
 
 
@@ -91,7 +94,7 @@ def _energy(subject: ValueSubject) -> Iterator[str]:
 
 
 def _floor(kind: str) -> ExpectedColumn:
-    details: Details = lambda s: iter((f"allows {formats.ratio(s.printed[f'{kind}_floor_allows'])}",))  # noqa: E731
+    details: Details = lambda s: (f"allows {formats.ratio(s.printed[f'{kind}_floor_allows'])}",)  # noqa: E731
     return ExpectedColumn(f"{kind} floor", exact(f"{kind}_floor_seconds", details))
 
 
@@ -100,19 +103,6 @@ def _pretraining(subject: ValueSubject) -> Iterator[str]:
     if rate is not None:
         yield f"{formats.giga(rate)} GFLOP/s"
     yield _n(subject, "pretraining_seconds")
-
-
-def _median(name: str) -> CellText:
-    """A median whose upper end may lie beyond the epoch limit."""
-
-    def details(subject: ValueSubject) -> Iterator[str]:
-        low, high = subject.printed.get(f"{name}_low"), subject.printed.get(f"{name}_high")
-        yield from _interval(subject, name)
-        if low is not None and high is None:
-            yield f"from {find_format(name)(low)} on"
-        yield _n(subject, name)
-
-    return exact(name, details)
 
 
 def _over_rung(name: str) -> CellText:
@@ -126,8 +116,7 @@ def _rung(subject: ValueSubject) -> str:
 def _mode(subject: ValueSubject) -> str:
     job = subject.own.job
     training = " ".join(to_page_text(name) for name in (job.optimizer, job.init) if name) or "no optimiser"
-    network = [*([f"{job.pool} pooling"] if job.pool else []), *([job.activation] if job.activation else [])]
-    return ", ".join([_rung(subject), training, *network])
+    return ", ".join(filter(None, (_rung(subject), training, job.pool and f"{job.pool} pooling", job.activation)))
 
 
 def _seeds_reached(subject: ValueSubject) -> str:
@@ -136,11 +125,11 @@ def _seeds_reached(subject: ValueSubject) -> str:
     return with_details(f"{ended['ok']} of {ended.total()}", others)
 
 
-def why_not(row: RawRow) -> str:
+def _why_not(subject: ValueSubject) -> str:
     """What the processes of a rung without a time said, each once."""
-    ordered = sorted(row.records, key=lambda record: (record.job.round, record.index))
-    said = [each.outcome.message for each in ordered if each.outcome.status != "ok" and each.outcome.message]
-    return "" if row.costs else "; ".join(dict.fromkeys(said))
+    ordered = sorted(subject.own.records, key=lambda record: (record.job.round, record.index))
+    said = (record.outcome.message for record in ordered if record.outcome.status != "ok")
+    return "" if subject.own.costs else "; ".join(dict.fromkeys(filter(None, said)))
 
 
 def _outcome(subject: ValueSubject) -> str:
@@ -228,12 +217,12 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
         "target", lambda s: UNKNOWN if s.own.job.target is None else f"{100 * s.own.job.target:g} %"
     ),
     "seeds": ExpectedColumn("seeds that reached it", _seeds_reached),
-    "median": ExpectedColumn("median time", _median("median_seconds_to_target"), "s"),
+    "median": show_interval("median time", "median_seconds_to_target", "s"),
     "mean": show_value("mean time", "mean_seconds_to_target", "s"),
     "fastest": show_value("fastest", "fastest_seconds_to_target", "s"),
     "slowest": show_value("slowest", "slowest_seconds_to_target", "s"),
-    "median_steps": ExpectedColumn("median steps", _median("median_steps_to_target")),
-    "median_epochs": ExpectedColumn("median epochs", _median("median_epochs_to_target")),
+    "median_steps": show_interval("median steps", "median_steps_to_target"),
+    "median_epochs": show_interval("median epochs", "median_epochs_to_target"),
     "seed": ExpectedColumn("seed", _word("seed")),
     "reached": ExpectedColumn("ended", lambda s: "reached" if s.printed.get("reached_target") else "missed"),
     "seconds": show_value("time to target", "seconds_to_target", "s"),
@@ -243,7 +232,7 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
     "rung": ExpectedColumn("rung", _rung),
     "over_before": ExpectedColumn("speed over the one before", _over_rung("speed_over_rung_before")),
     "over_first": ExpectedColumn("speed over the first", _over_rung("speed_over_first_rung")),
-    "why_not": ExpectedColumn("why not", lambda s: why_not(s.own)),
+    "why_not": ExpectedColumn("why not", _why_not),
     "scaling": ExpectedColumn("scaling", lambda s: s.own.job.scaling or "one process"),
     "scaled": show_interval("scaled", "scaling_speedup"),
     "efficiency": show_interval("efficiency", "scaling_efficiency"),
@@ -262,9 +251,7 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
     "process": show_value("process", "process"),
     "stopped_epoch": ExpectedColumn(
         "stopped after epoch",
-        exact(
-            "stopped_epoch", lambda s: iter(() if s.printed.get("stopped_by_rule") else ("its last; never all right",))
-        ),
+        exact("stopped_epoch", lambda s: () if s.printed.get("stopped_by_rule") else ("its last; never all right",)),
     ),
     "sample": ExpectedColumn(
         "right of the sample", lambda s: f"{s.printed['sample_right']:,} of {s.printed['sample_images']:,}"

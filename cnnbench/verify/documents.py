@@ -86,9 +86,8 @@ def read_markdown(text: str) -> Grid:
 
 def shown_grid(table: Mapping[str, Any], *, html: bool) -> Iterator[list[str]]:
     """The rows that a page should show of a table: in HTML the headings once, in Markdown under each group's title."""
-    heads = [" ".join(each["title"].replace("-\n", "").split()) for each in table["columns"]]
-    units = [each["unit"] for each in table["columns"]]
-    headings = [f"{head} [{unit}]" if unit else head for head, unit in zip(heads, units, strict=True)]
+    words = (f"{each['title']} [{each['unit']}]".removesuffix(" []") for each in table["columns"])
+    headings = [" ".join(each.replace("-\n", "").split()) for each in words]
     if html:
         yield [heading or "mark" for heading in headings]
     for group in table["groups"]:

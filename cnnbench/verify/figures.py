@@ -13,11 +13,11 @@ from cnnbench import workloads
 from cnnbench.machine import peaks
 from cnnbench.schema import Energy, Trial
 from cnnbench.verify import intervals
-from cnnbench.verify.intervals import DerivedFigure, geometric
+from cnnbench.verify.intervals import DerivedFigure, NoFigure, geometric, known
 from cnnbench.verify.raw_rows import RawRow
 from cnnbench.verify.view import PageView, count_processors
 
-FigureDerivation = Callable[[PageView, RawRow], DerivedFigure | None]
+FigureDerivation = Callable[[PageView, RawRow], DerivedFigure]
 SECONDS_AN_HOUR = 3600
 MISSED_AT_MOST = 0.05
 """How often the interval of a median may miss it."""
@@ -25,62 +25,52 @@ COUNTER_STOPPED = 1e-9
 """A counter or a window of no more than this measured nothing."""
 
 
-def flops_rate(view: PageView, row: RawRow) -> DerivedFigure | None:
-    """Model FLOPs over time."""
-    return None if row.flops is None else geometric(row.flops / step for step in row.steps)
-
-
-def _ceiling(view: PageView, row: RawRow) -> DerivedFigure | None:
-    product = view.ceiling(row)
-    top = None if product is None else flops_rate(view, product)
-    return None if top is None else top.scaled(row.devices)
-
-
-def _share_of_ceiling(view: PageView, row: RawRow) -> DerivedFigure | None:
-    """A product's seconds over the row's, times the FLOPs of both the other way round."""
-    product = view.ceiling(row)
-    if product is None or not row.flops or not product.flops:
+@lru_cache(maxsize=1 << 16)
+def find_figure(view: PageView, row: RawRow, name: str) -> DerivedFigure | None:
+    """Find a figure by name, derived once however often it is printed; None where the records have none."""
+    try:
+        return FIGURES[name](view, row) if row.trials or name.endswith("_to_target") else None
+    except NoFigure:
         return None
+
+
+def _flops_rate(row: RawRow, processors: int = 1) -> DerivedFigure:
+    """Model FLOPs over time, of so many processors of the kind."""
+    return geometric(processors * known(row.flops) / step for step in row.steps)
+
+
+def _share_of_ceiling(view: PageView, row: RawRow) -> DerivedFigure:
+    """A product's seconds over the row's, times the FLOPs of both the other way round."""
+    product = known(view.ceiling(row))
     found = intervals.ratio(product.step_costs, row.step_costs)
     if found.low is None:  # too few of a side for an interval: the means alone
         ours, theirs = (geometric(each.step_costs.values()) for each in (row, product))
-        if ours is None or theirs is None:
-            return None
         found = DerivedFigure(theirs.value / ours.value, n=min(len(row.step_costs), len(product.step_costs)))
-    return found.scaled(row.flops / product.flops / row.devices)
+    return found.scaled(known(row.flops) / known(product.flops) / row.devices)
 
 
-def job_seconds(view: PageView, row: RawRow) -> DerivedFigure | None:
-    """The whole job's time, projected where only steps were timed."""
+def job_times(row: RawRow) -> list[float]:
+    """Seconds of the whole job by process, projected where only steps were timed; none of a job without an end."""
     job = row.job
-    if job.clock == "accuracy":
-        return None
     if job.clock != "steady":
-        return geometric(trial.job_seconds for trial in row.good_trials)
+        return [trial.job_seconds for trial in row.good_trials if trial.job_seconds and job.clock != "accuracy"]
     long_enough = sum(trial.steps >= 100 for trial in row.good_trials) >= 3
-    if job.job_steps is None or not (long_enough or row.timed_steps >= 3 * (job.steps_per_epoch or 1)):
-        return None
-    return geometric(step * job.job_steps for step in row.steps)
+    long_enough = long_enough or row.timed_steps >= 3 * (job.steps_per_epoch or 1)
+    return [step * known(job.job_steps) for step in row.steps if long_enough]
 
 
-def _speedup(view: PageView, row: RawRow) -> DerivedFigure | None:
-    base = view.find_base(row)
-    return None if base is None else intervals.ratio(base.costs, row.costs)
+def _over_published(view: PageView, row: RawRow) -> DerivedFigure:
+    job, published, steps = row.job, known(view.published_cpu), known(row.job.job_steps)
+    work = steps * job.batch_size, steps * known(row.flops) + workloads.pretraining_flops(job)
+    if work != (published.job_images, published.job_flops) or job.stop_when_all_right:
+        raise NoFigure
+    return geometric(known(published.job_seconds) / time for time in job_times(row))
 
 
-def _over_published(view: PageView, row: RawRow) -> DerivedFigure | None:
-    job, published, time = row.job, view.published_cpu, job_seconds(view, row)
-    if published is None or not published.job_seconds or time is None or row.flops is None or job.job_steps is None:
-        return None
-    images, flops = job.job_steps * job.batch_size, job.job_steps * row.flops + workloads.pretraining_flops(job)
-    same = (images, flops) == (published.job_images, published.job_flops) and not job.stop_when_all_right
-    return time.inverse_of(published.job_seconds) if same else None
-
-
-def _accuracy(view: PageView, row: RawRow) -> DerivedFigure | None:
+def _accuracy(view: PageView, row: RawRow) -> DerivedFigure:
     tests = [(trial.test, trial.accuracy_data) for trial in row.good_trials if trial.test and trial.test.images > 0]
     if len({(test.images, data) for test, data in tests}) != 1:
-        return None
+        raise NoFigure
     return intervals.accuracy([test.correct for test, _ in tests], tests[0][0].images)
 
 
@@ -94,8 +84,11 @@ def energy_windows(row: RawRow) -> list[Energy]:
     ]
 
 
-def _energy(view: PageView, row: RawRow) -> DerivedFigure | None:
-    return geometric(each.window_joules / (each.window_steps * row.job.batch_size) for each in energy_windows(row))
+def _energy(row: RawRow, images: int = 1) -> DerivedFigure:
+    """Joules of so many images."""
+    return geometric(
+        images * each.window_joules / (each.window_steps * row.job.batch_size) for each in energy_windows(row)
+    )
 
 
 def net_joules(row: RawRow) -> float | None:
@@ -115,59 +108,37 @@ def mean_watts(row: RawRow) -> float | None:
     return statistics.fmean(found) if found else None
 
 
-def _job_energy(view: PageView, row: RawRow) -> DerivedFigure | None:
-    image, steps = _energy(view, row), row.job.job_steps
-    if image is None or steps is None or any(trial.pretraining_seconds for trial in row.good_trials):
-        return None  # with pre-training, the counter was read around steps of the fine-tuning alone
-    return image.scaled(steps * row.job.batch_size)
+def _job_energy(view: PageView, row: RawRow) -> DerivedFigure:
+    if any(trial.pretraining_seconds for trial in row.good_trials):
+        raise NoFigure  # the counter was read around steps of the fine-tuning alone
+    return _energy(row, known(row.job.job_steps) * row.job.batch_size)
 
 
-def _cost(view: PageView, row: RawRow) -> DerivedFigure | None:
-    price, time = view.price(row), job_seconds(view, row)
-    return None if price is None or time is None else time.scaled(price / SECONDS_AN_HOUR)
-
-
-def pretraining_rate(row: RawRow) -> float | None:
+def pretraining_rate(row: RawRow) -> float:
     """Model FLOPs of pre-training over its seconds."""
     flops = 0 if row.workload is None else workloads.pretraining_flops(row.job)
-    found = geometric(flops / each.pretraining_seconds for each in row.good_trials if each.pretraining_seconds)
-    return None if found is None else found.value
+    return geometric(flops / each.pretraining_seconds for each in row.good_trials if each.pretraining_seconds).value
 
 
-def _exchange(view: PageView, row: RawRow) -> DerivedFigure | None:
+def _exchange(view: PageView, row: RawRow) -> DerivedFigure:
     """The share of a step that is the exchange of gradients: none of it negative, which noise can make it."""
     found = [trial.communication for trial in row.good_trials if trial.communication]
     ratio = geometric(sum(each.with_seconds) / sum(each.without_seconds) for each in found)
-    if ratio is None:
-        return None
-    value, low, high = (
-        None if each is None else max(0.0, 1 - 1 / each) for each in (ratio.value, ratio.low, ratio.high)
-    )
-    return DerivedFigure(value or 0.0, low, high, ratio.n)
+    return ratio.changed(lambda times: max(0.0, 1 - 1 / times))
 
 
-def _over_rung(place: int) -> FigureDerivation:
-    """Over the rung before (0) or the first (1)."""
-
-    def derive(view: PageView, row: RawRow) -> DerivedFigure | None:
-        base = view.rungs.get(row, (None, None))[place]
-        return None if base is None else intervals.ratio(base.costs, row.costs)
-
-    return derive
+def _divide_costs(base: RawRow | None, row: RawRow) -> DerivedFigure:
+    return intervals.ratio(known(base).costs, row.costs)
 
 
-def _scaled(view: PageView, row: RawRow) -> DerivedFigure | None:
-    base = view.scaling_bases.get(row)
-    if base is None:
-        return None
-    return intervals.ratio(base.costs, row.costs).scaled(row.job.batch_size / base.job.batch_size)
+def _scaled(view: PageView, row: RawRow) -> DerivedFigure:
+    base = known(view.scaling_bases.get(row))
+    return _divide_costs(base, row).scaled(row.job.batch_size / base.job.batch_size)
 
 
-def _efficiency(view: PageView, row: RawRow) -> DerivedFigure | None:
-    speed, base = _scaled(view, row), view.scaling_bases.get(row)
-    if speed is None or base is None:
-        return None
-    return speed.scaled(count_processors(base) / count_processors(row))
+def _efficiency(view: PageView, row: RawRow) -> DerivedFigure:
+    base = known(view.scaling_bases.get(row))
+    return _scaled(view, row).scaled(count_processors(base) / count_processors(row))
 
 
 @lru_cache(maxsize=1024)
@@ -183,19 +154,8 @@ def copy_steps(row: RawRow) -> list[dict[str, float]]:
 def slowest_copy(row: RawRow) -> str | None:
     """The place with the largest geometric mean."""
     found = copy_steps(row)
-    means = {
-        place: statistics.fmean(math.log(each[place]) for each in found) for place in sorted(found[0] if found else ())
-    }
-    return max(means, key=lambda place: means[place], default=None)
-
-
-def _median_copy(view: PageView, row: RawRow) -> DerivedFigure | None:
-    return geometric(statistics.median(each.values()) for each in copy_steps(row))
-
-
-def _slowest_over_median(view: PageView, row: RawRow) -> DerivedFigure | None:
-    slowest = slowest_copy(row) or ""  # which there is wherever there are steps of copies
-    return geometric(each[slowest] / statistics.median(each.values()) for each in copy_steps(row))
+    places = sorted(found[0]) if found else ()
+    return max(places, key=lambda place: statistics.geometric_mean(each[place] for each in found), default=None)
 
 
 def has_reached(row: RawRow, trial: Trial) -> bool:
@@ -218,11 +178,11 @@ def count_epochs(row: RawRow, trial: Trial) -> float:
 def _median(of: Callable[[RawRow, Trial], float]) -> FigureDerivation:
     """Middle value with its interval by order statistics; a seed that missed the target is infinitely late."""
 
-    def derive(view: PageView, row: RawRow) -> DerivedFigure | None:
+    def derive(view: PageView, row: RawRow) -> DerivedFigure:
         values = sorted(of(row, trial) if good else math.inf for trial, good in seeds_to_target(row))
         n, middle = len(values), statistics.median(values) if values else math.inf
         if math.isinf(middle):
-            return None
+            raise NoFigure
         fitting = [rank for rank in range(1, n // 2 + 1) if 2 * float(bdtr(rank - 1, n, 0.5)) <= MISSED_AT_MOST]
         if not fitting:
             return DerivedFigure(middle, n=n)
@@ -252,42 +212,33 @@ def bytes_moved(row: RawRow) -> int | None:
 @lru_cache(maxsize=4096)
 def floors(view: PageView, row: RawRow) -> dict[str, float]:
     """Seconds below which a step cannot be, by what would bind it."""
-    if not row.trials or row.workload is None or row.workload.kind != "training" or not row.alone:
+    median, moved = median_floors(row), bytes_moved(row)
+    ceiling = find_figure(view, row, "measured_peak_flops_per_second")
+    if not row.trials or moved is None or not row.alone:
         return {}
-    median, moved, ceiling = median_floors(row), bytes_moved(row), _ceiling(view, row)
     operators = row.good_trials[0].operators_per_step
     launch, copy = median.get("launch_seconds"), median.get("copy_bytes_per_second")
     found = {
-        "compute": None if ceiling is None or row.flops is None else row.flops / ceiling.value,
-        "bandwidth": None if not copy or moved is None else moved / copy,
-        "launch": None if launch is None or operators is None else operators * launch,
+        "compute": row.flops / ceiling.value if ceiling and row.flops else None,
+        "bandwidth": moved / copy if copy else None,
+        "launch": operators * launch if operators and launch else None,
         "input": median.get("draw_seconds"),
     }
     return {name: seconds for name, seconds in found.items() if seconds}
 
 
-@lru_cache(maxsize=4096)
-def step_mean(row: RawRow) -> float | None:
-    """Geometric mean of the processes' mean steps."""
-    found = geometric(row.steps)
-    return None if found is None else found.value
-
-
 def what_binds(view: PageView, row: RawRow) -> str:
     """The largest floor, and whether it is half the step."""
-    found, step = floors(view, row), step_mean(row)
+    found, step = floors(view, row), find_figure(view, row, "step_seconds")
     if step is None or "compute" not in found:
         return "n/a"
     kind = max(found, key=lambda name: found[name])
-    return f"{kind}-bound" if found[kind] >= 0.5 * step else f"nearest: {kind}"
+    return f"{kind}-bound" if found[kind] >= 0.5 * step.value else f"nearest: {kind}"
 
 
-def theoretical_peak(row: RawRow) -> float | None:
-    """The dense peak of all its processors."""
-    if row.device is None:
-        return None
-    peak = peaks.theoretical_peak(row.device, row.header.machine, row.job.precision).flops_per_second
-    return None if peak is None else peak * row.devices
+def find_peak(row: RawRow) -> peaks.Peak:
+    """The dense peak of one of its processors."""
+    return peaks.theoretical_peak(known(row.device), row.header.machine, row.job.precision)
 
 
 def _mean(read: Callable[[Trial], float | None]) -> FigureDerivation:
@@ -296,30 +247,32 @@ def _mean(read: Callable[[Trial], float | None]) -> FigureDerivation:
 
 
 FIGURES: Mapping[str, FigureDerivation] = {
-    "achieved_flops_per_second": flops_rate,
-    "measured_peak_flops_per_second": _ceiling,
+    "achieved_flops_per_second": lambda view, row: _flops_rate(row),
+    "measured_peak_flops_per_second": lambda view, row: _flops_rate(known(view.ceiling(row)), row.devices),
     "share_of_measured_peak": _share_of_ceiling,
-    "job_seconds": job_seconds,
-    "speedup": _speedup,
+    "job_seconds": lambda view, row: geometric(job_times(row)),
+    "speedup": lambda view, row: _divide_costs(view.find_base(row), row),
     "speedup_over_reference": _over_published,
     "images_per_second": _mean(lambda trial: trial.images / sum(trial.block_seconds)),
     "test_accuracy": _accuracy,
-    "energy_joules_per_image": _energy,
+    "energy_joules_per_image": lambda view, row: _energy(row),
     "job_energy_joules": _job_energy,
-    "job_cost": _cost,
+    "job_cost": lambda view, row: geometric(known(view.price(row)) / SECONDS_AN_HOUR * time for time in job_times(row)),
     "cold_start_seconds": _mean(lambda trial: trial.cold_start_seconds),
     "step_seconds": lambda view, row: geometric(row.steps),
     "pretraining_seconds": _mean(lambda trial: trial.pretraining_seconds),
     "median_seconds_to_target": _median(lambda row, trial: trial.job_seconds or math.inf),
     "median_steps_to_target": _median(lambda row, trial: trial.steps),
     "median_epochs_to_target": _median(count_epochs),
-    "speed_over_rung_before": _over_rung(0),
-    "speed_over_first_rung": _over_rung(1),
+    "speed_over_rung_before": lambda view, row: _divide_costs(view.rungs.get(row, (None, None))[0], row),
+    "speed_over_first_rung": lambda view, row: _divide_costs(view.rungs.get(row, (None, None))[1], row),
     "scaling_speedup": _scaled,
     "scaling_efficiency": _efficiency,
     "exchange_share": _exchange,
     "launch_seconds": _mean(lambda trial: trial.phases.get("launch", 0.0) + trial.phases.get("join", 0.0)),
-    "median_copy_seconds": _median_copy,
-    "slowest_over_median": _slowest_over_median,
+    "median_copy_seconds": lambda view, row: geometric(statistics.median(each.values()) for each in copy_steps(row)),
+    "slowest_over_median": lambda view, row: geometric(
+        each[slowest_copy(row) or ""] / statistics.median(each.values()) for each in copy_steps(row)
+    ),
 }
 """Values that have an interval and n beside them, by name."""

@@ -72,11 +72,6 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def money(value: float) -> str:
-    """An amount."""
-    return f"{value:,.4g}"
-
-
 def percent(digits: int) -> FormatNumber:
     """A share with so many decimals."""
     return lambda value: f"{100 * value:.{digits}f} %"
@@ -105,7 +100,7 @@ UNITS: Mapping[str, FormatNumber] = {
     "share_of_measured": percent(0),
     **dict.fromkeys(("mfu", "efficiency", "exchange"), percent(1)),
     **{"_sd": loss, "mode_accuracy": percent(3), "plain_accuracy": percent(3), "accuracy": percent(2)},
-    **{"chance": chance, "cost": money, "price": lambda value: f"{value:,.12g}"},
+    **{"chance": chance, "cost": lambda value: f"{value:,.4g}", "price": lambda value: f"{value:,.12g}"},
     **{"difference": points, "loss_allowed": loss},
 }
 """How a value is written by a part of its name, which has its unit; the first that fits. Others are counts."""

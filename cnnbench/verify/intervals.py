@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 from scipy.special import ndtri, stdtrit
 
+T = TypeVar("T")
 Cost = Mapping[tuple[str, int], float]
 """Seconds of the same work by run and round."""
 
@@ -22,59 +25,66 @@ class DerivedFigure:
     high: float | None = None
     n: int | None = None
 
+    def changed(self, change: Callable[[float], float]) -> DerivedFigure:
+        """The figure and its ends by a rising function."""
+        low, high = (None if end is None else change(end) for end in (self.low, self.high))
+        return DerivedFigure(change(self.value), low, high, self.n)
+
     def scaled(self, factor: float) -> DerivedFigure:
         """In another unit."""
-        low, high = (None if end is None else end * factor for end in (self.low, self.high))
-        return DerivedFigure(self.value * factor, low, high, self.n)
-
-    def inverse_of(self, numerator: float) -> DerivedFigure:
-        """An exact number divided by it: the ends change places."""
-        low, high = (None if end is None else numerator / end for end in (self.high, self.low))
-        return DerivedFigure(numerator / self.value, low, high, self.n)
+        return self.changed(lambda value: value * factor)
 
 
-def geometric(values: Iterable[float | None]) -> DerivedFigure | None:
-    """Geometric mean of what is known, without zeros; None for none, or where one is negative."""
-    known = [value for value in values if value]
-    return _from_logs(list(map(math.log, known))) if known and min(known) > 0 else None
+class NoFigure(LookupError):
+    """The records have no such figure, which a page may say."""
 
 
-def _from_logs(logs: Sequence[float]) -> DerivedFigure:
-    mean, n = statistics.fmean(logs), len(logs)
-    if n < 3:
-        return DerivedFigure(math.exp(mean), n=n)
-    return _with_interval(mean, _t_quantile(n - 1) * math.sqrt(variance(logs) / n), n)
+def known(value: T | None) -> T:
+    """The value. Raises NoFigure where there is none."""
+    if value is None:
+        raise NoFigure
+    return value
+
+
+def geometric(values: Iterable[float | None]) -> DerivedFigure:
+    """Geometric mean of what is known, without zeros. Raises NoFigure for none, or where one is negative."""
+    found = [value for value in values if value]
+    if not found or min(found) < 0:
+        raise NoFigure
+    return _mean(list(map(math.log, found))).changed(math.exp)
+
+
+def _mean(values: Sequence[float]) -> DerivedFigure:
+    mean, n = statistics.fmean(values), len(values)
+    return DerivedFigure(mean, n=n) if n < 3 else _with_interval(mean, variance(values) / n, n - 1, n)
 
 
 def variance(values: Sequence[float]) -> float:
-    """With one degree of freedom less than values; `statistics` does it in fractions, many times slower."""
-    mean = math.fsum(values) / len(values)
-    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    """Compute it with one degree of freedom less than values; `statistics` does it in fractions, many times slower."""
+    return float(np.var(values, ddof=1))
 
 
-def _with_interval(mean: float, half: float, n: int) -> DerivedFigure:
-    return DerivedFigure(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n)
+def _with_interval(mean: float, error: float, degrees: float, n: int) -> DerivedFigure:
+    half = float(stdtrit(degrees, 0.975)) * math.sqrt(error)
+    return DerivedFigure(mean, mean - half, mean + half, n)
 
 
-def _t_quantile(degrees: float) -> float:
-    return float(stdtrit(degrees, 0.975))
+def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
+    """Compute the variance of the difference of two means, and its degrees of freedom."""
+    a, b = (variance(side) / len(side) for side in (first, second))
+    return a + b, (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1)) if a + b else 1.0
 
 
 def ratio(base: Cost, own: Cost) -> DerivedFigure:
     """Base over own: paired by round from three pairs on, else Welch on the logs from three a side, else the means."""
     pairs = [math.log(base[key] / own[key]) for key in sorted(own.keys() & base.keys())]
-    if len(pairs) >= 3:
-        return _from_logs(pairs)
+    n = min(len(base), len(own))
+    if len(pairs) >= 3 or (pairs and n < 3):
+        return _mean(pairs).changed(math.exp)
     first, second = ([math.log(value) for value in costs.values()] for costs in (base, own))
-    n = min(len(first), len(second))
     middle = statistics.fmean(first) - statistics.fmean(second)
-    if n < 3:
-        return _from_logs(pairs) if pairs else DerivedFigure(math.exp(middle), n=n)
-    a, b = (variance(side) / len(side) for side in (first, second))
-    if a + b == 0:
-        return _with_interval(middle, 0.0, n)
-    degrees = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
-    return _with_interval(middle, _t_quantile(degrees) * math.sqrt(a + b), n)
+    found = DerivedFigure(middle, n=n) if n < 3 else _with_interval(middle, *welch(first, second), n)
+    return found.changed(math.exp)
 
 
 def wilson(correct: int, images: int) -> DerivedFigure:
@@ -89,16 +99,4 @@ def accuracy(right: Sequence[int], images: int) -> DerivedFigure:
     """Share right of one process, else the mean over processes, its interval clipped to [0, 1]."""
     if len(right) == 1:
         return wilson(right[0], images)
-    shares, n = [each / images for each in right], len(right)
-    mean = statistics.fmean(shares)
-    if n < 3:
-        return DerivedFigure(mean, n=n)
-    half = _t_quantile(n - 1) * math.sqrt(variance(shares) / n)
-    return DerivedFigure(mean, max(0.0, mean - half), min(1.0, mean + half), n)
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Linear between order statistics."""
-    ordered, place = sorted(values), share * (len(values) - 1)
-    below = min(int(place), len(ordered) - 2)
-    return ordered[below] + (place - below) * (ordered[below + 1] - ordered[below])
+    return _mean([each / images for each in right]).changed(lambda share: min(1.0, max(0.0, share)))

@@ -10,10 +10,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import stdtrit
 
-from cnnbench.schema import Evaluation, Job, Record
 from cnnbench.verify import intervals
-from cnnbench.verify.intervals import DerivedFigure
-from cnnbench.verify.raw_rows import RawRow
+from cnnbench.verify.raw_rows import RawRow, group_rows
 from cnnbench.verify.view import PLAIN, PageView, describe_step
 
 IMAGES = 10_000
@@ -41,62 +39,21 @@ def accuracy_curves(row: RawRow) -> AccuracyCurves:
     return found
 
 
+@lru_cache(maxsize=1 << 14)
 def chance_all_right(right: int, sample: int) -> float:
     """C(right, sample) / C(10,000, sample)."""
-    if right < sample:
-        return 0.0
-    return math.exp(_log_choose(right, sample) - _log_choose(IMAGES, sample))
-
-
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-
-
-def mean_chance(curves: AccuracyCurves, sample: int) -> float:
-    """The chance that a sample is all right after the last of these epochs, mean over processes."""
-    return statistics.fmean(chance_all_right(curve[-1], sample) for curve in curves)
-
-
-def mean_chance_stopped(curves: AccuracyCurves, sample: int) -> float:
-    """The chance that one of the samples so far was all right, mean over processes."""
-    going_on = (math.prod(1 - chance_all_right(each, sample) for each in curve) for curve in curves)
-    return statistics.fmean(1 - each for each in going_on)
-
-
-@dataclass(frozen=True)
-class RuleStop:
-    """Where a process under the rule stopped: its record, the last sample, and the accuracy then."""
-
-    record: Record
-    epoch: int
-    last: Evaluation
-    accuracy: DerivedFigure | None
-
-
-@lru_cache(maxsize=1024)
-def find_stops(row: RawRow) -> dict[int, RuleStop]:
-    """Each process that ran under the rule, by its number."""
-    steps, found = row.job.steps_per_epoch, dict[int, RuleStop]()
-    for record, trial in row.attempts if row.job.stop_when_all_right and steps else ():
-        if trial.epoch_evaluations and steps:
-            last, test = trial.epoch_evaluations[-1], trial.test
-            then = test is not None and test.images == IMAGES and test.after_steps == last.after_steps
-            accuracy = intervals.wilson(test.correct, test.images) if then and test is not None else None
-            found[record.job.round + 1] = RuleStop(record, last.after_steps // steps, last, accuracy)
-    return found
+    return math.comb(right, sample) / math.comb(IMAGES, sample)
 
 
 def find_plain(view: PageView, row: RawRow) -> RawRow | None:
     """The plain row of the same learning in the same place: of the same run, else of the newest."""
-    if not describe_step(row.job) or not _ends_tested(row.job):
+    if not describe_step(row.job) or not _ends_tested(row):
         return None
 
     def nearness(each: RawRow) -> tuple[object, ...]:
         seeds, header = _count_seeds(each), each.header
-        return (
-            *(header.run_id == row.header.run_id, seeds >= SEEDS, header.created_at, header.run_id),
-            *(seeds, each.row_key),
-        )
+        same_run = header.run_id == row.header.run_id
+        return same_run, seeds >= SEEDS, header.created_at, header.run_id, seeds, each.row_key
 
     plain = max(_plain_rows(view).get(_learning_key(row), ()), key=nearness, default=None)
     enough = plain is not None and min(_count_seeds(row), _count_seeds(plain)) >= SEEDS
@@ -106,14 +63,12 @@ def find_plain(view: PageView, row: RawRow) -> RawRow | None:
 @lru_cache(maxsize=64)
 def _plain_rows(view: PageView) -> dict[tuple[object, ...], list[RawRow]]:
     """The shown rows that are computed the plain way, by what they learn."""
-    found: dict[tuple[object, ...], list[RawRow]] = {}
-    for row in view.training:
-        if not describe_step(row.job) and _ends_tested(row.job):
-            found.setdefault(_learning_key(row), []).append(row)
-    return found
+    plain = (row for row in view.training if not describe_step(row.job))
+    return group_rows(filter(_ends_tested, plain), _learning_key)
 
 
-def _ends_tested(job: Job) -> bool:
+def _ends_tested(row: RawRow) -> bool:
+    job = row.job
     return job.clock in ("steady", "job") and job.final_evaluation and not job.stop_when_all_right
 
 
@@ -180,11 +135,10 @@ def compare(row: RawRow, plain: RawRow) -> SideDifference | None:
         spread = statistics.variance([mine[seed] - theirs[seed] for seed in mine])
         error, degrees, freedom = spread / len(mine), float(len(mine) - 1), 1.0
     else:
-        a, b = (statistics.variance(side.values()) for side in (mine, theirs))
-        x, y = a / len(mine), b / len(theirs)
-        spread, error = a + b, x + y
-        degrees = error**2 / (x**2 / (len(mine) - 1) + y**2 / (len(theirs) - 1)) if error else 1.0
-        freedom = spread**2 / (a**2 + b**2) if error else 2.0
+        sides = list(mine.values()), list(theirs.values())
+        error, degrees = intervals.welch(*sides)
+        a, b = map(intervals.variance, sides)
+        spread, freedom = a + b, (a + b) ** 2 / (a**2 + b**2) if error else 2.0
     half = float(stdtrit(degrees, 0.95)) * math.sqrt(error)
     return SideDifference(value, value - half, value + half, medians, paired, spread, freedom)
 

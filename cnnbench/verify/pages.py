@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from cnnbench import workloads
-from cnnbench.verify import charts, formats, learning, machines, tables
+from cnnbench.verify import charts, formats, learning, tables
 from cnnbench.verify.columns import COLUMNS
 from cnnbench.verify.figures import FIGURES
 from cnnbench.verify.formats import find_numbers
@@ -59,7 +59,7 @@ def find_errors(view: PageView, page: PageValues) -> Iterator[str]:
         if key in tables.TABLES:
             yield from (f"table {key}: {each}" for each in tables.find_errors(view, table))
         elif key == "machines":
-            yield from (f"table {key}: {each}" for each in machines.find_errors(view, table))
+            yield from (f"table {key}: {each}" for each in tables.find_machine_errors(view, table))
         elif key not in UNRULED:
             yield f"table {key}: no second derivation of it"
     if page["options"].get("template") == "full":
@@ -122,7 +122,7 @@ def _list_row_texts(view: PageView, row: RawRow) -> Iterator[str]:
     yield from (formats.percent(1)(1.96 * (0.99 * 0.01 / images) ** 0.5) for images in samples)
     best = view.best_product(row)
     if best is not None:
-        yield f"{formats.ratio(best.apart)} {best.apart:.2f} {best.row.job.size} {MOST_APART}"
+        yield f"{formats.ratio(best.apart)} {best.apart:.2f} {best.job.size} {MOST_APART}"
     before, step = workloads.pretraining_flops(row.job) if row.workload else 0, row.flops or 0
     yield " ".join(map(formats.giga, (step, before, before + (row.job.job_steps or 0) * step)))
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TypeVar
 
 from cnnbench import validity, workloads
 from cnnbench.errors import WorkloadError
@@ -20,6 +21,7 @@ from cnnbench.verify.formats import find_numbers
 from cnnbench.verify.intervals import Cost
 from cnnbench.workloads import Workload
 
+SharedKey = TypeVar("SharedKey")
 RawValue = str | int | float | bool | None
 """A value as pages, CSV and JSON hold it."""
 
@@ -42,7 +44,7 @@ class RawRow:
     @cached_property
     def device(self) -> Device | None:
         """As the run's fingerprint lists it."""
-        return next((each for each in self.header.machine.devices if each.id == self.job.device), None)
+        return self.header.machine.find_device(self.job.device)
 
     @property
     def full_name(self) -> str:
@@ -155,9 +157,9 @@ class RawRow:
         return self.job.nodes if self.job.device == "cpu" else self.job.world
 
     @property
-    def own_batch(self) -> int:
-        """The batch of one process that does the same work."""
-        return self.job.batch_size // self.job.world if self.job.scaling == "weak" else self.job.batch_size
+    def apart(self) -> float:
+        """How many times its fastest process is as fast as its slowest."""
+        return max(self.steps) / min(self.steps)
 
     @property
     def alone(self) -> bool:
@@ -180,11 +182,10 @@ class RawRow:
         words += "" if threads is None else f", {threads} thread" + ("s" if threads != 1 else "")
         return words if self.job.allocator == "held" else f"{words}, {self.job.allocator} allocator"
 
-    @cached_property
-    def key(self) -> str:
-        """As a baseline is asked for: machine, device, threads."""
+    def is_of(self, baseline: str) -> bool:
+        """Whether a baseline was asked for that it is of: machine, device, threads, or the first of these."""
         threads = "" if self.job.threads is None else f"/{self.job.threads}"
-        return f"{self.header.machine.id}/{self.job.device}{threads}"
+        return f"{self.header.machine.id}/{self.job.device}{threads}/".startswith(f"{baseline.rstrip('/')}/")
 
     def printed_as(self, cell: str) -> bool:
         """Whether a row whose first cell is this can be this one: name, place, and no number of another."""
@@ -235,17 +236,18 @@ def build_rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
         for record in ledger.records:
             if record.index not in last or record.attempt > last[record.index].attempt:
                 last[record.index] = record
-        by_key: dict[tuple[str, int], list[Record]] = {}
+        groups: dict[tuple[str, int], tuple[list[Record], list[Job]]] = {}
         for record in last.values():
-            by_key.setdefault((record.job.row_key, record.protocol), []).append(_apply_validity(ledger.header, record))
-        unstarted: dict[tuple[str, int], list[Job]] = {}
+            # One that cannot be, as today's gates see it, is none that ended well.
+            outcome = validity.reject_impossible(record.outcome, find_violations(ledger.header, record))
+            same, _ = groups.setdefault((record.job.row_key, record.protocol), ([], []))
+            same.append(record.model_copy(update={"outcome": outcome}))
         for index, job in enumerate(ledger.header.plan):
             if index not in last:
-                unstarted.setdefault((job.row_key, ledger.header.protocol), []).append(job)
-        for key in dict.fromkeys((*by_key, *unstarted)):
-            records, never = by_key.get(key, []), unstarted.get(key, [])
-            job = records[0].job if records else never[0]
-            found.append(RawRow(ledger.header, job, key[1], tuple(records), len(never)))
+                groups.setdefault((job.row_key, ledger.header.protocol), ([], []))[1].append(job)
+        for (_, protocol), (records, unstarted) in groups.items():
+            job = records[0].job if records else unstarted[0]
+            found.append(RawRow(ledger.header, job, protocol, tuple(records), len(unstarted)))
     return found
 
 
@@ -254,23 +256,23 @@ def find_violations(header: RunHeader, record: Record) -> tuple[validity.Violati
     job, trial, status = record.job, record.outcome.trial, record.outcome.status
     if status not in validity.CHECKED_STATUSES or trial is None:
         return ()
-    device = next((each for each in header.machine.devices if each.id == job.device), None)
+    device = header.machine.find_device(job.device)
     return validity.find_violations(job, trial, record.process_seconds, device, header.machine, status)
 
 
-def _apply_validity(header: RunHeader, record: Record) -> Record:
-    """The record as today's gates see it: one that cannot be is none that ended well."""
-    outcome = validity.reject_impossible(record.outcome, find_violations(header, record))
-    return record if outcome is record.outcome else record.model_copy(update={"outcome": outcome})
+def group_rows(rows: Iterable[RawRow], find_key: Callable[[RawRow], SharedKey]) -> dict[SharedKey, list[RawRow]]:
+    """Group rows by what they share, in order."""
+    found: dict[SharedKey, list[RawRow]] = {}
+    for row in rows:
+        found.setdefault(find_key(row), []).append(row)
+    return found
 
 
 def select_newest(found: Sequence[RawRow]) -> list[RawRow]:
     """Of several runs of a row the newest with a finished process, as a table shows it."""
 
-    def finished(row: RawRow) -> bool:
-        return any(record.outcome.status != "interrupted" for record in row.records)
+    def order(row: RawRow) -> tuple[object, ...]:
+        return bool(row.ended.keys() - {"interrupted", "not run"}), row.header.created_at, row.header.run_id
 
-    best: dict[tuple[str, str], str] = {}
-    for row in sorted(found, key=lambda each: (finished(each), each.header.created_at, each.header.run_id)):
-        best[row.header.machine.id, row.row_key] = row.header.run_id
+    best = {(row.header.machine.id, row.row_key): row.header.run_id for row in sorted(found, key=order)}
     return [row for row in found if best[row.header.machine.id, row.row_key] == row.header.run_id]

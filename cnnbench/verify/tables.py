@@ -1,25 +1,28 @@
-"""A page's tables: which there must be, which lines and columns each has, and every cell of every line."""
+"""A page's tables: which there must be, which lines and columns each has, every cell of every line; facts of machines."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
+from cnnbench.schema import Device, Machine, RunHeader
 from cnnbench.verify import columns, figures, formats, learning, values
-from cnnbench.verify.raw_rows import RawRow
+from cnnbench.verify.figures import find_figure
+from cnnbench.verify.raw_rows import RawRow, is_same_text, may_be_called, to_page_text
 from cnnbench.verify.values import ValueSubject
-from cnnbench.verify.view import PageView
+from cnnbench.verify.view import MOST_APART, PageView
 
 TableValues = Mapping[str, Any]
-Lines = Callable[[PageView], Mapping[RawRow, int]]
+Lines = Callable[[PageView], Collection[RawRow]]
 
 
 @dataclass(frozen=True)
 class ExpectedTable:
-    """Which lines a table has, by raw row how many, and the keys of its columns with blanks between them."""
+    """Which lines a table has, by their raw rows, and the keys of its columns with blanks between them."""
 
     lines: Lines
     columns: str
@@ -27,55 +30,44 @@ class ExpectedTable:
     """Whether the rows of a group are of equal work but for the precision."""
 
 
-def _each_training(chosen: Callable[[PageView, RawRow], object]) -> Lines:
-    """One line a row of training that is chosen."""
-    return lambda view: {row: 1 for row in view.training if chosen(view, row)}
-
-
-def _over_published(view: PageView, row: RawRow) -> object:
-    return ValueSubject(view, "", row).figure("speedup_over_reference")
-
-
-def _lecture(view: PageView) -> dict[RawRow, int]:
+def _lecture(view: PageView) -> list[RawRow]:
     """The rows of the published job; where there is none all that ended well."""
-    same = [row for row in view.training if _over_published(view, row)]
-    return dict.fromkeys(same or [row for row in view.training if row.trials], 1)
+    same = [row for row in view.training if find_figure(view, row, "speedup_over_reference")]
+    return same or [row for row in view.training if row.trials]
 
 
-def _bounds(view: PageView) -> dict[RawRow, int]:
-    found = dict.fromkeys((row for row in view.training if row.alone), 1)
-    return found if any(figures.floors(view, row) for row in found) else {}
+def _bounds(view: PageView) -> list[RawRow]:
+    found = [row for row in view.training if row.alone]
+    return found if any(figures.floors(view, row) for row in found) else []
 
 
-def _scaling(view: PageView) -> dict[RawRow, int]:
+def _scaling(view: PageView) -> list[RawRow]:
     """Once in each set, of a batch that is shared and of one that is on each rank, that has a row of several ranks."""
     sets: dict[tuple[object, ...], list[RawRow]] = {}
     for row in view.training:
         for scaling in ("strong", "weak") if row.job.copies == 1 else ():
             if row.job.scaling in (None, scaling):
-                batch = row.job.batch_size // row.job.world if scaling == "weak" else row.job.batch_size
-                sets.setdefault((scaling, *view.scaling_work(row, batch)), []).append(row)
-    return Counter(row for rows in sets.values() if any(each.job.world > 1 for each in rows) for row in rows)
+                sets.setdefault((scaling, *view.scaling_work(row, scaling)), []).append(row)
+    return [row for rows in sets.values() if any(each.job.world > 1 for each in rows) for row in rows]
 
 
-def _seeds(view: PageView) -> dict[RawRow, int]:
-    own = [row for row in view.training if row.job.clock == "accuracy" and row.job.target is not None]
-    return {row: n for row in own if (n := sum(bool(trial.epoch_evaluations) for _, trial in row.attempts))}
+def _each_evaluated(rows: Iterable[RawRow]) -> list[RawRow]:
+    return [row for row in rows for _, trial in row.attempts if trial.epoch_evaluations]
 
 
-def _epochs(view: PageView) -> dict[RawRow, int]:
-    return {row: min(map(len, curves)) for row in view.training if (curves := learning.accuracy_curves(row))}
+def _epochs(view: PageView) -> list[RawRow]:
+    curves = {row: learning.accuracy_curves(row) for row in view.training}
+    return [row for row in curves for _ in range(min(map(len, curves[row]), default=0))]
 
 
-def _stops(view: PageView) -> dict[RawRow, int]:
-    found = {row: len(stops) for row in view.training if (stops := learning.find_stops(row))}
-    return found if _epochs(view) else {}
+def _stops(view: PageView) -> list[RawRow]:
+    under_rule = (row for row in view.training if row.job.stop_when_all_right and row.job.steps_per_epoch)
+    return _each_evaluated(under_rule) if _epochs(view) else []
 
 
-def _costs(view: PageView, row: RawRow) -> object:
-    subject = ValueSubject(view, "cost", row)
-    priced = subject.figure("energy_joules_per_image") or view.price(row) is not None
-    return subject.figure("job_seconds") and priced
+def _costs(view: PageView) -> list[RawRow]:
+    timed = [row for row in view.training if find_figure(view, row, "job_seconds")]
+    return [row for row in timed if find_figure(view, row, "energy_joules_per_image") or view.price(row) is not None]
 
 
 OPTIONAL: Mapping[str, str] = {"versus": "speedup_over_reference", "pretraining": "pretraining_seconds"}
@@ -83,24 +75,29 @@ OPTIONAL: Mapping[str, str] = {"versus": "speedup_over_reference", "pretraining"
 TABLES: Mapping[str, ExpectedTable] = {
     "lecture": ExpectedTable(_lecture, "processor peak ceiling achieved job speedup versus"),
     "training": ExpectedTable(
-        _each_training(lambda view, row: True),
+        attrgetter("training"),
         "processor precision peak ceiling achieved mfu of_ceiling job pretraining speedup versus images host_peak "
         "device_peak accuracy outcome",
         one_work=True,
     ),
     "resources": ExpectedTable(
-        _each_training(lambda view, row: row.trials),
+        lambda view: [row for row in view.training if row.trials],
         "processor precision host_peak device_peak device_reserved device_used activations parameters energy cold_start",
         one_work=True,
     ),
     "tta": ExpectedTable(
-        _each_training(lambda view, row: row.job.clock == "accuracy"),
+        lambda view: [row for row in view.training if row.job.clock == "accuracy"],
         "processor mode target seeds median mean fastest slowest median_steps median_epochs step",
     ),
-    "seeds": ExpectedTable(_seeds, "processor mode seed reached seconds steps epochs last"),
+    "seeds": ExpectedTable(
+        lambda view: _each_evaluated(
+            row for row in view.training if row.job.clock == "accuracy" and row.job.target is not None
+        ),
+        "processor mode seed reached seconds steps epochs last",
+    ),
     "bounds": ExpectedTable(_bounds, "processor precision step verdict compute bandwidth launch input", one_work=True),
     "ladder": ExpectedTable(
-        lambda view: dict.fromkeys(view.rungs, 1),
+        lambda view: list(view.rungs),
         "processor rung step over_before over_first of_ceiling accuracy outcome why_not",
     ),
     "scaling": ExpectedTable(
@@ -108,18 +105,18 @@ TABLES: Mapping[str, ExpectedTable] = {
         "processor scaling step images scaled efficiency exchange host_peak device_peak energy cold_start started outcome",
     ),
     "copies": ExpectedTable(
-        lambda view: {row: 1 for row in view.shown if row.job.copies > 1},
+        lambda view: [row for row in view.shown if row.job.copies > 1],
         "processor precision size copies median_copy slowest_copy over_median outcome",
     ),
     "gemm": ExpectedTable(
-        lambda view: {row: 1 for row in view.shown if row.job.workload == "gemm"},
+        lambda view: [row for row in view.shown if row.job.workload == "gemm"],
         "processor precision size achieved ceiling peak products outcome",
     ),
-    "cost": ExpectedTable(_each_training(_costs), "processor job job_energy price cost"),
+    "cost": ExpectedTable(_costs, "processor job job_energy price cost"),
     "stopping": ExpectedTable(_epochs, "epoch true_accuracy all_right stopped"),
     "stopped": ExpectedTable(_stops, "process stopped_epoch sample true_accuracy"),
     "convergence": ExpectedTable(
-        _each_training(learning.find_plain),
+        lambda view: [row for row in view.training if learning.find_plain(view, row)],
         "mode seeds mode_accuracy plain_accuracy difference of_medians margin verdict",
     ),
 }
@@ -150,19 +147,17 @@ def find_errors(view: PageView, table: TableValues) -> Iterator[str]:
             yield from (f"{name}: {message}" for message in _find_line_errors(subject, keys, line))
         found.update(subject.row for subject in subjects if subject.row is not None)
         yield from _find_group_errors(view, expected, group["title"], subjects)
-    wanted = found if view.options.get("accuracy") is not None else expected.lines(view)
+    wanted = found if view.options.get("accuracy") is not None else Counter(expected.lines(view))
     for row in {**wanted, **found}:
-        if wanted.get(row, 0) != found[row]:
-            right = wanted.get(row, 0)
-            yield f"{found[row]} lines are of {row.place} of run {row.header.run_id}, there should be {right}"
+        if wanted[row] != found[row]:
+            yield f"{found[row]} lines are of {row.place} of run {row.header.run_id}, there should be {wanted[row]}"
 
 
 def _find_column_errors(view: PageView, table: TableValues, keys: Sequence[str]) -> Iterator[str]:
     expected = TABLES[table["key"]]
     wanted = expected.columns.split()
-    rows = [ValueSubject(view, "", row) for row in expected.lines(view)]
     for key, name in OPTIONAL.items():
-        if key in wanted and key not in keys and all(row.figure(name) is None for row in rows):
+        if key in wanted and key not in keys and not any(find_figure(view, row, name) for row in expected.lines(view)):
             wanted.remove(key)
     if keys != wanted:
         yield f"its columns are {', '.join(keys)}, they should be {', '.join(wanted)}"
@@ -197,16 +192,15 @@ def _find_line_errors(subject: ValueSubject, keys: Sequence[str], line: TableVal
 def _find_note_errors(subject: ValueSubject, notes: str) -> Iterator[str]:
     """Why a row that was measured has no measured peak, and the doubt about a best product whose processes differ."""
     row, best = subject.own, subject.view.best_product(subject.own)
-    trains, size, apart = row.job.workload != "gemm", "", ""
-    if best is not None:
-        size, apart = f"size {best.row.job.size:,}", f"{best.apart:.2f}x"
-    unusable = best is not None and not best.usable
-    reason = f"the processes of the best GEMM, {size}, differ by {apart}, more than" if unusable else ABSENT
-    doubt = f"the processes of the best matrix product ({size}, {row.job.precision}) differ by"
-    doubted = unusable and (trains or (best is not None and best.row is row))
+    trains, reason, doubt = row.job.workload != "gemm", ABSENT, "the processes of the best matrix product ("
+    unusable = best is not None and best.apart > MOST_APART
+    if best is not None and unusable:
+        size = f"size {best.job.size:,}"
+        reason = f"the processes of the best GEMM, {size}, differ by {best.apart:.2f}x, more than"
+        doubt += f"{size}, {row.job.precision}) differ by"
     wanted = {
         "reason": (reason, bool(row.trials) and trains and (best is None or unusable)),
-        "doubt": (doubt, bool(row.trials) and doubted),
+        "doubt": (doubt, bool(row.trials) and unusable and (trains or best is row)),
     }
     for what, (text, needed) in wanted.items():
         if (text in notes) != needed:
@@ -228,3 +222,81 @@ def _find_group_errors(
     works = {(row.job.model_copy(update={"precision": "fp32"}).work_key, row.protocol) for row in rows}
     if expected.one_work and len(works) > 1:
         yield f"under {title!r} are rows of different work"
+
+
+FactText = Callable[[RunHeader], object]
+FACTS: Mapping[str, FactText] = {
+    "CPU": attrgetter("machine.cpu_name"),
+    "cores allowed": lambda header: _cores(header.machine),
+    "largest clock": lambda header: (
+        header.machine.cpu_max_clock_hertz and f"{header.machine.cpu_max_clock_hertz / 1e9:.2f} GHz"
+    ),
+    "governor": attrgetter("machine.governor"),
+    "turbo": lambda header: {None: None, True: "yes", False: "no"}[header.machine.turbo],
+    "hypervisor": lambda header: header.machine.hypervisor or "none",
+    "memory": lambda header: header.machine.memory_bytes and formats.size(header.machine.memory_bytes),
+    "memory limit": lambda header: (
+        header.machine.memory_limit_bytes and formats.size(header.machine.memory_limit_bytes)
+    ),
+    "accelerators": lambda header: (
+        "; ".join(_accelerator(each) for each in header.machine.devices if each.kind != "cpu") or "none"
+    ),
+    "system": lambda header: f"{header.machine.os}, kernel {header.machine.kernel}",
+    "C library": attrgetter("machine.libc"),
+    "torch": lambda header: f"{header.software.torch} ({header.software.torch_build})",
+    "BLAS": attrgetter("software.blas"),
+    "oneDNN": attrgetter("software.onednn"),
+    "cuDNN": attrgetter("software.cudnn"),
+    "CPU capability": attrgetter("software.cpu_capability"),
+    "Python": attrgetter("software.python"),
+    "cnnbench": attrgetter("software.cnnbench"),
+}
+
+
+def _cores(machine: Machine) -> str:
+    quota = "" if machine.cgroup_cpu_limit is None else f", quota {machine.cgroup_cpu_limit:g}"
+    return f"{machine.cores_allowed} of {machine.cores_logical}{quota}"
+
+
+def _accelerator(device: Device) -> str:
+    parts = [device.name]
+    parts += [] if device.memory_bytes is None else [formats.size(device.memory_bytes)]
+    parts += [] if device.power_limit_watts is None else [f"{device.power_limit_watts:.0f} W limit"]
+    parts += [] if device.driver is None else [f"driver {device.driver}"]
+    parts += ["MIG"] if device.mig else []
+    parts += [] if device.ecc is None else [f"ECC {'on' if device.ecc else 'off'}"]
+    return ", ".join(parts + ([] if device.usable else [f"not usable: {device.unusable_reason}"]))
+
+
+def _is_fact(name: str, header: RunHeader, printed: str | None, shared: str) -> bool:
+    """Whether a machine may be said to be so, by itself or with the others; a device's name may be a shorter one."""
+    expected = FACTS[name](header)
+    text = formats.UNKNOWN if expected in (None, "", ()) else str(expected)
+    if printed is None:
+        numbers = formats.find_numbers(shared)
+        listed = name == "accelerators" and all(each in numbers for each in formats.find_numbers(text))
+        return f"{name} {text}" in shared or listed
+    shortened = name == "accelerators" and may_be_called(text, printed.replace("…,", "…"))
+    return is_same_text(printed, text) or (shortened and formats.find_numbers(printed) == formats.find_numbers(text))
+
+
+def find_machine_errors(view: PageView, table: TableValues) -> Iterator[str]:
+    """What the table says that the headers do not: side by side, or one machine below the other."""
+    titles, (group,) = table["columns"], table["groups"]
+    beside = titles[0]["key"] != "machine"
+    facts: dict[tuple[str, str], str] = {}
+    for first, *cells in ([to_page_text(cell["text"]) for cell in line["cells"]] for line in group["lines"]):
+        for column, text in zip(titles[1:], cells, strict=True):
+            facts[(first, to_page_text(column["title"])) if beside else (column["key"], first)] = text
+    for name in FACTS if ("CPU", "") in facts else ():
+        marked, texts = facts.pop((name, "")), {text for (fact, _), text in facts.items() if fact == name}
+        if (marked == "differs") != (len(texts) > 1):
+            yield f"{name} is marked {marked!r}, the machines' texts say otherwise"
+    machines = {to_page_text(name): header for name, header in sorted(view.machines.items())}
+    if (printed := dict.fromkeys(machine for _, machine in facts)).keys() != machines.keys():
+        yield f"the machines are {', '.join(printed)}, the records are of {', '.join(machines)}"
+    for name in FACTS:
+        for machine, header in machines.items():
+            there = facts.get((name, machine))
+            if not _is_fact(name, header, there, "" if beside else group["title"]):
+                yield f"{name} of {machine}: {there!r} is not what the header of run {header.run_id} says"

@@ -7,18 +7,18 @@ printed and derives it again here, by other code.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
-from cnnbench.machine import peaks
-from cnnbench.schema import Job, PublishedRow, Trial, digest
+from cnnbench.schema import Evaluation, Job, PublishedRow, Record, Trial, digest
 from cnnbench.verify import figures, intervals, learning
-from cnnbench.verify.figures import FIGURES
-from cnnbench.verify.intervals import DerivedFigure
+from cnnbench.verify.figures import FIGURES, find_figure
+from cnnbench.verify.intervals import DerivedFigure, NoFigure, known
 from cnnbench.verify.raw_rows import RawRow, RawValue, may_be_called, to_page_text
-from cnnbench.verify.view import PageView, describe_step
+from cnnbench.verify.view import MOST_APART, PageView, describe_step
 
 Marks = Sequence[Mapping[str, Any]]
 ENDS = ("", "_low", "_high", "_n")
@@ -47,43 +47,42 @@ class ValueSubject:
             raise LookupError("it names no raw row")
         return self.row
 
-    def count(self, name: str) -> int:
-        """A whole number that the line has. Raises LookupError where it has none."""
-        value = self.printed.get(name)
-        if not isinstance(value, int | float):
-            raise LookupError(f"it names no {name}")
-        return int(value)
-
     def figure(self, name: str) -> DerivedFigure | None:
         """A figure of the row, derived once however often it is printed."""
-        return _true_accuracy(self) if name == "true_accuracy" else _derive_figure(self.view, self.own, name)
+        return _true_accuracy(self) if name == "true_accuracy" else find_figure(self.view, self.own, name)
 
     @property
-    def seed_trial(self) -> Trial:
-        """The row's process of the one seed that the line is of. Raises LookupError where there is none."""
-        trials = (trial for record, trial in self.own.attempts if record.job.seed == self.printed.get("seed"))
-        found = next((trial for trial in trials if trial.epoch_evaluations), None)
-        if found is None:
-            raise LookupError(f"the row has no seed {self.printed.get('seed')}")
-        return found
+    def process(self) -> tuple[Record, Trial]:
+        """The row's process of the place in the plan, the number or the seed that the line has. Raises LookupError where
+        there is none.
+        """
+        named = next((name for name in ("index", "process", "seed") if name in self.printed), "process")
+        for record, trial in self.own.attempts:
+            numbers = {"index": record.index, "process": record.job.round + 1, "seed": record.job.seed}
+            if numbers[named] == self.printed.get(named):
+                return record, trial
+        raise LookupError(f"the row has no {named} {self.printed.get(named)}")
 
     @property
-    def stop(self) -> learning.RuleStop:
-        """Where the one process under the stopping rule stopped that the line is of. Raises LookupError as above."""
-        found = learning.find_stops(self.own).get(self.count("process"))
-        if found is None:
-            raise LookupError(f"the records have no such process {self.printed.get('process')}")
-        return found
+    def trial(self) -> Trial:
+        """What that process measured."""
+        return self.process[1]
+
+    @property
+    def last_evaluation(self) -> Evaluation:
+        """Its last evaluation, which the stopping rule makes of a sample."""
+        return self.trial.epoch_evaluations[-1]
 
     @property
     def curves(self) -> learning.AccuracyCurves:
         """What each process had right after each epoch until that of the line; without a row, the one accuracy that was
         asked for. Raises LookupError where the records have no such epoch.
         """
-        epoch, asked = self.count("epoch"), self.view.options.get("accuracy")
+        epoch, asked = self.printed.get("epoch", 0), self.view.options.get("accuracy")
         if self.row is None and asked is not None:
-            return [[round(asked * learning.IMAGES)] * epoch]
-        curves = learning.accuracy_curves(self.own)
+            curves = [[round(asked * learning.IMAGES)] * epoch]
+        else:
+            curves = learning.accuracy_curves(self.own)
         if not 1 <= epoch <= min(map(len, curves), default=0):
             raise LookupError(f"the records have no epoch {epoch}")
         return [curve[:epoch] for curve in curves]
@@ -100,11 +99,6 @@ class ValueSubject:
         if found is None or found is not self.plain:
             raise LookupError("the mode is not compared with that plain row")
         return self.own, found
-
-
-@lru_cache(maxsize=1 << 16)
-def _derive_figure(view: PageView, row: RawRow, name: str) -> DerivedFigure | None:
-    return FIGURES[name](view, row) if row.trials or name.endswith("_to_target") else None
 
 
 def find_subject(
@@ -133,33 +127,21 @@ def _largest(name: str) -> Derivation:
     return derive
 
 
-def _mfu(subject: ValueSubject) -> float | None:
-    rate, peak = subject.figure("achieved_flops_per_second"), figures.theoretical_peak(subject.own)
-    return None if rate is None or not peak else rate.value / peak
-
-
-def _peak_origin(subject: ValueSubject) -> str | None:
-    """The arithmetic and the source of a theoretical peak."""
-    row = subject.own
-    if row.device is None:
-        return None
-    peak = peaks.theoretical_peak(row.device, row.header.machine, row.job.precision)
-    return "; ".join(part for part in (peak.formula, peak.source) if part) or None
+def _find_peak(subject: ValueSubject) -> float:
+    return known(figures.find_peak(subject.own).flops_per_second) * subject.own.devices
 
 
 def _job_kind(subject: ValueSubject) -> str | None:
     job = subject.own.job
-    whole = "projected" if job.job_steps is not None else None
-    return {"job": "measured", "recipe": "measured", "accuracy": "to target", "steady": whole}[job.clock]
+    projected = "projected" if job.job_steps is not None else None
+    return {"steady": projected, "accuracy": "to target"}.get(job.clock, "measured")
 
 
-def _baseline(subject: ValueSubject) -> str | None:
+def _baseline(subject: ValueSubject) -> str:
     """The processor and the threads of the row that the speed-up is over; its name may be a shorter one."""
-    base = subject.view.find_base(subject.own)
-    if base is None:
-        return None
+    base = known(subject.view.find_base(subject.own))
     n = base.job.threads
-    threads = "" if n is None else f", {n} thread" if n == 1 else f", {n} threads"
+    threads = "" if n is None else f", {n} thread{'s' if n > 1 else ''}"
     printed = str(subject.printed.get("baseline")).removesuffix(threads)
     return (printed if may_be_called(base.full_name, printed) else base.full_name) + threads
 
@@ -171,14 +153,11 @@ def outcomes(row: RawRow) -> list[str]:
     return ([f"ok {good}/{planned}"] if good else []) + others
 
 
-def _accuracy_steps(subject: ValueSubject) -> int | None:
-    after = [trial.test.after_steps for _, trial in subject.own.trials if trial.test]
-    return max(after) if after and subject.figure("test_accuracy") is not None else None
-
-
-def _accuracy_data(subject: ValueSubject) -> str | None:
-    found = next((trial.accuracy_data for _, trial in subject.own.trials if trial.test), None) or subject.own.job.data
-    return found if _accuracy_steps(subject) is not None else None
+def _list_tested(subject: ValueSubject) -> list[tuple[int, str]]:
+    """After how many steps each process of an accuracy was tested, and on which data."""
+    known(subject.figure("test_accuracy"))
+    tested = [(trial.test, trial.accuracy_data) for trial in subject.own.good_trials]
+    return [(test.after_steps, data or subject.own.job.data) for test, data in tested if test]
 
 
 def _floor(kind: str) -> Callable[[ValueSubject], float | None]:
@@ -187,12 +166,11 @@ def _floor(kind: str) -> Callable[[ValueSubject], float | None]:
 
 def _allows(kind: str) -> Derivation:
     """How many times faster a floor would allow."""
-    return lambda s: (figures.step_mean(s.own) or 0) / floor if (floor := _floor(kind)(s)) else None
+    return lambda s: known(s.figure("step_seconds")).value / known(_floor(kind)(s))
 
 
 def _is_best_product(subject: ValueSubject) -> bool:
-    best = subject.view.best_product(subject.own)
-    return best is not None and best.usable and best.row is subject.own
+    return subject.view.best_product(subject.own) is subject.own and subject.own.apart <= MOST_APART
 
 
 def _to_target(of: Callable[[Any], float], whole: bool) -> Derivation:
@@ -206,9 +184,12 @@ def _to_target(of: Callable[[Any], float], whole: bool) -> Derivation:
     return derive
 
 
-def _true_accuracy(subject: ValueSubject) -> DerivedFigure | None:
+def _true_accuracy(subject: ValueSubject) -> DerivedFigure:
     if subject.place == "stopped":
-        return subject.stop.accuracy
+        test = known(subject.trial.test)
+        if (test.images, test.after_steps) != (learning.IMAGES, subject.last_evaluation.after_steps):
+            raise NoFigure
+        return intervals.wilson(test.correct, test.images)
     last = [curve[-1] for curve in subject.curves]
     exact = DerivedFigure(last[0] / learning.IMAGES)
     return exact if subject.row is None else intervals.accuracy(last, learning.IMAGES)
@@ -217,43 +198,38 @@ def _true_accuracy(subject: ValueSubject) -> DerivedFigure | None:
 def _difference(name: str) -> Derivation:
     """A difference of accuracies as a share."""
 
-    def derive(subject: ValueSubject) -> float | None:
-        found = learning.compare(*subject.compared)
-        return None if found is None else float(getattr(found, name)) / learning.IMAGES
-
-    return derive
+    return lambda s: float(getattr(known(learning.compare(*s.compared)), name)) / learning.IMAGES
 
 
 VALUES: Mapping[str, Derivation] = {
-    "processor": lambda s: s.own.full_name,
-    "machine_id": lambda s: s.own.header.machine.id,
-    "run_id": lambda s: s.own.header.run_id,
+    "processor": attrgetter("own.full_name"),
+    "machine_id": attrgetter("own.header.machine.id"),
+    "run_id": attrgetter("own.header.run_id"),
     "torch": lambda s: f"{s.own.header.software.torch} ({s.own.header.software.torch_build})",
-    "mode_precision": lambda s: s.own.job.precision,
-    "rung_precision": lambda s: s.own.job.precision,
+    **dict.fromkeys(("mode_precision", "rung_precision"), attrgetter("own.job.precision")),
     "work_key_sha256": lambda s: digest(s.own.work_key),
-    "protocol": lambda s: s.own.protocol,
+    "protocol": attrgetter("own.protocol"),
     **dict.fromkeys(("year", "source", "printed_flops", "printed_speedup"), lambda s: None),
-    "peak_flops_per_second": lambda s: figures.theoretical_peak(s.own),
+    "peak_flops_per_second": _find_peak,
     "peak_kind": lambda s: "theoretical",
-    "peak_origin": _peak_origin,
-    "measured_peak_run_id": lambda s: None if (found := s.view.ceiling(s.own)) is None else found.header.run_id,
+    "peak_origin": lambda s: "; ".join(filter(None, ((peak := figures.find_peak(s.own)).formula, peak.source))) or None,
+    "measured_peak_run_id": lambda s: known(s.view.ceiling(s.own)).header.run_id,
     "is_ceiling": _is_best_product,
-    "mfu": _mfu,
+    "mfu": lambda s: known(s.figure("achieved_flops_per_second")).value / _find_peak(s),
     "job_kind": _job_kind,
     "baseline": _baseline,
     "host_peak_bytes": _largest("host_peak_bytes"),
     "device_peak_bytes": _largest("device_allocated_peak_bytes"),
     "device_reserved_bytes": _largest("device_reserved_peak_bytes"),
     "device_used_bytes": _largest("device_used_bytes"),
-    "activation_bytes_per_image": lambda s: s.own.workload.activation_bytes_per_image if s.own.workload else None,
-    "parameter_bytes": lambda s: s.own.workload.parameter_bytes if s.own.workload else None,
+    "activation_bytes_per_image": lambda s: known(s.own.workload).activation_bytes_per_image,
+    "parameter_bytes": lambda s: known(s.own.workload).parameter_bytes,
     "net_energy_joules_per_image": lambda s: figures.net_joules(s.own),
     "mean_power_watts": lambda s: figures.mean_watts(s.own),
     "price_per_hour": lambda s: s.view.price(s.own),
     "pretraining_flops_per_second": lambda s: figures.pretraining_rate(s.own),
-    "accuracy_after_steps": _accuracy_steps,
-    "accuracy_data": _accuracy_data,
+    "accuracy_after_steps": lambda s: max(steps for steps, _ in _list_tested(s)),
+    "accuracy_data": lambda s: _list_tested(s)[0][1],
     "processes": lambda s: s.own.ended.total(),
     "processes_ok": lambda s: len(s.own.trials),
     "outcome": lambda s: ", ".join(outcomes(s.own)),
@@ -264,29 +240,29 @@ VALUES: Mapping[str, Derivation] = {
     "seeds": lambda s: s.own.ended.total(),
     "seeds_reached": lambda s: len(s.own.trials),
     "seeds_missed": lambda s: s.own.ended["missed"],
-    "mean_seconds_to_target": _to_target(lambda times: sum(times) / len(times), whole=True),
+    "mean_seconds_to_target": _to_target(statistics.fmean, whole=True),
     "fastest_seconds_to_target": _to_target(min, whole=False),
     "slowest_seconds_to_target": _to_target(max, whole=True),
     "seed": lambda s: s.printed.get("seed"),
-    "reached_target": lambda s: figures.has_reached(s.own, s.seed_trial),
-    "clock_seconds": lambda s: s.seed_trial.job_seconds,
-    "seconds_to_target": lambda s: s.seed_trial.job_seconds if figures.has_reached(s.own, s.seed_trial) else None,
-    "steps_to_target": lambda s: s.seed_trial.steps,
-    "evaluations": lambda s: len(s.seed_trial.epoch_evaluations),
-    "epochs_to_target": lambda s: figures.count_epochs(s.own, s.seed_trial),
-    "last_accuracy": lambda s: (last := s.seed_trial.epoch_evaluations[-1]).correct / last.images,
-    "last_correct": lambda s: s.seed_trial.epoch_evaluations[-1].correct,
-    "last_images": lambda s: s.seed_trial.epoch_evaluations[-1].images,
+    "reached_target": lambda s: figures.has_reached(s.own, s.trial),
+    "clock_seconds": attrgetter("trial.job_seconds"),
+    "seconds_to_target": lambda s: s.trial.job_seconds if figures.has_reached(s.own, s.trial) else None,
+    "steps_to_target": attrgetter("trial.steps"),
+    "evaluations": lambda s: len(s.trial.epoch_evaluations),
+    "epochs_to_target": lambda s: figures.count_epochs(s.own, s.trial),
+    "last_accuracy": lambda s: s.last_evaluation.correct / s.last_evaluation.images,
+    **dict.fromkeys(("last_correct", "sample_right"), attrgetter("last_evaluation.correct")),
+    **dict.fromkeys(("last_images", "stopped.sample_images"), attrgetter("last_evaluation.images")),
     "epoch": lambda s: s.printed.get("epoch"),
-    "chance_all_right": lambda s: learning.mean_chance(s.curves, s.sample),
-    "chance_stopped": lambda s: learning.mean_chance_stopped(s.curves, s.sample),
-    "sample_images": lambda s: s.sample,
+    "chance_all_right": lambda s: statistics.fmean(learning.chance_all_right(each[-1], s.sample) for each in s.curves),
+    "chance_stopped": lambda s: statistics.fmean(
+        1 - math.prod(1 - learning.chance_all_right(each, s.sample) for each in curve) for curve in s.curves
+    ),
+    "sample_images": attrgetter("sample"),
     "process": lambda s: s.printed.get("process"),
-    "stopped.seed": lambda s: s.stop.record.job.seed,
-    "stopped_epoch": lambda s: s.stop.epoch,
-    "stopped_by_rule": lambda s: s.stop.last.correct == s.stop.last.images,
-    "sample_right": lambda s: s.stop.last.correct,
-    "stopped.sample_images": lambda s: s.stop.last.images,
+    "stopped.seed": lambda s: s.process[0].job.seed,
+    "stopped_epoch": lambda s: s.last_evaluation.after_steps // known(s.own.job.steps_per_epoch),
+    "stopped_by_rule": lambda s: s.last_evaluation.correct == s.last_evaluation.images,
     "mode": lambda s: describe_step(s.own.job),
     "convergence.seeds": lambda s: len(learning.right_by_seed(s.compared[0])),
     "plain_seeds": lambda s: len(learning.right_by_seed(s.compared[1])),
@@ -337,10 +313,13 @@ def derive(name: str, subject: ValueSubject) -> RawValue:
         raise KeyError(name)
     if subject.published is not None:
         return _published_value(subject.view, subject.published, name)
-    if name in FIGURE_PARTS:
-        figure, part = FIGURE_PARTS[name]
-        return getattr(subject.figure(figure), part, None)
-    return found(subject) if found else getattr(subject.own.job, name)
+    try:
+        if name in FIGURE_PARTS:
+            figure, part = FIGURE_PARTS[name]
+            return getattr(subject.figure(figure), part, None)
+        return found(subject) if found else getattr(subject.own.job, name)
+    except NoFigure:
+        return None
 
 
 def is_same(printed: object, value: object) -> bool:

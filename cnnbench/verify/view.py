@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from cnnbench.schema import Job, PublishedRow, RunHeader
-from cnnbench.verify.intervals import geometric
-from cnnbench.verify.raw_rows import RawRow, select_newest
+from cnnbench.verify.raw_rows import RawRow, group_rows, select_newest
 
 MOST_APART = 1.5
 LADDER: Mapping[str, Sequence[str]] = {
@@ -26,19 +24,6 @@ PLAIN: Mapping[str, object] = {**{name: values[0] for name, values in LADDER.ite
 """How a step is computed where nothing was changed."""
 ONE_PROCESS: dict[str, object] = {"world": 1, "scaling": None, "nodes": 1, "threads": None}
 NO_TURN: dict[str, object] = {"seed": 0, "round": 0}
-
-
-@dataclass(frozen=True)
-class BestProduct:
-    """The fastest size of a sweep, and how many times its fastest process is as fast as its slowest."""
-
-    row: RawRow
-    apart: float
-
-    @property
-    def usable(self) -> bool:
-        """Whether its processes agree well enough for it to be a measured peak."""
-        return self.apart <= MOST_APART
 
 
 class PageView:
@@ -73,14 +58,11 @@ class PageView:
     @cached_property
     def _bases(self) -> dict[tuple[object, ...], list[RawRow]]:
         """Whom rows are divided by, fastest first."""
-        key, found = self.options.get("baseline"), dict[tuple[object, ...], list[RawRow]]()
-        for row in self.shown:
-            fits = row.on_cpu if key is None else f"{row.key}/".startswith(f"{key.rstrip('/')}/")
-            if fits and row.costs and row.alone:
-                found.setdefault(self._work(row), []).append(row)
-        for same in found.values():
-            same.sort(key=lambda row: (statistics.geometric_mean(row.costs.values()), row.row_key, row.header.run_id))
-        return found
+        asked = self.options.get("baseline")
+        fits = [row for row in self.shown if (row.on_cpu if asked is None else row.is_of(asked))]
+        timed = [row for row in fits if row.costs and row.alone]
+        timed.sort(key=lambda row: (statistics.geometric_mean(row.costs.values()), row.row_key, row.header.run_id))
+        return group_rows(timed, self._work)
 
     def _work(self, row: RawRow) -> tuple[object, ...]:
         machine = row.header.machine.id if self.options.get("baseline") is None else None
@@ -97,45 +79,38 @@ class PageView:
     @cached_property
     def _products(self) -> dict[tuple[object, ...], list[RawRow]]:
         """The matrix products of all runs by place, also of those that a newer run hides."""
-        found: dict[tuple[object, ...], list[RawRow]] = {}
-        for row in self.rows:
-            if row.job.workload == "gemm" and row.job.copies == 1 and row.trials and row.flops:
-                found.setdefault(_product_place(row), []).append(row)
-        return found
+        alone = (row for row in self.rows if row.job.workload == "gemm" and row.job.copies == 1)
+        return group_rows((row for row in alone if row.trials and row.flops), _product_place)
 
-    def best_product(self, row: RawRow) -> BestProduct | None:
+    def best_product(self, row: RawRow) -> RawRow | None:
         """Find the product that the row's rate is a share of; None if neither its run nor its boot has one."""
         here, own = self._products.get(_product_place(row), []), row.header
         same = [each for each in here if (each.header.run_id, each.header.machine.id) == (own.run_id, own.machine.id)]
         if not same and own.boot_id is not None and row.job.workload != "gemm":
             same = [each for each in here if (each.header.boot_id, each.header.machine) == (own.boot_id, own.machine)]
-        if not same:
-            return None
-        found = max(same, key=lambda each: (_flops_rate(each), each.row_key, each.header.run_id))
-        return BestProduct(found, max(found.steps) / min(found.steps))
+
+        def rate(each: RawRow) -> tuple[float, str, str]:
+            return (each.flops or 0) / statistics.geometric_mean(each.steps), each.row_key, each.header.run_id
+
+        return max(same, key=rate, default=None)
 
     def ceiling(self, row: RawRow) -> RawRow | None:
         """The product that is the row's measured peak."""
         best = self.best_product(row) if row.trials and row.job.workload != "gemm" else None
-        return best.row if best is not None and best.usable else None
-
-    @cached_property
-    def _ladders(self) -> list[list[RawRow]]:
-        """Rows of one run that differ only in how a step is computed, in order, those without a time last."""
-        same: dict[tuple[str, ...], list[RawRow]] = {}
-        for row in self.training:
-            work = row.job.model_copy(update={**PLAIN, **NO_TURN}).model_dump_json()
-            same.setdefault((row.header.run_id, row.header.machine.id, str(row.protocol), work), []).append(row)
-        return [sorted(rows, key=_rung) for rows in same.values() if sum(bool(row.costs) for row in rows) > 1]
+        return best if best is not None and best.apart <= MOST_APART else None
 
     @cached_property
     def rungs(self) -> dict[RawRow, tuple[RawRow | None, RawRow | None]]:
-        """Every rung with the measured one before it and the first, None for the first itself and for an unmeasured one."""
+        """Every rung with the measured one before it and the first, None for the first itself and for an unmeasured one.
+
+        The rungs of a ladder are rows of one run that differ only in how a step is computed.
+        """
         found: dict[RawRow, tuple[RawRow | None, RawRow | None]] = {}
-        for ladder in self._ladders:
+        for ladder in group_rows(sorted(self.training, key=_rung), lambda row: self._same_run(row, **PLAIN)).values():
             timed = [row for row in ladder if row.costs]
-            found |= dict.fromkeys(ladder, (None, None))
-            found |= {row: (before, timed[0]) for before, row in pairwise(timed)}
+            if len(timed) > 1:
+                found |= dict.fromkeys(ladder, (None, None))
+                found |= {row: (before, timed[0]) for before, row in pairwise(timed)}
         return found
 
     @cached_property
@@ -145,12 +120,17 @@ class PageView:
         kept = [row for row in self.training if row.job.copies == 1 and row.costs]
         for row in sorted(kept, key=lambda each: (count_processors(each), each.row_key)):
             if row.job.world == 1:
-                bases.setdefault(self.scaling_work(row, row.job.batch_size), row)
-        return {row: base for row in kept if (base := bases.get(self.scaling_work(row, row.own_batch))) is not None}
+                bases.setdefault(self.scaling_work(row, None), row)
+        return {row: base for row in kept if (base := bases.get(self.scaling_work(row, row.job.scaling))) is not None}
 
-    def scaling_work(self, row: RawRow, batch: int) -> tuple[str, ...]:
-        """What rows that are divided by one of one process share, were its batch this."""
-        work = row.job.model_copy(update={**ONE_PROCESS, **NO_TURN, "batch_size": batch}).model_dump_json()
+    def scaling_work(self, row: RawRow, scaling: str | None) -> tuple[str, ...]:
+        """What rows that are divided by one of one process share, if that has the batch of a rank (`weak`) or of all."""
+        batch = row.job.batch_size // row.job.world if scaling == "weak" else row.job.batch_size
+        return self._same_run(row, **ONE_PROCESS, batch_size=batch)
+
+    def _same_run(self, row: RawRow, **same: object) -> tuple[str, ...]:
+        """What rows of one run share, the fields of their jobs that may differ set to these."""
+        work = row.job.model_copy(update={**same, **NO_TURN}).model_dump_json()
         return row.header.run_id, row.header.machine.id, str(row.protocol), work
 
     def price(self, row: RawRow) -> float | None:
@@ -171,11 +151,6 @@ def describe_step(job: Job, always: tuple[str, ...] = ()) -> str:
 def count_processors(row: RawRow) -> int:
     """What its efficiency is over."""
     return row.job.world * (row.job.threads or 1) if row.job.device == "cpu" else row.job.world
-
-
-def _flops_rate(row: RawRow) -> float:
-    found = geometric([(row.flops or 0) / step for step in row.steps])
-    return 0.0 if found is None else found.value
 
 
 def _product_place(row: RawRow) -> tuple[object, ...]:
