@@ -153,5 +153,5 @@ def test_the_audit_agrees_with_a_page_of_any_names(form: str, here: Path, capsys
     page = here / "page.md"
     page.write_text(shown(form, ledgers, capsys))
     result = audit([ledgers, page], REFERENCES, Rendered)
-    assert result.disagreements == ()
+    assert result.disagreements == []
     assert result.cells > 50 * len(hostile_ledgers.TEXTS)

@@ -70,7 +70,7 @@ def test_one_digit_changed_anywhere_on_the_page_is_named(tmp_path: Path) -> None
     page = tree(tmp_path)
     auditor = Auditor(store.load_tree([tmp_path / "results"]).ledgers, REFERENCES, Rendered)
     whole = page.read_text()
-    assert auditor.check({page: whole}).disagreements == ()
+    assert auditor.check({page: whole}).disagreements == []
     missed = []
     for found in re.finditer(r"\d", whole[: whole.rindex("<!-- cnnbench page")]):
         other = str((int(found.group()) + 3) % 10)

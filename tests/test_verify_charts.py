@@ -155,3 +155,16 @@ def test_pictures_as_png_and_specifications_are_audited(made: Made) -> None:
 def test_a_picture_of_somebody_else_is_none_of_our_business(made: Made) -> None:
     empty = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
     assert made.findings({"x.png": empty.decode("latin-1"), "x.svg": "<svg><text>1</text></svg>"}) == []
+
+
+def test_the_labels_of_two_rows_that_change_places_are_named(made: Made) -> None:
+    """In the drawing alone: its data and its description stay as they are."""
+    text = made.text(name("speedup"))
+    first, second = re.findall(r"<tspan[^>]*>(GTX-970|GTX-1080)<", text)
+    swapped = re.sub(
+        r"(<tspan[^>]*>)(GTX-970|GTX-1080)<",
+        lambda found: f"{found.group(1)}{second if found.group(2) == first else first}<",
+        text,
+    )
+    assert swapped != text
+    assert any("labels the rows" in each for each in made.findings({name("speedup"): swapped}))

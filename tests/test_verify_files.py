@@ -102,7 +102,7 @@ def test_a_baseline_of_one_thread_is_named_so_and_another_count_is_none(tmp_path
     rows = [*b.repeats(b.cnn_job(threads=1), [0.02] * 3), *b.repeats(b.cnn_job(threads=2), [0.03] * 3, start=3)]
     results, made = report_builders.write(tmp_path / "results", [b.ledger(rows)]), tmp_path / "made.csv"
     assert CliRunner().invoke(cli, ["report", str(results), "-o", str(made)]).exit_code == 0
-    assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == ()
+    assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == []
     made.write_text(made.read_text().replace('9000, 1 thread"', '9000, 2 threads"', 1))
     assert any(
         "baseline is" in each.what for each in audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements
@@ -133,3 +133,38 @@ def test_options_that_are_broken_or_give_nothing_are_named(ending: str) -> None:
     assert any("cannot be made of these ledgers" in each for each in over_another().findings({name: elsewhere}))
     twice = resealed(re.sub(r'(runs"+: )\[', r"\1[[", text, count=1))
     assert any("cannot be read" in each for each in over_another().findings({name: twice}))
+
+
+def test_a_table_of_a_kind_without_rules_is_counted_and_no_finding(made: Made) -> None:
+    lines = "table,group,processor_text,clock_rule\ncompare,steps,x,steady\n"
+    found = made.auditor.check({Path("compared.csv"): lines})
+    assert (found.disagreements, found.skipped) == ([], 1)
+    document = {"cnnbench": "0.1.0", "tables": [{"key": "compare", "rows": []}]}
+    found = made.auditor.check({Path("compared.json"): json.dumps(document)})
+    assert (found.disagreements, found.skipped) == ([], 1)
+
+
+def test_a_file_of_known_tables_that_does_not_say_what_it_was_made_of_is_named(made: Made) -> None:
+    document = json.loads(made.text(JSON))
+    del document["options"]
+    assert any("what it was made of" in each for each in made.findings({JSON: json.dumps(document)}))
+    names, rows = rows_of(made.text(CSV))
+    without = [{**row, "options": ""} for row in rows]
+    assert any("cannot be read" in each for each in made.findings({CSV: written(names, without)}))
+
+
+def test_options_longer_than_a_csv_reader_takes_are_read(made: Made) -> None:
+    names, rows = rows_of(made.text(CSV))
+    rows[0]["options"] = json.dumps(json.loads(rows[0]["options"]) | {"problems": ["x" * 200_000]})
+    assert not any("cannot be read" in each for each in made.findings({CSV: written(names, rows)}))
+
+
+def test_many_machines_that_are_all_alike_are_no_finding(tmp_path: Path) -> None:
+    """From seven on the table has a line a machine, and no column where no fact differs."""
+    ledgers = [
+        b.ledger(b.repeats(b.cnn_job(), [0.02] * 3), run_id=f"20260301T120000Z-{n:04x}", machine=b.machine(f"box-{n}"))
+        for n in range(8)
+    ]
+    results, page = report_builders.write(tmp_path / "results", ledgers), tmp_path / "page.md"
+    assert CliRunner().invoke(cli, ["report", str(results), "-o", str(page)]).exit_code == 0
+    assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == []

@@ -206,7 +206,7 @@ def _estimate_accuracy(job: Job, good: Sequence[ProcessMetrics]) -> Accuracy | s
     tests = [each.trial.test for each in good if each.trial.test is not None and each.trial.test.images > 0]
     if not tests:
         return "no final evaluation was asked for" if not job.final_evaluation else "no evaluation was recorded"
-    data = {each.trial.accuracy_data for each in good if each.trial.test in tests}
+    data = {each.trial.accuracy_data for each in good if each.trial.test is not None and each.trial.test.images > 0}
     if len(data) > 1 or len({test.images for test in tests}) > 1:
         return "the processes were evaluated on different images"
     wrong = [f"{test.correct} of {test.images}" for test in tests if not 0 <= test.correct <= test.images]

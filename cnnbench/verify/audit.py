@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ from cnnbench import store, validity
 from cnnbench.errors import ComparisonError, UsageError
 from cnnbench.schema import PublishedRow, Record, RunHeader, digest
 from cnnbench.store import Ledger
-from cnnbench.verify import charts, documents, pages, raw_rows, values
+from cnnbench.verify import charts, documents, pages, raw_rows, tables, values
 from cnnbench.verify.documents import DRAWING, MARK, SEAL, Options
 from cnnbench.verify.view import PageView
 
@@ -69,12 +70,12 @@ class Audited:
     """Of charts."""
     skipped: int = 0
     """Tables that do not say what they were made of, none of them with a column of processors."""
-    disagreements: Sequence[Disagreement] = ()
+    disagreements: list[Disagreement] = field(default_factory=list)
 
     def add(self, where: object, messages: Iterable[str]) -> bool:
         """Add what does not hold there; return whether there is any."""
         found = [Disagreement(str(where), message) for message in messages]
-        self.disagreements = (*self.disagreements, *found)
+        self.disagreements += found
         return bool(found)
 
 
@@ -105,7 +106,7 @@ def audit(paths: Sequence[Path], published_rows: Sequence[PublishedRow], render:
         where, separator, what = problem.partition(": ")
         found.add(where if separator else "", [what or problem])
     for ledger in loaded.ledgers:
-        found.disagreements = (*found.disagreements, *check_ledger(ledger))
+        found.disagreements += check_ledger(ledger)
     auditor = Auditor(loaded.ledgers, (*published_rows, *loaded.published_rows), render)
     return auditor.check({file: read_document(file) for file in sorted(files) if file.suffix in KINDS}, found=found)
 
@@ -188,37 +189,53 @@ class Auditor:
             try:
                 own = [ledger for ledger in self._ledgers if ledger.header.run_id in options["runs"]]
                 rendering = self._render(own, self._published_rows, options)
-                full = rendering.values
+                full, shown = rendering.values, rendering.shown
                 # Pages of one selection share their rows, and what was derived of them.
                 view = self._views.setdefault(
                     json.dumps(kept, sort_keys=True), PageView(self._rows, self._published_rows, kept)
                 )
-                errors = [*pages.find_errors(view, full), *pages.find_shown_errors(full, rendering.shown)]
-                self._made[key] = rendering, list(dict.fromkeys(errors))
             except (ComparisonError, UsageError, LookupError, TypeError, ValueError, AttributeError) as error:
                 # Options that were written by hand may be anything.
                 self._made[key] = None, [f"cannot be made of these ledgers: {error}"]
+            else:
+                errors = [*pages.find_errors(view, full), *pages.find_shown_errors(full, shown)]
+                self._made[key] = rendering, list(dict.fromkeys(errors))
         return self._made[key]
 
     def _find_parts(self, path: Path, text: str) -> Iterator[DocumentPart]:
         """The generated parts of a document: of a Markdown page each that ends in its digest, of others the whole."""
         name, stored = ".html" if path.suffix == ".htm" else path.suffix, text
-        if path.parent.name == CHARTS:
-            beside = path.parent.parent / VALUES
-            stored = self._read.get(beside) or (read_document(beside) if beside.is_file() else "")
-            name = f"{CHARTS}/{path.name}"
-        elif path.suffix == ".csv":
-            lines = documents.read_csv(text)
-            stored = f"<!-- cnnbench made of {lines[0].get('options') or None}" if lines else ""
-        elif text.startswith(f'{{"{documents.VALUES}"'):
-            name = VALUES
         try:
+            if path.parent.name == CHARTS and path.name.endswith((".svg", ".png", ".vl.json")):
+                beside = path.parent.parent / VALUES
+                stored = self._read.get(beside) or (read_document(beside) if beside.is_file() else "")
+                name = f"{CHARTS}/{path.name}"
+            elif path.suffix == ".csv":
+                stored = self._find_csv_options(text)
+            elif text.startswith(f'{{"{documents.VALUES}"'):
+                name = VALUES
             if path.suffix == ".md":
                 yield from self._find_markdown_parts(path, text)
             elif options := documents.read_options(stored):
                 yield DocumentPart(path, 0, name, text, options)
-        except ValueError as error:
+            elif name == ".json" and re.match(r'\s*\{\s*"cnnbench":', text):
+                made = [table["key"] for table in documents.read_json(text).get("tables", ())]
+                self._found.skipped += len(made)
+                self._found.add(path, ["does not say what it was made of"] * bool({*made} & tables.TABLES.keys()))
+        except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
             self._found.add(path, [f"cannot be read: {error}"])
+
+    def _find_csv_options(self, text: str) -> str:
+        """What a table file says in its first line that it was made of, as a page says it.
+
+        Kinds of tables that have no rules need not say it: they are counted.
+        """
+        lines = documents.read_csv(text)
+        own, keys = (lines[0].get("options") if lines else ""), {line["table"] for line in lines}
+        if own or keys & tables.TABLES.keys():
+            return f"<!-- cnnbench made of {own or None}"
+        self._found.skipped += len(keys)
+        return ""
 
     def _find_markdown_parts(self, path: Path, text: str) -> Iterator[DocumentPart]:
         """The parts that say what they were made of; tables outside them are passed over."""
@@ -334,7 +351,7 @@ def _list_lines(page: Mapping[str, Any], *, in_text: bool) -> Iterator[tuple[str
             for column, cell in zip(table["columns"], line["cells"], strict=True):
                 found |= {**cell["values"], f"{column['key']}_text": cell["text"]}
             for name, value in found.items() if in_text else ():
-                found[name] = "" if value is None else raw_rows.to_page_text(str(value)).removeprefix("'")
+                found[name] = "" if value is None else raw_rows.to_page_text(str(value)).lstrip("'")
             yield table["key"], found
 
 

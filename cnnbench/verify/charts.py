@@ -322,7 +322,7 @@ def find_drawing_errors(chart: Mapping[str, Any], drawing: str) -> Iterator[str]
     """What the drawing's texts say that the marks do not."""
     try:
         texts = list(_read_texts(ElementTree.fromstring(drawing)))
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, RecursionError) as error:
         yield f"its drawing cannot be read: {error}"
         return
     # As many labels of each value as there are marks with it (of promised and achieved FLOP/s the outer ones).
@@ -343,9 +343,18 @@ def find_drawing_errors(chart: Mapping[str, Any], drawing: str) -> Iterator[str]
         elif role == "axis-label" and len(ticks) == len(words):
             if not _are_on_a_line(ticks, together):
                 yield f"the numbers of its drawing's axis, {', '.join(words)}, do not fit their places"
-        elif role in ("axis-label", "legend-label"):
-            lines = (line for text in together for line in text.lines)
+        elif role == "axis-label":
+            labels = list(dict.fromkeys(str(mark.get("label")) for mark in chart["data"]))
+            if len(together) != len(labels) or not all(
+                _is_known(line, _list_drawn_words([{"label": label}]))
+                for text, label in zip(together, labels, strict=True)
+                for line in text.lines
+            ):
+                yield f"its drawing labels the rows {' / '.join(words)}, its marks have others or another order"
+        elif role == "legend-label":
+            lines = [line for text in together for line in text.lines]
             yield from (f"its drawing says {line!r}, no mark does" for line in lines if not _is_known(line, known))
+            yield from (f"its legend says {each!r} {n} times" for each, n in Counter(words).items() if n > 1)
         elif role != "mark":
             yield from (f"no rule to check {each!r} in the drawing" for each in words if formats.find_numbers(each))
 

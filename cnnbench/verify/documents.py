@@ -112,10 +112,11 @@ def read_json(text: str) -> Any:
 @lru_cache(maxsize=4)
 def read_csv(text: str) -> list[dict[str, str]]:
     """The lines of a CSV file of tables; none where it is none of ours."""
+    csv.field_size_limit(max(131_072, len(text)))  # the cell of options may be longer than the default
     head, *rows = list(csv.reader(io.StringIO(text))) or [[]]
     if not {"table", "group", "clock_rule"} <= set(head):
         return []
-    return [dict(zip(head, (cell.removeprefix("'") for cell in row), strict=False)) for row in rows]
+    return [dict(zip(head, (cell.lstrip("'") for cell in row), strict=False)) for row in rows]
 
 
 def read_stored(text: str) -> str:

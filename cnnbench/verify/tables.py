@@ -275,7 +275,7 @@ def _is_fact(name: str, header: RunHeader, printed: str | None, shared: str) -> 
     if printed is None:
         numbers = formats.find_numbers(shared)
         listed = name == "accelerators" and all(each in numbers for each in formats.find_numbers(text))
-        return f"{name} {text}" in shared or listed
+        return f"{name} {text}; " in f"{shared}; " or listed
     shortened = name == "accelerators" and may_be_called(text, printed.replace("…,", "…"))
     return is_same_text(printed, text) or (shortened and formats.find_numbers(printed) == formats.find_numbers(text))
 
@@ -293,7 +293,10 @@ def find_machine_errors(view: PageView, table: TableValues) -> Iterator[str]:
         if (marked == "differs") != (len(texts) > 1):
             yield f"{name} is marked {marked!r}, the machines' texts say otherwise"
     machines = {to_page_text(name): header for name, header in sorted(view.machines.items())}
-    if (printed := dict.fromkeys(machine for _, machine in facts)).keys() != machines.keys():
+    named = [machine for _, machine in facts]
+    if not beside:  # where no fact differs, no column has one
+        named = [to_page_text(line["cells"][0]["text"]) for line in group["lines"]]
+    if (printed := dict.fromkeys(named)).keys() != machines.keys():
         yield f"the machines are {', '.join(printed)}, the records are of {', '.join(machines)}"
     for name in FACTS:
         for machine, header in machines.items():
