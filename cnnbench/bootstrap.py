@@ -304,6 +304,10 @@ def _run_cnnbench(command: str, rest: Sequence[str], python: Path, root: Path) -
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: that of the command, 2 where the set-up cannot go on."""
+    if sys.version_info < OLDEST_PYTHON:
+        this = f"{sys.version.split()[0]} ({sys.executable})"
+        _print_message(f"error: cnnbench needs Python 3.11 or later, this is {this}")
+        return 2
     parser = argparse.ArgumentParser(
         prog="python3 -m cnnbench.bootstrap",
         description="Set up cnnbench, then go on.",
@@ -314,10 +318,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen, rest = parser.parse_known_args(arguments)
     root = Path(__file__).resolve().parents[1]
     try:
-        if sys.version_info < OLDEST_PYTHON:
-            raise BootstrapError(
-                f"cnnbench needs Python 3.11 or later, this is {sys.version.split()[0]} ({sys.executable})"
-            )
         if not (root / "pyproject.toml").is_file():
             raise BootstrapError(
                 f"{root} is not a clone of cnnbench; it is installed already: run `cnnbench run quick`"

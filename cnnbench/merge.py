@@ -366,7 +366,8 @@ def _bring(target: Path, content: bytes, before: bytes | None, *, dry_run: bool)
         if dry_run:
             return
         with files.explain_refusal(FileError, f"{target}: cannot write", "choose another place with -o DIR"):
+            target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                files.write_file(target, content, make_folder=True, replace=before is not None)
+                files.write_file(target, content, replace=before is not None)
             except FileExistsError as error:
                 raise ChangedError(f"{target}: appeared while merging; merge again") from error

@@ -443,6 +443,30 @@ def test_warm_up_leaves_no_trace_in_buffers() -> None:
     assert all(torch.equal(value, before[name]) for name, value in timed.network.state_dict().items())
 
 
+class OwnMean(nn.Module):
+    """Keeps a running mean by putting a new tensor in its buffer's place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.mean = 0.9 * self.mean + 0.1 * images.mean().detach()
+        return images
+
+
+def test_warm_up_leaves_no_trace_in_a_buffer_that_a_module_replaces() -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), OwnMean(), nn.Linear(784, 10))
+
+    workload = dataclasses.replace(MINE, network=make, declared=count_network(make, (1, 28, 28), 10))
+    timed = training(workload)
+    timed.step()
+    assert timed.network.state_dict()["1.mean"] != 0
+    timed.reset()
+    assert timed.network.state_dict()["1.mean"] == 0
+
+
 # Another package
 
 

@@ -67,7 +67,7 @@ def run(probe: TorchProbe, *, clock: NanosecondClock = time.perf_counter_ns) -> 
             start = clock()
             probe.read_back()  # nothing is pending: the copy's own latency
             best["copy"] = min(best["copy"], clock() - start)
-        growth, share = best["large"] / max(best["small"], 1), best["large"] / best["readback"]
+        growth, share = best["large"] / max(best["small"], 1), best["large"] / max(best["readback"], 1)
         if growth < GROWTH_REQUIRED:
             reason = f"8 times the work took only {growth:.2f} times as long: synchronise does not wait"
         elif best["large"] < (1 - RELATIVE_TOLERANCE) * best["readback"] - best["copy"]:

@@ -158,7 +158,7 @@ def resident_bytes(proc: Path = Path("/proc/self")) -> int | None:
 
 
 def _status_bytes(key: str, proc: Path) -> int | None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # the kernel may cut the process's name inside a letter
         found = re.search(rf"^{key}:\s*(\d+)", (proc / "status").read_text(), re.MULTILINE)
         return int(found[1]) * 1024 if found else None
     return None

@@ -89,15 +89,15 @@ class Training(TimedStep):
             raise UnsupportedError(f"layout 'nhwc': {why}")
         if job.optimizer not in workload.optimizers:
             raise WorkloadError(f"optimizer {job.optimizer!r} is not one of {', '.join(workload.optimizers)}")
+        if job.batch_size < 1:
+            raise WorkloadError(f"batch_size {job.batch_size} is below 1")
         self._job, self._device, self._seed, self._extra_forwards = job, device, job.seed, job.extra_forwards
         self.setup = replace(setup, workload=workload)
         network = workload.build(job.init or "", torch.Generator().manual_seed(job.seed)).to(device)
         self.compute_mode = ComputeMode(job, self._reorder(network), device)
         self.network, self._loss_of = self.compute_mode.network, self.compute_mode.loss
         self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
-        # What a step changes in the network: parameters, and buffers such as a normalisation's running mean.
-        self._state = [*self.network.parameters(), *self.network.buffers()]
-        self._initial_state = [each.detach().clone() for each in self._state]
+        self._initial_state = [each.detach().clone() for each in self._list_state()]
         self._batches: BatchSource = self._make_batches()
         self._test = None if dataset is None else to_tensors(dataset.test_images, dataset.test_labels, device)
         self.has_test_images = self.trains and dataset is not None
@@ -143,7 +143,7 @@ class Training(TimedStep):
     def reset(self) -> None:
         """First weights, first optimiser state, first batch, first random numbers."""
         with torch.no_grad():
-            for each, start in zip(self._state, self._initial_state, strict=True):
+            for each, start in zip(self._list_state(), self._initial_state, strict=True):
                 each.copy_(start)
         reset_state(self._optimizer)
         self.compute_mode.reset()
@@ -199,6 +199,10 @@ class Training(TimedStep):
         self._optimizer.zero_grad(set_to_none=True)
         self.network.train()
         return found
+
+    def _list_state(self) -> list[torch.Tensor]:
+        """What a step changes in the network: parameters, and buffers, in whose place a module may put others at each step."""
+        return [*self.network.parameters(), *self.network.buffers()]
 
     def _run_once(self, work: Callable[[], None]) -> None:
         work()

@@ -128,7 +128,8 @@ def _git_state() -> dict[str, str | bool]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return {}
-    commit, *others = (
-        done.stdout.splitlines()
-    )  # `# branch.oid 1a2b...`, further lines about the branch, then the changes
+    # `# branch.oid 1a2b...`, further lines about the branch, then the changes
+    commit, *others = done.stdout.splitlines()
+    if commit.endswith("(initial)"):  # nothing was committed yet
+        return {}
     return {"git_commit": commit.split()[-1], "git_dirty": not all(line.startswith("#") for line in others)}

@@ -38,8 +38,9 @@ class MpsBackend(Backend):
 
     def find(self) -> tuple[Device, ...]:
         """The one GPU, where torch was built with Metal."""
-        name = f"{platform.processor() or 'Apple'} GPU"
-        return () if self.find_obstacle() is not None else (Device(id="mps", kind="mps", name=name),)
+        if self.find_obstacle() is not None:
+            return ()
+        return (Device(id="mps", kind="mps", name=f"{platform.processor() or 'Apple'} GPU"),)
 
     def find_obstacle(self) -> str | None:
         """torch was not built with Metal, or the system is too old for it."""
