@@ -100,6 +100,7 @@ def test_what_cannot_be_read_is_one_clear_error_each(
         (("--from", blocks, "--resume"), "leave out --resume"),
         (("--from", blocks, "-k", "gemm"), "leave out -k"),
         (("--from", blocks, "--tau", "wide"), "write a percentage"),
+        (("--from", blocks, "--tau", "auto"), "write a percentage"),
         ((), "no suite; name one"),
     ]
     capfd.readouterr()

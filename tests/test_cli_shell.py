@@ -233,3 +233,20 @@ def test_a_full_disk_behind_standard_output_is_one_error() -> None:
     assert done.returncode == ExitCode.USAGE
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_full_disk_whose_message_nobody_reads_is_a_broken_pipe_and_no_finding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Exit 141, as for any output that nobody reads; 1 would say that there is a finding."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "results/x")
+
+    def print_to_nobody(*arguments: object, **options: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(shell.cli, "invoke", fail)
+    monkeypatch.setattr(shell.click, "echo", print_to_nobody)
+    monkeypatch.setattr(shell.os, "dup2", lambda *descriptors: None)
+    assert run_cli(["schema"]) == ExitCode.BROKEN_PIPE

@@ -97,9 +97,11 @@ def _measure_recording(context: click.Context, options: OptionValues) -> tuple[P
     settings = arms.read_settings("base", options["settings"])
     pair = arms.pair_jobs(setup.jobs, settings, settings, setup.inventory.machine.cores_allowed)
 
+    # Before any process is started, and with --resume too: a tolerance out of range is refused.
+    plan = make_check_plan(DEFAULT_TOLERANCE if options["tau"] is None else options["tau"])
+
     def begin(sides: Mapping[Arm, check_record.ArmRecord]) -> OpenedRecording:
-        tau = DEFAULT_TOLERANCE if options["tau"] is None else options["tau"]
-        return raw, make_header(setup, pair, sides, make_check_plan(tau), purpose="calibrate"), ()
+        return raw, make_header(setup, pair, sides, plan, purpose="calibrate"), ()
 
     def find_next(header: check_record.CheckHeader, blocks: Sequence[PairRecord]) -> sequential.NextBlock | None:
         valid, wanted = len(sequential.sort_blocks(header, blocks)[0]), options["blocks"]

@@ -137,7 +137,7 @@ def check(context: click.Context, /, **options: Any) -> None:
     "--tau",
     f"Tolerance to say what is seen at.  [default: {DEFAULT_TOLERANCE:.0%}; with --from the recording's]",
     metavar="PERCENT",
-    check=_parse_tau,
+    check=lambda value: None if value is None else _parse_percent(value, "--tau"),
 )
 @make_option("--set settings", "A setting of both arms' jobs.", multiple=True, metavar="KEY=VALUE")
 @make_option("-o --output", "The profile.  [default: RESULTS/<machine>/noise/<suite>.json; with --from none]", FILE)

@@ -133,10 +133,7 @@ def run_cli(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.BROKEN_PIPE
     except OSError as error:
-        # `results/x: Read-only file system; ...`
-        where = f"{error.filename}: " if error.filename is not None else ""
-        remedy = "check that the place exists, may be written and has room"
-        return _print_error(f"{where}{error.strerror or error}; {remedy}", ExitCode.USAGE)
+        return _print_error(_describe(error), ExitCode.USAGE)
     except KeyboardInterrupt:  # a second Ctrl-C, while the first was being answered
         return ExitCode.INTERRUPTED
     return code
@@ -171,10 +168,16 @@ def _exit_code(arguments: Sequence[str]) -> int:
         if isinstance(error, CnnbenchError):
             return _print_error(str(error), error.exit_code)
         if isinstance(error, OSError):
-            raise
+            return _print_error(_describe(error), ExitCode.USAGE)
         hint = "run again with -v for the traceback, and report it with the command"
         return _print_error(f"internal error, {type(error).__name__}: {error}; {hint}", ExitCode.INTERNAL_ERROR)
     return ExitCode.DONE
+
+
+def _describe(error: OSError) -> str:
+    """`results/x: Read-only file system; check that the place ...`."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}; check that the place exists, may be written and has room"
 
 
 def _print_error(message: str, code: int, *, prefix: str = "error: ") -> int:
