@@ -42,7 +42,8 @@ def plain(text, longest=200):
 def test_what_a_ledger_names_is_shown_as_text_and_does_nothing(browser, kind):
     """Processors, machines, versions, systems and messages, each with fourteen ways to break out of a page."""
     charts = len(browsers.page_of("hostile").charts)
-    data = ["application/json"] * (charts * (2 if kind == "interactive" else 1))
+    # The values of the page, and of each chart its data and, where the browser draws it, its specification.
+    data = ["application/json"] * (1 + charts * (2 if kind == "interactive" else 1))
     for scheme in ("light", "dark"):
         with browsers.opened(browser, browsers.file_of("hostile", kind), color_scheme=scheme) as (page, seen):
             assert page.evaluate(FOREIGN) == []
