@@ -206,7 +206,7 @@ def test_diverged_seeds_are_derived_again_too(tmp_path: Path) -> None:
         page = tmp_path / run / "page.md"
         assert CliRunner().invoke(cli, ["report", str(results), "-o", str(page)]).exit_code == 0
         assert "by the seeds that did not learn" in page.read_text()
-        assert audit([tmp_path / run], report_builders.REFERENCES, Rendered).disagreements == ()
+        assert audit([tmp_path / run], report_builders.REFERENCES, Rendered).disagreements == []
         page.write_text(put(page.read_text(), "5 did not", "4 did not"))
         assert audit([tmp_path / run], report_builders.REFERENCES, Rendered).disagreements
 
@@ -223,7 +223,7 @@ def test_every_run_of_a_mode_with_its_own_plain_row_is_audited(tmp_path: Path) -
     for name, options in (("all.md", ["--all-runs"]), ("newest.md", []), ("all.csv", ["--all-runs"])):
         assert CliRunner().invoke(cli, ["report", str(results), "-o", str(tmp_path / name), *options]).exit_code == 0
     assert "5 and 5 |" in (tmp_path / "newest.md").read_text()
-    assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == ()
+    assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == []
 
 
 def test_its_own_arithmetic_agrees_with_whole_numbers_and_with_the_reports() -> None:

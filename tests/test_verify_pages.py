@@ -89,7 +89,7 @@ def test_claims_without_a_speed_up_are_audited(tmp_path: Path, ledgers: list, ch
     results, page = report_builders.write(tmp_path / "results", ledgers), tmp_path / "page.md"
     done = CliRunner().invoke(cli, ["report", str(results), "-o", str(page)])
     assert done.exit_code == 0, done.output
-    assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == ()
+    assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == []
     page.write_text(put(page.read_text(), *change))
     found = audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements
     assert any("is not what these ledgers give" in each.what for each in found)
@@ -131,7 +131,7 @@ def test_many_machines_a_line_each_and_what_they_share_are_audited(tmp_path: Pat
     ]
     results, page = report_builders.write(tmp_path / "results", ledgers), tmp_path / "page.md"
     assert CliRunner().invoke(cli, ["report", str(results), "-o", str(page)]).exit_code == 0
-    assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == ()
+    assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == []
     good = page.read_text()
     for old, new in (("| node-07 | 2 of 8 |", "| node-07 | 3 of 8 |"), ("memory 32 GiB", "memory 34 GiB")):
         page.write_text(put(good, old, new))
@@ -199,7 +199,7 @@ def test_a_page_of_one_run_or_of_every_run_is_held_against_those(tmp_path: Path)
     for number, options in enumerate(([], ["--run", ledgers[0].header.run_id], ["--all-runs"])):
         page = tmp_path / f"{number}.md"
         assert CliRunner().invoke(cli, ["report", str(results), "-o", str(page), *options]).exit_code == 0
-    assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == ()
+    assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == []
     (tmp_path / "results" / b.MACHINE_ID / f"{ledgers[0].header.run_id}.jsonl").unlink()
     found = [each.what for each in audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements]
     assert any("no ledger of it is among the paths" in each for each in found)
@@ -218,7 +218,7 @@ def test_names_that_do_harm_are_read_back_from_every_format(tmp_path: Path) -> N
     results = report_builders.write(tmp_path / "results", ledgers)
     for ending in ("html", "md", "csv", "json"):
         assert CliRunner().invoke(cli, ["report", str(results), "-o", str(tmp_path / f"x.{ending}")]).exit_code == 0
-    assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == ()
+    assert audit([tmp_path], report_builders.REFERENCES, Rendered).disagreements == []
 
 
 def sample_places(text: str, start: int, end: int, each: int) -> list[int]:

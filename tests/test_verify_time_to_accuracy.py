@@ -173,7 +173,7 @@ def test_the_claims_of_pages_about_inference_and_missed_targets_are_audited(tmp_
         place = tmp_path / str(number)
         results, page = report_builders.write(place / "results", [b.ledger(records)]), place / "page.md"
         assert CliRunner().invoke(cli, ["report", str(results), "-o", str(page)]).exit_code == 0
-        assert audit([place], report_builders.REFERENCES, Rendered).disagreements == ()
+        assert audit([place], report_builders.REFERENCES, Rendered).disagreements == []
         page.write_text(put(page.read_text(), old, new))
         found = audit([place], report_builders.REFERENCES, Rendered).disagreements
         assert any("is not what these ledgers give" in each.what for each in found)
