@@ -242,7 +242,7 @@ POWER = 0.80
 MOST_SEEDS = 1000
 """Where more seeds than this are needed, the difference is practically the margin, and nobody will run them."""
 LEAST_SEEDS = 2
-"""Of a side, for a spread to exist."""
+"""Seeds that a side needs for a spread to exist."""
 _PLAIN = plain_values(Job, "compute")
 """The fields of a job that say how it is computed and not what is learned, as the plain way has them."""
 SeedKey = TypeVar("SeedKey", bound=Hashable)
@@ -258,7 +258,7 @@ class AccuracyDifference:
     high: float
     paired: bool
     variance: float
-    """Of the difference of one seed of either side; with n seeds a side its standard error is sqrt(variance / n)."""
+    """Variance of the difference of one seed of either side; with n seeds a side the standard error is sqrt(variance / n)."""
     freedom: float
     """Degrees of freedom a seed: with n seeds a side there are (n - 1) times this."""
 
@@ -276,7 +276,7 @@ class ConvergenceResult:
     plain: SeedGroup
     margin: float
     difference: AccuracyDifference | None
-    """Of the means; None where too few seeds of a side learned."""
+    """The difference of the means; None where too few seeds of a side learned."""
     median_difference: float | None
     verdict: ConvergenceOutcome
     decided_by_failures: bool

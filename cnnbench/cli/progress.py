@@ -72,7 +72,7 @@ class StepRate:
         return (after - before) / (end - begin) if end > begin and after > before else None
 
     def seconds_left(self, now: float) -> float | None:
-        """Of the timed steps, by their mean pace so far; None before the first are done."""
+        """Seconds left of the timed steps, by their mean pace so far; None before the first are done."""
         return (now - self._began) / self.done * (self.total - self.done) if self.done and self.total else None
 
 
@@ -113,7 +113,7 @@ class PlanEta:
         del self._queue[:1]
 
     def job_left(self, progress: JobProgress) -> float | None:
-        """Of the job now running; None before its timed steps where no job of its kind has ended."""
+        """Seconds left of the job now running; None before its timed steps where no job of its kind has ended."""
         kind = self._queue[0].row_key if self._queue else ""
         tail = median(self._tails.get(kind, [0.0]))
         if progress.timed_left is not None:
@@ -125,7 +125,7 @@ class PlanEta:
         return max(median(self._totals[kind]) - progress.elapsed, 0.0)
 
     def plan_left(self, progress: JobProgress) -> TimeLeft | None:
-        """Of this job and all later ones; None where nothing is known."""
+        """Seconds left of this job and all later ones; None where nothing is known."""
         if not self._queue:
             return None
         now, *later = self._queue

@@ -3,7 +3,7 @@
 The table goes to standard output, the rest to standard error. What a run left behind is read from its ledger, so the last
 word is what is on disk, after Ctrl-C too.
 
-Of a run on several machines the first runs the plan and writes the ledger, the others take part in its jobs of ranks. Every
+On several machines the first runs the plan and writes the ledger, the others take part in its jobs of ranks. Every
 machine is given the same suites, options and seed, so all make the same plan and meet job by job. Two that plan different jobs
 never meet: each job's meeting has a name of its own, and who waits in vain gets a typed timeout. After one that did not come
 about two machines may be a job apart for good, so each of them starts no further job on several.

@@ -115,7 +115,7 @@ def describe_bad_jobs(ledger: Ledger | None) -> str:
 
 
 def describe_lost_submission(name: str) -> str:
-    """Of a node for which sbatch was asked and its answer was lost: the user was faster, or the disk full."""
+    """Say that sbatch was asked for a node and its answer was lost: the user was faster, or the disk full."""
     job = node_job.job_name(name)
     return (
         f"it is not known whether its job was submitted: `squeue --me --name {job}` would show it; end it (`scancel`) "

@@ -28,7 +28,7 @@ MAX_FAILED_BLOCKS = 3
 ENDED_WITHOUT_VERDICT = (WorkerError, ComparisonError, UnfitError)
 """What ends a check but a verdict."""
 MAX_DROPPED_SHARE = 0.3
-"""Of all blocks measured."""
+"""Share of all blocks measured."""
 
 
 @dataclass(frozen=True)

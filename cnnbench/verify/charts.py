@@ -122,7 +122,7 @@ def _accuracy(end: str) -> FieldRule:
 
 
 def _percentile(share: int) -> FieldRule:
-    """Of a process's blocks over the mean step of its row."""
+    """A process's blocks over the mean step of its row."""
 
     def derive(subject: ValueSubject) -> float:
         trial, mean = subject.trial, known(subject.figure("step_seconds")).value

@@ -118,7 +118,7 @@ Derivation = Callable[[ValueSubject], RawValue]
 
 
 def _largest(name: str) -> Derivation:
-    """Of all processes: memory is a high-water mark, never a sum."""
+    """The largest of all processes: memory is a high-water mark, never a sum."""
 
     def derive(subject: ValueSubject) -> int | None:
         known = (getattr(trial.memory, name) for trial in subject.own.good_trials)
