@@ -54,7 +54,7 @@ def find_parts(text: str) -> Iterator[tuple[int, re.Match[str]]]:
 def read_html(text: str) -> Grid:
     """The rows of all tables of an HTML page in order."""
     bare = DRAWING.sub("", SCRIPT.sub(lambda script: "\n" * script.group().count("\n"), text))
-    found: Grid = []
+    found = []
     line, position = 1, 0
     for row in re.finditer(r"<tr\b.*?</tr>", bare, re.DOTALL):
         line, position = line + bare.count("\n", position, row.start()), row.start()
@@ -71,7 +71,7 @@ def unescape(text: str) -> str:
 def read_markdown(text: str) -> Grid:
     """The rows of all tables of a Markdown page in order, the bold line before a table too."""
     found: Grid = []
-    title: tuple[int, list[str]] | None = None
+    title = None
     for number, line in enumerate(text.splitlines(), start=1):
         if bold := re.fullmatch(r"\*\*(.+)\*\*", line):
             title = number, [" ".join(unescape(bold.group(1)).split())]

@@ -16,7 +16,6 @@ from cnnbench.verify.view import PLAIN, PageView, describe_step
 
 IMAGES = 10_000
 SEEDS, MOST_SEEDS = 5, 1000
-CONVOLUTIONAL, OTHER = 0.001, 0.002
 _NOT_LEARNED = {*PLAIN, "warmup_steps", "blocks", "block_steps", "epoch_eval_images", "seed", "round"}
 """Fields that do not change what is learned."""
 
@@ -28,7 +27,7 @@ AccuracyCurves = list[list[int]]
 @lru_cache(maxsize=1024)
 def accuracy_curves(row: RawRow) -> AccuracyCurves:
     """Test images right after epochs 1, 2, 3..., a list a process that looked at all of them after each."""
-    steps, found = row.job.steps_per_epoch, list[list[int]]()
+    steps, found = row.job.steps_per_epoch, []
     for _, trial in row.attempts:
         right = {each.after_steps: each.correct for each in trial.epoch_evaluations if each.images == IMAGES}
         curve: list[int] = []
@@ -61,7 +60,7 @@ def find_plain(view: PageView, row: RawRow) -> RawRow | None:
 
 
 @lru_cache(maxsize=64)
-def _plain_rows(view: PageView) -> dict[tuple[object, ...], list[RawRow]]:
+def _plain_rows(view: PageView) -> dict[object, list[RawRow]]:
     """The shown rows that are computed the plain way, by what they learn."""
     plain = (row for row in view.training if not describe_step(row.job))
     return group_rows(filter(_ends_tested, plain), _learning_key)
@@ -73,7 +72,7 @@ def _ends_tested(row: RawRow) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _learning_key(row: RawRow) -> tuple[object, ...]:
+def _learning_key(row: RawRow) -> object:
     job = row.job
     left_out = _NOT_LEARNED | ({"epochs", "steps_per_epoch"} if job.clock == "steady" else set())
     steps = job.blocks * job.block_steps if job.clock == "steady" else job.job_steps
@@ -146,7 +145,7 @@ def compare(row: RawRow, plain: RawRow) -> SideDifference | None:
 def loss_allowed(view: PageView, row: RawRow) -> float:
     """What was asked for, else what such a network is allowed."""
     asked = view.options.get("margin")
-    usual = OTHER if row.workload and not row.workload.convolves else CONVOLUTIONAL
+    usual = 0.002 if row.workload and not row.workload.convolves else 0.001
     return usual if asked is None else float(asked)
 
 

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TypeVar
 
 from cnnbench import validity, workloads
 from cnnbench.errors import WorkloadError
@@ -21,7 +20,6 @@ from cnnbench.verify.formats import find_numbers
 from cnnbench.verify.intervals import Cost
 from cnnbench.workloads import Workload
 
-SharedKey = TypeVar("SharedKey")
 RawValue = str | int | float | bool | None
 """A value as pages, CSV and JSON hold it."""
 
@@ -230,7 +228,7 @@ def build_rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
     """All rows; a run found twice counts once, an interrupted attempt only where no later one followed."""
     shortest_first = sorted(ledgers, key=lambda each: len(each.records))
     runs = {(ledger.header.run_id, ledger.header.machine.id): ledger for ledger in shortest_first}
-    found: list[RawRow] = []
+    found = []
     for ledger in runs.values():
         last: dict[int, Record] = {}
         for record in ledger.records:
@@ -260,9 +258,9 @@ def find_violations(header: RunHeader, record: Record) -> tuple[validity.Violati
     return validity.find_violations(job, trial, record.process_seconds, device, header.machine, status)
 
 
-def group_rows(rows: Iterable[RawRow], find_key: Callable[[RawRow], SharedKey]) -> dict[SharedKey, list[RawRow]]:
+def group_rows(rows: Iterable[RawRow], find_key: Callable[[RawRow], object]) -> dict[object, list[RawRow]]:
     """Group rows by what they share, in order."""
-    found: dict[SharedKey, list[RawRow]] = {}
+    found: dict[object, list[RawRow]] = {}
     for row in rows:
         found.setdefault(find_key(row), []).append(row)
     return found
