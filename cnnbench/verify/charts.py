@@ -20,7 +20,7 @@ import numpy as np
 from cnnbench.schema import Evaluation
 from cnnbench.verify import figures, formats, intervals, values
 from cnnbench.verify.intervals import known
-from cnnbench.verify.raw_rows import SHOWN, RawRow, cut_text, may_be_called, to_page_text
+from cnnbench.verify.raw_rows import SHOWN, PageValues, RawRow, cut_text, may_be_called, to_page_text
 from cnnbench.verify.values import Marks, ValueSubject
 from cnnbench.verify.view import LADDER, PageView, count_processors
 
@@ -38,8 +38,12 @@ RATES: Mapping[str, str] = {
 STATE_COPIES = {"sgd": 0, "momentum": 1, "rmsprop": 1, "rmsprop-tf1": 1, "adam": 2}
 """What an update rule keeps beside each weight and its gradient."""
 TEXTS: Mapping[str, str] = {
-    **{"speedup": "speedup_over_reference", "speedup-cpu": "speedup", "flops": "flops_per_second"},
-    **{"ladder": "step_seconds", "memory": "bytes", "energy": "energy_joules_per_image"},
+    "speedup": "speedup_over_reference",
+    "speedup-cpu": "speedup",
+    "flops": "flops_per_second",
+    "ladder": "step_seconds",
+    "memory": "bytes",
+    "energy": "energy_joules_per_image",
 }
 """Which field of a mark a chart prints beside it."""
 
@@ -104,9 +108,8 @@ def _evaluation(subject: ValueSubject) -> tuple[Evaluation, float]:
     """The evaluation after the mark's steps, and the minutes until then. Raises LookupError where there is none."""
     trial = subject.trial
     epochs = list(zip(trial.block_seconds, trial.epoch_evaluations, strict=False))
-    known = [(trial.test, len(epochs))] if "accuracy_low" in subject.printed else []
-    known = known or [(each, n) for n, (_, each) in enumerate(epochs, 1)]
-    for test, until in known:
+    final = [(trial.test, len(epochs))] if "accuracy_low" in subject.printed else None
+    for test, until in final or [(each, n) for n, (_, each) in enumerate(epochs, 1)]:
         if test is not None and test.after_steps == subject.printed["after_steps"]:
             clock = (trial.pretraining_seconds or 0.0) + sum(block + each.seconds for block, each in epochs[:until])
             return test, clock / 60
@@ -157,10 +160,10 @@ FIELDS: Mapping[str, FieldRule] = {
     "round": lambda s: s.process[0].job.round + 1,
     "blocks": lambda s: len(s.trial.block_seconds),
     **{f"block_p{share:02}": _percentile(share) for share in (5, 50, 95)},
-    "run": lambda s: s.own.mark[0] if s.row else None,
-    "row": lambda s: s.own.mark[1] if s.row else None,
-    "machine": lambda s: s.own.header.machine.id if s.row else None,
-    "precision": lambda s: s.own.job.precision if s.row else None,
+    "run": lambda s: s.row and s.row.mark[0],
+    "row": lambda s: s.row and s.row.mark[1],
+    "machine": lambda s: s.row and s.row.header.machine.id,
+    "precision": lambda s: s.row and s.row.job.precision,
     "place": lambda s: cut_text(s.own.place) if s.row else str(s.published.year) if s.published else None,
 }
 """Fields of marks that are no value of a row by that name; `chart.field` where a chart means something else by it."""
@@ -171,14 +174,14 @@ def _derive(name: str, subject: ValueSubject) -> Any:
     return rule(subject) if rule else values.derive(name, subject)
 
 
-def find_errors(view: PageView, chart: Mapping[str, Any]) -> Iterator[str]:
+def find_errors(view: PageView, chart: PageValues) -> Iterator[str]:
     """What a chart has that the records do not, in its marks and in words."""
     key, marks = chart["key"], chart["data"]
     roofs: dict[str, list[ValueSubject]] = {}
     for number, mark in enumerate(marks, 1):
         if mark.get("kind") == "roof":
             continue
-        rows = [(str(mark["run"]), str(mark["row"]))] if mark.get("run") is not None else []
+        rows = [(mark["run"], mark["row"])] if mark.get("run") is not None else []
         subject = values.find_subject(view, key, mark, rows, marks)
         if subject is None:
             yield f"mark {number}: no raw record is row {mark.get('row')} of run {mark.get('run')}"
@@ -192,8 +195,10 @@ def find_errors(view: PageView, chart: Mapping[str, Any]) -> Iterator[str]:
         others = {name: value for name, value in mark.items() if name not in words}
         for message in (*wrong, *values.find_value_errors(others, partial(_derive, subject=subject))):
             yield f"mark {number}, {mark.get('processor')} ({mark.get('place')}): {message}"
-    for mark in (mark for mark in marks if mark.get("kind") == "roof"):
-        yield from (f"the roof {mark['roof']}: {each}" for each in _find_roof_errors(mark, roofs.get(mark["roof"], [])))
+    for mark in marks:
+        if mark.get("kind") == "roof":
+            steps = roofs.get(mark["roof"], [])
+            yield from (f"the roof {mark['roof']}: {each}" for each in _find_roof_errors(mark, steps))
     yield from _find_missing(view, key, marks)
     yield from _find_description_errors(chart["title"], chart["alt"], marks)
 
@@ -215,7 +220,7 @@ def _is_of(subject: ValueSubject, name: str, printed: str) -> bool:
     return fits and known.issuperset(formats.find_numbers(*(lines[:-1] or lines)))
 
 
-def _find_roof_errors(mark: Mapping[str, Any], steps: list[ValueSubject]) -> Iterator[str]:
+def _find_roof_errors(mark: PageValues, steps: list[ValueSubject]) -> Iterator[str]:
     """A corner of the roof over its steps: up the fastest copy to the best product, then level."""
     ceilings = [found.value for each in steps if (found := each.figure("measured_peak_flops_per_second"))]
     slopes = [copy for each in steps if (copy := figures.median_floors(each.own).get("copy_bytes_per_second"))]
@@ -227,8 +232,10 @@ def _find_roof_errors(mark: Mapping[str, Any], steps: list[ValueSubject]) -> Ite
     intensity, rate = ((ridge / 16, ceiling / 16), (ridge, ceiling), (max(1000.0, 4 * ridge), ceiling))[mark["order"]]
     header = steps[0].own.header
     expected = {
-        **{"intensity_flops_per_byte": intensity, "gflops_per_second": rate / 1e9},
-        **{"machine": header.machine.id, "run": header.run_id},
+        "intensity_flops_per_byte": intensity,
+        "gflops_per_second": rate / 1e9,
+        "machine": header.machine.id,
+        "run": header.run_id,
     }
     printed = {name: value for name, value in mark.items() if name not in ("kind", "roof", "order")}
     yield from values.find_value_errors(printed, expected.__getitem__)
@@ -287,8 +294,6 @@ def _find_description_errors(title: str, text: str, marks: Marks) -> Iterator[st
         yield f"in words it has {', '.join(unknown)}, no mark does"
 
 
-_ROLE = re.compile(r"\brole-(\S+)")
-_PLACE = re.compile(r"translate\(([-\d.e]+),([-\d.e]+)\)")
 _TICK = re.compile(r"([+-]?[\d.]+(?:e[+-]?\d+)?) ?%?")
 _FARTHEST = 0.05
 """Pixels that a number on an axis may lie from the line through the others: places are rounded to a thousandth."""
@@ -310,15 +315,16 @@ def _read_texts(element: ElementTree.Element, role: str = "", group: int = 0) ->
     for child in element:
         tag = child.tag.rpartition("}")[2]
         if tag == "g":
-            named = _ROLE.search(child.get("class", ""))
+            named = re.search(r"\brole-(\S+)", child.get("class", ""))
             yield from _read_texts(child, *((named.group(1), id(child)) if named else (role, group)))
         elif tag in ("text", "title", "desc"):
             lines = (" ".join("".join(part.itertext()).split()) for part in (list(child) or [child]))
-            x, y = found.groups() if (found := _PLACE.search(child.get("transform", ""))) else (0, 0)
+            found = re.search(r"translate\(([-\d.e]+),([-\d.e]+)\)", child.get("transform", ""))
+            x, y = found.groups() if found else (0, 0)
             yield DrawnText(role if tag == "text" else tag, group, tuple(filter(None, lines)), (float(x), float(y)))
 
 
-def find_drawing_errors(chart: Mapping[str, Any], drawing: str) -> Iterator[str]:
+def find_drawing_errors(chart: PageValues, drawing: str) -> Iterator[str]:
     """What the drawing's texts say that the marks do not."""
     try:
         texts = list(_read_texts(ElementTree.fromstring(drawing)))
@@ -350,7 +356,7 @@ def find_drawing_errors(chart: Mapping[str, Any], drawing: str) -> Iterator[str]
             yield from (f"no rule to check {each!r} in the drawing" for each in words if formats.find_numbers(each))
 
 
-def _list_drawn_words(marks: Sequence[Mapping[str, Any]]) -> set[str]:
+def _list_drawn_words(marks: Marks) -> set[str]:
     """Each line that a label of a row or a legend may have: a mark's own words, places and what was timed in one line."""
     known = {str(mark[name]) for mark in marks for name in LEGENDS if name in mark}
     for label in {str(mark.get("label")) for mark in marks}:

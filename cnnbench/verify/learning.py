@@ -48,13 +48,18 @@ def find_plain(view: PageView, row: RawRow) -> RawRow | None:
     """The plain row of the same learning in the same place: of the same run, else of the newest."""
     if not describe_step(row.job) or not _ends_tested(row):
         return None
-
-    def nearness(each: RawRow) -> tuple[object, ...]:
-        seeds, header = _count_seeds(each), each.header
-        same_run = header.run_id == row.header.run_id
-        return same_run, seeds >= SEEDS, header.created_at, header.run_id, seeds, each.row_key
-
-    plain = max(_plain_rows(view).get(_learning_key(row), ()), key=nearness, default=None)
+    plain = max(
+        _plain_rows(view).get(_learning_key(row), ()),
+        key=lambda each: (
+            each.header.run_id == row.header.run_id,
+            _count_seeds(each) >= SEEDS,
+            each.header.created_at,
+            each.header.run_id,
+            _count_seeds(each),
+            each.row_key,
+        ),
+        default=None,
+    )
     enough = plain is not None and min(_count_seeds(row), _count_seeds(plain)) >= SEEDS
     return plain if enough else None
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 from cnnbench import validity, workloads
 from cnnbench.errors import WorkloadError
@@ -22,6 +23,8 @@ from cnnbench.workloads import Workload
 
 RawValue = str | int | float | bool | None
 """A value as pages, CSV and JSON hold it."""
+PageValues = Mapping[str, Any]
+"""What a page says as data: all of it, a table, a chart, a line, a mark."""
 
 LONGEST = 500
 """Characters of one text that a page shows."""
@@ -60,11 +63,6 @@ class RawRow:
     def row_key(self) -> str:
         """What its repeats share."""
         return self.job.row_key
-
-    @cached_property
-    def work_key(self) -> str:
-        """What is computed, wherever."""
-        return self.job.work_key
 
     @cached_property
     def mark(self) -> tuple[str, str]:
@@ -144,8 +142,7 @@ class RawRow:
     def flops(self) -> int | None:
         """Model FLOPs of a step."""
         try:
-            found = 0 if self.workload is None else workloads.flops_per_step(self.job)
-            return found if found > 0 else None
+            return None if self.workload is None else workloads.flops_per_step(self.job) or None
         except WorkloadError:
             return None
 
@@ -268,9 +265,13 @@ def group_rows(rows: Iterable[RawRow], find_key: Callable[[RawRow], object]) -> 
 
 def select_newest(found: Sequence[RawRow]) -> list[RawRow]:
     """Of several runs of a row the newest with a finished process, as a table shows it."""
-
-    def order(row: RawRow) -> tuple[object, ...]:
-        return bool(row.ended.keys() - {"interrupted", "not run"}), row.header.created_at, row.header.run_id
-
-    best = {(row.header.machine.id, row.row_key): row.header.run_id for row in sorted(found, key=order)}
+    newest_last = sorted(
+        found,
+        key=lambda row: (
+            bool(row.ended.keys() - {"interrupted", "not run"}),
+            row.header.created_at,
+            row.header.run_id,
+        ),
+    )
+    best = {(row.header.machine.id, row.row_key): row.header.run_id for row in newest_last}
     return [row for row in found if best[row.header.machine.id, row.row_key] == row.header.run_id]

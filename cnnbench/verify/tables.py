@@ -7,16 +7,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import Any
 
 from cnnbench.schema import Device, RunHeader
 from cnnbench.verify import columns, figures, formats, learning, values
 from cnnbench.verify.figures import find_figure
-from cnnbench.verify.raw_rows import RawRow, is_same_text, may_be_called, to_page_text
+from cnnbench.verify.raw_rows import PageValues, RawRow, is_same_text, may_be_called, to_page_text
 from cnnbench.verify.values import ValueSubject
 from cnnbench.verify.view import MOST_APART, PageView
 
-TableValues = Mapping[str, Any]
 Lines = Callable[[PageView], Collection[RawRow]]
 
 
@@ -128,7 +126,7 @@ NOTED = {"lecture", "training", "resources", "bounds", "gemm"}
 ABSENT = "no GEMM of the same device, precision, threads and allocator in this run"
 
 
-def find_errors(view: PageView, table: TableValues) -> Iterator[str]:
+def find_errors(view: PageView, table: PageValues) -> Iterator[str]:
     """What the table says that the records do not."""
     key, expected = table["key"], TABLES[table["key"]]
     keys = [column["key"] for column in table["columns"]]
@@ -153,7 +151,7 @@ def find_errors(view: PageView, table: TableValues) -> Iterator[str]:
             yield f"{found[row]} lines are of {row.place} of run {row.header.run_id}, there should be {wanted[row]}"
 
 
-def _find_column_errors(view: PageView, table: TableValues, keys: Sequence[str]) -> Iterator[str]:
+def _find_column_errors(view: PageView, table: PageValues, keys: Sequence[str]) -> Iterator[str]:
     expected = TABLES[table["key"]]
     wanted = expected.columns.split()
     for key, name in OPTIONAL.items():
@@ -177,13 +175,13 @@ def _find_column_errors(view: PageView, table: TableValues, keys: Sequence[str])
             yield f"column {column['key']} is headed {heading!r} [{column['unit']}], it is {right[0]!r} [{right[1]}]"
 
 
-def _find_line_errors(subject: ValueSubject, keys: Sequence[str], line: TableValues) -> Iterator[str]:
+def _find_line_errors(subject: ValueSubject, keys: Sequence[str], line: PageValues) -> Iterator[str]:
     """What each cell of a line has that the records do not, in its values and in its text, and what its notes lack."""
     for key, cell in zip(keys, line["cells"], strict=True):
         column = columns.find_column(subject.place, key)
         wrong = list(values.find_value_errors(cell["values"], partial(values.derive, subject=subject)))
         if column is not None and not wrong:
-            wrong = [error] if (error := columns.find_text_error(column, subject, cell["text"])) else []
+            wrong = list(columns.find_text_errors(column, subject, cell["text"]))
         yield from (f"{column.heading if column else key}: {message}" for message in wrong)
     if subject.row is not None and subject.place in NOTED:
         yield from _find_note_errors(subject, "; ".join(line["notes"]))
@@ -198,11 +196,10 @@ def _find_note_errors(subject: ValueSubject, notes: str) -> Iterator[str]:
         size = f"size {best.job.size:,}"
         reason = f"the processes of the best GEMM, {size}, differ by {best.apart:.2f}x, more than"
         doubt += f"{size}, {row.job.precision}) differ by"
-    wanted = {
-        "reason": (reason, bool(row.trials) and trains and (best is None or unusable)),
-        "doubt": (doubt, bool(row.trials) and unusable and (trains or best is row)),
-    }
-    for what, (text, needed) in wanted.items():
+    for what, text, needed in (
+        ("reason", reason, bool(row.trials) and trains and (best is None or unusable)),
+        ("doubt", doubt, bool(row.trials) and unusable and (trains or best is row)),
+    ):
         if (text in notes) != needed:
             yield f"its notes {'lack' if needed else 'have'} the {what} of its measured peak: {text!r}"
 
@@ -274,7 +271,7 @@ def _is_fact(name: str, expected: object, printed: str | None, shared: str) -> b
     return is_same_text(printed, text) or (shortened and formats.find_numbers(printed) == formats.find_numbers(text))
 
 
-def find_machine_errors(view: PageView, table: TableValues) -> Iterator[str]:
+def find_machine_errors(view: PageView, table: PageValues) -> Iterator[str]:
     """What the table says that the headers do not: side by side, or one machine below the other."""
     titles, (group,) = table["columns"], table["groups"]
     beside = titles[0]["key"] != "machine"

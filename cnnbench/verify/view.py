@@ -6,10 +6,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 from cnnbench.schema import Job, PublishedRow, RunHeader
-from cnnbench.verify.raw_rows import RawRow, group_rows, select_newest
+from cnnbench.verify.raw_rows import PageValues, RawRow, group_rows, select_newest
 
 MOST_APART = 1.5
 LADDER: Mapping[str, Sequence[str]] = {
@@ -27,9 +26,7 @@ PLAIN: Mapping[str, object] = {**{name: values[0] for name, values in LADDER.ite
 class PageView:
     """The rows of the runs that a page is made of, as its options select them."""
 
-    def __init__(
-        self, every: Iterable[RawRow], published_rows: Sequence[PublishedRow], options: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, every: Iterable[RawRow], published_rows: Sequence[PublishedRow], options: PageValues) -> None:
         self.options, self.published_rows = options, tuple(dict.fromkeys(published_rows))
         runs = options["runs"]
         self.rows = [row for row in every if row.header.run_id in runs]
@@ -64,7 +61,7 @@ class PageView:
 
     def _work(self, row: RawRow) -> object:
         machine = row.header.machine.id if self.options.get("baseline") is None else None
-        return machine, row.work_key, row.protocol
+        return machine, row.job.work_key, row.protocol
 
     def find_base(self, row: RawRow) -> RawRow | None:
         """The row that its speed-up is over; where every run is listed, of its own run if there is one."""
@@ -86,11 +83,8 @@ class PageView:
         same = [each for each in here if (each.header.run_id, each.header.machine.id) == (own.run_id, own.machine.id)]
         if not same and own.boot_id is not None and row.job.workload != "gemm":
             same = [each for each in here if (each.header.boot_id, each.header.machine) == (own.boot_id, own.machine)]
-
-        def rate(each: RawRow) -> tuple[float, str, str]:
-            return (each.flops or 0) / statistics.geometric_mean(each.steps), each.row_key, each.header.run_id
-
-        return max(same, key=rate, default=None)
+        rates = {each: (each.flops or 0) / statistics.geometric_mean(each.steps) for each in same}
+        return max(rates, key=lambda each: (rates[each], each.row_key, each.header.run_id), default=None)
 
     def ceiling(self, row: RawRow) -> RawRow | None:
         """The product that is the row's measured peak."""
