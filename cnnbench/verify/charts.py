@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,6 @@ import numpy as np
 
 from cnnbench.schema import Evaluation
 from cnnbench.verify import figures, formats, intervals, values
-from cnnbench.verify.intervals import known
 from cnnbench.verify.raw_rows import SHOWN, PageValues, RawRow, cut_text, may_be_called, to_page_text
 from cnnbench.verify.values import Marks, ValueSubject
 from cnnbench.verify.view import LADDER, PageView, count_processors
@@ -116,19 +115,16 @@ def _evaluation(subject: ValueSubject) -> tuple[Evaluation, float]:
     raise LookupError(f"the process was not evaluated after {subject.printed['after_steps']} steps")
 
 
-def _accuracy(end: str) -> FieldRule:
-    def derive(subject: ValueSubject) -> Any:
-        test, _ = _evaluation(subject)
-        return getattr(intervals.wilson(test.correct, test.images), end)
-
-    return derive
+def _accuracy(subject: ValueSubject) -> intervals.DerivedFigure:
+    test, _ = _evaluation(subject)
+    return intervals.wilson(test.correct, test.images)
 
 
 def _percentile(share: int) -> FieldRule:
     """Of a process's blocks over the mean step of its row."""
 
     def derive(subject: ValueSubject) -> float:
-        trial, mean = subject.trial, known(subject.figure("step_seconds")).value
+        trial, mean = subject.trial, intervals.known(subject.figure("step_seconds")).value
         return float(np.percentile(trial.block_seconds, share)) / trial.steps_per_block / mean
 
     return derive
@@ -156,7 +152,9 @@ FIELDS: Mapping[str, FieldRule] = {
     "after_steps": lambda s: _evaluation(s)[0].after_steps,
     "images": lambda s: _evaluation(s)[0].images,
     "minutes": lambda s: _evaluation(s)[1],
-    **{f"accuracy{end}": _accuracy(end.removeprefix("_") or "value") for end in ("", "_low", "_high")},
+    "accuracy": lambda s: _accuracy(s).value,
+    "accuracy_low": lambda s: _accuracy(s).low,
+    "accuracy_high": lambda s: _accuracy(s).high,
     "round": lambda s: s.process[0].job.round + 1,
     "blocks": lambda s: len(s.trial.block_seconds),
     **{f"block_p{share:02}": _percentile(share) for share in (5, 50, 95)},
@@ -177,7 +175,7 @@ def _derive(name: str, subject: ValueSubject) -> Any:
 def find_errors(view: PageView, chart: PageValues) -> Iterator[str]:
     """What a chart has that the records do not, in its marks and in words."""
     key, marks = chart["key"], chart["data"]
-    roofs: dict[str, list[ValueSubject]] = {}
+    roofs = defaultdict(list)
     for number, mark in enumerate(marks, 1):
         if mark.get("kind") == "roof":
             continue
@@ -187,20 +185,20 @@ def find_errors(view: PageView, chart: PageValues) -> Iterator[str]:
             yield f"mark {number}: no raw record is row {mark.get('row')} of run {mark.get('run')}"
             continue
         if str(mark.get("kind")).endswith(" step"):
-            roofs.setdefault(mark["roof"], []).append(subject)
+            roofs[mark["roof"]].append(subject)
         words = {name: str(value) for name, value in mark.items() if name in WORDS}
-        wrong = [
+        of_others = (
             f"{name} is {text!r}, of another row" for name, text in words.items() if not _is_of(subject, name, text)
-        ]
+        )
         others = {name: value for name, value in mark.items() if name not in words}
-        for message in (*wrong, *values.find_value_errors(others, partial(_derive, subject=subject))):
+        for message in (*of_others, *values.find_value_errors(others, partial(_derive, subject=subject))):
             yield f"mark {number}, {mark.get('processor')} ({mark.get('place')}): {message}"
     for mark in marks:
         if mark.get("kind") == "roof":
-            steps = roofs.get(mark["roof"], [])
-            yield from (f"the roof {mark['roof']}: {each}" for each in _find_roof_errors(mark, steps))
+            wrong = _find_roof_errors(mark, roofs[mark["roof"]])
+            yield from (f"the roof {mark['roof']}: {each}" for each in wrong)
     yield from _find_missing(view, key, marks)
-    yield from _find_description_errors(chart["title"], chart["alt"], marks)
+    yield from _find_description_errors(chart)
 
 
 def _is_of(subject: ValueSubject, name: str, printed: str) -> bool:
@@ -282,14 +280,14 @@ WRITTEN: Mapping[str, formats.FormatNumber] = {
 """How a chart's description writes the fields of its marks that are no words."""
 
 
-def _find_description_errors(title: str, text: str, marks: Marks) -> Iterator[str]:
+def _find_description_errors(chart: PageValues) -> Iterator[str]:
     """Numbers in a chart's description that are neither in the words of its marks nor a figure of one, nor count marks."""
-    known = {str(n) for n in range(len(marks) + 1)}
-    for mark in marks:
+    known = {str(n) for n in range(len(chart["data"]) + 1)}
+    for mark in chart["data"]:
         texts = [each for each in mark.values() if isinstance(each, str)]
         texts += [write(mark[name]) for name, write in WRITTEN.items() if mark.get(name) is not None]
         known.update(formats.find_numbers(to_page_text(" ".join(texts))))
-    rest = to_page_text(text).removeprefix(to_page_text(title))
+    rest = to_page_text(chart["alt"]).removeprefix(to_page_text(chart["title"]))
     if unknown := [each for each in formats.find_numbers(rest) if each not in known]:
         yield f"in words it has {', '.join(unknown)}, no mark does"
 

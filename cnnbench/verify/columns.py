@@ -92,8 +92,9 @@ def _energy(subject: ValueSubject) -> Iterator[str]:
 
 
 def _floor(kind: str) -> ExpectedColumn:
-    details: Details = lambda s: (f"allows {formats.ratio(s.printed[f'{kind}_floor_allows'])}",)  # noqa: E731
-    return ExpectedColumn(f"{kind} floor", exact(f"{kind}_floor_seconds", details))
+    allows = f"{kind}_floor_allows"
+    text = exact(f"{kind}_floor_seconds", lambda s: (f"allows {formats.ratio(s.printed[allows])}",))
+    return ExpectedColumn(f"{kind} floor", text)
 
 
 def _pretraining(subject: ValueSubject) -> Iterator[str]:

@@ -14,9 +14,7 @@ from functools import lru_cache
 from operator import itemgetter
 
 from cnnbench import workloads
-from cnnbench.verify import charts, formats, learning, tables
-from cnnbench.verify.columns import COLUMNS
-from cnnbench.verify.figures import FIGURES
+from cnnbench.verify import charts, columns, figures, formats, learning, tables
 from cnnbench.verify.formats import find_numbers
 from cnnbench.verify.raw_rows import PageValues, RawRow
 from cnnbench.verify.values import ENDS, ValueSubject, derive
@@ -127,10 +125,10 @@ def _list_row_texts(view: PageView, row: RawRow) -> Iterator[str]:
 def _claim_numbers(view: PageView, row: RawRow) -> frozenset[str]:
     """Every number that a claim about one row may print: its own cells and fields, and who it is compared with."""
     bare = ValueSubject(view, "", row)
-    names = [f"{name}{end}" for name in FIGURES for end in ENDS]
+    names = [f"{name}{end}" for name in figures.FIGURES for end in ENDS]
     printed = {name: derive(name, bare) for name in (*names, "verdict", "job_kind")}
     subject, published = dataclasses.replace(bare, printed=printed), view.published_cpu
-    texts = [f"{view.options.get('baseline')}", *(COLUMNS[key].text(subject) for key in CLAIMED)]
+    texts = [f"{view.options.get('baseline')}", *(columns.COLUMNS[key].text(subject) for key in CLAIMED)]
     texts += [f"{each.full_name} {each.place}" for each in (row, view.find_base(row), view.ceiling(row)) if each]
     texts += [f"{published.processor} {published.year}"] if published else []
     return row.numbers.union(find_numbers(*texts))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -123,10 +123,10 @@ class RawRow:
         return self._read_costs(lambda trial: sum(trial.block_seconds) / trial.steps)
 
     def _read_costs(self, read: Callable[[Trial], float | None]) -> Cost:
-        costs: dict[tuple[str, int], list[float]] = {}
+        costs = defaultdict(list)
         for record, trial in self.trials:
             if seconds := read(trial):
-                costs.setdefault((record.run_id, record.job.round), []).append(seconds)
+                costs[record.run_id, record.job.round].append(seconds)
         return {key: statistics.geometric_mean(found) for key, found in costs.items()}
 
     @cached_property
@@ -257,9 +257,9 @@ def find_violations(header: RunHeader, record: Record) -> tuple[validity.Violati
 
 def group_rows(rows: Iterable[RawRow], find_key: Callable[[RawRow], object]) -> dict[object, list[RawRow]]:
     """Group rows by what they share, in order."""
-    found: dict[object, list[RawRow]] = {}
+    found = defaultdict(list)
     for row in rows:
-        found.setdefault(find_key(row), []).append(row)
+        found[find_key(row)].append(row)
     return found
 
 

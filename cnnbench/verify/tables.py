@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -41,11 +41,11 @@ def _bounds(view: PageView) -> list[RawRow]:
 
 def _scaling(view: PageView) -> list[RawRow]:
     """Once in each set, of a batch that is shared and of one that is on each rank, that has a row of several ranks."""
-    sets: dict[object, list[RawRow]] = {}
+    sets = defaultdict(list)
     for row in view.training:
         for scaling in ("strong", "weak") if row.job.copies == 1 else ():
             if row.job.scaling in (None, scaling):
-                sets.setdefault((scaling, view.scaling_work(row, scaling)), []).append(row)
+                sets[scaling, view.scaling_work(row, scaling)].append(row)
     return [row for rows in sets.values() if any(each.job.world > 1 for each in rows) for row in rows]
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from cnnbench.schema import Evaluation, Job, PublishedRow, Record, Trial, digest
 from cnnbench.verify import figures, intervals, learning
-from cnnbench.verify.figures import FIGURES, find_figure
 from cnnbench.verify.intervals import DerivedFigure, NoFigure, known
 from cnnbench.verify.raw_rows import PageValues, RawRow, RawValue, may_be_called, to_page_text
 from cnnbench.verify.view import MOST_APART, PageView, describe_step
@@ -49,7 +48,7 @@ class ValueSubject:
 
     def figure(self, name: str) -> DerivedFigure | None:
         """A figure of the row, derived once however often it is printed."""
-        return _true_accuracy(self) if name == "true_accuracy" else find_figure(self.view, self.own, name)
+        return _true_accuracy(self) if name == "true_accuracy" else figures.find_figure(self.view, self.own, name)
 
     @property
     def process(self) -> tuple[Record, Trial]:
@@ -206,7 +205,15 @@ def _difference(name: str) -> Derivation:
     return lambda s: float(getattr(known(learning.compare(*s.compared)), name)) / learning.IMAGES
 
 
+def _part(name: str, end: str) -> Derivation:
+    """A figure by name, an end of its interval, or how many processes it is of."""
+    part = end.removeprefix("_") or "value"
+    return lambda s: getattr(s.figure(name), part, None)
+
+
 VALUES: Mapping[str, Derivation] = {
+    **{name: attrgetter(f"own.job.{name}") for name in Job.model_fields},
+    **{f"{name}{end}": _part(name, end) for name in (*figures.FIGURES, "true_accuracy") for end in ENDS},
     "processor": attrgetter("own.full_name"),
     "machine_id": attrgetter("own.header.machine.id"),
     "run_id": attrgetter("own.header.run_id"),
@@ -287,13 +294,7 @@ VALUES: Mapping[str, Derivation] = {
     "by_rule": lambda s: learning.decided_by_rule(*s.compared),
     "seeds_to_decide": lambda s: learning.seeds_needed(s.view, *s.compared),
 }
-"""Values without an interval, by name; `table.name` where a table means something else by the name."""
-
-
-FIGURE_PARTS: Mapping[str, tuple[str, str]] = {
-    f"{name}{end}": (name, end.removeprefix("_") or "value") for name in (*FIGURES, "true_accuracy") for end in ENDS
-}
-"""The names of figures and of the ends of their intervals, each with its figure and what of it it is."""
+"""Every value by name; `table.name` where a table means something else by the name."""
 
 
 def _published_value(view: PageView, row: PublishedRow, name: str) -> RawValue:
@@ -319,23 +320,18 @@ def _published_value(view: PageView, row: PublishedRow, name: str) -> RawValue:
 
 def derive(name: str, subject: ValueSubject) -> RawValue:
     """Derive a value again. Raises KeyError for a name without a derivation, LookupError where the records have none such."""
-    found = VALUES.get(f"{subject.place}.{name}") or VALUES.get(name)
-    if found is None and name not in FIGURE_PARTS and name not in Job.model_fields:
-        raise KeyError(name)
+    derive_again = VALUES.get(f"{subject.place}.{name}") or VALUES[name]
     if subject.published is not None:
         return _published_value(subject.view, subject.published, name)
     try:
-        if name in FIGURE_PARTS:
-            figure, part = FIGURE_PARTS[name]
-            return getattr(subject.figure(figure), part, None)
-        return found(subject) if found else getattr(subject.own.job, name)
+        return derive_again(subject)
     except NoFigure:
         return None
 
 
 def is_same(printed: object, value: object) -> bool:
     """Whether a page that has this means that: numbers but for the order of a sum."""
-    if isinstance(printed, bool) or isinstance(value, bool):
+    if bool in (type(printed), type(value)):
         return printed is value
     if isinstance(printed, int | float) and isinstance(value, int | float):
         return math.isclose(printed, value, rel_tol=1e-9)
