@@ -92,14 +92,27 @@ def loss(value: float) -> str:
 
 
 UNITS: Mapping[str, FormatNumber] = {
-    **{"gflops": giga, "flops_per_second": giga, "images_per_second": rate, "bytes": size, "joules": joules},
-    **{"job_seconds": duration, "seconds_to_target": number, "epochs_to_target": number, "seconds": seconds},
+    "gflops": giga,
+    "flops_per_second": giga,
+    "images_per_second": rate,
+    "bytes": size,
+    "joules": joules,
+    "job_seconds": duration,
+    "seconds_to_target": number,
+    "epochs_to_target": number,
+    "seconds": seconds,
     **dict.fromkeys(("speed", "allows", "over_median"), ratio),
     "share_of_measured": percent(0),
     **dict.fromkeys(("mfu", "efficiency", "exchange"), percent(1)),
-    **{"_sd": loss, "mode_accuracy": percent(3), "plain_accuracy": percent(3), "accuracy": percent(2)},
-    **{"chance": chance, "cost": lambda value: f"{value:,.4g}", "price": lambda value: f"{value:,.12g}"},
-    **{"difference": points, "loss_allowed": loss},
+    "_sd": loss,
+    "mode_accuracy": percent(3),
+    "plain_accuracy": percent(3),
+    "accuracy": percent(2),
+    "chance": chance,
+    "cost": lambda value: f"{value:,.4g}",
+    "price": lambda value: f"{value:,.12g}",
+    "difference": points,
+    "loss_allowed": loss,
 }
 """How a value is written by a part of its name, which has its unit; the first that fits. Others are counts."""
 

@@ -132,16 +132,16 @@ def compare(row: RawRow, plain: RawRow) -> SideDifference | None:
     mine, theirs = right_by_seed(row), right_by_seed(plain)
     if min(len(mine), len(theirs)) < 2:
         return None
-    medians = statistics.median(mine.values()) - statistics.median(theirs.values())
-    value = statistics.fmean(mine.values()) - statistics.fmean(theirs.values())
+    first, second = list(mine.values()), list(theirs.values())
+    medians = statistics.median(first) - statistics.median(second)
+    value = statistics.fmean(first) - statistics.fmean(second)
     paired = set(mine) == set(theirs)
     if paired:
         spread = statistics.variance([mine[seed] - theirs[seed] for seed in mine])
         error, degrees, freedom = spread / len(mine), float(len(mine) - 1), 1.0
     else:
-        sides = list(mine.values()), list(theirs.values())
-        error, degrees = intervals.welch(*sides)
-        a, b = map(intervals.variance, sides)
+        error, degrees = intervals.welch(first, second)
+        a, b = intervals.variance(first), intervals.variance(second)
         spread, freedom = a + b, (a + b) ** 2 / (a**2 + b**2) if error else 2.0
     half = float(stdtrit(degrees, 0.95)) * math.sqrt(error)
     return SideDifference(value, value - half, value + half, medians, paired, spread, freedom)
