@@ -20,7 +20,6 @@ from cnnbench.verify.documents import DRAWING, MARK, SEAL, Options
 from cnnbench.verify.raw_rows import PageValues
 from cnnbench.verify.view import PageView
 
-LEDGER = ".jsonl"
 KINDS = {".md", ".html", ".htm", ".svg", ".png", ".csv", ".json"}
 SCRIPTED = '<script type="module">'
 """What an HTML page has where the reader's browser draws its charts."""
@@ -100,7 +99,7 @@ def audit(paths: Sequence[Path], published_rows: Sequence[PublishedRow], render:
         if not path.exists():
             raise UsageError(f"{path}: no such file or directory to audit")
         files |= {file for file in (path.rglob("*") if path.is_dir() else (path,)) if file.is_file()}
-    loaded = store.load_tree([file for file in files if file.suffix == LEDGER])
+    loaded = store.load_tree([file for file in files if file.suffix == ".jsonl"])
     found = Audited(len(loaded.ledgers), sum(len(ledger.records) for ledger in loaded.ledgers))
     for problem in loaded.problems:
         where, separator, what = problem.partition(": ")

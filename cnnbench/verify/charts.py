@@ -186,11 +186,12 @@ def find_errors(view: PageView, chart: PageValues) -> Iterator[str]:
             continue
         if str(mark.get("kind")).endswith(" step"):
             roofs[mark["roof"]].append(subject)
-        words = {name: str(value) for name, value in mark.items() if name in WORDS}
         of_others = (
-            f"{name} is {text!r}, of another row" for name, text in words.items() if not _is_of(subject, name, text)
+            f"{name} is {str(value)!r}, of another row"
+            for name, value in mark.items()
+            if name in WORDS and not _is_of(subject, name, str(value))
         )
-        others = {name: value for name, value in mark.items() if name not in words}
+        others = {name: value for name, value in mark.items() if name not in WORDS}
         for message in (*of_others, *values.find_value_errors(others, partial(_derive, subject=subject))):
             yield f"mark {number}, {mark.get('processor')} ({mark.get('place')}): {message}"
     for mark in marks:

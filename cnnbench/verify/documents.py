@@ -86,8 +86,10 @@ def read_markdown(text: str) -> Grid:
 
 def shown_grid(table: Mapping[str, Any], *, html: bool) -> Iterator[list[str]]:
     """The rows that a page should show of a table: in HTML the headings once, in Markdown under each group's title."""
-    words = (f"{each['title']} [{each['unit']}]".removesuffix(" []") for each in table["columns"])
-    headings = [" ".join(each.replace("-\n", "").split()) for each in words]
+    headings = [
+        " ".join(f"{each['title']} [{each['unit']}]".removesuffix(" []").replace("-\n", "").split())
+        for each in table["columns"]
+    ]
     if html:
         yield [heading or "mark" for heading in headings]
     for group in table["groups"]:

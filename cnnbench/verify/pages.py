@@ -58,8 +58,9 @@ def find_errors(view: PageView, page: PageValues) -> Iterator[str]:
         elif key not in UNRULED:
             yield f"table {key}: no second derivation of it"
     if page["options"].get("template") == "full":
-        lacking = (key for key, table in tables.TABLES.items() if key not in there and table.lines(view))
-        yield from (f"it lacks the table {key}" for key in lacking)
+        for key, expected in tables.TABLES.items():
+            if key not in there and expected.lines(view):
+                yield f"it lacks the table {key}"
     for chart in each_chart(page):
         yield from (f"chart {chart['key']}: {each}" for each in charts.find_errors(view, chart))
     for where, text, numbers in _list_texts(view, page):
