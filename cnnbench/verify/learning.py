@@ -6,6 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count, takewhile
 
 import numpy as np
 from scipy.special import stdtrit
@@ -27,13 +28,10 @@ AccuracyCurves = list[list[int]]
 @lru_cache(maxsize=1024)
 def accuracy_curves(row: RawRow) -> AccuracyCurves:
     """Test images right after epochs 1, 2, 3..., a list a process that looked at all of them after each."""
-    steps, found = row.job.steps_per_epoch, []
-    for _, trial in row.attempts:
+    steps, found = row.job.steps_per_epoch or 0, []
+    for _, trial in row.attempts if steps else ():
         right = {each.after_steps: each.correct for each in trial.epoch_evaluations if each.images == IMAGES}
-        curve: list[int] = []
-        while steps and (len(curve) + 1) * steps in right:
-            curve.append(right[(len(curve) + 1) * steps])
-        if curve:
+        if curve := [right[after] for after in takewhile(right.__contains__, count(steps, steps))]:
             found.append(curve)
     return found
 
