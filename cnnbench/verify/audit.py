@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +18,9 @@ from cnnbench.schema import PublishedRow, Record, RunHeader, digest
 from cnnbench.store import Ledger
 from cnnbench.verify import charts, documents, pages, raw_rows, tables, values
 from cnnbench.verify.documents import DRAWING, MARK, SEAL, Options
+from cnnbench.verify.raw_rows import PageValues
 from cnnbench.verify.view import PageView
 
-LEDGER = ".jsonl"
 KINDS = {".md", ".html", ".htm", ".svg", ".png", ".csv", ".json"}
 SCRIPTED = '<script type="module">'
 """What an HTML page has where the reader's browser draws its charts."""
@@ -37,11 +38,11 @@ class Rendering(Protocol):
     """What a command makes of ledgers, made again."""
 
     @property
-    def values(self) -> Mapping[str, Any]:
+    def values(self) -> PageValues:
         """All that it says, as data."""
 
     @property
-    def shown(self) -> Mapping[str, Any]:
+    def shown(self) -> PageValues:
         """What of it a page shows."""
 
     def file(self, name: str, *, static: bool, links: Mapping[str, str | None]) -> str | None:
@@ -99,8 +100,7 @@ def audit(paths: Sequence[Path], published_rows: Sequence[PublishedRow], render:
         if not path.exists():
             raise UsageError(f"{path}: no such file or directory to audit")
         files |= {file for file in (path.rglob("*") if path.is_dir() else (path,)) if file.is_file()}
-    ledger_files = sorted(file for file in files if file.suffix == LEDGER)
-    loaded = store.load_tree(ledger_files) if ledger_files else store.LoadedLedgers((), (), ())
+    loaded = store.load_tree([file for file in files if file.suffix == ".jsonl"])
     found = Audited(len(loaded.ledgers), sum(len(ledger.records) for ledger in loaded.ledgers))
     for problem in loaded.problems:
         where, separator, what = problem.partition(": ")
@@ -117,10 +117,9 @@ def check_ledger(ledger: Ledger) -> Iterator[Disagreement]:
     if ledger.path.stem != header.run_id or ledger.path.parent.name != header.machine.id:
         yield Disagreement(path, f"the file is not where run {header.run_id} of {header.machine.id} belongs")
     final = Counter(record.index for record in ledger.records if record.outcome.status != "interrupted")
-    missing = sorted(set(range(len(header.plan))) - final.keys())
-    if missing:
-        what = f"{len(header.plan)} jobs were planned, {len(missing)} have no record: {missing[:10]}"
-        yield Disagreement(path, what)
+    if missing := sorted(set(range(len(header.plan))) - final.keys()):
+        planned = f"{len(header.plan)} jobs were planned"
+        yield Disagreement(path, f"{planned}, {len(missing)} have no record: {missing[:10]}")
     yield from (Disagreement(path, f"job {index} has {n} records") for index, n in sorted(final.items()) if n > 1)
     seeds: dict[tuple[str, int], int] = {}
     for record in ledger.records:
@@ -286,7 +285,7 @@ class Auditor:
     def _check_lines(self, part: DocumentPart, rendering: Rendering) -> bool:
         """A table file's lines, each value and each text."""
         try:
-            lines: list[Mapping[str, Any]] = list(documents.read_csv(part.text))
+            lines: list[PageValues] = list(documents.read_csv(part.text))
             if part.name == ".json":
                 lines = [row for table in documents.read_json(part.text)["tables"] for row in table["rows"]]
         except (ValueError, KeyError, TypeError) as error:
@@ -340,7 +339,7 @@ class Auditor:
                 self._found.add(f"{path}:{line}", ["the mark of the page's digest is broken"])
 
 
-def _list_lines(page: Mapping[str, Any], *, in_text: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+def _list_lines(page: PageValues, *, in_text: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each line of a table file by its table: raw values by name, each column's printed text as `<column>_text`.
 
     CSV has them in text, behind a ' what a sheet would calculate.
@@ -379,8 +378,8 @@ def _compare_whole(part: DocumentPart, text: str, expected: str | None) -> tuple
     ours, theirs = (SEAL.sub("", DRAWING.sub("", each)).splitlines() for each in (expected, text))
     if ours == theirs:
         return part.path, []
-    n = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    n = len(commonprefix([ours, theirs]))  # noqa: RUF071 - of lines, not of paths
     right, printed = (lines[n] if n < len(lines) else "" for lines in (ours, theirs))
-    start = next((k for k, (a, b) in enumerate(zip(right, printed, strict=False)) if a != b), 0)
+    start = len(commonprefix([right, printed]))  # noqa: RUF071 - of a text, not of paths
     excerpt = printed[max(0, start - 60) : start + 60]
     return f"{part.path}:{part.begin + n + 1}", [f"is not what these ledgers give from this line on: {excerpt!r}"]

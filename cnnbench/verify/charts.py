@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +19,7 @@ import numpy as np
 
 from cnnbench.schema import Evaluation
 from cnnbench.verify import figures, formats, intervals, values
-from cnnbench.verify.intervals import known
-from cnnbench.verify.raw_rows import SHOWN, RawRow, cut_text, may_be_called, to_page_text
+from cnnbench.verify.raw_rows import SHOWN, PageValues, RawRow, cut_text, may_be_called, to_page_text
 from cnnbench.verify.values import Marks, ValueSubject
 from cnnbench.verify.view import LADDER, PageView, count_processors
 
@@ -38,8 +37,12 @@ RATES: Mapping[str, str] = {
 STATE_COPIES = {"sgd": 0, "momentum": 1, "rmsprop": 1, "rmsprop-tf1": 1, "adam": 2}
 """What an update rule keeps beside each weight and its gradient."""
 TEXTS: Mapping[str, str] = {
-    **{"speedup": "speedup_over_reference", "speedup-cpu": "speedup", "flops": "flops_per_second"},
-    **{"ladder": "step_seconds", "memory": "bytes", "energy": "energy_joules_per_image"},
+    "speedup": "speedup_over_reference",
+    "speedup-cpu": "speedup",
+    "flops": "flops_per_second",
+    "ladder": "step_seconds",
+    "memory": "bytes",
+    "energy": "energy_joules_per_image",
 }
 """Which field of a mark a chart prints beside it."""
 
@@ -104,28 +107,24 @@ def _evaluation(subject: ValueSubject) -> tuple[Evaluation, float]:
     """The evaluation after the mark's steps, and the minutes until then. Raises LookupError where there is none."""
     trial = subject.trial
     epochs = list(zip(trial.block_seconds, trial.epoch_evaluations, strict=False))
-    known = [(trial.test, len(epochs))] if "accuracy_low" in subject.printed else []
-    known = known or [(each, n) for n, (_, each) in enumerate(epochs, 1)]
-    for test, until in known:
+    final = [(trial.test, len(epochs))] if "accuracy_low" in subject.printed else None
+    for test, until in final or [(each, n) for n, (_, each) in enumerate(epochs, 1)]:
         if test is not None and test.after_steps == subject.printed["after_steps"]:
             clock = (trial.pretraining_seconds or 0.0) + sum(block + each.seconds for block, each in epochs[:until])
             return test, clock / 60
     raise LookupError(f"the process was not evaluated after {subject.printed['after_steps']} steps")
 
 
-def _accuracy(end: str) -> FieldRule:
-    def derive(subject: ValueSubject) -> Any:
-        test, _ = _evaluation(subject)
-        return getattr(intervals.wilson(test.correct, test.images), end)
-
-    return derive
+def _accuracy(subject: ValueSubject) -> intervals.DerivedFigure:
+    test, _ = _evaluation(subject)
+    return intervals.wilson(test.correct, test.images)
 
 
 def _percentile(share: int) -> FieldRule:
     """A process's blocks over the mean step of its row."""
 
     def derive(subject: ValueSubject) -> float:
-        trial, mean = subject.trial, known(subject.figure("step_seconds")).value
+        trial, mean = subject.trial, intervals.known(subject.figure("step_seconds")).value
         return float(np.percentile(trial.block_seconds, share)) / trial.steps_per_block / mean
 
     return derive
@@ -153,14 +152,16 @@ FIELDS: Mapping[str, FieldRule] = {
     "after_steps": lambda s: _evaluation(s)[0].after_steps,
     "images": lambda s: _evaluation(s)[0].images,
     "minutes": lambda s: _evaluation(s)[1],
-    **{f"accuracy{end}": _accuracy(end.removeprefix("_") or "value") for end in ("", "_low", "_high")},
+    "accuracy": lambda s: _accuracy(s).value,
+    "accuracy_low": lambda s: _accuracy(s).low,
+    "accuracy_high": lambda s: _accuracy(s).high,
     "round": lambda s: s.process[0].job.round + 1,
     "blocks": lambda s: len(s.trial.block_seconds),
     **{f"block_p{share:02}": _percentile(share) for share in (5, 50, 95)},
-    "run": lambda s: s.own.mark[0] if s.row else None,
-    "row": lambda s: s.own.mark[1] if s.row else None,
-    "machine": lambda s: s.own.header.machine.id if s.row else None,
-    "precision": lambda s: s.own.job.precision if s.row else None,
+    "run": lambda s: s.row and s.row.mark[0],
+    "row": lambda s: s.row and s.row.mark[1],
+    "machine": lambda s: s.row and s.row.header.machine.id,
+    "precision": lambda s: s.row and s.row.job.precision,
     "place": lambda s: cut_text(s.own.place) if s.row else str(s.published.year) if s.published else None,
 }
 """Fields of marks that are no value of a row by that name; `chart.field` where a chart means something else by it."""
@@ -171,31 +172,34 @@ def _derive(name: str, subject: ValueSubject) -> Any:
     return rule(subject) if rule else values.derive(name, subject)
 
 
-def find_errors(view: PageView, chart: Mapping[str, Any]) -> Iterator[str]:
+def find_errors(view: PageView, chart: PageValues) -> Iterator[str]:
     """What a chart has that the records do not, in its marks and in words."""
     key, marks = chart["key"], chart["data"]
-    roofs: dict[str, list[ValueSubject]] = {}
+    roofs = defaultdict(list)
     for number, mark in enumerate(marks, 1):
         if mark.get("kind") == "roof":
             continue
-        rows = [(str(mark["run"]), str(mark["row"]))] if mark.get("run") is not None else []
+        rows = [(mark["run"], mark["row"])] if mark.get("run") is not None else []
         subject = values.find_subject(view, key, mark, rows, marks)
         if subject is None:
             yield f"mark {number}: no raw record is row {mark.get('row')} of run {mark.get('run')}"
             continue
         if str(mark.get("kind")).endswith(" step"):
-            roofs.setdefault(mark["roof"], []).append(subject)
-        words = {name: str(value) for name, value in mark.items() if name in WORDS}
-        wrong = [
-            f"{name} is {text!r}, of another row" for name, text in words.items() if not _is_of(subject, name, text)
-        ]
-        others = {name: value for name, value in mark.items() if name not in words}
-        for message in (*wrong, *values.find_value_errors(others, partial(_derive, subject=subject))):
+            roofs[mark["roof"]].append(subject)
+        of_others = (
+            f"{name} is {str(value)!r}, of another row"
+            for name, value in mark.items()
+            if name in WORDS and not _is_of(subject, name, str(value))
+        )
+        others = {name: value for name, value in mark.items() if name not in WORDS}
+        for message in (*of_others, *values.find_value_errors(others, partial(_derive, subject=subject))):
             yield f"mark {number}, {mark.get('processor')} ({mark.get('place')}): {message}"
-    for mark in (mark for mark in marks if mark.get("kind") == "roof"):
-        yield from (f"the roof {mark['roof']}: {each}" for each in _find_roof_errors(mark, roofs.get(mark["roof"], [])))
+    for mark in marks:
+        if mark.get("kind") == "roof":
+            wrong = _find_roof_errors(mark, roofs[mark["roof"]])
+            yield from (f"the roof {mark['roof']}: {each}" for each in wrong)
     yield from _find_missing(view, key, marks)
-    yield from _find_description_errors(chart["title"], chart["alt"], marks)
+    yield from _find_description_errors(chart)
 
 
 def _is_of(subject: ValueSubject, name: str, printed: str) -> bool:
@@ -215,7 +219,7 @@ def _is_of(subject: ValueSubject, name: str, printed: str) -> bool:
     return fits and known.issuperset(formats.find_numbers(*(lines[:-1] or lines)))
 
 
-def _find_roof_errors(mark: Mapping[str, Any], steps: list[ValueSubject]) -> Iterator[str]:
+def _find_roof_errors(mark: PageValues, steps: list[ValueSubject]) -> Iterator[str]:
     """A corner of the roof over its steps: up the fastest copy to the best product, then level."""
     ceilings = [found.value for each in steps if (found := each.figure("measured_peak_flops_per_second"))]
     slopes = [copy for each in steps if (copy := figures.median_floors(each.own).get("copy_bytes_per_second"))]
@@ -227,8 +231,10 @@ def _find_roof_errors(mark: Mapping[str, Any], steps: list[ValueSubject]) -> Ite
     intensity, rate = ((ridge / 16, ceiling / 16), (ridge, ceiling), (max(1000.0, 4 * ridge), ceiling))[mark["order"]]
     header = steps[0].own.header
     expected = {
-        **{"intensity_flops_per_byte": intensity, "gflops_per_second": rate / 1e9},
-        **{"machine": header.machine.id, "run": header.run_id},
+        "intensity_flops_per_byte": intensity,
+        "gflops_per_second": rate / 1e9,
+        "machine": header.machine.id,
+        "run": header.run_id,
     }
     printed = {name: value for name, value in mark.items() if name not in ("kind", "roof", "order")}
     yield from values.find_value_errors(printed, expected.__getitem__)
@@ -275,20 +281,18 @@ WRITTEN: Mapping[str, formats.FormatNumber] = {
 """How a chart's description writes the fields of its marks that are no words."""
 
 
-def _find_description_errors(title: str, text: str, marks: Marks) -> Iterator[str]:
+def _find_description_errors(chart: PageValues) -> Iterator[str]:
     """Numbers in a chart's description that are neither in the words of its marks nor a figure of one, nor count marks."""
-    known = {str(n) for n in range(len(marks) + 1)}
-    for mark in marks:
+    known = {str(n) for n in range(len(chart["data"]) + 1)}
+    for mark in chart["data"]:
         texts = [each for each in mark.values() if isinstance(each, str)]
         texts += [write(mark[name]) for name, write in WRITTEN.items() if mark.get(name) is not None]
         known.update(formats.find_numbers(to_page_text(" ".join(texts))))
-    rest = to_page_text(text).removeprefix(to_page_text(title))
+    rest = to_page_text(chart["alt"]).removeprefix(to_page_text(chart["title"]))
     if unknown := [each for each in formats.find_numbers(rest) if each not in known]:
         yield f"in words it has {', '.join(unknown)}, no mark does"
 
 
-_ROLE = re.compile(r"\brole-(\S+)")
-_PLACE = re.compile(r"translate\(([-\d.e]+),([-\d.e]+)\)")
 _TICK = re.compile(r"([+-]?[\d.]+(?:e[+-]?\d+)?) ?%?")
 _FARTHEST = 0.05
 """Pixels that a number on an axis may lie from the line through the others: places are rounded to a thousandth."""
@@ -310,15 +314,16 @@ def _read_texts(element: ElementTree.Element, role: str = "", group: int = 0) ->
     for child in element:
         tag = child.tag.rpartition("}")[2]
         if tag == "g":
-            named = _ROLE.search(child.get("class", ""))
+            named = re.search(r"\brole-(\S+)", child.get("class", ""))
             yield from _read_texts(child, *((named.group(1), id(child)) if named else (role, group)))
         elif tag in ("text", "title", "desc"):
             lines = (" ".join("".join(part.itertext()).split()) for part in (list(child) or [child]))
-            x, y = found.groups() if (found := _PLACE.search(child.get("transform", ""))) else (0, 0)
+            found = re.search(r"translate\(([-\d.e]+),([-\d.e]+)\)", child.get("transform", ""))
+            x, y = found.groups() if found else (0, 0)
             yield DrawnText(role if tag == "text" else tag, group, tuple(filter(None, lines)), (float(x), float(y)))
 
 
-def find_drawing_errors(chart: Mapping[str, Any], drawing: str) -> Iterator[str]:
+def find_drawing_errors(chart: PageValues, drawing: str) -> Iterator[str]:
     """What the drawing's texts say that the marks do not."""
     try:
         texts = list(_read_texts(ElementTree.fromstring(drawing)))
@@ -359,7 +364,7 @@ def find_drawing_errors(chart: Mapping[str, Any], drawing: str) -> Iterator[str]
             yield from (f"no rule to check {each!r} in the drawing" for each in words if formats.find_numbers(each))
 
 
-def _list_drawn_words(marks: Sequence[Mapping[str, Any]]) -> set[str]:
+def _list_drawn_words(marks: Marks) -> set[str]:
     """Each line that a label of a row or a legend may have: a mark's own words, places and what was timed in one line."""
     known = {str(mark[name]) for mark in marks for name in LEGENDS if name in mark}
     for label in {str(mark.get("label")) for mark in marks}:

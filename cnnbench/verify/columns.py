@@ -63,12 +63,10 @@ def _marked(text: CellText) -> CellText:
 
 
 def _job_time(subject: ValueSubject) -> str:
-    def details(s: ValueSubject) -> Iterable[str]:
-        kind = f"{s.printed.get('job_kind')}, {_n(s, 'job_seconds')}"
-        return () if s.published else (*_interval(s, "job_seconds"), kind)
-
+    kind = f"{subject.printed.get('job_kind')}, {_n(subject, 'job_seconds')}"
+    details = () if subject.published else (*_interval(subject, "job_seconds"), kind)
     # A source gives whole seconds, which its row has without a tenth.
-    return _marked(exact("job_seconds", details))(subject).removesuffix(".0")
+    return _marked(exact("job_seconds", lambda s: details))(subject).removesuffix(".0")
 
 
 def _speedup(subject: ValueSubject) -> str:
@@ -94,8 +92,9 @@ def _energy(subject: ValueSubject) -> Iterator[str]:
 
 
 def _floor(kind: str) -> ExpectedColumn:
-    details: Details = lambda s: (f"allows {formats.ratio(s.printed[f'{kind}_floor_allows'])}",)  # noqa: E731
-    return ExpectedColumn(f"{kind} floor", exact(f"{kind}_floor_seconds", details))
+    allows = f"{kind}_floor_allows"
+    text = exact(f"{kind}_floor_seconds", lambda s: (f"allows {formats.ratio(s.printed[allows])}",))
+    return ExpectedColumn(f"{kind} floor", text)
 
 
 def _pretraining(subject: ValueSubject) -> Iterator[str]:
@@ -200,7 +199,7 @@ COLUMNS: Mapping[str, ExpectedColumn] = {
     "cold_start": show_value("cold start", "cold_start_seconds"),
     "step": show_value("one step", "step_seconds"),
     "verdict": ExpectedColumn("what binds", _word("verdict")),
-    **{kind: _floor(kind) for kind in ("compute", "bandwidth", "launch", "input")},
+    **{kind: _floor(kind) for kind in figures.FLOORS},
     "size": show_value("size", "size"),
     "gemm.achieved": show_interval("measured", "achieved_flops_per_second", GFLOPS),
     "gemm.ceiling": ExpectedColumn("", lambda s: "ceiling" if s.printed.get("is_ceiling") else ""),
@@ -276,7 +275,7 @@ def find_column(table: str, key: str) -> ExpectedColumn | None:
     return COLUMNS.get(f"{table}.{key}") or COLUMNS.get(key)
 
 
-def find_text_error(column: ExpectedColumn, subject: ValueSubject, printed: str) -> str | None:
+def find_text_errors(column: ExpectedColumn, subject: ValueSubject, printed: str) -> Iterator[str]:
     """What is wrong with a cell's text: nothing may be in that of a published row where its source gives no figure."""
     try:
         expected = column.text(subject)
@@ -287,4 +286,5 @@ def find_text_error(column: ExpectedColumn, subject: ValueSubject, printed: str)
         fits = subject.row.printed_as(printed)
     elif column.heading == "why not":
         fits = is_same_text(printed, expected)
-    return None if fits else f"printed {printed!r}, from the records it is {expected!r}"
+    if not fits:
+        yield f"printed {printed!r}, from the records it is {expected!r}"

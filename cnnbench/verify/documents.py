@@ -18,14 +18,11 @@ MARK = re.compile(r"(?m)^<!-- cnnbench page.*$")
 """What can only be a digest, whole or broken."""
 OPEN = re.compile(r"(?m)^<!-- table: .*$")
 """The mark that a generated part of a page begins with."""
-SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
 DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
 VALUES = "cnnbench_page"
 """The name by which a page's values are known, in `page.json` and inside the HTML."""
 _MADE_OF = re.compile(rf'(?m)^<!-- cnnbench made of |\{{\s*"(?:cnnbench|{VALUES})":\s*"[^"]*",\s*"options":\s*')
 """What is before a document's options: in a Markdown page, and in JSON, which HTML has inside."""
-_NAMED = re.compile(r"Ledger [^\n]{,3000}?sha256:[0-9a-f]*")
-_RUN = re.compile(r"Ledger [^\n/]*/([^\s/]+) sha256:([0-9a-f]*)")
 Grid = list[tuple[int, list[str]]]
 """The rows of tables, headings and titles of groups too, each with the line of the file it is on."""
 
@@ -39,7 +36,8 @@ def read_options(text: str) -> Options | None:
 
 def find_runs(text: str) -> list[tuple[str, str]]:
     """The runs whose ledgers a text names, with the digests it names."""
-    return list(dict.fromkeys(_RUN.findall(unescape("\n".join(_NAMED.findall(text))))))
+    named = unescape("\n".join(re.findall(r"Ledger [^\n]{,3000}?sha256:[0-9a-f]*", text)))
+    return list(dict.fromkeys(re.findall(r"Ledger [^\n/]*/([^\s/]+) sha256:([0-9a-f]*)", named)))
 
 
 def find_parts(text: str) -> Iterator[tuple[int, re.Match[str]]]:
@@ -53,8 +51,10 @@ def find_parts(text: str) -> Iterator[tuple[int, re.Match[str]]]:
 
 def read_html(text: str) -> Grid:
     """The rows of all tables of an HTML page in order."""
-    bare = DRAWING.sub("", SCRIPT.sub(lambda script: "\n" * script.group().count("\n"), text))
-    found: Grid = []
+    # A script leaves its line ends, by which later rows are found.
+    bare = re.sub(r"(?s)<script\b.*?</script>", lambda script: "\n" * script.group().count("\n"), text)
+    bare = DRAWING.sub("", bare)
+    found = []
     line, position = 1, 0
     for row in re.finditer(r"<tr\b.*?</tr>", bare, re.DOTALL):
         line, position = line + bare.count("\n", position, row.start()), row.start()
@@ -71,7 +71,7 @@ def unescape(text: str) -> str:
 def read_markdown(text: str) -> Grid:
     """The rows of all tables of a Markdown page in order, the bold line before a table too."""
     found: Grid = []
-    title: tuple[int, list[str]] | None = None
+    title = None
     for number, line in enumerate(text.splitlines(), start=1):
         if bold := re.fullmatch(r"\*\*(.+)\*\*", line):
             title = number, [" ".join(unescape(bold.group(1)).split())]
@@ -86,8 +86,10 @@ def read_markdown(text: str) -> Grid:
 
 def shown_grid(table: Mapping[str, Any], *, html: bool) -> Iterator[list[str]]:
     """The rows that a page should show of a table: in HTML the headings once, in Markdown under each group's title."""
-    words = (f"{each['title']} [{each['unit']}]".removesuffix(" []") for each in table["columns"])
-    headings = [" ".join(each.replace("-\n", "").split()) for each in words]
+    headings = [
+        " ".join(f"{each['title']} [{each['unit']}]".removesuffix(" []").replace("-\n", "").split())
+        for each in table["columns"]
+    ]
     if html:
         yield [heading or "mark" for heading in headings]
     for group in table["groups"]:

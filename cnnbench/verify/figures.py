@@ -19,6 +19,8 @@ from cnnbench.verify.view import PageView, count_processors
 
 FigureDerivation = Callable[[PageView, RawRow], DerivedFigure]
 SECONDS_AN_HOUR = 3600
+FLOORS = ("compute", "bandwidth", "launch", "input")
+"""What a step may be bound by."""
 MISSED_AT_MOST = 0.05
 """How often the interval of a median may miss it."""
 COUNTER_STOPPED = 1e-9
@@ -34,9 +36,9 @@ def find_figure(view: PageView, row: RawRow, name: str) -> DerivedFigure | None:
         return None
 
 
-def _flops_rate(row: RawRow, processors: int = 1) -> DerivedFigure:
-    """Model FLOPs over time, of so many processors of the kind."""
-    return geometric(processors * known(row.flops) / step for step in row.steps)
+def _flops_rate(view: PageView, row: RawRow) -> DerivedFigure:
+    """Model FLOPs over time."""
+    return geometric(known(row.flops) / step for step in row.steps)
 
 
 def _share_of_ceiling(view: PageView, row: RawRow) -> DerivedFigure:
@@ -84,11 +86,9 @@ def energy_windows(row: RawRow) -> list[Energy]:
     ]
 
 
-def _energy(row: RawRow, images: int = 1) -> DerivedFigure:
-    """Joules of so many images."""
-    return geometric(
-        images * each.window_joules / (each.window_steps * row.job.batch_size) for each in energy_windows(row)
-    )
+def _energy(view: PageView, row: RawRow) -> DerivedFigure:
+    """Joules an image."""
+    return geometric(each.window_joules / (each.window_steps * row.job.batch_size) for each in energy_windows(row))
 
 
 def net_joules(row: RawRow) -> float | None:
@@ -111,7 +111,7 @@ def mean_watts(row: RawRow) -> float | None:
 def _job_energy(view: PageView, row: RawRow) -> DerivedFigure:
     if any(trial.pretraining_seconds for trial in row.good_trials):
         raise NoFigure  # the counter was read around steps of the fine-tuning alone
-    return _energy(row, known(row.job.job_steps) * row.job.batch_size)
+    return _energy(view, row).scaled(known(row.job.job_steps) * row.job.batch_size)
 
 
 def pretraining_rate(row: RawRow) -> float:
@@ -160,8 +160,8 @@ def slowest_copy(row: RawRow) -> str | None:
 
 def has_reached(row: RawRow, trial: Trial) -> bool:
     """Whether the last evaluation has as many right as the target asks for."""
-    last = trial.epoch_evaluations[-1] if trial.epoch_evaluations else None
-    return last is not None and round(last.correct - (row.job.target or 1.0) * last.images, 6) >= 0
+    target = row.job.target or 1.0
+    return any(round(last.correct - target * last.images, 6) >= 0 for last in trial.epoch_evaluations[-1:])
 
 
 def seeds_to_target(row: RawRow) -> list[tuple[Trial, bool]]:
@@ -227,15 +227,6 @@ def floors(view: PageView, row: RawRow) -> dict[str, float]:
     return {name: seconds for name, seconds in found.items() if seconds}
 
 
-def what_binds(view: PageView, row: RawRow) -> str:
-    """The largest floor, and whether it is half the step."""
-    found, step = floors(view, row), find_figure(view, row, "step_seconds")
-    if step is None or "compute" not in found:
-        return "n/a"
-    kind = max(found, key=lambda name: found[name])
-    return f"{kind}-bound" if found[kind] >= 0.5 * step.value else f"nearest: {kind}"
-
-
 def find_peak(row: RawRow) -> peaks.Peak:
     """The dense peak of one of its processors."""
     return peaks.theoretical_peak(known(row.device), row.header.machine, row.job.precision)
@@ -247,15 +238,15 @@ def _mean(read: Callable[[Trial], float | None]) -> FigureDerivation:
 
 
 FIGURES: Mapping[str, FigureDerivation] = {
-    "achieved_flops_per_second": lambda view, row: _flops_rate(row),
-    "measured_peak_flops_per_second": lambda view, row: _flops_rate(known(view.ceiling(row)), row.devices),
+    "achieved_flops_per_second": _flops_rate,
+    "measured_peak_flops_per_second": lambda view, row: _flops_rate(view, known(view.ceiling(row))).scaled(row.devices),
     "share_of_measured_peak": _share_of_ceiling,
     "job_seconds": lambda view, row: geometric(job_times(row)),
     "speedup": lambda view, row: _divide_costs(view.find_base(row), row),
     "speedup_over_reference": _over_published,
     "images_per_second": _mean(lambda trial: trial.images / sum(trial.block_seconds)),
     "test_accuracy": _accuracy,
-    "energy_joules_per_image": lambda view, row: _energy(row),
+    "energy_joules_per_image": _energy,
     "job_energy_joules": _job_energy,
     "job_cost": lambda view, row: geometric(known(view.price(row)) / SECONDS_AN_HOUR * time for time in job_times(row)),
     "cold_start_seconds": _mean(lambda trial: trial.cold_start_seconds),

@@ -7,26 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 
 UNKNOWN = "n/a"
 FormatNumber = Callable[[float], str]
-Prefixes = Sequence[tuple[float, str]]
-SECONDS: Prefixes = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
-JOULES: Prefixes = ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"))
+_PREFIXES = ((1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
 _NUMBER = re.compile(r"\d[\d.,]*")
 
 
-def _with_prefix(value: float, prefixes: Prefixes) -> str:
+def _with_prefix(value: float, unit: str) -> str:
     """Three significant figures with the largest prefix that leaves one before the point."""
-    scale, unit = next((each for each in prefixes if abs(value) >= 0.9995 * each[0]), prefixes[-1])
-    return f"{value / scale:.3g} {unit}"
+    scale, prefix = next((each for each in _PREFIXES if abs(value) >= 0.9995 * each[0]), _PREFIXES[-1])
+    return f"{value / scale:.3g} {prefix}{unit}"
 
 
 def seconds(value: float) -> str:
     """A duration with its prefix, whole seconds from 1,000 on."""
-    return f"{value:,.0f} s" if abs(value) >= 999.5 else _with_prefix(value, SECONDS)
+    return f"{value:,.0f} s" if abs(value) >= 999.5 else _with_prefix(value, "s")
 
 
 def joules(value: float) -> str:
     """Energy with its prefix."""
-    return _with_prefix(value, JOULES)
+    return _with_prefix(value, "J")
 
 
 def duration(value: float) -> str:
@@ -94,14 +92,27 @@ def loss(value: float) -> str:
 
 
 UNITS: Mapping[str, FormatNumber] = {
-    **{"gflops": giga, "flops_per_second": giga, "images_per_second": rate, "bytes": size, "joules": joules},
-    **{"job_seconds": duration, "seconds_to_target": number, "epochs_to_target": number, "seconds": seconds},
+    "gflops": giga,
+    "flops_per_second": giga,
+    "images_per_second": rate,
+    "bytes": size,
+    "joules": joules,
+    "job_seconds": duration,
+    "seconds_to_target": number,
+    "epochs_to_target": number,
+    "seconds": seconds,
     **dict.fromkeys(("speed", "allows", "over_median"), ratio),
     "share_of_measured": percent(0),
     **dict.fromkeys(("mfu", "efficiency", "exchange"), percent(1)),
-    **{"_sd": loss, "mode_accuracy": percent(3), "plain_accuracy": percent(3), "accuracy": percent(2)},
-    **{"chance": chance, "cost": lambda value: f"{value:,.4g}", "price": lambda value: f"{value:,.12g}"},
-    **{"difference": points, "loss_allowed": loss},
+    "_sd": loss,
+    "mode_accuracy": percent(3),
+    "plain_accuracy": percent(3),
+    "accuracy": percent(2),
+    "chance": chance,
+    "cost": lambda value: f"{value:,.4g}",
+    "price": lambda value: f"{value:,.12g}",
+    "difference": points,
+    "loss_allowed": loss,
 }
 """How a value is written by a part of its name, which has its unit; the first that fits. Others are counts."""
 

@@ -90,8 +90,9 @@ def ratio(base: Cost, own: Cost) -> DerivedFigure:
 def wilson(correct: int, images: int) -> DerivedFigure:
     """Share right of one process, with the interval for the choice of images."""
     z, share = float(ndtri(0.975)), correct / images
-    centre = (share + z * z / (2 * images)) / (1 + z * z / images)
-    half = z * math.sqrt(share * (1 - share) / images + z * z / (4 * images**2)) / (1 + z * z / images)
+    shrink = 1 + z * z / images
+    centre = (share + z * z / (2 * images)) / shrink
+    half = z * math.sqrt(share * (1 - share) / images + z * z / (4 * images**2)) / shrink
     return DerivedFigure(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), 1)
 
 

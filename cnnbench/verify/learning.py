@@ -6,6 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count, takewhile
 
 import numpy as np
 from scipy.special import stdtrit
@@ -16,7 +17,6 @@ from cnnbench.verify.view import PLAIN, PageView, describe_step
 
 IMAGES = 10_000
 SEEDS, MOST_SEEDS = 5, 1000
-CONVOLUTIONAL, OTHER = 0.001, 0.002
 _NOT_LEARNED = {*PLAIN, "warmup_steps", "blocks", "block_steps", "epoch_eval_images", "seed", "round"}
 """Fields that do not change what is learned."""
 
@@ -28,13 +28,10 @@ AccuracyCurves = list[list[int]]
 @lru_cache(maxsize=1024)
 def accuracy_curves(row: RawRow) -> AccuracyCurves:
     """Test images right after epochs 1, 2, 3..., a list a process that looked at all of them after each."""
-    steps, found = row.job.steps_per_epoch, list[list[int]]()
-    for _, trial in row.attempts:
+    steps, found = row.job.steps_per_epoch or 0, []
+    for _, trial in row.attempts if steps else ():
         right = {each.after_steps: each.correct for each in trial.epoch_evaluations if each.images == IMAGES}
-        curve: list[int] = []
-        while steps and (len(curve) + 1) * steps in right:
-            curve.append(right[(len(curve) + 1) * steps])
-        if curve:
+        if curve := [right[after] for after in takewhile(right.__contains__, count(steps, steps))]:
             found.append(curve)
     return found
 
@@ -49,19 +46,24 @@ def find_plain(view: PageView, row: RawRow) -> RawRow | None:
     """The plain row of the same learning in the same place: of the same run, else of the newest."""
     if not describe_step(row.job) or not _ends_tested(row):
         return None
-
-    def nearness(each: RawRow) -> tuple[object, ...]:
-        seeds, header = _count_seeds(each), each.header
-        same_run = header.run_id == row.header.run_id
-        return same_run, seeds >= SEEDS, header.created_at, header.run_id, seeds, each.row_key
-
-    plain = max(_plain_rows(view).get(_learning_key(row), ()), key=nearness, default=None)
+    plain = max(
+        _plain_rows(view).get(_learning_key(row), ()),
+        key=lambda each: (
+            each.header.run_id == row.header.run_id,
+            _count_seeds(each) >= SEEDS,
+            each.header.created_at,
+            each.header.run_id,
+            _count_seeds(each),
+            each.row_key,
+        ),
+        default=None,
+    )
     enough = plain is not None and min(_count_seeds(row), _count_seeds(plain)) >= SEEDS
     return plain if enough else None
 
 
 @lru_cache(maxsize=64)
-def _plain_rows(view: PageView) -> dict[tuple[object, ...], list[RawRow]]:
+def _plain_rows(view: PageView) -> dict[object, list[RawRow]]:
     """The shown rows that are computed the plain way, by what they learn."""
     plain = (row for row in view.training if not describe_step(row.job))
     return group_rows(filter(_ends_tested, plain), _learning_key)
@@ -73,7 +75,7 @@ def _ends_tested(row: RawRow) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _learning_key(row: RawRow) -> tuple[object, ...]:
+def _learning_key(row: RawRow) -> object:
     job = row.job
     left_out = _NOT_LEARNED | ({"epochs", "steps_per_epoch"} if job.clock == "steady" else set())
     steps = job.blocks * job.block_steps if job.clock == "steady" else job.job_steps
@@ -128,16 +130,16 @@ def compare(row: RawRow, plain: RawRow) -> SideDifference | None:
     mine, theirs = right_by_seed(row), right_by_seed(plain)
     if min(len(mine), len(theirs)) < 2:
         return None
-    medians = statistics.median(mine.values()) - statistics.median(theirs.values())
-    value = statistics.fmean(mine.values()) - statistics.fmean(theirs.values())
+    first, second = list(mine.values()), list(theirs.values())
+    medians = statistics.median(first) - statistics.median(second)
+    value = statistics.fmean(first) - statistics.fmean(second)
     paired = set(mine) == set(theirs)
     if paired:
         spread = statistics.variance([mine[seed] - theirs[seed] for seed in mine])
         error, degrees, freedom = spread / len(mine), float(len(mine) - 1), 1.0
     else:
-        sides = list(mine.values()), list(theirs.values())
-        error, degrees = intervals.welch(*sides)
-        a, b = map(intervals.variance, sides)
+        error, degrees = intervals.welch(first, second)
+        a, b = intervals.variance(first), intervals.variance(second)
         spread, freedom = a + b, (a + b) ** 2 / (a**2 + b**2) if error else 2.0
     half = float(stdtrit(degrees, 0.95)) * math.sqrt(error)
     return SideDifference(value, value - half, value + half, medians, paired, spread, freedom)
@@ -146,7 +148,7 @@ def compare(row: RawRow, plain: RawRow) -> SideDifference | None:
 def loss_allowed(view: PageView, row: RawRow) -> float:
     """What was asked for, else what such a network is allowed."""
     asked = view.options.get("margin")
-    usual = OTHER if row.workload and not row.workload.convolves else CONVOLUTIONAL
+    usual = 0.002 if row.workload and not row.workload.convolves else 0.001
     return usual if asked is None else float(asked)
 
 

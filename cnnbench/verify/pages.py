@@ -9,24 +9,19 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from operator import itemgetter
 
 from cnnbench import workloads
-from cnnbench.verify import charts, formats, learning, tables
-from cnnbench.verify.columns import COLUMNS
-from cnnbench.verify.figures import FIGURES
+from cnnbench.verify import charts, columns, figures, formats, learning, tables
 from cnnbench.verify.formats import find_numbers
-from cnnbench.verify.raw_rows import RawRow
+from cnnbench.verify.raw_rows import PageValues, RawRow
 from cnnbench.verify.values import ENDS, ValueSubject, derive
 from cnnbench.verify.view import MOST_APART, PageView
 
-PageValues = Mapping[str, Any]
 UNRULED = {"method"}
 """Tables without figures."""
-DIGESTED = re.compile(r"sha256:[0-9a-f]+")
-"""A ledger's digest, which is compared by itself."""
 QUOTED = {"problem", "reference", "warning", "doubt"}
 """Kinds of notes in the words of a file, a source or a process."""
 IN_RESOURCES = {"host_peak", "device_peak"}
@@ -37,17 +32,17 @@ CLAIMED = ("job", "versus", "speedup", "of_ceiling", "gemm.achieved", "step", "v
 """The columns whose cells a claim is made of."""
 
 
-def each_table(page: PageValues) -> Iterator[Mapping[str, Any]]:
+def each_table(page: PageValues) -> Iterator[PageValues]:
     """Every table of the page."""
     return (table for section in page["sections"] for table in section["tables"])
 
 
-def each_line(table: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def each_line(table: PageValues) -> Iterator[PageValues]:
     """Every line of a table."""
     return (line for group in table["groups"] for line in group["lines"])
 
 
-def each_chart(page: PageValues) -> Iterator[Mapping[str, Any]]:
+def each_chart(page: PageValues) -> Iterator[PageValues]:
     """Every chart of the page."""
     return (chart for section in page["sections"] for chart in section["charts"])
 
@@ -63,12 +58,14 @@ def find_errors(view: PageView, page: PageValues) -> Iterator[str]:
         elif key not in UNRULED:
             yield f"table {key}: no second derivation of it"
     if page["options"].get("template") == "full":
-        lacking = (key for key, table in tables.TABLES.items() if key not in there and table.lines(view))
-        yield from (f"it lacks the table {key}" for key in lacking)
+        for key, expected in tables.TABLES.items():
+            if key not in there and expected.lines(view):
+                yield f"it lacks the table {key}"
     for chart in each_chart(page):
         yield from (f"chart {chart['key']}: {each}" for each in charts.find_errors(view, chart))
     for where, text, numbers in _list_texts(view, page):
-        if unknown := [each for each in find_numbers(DIGESTED.sub("", text)) if each not in numbers]:
+        bare = re.sub(r"sha256:[0-9a-f]+", "", text)  # a ledger's digest is compared by itself
+        if unknown := [each for each in find_numbers(bare) if each not in numbers]:
             yield f"{where}: {', '.join(unknown)} in {text[:120]!r} is no number of the records"
 
 
@@ -100,8 +97,7 @@ def _view_numbers(view: PageView) -> frozenset[str]:
     runs = Counter((row.row_key, row.header.machine.id) for row in view.rows)
     hidden = [n for row in view.shown if (n := runs[row.row_key, row.header.machine.id] - 1)]
     ended = sum((row.ended for row in view.shown), Counter[str]())
-    counts = len(hidden), sum(hidden), *ended.values(), *range(len(view.shown) + 1)
-    texts = list(map(str, counts))
+    texts = list(map(str, (len(hidden), sum(hidden), *ended.values(), *range(len(view.shown) + 1))))
     for header in {row.header.run_id: row.header for row in view.rows}.values():
         software = f"{header.software.model_dump_json()} {str(header.software.git_commit)[:10]}"
         texts.append(f"{header.machine.model_dump_json()} {software} {header.run_id}")
@@ -130,10 +126,10 @@ def _list_row_texts(view: PageView, row: RawRow) -> Iterator[str]:
 def _claim_numbers(view: PageView, row: RawRow) -> frozenset[str]:
     """Every number that a claim about one row may print: its own cells and fields, and who it is compared with."""
     bare = ValueSubject(view, "", row)
-    names = [f"{name}{end}" for name in FIGURES for end in ENDS]
+    names = [f"{name}{end}" for name in figures.FIGURES for end in ENDS]
     printed = {name: derive(name, bare) for name in (*names, "verdict", "job_kind")}
     subject, published = dataclasses.replace(bare, printed=printed), view.published_cpu
-    texts = [f"{view.options.get('baseline')}", *(COLUMNS[key].text(subject) for key in CLAIMED)]
+    texts = [f"{view.options.get('baseline')}", *(columns.COLUMNS[key].text(subject) for key in CLAIMED)]
     texts += [f"{each.full_name} {each.place}" for each in (row, view.find_base(row), view.ceiling(row)) if each]
     texts += [f"{published.processor} {published.year}"] if published else []
     return row.numbers.union(find_numbers(*texts))
@@ -142,12 +138,15 @@ def _claim_numbers(view: PageView, row: RawRow) -> frozenset[str]:
 def _lead_numbers(view: PageView) -> frozenset[str]:
     """What sections begin with: how many times the published CPU's FLOPS and speed the fastest published row is."""
     base = view.published_cpu
-    rows = [row for row in view.published_rows if row.job_seconds and row.printed_flops_per_second]
-    if base is None or not rows or not base.job_seconds or not base.printed_flops_per_second:
+    printed = {
+        row: (row.job_seconds, row.printed_flops_per_second)
+        for row in view.published_rows
+        if row.job_seconds and row.printed_flops_per_second
+    }
+    if base is None or base not in printed:
         return frozenset()
-    best = min(rows, key=lambda row: row.job_seconds or 0.0)
-    flops = (best.printed_flops_per_second or 0.0) / base.printed_flops_per_second
-    return frozenset((f"{flops:.0f}", f"{base.job_seconds / (best.job_seconds or 1):.0f}"))
+    (seconds, flops), (fewest, most) = printed[base], min(printed.values(), key=itemgetter(0))
+    return frozenset((f"{most / flops:.0f}", f"{seconds / fewest:.0f}"))
 
 
 def find_shown_errors(full: PageValues, shown: PageValues) -> Iterator[str]:
@@ -165,7 +164,7 @@ def find_shown_errors(full: PageValues, shown: PageValues) -> Iterator[str]:
                 break
 
 
-def _list_cells(table: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def _list_cells(table: PageValues) -> Iterator[dict[str, str]]:
     """Each line's texts by the column's key."""
     keys = [column["key"] for column in table["columns"]]
     for line in each_line(table):

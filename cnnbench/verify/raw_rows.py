@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TypeVar
+from typing import Any
 
 from cnnbench import validity, workloads
 from cnnbench.errors import WorkloadError
@@ -21,9 +21,10 @@ from cnnbench.verify.formats import find_numbers
 from cnnbench.verify.intervals import Cost
 from cnnbench.workloads import Workload
 
-SharedKey = TypeVar("SharedKey")
 RawValue = str | int | float | bool | None
 """A value as pages, CSV and JSON hold it."""
+PageValues = Mapping[str, Any]
+"""What a page says as data: all of it, a table, a chart, a line, a mark."""
 
 LONGEST = 500
 """Characters of one text that a page shows."""
@@ -62,11 +63,6 @@ class RawRow:
     def row_key(self) -> str:
         """What its repeats share."""
         return self.job.row_key
-
-    @cached_property
-    def work_key(self) -> str:
-        """What is computed, wherever."""
-        return self.job.work_key
 
     @cached_property
     def mark(self) -> tuple[str, str]:
@@ -127,10 +123,10 @@ class RawRow:
         return self._read_costs(lambda trial: sum(trial.block_seconds) / trial.steps)
 
     def _read_costs(self, read: Callable[[Trial], float | None]) -> Cost:
-        costs: dict[tuple[str, int], list[float]] = {}
+        costs = defaultdict(list)
         for record, trial in self.trials:
             if seconds := read(trial):
-                costs.setdefault((record.run_id, record.job.round), []).append(seconds)
+                costs[record.run_id, record.job.round].append(seconds)
         return {key: statistics.geometric_mean(found) for key, found in costs.items()}
 
     @cached_property
@@ -146,8 +142,7 @@ class RawRow:
     def flops(self) -> int | None:
         """Model FLOPs of a step."""
         try:
-            found = 0 if self.workload is None else workloads.flops_per_step(self.job)
-            return found if found > 0 else None
+            return None if self.workload is None else workloads.flops_per_step(self.job) or None
         except WorkloadError:
             return None
 
@@ -230,7 +225,7 @@ def build_rows(ledgers: Iterable[Ledger]) -> list[RawRow]:
     """All rows; a run found twice counts once, an interrupted attempt only where no later one followed."""
     shortest_first = sorted(ledgers, key=lambda each: len(each.records))
     runs = {(ledger.header.run_id, ledger.header.machine.id): ledger for ledger in shortest_first}
-    found: list[RawRow] = []
+    found = []
     for ledger in runs.values():
         last: dict[int, Record] = {}
         for record in ledger.records:
@@ -260,19 +255,23 @@ def find_violations(header: RunHeader, record: Record) -> tuple[validity.Violati
     return validity.find_violations(job, trial, record.process_seconds, device, header.machine, status)
 
 
-def group_rows(rows: Iterable[RawRow], find_key: Callable[[RawRow], SharedKey]) -> dict[SharedKey, list[RawRow]]:
+def group_rows(rows: Iterable[RawRow], find_key: Callable[[RawRow], object]) -> dict[object, list[RawRow]]:
     """Group rows by what they share, in order."""
-    found: dict[SharedKey, list[RawRow]] = {}
+    found = defaultdict(list)
     for row in rows:
-        found.setdefault(find_key(row), []).append(row)
+        found[find_key(row)].append(row)
     return found
 
 
 def select_newest(found: Sequence[RawRow]) -> list[RawRow]:
     """Of several runs of a row the newest with a finished process, as a table shows it."""
-
-    def order(row: RawRow) -> tuple[object, ...]:
-        return bool(row.ended.keys() - {"interrupted", "not run"}), row.header.created_at, row.header.run_id
-
-    best = {(row.header.machine.id, row.row_key): row.header.run_id for row in sorted(found, key=order)}
+    newest_last = sorted(
+        found,
+        key=lambda row: (
+            bool(row.ended.keys() - {"interrupted", "not run"}),
+            row.header.created_at,
+            row.header.run_id,
+        ),
+    )
+    best = {(row.header.machine.id, row.row_key): row.header.run_id for row in newest_last}
     return [row for row in found if best[row.header.machine.id, row.row_key] == row.header.run_id]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import Any
 
-from cnnbench.schema import Device, Machine, RunHeader
+from cnnbench.schema import Device, RunHeader
 from cnnbench.verify import columns, figures, formats, learning, values
 from cnnbench.verify.figures import find_figure
-from cnnbench.verify.raw_rows import RawRow, is_same_text, may_be_called, to_page_text
+from cnnbench.verify.raw_rows import PageValues, RawRow, is_same_text, may_be_called, to_page_text
 from cnnbench.verify.values import ValueSubject
 from cnnbench.verify.view import MOST_APART, PageView
 
-TableValues = Mapping[str, Any]
 Lines = Callable[[PageView], Collection[RawRow]]
 
 
@@ -43,11 +41,11 @@ def _bounds(view: PageView) -> list[RawRow]:
 
 def _scaling(view: PageView) -> list[RawRow]:
     """Once in each set, of a batch that is shared and of one that is on each rank, that has a row of several ranks."""
-    sets: dict[tuple[object, ...], list[RawRow]] = {}
+    sets = defaultdict(list)
     for row in view.training:
         for scaling in ("strong", "weak") if row.job.copies == 1 else ():
             if row.job.scaling in (None, scaling):
-                sets.setdefault((scaling, *view.scaling_work(row, scaling)), []).append(row)
+                sets[scaling, view.scaling_work(row, scaling)].append(row)
     return [row for rows in sets.values() if any(each.job.world > 1 for each in rows) for row in rows]
 
 
@@ -128,7 +126,7 @@ NOTED = {"lecture", "training", "resources", "bounds", "gemm"}
 ABSENT = "no GEMM of the same device, precision, threads and allocator in this run"
 
 
-def find_errors(view: PageView, table: TableValues) -> Iterator[str]:
+def find_errors(view: PageView, table: PageValues) -> Iterator[str]:
     """What the table says that the records do not."""
     key, expected = table["key"], TABLES[table["key"]]
     keys = [column["key"] for column in table["columns"]]
@@ -153,7 +151,7 @@ def find_errors(view: PageView, table: TableValues) -> Iterator[str]:
             yield f"{found[row]} lines are of {row.place} of run {row.header.run_id}, there should be {wanted[row]}"
 
 
-def _find_column_errors(view: PageView, table: TableValues, keys: Sequence[str]) -> Iterator[str]:
+def _find_column_errors(view: PageView, table: PageValues, keys: Sequence[str]) -> Iterator[str]:
     expected = TABLES[table["key"]]
     wanted = expected.columns.split()
     for key, name in OPTIONAL.items():
@@ -177,13 +175,13 @@ def _find_column_errors(view: PageView, table: TableValues, keys: Sequence[str])
             yield f"column {column['key']} is headed {heading!r} [{column['unit']}], it is {right[0]!r} [{right[1]}]"
 
 
-def _find_line_errors(subject: ValueSubject, keys: Sequence[str], line: TableValues) -> Iterator[str]:
+def _find_line_errors(subject: ValueSubject, keys: Sequence[str], line: PageValues) -> Iterator[str]:
     """What each cell of a line has that the records do not, in its values and in its text, and what its notes lack."""
     for key, cell in zip(keys, line["cells"], strict=True):
         column = columns.find_column(subject.place, key)
         wrong = list(values.find_value_errors(cell["values"], partial(values.derive, subject=subject)))
         if column is not None and not wrong:
-            wrong = [error] if (error := columns.find_text_error(column, subject, cell["text"])) else []
+            wrong = list(columns.find_text_errors(column, subject, cell["text"]))
         yield from (f"{column.heading if column else key}: {message}" for message in wrong)
     if subject.row is not None and subject.place in NOTED:
         yield from _find_note_errors(subject, "; ".join(line["notes"]))
@@ -198,11 +196,10 @@ def _find_note_errors(subject: ValueSubject, notes: str) -> Iterator[str]:
         size = f"size {best.job.size:,}"
         reason = f"the processes of the best GEMM, {size}, differ by {best.apart:.2f}x, more than"
         doubt += f"{size}, {row.job.precision}) differ by"
-    wanted = {
-        "reason": (reason, bool(row.trials) and trains and (best is None or unusable)),
-        "doubt": (doubt, bool(row.trials) and unusable and (trains or best is row)),
-    }
-    for what, (text, needed) in wanted.items():
+    for what, text, needed in (
+        ("reason", reason, bool(row.trials) and trains and (best is None or unusable)),
+        ("doubt", doubt, bool(row.trials) and unusable and (trains or best is row)),
+    ):
         if (text in notes) != needed:
             yield f"its notes {'lack' if needed else 'have'} the {what} of its measured peak: {text!r}"
 
@@ -224,53 +221,47 @@ def _find_group_errors(
         yield f"under {title!r} are rows of different work"
 
 
-FactText = Callable[[RunHeader], object]
-FACTS: Mapping[str, FactText] = {
-    "CPU": attrgetter("machine.cpu_name"),
-    "cores allowed": lambda header: _cores(header.machine),
-    "largest clock": lambda header: (
-        header.machine.cpu_max_clock_hertz and f"{header.machine.cpu_max_clock_hertz / 1e9:.2f} GHz"
-    ),
-    "governor": attrgetter("machine.governor"),
-    "turbo": lambda header: {None: None, True: "yes", False: "no"}[header.machine.turbo],
-    "hypervisor": lambda header: header.machine.hypervisor or "none",
-    "memory": lambda header: header.machine.memory_bytes and formats.size(header.machine.memory_bytes),
-    "memory limit": lambda header: (
-        header.machine.memory_limit_bytes and formats.size(header.machine.memory_limit_bytes)
-    ),
-    "accelerators": lambda header: (
-        "; ".join(_accelerator(each) for each in header.machine.devices if each.kind != "cpu") or "none"
-    ),
-    "system": lambda header: f"{header.machine.os}, kernel {header.machine.kernel}",
-    "C library": attrgetter("machine.libc"),
-    "torch": lambda header: f"{header.software.torch} ({header.software.torch_build})",
-    "BLAS": attrgetter("software.blas"),
-    "oneDNN": attrgetter("software.onednn"),
-    "cuDNN": attrgetter("software.cudnn"),
-    "CPU capability": attrgetter("software.cpu_capability"),
-    "Python": attrgetter("software.python"),
-    "cnnbench": attrgetter("software.cnnbench"),
-}
-
-
-def _cores(machine: Machine) -> str:
+def _list_facts(header: RunHeader) -> dict[str, object]:
+    """What a table of machines says of one by the fact's name, nothing where it is unknown."""
+    machine, software = header.machine, header.software
     quota = "" if machine.cgroup_cpu_limit is None else f", quota {machine.cgroup_cpu_limit:g}"
-    return f"{machine.cores_allowed} of {machine.cores_logical}{quota}"
+    return {
+        "CPU": machine.cpu_name,
+        "cores allowed": f"{machine.cores_allowed} of {machine.cores_logical}{quota}",
+        "largest clock": machine.cpu_max_clock_hertz and f"{machine.cpu_max_clock_hertz / 1e9:.2f} GHz",
+        "governor": machine.governor,
+        "turbo": {None: None, True: "yes", False: "no"}[machine.turbo],
+        "hypervisor": machine.hypervisor or "none",
+        "memory": machine.memory_bytes and formats.size(machine.memory_bytes),
+        "memory limit": machine.memory_limit_bytes and formats.size(machine.memory_limit_bytes),
+        "accelerators": "; ".join(_accelerator(each) for each in machine.devices if each.kind != "cpu") or "none",
+        "system": f"{machine.os}, kernel {machine.kernel}",
+        "C library": machine.libc,
+        "torch": f"{software.torch} ({software.torch_build})",
+        "BLAS": software.blas,
+        "oneDNN": software.onednn,
+        "cuDNN": software.cudnn,
+        "CPU capability": software.cpu_capability,
+        "Python": software.python,
+        "cnnbench": software.cnnbench,
+    }
 
 
 def _accelerator(device: Device) -> str:
-    parts = [device.name]
-    parts += [] if device.memory_bytes is None else [formats.size(device.memory_bytes)]
-    parts += [] if device.power_limit_watts is None else [f"{device.power_limit_watts:.0f} W limit"]
-    parts += [] if device.driver is None else [f"driver {device.driver}"]
-    parts += ["MIG"] if device.mig else []
-    parts += [] if device.ecc is None else [f"ECC {'on' if device.ecc else 'off'}"]
-    return ", ".join(parts + ([] if device.usable else [f"not usable: {device.unusable_reason}"]))
+    parts = (
+        device.name,
+        "" if device.memory_bytes is None else formats.size(device.memory_bytes),
+        "" if device.power_limit_watts is None else f"{device.power_limit_watts:.0f} W limit",
+        "" if device.driver is None else f"driver {device.driver}",
+        "MIG" if device.mig else "",
+        "" if device.ecc is None else f"ECC {'on' if device.ecc else 'off'}",
+        "" if device.usable else f"not usable: {device.unusable_reason}",
+    )
+    return ", ".join(filter(None, parts))
 
 
-def _is_fact(name: str, header: RunHeader, printed: str | None, shared: str) -> bool:
+def _is_fact(name: str, expected: object, printed: str | None, shared: str) -> bool:
     """Whether a machine may be said to be so, by itself or with the others; a device's name may be a shorter one."""
-    expected = FACTS[name](header)
     text = formats.UNKNOWN if expected in (None, "", ()) else str(expected)
     if printed is None:
         numbers = formats.find_numbers(shared)
@@ -280,26 +271,28 @@ def _is_fact(name: str, header: RunHeader, printed: str | None, shared: str) -> 
     return is_same_text(printed, text) or (shortened and formats.find_numbers(printed) == formats.find_numbers(text))
 
 
-def find_machine_errors(view: PageView, table: TableValues) -> Iterator[str]:
+def find_machine_errors(view: PageView, table: PageValues) -> Iterator[str]:
     """What the table says that the headers do not: side by side, or one machine below the other."""
     titles, (group,) = table["columns"], table["groups"]
     beside = titles[0]["key"] != "machine"
-    facts: dict[tuple[str, str], str] = {}
+    facts = {}
     for first, *cells in ([to_page_text(cell["text"]) for cell in line["cells"]] for line in group["lines"]):
         for column, text in zip(titles[1:], cells, strict=True):
             facts[(first, to_page_text(column["title"])) if beside else (column["key"], first)] = text
-    for name in FACTS if ("CPU", "") in facts else ():
+    machines = {to_page_text(name): header for name, header in sorted(view.machines.items())}
+    known = {machine: _list_facts(header) for machine, header in machines.items()}
+    names = next(iter(known.values()), {})
+    for name in names if ("CPU", "") in facts else ():
         marked, texts = facts.pop((name, "")), {text for (fact, _), text in facts.items() if fact == name}
         if (marked == "differs") != (len(texts) > 1):
             yield f"{name} is marked {marked!r}, the machines' texts say otherwise"
-    machines = {to_page_text(name): header for name, header in sorted(view.machines.items())}
     named = [machine for _, machine in facts]
     if not beside:  # where no fact differs, no column has one
         named = [to_page_text(line["cells"][0]["text"]) for line in group["lines"]]
     if (printed := dict.fromkeys(named)).keys() != machines.keys():
         yield f"the machines are {', '.join(printed)}, the records are of {', '.join(machines)}"
-    for name in FACTS:
+    for name in names:
         for machine, header in machines.items():
             there = facts.get((name, machine))
-            if not _is_fact(name, header, there, "" if beside else group["title"]):
+            if not _is_fact(name, known[machine][name], there, "" if beside else group["title"]):
                 yield f"{name} of {machine}: {there!r} is not what the header of run {header.run_id} says"

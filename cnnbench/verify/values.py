@@ -15,12 +15,11 @@ from typing import Any
 
 from cnnbench.schema import Evaluation, Job, PublishedRow, Record, Trial, digest
 from cnnbench.verify import figures, intervals, learning
-from cnnbench.verify.figures import FIGURES, find_figure
 from cnnbench.verify.intervals import DerivedFigure, NoFigure, known
-from cnnbench.verify.raw_rows import RawRow, RawValue, may_be_called, to_page_text
+from cnnbench.verify.raw_rows import PageValues, RawRow, RawValue, may_be_called, to_page_text
 from cnnbench.verify.view import MOST_APART, PageView, describe_step
 
-Marks = Sequence[Mapping[str, Any]]
+Marks = Sequence[PageValues]
 ENDS = ("", "_low", "_high", "_n")
 
 
@@ -37,7 +36,7 @@ class ValueSubject:
     published: PublishedRow | None = None
     marks: Marks = ()
     """All marks of a chart."""
-    printed: Mapping[str, Any] = field(default_factory=dict)
+    printed: PageValues = field(default_factory=dict)
     """All values that the line or the mark has, by name: which epoch or seed it is of."""
 
     @property
@@ -49,7 +48,7 @@ class ValueSubject:
 
     def figure(self, name: str) -> DerivedFigure | None:
         """A figure of the row, derived once however often it is printed."""
-        return _true_accuracy(self) if name == "true_accuracy" else find_figure(self.view, self.own, name)
+        return _true_accuracy(self) if name == "true_accuracy" else figures.find_figure(self.view, self.own, name)
 
     @property
     def process(self) -> tuple[Record, Trial]:
@@ -102,7 +101,7 @@ class ValueSubject:
 
 
 def find_subject(
-    view: PageView, place: str, printed: Mapping[str, Any], rows: Sequence[Sequence[str]], marks: Marks = ()
+    view: PageView, place: str, printed: PageValues, rows: Sequence[Sequence[str]], marks: Marks = ()
 ) -> ValueSubject | None:
     """What a line or a mark is of, by the raw rows it names, else by the published processor; None where there is none."""
     found = [view.by_mark.get((run, row)) for run, row in rows]
@@ -169,8 +168,13 @@ def _allows(kind: str) -> Derivation:
     return lambda s: known(s.figure("step_seconds")).value / known(_floor(kind)(s))
 
 
-def _is_best_product(subject: ValueSubject) -> bool:
-    return subject.view.best_product(subject.own) is subject.own and subject.own.apart <= MOST_APART
+def _what_binds(subject: ValueSubject) -> str:
+    """The largest floor, and whether it is half the step."""
+    found, step = figures.floors(subject.view, subject.own), subject.figure("step_seconds")
+    if step is None or "compute" not in found:
+        return "n/a"
+    kind = max(found, key=lambda name: found[name])
+    return f"{kind}-bound" if found[kind] >= 0.5 * step.value else f"nearest: {kind}"
 
 
 def _to_target(of: Callable[[Any], float], whole: bool) -> Derivation:
@@ -201,20 +205,28 @@ def _difference(name: str) -> Derivation:
     return lambda s: float(getattr(known(learning.compare(*s.compared)), name)) / learning.IMAGES
 
 
+def _part(name: str, end: str) -> Derivation:
+    """A figure by name, an end of its interval, or how many processes it is of."""
+    part = end.removeprefix("_") or "value"
+    return lambda s: getattr(s.figure(name), part, None)
+
+
 VALUES: Mapping[str, Derivation] = {
+    **{name: attrgetter(f"own.job.{name}") for name in Job.model_fields},
+    **{f"{name}{end}": _part(name, end) for name in (*figures.FIGURES, "true_accuracy") for end in ENDS},
     "processor": attrgetter("own.full_name"),
     "machine_id": attrgetter("own.header.machine.id"),
     "run_id": attrgetter("own.header.run_id"),
     "torch": lambda s: f"{s.own.header.software.torch} ({s.own.header.software.torch_build})",
     **dict.fromkeys(("mode_precision", "rung_precision"), attrgetter("own.job.precision")),
-    "work_key_sha256": lambda s: digest(s.own.work_key),
+    "work_key_sha256": lambda s: digest(s.own.job.work_key),
     "protocol": attrgetter("own.protocol"),
     **dict.fromkeys(("year", "source", "printed_flops", "printed_speedup"), lambda s: None),
     "peak_flops_per_second": _find_peak,
     "peak_kind": lambda s: "theoretical",
     "peak_origin": lambda s: "; ".join(filter(None, ((peak := figures.find_peak(s.own)).formula, peak.source))) or None,
     "measured_peak_run_id": lambda s: known(s.view.ceiling(s.own)).header.run_id,
-    "is_ceiling": _is_best_product,
+    "is_ceiling": lambda s: s.view.best_product(s.own) is s.own and s.own.apart <= MOST_APART,
     "mfu": lambda s: known(s.figure("achieved_flops_per_second")).value / _find_peak(s),
     "job_kind": _job_kind,
     "baseline": _baseline,
@@ -233,9 +245,9 @@ VALUES: Mapping[str, Derivation] = {
     "processes": lambda s: s.own.ended.total(),
     "processes_ok": lambda s: len(s.own.trials),
     "outcome": lambda s: ", ".join(outcomes(s.own)),
-    "verdict": lambda s: figures.what_binds(s.view, s.own),
-    **{f"{kind}_floor_seconds": _floor(kind) for kind in ("compute", "bandwidth", "launch", "input")},
-    **{f"{kind}_floor_allows": _allows(kind) for kind in ("compute", "bandwidth", "launch", "input")},
+    "verdict": _what_binds,
+    **{f"{kind}_floor_seconds": _floor(kind) for kind in figures.FLOORS},
+    **{f"{kind}_floor_allows": _allows(kind) for kind in figures.FLOORS},
     "slowest_copy": lambda s: to_page_text(figures.slowest_copy(s.own) or "n/a"),
     "seeds": lambda s: s.own.ended.total(),
     "seeds_reached": lambda s: len(s.own.trials),
@@ -282,22 +294,22 @@ VALUES: Mapping[str, Derivation] = {
     "by_rule": lambda s: learning.decided_by_rule(*s.compared),
     "seeds_to_decide": lambda s: learning.seeds_needed(s.view, *s.compared),
 }
-"""Values without an interval, by name; `table.name` where a table means something else by the name."""
-
-
-FIGURE_PARTS: Mapping[str, tuple[str, str]] = {
-    f"{name}{end}": (name, end.removeprefix("_") or "value") for name in (*FIGURES, "true_accuracy") for end in ENDS
-}
-"""The names of figures and of the ends of their intervals, each with its figure and what of it it is."""
+"""Every value by name; `table.name` where a table means something else by the name."""
 
 
 def _published_value(view: PageView, row: PublishedRow, name: str) -> RawValue:
     """A published row's value by name, None where its source has none; each is of one process."""
     seconds, base, peak = row.job_seconds, view.published_cpu, row.printed_flops_per_second
     known: dict[str, RawValue] = {
-        **{"processor": row.processor, "year": row.year, "source": row.source, "job_kind": "published"},
-        **{"peak_flops_per_second": peak, "peak_kind": None if peak is None else "printed"},
-        **{"printed_flops": row.printed_flops_text, "printed_speedup": row.printed_speedup, "job_seconds": seconds},
+        "processor": row.processor,
+        "year": row.year,
+        "source": row.source,
+        "job_kind": "published",
+        "peak_flops_per_second": peak,
+        "peak_kind": None if peak is None else "printed",
+        "printed_flops": row.printed_flops_text,
+        "printed_speedup": row.printed_speedup,
+        "job_seconds": seconds,
     }
     if seconds:
         known["achieved_flops_per_second"] = row.job_flops / seconds if row.job_flops else None
@@ -308,30 +320,25 @@ def _published_value(view: PageView, row: PublishedRow, name: str) -> RawValue:
 
 def derive(name: str, subject: ValueSubject) -> RawValue:
     """Derive a value again. Raises KeyError for a name without a derivation, LookupError where the records have none such."""
-    found = VALUES.get(f"{subject.place}.{name}") or VALUES.get(name)
-    if found is None and name not in FIGURE_PARTS and name not in Job.model_fields:
-        raise KeyError(name)
+    derive_again = VALUES.get(f"{subject.place}.{name}") or VALUES[name]
     if subject.published is not None:
         return _published_value(subject.view, subject.published, name)
     try:
-        if name in FIGURE_PARTS:
-            figure, part = FIGURE_PARTS[name]
-            return getattr(subject.figure(figure), part, None)
-        return found(subject) if found else getattr(subject.own.job, name)
+        return derive_again(subject)
     except NoFigure:
         return None
 
 
 def is_same(printed: object, value: object) -> bool:
     """Whether a page that has this means that: numbers but for the order of a sum."""
-    if isinstance(printed, bool) or isinstance(value, bool):
+    if bool in (type(printed), type(value)):
         return printed is value
     if isinstance(printed, int | float) and isinstance(value, int | float):
         return math.isclose(printed, value, rel_tol=1e-9)
     return printed == value
 
 
-def find_value_errors(printed: Mapping[str, Any], derive_again: Callable[[str], Any]) -> Iterator[str]:
+def find_value_errors(printed: PageValues, derive_again: Callable[[str], Any]) -> Iterator[str]:
     """Values by name that are not those of the records."""
     for name, value in printed.items():
         try:

@@ -6,10 +6,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 from cnnbench.schema import Job, PublishedRow, RunHeader
-from cnnbench.verify.raw_rows import RawRow, group_rows, select_newest
+from cnnbench.verify.raw_rows import PageValues, RawRow, group_rows, select_newest
 
 MOST_APART = 1.5
 LADDER: Mapping[str, Sequence[str]] = {
@@ -22,16 +21,12 @@ LADDER: Mapping[str, Sequence[str]] = {
 """The rungs' fields, each with its values from the plain one on."""
 PLAIN: Mapping[str, object] = {**{name: values[0] for name, values in LADDER.items()}, "loader_workers": 0}
 """How a step is computed where nothing was changed."""
-ONE_PROCESS: dict[str, object] = {"world": 1, "scaling": None, "nodes": 1, "threads": None}
-NO_TURN: dict[str, object] = {"seed": 0, "round": 0}
 
 
 class PageView:
     """The rows of the runs that a page is made of, as its options select them."""
 
-    def __init__(
-        self, every: Iterable[RawRow], published_rows: Sequence[PublishedRow], options: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, every: Iterable[RawRow], published_rows: Sequence[PublishedRow], options: PageValues) -> None:
         self.options, self.published_rows = options, tuple(dict.fromkeys(published_rows))
         runs = options["runs"]
         self.rows = [row for row in every if row.header.run_id in runs]
@@ -56,7 +51,7 @@ class PageView:
         return {header.machine.id: header for header in ordered}
 
     @cached_property
-    def _bases(self) -> dict[tuple[object, ...], list[RawRow]]:
+    def _bases(self) -> dict[object, list[RawRow]]:
         """Whom rows are divided by, fastest first."""
         asked = self.options.get("baseline")
         fits = [row for row in self.shown if (row.on_cpu if asked is None else row.is_of(asked))]
@@ -64,9 +59,9 @@ class PageView:
         timed.sort(key=lambda row: (statistics.geometric_mean(row.costs.values()), row.row_key, row.header.run_id))
         return group_rows(timed, self._work)
 
-    def _work(self, row: RawRow) -> tuple[object, ...]:
+    def _work(self, row: RawRow) -> object:
         machine = row.header.machine.id if self.options.get("baseline") is None else None
-        return machine, row.work_key, row.protocol
+        return machine, row.job.work_key, row.protocol
 
     def find_base(self, row: RawRow) -> RawRow | None:
         """The row that its speed-up is over; where every run is listed, of its own run if there is one."""
@@ -77,7 +72,7 @@ class PageView:
         return next(iter(own or bases), None)
 
     @cached_property
-    def _products(self) -> dict[tuple[object, ...], list[RawRow]]:
+    def _products(self) -> dict[object, list[RawRow]]:
         """The matrix products of all runs by place, also of those that a newer run hides."""
         alone = (row for row in self.rows if row.job.workload == "gemm" and row.job.copies == 1)
         return group_rows((row for row in alone if row.trials and row.flops), _product_place)
@@ -88,11 +83,8 @@ class PageView:
         same = [each for each in here if (each.header.run_id, each.header.machine.id) == (own.run_id, own.machine.id)]
         if not same and own.boot_id is not None and row.job.workload != "gemm":
             same = [each for each in here if (each.header.boot_id, each.header.machine) == (own.boot_id, own.machine)]
-
-        def rate(each: RawRow) -> tuple[float, str, str]:
-            return (each.flops or 0) / statistics.geometric_mean(each.steps), each.row_key, each.header.run_id
-
-        return max(same, key=rate, default=None)
+        rates = {each: (each.flops or 0) / statistics.geometric_mean(each.steps) for each in same}
+        return max(rates, key=lambda each: (rates[each], each.row_key, each.header.run_id), default=None)
 
     def ceiling(self, row: RawRow) -> RawRow | None:
         """The product that is the row's measured peak."""
@@ -116,22 +108,21 @@ class PageView:
     @cached_property
     def scaling_bases(self) -> dict[RawRow, RawRow]:
         """Each row of one job on one process or on ranks, with the row of one process that it is divided by."""
-        bases: dict[tuple[str, ...], RawRow] = {}
         kept = [row for row in self.training if row.job.copies == 1 and row.costs]
-        for row in sorted(kept, key=lambda each: (count_processors(each), each.row_key)):
-            if row.job.world == 1:
-                bases.setdefault(self.scaling_work(row, None), row)
+        ordered = sorted(kept, key=lambda each: (count_processors(each), each.row_key))
+        # The first of those that share their work is kept.
+        bases = {self.scaling_work(row, None): row for row in reversed(ordered) if row.job.world == 1}
         return {row: base for row in kept if (base := bases.get(self.scaling_work(row, row.job.scaling))) is not None}
 
-    def scaling_work(self, row: RawRow, scaling: str | None) -> tuple[str, ...]:
+    def scaling_work(self, row: RawRow, scaling: str | None) -> object:
         """What rows that are divided by one of one process share, if that has the batch of a rank (`weak`) or of all."""
         batch = row.job.batch_size // row.job.world if scaling == "weak" else row.job.batch_size
-        return self._same_run(row, **ONE_PROCESS, batch_size=batch)
+        return self._same_run(row, world=1, scaling=None, nodes=1, threads=None, batch_size=batch)
 
-    def _same_run(self, row: RawRow, **same: object) -> tuple[str, ...]:
+    def _same_run(self, row: RawRow, **same: object) -> object:
         """What rows of one run share, the fields of their jobs that may differ set to these."""
-        work = row.job.model_copy(update={**same, **NO_TURN}).model_dump_json()
-        return row.header.run_id, row.header.machine.id, str(row.protocol), work
+        work = row.job.model_copy(update={**same, "seed": 0, "round": 0}).model_dump_json()
+        return row.header.run_id, row.header.machine.id, row.protocol, work
 
     def price(self, row: RawRow) -> float | None:
         """The price an hour of the longest key that fits the row's machine and device."""
@@ -153,7 +144,7 @@ def count_processors(row: RawRow) -> int:
     return row.job.world * (row.job.threads or 1) if row.job.device == "cpu" else row.job.world
 
 
-def _product_place(row: RawRow) -> tuple[object, ...]:
+def _product_place(row: RawRow) -> object:
     """What a product and a row share where the one is the other's ceiling."""
     job = row.job
     threads = job.threads and job.threads * job.world // job.nodes
@@ -162,5 +153,4 @@ def _product_place(row: RawRow) -> tuple[object, ...]:
 
 
 def _rung(row: RawRow) -> tuple[int, ...]:
-    job = row.job
-    return (*(list(LADDER[name]).index(getattr(job, name)) for name in LADDER), job.loader_workers)
+    return (*(each.index(getattr(row.job, name)) for name, each in LADDER.items()), row.job.loader_workers)
