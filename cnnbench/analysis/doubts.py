@@ -51,10 +51,6 @@ class Case:
     machine: Machine
 
 
-Check = Callable[[Case], Iterator[Doubt]]
-"""What speaks against a process; of reasons with one code the first counts."""
-
-
 def find_record_doubts(header: RunHeader, record: Record) -> tuple[Doubt, ...]:
     """The doubts about one process; none about one that measured nothing."""
     trial = record.outcome.trial
@@ -222,7 +218,7 @@ def find_band(job: Job, steps: int) -> workloads.Band | None:
     return next((band for band in workload.bands if band.holds_for(steps, job.batch_size, job.order)), None)
 
 
-CHECKS: tuple[Check, ...] = (
+CHECKS = (
     uneven_halves,
     throttled,
     other_load,
@@ -233,3 +229,4 @@ CHECKS: tuple[Check, ...] = (
     precision_not_seen,
     outside_band,
 )
+"""What speaks against a process; of reasons with one code the first counts."""

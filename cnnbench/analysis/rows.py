@@ -227,23 +227,25 @@ NamedType = TypeVar("NamedType")
 
 
 def follow(value: Any, path: str | Callable[[Any], Any]) -> Any:
-    """Return what the path of attributes (`speedup.ratio`) or the function gives; None where a part of the path is None."""
+    """Return what the path of attributes and keys (`values.speedup.ratio`) or the function gives; None where a part of it is
+    None, or a mapping on the way has no such key.
+    """
     if callable(path):
         return path(value)
     for name in path.split("."):
-        value = None if value is None else getattr(value, name)
+        if isinstance(value, Mapping):
+            value = value.get(name)
+        else:
+            value = None if value is None else getattr(value, name)
     return value
 
 
 class NamedValue(Generic[NamedType]):
     """A metric in the owner's `values` as an attribute, for code that is about this one; None where it is not measured."""
 
-    def __init__(self, name: str = "") -> None:
-        self.name = name
-
     def __set_name__(self, owner: type, name: str) -> None:
-        """Take the attribute's name for the metric's where none was given."""
-        self.name = self.name or name
+        """Take the attribute's name for the metric's."""
+        self.name = name
 
     def __get__(self, owner: Any, _: type) -> NamedType:
         """Look the metric up."""
@@ -377,7 +379,8 @@ class Row:
     host_peak_bytes = NamedCount()
     device_peak_bytes = NamedCount()
     operators_per_step = NamedCount()
-    timed_steps = NamedCount("steps")
+    steps = NamedCount()
+    """Timed ones, the fewest of a process."""
 
     @property
     def job_kind(self) -> JobKind | None:

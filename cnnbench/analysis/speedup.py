@@ -172,7 +172,7 @@ def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
             continue
         found, why = [each.values[metric.name] for each in good if metric.name in each.values], metric.why_missing
         reason = why(row, found, good) if callable(why) else None if found else why.format(row)
-        reasons[metric.column_key] = reason or None
+        reasons[metric.column_key] = reason
         if found and not reason:
             values[metric.name] = metric.over(found)
     accuracy = _estimate_accuracy(row.job, good)
@@ -187,7 +187,7 @@ def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
         energy=estimate_energy_use([each.energy for each in good if each.energy], row.job.batch_size),
         copies=tuple(each.copy_seconds for each in good if each.copy_seconds),
         accuracy=None if isinstance(accuracy, str) else accuracy,
-        missing={**row.missing, **{column: reason for column, reason in reasons.items() if reason is not None}},
+        missing={**row.missing, **{column: reason for column, reason in reasons.items() if reason}},
         floors={
             name: statistics.median(each.trial.floors[name] for each in good if name in each.trial.floors)
             for name in floors

@@ -191,9 +191,8 @@ def split_setting(option: str, text: str, example: str) -> tuple[str, str]:
 
 def describe_unknown_key(word: str, known: Sequence[str], elsewhere: Mapping[str, str]) -> str:
     """What to say of a key that is not one: where it belongs, else the nearest one, else all there are."""
-    if word in elsewhere:
-        return f"unknown key {format_value(word)}; {elsewhere[word]}"
-    return f"unknown key {format_value(word)}{suggest_choices(word, known)}"
+    where = f"; {elsewhere[word]}" if word in elsewhere else suggest_choices(word, known)
+    return f"unknown key {format_value(word)}{where}"
 
 
 REFERENCE_EXECUTIONS = ("eager", "compiled")

@@ -348,7 +348,7 @@ def make_profile_jobs(
             suite = Suite("profile", "", Path(), "", repeats=1, seed=None, jobs=(spec,))
             wrong = [each for cell in suite.combinations(device.kind) for each in find_contradictions(cell)]
             impossible += ["; ".join(wrong)] if wrong else []
-            planned = make_plan([suite], machine, [device], data_kind=data_kind, seed=0, repeats=1, threads=threads)
+            planned = make_plan([suite], machine, [device], data_kind=data_kind, seed=0, threads=threads)
             found += [ProfileJob(name=naming.profile_variant(job), job=job) for job in planned]
         if len(impossible) == len(wanted):
             raise UsageError(impossible[0])
