@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -71,9 +72,9 @@ def merge_row_doubts(per_process: Sequence[Sequence[Doubt]]) -> tuple[Doubt, ...
         text = f"n={processes}: what another process would say is unknown"
         remedy = f"Repeat with at least {PROCESSES_WANTED} processes (-r {PROCESSES_WANTED})."
         found.append(Doubt("few-processes", text, remedy))
-    by_code: dict[str, list[Doubt]] = {}
+    by_code = defaultdict(list)
     for doubt in itertools.chain.from_iterable(per_process):
-        by_code.setdefault(doubt.code, []).append(doubt)
+        by_code[doubt.code].append(doubt)
     for first, *others in by_code.values():
         count = 1 + len(others)
         share = "" if count == processes else f" (in {count} of {processes} processes)"

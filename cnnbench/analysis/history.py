@@ -69,17 +69,15 @@ def _make_point(members: list[Process], before: Sequence[Point]) -> Point:
     medians = [each.metrics.median_step_seconds for each in members if each.status == "ok" and each.metrics]
     steps = tuple(each for each in medians if each > 0)
     timed = next((point for point in reversed(before) if point.steps), None)
-    changed: tuple[FieldDifference, ...] = ()
-    if before:
-        there = {**before[-1].conditions, "cnnbench": before[-1].row.software.cnnbench}
-        changed = find_differences(there, {**here, "cnnbench": row.software.cnnbench})
+    now = {**here, "cnnbench": row.software.cnnbench}
+    there = {**before[-1].conditions, "cnnbench": before[-1].row.software.cnnbench} if before else now
     return Point(
         row=row,
         conditions=here,
         steps=steps,
         step=geometric(steps) if steps else None,
         change=unpaired_ratio(steps, timed.steps) if steps and timed is not None else None,
-        changed=changed,
+        changed=find_differences(there, now),
         stretch=before[-1].stretch + (before[-1].conditions != here) if before else 0,
         predicted=predict_next_run(_comparable_steps(before, here), len(steps)) if steps else None,
     )

@@ -8,7 +8,7 @@ that was planned and never started is there too, as `not run`, so that the numbe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +21,6 @@ from cnnbench.analysis.rows import (
     SeedResult,
     TrainingOutcome,
     follow,
-    job_kind,
     read_seed_result,
     read_training_outcome,
 )
@@ -107,9 +106,8 @@ def read_processes(
             problems.append(f"run {run_id} is in {len(copies)} files; counted once, from the longest")
         ledger = min(copies, key=lambda copy: (-len(copy.records), str(copy.path)))
         header = ledger.header
-        latest: dict[int, int] = {}
-        for record in ledger.records:
-            latest[record.index] = max(latest.get(record.index, 0), record.attempt)
+        by_attempt = sorted(ledger.records, key=lambda record: record.attempt)
+        latest = {record.index: record.attempt for record in by_attempt}
         made = [
             _make_process(header, record, as_recorded)
             for record in ledger.records
@@ -158,8 +156,8 @@ def _apply_validity(header: RunHeader, record: Record) -> Outcome:
     return validity.reject_impossible(record.outcome, found)
 
 
-def list_columns() -> dict[str, str | Callable[[Process], object]]:
-    """The names of a process's values in `export csv`, in order, each with the path of attributes to it, or what reads it."""
+def list_columns() -> dict[str, str]:
+    """The names of a process's values in `export csv`, in order, each with the path of attributes and keys to it."""
     names = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")
     return {
         **{name: name for name in names},
@@ -168,7 +166,7 @@ def list_columns() -> dict[str, str | Callable[[Process], object]]:
         **{metric.name: f"metrics.values.{metric.name}" for metric in metrics.METRICS if metric.of},
         **{name: f"metrics.trial.{name}" for name in ("accuracy_data", "stopped_early")},
         **{f"test_{name}": f"metrics.trial.test.{name}" for name in ("correct", "images", "after_steps")},
-        "job_kind": lambda process: job_kind(process.job),
+        "job_kind": "job.kind",
         "reached_target": "seed_result.reached",
         "seconds_to_limit": "seed_result.limit_seconds",
     }

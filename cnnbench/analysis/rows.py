@@ -25,6 +25,7 @@ from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.stats import Estimate, MedianEstimate, geometric, median_interval
 from cnnbench.machine.peaks import Peak
 from cnnbench.schema import DataKind, Device, Energy, Evaluation, Job, Machine, Outcome, Software, Status
+from cnnbench.schema.job import JobKind
 
 TEST_IMAGES = 10_000
 """MNIST's test images; the procedural digits have as many."""
@@ -143,9 +144,14 @@ class TimeToAccuracy:
 def read_seed_result(job: Job, index: int, outcome: Outcome) -> SeedResult | None:
     """What the process says about the target; None under another clock, or where it ended in neither way."""
     trial = outcome.trial
-    if job.clock != "accuracy" or trial is None or outcome.status not in ("ok", "missed"):
-        return None
-    if not trial.epoch_evaluations or trial.job_seconds is None or not 0 < trial.job_seconds < math.inf:
+    if (
+        job.clock != "accuracy"
+        or trial is None
+        or outcome.status not in ("ok", "missed")
+        or not trial.epoch_evaluations
+        or trial.job_seconds is None
+        or not 0 < trial.job_seconds < math.inf
+    ):
         return None
     return SeedResult(
         seed=job.seed,
@@ -216,7 +222,6 @@ def estimate_energy_use(found: Sequence[Energy], batch_size: int) -> EnergyUse |
 
 PeakOf = Callable[[Device, Machine, str], Peak]
 """Theoretical dense peak of a device at a precision: `machine.peaks.theoretical_peak`, or a test's own."""
-JobKind = Literal["measured", "projected", "to target"]
 JobPart = Literal["step", "job"]
 """What seconds are of."""
 FloorKind = Literal["launch", "bandwidth", "compute", "input"]
@@ -233,10 +238,9 @@ def follow(value: Any, path: str | Callable[[Any], Any]) -> Any:
     if callable(path):
         return path(value)
     for name in path.split("."):
-        if isinstance(value, Mapping):
-            value = value.get(name)
-        else:
-            value = None if value is None else getattr(value, name)
+        if value is None:
+            break
+        value = value.get(name) if isinstance(value, Mapping) else getattr(value, name)
     return value
 
 
@@ -384,8 +388,8 @@ class Row:
 
     @property
     def job_kind(self) -> JobKind | None:
-        """Whether the whole job's time is measured, projected, or to a target; see `job_kind`."""
-        return job_kind(self.job)
+        """Whether the whole job's time is measured, projected, or to a target; see `Job.kind`."""
+        return self.job.kind
 
     @property
     def mfu(self) -> float | None:
@@ -402,7 +406,7 @@ class Row:
     @property
     def cost_of(self) -> JobPart:
         """What they are of: the whole job under the job clock, else one step."""
-        return "job" if is_whole_job(self.job) else "step"
+        return "job" if self.job.divided_whole else "step"
 
     @property
     def ok(self) -> int:
@@ -420,21 +424,3 @@ class Row:
     def with_reason(self, column: str, reason: str) -> Row:
         """Return the row with the reason why that column has no figure."""
         return replace(self, missing={**self.missing, column: reason})
-
-
-def job_kind(job: Job) -> JobKind | None:
-    """Whether the job's whole time is measured, projected from steady steps, or as long as its target took; None where
-    there is no whole job.
-    """
-    if job.timed_whole:
-        return "measured"
-    if job.clock == "accuracy":
-        return "to target"
-    return "projected" if job.job_steps is not None else None
-
-
-def is_whole_job(job: Job) -> bool:
-    """Whether `Row.costs` are seconds of the whole job, rather than of a step: one that may stop early has no fixed length,
-    nor has one that trains to a target, where chance in the seed decides how many steps it takes.
-    """
-    return job.timed_whole and not job.stop_when_all_right

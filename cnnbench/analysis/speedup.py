@@ -10,7 +10,7 @@ all others are counted in `Row.outcomes`.
 from __future__ import annotations
 
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
@@ -29,7 +29,6 @@ from cnnbench.analysis.rows import (
     TimeToAccuracy,
     combine_seeds,
     estimate_energy_use,
-    is_whole_job,
 )
 from cnnbench.errors import ComparisonError
 from cnnbench.machine.peaks import theoretical_peak
@@ -139,13 +138,13 @@ def build_row(members: Sequence[Process], peak_of: PeakOf = theoretical_peak) ->
 
 def _describe_failures(members: Sequence[Process]) -> tuple[str, ...]:
     """Each way of failing once, with the rounds it happened in: `oom in round 3: ...`."""
-    rounds: dict[tuple[str, str], list[str]] = {}
+    rounds = defaultdict(list)
     for process in members:
         message = process.message
         if process.status == "ok":
             message = "no usable time was recorded" if process.metrics is None else None
         if message:
-            rounds.setdefault((process.status, message), []).append(str(process.job.round + 1))
+            rounds[process.status, message].append(str(process.job.round + 1))
     return tuple(
         f"{status} in round{'s' if len(where) > 1 else ''} {', '.join(where)}: {message}"
         for (status, message), where in rounds.items()
@@ -182,7 +181,7 @@ def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
     return replace(
         row,
         values=values,
-        costs=_average_by_round(row, good, "job_seconds" if is_whole_job(row.job) else "step_seconds"),
+        costs=_average_by_round(row, good, "job_seconds" if row.job.divided_whole else "step_seconds"),
         rates=_average_by_round(row, good, "flops_per_second"),
         energy=estimate_energy_use([each.energy for each in good if each.energy], row.job.batch_size),
         copies=tuple(each.copy_seconds for each in good if each.copy_seconds),

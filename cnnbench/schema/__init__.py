@@ -25,33 +25,23 @@ from pydantic import Field
 
 from cnnbench.schema.job import (
     AUTO,
-    EVERY,
-    MAX_IMAGES,
     SPLIT_IMAGES,
     DataKind,
-    Execution,
     Frozen,
     Job,
     Layout,
-    Order,
     Precision,
-    Scaling,
     Split,
 )
 
 __all__ = [
     "AUTO",
-    "EVERY",
-    "MAX_IMAGES",
     "SPLIT_IMAGES",
     "DataKind",
-    "Execution",
     "Frozen",
     "Job",
     "Layout",
-    "Order",
     "Precision",
-    "Scaling",
     "Split",
 ]
 """What `job` declares and others take from here, beside the values below."""
