@@ -27,13 +27,13 @@ class Point:
     steps: tuple[float, ...]
     """Median step seconds of each process that ended well, by round."""
     step: Estimate | None
-    change: Estimate | None = None
+    change: Estimate | None
     """This run's step over that of the newest run before it that has one; above 1 is slower."""
-    changed: tuple[FieldDifference, ...] = ()
+    changed: tuple[FieldDifference, ...]
     """What of the conditions, or which version of cnnbench, is another than in the run before."""
-    stretch: int = 0
+    stretch: int
     """Counts the changes of conditions so far: only points of one stretch are joined."""
-    predicted: Prediction | None = None
+    predicted: Prediction | None
     """Where this run should fall, from the earlier runs under its conditions; None below 8 of them."""
 
 
@@ -45,7 +45,7 @@ class Series:
     machine_id: str
     protocol: int
     points: tuple[Point, ...]
-    next: Prediction | None = None
+    next: Prediction | None
 
 
 def build_history(processes: Iterable[Process]) -> tuple[Series, ...]:

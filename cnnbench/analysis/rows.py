@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
 
 from cnnbench.analysis.doubts import Doubt
-from cnnbench.analysis.stats import Estimate, MedianEstimate, geometric, median_interval
+from cnnbench.analysis.stats import Estimate, MedianEstimate, RoundKey, geometric, median_interval
 from cnnbench.machine.peaks import Peak
 from cnnbench.schema import DataKind, Device, Energy, Evaluation, Job, Machine, Outcome, Software, Status
 from cnnbench.schema.job import JobKind
@@ -336,16 +336,22 @@ class Row:
     outcomes: Mapping[str, int]
     """Processes by how they ended, `not run` included; they add up to what was planned."""
     failures: tuple[str, ...]
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[str, ...]
     """What the processes that did not end well said, each once, by round."""
+    training_outcomes: tuple[TrainingOutcome, ...]
+    """Each process that trained, by round: what questions about single seeds are asked of."""
+    peak_flops_per_second: float | None
+    peak_origin: str | None
+    time_to_accuracy: TimeToAccuracy | None
+    missing: Mapping[str, str]
+    """By the column's key, why there is no figure."""
+    doubts: tuple[Doubt, ...]
     values: Mapping[str, Any] = field(default_factory=dict)
     """By the metric's name, its value over the processes, as `metrics.METRICS` declares it; what none measured is left out."""
-    costs: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    costs: Mapping[RoundKey, float] = field(default_factory=dict)
     """Seconds of the same work by (run, round): what speed-ups divide."""
-    rates: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    rates: Mapping[RoundKey, float] = field(default_factory=dict)
     """Model FLOP/s by (run, round): what shares of the measured peak divide."""
-    peak_flops_per_second: float | None = None
-    peak_origin: str | None = None
     ceiling_flops_per_second: Estimate | None = None
     """Measured peak: the best matrix product of the same run, else of the same boot; `ceiling` fills it in."""
     ceiling_run_id: str | None = None
@@ -356,18 +362,12 @@ class Row:
     """Whether the row is a matrix product and the measured peak of its own run."""
     bottleneck: Bottleneck | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
-    time_to_accuracy: TimeToAccuracy | None = None
     energy: EnergyUse | None = None
     copies: tuple[Mapping[str, float], ...] = ()
     """Of copies: each one's mean step by its place, a mapping a launch."""
     accuracy: Accuracy | None = None
-    training_outcomes: tuple[TrainingOutcome, ...] = ()
-    """Each process that trained, by round: what questions about single seeds are asked of."""
     speedup: Speedup | None = None
     speedup_over_published: Estimate | None = None
-    missing: Mapping[str, str] = field(default_factory=dict)
-    """By the column's key, why there is no figure."""
-    doubts: tuple[Doubt, ...] = ()
     other_runs: int = 0
     """Runs of the same row that are not shown."""
 

@@ -194,7 +194,7 @@ def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
     )
 
 
-def _average_by_round(row: Row, good: Sequence[ProcessMetrics], metric: str) -> dict[tuple[str, int], float]:
+def _average_by_round(row: Row, good: Sequence[ProcessMetrics], metric: str) -> dict[stats.RoundKey, float]:
     """Collect the metric by (run, round) from the processes that have it."""
     by_round = group_by((each for each in good if metric in each.values), lambda each: (row.run_id, each.job.round))
     return {key: stats.geometric([each.values[metric] for each in same]).value for key, same in by_round.items()}

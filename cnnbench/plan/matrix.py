@@ -236,8 +236,11 @@ def _interleave(rounds_of: dict[Job, int], seed: int) -> tuple[Job, ...]:
 
 def find_same_devices(device: Device, devices: Sequence[Device]) -> tuple[Device, ...]:
     """The usable ones of the same kind and name, in order; a CPU is alone."""
-    alike = (each for each in devices if (each.kind, each.name) == (device.kind, device.name))
-    return tuple(each for each in alike if each.usable or each is device)
+    return tuple(
+        each
+        for each in devices
+        if (each.kind, each.name) == (device.kind, device.name) and (each.usable or each is device)
+    )
 
 
 def count_capacity(device: Device, devices: Sequence[Device], machine: Machine) -> int:
