@@ -66,7 +66,7 @@ def build_history(processes: Iterable[Process]) -> tuple[Series, ...]:
 def _make_point(members: list[Process], before: Sequence[Point]) -> Point:
     members = sorted(members, key=lambda each: (each.job.round, each.index, each.attempt))
     row, here = build_row(members), members[0].conditions
-    medians = [each.metrics.median_step_seconds for each in members if each.status == "ok" and each.metrics]
+    medians = [each.metrics.median_step_seconds for each in members if each.metrics]
     steps = tuple(each for each in medians if each > 0)
     timed = next((point for point in reversed(before) if point.steps), None)
     now = {**here, "cnnbench": row.software.cnnbench}

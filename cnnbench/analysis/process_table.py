@@ -52,6 +52,7 @@ class Process:
     status: Status | Literal["not run"]
     message: str | None
     metrics: ProcessMetrics | None
+    """Of one that ended well; of no other."""
     doubts: tuple[Doubt, ...] = ()
     training_outcome: TrainingOutcome | None = None
     seed_result: SeedResult | None = None

@@ -38,8 +38,8 @@ from cnnbench.analysis.process_table import NOT_RUN
 from cnnbench.analysis.ratio import group_by
 from cnnbench.analysis.rows import TEST_IMAGES, Row
 from cnnbench.errors import WorkloadError
-from cnnbench.schema import SPLIT_IMAGES, Job
-from cnnbench.schema.job import Order, plain_values
+from cnnbench.schema import SPLIT_IMAGES, Job, Order
+from cnnbench.schema.job import plain_values
 from cnnbench.workloads import Band
 
 BAND_SEEDS = 10

@@ -108,7 +108,7 @@ def build_row(members: Sequence[Process], peak_of: PeakOf = theoretical_peak) ->
     """Build the row of these processes: repeats of one job, all of one run and one protocol."""
     members = sorted(members, key=lambda process: (process.job.round, process.index, process.attempt))
     first = members[0]
-    good = [process for process in members if process.status == "ok" and process.metrics]
+    good = [process for process in members if process.metrics]
     peak = peak_of(first.device, first.machine, first.job.precision)
     seeds = combine_seeds(first.job, [process.seed_result for process in members if process.seed_result is not None])
     missing = {} if peak.flops_per_second is not None else {"peak": peak.reason or "not known"}

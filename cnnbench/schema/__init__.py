@@ -30,6 +30,8 @@ from cnnbench.schema.job import (
     Frozen,
     Job,
     Layout,
+    Loader,
+    Order,
     Precision,
     Split,
 )
@@ -41,6 +43,8 @@ __all__ = [
     "Frozen",
     "Job",
     "Layout",
+    "Loader",
+    "Order",
     "Precision",
     "Split",
 ]
