@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import reprlib
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -134,10 +135,10 @@ def merge(sources: Sequence[Path], results: Path, *, dry_run: bool = False) -> M
     paths, unusable, empty = _find_files(sources)
     inside = {path for path in paths if path.resolve().is_relative_to(results.resolve())}
     entries = [Entry("refused", None, None, (path,), notes=(why,)) for path, why in sorted(unusable.items())]
-    destinations: dict[TreePlace, list[Path]] = {}
+    destinations = defaultdict(list)
     for path in paths:
         try:
-            destinations.setdefault(_find_destination(path, held=path not in inside), []).append(path)
+            destinations[_find_destination(path, held=path not in inside)].append(path)
         except LedgerError as error:
             entries.append(_make_left_out_entry(error, (path,)))
     needed = any(place.kind == "reference" for place in destinations)

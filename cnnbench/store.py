@@ -230,14 +230,14 @@ def parse_line(text: str) -> dict[str, Any] | None:
 def _parse_whole(text: str) -> int:
     value = int(text)
     if abs(value) >= 2**63:
-        raise ValueError(f"{text} is no count of anything")
+        raise ValueError(text)
     return value
 
 
 def _parse_finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text} is no number")
+        raise ValueError(text)
     return value
 
 

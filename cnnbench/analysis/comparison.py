@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from cnnbench.analysis import stats
 from cnnbench.analysis.ratio import (
@@ -87,8 +87,7 @@ def compare_sides(base: ComparisonSide, new: ComparisonSide, tolerance: float = 
     """Every row of both sides with its counterpart or its reason. There may be no pair at all: that is for the caller."""
     divide = _divide_measured if base.rows and new.rows else _divide_published
     pairs, unpaired = divide(base, new, tolerance)
-    kinds: tuple[EntryKind, ...] = ("training", "gemm")
-    summaries = [found for kind in kinds if (found := _summarise(kind, pairs, unpaired)) is not None]
+    summaries = [found for kind in get_args(EntryKind) if (found := _summarise(kind, pairs, unpaired)) is not None]
     return SideComparison(base, new, tolerance, tuple(pairs), tuple(unpaired), tuple(summaries))
 
 

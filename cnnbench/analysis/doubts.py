@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -51,10 +52,6 @@ class Case:
     machine: Machine
 
 
-Check = Callable[[Case], Iterator[Doubt]]
-"""What speaks against a process; of reasons with one code the first counts."""
-
-
 def find_record_doubts(header: RunHeader, record: Record) -> tuple[Doubt, ...]:
     """The doubts about one process; none about one that measured nothing."""
     trial = record.outcome.trial
@@ -75,9 +72,9 @@ def merge_row_doubts(per_process: Sequence[Sequence[Doubt]]) -> tuple[Doubt, ...
         text = f"n={processes}: what another process would say is unknown"
         remedy = f"Repeat with at least {PROCESSES_WANTED} processes (-r {PROCESSES_WANTED})."
         found.append(Doubt("few-processes", text, remedy))
-    by_code: dict[str, list[Doubt]] = {}
+    by_code = defaultdict(list)
     for doubt in itertools.chain.from_iterable(per_process):
-        by_code.setdefault(doubt.code, []).append(doubt)
+        by_code[doubt.code].append(doubt)
     for first, *others in by_code.values():
         count = 1 + len(others)
         share = "" if count == processes else f" (in {count} of {processes} processes)"
@@ -222,7 +219,7 @@ def find_band(job: Job, steps: int) -> workloads.Band | None:
     return next((band for band in workload.bands if band.holds_for(steps, job.batch_size, job.order)), None)
 
 
-CHECKS: tuple[Check, ...] = (
+CHECKS = (
     uneven_halves,
     throttled,
     other_load,
@@ -233,3 +230,4 @@ CHECKS: tuple[Check, ...] = (
     precision_not_seen,
     outside_band,
 )
+"""What speaks against a process; of reasons with one code the first counts."""

@@ -27,13 +27,13 @@ class Point:
     steps: tuple[float, ...]
     """Median step seconds of each process that ended well, by round."""
     step: Estimate | None
-    change: Estimate | None = None
+    change: Estimate | None
     """This run's step over that of the newest run before it that has one; above 1 is slower."""
-    changed: tuple[FieldDifference, ...] = ()
+    changed: tuple[FieldDifference, ...]
     """What of the conditions, or which version of cnnbench, is another than in the run before."""
-    stretch: int = 0
+    stretch: int
     """Counts the changes of conditions so far: only points of one stretch are joined."""
-    predicted: Prediction | None = None
+    predicted: Prediction | None
     """Where this run should fall, from the earlier runs under its conditions; None below 8 of them."""
 
 
@@ -45,7 +45,7 @@ class Series:
     machine_id: str
     protocol: int
     points: tuple[Point, ...]
-    next: Prediction | None = None
+    next: Prediction | None
 
 
 def build_history(processes: Iterable[Process]) -> tuple[Series, ...]:
@@ -66,20 +66,18 @@ def build_history(processes: Iterable[Process]) -> tuple[Series, ...]:
 def _make_point(members: list[Process], before: Sequence[Point]) -> Point:
     members = sorted(members, key=lambda each: (each.job.round, each.index, each.attempt))
     row, here = build_row(members), members[0].conditions
-    medians = [each.metrics.median_step_seconds for each in members if each.status == "ok" and each.metrics]
+    medians = [each.metrics.median_step_seconds for each in members if each.metrics]
     steps = tuple(each for each in medians if each > 0)
     timed = next((point for point in reversed(before) if point.steps), None)
-    changed: tuple[FieldDifference, ...] = ()
-    if before:
-        there = {**before[-1].conditions, "cnnbench": before[-1].row.software.cnnbench}
-        changed = find_differences(there, {**here, "cnnbench": row.software.cnnbench})
+    now = {**here, "cnnbench": row.software.cnnbench}
+    there = {**before[-1].conditions, "cnnbench": before[-1].row.software.cnnbench} if before else now
     return Point(
         row=row,
         conditions=here,
         steps=steps,
         step=geometric(steps) if steps else None,
         change=unpaired_ratio(steps, timed.steps) if steps and timed is not None else None,
-        changed=changed,
+        changed=find_differences(there, now),
         stretch=before[-1].stretch + (before[-1].conditions != here) if before else 0,
         predicted=predict_next_run(_comparable_steps(before, here), len(steps)) if steps else None,
     )

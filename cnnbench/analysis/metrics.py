@@ -129,7 +129,7 @@ class Figure(Generic[Subject]):
 
     def find(self, subject: Subject) -> Found:
         """Return the value; None for a median that is infinite too."""
-        found = follow(subject, self.read) if self.read else follow(subject, "values").get(self.name)
+        found = follow(subject, self.read or f"values.{self.name}")
         return None if isinstance(found, MedianEstimate) and found.value is None else found
 
     def find_further(self, subject: Subject) -> dict[str, Any]:
@@ -383,7 +383,6 @@ def _to_target(name: str, heading: str, priority: int, **declared: Any) -> Metri
 
 
 _percent = partial(units.percent, digits=1)
-_whole_percent = partial(units.percent, digits=0)
 
 METRICS: tuple[Metric, ...] = (
     Metric("steps", of="trial.steps", over=min),
@@ -445,7 +444,7 @@ METRICS: tuple[Metric, ...] = (
         "share_of_measured_peak",
         "of peak",
         "measured",
-        text=_whole_percent,
+        text=partial(units.percent, digits=0),
         tables={"training": 7, "ladder": 3},
         key="of_ceiling",
         read="ceiling_share",

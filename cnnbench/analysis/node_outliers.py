@@ -21,7 +21,6 @@ from functools import cached_property
 
 from cnnbench.analysis.process_table import Process
 from cnnbench.analysis.ratio import group_by
-from cnnbench.analysis.rows import is_whole_job
 from cnnbench.schema import Device, Job, Machine
 
 ROBUST_SDS = 3.5
@@ -67,13 +66,8 @@ class EqualNodes:
 
     @cached_property
     def median_seconds(self) -> float:
-        """Of the units; of a whole job or of a step, see `whole`."""
+        """Of the units; of a whole job or of a step, see `Job.divided_whole`."""
         return statistics.median(unit.seconds for unit in self.processors)
-
-    @property
-    def is_whole_job(self) -> bool:
-        """Whether the seconds are of the whole job."""
-        return is_whole_job(self.job)
 
     @property
     def nodes(self) -> int:
@@ -114,7 +108,7 @@ def group_equal_nodes(processes: Iterable[Process], node_of: Callable[[Process],
     `node_of` gives the node that a process ran on. Of several runs of the same work on a node the newest with a finished
     process counts. Records of two protocols or two builds of torch are not alike.
     """
-    timed = [each for each in processes if each.status == "ok" and each.metrics is not None and _measure(each)]
+    timed = [each for each in processes if _measure(each)]
     found = []
     for members in group_by(timed, _share_kind).values():
         newest = {}
@@ -140,9 +134,9 @@ def _share_kind(each: Process) -> tuple[object, ...]:
 
 def _measure(process: Process) -> float:
     """Give the seconds of the whole job where it has a fixed length, else of a step; 0 where it was not measured."""
-    assert process.metrics is not None
-    whole = process.metrics.job_seconds if is_whole_job(process.job) else process.metrics.step_seconds
-    return whole or 0.0
+    if process.metrics is None:
+        return 0.0
+    return (process.metrics.job_seconds if process.job.divided_whole else process.metrics.step_seconds) or 0.0
 
 
 def _order(each: EqualNodes) -> tuple[object, ...]:

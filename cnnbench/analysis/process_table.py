@@ -8,9 +8,8 @@ that was planned and never started is there too, as `not run`, so that the numbe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from cnnbench import validity
@@ -22,7 +21,6 @@ from cnnbench.analysis.rows import (
     SeedResult,
     TrainingOutcome,
     follow,
-    job_kind,
     read_seed_result,
     read_training_outcome,
 )
@@ -54,6 +52,7 @@ class Process:
     status: Status | Literal["not run"]
     message: str | None
     metrics: ProcessMetrics | None
+    """Of one that ended well; of no other."""
     doubts: tuple[Doubt, ...] = ()
     training_outcome: TrainingOutcome | None = None
     seed_result: SeedResult | None = None
@@ -107,41 +106,44 @@ def read_processes(
         if len(copies) > 1:
             problems.append(f"run {run_id} is in {len(copies)} files; counted once, from the longest")
         ledger = min(copies, key=lambda copy: (-len(copy.records), str(copy.path)))
-        latest: dict[int, int] = {}
-        for record in ledger.records:
-            latest[record.index] = max(latest.get(record.index, 0), record.attempt)
+        header = ledger.header
+        by_attempt = sorted(ledger.records, key=lambda record: record.attempt)
+        latest = {record.index: record.attempt for record in by_attempt}
         made = [
-            _make_process(ledger.header, record.index, record.job, record, as_recorded)
+            _make_process(header, record, as_recorded)
             for record in ledger.records
             if record.outcome.status != "interrupted" or record.attempt == latest[record.index]
         ]
-        planned = enumerate(ledger.header.plan)
-        made += [_make_process(ledger.header, index, job) for index, job in planned if index not in latest]
+        # Those that were planned and never started.
+        place = header, header.machine.id, header.protocol
+        made += [
+            Process(*place, index, 0, job, job.work_key, job.row_key, NOT_RUN, message=None, metrics=None)
+            for index, job in enumerate(header.plan)
+            if index not in latest
+        ]
         found += sorted(made, key=lambda process: (process.index, process.attempt))
     return tuple(found), tuple(problems)
 
 
-def _make_process(
-    header: RunHeader, index: int, job: Job, record: Record | None = None, as_recorded: bool = False
-) -> Process:
-    """The process of a record; without one a process that was planned and never started."""
-    outcome = None if record is None else record.outcome if as_recorded else _apply_validity(header, record)
-    trial = outcome.trial if outcome is not None and outcome.status == "ok" else None
+def _make_process(header: RunHeader, record: Record, as_recorded: bool) -> Process:
+    """The process of a record."""
+    job, outcome = record.job, record.outcome if as_recorded else _apply_validity(header, record)
+    trial = outcome.trial if outcome.status == "ok" else None
     return Process(
         run=header,
-        machine_id=header.machine.id if record is None else record.machine_id,
-        protocol=header.protocol if record is None else record.protocol,
-        index=index,
-        attempt=0 if record is None else record.attempt,
+        machine_id=record.machine_id,
+        protocol=record.protocol,
+        index=record.index,
+        attempt=record.attempt,
         job=job,
         work_key=job.work_key,
         row_key=job.row_key,
-        status=NOT_RUN if outcome is None else outcome.status,
-        message=None if outcome is None else outcome.message,
+        status=outcome.status,
+        message=outcome.message,
         metrics=None if trial is None else compute_metrics(job, trial),
-        doubts=() if trial is None or record is None else doubts.find_record_doubts(header, record),
-        training_outcome=None if outcome is None else read_training_outcome(job, outcome),
-        seed_result=None if outcome is None else read_seed_result(job, index, outcome),
+        doubts=() if trial is None else doubts.find_record_doubts(header, record),
+        training_outcome=read_training_outcome(job, outcome),
+        seed_result=read_seed_result(job, record.index, outcome),
     )
 
 
@@ -155,24 +157,20 @@ def _apply_validity(header: RunHeader, record: Record) -> Outcome:
     return validity.reject_impossible(record.outcome, found)
 
 
-def list_columns() -> dict[str, str | Callable[[Process], object]]:
-    """The names of a process's values in `export csv`, in order, each with the path of attributes to it, or what reads it."""
+def list_columns() -> dict[str, str]:
+    """The names of a process's values in `export csv`, in order, each with the path of attributes and keys to it."""
     names = ("run_id", "machine_id", "protocol", "index", "attempt", "status", "work_key", "row_key")
     return {
         **{name: name for name in names},
         **{f"job_{name}": f"job.{name}" for name in Job.model_fields},
         **{"processor": "device.name", "torch": "software.torch"},
-        **{metric.name: partial(_read_metric, metric.name) for metric in metrics.METRICS if metric.of},
+        **{metric.name: f"metrics.values.{metric.name}" for metric in metrics.METRICS if metric.of},
         **{name: f"metrics.trial.{name}" for name in ("accuracy_data", "stopped_early")},
         **{f"test_{name}": f"metrics.trial.test.{name}" for name in ("correct", "images", "after_steps")},
-        "job_kind": lambda process: job_kind(process.job),
+        "job_kind": "job.kind",
         "reached_target": "seed_result.reached",
         "seconds_to_limit": "seed_result.limit_seconds",
     }
-
-
-def _read_metric(name: str, process: Process) -> float | None:
-    return None if process.metrics is None else process.metrics.values.get(name)
 
 
 def flatten_processes(found: Sequence[Process]) -> list[dict[str, object]]:

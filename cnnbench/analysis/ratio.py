@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,8 +32,8 @@ from cnnbench.analysis import stats
 from cnnbench.analysis.rows import JobPart, Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine_facts import FACTS, Host
-from cnnbench.schema import Job, PublishedRow, Scaling
-from cnnbench.schema.job import list_choices, list_fields
+from cnnbench.schema import Job, PublishedRow
+from cnnbench.schema.job import Scaling, list_choices, list_fields
 
 SideName = Literal["base", "new"]
 SpeedOutcome = Literal["FASTER", "SLOWER", "SAME", "UNCLEAR"]
@@ -190,7 +191,7 @@ class RowRatio:
     @property
     def rows(self) -> tuple[tuple[SideName, Row], ...]:
         """The measured rows of the pair with their sides: two, or one against a published row."""
-        both: tuple[tuple[SideName, ComparedEntry], ...] = (("base", self.base), ("new", self.new))
+        both = zip(get_args(SideName), (self.base, self.new), strict=True)
         return tuple((side, entry) for side, entry in both if isinstance(entry, Row))
 
     @property
@@ -305,12 +306,12 @@ def _place_on_ladder(row: Row) -> tuple[int, ...]:
 
 def find_scaling_sets(rows: Sequence[Row]) -> tuple[ScalingSet, ...]:
     """Every set with a row of several ranks, in an order that does not depend on the rows'."""
-    groups: dict[tuple[tuple[str, ...], int, Scaling], list[Row]] = {}
+    groups = defaultdict(list)
     for row in rows:
         for scaling in get_args(Scaling):
             if row.job.workload != "gemm" and row.job.copies == 1 and row.job.scaling in (None, scaling):
                 batch = row.job.rank_batch if scaling == "weak" else row.job.batch_size
-                groups.setdefault((share_all_but(row, SCALED_FIELDS), batch, scaling), []).append(row)
+                groups[share_all_but(row, SCALED_FIELDS), batch, scaling].append(row)
     found = []
     for (_, batch, scaling), same in sorted(groups.items()):
         same.sort(key=lambda row: (count_processors(row.job), row.job.world, row.job.nodes, row.row_key))

@@ -22,9 +22,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
 
 from cnnbench.analysis.doubts import Doubt
-from cnnbench.analysis.stats import Estimate, MedianEstimate, geometric, median_interval
+from cnnbench.analysis.stats import Estimate, MedianEstimate, RoundKey, geometric, median_interval
 from cnnbench.machine.peaks import Peak
 from cnnbench.schema import DataKind, Device, Energy, Evaluation, Job, Machine, Outcome, Software, Status
+from cnnbench.schema.job import JobKind
 
 TEST_IMAGES = 10_000
 """MNIST's test images; the procedural digits have as many."""
@@ -143,9 +144,14 @@ class TimeToAccuracy:
 def read_seed_result(job: Job, index: int, outcome: Outcome) -> SeedResult | None:
     """What the process says about the target; None under another clock, or where it ended in neither way."""
     trial = outcome.trial
-    if job.clock != "accuracy" or trial is None or outcome.status not in ("ok", "missed"):
-        return None
-    if not trial.epoch_evaluations or trial.job_seconds is None or not 0 < trial.job_seconds < math.inf:
+    if (
+        job.clock != "accuracy"
+        or trial is None
+        or outcome.status not in ("ok", "missed")
+        or not trial.epoch_evaluations
+        or trial.job_seconds is None
+        or not 0 < trial.job_seconds < math.inf
+    ):
         return None
     return SeedResult(
         seed=job.seed,
@@ -216,7 +222,6 @@ def estimate_energy_use(found: Sequence[Energy], batch_size: int) -> EnergyUse |
 
 PeakOf = Callable[[Device, Machine, str], Peak]
 """Theoretical dense peak of a device at a precision: `machine.peaks.theoretical_peak`, or a test's own."""
-JobKind = Literal["measured", "projected", "to target"]
 JobPart = Literal["step", "job"]
 """What seconds are of."""
 FloorKind = Literal["launch", "bandwidth", "compute", "input"]
@@ -227,23 +232,24 @@ NamedType = TypeVar("NamedType")
 
 
 def follow(value: Any, path: str | Callable[[Any], Any]) -> Any:
-    """Return what the path of attributes (`speedup.ratio`) or the function gives; None where a part of the path is None."""
+    """Return what the path of attributes and keys (`values.speedup.ratio`) or the function gives; None where a part of it is
+    None, or a mapping on the way has no such key.
+    """
     if callable(path):
         return path(value)
     for name in path.split("."):
-        value = None if value is None else getattr(value, name)
+        if value is None:
+            break
+        value = value.get(name) if isinstance(value, Mapping) else getattr(value, name)
     return value
 
 
 class NamedValue(Generic[NamedType]):
     """A metric in the owner's `values` as an attribute, for code that is about this one; None where it is not measured."""
 
-    def __init__(self, name: str = "") -> None:
-        self.name = name
-
     def __set_name__(self, owner: type, name: str) -> None:
-        """Take the attribute's name for the metric's where none was given."""
-        self.name = self.name or name
+        """Take the attribute's name for the metric's."""
+        self.name = name
 
     def __get__(self, owner: Any, _: type) -> NamedType:
         """Look the metric up."""
@@ -330,16 +336,22 @@ class Row:
     outcomes: Mapping[str, int]
     """Processes by how they ended, `not run` included; they add up to what was planned."""
     failures: tuple[str, ...]
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[str, ...]
     """What the processes that did not end well said, each once, by round."""
+    training_outcomes: tuple[TrainingOutcome, ...]
+    """Each process that trained, by round: what questions about single seeds are asked of."""
+    peak_flops_per_second: float | None
+    peak_origin: str | None
+    time_to_accuracy: TimeToAccuracy | None
+    missing: Mapping[str, str]
+    """By the column's key, why there is no figure."""
+    doubts: tuple[Doubt, ...]
     values: Mapping[str, Any] = field(default_factory=dict)
     """By the metric's name, its value over the processes, as `metrics.METRICS` declares it; what none measured is left out."""
-    costs: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    costs: Mapping[RoundKey, float] = field(default_factory=dict)
     """Seconds of the same work by (run, round): what speed-ups divide."""
-    rates: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    rates: Mapping[RoundKey, float] = field(default_factory=dict)
     """Model FLOP/s by (run, round): what shares of the measured peak divide."""
-    peak_flops_per_second: float | None = None
-    peak_origin: str | None = None
     ceiling_flops_per_second: Estimate | None = None
     """Measured peak: the best matrix product of the same run, else of the same boot; `ceiling` fills it in."""
     ceiling_run_id: str | None = None
@@ -350,18 +362,12 @@ class Row:
     """Whether the row is a matrix product and the measured peak of its own run."""
     bottleneck: Bottleneck | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
-    time_to_accuracy: TimeToAccuracy | None = None
     energy: EnergyUse | None = None
     copies: tuple[Mapping[str, float], ...] = ()
     """Of copies: each one's mean step by its place, a mapping a launch."""
     accuracy: Accuracy | None = None
-    training_outcomes: tuple[TrainingOutcome, ...] = ()
-    """Each process that trained, by round: what questions about single seeds are asked of."""
     speedup: Speedup | None = None
     speedup_over_published: Estimate | None = None
-    missing: Mapping[str, str] = field(default_factory=dict)
-    """By the column's key, why there is no figure."""
-    doubts: tuple[Doubt, ...] = ()
     other_runs: int = 0
     """Runs of the same row that are not shown."""
 
@@ -377,12 +383,13 @@ class Row:
     host_peak_bytes = NamedCount()
     device_peak_bytes = NamedCount()
     operators_per_step = NamedCount()
-    timed_steps = NamedCount("steps")
+    steps = NamedCount()
+    """Timed ones, the fewest of a process."""
 
     @property
     def job_kind(self) -> JobKind | None:
-        """Whether the whole job's time is measured, projected, or to a target; see `job_kind`."""
-        return job_kind(self.job)
+        """Whether the whole job's time is measured, projected, or to a target; see `Job.kind`."""
+        return self.job.kind
 
     @property
     def mfu(self) -> float | None:
@@ -399,7 +406,7 @@ class Row:
     @property
     def cost_of(self) -> JobPart:
         """What they are of: the whole job under the job clock, else one step."""
-        return "job" if is_whole_job(self.job) else "step"
+        return "job" if self.job.divided_whole else "step"
 
     @property
     def ok(self) -> int:
@@ -417,21 +424,3 @@ class Row:
     def with_reason(self, column: str, reason: str) -> Row:
         """Return the row with the reason why that column has no figure."""
         return replace(self, missing={**self.missing, column: reason})
-
-
-def job_kind(job: Job) -> JobKind | None:
-    """Whether the job's whole time is measured, projected from steady steps, or as long as its target took; None where
-    there is no whole job.
-    """
-    if job.timed_whole:
-        return "measured"
-    if job.clock == "accuracy":
-        return "to target"
-    return "projected" if job.job_steps is not None else None
-
-
-def is_whole_job(job: Job) -> bool:
-    """Whether `Row.costs` are seconds of the whole job, rather than of a step: one that may stop early has no fixed length,
-    nor has one that trains to a target, where chance in the seed decides how many steps it takes.
-    """
-    return job.timed_whole and not job.stop_when_all_right

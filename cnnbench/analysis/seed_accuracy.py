@@ -26,10 +26,10 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import Literal
 
 from cnnbench import units, workloads
 from cnnbench.analysis import stats
@@ -245,7 +245,6 @@ LEAST_SEEDS = 2
 """Seeds that a side needs for a spread to exist."""
 _PLAIN = plain_values(Job, "compute")
 """The fields of a job that say how it is computed and not what is learned, as the plain way has them."""
-SeedKey = TypeVar("SeedKey", bound=Hashable)
 ConvergenceOutcome = Literal["learns as well", "learns worse", "undecided"]
 
 
@@ -395,7 +394,7 @@ def _learning_key(row: Row) -> tuple[object, ...]:
     return row.machine.id, row.protocol, job.model_copy(update=same).row_key
 
 
-def estimate_difference(variant: Mapping[SeedKey, float], plain: Mapping[SeedKey, float]) -> AccuracyDifference:
+def estimate_difference(variant: Mapping[int, float], plain: Mapping[int, float]) -> AccuracyDifference:
     """Mean of the mode less mean of the reference, by seed where both have exactly the same seeds.
 
     Raises ValueError where a side has fewer than two.

@@ -10,7 +10,7 @@ all others are counted in `Row.outcomes`.
 from __future__ import annotations
 
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
@@ -29,7 +29,6 @@ from cnnbench.analysis.rows import (
     TimeToAccuracy,
     combine_seeds,
     estimate_energy_use,
-    is_whole_job,
 )
 from cnnbench.errors import ComparisonError
 from cnnbench.machine.peaks import theoretical_peak
@@ -109,7 +108,7 @@ def build_row(members: Sequence[Process], peak_of: PeakOf = theoretical_peak) ->
     """Build the row of these processes: repeats of one job, all of one run and one protocol."""
     members = sorted(members, key=lambda process: (process.job.round, process.index, process.attempt))
     first = members[0]
-    good = [process for process in members if process.status == "ok" and process.metrics]
+    good = [process for process in members if process.metrics]
     peak = peak_of(first.device, first.machine, first.job.precision)
     seeds = combine_seeds(first.job, [process.seed_result for process in members if process.seed_result is not None])
     missing = {} if peak.flops_per_second is not None else {"peak": peak.reason or "not known"}
@@ -139,13 +138,13 @@ def build_row(members: Sequence[Process], peak_of: PeakOf = theoretical_peak) ->
 
 def _describe_failures(members: Sequence[Process]) -> tuple[str, ...]:
     """Each way of failing once, with the rounds it happened in: `oom in round 3: ...`."""
-    rounds: dict[tuple[str, str], list[str]] = {}
+    rounds = defaultdict(list)
     for process in members:
         message = process.message
         if process.status == "ok":
             message = "no usable time was recorded" if process.metrics is None else None
         if message:
-            rounds.setdefault((process.status, message), []).append(str(process.job.round + 1))
+            rounds[process.status, message].append(str(process.job.round + 1))
     return tuple(
         f"{status} in round{'s' if len(where) > 1 else ''} {', '.join(where)}: {message}"
         for (status, message), where in rounds.items()
@@ -172,7 +171,7 @@ def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
             continue
         found, why = [each.values[metric.name] for each in good if metric.name in each.values], metric.why_missing
         reason = why(row, found, good) if callable(why) else None if found else why.format(row)
-        reasons[metric.column_key] = reason or None
+        reasons[metric.column_key] = reason
         if found and not reason:
             values[metric.name] = metric.over(found)
     accuracy = _estimate_accuracy(row.job, good)
@@ -182,12 +181,12 @@ def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
     return replace(
         row,
         values=values,
-        costs=_average_by_round(row, good, "job_seconds" if is_whole_job(row.job) else "step_seconds"),
+        costs=_average_by_round(row, good, "job_seconds" if row.job.divided_whole else "step_seconds"),
         rates=_average_by_round(row, good, "flops_per_second"),
         energy=estimate_energy_use([each.energy for each in good if each.energy], row.job.batch_size),
         copies=tuple(each.copy_seconds for each in good if each.copy_seconds),
         accuracy=None if isinstance(accuracy, str) else accuracy,
-        missing={**row.missing, **{column: reason for column, reason in reasons.items() if reason is not None}},
+        missing={**row.missing, **{column: reason for column, reason in reasons.items() if reason}},
         floors={
             name: statistics.median(each.trial.floors[name] for each in good if name in each.trial.floors)
             for name in floors
@@ -195,7 +194,7 @@ def _with_metrics(row: Row, good: Sequence[ProcessMetrics]) -> Row:
     )
 
 
-def _average_by_round(row: Row, good: Sequence[ProcessMetrics], metric: str) -> dict[tuple[str, int], float]:
+def _average_by_round(row: Row, good: Sequence[ProcessMetrics], metric: str) -> dict[stats.RoundKey, float]:
     """Collect the metric by (run, round) from the processes that have it."""
     by_round = group_by((each for each in good if metric in each.values), lambda each: (row.run_id, each.job.round))
     return {key: stats.geometric([each.values[metric] for each in same]).value for key, same in by_round.items()}

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 CONFIDENCE = 0.95
 TWO_SIDED = 0.5 + CONFIDENCE / 2
 """The share of a distribution below the upper end of a two-sided interval of that confidence."""
-RoundKey = TypeVar("RoundKey", bound=Hashable)
+RoundKey = tuple[str, int]
+"""A run and one of its rounds."""
 MINIMUM_FOR_INTERVAL = 3
 """Processes (or pairs) needed before an interval is drawn: with 2 the t-quantile is 12.7 and the bar says nothing."""
 

@@ -66,15 +66,15 @@ class Stop:
         return self.last.correct == self.last.images
 
 
-def chance_all_right(right: int, images: int = TEST_IMAGES, sample: int = SAMPLE) -> float:
-    """The chance that `sample` images drawn without replacement from `images`, `right` of which the network gets right, are
-    all right: C(right, sample) / C(images, sample), exact but for rounding. Raises ValueError for no such draw.
+def chance_all_right(right: int, sample: int = SAMPLE) -> float:
+    """The chance that `sample` images drawn without replacement from the N test images, `right` of which the network gets
+    right, are all right: C(right, sample) / C(N, sample), exact but for rounding. Raises ValueError for no such draw.
     """
-    if not 0 <= right <= images or not 0 < sample <= images:
-        raise ValueError(f"no sample of {sample} can be drawn from {images} images of which {right} are right")
+    if not 0 <= right <= TEST_IMAGES or not 0 < sample <= TEST_IMAGES:
+        raise ValueError(f"no sample of {sample} can be drawn from {TEST_IMAGES} images of which {right} are right")
     if right < sample:
         return 0.0
-    return math.prod((right - drawn) / (images - drawn) for drawn in range(sample))
+    return math.prod((right - drawn) / (TEST_IMAGES - drawn) for drawn in range(sample))
 
 
 def chances_stopped(chances: Iterable[float]) -> list[float]:
@@ -89,7 +89,7 @@ def predict_by_epoch(curves: Sequence[Sequence[int]], sample: int = SAMPLE) -> t
     processes' own chances. The mean accuracy's chance would be another, since the chance bends with the accuracy.
     """
     length = min(map(len, curves), default=0)
-    all_right = [[chance_all_right(right, sample=sample) for right in curve[:length]] for curve in curves]
+    all_right = [[chance_all_right(right, sample) for right in curve[:length]] for curve in curves]
     stopped = [chances_stopped(chances) for chances in all_right]
     return tuple(
         Epoch(
@@ -106,7 +106,7 @@ def predict_from_accuracy(accuracy: float, epochs: int = EPOCHS, sample: int = S
     """The rule at one true accuracy, a share, that stays as it is: without records, from the closed form alone."""
     right = round(accuracy * TEST_IMAGES)
     exact = Estimate(right / TEST_IMAGES, None, None, 1)
-    chance = chance_all_right(right, sample=sample)
+    chance = chance_all_right(right, sample)
     stopped = chances_stopped([chance] * epochs)
     return tuple(Epoch(number + 1, exact, chance, each) for number, each in enumerate(stopped))
 

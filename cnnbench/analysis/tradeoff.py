@@ -6,7 +6,7 @@ MNIST; where there is none, it is None.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnbench.analysis.process_table import Process
@@ -47,9 +47,8 @@ class Contender:
     """Whether it is the first one."""
 
 
-def compare_workloads(workloads: Iterable[Workload], processes: Iterable[Process]) -> tuple[Contender, ...]:
+def compare_workloads(workloads: Iterable[Workload], processes: Sequence[Process]) -> tuple[Contender, ...]:
     """One a workload, in their order. Raises WorkloadError for a GEMM, which has no layers."""
-    known = tuple(processes)
     found: list[Contender] = []
     for workload in workloads:
         total = layers.explain(workload).total
@@ -57,7 +56,7 @@ def compare_workloads(workloads: Iterable[Workload], processes: Iterable[Process
         base = found[0].counts if found else counts
         is_base = not found or workload.name == found[0].workload.name
         ratios = {name: counts[name] / base[name] if base[name] else None for name in QUANTITIES}
-        found.append(Contender(workload, find_best_accuracy(workload, known), counts, ratios, is_base))
+        found.append(Contender(workload, find_best_accuracy(workload, processes), counts, ratios, is_base))
     return tuple(found)
 
 

@@ -17,8 +17,8 @@ from cnnbench import workloads
 from cnnbench.devices import list_kinds
 from cnnbench.errors import UsageError
 from cnnbench.plain_text import format_value, suggest_choices
-from cnnbench.schema import AUTO, MAX_IMAGES, SPLIT_IMAGES, Execution, Job
-from cnnbench.schema.job import axes_of, list_choices
+from cnnbench.schema import AUTO, SPLIT_IMAGES, Job
+from cnnbench.schema.job import MAX_IMAGES, Execution, axes_of, list_choices
 from cnnbench.workloads import Workload, recipes
 
 Scalar = str | int | bool | float
@@ -191,9 +191,8 @@ def split_setting(option: str, text: str, example: str) -> tuple[str, str]:
 
 def describe_unknown_key(word: str, known: Sequence[str], elsewhere: Mapping[str, str]) -> str:
     """What to say of a key that is not one: where it belongs, else the nearest one, else all there are."""
-    if word in elsewhere:
-        return f"unknown key {format_value(word)}; {elsewhere[word]}"
-    return f"unknown key {format_value(word)}{suggest_choices(word, known)}"
+    where = f"; {elsewhere[word]}" if word in elsewhere else suggest_choices(word, known)
+    return f"unknown key {format_value(word)}{where}"
 
 
 REFERENCE_EXECUTIONS = ("eager", "compiled")
@@ -201,7 +200,7 @@ GRAPH_EXECUTIONS = ("graph", "compiled-graph")
 """Rungs whose step is recorded: nothing in it may come from the host."""
 
 
-def complete_combination(combination: dict[str, Scalar | None], workload: Workload) -> dict[str, Scalar | None]:
+def complete_combination(combination: dict[str, Scalar | None], workload: Workload) -> Combination:
     """The cell with what follows from the rest filled in: the steps of an epoch, and what inference has none of."""
     if combination["task"] == "inference":
         combination |= {"optimizer": None, "final_evaluation": False}

@@ -35,14 +35,16 @@ from cnnbench.plan.job_keys import (
 )
 from cnnbench.plan.suite import JobSpec, Suite
 from cnnbench.profile_model import ProfileJob
-from cnnbench.schema import AUTO, EVERY, DataKind, Device, Execution, Job, Machine
-from cnnbench.schema.job import list_fields
+from cnnbench.schema import AUTO, DataKind, Device, Job, Machine
+from cnnbench.schema.job import EVERY, Execution, list_fields
 from cnnbench.workloads import Workload
 
 PROJECTION_PROCESSES = 3
 PROJECTION_STEPS = 100
 """A whole job may be projected from at least 3 processes of at least 100 steady steps each: a rule of protocol 1."""
 SEEDS = 2**31
+DataSource = DataKind | Callable[[], DataKind]
+"""The data of jobs that leave them open: known, or to be found out where the first of them is planned."""
 
 
 def make_plan(
@@ -50,7 +52,7 @@ def make_plan(
     machine: Machine,
     devices: Sequence[Device],
     *,
-    data_kind: DataKind | Callable[[], DataKind],
+    data_kind: DataSource,
     seed: int,
     repeats: int | None = None,
     threads: int | None = None,
@@ -191,7 +193,7 @@ def _make_job(
     combination: Combination,
     device: Device,
     machine: Machine,
-    data_kind: DataKind | Callable[[], DataKind],
+    data_kind: DataSource,
     threads: int | None,
     nodes: int,
 ) -> Job:
@@ -234,8 +236,11 @@ def _interleave(rounds_of: dict[Job, int], seed: int) -> tuple[Job, ...]:
 
 def find_same_devices(device: Device, devices: Sequence[Device]) -> tuple[Device, ...]:
     """The usable ones of the same kind and name, in order; a CPU is alone."""
-    alike = (each for each in devices if (each.kind, each.name) == (device.kind, device.name))
-    return tuple(each for each in alike if each.usable or each is device)
+    return tuple(
+        each
+        for each in devices
+        if (each.kind, each.name) == (device.kind, device.name) and (each.usable or each is device)
+    )
 
 
 def count_capacity(device: Device, devices: Sequence[Device], machine: Machine) -> int:
@@ -285,24 +290,23 @@ TUNED_VARIANTS: tuple[Execution, ...] = tuple(
     each for each in get_args(Execution) if each not in (*REFERENCE_EXECUTIONS, AUTO)
 )
 SET_BY_OPTIONS = {
+    # What a clock times, or when a run ends.
+    **dict.fromkeys(list_fields(Job, "clock"), "it changes no step, and a profile is of one step"),
     "block_steps": "--steps says how many steps are profiled",
     "warmup_steps": "--warmup says how many steps come before",
     "workload": "the workload is the command's argument",
 }
-NOT_PROFILED = list_fields(Job, "clock")
-"""Keys that say what a clock times or when a run ends: nothing of one step's."""
+"""Keys that no setting of a profile may have, and why."""
 
 
 def parse_settings(texts: Sequence[str], workload: Workload) -> dict[str, Scalar]:
     """`key=value` texts as a table; the keys are those of a suite's job. Raises UsageError with what is wrong and what may be."""
-    known = {name: key for name, key in keys_for(workload).items() if name not in (*SET_BY_OPTIONS, *NOT_PROFILED)}
+    known = {name: key for name, key in keys_for(workload).items() if name not in SET_BY_OPTIONS}
     found = {}
     for text in texts:
         name, value = split_setting("--set", text, "precision=bf16")
-        if name in SET_BY_OPTIONS or name in NOT_PROFILED:
-            raise UsageError(
-                f"--set {name}: {SET_BY_OPTIONS.get(name, 'it changes no step, and a profile is of one step')}"
-            )
+        if name in SET_BY_OPTIONS:
+            raise UsageError(f"--set {name}: {SET_BY_OPTIONS[name]}")
         if name not in known:
             if name in KEYS:
                 raise UsageError(f"--set {text}: {workload.name} takes no {name}")
@@ -319,7 +323,7 @@ def make_profile_jobs(
     machine: Machine,
     devices: Sequence[Device],
     *,
-    data_kind: DataKind | Callable[[], DataKind],
+    data_kind: DataSource,
     steps: int,
     warmup_steps: int,
     threads: int | None = None,
@@ -348,7 +352,7 @@ def make_profile_jobs(
             suite = Suite("profile", "", Path(), "", repeats=1, seed=None, jobs=(spec,))
             wrong = [each for cell in suite.combinations(device.kind) for each in find_contradictions(cell)]
             impossible += ["; ".join(wrong)] if wrong else []
-            planned = make_plan([suite], machine, [device], data_kind=data_kind, seed=0, repeats=1, threads=threads)
+            planned = make_plan([suite], machine, [device], data_kind=data_kind, seed=0, threads=threads)
             found += [ProfileJob(name=naming.profile_variant(job), job=job) for job in planned]
         if len(impossible) == len(wanted):
             raise UsageError(impossible[0])

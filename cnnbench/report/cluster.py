@@ -47,7 +47,7 @@ class FarNode(NamedTuple):
 def _title_kind(line: KindLine) -> str:
     each, job = line.kind, line.kind.job
     size = f"{units.count(job.size)} x {units.count(job.size)}" if job.size else ""
-    timed = "time of the whole job" if each.is_whole_job else "time of a step"
+    timed = "time of the whole job" if job.divided_whole else "time of a step"
     title = " · ".join(filter(None, (naming.work_label(job), size, job.precision, timed)))
     return title + naming.format_protocol(each.protocol)
 
@@ -72,7 +72,7 @@ def _name_processor(each: EqualNodes, several_builds: bool) -> Cell:
 
 
 def _seconds(each: EqualNodes, seconds: float | None) -> str:
-    return units.duration(seconds) if each.is_whole_job else units.short_seconds(seconds)
+    return units.duration(seconds) if each.job.divided_whole else units.short_seconds(seconds)
 
 
 def _rate(line: KindLine) -> Cell:
@@ -81,7 +81,7 @@ def _rate(line: KindLine) -> Cell:
     if job.workload == "gemm":
         rate = 2 * (job.size or 0) ** 3 / each.median_seconds
         return Cell(f"{units.giga(rate)} GFLOP/s", (), {"median_flops_per_second": rate})
-    images = job.batch_size * ((job.job_steps or 0) if each.is_whole_job else 1)
+    images = job.batch_size * ((job.job_steps or 0) if job.divided_whole else 1)
     if not images:
         return Cell(units.NOT_AVAILABLE)
     rate = images / each.median_seconds
@@ -134,7 +134,7 @@ KINDS = TableSpec[KindLine](
             1,
             _read_median,
             name="",
-            further={"median_seconds": "kind.median_seconds", "of_whole_job": "kind.is_whole_job"},
+            further={"median_seconds": "kind.median_seconds", "of_whole_job": "kind.job.divided_whole"},
         ),
         ColumnSpec("rate", "median\nrate", 3, _rate),
         figure(

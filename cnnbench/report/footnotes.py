@@ -12,7 +12,7 @@ from cnnbench.analysis import metrics
 from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.metrics import job_flops, name_baseline, pretraining_flops, step_flops
 from cnnbench.analysis.ratio import GroupKey, PublishedResult, group_by
-from cnnbench.analysis.rows import Row, is_whole_job
+from cnnbench.analysis.rows import Row
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import MINIMUM_FOR_MEDIAN
 from cnnbench.report.escaping import plain
@@ -184,7 +184,7 @@ def _write_target_rules(rows: Sequence[Row]) -> Iterator[str]:
             f"{plain(row.job.workload)} is pre-trained first, inside its clock: FLOP/s, MFU, images and the step are of the "
             f"fine-tuning. Pre-training is {units.giga(before)} GFLOP, a step after it {units.giga(step)} GFLOP"
         )
-        fixed = whole and is_whole_job(row.job)
+        fixed = whole and row.job.divided_whole
         length = f", the whole job of {units.count(row.job.job_steps)} steps {units.giga(whole)} GFLOP" if fixed else ""
         lengths[text] = length or lengths.get(text, "")
     yield from (f"{text}{length}." for text, length in lengths.items())

@@ -454,7 +454,7 @@ def find_headline_row(comparison: Comparison) -> Row | None:
 
     def evidence(row: Row) -> tuple[bool, int, str, str]:
         sure = row.step_seconds is not None and row.step_seconds.low is not None
-        return sure, row.ok * (row.timed_steps or 0), row.row_key, row.run_id
+        return sure, row.ok * (row.steps or 0), row.row_key, row.run_id
 
     rows = [row for row in comparison.rows if row.ok]
     steps = [row for row in rows if tables.trains(row) and row.costs]

@@ -407,7 +407,7 @@ def build_lecture_table(comparison: Comparison, processor: ProcessorCell) -> Tab
         return None
 
     def named(row: Row) -> Cell:
-        timed = "whole job" if row.job.timed_whole else f"{units.count(row.timed_steps)} steps timed"
+        timed = "whole job" if row.job.timed_whole else f"{units.count(row.steps)} steps timed"
         batch = "" if row.speedup_over_published else f"{row.job.workload}, batch {row.job.batch_size}"
         return processor(row).add_details(batch, ", ".join(naming.deviations(row.job)), timed)
 

@@ -88,6 +88,7 @@ Pool = Literal["max", "average"]
 Activation = Literal["relu", "sigmoid"]
 Allocator = Literal["held", "system"]
 Scaling = Literal["strong", "weak"]
+JobKind = Literal["measured", "projected", "to target"]
 SPLIT_IMAGES = {"train-55000": 55_000, "train-60000": 60_000}
 MAX_IMAGES = max(SPLIT_IMAGES.values())
 TEST_IMAGES = 10_000
@@ -225,6 +226,24 @@ class Job(Frozen):
     def timed_whole(self) -> bool:
         """Whether the clock times a job of a length fixed beforehand, in one piece."""
         return self.clock in ("job", "recipe")
+
+    @property
+    def kind(self) -> JobKind | None:
+        """Whether the whole job's time is measured, projected from steady steps, or as long as its target took; None where there
+        is no whole job.
+        """
+        if self.timed_whole:
+            return "measured"
+        if self.clock == "accuracy":
+            return "to target"
+        return "projected" if self.job_steps is not None else None
+
+    @property
+    def divided_whole(self) -> bool:
+        """Whether ratios are of seconds of the whole job, rather than of a step: one that may stop early has no fixed length, nor
+        has one that trains to a target, where chance in the seed decides how many steps it takes.
+        """
+        return self.timed_whole and not self.stop_when_all_right
 
     @property
     def processes(self) -> int:

@@ -112,7 +112,7 @@ def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, ..
         elif job.clock == "accuracy" and job.target is not None:
             what.append(f"to {units.exact_percent(job.target)}")
         else:
-            what.append("whole job" if job.timed_whole else f"{units.count(row.timed_steps)} steps")
+            what.append("whole job" if job.timed_whole else f"{units.count(row.steps)} steps")
         where = (naming.place_label(job).removeprefix("cpu, "), *naming.chart_words(job))
         names.append((naming.processor_name(row.device), ", ".join(where), ", ".join(what)))
     return tell_apart(names, rows)
