@@ -252,7 +252,7 @@ class SlideRow(NamedTuple):
 def list_slide_rows(found: Explanation, slide: Slide) -> list[SlideRow]:
     """The slide's rows in its order, then its totals: values, and bytes in float32."""
     total = found.total
-    rows: list[tuple[str, PrintedFigure | None, int, PrintedFigure | None, int]] = [
+    layers = (
         (
             f"{row.label} {shape_text(layer.output)}",
             row.activations,
@@ -261,9 +261,12 @@ def list_slide_rows(found: Explanation, slide: Slide) -> list[SlideRow]:
             layer.parameters,
         )
         for row, layer in zip(slide.rows, found.stored, strict=True)
-    ]
-    rows.append(("total", None, total.activations, slide.parameters, total.parameters))
-    rows.append(("total, bytes", slide.activation_bytes, total.activation_bytes, None, total.parameter_bytes))
+    )
+    rows = (
+        *layers,
+        ("total", None, total.activations, slide.parameters, total.parameters),
+        ("total, bytes", slide.activation_bytes, total.activation_bytes, None, total.parameter_bytes),
+    )
     return [
         SlideRow(SlideFigure(where, "activations", stored, written), SlideFigure(where, slide.counted, trained, right))
         for where, stored, written, trained, right in rows

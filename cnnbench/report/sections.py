@@ -148,12 +148,12 @@ def _list_sections(chart_data: ChartData, request: PageRequest, page_notes: Sequ
     lecture = tables.build_lecture_table(comparison, processor)
     notes = tuple(footnotes.build_published_notes(published))
     yield Section("lecture", "Then and now", describe_point(published), (), (lecture,) if lecture else (), notes)
-    row_tables: list[Table] = []
-    if request.template == "full":
-        row_tables = tables.build_tables(comparison, processor)
+    full = request.template == "full"
+    row_tables = tables.build_tables(comparison, processor) if full else []
+    if full:
         yield from _build_figures(chart_data, request, processor, row_tables)
     yield _doubts(page_notes)
-    if request.template == "full":
+    if full:
         yield _machines(rows)
     if rows:
         shown = {column.key for table in row_tables for column in table.columns}
@@ -197,8 +197,8 @@ def _build_figures(
 
 def _draw_charts(section: str, chart_data: ChartData) -> tuple[Chart, ...]:
     """The section's charts that have something to show."""
-    found = ((spec, spec.select(chart_data)) for spec in CHARTS if spec.section == section)
-    return tuple(draw_chart(spec, shown) for spec, shown in found if shown.data)
+    own = (spec for spec in CHARTS if spec.section == section)
+    return tuple(draw_chart(spec, shown) for spec in own if (shown := spec.select(chart_data)).data)
 
 
 def _drop_empty(sections: Iterable[Section]) -> tuple[Section, ...]:

@@ -32,9 +32,9 @@ class ColumnSpec(Generic[Subject]):
     align: Literal["left", "right"] = "right"
 
 
-METRICS_HERE: ColumnSpec[Any] = ColumnSpec("metrics", "", 1)
+METRICS_HERE = ColumnSpec[Any]("metrics", "", 1)
 """The place of the metrics that name the table."""
-PROCESSOR: ColumnSpec[Any] = ColumnSpec("processor", "processor", 1, align="left")
+PROCESSOR = ColumnSpec[Any]("processor", "processor", 1, align="left")
 """The processor, as the page names it."""
 
 

@@ -12,7 +12,8 @@ from cnnbench.analysis.ratio import PublishedResult
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import Estimate
-from cnnbench.report import cells, escaping
+from cnnbench.report import cells
+from cnnbench.report.escaping import plain
 from cnnbench.report.model import Datum
 from cnnbench.schema import Record, Trial
 from cnnbench.store import Ledger
@@ -105,7 +106,7 @@ def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, ..
     names = []
     for row in rows:
         job = row.job
-        what = [escaping.plain(job.workload, LONGEST_ID)] if several else []
+        what = [plain(job.workload, LONGEST_ID)] if several else []
         what += [f"batch {job.batch_size}"] if batch else []
         if job.workload == "gemm":
             what = [f"gemm {units.count(job.size)}"]
@@ -125,7 +126,7 @@ def tell_apart(names: Iterable[Sequence[str]], rows: Sequence[Row]) -> list[tupl
     alike = [(*name, "") for name in names]
     facts = [(row.machine.id, row.run_id, str(row.job.init), str(row.job.order)) for row in rows]
     for words in zip(*facts, strict=True):
-        told = [(*name[:-1], escaping.plain(word, LONGEST_ID)) for name, word in zip(alike, words, strict=True)]
+        told = [(*name[:-1], plain(word, LONGEST_ID)) for name, word in zip(alike, words, strict=True)]
         if len({*told}) > len({*alike}):
             return told
     return alike
@@ -133,7 +134,7 @@ def tell_apart(names: Iterable[Sequence[str]], rows: Sequence[Row]) -> list[tupl
 
 def number_repeats(items: Iterable[Item]) -> Iterator[tuple[Item, int]]:
     """Yield each item with its number among those that equal it, from 1 on."""
-    seen: Counter[Item] = Counter()
+    seen = Counter[Item]()
     for item in items:
         seen[item] += 1
         yield item, seen[item]

@@ -6,11 +6,11 @@ import json
 import re
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 
 from cnnbench.analysis.history import Series
 from cnnbench.report import cells
 from cnnbench.report import history as words
-from cnnbench.report.cells import KEY_CHARACTERS
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import list_numbers
 from cnnbench.report.charts.kinds import (
@@ -22,7 +22,7 @@ from cnnbench.report.charts.kinds import (
     draw_chart,
     layer,
     list_estimate,
-    place,
+    number,
     share,
     word,
 )
@@ -63,7 +63,7 @@ def draw_history(found: Sequence[Series]) -> Chart | None:
 
 def _mark_runs(panel: int, series: Series) -> list[Datum]:
     """Make a mark for each timed run, and one without a time for where the next should fall."""
-    own: Datum = {"panel": panel, "row": digest(series.job.row_key)[:KEY_CHARACTERS]}
+    own: Datum = {"panel": panel, "row": digest(series.job.row_key)[: cells.KEY_CHARACTERS]}
     timed = [point for point in series.points if point.step is not None]
     data = [
         {
@@ -125,8 +125,8 @@ def _draw(shown: Shown, layout: theme.ChartLayout) -> Specification:
 def _list_layers(own: Sequence[Datum], looks: Specification, layout: theme.ChartLayout) -> list[Specification]:
     """Draw one row's runs at equal distances, since runs of one hour and gaps of months would hide each other on a time axis."""
     x_scale = {"domain": [0.5, len(own) + 0.5], "nice": False}
-    x = place(scale=x_scale, axis=_write_dates(own, layout))
-    y = place(**_scale_times(own))
+    x = partial(number, scale=x_scale, axis=_write_dates(own, layout))
+    y = partial(number, **_scale_times(own))
     changed: Specification = {"known": "mark", "x": x("before"), "color": theme.MUTED}
     timed: Specification = {"x": x("number"), "y": y(STEP), "known": STEP}
     low, high = f"{STEP}_low", {"field": f"{STEP}_high"}

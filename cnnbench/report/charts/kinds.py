@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from cnnbench.analysis.rows import Row
-from cnnbench.report import escaping
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import ChartData, label_rows, list_numbers, list_values
 from cnnbench.report.charts.theme import BLUE, INK, LINE, ChartLayout
+from cnnbench.report.escaping import plain
 from cnnbench.report.model import Chart, Datum
 
 Specification = dict[str, Any]
@@ -72,7 +73,7 @@ def draw_chart(spec: ChartSpec, shown: Shown) -> Chart:
         }
         for layout in (theme.WIDE, theme.NARROW)
     )
-    texts = (escaping.plain(title), escaping.plain(alt, None), escaping.plain(caption, None))
+    texts = (plain(title), plain(alt, None), plain(caption, None))
     return Chart(spec.key, *texts, tuple(shown.data), wide, narrow)
 
 
@@ -86,7 +87,7 @@ class TooltipField:
 
 
 Tooltip = tuple[TooltipField | str, ...]
-WHERE: Tooltip = ("processor", "place")
+WHERE = ("processor", "place")
 
 
 def count_processes(name: str) -> TooltipField:
@@ -133,11 +134,6 @@ def layer(mark: str, *, when: str = "", known: str = "", tooltip: Tooltip = (), 
 def number(name: str, **options: Any) -> Specification:
     """Encode a figure."""
     return {"field": name, "type": "quantitative", **options}
-
-
-def place(**options: Any) -> Callable[[str], Specification]:
-    """Make the encoding of figures on one scale and axis."""
-    return lambda name: number(name, **options)
 
 
 def word(name: str, **options: Any) -> Specification:
@@ -230,7 +226,7 @@ def draw_points(
     value: str,
     axis: str,
     tooltip: Tooltip,
-    colours: str | Mapping[str, str] = BLUE,
+    colours: str | Mapping[str, str],
     interval: bool = True,
     stems: bool = False,
 ) -> Specification:
@@ -245,7 +241,7 @@ def draw_points(
     figures += [1] if stems else []
     after = theme.text_width(list_values(data, "text"))
     scale = theme.log_scale_with_room(figures, layout.width, before=10 if stems else 12, after=after)
-    x = place(**theme.log_axis(scale, layout, axis, layout.width))
+    x = partial(number, **theme.log_axis(scale, layout, axis, layout.width))
     colour = _colour_kinds(data, colours, layout)
     shape: Specification = {} if isinstance(colours, str) else {"shape": choose(data, "kind", (), layout)}
     stem = layer("rule", color=colour, x=x(value), x2={"datum": 1}, strokeWidth=2, opacity=0.35)
@@ -298,9 +294,7 @@ LOG_FROM = 20
 """Greatest figure over the least from which a linear axis would press the small ones flat."""
 
 
-def draw_lines(
-    shown: Shown, layout: ChartLayout, *, value: str, words: str, axis: str, ideal: bool = False
-) -> Specification:
+def draw_lines(shown: Shown, layout: ChartLayout, *, value: str, words: str, axis: str, ideal: bool) -> Specification:
     """Draw lines over x: the figure `value` at each whole number `varied`, a line for each `series`.
 
     With `ideal`, what each datum has of that name is drawn too, dashed.

@@ -203,7 +203,6 @@ def _describe_flops(data: Sequence[Datum]) -> Iterator[str]:
         yield f"{one_line(label)}: {', '.join(parts)}"
 
 
-Place = tuple[str, ...]
 STEPS = ("training step", "inference step")
 _STEP_SHAPES = {STEPS[0]: "circle", STEPS[1]: "triangle-up", "matrix product": "square"}
 COPY = "copy_bytes_per_second"
@@ -236,7 +235,7 @@ def _select_roofs(chart_data: ChartData) -> Shown:
     return Shown(data, more)
 
 
-def _place(row: Row) -> Place:
+def _place(row: Row) -> tuple[str, ...]:
     """Tell what has a roof of its own; processors of a kind differ in the first three alone: machine, device and run."""
     job, run = row.job, row.ceiling_run_id or row.run_id
     return row.machine.id, job.device, run, row.device.name, f"{row.device.kind} {job.threads}", job.precision

@@ -41,10 +41,10 @@ def render(page: Page, *, static: bool, drawn: bool = True) -> str:
     specifications = {}
     for chart in page.charts:
         if static:
-            pictures = [
-                chart_images.inline_svg(chart, narrow=form) if drawn else "<svg></svg>" for form in (False, True)
+            drawings[chart.key] = [
+                Markup(chart_images.inline_svg(chart, narrow=form) if drawn else "<svg></svg>")
+                for form in (False, True)
             ]
-            drawings[chart.key] = [Markup(picture) for picture in pictures]
         else:
             # Without the data, which stands in the page once.
             forms = {"wide": chart.wide, "narrow": chart.narrow}
