@@ -192,7 +192,7 @@ def _show_row(cell: Callable[[Row], Cell]) -> Callable[[Unpaired], Cell]:
 
 
 def _seconds(side: SideName, pair: RowRatio) -> Cell:
-    entry = pair.base if side == "base" else pair.new
+    entry = getattr(pair, side)
     estimate = pair.measure(entry)
     raw = {**cells.values(f"{side}_seconds", estimate), f"{side}_seconds_of": pair.seconds_of}
     text = format_seconds(estimate, pair.seconds_of)

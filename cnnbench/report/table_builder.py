@@ -107,7 +107,7 @@ def figure(
     **declared: Any,
 ) -> ColumnSpec[Subject]:
     """Declare a column of one figure, whose raw value has the `name` (the key, where None; none, where empty)."""
-    found: Figure[Subject] = Figure(text=text, read=read, raw_name=key if name is None else name, **declared)
+    found = Figure(text=text, read=read, raw_name=key if name is None else name, **declared)
     return ColumnSpec(key, title, priority, partial(make_cell, figure=found), unit)
 
 

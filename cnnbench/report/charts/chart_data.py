@@ -140,15 +140,10 @@ def number_repeats(items: Iterable[Item]) -> Iterator[tuple[Item, int]]:
         yield item, seen[item]
 
 
-def series_names(names: Sequence[Sequence[str]]) -> list[str]:
+def series_names(names: Iterable[Sequence[str]]) -> list[str]:
     """Write each name in one line, no two alike: a line a series, never two processors in one line."""
     lines = [", ".join(filter(None, words)) for words in names]
     return [line if number == 1 else f"{line} ({number})" for line, number in number_repeats(lines)]
-
-
-def name_series(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str]:
-    """Name the lines of these rows, with what tells apart those that read alike."""
-    return series_names(tell_apart(names, rows))
 
 
 def keep_fastest(rows: Iterable[Row], estimate_of: Callable[[Row], Estimate | None]) -> Kept[Row]:
@@ -183,7 +178,7 @@ def keep_first(
 LABEL_LINES = 4
 
 
-def axis_labels(names: Sequence[Sequence[str]]) -> list[str]:
+def axis_labels(names: Iterable[Sequence[str]]) -> list[str]:
     """Make a label for each row: its lines, four of them with blank ones at the end, then a counter that the axis does not show.
 
     Vega-Lite makes one place of equal labels, so rows that read alike need something to tell them apart.

@@ -63,7 +63,7 @@ def draw_forest(verdict: Verdict, meta: VerdictContext) -> Chart:
     rows = zip(names, map(format_decision, shown), map(format_estimate, shown), strict=True)
     data = [
         {"series": name, "label": label, **datum}
-        for finding, name, label in zip(shown, names, axis_labels([*rows]), strict=True)
+        for finding, name, label in zip(shown, names, axis_labels(rows), strict=True)
         for datum in _mark_finding(finding, meta, found)
     ]
     every, drawn = len(verdict.findings), len(shown)

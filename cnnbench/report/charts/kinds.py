@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from cnnbench.analysis.rows import Row
@@ -87,7 +86,7 @@ class TooltipField:
 
 
 Tooltip = tuple[TooltipField | str, ...]
-WHERE = ("processor", "place")
+WHERE: Tooltip = ("processor", "place")
 
 
 def count_processes(name: str) -> TooltipField:
@@ -134,6 +133,11 @@ def layer(mark: str, *, when: str = "", known: str = "", tooltip: Tooltip = (), 
 def number(name: str, **options: Any) -> Specification:
     """Encode a figure."""
     return {"field": name, "type": "quantitative", **options}
+
+
+def place(**options: Any) -> Callable[[str], Specification]:
+    """Make the encoding of figures on one scale and axis."""
+    return lambda name: number(name, **options)
 
 
 def word(name: str, **options: Any) -> Specification:
@@ -226,7 +230,7 @@ def draw_points(
     value: str,
     axis: str,
     tooltip: Tooltip,
-    colours: str | Mapping[str, str],
+    colours: str | Mapping[str, str] = BLUE,
     interval: bool = True,
     stems: bool = False,
 ) -> Specification:
@@ -241,7 +245,7 @@ def draw_points(
     figures += [1] if stems else []
     after = theme.text_width(list_values(data, "text"))
     scale = theme.log_scale_with_room(figures, layout.width, before=10 if stems else 12, after=after)
-    x = partial(number, **theme.log_axis(scale, layout, axis, layout.width))
+    x = place(**theme.log_axis(scale, layout, axis, layout.width))
     colour = _colour_kinds(data, colours, layout)
     shape: Specification = {} if isinstance(colours, str) else {"shape": choose(data, "kind", (), layout)}
     stem = layer("rule", color=colour, x=x(value), x2={"datum": 1}, strokeWidth=2, opacity=0.35)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate
+from operator import attrgetter
 
 from cnnbench import naming, units
 from cnnbench.analysis import stats
@@ -33,6 +34,7 @@ from cnnbench.report.charts.kinds import (
     frame_rows,
     layer,
     number,
+    place,
     share,
     show_rows,
 )
@@ -54,13 +56,9 @@ def _select_curves(chart_data: ChartData) -> Shown:
         for record, trial in chart_data.list_trials(row, missed=True)
         if trial.epoch_evaluations
     ]
-
-    def kind(curve: LearningCurve) -> tuple[object, ...]:
-        row, *_ = curve
-        return row.device.name, row.job.precision, row.job.workload, row.job.target
-
-    shown, more = keep_different(curves, kind, 6, "processes")
-    pairs = zip(shown, series_names([*_name_curves(shown)]), strict=True)
+    kind = attrgetter("device.name", "job.precision", "job.workload", "job.target")
+    shown, more = keep_different(curves, lambda curve: kind(curve[0]), 6, "processes")
+    pairs = zip(shown, series_names(_name_curves(shown)), strict=True)
     data = [{**identity(curve[0]), **datum, "series": name} for curve, name in pairs for datum in _mark_curve(*curve)]
     return Shown(data, _explain_points(data) + more)
 
@@ -211,8 +209,7 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     height = min(60, max(theme.MARK, 7 * max(labels.values())))  # pixels, 7 from one process's line to the next
     ends = list_numbers(data, *PERCENTILES)
     signed = "datum.value == 1 ? '0 %' : format(datum.value - 1, '+.0%')"
-    x = partial(
-        number,
+    x = place(
         title="block time against the mean",
         scale={"domain": [min(0.95, *ends), max(1.05, *ends)], "nice": False},
         axis={"format": "+.0%", "gridOpacity": 0.7, "tickCount": 4 if layout.narrow else 6, "labelExpr": signed},

@@ -27,8 +27,9 @@ from cnnbench.report.charts.chart_data import (
     label_rows,
     list_numbers,
     list_values,
-    name_series,
     one_line,
+    series_names,
+    tell_apart,
 )
 from cnnbench.report.charts.kinds import (
     WHERE,
@@ -222,7 +223,7 @@ def _select_roofs(chart_data: ChartData) -> Shown:
     shown, more = keep_different(places, lambda place: place[3:], 6, "processors")
     firsts = [by_place[place][0] for place in shown]
     words = [(naming.processor_name(row.device), naming.place_label(row.job), row.job.precision) for row in firsts]
-    names = dict(zip(shown, name_series(words, firsts), strict=True))
+    names = dict(zip(shown, series_names(tell_apart(words, firsts)), strict=True))
     data: list[Datum] = []
     for place, name in names.items():
         data += _mark_roof(name, by_place[place], heights[place])
@@ -256,7 +257,6 @@ def _mark_point(row: Row, place: str) -> Iterator[Datum]:
     """
     job, rate = row.job, row.values["flops_per_second"]
     side, moved, flops = job.size or 1, bytes_per_step(job), step_flops(job)
-    own: Datum
     if job.workload == "gemm":
         size = 2 if job.precision in ("bf16", "fp16") else 4  # bytes of a value
         own = {"kind": "matrix product", "name": f"gemm {units.count(side)}", X: 2 * side / (3 * size)}

@@ -47,8 +47,10 @@ def render(page: Page, *, static: bool, drawn: bool = True) -> str:
             ]
         else:
             # Without the data, which stands in the page once.
-            forms = {"wide": chart.wide, "narrow": chart.narrow}
-            bare = {form: {key: spec[key] for key in spec if key != "datasets"} for form, spec in forms.items()}
+            bare = {
+                form: {key: part for key, part in getattr(chart, form).items() if key != "datasets"}
+                for form in ("wide", "narrow")
+            }
             specifications[chart.key] = Markup(escaping.json_in_html(bare))
     dark = "\n".join(chart_images.dark_rules(".chart svg"))
     style = f"{_file('page.css')}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
