@@ -117,10 +117,6 @@ LAYERS = TableSpec[ExplainedLayer](
     "{name}, layer by layer",
     (LABEL, wording("output", "output", 1, lambda layer: shape_text(layer.output)), *_FIGURES),
 )
-_SIDES_RULE = (
-    "o = floor((i - f + 2p) / s) + 1, or with SAME pooling o = ceil(i / s): input i, filter f, padding p (where two, "
-    "left or top and right or bottom), stride s"
-)
 SIDES = TableSpec[LabelledSide](
     "sides",
     "{name}, output sides",
@@ -133,7 +129,10 @@ SIDES = TableSpec[LabelledSide](
         figure("o", "o", 1, "side.output"),
         wording("worked_out", "worked out", 1, lambda each: fill_formula(each.side)),
     ),
-    group=lambda each: _SIDES_RULE,
+    group=lambda each: (
+        "o = floor((i - f + 2p) / s) + 1, or with SAME pooling o = ceil(i / s): input i, filter f, padding p (where two, "
+        "left or top and right or bottom), stride s"
+    ),
 )
 _PRETRAINED = (
     count_column("inputs", "inputs", "values", 2, _count_values),
@@ -273,7 +272,7 @@ def list_slide_rows(found: Explanation, slide: Slide) -> list[SlideRow]:
     ]
 
 
-def build_slide(found: Explanation, slide: Slide, also: Explanation | None = None) -> Report:
+def build_slide(found: Explanation, slide: Slide, also: Explanation | None) -> Report:
     """The slide as a table, the reasons below. `also`: the variant of the network that another slide draws."""
     every = list_slide_rows(found, slide)
     figures = [each for row in every for each in row]

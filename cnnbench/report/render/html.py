@@ -94,7 +94,7 @@ def _environment() -> Environment:
 
 def sort_key(cell: Cell, column: Column) -> str:
     """What a cell sorts by: its raw number where the column has one of its own, else its text."""
-    for value in (cell.values or {}).values():
+    for value in cell.values.values():
         if column.align == "right" and isinstance(value, int | float) and not isinstance(value, bool):
             return repr(float(value))
     return "" if cell.text in ("", "n/a") else cell.text

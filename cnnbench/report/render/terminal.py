@@ -125,4 +125,4 @@ def _text(text: str, style: str = "") -> Text:
 
 def _shown(text: str) -> str:
     """The text as it may reach a terminal: a record's words must neither clear it nor colour it."""
-    return escaping.plain(text, longest=None)
+    return escaping.plain(text, None)

@@ -82,6 +82,6 @@ def flatten(table: Table, line: Line) -> dict[str, Value]:
     """Collect a row's raw values by name, and each column's printed text as `<column>_text`."""
     row: dict[str, Value] = {}
     for column, cell in zip(table.columns, line.cells, strict=True):
-        row |= cell.values or {}
+        row |= cell.values
         row[f"{column.key}_text"] = cell.one_line
     return row
