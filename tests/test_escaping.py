@@ -13,6 +13,7 @@ from format_readers import STEERING, github, read_latex, seen
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cnnbench.plain_text import LONGEST
 from cnnbench.report import escaping
 from cnnbench.verify import documents
 
@@ -34,7 +35,7 @@ def test_a_plain_text_is_one_line_steers_nothing_and_stays_what_it_is(text: str)
     assert escaping.plain(plain) == plain
 
 
-@given(st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=escaping.LONGEST))
+@given(st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=LONGEST))
 def test_a_decent_text_is_left_alone(text: str) -> None:
     assert escaping.plain(text) == text.replace("\u2028", " ")
 

@@ -61,7 +61,7 @@ def work_values(row: Row) -> dict[str, Value]:
     }
 
 
-def name_processors(rows: Sequence[Row], *, all_runs: bool = False) -> ProcessorCell:
+def name_processors(rows: Sequence[Row], *, all_runs: bool) -> ProcessorCell:
     """How a page of these rows names their processors: with the machine where there are several, all job fields where rows
     are computed in several ways: as soon as one is computed another way than the plain one, all must say which way theirs is.
     """

@@ -14,7 +14,6 @@ import struct
 import zlib
 from functools import lru_cache
 from html import escape
-from typing import Any
 
 from cnnbench.report.charts.theme import DARK
 from cnnbench.report.model import Chart
@@ -93,8 +92,7 @@ def png(chart: Chart) -> bytes:
     """The picture as PNG on white, with its data in a text chunk."""
     import vl_convert
 
-    spec: dict[str, Any] = dict(chart.wide)
-    spec["config"] = {**spec["config"], "background": "white"}
+    spec = {**chart.wide, "config": {**chart.wide["config"], "background": "white"}}
     drawn: bytes = vl_convert.vegalite_to_png(spec, scale=2)  # pixels a unit: sharp on a dense screen and on paper
     content = _PNG_KEY + payload(chart).encode("ascii")
     chunk = b"tEXt" + content

@@ -1,7 +1,7 @@
 """A verdict of the regression check as text for people: Markdown, GitHub's job summary, annotations of a workflow's run.
 
 All words come from `regression.verdict_text`. A job, a branch or an error message may have any
-name: here it is escaped, and cut where it is longer than `escaping.LONGEST`.
+name: here it is escaped, and cut where it is longer than `plain_text.LONGEST`.
 """
 
 from __future__ import annotations

@@ -9,8 +9,15 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from cnnbench import naming, units
-from cnnbench.analysis import node_outliers
-from cnnbench.analysis.node_outliers import EqualNodes, Outlier
+from cnnbench.analysis.node_outliers import (
+    LEAST_NODES,
+    LEAST_SHARE,
+    ROBUST_SDS,
+    TO_SIGMA,
+    EqualNodes,
+    Outlier,
+    describe_hardware,
+)
 from cnnbench.analysis.ratio import group_by
 from cnnbench.report import footnotes
 from cnnbench.report.escaping import plain
@@ -20,10 +27,10 @@ from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, buil
 RULES = make_notes(
     "rule",
     (
-        f"Outlier: among {node_outliers.LEAST_NODES} or more processors of one model in nodes of one kind (same CPU model, same "
-        f"GPU models), one whose time is more than {node_outliers.ROBUST_SDS:g} robust standard deviations "
-        f"({node_outliers.TO_SIGMA} x the median absolute deviation of the log times) "
-        f"and at least {units.exact_percent(node_outliers.LEAST_SHARE)} from the median.",
+        f"Outlier: among {LEAST_NODES} or more processors of one model in nodes of one kind (same CPU model, same "
+        f"GPU models), one whose time is more than {ROBUST_SDS:g} robust standard deviations "
+        f"({TO_SIGMA} x the median absolute deviation of the log times) "
+        f"and at least {units.exact_percent(LEAST_SHARE)} from the median.",
         "A node's figure is the median of its processes; of several runs of a job on a node the newest counts.",
     ),
 )
@@ -98,7 +105,7 @@ def _range(line: KindLine) -> Cell:
 
 def _name_outliers(line: KindLine) -> Cell:
     far = line.kind.outliers
-    judged = len(line.kind.processors) >= node_outliers.LEAST_NODES
+    judged = len(line.kind.processors) >= LEAST_NODES
     text = _join_names([f"{plain(one.processor.node)} {units.ratio(one.ratio)}" for one in far])
     return Cell(text or ("none" if judged else units.NOT_AVAILABLE), (), {"outliers": len(far) if judged else None})
 
@@ -213,9 +220,9 @@ def build(
         ),
         build_table(OUTLIERS, far),
     )
-    few = sum(len(each.processors) < node_outliers.LEAST_NODES for each in found)
+    few = sum(len(each.processors) < LEAST_NODES for each in found)
     rows = "1 row has" if few == 1 else f"{few} rows have"
-    least = f"{rows} fewer than {node_outliers.LEAST_NODES} such processors: too few to call one an outlier."
+    least = f"{rows} fewer than {LEAST_NODES} such processors: too few to call one an outlier."
     notes = (
         _summary(found, far, failed),
         *make_notes("problem", map(plain, failed)),
@@ -228,7 +235,7 @@ def build(
 
 
 def _summary(found: Sequence[EqualNodes], far: Sequence[FarNode], failed: Sequence[str]) -> Note:
-    kinds = {node_outliers.describe_hardware(each.machine) for each in found}
+    kinds = {describe_hardware(each.machine) for each in found}
     names = {unit.node for each in found for unit in each.processors}
     counts = ((len(names), "node"), (len(kinds), "kind"))
     text = " of ".join(f"{number:,} {one}{'' if number == 1 else 's'}" for number, one in counts) + " with results"

@@ -28,7 +28,6 @@ from cnnbench.analysis.stats import Estimate
 from cnnbench.errors import ComparisonError
 from cnnbench.machine_facts import FACTS
 from cnnbench.report import cells, footnotes, tables
-from cnnbench.report.footnotes import Sources
 from cnnbench.report.model import Cell, Report, Table, make_notes
 from cnnbench.report.table_builder import (
     PROCESSOR,
@@ -71,7 +70,7 @@ _PLACE = ("processor", "device", "threads", "allocator", "machine_id", "run_id",
 
 
 def build(
-    base: ComparisonSide, new: ComparisonSide, *, tolerance: float = TOLERANCE, **sources: Unpack[Sources]
+    base: ComparisonSide, new: ComparisonSide, *, tolerance: float = TOLERANCE, **sources: Unpack[footnotes.Sources]
 ) -> Report:
     """Build the report of base's times over new's. The same rows in any order give an equal report.
 
@@ -193,7 +192,7 @@ def _show_row(cell: Callable[[Row], Cell]) -> Callable[[Unpaired], Cell]:
 
 
 def _seconds(side: SideName, pair: RowRatio) -> Cell:
-    entry = pair.base if side == "base" else pair.new
+    entry = getattr(pair, side)
     estimate = pair.measure(entry)
     raw = {**cells.values(f"{side}_seconds", estimate), f"{side}_seconds_of": pair.seconds_of}
     text = format_seconds(estimate, pair.seconds_of)

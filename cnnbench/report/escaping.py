@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 
-from cnnbench.plain_text import LONGEST as LONGEST
 from cnnbench.plain_text import STEERING, UNSHOWN
 from cnnbench.plain_text import plain as plain
 from cnnbench.plain_text import printable as printable

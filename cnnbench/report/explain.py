@@ -117,10 +117,6 @@ LAYERS = TableSpec[ExplainedLayer](
     "{name}, layer by layer",
     (LABEL, wording("output", "output", 1, lambda layer: shape_text(layer.output)), *_FIGURES),
 )
-_SIDES_RULE = (
-    "o = floor((i - f + 2p) / s) + 1, or with SAME pooling o = ceil(i / s): input i, filter f, padding p (where two, "
-    "left or top and right or bottom), stride s"
-)
 SIDES = TableSpec[LabelledSide](
     "sides",
     "{name}, output sides",
@@ -133,7 +129,10 @@ SIDES = TableSpec[LabelledSide](
         figure("o", "o", 1, "side.output"),
         wording("worked_out", "worked out", 1, lambda each: fill_formula(each.side)),
     ),
-    group=lambda each: _SIDES_RULE,
+    group=lambda each: (
+        "o = floor((i - f + 2p) / s) + 1, or with SAME pooling o = ceil(i / s): input i, filter f, padding p (where two, "
+        "left or top and right or bottom), stride s"
+    ),
 )
 _PRETRAINED = (
     count_column("inputs", "inputs", "values", 2, _count_values),
@@ -252,7 +251,7 @@ class SlideRow(NamedTuple):
 def list_slide_rows(found: Explanation, slide: Slide) -> list[SlideRow]:
     """The slide's rows in its order, then its totals: values, and bytes in float32."""
     total = found.total
-    rows: list[tuple[str, PrintedFigure | None, int, PrintedFigure | None, int]] = [
+    layers = (
         (
             f"{row.label} {shape_text(layer.output)}",
             row.activations,
@@ -261,16 +260,19 @@ def list_slide_rows(found: Explanation, slide: Slide) -> list[SlideRow]:
             layer.parameters,
         )
         for row, layer in zip(slide.rows, found.stored, strict=True)
-    ]
-    rows.append(("total", None, total.activations, slide.parameters, total.parameters))
-    rows.append(("total, bytes", slide.activation_bytes, total.activation_bytes, None, total.parameter_bytes))
+    )
+    rows = (
+        *layers,
+        ("total", None, total.activations, slide.parameters, total.parameters),
+        ("total, bytes", slide.activation_bytes, total.activation_bytes, None, total.parameter_bytes),
+    )
     return [
         SlideRow(SlideFigure(where, "activations", stored, written), SlideFigure(where, slide.counted, trained, right))
         for where, stored, written, trained, right in rows
     ]
 
 
-def build_slide(found: Explanation, slide: Slide, also: Explanation | None = None) -> Report:
+def build_slide(found: Explanation, slide: Slide, also: Explanation | None) -> Report:
     """The slide as a table, the reasons below. `also`: the variant of the network that another slide draws."""
     every = list_slide_rows(found, slide)
     figures = [each for row in every for each in row]

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 from cnnbench import naming, units
-from cnnbench.analysis import seed_accuracy, stopping_rule
 from cnnbench.analysis.metrics import describe_interval
 from cnnbench.analysis.rows import TEST_IMAGES, Row, follow
 from cnnbench.analysis.seed_accuracy import (
@@ -20,8 +19,17 @@ from cnnbench.analysis.seed_accuracy import (
     ConvergenceResult,
     SeedSpread,
     Untested,
+    compare_with_plain,
 )
-from cnnbench.analysis.stopping_rule import Epoch, Stop
+from cnnbench.analysis.stopping_rule import (
+    SAMPLE,
+    Epoch,
+    Stop,
+    find_stops,
+    predict_from_accuracy,
+    predict_rows,
+    select_landmarks,
+)
 from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain
@@ -140,15 +148,15 @@ STOPPED = TableSpec[Stop](
 def build_stopping(rows: Sequence[Row], processor: ProcessorCell, *, sample: int, **sources: Unpack[Sources]) -> Report:
     """Build the report of these rows: a conclusion a row, the tables, and the conditions."""
     conclusions, found = build_stopping_tables(rows, processor, sample)
-    shown = [each.row for each in stopping_rule.predict_rows(rows, sample)]
-    shown += [stop.row for stop in stopping_rule.find_stops(rows)]
+    shown = [each.row for each in predict_rows(rows, sample)]
+    shown += [stop.row for stop in find_stops(rows)]
     notes = (*make_notes("summary", conclusions), *write_stopping_rules(sample))
     return _make_report(found, notes, shown, {"command": "stopping", "sample": sample}, **sources)
 
 
 def build_stopping_from_accuracy(accuracy: float, epochs: int, sample: int) -> Report:
     """Build the same at one true accuracy, without records."""
-    found = stopping_rule.predict_from_accuracy(accuracy, epochs, sample)
+    found = predict_from_accuracy(accuracy, epochs, sample)
     right = f"right on {units.count(found[0].accuracy.value * TEST_IMAGES)} of {_ALL}"
     groups = [(f"a network {right}, epoch after epoch", [EpochLine(None, each, sample, {}) for each in found])]
     table = build_table(STOPPING, groups=groups, words={"sample": units.count(sample)})
@@ -158,13 +166,13 @@ def build_stopping_from_accuracy(accuracy: float, epochs: int, sample: int) -> R
 
 
 def build_stopping_tables(
-    rows: Sequence[Row], processor: ProcessorCell, sample: int = stopping_rule.SAMPLE
+    rows: Sequence[Row], processor: ProcessorCell, sample: int = SAMPLE
 ) -> tuple[list[str], list[Table]]:
     """Build a conclusion a row, and what the rule would have done and, beside it, what it did; no table where no row looked at
     all images every epoch.
     """
     conclusions, groups = [], []
-    for each in stopping_rule.predict_rows(rows, sample):
+    for each in predict_rows(rows, sample):
         cell, job = processor(each.row), each.row.job
         place = cell.add_details(f"{plain(job.workload)}, batch {job.batch_size}").one_line
         conclusions.append(_write_conclusion(each.epochs, sample, f"on {place}"))
@@ -179,7 +187,7 @@ def build_stopping_tables(
 
     predicted = build_table(STOPPING, groups=groups, words={"sample": units.count(sample)})
     spec = replace(STOPPED, group=lambda stop: title(stop.row, processor))
-    stopped = build_table(spec, stopping_rule.find_stops(rows), named=name_process)
+    stopped = build_table(spec, find_stops(rows), named=name_process)
     return conclusions, [table for table in (predicted, stopped) if table.groups]
 
 
@@ -188,13 +196,13 @@ def _write_conclusion(epochs: Sequence[Epoch], sample: int, where: str) -> str:
     clauses = [
         f"by epoch {each.number} with probability {units.chance(each.stopped)}, at a true accuracy of "
         f"{units.percent(each.accuracy.value)}"
-        for each in stopping_rule.select_landmarks(epochs)
+        for each in select_landmarks(epochs)
     ]
     rule = f"A training that stops when {units.count(sample)} random test images are all right has stopped"
     return f"{rule}, {where}, {'; '.join(clauses)}."
 
 
-def write_stopping_rules(sample: int = stopping_rule.SAMPLE) -> tuple[Note, ...]:
+def write_stopping_rules(sample: int = SAMPLE) -> tuple[Note, ...]:
     """How the figures come about."""
     drawn = units.count(sample)
     rules = (
@@ -293,7 +301,7 @@ def build_convergence(
 
     `margin` is a share; None is each workload's own. There is no table where nothing could be tested.
     """
-    tested, untested = seed_accuracy.compare_with_plain(rows, margin)
+    tested, untested = compare_with_plain(rows, margin)
     verdicts = [each.verdict for each in tested]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
     modes = "1 mode" if len(tested) == 1 else f"{len(tested)} modes"

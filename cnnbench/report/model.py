@@ -138,8 +138,8 @@ class Chart:
     alt: str
     caption: str
     data: tuple[Mapping[str, Value], ...]
-    wide: Mapping[str, object]
-    narrow: Mapping[str, object]
+    wide: Mapping[str, Any]
+    narrow: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

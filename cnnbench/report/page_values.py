@@ -54,7 +54,9 @@ def _section(section: Section) -> dict[str, Any]:
         for chart in section.charts
     ]
     return {
-        **{"key": section.key, "title": section.title, "lead": section.lead},
+        "key": section.key,
+        "title": section.title,
+        "lead": section.lead,
         "tables": [_table(table) for table in section.tables],
         "charts": charts,
         "notes": [dict(vars(note)) for note in section.notes],
@@ -63,12 +65,14 @@ def _section(section: Section) -> dict[str, Any]:
 
 def _table(table: Table) -> dict[str, Any]:
     return {
-        **{"key": table.key, "title": table.title, "clock": table.clock},
+        "key": table.key,
+        "title": table.title,
+        "clock": table.clock,
         "columns": [{"key": each.key, "title": each.title, "unit": each.unit} for each in table.columns],
         "groups": [{"title": each.title, "lines": [_line(line) for line in each.lines]} for each in table.groups],
     }
 
 
 def _line(line: Line) -> dict[str, Any]:
-    cells = [{"text": cell.one_line, "values": dict(cell.values or {})} for cell in line.cells]
+    cells = [{"text": cell.one_line, "values": dict(cell.values)} for cell in line.cells]
     return {"rows": list(map(list, line.rows)), "kind": line.kind, "notes": list(line.notes), "cells": cells}

@@ -51,7 +51,7 @@ class Measured(NamedTuple):
 
 def report(shown: Sequence[ProfileResult], top: int) -> Report:
     """For each device the rungs side by side, then each rung's `top` operators; last what the times are not."""
-    tables: list[Table] = []
+    tables = []
     measured = [Measured(each.rung, each.profile) for each in shown if each.profile is not None]
     for device in dict.fromkeys(rung.job.device for rung, _ in measured):
         profiles = [each for each in measured if each.rung.job.device == device]
@@ -131,10 +131,6 @@ def _longest_text(measured: Measured) -> str:
     return f"{longest.name} {_share(longest.share)}"
 
 
-def _idle_share(measured: Measured) -> float:
-    return sum(part.share for part in measured.profile.breakdown.groups if part.name in IDLE)
-
-
 RUNGS = TableSpec[Measured](
     "rungs",
     "{heading}: rungs",
@@ -145,7 +141,13 @@ RUNGS = TableSpec[Measured](
         figure("profiled", "under the\nprofiler", 1, lambda each: profiled_step(each.profile), _ms, unit="ms"),
         figure("cost", "profiler's\ncost", 1, _cost_text),
         wording("longest", "longest kind of work", 1, _longest_text),
-        figure("idle", "nothing\nruns", 1, _idle_share, _share),
+        figure(
+            "idle",
+            "nothing\nruns",
+            1,
+            lambda each: sum(part.share for part in each.profile.breakdown.groups if part.name in IDLE),
+            _share,
+        ),
     ),
     group=lambda each: "median step without the profiler and with it",
 )

@@ -148,12 +148,12 @@ def _list_sections(chart_data: ChartData, request: PageRequest, page_notes: Sequ
     lecture = tables.build_lecture_table(comparison, processor)
     notes = tuple(footnotes.build_published_notes(published))
     yield Section("lecture", "Then and now", describe_point(published), (), (lecture,) if lecture else (), notes)
-    row_tables: list[Table] = []
-    if request.template == "full":
-        row_tables = tables.build_tables(comparison, processor)
+    full = request.template == "full"
+    row_tables = tables.build_tables(comparison, processor) if full else []
+    if full:
         yield from _build_figures(chart_data, request, processor, row_tables)
     yield _doubts(page_notes)
-    if request.template == "full":
+    if full:
         yield _machines(rows)
     if rows:
         shown = {column.key for table in row_tables for column in table.columns}
@@ -197,8 +197,8 @@ def _build_figures(
 
 def _draw_charts(section: str, chart_data: ChartData) -> tuple[Chart, ...]:
     """The section's charts that have something to show."""
-    found = ((spec, spec.select(chart_data)) for spec in CHARTS if spec.section == section)
-    return tuple(draw_chart(spec, shown) for spec, shown in found if shown.data)
+    own = (spec for spec in CHARTS if spec.section == section)
+    return tuple(draw_chart(spec, shown) for spec in own if (shown := spec.select(chart_data)).data)
 
 
 def _drop_empty(sections: Iterable[Section]) -> tuple[Section, ...]:
@@ -224,12 +224,8 @@ def _files(page_notes: Sequence[Note]) -> list[Section]:
     """The ledgers, with how to audit the page; nothing where it is made of none."""
     runs = _keep(page_notes, "run")
     lead = "Everything above is made of these ledgers and nothing else."
-    return [Section("files", "Raw files", lead, notes=(*runs, AUDIT_NOTE))] if runs else []
-
-
-AUDIT_NOTE = Note(
-    "rule", "cnnbench audit RESULTS PAGE derives every figure on a page again, with other code, and compares."
-)
+    how = "cnnbench audit RESULTS PAGE derives every figure on a page again, with other code, and compares."
+    return [Section("files", "Raw files", lead, notes=(*runs, Note("rule", how)))] if runs else []
 
 
 def abridge(page: Page, most: int) -> Page:
@@ -268,11 +264,6 @@ def _drop_columns(table: Table, elsewhere: set[str]) -> Table:
 
 # How each figure came about: the clocks, and from which raw fields every column can be derived again by hand.
 
-INTERVAL = Metric(
-    "interval",
-    formula="mean of the logs ± Student's t(n - 1) x standard deviation / sqrt(n), from n = 3",
-    explained_as="interval",
-)
 FORMULAS = TableSpec[Metric](
     "method",
     "How to derive each figure again",
@@ -291,7 +282,11 @@ def _list_formulas(shown: set[str]) -> Iterator[Metric]:
     # Some are listed only where their column is shown.
     explained = [metric for metric in metrics.METRICS if metric.formula]
     yield from (metric for metric in explained if metric.always_explained)
-    yield INTERVAL
+    yield Metric(
+        "interval",
+        formula="mean of the logs ± Student's t(n - 1) x standard deviation / sqrt(n), from n = 3",
+        explained_as="interval",
+    )
     yield from (metric for metric in explained if not metric.always_explained and metric.column_key in shown)
 
 

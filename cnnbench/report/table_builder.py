@@ -32,9 +32,9 @@ class ColumnSpec(Generic[Subject]):
     align: Literal["left", "right"] = "right"
 
 
-METRICS_HERE: ColumnSpec[Any] = ColumnSpec("metrics", "", 1)
+METRICS_HERE = ColumnSpec[Any]("metrics", "", 1)
 """The place of the metrics that name the table."""
-PROCESSOR: ColumnSpec[Any] = ColumnSpec("processor", "processor", 1, align="left")
+PROCESSOR = ColumnSpec[Any]("processor", "processor", 1, align="left")
 """The processor, as the page names it."""
 
 
@@ -107,7 +107,7 @@ def figure(
     **declared: Any,
 ) -> ColumnSpec[Subject]:
     """Declare a column of one figure, whose raw value has the `name` (the key, where None; none, where empty)."""
-    found: Figure[Subject] = Figure(text=text, read=read, raw_name=key if name is None else name, **declared)
+    found = Figure(text=text, read=read, raw_name=key if name is None else name, **declared)
     return ColumnSpec(key, title, priority, partial(make_cell, figure=found), unit)
 
 

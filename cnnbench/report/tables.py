@@ -17,7 +17,6 @@ from cnnbench.analysis.speedup import Comparison
 from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.escaping import plain
-from cnnbench.report.footnotes import Sources
 from cnnbench.report.model import Cell, Column, Line, Report, RowGroup, Table
 from cnnbench.report.table_builder import (
     METRICS_HERE,
@@ -347,7 +346,7 @@ def build(
     with_published: bool = False,
     all_runs: bool = False,
     only: str | None = None,
-    **sources: Unpack[Sources],
+    **sources: Unpack[footnotes.Sources],
 ) -> Report:
     """Build the report of these rows; published rows first where asked for. The same rows in any order give an equal report.
 

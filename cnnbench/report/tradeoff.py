@@ -14,7 +14,7 @@ from cnnbench.analysis.tradeoff import QUANTITIES, BestAccuracy, Contender, prin
 from cnnbench.report import explain
 from cnnbench.report.model import Cell, Note, Report, make_notes
 from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
-from cnnbench.workloads import flops
+from cnnbench.workloads.flops import FLOAT32_BYTES
 from cnnbench.workloads.lecture_slides import ACCURACIES, CONCLUSION, CONCLUSION_WORKLOADS, SLIDES
 
 
@@ -128,7 +128,7 @@ def _document(contender: Contender, missing: Mapping[str, str]) -> dict[str, Any
         "accuracy_missing": missing.get(name),
         "slide_accuracy": ACCURACIES.get(name),
         **counts,
-        "activation_bytes": flops.FLOAT32_BYTES * counts["activations"],
-        "parameter_bytes": flops.FLOAT32_BYTES * counts["parameters"],
+        "activation_bytes": FLOAT32_BYTES * counts["activations"],
+        "parameter_bytes": FLOAT32_BYTES * counts["parameters"],
         "ratios": dict(contender.ratios),
     }

@@ -12,7 +12,8 @@ from cnnbench.analysis.ratio import PublishedResult
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import Estimate
-from cnnbench.report import cells, escaping
+from cnnbench.report import cells
+from cnnbench.report.escaping import plain
 from cnnbench.report.model import Datum
 from cnnbench.schema import Record, Trial
 from cnnbench.store import Ledger
@@ -105,7 +106,7 @@ def row_names(rows: Sequence[Row], *, batch: bool = False) -> list[tuple[str, ..
     names = []
     for row in rows:
         job = row.job
-        what = [escaping.plain(job.workload, LONGEST_ID)] if several else []
+        what = [plain(job.workload, LONGEST_ID)] if several else []
         what += [f"batch {job.batch_size}"] if batch else []
         if job.workload == "gemm":
             what = [f"gemm {units.count(job.size)}"]
@@ -125,7 +126,7 @@ def tell_apart(names: Iterable[Sequence[str]], rows: Sequence[Row]) -> list[tupl
     alike = [(*name, "") for name in names]
     facts = [(row.machine.id, row.run_id, str(row.job.init), str(row.job.order)) for row in rows]
     for words in zip(*facts, strict=True):
-        told = [(*name[:-1], escaping.plain(word, LONGEST_ID)) for name, word in zip(alike, words, strict=True)]
+        told = [(*name[:-1], plain(word, LONGEST_ID)) for name, word in zip(alike, words, strict=True)]
         if len({*told}) > len({*alike}):
             return told
     return alike
@@ -133,21 +134,16 @@ def tell_apart(names: Iterable[Sequence[str]], rows: Sequence[Row]) -> list[tupl
 
 def number_repeats(items: Iterable[Item]) -> Iterator[tuple[Item, int]]:
     """Yield each item with its number among those that equal it, from 1 on."""
-    seen: Counter[Item] = Counter()
+    seen = Counter[Item]()
     for item in items:
         seen[item] += 1
         yield item, seen[item]
 
 
-def series_names(names: Sequence[Sequence[str]]) -> list[str]:
+def series_names(names: Iterable[Sequence[str]]) -> list[str]:
     """Write each name in one line, no two alike: a line a series, never two processors in one line."""
     lines = [", ".join(filter(None, words)) for words in names]
     return [line if number == 1 else f"{line} ({number})" for line, number in number_repeats(lines)]
-
-
-def name_series(names: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[str]:
-    """Name the lines of these rows, with what tells apart those that read alike."""
-    return series_names(tell_apart(names, rows))
 
 
 def keep_fastest(rows: Iterable[Row], estimate_of: Callable[[Row], Estimate | None]) -> Kept[Row]:
@@ -182,7 +178,7 @@ def keep_first(
 LABEL_LINES = 4
 
 
-def axis_labels(names: Sequence[Sequence[str]]) -> list[str]:
+def axis_labels(names: Iterable[Sequence[str]]) -> list[str]:
     """Make a label for each row: its lines, four of them with blank ones at the end, then a counter that the axis does not show.
 
     Vega-Lite makes one place of equal labels, so rows that read alike need something to tell them apart.

@@ -18,7 +18,6 @@ from cnnbench.regression.verdict_text import (
     format_tolerance,
     format_verdict,
 )
-from cnnbench.report import escaping
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import MOST_MARKS, axis_labels, list_numbers
 from cnnbench.report.charts.kinds import (
@@ -35,6 +34,7 @@ from cnnbench.report.charts.kinds import (
     share,
     word,
 )
+from cnnbench.report.escaping import plain
 from cnnbench.report.model import Chart, Datum
 
 CONTROL = "control loop"
@@ -59,11 +59,11 @@ def draw_forest(verdict: Verdict, meta: VerdictContext) -> Chart:
     slowest = sorted(verdict.findings, key=lambda finding: -finding.estimate)[:MOST_MARKS]
     shown = [finding for finding in verdict.findings if finding in slowest]
     found = f"would be found in {units.percent(verdict.plan.power, 0)} of checks"
-    names = [escaping.plain(format_label(finding), 80) for finding in shown]
+    names = [plain(format_label(finding), 80) for finding in shown]
     rows = zip(names, map(format_decision, shown), map(format_estimate, shown), strict=True)
     data = [
         {"series": name, "label": label, **datum}
-        for finding, name, label in zip(shown, names, axis_labels([*rows]), strict=True)
+        for finding, name, label in zip(shown, names, axis_labels(rows), strict=True)
         for datum in _mark_finding(finding, meta, found)
     ]
     every, drawn = len(verdict.findings), len(shown)
@@ -192,7 +192,7 @@ def draw_detectable_effect(spreads: Mapping[str, float], plan: CheckPlan) -> Cha
         for n in range(POINTS)
     ]
     for job, spread in spreads.items():
-        made = mark(escaping.plain(job, 40), spread, plan)
+        made = mark(plain(job, 40), spread, plan)
         data.append({"role": JOB, "text": f"{made['name']}: +{units.percent(made['slowdown'], 1)}", **made})
     for name, slowdown in (("the tolerance", plan.tolerance), ("twice the tolerance", 2 * plan.tolerance)):
         data.append({"role": LIMIT, "name": name, "spread": widest, "slowdown": slowdown, "text": name})

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from cnnbench.analysis.history import Series
 from cnnbench.report import cells
 from cnnbench.report import history as words
-from cnnbench.report.cells import KEY_CHARACTERS
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import list_numbers
 from cnnbench.report.charts.kinds import (
@@ -63,7 +62,7 @@ def draw_history(found: Sequence[Series]) -> Chart | None:
 
 def _mark_runs(panel: int, series: Series) -> list[Datum]:
     """Make a mark for each timed run, and one without a time for where the next should fall."""
-    own: Datum = {"panel": panel, "row": digest(series.job.row_key)[:KEY_CHARACTERS]}
+    own: Datum = {"panel": panel, "row": digest(series.job.row_key)[: cells.KEY_CHARACTERS]}
     timed = [point for point in series.points if point.step is not None]
     data = [
         {

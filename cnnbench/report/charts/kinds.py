@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnbench.analysis.rows import Row
-from cnnbench.report import escaping
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import ChartData, label_rows, list_numbers, list_values
 from cnnbench.report.charts.theme import BLUE, INK, LINE, ChartLayout
+from cnnbench.report.escaping import plain
 from cnnbench.report.model import Chart, Datum
 
 Specification = dict[str, Any]
@@ -72,7 +72,7 @@ def draw_chart(spec: ChartSpec, shown: Shown) -> Chart:
         }
         for layout in (theme.WIDE, theme.NARROW)
     )
-    texts = (escaping.plain(title), escaping.plain(alt, None), escaping.plain(caption, None))
+    texts = (plain(title), plain(alt, None), plain(caption, None))
     return Chart(spec.key, *texts, tuple(shown.data), wide, narrow)
 
 
@@ -298,9 +298,7 @@ LOG_FROM = 20
 """Greatest figure over the least from which a linear axis would press the small ones flat."""
 
 
-def draw_lines(
-    shown: Shown, layout: ChartLayout, *, value: str, words: str, axis: str, ideal: bool = False
-) -> Specification:
+def draw_lines(shown: Shown, layout: ChartLayout, *, value: str, words: str, axis: str, ideal: bool) -> Specification:
     """Draw lines over x: the figure `value` at each whole number `varied`, a line for each `series`.
 
     With `ideal`, what each datum has of that name is drawn too, dashed.

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate
+from operator import attrgetter
 
 from cnnbench import naming, units
 from cnnbench.analysis import stats
@@ -55,13 +56,9 @@ def _select_curves(chart_data: ChartData) -> Shown:
         for record, trial in chart_data.list_trials(row, missed=True)
         if trial.epoch_evaluations
     ]
-
-    def kind(curve: LearningCurve) -> tuple[object, ...]:
-        row, *_ = curve
-        return row.device.name, row.job.precision, row.job.workload, row.job.target
-
-    shown, more = keep_different(curves, kind, 6, "processes")
-    pairs = zip(shown, series_names([*_name_curves(shown)]), strict=True)
+    kind = attrgetter("device.name", "job.precision", "job.workload", "job.target")
+    shown, more = keep_different(curves, lambda curve: kind(curve[0]), 6, "processes")
+    pairs = zip(shown, series_names(_name_curves(shown)), strict=True)
     data = [{**identity(curve[0]), **datum, "series": name} for curve, name in pairs for datum in _mark_curve(*curve)]
     return Shown(data, _explain_points(data) + more)
 

@@ -27,8 +27,9 @@ from cnnbench.report.charts.chart_data import (
     label_rows,
     list_numbers,
     list_values,
-    name_series,
     one_line,
+    series_names,
+    tell_apart,
 )
 from cnnbench.report.charts.kinds import (
     WHERE,
@@ -203,7 +204,6 @@ def _describe_flops(data: Sequence[Datum]) -> Iterator[str]:
         yield f"{one_line(label)}: {', '.join(parts)}"
 
 
-Place = tuple[str, ...]
 STEPS = ("training step", "inference step")
 _STEP_SHAPES = {STEPS[0]: "circle", STEPS[1]: "triangle-up", "matrix product": "square"}
 COPY = "copy_bytes_per_second"
@@ -223,7 +223,7 @@ def _select_roofs(chart_data: ChartData) -> Shown:
     shown, more = keep_different(places, lambda place: place[3:], 6, "processors")
     firsts = [by_place[place][0] for place in shown]
     words = [(naming.processor_name(row.device), naming.place_label(row.job), row.job.precision) for row in firsts]
-    names = dict(zip(shown, name_series(words, firsts), strict=True))
+    names = dict(zip(shown, series_names(tell_apart(words, firsts)), strict=True))
     data: list[Datum] = []
     for place, name in names.items():
         data += _mark_roof(name, by_place[place], heights[place])
@@ -236,7 +236,7 @@ def _select_roofs(chart_data: ChartData) -> Shown:
     return Shown(data, more)
 
 
-def _place(row: Row) -> Place:
+def _place(row: Row) -> tuple[str, ...]:
     """Tell what has a roof of its own; processors of a kind differ in the first three alone: machine, device and run."""
     job, run = row.job, row.ceiling_run_id or row.run_id
     return row.machine.id, job.device, run, row.device.name, f"{row.device.kind} {job.threads}", job.precision
@@ -257,7 +257,6 @@ def _mark_point(row: Row, place: str) -> Iterator[Datum]:
     """
     job, rate = row.job, row.values["flops_per_second"]
     side, moved, flops = job.size or 1, bytes_per_step(job), step_flops(job)
-    own: Datum
     if job.workload == "gemm":
         size = 2 if job.precision in ("bf16", "fp16") else 4  # bytes of a value
         own = {"kind": "matrix product", "name": f"gemm {units.count(side)}", X: 2 * side / (3 * size)}

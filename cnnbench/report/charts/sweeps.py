@@ -18,7 +18,8 @@ from cnnbench.report.charts.chart_data import (
     identity,
     keep_different,
     keep_first,
-    name_series,
+    series_names,
+    tell_apart,
 )
 from cnnbench.report.charts.kinds import (
     WHERE,
@@ -67,7 +68,7 @@ def _mark_lines(
 ) -> list[Datum]:
     """Make the marks of named lines over what is varied, a point for each row; `ideal` grows with it from the first."""
     data = []
-    names = name_series([words for words, _ in lines], [rows[0] for _, rows in lines])
+    names = series_names(tell_apart([words for words, _ in lines], [rows[0] for _, rows in lines]))
     for series, (_, rows) in zip(names, lines, strict=True):
         first, least = rows[0].values[value].value, varied(rows[0])
         for row in rows:

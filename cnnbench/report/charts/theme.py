@@ -17,7 +17,7 @@ INK, MUTED, GRID, GREY = "#1f2328", "#59636e", "#d1d9e0", "#818b98"
 BLUE, ORANGE, GREEN, PURPLE, RED, TEAL = "#0969da", "#bc4c00", "#1a7f37", "#8250df", "#cf222e", "#1b7c83"
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, RED, TEAL)
 """Colours of machines and devices in the order they appear; after six they repeat, and labels tell them apart."""
-DARK: Mapping[str, str] = {
+DARK = {
     INK: "#f0f6fc",
     MUTED: "#9198a1",
     GRID: "#3d444d",
@@ -112,7 +112,7 @@ def text_width(texts: Iterable[str]) -> float:
     return 14 + CHARACTER * max(map(len, texts), default=0)
 
 
-def log_scale_with_room(values: Sequence[float], width: float, *, before: float = 8, after: float = 8) -> Scale:
+def log_scale_with_room(values: Sequence[float], width: float, *, before: float, after: float) -> Scale:
     """A log scale of `width` pixels with so many of them free before the least value and after the greatest; at least four
     times from end to end, so that it has two ticks.
     """

@@ -41,14 +41,16 @@ def render(page: Page, *, static: bool, drawn: bool = True) -> str:
     specifications = {}
     for chart in page.charts:
         if static:
-            pictures = [
-                chart_images.inline_svg(chart, narrow=form) if drawn else "<svg></svg>" for form in (False, True)
+            drawings[chart.key] = [
+                Markup(chart_images.inline_svg(chart, narrow=form) if drawn else "<svg></svg>")
+                for form in (False, True)
             ]
-            drawings[chart.key] = [Markup(picture) for picture in pictures]
         else:
             # Without the data, which stands in the page once.
-            forms = {"wide": chart.wide, "narrow": chart.narrow}
-            bare = {form: {key: spec[key] for key in spec if key != "datasets"} for form, spec in forms.items()}
+            bare = {
+                form: {key: part for key, part in getattr(chart, form).items() if key != "datasets"}
+                for form in ("wide", "narrow")
+            }
             specifications[chart.key] = Markup(escaping.json_in_html(bare))
     dark = "\n".join(chart_images.dark_rules(".chart svg"))
     style = f"{_file('page.css')}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
@@ -92,7 +94,7 @@ def _environment() -> Environment:
 
 def sort_key(cell: Cell, column: Column) -> str:
     """What a cell sorts by: its raw number where the column has one of its own, else its text."""
-    for value in (cell.values or {}).values():
+    for value in cell.values.values():
         if column.align == "right" and isinstance(value, int | float) and not isinstance(value, bool):
             return repr(float(value))
     return "" if cell.text in ("", "n/a") else cell.text

@@ -68,7 +68,8 @@ def _parts(group: RowGroup) -> Iterator[list[Line]]:
     """The group's rows in as many tables as fit a page each; a row is never divided."""
     part: list[Line] = []
     for line in group.lines:
-        if part and sum(map(_height, (*part, line))) > TALLEST:
+        # In rows of text, each with the space after it.
+        if part and sum(max(map(len, map(_cell, each.cells))) + 0.5 for each in (*part, line)) > TALLEST:
             yield part
             part = []
         part.append(line)
@@ -103,11 +104,6 @@ def _cell(cell: Cell) -> list[str]:
 
 def _fold(text: str) -> list[str]:
     return textwrap.wrap(escaping.plain(text, None), WIDEST, break_on_hyphens=False) or [""]
-
-
-def _height(line: Line) -> float:
-    """In rows of text, with the space after it."""
-    return max(len(_cell(cell)) for cell in line.cells) + 0.5
 
 
 def _escape_words(text: str) -> str:

@@ -93,8 +93,7 @@ def _headline(page: Page) -> Iterator[str]:
 def _table(table: Table, level: str) -> Iterator[str]:
     """Render a grid for each group under its title, then the clock rule."""
     heads = [
-        f"{escaping.markdown(column.one_line)} [{column.unit}]" if column.unit else escaping.markdown(column.one_line)
-        for column in table.columns
+        escaping.markdown(column.one_line) + (f" [{column.unit}]" if column.unit else "") for column in table.columns
     ]
     yield from (f"{level} {escaping.markdown(table.title)}", "")
     for group in table.groups:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -55,13 +55,22 @@ def natural_width(table: Table) -> int:
 
 def _print_table(console: Console, table: Table, room: int, others: str) -> None:
     widths, gap = _fit_columns(table, room)
+
+    def print_rows(rows: Iterable[Sequence[Text]]) -> None:
+        grid = RichTable.grid(padding=(0, gap, 0, 0), pad_edge=False)
+        for number, width in widths.items():
+            grid.add_column(width=width, justify=table.columns[number].align, vertical="top")
+        for row in rows:
+            grid.add_row(*(row[number] for number in widths))
+        console.print(grid)
+
     rule = Text("─" * min(room, _total(widths.values(), gap)), style="dim")
     console.print(_text(table.title, "bold"))
-    _print_rows(console, table, widths, gap, [[Text(_heading(column), style="bold") for column in table.columns]])
+    print_rows([[Text(_heading(column), style="bold") for column in table.columns]])
     for group in table.groups:
         console.print(rule)
         console.print(_text(group.title, "bold"))
-        _print_rows(console, table, widths, gap, [[_cell(line, cell) for cell in line.cells] for line in group.lines])
+        print_rows([[_cell(line, cell) for cell in line.cells] for line in group.lines])
     console.print(rule)
     if table.clock:
         console.print(_text(f"Clock: {table.clock}."))
@@ -71,17 +80,6 @@ def _print_table(console: Console, table: Table, room: int, others: str) -> None
         text = f"Left out at {room} columns: {', '.join(left_out)}. A terminal of {least} columns shows {them}"
         console.print(_text(f"{text}, and so does --format {others}.", "yellow"))
     console.print()
-
-
-def _print_rows(
-    console: Console, table: Table, widths: Mapping[int, int], gap: int, rows: Iterable[Sequence[Text]]
-) -> None:
-    grid = RichTable.grid(padding=(0, gap, 0, 0), pad_edge=False)
-    for number, width in widths.items():
-        grid.add_column(width=width, justify=table.columns[number].align, vertical="top")
-    for row in rows:
-        grid.add_row(*(row[number] for number in widths))
-    console.print(grid)
 
 
 def _widths(table: Table) -> list[int]:
@@ -127,4 +125,4 @@ def _text(text: str, style: str = "") -> Text:
 
 def _shown(text: str) -> str:
     """The text as it may reach a terminal: a record's words must neither clear it nor colour it."""
-    return escaping.plain(text, longest=None)
+    return escaping.plain(text, None)

@@ -72,7 +72,7 @@ def as_json(report: Report) -> str:
         }
         for table in report.tables
     ]
-    notes = [{"kind": note.kind, "text": note.text} for note in report.notes]
+    notes = list(map(vars, report.notes))
     made_of = {"options": report.options} if "runs" in report.options else {}
     found = {**made_of, "tables": tables, "notes": notes} if report.document is None else report.document
     return escaping.as_json({"cnnbench": __version__, **found}, indent=2) + "\n"
@@ -82,6 +82,6 @@ def flatten(table: Table, line: Line) -> dict[str, Value]:
     """Collect a row's raw values by name, and each column's printed text as `<column>_text`."""
     row: dict[str, Value] = {}
     for column, cell in zip(table.columns, line.cells, strict=True):
-        row |= cell.values or {}
+        row |= cell.values
         row[f"{column.key}_text"] = cell.one_line
     return row
