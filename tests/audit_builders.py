@@ -51,7 +51,7 @@ class Made:
     def findings(self, changed: Mapping[str, str] | None = None) -> list[str]:
         """What does not hold in these files alone, all of them where none is given."""
         files = self.files if changed is None else {Path(name): text for name, text in changed.items()}
-        return [f"{each.where}: {each.what}" for each in self.auditor.check(files, self.files).disagreements]
+        return [f"{each.where}: {each.what}" for each in self.auditor.check(files.items(), self.files).disagreements]
 
 
 @cache

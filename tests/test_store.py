@@ -235,3 +235,12 @@ def test_half_a_character_is_read_as_one_that_can_be_written() -> None:
     """Whole ones, and a backslash that only looks like one, stay."""
     line = r'{"a": "\ud83d\ude00 \ud83d \\ud800"}'
     assert store.parse_line(line) == {"a": "\N{GRINNING FACE} \N{REPLACEMENT CHARACTER} \\ud800"}
+
+
+def test_the_values_of_a_ledger_share_one_set_of_their_fields_names(tmp_path: Path) -> None:
+    """A set for each value would be half of a ledger's memory; a copy with a changed field stays independent of it."""
+    first, second, _ = store.load(write(tmp_path)).records
+    assert first.job.__pydantic_fields_set__ is second.job.__pydantic_fields_set__
+    changed = first.model_copy(update={"index": 7})
+    assert changed != first
+    assert changed.__pydantic_fields_set__ is not first.__pydantic_fields_set__

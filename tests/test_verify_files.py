@@ -137,10 +137,10 @@ def test_options_that_are_broken_or_give_nothing_are_named(ending: str) -> None:
 
 def test_a_table_of_a_kind_without_rules_is_counted_and_no_finding(made: Made) -> None:
     lines = "table,group,processor_text,clock_rule\ncompare,steps,x,steady\n"
-    found = made.auditor.check({Path("compared.csv"): lines})
+    found = made.auditor.check([(Path("compared.csv"), lines)])
     assert (found.disagreements, found.skipped) == ([], 1)
     document = {"cnnbench": "0.1.0", "tables": [{"key": "compare", "rows": []}]}
-    found = made.auditor.check({Path("compared.json"): json.dumps(document)})
+    found = made.auditor.check([(Path("compared.json"), json.dumps(document))])
     assert (found.disagreements, found.skipped) == ([], 1)
 
 

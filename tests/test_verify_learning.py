@@ -62,7 +62,7 @@ class Made:
     def findings(self, name: str, text: str) -> list[str]:
         """What does not hold in that file, were this its text."""
         auditor = self.of_curves if name.startswith("curves") else self.auditor
-        return [each.what for each in auditor.check({Path(name): text}).disagreements]
+        return [each.what for each in auditor.check([(Path(name), text)]).disagreements]
 
 
 @cache

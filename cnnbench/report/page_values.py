@@ -74,5 +74,5 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _line(line: Line) -> dict[str, Any]:
-    cells = [{"text": cell.one_line, "values": dict(cell.values)} for cell in line.cells]
+    cells = [{"text": cell.one_line, "values": cell.values} for cell in line.cells]
     return {"rows": list(map(list, line.rows)), "kind": line.kind, "notes": list(line.notes), "cells": cells}

@@ -17,7 +17,7 @@ from cnnbench.errors import ComparisonError, UsageError
 from cnnbench.schema import PublishedRow, Record, RunHeader, digest
 from cnnbench.store import Ledger
 from cnnbench.verify import charts, documents, pages, raw_rows, tables, values
-from cnnbench.verify.documents import DRAWING, MARK, SEAL, Options
+from cnnbench.verify.documents import APART, DRAWING, MARK, SEAL, Options
 from cnnbench.verify.raw_rows import PageValues
 from cnnbench.verify.view import PageView
 
@@ -108,7 +108,9 @@ def audit(paths: Sequence[Path], published_rows: Sequence[PublishedRow], render:
     for ledger in loaded.ledgers:
         found.disagreements += check_ledger(ledger)
     auditor = Auditor(loaded.ledgers, (*published_rows, *loaded.published_rows), render)
-    return auditor.check({file: read_document(file) for file in sorted(files) if file.suffix in KINDS}, found=found)
+    # One at a time: a report's files are a large part of the memory that an audit takes.
+    documents = ((file, read_document(file)) for file in sorted(files) if file.suffix in KINDS)
+    return auditor.check(documents, found=found)
 
 
 def check_ledger(ledger: Ledger) -> Iterator[Disagreement]:
@@ -161,14 +163,16 @@ class Auditor:
         self._made: dict[str, tuple[Rendering | None, list[str]]] = {}
         self._views: dict[str, PageView] = {}
         self._found = Audited()
-        self._read: Mapping[Path, str] = {}
+        self._beside: dict[Path, str] = {}
+        """The files of values that charts have beside their folder."""
 
     def check(
-        self, read: Mapping[Path, str], beside: Mapping[Path, str] | None = None, found: Audited | None = None
+        self, read: Iterable[tuple[Path, str]], beside: Mapping[Path, str] | None = None, found: Audited | None = None
     ) -> Audited:
         """Check every document; the values of a folder may be in a file beside them. Adds to what was found before."""
-        self._found, self._read, reported = found or Audited(), {**(beside or {}), **read}, set[tuple[Path, str]]()
-        for path, text in read.items():
+        self._found, reported = found or Audited(), set[tuple[Path, str]]()
+        self._beside = dict(beside or {})
+        for path, text in read:
             for part in self._find_parts(path, text):
                 options = {name: value for name, value in part.options.items() if name not in LINKS}
                 rendering, errors = self._make(options, key := json.dumps(options, sort_keys=True))
@@ -179,6 +183,7 @@ class Auditor:
                 if rendering is not None:
                     self._check_part(part, rendering)
             self._check_marks(path, text)
+            documents.read_csv.cache_clear()
         return self._found
 
     def _make(self, options: Options, key: str) -> tuple[Rendering | None, list[str]]:
@@ -207,7 +212,9 @@ class Auditor:
         try:
             if path.parent.name == CHARTS and path.name.endswith((".svg", ".png", ".vl.json")):
                 beside = path.parent.parent / VALUES
-                stored = self._read.get(beside) or (read_document(beside) if beside.is_file() else "")
+                if beside not in self._beside:
+                    self._beside[beside] = read_document(beside) if beside.is_file() else ""
+                stored = self._beside[beside]
                 name = f"{CHARTS}/{path.name}"
             elif path.suffix == ".csv":
                 stored = self._find_csv_options(text)
@@ -329,11 +336,12 @@ class Auditor:
                 now = ledger.final_digest[:_DIGEST_CHARACTERS]
                 what = f"run {run} ended in sha256:{printed}, its ledger now ends in {now}"
                 self._found.add(path, [f"{what}: lines were changed, added or removed since"])
-        for begin, seal in documents.find_parts(text):
+        marked = text if documents.PAGE in text else ""
+        for begin, seal in documents.find_parts(marked):
             if digest(text[begin : seal.start() - 1]) != seal.group(1):
                 changed = "the text from here to its digest was changed after it was generated"
                 self._found.add(f"{path}:{text.count(chr(10), 0, begin) + 1}", [changed])
-        for mark in MARK.finditer(text):
+        for mark in MARK.finditer(marked):
             if not SEAL.fullmatch(mark.group()):
                 line = text.count("\n", 0, mark.start()) + 1
                 self._found.add(f"{path}:{line}", ["the mark of the page's digest is broken"])
@@ -375,9 +383,10 @@ def _compare_whole(part: DocumentPart, text: str, expected: str | None) -> tuple
     """Where a file is not the one that the ledgers give: without drawings, and without its seal, which covers them."""
     if expected is None:
         return part.path, ["is no file of this report"]
-    ours, theirs = (SEAL.sub("", DRAWING.sub("", each)).splitlines() for each in (expected, text))
-    if ours == theirs:
+    bare = [APART.sub("", each) for each in (expected, text)]
+    if bare[0] == bare[1]:
         return part.path, []
+    ours, theirs = map(str.splitlines, bare)
     n = len(commonprefix([ours, theirs]))  # noqa: RUF071 - of lines, not of paths
     right, printed = (lines[n] if n < len(lines) else "" for lines in (ours, theirs))
     start = len(commonprefix([right, printed]))  # noqa: RUF071 - of a text, not of paths

@@ -13,12 +13,15 @@ from typing import Any
 
 Options = Mapping[str, Any]
 """What a document was made of: its command, the runs of its ledgers, and what the reader asked for."""
-SEAL = re.compile(r"(?m)^<!-- cnnbench page sha256:([0-9a-f]{64}) -->$")
-MARK = re.compile(r"(?m)^<!-- cnnbench page.*$")
+PAGE = "<!-- cnnbench page"
+SEAL = re.compile(rf"(?m)^{PAGE} sha256:([0-9a-f]{{64}}) -->$")
+MARK = re.compile(rf"(?m)^{PAGE}.*$")
 """What can only be a digest, whole or broken."""
 OPEN = re.compile(r"(?m)^<!-- table: .*$")
 """The mark that a generated part of a page begins with."""
 DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
+APART = re.compile(f"{DRAWING.pattern}|{PAGE} sha256:[0-9a-f]{{64}} -->", re.DOTALL)
+"""What is compared apart from the page: its drawings, and its digest, which covers them."""
 VALUES = "cnnbench_page"
 """The name by which a page's values are known, in `page.json` and inside the HTML."""
 _MADE_OF = re.compile(rf'(?m)^<!-- cnnbench made of |\{{\s*"(?:cnnbench|{VALUES})":\s*"[^"]*",\s*"options":\s*')
@@ -111,7 +114,7 @@ def read_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=reject_repeated)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def read_csv(text: str) -> list[dict[str, str]]:
     """The lines of a CSV file of tables; none where it is none of ours."""
     csv.field_size_limit(max(131_072, len(text)))  # the cell of options may be longer than the default

@@ -65,7 +65,7 @@ def seal(text: str, options: Mapping[str, object] | None = None) -> str:
     """Append what the text can be made of again, where that is known, and a line with the digest of all above it."""
     known = options is not None and "runs" in options
     made_of = f"\n{MADE_OF}{escaping.json_in_html(options)} -->\n" if known else ""
-    page = text.rstrip("\n") + "\n" + made_of
+    page = f"{text.rstrip(chr(10))}\n{made_of}"
     return f"{page}\n{PAGE_DIGEST}{digest(page)} -->\n"
 
 
