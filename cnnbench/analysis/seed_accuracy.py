@@ -243,7 +243,7 @@ MOST_SEEDS = 1000
 """Where more seeds than this are needed, the difference is practically the margin, and nobody will run them."""
 LEAST_SEEDS = 2
 """Seeds that a side needs for a spread to exist."""
-_PLAIN = plain_values(Job, "compute")
+_PLAIN = plain_values("compute")
 """The fields of a job that say how it is computed and not what is learned, as the plain way has them."""
 ConvergenceOutcome = Literal["learns as well", "learns worse", "undecided"]
 

@@ -291,7 +291,7 @@ TUNED_VARIANTS: tuple[Execution, ...] = tuple(
 )
 SET_BY_OPTIONS = {
     # What a clock times, or when a run ends.
-    **dict.fromkeys(list_fields(Job, "clock"), "it changes no step, and a profile is of one step"),
+    **dict.fromkeys(list_fields("clock"), "it changes no step, and a profile is of one step"),
     "block_steps": "--steps says how many steps are profiled",
     "warmup_steps": "--warmup says how many steps come before",
     "workload": "the workload is the command's argument",
