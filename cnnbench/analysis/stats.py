@@ -46,7 +46,7 @@ class Estimate:
 
 def geometric(values: Sequence[float]) -> Estimate:
     """Geometric mean of positive values with the t-interval of the mean log. Raises ValueError for no or non-positive ones."""
-    return _estimate_mean(_logs(values)).map(math.exp)
+    return estimate_mean(_logs(values)).map(math.exp)
 
 
 def paired_ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[RoundKey, float]) -> Estimate | None:
@@ -57,7 +57,7 @@ def paired_ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[Round
     common = sorted(numerator.keys() & denominator.keys(), key=repr)
     if not common:
         return None
-    return _estimate_mean([math.log(numerator[key]) - math.log(denominator[key]) for key in common]).map(math.exp)
+    return estimate_mean([math.log(numerator[key]) - math.log(denominator[key]) for key in common]).map(math.exp)
 
 
 def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
@@ -120,7 +120,7 @@ def mean_share(shares: Sequence[float]) -> Estimate:
     """Mean of accuracies over processes with its t-interval, clipped to [0, 1]."""
     if not shares or not all(0 <= share <= 1 for share in shares):
         raise ValueError("expected at least one share between 0 and 1")
-    return _estimate_mean(sorted(shares)).map(lambda share: max(0.0, min(1.0, share)))
+    return estimate_mean(sorted(shares)).map(lambda share: max(0.0, min(1.0, share)))
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,8 @@ def compute_half_width(values: Sequence[float], share: float = TWO_SIDED) -> flo
     return t_quantile(len(values) - 1, share) * math.sqrt(estimate_variance(values) / len(values))
 
 
-def _estimate_mean(values: Sequence[float]) -> Estimate:
+def estimate_mean(values: Sequence[float]) -> Estimate:
+    """Give the arithmetic mean of one value or more with its t-interval."""
     mean, n = math.fsum(values) / len(values), len(values)
     if n < MINIMUM_FOR_INTERVAL:
         return Estimate(mean, None, None, n)

@@ -91,7 +91,6 @@ class ScreenedChecks(NamedTuple):
 
     blocks: IndexArray
     passed: BoolArray
-    improved: BoolArray
     suspects: BoolArray
 
 
@@ -133,7 +132,6 @@ def screen_checks(log_ratios: Float64Array, plan: CheckPlan) -> ScreenedChecks:
     ended = ScreenedChecks(
         np.full(checks, plan.max_blocks, dtype=np.intp),
         np.zeros(checks, dtype=np.bool_),
-        np.zeros(checks, dtype=np.bool_),
         np.zeros(log_ratios.shape[:-1], dtype=np.bool_),
     )
     going = np.arange(checks)
@@ -143,7 +141,6 @@ def screen_checks(log_ratios: Float64Array, plan: CheckPlan) -> ScreenedChecks:
         stops = passes | flags.suspects.any(axis=-1)
         ended.blocks[going[stops]] = look.blocks
         ended.passed[going] = passes
-        ended.improved[going] = passes & flags.improves.any(axis=-1)
         ended.suspects[going] = flags.suspects
         going = going[~stops]
     return ended

@@ -30,8 +30,6 @@ from cnnbench.schema.job import (
     Frozen,
     Job,
     Layout,
-    Loader,
-    Order,
     Precision,
     Split,
 )
@@ -43,8 +41,6 @@ __all__ = [
     "Frozen",
     "Job",
     "Layout",
-    "Loader",
-    "Order",
     "Precision",
     "Split",
 ]

@@ -65,6 +65,7 @@ JobKind = Literal["measured", "projected", "to target"]
 SPLIT_IMAGES = {"train-55000": 55_000, "train-60000": 60_000}
 MAX_IMAGES = max(SPLIT_IMAGES.values())
 TEST_IMAGES = 10_000
+"""MNIST's; the procedural digits have as many."""
 AUTO = "auto"
 """In a suite: for `threads` all cores allowed; for `data` MNIST where it can be had, else synthetic digits; for `batch_size` of
 random images what fits the device's memory."""
