@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 from cnnbench import workloads
 from cnnbench.errors import LedgerError
 from cnnbench.files import LockedFile, explain_refusal
-from cnnbench.schema import PublishedRow, Record, RunHeader, digest, upgrade
+from cnnbench.schema import PublishedRow, Record, RunHeader, describe_first_problem, digest, upgrade
 
 _Line = TypeVar("_Line", bound=BaseModel)
 
@@ -244,7 +244,6 @@ def _validate(model: type[_Line], raw: dict[str, Any], where: str) -> _Line:
     try:
         return model.model_validate(upgrade(raw))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise LedgerError(f"{where}: field {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise LedgerError(f"{where}: field {describe_first_problem(error)}") from error
     except ValueError as error:
         raise LedgerError(f"{where}: {error}") from error

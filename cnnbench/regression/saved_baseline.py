@@ -35,8 +35,7 @@ from cnnbench.analysis.metrics import step_flops
 from cnnbench.analysis.process_table import Conditions, Process, read_processes
 from cnnbench.analysis.ratio import FieldDifference, find_differences, group_by
 from cnnbench.errors import LedgerError, UsageError
-from cnnbench.regression.check_record import describe_first_problem
-from cnnbench.schema import Frozen, Job, RunHeader, digest
+from cnnbench.schema import Frozen, Job, RunHeader, describe_first_problem, digest
 from cnnbench.store import Ledger
 
 FILE_NAME = "baselines.toml"

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from cnnbench.schema.job import (
     AUTO,
@@ -436,6 +436,12 @@ def upgrade(line: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"not a line of schema {version}: {type(error).__name__} {error}") from error
         version += 1
     return line
+
+
+def describe_first_problem(error: ValidationError) -> str:
+    """The first field that is wrong, and why."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
 
 
 def digest(text: str) -> str:
