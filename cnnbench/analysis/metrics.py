@@ -384,7 +384,7 @@ def _to_target(name: str, heading: str, priority: int, **declared: Any) -> Metri
 
 _percent = partial(units.percent, digits=1)
 
-METRICS: tuple[Metric, ...] = (
+METRICS = (
     Metric("steps", of="trial.steps", over=min),
     Metric(
         "peak_flops_per_second",

@@ -250,7 +250,7 @@ def classify_ratio(ratio: Estimate, tolerance: float) -> SpeedOutcome:
     return "SLOWER" if ratio.high < 1 / (1 + stats.ROUNDING) else "UNCLEAR"
 
 
-ORDER: Mapping[str, tuple[str, ...]] = {name: list_choices(name) for name in list_fields("compute")}
+ORDER = {name: list_choices(name) for name in list_fields("compute")}
 """What a rung may differ in, each with its values in order; loader workers, which are any number, fewest first."""
 SCALED_FIELDS = ("world", "scaling", "nodes", "threads", "batch_size")
 

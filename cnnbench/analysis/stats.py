@@ -67,7 +67,7 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
     """
     first, second = _logs(numerator), _logs(denominator)
     n = min(len(first), len(second))
-    difference = math.fsum(first) / len(first) - math.fsum(second) / len(second)
+    difference = mean_log(numerator) - mean_log(denominator)
     if n < MINIMUM_FOR_INTERVAL:
         return Estimate(math.exp(difference), None, None, n)
     variances = estimate_variance(first) / len(first), estimate_variance(second) / len(second)
@@ -181,7 +181,7 @@ def _logs(values: Sequence[float]) -> list[float]:
 
 def estimate_variance(values: Sequence[float]) -> float:
     """Estimate the variance of what two values or more are drawn from."""
-    mean = math.fsum(values) / len(values)
+    mean = statistics.fmean(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
@@ -199,7 +199,7 @@ def compute_half_width(values: Sequence[float], share: float = TWO_SIDED) -> flo
 
 def estimate_mean(values: Sequence[float]) -> Estimate:
     """Give the arithmetic mean of one value or more with its t-interval."""
-    mean, n = math.fsum(values) / len(values), len(values)
+    mean, n = statistics.fmean(values), len(values)
     if n < MINIMUM_FOR_INTERVAL:
         return Estimate(mean, None, None, n)
     half = compute_half_width(values)
@@ -235,7 +235,7 @@ def predict_mean(values: Sequence[float], tail: float = TAIL) -> tuple[float, fl
     n = len(values)
     if n < 2:
         raise ValueError(f"{n} values have no spread")
-    mean = math.fsum(values) / n
+    mean = statistics.fmean(values)
     half = t_quantile(n - 1, 1 - tail) * math.sqrt(estimate_variance(values)) * math.sqrt(1 + 1 / n)
     return mean, mean - half, mean + half
 
@@ -258,7 +258,7 @@ def predict_next_run(runs: Sequence[Sequence[float]], processes: int | None = No
 
 def mean_log(values: Sequence[float]) -> float:
     """Log of the geometric mean of one positive value or more."""
-    return math.fsum(map(math.log, values)) / len(values)
+    return statistics.fmean(map(math.log, values))
 
 
 def compare_with_prediction(value: float, prediction: Prediction) -> int:

@@ -17,8 +17,6 @@ and records of two protocols never share a row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -320,7 +318,7 @@ class Outcome(Frozen):
     trial: Trial | None = None
 
 
-RENAMED_SUITES: Mapping[str, str] = MappingProxyType({"gate": "regression"})
+RENAMED_SUITES = {"gate": "regression"}
 """Shipped suites by the names they had: ledgers, checks, noise profiles and cluster runs made before still hold those."""
 
 SCHEMA = 4
@@ -413,7 +411,7 @@ class PublishedRow(Frozen):
     note: str | None = None
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict, 2: dict, 3: dict}
+UPGRADES = {1: dict, 2: dict, 3: dict}
 """`UPGRADES[n]` turns a line of schema n into one of schema n + 1; `dict` keeps it as it is."""
 
 

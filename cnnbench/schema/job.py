@@ -243,9 +243,7 @@ class Job(Frozen):
         return self.epochs * self.steps_per_epoch
 
 
-AXES: Mapping[str, Axis] = {
-    name: axis for name, field in Job.model_fields.items() for axis in field.metadata if isinstance(axis, Axis)
-}
+AXES = {name: axis for name, field in Job.model_fields.items() for axis in field.metadata if isinstance(axis, Axis)}
 """The declarations of a job's fields, in the order of the fields."""
 
 
