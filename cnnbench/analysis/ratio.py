@@ -23,7 +23,7 @@ import json
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal, TypeVar, get_args
@@ -39,7 +39,7 @@ SideName = Literal["base", "new"]
 SpeedOutcome = Literal["FASTER", "SLOWER", "SAME", "UNCLEAR"]
 FieldValue = str | int | float | bool | None
 Grouped = TypeVar("Grouped")
-GroupKey = TypeVar("GroupKey", bound=Hashable)
+GroupKey = TypeVar("GroupKey")
 
 _BOTH_KNOWN = {"threads", "accuracy_data", "driver", "power_limit_watts"}
 """Where None is `has none of it`, as a CPU has no driver: no difference worth a word."""
