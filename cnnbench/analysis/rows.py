@@ -377,7 +377,6 @@ class Row:
     pretraining_seconds = NamedEstimate()
     pretraining_flops_per_second = NamedEstimate()
     exchange_ratio = NamedEstimate()
-    launch_seconds = NamedEstimate()
     host_peak_bytes = NamedCount()
     device_peak_bytes = NamedCount()
     operators_per_step = NamedCount()
