@@ -162,7 +162,8 @@ def list_columns() -> dict[str, str]:
     return {
         **{name: name for name in names},
         **{f"job_{name}": f"job.{name}" for name in Job.model_fields},
-        **{"processor": "device.name", "torch": "software.torch"},
+        "processor": "device.name",
+        "torch": "software.torch",
         **{metric.name: f"metrics.values.{metric.name}" for metric in METRICS if metric.of},
         **{name: f"metrics.trial.{name}" for name in ("accuracy_data", "stopped_early")},
         **{f"test_{name}": f"metrics.trial.test.{name}" for name in ("correct", "images", "after_steps")},
