@@ -15,7 +15,7 @@ from typing import Any
 from cnnbench import units, workloads
 from cnnbench.plain_text import plain
 from cnnbench.schema import PROTOCOL, SPLIT_IMAGES, Device, Job, digest
-from cnnbench.schema.job import AXES, AxisGroup, list_fields, plain_values
+from cnnbench.schema.job import AXES, AxisGroup, plain_values
 from cnnbench.workloads.recipes import RECIPES
 
 _NOISE = re.compile(r"\((?:R|TM|C)\)|\b\d+-Core\b|\bProcessor\b|\bCPU @ [\d.]+ ?GHz", re.IGNORECASE)
@@ -123,7 +123,7 @@ def step_label(job: Job, stated: Collection[str] = _STATED) -> str:
 
 def list_step_values(job: Job) -> tuple[str, ...]:
     """Return how a step is computed, plain or not, by values alone: `reference`, `fp32`, `nchw`, `eager`, `resident`."""
-    return tuple(str(getattr(job, name)) for name in list_fields("compute") if name != "loader_workers")
+    return tuple(str(getattr(job, name)) for name in plain_values("compute") if name != "loader_workers")
 
 
 def target_label(job: Job, protocol: int = PROTOCOL) -> str:
@@ -223,7 +223,7 @@ def find_distinguishing_fields(alike: Collection[Job]) -> tuple[str, ...]:
 
 def find_differing_fields(jobs: Collection[Job]) -> tuple[str, ...]:
     """Return every field in which any two of the jobs differ, but seed and round."""
-    return tuple(name for name in list_fields(*_WORK, "place") if len({getattr(job, name) for job in jobs}) > 1)
+    return tuple(name for name in plain_values(*_WORK, "place") if len({getattr(job, name) for job in jobs}) > 1)
 
 
 def name_jobs(jobs: Sequence[Job]) -> tuple[str, ...]:

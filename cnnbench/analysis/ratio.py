@@ -35,7 +35,7 @@ from cnnbench.analysis.stats import Estimate
 from cnnbench.machine_facts import FACTS, Host
 from cnnbench.plain_text import plain
 from cnnbench.schema import Job, PublishedRow
-from cnnbench.schema.job import Scaling, list_choices, list_fields
+from cnnbench.schema.job import Scaling, list_choices, plain_values
 
 SideName = Literal["base", "new"]
 SpeedOutcome = Literal["FASTER", "SLOWER", "SAME", "UNCLEAR"]
@@ -252,7 +252,7 @@ def classify_ratio(ratio: Estimate, tolerance: float) -> SpeedOutcome:
     return "SLOWER" if ratio.high < 1 / (1 + stats.ROUNDING) else "UNCLEAR"
 
 
-ORDER = {name: list_choices(name) for name in list_fields("compute")}
+ORDER = {name: list_choices(name) for name in plain_values("compute")}
 """What a rung may differ in, each with its values in order; loader workers, which are any number, fewest first."""
 SCALED_FIELDS = ("world", "scaling", "nodes", "threads", "batch_size")
 

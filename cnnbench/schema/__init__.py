@@ -28,6 +28,8 @@ from cnnbench.schema.job import (
     Frozen,
     Job,
     Layout,
+    Loader,
+    Order,
     Precision,
     Split,
 )
@@ -39,6 +41,8 @@ __all__ = [
     "Frozen",
     "Job",
     "Layout",
+    "Loader",
+    "Order",
     "Precision",
     "Split",
 ]

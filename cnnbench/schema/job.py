@@ -248,15 +248,9 @@ AXES = {name: axis for name, field in Job.model_fields.items() for axis in field
 
 
 @cache
-def list_fields(*groups: AxisGroup) -> tuple[str, ...]:
-    """Return the fields of these groups, in their order."""
-    return tuple(name for name, axis in AXES.items() if axis.group in groups)
-
-
-@cache
 def plain_values(*groups: AxisGroup) -> Mapping[str, Any]:
-    """Return the values that the fields of these groups have where nothing was asked for."""
-    return {name: Job.model_fields[name].default for name in list_fields(*groups)}
+    """Return the fields of these groups, in their order, with the values that they have where nothing was asked for."""
+    return {name: Job.model_fields[name].default for name, axis in AXES.items() if axis.group in groups}
 
 
 @cache
