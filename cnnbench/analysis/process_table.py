@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cnnbench import validity
+from cnnbench.analysis import metrics
 from cnnbench.analysis.doubts import Doubt, find_record_doubts
-from cnnbench.analysis.metrics import METRICS, ProcessMetrics, compute_metrics
+from cnnbench.analysis.metrics import ProcessMetrics, compute_metrics
 from cnnbench.analysis.ratio import FieldValue, group_by
 from cnnbench.analysis.rows import (
     SeedResult,
@@ -164,7 +165,7 @@ def list_columns() -> dict[str, str]:
         **{f"job_{name}": f"job.{name}" for name in Job.model_fields},
         "processor": "device.name",
         "torch": "software.torch",
-        **{metric.name: f"metrics.values.{metric.name}" for metric in METRICS if metric.of},
+        **{metric.name: f"metrics.values.{metric.name}" for metric in metrics.METRICS if metric.of},
         **{name: f"metrics.trial.{name}" for name in ("accuracy_data", "stopped_early")},
         **{f"test_{name}": f"metrics.trial.test.{name}" for name in ("correct", "images", "after_steps")},
         "job_kind": "job.kind",
