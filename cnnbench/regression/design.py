@@ -131,8 +131,8 @@ def screen_checks(log_ratios: Float64Array, plan: CheckPlan) -> ScreenedChecks:
     checks = len(log_ratios)
     ended = ScreenedChecks(
         np.full(checks, plan.max_blocks, dtype=np.intp),
-        np.zeros(checks, dtype=np.bool_),
-        np.zeros(log_ratios.shape[:-1], dtype=np.bool_),
+        np.zeros(checks, dtype=bool),
+        np.zeros(log_ratios.shape[:-1], dtype=bool),
     )
     going = np.arange(checks)
     for look in plan.looks:
