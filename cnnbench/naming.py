@@ -15,7 +15,7 @@ from typing import Any
 from cnnbench import units, workloads
 from cnnbench.plain_text import plain
 from cnnbench.schema import PROTOCOL, SPLIT_IMAGES, Device, Job, digest
-from cnnbench.schema.job import AxisGroup, axes_of, list_fields, plain_values
+from cnnbench.schema.job import AXES, AxisGroup, plain_values
 from cnnbench.workloads.recipes import RECIPES
 
 _NOISE = re.compile(r"\((?:R|TM|C)\)|\b\d+-Core\b|\bProcessor\b|\bCPU @ [\d.]+ ?GHz", re.IGNORECASE)
@@ -109,7 +109,7 @@ def full_label(job: Job, protocol: int = PROTOCOL) -> str:
 
 def ladder_label(job: Job, protocol: int = PROTOCOL) -> str:
     """What the rungs of a ladder share: the work without the way a step is computed, and where. `step_label` says the rest."""
-    work = work_label(job.model_copy(update=plain_values(type(job), "compute")))
+    work = work_label(job.model_copy(update=plain_values("compute")))
     return f"{work} · on {place_label(job)}{format_protocol(protocol)}"
 
 
@@ -123,12 +123,12 @@ def step_label(job: Job, stated: Collection[str] = _STATED) -> str:
 
 def list_step_values(job: Job) -> tuple[str, ...]:
     """Return how a step is computed, plain or not, by values alone: `reference`, `fp32`, `nchw`, `eager`, `resident`."""
-    return tuple(str(getattr(job, name)) for name in list_fields(type(job), "compute") if name != "loader_workers")
+    return tuple(str(getattr(job, name)) for name in plain_values("compute") if name != "loader_workers")
 
 
 def target_label(job: Job, protocol: int = PROTOCOL) -> str:
     """Name the work without how it is computed and trained, which all trainings to one target share; see `variant_label`."""
-    shared = {**plain_values(type(job), "compute", "network"), "task": job.task}
+    shared = {**plain_values("compute", "network"), "task": job.task}
     return _describe(job.model_copy(update=shared), ()) + format_protocol(protocol)
 
 
@@ -223,8 +223,7 @@ def find_distinguishing_fields(alike: Collection[Job]) -> tuple[str, ...]:
 
 def find_differing_fields(jobs: Collection[Job]) -> tuple[str, ...]:
     """Return every field in which any two of the jobs differ, but seed and round."""
-    names = [name for job in jobs for name in list_fields(type(job), *_WORK, "place")]
-    return tuple(name for name in dict.fromkeys(names) if len({getattr(job, name) for job in jobs}) > 1)
+    return tuple(name for name in plain_values(*_WORK, "place") if len({getattr(job, name) for job in jobs}) > 1)
 
 
 def name_jobs(jobs: Sequence[Job]) -> tuple[str, ...]:
@@ -263,7 +262,7 @@ def export_name(job: Job, protocol: int) -> str:
 def export_params(job: Job, protocol: int) -> dict[str, str | int | float | bool]:
     """The fields in that name, in the schema's order."""
     always = {"precision", "device", "threads"} | (set() if job.size is not None else {"batch_size"})
-    usual = plain_values(type(job), *_WORK, "place")
+    usual = plain_values(*_WORK, "place")
     chosen = {
         name: plain(value) if isinstance(value, str) else value
         for name in usual
@@ -301,11 +300,10 @@ def _find_words(
     `told` ones never.
     """
     found: dict[str, str] = {}
-    axes = axes_of(type(job))
-    for name, usual in plain_values(type(job), *groups).items():
-        value, word = getattr(job, name), axes[name].word
+    for name, usual in plain_values(*groups).items():
+        value, word = getattr(job, name), AXES[name].word
         if titles:
-            word = axes[name].title or word
+            word = AXES[name].title or word
         is_plain = name not in stated and (value == usual or _goes_without_saying(job, name))
         if titles and name == "final_evaluation" and value and _ends_unevaluated(job):
             is_plain, word = False, "final evaluation"

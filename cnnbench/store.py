@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 from cnnbench import workloads
 from cnnbench.errors import LedgerError
 from cnnbench.files import LockedFile, explain_refusal
-from cnnbench.schema import PublishedRow, Record, RunHeader, digest, upgrade
+from cnnbench.schema import PublishedRow, Record, RunHeader, describe_first_problem, digest, upgrade
 
 _Line = TypeVar("_Line", bound=BaseModel)
 
@@ -49,12 +49,11 @@ class LoadedLedgers:
     problems: tuple[str, ...]
 
 
-def new_run_id(now: datetime | None = None) -> str:
+def new_run_id() -> str:
     """UTC date and time with eight random hexadecimal digits: names sort by time, and of 100 runs begun in one second two share
     one once in 870,000 times (100 x 99 / 2 / 2^32). Equal nodes share a folder, so it is the id alone that tells them apart.
     """
-    moment = now or datetime.now(UTC)
-    return f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
 def format_now() -> str:
@@ -245,7 +244,6 @@ def _validate(model: type[_Line], raw: dict[str, Any], where: str) -> _Line:
     try:
         return model.model_validate(upgrade(raw))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise LedgerError(f"{where}: field {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise LedgerError(f"{where}: field {describe_first_problem(error)}") from error
     except ValueError as error:
         raise LedgerError(f"{where}: {error}") from error

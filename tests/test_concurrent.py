@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from concurrent_records import CARDS, SLOW, ledger
 
 from cnnbench.analysis import process_table, speedup
-from cnnbench.analysis.ratio import measure_spread
+from cnnbench.analysis.ratio import compare_copies
 from cnnbench.analysis.rows import Row
 from cnnbench.cli.main import cli
 from cnnbench.errors import UsageError
@@ -31,12 +31,11 @@ def rows() -> list[Row]:
 
 def test_the_slow_card_is_named_with_its_ratio_to_the_median() -> None:
     """By launch, so that a slow moment of all of them is in both."""
-    (found,) = [measure_spread(row) for row in rows() if row.job.copies > 1 and row.job.workload != "gemm"]
-    assert found is not None
-    assert (found.copies, found.slowest) == (5, "cuda:3")
-    assert found.slowest_over_median.value == pytest.approx(SLOW * 1.003 / 1.002)
-    assert found.slowest_over_median.n == 3
-    assert found.median_seconds.value == pytest.approx(0.001002 * (1.0 * 1.01 * 1.02) ** (1 / 3))
+    (row,) = [compare_copies(row) for row in rows() if row.job.copies > 1 and row.job.workload != "gemm"]
+    assert (row.job.copies, row.values["slowest_copy"]) == (5, "cuda:3")
+    assert row.values["slowest_over_median"].value == pytest.approx(SLOW * 1.003 / 1.002)
+    assert row.values["slowest_over_median"].n == 3
+    assert row.values["median_copy_seconds"].value == pytest.approx(0.001002 * (1.0 * 1.01 * 1.02) ** (1 / 3))
 
 
 def test_copies_are_another_row_than_one_alone_and_no_ceiling() -> None:
@@ -44,7 +43,7 @@ def test_copies_are_another_row_than_one_alone_and_no_ceiling() -> None:
     copied = next(row for row in rows() if row.job.copies > 1 and row.job.workload == plain.job.workload)
     assert plain.work_key != copied.work_key
     assert plain.ceiling_flops_per_second is None
-    assert measure_spread(plain) is None
+    assert compare_copies(plain).values == {**plain.values, "slowest_copy": "n/a"}
     assert copied.images_per_second is not None
     assert copied.images_per_second.value == pytest.approx(128 / (0.001003 * SLOW * (1.0 * 1.01 * 1.02) ** (1 / 3)))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cnnbench import naming
 from cnnbench.schema import Job
-from cnnbench.schema.job import axes_of, list_choices, list_fields, plain_values
+from cnnbench.schema.job import AXES, list_choices, plain_values
 
 OTHERS: dict[str, list[Any]] = {
     "workload": ["mnist-cnn", "mlp-1", "gemm", "vgg16"],
@@ -37,14 +37,14 @@ OTHERS: dict[str, list[Any]] = {
     "threads": [None, 1, 2],
 }
 """Of the fields that take any number or text."""
-FIELDS = [name for name, axis in axes_of(Job).items() if axis.group != "draw"]
+FIELDS = [name for name, axis in AXES.items() if axis.group != "draw"]
 
 
 def list_values(field: str) -> list[Any]:
     """The values to try: those written above, or all that the schema allows."""
     if field in OTHERS:
         return OTHERS[field]
-    choices = list(list_choices(Job, field)) or [False, True]
+    choices = list(list_choices(field)) or [False, True]
     return [None, *choices] if Job.model_fields[field].default is None else choices
 
 
@@ -88,23 +88,23 @@ def test_no_two_jobs_of_a_plan_have_one_name_folder_or_key_of_an_export(plan: li
 @given(jobs)
 def test_every_declared_word_is_in_the_short_name_unless_the_value_goes_without_saying(job: Job) -> None:
     """A recipe decides its target; an optimiser is named where it is not the workload's own."""
-    usual = plain_values(Job, "work", "compute", "network", "data", "clock", "ranks")
+    usual = plain_values("work", "compute", "network", "data", "clock", "ranks")
     words = naming.deviations(job)
     for name, value in usual.items():
-        word = axes_of(Job)[name].word
+        word = AXES[name].word
         if word is not None and getattr(job, name) != value and name not in ("target", "optimizer"):
             assert word.format(job) in words
 
 
 def test_the_plain_way_is_the_first_of_every_ladder() -> None:
     """What a rung may differ in has its plain value first, so the reference's float32 step is the first rung."""
-    for name, value in plain_values(Job, "compute").items():
-        assert value == (list_choices(Job, name) or (0,))[0]
+    for name, value in plain_values("compute").items():
+        assert value == (list_choices(name) or (0,))[0]
 
 
 @pytest.mark.parametrize("field", [name for name in Job.model_fields if name not in ("workload", "workload_version")])
 def test_a_field_of_a_later_schema_leaves_the_keys_of_older_jobs_as_they_were(field: str) -> None:
     """`since` says which schema brought a field: at its plain value it is in no key."""
     job = Job(workload="mnist-cnn", workload_version=1)
-    placed = field in list_fields(Job, "place", "draw")
-    assert (f'"{field}":' in job.work_key) == (axes_of(Job)[field].since == 1 and not placed)
+    placed = field in plain_values("place", "draw")
+    assert (f'"{field}":' in job.work_key) == (AXES[field].since == 1 and not placed)

@@ -228,8 +228,9 @@ class TestClaims:
         found = self.claim(GOOD)
         assert found.accuracy == pytest.approx(0.9910)
         assert found.lower_bound == pytest.approx(0.9910 - 1.69913 * 1.43840e-4 / 30**0.5, abs=1e-8)
-        assert found.mean_seconds == pytest.approx(6.1)
-        assert found.interval_seconds == pytest.approx((6.1 - 2.04523 * 0.0830455 / 30**0.5, 6.1310098), abs=1e-5)
+        assert found.mean_seconds.value == pytest.approx(6.1)
+        interval = (found.mean_seconds.low, found.mean_seconds.high)
+        assert interval == pytest.approx((6.1 - 2.04523 * 0.0830455 / 30**0.5, 6.1310098), abs=1e-5)
         assert found.epochs == pytest.approx(OWN.steps * 64 / 60_000)
         assert found.outcome == "holds"
 

@@ -16,7 +16,7 @@ from cnnbench.regression import check_record
 from cnnbench.regression.blocks import compute_differences, median_ratio
 from cnnbench.regression.check_record import CheckHeader, CheckRecord
 from cnnbench.regression.decision import Decision, MetricSeries, Verdict
-from cnnbench.regression.sequential import NextBlock, conclude, derive_verdict, next_step
+from cnnbench.regression.sequential import NextBlock, conclude, find_answer, next_step
 
 SLOW = math.log(1.3)
 
@@ -64,7 +64,7 @@ def test_a_replay_writes_the_same_bytes(tmp_path: Path) -> None:
         loaded = check_record.load_record(folder / "check.json")
         assert check_record.to_bytes(replay_check(loaded)) == (folder / "check.json").read_bytes()
         assert not check_record.journal_path(folder / "check.json").exists()
-        assert isinstance(derive_verdict(loaded), Verdict)
+        assert isinstance(find_answer(loaded.header, loaded.blocks), Verdict)
 
 
 def test_a_record_cut_short_has_no_verdict(tmp_path: Path) -> None:
@@ -252,4 +252,4 @@ def test_an_edited_record_is_not_what_it_says(tmp_path: Path) -> None:
     clean = driven(tmp_path / "clean", {0: 0.0, 1: 0.0})
     assert replay_check(record.model_copy(update={"ending": clean.ending})).ending != clean.ending
     assert record.header.base == side()
-    assert derive_verdict(record).decision == Decision.REGRESSED  # type: ignore[union-attr]
+    assert find_answer(record.header, record.blocks).decision == Decision.REGRESSED  # type: ignore[union-attr]

@@ -9,8 +9,9 @@ import os
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -110,9 +111,9 @@ def test_two_runs_at_once_neither_mix_nor_lose_lines(tmp_path: Path) -> None:
     assert all(r.run_id == ledger.header.run_id for ledger in loaded.ledgers for r in ledger.records)
 
 
-def test_run_ids_of_one_second_differ() -> None:
-    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    ids = {store.new_run_id(now) for _ in range(20)}
+def test_run_ids_of_one_second_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "datetime", SimpleNamespace(now=lambda zone: datetime(2026, 1, 2, 3, 4, 5, tzinfo=zone)))
+    ids = {store.new_run_id() for _ in range(20)}
     assert len(ids) == 20
     assert all(re.fullmatch(r"20260102T030405Z-[0-9a-f]{8}", each) for each in ids)  # 32 random bits: see its docstring
 

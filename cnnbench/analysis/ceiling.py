@@ -66,12 +66,10 @@ def with_ceilings(rows: Sequence[Row], products: Sequence[Row]) -> list[Row]:
                 step, rate = row.step_seconds.value, follow(row, "ceiling_flops_per_second.value")
                 floors = find_bottleneck(row.job, step, row.floors, row.operators_per_step, rate)
                 row = replace(row, bottleneck=floors)
-            found.append(row)
-        elif best is None or best.row_key != row.row_key:
-            found.append(row)
-        else:
+        elif best is not None and best.row_key == row.row_key:
             doubt = _doubt_spread(best)
-            found.append(replace(row, is_ceiling=True) if doubt is None else row.with_doubt(doubt[1]))
+            row = replace(row, is_ceiling=True) if doubt is None else row.with_doubt(doubt[1])
+        found.append(row)
     return found
 
 

@@ -129,9 +129,8 @@ def _find_counterparts(ours: Sequence[Row], theirs: Sequence[Row]) -> Iterator[t
             else:
                 yield row, others.pop(same), False
         yield from ((*pair, False) for pair in zip(alone, others, strict=False))
-    fastest = [next((row for row in side if row.costs), None) for side in (ours, theirs)]
-    if not common and fastest[0] and fastest[1]:
-        yield fastest[0], fastest[1], True
+    if not common and ours[0].costs and theirs[0].costs:
+        yield ours[0], theirs[0], True
 
 
 def _explain_unpaired(side: SideName, row: Row, others: Sequence[Row]) -> Unpaired:

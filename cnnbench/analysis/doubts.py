@@ -10,14 +10,14 @@ import itertools
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cnnbench import units, validity, workloads
 from cnnbench.devices.nvml import SLOWED
 from cnnbench.devices.plausibility import counter_growth
-from cnnbench.schema import Job, Machine, Record, RunHeader, Telemetry, Trial
+from cnnbench.schema import Job, Machine, Record, RunHeader, Trial
 
 PROCESSES_WANTED = 3
 HALVES_APART = 0.05
@@ -103,10 +103,10 @@ def uneven_halves(case: Case) -> Iterator[Doubt]:
         yield Doubt("drift", text, "Look for heat or another load, and run again.")
 
 
-def _counter_share(case: Case, read: Callable[[Telemetry], float | None], whole: float = 1.0) -> float:
+def _counter_share(case: Case, counter: str, whole: float = 1.0) -> float:
     """Divide a counter's growth in seconds by the timed ones, times `whole`; 0 where it was not read."""
-    before, after = case.trial.telemetry_before, case.trial.telemetry_after
-    growth = None if before is None or after is None else counter_growth(read(before), read(after))
+    readings = (case.trial.telemetry_before, case.trial.telemetry_after)
+    growth = counter_growth(*(None if reading is None else getattr(reading, counter) for reading in readings))
     return growth / (sum(case.trial.block_seconds) * whole) if growth else 0.0
 
 
@@ -117,7 +117,7 @@ def throttled(case: Case) -> Iterator[Doubt]:
     if words:
         text = f"{len(words)} throttle reason{'s' if len(words) > 1 else ''} during timing: {', '.join(sorted(words))}"
         yield Doubt("throttled", text, "Improve cooling or raise the power limit, and run again.")
-    share = _counter_share(case, lambda reading: reading.cgroup_throttled_seconds)
+    share = _counter_share(case, "cgroup_throttled_seconds")
     if share > THROTTLED_SHARE:
         text = f"the cgroup's CPU quota stopped threads for {share:.0%} of the time"
         yield Doubt("throttled", text, "Raise the CPU quota.")
@@ -130,12 +130,12 @@ def other_load(case: Case) -> Iterator[Doubt]:
         yield Doubt(
             "other-load", f"{after.device_other_processes} other processes used the GPU", "End them and run again."
         )
-    share = _counter_share(case, lambda reading: reading.steal_seconds, max(1, case.machine.cores_allowed))
+    share = _counter_share(case, "steal_seconds", max(1, case.machine.cores_allowed))
     if share > STEAL_SHARE:
         yield Doubt(
             "other-load", f"the hypervisor gave {share:.1%} of the CPU's time to others", "Use a dedicated host."
         )
-    share = _counter_share(case, lambda reading: reading.cpu_pressure_seconds)
+    share = _counter_share(case, "cpu_pressure_seconds")
     if share > PRESSURE_SHARE:
         text = f"threads waited for a core {share:.0%} of the time (CPU pressure)"
         yield Doubt("other-load", text, "Stop other programs and run again.")

@@ -88,11 +88,6 @@ def _comparable_steps(points: Sequence[Point], here: Conditions) -> list[tuple[f
     return [point.steps for point in points if point.steps and point.conditions == here]
 
 
-def estimate_first(point: Point, processes: int) -> float:
-    """The point's step from its first `processes` processes: what its prediction was made for."""
-    return geometric(point.steps[:processes]).value
-
-
 def _order(series: Series) -> tuple[object, ...]:
     job = series.job
     slowest = max((mean_log(point.steps) for point in series.points if point.steps), default=0.0)

@@ -383,8 +383,10 @@ def _to_target(name: str, heading: str, priority: int, **declared: Any) -> Metri
 
 
 _percent = partial(units.percent, digits=1)
+_ratio = partial(Metric, text=units.ratio, details="interval and n")
+_seconds = partial(Metric, text=units.short_seconds)
 
-METRICS: tuple[Metric, ...] = (
+METRICS = (
     Metric("steps", of="trial.steps", over=min),
     Metric(
         "peak_flops_per_second",
@@ -468,10 +470,9 @@ METRICS: tuple[Metric, ...] = (
         formula="job clock: job_seconds; projected: sum(block_seconds) / steps x epochs x steps_per_epoch; geometric mean",
         reads="job_seconds or block_seconds, steps, epochs, steps_per_epoch",
     ),
-    Metric(
+    _seconds(
         "pretraining_seconds",
         "pre-\ntraining",
-        text=units.short_seconds,
         tables={"training": 3},
         key="pretraining",
         of=lambda process: process.trial.pretraining_seconds or None,
@@ -499,14 +500,12 @@ METRICS: tuple[Metric, ...] = (
         reads="as for the time",
         explained_as="speed-up over CPU",
     ),
-    Metric(
+    _ratio(
         "speedup_over_reference",
         "over {published}",
-        text=units.ratio,
         tables={"training": 3, "lecture": 1},
         key="versus",
         read="speedup_over_published",
-        details="interval and n",
         mark=mark_projected,
         gap="speed-up over the published CPU",
         formula="published seconds / time of the job",
@@ -603,20 +602,18 @@ METRICS: tuple[Metric, ...] = (
         formula="window_joules / (window_steps x batch_size); net takes off idle_joules / idle_seconds x window_seconds",
         reads="energy",
     ),
-    Metric(
+    _seconds(
         "cold_start_seconds",
         "cold\nstart",
-        text=units.short_seconds,
         tables={"resources": 3, "scaling": 3},
         key="cold_start",
         of="trial.cold_start_seconds",
         formula="geometric mean over processes",
         reads="cold_start_seconds",
     ),
-    Metric(
+    _seconds(
         "step_seconds",
         "one step",
-        text=units.short_seconds,
         tables={"bounds": 1},
         key="step",
         of="step_seconds",
@@ -679,21 +676,17 @@ METRICS: tuple[Metric, ...] = (
         always_explained=False,
     ),
     _to_target("median_epochs", "median\nepochs", 2),
-    Metric(
+    _ratio(
         "speed_over_rung_before",
         "speed over\nthe one before",
-        text=units.ratio,
         key="over_before",
-        details="interval and n",
         # The first of a ladder has nothing to divide by.
         absent=lambda row: "" if row.costs else units.NOT_AVAILABLE,
     ),
-    Metric(
+    _ratio(
         "speed_over_first_rung",
         "speed over\nthe first",
-        text=units.ratio,
         key="over_first",
-        details="interval and n",
         absent=lambda row: "" if row.costs else units.NOT_AVAILABLE,
         formula=(
             "that rung's seconds of a step (of the job under the job clock) / the row's, by round where both ran in it (else "
@@ -703,14 +696,12 @@ METRICS: tuple[Metric, ...] = (
         explained_as="speed over a rung",
         always_explained=False,
     ),
-    Metric("median_copy_seconds", "median\ncopy", text=units.short_seconds, key="median_copy"),
+    _seconds("median_copy_seconds", "median\ncopy", key="median_copy"),
     Metric("slowest_copy", "slowest\ncopy", text=str, align="left", estimated=False),
-    Metric(
+    _ratio(
         "slowest_over_median",
         "slowest\nover median",
-        text=units.ratio,
         key="over_median",
-        details="interval and n",
         formula=(
             "of the copies' mean steps (sum(block_seconds) / steps) the slowest copy's over the median in each launch; geometric "
             "mean over launches; the slowest is the copy with the largest geometric mean"
@@ -718,7 +709,7 @@ METRICS: tuple[Metric, ...] = (
         reads="ranks",
         always_explained=False,
     ),
-    Metric("scaling_speedup", "scaled", text=units.ratio, key="scaled", details="interval and n"),
+    _ratio("scaling_speedup", "scaled", key="scaled"),
     Metric(
         "scaling_efficiency",
         "effi-\nciency",
@@ -748,10 +739,9 @@ METRICS: tuple[Metric, ...] = (
         reads="communication",
         always_explained=False,
     ),
-    Metric(
+    _seconds(
         "launch_seconds",
         "launch",
-        text=units.short_seconds,
         tables={"scaling": 3},
         key="started",
         of=_measure_launch,

@@ -108,9 +108,21 @@ def group_equal_nodes(processes: Iterable[Process], node_of: Callable[[Process],
     `node_of` gives the node that a process ran on. Of several runs of the same work on a node the newest with a finished
     process counts. Records of two protocols or two builds of torch are not alike.
     """
-    timed = [each for each in processes if _measure(each)]
+    # Processes of like nodes share work, hardware, place and timing rule.
+    alike = group_by(
+        filter(_measure, processes),
+        lambda each: (
+            each.work_key,
+            describe_hardware(each.machine),
+            each.device.name,
+            each.job.threads,
+            each.job.allocator,
+            each.protocol,
+            each.software.torch_text,
+        ),
+    )
     found = []
-    for members in group_by(timed, _share_kind).values():
+    for members in alike.values():
         newest = {}
         for unit, own in group_by(members, lambda each: (node_of(each), each.job.device)).items():
             runs = group_by(own, lambda each: (each.run.created_at, each.run_id, each.machine.id))
@@ -124,12 +136,6 @@ def group_equal_nodes(processes: Iterable[Process], node_of: Callable[[Process],
         torch = first.software.torch_text
         found.append(EqualNodes(first.job, first.machine, first.device, torch, first.protocol, tuple(made)))
     return tuple(sorted(found, key=_order))
-
-
-def _share_kind(each: Process) -> tuple[object, ...]:
-    """Give what processes of like nodes share: work, hardware, place and timing rule."""
-    place = (each.device.name, each.job.threads, each.job.allocator, each.protocol, each.software.torch_text)
-    return (each.work_key, describe_hardware(each.machine), *place)
 
 
 def _measure(process: Process) -> float:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cnnbench import validity
-from cnnbench.analysis import doubts, metrics
-from cnnbench.analysis.doubts import Doubt
+from cnnbench.analysis import metrics
+from cnnbench.analysis.doubts import Doubt, find_record_doubts
 from cnnbench.analysis.metrics import ProcessMetrics, compute_metrics
 from cnnbench.analysis.ratio import FieldValue, group_by
 from cnnbench.analysis.rows import (
@@ -141,7 +141,7 @@ def _make_process(header: RunHeader, record: Record, as_recorded: bool) -> Proce
         status=outcome.status,
         message=outcome.message,
         metrics=None if trial is None else compute_metrics(job, trial),
-        doubts=() if trial is None else doubts.find_record_doubts(header, record),
+        doubts=() if trial is None else find_record_doubts(header, record),
         training_outcome=read_training_outcome(job, outcome),
         seed_result=read_seed_result(job, record.index, outcome),
     )
@@ -163,7 +163,8 @@ def list_columns() -> dict[str, str]:
     return {
         **{name: name for name in names},
         **{f"job_{name}": f"job.{name}" for name in Job.model_fields},
-        **{"processor": "device.name", "torch": "software.torch"},
+        "processor": "device.name",
+        "torch": "software.torch",
         **{metric.name: f"metrics.values.{metric.name}" for metric in metrics.METRICS if metric.of},
         **{name: f"metrics.trial.{name}" for name in ("accuracy_data", "stopped_early")},
         **{f"test_{name}": f"metrics.trial.test.{name}" for name in ("correct", "images", "after_steps")},

@@ -23,23 +23,25 @@ import json
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal, TypeVar, get_args
 
+from cnnbench import units
 from cnnbench.analysis import stats
 from cnnbench.analysis.rows import JobPart, Row
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine_facts import FACTS, Host
+from cnnbench.plain_text import plain
 from cnnbench.schema import Job, PublishedRow
-from cnnbench.schema.job import Scaling, list_choices, list_fields
+from cnnbench.schema.job import Scaling, list_choices, plain_values
 
 SideName = Literal["base", "new"]
 SpeedOutcome = Literal["FASTER", "SLOWER", "SAME", "UNCLEAR"]
 FieldValue = str | int | float | bool | None
 Grouped = TypeVar("Grouped")
-GroupKey = TypeVar("GroupKey", bound=Hashable)
+GroupKey = TypeVar("GroupKey")
 
 _BOTH_KNOWN = {"threads", "accuracy_data", "driver", "power_limit_watts"}
 """Where None is `has none of it`, as a CPU has no driver: no difference worth a word."""
@@ -250,7 +252,7 @@ def classify_ratio(ratio: Estimate, tolerance: float) -> SpeedOutcome:
     return "SLOWER" if ratio.high < 1 / (1 + stats.ROUNDING) else "UNCLEAR"
 
 
-ORDER: Mapping[str, tuple[str, ...]] = {name: list_choices(Job, name) for name in list_fields(Job, "compute")}
+ORDER = {name: list_choices(name) for name in plain_values("compute")}
 """What a rung may differ in, each with its values in order; loader workers, which are any number, fewest first."""
 SCALED_FIELDS = ("world", "scaling", "nodes", "threads", "batch_size")
 
@@ -263,17 +265,6 @@ class ScalingSet:
     base_batch: int
     points: tuple[Row, ...]
     """With `scaling_speedup` and `scaling_efficiency`; None where the row or the base was not measured."""
-
-
-@dataclass(frozen=True)
-class ConcurrentSpread:
-    """The copies of one job: how many, the median one's step, and the slowest one with its step over the median's."""
-
-    copies: int
-    median_seconds: Estimate
-    slowest: str
-    """Its place: `cuda:3`, `cores 4,5`."""
-    slowest_over_median: Estimate
 
 
 def find_ladders(rows: Sequence[Row]) -> tuple[tuple[Row, ...], ...]:
@@ -334,16 +325,20 @@ def count_processors(job: Job) -> int:
     return job.world * (job.threads or 1 if job.device == "cpu" else 1)
 
 
-def measure_spread(row: Row) -> ConcurrentSpread | None:
-    """Find which copy is slow while all do the same job at once, of the launches in which every copy has a time; None without
-    one. n counts launches.
+def compare_copies(row: Row) -> Row:
+    """Add which copy is slow while all do the same job at once, by its place (`cuda:3`, `cores 4,5`), with its step over the
+    median one's; of the launches in which every copy has a time, and n counts those.
     """
     places = set.union(set(), *map(set, row.copies))
     launches = [each for each in row.copies if len(each) == row.job.copies and set(each) == places]
     if not launches:
-        return None
+        return row.with_values(slowest_copy=units.NOT_AVAILABLE)
     means = {place: stats.geometric([each[place] for each in launches]).value for place in sorted(places)}
     slowest = max(means, key=lambda place: means[place])
     middles = [statistics.median(each.values()) for each in launches]
     ratios = [each[slowest] / middle for each, middle in zip(launches, middles, strict=True)]
-    return ConcurrentSpread(len(places), stats.geometric(middles), slowest, stats.geometric(ratios))
+    return row.with_values(
+        median_copy_seconds=stats.geometric(middles),
+        slowest_copy=plain(slowest),
+        slowest_over_median=stats.geometric(ratios),
+    )

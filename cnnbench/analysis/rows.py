@@ -25,10 +25,8 @@ from cnnbench.analysis.doubts import Doubt
 from cnnbench.analysis.stats import Estimate, MedianEstimate, RoundKey, geometric, median_interval
 from cnnbench.machine.peaks import Peak
 from cnnbench.schema import DataKind, Device, Energy, Evaluation, Job, Machine, Outcome, Software, Status
-from cnnbench.schema.job import JobKind
+from cnnbench.schema.job import TEST_IMAGES, JobKind
 
-TEST_IMAGES = 10_000
-"""MNIST's test images; the procedural digits have as many."""
 FAILED: tuple[Status, ...] = ("diverged", "missed")
 """Ends of a process that trained and did not learn: unlike an `oom` or a `timeout` they say something about the recipe."""
 LEAST_COUNTED = 1e-9
@@ -379,7 +377,6 @@ class Row:
     pretraining_seconds = NamedEstimate()
     pretraining_flops_per_second = NamedEstimate()
     exchange_ratio = NamedEstimate()
-    launch_seconds = NamedEstimate()
     host_peak_bytes = NamedCount()
     device_peak_bytes = NamedCount()
     operators_per_step = NamedCount()

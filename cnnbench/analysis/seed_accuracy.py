@@ -36,10 +36,10 @@ from cnnbench.analysis import stats
 from cnnbench.analysis.doubts import Doubt, find_band
 from cnnbench.analysis.process_table import NOT_RUN
 from cnnbench.analysis.ratio import group_by
-from cnnbench.analysis.rows import TEST_IMAGES, Row
+from cnnbench.analysis.rows import Row, follow
 from cnnbench.errors import WorkloadError
-from cnnbench.schema import SPLIT_IMAGES, Job, Order
-from cnnbench.schema.job import plain_values
+from cnnbench.schema import SPLIT_IMAGES, Job
+from cnnbench.schema.job import TEST_IMAGES, Order, plain_values
 from cnnbench.workloads import Band
 
 BAND_SEEDS = 10
@@ -194,17 +194,9 @@ class Claim(SeedGroup):
         return self.accuracy - stats.compute_half_width(tuple(self.right.values()), stats.CONFIDENCE) / TEST_IMAGES
 
     @property
-    def mean_seconds(self) -> float | None:
-        """Arithmetic mean: what a training by the recipe costs on the average."""
-        return statistics.fmean(self.seconds) if self.seconds else None
-
-    @property
-    def interval_seconds(self) -> tuple[float, float] | None:
-        """Two-sided 95 % interval of the mean (Student's t); None of fewer than three."""
-        if len(self.seconds) < stats.MINIMUM_FOR_INTERVAL or self.mean_seconds is None:
-            return None
-        half = stats.compute_half_width(self.seconds)
-        return self.mean_seconds - half, self.mean_seconds + half
+    def mean_seconds(self) -> stats.Estimate | None:
+        """Arithmetic mean: what a training by the recipe costs on the average, with its two-sided 95 % interval."""
+        return stats.estimate_mean(self.seconds) if self.seconds else None
 
     @property
     def epochs(self) -> float:
@@ -227,7 +219,7 @@ class Claim(SeedGroup):
 def collect_claims(rows: Sequence[Row]) -> list[Claim]:
     """A claim for each row of the open division that trained on MNIST, fastest first; procedural digits claim nothing."""
     found = [Claim(row) for row in rows if row.job.division == "open" and row.job.data == "mnist"]
-    return sorted(found, key=lambda each: (each.mean_seconds or math.inf, each.row.run_id))
+    return sorted(found, key=lambda each: (follow(each, "mean_seconds.value") or math.inf, each.row.run_id))
 
 
 SEEDS = 5
@@ -243,7 +235,7 @@ MOST_SEEDS = 1000
 """Where more seeds than this are needed, the difference is practically the margin, and nobody will run them."""
 LEAST_SEEDS = 2
 """Seeds that a side needs for a spread to exist."""
-_PLAIN = plain_values(Job, "compute")
+_PLAIN = plain_values("compute")
 """The fields of a job that say how it is computed and not what is learned, as the plain way has them."""
 ConvergenceOutcome = Literal["learns as well", "learns worse", "undecided"]
 

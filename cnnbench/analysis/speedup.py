@@ -202,10 +202,11 @@ def _average_by_round(row: Row, good: Sequence[ProcessMetrics], metric: str) -> 
 
 def _estimate_accuracy(job: Job, good: Sequence[ProcessMetrics]) -> Accuracy | str:
     """Estimate the accuracy on test images, or say why there is none."""
-    tests = [each.trial.test for each in good if each.trial.test is not None and each.trial.test.images > 0]
+    trials = [each.trial for each in good]
+    found = [(each.test, each.accuracy_data) for each in trials if each.test is not None and each.test.images > 0]
+    tests, data = [test for test, _ in found], {data for _, data in found}
     if not tests:
         return "no final evaluation was asked for" if not job.final_evaluation else "no evaluation was recorded"
-    data = {each.trial.accuracy_data for each in good if each.trial.test is not None and each.trial.test.images > 0}
     if len(data) > 1 or len({test.images for test in tests}) > 1:
         return "the processes were evaluated on different images"
     wrong = [f"{test.correct} of {test.images}" for test in tests if not 0 <= test.correct <= test.images]

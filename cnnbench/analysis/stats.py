@@ -46,7 +46,7 @@ class Estimate:
 
 def geometric(values: Sequence[float]) -> Estimate:
     """Geometric mean of positive values with the t-interval of the mean log. Raises ValueError for no or non-positive ones."""
-    return _estimate_mean(_logs(values)).map(math.exp)
+    return estimate_mean(_logs(values)).map(math.exp)
 
 
 def paired_ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[RoundKey, float]) -> Estimate | None:
@@ -57,7 +57,7 @@ def paired_ratio(numerator: Mapping[RoundKey, float], denominator: Mapping[Round
     common = sorted(numerator.keys() & denominator.keys(), key=repr)
     if not common:
         return None
-    return _estimate_mean([math.log(numerator[key]) - math.log(denominator[key]) for key in common]).map(math.exp)
+    return estimate_mean([math.log(numerator[key]) - math.log(denominator[key]) for key in common]).map(math.exp)
 
 
 def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
@@ -67,7 +67,7 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
     """
     first, second = _logs(numerator), _logs(denominator)
     n = min(len(first), len(second))
-    difference = math.fsum(first) / len(first) - math.fsum(second) / len(second)
+    difference = mean_log(numerator) - mean_log(denominator)
     if n < MINIMUM_FOR_INTERVAL:
         return Estimate(math.exp(difference), None, None, n)
     variances = estimate_variance(first) / len(first), estimate_variance(second) / len(second)
@@ -120,7 +120,7 @@ def mean_share(shares: Sequence[float]) -> Estimate:
     """Mean of accuracies over processes with its t-interval, clipped to [0, 1]."""
     if not shares or not all(0 <= share <= 1 for share in shares):
         raise ValueError("expected at least one share between 0 and 1")
-    return _estimate_mean(sorted(shares)).map(lambda share: max(0.0, min(1.0, share)))
+    return estimate_mean(sorted(shares)).map(lambda share: max(0.0, min(1.0, share)))
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _logs(values: Sequence[float]) -> list[float]:
 
 def estimate_variance(values: Sequence[float]) -> float:
     """Estimate the variance of what two values or more are drawn from."""
-    mean = math.fsum(values) / len(values)
+    mean = statistics.fmean(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
@@ -197,8 +197,9 @@ def compute_half_width(values: Sequence[float], share: float = TWO_SIDED) -> flo
     return t_quantile(len(values) - 1, share) * math.sqrt(estimate_variance(values) / len(values))
 
 
-def _estimate_mean(values: Sequence[float]) -> Estimate:
-    mean, n = math.fsum(values) / len(values), len(values)
+def estimate_mean(values: Sequence[float]) -> Estimate:
+    """Give the arithmetic mean of one value or more with its t-interval."""
+    mean, n = statistics.fmean(values), len(values)
     if n < MINIMUM_FOR_INTERVAL:
         return Estimate(mean, None, None, n)
     half = compute_half_width(values)
@@ -234,7 +235,7 @@ def predict_mean(values: Sequence[float], tail: float = TAIL) -> tuple[float, fl
     n = len(values)
     if n < 2:
         raise ValueError(f"{n} values have no spread")
-    mean = math.fsum(values) / n
+    mean = statistics.fmean(values)
     half = t_quantile(n - 1, 1 - tail) * math.sqrt(estimate_variance(values)) * math.sqrt(1 + 1 / n)
     return mean, mean - half, mean + half
 
@@ -257,7 +258,7 @@ def predict_next_run(runs: Sequence[Sequence[float]], processes: int | None = No
 
 def mean_log(values: Sequence[float]) -> float:
     """Log of the geometric mean of one positive value or more."""
-    return math.fsum(map(math.log, values)) / len(values)
+    return statistics.fmean(map(math.log, values))
 
 
 def compare_with_prediction(value: float, prediction: Prediction) -> int:

@@ -15,9 +15,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnnbench.analysis.rows import TEST_IMAGES, Row, TrainingOutcome
+from cnnbench.analysis.rows import Row, TrainingOutcome
 from cnnbench.analysis.stats import Estimate, estimate_accuracy, wilson
 from cnnbench.schema import Evaluation
+from cnnbench.schema.job import TEST_IMAGES
 
 SAMPLE = 200
 EPOCHS = 20

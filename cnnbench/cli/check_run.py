@@ -31,8 +31,9 @@ from cnnbench.cli.output import draw_chart, printable
 from cnnbench.errors import FileError, LedgerError
 from cnnbench.files import append_text, explain_refusal, save_file
 from cnnbench.paired_protocol import Arm
-from cnnbench.regression import arms, blocks, check_record, decision, noise_profile, sequential, verdict_text
+from cnnbench.regression import arms, blocks, check_record, noise_profile, sequential, verdict_text
 from cnnbench.regression.check_record import ArmRecord, CheckRecord
+from cnnbench.regression.decision import Decision, Verdict
 from cnnbench.report import check_markdown
 from cnnbench.report.charts.check import draw_forest
 
@@ -137,9 +138,9 @@ def _write_outputs(record: CheckRecord, path: Path, options: OptionValues) -> No
     markdown, test_cases, plot = (options[name] for name in ("markdown", "junit", "plot"))
     if not (options["github"] or markdown or test_cases or plot):
         return
-    verdict = sequential.derive_verdict(record) or decision.Verdict(
-        decision.Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan
-    )
+    verdict = sequential.find_answer(record.header, record.blocks)
+    if not isinstance(verdict, Verdict):
+        verdict = Verdict(Decision.INCONCLUSIVE, (), len(record.blocks), record.header.plan)
     meta = _make_context(record, verdict, tuple(map(str, filter(None, (path, markdown, test_cases, plot)))))
     if markdown is not None:
         save_file(markdown, check_markdown.markdown(verdict, meta))
@@ -155,9 +156,7 @@ def _write_outputs(record: CheckRecord, path: Path, options: OptionValues) -> No
                 append_text(Path(named), check_markdown.job_summary(verdict, meta))
 
 
-def _make_context(
-    record: CheckRecord, verdict: decision.Verdict, files: tuple[str, ...]
-) -> verdict_text.VerdictContext:
+def _make_context(record: CheckRecord, verdict: Verdict, files: tuple[str, ...]) -> verdict_text.VerdictContext:
     header, ending = record.header, record.ending
     seen = {finding.series.job for finding in verdict.findings}
     base, head = (f"torch {side.software.torch}, Python {side.software.python}" for side in (header.base, header.head))

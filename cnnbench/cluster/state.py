@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from cnnbench import files
 from cnnbench.errors import ClusterError, UsageError
-from cnnbench.schema import Frozen, current_suite_name
+from cnnbench.schema import Frozen, current_suite_name, describe_first_problem
 from cnnbench.store import format_now
 
 FILE, LOCK = "fleet.json", "fleet.lock"
@@ -123,9 +123,8 @@ def read(folder: Path) -> ClusterRun:
         made = ClusterRun.model_validate(raw)
         return made.model_copy(update={"suites": tuple(map(current_suite_name, made.suites))})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ClusterError(f"{path}: not a fleet: field {where}: {first['msg']}; set the folder aside") from error
+        wrong = describe_first_problem(error)
+        raise ClusterError(f"{path}: not a fleet: field {wrong}; set the folder aside") from error
     except ValueError as error:
         raise ClusterError(f"{path}: not a fleet: no JSON; set the folder aside") from error
 

@@ -29,6 +29,7 @@ from cnnbench.paired_protocol import (
     WorkerRequest,
     WorkerResponse,
 )
+from cnnbench.schema import describe_first_problem
 
 CONTROL_BYTES = 65_536
 CONTROL_ROUNDS = 128
@@ -76,9 +77,8 @@ def serve(lines: Iterator[bytes], answer: Callable[[WorkerResponse], None]) -> N
 def classify_failure(error: Exception) -> WorkerFailure:
     """What went wrong, typed."""
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        return WorkerFailure(status="outdated", message=f"its cnnbench does not understand {where}: {first['msg']}")
+        message = f"its cnnbench does not understand {describe_first_problem(error)}"
+        return WorkerFailure(status="outdated", message=message)
     status, message = type_error(error)
     return WorkerFailure(status=status, message=message)
 

@@ -18,7 +18,7 @@ from cnnbench.devices import list_kinds
 from cnnbench.errors import UsageError
 from cnnbench.plain_text import format_value, suggest_choices
 from cnnbench.schema import AUTO, SPLIT_IMAGES, Job
-from cnnbench.schema.job import MAX_IMAGES, Execution, axes_of, list_choices
+from cnnbench.schema.job import AXES, MAX_IMAGES, Execution, list_choices
 from cnnbench.workloads import Workload, recipes
 
 Scalar = str | int | bool | float
@@ -74,7 +74,7 @@ class Key:
 
 def _make_key(name: str) -> Key:
     """The key of a job's field, by the field's declaration."""
-    axis, values = axes_of(Job)[name], list_choices(Job, name)
+    axis, values = AXES[name], list_choices(name)
     return Key(
         words=axis.choices or tuple(each for each in values if isinstance(each, str)),
         low=axis.low,
@@ -85,7 +85,7 @@ def _make_key(name: str) -> Key:
     )
 
 
-_FIELDS = [name for name, axis in axes_of(Job).items() if axis.scope is not None]
+_FIELDS = [name for name, axis in AXES.items() if axis.scope is not None]
 KEYS: Mapping[str, Key] = {
     **{name: _make_key(name) for name in sorted(_FIELDS, key=("world", "scaling").__contains__)},
     "recipe": Key(tuple(recipes.RECIPES)),
@@ -121,7 +121,7 @@ def keys_for(workload: Workload) -> dict[str, Key]:
 
 
 def _is_of(name: str, *scopes: str) -> bool:
-    return axes_of(Job)[name].scope in scopes
+    return AXES[name].scope in scopes
 
 
 def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]]:

@@ -36,7 +36,7 @@ from cnnbench.plan.job_keys import (
 from cnnbench.plan.suite import JobSpec, Suite
 from cnnbench.profile_model import ProfileJob
 from cnnbench.schema import AUTO, DataKind, Device, Job, Machine
-from cnnbench.schema.job import EVERY, Execution, list_fields
+from cnnbench.schema.job import EVERY, Execution, plain_values
 from cnnbench.workloads import Workload
 
 PROJECTION_PROCESSES = 3
@@ -291,7 +291,7 @@ TUNED_VARIANTS: tuple[Execution, ...] = tuple(
 )
 SET_BY_OPTIONS = {
     # What a clock times, or when a run ends.
-    **dict.fromkeys(list_fields(Job, "clock"), "it changes no step, and a profile is of one step"),
+    **dict.fromkeys(plain_values("clock"), "it changes no step, and a profile is of one step"),
     "block_steps": "--steps says how many steps are profiled",
     "warmup_steps": "--warmup says how many steps come before",
     "workload": "the workload is the command's argument",

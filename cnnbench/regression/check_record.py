@@ -18,7 +18,7 @@ from cnnbench.errors import LedgerError
 from cnnbench.files import explain_refusal, save_file
 from cnnbench.paired_protocol import Arm, PairRecord, Schedule
 from cnnbench.regression.design import CheckPlan
-from cnnbench.schema import Frozen, Job, Machine, Software
+from cnnbench.schema import Frozen, Job, Machine, Software, describe_first_problem
 from cnnbench.store import Writer
 
 _BEFORE_ENDING = '],\n"ending": '
@@ -195,9 +195,3 @@ def load_record(path: Path) -> CheckRecord:
         return CheckRecord.model_validate_json(content)
     except ValidationError as error:
         raise LedgerError(f"{path}: not the record of a check: {describe_first_problem(error)}") from error
-
-
-def describe_first_problem(error: ValidationError) -> str:
-    """The first field that is wrong, and why."""
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"

@@ -128,7 +128,7 @@ def decide(observations: Observations, plan: CheckPlan, suspicion: Continue | No
     for series, log_ratios in observations.items():
         if series.job == GEOMETRIC_MEAN:
             raise ValueError(f"{GEOMETRIC_MEAN!r} is computed here and no job's name")
-        if not np.isfinite(np.asarray(log_ratios, dtype=np.float64)).all():
+        if not all(map(math.isfinite, log_ratios)):
             raise ValueError(f"{series.label}: a difference is not a finite number")
     everything = {**observations, **geometric_means(observations)}
     return _screen(everything, plan) if suspicion is None else _confirm(everything, plan, suspicion)

@@ -91,7 +91,6 @@ class ScreenedChecks(NamedTuple):
 
     blocks: IndexArray
     passed: BoolArray
-    improved: BoolArray
     suspects: BoolArray
 
 
@@ -132,9 +131,8 @@ def screen_checks(log_ratios: Float64Array, plan: CheckPlan) -> ScreenedChecks:
     checks = len(log_ratios)
     ended = ScreenedChecks(
         np.full(checks, plan.max_blocks, dtype=np.intp),
-        np.zeros(checks, dtype=np.bool_),
-        np.zeros(checks, dtype=np.bool_),
-        np.zeros(log_ratios.shape[:-1], dtype=np.bool_),
+        np.zeros(checks, dtype=bool),
+        np.zeros(log_ratios.shape[:-1], dtype=bool),
     )
     going = np.arange(checks)
     for look in plan.looks:
@@ -143,7 +141,6 @@ def screen_checks(log_ratios: Float64Array, plan: CheckPlan) -> ScreenedChecks:
         stops = passes | flags.suspects.any(axis=-1)
         ended.blocks[going[stops]] = look.blocks
         ended.passed[going] = passes
-        ended.improved[going] = passes & flags.improves.any(axis=-1)
         ended.suspects[going] = flags.suspects
         going = going[~stops]
     return ended

@@ -31,13 +31,11 @@ from typing import Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from cnnbench import files, store
-from cnnbench.analysis import process_table
 from cnnbench.analysis.metrics import step_flops
-from cnnbench.analysis.process_table import Conditions, Process
+from cnnbench.analysis.process_table import Conditions, Process, read_processes
 from cnnbench.analysis.ratio import FieldDifference, find_differences, group_by
 from cnnbench.errors import LedgerError, UsageError
-from cnnbench.regression.check_record import describe_first_problem
-from cnnbench.schema import Frozen, Job, RunHeader, digest
+from cnnbench.schema import Frozen, Job, RunHeader, describe_first_problem, digest
 from cnnbench.store import Ledger
 
 FILE_NAME = "baselines.toml"
@@ -266,7 +264,7 @@ def load_baseline(
     if not whole or (len(whole) < len(runs) and not partly):
         lost = ", ".join(f"run {run.run_id} {run.state}" for run in runs if run.state != "unchanged")
         raise LedgerError(f"baseline {name}: in {folder} {lost}; bring the ledgers back as they were, or save it again")
-    processes, _ = process_table.read_processes(whole, as_recorded=True)  # they were accepted when the name was saved
+    processes, _ = read_processes(whole, as_recorded=True)  # they were accepted when the name was saved
     return make_baseline(name, processes, entry.saved_at, entry.step_flops)[0], runs
 
 

@@ -18,7 +18,6 @@ from enum import StrEnum
 from operator import attrgetter
 
 from cnnbench import units
-from cnnbench.analysis import stats
 from cnnbench.analysis.metrics import step_flops
 from cnnbench.analysis.process_table import Process
 from cnnbench.analysis.ratio import find_differences, group_by
@@ -27,8 +26,11 @@ from cnnbench.analysis.stats import (
     ROUNDING,
     Prediction,
     compare_with_prediction,
+    geometric,
+    mean_share,
     predict_mean,
     predict_next_run,
+    wilson,
 )
 from cnnbench.errors import ExitCode
 from cnnbench.regression.decision import STEP_METRIC
@@ -207,7 +209,7 @@ def _screen_row(job: Job, row: BaselineRow, members: Sequence[Process]) -> Itera
 def _screen_step(job: Job, row: BaselineRow, good: Sequence[Process]) -> MetricResult:
     """The median step against the next run's range; every run gives as many processes as the one with the fewest."""
     found = step_range(row, len(good))
-    value = stats.geometric(_list_median_steps(good[: found.processes if found else None])).value
+    value = geometric(_list_median_steps(good[: found.processes if found else None])).value
     if found is None:
         note = f"{len(row.runs)} stored; a range needs {LEAST_RUNS}"
         return MetricResult(job, STEP_METRIC, MetricStatus.TOO_FEW, value, note=note)
@@ -291,7 +293,7 @@ def accuracy_band(row: BaselineRow, processes: int | None = None) -> tuple[float
     fewest = min(processes or len(runs[0]), *map(len, runs))
     mean, low, high = predict_mean([_mean_accuracy(run[:fewest]) for run in runs], ACCURACY_TAIL)
     images = runs[0][0][0].images
-    sampling = stats.wilson(round(mean * images), images, 1 - 2 * ACCURACY_TAIL)
+    sampling = wilson(round(mean * images), images, 1 - 2 * ACCURACY_TAIL)
     return max(0.0, min(low, sampling.low or 0.0)), min(1.0, max(high, sampling.high or 1.0))
 
 
@@ -312,4 +314,4 @@ def _list_tests(processes: Sequence[Process]) -> list[AccuracyTest]:
 
 
 def _mean_accuracy(tests: Sequence[AccuracyTest]) -> float:
-    return stats.mean_share([test.correct / test.images for test, _ in tests]).value
+    return mean_share([test.correct / test.images for test, _ in tests]).value

@@ -145,12 +145,6 @@ def find_answer(header: CheckHeader, blocks: Sequence[PairRecord]) -> Verdict | 
         return None
 
 
-def derive_verdict(record: CheckRecord) -> Verdict | None:
-    """The verdict anew, as the surfaces take it; None where the check ended without one."""
-    answer = find_answer(record.header, record.blocks)
-    return answer if isinstance(answer, Verdict) else None
-
-
 def measure_blocks(
     journal: Writer,
     header: CheckHeader,

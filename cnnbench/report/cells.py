@@ -12,8 +12,8 @@ from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate, MedianEstimate
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Value
-from cnnbench.schema import Job, digest
-from cnnbench.schema.job import list_fields
+from cnnbench.schema import digest
+from cnnbench.schema.job import plain_values
 
 NONE, EMPTY = Cell(units.NOT_AVAILABLE), Cell("")
 ProcessorCell = Callable[[Row], Cell]
@@ -36,9 +36,7 @@ def name_raw_rows(*rows: Row) -> tuple[tuple[str, str], ...]:
 
 
 _IN_COLUMNS = ("division", "precision")
-_FIELDS = dict.fromkeys(
-    ("task", *list_fields(Job, "compute"), *list_fields(Job, "network"), "target", "evaluate_every")
-)
+_FIELDS = dict.fromkeys(("task", *plain_values("compute"), *plain_values("network"), "target", "evaluate_every"))
 JOB_FIELDS = tuple(name for name in _FIELDS if name not in _IN_COLUMNS)
 """How a step is computed, on which network and until when, as raw values beside a row.
 

@@ -12,9 +12,9 @@ from operator import itemgetter
 from typing import Any
 
 from cnnbench import naming, units
-from cnnbench.analysis.history import Point, Series, estimate_first
+from cnnbench.analysis.history import Point, Series
 from cnnbench.analysis.ratio import FieldDifference, group_by
-from cnnbench.analysis.stats import LEAST_RUNS, Estimate, compare_with_prediction
+from cnnbench.analysis.stats import LEAST_RUNS, Estimate, compare_with_prediction, geometric
 from cnnbench.regression.decision import STEP_METRIC
 from cnnbench.regression.saved_baseline import BaselineRow, NamedRun, SavedBaseline
 from cnnbench.regression.screen import (
@@ -111,8 +111,8 @@ def describe_outcome(point: Point) -> str | None:
     """Where the run fell against its prediction; None where nothing was predicted."""
     if point.predicted is None:
         return None
-    first = estimate_first(point, point.predicted.processes)
-    return PREDICTION_OUTCOMES[compare_with_prediction(first, point.predicted)]
+    first = geometric(point.steps[: point.predicted.processes])  # as many as its prediction was made for
+    return PREDICTION_OUTCOMES[compare_with_prediction(first.value, point.predicted)]
 
 
 HISTORY = TableSpec[Point](

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Unpack
 
 from cnnbench import naming, units
 from cnnbench.analysis.metrics import describe_interval
-from cnnbench.analysis.rows import TEST_IMAGES, Row, follow
+from cnnbench.analysis.rows import Row, follow
 from cnnbench.analysis.seed_accuracy import (
     BAND_SEEDS,
     CLAIM_SEEDS,
@@ -36,6 +36,7 @@ from cnnbench.report.escaping import plain
 from cnnbench.report.footnotes import Sources
 from cnnbench.report.model import Cell, Note, Report, Table, Value, make_notes
 from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, wording
+from cnnbench.schema.job import TEST_IMAGES
 
 _ALL = units.count(TEST_IMAGES)
 percent_of_images, _hundredths = partial(units.percent, digits=3), "{:.2f}".format
@@ -472,6 +473,11 @@ CLAIM_RULES = make_notes(
 )
 
 
+def _describe_mean_seconds(each: Claim) -> tuple[str, ...]:
+    mean = each.mean_seconds
+    return () if mean is None or mean.low is None else (f"{mean.low:.2f} to {mean.high:.2f}",)
+
+
 def _describe_claim(each: Claim) -> tuple[str, ...]:
     job = each.row.job
     steps = f"{units.count(job.job_steps)} steps of {job.batch_size}, {plain(job.optimizer or '')}"
@@ -499,14 +505,12 @@ CLAIMS = TableSpec[Claim](
             "time",
             "mean time",
             1,
-            "mean_seconds",
+            "mean_seconds.value",
             _hundredths,
             name="mean_seconds",
             unit="s",
-            details=lambda each: ("{:.2f} to {:.2f}".format(*each.interval_seconds),) if each.interval_seconds else (),
-            further=lambda each: dict(
-                zip(("mean_seconds_low", "mean_seconds_high"), each.interval_seconds or (None, None), strict=True)
-            ),
+            details=_describe_mean_seconds,
+            further={"mean_seconds_low": "mean_seconds.low", "mean_seconds_high": "mean_seconds.high"},
         ),
         figure("epochs", "epochs", 2, "epochs", _hundredths),
         wording(

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 from cnnbench import naming, units
-from cnnbench.analysis.ratio import PublishedResult, find_ladders, find_scaling_sets, measure_spread
+from cnnbench.analysis.ratio import PublishedResult, compare_copies, find_ladders, find_scaling_sets
 from cnnbench.analysis.rows import Row, SeedResult
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.report import cells, footnotes
@@ -207,16 +207,6 @@ SCALING = TableSpec[Row](
 )
 
 
-def _measure_copies(row: Row) -> Row:
-    """Give the row of copies with the middle and the slowest of them."""
-    found = measure_spread(row)
-    return row.with_values(
-        median_copy_seconds=found and found.median_seconds,
-        slowest_copy=plain(found.slowest) if found else units.NOT_AVAILABLE,
-        slowest_over_median=found and found.slowest_over_median,
-    )
-
-
 COPIES = _declare(
     "copies",
     "Copies: the same job on every device at once, to find the slow one",
@@ -235,7 +225,7 @@ COPIES = _declare(
     "the one that is slowest over all launches; n counts launches; other tables show the slowest copy of each launch",
     order=lambda row: 0,
     notes=_failures,
-    select=lambda rows: (_measure_copies(row) for row in rows if row.job.copies > 1),
+    select=lambda rows: (compare_copies(row) for row in rows if row.job.copies > 1),
 )
 
 

@@ -17,11 +17,9 @@ and records of two protocols never share a row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from cnnbench.schema.job import (
     AUTO,
@@ -324,7 +322,7 @@ class Outcome(Frozen):
     trial: Trial | None = None
 
 
-RENAMED_SUITES: Mapping[str, str] = MappingProxyType({"gate": "regression"})
+RENAMED_SUITES = {"gate": "regression"}
 """Shipped suites by the names they had: ledgers, checks, noise profiles and cluster runs made before still hold those."""
 
 SCHEMA = 4
@@ -417,7 +415,7 @@ class PublishedRow(Frozen):
     note: str | None = None
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict, 2: dict, 3: dict}
+UPGRADES = {1: dict, 2: dict, 3: dict}
 """`UPGRADES[n]` turns a line of schema n into one of schema n + 1; `dict` keeps it as it is."""
 
 
@@ -440,6 +438,12 @@ def upgrade(line: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"not a line of schema {version}: {type(error).__name__} {error}") from error
         version += 1
     return line
+
+
+def describe_first_problem(error: ValidationError) -> str:
+    """The first field that is wrong, and why."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
 
 
 def digest(text: str) -> str:

@@ -47,33 +47,6 @@ class Axis:
     """The schema that brought it: after 1 its plain value is left out of a job's keys, so that older jobs keep theirs."""
 
 
-@cache
-def axes_of(job_type: type[BaseModel]) -> Mapping[str, Axis]:
-    """Return the declarations of a job's fields, by name and in the order of the fields."""
-    fields = job_type.model_fields.items()
-    return {name: axis for name, field in fields for axis in field.metadata if isinstance(axis, Axis)}
-
-
-@cache
-def list_fields(job_type: type[BaseModel], *groups: AxisGroup) -> tuple[str, ...]:
-    """Return the fields of these groups, in their order."""
-    return tuple(name for name, axis in axes_of(job_type).items() if axis.group in groups)
-
-
-@cache
-def plain_values(job_type: type[BaseModel], *groups: AxisGroup) -> Mapping[str, Any]:
-    """Return the values that the fields of these groups have where nothing was asked for."""
-    return {name: job_type.model_fields[name].default for name in list_fields(job_type, *groups)}
-
-
-@cache
-def list_choices(job_type: type[BaseModel], name: str) -> tuple[Any, ...]:
-    """Return the values that a field can have, in their order; none where it takes any number or text."""
-    annotation = job_type.model_fields[name].annotation
-    nested = [get_args(each) or (each,) for each in (get_args(annotation) or (annotation,))]
-    return tuple(each for values in nested for each in values if not isinstance(each, type))
-
-
 Division = Literal["reference", "tuned", "open"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Layout = Literal["nchw", "nhwc"]
@@ -92,6 +65,7 @@ JobKind = Literal["measured", "projected", "to target"]
 SPLIT_IMAGES = {"train-55000": 55_000, "train-60000": 60_000}
 MAX_IMAGES = max(SPLIT_IMAGES.values())
 TEST_IMAGES = 10_000
+"""MNIST's; the procedural digits have as many."""
 AUTO = "auto"
 """In a suite: for `threads` all cores allowed; for `data` MNIST where it can be had, else synthetic digits; for `batch_size` of
 random images what fits the device's memory."""
@@ -279,21 +253,28 @@ class Job(Frozen):
         return self.epochs * self.steps_per_epoch
 
 
-_ALWAYS = object()
+AXES = {name: axis for name, field in Job.model_fields.items() for axis in field.metadata if isinstance(axis, Axis)}
+"""The declarations of a job's fields, in the order of the fields."""
+
+
+@cache
+def plain_values(*groups: AxisGroup) -> Mapping[str, Any]:
+    """Return the fields of these groups, in their order, with the values that they have where nothing was asked for."""
+    return {name: Job.model_fields[name].default for name, axis in AXES.items() if axis.group in groups}
+
+
+@cache
+def list_choices(name: str) -> tuple[Any, ...]:
+    """Return the values that a field can have, in their order; none where it takes any number or text."""
+    annotation = Job.model_fields[name].annotation
+    nested = [get_args(each) or (each,) for each in (get_args(annotation) or (annotation,))]
+    return tuple(each for values in nested for each in values if not isinstance(each, type))
 
 
 def _canonical(job: Job, *left_out: AxisGroup) -> str:
     """The job's values in one text, but for those groups; fields of later schemas only where they are not plain."""
-    fields = _list_key_fields(type(job), left_out)
-    kept = {name: value for name, plain in fields if (value := getattr(job, name)) != plain}
+    usual = plain_values(*(group for group in get_args(AxisGroup) if group not in left_out))
+    kept = {
+        name: value for name, plain in usual.items() if (value := getattr(job, name)) != plain or AXES[name].since == 1
+    }
     return json.dumps(kept, separators=(",", ":"), sort_keys=True)
-
-
-@cache
-def _list_key_fields(job_type: type[Job], left_out: tuple[AxisGroup, ...]) -> tuple[tuple[str, object], ...]:
-    """Each field of a key, with the value at which it is left out."""
-    return tuple(
-        (name, _ALWAYS if axis.since == 1 else job_type.model_fields[name].default)
-        for name, axis in axes_of(job_type).items()
-        if axis.group not in left_out
-    )

@@ -32,7 +32,6 @@ from cnnbench.report.charts.kinds import (
     show_rows,
 )
 from cnnbench.report.model import Datum
-from cnnbench.schema import Job
 from cnnbench.schema.job import plain_values
 
 MOST_SERIES = 6
@@ -129,7 +128,7 @@ def _select_ladder(chart_data: ChartData) -> Shown:
     """Select rungs side by side, by time: rows that differ only in division, precision, layout, execution or loader."""
     known = [row for row in chart_data.training if row.step_seconds is not None]
     ladders = [
-        rows for rows in _group_rows(known, plain_values(Job, "compute", "draw")) if len(set(map(_name_rung, rows))) > 1
+        rows for rows in _group_rows(known, plain_values("compute", "draw")) if len(set(map(_name_rung, rows))) > 1
     ]
     rungs = [row for rows in ladders for row in sorted(rows, key=lambda row: -row.values["step_seconds"].value)]
     return show_rows(keep_first(rungs), _mark_rung)
