@@ -106,22 +106,22 @@ def keys_for(workload: Workload) -> dict[str, Key]:
 
     A product has no data, no optimiser and no epochs; random images have no order, no epochs, and nothing to be right about.
     """
-    steady, on_digits = Key(("steady",), axis=False), workload.dataset == "mnist"
-    if workload.kind == "gemm":
-        return {name: key for name, key in {**KEYS, "clock": steady}.items() if _is_of(name, "any", "products")}
     own = {"optimizer": Key(workload.optimizers), "init": Key(workload.inits)}
-    if not on_digits:
-        own |= {"clock": steady, "batch_size": Key((AUTO,), 1, MAX_IMAGES)}
+    scopes = {"any", "networks", "digits"}
+    if not trains_on_digits(workload):
+        own |= {"clock": Key(("steady",), axis=False), "batch_size": Key((AUTO,), 1, MAX_IMAGES)}
+        scopes = {"any", "products" if workload.kind == "gemm" else "networks"}
     if not workload.convolves:
         own["layout"] = Key(("nchw",))
     absent = {name for name in ("pool", "activation") if getattr(workload, name) is None}
     absent |= set() if recipes.list_recipes(workload.name) else {"recipe"}
-    scopes = ("any", "networks", "digits") if on_digits else ("any", "networks")
-    return {name: own.get(name, key) for name, key in KEYS.items() if _is_of(name, *scopes) and name not in absent}
+    axes = axes_of(Job)
+    return {name: own.get(name, key) for name, key in KEYS.items() if axes[name].scope in scopes and name not in absent}
 
 
-def _is_of(name: str, *scopes: str) -> bool:
-    return axes_of(Job)[name].scope in scopes
+def trains_on_digits(workload: Workload) -> bool:
+    """Whether it is a network that learns MNIST's digits, which has epochs and an accuracy."""
+    return workload.kind == "training" and workload.dataset == "mnist"
 
 
 def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]]:
@@ -163,15 +163,14 @@ def _read_values(name: str, key: Key, value: object) -> tuple[tuple[Scalar, ...]
 
 def default_value(name: str, workload: Workload) -> Scalar | None:
     """What a key is where the suite says nothing."""
-    digits = workload.kind == "training" and workload.dataset == "mnist"
-    if not digits and name == "final_evaluation":
-        return False
+    digits = trains_on_digits(workload)
     own: dict[str, Scalar | None] = {
         "threads": AUTO,
         "optimizer": workload.default_optimizer,
         "init": workload.default_init,
         "data": AUTO if digits else "random",
         "split": "train-55000" if digits else None,
+        "final_evaluation": digits,
     }
     return own.get(name, Job.model_fields[name].default)
 
@@ -204,17 +203,16 @@ def complete_combination(combination: dict[str, Scalar | None], workload: Worklo
     """The cell with what follows from the rest filled in: the steps of an epoch, and what inference has none of."""
     if combination["task"] == "inference":
         combination |= {"optimizer": None, "final_evaluation": False}
-    if combination.get("division") == "open":
+    if combination["division"] == "open":
         # What the recipe decides, where the suite is silent; a value of the suite's own is `find_contradictions`' to name.
         known = recipes.list_recipes(workload.name)
-        name = combination["recipe"] = combination.get("recipe") or next(iter(known), None)
+        name = combination["recipe"] = combination["recipe"] or next(iter(known), None)
         for field, value in recipes.get(str(name)).fixed_fields.items() if name in known else ():
             if combination[field] == default_value(field, workload):
                 combination[field] = value
-    digits = workload.kind == "training" and workload.dataset == "mnist"
-    if digits and combination["epochs"] is not None and combination["steps_per_epoch"] is None:
+    if trains_on_digits(workload) and combination["epochs"] is not None and combination["steps_per_epoch"] is None:
         combination["steps_per_epoch"] = full_batches(combination)
-    if combination.get("division") in ("tuned", "open") and combination.get("execution") == "eager":
+    if combination["division"] != "reference" and combination["execution"] == "eager":
         combination["execution"] = "auto"  # the suite is silent: the fastest rung
     if combination["world"] == 1:
         combination["scaling"] = None
@@ -231,7 +229,7 @@ def find_contradictions(combination: Combination) -> list[str]:
     epochs, steps = combination["epochs"], combination["steps_per_epoch"]
     full_epoch = None if combination["split"] is None else full_batches(combination)
     job_steps = int(epochs) * int(steps) if epochs and steps else None
-    job = SimpleNamespace(**{"recipe": None, **combination}, full_epoch=full_epoch, job_steps=job_steps)
+    job = SimpleNamespace(**combination, full_epoch=full_epoch, job_steps=job_steps)
     found = [text.format(job) for cannot_be, text in RULES if cannot_be(job)]
     if job.division != "open":
         return found

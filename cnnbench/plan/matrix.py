@@ -32,6 +32,7 @@ from cnnbench.plan.job_keys import (
     find_contradictions,
     keys_for,
     split_setting,
+    trains_on_digits,
 )
 from cnnbench.plan.suite import JobSpec, Suite
 from cnnbench.profile_model import ProfileJob
@@ -335,7 +336,7 @@ def make_profile_jobs(
     they contradict some rungs only, the workers of those say so.
     """
     length: dict[str, Scalar] = {"block_steps": steps, "warmup_steps": warmup_steps}
-    if workload.kind != "gemm" and workload.dataset != "random" and settings.get("division") != "open":
+    if trains_on_digits(workload) and settings.get("division") != "open":
         length["final_evaluation"] = False
     if workload.pretraining is not None:
         length |= {"clock": "job", "epochs": 1}
@@ -370,6 +371,5 @@ def _choose_variants(workload: Workload, settings: Mapping[str, Scalar]) -> list
     every: list[dict[str, Scalar]] = [{"division": "tuned", "execution": rung} for rung in TUNED_VARIANTS]
     if division == "tuned":
         return every
-    trains_on_digits = workload.kind == "training" and workload.dataset == "mnist"
-    both = division is None and trains_on_digits and settings.get("task") != "inference"
+    both = division is None and trains_on_digits(workload) and settings.get("task") != "inference"
     return [{}, *every] if both else [{}]
