@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import Mock
 
 import pytest
 from processes import lives
@@ -159,27 +160,16 @@ def test_an_arm_that_cannot_take_part_says_why_before_any_work(
     assert ("older" in caught.value.failed.message) == (mode == "old")
 
 
-class Told(ArmProcess):
-    """A fake arm that is told its jobs as any other; what was written to it is kept."""
-
-    def __init__(self, start: ArmCommand) -> None:
-        self.lines: list[str] = []
-        super().__init__(start)
-
-    def _write(self, line: str) -> None:
-        self.lines.append(line)
-        super()._write(line)
-
-
 def test_an_arm_is_told_only_what_is_not_usual_so_that_an_older_one_understands_it() -> None:
     """A key that jobs have got since is at its default in every job that does not use it."""
-    told = Told(start("base", "base"))
+    told = ArmProcess(start("base", "base"))
+    told._process.stdin = pipe = Mock(wraps=told._process.stdin)
     try:
-        told.send_setup(Setup(jobs={0: JOBS[1].model_copy(update={"threads": 1})}))
+        told.send(Setup(jobs={0: JOBS[1].model_copy(update={"threads": 1})}))
         told.receive_handshake()
     finally:
         told.close()
-    setup = json.loads(told.lines[1])
+    setup = json.loads(pipe.write.call_args_list[0].args[0])
     assert setup == {"jobs": {"0": {"workload": "gemm", "workload_version": 1, "size": 8, "threads": 1}}}
     assert Setup.model_validate(setup).jobs[0].precision == "fp32"
 

@@ -43,7 +43,7 @@ from cnnbench.plan.suite import Suite, find_suite, load_suite
 from cnnbench.report.escaping import plain
 from cnnbench.report.render import text
 from cnnbench.runner import run as runner
-from cnnbench.runner.launch import LaunchOptions, WorkerLimits, launch
+from cnnbench.runner.launch import LaunchOptions, launch
 from cnnbench.schema import Job, Record, Rendezvous, RunHeader
 
 PLAN_OPTIONS = ("name_filter", "repeats", "threads", "project", "copies", "nodes")
@@ -234,26 +234,31 @@ def _measure(
         _print_line(console, "software", announce_software(header.software))
         _print_line(console, "plan", f"{len(todo)} of {len(header.plan)} jobs, seed {header.seed}, one process each")
         _print_line(console, "ledger", str(opened.writer.path))
-    patience = WorkerLimits.hang_seconds + (rendezvous.seconds if rendezvous else 0)
     display = Display(console, verbosity, todo, header.plan)
     try:
         return runner.execute(
             opened.writer,
             header,
             todo,
-            LaunchOptions(
-                data_dir=opened.data_dir,
-                rendezvous=rendezvous,
-                energy=options["energy"],
-                limits=WorkerLimits(timeout_seconds=options["timeout"], hang_seconds=patience),
-                progress=not options["no_progress"],
-            ),
+            _make_launch_options(options, opened.data_dir, rendezvous),
             display,
             fail_fast=options["fail_fast"],
             tensorboard_root=options["tensorboard"] and options["tensorboard"].resolve(),
         )
     finally:
         display.close()
+
+
+def _make_launch_options(options: OptionValues, data_dir: Path | None, rendezvous: Rendezvous | None) -> LaunchOptions:
+    """What holds for every worker of this command; one that meets others may be silent until they have met, too."""
+    return LaunchOptions(
+        data_dir=data_dir,
+        rendezvous=rendezvous,
+        energy=options["energy"],
+        timeout_seconds=options["timeout"],
+        hang_seconds=LaunchOptions.hang_seconds + (rendezvous.seconds if rendezvous else 0),
+        progress=not options["no_progress"],
+    )
 
 
 def _report_run(path: Path, options: OptionValues, verbosity: int) -> tuple[str, ...]:
@@ -353,24 +358,13 @@ def _run_secondary_node(
     """
     todo = list(jobs_after_local(runner.list_pending_jobs(header, ())))
     name, failed, timeout = name_plan(header.plan), 0, options["timeout"]
-    devices = {device.id: device for device in header.machine.devices}
     console.print(f"machine {rendezvous.node_rank} of {options['nodes']}, {len(todo)} jobs; machine 0 records them")
     for number, (item, alone) in enumerate(todo, start=1):
         sitting = alone * max(rendezvous.seconds, math.ceil(timeout or 0))
         patient = rendezvous.model_copy(update={"seconds": rendezvous.seconds + sitting})
-        here = LaunchOptions(
-            data_dir=data_dir,
-            device=devices.get(item.job.device),
-            devices=runner.list_devices(item.job, header),
-            rendezvous=runner.make_rendezvous(item, patient),
-            energy=options["energy"],
-            limits=WorkerLimits(
-                timeout_seconds=None if timeout is None else timeout + sitting,
-                hang_seconds=WorkerLimits.hang_seconds + patient.seconds,
-            ),
-            progress=not options["no_progress"],
-        )
-        ended = launch(item.job, here)
+        longest = None if timeout is None else timeout + sitting
+        here = _make_launch_options({**options, "timeout": longest}, data_dir, patient)
+        ended = launch(item.job, runner.complete_options(here, item, header))
         outcome = ended.outcome
         failed += outcome.status != "ok"
         said = "took part" if outcome.status == "ok" else f"{outcome.status.upper()}: {plain(outcome.message or '')}"

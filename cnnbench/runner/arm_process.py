@@ -96,9 +96,8 @@ class ArmProcess:
 
     def send(self, message: BaseModel) -> None:
         """Write one message. Raises ArmError where nobody is there to read it."""
-        self._write(message.model_dump_json())
-
-    def _write(self, line: str) -> None:
+        # Of the jobs what is at its default is left out, since an older arm does not know later fields.
+        line = message.model_dump_json(exclude_defaults=isinstance(message, Setup))
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line.encode() + b"\n")
@@ -129,10 +128,6 @@ class ArmProcess:
         """The work done for the job built last, which is then gone."""
         self.send(WorkerRequest(do="finish"))
         return self._receive("work", WorkDone)
-
-    def send_setup(self, setup: Setup) -> None:
-        """Tell the jobs of the block; what is at its default is left out, since an older arm does not know later fields."""
-        self._write(setup.model_dump_json(exclude_defaults=True))
 
     def close(self) -> None:
         """End the process and all it started."""

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,23 +47,6 @@ OnProgress = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class WorkerLimits:
-    """When to give a worker up: too long altogether, or too long without a word. One that writes no progress is never silent."""
-
-    timeout_seconds: float | None = None
-    hang_seconds: float = 600.0
-
-
-@dataclass(frozen=True)
-class TensorboardRun:
-    """Where one worker's TensorBoard run goes, and what it shows there of its machine."""
-
-    directory: Path
-    machine: Machine
-    software: Software
-
-
-@dataclass(frozen=True)
 class LaunchOptions:
     """Everything about one start that is not the job."""
 
@@ -76,9 +59,13 @@ class LaunchOptions:
     """Where the launchers of a job on several machines meet."""
     energy: bool = False
     memory_limit_bytes: int | None = None
-    tensorboard_run: TensorboardRun | None = None
-    """The TensorBoard run that the worker is to write."""
-    limits: WorkerLimits = WorkerLimits()
+    tensorboard_dir: Path | None = None
+    """Where the worker is to write its TensorBoard run, which shows this machine and software."""
+    machine: Machine | None = None
+    software: Software | None = None
+    timeout_seconds: float | None = None
+    hang_seconds: float = 600.0
+    """When to give the worker up: too long altogether, or without a word. One that writes no progress is never silent."""
     progress: bool = True
     inherit: tuple[int, ...] = ()
     """Descriptors the worker holds open while it lives: the ledger's lock."""
@@ -111,7 +98,6 @@ def build_environment(job: Job, device: Device | None, devices: Sequence[Device]
 def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda message: None) -> WorkerExit:
     """Run one job in a fresh process and return when its whole tree is gone. KeyboardInterrupt ends the tree and passes on."""
     chosen = build_environment(job, options.device, options.devices)
-    limits = options.limits if options.progress else replace(options.limits, hang_seconds=math.inf)
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, contextlib.ExitStack() as stack:
         outcome_path = Path(folder) / "outcome.json"
         read_end, write_end = os.pipe()
@@ -132,9 +118,9 @@ def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda me
             energy=options.energy,
             memory_limit_bytes=options.memory_limit_bytes,
             workload_file=None if (file := workloads.file_of(job.workload)) is None else file.text,
-            tensorboard_dir=None if options.tensorboard_run is None else str(options.tensorboard_run.directory),
-            machine=None if options.tensorboard_run is None else options.tensorboard_run.machine,
-            software=None if options.tensorboard_run is None else options.tensorboard_run.software,
+            tensorboard_dir=None if options.tensorboard_dir is None else str(options.tensorboard_dir),
+            machine=options.machine,
+            software=options.software,
         )
         oom_kills = count_oom_kills()
         process = subprocess.Popen(
@@ -152,7 +138,7 @@ def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda me
             with contextlib.suppress(BrokenPipeError):  # a worker that died at once is typed by its exit
                 process.stdin.write(worker_input.model_dump_json().encode())
                 process.stdin.close()
-            given_up = _wait(process, read_end, started, limits, on_progress)
+            given_up = _wait(process, read_end, started, options, on_progress)
         finally:
             kill_tree(process.pid)
             code = process.wait()
@@ -182,20 +168,21 @@ def complete_environment(chosen: Mapping[str, str]) -> dict[str, str]:
 
 
 def _wait(
-    process: subprocess.Popen[bytes], pipe: int, started_ns: int, limits: WorkerLimits, on_progress: OnProgress
+    process: subprocess.Popen[bytes], pipe: int, started_ns: int, options: LaunchOptions, on_progress: OnProgress
 ) -> Outcome | None:
     """Sleep until the worker ends (None) or a limit is passed (the outcome); hand on its messages."""
     with watch_process(process.pid, pipe) as selector:
         last_word, pending = time.monotonic_ns(), b""
-        timeout = math.inf if limits.timeout_seconds is None else limits.timeout_seconds
+        timeout = math.inf if options.timeout_seconds is None else options.timeout_seconds
+        longest_silence = options.hang_seconds if options.progress else math.inf
         while True:
             now = time.monotonic_ns()
             alive, silent = (now - started_ns) * 1e-9, (now - last_word) * 1e-9
             if alive >= timeout:
                 return Outcome(status="timeout", message=f"ended after {alive:.0f} s, its limit; raise --timeout")
-            if silent >= limits.hang_seconds:
+            if silent >= longest_silence:
                 return Outcome(status="hang", message=f"no progress for {silent:.0f} s; ended")
-            left = min(limits.hang_seconds - silent, timeout - alive)
+            left = min(longest_silence - silent, timeout - alive)
             events = selector.select(None if left == math.inf else left)
             if any(key.fd == pipe for key, _ in events):
                 chunk = os.read(pipe, 65536)

@@ -36,7 +36,6 @@ from cnnbench.store import format_now
 
 MakeArmCommand = Callable[[Arm, Arm], ArmCommand]
 """(arm, the arm that sits in the first folder) to how its worker is started."""
-ReadTelemetry = Callable[[], Telemetry]
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,9 @@ class PairDesign:
 
     jobs: Mapping[Arm, Mapping[int, Job]]
     seed: int
+    rounds: int
+    steps_per_turn: int
     schedule: Schedule = "turns"
-    rounds: int = 60
-    steps_per_turn: int = 5
     data_dir: str | None = None
     device_uuid: str | None = None
     injected: Mapping[Arm, Mapping[int, float]] = field(default_factory=dict)
@@ -87,7 +86,7 @@ def measure_pair(
     jobs: Sequence[int],
     *,
     starting: Callable[[ArmCommand], ArmProcess] = ArmProcess,
-    sample: ReadTelemetry | None = None,
+    sample: Callable[[], Telemetry] | None = None,
 ) -> PairRecord:
     """Measure one block of these jobs. An arm that fails makes it an invalid block with the failure; both are gone after.
 
@@ -100,7 +99,7 @@ def measure_pair(
     spans: dict[str, Span] = {}
     failure: WorkerFailure | None = None
     try:
-        apart: tuple[tuple[Arm, ...], ...] = (coins.first,), (other_arm(coins.first),)
+        apart = (coins.first,), (other_arm(coins.first),)
         for arms in (ARMS,) if design.schedule == "turns" else apart:
             with _run_arms(coins.first, arms, start, starting) as alive:
                 before, ready = read_telemetry(), time.monotonic()
@@ -136,7 +135,7 @@ def calibrate_injections(design: PairDesign, start: MakeArmCommand, slowdown: fl
     """For each job the work that makes its step longer by `share`, found once so that all blocks do the same. ArmError."""
     found: dict[int, Injection] = {}
     with _run_arms("head", ("head",), start) as arms:
-        arms["head"].send_setup(design.setup("head"))
+        arms["head"].send(design.setup("head"))
         for job in sorted(design.jobs["head"]):
             arms["head"].build(job)
             found[job] = arms["head"].calibrate_injection(slowdown)
@@ -175,7 +174,7 @@ def _measure_turns(
 ) -> None:
     """Let these arms, both or one alone, do all jobs: in each round who is first by the coin, then the other."""
     for arm, process in arms.items():
-        process.send_setup(design.setup(arm))
+        process.send(design.setup(arm))
     for job in coins.job_order:
         turns: dict[Arm, list[Turn]] = {"base": [], "head": []}
         for process in arms.values():
