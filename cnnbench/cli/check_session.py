@@ -29,7 +29,7 @@ from cnnbench.errors import ComparisonError, UsageError
 from cnnbench.machine import inventory
 from cnnbench.machine_facts import announce_machine
 from cnnbench.naming import describe_job, name_jobs
-from cnnbench.paired_protocol import Arm, PairRecord
+from cnnbench.paired_protocol import ARMS, Arm, PairRecord
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import Suite, find_suite, load_suite
 from cnnbench.regression.arms import (
@@ -143,7 +143,7 @@ def prepare_check(context: click.Context, options: OptionValues, old: CheckHeade
         raise UsageError(f"--device {options['device']}: one usable device at a time takes part in a paired check")
     display = CheckDisplay(context)
     mnist_source = MnistSource(context, display.console)
-    names: Mapping[Job, str] = {}
+    names = {}
     if old is not None:
         jobs, seed = tuple(old.jobs.values()), old.seed
     else:
@@ -172,8 +172,7 @@ def cache_folder() -> Path:
 
 def make_same_code_arms() -> dict[Arm, ArmSpec]:
     """Both arms this cnnbench in this Python."""
-    spec = ArmSpec(sys.executable, None, {})
-    return {"base": spec, "head": spec}
+    return dict.fromkeys(ARMS, ArmSpec(sys.executable, None, {}))
 
 
 def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
@@ -208,15 +207,14 @@ def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
 
 def read_recorded_arms(header: CheckHeader) -> dict[Arm, ArmSpec]:
     """What a check that goes on was asked for."""
-    base, head = (
-        ArmSpec(
+    return {
+        arm: ArmSpec(
             side.python or sys.executable,
             None if side.commit is None else Revision(side.ref or side.commit, side.commit),
             side.settings,
         )
-        for side in (header.base, header.head)
-    )
-    return {"base": base, "head": head}
+        for arm, side in zip(ARMS, (header.base, header.head), strict=True)
+    }
 
 
 @contextmanager

@@ -161,12 +161,10 @@ def _check_command(
             else:
                 values[name] = _check_command(found, inner, below, folder, problems)
         return values
-    options: dict[
-        str, click.Option
-    ] = {}  # by their long names without dashes in front, or by the letter of one that has none
+    options = {}  # by their long names without dashes in front, or by the letter of one that has none
     for option in _list_settable_options(command):
         long = [name.removeprefix("--") for name in option.opts if name.startswith("--")]
-        options |= dict.fromkeys(long or [name.lstrip("-") for name in option.opts], option)
+        options.update(dict.fromkeys(long or [name.lstrip("-") for name in option.opts], option))
     for key, value in table.items():
         shown, known = f"{place}{key} {format_value(value)}", options.get(key.replace("_", "-"))
         if known is None:

@@ -8,7 +8,7 @@ gives them and leave as plain scalars, by device kind; mistakes leave as text, a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -51,14 +51,13 @@ class Key:
         if self.boolean:
             return None if isinstance(value, bool) else "must be true or false"
         if self.share:
-            number = isinstance(value, int | float) and not isinstance(value, bool)
+            number = type(value) in (int, float)  # and no bool, which isinstance takes for an int
             return None if number and 0 < value <= 1 else "must be a number above 0 and up to 1, such as 0.99"  # type: ignore[operator]
         if isinstance(value, str) and value in self.words:
             return None
         if self.low is None or self.high is None:
             return f"is not one of {', '.join(self.words)}"
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if whole and self.low <= value <= self.high:  # type: ignore[operator]
+        if type(value) is int and self.low <= value <= self.high:
             return None
         other = "".join(f" or {word!r}" for word in self.words)
         return f"must be a whole number from {self.low} to {self.high}{other}"
@@ -132,13 +131,13 @@ def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]
     if not key.axis:
         return {}, [f"{name} takes one value, the same on every device"]
     where = (*list_kinds(), GPU)
+    known = ", ".join(where)
     if not value:
-        return {}, [f"{name} is an empty table; give a value for {', '.join(where)}"]
+        return {}, [f"{name} is an empty table; give a value for {known}"]
     choices = {}
     problems = []
     for kind, inner in value.items():
         if kind not in where:
-            known = ", ".join(where)
             problems.append(f"{name}.{format_value(kind, bare=True)} is not a device kind; choose from {known}")
             continue
         choices[kind], more = _read_values(f"{name}.{kind}", key, inner)
@@ -188,7 +187,7 @@ def split_setting(option: str, text: str, example: str) -> tuple[str, str]:
     return key, value
 
 
-def describe_unknown_key(word: str, known: Sequence[str], elsewhere: Mapping[str, str]) -> str:
+def describe_unknown_key(word: str, known: Collection[str], elsewhere: Mapping[str, str]) -> str:
     """What to say of a key that is not one: where it belongs, else the nearest one, else all there are."""
     where = f"; {elsewhere[word]}" if word in elsewhere else suggest_choices(word, known)
     return f"unknown key {format_value(word)}{where}"

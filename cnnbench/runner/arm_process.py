@@ -42,7 +42,6 @@ from cnnbench.runner.launch import (
 
 MODULE = ("-P", "-m", "cnnbench.engine.turns")
 """-P keeps the folder that the worker is started in off its search path: its package comes from the arm's folder alone."""
-HANG_SECONDS = 300.0
 _Part = TypeVar("_Part")
 
 
@@ -62,7 +61,7 @@ class ArmCommand:
     command: Sequence[str]
     environment: Mapping[str, str]
     folder: Path
-    hang_seconds: float = HANG_SECONDS
+    hang_seconds: float = 300.0
 
 
 class ArmProcess:
