@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from cnnbench.machine import inventory
 from cnnbench.machine_facts import announce_machine
 from cnnbench.naming import describe_job, name_jobs
 from cnnbench.paired_protocol import ARMS, Arm, PairRecord
-from cnnbench.plan.matrix import make_plan
+from cnnbench.plan.matrix import compile_filter, make_plan
 from cnnbench.plan.suite import Suite, find_suite, load_suite
 from cnnbench.regression.arms import (
     ArmSpec,
@@ -148,8 +147,7 @@ def prepare_check(context: click.Context, options: OptionValues, old: CheckHeade
         jobs, seed = tuple(old.jobs.values()), old.seed
     else:
         seed = next(each for each in (options["seed"], suite.seed, secrets.randbelow(2**31)) if each is not None)
-        plan = partial(
-            make_plan,
+        plan = make_plan(
             (suite,),
             here.machine,
             devices,
@@ -158,9 +156,9 @@ def prepare_check(context: click.Context, options: OptionValues, old: CheckHeade
             repeats=1,
             threads=options["threads"],
         )
-        everything = sorted(plan(name_filter=None), key=describe_job)
+        everything, wanted = sorted(plan, key=describe_job), compile_filter(options["name_filter"])
         names = dict(zip(everything, name_jobs(everything), strict=True))
-        jobs = tuple(sorted(plan(name_filter=options["name_filter"]), key=describe_job))
+        jobs = tuple(job for job in everything if wanted(describe_job(job)))
     directory = mnist_source.directory_for(jobs)
     return CheckSetup(options, display, suite, here, devices[0], jobs, names, directory, seed)
 

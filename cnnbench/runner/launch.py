@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,9 +28,11 @@ from pydantic import ValidationError
 from cnnbench import workloads
 from cnnbench.devices import backend
 from cnnbench.errors import WorkloadError
+from cnnbench.profile_model import Profile, ProfileJob, ProfileRequest, ProfileResult
 from cnnbench.schema import RENDEZVOUS_DONE, Device, Job, Machine, Outcome, Rendezvous, Software, WorkerInput
 
 WORKER = (sys.executable, "-m", "cnnbench.engine.worker")
+PROFILER = (sys.executable, "-m", "cnnbench.engine.profile.worker")
 HELD_ALLOCATOR = {
     # glibc gives freed tensors back to the kernel and faults them in anew every step, 5-10 % that differ between
     # identical processes. These keep what was freed: no mmap under 1 GiB, no trim under 4 GiB, grow by 256 MiB.
@@ -148,6 +150,35 @@ def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda me
             outcome = outcome.model_copy(update={"stderr_tail": read_tail(stderr)})
         met = job.nodes == 1 or outcome_path.with_name(RENDEZVOUS_DONE).exists()
         return WorkerExit(outcome, seconds, time.process_time() - cpu, chosen, met)
+
+
+def run_profile(
+    profile_job: ProfileJob,
+    options: LaunchOptions,
+    trace: Path | None,
+    command: Sequence[str] = PROFILER,
+) -> ProfileResult:
+    """Profile one rung in a worker that is started, limited and watched as one that measures is; write a Chrome trace where
+    wanted.
+    """
+    with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
+        answer = Path(folder) / "profile.json"
+        request = ProfileRequest(answer_path=str(answer), trace_path=None if trace is None else str(trace))
+        ended = launch(profile_job.job, replace(options, command=(*command, request.model_dump_json())))
+        outcome, found = ended.outcome, None
+        if outcome.status == "ok":
+            try:
+                found = Profile.model_validate_json(answer.read_bytes())
+            except (OSError, ValidationError) as error:
+                message = f"the profiling worker's answer cannot be read: {type(error).__name__}"
+                outcome = Outcome(status="crashed", message=message, stderr_tail=outcome.stderr_tail)
+        return ProfileResult(
+            rung=profile_job,
+            outcome=outcome,
+            profile=found,
+            trace=None if found is None else request.trace_path,
+            environment=ended.environment,
+        )
 
 
 def build_paired_environment(jobs: Sequence[Job], device: Device | None, folders: Sequence[Path]) -> dict[str, str]:
