@@ -180,7 +180,7 @@ def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
         raise UsageError("nothing to compare: give --base REF, --base-python PATH or --base-set KEY=VALUE")
     if options["head"] and not options["base"]:
         raise UsageError("--head names a revision; it needs --base, the revision to hold it against")
-    revisions: dict[Arm, Any] = {"base": None, "head": None}
+    revisions = dict.fromkeys(ARMS)
     if options["base"]:
         repository = find_repository(Path.cwd())
         revisions["base"] = resolve(repository, "base", options["base"])

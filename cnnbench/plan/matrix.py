@@ -83,10 +83,11 @@ def make_plan(
             capacity = count_capacity(device, devices, machine)
             for combination, swept in _list_combinations(suite, device, machine, capacity * nodes):
                 job = _make_job(combination, device, machine, data_kind, threads, nodes)
-                if copies is not None and (capacity == 0 or job.world > 1):
-                    continue
-                if copies is not None and wanted(naming.describe_job(job)):
-                    job = _make_concurrent_job(job, combination, copies, capacity, machine, threads)
+                if copies is not None:
+                    if capacity == 0 or job.world > 1:
+                        continue
+                    if wanted(naming.describe_job(job)):
+                        job = _make_concurrent_job(job, combination, copies, capacity, machine, threads)
                 if job.world > 1 and (why := find_capacity_error(job, capacity, machine)) is not None:
                     if not swept and wanted(naming.describe_job(job)):
                         raise UsageError(
