@@ -60,7 +60,6 @@ class LaunchOptions:
     rendezvous: Rendezvous | None = None
     """Where the launchers of a job on several machines meet."""
     energy: bool = False
-    memory_limit_bytes: int | None = None
     tensorboard_dir: Path | None = None
     """Where the worker is to write its TensorBoard run, which shows this machine and software."""
     machine: Machine | None = None
@@ -118,7 +117,6 @@ def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda me
             device_ids=tuple(device.id for device in options.devices),
             rendezvous=options.rendezvous,
             energy=options.energy,
-            memory_limit_bytes=options.memory_limit_bytes,
             workload_file=None if (file := workloads.file_of(job.workload)) is None else file.text,
             tensorboard_dir=None if options.tensorboard_dir is None else str(options.tensorboard_dir),
             machine=options.machine,
