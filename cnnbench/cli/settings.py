@@ -94,7 +94,7 @@ def load_settings(root: click.Group, start: Path) -> Settings:
     for path in (folder / name for folder in (start, *start.parents) for name in (FILE, PROJECT)):
         if (table := _read_table(path)) is None:
             continue
-        problems: list[str] = []
+        problems = []
         heading = () if path.name == FILE else ("tool", "cnnbench")
         named = table.pop(RESULTS, None)
         results = Path(_resolve_path(named, path.parent)) if isinstance(named, str) else None

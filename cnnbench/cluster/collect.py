@@ -10,7 +10,6 @@ started equals the number recorded, and `--resume` repeats it.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -176,10 +175,10 @@ def _read_last_line(path: Path) -> str:
 def _read_facts(place: Path, job_id: str) -> Iterator[dict[str, Any]]:
     """Read what the job wrote as it began and as it ended; nothing where it did not."""
     for path in (node_job.token_path(place, job_id), node_job.end_path(place, job_id)):
-        found = None
-        with suppress(OSError, ValueError):
-            found = json.loads(path.read_bytes())
-        yield found if isinstance(found, dict) else {}
+        text = ""
+        with suppress(OSError):
+            text = path.read_bytes().decode(errors="replace")
+        yield store.parse_line(text) or {}
 
 
 def refresh(folder: Path) -> ClusterRun:

@@ -150,7 +150,7 @@ def _read_values(name: str, key: Key, value: object) -> tuple[tuple[Scalar, ...]
         return (), [f"{name} takes one value, not a list"]
     if value == []:
         return (), [f"{name} is an empty list; give at least one value, or leave the key out"]
-    good: list[Scalar] = []
+    good = []
     problems = []
     for each in value if isinstance(value, list) else [value]:
         if (wrong := key.find_mistake(each)) is not None:

@@ -250,7 +250,7 @@ def watch_process(pid: int, pipe: int) -> Iterator[selectors.BaseSelector]:
 
 def kill_tree(pid: int) -> None:
     """Kill the process, its process group (it leads one) and every descendant that left the group."""
-    family: list[psutil.Process] = []
+    family = []
     with contextlib.suppress(psutil.Error):
         family = psutil.Process(pid).children(recursive=True)
     with contextlib.suppress(ProcessLookupError, PermissionError):

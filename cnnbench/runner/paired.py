@@ -101,7 +101,7 @@ def measure_pair(
     try:
         apart = (coins.first,), (other_arm(coins.first),)
         for arms in (ARMS,) if design.schedule == "turns" else apart:
-            with _run_arms(coins.first, arms, start, starting) as alive:
+            with _run_arms(coins.first, arms, start, starting) as (alive, _):
                 before, ready = read_telemetry(), time.monotonic()
                 _measure_turns(design, coins, alive, runs)
                 wall = round(time.monotonic() - ready, 3)
@@ -127,14 +127,14 @@ def measure_pair(
 
 def perform_handshakes(start: MakeArmCommand) -> dict[Arm, Handshake]:
     """Start both arms, hear who they are, and end them. Raises ArmError where one cannot start or does not understand."""
-    with _run_arms("base", ARMS, start, handshakes=False) as arms:
-        return {arm: process.receive_handshake() for arm, process in arms.items()}
+    with _run_arms("base", ARMS, start) as (_, heard):
+        return heard
 
 
 def calibrate_injections(design: PairDesign, start: MakeArmCommand, slowdown: float) -> dict[int, Injection]:
     """For each job the work that makes its step longer by `share`, found once so that all blocks do the same. ArmError."""
-    found: dict[int, Injection] = {}
-    with _run_arms("head", ("head",), start) as arms:
+    found = {}
+    with _run_arms("head", ("head",), start) as (arms, _):
         arms["head"].send(design.setup("head"))
         for job in sorted(design.jobs["head"]):
             arms["head"].build(job)
@@ -148,21 +148,17 @@ def _run_arms(
     arms: Sequence[Arm],
     start: MakeArmCommand,
     starting: Callable[[ArmCommand], ArmProcess] = ArmProcess,
-    *,
-    handshakes: bool = True,
-) -> Iterator[dict[Arm, ArmProcess]]:
-    """These arms' processes, the first of them started first; they import torch at the same time, untimed, and are
-    `heard` to say who they are unless the caller does that."""
-    alive: dict[Arm, ArmProcess] = {}
+) -> Iterator[tuple[dict[Arm, ArmProcess], dict[Arm, Handshake]]]:
+    """These arms' processes, the first of them started first, and who they say they are; they import torch at the same time,
+    untimed.
+    """
+    alive = {}
     ended = False
     try:
         for arm in (first, other_arm(first)):
             if arm in arms:
                 alive[arm] = starting(start(arm, first))
-        if handshakes:
-            for process in alive.values():
-                process.receive_handshake()
-        yield alive
+        yield alive, {arm: process.receive_handshake() for arm, process in alive.items()}
         ended = True
     finally:
         for process in alive.values():
