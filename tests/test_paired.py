@@ -19,7 +19,7 @@ from processes import lives
 from cnnbench.paired_protocol import Arm, PairRecord, Setup, other_arm
 from cnnbench.runner.arm_process import ArmCommand, ArmError, ArmProcess
 from cnnbench.runner.paired import PairDesign, draw_coins, measure_pair, perform_handshakes
-from cnnbench.schema import Job, Telemetry
+from cnnbench.schema import Job
 
 FAKE = Path(__file__).with_name("fake_arm.py")
 ROOT = Path(__file__).parents[1]
@@ -37,10 +37,9 @@ def start(arm: Arm, first: Arm, **more: float) -> ArmCommand:
     return ArmCommand(arm, (sys.executable, str(FAKE), arm), {"PYTHONPATH": search}, ROOT, **more)
 
 
-def block(mode: str = "turns", **changes: object) -> PairRecord:
+def block(mode: str = "turns") -> PairRecord:
     design = PairDesign(jobs={"base": JOBS, "head": JOBS}, seed=5, schedule=mode, rounds=8, steps_per_turn=3)  # type: ignore[arg-type]
-    more = {"sample": Telemetry, **changes}
-    return measure_pair(design, start, 0, "screening", (0, 1), **more)  # type: ignore[arg-type]
+    return measure_pair(design, start, 0, "screening", (0, 1))
 
 
 @pytest.fixture
@@ -135,9 +134,7 @@ def test_a_failure_in_one_arm_is_an_invalid_block_with_the_arm_named(
 def test_an_arm_that_does_not_answer_hangs(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_BASE", "hang")
     design = PairDesign(jobs={"base": JOBS, "head": JOBS}, seed=5, rounds=2, steps_per_turn=2)
-    measured = measure_pair(
-        design, lambda arm, first: start(arm, first, hang_seconds=3.0), 0, "screening", (0,), sample=Telemetry
-    )
+    measured = measure_pair(design, lambda arm, first: start(arm, first, hang_seconds=3.0), 0, "screening", (0,))
     assert measured.failure is not None
     assert (measured.failure.arm, measured.failure.status) == ("base", "hang")
     assert not any(lives(event.pid) for event in events(log))

@@ -73,7 +73,6 @@ class ArmProcess:
         self._answers, answer_fd = os.pipe()
         self._pending = b""
         self._oom_kills = count_oom_kills()
-        self.spawned_ns = time.monotonic_ns()
         try:
             self._process = subprocess.Popen(
                 list(start.command),

@@ -31,7 +31,7 @@ from cnnbench.paired_protocol import (
     other_arm,
 )
 from cnnbench.runner.arm_process import ArmCommand, ArmError, ArmProcess
-from cnnbench.schema import Job, Telemetry
+from cnnbench.schema import Job
 from cnnbench.store import format_now
 
 MakeArmCommand = Callable[[Arm, Arm], ArmCommand]
@@ -86,14 +86,12 @@ def measure_pair(
     jobs: Sequence[int],
     *,
     starting: Callable[[ArmCommand], ArmProcess] = ArmProcess,
-    sample: Callable[[], Telemetry] | None = None,
 ) -> PairRecord:
     """Measure one block of these jobs. An arm that fails makes it an invalid block with the failure; both are gone after.
 
     KeyboardInterrupt ends both processes and passes on.
     """
     coins = draw_coins(design.seed, number, jobs, design.rounds)
-    read_telemetry = sample or (lambda: telemetry.sample(design.device_uuid))
     started_at, began = format_now(), time.monotonic()
     runs: dict[Arm, dict[int, JobRun]] = {"base": {}, "head": {}}
     spans: dict[str, Span] = {}
@@ -102,12 +100,11 @@ def measure_pair(
         apart = (coins.first,), (other_arm(coins.first),)
         for arms in (ARMS,) if design.schedule == "turns" else apart:
             with _run_arms(coins.first, arms, start, starting) as (alive, _):
-                before, ready = read_telemetry(), time.monotonic()
+                before, ready = telemetry.sample(design.device_uuid), time.monotonic()
                 _measure_turns(design, coins, alive, runs)
                 wall = round(time.monotonic() - ready, 3)
-                spans["both" if len(arms) > 1 else arms[0]] = Span(
-                    wall_seconds=wall, before=before, after=read_telemetry()
-                )
+                after = telemetry.sample(design.device_uuid)
+                spans["both" if len(arms) > 1 else arms[0]] = Span(wall_seconds=wall, before=before, after=after)
     except ArmError as error:
         failure = error.failed
     return PairRecord(
