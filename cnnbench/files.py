@@ -54,20 +54,18 @@ def write_file(
         path.write_bytes(data)
         return
     place = path.resolve() if replace and path.is_symlink() else path  # what a link leads to is written, the link stays
-    with staged(place, make_folder=make_folder, durable=durable, replace=replace) as partial:
+    if make_folder:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    with staged(place, durable=durable, replace=replace) as partial:
         partial.write_bytes(data)
 
 
 @contextmanager
-def staged(
-    path: Path, *, name: str | None = None, make_folder: bool = False, durable: bool = True, replace: bool = True
-) -> Iterator[Path]:
+def staged(path: Path, *, name: str | None = None, durable: bool = True, replace: bool = True) -> Iterator[Path]:
     """Give a place beside `path` for a file or folder that takes its name once the block is left, and is removed if it fails.
 
     It is called `name` until then, or at random. Raises OSError; without `replace`, FileExistsError where something is at `path`.
     """
-    if make_folder:
-        path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(name or f".{secrets.token_hex(8)}.part")
     try:
         yield partial

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal
 
 from cnnbench import files, store
 from cnnbench.errors import ExitCode, FileError, LedgerError
@@ -86,14 +86,6 @@ class ChangedError(LedgerError):
     """Somebody else wrote at the target since it was read."""
 
 
-class TreePlace(NamedTuple):
-    """Where a file belongs under the results."""
-
-    kind: Kind
-    folder: str
-    name: str
-
-
 @dataclass(frozen=True)
 class LedgerCopy:
     """One content, the sources that have it, and what a reader makes of it."""
@@ -138,14 +130,14 @@ def merge(sources: Sequence[Path], results: Path, *, dry_run: bool = False) -> M
     destinations = defaultdict(list)
     for path in paths:
         try:
-            destinations[_find_destination(path, held=path not in inside)].append(path)
+            destinations[_find_destination(path, results, held=path not in inside)].append(path)
         except LedgerError as error:
             entries.append(_make_left_out_entry(error, (path,)))
-    needed = any(place.kind == "reference" for place in destinations)
+    needed = any(kind == "reference" for kind, _ in destinations)
     there = sorted((results / PUBLISHED_FOLDER).glob("*.jsonl"), reverse=True) if needed else ()
     published = {_read(path, held=False): path for path in there}
-    for destination, same in sorted(destinations.items()):
-        entries += _place(destination, same, inside, results, published, dry_run=dry_run)
+    for (kind, target), same in sorted(destinations.items()):
+        entries += _place(kind, target, same, inside, published, dry_run=dry_run)
     return MergeResult(results, tuple(entries), empty)
 
 
@@ -177,18 +169,18 @@ def _find_files(sources: Sequence[Path]) -> tuple[list[Path], dict[Path, str], t
     return sorted(found.values()), unusable, tuple(sorted(empty))
 
 
-def _find_destination(path: Path, *, held: bool) -> TreePlace:
-    """Where the file belongs, by its first line. Raises LedgerError where it belongs nowhere."""
+def _find_destination(path: Path, results: Path, *, held: bool) -> tuple[Kind, Path]:
+    """What the file is and where it belongs, by its first line. Raises LedgerError where it belongs nowhere."""
     # The first line that is not blank: a folder may hold other people's *.jsonl of any size.
     with files.explain_refusal(LedgerError, f"{path}: cannot read"), _open(path, held=held) as file:
         first = next((line for line in file if line != b"\n"), b"")
     if store.is_published_row(first):
-        return TreePlace("reference", PUBLISHED_FOLDER, _check_plain_name(path, "file name", path.name))
+        return "reference", results / PUBLISHED_FOLDER / _check_plain_name(path, "file name", path.name)
     header = store.parse(path, first).header
     machine_id = _check_plain_name(path, "machine id", header.machine.id)
     if machine_id.casefold() == PUBLISHED_FOLDER:
         raise LedgerError(f"{path}: machine id {machine_id!r} is the name of the published rows' folder; not copied")
-    return TreePlace("run", machine_id, f"{_check_plain_name(path, 'run id', header.run_id)}.jsonl")
+    return "run", results / machine_id / f"{_check_plain_name(path, 'run id', header.run_id)}.jsonl"
 
 
 def _check_plain_name(path: Path, what: str, name: str) -> str:
@@ -208,16 +200,15 @@ def _make_left_out_entry(
 
 
 def _place(
-    destination: TreePlace,
+    kind: Kind,
+    target: Path,
     paths: Sequence[Path],
     inside: Collection[Path],
-    results: Path,
     published: dict[bytes, Path],
     *,
     dry_run: bool,
 ) -> list[Entry]:
     """What becomes of all copies of one run: weighed, and the longest brought to its place."""
-    kind, target = destination.kind, results / destination.folder / destination.name
     try:
         copies, left_out = _gather_copies(kind, paths, inside, target)
     except LedgerError as error:

@@ -15,7 +15,7 @@ import pytest
 from psutil import Process
 
 from cnnbench import store
-from cnnbench.runner.launch import LaunchOptions, launch
+from cnnbench.runner.launch import WORKER, LaunchOptions, launch
 from cnnbench.runner.run import list_pending_jobs
 from cnnbench.schema import Job
 
@@ -223,7 +223,8 @@ def test_a_timeout_is_a_typed_record(suite: Path, tmp_path: Path) -> None:
 def test_too_little_memory_is_oom_not_crashed() -> None:
     """Two operands and a result of 1.07 GB each under a limit of 2.7 GB of address space."""
     job = Job(workload="gemm", workload_version=1, data="random", size=16_384, threads=1)
-    outcome = launch(job, LaunchOptions(memory_limit_bytes=27 * 10**8)).outcome
+    limited = ("sh", "-c", f'ulimit -v {27 * 10**5} && exec "$@"', "sh", *WORKER)
+    outcome = launch(job, LaunchOptions(command=limited)).outcome
     assert outcome.status == "oom", outcome
 
 

@@ -6,8 +6,7 @@ import pytest
 
 from cnnbench.machine.inventory import take_inventory
 from cnnbench.profile_model import ProfileJob
-from cnnbench.runner.launch import LaunchOptions, launch
-from cnnbench.runner.profiles import run_profile
+from cnnbench.runner.launch import LaunchOptions, launch, run_profile
 from cnnbench.schema import Device, Job, Outcome
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow("GPU")]

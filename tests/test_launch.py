@@ -14,7 +14,7 @@ from pathlib import Path
 import processes
 import pytest
 
-from cnnbench.runner.launch import HELD_ALLOCATOR, LaunchOptions, WorkerLimits, build_environment, launch
+from cnnbench.runner.launch import HELD_ALLOCATOR, LaunchOptions, build_environment, launch
 from cnnbench.schema import Device, Job
 
 FAKE = Path(__file__).with_name("fake_worker.py")
@@ -22,7 +22,7 @@ JOB = Job(workload="gemm", workload_version=1, size=8, threads=2)
 
 
 def options(mode: str, **limits: float) -> LaunchOptions:
-    return LaunchOptions(command=(sys.executable, str(FAKE), mode), limits=WorkerLimits(**limits))
+    return LaunchOptions(command=(sys.executable, str(FAKE), mode), **limits)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("mode", ["ok", "junk-on-stdout", "junk-on-pipe"])

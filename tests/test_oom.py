@@ -85,7 +85,7 @@ def test_an_error_of_no_words_is_typed_like_any_other(error: Exception, status: 
     def broken() -> Outcome:
         raise error
 
-    found = process.run_typed(envelope(cnn(16)), broken)
+    found = process.run_typed(broken)
     assert (found.status, found.message) == (status, message)
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import Mock
 
 import pytest
 from processes import lives
@@ -18,7 +19,7 @@ from processes import lives
 from cnnbench.paired_protocol import Arm, PairRecord, Setup, other_arm
 from cnnbench.runner.arm_process import ArmCommand, ArmError, ArmProcess
 from cnnbench.runner.paired import PairDesign, draw_coins, measure_pair, perform_handshakes
-from cnnbench.schema import Job, Telemetry
+from cnnbench.schema import Job
 
 FAKE = Path(__file__).with_name("fake_arm.py")
 ROOT = Path(__file__).parents[1]
@@ -36,10 +37,9 @@ def start(arm: Arm, first: Arm, **more: float) -> ArmCommand:
     return ArmCommand(arm, (sys.executable, str(FAKE), arm), {"PYTHONPATH": search}, ROOT, **more)
 
 
-def block(mode: str = "turns", **changes: object) -> PairRecord:
+def block(mode: str = "turns") -> PairRecord:
     design = PairDesign(jobs={"base": JOBS, "head": JOBS}, seed=5, schedule=mode, rounds=8, steps_per_turn=3)  # type: ignore[arg-type]
-    more = {"sample": Telemetry, **changes}
-    return measure_pair(design, start, 0, "screening", (0, 1), **more)  # type: ignore[arg-type]
+    return measure_pair(design, start, 0, "screening", (0, 1))
 
 
 @pytest.fixture
@@ -134,9 +134,7 @@ def test_a_failure_in_one_arm_is_an_invalid_block_with_the_arm_named(
 def test_an_arm_that_does_not_answer_hangs(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_BASE", "hang")
     design = PairDesign(jobs={"base": JOBS, "head": JOBS}, seed=5, rounds=2, steps_per_turn=2)
-    measured = measure_pair(
-        design, lambda arm, first: start(arm, first, hang_seconds=3.0), 0, "screening", (0,), sample=Telemetry
-    )
+    measured = measure_pair(design, lambda arm, first: start(arm, first, hang_seconds=3.0), 0, "screening", (0,))
     assert measured.failure is not None
     assert (measured.failure.arm, measured.failure.status) == ("base", "hang")
     assert not any(lives(event.pid) for event in events(log))
@@ -159,27 +157,16 @@ def test_an_arm_that_cannot_take_part_says_why_before_any_work(
     assert ("older" in caught.value.failed.message) == (mode == "old")
 
 
-class Told(ArmProcess):
-    """A fake arm that is told its jobs as any other; what was written to it is kept."""
-
-    def __init__(self, start: ArmCommand) -> None:
-        self.lines: list[str] = []
-        super().__init__(start)
-
-    def _write(self, line: str) -> None:
-        self.lines.append(line)
-        super()._write(line)
-
-
 def test_an_arm_is_told_only_what_is_not_usual_so_that_an_older_one_understands_it() -> None:
     """A key that jobs have got since is at its default in every job that does not use it."""
-    told = Told(start("base", "base"))
+    told = ArmProcess(start("base", "base"))
+    told._process.stdin = pipe = Mock(wraps=told._process.stdin)
     try:
-        told.send_setup(Setup(jobs={0: JOBS[1].model_copy(update={"threads": 1})}))
+        told.send(Setup(jobs={0: JOBS[1].model_copy(update={"threads": 1})}))
         told.receive_handshake()
     finally:
         told.close()
-    setup = json.loads(told.lines[1])
+    setup = json.loads(pipe.write.call_args_list[0].args[0])
     assert setup == {"jobs": {"0": {"workload": "gemm", "workload_version": 1, "size": 8, "threads": 1}}}
     assert Setup.model_validate(setup).jobs[0].precision == "fp32"
 

@@ -14,9 +14,9 @@ from cnnbench.plan import matrix
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import load_suite
 from cnnbench.regression.arms import pair_jobs
-from cnnbench.runner.launch import build_environment
-from cnnbench.runner.run import list_devices
-from cnnbench.schema import Device, Job, Machine
+from cnnbench.runner.launch import LaunchOptions, build_environment
+from cnnbench.runner.run import PendingJob, complete_options
+from cnnbench.schema import Device, Job, Machine, RunHeader
 
 HEAD = 'repeats = 1\n[[job]]\nworkload = "mnist-cnn"\n'
 
@@ -123,10 +123,13 @@ def test_each_process_gets_a_device_of_those_that_the_run_was_to_use() -> None:
     cards = tuple(card(number) for number in range(4))
     job = b.cnn_job(device="cuda:1", world=2, scaling="strong")
     header = b.header(machine=box(8, cards)).model_copy(update={"options": {"device": "cuda:1,cuda:3"}})
-    devices = list_devices(job, header)
-    assert [device.id for device in devices] == ["cuda:1", "cuda:3"]
-    assert [device.id for device in list_devices(job, b.header(machine=box(8, cards)))] == ["cuda:1", "cuda:2"]
-    assert list_devices(b.cnn_job(world=2, scaling="strong"), header) == ()
+
+    def list_devices(job: Job, header: RunHeader) -> list[str]:
+        return [device.id for device in complete_options(LaunchOptions(), PendingJob(0, 1, job), header).devices]
+
+    assert list_devices(job, header) == ["cuda:1", "cuda:3"]
+    assert list_devices(job, b.header(machine=box(8, cards))) == ["cuda:1", "cuda:2"]
+    assert list_devices(b.cnn_job(world=2, scaling="strong"), header) == []
 
 
 def test_a_kind_of_device_that_nothing_exchanges_gradients_on_has_one_rank(tmp_path: Path) -> None:

@@ -34,8 +34,7 @@ from cnnbench.plan.matrix import TUNED_VARIANTS, make_profile_jobs, parse_settin
 from cnnbench.profile_model import Breakdown, Part
 from cnnbench.report import profile as words
 from cnnbench.report.render import text
-from cnnbench.runner.launch import HELD_ALLOCATOR, LaunchOptions
-from cnnbench.runner.profiles import run_profile
+from cnnbench.runner.launch import HELD_ALLOCATOR, LaunchOptions, run_profile
 
 CPU = torch.device("cpu")
 FAKE = Path(__file__).with_name("fake_worker.py")

@@ -17,7 +17,7 @@ from cnnbench.errors import ExitCode
 from cnnbench.machine import inventory
 from cnnbench.plan.matrix import TUNED_VARIANTS
 from cnnbench.profile_model import ProfileResult
-from cnnbench.runner import profiles
+from cnnbench.runner import launch
 
 SMALL = ["-d", "cpu", "--threads", "1", "--steps", "3", "--warmup", "1", "-s", "data=synthetic", "-s", "batch_size=16"]
 
@@ -58,7 +58,7 @@ def answered(monkeypatch: pytest.MonkeyPatch, machine: None) -> Callable[..., No
 
     def answer(*results: ProfileResult) -> None:
         left = list(results)
-        monkeypatch.setattr(profiles, "run_profile", lambda rung, options, trace: left.pop(0))
+        monkeypatch.setattr(launch, "run_profile", lambda rung, options, trace: left.pop(0))
 
     return answer
 

@@ -22,7 +22,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from cnnbench import data, validity, workloads
 from cnnbench.engine.batches import TrainingSetup
 from cnnbench.engine.training import Training
-from cnnbench.runner.launch import LaunchOptions, WorkerExit, WorkerLimits, launch
+from cnnbench.runner.launch import LaunchOptions, WorkerExit, launch
 from cnnbench.schema import Job
 
 SCRIPT = Path(ranks_script.__file__)
@@ -81,7 +81,7 @@ def test_ranks_draw_dropout_masks_of_their_own_and_hear_the_first(found: list[di
 
 
 def run(job: Job = JOB, hears: Callable[[dict[str, Any]], None] = lambda message: None, **limits: float) -> WorkerExit:
-    return launch(job, LaunchOptions(limits=WorkerLimits(**{"timeout_seconds": 120.0} | limits)), hears)
+    return launch(job, LaunchOptions(**{"timeout_seconds": 120.0} | limits), hears)  # type: ignore[arg-type]
 
 
 def ranks_of(parent: int) -> dict[int, int]:

@@ -22,8 +22,8 @@ from cnnbench.errors import UsageError
 from cnnbench.machine import inventory
 from cnnbench.plan.matrix import make_plan
 from cnnbench.plan.suite import load_suite
-from cnnbench.runner.launch import LaunchOptions, WorkerExit, WorkerLimits, launch
-from cnnbench.runner.run import PendingJob, make_rendezvous
+from cnnbench.runner.launch import LaunchOptions, WorkerExit, launch
+from cnnbench.runner.run import PendingJob, complete_options
 from cnnbench.schema import Job, Outcome, Rendezvous, Status
 
 JOB = b.ranks_job(nodes=2)
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 def node(rank: int, port: int, seconds: int, name: str = "test", job: Job = JOB) -> WorkerExit:
     meeting = Rendezvous(endpoint=f"127.0.0.1:{port}", node_rank=rank, name=name, seconds=seconds)
-    return launch(job, LaunchOptions(rendezvous=meeting, limits=WorkerLimits(timeout_seconds=120.0)))
+    return launch(job, LaunchOptions(rendezvous=meeting, timeout_seconds=120.0))
 
 
 def at_once(*work: Callable[[], WorkerExit]) -> list[WorkerExit]:
@@ -100,15 +100,17 @@ def test_all_is_of_all_machines_and_ranks_are_as_many_on_each(tmp_path: Path) ->
         plan(tmp_path, "world = 12\n", nodes=2)
 
 
+def meeting_of(job: Job, rendezvous: Rendezvous | None, index: int = 0) -> Rendezvous | None:
+    """Where the launchers of this job of a plan meet."""
+    options = LaunchOptions(rendezvous=rendezvous)
+    return complete_options(options, PendingJob(index, 1, job), b.header(unstarted=[job])).rendezvous
+
+
 def test_only_jobs_on_several_machines_meet_and_no_two_by_the_same_name() -> None:
     meeting = Rendezvous(endpoint="10.0.0.1:29400", seconds=10)
-    assert make_rendezvous(PendingJob(0, 1, JOB.model_copy(update={"nodes": 1})), meeting) is None
-    assert make_rendezvous(PendingJob(0, 1, JOB), None) is None
-    found = [
-        make_rendezvous(PendingJob(n, 1, job), meeting)
-        for n in (0, 1)
-        for job in (JOB, JOB.model_copy(update={"seed": 5}))
-    ]
+    assert meeting_of(JOB.model_copy(update={"nodes": 1}), meeting) is None
+    assert meeting_of(JOB, None) is None
+    found = [meeting_of(job, meeting, n) for n in (0, 1) for job in (JOB, JOB.model_copy(update={"seed": 5}))]
     assert len({each.name for each in found if each}) == 4
 
 
@@ -134,7 +136,7 @@ def test_a_further_machine_takes_part_in_jobs_of_ranks_and_records_nothing(
     assert [(job.world, job.nodes) for job, _ in seen] == [(job.world, 2) for job, _ in seen]
     assert sorted(job.world for job, _ in seen) == [2, 2, 4, 4]
     header = make_plan([load_suite(suite)], known.machine, known.devices, data_kind="mnist", seed=1, nodes=2)
-    mine = [make_rendezvous(PendingJob(n, 1, job), seen[0][1]) for n, job in enumerate(header) if job.nodes > 1]
+    mine = [meeting_of(job, seen[0][1], n) for n, job in enumerate(header) if job.nodes > 1]
     assert [each and each.name for each in mine] == [each and each.name for _, each in seen]
     assert not (tmp_path / "results").exists()
     assert ("nobody came" in done.output) == (status != "ok")
@@ -194,13 +196,11 @@ def test_a_further_machine_sits_through_what_machine_0_does_alone(
     before = [alone for _, alone in jobs_after_local(PendingJob(n, 1, job) for n, job in enumerate(plan))]
     assert sum(before) >= 1
     assert [each.rendezvous.seconds for each in seen if each.rendezvous] == [100 * (1 + alone) for alone in before]
-    assert [each.limits.hang_seconds for each in seen] == [
-        WorkerLimits.hang_seconds + 100 * (1 + alone) for alone in before
-    ]
-    assert {each.limits.timeout_seconds for each in seen} == {None}
+    assert [each.hang_seconds for each in seen] == [LaunchOptions.hang_seconds + 100 * (1 + alone) for alone in before]
+    assert {each.timeout_seconds for each in seen} == {None}
     _, _, seen = taking_part(tmp_path, monkeypatch, suite, ok, *more, "--timeout", "300.5", met=True)
     assert [each.rendezvous.seconds for each in seen if each.rendezvous] == [100 + 301 * alone for alone in before]
-    assert [each.limits.timeout_seconds for each in seen] == [300.5 + 301 * alone for alone in before]
+    assert [each.timeout_seconds for each in seen] == [300.5 + 301 * alone for alone in before]
 
 
 def test_jobs_of_machine_0_alone_are_counted_up_to_the_meeting_after_them() -> None:

@@ -272,7 +272,7 @@ def test_a_shipped_name_beats_a_file_of_that_name_and_a_path_is_itself(
     (tmp_path / "quick").mkdir()
     assert load_suite(find_suite("quick")).name == "quick"
     assert find_suite("./mine.toml") == Path("mine.toml")
-    assert find_suite(tmp_path / "mine.toml") == tmp_path / "mine.toml"
+    assert find_suite(str(tmp_path / "mine.toml")) == tmp_path / "mine.toml"
 
 
 def test_values_differ_by_device_kind_rocm_takes_cudas_and_a_kind_left_out_has_the_default(tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ from cnnbench.engine import tensorboard
 from cnnbench.engine.tensorboard import Weights, add_tensorboard_run, copy_weights, write_run
 from cnnbench.errors import ExitCode
 from cnnbench.naming import name_run_folder
-from cnnbench.runner.run import PendingJob, plan_tensorboard_run
-from cnnbench.schema import TENSORBOARD_NOTE, Evaluation, Job, Trial, WorkerInput
+from cnnbench.runner.launch import LaunchOptions, OnProgress, WorkerExit
+from cnnbench.runner.run import PendingJob, execute
+from cnnbench.schema import TENSORBOARD_NOTE, Evaluation, Job, Outcome, Trial, WorkerInput
 
 CNN = b.cnn_job(blocks=3, block_steps=50, batch_size=100)
 MEASURED = {
@@ -323,9 +324,18 @@ def test_each_process_has_a_folder_of_its_own(tmp_path: Path) -> None:
     assert names[0].startswith("mnist-cnn-b128-fp32-on-cpu-8-threads-")
     assert names[0].endswith("-round-1")
     header = b.header(unstarted=plan)
-    found = plan_tensorboard_run(tmp_path, header, plan[2])
-    assert found.directory == tmp_path / header.run_id / names[2]
-    assert (found.machine, found.software) == (header.machine, header.software)
+    seen = []
+
+    def launched(job: Job, options: LaunchOptions, on_progress: OnProgress) -> WorkerExit:
+        seen.append((options.tensorboard_dir, options.machine, options.software))
+        return WorkerExit(Outcome(status="timeout", message="too long"), 1.0, 0.0, {})
+
+    todo = [PendingJob(2, 1, plan[2])]
+    display = Display(Console(file=io.StringIO()), -1, todo, plan)
+    with store.create(tmp_path / "results", header) as writer:
+        execute(writer, header, todo, LaunchOptions(), display, tensorboard_root=tmp_path, launcher=launched)
+        execute(writer, header, todo, LaunchOptions(), display, launcher=launched)
+    assert seen == [(tmp_path / header.run_id / names[2], header.machine, header.software), (None, None, None)]
 
 
 SUITE = """
@@ -394,7 +404,7 @@ def test_real_workers_leave_a_run_each_that_equals_their_record(suite: Path, tmp
         trial, job = record.outcome.trial, record.job
         assert trial is not None
         assert TENSORBOARD_NOTE not in trial.settings
-        found = read(plan_tensorboard_run(boards, ledger.header, job).directory)
+        found = read(boards / ledger.header.run_id / name_run_folder(job, ledger.header.plan))
         per_block = [seconds / trial.steps_per_block for seconds in trial.block_seconds]
         assert [value for _, value in scalars(found, "speed/step_seconds")] == pytest.approx(per_block, rel=1e-6)
         text = found.Tensors("machine/text_summary")[0].tensor_proto.string_val[0].decode()

@@ -35,7 +35,7 @@ from cnnbench.cli.options import DEFAULT_TOLERANCE, OptionValues
 from cnnbench.cli.output import draw_chart
 from cnnbench.errors import LedgerError, UsageError, WorkerError
 from cnnbench.files import save_file
-from cnnbench.paired_protocol import Arm, Injection, PairRecord
+from cnnbench.paired_protocol import Arm, PairRecord
 from cnnbench.regression import arms, check_record, noise_profile, sequential
 from cnnbench.regression.blocks import compute_differences
 from cnnbench.regression.design import make_check_plan
@@ -172,7 +172,7 @@ def run_selftest(context: click.Context, options: OptionValues) -> bool:
     with open_arms(setup, make_same_code_arms(), pair) as (workers, sides):
         for number, share in enumerate(options["inject"]):
             header = make_header(setup, pair, sides, plan, profile, purpose="selftest")
-            work: dict[int, Injection] = {}
+            work = {}
             if share:
                 design = arms.make_block_design(header, setup.data_dir, setup.device.uuid)
                 try:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,8 @@ from cnnbench.errors import ComparisonError, UsageError
 from cnnbench.machine import inventory
 from cnnbench.machine_facts import announce_machine
 from cnnbench.naming import describe_job, name_jobs
-from cnnbench.paired_protocol import Arm, PairRecord
-from cnnbench.plan.matrix import make_plan
+from cnnbench.paired_protocol import ARMS, Arm, PairRecord
+from cnnbench.plan.matrix import compile_filter, make_plan
 from cnnbench.plan.suite import Suite, find_suite, load_suite
 from cnnbench.regression.arms import (
     ArmSpec,
@@ -143,13 +142,12 @@ def prepare_check(context: click.Context, options: OptionValues, old: CheckHeade
         raise UsageError(f"--device {options['device']}: one usable device at a time takes part in a paired check")
     display = CheckDisplay(context)
     mnist_source = MnistSource(context, display.console)
-    names: Mapping[Job, str] = {}
+    names = {}
     if old is not None:
         jobs, seed = tuple(old.jobs.values()), old.seed
     else:
         seed = next(each for each in (options["seed"], suite.seed, secrets.randbelow(2**31)) if each is not None)
-        plan = partial(
-            make_plan,
+        plan = make_plan(
             (suite,),
             here.machine,
             devices,
@@ -158,9 +156,9 @@ def prepare_check(context: click.Context, options: OptionValues, old: CheckHeade
             repeats=1,
             threads=options["threads"],
         )
-        everything = sorted(plan(name_filter=None), key=describe_job)
+        everything, wanted = sorted(plan, key=describe_job), compile_filter(options["name_filter"])
         names = dict(zip(everything, name_jobs(everything), strict=True))
-        jobs = tuple(sorted(plan(name_filter=options["name_filter"]), key=describe_job))
+        jobs = tuple(job for job in everything if wanted(describe_job(job)))
     directory = mnist_source.directory_for(jobs)
     return CheckSetup(options, display, suite, here, devices[0], jobs, names, directory, seed)
 
@@ -172,8 +170,7 @@ def cache_folder() -> Path:
 
 def make_same_code_arms() -> dict[Arm, ArmSpec]:
     """Both arms this cnnbench in this Python."""
-    spec = ArmSpec(sys.executable, None, {})
-    return {"base": spec, "head": spec}
+    return dict.fromkeys(ARMS, ArmSpec(sys.executable, None, {}))
 
 
 def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
@@ -183,7 +180,7 @@ def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
         raise UsageError("nothing to compare: give --base REF, --base-python PATH or --base-set KEY=VALUE")
     if options["head"] and not options["base"]:
         raise UsageError("--head names a revision; it needs --base, the revision to hold it against")
-    revisions: dict[Arm, Any] = {"base": None, "head": None}
+    revisions = dict.fromkeys(ARMS)
     if options["base"]:
         repository = find_repository(Path.cwd())
         revisions["base"] = resolve(repository, "base", options["base"])
@@ -208,15 +205,14 @@ def read_requested_arms(options: OptionValues) -> dict[Arm, ArmSpec]:
 
 def read_recorded_arms(header: CheckHeader) -> dict[Arm, ArmSpec]:
     """What a check that goes on was asked for."""
-    base, head = (
-        ArmSpec(
+    return {
+        arm: ArmSpec(
             side.python or sys.executable,
             None if side.commit is None else Revision(side.ref or side.commit, side.commit),
             side.settings,
         )
-        for side in (header.base, header.head)
-    )
-    return {"base": base, "head": head}
+        for arm, side in zip(ARMS, (header.base, header.head), strict=True)
+    }
 
 
 @contextmanager

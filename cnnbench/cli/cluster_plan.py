@@ -52,7 +52,7 @@ def new_fleet(suites: tuple[str, ...], results: Path, options: OptionValues) -> 
         request=request,
         cells=tuple(
             state.NodeEntry(
-                node=each.name, kind=each.kind, attempts=(submit.make_refusal(each),) if each.why_not else ()
+                node=each.name, kind=each.kind, attempts=(submit.make_refusal(each.why_not),) if each.why_not else ()
             )
             for each in chosen
         ),
@@ -88,14 +88,14 @@ def resume_fleet(
             "exclusive": options["exclusive"] if explicit else was.request.exclusive,
         }
     )
-    now = {each.name: each for each in slurm.nodes(request.partition)}
-    missing, changed, names = collect.list_missing_nodes(found), {}, []
+    now = {each.name: each.why_not for each in slurm.nodes(request.partition)}
+    missing, changed, names = [view.node for view in found if view.state == "failed"], {}, []
     for cell in (each for each in was.cells if each.node in missing):
-        gone = slurm.Node(cell.node, "gone", 0, 0, (), (), f"no node of {request.partition}")
-        if (there := now.get(cell.node, gone)).why_not is None:
+        why_not = now.get(cell.node, f"no node of {request.partition}")
+        if why_not is None:
             names.append(cell.node)
         else:
-            changed[cell.node] = (*cell.attempts, submit.make_refusal(there))
+            changed[cell.node] = (*cell.attempts, submit.make_refusal(why_not))
     if not missing:
         click.echo(f"fleet {was.fleet_id} lacks nothing that is not under way", err=True)
     return folder, was.model_copy(update={"request": request}).with_submissions(changed), names
@@ -163,10 +163,8 @@ def _parse_run_options(suites: Sequence[str], text: str | None) -> tuple[str, ..
         context = run.make_context("run", [*suites, *words], help_option_names=[])
     except click.UsageError as error:
         raise UsageError(f"--run-options {text!r}: {error.format_message()}") from error
-    ours = {"output", "resume", "run_id", "dry_run", "as_json", "nodes", "node_rank", "rdzv", "rdzv_timeout"}
-    given = [
-        name for name in sorted(ours) if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
-    ]
+    ours = ("as_json", "dry_run", "node_rank", "nodes", "output", "rdzv", "rdzv_timeout", "resume", "run_id")
+    given = [name for name in ours if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
     if given or context.params["suites"] != tuple(suites):
         raise UsageError(f"--run-options {text!r}: {', '.join(given) or 'further suites'} are not for these options")
     return words

@@ -248,8 +248,7 @@ def profile(context: click.Context, /, name: str, **given: Any) -> None:
     from cnnbench.machine.inventory import select
     from cnnbench.plan import matrix
     from cnnbench.report import profile as words
-    from cnnbench.runner.launch import LaunchOptions
-    from cnnbench.runner.profiles import run_profile
+    from cnnbench.runner.launch import LaunchOptions, run_profile
 
     folder, workload = given["trace"], workloads.find(name)
     settings = matrix.parse_settings(given["settings"], workload)

@@ -24,7 +24,6 @@ import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -55,7 +54,7 @@ class StepRate:
 
     def __init__(self, now: float, total: int) -> None:
         self.total, self.done = total, 0
-        self._points: deque[tuple[float, int]] = deque([(now, 0)])
+        self._points = deque([(now, 0)])
         self._began = now
 
     def update(self, now: float, done: int) -> None:
@@ -76,8 +75,7 @@ class StepRate:
         return (now - self._began) / self.done * (self.total - self.done) if self.done and self.total else None
 
 
-@dataclass(frozen=True)
-class JobProgress:
+class JobProgress(NamedTuple):
     """Where the running job is: seconds since it began, seconds of its timed steps left, seconds since they ended."""
 
     elapsed: float
@@ -85,8 +83,7 @@ class JobProgress:
     since_timed: float | None = None
 
 
-@dataclass(frozen=True)
-class TimeLeft:
+class TimeLeft(NamedTuple):
     """A time left, and how it is known: seen, guessed or at least."""
 
     seconds: float

@@ -18,6 +18,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ from cnnbench.plan.suite import Suite, find_suite, load_suite
 from cnnbench.report.escaping import plain
 from cnnbench.report.render import text
 from cnnbench.runner import run as runner
-from cnnbench.runner.launch import LaunchOptions, WorkerLimits, launch
+from cnnbench.runner.launch import LaunchOptions, launch
 from cnnbench.schema import Job, Record, Rendezvous, RunHeader
 
 PLAN_OPTIONS = ("name_filter", "repeats", "threads", "project", "copies", "nodes")
@@ -57,12 +58,12 @@ INDENT = 10
 
 
 class OpenedRun(NamedTuple):
-    """A run about to be measured: its ledger, open; its header; what is to be done; where its MNIST lies, if it needs any."""
+    """A run about to be measured: its ledger, open; its header; what is to be done; what holds for every worker."""
 
     writer: store.Writer
     header: RunHeader
     todo: tuple[runner.PendingJob, ...]
-    data_dir: Path | None
+    launch_options: LaunchOptions
 
 
 def run_suites(context: click.Context) -> ExitCode:
@@ -87,19 +88,19 @@ def run_suites(context: click.Context) -> ExitCode:
         interrupt_on_sigterm()
         if options["resume"]:
             opened = _reopen_run(loaded, inventory, options, console, mnist_source)
-            return _run_and_report(context, opened, None, console)
+            return _run_and_report(context, opened, console)
     header = _make_header(loaded, inventory, options, mnist_source)
     if dry_run:
         _print_plan(header.plan, as_json=options["as_json"])
         return ExitCode.DONE
-    data_dir = mnist_source.directory_for(header.plan)
+    launch_options = _make_launch_options(options, mnist_source.directory_for(header.plan), rendezvous)
     if rendezvous is not None and rendezvous.node_rank > 0:
-        return _run_secondary_node(header, data_dir, rendezvous, options, console)
+        return _run_secondary_node(header, launch_options, rendezvous, options["nodes"], console)
     if not header.plan:
         raise UsageError(f"no job is left to run: -k {options['name_filter']!r} matches none of the plan's")
     todo = runner.list_pending_jobs(header, ())
-    opened = OpenedRun(store.create(options["output"], header), header, todo, data_dir)
-    return _run_and_report(context, opened, rendezvous, console)
+    opened = OpenedRun(store.create(options["output"], header), header, todo, launch_options)
+    return _run_and_report(context, opened, console)
 
 
 def _find_rendezvous(options: OptionValues) -> Rendezvous | None:
@@ -140,11 +141,11 @@ def _reopen_run(
                     f"{job.workload} ({workloads.source_of(job.workload)}) changed since run {header.run_id} began; "
                     "start one without --resume"
                 )
-        data_dir = mnist_source.directory_for(header.plan)
+        launch_options = _make_launch_options(options, mnist_source.directory_for(header.plan), None)
     except BaseException:
         writer.close()
         raise
-    return OpenedRun(writer, header, runner.list_pending_jobs(header, ledger.records), data_dir)
+    return OpenedRun(writer, header, runner.list_pending_jobs(header, ledger.records), launch_options)
 
 
 def _make_header(
@@ -189,6 +190,18 @@ def _make_header(
     )
 
 
+def _make_launch_options(options: OptionValues, data_dir: Path | None, rendezvous: Rendezvous | None) -> LaunchOptions:
+    """What holds for every worker of this command; one that meets others may be silent until they have met, too."""
+    return LaunchOptions(
+        data_dir=data_dir,
+        rendezvous=rendezvous,
+        energy=options["energy"],
+        timeout_seconds=options["timeout"],
+        hang_seconds=LaunchOptions.hang_seconds + (rendezvous.seconds if rendezvous else 0),
+        progress=not options["no_progress"],
+    )
+
+
 def _print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
     """The plan on standard output, a line a job, or as JSON."""
     if as_json:
@@ -205,14 +218,12 @@ def _print_plan(plan: Sequence[Job], *, as_json: bool) -> None:
 # ------------------------------------------------------------------------------------------------------------ the first machine
 
 
-def _run_and_report(
-    context: click.Context, opened: OpenedRun, rendezvous: Rendezvous | None, console: Console
-) -> ExitCode:
+def _run_and_report(context: click.Context, opened: OpenedRun, console: Console) -> ExitCode:
     """Measure, and print what came of it, interrupted or not."""
     verbosity, path, began = verbosity_of(context), opened.writer.path, time.monotonic()
     try:
         with opened.writer:
-            records = _measure(opened, rendezvous, context.params, console, verbosity)
+            records = _measure(opened, context.params, console, verbosity)
     except (KeyboardInterrupt, LedgerError):
         with contextlib.suppress(LedgerError):  # a ledger that cannot even be read has said so already
             _print_summary(console, context, path, time.monotonic() - began, None)
@@ -223,9 +234,7 @@ def _run_and_report(
     return ExitCode.DONE if well else ExitCode.JOB_FAILED
 
 
-def _measure(
-    opened: OpenedRun, rendezvous: Rendezvous | None, options: OptionValues, console: Console, verbosity: int
-) -> tuple[Record, ...]:
+def _measure(opened: OpenedRun, options: OptionValues, console: Console, verbosity: int) -> tuple[Record, ...]:
     """Announce the machine, the software, the plan and the ledger, and measure what is to be done."""
     header, todo = opened.header, opened.todo
     if verbosity >= 0:
@@ -234,20 +243,13 @@ def _measure(
         _print_line(console, "software", announce_software(header.software))
         _print_line(console, "plan", f"{len(todo)} of {len(header.plan)} jobs, seed {header.seed}, one process each")
         _print_line(console, "ledger", str(opened.writer.path))
-    patience = WorkerLimits.hang_seconds + (rendezvous.seconds if rendezvous else 0)
     display = Display(console, verbosity, todo, header.plan)
     try:
         return runner.execute(
             opened.writer,
             header,
             todo,
-            LaunchOptions(
-                data_dir=opened.data_dir,
-                rendezvous=rendezvous,
-                energy=options["energy"],
-                limits=WorkerLimits(timeout_seconds=options["timeout"], hang_seconds=patience),
-                progress=not options["no_progress"],
-            ),
+            opened.launch_options,
             display,
             fail_fast=options["fail_fast"],
             tensorboard_root=options["tensorboard"] and options["tensorboard"].resolve(),
@@ -346,31 +348,23 @@ def _print_line(console: Console, what: str, text: str, style: str = "") -> None
 
 
 def _run_secondary_node(
-    header: RunHeader, data_dir: Path | None, rendezvous: Rendezvous, options: OptionValues, console: Console
+    header: RunHeader, launch_options: LaunchOptions, rendezvous: Rendezvous, nodes: int, console: Console
 ) -> ExitCode:
     """Do this machine's part of every job that is on several, until a meeting fails; nothing is recorded here, for machine 0
     records it all.
     """
     todo = list(jobs_after_local(runner.list_pending_jobs(header, ())))
-    name, failed, timeout = name_plan(header.plan), 0, options["timeout"]
-    devices = {device.id: device for device in header.machine.devices}
-    console.print(f"machine {rendezvous.node_rank} of {options['nodes']}, {len(todo)} jobs; machine 0 records them")
+    name, failed, timeout = name_plan(header.plan), 0, launch_options.timeout_seconds
+    console.print(f"machine {rendezvous.node_rank} of {nodes}, {len(todo)} jobs; machine 0 records them")
     for number, (item, alone) in enumerate(todo, start=1):
         sitting = alone * max(rendezvous.seconds, math.ceil(timeout or 0))
-        patient = rendezvous.model_copy(update={"seconds": rendezvous.seconds + sitting})
-        here = LaunchOptions(
-            data_dir=data_dir,
-            device=devices.get(item.job.device),
-            devices=runner.list_devices(item.job, header),
-            rendezvous=runner.make_rendezvous(item, patient),
-            energy=options["energy"],
-            limits=WorkerLimits(
-                timeout_seconds=None if timeout is None else timeout + sitting,
-                hang_seconds=WorkerLimits.hang_seconds + patient.seconds,
-            ),
-            progress=not options["no_progress"],
+        patient = replace(
+            launch_options,
+            rendezvous=rendezvous.model_copy(update={"seconds": rendezvous.seconds + sitting}),
+            timeout_seconds=None if timeout is None else timeout + sitting,
+            hang_seconds=launch_options.hang_seconds + sitting,
         )
-        ended = launch(item.job, here)
+        ended = launch(item.job, runner.complete_options(patient, item, header))
         outcome = ended.outcome
         failed += outcome.status != "ok"
         said = "took part" if outcome.status == "ok" else f"{outcome.status.upper()}: {plain(outcome.message or '')}"

@@ -94,7 +94,7 @@ def load_settings(root: click.Group, start: Path) -> Settings:
     for path in (folder / name for folder in (start, *start.parents) for name in (FILE, PROJECT)):
         if (table := _read_table(path)) is None:
             continue
-        problems: list[str] = []
+        problems = []
         heading = () if path.name == FILE else ("tool", "cnnbench")
         named = table.pop(RESULTS, None)
         results = Path(_resolve_path(named, path.parent)) if isinstance(named, str) else None
@@ -161,12 +161,10 @@ def _check_command(
             else:
                 values[name] = _check_command(found, inner, below, folder, problems)
         return values
-    options: dict[
-        str, click.Option
-    ] = {}  # by their long names without dashes in front, or by the letter of one that has none
+    options = {}  # by their long names without dashes in front, or by the letter of one that has none
     for option in _list_settable_options(command):
         long = [name.removeprefix("--") for name in option.opts if name.startswith("--")]
-        options |= dict.fromkeys(long or [name.lstrip("-") for name in option.opts], option)
+        options.update(dict.fromkeys(long or [name.lstrip("-") for name in option.opts], option))
     for key, value in table.items():
         shown, known = f"{place}{key} {format_value(value)}", options.get(key.replace("_", "-"))
         if known is None:

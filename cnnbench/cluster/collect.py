@@ -10,7 +10,6 @@ started equals the number recorded, and `--resume` repeats it.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -173,24 +172,13 @@ def _read_last_line(path: Path) -> str:
     return (errors or texts or [""])[-1][:300]
 
 
-def count_lines_before(place: Path, job_id: str) -> int | None:
-    """How many lines the node's ledger had when this job began; None where `cnnbench run` never began or came to its own end,
-    so that no process was cut off unrecorded.
-    """
-    token, ended = _read_facts(place, job_id)
-    if not token or (ended and int(ended.get("exit_code", 0)) >= 0):  # below 0: killed by a signal
-        return None
-    lines = token.get("lines")
-    return lines if isinstance(lines, int) else 0
-
-
 def _read_facts(place: Path, job_id: str) -> Iterator[dict[str, Any]]:
     """Read what the job wrote as it began and as it ended; nothing where it did not."""
     for path in (node_job.token_path(place, job_id), node_job.end_path(place, job_id)):
-        found = None
-        with suppress(OSError, ValueError):
-            found = json.loads(path.read_bytes())
-        yield found if isinstance(found, dict) else {}
+        text = ""
+        with suppress(OSError):
+            text = path.read_bytes().decode(errors="replace")
+        yield store.parse_line(text) or {}
 
 
 def refresh(folder: Path) -> ClusterRun:
@@ -199,11 +187,10 @@ def refresh(folder: Path) -> ClusterRun:
         fleet = state.read(folder)
         # Slurm may have something new to say of these jobs; one it does not know now, its accounting may know later.
         over = slurm.ENDED - {slurm.UNKNOWN}
-        submitted = {cell.node: cell.attempts for cell in fleet.cells if cell.last and cell.last.job_id}
         asked = {
-            node: (*before, last)
-            for node, (*before, last) in submitted.items()
-            if last.said is None or last.said.state not in over
+            cell.node: cell.attempts
+            for cell in fleet.cells
+            if (last := cell.last) and last.job_id and (last.said is None or last.said.state not in over)
         }
         said = slurm.states(str(attempts[-1].job_id) for attempts in asked.values())
         now = {
@@ -224,14 +211,16 @@ def record_interrupted(folder: Path, status: NodeStatus) -> None:
     last = status.entry.last
     if status.state != "failed" or not (status.outcome and status.ledger and last and last.job_id):
         return
-    before = count_lines_before(folder / status.node, last.job_id)
-    if before is None:
+    token, ended = _read_facts(folder / status.node, last.job_id)
+    # Where `cnnbench run` never began, or came to its own end (below 0: killed by a signal), no process was cut off unrecorded.
+    if not token or (ended and int(ended.get("exit_code", 0)) >= 0):
         return
     writer, ledger = store.reopen(status.ledger.path)
     with writer:
         todo = list_pending_jobs(ledger.header, ledger.records)
-        ended = ledger.records[-1].outcome.status if ledger.records else None
-        recorded = ended == "interrupted" and ledger.path.read_bytes().count(b"\n") > before
+        newest = ledger.records[-1].outcome.status if ledger.records else None
+        lines_before = int(token.get("lines", 0))
+        recorded = newest == "interrupted" and ledger.path.read_bytes().count(b"\n") > lines_before
         if todo and not recorded:
             interrupted = Record(
                 run_id=ledger.header.run_id,
@@ -268,30 +257,21 @@ def collect(
 
 def cancel(folder: Path) -> list[str]:
     """Ask Slurm to end every job of the fleet that is not over; returns their nodes. Raises FleetError in scancel's words."""
-    fleet = refresh(folder)
-    newest = {cell.node: cell.last for cell in fleet.cells if cell.last}
     active = {
-        node: last.job_id
-        for node, last in newest.items()
-        if last.job_id and (last.said is None or last.said.state not in slurm.ENDED)
+        cell.node: last.job_id
+        for cell in refresh(folder).cells
+        if (last := cell.last) and last.job_id and (last.said is None or last.said.state not in slurm.ENDED)
     }
     slurm.cancel([*active.values()])
     return [*active]
 
 
-def list_missing_nodes(found: Sequence[NodeStatus]) -> list[str]:
-    """Nodes that a resume submits again."""
-    return [view.node for view in found if view.state == "failed"]
-
-
-RunKey = tuple[str, str]
-"""A run's machine and its id: together they are its place in a results tree."""
-
-
 class NodeNames(NamedTuple):
-    """Which node each run is of; the runs of each host that has a folder of its own; how many runs are their own node."""
+    """Which node each run is of, by its machine and its id; the runs of each host that has a folder of its own; how many runs are
+    their own node.
+    """
 
-    names: dict[RunKey, str]
+    names: dict[tuple[str, str], str]
     hosts: dict[str, list[Ledger]]
     unnamed: int
 

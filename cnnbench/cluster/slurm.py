@@ -206,8 +206,6 @@ def _ask(*command: str) -> str:
     """The command's output. Raises FleetError with its own words where it fails, or where it does not answer."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=RESPONSE_TIMEOUT_SECONDS, check=False)
-    except FileNotFoundError as error:
-        raise UsageError(f"no Slurm here: {command[0]} not found; run this on a login node of the cluster") from error
     except subprocess.TimeoutExpired as error:
         raise ClusterError(
             f"{command[0]} did not answer within {RESPONSE_TIMEOUT_SECONDS:.0f} s; ask again later"

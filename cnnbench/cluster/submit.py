@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from cnnbench.cluster import node_job, slurm
+from cnnbench.cluster import node_job
 from cnnbench.cluster.state import ClusterRun, Submission
 from cnnbench.errors import FileError, UsageError
 from cnnbench.files import explain_refusal
@@ -71,9 +71,9 @@ def submit(folder: Path, fleet: ClusterRun, name: str, submission: Submission) -
     return submission.model_copy(update={"job_id": str(job.job_id)})
 
 
-def make_refusal(why: slurm.Node) -> Submission:
+def make_refusal(why: str) -> Submission:
     """Nothing submitted for a node that takes no jobs: it would wait for ever."""
-    return Submission(refused=f"Slurm has it as {why.why_not}; nothing was submitted")
+    return Submission(refused=f"Slurm has it as {why}; nothing was submitted")
 
 
 def _executor(folder: Path, fleet: ClusterRun, name: str) -> Any:

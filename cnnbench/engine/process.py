@@ -14,7 +14,6 @@ import ctypes
 import json
 import os
 import re
-import resource
 import signal
 import sys
 import threading
@@ -53,11 +52,9 @@ def die_with_parent_process(_worker: int = 0) -> bool:
     return False
 
 
-def run_typed(envelope: WorkerInput, measure: Callable[[], Outcome]) -> Outcome:
+def run_typed(measure: Callable[[], Outcome]) -> Outcome:
     """Return what `measure` returns, or what it raised as a typed outcome."""
     try:
-        if envelope.memory_limit_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (envelope.memory_limit_bytes, envelope.memory_limit_bytes))
         return measure()
     except Exception as error:  # noqa: BLE001  the one broad door of the worker: what is unforeseen becomes a record
         status, message = type_error(error)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def run(worker_input: WorkerInput, progress: ProgressWriter) -> Outcome:
     """Do the job; every failure of the work itself comes back as a typed outcome, one of memory with the size that fits."""
-    outcome = run_typed(worker_input, lambda: _measure(worker_input, progress))
+    outcome = run_typed(lambda: _measure(worker_input, progress))
     if outcome.status != "oom":
         return outcome
     progress.phase("looking for the size that fits")

@@ -8,7 +8,7 @@ gives them and leave as plain scalars, by device kind; mistakes leave as text, a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -51,14 +51,13 @@ class Key:
         if self.boolean:
             return None if isinstance(value, bool) else "must be true or false"
         if self.share:
-            number = isinstance(value, int | float) and not isinstance(value, bool)
+            number = type(value) in (int, float)  # and no bool, which isinstance takes for an int
             return None if number and 0 < value <= 1 else "must be a number above 0 and up to 1, such as 0.99"  # type: ignore[operator]
         if isinstance(value, str) and value in self.words:
             return None
         if self.low is None or self.high is None:
             return f"is not one of {', '.join(self.words)}"
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if whole and self.low <= value <= self.high:  # type: ignore[operator]
+        if type(value) is int and self.low <= value <= self.high:
             return None
         other = "".join(f" or {word!r}" for word in self.words)
         return f"must be a whole number from {self.low} to {self.high}{other}"
@@ -106,22 +105,21 @@ def keys_for(workload: Workload) -> dict[str, Key]:
 
     A product has no data, no optimiser and no epochs; random images have no order, no epochs, and nothing to be right about.
     """
-    steady, on_digits = Key(("steady",), axis=False), workload.dataset == "mnist"
-    if workload.kind == "gemm":
-        return {name: key for name, key in {**KEYS, "clock": steady}.items() if _is_of(name, "any", "products")}
     own = {"optimizer": Key(workload.optimizers), "init": Key(workload.inits)}
-    if not on_digits:
-        own |= {"clock": steady, "batch_size": Key((AUTO,), 1, MAX_IMAGES)}
+    scopes = {"any", "networks", "digits"}
+    if not trains_on_digits(workload):
+        own |= {"clock": Key(("steady",), axis=False), "batch_size": Key((AUTO,), 1, MAX_IMAGES)}
+        scopes = {"any", "products" if workload.kind == "gemm" else "networks"}
     if not workload.convolves:
         own["layout"] = Key(("nchw",))
     absent = {name for name in ("pool", "activation") if getattr(workload, name) is None}
     absent |= set() if recipes.list_recipes(workload.name) else {"recipe"}
-    scopes = ("any", "networks", "digits") if on_digits else ("any", "networks")
-    return {name: own.get(name, key) for name, key in KEYS.items() if _is_of(name, *scopes) and name not in absent}
+    return {name: own.get(name, key) for name, key in KEYS.items() if AXES[name].scope in scopes and name not in absent}
 
 
-def _is_of(name: str, *scopes: str) -> bool:
-    return AXES[name].scope in scopes
+def trains_on_digits(workload: Workload) -> bool:
+    """Whether it is a network that learns MNIST's digits, which has epochs and an accuracy."""
+    return workload.kind == "training" and workload.dataset == "mnist"
 
 
 def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]]:
@@ -132,13 +130,13 @@ def read_choices(name: str, key: Key, value: object) -> tuple[Choices, list[str]
     if not key.axis:
         return {}, [f"{name} takes one value, the same on every device"]
     where = (*list_kinds(), GPU)
+    known = ", ".join(where)
     if not value:
-        return {}, [f"{name} is an empty table; give a value for {', '.join(where)}"]
+        return {}, [f"{name} is an empty table; give a value for {known}"]
     choices = {}
     problems = []
     for kind, inner in value.items():
         if kind not in where:
-            known = ", ".join(where)
             problems.append(f"{name}.{format_value(kind, bare=True)} is not a device kind; choose from {known}")
             continue
         choices[kind], more = _read_values(f"{name}.{kind}", key, inner)
@@ -151,7 +149,7 @@ def _read_values(name: str, key: Key, value: object) -> tuple[tuple[Scalar, ...]
         return (), [f"{name} takes one value, not a list"]
     if value == []:
         return (), [f"{name} is an empty list; give at least one value, or leave the key out"]
-    good: list[Scalar] = []
+    good = []
     problems = []
     for each in value if isinstance(value, list) else [value]:
         if (wrong := key.find_mistake(each)) is not None:
@@ -163,15 +161,14 @@ def _read_values(name: str, key: Key, value: object) -> tuple[tuple[Scalar, ...]
 
 def default_value(name: str, workload: Workload) -> Scalar | None:
     """What a key is where the suite says nothing."""
-    digits = workload.kind == "training" and workload.dataset == "mnist"
-    if not digits and name == "final_evaluation":
-        return False
+    digits = trains_on_digits(workload)
     own: dict[str, Scalar | None] = {
         "threads": AUTO,
         "optimizer": workload.default_optimizer,
         "init": workload.default_init,
         "data": AUTO if digits else "random",
         "split": "train-55000" if digits else None,
+        "final_evaluation": digits,
     }
     return own.get(name, Job.model_fields[name].default)
 
@@ -189,7 +186,7 @@ def split_setting(option: str, text: str, example: str) -> tuple[str, str]:
     return key, value
 
 
-def describe_unknown_key(word: str, known: Sequence[str], elsewhere: Mapping[str, str]) -> str:
+def describe_unknown_key(word: str, known: Collection[str], elsewhere: Mapping[str, str]) -> str:
     """What to say of a key that is not one: where it belongs, else the nearest one, else all there are."""
     where = f"; {elsewhere[word]}" if word in elsewhere else suggest_choices(word, known)
     return f"unknown key {format_value(word)}{where}"
@@ -204,17 +201,16 @@ def complete_combination(combination: dict[str, Scalar | None], workload: Worklo
     """The cell with what follows from the rest filled in: the steps of an epoch, and what inference has none of."""
     if combination["task"] == "inference":
         combination |= {"optimizer": None, "final_evaluation": False}
-    if combination.get("division") == "open":
+    if combination["division"] == "open":
         # What the recipe decides, where the suite is silent; a value of the suite's own is `find_contradictions`' to name.
         known = recipes.list_recipes(workload.name)
-        name = combination["recipe"] = combination.get("recipe") or next(iter(known), None)
+        name = combination["recipe"] = combination["recipe"] or next(iter(known), None)
         for field, value in recipes.get(str(name)).fixed_fields.items() if name in known else ():
             if combination[field] == default_value(field, workload):
                 combination[field] = value
-    digits = workload.kind == "training" and workload.dataset == "mnist"
-    if digits and combination["epochs"] is not None and combination["steps_per_epoch"] is None:
+    if trains_on_digits(workload) and combination["epochs"] is not None and combination["steps_per_epoch"] is None:
         combination["steps_per_epoch"] = full_batches(combination)
-    if combination.get("division") in ("tuned", "open") and combination.get("execution") == "eager":
+    if combination["division"] != "reference" and combination["execution"] == "eager":
         combination["execution"] = "auto"  # the suite is silent: the fastest rung
     if combination["world"] == 1:
         combination["scaling"] = None
@@ -231,7 +227,7 @@ def find_contradictions(combination: Combination) -> list[str]:
     epochs, steps = combination["epochs"], combination["steps_per_epoch"]
     full_epoch = None if combination["split"] is None else full_batches(combination)
     job_steps = int(epochs) * int(steps) if epochs and steps else None
-    job = SimpleNamespace(**{"recipe": None, **combination}, full_epoch=full_epoch, job_steps=job_steps)
+    job = SimpleNamespace(**combination, full_epoch=full_epoch, job_steps=job_steps)
     found = [text.format(job) for cannot_be, text in RULES if cannot_be(job)]
     if job.division != "open":
         return found

@@ -32,6 +32,7 @@ from cnnbench.plan.job_keys import (
     find_contradictions,
     keys_for,
     split_setting,
+    trains_on_digits,
 )
 from cnnbench.plan.suite import JobSpec, Suite
 from cnnbench.profile_model import ProfileJob
@@ -82,10 +83,11 @@ def make_plan(
             capacity = count_capacity(device, devices, machine)
             for combination, swept in _list_combinations(suite, device, machine, capacity * nodes):
                 job = _make_job(combination, device, machine, data_kind, threads, nodes)
-                if copies is not None and (capacity == 0 or job.world > 1):
-                    continue
-                if copies is not None and wanted(naming.describe_job(job)):
-                    job = _make_concurrent_job(job, combination, copies, capacity, machine, threads)
+                if copies is not None:
+                    if capacity == 0 or job.world > 1:
+                        continue
+                    if wanted(naming.describe_job(job)):
+                        job = _make_concurrent_job(job, combination, copies, capacity, machine, threads)
                 if job.world > 1 and (why := find_capacity_error(job, capacity, machine)) is not None:
                     if not swept and wanted(naming.describe_job(job)):
                         raise UsageError(
@@ -335,7 +337,7 @@ def make_profile_jobs(
     they contradict some rungs only, the workers of those say so.
     """
     length: dict[str, Scalar] = {"block_steps": steps, "warmup_steps": warmup_steps}
-    if workload.kind != "gemm" and workload.dataset != "random" and settings.get("division") != "open":
+    if trains_on_digits(workload) and settings.get("division") != "open":
         length["final_evaluation"] = False
     if workload.pretraining is not None:
         length |= {"clock": "job", "epochs": 1}
@@ -370,6 +372,5 @@ def _choose_variants(workload: Workload, settings: Mapping[str, Scalar]) -> list
     every: list[dict[str, Scalar]] = [{"division": "tuned", "execution": rung} for rung in TUNED_VARIANTS]
     if division == "tuned":
         return every
-    trains_on_digits = workload.kind == "training" and workload.dataset == "mnist"
-    both = division is None and trains_on_digits and settings.get("task") != "inference"
+    both = division is None and trains_on_digits(workload) and settings.get("task") != "inference"
     return [{}, *every] if both else [{}]

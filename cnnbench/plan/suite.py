@@ -114,12 +114,12 @@ def suite_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in suites_dir().glob("*.toml")))
 
 
-def find_suite(name_or_path: str | Path) -> Path:
+def find_suite(text: str) -> Path:
     """The file of a shipped suite, or the path itself where it is one. Raises SuiteError with the names there are."""
-    text, names = str(name_or_path), suite_names()
+    names = suite_names()
     if text in names:
         return suites_dir() / f"{text}.toml"
-    path = Path(name_or_path)
+    path = Path(text)
     if path.exists() or len(path.parts) > 1 or path.suffix == ".toml":
         return path
     if text in RENAMED_SUITES:
@@ -241,7 +241,7 @@ def _read_keys(
         elif name in KEYS and workload is not None:
             problems.append(f"{name} {format_value(value)}: {workload.name} takes no {name}")
         else:
-            problems.append(job_keys.describe_unknown_key(name, tuple(known), FROM_ELSEWHERE))
+            problems.append(job_keys.describe_unknown_key(name, known, FROM_ELSEWHERE))
     return choices, problems
 
 

@@ -42,7 +42,6 @@ from cnnbench.runner.launch import (
 
 MODULE = ("-P", "-m", "cnnbench.engine.turns")
 """-P keeps the folder that the worker is started in off its search path: its package comes from the arm's folder alone."""
-HANG_SECONDS = 300.0
 _Part = TypeVar("_Part")
 
 
@@ -62,7 +61,7 @@ class ArmCommand:
     command: Sequence[str]
     environment: Mapping[str, str]
     folder: Path
-    hang_seconds: float = HANG_SECONDS
+    hang_seconds: float = 300.0
 
 
 class ArmProcess:
@@ -74,7 +73,6 @@ class ArmProcess:
         self._answers, answer_fd = os.pipe()
         self._pending = b""
         self._oom_kills = count_oom_kills()
-        self.spawned_ns = time.monotonic_ns()
         try:
             self._process = subprocess.Popen(
                 list(start.command),
@@ -96,9 +94,8 @@ class ArmProcess:
 
     def send(self, message: BaseModel) -> None:
         """Write one message. Raises ArmError where nobody is there to read it."""
-        self._write(message.model_dump_json())
-
-    def _write(self, line: str) -> None:
+        # Of the jobs what is at its default is left out, since an older arm does not know later fields.
+        line = message.model_dump_json(exclude_defaults=isinstance(message, Setup))
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line.encode() + b"\n")
@@ -129,10 +126,6 @@ class ArmProcess:
         """The work done for the job built last, which is then gone."""
         self.send(WorkerRequest(do="finish"))
         return self._receive("work", WorkDone)
-
-    def send_setup(self, setup: Setup) -> None:
-        """Tell the jobs of the block; what is at its default is left out, since an older arm does not know later fields."""
-        self._write(setup.model_dump_json(exclude_defaults=True))
 
     def close(self) -> None:
         """End the process and all it started."""

@@ -28,9 +28,11 @@ from pydantic import ValidationError
 from cnnbench import workloads
 from cnnbench.devices import backend
 from cnnbench.errors import WorkloadError
+from cnnbench.profile_model import Profile, ProfileJob, ProfileRequest, ProfileResult
 from cnnbench.schema import RENDEZVOUS_DONE, Device, Job, Machine, Outcome, Rendezvous, Software, WorkerInput
 
 WORKER = (sys.executable, "-m", "cnnbench.engine.worker")
+PROFILER = (sys.executable, "-m", "cnnbench.engine.profile.worker")
 HELD_ALLOCATOR = {
     # glibc gives freed tensors back to the kernel and faults them in anew every step, 5-10 % that differ between
     # identical processes. These keep what was freed: no mmap under 1 GiB, no trim under 4 GiB, grow by 256 MiB.
@@ -47,23 +49,6 @@ OnProgress = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class WorkerLimits:
-    """When to give a worker up: too long altogether, or too long without a word. One that writes no progress is never silent."""
-
-    timeout_seconds: float | None = None
-    hang_seconds: float = 600.0
-
-
-@dataclass(frozen=True)
-class TensorboardRun:
-    """Where one worker's TensorBoard run goes, and what it shows there of its machine."""
-
-    directory: Path
-    machine: Machine
-    software: Software
-
-
-@dataclass(frozen=True)
 class LaunchOptions:
     """Everything about one start that is not the job."""
 
@@ -75,10 +60,13 @@ class LaunchOptions:
     rendezvous: Rendezvous | None = None
     """Where the launchers of a job on several machines meet."""
     energy: bool = False
-    memory_limit_bytes: int | None = None
-    tensorboard_run: TensorboardRun | None = None
-    """The TensorBoard run that the worker is to write."""
-    limits: WorkerLimits = WorkerLimits()
+    tensorboard_dir: Path | None = None
+    """Where the worker is to write its TensorBoard run, which shows this machine and software."""
+    machine: Machine | None = None
+    software: Software | None = None
+    timeout_seconds: float | None = None
+    hang_seconds: float = 600.0
+    """When to give the worker up: too long altogether, or without a word. One that writes no progress is never silent."""
     progress: bool = True
     inherit: tuple[int, ...] = ()
     """Descriptors the worker holds open while it lives: the ledger's lock."""
@@ -111,7 +99,6 @@ def build_environment(job: Job, device: Device | None, devices: Sequence[Device]
 def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda message: None) -> WorkerExit:
     """Run one job in a fresh process and return when its whole tree is gone. KeyboardInterrupt ends the tree and passes on."""
     chosen = build_environment(job, options.device, options.devices)
-    limits = options.limits if options.progress else replace(options.limits, hang_seconds=math.inf)
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder, contextlib.ExitStack() as stack:
         outcome_path = Path(folder) / "outcome.json"
         read_end, write_end = os.pipe()
@@ -130,11 +117,10 @@ def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda me
             device_ids=tuple(device.id for device in options.devices),
             rendezvous=options.rendezvous,
             energy=options.energy,
-            memory_limit_bytes=options.memory_limit_bytes,
             workload_file=None if (file := workloads.file_of(job.workload)) is None else file.text,
-            tensorboard_dir=None if options.tensorboard_run is None else str(options.tensorboard_run.directory),
-            machine=None if options.tensorboard_run is None else options.tensorboard_run.machine,
-            software=None if options.tensorboard_run is None else options.tensorboard_run.software,
+            tensorboard_dir=None if options.tensorboard_dir is None else str(options.tensorboard_dir),
+            machine=options.machine,
+            software=options.software,
         )
         oom_kills = count_oom_kills()
         process = subprocess.Popen(
@@ -152,7 +138,7 @@ def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda me
             with contextlib.suppress(BrokenPipeError):  # a worker that died at once is typed by its exit
                 process.stdin.write(worker_input.model_dump_json().encode())
                 process.stdin.close()
-            given_up = _wait(process, read_end, started, limits, on_progress)
+            given_up = _wait(process, read_end, started, options, on_progress)
         finally:
             kill_tree(process.pid)
             code = process.wait()
@@ -162,6 +148,35 @@ def launch(job: Job, options: LaunchOptions, on_progress: OnProgress = lambda me
             outcome = outcome.model_copy(update={"stderr_tail": read_tail(stderr)})
         met = job.nodes == 1 or outcome_path.with_name(RENDEZVOUS_DONE).exists()
         return WorkerExit(outcome, seconds, time.process_time() - cpu, chosen, met)
+
+
+def run_profile(
+    profile_job: ProfileJob,
+    options: LaunchOptions,
+    trace: Path | None,
+    command: Sequence[str] = PROFILER,
+) -> ProfileResult:
+    """Profile one rung in a worker that is started, limited and watched as one that measures is; write a Chrome trace where
+    wanted.
+    """
+    with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
+        answer = Path(folder) / "profile.json"
+        request = ProfileRequest(answer_path=str(answer), trace_path=None if trace is None else str(trace))
+        ended = launch(profile_job.job, replace(options, command=(*command, request.model_dump_json())))
+        outcome, found = ended.outcome, None
+        if outcome.status == "ok":
+            try:
+                found = Profile.model_validate_json(answer.read_bytes())
+            except (OSError, ValidationError) as error:
+                message = f"the profiling worker's answer cannot be read: {type(error).__name__}"
+                outcome = Outcome(status="crashed", message=message, stderr_tail=outcome.stderr_tail)
+        return ProfileResult(
+            rung=profile_job,
+            outcome=outcome,
+            profile=found,
+            trace=None if found is None else request.trace_path,
+            environment=ended.environment,
+        )
 
 
 def build_paired_environment(jobs: Sequence[Job], device: Device | None, folders: Sequence[Path]) -> dict[str, str]:
@@ -182,20 +197,21 @@ def complete_environment(chosen: Mapping[str, str]) -> dict[str, str]:
 
 
 def _wait(
-    process: subprocess.Popen[bytes], pipe: int, started_ns: int, limits: WorkerLimits, on_progress: OnProgress
+    process: subprocess.Popen[bytes], pipe: int, started_ns: int, options: LaunchOptions, on_progress: OnProgress
 ) -> Outcome | None:
     """Sleep until the worker ends (None) or a limit is passed (the outcome); hand on its messages."""
     with watch_process(process.pid, pipe) as selector:
         last_word, pending = time.monotonic_ns(), b""
-        timeout = math.inf if limits.timeout_seconds is None else limits.timeout_seconds
+        timeout = math.inf if options.timeout_seconds is None else options.timeout_seconds
+        longest_silence = options.hang_seconds if options.progress else math.inf
         while True:
             now = time.monotonic_ns()
             alive, silent = (now - started_ns) * 1e-9, (now - last_word) * 1e-9
             if alive >= timeout:
                 return Outcome(status="timeout", message=f"ended after {alive:.0f} s, its limit; raise --timeout")
-            if silent >= limits.hang_seconds:
+            if silent >= longest_silence:
                 return Outcome(status="hang", message=f"no progress for {silent:.0f} s; ended")
-            left = min(limits.hang_seconds - silent, timeout - alive)
+            left = min(longest_silence - silent, timeout - alive)
             events = selector.select(None if left == math.inf else left)
             if any(key.fd == pipe for key, _ in events):
                 chunk = os.read(pipe, 65536)
@@ -234,7 +250,7 @@ def watch_process(pid: int, pipe: int) -> Iterator[selectors.BaseSelector]:
 
 def kill_tree(pid: int) -> None:
     """Kill the process, its process group (it leads one) and every descendant that left the group."""
-    family: list[psutil.Process] = []
+    family = []
     with contextlib.suppress(psutil.Error):
         family = psutil.Process(pid).children(recursive=True)
     with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -31,12 +31,11 @@ from cnnbench.paired_protocol import (
     other_arm,
 )
 from cnnbench.runner.arm_process import ArmCommand, ArmError, ArmProcess
-from cnnbench.schema import Job, Telemetry
+from cnnbench.schema import Job
 from cnnbench.store import format_now
 
 MakeArmCommand = Callable[[Arm, Arm], ArmCommand]
 """(arm, the arm that sits in the first folder) to how its worker is started."""
-ReadTelemetry = Callable[[], Telemetry]
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,9 @@ class PairDesign:
 
     jobs: Mapping[Arm, Mapping[int, Job]]
     seed: int
+    rounds: int
+    steps_per_turn: int
     schedule: Schedule = "turns"
-    rounds: int = 60
-    steps_per_turn: int = 5
     data_dir: str | None = None
     device_uuid: str | None = None
     injected: Mapping[Arm, Mapping[int, float]] = field(default_factory=dict)
@@ -87,28 +86,25 @@ def measure_pair(
     jobs: Sequence[int],
     *,
     starting: Callable[[ArmCommand], ArmProcess] = ArmProcess,
-    sample: ReadTelemetry | None = None,
 ) -> PairRecord:
     """Measure one block of these jobs. An arm that fails makes it an invalid block with the failure; both are gone after.
 
     KeyboardInterrupt ends both processes and passes on.
     """
     coins = draw_coins(design.seed, number, jobs, design.rounds)
-    read_telemetry = sample or (lambda: telemetry.sample(design.device_uuid))
     started_at, began = format_now(), time.monotonic()
     runs: dict[Arm, dict[int, JobRun]] = {"base": {}, "head": {}}
     spans: dict[str, Span] = {}
     failure: WorkerFailure | None = None
     try:
-        apart: tuple[tuple[Arm, ...], ...] = (coins.first,), (other_arm(coins.first),)
+        apart = (coins.first,), (other_arm(coins.first),)
         for arms in (ARMS,) if design.schedule == "turns" else apart:
-            with _run_arms(coins.first, arms, start, starting) as alive:
-                before, ready = read_telemetry(), time.monotonic()
+            with _run_arms(coins.first, arms, start, starting) as (alive, _):
+                before, ready = telemetry.sample(design.device_uuid), time.monotonic()
                 _measure_turns(design, coins, alive, runs)
                 wall = round(time.monotonic() - ready, 3)
-                spans["both" if len(arms) > 1 else arms[0]] = Span(
-                    wall_seconds=wall, before=before, after=read_telemetry()
-                )
+                after = telemetry.sample(design.device_uuid)
+                spans["both" if len(arms) > 1 else arms[0]] = Span(wall_seconds=wall, before=before, after=after)
     except ArmError as error:
         failure = error.failed
     return PairRecord(
@@ -128,15 +124,15 @@ def measure_pair(
 
 def perform_handshakes(start: MakeArmCommand) -> dict[Arm, Handshake]:
     """Start both arms, hear who they are, and end them. Raises ArmError where one cannot start or does not understand."""
-    with _run_arms("base", ARMS, start, handshakes=False) as arms:
-        return {arm: process.receive_handshake() for arm, process in arms.items()}
+    with _run_arms("base", ARMS, start) as (_, heard):
+        return heard
 
 
 def calibrate_injections(design: PairDesign, start: MakeArmCommand, slowdown: float) -> dict[int, Injection]:
     """For each job the work that makes its step longer by `share`, found once so that all blocks do the same. ArmError."""
-    found: dict[int, Injection] = {}
-    with _run_arms("head", ("head",), start) as arms:
-        arms["head"].send_setup(design.setup("head"))
+    found = {}
+    with _run_arms("head", ("head",), start) as (arms, _):
+        arms["head"].send(design.setup("head"))
         for job in sorted(design.jobs["head"]):
             arms["head"].build(job)
             found[job] = arms["head"].calibrate_injection(slowdown)
@@ -149,21 +145,17 @@ def _run_arms(
     arms: Sequence[Arm],
     start: MakeArmCommand,
     starting: Callable[[ArmCommand], ArmProcess] = ArmProcess,
-    *,
-    handshakes: bool = True,
-) -> Iterator[dict[Arm, ArmProcess]]:
-    """These arms' processes, the first of them started first; they import torch at the same time, untimed, and are
-    `heard` to say who they are unless the caller does that."""
-    alive: dict[Arm, ArmProcess] = {}
+) -> Iterator[tuple[dict[Arm, ArmProcess], dict[Arm, Handshake]]]:
+    """These arms' processes, the first of them started first, and who they say they are; they import torch at the same time,
+    untimed.
+    """
+    alive = {}
     ended = False
     try:
         for arm in (first, other_arm(first)):
             if arm in arms:
                 alive[arm] = starting(start(arm, first))
-        if handshakes:
-            for process in alive.values():
-                process.receive_handshake()
-        yield alive
+        yield alive, {arm: process.receive_handshake() for arm, process in alive.items()}
         ended = True
     finally:
         for process in alive.values():
@@ -175,7 +167,7 @@ def _measure_turns(
 ) -> None:
     """Let these arms, both or one alone, do all jobs: in each round who is first by the coin, then the other."""
     for arm, process in arms.items():
-        process.send_setup(design.setup(arm))
+        process.send(design.setup(arm))
     for job in coins.job_order:
         turns: dict[Arm, list[Turn]] = {"base": [], "head": []}
         for process in arms.values():

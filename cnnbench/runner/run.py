@@ -14,8 +14,8 @@ from cnnbench.files import save_elsewhere
 from cnnbench.machine.inventory import select
 from cnnbench.naming import name_run_folder
 from cnnbench.plan import matrix
-from cnnbench.runner.launch import LaunchOptions, OnProgress, TensorboardRun, WorkerExit, launch
-from cnnbench.schema import Device, Job, Machine, Outcome, Record, Rendezvous, RunHeader, current_suite_name, digest
+from cnnbench.runner.launch import LaunchOptions, OnProgress, WorkerExit, launch
+from cnnbench.schema import Device, Job, Machine, Outcome, Record, RunHeader, current_suite_name, digest
 from cnnbench.store import Ledger, Writer, format_now, load
 
 
@@ -74,21 +74,17 @@ def execute(
 
     KeyboardInterrupt records the job it hit as `interrupted` and passes on. With `fail_fast` the first job that is not
     ok is the last. After machines that did not meet no further job on several is started; each is a `timeout` that says so.
-    Below `boards` each worker writes a TensorBoard run. Raises LedgerError when a record cannot be written; the record is then
-    saved elsewhere and named.
+    Below `tensorboard_root` each worker writes a TensorBoard run, in a folder per process below one per run. Raises LedgerError
+    when a record cannot be written; the record is then saved elsewhere and named.
     """
     done = []
     apart: str | None = None
-    devices = {device.id: device for device in header.machine.devices}
     for position, item in enumerate(pending):
         listener.on_start(item, position, len(pending))
-        board = None if tensorboard_root is None else plan_tensorboard_run(tensorboard_root, header, item.job)
-        device = devices.get(item.job.device)
-        here = replace(options, device=device, inherit=(writer.descriptor,), tensorboard_run=board)
-        if item.job.processes > 1:
-            here = replace(
-                here, devices=list_devices(item.job, header), rendezvous=make_rendezvous(item, options.rendezvous)
-            )
+        here = replace(complete_options(options, item, header), inherit=(writer.descriptor,))
+        if tensorboard_root is not None:
+            folder = tensorboard_root / header.run_id / name_run_folder(item.job, header.plan)
+            here = replace(here, tensorboard_dir=folder, machine=header.machine, software=header.software)
         started_at, start = format_now(), time.monotonic_ns()
         interrupt: KeyboardInterrupt | None = None
         try:
@@ -125,25 +121,19 @@ def execute(
     return tuple(done)
 
 
-def plan_tensorboard_run(root: Path, header: RunHeader, job: Job) -> TensorboardRun:
-    """Where one job of a plan writes its TensorBoard run, below `root`: a folder per process, below one per run.
-
-    `root/<run id>/mnist-cnn-b128-fp32-on-cpu-2-threads-round-1`. Jobs of one plan whose labels are alike are told apart by the
-    beginning of their row key's digest, since two event files in one folder would be one run to TensorBoard.
+def complete_options(options: LaunchOptions, item: PendingJob, header: RunHeader) -> LaunchOptions:
+    """The options with the job's own device; of several processes the devices too, of those that the run was to use, and where
+    the launchers meet: by a name that no other job has, and not at all where all are on one machine.
     """
-    return TensorboardRun(root / header.run_id / name_run_folder(job, header.plan), header.machine, header.software)
-
-
-def make_rendezvous(item: PendingJob, rendezvous: Rendezvous | None) -> Rendezvous | None:
-    """Where the launchers of this job meet, by a name that no other job has; None where all are on one machine."""
-    if rendezvous is None or item.job.nodes == 1:
-        return None
-    return rendezvous.model_copy(update={"name": f"{item.index}-{digest(item.job.model_dump_json())[:16]}"})
-
-
-def list_devices(job: Job, header: RunHeader) -> tuple[Device, ...]:
-    """The devices of the job's processes, of those that the run was to use."""
-    return matrix.select_devices(job, select(header.machine.devices, header.options.get("device", "auto")))
+    job, meeting = item.job, options.rendezvous
+    device = next((each for each in header.machine.devices if each.id == job.device), None)
+    if job.processes == 1:
+        return replace(options, device=device)
+    if meeting is not None:
+        name = f"{item.index}-{digest(job.model_dump_json())[:16]}"
+        meeting = meeting.model_copy(update={"name": name}) if job.nodes > 1 else None
+    usable = select(header.machine.devices, header.options.get("device", "auto"))
+    return replace(options, device=device, devices=matrix.select_devices(job, usable), rendezvous=meeting)
 
 
 def _reject_if_impossible(job: Job, ended: WorkerExit, device: Device | None, machine: Machine) -> Outcome:

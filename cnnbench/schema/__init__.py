@@ -485,7 +485,6 @@ class WorkerInput(Frozen):
     launcher_ns: int | None = None
     """of a rank: when its launcher began, by the same clock"""
     energy: bool = False
-    memory_limit_bytes: int | None = None
     workload_file: str | None = None
     """`path:value` of a workload in a file of the user's"""
     tensorboard_dir: str | None = None

@@ -66,7 +66,7 @@ def run(folder: Path, local: int, measure: Measure) -> NoReturn:
         joined.append(join(job, local, place))
         return joined[0]
 
-    outcome = run_typed(envelope, lambda: measure(envelope, progress, join_others))
+    outcome = run_typed(lambda: measure(envelope, progress, join_others))
     if outcome.trial is None or not joined:
         write_outcome_and_exit(folder / OUTCOME_FILE.format(local), outcome, FAILED)
     texts = joined[0].all_gather(outcome.model_dump_json())

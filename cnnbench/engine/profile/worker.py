@@ -22,7 +22,7 @@ def profile(worker_input: WorkerInput, progress: ProgressWriter) -> Outcome:
 
         return profile_job(worker_input, progress, request)
 
-    return run_typed(worker_input, work)
+    return run_typed(work)
 
 
 if __name__ == "__main__":
