@@ -15,7 +15,7 @@ from cnnbench.report.model import Cell, Value
 from cnnbench.schema import Job, digest
 from cnnbench.schema.job import list_fields
 
-NONE, EMPTY = Cell(units.NOT_AVAILABLE), Cell("")
+EMPTY = Cell("")
 ProcessorCell = Callable[[Row], Cell]
 """How a page names a row's processor."""
 
@@ -36,10 +36,13 @@ def name_raw_rows(*rows: Row) -> tuple[tuple[str, str], ...]:
 
 
 _IN_COLUMNS = ("division", "precision")
-_FIELDS = dict.fromkeys(
-    ("task", *list_fields(Job, "compute"), *list_fields(Job, "network"), "target", "evaluate_every")
+JOB_FIELDS = tuple(
+    name
+    for name in dict.fromkeys(
+        ("task", *list_fields(Job, "compute"), *list_fields(Job, "network"), "target", "evaluate_every")
+    )
+    if name not in _IN_COLUMNS
 )
-JOB_FIELDS = tuple(name for name in _FIELDS if name not in _IN_COLUMNS)
 """How a step is computed, on which network and until when, as raw values beside a row.
 
 A report whose rows are all computed the plain way (training, eager, NCHW, resident) does not list them: the work's key

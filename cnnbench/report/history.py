@@ -201,7 +201,7 @@ def _known_columns(known: str, *columns: ColumnSpec[Any]) -> Iterator[ColumnSpec
     """Leave the columns without a figure, and without a raw value, in lines that lack what they are read from."""
 
     def leave_out(column: ColumnSpec[Any], each: Any) -> Cell:
-        return cells.NONE if column.cell is None or getattr(each, known) is None else column.cell(each)
+        return Cell(units.NOT_AVAILABLE) if column.cell is None or getattr(each, known) is None else column.cell(each)
 
     return (replace(column, cell=partial(leave_out, column)) for column in columns)
 

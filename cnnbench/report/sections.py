@@ -228,8 +228,12 @@ def _files(page_notes: Sequence[Note]) -> list[Section]:
     return [Section("files", "Raw files", lead, notes=(*runs, Note("rule", how)))] if runs else []
 
 
-def abridge(page: Page, most: int) -> Page:
-    """The page as people read it: tables without empty columns and with at most about `most` lines; the files keep all.
+MOST_LINES = 300
+"""Lines of one table in a page: more are no longer read, make it slow, and GitHub cuts a page off at 512 KB."""
+
+
+def abridge(page: Page) -> Page:
+    """The page as people read it: tables without empty columns and with at most about `MOST_LINES`; the files keep all.
 
     Of each long group the first lines stay (slowest first, as tables are ordered), the last, and evenly some between; the
     group's title says how many it has.
@@ -239,7 +243,7 @@ def abridge(page: Page, most: int) -> Page:
     def shown(table: Table) -> Table:
         # The page's table of resources has these too.
         elsewhere = {"host_peak", "device_peak"} if has_resources and table.key == "training" else set()
-        return tables.abridge(_drop_columns(table, elsewhere), most)
+        return tables.abridge(_drop_columns(table, elsewhere), MOST_LINES)
 
     sections = (replace(section, tables=tuple(map(shown, section.tables))) for section in page.sections)
     return replace(page, sections=tuple(sections))
@@ -247,19 +251,22 @@ def abridge(page: Page, most: int) -> Page:
 
 def _drop_columns(table: Table, elsewhere: set[str]) -> Table:
     """The table without the columns that are elsewhere, and without those that say n/a in every row, which are named."""
-    texts = [{line.cells[n].text for _, line in table.lines} for n in range(len(table.columns))]
-    here = [(n, column) for n, column in enumerate(table.columns) if column.key not in elsewhere]
-    gone = [
-        (n, column) for n, column in here if column.priority > 1 and texts[n] and texts[n] <= {"", units.NOT_AVAILABLE}
-    ]
-    kept = [each for each in here if each not in gone]
+    kept, unknown = [], []
+    for n, column in enumerate(table.columns):
+        texts = {line.cells[n].text for _, line in table.lines}
+        if column.key in elsewhere:
+            continue
+        if column.priority > 1 and texts and texts <= {"", units.NOT_AVAILABLE}:
+            unknown.append(column.one_line)
+        else:
+            kept.append(n)
     groups = (
-        RowGroup(group.title, tuple(replace(line, cells=tuple(line.cells[n] for n, _ in kept)) for line in group.lines))
+        RowGroup(group.title, tuple(replace(line, cells=tuple(line.cells[n] for n in kept)) for line in group.lines))
         for group in table.groups
     )
-    names = ", ".join(filter(None, (column.one_line for _, column in gone)))
+    names = ", ".join(filter(None, unknown))
     clock = table.clock + (f"; n/a in every row: {names}" if names else "")
-    return replace(table, columns=tuple(column for _, column in kept), groups=tuple(groups), clock=clock)
+    return replace(table, columns=tuple(table.columns[n] for n in kept), groups=tuple(groups), clock=clock)
 
 
 # How each figure came about: the clocks, and from which raw fields every column can be derived again by hand.

@@ -148,10 +148,8 @@ def build_table(
     listed = chain.from_iterable(measured if column is METRICS_HERE else [column] for column in spec.columns)
     chosen = [column for column in listed if column.key not in hidden]
     if groups is None:
-        order = spec.order or (lambda subject: None)
-        found = group_by(subjects, lambda subject: (order(subject), spec.group(subject)))
-        ordered = found if spec.order is None else sorted(found)
-        groups = [(key[1], found[key]) for key in ordered]
+        found = group_by(subjects, lambda subject: (spec.order and spec.order(subject), spec.group(subject)))
+        groups = [(key[1], found[key]) for key in (sorted(found) if spec.order else found)]
     columns = (Column(each.key, fill(each.title), fill(each.unit), each.priority, each.align) for each in chosen)
     made = tuple(RowGroup(title, tuple(map(build_line, members))) for title, members in groups)
     return Table(spec.key, fill(spec.title), fill(spec.clock), tuple(columns), made, spec.folded)
