@@ -17,7 +17,6 @@ from cnnbench.analysis.comparison import (
     RatioSummary,
     SideComparison,
     Unpaired,
-    classify_entry,
     compare_sides,
 )
 from cnnbench.analysis.doubts import Doubt
@@ -103,7 +102,7 @@ def _build_compared(found: SideComparison) -> Table:
     def base(pair: RowRatio) -> Cell:
         ours, theirs = _place("base_", pair.base, several), _place("new_", pair.new, several)
         same = (ours.text, ours.details) == (theirs.text, theirs.details)
-        return Cell("", (), ours.values) if same else ours
+        return Cell("", ours.values) if same else ours
 
     training = [pair.row.job for pair in found.pairs if tables.trains(pair.row)]
     clocks = (
@@ -159,7 +158,7 @@ def _build_unpaired(found: Sequence[Unpaired]) -> list[Table]:
 
 def _order(row: Row) -> int:
     """Measured jobs, those to a target, projected ones, rates, then products."""
-    return 4 if classify_entry(row) == "gemm" else tables.order_work(row)[0]
+    return tables.order_work(row)[0] if tables.trains(row) else 4
 
 
 def _several_machines(entries: Iterable[ComparedEntry]) -> bool:
@@ -177,13 +176,11 @@ def _place(prefix: str, entry: ComparedEntry, several_machines: bool) -> Cell:
 
 
 def _work(row: Row) -> Cell:
-    return Cell(
-        row.job.precision, (), {"precision": row.job.precision} | cells.work_values(row) | cells.job_values(row)
-    )
+    return Cell(row.job.precision, {"precision": row.job.precision} | cells.work_values(row) | cells.job_values(row))
 
 
 def _size(row: Row) -> Cell:
-    return Cell("" if row.job.size is None else units.count(row.job.size), (), {"size": row.job.size})
+    return Cell("" if row.job.size is None else units.count(row.job.size), {"size": row.job.size})
 
 
 def _show_row(cell: Callable[[Row], Cell]) -> Callable[[Unpaired], Cell]:
@@ -197,12 +194,12 @@ def _seconds(side: SideName, pair: RowRatio) -> Cell:
     raw = {**cells.values(f"{side}_seconds", estimate), f"{side}_seconds_of": pair.seconds_of}
     text = format_seconds(estimate, pair.seconds_of)
     if not isinstance(entry, Row):
-        return Cell(text.removesuffix(".0"), ("published",), raw)
+        return Cell(text.removesuffix(".0"), raw, ("published",))
     if estimate is None:
-        return Cell(text, (), raw)
+        return Cell(text, raw)
     if pair.seconds_of != "job":
-        return Cell(text, (f"n={estimate.n}",), raw)
-    return Cell(mark_projected(entry) + text, (str(entry.job_kind), f"n={estimate.n}"), raw)
+        return Cell(text, raw, (f"n={estimate.n}",))
+    return Cell(mark_projected(entry) + text, raw, (str(entry.job_kind), f"n={estimate.n}"))
 
 
 def _verdict(pair: RowRatio) -> Cell:
@@ -212,15 +209,15 @@ def _verdict(pair: RowRatio) -> Cell:
         details = (", ".join(f"{side}: {next(iter(row.outcomes), 'no time')}" for side, row in failed),)
     elif pair.ratio.low is None:
         details = (f"only n={pair.ratio.n}",)
-    return Cell(pair.verdict or units.NOT_AVAILABLE, details, {"verdict": pair.verdict, "tolerance": pair.tolerance})
+    return Cell(pair.verdict or units.NOT_AVAILABLE, {"verdict": pair.verdict, "tolerance": pair.tolerance}, details)
 
 
 def _accuracy(side: SideName, pair: RowRatio) -> Cell:
     entry = getattr(pair, side)
-    trained = isinstance(entry, Row) and classify_entry(entry) == "training"
+    trained = isinstance(entry, Row) and tables.trains(entry)
     cell = metric_cell(entry if trained else pair.row, "test_accuracy")
     values = {f"{side}_{name}": value if trained else None for name, value in cell.values.items()}
-    return replace(cell, values=values) if trained else Cell("", (), values)
+    return replace(cell, values=values) if trained else Cell("", values)
 
 
 def format_seconds(estimate: Estimate | None, of: Literal["step", "job"]) -> str:
@@ -342,7 +339,9 @@ def _comparability(pairs: Sequence[RowRatio]) -> Iterator[str]:
     order = list(DIFFERENCE_TEXTS)
     for each, found in sorted(differing.items(), key=lambda item: order.index(item[0].field)):
         words, reason = DIFFERENCE_TEXTS[each.field]
-        whom = "" if len(found) == len(pairs) else f" ({footnotes.join_names(name for _, name in found)})"
+        whom = (
+            "" if len(found) == len(pairs) else f" ({footnotes.join_names(dict.fromkeys(name for _, name in found))})"
+        )
         values = f"{_format_value(each.base)} in base, {_format_value(each.new)} in new"
         yield f"Different {words}: {values}{whom}; {reason}."
     fastest = [pair for pair in pairs if pair.fastest_of_each]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from cnnbench import units
 from cnnbench.analysis.metrics import describe_interval
 from cnnbench.analysis.tradeoff import QUANTITIES, BestAccuracy, Contender, printed_memory_ratio
-from cnnbench.report.model import Cell, Note, Report, Table, make_notes
+from cnnbench.report.model import Cell, Document, Note, Report, Table, make_notes
 from cnnbench.report.table_builder import ColumnSpec, TableSpec, build_table, figure, wording
 from cnnbench.workloads.explanation import ExplainedLayer, Explanation, OutputSide, PretrainedLayer
 from cnnbench.workloads.flops import FLOAT32_BYTES, Shape
@@ -173,7 +173,7 @@ def _explain_pretraining(found: Explanation) -> tuple[Table, Note]:
     return build_table(PRETRAINING, [*lines, total], words={"name": found.workload.name}), Note("rule", rule)
 
 
-def document(found: Explanation) -> dict[str, Any]:
+def document(found: Explanation) -> Document:
     """Every figure of an explained network as one object; keys carry units, shapes are (channels, height, width)."""
     workload = found.workload
     pretraining = workload.pretraining and {
@@ -201,7 +201,7 @@ def document(found: Explanation) -> dict[str, Any]:
     }
 
 
-def side_document(side: OutputSide) -> dict[str, Any]:
+def side_document(side: OutputSide) -> Document:
     """One output side with what it follows from."""
     return {
         "input": side.input,
@@ -216,7 +216,7 @@ def side_document(side: OutputSide) -> dict[str, Any]:
     }
 
 
-def _read_counts(counted: object, columns: Iterable[ColumnSpec[Any]], *others: str) -> dict[str, Any]:
+def _read_counts(counted: object, columns: Iterable[ColumnSpec[Any]], *others: str) -> Document:
     return {name: getattr(counted, name) for name in (*(column.key for column in columns), *others)}
 
 
@@ -328,7 +328,7 @@ def build_slide(found: Explanation, slide: Slide, also: Explanation | None) -> R
     )
 
 
-def _describe_figure(figure: SlideFigure) -> dict[str, Any]:
+def _describe_figure(figure: SlideFigure) -> Document:
     printed = figure.printed
     return {
         "printed": printed and printed.text,
@@ -408,10 +408,10 @@ _BEST = Note(
 
 def _accuracy(best: BestAccuracy | None) -> Cell:
     if best is None:
-        return Cell(units.NOT_AVAILABLE, ("not measured",))
+        return Cell(units.NOT_AVAILABLE, details=("not measured",))
     interval = describe_interval(best.share, units.percent)
     seen = (f"best of {units.count(best.processes)}", f"{units.count(best.test.after_steps)} steps")
-    return Cell(units.percent(best.share.value), (*interval, *seen))
+    return Cell(units.percent(best.share.value), details=(*interval, *seen))
 
 
 def conclusion(contenders: Sequence[Contender]) -> tuple[str, ...]:
@@ -433,7 +433,7 @@ def conclusion(contenders: Sequence[Contender]) -> tuple[str, ...]:
     )
 
 
-def _describe_contender(contender: Contender, missing: Mapping[str, str]) -> dict[str, Any]:
+def _describe_contender(contender: Contender, missing: Mapping[str, str]) -> Document:
     best, counts, name = contender.best, contender.counts, contender.workload.name
     accuracy = best and {
         "share": best.share.value,

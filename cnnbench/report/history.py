@@ -56,7 +56,7 @@ def commit_cell(software: Software) -> Cell:
     commit, dirty = software.git_commit, software.git_dirty
     text = plain(commit)[:10] if commit else f"cnnbench {plain(software.cnnbench)}"
     details = ("with local changes",) if commit and dirty else ()
-    return Cell(text, details, {"cnnbench": software.cnnbench, "git_commit": commit, "git_dirty": dirty})
+    return Cell(text, {"cnnbench": software.cnnbench, "git_commit": commit, "git_dirty": dirty}, details)
 
 
 def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
@@ -244,7 +244,7 @@ def _range_cell(key: str, found: Any, text: Callable[[float | None], str]) -> Ce
     shown = text(low)
     if low != high:
         shown = cells.step_span(low, high) if text is cells.step_text else units.span(low, high, text)
-    return Cell(shown, (), {f"{key}_low": low, f"{key}_high": high})
+    return Cell(shown, {f"{key}_low": low, f"{key}_high": high})
 
 
 def _describe_work(row: BaselineRow) -> str:
@@ -258,7 +258,7 @@ JUDGEMENT = TableSpec[MetricResult](
     (
         wording("metric", "metric", 1, "metric", further=_IDENTITY),
         ColumnSpec(
-            "value", "this run", 1, lambda each: Cell(_choose_text(each.metric)(each.value), (), {"value": each.value})
+            "value", "this run", 1, lambda each: Cell(_choose_text(each.metric)(each.value), {"value": each.value})
         ),
         ColumnSpec(
             "expected", "stored", 1, lambda each: _range_cell("expected", each.expected, _choose_text(each.metric))
@@ -303,7 +303,7 @@ def build_list(found: Sequence[ListedBaseline]) -> Report:
 def _count_judged(each: Any) -> Cell:
     rows = each.baseline.rows
     enough = sum(len(row.runs) >= LEAST_RUNS for row in rows)
-    return Cell(f"{enough} of {len(rows)}", (), {"rows_with_a_range": enough})
+    return Cell(f"{enough} of {len(rows)}", {"rows_with_a_range": enough})
 
 
 BASELINES = TableSpec[ListedBaseline](

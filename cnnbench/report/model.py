@@ -16,6 +16,10 @@ from cnnbench import __version__
 Value = str | int | float | bool | None
 Datum = dict[str, Any]
 """One row of a chart's data: field to value, in SI units. A `Value` each; what a field holds is known by its name."""
+Document = dict[str, Any]
+"""An object of a JSON document; keys carry units."""
+RawRows = tuple[tuple[str, str], ...]
+"""Raw rows by name: each a run and the beginning of the SHA-256 of the row key."""
 LineKind = Literal["measured", "reference", "failed"]
 NoteKind = Literal["summary", "clock", "rule", "warning", "doubt", "missing", "reference", "run", "problem"]
 
@@ -56,11 +60,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure as text with what must stand beside it (interval, n, `projected`), and its raw values in SI units by name."""
+    """A figure as text, its raw values in SI units by name, and what must stand beside it (interval, n, `projected`)."""
 
     text: str
-    details: tuple[str, ...] = ()
     values: Mapping[str, Value] = field(default_factory=dict)
+    details: tuple[str, ...] = ()
 
     @property
     def one_line(self) -> str:
@@ -84,8 +88,8 @@ class Line:
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
     kind: LineKind = "measured"
-    rows: tuple[tuple[str, str], ...] = ()
-    """The raw rows it is made of, its own first: each a run and the beginning of the SHA-256 of the row key."""
+    rows: RawRows = ()
+    """The raw rows it is made of, its own first."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +173,8 @@ class Page:
     headline: tuple[str, ...]
     sections: tuple[Section, ...]
     notes: tuple[Note, ...]
-    headline_rows: tuple[tuple[str, str], ...] = ()
-    """The raw rows that the claim is about, named as in `Line`."""
+    headline_rows: RawRows = ()
+    """The raw rows that the claim is about."""
     options: Mapping[str, object] = field(default_factory=dict)
     """What to make the page of again, for the audit: its ledgers' runs and what the reader asked for."""
 
@@ -200,7 +204,7 @@ PAGE_MARK = "cnnbench_page"
 """The name by which a page's values are known; it has the version that made them."""
 
 
-def page_values(made: Page | Report) -> dict[str, Any]:
+def page_values(made: Page | Report) -> Document:
     """The page, or tables and notes that are no page, as data that JSON can hold."""
     if isinstance(made, Report):
         section = Section("tables", "", tables=made.tables, notes=made.notes)
@@ -215,7 +219,7 @@ def page_values(made: Page | Report) -> dict[str, Any]:
     }
 
 
-def shown_values(page: Page) -> dict[str, Any]:
+def shown_values(page: Page) -> Document:
     """The same, small: without what is unknown, whose row a line is, which its rows name, and the data of the charts, which
     are stored with each.
     """
@@ -230,7 +234,7 @@ def shown_values(page: Page) -> dict[str, Any]:
     return values
 
 
-def _section(section: Section) -> dict[str, Any]:
+def _section(section: Section) -> Document:
     charts = [
         {
             **{name: getattr(chart, name) for name in ("key", "title", "alt", "caption")},
@@ -248,7 +252,7 @@ def _section(section: Section) -> dict[str, Any]:
     }
 
 
-def _table(table: Table) -> dict[str, Any]:
+def _table(table: Table) -> Document:
     return {
         "key": table.key,
         "title": table.title,
@@ -258,6 +262,6 @@ def _table(table: Table) -> dict[str, Any]:
     }
 
 
-def _line(line: Line) -> dict[str, Any]:
+def _line(line: Line) -> Document:
     cells = [{"text": cell.one_line, "values": dict(cell.values)} for cell in line.cells]
     return {"rows": list(map(list, line.rows)), "kind": line.kind, "notes": list(line.notes), "cells": cells}

@@ -78,9 +78,9 @@ def make_cell(subject: Subject, figure: Figure[Subject]) -> Cell:
     raw = {} if not name else cells.values(name, found) if figure.estimated else {name: found}
     raw |= figure.find_further(subject)
     if found is None:
-        return Cell(figure.absent(subject), (), raw)
+        return Cell(figure.absent(subject), raw)
     text = figure.text(found.value if figure.estimated else found)
-    return Cell(figure.mark(subject) + text, figure.describe(subject, found), raw)
+    return Cell(figure.mark(subject) + text, raw, figure.describe(subject, found))
 
 
 def metric_cell(row: Row, name: str) -> Cell:

@@ -243,7 +243,7 @@ def _seeds(row: Row) -> Cell:
     """`7 of 8 (1 missed)`: of all processes planned, with how the others ended."""
     total, missed = sum(row.outcomes.values()), row.outcomes.get("missed", 0)
     others = tuple(f"{n} {status}" for status, n in cells.list_bad_endings(row))
-    return Cell(f"{row.ok} of {total}", others, {"seeds": total, "seeds_reached": row.ok, "seeds_missed": missed})
+    return Cell(f"{row.ok} of {total}", {"seeds": total, "seeds_reached": row.ok, "seeds_missed": missed}, others)
 
 
 def _select_to_target(rows: Sequence[Row]) -> list[Row]:

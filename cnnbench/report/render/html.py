@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cnnbench import __version__
 from cnnbench.report import chart_images, escaping, sections
-from cnnbench.report.model import Cell, Chart, Column, Page, shown_values
+from cnnbench.report.model import Cell, Chart, Column, Document, Page, shown_values
 from cnnbench.report.render.markdown import seal
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -54,7 +53,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _take_specifications(chart: Chart) -> dict[str, dict[str, Any]]:
+def _take_specifications(chart: Chart) -> Document:
     """Take both specifications without the data, which is in the page once."""
     return {
         form: {key: part for key, part in getattr(chart, form).items() if key != "datasets"}
