@@ -22,7 +22,7 @@ from cnnbench.analysis.ratio import group_by
 from cnnbench.report import footnotes
 from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Note, Report, make_notes
-from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, wording
+from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, left_column, wording
 
 RULES = make_notes(
     "rule",
@@ -151,7 +151,7 @@ KINDS = TableSpec[KindLine](
         ),
         figure("spread", "robust SD\nof nodes", 2, "kind.spread", units.percent, name="robust_sd"),
         ColumnSpec("range", "fastest to\nslowest node", 4, _range),
-        ColumnSpec("outliers", "outliers", 1, _name_outliers, align="left"),
+        left_column("outliers", "outliers", 1, _name_outliers),
     ),
     group=_title_kind,
 )

@@ -34,6 +34,7 @@ from cnnbench.report.table_builder import (
     TableSpec,
     build_table,
     figure,
+    left_column,
     metric_cell,
     require_value,
     wording,
@@ -134,7 +135,7 @@ HISTORY = TableSpec[Point](
                 "protocol": "row.protocol",
             },
         ),
-        ColumnSpec("commit", "commit", 3, lambda point: commit_cell(point.row.software), align="left"),
+        left_column("commit", "commit", 3, lambda point: commit_cell(point.row.software)),
         wording(
             "torch", "torch", 4, lambda point: f"{point.row.software.torch} ({point.row.software.torch_build})", plain
         ),
@@ -181,7 +182,7 @@ HISTORY = TableSpec[Point](
             absent=lambda point: "",
         ),
         ColumnSpec("accuracy", "test\naccuracy", 5, lambda point: metric_cell(point.row, "test_accuracy")),
-        ColumnSpec("outcome", "outcome", 6, lambda point: cells.outcome(point.row), align="left"),
+        left_column("outcome", "outcome", 6, lambda point: cells.outcome(point.row)),
         wording("changed", "what changed", 2, lambda point: describe_changes(point.changed)),
     ),
     STEP_CLOCK,
@@ -316,9 +317,7 @@ BASELINES = TableSpec[ListedBaseline](
             figure("runs", "runs", 1, lambda each: len(each.baseline.runs)),
             figure("rows", "rows", 2, lambda each: len(each.baseline.rows)),
             ColumnSpec("enough", "rows with 8 runs", 2, _count_judged),
-            ColumnSpec(
-                "commit", "newest commit", 3, lambda each: commit_cell(each.baseline.newest.software), align="left"
-            ),
+            left_column("commit", "newest commit", 3, lambda each: commit_cell(each.baseline.newest.software)),
             wording("saved", "saved", 3, "baseline.saved_at", plain, name="saved_at"),
         ),
         wording("state", "state", 1, lambda each: "unusable" if each.baseline is None else "ok"),
@@ -390,7 +389,7 @@ BASELINE_RUNS = TableSpec[NamedRun](
         *_known_columns(
             "ledger",
             wording("created", "measured", 2, "ledger.header.created_at", plain, name="created_at"),
-            ColumnSpec("commit", "commit", 2, lambda run: commit_cell(run.ledger.header.software), align="left"),
+            left_column("commit", "commit", 2, lambda run: commit_cell(run.ledger.header.software)),
             wording("suites", "suites", 3, lambda run: plain(", ".join(sorted(run.ledger.header.suites)))),
         ),
         wording("ledger", "its ledger", 1, "state", further={"sha256": "sha256"}),

@@ -34,7 +34,8 @@ class ColumnSpec(Generic[Subject]):
 
 METRICS_HERE = ColumnSpec[Any]("metrics", "", 1)
 """The place of the metrics that name the table."""
-PROCESSOR = ColumnSpec[Any]("processor", "processor", 1, align="left")
+left_column = partial(ColumnSpec[Any], align="left")
+PROCESSOR = left_column("processor", "processor", 1)
 """The processor, as the page names it."""
 
 

@@ -26,6 +26,7 @@ from cnnbench.report.table_builder import (
     build_table,
     figure,
     find_row,
+    left_column,
     metric_column,
     require_value,
     wording,
@@ -39,7 +40,7 @@ def precision_column(priority: int) -> ColumnSpec[Row]:
 
 def outcome_column(priority: int) -> ColumnSpec[Row]:
     """How the processes ended."""
-    return ColumnSpec("outcome", "outcome", priority, cells.outcome, align="left")
+    return left_column("outcome", "outcome", priority, cells.outcome)
 
 
 def title_work(row: Row) -> str:
@@ -257,7 +258,7 @@ TIME_TO_ACCURACY = _declare(
         PROCESSOR,
         _mode_column(),
         figure("target", "target", 2, "job.target", units.exact_percent, name=""),
-        ColumnSpec("seeds", "seeds that\nreached it", 1, _seeds, align="left"),
+        left_column("seeds", "seeds that\nreached it", 1, _seeds),
         METRICS_HERE,
         metric_column("step_seconds", 5),
     ),
