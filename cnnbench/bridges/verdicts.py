@@ -81,6 +81,7 @@ def _shown(text: str) -> str:
 OUTCOMES = {Decision.REGRESSED: "failure", Decision.INCONCLUSIVE: "skipped"}
 COUNTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 """The attribute that counts each element."""
+_seconds = "{:.3f}".format
 
 
 def render_junit(verdict: Verdict, meta: VerdictContext) -> str:
@@ -174,7 +175,3 @@ def _list_properties(finding: SeriesFinding, verdict: Verdict, meta: VerdictCont
 
 def _text(text: str) -> str:
     return escaping.xml(escaping.plain(text))
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.3f}"

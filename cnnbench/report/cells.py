@@ -11,7 +11,7 @@ from cnnbench.analysis.ratio import PublishedResult
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate, MedianEstimate
 from cnnbench.report.escaping import plain
-from cnnbench.report.model import Cell, RawRows, Value
+from cnnbench.report.model import Cell, RawRows, RawValues
 from cnnbench.schema import Job, digest
 from cnnbench.schema.job import list_fields
 
@@ -20,7 +20,7 @@ ProcessorCell = Callable[[Row], Cell]
 """How a page names a row's processor."""
 
 
-def values(key: str, estimate: Estimate | MedianEstimate | None) -> dict[str, Value]:
+def values(key: str, estimate: Estimate | MedianEstimate | None) -> RawValues:
     """Name the estimate's raw values: `key`, `key_low`, `key_high`, `key_n`; all None where there is none."""
     named = {key: "value", f"{key}_low": "low", f"{key}_high": "high", f"{key}_n": "n"}
     return {name: getattr(estimate, part, None) for name, part in named.items()}
@@ -50,12 +50,12 @@ says it all, and such reports were published before there was any other way. As 
 """
 
 
-def job_values(row: Row) -> dict[str, Value]:
+def job_values(row: Row) -> RawValues:
     """The job's fields by name."""
     return {name: getattr(row.job, name) for name in JOB_FIELDS}
 
 
-def work_values(row: Row) -> dict[str, Value]:
+def work_values(row: Row) -> RawValues:
     """Name the work that the row is of."""
     return {
         **{name: getattr(row.job, name) for name in ("workload", "division", "batch_size", "clock")},

@@ -48,11 +48,6 @@ DIFFERENCE_TEXTS = {
     "accuracy_data": ("accuracy's data", "accuracy on synthetic digits compares with no other"),
 }
 """Every field of `ratio.describe_place` in words, and why a difference in it matters."""
-DRIFT = (
-    "base and new were measured in different runs, not interleaved: drift of the machine between them is not in the interval "
-    "(medians of the same step move by 30 % within minutes on a noisy machine). A regression is proved by a paired check, "
-    "not by this."
-)
 UNPAIRED_REASONS = {
     "failed": "no process of it ended with a time",
     "work": "{other} has no such work",
@@ -332,7 +327,11 @@ def _comparability(pairs: Sequence[RowRatio]) -> Iterator[str]:
     against which, where no place is common.
     """
     if any(len(pair.rows) == 2 and not pair.in_one_run for pair in pairs):
-        yield DRIFT
+        yield (
+            "base and new were measured in different runs, not interleaved: drift of the machine between them is not in the "
+            "interval (medians of the same step move by 30 % within minutes on a noisy machine). A regression is proved by a "
+            "paired check, not by this."
+        )
     differing = group_by(
         ((each, _short(pair.row)) for pair in pairs for each in pair.differences if each.field in DIFFERENCE_TEXTS),
         itemgetter(0),

@@ -62,8 +62,7 @@ def commit_cell(software: Software) -> Cell:
 
 def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
     """A table with a group a row. The same runs in any order give an equal report."""
-    several = len({series.machine_id for series in found}) > 1
-    table = build_table(HISTORY, groups=[(title(series, several), series.points) for series in found])
+    table = build_table(HISTORY, groups=zip(title_rows(found), (series.points for series in found), strict=True))
     points = [point for series in found for point in series.points]
     runs = {point.row.run_id for point in points}
     outcomes = list(map(describe_outcome, points))
@@ -82,10 +81,13 @@ def build(found: Sequence[Series], problems: Iterable[str]) -> Report:
     return Report((table,), (*notes, *make_notes("problem", map(plain, problems))))
 
 
-def title(series: Series, several_machines: bool) -> str:
-    """The row in words: where it ran, what it did, and the timing rule where it is not today's."""
-    machine = (plain(series.machine_id),) if several_machines else ()
-    return " · ".join((*machine, naming.full_label(series.job, series.protocol)))
+def title_rows(found: Sequence[Series]) -> list[str]:
+    """Each row in words: its machine where there are several, what it did, and the timing rule where it is not today's."""
+    several = len({series.machine_id for series in found}) > 1
+    return [
+        (f"{plain(series.machine_id)} · " if several else "") + naming.full_label(series.job, series.protocol)
+        for series in found
+    ]
 
 
 def describe_changes(found: Sequence[FieldDifference]) -> str:

@@ -14,6 +14,8 @@ from typing import Any, Literal
 from cnnbench import __version__
 
 Value = str | int | float | bool | None
+RawValues = dict[str, Value]
+"""Values by their names, which have the unit."""
 Datum = dict[str, Any]
 """One row of a chart's data: field to value, in SI units. A `Value` each; what a field holds is known by its name."""
 Document = dict[str, Any]

@@ -39,9 +39,6 @@ from cnnbench.report.table_builder import (
     wording,
 )
 
-Template = Literal["lecture", "full"]
-
-
 CHARTS = (*rows.CHARTS, *sweeps.CHARTS, *processes.CHARTS)
 """All charts of the page; each says in which section it is, and those of one section are in this order."""
 
@@ -57,7 +54,7 @@ class Price(NamedTuple):
 class PageRequest:
     """What the reader asked for, beside the rows."""
 
-    template: Template = "full"
+    template: Literal["lecture", "full"] = "full"
     title: str | None = None
     all_runs: bool = False
     prices: tuple[Price, ...] = ()
@@ -65,16 +62,6 @@ class PageRequest:
     problems: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     """Final digest of each ledger by run."""
-
-    def options(self, comparison: Comparison) -> dict[str, object]:
-        """What the page can be made of again, beside the ledgers themselves."""
-        return {
-            **{name: getattr(self, name) for name in ("template", "title", "all_runs", "currency")},
-            "baseline": comparison.baseline,
-            "prices": list(map(list, self.prices)),
-            "runs": sorted(self.digests),
-            "problems": list(self.problems),
-        }
 
 
 SECTIONS = (
@@ -130,13 +117,19 @@ def build(chart_data: ChartData, request: PageRequest) -> Page:
     )
     sections = _list_sections(chart_data, request, page_notes)
     best = find_headline_row(comparison)
+    options = {
+        **{name: getattr(request, name) for name in ("template", "title", "all_runs", "currency")},
+        "baseline": comparison.baseline,
+        "prices": list(map(list, request.prices)),
+        **footnotes.name_sources(request.problems, request.digests),
+    }
     return Page(
         request.title or "The lecture's CNN, then and now",
         write_headline(comparison),
         _drop_empty(replace(section, charts=_draw_charts(section.key, chart_data)) for section in sections),
         page_notes,
         cells.name_raw_rows(best) if best else (),
-        request.options(comparison),
+        options,
     )
 
 

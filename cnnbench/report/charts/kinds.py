@@ -230,7 +230,7 @@ def draw_points(
     value: str,
     axis: str,
     tooltip: Tooltip,
-    colours: str | Mapping[str, str] = BLUE,
+    colours: str | Mapping[str, str],
     interval: bool = True,
     stems: bool = False,
 ) -> Specification:
