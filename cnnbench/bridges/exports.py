@@ -18,7 +18,7 @@ from cnnbench import __version__, machine_facts, naming
 from cnnbench.analysis.metrics import ProcessMetrics, step_flops
 from cnnbench.analysis.process_table import Process, flatten_processes, list_columns
 from cnnbench.analysis.ratio import group_by
-from cnnbench.report import escaping
+from cnnbench.plain_text import plain
 from cnnbench.report.model import Document
 from cnnbench.report.render import text
 from cnnbench.schema import RunHeader
@@ -129,7 +129,7 @@ def pytest_benchmark(run: RunHeader, found: Sequence[Process], final_digest: str
 def _describe_benchmark(each: ExportedJob) -> Document:
     first = each.processes[0]
     return {
-        "group": escaping.plain(first.job.workload),
+        "group": plain(first.job.workload),
         "name": each.name,
         "fullname": f"cnnbench::{each.name}",
         "params": naming.export_params(first.job, first.protocol),
@@ -204,10 +204,10 @@ def github_action(found: Sequence[Process]) -> list[Document]:
         info, seconds = extra_info(each), each.seconds
         lines = [
             f"processes: {info['processes']}",
-            f"device: {escaping.plain(str(info['device_name']))}",
-            f"torch: {escaping.plain(str(info['torch']))}",
+            f"device: {plain(str(info['device_name']))}",
+            f"torch: {plain(str(info['torch']))}",
             *([] if info["flops_per_second"] is None else [f"FLOP/s: {info['flops_per_second']:.6g}"]),
-            *(f"doubt: {escaping.plain(doubt)}" for doubt in info["doubts"]),
+            *(f"doubt: {plain(doubt)}" for doubt in info["doubts"]),
         ]
         entry = {"name": each.name, "unit": "s", "value": statistics.median(seconds), "extra": "\n".join(lines)}
         if len(seconds) > 1:

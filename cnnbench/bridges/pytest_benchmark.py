@@ -22,7 +22,7 @@ from cnnbench import units
 from cnnbench.analysis.ratio import group_by
 from cnnbench.errors import DataError
 from cnnbench.files import explain_refusal
-from cnnbench.report.escaping import plain
+from cnnbench.plain_text import plain
 from cnnbench.report.model import Note, Report
 from cnnbench.report.render import text
 from cnnbench.report.table_builder import TableSpec, build_table, figure, wording

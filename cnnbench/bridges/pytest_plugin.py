@@ -109,7 +109,7 @@ def pytest_benchmark_compare_machine_info(
     if there is None and not config.getoption("cnnbench_facts"):
         return
     from cnnbench.machine_facts import list_differences
-    from cnnbench.report.escaping import plain
+    from cnnbench.plain_text import plain
 
     _add_facts(machine_info)
     lines = ["it holds no facts of cnnbench: save it again with --cnnbench-facts, or with a test that uses the fixture"]

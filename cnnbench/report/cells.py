@@ -10,7 +10,7 @@ from cnnbench.analysis.process_table import NOT_RUN
 from cnnbench.analysis.ratio import PublishedResult
 from cnnbench.analysis.rows import Row
 from cnnbench.analysis.stats import Estimate, MedianEstimate
-from cnnbench.report.escaping import plain
+from cnnbench.plain_text import plain
 from cnnbench.report.model import Cell, RawRows, RawValues
 from cnnbench.schema import Job, digest
 from cnnbench.schema.job import list_fields

@@ -19,8 +19,8 @@ from cnnbench.analysis.node_outliers import (
     describe_hardware,
 )
 from cnnbench.analysis.ratio import group_by
+from cnnbench.plain_text import plain
 from cnnbench.report import footnotes
-from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Note, Report, make_notes
 from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, left_column, wording
 

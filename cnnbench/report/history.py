@@ -15,6 +15,7 @@ from cnnbench import naming, units
 from cnnbench.analysis.history import Point, Series, estimate_first
 from cnnbench.analysis.ratio import FieldDifference, group_by
 from cnnbench.analysis.stats import LEAST_RUNS, Estimate, compare_with_prediction
+from cnnbench.plain_text import plain
 from cnnbench.regression.decision import STEP_METRIC
 from cnnbench.regression.saved_baseline import BaselineRow, NamedRun, SavedBaseline
 from cnnbench.regression.screen import (
@@ -27,7 +28,6 @@ from cnnbench.regression.screen import (
     step_range,
 )
 from cnnbench.report import cells
-from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Chart, Note, Page, Report, Section, make_notes
 from cnnbench.report.table_builder import (
     ColumnSpec,

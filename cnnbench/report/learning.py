@@ -30,9 +30,9 @@ from cnnbench.analysis.stopping_rule import (
     predict_rows,
     select_landmarks,
 )
+from cnnbench.plain_text import plain
 from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
-from cnnbench.report.escaping import plain
 from cnnbench.report.footnotes import Sources
 from cnnbench.report.model import Cell, Note, Report, Table, Value, make_notes
 from cnnbench.report.table_builder import PROCESSOR, ColumnSpec, TableSpec, build_table, figure, wording

@@ -19,13 +19,13 @@ from cnnbench.analysis.seed_accuracy import compare_with_plain
 from cnnbench.analysis.speedup import Comparison
 from cnnbench.analysis.stats import Estimate
 from cnnbench.machine_facts import Host, list_facts
+from cnnbench.plain_text import plain
 from cnnbench.report import cells, footnotes, learning, tables
 from cnnbench.report.cells import ProcessorCell
 from cnnbench.report.charts import processes, rows, sweeps
 from cnnbench.report.charts.chart_data import ChartData
 from cnnbench.report.charts.kinds import draw_chart
 from cnnbench.report.charts.rows import describe_point
-from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Chart, Note, NoteKind, Page, Report, RowGroup, Section, Table, make_notes
 from cnnbench.report.table_builder import (
     PROCESSOR,

@@ -14,9 +14,9 @@ from cnnbench import naming, units
 from cnnbench.analysis.ratio import PublishedResult, find_ladders, find_scaling_sets, measure_spread
 from cnnbench.analysis.rows import Row, SeedResult
 from cnnbench.analysis.speedup import Comparison
+from cnnbench.plain_text import plain
 from cnnbench.report import cells, footnotes
 from cnnbench.report.cells import ProcessorCell
-from cnnbench.report.escaping import plain
 from cnnbench.report.model import Cell, Column, Line, Report, RowGroup, Table
 from cnnbench.report.table_builder import (
     METRICS_HERE,

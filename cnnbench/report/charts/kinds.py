@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnbench.analysis.rows import Row
+from cnnbench.plain_text import plain
 from cnnbench.report.charts import theme
 from cnnbench.report.charts.chart_data import ChartData, label_rows, list_numbers, list_values
 from cnnbench.report.charts.theme import BLUE, INK, LINE, ChartLayout
-from cnnbench.report.escaping import plain
 from cnnbench.report.model import Chart, Datum
 
 Specification = dict[str, Any]
