@@ -105,23 +105,16 @@ def figure(
     *,
     name: str | None = None,
     unit: str = "",
+    align: Literal["left", "right"] = "right",
     **declared: Any,
 ) -> ColumnSpec[Subject]:
     """Declare a column of one figure, whose raw value has the `name` (the key, where None; none, where empty)."""
     found = Figure(text=text, read=read, raw_name=key if name is None else name, **declared)
-    return ColumnSpec(key, title, priority, partial(make_cell, figure=found), unit)
+    return ColumnSpec(key, title, priority, partial(make_cell, figure=found), unit, align)
 
 
-def wording(
-    key: str,
-    title: str,
-    priority: int,
-    read: str | Callable[[Subject], Any],
-    text: Callable[[Any], str] = str,
-    **declared: Any,
-) -> ColumnSpec[Subject]:
-    """Declare a column of words, left-aligned."""
-    return replace(figure(key, title, priority, read, text, **declared), align="left")
+wording = partial(figure, align="left")
+"""Declare a column of words, left-aligned."""
 
 
 def build_table(
