@@ -113,7 +113,7 @@ def _build_compared(found: SideComparison) -> Table:
             left_column("new", "new", 1, lambda pair: _place("new_", pair.new, several)),
             left_column("base", "base", 1, base),
             left_column("precision", "preci-\nsion", 1, lambda pair: _work(pair.row)),
-            figure("size", "size", 1, "row.job.size", units.count, absent=lambda pair: ""),
+            ColumnSpec("size", "size", 1, lambda pair: _size(pair.row)),
             ColumnSpec("base_time", "base\ntime", 2, partial(_seconds, "base")),
             ColumnSpec("new_time", "new\ntime", 2, partial(_seconds, "new")),
             figure(

@@ -39,6 +39,11 @@ def make_notes(kind: NoteKind, texts: Iterable[str]) -> tuple[Note, ...]:
     return tuple(Note(kind, text) for text in texts)
 
 
+def keep_notes(notes: Iterable[Note], *kinds: NoteKind) -> tuple[Note, ...]:
+    """Keep the notes of these kinds."""
+    return tuple(note for note in notes if note.kind in kinds)
+
+
 @dataclass(frozen=True)
 class Column:
     """A column's heading, and how soon it goes where there is no room: 1 never, the highest number first."""
@@ -193,7 +198,7 @@ class Page:
     @property
     def warnings(self) -> tuple[Note, ...]:
         """What could mislead, and so is above everything else."""
-        return tuple(note for note in self.notes if note.kind == "warning")
+        return keep_notes(self.notes, "warning")
 
     @property
     def report(self) -> Report:

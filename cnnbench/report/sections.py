@@ -26,7 +26,7 @@ from cnnbench.report.charts import processes, rows, sweeps
 from cnnbench.report.charts.chart_data import ChartData
 from cnnbench.report.charts.kinds import draw_chart
 from cnnbench.report.charts.rows import describe_point
-from cnnbench.report.model import Cell, Chart, Note, NoteKind, Page, Report, RowGroup, Section, Table, make_notes
+from cnnbench.report.model import Cell, Chart, Note, Page, Report, RowGroup, Section, Table, keep_notes, make_notes
 from cnnbench.report.table_builder import (
     PROCESSOR,
     ColumnSpec,
@@ -154,7 +154,7 @@ def _list_sections(chart_data: ChartData, request: PageRequest, page_notes: Sequ
         notes = (
             *make_notes("clock", (f"Clock: {footnotes.CLOCKS[name]}." for name in clocks)),
             METHOD,
-            *_keep(page_notes, "rule", "missing"),
+            *keep_notes(page_notes, "rule", "missing"),
         )
         method = build_table(FORMULAS, _list_formulas(shown))
         yield Section("method", "How it was timed, and how to derive it again", tables=(method,), notes=notes)
@@ -164,8 +164,8 @@ def _list_sections(chart_data: ChartData, request: PageRequest, page_notes: Sequ
 def build_comparison_page(compared: Report, rows: Sequence[Row], title: str) -> Page:
     """The page of a comparison of two sides: what it comes to, row by row, what else differs, and the machines of both."""
     notes = compared.notes
-    summary = tuple(note.text for note in _keep(notes, "summary"))
-    others = _keep(notes, "rule", "missing", "reference", "problem")
+    summary = tuple(note.text for note in keep_notes(notes, "summary"))
+    others = keep_notes(notes, "rule", "missing", "reference", "problem")
     by_row = Section("compare", "Row by row", tables=compared.tables, notes=others)
     sections = (by_row, _doubts(notes), _machines(rows), *_files(notes))
     claim = summary or ("Nothing could be summed up: no two rows have an interval.",)
@@ -199,13 +199,9 @@ def _drop_empty(sections: Iterable[Section]) -> tuple[Section, ...]:
     return tuple(each for each in sections if each.charts or each.tables or each.notes)
 
 
-def _keep(notes: Sequence[Note], *kinds: NoteKind) -> tuple[Note, ...]:
-    return tuple(note for note in notes if note.kind in kinds)
-
-
 def _doubts(page_notes: Sequence[Note]) -> Section:
     lead = "Reasons to believe a figure less, each with what to do about it. A doubt never changes a figure."
-    return Section("doubts", "Doubts", lead, notes=_keep(page_notes, "doubt", "problem"))
+    return Section("doubts", "Doubts", lead, notes=keep_notes(page_notes, "doubt", "problem"))
 
 
 def _machines(rows: Sequence[Row]) -> Section:
@@ -215,7 +211,7 @@ def _machines(rows: Sequence[Row]) -> Section:
 
 def _files(page_notes: Sequence[Note]) -> list[Section]:
     """The ledgers, with how to audit the page; nothing where it is made of none."""
-    runs = _keep(page_notes, "run")
+    runs = keep_notes(page_notes, "run")
     lead = "Everything above is made of these ledgers and nothing else."
     how = "cnnbench audit RESULTS PAGE derives every figure on a page again, with other code, and compares."
     return [Section("files", "Raw files", lead, notes=(*runs, Note("rule", how)))] if runs else []

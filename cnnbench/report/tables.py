@@ -32,15 +32,10 @@ from cnnbench.report.table_builder import (
     wording,
 )
 
-
-def precision_column(priority: int) -> ColumnSpec[Row]:
-    """Declare the precision asked for."""
-    return wording("precision", "preci-\nsion", priority, "job.precision")
-
-
-def outcome_column(priority: int) -> ColumnSpec[Row]:
-    """How the processes ended."""
-    return left_column("outcome", "outcome", priority, cells.outcome)
+precision_column = partial(wording, "precision", "preci-\nsion", read="job.precision")
+"""Declare the precision asked for, at a priority."""
+outcome_column = partial(left_column, "outcome", "outcome", cell=cells.outcome)
+"""Declare how the processes ended, at a priority."""
 
 
 def title_work(row: Row) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from cnnbench.analysis.rows import Row
@@ -135,11 +136,6 @@ def number(name: str, **options: Any) -> Specification:
     return {"field": name, "type": "quantitative", **options}
 
 
-def place(**options: Any) -> Callable[[str], Specification]:
-    """Make the encoding of figures on one scale and axis."""
-    return lambda name: number(name, **options)
-
-
 def word(name: str, **options: Any) -> Specification:
     """Encode a word, or a number that only names something."""
     return {"field": name, "type": "nominal", **options}
@@ -163,6 +159,10 @@ def choose(
     scale = {"domain": values, "range": colours} if colours else {"domain": values}
     shown = {**(theme.legend(values, layout) if layout else {}), **legend}
     return word(name, scale=scale, legend=shown or None)
+
+
+colour_series = partial(choose, looks=theme.SERIES, columns=1)
+"""Encode each series by a colour, their names below one another."""
 
 
 def share(channels: Specification, width: int, height: int, layers: Iterable[Specification]) -> Specification:
@@ -245,7 +245,7 @@ def draw_points(
     figures += [1] if stems else []
     after = theme.text_width(list_values(data, "text"))
     scale = theme.log_scale_with_room(figures, layout.width, before=10 if stems else 12, after=after)
-    x = place(**theme.log_axis(scale, layout, axis, layout.width))
+    x = partial(number, **theme.log_axis(scale, layout, axis, layout.width))
     colour = _colour_kinds(data, colours, layout)
     shape: Specification = {} if isinstance(colours, str) else {"shape": choose(data, "kind", (), layout)}
     stem = layer("rule", color=colour, x=x(value), x2={"datum": 1}, strokeWidth=2, opacity=0.35)
@@ -325,8 +325,3 @@ def draw_lines(shown: Shown, layout: ChartLayout, *, value: str, words: str, axi
     ]
     shared = {"x": x, "color": colour_series(data, "series", symbolOpacity=1)}
     return share(shared, layout.whole, 240, layers)
-
-
-def colour_series(data: Sequence[Datum], name: str, **legend: Any) -> Specification:
-    """Encode each series by a colour, their names below one another."""
-    return choose(data, name, theme.SERIES, columns=1, **legend)
