@@ -6,7 +6,6 @@ import json
 import re
 import textwrap
 from collections.abc import Sequence
-from functools import partial
 
 from cnnbench.analysis.history import Series
 from cnnbench.report import cells
@@ -22,7 +21,7 @@ from cnnbench.report.charts.kinds import (
     draw_chart,
     layer,
     list_estimate,
-    number,
+    place,
     share,
     word,
 )
@@ -124,8 +123,8 @@ def _draw(shown: Shown, layout: theme.ChartLayout) -> Specification:
 def _list_layers(own: Sequence[Datum], looks: Specification, layout: theme.ChartLayout) -> list[Specification]:
     """Draw one row's runs at equal distances, since runs of one hour and gaps of months would hide each other on a time axis."""
     x_scale = {"domain": [0.5, len(own) + 0.5], "nice": False}
-    x = partial(number, scale=x_scale, axis=_write_dates(own, layout))
-    y = partial(number, **_scale_times(own))
+    x = place(scale=x_scale, axis=_write_dates(own, layout))
+    y = place(**_scale_times(own))
     changed: Specification = {"known": "mark", "x": x("before"), "color": theme.MUTED}
     timed: Specification = {"x": x("number"), "y": y(STEP), "known": STEP}
     low, high = f"{STEP}_low", {"field": f"{STEP}_high"}

@@ -136,6 +136,11 @@ def number(name: str, **options: Any) -> Specification:
     return {"field": name, "type": "quantitative", **options}
 
 
+def place(**options: Any) -> Callable[[str], Specification]:
+    """Make the encoding of figures on one scale and axis."""
+    return lambda name: number(name, **options)
+
+
 def word(name: str, **options: Any) -> Specification:
     """Encode a word, or a number that only names something."""
     return {"field": name, "type": "nominal", **options}
@@ -230,7 +235,7 @@ def draw_points(
     value: str,
     axis: str,
     tooltip: Tooltip,
-    colours: str | Mapping[str, str],
+    colours: str | Mapping[str, str] = BLUE,
     interval: bool = True,
     stems: bool = False,
 ) -> Specification:
@@ -245,7 +250,7 @@ def draw_points(
     figures += [1] if stems else []
     after = theme.text_width(list_values(data, "text"))
     scale = theme.log_scale_with_room(figures, layout.width, before=10 if stems else 12, after=after)
-    x = partial(number, **theme.log_axis(scale, layout, axis, layout.width))
+    x = place(**theme.log_axis(scale, layout, axis, layout.width))
     colour = _colour_kinds(data, colours, layout)
     shape: Specification = {} if isinstance(colours, str) else {"shape": choose(data, "kind", (), layout)}
     stem = layer("rule", color=colour, x=x(value), x2={"datum": 1}, strokeWidth=2, opacity=0.35)

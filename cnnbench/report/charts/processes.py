@@ -34,6 +34,7 @@ from cnnbench.report.charts.kinds import (
     frame_rows,
     layer,
     number,
+    place,
     share,
     show_rows,
 )
@@ -208,8 +209,7 @@ def _draw_noise(shown: Shown, layout: theme.ChartLayout) -> Specification:
     height = min(60, max(theme.MARK, 7 * max(labels.values())))  # pixels, 7 from one process's line to the next
     ends = list_numbers(data, *PERCENTILES)
     signed = "datum.value == 1 ? '0 %' : format(datum.value - 1, '+.0%')"
-    x = partial(
-        number,
+    x = place(
         title="block time against the mean",
         scale={"domain": [min(0.95, *ends), max(1.05, *ends)], "nice": False},
         axis={"format": "+.0%", "gridOpacity": 0.7, "tickCount": 4 if layout.narrow else 6, "labelExpr": signed},
